@@ -1,0 +1,268 @@
+"""What the command line and the agent say to each other: plain JSON, described by frozen dataclasses.
+
+Every verb reads one JSON object from stdin and writes one to stdout: ``{"ok": ...}`` or
+``{"error": {"code", "message", "hint"}}`` (exit code 1). ``logs`` alone writes a stream of frames (see
+`LogFrame`). The words here are the contract between two programs that may be of different versions: a reader
+ignores keys it does not know and uses the defaults below for keys that are missing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Dict, Mapping, Optional, Tuple, Type, TypeVar
+
+PROTOCOL = 1
+"""Raised when a verb changes its meaning, not when a key is added."""
+
+STATE_DIRECTORY = "/var/lib/runctl"
+"""Where the agent keeps everything, unless ``RUNCTL_AGENT_STATE`` says otherwise."""
+
+
+class EndReason(str, enum.Enum):
+    """Why an attempt ended. Closed: a reader that meets another word has met a newer agent."""
+
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    STOPPED = "STOPPED"
+    TIME_LIMIT = "TIME_LIMIT"
+    BUDGET = "BUDGET"
+    IDLE = "IDLE"
+    INTERRUPTED = "INTERRUPTED"
+    LOST = "LOST"
+    SETUP_FAILED = "SETUP_FAILED"
+    IMAGE_FAILED = "IMAGE_FAILED"
+    DATA_FAILED = "DATA_FAILED"
+    DISK_FULL = "DISK_FULL"
+    NO_CAPACITY = "NO_CAPACITY"
+
+
+class RunState(str, enum.Enum):
+    """Where an attempt is. ``ENDED`` always comes with an `EndReason`."""
+
+    PENDING = "PENDING"
+    SETTING_UP = "SETTING_UP"
+    RUNNING = "RUNNING"
+    STOPPING = "STOPPING"
+    ENDED = "ENDED"
+
+
+@dataclass(frozen=True)
+class MountSpec:
+    """A folder of the machine that the script sees at ``target``."""
+
+    source: str
+    """Absolute path on the machine."""
+    target: str
+    """Absolute path that the script sees: in the container, or on the host (bound in the run's own namespace)."""
+    read_only: bool = False
+    volume_id: Optional[str] = None
+    """The volume that ``source`` lies on; the agent refuses to start if another one, or none, is mounted there."""
+    origin: str = "--ebs-mount"
+    """Which rule asked for it, in words for a person: ``--ebs-mount``, ``config``, ``automatic``."""
+
+
+@dataclass(frozen=True)
+class Dependencies:
+    """What the script needs on the host, as the command line resolved it from the project."""
+
+    kind: str = "none"
+    """``pep723``, ``uv.lock``, ``pyproject``, ``requirements`` or ``none``."""
+    path: Optional[str] = None
+    """The file it came from, relative to the project root, with forward slashes."""
+    requirements: Tuple[str, ...] = ()
+    """PEP 508 lines for ``pep723``; for ``pyproject`` the project's dependencies, for showing only."""
+    requires_python: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class ContainerSpec:
+    """How the run's container is made. Exactly one of ``dockerfile`` and ``image`` is set."""
+
+    dockerfile: Optional[str] = None
+    """Path relative to the project root; the build's context is the root."""
+    image: Optional[str] = None
+    """A reference to run as it is, pulled if the machine does not have it."""
+    workdir: str = "/workspace"
+    """Absolute path in the container at which the project is and the script starts."""
+    code: str = "auto"
+    """``image``: the project is in the image. ``mount``: the synced project is mounted at ``workdir``.
+    ``auto``: in the image if the script is found there, mounted otherwise; the log says which."""
+    python: str = "python3"
+    """Runs the script when it is a Python file; others run by their extension or as they are."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that one attempt needs. Self-sufficient: no file of the laptop is behind any of it."""
+
+    run_id: str
+    script: str
+    """Path from the project root, with forward slashes."""
+    args: Tuple[str, ...] = ()
+    """Passed on exactly as they are."""
+    attempt: int = 1
+    project: str = "project"
+    """The synced project's name under the agent's ``projects`` folder."""
+    tree: Optional[str] = None
+    """Digest of the project tree to run; ``None`` means whatever was synced last."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    workdir: Optional[str] = None
+    """On the host: where the script starts, relative to the project root, or absolute. In a container see
+    `ContainerSpec.workdir`."""
+    mounts: Tuple[MountSpec, ...] = ()
+    dependencies: Dependencies = field(default_factory=Dependencies)
+    container: Optional[ContainerSpec] = None
+    """``None`` runs on the host."""
+    timeout_seconds: Optional[float] = None
+    grace_seconds: float = 30.0
+    """Between SIGTERM and SIGKILL."""
+    resume_from: Optional[str] = None
+    """Path that the script finds in ``RUNCTL_RESUME_FROM``."""
+
+
+@dataclass(frozen=True)
+class EndRecord:
+    """The end of an attempt, written durably before anything else happens."""
+
+    reason: EndReason
+    ended_at: float
+    """Seconds since the epoch."""
+    exit_code: Optional[int] = None
+    """The script's own; ``None`` when it never ran or was ended by a signal."""
+    signal: Optional[int] = None
+    message: str = ""
+    """One sentence for a person."""
+    log_bytes: int = 0
+    """Length of the log; a reader at this offset has everything."""
+    log_sha256: str = ""
+    max_rss_bytes: Optional[int] = None
+    cpu_seconds: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class AttemptStatus:
+    """One attempt as the agent sees it now."""
+
+    run_id: str
+    attempt: int
+    state: RunState
+    script: str = ""
+    args: Tuple[str, ...] = ()
+    project: str = ""
+    phase: str = ""
+    """In words: "installing 12 requirements with uv"."""
+    created_at: Optional[float] = None
+    started_at: Optional[float] = None
+    """When the script's own process started."""
+    pid: Optional[int] = None
+    """Of the training process, on the machine."""
+    container_id: Optional[str] = None
+    image: Optional[str] = None
+    log_bytes: int = 0
+    mounts: Tuple[MountSpec, ...] = ()
+    checkpoint_dir: Optional[str] = None
+    """On the machine."""
+    output_dir: Optional[str] = None
+    cpu_percent: Optional[float] = None
+    rss_bytes: Optional[int] = None
+    gpu_percent: Optional[float] = None
+    end: Optional[EndRecord] = None
+
+
+@dataclass(frozen=True)
+class MachineMount:
+    """A volume's file system that is mounted on the machine."""
+
+    mount_point: str
+    device: str
+    volume_id: Optional[str]
+    """From the device's serial; ``None`` for disks that are no EBS volumes."""
+    fstype: str
+    size_bytes: int
+    free_bytes: int
+    read_only: bool = False
+    persistent: bool = False
+    """It is in fstab, by UUID."""
+
+
+@dataclass(frozen=True)
+class LogFrame:
+    """One piece of a log: a JSON line of this, then ``length`` raw bytes.
+
+    The last frame carries ``end`` (the attempt has ended and this reader has everything) or, without
+    ``follow``, just ``state``. Frames of length 0 in between are heartbeats.
+    """
+
+    offset: int
+    length: int
+    state: RunState
+    end: Optional[EndRecord] = None
+    last: bool = False
+
+
+T = TypeVar("T")
+
+
+def to_json(value: Any) -> Any:
+    """A dataclass of this module as what `json` can write."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(v) for v in value]
+    return value
+
+
+def dumps(value: Any) -> str:
+    """One line of JSON."""
+    return json.dumps(to_json(value), separators=(",", ":"), sort_keys=True)
+
+
+def from_json(kind: Type[T], data: Mapping[str, Any]) -> T:
+    """Read a dataclass of this module back; unknown keys are ignored.
+
+    Raises `ValueError` naming the key when one is missing or of the wrong kind.
+    """
+    hints = typing.get_type_hints(kind)
+    values: Dict[str, Any] = {}
+    for f in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if f.name in data:
+            values[f.name] = _convert(hints[f.name], data[f.name], "{}.{}".format(kind.__name__, f.name))
+        elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            raise ValueError("{}.{} is missing".format(kind.__name__, f.name))
+    return kind(**values)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin is typing.Union:
+        if value is None:
+            return None
+        (inner,) = [a for a in typing.get_args(hint) if a is not type(None)]
+        return _convert(inner, value, where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError("{} must be a list".format(where))
+        inner = typing.get_args(hint)[0]
+        return tuple(_convert(inner, v, where) for v in value)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ValueError("{} must be an object".format(where))
+        return from_json(typing.cast("type", hint), value)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return hint(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and not isinstance(value, hint):
+        raise ValueError("{} must be {}, not {!r}".format(where, hint.__name__, value))
+    if origin is not None and isinstance(origin, type) and not isinstance(value, origin):
+        raise ValueError("{} must be an object".format(where))
+    return value
