@@ -58,10 +58,10 @@ class MountSpec:
     source: str
     """Absolute path on the machine."""
     target: str
-    """Absolute path that the script sees: in the container, or on the host (bound in the run's own namespace)."""
+    """Absolute path that the script sees: in the container, or on the host in the run's own namespace."""
     read_only: bool = False
     volume_id: Optional[str] = None
-    """The volume that ``source`` lies on; the agent refuses to start if another one, or none, is mounted there."""
+    """The volume that ``source`` lies on; the agent refuses to start if it is not what is mounted there."""
     origin: str = "--ebs-mount"
     """Which rule asked for it, in words for a person: ``--ebs-mount``, ``config``, ``automatic``."""
 
