@@ -1,0 +1,22 @@
+"""The kinds of identifiers, and new ones of our own."""
+
+from __future__ import annotations
+
+import secrets
+from typing import NewType
+
+InstanceId = NewType("InstanceId", str)
+VolumeId = NewType("VolumeId", str)
+RunId = NewType("RunId", str)
+
+_ALPHABET = "abcdefghjkmnpqrstvwxyz23456789"
+
+
+def new_run_id() -> RunId:
+    """A run id such as ``run-7kq2m9xd4t``: lower case, no letters that look alike, 10 characters of randomness."""
+    return RunId("run-" + "".join(secrets.choice(_ALPHABET) for _ in range(10)))
+
+
+def new_client_token() -> str:
+    """A token that makes a create call idempotent: 32 hexadecimal characters, within AWS's 64."""
+    return secrets.token_hex(16)

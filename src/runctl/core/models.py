@@ -1,0 +1,149 @@
+"""The things that runctl deals in, as every provider describes them. Frozen; fields in the order of the JSON contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from runctl.core.ids import InstanceId, RunId, VolumeId
+
+
+class Market(StrEnum):
+    """How an instance is paid for."""
+
+    SPOT = "spot"
+    ON_DEMAND = "on-demand"
+    OWNED = "owned"
+    """This computer: nobody sends a bill."""
+
+
+class InstanceState(StrEnum):
+    """Where an instance is in its life."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    SHUTTING_DOWN = "shutting-down"
+    TERMINATED = "terminated"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it will never run again."""
+        return self in {InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED}
+
+
+class VolumeState(StrEnum):
+    """Where a volume is in its life, in EC2's words."""
+
+    CREATING = "creating"
+    AVAILABLE = "available"
+    IN_USE = "in-use"
+    DELETING = "deleting"
+    DELETED = "deleted"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class AttachedVolume:
+    """A volume on an instance."""
+
+    volume_id: VolumeId
+    device: str
+    """As the provider's API names it, such as ``/dev/sdf``; the kernel's name differs."""
+    mount_point: str | None = None
+    """Where it was asked to be mounted; ``None`` for root disks and unmounted ones."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One rented machine, or this computer."""
+
+    id: InstanceId
+    provider: str
+    state: InstanceState
+    instance_type: str
+    market: Market
+    zone: str | None
+    public_ip: str | None
+    private_ip: str | None
+    price_per_hour: Decimal | None
+    """USD; ``None`` where no price is known."""
+    project: str | None
+    owner: str | None
+    created_at: datetime
+    volumes: tuple[AttachedVolume, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Block storage that outlives an instance."""
+
+    id: VolumeId
+    name: str | None
+    state: VolumeState
+    size_gib: int
+    type: str
+    iops: int | None
+    throughput: int | None
+    """MiB/s."""
+    zone: str
+    encrypted: bool
+    attached_to: InstanceId | None
+    device: str | None
+    """The path on the machine; ``None`` when not attached, or not known without asking the machine."""
+    mount_point: str | None
+    persistent: bool
+    price_per_month: Decimal | None
+    """USD."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A folder of the machine that the script sees at ``target``."""
+
+    source: str
+    target: str
+    read_only: bool
+    volume_id: VolumeId | None
+    origin: str
+    """Which rule asked for it: ``--ebs-mount``, ``config``, ``automatic``."""
+
+
+class RunPhase(StrEnum):
+    """The state of a run as users see it."""
+
+    PENDING = "pending"
+    """Planned and recorded; the machine has not confirmed the start."""
+    SETTING_UP = "setting-up"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    ENDED = "ended"
+    UNKNOWN = "unknown"
+    """The machine cannot be asked at the moment. Not the same as ended."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training job, from its plan to its end reason."""
+
+    id: RunId
+    provider: str
+    instance_id: InstanceId
+    script: str
+    args: tuple[str, ...]
+    state: RunPhase
+    attempt: int
+    end_reason: str | None
+    exit_code: int | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    mounts: tuple[Mount, ...]
+    image: str | None
+    cost: Decimal | None
+    """USD of the instance (not of volumes) over the run's time so far; ``None`` where no price is known."""

@@ -1,0 +1,20 @@
+"""Money is `decimal.Decimal` in USD, never a float."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN, Decimal
+
+HOURS_PER_MONTH = Decimal(730)
+"""What AWS divides a monthly price by (EC2 pricing pages: 730 hours in a month)."""
+
+
+def usd(amount: Decimal) -> str:
+    """For a person: ``$0.0123`` below a dollar, ``$12.34`` above."""
+    places = Decimal("0.01") if abs(amount) >= 1 or amount == 0 else Decimal("0.0001")
+    return f"${amount.quantize(places, rounding=ROUND_HALF_EVEN)}"
+
+
+def plain(amount: Decimal) -> str:
+    """For JSON: a decimal string without exponent or trailing zeros, at most six places."""
+    text = format(amount.quantize(Decimal("0.000001"), rounding=ROUND_HALF_EVEN), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
