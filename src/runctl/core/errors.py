@@ -20,8 +20,8 @@
     ├── MachineError                1   the agent on the machine refused or failed
     └── Interrupted                 130 Ctrl-C; says what exists and how to go on
 
-A message says what happened to what. ``hint`` is what to do next, a command where there is one. ``code`` is stable
-and appears in JSON. Exit codes are documented in docs/exit-codes.md.
+A message says what happened to what. ``hint`` is what to do next, a command where there is one. ``code`` is
+stable and appears in JSON. Exit codes are documented in docs/exit-codes.md.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ _ALPHABET = "abcdefghjkmnpqrstvwxyz23456789"
 
 
 def new_run_id() -> RunId:
-    """A run id such as ``run-7kq2m9xd4t``: lower case, no letters that look alike, 10 characters of randomness."""
+    """A run id such as ``run-7kq2m9xd4t``: ten random lower-case characters, none that look alike."""
     return RunId("run-" + "".join(secrets.choice(_ALPHABET) for _ in range(10)))
 
 

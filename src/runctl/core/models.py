@@ -1,4 +1,4 @@
-"""The things that runctl deals in, as every provider describes them. Frozen; fields in the order of the JSON contract."""
+"""The things that runctl deals in, as every provider describes them; fields in the JSON contract's order."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Whatever a person sees. The command line attaches one that writes to stderr; the library's default is silent."""
+    """What a person sees of work in progress. The command line writes it to stderr; the default is silent."""
 
     def step(self, message: str) -> None:
         """A new step begins: "waiting for i-0abc to run". Ends the one before."""

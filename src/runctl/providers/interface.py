@@ -1,0 +1,292 @@
+"""What a provider of machines must implement, and what it may.
+
+The smallest provider implements the abstract methods of `Provider`. Block volumes are a capability of their own
+(`VolumeProvider`): a provider states in `Provider.capabilities` what it can do, and for the rest why not.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+from runctl.core.errors import Unsupported
+from runctl.core.ids import InstanceId, VolumeId
+from runctl.core.models import Instance, Market, Volume
+from runctl.core.progress import SILENT, Progress
+from runctl.transport.interface import Transport
+
+
+class Capability(StrEnum):
+    """Something that not every provider can do."""
+
+    SPOT = "spot"
+    VOLUMES = "volumes"
+    STOP_AND_START = "stop-and-start"
+    DOCKER = "docker"
+    TERMINAL = "terminal"
+
+
+@dataclass(frozen=True)
+class Price:
+    """What something costs, and how we know."""
+
+    usd: Decimal
+    """Per hour for instances, per month for volumes."""
+    source: str
+    """In words for a person: "EC2 spot price history, 2026-05-01", "snapshot of 2025-…, may be out of date"."""
+    current: bool
+    """False for a snapshot shipped with runctl."""
+
+
+@dataclass(frozen=True)
+class VolumeMount:
+    """A volume that a new instance is to have, and where."""
+
+    volume: str
+    """Id or name; ids after planning."""
+    mount_point: str
+    """Absolute path on the machine."""
+
+
+@dataclass(frozen=True)
+class InstanceRequest:
+    """What a user wants of a new instance. ``None`` leaves the choice to configuration, then to the provider."""
+
+    instance_type: str | None = None
+    market: Market = Market.ON_DEMAND
+    volumes: tuple[VolumeMount, ...] = ()
+    data_volume_size_gib: int | None = None
+    """A fresh volume that dies with the instance, mounted at ``data_mount_point``."""
+    data_mount_point: str = "/mnt/data"
+    root_volume_size_gib: int | None = None
+    image: str | None = None
+    """The provider's image id (an AMI); else the provider chooses by architecture and GPU."""
+    key_name: str | None = None
+    security_groups: tuple[str, ...] = ()
+    instance_profile: str | None = None
+    subnet: str | None = None
+    zone: str | None = None
+    project: str | None = None
+    name: str | None = None
+    ttl: timedelta | None = None
+    """The machine ends itself after this long, whatever happens to runctl."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CreatePlan:
+    """What `Provider.create` is about to do and what it will cost. Nothing has been created yet."""
+
+    provider: str
+    instance_type: str
+    market: Market
+    region: str
+    zone: str | None
+    """``None``: the provider chooses."""
+    zone_reason: str
+    image: str
+    image_reason: str
+    login_user: str
+    price: Price | None
+    on_demand_price: Price | None
+    """What the same machine costs on demand, for comparison."""
+    volumes: tuple[VolumeMount, ...]
+    """By id. Every one was looked at: it exists, is free and is in ``zone``."""
+    volume_prices: Mapping[str, Price]
+    """Monthly, by volume id; ``root`` and ``data`` for those made with the instance."""
+    data_volume_size_gib: int | None
+    data_mount_point: str
+    root_volume_size_gib: int | None
+    key_name: str | None
+    security_groups: tuple[str, ...]
+    instance_profile: str | None
+    subnet: str | None
+    project: str | None
+    owner: str | None
+    name: str | None
+    ttl: timedelta | None
+    tags: Mapping[str, str]
+    client_token: str
+    """The same plan carried out twice makes one instance."""
+    will_also_create: tuple[str, ...] = ()
+    """In words: what else comes into being, such as an IAM role."""
+    warnings: tuple[str, ...] = ()
+
+
+class DoctorStatus(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of `runctl doctor`: what was looked at, how it is, and the exact fix."""
+
+    name: str
+    status: DoctorStatus
+    detail: str
+    fix: str = ""
+
+
+class Provider(ABC):
+    """Rents machines, and describes those it has rented.
+
+    Any method may raise `CredentialsError`, `PermissionDenied`, `ProviderError` and, when the provider does not
+    answer, `Unreachable`. Lists hold what is tagged as ours unless ``everyone`` is set.
+    """
+
+    name: str
+
+    @abstractmethod
+    def capabilities(self) -> Mapping[Capability, Unsupported | None]:
+        """For every `Capability`: ``None`` when it is there, else the error that says why not."""
+
+    @abstractmethod
+    def plan_create(self, request: InstanceRequest, progress: Progress = SILENT) -> CreatePlan:
+        """Resolve every open question of the request without creating anything.
+
+        Raises `NotFound` (no such volume, key, group, image, type), `Conflict` (volume in use), `ZoneMismatch`
+        (volumes in different zones, or not in the zone asked for), `UsageError`, `Unsupported`.
+        """
+
+    @abstractmethod
+    def create(self, plan: CreatePlan, progress: Progress = SILENT) -> Instance:
+        """The instance exists, tagged; it may still be booting (see `wait_ready`).
+
+        Calling it again with the same plan returns the same instance. It may have created the machine even if it
+        raised: the tags and the client token find it. Raises `CapacityError`, `QuotaExceeded`; never falls back
+        to another market.
+        """
+
+    @abstractmethod
+    def wait_ready(
+        self, instance_id: InstanceId, *, timeout: timedelta, progress: Progress = SILENT
+    ) -> Instance:
+        """The machine can be used: running, reachable, user-data finished, its volumes attached and mounted.
+
+        Each stage is a step of ``progress``. Raises `Unreachable` when the time is up (saying which stage was not
+        reached), `MachineError` when user-data or a mount failed (with its log's end), `Conflict` when the
+        instance ended meanwhile (with the provider's reason).
+        """
+
+    @abstractmethod
+    def instance(self, instance_id: InstanceId) -> Instance:
+        """As it is now. Raises `NotFound`."""
+
+    @abstractmethod
+    def instances(self, *, everyone: bool = False, include_ended: bool = False) -> tuple[Instance, ...]:
+        """All of them, newest first, every page."""
+
+    @abstractmethod
+    def terminate(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
+        """It is shutting down or gone; its own disks go with it, volumes brought along stay. Idempotent.
+
+        Raises `NotFound`, `PermissionDenied` (code ``not-ours``) for an instance that runctl did not create.
+        """
+
+    @abstractmethod
+    def transport(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> Transport:
+        """A way to the machine: ``auto``, ``ssh``, ``ssm``, ``local``; the reason goes to ``progress.detail``.
+
+        Raises `Unreachable` where none works, saying what was tried, `Unsupported` for a choice it cannot make.
+        """
+
+    @abstractmethod
+    def doctor(self) -> tuple[Check, ...]:
+        """What works, what is missing, and the exact fix. Never raises; a failure is a check that failed."""
+
+    def stop(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
+        """It is stopped (or stopping) and no longer billed by the hour; its disks stay and are billed."""
+        raise Unsupported(f"{self.name} cannot stop and start instances")
+
+    def start(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
+        """A stopped instance is starting; see `wait_ready`."""
+        raise Unsupported(f"{self.name} cannot stop and start instances")
+
+
+@dataclass(frozen=True)
+class VolumeRequest:
+    """What a user wants of a new volume."""
+
+    size_gib: int
+    name: str | None = None
+    type: str = "gp3"
+    iops: int | None = None
+    throughput: int | None = None
+    """MiB/s."""
+    zone: str | None = None
+    """``None``: the provider's choice, said in the plan."""
+    encrypted: bool = True
+    persistent: bool = False
+    project: str | None = None
+    snapshot_id: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class VolumePlan:
+    """What `VolumeProvider.create_volume` is about to do and cost; every field decided."""
+
+    request: VolumeRequest
+    """With zone, IOPS and throughput filled in."""
+    zone_reason: str
+    price: Price | None
+    """Per month."""
+    client_token: str
+
+
+class VolumeProvider(Provider):
+    """A provider with block volumes that outlive instances."""
+
+    @abstractmethod
+    def plan_volume(self, request: VolumeRequest) -> VolumePlan:
+        """Check size, IOPS and throughput against the type's limits and choose the zone. Creates nothing.
+
+        Raises `UsageError` outside the limits, `Conflict` when the name is taken, `NotFound` for a zone or snapshot.
+        """
+
+    @abstractmethod
+    def create_volume(self, plan: VolumePlan, progress: Progress = SILENT) -> Volume:
+        """The volume exists, tagged, and is available. The same plan twice makes one volume."""
+
+    @abstractmethod
+    def volume(self, id_or_name: str) -> Volume:
+        """One volume, ours or not. Raises `NotFound`, `Conflict` when the name is not unique."""
+
+    @abstractmethod
+    def volumes(self, *, everyone: bool = False) -> tuple[Volume, ...]:
+        """All of them, newest first, every page."""
+
+    @abstractmethod
+    def attach_volume(
+        self, volume_id: VolumeId, instance_id: InstanceId, progress: Progress = SILENT
+    ) -> Volume:
+        """The volume is attached, at a free device name; already attached there is fine.
+
+        Mounting is the agent's. Raises `Conflict` (in use elsewhere), `ZoneMismatch`, `NotFound`.
+        """
+
+    @abstractmethod
+    def detach_volume(
+        self, volume_id: VolumeId, *, force: bool = False, progress: Progress = SILENT
+    ) -> Volume:
+        """The volume is available again; already detached is fine. Unmounting first is the caller's.
+
+        ``force`` takes it from a machine that does not answer, at the risk of what was not written.
+        """
+
+    @abstractmethod
+    def delete_volume(self, volume_id: VolumeId, progress: Progress = SILENT) -> None:
+        """The volume is gone; already gone is fine.
+
+        Raises `Conflict` while it is attached or (code ``protected``) persistent, `PermissionDenied` (code
+        ``not-ours``) for a volume that runctl did not create.
+        """

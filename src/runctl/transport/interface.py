@@ -1,0 +1,92 @@
+"""What a way to a machine must offer. Above this nobody knows whether it is SSH, SSM or this computer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import PurePosixPath
+from typing import BinaryIO, ClassVar
+
+from runctl.core.errors import Unreachable, Unsupported
+
+
+class CommandTimeout(Unreachable):
+    """The command did not end in time. It has been told to end; whether it did is not known."""
+
+    code = "command-timeout"
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A command that ran to its end on the machine."""
+
+    argv: tuple[str, ...]
+    exit_code: int
+    stdout: bytes
+    """Every byte of it, whatever the transport's own limits."""
+    stderr: bytes
+
+
+class Transport(ABC):
+    """Commands and bytes to one machine, as its login user.
+
+    Every method raises `Unreachable` when the machine cannot be reached (never when a command merely failed) and
+    `CredentialsError` when it is reached and refuses us. Safe to use from several threads. A command line is
+    always an argument list: it reaches the program on the machine exactly as given.
+    """
+
+    name: ClassVar[str]
+    """``ssh``, ``ssm`` or ``local``."""
+    streams: ClassVar[bool]
+    """Whether `stream` delivers output while the command runs, and stdin of any length. Where it is false
+    output arrives in pieces of seconds, or at the end; followers poll."""
+
+    @abstractmethod
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout: timedelta | None = None,
+        as_root: bool = False,
+    ) -> Completed:
+        """Run a command to its end and return all of its output.
+
+        ``as_root`` needs the login user's passwordless sudo (or root's own channel). Raises `CommandTimeout`.
+        """
+
+    @abstractmethod
+    def stream(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: BinaryIO | None = None,
+        on_stdout: Callable[[bytes], None],
+        on_stderr: Callable[[bytes], None],
+        as_root: bool = False,
+    ) -> int:
+        """Run a command, hand over its output as it comes, and return its exit code.
+
+        ``stdin`` is read to its end (``None``: empty). When the callbacks raise, the command is ended and the
+        exception goes on. A connection that breaks in the middle raises `Unreachable`.
+        """
+
+    @abstractmethod
+    def put(self, data: bytes | BinaryIO, target: PurePosixPath, *, mode: int = 0o644) -> None:
+        """``target`` holds exactly these bytes; written beside it and renamed, parents made."""
+
+    @abstractmethod
+    def get(self, source: PurePosixPath, sink: BinaryIO) -> int:
+        """Write the file's bytes to ``sink`` and return how many. Raises `NotFound` where there is no such file."""
+
+    def terminal(self, argv: Sequence[str] = ()) -> int:
+        """Hand this terminal to a shell (or ``argv``) on the machine and return its exit code.
+
+        Raises `Unsupported` where the transport has no terminals.
+        """
+        raise Unsupported(f"{self.name} has no terminals")
+
+    def close(self) -> None:
+        """Let go of connections. The transport may be used again afterwards."""
