@@ -39,6 +39,7 @@ class EndReason(str, enum.Enum):
     DATA_FAILED = "DATA_FAILED"
     DISK_FULL = "DISK_FULL"
     NO_CAPACITY = "NO_CAPACITY"
+    NOT_STARTED = "NOT_STARTED"
 
 
 class RunState(str, enum.Enum):

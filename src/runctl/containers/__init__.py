@@ -1,0 +1,1 @@
+"""Containers on the machine: what is mounted into them."""

@@ -1,0 +1,1 @@
+"""The heart: a training job from its plan to its end."""

@@ -1,0 +1,129 @@
+"""The local state: one SQLite file. A cache and a ledger; deleting it loses history, never control."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from runctl.core.errors import RunctlError
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE runs (
+        id TEXT PRIMARY KEY,
+        provider TEXT NOT NULL,
+        region TEXT,
+        instance_id TEXT NOT NULL,
+        project TEXT NOT NULL,
+        script TEXT NOT NULL,
+        args TEXT NOT NULL,
+        state TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        end_reason TEXT,
+        exit_code INTEGER,
+        message TEXT NOT NULL DEFAULT '',
+        created_at TEXT NOT NULL,
+        started_at TEXT,
+        ended_at TEXT,
+        mounts TEXT NOT NULL,
+        image TEXT,
+        instance_type TEXT,
+        market TEXT,
+        price_per_hour TEXT,
+        checkpoint_dir TEXT,
+        output_dir TEXT
+    ) STRICT;
+    CREATE INDEX runs_by_creation ON runs (created_at);
+    CREATE INDEX runs_by_instance ON runs (instance_id);
+    """,
+)
+"""Each is applied once, in order; the file's ``user_version`` counts them. Never edit one that was released."""
+
+
+class StateError(RunctlError):
+    """The state file cannot be used; the message names it."""
+
+    code = "state"
+
+
+class Database:
+    """A connection that is opened when it is first needed, at the newest schema."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection: sqlite3.Connection | None = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of it is committed, or none. Raises `StateError` when the file cannot be read or written."""
+        try:
+            connection = self._open()
+            connection.execute("BEGIN IMMEDIATE")
+        except (sqlite3.Error, OSError) as error:
+            raise self._unusable(error) from error
+        try:
+            yield connection
+        except sqlite3.Error as error:
+            connection.rollback()
+            raise self._unusable(error) from error
+        except BaseException:
+            connection.rollback()
+            raise
+        try:
+            connection.commit()
+        except sqlite3.Error as error:
+            connection.rollback()
+            raise self._unusable(error) from error
+
+    def close(self) -> None:
+        """The file is closed; the next transaction opens it again."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            connection = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
+            try:
+                connection.row_factory = sqlite3.Row
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
+                self._migrate(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        def version() -> int:
+            return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+        if version() > len(MIGRATIONS):
+            raise StateError(
+                f"{self.path} was written by a newer runctl (schema {version()}, this one knows {len(MIGRATIONS)})",
+                hint="upgrade runctl, or move the file away: it holds history, no control",
+            )
+        while version() < len(MIGRATIONS):
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                applied = version()
+                if applied < len(MIGRATIONS):
+                    for statement in MIGRATIONS[applied].split(";"):
+                        if statement.strip():
+                            connection.execute(statement)
+                    connection.execute(f"PRAGMA user_version = {applied + 1}")
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+
+    def _unusable(self, error: Exception) -> StateError:
+        return StateError(
+            f"the state file {self.path} cannot be used: {error}",
+            hint="check its permissions and the disk's free space; if it is damaged, move it away: it holds history,"
+            " no control over what is rented",
+        )

@@ -1,0 +1,61 @@
+"""What the end of an attempt means for the shell. Pure functions of the record."""
+
+from __future__ import annotations
+
+from runctl.agent.spec import EndReason, EndRecord
+
+_REASON_CODES = {
+    EndReason.OUT_OF_MEMORY: 137,
+    EndReason.STOPPED: 143,
+    EndReason.INTERRUPTED: 143,
+    EndReason.TIME_LIMIT: 124,
+    EndReason.BUDGET: 124,
+    EndReason.IDLE: 124,
+    EndReason.NO_CAPACITY: 6,
+    EndReason.LOST: 7,
+}
+
+
+def exit_code(end: EndRecord) -> int:
+    """The code that ``--wait`` exits with; documented in docs/exit-codes.md.
+
+    The script's own when it ended by itself; ``128 + N`` when signal N ended it; 124 for a limit, as in
+    ``timeout(1)``; else the reason's.
+    """
+    if end.reason in {EndReason.COMPLETED, EndReason.FAILED}:
+        if end.exit_code is not None:
+            return end.exit_code
+        if end.signal is not None:
+            return 128 + end.signal
+        return 0 if end.reason is EndReason.COMPLETED else 1
+    return _REASON_CODES.get(end.reason, 1)
+
+
+_WORDS = {
+    EndReason.COMPLETED: "completed",
+    EndReason.FAILED: "failed",
+    EndReason.OUT_OF_MEMORY: "ran out of memory",
+    EndReason.STOPPED: "was stopped",
+    EndReason.TIME_LIMIT: "was ended at its time limit",
+    EndReason.BUDGET: "was ended at its budget",
+    EndReason.IDLE: "was ended because it was idle",
+    EndReason.INTERRUPTED: "was interrupted: the machine was taken back",
+    EndReason.LOST: "was lost: its machine ended without a word",
+    EndReason.SETUP_FAILED: "never started: its dependencies could not be installed",
+    EndReason.IMAGE_FAILED: "never started: its image could not be made",
+    EndReason.DATA_FAILED: "never started: its data could not be made available",
+    EndReason.DISK_FULL: "was ended by a full disk",
+    EndReason.NO_CAPACITY: "found no machine",
+    EndReason.NOT_STARTED: "never reached its machine",
+}
+
+
+def sentence(run_id: str, end: EndRecord) -> str:
+    """One line for a person: what became of the run, and why."""
+    text = f"{run_id} {_WORDS[end.reason]}"
+    if end.reason is EndReason.FAILED:
+        if end.exit_code is not None:
+            text += f" with exit code {end.exit_code}"
+        elif end.signal is not None:
+            text += f", ended by signal {end.signal}"
+    return f"{text} ({end.message})" if end.message else text

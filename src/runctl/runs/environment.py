@@ -1,0 +1,82 @@
+"""The variables that a run's script is given, from configuration, files and flags."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from runctl.core.errors import NotFound, UsageError
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+RESERVED_PREFIX = "RUNCTL_"
+
+
+def gather(
+    configured: Mapping[str, str],
+    files: Sequence[Path],
+    assignments: Sequence[str],
+    inherited: Mapping[str, str],
+) -> dict[str, str]:
+    """Merge them; what is nearer to the command line wins.
+
+    ``assignments`` are ``K=V``, or ``K`` alone for the value that this shell has (``inherited``). Raises
+    `UsageError` for a malformed or reserved name, `NotFound` for a missing file.
+    """
+    merged: dict[str, str] = {}
+    for name, value in configured.items():
+        _check(name, "[train.env]")
+        merged[name] = value
+    for file in files:
+        merged.update(read_env_file(file, inherited))
+    for assignment in assignments:
+        name, value = _assignment(assignment, "--env", inherited)
+        merged[name] = value
+    return merged
+
+
+def read_env_file(path: Path, inherited: Mapping[str, str]) -> dict[str, str]:
+    """``K=V`` lines as docker reads them; also ``export K=V``, comments, and quotes around a whole value."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise NotFound(f"--env-file {path}: there is no such file", hint="check the path") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--env-file {path} cannot be read: {error}") from error
+    values: dict[str, str] = {}
+    for number, raw in enumerate(text.splitlines(), start=1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        name, value = _assignment(line.removeprefix("export ").lstrip(), f"{path}:{number}", inherited)
+        if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
+            value = value[1:-1]
+        values[name] = value
+    return values
+
+
+def _assignment(text: str, where: str, inherited: Mapping[str, str]) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    _check(name, where)
+    if equals:
+        return name, value
+    if name not in inherited:
+        raise UsageError(
+            f"{where}: {name} has no value here",
+            hint=f"set it, or write {name}=VALUE",
+            code="env-without-value",
+        )
+    return name, inherited[name]
+
+
+def _check(name: str, where: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{where}: {name!r} is no name of a variable", hint="write NAME=VALUE", code="bad-env"
+        )
+    if name.startswith(RESERVED_PREFIX):
+        raise UsageError(
+            f"{where}: {name} is one that runctl sets itself",
+            hint=f"choose a name that does not begin with {RESERVED_PREFIX}",
+            code="reserved-env",
+        )

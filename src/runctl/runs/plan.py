@@ -1,0 +1,232 @@
+"""What a training is about to be: every question answered before anything is sent, started or paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from runctl.agent.spec import ContainerSpec, Dependencies, MachineMount, MountSpec, RunSpec
+from runctl.containers.mounts import CONFIG, FLAG, MountRequest, check_targets, parse_mount, resolve_mounts
+from runctl.core.errors import Conflict, NotFound, PermissionDenied, UsageError
+from runctl.core.ids import RunId
+from runctl.core.models import Instance, InstanceState
+from runctl.core.tags import is_ours
+from runctl.project.dependencies import find_dependencies
+from runctl.project.dockerfile import SEARCHED, find_dockerfile
+from runctl.project.root import ProjectRoot, find_root
+
+DEFAULT_GRACE = timedelta(seconds=30)
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What the user asked for, configuration already merged in."""
+
+    script: Path
+    """As typed, relative to ``cwd``."""
+    args: tuple[str, ...] = ()
+    cwd: Path = field(default_factory=Path.cwd)
+    ebs_mounts: tuple[str, ...] = ()
+    configured_mounts: tuple[str, ...] = ()
+    automatic_mounts: bool = True
+    docker: bool | None = None
+    """``None``: in a container if there is a Dockerfile or an image."""
+    image: str | None = None
+    dockerfile: str | None = None
+    """From configuration, relative to the root."""
+    container_workdir: str = "/workspace"
+    workdir: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    timeout: timedelta | None = None
+    grace: timedelta = DEFAULT_GRACE
+    sync_code: bool | None = None
+    include_patterns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ProjectPlan:
+    """What of the user's disk goes to the machine, and how it is run there."""
+
+    root: ProjectRoot
+    script: str
+    """From the root, with forward slashes."""
+    container: ContainerSpec | None
+    container_reason: str
+    dependencies: Dependencies
+    dependencies_reason: str
+    sync: bool
+    include_patterns: tuple[str, ...]
+    mount_requests: tuple[MountRequest, ...]
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Everything that `runctl.runs.launch.launch` needs; nothing has been sent or started."""
+
+    run_id: RunId
+    instance: Instance
+    project: ProjectPlan
+    spec: RunSpec
+    """Complete but for the tree's digest, which the sync yields."""
+    mounts: tuple[tuple[MountSpec, MachineMount | None], ...]
+    """Each mount with the file system it lies on, where that is a volume."""
+
+
+def plan_project(request: TrainRequest) -> ProjectPlan:
+    """Resolve everything that this disk alone can answer, so that mistakes cost no round trip.
+
+    Raises `NotFound` (script, Dockerfile), `ProjectError` (script outside the project), `UsageError` (mounts,
+    options that contradict each other).
+    """
+    root = find_root(request.script, request.cwd)
+    container, why = _choose_container(request, root)
+    requests = tuple(parse_mount(text, FLAG) for text in request.ebs_mounts)
+    flagged = {mount.target for mount in requests}
+    requests += tuple(
+        mount
+        for mount in (parse_mount(text, CONFIG) for text in request.configured_mounts)
+        if mount.target not in flagged
+    )
+    check_targets(requests, container.workdir if container else None)
+    if container is None:
+        dependencies, because = find_dependencies(root.path, root.script)
+    else:
+        dependencies, because = Dependencies(), "the image has them"
+    return ProjectPlan(
+        root=root,
+        script=root.script,
+        container=container,
+        container_reason=why,
+        dependencies=dependencies,
+        dependencies_reason=because,
+        sync=_must_sync(request.sync_code, container),
+        include_patterns=request.include_patterns,
+        mount_requests=requests,
+    )
+
+
+def check_instance(instance: Instance) -> None:
+    """The instance can be trained on. Raises `PermissionDenied` (not ours) or `Conflict` (not running)."""
+    if instance.provider != "local" and not is_ours(instance.tags):
+        raise PermissionDenied(
+            f"{instance.id} was not created by runctl",
+            hint="runctl changes only what it created: runctl aws create makes an instance of its own",
+            code="not-ours",
+        )
+    if instance.state is not InstanceState.RUNNING:
+        hints = {
+            InstanceState.STOPPED: f"runctl {instance.provider} start {instance.id}",
+            InstanceState.PENDING: f"runctl {instance.provider} wait {instance.id}",
+        }
+        raise Conflict(
+            f"{instance.id} is {instance.state.value}, not running",
+            hint=hints.get(instance.state, f"runctl {instance.provider} list shows those that run"),
+            code="not-running",
+        )
+
+
+def plan_run(
+    request: TrainRequest,
+    project: ProjectPlan,
+    *,
+    run_id: RunId,
+    project_name: str,
+    instance: Instance,
+    mounted: Sequence[MachineMount],
+    volume_names: Mapping[str, str],
+) -> RunPlan:
+    """Join the project with what the machine has. Pure.
+
+    ``mounted`` is the agent's answer; ``volume_names`` maps names of volumes attached to the instance to ids.
+    Raises what `resolve_mounts` raises.
+    """
+    if instance.provider == "local":
+        mounts = _folders(project.mount_requests)
+    else:
+        mounts = resolve_mounts(
+            project.mount_requests,
+            mounted,
+            volume_names,
+            instance_id=instance.id,
+            automatic=request.automatic_mounts,
+        )
+    workdir = None if project.container is not None else request.workdir
+    spec = RunSpec(
+        run_id=run_id,
+        script=project.script,
+        args=request.args,
+        project=project_name,
+        env=dict(request.env),
+        workdir=workdir,
+        mounts=mounts,
+        dependencies=project.dependencies,
+        container=project.container,
+        timeout_seconds=request.timeout.total_seconds() if request.timeout else None,
+        grace_seconds=request.grace.total_seconds(),
+    )
+    by_volume = {found.volume_id: found for found in mounted if found.volume_id is not None}
+    return RunPlan(
+        run_id=run_id,
+        instance=instance,
+        project=project,
+        spec=spec,
+        mounts=tuple((mount, by_volume.get(mount.volume_id)) for mount in mounts),
+    )
+
+
+def _folders(requests: Sequence[MountRequest]) -> tuple[MountSpec, ...]:
+    for mount in requests:
+        if not mount.source.startswith("/"):
+            raise UsageError(
+                f"this computer has no volume named {mount.source}",
+                hint="give a folder: --ebs-mount /path/to/data:/data",
+                code="no-volumes",
+            )
+        if not Path(mount.source).is_dir():
+            raise NotFound(f"{mount.source} is no folder on this computer", hint="check the mount's source")
+    return tuple(
+        MountSpec(mount.source, mount.target, mount.read_only, None, mount.origin) for mount in requests
+    )
+
+
+def _choose_container(request: TrainRequest, root: ProjectRoot) -> tuple[ContainerSpec | None, str]:
+    if request.docker is False:
+        if request.image is not None:
+            raise UsageError("--image and --no-docker contradict each other", hint="leave one of them out")
+        return None, "--no-docker"
+    workdir = request.workdir or request.container_workdir
+    if not workdir.startswith("/"):
+        raise UsageError(
+            f"--workdir {workdir}: in a container it must be an absolute path", hint="for example /workspace"
+        )
+    code = {None: "auto", True: "mount", False: "image"}[request.sync_code]
+    if request.image is not None:
+        return ContainerSpec(image=request.image, workdir=workdir, code=code), f"image {request.image}"
+    if request.dockerfile is not None:
+        if not (root.path / request.dockerfile).is_file():
+            raise NotFound(
+                f"[docker] dockerfile_path: there is no {request.dockerfile} in {root.path}",
+                hint="the path is relative to the project's root",
+                code="no-dockerfile",
+            )
+        return ContainerSpec(
+            dockerfile=request.dockerfile, workdir=workdir, code=code
+        ), "[docker] dockerfile_path"
+    found = find_dockerfile(root.path)
+    if found is not None:
+        return ContainerSpec(dockerfile=found.path, workdir=workdir, code=code), found.reason
+    if request.docker:
+        raise NotFound(
+            f"there is no Dockerfile in {root.path}; looked for {', '.join(SEARCHED)}",
+            hint="write one, name an image with --image, or run on the host with --no-docker",
+            code="no-dockerfile",
+        )
+    return None, "the project has no Dockerfile"
+
+
+def _must_sync(asked: bool | None, container: ContainerSpec | None) -> bool:
+    if asked is not None:
+        return asked or (container is not None and container.dockerfile is not None)
+    return True

@@ -1,0 +1,65 @@
+"""What a machine says of its runs, brought into what this computer remembers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, MountSpec, RunState
+from runctl.core.ids import VolumeId
+from runctl.core.models import Mount, RunPhase
+from runctl.runs.store import RunRecord, ended
+
+_PHASES = {
+    RunState.PENDING: RunPhase.PENDING,
+    RunState.SETTING_UP: RunPhase.SETTING_UP,
+    RunState.RUNNING: RunPhase.RUNNING,
+    RunState.STOPPING: RunPhase.STOPPING,
+    RunState.ENDED: RunPhase.ENDED,
+}
+
+
+def from_status(record: RunRecord, status: AttemptStatus) -> RunRecord:
+    """The record with what the agent says of the attempt. Pure."""
+    updated = replace(
+        record,
+        state=_PHASES[status.state],
+        attempt=status.attempt,
+        started_at=_moment(status.started_at) or record.started_at,
+        image=status.image or record.image,
+        checkpoint_dir=status.checkpoint_dir or record.checkpoint_dir,
+        output_dir=status.output_dir or record.output_dir,
+        mounts=tuple(as_mount(mount) for mount in status.mounts) or record.mounts,
+    )
+    return with_end(updated, status.end) if status.end is not None else updated
+
+
+def with_end(record: RunRecord, end: EndRecord) -> RunRecord:
+    """The record of a run that ended so. Pure."""
+    return ended(
+        record,
+        reason=end.reason.value,
+        at=datetime.fromtimestamp(end.ended_at, UTC),
+        exit_code=end.exit_code,
+        message=end.message,
+    )
+
+
+def lost(record: RunRecord, why: str, at: datetime) -> RunRecord:
+    """The record of a run whose instance the provider says has ended. Pure."""
+    return ended(record, reason=EndReason.LOST.value, at=at, message=why)
+
+
+def as_mount(mount: MountSpec) -> Mount:
+    """The agent's words in the JSON contract's."""
+    return Mount(
+        source=mount.source,
+        target=mount.target,
+        read_only=mount.read_only,
+        volume_id=VolumeId(mount.volume_id) if mount.volume_id else None,
+        origin=mount.origin,
+    )
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds is not None else None

@@ -1,0 +1,178 @@
+"""What this computer remembers of its runs. The machines hold the truth; see `runctl.runs.refresh`."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime
+from decimal import Decimal
+
+from runctl.core.clock import parse_rfc3339
+from runctl.core.database import Database
+from runctl.core.errors import NotFound, UsageError
+from runctl.core.ids import InstanceId, RunId, VolumeId
+from runctl.core.models import Mount, Run, RunPhase
+from runctl.core.names import did_you_mean
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run, and what is needed to find it again and to say what it cost."""
+
+    id: RunId
+    provider: str
+    region: str | None
+    instance_id: InstanceId
+    project: str
+    script: str
+    args: tuple[str, ...]
+    state: RunPhase
+    attempt: int
+    created_at: datetime
+    mounts: tuple[Mount, ...] = ()
+    image: str | None = None
+    instance_type: str | None = None
+    market: str | None = None
+    price_per_hour: Decimal | None = None
+    """USD, of the instance, when the run began."""
+    end_reason: str | None = None
+    exit_code: int | None = None
+    message: str = ""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    checkpoint_dir: str | None = None
+    """On the machine."""
+    output_dir: str | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing about it can change any more."""
+        return self.state is RunPhase.ENDED
+
+    def cost(self, now: datetime) -> Decimal | None:
+        """USD for the instance from the run's creation to its end, or to ``now``."""
+        if self.price_per_hour is None:
+            return None
+        seconds = max(((self.ended_at or now) - self.created_at).total_seconds(), 0.0)
+        return self.price_per_hour * Decimal(str(seconds)) / 3600
+
+    def as_run(self, now: datetime) -> Run:
+        """As the JSON contract shows it."""
+        return Run(
+            id=self.id,
+            provider=self.provider,
+            instance_id=self.instance_id,
+            script=self.script,
+            args=self.args,
+            state=self.state,
+            attempt=self.attempt,
+            end_reason=self.end_reason,
+            exit_code=self.exit_code,
+            started_at=self.started_at,
+            ended_at=self.ended_at,
+            mounts=self.mounts,
+            image=self.image,
+            cost=self.cost(now),
+        )
+
+
+_COLUMNS = tuple(field.name for field in fields(RunRecord))
+
+
+class RunStore:
+    """Runs in the local state file."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def put(self, record: RunRecord) -> None:
+        """The record is what the file holds for its id."""
+        names = ", ".join(_COLUMNS)
+        marks = ", ".join("?" * len(_COLUMNS))
+        with self._database.transaction() as connection:
+            connection.execute(
+                f"INSERT OR REPLACE INTO runs ({names}) VALUES ({marks})",  # noqa: S608 (names are constants)
+                _to_row(record),
+            )
+
+    def get(self, run_id: str) -> RunRecord:
+        """One run, by its id or an unambiguous beginning of it. Raises `NotFound`, `UsageError`."""
+        with self._database.transaction() as connection:
+            rows = connection.execute(
+                "SELECT * FROM runs WHERE substr(id, 1, ?) = ? ORDER BY id = ? DESC LIMIT 2",
+                (len(run_id), run_id, run_id),
+            ).fetchall()
+            if not rows:
+                known = [row["id"] for row in connection.execute("SELECT id FROM runs")]
+                near = did_you_mean(run_id, known)
+                raise NotFound(
+                    f"this computer knows no run {run_id}",
+                    hint=near
+                    or "runctl runs list shows those it knows; a machine's own: runctl aws processes INSTANCE",
+                    code="run-not-found",
+                )
+        if len(rows) == 2 and rows[0]["id"] != run_id:
+            raise UsageError(f"{run_id} is the beginning of several runs", hint="give more of its id")
+        return _from_row(rows[0])
+
+    def find(self, run_id: str) -> RunRecord | None:
+        """One run by its whole id, or ``None``."""
+        with self._database.transaction() as connection:
+            row = connection.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
+        return _from_row(row) if row is not None else None
+
+    def list(self, *, instance_id: str | None = None, limit: int | None = None) -> Sequence[RunRecord]:
+        """Newest first."""
+        with self._database.transaction() as connection:
+            rows = connection.execute(
+                "SELECT * FROM runs WHERE (:instance IS NULL OR instance_id = :instance)"
+                " ORDER BY created_at DESC, id LIMIT :limit",
+                {"instance": instance_id, "limit": -1 if limit is None else limit},
+            ).fetchall()
+        return [_from_row(row) for row in rows]
+
+
+def ended(
+    record: RunRecord, *, reason: str, at: datetime, exit_code: int | None = None, message: str = ""
+) -> RunRecord:
+    """The record of a run that is over."""
+    return replace(
+        record, state=RunPhase.ENDED, end_reason=reason, ended_at=at, exit_code=exit_code, message=message
+    )
+
+
+def _to_row(record: RunRecord) -> tuple[object, ...]:
+    values = {
+        **{name: getattr(record, name) for name in _COLUMNS},
+        "args": json.dumps(record.args),
+        "state": record.state.value,
+        "created_at": record.created_at.isoformat(),
+        "started_at": record.started_at.isoformat() if record.started_at else None,
+        "ended_at": record.ended_at.isoformat() if record.ended_at else None,
+        "mounts": json.dumps([asdict(mount) for mount in record.mounts]),
+        "price_per_hour": str(record.price_per_hour) if record.price_per_hour is not None else None,
+    }
+    return tuple(values[name] for name in _COLUMNS)
+
+
+def _from_row(row: sqlite3.Row) -> RunRecord:
+    values = {name: row[name] for name in _COLUMNS}
+    values["args"] = tuple(json.loads(row["args"]))
+    values["state"] = RunPhase(row["state"])
+    values["created_at"] = parse_rfc3339(row["created_at"])
+    values["started_at"] = parse_rfc3339(row["started_at"]) if row["started_at"] else None
+    values["ended_at"] = parse_rfc3339(row["ended_at"]) if row["ended_at"] else None
+    values["mounts"] = tuple(
+        Mount(
+            source=mount["source"],
+            target=mount["target"],
+            read_only=mount["read_only"],
+            volume_id=VolumeId(mount["volume_id"]) if mount["volume_id"] else None,
+            origin=mount["origin"],
+        )
+        for mount in json.loads(row["mounts"])
+    )
+    values["price_per_hour"] = Decimal(row["price_per_hour"]) if row["price_per_hour"] else None
+    return RunRecord(**values)

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, MountSpec, RunState
+from runctl.core.database import Database
+from runctl.core.errors import NotFound, UsageError
+from runctl.core.ids import InstanceId, RunId, VolumeId
+from runctl.core.models import Mount, RunPhase
+from runctl.runs.refresh import from_status, lost
+from runctl.runs.store import RunRecord, RunStore
+
+T0 = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    database = Database(tmp_path / "state.db")
+    yield RunStore(database)
+    database.close()
+
+
+def a_run(identifier: str = "run-aaaa", **changes: object) -> RunRecord:
+    record = RunRecord(
+        id=RunId(identifier),
+        provider="aws",
+        region="us-east-1",
+        instance_id=InstanceId("i-0abc"),
+        project="digits-1a2b",
+        script="training/train.py",
+        args=("--name", "two words", "", "--", "ü"),
+        state=RunPhase.RUNNING,
+        attempt=1,
+        created_at=T0,
+        mounts=(Mount("/mnt/data", "/data", True, VolumeId("vol-1"), "--ebs-mount"),),
+        price_per_hour=Decimal("0.123456"),
+    )
+    return replace(record, **changes)  # type: ignore[arg-type]
+
+
+def test_what_was_put_is_what_is_found(store: RunStore) -> None:
+    record = a_run(started_at=T0, ended_at=T0 + timedelta(hours=1), end_reason="FAILED", exit_code=3)
+
+    store.put(record)
+
+    assert store.get("run-aaaa") == record
+
+
+def test_a_run_is_found_by_the_beginning_of_its_id(store: RunStore) -> None:
+    store.put(a_run("run-abcd"))
+    store.put(a_run("run-xyzw"))
+
+    assert store.get("run-a").id == "run-abcd"
+
+
+def test_an_ambiguous_beginning_is_refused(store: RunStore) -> None:
+    store.put(a_run("run-abcd"))
+    store.put(a_run("run-abce"))
+
+    with pytest.raises(UsageError, match="several runs"):
+        store.get("run-abc")
+
+
+def test_a_whole_id_is_never_ambiguous(store: RunStore) -> None:
+    store.put(a_run("run-abc"))
+    store.put(a_run("run-abcd"))
+
+    assert store.get("run-abc").id == "run-abc"
+
+
+def test_an_unknown_run_is_not_found_with_a_suggestion(store: RunStore) -> None:
+    store.put(a_run("run-7kq2m9xd4t"))
+
+    with pytest.raises(NotFound, match="run-7kq2m9xd4x") as caught:
+        store.get("run-7kq2m9xd4x")
+
+    assert "run-7kq2m9xd4t" in caught.value.hint
+
+
+def test_a_percent_sign_is_no_wildcard(store: RunStore) -> None:
+    store.put(a_run("run-abcd"))
+
+    with pytest.raises(NotFound):
+        store.get("%")
+
+
+def test_runs_are_listed_newest_first_and_by_instance(store: RunStore) -> None:
+    store.put(a_run("run-old", created_at=T0))
+    store.put(a_run("run-new", created_at=T0 + timedelta(minutes=1)))
+    store.put(a_run("run-other", instance_id=InstanceId("i-0def")))
+
+    assert [record.id for record in store.list(instance_id="i-0abc")] == ["run-new", "run-old"]
+    assert [record.id for record in store.list(limit=1)] == ["run-new"]
+
+
+def test_a_run_costs_the_instances_price_for_its_time(store: RunStore) -> None:
+    record = a_run(price_per_hour=Decimal("0.30"), ended_at=T0 + timedelta(minutes=20))
+
+    assert record.cost(T0 + timedelta(days=1)) == Decimal("0.1")
+    assert a_run(price_per_hour=Decimal("0.30")).cost(T0 + timedelta(hours=2)) == Decimal("0.6")
+    assert a_run(price_per_hour=None).cost(T0) is None
+
+
+def test_a_status_of_the_machine_becomes_the_record() -> None:
+    end = EndRecord(EndReason.FAILED, (T0 + timedelta(hours=1)).timestamp(), exit_code=3, message="bad luck")
+    status = AttemptStatus(
+        "run-aaaa",
+        1,
+        RunState.ENDED,
+        started_at=T0.timestamp(),
+        mounts=(MountSpec("/mnt/data", "/data", False, "vol-1", "automatic"),),
+        end=end,
+    )
+
+    record = from_status(a_run(), status)
+
+    assert record.state is RunPhase.ENDED
+    assert (record.end_reason, record.exit_code, record.message) == ("FAILED", 3, "bad luck")
+    assert record.ended_at == T0 + timedelta(hours=1)
+    assert record.mounts == (Mount("/mnt/data", "/data", False, VolumeId("vol-1"), "automatic"),)
+
+
+def test_a_lost_run_has_ended_without_an_exit_code() -> None:
+    record = lost(a_run(), "instance i-0abc is terminated", T0)
+
+    assert (record.state, record.end_reason, record.exit_code) == (RunPhase.ENDED, "LOST", None)
