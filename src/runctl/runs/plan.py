@@ -172,7 +172,7 @@ def plan_run(
         instance=instance,
         project=project,
         spec=spec,
-        mounts=tuple((mount, by_volume.get(mount.volume_id)) for mount in mounts),
+        mounts=tuple((mount, by_volume.get(mount.volume_id or "")) for mount in mounts),
     )
 
 

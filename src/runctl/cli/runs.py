@@ -1,0 +1,205 @@
+"""``runs``: every run that this computer has started, wherever it runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.framework import Command, Group
+from runctl.cli.values import DURATION
+from runctl.core.clock import SystemClock
+from runctl.core.errors import Conflict, MachineError, NotFound, RunctlError
+from runctl.core.models import RunPhase
+from runctl.runs.store import RunRecord
+
+
+@click.group(cls=Group)
+def runs() -> None:
+    """List runs, show one, read its log, stop it."""
+
+
+@runs.command(cls=Command, name="list")
+@click.option("--cached", is_flag=True, help="Show what is remembered; ask no machine.")
+@click.option("--instance", metavar="INSTANCE", help="Only runs on this instance.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=50, show_default=True, metavar="N", help="At most N."
+)
+@click.pass_obj
+def list_command(cli: Cli, cached: bool, instance: str | None, limit: int) -> None:
+    """List runs, newest first.
+
+    Machines are asked about runs that are not known to have ended; one that cannot be asked shows "unknown".
+    """
+    records = cli.store.list(instance_id=instance, limit=limit)
+    if not cached:
+        records = refresh_all(cli, records)
+    now = SystemClock().now()
+    shown = [record.as_run(now) for record in records]
+
+    def text() -> str:
+        from runctl.render.run_table import runs_table
+
+        return runs_table(shown, now)
+
+    cli.emit(shown, text=text, ids=[run.id for run in shown])
+    if not shown:
+        cli.progress.note("no runs yet; runctl aws train, or runctl local train, starts one")
+
+
+@runs.command(cls=Command, name="show")
+@click.argument("run_id", metavar="RUN")
+@click.option("--cached", is_flag=True, help="Show what is remembered; ask no machine.")
+@click.pass_obj
+def show_command(cli: Cli, run_id: str, cached: bool) -> None:
+    """Show one run."""
+    record = cli.store.get(run_id)
+    if not cached:
+        (record,) = refresh_all(cli, [record])
+    run = record.as_run(SystemClock().now())
+
+    def text() -> str:
+        from runctl.render.run_table import run_details
+
+        return run_details(
+            run, message=record.message, checkpoint_dir=record.checkpoint_dir, output_dir=record.output_dir
+        )
+
+    cli.emit(run, text=text, ids=[run.id])
+
+
+@runs.command(cls=Command, name="logs")
+@click.argument("run_id", metavar="RUN")
+@click.option(
+    "--follow/--no-follow", "-f", default=False, help="Stay until the run has ended.", show_default=True
+)
+@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines.")
+@click.option("--wait", is_flag=True, help="Follow, and exit with the code of the run's script.")
+@click.pass_obj
+def logs_command(cli: Cli, run_id: str, follow: bool, tail: int | None, wait: bool) -> int:
+    """Print the log of a run."""
+    from runctl.cli.following import show_log
+
+    record = cli.store.get(run_id)
+    there, machine = _machine_of(cli, record)
+    code = show_log(there, machine, record, follow=follow or wait, tail=tail)
+    return code if wait else 0
+
+
+@runs.command(cls=Command, name="stop")
+@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
+@click.option(
+    "--grace", type=DURATION, metavar="TIME", help="Between SIGTERM and SIGKILL (default: the run's own)."
+)
+@click.option("--force", is_flag=True, help="SIGKILL at once; nothing is saved.")
+@click.pass_obj
+def stop_command(cli: Cli, run_ids: tuple[str, ...], grace: timedelta | None, force: bool) -> None:
+    """Stop runs: SIGTERM first, so that a script can save, then SIGKILL. The machines stay."""
+    from runctl.runs.refresh import from_status
+
+    stopped: list[RunRecord] = []
+    for run_id in run_ids:
+        record = cli.store.get(run_id)
+        if not record.has_ended:
+            there, machine = _machine_of(cli, record)
+            there.progress.step(f"stopping {record.id} on {record.instance_id}")
+            status = machine.agent.stop(record.id, record.attempt, grace=grace, force=force)
+            record = from_status(record, status)
+            cli.store.put(record)
+        stopped.append(record)
+        if record.end_reason != "STOPPED":
+            cli.progress.note(f"{record.id} had ended already: {record.end_reason}")
+    now = SystemClock().now()
+    cli.emit(
+        [record.as_run(now) for record in stopped],
+        text=lambda: "\n".join(
+            f"{record.id} {record.state.value} ({record.end_reason})" for record in stopped
+        ),
+        ids=[record.id for record in stopped],
+    )
+
+
+def refresh_all(cli: Cli, records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Ask the machines, side by side, about runs that may still change; remember what they say."""
+    open_ones: dict[tuple[str, str | None, str], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        if not record.has_ended:
+            open_ones[(record.provider, record.region, record.instance_id)].append(record)
+    if not open_ones:
+        return list(records)
+    cli.progress.step(f"asking {len(open_ones)} machine(s) about their runs")
+    with ThreadPoolExecutor(max_workers=min(8, len(open_ones))) as pool:
+        answers = list(pool.map(lambda group: _ask(cli, group), open_ones.values()))
+    updated = {record.id: record for answer in answers for record in answer}
+    for record in updated.values():
+        if record.state is not RunPhase.UNKNOWN:
+            cli.store.put(record)
+    return [updated.get(record.id, record) for record in records]
+
+
+def _ask(cli: Cli, group: list[RunRecord]) -> list[RunRecord]:
+    """What became of these runs of one machine; ``unknown`` where it cannot be told."""
+    from runctl.agent.spec import EndReason
+    from runctl.runs.follow import why_gone
+    from runctl.runs.refresh import from_status, lost
+    from runctl.runs.store import ended
+
+    now = SystemClock().now()
+    try:
+        there, machine = _machine_of(cli, group[0])
+    except NotFound as error:
+        return [lost(record, error.message, now) for record in group]
+    except RunctlError as error:
+        cli.progress.warn(f"{group[0].instance_id} cannot be asked: {error.message}")
+        return [dataclasses.replace(record, state=RunPhase.UNKNOWN) for record in group]
+    refreshed = []
+    for record in group:
+        try:
+            refreshed.append(from_status(record, machine.agent.status(record.id, record.attempt)))
+        except MachineError as error:
+            if error.code != "run-not-found":
+                raise
+            refreshed.append(
+                ended(
+                    record,
+                    reason=EndReason.NOT_STARTED.value,
+                    at=now,
+                    message="the machine never heard of it",
+                )
+            )
+        except RunctlError as error:
+            gone = why_gone(machine)
+            if gone is None:
+                there.progress.warn(f"{record.instance_id} cannot be asked: {error.message}")
+            refreshed.append(
+                lost(record, gone, now) if gone else dataclasses.replace(record, state=RunPhase.UNKNOWN)
+            )
+    return refreshed
+
+
+def _machine_of(cli: Cli, record: RunRecord):  # type: ignore[no-untyped-def]
+    """The machine that a run is on, in its own region; raises `NotFound` when it has ended."""
+    from runctl.core.models import InstanceState
+    from runctl.runs.machine import open_machine
+
+    there = cli.in_region(record.region)
+    provider = there.provider(record.provider)
+    instance = provider.instance(record.instance_id)
+    if instance.state.is_over:
+        raise NotFound(
+            f"{record.instance_id}, on which {record.id} was started, is {instance.state.value}",
+            hint="its log went with it; what it wrote to an EBS volume is there still",
+            code="instance-ended",
+        )
+    if instance.state is not InstanceState.RUNNING:
+        raise Conflict(
+            f"{record.instance_id}, on which {record.id} was started, is {instance.state.value}",
+            hint=f"runctl {record.provider} start {record.instance_id}",
+            code="not-running",
+        )
+    return there, open_machine(provider, instance, "auto", there.progress)

@@ -1,0 +1,202 @@
+"""``train``, ``monitor`` and ``processes`` of a provider."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.framework import Command, PassthroughCommand
+from runctl.cli.machines import LOCAL, find_instance, instance_argument, transport_option
+from runctl.cli.values import DURATION
+from runctl.core.errors import UsageError
+
+
+class _Train(PassthroughCommand):
+    rest_name = "ARGS"
+
+
+def train_command(provider: str) -> click.Command:
+    """``train`` of a provider."""
+
+    @click.command(cls=_Train)
+    @instance_argument(provider)
+    @click.argument("script", type=click.Path(path_type=Path))
+    @click.option(
+        "--ebs-mount",
+        "ebs_mounts",
+        multiple=True,
+        metavar="SOURCE:TARGET[:ro]",
+        help="Show a mounted volume (a path on the machine, a volume id or name) to the script at TARGET. Repeatable.",
+    )
+    @click.option("--no-ebs-auto", is_flag=True, help="Leave out mounted volumes that no --ebs-mount names.")
+    @click.option(
+        "--docker/--no-docker",
+        "docker",
+        default=None,
+        help="Run in a container, or on the host; by default in one if the project has a Dockerfile.",
+    )
+    @click.option("--image", metavar="REFERENCE", help="Run in a container from this image.")
+    @click.option(
+        "--env", "env", multiple=True, metavar="K=V", help="Set a variable for the script. Repeatable."
+    )
+    @click.option(
+        "--env-file",
+        "env_files",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="Read variables from a file.",
+    )
+    @click.option(
+        "--workdir",
+        metavar="PATH",
+        help="Where the script starts; in a container, where the project is (default /workspace).",
+    )
+    @click.option(
+        "--wait", is_flag=True, help="Follow the log to the end and exit with the script's own code."
+    )
+    @click.option(
+        "--timeout", type=DURATION, metavar="TIME", help="End the run after this long, such as 12h."
+    )
+    @click.option("--grace", type=DURATION, metavar="TIME", help="Between SIGTERM and SIGKILL (default 30s).")
+    @click.option(
+        "--sync-code/--no-sync-code",
+        "sync_code",
+        default=None,
+        help="Send the project, and use it over the image's copy; or leave what is there. By default it is sent, and"
+        " used unless the image has the script.",
+    )
+    @click.option(
+        "--include-pattern",
+        "include_patterns",
+        multiple=True,
+        metavar="GLOB",
+        help="Send files that the ignore rules leave out. Repeatable.",
+    )
+    @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
+    @transport_option
+    @click.pass_obj
+    def command(
+        cli: Cli,
+        script: Path,
+        ebs_mounts: tuple[str, ...],
+        no_ebs_auto: bool,
+        docker: bool | None,
+        image: str | None,
+        env: tuple[str, ...],
+        env_files: tuple[Path, ...],
+        workdir: str | None,
+        wait: bool,
+        timeout: timedelta | None,
+        grace: timedelta | None,
+        sync_code: bool | None,
+        include_patterns: tuple[str, ...],
+        dry_run: bool,
+        transport: str | None,
+        rest: tuple[str, ...],
+        instance_id: str = LOCAL,
+    ) -> int:
+        """Train a script on an instance.
+
+        What follows -- goes to the script exactly as it is. The run goes on when this computer sleeps or the
+        connection breaks; monitor finds it again.
+        """
+        from runctl.cli.training import Training
+        from runctl.core.clock import parse_duration
+        from runctl.runs.environment import gather
+        from runctl.runs.plan import TrainRequest, plan_project
+
+        config = cli.config
+        request = TrainRequest(
+            script=script,
+            args=rest,
+            cwd=Path.cwd(),
+            ebs_mounts=ebs_mounts,
+            configured_mounts=config.ebs.mount_points if provider != LOCAL else (),
+            automatic_mounts=not no_ebs_auto,
+            docker=config.docker.enabled if docker is None else docker,
+            image=image or (config.docker.image if docker is not False else None),
+            dockerfile=config.docker.dockerfile_path,
+            container_workdir=config.docker.workdir,
+            workdir=workdir,
+            env=gather(config.train.env, env_files, env, os.environ),
+            timeout=timeout or (parse_duration(config.train.timeout) if config.train.timeout else None),
+            grace=grace or parse_duration(config.train.grace),
+            sync_code=sync_code,
+            include_patterns=(*config.sync.include_patterns, *include_patterns),
+        )
+        project = plan_project(request)
+        training = Training(cli, request, project, find_instance(cli, provider, instance_id), transport)
+        plan = training.plan()
+        if dry_run:
+            return training.show_only(plan)
+        return training.carry_out(plan, wait=wait)
+
+    return command
+
+
+def monitor_command(provider: str) -> click.Command:
+    """``monitor`` of a provider."""
+
+    @click.command(cls=Command)
+    @instance_argument(provider)
+    @click.argument("run_id", metavar="[RUN]", required=False)
+    @click.option(
+        "--follow/--no-follow", default=True, help="Stay until the run has ended.", show_default=True
+    )
+    @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines.")
+    @click.option("--wait", is_flag=True, help="Exit with the code of the run's script.")
+    @transport_option
+    @click.pass_obj
+    def command(
+        cli: Cli,
+        run_id: str | None,
+        follow: bool,
+        tail: int | None,
+        wait: bool,
+        transport: str | None,
+        instance_id: str = LOCAL,
+    ) -> int:
+        """Follow the log of a run, by default the newest one on the instance."""
+        from runctl.cli.following import find_on_machine, show_log
+        from runctl.runs.machine import open_machine
+
+        if wait and not follow:
+            raise UsageError("--wait and --no-follow contradict each other", hint="leave one of them out")
+        instance = find_instance(cli, provider, instance_id)
+        machine = open_machine(cli.provider(provider), instance, transport or "auto", cli.progress)
+        record = find_on_machine(cli, machine, run_id)
+        code = show_log(cli, machine, record, follow=follow, tail=tail)
+        return code if wait else 0
+
+    return command
+
+
+def processes_command(provider: str) -> click.Command:
+    """``processes`` of a provider."""
+
+    @click.command(cls=Command)
+    @instance_argument(provider)
+    @click.option("--all", "everything", is_flag=True, help="Show runs that have ended, too.")
+    @transport_option
+    @click.pass_obj
+    def command(cli: Cli, everything: bool, transport: str | None, instance_id: str = LOCAL) -> None:
+        """Show what runs on an instance, and what it uses."""
+        from runctl.render.run_table import attempt_document, attempts_table
+        from runctl.runs.machine import open_machine
+
+        instance = find_instance(cli, provider, instance_id)
+        machine = open_machine(cli.provider(provider), instance, transport or "auto", cli.progress)
+        attempts = [status for status in machine.agent.attempts() if everything or status.end is None]
+        cli.emit(
+            [attempt_document(status) for status in attempts],
+            text=lambda: attempts_table(attempts),
+            ids=[status.run_id for status in attempts],
+        )
+        if not attempts:
+            cli.progress.note(f"no run on {instance.id}")
+
+    return command

@@ -1,0 +1,156 @@
+"""From a request to a run that has started, as a person sees it happen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from runctl.cli.context import Cli
+from runctl.core.clock import SystemClock
+from runctl.core.errors import Interrupted
+from runctl.core.ids import new_run_id
+from runctl.core.models import Instance
+from runctl.render.run_plan import run_plan_document, run_plan_lines
+from runctl.runs.launch import Synced, launch
+from runctl.runs.machine import Machine, open_machine
+from runctl.runs.plan import ProjectPlan, RunPlan, TrainRequest, check_instance, plan_run
+
+if TYPE_CHECKING:
+    from runctl.project.selection import Selection
+    from runctl.runs.store import RunRecord
+
+
+@dataclass
+class Training:
+    """One ``train``."""
+
+    cli: Cli
+    request: TrainRequest
+    project: ProjectPlan
+    instance: Instance
+    transport: str | None
+
+    @cached_property
+    def machine(self) -> Machine:
+        """The machine, reached."""
+        choice = self.transport or self._configured_transport()
+        return open_machine(
+            self.cli.provider(self.instance.provider), self.instance, choice, self.cli.progress
+        )
+
+    @cached_property
+    def selection(self) -> Selection | None:
+        """The files to send, or ``None``."""
+        if not self.project.sync:
+            return None
+        from runctl.project.selection import Limits, select
+
+        config = self.cli.config.sync
+        selection = select(
+            self.project.root.path,
+            include_patterns=self.project.include_patterns,
+            limits=Limits(max_bytes=config.max_size_mib << 20, max_files=config.max_files),
+        )
+        for left_out in selection.refused:
+            self.cli.progress.warn(
+                f"not sent: {left_out.path} ({left_out.reason}); --include-pattern {left_out.path} sends it"
+            )
+        for left_out in selection.skipped:
+            self.cli.progress.warn(f"not sent: {left_out.path} ({left_out.reason})")
+        return selection
+
+    def plan(self) -> RunPlan:
+        """Everything that can be wrong is found here; nothing has been sent or started."""
+        from runctl.project.root import project_name
+
+        check_instance(self.instance)
+        _ = self.selection
+        self.cli.progress.step(f"asking {self.instance.id} what is mounted")
+        return plan_run(
+            self.request,
+            self.project,
+            run_id=new_run_id(),
+            project_name=project_name(self.project.root.path),
+            instance=self.instance,
+            mounted=self.machine.agent.mounts(),
+            volume_names=self._volume_names(),
+        )
+
+    def show_only(self, plan: RunPlan) -> int:
+        """``--dry-run``: the plan is the result."""
+        self.cli.emit(
+            run_plan_document(plan, self.selection),
+            text=lambda: "\n".join(run_plan_lines(plan, self.selection)),
+            ids=(),
+        )
+        return 0
+
+    def carry_out(self, plan: RunPlan, *, wait: bool) -> int:
+        """The run has been taken up by the machine; with ``wait`` it has ended, and its code is returned."""
+        cli = self.cli
+        cli.say("\n".join(run_plan_lines(plan, self.selection)))
+        try:
+            record = launch(
+                plan,
+                self.machine,
+                cli.store,
+                sync=self._sync(plan) if self.selection is not None else None,
+                clock=SystemClock(),
+                region=cli.config.aws.region if self.instance.provider == "aws" else None,
+                progress=cli.progress,
+            )
+        except KeyboardInterrupt:
+            raise self._interrupted(plan) from None
+        if not wait:
+            self._started(record)
+            return 0
+        from runctl.cli.following import show_log
+
+        if cli.settings.quiet:
+            cli.write(record.id)
+        return show_log(cli, self.machine, record, follow=True, document=True)
+
+    def _started(self, record: RunRecord) -> None:
+        cli = self.cli
+        cli.emit(record.as_run(SystemClock().now()), text=lambda: record.id, ids=[record.id])
+        words = (
+            self.instance.provider
+            if self.instance.provider == "local"
+            else f"aws monitor {record.instance_id}"
+        )
+        command = "local monitor" if words == "local" else words
+        cli.progress.note(f"{record.id} is on its way; follow it with: runctl {command} {record.id}")
+
+    def _interrupted(self, plan: RunPlan) -> Interrupted:
+        known = self.cli.store.find(plan.run_id)
+        if known is None:
+            return Interrupted(
+                "stopped before anything was started; nothing runs", hint="run the same command again"
+            )
+        return Interrupted(
+            f"{plan.run_id} may have started on {self.instance.id}, and goes on if it has",
+            hint=f"runctl runs show {plan.run_id}, or end it: runctl runs stop {plan.run_id}",
+        )
+
+    def _sync(self, plan: RunPlan):  # type: ignore[no-untyped-def]
+        from runctl.project.sync import AgentSyncTarget, sync
+
+        def carry() -> Synced:
+            assert self.selection is not None  # noqa: S101
+            result = sync(
+                self.selection, plan.spec.project, AgentSyncTarget(self.machine.agent), self.cli.progress
+            )
+            return Synced(result.digest)
+
+        return carry
+
+    def _volume_names(self) -> dict[str, str]:
+        if not any(not mount.source.startswith("/") for mount in self.project.mount_requests):
+            return {}
+        attached = {volume.volume_id for volume in self.instance.volumes}
+        volumes = self.cli.volume_provider(self.instance.provider).volumes(everyone=True)
+        return {volume.name: volume.id for volume in volumes if volume.name and volume.id in attached}
+
+    def _configured_transport(self) -> str:
+        return self.cli.config.aws.transport if self.instance.provider == "aws" else "auto"

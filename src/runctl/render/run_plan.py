@@ -1,0 +1,84 @@
+"""A `RunPlan` for a person: what will run where, what it sees, and what it costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runctl.agent.spec import MachineMount, MountSpec
+from runctl.core.money import usd
+from runctl.project.selection import Selection
+from runctl.render.json import to_builtins
+from runctl.render.sizes import size
+from runctl.runs.plan import RunPlan
+
+
+def run_plan_lines(plan: RunPlan, selection: Selection | None) -> list[str]:
+    """The plan as ``label  value`` lines; ``selection`` is the code that would be sent."""
+    instance, project, spec = plan.instance, plan.project, plan.spec
+    rows = [
+        ("run", f"{spec.run_id} on {instance.id} ({_machine(plan)})"),
+        ("script", " ".join([spec.script, *spec.args])),
+        ("project", f"{project.root.path} ({project.root.reason})"),
+    ]
+    if selection is not None:
+        sent = f"{len(selection.found)} files, {size(selection.total_bytes)}"
+        rows.append(("code", f"{sent}, selected by {selection.selected_by}"))
+    else:
+        rows.append(("code", "not synced (--no-sync-code)"))
+    if project.container is None:
+        rows.append(("runs", f"on the host ({project.container_reason})"))
+        rows.append(("needs", project.dependencies_reason))
+    else:
+        source = project.container.image or f"{project.container.dockerfile}, built on the machine"
+        rows.append(("runs", f"in a container from {source} ({project.container_reason})"))
+    rows += [("mount", mount_words(mount, found)) for mount, found in plan.mounts]
+    if not plan.mounts and instance.provider != "local":
+        rows.append(
+            ("mount", "none: what the run writes stays on the machine's own disk, which ends with it")
+        )
+    if spec.timeout_seconds is not None:
+        rows.append(("limit", f"{spec.timeout_seconds:g} s, then SIGTERM and {spec.grace_seconds:g} s grace"))
+    if instance.price_per_hour is not None:
+        rows.append(("price", f"{usd(instance.price_per_hour)} per hour ({instance.market.value})"))
+    return [f"{label:<9}{value}" for label, value in rows]
+
+
+def run_plan_document(plan: RunPlan, selection: Selection | None) -> dict[str, Any]:
+    """The plan for programs; the values of variables are nobody's business."""
+    project, spec = plan.project, plan.spec
+    document: dict[str, Any] = to_builtins(
+        {
+            "run_id": plan.run_id,
+            "instance": plan.instance,
+            "project_root": project.root.path,
+            "script": spec.script,
+            "args": spec.args,
+            "code": None
+            if selection is None
+            else {"files": len(selection.found), "bytes": selection.total_bytes},
+            "container": spec.container,
+            "dependencies": spec.dependencies,
+            "mounts": spec.mounts,
+            "env": sorted(spec.env),
+            "timeout_seconds": spec.timeout_seconds,
+            "grace_seconds": spec.grace_seconds,
+        }
+    )
+    return document
+
+
+def mount_words(mount: MountSpec, found: MachineMount | None) -> str:
+    """``/mnt/data -> /data (vol-0abc, 12.3 GiB free of 100.0 GiB; --ebs-mount)``."""
+    mode = ", read-only" if mount.read_only else ""
+    where = mount.volume_id or "a folder"
+    if found is not None:
+        where += f", {size(found.free_bytes)} free of {size(found.size_bytes)}"
+    return f"{mount.source} -> {mount.target} ({where}{mode}; {mount.origin})"
+
+
+def _machine(plan: RunPlan) -> str:
+    instance = plan.instance
+    if instance.provider == "local":
+        return "this computer"
+    words = [instance.instance_type, instance.market.value]
+    return ", ".join([*words, instance.zone] if instance.zone else words)

@@ -1,0 +1,88 @@
+"""Carry a plan out: sync the code, record the intent, start the attempt on the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from runctl.agent.spec import EndReason
+from runctl.core.clock import Clock
+from runctl.core.errors import MachineError, RunctlError, Unreachable
+from runctl.core.models import RunPhase
+from runctl.core.progress import SILENT, Progress
+from runctl.runs.machine import Machine
+from runctl.runs.plan import RunPlan
+from runctl.runs.refresh import as_mount, from_status
+from runctl.runs.store import RunRecord, RunStore, ended
+
+
+@dataclass(frozen=True)
+class Synced:
+    """The project tree that the run is to use on the machine."""
+
+    digest: str
+
+
+def record_of(plan: RunPlan, now: datetime, region: str | None) -> RunRecord:
+    """What is remembered of the run before anything has been started. Pure."""
+    return RunRecord(
+        id=plan.run_id,
+        provider=plan.instance.provider,
+        region=region,
+        instance_id=plan.instance.id,
+        project=plan.spec.project,
+        script=plan.spec.script,
+        args=plan.spec.args,
+        state=RunPhase.PENDING,
+        attempt=plan.spec.attempt,
+        created_at=now,
+        mounts=tuple(as_mount(mount) for mount in plan.spec.mounts),
+        image=plan.spec.container.image if plan.spec.container else None,
+        instance_type=plan.instance.instance_type,
+        market=plan.instance.market.value,
+        price_per_hour=plan.instance.price_per_hour,
+    )
+
+
+def launch(
+    plan: RunPlan,
+    machine: Machine,
+    store: RunStore,
+    *,
+    sync: Callable[[], Synced] | None,
+    clock: Clock,
+    region: str | None = None,
+    progress: Progress = SILENT,
+) -> RunRecord:
+    """The attempt has been taken up by the agent, and is recorded here.
+
+    ``sync`` brings the code over (``None``: it is not to be synced). The intent is recorded before the machine is
+    told, so that a crash in between leaves something that ``runs list`` can settle. Raises `MachineError` when the
+    agent refuses (nothing runs, and the record says so) and `Unreachable` when its answer was lost (the run may
+    have started; the record stays open until the machine has been asked).
+    """
+    spec = plan.spec
+    if sync is not None:
+        spec = replace(spec, tree=sync().digest)
+    record = record_of(plan, clock.now(), region)
+    store.put(record)
+    progress.step(f"starting {record.id} on {record.instance_id}")
+    try:
+        status = machine.agent.start(spec)
+    except Unreachable as error:
+        raise Unreachable(
+            f"{error.message}; {record.id} may have been started on {record.instance_id}",
+            hint=f"runctl runs show {record.id} asks the machine",
+            code=error.code,
+        ) from error
+    except MachineError as error:
+        store.put(_not_started(record, error, clock))
+        raise
+    started = from_status(record, status)
+    store.put(started)
+    return started
+
+
+def _not_started(record: RunRecord, error: RunctlError, clock: Clock) -> RunRecord:
+    return ended(record, reason=EndReason.NOT_STARTED.value, at=clock.now(), message=error.message)
