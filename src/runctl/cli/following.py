@@ -135,7 +135,7 @@ def _say_end(cli: Cli, followed: Followed) -> None:
     if record.checkpoint_dir:
         words.append(f"checkpoints: {record.checkpoint_dir} on {record.instance_id}")
     cost = record.cost(SystemClock().now())
-    if cost is not None and record.price_per_hour is not None and record.ended_at is not None:
+    if cost and record.price_per_hour is not None and record.ended_at is not None:
         span = record.ended_at - record.created_at
         words.append(
             f"cost: {usd(cost)} ({span.total_seconds():.0f} s at {usd(record.price_per_hour)} an hour, {record.market};"

@@ -17,7 +17,7 @@ from runctl.runs.machine import Machine, open_machine
 from runctl.runs.plan import ProjectPlan, RunPlan, TrainRequest, check_instance, plan_run
 
 if TYPE_CHECKING:
-    from runctl.project.selection import Selection
+    from runctl.project.selection import Limits, Selection
     from runctl.runs.store import RunRecord
 
 
@@ -44,13 +44,12 @@ class Training:
         """The files to send, or ``None``."""
         if not self.project.sync:
             return None
-        from runctl.project.selection import Limits, select
+        from runctl.project.selection import select
 
-        config = self.cli.config.sync
         selection = select(
             self.project.root.path,
             include_patterns=self.project.include_patterns,
-            limits=Limits(max_bytes=config.max_size_mib << 20, max_files=config.max_files),
+            limits=self._limits(),
         )
         for left_out in selection.refused:
             self.cli.progress.warn(
@@ -95,7 +94,7 @@ class Training:
                 plan,
                 self.machine,
                 cli.store,
-                sync=self._sync(plan) if self.selection is not None else None,
+                sync=self._sync if self.selection is not None else None,
                 clock=SystemClock(),
                 region=cli.config.aws.region if self.instance.provider == "aws" else None,
                 progress=cli.progress,
@@ -133,17 +132,25 @@ class Training:
             hint=f"runctl runs show {plan.run_id}, or end it: runctl runs stop {plan.run_id}",
         )
 
-    def _sync(self, plan: RunPlan):  # type: ignore[no-untyped-def]
-        from runctl.project.sync import AgentSyncTarget, sync
+    def _sync(self) -> Synced:
+        from runctl.project.sync import sync
 
-        def carry() -> Synced:
-            assert self.selection is not None  # noqa: S101
-            result = sync(
-                self.selection, plan.spec.project, AgentSyncTarget(self.machine.agent), self.cli.progress
-            )
-            return Synced(result.digest)
+        assert self.selection is not None  # noqa: S101 - launch is given this only when there is one
+        result = sync(
+            self.project.root.path,
+            self.machine.agent,
+            self.instance.id,
+            include_patterns=self.project.include_patterns,
+            limits=self._limits(),
+            progress=self.cli.progress,
+        )
+        return Synced(result.digest)
 
-        return carry
+    def _limits(self) -> Limits:
+        from runctl.project.selection import Limits
+
+        config = self.cli.config.sync
+        return Limits(max_bytes=config.max_size_mib << 20, max_files=config.max_files)
 
     def _volume_names(self) -> dict[str, str]:
         if not any(not mount.source.startswith("/") for mount in self.project.mount_requests):

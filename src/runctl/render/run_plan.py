@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from runctl.agent.spec import MachineMount, MountSpec
+from runctl.core.models import Market
 from runctl.core.money import usd
 from runctl.project.selection import Selection
 from runctl.render.json import to_builtins
@@ -17,7 +19,7 @@ def run_plan_lines(plan: RunPlan, selection: Selection | None) -> list[str]:
     instance, project, spec = plan.instance, plan.project, plan.spec
     rows = [
         ("run", f"{spec.run_id} on {instance.id} ({_machine(plan)})"),
-        ("script", " ".join([spec.script, *spec.args])),
+        ("script", shlex.join([spec.script, *spec.args])),
         ("project", f"{project.root.path} ({project.root.reason})"),
     ]
     if selection is not None:
@@ -38,7 +40,7 @@ def run_plan_lines(plan: RunPlan, selection: Selection | None) -> list[str]:
         )
     if spec.timeout_seconds is not None:
         rows.append(("limit", f"{spec.timeout_seconds:g} s, then SIGTERM and {spec.grace_seconds:g} s grace"))
-    if instance.price_per_hour is not None:
+    if instance.price_per_hour is not None and instance.market is not Market.OWNED:
         rows.append(("price", f"{usd(instance.price_per_hour)} per hour ({instance.market.value})"))
     return [f"{label:<9}{value}" for label, value in rows]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -45,7 +46,7 @@ def run_details(run: Run, *, message: str, checkpoint_dir: str | None, output_di
         "exit code": None if run.exit_code is None else str(run.exit_code),
         "instance": f"{run.instance_id} ({run.provider})",
         "script": run.script,
-        "arguments": " ".join(run.args) or None,
+        "arguments": shlex.join(run.args) or None,
         "attempt": str(run.attempt),
         "image": run.image,
         "started": f"{run.started_at:%Y-%m-%d %H:%M:%S} UTC" if run.started_at else None,
@@ -75,7 +76,7 @@ def attempts_table(attempts: Sequence[AttemptStatus]) -> str:
             None if status.rss_bytes is None else size(status.rss_bytes),
             None if status.gpu_percent is None else f"{status.gpu_percent:.0f}%",
             _age(status),
-            " ".join([status.script, *status.args]),
+            shlex.join([status.script, *status.args]),
         ]
         for status in attempts
     ]

@@ -55,7 +55,7 @@ def sentence(run_id: str, end: EndRecord) -> str:
     text = f"{run_id} {_WORDS[end.reason]}"
     if end.reason is EndReason.FAILED:
         if end.exit_code is not None:
-            text += f" with exit code {end.exit_code}"
-        elif end.signal is not None:
-            text += f", ended by signal {end.signal}"
+            return f"{text} with exit code {end.exit_code}"
+        if end.signal is not None:
+            return f"{text}, ended by signal {end.signal}"
     return f"{text} ({end.message})" if end.message else text

@@ -1,0 +1,119 @@
+"""The real command line, as a user runs it: a process of its own, in a folder, with variables."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+RUNCTL = Path(sys.executable).with_name("runctl")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A command that has ended."""
+
+    argv: tuple[str, ...]
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """stdout as the one JSON document that it is."""
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> Mapping[str, str]:
+        """The JSON error that is the last thing on stderr."""
+        start = self.err.rindex('{\n  "error"')
+        found: Mapping[str, str] = json.loads(self.err[start:])["error"]
+        return found
+
+    def ok(self) -> Outcome:
+        """Itself, where the command succeeded."""
+        assert self.code == 0, f"{self}"
+        return self
+
+    def __str__(self) -> str:
+        return (
+            f"runctl {' '.join(self.argv)}\nexit code {self.code}\nstdout:\n{self.out}\nstderr:\n{self.err}"
+        )
+
+
+@dataclass
+class CommandLine:
+    """``runctl`` in one folder with one set of variables."""
+
+    cwd: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(self, *argv: object, stdin: str | bytes | None = None, timeout: float = 120) -> Outcome:
+        """Run to the end."""
+        words = tuple(str(word) for word in argv)
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        done = subprocess.run(
+            [RUNCTL, *words],
+            cwd=self.cwd,
+            env={**os.environ, **self.env},
+            input=b"" if data is None else data,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Outcome(
+            words, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+        )
+
+    def start(self, *argv: object) -> subprocess.Popen[bytes]:
+        """Run beside the test, in a session of its own."""
+        return subprocess.Popen(
+            [RUNCTL, *map(str, argv)],
+            cwd=self.cwd,
+            env={**os.environ, **self.env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def in_folder(self, cwd: Path) -> CommandLine:
+        """The same elsewhere."""
+        return CommandLine(cwd, self.env)
+
+
+def kill(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGKILL) -> tuple[str, str]:
+    """End it, and return what it had printed."""
+    process.send_signal(how)
+    out, err = process.communicate(timeout=30)
+    return out.decode(), err.decode()
+
+
+def until(condition: Callable[[], T | None], *, seconds: float = 30, what: str = "the condition") -> T:
+    """The first value of ``condition`` that counts as true."""
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.1)
+    raise AssertionError(f"{what} did not come about in {seconds:.0f} s")
+
+
+def write_project(folder: Path, files: Mapping[str, str]) -> Path:
+    """A project: a folder under git with these files."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    subprocess.run(["git", "init", "--quiet", folder], check=True)
+    return folder
