@@ -173,6 +173,8 @@ class AttemptStatus:
     rss_bytes: Optional[int] = None
     gpu_percent: Optional[float] = None
     end: Optional[EndRecord] = None
+    also_running: Tuple[str, ...] = ()
+    """In the answer to `start`: other runs on this machine that have not ended."""
 
 
 @dataclass(frozen=True)

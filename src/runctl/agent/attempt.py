@@ -1,0 +1,180 @@
+"""One attempt as its supervisor holds it: what it may ask of the machine, and when it must end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional, Sequence
+
+from runctl.agent import durable
+from runctl.agent.children import Children, Ended, Ending
+from runctl.agent.errors import AgentError
+from runctl.agent.log import FULL, Log
+from runctl.agent.places import Places, places
+from runctl.agent.script import NETWORK
+from runctl.agent.spec import EndReason, RunSpec, RunState
+from runctl.agent.state import AttemptFolder, StopRequest, changed, state_directory
+
+SETUP_GRACE_SECONDS = 5.0
+"""Installers and builders have nothing to save."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended, before it is written down."""
+
+    reason: EndReason
+    message: str
+    exit_code: Optional[int] = None
+    signal: Optional[int] = None
+    max_rss_bytes: Optional[int] = None
+    cpu_seconds: Optional[float] = None
+
+
+class EndedEarlyError(Exception):
+    """Somebody, or a limit, ended the attempt before its script could start."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.message)
+        self.outcome = outcome
+
+
+class Attempt:
+    """The spec, the log, the children and the wish to end, in one hand."""
+
+    def __init__(self, folder: AttemptFolder, spec: RunSpec, log: Log, children: Children) -> None:
+        self.folder = folder
+        self.spec = spec
+        self.log = log
+        self.children = children
+        self.live = folder.live()
+        self.where: Places = places(spec, folder)
+        self._script_began: Optional[float] = None
+        self._request: Optional[StopRequest] = None
+        self._ending: Optional[Ending] = None
+        self._stop_file = folder.path / "stop.json"
+        self._stop_seen: Optional[int] = None
+
+    def update(self, **values: Any) -> None:
+        """Write down what has changed. A full disk does not stop a training: the old state is shown meanwhile."""
+        self.live = changed(self.live, **values)
+        try:
+            self.folder.write_live(self.live)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            self.log.disk_full = True
+
+    def phase(self, words: str) -> None:
+        """Say what is being done, in the log and in the status."""
+        self.log.line(words)
+        self.update(phase=words)
+
+    def script_began(self) -> None:
+        """The time limit counts from here."""
+        self._script_began = time.monotonic()
+
+    @property
+    def request(self) -> Optional[StopRequest]:
+        """Why the attempt is to end, if it is."""
+        self.ending()
+        return self._request
+
+    def ending(self) -> Optional[Ending]:
+        """The wish to end, from the moment on at which it was first seen; a later, less patient one sharpens it."""
+        request = self._wish()
+        if request is None:
+            return None
+        if self._ending is None:
+            self._request, self._ending = request, Ending(time.monotonic(), request.grace_seconds)
+            with contextlib.suppress(OSError):
+                self.update(state=RunState.STOPPING, phase=request.message)
+            self.log.line("{}: SIGTERM, then {:g} s of grace".format(request.message, request.grace_seconds))
+        elif request.grace_seconds < self._ending.grace:
+            self._ending = Ending(self._ending.began, request.grace_seconds)
+        return self._ending
+
+    def _wish(self) -> Optional[StopRequest]:
+        limit = self.spec.timeout_seconds
+        try:
+            seen = self._stop_file.stat().st_mtime_ns
+        except FileNotFoundError:
+            pass
+        else:
+            if seen != self._stop_seen or self._request is None:
+                self._stop_seen = seen
+                return self.folder.stop_request()
+            return self._request
+        if self._request is not None:
+            return self._request
+        if self.children.terminated:
+            message = "the machine is shutting down, or somebody ended the agent"
+            return StopRequest(EndReason.INTERRUPTED, self.spec.grace_seconds, time.time(), message)
+        if (
+            limit is not None
+            and self._script_began is not None
+            and time.monotonic() - self._script_began >= limit
+        ):
+            message = "the time limit of {:g} s is over".format(limit)
+            return StopRequest(EndReason.TIME_LIMIT, self.spec.grace_seconds, time.time(), message)
+        return None
+
+    def check(self) -> None:
+        """Go on, or raise `EndedEarlyError`."""
+        request = self.request
+        if request is not None:
+            raise EndedEarlyError(Outcome(request.reason, request.message))
+
+    def _setup_ending(self) -> Optional[Ending]:
+        wish = self.ending()
+        return None if wish is None else Ending(wish.began, min(wish.grace, SETUP_GRACE_SECONDS))
+
+    def wait_setup(self, pid: int) -> Ended:
+        """Wait for a child of the set-up. Raises `EndedEarlyError` when the attempt is to end."""
+        ended = self.children.wait(pid, self._setup_ending)
+        if ended.asked:
+            self.children.end_all(SETUP_GRACE_SECONDS)
+        self.check()
+        return ended
+
+    def run_step(self, phase: str, argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
+        """Run a command of the set-up, its output in the log. Raises `AgentError` (``setup-failed``)."""
+        self.check()
+        self.phase(phase)
+        since = self.log.size()
+        try:
+            pid = self.children.start(argv, output=self.log.fd, env={**env, **self.marks()}, cwd=cwd)
+        except OSError as error:
+            raise AgentError("setup-failed", "{}: {}".format(phase, error)) from error
+        ended = self.wait_setup(pid)
+        if ended.exit_code != 0:
+            how = (
+                "exit code {}".format(ended.exit_code)
+                if ended.signal is None
+                else "signal {}".format(ended.signal)
+            )
+            words = self.log.last_lines(since)
+            raise AgentError(
+                "setup-failed", "{} failed ({}){}".format(phase, how, ":\n" + words if words else "")
+            )
+
+    def marks(self) -> Dict[str, str]:
+        """Variables by which processes of this attempt are known, wherever they go."""
+        return {"RUNCTL_RUN_ID": self.spec.run_id, "RUNCTL_ATTEMPT": str(self.spec.attempt)}
+
+    def own_environment(self) -> Dict[str, str]:
+        """The variables of the agent that `start` was called with: the supervisor's may be systemd's or sudo's."""
+        kept = durable.read_json(self.folder.path / "environ.json") or {}
+        return {**{name: str(value) for name, value in kept.items()}, **_present(NETWORK)}
+
+    @property
+    def state(self) -> Path:
+        """The agent's state directory."""
+        return state_directory()
+
+
+def _present(names: Sequence[str]) -> Dict[str, str]:
+    return {name: os.environ[name] for name in names if name in os.environ}

@@ -1,0 +1,216 @@
+"""Everything that can be known to be wrong with a run before any of it is made."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path, PurePosixPath
+from typing import List, Optional, Sequence
+
+from runctl.agent import mountns, script
+from runctl.agent.errors import AgentError
+from runctl.agent.machine import on_machine, root_available
+from runctl.agent.spec import ContainerSpec, MachineMount, MountSpec, RunSpec
+from runctl.agent.state import RESERVE_BYTES, state_directory
+from runctl.agent.trees_layout import NAME, current, tree_folder
+
+KINDS = ("pep723", "uv.lock", "pyproject", "requirements", "none")
+VARIABLE = re.compile(r"[^=\0]+")
+NOT_TARGETS = frozenset(
+    (
+        *("/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin"),
+        *("/sys", "/tmp", "/usr", "/usr/bin", "/usr/lib", "/var"),  # noqa: S108 (refused, not used)
+    )
+)
+LEAST_FREE_BYTES = 16 << 20
+
+
+def check(spec: RunSpec) -> Optional[str]:
+    """The run could start. Returns the digest of its tree; ``None`` where it needs none.
+
+    Raises `AgentError`, saying what is wrong and what to do.
+    """
+    _words(spec)
+    _room()
+    tree = _tree(spec)
+    mounts(spec)
+    if spec.container is not None:
+        from runctl.agent import docker
+
+        docker.connect()
+    else:
+        why = mountns.impossible(mountns.to_bind(spec), root_available())
+        if why is not None:
+            raise AgentError("cannot-mount", why, "use the same path for both: --ebs-mount PATH:PATH")
+    return tree
+
+
+def _words(spec: RunSpec) -> None:
+    for text in (spec.script, *spec.args, *spec.env.values()):
+        if "\0" in text:
+            raise AgentError(
+                "bad-request", "an argument or variable holds a NUL character, which no program can get"
+            )
+    for name in spec.env:
+        if not VARIABLE.fullmatch(name):
+            raise AgentError("bad-request", "{!r} is no name of a variable".format(name))
+    if not NAME.fullmatch(spec.project):
+        raise AgentError("bad-request", "{!r} is no project name".format(spec.project))
+    if spec.tree is not None and not NAME.fullmatch(spec.tree):
+        raise AgentError("bad-request", "{!r} is no tree digest".format(spec.tree))
+    if spec.dependencies.kind not in KINDS:
+        raise AgentError("bad-request", "dependencies of an unknown kind: {}".format(spec.dependencies.kind))
+    path = spec.dependencies.path
+    if path is not None and (PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts):
+        raise AgentError("bad-request", "{!r} is no path inside the project".format(path))
+    if spec.timeout_seconds is not None and spec.timeout_seconds <= 0:
+        raise AgentError("bad-request", "a time limit of {:g} s leaves no time".format(spec.timeout_seconds))
+    if spec.grace_seconds < 0:
+        raise AgentError("bad-request", "the grace cannot be negative")
+    if spec.workdir and ".." in PurePosixPath(spec.workdir).parts:
+        raise AgentError(
+            "bad-request", "the working folder {!r} leads out of the project".format(spec.workdir)
+        )
+    if spec.container is not None:
+        _container_words(spec.container)
+
+
+def _room() -> None:
+    facts = os.statvfs(state_directory())
+    free = facts.f_bavail * facts.f_frsize
+    if free < LEAST_FREE_BYTES + RESERVE_BYTES:
+        raise AgentError(
+            "disk-full",
+            "the machine's disk has {} MiB left; a run needs at least {}".format(
+                free >> 20, LEAST_FREE_BYTES >> 20
+            ),
+            "free some space, or take a larger root volume",
+        )
+
+
+def _tree(spec: RunSpec) -> Optional[str]:
+    state = state_directory()
+    digest = spec.tree if spec.tree is not None else current(state, spec.project)
+    container = spec.container
+    in_image = container is not None and container.image is not None and container.code != "mount"
+    if digest is None:
+        if in_image:
+            return None
+        raise AgentError(
+            "no-such-tree",
+            "project {} has never been synced to this machine".format(spec.project),
+            "use --sync-code",
+        )
+    root = tree_folder(state, spec.project, digest)
+    if not root.is_dir():
+        raise AgentError(
+            "no-such-tree",
+            "this machine has no tree {} of project {}".format(digest[:12], spec.project),
+            "sync the code again",
+        )
+    if container is not None:
+        if not in_image:
+            script.checked_path(root, spec.script)
+        if container.dockerfile is not None and not (root / container.dockerfile).is_file():
+            raise AgentError(
+                "no-such-dockerfile", "the project on the machine has no {}".format(container.dockerfile)
+            )
+        return digest
+    path = script.checked_path(root, spec.script)
+    script.command(path, spec.script, spec.args, "python3")
+    script.folder(spec, root)
+    return digest
+
+
+def _container_words(container: ContainerSpec) -> None:
+    if (container.dockerfile is None) == (container.image is None):
+        raise AgentError("bad-request", "a container has either a Dockerfile or an image")
+    if container.code not in ("auto", "image", "mount"):
+        raise AgentError(
+            "bad-request",
+            "the code is in the container by auto, image or mount, not {!r}".format(container.code),
+        )
+    if not _is_target(container.workdir) or container.workdir == "/":
+        raise AgentError(
+            "bad-request", "the project cannot be at {!r} in the container".format(container.workdir)
+        )
+    file = container.dockerfile
+    if file is not None and (PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts):
+        raise AgentError("bad-request", "{!r} is no path inside the project".format(file))
+
+
+def _is_target(path: str) -> bool:
+    words = PurePosixPath(path)
+    return path.startswith("/") and ".." not in words.parts and "\0" not in path and str(words) == path
+
+
+def mounts(spec: RunSpec) -> None:
+    """Every mount has a source that is what the request says, and a target of its own. Raises `AgentError`."""
+    seen: List[str] = []
+    for one in spec.mounts:
+        if not _is_target(one.target):
+            raise _bad(one, "its target must be an absolute path without . or ..")
+        if one.target in NOT_TARGETS and one.target != one.source:
+            raise _bad(one, "{} is the system's own".format(one.target))
+        if one.target in seen:
+            raise _bad(one, "another mount has the same target")
+        if not _is_target(one.source):
+            raise _bad(one, "its source must be an absolute path without . or ..")
+        if spec.container is not None:
+            workdir = spec.container.workdir
+            if one.target == workdir or workdir.startswith(one.target + "/"):
+                raise _bad(one, "it would hide the project at {}".format(workdir))
+            if one.target == "/runctl" or one.target.startswith("/runctl/"):
+                raise _bad(one, "/runctl is kept for checkpoints and output")
+        seen.append(one.target)
+    if spec.mounts:
+        mounted = _mounted() if any(m.volume_id for m in spec.mounts) else []
+        for one in spec.mounts:
+            _source(one, mounted)
+
+
+def _mounted() -> Sequence[MachineMount]:
+    from runctl.agent.disks import disks
+
+    return disks().mounts()
+
+
+def _source(one: MountSpec, mounted: Sequence[MachineMount]) -> None:
+    path = on_machine(one.source)
+    if one.volume_id is not None:
+        holder = holding(one.source, mounted)
+        if holder is None or holder.volume_id != one.volume_id:
+            there = [m for m in mounted if m.volume_id == one.volume_id]
+            elsewhere = (
+                "; it is mounted at {}".format(there[0].mount_point)
+                if there
+                else "; it is not mounted at all"
+            )
+            what = "volume {} is not what is mounted there{}".format(one.volume_id, elsewhere)
+            raise _bad(
+                one,
+                what,
+                "runctl aws ebs attach {} INSTANCE --mount-point {}".format(one.volume_id, one.source),
+            )
+        if holder.read_only and not one.read_only:
+            raise _bad(one, "the volume is mounted read-only", "add :ro to the mount")
+    if not Path(path).is_dir():
+        raise _bad(one, "there is no folder {} on the machine".format(one.source))
+
+
+def holding(path: str, mounted: Sequence[MachineMount]) -> Optional[MachineMount]:
+    """The mount that a path lies on, among these."""
+    found: Optional[MachineMount] = None
+    for one in mounted:
+        point = one.mount_point.rstrip("/")
+        if (path == point or path.startswith(point + "/")) and (
+            found is None or len(point) > len(found.mount_point)
+        ):
+            found = one
+    return found
+
+
+def _bad(one: MountSpec, why: str, hint: str = "") -> AgentError:
+    return AgentError(
+        "bad-mount", "the mount {}:{} cannot be made: {}".format(one.source, one.target, why), hint
+    )

@@ -1,0 +1,230 @@
+"""Starts children of the supervisor, waits for them, and ends whole trees of them: asked first, then killed."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import resource
+import select
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Dict, Iterable, List, Mapping, Optional, Sequence
+
+from runctl.agent import processes
+
+POLL_SECONDS = 1.0
+"""Signals wake us at once; this is for what makes no signal."""
+LEFTOVER_SECONDS = 10.0
+"""What a process that outlives the script is given, at most, after SIGTERM."""
+OOM_SCORE = 500
+"""The kernel's out-of-memory killer takes the training before it takes sshd or the supervisor."""
+
+
+class Step(enum.IntEnum):
+    """How far a tree of processes has been told to end."""
+
+    NONE = 0
+    ASK = 1
+    ASK_ALL = 2
+    KILL = 3
+
+
+def escalation(elapsed: float, grace: float) -> Step:
+    """What must have been done ``elapsed`` seconds after the request.
+
+    First the training process alone is asked, so that it can save while its workers still live; when two thirds
+    of the grace are over, everything below it; at its end everything is killed.
+    """
+    if elapsed >= grace:
+        return Step.KILL
+    return Step.ASK_ALL if elapsed >= grace * 2 / 3 else Step.ASK
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A request to end what runs, from which moment on and with how much patience."""
+
+    began: float
+    """On the monotonic clock."""
+    grace: float
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A child that has ended."""
+
+    exit_code: Optional[int]
+    """``None`` when a signal ended it."""
+    signal: Optional[int]
+    max_rss_bytes: int
+    asked: bool
+    """We had told it to end before it did."""
+    killed: bool
+    """We sent SIGKILL."""
+
+
+class Children:
+    """All processes below this one. One object per process; it takes over the signal handlers."""
+
+    def __init__(self) -> None:
+        self.subreaper = processes.become_subreaper()
+        self.terminated = False
+        """Somebody told the supervisor itself to end."""
+        self._statuses: Dict[int, int] = {}
+        self._rss: Dict[int, int] = {}
+        self._popen: Dict[int, subprocess.Popen[bytes]] = {}
+        self._wake, wake_up = os.pipe()
+        for fd in (self._wake, wake_up):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(wake_up, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._told_to_end)
+
+    def _told_to_end(self, *_: object) -> None:
+        self.terminated = True
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        output: int,
+        env: Mapping[str, str],
+        cwd: Path,
+        sacrifice: bool = False,
+    ) -> int:
+        """Start a child in a session of its own, its output going to the file ``output``. Raises `OSError`."""
+        child = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=dict(env),
+            cwd=cwd,
+            start_new_session=True,
+        )
+        self._popen[child.pid] = child
+        if sacrifice:
+            with contextlib.suppress(OSError):
+                Path("/proc/{}/oom_score_adj".format(child.pid)).write_text(str(OOM_SCORE))
+        return child.pid
+
+    def wait(self, pid: int, ending: Callable[[], Optional[Ending]] = lambda: None) -> Ended:
+        """Wait until the child has ended; ``ending`` is asked again and again whether, and how, to end it."""
+        done = Step.NONE
+        while not self._reap(pid):
+            wish = ending()
+            if wish is not None:
+                due = escalation(time.monotonic() - wish.began, wish.grace)
+                if due > done:
+                    self._escalate(pid, due)
+                    done = due
+            self._sleep(self._until_next(wish))
+        status = self._statuses.pop(pid)
+        return Ended(
+            exit_code=os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
+            signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
+            max_rss_bytes=self._rss.pop(pid, 0),
+            asked=done > Step.NONE,
+            killed=done is Step.KILL,
+        )
+
+    def ended(self, pid: int) -> bool:
+        """Whether the child has ended, without waiting."""
+        return self._reap(pid)
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but no longer than until something happens."""
+        self._sleep(seconds)
+
+    def end_all(self, grace: float, spared: Iterable[int] = ()) -> List[processes.Process]:
+        """Nothing below this process runs any more, but for those spared; returns who had been left over."""
+        keep = set(spared)
+
+        def rest() -> List[processes.Process]:
+            self._reap(0)
+            if self.subreaper:
+                below = processes.descendants(os.getpid(), processes.table())
+            else:
+                sessions = set(self._popen)
+                below = [
+                    one
+                    for one in processes.table().values()
+                    if _group(one.pid) in sessions and one.state not in "ZX"
+                ]
+            return [one for one in below if one.pid not in keep]
+
+        leftover = rest()
+        if not leftover:
+            return []
+        processes.send([one.pid for one in leftover], signal.SIGTERM)
+        deadline = time.monotonic() + grace
+        while rest() and time.monotonic() < deadline:
+            self._sleep(0.1)
+        # Killed ones may have forked meanwhile: look again until nobody is there.
+        deadline = time.monotonic() + LEFTOVER_SECONDS
+        while time.monotonic() < deadline:
+            still = rest()
+            if not still:
+                break
+            processes.send([one.pid for one in still], signal.SIGKILL)
+            self._sleep(0.05)
+        return leftover
+
+    def _escalate(self, pid: int, step: Step) -> None:
+        now = processes.table()
+        everyone = [pid, *(one.pid for one in processes.descendants(pid, now))]
+        if step is Step.ASK:
+            processes.send(processes.first_to_tell(pid, now), signal.SIGTERM)
+        elif step is Step.ASK_ALL:
+            processes.send(everyone, signal.SIGTERM)
+        else:
+            processes.send(everyone, signal.SIGKILL)
+
+    @staticmethod
+    def _until_next(wish: Optional[Ending]) -> float:
+        if wish is None:
+            return POLL_SECONDS
+        elapsed = time.monotonic() - wish.began
+        due = [moment - elapsed for moment in (wish.grace * 2 / 3, wish.grace) if moment > elapsed]
+        return max(0.01, min([POLL_SECONDS, *due]))
+
+    def _reap(self, pid: int) -> bool:
+        while True:
+            try:
+                one, status, used = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if one == 0:
+                break
+            known = self._popen.pop(one, None)
+            if known is not None:
+                known.returncode = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+                self._statuses[one] = status
+                self._rss[one] = used.ru_maxrss * (1024 if processes.LINUX else 1)
+        return pid in self._statuses
+
+    def _sleep(self, seconds: float) -> None:
+        readable, _, _ = select.select([self._wake], [], [], seconds)
+        if readable:
+            with contextlib.suppress(BlockingIOError):
+                while os.read(self._wake, 512):
+                    pass
+
+
+def _group(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return -1
+
+
+def cpu_seconds() -> float:
+    """CPU time of every descendant that has been waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -1,0 +1,170 @@
+"""A run's container as command lines: plain data in, argument lists out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Dict, List, Optional, Sequence
+
+from runctl.agent import places as places_of
+from runctl.agent.places import CONTAINER_CHECKPOINTS, CONTAINER_HOME, CONTAINER_OUTPUT, Places
+from runctl.agent.spec import ContainerSpec, RunSpec
+from runctl.agent.state import AttemptFolder
+
+SHM_SHARE = 0.25
+SHM_LEAST_MIB = 64
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides how a container is made."""
+
+    spec: RunSpec
+    image: str
+    where: Places
+    folder: AttemptFolder
+    mount_code: bool
+    entrypoint: Optional[Sequence[str]]
+    """The image's own entry point, where it is a wrapper that runs its arguments; else ``None``."""
+    user: str
+    """``uid:gid``."""
+    user_name: str
+    gpus: bool
+    shm_mib: int
+
+    @property
+    def container(self) -> ContainerSpec:
+        """The run's own wishes."""
+        assert self.spec.container is not None  # noqa: S101 (a plan is made of a run in a container)
+        return self.spec.container
+
+
+def name(spec: RunSpec) -> str:
+    """What ``docker ps`` shows."""
+    return "runctl-{}-{}".format(spec.run_id, spec.attempt)
+
+
+def tag(project: str, digest: str) -> str:
+    """The image that is built from a project's tree: repository names are lower case (distribution's grammar)."""
+    words = re.sub(r"[^a-z0-9]+", "-", project.lower()).strip("-") or "project"
+    return "runctl/{}:{}".format(words, digest[:12] or "latest")
+
+
+def build(spec: RunSpec, context: Path, image: str, *, plain_progress: bool) -> List[str]:
+    """``docker build``: the context is the project root, wherever the Dockerfile is."""
+    assert spec.container is not None  # noqa: S101 (a plan is made of a run in a container)
+    # The old builder leaves the container of a step that fails, unless it is told not to.
+    progress = ["--progress", "plain"] if plain_progress else ["--force-rm"]
+    file = str(context / str(spec.container.dockerfile))
+    labels = ["--label", "runctl.project=" + spec.project]
+    return ["build", *progress, "--file", file, "--tag", image, *labels, str(context)]
+
+
+def shm_mib(memory_bytes: int) -> int:
+    """A quarter of the memory: data loaders hand over batches there, and 64 MiB (the engine's default) ends them
+    with a bus error. It is a limit, not a reservation; half, as the kernel gives /dev/shm, could push the
+    machine itself out of memory beside the training's own."""
+    return max(SHM_LEAST_MIB, int(memory_bytes * SHM_SHARE) >> 20)
+
+
+_WRAPPER = re.compile(r"(\.sh|/tini|/dumb-init|/catatonit|^tini|^dumb-init|/nvidia_entrypoint[^/]*)$")
+
+
+def entrypoint(image_has: Optional[Sequence[str]]) -> Optional[List[str]]:
+    """The image's entry point if it is a wrapper that goes on to run its arguments (a shell script, an init),
+    ``None`` if it would run something else instead of the script (``["python", "serve.py"]``)."""
+    words = list(image_has or [])
+    if not words:
+        return None
+    command = next((word for word in words if not word.startswith("-")), "")
+    rest = [word for word in words[1:] if word not in ("--",) and not word.startswith("-")]
+    if words[0] in ("/bin/sh", "sh", "bash", "/bin/bash"):
+        # The shell form: a string of its own, which ignores arguments, or a script that takes them.
+        return words if len(rest) == 1 and rest[0].endswith(".sh") and "-c" not in words else None
+    return words if _WRAPPER.search(command) and not rest else None
+
+
+_INIT = re.compile(rb"^\[FATAL tini \(\d+\)\] (exec .* failed: .*)$", re.MULTILINE)
+
+
+def init_failed(exit_code: Optional[int], output: bytes) -> Optional[str]:
+    """What the container's init says when there is no such program in the image; ``None`` if the program ran."""
+    found = _INIT.search(output) if exit_code in (126, 127) else None
+    return found.group(1).decode(errors="replace") if found else None
+
+
+def script_in_image(spec: RunSpec) -> str:
+    """Where the script must be in an image that brings the project along."""
+    assert spec.container is not None  # noqa: S101 (a plan is made of a run in a container)
+    return str(PurePosixPath(spec.container.workdir) / spec.script)
+
+
+def command(spec: RunSpec, python: str) -> List[str]:
+    """What runs in the container, from the project's folder, with the script's own folder kept."""
+    suffix = PurePosixPath(spec.script).suffix.lower()
+    if suffix == ".py":
+        return [python, "-u", spec.script, *spec.args]
+    if suffix in (".sh", ".bash"):
+        return ["bash" if suffix == ".bash" else "sh", spec.script, *spec.args]
+    return ["./" + spec.script, *spec.args]
+
+
+def mount(source: str, target: str, *, read_only: bool = False) -> List[str]:
+    """``--mount`` takes any path: it is a line of CSV (RFC 4180)."""
+    fields = ["type=bind", "source=" + source, "target=" + target, *(["readonly"] if read_only else [])]
+    return [
+        "--mount",
+        ",".join('"{}"'.format(f.replace('"', '""')) if re.search(r'[,"\n]', f) else f for f in fields),
+    ]
+
+
+def environment(plan: Plan) -> Dict[str, str]:
+    """The script's variables: the user's, then the contract."""
+    env: Dict[str, str] = {
+        "HOME": CONTAINER_HOME,
+        "USER": plan.user_name,
+        "LOGNAME": plan.user_name,
+        "PYTHONUNBUFFERED": "1",
+    }
+    env.update(plan.spec.env)
+    env.update(places_of.variables(plan.spec, plan.where))
+    return env
+
+
+def create(plan: Plan, variables: Sequence[str]) -> List[str]:
+    """``docker create``; values of variables come from docker's own environment and are on no command line."""
+    spec, container = plan.spec, plan.container
+    binds: List[str] = mount(str(plan.folder.path / "home"), CONTAINER_HOME)
+    if plan.mount_code:
+        binds += mount(str(plan.folder.work), container.workdir)
+    for one in spec.mounts:
+        binds += mount(one.source, one.target, read_only=one.read_only)
+    if plan.where.on_volume is None:
+        binds += mount(str(plan.where.checkpoints), CONTAINER_CHECKPOINTS)
+        binds += mount(str(plan.where.output), CONTAINER_OUTPUT)
+    run = command(spec, container.python)
+    if plan.entrypoint is None:
+        start, run = ["--entrypoint", run[0]], run[1:]
+    else:
+        start = []
+    labels = {"runctl.run": spec.run_id, "runctl.attempt": str(spec.attempt), "runctl.project": spec.project}
+    return [
+        *("create", "--name", name(spec)),
+        *(word for key, value in labels.items() for word in ("--label", "{}={}".format(key, value))),
+        "--init",
+        *("--user", plan.user),
+        *("--workdir", container.workdir),
+        *("--shm-size", "{}m".format(plan.shm_mib)),
+        *("--oom-score-adj", "500"),
+        *("--stop-signal", "SIGTERM"),
+        # Whatever the engine's default is (none, journald, rotation): the log must be complete.
+        *("--log-driver", "json-file", "--log-opt", "max-size=1000t", "--log-opt", "max-file=1"),
+        *("--log-opt", "compress=false"),
+        *(["--gpus", "all"] if plan.gpus else []),
+        *binds,
+        *(word for variable in variables for word in ("--env", variable)),
+        *start,
+        plan.image,
+        *run,
+    ]

@@ -1,0 +1,167 @@
+"""Whether a disk is mounted, formatted or left alone: decided over facts, and in doubt left alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional, Tuple, Union
+
+PROBES = 4
+"""So many looks, one second apart, must find nothing before a disk counts as blank."""
+INSTANCE_STORE = "Amazon EC2 NVMe Instance Storage"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What ``blkid -p`` says of a device."""
+
+    type: str = ""
+    usage: str = ""
+    """``filesystem``, ``raid``, ``crypto`` or ``other``."""
+    table: str = ""
+    """``gpt`` or ``dos``, where there is a partition table."""
+    uuid: str = ""
+    ambivalent: bool = False
+    """It carries the marks of several."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One partition of a disk."""
+
+    device: str
+    size_bytes: int
+    signature: Optional[Signature]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was seen of a disk."""
+
+    device: str
+    is_block_device: bool
+    size_bytes: int
+    signatures: Tuple[Optional[Signature], ...]
+    """One per look; ``None`` where nothing was found."""
+    readable: bool = True
+    zeroed: bool = True
+    """Beginning, end and samples in between hold nothing but zeros."""
+    model: str = ""
+    is_system_disk: bool = False
+    read_only: bool = False
+    in_use: bool = False
+    """The kernel gives nobody else exclusive access: it is mounted somewhere, or part of an array."""
+    partitions: Tuple[Partition, ...] = ()
+
+
+@dataclass(frozen=True)
+class Mount:
+    """There is a file system: mount it."""
+
+    device: str
+    fstype: str
+    uuid: str
+
+
+@dataclass(frozen=True)
+class Format:
+    """It gets a new file system."""
+
+    device: str
+    fstype: str
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """It is left alone."""
+
+    code: str
+    why: str
+    hint: str = ""
+
+
+Decision = Union[Mount, Format, Refuse]
+
+
+def decide_format(facts: Facts, wish: str, fstype: str, *, read_only: bool = False) -> Decision:
+    """What to do with a disk that shall be mounted; ``wish`` is ``if-blank``, ``never`` or ``force``.
+
+    A disk is formatted only if it is provably blank, or if somebody said ``force`` and nothing uses it. The
+    system's disk and instance-store disks never are.
+    """
+    device = facts.device
+    if not facts.is_block_device or facts.size_bytes <= 0:
+        return Refuse(
+            "no-device", "{} is no block device with a size".format(device), "wait until it is attached"
+        )
+    if facts.is_system_disk:
+        return Refuse("not-blank", "{} is the disk that this machine runs from".format(device))
+    if facts.model == INSTANCE_STORE:
+        return Refuse("not-blank", "{} is an instance-store disk, not a volume".format(device))
+    if facts.in_use:
+        return Refuse("disk-busy", "{} is in use by the system (mounted, or part of an array)".format(device))
+    if not facts.readable:
+        return Refuse("no-device", "{} cannot be read".format(device))
+    if wish == "force":
+        return _format(facts, fstype, read_only)
+    if facts.partitions or any(s is not None and s.table and not s.usage for s in facts.signatures):
+        return _partitioned(facts)
+    found = [s for s in facts.signatures if s is not None]
+    if found:
+        return _signed(facts, found)
+    return _unsigned(facts, wish, fstype, read_only)
+
+
+def _format(facts: Facts, fstype: str, read_only: bool) -> Decision:
+    if read_only or facts.read_only:
+        return Refuse("cannot-mount", "{} is read-only and cannot be formatted".format(facts.device))
+    return Format(facts.device, fstype)
+
+
+def _partitioned(facts: Facts) -> Decision:
+    if len(facts.partitions) != 1:
+        names = ", ".join(p.device for p in facts.partitions) or "none"
+        why = "{} has a partition table; its partitions: {}".format(facts.device, names)
+        return Refuse(
+            "not-blank", why, "only a volume with a file system, or with one partition, can be mounted"
+        )
+    one = facts.partitions[0]
+    if one.signature is None or one.signature.usage != "filesystem":
+        what = one.signature.type if one.signature is not None else "nothing known"
+        return Refuse("not-blank", "the partition {} holds {} and no file system".format(one.device, what))
+    return Mount(one.device, one.signature.type, one.signature.uuid)
+
+
+def _signed(facts: Facts, found: "list[Signature]") -> Decision:
+    first = found[0]
+    if len(found) < len(facts.signatures) or any(s != first for s in found):
+        return Refuse(
+            "not-blank", "{} looks different each time it is looked at".format(facts.device), "try again"
+        )
+    if first.ambivalent:
+        return Refuse(
+            "not-blank",
+            "{} carries the marks of several file systems".format(facts.device),
+            "look at it with wipefs on the machine",
+        )
+    if first.usage != "filesystem":
+        what = first.type or first.table or "something unknown"
+        return Refuse("not-blank", "{} holds {}, which is no file system".format(facts.device, what))
+    return Mount(facts.device, first.type, first.uuid)
+
+
+def _unsigned(facts: Facts, wish: str, fstype: str, read_only: bool) -> Decision:
+    if len(facts.signatures) < PROBES:
+        return Refuse("no-device", "{} was looked at too seldom to be called blank".format(facts.device))
+    if not facts.zeroed:
+        return Refuse(
+            "not-blank",
+            "{} holds data, but no file system that this machine knows".format(facts.device),
+            "if it may be lost: --format force",
+        )
+    if wish == "never":
+        return Refuse(
+            "blank",
+            "{} has no file system".format(facts.device),
+            "say --format to have one made on the blank volume",
+        )
+    return _format(facts, fstype, read_only)

@@ -1,0 +1,167 @@
+"""What the agent can do with a machine's disks, real ones or folders that stand for them."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, List, Mapping, Optional, Tuple
+
+from runctl.agent.errors import AgentError
+from runctl.agent.spec import MachineMount
+
+VOLUME = re.compile(r"vol-?([0-9a-f]{8,32})")
+FORMATS = ("if-blank", "never", "force")
+FILE_SYSTEMS = ("ext4", "xfs")
+
+BY_ID = "nvme-Amazon_Elastic_Block_Store_"
+"""What udev's links in ``/dev/disk/by-id`` for EBS volumes begin with; ``vol0123…`` follows, without the hyphen."""
+
+
+@dataclass(frozen=True)
+class AttachRequest:
+    """A volume that is attached to the machine, and where its file system shall be."""
+
+    volume_id: str
+    mount_point: str
+    fstype: str = "ext4"
+    """What a new file system is; one that is there is taken as it is."""
+    format: str = "never"
+    """``if-blank``: a provably blank disk gets a file system. ``force``: any disk that is not in use does."""
+    read_only: bool = False
+    wait_seconds: float = 60.0
+    device: Optional[str] = None
+    """The name that the provider attached it under, for machines whose disks have no serial (Xen)."""
+
+
+@dataclass(frozen=True)
+class Attached:
+    """What `Disks.attach` found or did."""
+
+    volume_id: str
+    mount_point: str
+    device: str
+    fstype: str
+    uuid: Optional[str]
+    formatted: bool
+    already_mounted: bool
+    writable: bool
+    """For the login user."""
+    size_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True)
+class Unmounted:
+    """A disk that is attached to the machine, and not mounted."""
+
+    device: str
+    volume_id: Optional[str]
+    size_bytes: int
+    model: str
+    signature: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Detached:
+    """What `Disks.detach` did."""
+
+    volume_id: str
+    was_mounted: bool
+    mount_points: Tuple[str, ...] = ()
+    lazy: bool = False
+    """It is out of sight, and goes for good when the last process lets go of it."""
+
+
+class Disks(ABC):
+    """The disks of one machine. Every method raises `AgentError`."""
+
+    @abstractmethod
+    def mounts(self) -> List[MachineMount]:
+        """File systems of whole disks that are mounted, but for those of the system's own disk."""
+
+    @abstractmethod
+    def unmounted(self) -> List[Unmounted]:
+        """Disks without a mounted file system."""
+
+    @abstractmethod
+    def attach(self, request: AttachRequest) -> Attached:
+        """The volume's file system is mounted there, now and after a restart.
+
+        Doing it twice is no error. Raises `AgentError`: ``no-device``, ``cannot-mount``, ``mounted-elsewhere``,
+        ``mount-point-taken``, ``not-blank``, ``blank``, ``disk-busy``.
+        """
+
+    @abstractmethod
+    def detach(self, volume_id: str, *, force: bool = False) -> Detached:
+        """Everything is written to the volume, and it is not mounted any more, now and after a restart.
+
+        Raises `AgentError` (``disk-busy``) naming the processes that hold it; ``force`` takes it out of their
+        sight all the same.
+        """
+
+
+class NoDisks(Disks):
+    """A machine whose disks the agent does not touch."""
+
+    def mounts(self) -> List[MachineMount]:
+        """None."""
+        return []
+
+    def unmounted(self) -> List[Unmounted]:
+        """None."""
+        return []
+
+    def attach(self, request: AttachRequest) -> Attached:
+        """Raises `AgentError` (``unsupported``)."""
+        raise AgentError("unsupported", "volumes can be mounted on Linux only")
+
+    def detach(self, volume_id: str, *, force: bool = False) -> Detached:
+        """Raises `AgentError` (``unsupported``)."""
+        raise AgentError("unsupported", "volumes can be mounted on Linux only")
+
+
+def volume_id(text: str) -> str:
+    """``vol-0123…`` for ``vol-0123…`` and ``vol0123…``. Raises `AgentError` (``bad-request``) for anything else."""
+    match = VOLUME.fullmatch(text.strip())
+    if match is None:
+        raise AgentError("bad-request", "{!r} is no volume id".format(text))
+    return "vol-" + match.group(1)
+
+
+def from_link(name: str) -> Optional[str]:
+    """The volume that a link in ``/dev/disk/by-id`` is about; ``None`` for partitions and other disks."""
+    if not name.startswith(BY_ID):
+        return None
+    match = re.fullmatch(r"vol-?([0-9a-f]{8,32})(?:[-_]ns[-_]?\d+|_\d+)?", name[len(BY_ID) :])
+    return "vol-" + match.group(1) if match else None
+
+
+def attach_request(request: Mapping[str, Any]) -> AttachRequest:
+    """Read and check a request. Raises `AgentError` (``bad-request``)."""
+    volume, point = request.get("volume_id"), request.get("mount_point")
+    if not isinstance(volume, str) or not isinstance(point, str):
+        raise AgentError("bad-request", "attach needs a volume_id and a mount_point")
+    words = Path(point).parts
+    if not point.startswith("/") or ".." in words or len(words) < 2 or "\n" in point:
+        raise AgentError("bad-request", "{!r} is no absolute path to mount at".format(point))
+    wish = str(request.get("format") or "never")
+    if wish not in FORMATS:
+        raise AgentError("bad-request", "format is one of {}, not {!r}".format(", ".join(FORMATS), wish))
+    fstype = str(request.get("fstype") or "ext4")
+    if fstype not in FILE_SYSTEMS:
+        raise AgentError(
+            "bad-request", "a new file system is one of {}, not {!r}".format(", ".join(FILE_SYSTEMS), fstype)
+        )
+    wait = request.get("wait_seconds")
+    device = request.get("device")
+    return AttachRequest(
+        volume_id=volume_id(volume),
+        mount_point=str(Path(point)),
+        fstype=fstype,
+        format=wish,
+        read_only=bool(request.get("read_only")),
+        wait_seconds=60.0 if wait is None else float(wait),
+        device=str(device) if device else None,
+    )

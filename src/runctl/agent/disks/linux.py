@@ -1,0 +1,390 @@
+"""Real disks: EBS volumes found by their serial, mounted by their UUID."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence
+
+from runctl.agent import machine
+from runctl.agent.disks import mount_table, probe, users
+from runctl.agent.disks.decision import Format, Mount, Refuse, decide_format
+from runctl.agent.disks.interface import (
+    VOLUME,
+    Attached,
+    AttachRequest,
+    Detached,
+    Disks,
+    Unmounted,
+    from_link,
+)
+from runctl.agent.disks.mount_table import MountEntry
+from runctl.agent.errors import AgentError
+from runctl.agent.spec import MachineMount
+
+BY_ID_FOLDER = Path("/dev/disk/by-id")
+POLL_SECONDS = 0.25
+SPACING_VARIABLE = "RUNCTL_PROBE_SPACING"
+FSTAB_VARIABLE = "RUNCTL_FSTAB"
+NO_DISKS = ("loop", "ram", "zram", "sr", "fd", "dm-", "md", "nbd")
+SYSTEM_POINTS = ("/", "/boot", "/boot/efi", "/usr", "/var", "/etc")
+
+
+class LinuxDisks(Disks):
+    """The disks that the kernel shows. `attach` and `detach` need root."""
+
+    def __init__(self) -> None:
+        self._fstab = Path(os.environ.get(FSTAB_VARIABLE, "/etc/fstab"))
+        self._spacing = float(os.environ.get(SPACING_VARIABLE, "1.0"))
+
+    def volumes(self) -> Dict[str, str]:
+        """Device → volume id, for every EBS volume: by udev's links, by sysfs, by lsblk."""
+        found: Dict[str, str] = {}
+        if BY_ID_FOLDER.is_dir():
+            for link in BY_ID_FOLDER.iterdir():
+                volume = from_link(link.name)
+                if volume is not None and link.exists():
+                    found[str(link.resolve())] = volume
+        for name in _block_names():
+            device = "/dev/" + name
+            match = VOLUME.fullmatch(probe.attribute(name, "device/serial"))
+            if match is not None and not (probe.SYS_BLOCK / name / "partition").exists():
+                found.setdefault(device, "vol-" + match.group(1))
+        return found or _serials_by_lsblk()
+
+    def mounts(self) -> List[MachineMount]:
+        """See `Disks.mounts`."""
+        volumes, entries = self.volumes(), mount_table.own_mounts()
+        lines = self._fstab_text().splitlines()
+        system = _system_disks(entries)
+        found: Dict[str, MachineMount] = {}
+        for entry in entries:
+            device = _device(entry)
+            if device is None or entry.root != "/":
+                continue
+            disk = "/dev/" + probe.disk_of(Path(device).name)
+            volume = volumes.get(device) or volumes.get(disk)
+            if (disk in system or entry.mount_point in SYSTEM_POINTS) or (
+                volume is None and _is_no_disk(disk)
+            ):
+                continue
+            listed = [line for line in lines if mount_table.point_of(line) == entry.mount_point]
+            space = os.statvfs(entry.mount_point)
+            found[entry.mount_point] = MachineMount(
+                mount_point=entry.mount_point,
+                device=device,
+                volume_id=volume or next((v for v in map(mount_table.volume_of, listed) if v), None),
+                fstype=entry.fstype,
+                size_bytes=space.f_blocks * space.f_frsize,
+                free_bytes=space.f_bavail * space.f_frsize,
+                read_only="ro" in entry.options,
+                persistent=any(mount_table.uuid_of(line) for line in listed),
+            )
+        return [found[point] for point in sorted(found)]
+
+    def unmounted(self) -> List[Unmounted]:
+        """See `Disks.unmounted`."""
+        volumes, entries = self.volumes(), mount_table.own_mounts()
+        busy = {"/dev/" + probe.disk_of(Path(d).name) for d in map(_device, entries) if d is not None}
+        found = []
+        for name in _block_names():
+            device = "/dev/" + name
+            if (probe.SYS_BLOCK / name / "partition").exists() or device in busy:
+                continue
+            volume = volumes.get(device)
+            size = probe.size_of(name)
+            if size and (volume is not None or not _is_no_disk(device)):
+                found.append(Unmounted(device, volume, size, probe.attribute(name, "device/model")))
+        return found
+
+    def attach(self, request: AttachRequest) -> Attached:
+        """See `Disks.attach`."""
+        device = self._wait_for(request)
+        point = request.mount_point
+        entries = mount_table.own_mounts()
+        mounted = _mounts_of(device, entries)
+        if mounted:
+            if point not in [entry.mount_point for entry in mounted]:
+                raise AgentError(
+                    "mounted-elsewhere",
+                    "volume {} is mounted at {} already".format(request.volume_id, mounted[-1].mount_point),
+                    "use that path, or detach the volume first",
+                )
+            entry = next(e for e in mounted if e.mount_point == point)
+            source = _device(entry) or device
+            found = probe.signature(source)
+            uuid = found.uuid if found is not None else ""
+            self._remember(uuid, entry.fstype, request)
+            return self._attached(request, source, entry.fstype, uuid, formatted=False, already=True)
+        self._check_point(point, entries)
+        return self._mount_new(request, device, _system_disks(entries))
+
+    def _mount_new(self, request: AttachRequest, device: str, system: Sequence[str]) -> Attached:
+        facts = probe.look(device, is_system_disk=device in system, spacing_seconds=self._spacing)
+        decision = decide_format(facts, request.format, request.fstype, read_only=request.read_only)
+        if isinstance(decision, Refuse):
+            why = "volume {} cannot be mounted: {}".format(request.volume_id, decision.why)
+            raise AgentError(decision.code, why, decision.hint)
+        formatted = isinstance(decision, Format)
+        if isinstance(decision, Format):
+            _make_file_system(decision, force=request.format == "force")
+            made = probe.signature(decision.device)
+            if made is None or made.type != decision.fstype:
+                raise AgentError("cannot-mount", "the new file system on {} cannot be seen".format(device))
+            decision = Mount(decision.device, made.type, made.uuid)
+        Path(request.mount_point).mkdir(parents=True, exist_ok=True)
+        _mount(decision, request)
+        user = machine.login_user()
+        if formatted:
+            os.chown(request.mount_point, user.uid, user.gid)
+        self._remember(decision.uuid, decision.fstype, request)
+        return self._attached(
+            request, decision.device, decision.fstype, decision.uuid, formatted=formatted, already=False
+        )
+
+    def _wait_for(self, request: AttachRequest) -> str:
+        deadline = time.monotonic() + request.wait_seconds
+        while True:
+            volumes = self.volumes()
+            for device, volume in volumes.items():
+                if volume == request.volume_id and probe.size_of(Path(device).name):
+                    return device
+            named = _by_name(request.device, volumes)
+            if named is not None:
+                return named
+            if time.monotonic() >= deadline:
+                seen = ", ".join(sorted(volumes.values())) or "none"
+                raise AgentError(
+                    "no-device",
+                    "volume {} did not appear on the machine within {:g} s; volumes here: {}".format(
+                        request.volume_id, request.wait_seconds, seen
+                    ),
+                    "is it attached to this instance?",
+                )
+            time.sleep(POLL_SECONDS)
+
+    def _check_point(self, point: str, entries: Sequence[MountEntry]) -> None:
+        there = [entry for entry in entries if entry.mount_point == point]
+        if there:
+            raise AgentError(
+                "mount-point-taken",
+                "{} is mounted at {}".format(there[-1].source, point),
+                "choose another mount point",
+            )
+        path = Path(point)
+        if path.exists() and not path.is_dir():
+            raise AgentError(
+                "mount-point-taken", "{} is no folder".format(point), "choose another mount point"
+            )
+        if path.is_dir() and any(path.iterdir()):
+            raise AgentError(
+                "mount-point-taken",
+                "{} is a folder with files in it, which a mount would hide".format(point),
+                "choose another mount point, or empty it",
+            )
+
+    def _attached(
+        self, request: AttachRequest, device: str, fstype: str, uuid: str, *, formatted: bool, already: bool
+    ) -> Attached:
+        point = request.mount_point
+        space, user = os.statvfs(point), machine.login_user()
+        facts = Path(point).stat()
+        return Attached(
+            volume_id=request.volume_id,
+            mount_point=point,
+            device=device,
+            fstype=fstype,
+            uuid=uuid or None,
+            formatted=formatted,
+            already_mounted=already,
+            writable=not space.f_flag & os.ST_RDONLY and may_write(user, facts),
+            size_bytes=space.f_blocks * space.f_frsize,
+            free_bytes=space.f_bavail * space.f_frsize,
+        )
+
+    def detach(self, volume_id: str, *, force: bool = False) -> Detached:
+        """See `Disks.detach`."""
+        device = next((d for d, volume in self.volumes().items() if volume == volume_id), None)
+        entries = mount_table.own_mounts()
+        mounted = _mounts_of(device, entries) if device is not None else self._by_fstab(volume_id, entries)
+        points = [entry.mount_point for entry in reversed(mounted)]
+        lazy = False
+        for point in points:
+            _sync(point)
+        if mounted:
+            holding = users.users_of({entry.device_number for entry in mounted}, entries)
+            if holding and not force:
+                raise AgentError(
+                    "disk-busy",
+                    "volume {} is in use by {}".format(volume_id, users.in_words(holding)),
+                    "stop them first, or detach with --force",
+                )
+            for point in points:
+                lazy = _unmount(point, lazily=force) or lazy
+        self._write_fstab(mount_table.without_volume(self._fstab_text(), volume_id))
+        return Detached(volume_id, bool(mounted), tuple(points), lazy)
+
+    def _by_fstab(self, volume_id: str, entries: Sequence[MountEntry]) -> List[MountEntry]:
+        lines = [line for line in self._fstab_text().splitlines() if mount_table.volume_of(line) == volume_id]
+        points = {mount_table.point_of(line) for line in lines}
+        return [entry for entry in entries if entry.mount_point in points]
+
+    def _fstab_text(self) -> str:
+        try:
+            return self._fstab.read_text(errors="surrogateescape")
+        except FileNotFoundError:
+            return ""
+
+    def _remember(self, uuid: str, fstype: str, request: AttachRequest) -> None:
+        if uuid:
+            line = mount_table.fstab_line(
+                uuid, request.mount_point, fstype, request.volume_id, read_only=request.read_only
+            )
+            self._write_fstab(mount_table.with_line(self._fstab_text(), line, request.volume_id))
+
+    def _write_fstab(self, text: str) -> None:
+        if text == self._fstab_text():
+            return
+        partial = self._fstab.with_name(self._fstab.name + ".runctl")
+        with partial.open("w", errors="surrogateescape") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if self._fstab.exists():
+            shutil.copystat(self._fstab, partial)
+        partial.replace(self._fstab)
+        if Path("/run/systemd/system").is_dir():
+            subprocess.run(["systemctl", "daemon-reload"], capture_output=True, check=False)
+
+
+def may_write(user: machine.LoginUser, facts: os.stat_result) -> bool:
+    """Whether a folder's mode lets this user make files in it."""
+    if user.uid == 0:
+        return True
+    if facts.st_uid == user.uid:
+        return bool(facts.st_mode & 0o200)
+    if facts.st_gid == user.gid:
+        return bool(facts.st_mode & 0o020)
+    return bool(facts.st_mode & 0o002)
+
+
+def _block_names() -> List[str]:
+    return sorted(entry.name for entry in probe.SYS_BLOCK.iterdir()) if probe.SYS_BLOCK.is_dir() else []
+
+
+def _is_no_disk(device: str) -> bool:
+    return Path(device).name.startswith(NO_DISKS)
+
+
+def _device(entry: MountEntry) -> Optional[str]:
+    """The device node of a mounted block device; ``None`` for other file systems."""
+    name = (Path("/sys/dev/block") / entry.device_number).resolve()
+    if name.exists():
+        return "/dev/" + name.name
+    return None
+
+
+def _system_disks(entries: Sequence[MountEntry]) -> List[str]:
+    found = []
+    for entry in entries:
+        device = _device(entry)
+        if device is not None and entry.mount_point in SYSTEM_POINTS:
+            found.append("/dev/" + probe.disk_of(Path(device).name))
+    return found
+
+
+def _mounts_of(device: str, entries: Sequence[MountEntry]) -> List[MountEntry]:
+    """Where a disk, or one of its partitions, is mounted."""
+    found = []
+    for entry in entries:
+        source = _device(entry)
+        if source is not None and (source == device or "/dev/" + probe.disk_of(Path(source).name) == device):
+            found.append(entry)
+    return found
+
+
+def _serials_by_lsblk() -> Dict[str, str]:
+    done = subprocess.run(["lsblk", "-dnro", "NAME,SERIAL"], capture_output=True, text=True, check=False)
+    found = {}
+    for line in done.stdout.splitlines():
+        words = line.split()
+        match = VOLUME.fullmatch(words[1]) if len(words) == 2 else None
+        if match is not None:
+            found["/dev/" + words[0]] = "vol-" + match.group(1)
+    return found
+
+
+def _by_name(device: Optional[str], volumes: Dict[str, str]) -> Optional[str]:
+    """A Xen disk: the provider says ``/dev/sdf``, the kernel ``/dev/xvdf``, and neither knows the volume."""
+    if not device:
+        return None
+    name = Path(device).name
+    for one in (name, "xvd" + name[2:] if name.startswith("sd") else name):
+        path = "/dev/" + one
+        if one.startswith(("xvd", "sd")) and probe.size_of(one) and path not in volumes:
+            return path
+    return None
+
+
+def _make_file_system(decision: Format, *, force: bool) -> None:
+    if decision.fstype == "xfs":
+        argv = ["mkfs.xfs", "-q", *(["-f"] if force else []), decision.device]
+    else:
+        # -F: whole disks are not asked about; it does not override that the device is in use.
+        argv = ["mkfs.ext4", "-q", "-F", "-m", "1", decision.device]
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise AgentError(
+            "cannot-mount", "the machine has no {}".format(argv[0]), "install e2fsprogs or xfsprogs on it"
+        ) from None
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip()
+        raise AgentError("cannot-mount", "{} of {} failed: {}".format(argv[0], decision.device, said))
+
+
+def _mount(decision: Mount, request: AttachRequest) -> None:
+    options = ["ro"] if request.read_only else ["rw"]
+    said = ""
+    # A volume made from a snapshot of one that is mounted has the same UUID, which XFS refuses by itself.
+    for more in ([], ["nouuid"]) if decision.fstype == "xfs" else ([],):
+        argv = [
+            "mount",
+            "-t",
+            decision.fstype,
+            "-o",
+            ",".join([*options, *more]),
+            decision.device,
+            request.mount_point,
+        ]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+        said = said or done.stderr.strip()
+    raise AgentError(
+        "cannot-mount", "{} cannot be mounted at {}: {}".format(decision.device, request.mount_point, said)
+    )
+
+
+def _sync(point: str) -> None:
+    done = subprocess.run(["sync", "-f", point], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise AgentError(
+            "cannot-flush", "what was written to {} cannot be flushed: {}".format(point, done.stderr.strip())
+        )
+
+
+def _unmount(point: str, *, lazily: bool) -> bool:
+    """Returns whether it had to be done lazily."""
+    done = subprocess.run(["umount", point], capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return False
+    if (
+        lazily
+        and subprocess.run(["umount", "--lazy", point], capture_output=True, check=False).returncode == 0
+    ):
+        return True
+    raise AgentError("disk-busy", "{} cannot be unmounted: {}".format(point, done.stderr.strip()))

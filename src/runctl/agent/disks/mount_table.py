@@ -1,0 +1,108 @@
+"""The kernel's mount tables (proc(5), mountinfo) and the machine's fstab, as data."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import List, Optional, Tuple
+
+FSTAB_OPTION = "x-runctl="
+"""Marks our lines; mount(8) ignores options that begin with ``x-``."""
+
+
+@dataclass(frozen=True)
+class MountEntry:
+    """A line of mountinfo."""
+
+    device_number: str
+    """``major:minor``."""
+    root: str
+    """Which folder of the file system is mounted; ``/`` for all of it."""
+    mount_point: str
+    options: Tuple[str, ...]
+    optional: Tuple[str, ...]
+    """``shared:N``, ``master:N``: how mounts spread."""
+    fstype: str
+    source: str
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), text)
+
+
+def escaped(text: str) -> str:
+    """A path as fstab wants it."""
+    return re.sub(r"[ \t\n\\]", lambda match: "\\{:03o}".format(ord(match.group())), text)
+
+
+def parse(text: str) -> List[MountEntry]:
+    """The mounts, oldest first."""
+    found = []
+    for line in text.splitlines():
+        left, separator, right = line.partition(" - ")
+        fields, tail = left.split(" "), right.split(" ")
+        if not separator or len(fields) < 6 or len(tail) < 2:
+            continue
+        found.append(
+            MountEntry(
+                device_number=fields[2],
+                root=_unescaped(fields[3]),
+                mount_point=_unescaped(fields[4]),
+                options=tuple(fields[5].split(",")),
+                optional=tuple(fields[6:]),
+                fstype=tail[0],
+                source=_unescaped(tail[1]),
+            )
+        )
+    return found
+
+
+def own_mounts() -> List[MountEntry]:
+    """What is mounted, as this process sees it."""
+    return parse(Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
+
+
+def fstab_line(uuid: str, mount_point: str, fstype: str, volume_id: str, *, read_only: bool) -> str:
+    """A volume that is not there does not keep the machine from starting, and one that is late is waited for."""
+    options = ["defaults", "nofail", "x-systemd.device-timeout=30s", FSTAB_OPTION + volume_id]
+    if read_only:
+        options.insert(1, "ro")
+    check = "2" if fstype.startswith("ext") else "0"
+    return "UUID={} {} {} {} 0 {}".format(uuid, escaped(mount_point), fstype, ",".join(options), check)
+
+
+def with_line(fstab: str, line: str, volume_id: str) -> str:
+    """The table with this line in place of what it said about the volume."""
+    rest = without_volume(fstab, volume_id)
+    if rest and not rest.endswith("\n"):
+        rest += "\n"
+    return rest + line + "\n"
+
+
+def without_volume(fstab: str, volume_id: str) -> str:
+    """The table without our line about the volume; everybody else's lines stay as they are."""
+    return "".join(line for line in fstab.splitlines(keepends=True) if volume_of(line) != volume_id)
+
+
+def volume_of(line: str) -> Optional[str]:
+    """The volume that one of our lines is about."""
+    fields = line.split()
+    if len(fields) < 4 or fields[0].startswith("#"):
+        return None
+    for option in fields[3].split(","):
+        if option.startswith(FSTAB_OPTION):
+            return option[len(FSTAB_OPTION) :]
+    return None
+
+
+def point_of(line: str) -> str:
+    """The mount point of a line; empty for comments."""
+    fields = line.split()
+    return _unescaped(fields[1]) if len(fields) >= 4 and not fields[0].startswith("#") else ""
+
+
+def uuid_of(line: str) -> str:
+    """The UUID of a line that names one."""
+    fields = line.split()
+    return fields[0][5:].strip('"') if len(fields) >= 4 and fields[0].startswith("UUID=") else ""

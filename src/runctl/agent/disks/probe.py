@@ -1,0 +1,148 @@
+"""Looks at a disk, as root, without changing it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import time
+from pathlib import Path
+from typing import Callable, Dict, List, Optional, Tuple
+
+from runctl.agent.disks.decision import PROBES, Facts, Partition, Signature
+from runctl.agent.errors import AgentError
+
+SYS_BLOCK = Path("/sys/class/block")
+SAMPLE_BYTES = 1 << 20
+BLKID_NOTHING, BLKID_AMBIVALENT = 2, 8
+
+
+def parse_export(text: str) -> Dict[str, str]:
+    """The lines of ``blkid -o export``."""
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def signature(device: str) -> Optional[Signature]:
+    """What ``blkid -p`` finds on a device, of whatever kind; ``None`` for nothing. Raises `AgentError`."""
+    try:
+        done = subprocess.run(
+            ["blkid", "-p", "-o", "export", device],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except FileNotFoundError:
+        raise AgentError("cannot-mount", "the machine has no blkid", "install util-linux") from None
+    if done.returncode == BLKID_NOTHING:
+        return None
+    if done.returncode == BLKID_AMBIVALENT:
+        return Signature(ambivalent=True)
+    if done.returncode != 0:
+        raise AgentError("cannot-mount", "blkid cannot look at {}: {}".format(device, done.stderr.strip()))
+    found = parse_export(done.stdout)
+    if not found.get("TYPE") and not found.get("PTTYPE"):
+        return Signature(usage="other", type="something unknown")
+    return Signature(
+        type=found.get("TYPE", ""),
+        usage=found.get("USAGE", ""),
+        table=found.get("PTTYPE", ""),
+        uuid=found.get("UUID", ""),
+    )
+
+
+def look(
+    device: str,
+    *,
+    is_system_disk: bool,
+    spacing_seconds: float = 1.0,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Facts:
+    """Everything that `decision.decide_format` wants to know. Raises `AgentError`."""
+    name = Path(device).name
+    try:
+        is_block = stat.S_ISBLK(Path(device).stat().st_mode)
+    except OSError:
+        is_block = False
+    if not is_block:
+        return Facts(device, False, 0, ())
+    size = size_of(name)
+    readable, in_use, zeroed = _read(device, size)
+    signatures: List[Optional[Signature]] = []
+    for number in range(PROBES):
+        if number:
+            sleep(spacing_seconds)
+        signatures.append(signature(device))
+        if signatures[-1] is not None and number == 0:
+            # A second look at once tells a lasting mark from a passing one; blankness alone needs patience.
+            signatures.append(signature(device))
+            break
+    return Facts(
+        device=device,
+        is_block_device=True,
+        size_bytes=size,
+        signatures=tuple(signatures),
+        readable=readable,
+        zeroed=zeroed,
+        model=attribute(name, "device/model"),
+        is_system_disk=is_system_disk,
+        read_only=attribute(name, "ro") == "1",
+        in_use=in_use,
+        partitions=tuple(partitions(name)),
+    )
+
+
+def _read(device: str, size: int) -> Tuple[bool, bool, bool]:
+    """Whether it can be read, whether somebody has it exclusively, and whether samples hold only zeros."""
+    in_use = False
+    try:
+        fd = os.open(device, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC)
+    except OSError:
+        try:
+            fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False, False, False
+        in_use = True
+    try:
+        places = sorted({0, *(max(0, size * part // 8 - SAMPLE_BYTES) for part in range(1, 9))})
+        zeroed, readable = True, True
+        for place in places:
+            data = os.pread(fd, SAMPLE_BYTES, place)
+            readable = readable and bool(data)
+            zeroed = zeroed and not data.strip(b"\0")
+    except OSError:
+        return False, in_use, False
+    else:
+        return readable, in_use, zeroed
+    finally:
+        os.close(fd)
+
+
+def attribute(name: str, which: str) -> str:
+    """A line of sysfs about a block device; empty where it has none."""
+    try:
+        return (SYS_BLOCK / name / which).read_text(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def size_of(name: str) -> int:
+    """Bytes; sysfs counts in sectors of 512 whatever the device's own are."""
+    text = attribute(name, "size")
+    return int(text) * 512 if text.isdigit() else 0
+
+
+def partitions(name: str) -> List[Partition]:
+    """The partitions that the kernel knows on a disk."""
+    found = []
+    for entry in sorted((SYS_BLOCK / name).glob(name + "*")):
+        if (entry / "partition").exists():
+            device = "/dev/" + entry.name
+            found.append(Partition(device, size_of(entry.name), signature(device)))
+    return found
+
+
+def disk_of(name: str) -> str:
+    """The disk that a partition is on; a disk is on itself."""
+    entry = (SYS_BLOCK / name).resolve()
+    return entry.parent.name if (entry / "partition").exists() else name

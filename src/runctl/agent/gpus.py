@@ -1,0 +1,53 @@
+"""The machine's NVIDIA GPUs, as nvidia-smi sees them; none where there is no nvidia-smi."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import Any, Dict, List, Optional
+
+SMI_SECONDS = 10.0
+FIELDS = ("index", "name", "memory.total", "memory.used", "utilization.gpu", "driver_version")
+
+
+def parse(text: str) -> List[Dict[str, Any]]:
+    """The lines of ``nvidia-smi --query-gpu=… --format=csv,noheader,nounits``; MiB and percent."""
+    found = []
+    for line in text.splitlines():
+        words = [word.strip() for word in line.split(",")]
+        if len(words) == len(FIELDS):
+            found.append(
+                {
+                    "index": _number(words[0]),
+                    "name": words[1],
+                    "memory_mib": _number(words[2]),
+                    "memory_used_mib": _number(words[3]),
+                    "percent": _number(words[4]),
+                    "driver": words[5],
+                }
+            )
+    return found
+
+
+def _number(word: str) -> Optional[int]:
+    # "[N/A]" and "[Not Supported]" are what it says for what it does not know.
+    return int(word) if word.isdigit() else None
+
+
+def gpus() -> List[Dict[str, Any]]:
+    """Every GPU now."""
+    smi = shutil.which("nvidia-smi")
+    if smi is None:
+        return []
+    argv = [smi, "--query-gpu=" + ",".join(FIELDS), "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=SMI_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return parse(done.stdout)
+
+
+def mean_percent(found: List[Dict[str, Any]]) -> Optional[float]:
+    """How busy they are together."""
+    busy = [one["percent"] for one in found if one["percent"] is not None]
+    return round(sum(busy) / len(busy), 1) if busy else None

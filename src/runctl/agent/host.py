@@ -1,0 +1,120 @@
+"""The phases of an attempt on the host: its own copy of the project, its environment, its script."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from pathlib import Path
+from typing import Dict, List, Sequence, Tuple
+
+from runctl.agent import ending, environment, machine, mountns, places, processes, script
+from runctl.agent.attempt import Attempt, Outcome
+from runctl.agent.children import LEFTOVER_SECONDS, Ended, cpu_seconds
+from runctl.agent.errors import AgentError
+from runctl.agent.log import says_no_space
+from runctl.agent.spec import RunState
+from runctl.agent.trees import copy_tree
+
+
+def copy_project(attempt: Attempt) -> None:
+    """The run has a copy of the project to itself: syncs and other runs change nothing under it.
+
+    Raises `AgentError`, ``disk-full`` among others.
+    """
+    digest = attempt.live.tree
+    if digest is None:
+        attempt.folder.work.mkdir(exist_ok=True)
+        return
+    attempt.update(phase="copying the project")
+    copy_tree(str(attempt.state), attempt.spec.project, digest, str(attempt.folder.work))
+    attempt.check()
+
+
+def run_on_host(attempt: Attempt) -> Outcome:
+    """Set up, run the script to its end, and leave no process behind."""
+    spec, folder = attempt.spec, attempt.folder
+    places.make(attempt.where)
+    links = mountns.show_in_folder(mountns.to_bind(spec)) if machine.folder_root() is not None else []
+    try:
+        copy_project(attempt)
+        path = script.checked_path(folder.work, spec.script)
+        cwd = script.folder(spec, folder.work)
+        login = script.login_environment(machine.login_user(), attempt.own_environment())
+        shop = environment.Workshop(
+            env=login,
+            work=folder.work,
+            target=folder.path / "env",
+            state=attempt.state,
+            run=attempt.run_step,
+            say=attempt.log.line,
+        )
+        ready = environment.prepare(spec.dependencies, shop)
+        attempt.check()
+        shown = spec.script if cwd == folder.work else str(path)
+        argv = script.command(path, shown, spec.args, ready.python)
+        env = script.environment(login, places.variables(spec, attempt.where), spec, ready.bin_folder)
+        return run_script(attempt, argv, env, cwd)
+    finally:
+        for link in links:
+            link.unlink(missing_ok=True)
+
+
+def run_script(attempt: Attempt, argv: Sequence[str], env: Dict[str, str], cwd: Path) -> Outcome:
+    """Run it, end what it leaves behind, and say how it ended."""
+    spec = attempt.spec
+    before, cpu_before = ending.oom_counters(), cpu_seconds()
+    since = attempt.log.size()
+    try:
+        pid = attempt.children.start(argv, output=attempt.log.fd, env=env, cwd=cwd, sacrifice=True)
+    except OSError as error:
+        raise AgentError("setup-failed", "{} cannot be started: {}".format(argv[0], error)) from error
+    attempt.script_began()
+    attempt.update(
+        state=RunState.RUNNING, phase="running", started_at=time.time(), script=processes.identity(pid)
+    )
+    ended = attempt.children.wait(pid, attempt.ending)
+    wish = attempt.ending() if ended.asked else None
+    grace = min(spec.grace_seconds, LEFTOVER_SECONDS)
+    if wish is not None:
+        # What the script started may still be saving: it has the rest of the grace.
+        grace = max(0.0, wish.began + wish.grace - time.monotonic())
+    leftover = attempt.children.end_all(grace)
+    if leftover:
+        names = ", ".join(sorted({one.name for one in leftover}))
+        attempt.log.line("ended {} process(es) that outlived the script: {}".format(len(leftover), names))
+    return conclude(attempt, ended, since, before, cpu_seconds() - cpu_before)
+
+
+def conclude(attempt: Attempt, ended: Ended, since: int, before: Tuple[int, int], cpu: float) -> Outcome:
+    """Look for evidence and decide why the script ended."""
+    after = ending.oom_counters()
+    request = attempt.request if ended.asked else None
+    spoken, last = says_no_space(attempt.log.tail(since))
+    folders = [
+        attempt.folder.path,
+        attempt.where.checkpoints,
+        attempt.where.output,
+        Path(tempfile.gettempdir()),
+    ]
+    facts = ending.Facts(
+        exit_code=ended.exit_code,
+        signal=ended.signal,
+        asked=request.reason if request is not None else None,
+        asked_message=request.message if request is not None else "",
+        killed=ended.killed,
+        oom_kills=after[0] - before[0],
+        machine_oom_kills=after[1] - before[1],
+        says_no_space=spoken or attempt.log.disk_full,
+        ends_with_no_space=last,
+        disk_full=ending.full_folder([*folders, *_writable_mounts(attempt)]),
+    )
+    reason, message = ending.decide_end(facts)
+    return Outcome(reason, message, ended.exit_code, ended.signal, ended.max_rss_bytes, round(cpu, 3))
+
+
+def _writable_mounts(attempt: Attempt) -> List[Path]:
+    found = []
+    with contextlib.suppress(OSError):
+        found = [machine.on_machine(m.source) for m in attempt.spec.mounts if not m.read_only]
+    return found

@@ -1,0 +1,134 @@
+"""Where the agent stands: its user, its root rights, its own command line, and paths of the machine.
+
+``RUNCTL_MACHINE_ROOT`` makes a folder stand for a machine (the sandbox where there are no namespaces): absolute
+paths of the machine are then below that folder, and root rights are neither there nor needed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from runctl.agent.errors import AgentError
+
+ROOT_VARIABLE = "RUNCTL_MACHINE_ROOT"
+STATE_VARIABLE = "RUNCTL_AGENT_STATE"
+LOGIN_VARIABLE = "RUNCTL_LOGIN_UID"
+"""Set when the agent has called itself by sudo: the user it did so for."""
+PASSED_ON = (
+    STATE_VARIABLE,
+    ROOT_VARIABLE,
+    "DOCKER_HOST",
+    "PATH",
+    "LANG",
+    "RUNCTL_FSTAB",
+    "RUNCTL_PROBE_SPACING",
+)
+
+
+@dataclass(frozen=True)
+class LoginUser:
+    """Whom the script runs as, and who owns what it writes."""
+
+    uid: int
+    gid: int
+    name: str
+    home: str
+    shell: str
+
+
+def folder_root() -> Optional[Path]:
+    """The folder that stands for the machine, or ``None`` on a real one."""
+    root = os.environ.get(ROOT_VARIABLE)
+    return Path(root) if root else None
+
+
+def on_machine(path: str) -> Path:
+    """An absolute path of the machine as this process can open it."""
+    root = folder_root()
+    if root is None:
+        return Path(path)
+    if path == str(root) or path.startswith(str(root) + "/"):
+        return Path(path)
+    return root / path.lstrip("/")
+
+
+def login_user() -> LoginUser:
+    """The user who called the agent, through its own sudo too. A number without a name has itself as name."""
+    uid = int(os.environ.get(LOGIN_VARIABLE, "") or os.getuid())
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        return LoginUser(uid, os.getgid(), str(uid), os.environ.get("HOME", "/"), "/bin/sh")
+    home = os.environ.get("HOME", entry.pw_dir) if folder_root() else entry.pw_dir
+    return LoginUser(uid, entry.pw_gid, entry.pw_name, home, entry.pw_shell or "/bin/sh")
+
+
+def root_available() -> bool:
+    """Whether this process is root or may become it without a password."""
+    if os.geteuid() == 0:
+        return True
+    import shutil
+
+    if shutil.which("sudo") is None:
+        return False
+    done = subprocess.run(["sudo", "-n", "true"], capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    return done.returncode == 0
+
+
+def agent_command() -> List[str]:
+    """How to start this very program again."""
+    main = sys.modules["__main__"]
+    origin = getattr(getattr(main, "__spec__", None), "origin", None) or getattr(main, "__file__", None) or ""
+    archive = Path(origin).parent
+    if archive.is_file():
+        return [sys.executable, str(archive.resolve())]
+    return [sys.executable, "-m", "runctl.agent"]
+
+
+def as_root(argv: Sequence[str], env: Optional[Mapping[str, str]] = None) -> List[str]:
+    """The command line that runs ``argv`` as root. Values in ``env`` are seen in the process list: no secrets."""
+    prefix = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    if env:
+        prefix.append("env")
+    return [*prefix, *("{}={}".format(name, value) for name, value in (env or {}).items()), *argv]
+
+
+def agent_as_root(*words: str) -> List[str]:
+    """The command line that runs a verb of this program as root, in the same circumstances."""
+    env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    env[LOGIN_VARIABLE] = str(login_user().uid)
+    return as_root([*agent_command(), *words], env)
+
+
+def call_as_root(verb: str, request: Mapping[str, Any]) -> Any:
+    """Run a verb as root and return its ``ok``. Raises `AgentError`, its own or ``needs-root``."""
+    if not root_available():
+        raise needs_root(verb)
+    done = subprocess.run(
+        agent_as_root(verb), input=json.dumps(request).encode(), capture_output=True, check=False
+    )
+    try:
+        answer: Dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        words = done.stderr.decode(errors="replace").strip() or "exit code {}".format(done.returncode)
+        raise AgentError("agent-failed", "the agent's {} as root failed: {}".format(verb, words)) from None
+    if "error" in answer:
+        error = answer["error"]
+        raise AgentError(error["code"], error["message"], error.get("hint", ""))
+    return answer["ok"]
+
+
+def needs_root(what: str) -> AgentError:
+    """The error for something that only root can do where nobody can become root."""
+    return AgentError(
+        "needs-root",
+        "{} needs root, and {} has no passwordless sudo on this machine".format(what, login_user().name),
+        "log in as a user with passwordless sudo, as the images of cloud providers have",
+    )

@@ -1,0 +1,27 @@
+"""Where synced projects are in the state directory."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Optional
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def project_folder(state: Path, project: str) -> Path:
+    """Holds ``trees/<digest>`` and the link ``current``."""
+    return state / "projects" / project
+
+
+def tree_folder(state: Path, project: str, digest: str) -> Path:
+    """The complete tree with this digest."""
+    return project_folder(state, project) / "trees" / digest
+
+
+def current(state: Path, project: str) -> Optional[str]:
+    """Digest of the tree that was synced last; ``None`` if none was."""
+    try:
+        return (project_folder(state, project) / "current").readlink().name
+    except (FileNotFoundError, OSError):
+        return None

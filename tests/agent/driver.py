@@ -1,0 +1,199 @@
+"""Drives a real agent: the zipapp, as a process of its own, with a state directory of its own."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runctl.agent.spec import AttemptStatus, EndRecord, LogFrame, RunState, from_json
+
+LIMIT_SECONDS = 60.0
+
+
+def until(condition: Callable[[], Any], what: str, limit: float = LIMIT_SECONDS) -> Any:
+    """Wait for a condition and return its first true value."""
+    deadline = time.monotonic() + limit
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"{what} did not happen within {limit} s"
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one verb said."""
+
+    exit_code: int
+    value: Any
+    stderr: str = ""
+
+    @property
+    def ok(self) -> Any:
+        assert "ok" in self.value, self.value
+        assert self.exit_code == 0
+        return self.value["ok"]
+
+    @property
+    def error(self) -> dict[str, str]:
+        assert "error" in self.value, self.value
+        assert self.exit_code == 1
+        return dict(self.value["error"])
+
+
+@dataclass
+class Agent:
+    """One machine's agent."""
+
+    archive: Path
+    state: Path
+    python: str = sys.executable
+    env: dict[str, str] = field(default_factory=dict)
+    prefix: tuple[str, ...] = ()
+    """Stands before every call: ``nsenter …``, ``runuser …``."""
+    started: list[str] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "RUNCTL_AGENT_STATE": str(self.state), **self.env}
+
+    def command(self, *words: str) -> list[str]:
+        return [*self.prefix, self.python, str(self.archive), *words]
+
+    def call(self, verb: str, request: Mapping[str, Any] | None = None, payload: bytes = b"") -> Answer:
+        done = subprocess.run(
+            self.command(verb),
+            input=json.dumps(request or {}).encode() + b"\n" + payload,
+            capture_output=True,
+            env=self.environment,
+            timeout=120,
+            check=False,
+        )
+        try:
+            value = json.loads(done.stdout)
+        except ValueError:
+            raise AssertionError(f"{verb}: {done.stdout!r} {done.stderr!r}") from None
+        return Answer(done.returncode, value, done.stderr.decode())
+
+    def sync(self, files: Mapping[str, str | tuple[str, bool]], project: str = "project") -> str:
+        """Make these files the project's tree and return its digest."""
+        entries: dict[str, list[Any]] = {}
+        contents: dict[str, bytes] = {}
+        for path, what in files.items():
+            text, executable = what if isinstance(what, tuple) else (what, False)
+            data = text.encode()
+            sha = hashlib.sha256(data).hexdigest()
+            contents[sha] = data
+            entries[path] = ["f", int(executable), len(data), sha]
+        manifest = json.dumps(entries, sort_keys=True, separators=(",", ":")).encode()
+        digest = hashlib.sha256(manifest).hexdigest()
+        header = json.dumps([[sha, len(data)] for sha, data in contents.items()]).encode() + b"\n"
+        request = {
+            "project": project,
+            "digest": digest,
+            "manifest": base64.b64encode(gzip.compress(manifest)).decode(),
+            "pack_follows": True,
+        }
+        pack = gzip.compress(header + b"".join(contents.values()))
+        assert self.call("apply", request, pack).ok["applied"] is True
+        return digest
+
+    def start(self, run_id: str, script: str, *args: str, **more: Any) -> AttemptStatus:
+        spec = {"run_id": run_id, "script": script, "args": list(args), "grace_seconds": 5.0, **more}
+        self.started.append(run_id)
+        return from_json(AttemptStatus, self.call("start", {"spec": spec}).ok)
+
+    def refused(self, run_id: str, script: str, **more: Any) -> dict[str, str]:
+        """The error of a start that must not succeed, and leave nothing."""
+        error = self.call("start", {"spec": {"run_id": run_id, "script": script, **more}}).error
+        assert not (self.state / "runs" / run_id).exists()
+        return error
+
+    def status(self, run_id: str) -> AttemptStatus:
+        return from_json(AttemptStatus, self.call("status", {"run_id": run_id}).ok)
+
+    def running(self, run_id: str) -> AttemptStatus:
+        """Wait until the script runs."""
+
+        def look() -> AttemptStatus | None:
+            seen = self.status(run_id)
+            assert seen.state is not RunState.ENDED, f"{seen.end}\n{self.log(run_id)}"
+            return seen if seen.state is RunState.RUNNING else None
+
+        found = until(look, f"{run_id} running")
+        assert isinstance(found, AttemptStatus)
+        return found
+
+    def ended(self, run_id: str) -> EndRecord:
+        """Wait for the end."""
+        _, frames = self.frames(run_id, follow=True)
+        end = frames[-1].end
+        assert end is not None
+        return end
+
+    def stop(self, run_id: str, **more: Any) -> AttemptStatus:
+        return from_json(AttemptStatus, self.call("stop", {"run_id": run_id, **more}).ok)
+
+    def frames(self, run_id: str, **request: Any) -> tuple[bytes, list[LogFrame]]:
+        done = subprocess.run(
+            self.command("logs"),
+            input=json.dumps({"run_id": run_id, **request}).encode(),
+            capture_output=True,
+            env=self.environment,
+            timeout=120,
+            check=True,
+        )
+        return parse_frames(done.stdout)
+
+    def log(self, run_id: str) -> str:
+        return self.frames(run_id)[0].decode(errors="replace")
+
+    def output(self, run_id: str) -> list[str]:
+        """The script's own lines."""
+        return [line for line in self.log(run_id).splitlines() if not line.startswith("[runctl] ")]
+
+    def says(self, run_id: str, text: str) -> None:
+        """Wait until a line of the script holds this."""
+
+        def look() -> bool:
+            ended = self.status(run_id).state is RunState.ENDED
+            found = any(text in line for line in self.output(run_id))
+            assert found or not ended, self.log(run_id)
+            return found
+
+        until(look, f"{text!r} in the log of {run_id}")
+
+    def folder(self, run_id: str, attempt: int = 1) -> Path:
+        return self.state / "runs" / run_id / str(attempt)
+
+    def supervisor(self, run_id: str, attempt: int = 1) -> int:
+        live = json.loads((self.folder(run_id, attempt) / "status.json").read_text())
+        return int(live["supervisor"]["pid"])
+
+    def end_everything(self) -> None:
+        """No run of this agent is left."""
+        for run_id in set(self.started):
+            self.call("stop", {"run_id": run_id, "force": True})
+
+
+def parse_frames(data: bytes) -> tuple[bytes, list[LogFrame]]:
+    """A stream of frames as the log's bytes and the frames."""
+    frames, pieces, place = [], [], 0
+    while place < len(data):
+        newline = data.index(b"\n", place)
+        frame = from_json(LogFrame, json.loads(data[place:newline]))
+        place = newline + 1 + frame.length
+        frames.append(frame)
+        pieces.append(data[newline + 1 : place])
+    return b"".join(pieces), frames

@@ -1,0 +1,347 @@
+"""A run in a container, by a real Docker engine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runctl.agent.spec import EndReason, RunState
+from tests.agent import engine as engines
+from tests.agent.driver import Agent, until
+from tests.agent.engine import Engine
+
+pytestmark = [pytest.mark.linux, pytest.mark.root, pytest.mark.docker]
+
+BASE = "base:py"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """One engine for the module."""
+    one = engines.start(tmp_path_factory.mktemp("engine"))
+    try:
+        engines.python_image(one, BASE)
+        yield one
+    finally:
+        engines.stop(one)
+
+
+@pytest.fixture
+def machine(agent: Agent, engine: Engine) -> Iterator[Agent]:
+    """The agent, with that engine; no container is left afterwards."""
+    agent.env = {"DOCKER_HOST": engine.host}
+    yield agent
+    agent.end_everything()
+    agent.started.clear()
+    left = engine.docker("ps", "--all", "--quiet").split()
+    for container in left:
+        engine.docker("rm", "--force", container)
+    assert left == []
+
+
+def image(name: str = BASE, **more: str) -> dict[str, str]:
+    return {"image": name, **more}
+
+
+def test_a_script_runs_in_an_image_that_is_on_the_machine(machine: Agent) -> None:
+    machine.sync({"training/train.py": "import json, os, sys\nprint(json.dumps([sys.argv, os.getcwd()]))\n"})
+    machine.start("r", "training/train.py", "a b", "$HOME", "", container=image())
+    end = machine.ended("r")
+    assert (end.reason, end.exit_code) == (EndReason.COMPLETED, 0), machine.log("r")
+    assert json.loads(machine.output("r")[0]) == [["training/train.py", "a b", "$HOME", ""], "/workspace"]
+
+
+def test_an_image_is_built_from_the_project(machine: Agent, engine: Engine) -> None:
+    digest = machine.sync(
+        {
+            "docker/Dockerfile": f"FROM {BASE}\nCOPY . /workspace\nENV MARK=built\n",
+            "train.py": "import os\nprint(os.environ['MARK'])\n",
+        }
+    )
+    machine.start("r", "train.py", container={"dockerfile": "docker/Dockerfile"})
+    assert machine.ended("r").reason is EndReason.COMPLETED, machine.log("r")
+    assert machine.output("r")[-1] == "built"
+    assert "as it is in the image" in machine.log("r")
+    assert f"runctl/project:{digest[:12]}" in engine.docker("images", "--format", "{{.Repository}}:{{.Tag}}")
+
+
+def test_an_image_without_the_project_gets_it_mounted(machine: Agent) -> None:
+    machine.sync(
+        {"Dockerfile": f"FROM {BASE}\n", "train.py": "open('out.txt', 'w').write('x')\nprint('ran')\n"}
+    )
+    machine.start("r", "train.py", container={"dockerfile": "Dockerfile"})
+    assert machine.ended("r").reason is EndReason.COMPLETED, machine.log("r")
+    assert "the synced project is mounted at /workspace" in machine.log("r")
+    assert (machine.folder("r") / "work" / "out.txt").read_text() == "x"
+
+
+def test_code_that_must_be_in_the_image_and_is_not_fails_the_image(machine: Agent) -> None:
+    machine.sync({"train.py": "print(1)\n"})
+    machine.start("r", "train.py", container=image(code="image"))
+    end = machine.ended("r")
+    assert end.reason is EndReason.IMAGE_FAILED
+    assert "/workspace/train.py" in end.message
+
+
+def test_a_dockerfile_that_does_not_build_says_why(machine: Agent) -> None:
+    machine.sync({"Dockerfile": f"FROM {BASE}\nRUN echo the reason; exit 3\n", "train.py": ""})
+    machine.start("r", "train.py", container={"dockerfile": "Dockerfile"})
+    end = machine.ended("r")
+    assert end.reason is EndReason.IMAGE_FAILED
+    assert "the reason" in end.message
+
+
+def test_an_image_that_does_not_exist_fails_the_image(machine: Agent) -> None:
+    machine.sync({"train.py": ""})
+    machine.start("r", "train.py", container=image("127.0.0.1:1/no/such:image"))
+    end = machine.ended("r")
+    assert end.reason is EndReason.IMAGE_FAILED
+    assert "could not be pulled" in end.message
+
+
+def test_an_image_without_python_fails_the_image(machine: Agent) -> None:
+    machine.sync({"train.py": ""})
+    machine.start("r", "train.py", container=image(python="python9"))
+    end = machine.ended("r")
+    assert end.reason is EndReason.IMAGE_FAILED
+    assert "python9" in end.message
+
+
+def test_the_scripts_exit_code_is_the_runs(machine: Agent) -> None:
+    machine.sync({"train.py": "import sys\nsys.exit(37)\n"})
+    machine.start("r", "train.py", container=image())
+    end = machine.ended("r")
+    assert (end.reason, end.exit_code) == (EndReason.FAILED, 37)
+
+
+def test_what_it_writes_to_a_mount_is_on_the_machine(machine: Agent, tmp_path: Path) -> None:
+    data = tmp_path / "mnt, with comma"
+    data.mkdir()
+    (data / "in.txt").write_text("in")
+    machine.sync(
+        {
+            "train.py": (
+                "import os\nprint(open('/data/in.txt').read(), os.environ['RUNCTL_DATA_DIR'])\n"
+                "open('/data/out.txt', 'w').write('out')\n"
+                "open(os.environ['RUNCTL_OUTPUT_DIR'] + '/model', 'w').write('m')\n"
+            )
+        }
+    )
+    machine.start("r", "train.py", container=image(), mounts=[{"source": str(data), "target": "/data"}])
+    assert machine.ended("r").reason is EndReason.COMPLETED, machine.log("r")
+    assert machine.output("r")[-1] == "in /data"
+    assert (data / "out.txt").read_text() == "out"
+    assert (machine.state / "runs/r/output/model").read_text() == "m"
+
+
+def test_a_read_only_mount_cannot_be_written(machine: Agent, tmp_path: Path) -> None:
+    machine.sync({"train.py": "try:\n    open('/data/x', 'w')\nexcept OSError as e: print(e.errno)\n"})
+    mount = {"source": str(tmp_path), "target": "/data", "read_only": True}
+    machine.start("r", "train.py", container=image(), mounts=[mount])
+    machine.ended("r")
+    assert machine.output("r")[-1] == "30"
+
+
+def test_variables_reach_it_and_are_on_no_command_line(machine: Agent) -> None:
+    machine.sync(
+        {
+            "train.py": (
+                "import os, time\n"
+                "print(repr(os.environ['TOKEN']), os.environ['RUNCTL_RUN_ID'])\n"
+                "time.sleep(600)\n"
+            )
+        }
+    )
+    machine.start("r", "train.py", container=image(), env={"TOKEN": "se cret\n'x'"})
+    machine.says("r", "se cret")
+    assert machine.output("r")[-1] == repr("se cret\n'x'") + " r"
+    done = subprocess.run(["ps", "-axww", "-o", "args="], capture_output=True, text=True, check=True)
+    assert "se cret" not in done.stdout
+
+
+def test_it_can_write_where_it_may_and_knows_a_home(machine: Agent) -> None:
+    machine.sync(
+        {
+            "train.py": (
+                "import getpass, pathlib\n"
+                "(pathlib.Path.home() / '.cache').mkdir()\n"
+                "print(getpass.getuser())\n"
+            )
+        }
+    )
+    machine.start("r", "train.py", container=image())
+    assert machine.ended("r").reason is EndReason.COMPLETED, machine.log("r")
+
+
+def test_shared_memory_is_a_share_of_the_machines(machine: Agent) -> None:
+    machine.sync({"train.py": "import os\ns = os.statvfs('/dev/shm')\nprint(s.f_blocks * s.f_frsize)\n"})
+    machine.start("r", "train.py", container=image())
+    machine.ended("r")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert abs(int(machine.output("r")[-1]) - memory / 4) < 2 << 20
+
+
+def test_stop_lets_it_save_and_removes_the_container(machine: Agent, engine: Engine) -> None:
+    machine.sync(
+        {
+            "train.py": (
+                "import signal, sys, time\n"
+                "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), print('saved'), sys.exit(4)))\n"
+                "print('up')\nwhile True: time.sleep(0.05)\n"
+            )
+        }
+    )
+    machine.start("r", "train.py", container=image())
+    machine.says("r", "up")
+    seen = machine.stop("r")
+    assert seen.end is not None
+    assert (seen.end.reason, seen.end.exit_code) == (EndReason.STOPPED, 4)
+    assert machine.output("r")[-1] == "saved"
+    assert engine.docker("ps", "--all", "--quiet") == ""
+
+
+def test_stop_kills_what_ignores_it(machine: Agent) -> None:
+    machine.sync(
+        {
+            "train.py": (
+                "import signal, time\n"
+                "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+                "print('up')\n"
+                "time.sleep(600)\n"
+            )
+        }
+    )
+    machine.start("r", "train.py", container=image())
+    machine.says("r", "up")
+    seen = machine.stop("r", grace_seconds=0.5)
+    assert seen.end is not None
+    assert (seen.end.reason, seen.end.signal) == (EndReason.STOPPED, signal.SIGKILL)
+
+
+def test_stop_works_while_the_image_is_built(machine: Agent) -> None:
+    machine.sync({"Dockerfile": f"FROM {BASE}\nRUN sleep 600\n", "train.py": ""})
+    machine.start("r", "train.py", container={"dockerfile": "Dockerfile"})
+    until(lambda: "sleep 600" in machine.log("r"), "the build")
+    began = time.monotonic()
+    seen = machine.stop("r")
+    assert seen.end is not None
+    assert seen.end.reason is EndReason.STOPPED
+    assert time.monotonic() - began < 30
+
+
+def test_a_time_limit_ends_it(machine: Agent) -> None:
+    machine.sync({"train.py": "import time\ntime.sleep(600)\n"})
+    machine.start("r", "train.py", container=image(), timeout_seconds=1.0)
+    assert machine.ended("r").reason is EndReason.TIME_LIMIT
+
+
+def test_the_log_is_complete_and_proved(machine: Agent) -> None:
+    machine.sync(
+        {
+            "train.py": (
+                "import sys\n"
+                "for i in range(30000): print('line', i, file=sys.stderr if i % 7 == 0 else sys.stdout)\n"
+            )
+        }
+    )
+    machine.start("r", "train.py", container=image())
+    end = machine.ended("r")
+    log, _ = machine.frames("r")
+    assert (len(log), hashlib.sha256(log).hexdigest()) == (end.log_bytes, end.log_sha256)
+    assert sorted(int(line.split()[1]) for line in machine.output("r") if line.startswith("line")) == list(
+        range(30000)
+    )
+
+
+def test_a_log_whose_follower_is_killed_is_complete_all_the_same(machine: Agent) -> None:
+    machine.sync(
+        {"train.py": "import os, time\nfor i in range(200):\n    print('line', i); time.sleep(0.02)\n"}
+    )
+    machine.start("r", "train.py", container=image())
+    machine.says("r", "line 3")
+    live = json.loads((machine.folder("r") / "status.json").read_text())
+    os.kill(live["follower"]["pid"], signal.SIGKILL)
+    assert machine.ended("r").reason is EndReason.COMPLETED
+    assert [line for line in machine.output("r") if line.startswith("line")] == [
+        f"line {i}" for i in range(200)
+    ]
+
+
+def test_a_container_keeps_its_exit_code_when_the_supervisor_is_killed(
+    machine: Agent, engine: Engine
+) -> None:
+    machine.sync(
+        {
+            "train.py": (
+                "import os, sys, time\n"
+                "print('up')\n"
+                "while not os.path.exists('/runctl/output/go'): time.sleep(0.05)\n"
+                "print('done')\n"
+                "sys.exit(9)\n"
+            )
+        }
+    )
+    machine.start("r", "train.py", container=image())
+    machine.says("r", "up")
+    os.kill(machine.supervisor("r"), signal.SIGKILL)
+    until(lambda: "supervisor is gone" in machine.status("r").phase, "the loss")
+    assert machine.status("r").state is RunState.RUNNING
+    (machine.state / "runs/r/output/go").touch()
+    end = machine.ended("r")
+    assert (end.reason, end.exit_code) == (EndReason.FAILED, 9)
+    assert machine.output("r")[-2:] == ["up", "done"]
+    assert engine.docker("ps", "--all", "--quiet") == ""
+
+
+def test_a_container_that_somebody_removes_is_lost(machine: Agent, engine: Engine) -> None:
+    machine.sync({"train.py": "import time\nprint('up')\ntime.sleep(600)\n"})
+    machine.start("r", "train.py", container=image())
+    container = until(lambda: machine.running("r").container_id, "the container")
+    engine.docker("rm", "--force", container)
+    end = machine.ended("r")
+    assert end.reason in (EndReason.LOST, EndReason.FAILED)
+    assert end.exit_code in (None, 137)
+
+
+def test_an_entry_point_that_is_no_wrapper_does_not_take_the_scripts_place(
+    machine: Agent, engine: Engine
+) -> None:
+    engines.derived(engine, BASE, "serving:1", ['ENTRYPOINT ["python3", "-c", "print(\'serving\')"]'], {})
+    machine.sync({"train.py": "print('training')\n"})
+    machine.start("r", "train.py", container=image("serving:1"))
+    machine.ended("r")
+    assert machine.output("r")[-1] == "training"
+
+
+def test_an_entry_point_that_wraps_is_kept(machine: Agent, engine: Engine) -> None:
+    files = {"entry.sh": '#!/bin/sh\nexport PREPARED=yes\nexec "$@"\n'}
+    lines = ["COPY entry.sh /entry.sh", 'ENTRYPOINT ["/entry.sh"]']
+    engines.derived(engine, BASE, "wrapped:1", lines, files)
+    machine.sync({"train.py": "import os\nprint(os.environ.get('PREPARED'))\n"})
+    machine.start("r", "train.py", container=image("wrapped:1"))
+    machine.ended("r")
+    assert machine.output("r")[-1] == "yes"
+
+
+def test_a_mount_that_would_hide_the_project_is_refused(machine: Agent, tmp_path: Path) -> None:
+    machine.sync({"train.py": ""})
+    error = machine.refused(
+        "r", "train.py", container=image(), mounts=[{"source": str(tmp_path), "target": "/workspace"}]
+    )
+    assert error["code"] == "bad-mount"
+
+
+def test_a_machine_without_docker_says_so_before_anything_starts(agent: Agent, tmp_path: Path) -> None:
+    agent.env = {"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+    agent.sync({"train.py": ""})
+    error = agent.refused("r", "train.py", container=image())
+    assert error["code"] == "no-docker"
+    assert "--no-docker" in error["hint"]

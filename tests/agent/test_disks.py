@@ -1,0 +1,422 @@
+"""Real file systems on real loop devices: what is formatted, what never is, what is mounted where."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.agent.driver import Agent, Answer, until
+
+pytestmark = [pytest.mark.linux, pytest.mark.root, pytest.mark.namespaces]
+
+MIB = 1 << 20
+LINK = "nvme-Amazon_Elastic_Block_Store_"
+
+
+@dataclass
+class Machine:
+    """A mount namespace of its own with a /dev/disk of its own, in which the agent works."""
+
+    agent: Agent
+    pid: int
+    folder: Path
+    devices: list[str] = field(default_factory=list)
+
+    def run(self, *argv: str, check: bool = True) -> str:
+        done = subprocess.run(
+            ["nsenter", f"--mount=/proc/{self.pid}/ns/mnt", "--", *argv],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert not check or done.returncode == 0, (argv, done.stderr)
+        return done.stdout
+
+    def volume(self, size_mib: int = 320) -> tuple[str, str]:
+        """A new volume, attached: its id and its device."""
+        name = uuid.uuid4().hex[:17]
+        file = self.folder / f"{name}.img"
+        with file.open("wb") as image:
+            image.truncate(size_mib * MIB)
+        done = subprocess.run(
+            ["losetup", "--find", "--show", "--partscan", str(file)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        device = done.stdout.strip()
+        self.devices.append(device)
+        self.link(name, device)
+        return f"vol-{name}", device
+
+    def link(self, name: str, device: str) -> None:
+        self.run("ln", "-s", device, f"/dev/disk/by-id/{LINK}vol{name}")
+
+    def attach(self, volume: str, point: str = "", **more: object) -> Answer:
+        point = point or str(self.folder / "mnt")
+        request = {"volume_id": volume, "mount_point": point, "wait_seconds": 5, **more}
+        return self.agent.call("attach", request)
+
+    @property
+    def fstab(self) -> str:
+        path = self.folder / "fstab"
+        return path.read_text() if path.exists() else ""
+
+
+@pytest.fixture
+def machine(agent: Agent, tmp_path: Path) -> Iterator[Machine]:
+    """The namespace ends with the test, and all that is mounted in it."""
+    private_dev = tmp_path / "dev"
+    private_dev.mkdir()
+    script = tmp_path / "machine.sh"
+    # A tmpfs over /dev would hide the loop devices: /dev is shown again, with a folder of ours in it.
+    script.write_text(
+        "set -e\n"
+        f"mount --rbind /dev {private_dev}\n"
+        f"mount -t tmpfs -o mode=755 none /dev\n"
+        f"for d in {private_dev}/*; do n=$(basename $d); "
+        "if [ -d $d ] && [ ! -L $d ]; then mkdir /dev/$n; mount --rbind $d /dev/$n; "
+        "elif [ -L $d ]; then cp -P $d /dev/$n; else cp -a $d /dev/$n; fi; done\n"
+        "mkdir -p /dev/disk/by-id\n"
+        "echo ready\nexec sleep infinity\n"
+    )
+    holder = subprocess.Popen(
+        ["unshare", "--mount", "--propagation", "private", "sh", str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "ready\n"
+    agent.prefix = ("nsenter", f"--mount=/proc/{holder.pid}/ns/mnt", "--")
+    agent.env = {"RUNCTL_FSTAB": str(tmp_path / "fstab"), "RUNCTL_PROBE_SPACING": "0.05"}
+    one = Machine(agent, holder.pid, tmp_path)
+    yield one
+    agent.end_everything()
+    agent.started.clear()
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    for device in one.devices:
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+def partitioned(machine: Machine, count: int) -> tuple[str, str]:
+    """A volume with a DOS partition table of so many partitions of 100 MiB."""
+    volume, device = machine.volume()
+    table = bytearray(512)
+    table[510:] = b"\x55\xaa"
+    for number in range(count):
+        start, sectors = 2048 + number * 204800, 204800
+        entry = b"\0\0\0\0\x83\0\0\0" + start.to_bytes(4, "little") + sectors.to_bytes(4, "little")
+        table[446 + 16 * number : 462 + 16 * number] = entry
+    with Path(device).open("r+b") as disk:
+        disk.write(table)
+    for number in range(1, count + 1):
+        # Not every kernel reads such tables by itself.
+        path, first = f"{device}p{number}", str(2048 + (number - 1) * 204800)
+        facts = Path(f"/sys/class/block/{Path(path).name}/dev")
+        if not facts.exists():
+            subprocess.run(["addpart", device, str(number), first, "204800"], check=True)
+        until(Path(path).exists, path)
+        # The machine's /dev is a copy, made before.
+        machine.run("mknod", path, "b", *facts.read_text().strip().split(":"))
+    return volume, device
+
+
+@pytest.mark.parametrize("fstype", ["ext4", "xfs"])
+def test_a_blank_disk_is_formatted_once(machine: Machine, fstype: str) -> None:
+    volume, device = machine.volume()
+    answer = machine.attach(volume, fstype=fstype, format="if-blank").ok
+    assert (answer["formatted"], answer["fstype"], answer["device"]) == (True, fstype, device)
+    point = machine.folder / "mnt"
+    machine.run("sh", "-c", f"echo precious > {point}/data")
+    machine.agent.call("detach", {"volume_id": volume}).ok  # noqa: B018
+    again = machine.attach(volume, format="if-blank").ok
+    assert (again["formatted"], again["uuid"]) == (False, answer["uuid"])
+    assert machine.run("cat", f"{point}/data") == "precious\n"
+
+
+def test_mounting_twice_at_the_same_place_is_no_error(machine: Machine) -> None:
+    volume, _ = machine.volume()
+    machine.attach(volume, format="if-blank")
+    answer = machine.attach(volume, format="if-blank").ok
+    assert (answer["already_mounted"], answer["formatted"]) == (True, False)
+
+
+def test_mounting_elsewhere_says_where_it_is(machine: Machine) -> None:
+    volume, _ = machine.volume()
+    machine.attach(volume, format="if-blank")
+    error = machine.attach(volume, str(machine.folder / "other"), format="if-blank").error
+    assert error["code"] == "mounted-elsewhere"
+    assert str(machine.folder / "mnt") in error["message"]
+
+
+def test_a_blank_disk_that_its_owner_did_not_offer_stays_blank(machine: Machine) -> None:
+    volume, device = machine.volume()
+    error = machine.attach(volume, format="never").error
+    assert error["code"] == "blank"
+    assert subprocess.run(["blkid", "-p", device], capture_output=True, check=False).returncode == 2
+
+
+def test_swap_is_never_formatted(machine: Machine) -> None:
+    volume, device = machine.volume()
+    subprocess.run(["mkswap", device], capture_output=True, check=True)
+    error = machine.attach(volume, format="if-blank").error
+    assert error["code"] == "not-blank"
+    assert "swap" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "offset", "magic"),
+    [
+        ("LVM2_member", 512, b"LABELONE" + (1).to_bytes(8, "little")),
+        ("crypto_LUKS", 0, b"LUKS\xba\xbe\x00\x01"),
+        ("linux_raid_member", 4096, bytes.fromhex("fc4e2ba9") + (1).to_bytes(4, "little")),
+    ],
+)
+def test_disks_of_lvm_luks_and_raid_are_never_formatted(
+    machine: Machine, name: str, offset: int, magic: bytes
+) -> None:
+    volume, device = machine.volume()
+    with Path(device).open("r+b") as disk:
+        disk.seek(offset)
+        disk.write(magic)
+    error = machine.attach(volume, format="if-blank").error
+    assert error["code"] == "not-blank", name
+    with Path(device).open("rb") as disk:
+        disk.seek(offset)
+        assert disk.read(len(magic)) == magic
+
+
+def test_data_without_a_signature_is_not_blank(machine: Machine) -> None:
+    volume, device = machine.volume()
+    with Path(device).open("r+b") as disk:
+        disk.write(os.urandom(4096))
+    assert machine.attach(volume, format="if-blank").error["code"] == "not-blank"
+
+
+def test_force_formats_what_nothing_uses(machine: Machine) -> None:
+    volume, device = machine.volume()
+    subprocess.run(["mkswap", device], capture_output=True, check=True)
+    assert machine.attach(volume, format="force").ok["formatted"] is True
+
+
+def test_force_does_not_format_what_is_mounted_in_another_namespace(machine: Machine, tmp_path: Path) -> None:
+    volume, device = machine.volume()
+    subprocess.run(["mkfs.ext4", "-q", device], check=True)
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    subprocess.run(["mount", device, str(other)], check=True)
+    try:
+        assert machine.attach(volume, format="force").error["code"] == "disk-busy"
+    finally:
+        subprocess.run(["umount", str(other)], check=True)
+
+
+def test_a_single_partition_with_a_file_system_is_mounted(machine: Machine) -> None:
+    volume, device = partitioned(machine, 1)
+    subprocess.run(["mkfs.ext4", "-q", device + "p1"], check=True)
+    answer = machine.attach(volume, format="if-blank").ok
+    assert (answer["device"], answer["formatted"]) == (device + "p1", False)
+    (mount,) = machine.agent.call("mounts").ok["mounts"]
+    assert mount["volume_id"] == volume
+
+
+def test_a_partition_without_a_file_system_is_left_alone(machine: Machine) -> None:
+    volume, device = partitioned(machine, 1)
+    error = machine.attach(volume, format="if-blank").error
+    assert (error["code"], device + "p1" in error["message"]) == ("not-blank", True)
+
+
+def test_several_partitions_are_named(machine: Machine) -> None:
+    volume, device = partitioned(machine, 2)
+    error = machine.attach(volume, format="if-blank").error
+    assert error["code"] == "not-blank"
+    assert device + "p2" in error["message"]
+
+
+def test_a_folder_with_files_is_no_mount_point(machine: Machine) -> None:
+    volume, device = machine.volume()
+    (machine.folder / "mnt").mkdir()
+    (machine.folder / "mnt" / "file").touch()
+    assert machine.attach(volume, format="if-blank").error["code"] == "mount-point-taken"
+    assert subprocess.run(["blkid", "-p", device], capture_output=True, check=False).returncode == 2
+
+
+def test_a_place_that_another_volume_has_is_taken(machine: Machine) -> None:
+    first, _ = machine.volume()
+    second, _ = machine.volume()
+    machine.attach(first, format="if-blank")
+    assert machine.attach(second, format="if-blank").error["code"] == "mount-point-taken"
+
+
+def test_a_volume_that_appears_late_is_waited_for(machine: Machine) -> None:
+    volume, device = machine.volume()
+    name = volume.removeprefix("vol-")
+    machine.run("rm", f"/dev/disk/by-id/{LINK}vol{name}")
+    with subprocess.Popen(
+        machine.agent.command("attach"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=machine.agent.environment,
+    ) as waiting:
+        assert waiting.stdin is not None
+        assert waiting.stdout is not None
+        request = {
+            "volume_id": volume,
+            "mount_point": str(machine.folder / "mnt"),
+            "format": "if-blank",
+            "wait_seconds": 30,
+        }
+        waiting.stdin.write(json.dumps(request).encode())
+        waiting.stdin.close()
+        until(lambda: Path(f"/proc/{waiting.pid}/stat").exists(), "the agent")
+        machine.link(name, device)
+        assert json.loads(waiting.stdout.read())["ok"]["formatted"] is True
+
+
+def test_a_volume_that_never_appears_is_said_not_to_be_there(machine: Machine) -> None:
+    there, _ = machine.volume()
+    error = machine.attach("vol-0123456789abcdef0", wait_seconds=0.3).error
+    assert error["code"] == "no-device"
+    assert there in error["message"]
+
+
+def test_the_mount_is_remembered_by_uuid_and_forgotten_by_detach(machine: Machine) -> None:
+    (machine.folder / "fstab").write_text("# mine\nUUID=abc / ext4 defaults 0 1\n")
+    volume, _ = machine.volume()
+    answer = machine.attach(volume, format="if-blank").ok
+    line = machine.fstab.splitlines()[-1]
+    assert line.startswith(f"UUID={answer['uuid']} {machine.folder}/mnt ext4 ")
+    assert "nofail" in line
+    machine.attach(volume)
+    assert machine.fstab.count(answer["uuid"]) == 1
+    machine.agent.call("detach", {"volume_id": volume}).ok  # noqa: B018
+    assert machine.fstab == "# mine\nUUID=abc / ext4 defaults 0 1\n"
+
+
+def test_a_read_only_mount_cannot_be_written(machine: Machine) -> None:
+    volume, device = machine.volume()
+    subprocess.run(["mkfs.ext4", "-q", device], check=True)
+    answer = machine.attach(volume, read_only=True).ok
+    assert answer["writable"] is False
+    assert machine.agent.call("mounts").ok["mounts"][0]["read_only"] is True
+
+
+def test_mounts_and_disks_without_one_are_listed(machine: Machine) -> None:
+    first, _ = machine.volume()
+    second, device = machine.volume()
+    machine.attach(first, format="if-blank")
+    seen = machine.agent.call("mounts").ok
+    assert [
+        (m["volume_id"], m["mount_point"], m["persistent"]) for m in seen["mounts"] if m["volume_id"]
+    ] == [(first, str(machine.folder / "mnt"), True)]
+    assert (second, device) in [(u["volume_id"], u["device"]) for u in seen["unmounted"]]
+
+
+def test_detach_flushes_and_unmounts(machine: Machine) -> None:
+    volume, device = machine.volume()
+    machine.attach(volume, format="if-blank")
+    machine.run("sh", "-c", f"echo data > {machine.folder}/mnt/file")
+    answer = machine.agent.call("detach", {"volume_id": volume}).ok
+    assert (answer["was_mounted"], answer["mount_points"]) == (True, [str(machine.folder / "mnt")])
+    assert subprocess.run(["fsck.ext4", "-n", "-f", device], capture_output=True, check=False).returncode == 0
+    assert machine.agent.call("detach", {"volume_id": volume}).ok["was_mounted"] is False
+
+
+def test_detach_names_who_holds_the_volume(machine: Machine) -> None:
+    volume, _ = machine.volume()
+    machine.attach(volume, format="if-blank")
+    enter = ["nsenter", f"--mount=/proc/{machine.pid}/ns/mnt", "--"]
+    code = f"f = open('{machine.folder}/mnt/held', 'w'); print('open', flush=True); input()"
+    with subprocess.Popen(
+        [*enter, sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"open\n"
+        error = machine.agent.call("detach", {"volume_id": volume}).error
+        holder.kill()
+    assert error["code"] == "disk-busy"
+    assert str(holder.pid) in error["message"]
+    assert "held" in error["message"]
+    assert machine.agent.call("detach", {"volume_id": volume}).ok["was_mounted"] is True
+
+
+def test_detach_sees_a_run_that_has_the_volume_elsewhere(machine: Machine) -> None:
+    volume, _ = machine.volume()
+    machine.attach(volume, format="if-blank")
+    source = str(machine.folder / "mnt")
+    machine.agent.sync({"train.py": "import os, time\nos.chdir('/')\nprint('up')\ntime.sleep(1000)\n"})
+    mount = {"source": source, "target": f"/runctl-test-{os.getpid()}", "volume_id": volume}
+    machine.agent.start("r", "train.py", mounts=[mount])
+    until(lambda: "up" in machine.agent.output("r"), "the script")
+    error = machine.agent.call("detach", {"volume_id": volume}).error
+    assert error["code"] == "disk-busy"
+    machine.agent.stop("r")
+    assert machine.agent.call("detach", {"volume_id": volume}).ok["was_mounted"] is True
+
+
+def test_a_run_on_the_host_sees_its_mounts_at_their_targets_and_leaves_nothing(machine: Machine) -> None:
+    volume, _ = machine.volume()
+    machine.attach(volume, format="if-blank")
+    point = machine.folder / "mnt"
+    machine.run("sh", "-c", f"echo in > {point}/data.txt")
+    target = f"/runctl-test-{os.getpid()}"
+    machine.agent.sync(
+        {
+            "train.py": (
+                "import os\n"
+                "data = os.environ['RUNCTL_DATA_DIR']\n"
+                "print(data, open(data + '/data.txt').read().strip())\n"
+                "open(os.environ['RUNCTL_CHECKPOINT_DIR'] + '/model', 'w').write('weights')\n"
+                "print(os.environ['RUNCTL_CHECKPOINT_DIR'])\n"
+            )
+        }
+    )
+    machine.agent.start(
+        "r", "train.py", mounts=[{"source": str(point), "target": target, "volume_id": volume}]
+    )
+    machine.agent.ended("r")
+    assert machine.agent.output("r") == [f"{target} in", f"{target}/runs/r/checkpoints"]
+    assert machine.run("cat", f"{point}/runs/r/checkpoints/model") == "weights"
+    assert not Path(target).exists()
+    assert machine.agent.status("r").checkpoint_dir == f"{point}/runs/r/checkpoints"
+
+
+def test_a_read_only_mount_of_a_run_cannot_be_written_and_the_volume_still_can(machine: Machine) -> None:
+    volume, _ = machine.volume()
+    machine.attach(volume, format="if-blank")
+    point = machine.folder / "mnt"
+    target = f"/runctl-test-{os.getpid()}"
+    machine.agent.sync(
+        {
+            "train.py": (
+                f"import sys\nfor path in ('{target}/x', '{point}/y'):\n"
+                "    try:\n        open(path, 'w'); print('written')\n"
+                "    except OSError as e: print(e.errno)\n"
+            )
+        }
+    )
+    mount = {"source": str(point), "target": target, "volume_id": volume, "read_only": True}
+    machine.agent.start("r", "train.py", mounts=[mount])
+    machine.agent.ended("r")
+    assert machine.agent.output("r") == ["30", "written"]
+
+
+def test_a_run_is_refused_when_another_volume_is_mounted_there(machine: Machine) -> None:
+    volume, _ = machine.volume()
+    other, _ = machine.volume()
+    machine.attach(volume, format="if-blank")
+    machine.agent.sync({"train.py": "print(1)\n"})
+    mount = {"source": str(machine.folder / "mnt"), "target": "/data", "volume_id": other}
+    error = machine.agent.refused("r", "train.py", mounts=[mount])
+    assert error["code"] == "bad-mount"
+    assert other in error["message"]

@@ -1,0 +1,109 @@
+"""The one file that is sent to a machine."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from runctl.agent import package
+from tests.agent.driver import Agent
+
+SOURCES = Path(package.__file__).parent
+
+
+def test_the_same_sources_give_the_same_bytes(tmp_path: Path) -> None:
+    first = package.build(tmp_path / "a")
+    code = (
+        "import sys; from pathlib import Path; from runctl.agent import package; "
+        "print(package.build(Path(sys.argv[1])))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "b")],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+    )
+    second = Path(done.stdout.strip())
+    assert first.name == second.name
+    assert first.read_bytes() == second.read_bytes()
+    assert package.digest()[:16] in first.name
+
+
+def test_it_holds_the_agent_and_nothing_else(built: Path) -> None:
+    with zipfile.ZipFile(built) as archive:
+        names = archive.namelist()
+    outside = [
+        n
+        for n in names
+        if not n.startswith("runctl/agent/") and n not in ("__main__.py", "runctl/__init__.py")
+    ]
+    assert outside == []
+    assert "runctl/agent/package.py" not in names
+    assert built.stat().st_size < 150_000
+
+
+def test_a_damaged_file_in_the_cache_is_made_anew(tmp_path: Path) -> None:
+    path = package.build(tmp_path)
+    good = path.read_bytes()
+    path.write_bytes(b"damaged")
+    assert package.build(tmp_path).read_bytes() == good
+
+
+@pytest.mark.parametrize(
+    "path", sorted(SOURCES.rglob("*.py")), ids=lambda p: p.relative_to(SOURCES).as_posix()
+)
+def test_the_agent_needs_nothing_but_the_standard_library_of_python_39(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        elif isinstance(node, ast.Import):
+            names = [one.name for one in node.names]
+        else:
+            continue
+        for name in names:
+            top = name.partition(".")[0]
+            assert name.startswith("runctl.agent") or top in sys.stdlib_module_names, name
+
+
+def test_it_works_where_it_cannot_unpack_itself(built: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    # A folder that takes no further names: not even root makes one in /proc/self/fd, and a file is no folder.
+    archive = folder / built.name
+    archive.write_bytes(built.read_bytes())
+    blocked = next(
+        line
+        for line in zipfile.ZipFile(built).read("__main__.py").decode().split('"')
+        if line.startswith(".agent-") and len(line) > 10
+    )
+    (folder / blocked).touch()
+    agent = Agent(archive, tmp_path / "state")
+    assert agent.call("status").ok == []
+
+
+def test_a_verb_is_quick(agent: Agent) -> None:
+    agent.call("status")
+
+    def seconds() -> float:
+        began = time.perf_counter()
+        subprocess.run(
+            agent.command("status"), input=b"{}", capture_output=True, env=agent.environment, check=True
+        )
+        return time.perf_counter() - began
+
+    def bare() -> float:
+        began = time.perf_counter()
+        subprocess.run([agent.python, "-c", "import json, typing, dataclasses, subprocess"], check=True)
+        return time.perf_counter() - began
+
+    # A ratio, since machines differ: what the agent itself adds to Python and the modules that it needs.
+    assert min(seconds() for _ in range(5)) < 2.0 * min(bare() for _ in range(5)) + 0.02
