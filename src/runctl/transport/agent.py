@@ -1,0 +1,350 @@
+"""Speaking to the agent on a machine, over whatever transport; it is put there when it is missing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+from runctl.agent.spec import (
+    STATE_DIRECTORY,
+    AttemptStatus,
+    LogFrame,
+    MachineMount,
+    RunSpec,
+    from_json,
+    to_json,
+)
+from runctl.core.clock import Clock, SystemClock
+from runctl.core.errors import HostKeyChanged, MachineError, Unreachable
+from runctl.core.progress import SILENT, Progress
+from runctl.transport.commands import tail
+from runctl.transport.interface import Completed, Transport
+from runctl.transport.log_reader import LogReader, agent_error
+
+_PREPARE = """\
+id -u
+id -g
+mkdir -p -- "$1/bin" 2>/dev/null
+[ -w "$1/bin" ]
+"""
+"""``sh -c _PREPARE sh STATE``: the login user's ids; exit code 0 when it can write the agent's folder."""
+
+_POLL_SECONDS = 10
+_POLL_BYTES = 1 << 20
+_RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+_HEADROOM = timedelta(seconds=60)
+
+
+class AgentClient:
+    """The agent on one machine. Safe to use from several threads, as its transport is."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        agent_file: Path | Callable[[], Path],
+        state_directory: PurePosixPath | str = STATE_DIRECTORY,
+        python: str = "python3",
+        env: Mapping[str, str] | None = None,
+        progress: Progress = SILENT,
+        clock: Clock | None = None,
+    ) -> None:
+        """``agent_file`` is the zipapp, or makes it; it is needed (for its name) by the first call.
+
+        ``python`` runs it on the machine, with ``env`` added. Several versions of the agent may be on a machine
+        side by side: a run's supervisor goes on with the one that started it.
+        """
+        self.transport = transport
+        self.state_directory = PurePosixPath(state_directory)
+        self._agent_file = agent_file
+        self._python = python
+        self._env = {"RUNCTL_AGENT_STATE": str(self.state_directory), **(env or {})}
+        self._progress = progress
+        self._clock = clock or SystemClock()
+
+    def call(
+        self,
+        verb: str,
+        request: Mapping[str, Any],
+        *,
+        payload: bytes | BinaryIO | None = None,
+        timeout: timedelta | None = None,
+    ) -> Any:
+        """What the agent answers (its ``ok``). ``payload`` follows the request on the agent's stdin.
+
+        Installs the agent when the machine has none, or another version. Raises `MachineError` with the agent's
+        code, message and hint.
+        """
+        line = _line(request)
+        if payload is None or isinstance(payload, bytes):
+            done = self._installed(lambda: self._run(verb, line + (payload or b""), timeout))
+            return _answer(verb, done)
+        with tempfile.TemporaryFile() as whole:
+            # One file that can be read again when the agent has to be installed first.
+            whole.write(line)
+            shutil.copyfileobj(payload, whole)
+
+            def send() -> Completed:
+                whole.seek(0)
+                return self._stream_in(verb, whole)
+
+            return _answer(verb, self._installed(send))
+
+    def version(self) -> Mapping[str, Any]:
+        """What the agent knows of itself and the machine: ``protocol``, ``digest``, ``python``, ``docker``, …"""
+        return _mapping(self.call("version", {}))
+
+    def start(self, spec: RunSpec) -> AttemptStatus:
+        """The attempt has been taken up. Starting the same spec again returns the same attempt."""
+        return from_json(AttemptStatus, self.call("start", {"spec": to_json(spec)}))
+
+    def status(self, run_id: str, attempt: int | None = None) -> AttemptStatus:
+        """One attempt, the newest when ``attempt`` is ``None``."""
+        return from_json(AttemptStatus, self.call("status", _attempt(run_id, attempt)))
+
+    def attempts(self) -> tuple[AttemptStatus, ...]:
+        """Every attempt that the machine knows of, with what it uses now."""
+        return tuple(from_json(AttemptStatus, each) for each in _sequence(self.call("list", {}), "attempts"))
+
+    def stop(
+        self,
+        run_id: str,
+        attempt: int | None = None,
+        *,
+        grace: timedelta | None = None,
+        force: bool = False,
+    ) -> AttemptStatus:
+        """The attempt has ended: SIGTERM, ``grace`` (the spec's own), SIGKILL; ``force`` goes straight to it."""
+        request: dict[str, Any] = {**_attempt(run_id, attempt), "force": force}
+        if grace is not None:
+            request["grace_seconds"] = grace.total_seconds()
+        return from_json(AttemptStatus, self.call("stop", request))
+
+    def mounts(self) -> tuple[MachineMount, ...]:
+        """The volumes' file systems that are mounted."""
+        return tuple(from_json(MachineMount, each) for each in _sequence(self.call("mounts", {}), "mounts"))
+
+    def attach(self, volume_id: str, mount_point: str, **options: Any) -> Mapping[str, Any]:
+        """The attached volume is mounted; ``options`` are the verb's own (``format``, ``fstype``, …)."""
+        return _mapping(
+            self.call("attach", {"volume_id": volume_id, "mount_point": mount_point, **to_json(options)})
+        )
+
+    def detach(self, volume_id: str, *, force: bool = False) -> Mapping[str, Any]:
+        """The volume is flushed and unmounted. Detaching it from the machine is the provider's."""
+        return _mapping(self.call("detach", {"volume_id": volume_id, "force": force}))
+
+    def manifest(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a synced project lacks."""
+        return _mapping(self.call("manifest", request))
+
+    def apply(self, request: Mapping[str, Any], pack: bytes | BinaryIO | None = None) -> Mapping[str, Any]:
+        """The project's tree is the one described; ``pack`` holds what the machine lacked."""
+        return _mapping(self.call("apply", request, payload=pack))
+
+    def diagnose(self) -> Mapping[str, Any]:
+        """Facts about the machine, for a person."""
+        return _mapping(self.call("diagnose", {}))
+
+    def logs(
+        self,
+        run_id: str,
+        attempt: int | None = None,
+        *,
+        offset: int = 0,
+        follow: bool = True,
+        on_bytes: Callable[[bytes], None],
+        on_heartbeat: Callable[[LogFrame], None] = lambda _: None,
+        patience: timedelta = timedelta(minutes=5),
+    ) -> LogFrame:
+        """Hand over the log's bytes from ``offset`` and return the last frame.
+
+        With ``follow`` that is the end of the attempt (``frame.end``), proven by the log's length; without, the
+        log as far as it is written. When the machine cannot be reached it is tried again from the same byte,
+        for as long as ``patience`` since anything arrived, then `Unreachable` is raised.
+        """
+        reader = LogReader(offset, on_bytes, on_heartbeat)
+        request = _attempt(run_id, attempt)
+        failures, alive = 0, self._clock.monotonic()
+        while True:
+            before = reader.offset
+            reader.begin_again()
+            try:
+                if self.transport.streams:
+                    self._follow_stream(reader, request, follow=follow)
+                else:
+                    self._follow_by_polling(reader, request, follow=follow)
+            except HostKeyChanged:
+                raise
+            except Unreachable as error:
+                if reader.offset > before or reader.frame is not None:
+                    failures, alive = 0, self._clock.monotonic()
+                if self._clock.monotonic() - alive >= patience.total_seconds():
+                    raise
+                pause = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
+                failures += 1
+                self._progress.note(f"{error.message}; trying again from byte {reader.offset} of the log")
+                self._clock.sleep(pause)
+            else:
+                assert reader.frame is not None  # noqa: S101 - both ways return only with a last frame
+                return reader.frame
+
+    def _follow_stream(self, reader: LogReader, request: Mapping[str, Any], *, follow: bool) -> None:
+        err = bytearray()
+
+        def once() -> Completed:
+            code = self.transport.stream(
+                self._argv("logs"),
+                stdin=BytesIO(_line({**request, "offset": reader.offset, "follow": follow})),
+                on_stdout=reader.feed,
+                on_stderr=err.extend,
+            )
+            return Completed(("logs",), code, b"", bytes(err))
+
+        done = self._installed(once)
+        if not reader.complete:
+            if done.exit_code != 0:
+                raise _failed("logs", done)
+            raise Unreachable("the log ended before its end marker")
+
+    def _follow_by_polling(self, reader: LogReader, request: Mapping[str, Any], *, follow: bool) -> None:
+        while True:
+            before = reader.offset
+            line = _line(
+                {
+                    **request,
+                    "offset": reader.offset,
+                    "follow": False,
+                    "wait_seconds": _POLL_SECONDS if follow else 0,
+                    "max_bytes": _POLL_BYTES,
+                }
+            )
+            wait = timedelta(seconds=_POLL_SECONDS) + _HEADROOM
+            done = self._installed(lambda line=line, wait=wait: self._run("logs", line, wait))  # type: ignore[misc]
+            reader.begin_again()
+            reader.feed(done.stdout)
+            if reader.frame is None or not reader.complete:
+                raise _failed("logs", done)
+            if reader.frame.end is not None:
+                return
+            if not follow and reader.offset - before < _POLL_BYTES:
+                return
+
+    def install(self) -> None:
+        """This version of the agent is on the machine."""
+        self._progress.detail(f"installing the agent at {self._path}")
+        state = str(self.state_directory)
+        ready = self.transport.run(["sh", "-c", _PREPARE, "sh", state])
+        if ready.exit_code != 0:
+            ids = ready.stdout.decode(errors="replace").split()
+            if len(ids) != 2:
+                raise _failed("install", ready)
+            folders = [state, f"{state}/bin"]
+            made = self.transport.run(
+                ["install", "-d", "-m", "0755", "-o", ids[0], "-g", ids[1], "--", *folders], as_root=True
+            )
+            if made.exit_code != 0:
+                raise MachineError(
+                    f"cannot make {state} on the machine: {tail(made.stderr)}",
+                    hint="the login user needs sudo without a password, or a state folder that it may write",
+                )
+        self.transport.put(self._file.read_bytes(), self._path)
+
+    @cached_property
+    def _file(self) -> Path:
+        return self._agent_file() if callable(self._agent_file) else self._agent_file
+
+    @cached_property
+    def _path(self) -> PurePosixPath:
+        digest = hashlib.sha256(self._file.read_bytes()).hexdigest()[:16]
+        return self.state_directory / "bin" / f"agent-{digest}.pyz"
+
+    def _argv(self, verb: str) -> list[str]:
+        settings = [f"{name}={value}" for name, value in self._env.items()]
+        return ["env", *settings, self._python, str(self._path), verb]
+
+    def _run(self, verb: str, stdin: bytes, timeout: timedelta | None) -> Completed:
+        return self.transport.run(self._argv(verb), stdin=stdin, timeout=timeout)
+
+    def _stream_in(self, verb: str, source: BinaryIO) -> Completed:
+        out, err = bytearray(), bytearray()
+        argv = self._argv(verb)
+        code = self.transport.stream(argv, stdin=source, on_stdout=out.extend, on_stderr=err.extend)
+        return Completed(tuple(argv), code, bytes(out), bytes(err))
+
+    def _installed(self, call: Callable[[], Completed]) -> Completed:
+        """Do it, and when the agent was not there, put it there and do it again."""
+        done = call()
+        if self._is_missing(done):
+            self.install()
+            done = call()
+        return done
+
+    def _is_missing(self, done: Completed) -> bool:
+        return (
+            done.exit_code == 2
+            and b"can't open file" in done.stderr
+            and self._path.name.encode() in done.stderr
+        )
+
+
+def _line(request: Mapping[str, Any]) -> bytes:
+    return json.dumps(to_json(request), separators=(",", ":")).encode() + b"\n"
+
+
+def _attempt(run_id: str, attempt: int | None) -> dict[str, Any]:
+    return {"run_id": run_id} if attempt is None else {"run_id": run_id, "attempt": attempt}
+
+
+def _answer(verb: str, done: Completed) -> Any:
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError:
+        raise _failed(verb, done) from None
+    if isinstance(answer, dict) and "ok" in answer:
+        return answer["ok"]
+    if isinstance(answer, dict) and "error" in answer:
+        raise agent_error(answer["error"])
+    raise _failed(verb, done)
+
+
+def _failed(verb: str, done: Completed) -> MachineError:
+    """It did not answer as the agent does."""
+    said = tail(done.stderr) or tail(done.stdout)
+    if done.exit_code == 127:
+        return MachineError(
+            f"the machine has no Python: {said}",
+            hint="runctl needs Python 3.9 or later on the machine: install python3, or choose an image that has it",
+            code="no-python",
+        )
+    if "SyntaxError" in said or "unsupported Python" in said:
+        return MachineError(
+            f"the machine's Python is too old: {said}",
+            hint="runctl needs Python 3.9 or later on the machine",
+            code="old-python",
+        )
+    return MachineError(
+        f"the agent's {verb} ended with exit code {done.exit_code}: {said or 'it said nothing'}",
+        code="bad-answer",
+    )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise MachineError(f"the agent answered {value!r:.100} and no object", code="bad-answer")
+    return value
+
+
+def _sequence(value: Any, key: str) -> Sequence[Mapping[str, Any]]:
+    found = value.get(key) if isinstance(value, dict) else value
+    if not isinstance(found, list):
+        raise MachineError(f"the agent answered {value!r:.100} and no list", code="bad-answer")
+    return found

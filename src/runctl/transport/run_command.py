@@ -1,0 +1,232 @@
+"""One request to one machine through SSM Run Command: send, wait, answer."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import shlex
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from importlib import resources
+from typing import Any
+
+from runctl.core.errors import (
+    CredentialsError,
+    MachineError,
+    PermissionDenied,
+    ProviderError,
+    RunctlError,
+    Unreachable,
+    Unsupported,
+)
+
+REQUEST_LIMIT = 48_000
+"""Characters. A document with its parameters may have 64 KB (SSM's CreateDocument), of which AWS's own and our
+program have about 10."""
+OUTPUT_LIMIT = 24_000
+"""Characters of StandardOutputContent that GetCommandInvocation returns."""
+_DELIVERY_SECONDS = 60
+"""For the machine's SSM agent to take the command up; 30 is the smallest that SendCommand allows."""
+_ANSWER_SECONDS = 60
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+_BOOT = "import sys,zlib,base64;exec(compile(zlib.decompress(base64.b64decode(sys.stdin.readline())),'runctl','exec'))"
+# Data comes through stdin, because arguments can be seen by everybody on the machine.
+_FIRST_LINE = "exec " + shlex.join(["python3", "-I", "-c", _BOOT]) + " <<'RUNCTL'"
+_LAST_LINE = "RUNCTL"
+
+_CREDENTIALS = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "UnrecognizedClientException",
+    }
+)
+_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
+_BUSY = frozenset(
+    {"InternalServerError", "RateExceeded", "ServiceUnavailable", "Throttling", "ThrottlingException"}
+)
+_NOT_REGISTERED = (
+    "its SSM agent has not registered: it needs an instance profile with AmazonSSMManagedInstanceCore, a way to the "
+    "internet or VPC endpoints, and a minute after boot"
+)
+
+
+class RemoteError(MachineError):
+    """The program on the machine refused; ``code`` is its own."""
+
+
+class RunCommand:
+    """Requests to the program in ssm_remote.py on one instance."""
+
+    def __init__(
+        self,
+        client: Any,
+        instance_id: str,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.client = client
+        self.instance_id = instance_id
+        self._sleep = sleep
+        self._monotonic = monotonic
+
+    def ask(self, verb: str, request: Mapping[str, Any], *, wait: float = 0) -> dict[str, Any]:
+        """The program's answer; it is expected to take no more than ``wait`` seconds and a bit.
+
+        Raises `RemoteError` when the program refused, `Unreachable` when no answer came, `MachineError` where
+        there is no Python.
+        """
+        command_id = self._send(verb, request, wait)
+        try:
+            invocation = self._wait(command_id, wait)
+        except Unreachable:
+            self._cancel(command_id)
+            raise
+        return self._answer(invocation)
+
+    def call(self, operation: str, **parameters: Any) -> Any:
+        """One API call, its errors as ours."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return getattr(self.client, operation)(**parameters)
+        except ClientError as error:
+            raise self._classify(error.response.get("Error", {}), operation) from error
+        except BotoCoreError as error:
+            if type(error).__name__ in {
+                "NoCredentialsError",
+                "PartialCredentialsError",
+                "TokenRetrievalError",
+            }:
+                raise CredentialsError(f"AWS: {error}", hint="aws configure, or set AWS_PROFILE") from error
+            raise Unreachable(f"AWS Systems Manager does not answer: {error}") from error
+
+    def tell(self, verb: str, request: Mapping[str, Any]) -> None:
+        """Send it and wait for nothing."""
+        self._send(verb, request, 0)
+
+    def _send(self, verb: str, request: Mapping[str, Any], wait: float) -> str:
+        line = _one_line({**request, "op": verb})
+        if len(line) > REQUEST_LIMIT:
+            raise Unsupported(
+                f"SSM takes commands of {REQUEST_LIMIT:,} characters, this one has {len(line):,}",
+                hint="pass long arguments in a file, or use --transport ssh",
+            )
+        sent = self.call(
+            "send_command",
+            InstanceIds=[self.instance_id],
+            DocumentName="AWS-RunShellScript",
+            Comment="runctl",
+            TimeoutSeconds=_DELIVERY_SECONDS,
+            Parameters={
+                "commands": [_FIRST_LINE, _program(), line, _LAST_LINE],
+                "executionTimeout": [str(round(wait) + 600)],
+            },
+        )
+        return str(sent["Command"]["CommandId"])
+
+    def _wait(self, command_id: str, wait: float) -> Mapping[str, Any]:
+        """The ended invocation."""
+        taken_up = False
+        limit = self._monotonic() + _DELIVERY_SECONDS + _ANSWER_SECONDS
+        pause = _FIRST_PAUSE
+        while True:
+            self._sleep(pause)
+            pause = min(pause * 1.4, _LONGEST_PAUSE)
+            try:
+                invocation = self.call(
+                    "get_command_invocation", CommandId=command_id, InstanceId=self.instance_id
+                )
+            except (_NotYet, _Busy):
+                invocation = {"Status": "Pending"}
+            status = invocation["Status"]
+            if status == "InProgress" and not taken_up:
+                taken_up = True
+                limit = self._monotonic() + wait + _ANSWER_SECONDS
+            if status not in {"Pending", "InProgress", "Delayed", "Cancelling"}:
+                return dict(invocation)
+            if self._monotonic() >= limit:
+                raise Unreachable(
+                    f"{self.instance_id} does not answer through SSM ({status})",
+                    hint="is the instance running, and its SSM agent with it?",
+                )
+
+    def _answer(self, invocation: Mapping[str, Any]) -> dict[str, Any]:
+        status, details = invocation["Status"], invocation.get("StatusDetails") or invocation["Status"]
+        output, problem = invocation["StandardOutputContent"], invocation["StandardErrorContent"].strip()
+        if status in {"TimedOut", "Cancelled"} or details in {
+            "Undeliverable",
+            "Terminated",
+            "DeliveryTimedOut",
+        }:
+            raise Unreachable(
+                f"SSM could not carry out the command on {self.instance_id}: {details}", hint=_NOT_REGISTERED
+            )
+        if invocation.get("ResponseCode") == 127:
+            raise MachineError(
+                f"{self.instance_id} has no Python: {problem}",
+                hint="install python3 on it, or choose an image that has it",
+                code="no-python",
+            )
+        try:
+            answer = json.loads(output)
+        except ValueError:
+            raise MachineError(
+                f"SSM's command on {self.instance_id} ended as {details}: {problem or output[-400:]}",
+                code="bad-answer",
+            ) from None
+        if "error" in answer:
+            raise RemoteError(
+                f"{self.instance_id}: {answer['error']['message']}", code=answer["error"]["code"]
+            )
+        return dict(answer["ok"])
+
+    def _cancel(self, command_id: str) -> None:
+        try:
+            self.call("cancel_command", CommandId=command_id, InstanceIds=[self.instance_id])
+        except RunctlError:
+            # The error that led here says more.
+            return
+
+    def _classify(self, error: Mapping[str, Any], operation: str) -> RunctlError:
+        code, message = str(error.get("Code", "")), str(error.get("Message", ""))
+        if code == "InvocationDoesNotExist":
+            return _NotYet(message)
+        if code == "InvalidInstanceId":
+            return Unreachable(f"SSM does not know {self.instance_id}", hint=_NOT_REGISTERED)
+        if code in _DENIED:
+            action = "".join(word.capitalize() for word in operation.split("_"))
+            return PermissionDenied(
+                f"AWS does not allow ssm:{action}: {message}", hint="allow it, or --transport ssh"
+            )
+        if code in _CREDENTIALS:
+            return CredentialsError(
+                f"AWS refuses the credentials: {message}", hint="log in again (aws sso login)"
+            )
+        if code in _BUSY:
+            return _Busy(f"AWS Systems Manager is busy: {message}", hint="try again in a minute")
+        return ProviderError(f"SSM's {operation} failed: {code}: {message}")
+
+
+class _NotYet(ProviderError):
+    """Normal for a moment after SendCommand."""
+
+
+class _Busy(Unreachable):
+    """Throttled, even after boto3's own retries."""
+
+
+def _one_line(request: Mapping[str, Any]) -> str:
+    # SSM replaces {{ssm:...}} in parameters; two braces next to each other occur in JSON's strings only.
+    return json.dumps(request, separators=(",", ":")).replace("{{", r"\u007b\u007b")
+
+
+@functools.cache
+def _program() -> str:
+    source = resources.files("runctl.transport").joinpath("ssm_remote.py").read_bytes()
+    return base64.b64encode(zlib.compress(source, 9)).decode()

@@ -1,0 +1,377 @@
+"""Commands and bytes over the system's OpenSSH."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import secrets
+import shlex
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, ClassVar
+
+from runctl.core.errors import MachineError, NotFound, RunctlError, Unreachable
+from runctl.transport.commands import (
+    GET,
+    NO_SUCH_FILE,
+    PUT,
+    interactive,
+    refuse_password,
+    relative,
+    sized,
+    sudo,
+    tail,
+)
+from runctl.transport.framing import WRAPPER, Framed, Part
+from runctl.transport.interface import CommandTimeout, Completed, Transport
+from runctl.transport.known_hosts import KnownHosts
+from runctl.transport.pump import Outcome, pump
+from runctl.transport.ssh_connection import (
+    SshConnections,
+    SshTarget,
+    private_directory,
+    read_log,
+)
+from runctl.transport.ssh_failure import session_refused
+
+_SLOTS = 6
+"""Connections to one machine at the same time; each takes sshd's MaxSessions (10) commands."""
+_QUEUE_SECONDS = 30.0
+_KILL_SECONDS = 15.0
+
+_KILLER = """\
+read -r line <"/proc/$1/stat" || exit 0
+line=${line##*) }
+set -- $line
+wanted=$4
+for number in TERM KILL; do
+    tries=0
+    while [ "$tries" -lt 20 ]; do
+        found=
+        for stat in /proc/[0-9]*/stat; do
+            read -r line 2>/dev/null <"$stat" || continue
+            pid=${line%% *}
+            line=${line##*) }
+            set -- $line
+            [ "$4" = "$wanted" ] && [ "$1" != Z ] || continue
+            found=yes
+            if [ "$tries" -eq 0 ]; then kill -s "$number" "$pid"; fi
+        done
+        [ -n "$found" ] || exit 0
+        tries=$((tries + 1))
+        sleep 0.1
+    done
+done
+"""
+"""Ends every process of the session that the wrapper (its id is ``$1``) leads or belongs to: sshd gives each
+command a session of its own. SIGTERM, two seconds, SIGKILL."""
+
+
+@dataclass
+class _Call:
+    """One attempt at a command: what came back besides the program's own bytes."""
+
+    out: Framed
+    err: Framed
+
+    def has_begun(self) -> bool:
+        return self.err.part is not Part.BEFORE or self.out.part is not Part.BEFORE
+
+    @property
+    def ended(self) -> bool:
+        return self.out.part is Part.AFTER and self.err.part is Part.AFTER
+
+
+class SshTransport(Transport):
+    """OpenSSH with a shared connection (see `SshConnections`). The login shell is a POSIX one."""
+
+    name: ClassVar[str] = "ssh"
+    streams: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        target: SshTarget,
+        *,
+        runtime_dir: Path,
+        known_hosts: Path,
+        identity: Path | None = None,
+        host_keys: Callable[[], Sequence[str]] | None = None,
+        authorize: Callable[[str], None] | None = None,
+        connect_timeout: timedelta = timedelta(seconds=10),
+    ) -> None:
+        """Nothing happens until the first command.
+
+        ``identity`` is a private key file; with ``authorize``, one of our own (see `one_time_key`), and
+        ``authorize`` is called with its public half just before every new connection: EC2 Instance Connect lets
+        it in for 60 seconds. ``host_keys`` says what the machine's host keys are, from a source that can be
+        trusted (its console output); without it the first key that answers is recorded, and from then on no
+        other is accepted.
+        """
+        self.target = target
+        self._connections = SshConnections(
+            target=target,
+            runtime_dir=runtime_dir,
+            known_hosts=KnownHosts(known_hosts),
+            identity=identity,
+            host_keys=host_keys,
+            authorize=authorize,
+            connect_timeout=connect_timeout,
+        )
+        self._slot = 0
+        self._lock = threading.Lock()
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout: timedelta | None = None,
+        as_root: bool = False,
+    ) -> Completed:
+        """Run a command to its end and return all of its output."""
+        out, err = bytearray(), bytearray()
+        code = self._run(
+            self._command(argv, as_root=as_root),
+            BytesIO(stdin),
+            out.extend,
+            err.extend,
+            timeout,
+            as_root=as_root,
+        )
+        completed = Completed(tuple(argv), code, bytes(out), bytes(err))
+        if as_root:
+            refuse_password(completed, str(self.target))
+        return completed
+
+    def stream(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: BinaryIO | None = None,
+        on_stdout: Callable[[bytes], None],
+        on_stderr: Callable[[bytes], None],
+        as_root: bool = False,
+    ) -> int:
+        """Run a command, hand over its output as it comes, and return its exit code."""
+        command = self._command(argv, as_root=as_root)
+        return self._run(command, stdin, on_stdout, on_stderr, None, as_root=as_root)
+
+    def put(self, data: bytes | BinaryIO, target: PurePosixPath, *, mode: int = 0o644) -> None:
+        """``target`` holds exactly these bytes; written beside it and renamed, parents made."""
+        with sized(data) as (source, size):
+            err = bytearray()
+            code = self.stream(
+                ["sh", "-c", PUT, "sh", relative(target), str(size), f"{mode:o}"],
+                stdin=source,
+                on_stdout=_ignore,
+                on_stderr=err.extend,
+            )
+        if code != 0:
+            raise MachineError(f"cannot write {target} on {self.target}: {tail(err)}")
+
+    def get(self, source: PurePosixPath, sink: BinaryIO) -> int:
+        """Write the file's bytes to ``sink`` and return how many. Raises `NotFound`."""
+        total, err = 0, bytearray()
+
+        def take(data: bytes) -> None:
+            nonlocal total
+            sink.write(data)
+            total += len(data)
+
+        command = ["sh", "-c", GET, "sh", relative(source)]
+        code = self.stream(command, on_stdout=take, on_stderr=err.extend)
+        if code == NO_SUCH_FILE:
+            raise NotFound(f"there is no {source} on {self.target}")
+        if code != 0:
+            raise MachineError(f"cannot read {source} on {self.target}: {tail(err)}")
+        return total
+
+    def terminal(self, argv: Sequence[str] = ()) -> int:
+        """Hand this terminal to a shell (or ``argv``) on the machine and return its exit code."""
+        with self._lock:
+            slot = self._slot
+        self._connections.ensure(slot)
+        command = [shlex.join(argv)] if argv else []
+        return interactive([*self._connections.session(slot), "-t", *self._connections.destination, *command])
+
+    def close(self) -> None:
+        """Let go of the shared connections; commands of other processes over them go on to their end."""
+        self._connections.close()
+
+    def _command(self, argv: Sequence[str], *, as_root: bool) -> list[str]:
+        return sudo(argv) if as_root and self.target.user != "root" else list(argv)
+
+    def _run(
+        self,
+        argv: Sequence[str],
+        stdin: BinaryIO | None,
+        on_stdout: Callable[[bytes], None],
+        on_stderr: Callable[[bytes], None],
+        timeout: timedelta | None,
+        *,
+        as_root: bool,
+    ) -> int:
+        deadline = time.monotonic() + timeout.total_seconds() if timeout is not None else None
+        give_up = time.monotonic() + _QUEUE_SECONDS
+        again = False
+        place = stdin.tell() if stdin is not None and stdin.seekable() else None
+        while True:
+            if stdin is not None and place is not None:
+                stdin.seek(place)
+            with self._lock:
+                slot = self._slot
+            self._connections.ensure(slot)
+            mark = _new_mark()
+            call = _Call(Framed(mark, on_stdout), Framed(mark, on_stderr))
+            log = self._once(
+                call,
+                slot=slot,
+                command=_wrapped(mark, argv),
+                stdin=stdin,
+                # What cannot be read a second time is not touched before the command has begun.
+                may_feed=call.has_begun if place is None else _always,
+                deadline=deadline,
+                end=functools.partial(self._end, call, slot, as_root=as_root),
+            )
+            if call.err.exit_code is not None and call.ended:
+                return call.err.exit_code
+            if deadline is not None and time.monotonic() >= deadline:
+                raise CommandTimeout(f"{argv[0]} did not end within {timeout} on {self.target}")
+            if call.has_begun():
+                raise Unreachable(
+                    f"the connection to {self.target} broke while {argv[0]} ran",
+                    hint="whether it ended is not known",
+                )
+            if session_refused(log) and time.monotonic() < give_up:
+                self._next_slot(slot)
+            elif not again:
+                # The shared connection died between two commands; this one never began, so it may begin now.
+                again = True
+            else:
+                raise Unreachable(
+                    f"cannot run a command on {self.target} over ssh: {log.strip() or 'the connection ends'}",
+                    hint="does the login user have a POSIX shell?",
+                )
+
+    def _next_slot(self, full: int) -> None:
+        with self._lock:
+            if self._slot == full:
+                self._slot = (full + 1) % _SLOTS
+            wrapped = self._slot == 0
+        if wrapped:
+            time.sleep(0.2)
+
+    def _once(
+        self,
+        call: _Call,
+        *,
+        slot: int,
+        command: str,
+        stdin: BinaryIO | None,
+        may_feed: Callable[[], bool],
+        deadline: float | None,
+        end: Callable[[], None],
+    ) -> str:
+        """One session; returns ssh's log. ``end`` is called when it does not end in time or a callback raises."""
+        with _log_file(self._connections.runtime_dir) as log:
+            process = subprocess.Popen(
+                [
+                    *self._connections.session(slot),
+                    *("-E", str(log), "-T"),
+                    *self._connections.destination,
+                    command,
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+            with process:
+                try:
+                    outcome = pump(
+                        process,
+                        stdin=stdin,
+                        on_stdout=call.out.feed,
+                        on_stderr=call.err.feed,
+                        deadline=deadline,
+                        finished=lambda: call.ended,
+                        may_feed=may_feed,
+                    )
+                except BaseException:
+                    try:
+                        end()
+                    finally:
+                        process.kill()
+                    raise
+                if outcome is Outcome.TIMEOUT:
+                    end()
+                if outcome is not Outcome.EOF:
+                    process.kill()
+            return read_log(log)
+
+    def _end(self, call: _Call, slot: int, *, as_root: bool) -> None:
+        """The command's session on the machine is ended, or the machine cannot be reached any more.
+
+        Closing ours would not end it: it has no terminal that could hang up.
+        """
+        process_id = call.err.process_id or call.out.process_id
+        if process_id is None or call.ended:
+            return
+        mark = _new_mark()
+        killer = self._command(["sh", "-c", _KILLER, "sh", str(process_id)], as_root=as_root)
+        for candidate in (slot, (slot + 1) % _SLOTS):
+            try:
+                self._connections.ensure(candidate)
+            except RunctlError:
+                # Why the command has to end is the better error.
+                return
+            ending = _Call(Framed(mark, _ignore), Framed(mark, _ignore))
+            self._once(
+                ending,
+                slot=candidate,
+                command=_wrapped(mark, killer),
+                stdin=None,
+                may_feed=_always,
+                deadline=time.monotonic() + _KILL_SECONDS,
+                end=_nothing,
+            )
+            if ending.has_begun():
+                return
+
+
+def _new_mark() -> str:
+    return f"\x1erunctl-{secrets.token_hex(12)}"
+
+
+def _wrapped(mark: str, argv: Sequence[str]) -> str:
+    return shlex.join(["sh", "-c", WRAPPER, "sh", mark, *argv])
+
+
+def _nothing() -> None:
+    return
+
+
+def _ignore(data: bytes) -> None:
+    del data
+
+
+def _always() -> bool:
+    return True
+
+
+@contextlib.contextmanager
+def _log_file(directory: Path) -> Iterator[Path]:
+    fd, name = tempfile.mkstemp(dir=private_directory(directory), prefix="session-", suffix=".log")
+    os.close(fd)
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)

@@ -1,0 +1,333 @@
+"""Commands and bytes through EC2 Systems Manager: no open port, no key; in pieces of 24,000 characters."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+import secrets
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from io import BytesIO
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO, ClassVar
+
+from runctl.core.errors import MachineError, NotFound, RunctlError, Unreachable, Unsupported
+from runctl.core.progress import SILENT, Progress
+from runctl.transport.commands import GET, NO_SUCH_FILE, refuse_password, relative, sized, tail
+from runctl.transport.interface import CommandTimeout, Completed, Transport
+from runctl.transport.pump import CHUNK
+from runctl.transport.run_command import RemoteError, RunCommand
+from runctl.transport.ssm_terminal import terminal
+from runctl.transport.staging import Staging
+
+_INLINE = 27_000
+"""Bytes of an input, compressed, that go along in the command: 36,000 characters."""
+_SLICE = 17_400
+"""Bytes of a compressed output that one answer holds: 23,200 characters."""
+_FEW_SLICES = 4
+"""Up to here slices are quicker than a round trip through the staging store."""
+_WITHOUT_STAGING = 4_000_000
+"""Up to here the staging store can be done without, at some hundred commands."""
+_AT_ONCE = 4
+"""The SSM agent works on five commands of an instance at a time unless configured otherwise."""
+_WAIT_SECONDS = 20.0
+"""How long one command waits for the machine's command before the next one takes over."""
+_FIRST_LOOK_SECONDS = 0.3
+"""After which a stream asks again, and is then answered as soon as there is something."""
+
+
+class SsmTransport(Transport):
+    """Run Command. A command goes on under its own supervisor when SSM's agent restarts or we go away.
+
+    What passes is kept in SSM's command history for 30 days, readable with ``ssm:ListCommands`` and
+    ``ssm:GetCommandInvocation``; inputs above some 27 kB (compressed) and outputs above 70 kB are not in it when
+    there is a staging store.
+    """
+
+    name: ClassVar[str] = "ssm"
+    streams: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        client: Any,
+        instance_id: str,
+        *,
+        user: str,
+        staging: Staging | None = None,
+        progress: Progress = SILENT,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """``client`` is boto3's ``ssm`` client; ``user`` the machine's login user, as whom commands run.
+
+        Without ``staging`` large inputs and outputs go in many commands.
+        """
+        self.instance_id = instance_id
+        self.user = user
+        self._client = client
+        self._commands = RunCommand(client, instance_id, sleep=sleep)
+        self._staging = staging
+        self._progress = progress
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout: timedelta | None = None,
+        as_root: bool = False,
+    ) -> Completed:
+        """Run a command to its end and return all of its output."""
+        out, err = BytesIO(), BytesIO()
+        code = self._run(
+            argv, BytesIO(stdin), out.write, err.write, timeout, as_root=as_root, first_look=_WAIT_SECONDS
+        )
+        completed = Completed(tuple(argv), code, out.getvalue(), err.getvalue())
+        if as_root:
+            refuse_password(completed, self.instance_id)
+        return completed
+
+    def stream(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: BinaryIO | None = None,
+        on_stdout: Callable[[bytes], None],
+        on_stderr: Callable[[bytes], None],
+        as_root: bool = False,
+    ) -> int:
+        """Run a command, hand over its output some seconds after it is written, and return its exit code.
+
+        ``stdin`` is read to its end before the command starts.
+        """
+        source = stdin if stdin is not None else BytesIO()
+        return self._run(
+            argv, source, on_stdout, on_stderr, None, as_root=as_root, first_look=_FIRST_LOOK_SECONDS
+        )
+
+    def put(self, data: bytes | BinaryIO, target: PurePosixPath, *, mode: int = 0o644) -> None:
+        """``target`` holds exactly these bytes; written beside it and renamed, parents made."""
+        command_id = secrets.token_hex(16)
+        request = {"id": command_id, "user": self.user, "target": str(target), "mode": mode}
+        try:
+            with self._input(command_id, data) as described:
+                self._commands.ask(
+                    "put", {**request, "input": described}, wait=600 if "url" in described else 60
+                )
+        except RemoteError as error:
+            if error.code == "write":
+                raise MachineError(f"cannot write {target} on {error.message}") from error
+            raise
+
+    def get(self, source: PurePosixPath, sink: BinaryIO) -> int:
+        """Write the file's bytes to ``sink`` and return how many. Raises `NotFound`."""
+        total, err = 0, bytearray()
+
+        def take(data: bytes) -> None:
+            nonlocal total
+            sink.write(data)
+            total += len(data)
+
+        command = ["sh", "-c", GET, "sh", relative(source)]
+        code = self._run(command, BytesIO(), take, err.extend, None, as_root=False, first_look=_WAIT_SECONDS)
+        if code == NO_SUCH_FILE:
+            raise NotFound(f"there is no {source} on {self.instance_id}")
+        if code != 0:
+            raise MachineError(f"cannot read {source} on {self.instance_id}: {tail(err)}")
+        return total
+
+    def terminal(self, argv: Sequence[str] = ()) -> int:
+        """Hand this terminal to a shell (or ``argv``) through Session Manager. Raises `Unsupported` without its
+        plug-in."""
+        return terminal(self._client, self._commands.call, self.instance_id, self.user, argv)
+
+    def _run(
+        self,
+        argv: Sequence[str],
+        stdin: BinaryIO,
+        on_stdout: Callable[[bytes], Any],
+        on_stderr: Callable[[bytes], Any],
+        timeout: timedelta | None,
+        *,
+        as_root: bool,
+        first_look: float,
+    ) -> int:
+        command_id = secrets.token_hex(16)
+        seconds = timeout.total_seconds() if timeout is not None else None
+        outputs = {"out": _Output(on_stdout), "err": _Output(on_stderr)}
+        request = {
+            "id": command_id,
+            "argv": list(argv),
+            "user": self.user,
+            "root": as_root,
+            "timeout": seconds,
+            "wait": first_look,
+        }
+        kept = True
+        try:
+            with self._input(command_id, stdin) as described:
+                report = self._ask_for_report("start", {**request, "input": described}, outputs)
+            while not report["done"]:
+                poll = {"id": command_id, "wait": _WAIT_SECONDS}
+                report = self._ask_for_report("poll", poll, outputs)
+            for name, output in outputs.items():
+                if "packed" in report[name]:
+                    self._fetch(command_id, name, int(report[name]["packed"]), output)
+                if not output.is_exactly(report[name]):
+                    raise MachineError(
+                        f"{report[name]['size']} bytes were written on {self.instance_id}, "
+                        f"{output.size} arrived, or not the same",
+                        code="integrity",
+                    )
+            kept = bool(report["kept"])
+        except Unsupported:
+            # Too long to be sent: nothing is there.
+            kept = False
+            raise
+        except RemoteError as error:
+            if error.code == "lost":
+                raise Unreachable(f"{argv[0]} was lost on {self.instance_id}: {error.message}") from error
+            raise
+        finally:
+            if kept:
+                self._drop(command_id)
+        if report["timed_out"]:
+            raise CommandTimeout(f"{argv[0]} did not end within {timeout} on {self.instance_id}")
+        return int(report["exit"])
+
+    def _ask_for_report(
+        self, verb: str, request: Mapping[str, Any], outputs: Mapping[str, _Output]
+    ) -> dict[str, Any]:
+        offsets = {name: output.size for name, output in outputs.items()}
+        report = self._commands.ask(verb, {**request, **offsets}, wait=request["wait"])
+        for name, output in outputs.items():
+            if report[name]["data"]:
+                output.take(zlib.decompress(base64.b64decode(report[name]["data"])))
+        return report
+
+    @contextlib.contextmanager
+    def _input(self, command_id: str, data: bytes | BinaryIO) -> Iterator[dict[str, Any]]:
+        """How the machine gets the bytes, valid within the block."""
+        with sized(data) as (source, size), tempfile.TemporaryFile() as packed:
+            digest = _pack(source, packed)
+            length = packed.tell()
+            packed.seek(0)
+            described = {"size": size, "sha256": digest}
+            if length <= _INLINE:
+                yield {**described, "data": base64.b64encode(packed.read()).decode()}
+            elif self._staging is not None and (
+                url := self._stage(self._staging, f"{command_id}/in", packed)
+            ):
+                try:
+                    yield {**described, "url": url}
+                finally:
+                    self._unstage(f"{command_id}/in")
+            else:
+                self._append(command_id, packed, length)
+                yield described
+
+    def _append(self, command_id: str, packed: BinaryIO, length: int) -> None:
+        packed.seek(0)
+        for at in range(0, length, _INLINE):
+            piece = base64.b64encode(packed.read(_INLINE)).decode()
+            self._progress.update("sending", done=at, total=length)
+            self._commands.ask("append", {"id": command_id, "at": at, "data": piece})
+
+    def _stage(self, staging: Staging, name: str, packed: BinaryIO) -> str | None:
+        """The URL at which the machine finds it; ``None`` when the store cannot be used and the piece is small."""
+        key = f"{self.instance_id}/{name}"
+        try:
+            staging.write(key, packed)
+            return staging.get_url(key)
+        except RunctlError as error:
+            if packed.seek(0, os.SEEK_END) > _WITHOUT_STAGING:
+                raise
+            self._progress.note(f"{error.message}; sending it in pieces instead")
+            return None
+
+    def _unstage(self, name: str) -> None:
+        try:
+            if self._staging is not None:
+                self._staging.delete(f"{self.instance_id}/{name}")
+        except RunctlError as error:
+            # The transfer itself is over; what is left is small and in the user's own store.
+            self._progress.detail(f"could not remove {name} from the staging store: {error.message}")
+
+    def _fetch(self, command_id: str, name: str, length: int, output: _Output) -> None:
+        """What did not fit into the reports."""
+        if self._staging is not None and length > _FEW_SLICES * _SLICE:
+            key = f"{self.instance_id}/{command_id}/{name}"
+            with tempfile.TemporaryFile() as packed:
+                try:
+                    url = self._staging.put_url(key)
+                    self._commands.ask("upload", {"id": command_id, "name": name, "url": url}, wait=600)
+                    self._staging.read(key, packed)
+                except Unreachable:
+                    raise
+                except RunctlError as error:
+                    if length > _WITHOUT_STAGING:
+                        raise
+                    self._progress.note(f"{error.message}; fetching {length:,} bytes in pieces instead")
+                else:
+                    packed.seek(0)
+                    output.unpack(iter(lambda: packed.read(CHUNK), b""))
+                    return
+                finally:
+                    self._unstage(f"{command_id}/{name}")
+
+        def cut(at: int) -> bytes:
+            asked = {"id": command_id, "name": name, "at": at, "length": _SLICE}
+            return base64.b64decode(self._commands.ask("cut", asked)["data"])
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            output.unpack(pool.map(cut, range(0, length, _SLICE)))
+
+    def _drop(self, command_id: str) -> None:
+        try:
+            self._commands.tell("drop", {"id": command_id})
+        except RunctlError as error:
+            # Whatever happened before matters more; the machine sweeps old spools by itself.
+            self._progress.detail(
+                f"could not clean up after a command on {self.instance_id}: {error.message}"
+            )
+
+
+class _Output:
+    """One output: handed on as it comes, counted and hashed."""
+
+    def __init__(self, sink: Callable[[bytes], Any]) -> None:
+        self._sink = sink
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def take(self, data: bytes) -> None:
+        self._digest.update(data)
+        self.size += len(data)
+        self._sink(data)
+
+    def unpack(self, pieces: Iterator[bytes]) -> None:
+        unpacker = zlib.decompressobj()
+        for piece in pieces:
+            data = unpacker.decompress(piece)
+            if data:
+                self.take(data)
+        rest = unpacker.flush()
+        if rest:
+            self.take(rest)
+
+    def is_exactly(self, described: Mapping[str, Any]) -> bool:
+        return (self.size, self._digest.hexdigest()) == (described["size"], described["sha256"])
+
+
+def _pack(source: BinaryIO, sink: BinaryIO) -> str:
+    digest, packer = hashlib.sha256(), zlib.compressobj(6)
+    while data := source.read(CHUNK):
+        digest.update(data)
+        sink.write(packer.compress(data))
+    sink.write(packer.flush())
+    return digest.hexdigest()

@@ -1,0 +1,108 @@
+"""The machines that the transports' tests reach: this computer, three ways."""
+
+from __future__ import annotations
+
+import getpass
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from runctl.transport.interface import Transport
+from runctl.transport.local import LocalTransport
+from runctl.transport.ssh import SshTransport
+from runctl.transport.ssh_connection import SshTarget
+from runctl.transport.ssm import SsmTransport
+from tests.transport.sshd import Sshd, running
+from tests.transport.ssm_server import FakeSsm, FolderStaging, staging
+
+
+def hurry(seconds: float) -> None:
+    """The pause between two looks at a command, shorter than AWS deserves."""
+    time.sleep(seconds / 4)
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """One server for all tests that do not change it."""
+    with running(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def over_ssh(sshd: Sshd) -> Iterator[SshTransport]:
+    """One connection for the tests that leave it as it is."""
+    with tempfile.TemporaryDirectory(prefix="rt") as name:
+        it = SshTransport(
+            SshTarget("127.0.0.1", sshd.user, "i-0123456789abcdef0", sshd.port),
+            runtime_dir=Path(name),
+            known_hosts=Path(name) / "known hosts",
+            identity=sshd.identity,
+        )
+        yield it
+        it.close()
+
+
+@pytest.fixture
+def runtime_dir() -> Iterator[Path]:
+    """Short enough for a socket's path, and gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="rt") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def connect(runtime_dir: Path) -> Iterator[Callable[..., SshTransport]]:
+    """Makes transports to a server, and closes them."""
+    made: list[SshTransport] = []
+
+    def make(server: Sshd, *, alias: str = "i-0123456789abcdef0", **options: object) -> SshTransport:
+        settings = {"identity": server.identity, **options}
+        transport = SshTransport(
+            SshTarget("127.0.0.1", server.user, alias, server.port),
+            runtime_dir=runtime_dir,
+            known_hosts=runtime_dir / "known hosts",
+            **settings,  # type: ignore[arg-type]
+        )
+        made.append(transport)
+        return transport
+
+    yield make
+    for transport in made:
+        transport.close()
+
+
+@pytest.fixture
+def ssm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeSsm]:
+    """Systems Manager with one instance: this computer."""
+    server = FakeSsm(tmp_path_factory.mktemp("ssm"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FolderStaging]:
+    """A staging store."""
+    with staging(tmp_path_factory.mktemp("staging")) as it:
+        yield it
+
+
+@pytest.fixture(
+    params=[
+        "local",
+        pytest.param("ssh", marks=[pytest.mark.sshd, pytest.mark.root, pytest.mark.linux]),
+        pytest.param("ssm", marks=[pytest.mark.root, pytest.mark.linux]),
+    ]
+)
+def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
+    """Each way to a machine in turn."""
+    if request.param == "local":
+        yield LocalTransport()
+    elif request.param == "ssh":
+        yield cast("SshTransport", request.getfixturevalue("over_ssh"))
+    else:
+        client = cast("FakeSsm", request.getfixturevalue("ssm"))
+        store = cast("FolderStaging", request.getfixturevalue("store"))
+        yield SsmTransport(client, client.instance_id, user=getpass.getuser(), staging=store, sleep=hurry)

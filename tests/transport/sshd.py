@@ -1,0 +1,87 @@
+"""A real sshd on a high port of this computer, with keys and configuration of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Sshd:
+    """A running server that lets ``identity`` in as ``user``."""
+
+    port: int
+    user: str
+    identity: Path
+    host_key: Path
+    authorized_keys: Path
+    log: Path
+    pid: int
+
+    @property
+    def host_keys(self) -> tuple[str, ...]:
+        return (self.host_key.with_suffix(".pub").read_text().strip(),)
+
+    def words(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+def program() -> str | None:
+    return shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+def keygen(path: Path) -> Path:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+    return path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running(
+    home: Path, *, port: int | None = None, identity: Path | None = None, settings: str = ""
+) -> Iterator[Sshd]:
+    """An sshd that is there for the length of the block; its children end with it."""
+    path = program()
+    assert path is not None
+    home.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o700)
+    # The privilege separation folder; a package's init script makes it, and nothing else would here.
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    host_key = keygen(home / "host_key")
+    identity = identity or keygen(home / "identity")
+    authorized = home / "authorized_keys"
+    authorized.write_text(identity.with_suffix(".pub").read_text())
+    authorized.chmod(0o600)
+    port = port or free_port()
+    log = home / "sshd.log"
+    config = home / "sshd_config"
+    config.write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {host_key}\nPidFile none\n"
+        f"AuthorizedKeysFile {authorized}\nStrictModes no\nPasswordAuthentication no\n"
+        f"KbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nUsePAM no\nLogLevel VERBOSE\n{settings}\n"
+    )
+    server = subprocess.Popen([path, "-D", "-f", str(config), "-E", str(log)], stdin=subprocess.DEVNULL)
+    try:
+        limit = time.monotonic() + 10
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            assert server.poll() is None and time.monotonic() < limit, log.read_text() if log.exists() else ""
+            time.sleep(0.02)
+        yield Sshd(port, getpass.getuser(), identity, host_key, authorized, log, server.pid)
+    finally:
+        server.terminate()
+        server.wait()
