@@ -1,0 +1,126 @@
+"""Train any script on one rented machine: spot prices, EBS volumes and Docker.
+
+What is public is listed in ``__all__``; each name is imported when it is first used, so that ``import runctl``
+costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from runctl._version import __version__
+
+if TYPE_CHECKING:
+    from runctl.connection import connect
+    from runctl.core.config import Config
+    from runctl.core.errors import (
+        CapacityError,
+        ConfigError,
+        Conflict,
+        CredentialsError,
+        HostKeyChanged,
+        Interrupted,
+        MachineError,
+        NotFound,
+        PermissionDenied,
+        ProjectError,
+        ProviderError,
+        QuotaExceeded,
+        RunctlError,
+        Unreachable,
+        Unsupported,
+        UsageError,
+        ZoneMismatch,
+    )
+    from runctl.core.models import (
+        AttachedVolume,
+        Instance,
+        InstanceState,
+        Market,
+        Mount,
+        Run,
+        RunPhase,
+        Volume,
+        VolumeState,
+    )
+
+_ORIGINS = {
+    "runctl.connection": ("connect",),
+    "runctl.core.config": ("Config",),
+    "runctl.core.errors": (
+        "CapacityError",
+        "ConfigError",
+        "Conflict",
+        "CredentialsError",
+        "HostKeyChanged",
+        "Interrupted",
+        "MachineError",
+        "NotFound",
+        "PermissionDenied",
+        "ProjectError",
+        "ProviderError",
+        "QuotaExceeded",
+        "RunctlError",
+        "Unreachable",
+        "Unsupported",
+        "UsageError",
+        "ZoneMismatch",
+    ),
+    "runctl.core.models": (
+        "AttachedVolume",
+        "Instance",
+        "InstanceState",
+        "Market",
+        "Mount",
+        "Run",
+        "RunPhase",
+        "Volume",
+        "VolumeState",
+    ),
+}
+_MODULES = {name: module for module, names in _ORIGINS.items() for name in names}
+
+__all__ = [
+    "AttachedVolume",
+    "CapacityError",
+    "Config",
+    "ConfigError",
+    "Conflict",
+    "CredentialsError",
+    "HostKeyChanged",
+    "Instance",
+    "InstanceState",
+    "Interrupted",
+    "MachineError",
+    "Market",
+    "Mount",
+    "NotFound",
+    "PermissionDenied",
+    "ProjectError",
+    "ProviderError",
+    "QuotaExceeded",
+    "Run",
+    "RunPhase",
+    "RunctlError",
+    "Unreachable",
+    "Unsupported",
+    "UsageError",
+    "Volume",
+    "VolumeState",
+    "ZoneMismatch",
+    "__version__",
+    "connect",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,164 @@
+"""What a command is handed: settings, configuration, providers, and the way to speak to people and programs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runctl.core.errors import RunctlError, Unsupported, UsageError
+
+if TYPE_CHECKING:
+    from runctl.core.config import Config, Reading
+    from runctl.core.progress import Progress
+    from runctl.providers.interface import Provider, VolumeProvider
+    from runctl.runs.store import RunStore
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The global options, from wherever on the command line they stood."""
+
+    output: str = "text"
+    quiet: bool = False
+    yes: bool = False
+    verbose: bool = False
+    config_file: Path | None = None
+    profile: str | None = None
+    region: str | None = None
+
+    @property
+    def json(self) -> bool:
+        """Whether results and errors are for programs."""
+        return self.output == "json"
+
+
+class Cli:
+    """One invocation. Everything heavy is made when it is first asked for."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self._providers: dict[str, Provider] = {}
+
+    @cached_property
+    def config(self) -> Config:
+        """The merged configuration. Raises `ConfigError`."""
+        from runctl.core.config import load
+
+        return load(Path.cwd(), config_file=self.config_path, flags=self._flags())
+
+    def read_config(self) -> Reading:
+        """The configuration as far as it can be understood, and its problems; never raises."""
+        from runctl.core.config import read
+
+        return read(Path.cwd(), config_file=self.config_path, flags=self._flags())
+
+    @cached_property
+    def progress(self) -> Progress:
+        """What is going on, on stderr."""
+        from runctl.render.progress import progress_for
+
+        return progress_for(sys.stderr, quiet=self.settings.quiet, verbose=self.settings.verbose)
+
+    @cached_property
+    def store(self) -> RunStore:
+        """What this computer remembers of its runs; the file is opened when it is first needed."""
+        from runctl.core.database import Database
+        from runctl.core.places import state_file
+        from runctl.runs.store import RunStore
+
+        return RunStore(Database(state_file()))
+
+    def provider(self, name: str) -> Provider:
+        """The provider of that name, configured. Raises `ConfigError` and what its factory raises."""
+        if name not in self._providers:
+            from runctl.providers.registry import load
+
+            self._providers[name] = load(name, self.config, progress=self.progress)
+        return self._providers[name]
+
+    def in_region(self, region: str | None) -> Cli:
+        """The same invocation for a thing that is in another region; a ``--region`` given by the user wins."""
+        if region is None or self.settings.region is not None or region == self.config.aws.region:
+            return self
+        there = Cli(replace(self.settings, region=region))
+        there.__dict__["progress"] = self.progress
+        return there
+
+    def volume_provider(self, name: str) -> VolumeProvider:
+        """The same, where it has block volumes. Raises `Unsupported` with the provider's own reason."""
+        from runctl.providers.interface import Capability, VolumeProvider
+
+        provider = self.provider(name)
+        if isinstance(provider, VolumeProvider):
+            return provider
+        reason = provider.capabilities().get(Capability.VOLUMES)
+        raise reason or Unsupported(f"{name} has no block volumes")
+
+    def emit(self, value: Any, *, text: Callable[[], str], ids: Iterable[str] = ()) -> None:
+        """The command's result on stdout: one JSON document, or with ``--quiet`` ids, or text for people."""
+        if self.settings.json:
+            from runctl.render.json import document
+
+            self.write(document(value))
+        elif self.settings.quiet:
+            for identifier in ids:
+                self.write(identifier)
+        else:
+            self.write(text())
+
+    def write(self, line: str) -> None:
+        """One line (or several) of data on stdout."""
+        if line:
+            sys.stdout.write(line if line.endswith("\n") else line + "\n")
+
+    def say(self, text: str) -> None:
+        """A block for a person on stderr, not under ``--quiet``; a running step is ended first."""
+        from runctl.render.progress import finish
+
+        if text:
+            finish(self.progress)
+            self.progress.note(text)
+
+    def leave_stderr_to_the_command(self) -> None:
+        """Where a program reads stderr, what it reads is the remote command's; our warnings stay."""
+        from runctl.render.progress import progress_for
+
+        if not self.settings.verbose and not sys.stderr.isatty():
+            self.progress = progress_for(sys.stderr, quiet=True)
+
+    def confirm(self, question: str) -> None:
+        """Return when the user agrees. Raises `UsageError` when nobody can be asked, `RunctlError` (code
+        ``declined``) when the answer is no."""
+        from runctl.cli.prompts import ask
+
+        if self.settings.yes:
+            return
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageError(
+                f"{question} There is no terminal to ask on",
+                hint="add --yes to answer yes",
+                code="confirmation-needed",
+            )
+        from runctl.render.progress import finish
+
+        finish(self.progress)
+        if not ask(question, sys.stdin, sys.stderr):
+            raise RunctlError("nothing was done", code="declined")
+
+    @property
+    def config_path(self) -> Path | None:
+        """The file that stands in for the project's: ``--config``, else ``RUNCTL_CONFIG``."""
+        named = os.environ.get("RUNCTL_CONFIG")
+        return self.settings.config_file or (Path(named) if named else None)
+
+    def _flags(self) -> Mapping[str, tuple[object, str]]:
+        flags = {
+            "aws.profile": (self.settings.profile, "--profile"),
+            "aws.region": (self.settings.region, "--region"),
+        }
+        return {key: (value, flag) for key, (value, flag) in flags.items() if value is not None}

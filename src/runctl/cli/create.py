@@ -1,0 +1,155 @@
+"""``create``: plan, show, rent, wait."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.framework import Command
+from runctl.cli.instances import READY_TIMEOUT, emit_instance, wait_until_ready
+from runctl.cli.project import project_label
+from runctl.cli.values import DURATION, MOUNT_POINT, check_instance_id, pair_volumes, parse_tags
+from runctl.core.errors import Interrupted, UsageError
+from runctl.core.models import Instance, Market
+from runctl.providers.interface import CreatePlan, InstanceRequest
+from runctl.render.plans import create_plan_text, plan_document
+
+
+def create_command(provider: str) -> click.Command:
+    """``create`` of a provider."""
+
+    @click.command(cls=Command)
+    @click.argument("type_argument", metavar="[INSTANCE_TYPE]", required=False)
+    @click.option("--instance-type", metavar="TYPE", help="The same as the argument.")
+    @click.option("--spot/--on-demand", default=None, help="The market to buy in; never changed silently.")
+    @click.option(
+        "--ebs-volume", metavar="ID|NAME", multiple=True, help="Attach and mount a volume; repeatable."
+    )
+    @click.option(
+        "--mount-point", type=MOUNT_POINT, multiple=True, help="Where, for each --ebs-volume in turn."
+    )
+    @click.option(
+        "--data-volume-size", type=click.IntRange(min=1), metavar="GIB", help="Add a disk that ends with it."
+    )
+    @click.option(
+        "--data-mount-point", type=MOUNT_POINT, default="/mnt/data", show_default=True, help="Where."
+    )
+    @click.option(
+        "--root-volume-size", type=click.IntRange(min=1), metavar="GIB", help="Size of the root disk."
+    )
+    @click.option("--ami-id", metavar="AMI", help="The image; else a current one that suits the machine.")
+    @click.option("--key-name", metavar="NAME", help="An EC2 key pair.")
+    @click.option("--security-group", metavar="ID|NAME", multiple=True, help="A security group; repeatable.")
+    @click.option("--instance-profile", metavar="NAME", help="What the machine itself may do in AWS.")
+    @click.option("--subnet", metavar="ID", help="A subnet; its zone is the machine's.")
+    @click.option("--zone", metavar="ZONE", help="An availability zone; volumes decide it otherwise.")
+    @click.option(
+        "--project",
+        metavar="NAME",
+        help="Tag it as this project's; else the configuration's, or the folder's name.",
+    )
+    @click.option("--name", metavar="NAME", help="Its Name tag.")
+    @click.option("--tag", "tags", metavar="KEY=VALUE", multiple=True, help="A tag; repeatable.")
+    @click.option("--ttl", type=DURATION, help="The machine ends itself after this long, whatever happens.")
+    @click.option(
+        "--timeout", type=DURATION, default=READY_TIMEOUT, show_default=True, help="Give up waiting."
+    )
+    @click.option("--no-wait", is_flag=True, help="Return as soon as it exists.")
+    @click.option("--dry-run", is_flag=True, help="Show the plan with its price, and stop there.")
+    @click.option("--confirm", is_flag=True, help="Show the plan, and ask before renting.")
+    @click.pass_obj
+    def command(
+        cli: Cli,
+        *,
+        type_argument: str | None,
+        instance_type: str | None,
+        spot: bool | None,
+        ebs_volume: tuple[str, ...],
+        mount_point: tuple[str, ...],
+        data_volume_size: int | None,
+        data_mount_point: str,
+        root_volume_size: int | None,
+        ami_id: str | None,
+        key_name: str | None,
+        security_group: tuple[str, ...],
+        instance_profile: str | None,
+        subnet: str | None,
+        zone: str | None,
+        project: str | None,
+        name: str | None,
+        tags: tuple[str, ...],
+        ttl: timedelta | None,
+        timeout: timedelta,
+        no_wait: bool,
+        dry_run: bool,
+        confirm: bool,
+    ) -> None:
+        """Rent an instance and wait until it can be used.
+
+        The plan with its price is shown first. What is not given comes from the configuration.
+        """
+        volumes = pair_volumes(ebs_volume, mount_point)
+        if data_volume_size is not None and data_mount_point in mount_point:
+            raise UsageError(
+                f"{data_mount_point} is both a volume's mount point and the fresh disk's",
+                hint="set --data-mount-point",
+            )
+        on_spot = cli.config.aws.spot if spot is None else spot
+        request = InstanceRequest(
+            instance_type=_one_type(type_argument, instance_type),
+            market=Market.SPOT if on_spot else Market.ON_DEMAND,
+            volumes=volumes,
+            data_volume_size_gib=data_volume_size,
+            data_mount_point=data_mount_point,
+            root_volume_size_gib=root_volume_size,
+            image=ami_id,
+            key_name=key_name,
+            security_groups=security_group,
+            instance_profile=instance_profile,
+            subnet=subnet,
+            zone=zone,
+            project=project_label(project, cli.config, Path.cwd()),
+            name=name,
+            ttl=ttl,
+            tags=parse_tags(tags),
+        )
+        plan = cli.provider(provider).plan_create(request, cli.progress)
+        for warning in plan.warnings:
+            cli.progress.warn(warning)
+        if dry_run:
+            cli.emit(plan_document(plan), text=lambda: create_plan_text(plan))
+            return
+        cli.say(create_plan_text(plan))
+        if confirm:
+            cli.confirm("Create it?")
+        instance = _create(cli, provider, plan)
+        if not no_wait:
+            instance = wait_until_ready(cli, provider, instance, timeout)
+        emit_instance(cli, instance)
+
+    return command
+
+
+def _one_type(argument: str | None, option: str | None) -> str | None:
+    if argument and option and argument != option:
+        raise UsageError(f"two instance types: {argument} and --instance-type {option}", hint="leave one out")
+    wanted = argument or option
+    if wanted and wanted.startswith(("i-", "vol-")):
+        check_instance_id("aws", wanted)
+        raise UsageError(
+            f"{wanted} is an instance, and an instance type is needed here", hint="for example g4dn.xlarge"
+        )
+    return wanted
+
+
+def _create(cli: Cli, provider: str, plan: CreatePlan) -> Instance:
+    try:
+        return cli.provider(provider).create(plan, cli.progress)
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(
+            "interrupted while creating: an instance may exist, and is billed if it does",
+            hint=f"runctl {provider} list shows it; runctl {provider} terminate INSTANCE ends it",
+        ) from interrupt

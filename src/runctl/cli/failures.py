@@ -1,0 +1,135 @@
+"""What a person or a program is told when a command ends in an error, and the exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+
+from runctl.cli.framework import Misplaced
+from runctl.core.errors import RunctlError
+from runctl.core.names import did_you_mean
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error, as it is shown."""
+
+    code: str
+    message: str
+    hint: str
+    exit_code: int
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Put any exception into words. Pure."""
+    if isinstance(error, RunctlError):
+        return Failure(error.code, error.message, error.hint, error.exit_code)
+    if isinstance(error, click.UsageError):
+        return Failure("usage", _lower(_usage_message(error)), _usage_hint(error), 2)
+    if isinstance(error, click.ClickException):
+        return Failure("error", _lower(error.format_message()), "", error.exit_code)
+    if isinstance(error, KeyboardInterrupt | click.Abort | EOFError):
+        return Failure("interrupted", "interrupted", "", 130)
+    text = " ".join(str(error).split())
+    return Failure(
+        "unexpected",
+        f"unexpected {type(error).__name__}: {text}" if text else f"unexpected {type(error).__name__}",
+        "this is a fault in runctl: please report it with what the same command prints under --verbose",
+        1,
+    )
+
+
+def report(error: BaseException, argv: Sequence[str]) -> int:
+    """Write the error to stderr, as text or JSON as the command line asks, and return the exit code."""
+    failure = failure_of(error)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError) and wanted_output(argv) != "json":
+        _write(error.format_message())
+        return failure.exit_code
+    if wanted_output(argv) == "json":
+        from runctl.render.json import document
+
+        shown = {"error": {"code": failure.code, "message": failure.message, "hint": failure.hint}}
+        _write(document(shown))
+    else:
+        _write(f"error: {failure.message}")
+        if failure.hint:
+            _write(f"hint: {failure.hint}")
+    if is_verbose(argv) and failure.code == "unexpected":
+        import traceback
+
+        _write("".join(traceback.format_exception(error)).rstrip("\n"))
+    return failure.exit_code
+
+
+def wanted_output(argv: Sequence[str]) -> str:
+    """What ``--output`` says, also on a line that cannot be parsed; the last one counts."""
+    wanted = "text"
+    ours = _before_dashes(argv)
+    for position, word in enumerate(ours):
+        if word.startswith("--output="):
+            wanted = word.removeprefix("--output=")
+        elif word == "--output" and position + 1 < len(ours):
+            wanted = ours[position + 1]
+    return wanted
+
+
+def is_verbose(argv: Sequence[str]) -> bool:
+    """Whether ``--verbose`` stands anywhere on the line."""
+    return any(word in {"-v", "--verbose"} for word in _before_dashes(argv))
+
+
+def _before_dashes(argv: Sequence[str]) -> Sequence[str]:
+    return argv[: argv.index("--")] if "--" in argv else argv
+
+
+def _usage_message(error: click.UsageError) -> str:
+    option = _unknown_option(error)
+    if option is not None:
+        return f"{_path(error)} has no option {option!r}"
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return f"{_path(error)} needs a command"
+    return error.format_message().rstrip(".")
+
+
+def _usage_hint(error: click.UsageError) -> str:
+    option = _unknown_option(error)
+    nearest = _nearest_option(option, error.ctx) if option is not None and error.ctx is not None else ""
+    return nearest or getattr(error, "suggestion", "") or f"{_path(error)} --help"
+
+
+def _unknown_option(error: click.UsageError) -> str | None:
+    if isinstance(error, click.NoSuchOption):
+        return error.option_name
+    return error.option if isinstance(error, Misplaced) else None
+
+
+def _path(error: click.UsageError) -> str:
+    return error.ctx.command_path if error.ctx is not None else "runctl"
+
+
+def _nearest_option(word: str, ctx: click.Context) -> str:
+    """Compared without dashes, which all options share."""
+    names = [
+        name
+        for parameter in ctx.command.get_params(ctx)
+        for name in (*parameter.opts, *parameter.secondary_opts)
+    ]
+    bare = {name.lstrip("-"): name for name in names if name.startswith("--")}
+    suggestion = did_you_mean(word.lstrip("-"), bare)
+    return suggestion.replace('"', '"--', 1) if suggestion else ""
+
+
+def _lower(message: str) -> str:
+    """A sentence as the rest of ours: without a capital at the beginning, unless it is a name or an acronym."""
+    return message[:1].lower() + message[1:] if message[1:2].islower() else message
+
+
+def _write(text: str) -> None:
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except OSError:
+        return

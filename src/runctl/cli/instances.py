@@ -1,0 +1,211 @@
+"""Looking at instances, and starting, stopping and ending them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+import click
+
+from runctl.cli.completion import complete_instances
+from runctl.cli.context import Cli
+from runctl.cli.framework import Command
+from runctl.cli.machines import LOCAL, find_instance, instance_argument
+from runctl.cli.values import DURATION, check_instance_id
+from runctl.core.clock import SystemClock
+from runctl.core.errors import Conflict, Interrupted, NotFound, RunctlError
+from runctl.core.ids import InstanceId
+from runctl.core.models import Instance, Market
+from runctl.render.tables import wants_style
+from runctl.render.things import instance_details, instances_table
+
+READY_TIMEOUT = "15m"
+"""A GPU machine with a large image takes some minutes to boot."""
+
+
+def emit_instance(cli: Cli, instance: Instance) -> None:
+    """One instance as a command's result."""
+    cli.emit(instance, text=lambda: instance_details(instance, SystemClock().now()), ids=[instance.id])
+
+
+def emit_instances(cli: Cli, instances: Sequence[Instance], *, owners: bool = False, none: str = "") -> None:
+    """Several, as an array; ``none`` is said to a person when there are none."""
+    if not instances and none:
+        cli.progress.note(none)
+    cli.emit(
+        instances,
+        text=lambda: instances_table(
+            instances, SystemClock().now(), owners=owners, bold=wants_style(sys.stdout)
+        ),
+        ids=[instance.id for instance in instances],
+    )
+
+
+def wait_until_ready(cli: Cli, provider: str, instance: Instance, timeout: timedelta) -> Instance:
+    """Wait, and say on every way out but success that the instance is there and costs money."""
+    there = f"{instance.id} exists and is billed"
+    undo = f"runctl {provider} terminate {instance.id} ends it"
+    try:
+        return cli.provider(provider).wait_ready(instance.id, timeout=timeout, progress=cli.progress)
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(
+            f"interrupted while waiting: {there}",
+            hint=f"runctl {provider} wait {instance.id} goes on waiting; {undo}",
+        ) from interrupt
+    except RunctlError as error:
+        if not isinstance(error, NotFound | Conflict) and there not in error.hint:
+            error.hint = "; ".join(part for part in (error.hint, there, undo) if part)
+        raise
+
+
+def for_each(cli: Cli, words: Sequence[InstanceId], act: Callable[[InstanceId], Instance]) -> list[Instance]:
+    """Do it to each; one that fails does not spare the others. The first error is raised at the end."""
+    done: list[Instance] = []
+    failed: list[RunctlError] = []
+    for word in dict.fromkeys(words):
+        try:
+            done.append(act(word))
+        except RunctlError as error:
+            failed.append(error)
+    if failed:
+        if done:
+            emit_instances(cli, done)
+        for another in failed[1:]:
+            cli.progress.warn(another.message)
+        raise failed[0]
+    return done
+
+
+def list_command(provider: str) -> click.Command:
+    """``list`` of a provider."""
+
+    @click.command(cls=Command)
+    @click.option(
+        "--all", "include_ended", is_flag=True, help="Ended ones too, as long as the provider knows them."
+    )
+    @click.option("--everyone", is_flag=True, help="Those that runctl did not create too.")
+    @click.pass_obj
+    def command(cli: Cli, include_ended: bool, everyone: bool) -> None:
+        """List instances."""
+        found = cli.provider(provider).instances(everyone=everyone, include_ended=include_ended)
+        emit_instances(cli, found, owners=everyone, none=f"no instances; runctl {provider} create makes one")
+
+    return command
+
+
+def status_command(provider: str) -> click.Command:
+    """``status`` of a provider."""
+
+    @click.command(cls=Command)
+    @instance_argument(provider)
+    @click.pass_obj
+    def command(cli: Cli, instance_id: str = LOCAL) -> None:
+        """Show one instance."""
+        emit_instance(cli, find_instance(cli, provider, instance_id))
+
+    return command
+
+
+def wait_command(provider: str) -> click.Command:
+    """``wait`` of a provider."""
+
+    @click.command(cls=Command)
+    @instance_argument(provider)
+    @click.option(
+        "--timeout", type=DURATION, default=READY_TIMEOUT, show_default=True, help="Give up after this long."
+    )
+    @click.pass_obj
+    def command(cli: Cli, instance_id: str, timeout: timedelta) -> None:
+        """Wait until an instance can be used.
+
+        That is: it runs, can be reached, has finished setting itself up, and its volumes are mounted.
+        """
+        instance = find_instance(cli, provider, instance_id)
+        emit_instance(cli, wait_until_ready(cli, provider, instance, timeout))
+
+    return command
+
+
+def start_command(provider: str) -> click.Command:
+    """``start`` of a provider."""
+
+    @click.command(cls=Command)
+    @instance_argument(provider)
+    @click.option("--no-wait", is_flag=True, help="Return as soon as it is starting.")
+    @click.option(
+        "--timeout", type=DURATION, default=READY_TIMEOUT, show_default=True, help="Give up after this long."
+    )
+    @click.pass_obj
+    def command(cli: Cli, instance_id: str, no_wait: bool, timeout: timedelta) -> None:
+        """Start a stopped instance."""
+        identifier = check_instance_id(provider, instance_id)
+        instance = cli.provider(provider).start(identifier, cli.progress)
+        if not no_wait:
+            instance = wait_until_ready(cli, provider, instance, timeout)
+        emit_instance(cli, instance)
+
+    return command
+
+
+def stop_command(provider: str) -> click.Command:
+    """``stop`` of a provider."""
+
+    @click.command(cls=Command)
+    @click.argument(
+        "instance_ids", metavar="INSTANCE...", nargs=-1, required=True, shell_complete=complete_instances
+    )
+    @click.pass_obj
+    def command(cli: Cli, instance_ids: tuple[str, ...]) -> None:
+        """Stop instances; their disks stay.
+
+        A stopped instance costs nothing by the hour, but its disks do. What was in memory is lost.
+        """
+        words = [check_instance_id(provider, word) for word in instance_ids]
+        machines = cli.provider(provider)
+        emit_instances(cli, for_each(cli, words, lambda each: machines.stop(each, cli.progress)))
+
+    return command
+
+
+def terminate_command(provider: str) -> click.Command:
+    """``terminate`` of a provider."""
+
+    @click.command(cls=Command)
+    @click.argument(
+        "instance_ids", metavar="INSTANCE...", nargs=-1, required=True, shell_complete=complete_instances
+    )
+    @click.option("--dry-run", is_flag=True, help="Show what would be ended, and stop there.")
+    @click.pass_obj
+    def command(cli: Cli, instance_ids: tuple[str, ...], dry_run: bool) -> None:
+        """End instances for good; EBS volumes stay.
+
+        The disks that were made with an instance go with it. Asks first, unless --yes is given.
+        """
+        words = list(dict.fromkeys(check_instance_id(provider, word) for word in instance_ids))
+        machines = cli.provider(provider)
+        found = [machines.instance(word) for word in words]
+        if dry_run:
+            cli.progress.note("would be ended:")
+            emit_instances(cli, found)
+            return
+        ending = [instance for instance in found if not instance.state.is_over]
+        if ending:
+            cli.confirm(_question(ending))
+        emit_instances(cli, for_each(cli, words, lambda each: machines.terminate(each, cli.progress)))
+
+    return command
+
+
+def _question(instances: Sequence[Instance]) -> str:
+    described = ", ".join(
+        f"{i.id} ({', '.join(part for part in (i.instance_type, _market(i), i.project) if part)})"
+        for i in instances
+    )
+    kept = sorted({volume.volume_id for i in instances for volume in i.volumes if volume.mount_point})
+    stays = f" What is on {', '.join(kept)} stays." if kept else ""
+    return f"End {described} for good, with the disks made for it?{stays}"
+
+
+def _market(instance: Instance) -> str:
+    return "" if instance.market is Market.OWNED else instance.market.value

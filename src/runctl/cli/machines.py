@@ -1,0 +1,84 @@
+"""From an id on the command line to an instance that can be used, and the way to it."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.values import check_instance_id
+from runctl.core.errors import Conflict
+from runctl.core.ids import InstanceId
+from runctl.core.models import Instance, InstanceState
+
+if TYPE_CHECKING:
+    from runctl.transport.interface import Transport
+
+LOCAL = "local"
+"""The provider, and its one instance."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def instance_argument(provider: str) -> Callable[[F], F]:
+    """The parameter ``instance_id``: an argument, or without one where there is only this computer."""
+
+    def decorate(function: F) -> F:
+        if provider == LOCAL:
+            return function
+        from runctl.cli.completion import complete_instances
+
+        return click.argument("instance_id", metavar="INSTANCE", shell_complete=complete_instances)(function)
+
+    return decorate
+
+
+def transport_option(function: F) -> F:
+    """The parameter ``transport``: ``None`` leaves it to the configuration."""
+    return click.option(
+        "--transport",
+        type=click.Choice(["auto", "ssh", "ssm"]),
+        help="The way to the machine, if not chosen by itself.",
+    )(function)
+
+
+def find_instance(cli: Cli, provider: str, word: str = LOCAL) -> Instance:
+    """The instance as it is now. Raises `UsageError` for what cannot be an id, `NotFound`."""
+    identifier = InstanceId(LOCAL) if provider == LOCAL else check_instance_id(provider, word)
+    return cli.provider(provider).instance(identifier)
+
+
+def running_instance(cli: Cli, provider: str, word: str = LOCAL) -> Instance:
+    """The same, and it runs. Raises `Conflict` (code ``not-running``) with what to do about it."""
+    instance = find_instance(cli, provider, word)
+    if instance.state is not InstanceState.RUNNING:
+        hints = {
+            InstanceState.STOPPED: f"runctl {provider} start {instance.id}",
+            InstanceState.PENDING: f"runctl {provider} wait {instance.id}",
+        }
+        raise Conflict(
+            f"{instance.id} is {instance.state.value}, not running",
+            hint=hints.get(instance.state, f"runctl {provider} list shows those that run"),
+            code="not-running",
+        )
+    return instance
+
+
+def transport_to(cli: Cli, instance: Instance, choice: str | None) -> Transport:
+    """The way to the machine: the flag's, else the configuration's, else chosen by the provider."""
+    wanted = choice or (cli.config.aws.transport if instance.provider == "aws" else "auto")
+    return cli.provider(instance.provider).transport(instance, wanted, cli.progress)
+
+
+def own_stdin(*, skip: bool = False) -> BinaryIO | None:
+    """What is piped into us; a terminal is not, so that nothing waits for keys that nobody presses."""
+    if skip or sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+        return None
+    try:
+        return sys.stdin.buffer
+    except (AttributeError, io.UnsupportedOperation):
+        return None

@@ -1,0 +1,152 @@
+"""``sandbox``: AWS on this computer. The only module of the program that knows of it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.framework import Command
+from runctl.core.errors import NotFound, Unsupported
+from runctl.render.json import to_builtins
+from runctl.render.tables import details
+
+if TYPE_CHECKING:
+    from runctl.sandbox.control import SandboxInfo
+
+
+@click.command(cls=Command)
+@click.option(
+    "--kind", type=click.Choice(["auto", "namespaces", "folders"]), default="auto", help="What machines are."
+)
+@click.option(
+    "--docker", type=click.Choice(["auto", "yes", "no"]), default="auto", help="Docker engines in machines."
+)
+@click.pass_obj
+def start(cli: Cli, kind: str, docker: str) -> None:
+    """Start the sandbox.
+
+    Nothing is done when it runs already. What it cannot do on this computer is said. --region names its region.
+    """
+    missing = missing_part()
+    if missing is not None:
+        raise Unsupported(
+            f"the sandbox needs {missing}, which is not installed", hint=install_hint(), code="missing-extra"
+        )
+    cli.progress.step("starting the sandbox")
+    region = {"region": cli.settings.region} if cli.settings.region else {}
+    info = _control().start(kind=kind, docker=docker, report=cli.progress.update, **region)
+    for sentence in info.left_out:
+        cli.progress.note(f"left out: {sentence}")
+    cli.say('runctl is led into it by: eval "$(runctl sandbox env)"')
+    _emit(cli, info)
+
+
+@click.command(cls=Command)
+@click.pass_obj
+def stop(cli: Cli) -> None:
+    """Stop the sandbox and everything in it.
+
+    Its machines end; no process, mount or network of it is left.
+    """
+    cli.progress.step("stopping the sandbox")
+    ended = _control().stop(report=cli.progress.update)
+    cli.emit(ended, text=lambda: "\n".join(ended) or "the sandbox was not running", ids=ended)
+
+
+@click.command(cls=Command)
+@click.pass_obj
+def status(cli: Cli) -> int:
+    """Say whether the sandbox runs, and where.
+
+    The exit code is 1 when it does not.
+    """
+    info = _control().status()
+    if info is None:
+        cli.emit({"running": False}, text=lambda: "the sandbox is not running; runctl sandbox start")
+        return 1
+    _emit(cli, info)
+    return 0
+
+
+@click.command(cls=Command)
+@click.option(
+    "--shell", type=click.Choice(["sh", "fish"]), default="sh", help="Whose language; sh suits bash and zsh."
+)
+@click.option("--unset", is_flag=True, help="Print the way out instead.")
+@click.pass_obj
+def env(cli: Cli, shell: str, unset: bool) -> None:
+    """Print the variables that lead into the sandbox.
+
+    For eval "$(runctl sandbox env)"; in fish: runctl sandbox env --shell fish | source
+    """
+    info = _control().status()
+    if info is None:
+        raise NotFound("the sandbox is not running", hint="runctl sandbox start", code="sandbox-not-running")
+    variables = info.environment()
+    lines = unset_lines(variables, shell) if unset else export_lines(variables, shell)
+    cli.emit(variables, text=lambda: lines, ids=[lines])
+
+
+def export_lines(variables: Mapping[str, str], shell: str) -> str:
+    """One assignment a line, quoted for the shell."""
+    if shell == "fish":
+        return "\n".join(f"set -gx {name} {_fish_quoted(value)}" for name, value in variables.items())
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+
+
+def unset_lines(variables: Mapping[str, str], shell: str) -> str:
+    """The way back."""
+    command = "set -e" if shell == "fish" else "unset"
+    return "\n".join(f"{command} {name}" for name in variables)
+
+
+def _fish_quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _emit(cli: Cli, info: SandboxInfo) -> None:
+    shown: dict[str, Any] = {"running": True, **to_builtins(info)}
+    cli.emit(
+        shown,
+        text=lambda: details(
+            {
+                "endpoint": info.endpoint_url,
+                "region": info.region,
+                "machines": info.kind,
+                "docker": "yes" if info.docker else "no",
+                "home": str(info.home),
+                "process": str(info.pid),
+            }
+        ),
+        ids=[info.endpoint_url],
+    )
+
+
+def _control() -> ModuleType:
+    return import_module("runctl.sandbox.control")
+
+
+def missing_part() -> str | None:
+    """The package that the sandbox lacks here, if any."""
+    return next((name for name in ("moto", "flask", "werkzeug") if find_spec(name) is None), None)
+
+
+def install_hint() -> str:
+    """The command that adds the sandbox to this very installation."""
+    prefix = sys.prefix.replace("\\", "/")
+    if "/uv/tools/" in prefix:
+        return "uv tool install 'runctl[sandbox]'"
+    if "/pipx/" in prefix:
+        return "pipx install --force 'runctl[sandbox]'"
+    if find_spec("pip") is None:
+        return "uv pip install --python " + shlex.join([sys.executable, "runctl[sandbox]"])
+    return shlex.join([sys.executable, "-m", "pip", "install", "runctl[sandbox]"])

@@ -1,0 +1,165 @@
+"""Every command's name, one-line help and place in the code, in one table that imports nothing else.
+
+Help at every level is shown from here; a command's module is imported when the command is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Leaf(NamedTuple):
+    """A command (or a group with a module of its own)."""
+
+    help: str
+    target: str
+    """``module:name``; a click command, or with `argument` a function that makes one."""
+    argument: str | None = None
+    aliases: tuple[str, ...] = ()
+
+
+class Branch(NamedTuple):
+    """A group of commands."""
+
+    help: str
+    children: Mapping[str, Leaf | Branch]
+    aliases: tuple[str, ...] = ()
+
+
+def _machines(provider: str) -> dict[str, Leaf | Branch]:
+    """The verbs that every provider has."""
+    return {
+        "list": Leaf("List instances.", "runctl.cli.instances:list_command", provider, ("ls",)),
+        "status": Leaf("Show one instance.", "runctl.cli.instances:status_command", provider),
+        "exec": Leaf("Run a command on an instance.", "runctl.cli.machine:exec_command", provider),
+        "train": Leaf("Train a script on an instance.", "runctl.cli.train:train_command", provider, ("run",)),
+        "monitor": Leaf(
+            "Follow the log of a run, by default the newest one on the instance.",
+            "runctl.cli.train:monitor_command",
+            provider,
+            ("logs", "watch"),
+        ),
+        "processes": Leaf(
+            "Show what runs on an instance, and what it uses.",
+            "runctl.cli.train:processes_command",
+            provider,
+            ("ps",),
+        ),
+    }
+
+
+AWS = Branch(
+    "Rent machines on AWS and train on them.",
+    {
+        "create": Leaf(
+            "Rent an instance and wait until it can be used.", "runctl.cli.create:create_command", "aws"
+        ),
+        "list": _machines("aws")["list"],
+        "status": _machines("aws")["status"],
+        "wait": Leaf("Wait until an instance can be used.", "runctl.cli.instances:wait_command", "aws"),
+        "start": Leaf("Start a stopped instance.", "runctl.cli.instances:start_command", "aws"),
+        "stop": Leaf("Stop instances; their disks stay.", "runctl.cli.instances:stop_command", "aws"),
+        "terminate": Leaf(
+            "End instances for good; EBS volumes stay.",
+            "runctl.cli.instances:terminate_command",
+            "aws",
+            ("rm",),
+        ),
+        **{verb: leaf for verb, leaf in _machines("aws").items() if verb not in {"list", "status"}},
+        "ssh": Leaf("Open a shell on an instance.", "runctl.cli.machine:ssh_command", "aws"),
+        "ebs": Branch(
+            "Keep data on EBS volumes that outlive instances.",
+            {
+                "create": Leaf("Create a volume.", "runctl.cli.volumes:create_command", "aws"),
+                "list": Leaf("List volumes.", "runctl.cli.volumes:list_command", "aws", ("ls",)),
+                "attach": Leaf(
+                    "Attach a volume to an instance and mount it.", "runctl.cli.volumes:attach_command", "aws"
+                ),
+                "detach": Leaf("Unmount a volume and detach it.", "runctl.cli.volumes:detach_command", "aws"),
+                "delete": Leaf(
+                    "Delete volumes and the data on them.",
+                    "runctl.cli.volumes:delete_command",
+                    "aws",
+                    ("rm",),
+                ),
+            },
+        ),
+    },
+)
+
+LOCAL = Branch("Train on this computer, with the same verbs.", _machines("local"))
+
+ROOT = Branch(
+    "Train any script on one rented machine: spot prices, EBS volumes and Docker.",
+    {
+        "init": Leaf("Write a .runctl.toml for this project.", "runctl.cli.init:init"),
+        "doctor": Leaf("Say what works, what is missing, and the exact fix.", "runctl.cli.doctor:doctor"),
+        "aws": AWS,
+        "local": LOCAL,
+        "runs": Leaf("List runs, show one, read its log, stop it.", "runctl.cli.runs:runs"),
+        "sandbox": Branch(
+            "AWS on this computer, for trying things out.",
+            {
+                "start": Leaf("Start the sandbox.", "runctl.cli.sandbox:start"),
+                "stop": Leaf("Stop the sandbox and everything in it.", "runctl.cli.sandbox:stop"),
+                "status": Leaf("Say whether the sandbox runs, and where.", "runctl.cli.sandbox:status"),
+                "env": Leaf("Print the variables that lead into the sandbox.", "runctl.cli.sandbox:env"),
+            },
+        ),
+        "config": Branch(
+            "Show, check and change the configuration.",
+            {
+                "show": Leaf("Show every value and where it comes from.", "runctl.cli.config:show"),
+                "set": Leaf("Set a key in a configuration file.", "runctl.cli.config:set_command"),
+                "validate": Leaf(
+                    "Check the configuration files and variables.", "runctl.cli.config:validate"
+                ),
+            },
+        ),
+        "completion": Leaf("Print the completion script of a shell.", "runctl.cli.completion:completion"),
+        "version": Leaf("Print the version.", "runctl.cli.version:version"),
+    },
+)
+
+GLOBAL_OPTIONS = (
+    ("--output text|json", "How results are printed on stdout."),
+    ("-q, --quiet", "Print ids only, and no progress."),
+    ("-y, --yes", "Answer yes to every question."),
+    ("-v, --verbose", "Show details, and tracebacks of unexpected errors."),
+    ("--config FILE", "Use this file in place of the project's."),
+    ("--profile NAME", "Use this profile of the AWS configuration."),
+    ("--region NAME", "Use this AWS region."),
+    ("-h, --help", "Show this message and exit."),
+)
+"""As shown in help; they may stand before or after any command."""
+
+
+def root_help() -> str:
+    """What ``runctl --help`` prints."""
+    options = (*GLOBAL_OPTIONS[:-1], ("--version", "Print the version and exit."), GLOBAL_OPTIONS[-1])
+    return "\n".join(
+        (
+            "Usage: runctl [OPTIONS] COMMAND [ARGS]...",
+            "",
+            f"  {ROOT.help}",
+            "",
+            "Commands:",
+            *_rows([(name, help_line(entry)) for name, entry in ROOT.children.items()]),
+            "",
+            "Options (before or after any command):",
+            *_rows(options),
+            "",
+            "  runctl COMMAND --help says more; runctl doctor says what works here.",
+        )
+    )
+
+
+def help_line(entry: Leaf | Branch) -> str:
+    """The one-line help with the names that mean the same."""
+    return f"{entry.help} (aliases: {', '.join(entry.aliases)})" if entry.aliases else entry.help
+
+
+def _rows(rows: tuple[tuple[str, str], ...] | list[tuple[str, str]]) -> list[str]:
+    width = max(len(left) for left, _ in rows)
+    return [f"  {left.ljust(width)}  {right}" for left, right in rows]

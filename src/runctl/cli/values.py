@@ -1,0 +1,129 @@
+"""What options may hold: durations, tags, mount points, ids; each with an error that says how to write it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+import click
+
+from runctl.core.clock import parse_duration
+from runctl.core.errors import UsageError
+from runctl.core.ids import InstanceId
+
+if TYPE_CHECKING:
+    from runctl.providers.interface import VolumeMount
+
+_INSTANCE_ID = re.compile(r"i-[0-9a-f]{8,17}")
+
+
+class Duration(click.ParamType[timedelta]):
+    """``90s``, ``15m``, ``2h``, ``1h30m``."""
+
+    name = "duration"
+
+    def convert(
+        self, value: str | timedelta, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """The time span."""
+        if isinstance(value, timedelta):
+            return value
+        try:
+            return parse_duration(value)
+        except (ValueError, OverflowError) as error:
+            self.fail(str(error), param, ctx)
+
+
+class MountPoint(click.ParamType[str]):
+    """An absolute path on the machine, without ``..``, and not one that the system lives in."""
+
+    name = "path"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The path, normalised."""
+        path = PurePosixPath(value)
+        if not path.is_absolute():
+            self.fail(f"{value!r} is no absolute path; write /mnt/data, for example", param, ctx)
+        if ".." in path.parts:
+            self.fail(f"{value!r} holds '..'", param, ctx)
+        if len(path.parts) < 2 or (len(path.parts) == 2 and path.parts[1] in _SYSTEM):
+            self.fail(f"{value!r} belongs to the system; write /mnt/data, for example", param, ctx)
+        return "/" + "/".join(path.parts[1:])
+
+
+_SYSTEM = frozenset(
+    {
+        *("bin", "boot", "dev", "etc", "home", "lib", "lib64", "proc"),
+        *("root", "run", "sbin", "sys", "tmp", "usr", "var"),
+    }
+)
+
+DURATION = Duration()
+MOUNT_POINT = MountPoint()
+
+
+def parse_tags(texts: Iterable[str]) -> dict[str, str]:
+    """``K=V`` pairs. Raises `UsageError` for another form, a key given twice, or one of runctl's own."""
+    tags: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--tag {text}: expected KEY=VALUE", hint="for example --tag team=vision")
+        if key.lower().startswith(("runctl:", "aws:")):
+            raise UsageError(f"--tag {text}: tags that begin with {key.split(':')[0]}: are not yours to set")
+        if key in tags:
+            raise UsageError(f"--tag {key} is given twice")
+        tags[key] = value
+    return tags
+
+
+def pair_volumes(volumes: Sequence[str], mount_points: Sequence[str]) -> tuple[VolumeMount, ...]:
+    """The first volume goes to the first mount point, and so on.
+
+    Raises `UsageError` when one has no partner, or a volume or a path is named twice.
+    """
+    if len(volumes) > len(mount_points):
+        lonely = volumes[len(mount_points)]
+        suggestion = "/mnt/data" if "/mnt/data" not in mount_points else f"/mnt/{lonely}"
+        raise UsageError(
+            f"--ebs-volume {lonely} has no --mount-point",
+            hint=f"say where to mount it: --ebs-volume {lonely} --mount-point {suggestion}",
+            code="unpaired",
+        )
+    if len(mount_points) > len(volumes):
+        raise UsageError(
+            f"--mount-point {mount_points[len(volumes)]} has no --ebs-volume",
+            hint="each mount point needs a volume; a fresh disk's place is set by --data-mount-point",
+            code="unpaired",
+        )
+    from runctl.providers.interface import VolumeMount
+
+    for flag, words in (("--ebs-volume", volumes), ("--mount-point", mount_points)):
+        for word in words:
+            if list(words).count(word) > 1:
+                raise UsageError(f"{flag} {word} is given twice")
+    for inner in mount_points:
+        for outer in mount_points:
+            if inner.startswith(outer + "/"):
+                raise UsageError(f"--mount-point {inner} lies inside {outer}", hint="mount them side by side")
+    return tuple(VolumeMount(*pair) for pair in zip(volumes, mount_points, strict=True))
+
+
+def check_instance_id(provider: str, word: str) -> InstanceId:
+    """The word, if it may be an instance's id. Raises `UsageError` that says what it looks like instead."""
+    if provider != "aws" or _INSTANCE_ID.fullmatch(word):
+        return InstanceId(word)
+    hint = f"runctl {provider} list shows the ids"
+    if word.startswith("vol-"):
+        message = f"{word} is a volume, and an instance is needed here"
+    elif word.startswith("run-"):
+        message = f"{word} is a run, and an instance is needed here"
+        hint = f"runctl runs show {word} names its instance"
+    elif word.endswith((".py", ".sh")):
+        message = f"{word} is a script, and an instance's id is needed here"
+    else:
+        message = f"{word!r} is no instance id: they look like i-0123456789abcdef0"
+    raise UsageError(message, hint=hint, code="bad-instance-id")

@@ -1,0 +1,293 @@
+"""What can be configured, and how the layers become one `Config`.
+
+Nearest wins, key by key: flags, then ``RUNCTL_…`` variables, then the project's file, then the user's file, then
+the defaults below. Reading never fails: `read` returns what could be understood together with every `Problem`, so
+that help, ``init``, ``config validate`` and ``doctor`` work beside a broken file; `load` raises for the rest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runctl.core.config_files import (
+    ConfigFile,
+    Problem,
+    find_project_file,
+    is_readable_file,
+    parse_file,
+    user_config_path,
+)
+from runctl.core.config_values import Bad, Rule, check, describe, from_text, rules_of
+from runctl.core.errors import ConfigError
+from runctl.core.names import did_you_mean
+
+VARIABLE_PREFIX = "RUNCTL_"
+
+
+@dataclass(frozen=True)
+class ProjectConfig:
+    """``[project]``: what the work is called."""
+
+    name: str | None = None
+    """Tags everything that is rented for it; by default the name of the project's folder."""
+
+
+@dataclass(frozen=True)
+class AwsConfig:
+    """``[aws]``: which account, and what its machines are like."""
+
+    region: str | None = None
+    profile: str | None = None
+    """A profile of ``~/.aws/config``."""
+    instance_type: str | None = None
+    spot: bool = False
+    """Whether `create` buys on the spot market when neither ``--spot`` nor ``--on-demand`` is given."""
+    ami_id: str | None = None
+    key_name: str | None = None
+    """An EC2 key pair; its private half is `identity_file`."""
+    identity_file: str | None = field(default=None, metadata={"kind": "path"})
+    security_groups: tuple[str, ...] = ()
+    instance_profile: str | None = None
+    subnet: str | None = None
+    zone: str | None = None
+    staging_bucket: str | None = None
+    """For what is too big for SSM; by default one is made when first needed."""
+    transport: str = field(default="auto", metadata={"choices": ("auto", "ssh", "ssm")})
+    root_volume_size: int | None = field(default=None, metadata={"minimum": 1})
+    """GiB."""
+    ttl: str | None = field(default=None, metadata={"kind": "duration"})
+    """A machine ends itself after this long, such as ``12h``."""
+
+
+@dataclass(frozen=True)
+class EbsConfig:
+    """``[ebs]``: volumes in runs."""
+
+    mount_points: tuple[str, ...] = ()
+    """``SOURCE:TARGET[:ro]``, as ``--ebs-mount`` takes it."""
+
+
+@dataclass(frozen=True)
+class DockerConfig:
+    """``[docker]``: runs in containers."""
+
+    enabled: bool | None = None
+    """``None``: in a container if the project has a Dockerfile."""
+    dockerfile_path: str | None = None
+    """Relative to the project's root."""
+    image: str | None = None
+    workdir: str = field(default="/workspace", metadata={"kind": "absolute"})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """``[train]``: every run."""
+
+    timeout: str | None = field(default=None, metadata={"kind": "duration"})
+    grace: str = field(default="30s", metadata={"kind": "duration"})
+    """Between SIGTERM and SIGKILL."""
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SyncConfig:
+    """``[sync]``: what of the project goes to the machine."""
+
+    include_patterns: tuple[str, ...] = ()
+    """Brings back files that the ignore rules leave out."""
+    max_size_mib: int = field(default=500, metadata={"minimum": 1})
+    max_files: int = field(default=20000, metadata={"minimum": 1})
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything, merged. ``Config()`` is the defaults."""
+
+    project: ProjectConfig = ProjectConfig()
+    aws: AwsConfig = AwsConfig()
+    ebs: EbsConfig = EbsConfig()
+    docker: DockerConfig = DockerConfig()
+    train: TrainConfig = TrainConfig()
+    sync: SyncConfig = SyncConfig()
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """For every dotted key that is not its default: the flag, variable or file (with line) that set it."""
+
+    def origin(self, key: str) -> str:
+        """Where the value of a dotted key came from, in words."""
+        return self.origins.get(key, "default")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What could be understood, and what could not."""
+
+    config: Config
+    problems: tuple[Problem, ...]
+    files: tuple[Path, ...]
+    """Those that were read, the strongest first."""
+
+
+SECTIONS: dict[str, type] = {
+    "project": ProjectConfig,
+    "aws": AwsConfig,
+    "ebs": EbsConfig,
+    "docker": DockerConfig,
+    "train": TrainConfig,
+    "sync": SyncConfig,
+}
+
+
+def rules() -> dict[str, Rule]:
+    """What each dotted key may hold."""
+    return {
+        f"{section}.{name}": rule
+        for section, kind in SECTIONS.items()
+        for name, rule in rules_of(kind).items()
+    }
+
+
+def read(
+    cwd: Path,
+    *,
+    environ: Mapping[str, str] | None = None,
+    config_file: Path | None = None,
+    flags: Mapping[str, tuple[object, str]] | None = None,
+    user_file: Path | None = None,
+) -> Reading:
+    """Merge all layers as seen from ``cwd``; never raises.
+
+    ``config_file`` stands in for the project's file. ``flags`` maps dotted keys to (value, name of the flag).
+    """
+    environ = os.environ if environ is None else environ
+    merged: dict[str, tuple[Any, str]] = {}
+    problems: list[Problem] = []
+    files: list[Path] = []
+    project: ConfigFile | None
+    if config_file is not None:
+        project = ConfigFile(config_file, ("tool", "runctl") if config_file.name == "pyproject.toml" else ())
+        if not is_readable_file(config_file):
+            problems.append(Problem(str(config_file), None, "", "there is no such file"))
+            project = None
+    else:
+        project, found_problems = find_project_file(cwd)
+        problems += found_problems
+    user = user_file if user_file is not None else user_config_path()
+    for layer in (ConfigFile(user) if is_readable_file(user) else None, project):
+        if layer is not None:
+            files.insert(0, layer.path)
+            values, wrong = read_file(layer)
+            problems += wrong
+            _overlay(merged, values)
+    values, wrong = _read_variables(environ)
+    problems += wrong
+    _overlay(merged, values)
+    _overlay(merged, dict(flags or {}))
+    return Reading(_build(merged), tuple(problems), tuple(files))
+
+
+def load(
+    cwd: Path,
+    *,
+    environ: Mapping[str, str] | None = None,
+    config_file: Path | None = None,
+    flags: Mapping[str, tuple[object, str]] | None = None,
+    user_file: Path | None = None,
+) -> Config:
+    """`read`, and raise `ConfigError` for what is wrong: the first problem, and how many more there are."""
+    reading = read(cwd, environ=environ, config_file=config_file, flags=flags, user_file=user_file)
+    if reading.problems:
+        first, *more = reading.problems
+        seen = f"; runctl config validate shows {len(more)} more" if more else ""
+        raise ConfigError(first.text(), hint=(first.hint or "runctl config validate checks it again") + seen)
+    return reading.config
+
+
+def read_file(file: ConfigFile) -> tuple[dict[str, tuple[Any, str]], list[Problem]]:
+    """The file's good values by dotted key, each with its origin, and what is wrong with the rest."""
+    parsed = parse_file(file)
+    values: dict[str, tuple[Any, str]] = {}
+    problems = list(parsed.problems)
+
+    def complain(path: tuple[str, ...], message: str, hint: str = "") -> None:
+        line = parsed.line_of(path)
+        problems.append(Problem(str(file.path), line, ".".join(path), message, hint))
+
+    known = rules()
+    for section, content in parsed.content.items():
+        if section not in SECTIONS:
+            word = "section" if isinstance(content, dict) else "key"
+            complain((section,), f"unknown {word}", _suggest(section, SECTIONS, "sections"))
+        elif not isinstance(content, dict):
+            complain((section,), f"expected a section [{section}], not {describe(content)}")
+        else:
+            for name, value in content.items():
+                key = f"{section}.{name}"
+                if key not in known:
+                    names = [
+                        known_key.split(".", 1)[1]
+                        for known_key in known
+                        if known_key.startswith(section + ".")
+                    ]
+                    complain((section, name), "unknown key", _suggest(name, names, "keys"))
+                    continue
+                try:
+                    good = check(known[key], value, relative_to=file.path.parent)
+                except Bad as bad:
+                    complain((section, name, *bad.below), str(bad))
+                else:
+                    values[key] = (good, str(file.path))
+    return values, problems
+
+
+def _read_variables(environ: Mapping[str, str]) -> tuple[dict[str, tuple[Any, str]], list[Problem]]:
+    known = {VARIABLE_PREFIX + key.upper().replace(".", "_"): (key, rule) for key, rule in rules().items()}
+    sections = tuple(f"{VARIABLE_PREFIX}{section.upper()}_" for section in SECTIONS)
+    values: dict[str, tuple[Any, str]] = {}
+    problems: list[Problem] = []
+    for variable in sorted(environ):
+        text = environ[variable]
+        if variable in known and text:
+            key, rule = known[variable]
+            try:
+                values[key] = (from_text(rule, text, relative_to=Path.cwd()), variable)
+            except Bad as bad:
+                problems.append(Problem(f"${variable}", None, key, str(bad)))
+        elif variable.startswith(sections) and variable not in known:
+            problems.append(
+                Problem(f"${variable}", None, "", "unknown variable", _suggest(variable, known, "variables"))
+            )
+    return values, problems
+
+
+def _suggest(word: str, known: Mapping[str, Any] | list[str], kind: str) -> str:
+    near = did_you_mean(word, known)
+    return near or f"known {kind}: {', '.join(known)}"
+
+
+def _overlay(merged: dict[str, tuple[Any, str]], stronger: Mapping[str, tuple[Any, str]]) -> None:
+    """Maps are merged by their own keys, everything else is replaced."""
+    for key, (value, origin) in stronger.items():
+        if isinstance(value, Mapping) and key in merged:
+            weaker, before = merged[key]
+            merged[key] = ({**weaker, **value}, f"{origin}, {before}")
+        else:
+            merged[key] = (value, origin)
+
+
+def _build(merged: Mapping[str, tuple[Any, str]]) -> Config:
+    sections = {
+        section: kind(
+            **{
+                name: merged[f"{section}.{name}"][0]
+                for name in (f.name for f in dataclasses.fields(kind))
+                if f"{section}.{name}" in merged
+            }
+        )
+        for section, kind in SECTIONS.items()
+    }
+    return Config(**sections, origins={key: origin for key, (_, origin) in merged.items()})

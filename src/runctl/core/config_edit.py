@@ -1,0 +1,105 @@
+"""Changing one key of a configuration file: comments and order stay, and nothing invalid is written."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from runctl.core.config import read_file, rules
+from runctl.core.config_files import ConfigFile, Problem
+from runctl.core.config_values import Bad, toml_value
+from runctl.core.errors import ConfigError, UsageError
+from runctl.core.names import did_you_mean
+
+
+def set_value(file: ConfigFile, key: str, text: str) -> Any:
+    """The file holds the value, and is made if it did not exist; what it was read as is returned.
+
+    Lists are written with commas, ``train.env.NAME`` sets one variable. Raises `UsageError` for an unknown key,
+    `ConfigError` for a value that does not fit and for a file that is broken already; the file is then untouched.
+    """
+    import tomlkit
+    import tomlkit.exceptions
+
+    section, name, below = _locate(key)
+    rule = rules()[f"{section}.{name}"]
+    before, old_problems = "", []
+    if file.path.exists():
+        before = _read(file.path)
+        old_problems = read_file(file)[1]
+    try:
+        value = text if below else toml_value(rule, text)
+        document = tomlkit.parse(before)
+    except Bad as bad:
+        raise ConfigError(f"{key}: {bad}") from bad
+    except tomlkit.exceptions.ParseError as error:
+        raise ConfigError(
+            old_problems[0].text() if old_problems else f"{file.path}: {error}", hint="mend the file first"
+        ) from error
+    table: Any = document
+    path = (*file.table, section, *((name,) if below else ()))
+    for depth, part in enumerate(path, start=1):
+        if part not in table:
+            table.add(part, tomlkit.table(is_super_table=depth < len(path)))
+        table = table[part]
+        if not hasattr(table, "add"):
+            raise ConfigError(f"{file.path}: {part}: expected a table", hint="mend the file first")
+    table[below or name] = value
+    after = tomlkit.dumps(document)
+    new = _new_problems(file, after, old_problems)
+    if new:
+        raise ConfigError(f"{key}: {new[0].message}", hint=new[0].hint)
+    write_atomically(file.path, after)
+    return value
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The file holds the text, or is as it was; its mode stays, and a symbolic link keeps pointing at it."""
+    target = path.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fchmod(stream.fileno(), mode)
+            os.fsync(stream.fileno())
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _locate(key: str) -> tuple[str, str, str]:
+    parts = key.split(".", 2)
+    known = rules()
+    if len(parts) >= 2:
+        section, name = parts[0], parts[1]
+        below = parts[2] if len(parts) == 3 else ""
+        rule = known.get(f"{section}.{name}")
+        if rule is not None and (not below or rule.base == "map"):
+            return section, name, below
+    raise UsageError(
+        f"there is no key {key!r}",
+        hint=did_you_mean(key, known) or "runctl config show lists them",
+        code="unknown-key",
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+
+
+def _new_problems(file: ConfigFile, text: str, old: list[Problem]) -> list[Problem]:
+    """What would be wrong that was not wrong before, by key; lines may have moved."""
+    with tempfile.TemporaryDirectory() as folder:
+        trial = ConfigFile(Path(folder) / file.path.name, file.table)
+        trial.path.write_text(text, encoding="utf-8")
+        known = {(problem.key, problem.message) for problem in old}
+        return [p for p in read_file(trial)[1] if (p.key, p.message) not in known]

@@ -1,0 +1,171 @@
+"""What a configured value may be: the rule behind each field, and how TOML and text are held against it."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, time
+from pathlib import Path
+from typing import Any, Literal
+
+from runctl.core.clock import parse_duration
+
+Base = Literal["text", "number", "switch", "list", "map"]
+
+_EXPECTED: dict[Base, str] = {
+    "text": "text in quotes",
+    "number": "a whole number",
+    "switch": "true or false",
+    "list": 'a list of texts, such as ["a", "b"]',
+    "map": "a table of texts",
+}
+_SWITCHES = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a key may hold."""
+
+    base: Base
+    default: Any
+    kind: str | None = None
+    """``duration``, ``path`` (made absolute) or ``absolute`` (must be)."""
+    choices: tuple[str, ...] = ()
+    minimum: int | None = None
+
+    @property
+    def expected(self) -> str:
+        """In words for a person."""
+        if self.choices:
+            return "one of " + ", ".join(f'"{choice}"' for choice in self.choices)
+        if self.kind == "duration":
+            return 'a duration such as "90s", "15m" or "1h30m"'
+        if self.kind == "absolute":
+            return "an absolute path in quotes"
+        if self.minimum is not None:
+            return f"a whole number of at least {self.minimum}"
+        return _EXPECTED[self.base]
+
+
+class Bad(ValueError):
+    """The value does not fit; the text says what was expected. ``below`` is the path within the value."""
+
+    def __init__(self, message: str, below: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.below = below
+
+
+def rules_of(section: type) -> dict[str, Rule]:
+    """The rules that a section's dataclass states by its types, defaults and metadata."""
+    hints = typing.get_type_hints(section)
+    found: dict[str, Rule] = {}
+    for field in dataclasses.fields(section):
+        default = field.default if field.default is not dataclasses.MISSING else {}
+        found[field.name] = Rule(_base(hints[field.name]), default, **field.metadata)
+    return found
+
+
+def _base(hint: Any) -> Base:
+    if typing.get_origin(hint) in {typing.Union, types.UnionType}:
+        (hint,) = [inner for inner in typing.get_args(hint) if inner is not type(None)]
+    bases: dict[Any, Base] = {str: "text", int: "number", bool: "switch", tuple: "list", Mapping: "map"}
+    return bases[typing.get_origin(hint) or hint]
+
+
+def check(rule: Rule, value: object, *, relative_to: Path) -> Any:
+    """The value as the dataclass holds it. Raises `Bad`."""
+    if rule.base == "switch" and isinstance(value, bool):
+        return value
+    if rule.base == "number" and isinstance(value, int) and not isinstance(value, bool):
+        if rule.minimum is not None and value < rule.minimum:
+            raise Bad(f"expected {rule.expected}, not {value}")
+        return value
+    if rule.base == "text" and isinstance(value, str):
+        return _check_text(rule, value, relative_to)
+    if rule.base == "list" and isinstance(value, list):
+        for item in value:
+            if not isinstance(item, str) or not item:
+                raise Bad(f"expected {rule.expected}, but it holds {describe(item)}")
+        return tuple(value)
+    if rule.base == "map" and isinstance(value, dict):
+        for name, item in value.items():
+            if not isinstance(item, str):
+                raise Bad(f"expected text in quotes, not {describe(item)}", (name,))
+        return dict(value)
+    raise Bad(f"expected {rule.expected}, not {describe(value)}")
+
+
+def from_text(rule: Rule, text: str, *, relative_to: Path) -> Any:
+    """A value written on a command line or in a variable: lists by commas. Raises `Bad`."""
+    return check(rule, toml_value(rule, text), relative_to=relative_to)
+
+
+def toml_value(rule: Rule, text: str) -> Any:
+    """The text as the TOML value that the rule asks for. Raises `Bad`."""
+    if rule.base == "number":
+        try:
+            return int(text)
+        except ValueError:
+            raise Bad(f"expected {rule.expected}, not {text!r}") from None
+    if rule.base == "switch":
+        try:
+            return _SWITCHES[text.strip().lower()]
+        except KeyError:
+            raise Bad(f"expected {rule.expected}, not {text!r}") from None
+    if rule.base == "list":
+        return [item.strip() for item in text.split(",") if item.strip()]
+    if rule.base == "map":
+        pairs = [item.partition("=") for item in text.split(",") if item]
+        if any(not equals for _, equals, _ in pairs):
+            raise Bad("expected NAME=VALUE pairs joined by commas")
+        return {name.strip(): value for name, _, value in pairs}
+    return text
+
+
+def _check_text(rule: Rule, value: str, relative_to: Path) -> str:
+    if not value:
+        raise Bad(f"expected {rule.expected}, not an empty one; leave the key out instead")
+    if rule.choices and value not in rule.choices:
+        raise Bad(f'expected {rule.expected}, not "{value}"')
+    if rule.kind == "duration":
+        try:
+            parse_duration(value)
+        except (ValueError, OverflowError):
+            raise Bad(f'expected {rule.expected}, not "{value}"') from None
+    if rule.kind == "absolute" and not value.startswith("/"):
+        raise Bad(f'expected {rule.expected}, not "{value}"')
+    if rule.kind == "path":
+        try:
+            return str(relative_to / Path(value).expanduser())
+        except RuntimeError:
+            raise Bad(f'expected a path, but there is no such home folder: "{value}"') from None
+    return value
+
+
+def describe(value: object) -> str:
+    """A TOML value in words, for messages."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'the text "{value}"'
+    if isinstance(value, int | float):
+        return f"the number {value}"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, date | time):
+        return "a date or time"
+    return repr(value)

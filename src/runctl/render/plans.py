@@ -1,0 +1,105 @@
+"""Plans as text for people: what a command is about to do, and what it will cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runctl.core.models import Market
+from runctl.core.money import usd
+from runctl.providers.interface import CreatePlan, Price, VolumePlan
+from runctl.render.json import to_builtins
+from runctl.render.things import duration
+
+
+def create_plan_text(plan: CreatePlan) -> str:
+    """What, market, zone and why, image, disks, prices and their source, what else comes into being."""
+    fields: list[tuple[str, str]] = [
+        ("machine", f"{plan.instance_type}, {plan.market.value}, {plan.region}"),
+        ("zone", _because(plan.zone or "left to the provider", plan.zone_reason)),
+        ("image", f"{_because(plan.image, plan.image_reason)}, login user {plan.login_user}"),
+    ]
+    for mount in plan.volumes:
+        fields.append(
+            (
+                "volume",
+                f"{mount.volume} at {mount.mount_point}{_monthly(plan.volume_prices.get(mount.volume))}",
+            )
+        )
+    if plan.data_volume_size_gib is not None:
+        size = f"{plan.data_volume_size_gib} GiB at {plan.data_mount_point}"
+        fields.append(
+            ("data disk", f"{size}, ends with the instance{_monthly(plan.volume_prices.get('data'))}")
+        )
+    root = f"{plan.root_volume_size_gib} GiB" if plan.root_volume_size_gib else "the image's size"
+    fields.append(("root disk", f"{root}, ends with the instance{_monthly(plan.volume_prices.get('root'))}"))
+    for name, text in (
+        ("key pair", plan.key_name),
+        ("groups", ", ".join(plan.security_groups)),
+        ("profile", plan.instance_profile),
+        ("subnet", plan.subnet),
+        ("project", plan.project),
+        ("name", plan.name),
+    ):
+        if text:
+            fields.append((name, text))
+    fields += [("price", text) for text in _hourly(plan)]
+    fields.append(
+        (
+            "ends",
+            f"by itself after {duration(plan.ttl)}" if plan.ttl else "when it is told to; --ttl sets a limit",
+        )
+    )
+    fields += [("also makes", text) for text in plan.will_also_create]
+    return _block(f"create one instance on {plan.provider}:", fields)
+
+
+def volume_plan_text(plan: VolumePlan) -> str:
+    """Size, type, speed, zone and why, price and its source."""
+    request = plan.request
+    speed = [f"{request.iops:,} IOPS"] if request.iops else []
+    speed += [f"{request.throughput:,} MiB/s"] if request.throughput else []
+    fields = [
+        ("size", f"{request.size_gib} GiB"),
+        ("type", ", ".join([request.type, *speed, "encrypted" if request.encrypted else "not encrypted"])),
+        ("zone", _because(request.zone or "left to the provider", plan.zone_reason)),
+        ("price", f"{usd(plan.price.usd)} a month ({plan.price.source})" if plan.price else "not known"),
+    ]
+    if request.snapshot_id:
+        fields.insert(0, ("from", request.snapshot_id))
+    if request.name:
+        fields.insert(0, ("name", request.name))
+    if request.persistent:
+        fields.append(("keeps", "marked persistent: delete and cleanup refuse it"))
+    return _block("create one volume:", fields)
+
+
+def plan_document(plan: CreatePlan | VolumePlan) -> dict[str, Any]:
+    """The plan for programs; the token that would carry it out is nobody's business."""
+    document: dict[str, Any] = to_builtins(plan)
+    document.pop("client_token", None)
+    return document
+
+
+def _hourly(plan: CreatePlan) -> list[str]:
+    if plan.price is None:
+        return ["not known"]
+    lines = [f"{usd(plan.price.usd)} an hour ({plan.price.source})"]
+    other = plan.on_demand_price
+    if plan.market is Market.SPOT and other is not None and other.usd > 0:
+        saved = round(100 * (1 - plan.price.usd / other.usd))
+        compared = f", {saved} % less" if saved > 0 else ""
+        lines[0] += f"{compared}: on demand {usd(other.usd)}" if compared else f": on demand {usd(other.usd)}"
+    return lines
+
+
+def _monthly(price: Price | None) -> str:
+    return f", {usd(price.usd)} a month ({price.source})" if price else ""
+
+
+def _because(what: str, reason: str) -> str:
+    return f"{what} ({reason})" if reason else what
+
+
+def _block(title: str, fields: list[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in fields)
+    return "\n".join([title, *(f"  {name.ljust(width)}  {text}" for name, text in fields)])

@@ -1,0 +1,253 @@
+"""Global options anywhere, suggestions, aliases, lazy loading, and the table of commands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+
+import click
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runctl.cli.context import Cli, Settings
+from runctl.cli.framework import Command, Group, LazyGroup, PassthroughCommand, RootGroup, resolve
+from runctl.cli.tree import ROOT, Branch, Leaf, root_help
+from tests.cli.conftest import Invoke, data_of
+
+GLOBALS: dict[tuple[str, ...], tuple[str, object]] = {
+    ("--output", "json"): ("output", "json"),
+    ("--output=json",): ("output", "json"),
+    ("-q",): ("quiet", True),
+    ("--quiet",): ("quiet", True),
+    ("-y",): ("yes", True),
+    ("--verbose",): ("verbose", True),
+    ("--profile", "p"): ("profile", "p"),
+    ("--region=eu-west-1",): ("region", "eu-west-1"),
+}
+
+
+def probe(seen: list[object]) -> LazyGroup:
+    """A tree with one command, two groups deep, that remembers what it was given."""
+
+    @click.command(cls=PassthroughCommand)
+    @click.argument("word")
+    @click.option("--own")
+    @click.pass_obj
+    def leaf(cli: Cli, word: str, own: str | None, rest: tuple[str, ...]) -> None:
+        """A leaf."""
+        seen.extend([cli.settings, word, own, rest])
+
+    root = LazyGroup(Branch("root", {}), "runctl")
+    group = LazyGroup(Branch("group", {}), "group")
+    group.children = {"leaf": Leaf("A leaf.", "x:y")}
+    group.commands["leaf"] = leaf
+    leaf.name = "leaf"
+    root.children = {"group": Branch("group", {})}
+    root.commands["group"] = group
+    return root
+
+
+def run_probe(arguments: list[str]) -> list[object]:
+    seen: list[object] = []
+    root = probe(seen)
+    with root.make_context("runctl", arguments, obj=Cli()) as context:
+        root.invoke(context)
+    return seen
+
+
+@given(
+    st.lists(st.sampled_from(sorted(GLOBALS)), max_size=5),
+    st.lists(st.integers(0, 4), min_size=5, max_size=5),
+    st.lists(st.text(), max_size=4),
+)
+def test_global_options_may_stand_anywhere_before_the_dashes(
+    chosen: list[tuple[str, ...]], places: list[int], rest: list[str]
+) -> None:
+    slots: list[list[str]] = [[], [], [], [], []]
+    for words, place in zip(chosen, places, strict=False):
+        slots[place] += words
+    line = [
+        *slots[0],
+        "group",
+        *slots[1],
+        "leaf",
+        *slots[2],
+        "word",
+        *slots[3],
+        "--own",
+        "o",
+        *slots[4],
+        "--",
+        *rest,
+    ]
+    settings, word, own, passed = run_probe(line)
+    expected = dict(GLOBALS[words] for words in chosen)
+    assert settings == Settings(**expected)  # type: ignore[arg-type]
+    assert (word, own, passed) == ("word", "o", tuple(rest))
+
+
+def test_the_option_nearest_to_the_end_wins() -> None:
+    settings, *_ = run_probe(["--region", "a", "group", "--region", "b", "leaf", "w", "--region", "c"])
+    assert settings == Settings(region="c")
+
+
+@given(
+    st.lists(
+        st.sampled_from(["--output", "json", "-q", "--help", "--version", "", "--", "-x", "word"]), max_size=6
+    )
+)
+def test_nothing_after_the_dashes_is_ever_read(rest: list[str]) -> None:
+    settings, _, _, passed = run_probe(["group", "leaf", "w", "--", *rest])
+    assert settings == Settings()
+    assert passed == tuple(rest)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "stderr"),
+    [
+        ("aws lst", 2, "error: runctl aws has no command 'lst'\nhint: did you mean \"list\"?\n"),
+        ("aws log", 2, "error: runctl aws has no command 'log'\nhint: did you mean \"logs\"?\n"),
+        ("awz list", 2, "error: runctl has no command 'awz'\nhint: did you mean \"aws\"?\n"),
+        ("aws list --al", 2, "error: runctl aws list has no option '--al'\nhint: did you mean \"--all\"?\n"),
+        (
+            "version --regoin x",
+            2,
+            "error: runctl version has no option '--regoin'\nhint: did you mean \"--region\"?\n",
+        ),
+        ("aws list --zzz", 2, "error: runctl aws list has no option '--zzz'\nhint: runctl aws list --help\n"),
+        (
+            "version --region",
+            2,
+            "error: option '--region' requires an argument\nhint: runctl version --help\n",
+        ),
+        ("version extra", 2, "error: got unexpected extra argument (extra)\nhint: runctl version --help\n"),
+    ],
+)
+def test_a_wrong_line_says_what_was_meant(invoke: Invoke, words: str, code: int, stderr: str) -> None:
+    result = invoke(*words.split())
+    assert (result.exit_code, result.stderr, result.stdout) == (code, stderr, "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--output json aws lst",
+        "aws lst --output json",
+        "aws lst --output=json",
+        "aws --bogus --output json list",
+        "aws --output json",
+    ],
+)
+def test_a_wrong_line_is_json_when_json_is_asked_for_anywhere(invoke: Invoke, words: str) -> None:
+    result = invoke(*words.split())
+    assert result.exit_code == 2
+    assert set(json.loads(result.stderr)["error"]) == {"code", "message", "hint"}
+
+
+def test_a_command_that_takes_more_after_dashes_says_so(invoke: Invoke) -> None:
+    result = invoke("aws", "exec", "i-0123456789abcdef0", "--epochs", "5")
+    assert "hint: what is not for runctl follows two dashes: -- --epochs" in result.stderr
+
+
+def test_a_misspelt_option_is_suggested_there_too(invoke: Invoke) -> None:
+    assert 'did you mean "--transport"?' in invoke("aws", "exec", "i-1", "--transprt", "ssh").stderr
+
+
+def test_a_group_alone_shows_its_help_on_stderr_and_fails(invoke: Invoke) -> None:
+    result = invoke("aws", "ebs")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Commands:" in result.stderr
+
+
+def test_group_help_shows_aliases_and_imports_no_command(invoke: Invoke) -> None:
+    result = invoke("aws", "--help")
+    assert result.exit_code == 0
+    assert "(aliases: logs, watch)" in result.stdout
+
+
+def test_the_version_is_data_too(invoke: Invoke) -> None:
+    assert set(data_of(invoke("version", "--output", "json"))) == {"version", "python", "platform"}
+    assert invoke("version", "-q").stdout.strip() == data_of(invoke("version", "--output", "json"))["version"]
+
+
+def test_root_help_is_the_same_on_every_path() -> None:
+    assert CliRunner().invoke(RootGroup(), ["--help"]).stdout == root_help() + "\n"
+    assert CliRunner().invoke(RootGroup(), ["-q", "--help"]).stdout == root_help() + "\n"
+
+
+def leaves(branch: Branch, path: tuple[str, ...] = ("runctl",)) -> Iterator[tuple[str, str, Leaf]]:
+    for name, child in branch.children.items():
+        if isinstance(child, Branch):
+            yield from leaves(child, (*path, name))
+        else:
+            yield " ".join((*path, name)), name, child
+
+
+LEAVES = {path: (name, leaf) for path, name, leaf in leaves(ROOT)}
+
+
+@pytest.mark.parametrize("path", LEAVES)
+def test_every_line_of_the_table_names_a_command_with_that_help(path: str) -> None:
+    name, leaf = LEAVES[path]
+    command = resolve(name, leaf)
+    assert isinstance(command, Command | Group)
+    assert command.name == name
+    assert (command.help or "").split("\n")[0] == leaf.help
+
+
+def all_commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            yield from all_commands(child, f"{path} {name}")
+
+
+def test_every_command_takes_the_global_options_and_explains_each_of_its_own() -> None:
+    for path, command in all_commands(RootGroup(), "runctl"):
+        names = {name for parameter in command.params for name in parameter.opts}
+        assert {"--output", "--quiet", "--yes", "--verbose", "--config", "--profile", "--region"} <= names, (
+            path
+        )
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert parameter.help, f"{path} {parameter.opts}"
+
+
+def test_no_alias_hides_a_command() -> None:
+    def check(branch: Branch) -> None:
+        words = [*branch.children, *(alias for child in branch.children.values() for alias in child.aliases)]
+        assert len(words) == len(set(words))
+        for child in branch.children.values():
+            if isinstance(child, Branch):
+                check(child)
+
+    check(ROOT)
+
+
+def test_the_promised_commands_and_aliases_are_there() -> None:
+    aws = ROOT.children["aws"]
+    assert isinstance(aws, Branch)
+    promised: Mapping[str, tuple[str, ...]] = {
+        "create": (),
+        "list": (),
+        "status": (),
+        "wait": (),
+        "start": (),
+        "stop": (),
+        "terminate": ("rm",),
+        "train": ("run",),
+        "monitor": ("logs", "watch"),
+        "processes": (),
+        "ssh": (),
+        "exec": (),
+    }
+    for name, aliases in promised.items():
+        assert set(aliases) <= set(aws.children[name].aliases)
+    ebs = aws.children["ebs"]
+    assert isinstance(ebs, Branch)
+    assert list(ebs.children) == ["create", "list", "attach", "detach", "delete"]

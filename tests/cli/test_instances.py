@@ -1,0 +1,194 @@
+"""Looking at instances, and starting, stopping and ending them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from runctl.core.errors import Conflict, MachineError, NotFound, PermissionDenied, Unreachable
+from runctl.core.models import InstanceState
+from tests.cli.conftest import Invoke, data_of, error_of
+from tests.cli.fake_provider import INSTANCE_ID, OTHER_ID, Script, an_instance
+
+
+def test_an_instance_has_the_promised_json_shape(invoke: Invoke, script: Script) -> None:
+    script.answers["instance"] = an_instance()
+    assert data_of(invoke("aws", "status", INSTANCE_ID, "--output", "json")) == {
+        "id": INSTANCE_ID,
+        "provider": "aws",
+        "state": "running",
+        "instance_type": "g4dn.xlarge",
+        "market": "spot",
+        "zone": "us-east-1a",
+        "public_ip": "198.51.100.7",
+        "private_ip": "10.0.0.7",
+        "price_per_hour": "0.1578",
+        "project": "digits",
+        "owner": "ada",
+        "created_at": "2026-05-01T12:00:00Z",
+        "volumes": [{"volume_id": "vol-0123456789abcdef0", "device": "/dev/sdf", "mount_point": "/mnt/data"}],
+        "tags": {"runctl:managed": "true"},
+    }
+
+
+def test_a_list_is_an_array_even_when_it_is_empty(invoke: Invoke, script: Script) -> None:
+    script.answers["instances"] = ()
+    assert data_of(invoke("aws", "list", "--output", "json")) == []
+
+
+def test_an_empty_list_is_nothing_on_stdout_and_a_hint_on_stderr(invoke: Invoke, script: Script) -> None:
+    script.answers["instances"] = ()
+    result = invoke("aws", "list")
+    assert result.stdout == ""
+    assert "runctl aws create" in result.stderr
+
+
+def test_quiet_lists_ids_and_says_nothing_else(invoke: Invoke, script: Script) -> None:
+    script.answers["instances"] = (an_instance(), an_instance(OTHER_ID))
+    result = invoke("aws", "list", "-q")
+    assert result.stdout == f"{INSTANCE_ID}\n{OTHER_ID}\n"
+    assert result.stderr == ""
+
+
+def test_the_table_shows_whole_ids_in_aligned_columns(invoke: Invoke, script: Script) -> None:
+    script.answers["instances"] = (an_instance(), an_instance("local"))
+    head, first, second = invoke("aws", "ls").stdout.splitlines()
+    assert first.startswith(INSTANCE_ID)
+    assert first.index("running") == second.index("running") == head.index("STATE")
+
+
+def test_list_passes_its_flags_on(invoke: Invoke, script: Script) -> None:
+    script.answers["instances"] = (an_instance(),)
+    assert "OWNER" in invoke("aws", "list", "--all", "--everyone").stdout
+    assert script.only("instances") == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("vol-0123456789abcdef0", "is a volume"),
+        ("run-abcdefghjk", "is a run"),
+        ("train.py", "is a script"),
+        ("mymachine", "look like i-"),
+        ("i-XYZ", "look like i-"),
+    ],
+)
+def test_what_cannot_be_an_instance_id_is_refused_before_anybody_is_asked(
+    invoke: Invoke, script: Script, word: str, message: str
+) -> None:
+    error = error_of(invoke("aws", "status", word, "--output", "json"))
+    assert message in error["message"]
+    assert error["code"] == "bad-instance-id"
+    assert script.calls == []
+
+
+def test_an_unknown_instance_is_exit_code_5(invoke: Invoke, script: Script) -> None:
+    script.answers["instance"] = NotFound(f"there is no instance {INSTANCE_ID}", hint="runctl aws list")
+    result = invoke("aws", "status", INSTANCE_ID)
+    assert result.exit_code == 5
+    assert result.stderr == f"error: there is no instance {INSTANCE_ID}\nhint: runctl aws list\n"
+
+
+def test_terminate_without_a_terminal_refuses_and_ends_nothing(invoke: Invoke, script: Script) -> None:
+    script.answers["instance"] = an_instance
+    result = invoke("aws", "terminate", INSTANCE_ID)
+    assert result.exit_code == 2
+    assert "--yes" in result.stderr
+    assert "What is on vol-0123456789abcdef0 stays" in result.stderr
+    assert "terminate" not in script.names()
+
+
+def test_terminate_takes_several_and_an_alias(invoke: Invoke, script: Script) -> None:
+    script.answers["instance"] = an_instance
+    script.answers["terminate"] = lambda i: replace(an_instance(i), state=InstanceState.SHUTTING_DOWN)
+    ended = data_of(invoke("aws", "rm", INSTANCE_ID, OTHER_ID, INSTANCE_ID, "--yes", "--output", "json"))
+    assert [(i["id"], i["state"]) for i in ended] == [
+        (INSTANCE_ID, "shutting-down"),
+        (OTHER_ID, "shutting-down"),
+    ]
+
+
+def test_one_that_cannot_be_ended_does_not_spare_the_others(invoke: Invoke, script: Script) -> None:
+    def terminate(identifier: str) -> object:
+        if identifier == INSTANCE_ID:
+            raise PermissionDenied(f"{identifier} was not created by runctl", code="not-ours")
+        return an_instance(identifier)
+
+    script.answers.update(instance=an_instance, terminate=terminate)
+    result = invoke("aws", "terminate", INSTANCE_ID, OTHER_ID, "--yes", "--quiet")
+    assert result.exit_code == 4
+    assert result.stdout == f"{OTHER_ID}\n"
+    assert "not created by runctl" in result.stderr
+
+
+def test_an_unknown_one_among_several_ends_none(invoke: Invoke, script: Script) -> None:
+    def instance(identifier: str) -> object:
+        if identifier == OTHER_ID:
+            raise NotFound("no such instance")
+        return an_instance(identifier)
+
+    script.answers["instance"] = instance
+    assert invoke("aws", "terminate", INSTANCE_ID, OTHER_ID, "--yes").exit_code == 5
+    assert "terminate" not in script.names()
+
+
+def test_terminate_dry_run_ends_nothing(invoke: Invoke, script: Script) -> None:
+    script.answers["instance"] = an_instance
+    assert invoke("aws", "terminate", INSTANCE_ID, "--dry-run", "-q").stdout == f"{INSTANCE_ID}\n"
+    assert script.names() == ["instance"]
+
+
+def test_what_has_ended_already_is_not_asked_about(invoke: Invoke, script: Script) -> None:
+    gone = an_instance(state=InstanceState.TERMINATED)
+    script.answers.update(instance=gone, terminate=gone)
+    assert invoke("aws", "terminate", INSTANCE_ID).exit_code == 0
+
+
+def test_start_waits_until_it_can_be_used(invoke: Invoke, script: Script) -> None:
+    script.answers.update(start=an_instance(state=InstanceState.PENDING), wait_ready=an_instance())
+    assert data_of(invoke("aws", "start", INSTANCE_ID, "--output", "json"))["state"] == "running"
+
+
+def test_start_without_waiting_returns_at_once(invoke: Invoke, script: Script) -> None:
+    script.answers["start"] = an_instance(state=InstanceState.PENDING)
+    assert data_of(invoke("aws", "start", INSTANCE_ID, "--no-wait", "--output", "json"))["state"] == "pending"
+
+
+def test_stop_takes_several(invoke: Invoke, script: Script) -> None:
+    script.answers["stop"] = lambda i: an_instance(i, state=InstanceState.STOPPING)
+    assert invoke("aws", "stop", INSTANCE_ID, OTHER_ID, "-q").stdout == f"{INSTANCE_ID}\n{OTHER_ID}\n"
+
+
+@pytest.mark.parametrize(
+    "error", [Unreachable("no ssh after 15m"), MachineError("user-data failed", hint="see its log")]
+)
+def test_a_wait_that_fails_says_that_the_machine_is_there_and_costs_money(
+    invoke: Invoke, script: Script, error: Exception
+) -> None:
+    script.answers.update(instance=an_instance(), wait_ready=error)
+    result = invoke("aws", "wait", INSTANCE_ID)
+    assert result.exit_code == error.exit_code  # type: ignore[attr-defined]
+    assert f"{INSTANCE_ID} exists and is billed; runctl aws terminate {INSTANCE_ID} ends it" in result.stderr
+
+
+def test_a_wait_for_a_machine_that_ended_does_not_say_that_it_is_billed(
+    invoke: Invoke, script: Script
+) -> None:
+    ended = Conflict("it ended: Server.SpotInstanceTermination", code="instance-ended")
+    script.answers.update(instance=an_instance(), wait_ready=ended)
+    assert "billed" not in invoke("aws", "wait", INSTANCE_ID).stderr
+
+
+def test_ctrl_c_while_waiting_says_how_to_go_on_and_how_to_undo(invoke: Invoke, script: Script) -> None:
+    script.answers.update(instance=an_instance(), wait_ready=KeyboardInterrupt())
+    result = invoke("aws", "wait", INSTANCE_ID, "--timeout", "5m")
+    assert result.exit_code == 130
+    assert f"{INSTANCE_ID} exists and is billed" in result.stderr
+    assert f"runctl aws wait {INSTANCE_ID} goes on" in result.stderr
+    assert script.only("wait_ready")[1].total_seconds() == 300
+
+
+def test_this_computer_needs_no_id(invoke: Invoke, script: Script) -> None:
+    script.answers["instance"] = an_instance("local", provider="local")
+    assert invoke("local", "status", "-q").stdout == "local\n"

@@ -1,0 +1,339 @@
+"""The program as a shell starts it: start-up, exit codes, signals, broken pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from runctl.core import errors
+
+START = "from runctl.cli.main import main; main()"
+"""What the installed script does."""
+
+
+def start(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", START, *arguments]
+
+
+def completed(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        start(*arguments),
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+        check=False,
+        env={**os.environ, **(env or {})},
+    )
+
+
+def modules_after(*arguments: str) -> set[str]:
+    """The top-level modules outside the standard library, and ours, that a command line has imported."""
+    code = (
+        "import sys, atexit\n"
+        "atexit.register(lambda: print('\\n'.join(sys.modules), file=sys.stderr))\n"
+        f"sys.argv[1:] = {list(arguments)!r}\n{START}"
+    )
+    # -S leaves out what site-packages' own .pth files import, editable installs' finders for one.
+    paths = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    assert done.returncode == 0, done.stderr
+    return (
+        {name.partition(".")[0] for name in done.stderr.split()} - set(sys.stdlib_module_names) - {"__main__"}
+    )
+
+
+@pytest.mark.parametrize("word", ["--version", "--help", "-h"])
+def test_version_and_help_import_nothing_but_the_standard_library(word: str) -> None:
+    assert modules_after(word) == {"runctl"}
+
+
+@pytest.mark.parametrize(
+    "words", ["aws --help", "aws ebs --help", "sandbox --help", "-v --help", "config -h"]
+)
+def test_help_of_groups_imports_click_alone(words: str) -> None:
+    assert modules_after(*words.split()) == {"runctl", "click"}
+
+
+def test_a_command_that_asks_nobody_imports_no_aws_and_no_rich() -> None:
+    assert not modules_after("config", "show") & {"boto3", "botocore", "rich", "moto", "textual"}
+    assert not modules_after("aws", "create", "--help") & {"boto3", "botocore", "rich", "moto", "textual"}
+
+
+def test_the_version_goes_to_stdout() -> None:
+    done = completed("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("runctl ")
+    assert done.stdout == completed("-q", "--version").stdout
+
+
+def test_a_broken_configuration_stops_no_help_init_validate_or_doctor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".runctl.toml").write_text("[aws\n")
+    for words in ("--help", "aws --help", "aws create --help", "completion zsh", "version", "config show"):
+        assert completed(*words.split()).returncode == 0, words
+    validated = completed("config", "validate")
+    assert validated.returncode == 3
+    assert ".runctl.toml:1: no valid TOML" in validated.stdout
+    assert ".runctl.toml:1: no valid TOML" in completed("doctor", "local").stdout
+    assert completed("aws", "list").returncode == 3
+    assert completed("init", "--force").returncode == 0
+    assert completed("config", "validate").returncode == 0
+
+
+def every_error() -> list[type[errors.RunctlError]]:
+    found = [errors.RunctlError]
+    for kind in found:
+        found += [
+            sub for sub in kind.__subclasses__() if sub.__module__ == errors.__name__ and sub not in found
+        ]
+    return found
+
+
+@pytest.mark.parametrize("kind", every_error(), ids=lambda kind: kind.__name__)
+def test_every_class_of_error_becomes_its_exit_code_and_json(
+    kind: type[errors.RunctlError], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from runctl.cli.context import Cli
+    from runctl.cli.main import run
+
+    error = (
+        kind("vol-1", "a", "b") if kind is errors.ZoneMismatch else kind("what happened", hint="what to do")
+    )
+
+    def fail(cli: Cli) -> None:
+        raise error
+
+    monkeypatch.setattr(Cli, "read_config", fail)
+    assert run(["config", "validate", "--output", "json"]) == kind.exit_code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert json.loads(err) == {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
+
+
+def test_exit_codes_are_the_documented_ones() -> None:
+    codes = {kind.__name__: kind.exit_code for kind in every_error()}
+    assert codes == {
+        "RunctlError": 1,
+        "UsageError": 2,
+        "ConfigError": 3,
+        "CredentialsError": 4,
+        "PermissionDenied": 4,
+        "NotFound": 5,
+        "CapacityError": 6,
+        "QuotaExceeded": 6,
+        "Unreachable": 7,
+        "HostKeyChanged": 7,
+        "Conflict": 1,
+        "ZoneMismatch": 1,
+        "Unsupported": 1,
+        "ProviderError": 1,
+        "ProjectError": 1,
+        "MachineError": 1,
+        "Interrupted": 130,
+    }
+
+
+@pytest.mark.parametrize(("flags", "traceback"), [((), False), (("--verbose",), True)])
+def test_an_unexpected_error_is_one_line_and_its_traceback_only_under_verbose(
+    flags: tuple[str, ...],
+    traceback: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from runctl.cli.context import Cli
+    from runctl.cli.main import run
+
+    def fail(cli: Cli) -> None:
+        raise ZeroDivisionError("by\nzero")
+
+    monkeypatch.setattr(Cli, "read_config", fail)
+    assert run(["config", "validate", *flags]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: unexpected ZeroDivisionError: by zero\nhint: this is a fault in runctl")
+    assert ("Traceback" in err) is traceback
+
+
+def test_nobody_reading_stdout_is_quiet() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        for words in (["--help"], ["config", "show"]):
+            done = subprocess.run(
+                start(*words), stdout=write, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+            )
+            assert (done.returncode, done.stderr) == (141, "")
+    finally:
+        os.close(write)
+
+
+def test_a_full_disk_behind_stdout_is_an_error_and_no_traceback() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            start("config", "show"), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: the result could not be written: No space left on device\n"
+
+
+def test_a_broken_pipe_that_is_not_stdout_is_a_fault_and_not_hidden(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from runctl.cli.context import Cli
+    from runctl.cli.main import run
+
+    def fail(cli: Cli) -> None:
+        raise BrokenPipeError("a socket somewhere")
+
+    monkeypatch.setattr(Cli, "read_config", fail)
+    assert run(["config", "validate"]) == 1
+    assert "unexpected BrokenPipeError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_descriptors_that_are_closed_do_no_harm(closed: str, tmp_path: Path) -> None:
+    line = shlex.join(start("init", "--force"))
+    done = subprocess.run(
+        ["sh", "-c", f"{line} {closed}"], cwd=tmp_path, capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_end_it_with_130_and_one_line(number: signal.Signals, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    code = (
+        "import time, pathlib\n"
+        "from runctl.cli.context import Cli\n"
+        f"def wait(cli):\n    pathlib.Path({str(ready)!r}).touch()\n    time.sleep(60)\n"
+        f"Cli.read_config = wait\n{START}"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "config", "validate"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while not ready.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, out, err) == (130, "", "error: interrupted\n")
+
+
+def test_it_runs_as_a_module_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "runctl", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == completed("--version").stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_has_a_completion_script(shell: str) -> None:
+    done = completed("completion", shell)
+    assert done.returncode == 0
+    assert f"_RUNCTL_COMPLETE={shell}_complete" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("runctl ", {"aws", "local", "runs", "doctor"}),
+        ("runctl aws te", {"terminate"}),
+        ("runctl aws ebs ", {"create", "list", "attach", "detach", "delete"}),
+        ("runctl --region x aws ebs d", {"detach", "delete"}),
+        ("runctl aws list --every", {"--everyone"}),
+        ("runctl aws list --outp", {"--output"}),
+        ("runctl aws exec x --transport s", {"ssh", "ssm"}),
+        ("runctl config set aws.re", {"aws.region"}),
+    ],
+)
+def test_bash_is_offered_what_fits(words: str, offered: set[str]) -> None:
+    parts = words.split(" ")
+    done = completed(
+        env={
+            "_RUNCTL_COMPLETE": "bash_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(parts) - 1),
+        }
+    )
+    assert offered <= {line.partition(",")[2] for line in done.stdout.split()}
+
+
+def test_a_real_bash_completes_with_the_script(tmp_path: Path) -> None:
+    program = tmp_path / "runctl"
+    program.write_text(f"#!{sys.executable}\n{START}\n")
+    program.chmod(0o755)
+    asked = (
+        'eval "$(runctl completion bash)"; COMP_WORDS=(runctl aws ebs att); COMP_CWORD=3; '
+        '_runctl_completion runctl; echo "${COMPREPLY[*]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", asked],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+    )
+    assert (done.stdout, done.stderr) == ("attach\n", "")
+
+
+def test_completion_of_commands_imports_click_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_RUNCTL_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "runctl aws ")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    assert modules_after() == {"runctl", "click"}
+
+
+def test_ids_of_runs_and_instances_are_offered_from_the_local_state() -> None:
+    from runctl.core.database import Database
+    from runctl.core.places import state_file
+
+    database = Database(state_file())
+    with database.transaction() as connection:
+        connection.execute(
+            "INSERT INTO runs (id, provider, instance_id, project, script, args, state, attempt, created_at, mounts)"
+            " VALUES ('run-abc', 'aws', 'i-0123456789abcdef0', 'p', 'train.py', '[]', 'ended', 1, '2026', '[]')"
+        )
+    database.close()
+    done = completed(
+        env={"_RUNCTL_COMPLETE": "bash_complete", "COMP_WORDS": "runctl aws status i-", "COMP_CWORD": "3"}
+    )
+    assert done.stdout == "plain,i-0123456789abcdef0\n"
+
+
+def test_completion_without_any_state_offers_nothing_and_makes_no_file() -> None:
+    from runctl.core.places import state_file
+
+    done = completed(
+        env={"_RUNCTL_COMPLETE": "bash_complete", "COMP_WORDS": "runctl aws status i-", "COMP_CWORD": "3"}
+    )
+    assert (done.stdout.strip(), done.stderr) == ("", "")
+    assert not state_file().exists()

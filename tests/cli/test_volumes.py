@@ -1,0 +1,266 @@
+"""``aws ebs``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from runctl.core.errors import Conflict, MachineError, NotFound, PermissionDenied, Unreachable, ZoneMismatch
+from runctl.core.models import InstanceState, VolumeState
+from runctl.providers.interface import VolumeRequest
+from tests.cli.conftest import Invoke, data_of, error_of
+from tests.cli.fake_provider import INSTANCE_ID, VOLUME_ID, Script, a_volume, a_volume_plan, an_instance
+
+
+@pytest.fixture
+def attachable(script: Script) -> Script:
+    """A running instance, and a free volume of ours."""
+    on_it = replace(a_volume(), state=VolumeState.IN_USE, attached_to=INSTANCE_ID)
+    script.answers.update(
+        {
+            "instance": an_instance(),
+            "volume": a_volume(),
+            "attach_volume": on_it,
+            "agent": None,
+            "agent.attach": lambda request: {
+                "volume_id": request["volume_id"],
+                "mount_point": request["mount_point"],
+                "device": "/dev/nvme1n1",
+                "fstype": request["fstype"],
+                "formatted": True,
+                "already_mounted": False,
+                "writable": True,
+            },
+            "remember_mount": None,
+        }
+    )
+    return script
+
+
+@pytest.fixture
+def attached(script: Script) -> Script:
+    """A volume of ours on a running instance."""
+    script.answers.update(
+        {
+            "instance": an_instance(),
+            "volume": a_volume(attached_to=INSTANCE_ID, state=VolumeState.IN_USE),
+            "agent": None,
+            "agent.detach": {},
+            "detach_volume": a_volume(),
+        }
+    )
+    return script
+
+
+def test_a_volume_has_the_promised_json_shape(invoke: Invoke, script: Script) -> None:
+    script.answers["volumes"] = (a_volume(),)
+    assert data_of(invoke("aws", "ebs", "list", "--output", "json")) == [
+        {
+            "id": VOLUME_ID,
+            "name": "datasets",
+            "state": "available",
+            "size_gib": 100,
+            "type": "gp3",
+            "iops": 3000,
+            "throughput": 125,
+            "zone": "us-east-1a",
+            "encrypted": True,
+            "attached_to": None,
+            "device": None,
+            "mount_point": None,
+            "persistent": False,
+            "price_per_month": "8",
+            "tags": {"runctl:managed": "true"},
+        }
+    ]
+
+
+def test_create_shows_its_plan_and_prints_the_id(invoke: Invoke, script: Script) -> None:
+    script.answers.update(plan_volume=a_volume_plan, create_volume=a_volume())
+    result = invoke("aws", "ebs", "create", "--size", "100", "--name", "datasets")
+    assert "$8.00 a month" in result.stderr
+    assert VOLUME_ID in result.stdout
+    assert script.only("plan_volume") == (VolumeRequest(size_gib=100, name="datasets", project="project"),)
+
+
+def test_create_dry_run_creates_nothing(invoke: Invoke, script: Script) -> None:
+    script.answers["plan_volume"] = a_volume_plan
+    plan = data_of(invoke("aws", "ebs", "create", "--size", "1", "--dry-run", "--output", "json"))
+    assert plan["price"]["usd"] == "8"
+    assert script.names() == ["plan_volume"]
+
+
+@pytest.mark.parametrize(
+    "words", ["", "--size 0", "--size x", "--size 1 --name vol-1", "--size 1 --name /mnt"]
+)
+def test_create_refuses_what_cannot_be_meant(invoke: Invoke, script: Script, words: str) -> None:
+    assert invoke("aws", "ebs", "create", *words.split()).exit_code == 2
+    assert script.calls == []
+
+
+def test_attach_mounts_where_it_is_told_and_remembers_it(invoke: Invoke, attachable: Script) -> None:
+    volume = data_of(
+        invoke("aws", "ebs", "attach", "datasets", INSTANCE_ID, "--mount-point", "/mnt/d", "--output", "json")
+    )
+    assert (volume["mount_point"], volume["device"]) == ("/mnt/d", "/dev/nvme1n1")
+    (request,) = attachable.only("agent.attach")
+    assert (request["volume_id"], request["mount_point"], request["format"]) == (
+        VOLUME_ID,
+        "/mnt/d",
+        "if-blank",
+    )
+    assert attachable.only("remember_mount") == (VOLUME_ID, INSTANCE_ID, "/mnt/d")
+
+
+def test_a_disk_that_was_formatted_is_said_to_have_been(invoke: Invoke, attachable: Script) -> None:
+    result = invoke("aws", "ebs", "attach", "datasets", INSTANCE_ID, "--fstype", "xfs")
+    assert f"{VOLUME_ID} was blank: it has a new xfs file system" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"mount_point": "/mnt/before"}, "/mnt/before"),
+        ({"name": "datasets"}, "/mnt/datasets"),
+        ({"name": None}, f"/mnt/{VOLUME_ID}"),
+        ({"name": "../etc"}, f"/mnt/{VOLUME_ID}"),
+        ({"name": "my data"}, f"/mnt/{VOLUME_ID}"),
+    ],
+)
+def test_attach_chooses_a_place_when_it_is_not_told(
+    invoke: Invoke, attachable: Script, changes: dict[str, Any], place: str
+) -> None:
+    attachable.answers["volume"] = a_volume(**changes)
+    assert invoke("aws", "ebs", "attach", "datasets", INSTANCE_ID).exit_code == 0
+    assert attachable.only("agent.attach")[0]["mount_point"] == place
+
+
+@pytest.mark.parametrize(
+    ("tags", "flags", "rule"),
+    [
+        ({"runctl:managed": "true"}, (), "if-blank"),
+        ({}, (), "never"),
+        ({}, ("--format",), "if-blank"),
+        ({"runctl:managed": "true"}, ("--format",), "if-blank"),
+    ],
+)
+def test_a_volume_of_somebody_else_is_formatted_only_when_told_to(
+    invoke: Invoke, attachable: Script, tags: dict[str, str], flags: tuple[str, ...], rule: str
+) -> None:
+    attachable.answers["volume"] = a_volume(tags=tags)
+    invoke("aws", "ebs", "attach", "datasets", INSTANCE_ID, *flags)
+    assert attachable.only("agent.attach")[0]["format"] == rule
+
+
+def test_no_mount_asks_nothing_of_the_machine(invoke: Invoke, attachable: Script) -> None:
+    assert invoke("aws", "ebs", "attach", "datasets", INSTANCE_ID, "--no-mount").exit_code == 0
+    assert attachable.names() == ["instance", "volume", "attach_volume"]
+
+
+def test_no_mount_and_a_mount_point_contradict_each_other(invoke: Invoke, script: Script) -> None:
+    assert (
+        invoke("aws", "ebs", "attach", "v", INSTANCE_ID, "--no-mount", "--mount-point", "/d").exit_code == 2
+    )
+    assert script.calls == []
+
+
+def test_a_mount_that_fails_says_that_the_volume_is_attached(invoke: Invoke, attachable: Script) -> None:
+    attachable.answers["agent.attach"] = MachineError(
+        "it holds LVM", hint="mount it by hand", code="foreign-disk"
+    )
+    error = error_of(invoke("aws", "ebs", "attach", "datasets", INSTANCE_ID, "--quiet", "--output", "json"))
+    assert error == {
+        "code": "foreign-disk",
+        "message": "it holds LVM",
+        "hint": f"mount it by hand; {VOLUME_ID} is attached to {INSTANCE_ID}, and not mounted",
+    }
+
+
+def test_a_mount_that_cannot_be_noted_is_a_warning_and_mounted_all_the_same(
+    invoke: Invoke, attachable: Script
+) -> None:
+    attachable.answers["remember_mount"] = PermissionDenied("ec2:CreateTags is not allowed")
+    result = invoke("aws", "ebs", "attach", "datasets", INSTANCE_ID, "--quiet")
+    assert (result.exit_code, result.stdout) == (0, f"{VOLUME_ID}\n")
+    assert "is mounted at /mnt/datasets, but that could not be noted" in result.stderr
+
+
+def test_a_volume_in_another_zone_is_refused(invoke: Invoke, attachable: Script) -> None:
+    attachable.answers["attach_volume"] = ZoneMismatch(VOLUME_ID, "us-east-1b", "us-east-1a")
+    result = invoke("aws", "ebs", "attach", "datasets", INSTANCE_ID)
+    assert result.exit_code == 1
+    assert "us-east-1b" in result.stderr
+
+
+def test_attach_needs_a_running_instance(invoke: Invoke, attachable: Script) -> None:
+    attachable.answers["instance"] = an_instance(state=InstanceState.STOPPED)
+    result = invoke("aws", "ebs", "attach", "datasets", INSTANCE_ID)
+    assert f"runctl aws start {INSTANCE_ID}" in result.stderr
+    assert attachable.names() == ["instance"]
+
+
+def test_detach_unmounts_first(invoke: Invoke, attached: Script) -> None:
+    assert data_of(invoke("aws", "ebs", "detach", "datasets", "--output", "json"))["state"] == "available"
+    assert [name for name in attached.names() if "detach" in name] == ["agent.detach", "detach_volume"]
+
+
+def test_a_volume_in_use_on_the_machine_stays_attached(invoke: Invoke, attached: Script) -> None:
+    attached.answers["agent.detach"] = MachineError("python (pid 7) uses it", code="busy")
+    assert invoke("aws", "ebs", "detach", "datasets", "--force").exit_code == 1
+    assert "detach_volume" not in attached.names()
+
+
+def test_a_machine_that_does_not_answer_keeps_its_volume_unless_forced(
+    invoke: Invoke, attached: Script
+) -> None:
+    attached.answers["agent.detach"] = Unreachable("no ssh")
+    result = invoke("aws", "ebs", "detach", "datasets")
+    assert result.exit_code == 7
+    assert "--force" in result.stderr
+    assert "detach_volume" not in attached.names()
+
+
+def test_force_takes_it_from_a_machine_that_does_not_answer(invoke: Invoke, attached: Script) -> None:
+    attached.answers["agent.detach"] = Unreachable("no ssh")
+    assert invoke("aws", "ebs", "detach", "datasets", "--force").exit_code == 0
+    assert attached.only("detach_volume") == (VOLUME_ID, True)
+
+
+def test_a_stopped_machine_has_nothing_to_unmount(invoke: Invoke, attached: Script) -> None:
+    attached.answers["instance"] = an_instance(state=InstanceState.STOPPED)
+    assert invoke("aws", "ebs", "detach", "datasets").exit_code == 0
+    assert attached.names() == ["volume", "instance", "detach_volume"]
+
+
+def test_delete_without_a_terminal_refuses(invoke: Invoke, script: Script) -> None:
+    script.answers["volume"] = a_volume()
+    result = invoke("aws", "ebs", "delete", "datasets")
+    assert result.exit_code == 2
+    assert f"{VOLUME_ID} (datasets, 100 GiB)" in result.stderr
+    assert script.names() == ["volume"]
+
+
+def test_delete_takes_several_and_each_once(invoke: Invoke, script: Script) -> None:
+    script.answers.update(
+        volume=lambda word: a_volume() if word == "datasets" else a_volume(word), delete_volume=None
+    )
+    gone = data_of(invoke("aws", "ebs", "rm", "datasets", VOLUME_ID, "vol-2", "-y", "--output", "json"))
+    assert [(v["id"], v["state"]) for v in gone] == [(VOLUME_ID, "deleted"), ("vol-2", "deleted")]
+
+
+def test_a_protected_volume_does_not_spare_the_others(invoke: Invoke, script: Script) -> None:
+    def delete(identifier: str) -> None:
+        if identifier == VOLUME_ID:
+            raise Conflict(f"{identifier} is persistent", code="protected")
+
+    script.answers.update(volume=a_volume, delete_volume=delete)
+    result = invoke("aws", "ebs", "delete", VOLUME_ID, "vol-2", "--yes", "--quiet")
+    assert (result.exit_code, result.stdout) == (1, "vol-2\n")
+    assert "is persistent" in result.stderr
+
+
+def test_an_unknown_volume_is_exit_code_5(invoke: Invoke, script: Script) -> None:
+    script.answers["volume"] = NotFound("there is no volume x")
+    assert invoke("aws", "ebs", "delete", "x", "--yes").exit_code == 5

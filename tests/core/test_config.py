@@ -1,0 +1,239 @@
+"""Layers, origins and problems of configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runctl.core.config import AwsConfig, Config, load, read, rules
+from runctl.core.errors import ConfigError
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    (folder / ".git").mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def user_file(tmp_path: Path) -> Path:
+    return tmp_path / "user" / "config.toml"
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_without_any_layer_the_defaults_hold(project: Path, user_file: Path) -> None:
+    assert load(project, environ={}, user_file=user_file) == Config()
+
+
+def test_each_layer_outranks_the_one_below_key_by_key(project: Path, user_file: Path) -> None:
+    write(user_file, '[aws]\nregion = "user"\nzone = "user"\nsubnet = "user"\nami_id = "user"\n')
+    write(project / ".runctl.toml", '[aws]\nregion = "file"\nzone = "file"\nsubnet = "file"\n')
+    environ = {"RUNCTL_AWS_REGION": "variable", "RUNCTL_AWS_ZONE": "variable"}
+    config = load(project, environ=environ, user_file=user_file, flags={"aws.region": ("flag", "--region")})
+    assert config.aws == AwsConfig(region="flag", zone="variable", subnet="file", ami_id="user")
+    assert config.origin("aws.region") == "--region"
+    assert config.origin("aws.zone") == "RUNCTL_AWS_ZONE"
+    assert config.origin("aws.subnet") == str(project / ".runctl.toml")
+    assert config.origin("aws.ami_id") == str(user_file)
+    assert config.origin("aws.spot") == "default"
+
+
+def test_maps_are_merged_by_their_own_keys(project: Path, user_file: Path) -> None:
+    write(user_file, '[train.env]\nA = "user"\nB = "user"\n')
+    write(project / ".runctl.toml", '[train.env]\nB = "file"\n')
+    assert load(project, environ={}, user_file=user_file).train.env == {"A": "user", "B": "file"}
+
+
+def test_the_file_is_found_from_a_folder_deep_in_the_project(project: Path, user_file: Path) -> None:
+    write(project / ".runctl.toml", '[aws]\nregion = "eu-west-1"\n')
+    deep = project / "a" / "b"
+    deep.mkdir(parents=True)
+    assert load(deep, environ={}, user_file=user_file).aws.region == "eu-west-1"
+
+
+def test_the_search_ends_at_the_projects_root(project: Path, user_file: Path, tmp_path: Path) -> None:
+    write(tmp_path / ".runctl.toml", '[aws]\nregion = "elsewhere"\n')
+    assert load(project, environ={}, user_file=user_file).aws.region is None
+
+
+def test_a_file_in_a_folder_that_everybody_may_write_to_configures_nobody(
+    tmp_path: Path, user_file: Path
+) -> None:
+    shared = tmp_path / "shared"
+    work = shared / "work"
+    work.mkdir(parents=True)
+    write(shared / ".runctl.toml", '[aws]\nregion = "planted"\n')
+    shared.chmod(0o1777)
+    assert load(work, environ={}, user_file=user_file).aws.region is None
+
+
+def test_a_file_in_the_home_folder_is_no_projects(
+    tmp_path: Path, user_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / ".runctl.toml", '[aws]\nregion = "home"\n')
+    (tmp_path / "work").mkdir()
+    assert load(tmp_path / "work", environ={}, user_file=user_file).aws.region is None
+    assert load(tmp_path, environ={}, user_file=user_file).aws.region == "home"
+
+
+def test_pyproject_may_hold_the_configuration(project: Path, user_file: Path) -> None:
+    write(project / "pyproject.toml", '[project]\nname = "x"\n\n[tool.runctl.aws]\nregion = "eu-west-1"\n')
+    assert load(project, environ={}, user_file=user_file).aws.region == "eu-west-1"
+
+
+def test_a_broken_pyproject_of_somebody_else_is_not_our_problem(project: Path, user_file: Path) -> None:
+    write(project / "pyproject.toml", "[project\n# depends on runctl\n")
+    assert read(project, environ={}, user_file=user_file).problems == ()
+
+
+def test_two_project_files_side_by_side_are_a_problem(project: Path, user_file: Path) -> None:
+    write(project / "pyproject.toml", "[tool.runctl.aws]\nspot = true\n")
+    write(project / ".runctl.toml", "[aws]\nspot = true\n")
+    (problem,) = read(project, environ={}, user_file=user_file).problems
+    assert "pyproject.toml beside it" in problem.text()
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "words"),
+    [
+        ('[aws]\n\n# where\nregoin = "x"\n', 4, "aws.regoin", "unknown key"),
+        ("[asw]\nspot = true\n", 1, "asw", "unknown section"),
+        ("[aws]\nregion = 5\n", 2, "aws.region", "expected text in quotes, not the number 5"),
+        ('[aws]\nspot = "yes"\n', 2, "aws.spot", 'expected true or false, not the text "yes"'),
+        ("[sync]\nmax_files = 0\n", 2, "sync.max_files", "at least 1"),
+        (f'[aws]\nttl = "{"9" * 400}d"\n', 2, "aws.ttl", "a duration"),
+        ("[sync]\nmax_files = true\n", 2, "sync.max_files", "not true"),
+        ('[aws]\ntransport = "telnet"\n', 2, "aws.transport", 'one of "auto", "ssh", "ssm"'),
+        ('[aws]\nttl = "soon"\n', 2, "aws.ttl", "a duration"),
+        ('[aws]\nsecurity_groups = "sg-1"\n', 2, "aws.security_groups", "a list of texts"),
+        ("[ebs]\nmount_points = [\n  1,\n]\n", 2, "ebs.mount_points", "the number 1"),
+        ('[docker]\nworkdir = "here"\n', 2, "docker.workdir", "an absolute path"),
+        ('[train.env]\nA = "x"\nB = 3\n', 3, "train.env.B", "not the number 3"),
+        ('aws = "x"\n', 1, "aws", "expected a section [aws]"),
+        ('[aws]\nregion = ""\n', 2, "aws.region", "empty"),
+        ('[aws]\nami_id = """\n[a]\n"""\nzoen = "x"\n', 5, "aws.zoen", "unknown key"),
+    ],
+)
+def test_every_problem_names_file_line_and_key(
+    project: Path, user_file: Path, text: str, line: int, key: str, words: str
+) -> None:
+    file = write(project / ".runctl.toml", text)
+    (problem,) = read(project, environ={}, user_file=user_file).problems
+    assert (problem.where, problem.line, problem.key) == (str(file), line, key)
+    assert words in problem.message
+    with pytest.raises(ConfigError, match=f":{line}: ") as caught:
+        load(project, environ={}, user_file=user_file)
+    assert caught.value.exit_code == 3
+
+
+def test_lines_in_pyproject_count_from_its_first(project: Path, user_file: Path) -> None:
+    write(project / "pyproject.toml", '[project]\nname = "x"\n\n[tool.runctl.aws]\nregoin = "x"\n')
+    (problem,) = read(project, environ={}, user_file=user_file).problems
+    assert problem.line == 5
+    assert problem.hint == 'did you mean "region"?'
+
+
+def test_a_file_that_nests_without_end_is_a_problem(project: Path, user_file: Path) -> None:
+    write(project / ".runctl.toml", "a = " + "[" * 100_000)
+    (problem,) = read(project, environ={}, user_file=user_file).problems
+    assert "nested too deeply" in problem.message
+
+
+def test_a_syntax_error_names_its_line(project: Path, user_file: Path) -> None:
+    write(project / ".runctl.toml", "[aws]\nregion = eu-west-1\n")
+    (problem,) = read(project, environ={}, user_file=user_file).problems
+    assert problem.line == 2
+    assert "no valid TOML" in problem.message
+
+
+def test_a_file_that_is_no_text_is_a_problem(project: Path, user_file: Path) -> None:
+    (project / ".runctl.toml").write_bytes(b"\xff\xfe")
+    (problem,) = read(project, environ={}, user_file=user_file).problems
+    assert "UTF-8" in problem.message
+
+
+def test_good_keys_of_a_file_with_a_bad_one_are_still_read(project: Path, user_file: Path) -> None:
+    write(project / ".runctl.toml", '[aws]\nregion = "eu-west-1"\nspot = 3\n')
+    reading = read(project, environ={}, user_file=user_file)
+    assert reading.config.aws.region == "eu-west-1"
+    assert len(reading.problems) == 1
+
+
+def test_a_named_file_stands_in_for_the_projects(project: Path, user_file: Path, tmp_path: Path) -> None:
+    write(project / ".runctl.toml", '[aws]\nregion = "project"\nzone = "project"\n')
+    other = write(tmp_path / "other.toml", '[aws]\nregion = "other"\n')
+    config = load(project, environ={}, user_file=user_file, config_file=other)
+    assert (config.aws.region, config.aws.zone) == ("other", None)
+
+
+def test_a_named_file_that_is_missing_is_an_error(project: Path, user_file: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no such file"):
+        load(project, environ={}, user_file=user_file, config_file=project / "missing.toml")
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "key", "value"),
+    [
+        ("RUNCTL_AWS_SPOT", "yes", "spot", True),
+        ("RUNCTL_AWS_ROOT_VOLUME_SIZE", "80", "root_volume_size", 80),
+        ("RUNCTL_AWS_SECURITY_GROUPS", "sg-1, sg-2", "security_groups", ("sg-1", "sg-2")),
+    ],
+)
+def test_variables_are_read_as_their_keys_type(
+    project: Path, user_file: Path, variable: str, text: str, key: str, value: object
+) -> None:
+    config = load(project, environ={variable: text}, user_file=user_file)
+    assert getattr(config.aws, key) == value
+
+
+def test_an_empty_variable_counts_as_unset(project: Path, user_file: Path) -> None:
+    assert load(project, environ={"RUNCTL_AWS_REGION": ""}, user_file=user_file).aws.region is None
+
+
+def test_a_variable_of_the_wrong_kind_is_named(project: Path, user_file: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"\$RUNCTL_AWS_SPOT: aws.spot: expected true or false, not 'maybe'"
+    ):
+        load(project, environ={"RUNCTL_AWS_SPOT": "maybe"}, user_file=user_file)
+
+
+def test_a_misspelt_variable_is_an_error_with_a_suggestion(project: Path, user_file: Path) -> None:
+    (problem,) = read(project, environ={"RUNCTL_AWS_REGOIN": "x"}, user_file=user_file).problems
+    assert problem.hint == 'did you mean "RUNCTL_AWS_REGION"?'
+
+
+def test_variables_that_configure_nothing_are_left_alone(project: Path, user_file: Path) -> None:
+    environ = {"RUNCTL_RUN_ID": "run-1", "RUNCTL_AGENT_STATE": "/x", "RUNCTL_DATA_DIR": "/d"}
+    assert read(project, environ=environ, user_file=user_file).problems == ()
+
+
+def test_a_path_is_relative_to_its_file(project: Path, user_file: Path) -> None:
+    write(project / ".runctl.toml", '[aws]\nidentity_file = "keys/id"\n')
+    config = load(project / ".git", environ={}, user_file=user_file)
+    assert config.aws.identity_file == str(project / "keys" / "id")
+
+
+def test_every_field_has_a_rule_and_its_default_passes_it() -> None:
+    for key, rule in rules().items():
+        section, name = key.split(".")
+        default = getattr(getattr(Config(), section), name)
+        assert default == rule.default
+
+
+@given(st.text(max_size=200))
+def test_no_text_whatever_makes_reading_raise(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    (folder / ".git").mkdir()
+    (folder / ".runctl.toml").write_text(text, encoding="utf-8", errors="surrogatepass")
+    reading = read(folder, environ={}, user_file=folder / "none")
+    assert isinstance(reading.config, Config)

@@ -1,0 +1,116 @@
+"""The JSON contract's details."""
+
+from __future__ import annotations
+
+import enum
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runctl.core.ids import InstanceId, RunId, VolumeId
+from runctl.core.models import Mount, Run, RunPhase
+from runctl.render.json import document, line, to_builtins
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (Decimal("0.15780"), "0.1578"),
+        (Decimal("1E+2"), "100"),
+        (Decimal("0E-10"), "0"),
+        (datetime(2026, 5, 1, 14, 0, 0, 999999, tzinfo=timezone(timedelta(hours=2))), "2026-05-01T12:00:00Z"),
+        (timedelta(minutes=1), 60.0),
+        (("a", 1), ["a", 1]),
+        (Colour.RED, "red"),
+        (Level.HIGH, 3),
+        (Path("/a/b"), "/a/b"),
+        ({"k": Decimal(1)}, {"k": "1"}),
+        (True, True),
+        (None, None),
+        ("bytes \udcff here", "bytes \ufffd here"),
+    ],
+)
+def test_each_kind_of_value_has_its_form(value: object, shown: object) -> None:
+    assert json.loads(line(value)) == shown
+
+
+def test_an_unknown_kind_is_refused_and_not_guessed() -> None:
+    with pytest.raises(TypeError, match="set has no JSON form"):
+        document({"a": {1, 2}})
+
+
+def test_fields_keep_their_order() -> None:
+    @dataclass(frozen=True)
+    class Thing:
+        zebra: int
+        apple: int
+
+    assert line(Thing(1, 2)) == '{"zebra":1,"apple":2}'
+
+
+def test_a_run_has_the_promised_shape() -> None:
+    run = Run(
+        id=RunId("run-1"),
+        provider="aws",
+        instance_id=InstanceId("i-1"),
+        script="train.py",
+        args=("--epochs", "5"),
+        state=RunPhase.ENDED,
+        attempt=1,
+        end_reason="COMPLETED",
+        exit_code=0,
+        started_at=datetime(2026, 5, 1, tzinfo=UTC),
+        ended_at=None,
+        mounts=(Mount("/mnt/data", "/data", False, VolumeId("vol-1"), "--ebs-mount"),),
+        image=None,
+        cost=Decimal("0.02"),
+    )
+    assert json.loads(document(run)) == {
+        "id": "run-1",
+        "provider": "aws",
+        "instance_id": "i-1",
+        "script": "train.py",
+        "args": ["--epochs", "5"],
+        "state": "ended",
+        "attempt": 1,
+        "end_reason": "COMPLETED",
+        "exit_code": 0,
+        "started_at": "2026-05-01T00:00:00Z",
+        "ended_at": None,
+        "mounts": [
+            {
+                "source": "/mnt/data",
+                "target": "/data",
+                "read_only": False,
+                "volume_id": "vol-1",
+                "origin": "--ebs-mount",
+            }
+        ],
+        "image": None,
+        "cost": "0.02",
+    }
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=20,
+    )
+)
+def test_what_json_has_already_comes_through_unchanged(value: object) -> None:
+    assert json.loads(document(value)) == json.loads(line(value)) == to_builtins(value) == value

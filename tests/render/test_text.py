@@ -1,0 +1,160 @@
+"""Tables, details and plans as people see them."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from runctl.core.models import Market
+from runctl.providers.interface import InstanceRequest, Price, VolumeMount, VolumeRequest
+from runctl.render.plans import create_plan_text, plan_document, volume_plan_text
+from runctl.render.tables import details, table, wants_style
+from runctl.render.things import duration, instance_details, instances_table, volume_details, volumes_table
+from tests.cli.fake_provider import a_plan, a_volume, a_volume_plan, an_instance
+
+NOW = datetime(2026, 5, 1, 15, 5, tzinfo=UTC)
+
+
+def test_columns_are_aligned_and_gaps_are_dashes() -> None:
+    assert (
+        table(["ID", "N"], [["a-long-id", "1"], [None, "12"]], right=("N",))
+        == "ID          N\na-long-id   1\n-          12"
+    )
+
+
+def test_nothing_is_cut_however_long() -> None:
+    assert "x" * 500 in table(["ID", "NAME"], [["x" * 500, "y"]])
+
+
+def test_details_leave_out_what_is_not_known() -> None:
+    assert details({"id": "i-1", "zone": None, "long name": "x"}) == "id         i-1\nlong name  x"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("variables", "wanted"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],
+)
+def test_style_is_for_terminals_that_want_it(
+    variables: dict[str, str], wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert wants_style(Terminal()) is wanted
+    assert not wants_style(io.StringIO())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "0s"),
+        (0, "0s"),
+        (59, "59s"),
+        (60, "1m"),
+        (3599, "59m"),
+        (3900, "1h05m"),
+        (86400, "1d0h"),
+        (190000, "2d4h"),
+    ],
+)
+def test_spans_take_two_units_at_most(seconds: int, text: str) -> None:
+    assert duration(timedelta(seconds=seconds)) == text
+
+
+def test_an_instances_line_has_its_price_and_age() -> None:
+    head, row = instances_table([an_instance()], NOW).splitlines()
+    assert row.split() == [
+        *("i-0123456789abcdef0", "running", "g4dn.xlarge", "spot", "us-east-1a", "198.51.100.7"),
+        *("$0.1578", "3h04m", "digits", "-"),
+    ]
+    assert head.split()[-1] == "NAME"
+
+
+def test_no_instances_are_no_lines() -> None:
+    assert instances_table([], NOW) == ""
+    assert volumes_table([]) == ""
+
+
+def test_an_instance_in_full_names_its_volumes() -> None:
+    text = instance_details(an_instance(), NOW)
+    assert "price            $0.1578 an hour" in text
+    assert text.splitlines()[-1].split() == ["vol-0123456789abcdef0", "/dev/sdf", "/mnt/data"]
+
+
+def test_an_unknown_price_is_not_zero() -> None:
+    assert "$" not in instance_details(an_instance(price_per_hour=None), NOW)
+    assert "$0" not in instances_table([an_instance(price_per_hour=None)], NOW)
+
+
+def test_a_volume_in_full() -> None:
+    text = volume_details(a_volume())
+    assert "gp3, 3,000 IOPS, 125 MiB/s" in text
+    assert "$8.00 a month" in text
+
+
+def plan_text(request: InstanceRequest, **changes: Any) -> str:
+    return create_plan_text(a_plan(request, **changes))
+
+
+def test_the_plan_says_what_the_market_saves() -> None:
+    text = plan_text(InstanceRequest(market=Market.SPOT))
+    assert "$0.1578 an hour (spot price history), 70 % less: on demand $0.5260" in text
+
+
+def test_the_plan_of_an_on_demand_machine_compares_nothing() -> None:
+    assert "less" not in plan_text(InstanceRequest())
+
+
+def test_a_spot_price_above_on_demand_is_shown_without_a_boast() -> None:
+    text = plan_text(
+        InstanceRequest(market=Market.SPOT), price=Price(Decimal("0.6"), "history", current=True)
+    )
+    assert "less" not in text
+    assert "on demand $0.5260" in text
+
+
+def test_a_price_that_nobody_knows_is_said() -> None:
+    text = plan_text(InstanceRequest(market=Market.SPOT), price=None, on_demand_price=None)
+    assert "price       not known" in text
+
+
+def test_the_plan_names_volumes_disks_and_the_end() -> None:
+    request = InstanceRequest(
+        volumes=(VolumeMount("vol-1", "/mnt/a"),), data_volume_size_gib=50, ttl=timedelta(hours=12)
+    )
+    prices = {"vol-1": Price(Decimal(8), "gp3", current=True), "data": Price(Decimal(4), "gp3", current=True)}
+    text = plan_text(request, volume_prices=prices)
+    assert "vol-1 at /mnt/a, $8.00 a month (gp3)" in text
+    assert "50 GiB at /mnt/data, ends with the instance, $4.00 a month" in text
+    assert "by itself after 12h00m" in text
+
+
+def test_a_volume_plan_names_size_speed_and_protection() -> None:
+    request = VolumeRequest(size_gib=10, name="d", iops=3000, zone="z", persistent=True, snapshot_id="snap-1")
+    text = volume_plan_text(a_volume_plan(request))
+    for words in (
+        "10 GiB",
+        "gp3, 3,000 IOPS, encrypted",
+        "z (the cheapest for spot)",
+        "snap-1",
+        "marked persistent",
+    ):
+        assert words in text
+    assert "not known" in volume_plan_text(replace(a_volume_plan(request), price=None))
+
+
+def test_plans_for_programs_hold_no_token() -> None:
+    document = plan_document(a_plan(InstanceRequest(ttl=timedelta(hours=1))))
+    assert document["ttl"] == 3600.0
+    assert document["price"]["usd"] == "0.1578"
+    assert "token" not in str(document)
