@@ -1,0 +1,47 @@
+"""``python -m benchmarks``: measure, print, and write the table into the documentation."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import importlib
+import sys
+
+from benchmarks.measure import Result, Skipped
+from benchmarks.table import PAGE, put_into, render, row
+
+NAMES = ("startup", "listing", "sync", "agent", "log_latency")
+
+
+def main() -> int:
+    """1 when a target was missed."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench", description="Measure the numbers of docs/benchmarks.md."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all without any")
+    parser.add_argument("--no-write", action="store_true", help="leave docs/benchmarks.md as it is")
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(NAMES):
+        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+
+    results: list[Result] = []
+    skipped: dict[str, str] = {}
+    for name in options.names or NAMES:
+        print(f"{name} …", file=sys.stderr)
+        try:
+            for result in importlib.import_module(f"benchmarks.{name}").measure():
+                print(row(result), flush=True)
+                results.append(result)
+        except Skipped as reason:
+            skipped[name] = str(reason)
+            print(f"not measured: {reason}", file=sys.stderr)
+    if options.names or options.no_write:
+        print("docs/benchmarks.md is written by a complete run only", file=sys.stderr)
+    else:
+        today = dt.datetime.now(dt.UTC).date()
+        PAGE.write_text(put_into(PAGE.read_text(), render(results, skipped, today)))
+    return 1 if any(result.met is False for result in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""What holds for every test: nothing of the user's is read or changed, and a missing tool is named, or fails in CI."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import hypothesis
+import platformdirs
+import pytest
+
+from tests.availability import PROBES, is_ci, is_excused, reason_against
+
+# A computer that is busy with other things makes no property false.
+hypothesis.settings.register_profile(
+    "runctl", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("runctl")
+
+KEPT_VARIABLES = frozenset({"RUNCTL_IMAGE_CACHE", "AWS_CA_BUNDLE"})
+"""Variables of this computer that hold no settings of the user's."""
+
+SHARED_CACHES = {
+    "RUNCTL_IMAGE_CACHE": platformdirs.user_cache_path("runctl") / "images",
+    "UV_CACHE_DIR": platformdirs.user_cache_path("uv"),
+    "PIP_CACHE_DIR": platformdirs.user_cache_path("pip"),
+}
+"""Downloads that every test may share: their content is addressed or checked."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what cannot run on this machine, and say why."""
+    for marker in PROBES:
+        if item.get_closest_marker(marker) is not None and (reason := reason_against(marker)):
+            pytest.skip(f"{marker}: {reason}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With CI=true everything must be there: a skip is a failure."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and is_ci(os.environ):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if not is_excused(reason):
+            report.outcome = "failed"
+            report.longrepr = f"{item.nodeid} did not run, and CI is set. {reason}"
+    return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_settings_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
+    """Session-wide fixtures, too, see no account, no configuration and no state but their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        _isolate(patch, tmp_path_factory.mktemp("session"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory, no_settings_of_the_user: None) -> Generator[None]:
+    """Every test has data, configuration and cache folders of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        _point_folders(patch, tmp_path_factory.mktemp("xdg"))
+        yield
+
+
+def _isolate(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    for name, path in SHARED_CACHES.items():
+        patch.setenv(name, os.environ.get(name, str(path)))
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "RUNCTL_", "XDG_")) and name not in KEPT_VARIABLES:
+            patch.delenv(name)
+    patch.setenv("AWS_CONFIG_FILE", str(folder / "no-aws-config"))
+    patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(folder / "no-aws-credentials"))
+    patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for role in ("AUTHOR", "COMMITTER"):
+        patch.setenv(f"GIT_{role}_NAME", "A Tester")
+        patch.setenv(f"GIT_{role}_EMAIL", "tester@example.com")
+    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
+        patch.delenv(name, raising=False)
+    _point_folders(patch, folder)
+
+
+def _point_folders(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    for kind in ("DATA", "CONFIG", "CACHE", "STATE"):
+        patch.setenv(f"XDG_{kind}_HOME", str(folder / kind.lower()))
+    runtime = folder / "runtime"
+    runtime.mkdir(mode=0o700)
+    patch.setenv("XDG_RUNTIME_DIR", str(runtime))

@@ -1,0 +1,217 @@
+"""The documentation is true: its commands run, its tables say what the code says, its links lead somewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from runctl.agent.spec import EndReason, EndRecord
+from runctl.cli.framework import RootGroup
+from runctl.core import errors, models
+from runctl.core.config import rules
+from runctl.runs.end_reason import exit_code
+from tests.docs.pages import blocks, matches, needs, script, steps
+
+REPOSITORY = Path(__file__).parents[2]
+PAGES = [
+    REPOSITORY / "README.md",
+    REPOSITORY / "CHANGELOG.md",
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+    *sorted((REPOSITORY / "examples").glob("*/README.md")),
+]
+MINUTES = 60
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(REPOSITORY))
+
+
+def runnable_pages() -> list[object]:
+    return [
+        pytest.param(
+            page, id=name_of(page), marks=[getattr(pytest.mark, need) for need in needs(page.read_text())]
+        )
+        for page in PAGES
+        if steps(page.read_text())
+    ]
+
+
+@pytest.mark.parametrize("page", runnable_pages())
+def test_a_page_does_what_it_shows(page: Path, tmp_path: Path) -> None:
+    todo = steps(page.read_text())
+    results = tmp_path / "results"
+    results.mkdir()
+    work = tmp_path / "runctl"
+    work.mkdir()
+    shutil.copytree(REPOSITORY / "examples", work / "examples")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "LC_ALL": "C.UTF-8"}
+    try:
+        run_at_most(["bash", "-c", script(todo, results)], work, environment, seconds=4 * MINUTES)
+    finally:
+        run_at_most(["runctl", "sandbox", "stop"], work, environment, seconds=MINUTES)
+    for number, step in enumerate(todo):
+        out, err, code = (results / f"{number}.{kind}" for kind in ("out", "err", "code"))
+        where = f"{name_of(page)}:{step.line}: {step.command}"
+        ended = int(code.read_text()) if code.exists() else "no code: it took too long"
+        told = f"{out.read_text()}\n{err.read_text()}"
+        assert ended == step.exit_code, f"{where}\nended with {ended}\n{told}"
+        assert matches(step.shown, out.read_text()), f"{where}\nprinted\n{told}"
+
+
+def run_at_most(argv: list[str], folder: Path, environment: dict[str, str], *, seconds: float) -> None:
+    """Run it; when the time is up, end it and what it has started."""
+    process = subprocess.Popen(
+        argv,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        # A step that takes too long is told by its missing code.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{name_of(page)} links to {target}"
+        if anchor:
+            assert anchor in anchors(file.read_text()), f"{name_of(page)} links to {target}"
+
+
+def anchors(text: str) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def rows(page: str, title: str) -> list[list[str]]:
+    """The cells of the first table under a heading, without its head."""
+    section = (REPOSITORY / "docs" / page).read_text().partition(f"# {title}\n")[2]
+    table = re.search(r"(?:^\|.*\|\n)+", section, re.MULTILINE)
+    assert table is not None, f"{page} has no table under {title}"
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[0].splitlines()[2:]]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_command_that_is_only_named_exists_too(page: Path) -> None:
+    for line in named_commands(page.read_text()):
+        assert unknown_words(line) == [], f"{name_of(page)}: {line}"
+
+
+def named_commands(text: str) -> list[str]:
+    """What begins with ``runctl`` in code between backticks and in blocks for a shell, up to its ``--``."""
+    shell = "\n".join(block.body for block in blocks(text) if block.language in {"sh", "console"})
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+    found = [
+        match
+        for line in [*shell.splitlines(), *spans]
+        for match in re.findall(r"(?:^|[$(|;] ?|until )(runctl(?: [^|);#]*)?)", line)
+    ]
+    return [f"{line} ".partition(" -- ")[0].strip() for line in found]
+
+
+def unknown_words(line: str) -> list[str]:
+    """The commands and options in it that the command line does not have."""
+    command: click.Command = RootGroup()
+    context = click.Context(command)
+    words = shlex.split(line)[1:]
+    while words and isinstance(command, click.Group) and not words[0].startswith("-"):
+        child = command.get_command(context, words[0])
+        if child is None:
+            return words[:1]
+        command = child
+        del words[0]
+    known = {
+        option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts]
+    }
+    return [
+        word
+        for word in words
+        if word.startswith("-") and word.partition("=")[0] not in known | {"--help", "-h"}
+    ]
+
+
+def test_commands_that_do_not_exist_are_noticed() -> None:
+    assert unknown_words("runctl aws fly") == ["fly"]
+    assert unknown_words("runctl aws create --spotty --quiet") == ["--spotty"]
+    assert named_commands("```sh\nX=$(runctl aws list -q) # x\n```\n`runctl nope` and `runctl a -- b`") == [
+        "runctl aws list -q",
+        "runctl nope",
+        "runctl a",
+    ]
+
+
+def test_every_error_has_a_documented_exit_code() -> None:
+    documented = {int(row[0]) for row in rows("exit-codes.md", "Exit codes")}
+    kinds = [
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.RunctlError)
+    ]
+    assert {kind.exit_code for kind in kinds} | {0} == documented
+
+
+def test_every_end_reason_has_its_documented_exit_code() -> None:
+    documented = {
+        reason: code
+        for reasons, code in rows("exit-codes.md", "The script's own code")
+        for reason in re.findall(r"`(\w+)`", reasons)
+    }
+    expected = {
+        reason.value: str(exit_code(EndRecord(reason=reason, ended_at=0.0)))
+        for reason in EndReason
+        if reason not in {EndReason.COMPLETED, EndReason.FAILED}
+    }
+    assert documented == expected | {"COMPLETED": "the script's own", "FAILED": "the script's own"}
+
+
+def test_every_end_reason_is_explained() -> None:
+    assert [row[0].strip("`") for row in rows("json.md", "Run")] == [reason.value for reason in EndReason]
+
+
+@pytest.mark.parametrize("shape", ["Instance", "Volume", "Run"])
+def test_a_json_shape_is_the_models(shape: str) -> None:
+    text = (REPOSITORY / "docs" / "json.md").read_text()
+    (example,) = [json.loads(block.body) for block in blocks(text) if block.options.get("shape") == shape]
+    model = getattr(models, shape)
+    assert list(example) == [field.name for field in dataclasses.fields(model)]
+
+
+def test_every_key_of_the_configuration_is_documented() -> None:
+    documented = [row[0].strip("`") for row in rows("configuration.md", "Keys")]
+    assert sorted(documented) == sorted(rules())
+
+
+def test_the_reference_of_commands_is_current() -> None:
+    done = subprocess.run(
+        [sys.executable, REPOSITORY / "scripts" / "commands_reference.py", "--check"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, f"run scripts/commands_reference.py\n{done.stdout}{done.stderr}"
