@@ -1,0 +1,1 @@
+"""Who rents out machines, behind one interface."""

@@ -10,13 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from decimal import Decimal
 from enum import StrEnum
 
 from runctl.core.errors import Unsupported
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import Instance, Market, Volume
 from runctl.core.progress import SILENT, Progress
+from runctl.costs.prices import Price as Price  # noqa: PLC0414 (re-exported: a part of this interface)
+from runctl.transport.agent import AgentClient
 from runctl.transport.interface import Transport
 
 
@@ -28,18 +29,6 @@ class Capability(StrEnum):
     STOP_AND_START = "stop-and-start"
     DOCKER = "docker"
     TERMINAL = "terminal"
-
-
-@dataclass(frozen=True)
-class Price:
-    """What something costs, and how we know."""
-
-    usd: Decimal
-    """Per hour for instances, per month for volumes."""
-    source: str
-    """In words for a person: "EC2 spot price history, 2026-05-01", "snapshot of 2025-…, may be out of date"."""
-    current: bool
-    """False for a snapshot shipped with runctl."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +188,18 @@ class Provider(ABC):
         Raises `Unreachable` where none works, saying what was tried, `Unsupported` for a choice it cannot make.
         """
 
+    def agent(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> AgentClient:
+        """The agent on the machine, over `transport`, knowing where its state is; its first call installs it."""
+        import platformdirs
+
+        from runctl.agent.package import build
+
+        return AgentClient(
+            self.transport(instance, choice, progress),
+            agent_file=lambda: build(platformdirs.user_cache_path("runctl") / "agent"),
+            progress=progress,
+        )
+
     @abstractmethod
     def doctor(self) -> tuple[Check, ...]:
         """What works, what is missing, and the exact fix. Never raises; a failure is a check that failed."""
@@ -282,6 +283,9 @@ class VolumeProvider(Provider):
 
         ``force`` takes it from a machine that does not answer, at the risk of what was not written.
         """
+
+    def remember_mount(self, volume_id: VolumeId, instance_id: InstanceId, mount_point: str) -> None:
+        """The instance and, if it is ours, the volume say from now on where the volume is mounted."""
 
     @abstractmethod
     def delete_volume(self, volume_id: VolumeId, progress: Progress = SILENT) -> None:

@@ -1,0 +1,1 @@
+"""What the tests of users and plug-ins need: the provider contract, fakes, a clock."""

@@ -92,7 +92,7 @@ class LinuxDisks(Disks):
         found = []
         for name in _block_names():
             device = "/dev/" + name
-            if (probe.SYS_BLOCK / name / "partition").exists() or device in busy:
+            if (probe.SYS_BLOCK / name / "partition").exists() or device in busy or not Path(device).exists():
                 continue
             volume = volumes.get(device)
             size = probe.size_of(name)
@@ -281,6 +281,8 @@ def _is_no_disk(device: str) -> bool:
 
 def _device(entry: MountEntry) -> Optional[str]:
     """The device node of a mounted block device; ``None`` for other file systems."""
+    if entry.source.startswith("/dev/") and probe.number_of(entry.source) == entry.device_number:
+        return entry.source
     name = (Path("/sys/dev/block") / entry.device_number).resolve()
     if name.exists():
         return "/dev/" + name.name

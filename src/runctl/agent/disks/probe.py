@@ -13,6 +13,7 @@ from runctl.agent.disks.decision import PROBES, Facts, Partition, Signature
 from runctl.agent.errors import AgentError
 
 SYS_BLOCK = Path("/sys/class/block")
+SYS_NUMBERS = Path("/sys/dev/block")
 SAMPLE_BYTES = 1 << 20
 BLKID_NOTHING, BLKID_AMBIVALENT = 2, 8
 
@@ -118,10 +119,27 @@ def _read(device: str, size: int) -> Tuple[bool, bool, bool]:
         os.close(fd)
 
 
+def number_of(device: str) -> str:
+    """The block device's ``MAJOR:MINOR``; empty where there is no such node."""
+    try:
+        info = Path(device).stat()
+    except OSError:
+        return ""
+    number = "{}:{}".format(os.major(info.st_rdev), os.minor(info.st_rdev))
+    return number if stat.S_ISBLK(info.st_mode) else ""
+
+
+def sysfs(name: str) -> Path:
+    """What the kernel says of ``/dev/NAME``, found by device number: a node need not have the kernel's name."""
+    number = number_of("/dev/" + name)
+    by_number = SYS_NUMBERS / number
+    return by_number.resolve() if number and by_number.exists() else SYS_BLOCK / name
+
+
 def attribute(name: str, which: str) -> str:
     """A line of sysfs about a block device; empty where it has none."""
     try:
-        return (SYS_BLOCK / name / which).read_text(errors="replace").strip()
+        return (sysfs(name) / which).read_text(errors="replace").strip()
     except OSError:
         return ""
 
@@ -135,7 +153,8 @@ def size_of(name: str) -> int:
 def partitions(name: str) -> List[Partition]:
     """The partitions that the kernel knows on a disk."""
     found = []
-    for entry in sorted((SYS_BLOCK / name).glob(name + "*")):
+    disk = sysfs(name)
+    for entry in sorted(disk.glob(disk.name + "*")):
         if (entry / "partition").exists():
             device = "/dev/" + entry.name
             found.append(Partition(device, size_of(entry.name), signature(device)))
@@ -144,5 +163,5 @@ def partitions(name: str) -> List[Partition]:
 
 def disk_of(name: str) -> str:
     """The disk that a partition is on; a disk is on itself."""
-    entry = (SYS_BLOCK / name).resolve()
+    entry = sysfs(name).resolve()
     return entry.parent.name if (entry / "partition").exists() else name

@@ -1,0 +1,34 @@
+"""Amazon EC2 and EBS. Importing this imports no boto3."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runctl.core.config import Config
+    from runctl.providers.interface import VolumeProvider
+
+
+def provider(config: Config) -> VolumeProvider:
+    """The provider for the configured profile and region. Makes no call."""
+    import platformdirs
+
+    from runctl.core.clock import SystemClock
+    from runctl.providers.aws.context import AwsContext
+    from runctl.providers.aws.ec2 import AwsProvider
+    from runctl.providers.aws.pricing import PriceBook
+    from runctl.providers.aws.session import AwsSession
+
+    session = AwsSession(region=config.aws.region, profile=config.aws.profile)
+    clock = SystemClock()
+    cache = platformdirs.user_cache_path("runctl")
+    return AwsProvider(
+        AwsContext(
+            config=config,
+            session=session,
+            clock=clock,
+            prices=PriceBook(session, clock, cache / "prices"),
+            state_directory=platformdirs.user_data_path("runctl"),
+            cache_directory=cache,
+        )
+    )

@@ -1,0 +1,156 @@
+"""What EBS volumes cost a month, and the sizes, IOPS and throughputs that each type allows.
+
+Limits: "Amazon EBS volume types" in the EBS user guide (gp3 as raised in September 2025). Prices: the public
+list prices of us-east-1 from the Amazon EBS pricing page; other regions are up to about a quarter dearer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from runctl.core.errors import UsageError
+from runctl.costs.prices import Price
+
+LIST_PRICE_REGION = "us-east-1"
+
+
+@dataclass(frozen=True)
+class DiskType:
+    """What one volume type allows and costs."""
+
+    size_gib: tuple[int, int]
+    usd_per_gib: Decimal
+    iops: tuple[int, int] | None = None
+    """``None``: they cannot be chosen."""
+    iops_per_gib: int = 0
+    throughput: tuple[int, int] | None = None
+    """MiB/s; ``None``: it cannot be chosen."""
+    usd_per_iops: tuple[tuple[int, Decimal], ...] = ()
+    """Tiers: (from that many IOPS on, USD per IOPS and month)."""
+    usd_per_mibps: Decimal = Decimal(0)
+    """Above the throughput that is included."""
+    iops_needed: bool = False
+
+
+TYPES = {
+    "gp3": DiskType(
+        (1, 65536),
+        Decimal("0.08"),
+        iops=(3000, 80000),
+        iops_per_gib=500,
+        throughput=(125, 2000),
+        usd_per_iops=((3000, Decimal("0.005")),),
+        usd_per_mibps=Decimal("0.04"),
+    ),
+    "gp2": DiskType((1, 16384), Decimal("0.10")),
+    "io1": DiskType(
+        (4, 16384),
+        Decimal("0.125"),
+        iops=(100, 64000),
+        iops_per_gib=50,
+        usd_per_iops=((0, Decimal("0.065")),),
+        iops_needed=True,
+    ),
+    "io2": DiskType(
+        (4, 65536),
+        Decimal("0.125"),
+        iops=(100, 256000),
+        iops_per_gib=1000,
+        usd_per_iops=((0, Decimal("0.065")), (32000, Decimal("0.0455")), (64000, Decimal("0.03185"))),
+        iops_needed=True,
+    ),
+    "st1": DiskType((125, 16384), Decimal("0.045")),
+    "sc1": DiskType((125, 16384), Decimal("0.015")),
+    "standard": DiskType((1, 1024), Decimal("0.05")),
+}
+"""By the API's volume type name."""
+
+_MIBPS_PER_IOPS = Decimal("0.25")
+
+
+@dataclass(frozen=True)
+class DiskShape:
+    """A volume's type and numbers, complete and within the limits."""
+
+    type: str
+    size_gib: int
+    iops: int | None
+    throughput: int | None
+    """MiB/s."""
+
+
+def checked_shape(type_name: str, size_gib: int, iops: int | None, throughput: int | None) -> DiskShape:
+    """The shape with the type's defaults filled in.
+
+    Raises `UsageError` naming the limit and, where a ratio is broken, the numbers that would do.
+    """
+    disk = TYPES.get(type_name)
+    if disk is None:
+        raise UsageError(f"{type_name!r} is no volume type", hint=f"use one of {', '.join(TYPES)}")
+    _within(f"a {type_name} volume's size", size_gib, disk.size_gib, "GiB")
+    if iops is not None and disk.iops is None:
+        raise UsageError(
+            f"the IOPS of a {type_name} volume cannot be chosen", hint="use --type gp3, io1 or io2"
+        )
+    if throughput is not None and disk.throughput is None:
+        raise UsageError(f"the throughput of a {type_name} volume cannot be chosen", hint="use --type gp3")
+    if iops is None and disk.iops_needed:
+        raise UsageError(f"a {type_name} volume needs a number of IOPS", hint="add --iops, or use --type gp3")
+    if disk.iops is not None:
+        iops = _checked_iops(type_name, disk, size_gib, iops, throughput)
+    if disk.throughput is not None:
+        throughput = throughput if throughput is not None else disk.throughput[0]
+        _within(f"a {type_name} volume's throughput", throughput, disk.throughput, "MiB/s")
+        needed = int(-(-throughput // _MIBPS_PER_IOPS))
+        if iops is not None and needed > iops:
+            raise UsageError(
+                f"{throughput} MiB/s need at least {needed} IOPS (0.25 MiB/s for each), not {iops}",
+                hint=f"add --iops {needed}",
+            )
+    return DiskShape(type_name, size_gib, iops, throughput)
+
+
+def monthly_price(shape: DiskShape, region: str) -> Price | None:
+    """USD for a month of it at list prices; ``None`` for a type without a known price."""
+    disk = TYPES.get(shape.type)
+    if disk is None:
+        return None
+    amount = disk.usd_per_gib * shape.size_gib
+    for index, (start, usd) in enumerate(disk.usd_per_iops):
+        end = disk.usd_per_iops[index + 1][0] if index + 1 < len(disk.usd_per_iops) else None
+        above = max((shape.iops or 0) - start, 0)
+        amount += usd * (above if end is None else min(above, end - start))
+    if disk.throughput is not None and shape.throughput is not None:
+        amount += disk.usd_per_mibps * max(shape.throughput - disk.throughput[0], 0)
+    source = f"EBS list price of {LIST_PRICE_REGION}"
+    if region != LIST_PRICE_REGION:
+        source += f"; {region} may differ by up to a quarter"
+    return Price(amount, source, current=False)
+
+
+def _checked_iops(
+    type_name: str, disk: DiskType, size_gib: int, iops: int | None, throughput: int | None
+) -> int:
+    limits = disk.iops
+    if limits is None:
+        raise AssertionError(type_name)
+    if iops is None:
+        for_throughput = 0 if throughput is None else int(-(-throughput // _MIBPS_PER_IOPS))
+        iops = max(limits[0], min(for_throughput, limits[1]))
+    _within(f"a {type_name} volume's IOPS", iops, limits, "IOPS")
+    # The included 3,000 IOPS of gp3 come with any size; the ratio binds what is added to them.
+    most = max(disk.iops_per_gib * size_gib, limits[0])
+    if iops > most:
+        needed = -(-iops // disk.iops_per_gib)
+        raise UsageError(
+            f"{size_gib} GiB of {type_name} allow {most} IOPS ({disk.iops_per_gib} for each GiB), not {iops}",
+            hint=f"use --size {needed} or --iops {most}",
+        )
+    return iops
+
+
+def _within(what: str, value: int, limits: tuple[int, int], unit: str) -> None:
+    low, high = limits
+    if not low <= value <= high:
+        raise UsageError(f"{what} must be {low:,} to {high:,} {unit}, not {value:,}")

@@ -1,0 +1,24 @@
+"""What every part of the AWS provider works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from runctl.core.clock import Clock
+from runctl.core.config import Config
+from runctl.providers.aws.pricing import PriceBook
+from runctl.providers.aws.session import AwsSession
+
+
+@dataclass(frozen=True)
+class AwsContext:
+    """One account and region, as configured."""
+
+    config: Config
+    session: AwsSession
+    clock: Clock
+    prices: PriceBook
+    state_directory: Path
+    """For keys and known hosts, on this computer."""
+    cache_directory: Path

@@ -1,0 +1,175 @@
+"""What works with AWS, what is missing, and the exact fix."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from runctl.core.errors import NotFound, RunctlError
+from runctl.providers.aws import images, network
+from runctl.providers.aws.context import AwsContext
+from runctl.providers.aws.errors import error_code, our_errors
+from runctl.providers.aws.iam import DEFAULT_PROFILE, ProfileState, profile_state
+from runctl.providers.aws.planning import DEFAULT_INSTANCE_TYPE
+from runctl.providers.interface import Check, DoctorStatus
+
+PLUGIN_GUIDE = (
+    "https://docs.aws.amazon.com/systems-manager/latest/userguide/"
+    "session-manager-working-with-install-plugin.html"
+)
+
+REPEAT = "try again in a minute; https://health.aws.amazon.com shows known troubles"
+
+
+def doctor(context: AwsContext) -> tuple[Check, ...]:
+    """See `Provider.doctor`. What needs an account is skipped when nobody can say who we are."""
+    checks = list(_programs())
+    region = _guarded("aws: region", lambda: Check("aws: region", DoctorStatus.OK, context.session.region))
+    checks.append(region)
+    if region.status is not DoctorStatus.OK:
+        return (*checks, Check("aws: account", DoctorStatus.SKIPPED, "without a region nothing can be asked"))
+    account = _guarded("aws: credentials", lambda: _credentials(context))
+    checks.append(account)
+    if account.status is not DoctorStatus.OK:
+        return (
+            *checks,
+            Check("aws: permissions", DoctorStatus.SKIPPED, "without credentials nothing can be asked"),
+        )
+    named: list[tuple[str, Callable[[], Check]]] = [
+        ("aws: network", lambda: _network(context)),
+        ("aws: launching", lambda: _launching(context)),
+        ("aws: volumes", lambda: _volumes(context)),
+        ("aws: systems manager", lambda: _systems_manager(context)),
+        ("aws: instance profile", lambda: _profile(context)),
+        ("aws: prices", lambda: _prices(context)),
+    ]
+    return (*checks, *(_guarded(name, check) for name, check in named))
+
+
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        with our_errors():
+            return check()
+    except RunctlError as error:
+        return Check(name, DoctorStatus.FAILED, error.message, error.hint or REPEAT)
+    except Exception as error:  # noqa: BLE001 (a doctor reports what it meets)
+        return Check(name, DoctorStatus.FAILED, f"{type(error).__name__}: {error}", REPEAT)
+
+
+def _programs() -> Iterator[Check]:
+    ssh = shutil.which("ssh")
+    yield Check(
+        "aws: ssh",
+        DoctorStatus.OK if ssh else DoctorStatus.WARNING,
+        ssh or "there is no ssh: machines are reached through Systems Manager only",
+        "" if ssh else "install OpenSSH's client (apt-get install openssh-client)",
+    )
+    plugin = shutil.which("session-manager-plugin")
+    yield Check(
+        "aws: session manager plug-in",
+        DoctorStatus.OK if plugin else DoctorStatus.WARNING,
+        plugin or "not installed: `aws ssh` needs an open port 22; everything else works",
+        "" if plugin else f"install it: {PLUGIN_GUIDE}",
+    )
+
+
+def _credentials(context: AwsContext) -> Check:
+    identity = context.session.identity
+    where = f" at {context.session.endpoint}" if context.session.endpoint else ""
+    return Check("aws: credentials", DoctorStatus.OK, f"{identity.arn}{where}")
+
+
+def _network(context: AwsContext) -> Check:
+    configured = context.config.aws.subnet
+    if configured:
+        found = network.subnet(context.session, configured)
+        return Check("aws: network", DoctorStatus.OK, f"{found.id} in {found.zone}, {found.vpc}")
+    subnets = network.default_subnets(context.session)
+    if not subnets:
+        return Check(
+            "aws: network",
+            DoctorStatus.FAILED,
+            f"{context.session.region} has no default VPC",
+            fix="aws ec2 create-default-vpc, or runctl config set aws.subnet subnet-…",
+        )
+    zones = ", ".join(subnet.zone for subnet in subnets)
+    return Check("aws: network", DoctorStatus.OK, f"default VPC {subnets[0].vpc} with subnets in {zones}")
+
+
+def _launching(context: AwsContext) -> Check:
+    aws, session = context.config.aws, context.session
+    type_name = aws.instance_type or DEFAULT_INSTANCE_TYPE
+    image = images.find_image(session, images.describe_instance_type(session, type_name), aws.ami_id)
+    arguments: dict[str, Any] = {"ImageId": image.id, "InstanceType": type_name, "MinCount": 1, "MaxCount": 1}
+    if aws.subnet:
+        arguments["SubnetId"] = aws.subnet
+    return _dry_run(
+        "aws: launching",
+        f"may launch {type_name}",
+        lambda: session.ec2.run_instances(**arguments, DryRun=True),
+    )
+
+
+def _volumes(context: AwsContext) -> Check:
+    subnets = network.default_subnets(context.session)
+    zone = subnets[0].zone if subnets else f"{context.session.region}a"
+    return _dry_run(
+        "aws: volumes",
+        "may create volumes",
+        lambda: context.session.ec2.create_volume(
+            AvailabilityZone=zone, Size=1, VolumeType="gp3", DryRun=True
+        ),
+    )
+
+
+def _dry_run(name: str, allowed: str, call: Callable[[], Any]) -> Check:
+    try:
+        call()
+    except Exception as error:
+        if error_code(error) != "DryRunOperation":
+            raise
+    return Check(name, DoctorStatus.OK, allowed)
+
+
+def _systems_manager(context: AwsContext) -> Check:
+    answer = context.session.ssm.describe_instance_information(MaxResults=5)
+    seen = len(answer["InstanceInformationList"])
+    return Check(
+        "aws: systems manager", DoctorStatus.OK, f"may be asked; {'some' if seen else 'no'} machines online"
+    )
+
+
+def _profile(context: AwsContext) -> Check:
+    name = context.config.aws.instance_profile or DEFAULT_PROFILE
+    state = profile_state(context.session, name)
+    if state is ProfileState.READY:
+        return Check("aws: instance profile", DoctorStatus.OK, name)
+    if state is ProfileState.UNKNOWN:
+        return Check(
+            "aws: instance profile",
+            DoctorStatus.WARNING,
+            f"{name} cannot be looked at: no permission for iam:GetInstanceProfile",
+            fix="have an administrator make a profile with AmazonSSMManagedInstanceCore, then"
+            " runctl config set aws.instance_profile NAME",
+        )
+    if context.config.aws.instance_profile:
+        raise NotFound(
+            f"there is no instance profile {name!r}", hint="aws iam list-instance-profiles shows them"
+        )
+    return Check("aws: instance profile", DoctorStatus.OK, f"{name} will be made by the first launch")
+
+
+def _prices(context: AwsContext) -> Check:
+    type_name = context.config.aws.instance_type or DEFAULT_INSTANCE_TYPE
+    on_demand, spot = context.prices.on_demand(type_name), context.prices.spot(type_name, None)
+    known = [
+        f"{kind} {price.source}" for kind, price in (("on-demand:", on_demand), ("spot:", spot)) if price
+    ]
+    current = all(price is not None and price.current for price in (on_demand, spot))
+    return Check(
+        "aws: prices",
+        DoctorStatus.OK if current else DoctorStatus.WARNING,
+        "; ".join(known) or f"no price is known for {type_name}",
+        "" if current else "allow pricing:GetProducts and ec2:DescribeSpotPriceHistory for current prices",
+    )

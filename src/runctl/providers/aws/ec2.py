@@ -1,0 +1,156 @@
+"""The AWS provider: each method hands over to the module that knows its subject."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from runctl.core.errors import Unsupported
+from runctl.core.ids import InstanceId, VolumeId
+from runctl.core.models import Instance, Volume
+from runctl.core.progress import SILENT, Progress
+from runctl.providers.aws import doctor, instances, launch, mounting, planning, readiness, volumes
+from runctl.providers.aws.connect import Connections
+from runctl.providers.aws.context import AwsContext
+from runctl.providers.aws.errors import translated
+from runctl.providers.aws.reading import instance_of
+from runctl.providers.interface import (
+    Capability,
+    Check,
+    CreatePlan,
+    InstanceRequest,
+    VolumePlan,
+    VolumeProvider,
+    VolumeRequest,
+)
+from runctl.transport.agent import AgentClient
+from runctl.transport.interface import Transport
+
+
+class AwsProvider(VolumeProvider):
+    """EC2 instances and EBS volumes of one account and region."""
+
+    name = "aws"
+
+    def __init__(self, context: AwsContext) -> None:
+        self._context = context
+        self.session = context.session
+        self._connections = Connections(context)
+
+    def capabilities(self) -> Mapping[Capability, Unsupported | None]:
+        """All of them."""
+        return dict.fromkeys(Capability)
+
+    @translated
+    def plan_create(self, request: InstanceRequest, progress: Progress = SILENT) -> CreatePlan:
+        """Resolve every open question of the request without creating anything."""
+        return planning.plan_create(self._context, request, progress)
+
+    @translated
+    def create(self, plan: CreatePlan, progress: Progress = SILENT) -> Instance:
+        """The instance exists, tagged, with its volumes attached; it may still be booting."""
+        return launch.create(self._context, plan, progress)
+
+    @translated
+    def wait_ready(
+        self, instance_id: InstanceId, *, timeout: timedelta, progress: Progress = SILENT
+    ) -> Instance:
+        """The machine can be used: running, reachable, user-data finished, its volumes attached and mounted."""
+        return readiness.wait_ready(self._context, self._connections, instance_id, timeout, progress)
+
+    @translated
+    def instance(self, instance_id: InstanceId) -> Instance:
+        """As it is now."""
+        return instances.priced(self._context, instances.describe(self._context, instance_id))
+
+    @translated
+    def instances(self, *, everyone: bool = False, include_ended: bool = False) -> tuple[Instance, ...]:
+        """All of them, newest first, every page."""
+        return instances.list_instances(self._context, everyone=everyone, include_ended=include_ended)
+
+    @translated
+    def terminate(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
+        """It is shutting down or gone; its own disks go with it, volumes brought along stay."""
+        instance = instances.terminate(self._context, instance_id, progress)
+        self._connections.forget(instance_id)
+        return instance
+
+    @translated
+    def stop(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
+        """It is stopped or stopping; its disks stay and are billed."""
+        instance = instances.stop(self._context, instance_id, progress)
+        self._connections.forget(instance_id)
+        return instance
+
+    @translated
+    def start(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
+        """A stopped instance is starting; see `wait_ready`."""
+        return instances.start(self._context, instance_id, progress)
+
+    @translated
+    def transport(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> Transport:
+        """A way to the machine: ``auto``, ``ssh`` or ``ssm``."""
+        return self._connections.transport(instance, choice, progress)
+
+    @translated
+    def agent(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> AgentClient:
+        """The agent on the machine."""
+        return self._connections.agent(instance, choice, progress)
+
+    def doctor(self) -> tuple[Check, ...]:
+        """What works, what is missing, and the exact fix."""
+        return doctor.doctor(self._context)
+
+    @translated
+    def plan_volume(self, request: VolumeRequest) -> VolumePlan:
+        """Check size, IOPS and throughput against the type's limits and choose the zone."""
+        default = self._context.config.aws.instance_type or planning.DEFAULT_INSTANCE_TYPE
+        return volumes.plan_volume(self._context, request, default)
+
+    @translated
+    def create_volume(self, plan: VolumePlan, progress: Progress = SILENT) -> Volume:
+        """The volume exists, tagged, and is available."""
+        return volumes.create_volume(self._context, plan, progress)
+
+    @translated
+    def volume(self, id_or_name: str) -> Volume:
+        """One volume, ours or not."""
+        return volumes.find_volume(self._context, id_or_name)
+
+    @translated
+    def volumes(self, *, everyone: bool = False) -> tuple[Volume, ...]:
+        """All of them, newest first, every page."""
+        return volumes.list_volumes(self._context, everyone=everyone)
+
+    @translated
+    def attach_volume(
+        self, volume_id: VolumeId, instance_id: InstanceId, progress: Progress = SILENT
+    ) -> Volume:
+        """The volume is attached, at a free device name."""
+        described = instances.describe(self._context, instance_id)
+        return volumes.attach_volume(self._context, volume_id, described, progress)
+
+    @translated
+    def detach_volume(
+        self, volume_id: VolumeId, *, force: bool = False, progress: Progress = SILENT
+    ) -> Volume:
+        """The volume is available again, and its instance no longer expects it."""
+        before = volumes.find_volume(self._context, volume_id)
+        after = volumes.detach_volume(self._context, volume_id, force=force, progress=progress)
+        described = before.attached_to and instances.find_described(self._context, before.attached_to)
+        if described:
+            mounting.forget_mount(self._context, before, instance_of(described))
+        return after
+
+    @translated
+    def remember_mount(self, volume_id: VolumeId, instance_id: InstanceId, mount_point: str) -> None:
+        """The instance and, if it is ours, the volume say from now on where the volume is mounted."""
+        instance = instance_of(instances.describe(self._context, instance_id))
+        mounting.remember_mount(
+            self._context, volumes.find_volume(self._context, volume_id), instance, mount_point
+        )
+
+    @translated
+    def delete_volume(self, volume_id: VolumeId, progress: Progress = SILENT) -> None:
+        """The volume is gone."""
+        volumes.delete_volume(self._context, volume_id, progress)

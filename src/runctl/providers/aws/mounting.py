@@ -1,0 +1,40 @@
+"""Where volumes are mounted, remembered in the tags of both sides."""
+
+from __future__ import annotations
+
+from runctl.core import tags as tag
+from runctl.core.models import Instance, Volume
+from runctl.providers.aws.context import AwsContext
+from runctl.providers.aws.reading import DATA_DEVICE, DATA_VOLUME, checked_mount_point, mounts_of, mounts_tag
+
+
+def remember_mount(context: AwsContext, volume: Volume, instance: Instance, mount_point: str) -> None:
+    """Tag what is ours of the two; what others made keeps its tags."""
+    checked_mount_point(mount_point)
+    if tag.is_ours(volume.tags) and volume.tags.get(tag.MOUNT_POINT) != mount_point:
+        context.session.ec2.create_tags(
+            Resources=[volume.id], Tags=[{"Key": tag.MOUNT_POINT, "Value": mount_point}]
+        )
+    if tag.is_ours(instance.tags):
+        mounts = mounts_of(instance.tags)
+        if mounts.get(_key(volume, instance)) != mount_point:
+            _write(context, instance, {**mounts, volume.id: mount_point})
+
+
+def forget_mount(context: AwsContext, volume: Volume, instance: Instance) -> None:
+    """The instance no longer expects the volume, once it is detached on purpose."""
+    mounts = mounts_of(instance.tags)
+    key = _key(volume, instance)
+    if tag.is_ours(instance.tags) and not instance.state.is_over and key in mounts:
+        _write(context, instance, {name: point for name, point in mounts.items() if name != key})
+
+
+def _key(volume: Volume, instance: Instance) -> str:
+    at_data = any(v.volume_id == volume.id and v.device == DATA_DEVICE for v in instance.volumes)
+    return DATA_VOLUME if at_data and DATA_VOLUME in mounts_of(instance.tags) else volume.id
+
+
+def _write(context: AwsContext, instance: Instance, mounts: dict[str, str]) -> None:
+    context.session.ec2.create_tags(
+        Resources=[instance.id], Tags=[{"Key": tag.MOUNTS, "Value": mounts_tag(mounts.items())}]
+    )

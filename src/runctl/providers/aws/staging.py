@@ -1,0 +1,153 @@
+"""An S3 bucket through which large pieces pass on their way to and from machines reached by Systems Manager."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from runctl.core import tags as tag
+from runctl.core.errors import NotFound, PermissionDenied
+from runctl.core.progress import SILENT, Progress
+from runctl.providers.aws.errors import error_code, our_errors
+from runctl.providers.aws.reading import tag_list
+
+if TYPE_CHECKING:
+    from runctl.providers.aws.session import AwsSession
+
+PREFIX = "staging/"
+URL_SECONDS = 3600
+
+
+class S3Staging:
+    """Implements `runctl.transport.staging.Staging`. The bucket is made when it is first needed."""
+
+    def __init__(self, session: AwsSession, bucket: str | None, progress: Progress = SILENT) -> None:
+        """``bucket`` is one of the user's, which must exist; without one, runctl's own is used."""
+        self._session = session
+        self._configured = bucket
+        self._progress = progress
+        self._ready: str | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def default_bucket(self) -> str:
+        """The name of runctl's own bucket: one for each account and region."""
+        return f"runctl-staging-{self._session.identity.account}-{self._session.region}"
+
+    def put_url(self, key: str) -> str:
+        """Where the machine may PUT the object."""
+        return self._url("put_object", key)
+
+    def get_url(self, key: str) -> str:
+        """Where the machine may GET the object."""
+        return self._url("get_object", key)
+
+    def write(self, key: str, source: BinaryIO) -> None:
+        """The object holds what ``source`` had left."""
+        bucket = self.bucket()
+        with our_errors(self._session.endpoint):
+            self._session.s3.upload_fileobj(source, bucket, PREFIX + key)
+
+    def read(self, key: str, sink: BinaryIO) -> None:
+        """Write the object's bytes to ``sink``."""
+        bucket = self.bucket()
+        with our_errors(self._session.endpoint):
+            self._session.s3.download_fileobj(bucket, PREFIX + key, sink)
+
+    def delete(self, key: str) -> None:
+        """The object is gone; already gone is fine."""
+        bucket = self.bucket()
+        with our_errors(self._session.endpoint):
+            self._session.s3.delete_object(Bucket=bucket, Key=PREFIX + key)
+
+    def bucket(self) -> str:
+        """The bucket's name; it exists and is this account's.
+
+        Raises `NotFound` for a configured one that does not exist, `PermissionDenied` for one that we may not use.
+        """
+        with self._lock, our_errors(self._session.endpoint):
+            if self._ready is None:
+                self._ready = self._checked(self._configured) if self._configured else self._own()
+            return self._ready
+
+    def _checked(self, bucket: str) -> str:
+        if not self._exists(bucket, {}):
+            raise NotFound(
+                f"there is no bucket {bucket!r}",
+                hint="create it, or name another: runctl config set aws.staging_bucket NAME",
+            )
+        return bucket
+
+    def _own(self) -> str:
+        bucket = self.default_bucket
+        # Bucket names are global: somebody else may have taken ours to read along.
+        if not self._exists(bucket, {"ExpectedBucketOwner": self._session.identity.account}):
+            self._create(bucket)
+        return bucket
+
+    def _exists(self, bucket: str, owner: dict[str, Any]) -> bool:
+        try:
+            self._session.s3.head_bucket(Bucket=bucket, **owner)
+        except Exception as error:
+            if error_code(error) in {"404", "NoSuchBucket", "NotFound"}:
+                return False
+            if error_code(error) in {"403", "AccessDenied"}:
+                raise PermissionDenied(
+                    f"the bucket {bucket} may not be used, or is somebody else's",
+                    hint="name one of yours: runctl config set aws.staging_bucket NAME; or use --transport ssh",
+                ) from error
+            raise
+        return True
+
+    def _create(self, bucket: str) -> None:
+        self._progress.note(f"creating the bucket {bucket} for passing files on (its objects live for a day)")
+        s3, region = self._session.s3, self._session.region
+        where: Any = {} if region == "us-east-1" else {"LocationConstraint": region}
+        try:
+            s3.create_bucket(Bucket=bucket, **({"CreateBucketConfiguration": where} if where else {}))
+        except Exception as error:
+            # Another runctl was quicker; us-east-1 would not even complain.
+            if error_code(error) != "BucketAlreadyOwnedByYou":
+                raise
+        s3.put_bucket_tagging(
+            Bucket=bucket,
+            Tagging={"TagSet": tag_list({tag.OWNED: tag.OWNED_VALUE})},  # type: ignore[typeddict-item]
+        )
+        s3.put_public_access_block(
+            Bucket=bucket,
+            PublicAccessBlockConfiguration={
+                "BlockPublicAcls": True,
+                "IgnorePublicAcls": True,
+                "BlockPublicPolicy": True,
+                "RestrictPublicBuckets": True,
+            },
+        )
+        s3.put_bucket_encryption(
+            Bucket=bucket,
+            ServerSideEncryptionConfiguration={
+                "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
+            },
+        )
+        s3.put_bucket_lifecycle_configuration(
+            Bucket=bucket,
+            LifecycleConfiguration={
+                "Rules": [
+                    {
+                        "ID": "staging-lives-a-day",
+                        "Status": "Enabled",
+                        "Filter": {"Prefix": PREFIX},
+                        "Expiration": {"Days": 1},
+                        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+                    }
+                ]
+            },
+        )
+
+    def _url(self, operation: str, key: str) -> str:
+        bucket = self.bucket()
+        with our_errors(self._session.endpoint):
+            return str(
+                self._session.s3.generate_presigned_url(
+                    operation, Params={"Bucket": bucket, "Key": PREFIX + key}, ExpiresIn=URL_SECONDS
+                )
+            )

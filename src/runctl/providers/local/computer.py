@@ -1,0 +1,199 @@
+"""This computer as a provider: one instance, always there, nobody sends a bill."""
+
+# ruff: noqa: ARG002 (the interface has arguments that this computer does not need)
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path, PurePosixPath
+
+from runctl.core.errors import NotFound, Unsupported
+from runctl.core.ids import InstanceId
+from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.progress import SILENT, Progress
+from runctl.providers.interface import (
+    Capability,
+    Check,
+    CreatePlan,
+    DoctorStatus,
+    InstanceRequest,
+    Provider,
+)
+from runctl.transport.agent import AgentClient
+from runctl.transport.interface import Transport
+from runctl.transport.local import LocalTransport
+
+LOCAL = InstanceId("local")
+
+
+class LocalProvider(Provider):
+    """One instance, named ``local``."""
+
+    name = "local"
+
+    def __init__(self, *, project: str | None, state_directory: Path, cache_directory: Path) -> None:
+        """``state_directory`` is the agent's: runs and projects are kept there."""
+        self._project = project
+        self._state_directory = state_directory
+        self._cache_directory = cache_directory
+        self._transport: LocalTransport | None = None
+
+    def capabilities(self) -> Mapping[Capability, Unsupported | None]:
+        """What this computer can do."""
+        return {
+            Capability.SPOT: Unsupported("this computer is not rented, so there is no spot market"),
+            Capability.VOLUMES: Unsupported("this computer has no volumes to attach; use its folders"),
+            Capability.STOP_AND_START: self._not_ours("stop"),
+            Capability.DOCKER: None
+            if shutil.which("docker")
+            else Unsupported(
+                "there is no docker on this computer", hint="install Docker, or use --no-docker"
+            ),
+            Capability.TERMINAL: None,
+        }
+
+    def plan_create(self, request: InstanceRequest, progress: Progress = SILENT) -> CreatePlan:
+        """Raises `Unsupported`: this computer is there already."""
+        raise Unsupported(
+            "this computer is there already, nothing can be created",
+            hint="runctl local train SCRIPT; to rent a machine: runctl aws create",
+        )
+
+    def create(self, plan: CreatePlan, progress: Progress = SILENT) -> Instance:
+        """Raises `Unsupported`: this computer is there already."""
+        raise Unsupported("this computer is there already, nothing can be created")
+
+    def wait_ready(
+        self, instance_id: InstanceId, *, timeout: timedelta, progress: Progress = SILENT
+    ) -> Instance:
+        """This computer runs, or nobody would ask."""
+        return self.instance(instance_id)
+
+    def instance(self, instance_id: InstanceId) -> Instance:
+        """This computer. Raises `NotFound` for any other id."""
+        if instance_id != LOCAL:
+            raise NotFound(
+                f"this computer is the instance 'local'; there is no {instance_id!r}",
+                hint=f"runctl aws status {instance_id}" if instance_id.startswith("i-") else "use local",
+            )
+        return Instance(
+            id=LOCAL,
+            provider=self.name,
+            state=InstanceState.RUNNING,
+            instance_type=f"{platform.system().lower()}-{platform.machine()}",
+            market=Market.OWNED,
+            zone=None,
+            public_ip=None,
+            private_ip="127.0.0.1",
+            price_per_hour=Decimal(0),
+            project=self._project,
+            owner=getpass.getuser(),
+            created_at=_booted_at(),
+            tags={"Name": socket.gethostname()},
+        )
+
+    def instances(self, *, everyone: bool = False, include_ended: bool = False) -> tuple[Instance, ...]:
+        """This computer."""
+        return (self.instance(LOCAL),)
+
+    def terminate(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
+        """Raises `Unsupported`."""
+        self.instance(instance_id)
+        raise self._not_ours("terminate")
+
+    def stop(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
+        """Raises `Unsupported`."""
+        self.instance(instance_id)
+        raise self._not_ours("stop")
+
+    def start(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
+        """Raises `Unsupported`."""
+        self.instance(instance_id)
+        raise self._not_ours("start")
+
+    def transport(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> Transport:
+        """This computer's own processes."""
+        if choice not in {"auto", "local"}:
+            raise Unsupported(f"this computer is not reached by {choice}", hint="leave --transport out")
+        if self._transport is None:
+            progress.detail("transport local: this computer")
+            self._transport = LocalTransport(env={"RUNCTL_AGENT_STATE": str(self._state_directory)})
+        return self._transport
+
+    def agent(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> AgentClient:
+        """The agent on this computer, run by the Python that runs this."""
+        from runctl.agent.package import build
+
+        return AgentClient(
+            self.transport(instance, choice, progress),
+            agent_file=lambda: build(self._cache_directory / "agent"),
+            state_directory=PurePosixPath(self._state_directory),
+            python=sys.executable or "python3",
+            progress=progress,
+        )
+
+    def doctor(self) -> tuple[Check, ...]:
+        """What a run on this computer needs."""
+        return (self._state_check(), _docker_check())
+
+    def _state_check(self) -> Check:
+        nearest = self._state_directory
+        while not nearest.exists():
+            nearest = nearest.parent
+        if os.access(nearest, os.W_OK | os.X_OK) and nearest.is_dir():
+            return Check("local: state", DoctorStatus.OK, str(self._state_directory))
+        return Check(
+            "local: state",
+            DoctorStatus.FAILED,
+            f"{self._state_directory} cannot be written",
+            fix=f"sudo chown {getpass.getuser()} {nearest}, or set XDG_DATA_HOME to a folder of yours",
+        )
+
+    @staticmethod
+    def _not_ours(verb: str) -> Unsupported:
+        return Unsupported(f"runctl does not {verb} this computer: it is yours, not rented")
+
+
+def _booted_at() -> datetime:
+    """When this computer started; Linux and macOS count from there."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    booted = datetime.now(UTC) - timedelta(seconds=time.clock_gettime(clock))
+    return booted.replace(microsecond=0)
+
+
+def _docker_check() -> Check:
+    name = "local: docker"
+    if shutil.which("docker") is None:
+        return Check(
+            name,
+            DoctorStatus.WARNING,
+            "there is no docker: runs go without a container",
+            fix="https://docs.docker.com/engine/install, or apt-get install docker.io",
+        )
+    try:
+        done = subprocess.run(
+            ["docker", "version", "--format", "{{.Server.Version}}"],
+            capture_output=True,
+            timeout=10,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Check(name, DoctorStatus.WARNING, "docker does not answer within 10 s", fix="restart Docker")
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        return Check(
+            name,
+            DoctorStatus.WARNING,
+            f"docker's engine does not answer: {said[-1] if said else 'it says nothing'}",
+            fix="start it: sudo systemctl start docker; and be in its group: sudo usermod -aG docker $USER",
+        )
+    return Check(name, DoctorStatus.OK, f"engine {done.stdout.decode().strip()}")

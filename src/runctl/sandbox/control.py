@@ -1,0 +1,375 @@
+"""Start, find and stop a sandbox. The library behind ``runctl sandbox``; prints nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from runctl.core.errors import RunctlError, UsageError
+from runctl.sandbox import docker_engine
+from runctl.sandbox.layout import Layout, default_home
+
+Report = Callable[[str], None]
+
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+ACCESS_KEY = "AKIASANDBOX000000000"
+NEEDED = ("unshare", "nsenter", "ip", "iptables", "losetup", "mkfs.ext4", "sshd", "ssh-keygen")
+_SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+_children: list[subprocess.Popen[bytes]] = []
+"""Servers that this process has started: only it can take note of their end."""
+
+
+class SandboxError(RunctlError):
+    """The sandbox cannot be started, or does not answer."""
+
+    code = "sandbox"
+
+
+@dataclass(frozen=True)
+class SandboxInfo:
+    """A sandbox that runs."""
+
+    home: Path
+    endpoint_url: str
+    pid: int
+    region: str
+    kind: str
+    """``namespaces`` or ``folders``."""
+    docker: bool
+    """Whether its machines have Docker."""
+    left_out: tuple[str, ...]
+    """Sentences: what it cannot do on this computer, and why."""
+    started_at: datetime
+
+    def environment(self) -> dict[str, str]:
+        """The variables that lead the AWS command line, boto3 and runctl into it."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": "sandbox",
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+        }
+
+
+def start(
+    *,
+    home: Path | None = None,
+    region: str = "us-east-1",
+    kind: str = "auto",
+    docker: str = "auto",
+    report: Report = lambda _: None,
+) -> SandboxInfo:
+    """A sandbox runs in ``home``; one that runs there already is returned as it is.
+
+    What a crashed one left behind is removed first, and reported. ``kind`` and ``docker`` (``auto``, ``on``, ``off``)
+    are chosen by what the computer can do. Raises `SandboxError`, `UsageError` for a kind that it cannot.
+    """
+    layout = Layout((home or default_home()).absolute())
+    running = status(home=layout.home)
+    if running is not None:
+        return running
+    against_namespaces = why_no_namespaces()
+    if kind == "namespaces" and against_namespaces:
+        raise UsageError(
+            f"namespaces cannot be used here: {against_namespaces}",
+            hint="leave --kind out for what works here",
+        )
+    chosen = ("folders" if against_namespaces else "namespaces") if kind == "auto" else kind
+    left_out = _left_out(chosen, against_namespaces, docker)
+    layout.home.mkdir(parents=True, exist_ok=True)
+    for line in remove_leftovers(layout):
+        report(f"left by a sandbox that crashed, removed: {line}")
+    with_docker = chosen == "namespaces" and docker != "off" and not docker_engine.missing_programs()
+    info = _launch(layout, region, chosen, docker=with_docker, left_out=left_out)
+    if with_docker:
+        _provide_images(layout, report)
+    return info
+
+
+def stop(*, home: Path | None = None, report: Report = lambda _: None) -> tuple[str, ...]:
+    """Nothing of the sandbox is left but its log: no process, mount, namespace, device or rule; what was ended."""
+    layout = Layout((home or default_home()).absolute())
+    ended: list[str] = []
+    words = _read_info(layout)
+    if words is not None and _is_our_server(int(words["pid"]), layout):
+        pid = int(words["pid"])
+        report(f"stopping the server (pid {pid})")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        limit = time.monotonic() + STOP_SECONDS
+        while _is_our_server(pid, layout) and time.monotonic() < limit:
+            time.sleep(0.05)
+        ended.append(f"server (pid {pid})")
+    leftovers = remove_leftovers(layout)
+    if words is not None:
+        ended += leftovers
+    for line in leftovers:
+        report(f"removed: {line}")
+    return tuple(ended)
+
+
+def status(*, home: Path | None = None) -> SandboxInfo | None:
+    """The sandbox that runs in ``home`` and answers, or ``None``."""
+    layout = Layout((home or default_home()).absolute())
+    words = _read_info(layout)
+    if words is None or not _is_our_server(int(words["pid"]), layout):
+        return None
+    endpoint = f"http://127.0.0.1:{words['port']}"
+    try:
+        ask(endpoint, "status", {})
+    except SandboxError:
+        return None
+    return SandboxInfo(
+        home=layout.home,
+        endpoint_url=endpoint,
+        pid=int(words["pid"]),
+        region=words["region"],
+        kind=words["kind"],
+        docker=bool(words["docker"]),
+        left_out=tuple(words.get("left_out", ())),
+        started_at=datetime.fromtimestamp(layout.info_file.stat().st_mtime, UTC),
+    )
+
+
+class Faults:
+    """Things that go wrong on request, in a sandbox that runs."""
+
+    def __init__(self, info: SandboxInfo) -> None:
+        self._endpoint = info.endpoint_url
+
+    def kill_instance(self, instance_id: str) -> None:
+        """It dies without notice: its host is lost."""
+        self._ask("kill", instance_id=instance_id)
+
+    def interrupt(self, instance_id: str, seconds: float = 120) -> None:
+        """The spot notice now, the end ``seconds`` later."""
+        self._ask("interrupt", instance_id=instance_id, seconds=seconds)
+
+    def rebalance(self, instance_id: str) -> None:
+        """The rebalance recommendation."""
+        self._ask("rebalance", instance_id=instance_id)
+
+    def no_capacity(self, zone: str | None = None, instance_type: str | None = None) -> None:
+        """Launches there are refused with InsufficientInstanceCapacity, until `clear`."""
+        self._ask("no-capacity", zone=zone, instance_type=instance_type)
+
+    def throttle(self, action: str, times: int) -> None:
+        """The next calls of that action are refused."""
+        self._ask("throttle", action=action, times=times)
+
+    def deny(self, action: str) -> None:
+        """The caller may not do that, such as ``ec2:RunInstances``."""
+        self._ask("deny", action=action)
+
+    def boot_delay(self, seconds: float) -> None:
+        """How long instances are pending."""
+        self._ask("boot-delay", seconds=seconds)
+
+    def boot_never(self, never: bool = True) -> None:
+        """Instances stay pending."""
+        self._ask("boot-never", never=never)
+
+    def ssm_offline(self, instance_id: str) -> None:
+        """Its SSM agent no longer answers."""
+        self._ask("ssm-offline", instance_id=instance_id)
+
+    def clear(self) -> None:
+        """Everything goes well again."""
+        self._ask("clear")
+
+    def _ask(self, verb: str, **words: object) -> None:
+        ask(self._endpoint, verb, words)
+
+
+def ask(endpoint: str, verb: str, words: Mapping[str, object]) -> object:
+    """One request to the sandbox itself. Raises `SandboxError`."""
+    request = urllib.request.Request(  # noqa: S310 - our own server, on loopback
+        f"{endpoint}/_sandbox/{verb}", json.dumps(words).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            said = error.read().decode(errors="replace")
+        raise SandboxError(f"the sandbox refused {verb}: {said}") from error
+    except OSError as error:
+        raise SandboxError(f"the sandbox at {endpoint} does not answer: {error}") from error
+
+
+def why_no_namespaces() -> str:
+    """Why machines cannot be namespaces on this computer; empty when they can."""
+    if sys.platform != "linux":
+        return "that needs Linux"
+    if os.geteuid() != 0:
+        return "that needs root"
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *_SYSTEM_FOLDERS])
+    absent = [name for name in NEEDED if shutil.which(name, path=path) is None]
+    if absent:
+        return f"not installed: {', '.join(absent)}"
+    probe = subprocess.run(
+        [
+            "unshare",
+            "--mount",
+            "--pid",
+            "--net",
+            "--uts",
+            "--ipc",
+            "--fork",
+            "mount",
+            "-t",
+            "tmpfs",
+            "x",
+            "/mnt",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    return f"the kernel refuses: {probe.stderr.strip()}" if probe.returncode else ""
+
+
+def remove_leftovers(layout: Layout) -> list[str]:
+    """Whatever a sandbox in this folder made outside and inside of it is gone; what there was. Safe to repeat."""
+    from runctl.sandbox import disks, network
+    from runctl.sandbox.machine import remove_folder
+    from runctl.sandbox.registry import Registry
+
+    removed: list[str] = []
+    words = _read_info(layout)
+    if words is not None and _is_our_server(int(words["pid"]), layout):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(words["pid"]), signal.SIGKILL)
+        removed.append(f"server (pid {words['pid']})")
+    if sys.platform == "linux" and os.geteuid() == 0 and not why_no_namespaces():
+        removed += network.kill_inside(layout)
+        if words is not None and words.get("gateway"):
+            Registry(layout.registry, words["gateway"], 5000).stop()
+        removed += network.remove(layout)
+        removed += disks.release_all(layout)
+    for folder in sorted(layout.machines.glob("i-*")) if layout.machines.exists() else []:
+        with contextlib.suppress(OSError):
+            docker_engine.remove_cgroups(folder.name)
+        remove_folder(folder)
+        removed.append(f"machine {folder.name}")
+    for file in sorted(layout.volumes.glob("*")) if layout.volumes.exists() else []:
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+        removed.append(f"disk {file.name}")
+    layout.info_file.unlink(missing_ok=True)
+    (layout.home / "registry.port").unlink(missing_ok=True)
+    return removed
+
+
+def _launch(
+    layout: Layout, region: str, kind: str, *, docker: bool, left_out: tuple[str, ...]
+) -> SandboxInfo:
+    command = [
+        *(sys.executable, "-m", "runctl.sandbox.server", "--home", str(layout.home)),
+        *("--region", region, "--kind", kind),
+        *(["--docker"] if docker else []),
+    ]
+    path = os.pathsep.join([*_SYSTEM_FOLDERS, os.environ.get("PATH", os.defpath)])
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    with layout.log_file.open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+            env={**inherited, "PATH": path},
+        )
+    _children.append(process)
+    limit = time.monotonic() + START_SECONDS
+    while time.monotonic() < limit:
+        info = status(home=layout.home)
+        if info is not None:
+            words = {**(_read_info(layout) or {}), "left_out": list(left_out)}
+            part = layout.info_file.with_suffix(".part")
+            part.write_text(json.dumps(words))
+            part.replace(layout.info_file)
+            return SandboxInfo(**{**info.__dict__, "left_out": left_out})
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    process.wait()
+    said = layout.log_file.read_text(errors="replace").strip().splitlines()[-12:]
+    remove_leftovers(layout)
+    raise SandboxError(
+        "the sandbox did not start:\n  " + "\n  ".join(said),
+        hint=f"its log is {layout.log_file}; runctl doctor",
+    )
+
+
+def _provide_images(layout: Layout, report: Report) -> None:
+    from runctl.sandbox import images
+    from runctl.sandbox.registry import Registry
+
+    words = _read_info(layout) or {}
+    images.provide(Registry(layout.registry, words["gateway"], 5000), report=_Reporting(report))
+
+
+class _Reporting:
+    """A `Progress` that says every step to a plain function."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self.step = report
+        self.note = report
+        self.warn = report
+
+    def update(self, message: str = "", *, done: int | None = None, total: int | None = None) -> None:
+        """Not said."""
+
+    def detail(self, message: str) -> None:
+        """Not said."""
+
+
+def _left_out(kind: str, against_namespaces: str, docker: str) -> tuple[str, ...]:
+    if kind == "folders":
+        because = against_namespaces or "asked for"
+        return (
+            f"machines are folders and processes of this computer, not namespaces ({because}): no SSH, no Docker,"
+            " volumes are folders",
+        )
+    missing = docker_engine.missing_programs()
+    if docker == "off":
+        return ("no Docker in the machines (asked for)",)
+    return (f"no Docker in the machines: not installed: {', '.join(missing)}",) if missing else ()
+
+
+def _read_info(layout: Layout) -> dict[str, Any] | None:
+    try:
+        words = json.loads(layout.info_file.read_text())
+    except (OSError, ValueError):
+        return None
+    return words if isinstance(words, dict) else None
+
+
+def _is_our_server(pid: int, layout: Layout) -> bool:
+    """Whether that process is this sandbox's server, and not another one that has its number now."""
+    _children[:] = [child for child in _children if child.poll() is None]
+    done = subprocess.run(
+        ["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return "runctl.sandbox.server" in done.stdout and str(layout.home) in done.stdout

@@ -1,0 +1,93 @@
+"""The bodies of volumes and snapshots: sparse files, made when they are first needed, on loop devices."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from pathlib import Path
+
+from runctl.sandbox.layout import Layout
+
+GIB = 1 << 30
+
+
+class Disks:
+    """The files of one sandbox. Safe to use from several threads."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._folder = layout.volumes
+        self._loops: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def file(self, volume_or_snapshot: str) -> Path:
+        """Where its bytes are."""
+        return self._folder / f"{volume_or_snapshot}.img"
+
+    def plug(self, volume_id: str, size_gib: int) -> str:
+        """The volume's loop device, such as ``/dev/loop3``. Raises `OSError` when the kernel has none to give."""
+        with self._lock:
+            if volume_id not in self._loops:
+                file = self.file(volume_id)
+                self._folder.mkdir(parents=True, exist_ok=True)
+                if not file.exists():
+                    with file.open("xb") as new:
+                        new.truncate(size_gib * GIB)
+                self._loops[volume_id] = _losetup("--find", "--show", str(file))
+            return self._loops[volume_id]
+
+    def unplug(self, volume_id: str) -> None:
+        """The device is given back; when a file system is still mounted from it, as soon as that is not."""
+        with self._lock:
+            loop = self._loops.pop(volume_id, None)
+        if loop is not None:
+            _losetup("--detach", loop)
+
+    def device(self, volume_id: str) -> str | None:
+        """The loop device, where it has one."""
+        return self._loops.get(volume_id)
+
+    def copy(self, source: str, target: str) -> None:
+        """``target`` has the bytes that ``source`` has now; holes stay holes."""
+        if self.file(source).exists():
+            subprocess.run(["sync", "-f", str(self.file(source))], check=False)
+            part = self.file(target).with_suffix(".part")
+            subprocess.run(
+                ["cp", "--sparse=always", "--reflink=auto", str(self.file(source)), str(part)], check=True
+            )
+            part.replace(self.file(target))
+
+    def grow(self, volume_id: str, size_gib: int) -> None:
+        """The file is that large, and so is the device."""
+        file = self.file(volume_id)
+        if file.exists():
+            os.truncate(file, size_gib * GIB)
+        loop = self.device(volume_id)
+        if loop is not None:
+            _losetup("--set-capacity", loop)
+
+    def remove(self, volume_or_snapshot: str) -> None:
+        """Its bytes are gone."""
+        self.file(volume_or_snapshot).unlink(missing_ok=True)
+
+
+def release_all(layout: Layout) -> list[str]:
+    """No loop device is left on a file below this sandbox's folder, whoever made it; those that were."""
+    done = subprocess.run(["losetup", "--json", "--list"], capture_output=True, text=True, check=False)
+    if done.returncode != 0 or not done.stdout.strip():
+        return []
+    prefix = str(layout.volumes) + "/"
+    released = []
+    for row in json.loads(done.stdout)["loopdevices"]:
+        if str(row["back-file"]).startswith(prefix):
+            subprocess.run(["losetup", "--detach", row["name"]], check=False, capture_output=True)
+            released.append(f"loop device {row['name']}")
+    return released
+
+
+def _losetup(*arguments: str) -> str:
+    done = subprocess.run(["losetup", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise OSError(f"losetup {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout.strip()

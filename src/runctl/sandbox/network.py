@@ -1,0 +1,268 @@
+"""A bridge with addresses for machines, and the way out: everything by name, so that it can be taken away again."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import ipaddress
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from runctl.sandbox.layout import Layout
+
+CLONE_NEWNET = 0x40000000
+NETWORKS = ipaddress.IPv4Network("10.213.0.0/16")
+"""Where sandboxes take their /24 from; nothing there is routed anywhere."""
+METADATA_ADDRESS = "169.254.169.254"
+
+T = TypeVar("T")
+
+
+class NetworkError(Exception):
+    """The kernel refused; the message is the tool's own."""
+
+
+def run(*argv: str, check: bool = True) -> str:
+    """The output of a system program. Raises `NetworkError`."""
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if check and done.returncode != 0:
+        raise NetworkError(f"{' '.join(argv)}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+class Network:
+    """One sandbox's network. Made by `make`, gone after `remove`."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._lock = threading.Lock()
+        self._used: set[int] = {1}
+        self.subnet = ipaddress.IPv4Network("10.213.0.0/24")
+        self.mtu = 1500
+
+    @property
+    def gateway(self) -> str:
+        """The host's address on the bridge."""
+        return str(self.subnet[1])
+
+    def make(self) -> None:
+        """The bridge is up, packets are forwarded and translated on their way out."""
+        with _one_at_a_time():
+            self.subnet = _free_subnet()
+            self.mtu = _outward_mtu()
+            bridge = self._layout.bridge
+            run("ip", "link", "add", bridge, "mtu", str(self.mtu), "type", "bridge")
+            run("ip", "address", "add", f"{self.gateway}/24", "dev", bridge)
+            run("ip", "link", "set", bridge, "up")
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        for rule in self._rules():
+            run("iptables", "-w", *rule[:2], "-I", *rule[2:])
+
+    def _rules(self) -> list[tuple[str, ...]]:
+        mark = ("-m", "comment", "--comment", f"runctl-sandbox-{self._layout.tag}")
+        bridge = self._layout.bridge
+        return [
+            ("-t", "filter", "FORWARD", "-i", bridge, *mark, "-j", "ACCEPT"),
+            ("-t", "filter", "FORWARD", "-o", bridge, *mark, "-j", "ACCEPT"),
+            (
+                "-t",
+                "nat",
+                "POSTROUTING",
+                "-s",
+                str(self.subnet),
+                "!",
+                "-o",
+                bridge,
+                *mark,
+                "-j",
+                "MASQUERADE",
+            ),
+        ]
+
+    def connect(self) -> tuple[int, str]:
+        """A new namespace with an address: its number, and the address."""
+        with self._lock:
+            number = next(n for n in range(4, 250) if n not in self._used)
+            self._used.add(number)
+        layout, address = self._layout, str(self.subnet[number])
+        namespace, veth = layout.namespace(number), layout.veth(number)
+        run("ip", "netns", "add", namespace)
+        run(
+            "ip",
+            "link",
+            "add",
+            veth,
+            "mtu",
+            str(self.mtu),
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            namespace,
+        )
+        run("ip", "link", "set", veth, "master", layout.bridge, "up")
+        inside = ("ip", "-netns", namespace)
+        run(*inside, "link", "set", "lo", "up")
+        run(*inside, "address", "add", f"{METADATA_ADDRESS}/32", "dev", "lo")
+        run(*inside, "address", "add", f"{address}/24", "dev", "eth0")
+        run(*inside, "link", "set", "eth0", "mtu", str(self.mtu), "up")
+        run(*inside, "route", "add", "default", "via", self.gateway)
+        return number, address
+
+    def disconnect(self, number: int) -> None:
+        """The namespace and its cable are gone."""
+        run("ip", "link", "delete", self._layout.veth(number), check=False)
+        run("ip", "netns", "delete", self._layout.namespace(number), check=False)
+        with self._lock:
+            self._used.discard(number)
+
+    def allow_inbound(self, number: int, ranges: Sequence[tuple[str, int, int, str]]) -> None:
+        """Only these (protocol, first port, last port, source network) get in, as security groups do it."""
+        rules = [
+            "*filter",
+            ":INPUT DROP [0:0]",
+            "-A INPUT -i lo -j ACCEPT",
+            "-A INPUT -i docker+ -j ACCEPT",
+            "-A INPUT -i br-+ -j ACCEPT",
+            "-A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
+        ]
+        for protocol, first, last, source in ranges:
+            ports = f" -p {protocol} --dport {first}:{last}" if protocol in {"tcp", "udp"} else ""
+            rules.append(f"-A INPUT -s {source}{ports} -j ACCEPT")
+        command = [
+            "ip",
+            "netns",
+            "exec",
+            self._layout.namespace(number),
+            "iptables-restore",
+            "--noflush",
+            "-w",
+        ]
+        flush = ["ip", "netns", "exec", self._layout.namespace(number), "iptables", "-w", "-F", "INPUT"]
+        run(*flush)
+        done = subprocess.run(
+            command, input="\n".join([*rules, "COMMIT", ""]), text=True, capture_output=True, check=False
+        )
+        if done.returncode != 0:
+            raise NetworkError(f"iptables-restore: {done.stderr.strip()}")
+
+
+def kill_inside(layout: Layout) -> list[str]:
+    """No process of this sandbox's machines lives; those that did."""
+    killed = []
+    prefix = f"rctl-{layout.tag}-"
+    for line in run("ip", "netns", "list", check=False).splitlines():
+        name = line.split()[0] if line.split() else ""
+        if not name.startswith(prefix):
+            continue
+        pids = [int(pid) for pid in run("ip", "netns", "pids", name, check=False).split()]
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        limit = time.monotonic() + 10
+        while run("ip", "netns", "pids", name, check=False).split() and time.monotonic() < limit:
+            time.sleep(0.02)
+        killed += [f"{len(pids)} processes in {name}"] if pids else []
+    return killed
+
+
+def remove(layout: Layout) -> list[str]:
+    """Nothing of this sandbox's network is left, whoever made it; what was taken away."""
+    removed = []
+    prefix = f"rctl-{layout.tag}-"
+    for line in run("ip", "netns", "list", check=False).splitlines():
+        name = line.split()[0] if line.split() else ""
+        if name.startswith(prefix):
+            run("ip", "netns", "delete", name, check=False)
+            removed.append(f"network namespace {name}")
+    devices = json.loads(run("ip", "-json", "link", "show", check=False) or "[]")
+    for device in devices:
+        if device["ifname"] == layout.bridge or device["ifname"].startswith(f"rv{layout.tag}-"):
+            run("ip", "link", "delete", device["ifname"], check=False)
+            removed.append(f"network device {device['ifname']}")
+    for table in ("filter", "nat"):
+        for line in run("iptables", "-w", "-t", table, "-S", check=False).splitlines():
+            if f"runctl-sandbox-{layout.tag}" in line and line.startswith("-A "):
+                words = line.replace('"', "").split()
+                run("iptables", "-w", "-t", table, "-D", *words[1:], check=False)
+                removed.append(f"iptables rule in {words[1]}")
+    return removed
+
+
+def inside(namespace: str, action: Callable[[], T]) -> T:
+    """Run ``action`` in a thread that is in that network namespace; sockets it makes stay there."""
+    result: list[T] = []
+    failure: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            with Path("/run/netns", namespace).open() as handle:
+                libc = ctypes.CDLL(None, use_errno=True)
+                if libc.setns(handle.fileno(), CLONE_NEWNET) != 0:
+                    raise OSError(ctypes.get_errno(), f"cannot enter network namespace {namespace}")
+            result.append(action())
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that asked
+            failure.append(error)
+
+    thread = threading.Thread(target=enter, name=f"into-{namespace}")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return result[0]
+
+
+def listen(namespace: str, address: str, port: int) -> socket.socket:
+    """A listening TCP socket in that namespace, served from here."""
+
+    def make() -> socket.socket:
+        return socket.create_server((address, port), backlog=64)
+
+    return inside(namespace, make)
+
+
+def _free_subnet() -> ipaddress.IPv4Network:
+    taken = [
+        ipaddress.IPv4Network(route["dst"], strict=False) for route in _routes() if route["dst"] != "default"
+    ]
+    for subnet in NETWORKS.subnets(new_prefix=24):
+        if not any(subnet.overlaps(other) for other in taken):
+            return subnet
+    raise NetworkError(
+        f"every network of {NETWORKS} is in use; runctl sandbox stop ends the sandbox that is yours"
+    )
+
+
+def _outward_mtu() -> int:
+    """That of the device to the outside: a larger one would lose packets on the way."""
+    for route in _routes():
+        if route["dst"] == "default" and "dev" in route:
+            return int(Path("/sys/class/net", route["dev"], "mtu").read_text())
+    return 1500
+
+
+def _routes() -> list[dict[str, str]]:
+    found: list[dict[str, str]] = json.loads(run("ip", "-json", "-4", "route", "show") or "[]")
+    return found
+
+
+class _one_at_a_time:  # noqa: N801 - used as a function
+    """Two sandboxes that start at once take different subnets."""
+
+    def __enter__(self) -> None:
+        self._file = os.open("/run/runctl-sandbox.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)

@@ -1,0 +1,174 @@
+"""The sandbox's one process: moto's application with bodies behind it. ``python -m runctl.sandbox.server``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from runctl.sandbox.amis import AMIS, write_for_moto
+from runctl.sandbox.disks import Disks
+from runctl.sandbox.gate import Gate, Start, Wsgi
+from runctl.sandbox.layout import Layout
+from runctl.sandbox.network import Network
+from runctl.sandbox.registry import Registry
+from runctl.sandbox.world import World, become
+
+PREFIX = "/_sandbox/"
+log = logging.getLogger("runctl.sandbox")
+
+
+def main() -> int:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(description="The sandbox's server; runctl sandbox start starts it.")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--region", required=True)
+    parser.add_argument("--kind", choices=["namespaces", "folders"], required=True)
+    parser.add_argument("--docker", action="store_true")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+    log.setLevel(logging.INFO)
+    serve(Layout(options.home), options.region, options.kind, docker=options.docker)
+    return 0
+
+
+def serve(layout: Layout, region: str, kind: str, *, docker: bool) -> None:
+    """Make what machines need, listen, write down where, and serve."""
+    layout.machines.mkdir(parents=True, exist_ok=True)
+    layout.volumes.mkdir(parents=True, exist_ok=True)
+    amis = layout.home / "amis.json"
+    write_for_moto(amis)
+    os.environ.update(
+        {
+            "MOTO_AMIS_PATH": str(amis),
+            "MOTO_ENABLE_AMI_VALIDATION": "true",
+            "MOTO_EC2_LOAD_DEFAULT_AMIS": "false",
+            "MOTO_IAM_LOAD_MANAGED_POLICIES": "true",
+        }
+    )
+    from werkzeug.serving import make_server
+
+    network = Network(layout) if kind == "namespaces" else None
+    if network is not None:
+        network.make()
+    world = World(layout, region, 0, network, docker, Disks(layout))
+    become(world)
+    server = make_server(
+        "127.0.0.1", 0, _Control(Gate(_moto(), world), world), threaded=True, request_handler=_quiet()
+    )
+    world.port = server.server_port
+    _install(world)
+    registry = _registry(world) if docker and network is not None else None
+    _say(layout, world, kind)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    stopping.wait()
+    for instance_id in list(world.machines):
+        world.end_services(instance_id)
+        world.forget_machine(instance_id)
+    if registry is not None:
+        registry.stop()
+    os._exit(0)
+
+
+def _moto() -> Wsgi:
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+    from runctl.sandbox.price_list import PriceListService
+
+    return PriceListService(DomainDispatcherApplication(create_backend_app))
+
+
+def _install(world: World) -> None:
+    """Put our back-ends in moto's place, then fill in what an account finds there."""
+    from runctl.sandbox import connect, ec2, metadata, price_list, ssm
+
+    for module in (ec2, ssm, connect, price_list):
+        module.install()
+    metadata.install(world)
+    for image in AMIS:
+        if image.parameter is not None:
+            ssm.set_public_parameter(image.parameter, image.id)
+
+
+def _registry(world: World) -> Registry:
+    """The machines' registry, on their bridge."""
+    assert world.network is not None  # noqa: S101 - the caller has looked
+    registry = Registry(world.layout.registry, world.network.gateway, 5000)
+    registry.start()
+    (world.home / "registry.port").write_text("5000")
+    return registry
+
+
+def _say(layout: Layout, world: World, kind: str) -> None:
+    """The file by which others find this server; there only once it answers."""
+    words = {
+        "pid": os.getpid(),
+        "port": world.port,
+        "region": world.region,
+        "kind": kind,
+        "docker": world.docker,
+        "gateway": world.network.gateway if world.network is not None else None,
+    }
+    part = layout.info_file.with_suffix(".part")
+    part.write_text(json.dumps(words))
+    part.replace(layout.info_file)
+
+
+class _Control:
+    """Answers what tests and ``sandbox status`` ask of the sandbox itself; the rest is AWS's."""
+
+    def __init__(self, application: Wsgi, world: World) -> None:
+        self._application = application
+        self._world = world
+
+    def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if not path.startswith(PREFIX):
+            return self._application(environ, start)
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        words = json.loads(environ["wsgi.input"].read(length) or b"{}")
+        try:
+            answer: Any = self._do(path[len(PREFIX) :], words)
+            status = "200 OK"
+        except Exception as error:
+            log.exception("%s", path)
+            answer, status = {"error": str(error)}, "400 Bad Request"
+        body = json.dumps(answer).encode()
+        start(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+        return [body]
+
+    def _do(self, verb: str, words: dict[str, Any]) -> Any:
+        from runctl.sandbox.faults import apply
+
+        if verb == "status":
+            return {"machines": sorted(self._world.machines), "pid": os.getpid()}
+        return apply(self._world, verb, words)
+
+
+def _quiet() -> Any:
+    from moto.moto_server.werkzeug_app import MotoRequestHandler
+
+    class Quiet(MotoRequestHandler):
+        """moto's handler without a line a request, and with answers that leave at once."""
+
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+            """Not written."""
+
+    return Quiet
+
+
+if __name__ == "__main__":
+    sys.exit(main())

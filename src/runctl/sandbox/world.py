@@ -1,0 +1,118 @@
+"""What the server process knows of bodies: its folder, its network, and which machine is behind which instance."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runctl.sandbox.disks import Disks
+from runctl.sandbox.layout import Layout
+from runctl.sandbox.machine import Hardware, Machine
+from runctl.sandbox.network import Network
+
+ACCOUNT = "123456789012"
+"""moto's own; every call of a sandbox belongs to it."""
+
+
+@dataclass
+class Faults:
+    """What is to go wrong, as tests have asked for it."""
+
+    no_capacity: list[tuple[str | None, str | None]] = field(default_factory=list)
+    """Zone and instance type; ``None`` is any."""
+    throttled: dict[str, int] = field(default_factory=dict)
+    """How many more calls of an action are refused."""
+    denied: set[str] = field(default_factory=set)
+    """Actions that the caller may not do, such as ``ec2:RunInstances``."""
+    boot_delay: float = 0.2
+    """Seconds that an instance is pending."""
+    never_boots: bool = False
+    ssm_offline: set[str] = field(default_factory=set)
+    """Instances whose SSM agent does not answer."""
+
+
+@dataclass
+class Notices:
+    """What an instance's metadata says of its future, as JSON texts; ``None`` is a 404."""
+
+    instance_action: str | None = None
+    rebalance: str | None = None
+
+
+@dataclass
+class World:
+    """Shared by the back-ends, the metadata service and the control requests. `lock` guards the dictionaries."""
+
+    layout: Layout
+    region: str
+    port: int
+    """Where the server listens, on 127.0.0.1 of this computer and of every machine."""
+    network: Network | None
+    """``None`` with folder machines."""
+    docker: bool
+    """Whether machines can have Docker."""
+    disks: Disks
+    """The files of volumes."""
+    machines: dict[str, Machine] = field(default_factory=dict)
+    """By instance id, those that have a body, running or stopped."""
+    notices: dict[str, Notices] = field(default_factory=dict)
+    providers: list[Callable[[World, Machine, Any], Callable[[], None]]] = field(default_factory=list)
+    """Called for every machine that has booted (with moto's instance); each returns what ends its service."""
+    services: dict[str, list[Callable[[], None]]] = field(default_factory=dict)
+    faults: Faults = field(default_factory=Faults)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @property
+    def home(self) -> Path:
+        """The sandbox's folder."""
+        return self.layout.home
+
+    def new_machine(self, hardware: Hardware) -> Machine:
+        """A body that has an address and has not booted."""
+        assert self.network is not None  # noqa: S101 - only namespaces have one
+        machine = Machine(self.layout, self.network, hardware)
+        with self.lock:
+            self.machines[hardware.instance_id] = machine
+            self.notices[hardware.instance_id] = Notices()
+        return machine
+
+    def forget_machine(self, instance_id: str) -> None:
+        """Nothing is left of the body."""
+        with self.lock:
+            machine = self.machines.pop(instance_id, None)
+            self.notices.pop(instance_id, None)
+        if machine is not None:
+            machine.remove()
+
+    def begin_services(self, machine: Machine, instance: Any) -> None:
+        """What the machine finds beside it: metadata, and this server's own address."""
+        self.end_services(instance.id)
+        self.services[instance.id] = [begin(self, machine, instance) for begin in self.providers]
+
+    def end_services(self, instance_id: str) -> None:
+        """They no longer answer."""
+        for end in self.services.pop(instance_id, []):
+            with contextlib.suppress(OSError):
+                end()
+
+    def machine(self, instance_id: str) -> Machine | None:
+        """The body of an instance."""
+        with self.lock:
+            return self.machines.get(instance_id)
+
+
+_current: list[World] = []
+
+
+def become(world: World) -> None:
+    """This process serves that world from now on; ``None`` of its back-ends may run before."""
+    _current[:] = [world]
+
+
+def current() -> World:
+    """The world of this process."""
+    return _current[0]

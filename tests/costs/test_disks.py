@@ -1,0 +1,88 @@
+"""Disks are checked against EBS's limits before any call, and priced by what they are."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runctl.core.errors import UsageError
+from runctl.costs.disks import TYPES, DiskShape, checked_shape, monthly_price
+
+
+def test_gp3_comes_with_its_included_performance() -> None:
+    assert checked_shape("gp3", 1, None, None) == DiskShape("gp3", 1, 3000, 125)
+
+
+def test_more_throughput_brings_the_iops_that_it_needs() -> None:
+    assert checked_shape("gp3", 100, None, 1000) == DiskShape("gp3", 100, 4000, 1000)
+
+
+@pytest.mark.parametrize(
+    ("type_name", "size", "iops", "throughput", "said"),
+    [
+        ("gp3", 0, None, None, "1 to 65,536 GiB"),
+        ("gp3", 65537, None, None, "1 to 65,536 GiB"),
+        ("gp3", 1000, 2999, None, "3,000 to 80,000 IOPS"),
+        ("gp3", 1000, 80001, None, "3,000 to 80,000 IOPS"),
+        ("gp3", 1000, None, 2001, "125 to 2,000 MiB/s"),
+        ("gp3", 7, 3501, None, "500 for each GiB"),
+        ("gp3", 100, 3000, 1000, "4000 IOPS"),
+        ("gp2", 100, 3000, None, "cannot be chosen"),
+        ("st1", 124, None, None, "125 to 16,384 GiB"),
+        ("io2", 10, None, None, "needs a number of IOPS"),
+        ("io2", 4, 4001, None, "1000 for each GiB"),
+        ("io1", 10, 501, None, "50 for each GiB"),
+        ("io2", 100, 5000, 500, "throughput of a io2"),
+        ("gp4", 1, None, None, "no volume type"),
+    ],
+)
+def test_what_ebs_would_refuse_is_refused_here_with_the_limit(
+    type_name: str, size: int, iops: int | None, throughput: int | None, said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        checked_shape(type_name, size, iops, throughput)
+
+
+@given(
+    st.sampled_from(sorted(TYPES)),
+    st.integers(-5, 70000),
+    st.none() | st.integers(0, 300000),
+    st.none() | st.integers(0, 3000),
+)
+def test_a_shape_that_passes_passes_again_and_has_a_price(
+    type_name: str, size: int, iops: int | None, throughput: int | None
+) -> None:
+    try:
+        shape = checked_shape(type_name, size, iops, throughput)
+    except UsageError:
+        return
+    assert checked_shape(shape.type, shape.size_gib, shape.iops, shape.throughput) == shape
+    price = monthly_price(shape, "us-east-1")
+    assert price is not None
+    assert price.usd >= TYPES[type_name].usd_per_gib * size
+
+
+@pytest.mark.parametrize(
+    ("shape", "usd"),
+    [
+        (DiskShape("gp3", 100, 3000, 125), "8"),
+        (DiskShape("gp3", 100, 4000, 1000), "48"),
+        (DiskShape("io2", 100, 40000, None), "2456.5"),
+        (DiskShape("gp2", 100, 300, None), "10"),
+    ],
+)
+def test_the_monthly_price_follows_the_pricing_page(shape: DiskShape, usd: str) -> None:
+    price = monthly_price(shape, "us-east-1")
+
+    assert price is not None
+    assert price.usd == Decimal(usd)
+
+
+def test_another_regions_price_says_that_it_is_not_that_regions_own() -> None:
+    price = monthly_price(DiskShape("gp3", 1, 3000, 125), "eu-west-1")
+
+    assert price is not None
+    assert "eu-west-1 may differ" in price.source

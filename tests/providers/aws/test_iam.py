@@ -1,0 +1,89 @@
+"""runctl's instance profile is made once, whole, and by whoever is first."""
+
+from __future__ import annotations
+
+import pytest
+
+from runctl.core import tags as tag
+from runctl.core.errors import PermissionDenied
+from runctl.providers.aws.iam import (
+    DEFAULT_PROFILE,
+    MANAGED_POLICY,
+    ProfileState,
+    ensure_default_profile,
+    profile_state,
+)
+from runctl.providers.aws.reading import tags_of
+from runctl.providers.aws.session import AwsSession
+from runctl.testing.clock import ManualClock
+from runctl.testing.progress import RecordedProgress
+from tests.providers.aws.conftest import Refuse
+
+
+@pytest.fixture
+def attached(session: AwsSession, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """An account without the profile. AWS's own policies are not in moto, so attaching one is only watched."""
+    session.iam.remove_role_from_instance_profile(
+        InstanceProfileName=DEFAULT_PROFILE, RoleName=DEFAULT_PROFILE
+    )
+    session.iam.delete_instance_profile(InstanceProfileName=DEFAULT_PROFILE)
+    session.iam.delete_role(RoleName=DEFAULT_PROFILE)
+    calls: list[dict[str, str]] = []
+    monkeypatch.setattr(session.iam, "attach_role_policy", lambda **call: calls.append(call))
+    return calls
+
+
+def test_role_and_profile_are_made_tagged_and_joined(
+    session: AwsSession, clock: ManualClock, progress: RecordedProgress, attached: list[dict[str, str]]
+) -> None:
+    ensure_default_profile(session, clock, progress)
+
+    profile = session.iam.get_instance_profile(InstanceProfileName=DEFAULT_PROFILE)["InstanceProfile"]
+    role = session.iam.get_role(RoleName=DEFAULT_PROFILE)["Role"]
+    assert [r["RoleName"] for r in profile["Roles"]] == [DEFAULT_PROFILE]
+    assert tag.is_ours(tags_of(role["Tags"]))  # type: ignore[arg-type]
+    assert "ec2.amazonaws.com" in str(role["AssumeRolePolicyDocument"])
+    assert attached == [
+        {"RoleName": DEFAULT_PROFILE, "PolicyArn": f"arn:aws:iam::aws:policy/{MANAGED_POLICY}"}
+    ]
+
+
+def test_doing_it_twice_is_fine(
+    session: AwsSession, clock: ManualClock, progress: RecordedProgress, attached: list[dict[str, str]]
+) -> None:
+    ensure_default_profile(session, clock, progress)
+    ensure_default_profile(session, clock, progress)
+
+    assert profile_state(session, DEFAULT_PROFILE) is ProfileState.READY
+    assert len(attached) == 1
+
+
+def test_a_creation_that_was_cut_short_is_finished(
+    session: AwsSession, clock: ManualClock, progress: RecordedProgress, attached: list[dict[str, str]]
+) -> None:
+    session.iam.create_role(RoleName=DEFAULT_PROFILE, AssumeRolePolicyDocument="{}")
+    session.iam.create_instance_profile(InstanceProfileName=DEFAULT_PROFILE)
+    assert profile_state(session, DEFAULT_PROFILE) is ProfileState.INCOMPLETE
+
+    ensure_default_profile(session, clock, progress)
+
+    assert profile_state(session, DEFAULT_PROFILE) is ProfileState.READY
+
+
+def test_an_account_that_may_not_is_told_so(
+    session: AwsSession,
+    clock: ManualClock,
+    progress: RecordedProgress,
+    attached: list[dict[str, str]],
+    refuse: Refuse,
+) -> None:
+    refuse(session.iam, "CreateRole", "AccessDenied", "not authorized to perform: iam:CreateRole")
+
+    with pytest.raises(PermissionDenied, match="iam:CreateRole"):
+        ensure_default_profile(session, clock, progress)
+
+
+def test_a_profile_is_found_by_its_arn_too(session: AwsSession) -> None:
+    arn = session.iam.get_instance_profile(InstanceProfileName=DEFAULT_PROFILE)["InstanceProfile"]["Arn"]
+
+    assert profile_state(session, arn) is ProfileState.READY

@@ -1,0 +1,92 @@
+"""Large pieces pass through a bucket that is private, short-lived and ours."""
+
+from __future__ import annotations
+
+import urllib.request
+from io import BytesIO
+
+import pytest
+
+from runctl.core import tags as tag
+from runctl.core.errors import NotFound, PermissionDenied
+from runctl.providers.aws.reading import tags_of
+from runctl.providers.aws.session import AwsSession
+from runctl.providers.aws.staging import S3Staging
+from tests.providers.aws.conftest import Refuse
+
+
+def test_a_machine_without_rights_reads_and_writes_by_url(session: AwsSession) -> None:
+    staging = S3Staging(session, None)
+    staging.write("to-machine", BytesIO(b"hello"))
+
+    with urllib.request.urlopen(staging.get_url("to-machine")) as answer:
+        assert answer.read() == b"hello"
+    kind = {"Content-Type": "application/octet-stream"}
+    put = urllib.request.Request(staging.put_url("from-machine"), data=b"world", method="PUT", headers=kind)
+    urllib.request.urlopen(put).close()
+    sink = BytesIO()
+    staging.read("from-machine", sink)
+    assert sink.getvalue() == b"world"
+
+
+def test_the_bucket_is_made_when_it_is_first_needed_private_encrypted_and_short_lived(
+    session: AwsSession,
+) -> None:
+    staging = S3Staging(session, None)
+    assert session.s3.list_buckets()["Buckets"] == []
+
+    name = staging.bucket()
+
+    assert name == f"runctl-staging-{session.identity.account}-us-east-1"
+    blocked = session.s3.get_public_access_block(Bucket=name)["PublicAccessBlockConfiguration"]
+    assert all(blocked.values())
+    assert session.s3.get_bucket_encryption(Bucket=name)["ServerSideEncryptionConfiguration"]["Rules"]
+    (rule,) = session.s3.get_bucket_lifecycle_configuration(Bucket=name)["Rules"]
+    assert rule["Expiration"]["Days"] == 1
+    assert tag.is_ours(tags_of(session.s3.get_bucket_tagging(Bucket=name)["TagSet"]))  # type: ignore[arg-type]
+
+
+def test_a_second_use_makes_no_second_bucket(session: AwsSession) -> None:
+    S3Staging(session, None).bucket()
+    S3Staging(session, None).bucket()
+
+    assert len(session.s3.list_buckets()["Buckets"]) == 1
+
+
+def test_a_configured_bucket_is_used_as_it_is(session: AwsSession) -> None:
+    session.s3.create_bucket(Bucket="my-own-bucket")
+
+    assert S3Staging(session, "my-own-bucket").bucket() == "my-own-bucket"
+
+
+def test_a_configured_bucket_that_does_not_exist_is_not_made(session: AwsSession) -> None:
+    with pytest.raises(NotFound, match="my-own-bucket"):
+        S3Staging(session, "my-own-bucket").bucket()
+
+    assert session.s3.list_buckets()["Buckets"] == []
+
+
+def test_a_bucket_of_somebody_else_under_our_name_is_not_used(session: AwsSession, refuse: Refuse) -> None:
+    refuse(session.s3, "HeadBucket", "403", "Forbidden")
+
+    with pytest.raises(PermissionDenied, match="somebody else's"):
+        S3Staging(session, None).write("key", BytesIO(b"secret"))
+
+
+def test_deleting_twice_is_fine(session: AwsSession) -> None:
+    staging = S3Staging(session, None)
+    staging.write("key", BytesIO(b"x"))
+
+    staging.delete("key")
+    staging.delete("key")
+
+    with pytest.raises(NotFound):
+        staging.read("key", BytesIO())
+
+
+def test_in_other_regions_the_bucket_is_in_that_region(aws: str) -> None:
+    session = AwsSession(region="eu-west-1", profile=None)
+
+    name = S3Staging(session, None).bucket()
+
+    assert session.s3.get_bucket_location(Bucket=name)["LocationConstraint"] == "eu-west-1"

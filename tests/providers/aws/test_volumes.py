@@ -1,0 +1,185 @@
+"""Volumes are made, attached, detached and deleted as asked, and only ours are deleted."""
+
+from __future__ import annotations
+
+import pytest
+
+from runctl.core import tags as tag
+from runctl.core.errors import Conflict, NotFound, PermissionDenied, Unreachable, UsageError, ZoneMismatch
+from runctl.core.ids import InstanceId, VolumeId
+from runctl.core.models import Instance, Volume, VolumeState
+from runctl.providers.aws.ec2 import AwsProvider
+from runctl.providers.aws.reading import mounts_of
+from runctl.providers.aws.session import AwsSession
+from runctl.providers.interface import InstanceRequest, VolumeMount, VolumeRequest
+from tests.providers.aws.conftest import Refuse
+
+
+def make(provider: AwsProvider, **request: object) -> Volume:
+    wanted = VolumeRequest(**{"size_gib": 1, "zone": "us-east-1a", **request})  # type: ignore[arg-type]
+    return provider.create_volume(provider.plan_volume(wanted))
+
+
+@pytest.fixture
+def instance(provider: AwsProvider) -> Instance:
+    return provider.create(provider.plan_create(InstanceRequest(zone="us-east-1a")))
+
+
+def test_a_plan_fills_in_zone_performance_and_price(provider: AwsProvider) -> None:
+    plan = provider.plan_volume(VolumeRequest(10, name="datasets"))
+
+    assert (plan.request.iops, plan.request.throughput) == (3000, 125)
+    assert plan.request.zone is not None
+    assert plan.request.zone.startswith("us-east-1")
+    assert plan.price is not None
+    assert "list price" in plan.price.source
+
+
+def test_a_volume_has_what_was_asked_for(provider: AwsProvider) -> None:
+    volume = make(
+        provider, size_gib=20, iops=4000, throughput=500, name="fast", project="vision", persistent=True
+    )
+
+    assert (volume.size_gib, volume.iops, volume.throughput, volume.encrypted) == (20, 4000, 500, True)
+    assert (volume.name, volume.zone, volume.persistent) == ("fast", "us-east-1a", True)
+    assert volume.tags[tag.PROJECT] == "vision"
+    assert tag.is_ours(volume.tags)
+
+
+@pytest.mark.parametrize("name", ["", "vol-1", "/mnt/data", "a:b", "x" * 256])
+def test_a_name_that_would_be_taken_for_something_else_is_refused(provider: AwsProvider, name: str) -> None:
+    if name:
+        with pytest.raises(UsageError):
+            provider.plan_volume(VolumeRequest(1, name=name))
+
+
+def test_an_unknown_zone_names_the_known_ones(provider: AwsProvider) -> None:
+    with pytest.raises(NotFound) as caught:
+        provider.plan_volume(VolumeRequest(1, zone="us-east-1z"))
+
+    assert "us-east-1a" in caught.value.hint
+
+
+def test_an_unknown_snapshot_is_not_found(provider: AwsProvider) -> None:
+    with pytest.raises(NotFound):
+        provider.plan_volume(VolumeRequest(1, snapshot_id="snap-0123456789abcdef0"))
+
+
+def test_a_volume_smaller_than_its_snapshot_is_refused(provider: AwsProvider, session: AwsSession) -> None:
+    snapshot = session.ec2.create_snapshot(VolumeId=make(provider, size_gib=5).id)["SnapshotId"]
+
+    with pytest.raises(UsageError, match="5 GiB"):
+        provider.plan_volume(VolumeRequest(4, snapshot_id=snapshot))
+
+
+def test_two_volumes_of_one_name_must_be_told_apart_by_id(provider: AwsProvider, session: AwsSession) -> None:
+    for _ in range(2):
+        session.ec2.create_volume(
+            AvailabilityZone="us-east-1a",
+            Size=1,
+            TagSpecifications=[{"ResourceType": "volume", "Tags": [{"Key": "Name", "Value": "twins"}]}],
+        )
+
+    with pytest.raises(Conflict) as caught:
+        provider.volume("twins")
+
+    assert caught.value.code == "ambiguous-name"
+
+
+def test_the_zone_of_volume_and_machine_must_be_the_same(provider: AwsProvider, instance: Instance) -> None:
+    with pytest.raises(ZoneMismatch, match="us-east-1b"):
+        provider.attach_volume(make(provider, zone="us-east-1b").id, instance.id)
+
+
+def test_a_volume_of_another_machine_is_not_taken_away(provider: AwsProvider, instance: Instance) -> None:
+    volume = make(provider)
+    provider.attach_volume(volume.id, instance.id)
+    other = provider.create(provider.plan_create(InstanceRequest(zone="us-east-1a")))
+
+    with pytest.raises(Conflict, match=instance.id):
+        provider.attach_volume(volume.id, other.id)
+
+
+def test_attaching_to_an_unknown_machine_is_not_found(provider: AwsProvider) -> None:
+    with pytest.raises(NotFound):
+        provider.attach_volume(make(provider).id, InstanceId("i-0123456789abcdef0"))
+
+
+def test_an_attached_volume_says_where_the_machine_finds_it(
+    provider: AwsProvider, instance: Instance
+) -> None:
+    volume = provider.attach_volume(make(provider).id, instance.id)
+
+    assert volume.device == f"/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_{volume.id.replace('-', '')}"
+
+
+def test_a_root_disk_is_not_detached(provider: AwsProvider, instance: Instance) -> None:
+    root = instance.volumes[0].volume_id
+
+    with pytest.raises(Conflict) as caught:
+        provider.detach_volume(root)
+
+    assert caught.value.code == "root-disk"
+
+
+def test_a_machine_no_longer_expects_what_was_detached_from_it(provider: AwsProvider) -> None:
+    volume = make(provider, name="datasets")
+    plan = provider.plan_create(InstanceRequest(volumes=(VolumeMount("datasets", "/mnt/data"),)))
+    instance = provider.create(plan)
+
+    provider.detach_volume(volume.id)
+
+    assert mounts_of(provider.instance(instance.id).tags) == {}
+
+
+def test_a_mount_made_later_is_remembered_on_both_sides(provider: AwsProvider, instance: Instance) -> None:
+    volume = make(provider)
+    provider.attach_volume(volume.id, instance.id)
+
+    provider.remember_mount(volume.id, instance.id, "/mnt/later")
+
+    assert provider.volume(volume.id).mount_point == "/mnt/later"
+    mounted = {v.volume_id: v.mount_point for v in provider.instance(instance.id).volumes}
+    assert mounted[volume.id] == "/mnt/later"
+
+
+def test_others_volumes_keep_their_tags(
+    provider: AwsProvider, session: AwsSession, instance: Instance
+) -> None:
+    theirs = VolumeId(session.ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)["VolumeId"])
+    provider.attach_volume(theirs, instance.id)
+
+    provider.remember_mount(theirs, instance.id, "/mnt/theirs")
+
+    assert provider.volume(theirs).tags == {}
+
+
+def test_others_volumes_are_not_deleted(provider: AwsProvider, session: AwsSession) -> None:
+    theirs = VolumeId(session.ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)["VolumeId"])
+
+    with pytest.raises(PermissionDenied) as caught:
+        provider.delete_volume(theirs)
+
+    assert caught.value.code == "not-ours"
+    assert provider.volume(theirs).state is VolumeState.AVAILABLE
+
+
+def test_others_volumes_are_listed_only_when_asked_for(provider: AwsProvider, session: AwsSession) -> None:
+    theirs = session.ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)["VolumeId"]
+    ours = make(provider).id
+
+    assert {volume.id for volume in provider.volumes()} == {ours}
+    assert {volume.id for volume in provider.volumes(everyone=True)} == {ours, theirs}
+
+
+def test_a_detachment_that_never_ends_says_what_keeps_it(
+    provider: AwsProvider, session: AwsSession, instance: Instance, refuse: Refuse
+) -> None:
+    volume = make(provider)
+    provider.attach_volume(volume.id, instance.id)
+    refuse(session.ec2, "DetachVolume", "IncorrectState", "is being detached")
+
+    with pytest.raises(Unreachable, match="in-use") as caught:
+        provider.detach_volume(volume.id)
+
+    assert "--force" in caught.value.hint

@@ -1,0 +1,74 @@
+"""Providers are found by entry point; one that does not work says whose it is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import pytest
+
+from runctl.core.config import Config
+from runctl.core.errors import NotFound, Unsupported
+from runctl.providers import registry
+
+
+def test_the_providers_of_this_package_are_there() -> None:
+    assert {"aws", "local"} <= set(registry.names())
+
+
+def test_a_provider_is_made_from_the_configuration() -> None:
+    assert registry.load("local", Config()).name == "local"
+
+
+def test_a_misspelt_name_gets_a_suggestion() -> None:
+    with pytest.raises(NotFound) as caught:
+        registry.load("asw", Config())
+
+    assert caught.value.hint == 'did you mean "aws"?'
+
+
+@pytest.fixture
+def plug_in(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def install(value: str) -> None:
+        entry = EntryPoint("mine", value, registry.GROUP)
+        monkeypatch.setattr(registry, "entry_points", lambda **_: (entry,))
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("no_such_module:provider", "ModuleNotFoundError"),
+        ("json:no_such_factory", "AttributeError"),
+        ("tests.providers.test_registry:explode", "ZeroDivisionError"),
+        ("tests.providers.test_registry:a_number", "not a Provider"),
+    ],
+)
+def test_a_broken_plug_in_names_itself(plug_in: Any, value: str, said: str) -> None:
+    plug_in(value)
+
+    with pytest.raises(Unsupported, match=f"mine.*{value}.*{said}"):
+        registry.load("mine", Config())
+
+
+def explode(_: Config) -> None:
+    raise ZeroDivisionError
+
+
+def a_number(_: Config) -> int:
+    return 1
+
+
+def test_a_provider_is_made_without_loading_boto3() -> None:
+    program = (
+        "import sys; from runctl.core.config import Config; from runctl.providers import registry;"
+        "registry.load('aws', Config()); registry.load('local', Config());"
+        "sys.exit(','.join(m for m in ('boto3', 'botocore') if m in sys.modules) or 0)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
