@@ -284,11 +284,17 @@ class SandboxSsm(SimpleSystemManagerBackend):
         backend = ec2_backends[self.account_id][self.region_name]
         chosen: list[str] | None = None
         for target in request.targets:
-            key, values = target["Key"], target["Values"]
+            key, values = target["Key"], list(target["Values"])
             if key.lower() == "instanceids":
-                these = list(values)
+                these = values
+            elif key.startswith("tag:"):
+                these = [
+                    instance.id
+                    for instance in backend.all_instances()
+                    if _tags(instance).get(key.removeprefix("tag:")) in values
+                ]
             else:
-                these = [instance.id for instance in backend.all_instances({key: values})]
+                raise SSMException("InvalidTarget", f"The target key {key} is not valid here.")
             chosen = these if chosen is None else [one for one in chosen if one in these]
         managed = {row["InstanceId"] for row in self.instance_information()}
         return [instance_id for instance_id in dict.fromkeys(chosen or ()) if instance_id in managed]
@@ -404,6 +410,10 @@ def _backend(account: str, region: str) -> SandboxSsm:
 def _register(_world: World, _machine: Any, instance: Any) -> Callable[[], None]:
     _booting[instance.id] = time.monotonic()
     return lambda: None
+
+
+def _tags(instance: Any) -> dict[str, str]:
+    return {tag["key"]: tag["value"] for tag in instance.get_tags()}
 
 
 def _instance(backend: SandboxSsm, instance_id: str) -> Any:
