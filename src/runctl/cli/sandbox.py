@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     "--kind", type=click.Choice(["auto", "namespaces", "folders"]), default="auto", help="What machines are."
 )
 @click.option(
-    "--docker", type=click.Choice(["auto", "yes", "no"]), default="auto", help="Docker engines in machines."
+    "--docker", type=click.Choice(["auto", "on", "off"]), default="auto", help="Docker engines in machines."
 )
 @click.pass_obj
 def start(cli: Cli, kind: str, docker: str) -> None:

@@ -348,10 +348,8 @@ class _Reporting:
 def _left_out(kind: str, against_namespaces: str, docker: str) -> tuple[str, ...]:
     if kind == "folders":
         because = against_namespaces or "asked for"
-        return (
-            f"machines are folders and processes of this computer, not namespaces ({because}): no SSH, no Docker,"
-            " volumes are folders",
-        )
+        what = f"machines are folders and processes of this computer, not namespaces ({because}): no SSH, no Docker,"
+        return (f"{what} volumes are folders",)
     missing = docker_engine.missing_programs()
     if docker == "off":
         return ("no Docker in the machines (asked for)",)

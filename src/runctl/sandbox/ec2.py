@@ -461,9 +461,7 @@ class SandboxEC2(moto_ec2.EC2Backend):
         if machine.is_up:
             with contextlib.suppress(Exception):
                 machine.power("poweroff")
-            limit = time.monotonic() + SHUTDOWN_SECONDS
-            while machine.is_up and time.monotonic() < limit:
-                time.sleep(0.05)
+            machine.wait_until_down(SHUTDOWN_SECONDS)
         machine.kill()
 
     def _unplug_all(self, instance: Any) -> None:

@@ -138,6 +138,12 @@ class Machine:
         with contextlib.suppress(OSError):
             docker_engine.remove_cgroups(self.hardware.instance_id)
 
+    def wait_until_down(self, seconds: float) -> None:
+        """Return when its first process has ended, or after that long."""
+        limit = time.monotonic() + seconds
+        while self.is_up and time.monotonic() < limit:
+            time.sleep(0.05)
+
     def remove(self) -> None:
         """Nothing is left of it but what the volumes hold."""
         self.kill()

@@ -208,9 +208,7 @@ def inside(namespace: str, action: Callable[[], T]) -> T:
     def enter() -> None:
         try:
             with Path("/run/netns", namespace).open() as handle:
-                libc = ctypes.CDLL(None, use_errno=True)
-                if libc.setns(handle.fileno(), CLONE_NEWNET) != 0:
-                    raise OSError(ctypes.get_errno(), f"cannot enter network namespace {namespace}")
+                _set_namespace(handle.fileno(), namespace)
             result.append(action())
         except BaseException as error:  # noqa: BLE001 - handed to the thread that asked
             failure.append(error)
@@ -221,6 +219,12 @@ def inside(namespace: str, action: Callable[[], T]) -> T:
     if failure:
         raise failure[0]
     return result[0]
+
+
+def _set_namespace(descriptor: int, namespace: str) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(descriptor, CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), f"cannot enter network namespace {namespace}")
 
 
 def listen(namespace: str, address: str, port: int) -> socket.socket:

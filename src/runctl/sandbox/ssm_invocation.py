@@ -235,7 +235,7 @@ class Invocation:
     def _lost_with(self, body: Body, code: int) -> bool:
         """Whether the process ended because its machine did: then nobody is left to report it."""
         killed_by = -code if code < 0 else code - 128
-        patience = {signal.SIGKILL: _DEATH_SECONDS, signal.SIGTERM: _SHUTDOWN_SECONDS}.get(killed_by, 0.0)
+        patience = {9: _DEATH_SECONDS, 15: _SHUTDOWN_SECONDS}.get(killed_by, 0.0)
         limit = time.monotonic() + patience
         while body.is_up and time.monotonic() < limit:
             time.sleep(_POLL_SECONDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -133,6 +134,26 @@ def test_docker_is_started_and_opened_to_the_login_user(tmp_path: Path) -> None:
     assert (ready.ok, ready.docker) == (True, "25.0.3")
     assert "systemctl enable --now docker" in calls
     assert "usermod -a -G docker root" in calls
+
+
+@pytest.mark.namespaces
+def test_docker_that_cannot_be_started_is_recorded_without_waiting_for_it(tmp_path: Path) -> None:
+    started = time.monotonic()
+
+    own_machine(
+        tmp_path,
+        user_data(login_user="root", deadline=None),
+        docker="echo no daemon >&2; exit 1",
+        systemctl="echo Unit docker not found >&2; exit 5",
+        service="exit 1",
+        getent="",
+        usermod="",
+    )
+
+    ready = parse_ready((tmp_path / "state/runctl/ready.json").read_bytes())
+    assert (ready.ok, ready.docker) == (True, None)
+    assert ready.failures == ("docker: docker could not be started: Unit docker not found",)
+    assert time.monotonic() - started < 10
 
 
 @pytest.mark.namespaces

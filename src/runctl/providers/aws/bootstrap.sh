@@ -84,20 +84,23 @@ if [ "$RUNCTL_DOCKER" = 1 ] && [ -z "$root" ]; then
         fi
     fi
     if command -v docker >/dev/null 2>&1; then
-        { systemctl enable --now docker || service docker start; } >/dev/null 2>&1
         getent group docker >/dev/null 2>&1 || groupadd docker
         usermod -a -G docker "$RUNCTL_USER"
-        tries=0
-        until version=$(limited 20 docker version --format '{{.Server.Version}}' 2>&1); do
-            tries=$((tries + 1))
-            [ "$tries" -lt 30 ] || break
-            sleep 1
-        done
-        if [ "$tries" -lt 30 ]; then
-            docker="\"$(printf '%s' "$version" | plain)\""
-            step docker true "$version"
+        if output=$( (systemctl enable --now docker || service docker start) 2>&1 ); then
+            tries=0
+            until version=$(limited 20 docker version --format '{{.Server.Version}}' 2>&1); do
+                tries=$((tries + 1))
+                [ "$tries" -lt 30 ] || break
+                sleep 1
+            done
+            if [ "$tries" -lt 30 ]; then
+                docker="\"$(printf '%s' "$version" | plain)\""
+                step docker true "$version"
+            else
+                step docker false "docker does not answer: $version"
+            fi
         else
-            step docker false "docker does not answer: $version"
+            step docker false "docker could not be started: $output"
         fi
     else
         step docker false "docker could not be installed: $(tail -n 3 /tmp/runctl-docker.log 2>/dev/null)"

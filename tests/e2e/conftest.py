@@ -1,0 +1,97 @@
+"""Sandboxes for the end-to-end tests, and the command line in them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+
+from runctl.sandbox.control import Faults, SandboxInfo
+from tests.e2e.command_line import CommandLine, until, write_project
+from tests.sandbox_fixture import docker_sandbox, in_docker_sandbox
+
+__all__ = ["docker_sandbox", "in_docker_sandbox"]
+
+TRAIN = """\
+import json, os, pathlib, sys, time
+print("args", json.dumps(sys.argv[1:]), flush=True)
+data = pathlib.Path(os.environ["RUNCTL_DATA_DIR"])
+print("sees", sorted(path.name for path in data.iterdir() if path.name != "lost+found"), flush=True)
+checkpoint = pathlib.Path(os.environ["RUNCTL_CHECKPOINT_DIR"], "last.txt")
+checkpoint.write_text(os.environ["RUNCTL_RUN_ID"])
+if "--forever" in sys.argv:
+    while True:
+        print("tick", flush=True)
+        time.sleep(0.2)
+if "--exit" in sys.argv:
+    sys.exit(int(sys.argv[sys.argv.index("--exit") + 1]))
+"""
+
+DOCKERFILE = "FROM python:3.11-slim\nWORKDIR /workspace\nCOPY . .\n"
+
+
+@pytest.fixture
+def runctl(in_docker_sandbox: SandboxInfo, tmp_path: Path) -> CommandLine:
+    """In a project without a Dockerfile."""
+    return CommandLine(write_project(tmp_path / "project", {"training/train.py": TRAIN}))
+
+
+@pytest.fixture
+def in_container(in_docker_sandbox: SandboxInfo, tmp_path: Path) -> CommandLine:
+    """In a project with one."""
+    return CommandLine(
+        write_project(tmp_path / "dockered", {"training/train.py": TRAIN, "Dockerfile": DOCKERFILE})
+    )
+
+
+@pytest.fixture
+def faults(in_docker_sandbox: SandboxInfo) -> Iterator[Faults]:
+    """What goes wrong on request; all is well again afterwards."""
+    faults = Faults(in_docker_sandbox)
+    yield faults
+    faults.clear()
+
+
+@pytest.fixture
+def clean_account(runctl: CommandLine) -> Iterator[None]:
+    """No instance and no volume of this test is there afterwards."""
+    yield
+    instances = runctl("aws", "list", "--quiet").out.split()
+    if instances:
+        runctl("aws", "terminate", *instances, "--yes").ok()
+
+    def volumes() -> list[dict[str, str]]:
+        listed: list[dict[str, str]] = runctl("aws", "ebs", "list", "--output", "json").ok().json
+        return listed
+
+    until(lambda: all(volume["state"] == "available" for volume in volumes()), what="the volumes to be free")
+    left = [volume["id"] for volume in volumes()]
+    if left:
+        runctl("aws", "ebs", "delete", *left, "--yes").ok()
+
+
+@pytest.fixture(scope="session")
+def ssh_account(docker_sandbox: SandboxInfo, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A key pair and a security group that lets port 22 in, as an account that uses SSH has them."""
+    environment = docker_sandbox.environment()
+    ec2 = boto3.client(
+        "ec2",
+        endpoint_url=docker_sandbox.endpoint_url,
+        region_name=docker_sandbox.region,
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+    )
+    key = tmp_path_factory.mktemp("key") / "id_ed25519"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    ec2.import_key_pair(KeyName="e2e", PublicKeyMaterial=key.with_suffix(".pub").read_bytes())
+    group = ec2.create_security_group(GroupName="e2e-ssh", Description="SSH in")["GroupId"]
+    ec2.authorize_security_group_ingress(
+        GroupId=group,
+        IpPermissions=[
+            {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+        ],
+    )
+    return {"key": str(key), "group": group}

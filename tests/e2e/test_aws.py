@@ -1,0 +1,432 @@
+"""The main job on AWS: real command line, real machines, disks and containers behind the sandbox's API."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from runctl.sandbox.control import Faults
+from tests.e2e.command_line import CommandLine, kill, until
+
+pytestmark = [
+    pytest.mark.namespaces,
+    pytest.mark.docker,
+    pytest.mark.usefixtures("clean_account"),
+]
+
+INSTANCE_FIELDS = [
+    *("id", "provider", "state", "instance_type", "market", "zone", "public_ip", "private_ip"),
+    *("price_per_hour", "project", "owner", "created_at", "volumes", "tags"),
+]
+VOLUME_FIELDS = [
+    *("id", "name", "state", "size_gib", "type", "iops", "throughput", "zone", "encrypted", "attached_to"),
+    *("device", "mount_point", "persistent", "price_per_month", "tags"),
+]
+
+
+def create(runctl: CommandLine, *options: str) -> str:
+    """An instance, ready."""
+    done = runctl("aws", "create", "t3.medium", "--quiet", *options).ok()
+    instance_id = done.out.strip()
+    assert done.out == f"{instance_id}\n"
+    assert instance_id.startswith("i-")
+    return instance_id
+
+
+def volume(runctl: CommandLine, name: str = "datasets", *options: str) -> str:
+    """A volume."""
+    return runctl("aws", "ebs", "create", "--size", 1, "--name", name, "--quiet", *options).ok().out.strip()
+
+
+def terminate(runctl: CommandLine, instance_id: str) -> None:
+    """It is gone, and its volumes are free."""
+    runctl("aws", "terminate", instance_id, "--yes").ok()
+    until(
+        lambda: all(
+            found["state"] == "available"
+            for found in runctl("aws", "ebs", "list", "--output", "json").ok().json
+        ),
+        what="the volumes to be free",
+    )
+
+
+@pytest.mark.parametrize("transport", ["ssm", "ssh"])
+def test_the_main_job_in_a_container_and_on_the_host(
+    runctl: CommandLine, in_container: CommandLine, ssh_account: dict[str, str], transport: str
+) -> None:
+    volume(runctl)
+    ssh = ["--key-name", "e2e", "--security-group", ssh_account["group"]] if transport == "ssh" else []
+    with_key = {**runctl.env, "RUNCTL_AWS_IDENTITY_FILE": ssh_account["key"]} if ssh else runctl.env
+    runctl, in_container = CommandLine(runctl.cwd, with_key), CommandLine(in_container.cwd, with_key)
+    instance = create(runctl, "--spot", "--ebs-volume", "datasets", "--mount-point", "/mnt/data", *ssh)
+    runctl("aws", "exec", instance, "--", "tee", "/mnt/data/set.txt", stdin="the data").ok()
+    way = ["--transport", transport]
+
+    contained = in_container(
+        "aws",
+        "train",
+        instance,
+        "training/train.py",
+        "--ebs-mount",
+        "/mnt/data:/data",
+        *way,
+        "--wait",
+        "--",
+        "a b",
+        "",
+    ).ok()
+    hosted = runctl(
+        "aws",
+        "train",
+        instance,
+        "training/train.py",
+        "--ebs-mount",
+        "/mnt/data:/data",
+        *way,
+        "--wait",
+        "--",
+        "--exit",
+        "3",
+    )
+
+    assert 'args ["a b", ""]' in contained.out
+    assert "sees ['runs', 'set.txt']" in contained.out
+    assert hosted.code == 3, f"{hosted}"
+    assert "sees ['runs', 'set.txt']" in hosted.out
+    runs = runctl("runs", "list", "--output", "json").ok().json
+    assert [(run["end_reason"], run["exit_code"]) for run in runs] == [("FAILED", 3), ("COMPLETED", 0)]
+    assert runs[1]["mounts"][0]["target"] == "/data"
+    assert runs[1]["mounts"][0]["origin"] == "--ebs-mount"
+    assert float(runs[1]["cost"]) > 0
+
+    terminate(runctl, instance)
+    second = create(runctl, "--ebs-volume", "datasets", "--mount-point", "/mnt/again", *ssh)
+    found = runctl(
+        "aws",
+        "exec",
+        second,
+        "--",
+        "cat",
+        "/mnt/again/set.txt",
+        f"/mnt/again/runs/{runs[1]['id']}/checkpoints/last.txt",
+    ).ok()
+    assert found.out == f"the data{runs[1]['id']}"
+    owner = runctl(
+        "aws", "exec", second, "--", "stat", "-c", "%U", f"/mnt/again/runs/{runs[1]['id']}/checkpoints"
+    )
+    assert owner.ok().out.strip() == "ec2-user"
+
+
+def test_exec_passes_input_output_and_code(runctl: CommandLine) -> None:
+    instance = create(runctl)
+
+    done = runctl(
+        "aws", "exec", instance, "--", "sh", "-c", "cat; echo oops >&2; exit 42", stdin=b"in\x00put"
+    )
+
+    assert (done.code, done.out, done.err) == (42, "in\x00put", "oops\n")
+
+
+def test_what_is_described_in_json_has_the_documented_fields(runctl: CommandLine) -> None:
+    identifier = volume(runctl)
+    instance = create(runctl, "--ebs-volume", identifier, "--mount-point", "/mnt/data", "--project", "vision")
+
+    listed = runctl("aws", "list", "--output", "json").ok().json
+    described = runctl("aws", "status", instance, "--output", "json").ok().json
+    volumes = runctl("aws", "ebs", "list", "--output", "json").ok().json
+
+    assert list(described) == INSTANCE_FIELDS
+    assert [found["id"] for found in listed] == [instance]
+    assert (described["project"], described["market"]) == ("vision", "on-demand")
+    assert {"volume_id": identifier, "device": "/dev/sdf", "mount_point": "/mnt/data"} in described["volumes"]
+    assert float(described["price_per_hour"]) > 0
+    assert [list(found) for found in volumes] == [VOLUME_FIELDS]
+    assert (volumes[0]["attached_to"], volumes[0]["mount_point"]) == (instance, "/mnt/data")
+
+
+def test_a_volume_is_attached_mounted_detached_and_deleted(runctl: CommandLine) -> None:
+    identifier, instance = volume(runctl), create(runctl)
+
+    runctl("aws", "ebs", "attach", "datasets", instance, "--mount-point", "/mnt/late").ok()
+    runctl("aws", "exec", instance, "--", "touch", "/mnt/late/here").ok()
+    refused = runctl("aws", "ebs", "delete", "datasets", "--yes", "--output", "json")
+    runctl("aws", "ebs", "detach", "datasets").ok()
+    until(
+        lambda: runctl("aws", "ebs", "list", "--output", "json").json[0]["state"] == "available",
+        what="detached",
+    )
+    runctl("aws", "ebs", "delete", identifier, "--yes").ok()
+
+    assert refused.code == 1
+    assert instance in refused.error["message"]
+    assert runctl("aws", "ebs", "list", "--output", "json").ok().json == []
+
+
+def test_a_dry_run_creates_nothing(runctl: CommandLine) -> None:
+    plan = runctl("aws", "create", "t3.medium", "--spot", "--dry-run", "--output", "json").ok().json
+
+    assert (plan["instance_type"], plan["market"]) == ("t3.medium", "spot")
+    assert float(plan["price"]["usd"]) > 0
+    assert runctl("aws", "list", "--output", "json").ok().json == []
+
+
+def test_the_run_goes_on_when_the_command_dies_and_is_found_again(runctl: CommandLine) -> None:
+    instance = create(runctl)
+    watcher = runctl.start("aws", "train", instance, "training/train.py", "--wait", "--", "--forever")
+    run_id = until(
+        lambda: next(
+            (
+                run["id"]
+                for run in runctl("runs", "list", "--output", "json").json
+                if run["state"] == "running"
+            ),
+            None,
+        ),
+        what="the run",
+    )
+    kill(watcher, signal.SIGKILL)
+
+    assert "tick" in runctl("aws", "monitor", instance, "--no-follow").ok().out
+    (row,) = runctl("aws", "processes", instance, "--output", "json").ok().json
+    assert (row["run_id"], row["state"]) == (run_id, "running")
+    stopped = runctl("runs", "stop", run_id, "--output", "json").ok().json
+    assert stopped[0]["end_reason"] == "STOPPED"
+    assert runctl("aws", "processes", instance, "--output", "json").ok().json == []
+
+
+def test_a_run_in_a_container_is_stopped_and_its_log_kept(in_container: CommandLine) -> None:
+    instance = create(in_container)
+    run_id = (
+        in_container("aws", "train", instance, "training/train.py", "--quiet", "--", "--forever")
+        .ok()
+        .out.strip()
+    )
+    until(lambda: "tick" in in_container("runs", "logs", run_id).out, what="the first tick")
+
+    stopped = in_container("runs", "stop", run_id, "--grace", "2s", "--output", "json").ok().json
+
+    assert stopped[0]["end_reason"] == "STOPPED"
+    assert "tick" in in_container("runs", "logs", run_id).ok().out
+    left = in_container("aws", "exec", instance, "--", "docker", "ps", "--all", "--quiet").ok()
+    assert left.out == ""
+
+
+def test_a_machine_that_dies_in_the_middle_is_noticed(runctl: CommandLine, faults: Faults) -> None:
+    instance = create(runctl)
+    watcher = runctl.start("aws", "train", instance, "training/train.py", "--wait", "--", "--forever")
+    until(
+        lambda: any(run["state"] == "running" for run in runctl("runs", "list", "--output", "json").json),
+        what="the run",
+    )
+
+    faults.kill_instance(instance)
+    _, err = watcher.communicate(timeout=90)
+
+    assert watcher.returncode == 7
+    assert "was lost" in err.decode()
+    (run,) = runctl("runs", "list", "--output", "json").ok().json
+    assert (run["state"], run["end_reason"]) == ("ended", "LOST")
+
+
+def test_a_dockerfile_that_does_not_build_ends_the_run_with_its_log(in_container: CommandLine) -> None:
+    (in_container.cwd / "Dockerfile").write_text("FROM python:3.11-slim\nRUN echo so far && false\n")
+    instance = create(in_container)
+
+    done = in_container("aws", "train", instance, "training/train.py", "--wait", "--output", "json")
+
+    assert done.code == 1
+    assert done.json["end_reason"] == "IMAGE_FAILED"
+    assert "so far" in done.err
+
+
+def test_an_image_that_does_not_exist_ends_the_run(runctl: CommandLine) -> None:
+    instance = create(runctl)
+
+    done = runctl(
+        "aws",
+        "train",
+        instance,
+        "training/train.py",
+        "--image",
+        "no/such:image",
+        "--wait",
+        "--output",
+        "json",
+    )
+
+    assert done.code == 1
+    assert done.json["end_reason"] == "IMAGE_FAILED"
+
+
+def test_a_machine_without_docker_says_so_before_anything_runs(in_container: CommandLine) -> None:
+    instance = create(in_container, "--ami-id", "ami-0b00000000000001")
+
+    done = in_container("aws", "train", instance, "training/train.py", "--output", "json")
+
+    assert done.code == 1
+    assert done.error["code"] == "no-docker"
+    assert done.error["hint"]
+    (run,) = in_container("runs", "list", "--output", "json").ok().json
+    assert run["end_reason"] == "NOT_STARTED"
+
+
+def test_a_full_volume_is_said_to_be_full(runctl: CommandLine) -> None:
+    volume(runctl)
+    instance = create(runctl, "--ebs-volume", "datasets", "--mount-point", "/mnt/data")
+    (runctl.cwd / "fill.py").write_text(
+        "import os\nwith open(os.path.join(os.environ['RUNCTL_DATA_DIR'], 'big'), 'wb') as file:\n"
+        "    while True:\n        file.write(bytes(1 << 24))\n"
+    )
+
+    done = runctl("aws", "train", instance, "fill.py", "--wait", "--output", "json")
+
+    assert done.code == 1
+    assert done.json["end_reason"] in {"DISK_FULL", "FAILED"}
+    assert "No space left on device" in done.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "error_code"),
+    [
+        (["aws", "status", "i-0123456789abcdef0"], 5, None),
+        (["aws", "train", "i-0123456789abcdef0", "training/train.py"], 5, None),
+        (["aws", "terminate", "i-0123456789abcdef0", "--yes"], 5, None),
+        (["aws", "train", "vol-0123456789abcdef0", "training/train.py"], 2, "bad-instance-id"),
+        (["aws", "create", "t3.nonsense"], None, None),
+        (["aws", "create", "--ebs-volume", "nosuch", "--mount-point", "/mnt/x"], 5, None),
+        (["aws", "create", "--ebs-volume", "nosuch"], 2, "unpaired"),
+        (["aws", "ebs", "create", "--size", "0"], 2, None),
+        (["aws", "ebs", "delete", "nosuch", "--yes"], 5, None),
+    ],
+)
+def test_bad_input_is_one_clear_error_and_makes_nothing(
+    runctl: CommandLine, argv: list[str], code: int | None, error_code: str | None
+) -> None:
+    done = runctl(*argv, "--output", "json")
+
+    assert done.code == code if code is not None else done.code in {2, 5}, f"{done}"
+    assert done.out == ""
+    assert done.error["message"]
+    assert error_code is None or done.error["code"] == error_code
+    assert runctl("aws", "list", "--output", "json").ok().json == []
+
+
+def test_a_volume_in_another_zone_or_in_use_is_refused(runctl: CommandLine) -> None:
+    volume(runctl, "here", "--availability-zone", "us-east-1a")
+    volume(runctl, "there", "--availability-zone", "us-east-1b")
+    both = [
+        "--ebs-volume",
+        "here",
+        "--mount-point",
+        "/mnt/a",
+        "--ebs-volume",
+        "there",
+        "--mount-point",
+        "/mnt/b",
+    ]
+
+    apart = runctl("aws", "create", "t3.medium", *both, "--output", "json")
+    wrong = runctl(
+        "aws",
+        "create",
+        "t3.medium",
+        "--zone",
+        "us-east-1b",
+        "--ebs-volume",
+        "here",
+        "--mount-point",
+        "/mnt/a",
+        "--output",
+        "json",
+    )
+    instance = create(runctl, "--ebs-volume", "here", "--mount-point", "/mnt/a")
+    taken = runctl(
+        "aws", "create", "t3.medium", "--ebs-volume", "here", "--mount-point", "/mnt/a", "--output", "json"
+    )
+    across = runctl("aws", "ebs", "attach", "there", instance, "--output", "json")
+
+    assert [apart.error["code"], wrong.error["code"], across.error["code"]] == ["zone-mismatch"] * 3
+    assert (taken.code, instance in taken.error["message"]) == (1, True)
+    assert [found["id"] for found in runctl("aws", "list", "--output", "json").ok().json] == [instance]
+
+
+def test_a_mount_that_cannot_be_made_starts_nothing(runctl: CommandLine) -> None:
+    instance = create(runctl)
+
+    done = runctl(
+        "aws", "train", instance, "training/train.py", "--ebs-mount", "/mnt/nowhere:/data", "--output", "json"
+    )
+
+    assert done.code == 5
+    assert done.error["code"] == "not-a-mount"
+    assert runctl("aws", "processes", instance, "--all", "--output", "json").ok().json == []
+
+
+def test_no_capacity_is_said_with_its_own_code_and_leaves_nothing(
+    runctl: CommandLine, faults: Faults
+) -> None:
+    faults.no_capacity(instance_type="t3.medium")
+
+    done = runctl("aws", "create", "t3.medium", "--spot", "--output", "json")
+
+    assert done.code == 6
+    assert done.error["hint"]
+    assert runctl("aws", "list", "--output", "json").ok().json == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, 4),
+        ({"AWS_SESSION_TOKEN": "expired"}, 4),
+        ({"AWS_ACCESS_KEY_ID": "AKIAINVALID"}, 4),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, 7),
+    ],
+)
+def test_credentials_and_endpoint_errors_are_told_apart(
+    runctl: CommandLine, changes: dict[str, str], code: int
+) -> None:
+    done = CommandLine(runctl.cwd, {**runctl.env, **changes})("aws", "list", "--output", "json")
+
+    assert done.code == code, f"{done}"
+    assert done.error["hint"]
+
+
+def test_stop_and_start_keep_the_disk_and_the_mount(runctl: CommandLine) -> None:
+    volume(runctl)
+    instance = create(runctl, "--ebs-volume", "datasets", "--mount-point", "/mnt/data")
+    runctl("aws", "exec", instance, "--", "sh", "-c", "echo kept > ~/here; echo kept > /mnt/data/there").ok()
+
+    runctl("aws", "stop", instance, "--yes").ok()
+    until(
+        lambda: runctl("aws", "status", instance, "--output", "json").json["state"] == "stopped",
+        what="it to be stopped",
+    )
+    refused = runctl("aws", "train", instance, "training/train.py", "--output", "json")
+    runctl("aws", "start", instance).ok()
+    runctl("aws", "wait", instance).ok()
+
+    assert refused.error["code"] == "not-running"
+    kept = runctl("aws", "exec", instance, "--", "sh", "-c", "cat ~/here /mnt/data/there").ok()
+    assert kept.out == "kept\nkept\n"
+
+
+def test_what_is_not_ours_is_not_touched(runctl: CommandLine) -> None:
+    import boto3
+
+    ec2 = boto3.client("ec2")
+    launched = ec2.run_instances(
+        ImageId="ami-0a12023000000001", InstanceType="t3.micro", MinCount=1, MaxCount=1
+    )
+    theirs = launched["Instances"][0]["InstanceId"]
+    try:
+        done = runctl("aws", "terminate", theirs, "--yes", "--output", "json")
+
+        assert (done.code, done.error["code"]) == (4, "not-ours")
+        assert runctl("aws", "list", "--output", "json").ok().json == []
+        everyone = runctl("aws", "list", "--everyone", "--output", "json").ok().json
+        assert theirs in json.dumps(everyone)
+    finally:
+        ec2.terminate_instances(InstanceIds=[theirs])
