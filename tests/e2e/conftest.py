@@ -36,15 +36,15 @@ DOCKERFILE = "FROM python:3.11-slim\nWORKDIR /workspace\nCOPY . .\n"
 @pytest.fixture
 def runctl(in_docker_sandbox: SandboxInfo, tmp_path: Path) -> CommandLine:
     """In a project without a Dockerfile."""
-    return CommandLine(write_project(tmp_path / "project", {"training/train.py": TRAIN}))
+    project = write_project(tmp_path / "project", {"training/train.py": TRAIN})
+    return CommandLine(project, {"XDG_DATA_HOME": str(tmp_path / "data")})
 
 
 @pytest.fixture
 def in_container(in_docker_sandbox: SandboxInfo, tmp_path: Path) -> CommandLine:
     """In a project with one."""
-    return CommandLine(
-        write_project(tmp_path / "dockered", {"training/train.py": TRAIN, "Dockerfile": DOCKERFILE})
-    )
+    project = write_project(tmp_path / "dockered", {"training/train.py": TRAIN, "Dockerfile": DOCKERFILE})
+    return CommandLine(project, {"XDG_DATA_HOME": str(tmp_path / "data")})
 
 
 @pytest.fixture

@@ -74,9 +74,10 @@ def test_pages_hold_every_row_once() -> None:
     assert seen == rows
 
 
-def test_a_token_that_is_none_is_refused() -> None:
+@pytest.mark.parametrize("token", ["!", "LTE="])
+def test_a_token_that_is_none_is_refused(token: str) -> None:
     with pytest.raises(SSMException) as refused:
-        ssm_request.page([1], "!", None, 50)
+        ssm_request.page([1], token, None, 50)
 
     assert refused.value.code == "InvalidNextToken"
 

@@ -45,7 +45,12 @@ def create_command(provider: str) -> click.Command:
     @click.option("--security-group", metavar="ID|NAME", multiple=True, help="A security group; repeatable.")
     @click.option("--instance-profile", metavar="NAME", help="What the machine itself may do in AWS.")
     @click.option("--subnet", metavar="ID", help="A subnet; its zone is the machine's.")
-    @click.option("--zone", metavar="ZONE", help="An availability zone; volumes decide it otherwise.")
+    @click.option(
+        "--zone",
+        "--availability-zone",
+        metavar="ZONE",
+        help="An availability zone; volumes decide it otherwise.",
+    )
     @click.option(
         "--project",
         metavar="NAME",

@@ -67,7 +67,9 @@ def create_command(provider: str) -> click.Command:
     )
     @click.option("--iops", type=click.IntRange(min=1), help="I/O operations a second.")
     @click.option("--throughput", type=click.IntRange(min=1), metavar="MIB", help="MiB a second.")
-    @click.option("--zone", metavar="ZONE", help="Its availability zone, which it cannot leave.")
+    @click.option(
+        "--zone", "--availability-zone", metavar="ZONE", help="Its availability zone, which it cannot leave."
+    )
     @click.option("--snapshot", metavar="ID", help="Begin with the data of a snapshot.")
     @click.option("--persistent", is_flag=True, help="Protect it: delete and cleanup refuse it.")
     @click.option(

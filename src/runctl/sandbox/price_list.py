@@ -389,4 +389,7 @@ def _token(offset: int) -> str:
 
 def _offset(token: str | None) -> int:
     """Raises `ValueError` for a token that is none of ours."""
-    return int(base64.urlsafe_b64decode(token)) if token else 0
+    offset = int(base64.urlsafe_b64decode(token)) if token else 0
+    if offset < 0:
+        raise ValueError(token)
+    return offset

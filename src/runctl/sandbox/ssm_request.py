@@ -119,8 +119,10 @@ def page(rows: Sequence[T], token: str | None, most: int | None, limit: int) -> 
         )
     try:
         start = int(base64.b64decode(token, validate=True)) if token else 0
-    except ValueError as error:
-        raise SSMException("InvalidNextToken", "The specified token isn't valid.") from error
+    except ValueError:
+        start = -1
+    if start < 0:
+        raise SSMException("InvalidNextToken", "The specified token isn't valid.")
     end = start + size
     following = base64.b64encode(str(end).encode()).decode() if end < len(rows) else None
     return list(rows[start:end]), following

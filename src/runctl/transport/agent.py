@@ -40,7 +40,8 @@ mkdir -p -- "$1/bin" 2>/dev/null
 _POLL_SECONDS = 10
 _POLL_BYTES = 1 << 20
 _RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
-_HEADROOM = timedelta(seconds=60)
+_HEADROOM = timedelta(seconds=15)
+"""On top of a long poll, before its machine counts as silent; asking again repeats nothing."""
 
 
 class AgentClient:
