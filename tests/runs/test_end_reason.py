@@ -35,7 +35,11 @@ def test_only_a_completed_run_is_a_success_for_the_shell(reason: EndReason) -> N
     assert exit_code(EndRecord(reason, 0.0)) != 0
 
 
-@pytest.mark.parametrize("reason", list(EndReason))
+def test_a_completed_run_needs_no_reason() -> None:
+    assert sentence("run-x", EndRecord(EndReason.COMPLETED, 0.0, message="because")) == "run-x completed"
+
+
+@pytest.mark.parametrize("reason", [reason for reason in EndReason if reason is not EndReason.COMPLETED])
 def test_every_reason_has_words_for_a_person(reason: EndReason) -> None:
     text = sentence("run-x", EndRecord(reason, 0.0, message="because"))
 

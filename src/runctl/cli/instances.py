@@ -191,10 +191,23 @@ def terminate_command(provider: str) -> click.Command:
             return
         ending = [instance for instance in found if not instance.state.is_over]
         if ending:
+            _look_after_runs(cli, ending)
             cli.confirm(_question(ending))
         emit_instances(cli, for_each(cli, words, lambda each: machines.terminate(each, cli.progress)))
 
     return command
+
+
+def _look_after_runs(cli: Cli, instances: Sequence[Instance]) -> None:
+    """Remember how runs on these machines ended while the machines can still say; name those that go on."""
+    from runctl.cli.runs import refresh_all
+
+    known = [record for instance in instances for record in cli.store.list(instance_id=instance.id)]
+    for record in refresh_all(cli, [record for record in known if not record.has_ended]):
+        if not record.has_ended:
+            cli.progress.warn(
+                f"{record.id} ({record.script}) is {record.state.value} on {record.instance_id}"
+            )
 
 
 def _question(instances: Sequence[Instance]) -> str:

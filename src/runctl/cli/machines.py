@@ -70,8 +70,14 @@ def running_instance(cli: Cli, provider: str, word: str = LOCAL) -> Instance:
 
 def transport_to(cli: Cli, instance: Instance, choice: str | None) -> Transport:
     """The way to the machine: the flag's, else the configuration's, else chosen by the provider."""
-    wanted = choice or (cli.config.aws.transport if instance.provider == "aws" else "auto")
-    return cli.provider(instance.provider).transport(instance, wanted, cli.progress)
+    return cli.provider(instance.provider).transport(
+        instance, wanted_transport(cli, instance, choice), cli.progress
+    )
+
+
+def wanted_transport(cli: Cli, instance: Instance, choice: str | None) -> str:
+    """The flag's word, else the configuration's; ``auto`` leaves it to the provider."""
+    return choice or (cli.config.aws.transport if instance.provider == "aws" else "auto")
 
 
 def own_stdin(*, skip: bool = False) -> BinaryIO | None:

@@ -12,6 +12,7 @@ import click
 
 from runctl.cli.context import Cli
 from runctl.cli.framework import Command, Group
+from runctl.cli.machines import wanted_transport
 from runctl.cli.values import DURATION
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, MachineError, NotFound, RunctlError
@@ -202,4 +203,4 @@ def _machine_of(cli: Cli, record: RunRecord):  # type: ignore[no-untyped-def]
             hint=f"runctl {record.provider} start {record.instance_id}",
             code="not-running",
         )
-    return there, open_machine(provider, instance, "auto", there.progress)
+    return there, open_machine(provider, instance, wanted_transport(there, instance, None), there.progress)

@@ -10,7 +10,7 @@ import click
 
 from runctl.cli.context import Cli
 from runctl.cli.framework import Command, PassthroughCommand
-from runctl.cli.machines import LOCAL, find_instance, instance_argument, transport_option
+from runctl.cli.machines import LOCAL, find_instance, instance_argument, transport_option, wanted_transport
 from runctl.cli.values import DURATION
 from runctl.core.errors import UsageError
 
@@ -167,7 +167,9 @@ def monitor_command(provider: str) -> click.Command:
         if wait and not follow:
             raise UsageError("--wait and --no-follow contradict each other", hint="leave one of them out")
         instance = find_instance(cli, provider, instance_id)
-        machine = open_machine(cli.provider(provider), instance, transport or "auto", cli.progress)
+        machine = open_machine(
+            cli.provider(provider), instance, wanted_transport(cli, instance, transport), cli.progress
+        )
         record = find_on_machine(cli, machine, run_id)
         code = show_log(cli, machine, record, follow=follow, tail=tail)
         return code if wait else 0
@@ -189,7 +191,9 @@ def processes_command(provider: str) -> click.Command:
         from runctl.runs.machine import open_machine
 
         instance = find_instance(cli, provider, instance_id)
-        machine = open_machine(cli.provider(provider), instance, transport or "auto", cli.progress)
+        machine = open_machine(
+            cli.provider(provider), instance, wanted_transport(cli, instance, transport), cli.progress
+        )
         attempts = [status for status in machine.agent.attempts() if everything or status.end is None]
         cli.emit(
             [attempt_document(status) for status in attempts],

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from runctl.cli.context import Cli
+from runctl.cli.machines import wanted_transport
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Interrupted
 from runctl.core.ids import new_run_id
@@ -34,7 +35,7 @@ class Training:
     @cached_property
     def machine(self) -> Machine:
         """The machine, reached."""
-        choice = self.transport or self._configured_transport()
+        choice = wanted_transport(self.cli, self.instance, self.transport)
         return open_machine(
             self.cli.provider(self.instance.provider), self.instance, choice, self.cli.progress
         )
@@ -158,6 +159,3 @@ class Training:
         attached = {volume.volume_id for volume in self.instance.volumes}
         volumes = self.cli.volume_provider(self.instance.provider).volumes(everyone=True)
         return {volume.name: volume.id for volume in volumes if volume.name and volume.id in attached}
-
-    def _configured_transport(self) -> str:
-        return self.cli.config.aws.transport if self.instance.provider == "aws" else "auto"

@@ -53,6 +53,8 @@ _WORDS = {
 def sentence(run_id: str, end: EndRecord) -> str:
     """One line for a person: what became of the run, and why."""
     text = f"{run_id} {_WORDS[end.reason]}"
+    if end.reason is EndReason.COMPLETED:
+        return text
     if end.reason is EndReason.FAILED:
         if end.exit_code is not None:
             return f"{text} with exit code {end.exit_code}"

@@ -6,11 +6,15 @@ import json
 import os
 import subprocess
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from runctl.sandbox.layout import Layout
 
 GIB = 1 << 30
+RELEASE_SECONDS = 2.0
+"""How long a loop device may stay in use after whoever used it has gone."""
 
 
 class Disks:
@@ -38,11 +42,32 @@ class Disks:
             return self._loops[volume_id]
 
     def unplug(self, volume_id: str) -> None:
-        """The device is given back; when a file system is still mounted from it, as soon as that is not."""
+        """The device is given back, and everything that was written to it is in the volume's file.
+
+        Whoever still has it mounted, because it was taken by force, keeps a copy that is the volume's no more.
+        """
         with self._lock:
             loop = self._loops.pop(volume_id, None)
-        if loop is not None:
-            _losetup("--detach", loop)
+        if loop is None:
+            return
+        file = self.file(volume_id)
+        _losetup("--detach", loop)
+        deadline = time.monotonic() + RELEASE_SECONDS
+        while backing_file(loop) == str(file.resolve()):
+            if time.monotonic() > deadline:
+                self._leave_to_its_user(file, loop)
+                return
+            time.sleep(0.01)
+
+    @staticmethod
+    def _leave_to_its_user(file: Path, loop: str) -> None:
+        with suppress(OSError):
+            descriptor = os.open(loop, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        copy_sparse(file, file)
 
     def device(self, volume_id: str) -> str | None:
         """The loop device, where it has one."""
@@ -52,11 +77,7 @@ class Disks:
         """``target`` has the bytes that ``source`` has now; holes stay holes."""
         if self.file(source).exists():
             subprocess.run(["sync", "-f", str(self.file(source))], check=False)
-            part = self.file(target).with_suffix(".part")
-            subprocess.run(
-                ["cp", "--sparse=always", "--reflink=auto", str(self.file(source)), str(part)], check=True
-            )
-            part.replace(self.file(target))
+            copy_sparse(self.file(source), self.file(target))
 
     def grow(self, volume_id: str, size_gib: int) -> None:
         """The file is that large, and so is the device."""
@@ -84,6 +105,21 @@ def release_all(layout: Layout) -> list[str]:
             subprocess.run(["losetup", "--detach", row["name"]], check=False, capture_output=True)
             released.append(f"loop device {row['name']}")
     return released
+
+
+def copy_sparse(source: Path, target: Path) -> None:
+    """``target`` is a new file with the bytes of ``source``; holes stay holes."""
+    part = target.with_suffix(".part")
+    subprocess.run(["cp", "--sparse=always", "--reflink=auto", str(source), str(part)], check=True)
+    part.replace(target)
+
+
+def backing_file(loop: str) -> str | None:
+    """The file that the loop device is on; ``None`` when it is on none."""
+    try:
+        return Path("/sys/block", Path(loop).name, "loop/backing_file").read_text().strip()
+    except OSError:
+        return None
 
 
 def _losetup(*arguments: str) -> str:

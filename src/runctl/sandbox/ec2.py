@@ -218,9 +218,8 @@ class SandboxEC2(moto_ec2.EC2Backend):
         """The disk grows where it is; AWS shrinks none."""
         before = self.get_volume(volume_id).size
         if target_size is not None and int(target_size) < before:
-            raise EC2ClientError(
-                "InvalidParameterValue", f"New size cannot be smaller than existing size ({before} GiB)"
-            )
+            message = f"New size cannot be smaller than existing size ({before} GiB)"
+            raise EC2ClientError("InvalidParameterValue", message)
         volume = super().modify_volume(volume_id, target_size, *words, **more)
         self.disks.grow(volume_id, volume.size)
         return volume

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from runctl.sandbox import docker_engine, first_process
+from runctl.sandbox import docker_engine, first_process, own_root
 from runctl.sandbox.layout import Layout
 from runctl.sandbox.network import Network
 
@@ -270,6 +270,7 @@ class Machine:
         return any(line.split()[2] == wanted for line in mounts.splitlines())
 
     def _furnish(self) -> None:
+        own_root.hide(self.upper, sandbox_home=self._layout.home, docker=self.hardware.docker)
         user, home = self.hardware.login_user, self.upper / "home" / self.hardware.login_user
         ssh = home / ".ssh"
         ssh.mkdir(parents=True, mode=0o700)
@@ -288,7 +289,7 @@ class Machine:
         )
         (etc / "hostname").write_text(self._hostname() + "\n")
         (etc / "hosts").write_text(f"127.0.0.1 localhost\n{self.address} {self._hostname()}\n")
-        (etc / "ssh").mkdir()
+        (etc / "ssh").mkdir(exist_ok=True)
         key = etc / "ssh/ssh_host_ed25519_key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(key)], check=True)
         words = {"PATH": SHELL_PATH, "LANG": "C.UTF-8", **self.hardware.environment}
@@ -323,7 +324,7 @@ class Machine:
             "environment": dict(self.hardware.environment),
             "docker_engine": docker_engine.__file__,
             "docker": json.loads(docker_engine.as_json(engine)),
-            "boot_command": docker_engine.command(Path("/")),
+            "boot_command": [_python(), "-IS", docker_engine.LIBRARY, "boot", "--detach"],
             "user_data": (self.hardware.user_data or b"").decode(errors="replace") if first else None,
         }
 

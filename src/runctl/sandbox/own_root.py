@@ -1,0 +1,77 @@
+"""What of this computer its machines do not see, made in a machine's upper layer before it is mounted.
+
+White-outs and opaque folders are the overlay's own way to hide: see "overlayfs" in the kernel's documentation.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+_SYSTEM_FOLDERS = frozenset(
+    {
+        *("bin", "boot", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "media", "mnt", "opt"),
+        *("proc", "root", "run", "sbin", "srv", "sys", "tmp", "usr", "var"),
+    }
+)
+"""Of the file system hierarchy standard: anything else at the top is somebody's."""
+_EMPTY = {
+    "root": 0o700,
+    "var/tmp": 0o1777,
+    **dict.fromkeys(("home", "media", "mnt", "srv", "var/log", "var/spool/cron"), 0o755),
+    **dict.fromkeys(("var/lib/cloud", "var/lib/runctl", "var/lib/amazon"), 0o755),
+    **dict.fromkeys(("var/lib/docker", "var/lib/containerd"), 0o710),
+    **dict.fromkeys(("etc/ssh", "etc/sudoers.d", "etc/cron.d"), 0o755),
+}
+_DOCKER = (
+    *("docker", "dockerd", "containerd", "containerd-shim-runc-v2", "ctr", "runc", "docker-compose"),
+    *("docker-proxy", "docker-init", "docker-buildx", "podman", "nerdctl"),
+)
+_PROGRAMS = ("usr/bin", "usr/sbin", "usr/local/bin", "usr/local/sbin")
+_DOCKER_PLUGINS = ("usr/libexec/docker", "usr/lib/docker", "usr/local/lib/docker", "usr/local/libexec/docker")
+
+
+def hide(upper: Path, *, sandbox_home: Path, docker: bool) -> None:
+    """People's files, logs, keys and the sandbox's own folder are not on the machine; nor, without ``docker``, is Docker.
+
+    ``upper`` is new. What a machine keeps in these places is its own.
+    """
+    upper.chmod(0o755)
+    for name in os.listdir("/"):
+        if name not in _SYSTEM_FOLDERS:
+            _white_out(upper, Path(name))
+    for folder, mode in _EMPTY.items():
+        if Path("/", folder).is_dir():
+            _empty(upper, Path(folder), mode)
+    home = sandbox_home.resolve().relative_to("/")
+    # In memory are the machine's own; hidden altogether are those that are not the system's.
+    if home.parts[0] in _SYSTEM_FOLDERS - {"tmp", "run", "dev", "proc", "sys"}:
+        _empty(upper, home, 0o700)
+    if not docker:
+        for path in (*(f"{folder}/{name}" for folder in _PROGRAMS for name in _DOCKER), *_DOCKER_PLUGINS):
+            if os.path.lexists(Path("/", path)):
+                _white_out(upper, Path(path))
+
+
+def _empty(upper: Path, path: Path, mode: int) -> None:
+    _make_parents(upper, path)
+    (upper / path).mkdir(exist_ok=True)
+    (upper / path).chmod(mode)
+    os.setxattr(upper / path, "trusted.overlay.opaque", b"y")
+
+
+def _white_out(upper: Path, path: Path) -> None:
+    _make_parents(upper, path)
+    os.mknod(upper / path, stat.S_IFCHR, os.makedev(0, 0))
+
+
+def _make_parents(upper: Path, path: Path) -> None:
+    """Folders above have the modes and owners that they have on this computer."""
+    for parent in reversed(path.parents[:-1]):
+        if not (upper / parent).exists():
+            (upper / parent).mkdir()
+            with suppress(FileNotFoundError):
+                shutil.copystat(Path("/", parent), upper / parent)
