@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -12,9 +13,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,14 @@ def start(
     are chosen by what the computer can do. Raises `SandboxError`, `UsageError` for a kind that it cannot.
     """
     layout = Layout((home or default_home()).absolute())
-    running = status(home=layout.home)
-    if running is not None:
-        return running
+    with _alone(layout):
+        running = status(home=layout.home)
+        if running is not None:
+            return running
+        return _start(layout, region, kind, docker, report)
+
+
+def _start(layout: Layout, region: str, kind: str, docker: str, report: Report) -> SandboxInfo:
     against_namespaces = why_no_namespaces()
     if kind == "namespaces" and against_namespaces:
         raise UsageError(
@@ -92,7 +98,6 @@ def start(
         )
     chosen = ("folders" if against_namespaces else "namespaces") if kind == "auto" else kind
     left_out = _left_out(chosen, against_namespaces, docker)
-    layout.home.mkdir(parents=True, exist_ok=True)
     for line in remove_leftovers(layout):
         report(f"left by a sandbox that crashed, removed: {line}")
     with_docker = chosen == "namespaces" and docker != "off" and not docker_engine.missing_programs()
@@ -105,6 +110,22 @@ def start(
 def stop(*, home: Path | None = None, report: Report = lambda _: None) -> tuple[str, ...]:
     """Nothing of the sandbox is left but its log: no process, mount, namespace, device or rule; what was ended."""
     layout = Layout((home or default_home()).absolute())
+    if not layout.home.is_dir():
+        return ()
+    with _alone(layout):
+        return _stop(layout, report)
+
+
+@contextlib.contextmanager
+def _alone(layout: Layout) -> Iterator[None]:
+    """Nobody else starts or stops this sandbox meanwhile."""
+    layout.home.mkdir(parents=True, exist_ok=True)
+    with layout.lock_file.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _stop(layout: Layout, report: Report) -> tuple[str, ...]:
     ended: list[str] = []
     words = _read_info(layout)
     if words is not None and _is_our_server(int(words["pid"]), layout):
@@ -143,7 +164,7 @@ def status(*, home: Path | None = None) -> SandboxInfo | None:
         kind=words["kind"],
         docker=bool(words["docker"]),
         left_out=tuple(words.get("left_out", ())),
-        started_at=datetime.fromtimestamp(layout.info_file.stat().st_mtime, UTC),
+        started_at=datetime.fromisoformat(words["started_at"]),
     )
 
 
@@ -260,8 +281,9 @@ def remove_leftovers(layout: Layout) -> list[str]:
         removed.append(f"server (pid {words['pid']})")
     if sys.platform == "linux" and os.geteuid() == 0 and not why_no_namespaces():
         removed += network.kill_inside(layout)
-        if words is not None and words.get("gateway"):
-            Registry(layout.registry, words["gateway"], 5000).stop()
+        # Its own record says which process it is, also when the server came to no record of itself.
+        if layout.registry.is_dir():
+            Registry(layout.registry, (words or {}).get("gateway") or "127.0.0.1", 5000).stop()
         removed += network.remove(layout)
         removed += disks.release_all(layout)
     for folder in sorted(layout.machines.glob("i-*")) if layout.machines.exists() else []:

@@ -99,12 +99,20 @@ def release_all(layout: Layout) -> list[str]:
     if done.returncode != 0 or not done.stdout.strip():
         return []
     prefix = str(layout.volumes) + "/"
-    released = []
-    for row in json.loads(done.stdout)["loopdevices"]:
-        if str(row["back-file"]).startswith(prefix):
-            subprocess.run(["losetup", "--detach", row["name"]], check=False, capture_output=True)
-            released.append(f"loop device {row['name']}")
-    return released
+    devices = [
+        row["name"]
+        for row in json.loads(done.stdout)["loopdevices"]
+        if str(row["back-file"]).startswith(prefix)
+    ]
+    for device in devices:
+        subprocess.run(["losetup", "--detach", device], check=False, capture_output=True)
+    # The kernel takes the mounts of dead machines apart after their processes have gone.
+    deadline = time.monotonic() + RELEASE_SECONDS
+    while any((backing_file(device) or "").startswith(prefix) for device in devices):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+    return [f"loop device {device}" for device in devices]
 
 
 def copy_sparse(source: Path, target: Path) -> None:

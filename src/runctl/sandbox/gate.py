@@ -20,6 +20,7 @@ Wsgi = Callable[[dict[str, Any], Start], Iterable[bytes]]
 IDEMPOTENT = {"RunInstances", "CreateVolume"}
 EXPIRED_TOKEN = "expired"  # noqa: S105 - the word that tests use for one
 INVALID_KEY = "AKIAINVALID"
+REQUEST = "00000000-0000-4000-8000-000000000000"
 
 _here = threading.local()
 
@@ -31,12 +32,42 @@ def parameter(name: str) -> str | None:
 
 
 @dataclass(frozen=True)
+class _Words:
+    """How the services of one family refuse: their error codes, and the HTTP statuses where they differ."""
+
+    expired: str
+    unknown: str
+    denied: str
+    throttled: str
+    unknown_status: int = 403
+    throttled_status: int = 400
+
+
+REFUSALS = {
+    "ec2": _Words("RequestExpired", "AuthFailure", "UnauthorizedOperation", "RequestLimitExceeded", 401, 503),
+    "s3": _Words("ExpiredToken", "InvalidAccessKeyId", "AccessDenied", "SlowDown", 403, 503),
+    "query": _Words("ExpiredToken", "InvalidClientTokenId", "AccessDenied", "Throttling"),
+    "json": _Words(
+        "ExpiredTokenException", "UnrecognizedClientException", "AccessDeniedException", "ThrottlingException"
+    ),
+}
+"""From the "Common errors" pages of EC2, S3, STS and Systems Manager."""
+
+
+@dataclass(frozen=True)
 class _Call:
     service: str
     action: str
     form: dict[str, str]
     access_key: str
     token: str
+
+    @property
+    def family(self) -> str:
+        """Which services speak as this one does."""
+        if self.service in {"ec2", "s3"}:
+            return self.service
+        return "query" if self.form else "json"
 
 
 class Gate:
@@ -63,27 +94,19 @@ class Gate:
 
     def _refusal(self, call: _Call) -> tuple[int, str, str] | None:
         faults = self._world.faults
-        ec2 = call.service == "ec2"
+        words = REFUSALS[call.family]
         if call.token == EXPIRED_TOKEN:
-            code = "RequestExpired" if ec2 else "ExpiredToken"
-            return (
-                400,
-                code,
-                "Request has expired." if ec2 else "The security token included in the request is expired",
-            )
+            return 400, words.expired, "The security token included in the request is expired"
         if call.access_key == INVALID_KEY:
-            if ec2:
-                return 401, "AuthFailure", "AWS was not able to validate the provided access credentials"
-            return 403, "InvalidClientTokenId", "The security token included in the request is invalid."
+            return words.unknown_status, words.unknown, "The credentials in the request are not valid"
         if f"{call.service}:{call.action}" in faults.denied:
             message = f"You are not authorized to perform this operation: {call.service}:{call.action}."
-            return 403, "UnauthorizedOperation" if ec2 else "AccessDenied", message
+            return 403, words.denied, message
         with self._world.lock:
             left = faults.throttled.get(call.action, 0)
             if left > 0:
                 faults.throttled[call.action] = left - 1
-                code = "RequestLimitExceeded" if ec2 else "ThrottlingException"
-                return 503 if ec2 else 400, code, "Request limit exceeded."
+                return words.throttled_status, words.throttled, "Request limit exceeded."
         return None
 
     def _once(self, call: _Call, token: str, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
@@ -128,21 +151,14 @@ def _read(environ: dict[str, Any]) -> _Call:
 
 
 def _refuse(call: _Call, start: Start, status: int, code: str, message: str) -> Iterable[bytes]:
-    if call.service == "ec2":
-        text = (
-            f"<Response><Errors><Error><Code>{code}</Code><Message>{escape(message)}</Message></Error></Errors>"
-            "<RequestID>00000000-0000-4000-8000-000000000000</RequestID></Response>"
-        )
-        kind = "text/xml"
-    elif call.form:
-        text = (
-            f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
-            "<RequestId>00000000-0000-4000-8000-000000000000</RequestId></ErrorResponse>"
-        )
-        kind = "text/xml"
-    elif call.service == "s3":
-        text = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
-        kind = "application/xml"
+    error = f"<Code>{code}</Code><Message>{escape(message)}</Message>"
+    kind = "text/xml"
+    if call.family == "ec2":
+        text = f"<Response><Errors><Error>{error}</Error></Errors><RequestID>{REQUEST}</RequestID></Response>"
+    elif call.family == "query":
+        text = f"<ErrorResponse><Error><Type>Sender</Type>{error}</Error><RequestId>{REQUEST}</RequestId></ErrorResponse>"
+    elif call.family == "s3":
+        text, kind = f"<Error>{error}</Error>", "application/xml"
     else:
         text, kind = json.dumps({"__type": code, "message": message}), "application/x-amz-json-1.1"
     body = text.encode()

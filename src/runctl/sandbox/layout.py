@@ -26,6 +26,11 @@ class Layout:
         return self.home / "sandbox.json"
 
     @property
+    def lock_file(self) -> Path:
+        """Held by whoever starts or stops the sandbox: one at a time."""
+        return self.home / "start.lock"
+
+    @property
     def log_file(self) -> Path:
         """What the server had to say."""
         return self.home / "server.log"

@@ -35,14 +35,14 @@ _DOCKER_PLUGINS = ("usr/libexec/docker", "usr/lib/docker", "usr/local/lib/docker
 
 
 def hide(upper: Path, *, sandbox_home: Path, docker: bool) -> None:
-    """People's files, logs, keys and the sandbox's own folder are not on the machine; nor, without ``docker``, is Docker.
+    """People's files, logs, keys and the sandbox's folder are not on the machine; nor, without ``docker``, is Docker.
 
     ``upper`` is new. What a machine keeps in these places is its own.
     """
     upper.chmod(0o755)
-    for name in os.listdir("/"):
-        if name not in _SYSTEM_FOLDERS:
-            _white_out(upper, Path(name))
+    for top in Path("/").iterdir():
+        if top.name not in _SYSTEM_FOLDERS:
+            _white_out(upper, Path(top.name))
     for folder, mode in _EMPTY.items():
         if Path("/", folder).is_dir():
             _empty(upper, Path(folder), mode)

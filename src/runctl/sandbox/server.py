@@ -10,11 +10,13 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from runctl.sandbox.amis import AMIS, write_for_moto
 from runctl.sandbox.disks import Disks
+from runctl.sandbox.folder_body import FolderDisks
 from runctl.sandbox.gate import Gate, Start, Wsgi
 from runctl.sandbox.layout import Layout
 from runctl.sandbox.network import Network
@@ -58,7 +60,8 @@ def serve(layout: Layout, region: str, kind: str, *, docker: bool) -> None:
     network = Network(layout) if kind == "namespaces" else None
     if network is not None:
         network.make()
-    world = World(layout, region, 0, network, docker, Disks(layout))
+    disks = Disks(layout) if network is not None else FolderDisks(layout)
+    world = World(layout, region, 0, network, docker, disks)
     become(world)
     server = make_server(
         "127.0.0.1", 0, _Control(Gate(_moto(), world), world), threaded=True, request_handler=_quiet()
@@ -118,6 +121,7 @@ def _say(layout: Layout, world: World, kind: str) -> None:
         "kind": kind,
         "docker": world.docker,
         "gateway": world.network.gateway if world.network is not None else None,
+        "started_at": datetime.now(UTC).isoformat(),
     }
     part = layout.info_file.with_suffix(".part")
     part.write_text(json.dumps(words))

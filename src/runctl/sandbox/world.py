@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from runctl.sandbox.disks import Disks
 from runctl.sandbox.layout import Layout
@@ -73,8 +73,12 @@ class World:
 
     def new_machine(self, hardware: Hardware) -> Machine:
         """A body that has an address and has not booted."""
-        assert self.network is not None  # noqa: S101 - only namespaces have one
-        machine = Machine(self.layout, self.network, hardware)
+        if self.network is not None:
+            machine = Machine(self.layout, self.network, hardware)
+        else:
+            from runctl.sandbox.folder_body import FolderBody
+
+            machine = cast(Machine, FolderBody(self.layout, hardware))
         with self.lock:
             self.machines[hardware.instance_id] = machine
             self.notices[hardware.instance_id] = Notices()

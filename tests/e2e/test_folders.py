@@ -1,0 +1,69 @@
+"""Where there are no namespaces: machines are folders and processes, and the same commands work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runctl.sandbox import control
+from tests.e2e.command_line import CommandLine, until, write_project
+from tests.e2e.conftest import TRAIN
+
+
+@pytest.fixture
+def runctl(tmp_path: Path) -> Iterator[CommandLine]:
+    """In a project, with a sandbox of folder machines."""
+    data = tmp_path / "data"
+    home = data / "runctl" / "sandbox"
+    try:
+        info = control.start(home=home, kind="folders")
+        project = write_project(tmp_path / "project", {"train.py": TRAIN})
+        yield CommandLine(project, {"XDG_DATA_HOME": str(data), **info.environment()})
+    finally:
+        control.stop(home=home)
+
+
+def test_a_run_writes_to_its_volume_and_the_next_machine_finds_it(runctl: CommandLine) -> None:
+    runctl("aws", "ebs", "create", "--size", 1, "--name", "datasets").ok()
+    options = ["--ebs-volume", "datasets", "--mount-point", "/mnt/data", "--quiet"]
+    first = runctl("aws", "create", "t3.medium", "--spot", *options).ok().out.strip()
+
+    done = runctl(
+        "aws", "train", first, "train.py", "--ebs-mount", "/mnt/data:/mnt/data", "--wait", "--", "--exit", "3"
+    )
+    runctl("aws", "terminate", first, "--yes").ok()
+    until(
+        lambda: all(
+            volume["state"] == "available"
+            for volume in runctl("aws", "ebs", "list", "--output", "json").ok().json
+        ),
+        what="the volume to be free",
+    )
+    second = runctl("aws", "create", "t3.medium", *options).ok().out.strip()
+    (run,) = runctl("runs", "list", "--output", "json").ok().json
+    found = runctl(
+        "aws",
+        "exec",
+        second,
+        "--",
+        "sh",
+        "-c",
+        f'cat "$RUNCTL_MACHINE_ROOT/mnt/data/runs/{run["id"]}/checkpoints/last.txt"',
+    ).ok()
+
+    assert done.code == 3, f"{done}"
+    assert (run["end_reason"], run["exit_code"]) == ("FAILED", 3)
+    assert found.out == run["id"]
+
+
+def test_stop_ends_a_run_and_its_machine_leaves_no_process(runctl: CommandLine) -> None:
+    instance = runctl("aws", "create", "t3.medium", "--quiet").ok().out.strip()
+    run_id = runctl("aws", "train", instance, "train.py", "--quiet", "--", "--forever").ok().out.strip()
+    until(lambda: "tick" in runctl("runs", "logs", run_id).out, what="the first tick")
+
+    stopped = runctl("runs", "stop", run_id, "--output", "json").ok().json
+
+    assert stopped[0]["end_reason"] == "STOPPED"
+    assert runctl("aws", "processes", instance, "--output", "json").ok().json == []
