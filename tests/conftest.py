@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -27,6 +28,12 @@ SHARED_CACHES = {
     "PIP_CACHE_DIR": platformdirs.user_cache_path("pip"),
 }
 """Downloads that every test may share: their content is addressed or checked."""
+
+
+def pytest_configure() -> None:
+    """Ctrl-C reaches the programs that tests start, although whoever runs us in the background ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -156,7 +156,8 @@ def _refuse(call: _Call, start: Start, status: int, code: str, message: str) -> 
     if call.family == "ec2":
         text = f"<Response><Errors><Error>{error}</Error></Errors><RequestID>{REQUEST}</RequestID></Response>"
     elif call.family == "query":
-        text = f"<ErrorResponse><Error><Type>Sender</Type>{error}</Error><RequestId>{REQUEST}</RequestId></ErrorResponse>"
+        error = f"<Error><Type>Sender</Type>{error}</Error><RequestId>{REQUEST}</RequestId>"
+        text = f"<ErrorResponse>{error}</ErrorResponse>"
     elif call.family == "s3":
         text, kind = f"<Error>{error}</Error>", "application/xml"
     else:

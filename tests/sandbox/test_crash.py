@@ -1,0 +1,170 @@
+"""Starting, stopping, crashing: a sandbox leaves nothing on the computer, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import uuid
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from runctl.sandbox import control
+from runctl.sandbox.control import SandboxInfo
+from tests.sandbox.account import ZONE, Account, Machine, until
+from tests.sandbox.traces import traces
+
+pytestmark = pytest.mark.namespaces
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Generator[Path]:
+    """A sandbox's folder, in which nothing runs after the test."""
+    folder = tmp_path / uuid.uuid4().hex
+    yield folder
+    control.stop(home=folder)
+    assert traces(folder) == []
+
+
+def start(home: Path) -> SandboxInfo:
+    """With the quickest machines."""
+    return control.start(home=home, kind="namespaces", docker="off")
+
+
+def occupied(info: SandboxInfo, folder: Path) -> Machine:
+    """A machine with a mounted volume on which somebody writes."""
+    account = Account(info, folder)
+    account.key_file  # noqa: B018 (makes the key pair)
+    instance = account.ec2.run_instances(
+        ImageId=account.image,
+        InstanceType="t3.micro",
+        MinCount=1,
+        MaxCount=1,
+        KeyName="tester",
+        SecurityGroupIds=[account.open_group],
+    )["Instances"][0]["InstanceId"]
+    volume = account.ec2.create_volume(Size=1, AvailabilityZone=ZONE, VolumeType="gp3")["VolumeId"]
+    machine = Machine(account, account.wait_state(instance, "running"), "ec2-user")
+    account.wait_volume(volume, "available")
+    machine.attach(volume)
+    machine.root("mkfs.ext4 -q /dev/sdf; mkdir /mnt/data; mount /dev/sdf /mnt/data; chmod 777 /mnt/data")
+    machine.run(
+        "nohup sh -c 'trap \"\" TERM; while :; do date >> /mnt/data/log; done' >/dev/null 2>&1 </dev/null &"
+    )
+    return machine
+
+
+def kill_server(info: SandboxInfo) -> None:
+    """As the kernel does when memory is short."""
+    os.kill(info.pid, signal.SIGKILL)
+    until(lambda: control.status(home=info.home) is None, "the server to be dead")
+
+
+def test_a_stopped_sandbox_leaves_nothing(home: Path, tmp_path: Path) -> None:
+    occupied(start(home), tmp_path)
+    assert {line.split()[0] for line in traces(home)} >= {
+        "process",
+        "mount",
+        "namespace",
+        "device",
+        "loop",
+        "rule",
+    }
+
+    ended = control.stop(home=home)
+
+    assert ended
+    assert traces(home) == []
+    assert control.status(home=home) is None
+
+
+def test_a_crashed_one_is_cleaned_by_the_next_start_which_says_so(home: Path, tmp_path: Path) -> None:
+    info = start(home)
+    machine = occupied(info, tmp_path)
+    kill_server(info)
+    said: list[str] = []
+
+    again = control.start(home=home, kind="namespaces", docker="off", report=said.append)
+
+    assert again.pid != info.pid
+    assert any(machine.id in line for line in said)
+    account = Account(again, tmp_path / "again")
+    assert account.ec2.describe_instances()["Reservations"] == []
+    assert not any(machine.id in line for line in traces(home))
+
+
+def test_a_crashed_one_is_cleaned_by_stop(home: Path, tmp_path: Path) -> None:
+    info = start(home)
+    occupied(info, tmp_path)
+    kill_server(info)
+
+    control.stop(home=home)
+
+    assert traces(home) == []
+
+
+def test_one_that_crashed_before_it_wrote_down_anything_is_cleaned(home: Path, tmp_path: Path) -> None:
+    info = start(home)
+    occupied(info, tmp_path)
+    kill_server(info)
+    (home / "sandbox.json").unlink()
+
+    control.stop(home=home)
+
+    assert traces(home) == []
+
+
+def test_starting_twice_gives_the_same_sandbox(home: Path) -> None:
+    first, second = start(home), start(home)
+
+    assert second == first
+
+
+def test_two_who_start_at_once_get_the_same_sandbox(home: Path) -> None:
+    got: list[SandboxInfo] = []
+    starters = [threading.Thread(target=lambda: got.append(start(home))) for _ in range(2)]
+
+    for starter in starters:
+        starter.start()
+    for starter in starters:
+        starter.join()
+
+    assert len(got) == 2
+    assert got[0].pid == got[1].pid
+
+
+def test_stopping_what_does_not_run_says_that_nothing_was_ended(home: Path) -> None:
+    assert control.stop(home=home) == ()
+
+
+def test_two_sandboxes_live_beside_each_other(home: Path, tmp_path: Path) -> None:
+    other_home = tmp_path / uuid.uuid4().hex
+    try:
+        one, other = start(home), start(other_home)
+        machine, other_machine = occupied(one, tmp_path), occupied(other, _made(tmp_path / "other"))
+        assert machine.address != other_machine.address
+
+        control.stop(home=other_home)
+
+        assert traces(other_home) == []
+        assert machine.run("hostname")
+    finally:
+        control.stop(home=other_home)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_what_the_sandbox_says_of_itself_is_kept(home: Path) -> None:
+    info = start(home)
+
+    found = control.status(home=home)
+
+    assert found == info
+    assert info.kind == "namespaces"
+    assert any("Docker" in sentence for sentence in info.left_out)
+    assert info.environment()["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1:")
