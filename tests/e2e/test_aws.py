@@ -227,7 +227,7 @@ def test_a_machine_that_dies_in_the_middle_is_noticed(runctl: CommandLine, fault
     )
 
     faults.kill_instance(instance)
-    _, err = watcher.communicate(timeout=90)
+    _, err = watcher.communicate(timeout=240)
 
     assert watcher.returncode == 7
     assert "was lost" in err.decode()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -138,7 +137,7 @@ exec chroot "$root" /bin/sh -c \
             process = subprocess.Popen(
                 [
                     *("ip", "netns", "exec", self.namespace, *unshare, "sh", "-c", self.INIT, "sh"),
-                    *(str(self.root), str(self.base), str(sys.executable)),
+                    *(str(self.root), str(self.base), "/usr/bin/python3"),
                     *(docker_engine.__file__, docker_engine.LIBRARY),
                 ],
                 stdin=subprocess.DEVNULL,
