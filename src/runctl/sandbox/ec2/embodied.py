@@ -1,0 +1,39 @@
+"""moto's EC2 back-end with a world behind it: what every part of the sandbox's EC2 is built on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import moto.ec2.models as moto_ec2
+
+from runctl.sandbox.disks import Disks
+from runctl.sandbox.world import World, current
+
+log = logging.getLogger("runctl.sandbox")
+
+
+class Embodied(moto_ec2.EC2Backend):
+    """One region of EC2, with the server's world at hand."""
+
+    @property
+    def world(self) -> World:
+        """The server's."""
+        return current()
+
+    @property
+    def disks(self) -> Disks:
+        """The files of volumes and snapshots."""
+        return self.world.disks
+
+    @staticmethod
+    def _beside(action: Callable[..., None], *words: Any) -> None:
+        def guarded() -> None:
+            try:
+                action(*words)
+            except Exception:
+                log.exception("%s failed", action.__name__)
+
+        threading.Thread(target=guarded, daemon=True).start()

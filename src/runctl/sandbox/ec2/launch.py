@@ -1,0 +1,131 @@
+"""Launches: what AWS refuses is refused, and what it starts gets a machine."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from pathlib import Path
+from typing import Any, cast
+
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.responses.instances import InstanceResponse
+from moto.iam.exceptions import NotFoundException as IamNotFound
+
+from runctl.sandbox.amis import ami
+from runctl.sandbox.ec2.lifecycle import Lifecycle, SandboxInstance
+from runctl.sandbox.gate import parameter
+from runctl.sandbox.machine import Hardware
+from runctl.sandbox.spot_requests import note_fulfilled
+
+TLS_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE")
+CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+
+
+class Launch(Lifecycle):
+    """RunInstances with machines."""
+
+    def run_instances(
+        self, image_id: str, count: int, user_data: Any, security_group_names: list[str], **kwargs: Any
+    ) -> Any:
+        """Launch: what AWS refuses is refused, then every instance gets a machine that boots beside the call."""
+        self._check_launch(image_id, kwargs)
+        tags = dict(kwargs.get("tags") or {})
+        groups = kwargs.get("security_group_ids") or security_group_names
+        if not groups and not kwargs.get("nics"):
+            kwargs["security_group_ids"] = [self._default_group(kwargs).id]
+        reservation = super().run_instances(image_id, count, user_data, security_group_names, **kwargs)
+        for instance in reservation.instances:
+            self._complete_root(instance, tags.get("volume", {}))
+            if kwargs.get("instance_market_options"):
+                cast(SandboxInstance, instance).spot_instance_request_id = note_fulfilled(
+                    instance,
+                    parameter("InstanceMarketOptions.SpotOptions.SpotInstanceType") or "one-time",
+                    parameter("InstanceMarketOptions.SpotOptions.MaxPrice") or "",
+                    tags.get("spot-instances-request", {}),
+                )
+            instance._state.name, instance._state.code = "pending", 0
+            self._embody(instance, user_data)
+        return reservation
+
+    def _check_launch(self, image_id: str, kwargs: dict[str, Any]) -> None:
+        if not any(image.id == image_id for image in self.describe_images()):
+            raise EC2ClientError("InvalidAMIID.NotFound", f"The image id '[{image_id}]' does not exist")
+        kind = kwargs["instance_type"]
+        try:
+            known = self.describe_instance_types([kind], {})
+        except EC2ClientError:
+            known = []
+        if not known:
+            raise EC2ClientError("InvalidParameterValue", f"Invalid value '{kind}' for InstanceType.")
+        key = kwargs.get("key_name")
+        if key and key not in self.key_pairs:
+            raise EC2ClientError("InvalidKeyPair.NotFound", f"The key pair '{key}' does not exist")
+        zone = kwargs.get("placement")
+        subnet = kwargs.get("subnet_id") or next(
+            (n["SubnetId"] for n in kwargs["nics"] if "SubnetId" in n), None
+        )
+        if subnet:
+            zone = self.get_subnet(subnet).availability_zone
+        zone = zone or f"{self.region_name}a"
+        for barred_zone, barred_kind in self.world.faults.no_capacity:
+            if barred_zone in {None, zone} and barred_kind in {None, kind}:
+                raise EC2ClientError(
+                    "InsufficientInstanceCapacity",
+                    f"We currently do not have sufficient {kind} capacity in the Availability Zone you requested"
+                    f" ({zone}). Our system will be working on provisioning additional capacity.",
+                )
+
+    def _complete_root(self, instance: Any, tags: dict[str, str]) -> None:
+        """Whatever other disks were asked for, there is a root volume, and it goes with the instance."""
+        root = instance.root_device_name
+        if root not in instance.block_device_mapping:
+            before = set(self.volumes)
+            instance.setup_defaults()
+            for volume_id in set(self.volumes) - before:
+                self.volumes[volume_id].add_tags(tags)
+
+    def _default_group(self, kwargs: dict[str, Any]) -> Any:
+        subnet = kwargs.get("subnet_id")
+        vpc = self.get_subnet(subnet).vpc_id if subnet else cast(Any, self.get_default_vpc()).id
+        return self.get_security_group_from_name("default", vpc)
+
+    def _embody(self, instance: Any, user_data: Any) -> None:
+        image = ami(instance.image_id)
+        text = _decoded(user_data)
+        key = self.key_pairs.get(instance.key_name) if instance.key_name else None
+        hardware = Hardware(
+            instance_id=instance.id,
+            login_user=image.login_user if image else "ec2-user",
+            docker=self.world.docker and (image is None or image.docker),
+            authorized_key=key.public_key if key else None,
+            user_data=text,
+            environment={name: str(CA_BUNDLE) for name in TLS_VARIABLES} if CA_BUNDLE.exists() else {},
+        )
+        machine = self.world.new_machine(hardware)
+        instance.sandbox_address = machine.address
+        machine.on_power_off = lambda word: self._powered_off(instance, word)
+        if not self.world.faults.never_boots:
+            self._beside(self._boot, instance, True)
+
+
+_moto_run_instances = InstanceResponse.run_instances
+
+
+def run_instances(self: Any) -> Any:
+    """moto refuses an unknown instance profile in IAM's words; EC2 has its own."""
+    try:
+        return _moto_run_instances(self)
+    except IamNotFound as error:
+        name = self._get_param("IamInstanceProfile.Name") or self._get_param("IamInstanceProfile.Arn")
+        raise EC2ClientError(
+            "InvalidParameterValue",
+            f"Value ({name}) for parameter iamInstanceProfile is invalid. Invalid IAM Instance Profile name",
+        ) from error
+
+
+def _decoded(user_data: Any) -> bytes | None:
+    """User-data as it was before the API's base64, and before the user's gzip."""
+    if not user_data:
+        return None
+    data = base64.b64decode(str(user_data))
+    return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data

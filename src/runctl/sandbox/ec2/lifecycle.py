@@ -1,0 +1,220 @@
+"""Instances from their boot to their end: what EC2 says of them, and what becomes of their machines and disks."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import moto.ec2.models.instances as moto_instances
+from moto.ec2.exceptions import EC2ClientError
+
+from runctl.sandbox.ec2.attachments import Attachments
+from runctl.sandbox.ec2.embodied import log
+from runctl.sandbox.ec2.security_groups import SecurityGroups
+from runctl.sandbox.machine import BootFailed
+from runctl.sandbox.spot_requests import note_ended
+
+ROOT_GIB = 8
+SHUTDOWN_SECONDS = 5.0
+
+
+class SandboxInstance(moto_instances.Instance):
+    """An instance whose addresses are its machine's."""
+
+    sandbox_address: str | None = None
+    ended_at: float | None = None
+    spot_instance_request_id: str | None = None
+
+    @property
+    def private_ip(self) -> str | None:
+        """The machine's address."""
+        return self.sandbox_address or super().private_ip
+
+    private_ip_address = private_ip
+
+    @property
+    def public_ip(self) -> str | None:
+        """The same: this computer reaches machines by it. None while it is not running."""
+        return self.sandbox_address if self._state.name in {"pending", "running"} else None
+
+    public_ip_address = public_ip
+
+    def setup_defaults(self) -> None:
+        """The root volume, under the name that the image gives it."""
+        volume = self.ec2_backend.create_volume(
+            size=ROOT_GIB, zone_name=self._placement.zone, volume_type="gp3"
+        )
+        self.ec2_backend.attach_volume(volume.id, self.id, self.root_device_name, True)
+
+
+class Lifecycle(Attachments, SecurityGroups):
+    """Instances with machines."""
+
+    def terminate_instances(self, instance_ids: list[str]) -> list[tuple[Any, Any]]:
+        """They shut down in order, then nothing is left of them."""
+        found = self.get_multi_instances_by_id(instance_ids)
+        for instance in found:
+            if instance.disable_api_termination is True:
+                return list(super().terminate_instances(instance_ids))
+        before = []
+        for instance in found:
+            before.append(
+                (instance, moto_instances.InstanceState(instance._state.name, instance._state.code))
+            )
+            if instance._state.name not in {"shutting-down", "terminated"}:
+                instance._state.name, instance._state.code = "shutting-down", 32
+                self._beside(
+                    self._finish, instance, "Client.UserInitiatedShutdown", "User initiated shutdown"
+                )
+        return before
+
+    def stop_instances(self, instance_ids: list[str]) -> list[tuple[Any, Any]]:
+        """They shut down in order; their disks stay. Spot instances that are one-time cannot be stopped."""
+        before = []
+        for instance in self.get_multi_instances_by_id(instance_ids):
+            if instance.lifecycle == "spot":
+                raise EC2ClientError(
+                    "UnsupportedOperation",
+                    f"You can't stop the Spot Instance '{instance.id}' because it is associated with a one-time Spot"
+                    " Instance request. You can only stop Spot Instances associated with persistent Spot Instance"
+                    " requests.",
+                )
+            if instance._state.name not in {"running", "pending", "stopped", "stopping"}:
+                raise _wrong_state(instance, "stopped")
+            before.append(
+                (instance, moto_instances.InstanceState(instance._state.name, instance._state.code))
+            )
+            if instance._state.name in {"running", "pending"}:
+                instance._state.name, instance._state.code = "stopping", 64
+                self._beside(self._halt, instance)
+        return before
+
+    def start_instances(self, instance_ids: list[str]) -> list[tuple[Any, Any]]:
+        """They boot from the disks they had."""
+        before = []
+        for instance in self.get_multi_instances_by_id(instance_ids):
+            if instance._state.name not in {"stopped", "running", "pending"}:
+                raise _wrong_state(instance, "started")
+            before.append(
+                (instance, moto_instances.InstanceState(instance._state.name, instance._state.code))
+            )
+            if instance._state.name == "stopped":
+                instance._state.name, instance._state.code = "pending", 0
+                self._beside(self._boot, instance, False)
+        return before
+
+    def reboot_instances(self, instance_ids: list[str]) -> list[Any]:
+        """They go down in order and come up again."""
+        found = self.get_multi_instances_by_id(instance_ids)
+        for instance in found:
+            if instance._state.name != "running":
+                raise _wrong_state(instance, "rebooted")
+            machine = self.world.machine(instance.id)
+            if machine is not None:
+                machine.power("reboot")
+        return list(found)
+
+    def lose(
+        self, instance_id: str, code: str = "Server.InternalError", message: str = "Internal error"
+    ) -> None:
+        """The host fails: the machine is gone without a word, and EC2 says so."""
+        instance = self.get_instance(instance_id)
+        machine = self.world.machine(instance_id)
+        if machine is not None:
+            machine.kill()
+        self._remove(instance, code, message)
+
+    def take_back(self, instance_id: str) -> None:
+        """The end of a spot interruption: the machine is shut down by AWS."""
+        self._finish(
+            self.get_instance(instance_id), "Server.SpotInstanceTermination", "Spot instance termination"
+        )
+
+    def _boot(self, instance: Any, first: bool) -> None:
+        machine = self.world.machine(instance.id)
+        if machine is None:
+            return
+        time.sleep(self.world.faults.boot_delay)
+        if instance._state.name != "pending":
+            return
+        try:
+            self.world.begin_services(machine, instance)
+            machine.boot(first=first)
+            self._apply_groups_to(instance, machine)
+            for device, block in list(instance.block_device_mapping.items()):
+                if device != instance.root_device_name:
+                    self._plug(machine, self.get_volume(block.volume_id), device)
+        except (BootFailed, OSError) as error:
+            log.exception("%s did not boot", instance.id)
+            self._remove(instance, "Server.InternalError", str(error)[:200])
+            return
+        if instance._state.name == "pending":
+            instance._state.name, instance._state.code = "running", 16
+
+    def _halt(self, instance: Any, code: str = "Client.UserInitiatedShutdown") -> None:
+        self._shut_down(instance)
+        self._unplug_all(instance)
+        instance.stop()
+        instance.state_reason = moto_instances.StateReason(f"{code}: User initiated shutdown", code)
+
+    def _finish(self, instance: Any, code: str, message: str) -> None:
+        instance._state.name, instance._state.code = "shutting-down", 32
+        self._shut_down(instance)
+        self._remove(instance, code, message)
+
+    def _shut_down(self, instance: Any) -> None:
+        """In order where it can be, by force after a while."""
+        machine = self.world.machine(instance.id)
+        if machine is None:
+            return
+        machine.on_power_off = lambda _: None
+        if machine.is_up:
+            with contextlib.suppress(Exception):
+                machine.power("poweroff")
+            machine.wait_until_down(SHUTDOWN_SECONDS)
+        machine.kill()
+
+    def _remove(self, instance: Any, code: str, message: str) -> None:
+        self._unplug_all(instance)
+        self.world.forget_machine(instance.id)
+        doomed = [
+            block.volume_id
+            for device, block in list(instance.block_device_mapping.items())
+            if block.delete_on_termination or device == instance.root_device_name
+        ]
+        for device, block in list(instance.block_device_mapping.items()):
+            with contextlib.suppress(EC2ClientError):
+                super().detach_volume(block.volume_id, instance.id, device)
+        for volume_id in doomed:
+            with contextlib.suppress(EC2ClientError):
+                self.delete_volume(volume_id)
+        instance.terminate()
+        note_ended(instance, code)
+        instance.state_reason = moto_instances.StateReason(f"{code}: {message}", code)
+        instance._reason = f"{message} ({datetime.now(UTC):%Y-%m-%d %H:%M:%S} GMT)"
+        instance.ended_at = time.monotonic()
+
+    def _powered_off(self, instance: Any, word: str) -> None:
+        """The machine ended by itself."""
+        if instance._state.name not in {"pending", "running"}:
+            return
+        code = "Client.InstanceInitiatedShutdown"
+        if word == "reboot":
+            instance._state.name, instance._state.code = "pending", 0
+            self._unplug_all(instance)
+            self._boot(instance, first=False)
+        elif word == "poweroff" and instance.instance_initiated_shutdown_behavior == "stop":
+            self._halt(instance, code)
+        elif word == "poweroff":
+            self._finish(instance, code, "Instance initiated shutdown")
+        else:
+            self._remove(instance, "Server.InternalError", "Internal error on launch")
+
+
+def _wrong_state(instance: Any, verb: str) -> EC2ClientError:
+    return EC2ClientError(
+        "IncorrectInstanceState",
+        f"The instance '{instance.id}' is not in a state from which it can be {verb}.",
+    )
