@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from runctl.cli.context import Cli
 from runctl.cli.framework import Command
-from runctl.cli.machines import running_instance, transport_option
+from runctl.cli.machines import running_instance, transport_option, wanted_transport
 from runctl.cli.project import project_label
 from runctl.cli.values import MOUNT_POINT, parse_tags
-from runctl.core.errors import RunctlError, Unreachable, UsageError
-from runctl.core.models import Instance, InstanceState, Volume, VolumeState
-from runctl.core.tags import is_ours
+from runctl.core.errors import RunctlError, UsageError
+from runctl.core.models import Instance, Volume, VolumeState
 from runctl.providers.interface import VolumeRequest
 from runctl.render.plans import plan_document, volume_plan_text
 from runctl.render.tables import wants_style
 from runctl.render.things import volume_details, volumes_table
+from runctl.storage.attaching import AgentOn, MountWish, attach_and_mount, unmount_and_detach
 
 if TYPE_CHECKING:
     from runctl.transport.agent import AgentClient
-
-DEVICE_WAIT_SECONDS = 60
-"""How long the agent waits for the device of a volume that the provider says is attached."""
-
-
-def default_mount_point(volume: Volume) -> str:
-    """``/mnt/NAME`` where the name is fit for a folder, else by id."""
-    fit = volume.name is not None and re.fullmatch(r"\w[\w.-]*", volume.name, re.ASCII)
-    return f"/mnt/{volume.name if fit else volume.id}"
 
 
 def _emit_volume(cli: Cli, volume: Volume) -> None:
@@ -51,9 +41,14 @@ def _emit_volumes(cli: Cli, volumes: Sequence[Volume], none: str = "") -> None:
     )
 
 
-def _agent_on(cli: Cli, instance: Instance, transport: str | None) -> AgentClient:
-    choice = transport or (cli.config.aws.transport if instance.provider == "aws" else "auto")
-    return cli.provider(instance.provider).agent(instance, choice, cli.progress)
+def _agents(cli: Cli, transport: str | None) -> AgentOn:
+    """How to reach the agent of an instance."""
+
+    def agent_on(instance: Instance) -> AgentClient:
+        choice = wanted_transport(cli, instance, transport)
+        return cli.provider(instance.provider).agent(instance, choice, cli.progress)
+
+    return agent_on
 
 
 def create_command(provider: str) -> click.Command:
@@ -187,32 +182,12 @@ def attach_command(provider: str) -> click.Command:
         volumes = cli.volume_provider(provider)
         instance = running_instance(cli, provider, instance_id)
         volume = volumes.volume(volume_word)
-        attached = volumes.attach_volume(volume.id, instance.id, cli.progress)
-        if not no_mount:
-            place = mount_point or volume.mount_point or default_mount_point(volume)
-            cli.progress.step(f"mounting {volume.id} at {place}")
-            request = {
-                "volume_id": volume.id,
-                "mount_point": place,
-                "fstype": fstype,
-                "format": "if-blank" if may_format or is_ours(volume.tags) else "never",
-                "read_only": read_only,
-                "wait_seconds": DEVICE_WAIT_SECONDS,
-            }
-            try:
-                answer = _agent_on(cli, instance, transport).call("attach", request)
-            except RunctlError as error:
-                state = f"{volume.id} is attached to {instance.id}, and not mounted"
-                error.hint = "; ".join(part for part in (error.hint, state) if part)
-                raise
-            _explain_mount(cli, volume, answer)
-            try:
-                volumes.remember_mount(volume.id, instance.id, place)
-            except RunctlError as error:
-                cli.progress.warn(
-                    f"{volume.id} is mounted at {place}, but that could not be noted: {error.message}"
-                )
-            attached = _mounted(volumes.volume(volume.id), answer)
+        if no_mount:
+            attached = volumes.attach_volume(volume.id, instance.id, cli.progress)
+        else:
+            wish = MountWish(mount_point, fstype, may_format=may_format, read_only=read_only)
+            agent_on = _agents(cli, transport)
+            attached = attach_and_mount(volumes, agent_on, volume, instance, wish, cli.progress).volume
         _emit_volume(cli, attached)
 
     return command
@@ -237,11 +212,9 @@ def detach_command(provider: str) -> click.Command:
         """
         volumes = cli.volume_provider(provider)
         volume = volumes.volume(volume_word)
-        if volume.attached_to is not None:
-            instance = volumes.instance(volume.attached_to)
-            if instance.state is InstanceState.RUNNING:
-                _unmount(cli, instance, volume, force=force, transport=transport)
-        _emit_volume(cli, volumes.detach_volume(volume.id, force=force, progress=cli.progress))
+        agent_on = _agents(cli, transport)
+        detached = unmount_and_detach(volumes, agent_on, volume, force=force, progress=cli.progress)
+        _emit_volume(cli, detached.volume)
 
     return command
 
@@ -284,37 +257,3 @@ def delete_command(provider: str) -> click.Command:
             raise failed[0]
 
     return command
-
-
-def _unmount(cli: Cli, instance: Instance, volume: Volume, *, force: bool, transport: str | None) -> None:
-    cli.progress.step(f"unmounting {volume.id} on {instance.id}")
-    try:
-        _agent_on(cli, instance, transport).call("detach", {"volume_id": volume.id, "force": force})
-    except Unreachable as error:
-        if not force:
-            error.hint = "; ".join(
-                part
-                for part in (error.hint, "--force takes it all the same; what was not written is lost")
-                if part
-            )
-            raise
-        cli.progress.warn(f"{instance.id} does not answer: {volume.id} is taken without unmounting it")
-
-
-def _explain_mount(cli: Cli, volume: Volume, answer: Mapping[str, Any]) -> None:
-    """What happened to the disk, in words."""
-    if answer.get("already_mounted"):
-        cli.progress.note(f"{volume.id} was mounted there already")
-    if answer.get("formatted"):
-        cli.progress.note(f"{volume.id} was blank: it has a new {answer.get('fstype')} file system")
-    if answer.get("writable") is False:
-        cli.progress.warn(f"the login user cannot write to {answer.get('mount_point')}")
-
-
-def _mounted(volume: Volume, answer: Mapping[str, Any]) -> Volume:
-    """The provider does not see inside the machine; the agent, which has just mounted it, does."""
-    return replace(
-        volume,
-        mount_point=answer.get("mount_point") or volume.mount_point,
-        device=volume.device or answer.get("device"),
-    )

@@ -1,0 +1,1 @@
+"""Volumes on machines, and the data on them."""

@@ -1,0 +1,219 @@
+"""A volume is attached to an instance and mounted there; unmounted and detached again.
+
+The provider attaches, the agent on the machine mounts. Each function can be called again after any interruption, and
+does what is left to do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from runctl.core.errors import RunctlError, Unreachable
+from runctl.core.models import Instance, InstanceState, Volume
+from runctl.core.progress import SILENT, Progress
+from runctl.core.tags import is_ours
+from runctl.providers.interface import VolumeProvider
+from runctl.transport.agent import AgentClient
+
+DEVICE_WAIT_SECONDS = 60
+"""How long the agent waits for the device of a volume that the provider says is attached."""
+
+AgentOn = Callable[[Instance], AgentClient]
+"""The agent of an instance; only called when the machine has to be asked."""
+
+
+@dataclass(frozen=True)
+class MountWish:
+    """How a volume shall be mounted."""
+
+    mount_point: str | None = None
+    """``None``: where it was mounted last, else `default_mount_point`."""
+    fstype: str = "ext4"
+    """What a new file system is; one that is there is taken as it is."""
+    may_format: bool = False
+    """A blank volume that runctl did not create gets a file system too. What is not blank never does."""
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """A volume that is mounted on an instance."""
+
+    volume: Volume
+    """With its mount point and its device on the machine."""
+    mount_point: str
+    device: str
+    fstype: str
+    formatted: bool
+    """It was blank, and has got a new file system."""
+    already_mounted: bool
+    writable: bool
+    """For the login user."""
+    size_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True)
+class Unmounted:
+    """A volume that is not mounted any more."""
+
+    was_mounted: bool
+    mount_points: tuple[str, ...] = ()
+    lazy: bool = False
+    """It was taken out of sight while processes held it."""
+    unasked: bool = False
+    """The machine did not answer, and ``force`` went on without it: what was not written is lost."""
+
+
+@dataclass(frozen=True)
+class Detached:
+    """A volume that is not attached any more."""
+
+    volume: Volume
+    unmounted: Unmounted
+    """What happened on the machine before; nothing, where it did not run."""
+
+
+def default_mount_point(volume: Volume) -> str:
+    """``/mnt/NAME`` where the name is fit for a folder, else by id."""
+    fit = volume.name is not None and re.fullmatch(r"\w[\w.-]*", volume.name, re.ASCII)
+    return f"/mnt/{volume.name if fit else volume.id}"
+
+
+def attach_and_mount(
+    volumes: VolumeProvider,
+    agent_on: AgentOn,
+    volume: Volume,
+    instance: Instance,
+    wish: MountWish | None = None,
+    progress: Progress = SILENT,
+) -> Mounted:
+    """The volume is attached to the running instance and mounted there; each may be so already.
+
+    Raises what `VolumeProvider.attach_volume` and `mount` raise. If it raises from the mounting, the volume is
+    attached, and the error's hint says so.
+    """
+    attached = volumes.attach_volume(volume.id, instance.id, progress)
+    # The tags and the name are those that the caller saw and decided by.
+    known = replace(attached, name=volume.name, mount_point=volume.mount_point, tags=volume.tags)
+    try:
+        return mount(volumes, agent_on, known, instance, wish, progress)
+    except RunctlError as error:
+        state = f"{volume.id} is attached to {instance.id}, and not mounted"
+        error.hint = "; ".join(part for part in (error.hint, state) if part)
+        raise
+
+
+def mount(
+    volumes: VolumeProvider,
+    agent_on: AgentOn,
+    volume: Volume,
+    instance: Instance,
+    wish: MountWish | None = None,
+    progress: Progress = SILENT,
+) -> Mounted:
+    """The volume, which is attached to the instance, is mounted there, now and after a restart.
+
+    It is known from then on where it is mounted. A blank volume that runctl created gets a file system; see
+    `MountWish.may_format` for others. Raises `MachineError` with the agent's code (``no-device``, ``blank``,
+    ``not-blank``, ``mounted-elsewhere``, ``mount-point-taken``, ``cannot-mount``, ``disk-busy``), `Unreachable`.
+    """
+    wish = wish or MountWish()
+    place = wish.mount_point or volume.mount_point or default_mount_point(volume)
+    progress.step(f"mounting {volume.id} at {place}")
+    request = {
+        "volume_id": volume.id,
+        "mount_point": place,
+        "fstype": wish.fstype,
+        "format": "if-blank" if wish.may_format or is_ours(volume.tags) else "never",
+        "read_only": wish.read_only,
+        "wait_seconds": DEVICE_WAIT_SECONDS,
+    }
+    answer = agent_on(instance).call("attach", request)
+    try:
+        volumes.remember_mount(volume.id, instance.id, place)
+    except RunctlError as error:
+        progress.warn(f"{volume.id} is mounted at {place}, but that could not be noted: {error.message}")
+    mounted = _mounted(volumes.volume(volume.id), place, answer)
+    _explain(mounted, progress)
+    return mounted
+
+
+def unmount_and_detach(
+    volumes: VolumeProvider,
+    agent_on: AgentOn,
+    volume: Volume,
+    *,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> Detached:
+    """The volume is flushed, unmounted and free; each may be so already.
+
+    Raises `MachineError` (``disk-busy``, naming the processes) while it is in use and `Unreachable` when its machine
+    does not answer; ``force`` takes it all the same, and what was not written is lost.
+    """
+    unmounted = Unmounted(was_mounted=False)
+    if volume.attached_to is not None:
+        instance = volumes.instance(volume.attached_to)
+        if instance.state is InstanceState.RUNNING:
+            unmounted = unmount(agent_on, volume, instance, force=force, progress=progress)
+    return Detached(volumes.detach_volume(volume.id, force=force, progress=progress), unmounted)
+
+
+def unmount(
+    agent_on: AgentOn,
+    volume: Volume,
+    instance: Instance,
+    *,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> Unmounted:
+    """Everything is written to the volume, and the running instance does not have it mounted any more.
+
+    Raises as `unmount_and_detach` does.
+    """
+    progress.step(f"unmounting {volume.id} on {instance.id}")
+    try:
+        answer = agent_on(instance).call("detach", {"volume_id": volume.id, "force": force})
+    except Unreachable as error:
+        if not force:
+            anyway = "--force takes it all the same; what was not written is lost"
+            error.hint = "; ".join(part for part in (error.hint, anyway) if part)
+            raise
+        progress.warn(f"{instance.id} does not answer: {volume.id} is taken without unmounting it")
+        return Unmounted(was_mounted=False, unasked=True)
+    return Unmounted(
+        was_mounted=bool(answer.get("was_mounted")),
+        mount_points=tuple(answer.get("mount_points") or ()),
+        lazy=bool(answer.get("lazy")),
+    )
+
+
+def _mounted(volume: Volume, place: str, answer: Mapping[str, Any]) -> Mounted:
+    point, device = str(answer.get("mount_point") or place), str(answer.get("device") or "")
+    return Mounted(
+        # The provider does not see inside the machine; the agent, which has just mounted it, does.
+        volume=replace(volume, mount_point=point, device=volume.device or device or None),
+        mount_point=point,
+        device=device,
+        fstype=str(answer.get("fstype") or ""),
+        formatted=bool(answer.get("formatted")),
+        already_mounted=bool(answer.get("already_mounted")),
+        writable=answer.get("writable") is not False,
+        size_bytes=int(answer.get("size_bytes") or 0),
+        free_bytes=int(answer.get("free_bytes") or 0),
+    )
+
+
+def _explain(mounted: Mounted, progress: Progress) -> None:
+    """What happened to the disk, in words."""
+    volume = mounted.volume.id
+    if mounted.already_mounted:
+        progress.note(f"{volume} was mounted there already")
+    if mounted.formatted:
+        progress.note(f"{volume} was blank: it has a new {mounted.fstype} file system")
+    if not mounted.writable:
+        progress.warn(f"the login user cannot write to {mounted.mount_point}")

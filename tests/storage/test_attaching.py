@@ -1,0 +1,105 @@
+"""A volume on an instance: attached and mounted, unmounted and detached."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from runctl.core.errors import MachineError, ProviderError, Unreachable
+from runctl.core.models import Instance, InstanceState, VolumeState
+from runctl.storage.attaching import MountWish, attach_and_mount, unmount_and_detach
+from tests.cli.fake_provider import (
+    INSTANCE_ID,
+    VOLUME_ID,
+    FakeAgent,
+    FakeProvider,
+    Script,
+    a_volume,
+    an_instance,
+)
+
+ATTACHED = a_volume(attached_to=INSTANCE_ID, state=VolumeState.IN_USE)
+ANSWER = {
+    "volume_id": VOLUME_ID,
+    "mount_point": "/mnt/datasets",
+    "device": "/dev/nvme1n1",
+    "fstype": "ext4",
+    "formatted": False,
+    "already_mounted": True,
+    "writable": True,
+    "size_bytes": 100,
+    "free_bytes": 60,
+}
+
+
+@pytest.fixture
+def script() -> Script:
+    return Script(
+        {"attach_volume": ATTACHED, "volume": ATTACHED, "agent.attach": ANSWER, "remember_mount": None}
+    )
+
+
+def on(script: Script) -> Any:
+    def agent_on(instance: Instance) -> FakeAgent:
+        script.answer("agent", instance.id)
+        return FakeAgent(script)
+
+    script.answers.setdefault("agent", None)
+    return agent_on
+
+
+def test_the_result_says_what_the_machine_found(script: Script) -> None:
+    mounted = attach_and_mount(FakeProvider(script), on(script), a_volume(), an_instance())
+    assert (mounted.mount_point, mounted.device, mounted.free_bytes) == ("/mnt/datasets", "/dev/nvme1n1", 60)
+    assert (mounted.already_mounted, mounted.formatted, mounted.writable) == (True, False, True)
+    assert mounted.volume == replace(ATTACHED, mount_point="/mnt/datasets", device="/dev/nvme1n1")
+
+
+def test_a_machine_that_cannot_mount_leaves_the_volume_attached_and_says_so(script: Script) -> None:
+    script.answers["agent.attach"] = MachineError("it holds LVM", hint="look at it", code="not-blank")
+    with pytest.raises(MachineError) as caught:
+        attach_and_mount(FakeProvider(script), on(script), a_volume(), an_instance())
+    assert caught.value.hint == f"look at it; {VOLUME_ID} is attached to {INSTANCE_ID}, and not mounted"
+    assert "remember_mount" not in script.names()
+
+
+def test_a_mount_that_cannot_be_noted_is_a_mount_all_the_same(script: Script) -> None:
+    script.answers["remember_mount"] = ProviderError("no right to tag")
+    wish = MountWish("/mnt/datasets", read_only=True)
+    assert attach_and_mount(FakeProvider(script), on(script), a_volume(), an_instance(), wish).device
+    assert script.only("agent.attach")[0]["read_only"] is True
+
+
+@pytest.mark.parametrize(
+    ("ours", "may_format", "wish"),
+    [(True, False, "if-blank"), (False, False, "never"), (False, True, "if-blank")],
+)
+def test_only_what_is_ours_or_was_offered_may_get_a_file_system(
+    script: Script, ours: bool, may_format: bool, wish: str
+) -> None:
+    volume = a_volume() if ours else a_volume(tags={})
+    attach_and_mount(
+        FakeProvider(script), on(script), volume, an_instance(), MountWish(may_format=may_format)
+    )
+    assert script.only("agent.attach")[0]["format"] == wish
+
+
+def test_a_volume_of_a_stopped_machine_is_detached_without_asking_it(script: Script) -> None:
+    script.answers.update(instance=an_instance(state=InstanceState.STOPPED), detach_volume=a_volume())
+    detached = unmount_and_detach(FakeProvider(script), on(script), ATTACHED)
+    assert (detached.volume.attached_to, detached.unmounted.was_mounted) == (None, False)
+    assert script.names() == ["instance", "detach_volume"]
+
+
+def test_only_force_takes_a_volume_from_a_silent_machine(script: Script) -> None:
+    script.answers.update(
+        {"instance": an_instance(), "detach_volume": a_volume(), "agent.detach": Unreachable("no answer")}
+    )
+    with pytest.raises(Unreachable, match="no answer"):
+        unmount_and_detach(FakeProvider(script), on(script), ATTACHED)
+    assert "detach_volume" not in script.names()
+    detached = unmount_and_detach(FakeProvider(script), on(script), ATTACHED, force=True)
+    assert detached.unmounted.unasked
+    assert script.only("detach_volume") == (VOLUME_ID, True)
