@@ -45,6 +45,7 @@ def offline(agent: Agent, tmp_path: Path) -> Agent:
     wheel(tmp_path / "wheels", "branch", "1.0", ["leaf<2"])
     links = str(tmp_path / "wheels")
     agent.env = {
+        "PIP_CONFIG_FILE": os.devnull,
         "PIP_FIND_LINKS": links,
         "UV_FIND_LINKS": links,
         "PIP_NO_INDEX": "1",
@@ -102,8 +103,10 @@ def test_nothing_to_install_makes_no_environment(offline: Agent) -> None:
 
 
 @pytest.mark.slow
-def test_a_lock_file_is_installed_by_uv_as_it_stands(agent: Agent, tmp_path: Path) -> None:
-    """Fetches uv and one small package from PyPI."""
+def test_a_lock_file_is_installed_by_uv_as_it_stands(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fetches uv and one small package from PyPI, trusting what the system trusts and nothing that is set for it."""
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
     lock = (
         'version = 1\nrequires-python = ">=3.9"\n\n'
         '[[package]]\nname = "iniconfig"\nversion = "2.0.0"\n'

@@ -55,6 +55,10 @@ class Workshop:
             "PYTHONUNBUFFERED": "1",
             "UV_NO_PROGRESS": "1",
             "UV_LINK_MODE": "copy",
+            # pip and the rest of the machine trust what its administrator told it to; by default uv does not. The
+            # second name is that of older versions.
+            "UV_SYSTEM_CERTS": "true",
+            "UV_NATIVE_TLS": "true",
         }
 
 

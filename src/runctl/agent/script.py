@@ -31,6 +31,7 @@ NETWORK = (
     ),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "PIP_INDEX_URL"),
     *(
+        "PIP_CONFIG_FILE",
         "PIP_NO_INDEX",
         "PIP_EXTRA_INDEX_URL",
         "PIP_FIND_LINKS",
@@ -40,6 +41,7 @@ NETWORK = (
         "UV_NO_INDEX",
         "UV_OFFLINE",
         "UV_FIND_LINKS",
+        "UV_CONFIG_FILE",
     ),
 )
 
