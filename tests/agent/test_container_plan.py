@@ -8,7 +8,6 @@ import pytest
 
 from runctl.agent.container_plan import (
     Plan,
-    build,
     command,
     create,
     entrypoint,
@@ -16,7 +15,6 @@ from runctl.agent.container_plan import (
     init_failed,
     mount,
     shm_mib,
-    tag,
 )
 from runctl.agent.places import places
 from runctl.agent.spec import ContainerSpec, MountSpec, RunSpec
@@ -118,11 +116,6 @@ def test_an_entry_point_is_kept_only_if_it_runs_its_arguments(
     assert entrypoint(image_has) == kept
 
 
-def test_a_tag_is_one_that_registries_take() -> None:
-    assert tag("My Project_2!", "abcdef0123456789") == "runctl/my-project-2:abcdef012345"
-    assert tag("!!!", "") == "runctl/project:latest"
-
-
 def test_a_path_with_a_comma_is_one_field() -> None:
     assert mount("/a,b", "/c")[1] == 'type=bind,"source=/a,b",target=/c'
 
@@ -136,13 +129,6 @@ def test_scripts_run_by_their_kind() -> None:
     container = ContainerSpec(image="x")
     assert command(RunSpec("r", "go.sh", container=container), "python3") == ["sh", "go.sh"]
     assert command(RunSpec("r", "bin/tool", container=container), "python3") == ["./bin/tool"]
-
-
-def test_the_builds_context_is_the_root_wherever_the_dockerfile_is() -> None:
-    one = RunSpec("r", "train.py", project="p", container=ContainerSpec(dockerfile="docker/Dockerfile"))
-    words = build(one, Path("/work"), "t:1", plain_progress=True)
-    assert words[words.index("--file") + 1] == "/work/docker/Dockerfile"
-    assert words[-1] == "/work"
 
 
 def test_the_inits_complaint_is_told_from_a_scripts_own_exit_code() -> None:

@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from runctl.agent import container_plan, docker, ending, places, processes
 from runctl.agent.attempt import Attempt, Outcome
@@ -15,14 +15,13 @@ from runctl.agent.container_log import ContainerLog
 from runctl.agent.errors import AgentError
 from runctl.agent.facts import memory_bytes
 from runctl.agent.host import conclude
+from runctl.agent.image import ready_image
 from runctl.agent.spec import EndReason, RunState
 from runctl.agent.state import Live
 
 NO_PROGRAM = (
     "an image for training needs the program that runs the script: python3, or the shell that it names"
 )
-PULL_SILENCE_SECONDS = 300.0
-"""A pull that says nothing for so long hangs."""
 ENGINE_GONE_SECONDS = 120.0
 """How long an engine may be away (an upgrade restarts it) before the attempt counts as lost."""
 
@@ -34,7 +33,7 @@ def run_in_container(attempt: Attempt) -> Outcome:
     engine = docker.connect()
     places.make(attempt.where)
     (attempt.folder.path / "home").mkdir(exist_ok=True)
-    image = _image(attempt, engine)
+    image = ready_image(attempt, engine)
     attempt.update(image=image)
     facts, why = engine.inspect("image", image)
     if facts is None:
@@ -62,61 +61,6 @@ def run_in_container(attempt: Attempt) -> Outcome:
         return _run(attempt, engine, container_id)
     finally:
         engine.call("rm", "--force", "--volumes", container_id)
-
-
-def _image(attempt: Attempt, engine: docker.Engine) -> str:
-    spec = attempt.spec
-    assert spec.container is not None  # noqa: S101 (the supervisor has looked)
-    if spec.container.dockerfile is not None:
-        tag = container_plan.tag(spec.project, attempt.live.tree or "")
-        kit = docker.buildkit()
-        words = container_plan.build(spec, attempt.folder.work, tag, plain_progress=kit)
-        attempt.phase("building the image from {}".format(spec.container.dockerfile))
-        argv = engine.command(*words, env={"DOCKER_BUILDKIT": "1" if kit else "0"})
-        _image_step(attempt, argv, "the image could not be built", None)
-        return tag
-    image = str(spec.container.image)
-    found, why = engine.inspect("image", image)
-    if found is not None:
-        attempt.log.line("using the image {} that is on the machine".format(image))
-        return image
-    if why:
-        raise AgentError("image-failed", "the Docker engine failed: {}".format(why))
-    attempt.phase("pulling the image {}".format(image))
-    _image_step(attempt, engine.command("pull", image), "the image could not be pulled", PULL_SILENCE_SECONDS)
-    return image
-
-
-def _image_step(attempt: Attempt, argv: List[str], failed: str, silence: Optional[float]) -> None:
-    since = attempt.log.size()
-    env = {**os.environ, **attempt.marks()}
-    pid = attempt.children.start(argv, output=attempt.log.fd, env=env, cwd=attempt.folder.path)
-    quiet = _Silence(attempt.log.size, silence)
-    while silence is not None and not attempt.children.ended(pid):
-        if attempt.ending() is not None:
-            break
-        if quiet.too_long():
-            attempt.children.end_all(1.0)
-            raise AgentError("image-failed", "{}: no progress for {:g} s".format(failed, silence))
-        attempt.children.pause(1.0)
-    ended = attempt.wait_setup(pid)
-    if ended.exit_code != 0:
-        raise AgentError("image-failed", "{}:\n{}".format(failed, attempt.log.last_lines(since)))
-
-
-class _Silence:
-    """Notices when a number stops growing."""
-
-    def __init__(self, measure: Callable[[], int], limit: Optional[float]) -> None:
-        self._measure, self._limit = measure, limit
-        self._seen, self._since = measure(), time.monotonic()
-
-    def too_long(self) -> bool:
-        """Whether it has not changed for the whole limit."""
-        now = self._measure()
-        if now != self._seen:
-            self._seen, self._since = now, time.monotonic()
-        return self._limit is not None and time.monotonic() - self._since > self._limit
 
 
 def _mount_code(attempt: Attempt, engine: docker.Engine, image: str) -> bool:
