@@ -210,6 +210,30 @@ class Faults:
         """Its SSM agent no longer answers."""
         self._ask("ssm-offline", instance_id=instance_id)
 
+    def volume_times(
+        self,
+        *,
+        modifying: float | None = None,
+        optimizing: float | None = None,
+        snapshot: float | None = None,
+        initializing: float | None = None,
+    ) -> None:
+        """How many seconds EBS takes over each, also where it has begun; what is not named stays as it is.
+
+        With a large number it does not come to an end until `clear`.
+        """
+        self._ask(
+            "volume-times",
+            modifying=modifying,
+            optimizing=optimizing,
+            snapshot=snapshot,
+            initializing=initializing,
+        )
+
+    def age_modifications(self, volume_id: str, hours: float) -> None:
+        """What was modified of the volume was modified that much earlier: there is a limit per day."""
+        self._ask("age-modifications", volume_id=volume_id, hours=hours)
+
     def clear(self) -> None:
         """Everything goes well again."""
         self._ask("clear")

@@ -21,6 +21,7 @@ from moto.ec2.responses.spot_instances import SpotInstances
 
 from runctl.costs.disks import TYPES as DISK_TYPES
 from runctl.costs.prices import SnapshotRow, snapshot
+from runctl.sandbox.pages import offset_of, token_at
 
 LINUX = "Linux/UNIX"
 _LINUX_WORDS = frozenset({LINUX, "Linux/UNIX (Amazon VPC)"})
@@ -159,11 +160,11 @@ def describe_spot_price_history(self: Any) -> ActionResult:
     rows = spot_history(self.region, query, utcnow().replace(tzinfo=UTC))
     size = min(max(int(self._get_param("MaxResults") or 1000), 1), 1000)
     try:
-        start = _offset(self._get_param("NextToken"))
+        start = offset_of(self._get_param("NextToken"))
     except ValueError as error:
         raise EC2ClientError("InvalidNextToken", "The token is invalid or has expired") from error
     # EC2 ends this listing with an empty token, not without one.
-    token = _token(start + size) if start + size < len(rows) else ""
+    token = token_at(start + size) if start + size < len(rows) else ""
     return ActionResult({"SpotPriceHistory": rows[start : start + size], "NextToken": token})
 
 
@@ -210,7 +211,7 @@ def get_products(words: Mapping[str, Any]) -> dict[str, Any]:
     if not 1 <= size <= 100:
         raise Refused("InvalidParameterException", "MaxResults must be between 1 and 100")
     try:
-        first = _offset(words.get("NextToken"))
+        first = offset_of(words.get("NextToken"))
     except ValueError as error:
         raise Refused("InvalidNextTokenException", "The pagination token is invalid. Try again.") from error
     answer: dict[str, Any] = {
@@ -218,7 +219,7 @@ def get_products(words: Mapping[str, Any]) -> dict[str, Any]:
         "PriceList": [_document(product) for product in found[first : first + size]],
     }
     if first + size < len(found):
-        answer["NextToken"] = _token(first + size)
+        answer["NextToken"] = token_at(first + size)
     return answer
 
 
@@ -381,15 +382,3 @@ def _moment(value: Any) -> datetime | None:
     if value is None or isinstance(value, datetime):
         return value if value is None or value.tzinfo is not None else value.replace(tzinfo=UTC)
     return datetime.fromisoformat(str(value)).astimezone(UTC)
-
-
-def _token(offset: int) -> str:
-    return base64.urlsafe_b64encode(str(offset).encode()).decode()
-
-
-def _offset(token: str | None) -> int:
-    """Raises `ValueError` for a token that is none of ours."""
-    offset = int(base64.urlsafe_b64decode(token)) if token else 0
-    if offset < 0:
-        raise ValueError(token)
-    return offset

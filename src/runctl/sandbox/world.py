@@ -33,6 +33,13 @@ class Faults:
     never_boots: bool = False
     ssm_offline: set[str] = field(default_factory=set)
     """Instances whose SSM agent does not answer."""
+    modifying_seconds: float = 0.2
+    """How long a volume is ``modifying`` before its new size is there."""
+    optimizing_seconds: float = 0.4
+    snapshot_seconds: float = 0.3
+    """How long a snapshot is ``pending``."""
+    initializing_seconds: float = 0.4
+    """How long a volume that is a copy, or from a snapshot, is ``initializing``."""
 
 
 @dataclass

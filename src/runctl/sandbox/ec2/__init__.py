@@ -13,6 +13,7 @@ from moto.core.utils import utcnow
 from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
 
+from runctl.sandbox.ec2 import volume_answers
 from runctl.sandbox.ec2.launch import Launch, run_instances
 from runctl.sandbox.ec2.lifecycle import SandboxInstance
 from runctl.sandbox.ec2.volumes import SandboxVolume
@@ -36,6 +37,7 @@ def install() -> None:
         (InstanceResponse, "run_instances", run_instances),
     ):
         setattr(place, name, ours)
+    volume_answers.install()
 
 
 def backend() -> SandboxEC2:

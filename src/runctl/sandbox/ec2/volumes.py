@@ -1,4 +1,4 @@
-"""Volumes: created, grown and deleted as files, and what EC2 refuses of that."""
+"""Volumes: created, copied and deleted as files, and what EC2 refuses of that."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from moto.ec2.exceptions import EC2ClientError
 
 from runctl.sandbox.ec2.snapshots import Snapshots
 from runctl.sandbox.gate import parameter
-from runctl.sandbox.volume_rules import check_volume
+from runctl.sandbox.volume_rules import Shape, checked_shape
 
 CREATING_SECONDS = 0.3
 
 
 class SandboxVolume(moto_ebs.Volume):
-    """A volume that takes a moment to be created."""
+    """A volume that takes a moment to be created, and remembers what was changed of it."""
+
+    def __init__(self, *words: Any, **more: Any) -> None:
+        super().__init__(*words, **more)
+        self.changes: list[Any] = []
+        """`Modification`s, the earliest first."""
 
     @property
     def status(self) -> str:
@@ -25,6 +30,19 @@ class SandboxVolume(moto_ebs.Volume):
             return "in-use"
         age = (utcnow() - self.create_time).total_seconds()
         return "creating" if age < CREATING_SECONDS else "available"
+
+    @property
+    def shape(self) -> Shape:
+        """Its type and numbers."""
+        return Shape(
+            self.volume_type, int(self.size), self.iops, self.throughput, bool(self.multi_attach_enabled)
+        )
+
+    @shape.setter
+    def shape(self, shape: Shape) -> None:
+        self.volume_type, self.size = shape.volume_type, shape.size
+        self.iops, self.throughput = shape.iops, shape.throughput
+        self.multi_attach_enabled = shape.multi_attach_enabled
 
 
 class Volumes(Snapshots):
@@ -42,31 +60,22 @@ class Volumes(Snapshots):
                     "InvalidParameterValue",
                     f"Volume of {size}GiB is smaller than snapshot '{snapshot_id}', expect size >= {least}GiB",
                 )
-        if parameter("Action") == "CreateVolume":
-            if self.get_zone_by_name(zone_name) is None:
-                raise EC2ClientError("InvalidZone.NotFound", f"The zone '{zone_name}' does not exist.")
-            check_volume(
-                more.get("volume_type") or "gp2",
-                None if size is None else int(size),
-                _number(more.get("iops")),
-                _number(more.get("throughput")),
-            )
-        if more.get("volume_type") == "gp3" and not more.get("throughput"):
-            more["throughput"] = 125
-        volume = super().create_volume(cast(int, size), zone_name, snapshot_id, **more)
+        if parameter("Action") == "CreateVolume" and self.get_zone_by_name(zone_name) is None:
+            raise EC2ClientError("InvalidZone.NotFound", f"The zone '{zone_name}' does not exist.")
+        if size is None:
+            raise EC2ClientError("MissingParameter", "The request must contain the parameter size/snapshot")
+        shape = checked_shape(
+            more.pop("volume_type", None) or "gp2",
+            int(size),
+            _number(more.pop("iops", None)),
+            _number(more.pop("throughput", None)),
+            multi_attach=_truth(more.pop("multi_attach_enabled", None)),
+        )
+        volume = cast(SandboxVolume, super().create_volume(shape.size, zone_name, snapshot_id, **more))
+        volume.shape = shape
         if snapshot_id:
             self.disks.copy(snapshot_id, volume.id)
-            self.disks.grow(volume.id, volume.size)
-        return volume
-
-    def modify_volume(self, volume_id: str, target_size: int | None = None, *words: Any, **more: Any) -> Any:
-        """The disk grows where it is; AWS shrinks none."""
-        before = self.get_volume(volume_id).size
-        if target_size is not None and int(target_size) < before:
-            message = f"New size cannot be smaller than existing size ({before} GiB)"
-            raise EC2ClientError("InvalidParameterValue", message)
-        volume = super().modify_volume(volume_id, target_size, *words, **more)
-        self.disks.grow(volume_id, volume.size)
+            self.disks.grow(volume.id, shape.size)
         return volume
 
     def delete_volume(self, volume_id: str) -> Any:
@@ -79,3 +88,7 @@ class Volumes(Snapshots):
 
 def _number(value: Any) -> int | None:
     return int(value) if value not in {None, ""} else None
+
+
+def _truth(value: Any) -> bool:
+    return str(value).lower() == "true"

@@ -1,0 +1,66 @@
+"""EBS's answers where moto has none, or leaves parameters and pages out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from moto.core.responses import ActionResult
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.responses.elastic_block_store import ElasticBlockStore
+
+from runctl.sandbox.pages import page
+
+
+def modify_volume(self: Any) -> ActionResult:
+    """ModifyVolume."""
+    self.error_on_dryrun()
+    volume = self.ec2_backend.modify_volume(
+        self._get_param("VolumeId"),
+        self._get_int_param("Size"),
+        self._get_param("VolumeType"),
+        self._get_int_param("Iops"),
+        self._get_int_param("Throughput"),
+        self._get_bool_param("MultiAttachEnabled"),
+    )
+    return ActionResult({"VolumeModification": volume.changes[-1]})
+
+
+def describe_volumes_modifications(self: Any) -> ActionResult:
+    """DescribeVolumesModifications."""
+    rows = self.ec2_backend.describe_volumes_modifications(
+        volume_ids=self._get_param("VolumeIds", []), filters=self._filters_from_querystring()
+    )
+    return _paged(self, "VolumesModifications", rows)
+
+
+def describe_volumes(self: Any) -> ActionResult:
+    """DescribeVolumes."""
+    rows = self.ec2_backend.describe_volumes(
+        volume_ids=self._get_param("VolumeIds", []), filters=self._filters_from_querystring()
+    )
+    return _paged(self, "Volumes", rows)
+
+
+def _paged(self: Any, name: str, rows: Sequence[Any]) -> ActionResult:
+    """As many as were asked for, in EC2's pages of 5 to 1,000; all where nothing was."""
+    asked = self._get_int_param("MaxResults")
+    size = max(len(rows), 1) if asked is None else min(max(asked, 5), 1000)
+    try:
+        shown, token = page(rows, size, self._get_param("NextToken"))
+    except ValueError as error:
+        raise EC2ClientError("InvalidNextToken", "The token is invalid or has expired") from error
+    return ActionResult({name: shown, "NextToken": token})
+
+
+ANSWERS: tuple[Callable[[Any], ActionResult], ...] = (
+    modify_volume,
+    describe_volumes,
+    describe_volumes_modifications,
+)
+
+
+def install() -> None:
+    """moto's EC2 answers with these from now on."""
+    for answer in ANSWERS:
+        setattr(ElasticBlockStore, answer.__name__, answer)
