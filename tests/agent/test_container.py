@@ -345,3 +345,121 @@ def test_a_machine_without_docker_says_so_before_anything_starts(agent: Agent, t
     error = agent.refused("r", "train.py", container=image())
     assert error["code"] == "no-docker"
     assert "--no-docker" in error["hint"]
+
+
+def test_a_command_runs_in_place_of_a_script(machine: Agent) -> None:
+    machine.sync({"pkg/__init__.py": "", "pkg/train.py": "import sys\nprint('module', sys.argv[1:])\n"})
+    words = ["-m", "pkg.train", "a b"]
+    machine.start("r", "python3", *words, is_command=True, container=image(code="mount"))
+    assert machine.ended("r").reason is EndReason.COMPLETED, machine.log("r")
+    assert machine.output("r")[-1] == "module ['a b']"
+
+
+def test_what_the_image_starts_by_itself_runs_without_a_script(machine: Agent, engine: Engine) -> None:
+    lines = ['ENTRYPOINT ["python3", "-c"]', "CMD [\"print('own')\"]"]
+    engines.derived(engine, BASE, "own:1", lines, {})
+    machine.start("r", "", is_command=True, container=image("own:1"))
+    assert machine.ended("r").reason is EndReason.COMPLETED, machine.log("r")
+    assert machine.output("r")[-1] == "own"
+
+
+def test_an_entry_point_that_does_not_exist_is_named(machine: Agent, engine: Engine) -> None:
+    machine.sync({"train.py": "print(1)\n"})
+    machine.start("r", "train.py", container={"image": BASE, "entrypoint": ["/no/such"]})
+    end = machine.ended("r")
+    assert end.reason is EndReason.IMAGE_FAILED
+    assert "--entrypoint /no/such" in end.message
+    assert engine.docker("ps", "--all", "--quiet") == ""
+
+
+def test_a_script_without_extension_runs_by_its_first_line(machine: Agent) -> None:
+    machine.sync({"run": "#!/usr/bin/env python3\nimport sys\nprint('py', sys.argv)\n"})
+    machine.start("r", "run", "x", container=image())
+    assert machine.ended("r").reason is EndReason.COMPLETED, machine.log("r")
+    assert machine.output("r")[-1] == "py ['run', 'x']"
+
+
+def test_gpus_that_are_asked_for_and_missing_keep_the_run_from_starting(machine: Agent) -> None:
+    machine.sync({"train.py": ""})
+    error = machine.refused("r", "train.py", container=image(gpus="all"))
+    assert error["code"] == "no-gpu"
+    assert "no NVIDIA GPU" in error["message"]
+
+
+def test_options_size_and_user_reach_the_container(machine: Agent) -> None:
+    code = (
+        "import os, socket\ns = os.statvfs('/dev/shm')\n"
+        "print(s.f_blocks * s.f_frsize >> 20, os.getuid(), os.getgid(), socket.gethostname())\n"
+    )
+    machine.sync({"train.py": code})
+    wishes = {"image": BASE, "shm_mib": 96, "user": "1234:5678", "docker_args": ["--hostname=named"]}
+    machine.start("r", "train.py", container=wishes)
+    assert machine.ended("r").reason is EndReason.COMPLETED, machine.log("r")
+    assert machine.output("r")[-1] == "96 1234 5678 named"
+
+
+def test_a_container_that_reaches_its_memory_limit_is_out_of_memory(machine: Agent, engine: Engine) -> None:
+    if "WARNING: No memory limit support" in engine.docker("info"):
+        pytest.skip("only on machines with the memory controller")
+    machine.sync({"train.py": "x = []\nwhile True: x.append(bytearray(1 << 20))\n"})
+    machine.start("r", "train.py", container={"image": BASE, "docker_args": ["--memory=48m"]})
+    end = machine.ended("r")
+    assert end.reason is EndReason.OUT_OF_MEMORY, machine.log("r")
+    assert "memory limit of 48 MiB" in end.message
+
+
+KEPT = [
+    "COPY keep.txt /workspace/keep.txt",
+    "COPY train.py /workspace/train.py",
+    "COPY train.py /workspace/a/old.py",
+]
+
+
+def test_the_synced_project_is_put_over_the_image_and_hides_nothing_of_it(
+    machine: Agent, engine: Engine
+) -> None:
+    engines.derived(engine, BASE, "over:1", KEPT, {"keep.txt": "kept", "train.py": "print('old')\n"})
+    script = (
+        "import os, a.new\nprint(open('keep.txt').read(), sorted(os.listdir('a'))[:2])\n"
+        "open('made', 'w').close()\nprint(os.stat('train.py').st_uid == os.getuid())\n"
+    )
+    machine.sync({"train.py": script, "a/new.py": "print('new')\n"})
+    machine.start("r", "train.py", container=image("over:1", code="mount"))
+    assert machine.ended("r").reason is EndReason.COMPLETED, machine.log("r")
+    assert machine.output("r")[-3] == "new"
+    assert (
+        machine.output("r")[-2].startswith("kept ['__pycache__', 'new.py'")
+        or "old.py" in machine.output("r")[-2]
+    )
+    assert machine.output("r")[-1] == "True"
+    assert "put over what the image has at /workspace" in machine.log("r")
+
+
+def test_a_compiled_file_of_the_image_is_not_taken_for_the_projects(machine: Agent, engine: Engine) -> None:
+    lines = [
+        "COPY m.py /workspace/m.py",
+        "RUN touch -d 1980-01-01 /workspace/m.py 2>/dev/null; python3 -m compileall -q /workspace",
+    ]
+    engines.derived(engine, BASE, "pyc:1", lines, {"m.py": "X = 1\n"})
+    machine.sync({"train.py": "import m\nprint('X', m.X)\n", "m.py": "X = 2\n"})
+    machine.start("r", "train.py", container=image("pyc:1", code="mount"))
+    assert machine.ended("r").reason is EndReason.COMPLETED, machine.log("r")
+    assert machine.output("r")[-1] == "X 2"
+
+
+def test_a_file_that_cannot_take_a_folders_place_says_so(machine: Agent, engine: Engine) -> None:
+    engines.derived(engine, BASE, "clash:1", ["COPY f /workspace/x/f"], {"f": "f"})
+    machine.sync({"train.py": "", "x": "a file"})
+    machine.start("r", "train.py", container=image("clash:1", code="mount"))
+    end = machine.ended("r")
+    assert end.reason is EndReason.IMAGE_FAILED
+    assert "cannot be put over /workspace" in end.message
+    assert engine.docker("ps", "--all", "--quiet") == ""
+
+
+def test_the_projects_code_is_mounted_where_the_image_has_nothing(machine: Agent) -> None:
+    machine.sync({"train.py": "open('made', 'w').write('x')\n"})
+    machine.start("r", "train.py", container=image(code="mount"))
+    assert machine.ended("r").reason is EndReason.COMPLETED, machine.log("r")
+    assert "mounted at /workspace" in machine.log("r")
+    assert (machine.folder("r") / "work" / "made").read_text() == "x"

@@ -13,8 +13,10 @@ from runctl.agent.container_plan import (
     entrypoint,
     environment,
     init_failed,
+    kept_entrypoint,
     mount,
     shm_mib,
+    start_words,
 )
 from runctl.agent.places import places
 from runctl.agent.spec import ContainerSpec, MountSpec, RunSpec
@@ -33,7 +35,7 @@ def plan(spec: RunSpec, **more: object) -> Plan:
         "entrypoint": None,
         "user": "1000:1000",
         "user_name": "ubuntu",
-        "gpus": False,
+        "gpus": "",
         "shm_mib": 64,
         **more,
     }
@@ -53,8 +55,8 @@ def test_values_of_variables_are_on_no_command_line() -> None:
 
 def test_gpus_are_asked_for_only_where_there_are_some() -> None:
     assert "--gpus" not in create(plan(spec()), [])
-    words = create(plan(spec(), gpus=True), [])
-    assert words[words.index("--gpus") + 1] == "all"
+    words = create(plan(spec(), gpus="2"), [])
+    assert words[words.index("--gpus") + 1] == "2"
 
 
 def test_it_runs_as_the_login_user_without_privileges() -> None:
@@ -128,7 +130,50 @@ def test_shared_memory_is_a_quarter_and_never_less_than_the_engines_own() -> Non
 def test_scripts_run_by_their_kind() -> None:
     container = ContainerSpec(image="x")
     assert command(RunSpec("r", "go.sh", container=container), "python3") == ["sh", "go.sh"]
-    assert command(RunSpec("r", "bin/tool", container=container), "python3") == ["./bin/tool"]
+    assert command(RunSpec("r", "bin/tool", container=container), "python3") == ["bin/tool"]
+
+
+def in_container(*, is_command: bool = False, args: tuple[str, ...] = (), **wishes: object) -> RunSpec:
+    container = ContainerSpec(image="img", **wishes)  # type: ignore[arg-type]
+    return RunSpec(
+        "r", "python" if is_command else "t.py", args=args, is_command=is_command, container=container
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "image_has", "start", "run"),
+    [
+        (in_container(), ["/entry.sh"], [], ["python3", "-u", "t.py"]),
+        (in_container(), ["serve"], ["--entrypoint", "python3"], ["-u", "t.py"]),
+        (in_container(entrypoint=()), ["/entry.sh"], ["--entrypoint", "python3"], ["-u", "t.py"]),
+        (
+            in_container(entrypoint=("my", "-x")),
+            ["/entry.sh"],
+            ["--entrypoint", "my"],
+            ["-x", "python3", "-u", "t.py"],
+        ),
+        (in_container(is_command=True, args=("-c", "1")), ["serve"], [], ["python", "-c", "1"]),
+        (in_container(is_command=True, args=("-c", "1")), None, ["--entrypoint", "python"], ["-c", "1"]),
+        (in_container(is_command=True, entrypoint=()), ["serve"], ["--entrypoint", "python"], []),
+        (RunSpec("r", "", is_command=True, container=ContainerSpec(image="img")), ["serve"], [], []),
+        (RunSpec("r", "", is_command=True, container=ContainerSpec(image="img")), None, [], []),
+    ],
+)
+def test_a_script_goes_through_a_wrapper_and_a_command_through_any_entry_point(
+    one: RunSpec, image_has: list[str] | None, start: list[str], run: list[str]
+) -> None:
+    assert start_words(plan(one, entrypoint=kept_entrypoint(one, image_has))) == (start, run)
+
+
+def test_options_of_dockers_own_stand_before_the_image() -> None:
+    one = in_container(docker_args=("--network=host", "-v/a:/b"))
+    words = create(plan(one), ["A"])
+    assert words.index("--network=host") < words.index("img")
+    assert words.index("-v/a:/b") < words.index("img")
+
+
+def test_the_images_own_user_is_left_alone() -> None:
+    assert "--user" not in create(plan(in_container(), user=""), [])
 
 
 def test_the_inits_complaint_is_told_from_a_scripts_own_exit_code() -> None:

@@ -35,9 +35,10 @@ def check(spec: RunSpec) -> Optional[str]:
     tree = _tree(spec)
     mounts(spec)
     if spec.container is not None:
-        from runctl.agent import docker
+        from runctl.agent import container_gpus, docker
 
-        docker.connect()
+        engine = docker.connect()
+        container_gpus.decide(spec.container.gpus, container_gpus.look(engine))
     else:
         why = mountns.impossible(mountns.to_bind(spec), root_available())
         if why is not None:
@@ -45,8 +46,8 @@ def check(spec: RunSpec) -> Optional[str]:
     return tree
 
 
-def _words(spec: RunSpec) -> None:
-    for text in (spec.script, *spec.args, *spec.env.values()):
+def _texts(spec: RunSpec) -> None:
+    for text in (spec.script, *spec.args, *spec.interpreter, *spec.env.values()):
         if "\0" in text:
             raise AgentError(
                 "bad-request", "an argument or variable holds a NUL character, which no program can get"
@@ -54,6 +55,10 @@ def _words(spec: RunSpec) -> None:
     for name in spec.env:
         if not VARIABLE.fullmatch(name):
             raise AgentError("bad-request", "{!r} is no name of a variable".format(name))
+
+
+def _words(spec: RunSpec) -> None:
+    _texts(spec)
     if not NAME.fullmatch(spec.project):
         raise AgentError("bad-request", "{!r} is no project name".format(spec.project))
     if spec.tree is not None and not NAME.fullmatch(spec.tree):
@@ -73,6 +78,8 @@ def _words(spec: RunSpec) -> None:
         )
     if spec.container is not None:
         _container_words(spec.container)
+    elif spec.is_command and not spec.script:
+        raise AgentError("bad-request", "the command is empty, and there is no image that could bring one")
 
 
 def _room() -> None:
@@ -109,15 +116,16 @@ def _tree(spec: RunSpec) -> Optional[str]:
             "sync the code again",
         )
     if container is not None:
-        if not in_image:
+        if not in_image and not spec.is_command:
             script.checked_path(root, spec.script)
         if container.dockerfile is not None and not (root / container.dockerfile).is_file():
             raise AgentError(
                 "no-such-dockerfile", "the project on the machine has no {}".format(container.dockerfile)
             )
         return digest
-    path = script.checked_path(root, spec.script)
-    script.command(path, spec.script, spec.args, "python3")
+    if not spec.is_command:
+        path = script.checked_path(root, spec.script)
+        script.command(path, spec.script, spec, "python3")
     script.folder(spec, root)
     return digest
 
@@ -134,6 +142,8 @@ def _container_words(container: ContainerSpec) -> None:
         raise AgentError(
             "bad-request", "the project cannot be at {!r} in the container".format(container.workdir)
         )
+    if container.shm_mib is not None and container.shm_mib <= 0:
+        raise AgentError("bad-request", "shared memory cannot have {} MiB".format(container.shm_mib))
     file = container.dockerfile
     if file is not None and (PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts):
         raise AgentError("bad-request", "{!r} is no path inside the project".format(file))

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import os
+import json
+import re
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional
 
-from runctl.agent import container_plan, docker, ending, places, processes
+from runctl.agent import container_code, container_gpus, container_plan, docker, ending, places, processes
 from runctl.agent.attempt import Attempt, Outcome
-from runctl.agent.children import Ended
 from runctl.agent.container_log import ContainerLog
+from runctl.agent.container_wait import Waiter, state_of
 from runctl.agent.errors import AgentError
 from runctl.agent.facts import memory_bytes
 from runctl.agent.host import conclude
 from runctl.agent.image import ready_image
-from runctl.agent.spec import EndReason, RunState
+from runctl.agent.machine import login_user
+from runctl.agent.spec import EndReason, RunSpec, RunState
 from runctl.agent.state import Live
 
-NO_PROGRAM = (
-    "an image for training needs the program that runs the script: python3, or the shell that it names"
-)
-ENGINE_GONE_SECONDS = 120.0
-"""How long an engine may be away (an upgrade restarts it) before the attempt counts as lost."""
+_NO_SUCH_PROGRAM = re.compile(r"executable file not found|no such file or directory|permission denied", re.I)
 
 
 def run_in_container(attempt: Attempt) -> Outcome:
@@ -40,80 +37,54 @@ def run_in_container(attempt: Attempt) -> Outcome:
         raise AgentError(
             "image-failed", "the image {} cannot be inspected: {}".format(image, why or "it is gone")
         )
-    mount_code = _mount_code(attempt, engine, image)
-    entrypoint = container_plan.entrypoint((facts.get("Config") or {}).get("Entrypoint"))
-    plan = container_plan.Plan(
-        spec=spec,
-        image=image,
-        where=attempt.where,
-        folder=attempt.folder,
-        mount_code=mount_code,
-        entrypoint=entrypoint,
-        user=docker.owner(),
-        user_name=docker.user_name(),
-        gpus=docker.gpu_ready(engine),
-        shm_mib=container_plan.shm_mib(memory_bytes()),
-    )
+    code = container_code.place_code(attempt, engine, image)
+    plan = _plan(attempt, engine, image, facts, code)
     container_id = _create(attempt, engine, plan)
     attempt.update(container_id=container_id)
     try:
+        if code.place is container_code.Place.OVER:
+            user = login_user()
+            container_code.put_over(
+                attempt, engine, container_id, plan.container.workdir, (user.uid, user.gid)
+            )
         attempt.check()
         return _run(attempt, engine, container_id)
     finally:
         engine.call("rm", "--force", "--volumes", container_id)
 
 
-def _mount_code(attempt: Attempt, engine: docker.Engine, image: str) -> bool:
-    """Whether the synced project is mounted over the image's working folder."""
-    container = attempt.spec.container
-    assert container is not None  # noqa: S101 (the supervisor has looked)
-    in_tree = attempt.folder.work / attempt.spec.script
-    if container.code == "mount":
-        return True
-    path = container_plan.script_in_image(attempt.spec)
-    content = _file_in_image(engine, image, path)
-    if content is None:
-        if container.code == "auto" and in_tree.is_file():
-            attempt.log.line(
-                "the image has no {}: the synced project is mounted at {}".format(path, container.workdir)
+def _plan(
+    attempt: Attempt, engine: docker.Engine, image: str, facts: Dict[str, Any], code: container_code.Code
+) -> container_plan.Plan:
+    spec = attempt.spec
+    assert spec.container is not None  # noqa: S101 (the supervisor has looked)
+    gpus = container_gpus.decide(spec.container.gpus, container_gpus.look(engine))
+    if gpus.warning:
+        attempt.log.line("warning: " + gpus.warning)
+    image_has = (facts.get("Config") or {}).get("Entrypoint")
+    kept = container_plan.kept_entrypoint(spec, image_has)
+    if image_has and kept is None and spec.container.entrypoint is None:
+        attempt.log.line(
+            "the image's entry point {} would not run the script: it is left out".format(
+                json.dumps(image_has)
             )
-            return True
-        raise AgentError(
-            "image-failed",
-            "the image has no {}".format(path),
-            "COPY the project to {} in the Dockerfile, or sync the code and have it mounted".format(
-                container.workdir
-            ),
         )
-    attempt.log.line("running {} as it is in the image".format(path))
-    if in_tree.is_file() and container.image is not None and in_tree.read_bytes() != content:
-        attempt.log.line("warning: it differs from the synced {}".format(attempt.spec.script))
-    return False
-
-
-def _file_in_image(engine: docker.Engine, image: str, path: str) -> Optional[bytes]:
-    """The content of a file of an image, ``None`` if it has none: looked at without running anything."""
-    import io
-    import tarfile
-
-    made = engine.call("create", "--entrypoint", "/runctl-looks-only", image)
-    if made.returncode != 0:
-        raise AgentError(
-            "image-failed", "no container can be made of {}: {}".format(image, docker.words(made.stderr))
-        )
-    probe = docker.words(made.stdout)
-    try:
-        copied = engine.call("cp", "--follow-link", "{}:{}".format(probe, path), "-", timeout=120.0)
-    finally:
-        engine.call("rm", "--force", "--volumes", probe)
-    if copied.returncode != 0:
-        return None
-    with tarfile.open(fileobj=io.BytesIO(copied.stdout)) as archive:
-        for entry in archive:
-            if entry.isfile():
-                file = archive.extractfile(entry)
-                return file.read() if file is not None else b""
-    return None
+    user = spec.container.user
+    if user not in (None, "", docker.owner()):
+        attempt.log.line("note: checkpoints and output belong to {}".format(docker.owner()))
+    return container_plan.Plan(
+        spec=spec,
+        image=image,
+        where=attempt.where,
+        folder=attempt.folder,
+        mount_code=code.place is container_code.Place.MOUNT,
+        entrypoint=kept,
+        user=docker.owner() if user is None else user,
+        user_name=docker.user_name(),
+        gpus=gpus.value,
+        shm_mib=spec.container.shm_mib or container_plan.shm_mib(memory_bytes()),
+        head=code.head,
+    )
 
 
 def _create(attempt: Attempt, engine: docker.Engine, plan: container_plan.Plan) -> str:
@@ -124,9 +95,21 @@ def _create(attempt: Attempt, engine: docker.Engine, plan: container_plan.Plan) 
     if done.returncode != 0:
         said = docker.words(done.stderr)
         raise AgentError("image-failed", "the container {} cannot be made: {}".format(name, said))
-    user = "as user {}".format(plan.user)
-    attempt.log.line("container {} {}{}".format(name, user, ", with GPUs" if plan.gpus else ""))
+    gpus = {"": "", "all": ", with all GPUs"}.get(plan.gpus, ", with {} GPUs".format(plan.gpus))
+    attempt.log.line(
+        "container {} as {}{}".format(name, "user " + plan.user if plan.user else "the image's user", gpus)
+    )
     return docker.words(done.stdout).splitlines()[-1]
+
+
+def _what_runs(spec: RunSpec) -> str:
+    """What to look at when the program that the container starts is not there."""
+    assert spec.container is not None  # noqa: S101 (the supervisor has looked)
+    if spec.container.entrypoint:
+        return "is --entrypoint {} in the image, and executable there?".format(spec.container.entrypoint[0])
+    if spec.is_command:
+        return "the image needs the program that the command names"
+    return "an image for training needs the program that runs the script: python3, or the shell that it names"
 
 
 def _run(attempt: Attempt, engine: docker.Engine, container_id: str) -> Outcome:
@@ -134,12 +117,12 @@ def _run(attempt: Attempt, engine: docker.Engine, container_id: str) -> Outcome:
     started = engine.call("start", container_id)
     if started.returncode != 0:
         said = docker.words(started.stderr)
-        hint = NO_PROGRAM if "executable file not found" in said else ""
+        hint = _what_runs(attempt.spec) if _NO_SUCH_PROGRAM.search(said) else ""
         raise AgentError("image-failed", "the container cannot be started: {}".format(said), hint)
     attempt.script_began()
     follower = ContainerLog(attempt, engine, container_id)
     follower.start()
-    facts = _state(engine, container_id)[0] or {}
+    facts = state_of(engine, container_id)[0] or {}
     pid = int((facts.get("State") or {}).get("Pid") or 0)
     attempt.update(
         state=RunState.RUNNING,
@@ -148,102 +131,25 @@ def _run(attempt: Attempt, engine: docker.Engine, container_id: str) -> Outcome:
         script=processes.identity(pid) if pid else None,
         follower=follower.identity(),
     )
-    waiter = _Waiter(attempt, engine, container_id, pid)
+    waiter = Waiter(attempt, engine, container_id, pid)
     state = waiter.wait(follower)
     follower.complete()
     outcome = conclude(attempt, waiter.as_ended(state), since, before, waiter.cpu_seconds)
     cannot_run = container_plan.init_failed(outcome.exit_code, attempt.log.tail(since))
     if cannot_run is not None:
         raise AgentError(
-            "image-failed", "the container cannot run the script: {}".format(cannot_run), NO_PROGRAM
+            "image-failed",
+            "the container cannot run the script: {}".format(cannot_run),
+            _what_runs(attempt.spec),
         )
-    if state.get("OOMKilled") and outcome.reason is EndReason.FAILED:
+    if state.get("OOMKilled") and outcome.reason in (EndReason.FAILED, EndReason.OUT_OF_MEMORY):
         reason, message = ending.decide_end(ending.Facts(state.get("ExitCode"), None, oom_kills=1))
+        limit = int((facts.get("HostConfig") or {}).get("Memory") or 0)
+        if limit:
+            words = "the container reached its memory limit of {} MiB and the kernel killed the training"
+            message = words.format(limit >> 20)
         return Outcome(reason, message, outcome.exit_code, outcome.signal, None, outcome.cpu_seconds)
     return outcome
-
-
-def _state(engine: docker.Engine, container_id: str) -> Tuple[Optional[Dict[str, Any]], str]:
-    return engine.inspect("container", container_id)
-
-
-class _Waiter:
-    """Waits for a container, ends it when asked to, and bears with an engine that goes away for a while."""
-
-    def __init__(self, attempt: Attempt, engine: docker.Engine, container_id: str, pid: int) -> None:
-        self.attempt = attempt
-        self.engine = engine
-        self.container_id = container_id
-        self.pid = pid
-        self.asked = False
-        self.killed = False
-        self.max_rss = 0
-        self.cpu_seconds = 0.0
-        self._began = self._next_sample = time.monotonic()
-
-    def wait(self, follower: ContainerLog) -> Dict[str, Any]:
-        """The container's ``State`` when it has ended."""
-        children = self.attempt.children
-        waiting = self._docker("wait", self.container_id)
-        unseen: Optional[float] = None
-        while True:
-            self._sample()
-            follower.keep_going()
-            self._end_if_wished()
-            if children.ended(waiting):
-                children.wait(waiting)
-                facts, why = _state(self.engine, self.container_id)
-                state: Dict[str, Any] = (facts or {}).get("State") or {}
-                if facts is not None and not state.get("Running"):
-                    return state
-                if facts is None and not why:
-                    raise AgentError(
-                        "lost", "somebody removed the container; how the script ended is not known"
-                    )
-                unseen = None if facts is not None else unseen or time.monotonic()
-                if unseen is not None and time.monotonic() - unseen > ENGINE_GONE_SECONDS:
-                    raise AgentError("lost", "the Docker engine is gone: {}".format(why))
-                children.pause(1.0)
-                waiting = self._docker("wait", self.container_id)
-            children.pause(1.0)
-
-    def _docker(self, *words: str) -> int:
-        null = os.open(os.devnull, os.O_WRONLY)
-        try:
-            argv = self.engine.command(*words)
-            return self.attempt.children.start(argv, output=null, env=os.environ, cwd=Path("/"))
-        finally:
-            os.close(null)
-
-    def _end_if_wished(self) -> None:
-        wish = self.attempt.ending()
-        if wish is None:
-            return
-        if not self.asked:
-            self.asked = True
-            self.engine.call("kill", "--signal", "TERM", self.container_id)
-        if not self.killed and time.monotonic() - wish.began >= wish.grace:
-            self.killed = True
-            self.engine.call("kill", "--signal", "KILL", self.container_id)
-
-    def _sample(self) -> None:
-        """The engine does not say what a container has used when it is over, so it is looked at meanwhile."""
-        moment = time.monotonic()
-        if moment < self._next_sample:
-            return
-        # Often at first, so that short runs are seen, then rarely: the machine is the training's.
-        self._next_sample = moment + min(10.0, (moment - self._began) / 5)
-        now = processes.table()
-        members = processes.descendants(self.pid, now) if self.pid else []
-        members += [now[self.pid]] if self.pid in now else []
-        self.max_rss = max(self.max_rss, sum(one.rss_bytes for one in members))
-        self.cpu_seconds = max(self.cpu_seconds, sum(one.cpu_seconds for one in members))
-
-    def as_ended(self, state: Dict[str, Any]) -> Ended:
-        """The same words as for a script on the host; its init reports a signal as 128 + its number."""
-        code = int(state.get("ExitCode") or 0)
-        number = code - 128 if 128 < code <= 128 + 64 else None
-        return Ended(code, number, self.max_rss, self.asked, self.killed)
 
 
 @dataclass(frozen=True)
@@ -271,7 +177,7 @@ def look_again(live: Live) -> Seen:
             unknown=True,
             message="its supervisor is gone, and the Docker engine cannot be asked: " + engine.reason,
         )
-    facts, why = _state(engine, container_id)
+    facts, why = state_of(engine, container_id)
     if facts is None:
         return Seen(unknown=True, message="its supervisor is gone: " + why) if why else Seen()
     state = facts["State"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from runctl.agent import places as places_of
+from runctl.agent import script
 from runctl.agent.places import CONTAINER_CHECKPOINTS, CONTAINER_HOME, CONTAINER_OUTPUT, Places
 from runctl.agent.spec import ContainerSpec, RunSpec
 from runctl.agent.state import AttemptFolder
@@ -26,12 +27,15 @@ class Plan:
     folder: AttemptFolder
     mount_code: bool
     entrypoint: Optional[Sequence[str]]
-    """The image's own entry point, where it is a wrapper that runs its arguments; else ``None``."""
+    """The image's own entry point, where it stays; else ``None``."""
     user: str
-    """``uid:gid``."""
+    """``uid:gid``, or what the run asked for; empty for the image's own."""
     user_name: str
-    gpus: bool
+    gpus: str
+    """``all``, how many, or empty."""
     shm_mib: int
+    head: bytes = b""
+    """The beginning of the script, for its ``#!`` line."""
 
     @property
     def container(self) -> ContainerSpec:
@@ -84,14 +88,26 @@ def script_in_image(spec: RunSpec) -> str:
     return str(PurePosixPath(spec.container.workdir) / spec.script)
 
 
-def command(spec: RunSpec, python: str) -> List[str]:
-    """What runs in the container, from the project's folder, with the script's own folder kept."""
-    suffix = PurePosixPath(spec.script).suffix.lower()
-    if suffix == ".py":
-        return [python, "-u", spec.script, *spec.args]
-    if suffix in (".sh", ".bash"):
-        return ["bash" if suffix == ".bash" else "sh", spec.script, *spec.args]
-    return ["./" + spec.script, *spec.args]
+def kept_entrypoint(spec: RunSpec, image_has: Optional[Sequence[str]]) -> Optional[List[str]]:
+    """The image's entry point, if the run goes through it.
+
+    A command goes through whatever the image has, as with ``docker run``; a script only through a wrapper that goes
+    on to run its arguments.
+    """
+    assert spec.container is not None  # noqa: S101 (a plan is made of a run in a container)
+    if spec.container.entrypoint is not None:
+        return None
+    return list(image_has or []) or None if spec.is_command else entrypoint(image_has)
+
+
+def command(spec: RunSpec, python: str, head: bytes = b"") -> List[str]:
+    """What runs in the container, from the project's folder, with the script's own folder kept; empty for what
+    the image itself starts."""
+    if spec.is_command:
+        return [spec.script, *spec.args] if spec.script else []
+    words = script.starter(spec.script, python, spec.interpreter, head, executable=True, bash="sh")
+    # In an image the executable bit is the image's; the engine says if it is not there.
+    return [*(words or []), *spec.args]
 
 
 def mount(source: str, target: str, *, read_only: bool = False) -> List[str]:
@@ -116,6 +132,17 @@ def environment(plan: Plan) -> Dict[str, str]:
     return env
 
 
+def start_words(plan: Plan) -> Tuple[List[str], List[str]]:
+    """``--entrypoint`` where the image's own does not stay, and the words after the image's name."""
+    run = command(plan.spec, plan.container.python, plan.head)
+    given = plan.container.entrypoint
+    if given:
+        return ["--entrypoint", given[0]], [*given[1:], *run]
+    if plan.entrypoint is not None or not run:
+        return [], run
+    return ["--entrypoint", run[0]], run[1:]
+
+
 def create(plan: Plan, variables: Sequence[str]) -> List[str]:
     """``docker create``; values of variables come from docker's own environment and are on no command line."""
     spec, container = plan.spec, plan.container
@@ -127,17 +154,13 @@ def create(plan: Plan, variables: Sequence[str]) -> List[str]:
     if plan.where.on_volume is None:
         binds += mount(str(plan.where.checkpoints), CONTAINER_CHECKPOINTS)
         binds += mount(str(plan.where.output), CONTAINER_OUTPUT)
-    run = command(spec, container.python)
-    if plan.entrypoint is None:
-        start, run = ["--entrypoint", run[0]], run[1:]
-    else:
-        start = []
+    start, run = start_words(plan)
     labels = {"runctl.run": spec.run_id, "runctl.attempt": str(spec.attempt), "runctl.project": spec.project}
     return [
         *("create", "--name", name(spec)),
         *(word for key, value in labels.items() for word in ("--label", "{}={}".format(key, value))),
         "--init",
-        *("--user", plan.user),
+        *(("--user", plan.user) if plan.user else ()),
         *("--workdir", container.workdir),
         *("--shm-size", "{}m".format(plan.shm_mib)),
         *("--oom-score-adj", "500"),
@@ -145,8 +168,9 @@ def create(plan: Plan, variables: Sequence[str]) -> List[str]:
         # Whatever the engine's default is (none, journald, rotation): the log must be complete.
         *("--log-driver", "json-file", "--log-opt", "max-size=1000t", "--log-opt", "max-file=1"),
         *("--log-opt", "compress=false"),
-        *(["--gpus", "all"] if plan.gpus else []),
+        *(["--gpus", plan.gpus] if plan.gpus else []),
         *binds,
+        *container.docker_args,
         *(word for variable in variables for word in ("--env", variable)),
         *start,
         plan.image,

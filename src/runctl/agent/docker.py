@@ -121,18 +121,6 @@ def buildkit() -> bool:
     return match is not None and 18 < int(match.group(1)) < 23
 
 
-def gpu_ready(engine: Engine) -> bool:
-    """Whether containers can be given GPUs: there is one, and the engine has NVIDIA's toolkit."""
-    from runctl.agent.gpus import gpus
-
-    if not gpus():
-        return False
-    if shutil.which("nvidia-container-runtime-hook") or shutil.which("nvidia-container-cli"):
-        return True
-    done = engine.call("info", "--format", "{{json .Runtimes}}")
-    return done.returncode == 0 and b"nvidia" in done.stdout
-
-
 def exec_from_stdin() -> int:
     """Become ``argv`` with ``env``, both read from stdin: how secrets get through sudo."""
     request = json.load(sys.stdin)

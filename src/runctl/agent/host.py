@@ -38,7 +38,7 @@ def run_on_host(attempt: Attempt) -> Outcome:
     links = mountns.show_in_folder(mountns.to_bind(spec)) if machine.folder_root() is not None else []
     try:
         copy_project(attempt)
-        path = script.checked_path(folder.work, spec.script)
+        path = None if spec.is_command else script.checked_path(folder.work, spec.script)
         cwd = script.folder(spec, folder.work)
         login = script.login_environment(machine.login_user(), attempt.own_environment())
         shop = environment.Workshop(
@@ -51,8 +51,11 @@ def run_on_host(attempt: Attempt) -> Outcome:
         )
         ready = environment.prepare(spec.dependencies, shop)
         attempt.check()
-        shown = spec.script if cwd == folder.work else str(path)
-        argv = script.command(path, shown, spec.args, ready.python)
+        if path is None:
+            argv = [spec.script, *spec.args]
+        else:
+            shown = spec.script if cwd == folder.work else str(path)
+            argv = script.command(path, shown, spec, ready.python)
         env = script.environment(login, places.variables(spec, attempt.where), spec, ready.bin_folder)
         return run_script(attempt, argv, env, cwd)
     finally:

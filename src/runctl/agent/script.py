@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import subprocess
 from pathlib import Path, PurePosixPath
-from typing import Dict, List, Mapping, Optional, Sequence
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import LoginUser, folder_root
@@ -65,25 +66,89 @@ def checked_path(root: Path, script: str) -> Path:
     return path
 
 
-def command(path: Path, shown: str, args: Sequence[str], python: str) -> List[str]:
+def command(path: Path, shown: str, spec: RunSpec, python: str) -> List[str]:
     """The argument list that runs a script; ``shown`` is the path that the script finds as its own name.
 
     Raises `AgentError` (``bad-script``) for a file that nothing runs.
     """
-    suffix = path.suffix.lower()
-    if suffix == ".py":
-        return [python, "-u", shown, *args]
-    if suffix in (".sh", ".bash"):
-        return ["bash", shown, *args]
-    if path.stat().st_mode & stat.S_IXUSR:
-        return [shown if "/" in shown else "./" + shown, *args]
+    executable = bool(path.stat().st_mode & stat.S_IXUSR)
+    words = starter(shown, python, spec.interpreter, first_line(path), executable=executable)
+    if words is not None:
+        return [*words, *spec.args]
     raise AgentError(
         "bad-script",
-        "{} is no Python file, no shell script and not executable".format(path.name),
+        "{} has no extension that says what runs it, no #! line, and is not executable".format(path.name),
         "convert it to a script: jupyter nbconvert --to script"
-        if suffix == ".ipynb"
-        else "chmod +x {}".format(shown),
+        if path.suffix.lower() == ".ipynb"
+        else "say --interpreter PROGRAM, or chmod +x {}".format(shown),
     )
+
+
+INTERPRETERS: Mapping[str, Tuple[str, ...]] = {
+    ".bash": ("bash",),
+    ".zsh": ("zsh",),
+    ".r": ("Rscript",),
+    ".jl": ("julia",),
+    ".pl": ("perl",),
+    ".rb": ("ruby",),
+    ".lua": ("lua",),
+    ".js": ("node",),
+    ".mjs": ("node",),
+}
+"""What runs a file with this extension, apart from Python and the shell."""
+
+
+def starter(
+    shown: str,
+    python: str,
+    interpreter: Sequence[str],
+    head: bytes,
+    *,
+    executable: bool,
+    bash: str = "bash",
+) -> Optional[List[str]]:
+    """The words that run a script, without its arguments; ``None`` when nothing says what runs it.
+
+    What was asked for comes first, then Python for ``.py``, then the ``#!`` line (which names the very shell that a
+    ``.sh`` is written for), then the extension, then the file itself where it is executable. ``bash`` runs a ``.sh``
+    that names no shell. Pure.
+    """
+    suffix = PurePosixPath(shown).suffix.lower()
+    if interpreter:
+        return [*interpreter, shown]
+    if suffix == ".py":
+        return [python, "-u", shown]
+    named = shebang(head)
+    if named is not None:
+        return [*named, shown]
+    if suffix == ".sh":
+        return [bash, shown]
+    if suffix in INTERPRETERS:
+        return [*INTERPRETERS[suffix], shown]
+    if executable:
+        return [shown if "/" in shown else "./" + shown]
+    return None
+
+
+def shebang(head: bytes) -> Optional[List[str]]:
+    """The words of a ``#!`` line, as the kernel reads them: a program and at most one argument, which for
+    ``env -S`` is itself split. A file that lost its executable bit on the way runs all the same."""
+    line, newline, _ = head.partition(b"\n")
+    if not line.startswith(b"#!") or not newline:
+        return None
+    words = line[2:].decode(errors="surrogateescape").strip().split(None, 1)
+    if not words:
+        return None
+    program, rest = words[0], words[1:]
+    if PurePosixPath(program).name == "env" and rest and rest[0].startswith("-S"):
+        return [program, *shlex.split(rest[0][2:])]
+    return [program, *rest]
+
+
+def first_line(path: Path) -> bytes:
+    """Enough of the file to see its ``#!`` line (the kernel looks at 256 bytes)."""
+    with path.open("rb") as file:
+        return file.read(256) + b"\n"
 
 
 def folder(spec: RunSpec, work: Path) -> Path:

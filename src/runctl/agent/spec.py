@@ -95,6 +95,16 @@ class ContainerSpec:
     ``auto``: in the image if the script is found there, mounted otherwise; the log says which."""
     python: str = "python3"
     """Runs the script when it is a Python file; others run by their extension or as they are."""
+    entrypoint: Optional[Tuple[str, ...]] = None
+    """Replaces the image's own; empty: there is none. ``None`` leaves the image's where that runs what it is given."""
+    user: Optional[str] = None
+    """As ``docker --user``; empty is the image's own, ``None`` the login user."""
+    gpus: str = "auto"
+    """``auto``: all where containers can be given them; ``all``, ``none``, or how many: else the run does not start."""
+    shm_mib: Optional[int] = None
+    """Size of /dev/shm; ``None`` is a share of the machine's memory."""
+    docker_args: Tuple[str, ...] = ()
+    """More words for ``docker create``, each an option of its own."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,10 @@ class RunSpec:
     """Path from the project root, with forward slashes."""
     args: Tuple[str, ...] = ()
     """Passed on exactly as they are."""
+    is_command: bool = False
+    """``script`` is a program, found on PATH, and no file of the project; empty: what the image itself starts."""
+    interpreter: Tuple[str, ...] = ()
+    """The words that run the script; empty: by its extension, its ``#!`` line, or by itself."""
     attempt: int = 1
     project: str = "project"
     """The synced project's name under the agent's ``projects`` folder."""

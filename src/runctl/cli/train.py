@@ -11,7 +11,9 @@ import click
 from runctl.cli.context import Cli
 from runctl.cli.framework import Command, PassthroughCommand
 from runctl.cli.machines import LOCAL, find_instance, instance_argument, transport_option, wanted_transport
+from runctl.cli.train_docker import code_wish, container_options, interpreter_of
 from runctl.cli.values import DURATION
+from runctl.containers.running import ContainerWishes
 from runctl.core.errors import UsageError
 
 
@@ -24,7 +26,18 @@ def train_command(provider: str) -> click.Command:
 
     @click.command(cls=_Train)
     @instance_argument(provider)
-    @click.argument("script", type=click.Path(path_type=Path))
+    @click.argument("script", type=click.Path(path_type=Path), required=False)
+    @click.option(
+        "--command",
+        "as_command",
+        is_flag=True,
+        help="Run what follows -- as a command, instead of a script; without any, what the image itself starts.",
+    )
+    @click.option(
+        "--interpreter",
+        metavar="PROGRAM",
+        help="Run the script with this program (default: by its extension, or its #! line).",
+    )
     @click.option(
         "--ebs-mount",
         "ebs_mounts",
@@ -70,18 +83,27 @@ def train_command(provider: str) -> click.Command:
         " used unless the image has the script.",
     )
     @click.option(
+        "--dev-mode",
+        is_flag=True,
+        help="The same as --sync-code: an edit runs without building the image again.",
+    )
+    @click.option(
         "--include-pattern",
         "include_patterns",
         multiple=True,
         metavar="GLOB",
         help="Send files that the ignore rules leave out. Repeatable.",
     )
+    @container_options
     @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
     @transport_option
     @click.pass_obj
     def command(
         cli: Cli,
-        script: Path,
+        script: Path | None,
+        as_command: bool,
+        interpreter: str | None,
+        container_wishes: ContainerWishes,
         ebs_mounts: tuple[str, ...],
         no_ebs_auto: bool,
         docker: bool | None,
@@ -93,6 +115,7 @@ def train_command(provider: str) -> click.Command:
         timeout: timedelta | None,
         grace: timedelta | None,
         sync_code: bool | None,
+        dev_mode: bool,
         include_patterns: tuple[str, ...],
         dry_run: bool,
         transport: str | None,
@@ -101,8 +124,8 @@ def train_command(provider: str) -> click.Command:
     ) -> int:
         """Train a script on an instance.
 
-        What follows -- goes to the script exactly as it is. The run goes on when this computer sleeps or the
-        connection breaks; monitor finds it again.
+        What follows -- goes to the script exactly as it is; with --command it is the command itself. The run goes
+        on when this computer sleeps or the connection breaks; monitor finds it again.
         """
         from runctl.cli.training import Training
         from runctl.core.clock import parse_duration
@@ -113,6 +136,9 @@ def train_command(provider: str) -> click.Command:
         request = TrainRequest(
             script=script,
             args=rest,
+            is_command=as_command,
+            interpreter=interpreter_of(script, interpreter, config.train.interpreters),
+            container=container_wishes,
             cwd=Path.cwd(),
             ebs_mounts=ebs_mounts,
             configured_mounts=config.ebs.mount_points if provider != LOCAL else (),
@@ -125,7 +151,7 @@ def train_command(provider: str) -> click.Command:
             env=gather(config.train.env, env_files, env, os.environ),
             timeout=timeout or (parse_duration(config.train.timeout) if config.train.timeout else None),
             grace=grace or parse_duration(config.train.grace),
-            sync_code=sync_code,
+            sync_code=code_wish(sync_code, dev_mode=dev_mode),
             include_patterns=(*config.sync.include_patterns, *include_patterns),
         )
         project = plan_project(request)

@@ -92,6 +92,8 @@ class TrainConfig:
     grace: str = field(default="30s", metadata={"kind": "duration"})
     """Between SIGTERM and SIGKILL."""
     env: Mapping[str, str] = field(default_factory=dict)
+    interpreters: Mapping[str, str] = field(default_factory=dict)
+    """By the script's extension, without its dot: what runs it."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ _TOML_LINE = re.compile(r"\(at line (\d+), column \d+\)$")
 
 
 def find_dependencies(root: Path, script: str) -> tuple[Dependencies, str]:
-    """What the script (a path from the root) needs, and why in words.
+    """What the script (a path from the root; empty for a command) needs, and why in words.
 
     In this order: its own inline metadata (PEP 723), ``uv.lock`` beside a pyproject.toml, a pyproject.toml with a
     ``[project]`` table, requirements.txt; of each kind the nearest one from the script's folder up to the root. Raises
@@ -26,7 +26,7 @@ def find_dependencies(root: Path, script: str) -> tuple[Dependencies, str]:
     inline, note = _inline(root, script)
     if inline is not None:
         return inline, note
-    folders = _upwards(root, (root / script).parent)
+    folders = _upwards(root, (root / script).parent) if script else [root]
     for find in (_lock, _pyproject, _requirements):
         for folder in folders:
             found = find(root, folder)
@@ -37,7 +37,7 @@ def find_dependencies(root: Path, script: str) -> tuple[Dependencies, str]:
 
 def _inline(root: Path, script: str) -> tuple[Dependencies | None, str]:
     path = root / script
-    if not _is_python(path):
+    if not script or not _is_python(path):
         return None, ""
     try:
         text = path.read_text(encoding="utf-8-sig").replace("\r\n", "\n")

@@ -82,6 +82,26 @@ def find_root(script: Path, cwd: Path) -> ProjectRoot:
     return ProjectRoot(root, reason, path.relative_to(root).as_posix())
 
 
+def find_root_of_folder(cwd: Path) -> ProjectRoot:
+    """The root of the project that a folder is in, else the folder itself; its ``script`` is empty.
+
+    Raises `ProjectError` where that would be the home folder, ``/`` or /tmp.
+    """
+    folder = cwd.resolve()
+    found = _project_above(folder)
+    root, reason = found or (
+        folder,
+        "the folder that you are in; there is no .git and no project file above it",
+    )
+    if _is_too_much(root):
+        raise ProjectError(
+            f"{root} would be the project, and that is too much to send",
+            hint="run the command in the project's folder",
+            code="no-project",
+        )
+    return ProjectRoot(root, reason, "")
+
+
 def project_name(root: Path) -> str:
     """The project's name on machines: the folder's own, and what tells it from others of that name."""
     words = re.sub(r"[^A-Za-z0-9._-]+", "-", root.name).strip("-._") or "project"

@@ -19,7 +19,7 @@ def run_plan_lines(plan: RunPlan, selection: Selection | None) -> list[str]:
     instance, project, spec = plan.instance, plan.project, plan.spec
     rows = [
         ("run", f"{spec.run_id} on {instance.id} ({_machine(plan)})"),
-        ("script", shlex.join([spec.script, *spec.args])),
+        ("command" if spec.is_command else "script", _what_runs(plan)),
         ("project", f"{project.root.path} ({project.root.reason})"),
     ]
     if selection is not None:
@@ -55,6 +55,7 @@ def run_plan_document(plan: RunPlan, selection: Selection | None) -> dict[str, A
             "project_root": project.root.path,
             "script": spec.script,
             "args": spec.args,
+            "is_command": spec.is_command,
             "code": None
             if selection is None
             else {"files": len(selection.found), "bytes": selection.total_bytes},
@@ -76,6 +77,13 @@ def mount_words(mount: MountSpec, found: MachineMount | None) -> str:
     if found is not None:
         where += f", {size(found.free_bytes)} free of {size(found.size_bytes)}"
     return f"{mount.source} -> {mount.target} ({where}{mode}; {mount.origin})"
+
+
+def _what_runs(plan: RunPlan) -> str:
+    spec = plan.spec
+    if not spec.script:
+        return "what the image itself starts"
+    return shlex.join([*spec.interpreter, spec.script, *spec.args])
 
 
 def _machine(plan: RunPlan) -> str:

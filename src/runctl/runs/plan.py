@@ -9,13 +9,14 @@ from pathlib import Path
 
 from runctl.agent.spec import ContainerSpec, Dependencies, MachineMount, MountSpec, RunSpec
 from runctl.containers.mounts import CONFIG, FLAG, MountRequest, check_targets, parse_mount, resolve_mounts
+from runctl.containers.running import NO_WISHES, ContainerWishes, with_wishes, without_container
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, UsageError
 from runctl.core.ids import RunId
 from runctl.core.models import Instance, InstanceState
 from runctl.core.tags import is_ours
 from runctl.project.dependencies import find_dependencies
 from runctl.project.dockerfile import SEARCHED, find_dockerfile
-from runctl.project.root import ProjectRoot, find_root
+from runctl.project.root import ProjectRoot, find_root, find_root_of_folder
 
 DEFAULT_GRACE = timedelta(seconds=30)
 
@@ -24,9 +25,13 @@ DEFAULT_GRACE = timedelta(seconds=30)
 class TrainRequest:
     """What the user asked for, configuration already merged in."""
 
-    script: Path
-    """As typed, relative to ``cwd``."""
+    script: Path | None
+    """As typed, relative to ``cwd``; ``None`` for a command."""
     args: tuple[str, ...] = ()
+    is_command: bool = False
+    """``args`` are the command itself; none: what the image starts."""
+    interpreter: tuple[str, ...] = ()
+    container: ContainerWishes = NO_WISHES
     cwd: Path = field(default_factory=Path.cwd)
     ebs_mounts: tuple[str, ...] = ()
     configured_mounts: tuple[str, ...] = ()
@@ -51,7 +56,9 @@ class ProjectPlan:
 
     root: ProjectRoot
     script: str
-    """From the root, with forward slashes."""
+    """From the root, with forward slashes; of a command, its program (empty: what the image starts)."""
+    args: tuple[str, ...]
+    is_command: bool
     container: ContainerSpec | None
     container_reason: str
     dependencies: Dependencies
@@ -80,8 +87,13 @@ def plan_project(request: TrainRequest) -> ProjectPlan:
     Raises `NotFound` (script, Dockerfile), `ProjectError` (script outside the project), `UsageError` (mounts,
     options that contradict each other).
     """
-    root = find_root(request.script, request.cwd)
+    root = _root(request)
     container, why = _choose_container(request, root)
+    if container is None:
+        without_container(request.container, why)
+        _check_host_command(request, why)
+    else:
+        container = with_wishes(container, request.container)
     requests = tuple(parse_mount(text, FLAG) for text in request.ebs_mounts)
     flagged = {mount.target for mount in requests}
     requests += tuple(
@@ -96,7 +108,9 @@ def plan_project(request: TrainRequest) -> ProjectPlan:
         dependencies, because = Dependencies(), "the image has them"
     return ProjectPlan(
         root=root,
-        script=root.script,
+        script="".join(request.args[:1]) if request.is_command else root.script,
+        args=request.args[1:] if request.is_command else request.args,
+        is_command=request.is_command,
         container=container,
         container_reason=why,
         dependencies=dependencies,
@@ -105,6 +119,34 @@ def plan_project(request: TrainRequest) -> ProjectPlan:
         include_patterns=request.include_patterns,
         mount_requests=requests,
     )
+
+
+def _root(request: TrainRequest) -> ProjectRoot:
+    if request.is_command:
+        if request.script is not None:
+            raise UsageError(
+                f"--command and the script {request.script} contradict each other",
+                hint="what is to run follows two dashes: --command -- python -m package",
+            )
+        if request.interpreter:
+            raise UsageError("--command names its own program", hint="leave --interpreter out")
+        return find_root_of_folder(request.cwd)
+    if request.script is None:
+        raise UsageError(
+            "there is no script",
+            hint="name one, or run a command: --command -- python -m package",
+            code="no-script",
+        )
+    return find_root(request.script, request.cwd)
+
+
+def _check_host_command(request: TrainRequest, why: str) -> None:
+    if request.is_command and not request.args:
+        raise UsageError(
+            f"--command without a command runs what an image starts, and this run is on the host ({why})",
+            hint="--command -- python -m package",
+            code="no-command",
+        )
 
 
 def check_instance(instance: Instance) -> None:
@@ -156,7 +198,9 @@ def plan_run(
     spec = RunSpec(
         run_id=run_id,
         script=project.script,
-        args=request.args,
+        args=project.args,
+        is_command=project.is_command,
+        interpreter=request.interpreter,
         project=project_name,
         env=dict(request.env),
         workdir=workdir,

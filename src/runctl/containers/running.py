@@ -1,0 +1,163 @@
+"""What a run may wish of its container, checked and joined with how the container is made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from runctl.agent.spec import ContainerSpec
+from runctl.core.errors import UsageError
+
+_OWN = {
+    "--entrypoint": "--entrypoint",
+    "--env": "--env",
+    "--env-file": "--env-file",
+    "--gpus": "--gpus",
+    "--shm-size": "--shm-size",
+    "--user": "--user",
+    "--workdir": "--workdir",
+}
+"""What train has an option of its own for, that does more."""
+_REFUSED = {
+    "--rm": "the container is removed when its exit code has been written down, not before",
+    "--detach": "the run's supervisor starts the container and waits for it",
+    "--name": "the run is found by the name that runctl gives",
+    "--restart": "a container that starts over by itself has no end; runctl decides on another attempt",
+    "--cidfile": "the run's supervisor keeps the container's id",
+    "--attach": "the log is copied from the engine, so that nothing of it is lost",
+    "--interactive": "a run has no terminal and nobody to ask",
+    "--tty": "a run has no terminal; with one, output would be changed on its way to the log",
+    "--log-driver": "the log must be complete, and readable after the end",
+    "--log-opt": "the log must be complete, and readable after the end",
+    "--init": "an init passes signals on and is always there; without it a script would not hear SIGTERM",
+    "--stop-signal": "a run is ended by SIGTERM, as on the host",
+    "--stop-timeout": "that is --grace",
+    "--oom-kill-disable": "a container without memory would hang forever instead of ending",
+    "--sig-proxy": "signals go through the run's supervisor",
+}
+_SHORT = {
+    "-a": "--attach",
+    "-d": "--detach",
+    "-e": "--env",
+    "-i": "--interactive",
+    "-t": "--tty",
+    "-u": "--user",
+    "-w": "--workdir",
+}
+_BARE = frozenset(
+    (
+        *("--no-healthcheck", "--privileged", "--publish-all", "--quiet", "--read-only", "--use-api-socket"),
+        *("-P", "-q"),
+    )
+)
+"""Options that have no value."""
+_OURS = ("runctl.run", "runctl.attempt", "runctl.project")
+_GPUS = re.compile(r"auto|all|none|[1-9][0-9]*")
+
+
+@dataclass(frozen=True)
+class ContainerWishes:
+    """What was asked for beyond the defaults."""
+
+    entrypoint: tuple[str, ...] | None = None
+    user: str | None = None
+    gpus: str | None = None
+    shm_mib: int | None = None
+    docker_args: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The options that these came from."""
+        given = {
+            "--entrypoint": self.entrypoint is not None,
+            "--user": self.user is not None,
+            "--gpus": self.gpus is not None,
+            "--shm-size": self.shm_mib is not None,
+            "--docker-arg": bool(self.docker_args),
+        }
+        return tuple(name for name, there in given.items() if there)
+
+
+NO_WISHES = ContainerWishes()
+
+
+def with_wishes(spec: ContainerSpec, wishes: ContainerWishes) -> ContainerSpec:
+    """The container as it was asked for. Raises `UsageError`."""
+    check_docker_args(wishes.docker_args)
+    if wishes.gpus is not None and not _GPUS.fullmatch(wishes.gpus):
+        raise UsageError(
+            f"--gpus {wishes.gpus}: it is auto, all, none or a number",
+            hint="leave it out to get all GPUs where there are some",
+        )
+    return replace(
+        spec,
+        entrypoint=wishes.entrypoint,
+        user=wishes.user,
+        gpus=wishes.gpus or "auto",
+        shm_mib=wishes.shm_mib,
+        docker_args=wishes.docker_args,
+    )
+
+
+def without_container(wishes: ContainerWishes, reason: str) -> None:
+    """The run is on the host, where these mean nothing. Raises `UsageError` naming the first."""
+    if wishes.named:
+        raise UsageError(
+            f"{wishes.named[0]} is about a container, and this run is on the host ({reason})",
+            hint="name an image with --image, or leave it out",
+            code="no-container",
+        )
+
+
+def check_docker_args(words: Sequence[str]) -> None:
+    """Each word is an option of its own that leaves the run to its supervisor. Raises `UsageError`."""
+    for word in words:
+        name = _name_of(word)
+        if name is None:
+            raise UsageError(
+                f"--docker-arg {word}: it is no option of docker run",
+                hint="one option in one word: --docker-arg=--network=host",
+                code="bad-docker-arg",
+            )
+        if name in _OWN:
+            raise UsageError(
+                f"--docker-arg {word}: runctl has {_OWN[name]} for that",
+                hint=f"say {_OWN[name]} itself",
+                code="bad-docker-arg",
+            )
+        if name in _REFUSED:
+            raise UsageError(
+                f"--docker-arg {word} is refused: {_REFUSED[name]}",
+                hint="leave it out",
+                code="bad-docker-arg",
+            )
+        _check_value(word, name)
+
+
+def _name_of(word: str) -> str | None:
+    """The long name of an option, the short one where it has no meaning for us, ``None`` for what is none."""
+    if word.startswith("--") and len(word) > 2:
+        return word.partition("=")[0]
+    if word.startswith("-") and len(word) > 1 and word[1].isalpha():
+        return _SHORT.get(word[:2], word[:2])
+    return None
+
+
+def _check_value(word: str, name: str) -> None:
+    has_value = "=" in word if name.startswith("--") else len(word) > 2
+    if not has_value and name not in _BARE:
+        raise UsageError(
+            f"--docker-arg {word}: its value is missing",
+            hint=f"one option in one word: --docker-arg={name}=VALUE"
+            if name.startswith("--")
+            else f"one option in one word: --docker-arg={name}VALUE",
+            code="bad-docker-arg",
+        )
+    value = word.partition("=")[2] if name.startswith("--") else word[2:]
+    if name in ("--label", "-l") and value.partition("=")[0] in _OURS:
+        raise UsageError(
+            f"--docker-arg {word} is refused: by this label runctl finds the run",
+            hint="take another label",
+            code="bad-docker-arg",
+        )

@@ -1,0 +1,81 @@
+"""What a run may wish of its container."""
+
+from __future__ import annotations
+
+import pytest
+
+from runctl.agent.spec import ContainerSpec
+from runctl.containers.running import ContainerWishes, check_docker_args, with_wishes, without_container
+from runctl.core.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "--network=host",
+        "--memory=2g",
+        "-v/a:/b:ro",
+        "-p8080:80",
+        "--privileged",
+        "--read-only",
+        "--label=team=vision",
+        "--ulimit=memlock=-1",
+        "--cap-add=SYS_PTRACE",
+    ],
+)
+def test_an_option_in_one_word_is_passed_on(word: str) -> None:
+    made = with_wishes(ContainerSpec(image="x"), ContainerWishes(docker_args=(word,)))
+    assert made.docker_args == (word,)
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("--rm", "exit code"),
+        ("--rm=true", "exit code"),
+        ("-d", "waits for it"),
+        ("--detach", "waits for it"),
+        ("-dit", "waits for it"),
+        ("--name=mine", "found by the name"),
+        ("--restart=always", "no end"),
+        ("-t", "no terminal"),
+        ("--log-driver=none", "must be complete"),
+        ("--init=false", "SIGTERM"),
+        ("--oom-kill-disable", "hang"),
+        ("--label=runctl.run=x", "finds the run"),
+        ("-lrunctl.attempt=1", "finds the run"),
+        ("--env=TOKEN=x", "runctl has --env"),
+        ("-eTOKEN", "runctl has --env"),
+        ("--gpus=all", "runctl has --gpus"),
+        ("-uroot", "runctl has --user"),
+        ("--network", "its value is missing"),
+        ("-v", "its value is missing"),
+        ("host", "no option"),
+        ("--", "no option"),
+        ("-", "no option"),
+        ("", "no option"),
+        ("image:1", "no option"),
+    ],
+)
+def test_what_would_break_supervision_is_refused_with_the_reason(word: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason) as caught:
+        check_docker_args([word])
+    assert caught.value.code == "bad-docker-arg"
+
+
+@pytest.mark.parametrize("wish", ["", "0", "-1", "some", "1.5", "٣"])
+def test_gpus_are_all_none_or_a_number(wish: str) -> None:
+    with pytest.raises(UsageError, match="--gpus"):
+        with_wishes(ContainerSpec(image="x"), ContainerWishes(gpus=wish))
+
+
+def test_wishes_become_the_container() -> None:
+    wishes = ContainerWishes(entrypoint=(), user="", gpus="2", shm_mib=8192)
+    made = with_wishes(ContainerSpec(image="x", workdir="/app"), wishes)
+    assert made == ContainerSpec(image="x", workdir="/app", entrypoint=(), user="", gpus="2", shm_mib=8192)
+
+
+def test_what_is_about_a_container_is_refused_on_the_host() -> None:
+    without_container(ContainerWishes(), "--no-docker")
+    with pytest.raises(UsageError, match=r"--gpus is about a container.*--no-docker"):
+        without_container(ContainerWishes(gpus="all"), "--no-docker")

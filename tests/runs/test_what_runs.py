@@ -1,0 +1,87 @@
+"""What a training runs: a script, a command, or what an image starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runctl.cli.train_docker import interpreter_of, parse_size_mib
+from runctl.containers.running import ContainerWishes
+from runctl.core.errors import UsageError
+from runctl.runs.plan import TrainRequest, plan_project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "project" / "sub").mkdir(parents=True)
+    (tmp_path / "project" / "pyproject.toml").write_text("[project]\nname = 'x'\nversion = '1'\n")
+    return tmp_path / "project"
+
+
+def test_a_command_runs_from_the_projects_root_with_the_projects_dependencies(project: Path) -> None:
+    request = TrainRequest(
+        None, ("python", "-m", "pkg", "--x"), is_command=True, cwd=project / "sub", docker=False
+    )
+    plan = plan_project(request)
+    assert plan.root.path == project
+    assert (plan.script, plan.args, plan.is_command) == ("python", ("-m", "pkg", "--x"), True)
+    assert plan.dependencies.kind == "pyproject"
+
+
+def test_a_command_without_words_is_what_the_image_starts(project: Path) -> None:
+    plan = plan_project(TrainRequest(None, is_command=True, cwd=project, image="serving:1"))
+    assert (plan.script, plan.args) == ("", ())
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (TrainRequest(None), "there is no script"),
+        (TrainRequest(Path("train.py"), is_command=True), "contradict"),
+        (TrainRequest(None, ("x",), is_command=True, interpreter=("julia",)), "its own program"),
+        (TrainRequest(None, is_command=True, docker=False), "this run is on the host"),
+        (
+            TrainRequest(None, ("x",), is_command=True, docker=False, container=ContainerWishes(user="root")),
+            "--user",
+        ),
+    ],
+)
+def test_what_contradicts_itself_is_refused(project: Path, request_: TrainRequest, words: str) -> None:
+    import dataclasses
+
+    with pytest.raises(UsageError, match=words):
+        plan_project(dataclasses.replace(request_, cwd=project))
+
+
+def test_an_interpreter_comes_from_the_flag_then_from_the_configuration() -> None:
+    configured = {"JL": "julia --threads 4", ".m": "octave"}
+    assert interpreter_of(Path("a.jl"), None, configured) == ("julia", "--threads", "4")
+    assert interpreter_of(Path("a.m"), None, configured) == ("octave",)
+    assert interpreter_of(Path("a.jl"), "my 'own one'", configured) == ("my", "own one")
+    assert interpreter_of(Path("a.py"), None, configured) == ()
+    assert interpreter_of(None, None, configured) == ()
+    with pytest.raises(UsageError, match="quot"):
+        interpreter_of(Path("a.jl"), "'open", configured)
+
+
+@pytest.mark.parametrize(
+    ("text", "mib"),
+    [
+        ("8g", 8192),
+        ("512m", 512),
+        ("1.5G", 1536),
+        ("2gb", 2048),
+        ("4GiB", 4096),
+        ("1048576", 1),
+        ("2048k", 2),
+    ],
+)
+def test_sizes_are_read_as_docker_reads_them(text: str, mib: int) -> None:
+    assert parse_size_mib(text) == mib
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1g", "lots", "1023k", "8t", "nan", "inf", "g"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--shm-size"):
+        parse_size_mib(text)
