@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from runctl.cli.context import Cli
+from runctl.cli.docker_options import dockerfile_options
 from runctl.cli.framework import Command, PassthroughCommand
 from runctl.cli.machines import LOCAL, find_instance, instance_argument, transport_option, wanted_transport
 from runctl.cli.train_docker import code_wish, container_options, interpreter_of
@@ -52,6 +53,7 @@ def train_command(provider: str) -> click.Command:
         default=None,
         help="Run in a container, or on the host; by default in one if the project has a Dockerfile.",
     )
+    @dockerfile_options
     @click.option("--image", metavar="REFERENCE", help="Run in a container from this image.")
     @click.option(
         "--env", "env", multiple=True, metavar="K=V", help="Set a variable for the script. Repeatable."
@@ -107,6 +109,8 @@ def train_command(provider: str) -> click.Command:
         ebs_mounts: tuple[str, ...],
         no_ebs_auto: bool,
         docker: bool | None,
+        dockerfile: Path | None,
+        dockerfile_search: bool,
         image: str | None,
         env: tuple[str, ...],
         env_files: tuple[Path, ...],
@@ -129,10 +133,14 @@ def train_command(provider: str) -> click.Command:
         """
         from runctl.cli.training import Training
         from runctl.core.clock import parse_duration
+        from runctl.project.dockerfile import DockerfileWish
         from runctl.runs.environment import gather
         from runctl.runs.plan import TrainRequest, plan_project
 
         config = cli.config
+        if docker is None:
+            docker = True if dockerfile is not None or dockerfile_search else config.docker.enabled
+        uses_configured_image = docker is not False and dockerfile is None and not dockerfile_search
         request = TrainRequest(
             script=script,
             args=rest,
@@ -143,9 +151,9 @@ def train_command(provider: str) -> click.Command:
             ebs_mounts=ebs_mounts,
             configured_mounts=config.ebs.mount_points if provider != LOCAL else (),
             automatic_mounts=not no_ebs_auto,
-            docker=config.docker.enabled if docker is None else docker,
-            image=image or (config.docker.image if docker is not False else None),
-            dockerfile=config.docker.dockerfile_path,
+            docker=docker,
+            image=image or (config.docker.image if uses_configured_image else None),
+            dockerfile=DockerfileWish(dockerfile, config.docker.dockerfile_path, dockerfile_search),
             container_workdir=config.docker.workdir,
             workdir=workdir,
             env=gather(config.train.env, env_files, env, os.environ),

@@ -90,6 +90,13 @@ AWS = Branch(
 
 LOCAL = Branch("Train on this computer, with the same verbs.", _machines("local"))
 
+DOCKER = Branch(
+    "Build the project's image, push it, and see what there is of it.",
+    {
+        "detect": Leaf("Show which Dockerfile would be used, and why.", "runctl.cli.docker:detect"),
+    },
+)
+
 ROOT = Branch(
     "Train any script on one rented machine: spot prices, EBS volumes and Docker.",
     {
@@ -97,6 +104,7 @@ ROOT = Branch(
         "doctor": Leaf("Say what works, what is missing, and the exact fix.", "runctl.cli.doctor:doctor"),
         "aws": AWS,
         "local": LOCAL,
+        "docker": DOCKER,
         "runs": Leaf("List runs, show one, read its log, stop it.", "runctl.cli.runs:runs"),
         "sandbox": Branch(
             "AWS on this computer, for trying things out.",

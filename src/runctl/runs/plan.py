@@ -15,7 +15,7 @@ from runctl.core.ids import RunId
 from runctl.core.models import Instance, InstanceState
 from runctl.core.tags import is_ours
 from runctl.project.dependencies import find_dependencies
-from runctl.project.dockerfile import SEARCHED, find_dockerfile
+from runctl.project.dockerfile import DockerfileWish, choose_dockerfile, no_dockerfile
 from runctl.project.root import ProjectRoot, find_root, find_root_of_folder
 
 DEFAULT_GRACE = timedelta(seconds=30)
@@ -39,8 +39,7 @@ class TrainRequest:
     docker: bool | None = None
     """``None``: in a container if there is a Dockerfile or an image."""
     image: str | None = None
-    dockerfile: str | None = None
-    """From configuration, relative to the root."""
+    dockerfile: DockerfileWish = field(default_factory=DockerfileWish)
     container_workdir: str = "/workspace"
     workdir: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
@@ -239,6 +238,7 @@ def _choose_container(request: TrainRequest, root: ProjectRoot) -> tuple[Contain
     if request.docker is False:
         if request.image is not None:
             raise UsageError("--image and --no-docker contradict each other", hint="leave one of them out")
+        _refuse_dockerfile(request, "--no-docker")
         return None, "--no-docker"
     workdir = request.workdir or request.container_workdir
     if not workdir.startswith("/"):
@@ -247,27 +247,20 @@ def _choose_container(request: TrainRequest, root: ProjectRoot) -> tuple[Contain
         )
     code = {None: "auto", True: "mount", False: "image"}[request.sync_code]
     if request.image is not None:
+        _refuse_dockerfile(request, "--image")
         return ContainerSpec(image=request.image, workdir=workdir, code=code), f"image {request.image}"
-    if request.dockerfile is not None:
-        if not (root.path / request.dockerfile).is_file():
-            raise NotFound(
-                f"[docker] dockerfile_path: there is no {request.dockerfile} in {root.path}",
-                hint="the path is relative to the project's root",
-                code="no-dockerfile",
-            )
-        return ContainerSpec(
-            dockerfile=request.dockerfile, workdir=workdir, code=code
-        ), "[docker] dockerfile_path"
-    found = find_dockerfile(root.path)
+    found = choose_dockerfile(root.path, request.cwd, request.dockerfile)
     if found is not None:
         return ContainerSpec(dockerfile=found.path, workdir=workdir, code=code), found.reason
     if request.docker:
-        raise NotFound(
-            f"there is no Dockerfile in {root.path}; looked for {', '.join(SEARCHED)}",
-            hint="write one, name an image with --image, or run on the host with --no-docker",
-            code="no-dockerfile",
-        )
+        raise no_dockerfile(root.path)
     return None, "the project has no Dockerfile"
+
+
+def _refuse_dockerfile(request: TrainRequest, other: str) -> None:
+    flag = "--dockerfile" if request.dockerfile.named is not None else "--dockerfile-search"
+    if request.dockerfile.named is not None or request.dockerfile.search:
+        raise UsageError(f"{flag} and {other} contradict each other", hint="leave one of them out")
 
 
 def _must_sync(asked: bool | None, container: ContainerSpec | None) -> bool:

@@ -1,0 +1,149 @@
+"""A Dockerfile as text: its instructions with their lines, and its stages."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+_DIRECTIVE = re.compile(r"#\s*(syntax|escape|check)\s*=\s*(\S.*?)\s*", re.IGNORECASE)
+_HEREDOC = re.compile(r"<<(-?)([\"']?)([A-Za-z_]\w*)\2")
+_FROM = re.compile(r"(?:--\S+\s+)*(\S+)(?:\s+as\s+(\S+))?\s*", re.IGNORECASE)
+_HEREDOC_WORDS = frozenset({"RUN", "COPY", "ADD"})
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction."""
+
+    line: int
+    """Of its first word, from 1."""
+    word: str
+    """In capitals: ``RUN``."""
+    rest: str
+    """What follows, with continued lines joined and comments left out; a here-document is in it."""
+
+    @property
+    def text(self) -> str:
+        """On one line, with single spaces."""
+        return " ".join(f"{self.word} {self.rest}".split())
+
+
+@dataclass(frozen=True)
+class Stage:
+    """From one ``FROM`` to the next."""
+
+    index: int
+    base: str
+    """What follows ``FROM``: an image, a stage's name, or a variable."""
+    name: str | None
+    """In small letters, as docker compares them."""
+    instructions: tuple[Instruction, ...]
+    """``FROM`` first."""
+
+    @property
+    def target(self) -> str:
+        """What ``--target`` takes for it."""
+        return self.name or str(self.index)
+
+
+@dataclass(frozen=True)
+class DockerfileText:
+    """A whole Dockerfile."""
+
+    instructions: tuple[Instruction, ...]
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """In their order."""
+        starts = [place for place, one in enumerate(self.instructions) if one.word == "FROM"]
+        stages = []
+        for index, start in enumerate(starts):
+            end = starts[index + 1] if index + 1 < len(starts) else len(self.instructions)
+            found = _FROM.fullmatch(self.instructions[start].rest)
+            base, name = (found.group(1), found.group(2)) if found else (self.instructions[start].rest, None)
+            stages.append(Stage(index, base, name.lower() if name else None, self.instructions[start:end]))
+        return tuple(stages)
+
+    @property
+    def global_arguments(self) -> tuple[Instruction, ...]:
+        """``ARG`` before the first ``FROM``."""
+        first = next(
+            (place for place, one in enumerate(self.instructions) if one.word == "FROM"),
+            len(self.instructions),
+        )
+        return tuple(one for one in self.instructions[:first] if one.word == "ARG")
+
+    def stage(self, target: str | None) -> Stage | None:
+        """The stage that ``--target`` names, the last one for ``None``; ``None`` when there is no such stage."""
+        if target is None:
+            return self.stages[-1] if self.stages else None
+        wanted = target.lower()
+        return next((one for one in self.stages if wanted in {one.name, str(one.index)}), None)
+
+    def needed(self, target: str | None) -> tuple[Stage, ...]:
+        """The stages that the target is made of, itself last: by ``FROM``, ``COPY --from`` and mounts."""
+        last = self.stage(target)
+        if last is None:
+            return ()
+        found: dict[int, Stage] = {}
+        todo = [last]
+        while todo:
+            one = todo.pop()
+            if one.index in found:
+                continue
+            found[one.index] = one
+            for name in _sources(one):
+                other = self.stage(name)
+                if other is not None and other.index < one.index:
+                    todo.append(other)
+        return tuple(found[index] for index in sorted(found))
+
+
+def parse_dockerfile(text: str) -> DockerfileText:
+    """The instructions of a text, as far as they can be told apart; what is wrong with them docker says."""
+    lines = text.splitlines()
+    escape = _escape(lines)
+    instructions = []
+    place = 0
+    while place < len(lines):
+        start = place
+        line = lines[place].strip()
+        place += 1
+        if not line or line.startswith("#"):
+            continue
+        while line.endswith(escape) and place < len(lines):
+            line = line[:-1]
+            following = lines[place].strip()
+            place += 1
+            # A comment in the middle is left out, an empty line does not end the instruction.
+            line += escape if following.startswith("#") or not following else " " + following
+        word, _, rest = line.partition(" ")
+        if word.upper() in _HEREDOC_WORDS:
+            for dash, _quote, mark in _HEREDOC.findall(rest):
+                while place < len(lines):
+                    inner = lines[place]
+                    place += 1
+                    rest += "\n" + inner
+                    if (inner.lstrip("\t") if dash else inner) == mark:
+                        break
+        instructions.append(Instruction(start + 1, word.upper(), rest.strip().rstrip(escape).strip()))
+    return DockerfileText(tuple(instructions))
+
+
+def _escape(lines: list[str]) -> str:
+    for line in lines:
+        found = _DIRECTIVE.fullmatch(line.strip())
+        if found is None:
+            break
+        if found.group(1).lower() == "escape" and found.group(2) in {"`", "\\"}:
+            return found.group(2)
+    return "\\"
+
+
+def _sources(stage: Stage) -> list[str]:
+    names = [stage.base]
+    for one in stage.instructions[1:]:
+        names += re.findall(r"--from=(\S+)", one.rest)
+        names += re.findall(r"--mount=\S*\bfrom=([^,\s]+)", one.rest)
+    return names
