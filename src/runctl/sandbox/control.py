@@ -234,6 +234,14 @@ class Faults:
         """What was modified of the volume was modified that much earlier: there is a limit per day."""
         self._ask("age-modifications", volume_id=volume_id, hours=hours)
 
+    def ecr_token_seconds(self, seconds: float) -> None:
+        """Passwords for ECR's registry that are asked for from now on end that soon."""
+        self._ask("ecr-token-seconds", seconds=seconds)
+
+    def expire_images(self) -> None:
+        """ECR's lifecycle policies are carried out now: AWS does it within a day."""
+        self._ask("expire-images")
+
     def clear(self) -> None:
         """Everything goes well again."""
         self._ask("clear")
@@ -295,7 +303,7 @@ def remove_leftovers(layout: Layout) -> list[str]:
     """Whatever a sandbox in this folder made outside and inside of it is gone; what there was. Safe to repeat."""
     from runctl.sandbox import disks, network
     from runctl.sandbox.machine import remove_folder
-    from runctl.sandbox.registry import Registry
+    from runctl.sandbox.registry import Registry, remove_registries
 
     removed: list[str] = []
     words = _read_info(layout)
@@ -303,6 +311,7 @@ def remove_leftovers(layout: Layout) -> list[str]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(words["pid"]), signal.SIGKILL)
         removed.append(f"server (pid {words['pid']})")
+    remove_registries(layout.ecr)
     if sys.platform == "linux" and os.geteuid() == 0 and not why_no_namespaces():
         removed += network.kill_inside(layout)
         # Its own record says which process it is, also when the server came to no record of itself.

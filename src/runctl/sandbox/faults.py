@@ -50,6 +50,16 @@ def _boot_delay(world: World, words: dict[str, Any]) -> None:
     world.faults.boot_delay = float(words["seconds"])
 
 
+def _ecr_token_seconds(world: World, words: dict[str, Any]) -> None:
+    world.faults.ecr_token_seconds = float(words["seconds"])
+
+
+def _expire_images(_world: World, _words: dict[str, Any]) -> None:
+    from runctl.sandbox.ecr import expire_now
+
+    expire_now()
+
+
 def _boot_never(world: World, words: dict[str, Any]) -> None:
     world.faults.never_boots = bool(words["never"])
 
@@ -104,6 +114,8 @@ _VERBS: dict[str, Callable[[World, dict[str, Any]], None]] = {
     "boot-delay": _boot_delay,
     "boot-never": _boot_never,
     "ssm-offline": _ssm_offline,
+    "ecr-token-seconds": _ecr_token_seconds,
+    "expire-images": _expire_images,
     "volume-times": _volume_times,
     "age-modifications": _age_modifications,
     "clear": _clear,

@@ -51,6 +51,11 @@ class Layout:
         return self.home / "registry"
 
     @property
+    def ecr(self) -> Path:
+        """What was pushed to ECR, by region; gone with the sandbox's account."""
+        return self.home / "ecr"
+
+    @property
     def bridge(self) -> str:
         """The network device that the machines hang on; 15 characters are the kernel's limit."""
         return f"rctl{self.tag}"

@@ -184,8 +184,10 @@ class Registry:
                 )
                 _expect(connection.getresponse(), 201, f"take {blob.digest} into {repository}")
 
-    def push_manifest(self, repository: str, tags: tuple[str, ...], manifest: bytes) -> None:
-        """Each tag names this manifest; its blobs must be there already.
+    def push_manifest(
+        self, repository: str, tags: tuple[str, ...], manifest: bytes, media_type: str = MANIFEST_TYPE
+    ) -> None:
+        """Each tag names this manifest; its blobs must be there already. Its own digest will do for a tag.
 
         Raises as `push_blob` does.
         """
@@ -195,9 +197,27 @@ class Registry:
                     "PUT",
                     f"/v2/{repository}/manifests/{tag}",
                     body=manifest,
-                    headers={"Content-Type": MANIFEST_TYPE},
+                    headers={"Content-Type": media_type},
                 )
                 _expect(connection.getresponse(), 201, f"take the manifest of {repository}:{tag}")
+
+    def delete_manifest(self, repository: str, digest: str) -> None:
+        """Nothing names this manifest any more; calling it twice is fine. Raises as `push_blob` does."""
+        with self._connection() as connection:
+            connection.request("DELETE", f"/v2/{repository}/manifests/{digest}")
+            response = connection.getresponse()
+            if response.status == 404:
+                response.read()
+                return
+            _expect(response, 202, f"remove {repository}@{digest}")
+
+    def blob_size(self, repository: str, digest: str) -> int | None:
+        """In bytes; ``None`` when the repository has no such blob."""
+        with self._connection() as connection:
+            connection.request("HEAD", f"/v2/{repository}/blobs/{digest}")
+            response = connection.getresponse()
+            response.read()
+        return int(response.getheader("Content-Length") or 0) if response.status == 200 else None
 
     def tags(self, repository: str) -> tuple[str, ...]:
         """The repository's tags. Raises `NotFound` when there is no such repository."""
@@ -285,6 +305,13 @@ class Registry:
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.02)
+
+
+def remove_registries(folder: Path) -> None:
+    """No registry whose home is directly in ``folder`` runs, and nothing of them is left."""
+    for home in folder.glob("*") if folder.exists() else []:
+        Registry(home, "127.0.0.1", 0).stop()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _expect(response: http.client.HTTPResponse, status: int, doing: str) -> None:

@@ -57,6 +57,8 @@ def serve(layout: Layout, region: str, kind: str, *, docker: bool) -> None:
     )
     from werkzeug.serving import make_server
 
+    from runctl.sandbox import ecr
+
     network = Network(layout) if kind == "namespaces" else None
     if network is not None:
         network.make()
@@ -80,6 +82,7 @@ def serve(layout: Layout, region: str, kind: str, *, docker: bool) -> None:
         world.forget_machine(instance_id)
     if registry is not None:
         registry.stop()
+    ecr.stop()
     os._exit(0)
 
 
@@ -93,10 +96,11 @@ def _moto() -> Wsgi:
 
 def _install(world: World) -> None:
     """Put our back-ends in moto's place, then fill in what an account finds there."""
-    from runctl.sandbox import connect, ec2, metadata, price_list, ssm
+    from runctl.sandbox import connect, ec2, ecr, metadata, price_list, ssm
 
     for module in (ec2, ssm, connect, price_list):
         module.install()
+    ecr.install(world)
     metadata.install(world)
     for image in AMIS:
         if image.parameter is not None:

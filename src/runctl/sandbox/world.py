@@ -40,6 +40,8 @@ class Faults:
     """How long a snapshot is ``pending``."""
     initializing_seconds: float = 0.4
     """How long a volume that is a copy, or from a snapshot, is ``initializing``."""
+    ecr_token_seconds: float = 12 * 3600
+    """How long a password for ECR's registry is good."""
 
 
 @dataclass
