@@ -1,0 +1,54 @@
+"""The rights that filling needs, as the statements of a policy. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, List
+
+from runctl.storage.fill.objects import Source
+
+
+def statements(source: Source, partition: str = "aws") -> List[Dict[str, Any]]:
+    """Reading what lies in the folder, listing it, and decrypting what S3 reads for the caller; no more."""
+    bucket = "arn:{}:s3:::{}".format(partition, source.bucket)
+    listed = [source.prefix, source.prefix + "/*"] if source.prefix else ["", "*"]
+    objects = (
+        [bucket + "/" + source.prefix, bucket + "/" + source.prefix + "/*"]
+        if source.prefix
+        else [bucket + "/*"]
+    )
+    return [
+        {"Effect": "Allow", "Action": "s3:GetObject", "Resource": objects},
+        {
+            "Effect": "Allow",
+            "Action": "s3:ListBucket",
+            "Resource": bucket,
+            "Condition": {"StringLike": {"s3:prefix": listed}},
+        },
+        {
+            "Effect": "Allow",
+            "Action": "kms:Decrypt",
+            "Resource": "*",
+            "Condition": {
+                "StringLike": {
+                    "kms:ViaService": "s3.*.amazonaws.com" + (".cn" if partition == "aws-cn" else ""),
+                    "kms:EncryptionContext:aws:s3:arn": [bucket, *objects],
+                }
+            },
+        },
+    ]
+
+
+def policy(source: Source, partition: str = "aws") -> Dict[str, Any]:
+    """A whole policy."""
+    return {"Version": "2012-10-17", "Statement": statements(source, partition)}
+
+
+def to_add(source: Source, partition: str = "aws") -> str:
+    """What a person adds to a role's policy: the first two statements, on one line."""
+    return json.dumps(statements(source, partition)[:2], separators=(",", ":"))
+
+
+def partition_of(region: str) -> str:
+    """Which of AWS's worlds a region is in."""
+    return "aws-cn" if region.startswith("cn-") else "aws-us-gov" if region.startswith("us-gov-") else "aws"

@@ -1,0 +1,125 @@
+"""An S3 that answers over HTTP, and the program that fills from it, as a process or in this one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from boto3.s3.transfer import TransferConfig
+
+KEYS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "example"}
+REGION = "us-east-1"
+MIB = 1 << 20
+
+
+@dataclass
+class Said:
+    """What a filling said, and how it ended."""
+
+    code: int
+    events: list[dict[str, Any]]
+    errors: str
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """Its result or its error."""
+        assert self.events, self.errors
+        return self.events[-1]
+
+    def ok(self) -> dict[str, Any]:
+        """The result, where there is one."""
+        assert self.code == 0, f"{self.events}\n{self.errors}"
+        assert self.last["event"] == "result"
+        return self.last
+
+    def plan(self) -> dict[str, Any]:
+        """What it found to be done."""
+        return next(event for event in self.events if event["event"] == "plan")
+
+
+@dataclass
+class Bucket:
+    """A bucket, and a folder to fill from it."""
+
+    endpoint: str
+    name: str
+    into: Path
+    client: Any = field(repr=False)
+
+    def put(self, key: str, data: bytes = b"x", **words: Any) -> None:
+        """An object in one piece."""
+        self.client.put_object(Bucket=self.name, Key=key, Body=data, **words)
+
+    def put_parts(self, key: str, data: bytes, part: int, folder: Path) -> None:
+        """An object in parts."""
+        file = folder / "upload"
+        file.write_bytes(data)
+        config = TransferConfig(multipart_threshold=part, multipart_chunksize=part)
+        self.client.upload_file(str(file), self.name, key, Config=config)
+
+    def remove(self, key: str) -> None:
+        """It is gone."""
+        self.client.delete_object(Bucket=self.name, Key=key)
+
+    def argv(self, source: str = "", *options: str) -> list[str]:
+        """The program's command line."""
+        words = ["s3", f"s3://{self.name}/{source}", str(self.into), "--region", REGION, *options]
+        return [sys.executable, "-m", "runctl.storage.fill", *words]
+
+    def environment(self) -> dict[str, str]:
+        """What it is run with."""
+        return {**os.environ, "AWS_ENDPOINT_URL": self.endpoint, **KEYS}
+
+    def fill(self, source: str = "", *options: str) -> Said:
+        """Run the program to its end."""
+        done = subprocess.run(
+            self.argv(source, *options), env=self.environment(), capture_output=True, text=True, check=False
+        )
+        return Said(done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr)
+
+    def files(self) -> dict[str, bytes]:
+        """What lies in the folder now, but for the program's own."""
+        return {
+            str(path.relative_to(self.into)): path.read_bytes()
+            for path in self.into.rglob("*")
+            if path.is_file() and ".runctl" not in path.parts
+        }
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """moto's S3, in a thread of this process."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str, tmp_path: Path) -> Bucket:
+    """An empty one of its own."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3_endpoint,
+        region_name=REGION,
+        aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
+    )
+    name = "b" + os.urandom(6).hex()
+    client.create_bucket(Bucket=name)
+    into = tmp_path / "volume"
+    into.mkdir()
+    return Bucket(s3_endpoint, name, into, client)

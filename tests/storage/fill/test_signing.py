@@ -1,0 +1,192 @@
+"""Requests to S3: signed as botocore signs them, sent again when they may be."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials as BotoCredentials
+
+from runctl.storage.fill.credentials import Credentials, Keys
+from runctl.storage.fill.errors import FillError
+from runctl.storage.fill.fill import explained
+from runctl.storage.fill.objects import Source
+from runctl.storage.fill.s3 import S3, Place, Refusal
+from runctl.storage.fill.signing import path_of, query_of, signed
+from tests.storage.fill.conftest import KEYS, Bucket
+
+
+def test_a_signature_is_botocores() -> None:
+    keys = Keys("AKIAEXAMPLE", "secret", "token")
+    path = path_of("set/f 1+ü~.bin")
+    query = query_of({"list-type": "2", "prefix": "a b/ü+"})
+    mine = signed(
+        "GET",
+        "b.s3.us-east-1.amazonaws.com",
+        path,
+        query,
+        {"range": "bytes=0-9"},
+        keys,
+        "us-east-1",
+        "20260501T120000Z",
+    )
+
+    request = AWSRequest(
+        "GET",
+        f"https://b.s3.us-east-1.amazonaws.com{path}?{query}",
+        headers={"range": "bytes=0-9", "X-Amz-Date": "20260501T120000Z"},
+    )
+    request.context["timestamp"] = "20260501T120000Z"
+    auth = S3SigV4Auth(BotoCredentials("AKIAEXAMPLE", "secret", "token"), "s3", "us-east-1")
+    request.headers["X-Amz-Content-SHA256"] = mine["x-amz-content-sha256"]
+    request.headers["X-Amz-Security-Token"] = "token"
+    canonical = auth.canonical_request(request)
+    expected = auth.signature(auth.string_to_sign(request, canonical), request)
+
+    assert mine["authorization"].rpartition("=")[2] == expected
+
+
+@pytest.mark.parametrize(
+    ("place", "bucket", "expected"),
+    [
+        (
+            Place("eu-west-1"),
+            "data",
+            (True, "data.s3.eu-west-1.amazonaws.com", 443, "data.s3.eu-west-1.amazonaws.com", ""),
+        ),
+        (
+            Place("cn-north-1"),
+            "data",
+            (True, "data.s3.cn-north-1.amazonaws.com.cn", 443, "data.s3.cn-north-1.amazonaws.com.cn", ""),
+        ),
+        (
+            Place("us-east-1"),
+            "a.b",
+            (True, "s3.us-east-1.amazonaws.com", 443, "s3.us-east-1.amazonaws.com", "/a.b"),
+        ),
+        (
+            Place("us-east-1", "http://127.0.0.1:99"),
+            "data",
+            (False, "127.0.0.1", 99, "127.0.0.1:99", "/data"),
+        ),
+    ],
+)
+def test_where_s3_is(place: Place, bucket: str, expected: tuple[object, ...]) -> None:
+    assert place.host_and_base(bucket) == expected
+
+
+Answer = Callable[[socket.socket, int], None]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], S3]]:
+    """An HTTP server whose every answer is scripted; pauses between tries are not slept."""
+    monkeypatch.setattr("runctl.storage.fill.s3.time.sleep", lambda _: None)
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve(answer: Answer) -> S3:
+        def run() -> None:
+            number = 0
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.settimeout(5)
+                    data = connection.recv(65536)
+                    while data and b"\r\n\r\n" not in data:
+                        data += connection.recv(65536)
+                    answer(connection, number)
+                    number += 1
+
+        threading.Thread(target=run, daemon=True).start()
+        port = listening.getsockname()[1]
+        return S3("data", Place("us-east-1", f"http://127.0.0.1:{port}"), Credentials(KEYS))
+
+    yield serve
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+
+
+def _get(s3: S3) -> bytes:
+    body = bytearray()
+    try:
+        s3.get("key", "etag", body.extend, body.clear)
+    finally:
+        s3.close()
+    return bytes(body)
+
+
+def test_an_answer_cut_short_is_asked_for_again(server: Callable[[Answer], S3]) -> None:
+    def answer(connection: socket.socket, number: int) -> None:
+        connection.sendall(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n" + (b"who" if number < 2 else b"whole!")
+        )
+
+    assert _get(server(answer)) == b"whole!"
+
+
+def test_a_busy_s3_is_asked_again_and_a_refusal_is_not(server: Callable[[Answer], S3]) -> None:
+    asked: list[int] = []
+
+    def answer(connection: socket.socket, number: int) -> None:
+        asked.append(number)
+        body = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+        status = b"503 Slow Down" if number < 2 else b"403 Forbidden"
+        connection.sendall(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
+
+    with pytest.raises(Refusal, match="AccessDenied: no"):
+        _get(server(answer))
+    assert asked == [0, 1, 2]
+
+
+def test_chunks_are_put_together(server: Callable[[Answer], S3]) -> None:
+    def answer(connection: socket.socket, number: int) -> None:
+        connection.sendall(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n"
+        )
+
+    assert _get(server(answer)) == b"abcde"
+
+
+def test_an_s3_that_does_not_answer_is_said_to(server: Callable[[Answer], S3]) -> None:
+    with pytest.raises(FillError, match="does not answer") as caught:
+        _get(server(lambda connection, number: None))
+    assert caught.value.code == "s3-unreachable"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code", "words"),
+    [
+        (Refusal(404, "NoSuchBucket", ""), "no-bucket", "no bucket data"),
+        (
+            Refusal(301, "PermanentRedirect", "", "eu-west-1"),
+            "wrong-region",
+            "in eu-west-1, not in us-east-1",
+        ),
+        (Refusal(403, "AccessDenied", "no"), "denied", "may not read s3://data/set"),
+        (Refusal(400, "Strange", "x"), "s3-refused", "Strange: x"),
+    ],
+)
+def test_a_refused_listing_is_explained(refusal: Refusal, code: str, words: str) -> None:
+    error = explained(refusal, Source("data", "set"), Place("us-east-1"))
+
+    assert error.code == code
+    assert words in error.message
+    assert code != "denied" or '"arn:aws:s3:::data/set/*"' in error.hint
+
+
+def test_an_object_that_changed_meanwhile_is_refused(bucket: Bucket) -> None:
+    bucket.put("key", b"new")
+    s3 = S3(bucket.name, Place("us-east-1", bucket.endpoint), Credentials({**os.environ, **KEYS}))
+
+    with pytest.raises(Refusal) as caught:
+        s3.get("key", "0" * 32, lambda _: None, lambda: None)
+    s3.close()
+    assert caught.value.status == 412
