@@ -100,7 +100,6 @@ def test_the_market_is_the_flags_else_the_configurations(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--ebs-volume a", "--ebs-volume a has no --mount-point"),
         ("--mount-point /mnt/a", "--mount-point /mnt/a has no --ebs-volume"),
         ("--ebs-volume a --mount-point /mnt/a --ebs-volume b", "--ebs-volume b has no --mount-point"),
         (

@@ -9,6 +9,7 @@ import pytest
 
 from runctl.core.errors import Conflict, MachineError, NotFound, PermissionDenied, Unreachable, ZoneMismatch
 from runctl.core.models import InstanceState, VolumeState
+from runctl.core.tags import MOUNT_POINT, OWNED, OWNED_VALUE
 from runctl.providers.interface import VolumeRequest
 from tests.cli.conftest import Invoke, data_of, error_of
 from tests.cli.fake_provider import INSTANCE_ID, VOLUME_ID, Script, a_volume, a_volume_plan, an_instance
@@ -122,7 +123,7 @@ def test_a_disk_that_was_formatted_is_said_to_have_been(invoke: Invoke, attachab
 @pytest.mark.parametrize(
     ("changes", "place"),
     [
-        ({"mount_point": "/mnt/before"}, "/mnt/before"),
+        ({"tags": {OWNED: OWNED_VALUE, MOUNT_POINT: "/mnt/before"}}, "/mnt/before"),
         ({"name": "datasets"}, "/mnt/datasets"),
         ({"name": None}, f"/mnt/{VOLUME_ID}"),
         ({"name": "../etc"}, f"/mnt/{VOLUME_ID}"),
@@ -132,9 +133,16 @@ def test_a_disk_that_was_formatted_is_said_to_have_been(invoke: Invoke, attachab
 def test_attach_chooses_a_place_when_it_is_not_told(
     invoke: Invoke, attachable: Script, changes: dict[str, Any], place: str
 ) -> None:
+    attachable.answers["instance"] = an_instance(volumes=())
     attachable.answers["volume"] = a_volume(**changes)
     assert invoke("aws", "ebs", "attach", "datasets", INSTANCE_ID).exit_code == 0
     assert attachable.only("agent.attach")[0]["mount_point"] == place
+
+
+def test_attach_puts_a_volume_where_the_instance_expects_it(invoke: Invoke, attachable: Script) -> None:
+    attachable.answers["volume"] = a_volume(tags={OWNED: OWNED_VALUE, MOUNT_POINT: "/mnt/before"})
+    assert invoke("aws", "ebs", "attach", "datasets", INSTANCE_ID).exit_code == 0
+    assert attachable.only("agent.attach")[0]["mount_point"] == "/mnt/data"
 
 
 @pytest.mark.parametrize(
@@ -184,7 +192,7 @@ def test_a_mount_that_cannot_be_noted_is_a_warning_and_mounted_all_the_same(
     attachable.answers["remember_mount"] = PermissionDenied("ec2:CreateTags is not allowed")
     result = invoke("aws", "ebs", "attach", "datasets", INSTANCE_ID, "--quiet")
     assert (result.exit_code, result.stdout) == (0, f"{VOLUME_ID}\n")
-    assert "is mounted at /mnt/datasets, but that could not be noted" in result.stderr
+    assert "is mounted at /mnt/data, but that could not be noted" in result.stderr
 
 
 def test_a_volume_in_another_zone_is_refused(invoke: Invoke, attachable: Script) -> None:

@@ -4,31 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.agent.spec import MachineMount
-from runctl.containers.mounts import (
-    AUTOMATIC,
-    CONFIG,
-    FLAG,
-    MountRequest,
-    check_targets,
-    parse_mount,
-    resolve_mounts,
-)
-from runctl.core.errors import Conflict, NotFound, UsageError
+from runctl.containers.mounts import CONFIG, MountRequest, check_targets, hidden_files, is_within, parse_mount
+from runctl.core.errors import UsageError
 
-DATA = MachineMount("/mnt/data", "/dev/nvme1n1", "vol-0123456789abcdef0", "ext4", 100, 50)
-CACHE = MachineMount("/mnt/cache", "/dev/nvme2n1", "vol-0fedcba9876543210", "ext4", 100, 50)
-ROOT = MachineMount("/", "/dev/nvme0n1p1", None, "xfs", 100, 50)
-
-
-def resolve(*texts: str, automatic: bool = False, mounted: tuple[MachineMount, ...] = (ROOT, DATA, CACHE)):  # type: ignore[no-untyped-def]
-    return resolve_mounts(
-        [parse_mount(text) for text in texts],
-        mounted,
-        {"datasets": DATA.volume_id or ""},
-        instance_id="i-0abc",
-        automatic=automatic,
-    )
+PARTS = st.text(alphabet="ab-_ é1", min_size=1, max_size=4)
+PATHS = st.lists(PARTS, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts))
+VOLUMES = st.sampled_from(["datasets", "my data", "vol-0123456789abcdef0"])
+REQUESTS = st.builds(MountRequest, PATHS | VOLUMES, PATHS, st.booleans(), st.just(CONFIG))
 
 
 @pytest.mark.parametrize(
@@ -59,6 +41,7 @@ def test_a_well_formed_mount_is_read(text: str, expected: tuple[str, str, bool])
         ("/mnt/data:/data:readonly", "no mode"),
         ("/mnt/data:data", "not an absolute path"),
         ("mnt/data:/data", "neither an absolute path nor a volume"),
+        ("vol-12:/data", "no volume id"),
         ("/mnt/../etc:/data", "climbs"),
         ("/mnt/data:/data/../etc", "climbs"),
         ("/mnt/data:/", "hide everything"),
@@ -107,76 +90,56 @@ def test_a_mount_inside_the_project_is_allowed() -> None:
     )
 
 
-def test_a_mount_point_resolves_to_its_volume() -> None:
-    (mount,) = resolve("/mnt/data:/data:ro")
-
-    assert (mount.source, mount.target, mount.read_only) == ("/mnt/data", "/data", True)
-    assert mount.volume_id == DATA.volume_id
-    assert mount.origin == FLAG
+@pytest.mark.parametrize("target", ["/workspace/training", "/workspace/training/train.py"])
+def test_a_mount_may_not_hide_the_script(target: str) -> None:
+    with pytest.raises(UsageError, match="hide the script"):
+        check_targets([parse_mount(f"/mnt/data:{target}")], "/workspace", "training/train.py")
 
 
-def test_a_folder_on_a_volume_resolves_to_that_volume() -> None:
-    (mount,) = resolve("/mnt/data/imagenet:/data")
-
-    assert (mount.source, mount.volume_id) == ("/mnt/data/imagenet", DATA.volume_id)
-
-
-@pytest.mark.parametrize("source", ["datasets", "vol-0123456789abcdef0"])
-def test_a_volume_by_name_or_id_resolves_to_where_it_is_mounted(source: str) -> None:
-    (mount,) = resolve(f"{source}:/data")
-
-    assert (mount.source, mount.volume_id) == ("/mnt/data", DATA.volume_id)
+@pytest.mark.parametrize("target", ["/runctl", "/runctl/output"])
+def test_a_mount_may_not_take_the_place_of_the_results(target: str) -> None:
+    with pytest.raises(UsageError, match="kept for checkpoints"):
+        check_targets([parse_mount(f"/mnt/data:{target}")], "/workspace")
 
 
-@pytest.mark.parametrize("source", ["/mnt/elsewhere", "/mnt/data2", "/", "/home"])
-def test_a_path_that_is_on_no_volume_is_refused_with_what_is_mounted(source: str) -> None:
-    with pytest.raises(NotFound, match="not on a mounted EBS volume") as caught:
-        resolve(f"{source}:/data")
-
-    assert "vol-0123456789abcdef0 at /mnt/data" in caught.value.message
-    assert "runctl aws ebs attach" in caught.value.hint
+def test_on_the_host_there_is_no_project_to_hide() -> None:
+    check_targets([parse_mount("/mnt/data:/workspace"), parse_mount("/mnt/x:/runctl/x")], None)
 
 
-def test_an_unknown_volume_name_is_refused_with_a_suggestion() -> None:
-    with pytest.raises(NotFound, match='no volume named "dataset"') as caught:
-        resolve("dataset:/data")
+def test_what_a_mount_inside_the_project_hides_is_known() -> None:
+    files = ["train.py", "data/README.md", "database.py"]
 
-    assert "datasets" in caught.value.hint
-
-
-def test_an_attached_volume_that_is_not_mounted_is_refused() -> None:
-    with pytest.raises(NotFound, match="is not mounted"):
-        resolve("vol-0123456789abcdef0:/data", mounted=(ROOT, CACHE))
+    assert hidden_files("/workspace/data", "/workspace/", files) == ["data/README.md"]
+    assert hidden_files("/data", "/workspace", files) == []
 
 
-def test_a_read_only_file_system_is_not_mounted_read_write() -> None:
-    frozen = MachineMount("/mnt/data", "/dev/nvme1n1", DATA.volume_id, "ext4", 100, 50, read_only=True)
-
-    with pytest.raises(Conflict, match="read-only"):
-        resolve("/mnt/data:/data", mounted=(frozen,))
+@given(REQUESTS)
+def test_what_is_written_down_is_read_back(request: MountRequest) -> None:
+    assert parse_mount(request.text, CONFIG) == request
 
 
-def test_automatic_mounts_add_what_no_rule_named() -> None:
-    mounts = resolve("/mnt/data:/data", automatic=True)
-
-    assert [(mount.source, mount.target, mount.origin) for mount in mounts] == [
-        ("/mnt/data", "/data", FLAG),
-        ("/mnt/cache", "/mnt/cache", AUTOMATIC),
-    ]
+@given(PATHS, PATHS, st.sampled_from(["", "/", "//"]), st.sampled_from([":rw", ":ro", ""]))
+def test_superfluous_slashes_change_nothing(source: str, target: str, more: str, mode: str) -> None:
+    assert parse_mount(f"/{source}{more}:{target}{more}{mode}") == parse_mount(f"{source}:{target}{mode}")
 
 
-def test_without_automatic_mounts_only_the_named_ones_are_made() -> None:
-    assert [mount.target for mount in resolve("/mnt/data:/data")] == ["/data"]
+@given(st.lists(REQUESTS, max_size=5), PATHS)
+def test_targets_that_are_accepted_differ_and_hide_nothing(
+    requests: list[MountRequest], workdir: str
+) -> None:
+    script = "training/train.py"
+    try:
+        check_targets(requests, workdir, script)
+    except UsageError:
+        targets = [request.target for request in requests]
+        hides = [is_within(f"{workdir}/{script}", target) for target in targets]
+        assert any(hides) or len(set(targets)) < len(targets)
+        return
 
-
-def test_a_root_disk_is_never_mounted_automatically() -> None:
-    assert resolve(automatic=True, mounted=(ROOT,)) == ()
-
-
-def test_a_parent_target_is_mounted_before_what_lies_inside_it() -> None:
-    mounts = resolve("/mnt/cache:/data/cache", "/mnt/data:/data")
-
-    assert [mount.target for mount in mounts] == ["/data", "/data/cache"]
+    targets = [request.target for request in requests]
+    assert len(set(targets)) == len(targets)
+    assert not any(is_within(workdir, target) for target in targets)
+    assert not any(hidden_files(target, workdir, [script]) for target in targets)
 
 
 def test_a_configured_mount_says_where_it_came_from() -> None:

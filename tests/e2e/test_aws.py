@@ -301,7 +301,7 @@ def test_a_full_volume_is_said_to_be_full(runctl: CommandLine) -> None:
         (["aws", "train", "vol-0123456789abcdef0", "training/train.py"], 2, "bad-instance-id"),
         (["aws", "create", "t3.nonsense"], None, None),
         (["aws", "create", "--ebs-volume", "nosuch", "--mount-point", "/mnt/x"], 5, None),
-        (["aws", "create", "--ebs-volume", "nosuch"], 2, "unpaired"),
+        (["aws", "create", "--ebs-volume", "a", "--ebs-volume", "b", "--mount-point", "/x"], 2, "unpaired"),
         (["aws", "ebs", "create", "--size", "0"], 2, None),
         (["aws", "ebs", "delete", "nosuch", "--yes"], 5, None),
     ],

@@ -130,6 +130,11 @@ class RunSpec:
     """On the host: where the script starts, relative to the project root, or absolute. In a container see
     `ContainerSpec.workdir`."""
     mounts: Tuple[MountSpec, ...] = ()
+    """Outer targets before those inside them."""
+    data_target: Optional[str] = None
+    """Target of the mount that ``RUNCTL_DATA_DIR`` names; ``None`` means the first one."""
+    save_target: Optional[str] = None
+    """Target of the mount that holds checkpoints and output; ``None`` means the first volume that may be written."""
     dependencies: Dependencies = field(default_factory=Dependencies)
     container: Optional[ContainerSpec] = None
     """``None`` runs on the host."""

@@ -29,7 +29,10 @@ def create_command(provider: str) -> click.Command:
         "--ebs-volume", metavar="ID|NAME", multiple=True, help="Attach and mount a volume; repeatable."
     )
     @click.option(
-        "--mount-point", type=MOUNT_POINT, multiple=True, help="Where, for each --ebs-volume in turn."
+        "--mount-point",
+        type=MOUNT_POINT,
+        multiple=True,
+        help="Where, for each --ebs-volume in turn; without any, where it was last, else /mnt/NAME.",
     )
     @click.option(
         "--data-volume-size", type=click.IntRange(min=1), metavar="GIB", help="Add a disk that ends with it."

@@ -13,6 +13,7 @@ from runctl.cli.docker_options import dockerfile_options
 from runctl.cli.framework import Command, PassthroughCommand
 from runctl.cli.machines import LOCAL, find_instance, instance_argument, transport_option, wanted_transport
 from runctl.cli.train_docker import code_wish, container_options, interpreter_of
+from runctl.cli.train_volumes import VolumeOptions, volume_options
 from runctl.cli.values import DURATION
 from runctl.containers.running import ContainerWishes
 from runctl.core.errors import UsageError
@@ -39,14 +40,7 @@ def train_command(provider: str) -> click.Command:
         metavar="PROGRAM",
         help="Run the script with this program (default: by its extension, or its #! line).",
     )
-    @click.option(
-        "--ebs-mount",
-        "ebs_mounts",
-        multiple=True,
-        metavar="SOURCE:TARGET[:ro]",
-        help="Show a mounted volume (a path on the machine, a volume id or name) to the script at TARGET. Repeatable.",
-    )
-    @click.option("--no-ebs-auto", is_flag=True, help="Leave out mounted volumes that no --ebs-mount names.")
+    @volume_options(provider)
     @click.option(
         "--docker/--no-docker",
         "docker",
@@ -106,8 +100,7 @@ def train_command(provider: str) -> click.Command:
         as_command: bool,
         interpreter: str | None,
         container_wishes: ContainerWishes,
-        ebs_mounts: tuple[str, ...],
-        no_ebs_auto: bool,
+        on_volumes: VolumeOptions,
         docker: bool | None,
         dockerfile: Path | None,
         dockerfile_search: bool,
@@ -148,9 +141,10 @@ def train_command(provider: str) -> click.Command:
             interpreter=interpreter_of(script, interpreter, config.train.interpreters),
             container=container_wishes,
             cwd=Path.cwd(),
-            ebs_mounts=ebs_mounts,
+            ebs_mounts=on_volumes.ebs_mounts,
             configured_mounts=config.ebs.mount_points if provider != LOCAL else (),
-            automatic_mounts=not no_ebs_auto,
+            volumes=on_volumes.volumes,
+            automatic_mounts=on_volumes.automatic,
             docker=docker,
             image=image or (config.docker.image if uses_configured_image else None),
             dockerfile=DockerfileWish(dockerfile, config.docker.dockerfile_path, dockerfile_search),

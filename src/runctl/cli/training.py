@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from runctl.cli.context import Cli
 from runctl.cli.machines import wanted_transport
+from runctl.cli.training_volumes import VolumesOfTraining
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Interrupted
 from runctl.core.ids import new_run_id
@@ -41,6 +42,11 @@ class Training:
         )
 
     @cached_property
+    def volumes(self) -> VolumesOfTraining:
+        """Its volumes."""
+        return VolumesOfTraining(self.cli, self.machine, self.transport)
+
+    @cached_property
     def selection(self) -> Selection | None:
         """The files to send, or ``None``."""
         if not self.project.sync:
@@ -65,17 +71,18 @@ class Training:
         from runctl.project.root import project_name
 
         check_instance(self.instance)
-        _ = self.selection
-        self.cli.progress.step(f"asking {self.instance.id} what is mounted")
-        return plan_run(
+        selection = self.selection
+        plan = plan_run(
             self.request,
             self.project,
             run_id=new_run_id(),
             project_name=project_name(self.project.root.path),
-            instance=self.instance,
-            mounted=self.machine.agent.mounts(),
-            volume_names=self._volume_names(),
+            around=self.volumes.look_around(self.project),
+            files=selection.found if selection is not None else (),
         )
+        for warning in plan.mounts.warnings:
+            self.cli.progress.warn(warning)
+        return plan
 
     def show_only(self, plan: RunPlan) -> int:
         """``--dry-run``: the plan is the result."""
@@ -91,15 +98,16 @@ class Training:
         cli = self.cli
         cli.say("\n".join(run_plan_lines(plan, self.selection)))
         try:
-            record = launch(
-                plan,
-                self.machine,
-                cli.store,
-                sync=self._sync if self.selection is not None else None,
-                clock=SystemClock(),
-                region=cli.config.aws.region if self.instance.provider == "aws" else None,
-                progress=cli.progress,
-            )
+            with self.volumes.attached(plan):
+                record = launch(
+                    plan,
+                    self.machine,
+                    cli.store,
+                    sync=self._sync if self.selection is not None else None,
+                    clock=SystemClock(),
+                    region=cli.config.aws.region if self.instance.provider == "aws" else None,
+                    progress=cli.progress,
+                )
         except KeyboardInterrupt:
             raise self._interrupted(plan) from None
         if not wait:
@@ -152,10 +160,3 @@ class Training:
 
         config = self.cli.config.sync
         return Limits(max_bytes=config.max_size_mib << 20, max_files=config.max_files)
-
-    def _volume_names(self) -> dict[str, str]:
-        if not any(not mount.source.startswith("/") for mount in self.project.mount_requests):
-            return {}
-        attached = {volume.volume_id for volume in self.instance.volumes}
-        volumes = self.cli.volume_provider(self.instance.provider).volumes(everyone=True)
-        return {volume.name: volume.id for volume in volumes if volume.name and volume.id in attached}

@@ -81,16 +81,17 @@ def parse_tags(texts: Iterable[str]) -> dict[str, str]:
 
 
 def pair_volumes(volumes: Sequence[str], mount_points: Sequence[str]) -> tuple[VolumeMount, ...]:
-    """The first volume goes to the first mount point, and so on.
+    """The first volume goes to the first mount point, and so on; without any, each goes where it belongs.
 
     Raises `UsageError` when one has no partner, or a volume or a path is named twice.
     """
-    if len(volumes) > len(mount_points):
+    if len(volumes) > len(mount_points) > 0:
         lonely = volumes[len(mount_points)]
         suggestion = "/mnt/data" if "/mnt/data" not in mount_points else f"/mnt/{lonely}"
         raise UsageError(
             f"--ebs-volume {lonely} has no --mount-point",
-            hint=f"say where to mount it: --ebs-volume {lonely} --mount-point {suggestion}",
+            hint=f"say where to mount it: --ebs-volume {lonely} --mount-point {suggestion}; or leave out every"
+            " --mount-point: each volume then goes where it was last, else to /mnt/NAME",
             code="unpaired",
         )
     if len(mount_points) > len(volumes):
@@ -109,6 +110,8 @@ def pair_volumes(volumes: Sequence[str], mount_points: Sequence[str]) -> tuple[V
         for outer in mount_points:
             if inner.startswith(outer + "/"):
                 raise UsageError(f"--mount-point {inner} lies inside {outer}", hint="mount them side by side")
+    if not mount_points:
+        return tuple(map(VolumeMount, volumes))
     return tuple(VolumeMount(*pair) for pair in zip(volumes, mount_points, strict=True))
 
 

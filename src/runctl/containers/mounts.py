@@ -1,21 +1,18 @@
-"""Which folder of the machine the script sees where, and which rule asked for it.
-
-Volumes are told apart by the serial of the device that is mounted (the agent reads it), never by device names.
-"""
+"""What somebody asked to be mounted where: the words of ``--ebs-mount`` and ``[ebs] mount_points``."""
 
 from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from runctl.agent.spec import MachineMount, MountSpec
-from runctl.core.errors import Conflict, NotFound, UsageError
-from runctl.core.names import did_you_mean
+from runctl.core.errors import UsageError
 
 VOLUME_ID = re.compile(r"vol-[0-9a-f]{8,17}")
-FLAG, CONFIG, AUTOMATIC = "--ebs-mount", "config", "automatic"
+FLAG, VOLUME_FLAG, CONFIG, AUTOMATIC = "--ebs-mount", "--ebs-volume", "config", "automatic"
+RESERVED = "/runctl"
+"""In a container: where checkpoints, output and the home folder are when they are on no volume."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +24,16 @@ class MountRequest:
     target: str
     read_only: bool
     origin: str
+
+    @property
+    def is_path(self) -> bool:
+        """Whether the source is a folder of the machine, and no volume by its id or name."""
+        return self.source.startswith("/")
+
+    @property
+    def text(self) -> str:
+        """As it can be written; `parse_mount` reads the same from it."""
+        return f"{self.source}:{self.target}{':ro' if self.read_only else ''}"
 
 
 def parse_mount(text: str, origin: str = FLAG) -> MountRequest:
@@ -44,6 +51,8 @@ def parse_mount(text: str, origin: str = FLAG) -> MountRequest:
         raise _wrong(text, origin, f'"{mode}" is no mode; it can be ro or rw')
     if "/" in source and not source.startswith("/"):
         raise _wrong(text, origin, f'the source "{source}" is neither an absolute path nor a volume')
+    if source.startswith("vol-") and not VOLUME_ID.fullmatch(source):
+        raise _wrong(text, origin, f'"{source}" is no volume id; they look like vol-0123456789abcdef0')
     if not target.startswith("/"):
         raise _wrong(text, origin, f'the target "{target}" is not an absolute path')
     for path in (source, target):
@@ -59,10 +68,11 @@ def parse_mount(text: str, origin: str = FLAG) -> MountRequest:
     return MountRequest(_normal(source) if source.startswith("/") else source, normal, mode == "ro", origin)
 
 
-def check_targets(requests: Iterable[MountRequest], workdir: str | None) -> None:
-    """No two mounts share a target, and none hides the project at ``workdir`` (an absolute path, or ``None``).
+def check_targets(requests: Iterable[MountRequest], workdir: str | None, script: str | None = None) -> None:
+    """No two mounts share a target, and none hides the project at ``workdir`` (a container's, or ``None``).
 
-    Raises `UsageError` naming both.
+    Inside the project a mount may be, as long as it does not hide ``script`` (its path from there). Raises
+    `UsageError` naming both.
     """
     seen: dict[str, MountRequest] = {}
     for request in requests:
@@ -75,91 +85,31 @@ def check_targets(requests: Iterable[MountRequest], workdir: str | None) -> None
                 code="duplicate-target",
             )
         seen[request.target] = request
-        if workdir is not None and _is_within(_normal(workdir), request.target):
+        if workdir is None:
+            continue
+        if is_within(_normal(workdir), request.target):
             raise UsageError(
-                f"the mount {request.source}:{request.target} would hide the project, which is at {workdir}",
+                f"the mount {request.text} would hide the project, which is at {workdir}",
                 hint=f"mount it elsewhere, for example at {posixpath.join(workdir, 'data')}",
                 code="hides-project",
             )
-
-
-def resolve_mounts(
-    requests: Sequence[MountRequest],
-    mounted: Sequence[MachineMount],
-    volume_names: Mapping[str, str],
-    *,
-    instance_id: str,
-    automatic: bool,
-) -> tuple[MountSpec, ...]:
-    """Turn requests into paths on the machine, and add the data volumes found there when ``automatic``.
-
-    ``mounted`` is what the agent found; ``volume_names`` maps the names of the volumes attached to this
-    instance to their ids. A requested target, or a volume that is already mounted by a request, is not mounted
-    a second time. Raises `NotFound` when a source is not on a volume that is mounted on the machine, `Conflict`
-    when a read-only file system is wanted read-write.
-    """
-    volumes = [mount for mount in mounted if mount.volume_id is not None]
-    resolved = [_resolve(request, volumes, volume_names, instance_id) for request in requests]
-    if automatic:
-        taken_targets = {mount.target for mount in resolved}
-        taken_volumes = {mount.volume_id for mount in resolved}
-        resolved += [
-            MountSpec(mount.mount_point, mount.mount_point, mount.read_only, mount.volume_id, AUTOMATIC)
-            for mount in volumes
-            if mount.mount_point not in taken_targets and mount.volume_id not in taken_volumes
-        ]
-    return tuple(sorted(resolved, key=lambda mount: (mount.target.count("/"), mount.origin == AUTOMATIC)))
-
-
-def _resolve(
-    request: MountRequest,
-    volumes: Sequence[MachineMount],
-    volume_names: Mapping[str, str],
-    instance_id: str,
-) -> MountSpec:
-    if request.source.startswith("/"):
-        under = [mount for mount in volumes if _is_within(request.source, mount.mount_point)]
-        if not under:
-            raise NotFound(
-                f"{request.source} on {instance_id} is not on a mounted EBS volume; {_what_is_mounted(volumes)}",
-                hint=f"runctl aws ebs attach VOLUME {instance_id} --mount-point {request.source}",
-                code="not-a-mount",
+        if script is not None and is_within(posixpath.join(_normal(workdir), script), request.target):
+            raise UsageError(
+                f"the mount {request.text} would hide the script {script}",
+                hint="mount it elsewhere, for example at /data",
+                code="hides-project",
             )
-        mount = max(under, key=lambda found: len(found.mount_point))
-        source = request.source
-    else:
-        volume_id = (
-            request.source if VOLUME_ID.fullmatch(request.source) else volume_names.get(request.source)
-        )
-        if volume_id is None:
-            near = did_you_mean(request.source, volume_names)
-            raise NotFound(
-                f'no volume named "{request.source}" is attached to {instance_id}; {_what_is_mounted(volumes)}',
-                hint=near or f"runctl aws ebs attach {request.source} {instance_id} --mount-point /mnt/data",
-                code="volume-not-attached",
+        if is_within(request.target, RESERVED):
+            raise UsageError(
+                f"the mount {request.text}: in a container {RESERVED} is kept for checkpoints and output",
+                hint="mount it elsewhere, for example at /data",
+                code="bad-mount",
             )
-        matching = [found for found in volumes if found.volume_id == volume_id]
-        if not matching:
-            raise NotFound(
-                f"volume {volume_id} is not mounted on {instance_id}; {_what_is_mounted(volumes)}",
-                hint=f"runctl aws ebs attach {volume_id} {instance_id} --mount-point /mnt/data",
-                code="not-a-mount",
-            )
-        mount = matching[0]
-        source = mount.mount_point
-    if mount.read_only and not request.read_only:
-        raise Conflict(
-            f"{mount.mount_point} on {instance_id} is mounted read-only",
-            hint=f"ask for it read-only: --ebs-mount {request.source}:{request.target}:ro",
-            code="read-only",
-        )
-    return MountSpec(source, request.target, request.read_only, mount.volume_id, request.origin)
 
 
-def _what_is_mounted(volumes: Sequence[MachineMount]) -> str:
-    if not volumes:
-        return "no volume is mounted there"
-    return "mounted there: " + ", ".join(f"{mount.volume_id} at {mount.mount_point}" for mount in volumes)
+def hidden_files(target: str, workdir: str, files: Iterable[str]) -> list[str]:
+    """Those of the project's files (paths from its root) that a mount at ``target`` would hide in a container."""
+    return [file for file in files if is_within(posixpath.join(_normal(workdir), file), target)]
 
 
 def _normal(path: str) -> str:
@@ -167,7 +117,8 @@ def _normal(path: str) -> str:
     return normal[1:] if normal.startswith("//") else normal
 
 
-def _is_within(path: str, folder: str) -> bool:
+def is_within(path: str, folder: str) -> bool:
+    """Whether a path is a folder, or lies below it; both absolute and normal."""
     return folder in {"/", path} or path.startswith(folder + "/")
 
 

@@ -33,12 +33,13 @@ class Capability(StrEnum):
 
 @dataclass(frozen=True)
 class VolumeMount:
-    """A volume that a new instance is to have, and where."""
+    """A volume that an instance is to have, and where."""
 
     volume: str
     """Id or name; ids after planning."""
-    mount_point: str
-    """Absolute path on the machine."""
+    mount_point: str | None = None
+    """Absolute path on the machine; ``None`` leaves it where `runctl.core.mount_points.usual_places` says, and is in
+    no plan."""
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from runctl.agent.spec import MachineMount, MountSpec
 from runctl.core.models import Market
 from runctl.core.money import usd
 from runctl.project.selection import Selection
 from runctl.render.json import to_builtins
+from runctl.render.run_mounts import mount_rows, mounts_document
 from runctl.render.sizes import size
 from runctl.runs.plan import RunPlan
 
@@ -33,11 +33,7 @@ def run_plan_lines(plan: RunPlan, selection: Selection | None) -> list[str]:
     else:
         source = project.container.image or f"{project.container.dockerfile}, built on the machine"
         rows.append(("runs", f"in a container from {source} ({project.container_reason})"))
-    rows += [("mount", mount_words(mount, found)) for mount, found in plan.mounts]
-    if not plan.mounts and instance.provider != "local":
-        rows.append(
-            ("mount", "none: what the run writes stays on the machine's own disk, which ends with it")
-        )
+    rows += mount_rows(plan)
     if spec.timeout_seconds is not None:
         rows.append(("limit", f"{spec.timeout_seconds:g} s, then SIGTERM and {spec.grace_seconds:g} s grace"))
     if instance.price_per_hour is not None and instance.market is not Market.OWNED:
@@ -61,22 +57,13 @@ def run_plan_document(plan: RunPlan, selection: Selection | None) -> dict[str, A
             else {"files": len(selection.found), "bytes": selection.total_bytes},
             "container": spec.container,
             "dependencies": spec.dependencies,
-            "mounts": spec.mounts,
+            **mounts_document(plan),
             "env": sorted(spec.env),
             "timeout_seconds": spec.timeout_seconds,
             "grace_seconds": spec.grace_seconds,
         }
     )
     return document
-
-
-def mount_words(mount: MountSpec, found: MachineMount | None) -> str:
-    """``/mnt/data -> /data (vol-0abc, 12.3 GiB free of 100.0 GiB; --ebs-mount)``."""
-    mode = ", read-only" if mount.read_only else ""
-    where = mount.volume_id or "a folder"
-    if found is not None:
-        where += f", {size(found.free_bytes)} free of {size(found.size_bytes)}"
-    return f"{mount.source} -> {mount.target} ({where}{mode}; {mount.origin})"
 
 
 def _what_runs(plan: RunPlan) -> str:

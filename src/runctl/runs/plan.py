@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
-from runctl.agent.spec import ContainerSpec, Dependencies, MachineMount, MountSpec, RunSpec
-from runctl.containers.mounts import CONFIG, FLAG, MountRequest, check_targets, parse_mount, resolve_mounts
+from runctl.agent.spec import ContainerSpec, Dependencies, RunSpec
+from runctl.containers.mounts import (
+    CONFIG,
+    FLAG,
+    MountRequest,
+    check_targets,
+    hidden_files,
+    parse_mount,
+)
 from runctl.containers.running import NO_WISHES, ContainerWishes, with_wishes, without_container
-from runctl.core.errors import Conflict, NotFound, PermissionDenied, UsageError
+from runctl.core.errors import Conflict, PermissionDenied, UsageError
 from runctl.core.ids import RunId
 from runctl.core.models import Instance, InstanceState
 from runctl.core.tags import is_ours
 from runctl.project.dependencies import find_dependencies
 from runctl.project.dockerfile import DockerfileWish, choose_dockerfile, no_dockerfile
 from runctl.project.root import ProjectRoot, find_root, find_root_of_folder
+from runctl.providers.interface import VolumeMount
+from runctl.runs.folder_mounts import folder_mounts
+from runctl.runs.mounts import MountPlan, Surroundings, plan_mounts
 
 DEFAULT_GRACE = timedelta(seconds=30)
 
@@ -35,6 +45,8 @@ class TrainRequest:
     cwd: Path = field(default_factory=Path.cwd)
     ebs_mounts: tuple[str, ...] = ()
     configured_mounts: tuple[str, ...] = ()
+    volumes: tuple[VolumeMount, ...] = ()
+    """``--ebs-volume`` with its ``--mount-point``."""
     automatic_mounts: bool = True
     docker: bool | None = None
     """``None``: in a container if there is a Dockerfile or an image."""
@@ -65,6 +77,7 @@ class ProjectPlan:
     sync: bool
     include_patterns: tuple[str, ...]
     mount_requests: tuple[MountRequest, ...]
+    volume_wishes: tuple[VolumeMount, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,8 +89,8 @@ class RunPlan:
     project: ProjectPlan
     spec: RunSpec
     """Complete but for the tree's digest, which the sync yields."""
-    mounts: tuple[tuple[MountSpec, MachineMount | None], ...]
-    """Each mount with the file system it lies on, where that is a volume."""
+    mounts: MountPlan
+    """With what must be attached before."""
 
 
 def plan_project(request: TrainRequest) -> ProjectPlan:
@@ -93,14 +106,7 @@ def plan_project(request: TrainRequest) -> ProjectPlan:
         _check_host_command(request, why)
     else:
         container = with_wishes(container, request.container)
-    requests = tuple(parse_mount(text, FLAG) for text in request.ebs_mounts)
-    flagged = {mount.target for mount in requests}
-    requests += tuple(
-        mount
-        for mount in (parse_mount(text, CONFIG) for text in request.configured_mounts)
-        if mount.target not in flagged
-    )
-    check_targets(requests, container.workdir if container else None)
+    requests = _mount_requests(request, container, None if request.is_command else root.script)
     if container is None:
         dependencies, because = find_dependencies(root.path, root.script)
     else:
@@ -117,7 +123,20 @@ def plan_project(request: TrainRequest) -> ProjectPlan:
         sync=_must_sync(request.sync_code, container),
         include_patterns=request.include_patterns,
         mount_requests=requests,
+        volume_wishes=request.volumes,
     )
+
+
+def _mount_requests(
+    request: TrainRequest, container: ContainerSpec | None, script: str | None
+) -> tuple[MountRequest, ...]:
+    """Of the command line, then those of the configuration whose targets it has not taken."""
+    requests = tuple(parse_mount(text, FLAG) for text in request.ebs_mounts)
+    flagged = {mount.target for mount in requests}
+    configured = (parse_mount(text, CONFIG) for text in request.configured_mounts)
+    requests += tuple(mount for mount in configured if mount.target not in flagged)
+    check_targets(requests, container.workdir if container else None, script)
+    return requests
 
 
 def _root(request: TrainRequest) -> ProjectRoot:
@@ -174,25 +193,26 @@ def plan_run(
     *,
     run_id: RunId,
     project_name: str,
-    instance: Instance,
-    mounted: Sequence[MachineMount],
-    volume_names: Mapping[str, str],
+    around: Surroundings,
+    files: Iterable[str] = (),
 ) -> RunPlan:
-    """Join the project with what the machine has. Pure.
+    """Join the project with what the machine has. Pure, but for looking at the folders of ``local``.
 
-    ``mounted`` is the agent's answer; ``volume_names`` maps names of volumes attached to the instance to ids.
-    Raises what `resolve_mounts` raises.
+    ``files`` are those of the project, from its root. Raises what `plan_mounts` raises.
     """
-    if instance.provider == "local":
-        mounts = _folders(project.mount_requests)
+    container = project.container
+    if around.instance.provider == "local":
+        mounts = folder_mounts(project.mount_requests)
     else:
-        mounts = resolve_mounts(
+        mounts = plan_mounts(
             project.mount_requests,
-            mounted,
-            volume_names,
-            instance_id=instance.id,
+            project.volume_wishes,
+            around,
             automatic=request.automatic_mounts,
+            workdir=container.workdir if container is not None else None,
+            script=None if project.is_command else project.script,
         )
+    mounts = _with_hidden(mounts, container, files)
     workdir = None if project.container is not None else request.workdir
     spec = RunSpec(
         run_id=run_id,
@@ -203,35 +223,27 @@ def plan_run(
         project=project_name,
         env=dict(request.env),
         workdir=workdir,
-        mounts=mounts,
+        mounts=mounts.specs,
+        data_target=mounts.data_target,
+        save_target=mounts.saves.spec.target if mounts.saves else None,
         dependencies=project.dependencies,
         container=project.container,
         timeout_seconds=request.timeout.total_seconds() if request.timeout else None,
         grace_seconds=request.grace.total_seconds(),
     )
-    by_volume = {found.volume_id: found for found in mounted if found.volume_id is not None}
-    return RunPlan(
-        run_id=run_id,
-        instance=instance,
-        project=project,
-        spec=spec,
-        mounts=tuple((mount, by_volume.get(mount.volume_id or "")) for mount in mounts),
-    )
+    return RunPlan(run_id=run_id, instance=around.instance, project=project, spec=spec, mounts=mounts)
 
 
-def _folders(requests: Sequence[MountRequest]) -> tuple[MountSpec, ...]:
-    for mount in requests:
-        if not mount.source.startswith("/"):
-            raise UsageError(
-                f"this computer has no volume named {mount.source}",
-                hint="give a folder: --ebs-mount /path/to/data:/data",
-                code="no-volumes",
-            )
-        if not Path(mount.source).is_dir():
-            raise NotFound(f"{mount.source} is no folder on this computer", hint="check the mount's source")
-    return tuple(
-        MountSpec(mount.source, mount.target, mount.read_only, None, mount.origin) for mount in requests
-    )
+def _with_hidden(mounts: MountPlan, container: ContainerSpec | None, files: Iterable[str]) -> MountPlan:
+    if container is None or not mounts.mounts:
+        return mounts
+    known, warnings = tuple(files), list(mounts.warnings)
+    for mount in mounts.mounts:
+        hidden = hidden_files(mount.spec.target, container.workdir, known)
+        if hidden:
+            more = f" and {len(hidden) - 1} more of the project's files" if len(hidden) > 1 else ""
+            warnings.append(f"the mount at {mount.spec.target} hides {hidden[0]}{more}")
+    return replace(mounts, warnings=tuple(warnings))
 
 
 def _choose_container(request: TrainRequest, root: ProjectRoot) -> tuple[ContainerSpec | None, str]:

@@ -6,13 +6,13 @@ does what is left to do.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from runctl.core.errors import RunctlError, Unreachable
 from runctl.core.models import Instance, InstanceState, Volume
+from runctl.core.mount_points import usual_places
 from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import is_ours
 from runctl.providers.interface import VolumeProvider
@@ -30,7 +30,7 @@ class MountWish:
     """How a volume shall be mounted."""
 
     mount_point: str | None = None
-    """``None``: where it was mounted last, else `default_mount_point`."""
+    """``None``: the first of `runctl.core.mount_points.usual_places`."""
     fstype: str = "ext4"
     """What a new file system is; one that is there is taken as it is."""
     may_format: bool = False
@@ -77,12 +77,6 @@ class Detached:
     """What happened on the machine before; nothing, where it did not run."""
 
 
-def default_mount_point(volume: Volume) -> str:
-    """``/mnt/NAME`` where the name is fit for a folder, else by id."""
-    fit = volume.name is not None and re.fullmatch(r"\w[\w.-]*", volume.name, re.ASCII)
-    return f"/mnt/{volume.name if fit else volume.id}"
-
-
 def attach_and_mount(
     volumes: VolumeProvider,
     agent_on: AgentOn,
@@ -122,7 +116,7 @@ def mount(
     ``not-blank``, ``mounted-elsewhere``, ``mount-point-taken``, ``cannot-mount``, ``disk-busy``), `Unreachable`.
     """
     wish = wish or MountWish()
-    place = wish.mount_point or volume.mount_point or default_mount_point(volume)
+    place = wish.mount_point or usual_places(volume, instance)[0].path
     progress.step(f"mounting {volume.id} at {place}")
     request = {
         "volume_id": volume.id,

@@ -111,9 +111,12 @@ class AgentClient:
         """One attempt, the newest when ``attempt`` is ``None``."""
         return from_json(AttemptStatus, self.call("status", _attempt(run_id, attempt)))
 
-    def attempts(self) -> tuple[AttemptStatus, ...]:
-        """Every attempt that the machine knows of, with what it uses now."""
-        return tuple(from_json(AttemptStatus, each) for each in _sequence(self.call("list", {}), "attempts"))
+    def attempts(
+        self, *, running: bool = False, timeout: timedelta | None = None
+    ) -> tuple[AttemptStatus, ...]:
+        """Every attempt that the machine knows of, or those that have not ended, with what it uses now."""
+        answer = self.call("list", {"running": True} if running else {}, timeout=timeout)
+        return tuple(from_json(AttemptStatus, each) for each in _sequence(answer, "attempts"))
 
     def stop(
         self,

@@ -12,6 +12,7 @@ from runctl.core.clock import parse_duration, rfc3339
 from runctl.core.errors import Conflict, NotFound, Unsupported, UsageError
 from runctl.core.ids import new_client_token
 from runctl.core.models import Market, Volume, VolumeState
+from runctl.core.mount_points import usual_places
 from runctl.core.progress import Progress
 from runctl.costs.disks import DiskShape, checked_shape, monthly_price
 from runctl.providers.aws import images, network
@@ -70,7 +71,7 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
     spot = request.market is Market.SPOT
     price = context.prices.spot(type_name, place.zone.zone, progress) if spot else on_demand
     project = request.project or context.config.project.name
-    mounts = tuple(VolumeMount(v.id, m.mount_point) for v, m in zip(volumes, request.volumes, strict=True))
+    mounts = _mounts(request, volumes)
     token = new_client_token()
     return CreatePlan(
         provider="aws",
@@ -118,7 +119,7 @@ def _check_request(request: InstanceRequest, ttl: timedelta | None) -> None:
         raise UsageError(
             f"a time to live of {ttl} makes no sense", hint="use one minute to 366 days: --ttl 12h"
         )
-    points = [mount.mount_point for mount in request.volumes]
+    points = [mount.mount_point for mount in request.volumes if mount.mount_point is not None]
     count = len(request.volumes)
     if request.data_volume_size_gib is not None:
         checked_shape("gp3", request.data_volume_size_gib, None, None)
@@ -159,6 +160,27 @@ def _volumes(context: AwsContext, mounts: Sequence[VolumeMount]) -> tuple[Volume
                 f"volume {mount.volume} is {volume.state.value}, not available", hint="runctl aws ebs list"
             )
         found.append(volume)
+    return tuple(found)
+
+
+def _mounts(request: InstanceRequest, volumes: Sequence[Volume]) -> tuple[VolumeMount, ...]:
+    """Every volume has a mount point: the one asked for, else the first of its own that is free."""
+    taken = {mount.mount_point for mount in request.volumes}
+    if request.data_volume_size_gib is not None:
+        taken.add(request.data_mount_point)
+    found = []
+    for volume, asked in zip(volumes, request.volumes, strict=True):
+        point = asked.mount_point
+        if point is None:
+            places = usual_places(volume)
+            point = next((place.path for place in places if place.path not in taken), None)
+            if point is None:
+                raise UsageError(
+                    f"volume {asked.volume} has no place of its own: {places[-1].path} is taken",
+                    hint=f"give every volume its --mount-point, such as /mnt/{volume.id}",
+                )
+            taken.add(point)
+        found.append(VolumeMount(volume.id, point))
     return tuple(found)
 
 
@@ -250,7 +272,7 @@ def _tags(
     now: datetime,
     ttl: timedelta | None,
 ) -> Mapping[str, str]:
-    pairs: list[tuple[str, str]] = [(mount.volume, mount.mount_point) for mount in mounts]
+    pairs: list[tuple[str, str]] = [(mount.volume, mount.mount_point or "") for mount in mounts]
     if request.data_volume_size_gib is not None:
         pairs.append((DATA_VOLUME, request.data_mount_point))
     tags = {

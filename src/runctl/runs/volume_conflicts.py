@@ -1,0 +1,113 @@
+"""Why a volume cannot be attached for a run, and who has it: in words that say what to do. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runctl.core.errors import Conflict, ZoneMismatch
+from runctl.core.ids import InstanceId
+from runctl.core.models import Instance, InstanceState, Volume, VolumeState
+
+
+@dataclass(frozen=True)
+class Sharer:
+    """A run that has not ended, and its volumes."""
+
+    run_id: str
+    script: str
+    volumes: frozenset[str]
+    """Ids of all of them."""
+    writes: frozenset[str] = frozenset()
+    """Of those that it may write to."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The other instance that has a volume, as far as it is known."""
+
+    instance_id: InstanceId
+    instance: Instance | None = None
+    """``None`` when the provider does not show it."""
+    runs: tuple[Sharer, ...] = ()
+    """Those that use the volume there."""
+
+
+def named(volume: Volume) -> str:
+    """``vol-0abc "datasets"``."""
+    return f'{volume.id} "{volume.name}"' if volume.name else str(volume.id)
+
+
+def refuse_attachment(volume: Volume, instance: Instance, holder: Holder | None, *, read_only: bool) -> None:
+    """Return if the volume can be attached to the instance, or is.
+
+    Raises `ZoneMismatch`, or `Conflict`: ``volume-in-use`` (naming who has it), ``volume-detaching``,
+    ``volume-state``.
+    """
+    if volume.attached_to == instance.id:
+        return
+    if volume.state in {VolumeState.DELETING, VolumeState.DELETED, VolumeState.ERROR}:
+        raise Conflict(
+            f"volume {named(volume)} is {volume.state.value} and cannot be attached",
+            hint="runctl aws ebs list shows those that can",
+            code="volume-state",
+        )
+    if instance.zone is not None and volume.zone != instance.zone:
+        raise ZoneMismatch(
+            named(volume),
+            volume.zone,
+            instance.zone,
+            hint=f"create the instance with --zone {volume.zone}, or bring the volume over:"
+            f" runctl aws ebs move {volume.id} --availability-zone {instance.zone}",
+        )
+    if volume.attached_to is not None and not (read_only and allows_several(volume)):
+        raise in_use(volume, holder or Holder(volume.attached_to), read_only=read_only)
+    if volume.state is VolumeState.IN_USE and volume.attached_to is None:
+        raise Conflict(
+            f"volume {named(volume)} is just being detached from another instance",
+            hint="try again in a moment; if it stays so, something there has it mounted:"
+            f" runctl aws ebs show {volume.id}",
+            code="volume-detaching",
+        )
+
+
+def allows_several(volume: Volume) -> bool:
+    """Whether it was made to be attached to several instances at once (io1 and io2 only)."""
+    return bool(getattr(volume, "multi_attach", False))
+
+
+def in_use(volume: Volume, holder: Holder, *, read_only: bool) -> Conflict:
+    """Another instance has the volume: which, what it does with it, and the ways out."""
+    who = [str(holder.instance_id)]
+    instance = holder.instance
+    if instance is not None:
+        facts = (instance.tags.get("Name"), instance.project and f"project {instance.project}")
+        words = [*(fact for fact in facts if fact), instance.state.value]
+        who.append(f"({', '.join(words)})")
+    runs = ", ".join(
+        f"{run.run_id} ({run.script}{'' if volume.id in run.writes else ', read-only'})"
+        for run in holder.runs
+    )
+    doing = f", where {runs} {'use' if len(holder.runs) > 1 else 'uses'} it" if runs else ""
+    return Conflict(
+        f"volume {named(volume)} is in use: attached to {' '.join(who)}{doing}",
+        hint=_ways_out(volume, holder, read_only=read_only),
+        code="volume-in-use",
+    )
+
+
+def _ways_out(volume: Volume, holder: Holder, *, read_only: bool) -> str:
+    if holder.instance is not None and holder.instance.state in {
+        InstanceState.SHUTTING_DOWN,
+        InstanceState.TERMINATED,
+    }:
+        return "that instance is ending and lets go of it in a moment: try again"
+    stop = f"runctl runs stop {holder.runs[0].run_id}, then " if holder.runs else ""
+    ways = [
+        f"free it: {stop}runctl aws ebs detach {volume.id}",
+        f"or work on a copy: runctl aws ebs clone {volume.id}",
+    ]
+    if allows_several(volume):
+        ways.append("or, on this io2 volume with multi-attach, ask for it read-only (:ro)")
+    elif read_only:
+        ways.append("several machines can read one volume at once only if it is io2 with multi-attach")
+    return "; ".join(ways)
