@@ -20,7 +20,9 @@ from runctl.sandbox.folder import FolderMachine
 from runctl.sandbox.instance_role import InstanceRole
 from runctl.sandbox.layout import Layout
 from runctl.sandbox.listener import Listener, relayed_to
-from runctl.sandbox.metadata import Credentials, InstanceFacts, MetadataService, look_up, tree
+from runctl.sandbox.metadata import MetadataService
+from runctl.sandbox.metadata_facts import InstanceFacts
+from runctl.sandbox.metadata_tree import Credentials, look_up, tree
 from runctl.sandbox.world import Notices, World
 from tests.sandbox.account import Account, Machine, until
 
