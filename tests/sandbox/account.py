@@ -123,6 +123,16 @@ class Account:
         until(lambda: self.volume(volume_id)["State"] == state, f"{volume_id} to be {state}")
         return self.volume(volume_id)
 
+    def snapshot(self, volume_id: str, **more: Any) -> dict[str, Any]:
+        """A snapshot of the volume, once it is completed."""
+        made = self.ec2.create_snapshot(VolumeId=volume_id, **more)["SnapshotId"]
+
+        def found() -> dict[str, Any]:
+            return dict(self.ec2.describe_snapshots(SnapshotIds=[made])["Snapshots"][0])
+
+        until(lambda: found()["State"] == "completed", f"{made} to be completed")
+        return found()
+
 
 class Machine:
     """A running instance, reached by SSH."""

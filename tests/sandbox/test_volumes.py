@@ -244,7 +244,7 @@ def test_a_snapshot_keeps_what_was_written(account: Account, launch: Launch, mak
     machine.attach(volume)
     machine.root(f"{FORMAT_AND_MOUNT}; echo before > /mnt/data/file; sync")
 
-    snapshot = account.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
+    snapshot = account.snapshot(volume)["SnapshotId"]
     machine.root("echo after > /mnt/data/file; umount /mnt/data")
     copy = make_volume(SnapshotId=snapshot)
     machine.attach(copy, "/dev/sdg")
@@ -257,7 +257,7 @@ def test_a_copy_may_be_larger_than_its_snapshot(
     account: Account, launch: Launch, make_volume: MakeVolume
 ) -> None:
     volume = make_volume()
-    snapshot = account.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
+    snapshot = account.snapshot(volume)["SnapshotId"]
 
     copy, machine = make_volume(size=3, SnapshotId=snapshot), launch()
     machine.attach(copy)
@@ -267,7 +267,7 @@ def test_a_copy_may_be_larger_than_its_snapshot(
 
 
 def test_a_copy_cannot_be_smaller_than_its_snapshot(account: Account, make_volume: MakeVolume) -> None:
-    snapshot = account.ec2.create_snapshot(VolumeId=make_volume(size=2))["SnapshotId"]
+    snapshot = account.snapshot(make_volume(size=2))["SnapshotId"]
 
     code = refusal(
         account.ec2.create_volume, Size=1, SnapshotId=snapshot, AvailabilityZone=ZONE, VolumeType="gp3"
@@ -280,7 +280,7 @@ def test_a_copy_cannot_be_smaller_than_its_snapshot(account: Account, make_volum
 def test_encryption_goes_on_to_snapshots_and_copies(account: Account, make_volume: MakeVolume) -> None:
     volume = make_volume(Encrypted=True)
 
-    snapshot = account.ec2.create_snapshot(VolumeId=volume)
+    snapshot = account.snapshot(volume)
     copy = make_volume(SnapshotId=snapshot["SnapshotId"])
 
     assert snapshot["Encrypted"]

@@ -7,14 +7,17 @@ import os
 import subprocess
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
+from runctl.sandbox import blocks
 from runctl.sandbox.layout import Layout
 
 GIB = 1 << 30
 RELEASE_SECONDS = 2.0
 """How long a loop device may stay in use after whoever used it has gone."""
+COPY_ATTEMPTS = 3
 
 
 class Disks:
@@ -73,11 +76,39 @@ class Disks:
         """The loop device, where it has one."""
         return self._loops.get(volume_id)
 
-    def copy(self, source: str, target: str) -> None:
-        """``target`` has the bytes that ``source`` has now; holes stay holes."""
-        if self.file(source).exists():
-            subprocess.run(["sync", "-f", str(self.file(source))], check=False)
+    def copy(
+        self,
+        source: str,
+        target: str,
+        frozen: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """``target`` has the bytes that ``source`` has now; holes stay holes.
+
+        A copy takes a while, and a disk that is written to in between would be torn: then it is copied again, and in
+        the end within ``frozen``, for as long as nobody can write to it.
+        """
+        if not self.file(source).exists():
+            return
+        subprocess.run(["sync", "-f", str(self.file(source))], check=False)
+        for _ in range(COPY_ATTEMPTS):
+            before = self._writes(source)
             copy_sparse(self.file(source), self.file(target))
+            if before is not None and self._writes(source) == before:
+                return
+        with frozen():
+            copy_sparse(self.file(source), self.file(target))
+
+    def _writes(self, volume_id: str) -> int | None:
+        """How many writes its device has seen; ``None`` while one is under way."""
+        loop = self.device(volume_id)
+        if loop is None:
+            return 0
+        numbers = Path("/sys/block", Path(loop).name, "stat").read_text().split()
+        return int(numbers[4]) if int(numbers[8]) == 0 else None
+
+    def written_bytes(self, volume_or_snapshot: str) -> int:
+        """How much of it was ever written, in whole blocks of EBS."""
+        return len(blocks.written_blocks(self.file(volume_or_snapshot))) * blocks.BLOCK_BYTES
 
     def grow(self, volume_id: str, size_gib: int) -> None:
         """The file is that large, and so is the device."""

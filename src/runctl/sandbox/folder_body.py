@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -119,10 +120,20 @@ class FolderDisks(Disks):
         """The folder, where there is one."""
         return str(self.file(volume_id)) if self.file(volume_id).is_dir() else None
 
-    def copy(self, source: str, target: str) -> None:
+    def copy(
+        self,
+        source: str,
+        target: str,
+        frozen: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,  # noqa: ARG002
+    ) -> None:
         """``target`` has the files that ``source`` has now."""
         if self.file(source).is_dir():
             shutil.copytree(self.file(source), self.file(target), symlinks=True, dirs_exist_ok=True)
+
+    def written_bytes(self, volume_or_snapshot: str) -> int:
+        """The size of its files."""
+        files = self.file(volume_or_snapshot).rglob("*")
+        return sum(file.lstat().st_size for file in files if not file.is_dir())
 
     def grow(self, volume_id: str, size_gib: int) -> None:
         """Folders have no size."""

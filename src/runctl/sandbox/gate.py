@@ -17,7 +17,7 @@ from runctl.sandbox.world import World
 Start = Callable[..., Any]
 Wsgi = Callable[[dict[str, Any], Start], Iterable[bytes]]
 
-IDEMPOTENT = {"RunInstances", "CreateVolume"}
+IDEMPOTENT = {"RunInstances", "CreateVolume", "CopyVolumes"}
 EXPIRED_TOKEN = "expired"  # noqa: S105 - the word that tests use for one
 INVALID_KEY = "AKIAINVALID"
 REQUEST = "00000000-0000-4000-8000-000000000000"

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -259,15 +259,33 @@ class Machine:
 
     def has_mounted(self, loop: str) -> bool:
         """Whether a file system on that device is mounted anywhere in the machine."""
+        return bool(self.mount_points(loop))
+
+    def mount_points(self, loop: str) -> list[str]:
+        """Where in the machine a file system on that device is mounted."""
         info = os.stat(loop)  # noqa: PTH116 - the numbers of the device itself
         wanted = f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}"
         if self._init_pid is None:
-            return False
+            return []
         try:
-            mounts = Path(f"/proc/{self._init_pid}/mountinfo").read_text()
+            rows = [
+                line.split() for line in Path(f"/proc/{self._init_pid}/mountinfo").read_text().splitlines()
+            ]
         except OSError:
-            return False
-        return any(line.split()[2] == wanted for line in mounts.splitlines())
+            return []
+        return [row[4].encode().decode("unicode_escape") for row in rows if row[2] == wanted]
+
+    @contextlib.contextmanager
+    def frozen(self, loop: str) -> Iterator[None]:
+        """While this lasts nothing is written to that device: who would write to its file system waits."""
+        points = self.mount_points(loop)[:1]
+        if points:
+            self.run(["fsfreeze", "--freeze", *points])
+        try:
+            yield
+        finally:
+            if points:
+                self.run(["fsfreeze", "--unfreeze", *points])
 
     def _furnish(self) -> None:
         own_root.hide(self.upper, sandbox_home=self._layout.home, docker=self.hardware.docker)

@@ -16,6 +16,7 @@ from moto.ec2.responses.instances import InstanceResponse
 from runctl.sandbox.ec2 import volume_answers
 from runctl.sandbox.ec2.launch import Launch, run_instances
 from runctl.sandbox.ec2.lifecycle import SandboxInstance
+from runctl.sandbox.ec2.snapshots import SandboxSnapshot
 from runctl.sandbox.ec2.volumes import SandboxVolume
 from runctl.sandbox.world import ACCOUNT, current
 
@@ -32,6 +33,7 @@ def install() -> None:
     for place, name, ours in (
         (moto_instances, "Instance", SandboxInstance),
         (moto_ebs, "Volume", SandboxVolume),
+        (moto_ebs, "Snapshot", SandboxSnapshot),
         (moto_ec2.ec2_backends, "backend", SandboxEC2),
         (General, "get_console_output", _console_output),
         (InstanceResponse, "run_instances", run_instances),

@@ -8,12 +8,12 @@ from typing import Any
 
 from moto.ec2.exceptions import EC2ClientError
 
-from runctl.sandbox.ec2.modifications import Modifications
+from runctl.sandbox.ec2.copies import Copies
 from runctl.sandbox.gate import parameter
 from runctl.sandbox.machine import Machine
 
 
-class Attachments(Modifications):
+class Attachments(Copies):
     """Volumes that machines see."""
 
     def attach_volume(

@@ -9,6 +9,7 @@ from moto.core.responses import ActionResult
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.responses.elastic_block_store import ElasticBlockStore
 
+from runctl.sandbox.ec2.volume_status import matches, volume_status
 from runctl.sandbox.pages import page
 
 
@@ -42,6 +43,44 @@ def describe_volumes(self: Any) -> ActionResult:
     return _paged(self, "Volumes", rows)
 
 
+def copy_volumes(self: Any) -> ActionResult:
+    """CopyVolumes."""
+    tags = self._parse_tag_specification().get("volume", {})
+    self.error_on_dryrun()
+    volume = self.ec2_backend.copy_volume(
+        self._get_param("SourceVolumeId"),
+        size=self._get_int_param("Size"),
+        volume_type=self._get_param("VolumeType"),
+        iops=self._get_int_param("Iops"),
+        throughput=self._get_int_param("Throughput"),
+        multi_attach_enabled=self._get_bool_param("MultiAttachEnabled"),
+        encrypted=self._get_bool_param("Encrypted", False),
+        kms_key_id=self._get_param("KmsKeyId"),
+    )
+    volume.add_tags(tags)
+    return ActionResult({"Volumes": [volume]})
+
+
+def describe_volume_status(self: Any) -> ActionResult:
+    """DescribeVolumeStatus."""
+    filters = self._filters_from_querystring()
+    volumes = self.ec2_backend.describe_volumes(volume_ids=self._get_param("VolumeIds", []))
+    progress = self.ec2_backend.initialization_progress
+    rows = [volume_status(volume, progress(volume)) for volume in volumes]
+    return _paged(self, "VolumeStatuses", [row for row in rows if matches(row, filters)])
+
+
+def describe_snapshots(self: Any) -> ActionResult:
+    """DescribeSnapshots."""
+    rows = self.ec2_backend.describe_snapshots(
+        snapshot_ids=self._get_param("SnapshotIds", []),
+        filters=self._filters_from_querystring(),
+        owners=self._get_param("OwnerIds", []),
+        restorable_by=self._get_param("RestorableByUserIds", []),
+    )
+    return _paged(self, "Snapshots", rows)
+
+
 def _paged(self: Any, name: str, rows: Sequence[Any]) -> ActionResult:
     """As many as were asked for, in EC2's pages of 5 to 1,000; all where nothing was."""
     asked = self._get_int_param("MaxResults")
@@ -57,6 +96,9 @@ ANSWERS: tuple[Callable[[Any], ActionResult], ...] = (
     modify_volume,
     describe_volumes,
     describe_volumes_modifications,
+    copy_volumes,
+    describe_volume_status,
+    describe_snapshots,
 )
 
 

@@ -1,13 +1,16 @@
-"""Volumes: created, copied and deleted as files, and what EC2 refuses of that."""
+"""Volumes: created and deleted as files, and what EC2 refuses of that."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, cast
 
 import moto.ec2.models.elastic_block_store as moto_ebs
 from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 
+from runctl.sandbox.ec2.initialization import Initialization, checked_rate
 from runctl.sandbox.ec2.snapshots import Snapshots
 from runctl.sandbox.gate import parameter
 from runctl.sandbox.volume_rules import Shape, checked_shape
@@ -22,6 +25,12 @@ class SandboxVolume(moto_ebs.Volume):
         super().__init__(*words, **more)
         self.changes: list[Any] = []
         """`Modification`s, the earliest first."""
+        self.source_volume_id: str | None = None
+        self.volume_initialization_rate: int | None = None
+        self.initialization: Initialization | None = None
+        """Of those that did not begin empty."""
+        self.is_being_filled = False
+        """While its first bytes are on their way: nobody may attach it before."""
 
     @property
     def status(self) -> str:
@@ -29,7 +38,7 @@ class SandboxVolume(moto_ebs.Volume):
         if self.attachment:
             return "in-use"
         age = (utcnow() - self.create_time).total_seconds()
-        return "creating" if age < CREATING_SECONDS else "available"
+        return "creating" if self.is_being_filled or age < CREATING_SECONDS else "available"
 
     @property
     def shape(self) -> Shape:
@@ -53,15 +62,11 @@ class Volumes(Snapshots):
     ) -> Any:
         """The volume has a body as soon as it needs one; from a snapshot, at once."""
         if snapshot_id:
-            least = self.get_snapshot(snapshot_id).volume_size
-            size = least if size is None else int(size)
-            if size < least:
-                raise EC2ClientError(
-                    "InvalidParameterValue",
-                    f"Volume of {size}GiB is smaller than snapshot '{snapshot_id}', expect size >= {least}GiB",
-                )
-        if parameter("Action") == "CreateVolume" and self.get_zone_by_name(zone_name) is None:
+            size = self._size_from(snapshot_id, size)
+        asked = parameter("Action") == "CreateVolume"
+        if asked and self.get_zone_by_name(zone_name) is None:
             raise EC2ClientError("InvalidZone.NotFound", f"The zone '{zone_name}' does not exist.")
+        rate = checked_rate(_number(parameter("VolumeInitializationRate")), snapshot_id) if asked else None
         if size is None:
             raise EC2ClientError("MissingParameter", "The request must contain the parameter size/snapshot")
         shape = checked_shape(
@@ -69,14 +74,47 @@ class Volumes(Snapshots):
             int(size),
             _number(more.pop("iops", None)),
             _number(more.pop("throughput", None)),
-            multi_attach=_truth(more.pop("multi_attach_enabled", None)),
+            multi_attach=str(more.pop("multi_attach_enabled", None)).lower() == "true",
         )
         volume = cast(SandboxVolume, super().create_volume(shape.size, zone_name, snapshot_id, **more))
         volume.shape = shape
         if snapshot_id:
-            self.disks.copy(snapshot_id, volume.id)
-            self.disks.grow(volume.id, shape.size)
+            written = self.disks.written_bytes(snapshot_id)
+            kind = "default" if rate is None else "provisioned-rate"
+            volume.initialization = Initialization(kind, written, rate)
+            volume.volume_initialization_rate = rate
+            with self.filling(volume):
+                self.disks.copy(snapshot_id, volume.id)
+                self.disks.grow(volume.id, shape.size)
         return volume
+
+    @contextlib.contextmanager
+    def filling(self, volume: SandboxVolume) -> Iterator[None]:
+        """The volume is ``creating`` for as long."""
+        volume.is_being_filled = True
+        try:
+            yield
+        finally:
+            volume.is_being_filled = False
+
+    def _size_from(self, snapshot_id: str, size: int | None) -> int:
+        snapshot = self.get_snapshot(snapshot_id)
+        if snapshot.status != "completed":
+            raise EC2ClientError("IncorrectState", f"Snapshot is in invalid state - {snapshot.status}")
+        least = snapshot.volume_size
+        size = least if size is None else int(size)
+        if size < least:
+            raise EC2ClientError(
+                "InvalidParameterValue",
+                f"Volume of {size}GiB is smaller than snapshot '{snapshot_id}', expect size >= {least}GiB",
+            )
+        return size
+
+    def describe_volumes(self, volume_ids: list[str] | None = None, filters: Any = None) -> list[Any]:
+        """Those, or all."""
+        for volume_id in volume_ids or ():
+            self.get_volume(volume_id)
+        return super().describe_volumes(volume_ids, filters)
 
     def delete_volume(self, volume_id: str) -> Any:
         """Its bytes are gone with it."""
@@ -88,7 +126,3 @@ class Volumes(Snapshots):
 
 def _number(value: Any) -> int | None:
     return int(value) if value not in {None, ""} else None
-
-
-def _truth(value: Any) -> bool:
-    return str(value).lower() == "true"
