@@ -49,7 +49,7 @@ class Engine:
         return done.stdout.decode()
 
 
-def start(folder: Path) -> Engine:
+def start(folder: Path, *options: str) -> Engine:
     """Start an engine that shares nothing with the machine's own, without a network."""
     socket = folder / "docker.sock"
     log = (folder / "dockerd.log").open("wb")
@@ -59,6 +59,7 @@ def start(folder: Path) -> Engine:
             *("--data-root", str(folder / "data"), "--exec-root", str(folder / "exec")),
             *("--host", f"unix://{socket}", "--pidfile", str(folder / "pid")),
             *("--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"),
+            *options,
         ],
         stdout=log,
         stderr=log,

@@ -138,9 +138,9 @@ class Children:
         """Whether the child has ended, without waiting."""
         return self._reap(pid)
 
-    def pause(self, seconds: float) -> None:
-        """Wait, but no longer than until something happens."""
-        self._sleep(seconds)
+    def pause(self, seconds: float, also: Sequence[int] = ()) -> None:
+        """Wait, but no longer than until something happens, or one of the files ``also`` can be read."""
+        self._sleep(seconds, also)
 
     def end_all(self, grace: float, spared: Iterable[int] = ()) -> List[processes.Process]:
         """Nothing below this process runs any more, but for those spared; returns who had been left over."""
@@ -209,9 +209,9 @@ class Children:
                 self._rss[one] = used.ru_maxrss * (1024 if processes.LINUX else 1)
         return pid in self._statuses
 
-    def _sleep(self, seconds: float) -> None:
-        readable, _, _ = select.select([self._wake], [], [], seconds)
-        if readable:
+    def _sleep(self, seconds: float, also: Sequence[int] = ()) -> None:
+        readable, _, _ = select.select([self._wake, *also], [], [], seconds)
+        if self._wake in readable:
             with contextlib.suppress(BlockingIOError):
                 while os.read(self._wake, 512):
                     pass

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+import pty
+import struct
+import termios
+import time
+from typing import Iterator, List, Tuple
+
 from runctl.agent import docker
 from runctl.agent.attempt import Attempt
 from runctl.agent.errors import AgentError
-from runctl.agent.image_step import image_step
+from runctl.agent.pull_progress import PullProgress
 
-PULL_SILENCE_SECONDS = 300.0
-"""A pull that says nothing for so long hangs."""
+FIRST_WORD_SECONDS = 3.0
+WORD_SECONDS = 10.0
+"""So often the log says how far it is."""
+BLOCK = 1 << 16
 
 
 def pull_image(attempt: Attempt, engine: docker.Engine, image: str) -> None:
@@ -19,5 +30,77 @@ def pull_image(attempt: Attempt, engine: docker.Engine, image: str) -> None:
         return
     if why:
         raise AgentError("image-failed", "the Docker engine failed: {}".format(why))
+    assert attempt.spec.container is not None  # noqa: S101 (the supervisor has looked)
     attempt.phase("pulling the image {}".format(image))
-    image_step(attempt, engine.command("pull", image), "the image could not be pulled", PULL_SILENCE_SECONDS)
+    silence = attempt.spec.container.pull_timeout_seconds
+    pull(attempt, engine.command("pull", image), "the image {} could not be pulled".format(image), silence)
+
+
+def pull(attempt: Attempt, argv: List[str], failed: str, silence: float) -> None:
+    """``docker pull`` has ended well. Raises `AgentError` (``image-failed``), also when nothing has moved for
+    ``silence`` seconds: a large image takes as long as it takes."""
+    began = moved = time.monotonic()
+    next_word = began + FIRST_WORD_SECONDS
+    progress = PullProgress()
+    with _terminal() as (ours, theirs):
+        env = {**os.environ, **attempt.marks()}
+        pid = attempt.children.start(argv, output=theirs, env=env, cwd=attempt.folder.path)
+        while not attempt.children.ended(pid) and attempt.ending() is None:
+            if progress.feed(_read(ours)):
+                moved = time.monotonic()
+            now = time.monotonic()
+            if now - moved > silence:
+                attempt.children.end_all(1.0)
+                raise AgentError(
+                    "image-failed",
+                    "{}: no progress for {:g} s ({})".format(failed, silence, progress.words()),
+                    "is the registry reachable from the machine? docker.pull_timeout sets how long to wait",
+                )
+            if now >= next_word:
+                attempt.log.line("pulling: " + progress.words())
+                attempt.update(phase="pulling: " + progress.words())
+                next_word = now + WORD_SECONDS
+            attempt.children.pause(1.0, also=[ours])
+        ended = attempt.wait_setup(pid)
+        progress.feed(_read(ours))
+        progress.close()
+    if ended.exit_code != 0:
+        words = "\n".join(progress.said[-5:]) or "docker pull failed without a word"
+        raise AgentError("image-failed", "{}:\n{}".format(failed, words), _hint(words))
+    _, layers, here, _, _ = progress.numbers()
+    attempt.log.line(
+        "pulled {} layer(s), {:.0f} MB in {:.0f} s".format(layers, here / 10**6, time.monotonic() - began)
+    )
+
+
+def _hint(words: str) -> str:
+    if "unauthorized" in words or "denied" in words or "no basic auth" in words:
+        return "the machine is not logged in to the registry, or may not read it"
+    if "not found" in words or "manifest unknown" in words:
+        return "check the image's name and tag, and that it is there for this machine's architecture"
+    return ""
+
+
+@contextlib.contextmanager
+def _terminal() -> Iterator[Tuple[int, int]]:
+    """Two ends of a terminal, wide enough that nothing of a line is left out; ours does not block."""
+    ours, theirs = pty.openpty()
+    try:
+        os.set_blocking(ours, False)
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 200, 300, 0, 0))
+        yield ours, theirs
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def _read(fd: int) -> bytes:
+    """What is there."""
+    pieces = []
+    with contextlib.suppress(BlockingIOError, OSError):
+        while True:
+            block = os.read(fd, BLOCK)
+            if not block:
+                break
+            pieces.append(block)
+    return b"".join(pieces)

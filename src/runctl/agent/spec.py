@@ -105,6 +105,8 @@ class ContainerSpec:
     """Size of /dev/shm; ``None`` is a share of the machine's memory."""
     docker_args: Tuple[str, ...] = ()
     """More words for ``docker create``, each an option of its own."""
+    pull_timeout_seconds: float = 300.0
+    """A pull in which nothing has moved for so long has failed."""
 
 
 @dataclass(frozen=True)

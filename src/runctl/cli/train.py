@@ -12,7 +12,7 @@ from runctl.cli.context import Cli
 from runctl.cli.docker_options import dockerfile_options
 from runctl.cli.framework import Command, PassthroughCommand
 from runctl.cli.machines import LOCAL, find_instance, instance_argument, transport_option, wanted_transport
-from runctl.cli.train_docker import code_wish, container_options, interpreter_of
+from runctl.cli.train_docker import code_wish, container_options, interpreter_of, with_configuration
 from runctl.cli.train_volumes import VolumeOptions, volume_options
 from runctl.cli.values import DURATION
 from runctl.containers.running import ContainerWishes
@@ -139,7 +139,7 @@ def train_command(provider: str) -> click.Command:
             args=rest,
             is_command=as_command,
             interpreter=interpreter_of(script, interpreter, config.train.interpreters),
-            container=container_wishes,
+            container=with_configuration(container_wishes, config),
             cwd=Path.cwd(),
             ebs_mounts=on_volumes.ebs_mounts,
             configured_mounts=config.ebs.mount_points if provider != LOCAL else (),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import shlex
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from runctl.containers.running import ContainerWishes
+from runctl.core.clock import parse_duration
+from runctl.core.config import Config
 from runctl.core.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -71,6 +74,11 @@ def container_options(function: F) -> F:
     for option in reversed(options):
         decorated = option(decorated)
     return decorated  # type: ignore[no-any-return]
+
+
+def with_configuration(wishes: ContainerWishes, config: Config) -> ContainerWishes:
+    """What the configuration adds to the flags."""
+    return replace(wishes, pull_timeout=parse_duration(config.docker.pull_timeout))
 
 
 def split_words(text: str, option: str) -> tuple[str, ...]:

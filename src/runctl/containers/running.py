@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from runctl.agent.spec import ContainerSpec
 from runctl.core.errors import UsageError
@@ -65,6 +66,7 @@ class ContainerWishes:
     gpus: str | None = None
     shm_mib: int | None = None
     docker_args: tuple[str, ...] = ()
+    pull_timeout: timedelta = timedelta(minutes=5)
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -97,6 +99,7 @@ def with_wishes(spec: ContainerSpec, wishes: ContainerWishes) -> ContainerSpec:
         gpus=wishes.gpus or "auto",
         shm_mib=wishes.shm_mib,
         docker_args=wishes.docker_args,
+        pull_timeout_seconds=wishes.pull_timeout.total_seconds(),
     )
 
 

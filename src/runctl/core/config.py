@@ -82,6 +82,8 @@ class DockerConfig:
     """Relative to the project's root."""
     image: str | None = None
     workdir: str = field(default="/workspace", metadata={"kind": "absolute"})
+    pull_timeout: str = field(default="5m", metadata={"kind": "duration"})
+    """A pull in which nothing has moved for so long has failed."""
 
 
 @dataclass(frozen=True)
