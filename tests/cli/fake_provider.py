@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -10,8 +10,17 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO, ClassVar
 
 from runctl.core.errors import Unsupported
-from runctl.core.ids import InstanceId, VolumeId
-from runctl.core.models import AttachedVolume, Instance, InstanceState, Market, Volume, VolumeState
+from runctl.core.ids import InstanceId, SnapshotId, VolumeId
+from runctl.core.models import (
+    AttachedVolume,
+    Instance,
+    InstanceState,
+    Market,
+    Snapshot,
+    SnapshotState,
+    Volume,
+    VolumeState,
+)
 from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import OWNED, OWNED_VALUE
 from runctl.providers.interface import (
@@ -23,6 +32,16 @@ from runctl.providers.interface import (
     VolumePlan,
     VolumeProvider,
     VolumeRequest,
+)
+from runctl.providers.volume_plans import (
+    ClonePlan,
+    CloneRequest,
+    InitializationStatus,
+    Modification,
+    ResizePlan,
+    ResizeRequest,
+    SnapshotPlan,
+    SnapshotRequest,
 )
 from runctl.transport.interface import Completed, Transport
 
@@ -70,6 +89,25 @@ def a_volume(identifier: str = VOLUME_ID, **changes: Any) -> Volume:
         "tags": {OWNED: OWNED_VALUE},
     }
     return Volume(**{**values, **changes})
+
+
+def a_snapshot(identifier: str = "snap-0123456789abcdef0", **changes: Any) -> Snapshot:
+    values: dict[str, Any] = {
+        "id": SnapshotId(identifier),
+        "name": "before-cleaning",
+        "state": SnapshotState.COMPLETED,
+        "progress": 100,
+        "volume_id": VOLUME_ID,
+        "volume_size_gib": 100,
+        "data_gib": Decimal("42.5"),
+        "encrypted": True,
+        "persistent": False,
+        "price_per_month": Decimal("2.125"),
+        "description": "runctl: datasets",
+        "created_at": datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC),
+        "tags": {OWNED: OWNED_VALUE},
+    }
+    return Snapshot(**{**values, **changes})
 
 
 def a_plan(request: InstanceRequest, **changes: Any) -> CreatePlan:
@@ -272,12 +310,67 @@ class FakeProvider(VolumeProvider):
         return self.script.answer("attach_volume", volume_id, instance_id)  # type: ignore[no-any-return]
 
     def detach_volume(
-        self, volume_id: VolumeId, *, force: bool = False, progress: Progress = SILENT
+        self,
+        volume_id: VolumeId,
+        *,
+        force: bool = False,
+        progress: Progress = SILENT,
+        instance_id: InstanceId | None = None,
     ) -> Volume:
-        return self.script.answer("detach_volume", volume_id, force)  # type: ignore[no-any-return]
+        alone = () if instance_id is None else (instance_id,)
+        return self.script.answer("detach_volume", volume_id, force, *alone)  # type: ignore[no-any-return]
 
-    def delete_volume(self, volume_id: VolumeId, progress: Progress = SILENT) -> None:
-        self.script.answer("delete_volume", volume_id)
+    def delete_volume(
+        self, volume_id: VolumeId, progress: Progress = SILENT, *, include_protected: bool = False
+    ) -> None:
+        self.script.answer("delete_volume", volume_id, *(["include_protected"] if include_protected else []))
+
+    def tag_volume(
+        self, volume_id: VolumeId, tags: Mapping[str, str], *, remove: Collection[str] = ()
+    ) -> None:
+        self.script.answer("tag_volume", volume_id, dict(tags), tuple(remove))
+
+    def plan_resize(self, volume: str, request: ResizeRequest) -> ResizePlan:
+        return self.script.answer("plan_resize", volume, request)  # type: ignore[no-any-return]
+
+    def resize_volume(self, plan: ResizePlan, progress: Progress = SILENT) -> Volume:
+        return self.script.answer("resize_volume", plan)  # type: ignore[no-any-return]
+
+    def modification(self, volume_id: VolumeId) -> Modification | None:
+        return self.script.answer("modification", volume_id)  # type: ignore[no-any-return]
+
+    def plan_snapshot(self, request: SnapshotRequest) -> SnapshotPlan:
+        return self.script.answer("plan_snapshot", request)  # type: ignore[no-any-return]
+
+    def create_snapshot(self, plan: SnapshotPlan, progress: Progress = SILENT) -> Snapshot:
+        return self.script.answer("create_snapshot", plan)  # type: ignore[no-any-return]
+
+    def wait_snapshot(
+        self, snapshot_id: SnapshotId, progress: Progress = SILENT, timeout: timedelta = timedelta(hours=24)
+    ) -> Snapshot:
+        return self.script.answer("wait_snapshot", snapshot_id)  # type: ignore[no-any-return]
+
+    def snapshot(self, id_or_name: str) -> Snapshot:
+        return self.script.answer("snapshot", id_or_name)  # type: ignore[no-any-return]
+
+    def snapshots(self, *, everyone: bool = False, volume_id: VolumeId | None = None) -> tuple[Snapshot, ...]:
+        return self.script.answer("snapshots", everyone, volume_id)  # type: ignore[no-any-return]
+
+    def delete_snapshot(
+        self, snapshot_id: SnapshotId, progress: Progress = SILENT, *, include_protected: bool = False
+    ) -> None:
+        self.script.answer(
+            "delete_snapshot", snapshot_id, *(["include_protected"] if include_protected else [])
+        )
+
+    def plan_clone(self, request: CloneRequest) -> ClonePlan:
+        return self.script.answer("plan_clone", request)  # type: ignore[no-any-return]
+
+    def clone_volume(self, plan: ClonePlan, progress: Progress = SILENT) -> Volume:
+        return self.script.answer("clone_volume", plan)  # type: ignore[no-any-return]
+
+    def initialization(self, volume_id: VolumeId) -> InitializationStatus:
+        return self.script.answer("initialization", volume_id)  # type: ignore[no-any-return]
 
     def remember_mount(self, volume_id: VolumeId, instance_id: InstanceId, mount_point: str) -> None:
         self.script.answer("remember_mount", volume_id, instance_id, mount_point)

@@ -74,6 +74,10 @@ def test_a_volume_has_the_promised_json_shape(invoke: Invoke, script: Script) ->
             "persistent": False,
             "price_per_month": "8",
             "tags": {"runctl:managed": "true"},
+            "multi_attach": False,
+            "instances": [],
+            "snapshot_id": None,
+            "created_at": None,
         }
     ]
 

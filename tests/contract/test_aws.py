@@ -11,7 +11,8 @@ from runctl.core.ids import InstanceId, VolumeId
 from runctl.providers.aws.ec2 import AwsProvider
 from runctl.providers.aws.session import AwsSession
 from runctl.providers.interface import Provider, VolumeProvider
-from runctl.testing.contract import RentingContract, VolumeContract
+from runctl.testing.contract import RentingContract
+from runctl.testing.volume_contract import VolumeContract
 
 
 class TestAwsInstances(RentingContract):

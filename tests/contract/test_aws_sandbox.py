@@ -18,8 +18,9 @@ from runctl.providers import registry
 from runctl.providers.aws.ec2 import AwsProvider
 from runctl.providers.interface import InstanceRequest, Provider, VolumeMount, VolumeProvider, VolumeRequest
 from runctl.sandbox.control import Faults, SandboxInfo
-from runctl.testing.contract import READY_TIMEOUT, MachineContract, RentingContract, VolumeContract
+from runctl.testing.contract import READY_TIMEOUT, MachineContract, RentingContract
 from runctl.testing.progress import RecordedProgress
+from runctl.testing.volume_contract import CloneContract, VolumeContract
 from tests.sandbox_fixture import in_sandbox, lead_into, sandbox
 
 __all__ = ["in_sandbox", "sandbox"]
@@ -51,6 +52,12 @@ class TestSandboxInstances(RentingContract):
         instance_id = made["Instances"][0]["InstanceId"]
         yield InstanceId(instance_id)
         ec2.terminate_instances(InstanceIds=[instance_id])
+
+
+class TestSandboxCopies(CloneContract):
+    @pytest.fixture
+    def volume_provider(self, aws: AwsProvider) -> VolumeProvider:
+        return aws
 
 
 class TestSandboxVolumes(VolumeContract):

@@ -21,6 +21,9 @@ VERBS: Dict[str, Tuple[str, str]] = {
     "mounts": ("volumes", "mounts"),
     "attach": ("volumes", "attach"),
     "detach": ("volumes", "detach"),
+    "grow": ("volumes", "grow"),
+    "freeze": ("volumes", "freeze"),
+    "thaw": ("volumes", "thaw"),
     "manifest": ("trees", "manifest"),
 }
 INTERNAL = ("supervise", "exec")

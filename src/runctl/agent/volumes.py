@@ -1,4 +1,4 @@
-"""``mounts``, ``attach`` and ``detach``: the machine's volumes, as root where that is needed."""
+"""The verbs about the machine's volumes, done as root where that is needed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from typing import Any, Dict, Mapping
 
 from runctl.agent.disks import disks
+from runctl.agent.disks.freezing import checked_hold
 from runctl.agent.disks.interface import attach_request, volume_id
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import call_as_root, folder_root
@@ -28,13 +29,46 @@ def attach(request: Mapping[str, Any]) -> Any:
 
 def detach(request: Mapping[str, Any]) -> Any:
     """The volume is flushed and unmounted; the provider may take it away."""
-    given = request.get("volume_id")
-    if not isinstance(given, str):
-        raise AgentError("bad-request", "detach needs a volume_id")
-    volume = volume_id(given)
+    volume = _volume_in(request, "detach")
     if _needs_root():
         return call_as_root("detach", request)
     return to_json(disks().detach(volume, force=bool(request.get("force"))))
+
+
+def grow(request: Mapping[str, Any]) -> Any:
+    """Partition and file system are as large as the volume. See `disks.growth.Grown` for the answer."""
+    volume = _volume_in(request, "grow")
+    if _needs_root():
+        return call_as_root("grow", request)
+    size, wait = request.get("size_bytes"), request.get("wait_seconds")
+    grown = disks().grow(
+        volume, size_bytes=int(size or 0), wait_seconds=60.0 if wait is None else float(wait)
+    )
+    return to_json(grown)
+
+
+def freeze(request: Mapping[str, Any]) -> Any:
+    """The volume holds still, for ``hold_seconds`` at the most. See `disks.freezing.Frozen` for the answer."""
+    volume, hold = _volume_in(request, "freeze"), checked_hold(request.get("hold_seconds", 30.0))
+    if _needs_root():
+        return call_as_root("freeze", request)
+    return to_json(disks().freeze(volume, hold_seconds=hold))
+
+
+def thaw(request: Mapping[str, Any]) -> Dict[str, bool]:
+    """``was_frozen``: whether it held still until now."""
+    volume = _volume_in(request, "thaw")
+    if _needs_root():
+        found: Dict[str, bool] = call_as_root("thaw", request)
+        return found
+    return {"was_frozen": disks().thaw(volume)}
+
+
+def _volume_in(request: Mapping[str, Any], verb: str) -> str:
+    given = request.get("volume_id")
+    if not isinstance(given, str):
+        raise AgentError("bad-request", "{} needs a volume_id".format(verb))
+    return volume_id(given)
 
 
 def _needs_root() -> bool:

@@ -115,7 +115,9 @@ class ZoneMismatch(Conflict):
     def __init__(self, volume: str, volume_zone: str, instance_zone: str, *, hint: str = "") -> None:
         super().__init__(
             f"volume {volume} is in {volume_zone}, the instance in {instance_zone}",
-            hint=hint or f"volumes cannot leave their zone: create the instance with --zone {volume_zone}",
+            hint=hint
+            or f"create the instance with --zone {volume_zone}, or move the volume's data:"
+            f" runctl aws ebs move {volume} --availability-zone {instance_zone}",
         )
 
 

@@ -7,6 +7,7 @@ from typing import NewType
 
 InstanceId = NewType("InstanceId", str)
 VolumeId = NewType("VolumeId", str)
+SnapshotId = NewType("SnapshotId", str)
 RunId = NewType("RunId", str)
 
 _ALPHABET = "abcdefghjkmnpqrstvwxyz23456789"

@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from runctl.core.ids import InstanceId, RunId, VolumeId
+from runctl.core.ids import InstanceId, RunId, SnapshotId, VolumeId
 
 
 class Market(StrEnum):
@@ -100,6 +100,47 @@ class Volume:
     persistent: bool
     price_per_month: Decimal | None
     """USD."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    multi_attach: bool = False
+    """Several instances may have it at once."""
+    instances: tuple[InstanceId, ...] = ()
+    """All that have it; more than one only with ``multi_attach``."""
+    snapshot_id: SnapshotId | None = None
+    """What it was made from."""
+    created_at: datetime | None = None
+
+
+class SnapshotState(StrEnum):
+    """Where a snapshot is in its life, in EC2's words."""
+
+    PENDING = "pending"
+    COMPLETED = "completed"
+    ERROR = "error"
+    RECOVERABLE = "recoverable"
+    RECOVERING = "recovering"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A volume's copy in time. It outlives the volume and belongs to no zone."""
+
+    id: SnapshotId
+    name: str | None
+    state: SnapshotState
+    progress: int | None
+    """Per cent of the copying that is done."""
+    volume_id: VolumeId | None
+    """What it was taken of; that volume may be gone."""
+    volume_size_gib: int
+    """Of that volume, and the least that a volume made from it can have."""
+    data_gib: Decimal | None
+    """What is in it in full, as if it were the only snapshot; ``None`` where EC2 does not say."""
+    encrypted: bool
+    persistent: bool
+    price_per_month: Decimal | None
+    """USD at the most: a snapshot is billed for what it does not share with the one before it."""
+    description: str
+    created_at: datetime
     tags: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -19,9 +19,54 @@ MOUNTS: Final = "runctl:mounts"
 MOUNT_POINT: Final = "runctl:mount-point"
 """On a volume: where it was mounted last."""
 PERSISTENT: Final = "runctl:persistent"
+PURPOSE: Final = "runctl:purpose"
+"""What a volume is for: ``datasets``, ``checkpoints``, ``scratch``, ``archive``."""
+VOLUME: Final = "runctl:volume"
+"""On a snapshot: the name of the volume that it was taken of."""
+SHAPE: Final = "runctl:shape"
+"""On a snapshot: its volume's type, IOPS and throughput, such as ``gp3 3000 125``."""
+MODIFICATIONS: Final = "runctl:modifications"
+"""On a volume: when it was modified last, RFC 3339 times joined by spaces."""
+MOVE: Final = "runctl:move"
+"""On whatever takes part in moving a volume to another zone: the move's own token."""
+MOVE_ZONE: Final = "runctl:move-zone"
+"""On the volume that is being moved: where to."""
+MOVE_NAME: Final = "runctl:move-name"
+"""On both volumes of a move: the name that the one has and the other is to have."""
+MOVED_TO: Final = "runctl:moved-to"
+"""On a volume that was moved: the one that took its place."""
 NAME: Final = "Name"
+
+ABOUT_ONE_THING: Final = frozenset(
+    {
+        OWNED,
+        OWNER,
+        CREATED_AT,
+        EXPIRES_AT,
+        MOUNTS,
+        MODIFICATIONS,
+        MOVE,
+        MOVE_ZONE,
+        MOVE_NAME,
+        MOVED_TO,
+        VOLUME,
+        SHAPE,
+    }
+    | {NAME, MOUNT_POINT, "runctl:plan"}
+)
+"""Tags that a copy does not inherit, because they say something of the original alone."""
 
 
 def is_ours(tags: Mapping[str, str]) -> bool:
     """Whether runctl created it."""
     return tags.get(OWNED) == OWNED_VALUE
+
+
+def inherited(tags: Mapping[str, str]) -> dict[str, str]:
+    """What a copy of a volume or snapshot takes over: project, protection, purpose and the user's own tags.
+
+    AWS's own (``aws:``) cannot be set by anybody else.
+    """
+    return {
+        key: value for key, value in tags.items() if key not in ABOUT_ONE_THING and not key.startswith("aws:")
+    }

@@ -31,6 +31,7 @@ class DiskType:
     usd_per_mibps: Decimal = Decimal(0)
     """Above the throughput that is included."""
     iops_needed: bool = False
+    multi_attach: bool = False
 
 
 TYPES = {
@@ -51,6 +52,7 @@ TYPES = {
         iops_per_gib=50,
         usd_per_iops=((0, Decimal("0.065")),),
         iops_needed=True,
+        multi_attach=True,
     ),
     "io2": DiskType(
         (4, 65536),
@@ -59,6 +61,7 @@ TYPES = {
         iops_per_gib=1000,
         usd_per_iops=((0, Decimal("0.065")), (32000, Decimal("0.0455")), (64000, Decimal("0.03185"))),
         iops_needed=True,
+        multi_attach=True,
     ),
     "st1": DiskType((125, 16384), Decimal("0.045")),
     "sc1": DiskType((125, 16384), Decimal("0.015")),
@@ -91,12 +94,16 @@ def checked_shape(type_name: str, size_gib: int, iops: int | None, throughput: i
     _within(f"a {type_name} volume's size", size_gib, disk.size_gib, "GiB")
     if iops is not None and disk.iops is None:
         raise UsageError(
-            f"the IOPS of a {type_name} volume cannot be chosen", hint="use --type gp3, io1 or io2"
+            f"the IOPS of a {type_name} volume cannot be chosen", hint="use --volume-type gp3, io1 or io2"
         )
     if throughput is not None and disk.throughput is None:
-        raise UsageError(f"the throughput of a {type_name} volume cannot be chosen", hint="use --type gp3")
+        raise UsageError(
+            f"the throughput of a {type_name} volume cannot be chosen", hint="use --volume-type gp3"
+        )
     if iops is None and disk.iops_needed:
-        raise UsageError(f"a {type_name} volume needs a number of IOPS", hint="add --iops, or use --type gp3")
+        raise UsageError(
+            f"a {type_name} volume needs a number of IOPS", hint="add --iops, or use --volume-type gp3"
+        )
     if disk.iops is not None:
         iops = _checked_iops(type_name, disk, size_gib, iops, throughput)
     if disk.throughput is not None:
@@ -111,6 +118,38 @@ def checked_shape(type_name: str, size_gib: int, iops: int | None, throughput: i
     return DiskShape(type_name, size_gib, iops, throughput)
 
 
+def shape_text(shape: DiskShape) -> str:
+    """Type, IOPS and throughput in one line, for a tag: ``gp3 3000 125``."""
+    chosen = TYPES.get(shape.type)
+    numbers = (
+        shape.iops if chosen is not None and chosen.iops is not None else None,
+        shape.throughput if chosen is not None and chosen.throughput is not None else None,
+    )
+    return " ".join([shape.type, *("-" if number is None else str(number) for number in numbers)])
+
+
+def shape_from_text(text: str, size_gib: int) -> DiskShape | None:
+    """What `shape_text` wrote, for a volume of that size; ``None`` for what it did not write."""
+    words = text.split(" ")
+    numbers = [int(word) if word.isdecimal() else None for word in words[1:]]
+    if len(words) != 3 or words[0] not in TYPES:
+        return None
+    try:
+        return checked_shape(words[0], size_gib, *numbers)
+    except UsageError:
+        return None
+
+
+def checked_multi_attach(type_name: str) -> None:
+    """Raises `UsageError` where a volume of the type cannot be on several instances at once."""
+    able = [name for name, disk in TYPES.items() if disk.multi_attach]
+    if type_name not in able:
+        raise UsageError(
+            f"a {type_name} volume cannot be attached to several instances",
+            hint=f"--multi-attach needs --volume-type {' or '.join(reversed(able))}",
+        )
+
+
 def monthly_price(shape: DiskShape, region: str) -> Price | None:
     """USD for a month of it at list prices; ``None`` for a type without a known price."""
     disk = TYPES.get(shape.type)
@@ -123,6 +162,11 @@ def monthly_price(shape: DiskShape, region: str) -> Price | None:
         amount += usd * (above if end is None else min(above, end - start))
     if disk.throughput is not None and shape.throughput is not None:
         amount += disk.usd_per_mibps * max(shape.throughput - disk.throughput[0], 0)
+    return list_price(amount, region)
+
+
+def list_price(amount: Decimal, region: str) -> Price:
+    """An amount at `LIST_PRICE_REGION`'s prices, as it is quoted for a region."""
     source = f"EBS list price of {LIST_PRICE_REGION}"
     if region != LIST_PRICE_REGION:
         source += f"; {region} may differ by up to a quarter"

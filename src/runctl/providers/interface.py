@@ -7,16 +7,28 @@ The smallest provider implements the abstract methods of `Provider`. Block volum
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 
 from runctl.core.errors import Unsupported
-from runctl.core.ids import InstanceId, VolumeId
-from runctl.core.models import Instance, Market, Volume
+from runctl.core.ids import InstanceId, SnapshotId, VolumeId
+from runctl.core.models import Instance, Market, Snapshot, Volume
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.prices import Price as Price  # noqa: PLC0414 (re-exported: a part of this interface)
+from runctl.providers.volume_plans import (
+    ClonePlan,
+    CloneRequest,
+    InitializationStatus,
+    Modification,
+    ResizePlan,
+    ResizeRequest,
+    SnapshotPlan,
+    SnapshotRequest,
+)
+from runctl.providers.volume_plans import VolumePlan as VolumePlan  # noqa: PLC0414 (as above)
+from runctl.providers.volume_plans import VolumeRequest as VolumeRequest  # noqa: PLC0414 (as above)
 from runctl.transport.agent import AgentClient
 from runctl.transport.interface import Transport
 
@@ -214,37 +226,6 @@ class Provider(ABC):
         raise Unsupported(f"{self.name} cannot stop and start instances")
 
 
-@dataclass(frozen=True)
-class VolumeRequest:
-    """What a user wants of a new volume."""
-
-    size_gib: int
-    name: str | None = None
-    type: str = "gp3"
-    iops: int | None = None
-    throughput: int | None = None
-    """MiB/s."""
-    zone: str | None = None
-    """``None``: the provider's choice, said in the plan."""
-    encrypted: bool = True
-    persistent: bool = False
-    project: str | None = None
-    snapshot_id: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class VolumePlan:
-    """What `VolumeProvider.create_volume` is about to do and cost; every field decided."""
-
-    request: VolumeRequest
-    """With zone, IOPS and throughput filled in."""
-    zone_reason: str
-    price: Price | None
-    """Per month."""
-    client_token: str
-
-
 class VolumeProvider(Provider):
     """A provider with block volumes that outlive instances."""
 
@@ -278,10 +259,16 @@ class VolumeProvider(Provider):
 
     @abstractmethod
     def detach_volume(
-        self, volume_id: VolumeId, *, force: bool = False, progress: Progress = SILENT
+        self,
+        volume_id: VolumeId,
+        *,
+        force: bool = False,
+        progress: Progress = SILENT,
+        instance_id: InstanceId | None = None,
     ) -> Volume:
         """The volume is available again; already detached is fine. Unmounting first is the caller's.
 
+        With ``instance_id`` it is detached from that instance alone, and stays on others that have it too.
         ``force`` takes it from a machine that does not answer, at the risk of what was not written.
         """
 
@@ -289,9 +276,82 @@ class VolumeProvider(Provider):
         """The instance and, if it is ours, the volume say from now on where the volume is mounted."""
 
     @abstractmethod
-    def delete_volume(self, volume_id: VolumeId, progress: Progress = SILENT) -> None:
+    def delete_volume(
+        self, volume_id: VolumeId, progress: Progress = SILENT, *, include_protected: bool = False
+    ) -> None:
         """The volume is gone; already gone is fine.
 
         Raises `Conflict` while it is attached or (code ``protected``) persistent, `PermissionDenied` (code
-        ``not-ours``) for a volume that runctl did not create.
+        ``not-ours``) for a volume that runctl did not create. ``include_protected`` takes a persistent one too.
         """
+
+    def tag_volume(
+        self, volume_id: VolumeId, tags: Mapping[str, str], *, remove: Collection[str] = ()
+    ) -> None:
+        """The volume has these tags (and not those) from now on; in one call each, adding first."""
+        raise Unsupported(f"{self.name} cannot tag volumes")
+
+    def plan_resize(self, volume: str, request: ResizeRequest) -> ResizePlan:
+        """Check the change against the limits and against what is under way; ``volume`` is an id or a name.
+
+        Raises `UsageError` (smaller, or outside a limit), `Conflict` (code ``modifying``: another change is under
+        way; code ``modification-limit``: four in 24 hours), `NotFound`.
+        """
+        raise Unsupported(f"{self.name} cannot resize volumes")
+
+    def resize_volume(self, plan: ResizePlan, progress: Progress = SILENT) -> Volume:
+        """The volume has its new size, and is at least optimizing towards the rest. The same plan twice is fine.
+
+        What is on the volume is not touched: growing partition and file system is the agent's.
+        """
+        raise Unsupported(f"{self.name} cannot resize volumes")
+
+    def modification(self, volume_id: VolumeId) -> Modification | None:
+        """The newest change of the volume; ``None`` where there was none lately."""
+        raise Unsupported(f"{self.name} cannot resize volumes")
+
+    def plan_snapshot(self, request: SnapshotRequest) -> SnapshotPlan:
+        """Resolve everything without creating anything. Raises `NotFound`, `Conflict` (name taken), `UsageError`."""
+        raise Unsupported(f"{self.name} has no snapshots")
+
+    def create_snapshot(self, plan: SnapshotPlan, progress: Progress = SILENT) -> Snapshot:
+        """The snapshot holds the volume's bytes of this moment, tagged; it may still be ``pending``.
+
+        The same plan twice makes one snapshot.
+        """
+        raise Unsupported(f"{self.name} has no snapshots")
+
+    def wait_snapshot(
+        self, snapshot_id: SnapshotId, progress: Progress = SILENT, timeout: timedelta = timedelta(hours=24)
+    ) -> Snapshot:
+        """The snapshot is complete. Raises `ProviderError` when it failed, `Unreachable` when the time is up."""
+        raise Unsupported(f"{self.name} has no snapshots")
+
+    def snapshot(self, id_or_name: str) -> Snapshot:
+        """One snapshot of this account, ours or not. Raises `NotFound`, `Conflict` when the name is not unique."""
+        raise Unsupported(f"{self.name} has no snapshots")
+
+    def snapshots(self, *, everyone: bool = False, volume_id: VolumeId | None = None) -> tuple[Snapshot, ...]:
+        """Those of this account, newest first, every page; of one volume only where it is given."""
+        raise Unsupported(f"{self.name} has no snapshots")
+
+    def delete_snapshot(
+        self, snapshot_id: SnapshotId, progress: Progress = SILENT, *, include_protected: bool = False
+    ) -> None:
+        """The snapshot is gone; already gone is fine.
+
+        Raises `PermissionDenied` (code ``not-ours``), `Conflict` (code ``protected``, or ``in-use`` by an image).
+        """
+        raise Unsupported(f"{self.name} has no snapshots")
+
+    def plan_clone(self, request: CloneRequest) -> ClonePlan:
+        """Resolve everything without creating anything. Raises as `plan_volume` does."""
+        raise Unsupported(f"{self.name} cannot copy volumes")
+
+    def clone_volume(self, plan: ClonePlan, progress: Progress = SILENT) -> Volume:
+        """A copy of the volume, as it is at this moment, is available in its zone. The same plan twice makes one."""
+        raise Unsupported(f"{self.name} cannot copy volumes")
+
+    def initialization(self, volume_id: VolumeId) -> InitializationStatus:
+        """How far a volume has the data that it was made from."""
+        raise Unsupported(f"{self.name} has no snapshots")

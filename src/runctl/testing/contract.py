@@ -7,9 +7,9 @@
         def provider(self) -> Provider:
             return my_provider(Config())
 
-`ProviderContract` holds for every provider, `RentingContract` for those that create machines, `VolumeContract` for
-those with volumes, and `MachineContract` for those whose machines (or stand-ins) can really be reached. What the
-tests create, they end.
+`ProviderContract` holds for every provider, `RentingContract` for those that create machines, `MachineContract` for
+those whose machines (or stand-ins) can really be reached; `volume_contract` has those about volumes. What the tests
+create, they end.
 """
 
 # ruff: noqa: S101 (tests assert)
@@ -22,9 +22,9 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from runctl.core.errors import Conflict, NotFound, PermissionDenied, Unsupported, UsageError
-from runctl.core.ids import InstanceId, VolumeId
-from runctl.core.models import Instance, InstanceState, Volume, VolumeState
+from runctl.core.errors import NotFound, PermissionDenied, Unsupported
+from runctl.core.ids import InstanceId
+from runctl.core.models import Instance, InstanceState
 from runctl.core.tags import is_ours
 from runctl.providers.interface import (
     Capability,
@@ -32,9 +32,7 @@ from runctl.providers.interface import (
     DoctorStatus,
     InstanceRequest,
     Provider,
-    VolumeMount,
     VolumeProvider,
-    VolumeRequest,
 )
 
 READY_TIMEOUT = timedelta(minutes=3)
@@ -201,139 +199,6 @@ class RentingContract(ProviderContract):
             plan.market = plan.market  # type: ignore[misc]
 
 
-class VolumeContract:
-    """What holds for providers with volumes, in addition."""
-
-    @pytest.fixture
-    def volume_provider(self) -> VolumeProvider:
-        """The provider under test."""
-        raise NotImplementedError("a subclass gives the fixture `volume_provider`")
-
-    @pytest.fixture
-    def new_volume(self, volume_provider: VolumeProvider) -> Generator[Callable[..., Volume]]:
-        """Plan and create; what was created is deleted after the test."""
-        created: list[VolumeId] = []
-
-        def plan_and_create(**request: object) -> Volume:
-            wanted = VolumeRequest(**{"size_gib": 1, **request})  # type: ignore[arg-type]
-            volume = volume_provider.create_volume(volume_provider.plan_volume(wanted))
-            created.append(volume.id)
-            return volume
-
-        yield plan_and_create
-        for volume_id in created:
-            if _exists(volume_provider, volume_id):
-                volume_provider.detach_volume(volume_id)
-            volume_provider.delete_volume(volume_id)
-
-    def test_planning_a_volume_creates_nothing_and_decides_the_zone(
-        self, volume_provider: VolumeProvider
-    ) -> None:
-        before = {volume.id for volume in volume_provider.volumes(everyone=True)}
-        plan = volume_provider.plan_volume(VolumeRequest(1))
-        assert plan.request.zone and plan.zone_reason
-        assert {volume.id for volume in volume_provider.volumes(everyone=True)} == before
-
-    def test_a_new_volume_is_available_ours_and_found_by_id_and_name(
-        self, volume_provider: VolumeProvider, new_volume: Callable[..., Volume]
-    ) -> None:
-        volume = new_volume(name="contract-found")
-        assert volume.state is VolumeState.AVAILABLE
-        assert is_ours(volume.tags)
-        assert volume_provider.volume(volume.id).id == volume.id
-        assert volume_provider.volume("contract-found").id == volume.id
-        assert volume.id in {listed.id for listed in volume_provider.volumes()}
-
-    def test_the_same_plan_twice_makes_one_volume(self, volume_provider: VolumeProvider) -> None:
-        plan = volume_provider.plan_volume(VolumeRequest(1))
-        first = volume_provider.create_volume(plan)
-        try:
-            assert volume_provider.create_volume(plan).id == first.id
-        finally:
-            volume_provider.delete_volume(first.id)
-
-    def test_a_name_is_given_once(
-        self, volume_provider: VolumeProvider, new_volume: Callable[..., Volume]
-    ) -> None:
-        new_volume(name="contract-once")
-        with pytest.raises(Conflict):
-            volume_provider.plan_volume(VolumeRequest(1, name="contract-once"))
-
-    def test_an_unknown_volume_is_not_found(self, volume_provider: VolumeProvider) -> None:
-        for name in ("vol-00000000000000000", "contract-no-such-volume"):
-            with pytest.raises(NotFound):
-                volume_provider.volume(name)
-
-    def test_a_size_outside_the_limits_is_refused_before_any_call(
-        self, volume_provider: VolumeProvider
-    ) -> None:
-        for size in (0, -1, 10**9):
-            with pytest.raises(UsageError):
-                volume_provider.plan_volume(VolumeRequest(size))
-
-    def test_deleting_is_idempotent(
-        self, volume_provider: VolumeProvider, new_volume: Callable[..., Volume]
-    ) -> None:
-        volume = new_volume()
-        volume_provider.delete_volume(volume.id)
-        volume_provider.delete_volume(volume.id)
-        assert volume.id not in {listed.id for listed in volume_provider.volumes()}
-
-    def test_a_persistent_volume_is_not_deleted(self, volume_provider: VolumeProvider) -> None:
-        volume = volume_provider.create_volume(volume_provider.plan_volume(VolumeRequest(1, persistent=True)))
-        try:
-            assert volume.persistent
-            with pytest.raises(Conflict) as refused:
-                volume_provider.delete_volume(volume.id)
-            assert refused.value.code == "protected"
-            assert volume_provider.volume(volume.id).state is VolumeState.AVAILABLE
-        finally:
-            self.unprotect(volume.id)
-            volume_provider.delete_volume(volume.id)
-
-    def unprotect(self, volume_id: VolumeId) -> None:
-        """Take the mark of a persistent volume away, behind the provider's back."""
-        raise NotImplementedError("a subclass says how to unprotect a volume")
-
-    def test_a_volume_is_attached_and_detached_idempotently(
-        self,
-        volume_provider: VolumeProvider,
-        new_volume: Callable[..., Volume],
-        host: Instance,
-    ) -> None:
-        volume = new_volume(zone=host.zone)
-        for _ in range(2):
-            attached = volume_provider.attach_volume(volume.id, host.id)
-            assert attached.attached_to == host.id
-            assert attached.state is VolumeState.IN_USE
-        with pytest.raises(Conflict):
-            volume_provider.delete_volume(volume.id)
-        for _ in range(2):
-            assert volume_provider.detach_volume(volume.id).state is VolumeState.AVAILABLE
-
-    def test_a_volume_in_use_is_refused_in_a_plan(
-        self,
-        volume_provider: VolumeProvider,
-        new_volume: Callable[..., Volume],
-        host: Instance,
-    ) -> None:
-        volume = new_volume(zone=host.zone)
-        volume_provider.attach_volume(volume.id, host.id)
-        with pytest.raises(Conflict):
-            volume_provider.plan_create(InstanceRequest(volumes=(VolumeMount(volume.id, "/mnt/x"),)))
-
-    @pytest.fixture
-    def host(self, volume_provider: VolumeProvider) -> Generator[Instance]:
-        """A running instance to attach to; terminated after the test."""
-        instance = volume_provider.create(volume_provider.plan_create(InstanceRequest()))
-        yield self.running(instance)
-        volume_provider.terminate(instance.id)
-
-    def running(self, instance: Instance) -> Instance:
-        """The instance, once it runs; providers whose machines take time to boot override this."""
-        return instance
-
-
 class MachineContract:
     """What holds of a machine that can really be reached."""
 
@@ -383,10 +248,3 @@ class MachineContract:
             assert transport.get(target, sink) == len(content)
         assert copy.read_bytes() == content
         transport.run(["rm", "-r", folder])
-
-
-def _exists(provider: VolumeProvider, volume_id: VolumeId) -> bool:
-    try:
-        return provider.volume(volume_id).state not in {VolumeState.DELETING, VolumeState.DELETED}
-    except NotFound:
-        return False

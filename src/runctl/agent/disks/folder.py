@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Dict, List, Optional
 
 from runctl.agent import durable
+from runctl.agent.disks.freezing import Frozen
+from runctl.agent.disks.growth import Grown
 from runctl.agent.disks.interface import Attached, AttachRequest, Detached, Disks, Unmounted, from_link
 from runctl.agent.errors import AgentError
 from runctl.agent.spec import MachineMount
@@ -117,6 +119,27 @@ class FolderDisks(Disks):
                 path.unlink()
             self._write(point, None)
         return Detached(volume_id, bool(points), tuple(points))
+
+    def grow(self, volume_id: str, *, size_bytes: int = 0, wait_seconds: float = 60.0) -> Grown:
+        """See `Disks.grow`; a folder is as large as what it is on."""
+        del size_bytes
+        folder = self._wait_for(AttachRequest(volume_id, "/", wait_seconds=wait_seconds))
+        total = shutil.disk_usage(folder).total
+        point = next((one.mount_point for one in self.mounts() if one.volume_id == volume_id), None)
+        return Grown(volume_id, str(folder), FSTYPE, point, False, total, total)
+
+    def freeze(self, volume_id: str, *, hold_seconds: float) -> Frozen:
+        """See `Disks.freeze`; a folder can only be flushed."""
+        del hold_seconds
+        points = tuple(one.mount_point for one in self.mounts() if one.volume_id == volume_id)
+        os.sync()
+        why = "a folder cannot be frozen" if points else ""
+        return Frozen(volume_id, "flushed" if points else "unmounted", points, why)
+
+    def thaw(self, volume_id: str) -> bool:
+        """See `Disks.thaw`."""
+        del volume_id
+        return False
 
     def _format(self, request: AttachRequest, folder: Path) -> bool:
         entries = list(folder.iterdir())

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, List, Mapping, Optional, Tuple
 
+from runctl.agent.disks.freezing import Frozen
+from runctl.agent.disks.growth import Grown
 from runctl.agent.errors import AgentError
 from runctl.agent.spec import MachineMount
 
@@ -31,6 +33,9 @@ class AttachRequest:
     """``if-blank``: a provably blank disk gets a file system. ``force``: any disk that is not in use does."""
     read_only: bool = False
     wait_seconds: float = 60.0
+    shared: bool = False
+    """Other machines have the volume too: it is mounted read-only, without so much as a journal being replayed, and
+    never formatted."""
     device: Optional[str] = None
     """The name that the provider attached it under, for machines whose disks have no serial (Xen)."""
 
@@ -101,6 +106,21 @@ class Disks(ABC):
         sight all the same.
         """
 
+    @abstractmethod
+    def grow(self, volume_id: str, *, size_bytes: int = 0, wait_seconds: float = 60.0) -> Grown:
+        """Partition and file system are as large as the volume, which has ``size_bytes`` at the least by then.
+
+        Doing it twice is no error. Raises `AgentError`: ``no-device``, ``cannot-grow``, ``read-only``.
+        """
+
+    @abstractmethod
+    def freeze(self, volume_id: str, *, hold_seconds: float) -> Frozen:
+        """What was written is on the volume, and where it can be, nothing is written for so long at the most."""
+
+    @abstractmethod
+    def thaw(self, volume_id: str) -> bool:
+        """Writers go on. Returns whether the volume was frozen until now; ``False`` too where it never was."""
+
 
 class NoDisks(Disks):
     """A machine whose disks the agent does not touch."""
@@ -120,6 +140,18 @@ class NoDisks(Disks):
     def detach(self, volume_id: str, *, force: bool = False) -> Detached:
         """Raises `AgentError` (``unsupported``)."""
         raise AgentError("unsupported", "volumes can be mounted on Linux only")
+
+    def grow(self, volume_id: str, *, size_bytes: int = 0, wait_seconds: float = 60.0) -> Grown:
+        """Raises `AgentError` (``unsupported``)."""
+        raise AgentError("unsupported", "volumes can be grown on Linux only")
+
+    def freeze(self, volume_id: str, *, hold_seconds: float) -> Frozen:
+        """Raises `AgentError` (``unsupported``)."""
+        raise AgentError("unsupported", "volumes can be mounted on Linux only")
+
+    def thaw(self, volume_id: str) -> bool:
+        """Nothing is ever frozen."""
+        return False
 
 
 def volume_id(text: str) -> str:
@@ -161,7 +193,8 @@ def attach_request(request: Mapping[str, Any]) -> AttachRequest:
         mount_point=str(Path(point)),
         fstype=fstype,
         format=wish,
-        read_only=bool(request.get("read_only")),
+        read_only=bool(request.get("read_only")) or bool(request.get("shared")),
+        shared=bool(request.get("shared")),
         wait_seconds=60.0 if wait is None else float(wait),
         device=str(device) if device else None,
     )

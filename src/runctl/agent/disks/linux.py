@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
 from runctl.agent import machine
-from runctl.agent.disks import mount_table, probe, users
+from runctl.agent.disks import freezing, growth, mount_table, mounting, probe, users
 from runctl.agent.disks.decision import Format, Mount, Refuse, decide_format
+from runctl.agent.disks.freezing import Frozen
+from runctl.agent.disks.growth import Grown
 from runctl.agent.disks.interface import (
+    BY_ID,
     VOLUME,
     Attached,
     AttachRequest,
@@ -130,27 +133,27 @@ class LinuxDisks(Disks):
             raise AgentError(decision.code, why, decision.hint)
         formatted = isinstance(decision, Format)
         if isinstance(decision, Format):
-            _make_file_system(decision, force=request.format == "force")
+            mounting.make_file_system(decision, force=request.format == "force")
             made = probe.signature(decision.device)
             if made is None or made.type != decision.fstype:
                 raise AgentError("cannot-mount", "the new file system on {} cannot be seen".format(device))
             decision = Mount(decision.device, made.type, made.uuid)
         Path(request.mount_point).mkdir(parents=True, exist_ok=True)
-        _mount(decision, request)
+        more = mounting.mount(decision, request)
         user = machine.login_user()
         if formatted:
             os.chown(request.mount_point, user.uid, user.gid)
-        self._remember(decision.uuid, decision.fstype, request)
+        self._remember(decision.uuid, decision.fstype, request, more)
         return self._attached(
             request, decision.device, decision.fstype, decision.uuid, formatted=formatted, already=False
         )
 
-    def _wait_for(self, request: AttachRequest) -> str:
+    def _wait_for(self, request: AttachRequest, size_bytes: int = 1) -> str:
         deadline = time.monotonic() + request.wait_seconds
         while True:
             volumes = self.volumes()
             for device, volume in volumes.items():
-                if volume == request.volume_id and probe.size_of(Path(device).name):
+                if volume == request.volume_id and probe.size_of(Path(device).name) >= max(size_bytes, 1):
                     return device
             named = _by_name(request.device, volumes)
             if named is not None:
@@ -213,7 +216,7 @@ class LinuxDisks(Disks):
         points = [entry.mount_point for entry in reversed(mounted)]
         lazy = False
         for point in points:
-            _sync(point)
+            mounting.sync(point)
         if mounted:
             holding = users.users_of({entry.device_number for entry in mounted}, entries)
             if holding and not force:
@@ -223,9 +226,55 @@ class LinuxDisks(Disks):
                     "stop them first, or detach with --force",
                 )
             for point in points:
-                lazy = _unmount(point, lazily=force) or lazy
+                lazy = mounting.unmount(point, lazily=force) or lazy
         self._write_fstab(mount_table.without_volume(self._fstab_text(), volume_id))
         return Detached(volume_id, bool(mounted), tuple(points), lazy)
+
+    def grow(self, volume_id: str, *, size_bytes: int = 0, wait_seconds: float = 60.0) -> Grown:
+        """See `Disks.grow`."""
+        disk = self._wait_for(AttachRequest(volume_id, "/", wait_seconds=wait_seconds), size_bytes)
+        entries = mount_table.own_mounts()
+        facts = probe.look(disk, is_system_disk=disk in _system_disks(entries), spacing_seconds=0)
+        what = growth.decide_growth(facts)
+        if isinstance(what, Refuse):
+            raise AgentError(what.code, "volume {}: {}".format(volume_id, what.why), what.hint)
+        if isinstance(what, growth.Nothing):
+            return Grown(volume_id, disk, None, None, False, facts.size_bytes, facts.size_bytes)
+        mounted = _mounts_of(disk, entries)
+        if mounted and all("ro" in entry.options for entry in mounted):
+            raise AgentError(
+                "read-only",
+                "volume {} is mounted read-only at {}".format(volume_id, mounted[0].mount_point),
+                "mount it for writing on one machine, and repeat the command",
+            )
+        point = next((entry.mount_point for entry in mounted if "ro" not in entry.options), None)
+        before = _bytes_in(point, facts.size_bytes)
+        longer = what.partition is not None and growth.grow_partition(disk, what.partition, what.device)
+        growth.grow_file_system(what, point)
+        after = _bytes_in(point, probe.size_of(Path(what.device).name))
+        return Grown(volume_id, what.device, what.fstype, point, longer, before, after)
+
+    def freeze(self, volume_id: str, *, hold_seconds: float) -> Frozen:
+        """See `Disks.freeze`."""
+        points = self._points_of(volume_id)
+        if not points:
+            return Frozen(volume_id, "unmounted")
+        for point in points:
+            mounting.sync(point)
+        try:
+            # One of the places is enough: it is the file system that is frozen, not the mount.
+            freezing.freeze(points[0], hold_seconds)
+        except OSError as error:
+            return Frozen(volume_id, "flushed", tuple(points), error.strerror or str(error))
+        return Frozen(volume_id, "frozen", tuple(points))
+
+    def thaw(self, volume_id: str) -> bool:
+        """See `Disks.thaw`."""
+        return any(freezing.thaw(point) for point in self._points_of(volume_id)[:1])
+
+    def _points_of(self, volume_id: str) -> List[str]:
+        device = next((d for d, volume in self.volumes().items() if volume == volume_id), None)
+        return [] if device is None else [e.mount_point for e in _mounts_of(device, mount_table.own_mounts())]
 
     def _by_fstab(self, volume_id: str, entries: Sequence[MountEntry]) -> List[MountEntry]:
         lines = [line for line in self._fstab_text().splitlines() if mount_table.volume_of(line) == volume_id]
@@ -238,12 +287,21 @@ class LinuxDisks(Disks):
         except FileNotFoundError:
             return ""
 
-    def _remember(self, uuid: str, fstype: str, request: AttachRequest) -> None:
-        if uuid:
-            line = mount_table.fstab_line(
-                uuid, request.mount_point, fstype, request.volume_id, read_only=request.read_only
-            )
-            self._write_fstab(mount_table.with_line(self._fstab_text(), line, request.volume_id))
+    def _remember(self, uuid: str, fstype: str, request: AttachRequest, more: Sequence[str] = ()) -> None:
+        if not uuid:
+            return
+        link = BY_ID_FOLDER / (BY_ID + request.volume_id.replace("-", ""))
+        line = mount_table.fstab_line(
+            uuid,
+            request.mount_point,
+            fstype,
+            request.volume_id,
+            read_only=request.read_only,
+            more=more,
+            # A UUID that two disks have says nothing; the volume's own link does.
+            device=str(link) if mounting.twins(uuid) and link.exists() else None,
+        )
+        self._write_fstab(mount_table.with_line(self._fstab_text(), line, request.volume_id))
 
     def _write_fstab(self, text: str) -> None:
         if text == self._fstab_text():
@@ -273,6 +331,14 @@ def may_write(user: machine.LoginUser, facts: os.stat_result) -> bool:
 
 def _block_names() -> List[str]:
     return sorted(entry.name for entry in probe.SYS_BLOCK.iterdir()) if probe.SYS_BLOCK.is_dir() else []
+
+
+def _bytes_in(point: Optional[str], otherwise: int) -> int:
+    """Of the file system that is mounted there."""
+    if point is None:
+        return otherwise
+    space = os.statvfs(point)
+    return space.f_blocks * space.f_frsize
 
 
 def _is_no_disk(device: str) -> bool:
@@ -329,64 +395,3 @@ def _by_name(device: Optional[str], volumes: Dict[str, str]) -> Optional[str]:
         if one.startswith(("xvd", "sd")) and probe.size_of(one) and path not in volumes:
             return path
     return None
-
-
-def _make_file_system(decision: Format, *, force: bool) -> None:
-    if decision.fstype == "xfs":
-        argv = ["mkfs.xfs", "-q", *(["-f"] if force else []), decision.device]
-    else:
-        # -F: whole disks are not asked about; it does not override that the device is in use.
-        argv = ["mkfs.ext4", "-q", "-F", "-m", "1", decision.device]
-    try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise AgentError(
-            "cannot-mount", "the machine has no {}".format(argv[0]), "install e2fsprogs or xfsprogs on it"
-        ) from None
-    if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip()
-        raise AgentError("cannot-mount", "{} of {} failed: {}".format(argv[0], decision.device, said))
-
-
-def _mount(decision: Mount, request: AttachRequest) -> None:
-    options = ["ro"] if request.read_only else ["rw"]
-    said = ""
-    # A volume made from a snapshot of one that is mounted has the same UUID, which XFS refuses by itself.
-    for more in ([], ["nouuid"]) if decision.fstype == "xfs" else ([],):
-        argv = [
-            "mount",
-            "-t",
-            decision.fstype,
-            "-o",
-            ",".join([*options, *more]),
-            decision.device,
-            request.mount_point,
-        ]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            return
-        said = said or done.stderr.strip()
-    raise AgentError(
-        "cannot-mount", "{} cannot be mounted at {}: {}".format(decision.device, request.mount_point, said)
-    )
-
-
-def _sync(point: str) -> None:
-    done = subprocess.run(["sync", "-f", point], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise AgentError(
-            "cannot-flush", "what was written to {} cannot be flushed: {}".format(point, done.stderr.strip())
-        )
-
-
-def _unmount(point: str, *, lazily: bool) -> bool:
-    """Returns whether it had to be done lazily."""
-    done = subprocess.run(["umount", point], capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        return False
-    if (
-        lazily
-        and subprocess.run(["umount", "--lazy", point], capture_output=True, check=False).returncode == 0
-    ):
-        return True
-    raise AgentError("disk-busy", "{} cannot be unmounted: {}".format(point, done.stderr.strip()))

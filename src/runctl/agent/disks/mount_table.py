@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 FSTAB_OPTION = "x-runctl="
 """Marks our lines; mount(8) ignores options that begin with ``x-``."""
@@ -63,13 +63,26 @@ def own_mounts() -> List[MountEntry]:
     return parse(Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
 
 
-def fstab_line(uuid: str, mount_point: str, fstype: str, volume_id: str, *, read_only: bool) -> str:
-    """A volume that is not there does not keep the machine from starting, and one that is late is waited for."""
+def fstab_line(
+    uuid: str,
+    mount_point: str,
+    fstype: str,
+    volume_id: str,
+    *,
+    read_only: bool,
+    more: Sequence[str] = (),
+    device: Optional[str] = None,
+) -> str:
+    """A volume that is not there does not keep the machine from starting, and one that is late is waited for.
+
+    ``device`` stands in for a UUID that is not the volume's alone.
+    """
     options = ["defaults", "nofail", "x-systemd.device-timeout=30s", FSTAB_OPTION + volume_id]
-    if read_only:
-        options.insert(1, "ro")
+    options[1:1] = [*(["ro"] if read_only else []), *more]
     check = "2" if fstype.startswith("ext") else "0"
-    return "UUID={} {} {} {} 0 {}".format(uuid, escaped(mount_point), fstype, ",".join(options), check)
+    return "{} {} {} {} 0 {}".format(
+        device or "UUID=" + uuid, escaped(mount_point), fstype, ",".join(options), check
+    )
 
 
 def with_line(fstab: str, line: str, volume_id: str) -> str:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 
 from runctl.core.errors import Unsupported
-from runctl.core.ids import InstanceId, VolumeId
-from runctl.core.models import Instance, Volume
+from runctl.core.ids import InstanceId, SnapshotId, VolumeId
+from runctl.core.models import Instance, Snapshot, Volume
 from runctl.core.progress import SILENT, Progress
-from runctl.providers.aws import doctor, instances, launch, mounting, planning, readiness, volumes
+from runctl.providers.aws import (
+    attachments,
+    clones,
+    doctor,
+    instances,
+    launch,
+    modifications,
+    mounting,
+    planning,
+    readiness,
+    snapshots,
+    volume_creation,
+    volumes,
+)
 from runctl.providers.aws.connect import Connections
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.errors import translated
@@ -22,6 +35,16 @@ from runctl.providers.interface import (
     VolumePlan,
     VolumeProvider,
     VolumeRequest,
+)
+from runctl.providers.volume_plans import (
+    ClonePlan,
+    CloneRequest,
+    InitializationStatus,
+    Modification,
+    ResizePlan,
+    ResizeRequest,
+    SnapshotPlan,
+    SnapshotRequest,
 )
 from runctl.transport.agent import AgentClient
 from runctl.transport.interface import Transport
@@ -105,12 +128,12 @@ class AwsProvider(VolumeProvider):
     def plan_volume(self, request: VolumeRequest) -> VolumePlan:
         """Check size, IOPS and throughput against the type's limits and choose the zone."""
         default = self._context.config.aws.instance_type or planning.DEFAULT_INSTANCE_TYPE
-        return volumes.plan_volume(self._context, request, default)
+        return volume_creation.plan_volume(self._context, request, default)
 
     @translated
     def create_volume(self, plan: VolumePlan, progress: Progress = SILENT) -> Volume:
         """The volume exists, tagged, and is available."""
-        return volumes.create_volume(self._context, plan, progress)
+        return volume_creation.create_volume(self._context, plan, progress)
 
     @translated
     def volume(self, id_or_name: str) -> Volume:
@@ -128,18 +151,26 @@ class AwsProvider(VolumeProvider):
     ) -> Volume:
         """The volume is attached, at a free device name."""
         described = instances.describe(self._context, instance_id)
-        return volumes.attach_volume(self._context, volume_id, described, progress)
+        return attachments.attach_volume(self._context, volume_id, described, progress)
 
     @translated
     def detach_volume(
-        self, volume_id: VolumeId, *, force: bool = False, progress: Progress = SILENT
+        self,
+        volume_id: VolumeId,
+        *,
+        force: bool = False,
+        progress: Progress = SILENT,
+        instance_id: InstanceId | None = None,
     ) -> Volume:
         """The volume is available again, and its instance no longer expects it."""
         before = volumes.find_volume(self._context, volume_id)
-        after = volumes.detach_volume(self._context, volume_id, force=force, progress=progress)
-        described = before.attached_to and instances.find_described(self._context, before.attached_to)
-        if described:
-            mounting.forget_mount(self._context, before, instance_of(described))
+        after = attachments.detach_volume(
+            self._context, volume_id, force=force, progress=progress, instance_id=instance_id
+        )
+        for left in before.instances if instance_id is None else (instance_id,):
+            described = instances.find_described(self._context, left)
+            if described:
+                mounting.forget_mount(self._context, before, instance_of(described))
         return after
 
     @translated
@@ -151,6 +182,79 @@ class AwsProvider(VolumeProvider):
         )
 
     @translated
-    def delete_volume(self, volume_id: VolumeId, progress: Progress = SILENT) -> None:
+    def delete_volume(
+        self, volume_id: VolumeId, progress: Progress = SILENT, *, include_protected: bool = False
+    ) -> None:
         """The volume is gone."""
-        volumes.delete_volume(self._context, volume_id, progress)
+        volumes.delete_volume(self._context, volume_id, progress, include_protected=include_protected)
+
+    @translated
+    def tag_volume(
+        self, volume_id: VolumeId, tags: Mapping[str, str], *, remove: Collection[str] = ()
+    ) -> None:
+        """The volume has these tags, and not those."""
+        volumes.tag_volume(self._context, volume_id, tags, remove)
+
+    @translated
+    def plan_resize(self, volume: str, request: ResizeRequest) -> ResizePlan:
+        """Check the change against the limits and against what is under way."""
+        return modifications.plan_resize(self._context, volume, request)
+
+    @translated
+    def resize_volume(self, plan: ResizePlan, progress: Progress = SILENT) -> Volume:
+        """The volume has its new size."""
+        return modifications.resize_volume(self._context, plan, progress)
+
+    @translated
+    def modification(self, volume_id: VolumeId) -> Modification | None:
+        """The newest change of the volume."""
+        return modifications.latest_modification(self._context, volume_id)
+
+    @translated
+    def plan_snapshot(self, request: SnapshotRequest) -> SnapshotPlan:
+        """Resolve everything without creating anything."""
+        return snapshots.plan_snapshot(self._context, request)
+
+    @translated
+    def create_snapshot(self, plan: SnapshotPlan, progress: Progress = SILENT) -> Snapshot:
+        """The snapshot holds the volume's bytes of this moment; it may still be pending."""
+        return snapshots.create_snapshot(self._context, plan, progress)
+
+    @translated
+    def wait_snapshot(
+        self, snapshot_id: SnapshotId, progress: Progress = SILENT, timeout: timedelta = timedelta(hours=24)
+    ) -> Snapshot:
+        """The snapshot is complete."""
+        return snapshots.wait_snapshot(self._context, snapshot_id, progress, timeout)
+
+    @translated
+    def snapshot(self, id_or_name: str) -> Snapshot:
+        """One snapshot, ours or not."""
+        return snapshots.find_snapshot(self._context, id_or_name)
+
+    @translated
+    def snapshots(self, *, everyone: bool = False, volume_id: VolumeId | None = None) -> tuple[Snapshot, ...]:
+        """Those of this account, newest first, every page."""
+        return snapshots.list_snapshots(self._context, everyone=everyone, volume_id=volume_id)
+
+    @translated
+    def delete_snapshot(
+        self, snapshot_id: SnapshotId, progress: Progress = SILENT, *, include_protected: bool = False
+    ) -> None:
+        """The snapshot is gone."""
+        snapshots.delete_snapshot(self._context, snapshot_id, progress, include_protected=include_protected)
+
+    @translated
+    def plan_clone(self, request: CloneRequest) -> ClonePlan:
+        """Resolve everything without creating anything."""
+        return clones.plan_clone(self._context, request)
+
+    @translated
+    def clone_volume(self, plan: ClonePlan, progress: Progress = SILENT) -> Volume:
+        """A copy of the volume is available in its zone."""
+        return clones.clone_volume(self._context, plan, progress)
+
+    @translated
+    def initialization(self, volume_id: VolumeId) -> InitializationStatus:
+        """How far a volume has the data that it was made from."""
+        return clones.initialization(self._context, volume_id)

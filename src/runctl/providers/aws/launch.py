@@ -23,6 +23,7 @@ from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import Instance, InstanceState, Market
 from runctl.core.progress import Progress
 from runctl.providers.aws import network
+from runctl.providers.aws.attachments import attach_volume
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.errors import classify, error_code, our_errors
 from runctl.providers.aws.iam import (
@@ -35,7 +36,6 @@ from runctl.providers.aws.images import root_device
 from runctl.providers.aws.instances import describe, find_described, priced
 from runctl.providers.aws.reading import DATA_DEVICE, PLAN, state_reason, tag_list
 from runctl.providers.aws.userdata import user_data
-from runctl.providers.aws.volumes import attach_volume
 from runctl.providers.aws.waiting import attempts
 from runctl.providers.interface import CreatePlan
 

@@ -18,6 +18,7 @@ from runctl.core.errors import (
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import Instance, InstanceState
 from runctl.core.progress import Progress
+from runctl.providers.aws.attachments import attach_volume
 from runctl.providers.aws.connect import Connections
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.errors import refused_by_aws
@@ -26,7 +27,7 @@ from runctl.providers.aws.launch import ended, wait_running
 from runctl.providers.aws.mounting import remember_mount
 from runctl.providers.aws.reading import DATA_DEVICE, DATA_VOLUME, instance_of, mounts_of, tags_of
 from runctl.providers.aws.userdata import READY_FILE, Ready, parse_ready
-from runctl.providers.aws.volumes import attach_volume, find_volume
+from runctl.providers.aws.volumes import find_volume
 from runctl.providers.aws.waiting import attempts
 from runctl.transport.interface import Transport
 

@@ -5,14 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 from typing import Any
 
 from runctl.core import tags as tag
 from runctl.core.errors import UsageError
-from runctl.core.ids import InstanceId, VolumeId
-from runctl.core.models import AttachedVolume, Instance, InstanceState, Market, Volume, VolumeState
+from runctl.core.ids import InstanceId, SnapshotId, VolumeId
+from runctl.core.models import (
+    AttachedVolume,
+    Instance,
+    InstanceState,
+    Market,
+    Snapshot,
+    SnapshotState,
+    Volume,
+    VolumeState,
+)
 from runctl.costs.disks import DiskShape, monthly_price
+from runctl.costs.snapshots import snapshot_price
 
 DATA_DEVICE = "/dev/sdf"
 """Where the volume that is made with an instance is attached."""
@@ -126,11 +136,23 @@ def instance_of(described: Mapping[str, Any], price_per_hour: Decimal | None = N
     )
 
 
-def volume_of(described: Mapping[str, Any], region: str, instance_type: str | None = None) -> Volume:
-    """An item of ``DescribeVolumes``; ``instance_type`` is that of the instance it is attached to."""
+def volume_of(
+    described: Mapping[str, Any],
+    region: str,
+    instance_type: str | None = None,
+    *,
+    seen_from: str | None = None,
+) -> Volume:
+    """An item of ``DescribeVolumes``; ``instance_type`` is that of the instance it is attached to.
+
+    Of several instances, ``seen_from`` is the one whose attachment counts, else the first.
+    """
     tags = tags_of(described.get("Tags"))
+    attachments = [
+        a for a in described.get("Attachments", ()) if a.get("State") not in {"detached", "detaching"}
+    ]
     attachment = next(
-        (a for a in described.get("Attachments", ()) if a.get("State") not in {"detached", "detaching"}), None
+        (a for a in attachments if a["InstanceId"] == seen_from), attachments[0] if attachments else None
     )
     shape = DiskShape(
         described.get("VolumeType", "standard"),
@@ -156,6 +178,37 @@ def volume_of(described: Mapping[str, Any], region: str, instance_type: str | No
         mount_point=tags.get(tag.MOUNT_POINT) or None if attachment else None,
         persistent=tags.get(tag.PERSISTENT) == "true",
         price_per_month=price.usd if price else None,
+        tags=tags,
+        multi_attach=bool(described.get("MultiAttachEnabled")),
+        instances=tuple(InstanceId(a["InstanceId"]) for a in attachments),
+        snapshot_id=SnapshotId(described["SnapshotId"]) if described.get("SnapshotId") else None,
+        created_at=utc(described["CreateTime"]) if described.get("CreateTime") else None,
+    )
+
+
+def snapshot_of(described: Mapping[str, Any], region: str) -> Snapshot:
+    """An item of ``DescribeSnapshots``, or what ``CreateSnapshot`` answers."""
+    tags = tags_of(described.get("Tags"))
+    in_full = described.get("FullSnapshotSizeInBytes")
+    # EC2 rounds what it bills to the byte; a hundredth of a GiB is enough for people.
+    data_gib = None if in_full is None else (Decimal(in_full) / (1 << 30)).quantize(Decimal("0.01"), ROUND_UP)
+    size = described["VolumeSize"]
+    done = re.fullmatch(r"(\d+)%", described.get("Progress") or "")
+    volume_id = described.get("VolumeId")
+    return Snapshot(
+        id=SnapshotId(described["SnapshotId"]),
+        name=tags.get(tag.NAME) or None,
+        state=SnapshotState(described["State"]),
+        progress=int(done.group(1)) if done else None,
+        # Copies of snapshots have a made-up volume.
+        volume_id=VolumeId(volume_id) if volume_id and volume_id != "vol-ffffffff" else None,
+        volume_size_gib=size,
+        data_gib=data_gib,
+        encrypted=bool(described.get("Encrypted")),
+        persistent=tags.get(tag.PERSISTENT) == "true",
+        price_per_month=snapshot_price(data_gib, size, region).usd,
+        description=described.get("Description") or "",
+        created_at=utc(described.get("StartTime")),
         tags=tags,
     )
 
