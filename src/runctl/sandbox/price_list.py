@@ -34,6 +34,8 @@ TARGET = "AWSPriceListService."
 PUBLISHED = datetime(2026, 1, 1, tzinfo=UTC)
 _ON_DEMAND, _PER_UNIT = "JRTCKXETXF", "6YS6EN2CT7"
 """The price list's own codes for the on-demand offer and its rate."""
+SNAPSHOT_USD = Decimal("0.05")
+"""A GB-month of what snapshots store, at us-east-1's list price."""
 _VOLUME_NAMES = {
     "gp3": ("General Purpose", "SSD-backed"),
     "gp2": ("General Purpose", "SSD-backed"),
@@ -242,10 +244,11 @@ class Product:
 
 @cache
 def products() -> tuple[Product, ...]:
-    """On-demand Linux instances and the volumes' storage, in every region of the snapshot."""
+    """On-demand Linux instances, and the storage of volumes and snapshots, in every region of the snapshot."""
     found = [_instance(row) for row in snapshot().values() if row.on_demand is not None]
     for region in sorted({row.region for row in snapshot().values()}):
         found += [_storage(name, region) for name in _VOLUME_NAMES]
+        found.append(_snapshots(region))
     return tuple(found)
 
 
@@ -298,6 +301,23 @@ def _storage(name: str, region: str) -> Product:
         "GB-Mo",
         usd,
         f"${usd} per GB-month of {kind} ({name}) provisioned storage",
+    )
+
+
+def _snapshots(region: str) -> Product:
+    return Product(
+        "Storage Snapshot",
+        {
+            **_place(region),
+            "servicecode": "AmazonEC2",
+            "servicename": "Amazon Elastic Compute Cloud",
+            "storageMedia": "Amazon S3",
+            "usagetype": "EBS:SnapshotUsage",
+            "operation": "CreateSnapshot",
+        },
+        "GB-Mo",
+        SNAPSHOT_USD,
+        f"${SNAPSHOT_USD} per GB-Month of snapshot data stored",
     )
 
 

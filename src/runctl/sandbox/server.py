@@ -96,9 +96,9 @@ def _moto() -> Wsgi:
 
 def _install(world: World) -> None:
     """Put our back-ends in moto's place, then fill in what an account finds there."""
-    from runctl.sandbox import connect, ec2, ecr, metadata, price_list, ssm
+    from runctl.sandbox import connect, ebs_direct, ec2, ecr, metadata, price_list, ssm
 
-    for module in (ec2, ssm, connect, price_list):
+    for module in (ec2, ebs_direct, ssm, connect, price_list):
         module.install()
     ecr.install(world)
     metadata.install(world)
