@@ -463,3 +463,56 @@ def test_the_projects_code_is_mounted_where_the_image_has_nothing(machine: Agent
     assert machine.ended("r").reason is EndReason.COMPLETED, machine.log("r")
     assert "mounted at /workspace" in machine.log("r")
     assert (machine.folder("r") / "work" / "made").read_text() == "x"
+
+
+def test_dev_mode_runs_an_edit_without_a_build_and_builds_when_more_has_changed(
+    machine: Agent, engine: Engine
+) -> None:
+    dockerfile = f"FROM {BASE}\nCOPY . /workspace\nRUN python3 -c \"open('/built', 'w').write('made')\"\n"
+
+    def run(run_id: str, text: str, parts: dict[str, str], **files: str) -> str:
+        machine.sync({"Dockerfile": dockerfile, "train.py": text, **files})
+        container = {
+            "dockerfile": "Dockerfile",
+            "code": "mount",
+            "dev_parts": parts,
+            "dev_notes": ["line 3 ran"],
+        }
+        machine.start(run_id, "train.py", container=container)
+        assert machine.ended(run_id).reason is EndReason.COMPLETED, machine.log(run_id)
+        return str(machine.status(run_id).image)
+
+    first = run("a", "print(open('/built').read(), 1)\n", {"the Dockerfile": "x"}, **{"old.py": ""})
+    assert "no image of this project has been built" in machine.log("a")
+    second = run("b", "print(open('/built').read(), 2)\n", {"the Dockerfile": "x"})
+    assert second == first
+    assert machine.output("b")[-1] == "made 2"
+    log = machine.log("b")
+    assert "is used without a build" in log
+    assert "line 3 ran" in log
+    assert "still in the image if it had them: old.py" in log
+    third = run("c", "print(open('/built').read(), 3)\n", {"the Dockerfile": "y"})
+    assert third != first
+    assert "the image is built: the Dockerfile changed" in machine.log("c")
+    engine.docker("rmi", "--force", third)
+    run("d", "print(4)\n", {"the Dockerfile": "y"})
+    assert "is gone from the machine" in machine.log("d")
+
+
+def test_the_project_is_not_written_onto_what_is_mounted_in_it(
+    machine: Agent, engine: Engine, tmp_path: Path
+) -> None:
+    engines.derived(engine, BASE, "mounted:1", ["COPY f /workspace/f"], {"f": "f"})
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "x").write_text("the volume's")
+    machine.sync({"train.py": "print(open('data/x').read())\n", "data/x": "the project's", "other/y": ""})
+    other = tmp_path / "other"
+    other.mkdir()
+    mount = {"source": str(data), "target": "/workspace/data"}
+    wishes = {"image": "mounted:1", "code": "mount", "docker_args": [f"-v{other}:/workspace/other:ro"]}
+    machine.start("r", "train.py", container=wishes, mounts=[mount])
+    assert machine.ended("r").reason is EndReason.COMPLETED, machine.log("r")
+    assert machine.output("r")[-1] == "the volume's", machine.log("r")
+    assert (data / "x").read_text() == "the volume's"
+    assert list(other.iterdir()) == []

@@ -8,7 +8,16 @@ import time
 from dataclasses import dataclass
 from typing import Any, Dict, Optional
 
-from runctl.agent import container_code, container_gpus, container_plan, docker, ending, places, processes
+from runctl.agent import (
+    container_code,
+    container_gpus,
+    container_plan,
+    dev_image,
+    docker,
+    ending,
+    places,
+    processes,
+)
 from runctl.agent.attempt import Attempt, Outcome
 from runctl.agent.container_log import ContainerLog
 from runctl.agent.container_wait import Waiter, state_of
@@ -30,7 +39,7 @@ def run_in_container(attempt: Attempt) -> Outcome:
     engine = docker.connect()
     places.make(attempt.where)
     (attempt.folder.path / "home").mkdir(exist_ok=True)
-    image = ready_image(attempt, engine)
+    image = _image(attempt, engine)
     attempt.update(image=image)
     facts, why = engine.inspect("image", image)
     if facts is None:
@@ -51,6 +60,15 @@ def run_in_container(attempt: Attempt) -> Outcome:
         return _run(attempt, engine, container_id)
     finally:
         engine.call("rm", "--force", "--volumes", container_id)
+
+
+def _image(attempt: Attempt, engine: docker.Engine) -> str:
+    reused = dev_image.reusable(attempt, engine)
+    if reused is not None:
+        return reused
+    image = ready_image(attempt, engine)
+    dev_image.remember(attempt, image)
+    return image
 
 
 def _plan(

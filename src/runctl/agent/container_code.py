@@ -11,7 +11,7 @@ import tarfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Iterator, Optional, Tuple
+from typing import IO, Iterator, Optional, Sequence, Tuple
 
 from runctl.agent import container_plan, docker
 from runctl.agent.attempt import Attempt
@@ -146,6 +146,10 @@ def put_over(
 ) -> None:
     """The synced project is in the container, over what its image has. Raises `AgentError` (``image-failed``)."""
     attempt.update(phase="putting the project into the container")
+    facts, why = engine.inspect("container", container)
+    if facts is None:
+        raise AgentError("image-failed", "the container cannot be looked at: {}".format(why or "it is gone"))
+    mounted = [str(one.get("Destination")) for one in facts.get("Mounts") or ()]
     argv = engine.command("cp", "-", "{}:/".format(container))
     with subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -153,7 +157,7 @@ def put_over(
         assert child.stdin is not None  # noqa: S101 (it is a pipe)
         assert child.stderr is not None  # noqa: S101 (it is a pipe)
         with contextlib.suppress(BrokenPipeError), child.stdin:
-            write_project(attempt.folder.work, workdir, owner, child.stdin, time.time())
+            write_project(attempt.folder.work, workdir, owner, child.stdin, time.time(), mounted)
         said = child.stderr.read()
         code = child.wait(COPY_SECONDS)
     if code != 0:
@@ -164,14 +168,25 @@ def put_over(
         )
 
 
-def write_project(root: Path, workdir: str, owner: Tuple[int, int], sink: IO[bytes], moment: float) -> None:
+def write_project(
+    root: Path,
+    workdir: str,
+    owner: Tuple[int, int],
+    sink: IO[bytes],
+    moment: float,
+    mounted: Sequence[str] = (),
+) -> None:
     """A tar of the project as it shall be in the container, all of it the script's user's.
 
-    Its times are now: the synced files all carry one, by which Python would take a ``.pyc`` of the image for that of
-    a changed file of the same size.
+    Nothing goes to where something is mounted: a container that does not run yet has its mounts all the same, and
+    the project would be written onto a volume. Its times are now: the synced files all carry one, by which Python would
+    take a ``.pyc`` of the image for that of a changed file of the same size.
     """
 
-    def as_the_users(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    def as_the_users(entry: tarfile.TarInfo) -> Optional[tarfile.TarInfo]:
+        path = "/" + entry.name
+        if any(path == target or path.startswith(target + "/") for target in mounted):
+            return None
         entry.uid, entry.gid = owner
         entry.uname = entry.gname = ""
         entry.mtime = moment

@@ -91,8 +91,9 @@ class ContainerSpec:
     workdir: str = "/workspace"
     """Absolute path in the container at which the project is and the script starts."""
     code: str = "auto"
-    """``image``: the project is in the image. ``mount``: the synced project is mounted at ``workdir``.
-    ``auto``: in the image if the script is found there, mounted otherwise; the log says which."""
+    """``image``: the project is in the image. ``mount``: the synced project is put over what the image has at
+    ``workdir``, or mounted where it has nothing. ``auto``: in the image if the script is found there, else as
+    ``mount``; the log says which."""
     python: str = "python3"
     """Runs the script when it is a Python file; others run by their extension or as they are."""
     entrypoint: Optional[Tuple[str, ...]] = None
@@ -107,6 +108,11 @@ class ContainerSpec:
     """More words for ``docker create``, each an option of its own."""
     pull_timeout_seconds: float = 300.0
     """A pull in which nothing has moved for so long has failed."""
+    dev_parts: Optional[Mapping[str, str]] = None
+    """What the image is made of besides the code: SHA-256 by name. With ``code`` ``mount`` the last image that was
+    built of the same parts is used."""
+    dev_notes: Tuple[str, ...] = ()
+    """What to say when it is used: instructions that saw the code of then."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -82,7 +82,17 @@ class Training:
         )
         for warning in plan.mounts.warnings:
             self.cli.progress.warn(warning)
-        return plan
+        return self._with_dev_parts(plan)
+
+    def _with_dev_parts(self, plan: RunPlan) -> RunPlan:
+        spec = plan.spec
+        if spec.container is None or self.selection is None:
+            return plan
+        from runctl.runs.dev_mode import with_dev_parts
+
+        script = None if spec.is_command else spec.script
+        container = with_dev_parts(spec.container, self.project.root, script, self.selection.found)
+        return replace(plan, spec=replace(spec, container=container))
 
     def show_only(self, plan: RunPlan) -> int:
         """``--dry-run``: the plan is the result."""
