@@ -13,6 +13,7 @@ from runctl.agent import durable
 from runctl.agent.children import Children, Ended, Ending
 from runctl.agent.errors import AgentError
 from runctl.agent.log import FULL, Log
+from runctl.agent.mount_watch import MountWatch
 from runctl.agent.places import Places, places
 from runctl.agent.script import NETWORK
 from runctl.agent.spec import EndReason, RunSpec, RunState
@@ -52,6 +53,7 @@ class Attempt:
         self.children = children
         self.live = folder.live()
         self.where: Places = places(spec, folder)
+        self.volumes = MountWatch(spec)
         self._script_began: Optional[float] = None
         self._request: Optional[StopRequest] = None
         self._ending: Optional[Ending] = None
@@ -113,6 +115,9 @@ class Attempt:
         if self.children.terminated:
             message = "the machine is shutting down, or somebody ended the agent"
             return StopRequest(EndReason.INTERRUPTED, self.spec.grace_seconds, time.time(), message)
+        lost = self._lost_volume() if self._script_began is not None else None
+        if lost is not None:
+            return StopRequest(EndReason.DATA_FAILED, self.spec.grace_seconds, time.time(), lost)
         if (
             limit is not None
             and self._script_began is not None
@@ -121,6 +126,13 @@ class Attempt:
             message = "the time limit of {:g} s is over".format(limit)
             return StopRequest(EndReason.TIME_LIMIT, self.spec.grace_seconds, time.time(), message)
         return None
+
+    def _lost_volume(self) -> Optional[str]:
+        lost = None
+        for trouble in self.volumes.news():
+            self.log.line("warning: " + trouble.words)
+            lost = lost or (trouble.words if trouble.lost else None)
+        return lost
 
     def check(self) -> None:
         """Go on, or raise `EndedEarlyError`."""

@@ -48,6 +48,9 @@ def run_in_container(attempt: Attempt) -> Outcome:
         )
     code = container_code.place_code(attempt, engine, image)
     plan = _plan(attempt, engine, image, facts, code)
+    places.make_inner_targets(
+        spec.mounts, attempt.folder.work if plan.mount_code else None, plan.container.workdir
+    )
     container_id = _create(attempt, engine, plan)
     attempt.update(container_id=container_id)
     try:
@@ -60,6 +63,8 @@ def run_in_container(attempt: Attempt) -> Outcome:
         return _run(attempt, engine, container_id)
     finally:
         engine.call("rm", "--force", "--volumes", container_id)
+        if plan.user != docker.owner():
+            places.give_to_user(attempt.where)
 
 
 def _image(attempt: Attempt, engine: docker.Engine) -> str:
@@ -89,7 +94,7 @@ def _plan(
         )
     user = spec.container.user
     if user not in (None, "", docker.owner()):
-        attempt.log.line("note: checkpoints and output belong to {}".format(docker.owner()))
+        attempt.log.line("note: checkpoints and output belong to {} afterwards".format(docker.owner()))
     return container_plan.Plan(
         spec=spec,
         image=image,
@@ -132,6 +137,7 @@ def _what_runs(spec: RunSpec) -> str:
 
 def _run(attempt: Attempt, engine: docker.Engine, container_id: str) -> Outcome:
     before, since = ending.oom_counters(), attempt.log.size()
+    attempt.volumes.check_start()
     started = engine.call("start", container_id)
     if started.returncode != 0:
         said = docker.words(started.stderr)

@@ -35,7 +35,15 @@ class Facts:
     ends_with_no_space: bool = False
     """The very last line of the log does."""
     disk_full: Optional[str] = None
-    """A folder of the run whose file system has no room left."""
+    """A disk of the run that has no room left, in words."""
+    volume_lost: Optional[str] = None
+    """A volume that was taken away, in words."""
+    lost_writable: bool = False
+    """The run might have written to it."""
+    volume_read_only: Optional[str] = None
+    """A volume that has become read-only under the run, in words."""
+    says_read_only: bool = False
+    """The last lines of the log speak of a read-only file system."""
 
 
 def signal_name(number: int) -> str:
@@ -51,8 +59,10 @@ def decide_end(facts: Facts) -> Tuple[EndReason, str]:
     if facts.asked is not None:
         how = "; it had to be killed when its grace was over" if facts.killed else ""
         return facts.asked, (facts.asked_message or "the run was told to end") + how
+    if facts.volume_lost and (facts.exit_code != 0 or facts.lost_writable):
+        return EndReason.DATA_FAILED, "{} ({})".format(facts.volume_lost, _how(facts))
     if facts.exit_code == 0:
-        return EndReason.COMPLETED, "the script ended with exit code 0"
+        return EndReason.COMPLETED, _how(facts) + _also(facts.volume_read_only)
     was_killed = SIGKILL in (facts.signal, (facts.exit_code or 0) - 128)
     if facts.oom_kills or (was_killed and facts.machine_oom_kills):
         return (
@@ -62,9 +72,21 @@ def decide_end(facts: Facts) -> Tuple[EndReason, str]:
     if facts.says_no_space and (facts.disk_full or facts.ends_with_no_space):
         where = " ({} has no room left)".format(facts.disk_full) if facts.disk_full else ""
         return EndReason.DISK_FULL, "the script failed because a disk is full" + where
+    if facts.volume_read_only and facts.says_read_only:
+        return EndReason.DATA_FAILED, "{} ({})".format(facts.volume_read_only, _how(facts))
+    full = "{} has no room left".format(facts.disk_full) if facts.disk_full else None
+    return EndReason.FAILED, _how(facts) + _also(full) + _also(facts.volume_read_only)
+
+
+def _how(facts: Facts) -> str:
     if facts.signal is not None:
-        return EndReason.FAILED, "the script was ended by {}".format(signal_name(facts.signal))
-    return EndReason.FAILED, "the script failed with exit code {}".format(facts.exit_code)
+        return "the script was ended by {}".format(signal_name(facts.signal))
+    verb = "failed" if facts.exit_code else "ended"
+    return "the script {} with exit code {}".format(verb, facts.exit_code)
+
+
+def _also(words: Optional[str]) -> str:
+    return "; " + words if words else ""
 
 
 def full_folder(folders: Iterable[Path]) -> Optional[str]:

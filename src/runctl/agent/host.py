@@ -12,7 +12,8 @@ from runctl.agent import ending, environment, machine, mountns, places, processe
 from runctl.agent.attempt import Attempt, Outcome
 from runctl.agent.children import LEFTOVER_SECONDS, Ended, cpu_seconds
 from runctl.agent.errors import AgentError
-from runctl.agent.log import says_no_space
+from runctl.agent.log import says_no_space, says_read_only
+from runctl.agent.mount_watch import disk_name
 from runctl.agent.spec import RunState
 from runctl.agent.trees import copy_tree
 
@@ -51,6 +52,7 @@ def run_on_host(attempt: Attempt) -> Outcome:
         )
         ready = environment.prepare(spec.dependencies, shop)
         attempt.check()
+        attempt.volumes.check_start()
         if path is None:
             argv = [spec.script, *spec.args]
         else:
@@ -100,6 +102,9 @@ def conclude(attempt: Attempt, ended: Ended, since: int, before: Tuple[int, int]
         attempt.where.output,
         Path(tempfile.gettempdir()),
     ]
+    troubles = attempt.volumes.at_the_end()
+    lost = next((one for one in troubles if one.lost), None)
+    full = ending.full_folder([*folders, *_writable_mounts(attempt)])
     facts = ending.Facts(
         exit_code=ended.exit_code,
         signal=ended.signal,
@@ -110,7 +115,11 @@ def conclude(attempt: Attempt, ended: Ended, since: int, before: Tuple[int, int]
         machine_oom_kills=after[1] - before[1],
         says_no_space=spoken or attempt.log.disk_full,
         ends_with_no_space=last,
-        disk_full=ending.full_folder([*folders, *_writable_mounts(attempt)]),
+        disk_full=disk_name(full, attempt.spec.mounts) if full else None,
+        volume_lost=lost.words if lost else None,
+        lost_writable=any(one.lost and not one.mount.read_only for one in troubles),
+        volume_read_only=next((one.words for one in troubles if not one.lost), None),
+        says_read_only=says_read_only(attempt.log.tail(since)),
     )
     reason, message = ending.decide_end(facts)
     return Outcome(reason, message, ended.exit_code, ended.signal, ended.max_rss_bytes, round(cpu, 3))

@@ -6,12 +6,13 @@ import errno
 import os
 import re
 from pathlib import Path
-from typing import Tuple
+from typing import List, Tuple
 
 PREFIX = "[runctl] "
 FULL = (errno.ENOSPC, errno.EDQUOT)
 TAIL_BYTES = 64 * 1024
 
+_READ_ONLY = re.compile(rb"Read-only file system|Errno 30\b|EROFS")
 _NO_SPACE = re.compile(rb"No space left on device|Errno 28\b|ENOSPC|Disk quota exceeded")
 
 
@@ -97,8 +98,15 @@ def digest(path: Path) -> Tuple[int, str]:
 
 def says_no_space(tail: bytes) -> Tuple[bool, bool]:
     """Whether the last lines speak of a full disk, and whether the very last one does."""
-    lines = [line for line in tail.splitlines() if line.strip() and not line.startswith(PREFIX.encode())][
-        -30:
-    ]
-    spoken = [bool(_NO_SPACE.search(line)) for line in lines]
+    spoken = [bool(_NO_SPACE.search(line)) for line in _own_lines(tail)]
     return any(spoken), bool(spoken) and spoken[-1]
+
+
+def says_read_only(tail: bytes) -> bool:
+    """Whether the last lines speak of a read-only file system."""
+    return any(_READ_ONLY.search(line) for line in _own_lines(tail))
+
+
+def _own_lines(tail: bytes) -> List[bytes]:
+    """The script's last lines."""
+    return [line for line in tail.splitlines() if line.strip() and not line.startswith(PREFIX.encode())][-30:]

@@ -6,7 +6,7 @@ import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Dict, Optional
+from typing import Dict, Optional, Sequence
 
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import as_root, login_user, on_machine, root_available
@@ -32,13 +32,14 @@ class Places:
 
 
 def places(spec: RunSpec, folder: AttemptFolder) -> Places:
-    """Checkpoints and output are on the first writable volume, for all attempts of the run together."""
-    volume = next((m for m in spec.mounts if m.volume_id and not m.read_only), None)
+    """Checkpoints and output are on the volume that the spec names, for all attempts of the run together."""
+    volume = _saves(spec)
     container = spec.container
+    first = spec.data_target or (spec.mounts[0].target if spec.mounts else None)
     if container is not None:
-        data = spec.mounts[0].target if spec.mounts else container.workdir
+        data = first or container.workdir
     else:
-        data = str(on_machine(spec.mounts[0].target)) if spec.mounts else str(folder.work)
+        data = str(on_machine(first)) if first else str(folder.work)
     if volume is not None:
         run = on_machine(volume.source) / "runs" / spec.run_id
         target = PurePosixPath(volume.target if container is not None else str(on_machine(volume.target)))
@@ -73,14 +74,69 @@ def make(where: Places) -> None:
             raise AgentError(
                 "cannot-write", "cannot make {}: {}".format(path, reason), "give it to " + user.name
             )
-        # -o and -g apply to the last folder alone; the run's own folder above it is ours as well.
-        for one in (path.parent, path):
+        # -o and -g apply to the last folder alone; the run's own folder above it, and the one of all runs, are
+        # ours as well.
+        above = [path.parent.parent] if not path.parent.parent.exists() else []
+        for one in (*above, path.parent, path):
             owner = ["-o", str(user.uid), "-g", str(user.gid)]
             done = subprocess.run(
                 as_root(["install", "-d", *owner, str(one)]), capture_output=True, text=True, check=False
             )
             if done.returncode:
                 raise AgentError("cannot-write", "cannot make {}: {}".format(one, done.stderr.strip()))
+
+
+def _saves(spec: RunSpec) -> Optional[MountSpec]:
+    writable = [one for one in spec.mounts if one.volume_id and not one.read_only]
+    named = [one for one in writable if one.target == spec.save_target]
+    return next(iter([*named, *writable]), None)
+
+
+def make_inner_targets(mounts: Sequence[MountSpec], work: Optional[Path] = None, workdir: str = "") -> None:
+    """Where a target lies inside another mount, or inside the project that is mounted at ``workdir`` from ``work``,
+    its folder is there and belongs to the login user; a container's engine would make it root's.
+
+    Raises `AgentError` (``cannot-mount``).
+    """
+    for inner in mounts:
+        around = [m for m in mounts if inner.target.startswith(m.target + "/")]
+        if around:
+            outer = max(around, key=lambda mount: len(mount.target))
+            top, beside = on_machine(outer.source), inner.target[len(outer.target) + 1 :]
+            if outer.read_only and not (top / beside).is_dir():
+                words = "{} cannot be mounted at {}: {} is read-only there and has no folder {}"
+                why = words.format(inner.source, inner.target, outer.source, beside)
+                raise AgentError("cannot-mount", why, "choose another target")
+        elif work is not None and inner.target.startswith(workdir + "/"):
+            top, beside = work, inner.target[len(workdir) + 1 :]
+        else:
+            continue
+        _make_inner(top, beside, inner)
+
+
+def _make_inner(top: Path, beside: str, inner: MountSpec) -> None:
+    user, path = login_user(), top
+    for part in PurePosixPath(beside).parts:
+        path = path / part
+        if path.is_dir():
+            continue
+        argv = ["install", "-d", "-o", str(user.uid), "-g", str(user.gid), str(path)]
+        as_it_is = os.geteuid() == 0 or os.access(path.parent, os.W_OK) or not root_available()
+        command = argv if as_it_is else as_root(argv)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            words = "{} cannot be mounted at {}, and no folder for it can be made in {}: {}"
+            why = words.format(inner.source, inner.target, top, done.stderr.strip())
+            raise AgentError("cannot-mount", why)
+
+
+def give_to_user(where: Places) -> None:
+    """What a container of another user has left in the run's folder belongs to the login user."""
+    user = login_user()
+    if where.on_volume is not None and root_available():
+        owner = "{}:{}".format(user.uid, user.gid)
+        argv = ["chown", "--recursive", "--no-dereference", owner, str(where.checkpoints.parent)]
+        subprocess.run(as_root(argv), capture_output=True, check=False)
 
 
 def variables(spec: RunSpec, where: Places) -> Dict[str, str]:

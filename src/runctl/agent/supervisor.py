@@ -9,7 +9,7 @@ import time
 import traceback
 from typing import List, Optional
 
-from runctl.agent import mountns, processes
+from runctl.agent import mountns, places, processes
 from runctl.agent.attempt import Attempt, EndedEarlyError, Outcome
 from runctl.agent.children import Children
 from runctl.agent.errors import AgentError
@@ -23,6 +23,7 @@ REASONS = {
     "setup-failed": EndReason.SETUP_FAILED,
     "image-failed": EndReason.IMAGE_FAILED,
     "no-docker": EndReason.IMAGE_FAILED,
+    "bad-mount": EndReason.DATA_FAILED,
     "cannot-mount": EndReason.DATA_FAILED,
     "cannot-write": EndReason.DATA_FAILED,
     "disk-full": EndReason.DISK_FULL,
@@ -82,6 +83,7 @@ def _in_own_namespace(folder: AttemptFolder, flags: List[str]) -> int:
         raise AgentError("no-such-run", "there is no spec in {}".format(folder.path))
     user, extra = login_user(), []
     try:
+        places.make_inner_targets(spec.mounts)
         mountns.enter(mountns.to_bind(spec), state_directory() / "targets")
     except (AgentError, OSError) as error:
         extra = ["--cannot-mount", str(error)]
@@ -119,6 +121,9 @@ class Supervisor:
         try:
             if cannot_mount:
                 raise AgentError("cannot-mount", cannot_mount)  # noqa: TRY301 (told like those found here)
+            self.attempt.volumes.check_start()
+            for warning in self.attempt.volumes.warnings():
+                self.log.line(warning)
             if self.spec.container is not None:
                 from runctl.agent.container import run_in_container
 

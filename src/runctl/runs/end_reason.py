@@ -43,7 +43,7 @@ _WORDS = {
     EndReason.LOST: "was lost: its machine ended without a word",
     EndReason.SETUP_FAILED: "never started: its dependencies could not be installed",
     EndReason.IMAGE_FAILED: "never started: its image could not be made",
-    EndReason.DATA_FAILED: "never started: its data could not be made available",
+    EndReason.DATA_FAILED: "had no access to its data",
     EndReason.DISK_FULL: "was ended by a full disk",
     EndReason.NO_CAPACITY: "found no machine",
     EndReason.NOT_STARTED: "never reached its machine",

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, FrozenSet, List, Optional
 
 from runctl.agent import durable
 from runctl.agent.disks.freezing import Frozen
@@ -39,6 +39,10 @@ class FolderDisks(Disks):
                 if volume is not None and link.is_dir():
                     found[volume] = link.resolve()
         return found
+
+    def attached(self) -> FrozenSet[str]:
+        """See `Disks.attached`."""
+        return frozenset(self.volumes())
 
     def mounts(self) -> List[MachineMount]:
         """See `Disks.mounts`."""

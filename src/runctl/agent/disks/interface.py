@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, List, Mapping, Optional, Tuple
+from typing import Any, FrozenSet, List, Mapping, Optional, Tuple
 
 from runctl.agent.disks.freezing import Frozen
 from runctl.agent.disks.growth import Grown
@@ -83,6 +83,10 @@ class Disks(ABC):
     """The disks of one machine. Every method raises `AgentError`."""
 
     @abstractmethod
+    def attached(self) -> FrozenSet[str]:
+        """The volumes whose devices the machine has, mounted or not."""
+
+    @abstractmethod
     def mounts(self) -> List[MachineMount]:
         """File systems of whole disks that are mounted, but for those of the system's own disk."""
 
@@ -124,6 +128,10 @@ class Disks(ABC):
 
 class NoDisks(Disks):
     """A machine whose disks the agent does not touch."""
+
+    def attached(self) -> FrozenSet[str]:
+        """None."""
+        return frozenset()
 
     def mounts(self) -> List[MachineMount]:
         """None."""

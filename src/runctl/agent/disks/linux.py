@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, FrozenSet, List, Optional, Sequence
 
 from runctl.agent import machine
 from runctl.agent.disks import freezing, growth, mount_table, mounting, probe, users
@@ -58,6 +58,10 @@ class LinuxDisks(Disks):
                 found.setdefault(device, "vol-" + match.group(1))
         return found or _serials_by_lsblk()
 
+    def attached(self) -> FrozenSet[str]:
+        """See `Disks.attached`."""
+        return frozenset(self.volumes().values())
+
     def mounts(self) -> List[MachineMount]:
         """See `Disks.mounts`."""
         volumes, entries = self.volumes(), mount_table.own_mounts()
@@ -83,7 +87,8 @@ class LinuxDisks(Disks):
                 fstype=entry.fstype,
                 size_bytes=space.f_blocks * space.f_frsize,
                 free_bytes=space.f_bavail * space.f_frsize,
-                read_only="ro" in entry.options,
+                # The kernel's own change, after errors, is on the file system, not on the mount.
+                read_only=bool(space.f_flag & os.ST_RDONLY),
                 persistent=any(mount_table.uuid_of(line) for line in listed),
             )
         return [found[point] for point in sorted(found)]
