@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runctl.sandbox import control
-from runctl.sandbox.control import SandboxInfo
+from runctl.sandbox.control import Faults, SandboxInfo
 from tests.sandbox.account import ZONE, Account, Machine, until
 from tests.sandbox.traces import traces
 
@@ -103,6 +103,29 @@ def test_a_crashed_one_is_cleaned_by_stop(home: Path, tmp_path: Path) -> None:
     control.stop(home=home)
 
     assert traces(home) == []
+
+
+def test_a_crashed_one_with_a_disk_that_is_not_initialized_is_cleaned(home: Path, tmp_path: Path) -> None:
+    info = start(home)
+    machine = occupied(info, tmp_path)
+    account = machine.account
+    Faults(info).lazy_blocks(0.05)
+    (source,) = account.ec2.describe_volumes(Filters=[{"Name": "attachment.device", "Values": ["/dev/sdf"]}])[
+        "Volumes"
+    ]
+    lazy = account.ec2.create_volume(
+        SnapshotId=account.snapshot(source["VolumeId"])["SnapshotId"], AvailabilityZone=ZONE, VolumeType="gp3"
+    )["VolumeId"]
+    account.wait_volume(lazy, "available")
+    machine.attach(lazy, "/dev/sdg")
+    machine.root("mkdir /mnt/lazy; mount /dev/sdg /mnt/lazy; nohup cat /dev/sdg >/dev/null 2>&1 &")
+    assert any("lazy" in line for line in traces(home))
+    kill_server(info)
+
+    again = start(home)
+
+    assert again.pid != info.pid
+    assert not any("lazy" in line or machine.id in line for line in traces(home))
 
 
 def test_one_that_crashed_before_it_wrote_down_anything_is_cleaned(home: Path, tmp_path: Path) -> None:

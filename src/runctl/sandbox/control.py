@@ -230,6 +230,14 @@ class Faults:
             initializing=initializing,
         )
 
+    def lazy_blocks(self, seconds: float = 0.02, *, background_mibps: float = 0) -> None:
+        """Volumes that are made from snapshots from now on are as slow as on AWS: a block's first read takes so long.
+
+        Blocks are 512 KiB; only those with data are slow. With a VolumeInitializationRate they also become fast by
+        themselves at that rate, without one at ``background_mibps``. 0 seconds: no volume is lazy.
+        """
+        self._ask("lazy-blocks", seconds=seconds, background_mibps=background_mibps)
+
     def age_modifications(self, volume_id: str, hours: float) -> None:
         """What was modified of the volume was modified that much earlier: there is a limit per day."""
         self._ask("age-modifications", volume_id=volume_id, hours=hours)
@@ -301,7 +309,7 @@ def why_no_namespaces() -> str:
 
 def remove_leftovers(layout: Layout) -> list[str]:
     """Whatever a sandbox in this folder made outside and inside of it is gone; what there was. Safe to repeat."""
-    from runctl.sandbox import disks, network
+    from runctl.sandbox import disks, lazy_backing, network
     from runctl.sandbox.machine import remove_folder
     from runctl.sandbox.registry import Registry, remove_registries
 
@@ -319,6 +327,7 @@ def remove_leftovers(layout: Layout) -> list[str]:
             Registry(layout.registry, (words or {}).get("gateway") or "127.0.0.1", 5000).stop()
         removed += network.remove(layout)
         removed += disks.release_all(layout)
+        removed += lazy_backing.release_all(layout)
     for folder in sorted(layout.machines.glob("i-*")) if layout.machines.exists() else []:
         with contextlib.suppress(OSError):
             docker_engine.remove_cgroups(folder.name)

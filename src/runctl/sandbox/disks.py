@@ -13,6 +13,8 @@ from pathlib import Path
 
 from runctl.sandbox import blocks
 from runctl.sandbox.layout import Layout
+from runctl.sandbox.lazy_backing import READ_AHEAD_SECTORS, LazyBacking
+from runctl.sandbox.lazy_blocks import LazyBlocks
 
 GIB = 1 << 30
 RELEASE_SECONDS = 2.0
@@ -26,6 +28,7 @@ class Disks:
     def __init__(self, layout: Layout) -> None:
         self._folder = layout.volumes
         self._loops: dict[str, str] = {}
+        self._lazy: dict[str, LazyBacking] = {}
         self._lock = threading.Lock()
 
     def file(self, volume_or_snapshot: str) -> Path:
@@ -41,8 +44,23 @@ class Disks:
                 if not file.exists():
                     with file.open("xb") as new:
                         new.truncate(size_gib * GIB)
-                self._loops[volume_id] = _losetup("--find", "--show", str(file))
+                self._loops[volume_id] = self._lazily(volume_id) or _losetup("--find", "--show", str(file))
             return self._loops[volume_id]
+
+    def _lazily(self, volume_id: str) -> str | None:
+        """The loop device of a volume with blocks that are slow yet; ``None`` where there are none."""
+        if not (self.missing_blocks(volume_id) or (0, 0))[0]:
+            return None
+        backing = LazyBacking(self.file(volume_id), self._state(volume_id))
+        try:
+            # Without direct I/O a loop device asks for one thing after the other.
+            loop = _losetup("--find", "--show", "--direct-io=on", str(backing.path))
+        except OSError:
+            backing.end(in_use=False)
+            raise
+        self._lazy[volume_id] = backing
+        subprocess.run(["blockdev", "--setra", str(READ_AHEAD_SECTORS), loop], check=True)
+        return loop
 
     def unplug(self, volume_id: str) -> None:
         """The device is given back, and everything that was written to it is in the volume's file.
@@ -51,16 +69,21 @@ class Disks:
         """
         with self._lock:
             loop = self._loops.pop(volume_id, None)
+            lazy = self._lazy.pop(volume_id, None)
         if loop is None:
             return
         file = self.file(volume_id)
+        backing = lazy.path if lazy is not None else file.resolve()
         _losetup("--detach", loop)
         deadline = time.monotonic() + RELEASE_SECONDS
-        while backing_file(loop) == str(file.resolve()):
-            if time.monotonic() > deadline:
-                self._leave_to_its_user(file, loop)
-                return
+        in_use = False
+        while not in_use and backing_file(loop) == str(backing):
+            in_use = time.monotonic() > deadline
             time.sleep(0.01)
+        if in_use:
+            self._leave_to_its_user(file, loop)
+        if lazy is not None:
+            lazy.end(in_use=in_use)
 
     @staticmethod
     def _leave_to_its_user(file: Path, loop: str) -> None:
@@ -115,6 +138,9 @@ class Disks:
         file = self.file(volume_id)
         if file.exists():
             os.truncate(file, size_gib * GIB)
+        if volume_id in self._lazy:
+            # The kernel asks for the size again, which it does not by itself.
+            self._lazy[volume_id].path.stat()
         loop = self.device(volume_id)
         if loop is not None:
             _losetup("--set-capacity", loop)
@@ -122,6 +148,22 @@ class Disks:
     def remove(self, volume_or_snapshot: str) -> None:
         """Its bytes are gone."""
         self.file(volume_or_snapshot).unlink(missing_ok=True)
+        self._state(volume_or_snapshot).unlink(missing_ok=True)
+
+    def make_lazy(self, volume_id: str, *, seconds_per_block: float, bytes_per_second: float) -> None:
+        """The first read of each block that was written takes that long, until it has come by itself at that rate."""
+        indices = blocks.written_blocks(self.file(volume_id))
+        now = time.time()
+        lazy = LazyBlocks.of(indices, latency=seconds_per_block, rate=bytes_per_second, now=now)
+        lazy.save(self._state(volume_id), now)
+
+    def missing_blocks(self, volume_id: str) -> tuple[int, int] | None:
+        """How many blocks are slow yet, and of how many; ``None`` for a volume that never was lazy."""
+        lazy = LazyBlocks.load(self._state(volume_id))
+        return None if lazy is None else (lazy.missing(time.time()), len(lazy.places))
+
+    def _state(self, volume_id: str) -> Path:
+        return self._folder / f"{volume_id}.blocks"
 
 
 def release_all(layout: Layout) -> list[str]:

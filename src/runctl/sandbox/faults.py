@@ -74,6 +74,11 @@ def _volume_times(world: World, words: dict[str, Any]) -> None:
             setattr(world.faults, f"{name}_seconds", float(words[name]))
 
 
+def _lazy_blocks(world: World, words: dict[str, Any]) -> None:
+    world.faults.lazy_seconds = float(words["seconds"])
+    world.faults.background_mibps = float(words["background_mibps"])
+
+
 def _age_modifications(_world: World, words: dict[str, Any]) -> None:
     from runctl.sandbox.ec2 import backend
 
@@ -117,6 +122,7 @@ _VERBS: dict[str, Callable[[World, dict[str, Any]], None]] = {
     "ecr-token-seconds": _ecr_token_seconds,
     "expire-images": _expire_images,
     "volume-times": _volume_times,
+    "lazy-blocks": _lazy_blocks,
     "age-modifications": _age_modifications,
     "clear": _clear,
 }

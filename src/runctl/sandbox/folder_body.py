@@ -138,6 +138,9 @@ class FolderDisks(Disks):
     def grow(self, volume_id: str, size_gib: int) -> None:
         """Folders have no size."""
 
+    def make_lazy(self, volume_id: str, *, seconds_per_block: float, bytes_per_second: float) -> None:
+        """Folders have no blocks."""
+
     def remove(self, volume_or_snapshot: str) -> None:
         """Its files are gone."""
         shutil.rmtree(self.file(volume_or_snapshot), ignore_errors=True)

@@ -39,7 +39,11 @@ class Faults:
     snapshot_seconds: float = 0.3
     """How long a snapshot is ``pending``."""
     initializing_seconds: float = 0.4
-    """How long a volume that is a copy, or from a snapshot, is ``initializing``."""
+    """How long a volume that is a copy, or from a snapshot and not lazy, is ``initializing``."""
+    lazy_seconds: float = 0.0
+    """What the first read of a block takes of volumes from snapshots; 0 for volumes that are not lazy."""
+    background_mibps: float = 0.0
+    """How fast lazy blocks come by themselves where no rate was paid for."""
     ecr_token_seconds: float = 12 * 3600
     """How long a password for ECR's registry is good."""
 

@@ -47,6 +47,10 @@ class Copies(Modifications):
         """Percent; ``None`` for a volume that began empty."""
         if volume.initialization is None:
             return None
+        blocks = self.disks.missing_blocks(volume.id)
+        if blocks is not None:
+            missing, total = blocks
+            return 100 if missing == 0 else 100 * (total - missing) // total
         return volume.initialization.progress(time.monotonic(), self.world.faults.initializing_seconds)
 
     def _check_copy(self, source: SandboxVolume, size: int | None) -> None:

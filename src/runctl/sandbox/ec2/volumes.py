@@ -10,7 +10,7 @@ import moto.ec2.models.elastic_block_store as moto_ebs
 from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 
-from runctl.sandbox.ec2.initialization import Initialization, checked_rate
+from runctl.sandbox.ec2.initialization import MIB, Initialization, checked_rate
 from runctl.sandbox.ec2.snapshots import Snapshots
 from runctl.sandbox.gate import parameter
 from runctl.sandbox.volume_rules import Shape, checked_shape
@@ -86,6 +86,12 @@ class Volumes(Snapshots):
             with self.filling(volume):
                 self.disks.copy(snapshot_id, volume.id)
                 self.disks.grow(volume.id, shape.size)
+                faults = self.world.faults
+                if faults.lazy_seconds > 0:
+                    mibps = faults.background_mibps if rate is None else rate
+                    self.disks.make_lazy(
+                        volume.id, seconds_per_block=faults.lazy_seconds, bytes_per_second=mibps * MIB
+                    )
         return volume
 
     @contextlib.contextmanager
