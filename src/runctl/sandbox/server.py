@@ -65,17 +65,23 @@ def serve(layout: Layout, region: str, kind: str, *, docker: bool) -> None:
     disks = Disks(layout) if network is not None else FolderDisks(layout)
     world = World(layout, region, 0, network, docker, disks)
     become(world)
-    server = make_server(
-        "127.0.0.1", 0, _Control(Gate(_moto(), world), world), threaded=True, request_handler=_quiet()
-    )
+    gate = Gate(_moto(), world)
+    server = make_server("127.0.0.1", 0, _Control(gate, world), threaded=True, request_handler=_quiet())
     world.port = server.server_port
+    servers = [server]
+    if network is not None:
+        # Machines have no business with the sandbox's own requests.
+        servers.append(
+            make_server(network.gateway, world.port, gate, threaded=True, request_handler=_quiet())
+        )
     _install(world)
     registry = _registry(world) if docker and network is not None else None
     _say(layout, world, kind)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for one in servers:
+        threading.Thread(target=one.serve_forever, daemon=True).start()
     stopping.wait()
     for instance_id in list(world.machines):
         world.end_services(instance_id)
