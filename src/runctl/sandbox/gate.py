@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
@@ -13,11 +13,10 @@ from urllib.parse import parse_qs, parse_qsl
 from xml.sax.saxutils import escape
 
 from runctl.sandbox import rights, s3_request
+from runctl.sandbox.http_server import Start, Wsgi
 from runctl.sandbox.rights import ExpiredKey, Need, UnknownKey
+from runctl.sandbox.s3_objects import REQUEST_KEY
 from runctl.sandbox.world import ACCOUNT, World
-
-Start = Callable[..., Any]
-Wsgi = Callable[[dict[str, Any], Start], Iterable[bytes]]
 
 IDEMPOTENT = {"RunInstances", "CreateVolume", "CopyVolumes"}
 EXPIRED_TOKEN = "expired"  # noqa: S105 - the word that tests use for one
@@ -189,6 +188,7 @@ def _read(environ: dict[str, Any]) -> _Call:
 def _read_s3(environ: dict[str, Any], call: _Call) -> _Call:
     path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
     request = s3_request.read(call.method, path, environ.get("QUERY_STRING", ""))
+    environ[REQUEST_KEY] = request
     headers = {"x-amz-copy-source": environ.get("HTTP_X_AMZ_COPY_SOURCE", "")}
     removing = "delete" in request.query and not request.key
     found = s3_request.needs(request, headers, _body(environ) if removing else b"")
