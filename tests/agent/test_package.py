@@ -107,3 +107,35 @@ def test_a_verb_is_quick(agent: Agent) -> None:
 
     # A ratio, since machines differ: what the agent itself adds to Python and the modules that it needs.
     assert min(seconds() for _ in range(5)) < 2.0 * min(bare() for _ in range(5)) + 0.02
+
+
+def quickly(archive: Path, state: Path) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-I", "-S", "-c", package.QUICK, str(archive), "sync", "demo", "0" * 64],
+        input=b"",
+        capture_output=True,
+        env={**os.environ, "RUNCTL_AGENT_STATE": str(state)},
+        check=False,
+    )
+
+
+def test_the_quick_way_unpacks_it_the_first_time_and_then_uses_that(built: Path, tmp_path: Path) -> None:
+    archive = tmp_path / built.name
+    archive.write_bytes(built.read_bytes())
+
+    first = quickly(archive, tmp_path / "state")
+    unpacked = archive.with_name("." + archive.name)
+    was_there = unpacked.is_dir()
+    archive.write_bytes(b"no archive any more")
+    second = quickly(archive, tmp_path / "state")
+
+    assert was_there
+    assert first.stdout == second.stdout == b'{"ok":{"have":false,"current":false}}\n'
+    assert first.returncode == second.returncode == 0
+
+
+def test_the_quick_way_says_that_it_is_not_there_as_python_does(tmp_path: Path) -> None:
+    done = quickly(tmp_path / "agent-0.pyz", tmp_path)
+
+    assert done.returncode == 2
+    assert b"can't open file" in done.stderr

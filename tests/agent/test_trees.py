@@ -22,7 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runctl.agent import trees
-from runctl.agent.tree_files import TreeError, canonical
+from runctl.agent.tree_files import canonical
+from runctl.agent.tree_look import TreeError
 from runctl.agent.tree_store import KEEP
 
 NAME = "train-0123abcd"

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
-from runctl.project.secrets import secret_part
+from runctl.project import secrets
+from runctl.project.secrets import secret_part, secret_parts
+
+_PATTERNS = (*secrets._FILES, *(folder + "/.*" for folder in secrets._FOLDERS))
+_LIKE_SECRETS = st.one_of([st.from_regex(pattern, fullmatch=True) for pattern in _PATTERNS]).flatmap(
+    lambda path: st.sampled_from([path, path.upper(), "a/" + path, path + "x"])
+)
 
 
 @pytest.mark.parametrize(
@@ -71,3 +79,17 @@ def test_what_only_sounds_like_one_is_not(path: str) -> None:
 @pytest.mark.parametrize(("path", "part"), [("a/.aws/x/y", "a/.aws/"), ("a/.env", "a/.env")])
 def test_the_part_that_makes_it_a_secret_is_told(path: str, part: str) -> None:
     assert secret_part(path) == part
+
+
+@given(st.lists(st.one_of(st.text(), _LIKE_SECRETS), max_size=8))
+def test_many_names_at_once_are_judged_like_each_by_itself(paths: list[str]) -> None:
+    each = {path: part for path in paths if (part := secret_part(path)) is not None}
+
+    assert secret_parts(paths) == each
+
+
+@given(_LIKE_SECRETS)
+def test_a_hint_is_in_every_name_that_looks_like_a_secret(path: str) -> None:
+    assume(secret_part(path) is not None)
+
+    assert secret_parts([path, "train.py"]) == {path: secret_part(path)}

@@ -13,10 +13,12 @@ import platformdirs
 import pytest
 
 from runctl.agent import trees
+from runctl.agent.tree_look import look
 from runctl.core.errors import MachineError, Unreachable
+from runctl.project.delivery import EAGER_BYTES
 from runctl.project.manifest import FileChanged, write_pack
 from runctl.project.root import project_name
-from runctl.project.sync import EAGER_BYTES, SyncResult, sync
+from runctl.project.sync import SyncResult, sync
 from tests.project.files import write
 
 
@@ -28,14 +30,43 @@ class Machine:
         self.calls: list[str] = []
         self.before_apply: Callable[[], None] = lambda: None
 
+        self.about: tuple[str, str | None] = ("", None)
+
+    def trees(self, project: str, digest: str | None) -> Machine:
+        self.about = (project, digest)
+        self.seen: Mapping[str, Any] = {"have": False, "current": False}
+        if digest is not None:
+            self.seen = self.looks()
+        return self
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def looks(self) -> Mapping[str, Any]:
+        self.calls.append("look")
+        return look(*self.about, str(self.state))
+
+    def looked(self) -> Mapping[str, Any]:
+        return self.seen
+
+    def prepare(self) -> None:
+        pass
+
     def manifest(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         self.calls.append("manifest")
         return trees.manifest(request, str(self.state))
 
-    def apply(self, request: Mapping[str, Any], pack: bytes | BinaryIO | None = None) -> Mapping[str, Any]:
+    def apply(
+        self, request: Mapping[str, Any], pack: bytes | BinaryIO | None = None, size: int = 0
+    ) -> Mapping[str, Any]:
         self.calls.append("apply")
         self.before_apply()
-        return trees.apply(request, io.BytesIO(pack) if isinstance(pack, bytes) else pack, str(self.state))
+        body = io.BytesIO(pack) if isinstance(pack, bytes) else pack
+        request = {**request, "pack_follows": pack is not None}
+        return trees.apply(request, body, str(self.state))
 
     def files(self, root: Path) -> dict[str, bytes]:
         tree = (self.state / "projects" / project_name(root) / "current").resolve(strict=True)
@@ -82,7 +113,7 @@ def test_an_unchanged_project_is_one_question(machine: Machine, bring: Bring) ->
 
     second = bring(machine)
 
-    assert machine.calls == ["manifest"]
+    assert machine.calls == ["look"]
     assert second.unchanged
     assert (second.digest, second.files_sent, second.bytes_sent) == (first.digest, 0, 0)
 
@@ -97,7 +128,7 @@ def test_a_changed_file_goes_alone_after_a_look_at_what_is_there(
 
     result = bring(machine)
 
-    assert machine.calls == ["manifest", "apply"]
+    assert machine.calls == ["look", "apply"]
     assert (result.files_sent, result.removed) == (1, 1)
     assert result.bytes_sent < 1000
     assert machine.files(root)["train.py"] == b"print(2)"
@@ -165,7 +196,7 @@ def test_a_large_change_for_a_machine_that_lost_the_base_is_sent(
 
     bring(machine)
 
-    assert machine.calls == ["manifest", "manifest", "apply"]
+    assert machine.calls == ["look", "manifest", "apply"]
     assert len(machine.files(root)) == 4
 
 
@@ -230,10 +261,10 @@ def test_a_machine_that_cannot_be_asked_is_an_error_and_not_an_empty_one(
 ) -> None:
     bring(machine)
 
-    def gone(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    def gone() -> Mapping[str, Any]:
         raise Unreachable("no answer")
 
-    monkeypatch.setattr(machine, "manifest", gone)
+    monkeypatch.setattr(machine, "looks", gone)
 
     with pytest.raises(Unreachable):
         bring(machine)
@@ -248,7 +279,7 @@ def test_a_file_that_changes_during_the_sync_makes_it_begin_again(
         write(root, {"train.py": next(texts, "two")})
         return real(*arguments)
 
-    monkeypatch.setattr("runctl.project.sync.write_pack", changing)
+    monkeypatch.setattr("runctl.project.delivery.write_pack", changing)
 
     bring(machine)
 
@@ -266,7 +297,7 @@ def test_a_file_that_never_rests_is_an_error_and_the_machine_keeps_what_it_had(
         write(root, {"train.py": f"version {next(counter)}"})
         return real(*arguments)
 
-    monkeypatch.setattr("runctl.project.sync.write_pack", changing)
+    monkeypatch.setattr("runctl.project.delivery.write_pack", changing)
 
     with pytest.raises(FileChanged):
         bring(machine)
@@ -280,7 +311,7 @@ def test_a_machine_that_loses_files_as_fast_as_they_come_is_given_up(machine: Ma
 
     class Forgetful(Machine):
         def apply(
-            self, request: Mapping[str, Any], pack: bytes | BinaryIO | None = None
+            self, request: Mapping[str, Any], pack: bytes | BinaryIO | None = None, size: int = 0
         ) -> Mapping[str, Any]:
             answers.append(real({**request, "pack_follows": False}, None, str(self.state)))
             return answers[-1]

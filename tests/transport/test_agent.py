@@ -54,9 +54,10 @@ def give_code(client: AgentClient, source: str) -> RunSpec:
         "digest": hashlib.sha256(entries).hexdigest(),
         "manifest": base64.b64encode(gzip.compress(entries)).decode(),
     }
-    assert not client.manifest(request)["have"]
     pack = gzip.compress(json.dumps([[sha256, len(data)]]).encode() + b"\n" + data)
-    assert client.apply({**request, "pack_follows": True}, pack)["applied"]
+    with client.trees(request["project"], None) as talk:
+        assert not talk.manifest(request)["have"]
+        assert talk.apply(request, pack, len(pack))["applied"]
     return RunSpec(run_id=f"run-{os.urandom(4).hex()}", script="train.py", project="demo")
 
 

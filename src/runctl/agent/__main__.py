@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 import os
 import sys
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
-Verb = Callable[[Mapping[str, Any]], Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Mapping
+
+    Verb = Callable[[Mapping[str, Any]], Any]
 
 # Modules are imported when their verb is called: start-up is part of every round trip.
-VERBS: Dict[str, Tuple[str, str]] = {
+VERBS: dict[str, tuple[str, str]] = {
     "version": ("facts", "version"),
     "diagnose": ("diagnose", "diagnose"),
     "start": ("start", "start"),
@@ -29,7 +30,7 @@ VERBS: Dict[str, Tuple[str, str]] = {
 INTERNAL = ("supervise", "exec")
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run one verb and return the exit code: 0, or 1 when the answer is an error."""
     words = sys.argv[1:] if argv is None else argv
     verb = words[0] if words else ""
@@ -44,6 +45,10 @@ def main(argv: Optional[List[str]] = None) -> int:
 
         return exec_from_stdin()
     try:
+        if verb == "sync":
+            from runctl.agent.tree_session import sync
+
+            return sync(words[1:], sys.stdin.buffer, sys.stdout.buffer)
         return _run(verb)
     except BrokenPipeError:
         # The reader has gone; there is nobody to tell.
@@ -52,7 +57,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _run(verb: str) -> int:
-    from runctl.agent.errors import AgentError
+    from runctl.agent.errors import AgentError, unexpected
     from runctl.agent.spec import dumps
 
     try:
@@ -63,11 +68,13 @@ def _run(verb: str) -> int:
         if verb == "apply":
             answer = _apply()
         elif verb in VERBS:
+            import importlib
+
             module, function = VERBS[verb]
             call: Verb = getattr(importlib.import_module("runctl.agent." + module), function)
             answer = call(_request(sys.stdin.buffer.read()))
         else:
-            known = ", ".join(sorted([*VERBS, "logs", "apply"]))
+            known = ", ".join(sorted([*VERBS, "logs", "apply", "sync"]))
             raise AgentError(  # noqa: TRY301 (answered like every other error)
                 "bad-request", "the agent has no verb {!r}".format(verb), "it has " + known
             )
@@ -75,7 +82,7 @@ def _run(verb: str) -> int:
         _answer(dumps({"error": error.to_json()}))
         return 1
     except Exception as error:  # noqa: BLE001 (whatever it is, the other side gets JSON)
-        _answer(dumps({"error": _unexpected(verb, error)}))
+        _answer(dumps({"error": unexpected(verb, error)}))
         return 1
     _answer(dumps({"ok": answer}))
     return 0
@@ -90,6 +97,8 @@ def _apply() -> Any:
 
 
 def _request(data: bytes) -> Mapping[str, Any]:
+    import json
+
     from runctl.agent.errors import AgentError
 
     try:
@@ -104,23 +113,6 @@ def _request(data: bytes) -> Mapping[str, Any]:
 def _answer(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
-
-
-def _unexpected(verb: str, error: Exception) -> Dict[str, str]:
-    import errno
-    import traceback
-
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return {
-            "code": "disk-full",
-            "message": "the machine's disk is full: {}".format(error),
-            "hint": "free some space",
-        }
-    words = "the agent's {} failed: {}: {} ({}:{})".format(
-        verb, type(error).__name__, error, where.filename.rpartition("/")[2], where.lineno
-    )
-    return {"code": "agent-failed", "message": words, "hint": "please report this"}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from runctl.agent.errors import AgentError
 from runctl.agent.machine import on_machine, root_available
 from runctl.agent.spec import ContainerSpec, MachineMount, MountSpec, RunSpec
 from runctl.agent.state import RESERVE_BYTES, state_directory
-from runctl.agent.trees_layout import NAME, current, tree_folder
+from runctl.agent.tree_look import is_name
+from runctl.agent.trees_layout import current, tree_folder
 
 KINDS = ("pep723", "uv.lock", "pyproject", "requirements", "none")
 VARIABLE = re.compile(r"[^=\0]+")
@@ -59,9 +60,9 @@ def _texts(spec: RunSpec) -> None:
 
 def _words(spec: RunSpec) -> None:
     _texts(spec)
-    if not NAME.fullmatch(spec.project):
+    if not is_name(spec.project):
         raise AgentError("bad-request", "{!r} is no project name".format(spec.project))
-    if spec.tree is not None and not NAME.fullmatch(spec.tree):
+    if spec.tree is not None and not is_name(spec.tree):
         raise AgentError("bad-request", "{!r} is no tree digest".format(spec.tree))
     if spec.dependencies.kind not in KINDS:
         raise AgentError("bad-request", "dependencies of an unknown kind: {}".format(spec.dependencies.kind))

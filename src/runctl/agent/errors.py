@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Dict
-
 
 class AgentError(Exception):
     """Goes to the command line as ``{"error": {"code", "message", "hint"}}``.
@@ -17,6 +15,24 @@ class AgentError(Exception):
         self.message = message
         self.hint = hint
 
-    def to_json(self) -> Dict[str, str]:
+    def to_json(self) -> dict[str, str]:
         """The object under ``error``."""
         return {"code": self.code, "message": self.message, "hint": self.hint}
+
+
+def unexpected(verb: str, error: Exception) -> dict[str, str]:
+    """The object under ``error`` for what is no `AgentError`: a full disk, or a mistake of ours."""
+    import errno
+    import traceback
+
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return {
+            "code": "disk-full",
+            "message": "the machine's disk is full: {}".format(error),
+            "hint": "free some space",
+        }
+    words = "the agent's {} failed: {}: {} ({}:{})".format(
+        verb, type(error).__name__, error, where.filename.rpartition("/")[2], where.lineno
+    )
+    return {"code": "agent-failed", "message": words, "hint": "please report this"}

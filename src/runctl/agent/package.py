@@ -14,12 +14,15 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 LEFT_OUT = ("package.py",)
 
 # Python compiles what it imports from an archive anew each time, which is half of a verb's time. So the first call
-# unpacks the archive beside itself; where that is not possible, the archive itself still works.
+# unpacks the archive beside itself; where that is not possible, the archive itself still works. What unpacking needs
+# is imported only then: it takes longer than all that a quick verb needs. A link named like the archive, with a dot
+# before it, leads to what was unpacked: see QUICK.
 LAUNCH = """\
-import os, sys, tempfile, zipfile
+import os, sys
 archive = os.path.dirname(os.path.abspath(__file__))
 folder = os.path.join(os.path.dirname(archive), ".agent-{digest}")
 if not os.path.isdir(folder):
+    import shutil, tempfile, zipfile
     partial = None
     try:
         partial = tempfile.mkdtemp(prefix=".agent-", suffix=".partial", dir=os.path.dirname(archive))
@@ -27,14 +30,34 @@ if not os.path.isdir(folder):
         with zipfile.ZipFile(archive) as packed:
             packed.extractall(partial)
         os.rename(partial, folder)
+        os.symlink(os.path.basename(folder), os.path.join(partial + ".link"))
+        os.rename(partial + ".link", os.path.join(os.path.dirname(archive), "." + os.path.basename(archive)))
     except OSError:
-        import shutil
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
 if os.path.isdir(folder):
     sys.path[0] = folder
 from runctl.agent.__main__ import main
 sys.exit(main())
+"""
+
+# Python takes longer to look into an archive for what to run than to do what a quick verb wants.
+# ``python -I -S -c QUICK ARCHIVE VERB WORD...`` says what Python says itself when the archive is not there.
+QUICK = """\
+import os, sys
+archive = sys.argv[1]
+unpacked = os.path.join(os.path.dirname(archive), "." + os.path.basename(archive))
+if os.path.isdir(unpacked):
+    sys.path.insert(0, unpacked)
+    from runctl.agent.__main__ import main
+    sys.exit(main(sys.argv[2:]))
+if os.path.exists(archive):
+    import runpy
+    del sys.argv[0]
+    runpy.run_path(archive, run_name="__main__")
+else:
+    sys.stderr.write("can't open file " + repr(archive))
+    sys.exit(2)
 """
 
 

@@ -36,6 +36,10 @@ class Builder:
         self.entries = entries
         self.previous = previous
         self.added = [path for path, entry in entries.items() if previous.get(path) != entry]
+        self.same_paths = previous.keys() == entries.keys()
+        self.gone = self.added
+        if not self.same_paths:
+            self.gone = [path for path, entry in previous.items() if entries.get(path) != entry]
 
     def wanted(self) -> Set[str]:
         """The contents that are needed and are not where they belong yet."""
@@ -46,14 +50,14 @@ class Builder:
 
         Raises `OSError` where the folder does not hold ``previous``.
         """
-        for path, entry in self.previous.items():
-            if self.entries.get(path) != entry:
-                os.unlink(self.root + encoded(path))
-        before, after = folders(self.previous), folders(self.entries)
-        for path in sorted(before - after, key=len, reverse=True):
-            os.rmdir(self.root + encoded(path))
-        for path in sorted(after - before, key=len):
-            os.mkdir(self.root + encoded(path), 0o755)
+        for path in self.gone:
+            os.unlink(self.root + encoded(path))
+        if not self.same_paths:
+            before, after = folders(self.previous), folders(self.entries)
+            for path in sorted(before - after, key=len, reverse=True):
+                os.rmdir(self.root + encoded(path))
+            for path in sorted(after - before, key=len):
+                os.mkdir(self.root + encoded(path), 0o755)
         for path in self.added:
             if self.entries[path][0] == "l":
                 os.symlink(encoded(self.entries[path][1]), self.root + encoded(path))

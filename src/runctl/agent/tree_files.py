@@ -14,18 +14,15 @@ import gzip
 import hashlib
 import json
 import os
-import re
-import shutil
 import stat
 import zlib
 from typing import Any, BinaryIO, Dict, Iterable, Iterator, List, Sequence, Set, Tuple
 
-from runctl.agent.errors import AgentError
+from runctl.agent.tree_look import TreeError, is_digest
 
 STAMP_NS = 10**18
 """The modification time of every file in a tree."""
 CHUNK = 1 << 20
-DIGEST = re.compile(r"[0-9a-f]{64}")
 NO_LINKS = frozenset({errno.EPERM, errno.EMLINK, errno.EXDEV, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 """What a file system says that has no hard links, or no more of them."""
 _NO_CLONE = NO_LINKS | {errno.EINVAL, errno.ENOTTY, errno.EBADF, errno.ETXTBSY, errno.EACCES}
@@ -33,10 +30,6 @@ _FICLONE = 0x40049409
 """From linux/fs.h: the target shares the source's blocks."""
 
 Entries = Dict[str, Sequence[Any]]
-
-
-class TreeError(AgentError):
-    """A tree cannot be made, or given out; ``code`` is stable, ``hint`` says what to do next."""
 
 
 class Damaged(Exception):
@@ -67,10 +60,26 @@ def folders(paths: Iterable[str]) -> Set[str]:
     return folders
 
 
-def check(touched: Entries, entries: Entries) -> None:
+def spliced(text: bytes, base: Entries, changed: Entries) -> bytes:
+    """`canonical` of ``base`` with ``changed`` in it, from ``base``'s own text: a tenth of the work.
+
+    Every changed path must be one of ``base``'s.
+    """
+    for path, entry in changed.items():
+        old, new = canonical({path: base[path]})[1:-1], canonical({path: entry})[1:-1]
+        # A quote behind an unescaped comma or brace begins a path: inside of one it would be escaped.
+        for before in (b",", b"{"):
+            head, found, rest = text.partition(before + old)
+            if found:
+                text = head + before + new + rest
+                break
+    return text
+
+
+def check(touched: Entries, entries: Entries, base: Entries) -> None:
     """Raises `TreeError` for anything that could be written outside the tree, or is not a manifest at all.
 
-    ``touched`` are those of the ``entries`` that have not been checked before.
+    ``touched`` are those of the ``entries`` that are not as in ``base``, which has been checked before.
     """
     for path, entry in touched.items():
         parts = path.split("/")
@@ -80,6 +89,9 @@ def check(touched: Entries, entries: Entries) -> None:
             raise TreeError("bad-manifest", "the manifest says something unknown about {!r}".format(path))
         if entry[0] == "l" and not _stays_inside(parts[:-1], entry[1]):
             raise TreeError("bad-manifest", "the symlink {!r} leads out of the tree".format(path))
+    if all(path in base for path in touched):
+        # No path is new, so none is a folder of another that was not before.
+        return
     for folder in folders(entries):
         if folder in entries:
             raise TreeError("bad-manifest", "{!r} is both a file and a folder".format(folder))
@@ -93,7 +105,7 @@ def _is_entry(entry: Any) -> bool:
     if entry[0] != "f" or len(entry) != 4:
         return False
     _, executable, size, sha = entry
-    return executable in (0, 1) and isinstance(size, int) and size >= 0 and bool(DIGEST.fullmatch(str(sha)))
+    return executable in (0, 1) and isinstance(size, int) and size >= 0 and is_digest(str(sha))
 
 
 def _stays_inside(folder: Sequence[str], target: str) -> bool:
@@ -246,6 +258,8 @@ def _copy_file(source: bytes, target: bytes, path: str, entry: Sequence[Any], cl
 def remove(path: str) -> None:
     """It is gone, whatever it was."""
     if os.path.isdir(path) and not os.path.islink(path):
+        import shutil
+
         shutil.rmtree(path)
         return
     with contextlib.suppress(FileNotFoundError):

@@ -1,7 +1,7 @@
 """The folder of one project on this machine: its trees, which of them is current, and the lock that guards them."""
 
 # Names need not be UTF-8, so paths are bytes here, which pathlib does not take.
-# ruff: noqa: PTH102, PTH103, PTH104, PTH105, PTH108, PTH110, PTH112, PTH115, PTH118, PTH119, PTH123, PTH211
+# ruff: noqa: PTH102, PTH103, PTH104, PTH105, PTH108, PTH112, PTH118, PTH123, PTH211
 
 from __future__ import annotations
 
@@ -13,18 +13,13 @@ import hashlib
 import io
 import json
 import os
-import re
-import shutil
-import tempfile
 import time
 from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, Optional, Set, Tuple
 
 from runctl.agent.tree_build import Builder
 from runctl.agent.tree_files import (
     CHUNK,
-    DIGEST,
     Entries,
-    TreeError,
     canonical,
     check,
     encoded,
@@ -32,8 +27,10 @@ from runctl.agent.tree_files import (
     is_intact,
     pack_header,
     remove,
+    spliced,
     unpack_json,
 )
+from runctl.agent.tree_look import Names, TreeError, checked, is_digest, state_directory
 
 KEEP = 3
 """So many trees of a project stay, the current one among them."""
@@ -42,36 +39,34 @@ _PENDING_SECONDS = 86400.0
 """How long a manifest waits for its content before it counts as left over."""
 _IN_MEMORY = 1 << 20
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_FEW = 50
+"""Changes, up to which a manifest's text is made from the one before."""
 
 
-class Project:
-    """One project's folder. Everything but the constructor is called with the lock held."""
+class Project(Names):
+    """One project's folder. What is not in `Names`, `of` or `learn_into` is called with the lock held."""
 
-    def __init__(self, state: str, name: str) -> None:
-        self.folder = os.path.join(state, "projects", name)
-        self.trees = os.path.join(self.folder, "trees")
-        self.manifests = os.path.join(self.folder, "manifests")
+    def __init__(self, state: str, name: str, parsed: Optional[Dict[str, Entries]] = None) -> None:
+        super().__init__(state, name)
+        self.parsed = parsed if parsed is not None else {}
         self.read: Dict[str, Entries] = {}
+        self.texts: Dict[str, bytes] = {}
         self.new: Dict[str, bytes] = {}
 
     @classmethod
-    def of(cls, request: Mapping[str, Any], state: Optional[str]) -> Project:
-        name, digest = request.get("project"), request.get("digest")
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise TreeError("bad-request", "{!r} is no project name".format(name))
-        if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
-            raise TreeError("bad-request", "{!r} is no digest".format(digest))
-        return cls(state or _state_directory(), name)
+    def of(
+        cls, request: Mapping[str, Any], state: Optional[str], parsed: Optional[Dict[str, Entries]] = None
+    ) -> Project:
+        """The one that the request names. ``parsed`` are manifests that `learn_into` has read ahead, by digest."""
+        name, _ = checked(request.get("project"), request.get("digest"))
+        return cls(state or state_directory(), name, parsed)
 
-    def tree(self, digest: str) -> str:
-        return os.path.join(self.trees, digest)
-
-    def current(self) -> Optional[str]:
-        try:
-            return os.path.basename(os.readlink(os.path.join(self.folder, "current")))
-        except OSError:
-            return None
+    def learn_into(self, parsed: Dict[str, Entries], digest: str) -> None:
+        """Read ahead the manifests that a change to this tree will need; each is checked again when it is needed."""
+        for one in (digest, self.spare()):
+            entries = self.read_manifest(one) if one is not None else None
+            if one is not None and entries is not None:
+                parsed[one] = entries
 
     def make_folders(self) -> None:
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
@@ -102,27 +97,31 @@ class Project:
     def entries_of(self, request: Mapping[str, Any]) -> Optional[Entries]:
         """The manifest that the request brings, or that is known; ``None`` if neither is so."""
         digest = request["digest"]
+        text: Optional[bytes] = None
+        before: Entries = {}
         if request.get("manifest") is not None:
             touched = entries = unpack_json(request["manifest"], "manifest")
         elif request.get("changes") is not None:
             base = request.get("base")
-            known = isinstance(base, str) and DIGEST.fullmatch(base)
-            whole = self.read_manifest(base) if isinstance(base, str) and known else None
+            whole = self.read_manifest(base) if isinstance(base, str) and is_digest(base) else None
             if whole is None:
                 return self.read_manifest(digest)
             changes = unpack_json(request["changes"], "changes")
             added, gone = changes.get("set"), changes.get("remove")
             if not isinstance(added, dict) or not isinstance(gone, list):
                 raise TreeError("bad-manifest", "the changes do not say what is set and what is removed")
-            touched, entries = added, {**whole, **added}
+            touched, entries, before = added, {**whole, **added}, whole
             for path in gone:
                 entries.pop(path, None)
+            if not gone and len(added) <= _FEW and all(path in whole for path in added):
+                text = spliced(self.texts[str(base)], whole, added)
         else:
             return self.read_manifest(digest)
-        text = canonical(entries)
-        if hashlib.sha256(text).hexdigest() != digest:
-            raise TreeError("bad-manifest", "the manifest does not have the digest that it was sent with")
-        check(touched, entries)
+        if text is None or hashlib.sha256(text).hexdigest() != digest:
+            text = canonical(entries)
+            if hashlib.sha256(text).hexdigest() != digest:
+                raise TreeError("bad-manifest", "the manifest does not have the digest that it was sent with")
+        check(touched, entries, before)
         self.new[digest] = text
         return entries
 
@@ -130,28 +129,37 @@ class Project:
         if digest in self.read:
             return self.read[digest]
         try:
-            with open(os.path.join(self.manifests, digest + ".json"), "rb") as file:
+            with open(self.manifest(digest), "rb") as file:
                 text = file.read()
         except FileNotFoundError:
             return None
         if hashlib.sha256(text).hexdigest() != digest:
             return None
-        entries: Entries = json.loads(text)
+        entries: Entries = self.parsed[digest] if digest in self.parsed else json.loads(text)
         self.read[digest] = entries
+        self.texts[digest] = text
         return entries
 
     def write_manifest(self, digest: str, entries: Entries) -> None:
         """What the request brought is kept; what was read from here is here already."""
+        for partial in self.stage_manifest(digest, entries):
+            flush(partial)
+            os.replace(partial, self.manifest(digest))
+
+    def stage_manifest(self, digest: str, entries: Entries) -> List[str]:
+        """What the request brought is beside its place, not flushed; none if it was read from here."""
         text = self.new.pop(digest, None)
         if text is None:
-            return
+            return []
         self.read[digest] = entries
-        target = os.path.join(self.manifests, digest + ".json")
-        with open(target + ".partial", "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(target + ".partial", target)
+        partial = self.manifest(digest) + ".partial"
+        try:
+            with open(partial, "wb") as file:
+                file.write(text)
+        except BaseException:
+            remove(partial)
+            raise
+        return [partial]
 
     def complete(self) -> List[str]:
         """The digests of the trees that are here: the current one first, then the newest."""
@@ -159,14 +167,9 @@ class Project:
         found = []
         with os.scandir(self.trees) as listing:
             for entry in listing:
-                if DIGEST.fullmatch(entry.name):
+                if is_digest(entry.name):
                     found.append((entry.name != current, -entry.stat().st_mtime_ns, entry.name))
         return [name for _, _, name in sorted(found)]
-
-    def has(self, digest: str) -> bool:
-        return os.path.isdir(self.tree(digest)) and os.path.exists(
-            os.path.join(self.manifests, digest + ".json")
-        )
 
     def switch(self, digest: str) -> None:
         """Make it the tree that a run gets which asks for none by name."""
@@ -202,11 +205,8 @@ class Project:
             yield io.BytesIO(), []
             return
         self.make_folders()
-        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=self.folder) as spool:
-            shutil.copyfileobj(stream, spool, CHUNK)
-            spool.seek(0)
-            with gzip.GzipFile(fileobj=spool, mode="rb") as unpacked:
-                yield unpacked, pack_header(unpacked)  # type: ignore[misc]
+        with _spooled(stream, self.folder) as spool, gzip.GzipFile(fileobj=spool, mode="rb") as unpacked:
+            yield unpacked, pack_header(unpacked)  # type: ignore[misc]
 
     def spare(self) -> Optional[str]:
         """The tree that would be pruned by one more; a new one that starts from it costs as much as it differs.
@@ -246,16 +246,21 @@ class Project:
         packed: List[Tuple[str, int]],
     ) -> int:
         """``trees/<digest>`` is complete and on the disk; returns how many files were written anew."""
+        staged: List[str] = []
         try:
             written = builder.place_known(sources)
             written += builder.place_packed(pack, packed)
-            builder.flush(written)
+            staged = self.stage_manifest(digest, builder.entries)
+            builder.flush([*written, *map(os.fsencode, staged)])
+            for partial in staged:
+                os.replace(partial, self.manifest(digest))
             if os.path.isdir(self.tree(digest)):
                 # It has lost its manifest, so that nobody knows what is in it.
                 os.rename(self.tree(digest), self.tree(digest) + ".dropped")
             os.rename(builder.folder, self.tree(digest))
         except BaseException:
-            remove(builder.folder)
+            for path in (builder.folder, *staged):
+                remove(path)
             raise
         return len(written)
 
@@ -263,7 +268,7 @@ class Project:
         """What an interrupted apply left is gone, and so are manifests whose content nobody came back with."""
         with os.scandir(self.trees) as listing:
             for entry in listing:
-                if not DIGEST.fullmatch(entry.name):
+                if not is_digest(entry.name):
                     remove(entry.path)
         trees = {digest + ".json" for digest in self.complete()}
         with os.scandir(self.manifests) as listing:
@@ -287,7 +292,7 @@ class Project:
     def forget(self, digest: str) -> None:
         self.read.pop(digest, None)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(self.manifests, digest + ".json"))
+            os.unlink(self.manifest(digest))
 
     def drop_damaged(self) -> None:
         """Every tree that has a changed file is gone; trees share files, so it may be several."""
@@ -296,6 +301,23 @@ class Project:
             root = os.fsencode(self.tree(digest)) + b"/"
             if entries is None or not all(is_intact(root + encoded(p), e) for p, e in entries.items()):
                 self.drop(digest)
+
+
+def _spooled(stream: BinaryIO, folder: str) -> BinaryIO:
+    """All of it, in memory or in a file without a name in ``folder``."""
+    data = stream.read(_IN_MEMORY)
+    rest = stream.read(1)
+    if not rest:
+        return io.BytesIO(data)
+    # Only now: importing it takes as long as all that a small change needs.
+    import tempfile
+
+    spool: Any = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (the caller closes it)
+    while rest:
+        spool.write(data + rest)
+        data, rest = b"", stream.read(CHUNK)
+    spool.seek(0)
+    return spool  # type: ignore[no-any-return]
 
 
 @contextlib.contextmanager
@@ -315,13 +337,3 @@ def in_our_words() -> Iterator[None]:
         raise TreeError(
             "tree-failed", message, "look at the folder's owner and mode on the machine"
         ) from error
-
-
-def _state_directory() -> str:
-    named = os.environ.get("RUNCTL_AGENT_STATE")
-    if named:
-        # The usual case, and the import below would double the time that asking for an unchanged tree takes.
-        return named
-    from runctl.agent.state import state_directory
-
-    return str(state_directory())

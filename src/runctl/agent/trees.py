@@ -22,25 +22,28 @@ from __future__ import annotations
 from typing import Any, BinaryIO, Dict, List, Mapping, Optional, Tuple
 
 from runctl.agent.tree_build import Builder
-from runctl.agent.tree_files import Damaged, TreeError, contents, copy_entries
+from runctl.agent.tree_files import Damaged, Entries, contents, copy_entries
+from runctl.agent.tree_look import TreeError, look
 from runctl.agent.tree_store import Project, in_our_words
 
 
-def manifest(request: Mapping[str, Any], state: Optional[str] = None) -> Dict[str, Any]:
+def manifest(
+    request: Mapping[str, Any], state: Optional[str] = None, parsed: Optional[Dict[str, Entries]] = None
+) -> Dict[str, Any]:
     """Say whether a tree is here, and what is missing for it.
 
     The request names ``project`` and ``digest``, and may bring the manifest itself: ``manifest`` (gzip, base64)
     or ``base`` and ``changes`` (gzip, base64 of ``{"set": {…}, "remove": […]}``). If the tree is here
     it is the current one afterwards, and the answer is ``{"have": true}``. Otherwise ``known`` says whether
     the manifest is known now, and ``missing`` which contents to send (a list of SHA-256, or ``"all"``). With
-    ``look`` nothing changes, and the answer is ``{"have", "current"}``. Raises
+    ``look`` nothing changes, and the answer is that of `runctl.agent.tree_look.look`. Raises
     `TreeError`: ``bad-manifest``, ``disk-full``, ``busy``.
     """
-    project = Project.of(request, state)
+    if request.get("look"):
+        return dict(look(request.get("project"), request.get("digest"), state))
+    project = Project.of(request, state, parsed)
     digest = request["digest"]
     with in_our_words(), project.locked():
-        if request.get("look"):
-            return {"have": project.has(digest), "current": project.current() == digest}
         if project.has(digest):
             project.switch(digest)
             return {"have": True, "known": True, "missing": []}
@@ -55,7 +58,10 @@ def manifest(request: Mapping[str, Any], state: Optional[str] = None) -> Dict[st
 
 
 def apply(
-    request: Mapping[str, Any], stream: Optional[BinaryIO] = None, state: Optional[str] = None
+    request: Mapping[str, Any],
+    stream: Optional[BinaryIO] = None,
+    state: Optional[str] = None,
+    parsed: Optional[Dict[str, Entries]] = None,
 ) -> Dict[str, Any]:
     """Make the tree, complete, and then the current one; until then the one before stays.
 
@@ -64,7 +70,7 @@ def apply(
     ``{"applied": false, "known", "missing"}`` when there is more to send. Raises `TreeError`: ``disk-full``,
     ``bad-manifest``, ``bad-pack``, ``busy``.
     """
-    project = Project.of(request, state)
+    project = Project.of(request, state, parsed)
     follows = stream if request.get("pack_follows") else None
     with in_our_words(), project.received(follows) as (pack, packed), project.locked():
         return _apply(project, request, pack, packed)
@@ -85,7 +91,6 @@ def _apply(
     entries = project.entries_of(request)
     if entries is None:
         return {"applied": False, "known": False, "missing": "all"}
-    project.write_manifest(digest, entries)
     project.clear_leftovers()
     before = project.read_manifest(project.current() or "") or {}
     brought = {sha for sha, _ in packed}
@@ -97,6 +102,7 @@ def _apply(
         sources = project.find_contents(wanted)
         missing = sorted(wanted - set(sources))
         if missing:
+            project.write_manifest(digest, entries)
             return {"applied": False, "known": True, "missing": missing}
         if project.begin(builder, spare, sources):
             break

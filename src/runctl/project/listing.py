@@ -93,7 +93,7 @@ def list_included(root: Path, patterns: Sequence[str]) -> Found:
         raise ProjectError(f"--include-pattern {' '.join(patterns)}: {error}") from error
     found: Found = {}
     for start in _starts(patterns):
-        status = _look(root, start)
+        status = _look(f"{root}/{start}")
         if status is not None and stat.S_ISDIR(status.st_mode):
             found.update((path, seen) for path, seen in _files_below(root, start) if spec.match_file(path))
         elif status is not None and spec.match_file(start):
@@ -119,24 +119,31 @@ def _starts(patterns: Sequence[str]) -> set[str]:
 
 def _ask_git(root: Path, below: str, found: Found, skipped: list[tuple[str, str]]) -> None:
     """Add what git lists in ``below``, and in the repositories inside it."""
-    for name in _git_files(root / below):
-        # Submodules come as a name without files, untracked repositories with a slash at the end.
-        path = (below + name).rstrip("/")
-        status = _look(root, path)
-        if status is None:
-            # Tracked and deleted: it does not belong to the project any more.
-            continue
-        if not stat.S_ISDIR(status.st_mode):
-            found[path] = status
-        elif (root / path / ".git").exists():
-            _ask_git(root, path + "/", found, skipped)
-        else:
-            skipped.append((path, "a submodule that is not checked out (git submodule update --init)"))
-
-
-def _look(root: Path, path: str) -> os.stat_result | None:
+    names = _git_files(root / below)
+    # By its descriptor: the way to the folder is not looked up anew for each of thousands of files.
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        return os.lstat(f"{root}/{path}")
+        for name in names:
+            # Submodules come as a name without files, untracked repositories with a slash at the end.
+            path = (below + name).rstrip("/")
+            status = _look(path, descriptor)
+            if status is None:
+                # Tracked and deleted: it does not belong to the project any more.
+                continue
+            if not stat.S_ISDIR(status.st_mode):
+                found[path] = status
+            elif (root / path / ".git").exists():
+                _ask_git(root, path + "/", found, skipped)
+            else:
+                skipped.append((path, "a submodule that is not checked out (git submodule update --init)"))
+    finally:
+        os.close(descriptor)
+
+
+def _look(path: str, descriptor: int | None = None) -> os.stat_result | None:
+    """The path's status, from the folder behind the descriptor; ``None`` when there is nothing."""
+    try:
+        return os.lstat(path, dir_fd=descriptor)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from runctl.core.errors import ProjectError
+from runctl.project.atomic import write_atomically
 from runctl.project.selection import Selection, link_target
 
 Entry = Sequence[Any]
@@ -29,6 +29,10 @@ systems count in seconds or two), so that its hash is not remembered."""
 _ATTEMPTS = 3
 _CHUNK = 1 << 20
 _CACHE_VERSION: Final = 1
+_BYTES_LIKE_A_FILE = 1 << 14
+"""To read and hash so many takes about as long as to open one more file."""
+_NOT_WORTH_IT = 0.01
+"""Below this share of news the cache is not written anew: to hash these files once more is quicker."""
 
 
 class FileChanged(ProjectError):
@@ -37,11 +41,19 @@ class FileChanged(ProjectError):
     code = "file-changed"
 
 
-@dataclass(frozen=True)
 class Manifest:
-    """The content of a tree: path from the root, with forward slashes, to `Entry`."""
+    """The content of a tree, from its entries or its text; the other is made when it is asked for."""
 
-    entries: Mapping[str, Entry]
+    def __init__(self, entries: Mapping[str, Entry]) -> None:
+        self.entries = entries
+
+    @cached_property
+    def entries(self) -> Mapping[str, Entry]:
+        """Path from the root, with forward slashes, to `Entry`."""
+        entries = json.loads(self.text)
+        if not isinstance(entries, dict):
+            raise ValueError("a manifest is a JSON object")
+        return entries
 
     @cached_property
     def text(self) -> bytes:
@@ -56,7 +68,7 @@ class Manifest:
     @cached_property
     def contents(self) -> Mapping[str, int]:
         """Each distinct content's hash and size."""
-        return {entry[3]: entry[2] for entry in self.entries.values() if entry[0] == "f"}
+        return sizes(self.entries)
 
     def changes_from(self, base: Manifest) -> dict[str, Any]:
         """What makes ``base`` into this: ``{"set": {path: entry}, "remove": [path]}``."""
@@ -66,11 +78,30 @@ class Manifest:
 
     @classmethod
     def from_text(cls, text: bytes) -> Manifest:
-        """Read `text` back. Raises `ValueError`."""
-        entries = json.loads(text)
-        if not isinstance(entries, dict):
-            raise ValueError("a manifest is a JSON object")
-        return cls(entries)
+        """Of a text in the canonical form; asking for `entries` raises `ValueError` if it is no manifest's."""
+        manifest = cls.__new__(cls)
+        manifest.text = text
+        return manifest
+
+
+def sizes(entries: Mapping[str, Entry]) -> dict[str, int]:
+    """Each distinct content's hash and size."""
+    return {entry[3]: entry[2] for entry in entries.values() if entry[0] == "f"}
+
+
+def spliced(text: bytes, path: str, old: Entry, new: Entry) -> bytes:
+    """A manifest's text with another entry at a path that it has."""
+    was, member = _member(path, old), _member(path, new)
+    # A quote behind an unescaped comma or brace begins a path: inside of one it would be escaped.
+    for before in (b",", b"{"):
+        head, found, rest = text.partition(before + was)
+        if found:
+            return head + before + member + rest
+    raise ValueError(path)
+
+
+def _member(path: str, entry: Entry) -> bytes:
+    return json.dumps({path: entry}, separators=(",", ":"))[1:-1].encode("ascii")
 
 
 @dataclass
@@ -82,6 +113,9 @@ class HashCache:
 
     path: Path
     known: dict[str, list[Any]] = field(default_factory=dict)
+    """The manifest's path to the file's modification and change time, size, inode and hash."""
+    news: int = 0
+    """What has changed since it was loaded or saved, in files of the usual size."""
 
     @classmethod
     def load(cls, path: Path) -> HashCache:
@@ -95,82 +129,95 @@ class HashCache:
         files = saved.get("files")
         return cls(path, files if isinstance(files, dict) else {})
 
-    def save(self, known: dict[str, list[Any]]) -> None:
-        """Replace what is known, if it differs."""
-        if known == self.known:
+    def save(self) -> None:
+        """Write what is known, unless to hash what is new once more is quicker."""
+        if self.news <= _NOT_WORTH_IT * len(self.known):
             return
-        self.known = known
+        self.news = 0
+        saved = {"version": _CACHE_VERSION, "files": self.known}
         with contextlib.suppress(OSError):
-            write_atomically(
-                self.path, json.dumps({"version": _CACHE_VERSION, "files": known}).encode("ascii")
-            )
+            write_atomically(self.path, json.dumps(saved, separators=(",", ":")).encode("ascii"))
 
 
 def build_manifest(selection: Selection, cache: HashCache | None = None) -> Manifest:
     """Hash what was selected, reading only what is new or touched since the last time.
 
-    A file that vanishes meanwhile is not in the result. Raises `ProjectError` for one that cannot be read, and
-    `FileChanged` for one that is written to faster than it can be read.
+    ``cache`` knows the hashes afterwards, and is not saved. A file that vanishes meanwhile is not in the result.
+    Raises `ProjectError` for one that cannot be read, and `FileChanged` for one that is written to faster than it can
+    be read.
     """
     before = cache.known if cache is not None else {}
     known: dict[str, list[Any]] = {}
     entries: dict[str, Entry] = {}
+    news = 0
     for path, found in selection.found.items():
-        if stat.S_ISLNK(found.st_mode):
-            with contextlib.suppress(OSError):
-                target = link_target(selection.root, path)
-                if target is not None:
-                    entries[path] = ["l", target]
-            continue
-        stamp = _stamp(found)
         remembered = before.get(path)
-        if remembered is not None and remembered[:4] == stamp:
+        if (
+            remembered is not None
+            and remembered[0] == found.st_mtime_ns
+            and remembered[1] == found.st_ctime_ns
+            and remembered[2] == found.st_size
+            and remembered[3] == found.st_ino
+        ):
             known[path] = remembered
             entries[path] = ["f", 1 if found.st_mode & 0o100 else 0, found.st_size, remembered[4]]
             continue
-        started = time.time_ns()
-        try:
-            read, digest = _hash(selection.root, path)
-        except FileNotFoundError:
+        entry, stamp = describe(selection.root, path, found)
+        if entry is None:
             continue
-        entries[path] = ["f", 1 if read.st_mode & 0o100 else 0, read.st_size, digest]
-        if max(read.st_mtime_ns, read.st_ctime_ns) < started - _RACY_NS:
-            known[path] = [*_stamp(read), digest]
+        entries[path] = entry
+        if entry[0] == "f" and stamp is not None:
+            known[path] = [*stamp, entry[3]]
+            news += 1 + entry[2] // _BYTES_LIKE_A_FILE
     if cache is not None:
-        cache.save(known)
+        cache.news += news + len(before.keys() - known.keys())
+        cache.known = known
     return Manifest(entries)
 
 
-def write_pack(root: Path, manifest: Manifest, wanted: Collection[str], sink: BinaryIO) -> int:
-    """Write the wanted contents (SHA-256s) as one gzip stream; returns how many files went in.
+def describe(root: Path, path: str, found: os.stat_result) -> tuple[Entry | None, list[int] | None]:
+    """The entry of what was found there, and what a `HashCache` knows it again by.
+
+    No entry if it has vanished, or is a link that leads out now; nothing to know it by if it was written so lately
+    that it may be written again unnoticed. Raises as `build_manifest` does.
+    """
+    started = time.time_ns()
+    if stat.S_ISLNK(found.st_mode):
+        with contextlib.suppress(OSError):
+            target = link_target(root, path)
+            if target is not None:
+                return ["l", target], _stamp(found) if is_settled(found, started) else None
+        return None, None
+    try:
+        read, digest = _hash(root, path)
+    except FileNotFoundError:
+        return None, None
+    entry = ["f", 1 if read.st_mode & 0o100 else 0, read.st_size, digest]
+    return entry, _stamp(read) if is_settled(read, started) else None
+
+
+def is_settled(found: os.stat_result, now_ns: int) -> bool:
+    """Whether it was written so long before ``now_ns`` that writing it again shows in its times."""
+    return max(found.st_mtime_ns, found.st_ctime_ns) < now_ns - _RACY_NS
+
+
+def write_pack(root: Path, entries: Mapping[str, Entry], wanted: Collection[str], sink: BinaryIO) -> int:
+    """Write the wanted contents (SHA-256s) of these files as one gzip stream; returns how many went in.
 
     The stream is one JSON line, ``[[sha256, size], …]``, and the contents in that order. Each is checked while it is
-    read: what arrives is what the manifest says, or `FileChanged` is raised.
+    read: what arrives is what the entry says, or `FileChanged` is raised.
     """
-    places: dict[str, str] = {}
-    for path, entry in manifest.entries.items():
+    places: dict[str, tuple[str, int]] = {}
+    for path, entry in entries.items():
         if entry[0] == "f" and entry[3] in wanted:
-            places.setdefault(entry[3], path)
-    header = [[sha, manifest.contents[sha]] for sha in places]
+            places.setdefault(entry[3], (path, entry[2]))
+    header = [[sha, size] for sha, (_, size) in places.items()]
     # No name and no time in it: the same contents are the same bytes.
     with gzip.GzipFile(filename="", fileobj=sink, mode="wb", compresslevel=3, mtime=0) as stream:
         stream.write(json.dumps(header, separators=(",", ":")).encode("ascii") + b"\n")
-        for sha, path in places.items():
-            _pack_file(root, path, manifest.contents[sha], sha, stream)
+        for sha, (path, size) in places.items():
+            _pack_file(root, path, size, sha, stream)
     return len(places)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """``path`` holds ``data``, private to the user, or is what it was. Raises `OSError`."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123
-            file.write(data)
-        Path(partial).replace(path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
 
 
 def _hash(root: Path, path: str) -> tuple[os.stat_result, str]:

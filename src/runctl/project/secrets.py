@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
@@ -25,6 +25,13 @@ _FILES = (
     r"client_secret.*\.json",
     r"application_default_credentials\.json",
 )
+_HINTS = (
+    *(".aws/", ".ssh/", ".gnupg/", ".kube/"),
+    *(".env", "netrc", ".pgpass", ".pypirc", ".git-credentials", ".htpasswd", ".dockercfg"),
+    *(".pem", ".key", ".p12", ".pfx", ".jks", ".ppk", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"),
+    *("credentials", "secrets.", "service", "client_secret"),
+)
+"""In lower case: there is one in every ASCII path that looks like a secret."""
 _SECRET = re.compile(rf"(?:^|/)(?:(?P<folder>{'|'.join(_FOLDERS)})/|(?P<file>{'|'.join(_FILES)})$)", re.I)
 
 
@@ -34,6 +41,18 @@ def secret_part(path: str) -> str | None:
     if found is None:
         return None
     return path[: found.end()]
+
+
+def secret_parts(paths: Collection[str]) -> dict[str, str]:
+    """`secret_part` of those that have one: most projects have hardly any, which one look at all names tells."""
+    names = "\0".join(paths).lower()
+    if names.isascii():
+        hints = [hint for hint in _HINTS if hint in names]
+        if not hints:
+            return {}
+        paths = [path for path in paths if any(hint in path.lower() for hint in hints)]
+    parts = ((path, secret_part(path)) for path in paths)
+    return {path: part for path, part in parts if part is not None}
 
 
 def is_named(part: str, patterns: Sequence[str]) -> bool:

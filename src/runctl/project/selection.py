@@ -14,7 +14,7 @@ import pathspec
 
 from runctl.core.errors import ProjectError
 from runctl.project.listing import Found, Listing, list_included, list_project
-from runctl.project.secrets import is_named, secret_part
+from runctl.project.secrets import is_named, secret_parts
 
 IGNORE_FILE = ".runctlignore"
 """In the project's root, in gitignore's syntax; applies whether git selects or not, and to tracked files too."""
@@ -149,9 +149,9 @@ def _examine(
     found: Found = {}
     refused: list[LeftOut] = []
     skipped: list[LeftOut] = []
+    secrets = {path for path, part in secret_parts(listed).items() if not is_named(part, include_patterns)}
     for path, status in listed.items():
-        part = secret_part(path)
-        if part is not None and not is_named(part, include_patterns):
+        if path in secrets:
             refused.append(LeftOut(path, "it looks like a secret"))
         elif stat.S_ISREG(status.st_mode):
             found[path] = status

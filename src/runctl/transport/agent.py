@@ -6,13 +6,14 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from runctl.agent.package import QUICK
 from runctl.agent.spec import (
     STATE_DIRECTORY,
     AttemptStatus,
@@ -25,9 +26,11 @@ from runctl.agent.spec import (
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import HostKeyChanged, MachineError, Unreachable
 from runctl.core.progress import SILENT, Progress
+from runctl.transport.answers import answered, failed, mapping, sequence
 from runctl.transport.commands import tail
+from runctl.transport.conversation import Conversation, InTurns, Talk
 from runctl.transport.interface import Completed, Transport
-from runctl.transport.log_reader import LogReader, agent_error
+from runctl.transport.log_reader import LogReader
 
 _PREPARE = """\
 id -u
@@ -37,6 +40,8 @@ mkdir -p -- "$1/bin" 2>/dev/null
 """
 """``sh -c _PREPARE sh STATE``: the login user's ids; exit code 0 when it can write the agent's folder."""
 
+_NO_TREE = "0" * 64
+"""A digest that no tree has."""
 _POLL_SECONDS = 10
 _POLL_BYTES = 1 << 20
 _RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
@@ -87,7 +92,7 @@ class AgentClient:
         line = _line(request)
         if payload is None or isinstance(payload, bytes):
             done = self._installed(lambda: self._run(verb, line + (payload or b""), timeout))
-            return _answer(verb, done)
+            return answered(verb, done)
         with tempfile.TemporaryFile() as whole:
             # One file that can be read again when the agent has to be installed first.
             whole.write(line)
@@ -97,11 +102,11 @@ class AgentClient:
                 whole.seek(0)
                 return self._stream_in(verb, whole)
 
-            return _answer(verb, self._installed(send))
+            return answered(verb, self._installed(send))
 
     def version(self) -> Mapping[str, Any]:
         """What the agent knows of itself and the machine: ``protocol``, ``digest``, ``python``, ``docker``, …"""
-        return _mapping(self.call("version", {}))
+        return mapping(self.call("version", {}))
 
     def start(self, spec: RunSpec) -> AttemptStatus:
         """The attempt has been taken up. Starting the same spec again returns the same attempt."""
@@ -116,7 +121,7 @@ class AgentClient:
     ) -> tuple[AttemptStatus, ...]:
         """Every attempt that the machine knows of, or those that have not ended, with what it uses now."""
         answer = self.call("list", {"running": True} if running else {}, timeout=timeout)
-        return tuple(from_json(AttemptStatus, each) for each in _sequence(answer, "attempts"))
+        return tuple(from_json(AttemptStatus, each) for each in sequence(answer, "attempts"))
 
     def stop(
         self,
@@ -134,29 +139,38 @@ class AgentClient:
 
     def mounts(self) -> tuple[MachineMount, ...]:
         """The volumes' file systems that are mounted."""
-        return tuple(from_json(MachineMount, each) for each in _sequence(self.call("mounts", {}), "mounts"))
+        return tuple(from_json(MachineMount, each) for each in sequence(self.call("mounts", {}), "mounts"))
 
     def attach(self, volume_id: str, mount_point: str, **options: Any) -> Mapping[str, Any]:
         """The attached volume is mounted; ``options`` are the verb's own (``format``, ``fstype``, …)."""
-        return _mapping(
+        return mapping(
             self.call("attach", {"volume_id": volume_id, "mount_point": mount_point, **to_json(options)})
         )
 
     def detach(self, volume_id: str, *, force: bool = False) -> Mapping[str, Any]:
         """The volume is flushed and unmounted. Detaching it from the machine is the provider's."""
-        return _mapping(self.call("detach", {"volume_id": volume_id, "force": force}))
-
-    def manifest(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What a synced project lacks."""
-        return _mapping(self.call("manifest", request))
-
-    def apply(self, request: Mapping[str, Any], pack: bytes | BinaryIO | None = None) -> Mapping[str, Any]:
-        """The project's tree is the one described; ``pack`` holds what the machine lacked."""
-        return _mapping(self.call("apply", request, payload=pack))
+        return mapping(self.call("detach", {"volume_id": volume_id, "force": force}))
 
     def diagnose(self) -> Mapping[str, Any]:
         """Facts about the machine, for a person."""
-        return _mapping(self.call("diagnose", {}))
+        return mapping(self.call("diagnose", {}))
+
+    def trees(self, project: str, digest: str | None) -> Talk:
+        """A conversation about the project's trees, which begins with a look at the one with this digest."""
+        if not self.transport.streams:
+            return InTurns(self.call, {"project": project, "digest": digest})
+
+        def converse(stdin: BinaryIO, on_stdout: Callable[[bytes], None]) -> Completed:
+            err = bytearray()
+            code = self.transport.stream(
+                self._quick("sync", project, digest or _NO_TREE),
+                stdin=stdin,
+                on_stdout=on_stdout,
+                on_stderr=err.extend,
+            )
+            return Completed(("sync",), code, b"", bytes(err))
+
+        return Conversation(converse, self._installed)
 
     def logs(
         self,
@@ -216,7 +230,7 @@ class AgentClient:
         done = self._installed(once)
         if not reader.complete:
             if done.exit_code != 0:
-                raise _failed("logs", done)
+                raise failed("logs", done)
             raise Unreachable("the log ended before its end marker")
 
     def _follow_by_polling(self, reader: LogReader, request: Mapping[str, Any], *, follow: bool) -> None:
@@ -236,7 +250,7 @@ class AgentClient:
             reader.begin_again()
             reader.feed(done.stdout)
             if reader.frame is None or not reader.complete:
-                raise _failed("logs", done)
+                raise failed("logs", done)
             if reader.frame.end is not None:
                 return
             if not follow and reader.offset - before < _POLL_BYTES:
@@ -250,7 +264,7 @@ class AgentClient:
         if ready.exit_code != 0:
             ids = ready.stdout.decode(errors="replace").split()
             if len(ids) != 2:
-                raise _failed("install", ready)
+                raise failed("install", ready)
             folders = [state, f"{state}/bin"]
             made = self.transport.run(
                 ["install", "-d", "-m", "0755", "-o", ids[0], "-g", ids[1], "--", *folders], as_root=True
@@ -272,8 +286,14 @@ class AgentClient:
         return self.state_directory / "bin" / f"agent-{digest}.pyz"
 
     def _argv(self, verb: str) -> list[str]:
-        settings = [f"{name}={value}" for name, value in self._env.items()]
-        return ["env", *settings, self._python, str(self._path), verb]
+        return [*self._interpreter(), str(self._path), verb]
+
+    def _quick(self, *words: str) -> list[str]:
+        """For a verb that needs nothing but the standard library: without anybody's start-up files and packages."""
+        return [*self._interpreter(), "-I", "-S", "-c", QUICK, str(self._path), *words]
+
+    def _interpreter(self) -> list[str]:
+        return ["env", *(f"{name}={value}" for name, value in self._env.items()), self._python]
 
     def _run(self, verb: str, stdin: bytes, timeout: timedelta | None) -> Completed:
         return self.transport.run(self._argv(verb), stdin=stdin, timeout=timeout)
@@ -306,49 +326,3 @@ def _line(request: Mapping[str, Any]) -> bytes:
 
 def _attempt(run_id: str, attempt: int | None) -> dict[str, Any]:
     return {"run_id": run_id} if attempt is None else {"run_id": run_id, "attempt": attempt}
-
-
-def _answer(verb: str, done: Completed) -> Any:
-    try:
-        answer = json.loads(done.stdout)
-    except ValueError:
-        raise _failed(verb, done) from None
-    if isinstance(answer, dict) and "ok" in answer:
-        return answer["ok"]
-    if isinstance(answer, dict) and "error" in answer:
-        raise agent_error(answer["error"])
-    raise _failed(verb, done)
-
-
-def _failed(verb: str, done: Completed) -> MachineError:
-    """It did not answer as the agent does."""
-    said = tail(done.stderr) or tail(done.stdout)
-    if done.exit_code == 127:
-        return MachineError(
-            f"the machine has no Python: {said}",
-            hint="runctl needs Python 3.9 or later on the machine: install python3, or choose an image that has it",
-            code="no-python",
-        )
-    if "SyntaxError" in said or "unsupported Python" in said:
-        return MachineError(
-            f"the machine's Python is too old: {said}",
-            hint="runctl needs Python 3.9 or later on the machine",
-            code="old-python",
-        )
-    return MachineError(
-        f"the agent's {verb} ended with exit code {done.exit_code}: {said or 'it said nothing'}",
-        code="bad-answer",
-    )
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise MachineError(f"the agent answered {value!r:.100} and no object", code="bad-answer")
-    return value
-
-
-def _sequence(value: Any, key: str) -> Sequence[Mapping[str, Any]]:
-    found = value.get(key) if isinstance(value, dict) else value
-    if not isinstance(found, list):
-        raise MachineError(f"the agent answered {value!r:.100} and no list", code="bad-answer")
-    return found

@@ -1,0 +1,183 @@
+"""Sending a machine the tree that it lacks: what has changed, and of that only the contents that it has nowhere."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from runctl.core.errors import MachineError
+from runctl.core.progress import Progress
+from runctl.project.manifest import Entry, Manifest, sizes, write_pack
+from runctl.transport.conversation import Talk
+
+EAGER_BYTES = 256 * 1024
+"""So much content is sent without asking what the machine has of it: a round trip costs more."""
+_IN_MEMORY = 1 << 20
+_ROUNDS = 4
+
+
+@dataclass
+class Sent:
+    """What it took."""
+
+    files: int = 0
+    """Distinct contents."""
+    bytes: int = 0
+    """Compressed, descriptions included."""
+    removed: int = 0
+    """Files that the tree before had and this one has not."""
+
+
+@dataclass(frozen=True)
+class Delta:
+    """How a tree differs from one that the machine has."""
+
+    base: str
+    """The other one's digest."""
+    changed: Mapping[str, Entry]
+    removed: tuple[str, ...]
+    new: Mapping[str, int]
+    """The contents that the other one has not, with their sizes."""
+
+    @classmethod
+    def between(cls, base: Manifest, manifest: Manifest) -> Delta:
+        """What makes the one into the other."""
+        changes = manifest.changes_from(base)
+        new = sizes(changes["set"])
+        for sha in new.keys() & base.contents.keys():
+            del new[sha]
+        return cls(base.digest, changes["set"], tuple(changes["remove"]), new)
+
+
+@dataclass(frozen=True)
+class _Request:
+    words: Mapping[str, Any]
+    entries: Mapping[str, Entry]
+    """Where the contents are found here."""
+    missing: Mapping[str, int]
+    """The contents to send along, with their sizes."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One tree on its way to one machine."""
+
+    root: Path
+    project: str
+    manifest: Manifest
+    talk: Talk
+    progress: Progress
+
+    def deliver(self, delta: Delta | None) -> Sent:
+        """The machine has the tree, as its current one. ``delta`` is from a tree that it has.
+
+        Raises what the agent's verbs raise, `runctl.project.manifest.FileChanged`, and `MachineError`
+        (``sync-failed``) when the machine loses files as fast as they come.
+        """
+        sent = Sent()
+        request = self._full() if delta is None else self._change(delta)
+        if sum(request.missing.values()) > EAGER_BYTES:
+            answer = self._ask(request, sent)
+            if not answer["known"]:
+                answer = self._ask(self._full(), sent)
+            if answer["have"]:
+                return sent
+            request = self._rest(answer)
+        for _ in range(_ROUNDS):
+            answer = self._apply(request, sent)
+            if answer["applied"]:
+                sent.removed = answer.get("removed", 0)
+                return sent
+            request = self._rest(answer)
+        raise MachineError(
+            f"the machine keeps asking for more of {self.project}",
+            hint="something on it removes the project's files while they arrive; try again",
+            code="sync-failed",
+        )
+
+    def _name(self) -> dict[str, Any]:
+        return {"project": self.project, "digest": self.manifest.digest}
+
+    def _full(self) -> _Request:
+        words = {**self._name(), "manifest": _encoded(self.manifest.text)}
+        return _Request(words, self.manifest.entries, self.manifest.contents)
+
+    def _change(self, delta: Delta) -> _Request:
+        changes = json.dumps({"set": delta.changed, "remove": delta.removed}, separators=(",", ":"))
+        words = {**self._name(), "base": delta.base, "changes": _encoded(changes.encode("ascii"))}
+        return _Request(words, delta.changed, delta.new)
+
+    def _rest(self, answer: Mapping[str, Any]) -> _Request:
+        """What the machine asks for; it may know the manifest by now."""
+        contents = self.manifest.contents
+        missing = contents
+        if answer["missing"] != "all":
+            missing = {sha: contents[sha] for sha in answer["missing"] if sha in contents}
+        words = self._name() if answer["known"] else self._full().words
+        return _Request(words, self.manifest.entries, missing)
+
+    def _ask(self, request: _Request, sent: Sent) -> Mapping[str, Any]:
+        sent.bytes += _weight(request.words)
+        return self.talk.manifest(request.words)
+
+    def _apply(self, request: _Request, sent: Sent) -> Mapping[str, Any]:
+        sent.bytes += _weight(request.words)
+        if not request.missing:
+            return self.talk.apply(request.words)
+        total = sum(request.missing.values())
+        self.progress.step(f"packing {len(request.missing)} changed files")
+        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as spool:
+            # TemporaryFile's stub is not a BinaryIO; it is one.
+            pack: Any = spool
+            files = write_pack(self.root, request.entries, request.missing, pack)
+            size = pack.tell()
+            pack.seek(0)
+            words = f"{total / 1024 / 1024:.1f} MiB, {size / 1024 / 1024:.1f} MiB packed"
+            self.progress.step(f"sending {files} files ({words})")
+            body = pack.read() if size <= _IN_MEMORY else _Counted(pack, size, self.progress.update)
+            sent.files += files
+            sent.bytes += size
+            return self.talk.apply(request.words, body, size)
+
+
+class _Counted(BytesIO):
+    """A file that says how far it has been read."""
+
+    def __init__(self, file: BinaryIO, size: int, report: Callable[..., None]) -> None:
+        super().__init__()
+        self._file = file
+        self._size = size
+        self._report = report
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next bytes."""
+        data = self._file.read(-1 if size is None else size)
+        self._report(done=self._file.tell(), total=self._size)
+        return data
+
+    def read1(self, size: int | None = -1, /) -> bytes:
+        """As `read`: nothing here waits."""
+        return self.read(size)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """As in the file."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As in the file."""
+        return self._file.tell()
+
+
+def _encoded(data: bytes) -> str:
+    return base64.b64encode(gzip.compress(data, compresslevel=3, mtime=0)).decode("ascii")
+
+
+def _weight(words: Mapping[str, Any]) -> int:
+    return sum(len(value) for value in words.values() if isinstance(value, str))

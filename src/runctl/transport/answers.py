@@ -1,0 +1,61 @@
+"""What the agent said, or why that is no answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runctl.core.errors import MachineError
+from runctl.transport.commands import tail
+from runctl.transport.interface import Completed
+from runctl.transport.log_reader import agent_error
+
+
+def answered(verb: str, done: Completed) -> Any:
+    """The ``ok`` of it. Raises `MachineError` with the agent's code, message and hint, or as `failed` does."""
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError:
+        raise failed(verb, done) from None
+    if isinstance(answer, dict) and "ok" in answer:
+        return answer["ok"]
+    if isinstance(answer, dict) and "error" in answer:
+        raise agent_error(answer["error"])
+    raise failed(verb, done)
+
+
+def failed(verb: str, done: Completed) -> MachineError:
+    """It did not answer as the agent does."""
+    said = tail(done.stderr) or tail(done.stdout)
+    if done.exit_code == 127:
+        return MachineError(
+            f"the machine has no Python: {said}",
+            hint="runctl needs Python 3.9 or later on the machine: install python3, or choose an image that has it",
+            code="no-python",
+        )
+    if "SyntaxError" in said or "unsupported Python" in said:
+        return MachineError(
+            f"the machine's Python is too old: {said}",
+            hint="runctl needs Python 3.9 or later on the machine",
+            code="old-python",
+        )
+    return MachineError(
+        f"the agent's {verb} ended with exit code {done.exit_code}: {said or 'it said nothing'}",
+        code="bad-answer",
+    )
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The object that it is. Raises `MachineError`."""
+    if not isinstance(value, dict):
+        raise MachineError(f"the agent answered {value!r:.100} and no object", code="bad-answer")
+    return value
+
+
+def sequence(value: Any, key: str) -> Sequence[Mapping[str, Any]]:
+    """The list under ``key``, or that it is. Raises `MachineError`."""
+    found = value.get(key) if isinstance(value, dict) else value
+    if not isinstance(found, list):
+        raise MachineError(f"the agent answered {value!r:.100} and no list", code="bad-answer")
+    return found

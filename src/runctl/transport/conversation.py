@@ -1,0 +1,226 @@
+"""A conversation with the agent about a project's trees: one command on the machine for a whole sync."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from typing import Any, BinaryIO, Protocol, Self
+
+from runctl.transport.answers import answered, failed, mapping
+from runctl.transport.interface import Completed
+
+_CHUNK = 1 << 18
+
+
+class Talk(Protocol):
+    """What can be asked about a project's trees; over when the context ends. Raises as `Transport` does."""
+
+    def __enter__(self) -> Self:
+        """The look is on its way, if there is something to look for."""
+        ...
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing of it runs any more."""
+        ...
+
+    def looked(self) -> Mapping[str, Any]:
+        """What `runctl.agent.tree_look.look` says of the tree that it began with."""
+        ...
+
+    def prepare(self) -> None:
+        """The machine gets ready for a change to that tree, once it has looked. Does not wait."""
+        ...
+
+    def manifest(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What `runctl.agent.trees.manifest` answers."""
+        ...
+
+    def apply(
+        self, request: Mapping[str, Any], pack: bytes | BinaryIO | None = None, size: int = 0
+    ) -> Mapping[str, Any]:
+        """What `runctl.agent.trees.apply` answers; ``pack`` has ``size`` bytes. Once it was applied, it is over."""
+        ...
+
+
+class Conversation:
+    """With the agent's `runctl.agent.tree_session.sync`, over a transport that streams.
+
+    The look is answered while the caller does something else: by the time of the next question Python has started on
+    the machine.
+    """
+
+    def __init__(
+        self,
+        converse: Callable[[BinaryIO, Callable[[bytes], None]], Completed],
+        installed: Callable[[Callable[[], Completed]], Completed],
+    ) -> None:
+        """``converse`` runs the verb with this stdin and hands over what it prints.
+
+        ``installed`` calls what it is given, and again when the agent was not there and is now.
+        """
+        self._converse = converse
+        self._installed = installed
+        self._answers: queue.SimpleQueue[bytes | BaseException] = queue.SimpleQueue()
+        self._rest = b""
+        self._over: BaseException | None = None
+        self._looked: Mapping[str, Any] | None = None
+        self._lock = threading.Lock()
+        self._writer: int | None = None
+        self._left = False
+        self._answered = False
+        self._must_prepare = False
+        self._thread = threading.Thread(target=self._run, name="runctl-sync", daemon=True)
+
+    def __enter__(self) -> Self:
+        """The look is on its way."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The command on the machine has ended."""
+        with self._lock:
+            self._left = True
+            self._close()
+        self._thread.join()
+
+    def looked(self) -> Mapping[str, Any]:
+        """What it began with."""
+        if self._looked is None:
+            self._looked = self._answer()
+        return self._looked
+
+    def prepare(self) -> None:
+        """See `Talk`."""
+        with self._lock:
+            self._must_prepare = True
+            self._tell()
+
+    def manifest(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See `Talk`."""
+        self.looked()
+        self._send(_line(request, "manifest"))
+        return self._answer()
+
+    def apply(
+        self, request: Mapping[str, Any], pack: bytes | BinaryIO | None = None, size: int = 0
+    ) -> Mapping[str, Any]:
+        """See `Talk`."""
+        self.looked()
+        follows = {} if pack is None else {"pack_bytes": size}
+        self._send(_line({**request, **follows}, "apply"))
+        source = BytesIO(pack) if isinstance(pack, bytes) else pack
+        while source is not None and (data := source.read(_CHUNK)):
+            self._send(data)
+        return self._answer()
+
+    def _answer(self) -> Mapping[str, Any]:
+        found = self._over or self._answers.get()
+        if isinstance(found, BaseException):
+            self._over = found
+            raise found
+        return mapping(answered("sync", Completed(("sync",), 0, found, b"")))
+
+    def _send(self, data: bytes) -> None:
+        assert self._writer is not None  # noqa: S101 - there has been an answer
+        view = memoryview(data)
+        # Where nobody reads any more, the answer says why.
+        with contextlib.suppress(BrokenPipeError):
+            while view:
+                view = view[os.write(self._writer, view) :]
+
+    def _run(self) -> None:
+        try:
+            self._answers.put(failed("sync", self._installed(self._once)))
+        except BaseException as error:  # noqa: BLE001 - raised where an answer is waited for
+            self._answers.put(error)
+
+    def _once(self) -> Completed:
+        """Nothing is sent before the look is answered, so that it can begin anew until then."""
+        reader, writer = os.pipe()
+        with open(reader, "rb", buffering=0) as source:  # noqa: PTH123 - a descriptor
+            with self._lock:
+                self._close()
+                self._writer = writer
+                if self._left:
+                    self._close()
+            return self._converse(source, self._take)
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            os.close(self._writer)
+            self._writer = None
+
+    def _take(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._answers.put(line)
+            with self._lock:
+                self._answered = True
+                self._tell()
+
+    def _tell(self) -> None:
+        if self._answered and self._must_prepare and self._writer is not None:
+            self._must_prepare = False
+            self._send(_line({}, "prepare"))
+
+
+class InTurns:
+    """The same over a transport that does not stream: a command for every question."""
+
+    def __init__(self, call: Callable[..., Any], first: Mapping[str, Any]) -> None:
+        """``call`` is `runctl.transport.agent.AgentClient.call`."""
+        self._call = call
+        self._first = first
+        self._answers: queue.SimpleQueue[Mapping[str, Any] | BaseException] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._look, name="runctl-sync", daemon=True)
+
+    def __enter__(self) -> Self:
+        """The look is on its way, if there is something to look for."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing of it runs any more."""
+        self._thread.join()
+
+    def looked(self) -> Mapping[str, Any]:
+        """See `Talk`; called once."""
+        found = self._answers.get()
+        self._answers.put(found)
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def prepare(self) -> None:
+        """See `Talk`; a question that costs a command of its own does not come early."""
+
+    def manifest(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See `Talk`."""
+        return mapping(self._call("manifest", request))
+
+    def apply(
+        self, request: Mapping[str, Any], pack: bytes | BinaryIO | None = None, size: int = 0
+    ) -> Mapping[str, Any]:
+        """See `Talk`."""
+        del size
+        follows = {} if pack is None else {"pack_follows": True}
+        return mapping(self._call("apply", {**request, **follows}, payload=pack))
+
+    def _look(self) -> None:
+        try:
+            nothing = {"have": False, "current": False}
+            asked = self._first["digest"] is not None
+            self._answers.put(
+                mapping(self._call("manifest", {**self._first, "look": True})) if asked else nothing
+            )
+        except BaseException as error:  # noqa: BLE001 - raised where the answer is waited for
+            self._answers.put(error)
+
+
+def _line(request: Mapping[str, Any], verb: str) -> bytes:
+    return json.dumps({**request, "do": verb}, separators=(",", ":")).encode() + b"\n"

@@ -1,0 +1,125 @@
+"""A talk about a project's trees, with the real agent, over each transport."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+
+from runctl.agent import package
+from runctl.core.errors import MachineError, Unreachable
+from runctl.transport.agent import AgentClient
+from runctl.transport.conversation import Conversation
+from runctl.transport.interface import Completed, Transport
+from runctl.transport.local import LocalTransport
+
+pytestmark = pytest.mark.linux
+
+
+@pytest.fixture
+def client(transport: Transport, tmp_path: Path) -> AgentClient:
+    return AgentClient(
+        transport,
+        agent_file=lambda: package.build(tmp_path / "cache"),
+        state_directory=str(tmp_path / "state"),
+        python=sys.executable,
+    )
+
+
+def tree(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """The request and the pack for a tree of one file."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    entries = json.dumps({"train.py": ["f", 0, len(data), sha256]}, separators=(",", ":")).encode()
+    request = {
+        "project": "demo",
+        "digest": hashlib.sha256(entries).hexdigest(),
+        "manifest": base64.b64encode(gzip.compress(entries)).decode(),
+    }
+    return request, gzip.compress(json.dumps([[sha256, len(data)]]).encode() + b"\n" + data)
+
+
+def test_a_machine_without_the_agent_gets_it_and_then_the_tree(client: AgentClient, tmp_path: Path) -> None:
+    request, pack = tree(b"print(1)")
+
+    with client.trees("demo", None) as talk:
+        talk.prepare()
+        assert talk.looked() == {"have": False, "current": False}
+        assert talk.manifest(request) == {"have": False, "known": True, "missing": "all"}
+        assert talk.apply(request, pack, len(pack))["applied"]
+
+    found = tmp_path / "state" / "projects" / "demo" / "current" / "train.py"
+    assert found.read_bytes() == b"print(1)"
+    with client.trees("demo", request["digest"]) as talk:
+        assert talk.looked() == {"have": True, "current": True}
+
+
+def test_an_error_of_the_agent_ends_the_question_and_not_the_talk(client: AgentClient) -> None:
+    request, pack = tree(b"print(1)")
+
+    with client.trees("demo", None) as talk:
+        with pytest.raises(MachineError) as caught:
+            talk.apply(request, pack[:-20], len(pack) - 20)
+        assert caught.value.code == "bad-pack"
+        with pytest.raises(MachineError) as caught:
+            talk.manifest({**request, "digest": "x"})
+        assert caught.value.code == "bad-request"
+        assert talk.apply(request, pack, len(pack))["applied"]
+
+
+def test_a_name_that_is_none_is_refused(client: AgentClient) -> None:
+    with client.trees("../demo", "0" * 64) as talk, pytest.raises(MachineError) as caught:
+        talk.looked()
+
+    assert caught.value.code == "bad-request"
+
+
+def test_a_talk_in_which_nothing_is_asked_leaves_nothing_running(client: AgentClient) -> None:
+    with client.trees("demo", None):
+        pass
+
+    assert not [thread for thread in threading.enumerate() if thread.name == "runctl-sync"]
+
+
+def test_a_machine_without_python_is_told_so(tmp_path: Path) -> None:
+    client = AgentClient(
+        LocalTransport(),
+        agent_file=lambda: package.build(tmp_path / "cache"),
+        state_directory=str(tmp_path / "state"),
+        python="no-such-python",
+    )
+
+    with client.trees("demo", None) as talk, pytest.raises(MachineError) as caught:
+        talk.looked()
+
+    assert caught.value.code == "no-python"
+
+
+@pytest.mark.parametrize("moment", ["before the look", "before the answer"])
+def test_a_connection_that_breaks_is_an_error_of_the_question(moment: str) -> None:
+    def converse(stdin: BinaryIO, on_stdout: Callable[[bytes], None]) -> Completed:
+        if moment == "before the answer":
+            on_stdout(b'{"ok":{"have":false,')
+            on_stdout(b'"current":false}}\n')
+            stdin.read(1)
+        raise Unreachable("the connection broke")
+
+    with Conversation(converse, lambda call: call()) as talk, pytest.raises(Unreachable):
+        talk.manifest({"project": "demo", "digest": "0" * 64})
+
+
+def test_a_pack_that_nobody_reads_to_its_end_does_not_hang() -> None:
+    def converse(stdin: BinaryIO, on_stdout: Callable[[bytes], None]) -> Completed:
+        on_stdout(b'{"ok":{"have":false,"current":false}}\n')
+        stdin.read(10)
+        return Completed(("sync",), 1, b"", b"killed")
+
+    with Conversation(converse, lambda call: call()) as talk, pytest.raises(MachineError, match="killed"):
+        talk.apply({"project": "demo"}, b"x" * 5_000_000, 5_000_000)
