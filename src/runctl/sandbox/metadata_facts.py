@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from moto.core.types import Base64EncodedString
 from moto.ec2.models import ec2_backends
 
 from runctl.sandbox.instance_role import InstanceRole, role_of
@@ -69,7 +69,8 @@ def facts_of(instance: Any, region: str) -> InstanceFacts:
         tags=tags,
         block_devices=devices,
         security_groups=tuple(group.name for group in instance.security_groups),
-        user_data=Base64EncodedString(instance.user_data).as_bytes() if instance.user_data else None,
+        # moto keeps it as it was sent, encoded; a machine reads what was meant.
+        user_data=base64.b64decode(str(instance.user_data)) if instance.user_data else None,
         tokens_required=options.http_tokens == "required",
         hop_limit=options.http_put_response_hop_limit,
         enabled=options.http_endpoint == "enabled",
