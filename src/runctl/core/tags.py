@@ -35,6 +35,8 @@ MOVE_NAME: Final = "runctl:move-name"
 """On both volumes of a move: the name that the one has and the other is to have."""
 MOVED_TO: Final = "runctl:moved-to"
 """On a volume that was moved: the one that took its place."""
+HELPER_FOR: Final = "runctl:helper-for"
+"""On an instance that was rented to fill a volume: which one. It is given back when that is done."""
 NAME: Final = "Name"
 
 ABOUT_ONE_THING: Final = frozenset(
@@ -51,6 +53,7 @@ ABOUT_ONE_THING: Final = frozenset(
         MOVED_TO,
         VOLUME,
         SHAPE,
+        HELPER_FOR,
     }
     | {NAME, MOUNT_POINT, "runctl:plan"}
 )

@@ -76,6 +76,8 @@ class InstanceRequest:
     name: str | None = None
     ttl: timedelta | None = None
     """The machine ends itself after this long, whatever happens to runctl."""
+    helper_for: VolumeId | None = None
+    """It is rented for this volume's sake only; see `runctl.providers.filling`."""
     tags: Mapping[str, str] = field(default_factory=dict)
 
 

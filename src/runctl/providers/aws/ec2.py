@@ -26,6 +26,7 @@ from runctl.providers.aws import (
 from runctl.providers.aws.connect import Connections
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.errors import translated
+from runctl.providers.aws.filling import AwsFilling
 from runctl.providers.aws.reading import instance_of
 from runctl.providers.interface import (
     Capability,
@@ -33,7 +34,6 @@ from runctl.providers.interface import (
     CreatePlan,
     InstanceRequest,
     VolumePlan,
-    VolumeProvider,
     VolumeRequest,
 )
 from runctl.providers.volume_plans import (
@@ -50,7 +50,7 @@ from runctl.transport.agent import AgentClient
 from runctl.transport.interface import Transport
 
 
-class AwsProvider(VolumeProvider):
+class AwsProvider(AwsFilling):
     """EC2 instances and EBS volumes of one account and region."""
 
     name = "aws"

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runctl.core import tags as tag
 from runctl.core.clock import Clock
@@ -99,6 +99,13 @@ def profile_state(session: AwsSession, name: str) -> ProfileState:
     return ProfileState.READY if answer["InstanceProfile"]["Roles"] else ProfileState.INCOMPLETE
 
 
+def trust_policy(partition: str) -> dict[str, Any]:
+    """EC2's machines may have the role. Pure."""
+    domain = "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com"
+    statement = {"Effect": "Allow", "Principal": {"Service": f"ec2.{domain}"}, "Action": "sts:AssumeRole"}
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
 def ensure_default_profile(session: AwsSession, clock: Clock, progress: Progress) -> None:
     """runctl's own role and profile exist, tagged. Two at the same time are fine.
 
@@ -108,18 +115,11 @@ def ensure_default_profile(session: AwsSession, clock: Clock, progress: Progress
         return
     progress.step(f"creating the IAM role and instance profile {DEFAULT_PROFILE}")
     iam, tags = session.iam, tag_list({tag.OWNED: tag.OWNED_VALUE})
-    domain = "amazonaws.com.cn" if session.identity.partition == "aws-cn" else "amazonaws.com"
-    trust = {
-        "Version": "2012-10-17",
-        "Statement": [
-            {"Effect": "Allow", "Principal": {"Service": f"ec2.{domain}"}, "Action": "sts:AssumeRole"}
-        ],
-    }
     with our_errors(session.endpoint):
         try:
             iam.create_role(
                 RoleName=DEFAULT_PROFILE,
-                AssumeRolePolicyDocument=json.dumps(trust),
+                AssumeRolePolicyDocument=json.dumps(trust_policy(session.identity.partition)),
                 Description="Lets AWS Systems Manager reach machines that runctl rents",
                 Tags=tags,  # type: ignore[arg-type]
             )

@@ -85,7 +85,10 @@ def run_instances_arguments(plan: CreatePlan, root: str, profile: str | None) ->
         "MaxCount": 1,
         "ClientToken": plan.client_token,
         "UserData": user_data(
-            login_user=plan.login_user, deadline=parse_rfc3339(expires) if expires else None
+            login_user=plan.login_user,
+            deadline=parse_rfc3339(expires) if expires else None,
+            # What fills volumes needs no engine, and installing one takes longer than many a filling.
+            docker=tag.HELPER_FOR not in plan.tags,
         ),
         "BlockDeviceMappings": disks,
         "MetadataOptions": {

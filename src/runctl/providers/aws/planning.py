@@ -288,6 +288,8 @@ def _tags(
         tags[tag.PROJECT] = project
     if ttl is not None:
         tags[tag.EXPIRES_AT] = rfc3339(now + ttl)
+    if request.helper_for is not None:
+        tags[tag.HELPER_FOR] = request.helper_for
     if pairs:
         tags[tag.MOUNTS] = mounts_tag(pairs)
     return tags
