@@ -77,6 +77,12 @@ AWS = Branch(
                     "Attach a volume to an instance and mount it.", "runctl.cli.volumes:attach_command", "aws"
                 ),
                 "detach": Leaf("Unmount a volume and detach it.", "runctl.cli.volumes:detach_command", "aws"),
+                "prewarm": Leaf(
+                    "Fill a volume from S3, or from the snapshot that it was made from.",
+                    "runctl.cli.prewarm:prewarm_command",
+                    "aws",
+                    ("pre-warm",),
+                ),
                 "delete": Leaf(
                     "Delete volumes and the data on them.",
                     "runctl.cli.volumes:delete_command",

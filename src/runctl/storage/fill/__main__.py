@@ -46,7 +46,7 @@ def _options(words: Optional[Sequence[str]]) -> argparse.Namespace:
     s3.add_argument("--delete", action="store_true", help="remove what was filled before and is gone from S3")
     s3.set_defaults(action=_s3)
     blocks = verbs.add_parser("blocks", help="read every block of a device")
-    blocks.add_argument("device", type=Path)
+    blocks.add_argument("device", help="its path, or the id of an attached EBS volume")
     blocks.set_defaults(action=_blocks)
     return parser.parse_args(words)
 
@@ -64,9 +64,9 @@ def _s3(options: argparse.Namespace, report: Report) -> None:
 
 
 def _blocks(options: argparse.Namespace, report: Report) -> None:
-    from runctl.storage.fill.blocks import read_device
+    from runctl.storage.fill.blocks import device_of, read_device
 
-    read_device(options.device, report)
+    read_device(device_of(options.device), report)
 
 
 def _stop(_signal: int, _frame: Optional[FrameType]) -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 from typing import Callable, List, Optional, Set, Tuple
 
@@ -19,9 +20,12 @@ from runctl.storage.fill.report import Report
 MIB = 1 << 20
 READ = MIB
 """Bytes in one read: EBS counts up to 256 KiB (SSD) or 1 MiB (HDD) as one operation, and the kernel splits."""
+PAGE = 4096
 THREADS = 32
 STRETCH = 256 * MIB
 TRIES = 3
+DEVICE_SECONDS = 60.0
+"""How long a device may take to appear after the volume was attached."""
 _OPENER = (
     "import os, socket, sys;"
     "d = os.open(sys.argv[1], os.O_RDONLY | int(sys.argv[2]));"
@@ -32,6 +36,36 @@ _OPENER = (
 def stretches(size: int, each: int = STRETCH) -> List[Tuple[int, int]]:
     """Begin and end of what is read in one go, in order, without gaps. Pure."""
     return [(begin, min(size, begin + each)) for begin in range(0, size, each)]
+
+
+def device_of(word: str) -> Path:
+    """The device of an attached volume by its serial, never by guessing names; or the path given.
+
+    Raises `FillError` (``no-device``).
+    """
+    if not word.startswith("vol-"):
+        return Path(word)
+    deadline = time.monotonic() + DEVICE_SECONDS
+    while True:
+        found = _by_serial(word.replace("-", "", 1))
+        if found is not None:
+            return found
+        if time.monotonic() >= deadline:
+            raise FillError(
+                "no-device", "no device of this machine is {}".format(word), "is the volume still attached?"
+            )
+        time.sleep(0.5)
+
+
+def _by_serial(serial: str) -> Optional[Path]:
+    for file in sorted(Path("/sys/block").glob("*/device/serial")):
+        with suppress(OSError):
+            if file.read_text(encoding="ascii", errors="replace").strip() == serial:
+                return Path("/dev") / file.parent.parent.name
+    for link in sorted(Path("/dev/disk/by-id").glob("*{}*".format(serial))):
+        if "-part" not in link.name and link.exists():
+            return link.resolve()
+    return None
 
 
 def read_device(device: Path, report: Report, *, threads: int = THREADS) -> None:
@@ -107,17 +141,14 @@ def _all(
 
 
 def _read(descriptor: int, span: Tuple[int, int], add: Callable[[int], None], stop: threading.Event) -> None:
-    """Direct reads need memory that begins at a page: an anonymous map does."""
+    """Direct reads need memory that begins at a page, which an anonymous map does, and whole pages at a time."""
     at, end = span
-    with mmap.mmap(-1, READ) as room:
-        view = memoryview(room)
-        try:
-            while at < end and not stop.is_set():
-                count = _once(descriptor, view[: min(READ, end - at)], at)
-                at += count
-                add(count)
-        finally:
-            view.release()
+    view = memoryview(mmap.mmap(-1, READ))
+    while at < end and not stop.is_set():
+        wanted = min(READ, -(-(end - at) // PAGE) * PAGE)
+        count = min(end - at, _once(descriptor, view[:wanted], at))
+        at += count
+        add(count)
 
 
 def _once(descriptor: int, into: memoryview, at: int) -> int:

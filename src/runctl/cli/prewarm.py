@@ -1,0 +1,161 @@
+"""``ebs prewarm``: the data is on the volume before anybody waits for it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.framework import Command
+from runctl.cli.machines import transport_option
+from runctl.cli.values import DURATION, MOUNT_POINT
+from runctl.core.errors import Unsupported, UsageError
+
+if TYPE_CHECKING:
+    from runctl.runs.prewarm import Prewarm
+    from runctl.runs.prewarm_plan import PrewarmPlan, PrewarmRequest
+    from runctl.storage.fill.objects import Source
+    from runctl.storage.pace import Pace
+
+
+def prewarm_command(provider: str) -> click.Command:
+    """``ebs prewarm`` of a provider."""
+
+    @click.command(cls=Command)
+    @click.argument("volume_word", metavar="VOLUME")
+    @click.option(
+        "--from", "source", metavar="s3://BUCKET/FOLDER", help="Fill it from S3; else from its snapshot."
+    )
+    @click.option("--to", metavar="FOLDER", help="A folder on the volume to fill; by default all of it.")
+    @click.option(
+        "--delete", is_flag=True, help="Remove files that were filled from there and are not in S3 any more."
+    )
+    @click.option(
+        "--helper/--no-helper",
+        default=None,
+        help="Rent a machine for it, and give it back; by default if the volume is not attached.",
+    )
+    @click.option(
+        "--instance-type", metavar="TYPE", help="The helper machine's; else the cheapest that is fast enough."
+    )
+    @click.option("--spot", is_flag=True, help="Rent the helper machine as spot.")
+    @click.option(
+        "--ttl", type=DURATION, help="The helper machine ends itself after this long at the latest."
+    )
+    @click.option(
+        "--mount-point", type=MOUNT_POINT, help="Where to mount it; else where it was last, else /mnt/NAME."
+    )
+    @click.option(
+        "--format",
+        "may_format",
+        is_flag=True,
+        help="Make a file system if it is blank, though it is not runctl's.",
+    )
+    @click.option("--detach", is_flag=True, help="Detach it at the end, also from a machine that has it now.")
+    @click.option("--dry-run", is_flag=True, help="Show the plan with time and price, and stop there.")
+    @transport_option
+    @click.pass_obj
+    def command(
+        cli: Cli,
+        *,
+        volume_word: str,
+        source: str | None,
+        to: str | None,
+        delete: bool,
+        helper: bool | None,
+        instance_type: str | None,
+        spot: bool,
+        ttl: timedelta | None,
+        mount_point: str | None,
+        may_format: bool,
+        detach: bool,
+        dry_run: bool,
+        transport: str | None,
+    ) -> None:
+        """Fill a volume from S3, or from the snapshot that it was made from.
+
+        On the machine that has it, or on a small one that is rented for it and given back. Every file is proven by
+        its checksum. The same command goes on where an earlier one stopped, and fetches what has changed since.
+        """
+        from runctl.core.models import Market
+        from runctl.runs.prewarm_plan import PrewarmRequest
+
+        place = None if source is None else _source(source)
+        request = PrewarmRequest(
+            volume=cli.volume_provider(provider).volume(volume_word),
+            source=place,
+            to=to.rstrip("/") if to else None,
+            delete=delete,
+            helper=helper,
+            instance_type=instance_type,
+            market=Market.SPOT if spot else Market.ON_DEMAND,
+            ttl=ttl,
+            mount_point=mount_point,
+            may_format=may_format,
+            detach=detach,
+            project=cli.config.project.name,
+        )
+        _carry_out(cli, provider, request, transport, dry_run=dry_run)
+
+    return command
+
+
+def _carry_out(
+    cli: Cli, provider: str, request: PrewarmRequest, transport: str | None, *, dry_run: bool
+) -> None:
+    from runctl.render.prewarm import (
+        prewarm_document,
+        prewarm_plan_document,
+        prewarm_plan_text,
+        prewarm_text,
+    )
+
+    prewarm = _prewarm(cli, provider, transport)
+    plan: PrewarmPlan = prewarm.plan(request)
+    for warning in plan.warnings:
+        cli.progress.warn(warning)
+    if dry_run:
+        cli.emit(prewarm_plan_document(plan), text=lambda: prewarm_plan_text(plan))
+        return
+    cli.say(prewarm_plan_text(plan))
+    result = prewarm.carry_out(plan)
+    cli.emit(prewarm_document(result), text=lambda: prewarm_text(result), ids=[result.volume.id])
+
+
+def _prewarm(cli: Cli, provider: str, transport: str | None) -> Prewarm:
+    import platformdirs
+
+    from runctl.core.clock import SystemClock
+    from runctl.providers.filling import FillingProvider
+    from runctl.render.prewarm import pace_text
+    from runctl.runs.prewarm import Prewarm
+
+    volumes = cli.volume_provider(provider)
+    if not isinstance(volumes, FillingProvider):
+        raise Unsupported(f"{provider} cannot fill volumes")
+
+    def show(pace: Pace) -> None:
+        cli.progress.update(pace_text(pace))
+
+    return Prewarm(
+        volumes,
+        cli.store,
+        SystemClock(),
+        platformdirs.user_cache_path("runctl"),
+        transport=transport or cli.config.aws.transport,
+        region=cli.config.aws.region,
+        progress=cli.progress,
+        on_pace=show,
+    )
+
+
+def _source(text: str) -> Source:
+    from runctl.storage.fill.errors import FillError
+    from runctl.storage.fill.objects import parse_source
+
+    try:
+        return parse_source(text)
+    except FillError as error:
+        raise UsageError(f"--from {error.message}", hint=error.hint) from None

@@ -1,0 +1,188 @@
+"""Volumes filled from S3 and from snapshots, on their own machine and on helper machines, whatever interrupts it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from runctl.sandbox.control import SandboxInfo
+from tests.docs.pages import blocks
+from tests.e2e.command_line import CommandLine, Outcome, until
+
+pytestmark = [pytest.mark.namespaces, pytest.mark.slow, pytest.mark.usefixtures("clean_account")]
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "json.md"
+
+
+@dataclass
+class Account:
+    """What is in the sandbox's account, seen by others' means."""
+
+    s3: Any
+    iam: Any
+    ec2: Any
+    bucket: str
+
+    def put(self, prefix: str, contents: dict[str, bytes]) -> None:
+        """Objects below a prefix."""
+        for name, data in contents.items():
+            self.s3.put_object(Bucket=self.bucket, Key=f"{prefix}/{name}", Body=data)
+
+    def live(self) -> list[str]:
+        """Instances that have not ended."""
+        states = ["pending", "running", "stopping", "stopped"]
+        answer = self.ec2.describe_instances(Filters=[{"Name": "instance-state-name", "Values": states}])
+        return [item["InstanceId"] for group in answer["Reservations"] for item in group["Instances"]]
+
+    def helper_roles(self) -> list[str]:
+        """Roles and profiles that were made for helper machines."""
+        roles = [role["RoleName"] for role in self.iam.list_roles()["Roles"]]
+        profiles = [
+            found["InstanceProfileName"] for found in self.iam.list_instance_profiles()["InstanceProfiles"]
+        ]
+        return [name for name in roles + profiles if name.startswith("runctl-prewarm-")]
+
+    def state_of(self, volume: str) -> str:
+        """As EC2 says it."""
+        return str(self.ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["State"])
+
+    def assert_nothing_left(self, volume: str) -> None:
+        """No machine, no role, and the volume is free."""
+        until(lambda: self.live() == [], what="the helper's end")
+        assert self.helper_roles() == []
+        until(lambda: self.state_of(volume) == "available", what="the volume to be free")
+
+
+@pytest.fixture
+def account(in_docker_sandbox: SandboxInfo) -> Iterator[Account]:
+    """With an empty bucket of its own."""
+    words: dict[str, Any] = {
+        "endpoint_url": in_docker_sandbox.endpoint_url,
+        "region_name": in_docker_sandbox.region,
+        "aws_access_key_id": in_docker_sandbox.environment()["AWS_ACCESS_KEY_ID"],
+        "aws_secret_access_key": in_docker_sandbox.environment()["AWS_SECRET_ACCESS_KEY"],
+    }
+    s3, iam, ec2 = boto3.client("s3", **words), boto3.client("iam", **words), boto3.client("ec2", **words)
+    bucket = "data-" + os.urandom(6).hex()
+    s3.create_bucket(Bucket=bucket)
+    yield Account(s3, iam, ec2, bucket)
+    s3.close()
+    iam.close()
+    ec2.close()
+
+
+def documented(shape: str) -> list[str]:
+    (example,) = [
+        json.loads(block.body)
+        for block in blocks(DOCUMENT.read_text())
+        if block.options.get("shape") == shape
+    ]
+    return list(example)
+
+
+def digest(contents: dict[str, bytes]) -> str:
+    """As `sha256sum` over the sorted files' contents gives it."""
+    return hashlib.sha256(b"".join(contents[name] for name in sorted(contents))).hexdigest()
+
+
+def volume(runctl: CommandLine, name: str, size: int = 1, *options: str) -> str:
+    """A blank volume."""
+    made = runctl("aws", "ebs", "create", "--size", size, "--name", name, "--quiet", *options).ok()
+    return made.out.strip()
+
+
+def prewarm(runctl: CommandLine, *words: object) -> Outcome:
+    return runctl("aws", "ebs", "prewarm", *words, timeout=280)
+
+
+def test_a_helper_machine_fills_a_volume_and_its_own_machine_brings_it_up_to_date(
+    runctl: CommandLine, account: Account
+) -> None:
+    contents = {f"{number % 4}/{number:03}.bin": os.urandom(500 + number) for number in range(60)}
+    account.put("cats", contents)
+    account.s3.put_object(Bucket=account.bucket, Key="other", Body=b"x")
+    identifier, source = volume(runctl, "datasets"), f"s3://{account.bucket}/cats"
+
+    planned = prewarm(runctl, "datasets", "--from", source, "--dry-run", "--output", "json").ok()
+    assert list(planned.json) == documented("PrewarmPlan")
+    assert (planned.json["where"], planned.json["objects"]) == ("helper", 60)
+    assert planned.json["machine"]["will_also_create"][0].startswith("IAM role")
+    assert account.live() == account.helper_roles() == []
+
+    filled = prewarm(runctl, "datasets", "--from", source, "--output", "json").ok()
+    assert list(filled.json) == documented("Prewarm")
+    assert (filled.json["files"], filled.json["fetched_files"], filled.json["helper"]) == (60, 60, True)
+    assert filled.json["proofs"] == {"md5": 60}
+    assert float(filled.json["cost"]) > 0
+    account.assert_nothing_left(identifier)
+
+    instance = runctl("aws", "create", "t3.medium", "--ebs-volume", "datasets", "--quiet").ok().out.strip()
+    point = runctl("aws", "status", instance, "--output", "json").ok().json["volumes"]
+    point = next(found["mount_point"] for found in point if found["volume_id"] == identifier)
+    script = f"cd {point} && find . -name '*.bin' | sort | xargs cat | sha256sum"
+    assert runctl("aws", "exec", instance, "--", "sh", "-c", script).ok().out.split()[0] == digest(contents)
+
+    denied = prewarm(runctl, "datasets", "--from", source, "--helper", "--output", "json")
+    assert (denied.code, denied.error["code"]) == (1, "volume-in-use")
+
+
+def test_ctrl_c_gives_the_helper_machine_back_and_the_same_command_goes_on(
+    runctl: CommandLine, account: Account
+) -> None:
+    account.put("cats", {str(number): os.urandom(2000) for number in range(400)})
+    identifier = volume(runctl, "datasets")
+    words = ("aws", "ebs", "prewarm", "datasets", "--from", f"s3://{account.bucket}/cats")
+    process = runctl.start(*words)
+    seen = _read_until(process, "filling")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+
+    assert process.returncode == 130, seen + err.decode()
+    assert b"helper machine is given back" in err
+    account.assert_nothing_left(identifier)
+
+    done = prewarm(runctl, *words[3:], "--output", "json").ok()
+    assert done.json["files"] == 400
+    account.assert_nothing_left(identifier)
+
+
+def test_a_command_killed_at_any_step_leaves_one_helper_that_the_same_command_takes_over(
+    runctl: CommandLine, account: Account
+) -> None:
+    account.put("cats", {str(number): os.urandom(2000) for number in range(300)})
+    identifier = volume(runctl, "datasets")
+    words = ("aws", "ebs", "prewarm", "datasets", "--from", f"s3://{account.bucket}/cats")
+    for step in ("waiting until", "mounting", "filling", "detaching", "terminating"):
+        process = runctl.start(*words)
+        seen = _read_until(process, step)
+        process.kill()
+        process.communicate(timeout=30)
+        assert f"\n{step}" in seen or seen.startswith(step), seen
+        assert len(account.live()) <= 1, seen
+
+    done = prewarm(runctl, *words[3:], "--output", "json").ok()
+
+    assert done.json["files"] == 300
+    account.assert_nothing_left(identifier)
+    assert runctl("runs", "list", "--output", "json").ok().json[0]["end_reason"] == "COMPLETED"
+
+
+def _read_until(process: subprocess.Popen[bytes], step: str) -> str:
+    """What it says on stderr, up to the line that begins so."""
+    assert process.stderr is not None
+    seen = ""
+    for line in process.stderr:
+        seen += line.decode()
+        if line.decode().startswith(step):
+            return seen
+    raise AssertionError(f"it never came to {step!r}:\n{seen}")
