@@ -27,7 +27,8 @@ class Disks:
 
     def __init__(self, layout: Layout) -> None:
         self._folder = layout.volumes
-        self._loops: dict[str, str] = {}
+        self._loops: dict[str, dict[str, str]] = {}
+        """By volume and by the machine that has it: with Multi-Attach each has a device, and a cache, of its own."""
         self._lazy: dict[str, LazyBacking] = {}
         self._lock = threading.Lock()
 
@@ -35,41 +36,43 @@ class Disks:
         """Where its bytes are."""
         return self._folder / f"{volume_or_snapshot}.img"
 
-    def plug(self, volume_id: str, size_gib: int) -> str:
-        """The volume's loop device, such as ``/dev/loop3``. Raises `OSError` when the kernel has none to give."""
+    def plug(self, volume_id: str, size_gib: int, machine: str = "") -> str:
+        """The loop device of the volume for that machine. Raises `OSError` when the kernel has none to give."""
         with self._lock:
-            if volume_id not in self._loops:
+            loops = self._loops.setdefault(volume_id, {})
+            if machine not in loops:
                 file = self.file(volume_id)
                 self._folder.mkdir(parents=True, exist_ok=True)
                 if not file.exists():
                     with file.open("xb") as new:
                         new.truncate(size_gib * GIB)
-                self._loops[volume_id] = self._lazily(volume_id) or _losetup("--find", "--show", str(file))
-            return self._loops[volume_id]
+                loops[machine] = self._lazily(volume_id) or _losetup("--find", "--show", str(file))
+            return loops[machine]
 
     def _lazily(self, volume_id: str) -> str | None:
-        """The loop device of a volume with blocks that are slow yet; ``None`` where there are none."""
-        if not (self.missing_blocks(volume_id) or (0, 0))[0]:
-            return None
-        backing = LazyBacking(self.file(volume_id), self._state(volume_id))
-        try:
-            # Without direct I/O a loop device asks for one thing after the other.
-            loop = _losetup("--find", "--show", "--direct-io=on", str(backing.path))
-        except OSError:
-            backing.end(in_use=False)
-            raise
-        self._lazy[volume_id] = backing
+        """A loop device of a volume with blocks that are slow yet; ``None`` where there are none."""
+        backing = self._lazy.get(volume_id)
+        if backing is None:
+            if not (self.missing_blocks(volume_id) or (0, 0))[0]:
+                return None
+            backing = self._lazy[volume_id] = LazyBacking(self.file(volume_id), self._state(volume_id))
+        # Without direct I/O a loop device asks for one thing after the other.
+        loop = _losetup("--find", "--show", "--direct-io=on", str(backing.path))
         subprocess.run(["blockdev", "--setra", str(READ_AHEAD_SECTORS), loop], check=True)
         return loop
 
-    def unplug(self, volume_id: str) -> None:
+    def unplug(self, volume_id: str, machine: str = "") -> None:
         """The device is given back, and everything that was written to it is in the volume's file.
 
         Whoever still has it mounted, because it was taken by force, keeps a copy that is the volume's no more.
         """
         with self._lock:
-            loop = self._loops.pop(volume_id, None)
-            lazy = self._lazy.pop(volume_id, None)
+            loop = self._loops.get(volume_id, {}).pop(machine, None)
+            lazy = self._lazy.get(volume_id)
+            if not self._loops.get(volume_id):
+                self._loops.pop(volume_id, None)
+                self._lazy.pop(volume_id, None)
+            others = volume_id in self._loops
         if loop is None:
             return
         file = self.file(volume_id)
@@ -80,9 +83,9 @@ class Disks:
         while not in_use and backing_file(loop) == str(backing):
             in_use = time.monotonic() > deadline
             time.sleep(0.01)
-        if in_use:
+        if in_use and not others:
             self._leave_to_its_user(file, loop)
-        if lazy is not None:
+        if lazy is not None and not others:
             lazy.end(in_use=in_use)
 
     @staticmethod
@@ -95,9 +98,13 @@ class Disks:
                 os.close(descriptor)
         copy_sparse(file, file)
 
-    def device(self, volume_id: str) -> str | None:
-        """The loop device, where it has one."""
-        return self._loops.get(volume_id)
+    def device(self, volume_id: str, machine: str = "") -> str | None:
+        """The machine's loop device, where it has one."""
+        return self._loops.get(volume_id, {}).get(machine)
+
+    def devices(self, volume_id: str) -> list[str]:
+        """All of the volume's."""
+        return list(self._loops.get(volume_id, {}).values())
 
     def copy(
         self,
@@ -122,12 +129,14 @@ class Disks:
             copy_sparse(self.file(source), self.file(target))
 
     def _writes(self, volume_id: str) -> int | None:
-        """How many writes its device has seen; ``None`` while one is under way."""
-        loop = self.device(volume_id)
-        if loop is None:
-            return 0
-        numbers = Path("/sys/block", Path(loop).name, "stat").read_text().split()
-        return int(numbers[4]) if int(numbers[8]) == 0 else None
+        """How many writes its devices have seen; ``None`` while one is under way."""
+        seen = 0
+        for loop in self.devices(volume_id):
+            numbers = Path("/sys/block", Path(loop).name, "stat").read_text().split()
+            if int(numbers[8]):
+                return None
+            seen += int(numbers[4])
+        return seen
 
     def written_bytes(self, volume_or_snapshot: str) -> int:
         """How much of it was ever written, in whole blocks of EBS."""
@@ -141,8 +150,7 @@ class Disks:
         if volume_id in self._lazy:
             # The kernel asks for the size again, which it does not by itself.
             self._lazy[volume_id].path.stat()
-        loop = self.device(volume_id)
-        if loop is not None:
+        for loop in self.devices(volume_id):
             _losetup("--set-capacity", loop)
 
     def remove(self, volume_or_snapshot: str) -> None:

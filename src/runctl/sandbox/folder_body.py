@@ -108,15 +108,15 @@ class FolderDisks(Disks):
         """The volume's folder."""
         return super().file(volume_or_snapshot).with_suffix("")
 
-    def plug(self, volume_id: str, size_gib: int) -> str:  # noqa: ARG002 - folders have no size
+    def plug(self, volume_id: str, size_gib: int, machine: str = "") -> str:  # noqa: ARG002 - a folder is one
         """The folder is there."""
         self.file(volume_id).mkdir(parents=True, exist_ok=True)
         return str(self.file(volume_id))
 
-    def unplug(self, volume_id: str) -> None:
+    def unplug(self, volume_id: str, machine: str = "") -> None:
         """Nothing is held."""
 
-    def device(self, volume_id: str) -> str | None:
+    def device(self, volume_id: str, machine: str = "") -> str | None:  # noqa: ARG002 - a folder is one
         """The folder, where there is one."""
         return str(self.file(volume_id)) if self.file(volume_id).is_dir() else None
 

@@ -1,4 +1,4 @@
-"""Attachments: a volume's disk is in its instance's machine, or in none."""
+"""Attachments: a volume's disk is in its instance's machine, or in none; with Multi-Attach, in several."""
 
 from __future__ import annotations
 
@@ -6,11 +6,26 @@ import contextlib
 import time
 from typing import Any
 
+import moto.ec2.models.elastic_block_store as moto_ebs
+from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models.block_device import BlockDeviceType
 
+from runctl.sandbox.ec2.attachment_rules import attachment_meant, check_attach
 from runctl.sandbox.ec2.copies import Copies
+from runctl.sandbox.ec2.volumes import SandboxVolume
 from runctl.sandbox.gate import parameter
 from runctl.sandbox.machine import Machine
+
+
+class SandboxAttachment(moto_ebs.VolumeAttachment):
+    """One volume at one instance."""
+
+    @property
+    def delete_on_termination(self) -> bool:
+        """Whether the volume goes with the instance; the instance's own mapping says it."""
+        block = self.instance.block_device_mapping.get(self.device)
+        return bool(block is not None and block.delete_on_termination)
 
 
 class Attachments(Copies):
@@ -20,11 +35,21 @@ class Attachments(Copies):
         self, volume_id: str, instance_id: str, device_path: str, delete_on_termination: bool = False
     ) -> Any:
         """The machine sees the device, when there is a machine yet."""
-        volume, instance = self.get_volume(volume_id), self.get_instance(instance_id)
+        volume: SandboxVolume = self.get_volume(volume_id)  # type: ignore[assignment]
+        instance = self.get_instance(instance_id)
         asked = parameter("Action") == "AttachVolume"
-        if asked:
-            self._check_attach(volume, instance, device_path)
-        attachment = super().attach_volume(volume_id, instance_id, device_path, delete_on_termination)
+        with self.world.lock:
+            if asked:
+                check_attach(volume, instance, device_path)
+            attachment = SandboxAttachment(volume, instance, device_path, "attached")  # type: ignore[abstract]
+            volume.held.append(attachment)
+            instance.block_device_mapping[device_path] = BlockDeviceType(
+                volume_id=volume_id,
+                status="in-use",
+                size=volume.size,
+                attach_time=utcnow(),
+                delete_on_termination=delete_on_termination,
+            )
         machine = self.world.machine(instance_id)
         if asked and machine is not None and machine.is_up:
             self._plug(machine, volume, device_path)
@@ -32,69 +57,56 @@ class Attachments(Copies):
 
     def detach_volume(self, volume_id: str, instance_id: str, device_path: str) -> Any:
         """As on AWS, a volume that is mounted stays ``detaching`` until it is not; Force takes it all the same."""
-        volume = self.get_volume(volume_id)
-        attachment = volume.attachment
-        if attachment is None:
-            raise EC2ClientError("IncorrectState", f"Volume '{volume_id}' is in the 'available' state.")
-        if instance_id and attachment.instance.id != instance_id:
-            return super().detach_volume(volume_id, instance_id, device_path)
-        instance = attachment.instance
-        machine, loop = self.world.machine(instance.id), self.disks.device(volume_id)
-        force = parameter("Force") == "true"
-        mounted = machine is not None and machine.is_up and loop is not None and machine.has_mounted(loop)
-        if mounted and not force:
-            attachment.status = "busy"
-            self._beside(self._detach_when_free, volume, attachment)
+        volume: SandboxVolume = self.get_volume(volume_id)  # type: ignore[assignment]
+        attachment = attachment_meant(volume, instance_id, device_path)
+        if self._is_mounted(attachment) and parameter("Force") != "true":
+            if attachment.status != "busy":
+                attachment.status = "busy"
+                self._beside(self._detach_when_free, attachment)
             return attachment
-        return self._detach(volume, instance, attachment.device)
+        return self._detach(attachment)
 
-    def _check_attach(self, volume: Any, instance: Any, device: str) -> None:
-        if volume.attachment is not None:
-            raise EC2ClientError("VolumeInUse", f"{volume.id} is already attached to an instance")
-        if volume.status != "available":
-            raise EC2ClientError("IncorrectState", f"{volume.id} is not 'available'.")
-        if volume.availability_zone != instance.availability_zone:
-            raise EC2ClientError(
-                "InvalidVolume.ZoneMismatch",
-                f"The volume '{volume.id}' is not in the same availability zone as instance '{instance.id}'",
-            )
-        if instance._state.name not in {"running", "stopped"}:
-            raise EC2ClientError("IncorrectState", f"Instance '{instance.id}' is not 'running'.")
-        if device in instance.block_device_mapping:
-            raise EC2ClientError(
-                "InvalidParameterValue",
-                f"Invalid value '{device}' for unixDevice. Attachment point {device} is already in use",
-            )
-        if not device.startswith(("/dev/sd", "/dev/xvd")):
-            raise EC2ClientError(
-                "InvalidParameterValue", f"Value ({device}) for parameter device is invalid."
-            )
+    def _is_mounted(self, attachment: Any) -> bool:
+        instance_id = attachment.instance.id
+        machine, loop = self.world.machine(instance_id), self.disks.device(attachment.volume.id, instance_id)
+        return machine is not None and machine.is_up and loop is not None and machine.has_mounted(loop)
 
     def _plug(self, machine: Machine, volume: Any, device: str) -> None:
-        loop = self.disks.plug(volume.id, volume.size)
+        loop = self.disks.plug(volume.id, volume.size, machine.hardware.instance_id)
         machine.add_disk(volume.id, self._node(machine), device, loop)
         machine.nodes[volume.id] = (self._node(machine), device)
 
     def _node(self, machine: Machine) -> str:
         """The kernel numbers NVMe devices in the order it finds them, which is nobody's order of asking."""
         taken = {node for node, _ in machine.nodes.values()}
-        return next(name for name in (f"nvme{n}n1" for n in (2, 1, 4, 3, *range(5, 30))) if name not in taken)
+        return next(
+            name for name in (f"nvme{n}n1" for n in (2, 1, 4, 3, *range(5, 200))) if name not in taken
+        )
 
-    def _detach(self, volume: Any, instance: Any, device: str) -> Any:
+    def _detach(self, attachment: Any) -> Any:
+        volume, instance = attachment.volume, attachment.instance
         machine = self.world.machine(instance.id)
         if machine is not None:
-            node, name = machine.nodes.pop(volume.id, ("", device))
+            node, name = machine.nodes.pop(volume.id, ("", attachment.device))
             if node and machine.is_up:
                 machine.remove_disk(volume.id, node, name)
-        self.disks.unplug(volume.id)
-        return super().detach_volume(volume.id, instance.id, device)
+        self.disks.unplug(volume.id, instance.id)
+        return self._let_go(attachment)
 
-    def _detach_when_free(self, volume: Any, attachment: Any) -> None:
-        while volume.attachment is attachment:
-            machine, loop = self.world.machine(attachment.instance.id), self.disks.device(volume.id)
-            if machine is None or loop is None or not machine.is_up or not machine.has_mounted(loop):
+    def _let_go(self, attachment: Any) -> Any:
+        """EC2 knows no more of it."""
+        with self.world.lock:
+            attachment.instance.block_device_mapping.pop(attachment.device, None)
+            if attachment in attachment.volume.held:
+                attachment.volume.held.remove(attachment)
+            attachment.status = "detached"
+        return attachment
+
+    def _detach_when_free(self, attachment: Any) -> None:
+        while attachment in attachment.volume.held:
+            if not self._is_mounted(attachment):
                 with contextlib.suppress(EC2ClientError):
-                    self._detach(volume, attachment.instance, attachment.device)
+                    self._detach(attachment)
                 return
             time.sleep(0.1)
 
@@ -102,6 +114,6 @@ class Attachments(Copies):
         machine = self.world.machine(instance.id)
         self.world.end_services(instance.id)
         for _, block in list(instance.block_device_mapping.items()):
-            self.disks.unplug(block.volume_id)
+            self.disks.unplug(block.volume_id, instance.id)
         if machine is not None:
             machine.nodes.clear()

@@ -184,9 +184,9 @@ class Lifecycle(Attachments, SecurityGroups):
             for device, block in list(instance.block_device_mapping.items())
             if block.delete_on_termination or device == instance.root_device_name
         ]
-        for device, block in list(instance.block_device_mapping.items()):
-            with contextlib.suppress(EC2ClientError):
-                super().detach_volume(block.volume_id, instance.id, device)
+        for attachment in [one for volume in list(self.volumes.values()) for one in volume.attachments]:
+            if attachment.instance is instance:
+                self._let_go(attachment)
         for volume_id in doomed:
             with contextlib.suppress(EC2ClientError):
                 self.delete_volume(volume_id)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Any
@@ -164,13 +165,19 @@ class Snapshots(Embodied):
         return answer
 
     def freezing(self, volume: Any) -> Callable[[], AbstractContextManager[None]]:
-        """What keeps a volume's machine from writing to it."""
-        loop = self.disks.device(volume.id)
-        attachment = volume.attachment
-        machine = self.world.machine(attachment.instance.id) if attachment is not None else None
-        if loop is None or machine is None or self.world.network is None:
-            return nullcontext
-        return lambda: machine.frozen(loop)
+        """What keeps a volume's machines from writing to it."""
+
+        @contextlib.contextmanager
+        def frozen() -> Iterator[None]:
+            with contextlib.ExitStack() as stack:
+                for attachment in volume.attachments:
+                    loop = self.disks.device(volume.id, attachment.instance.id)
+                    machine = self.world.machine(attachment.instance.id)
+                    if loop is not None and machine is not None and self.world.network is not None:
+                        stack.enter_context(machine.frozen(loop))
+                yield
+
+        return frozen
 
 
 def _everywhere(region: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import moto.ec2.models.elastic_block_store as moto_ebs
@@ -22,6 +22,8 @@ class SandboxVolume(moto_ebs.Volume):
     """A volume that takes a moment to be created, and remembers what was changed of it."""
 
     def __init__(self, *words: Any, **more: Any) -> None:
+        self.held: list[moto_ebs.VolumeAttachment] = []
+        """Where it is attached; more than once only with Multi-Attach."""
         super().__init__(*words, **more)
         self.changes: list[Any] = []
         """`Modification`s, the earliest first."""
@@ -33,9 +35,37 @@ class SandboxVolume(moto_ebs.Volume):
         """While its first bytes are on their way: nobody may attach it before."""
 
     @property
+    def attachment(self) -> moto_ebs.VolumeAttachment | None:
+        """moto's only one: the first."""
+        return self.held[0] if self.held else None
+
+    @attachment.setter
+    def attachment(self, _value: object) -> None:
+        """`Attachments` keeps them."""
+
+    @property
+    def attachments(self) -> list[moto_ebs.VolumeAttachment]:
+        """All of them."""
+        return list(self.held)
+
+    def get_filter_value(self, filter_name: str, method_name: str | None = None) -> Any:
+        """What moto's filters compare with."""
+        of_attachments: dict[str, Callable[[Any], Any]] = {
+            "attachment.device": lambda one: one.device,
+            "attachment.instance-id": lambda one: one.instance.id,
+            "attachment.status": lambda one: one.status,
+            "attachment.delete-on-termination": lambda one: str(one.delete_on_termination).lower(),
+        }
+        if filter_name in of_attachments:
+            return [of_attachments[filter_name](one) for one in self.held]
+        if filter_name == "multi-attach-enabled":
+            return str(bool(self.multi_attach_enabled)).lower()
+        return super().get_filter_value(filter_name, method_name)
+
+    @property
     def status(self) -> str:
         """EC2's state of the volume."""
-        if self.attachment:
+        if self.held:
             return "in-use"
         age = (utcnow() - self.create_time).total_seconds()
         return "creating" if self.is_being_filled or age < CREATING_SECONDS else "available"
@@ -125,7 +155,6 @@ class Volumes(Snapshots):
     def delete_volume(self, volume_id: str) -> Any:
         """Its bytes are gone with it."""
         volume = super().delete_volume(volume_id)
-        self.disks.unplug(volume_id)
         self.disks.remove(volume_id)
         return volume
 
