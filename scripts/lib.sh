@@ -10,6 +10,8 @@ POLICY=/usr/sbin/policy-rc.d
 # Daemons and file system tools live where an ordinary user's PATH does not look.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 export PATH
+# Set in many container images. Without what Python has compiled before, every command compiles boto3 first.
+unset PYTHONDONTWRITEBYTECODE
 
 say() {
     printf '%s\n' "$*" >&2

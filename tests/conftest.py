@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
@@ -31,7 +32,12 @@ SHARED_CACHES = {
 
 
 def pytest_configure() -> None:
-    """Ctrl-C reaches the programs that tests start, although whoever runs us in the background ignores it."""
+    """Programs that tests start hear Ctrl-C, and find what Python has compiled, whatever our surroundings are.
+
+    Whoever runs us in the background may ignore Ctrl-C; and compiling boto3 takes longer than most commands.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

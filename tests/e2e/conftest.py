@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -55,35 +56,47 @@ def faults(in_docker_sandbox: SandboxInfo) -> Iterator[Faults]:
     faults.clear()
 
 
-@pytest.fixture
-def clean_account(runctl: CommandLine) -> Iterator[None]:
-    """No instance and no volume of this test is there afterwards."""
-    yield
-    instances = runctl("aws", "list", "--quiet").out.split()
-    if instances:
-        runctl("aws", "terminate", *instances, "--yes").ok()
-
-    def volumes() -> list[dict[str, str]]:
-        listed: list[dict[str, str]] = runctl("aws", "ebs", "list", "--output", "json").ok().json
-        return listed
-
-    until(lambda: all(volume["state"] == "available" for volume in volumes()), what="the volumes to be free")
-    left = [volume["id"] for volume in volumes()]
-    if left:
-        runctl("aws", "ebs", "delete", *left, "--yes").ok()
-
-
 @pytest.fixture(scope="session")
-def ssh_account(docker_sandbox: SandboxInfo, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A key pair and a security group that lets port 22 in, as an account that uses SSH has them."""
+def ec2(docker_sandbox: SandboxInfo) -> Any:
+    """boto3's client of the account."""
     environment = docker_sandbox.environment()
-    ec2 = boto3.client(
+    return boto3.client(
         "ec2",
         endpoint_url=docker_sandbox.endpoint_url,
         region_name=docker_sandbox.region,
         aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
     )
+
+
+@pytest.fixture
+def clean_account(ec2: Any) -> Iterator[None]:
+    """No instance and no volume of this test is there afterwards.
+
+    By AWS's own calls: a command takes a second to start, and what it does is not what is tested here.
+    """
+    yield
+
+    def instances() -> list[str]:
+        reservations = ec2.describe_instances()["Reservations"]
+        found = [one for reservation in reservations for one in reservation["Instances"]]
+        return [one["InstanceId"] for one in found if one["State"]["Name"] != "terminated"]
+
+    if left := instances():
+        ec2.terminate_instances(InstanceIds=left)
+        until(lambda: not instances(), what="the instances to be gone")
+
+    def volumes() -> list[dict[str, Any]]:
+        return list(ec2.describe_volumes()["Volumes"])
+
+    until(lambda: all(one["State"] == "available" for one in volumes()), what="the volumes to be free")
+    for one in volumes():
+        ec2.delete_volume(VolumeId=one["VolumeId"])
+
+
+@pytest.fixture(scope="session")
+def ssh_account(ec2: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A key pair and a security group that lets port 22 in, as an account that uses SSH has them."""
     key = tmp_path_factory.mktemp("key") / "id_ed25519"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
     ec2.import_key_pair(KeyName="e2e", PublicKeyMaterial=key.with_suffix(".pub").read_bytes())

@@ -19,6 +19,8 @@ LEFT_OUT = ("package.py",)
 # before it, leads to what was unpacked: see QUICK.
 LAUNCH = """\
 import os, sys
+# Whatever the environment says of other programs: this folder is the agent's own.
+sys.dont_write_bytecode = False
 archive = os.path.dirname(os.path.abspath(__file__))
 folder = os.path.join(os.path.dirname(archive), ".agent-{digest}")
 if not os.path.isdir(folder):
@@ -48,6 +50,7 @@ import os, sys
 archive = sys.argv[1]
 unpacked = os.path.join(os.path.dirname(archive), "." + os.path.basename(archive))
 if os.path.isdir(unpacked):
+    sys.dont_write_bytecode = False
     sys.path.insert(0, unpacked)
     from runctl.agent.__main__ import main
     sys.exit(main(sys.argv[2:]))
