@@ -40,6 +40,7 @@ class Capability(StrEnum):
     VOLUMES = "volumes"
     STOP_AND_START = "stop-and-start"
     DOCKER = "docker"
+    REGISTRY = "registry"
     TERMINAL = "terminal"
 
 
@@ -214,6 +215,11 @@ class Provider(ABC):
             agent_file=lambda: build(platformdirs.user_cache_path("runctl") / "agent"),
             progress=progress,
         )
+
+    def platform(self, instance_type: str) -> str | None:
+        """For which platform images for such a machine are built, such as ``linux/arm64``; ``None``: not known."""
+        del instance_type
+        return None
 
     @abstractmethod
     def doctor(self) -> tuple[Check, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
 from runctl.core.errors import Unsupported
@@ -13,6 +13,7 @@ from runctl.providers.aws import (
     attachments,
     clones,
     doctor,
+    ecr,
     instances,
     launch,
     modifications,
@@ -28,6 +29,13 @@ from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.errors import translated
 from runctl.providers.aws.filling import AwsFilling
 from runctl.providers.aws.reading import instance_of
+from runctl.providers.image_registry import (
+    ImageRepository,
+    RegistryImage,
+    RegistryLogin,
+    RegistryProvider,
+    RepositoryPlan,
+)
 from runctl.providers.interface import (
     Capability,
     Check,
@@ -50,8 +58,8 @@ from runctl.transport.agent import AgentClient
 from runctl.transport.interface import Transport
 
 
-class AwsProvider(AwsFilling):
-    """EC2 instances and EBS volumes of one account and region."""
+class AwsProvider(AwsFilling, RegistryProvider):
+    """EC2 instances, EBS volumes and ECR images of one account and region."""
 
     name = "aws"
 
@@ -119,6 +127,10 @@ class AwsProvider(AwsFilling):
     def agent(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> AgentClient:
         """The agent on the machine."""
         return self._connections.agent(instance, choice, progress)
+
+    def platform(self, instance_type: str) -> str | None:
+        """By the type's name."""
+        return ecr.platform_of(instance_type)
 
     def doctor(self) -> tuple[Check, ...]:
         """What works, what is missing, and the exact fix."""
@@ -258,3 +270,37 @@ class AwsProvider(AwsFilling):
     def initialization(self, volume_id: VolumeId) -> InitializationStatus:
         """How far a volume has the data that it was made from."""
         return clones.initialization(self._context, volume_id)
+
+    @translated
+    def plan_repository(self, name: str, *, keep_images: int) -> RepositoryPlan:
+        """What is there, and what would be created."""
+        return ecr.plan_repository(self._context, name, keep_images)
+
+    @translated
+    def ensure_repository(
+        self, plan: RepositoryPlan, *, project: str | None, progress: Progress = SILENT
+    ) -> None:
+        """The repository exists, tagged, with its lifecycle rule."""
+        ecr.ensure_repository(self._context, plan, project, progress)
+
+    @translated
+    def registry_login(self) -> RegistryLogin:
+        """A new token."""
+        return ecr.login(self._context)
+
+    @translated
+    def repositories(self, *, everyone: bool = False) -> tuple[ImageRepository, ...]:
+        """All of them by name, every page."""
+        return ecr.repositories(self._context, everyone=everyone)
+
+    @translated
+    def images(self, repository: str) -> tuple[RegistryImage, ...]:
+        """What is in a repository, newest first, every page."""
+        return ecr.images(self._context, repository)
+
+    @translated
+    def delete_images(
+        self, repository: str, digests: Sequence[str], progress: Progress = SILENT
+    ) -> tuple[str, ...]:
+        """These are gone."""
+        return ecr.delete_images(self._context, repository, digests, progress)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import boto3
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_ec2_instance_connect import EC2InstanceConnectClient
+    from mypy_boto3_ecr import ECRClient
     from mypy_boto3_iam import IAMClient
     from mypy_boto3_pricing import PricingClient
     from mypy_boto3_s3 import S3Client
@@ -81,6 +82,12 @@ class AwsSession:
     def ssm(self) -> SSMClient:
         """Systems Manager: commands and public parameters."""
         client: SSMClient = self._client("ssm")
+        return client
+
+    @property
+    def ecr(self) -> ECRClient:
+        """Container images."""
+        client: ECRClient = self._client("ecr")
         return client
 
     @property

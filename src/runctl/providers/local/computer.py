@@ -58,6 +58,10 @@ class LocalProvider(Provider):
             else Unsupported(
                 "there is no docker on this computer", hint="install Docker, or use --no-docker"
             ),
+            Capability.REGISTRY: Unsupported(
+                "this computer has no registry of images",
+                hint='name one: [docker] registry = "HOST/PATH"',
+            ),
             Capability.TERMINAL: None,
         }
 

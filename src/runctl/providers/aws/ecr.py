@@ -1,0 +1,237 @@
+"""ECR: repositories that are made when first needed, tokens, and what is in them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from runctl.core import tags as tag
+from runctl.core.clock import rfc3339
+from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderError
+from runctl.core.progress import Progress
+from runctl.providers.aws.context import AwsContext
+from runctl.providers.aws.errors import error_code
+from runctl.providers.aws.reading import tag_list, tags_of, utc
+from runctl.providers.image_registry import ImageRepository, RegistryImage, RegistryLogin, RepositoryPlan
+
+UNTAGGED_DAYS = 1
+"""An image whose tag has moved on is a cache that nobody reads any more."""
+MOST_CACHES = 200
+_BATCH = 100
+"""What BatchDeleteImage takes at once."""
+
+
+def platform_of(instance_type: str) -> str:
+    """What images for an instance type are built for, by its name (EC2's "Instance type naming conventions"). Pure.
+
+    The letter after the generation tells the processor: ``g`` is AWS's own, an Arm.
+    """
+    is_arm = re.match(r"(a1|[a-z]+\d+g[a-z]*(-flex)?|p\d+e-gb\d+)\.", instance_type)
+    return "linux/arm64" if is_arm else "linux/amd64"
+
+
+def lifecycle_policy(keep_images: int) -> str:
+    """Keeps the newest images, and the caches whatever their age. Pure.
+
+    An image that meets the tagging of one rule is not taken away by a later one (ECR's "How lifecycle policies work"):
+    so the first rule protects caches from the last, which counts the rest.
+    """
+    rules = [
+        _rule(
+            1,
+            "runctl: caches stay",
+            {"tagStatus": "tagged", "tagPatternList": ["*cache*"]},
+            "imageCountMoreThan",
+            MOST_CACHES,
+        ),
+        _rule(
+            2,
+            "runctl: what has lost its tag goes",
+            {"tagStatus": "untagged"},
+            "sinceImagePushed",
+            UNTAGGED_DAYS,
+        ),
+        _rule(
+            3,
+            f"runctl: the newest {keep_images} images stay",
+            {"tagStatus": "any"},
+            "imageCountMoreThan",
+            keep_images,
+        ),
+    ]
+    return json.dumps({"rules": rules}, sort_keys=True, separators=(",", ":"))
+
+
+def _rule(priority: int, words: str, tagging: Mapping[str, Any], count: str, number: int) -> dict[str, Any]:
+    unit = {"countUnit": "days"} if count == "sinceImagePushed" else {}
+    return {
+        "rulePriority": priority,
+        "description": words,
+        "selection": {**tagging, "countType": count, "countNumber": number, **unit},
+        "action": {"type": "expire"},
+    }
+
+
+def plan_repository(context: AwsContext, name: str, keep_images: int) -> RepositoryPlan:
+    """See `RegistryProvider.plan_repository`."""
+    found = _find(context, name)
+    if found is None:
+        uri = f"{login(context).host}/{name}"
+        words = (
+            f"ECR repository {name} in {context.session.region}, encrypted, scanned on push, keeping the newest"
+            f" {keep_images} images (storage is billed by AWS)"
+        )
+        return RepositoryPlan(name, uri, False, keep_images, (words,))
+    if not tag.is_ours(_tags(context, found)):
+        raise Conflict(
+            f"the ECR repository {name} exists, and runctl did not create it",
+            hint=f'name it to use it as it is: [docker] registry = "{found["repositoryUri"]}"',
+            code="not-ours",
+        )
+    change = (
+        ()
+        if _policy(context, name) == json.loads(lifecycle_policy(keep_images))
+        else (f"lifecycle rule of ECR repository {name}: the newest {keep_images} images stay",)
+    )
+    return RepositoryPlan(name, found["repositoryUri"], True, keep_images, change)
+
+
+def ensure_repository(
+    context: AwsContext, plan: RepositoryPlan, project: str | None, progress: Progress
+) -> None:
+    """See `RegistryProvider.ensure_repository`."""
+    ecr = context.session.ecr
+    if not plan.exists:
+        progress.step(f"creating the ECR repository {plan.name}")
+        tags = {tag.OWNED: tag.OWNED_VALUE, tag.CREATED_AT: rfc3339(context.clock.now())}
+        tags |= {tag.PROJECT: project} if project else {}
+        try:
+            ecr.create_repository(
+                repositoryName=plan.name,
+                tags=tag_list(tags),  # type: ignore[arg-type]
+                # Tags of images are digests and never move, those of caches must.
+                imageTagMutability="MUTABLE",
+                imageScanningConfiguration={"scanOnPush": True},
+                encryptionConfiguration={"encryptionType": "AES256"},
+            )
+        except Exception as error:
+            if error_code(error) != "RepositoryAlreadyExistsException":
+                raise
+            _must_be_ours(context, plan.name)
+    if plan.will_create:
+        ecr.put_lifecycle_policy(
+            repositoryName=plan.name, lifecyclePolicyText=lifecycle_policy(plan.keep_images)
+        )
+
+
+def login(context: AwsContext) -> RegistryLogin:
+    """See `RegistryProvider.registry_login`."""
+    answer = context.session.ecr.get_authorization_token()["authorizationData"]
+    if not answer:
+        raise ProviderError("ECR gave no token")
+    username, _, password = base64.b64decode(answer[0]["authorizationToken"]).decode().partition(":")
+    endpoint = urlsplit(answer[0]["proxyEndpoint"])
+    return RegistryLogin(endpoint.netloc or endpoint.path, username, password, utc(answer[0]["expiresAt"]))
+
+
+def repositories(context: AwsContext, *, everyone: bool) -> tuple[ImageRepository, ...]:
+    """See `RegistryProvider.repositories`."""
+    found = []
+    for page in context.session.ecr.get_paginator("describe_repositories").paginate():
+        for described in page["repositories"]:
+            tags = _tags(context, described)
+            ours = tag.is_ours(tags)
+            if ours or everyone:
+                found.append(
+                    ImageRepository(
+                        described["repositoryName"], described["repositoryUri"], ours, tags.get(tag.PROJECT)
+                    )
+                )
+    return tuple(sorted(found, key=lambda one: one.name))
+
+
+def images(context: AwsContext, repository: str) -> tuple[RegistryImage, ...]:
+    """See `RegistryProvider.images`."""
+    found = _find(context, repository)
+    if found is None:
+        raise NotFound(f"there is no ECR repository {repository} in {context.session.region}")
+    uri = found["repositoryUri"]
+    rows: list[RegistryImage] = []
+    for page in context.session.ecr.get_paginator("describe_images").paginate(repositoryName=repository):
+        for one in page["imageDetails"]:
+            tags = tuple(sorted(one.get("imageTags", ())))
+            rows.append(
+                RegistryImage(
+                    repository,
+                    f"{uri}:{tags[0]}" if tags else f"{uri}@{one['imageDigest']}",
+                    one["imageDigest"],
+                    tags,
+                    int(one.get("imageSizeInBytes", 0)),
+                    utc(one["imagePushedAt"]),
+                    utc(one["lastRecordedPullTime"]) if one.get("lastRecordedPullTime") else None,
+                )
+            )
+    return tuple(sorted(rows, key=lambda image: image.pushed_at, reverse=True))
+
+
+def delete_images(
+    context: AwsContext, repository: str, digests: Sequence[str], progress: Progress
+) -> tuple[str, ...]:
+    """See `RegistryProvider.delete_images`."""
+    _must_be_ours(context, repository)
+    gone: list[str] = []
+    for start in range(0, len(digests), _BATCH):
+        batch = digests[start : start + _BATCH]
+        progress.update("images", done=start, total=len(digests))
+        answer = context.session.ecr.batch_delete_image(
+            repositoryName=repository, imageIds=[{"imageDigest": digest} for digest in batch]
+        )
+        gone += [one["imageDigest"] for one in answer["imageIds"]]
+        refused = [one for one in answer.get("failures", ()) if one.get("failureCode") != "ImageNotFound"]
+        if refused:
+            raise ProviderError(
+                f"ECR did not delete {len(refused)} images of {repository}: {refused[0].get('failureReason')}"
+            )
+    return tuple(dict.fromkeys(gone))
+
+
+def _must_be_ours(context: AwsContext, name: str) -> None:
+    found = _find(context, name)
+    if found is None:
+        raise NotFound(f"there is no ECR repository {name} in {context.session.region}")
+    if not tag.is_ours(_tags(context, found)):
+        raise PermissionDenied(
+            f"the ECR repository {name} was not created by runctl",
+            hint="runctl changes only what it created",
+            code="not-ours",
+        )
+
+
+def _find(context: AwsContext, name: str) -> Mapping[str, Any] | None:
+    try:
+        found = context.session.ecr.describe_repositories(repositoryNames=[name])["repositories"]
+    except Exception as error:
+        if error_code(error) == "RepositoryNotFoundException":
+            return None
+        raise
+    return found[0] if found else None
+
+
+def _tags(context: AwsContext, described: Mapping[str, Any]) -> dict[str, str]:
+    answer = context.session.ecr.list_tags_for_resource(resourceArn=described["repositoryArn"])
+    return tags_of(answer["tags"])  # type: ignore[arg-type]
+
+
+def _policy(context: AwsContext, name: str) -> Any:
+    try:
+        return json.loads(
+            context.session.ecr.get_lifecycle_policy(repositoryName=name)["lifecyclePolicyText"]
+        )
+    except Exception as error:
+        if error_code(error) == "LifecyclePolicyNotFoundException":
+            return None
+        raise

@@ -1,0 +1,97 @@
+"""A provider's registry of container images: what one that has one must implement."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from runctl.core.progress import SILENT, Progress
+from runctl.providers.interface import Provider
+
+
+@dataclass(frozen=True)
+class RegistryLogin:
+    """A way into a registry that ends by itself."""
+
+    host: str
+    """As in an image's name, with the port where there is one."""
+    username: str
+    password: str = field(repr=False)
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class RepositoryPlan:
+    """What `RegistryProvider.ensure_repository` is about to do."""
+
+    name: str
+    uri: str
+    """What image names begin with: host and name."""
+    exists: bool
+    keep_images: int
+    """How many images its lifecycle rule leaves, beside what is kept as cache."""
+    will_create: tuple[str, ...] = ()
+    """In words: what comes into being or changes."""
+
+
+@dataclass(frozen=True)
+class RegistryImage:
+    """One image in a repository."""
+
+    repository: str
+    uri: str
+    """With the first of its tags, else its digest."""
+    digest: str
+    tags: tuple[str, ...]
+    size_bytes: int
+    """Compressed, as it is stored."""
+    pushed_at: datetime
+    pulled_at: datetime | None
+
+
+@dataclass(frozen=True)
+class ImageRepository:
+    """A repository, ours or not."""
+
+    name: str
+    uri: str
+    ours: bool
+    project: str | None
+
+
+class RegistryProvider(Provider):
+    """A provider with a registry of its own."""
+
+    @abstractmethod
+    def plan_repository(self, name: str, *, keep_images: int) -> RepositoryPlan:
+        """What is there, and what `ensure_repository` would do. Creates nothing.
+
+        Raises `Conflict` (code ``not-ours``) when it is there and was not created by runctl.
+        """
+
+    @abstractmethod
+    def ensure_repository(
+        self, plan: RepositoryPlan, *, project: str | None, progress: Progress = SILENT
+    ) -> None:
+        """The repository exists, tagged in the call that created it, with the lifecycle rule. Idempotent."""
+
+    @abstractmethod
+    def registry_login(self) -> RegistryLogin:
+        """A new token for the registry of this account and region."""
+
+    @abstractmethod
+    def repositories(self, *, everyone: bool = False) -> tuple[ImageRepository, ...]:
+        """All of them by name, every page; those of runctl only, unless ``everyone``."""
+
+    @abstractmethod
+    def images(self, repository: str) -> tuple[RegistryImage, ...]:
+        """What is in a repository, newest first, every page. Raises `NotFound`."""
+
+    @abstractmethod
+    def delete_images(
+        self, repository: str, digests: Sequence[str], progress: Progress = SILENT
+    ) -> tuple[str, ...]:
+        """These are gone; returns the digests that were there. Raises `PermissionDenied` (code ``not-ours``) for a
+        repository that runctl did not create."""
