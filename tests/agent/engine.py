@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
 import subprocess
 import tarfile
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ class Engine:
 
     socket: Path
     process: subprocess.Popen[bytes]
+    bridge: str | None = None
 
     @property
     def host(self) -> str:
@@ -49,8 +51,12 @@ class Engine:
         return done.stdout.decode()
 
 
-def start(folder: Path, *options: str) -> Engine:
-    """Start an engine that shares nothing with the machine's own, without a network."""
+def start(folder: Path, *options: str, bridge: bool = False) -> Engine:
+    """Start an engine that shares nothing with the machine's own, without a network.
+
+    BuildKit wants a bridge for its RUN steps: with ``bridge`` there is one of the engine's own, which leads nowhere.
+    """
+    network = _bridge() if bridge else None
     socket = folder / "docker.sock"
     log = (folder / "dockerd.log").open("wb")
     process = subprocess.Popen(
@@ -58,7 +64,8 @@ def start(folder: Path, *options: str) -> Engine:
             find_program("dockerd") or "dockerd",
             *("--data-root", str(folder / "data"), "--exec-root", str(folder / "exec")),
             *("--host", f"unix://{socket}", "--pidfile", str(folder / "pid")),
-            *("--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"),
+            *("--bridge", network or "none", "--ip-masq=false", "--iptables=false"),
+            *("--ip6tables=false", "--ip-forward=false"),
             *options,
         ],
         stdout=log,
@@ -66,7 +73,7 @@ def start(folder: Path, *options: str) -> Engine:
         start_new_session=True,
     )
     log.close()
-    engine = Engine(socket, process)
+    engine = Engine(socket, process, network)
 
     def answers() -> bool:
         assert process.poll() is None, (folder / "dockerd.log").read_text()[-3000:]
@@ -82,6 +89,19 @@ def stop(engine: Engine) -> None:
         engine.docker("rm", "--force", "--volumes", container, check=False)
     engine.process.terminate()
     engine.process.wait(60)
+    if engine.bridge is not None:
+        subprocess.run(["ip", "link", "delete", engine.bridge], check=True)
+
+
+def _bridge() -> str:
+    """An address that no other engine of this computer's tests has."""
+    number = secrets.randbelow(1 << 14)
+    name = f"rct-b{number:x}"
+    subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True)
+    address = f"10.{192 + (number >> 8)}.{number & 255}.1/24"
+    subprocess.run(["ip", "address", "add", address, "dev", name], check=True)
+    subprocess.run(["ip", "link", "set", name, "up"], check=True)
+    return name
 
 
 def libraries(program: str) -> list[str]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from runctl.containers.image_plan import ONCE, Again
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,3 +34,73 @@ def dockerfile_options(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How an image is to be built, as the command line says it."""
+
+    target: str | None = None
+    args: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    platform: str | None = None
+    again: Again = ONCE
+
+    @property
+    def given(self) -> bool:
+        """Whether any of it was said."""
+        return self != BuildOptions()
+
+
+def build_options(function: F) -> F:
+    """The parameter ``build``: `BuildOptions`."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **words: Any) -> Any:
+        build = BuildOptions(
+            words.pop("target"),
+            words.pop("build_args"),
+            words.pop("build_secrets"),
+            words.pop("platform"),
+            Again(words.pop("rebuild"), words.pop("pull")),
+        )
+        return function(*args, build=build, **words)
+
+    options = (
+        click.option("--target", metavar="STAGE", help="Build this stage of the Dockerfile."),
+        click.option(
+            "--build-arg",
+            "build_args",
+            multiple=True,
+            metavar="K=V",
+            help="Set an ARG of the Dockerfile; K alone takes the variable's value. Repeatable.",
+        ),
+        click.option(
+            "--secret",
+            "build_secrets",
+            multiple=True,
+            metavar="id=NAME,src=FILE|env=VAR",
+            help="Let RUN --mount=type=secret,id=NAME read it; it is in no image and no command line. Repeatable.",
+        ),
+        click.option(
+            "--platform",
+            metavar="OS/ARCH",
+            help="Build for this platform; by default the machine's, not this computer's.",
+        ),
+        click.option("--rebuild", is_flag=True, help="Build although it is there, without any cache."),
+        click.option(
+            "--pull",
+            is_flag=True,
+            help="Build although it is there, on the newest base images of their names.",
+        ),
+    )
+    for option in reversed(options):
+        wrapper = option(wrapper)
+    return wrapper  # type: ignore[return-value]
+
+
+def registry_option(function: F) -> F:
+    """The parameter ``registry``: ``None`` leaves it to the configuration."""
+    return click.option(
+        "--registry", metavar="ecr|HOST/PATH", help="Where images are kept; else [docker] registry."
+    )(function)

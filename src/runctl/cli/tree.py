@@ -100,6 +100,13 @@ DOCKER = Branch(
     "Build the project's image, push it, and see what there is of it.",
     {
         "detect": Leaf("Show which Dockerfile would be used, and why.", "runctl.cli.docker:detect"),
+        "build": Leaf("Build the image, unless it is there.", "runctl.cli.docker_build:build_command"),
+        "push": Leaf("Push the image that was built.", "runctl.cli.docker_build:push_command"),
+        "build-push": Leaf(
+            "Build the image and push it, unless it is there.", "runctl.cli.docker_build:build_push_command"
+        ),
+        "list": Leaf("List images.", "runctl.cli.docker_images:list_command", aliases=("ls",)),
+        "prune": Leaf("Remove old images.", "runctl.cli.docker_images:prune_command"),
     },
 )
 

@@ -22,7 +22,8 @@ _VERSION = 1
 class ImageInputs:
     """Everything that goes into an image but the base images that no digest pins, and secrets, which leave no trace.
 
-    A base image by tag may change behind its name; docker's own cache does not notice either. ``--rebuild`` asks anew.
+    A base image by tag may change behind its name; docker's own cache does not notice either:
+    ``--pull`` asks anew.
     """
 
     dockerfile: str

@@ -82,6 +82,14 @@ class DockerConfig:
     """Relative to the project's root."""
     image: str | None = None
     workdir: str = field(default="/workspace", metadata={"kind": "absolute"})
+    target: str | None = None
+    """The stage to build; by default the last one."""
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    build_on: str | None = field(default=None, metadata={"choices": ("local", "instance")})
+    registry: str | None = None
+    """``ecr``, or ``HOST/PATH``: images are named ``HOST/PATH:TAG`` there."""
+    keep_images: int = field(default=10, metadata={"minimum": 1})
+    """How many a repository of ours keeps."""
     pull_timeout: str = field(default="5m", metadata={"kind": "duration"})
     """A pull in which nothing has moved for so long has failed."""
 

@@ -6,9 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from runctl.containers.building import Built, Pushed
 from runctl.containers.dockerfile_text import DockerfileText
+from runctl.containers.image_plan import ImagePlan
+from runctl.containers.stored_images import StoredImage
+from runctl.project.build_context import BuildContext
 from runctl.project.dockerfile import DockerfileChoice
-from runctl.render.tables import details
+from runctl.providers.image_registry import RepositoryPlan
+from runctl.render.json import to_builtins
+from runctl.render.sizes import size
+from runctl.render.tables import details, table
 
 
 def detected_document(
@@ -42,3 +49,139 @@ def detected_text(found: dict[str, Any]) -> str:
             "stages": ", ".join(f"{stage['target']} (from {stage['base']})" for stage in found["stages"]),
         }
     )
+
+
+def image_plan_document(
+    plan: ImagePlan, context: BuildContext, there: str | None, *, target: RepositoryPlan | None
+) -> dict[str, Any]:
+    """What a build or push would do."""
+    return {
+        "reference": plan.remote or plan.local,
+        "tag": plan.tag,
+        "project": plan.project,
+        "dockerfile": plan.inputs.dockerfile,
+        "target": plan.inputs.target,
+        "platform": plan.inputs.platform,
+        "build_args": sorted(plan.inputs.args),
+        "context": {
+            "files": context.files,
+            "bytes": context.total_bytes,
+            "ignored_by": context.ignored_by,
+        },
+        "there_already": there,
+        "will_create": list(target.will_create) if target is not None else [],
+    }
+
+
+def image_plan_lines(
+    plan: ImagePlan, context: BuildContext, there: str | None, *, target: RepositoryPlan | None
+) -> list[str]:
+    """The same for a person."""
+    left_out = f", less what {context.ignored_by} names" if context.ignored_by else ""
+    how = f"target {plan.inputs.target}, " if plan.inputs.target else ""
+    rows = [
+        ("image", plan.remote or plan.local),
+        ("from", f"{plan.inputs.dockerfile} ({how}{plan.inputs.platform})"),
+        ("context", f"{context.files} files, {size(context.total_bytes)}{left_out}"),
+    ]
+    if there is not None:
+        rows.append(("there", f"in the {there} already: nothing to build"))
+    rows += [("creates", words) for words in (target.will_create if target is not None else ())]
+    return [f"{label:<9}{value}" for label, value in rows]
+
+
+def build_document(plan: ImagePlan, built: Built, pushed: Pushed | None) -> dict[str, Any]:
+    """What was built, what of it came from the cache and why not the rest, and what was pushed."""
+    return {
+        "reference": pushed.reference if pushed is not None else built.reference,
+        "tag": built.tag,
+        "project": plan.project,
+        "dockerfile": plan.inputs.dockerfile,
+        "target": plan.inputs.target,
+        "platform": plan.inputs.platform,
+        "built": built.built,
+        "found_in": None if built.built else built.where,
+        "build_seconds": round(built.seconds, 3),
+        "cache": None
+        if built.report is None
+        else {
+            "cached": built.report.cached,
+            "built": built.report.built,
+            "breaks": to_builtins(built.report.breaks),
+        },
+        "push": None
+        if pushed is None
+        else {
+            "pushed": pushed.pushed,
+            "digest": pushed.digest,
+            "layers": pushed.layers,
+            "layers_sent": pushed.layers_sent,
+            "seconds": round(pushed.seconds, 3),
+            "caches": list(pushed.caches),
+        },
+    }
+
+
+def build_text(plan: ImagePlan, built: Built) -> str:
+    """How the cache served."""
+    if not built.built:
+        return f"{built.reference} is in the {built.where} already: nothing was built"
+    lines = [f"built {built.reference} in {built.seconds:.1f} s"]
+    report = built.report
+    if report is not None:
+        lines[0] += f": {report.cached} steps from the cache, {report.built} built"
+        for one in report.breaks:
+            where = f"{plan.inputs.dockerfile}:{one.line}" if one.line else plan.inputs.dockerfile
+            stage = f" (stage {one.stage})" if one.stage else ""
+            lines.append(f"cache broken at {where}{stage}: {one.instruction.splitlines()[0]}")
+            after = f"; {one.steps_after} more steps after it" if one.steps_after else ""
+            lines.append(f"  because {one.reason}{after}")
+    return "\n".join(lines)
+
+
+def push_text(pushed: Pushed | None) -> str:
+    """What went over."""
+    if pushed is None:
+        return ""
+    if not pushed.pushed:
+        return f"{pushed.reference} is in the registry already: nothing was pushed"
+    caches = f"; kept as caches: {', '.join(pushed.caches)}" if pushed.caches else ""
+    return f"pushed {pushed.layers_sent} of {pushed.layers} layers in {pushed.seconds:.1f} s{caches}"
+
+
+def images_table(images: Sequence[StoredImage], *, bold: bool = False) -> str:
+    """One line an image."""
+    if not images:
+        return ""
+    rows = [
+        [
+            image.reference,
+            image.where.value,
+            size(image.size_bytes),
+            f"{image.created_at:%Y-%m-%d %H:%M}",
+            image.project,
+        ]
+        for image in images
+    ]
+    return table(["IMAGE", "WHERE", "SIZE", "CREATED", "PROJECT"], rows, right=("SIZE",), bold=bold)
+
+
+def pruned_document(
+    images: Sequence[StoredImage], failed: Sequence[tuple[StoredImage, str]], *, dry_run: bool
+) -> dict[str, Any]:
+    """What was removed, or would be."""
+    return {
+        "dry_run": dry_run,
+        "removed": to_builtins(list(images)),
+        "failed": [{"reference": image.reference, "reason": why} for image, why in failed],
+        "bytes": sum(image.size_bytes for image in images),
+    }
+
+
+def pruned_lines(images: Sequence[StoredImage]) -> list[str]:
+    """What goes."""
+    return [
+        f"remove   {image.reference} ({image.where.value}, {size(image.size_bytes)},"
+        f" {image.created_at:%Y-%m-%d %H:%M})"
+        for image in images
+    ]

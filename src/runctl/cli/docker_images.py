@@ -1,0 +1,166 @@
+"""``docker list`` and ``prune``: the images of a project, here and in the registry."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.docker_options import registry_option
+from runctl.cli.docker_work import ECR, registry_provider
+from runctl.cli.framework import Command
+from runctl.cli.project import project_label
+from runctl.containers.image_inputs import repository_name
+from runctl.containers.stored_images import StoredImage, Where, engine_images, prunable, remove_from_engine
+from runctl.core.errors import MachineError, ProjectError, Unsupported
+from runctl.render.images import images_table, pruned_document, pruned_lines
+from runctl.render.tables import wants_style
+
+_ALL = click.option("--all-projects", is_flag=True, help="Of every project, not of this one only.")
+
+
+@click.command("list", cls=Command)
+@_ALL
+@registry_option
+@click.pass_obj
+def list_command(cli: Cli, all_projects: bool, registry: str | None) -> None:
+    """List the project's images: in this computer's engine, and in ECR if it is the registry."""
+    images = _images(cli, None if all_projects else _project(cli), registry)
+    if not images:
+        cli.progress.note("no images; runctl docker build makes one")
+    cli.emit(
+        images,
+        text=lambda: images_table(images, bold=wants_style(sys.stdout)),
+        ids=[image.reference for image in images],
+    )
+
+
+@click.command("prune", cls=Command)
+@_ALL
+@registry_option
+@click.option(
+    "--keep", type=click.IntRange(min=0), metavar="N", help="How many stay; else [docker] keep_images."
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be removed, and stop there.")
+@click.pass_obj
+def prune_command(
+    cli: Cli, all_projects: bool, registry: str | None, keep: int | None, dry_run: bool
+) -> None:
+    """Remove all but the newest images of the project: here, and in ECR if it is the registry.
+
+    Only images that runctl built, and repositories that it created. Caches stay. Asks first, unless --yes is given.
+    """
+    images = _images(cli, None if all_projects else _project(cli), registry)
+    stay = cli.config.docker.keep_images if keep is None else keep
+    going = prunable(images, stay)
+    if dry_run or not going:
+        if not going:
+            cli.progress.note(f"nothing to remove: there are no more than {stay} of a project")
+        cli.emit(
+            pruned_document(going, (), dry_run=True),
+            text=lambda: "\n".join(pruned_lines(going)),
+            ids=[image.reference for image in going],
+        )
+        return
+    cli.say("\n".join(pruned_lines(going)))
+    cli.confirm(f"Remove these {len(going)} images for good?")
+    gone, failed = _remove(cli, going)
+    cli.emit(
+        pruned_document(gone, failed, dry_run=False),
+        text=lambda: "\n".join(image.reference for image in gone),
+        ids=[image.reference for image in gone],
+    )
+    if failed:
+        raise MachineError(
+            f"{len(failed)} images were not removed: {failed[0][0].reference}: {failed[0][1]}",
+            hint="a container may use it: docker ps --all",
+            code="image-in-use",
+        )
+
+
+def _remove(
+    cli: Cli, going: Sequence[StoredImage]
+) -> tuple[list[StoredImage], list[tuple[StoredImage, str]]]:
+    gone: list[StoredImage] = []
+    failed: list[tuple[StoredImage, str]] = []
+    here = [image for image in going if image.where is Where.ENGINE]
+    if here:
+        from runctl.containers.client import find_client
+
+        client = find_client()
+        for image in here:
+            why = remove_from_engine(client, image)
+            if why:
+                failed.append((image, why))
+            else:
+                gone.append(image)
+    repositories: dict[str, list[StoredImage]] = {}
+    for image in going:
+        if image.where is Where.REGISTRY:
+            repositories.setdefault(_repository_of(image), []).append(image)
+    for name, images in repositories.items():
+        cli.progress.step(f"removing {len(images)} images of {name}")
+        deleted = registry_provider(cli).delete_images(name, [one.digest for one in images], cli.progress)
+        gone += [image for image in images if image.digest in deleted]
+    return gone, failed
+
+
+def _images(cli: Cli, project: str | None, registry: str | None) -> tuple[StoredImage, ...]:
+    from runctl.containers.client import find_client
+
+    wanted = registry or cli.config.docker.registry
+    found: list[StoredImage] = []
+    try:
+        found += engine_images(find_client(), project)
+    except (Unsupported, MachineError) as error:
+        if wanted != ECR:
+            raise
+        cli.progress.warn(f"images of this computer are not shown: {error.message}")
+    if wanted == ECR:
+        found += _registry_images(cli, project)
+    elif wanted is not None:
+        cli.progress.note(f"what {wanted} has is not shown: runctl lists the provider's own registry only")
+    return tuple(sorted(found, key=lambda image: image.created_at, reverse=True))
+
+
+def _registry_images(cli: Cli, project: str | None) -> list[StoredImage]:
+    provider = registry_provider(cli)
+    found: list[StoredImage] = []
+    only = None if project is None else repository_name(project)
+    for repository in provider.repositories():
+        if only is not None and repository.name != only:
+            continue
+        found += [
+            StoredImage(
+                reference=image.uri,
+                where=Where.REGISTRY,
+                project=repository.project or repository.name,
+                digest=image.digest,
+                tags=image.tags,
+                size_bytes=image.size_bytes,
+                created_at=image.pushed_at,
+                pulled_at=image.pulled_at,
+            )
+            for image in provider.images(repository.name)
+        ]
+    return found
+
+
+def _repository_of(image: StoredImage) -> str:
+    """The name without the host, the tag and the digest."""
+    path = image.reference.partition("/")[2].partition("@")[0]
+    return path.rpartition(":")[0] or path
+
+
+def _project(cli: Cli) -> str:
+    name = project_label(None, cli.config, Path.cwd())
+    if name is None:
+        raise ProjectError(
+            f"{Path.cwd()} is in no project",
+            hint="run it in the project's folder, or see all of them: --all-projects",
+            code="no-project",
+        )
+    return name

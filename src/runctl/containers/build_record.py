@@ -1,0 +1,82 @@
+"""What the last build of a project was made of, kept on this computer so that the next one can be explained."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from runctl.containers.image_inputs import ImageInputs
+
+_VERSION = 1
+
+
+class BuildRecords:
+    """One file for each project and target."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def last(self, root: Path, now: ImageInputs) -> ImageInputs | None:
+        """The inputs of the last build like this one; ``None`` when there was none or it cannot be read."""
+        try:
+            saved = json.loads(self._file(root, now).read_bytes())
+        except (OSError, ValueError):
+            return None
+        if not isinstance(saved, dict) or saved.pop("version", None) != _VERSION:
+            return None
+        try:
+            return ImageInputs(**saved)
+        except TypeError:
+            return None
+
+    def remember(self, root: Path, inputs: ImageInputs) -> None:
+        """This was the last build. A folder that cannot be written to loses the explanation, not the build.
+
+        Of the values of build arguments only a hash is kept.
+        """
+        values = {**asdict(hashed(inputs)), "version": _VERSION}
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor, partial = tempfile.mkstemp(dir=self.folder, prefix=".")
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(values, file, separators=(",", ":"))
+            Path(partial).replace(self._file(root, inputs))
+
+    @contextmanager
+    def alone(self, root: Path) -> Iterator[None]:
+        """No other build of the project runs on this computer meanwhile: two would build the same twice."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.folder / f"{_key(root)}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _file(self, root: Path, inputs: ImageInputs) -> Path:
+        which = "\0".join((inputs.dockerfile, inputs.target or "", inputs.platform or ""))
+        return self.folder / f"{_key(root)}-{hashlib.sha256(which.encode()).hexdigest()[:8]}.json"
+
+
+def hashed(inputs: ImageInputs) -> ImageInputs:
+    """The same with hashes in place of the arguments' values: enough to see that one has changed."""
+    return ImageInputs(
+        inputs.dockerfile,
+        inputs.dockerfile_text,
+        inputs.context,
+        {
+            name: hashlib.sha256(value.encode("utf-8", "surrogateescape")).hexdigest()
+            for name, value in inputs.args.items()
+        },
+        inputs.target,
+        inputs.platform,
+    )
+
+
+def _key(root: Path) -> str:
+    return hashlib.sha256(os.fsencode(root)).hexdigest()[:16]

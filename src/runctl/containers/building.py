@@ -1,0 +1,289 @@
+"""Building and pushing by this computer's docker: each is done once, and says so when it was done before."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO
+
+from runctl.containers.build_commands import BuildCommand, Secret
+from runctl.containers.build_log import BuildLog
+from runctl.containers.build_record import BuildRecords, hashed
+from runctl.containers.cache_keeping import caches_to_push
+from runctl.containers.client import Builder, DockerClient
+from runctl.containers.explain import CacheReport, explain
+from runctl.containers.failures import build_failure, registry_failure
+from runctl.containers.image_plan import BUILDX_CACHE_TAG, ONCE, Again, ImagePlan
+from runctl.core.errors import ProjectError, RunctlError
+from runctl.core.progress import SILENT, Progress
+
+_GIVE_UP_SECONDS = 10.0
+"""For docker to end a build that is not wanted any more."""
+_LAYER = re.compile(r"([0-9a-f]{6,}): (.*)")
+_DIGEST = re.compile(r"digest: (sha256:[0-9a-f]{64})")
+
+
+@dataclass(frozen=True)
+class Built:
+    """The image is in the engine, or in the registry."""
+
+    reference: str
+    tag: str
+    built: bool
+    """``False``: it was there already."""
+    where: str
+    """``engine`` or ``registry``: where it is, or was found."""
+    seconds: float
+    report: CacheReport | None = None
+    """How the cache served; ``None`` where nothing was built or the builder does not say."""
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """The image is in the registry."""
+
+    reference: str
+    pushed: bool
+    """``False``: it was there already."""
+    digest: str | None
+    """Of its manifest, where docker said it."""
+    layers: int
+    layers_sent: int
+    seconds: float
+    caches: tuple[str, ...] = ()
+    """The tags that were pushed as caches."""
+
+
+class ImageBuilder:
+    """Builds and pushes with one client; what was built last is remembered in ``records``."""
+
+    def __init__(self, client: DockerClient, records: BuildRecords, progress: Progress = SILENT) -> None:
+        self.client = client
+        self.records = records
+        self.progress = progress
+
+    def in_registry(self, reference: str) -> bool:
+        """Whether the registry has it. Raises `Unreachable`, `CredentialsError`, `PermissionDenied`."""
+        insecure = ["--insecure"] if self._is_insecure(reference.partition("/")[0]) else []
+        done = self.client.run("manifest", "inspect", *insecure, reference)
+        said = done.stderr.decode(errors="replace")
+        if done.returncode == 0:
+            return True
+        if re.search(r"no such manifest|manifest unknown|name unknown", said, re.IGNORECASE):
+            return False
+        raise registry_failure(said, reference, "looking for")
+
+    def build(
+        self,
+        plan: ImagePlan,
+        secrets: tuple[Secret, ...] = (),
+        *,
+        again: Again = ONCE,
+        push: bool = False,
+        now: Callable[[], str] | None = None,
+    ) -> Built:
+        """The image exists: in the engine, or with ``push`` where buildx sends it there at once, in the registry.
+
+        ``now`` gives the digest of what is on the disk at that moment. Raises `ProjectError` (``build-failed``) with
+        docker's last words, or (``file-changed``) when a file changed under the build, `MachineError`
+        (``no-engine``, ``disk-full``). An interrupted build leaves no image, only what docker keeps of its steps.
+        """
+        plan.check()
+        with self.records.alone(plan.root):
+            if not again and self.client.has_image(plan.local):
+                self._remember(plan)
+                return Built(plan.local, plan.tag, False, "engine", 0.0)
+            started = time.monotonic()
+            sends = push and self.client.builder is Builder.BUILDX and not self.client.keeps_images
+            command = plan.command(
+                self.client.builder,
+                secrets,
+                again=again,
+                exports_cache=self.client.exports_cache and push,
+                push=sends,
+            )
+            before = self.records.last(plan.root, plan.inputs)
+            self.progress.step(f"building {plan.local} from {plan.inputs.dockerfile} ({self.client.builder})")
+            log = self._run_build(command)
+            if now is not None and now() != plan.inputs.digest:
+                self._forget(plan)
+                raise ProjectError(
+                    f"files of {plan.root} changed while {plan.local} was being built",
+                    hint="build again when they are at rest; .dockerignore leaves out what is written all the time",
+                    code="file-changed",
+                )
+            report = None
+            if self.client.builder is not Builder.LEGACY:
+                report = explain(log.ordered, hashed(plan.inputs), before)
+            self._remember(plan)
+            where = "registry" if sends else "engine"
+            reference = str(plan.remote) if sends else plan.local
+            return Built(reference, plan.tag, True, where, time.monotonic() - started, report)
+
+    def push(
+        self,
+        plan: ImagePlan,
+        secrets: tuple[Secret, ...] = (),
+        *,
+        again: bool = False,
+        report: CacheReport | None = None,
+    ) -> Pushed:
+        """The registry has the image, and each stage as a cache for the next machine.
+
+        ``report`` says how the build that has just been went, and so what is new for the caches.
+        The image must be in the engine. Raises `CredentialsError`, `PermissionDenied`, `Unreachable`, `NotFound`
+        (no such repository); what was sent so far is kept by the registry, and the tag appears last.
+        """
+        reference = str(plan.remote)
+        started = time.monotonic()
+        if not again and self.in_registry(reference):
+            return Pushed(reference, False, None, 0, 0, time.monotonic() - started)
+        self._tag(plan.local, reference)
+        self.progress.step(f"pushing {reference}")
+        digest, layers, sent = self._push(reference)
+        caches = self._push_caches(plan, secrets, report)
+        return Pushed(reference, True, digest, layers, sent, time.monotonic() - started, caches)
+
+    def _push_caches(
+        self, plan: ImagePlan, secrets: tuple[Secret, ...], report: CacheReport | None
+    ) -> tuple[str, ...]:
+        if self.client.builder is Builder.LEGACY:
+            # It knows no cache in a registry.
+            return ()
+        if self.client.exports_cache:
+            if report is None:
+                # Built by a command that had no registry: once more, all from the engine's cache, for the export.
+                self._run_build(plan.command(self.client.builder, secrets, exports_cache=True), quiet=True)
+            return (BUILDX_CACHE_TAG,)
+        command = plan.command(self.client.builder, secrets)
+        kept = []
+        uses = report.stages if report is not None else None
+        for one in caches_to_push(
+            plan.stages, uses, lambda tag: self.in_registry(f"{plan.repository}:{tag}")
+        ):
+            reference = f"{plan.repository}:{one.tag}"
+            name = "the image" if one.stage is None else f"the stage {one.stage}"
+            self.progress.step(f"keeping {name} in the registry as a cache ({one.tag})")
+            try:
+                if one.stage is None:
+                    self._tag(plan.local, reference)
+                else:
+                    self._run_build(plan.stage_command(command, one.stage, reference), quiet=True)
+                self._push(reference)
+            except RunctlError as error:
+                # The image is there; the next machine has to build the stage.
+                self.progress.warn(f"{name} is not kept as a cache: {error.message}")
+                continue
+            finally:
+                self.client.run("image", "rm", "--no-prune", reference)
+            kept.append(one.tag)
+        return tuple(kept)
+
+    def _tag(self, local: str, reference: str) -> None:
+        done = self.client.run("image", "tag", local, reference)
+        if done.returncode != 0:
+            raise registry_failure(done.stderr.decode(errors="replace"), reference, "naming")
+
+    def _push(self, reference: str) -> tuple[str | None, int, int]:
+        layers: dict[str, str] = {}
+        tail: list[str] = []
+
+        def hear(line: str) -> None:
+            tail.append(line)
+            found = _LAYER.fullmatch(line)
+            if found is not None:
+                layers[found.group(1)] = found.group(2)
+                done = sum(1 for state in layers.values() if _is_there(state))
+                self.progress.update("layers", done=done, total=len(layers))
+
+        code = stream(self.client.argv("push", reference), self.client.variables(), hear)
+        if code != 0:
+            raise registry_failure("\n".join(tail[-20:]), reference, "pushing")
+        digest = _DIGEST.search("\n".join(tail))
+        sent = sum(1 for state in layers.values() if state.startswith("Pushed"))
+        return digest.group(1) if digest else None, len(layers), sent
+
+    def _run_build(self, command: BuildCommand, *, quiet: bool = False) -> BuildLog:
+        log = BuildLog()
+
+        def hear(line: str) -> None:
+            shown = log.feed(line)
+            if shown is not None and not quiet:
+                self.progress.note(shown)
+
+        words = command.words(self.client.builder)
+        code = stream(self.client.argv(*words), self.client.variables(), hear)
+        if code != 0:
+            raise build_failure(log.tail, code)
+        return log
+
+    def _forget(self, plan: ImagePlan) -> None:
+        for name in (plan.local, plan.remote):
+            if name is not None:
+                self.client.run("image", "rm", "--no-prune", name)
+
+    def _remember(self, plan: ImagePlan) -> None:
+        self.records.remember(plan.root, plan.inputs)
+
+    def _is_insecure(self, host: str) -> bool:
+        """Whether the engine speaks plain HTTP with it; the client must be told the same."""
+        done = self.client.run("info", "--format", "{{json .RegistryConfig}}")
+        return is_insecure(host, done.stdout)
+
+
+def is_insecure(host: str, registry_config: bytes) -> bool:
+    """By the engine's own list; loopback always is. Pure."""
+    name = host.rpartition(":")[0] or host
+    if name == "localhost" or re.fullmatch(r"127(\.\d+){3}|\[::1\]", name):
+        return True
+    try:
+        known = json.loads(registry_config)["IndexConfigs"][host]
+    except (ValueError, KeyError, TypeError):
+        return False
+    return known.get("Secure") is False
+
+
+def stream(argv: Sequence[str], env: Mapping[str, str], hear: Callable[[str], None]) -> int:
+    """Run a program to its end and hand over its lines, of both streams; returns its exit code.
+
+    Ctrl-C, or any error on the way, ends it first: SIGINT, on which docker gives the build up, then SIGKILL.
+    """
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=dict(env),
+        # A Ctrl-C of the terminal is ours to pass on, once.
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None  # noqa: S101 - asked for above
+        for line in _lines(process.stdout):
+            hear(line)
+        return process.wait()
+    except BaseException:
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGINT)
+        try:
+            process.wait(_GIVE_UP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        raise
+
+
+def _lines(source: IO[bytes]) -> Iterator[str]:
+    """A carriage return ends a line too."""
+    for raw in source:
+        yield from (part for part in re.split(r"[\r\n]", raw.decode(errors="replace")) if part)
+
+
+def _is_there(state: str) -> bool:
+    return state.startswith(("Pushed", "Layer already exists", "Mounted from"))

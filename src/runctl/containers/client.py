@@ -1,0 +1,178 @@
+"""The docker program and engine of this computer: which of the programs builds best, and whether an engine answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from runctl.core.errors import MachineError, Unsupported
+
+_ANSWER_SECONDS = 20
+
+
+class Builder(StrEnum):
+    """How a client builds."""
+
+    BUILDX = "buildx"
+    BUILT_IN = "built-in BuildKit"
+    """Before 23.0 the client could have the engine's own BuildKit build, without a plug-in."""
+    LEGACY = "legacy builder"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A docker program."""
+
+    program: str
+    version: tuple[int, int]
+    buildx: bool
+
+    @property
+    def builder(self) -> Builder:
+        """The best that it can do."""
+        if self.buildx:
+            return Builder.BUILDX
+        return Builder.BUILT_IN if (18, 9) <= self.version < (23, 0) else Builder.LEGACY
+
+
+@dataclass(frozen=True)
+class DockerClient:
+    """A docker program with an engine that answers."""
+
+    program: str
+    builder: Builder
+    platform: str
+    """The engine's own, such as ``linux/amd64``."""
+    exports_cache: bool = False
+    """The builder can push its whole cache to a registry (``mode=max``)."""
+    keeps_images: bool = True
+    """What is built is in the engine at once; a builder in a container has to load it."""
+    config: str | None = None
+    """A private folder in place of the user's ``~/.docker``."""
+    environment: Mapping[str, str] | None = None
+    """In place of this process's own."""
+
+    def argv(self, *words: str) -> list[str]:
+        """A command line."""
+        return [self.program, *(["--config", self.config] if self.config else []), *words]
+
+    def variables(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """What the program sees."""
+        env = dict(os.environ if self.environment is None else self.environment)
+        if self.builder is not Builder.BUILDX:
+            env["DOCKER_BUILDKIT"] = "1" if self.builder is Builder.BUILT_IN else "0"
+        # A manifest list of one image and its attestation would be two images to lifecycle rules and to `list`.
+        env["BUILDX_NO_DEFAULT_ATTESTATIONS"] = "1"
+        env.update(more or {})
+        return env
+
+    def run(
+        self, *words: str, stdin: bytes = b"", timeout: float | None = 60
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run it to its end; one that hangs has exit code 124."""
+        argv = self.argv(*words)
+        try:
+            return subprocess.run(
+                argv, input=stdin, capture_output=True, timeout=timeout, check=False, env=self.variables()
+            )
+        except subprocess.TimeoutExpired:
+            return subprocess.CompletedProcess(argv, 124, b"", b"docker does not answer")
+
+    def has_image(self, reference: str) -> bool:
+        """Whether the engine has it."""
+        return self.run("image", "inspect", "--format", "{{.Id}}", reference).returncode == 0
+
+
+def choose(candidates: Sequence[Candidate]) -> Candidate | None:
+    """The program that builds best: buildx, else the built-in BuildKit, else what there is. Pure."""
+    for builder in Builder:
+        for one in candidates:
+            if one.builder is builder:
+                return one
+    return None
+
+
+def programs(path: str | None = None) -> list[str]:
+    """Every docker program on PATH, the first first."""
+    folders = (os.environ.get("PATH", os.defpath) if path is None else path).split(os.pathsep)
+    found: dict[str, str] = {}
+    for folder in folders:
+        program = Path(folder) / "docker"
+        if folder and os.access(program, os.X_OK) and program.is_file():
+            found.setdefault(os.path.realpath(program), str(program))
+    return list(found.values())
+
+
+def find_client() -> DockerClient:
+    """A client and an engine that answers it. Raises `Unsupported` (``no-docker``) without a program, `MachineError`
+    (``no-engine``) when no engine answers, with what was said."""
+    known = programs()
+    if not known:
+        raise Unsupported(
+            "there is no docker on this computer",
+            hint="install Docker, or build on the machine: --build-on instance",
+            code="no-docker",
+        )
+    best = choose([candidate for program in known if (candidate := look_at(program)) is not None])
+    if best is None:
+        raise Unsupported(f"{known[0]} cannot be run", hint="docker --version shows why", code="no-docker")
+    client = DockerClient(best.program, best.builder, "")
+    done = client.run("version", "--format", "{{json .Server}}", timeout=_ANSWER_SECONDS)
+    server = _json(done.stdout) if done.returncode == 0 else None
+    if not isinstance(server, dict):
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise MachineError(
+            f"no Docker engine answers on this computer: {said[-1] if said else 'it said nothing'}",
+            hint="start Docker, or build on the machine: --build-on instance",
+            code="no-engine",
+        )
+    platform = f"{server.get('Os', 'linux')}/{server.get('Arch', 'amd64')}"
+    exports, keeps = _builder_facts(client) if best.builder is Builder.BUILDX else (False, True)
+    return DockerClient(best.program, best.builder, platform, exports, keeps)
+
+
+def look_at(program: str) -> Candidate | None:
+    """What a docker program can do; ``None`` for one that cannot be run."""
+    try:
+        done = subprocess.run(
+            [program, "--version"], capture_output=True, timeout=_ANSWER_SECONDS, check=False
+        )
+        found = re.search(rb"version (\d+)\.(\d+)", done.stdout)
+        if found is None:
+            return None
+        buildx = subprocess.run(
+            [program, "buildx", "version"], capture_output=True, timeout=_ANSWER_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return Candidate(program, (int(found.group(1)), int(found.group(2))), buildx.returncode == 0)
+
+
+def cache_support(driver: str, driver_status: Iterable[Sequence[str]]) -> tuple[bool, bool]:
+    """Whether a buildx driver exports its cache to a registry, and whether the engine has what it builds. Pure.
+
+    The ``docker`` driver does the first with the containerd image store only (Docker's "Cache storage backends").
+    """
+    if driver != "docker":
+        return True, False
+    return any("io.containerd.snapshotter" in " ".join(pair) for pair in driver_status), True
+
+
+def _builder_facts(client: DockerClient) -> tuple[bool, bool]:
+    said = client.run("buildx", "inspect").stdout.decode(errors="replace")
+    found = re.search(r"^Driver:\s*(\S+)", said, re.MULTILINE)
+    status = _json(client.run("info", "--format", "{{json .DriverStatus}}").stdout)
+    return cache_support(found.group(1) if found else "docker", status if isinstance(status, list) else ())
+
+
+def _json(text: bytes) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

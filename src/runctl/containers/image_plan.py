@@ -1,0 +1,137 @@
+"""An image that is about to be built or pushed: its names, its inputs, and the words for its cache. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from runctl.containers.build_commands import BuildCommand, Secret
+from runctl.containers.cache_keeping import cache_tags
+from runctl.containers.client import Builder
+from runctl.containers.image_inputs import ImageInputs, repository_name
+from runctl.core.errors import UsageError
+
+PROJECT_LABEL = "runctl.project"
+INPUTS_LABEL = "runctl.inputs"
+"""The digest of what the image was built from."""
+BUILDX_CACHE_TAG = "buildcache"
+"""What buildx exports: every step of every stage."""
+
+
+@dataclass(frozen=True)
+class Again:
+    """Whether an image that is there is built all the same."""
+
+    no_cache: bool = False
+    """``--rebuild``: every step."""
+    pull: bool = False
+    """``--pull``: on the newest base images; what they do not change comes from the cache."""
+
+    def __bool__(self) -> bool:
+        return self.no_cache or self.pull
+
+
+ONCE = Again()
+
+
+@dataclass(frozen=True)
+class ImagePlan:
+    """One image of a project."""
+
+    root: Path
+    project: str
+    inputs: ImageInputs
+    repository: str | None = None
+    """In a registry, with its host; ``None``: the image stays in the engine."""
+
+    @property
+    def tag(self) -> str:
+        """The digest of the inputs."""
+        return self.inputs.tag
+
+    @property
+    def local(self) -> str:
+        """Its name in an engine."""
+        return f"{repository_name(self.project)}:{self.tag}"
+
+    @property
+    def remote(self) -> str | None:
+        """Its name in the registry."""
+        return f"{self.repository}:{self.tag}" if self.repository else None
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What the image itself says of where it comes from."""
+        return {PROJECT_LABEL: self.project, INPUTS_LABEL: self.inputs.digest}
+
+    def check(self) -> None:
+        """Raises `UsageError` for a target that is no stage, and for a Dockerfile without any."""
+        parsed = self.inputs.parsed
+        if not parsed.stages:
+            raise UsageError(
+                f"{self.inputs.dockerfile} has no FROM", hint="it is no Dockerfile", code="no-stage"
+            )
+        if parsed.stage(self.inputs.target) is None:
+            known = ", ".join(stage.target for stage in parsed.stages)
+            raise UsageError(
+                f"--target {self.inputs.target}: {self.inputs.dockerfile} has no such stage; it has {known}",
+                code="no-stage",
+            )
+
+    @property
+    def stages(self) -> tuple[str | None, ...]:
+        """What may be kept as caches: each stage below the image, then the image itself."""
+        return (*(stage.target for stage in self.inputs.parsed.needed(self.inputs.target)[:-1]), None)
+
+    def cache_sources(self) -> tuple[str, ...]:
+        """Everything in the registry that a build may take steps from."""
+        if self.repository is None:
+            return ()
+        tags = (*cache_tags(self.stages), BUILDX_CACHE_TAG)
+        return tuple(f"{self.repository}:{tag}" for tag in tags)
+
+    def command(
+        self,
+        builder: Builder,
+        secrets: tuple[Secret, ...],
+        *,
+        again: Again = ONCE,
+        exports_cache: bool = False,
+        push: bool = False,
+    ) -> BuildCommand:
+        """The build of the whole image."""
+        exports = exports_cache and self.repository is not None
+        tags = (self.local,) if self.remote is None else (self.remote,) if push else (self.local, self.remote)
+        return BuildCommand(
+            context=self.root,
+            dockerfile=self.inputs.dockerfile,
+            tags=tags,
+            target=self.inputs.target,
+            args=self.inputs.args,
+            secrets=secrets,
+            platform=self.inputs.platform if builder is not Builder.LEGACY else None,
+            labels=self.labels,
+            cache_from=() if again.no_cache or builder is Builder.LEGACY else self.cache_sources(),
+            cache_to=f"{self.repository}:{BUILDX_CACHE_TAG}" if exports else None,
+            # Always: it may be pushed later, by a command of its own.
+            inline_cache=not exports,
+            pull=again.pull,
+            no_cache=again.no_cache,
+            push=push,
+        )
+
+    def stage_command(self, command: BuildCommand, target: str, reference: str) -> BuildCommand:
+        """The same for one of its stages, which is in the engine's cache by now."""
+        return BuildCommand(
+            context=command.context,
+            dockerfile=command.dockerfile,
+            tags=(reference,),
+            target=target,
+            args=command.args,
+            secrets=command.secrets,
+            platform=command.platform,
+            labels={PROJECT_LABEL: self.project},
+            cache_from=command.cache_from,
+            inline_cache=True,
+        )

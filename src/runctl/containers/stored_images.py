@@ -1,0 +1,103 @@
+"""Images that a project has in this computer's engine, and which of those anywhere may go."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from runctl.containers.client import DockerClient
+from runctl.containers.failures import general_failure
+from runctl.containers.image_plan import PROJECT_LABEL
+from runctl.core.errors import MachineError
+
+
+class Where(StrEnum):
+    """Who keeps an image."""
+
+    ENGINE = "engine"
+    REGISTRY = "registry"
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """One image."""
+
+    reference: str
+    where: Where
+    project: str | None
+    digest: str
+    """The engine's id, or the digest of the registry's manifest."""
+    tags: tuple[str, ...]
+    size_bytes: int
+    created_at: datetime
+    """In a registry: when it was pushed."""
+    pulled_at: datetime | None = None
+
+    @property
+    def is_cache(self) -> bool:
+        """Whether builds on other machines take their steps from it."""
+        return any("cache" in tag for tag in self.tags)
+
+
+def prunable(images: Sequence[StoredImage], keep: int) -> tuple[StoredImage, ...]:
+    """What goes when the newest ``keep`` images of each project and place stay, and every cache. Pure."""
+    kept: dict[tuple[str | None, Where], int] = {}
+    gone = []
+    for image in sorted(images, key=lambda one: (one.created_at, one.digest), reverse=True):
+        if image.is_cache:
+            continue
+        place = (image.project, image.where)
+        kept[place] = kept.get(place, 0) + 1
+        if kept[place] > keep:
+            gone.append(image)
+    return tuple(gone)
+
+
+def engine_images(client: DockerClient, project: str | None) -> tuple[StoredImage, ...]:
+    """Those that runctl built, newest first; of one project, or of all. Raises `MachineError`."""
+    label = PROJECT_LABEL if project is None else f"{PROJECT_LABEL}={project}"
+    done = client.run("image", "ls", "--quiet", "--no-trunc", "--filter", f"label={label}")
+    if done.returncode != 0:
+        raise _failed(done.stderr)
+    ids = list(dict.fromkeys(done.stdout.decode().split()))
+    if not ids:
+        return ()
+    looked = client.run("image", "inspect", *ids)
+    if looked.returncode != 0 and not looked.stdout.strip():
+        raise _failed(looked.stderr)
+    found = [
+        StoredImage(
+            reference=(described.get("RepoTags") or [described["Id"]])[0],
+            where=Where.ENGINE,
+            project=((described.get("Config") or {}).get("Labels") or {}).get(PROJECT_LABEL),
+            digest=described["Id"],
+            tags=tuple(name.rpartition(":")[2] for name in described.get("RepoTags") or ()),
+            size_bytes=int(described.get("Size") or 0),
+            created_at=_moment(described["Created"]),
+        )
+        for described in json.loads(looked.stdout)
+    ]
+    return tuple(sorted(found, key=lambda image: image.created_at, reverse=True))
+
+
+def remove_from_engine(client: DockerClient, image: StoredImage) -> str:
+    """The image is gone, with all its names; returns what was said when docker refused, else nothing."""
+    done = client.run("image", "inspect", "--format", "{{json .RepoTags}}", image.digest)
+    names = json.loads(done.stdout) if done.returncode == 0 else []
+    removed = client.run("image", "rm", *(names or [image.digest]))
+    said = removed.stderr.decode(errors="replace").strip()
+    return "" if removed.returncode == 0 or "no such image" in said.lower() else said.splitlines()[-1]
+
+
+def _moment(text: str) -> datetime:
+    """Docker's nanoseconds are more than Python reads."""
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text).replace("Z", "+00:00"))
+
+
+def _failed(stderr: bytes) -> Exception:
+    said = stderr.decode(errors="replace").strip()
+    return general_failure(said) or MachineError(f"docker image failed: {said}", code="engine-failed")

@@ -1,0 +1,156 @@
+"""``docker build-push``, ``list`` and ``prune`` with ECR: the repository, the token, and what is left behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from runctl.sandbox.control import Faults, SandboxInfo
+from tests.agent.engine import Engine
+from tests.e2e.command_line import CommandLine
+
+pytestmark = [pytest.mark.namespaces, pytest.mark.root, pytest.mark.docker]
+
+
+@pytest.fixture
+def ecr(in_sandbox: SandboxInfo) -> Iterator[Any]:
+    """The API; every repository is gone afterwards."""
+    client = boto3.client("ecr", endpoint_url=in_sandbox.endpoint_url, region_name=in_sandbox.region)
+    yield client
+    for one in client.describe_repositories()["repositories"]:
+        client.delete_repository(repositoryName=one["repositoryName"], force=True)
+
+
+@pytest.fixture
+def runctl(project: Path, engine: Engine, ecr: Any, tmp_path: Path) -> CommandLine:
+    """With a docker configuration of the user's own, whose keychain is not there: whoever used it would fail."""
+    users = tmp_path / "users-docker"
+    users.mkdir()
+    (users / "config.json").write_text('{"credsStore": "not-there", "auths": {"ghcr.io": {}}}')
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    env = {"DOCKER_HOST": engine.host, "DOCKER_CONFIG": str(users), "TMPDIR": str(temporary)}
+    return CommandLine(project, env)
+
+
+def json_of(runctl: CommandLine, *words: object) -> Any:
+    return runctl("docker", *words, "--output", "json").ok().json
+
+
+def test_a_repository_is_made_once_and_nothing_is_pushed_twice(
+    runctl: CommandLine, ecr: Any, tmp_path: Path
+) -> None:
+    plan = json_of(runctl, "build-push", "--dry-run")
+    assert ecr.describe_repositories()["repositories"] == []
+
+    first = json_of(runctl, "build-push")
+    second = json_of(runctl, "build-push")
+    again = json_of(runctl, "build-push", "--dry-run")
+
+    (made,) = ecr.describe_repositories()["repositories"]
+    tags = {
+        one["Key"]: one["Value"]
+        for one in ecr.list_tags_for_resource(resourceArn=made["repositoryArn"])["tags"]
+    }
+    policy = json.loads(ecr.get_lifecycle_policy(repositoryName="runctl/digits")["lifecyclePolicyText"])
+    assert plan["reference"] == first["reference"] == f"{made['repositoryUri']}:{first['tag']}"
+    assert "ECR repository runctl/digits" in plan["will_create"][0]
+    assert (tags["runctl:managed"], tags["runctl:project"]) == ("true", "digits")
+    assert made["imageScanningConfiguration"] == {"scanOnPush": True}
+    assert policy["rules"][-1]["selection"]["countNumber"] == 10
+    assert first["push"]["pushed"] is True
+    assert (second["built"], second["found_in"], second["push"]["pushed"]) == (False, "registry", False)
+    assert (again["there_already"], again["will_create"]) == ("registry", [])
+    # The user's docker configuration is as it was, and the token is nowhere.
+    users = tmp_path / "users-docker"
+    assert [file.name for file in users.iterdir()] == ["config.json"]
+    assert "not-there" in (users / "config.json").read_text()
+    assert "127.0.0.1" not in (users / "config.json").read_text()
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_the_number_of_images_that_stay_is_configured(
+    runctl: CommandLine, ecr: Any, in_sandbox: SandboxInfo, project: Path
+) -> None:
+    (project / ".runctl.toml").write_text('[docker]\nregistry = "ecr"\nkeep_images = 2\n')
+    for number in range(4):
+        (project / "train.py").write_text(f"print('ecr {number}')\n")
+        json_of(runctl, "build-push")
+
+    Faults(in_sandbox).expire_images()
+    left = [one for one in json_of(runctl, "list") if one["where"] == "registry"]
+    plan = json_of(runctl, "prune", "--keep", 1, "--dry-run")
+    done = json_of(runctl, "prune", "--keep", 1, "--yes")
+    after = [one for one in json_of(runctl, "list") if one["where"] == "registry"]
+
+    def versions(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [one for one in images if not any("cache" in tag for tag in one["tags"])]
+
+    # The first is a cache, too, and stays; of the others the newest two do.
+    assert len(versions(left)) == 2
+    assert {one["reference"] for one in plan["removed"]} == {one["reference"] for one in done["removed"]}
+    assert versions(after) == versions(left)[:1]
+    assert {tag for one in after for tag in one["tags"]} >= {"cache", "cache-deps"}
+
+
+def test_a_repository_of_somebody_else_is_not_touched(runctl: CommandLine, ecr: Any) -> None:
+    made = ecr.create_repository(repositoryName="runctl/digits")["repository"]
+
+    refused = runctl("docker", "build-push", "--output", "json")
+    named = json_of(runctl, "build", "--registry", made["repositoryUri"])
+    listed = json_of(runctl, "list", "--registry", "ecr")
+
+    assert (refused.code, refused.error["code"]) == (1, "not-ours")
+    assert made["repositoryUri"] in refused.error["hint"]
+    assert named["reference"] == f"runctl/digits:{named['tag']}"
+    assert ecr.list_images(repositoryName="runctl/digits")["imageIds"] == []
+    assert not any(one["where"] == "registry" for one in listed)
+
+
+def test_a_token_that_is_not_taken_is_named_and_nothing_is_created(
+    runctl: CommandLine, ecr: Any, in_sandbox: SandboxInfo
+) -> None:
+    faults = Faults(in_sandbox)
+    faults.ecr_token_seconds(0)
+    try:
+        done = runctl("docker", "build-push", "--output", "json")
+    finally:
+        faults.clear()
+
+    assert (done.code, done.error["code"]) == (4, "registry-login"), f"{done}"
+    assert ecr.describe_repositories()["repositories"] == []
+
+
+def test_a_registry_that_wants_a_login_says_so(runctl: CommandLine, ecr: Any) -> None:
+    made = ecr.create_repository(repositoryName="somebodys/own")["repository"]
+
+    done = runctl("docker", "build-push", "--registry", made["repositoryUri"], "--output", "json")
+
+    assert (done.code, done.error["code"]) == (4, "registry-login"), f"{done}"
+    assert done.error["hint"] == f"docker login {made['repositoryUri'].partition('/')[0]}"
+
+
+def test_no_password_is_on_a_command_line_or_in_the_temporary_folder(runctl: CommandLine, ecr: Any) -> None:
+    seen: set[bytes] = set()
+    process = runctl.start("docker", "build-push")
+    while process.poll() is None:
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                seen.add(file.read_bytes())
+            except OSError:
+                continue
+        for file in Path(runctl.env["TMPDIR"]).glob("*/config.json"):
+            assert file.stat().st_mode & 0o077 == 0
+    process.communicate()
+
+    logins = [line.split(b"\0") for line in seen if b"\0login\0" in line]
+    assert process.returncode == 0
+    assert logins
+    words = [line[line.index(b"login") + 1 :] for line in logins]
+    assert all(line[:3] == [b"--username", b"AWS", b"--password-stdin"] for line in words), words
+    assert all(len(line) == 5 and b":" in line[3] for line in words), words
