@@ -69,6 +69,7 @@ mkfs.ext4 e2fsprogs
 mkfs.xfs xfsprogs
 sfdisk fdisk
 END
+    docker compose version >/dev/null 2>&1 || has docker-compose || printf '%s\n' docker-compose
     [ ! -x "$(command -v dpkg-query)" ] || dpkg-query -s busybox-static >/dev/null 2>&1 || printf '%s\n' busybox-static
     [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -e /etc/pki/tls/certs/ca-bundle.crt ] || printf '%s\n' ca-certificates
 }

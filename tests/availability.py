@@ -66,11 +66,21 @@ def no_namespaces() -> str:
     return f"namespaces are refused: {probe.stderr.strip()}" if probe.returncode else ""
 
 
+def no_compose() -> str:
+    """Empty where there is the plug-in, or the program of before."""
+    reason = no_docker()
+    if reason:
+        return reason
+    probe = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+    return "" if probe.returncode == 0 else missing_programs("docker-compose")
+
+
 PROBES: Mapping[str, Callable[[], str]] = {
     "linux": no_linux,
     "root": no_root,
     "sshd": no_sshd,
     "docker": no_docker,
+    "compose": no_compose,
     "namespaces": no_namespaces,
 }
 """By marker. ``slow`` needs nothing."""

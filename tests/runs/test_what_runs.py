@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from runctl.cli.train_docker import interpreter_of, parse_size_mib
+from runctl.cli.train_docker import interpreter_of, parse_size_mib, starts_service
 from runctl.containers.running import ContainerWishes
-from runctl.core.errors import UsageError
+from runctl.core.errors import NotFound, UsageError
 from runctl.runs.plan import TrainRequest, plan_project
 
 
@@ -85,3 +85,31 @@ def test_sizes_are_read_as_docker_reads_them(text: str, mib: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--shm-size"):
         parse_size_mib(text)
+
+
+def test_a_service_is_found_in_the_projects_compose_file(project: Path) -> None:
+    wishes = ContainerWishes(compose="trainer")
+    with pytest.raises(NotFound, match="no Compose file"):
+        plan_project(TrainRequest(None, is_command=True, cwd=project, container=wishes))
+    (project / "docker-compose.yml").write_text("services: {}\n")
+    (project / "Dockerfile").write_text("FROM x\n")
+    plan = plan_project(TrainRequest(None, is_command=True, cwd=project, container=wishes))
+    assert plan.container is not None
+    assert (plan.container.compose, plan.container.compose_file) == ("trainer", "docker-compose.yml")
+    assert plan.container.dockerfile is None
+
+
+def test_options_of_docker_belong_into_the_compose_file(project: Path) -> None:
+    (project / "compose.yaml").write_text("services: {}\n")
+    wishes = ContainerWishes(compose="trainer", docker_args=("--privileged",))
+    with pytest.raises(UsageError, match="contradict"):
+        plan_project(TrainRequest(None, is_command=True, cwd=project, container=wishes))
+
+
+def test_a_service_without_a_script_starts_its_own() -> None:
+    wishes = ContainerWishes(compose="trainer")
+    assert starts_service(None, (), wishes)
+    assert not starts_service(Path("train.py"), ("x",), wishes)
+    assert not starts_service(None, ("x",), ContainerWishes())
+    with pytest.raises(UsageError, match="no script"):
+        starts_service(None, ("x",), wishes)

@@ -39,6 +39,10 @@ def check(spec: RunSpec) -> Optional[str]:
         from runctl.agent import container_gpus, docker
 
         engine = docker.connect()
+        if spec.container.compose is not None:
+            from runctl.agent.compose import has_plugin
+
+            has_plugin(engine)
         container_gpus.decide(spec.container.gpus, container_gpus.look(engine))
     else:
         why = mountns.impossible(mountns.to_bind(spec), root_available())
@@ -119,10 +123,9 @@ def _tree(spec: RunSpec) -> Optional[str]:
     if container is not None:
         if not in_image and not spec.is_command:
             script.checked_path(root, spec.script)
-        if container.dockerfile is not None and not (root / container.dockerfile).is_file():
-            raise AgentError(
-                "no-such-dockerfile", "the project on the machine has no {}".format(container.dockerfile)
-            )
+        for file in (container.dockerfile, container.compose_file):
+            if file is not None and not (root / file).is_file():
+                raise AgentError("no-such-dockerfile", "the project on the machine has no {}".format(file))
         return digest
     if not spec.is_command:
         path = script.checked_path(root, spec.script)
@@ -132,8 +135,11 @@ def _tree(spec: RunSpec) -> Optional[str]:
 
 
 def _container_words(container: ContainerSpec) -> None:
-    if (container.dockerfile is None) == (container.image is None):
-        raise AgentError("bad-request", "a container has either a Dockerfile or an image")
+    sources = (container.dockerfile, container.image, container.compose)
+    if sum(source is not None for source in sources) != 1:
+        raise AgentError("bad-request", "a container has a Dockerfile, an image or a Compose service")
+    if (container.compose is None) != (container.compose_file is None):
+        raise AgentError("bad-request", "a Compose service and its file come together")
     if container.code not in ("auto", "image", "mount"):
         raise AgentError(
             "bad-request",
@@ -145,9 +151,9 @@ def _container_words(container: ContainerSpec) -> None:
         )
     if container.shm_mib is not None and container.shm_mib <= 0:
         raise AgentError("bad-request", "shared memory cannot have {} MiB".format(container.shm_mib))
-    file = container.dockerfile
-    if file is not None and (PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts):
-        raise AgentError("bad-request", "{!r} is no path inside the project".format(file))
+    for file in (container.dockerfile, container.compose_file):
+        if file is not None and (PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts):
+            raise AgentError("bad-request", "{!r} is no path inside the project".format(file))
 
 
 def _is_target(path: str) -> bool:

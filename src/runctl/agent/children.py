@@ -97,13 +97,15 @@ class Children:
         env: Mapping[str, str],
         cwd: Path,
         sacrifice: bool = False,
+        errors: Optional[int] = None,
     ) -> int:
-        """Start a child in a session of its own, its output going to the file ``output``. Raises `OSError`."""
+        """Start a child in a session of its own, its output going to the file ``output``, and its stderr to another one
+        if ``errors`` is given. Raises `OSError`."""
         child = subprocess.Popen(
             list(argv),
             stdin=subprocess.DEVNULL,
             stdout=output,
-            stderr=output,
+            stderr=output if errors is None else errors,
             env=dict(env),
             cwd=cwd,
             start_new_session=True,

@@ -143,17 +143,21 @@ def start_words(plan: Plan) -> Tuple[List[str], List[str]]:
     return ["--entrypoint", run[0]], run[1:]
 
 
+def binds(plan: Plan) -> List[Tuple[str, str, bool]]:
+    """Source, target and whether it is read-only, of everything that the run's container sees."""
+    found = [(str(plan.folder.path / "home"), CONTAINER_HOME, False)]
+    if plan.mount_code:
+        found.append((str(plan.folder.work), plan.container.workdir, False))
+    found += [(one.source, one.target, one.read_only) for one in plan.spec.mounts]
+    if plan.where.on_volume is None:
+        found.append((str(plan.where.checkpoints), CONTAINER_CHECKPOINTS, False))
+        found.append((str(plan.where.output), CONTAINER_OUTPUT, False))
+    return found
+
+
 def create(plan: Plan, variables: Sequence[str]) -> List[str]:
     """``docker create``; values of variables come from docker's own environment and are on no command line."""
     spec, container = plan.spec, plan.container
-    binds: List[str] = mount(str(plan.folder.path / "home"), CONTAINER_HOME)
-    if plan.mount_code:
-        binds += mount(str(plan.folder.work), container.workdir)
-    for one in spec.mounts:
-        binds += mount(one.source, one.target, read_only=one.read_only)
-    if plan.where.on_volume is None:
-        binds += mount(str(plan.where.checkpoints), CONTAINER_CHECKPOINTS)
-        binds += mount(str(plan.where.output), CONTAINER_OUTPUT)
     start, run = start_words(plan)
     labels = {"runctl.run": spec.run_id, "runctl.attempt": str(spec.attempt), "runctl.project": spec.project}
     return [
@@ -161,7 +165,7 @@ def create(plan: Plan, variables: Sequence[str]) -> List[str]:
         *(word for key, value in labels.items() for word in ("--label", "{}={}".format(key, value))),
         "--init",
         *(("--user", plan.user) if plan.user else ()),
-        *("--workdir", container.workdir),
+        *(("--workdir", container.workdir) if spec.script else ()),
         *("--shm-size", "{}m".format(plan.shm_mib)),
         *("--oom-score-adj", "500"),
         *("--stop-signal", "SIGTERM"),
@@ -169,7 +173,7 @@ def create(plan: Plan, variables: Sequence[str]) -> List[str]:
         *("--log-driver", "json-file", "--log-opt", "max-size=1000t", "--log-opt", "max-file=1"),
         *("--log-opt", "compress=false"),
         *(["--gpus", plan.gpus] if plan.gpus else []),
-        *binds,
+        *(word for one in binds(plan) for word in mount(one[0], one[1], read_only=one[2])),
         *container.docker_args,
         *(word for variable in variables for word in ("--env", variable)),
         *start,

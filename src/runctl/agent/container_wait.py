@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from runctl.agent import docker, processes
 from runctl.agent.attempt import Attempt
@@ -36,14 +36,15 @@ class Waiter:
         self.cpu_seconds = 0.0
         self._began = self._next_sample = time.monotonic()
 
-    def wait(self, follower: ContainerLog) -> Dict[str, Any]:
-        """The container's ``State`` when it has ended."""
+    def wait(self, follower: ContainerLog, beside: Callable[[], None] = lambda: None) -> Dict[str, Any]:
+        """The container's ``State`` when it has ended; ``beside`` is called again and again."""
         children = self.attempt.children
         waiting = self._docker("wait", self.container_id)
         unseen: Optional[float] = None
         while True:
             self._sample()
             follower.keep_going()
+            beside()
             self._end_if_wished()
             if children.ended(waiting):
                 children.wait(waiting)

@@ -29,9 +29,12 @@ class Log:
 
     def line(self, text: str) -> None:
         """Say something of ours on a line of its own. A full disk is remembered, not raised."""
-        data = "".join("{}{}\n".format(PREFIX, part) for part in text.splitlines()).encode()
+        self.lines("".join("{}{}\n".format(PREFIX, part) for part in text.splitlines()).encode())
+
+    def lines(self, data: bytes) -> None:
+        """Whole lines of somebody else's, which begin on a line of their own."""
         size = self.size()
-        if size and os.pread(self.fd, 1, size - 1) != b"\n":
+        if data and size and os.pread(self.fd, 1, size - 1) != b"\n":
             data = b"\n" + data
         self.write(data)
 

@@ -82,12 +82,16 @@ class Dependencies:
 
 @dataclass(frozen=True)
 class ContainerSpec:
-    """How the run's container is made. Exactly one of ``dockerfile`` and ``image`` is set."""
+    """How the run's container is made. Exactly one of ``dockerfile``, ``image`` and ``compose`` is set."""
 
     dockerfile: Optional[str] = None
     """Path relative to the project root; the build's context is the root."""
     image: Optional[str] = None
     """A reference to run as it is, pulled if the machine does not have it."""
+    compose: Optional[str] = None
+    """The service of a Compose project that is the run; the others run beside it."""
+    compose_file: Optional[str] = None
+    """Its file, relative to the project root; set with ``compose``."""
     workdir: str = "/workspace"
     """Absolute path in the container at which the project is and the script starts."""
     code: str = "auto"

@@ -36,6 +36,8 @@ class Live:
     script: Optional[Identity] = None
     container_id: Optional[str] = None
     image: Optional[str] = None
+    compose_project: Optional[str] = None
+    """By whose label everything is found that was started beside the container."""
     follower: Optional[Identity] = None
     """Who copies the container's output into the log."""
     checkpoint_dir: Optional[str] = None

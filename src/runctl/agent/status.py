@@ -126,16 +126,20 @@ def conclude_if_gone(folder: AttemptFolder) -> "tuple[Optional[EndRecord], Live,
 
 def _conclude(folder: AttemptFolder, live: Live) -> "tuple[Optional[EndRecord], Live, str]":
     if live.container_id is not None:
-        from runctl.agent.container import look_again
+        from runctl.agent.container_again import forget, look_again
 
         seen = look_again(live)
         if seen.running or seen.unknown:
             return None, live, seen.message
         if seen.reason is not None:
             end = write_end_for(folder, seen.reason, seen.message, exit_code=seen.exit_code)
-            seen.forget()
+            forget(live)
             return end, live, ""
     end = write_end_for(folder, EndReason.LOST, _why_lost(live))
+    if live.compose_project is not None:
+        from runctl.agent.container_again import forget
+
+        forget(live)
     return end, live, ""
 
 

@@ -76,8 +76,8 @@ def _tell(pid: int) -> None:
 def _stop_orphan(folder: AttemptFolder, reason: EndReason, message: str, grace: float) -> AttemptStatus:
     """Its supervisor is gone: end what it left, and write the end in its place."""
     live: Live = folder.live()
-    if live.container_id is not None:
-        from runctl.agent.container import end_container
+    if live.container_id is not None or live.compose_project is not None:
+        from runctl.agent.container_again import end_container
 
         end_container(live, grace)
     _sweep(folder, grace)

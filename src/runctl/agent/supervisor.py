@@ -24,6 +24,7 @@ REASONS = {
     "image-failed": EndReason.IMAGE_FAILED,
     "no-docker": EndReason.IMAGE_FAILED,
     "bad-mount": EndReason.DATA_FAILED,
+    "no-compose": EndReason.IMAGE_FAILED,
     "cannot-mount": EndReason.DATA_FAILED,
     "cannot-write": EndReason.DATA_FAILED,
     "disk-full": EndReason.DISK_FULL,
@@ -125,9 +126,13 @@ class Supervisor:
             for warning in self.attempt.volumes.warnings():
                 self.log.line(warning)
             if self.spec.container is not None:
+                copy_project(self.attempt)
+                if self.spec.container.compose is not None:
+                    from runctl.agent.compose import run_with_compose
+
+                    return run_with_compose(self.attempt)
                 from runctl.agent.container import run_in_container
 
-                copy_project(self.attempt)
                 return run_in_container(self.attempt)
             return run_on_host(self.attempt)
         except EndedEarlyError as early:

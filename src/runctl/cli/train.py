@@ -12,7 +12,13 @@ from runctl.cli.context import Cli
 from runctl.cli.docker_options import dockerfile_options
 from runctl.cli.framework import Command, PassthroughCommand
 from runctl.cli.machines import LOCAL, find_instance, instance_argument, transport_option, wanted_transport
-from runctl.cli.train_docker import code_wish, container_options, interpreter_of, with_configuration
+from runctl.cli.train_docker import (
+    code_wish,
+    container_options,
+    interpreter_of,
+    starts_service,
+    with_configuration,
+)
 from runctl.cli.train_volumes import VolumeOptions, volume_options
 from runctl.cli.values import DURATION
 from runctl.containers.running import ContainerWishes
@@ -134,10 +140,11 @@ def train_command(provider: str) -> click.Command:
         if docker is None:
             docker = True if dockerfile is not None or dockerfile_search else config.docker.enabled
         uses_configured_image = docker is not False and dockerfile is None and not dockerfile_search
+        uses_configured_image = uses_configured_image and container_wishes.compose is None
         request = TrainRequest(
             script=script,
             args=rest,
-            is_command=as_command,
+            is_command=as_command or starts_service(script, rest, container_wishes),
             interpreter=interpreter_of(script, interpreter, config.train.interpreters),
             container=with_configuration(container_wishes, config),
             cwd=Path.cwd(),

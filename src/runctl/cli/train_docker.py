@@ -32,6 +32,7 @@ def container_options(function: F) -> F:
         gpus: str | None,
         shm_size: str | None,
         docker_args: tuple[str, ...],
+        compose: str | None,
         **others: Any,
     ) -> Any:
         wishes = ContainerWishes(
@@ -40,10 +41,17 @@ def container_options(function: F) -> F:
             gpus=gpus,
             shm_mib=None if shm_size is None else parse_size_mib(shm_size),
             docker_args=docker_args,
+            compose=compose,
         )
         return function(*arguments, container_wishes=wishes, **others)
 
     options = [
+        click.option(
+            "--compose",
+            metavar="SERVICE",
+            help="Run in this service of the project's compose.yaml, with the others beside it; without a script,"
+            " what the service itself starts.",
+        ),
         click.option(
             "--entrypoint",
             metavar="PROGRAM",
@@ -122,3 +130,15 @@ def code_wish(sync_code: bool | None, *, dev_mode: bool) -> bool | None:
             hint="dev-mode runs the project as it was synced; leave one of them out",
         )
     return True if dev_mode else sync_code
+
+
+def starts_service(script: Path | None, rest: tuple[str, ...], wishes: ContainerWishes) -> bool:
+    """A Compose service without a script starts what it says itself."""
+    if script is not None or wishes.compose is None:
+        return False
+    if rest:
+        raise UsageError(
+            "arguments follow --, and there is no script that they are for",
+            hint="name a script, or run them as a command with --command",
+        )
+    return True

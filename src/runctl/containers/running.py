@@ -66,6 +66,7 @@ class ContainerWishes:
     gpus: str | None = None
     shm_mib: int | None = None
     docker_args: tuple[str, ...] = ()
+    compose: str | None = None
     pull_timeout: timedelta = timedelta(minutes=5)
 
     @property
@@ -77,6 +78,7 @@ class ContainerWishes:
             "--gpus": self.gpus is not None,
             "--shm-size": self.shm_mib is not None,
             "--docker-arg": bool(self.docker_args),
+            "--compose": self.compose is not None,
         }
         return tuple(name for name, there in given.items() if there)
 
@@ -87,6 +89,11 @@ NO_WISHES = ContainerWishes()
 def with_wishes(spec: ContainerSpec, wishes: ContainerWishes) -> ContainerSpec:
     """The container as it was asked for. Raises `UsageError`."""
     check_docker_args(wishes.docker_args)
+    if wishes.docker_args and spec.compose is not None:
+        raise UsageError(
+            "--docker-arg and --compose contradict each other",
+            hint=f"write it into {spec.compose_file}, at the service {spec.compose}",
+        )
     if wishes.gpus is not None and not _GPUS.fullmatch(wishes.gpus):
         raise UsageError(
             f"--gpus {wishes.gpus}: it is auto, all, none or a number",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from runctl.agent.spec import ContainerSpec
 from runctl.core.models import Market
 from runctl.core.money import usd
 from runctl.project.selection import Selection
@@ -31,7 +32,7 @@ def run_plan_lines(plan: RunPlan, selection: Selection | None) -> list[str]:
         rows.append(("runs", f"on the host ({project.container_reason})"))
         rows.append(("needs", project.dependencies_reason))
     else:
-        source = project.container.image or f"{project.container.dockerfile}, built on the machine"
+        source = _source(project.container)
         rows.append(("runs", f"in a container from {source} ({project.container_reason})"))
     rows += mount_rows(plan)
     if spec.timeout_seconds is not None:
@@ -66,10 +67,21 @@ def run_plan_document(plan: RunPlan, selection: Selection | None) -> dict[str, A
     return document
 
 
+def _source(container: ContainerSpec) -> str:
+    if container.compose is not None:
+        return f"the service {container.compose} of {container.compose_file}, with the others beside it"
+    return container.image or f"{container.dockerfile}, built on the machine"
+
+
 def _what_runs(plan: RunPlan) -> str:
     spec = plan.spec
     if not spec.script:
-        return "what the image itself starts"
+        container = plan.project.container
+        return (
+            "what the service itself starts"
+            if container and container.compose
+            else "what the image itself starts"
+        )
     return shlex.join([*spec.interpreter, spec.script, *spec.args])
 
 

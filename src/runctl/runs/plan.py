@@ -21,6 +21,7 @@ from runctl.core.errors import Conflict, PermissionDenied, UsageError
 from runctl.core.ids import RunId
 from runctl.core.models import Instance, InstanceState
 from runctl.core.tags import is_ours
+from runctl.project.compose_file import find_compose_file
 from runctl.project.dependencies import find_dependencies
 from runctl.project.dockerfile import DockerfileWish, choose_dockerfile, no_dockerfile
 from runctl.project.root import ProjectRoot, find_root, find_root_of_folder
@@ -258,6 +259,8 @@ def _choose_container(request: TrainRequest, root: ProjectRoot) -> tuple[Contain
             f"--workdir {workdir}: in a container it must be an absolute path", hint="for example /workspace"
         )
     code = {None: "auto", True: "mount", False: "image"}[request.sync_code]
+    if request.container.compose is not None:
+        return _compose_service(request, root, workdir, code)
     if request.image is not None:
         _refuse_dockerfile(request, "--image")
         return ContainerSpec(image=request.image, workdir=workdir, code=code), f"image {request.image}"
@@ -267,6 +270,17 @@ def _choose_container(request: TrainRequest, root: ProjectRoot) -> tuple[Contain
     if request.docker:
         raise no_dockerfile(root.path)
     return None, "the project has no Dockerfile"
+
+
+def _compose_service(
+    request: TrainRequest, root: ProjectRoot, workdir: str, code: str
+) -> tuple[ContainerSpec, str]:
+    _refuse_dockerfile(request, "--compose")
+    if request.image is not None:
+        raise UsageError("--image and --compose contradict each other", hint="leave one of them out")
+    file = find_compose_file(root.path)
+    service = request.container.compose
+    return ContainerSpec(compose=service, compose_file=file, workdir=workdir, code=code), "--compose"
 
 
 def _refuse_dockerfile(request: TrainRequest, other: str) -> None:

@@ -1,0 +1,199 @@
+"""A run that is a service of a Compose project, by a real engine and the Compose that this machine has."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runctl.agent.spec import EndReason
+from tests.agent import engine as engines
+from tests.agent.driver import Agent
+from tests.agent.engine import Engine
+
+pytestmark = [pytest.mark.linux, pytest.mark.root, pytest.mark.docker, pytest.mark.compose]
+
+BASE = "base:py"
+SIDE = "import time\nprint('side is up', flush=True)\ntime.sleep(600)\n"
+FILE = """\
+services:
+  trainer:
+    image: base:py
+    network_mode: none
+    depends_on: [store]
+    environment:
+      FROM_FILE: "yes"
+    command: ["python3", "-u", "-c", "print('own command')"]
+  store:
+    image: base:py
+    init: true
+    network_mode: none
+    command: ["python3", "-u", "-c", {side}]
+""".replace("{side}", json.dumps(SIDE))
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    one = engines.start(tmp_path_factory.mktemp("engine"))
+    try:
+        engines.python_image(one, BASE)
+        yield one
+    finally:
+        engines.stop(one)
+
+
+@pytest.fixture
+def machine(agent: Agent, engine: Engine) -> Iterator[Agent]:
+    """The agent, with that engine; nothing of Compose's is left afterwards."""
+    agent.env = {"DOCKER_HOST": engine.host}
+    yield agent
+    agent.end_everything()
+    agent.started.clear()
+    left = engine.docker("ps", "--all", "--quiet").split()
+    for container in left:
+        engine.docker("rm", "--force", container)
+    assert left == []
+    assert engine.docker("volume", "ls", "--quiet") == ""
+    assert len(engine.docker("network", "ls", "--quiet").split()) <= 3
+
+
+def service(name: str = "trainer", file: str = "compose.yaml", **more: object) -> dict[str, object]:
+    return {"compose": name, "compose_file": file, **more}
+
+
+def test_a_script_runs_in_the_service_and_the_others_beside_it(machine: Agent, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "in").write_text("from the volume")
+    code = (
+        "import os, sys, time\ntime.sleep(2)\n"
+        "print(sys.argv[1:], os.getcwd(), os.environ['FROM_FILE'], repr(os.environ['TOKEN']))\n"
+        "print(open('/data/in').read())\nsys.exit(7)\n"
+    )
+    machine.sync({"compose.yaml": FILE, "a/train.py": code})
+    machine.start(
+        "r",
+        "a/train.py",
+        "x y",
+        "$HOME",
+        container=service(),
+        env={"TOKEN": "se$cret ${X}"},
+        mounts=[{"source": str(data), "target": "/data"}],
+    )
+    end = machine.ended("r")
+    assert (end.reason, end.exit_code) == (EndReason.FAILED, 7), machine.log("r")
+    output = machine.output("r")
+    assert "['x y', '$HOME'] /workspace yes 'se$cret ${X}'" in output
+    assert "from the volume" in output
+    assert any(line.startswith("store") and line.endswith("| side is up") for line in output), output
+    assert not any("own command" in line for line in output)
+
+
+def test_the_services_own_command_is_the_run_without_a_script(machine: Agent) -> None:
+    machine.sync({"compose.yaml": FILE})
+    machine.start("r", "", is_command=True, container=service())
+    end = machine.ended("r")
+    assert (end.reason, end.exit_code) == (EndReason.COMPLETED, 0), machine.log("r")
+    assert "own command" in machine.output("r")
+
+
+def test_stop_lets_the_service_save_and_removes_everything(machine: Agent) -> None:
+    code = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (print('saved'), sys.exit(4)))\n"
+        "print('up')\nwhile True: time.sleep(0.05)\n"
+    )
+    machine.sync({"compose.yaml": FILE, "train.py": code})
+    machine.start("r", "train.py", container=service())
+    machine.says("r", "up")
+    seen = machine.stop("r")
+    assert seen.end is not None
+    assert (seen.end.reason, seen.end.exit_code) == (EndReason.STOPPED, 4)
+    assert "saved" in machine.output("r")
+
+
+def test_nothing_is_left_when_the_supervisor_was_killed(machine: Agent, engine: Engine) -> None:
+    code = (
+        "import os, sys, time\nprint('up')\n"
+        "while not os.path.exists('/runctl/output/go'): time.sleep(0.05)\nsys.exit(9)\n"
+    )
+    machine.sync({"compose.yaml": FILE, "train.py": code})
+    machine.start("r", "train.py", container=service())
+    machine.says("r", "up")
+    os.kill(machine.supervisor("r"), signal.SIGKILL)
+    (machine.state / "runs/r/output/go").touch()
+    end = machine.ended("r")
+    assert (end.reason, end.exit_code) == (EndReason.FAILED, 9)
+    assert engine.docker("ps", "--all", "--quiet") == ""
+
+
+def test_a_side_car_that_dies_is_told_and_named_in_a_failure(machine: Agent) -> None:
+    file = FILE.replace("time.sleep(600)", "raise SystemExit(3)")
+    machine.sync({"compose.yaml": file, "train.py": "import time\ntime.sleep(7)\nraise SystemExit(1)\n"})
+    machine.start("r", "train.py", container=service())
+    end = machine.ended("r")
+    assert end.reason is EndReason.FAILED
+    assert "side-car store with exit code 3" in end.message
+    assert "side-car store has ended with exit code 3" in machine.log("r")
+
+
+def test_a_file_that_is_broken_says_what_is_wrong(machine: Agent) -> None:
+    machine.sync({"compose.yaml": "services:\n  trainer:\n    imgae: x\n", "train.py": ""})
+    machine.start("r", "train.py", container=service())
+    end = machine.ended("r")
+    assert end.reason is EndReason.IMAGE_FAILED
+    assert "compose.yaml cannot be used" in end.message
+    assert "imgae" in end.message
+
+
+def test_a_service_that_is_unknown_is_told_those_that_are(machine: Agent) -> None:
+    machine.sync({"compose.yaml": FILE, "train.py": ""})
+    machine.start("r", "train.py", container=service("trainre"))
+    end = machine.ended("r")
+    assert end.reason is EndReason.IMAGE_FAILED
+    assert "no service trainre; it has" in end.message
+    assert "trainer" in end.message
+
+
+def test_a_side_car_that_cannot_start_ends_the_run_before_it_begins(machine: Agent) -> None:
+    file = FILE.replace('"python3", "-u", "-c", "import time', '"no-such-program", "import time')
+    file = file.replace("    init: true\n", "")  # an init would start, and then not find it
+    assert file != FILE
+    machine.sync({"compose.yaml": file, "train.py": "print('ran')\n"})
+    machine.start("r", "train.py", container=service())
+    end = machine.ended("r")
+    assert end.reason is EndReason.IMAGE_FAILED, machine.log("r")
+    assert "no-such-program" in end.message
+
+
+def test_the_synced_project_goes_over_what_the_service_has(machine: Agent, engine: Engine) -> None:
+    engines.derived(
+        engine, BASE, "own:1", ["COPY t /workspace/train.py", "COPY t /workspace/kept"], {"t": "kept"}
+    )
+    machine.sync(
+        {
+            "compose.yaml": FILE.replace("image: base:py", "image: own:1", 1),
+            "train.py": "print(open('kept').read())\n",
+        }
+    )
+    machine.start("r", "train.py", container=service(code="mount"))
+    assert machine.ended("r").reason is EndReason.COMPLETED, machine.log("r")
+    assert "kept" in machine.output("r")
+
+
+def test_a_machine_without_compose_says_so_before_anything_starts(machine: Agent, tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("docker", "sh", "env"):
+        found = next(
+            Path(folder, name) for folder in os.environ["PATH"].split(":") if Path(folder, name).exists()
+        )
+        (programs / name).symlink_to(found)
+    machine.env = {**machine.env, "PATH": str(programs)}
+    machine.sync({"compose.yaml": FILE, "train.py": ""})
+    error = machine.refused("r", "train.py", container=service())
+    assert error["code"] == "no-compose"

@@ -1,0 +1,77 @@
+"""A Compose project as plain data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from runctl.agent.compose_plan import Service, override, parse_services, project_name, with_command
+from runctl.agent.container_plan import Plan
+from runctl.agent.places import places
+from runctl.agent.spec import ContainerSpec, MountSpec, RunSpec
+from runctl.agent.state import AttemptFolder
+
+CONFIG = """\
+name: x
+networks:
+  default: {}
+services:
+  'a b':
+    image: "reg:5000/x:1"
+  trainer:
+    build:
+      context: /w
+    environment:
+      image: no
+    image: own
+  plain: {}
+volumes:
+  data:
+    name: x
+"""
+
+
+def plan(**more: object) -> Plan:
+    values: dict[str, object] = {
+        "args": ("$X",),
+        "container": ContainerSpec(compose="t", compose_file="c"),
+        **more,
+    }
+    spec = RunSpec("Run_1", "train.py", **values)  # type: ignore[arg-type]
+    folder = AttemptFolder(Path("/state/runs/r/1"))
+    return Plan(spec, "img", places(spec, folder), folder, False, None, "1000:1000", "ubuntu", "2", 64)
+
+
+def test_services_are_found_in_what_compose_prints() -> None:
+    assert parse_services(CONFIG) == [
+        Service("a b", "reg:5000/x:1"),
+        Service("trainer", "own", builds=True),
+        Service("plain"),
+    ]
+    assert parse_services("") == []
+
+
+def test_what_is_laid_over_the_file_is_meant_as_it_is() -> None:
+    one = plan(mounts=(MountSpec("/mnt/$data", "/data", read_only=True),))
+    document = with_command(override(one, "t", [Service("t"), Service("db")], {"TOKEN": "a$b"}), one, "t")
+    main = json.loads(json.dumps(document))["services"]["t"]
+    assert main["environment"] == {"TOKEN": "a$$b"}
+    assert main["entrypoint"] == ["python3"]
+    assert main["command"] == ["-u", "train.py", "$$X"]
+    assert {"type": "bind", "source": "/mnt/$$data", "target": "/data", "read_only": True} in main["volumes"]
+    assert main["user"] == "1000:1000"
+    assert main["restart"] == "no"
+    assert main["deploy"]["resources"]["reservations"]["devices"][0]["count"] == 2
+    assert set(document["services"]["db"]) == {"labels"}
+
+
+def test_a_services_own_command_and_folder_are_left_to_it() -> None:
+    spec = RunSpec("r", "", is_command=True, container=ContainerSpec(compose="t", compose_file="c"))
+    folder = AttemptFolder(Path("/state/runs/r/1"))
+    one = Plan(spec, "img", places(spec, folder), folder, False, ["serve"], "", "ubuntu", "", 64)
+    main = with_command(override(one, "t", [Service("t")], {}), one, "t")["services"]["t"]
+    assert not {"entrypoint", "command", "working_dir", "user", "deploy"} & set(main)
+
+
+def test_a_projects_name_is_one_that_compose_takes() -> None:
+    assert project_name(RunSpec("Run_X.1", "t.py", attempt=3)) == "runctl-run_x-1-3"
