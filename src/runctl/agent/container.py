@@ -36,6 +36,8 @@ def run_in_container(attempt: Attempt) -> Outcome:
     places.make_inner_targets(
         spec.mounts, attempt.folder.work if plan.mount_code else None, plan.container.workdir
     )
+    if plan.user != docker.owner():
+        places.open_to_others(attempt.where)
     container_id = _create(attempt, engine, plan)
     attempt.update(container_id=container_id)
     try:

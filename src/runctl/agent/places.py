@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from dataclasses import dataclass
@@ -130,13 +131,22 @@ def _make_inner(top: Path, beside: str, inner: MountSpec) -> None:
             raise AgentError("cannot-mount", why)
 
 
+def open_to_others(where: Places) -> None:
+    """A container that runs as another user can save, too."""
+    for path in (where.checkpoints, where.output):
+        path.chmod(0o777)
+
+
 def give_to_user(where: Places) -> None:
-    """What a container of another user has left in the run's folder belongs to the login user."""
-    user = login_user()
-    if where.on_volume is not None and root_available():
+    """What such a container has left belongs to the login user, and is open to nobody else any more."""
+    user, folders = login_user(), [str(where.checkpoints), str(where.output)]
+    if root_available():
         owner = "{}:{}".format(user.uid, user.gid)
-        argv = ["chown", "--recursive", "--no-dereference", owner, str(where.checkpoints.parent)]
+        argv = ["chown", "--recursive", "--no-dereference", owner, *folders]
         subprocess.run(as_root(argv), capture_output=True, check=False)
+    with contextlib.suppress(OSError):
+        for path in (where.checkpoints, where.output):
+            path.chmod(0o755)
 
 
 def variables(spec: RunSpec, where: Places) -> Dict[str, str]:

@@ -1,0 +1,183 @@
+"""What a plan of mounts is decided by: what is asked, of whom, and what happens when nobody answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, MachineMount, MountSpec, RunState
+from runctl.containers.mounts import parse_mount
+from runctl.core.database import Database
+from runctl.core.errors import Conflict, NotFound, Unreachable
+from runctl.core.ids import RunId, VolumeId
+from runctl.core.models import Instance, InstanceState, Mount, RunPhase, VolumeState
+from runctl.providers.interface import VolumeMount
+from runctl.runs.mounts import Surroundings
+from runctl.runs.store import RunRecord, RunStore
+from runctl.runs.surroundings import look_around, sharer
+from runctl.testing.progress import RecordedProgress
+from tests.cli.fake_provider import (
+    INSTANCE_ID,
+    OTHER_ID,
+    VOLUME_ID,
+    FakeProvider,
+    Script,
+    a_volume,
+    an_instance,
+)
+
+ELSEWHERE = a_volume(attached_to=OTHER_ID, state=VolumeState.IN_USE)
+WRITING = AttemptStatus(
+    "run-there", 1, RunState.RUNNING, "there.py", mounts=(MountSpec("/mnt/d", "/data", False, VOLUME_ID),)
+)
+
+
+class Machine:
+    """An agent that says what a test scripted."""
+
+    def __init__(
+        self, *attempts: AttemptStatus, mounts: tuple[MachineMount, ...] = (), silent: bool = False
+    ) -> None:
+        self._attempts, self._mounts, self._silent = attempts, mounts, silent
+
+    def mounts(self) -> tuple[MachineMount, ...]:
+        return self._mounts
+
+    def attempts(self, **_: Any) -> tuple[AttemptStatus, ...]:
+        if self._silent:
+            raise Unreachable("it does not answer")
+        return self._attempts
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RunStore:
+    return RunStore(Database(tmp_path / "state.db"))
+
+
+@pytest.fixture
+def script() -> Script:
+    return Script({"volume": a_volume(), "instance": an_instance(OTHER_ID, project="vision")})
+
+
+def look(
+    script: Script, store: RunStore, *texts: str, here: Machine | None = None, **more: Any
+) -> Surroundings:
+    machines: dict[str, Any] = {INSTANCE_ID: here or Machine(), OTHER_ID: more.pop("there", None)}
+    wishes: tuple[VolumeMount, ...] = more.pop("wishes", ())
+
+    def agent_on(instance: Instance) -> Any:
+        assert machines[instance.id] is not None, "nobody is to ask that machine"
+        return machines[instance.id]
+
+    return look_around(
+        [parse_mount(text) for text in texts],
+        wishes,
+        instance=an_instance(volumes=()),
+        agent=machines[INSTANCE_ID],
+        volumes=lambda: FakeProvider(script),
+        store=store,
+        agent_on=agent_on,
+        progress=RecordedProgress(),
+    )
+
+
+def a_record(**changes: Any) -> RunRecord:
+    record = RunRecord(
+        id=RunId("run-known"),
+        provider="aws",
+        region=None,
+        instance_id=OTHER_ID,
+        project="p",
+        script="known.py",
+        args=(),
+        state=RunPhase.RUNNING,
+        attempt=1,
+        created_at=datetime(2026, 5, 1, tzinfo=UTC),
+        mounts=(Mount("/mnt/d", "/data", False, VolumeId(VOLUME_ID), "config"),),
+    )
+    return replace(record, **changes)
+
+
+def test_without_volumes_the_provider_is_not_asked(script: Script, store: RunStore) -> None:
+    found = look(script, store)
+
+    assert (found.volumes, found.sharers, script.calls) == ({}, [], [])
+
+
+def test_a_volume_is_known_by_the_word_and_by_its_id(script: Script, store: RunStore) -> None:
+    found = look(script, store, "datasets:/data", wishes=(VolumeMount("datasets"),))
+
+    assert set(found.volumes) == {"datasets", VOLUME_ID}
+    assert script.names() == ["volume"]
+
+
+@pytest.mark.parametrize(
+    "error", [NotFound("no volume"), Conflict("2 volumes are named so", code="ambiguous-name")]
+)
+def test_a_name_that_none_or_several_have_is_refused(
+    script: Script, store: RunStore, error: Exception
+) -> None:
+    script.answers["volume"] = error
+
+    with pytest.raises(type(error)):
+        look(script, store, "datasets:/data")
+
+
+def test_a_mounted_volume_that_the_provider_has_no_more_is_passed_over(
+    script: Script, store: RunStore
+) -> None:
+    script.answers["volume"] = NotFound("it was deleted")
+    mounted = MachineMount("/mnt/d", "/dev/x", VOLUME_ID, "ext4", 1, 1)
+
+    found = look(script, store, here=Machine(mounts=(mounted,)))
+
+    assert (list(found.mounted), dict(found.volumes)) == ([mounted], {})
+
+
+def test_runs_on_the_machine_are_those_that_have_not_ended(script: Script, store: RunStore) -> None:
+    ended = replace(WRITING, run_id="run-over", end=EndRecord(EndReason.COMPLETED, 0.0))
+    reading = replace(WRITING, run_id="run-reads", mounts=(replace(WRITING.mounts[0], read_only=True),))
+
+    found = look(script, store, "datasets:/data", here=Machine(WRITING, ended, reading))
+
+    assert [(run.run_id, sorted(run.writes)) for run in found.sharers] == [
+        ("run-there", [VOLUME_ID]),
+        ("run-reads", []),
+    ]
+    assert sharer(replace(WRITING, mounts=())) is None
+
+
+def test_whoever_has_the_volume_is_asked_what_runs_there(script: Script, store: RunStore) -> None:
+    script.answers["volume"] = ELSEWHERE
+    store.put(a_record())
+
+    holder = look(script, store, "datasets:/data", there=Machine(WRITING)).holders[VOLUME_ID]
+
+    assert holder.instance is not None
+    assert [(run.run_id, run.script) for run in holder.runs] == [("run-there", "there.py")]
+
+
+@pytest.mark.parametrize(
+    ("instance", "there"),
+    [
+        (an_instance(OTHER_ID), Machine(silent=True)),
+        (an_instance(OTHER_ID, tags={}), None),
+        (an_instance(OTHER_ID, state=InstanceState.STOPPED), None),
+        (NotFound("it is not shown to us"), None),
+    ],
+)
+def test_a_machine_that_is_not_asked_or_silent_is_told_from_memory(
+    script: Script, store: RunStore, instance: Any, there: Machine | None
+) -> None:
+    script.answers.update(volume=ELSEWHERE, instance=instance)
+    store.put(a_record())
+    store.put(a_record(id=RunId("run-over"), state=RunPhase.ENDED))
+    store.put(a_record(id=RunId("run-else"), mounts=()))
+
+    holder = look(script, store, "datasets:/data", there=there).holders[VOLUME_ID]
+
+    assert [(run.run_id, run.script) for run in holder.runs] == [("run-known", "known.py")]
