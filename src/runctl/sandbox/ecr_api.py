@@ -14,7 +14,7 @@ from moto.ecr.exceptions import InvalidParameterException, LifecyclePolicyNotFou
 from moto.ecr.policy_validation import EcrLifecyclePolicyValidator
 from moto.ecr.responses import ECRResponse
 
-from runctl.sandbox import ecr
+from runctl.sandbox import ecr, pages
 from runctl.sandbox.ecr_front import LAYERS, USER
 from runctl.sandbox.registry import Blob
 from runctl.sandbox.world import current
@@ -250,15 +250,12 @@ class SandboxEcrResponse(ECRResponse):
         return {"registryId": account, "repositoryName": name, "lifecyclePolicyText": policy}
 
     def _page(self, name: str, rows: list[Any], more: dict[str, Any] | None = None) -> ActionResult:
-        token, size = self._get_param("nextToken"), int(self._get_param("maxResults") or 100)
+        size = min(int(self._get_param("maxResults") or 100), MOST_ROWS)
         try:
-            start = int(base64.b64decode(token, validate=True)) if token else 0
+            found, following = pages.page(rows, size, self._get_param("nextToken"))
         except ValueError:
             raise InvalidParameterException("Invalid parameter at 'nextToken'") from None
-        end = start + min(size, MOST_ROWS)
-        following = base64.b64encode(str(end).encode()).decode() if end < len(rows) else None
-        page = {name: rows[start:end], **({"nextToken": following} if following else {})}
-        return ActionResult({**(more or {}), **page})
+        return ActionResult({**(more or {}), name: found, **({"nextToken": following} if following else {})})
 
 
 def _id(digest: str, tag: str | None) -> dict[str, Any]:
