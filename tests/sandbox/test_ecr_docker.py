@@ -59,7 +59,10 @@ def docker_here(tmp_path: Path) -> Iterator[Docker]:
     options = [f"--{name}={tmp_path / name}" for name in ("data-root", "exec-root", "pidfile")]
     off = ["--bridge=none", "--iptables=false", "--ip-forward=false", "--containerd-namespace=ecr-test"]
     with (tmp_path / "dockerd.log").open("wb") as log:
-        engine = subprocess.Popen(["dockerd", f"--host={socket}", *options, *off], stdout=log, stderr=log)
+        # What it mounts ends with it, however it ends.
+        private = ("unshare", "--mount", "--propagation", "private")
+        command = [*private, "dockerd", f"--host={socket}", *options, *off]
+        engine = subprocess.Popen(command, stdout=log, stderr=log)
     environment = {**os.environ, "DOCKER_HOST": socket, "DOCKER_CONFIG": str(tmp_path / "config")}
 
     def docker(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -74,7 +77,7 @@ def docker_here(tmp_path: Path) -> Iterator[Docker]:
         )
 
     try:
-        until(lambda: docker("info").returncode == 0, "the engine")
+        until(lambda: docker("info").returncode == 0, "the engine", 60)
         yield docker
     finally:
         engine.terminate()
