@@ -136,6 +136,11 @@ def _stop(layout: Layout, report: Report) -> tuple[str, ...]:
         limit = time.monotonic() + STOP_SECONDS
         while _is_our_server(pid, layout) and time.monotonic() < limit:
             time.sleep(0.05)
+        for child in _children:
+            if child.pid == pid:
+                # Between the last look and its end: it is not to be left as a process that nobody waits for.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=1)
         ended.append(f"server (pid {pid})")
     leftovers = remove_leftovers(layout)
     if words is not None:

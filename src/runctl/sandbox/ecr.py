@@ -22,7 +22,7 @@ from moto.ecr.models import ECRBackend, Image, Repository, ecr_backends
 from moto.ecr.urls import url_bases
 
 from runctl.core.errors import RunctlError
-from runctl.sandbox import ecr_lifecycle, ecr_manifest, network
+from runctl.sandbox import ecr_lifecycle, ecr_manifest, network, rights
 from runctl.sandbox.ecr_front import Front
 from runctl.sandbox.ecr_manifest import BadManifest, Manifest
 from runctl.sandbox.ecr_tokens import Tokens
@@ -145,6 +145,11 @@ class SandboxEcr(ECRBackend):
 
     def check(self, holder: str, action: str, name: str) -> None:
         """Whoever got the token with that access key may do this. Raises `EcrError`."""
+        who = rights.caller(holder)
+        resource = f"arn:aws:ecr:{self.region_name}:{self.account_id}:repository/{name}"
+        refusal = who and who.refusal([rights.Need(f"ecr:{action}", resource)])
+        if refusal:
+            raise EcrError("AccessDeniedException", refusal)
 
     def note_pull(self, image: StoredImage) -> None:
         """It has been pulled just now."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs, parse_qsl
 from xml.sax.saxutils import escape
 
-from runctl.sandbox.world import World
-
-Start = Callable[..., Any]
-Wsgi = Callable[[dict[str, Any], Start], Iterable[bytes]]
+from runctl.sandbox import rights, s3_request
+from runctl.sandbox.http_server import Start, Wsgi
+from runctl.sandbox.rights import ExpiredKey, Need, UnknownKey
+from runctl.sandbox.s3_objects import REQUEST_KEY
+from runctl.sandbox.world import ACCOUNT, World
 
 IDEMPOTENT = {"RunInstances", "CreateVolume", "CopyVolumes"}
 EXPIRED_TOKEN = "expired"  # noqa: S105 - the word that tests use for one
@@ -61,6 +62,9 @@ class _Call:
     form: dict[str, str]
     access_key: str
     token: str
+    method: str = "POST"
+    needs: tuple[Need, ...] = ()
+    """What the caller must be allowed to do."""
 
     @property
     def family(self) -> str:
@@ -102,6 +106,9 @@ class Gate:
         if f"{call.service}:{call.action}" in faults.denied:
             message = f"You are not authorized to perform this operation: {call.service}:{call.action}."
             return 403, words.denied, message
+        beyond = _beyond_rights(call, words)
+        if beyond is not None:
+            return beyond
         with self._world.lock:
             left = faults.throttled.get(call.action, 0)
             if left > 0:
@@ -134,20 +141,82 @@ class Gate:
             return [body]
 
 
+def _beyond_rights(call: _Call, words: _Words) -> tuple[int, str, str] | None:
+    """For temporary keys: they must be good, and their role must be allowed to do it."""
+    try:
+        caller = rights.caller(call.access_key, call.token)
+    except ExpiredKey:
+        return 400, words.expired, "The security token included in the request is expired"
+    except UnknownKey:
+        return words.unknown_status, words.unknown, "The security token included in the request is invalid"
+    message = caller and caller.refusal(call.needs)
+    if not message:
+        return None
+    return 403 if call.family in {"ec2", "s3"} else 400, words.denied, message
+
+
 def _read(environ: dict[str, Any]) -> _Call:
+    query = {name: values[0] for name, values in parse_qs(environ.get("QUERY_STRING", "")).items()}
     authorization = environ.get("HTTP_AUTHORIZATION", "")
-    scope = authorization.partition("Credential=")[2].partition(",")[0].split("/")
+    credential = authorization.partition("Credential=")[2].partition(",")[0]
+    # A presigned address carries in its query what a signed request has in its headers; an older kind, only S3's.
+    scope = (credential or query.get("X-Amz-Credential", "")).split("/")
+    if "AWSAccessKeyId" in query:
+        scope = [query["AWSAccessKeyId"], "", "", "s3"]
     service = scope[3] if len(scope) > 3 else ""
-    token = environ.get("HTTP_X_AMZ_SECURITY_TOKEN", "")
-    form: dict[str, str] = {}
-    action = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
+    token = environ.get("HTTP_X_AMZ_SECURITY_TOKEN") or query.get("X-Amz-Security-Token")
+    token = token or query.get("x-amz-security-token", "")
+    method = environ.get("REQUEST_METHOD", "")
+    call = _Call(
+        service, environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2], {}, scope[0], token, method
+    )
+    if service == "s3":
+        return _read_s3(environ, call)
     if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
-        length = int(environ.get("CONTENT_LENGTH") or 0)
-        body = environ["wsgi.input"].read(length)
-        environ["wsgi.input"] = BytesIO(body)
-        form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
-        action = form.get("Action", action)
-    return _Call(service, action, form, scope[0], token)
+        form = dict(parse_qsl(_body(environ).decode("utf-8", "replace"), keep_blank_values=True))
+        call = replace(call, form=form, action=form.get("Action", call.action))
+    if not call.action or (service, call.action) == ("sts", "GetCallerIdentity"):
+        return call
+    resources: list[str | None] = [None]
+    if service == "ecr" and call.access_key.startswith(rights.TEMPORARY):
+        region = scope[2]
+        resources = [*_repositories(_body(environ), region)]
+    needs = tuple(Need(f"{service}:{call.action}", resource) for resource in resources)
+    return replace(call, needs=needs)
+
+
+def _read_s3(environ: dict[str, Any], call: _Call) -> _Call:
+    path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
+    request = s3_request.read(call.method, path, environ.get("QUERY_STRING", ""))
+    environ[REQUEST_KEY] = request
+    headers = {"x-amz-copy-source": environ.get("HTTP_X_AMZ_COPY_SOURCE", "")}
+    removing = "delete" in request.query and not request.key
+    found = s3_request.needs(request, headers, _body(environ) if removing else b"")
+    needs = [Need(*one) for one in found]
+    by_role = call.access_key.startswith(rights.TEMPORARY)
+    if by_role and request.reads_object and not rights.has_object(request.bucket, request.key):
+        # Whoever may not list is not told either that there is nothing.
+        needs.append(Need("s3:ListBucket", f"arn:aws:s3:::{request.bucket}"))
+    action = needs[0].action.partition(":")[2] if needs else ""
+    return replace(call, action=action, needs=tuple(needs))
+
+
+def _repositories(body: bytes, region: str) -> list[str]:
+    try:
+        words = json.loads(body or b"{}")
+    except ValueError:
+        words = {}
+    if "resourceArn" in words:
+        return [str(words["resourceArn"])]
+    names = [words["repositoryName"]] if "repositoryName" in words else words.get("repositoryNames") or []
+    return [f"arn:aws:ecr:{region}:{ACCOUNT}:repository/{name}" for name in names] or ["*"]
+
+
+def _body(environ: dict[str, Any]) -> bytes:
+    """The request's body; it can be read again."""
+    body: bytes = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    environ["wsgi.input"] = BytesIO(body)
+    return body
 
 
 def _refuse(call: _Call, start: Start, status: int, code: str, message: str) -> Iterable[bytes]:
@@ -162,6 +231,6 @@ def _refuse(call: _Call, start: Start, status: int, code: str, message: str) -> 
         text, kind = f"<Error>{error}</Error>", "application/xml"
     else:
         text, kind = json.dumps({"__type": code, "message": message}), "application/x-amz-json-1.1"
-    body = text.encode()
+    body = b"" if call.method == "HEAD" else text.encode()
     start(f"{status} Refused", [("Content-Type", kind), ("Content-Length", str(len(body)))])
     return [body]

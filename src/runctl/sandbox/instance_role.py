@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
+
+from runctl.sandbox.policies import Verdict, verdict
+from runctl.sandbox.rights import policies_of
 
 SSM_POLICIES = frozenset(
     {
@@ -44,24 +44,4 @@ def role_of(ec2_backend: Any, instance_id: str) -> InstanceRole | None:
 def _registers(role: Any) -> bool:
     if any(arn.rpartition("/")[2] in SSM_POLICIES for arn in role.managed_policies):
         return True
-    documents: list[Any] = list(role.policies.values())
-    documents += [policy.default_version.document for policy in role.managed_policies.values()]
-    return any(_allows(document, SSM_ACTION) for document in documents)
-
-
-def _allows(document: Any, action: str) -> bool:
-    """Whether a policy's statements allow the action to everything; denials are not looked at."""
-    try:
-        statements = (json.loads(document) if isinstance(document, str) else document)["Statement"]
-    except (ValueError, KeyError, TypeError):
-        return False
-    for statement in [statements] if isinstance(statements, dict) else statements:
-        if statement.get("Effect") == "Allow" and any(
-            fnmatchcase(action.lower(), pattern.lower()) for pattern in _words(statement.get("Action", []))
-        ):
-            return True
-    return False
-
-
-def _words(value: str | Iterable[str]) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
+    return verdict(policies_of(role), SSM_ACTION, None) is Verdict.ALLOWED

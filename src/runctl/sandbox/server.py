@@ -17,7 +17,8 @@ from typing import Any
 from runctl.sandbox.amis import AMIS, write_for_moto
 from runctl.sandbox.disks import Disks
 from runctl.sandbox.folder_body import FolderDisks
-from runctl.sandbox.gate import Gate, Start, Wsgi
+from runctl.sandbox.gate import Gate
+from runctl.sandbox.http_server import HttpServer, Start, Wsgi
 from runctl.sandbox.layout import Layout
 from runctl.sandbox.network import Network
 from runctl.sandbox.registry import Registry
@@ -55,8 +56,6 @@ def serve(layout: Layout, region: str, kind: str, *, docker: bool) -> None:
             "MOTO_IAM_LOAD_MANAGED_POLICIES": "true",
         }
     )
-    from werkzeug.serving import make_server
-
     from runctl.sandbox import ecr
 
     network = Network(layout) if kind == "namespaces" else None
@@ -65,17 +64,20 @@ def serve(layout: Layout, region: str, kind: str, *, docker: bool) -> None:
     disks = Disks(layout) if network is not None else FolderDisks(layout)
     world = World(layout, region, 0, network, docker, disks)
     become(world)
-    server = make_server(
-        "127.0.0.1", 0, _Control(Gate(_moto(), world), world), threaded=True, request_handler=_quiet()
-    )
-    world.port = server.server_port
+    # Nobody is answered before everything is there.
+    ready = threading.Event()
+    gate = _once_ready(Gate(_moto(), world), ready)
+    world.port = HttpServer(_once_ready(_Control(gate, world), ready), "127.0.0.1").port
+    if network is not None:
+        # Machines have no business with the sandbox's own requests.
+        HttpServer(gate, network.gateway, world.port)
     _install(world)
     registry = _registry(world) if docker and network is not None else None
     _say(layout, world, kind)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    ready.set()
     stopping.wait()
     for instance_id in list(world.machines):
         world.end_services(instance_id)
@@ -87,11 +89,17 @@ def serve(layout: Layout, region: str, kind: str, *, docker: bool) -> None:
 
 
 def _moto() -> Wsgi:
+    from moto import backends
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
     from runctl.sandbox.price_list import PriceListService
+    from runctl.sandbox.s3_bodies import ChunkedBodies
+    from runctl.sandbox.s3_objects import ObjectReads
 
-    return PriceListService(DomainDispatcherApplication(create_backend_app))
+    # moto looks them up on disk twice for every request, which takes a third of an answer's time.
+    modules = tuple(backends.list_of_moto_modules())
+    backends.list_of_moto_modules = lambda: iter(modules)
+    return PriceListService(ObjectReads(ChunkedBodies(DomainDispatcherApplication(create_backend_app))))
 
 
 def _install(world: World) -> None:
@@ -163,19 +171,12 @@ class _Control:
         return apply(self._world, verb, words)
 
 
-def _quiet() -> Any:
-    from moto.moto_server.werkzeug_app import MotoRequestHandler
+def _once_ready(application: Wsgi, ready: threading.Event) -> Wsgi:
+    def wait(environ: dict[str, Any], start: Start) -> Iterable[bytes]:
+        ready.wait()
+        return application(environ, start)
 
-    class Quiet(MotoRequestHandler):
-        """moto's handler without a line a request, and with answers that leave at once."""
-
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-            """Not written."""
-
-    return Quiet
+    return wait
 
 
 if __name__ == "__main__":

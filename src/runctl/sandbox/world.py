@@ -84,6 +84,12 @@ class World:
         """The sandbox's folder."""
         return self.layout.home
 
+    @property
+    def endpoint_in_machines(self) -> str:
+        """The API's address for machines and for containers in them; it works on this computer, too."""
+        host = self.network.gateway if self.network is not None else "127.0.0.1"
+        return f"http://{host}:{self.port}"
+
     def new_machine(self, hardware: Hardware) -> Machine:
         """A body that has an address and has not booted."""
         if self.network is not None:

@@ -16,6 +16,7 @@ from runctl.sandbox.ec2.lifecycle import Lifecycle, SandboxInstance
 from runctl.sandbox.gate import parameter
 from runctl.sandbox.machine import Hardware
 from runctl.sandbox.spot_requests import note_fulfilled
+from runctl.sandbox.world import World
 
 TLS_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE")
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -99,13 +100,19 @@ class Launch(Lifecycle):
             docker=self.world.docker and (image is None or image.docker),
             authorized_key=key.public_key if key else None,
             user_data=text,
-            environment={name: str(CA_BUNDLE) for name in TLS_VARIABLES} if CA_BUNDLE.exists() else {},
+            environment=_environment(self.world),
         )
         machine = self.world.new_machine(hardware)
         instance.sandbox_address = machine.address
         machine.on_power_off = lambda word: self._powered_off(instance, word)
         if not self.world.faults.never_boots:
             self._beside(self._boot, instance, True)
+
+
+def _environment(world: World) -> dict[str, str]:
+    """Of every login and command: where this AWS is, and which certificates this computer's network needs."""
+    trusted = {name: str(CA_BUNDLE) for name in TLS_VARIABLES} if CA_BUNDLE.exists() else {}
+    return {"AWS_ENDPOINT_URL": world.endpoint_in_machines, **trusted}
 
 
 _moto_run_instances = InstanceResponse.run_instances

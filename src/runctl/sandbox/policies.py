@@ -1,0 +1,142 @@
+"""Whether IAM policies allow an action: statements, wildcards, conditions. Pure.
+
+After "Policy evaluation logic" in IAM's guide: a denial that matches ends it, else one permission is enough.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
+from functools import lru_cache
+from typing import Any
+
+Document = str | Mapping[str, Any]
+
+
+class Verdict(Enum):
+    """What a set of policies says of one action."""
+
+    ALLOWED = "allowed"
+    NOT_ALLOWED = "not allowed"
+    """No statement is about it."""
+    DENIED = "denied"
+    """A statement forbids it."""
+
+
+def verdict(
+    documents: Iterable[Document],
+    action: str,
+    resource: str | None,
+    context: Mapping[str, str] | None = None,
+) -> Verdict:
+    """What the policies say of ``action`` (``s3:GetObject``) on ``resource``, an ARN.
+
+    A resource of ``None`` is one that is not known: a permission for any is enough, and only a denial for all of them
+    counts. ``context`` holds values for conditions; one that asks for others does not match.
+    """
+    found = Verdict.NOT_ALLOWED
+    for statement in _statements(documents):
+        effect = statement.get("Effect")
+        if not _is_about(statement, action.lower(), resource, context or {}):
+            continue
+        if effect == "Deny":
+            return Verdict.DENIED
+        if effect == "Allow":
+            found = Verdict.ALLOWED
+    return found
+
+
+def _is_about(
+    statement: Mapping[str, Any], action: str, resource: str | None, context: Mapping[str, str]
+) -> bool:
+    denies = statement.get("Effect") == "Deny"
+
+    def is_action(patterns: list[str]) -> bool:
+        return _any(patterns, action, fold=True)
+
+    def is_resource(patterns: list[str]) -> bool:
+        return _resource(patterns, resource, denies)
+
+    return (
+        _covers(statement, "Action", "NotAction", is_action)
+        and _covers(statement, "Resource", "NotResource", is_resource)
+        and _conditions_hold(statement.get("Condition") or {}, context)
+    )
+
+
+def _statements(documents: Iterable[Document]) -> Iterable[Mapping[str, Any]]:
+    for document in documents:
+        try:
+            words = json.loads(document) if isinstance(document, str) else document
+            statements = words["Statement"]
+        except (ValueError, KeyError, TypeError):
+            continue
+        yield from [statements] if isinstance(statements, Mapping) else statements
+
+
+def _covers(
+    statement: Mapping[str, Any], name: str, negated: str, matches: Callable[[list[str]], bool]
+) -> bool:
+    if negated in statement:
+        return not matches(_list(statement[negated]))
+    return matches(_list(statement.get(name, [])))
+
+
+def _resource(patterns: Sequence[str], resource: str | None, denies: bool) -> bool:
+    if resource is None:
+        return "*" in patterns or (not denies and bool(patterns))
+    return _any(patterns, resource)
+
+
+def _conditions_hold(conditions: Mapping[str, Mapping[str, Any]], context: Mapping[str, str]) -> bool:
+    known = {key.lower(): value for key, value in context.items()}
+    return all(
+        _condition_holds(operator, known.get(key.lower()), _list(wanted))
+        for operator, tests in conditions.items()
+        for key, wanted in tests.items()
+    )
+
+
+def _condition_holds(operator: str, value: str | None, wanted: list[str]) -> bool:
+    name = operator.rpartition(":")[2]
+    if name == "Null":
+        return (value is None) is (wanted == ["true"])
+    if name.endswith("IfExists"):
+        if value is None:
+            return True
+        name = name.removesuffix("IfExists")
+    test = _OPERATORS.get(name.replace("Not", ""))
+    if test is None:
+        return False
+    negated = "Not" in name
+    if value is None:
+        return negated
+    return test(wanted, value) is not negated
+
+
+def _any(patterns: Iterable[str], text: str, *, fold: bool = False) -> bool:
+    return any(_pattern(pattern.lower() if fold else pattern).fullmatch(text) for pattern in patterns)
+
+
+@lru_cache(maxsize=4096)
+def _pattern(pattern: str) -> re.Pattern[str]:
+    parts = (".*" if c == "*" else "." if c == "?" else re.escape(c) for c in pattern)
+    return re.compile("".join(parts), re.DOTALL)
+
+
+_OPERATORS: dict[str, Callable[[list[str], str], bool]] = {
+    "StringEquals": lambda wanted, value: value in wanted,
+    "StringEqualsIgnoreCase": lambda wanted, value: value.lower() in [one.lower() for one in wanted],
+    "StringLike": _any,
+    "ArnEquals": _any,
+    "ArnLike": _any,
+    "Bool": lambda wanted, value: value.lower() in [one.lower() for one in wanted],
+}
+
+
+def _list(value: object) -> list[str]:
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
+        return [str(one) for one in value]
+    return [str(value).lower() if isinstance(value, bool) else str(value)]
