@@ -250,4 +250,20 @@ def test_the_promised_commands_and_aliases_are_there() -> None:
         assert set(aliases) <= set(aws.children[name].aliases)
     ebs = aws.children["ebs"]
     assert isinstance(ebs, Branch)
-    assert list(ebs.children) == ["create", "list", "attach", "detach", "delete"]
+    promised = {
+        "create": (),
+        "list": ("ls",),
+        "show": (),
+        "attach": (),
+        "mount": (),
+        "detach": (),
+        "resize": ("extend",),
+        "snapshot": (),
+        "snapshots": ("snapshot-list",),
+        "snapshot-delete": (),
+        "restore": (),
+        "clone": ("fork",),
+        "move": (),
+        "delete": ("rm",),
+    }
+    assert {name: tuple(ebs.children[name].aliases) for name in promised} == promised

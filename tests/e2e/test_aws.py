@@ -23,7 +23,8 @@ INSTANCE_FIELDS = [
 ]
 VOLUME_FIELDS = [
     *("id", "name", "state", "size_gib", "type", "iops", "throughput", "zone", "encrypted", "attached_to"),
-    *("device", "mount_point", "persistent", "price_per_month", "tags"),
+    *("device", "mount_point", "persistent", "price_per_month", "tags", "multi_attach", "instances"),
+    *("snapshot_id", "created_at"),
 ]
 
 

@@ -12,9 +12,10 @@ import pytest
 
 from runctl.core.models import Market
 from runctl.providers.interface import InstanceRequest, Price, VolumeMount, VolumeRequest
-from runctl.render.plans import create_plan_text, plan_document, volume_plan_text
+from runctl.render.plans import create_plan_text, plan_document
 from runctl.render.tables import details, table, wants_style
 from runctl.render.things import duration, instance_details, instances_table, volume_details, volumes_table
+from runctl.render.volume_plans import volume_plan_text
 from tests.cli.fake_provider import a_plan, a_volume, a_volume_plan, an_instance
 
 NOW = datetime(2026, 5, 1, 15, 5, tzinfo=UTC)

@@ -73,10 +73,40 @@ AWS = Branch(
             {
                 "create": Leaf("Create a volume.", "runctl.cli.volumes:create_command", "aws"),
                 "list": Leaf("List volumes.", "runctl.cli.volumes:list_command", "aws", ("ls",)),
+                "show": Leaf("Show one volume and its snapshots.", "runctl.cli.volumes:show_command", "aws"),
                 "attach": Leaf(
-                    "Attach a volume to an instance and mount it.", "runctl.cli.volumes:attach_command", "aws"
+                    "Attach a volume to an instance and mount it.",
+                    "runctl.cli.attaching:attach_command",
+                    "aws",
                 ),
-                "detach": Leaf("Unmount a volume and detach it.", "runctl.cli.volumes:detach_command", "aws"),
+                "mount": Leaf(
+                    "Mount a volume that is attached.", "runctl.cli.attaching:mount_command", "aws"
+                ),
+                "detach": Leaf(
+                    "Unmount a volume and detach it.", "runctl.cli.attaching:detach_command", "aws"
+                ),
+                "resize": Leaf(
+                    "Make a volume larger or faster while it is used.",
+                    "runctl.cli.resizing:resize_command",
+                    "aws",
+                    ("extend",),
+                ),
+                "snapshot": Leaf(
+                    "Take a snapshot of a volume.", "runctl.cli.snapshots:snapshot_command", "aws"
+                ),
+                "snapshots": Leaf(
+                    "List snapshots.", "runctl.cli.snapshots:list_command", "aws", ("snapshot-list",)
+                ),
+                "snapshot-delete": Leaf("Delete snapshots.", "runctl.cli.snapshots:delete_command", "aws"),
+                "restore": Leaf(
+                    "Make a volume from a snapshot.", "runctl.cli.snapshots:restore_command", "aws"
+                ),
+                "clone": Leaf(
+                    "Copy a volume within its zone.", "runctl.cli.copies:clone_command", "aws", ("fork",)
+                ),
+                "move": Leaf(
+                    "Take a volume's data to another zone.", "runctl.cli.copies:move_command", "aws"
+                ),
                 "prewarm": Leaf(
                     "Fill a volume from S3, or from the snapshot that it was made from.",
                     "runctl.cli.prewarm:prewarm_command",

@@ -91,24 +91,24 @@ def checked_shape(type_name: str, size_gib: int, iops: int | None, throughput: i
     disk = TYPES.get(type_name)
     if disk is None:
         raise UsageError(f"{type_name!r} is no volume type", hint=f"use one of {', '.join(TYPES)}")
-    _within(f"a {type_name} volume's size", size_gib, disk.size_gib, "GiB")
+    _within(f"{_a(type_name)} volume's size", size_gib, disk.size_gib, "GiB")
     if iops is not None and disk.iops is None:
         raise UsageError(
-            f"the IOPS of a {type_name} volume cannot be chosen", hint="use --volume-type gp3, io1 or io2"
+            f"the IOPS of {_a(type_name)} volume cannot be chosen", hint="use --volume-type gp3, io1 or io2"
         )
     if throughput is not None and disk.throughput is None:
         raise UsageError(
-            f"the throughput of a {type_name} volume cannot be chosen", hint="use --volume-type gp3"
+            f"the throughput of {_a(type_name)} volume cannot be chosen", hint="use --volume-type gp3"
         )
     if iops is None and disk.iops_needed:
         raise UsageError(
-            f"a {type_name} volume needs a number of IOPS", hint="add --iops, or use --volume-type gp3"
+            f"{_a(type_name)} volume needs a number of IOPS", hint="add --iops, or use --volume-type gp3"
         )
     if disk.iops is not None:
         iops = _checked_iops(type_name, disk, size_gib, iops, throughput)
     if disk.throughput is not None:
         throughput = throughput if throughput is not None else disk.throughput[0]
-        _within(f"a {type_name} volume's throughput", throughput, disk.throughput, "MiB/s")
+        _within(f"{_a(type_name)} volume's throughput", throughput, disk.throughput, "MiB/s")
         needed = int(-(-throughput // _MIBPS_PER_IOPS))
         if iops is not None and needed > iops:
             raise UsageError(
@@ -145,7 +145,7 @@ def checked_multi_attach(type_name: str) -> None:
     able = [name for name, disk in TYPES.items() if disk.multi_attach]
     if type_name not in able:
         raise UsageError(
-            f"a {type_name} volume cannot be attached to several instances",
+            f"{_a(type_name)} volume cannot be attached to several instances",
             hint=f"--multi-attach needs --volume-type {' or '.join(reversed(able))}",
         )
 
@@ -182,7 +182,7 @@ def _checked_iops(
     if iops is None:
         for_throughput = 0 if throughput is None else int(-(-throughput // _MIBPS_PER_IOPS))
         iops = max(limits[0], min(for_throughput, limits[1]))
-    _within(f"a {type_name} volume's IOPS", iops, limits, "IOPS")
+    _within(f"{_a(type_name)} volume's IOPS", iops, limits, "IOPS")
     # The included 3,000 IOPS of gp3 come with any size; the ratio binds what is added to them.
     most = max(disk.iops_per_gib * size_gib, limits[0])
     if iops > most:
@@ -192,6 +192,10 @@ def _checked_iops(
             hint=f"use --size {needed} or --iops {most}",
         )
     return iops
+
+
+def _a(type_name: str) -> str:
+    return f"{'an' if type_name.startswith('i') else 'a'} {type_name}"
 
 
 def _within(what: str, value: int, limits: tuple[int, int], unit: str) -> None:

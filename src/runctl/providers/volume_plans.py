@@ -189,6 +189,8 @@ class InitializationStatus:
     progress: int | None
     """Per cent; ``None`` where the provider does not say."""
     remaining_seconds: int | None
+    rate: int | None = None
+    """MiB/s that were promised when it was made."""
 
 
 def changes_between(

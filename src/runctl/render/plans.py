@@ -6,7 +6,7 @@ from typing import Any
 
 from runctl.core.models import Market
 from runctl.core.money import usd
-from runctl.providers.interface import CreatePlan, Price, VolumePlan
+from runctl.providers.interface import CreatePlan, Price
 from runctl.render.json import to_builtins
 from runctl.render.things import duration
 
@@ -15,8 +15,8 @@ def create_plan_text(plan: CreatePlan) -> str:
     """What, market, zone and why, image, disks, prices and their source, what else comes into being."""
     fields: list[tuple[str, str]] = [
         ("machine", f"{plan.instance_type}, {plan.market.value}, {plan.region}"),
-        ("zone", _because(plan.zone or "left to the provider", plan.zone_reason)),
-        ("image", f"{_because(plan.image, plan.image_reason)}, login user {plan.login_user}"),
+        ("zone", because(plan.zone or "left to the provider", plan.zone_reason)),
+        ("image", f"{because(plan.image, plan.image_reason)}, login user {plan.login_user}"),
     ]
     for mount in plan.volumes:
         fields.append(
@@ -50,34 +50,21 @@ def create_plan_text(plan: CreatePlan) -> str:
         )
     )
     fields += [("also makes", text) for text in plan.will_also_create]
-    return _block(f"create one instance on {plan.provider}:", fields)
+    return block(f"create one instance on {plan.provider}:", fields)
 
 
-def volume_plan_text(plan: VolumePlan) -> str:
-    """Size, type, speed, zone and why, price and its source."""
-    request = plan.request
-    speed = [f"{request.iops:,} IOPS"] if request.iops else []
-    speed += [f"{request.throughput:,} MiB/s"] if request.throughput else []
-    fields = [
-        ("size", f"{request.size_gib} GiB"),
-        ("type", ", ".join([request.type, *speed, "encrypted" if request.encrypted else "not encrypted"])),
-        ("zone", _because(request.zone or "left to the provider", plan.zone_reason)),
-        ("price", f"{usd(plan.price.usd)} a month ({plan.price.source})" if plan.price else "not known"),
-    ]
-    if request.snapshot_id:
-        fields.insert(0, ("from", request.snapshot_id))
-    if request.name:
-        fields.insert(0, ("name", request.name))
-    if request.persistent:
-        fields.append(("keeps", "marked persistent: delete and cleanup refuse it"))
-    return _block("create one volume:", fields)
-
-
-def plan_document(plan: CreatePlan | VolumePlan) -> dict[str, Any]:
+def plan_document(plan: Any) -> dict[str, Any]:
     """The plan for programs; the token that would carry it out is nobody's business."""
-    document: dict[str, Any] = to_builtins(plan)
-    document.pop("client_token", None)
+    document: dict[str, Any] = _without_tokens(to_builtins(plan))
     return document
+
+
+def _without_tokens(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: _without_tokens(one) for key, one in value.items() if key not in {"client_token", "token"}
+        }
+    return [_without_tokens(one) for one in value] if isinstance(value, list) else value
 
 
 def _hourly(plan: CreatePlan) -> list[str]:
@@ -96,10 +83,12 @@ def _monthly(price: Price | None) -> str:
     return f", {usd(price.usd)} a month ({price.source})" if price else ""
 
 
-def _because(what: str, reason: str) -> str:
+def because(what: str, reason: str) -> str:
+    """What, and in brackets why."""
     return f"{what} ({reason})" if reason else what
 
 
-def _block(title: str, fields: list[tuple[str, str]]) -> str:
+def block(title: str, fields: list[tuple[str, str]]) -> str:
+    """A title, and below it a line a field."""
     width = max(len(name) for name, _ in fields)
     return "\n".join([title, *(f"  {name.ljust(width)}  {text}" for name, text in fields)])

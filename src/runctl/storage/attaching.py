@@ -6,23 +6,22 @@ does what is left to do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runctl.core.errors import RunctlError, Unreachable
+from runctl.core.errors import Conflict, RunctlError, Unreachable
+from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState, Volume
 from runctl.core.mount_points import usual_places
 from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import is_ours
 from runctl.providers.interface import VolumeProvider
-from runctl.transport.agent import AgentClient
+from runctl.storage.agents import AgentOn as AgentOn  # noqa: PLC0414 (re-exported: a part of this interface)
+from runctl.storage.sharing import check_shared
 
 DEVICE_WAIT_SECONDS = 60
 """How long the agent waits for the device of a volume that the provider says is attached."""
-
-AgentOn = Callable[[Instance], AgentClient]
-"""The agent of an instance; only called when the machine has to be asked."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,9 @@ def attach_and_mount(
     Raises what `VolumeProvider.attach_volume` and `mount` raise. If it raises from the mounting, the volume is
     attached, and the error's hint says so.
     """
+    wish = wish or MountWish()
+    # Before it is attached: what may not be mounted there has no business there.
+    check_shared(volumes, agent_on, volume, instance, read_only=wish.read_only)
     attached = volumes.attach_volume(volume.id, instance.id, progress)
     # The tags and the name are those that the caller saw and decided by.
     known = replace(attached, name=volume.name, mount_point=volume.mount_point, tags=volume.tags)
@@ -113,12 +115,14 @@ def mount(
 
     It is known from then on where it is mounted. A blank volume that runctl created gets a file system; see
     `MountWish.may_format` for others. Raises `MachineError` with the agent's code (``no-device``, ``blank``,
-    ``not-blank``, ``mounted-elsewhere``, ``mount-point-taken``, ``cannot-mount``, ``disk-busy``), `Unreachable`.
+    ``not-blank``, ``mounted-elsewhere``, ``mount-point-taken``, ``cannot-mount``, ``disk-busy``), `Unreachable`,
+    and `Conflict` (code ``shared``) where other machines have it too: see `check_shared`.
     """
     wish = wish or MountWish()
+    shared = check_shared(volumes, agent_on, volume, instance, read_only=wish.read_only)
     place = wish.mount_point or usual_places(volume, instance)[0].path
     progress.step(f"mounting {volume.id} at {place}")
-    request = {
+    request: dict[str, Any] = {
         "volume_id": volume.id,
         "mount_point": place,
         "fstype": wish.fstype,
@@ -126,6 +130,8 @@ def mount(
         "read_only": wish.read_only,
         "wait_seconds": DEVICE_WAIT_SECONDS,
     }
+    if shared:
+        request["shared"] = True
     answer = agent_on(instance).call("attach", request)
     try:
         volumes.remember_mount(volume.id, instance.id, place)
@@ -142,19 +148,31 @@ def unmount_and_detach(
     volume: Volume,
     *,
     force: bool = False,
+    instance_id: InstanceId | None = None,
     progress: Progress = SILENT,
 ) -> Detached:
     """The volume is flushed, unmounted and free; each may be so already.
 
-    Raises `MachineError` (``disk-busy``, naming the processes) while it is in use and `Unreachable` when its machine
-    does not answer; ``force`` takes it all the same, and what was not written is lost.
+    ``instance_id`` says from which machine, where several have it. Raises `MachineError` (``disk-busy``, naming the
+    processes) while it is in use, `Unreachable` when its machine does not answer (``force`` takes it all the same,
+    and what was not written is lost), `Conflict` (``shared``) where it is not said which of several machines is meant.
     """
     unmounted = Unmounted(was_mounted=False)
-    if volume.attached_to is not None:
-        instance = volumes.instance(volume.attached_to)
+    has_it = instance_id or volume.attached_to
+    if instance_id is None and len(volume.instances) > 1:
+        raise Conflict(
+            f"volume {volume.name or volume.id} is on {len(volume.instances)} machines: {', '.join(volume.instances)}",
+            hint="say which: --instance ID",
+            code="shared",
+        )
+    if has_it is not None:
+        instance = volumes.instance(has_it)
         if instance.state is InstanceState.RUNNING:
             unmounted = unmount(agent_on, volume, instance, force=force, progress=progress)
-    return Detached(volumes.detach_volume(volume.id, force=force, progress=progress), unmounted)
+    if instance_id is None:
+        return Detached(volumes.detach_volume(volume.id, force=force, progress=progress), unmounted)
+    left = volumes.detach_volume(volume.id, force=force, progress=progress, instance_id=instance_id)
+    return Detached(left, unmounted)
 
 
 def unmount(

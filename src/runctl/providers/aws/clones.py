@@ -15,7 +15,7 @@ from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.modifications import target_shape
 from runctl.providers.aws.reading import PLAN, tag_list
 from runctl.providers.aws.volume_creation import new_tags
-from runctl.providers.aws.volumes import check_name, describe_volumes, find_volume, wait_state
+from runctl.providers.aws.volumes import check_name, describe_volumes, find_described, find_volume, wait_state
 from runctl.providers.volume_plans import ClonePlan, CloneRequest, InitializationStatus, ResizeRequest
 
 CLONE_TIMEOUT = timedelta(minutes=15)
@@ -90,6 +90,7 @@ def clone_volume(context: AwsContext, plan: ClonePlan, progress: Progress) -> Vo
 
 def initialization(context: AwsContext, volume_id: VolumeId) -> InitializationStatus:
     """See `VolumeProvider.initialization`; a volume that was made empty has everything it will have."""
+    rate = find_described(context, volume_id).get("VolumeInitializationRate")
     answer: Any = context.session.ec2.describe_volume_status(VolumeIds=[volume_id])
     item: dict[str, Any] = next(iter(answer["VolumeStatuses"]), {})
     details = item.get("InitializationStatusDetails") or {}
@@ -97,13 +98,9 @@ def initialization(context: AwsContext, volume_id: VolumeId) -> InitializationSt
         detail["Name"]: detail.get("Status", "") for detail in item.get("VolumeStatus", {}).get("Details", ())
     }
     progress = details.get("Progress")
+    # EC2 takes up to five minutes to tell; one with a rate is not called complete before it has.
+    unsaid = "completed" if rate is None else "initializing"
     complete = (
-        progress == 100
-        if progress is not None
-        else states.get("initialization-state", "completed") == "completed"
+        progress == 100 if progress is not None else states.get("initialization-state", unsaid) == "completed"
     )
-    return InitializationStatus(
-        complete=complete,
-        progress=progress,
-        remaining_seconds=details.get("EstimatedTimeToCompleteInSeconds"),
-    )
+    return InitializationStatus(complete, progress, details.get("EstimatedTimeToCompleteInSeconds"), rate)

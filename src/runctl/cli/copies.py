@@ -1,0 +1,159 @@
+"""Copies of volumes: clone in the same zone, move to another."""
+
+from __future__ import annotations
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.ebs import (
+    agents,
+    check_name,
+    dry_run_option,
+    emit_volume,
+    include_protected_option,
+    no_freeze_option,
+    persistent_option,
+    shown,
+    tag_option,
+    type_options,
+)
+from runctl.cli.framework import Command
+from runctl.cli.machines import transport_option
+from runctl.cli.values import parse_tags
+from runctl.core.errors import RunctlError
+from runctl.costs.snapshots import RATES
+from runctl.providers.volume_plans import CloneRequest
+from runctl.render.volume_plans import clone_plan_text, move_plan_text
+from runctl.storage.consistency import holding_still
+from runctl.storage.moving import carry_out, plan_move
+
+
+def clone_command(provider: str) -> click.Command:
+    """``ebs clone`` of a provider."""
+
+    @click.command(cls=Command)
+    @click.argument("volume_word", metavar="VOLUME")
+    @click.option("--name", metavar="NAME", help="A name to call the copy by; unique among yours.")
+    @click.option("--size", type=click.IntRange(min=1), metavar="GIB", help="Larger than the original.")
+    @type_options("as the original is")
+    @persistent_option
+    @tag_option
+    @no_freeze_option
+    @transport_option
+    @dry_run_option
+    @click.pass_obj
+    def command(
+        cli: Cli,
+        *,
+        volume_word: str,
+        name: str | None,
+        size: int | None,
+        kind: str | None,
+        iops: int | None,
+        throughput: int | None,
+        persistent: bool,
+        tags: tuple[str, ...],
+        no_freeze: bool,
+        transport: str | None,
+        dry_run: bool,
+    ) -> None:
+        """Copy a volume within its zone.
+
+        At once, and while it is used. Where a machine has it mounted, its file system is flushed and
+        held still for the moment. Type, project,
+        protection and tags are the original's.
+        """
+        check_name(name)
+        volumes = cli.volume_provider(provider)
+        wanted = CloneRequest(
+            volume_word, name, size, kind, iops, throughput, persistent or None, parse_tags(tags)
+        )
+        plan = volumes.plan_clone(wanted)
+        if shown(cli, plan, clone_plan_text(plan), dry_run=dry_run):
+            return
+        agent_on = agents(cli, transport)
+        with holding_still(
+            volumes, agent_on, plan.source, freeze=not no_freeze, progress=cli.progress
+        ) as still:
+            copy = volumes.clone_volume(plan, cli.progress)
+        cli.progress.note(still.words)
+        emit_volume(cli, copy)
+
+    return command
+
+
+def move_command(provider: str) -> click.Command:
+    """``ebs move`` of a provider."""
+
+    @click.command(cls=Command)
+    @click.argument("volume_word", metavar="VOLUME")
+    @click.option(
+        "--availability-zone", "--zone", "zone", required=True, metavar="ZONE", help="Where it is to be."
+    )
+    @click.option(
+        "--initialization-rate",
+        "rate",
+        type=click.IntRange(*RATES),
+        default=RATES[1],
+        show_default=True,
+        metavar="MIB",
+        help="MiB a second at which its data is put onto the new volume, for a price.",
+    )
+    @click.option(
+        "--no-initialization-rate",
+        "no_rate",
+        is_flag=True,
+        help="Pay nothing for that: AWS puts it there at its own pace, and the first reads are slow.",
+    )
+    @click.option("--delete-source", is_flag=True, help="Delete the old volume when the new one was checked.")
+    @include_protected_option
+    @dry_run_option
+    @click.pass_obj
+    def command(
+        cli: Cli,
+        *,
+        volume_word: str,
+        zone: str,
+        rate: int,
+        no_rate: bool,
+        delete_source: bool,
+        include_protected: bool,
+        dry_run: bool,
+    ) -> None:
+        """Take a volume's data to another zone.
+
+        By a temporary snapshot. The new volume has the same name, type, speed, project, protection and tags, and is
+        checked before it takes the name; the old one is kept under another name. Cut short, the same command finishes
+        it.
+        """
+        volumes = cli.volume_provider(provider)
+        plan = plan_move(
+            volumes,
+            volume_word,
+            zone,
+            rate=None if no_rate else rate,
+            delete_source=delete_source,
+            include_protected=include_protected,
+        )
+        if plan.done and plan.finished is not None:
+            cli.progress.note(f"{volume_word} is in {zone} already")
+            emit_volume(cli, plan.finished)
+            return
+        if shown(cli, plan, move_plan_text(plan), dry_run=dry_run):
+            return
+        if plan.delete_source and plan.source is not None:
+            cli.confirm(f"Delete {plan.source.id} in {plan.source.zone} when its data is in {zone}?")
+        try:
+            moved = carry_out(volumes, plan, cli.progress)
+        except RunctlError as error:
+            again = "the same command goes on from here"
+            error.hint = "; ".join(part for part in (error.hint, again) if part)
+            raise
+        if moved.source is not None:
+            kept = moved.source.name or moved.source.id
+            cli.progress.note(
+                f"the old volume is kept as {kept}, and paid for: runctl {provider} ebs delete {kept}"
+            )
+        emit_volume(cli, moved.volume)
+
+    return command

@@ -1,0 +1,114 @@
+"""What the commands about volumes share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.machines import wanted_transport
+from runctl.core.errors import UsageError
+from runctl.core.models import Instance, Volume
+from runctl.render.plans import plan_document
+from runctl.render.tables import wants_style
+from runctl.render.things import volume_details, volumes_table
+from runctl.storage.agents import AgentOn
+
+if TYPE_CHECKING:
+    from runctl.transport.agent import AgentClient
+
+F = TypeVar("F", bound=Callable[..., Any])
+VOLUME_TYPES = ("gp3", "gp2", "io2", "io1", "st1", "sc1")
+
+
+def agents(cli: Cli, transport: str | None) -> AgentOn:
+    """How to reach the agent of an instance."""
+
+    def agent_on(instance: Instance) -> AgentClient:
+        choice = wanted_transport(cli, instance, transport)
+        return cli.provider(instance.provider).agent(instance, choice, cli.progress)
+
+    return agent_on
+
+
+def emit_volume(cli: Cli, volume: Volume) -> None:
+    """One volume as the command's result."""
+    cli.emit(volume, text=lambda: volume_details(volume), ids=[volume.id])
+
+
+def emit_volumes(cli: Cli, volumes: Sequence[Volume], none: str = "") -> None:
+    """Several; ``none`` is said where there is none."""
+    if not volumes and none:
+        cli.progress.note(none)
+    cli.emit(
+        volumes,
+        text=lambda: volumes_table(volumes, bold=wants_style(sys.stdout)),
+        ids=[volume.id for volume in volumes],
+    )
+
+
+def shown(cli: Cli, plan: object, text: str, *, dry_run: bool) -> bool:
+    """The plan is shown: as the result with ``--dry-run`` (then it returns ``True``), else to the person only."""
+    if dry_run:
+        cli.emit(plan_document(plan), text=lambda: text)
+        return True
+    cli.say(text)
+    return False
+
+
+def check_name(name: str | None) -> None:
+    """Raises `UsageError` for a ``--name`` that cannot be told from something else."""
+    if name is not None and (not name.strip() or name.startswith(("vol-", "snap-", "/"))):
+        raise UsageError(f"--name {name!r}: a name that cannot be told from an id or a path")
+
+
+def type_options(default: str | None) -> Callable[[F], F]:
+    """``--volume-type``, ``--iops`` and ``--throughput``; ``kind`` is ``None`` where nothing was said."""
+
+    def decorate(function: F) -> F:
+        shown_default = default or "as it is"
+        for option in (
+            click.option("--throughput", type=click.IntRange(min=1), metavar="MIB", help="MiB a second."),
+            click.option("--iops", type=click.IntRange(min=1), help="I/O operations a second."),
+            click.option(
+                "--volume-type",
+                "--type",
+                "kind",
+                type=click.Choice(VOLUME_TYPES),
+                help=f"The EBS volume type; default: {shown_default}.",
+            ),
+        ):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+zone_option = click.option(
+    "--availability-zone",
+    "--zone",
+    "zone",
+    metavar="ZONE",
+    help="Its availability zone, which it cannot leave.",
+)
+rate_option = click.option(
+    "--initialization-rate",
+    "rate",
+    type=click.IntRange(min=1),
+    metavar="MIB",
+    help="Have the snapshot's data put onto it at 100 to 300 MiB a second, for a price.",
+)
+dry_run_option = click.option("--dry-run", is_flag=True, help="Show the plan with its price, and stop there.")
+persistent_option = click.option(
+    "--persistent", is_flag=True, help="Protect it: delete and cleanup refuse it."
+)
+tag_option = click.option("--tag", "tags", metavar="KEY=VALUE", multiple=True, help="A tag; repeatable.")
+include_protected_option = click.option(
+    "--include-protected", is_flag=True, help="What is marked persistent too; it must be named here."
+)
+no_freeze_option = click.option(
+    "--no-freeze", is_flag=True, help="Do not ask the machine: the copy is as after a power cut."
+)

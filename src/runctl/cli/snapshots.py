@@ -1,0 +1,235 @@
+"""Snapshots of volumes: take, list, delete, restore."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.ebs import (
+    agents,
+    check_name,
+    dry_run_option,
+    emit_volume,
+    include_protected_option,
+    no_freeze_option,
+    persistent_option,
+    rate_option,
+    shown,
+    tag_option,
+    type_options,
+    zone_option,
+)
+from runctl.cli.framework import Command
+from runctl.cli.machines import transport_option
+from runctl.cli.project import project_label
+from runctl.cli.values import parse_tags
+from runctl.core import tags as tag
+from runctl.core.clock import SystemClock
+from runctl.core.errors import RunctlError
+from runctl.core.models import Snapshot
+from runctl.costs.disks import shape_from_text
+from runctl.providers.interface import VolumeRequest
+from runctl.providers.volume_plans import SnapshotRequest
+from runctl.render.tables import wants_style
+from runctl.render.volume_plans import (
+    snapshot_details,
+    snapshot_plan_text,
+    snapshots_sum,
+    snapshots_table,
+    volume_plan_text,
+)
+from runctl.storage.consistency import holding_still
+
+
+def snapshot_command(provider: str) -> click.Command:
+    """``ebs snapshot`` of a provider."""
+
+    @click.command(cls=Command)
+    @click.argument("volume_word", metavar="VOLUME")
+    @click.option("--name", metavar="NAME", help="A name to call it by; unique among yours.")
+    @click.option("--description", default="", metavar="TEXT", help="What the console shows.")
+    @persistent_option
+    @tag_option
+    @no_freeze_option
+    @click.option("--no-wait", is_flag=True, help="Return when it has begun; AWS goes on by itself.")
+    @transport_option
+    @dry_run_option
+    @click.pass_obj
+    def command(
+        cli: Cli,
+        *,
+        volume_word: str,
+        name: str | None,
+        description: str,
+        persistent: bool,
+        tags: tuple[str, ...],
+        no_freeze: bool,
+        no_wait: bool,
+        transport: str | None,
+        dry_run: bool,
+    ) -> None:
+        """Take a snapshot of a volume.
+
+        Where a machine has it mounted, its file system is flushed and held still for the moment in which the snapshot
+        begins. Project, protection and tags are the volume's.
+        """
+        check_name(name)
+        volumes = cli.volume_provider(provider)
+        plan = volumes.plan_snapshot(
+            SnapshotRequest(volume_word, name, description, persistent or None, parse_tags(tags))
+        )
+        if shown(cli, plan, snapshot_plan_text(plan, SystemClock().now()), dry_run=dry_run):
+            return
+        agent_on = agents(cli, transport)
+        with holding_still(
+            volumes, agent_on, plan.volume, freeze=not no_freeze, progress=cli.progress
+        ) as still:
+            snapshot = volumes.create_snapshot(plan, cli.progress)
+        cli.progress.note(still.words)
+        if not no_wait:
+            snapshot = volumes.wait_snapshot(snapshot.id, cli.progress)
+        cli.emit(snapshot, text=lambda: snapshot_details(snapshot, SystemClock().now()), ids=[snapshot.id])
+
+    return command
+
+
+def list_command(provider: str) -> click.Command:
+    """``ebs snapshots`` of a provider."""
+
+    @click.command(cls=Command)
+    @click.argument("volume_word", metavar="[VOLUME]", required=False)
+    @click.option("--everyone", is_flag=True, help="Those of this account that runctl did not take too.")
+    @click.pass_obj
+    def command(cli: Cli, volume_word: str | None, everyone: bool) -> None:
+        """List snapshots.
+
+        Of one volume or of all, with size, age and price. A snapshot is billed for what it does not
+        share with the one before it, so that the price is the most that it
+        can cost.
+        """
+        volumes = cli.volume_provider(provider)
+        volume_id = None if volume_word is None else volumes.volume(volume_word).id
+        found = volumes.snapshots(everyone=everyone, volume_id=volume_id)
+        _emit(cli, found, f"no snapshots; runctl {provider} ebs snapshot VOLUME takes one")
+        if found:
+            cli.progress.note(snapshots_sum(found))
+
+    return command
+
+
+def delete_command(provider: str) -> click.Command:
+    """``ebs snapshot-delete`` of a provider."""
+
+    @click.command(cls=Command)
+    @click.argument("snapshot_words", metavar="SNAPSHOT...", nargs=-1, required=True)
+    @include_protected_option
+    @click.option("--dry-run", is_flag=True, help="Show what would be deleted, and stop there.")
+    @click.pass_obj
+    def command(cli: Cli, *, snapshot_words: tuple[str, ...], include_protected: bool, dry_run: bool) -> None:
+        """Delete snapshots.
+
+        Those that runctl took. Asks first, unless --yes is given. Persistent ones are refused. Others
+        of the same volume stay whole.
+        """
+        volumes = cli.volume_provider(provider)
+        found = list({one.id: one for one in map(volumes.snapshot, snapshot_words)}.values())
+        if dry_run:
+            cli.progress.note("would be deleted:")
+            _emit(cli, found)
+            return
+        cli.confirm(f"Delete {', '.join(f'{s.id} ({s.name})' if s.name else s.id for s in found)} for good?")
+        failed: list[RunctlError] = []
+        gone: list[Snapshot] = []
+        for snapshot in found:
+            try:
+                volumes.delete_snapshot(snapshot.id, cli.progress, include_protected=include_protected)
+                gone.append(snapshot)
+            except RunctlError as error:
+                failed.append(error)
+        if gone or not failed:
+            _emit(cli, gone)
+        for another in failed[1:]:
+            cli.progress.warn(another.message)
+        if failed:
+            raise failed[0]
+
+    return command
+
+
+def restore_command(provider: str) -> click.Command:
+    """``ebs restore`` of a provider."""
+
+    @click.command(cls=Command)
+    @click.argument("snapshot_word", metavar="SNAPSHOT")
+    @click.option("--name", metavar="NAME", help="A name to call it by; unique among yours.")
+    @click.option("--size", type=click.IntRange(min=1), metavar="GIB", help="Larger than the volume was.")
+    @type_options("as the volume was")
+    @zone_option
+    @rate_option
+    @persistent_option
+    @click.option("--project", metavar="NAME", help="Tag it as this project's; else as the snapshot is.")
+    @tag_option
+    @dry_run_option
+    @click.pass_obj
+    def command(
+        cli: Cli,
+        *,
+        snapshot_word: str,
+        name: str | None,
+        size: int | None,
+        kind: str | None,
+        iops: int | None,
+        throughput: int | None,
+        zone: str | None,
+        rate: int | None,
+        persistent: bool,
+        project: str | None,
+        tags: tuple[str, ...],
+        dry_run: bool,
+    ) -> None:
+        """Make a volume from a snapshot.
+
+        Of the type and speed that the original had. Project, protection and tags are the snapshot's.
+        The snapshot stays.
+        """
+        check_name(name)
+        volumes = cli.volume_provider(provider)
+        snapshot = volumes.snapshot(snapshot_word)
+        was = shape_from_text(snapshot.tags.get(tag.SHAPE, ""), size or snapshot.volume_size_gib)
+        same = was is not None and kind in {None, was.type}
+        plan = volumes.plan_volume(
+            VolumeRequest(
+                size_gib=size,
+                name=name,
+                type=kind or (was.type if was is not None else "gp3"),
+                iops=iops or (was.iops if was is not None and same else None),
+                throughput=throughput or (was.throughput if was is not None and same else None),
+                zone=zone,
+                persistent=persistent,
+                project=project
+                or snapshot.tags.get(tag.PROJECT)
+                or project_label(None, cli.config, Path.cwd()),
+                snapshot_id=snapshot.id,
+                initialization_rate=rate,
+                tags=parse_tags(tags),
+                type_reason="as the volume was" if same and kind is None else "",
+            )
+        )
+        if not shown(cli, plan, volume_plan_text(plan), dry_run=dry_run):
+            emit_volume(cli, volumes.create_volume(plan, cli.progress))
+
+    return command
+
+
+def _emit(cli: Cli, snapshots: list[Snapshot] | tuple[Snapshot, ...], none: str = "") -> None:
+    if not snapshots and none:
+        cli.progress.note(none)
+    now = SystemClock().now()
+    cli.emit(
+        snapshots,
+        text=lambda: snapshots_table(snapshots, now, bold=wants_style(sys.stdout)),
+        ids=[snapshot.id for snapshot in snapshots],
+    )

@@ -1,0 +1,74 @@
+"""A volume is changed, and what is on it grows with it; called again, it does what is left to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runctl.core.errors import RunctlError
+from runctl.core.models import InstanceState, Volume
+from runctl.core.progress import SILENT, Progress
+from runctl.providers.interface import VolumeProvider
+from runctl.providers.volume_plans import ResizePlan
+from runctl.storage.agents import AgentOn
+
+DEVICE_WAIT_SECONDS = 120
+"""How long the machine may take to see a size that the provider says is there."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What happened to the file system."""
+
+    instance_id: str
+    fstype: str | None
+    """``None``: there is none yet."""
+    mount_point: str | None
+    partition_grown: bool
+    before_bytes: int
+    after_bytes: int
+
+
+@dataclass(frozen=True)
+class Resized:
+    """A volume that has its new size, with what is on it."""
+
+    volume: Volume
+    growth: Growth | None
+    """``None``: no running machine has it."""
+
+
+def resize(
+    volumes: VolumeProvider, agent_on: AgentOn, plan: ResizePlan, progress: Progress = SILENT
+) -> Resized:
+    """The volume is as planned, and partition and file system fill it where a running machine has it.
+
+    Raises what `VolumeProvider.resize_volume` raises, and of the machine `MachineError` (``cannot-grow``,
+    ``read-only``) and `Unreachable`; then the volume has its size already, and the error's hint says so.
+    """
+    volume = volumes.resize_volume(plan, progress)
+    if volume.attached_to is None:
+        return Resized(volume, None)
+    instance = volumes.instance(volume.attached_to)
+    if instance.state is not InstanceState.RUNNING:
+        return Resized(volume, None)
+    progress.step(f"growing the file system on {instance.id}")
+    request = {
+        "volume_id": volume.id,
+        "size_bytes": volume.size_gib << 30,
+        "wait_seconds": DEVICE_WAIT_SECONDS,
+    }
+    try:
+        answer = agent_on(instance).call("grow", request)
+    except RunctlError as error:
+        state = f"the volume has its {volume.size_gib} GiB, and the file system has not: repeat the command"
+        error.hint = "; ".join(part for part in (error.hint, state) if part)
+        raise
+    growth = Growth(
+        instance_id=instance.id,
+        fstype=answer.get("fstype"),
+        mount_point=answer.get("mount_point"),
+        partition_grown=bool(answer.get("partition_grown")),
+        before_bytes=int(answer.get("before_bytes") or 0),
+        after_bytes=int(answer.get("after_bytes") or 0),
+    )
+    return Resized(volume, growth)

@@ -1,0 +1,350 @@
+"""A volume's data is moved to another zone: a snapshot, a volume made from it, checked, and then given the name.
+
+What has been done is in tags of the volumes and of the snapshot, each written in the call that makes the thing or in
+one call of its own. So a move that was cut short anywhere is taken up by asking for it again.
+
+====================  =================================================================================
+source                ``runctl:move`` token, ``runctl:move-zone``, ``runctl:move-name``: it is under way
+snapshot              ``runctl:move`` token: it is temporary
+new volume            ``runctl:move`` token, ``runctl:move-name``: it is not finished
+source                ``runctl:moved-to``: the new volume was checked, and takes its name
+====================  =================================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from runctl.core import tags as tag
+from runctl.core.clock import Clock, SystemClock
+from runctl.core.errors import Conflict, NotFound, ProviderError, Unreachable
+from runctl.core.ids import new_client_token
+from runctl.core.models import Snapshot, Volume, VolumeState
+from runctl.core.progress import SILENT, Progress
+from runctl.costs.snapshots import Initialization, initialization
+from runctl.providers.interface import VolumeProvider
+from runctl.providers.volume_plans import SnapshotRequest, VolumePlan, VolumeRequest
+
+INITIALIZATION_TIMEOUT = timedelta(hours=24)
+POLL_SECONDS = 10.0
+_INTENT = (tag.MOVE, tag.MOVE_ZONE, tag.MOVE_NAME)
+
+
+@dataclass(frozen=True)
+class MovePlan:
+    """What `carry_out` is about to do."""
+
+    source: Volume | None
+    """``None``: it has been moved and deleted, and what is left is to tidy up."""
+    target: VolumePlan | None
+    """``None``: the new volume is there already."""
+    finished: Volume | None
+    """The new volume, where it is there already."""
+    zone: str
+    name: str | None
+    """What the new volume will be called; the old one is called `old_name` then."""
+    token: str
+    resumes: bool
+    """It was begun before."""
+    done: bool
+    """There is nothing left to do."""
+    initialization: Initialization | None
+    delete_source: bool
+
+    @property
+    def old_name(self) -> str | None:
+        """What the old volume is called afterwards, if it is kept."""
+        return None if self.name is None or self.source is None else f"{self.name}-in-{self.source.zone}"
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A volume that is in its new zone."""
+
+    volume: Volume
+    source: Volume | None
+    """The old one, where it was kept."""
+
+
+def plan_move(
+    volumes: VolumeProvider,
+    word: str,
+    zone: str,
+    *,
+    rate: int | None,
+    delete_source: bool = False,
+    include_protected: bool = False,
+) -> MovePlan:
+    """What is to be done, or what is left of it. Does nothing yet.
+
+    Raises `NotFound`, `Conflict` (in use; being moved elsewhere; code ``protected`` where the old one may not be
+    deleted), `PermissionDenied` (``not-ours``), `UsageError`.
+    """
+    source, target, token = _find(volumes, word, zone)
+    if source is None:
+        if target is None:
+            raise NotFound(f"there is no volume {word!r}")
+        return MovePlan(
+            None,
+            None,
+            target,
+            zone,
+            target.name,
+            token or "",
+            token is not None,
+            token is None,
+            None,
+            delete_source,
+        )
+    if delete_source and source.persistent and not include_protected:
+        raise Conflict(
+            f"volume {source.name or source.id} is marked persistent, and its old copy would be deleted",
+            hint="leave --delete-source out, or add --include-protected",
+            code="protected",
+        )
+    over = target is not None and token is None and not delete_source
+    if source.instances and not over:
+        raise Conflict(
+            f"volume {source.name or source.id} is attached to {', '.join(source.instances)}",
+            hint=f"runctl aws ebs detach {source.name or source.id}, so that nothing is written while it moves",
+            code="volume-in-use",
+        )
+    name = source.name
+    if token is not None:
+        name = source.tags.get(tag.MOVE_NAME)
+    elif target is not None:
+        name = target.name
+    if target is not None:
+        return MovePlan(
+            source,
+            None,
+            target,
+            zone,
+            name,
+            token or "",
+            True,
+            over,
+            None,
+            delete_source,
+        )
+    wanted = volumes.plan_volume(_request(source, zone, token or new_client_token(), None))
+    filling = initialization(rate, None, source.size_gib, zone[:-1])
+    plan_token = wanted.request.token or ""
+    return MovePlan(
+        source, wanted, None, zone, name, plan_token, token is not None, False, filling, delete_source
+    )
+
+
+def carry_out(
+    volumes: VolumeProvider, plan: MovePlan, progress: Progress = SILENT, clock: Clock | None = None
+) -> Moved:
+    """The data is on a volume of the same name in the new zone, checked; the temporary snapshot is gone.
+
+    The old volume is kept under another name, or deleted where that was asked. Raises what the provider raises;
+    called again, it goes on where it was.
+    """
+    source, target = plan.source, plan.finished
+    if plan.done and target is not None:
+        return Moved(target, source)
+    if source is not None and source.tags.get(tag.MOVED_TO) is None:
+        target = _made_and_checked(volumes, plan, source, progress, clock or SystemClock())
+    if target is None:
+        raise AssertionError("a move has a volume that it leads to")
+    if plan.name and target.name != plan.name:
+        volumes.tag_volume(target.id, {tag.NAME: plan.name})
+    if plan.token:
+        for left in volumes.snapshots():
+            if left.tags.get(tag.MOVE) == plan.token:
+                volumes.delete_snapshot(left.id, progress, include_protected=True)
+    if source is not None and plan.delete_source:
+        volumes.delete_volume(source.id, progress, include_protected=True)
+        source = None
+    elif source is not None:
+        volumes.tag_volume(source.id, {}, remove=_INTENT)
+        source = volumes.volume(source.id)
+    volumes.tag_volume(target.id, {}, remove=_INTENT)
+    return Moved(volumes.volume(target.id), source)
+
+
+def _made_and_checked(
+    volumes: VolumeProvider, plan: MovePlan, source: Volume, progress: Progress, clock: Clock
+) -> Volume:
+    """The new volume equals the old one, which says so and has given its name away."""
+    if source.tags.get(tag.MOVE) is None:
+        if tag.MOVED_TO in volumes.volume(source.id).tags:
+            volumes.tag_volume(source.id, {}, remove=(tag.MOVED_TO,))
+        intent = {tag.MOVE: plan.token, tag.MOVE_ZONE: plan.zone}
+        if plan.name:
+            intent[tag.MOVE_NAME] = plan.name
+        volumes.tag_volume(source.id, intent)
+    target = plan.finished
+    if target is None or target.state is VolumeState.CREATING:
+        target = _restore(volumes, plan, source, _snapshot(volumes, plan, source, progress), progress)
+    _wait_filled(volumes, target, progress, clock)
+    source, target = volumes.volume(source.id), volumes.volume(target.id)
+    check_moved(source, target, plan.zone)
+    handed = {tag.MOVED_TO: str(target.id)}
+    if plan.old_name:
+        handed[tag.NAME] = plan.old_name
+    volumes.tag_volume(source.id, handed)
+    return target
+
+
+def check_moved(source: Volume, target: Volume, zone: str) -> None:
+    """Raises `ProviderError` or `Conflict` where the new volume is not the old one's equal. Pure."""
+    if source.instances:
+        raise Conflict(
+            f"{source.id} was attached to {', '.join(source.instances)} while it was moved, and {target.id} lacks what"
+            " was written since",
+            hint=f"the old volume is as it was. Detach it, runctl aws ebs delete {target.id}, and move it again",
+            code="volume-in-use",
+        )
+    wrong = [
+        f"{what} is {there}, not {here}"
+        for what, here, there in (
+            ("its zone", zone, target.zone),
+            ("its state", VolumeState.AVAILABLE.value, target.state.value),
+            ("its size", source.size_gib, target.size_gib),
+            ("its type", source.type, target.type),
+            ("IOPS", source.iops, target.iops),
+            ("throughput", source.throughput, target.throughput),
+            ("its protection", source.persistent, target.persistent),
+            ("encrypted", True, target.encrypted),
+        )
+        if here != there
+    ]
+    lost = [key for key, value in tag.inherited(source.tags).items() if target.tags.get(key) != value]
+    if lost:
+        wrong.append(f"it lacks the tags {', '.join(sorted(lost))}")
+    if wrong:
+        raise ProviderError(
+            f"the new volume {target.id} is not what {source.id} is: {'; '.join(wrong)}",
+            hint=f"the old volume is as it was. runctl aws ebs delete {target.id}, and move it again",
+            code="move-check",
+        )
+
+
+def _find(volumes: VolumeProvider, word: str, zone: str) -> tuple[Volume | None, Volume | None, str | None]:
+    """The old volume, the new one as far as they are there, and the move's token while it is not over."""
+    try:
+        found = volumes.volume(word)
+    except NotFound:
+        # Cut short between the two namings: the old one has given its name away, the new one has not got it.
+        begun = [
+            v for v in volumes.volumes() if v.tags.get(tag.MOVE_NAME) == word and tag.MOVE_ZONE in v.tags
+        ]
+        if len(begun) != 1:
+            raise
+        found = begun[0]
+    token, moved_to = found.tags.get(tag.MOVE), found.tags.get(tag.MOVED_TO)
+    under_way_to = found.tags.get(tag.MOVE_ZONE)
+    if under_way_to is not None and under_way_to != zone:
+        raise Conflict(
+            f"volume {found.name or found.id} is being moved to {under_way_to}",
+            hint=f"finish that first: runctl aws ebs move {word} --availability-zone {under_way_to}",
+            code="moving",
+        )
+    if moved_to is not None:
+        target = _still_there(volumes, moved_to)
+        if target is None and token is None:
+            return _again(found), None, None  # that copy is gone, and it is moved again
+        if target is not None and target.zone == zone:
+            return found, target, token
+        if token is not None:
+            raise NotFound(
+                f"{moved_to}, which volume {found.id} was being moved to, is gone",
+                hint=f"aws ec2 delete-tags --resources {found.id} --tags Key={tag.MOVE} Key={tag.MOVED_TO}"
+                f" Key={tag.MOVE_ZONE}, and move it again",
+            )
+        return _again(found), None, None
+    if found.zone == zone:
+        # What has the name is the new volume.
+        if token is not None:
+            return _by_token(volumes, token, source=True), found, token
+        return next((v for v in volumes.volumes() if v.tags.get(tag.MOVED_TO) == found.id), None), found, None
+    if token is None:
+        return found, None, None
+    return found, _by_token(volumes, token, source=False), token
+
+
+def _again(source: Volume) -> Volume:
+    """As if it had never been moved."""
+    return replace(source, tags={key: value for key, value in source.tags.items() if key != tag.MOVED_TO})
+
+
+def _by_token(volumes: VolumeProvider, token: str, *, source: bool) -> Volume | None:
+    """Of the two volumes of a move the old or the new one; only the old one says where to."""
+    mine = [v for v in volumes.volumes() if v.tags.get(tag.MOVE) == token]
+    return next((v for v in mine if (tag.MOVE_ZONE in v.tags) is source), None)
+
+
+def _still_there(volumes: VolumeProvider, volume_id: str) -> Volume | None:
+    try:
+        found = volumes.volume(volume_id)
+    except NotFound:
+        return None
+    return None if found.state in {VolumeState.DELETING, VolumeState.DELETED} else found
+
+
+def _request(source: Volume, zone: str, token: str, snapshot: Snapshot | None) -> VolumeRequest:
+    tags = {**tag.inherited(source.tags), tag.MOVE: token}
+    if tag.MOUNT_POINT in source.tags:
+        tags[tag.MOUNT_POINT] = source.tags[tag.MOUNT_POINT]
+    name = source.tags.get(tag.MOVE_NAME) or source.name
+    if name:
+        tags[tag.MOVE_NAME] = name
+    chosen = source.type in {"gp3", "io1", "io2"}
+    return VolumeRequest(
+        size_gib=source.size_gib,
+        type=source.type,
+        iops=source.iops if chosen else None,
+        throughput=source.throughput if source.type == "gp3" else None,
+        zone=zone,
+        persistent=source.persistent,
+        project=source.tags.get(tag.PROJECT),
+        snapshot_id=None if snapshot is None else snapshot.id,
+        multi_attach=source.multi_attach,
+        tags=tags,
+        token=token,
+    )
+
+
+def _snapshot(volumes: VolumeProvider, plan: MovePlan, source: Volume, progress: Progress) -> Snapshot:
+    request = SnapshotRequest(
+        source.id,
+        description=f"runctl: moving {source.name or source.id} to {plan.zone}",
+        persistent=False,
+        tags={tag.MOVE: plan.token},
+        token=f"{plan.token}s",
+    )
+    taken = volumes.create_snapshot(volumes.plan_snapshot(request), progress)
+    return volumes.wait_snapshot(taken.id, progress)
+
+
+def _restore(
+    volumes: VolumeProvider, plan: MovePlan, source: Volume, snapshot: Snapshot, progress: Progress
+) -> Volume:
+    wanted = _request(source, plan.zone, plan.token, snapshot)
+    if plan.initialization is not None:
+        wanted = replace(wanted, initialization_rate=plan.initialization.rate)
+    return volumes.create_volume(volumes.plan_volume(wanted), progress)
+
+
+def _wait_filled(volumes: VolumeProvider, target: Volume, progress: Progress, clock: Clock) -> None:
+    """Every block is on the new volume, where it was made with a rate that promises it; else AWS goes on by itself."""
+    if volumes.initialization(target.id).rate is None:
+        return
+    progress.step(f"waiting until {target.id} has all its data")
+    began = clock.monotonic()
+    while clock.monotonic() - began < INITIALIZATION_TIMEOUT.total_seconds():
+        status = volumes.initialization(target.id)
+        if status.complete:
+            return
+        left = "" if status.remaining_seconds is None else f", about {status.remaining_seconds} s left"
+        progress.update(f"{target.id} is being filled{left}", done=status.progress or 0, total=100)
+        clock.sleep(POLL_SECONDS if (status.remaining_seconds or 0) > POLL_SECONDS else 1.0)
+    raise Unreachable(
+        f"volume {target.id} has not got all its data after {INITIALIZATION_TIMEOUT}",
+        hint="AWS goes on with it by itself; the same command goes on from there later",
+    )

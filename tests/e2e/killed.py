@@ -1,0 +1,57 @@
+"""``python -m tests.e2e.killed WORDS…``: runctl, ended by SIGKILL right after the first thing that it changed.
+
+Run again and again, it dies a step later each time, until there is nothing left to change.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from botocore.client import BaseClient
+
+from runctl.transport.agent import AgentClient
+
+CHANGES = re.compile(r"(Create|Delete|Attach|Detach|Modify|Copy)(?!.*Token)")
+VERBS = {"attach", "detach", "grow", "freeze", "thaw"}
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main() -> int:
+    """Like runctl, but mortal."""
+    client: Any = BaseClient
+    call_aws, call_agent = client._make_api_call, AgentClient.call
+
+    def aws(self: BaseClient, operation: str, parameters: Mapping[str, Any]) -> Any:
+        answer = call_aws(self, operation, parameters)
+        if CHANGES.match(operation) and self.meta.service_model.service_name == "ec2":
+            sys.stderr.write(f"KILLED AFTER {operation}\n")
+            sys.stderr.flush()
+            die()
+        return answer
+
+    def agent(self: AgentClient, verb: str, request: Mapping[str, Any], **more: Any) -> Any:
+        answer = call_agent(self, verb, request, **more)
+        # What was so already is no change.
+        if verb in VERBS and not answer.get("already_mounted") and answer.get("was_mounted", True):
+            sys.stderr.write(f"KILLED AFTER the agent's {verb}\n")
+            sys.stderr.flush()
+            die()
+        return answer
+
+    client._make_api_call = aws
+    AgentClient.call = agent  # type: ignore[method-assign]
+    from runctl.cli.main import run
+
+    return run(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,261 @@
+"""Volumes by the real command line, on real machines and disks: grown, copied, moved, shared, and cut short."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from runctl.sandbox.control import SandboxInfo
+from tests.e2e.command_line import CommandLine, Outcome
+from tests.sandbox_fixture import in_sandbox, lead_into, sandbox
+
+__all__ = ["in_sandbox", "sandbox"]
+
+pytestmark = [pytest.mark.namespaces]
+
+ZONE, OTHER_ZONE = "us-east-1a", "us-east-1b"
+MOST_DEATHS = 30
+
+
+@pytest.fixture
+def runctl(in_sandbox: SandboxInfo, tmp_path: Path) -> CommandLine:
+    return CommandLine(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def machines(sandbox: SandboxInfo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """Two ready machines in one zone for all tests here."""
+    with pytest.MonkeyPatch.context() as patch:
+        lead_into(sandbox, patch)
+        run = CommandLine(tmp_path_factory.mktemp("machines"))
+        made = [
+            run("aws", "create", "t3.medium", "--zone", ZONE, "--quiet").ok().out.strip() for _ in range(2)
+        ]
+        yield made[0], made[1]
+        run("aws", "terminate", *made, "--yes").ok()
+
+
+@pytest.fixture
+def machine(machines: tuple[str, str]) -> str:
+    return machines[0]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(in_sandbox: SandboxInfo) -> Iterator[None]:
+    """What a test made is taken off the machines and deleted."""
+    yield
+    ec2: Any = boto3.client("ec2")
+    named = [{"Name": "tag:Name", "Values": ["e2e-*"]}]
+    volumes = ec2.describe_volumes(Filters=named)["Volumes"]
+    for volume in volumes:
+        for attachment in volume["Attachments"]:
+            words = {"VolumeId": volume["VolumeId"], "InstanceId": attachment["InstanceId"]}
+            ec2.detach_volume(**words, Force=True)
+    for volume in volumes:
+        ec2.delete_volume(VolumeId=volume["VolumeId"])
+    for snapshot in ec2.describe_snapshots(OwnerIds=["self"], Filters=named)["Snapshots"]:
+        ec2.delete_snapshot(SnapshotId=snapshot["SnapshotId"])
+
+
+def ebs(runctl: CommandLine, *words: object) -> Any:
+    """What ``aws ebs`` answers in JSON."""
+    return runctl("aws", "ebs", *words, "--output", "json").ok().json
+
+
+def on(runctl: CommandLine, machine: str, program: str) -> str:
+    """What a shell on the machine prints, as root."""
+    return runctl("aws", "exec", machine, "--", "sudo", "sh", "-c", program).ok().out
+
+
+def created(runctl: CommandLine, name: str, *options: object) -> Any:
+    """A volume."""
+    return ebs(runctl, "create", "--size", 1, "--name", name, "--zone", ZONE, *options)
+
+
+def mortal(runctl: CommandLine, *words: object) -> Outcome:
+    """The command, killed after the first thing that it changes."""
+    argv = [sys.executable, "-m", "tests.e2e.killed", *map(str, words)]
+    done = subprocess.run(
+        argv,
+        cwd=Path(__file__).resolve().parents[2],
+        env={**os.environ, **runctl.env},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return Outcome(tuple(argv), done.returncode, done.stdout, done.stderr)
+
+
+def killed(runctl: CommandLine, *words: object) -> str:
+    """After what the command died."""
+    done = mortal(runctl, *words)
+    assert done.code == -signal.SIGKILL, str(done)
+    return done.err.rpartition("KILLED AFTER ")[2].strip()
+
+
+def until_it_lives(runctl: CommandLine, *words: object) -> list[str]:
+    """Run a command again and again, dying a step later each time, until there is nothing left to change.
+
+    Returns after what it died.
+    """
+    deaths: list[str] = []
+    while len(deaths) < MOST_DEATHS:
+        done = mortal(runctl, *words)
+        if done.code != -signal.SIGKILL:
+            done.ok()
+            return deaths
+        deaths.append(done.err.rpartition("KILLED AFTER ")[2].strip())
+    raise AssertionError(f"it dies for ever: {deaths}")
+
+
+def test_a_volume_grows_under_its_files_also_when_it_is_killed_in_between(
+    runctl: CommandLine, machine: str
+) -> None:
+    created(runctl, "e2e-grows")
+    ebs(runctl, "attach", "e2e-grows", machine, "--fstype", "xfs", "--mount-point", "/mnt/grows")
+    on(runctl, machine, "echo kept > /mnt/grows/file")
+    plan = ebs(runctl, "resize", "e2e-grows", "--size", 2, "--dry-run")
+    assert (plan["changes"], plan["modifications_today"]) == (["size 1 → 2 GiB"], 0)
+    refused = runctl("aws", "ebs", "resize", "e2e-grows", "--size", 2, "--output", "json")
+    assert refused.error["code"] == "confirmation-needed"
+    words = ("aws", "ebs", "extend", "e2e-grows", "--size", 2, "--yes", "--output", "json")
+    assert killed(runctl, *words) == "ModifyVolume"
+    done = runctl(*words).ok()
+    assert done.json["size_gib"] == 2
+    assert "its xfs file system (/mnt/grows) grew from 0.94 to 1.94 GiB" in done.err
+    assert int(on(runctl, machine, "df --output=size -m /mnt/grows | tail -1")) > 1900
+    assert on(runctl, machine, "cat /mnt/grows/file") == "kept\n"
+    shown = ebs(runctl, "show", "e2e-grows")
+    assert shown["modification"]["target_size_gib"] == 2
+    smaller = runctl("aws", "ebs", "resize", "e2e-grows", "--size", 1, "--yes", "--output", "json")
+    assert (smaller.code, smaller.error["code"]) == (2, "usage")
+
+
+def test_attaching_that_is_killed_anywhere_is_finished_by_the_same_command(
+    runctl: CommandLine, machine: str
+) -> None:
+    volume = created(runctl, "e2e-killed-attaching")
+    words = ("aws", "ebs", "attach", "e2e-killed-attaching", machine, "--mount-point", "/mnt/cut")
+    deaths = until_it_lives(runctl, *words)
+    assert deaths[:2] == ["AttachVolume", "the agent's attach"]
+    assert set(deaths[2:]) == {"CreateTags"}
+    mine = [one for one in ebs(runctl, "list") if one["name"] == "e2e-killed-attaching"]
+    assert [(one["id"], one["mount_point"], one["instances"]) for one in mine] == [
+        (volume["id"], "/mnt/cut", [machine])
+    ]
+    assert (
+        on(runctl, machine, "grep -c ' /mnt/cut ' /proc/mounts /etc/fstab")
+        == "/proc/mounts:1\n/etc/fstab:1\n"
+    )
+    deaths = until_it_lives(runctl, "aws", "ebs", "detach", "e2e-killed-attaching")
+    assert deaths[:2] == ["the agent's detach", "DetachVolume"]
+    assert ebs(runctl, "show", "e2e-killed-attaching")["instances"] == []
+    assert on(runctl, machine, "grep -c ' /mnt/cut ' /proc/mounts /etc/fstab; true").split() == [
+        "/proc/mounts:0",
+        "/etc/fstab:0",
+    ]
+
+
+def test_a_move_that_is_killed_anywhere_is_finished_by_the_same_command(
+    runctl: CommandLine, machine: str
+) -> None:
+    old = created(runctl, "e2e-moves", "--persistent", "--tag", "team=vision", "--throughput", 250)
+    ebs(runctl, "attach", "e2e-moves", machine, "--mount-point", "/mnt/moves")
+    on(runctl, machine, "echo moved > /mnt/moves/file")
+    in_use = runctl("aws", "ebs", "move", "e2e-moves", "--zone", OTHER_ZONE, "--output", "json")
+    assert in_use.error["code"] == "volume-in-use"
+    ebs(runctl, "detach", "e2e-moves")
+    words = ["aws", "ebs", "move", "e2e-moves", "--zone", OTHER_ZONE, "--yes", "--delete-source"]
+    protected = runctl(*words, "--output", "json")
+    assert protected.error["code"] == "protected"
+    words.append("--include-protected")
+    deaths = until_it_lives(runctl, *words)
+    once = ("CreateSnapshot", "CreateVolume", "DeleteSnapshot", "DeleteVolume")
+    assert [deaths.count(operation) for operation in once] == [1, 1, 1, 1]
+    assert {"CreateTags", "DeleteTags"} <= set(deaths)
+    (new,) = [one for one in ebs(runctl, "list") if one["name"] == "e2e-moves"]
+    assert (new["zone"], new["persistent"], new["tags"]["team"]) == (OTHER_ZONE, True, "vision")
+    assert (new["size_gib"], new["throughput"], new["encrypted"]) == (1, 250, True)
+    assert old["id"] not in {one["id"] for one in ebs(runctl, "list")}
+    assert ebs(runctl, "snapshots", "--everyone") == []
+    assert not [key for key in new["tags"] if key.startswith("runctl:move-")]
+    assert runctl(*words, "--output", "json").ok().json["id"] == new["id"]
+    ebs(runctl, "show", "e2e-moves")
+
+
+def test_what_was_moved_or_restored_has_the_files(runctl: CommandLine, machine: str) -> None:
+    created(runctl, "e2e-original", "--persistent")
+    ebs(runctl, "attach", "e2e-original", machine, "--mount-point", "/mnt/original")
+    on(runctl, machine, "echo precious > /mnt/original/file")
+    taken = runctl("aws", "ebs", "snapshot", "e2e-original", "--name", "e2e-taken", "--output", "json").ok()
+    assert "the file system at /mnt/original held still" in taken.err
+    assert (taken.json["state"], taken.json["persistent"]) == ("completed", True)
+    on(runctl, machine, "echo changed > /mnt/original/file")
+    plan = ebs(
+        runctl, "restore", "e2e-taken", "--name", "e2e-back", "--initialization-rate", 300, "--dry-run"
+    )
+    assert plan["initialization"]["rate"] == 300
+    assert plan["initialization"]["price"]["usd"]
+    back = ebs(runctl, "restore", "e2e-taken", "--name", "e2e-back", "--zone", ZONE)
+    assert (back["persistent"], back["snapshot_id"]) == (True, taken.json["id"])
+    fork = runctl("aws", "ebs", "fork", "e2e-original", "--name", "e2e-copy", "--output", "json").ok()
+    assert "held still" in fork.err
+    assert (fork.json["type"], fork.json["persistent"]) == ("gp3", True)
+    # All three beside each other, though they have one UUID.
+    for name, content in (("e2e-back", "precious"), ("e2e-copy", "changed")):
+        ebs(runctl, "attach", name, machine, "--mount-point", f"/mnt/{name}")
+        assert on(runctl, machine, f"cat /mnt/{name}/file").strip() == content
+    for words in (("delete", "e2e-copy"), ("snapshot-delete", "e2e-taken")):
+        assert runctl("aws", "ebs", *words, "--yes", "--output", "json").error["code"] in {
+            "protected",
+            "volume-in-use",
+        }
+
+
+def test_a_volume_for_several_machines_is_read_only_on_all_of_them(
+    runctl: CommandLine, machines: tuple[str, str]
+) -> None:
+    one, two = machines
+    created(runctl, "e2e-shared", "--size", 4, "--volume-type", "io2", "--iops", 100, "--multi-attach")
+    ebs(runctl, "attach", "e2e-shared", one, "--mount-point", "/mnt/shared")
+    on(runctl, one, "echo read me > /mnt/shared/file")
+    attach = ("aws", "ebs", "attach", "e2e-shared", two, "--mount-point", "/mnt/shared", "--output", "json")
+    writes = runctl(*attach)
+    assert (writes.error["code"], "second writer" in writes.error["message"]) == ("shared", True)
+    beside_a_writer = runctl(*attach, "--read-only")
+    assert "mounted for writing at /mnt/shared" in beside_a_writer.error["message"]
+    ebs(runctl, "detach", "e2e-shared")
+    ebs(runctl, "attach", "e2e-shared", one, "--mount-point", "/mnt/shared", "--read-only")
+    both = runctl(*attach, "--read-only").ok().json
+    assert (both["attached_to"], sorted(both["instances"])) == (two, sorted(machines))
+    for machine in machines:
+        assert on(runctl, machine, "cat /mnt/shared/file") == "read me\n"
+    which = runctl("aws", "ebs", "detach", "e2e-shared", "--output", "json")
+    assert which.error["code"] == "shared"
+    assert ebs(runctl, "detach", "e2e-shared", "--instance", two)["instances"] == [one]
+    assert on(runctl, one, "cat /mnt/shared/file") == "read me\n"
+
+
+def test_a_mount_survives_a_restart_and_mount_brings_back_what_was_unmounted(
+    runctl: CommandLine, machine: str
+) -> None:
+    created(runctl, "e2e-stays")
+    ebs(runctl, "attach", "e2e-stays", machine, "--mount-point", "/mnt/stays")
+    line = on(runctl, machine, "grep /mnt/stays /etc/fstab")
+    assert line.startswith("UUID=")
+    assert "nofail" in line
+    on(runctl, machine, "umount /mnt/stays && mount -a && echo back > /mnt/stays/file")
+    on(runctl, machine, "umount /mnt/stays")
+    mounted = ebs(runctl, "mount", "e2e-stays")
+    assert mounted["mount_point"] == "/mnt/stays"
+    assert on(runctl, machine, "cat /mnt/stays/file") == "back\n"

@@ -1,0 +1,229 @@
+"""A volume moves to another zone however often it is cut short, and what is not its equal does not take its name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runctl.core import tags as tag
+from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderError
+from runctl.core.models import Volume, VolumeState
+from runctl.providers.aws.ec2 import AwsProvider
+from runctl.providers.aws.session import AwsSession
+from runctl.providers.interface import VolumeRequest
+from runctl.providers.volume_plans import InitializationStatus
+from runctl.storage.moving import Moved, carry_out, check_moved, plan_move
+from tests.cli.fake_provider import INSTANCE_ID, a_volume
+from tests.providers.aws.conftest import aws, clock, context, loaded_clients, moto_endpoint, session
+
+__all__ = ["aws", "clock", "context", "loaded_clients", "moto_endpoint", "session"]
+
+HERE, THERE = "us-east-1a", "us-east-1b"
+CHANGES = re.compile(r"(Create|Delete|Attach|Detach|Modify)\w+")
+
+
+class Filled(AwsProvider):
+    """moto knows nothing of how far a volume is filled: at once, and nobody promised a rate."""
+
+    def initialization(self, volume_id: str) -> InitializationStatus:
+        del volume_id
+        return InitializationStatus(complete=True, progress=100, remaining_seconds=0)
+
+
+class Killed(BaseException):
+    """What SIGKILL is to a process, for one that is still to make its assertions."""
+
+
+@pytest.fixture
+def provider(context: Any) -> AwsProvider:
+    return Filled(context)
+
+
+@pytest.fixture
+def dying(session: AwsSession) -> Iterator[list[str]]:
+    """Dies after as many changes as there are words in the list, the first time; the list is what was changed."""
+    client: Any = session.ec2
+    changed: list[str] = []
+    original = client._make_api_call
+
+    def call(operation: str, parameters: Any) -> Any:
+        answer = original(operation, parameters)
+        if CHANGES.match(operation):
+            changed.append(operation)
+            if len(changed) == call.dies_after:  # type: ignore[attr-defined]
+                raise Killed
+        return answer
+
+    call.dies_after = 0  # type: ignore[attr-defined]
+    client._make_api_call = call
+    changed.clear()
+    yield changed
+    client._make_api_call = original
+
+
+def source(provider: AwsProvider, **changes: Any) -> Volume:
+    wanted = VolumeRequest(
+        **{
+            "size_gib": 10,
+            "name": "datasets",
+            "zone": HERE,
+            "throughput": 250,
+            "persistent": True,
+            "project": "vision",
+            "tags": {"team": "blue", tag.MOUNT_POINT: "/mnt/data"},
+            **changes,
+        }
+    )
+    return provider.create_volume(provider.plan_volume(wanted))
+
+
+def move(provider: AwsProvider, word: str = "datasets", zone: str = THERE, *, delete: bool = False) -> Moved:
+    plan = plan_move(provider, word, zone, rate=None, delete_source=delete, include_protected=delete)
+    return carry_out(provider, plan)
+
+
+def check_moved_everything(provider: AwsProvider, old: Volume, *, deleted: bool) -> None:
+    new = provider.volume("datasets")
+    assert (new.zone, new.size_gib, new.throughput, new.persistent) == (THERE, 10, 250, True)
+    assert (new.tags["team"], new.tags[tag.PROJECT], new.tags[tag.MOUNT_POINT]) == (
+        "blue",
+        "vision",
+        "/mnt/data",
+    )
+    left = {volume.id: volume for volume in provider.volumes()}
+    assert set(left) == ({new.id} if deleted else {new.id, old.id})
+    if not deleted:
+        assert left[old.id].name == f"datasets-in-{HERE}"
+        assert left[old.id].tags[tag.MOVED_TO] == new.id
+    assert provider.snapshots(everyone=True) == () or all(
+        one.tags.get(tag.MOVE) is None for one in provider.snapshots()
+    )
+    for volume in left.values():
+        assert not {tag.MOVE, tag.MOVE_ZONE, tag.MOVE_NAME} & set(volume.tags)
+
+
+@pytest.mark.parametrize("delete", [False, True])
+def test_a_move_cut_short_after_any_change_is_finished_by_doing_it_again(
+    provider: AwsProvider, session: AwsSession, dying: list[str], delete: bool
+) -> None:
+    old = source(provider)
+    dying.clear()
+    deaths: list[str] = []
+    while True:
+        # Each time it dies a step later: what it finds is what every step can leave behind.
+        session.ec2._make_api_call.dies_after = len(dying) + 1  # type: ignore[attr-defined]
+        try:
+            move(provider, delete=delete)
+        except Killed:
+            deaths.append(dying[-1])
+            continue
+        break
+    check_moved_everything(provider, old, deleted=delete)
+    assert len(deaths) == len(dying) >= 7
+    for once in ("CreateVolume", "CreateSnapshot", "DeleteSnapshot"):
+        assert dying.count(once) == 1
+
+
+def test_moving_what_is_there_already_does_nothing(provider: AwsProvider, dying: list[str]) -> None:
+    old = source(provider)
+    new = move(provider).volume
+    dying.clear()
+    assert move(provider).volume.id == new.id
+    assert move(provider, old.id).volume.id == new.id
+    assert dying == []
+
+
+def test_the_old_volume_can_be_deleted_later_by_the_same_command(provider: AwsProvider) -> None:
+    old = source(provider)
+    move(provider)
+    move(provider, delete=True)
+    check_moved_everything(provider, old, deleted=True)
+
+
+def test_a_volume_without_a_name_moves_too(provider: AwsProvider) -> None:
+    old = source(provider, name=None)
+    moved = move(provider, old.id)
+    assert (moved.volume.name, moved.volume.zone) == (None, THERE)
+
+
+def test_the_kept_copy_can_move_again(provider: AwsProvider) -> None:
+    source(provider)
+    first = move(provider).volume
+    provider.delete_volume(first.id, include_protected=True)
+    again = move(provider, f"datasets-in-{HERE}").volume
+    assert (again.zone, again.name) == (THERE, f"datasets-in-{HERE}")
+
+
+def test_one_move_at_a_time(provider: AwsProvider, session: AwsSession, dying: list[str]) -> None:
+    source(provider)
+    dying.clear()
+    client: Any = session.ec2
+    client._make_api_call.dies_after = 2
+    with pytest.raises(Killed):
+        move(provider)
+    with pytest.raises(Conflict) as refused:
+        plan_move(provider, "datasets", "us-east-1c", rate=None)
+    assert refused.value.code == "moving"
+    assert THERE in refused.value.hint
+
+
+def test_what_cannot_be_moved_is_refused_before_anything_is_done(
+    provider: AwsProvider, session: AwsSession, dying: list[str]
+) -> None:
+    source(provider)
+    theirs = session.ec2.create_volume(AvailabilityZone=HERE, Size=1)["VolumeId"]
+    dying.clear()
+    with pytest.raises(NotFound):
+        plan_move(provider, "nothing", THERE, rate=None)
+    with pytest.raises(NotFound):
+        plan_move(provider, "datasets", "us-east-1z", rate=None)
+    with pytest.raises(Conflict) as protected:
+        plan_move(provider, "datasets", THERE, rate=None, delete_source=True)
+    assert protected.value.code == "protected"
+    with pytest.raises(PermissionDenied):
+        move(provider, theirs)
+    assert dying == []
+
+
+SAME = a_volume(zone=THERE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"zone": HERE}, "zone"),
+        ({"state": VolumeState.CREATING}, "state"),
+        ({"size_gib": 99}, "size"),
+        ({"type": "gp2"}, "type"),
+        ({"iops": 100}, "IOPS"),
+        ({"throughput": 1}, "throughput"),
+        ({"persistent": True}, "protection"),
+        ({"encrypted": False}, "encrypted"),
+    ],
+)
+def test_a_volume_that_is_not_the_others_equal_does_not_take_its_name(
+    changes: dict[str, Any], word: str
+) -> None:
+    with pytest.raises(ProviderError, match=word) as refused:
+        check_moved(a_volume(), replace(SAME, **changes), THERE)
+    assert refused.value.code == "move-check"
+
+
+@given(st.dictionaries(st.sampled_from(["team", "cost", tag.PROJECT, tag.PURPOSE]), st.text(max_size=5)))
+def test_every_tag_that_a_copy_inherits_has_to_be_there(tags: dict[str, str]) -> None:
+    old = a_volume(tags=tags)
+    check_moved(old, replace(SAME, tags={**tags, tag.MOVE: "x"}), THERE)
+    for key in tags:
+        with pytest.raises(ProviderError, match=re.escape(key)):
+            check_moved(old, replace(SAME, tags={k: v for k, v in tags.items() if k != key}), THERE)
+
+
+def test_what_was_written_to_meanwhile_is_not_moved() -> None:
+    with pytest.raises(Conflict, match="lacks what was written"):
+        check_moved(a_volume(instances=(INSTANCE_ID,)), SAME, THERE)
