@@ -17,6 +17,7 @@ from runctl.cli.train_docker import (
     container_options,
     interpreter_of,
     starts_service,
+    watch_wish,
     with_configuration,
 )
 from runctl.cli.train_volumes import VolumeOptions, volume_options
@@ -85,6 +86,12 @@ def train_command(provider: str) -> click.Command:
         " used unless the image has the script.",
     )
     @click.option(
+        "--watch",
+        is_flag=True,
+        help="Follow the run, and sync the project on every save; r starts the run over with it.",
+    )
+    @click.option("--restart-on-change", is_flag=True, help="With --watch: a save starts the run over.")
+    @click.option(
         "--dev-mode",
         is_flag=True,
         help="The same as --sync-code: an edit runs without building the image again.",
@@ -119,6 +126,8 @@ def train_command(provider: str) -> click.Command:
         grace: timedelta | None,
         sync_code: bool | None,
         dev_mode: bool,
+        watch: bool,
+        restart_on_change: bool,
         include_patterns: tuple[str, ...],
         dry_run: bool,
         transport: str | None,
@@ -164,11 +173,12 @@ def train_command(provider: str) -> click.Command:
             include_patterns=(*config.sync.include_patterns, *include_patterns),
         )
         project = plan_project(request)
+        wish = watch_wish(project, watch=watch, restart_on_change=restart_on_change)
         training = Training(cli, request, project, find_instance(cli, provider, instance_id), transport)
         plan = training.plan()
         if dry_run:
             return training.show_only(plan)
-        return training.carry_out(plan, wait=wait)
+        return training.carry_out(plan, wait=wait, watch=wish)
 
     return command
 

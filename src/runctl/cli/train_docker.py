@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -15,6 +15,10 @@ from runctl.containers.running import ContainerWishes
 from runctl.core.clock import parse_duration
 from runctl.core.config import Config
 from runctl.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from runctl.cli.training import WatchWish
+    from runctl.runs.plan import ProjectPlan
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -142,3 +146,16 @@ def starts_service(script: Path | None, rest: tuple[str, ...], wishes: Container
             hint="name a script, or run them as a command with --command",
         )
     return True
+
+
+def watch_wish(project: ProjectPlan, *, watch: bool, restart_on_change: bool) -> WatchWish:
+    """What a save does. Raises `UsageError` where that would change nothing of what runs."""
+    from runctl.cli.train_watch import check_watch
+    from runctl.cli.training import WatchWish
+
+    if not watch:
+        if restart_on_change:
+            raise UsageError("--restart-on-change needs --watch", hint="add --watch")
+        return WatchWish.NOT
+    check_watch(project.container, synced=project.sync)
+    return WatchWish.RESTART if restart_on_change else WatchWish.SYNC

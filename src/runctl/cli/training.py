@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -20,7 +21,16 @@ from runctl.runs.plan import ProjectPlan, RunPlan, TrainRequest, check_instance,
 
 if TYPE_CHECKING:
     from runctl.project.selection import Limits, Selection
+    from runctl.project.sync import SyncResult
     from runctl.runs.store import RunRecord
+
+
+class WatchWish(enum.Enum):
+    """What a save does."""
+
+    NOT = "nothing"
+    SYNC = "it is synced"
+    RESTART = "it is synced, and the run starts over"
 
 
 @dataclass
@@ -103,8 +113,9 @@ class Training:
         )
         return 0
 
-    def carry_out(self, plan: RunPlan, *, wait: bool) -> int:
-        """The run has been taken up by the machine; with ``wait`` it has ended, and its code is returned."""
+    def carry_out(self, plan: RunPlan, *, wait: bool, watch: WatchWish = WatchWish.NOT) -> int:
+        """The run has been taken up by the machine; with ``wait`` it has ended, and its code is returned; with
+        ``watch`` it is started over with what is saved, until nobody wants that any more."""
         cli = self.cli
         cli.say("\n".join(run_plan_lines(plan, self.selection)))
         try:
@@ -120,6 +131,10 @@ class Training:
                 )
         except KeyboardInterrupt:
             raise self._interrupted(plan) from None
+        if watch is not WatchWish.NOT:
+            from runctl.cli.train_watch import Watched
+
+            return Watched(self, plan, record, watch is WatchWish.RESTART).to_the_end()
         if not wait:
             self._started(record)
             return 0
@@ -151,11 +166,11 @@ class Training:
             hint=f"runctl runs show {plan.run_id}, or end it: runctl runs stop {plan.run_id}",
         )
 
-    def _sync(self) -> Synced:
+    def sync_again(self) -> SyncResult:
+        """The project as it is now is on the machine. Raises what `runctl.project.sync.sync` raises."""
         from runctl.project.sync import sync
 
-        assert self.selection is not None  # noqa: S101 - launch is given this only when there is one
-        result = sync(
+        return sync(
             self.project.root.path,
             self.machine.agent,
             self.instance.id,
@@ -163,7 +178,14 @@ class Training:
             limits=self._limits(),
             progress=self.cli.progress,
         )
-        return Synced(result.digest)
+
+    def refreshed(self, plan: RunPlan) -> RunPlan:
+        """The plan with what may have changed in the project since it was made."""
+        self.__dict__.pop("selection", None)
+        return self._with_dev_parts(plan)
+
+    def _sync(self) -> Synced:
+        return Synced(self.sync_again().digest)
 
     def _limits(self) -> Limits:
         from runctl.project.selection import Limits
