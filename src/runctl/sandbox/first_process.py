@@ -16,6 +16,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
+    import disk_face  # type: ignore[import-not-found]  # beside this file
+else:
+    from runctl.sandbox import disk_face
+
 POWER = "run/runctl-sandbox/power"
 NODES = ("null", "zero", "full", "random", "urandom", "tty", "fuse", "kmsg")
 UP = "/var/lib/runctl-sandbox-up"
@@ -117,6 +123,7 @@ def build_root(root: Path, boot: dict[str, Any]) -> None:
     (root / "dev/stdout").symlink_to("/proc/self/fd/1")
     (root / "dev/stderr").symlink_to("/proc/self/fd/2")
     subprocess.run(["hostname", boot["hostname"]], check=True)
+    disk_face.prepare(root, mount)
 
 
 def start_services(boot: dict[str, Any]) -> None:

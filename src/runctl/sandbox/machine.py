@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from runctl.sandbox import docker_engine, first_process, own_root
+from runctl.sandbox import disk_face, docker_engine, first_process, own_root
 from runctl.sandbox.layout import Layout
 from runctl.sandbox.network import Network
 
@@ -238,24 +238,17 @@ class Machine:
         return withdraw
 
     def add_disk(self, volume_id: str, node: str, device: str, loop: str) -> None:
-        """The loop device appears as ``/dev/<node>`` with the links that udev makes on AWS."""
-        info = os.stat(loop)  # noqa: PTH116 - the numbers of the device itself
-        numbers = (str(os.major(info.st_rdev)), str(os.minor(info.st_rdev)))
-        serial = volume_id.replace("-", "")
-        by_id = f"/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_{serial}"
-        script = (
-            'mknod -m 660 "/dev/$1" b "$2" "$3" && ln -sfn "../../$1" "$4" && ln -sfn "../../$1" "$4-ns-1"'
-            ' && ln -sfn "/dev/$1" "$5"'
-        )
-        done = self.run(["sh", "-c", script, "sh", node, *numbers, by_id, device])
-        if done.returncode:
-            raise OSError(f"cannot show {volume_id} to the machine: {done.stderr.decode()}")
+        """The volume's loop device appears as ``/dev/<node>``, as udev shows it on AWS, and as ``device``."""
+        disk_face.show(self.run, disk_face.of_volume(volume_id), node, loop, device)
 
     def remove_disk(self, volume_id: str, node: str, device: str) -> None:
-        """The device is gone from the machine's /dev."""
-        by_id = f"/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_{volume_id.replace('-', '')}"
+        """The device is gone from the machine."""
         with contextlib.suppress(ProcessLookupError):
-            self.run(["rm", "-f", f"/dev/{node}", by_id, f"{by_id}-ns-1", device])
+            disk_face.hide(self.run, disk_face.of_volume(volume_id), node, device)
+
+    def add_store(self, name: str, node: str, loop: str) -> None:
+        """The loop device appears as an instance-store disk."""
+        disk_face.show(self.run, disk_face.of_instance_store(name), node, loop, "")
 
     def has_mounted(self, loop: str) -> bool:
         """Whether a file system on that device is mounted anywhere in the machine."""

@@ -10,8 +10,8 @@ from typing import Any
 import moto.ec2.models.instances as moto_instances
 from moto.ec2.exceptions import EC2ClientError
 
-from runctl.sandbox.ec2.attachments import Attachments
 from runctl.sandbox.ec2.embodied import log
+from runctl.sandbox.ec2.instance_stores import InstanceStores
 from runctl.sandbox.ec2.security_groups import SecurityGroups
 from runctl.sandbox.machine import BootFailed
 from runctl.sandbox.spot_requests import note_ended
@@ -49,7 +49,7 @@ class SandboxInstance(moto_instances.Instance):
         self.ec2_backend.attach_volume(volume.id, self.id, self.root_device_name, True)
 
 
-class Lifecycle(Attachments, SecurityGroups):
+class Lifecycle(InstanceStores, SecurityGroups):
     """Instances with machines."""
 
     def terminate_instances(self, instance_ids: list[str]) -> list[tuple[Any, Any]]:
@@ -143,6 +143,7 @@ class Lifecycle(Attachments, SecurityGroups):
             self.world.begin_services(machine, instance)
             machine.boot(first=first)
             self._apply_groups_to(instance, machine)
+            self._plug_stores(machine, instance)
             for device, block in list(instance.block_device_mapping.items()):
                 if device != instance.root_device_name:
                     self._plug(machine, self.get_volume(block.volume_id), device)
@@ -156,6 +157,7 @@ class Lifecycle(Attachments, SecurityGroups):
     def _halt(self, instance: Any, code: str = "Client.UserInitiatedShutdown") -> None:
         self._shut_down(instance)
         self._unplug_all(instance)
+        self._lose_stores(instance)
         instance.stop()
         instance.state_reason = moto_instances.StateReason(f"{code}: User initiated shutdown", code)
 
@@ -178,6 +180,7 @@ class Lifecycle(Attachments, SecurityGroups):
 
     def _remove(self, instance: Any, code: str, message: str) -> None:
         self._unplug_all(instance)
+        self._lose_stores(instance)
         self.world.forget_machine(instance.id)
         doomed = [
             block.volume_id
