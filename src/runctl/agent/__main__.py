@@ -25,6 +25,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "grow": ("volumes", "grow"),
     "freeze": ("volumes", "freeze"),
     "thaw": ("volumes", "thaw"),
+    "entrust": ("entrust", "entrust"),
+    "image": ("image", "look"),
     "manifest": ("trees", "manifest"),
 }
 INTERNAL = ("supervise", "exec")

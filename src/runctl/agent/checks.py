@@ -151,6 +151,8 @@ def _container_words(container: ContainerSpec) -> None:
         )
     if container.shm_mib is not None and container.shm_mib <= 0:
         raise AgentError("bad-request", "shared memory cannot have {} MiB".format(container.shm_mib))
+    if container.build is not None and container.dockerfile is None:
+        raise AgentError("bad-request", "there is nothing to build without a Dockerfile")
     for file in (container.dockerfile, container.compose_file):
         if file is not None and (PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts):
             raise AgentError("bad-request", "{!r} is no path inside the project".format(file))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from runctl.agent import docker, image_plan
+from runctl.agent import docker, entrust, image_plan
 from runctl.agent.attempt import Attempt
+from runctl.agent.errors import AgentError
 from runctl.agent.image_step import image_step
 
 
@@ -11,10 +12,24 @@ def build_image(attempt: Attempt, engine: docker.Engine) -> str:
     """The engine has the image of this project; its tag. Raises `AgentError` (``image-failed``)."""
     spec = attempt.spec
     assert spec.container is not None  # noqa: S101 (the supervisor has looked)
-    tag = image_plan.tag(spec.project, attempt.live.tree or "")
+    build = spec.container.build
+    tag = build.tag if build is not None else image_plan.tag(spec.project, attempt.live.tree or "")
+    if build is not None and not (build.no_cache or build.pull) and engine.inspect("image", tag)[0]:
+        attempt.log.line("the image {} is on the machine: there is nothing to build".format(tag))
+        return tag
     kit = docker.buildkit()
-    words = image_plan.build(spec, attempt.folder.work, tag, plain_progress=kit)
+    secrets = build.secrets if build is not None else ()
+    if secrets and not kit:
+        raise AgentError(
+            "image-failed",
+            "the machine's docker has no BuildKit, which build secrets need",
+            "install docker's plug-in buildx there, or build here: --build-on local",
+        )
+    files = {name: str(entrust.secret_file(spec.run_id, name)) for name in secrets}
+    words = image_plan.build(spec, attempt.folder.work, tag, plain_progress=kit, secrets=files)
     attempt.phase("building the image from {}".format(spec.container.dockerfile))
-    argv = engine.command(*words, env={"DOCKER_BUILDKIT": "1" if kit else "0"})
+    argv = engine.command(
+        *entrust.config_options(spec.run_id), *words, env={"DOCKER_BUILDKIT": "1" if kit else "0"}
+    )
     image_step(attempt, argv, "the image could not be built", None)
     return tag

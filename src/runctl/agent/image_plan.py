@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import List
+from typing import List, Mapping, Optional
 
 from runctl.agent.spec import RunSpec
 
@@ -15,11 +15,33 @@ def tag(project: str, digest: str) -> str:
     return "runctl/{}:{}".format(words, digest[:12] or "latest")
 
 
-def build(spec: RunSpec, context: Path, image: str, *, plain_progress: bool) -> List[str]:
-    """``docker build``: the context is the project root, wherever the Dockerfile is."""
+def build(
+    spec: RunSpec,
+    context: Path,
+    image: str,
+    *,
+    plain_progress: bool,
+    secrets: Optional[Mapping[str, str]] = None,
+) -> List[str]:
+    """``docker build``: the context is the project root, wherever the Dockerfile is; ``secrets`` are files by id."""
     assert spec.container is not None  # noqa: S101 (a plan is made of a run in a container)
     # The old builder leaves the container of a step that fails, unless it is told not to.
     progress = ["--progress", "plain"] if plain_progress else ["--force-rm"]
     file = str(context / str(spec.container.dockerfile))
-    labels = ["--label", "runctl.project=" + spec.project]
-    return ["build", *progress, "--file", file, "--tag", image, *labels, str(context)]
+    labels = {"runctl.project": spec.project}
+    options: List[str] = []
+    how = spec.container.build
+    if how is not None:
+        labels.update({"runctl.project": how.project or spec.project, "runctl.inputs": how.inputs})
+        options += ["--target", how.target] if how.target else []
+        options += ["--platform", how.platform] if how.platform and plain_progress else []
+        options += ["--pull"] if how.pull else []
+        options += ["--no-cache"] if how.no_cache else []
+        for name, value in sorted(how.args.items()):
+            options += ["--build-arg", "{}={}".format(name, value)]
+        for name in how.secrets:
+            options += ["--secret", "id={},src={}".format(name, (secrets or {})[name])]
+        if plain_progress and not how.no_cache:
+            options += [word for reference in how.cache_from for word in ("--cache-from", reference)]
+    marks = [word for name, value in labels.items() for word in ("--label", "{}={}".format(name, value))]
+    return ["build", *progress, "--file", file, "--tag", image, *options, *marks, str(context)]

@@ -11,7 +11,7 @@ import termios
 import time
 from typing import Iterator, List, Tuple
 
-from runctl.agent import docker
+from runctl.agent import docker, entrust
 from runctl.agent.attempt import Attempt
 from runctl.agent.errors import AgentError
 from runctl.agent.pull_progress import PullProgress
@@ -33,7 +33,8 @@ def pull_image(attempt: Attempt, engine: docker.Engine, image: str) -> None:
     assert attempt.spec.container is not None  # noqa: S101 (the supervisor has looked)
     attempt.phase("pulling the image {}".format(image))
     silence = attempt.spec.container.pull_timeout_seconds
-    pull(attempt, engine.command("pull", image), "the image {} could not be pulled".format(image), silence)
+    argv = engine.command(*entrust.config_options(attempt.spec.run_id), "pull", image)
+    pull(attempt, argv, "the image {} could not be pulled".format(image), silence)
 
 
 def pull(attempt: Attempt, argv: List[str], failed: str, silence: float) -> None:

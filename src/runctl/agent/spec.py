@@ -81,6 +81,29 @@ class Dependencies:
 
 
 @dataclass(frozen=True)
+class BuildSpec:
+    """How an image is built from the synced project. What is secret in it comes by the verb ``entrust``."""
+
+    tag: str
+    """The image's name: it says what goes into the image, so that one that is there is the same."""
+    inputs: str = ""
+    """The digest that ``tag`` is short for; becomes a label."""
+    project: str = ""
+    """What the image is labelled as; empty: the synced project's name."""
+    target: Optional[str] = None
+    args: Mapping[str, str] = field(default_factory=dict)
+    secrets: Tuple[str, ...] = ()
+    """Ids; each has been entrusted for the run."""
+    platform: Optional[str] = None
+    """``None``: the machine's own."""
+    cache_from: Tuple[str, ...] = ()
+    """Images whose layers may be taken."""
+    no_cache: bool = False
+    pull: bool = False
+    """Look for newer base images. With either of the two an image that is there is built all the same."""
+
+
+@dataclass(frozen=True)
 class ContainerSpec:
     """How the run's container is made. Exactly one of ``dockerfile``, ``image`` and ``compose`` is set."""
 
@@ -112,6 +135,8 @@ class ContainerSpec:
     """More words for ``docker create``, each an option of its own."""
     pull_timeout_seconds: float = 300.0
     """A pull in which nothing has moved for so long has failed."""
+    build: Optional[BuildSpec] = None
+    """With ``dockerfile``; ``None`` builds it under a name made of the tree's digest."""
     dev_parts: Optional[Mapping[str, str]] = None
     """What the image is made of besides the code: SHA-256 by name. With ``code`` ``mount`` the last image that was
     built of the same parts is used."""

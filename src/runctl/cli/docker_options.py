@@ -52,6 +52,9 @@ class BuildOptions:
         return self != BuildOptions()
 
 
+AS_CONFIGURED = BuildOptions()
+
+
 def build_options(function: F) -> F:
     """The parameter ``build``: `BuildOptions`."""
 
@@ -103,4 +106,13 @@ def registry_option(function: F) -> F:
     """The parameter ``registry``: ``None`` leaves it to the configuration."""
     return click.option(
         "--registry", metavar="ecr|HOST/PATH", help="Where images are kept; else [docker] registry."
+    )(function)
+
+
+def build_on_option(function: F) -> F:
+    """The parameter ``build_on``: ``None`` leaves it to the configuration, then to what there is."""
+    return click.option(
+        "--build-on",
+        type=click.Choice(["local", "instance"]),
+        help="Where the image is built: here, and pulled from the registry, or on the machine.",
     )(function)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from runctl.cli.context import Cli
-from runctl.cli.docker_options import dockerfile_options
+from runctl.cli.docker_options import BuildOptions, build_on_option, build_options, dockerfile_options
 from runctl.cli.framework import Command, PassthroughCommand
 from runctl.cli.machines import LOCAL, find_instance, instance_argument, transport_option, wanted_transport
 from runctl.cli.train_docker import (
@@ -55,6 +55,8 @@ def train_command(provider: str) -> click.Command:
         help="Run in a container, or on the host; by default in one if the project has a Dockerfile.",
     )
     @dockerfile_options
+    @build_options
+    @build_on_option
     @click.option("--image", metavar="REFERENCE", help="Run in a container from this image.")
     @click.option(
         "--env", "env", multiple=True, metavar="K=V", help="Set a variable for the script. Repeatable."
@@ -117,6 +119,8 @@ def train_command(provider: str) -> click.Command:
         docker: bool | None,
         dockerfile: Path | None,
         dockerfile_search: bool,
+        build: BuildOptions,
+        build_on: str | None,
         image: str | None,
         env: tuple[str, ...],
         env_files: tuple[Path, ...],
@@ -139,6 +143,7 @@ def train_command(provider: str) -> click.Command:
         What follows -- goes to the script exactly as it is; with --command it is the command itself. The run goes
         on when this computer sleeps or the connection breaks; monitor finds it again.
         """
+        from runctl.cli.train_image import ImageOptions
         from runctl.cli.training import Training
         from runctl.core.clock import parse_duration
         from runctl.project.dockerfile import DockerfileWish
@@ -174,7 +179,8 @@ def train_command(provider: str) -> click.Command:
         )
         project = plan_project(request)
         wish = watch_wish(project, watch=watch, restart_on_change=restart_on_change)
-        training = Training(cli, request, project, find_instance(cli, provider, instance_id), transport)
+        instance = find_instance(cli, provider, instance_id)
+        training = Training(cli, request, project, instance, transport, ImageOptions(build, build_on))
         plan = training.plan()
         if dry_run:
             return training.show_only(plan)

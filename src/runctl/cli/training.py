@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from runctl.cli.context import Cli
 from runctl.cli.machines import wanted_transport
+from runctl.cli.train_image import BY_CONFIGURATION, ImageOfTraining, ImageOptions
 from runctl.cli.training_volumes import VolumesOfTraining
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Interrupted
@@ -42,6 +43,19 @@ class Training:
     project: ProjectPlan
     instance: Instance
     transport: str | None
+    image_options: ImageOptions = BY_CONFIGURATION
+
+    @cached_property
+    def image(self) -> ImageOfTraining:
+        """Its image."""
+        return ImageOfTraining(
+            self.cli,
+            self.image_options,
+            self.project.container,
+            self.project.root.path,
+            self.instance,
+            self.machine,
+        )
 
     @cached_property
     def machine(self) -> Machine:
@@ -92,7 +106,7 @@ class Training:
         )
         for warning in plan.mounts.warnings:
             self.cli.progress.warn(warning)
-        return self._with_dev_parts(plan)
+        return self.image.settle(self._with_dev_parts(plan), selection)
 
     def _with_dev_parts(self, plan: RunPlan) -> RunPlan:
         spec = plan.spec
@@ -119,7 +133,7 @@ class Training:
         cli = self.cli
         cli.say("\n".join(run_plan_lines(plan, self.selection)))
         try:
-            with self.volumes.attached(plan):
+            with self.volumes.attached(plan), self.image.ready(plan):
                 record = launch(
                     plan,
                     self.machine,

@@ -82,6 +82,10 @@ class RegistryProvider(Provider):
         """A new token for the registry of this account and region."""
 
     @abstractmethod
+    def owns_registry(self, host: str) -> bool:
+        """Whether `registry_login` may be a way into the registry at this host."""
+
+    @abstractmethod
     def repositories(self, *, everyone: bool = False) -> tuple[ImageRepository, ...]:
         """All of them by name, every page; those of runctl only, unless ``everyone``."""
 

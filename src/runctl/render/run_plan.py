@@ -32,8 +32,9 @@ def run_plan_lines(plan: RunPlan, selection: Selection | None) -> list[str]:
         rows.append(("runs", f"on the host ({project.container_reason})"))
         rows.append(("needs", project.dependencies_reason))
     else:
-        source = _source(project.container)
+        source = _source(plan, project.container)
         rows.append(("runs", f"in a container from {source} ({project.container_reason})"))
+        rows += image_rows(plan)
     rows += mount_rows(plan)
     if spec.timeout_seconds is not None:
         rows.append(("limit", f"{spec.timeout_seconds:g} s, then SIGTERM and {spec.grace_seconds:g} s grace"))
@@ -57,6 +58,7 @@ def run_plan_document(plan: RunPlan, selection: Selection | None) -> dict[str, A
             if selection is None
             else {"files": len(selection.found), "bytes": selection.total_bytes},
             "container": spec.container,
+            "image": plan.image,
             "dependencies": spec.dependencies,
             **mounts_document(plan),
             "env": sorted(spec.env),
@@ -67,10 +69,31 @@ def run_plan_document(plan: RunPlan, selection: Selection | None) -> dict[str, A
     return document
 
 
-def _source(container: ContainerSpec) -> str:
+def _source(plan: RunPlan, container: ContainerSpec) -> str:
     if container.compose is not None:
         return f"the service {container.compose} of {container.compose_file}, with the others beside it"
-    return container.image or f"{container.dockerfile}, built on the machine"
+    return container.image or f"{container.dockerfile}, built {_where(plan)}"
+
+
+def image_rows(plan: RunPlan) -> list[tuple[str, str]]:
+    """The image, where it is built and why there, and what comes into being for it."""
+    image = plan.image
+    if image is None:
+        return []
+    words = {
+        "machine": "is on the machine already: nothing to build",
+        "registry": "is in the registry already: nothing to build, nothing to push",
+        "engine": "is in this computer's engine already: to be pushed",
+        None: "to be built here, pushed, and pulled by the machine"
+        if image.where == "local"
+        else "to be built",
+    }[image.there]
+    rows = [("image", f"{image.reference} ({words})"), ("build", f"{_where(plan)}: {image.reason}")]
+    return rows + [("creates", text) for text in image.will_create]
+
+
+def _where(plan: RunPlan) -> str:
+    return "here" if plan.image is not None and plan.image.where == "local" else "on the machine"
 
 
 def _what_runs(plan: RunPlan) -> str:

@@ -17,6 +17,7 @@ from runctl.containers.mounts import (
     parse_mount,
 )
 from runctl.containers.running import NO_WISHES, ContainerWishes, with_wishes, without_container
+from runctl.containers.where import ImagePlanOfRun
 from runctl.core.errors import Conflict, PermissionDenied, UsageError
 from runctl.core.ids import RunId
 from runctl.core.models import Instance, InstanceState
@@ -92,6 +93,8 @@ class RunPlan:
     """Complete but for the tree's digest, which the sync yields."""
     mounts: MountPlan
     """With what must be attached before."""
+    image: ImagePlanOfRun | None = None
+    """Where there is a Dockerfile: where it is built, and whether it is there already."""
 
 
 def plan_project(request: TrainRequest) -> ProjectPlan:

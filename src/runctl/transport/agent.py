@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from io import BytesIO
@@ -150,6 +150,24 @@ class AgentClient:
     def detach(self, volume_id: str, *, force: bool = False) -> Mapping[str, Any]:
         """The volume is flushed and unmounted. Detaching it from the machine is the provider's."""
         return mapping(self.call("detach", {"volume_id": volume_id, "force": force}))
+
+    def has_image(self, reference: str) -> bool:
+        """Whether the machine's engine has it; one that does not answer has none."""
+        return mapping(self.call("image", {"reference": reference})).get("present") is True
+
+    def entrust(
+        self,
+        run_id: str,
+        *,
+        logins: Sequence[Mapping[str, str]] = (),
+        secrets: Mapping[str, str] | None = None,
+    ) -> None:
+        """The machine can get the run's image: logged in, and with the build's secrets (in base64), until it has it."""
+        self.call("entrust", {"run_id": run_id, "logins": list(logins), "secrets": dict(secrets or {})})
+
+    def forget_entrusted(self, run_id: str) -> None:
+        """Nothing of it is left on the machine."""
+        self.call("entrust", {"run_id": run_id, "forget": True})
 
     def diagnose(self) -> Mapping[str, Any]:
         """Facts about the machine, for a person."""

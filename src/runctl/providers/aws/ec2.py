@@ -289,6 +289,11 @@ class AwsProvider(AwsFilling, RegistryProvider):
         return ecr.login(self._context)
 
     @translated
+    def owns_registry(self, host: str) -> bool:
+        """By the name of the host."""
+        return ecr.owns_registry(self._context, host)
+
+    @translated
     def repositories(self, *, everyone: bool = False) -> tuple[ImageRepository, ...]:
         """All of them by name, every page."""
         return ecr.repositories(self._context, everyone=everyone)

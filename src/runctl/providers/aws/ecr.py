@@ -21,6 +21,7 @@ from runctl.providers.image_registry import ImageRepository, RegistryImage, Regi
 UNTAGGED_DAYS = 1
 """An image whose tag has moved on is a cache that nobody reads any more."""
 MOST_CACHES = 200
+_HOST = re.compile(r"\d{12}\.dkr[.-]ecr(-fips)?\.[a-z0-9-]+\.(amazonaws\.com(\.cn)?|on\.aws)")
 _BATCH = 100
 """What BatchDeleteImage takes at once."""
 
@@ -136,6 +137,13 @@ def login(context: AwsContext) -> RegistryLogin:
     username, _, password = base64.b64decode(answer[0]["authorizationToken"]).decode().partition(":")
     endpoint = urlsplit(answer[0]["proxyEndpoint"])
     return RegistryLogin(endpoint.netloc or endpoint.path, username, password, utc(answer[0]["expiresAt"]))
+
+
+def owns_registry(context: AwsContext, host: str) -> bool:
+    """See `RegistryProvider.owns_registry`. A stand-in for AWS has another name for it."""
+    if _HOST.fullmatch(host):
+        return True
+    return context.session.endpoint is not None and ":" in host and login(context).host == host
 
 
 def repositories(context: AwsContext, *, everyone: bool) -> tuple[ImageRepository, ...]:

@@ -1,0 +1,84 @@
+"""Where a run's image is built: here, to be pulled from a registry, or on the machine from what is sent. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runctl.core.errors import Unsupported, UsageError
+
+LOCAL, INSTANCE = "local", "instance"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What decides it."""
+
+    asked: str | None
+    """``--build-on``, else ``[docker] build_on``."""
+    registry: str | None
+    """The configured one."""
+    this_computer: bool
+    """The run is on this computer: there is one engine only."""
+    dev_mode: bool
+    engine: str | None
+    """The platform of the engine that answers here; ``None`` where none does."""
+    no_engine: str
+    """Why none does, in words."""
+    platform: str | None
+    """For which the image is to be; ``None``: not known."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The answer."""
+
+    where: str
+    """`LOCAL` or `INSTANCE`."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class ImagePlanOfRun:
+    """A run's image as its plan shows it."""
+
+    where: str
+    reason: str
+    reference: str
+    there: str | None = None
+    """``engine``, ``registry`` or ``machine``: it is there already, and is not built."""
+    platform: str | None = None
+    target: str | None = None
+    will_create: tuple[str, ...] = ()
+    """In words."""
+    unpinned: tuple[str, ...] = ()
+    """Base images that no digest pins."""
+
+
+def choose_place(facts: Facts) -> Place:
+    """Here only if the image has a way to the machine that somebody chose: a registry, or ``--build-on local``.
+
+    Raises `UsageError` for ``local`` on this computer's own runs, `Unsupported` when it is asked for without engine.
+    """
+    if facts.this_computer:
+        if facts.asked == LOCAL:
+            return Place(INSTANCE, "the run is on this computer, and so is its engine")
+        return Place(INSTANCE, "the run is on this computer")
+    if facts.asked is not None:
+        if facts.asked not in {LOCAL, INSTANCE}:
+            raise UsageError(f"--build-on {facts.asked}: it can be local or instance")
+        if facts.asked == LOCAL and facts.engine is None:
+            raise Unsupported(
+                f"the image cannot be built here: {facts.no_engine}",
+                hint="start Docker, or leave it to the machine: --build-on instance",
+                code="no-engine",
+            )
+        return Place(facts.asked, "asked for")
+    if facts.registry is None:
+        return Place(INSTANCE, "no registry is configured, through which an image built here could get there")
+    if facts.dev_mode:
+        return Place(INSTANCE, "dev-mode goes on with the machine's last image")
+    if facts.engine is None:
+        return Place(INSTANCE, f"not here: {facts.no_engine}")
+    if facts.platform is not None and facts.platform != facts.engine:
+        return Place(INSTANCE, f"the engine here is for {facts.engine}, the machine is {facts.platform}")
+    return Place(LOCAL, f"a Docker engine answers here, and the registry is {facts.registry}")

@@ -1,0 +1,101 @@
+"""``aws train`` with an image that is built here and pulled from ECR, and with one that is built on the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from runctl.sandbox.control import SandboxInfo
+from tests.agent import engine as engines
+from tests.agent.engine import Engine
+from tests.e2e.command_line import CommandLine, write_project
+
+pytestmark = [
+    pytest.mark.namespaces,
+    pytest.mark.docker,
+    pytest.mark.slow,
+    pytest.mark.usefixtures("clean_account"),
+]
+
+BASE = "base:py"
+SCRIPT = "import pathlib\nprint('mark', pathlib.Path('/mark').read_text().strip(), flush=True)\n"
+STEPS = "ARG MARK=none\nRUN echo $MARK > /mark\nCOPY . /workspace\n"
+
+
+@pytest.fixture
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """This computer's engine."""
+    one = engines.start(tmp_path_factory.mktemp("e"), bridge=True)
+    try:
+        engines.python_image(one, BASE)
+        yield one
+    finally:
+        engines.stop(one)
+
+
+@pytest.fixture
+def project(in_docker_sandbox: SandboxInfo, engine: Engine, tmp_path: Path) -> CommandLine:
+    folder = write_project(
+        tmp_path / "digits",
+        {
+            "train.py": SCRIPT,
+            "here.dockerfile": f"FROM {BASE}\n{STEPS}",
+            "there.dockerfile": f"FROM python:3.11-slim\n{STEPS}",
+            ".dockerignore": ".git\n",
+        },
+    )
+    return CommandLine(folder, {"XDG_DATA_HOME": str(tmp_path / "data"), "DOCKER_HOST": engine.host})
+
+
+def test_an_image_is_built_where_the_plan_says_and_once(
+    project: CommandLine, in_docker_sandbox: SandboxInfo
+) -> None:
+    ecr: Any = boto3.client(
+        "ecr", endpoint_url=in_docker_sandbox.endpoint_url, region_name=in_docker_sandbox.region
+    )
+    instance = project("aws", "create", "t3.medium", "--quiet").ok().out.strip()
+    here = ("aws", "train", instance, "train.py", "--dockerfile", "here.dockerfile", "--build-on", "local")
+    there = (
+        "aws",
+        "train",
+        instance,
+        "train.py",
+        "--dockerfile",
+        "there.dockerfile",
+        "--build-arg",
+        "MARK=there",
+    )
+
+    plan = project(*here, "--dry-run", "--output", "json").ok().json["image"]
+    shown = project(*here, "--dry-run").ok().out
+    assert ecr.describe_repositories()["repositories"] == []
+    first = project(*here, "--build-arg", "MARK=here", "--wait").ok()
+    again = project(*here, "--build-arg", "MARK=here", "--dry-run", "--output", "json").ok().json["image"]
+
+    assert (plan["where"], plan["there"], plan["platform"]) == ("local", None, "linux/amd64")
+    assert "ECR repository runctl/digits" in plan["will_create"][0]
+    assert "to be built here, pushed, and pulled by the machine" in shown
+    assert "mark here" in first.out
+    assert "pulling the image" in first.out
+    assert (again["there"], again["will_create"]) == ("registry", [])
+
+    on_machine = project(*there, "--dry-run", "--output", "json").ok().json["image"]
+    second = project(*there, "--wait").ok()
+    third = project(*there, "--dry-run", "--output", "json").ok().json["image"]
+    fourth = project(*there, "--wait").ok()
+
+    assert (on_machine["where"], on_machine["there"]) == ("instance", None)
+    assert "no registry is configured" in on_machine["reason"]
+    assert on_machine["unpinned"] == ["python:3.11-slim"]
+    assert "mark there" in second.out
+    assert third["there"] == "machine"
+    assert "is on the machine: there is nothing to build" in fourth.out
+    # Neither token nor secret is left there.
+    looked = 'ls -A /var/lib/runctl/entrusted; test ! -e "$HOME/.docker/config.json" && echo "no login"'
+    assert project("aws", "exec", instance, "--", "sh", "-c", looked).ok().out == "no login\n"
+    for one in ecr.describe_repositories()["repositories"]:
+        ecr.delete_repository(repositoryName=one["repositoryName"], force=True)
