@@ -77,6 +77,14 @@ class Client:
         return self.ask("PUT", f"manifests/{reference}", body, {"Content-Type": media_type})
 
 
+def password_of(ecr: Any) -> str:
+    """What a token of the API's has for docker."""
+    (row,) = ecr.get_authorization_token()["authorizationData"]
+    user, _, password = base64.b64decode(row["authorizationToken"]).decode().partition(":")
+    assert user == "AWS"
+    return password
+
+
 def digest_of(content: bytes) -> str:
     """As registries name it."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"

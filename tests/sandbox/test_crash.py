@@ -14,6 +14,7 @@ import pytest
 from runctl.sandbox import control
 from runctl.sandbox.control import Faults, SandboxInfo
 from tests.sandbox.account import ZONE, Account, Machine, until
+from tests.sandbox.ecr_images import Client, password_of
 from tests.sandbox.traces import traces
 
 pytestmark = pytest.mark.namespaces
@@ -34,8 +35,11 @@ def start(home: Path) -> SandboxInfo:
 
 
 def occupied(info: SandboxInfo, folder: Path) -> Machine:
-    """A machine with a mounted volume on which somebody writes."""
+    """A machine with a mounted volume on which somebody writes, and an image in ECR."""
     account = Account(info, folder)
+    ecr = account.client("ecr")
+    address = ecr.create_repository(repositoryName="app")["repository"]["repositoryUri"]
+    Client(address, password_of(ecr)).push_image("1")
     account.key_file  # noqa: B018 (makes the key pair)
     instance = account.ec2.run_instances(
         ImageId=account.image,

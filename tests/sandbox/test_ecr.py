@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import secrets
@@ -17,7 +16,7 @@ from botocore.exceptions import ClientError
 from runctl.sandbox.control import Faults
 from runctl.sandbox.ecr_manifest import OCI_INDEX
 from tests.sandbox.account import Account, code_of
-from tests.sandbox.ecr_images import Client, digest_of, listing, manifest
+from tests.sandbox.ecr_images import Client, digest_of, listing, manifest, password_of
 
 pytestmark = pytest.mark.namespaces
 
@@ -49,13 +48,6 @@ def repository(ecr: Any) -> Iterator[dict[str, Any]]:
 def client(repository: dict[str, Any], password: str) -> Client:
     """Speaks with the registry."""
     return Client(repository["repositoryUri"], password)
-
-
-def password_of(ecr: Any) -> str:
-    (row,) = ecr.get_authorization_token()["authorizationData"]
-    user, _, password = base64.b64decode(row["authorizationToken"]).decode().partition(":")
-    assert user == "AWS"
-    return password
 
 
 def described(ecr: Any, client: Client) -> list[dict[str, Any]]:

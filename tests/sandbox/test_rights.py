@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import secrets
 import shlex
@@ -19,7 +18,7 @@ from botocore.exceptions import ClientError
 from runctl.sandbox.control import Faults
 from tests.sandbox.account import Account, Machine, code_of, until
 from tests.sandbox.conftest import Launch
-from tests.sandbox.ecr_images import Client
+from tests.sandbox.ecr_images import Client, password_of
 
 pytestmark = pytest.mark.namespaces
 
@@ -198,14 +197,9 @@ def repository(account: Account) -> Iterator[dict[str, Any]]:
     """It has an image ``1``."""
     ecr = account.client("ecr")
     made = ecr.create_repository(repositoryName=f"rights/{secrets.token_hex(4)}")["repository"]
-    Client(made["repositoryUri"], password(ecr)).push_image("1", b"layer")
+    Client(made["repositoryUri"], password_of(ecr)).push_image("1", b"layer")
     yield made
     ecr.delete_repository(repositoryName=made["repositoryName"], force=True)
-
-
-def password(ecr: Any) -> str:
-    (row,) = ecr.get_authorization_token()["authorizationData"]
-    return base64.b64decode(row["authorizationToken"]).decode().partition(":")[2]
 
 
 def test_a_token_for_docker_has_the_rights_of_who_asked_for_it(
@@ -214,7 +208,7 @@ def test_a_token_for_docker_has_the_rights_of_who_asked_for_it(
     pull = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:BatchCheckLayerAvailability"]
     mine = allow(pull, repository["repositoryArn"])
     ecr = Acting(account, role(allow("ecr:GetAuthorizationToken", "*"), mine)).client("ecr")
-    client = Client(repository["repositoryUri"], password(ecr))
+    client = Client(repository["repositoryUri"], password_of(ecr))
 
     assert client.ask("GET", "manifests/1").status == 200
     push = client.ask("POST", "blobs/uploads/", b"")
