@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -267,7 +268,7 @@ def test_another_zone_is_refused_before_anything_happens() -> None:
     ("state", "code"),
     [
         (VolumeState.CREATING, None),
-        (VolumeState.IN_USE, "volume-detaching"),
+        (VolumeState.IN_USE, None),
         (VolumeState.ERROR, "volume-state"),
         (VolumeState.DELETING, "volume-state"),
     ],
@@ -275,7 +276,9 @@ def test_another_zone_is_refused_before_anything_happens() -> None:
 def test_a_volume_in_another_state_is_waited_for_or_refused(state: VolumeState, code: str | None) -> None:
     found = around(a_volume(FREE, "free", attached_to=None, state=state))
     if code is None:
-        assert plan("free:/data", where=found).attachments
+        ready = plan("free:/data", where=found)
+        assert ready.attachments
+        assert "that is waited for" in ready.notes[-1]
         return
 
     with pytest.raises(Conflict) as caught:
@@ -297,6 +300,26 @@ def test_whoever_has_the_volume_is_named_with_its_run_and_the_ways_out() -> None
         assert fact in caught.value.message
     for way in ("runctl runs stop run-abc", f"runctl aws ebs detach {FREE}", f"runctl aws ebs clone {FREE}"):
         assert way in caught.value.hint
+
+
+def test_a_multi_attach_volume_can_be_read_beside_others() -> None:
+    shared = a_volume(FREE, "free", attached_to=OTHER, instances=(OTHER,), type="io2", multi_attach=True)
+    here = replace(shared, instances=(OTHER, INSTANCE.id))
+
+    assert plan("free:/data:ro", where=around(shared)).attachments[0].read_only
+    assert plan("free:/data:ro", where=around(here)).attachments[0].attached
+    with pytest.raises(Conflict) as caught:
+        plan("free:/data", where=around(shared))
+
+    assert caught.value.code == "volume-in-use"
+    assert ":ro" in caught.value.hint
+
+
+def test_a_volume_that_is_being_changed_is_said_to_be_slower() -> None:
+    found = plan("datasets:/data", where=around(changing={DATASETS: "optimizing"}))
+
+    assert "datasets" in found.notes[-1]
+    assert "is optimizing" in found.notes[-1]
 
 
 def test_an_instance_that_is_ending_is_worth_waiting_for() -> None:

@@ -12,10 +12,11 @@ import pytest
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, MachineMount, MountSpec, RunState
 from runctl.containers.mounts import parse_mount
 from runctl.core.database import Database
-from runctl.core.errors import Conflict, NotFound, Unreachable
+from runctl.core.errors import Conflict, NotFound, PermissionDenied, Unreachable
 from runctl.core.ids import RunId, VolumeId
 from runctl.core.models import Instance, InstanceState, Mount, RunPhase, VolumeState
 from runctl.providers.interface import VolumeMount
+from runctl.providers.volume_plans import Modification
 from runctl.runs.mounts import Surroundings
 from runctl.runs.store import RunRecord, RunStore
 from runctl.runs.surroundings import look_around, sharer
@@ -60,7 +61,9 @@ def store(tmp_path: Path) -> RunStore:
 
 @pytest.fixture
 def script() -> Script:
-    return Script({"volume": a_volume(), "instance": an_instance(OTHER_ID, project="vision")})
+    return Script(
+        {"volume": a_volume(), "modification": None, "instance": an_instance(OTHER_ID, project="vision")}
+    )
 
 
 def look(
@@ -112,7 +115,22 @@ def test_a_volume_is_known_by_the_word_and_by_its_id(script: Script, store: RunS
     found = look(script, store, "datasets:/data", wishes=(VolumeMount("datasets"),))
 
     assert set(found.volumes) == {"datasets", VOLUME_ID}
-    assert script.names() == ["volume"]
+    assert script.names() == ["volume", "modification"]
+
+
+@pytest.mark.parametrize(("state", "told"), [("optimizing", True), ("completed", False)])
+def test_a_change_that_is_under_way_is_told(script: Script, store: RunStore, state: str, told: bool) -> None:
+    script.answers["modification"] = Modification(
+        state, 3, 2, None, None, None, datetime(2026, 5, 1, tzinfo=UTC)
+    )
+
+    assert look(script, store, "datasets:/data").changing == ({VOLUME_ID: state} if told else {})
+
+
+def test_an_account_that_may_not_ask_for_changes_is_told_of_none(script: Script, store: RunStore) -> None:
+    script.answers["modification"] = PermissionDenied("ec2:DescribeVolumesModifications")
+
+    assert look(script, store, "datasets:/data").changing == {}
 
 
 @pytest.mark.parametrize(

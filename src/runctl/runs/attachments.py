@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from runctl.core.errors import Conflict, RunctlError
 from runctl.core.models import Instance, Volume
 from runctl.core.progress import Progress
 from runctl.providers.interface import VolumeProvider
 from runctl.runs.mounts import MountPlan, PlannedAttachment, room_warning
-from runctl.runs.volume_conflicts import Holder, in_use
+from runctl.runs.volume_conflicts import Holder, in_use, is_on
 from runctl.storage.attaching import (
     AgentOn,
     Mounted,
@@ -19,7 +18,6 @@ from runctl.storage.attaching import (
     attach_and_mount,
     mount,
     unmount,
-    unmount_and_detach,
 )
 
 FindHolder = Callable[[Volume], Holder]
@@ -48,7 +46,7 @@ def volumes_attached(
         for one in plan.attachments:
             # Noted before it is made: what was cut short is there, or half there. What somebody else has attached
             # to the machine since the plan was made is theirs, and stays.
-            if one.attached or volumes().volume(one.volume.id).attached_to != instance.id:
+            if one.attached or not is_on(volumes().volume(one.volume.id), instance):
                 done.append(one)
             mounted = _attach(one, instance, volumes(), agent_on, find_holder, progress)
             if mounted.already_mounted and one in done:
@@ -77,7 +75,7 @@ def _attach(
         return make(provider, agent_on, one.volume, instance, wish, progress)
     except Conflict as error:
         now = provider.volume(one.volume.id)
-        if now.attached_to in {None, instance.id}:
+        if now.attached_to is None or is_on(now, instance) or now.multi_attach:
             raise
         # Somebody else attached it since the plan was made.
         raise in_use(now, find_holder(now), read_only=one.read_only) from error
@@ -104,10 +102,10 @@ def _give_back(
             unmount(agent_on, one.volume, instance, progress=progress)
             progress.note(f"the run did not start: {label} is not mounted any more")
             return
-        now = provider.volume(one.volume.id)
-        if now.attached_to != instance.id:
+        if not is_on(provider.volume(one.volume.id), instance):
             return
-        unmount_and_detach(provider, agent_on, replace(now, name=one.volume.name), progress=progress)
+        unmount(agent_on, one.volume, instance, progress=progress)
+        provider.detach_volume(one.volume.id, progress=progress, instance_id=instance.id)
     except (RunctlError, KeyboardInterrupt) as error:
         why = error.message if isinstance(error, RunctlError) else "interrupted"
         progress.warn(

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from runctl.agent.spec import MachineMount, MountSpec
 from runctl.containers.mounts import AUTOMATIC, RESERVED, VOLUME_FLAG, MountRequest, check_targets, is_within
 from runctl.core.errors import Conflict, NotFound
-from runctl.core.models import Instance, Volume
+from runctl.core.models import Instance, Volume, VolumeState
 from runctl.core.mount_points import MountPlace, usual_places
 from runctl.providers.interface import VolumeMount
-from runctl.runs.volume_conflicts import Holder, Sharer, named, refuse_attachment
+from runctl.runs.volume_conflicts import Holder, Sharer, is_on, named, refuse_attachment
 
 LITTLE_SHARE, LITTLE_BYTES = 10, 5 << 30
 """A volume has little room when less than a tenth of it and less than 5 GiB are free."""
@@ -33,6 +33,8 @@ class Surroundings:
     """By volume id: who has a volume that another instance has."""
     sharers: Sequence[Sharer] = ()
     """Runs on this machine that have not ended."""
+    changing: Mapping[str, str] = field(default_factory=dict)
+    """By volume id: how far a change of it is, such as ``optimizing``."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def plan_mounts(
         attachments=tuple(sorted(attachments.values(), key=lambda one: one.mount_point.count("/"))),
         data_target=mounts[0].spec.target if mounts else None,
         saves=saves,
-        notes=(*notes, *_notes(mounts, attachments.values())),
+        notes=(*notes, *_notes(mounts, attachments.values()), *_waits(attachments.values(), around)),
         warnings=tuple(_little_room(saves)),
     )
 
@@ -236,7 +238,7 @@ def _attachments(
         volume = around.volumes[volume_id]
         wishes = [request for request, its in found if its.volume_id == volume_id]
         read_only = all(request.read_only for request in wishes)
-        attached = volume.attached_to == around.instance.id
+        attached = is_on(volume, around.instance)
         refuse_attachment(volume, around.instance, around.holders.get(volume_id), read_only=read_only)
         planned[volume_id] = PlannedAttachment(
             volume, place.path, place.reason, attached, read_only, formats_if_blank(volume) and not read_only
@@ -313,6 +315,20 @@ def _notes(mounts: Iterable[PlannedMount], attachments: Iterable[PlannedAttachme
         f"{named(one.volume)} stays attached after the run; runctl aws ebs detach {one.volume.id} gives it back"
         for one in attachments
     ]
+    return notes
+
+
+def _waits(attachments: Iterable[PlannedAttachment], around: Surroundings) -> list[str]:
+    notes = []
+    for one in attachments:
+        if one.volume.state is VolumeState.CREATING:
+            notes.append(f"{named(one.volume)} is still being created: that is waited for")
+        elif one.volume.state is VolumeState.IN_USE and one.volume.attached_to is None:
+            notes.append(f"{named(one.volume)} is still being detached: that is waited for")
+    for volume_id, state in around.changing.items():
+        notes.append(
+            f"{named(around.volumes[volume_id])} is {state}: it can be used, and is slower until that is over"
+        )
     return notes
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
 from runctl.agent.spec import AttemptStatus
 from runctl.containers.mounts import MountRequest
 from runctl.core.errors import NotFound, RunctlError
-from runctl.core.ids import InstanceId
+from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import Instance, InstanceState, Volume
 from runctl.core.progress import Progress
 from runctl.core.tags import is_ours
 from runctl.providers.interface import VolumeMount, VolumeProvider
 from runctl.runs.mounts import Surroundings
 from runctl.runs.store import RunStore
-from runctl.runs.volume_conflicts import Holder, Sharer
+from runctl.runs.volume_conflicts import Holder, Sharer, is_on
 from runctl.transport.agent import AgentClient
 
 PATIENCE = timedelta(seconds=20)
@@ -61,9 +61,10 @@ def look_around(
     holders = {
         str(volume.id): find_holder(volume, volumes(), store, agent_on, progress)
         for volume in {volume.id: volume for volume in known.values()}.values()
-        if volume.attached_to not in {None, instance.id}
+        if volume.attached_to is not None and not is_on(volume, instance)
     }
-    return Surroundings(instance, mounted, known, holders, sharers)
+    changing = _changing({known[word].id for word in words}, volumes) if words else {}
+    return Surroundings(instance, mounted, known, holders, sharers, changing)
 
 
 def sharer(status: AttemptStatus) -> Sharer | None:
@@ -73,6 +74,19 @@ def sharer(status: AttemptStatus) -> Sharer | None:
         return None
     writes = frozenset(mount.volume_id for mount in status.mounts if mount.volume_id and not mount.read_only)
     return Sharer(status.run_id, status.script, volumes, writes)
+
+
+def _changing(volume_ids: Iterable[VolumeId], volumes: Callable[[], VolumeProvider]) -> dict[str, str]:
+    """Changes under way; where the account may not know, there are none to tell."""
+    found = {}
+    for volume_id in sorted(volume_ids):
+        try:
+            change = volumes().modification(volume_id)
+        except RunctlError:
+            continue
+        if change is not None and change.is_under_way:
+            found[str(volume_id)] = change.state
+    return found
 
 
 def _expected(requests: Sequence[MountRequest], instance: Instance) -> set[str]:

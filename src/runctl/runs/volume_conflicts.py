@@ -40,10 +40,10 @@ def named(volume: Volume) -> str:
 def refuse_attachment(volume: Volume, instance: Instance, holder: Holder | None, *, read_only: bool) -> None:
     """Return if the volume can be attached to the instance, or is.
 
-    Raises `ZoneMismatch`, or `Conflict`: ``volume-in-use`` (naming who has it), ``volume-detaching``,
-    ``volume-state``.
+    One that is still being made, or still leaving another machine, is waited for when it is attached. Raises
+    `ZoneMismatch`, or `Conflict`: ``volume-in-use`` (naming who has it), ``volume-state``.
     """
-    if volume.attached_to == instance.id:
+    if is_on(volume, instance):
         return
     if volume.state in {VolumeState.DELETING, VolumeState.DELETED, VolumeState.ERROR}:
         raise Conflict(
@@ -59,20 +59,13 @@ def refuse_attachment(volume: Volume, instance: Instance, holder: Holder | None,
             hint=f"create the instance with --zone {volume.zone}, or bring the volume over:"
             f" runctl aws ebs move {volume.id} --availability-zone {instance.zone}",
         )
-    if volume.attached_to is not None and not (read_only and allows_several(volume)):
+    if volume.attached_to is not None and not (read_only and volume.multi_attach):
         raise in_use(volume, holder or Holder(volume.attached_to), read_only=read_only)
-    if volume.state is VolumeState.IN_USE and volume.attached_to is None:
-        raise Conflict(
-            f"volume {named(volume)} is just being detached from another instance",
-            hint="try again in a moment; if it stays so, something there has it mounted:"
-            f" runctl aws ebs show {volume.id}",
-            code="volume-detaching",
-        )
 
 
-def allows_several(volume: Volume) -> bool:
-    """Whether it was made to be attached to several instances at once (io1 and io2 only)."""
-    return bool(getattr(volume, "multi_attach", False))
+def is_on(volume: Volume, instance: Instance) -> bool:
+    """Whether the instance has the volume, alone or among others."""
+    return instance.id == volume.attached_to or instance.id in volume.instances
 
 
 def in_use(volume: Volume, holder: Holder, *, read_only: bool) -> Conflict:
@@ -106,8 +99,10 @@ def _ways_out(volume: Volume, holder: Holder, *, read_only: bool) -> str:
         f"free it: {stop}runctl aws ebs detach {volume.id}",
         f"or work on a copy: runctl aws ebs clone {volume.id}",
     ]
-    if allows_several(volume):
-        ways.append("or, on this io2 volume with multi-attach, ask for it read-only (:ro)")
+    if volume.multi_attach:
+        ways.append(
+            "or, as it has multi-attach, let every machine only read it (:ro, and ebs attach --read-only there)"
+        )
     elif read_only:
         ways.append("several machines can read one volume at once only if it is io2 with multi-attach")
     return "; ".join(ways)

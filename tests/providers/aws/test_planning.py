@@ -277,3 +277,19 @@ def test_the_login_user_follows_the_image_unless_its_tag_says_otherwise(
     name: str, tags: dict[str, str], user: str
 ) -> None:
     assert login_user_for(name, "", tags) == user
+
+
+def test_without_a_mount_point_a_volume_goes_where_it_was_last_else_by_its_name(
+    provider: AwsProvider, session: AwsSession
+) -> None:
+    before, new = a_volume(provider, "before"), a_volume(provider, "new")
+    session.ec2.create_tags(Resources=[before], Tags=[{"Key": tag.MOUNT_POINT, "Value": "/mnt/data"}])
+
+    plan = provider.plan_create(InstanceRequest(volumes=(VolumeMount("before"), VolumeMount("new"))))
+    taken = provider.plan_create(
+        InstanceRequest(volumes=(VolumeMount("before"), VolumeMount("new", "/mnt/data")))
+    )
+
+    assert [mount.mount_point for mount in plan.volumes] == ["/mnt/data", "/mnt/new"]
+    assert [mount.mount_point for mount in taken.volumes] == ["/mnt/before", "/mnt/data"]
+    assert plan.tags[tag.MOUNTS] == f"{before}=/mnt/data {new}=/mnt/new"
