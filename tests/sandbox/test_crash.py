@@ -132,6 +132,16 @@ def test_a_crashed_one_with_a_disk_that_is_not_initialized_is_cleaned(home: Path
     assert not any("lazy" in line or machine.id in line for line in traces(home))
 
 
+def test_a_crashed_one_with_a_frozen_file_system_is_cleaned(home: Path, tmp_path: Path) -> None:
+    info = start(home)
+    occupied(info, tmp_path).root("fsfreeze --freeze /mnt/data")
+    kill_server(info)
+
+    control.stop(home=home)
+
+    assert traces(home) == []
+
+
 def test_one_that_crashed_before_it_wrote_down_anything_is_cleaned(home: Path, tmp_path: Path) -> None:
     info = start(home)
     occupied(info, tmp_path)

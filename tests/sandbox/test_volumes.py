@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from runctl.sandbox.control import Faults
 from tests.sandbox.account import ZONE, Account, Machine, code_of, until
 from tests.sandbox.conftest import Launch, MakeVolume
 
@@ -219,6 +221,23 @@ def test_who_lost_a_volume_by_force_writes_on_it_no_more(
     other = launch()
     other.attach(volume)
     assert "late" not in other.root(f"{MOUNT}; ls /mnt/data")
+
+
+def test_a_machine_that_dies_with_a_frozen_file_system_gives_its_volume_back(
+    account: Account, launch: Launch, make_volume: MakeVolume, faults: Faults
+) -> None:
+    volume, machine = make_volume(), launch()
+    machine.attach(volume)
+    machine.root(f"{FORMAT_AND_MOUNT}; echo kept > /mnt/data/file; fsfreeze --freeze /mnt/data")
+
+    faults.kill_instance(machine.id)
+    account.wait_volume(volume, "available")
+
+    other = launch()
+    other.attach(volume)
+    assert other.root(f"{MOUNT}; cat /mnt/data/file").strip() == "kept"
+    in_use = subprocess.run(["losetup", "--list"], capture_output=True, text=True, check=True).stdout
+    assert in_use.count(f"{volume}.img") == 1
 
 
 def _attachment(account: Account, volume: str) -> str:

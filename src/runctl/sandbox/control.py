@@ -326,6 +326,7 @@ def remove_leftovers(layout: Layout) -> list[str]:
         removed.append(f"server (pid {words['pid']})")
     remove_registries(layout.ecr)
     if sys.platform == "linux" and os.geteuid() == 0 and not why_no_namespaces():
+        disks.thaw_all(layout)
         removed += network.kill_inside(layout)
         # Its own record says which process it is, also when the server came to no record of itself.
         if layout.registry.is_dir():

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from runctl.sandbox import blocks
 from runctl.sandbox.layout import Layout
@@ -20,6 +21,7 @@ GIB = 1 << 30
 RELEASE_SECONDS = 2.0
 """How long a loop device may stay in use after whoever used it has gone."""
 COPY_ATTEMPTS = 3
+THAW_SECONDS = 10
 
 
 class Disks:
@@ -78,11 +80,10 @@ class Disks:
         file = self.file(volume_id)
         backing = lazy.path if lazy is not None else file.resolve()
         _losetup("--detach", loop)
-        deadline = time.monotonic() + RELEASE_SECONDS
-        in_use = False
-        while not in_use and backing_file(loop) == str(backing):
-            in_use = time.monotonic() > deadline
-            time.sleep(0.01)
+        in_use = not _is_released(loop, backing)
+        if in_use:
+            thaw(loop)
+            in_use = not _is_released(loop, backing, seconds=0.2)
         if in_use and not others:
             self._leave_to_its_user(file, loop)
         if lazy is not None and not others:
@@ -174,26 +175,56 @@ class Disks:
         return self._folder / f"{volume_id}.blocks"
 
 
+def thaw_all(layout: Layout) -> None:
+    """No file system on this sandbox's disks is frozen: neither it nor who waits for it would ever end."""
+    for device in _devices_of(layout):
+        thaw(device)
+
+
+def thaw(loop: str) -> None:
+    """A file system on that device that is frozen is so no more, also when it is mounted nowhere any longer."""
+    if not any(Path("/sys/fs", kind, Path(loop).name).exists() for kind in ("ext4", "xfs")):
+        return
+    with TemporaryDirectory() as folder, suppress(subprocess.TimeoutExpired):
+        # The kernel mounts the file system that it has for the device already, and no second one.
+        mount = ["mount", loop, folder]
+        if subprocess.run(mount, check=False, capture_output=True, timeout=THAW_SECONDS).returncode == 0:
+            subprocess.run(["fsfreeze", "--unfreeze", folder], check=False, capture_output=True)
+            subprocess.run(["umount", folder], check=False, capture_output=True)
+
+
 def release_all(layout: Layout) -> list[str]:
     """No loop device is left on a file below this sandbox's folder, whoever made it; those that were."""
-    done = subprocess.run(["losetup", "--json", "--list"], capture_output=True, text=True, check=False)
-    if done.returncode != 0 or not done.stdout.strip():
-        return []
-    prefix = str(layout.volumes) + "/"
-    devices = [
-        row["name"]
-        for row in json.loads(done.stdout)["loopdevices"]
-        if str(row["back-file"]).startswith(prefix)
-    ]
+    devices = _devices_of(layout)
     for device in devices:
         subprocess.run(["losetup", "--detach", device], check=False, capture_output=True)
     # The kernel takes the mounts of dead machines apart after their processes have gone.
+    prefix = str(layout.volumes) + "/"
     deadline = time.monotonic() + RELEASE_SECONDS
     while any((backing_file(device) or "").startswith(prefix) for device in devices):
         if time.monotonic() > deadline:
             break
         time.sleep(0.01)
     return [f"loop device {device}" for device in devices]
+
+
+def _devices_of(layout: Layout) -> list[str]:
+    done = subprocess.run(["losetup", "--json", "--list"], capture_output=True, text=True, check=False)
+    if done.returncode != 0 or not done.stdout.strip():
+        return []
+    prefix = str(layout.volumes) + "/"
+    rows = json.loads(done.stdout)["loopdevices"]
+    return [row["name"] for row in rows if str(row["back-file"]).startswith(prefix)]
+
+
+def _is_released(loop: str, backing: Path, *, seconds: float = RELEASE_SECONDS) -> bool:
+    """Whether the device has no file any more, within that time."""
+    deadline = time.monotonic() + seconds
+    while backing_file(loop) == str(backing):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def copy_sparse(source: Path, target: Path) -> None:

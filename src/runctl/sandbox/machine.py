@@ -278,7 +278,8 @@ class Machine:
             yield
         finally:
             if points:
-                self.run(["fsfreeze", "--unfreeze", *points])
+                with contextlib.suppress(ProcessLookupError):
+                    self.run(["fsfreeze", "--unfreeze", *points])
 
     def _furnish(self) -> None:
         own_root.hide(self.upper, sandbox_home=self._layout.home, docker=self.hardware.docker)
