@@ -378,6 +378,27 @@ def test_disks_asked_for_at_launch_are_there_at_boot_and_go_as_they_were_told_to
     account.ec2.delete_volume(VolumeId=mapped["/dev/sdg"])
 
 
+def test_a_disk_asked_for_at_launch_is_as_fast_as_it_was_asked_to_be(
+    account: Account, run_instances: Callable[..., dict[str, Any]]
+) -> None:
+    gp3 = {
+        "VolumeSize": 10,
+        "VolumeType": "gp3",
+        "Iops": 4000,
+        "Throughput": 500,
+        "DeleteOnTermination": True,
+    }
+    io2 = {"VolumeSize": 4, "VolumeType": "io2", "Iops": 200, "DeleteOnTermination": True}
+
+    instance = run_instances(
+        BlockDeviceMappings=[{"DeviceName": "/dev/sdf", "Ebs": gp3}, {"DeviceName": "/dev/sdg", "Ebs": io2}]
+    )["InstanceId"]
+
+    found = account.ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [instance]}])
+    shapes = {(one["VolumeType"], one["Iops"], one.get("Throughput")) for one in found["Volumes"]}
+    assert shapes >= {("gp3", 4000, 500), ("io2", 200, None)}
+
+
 def test_every_instance_has_a_root_volume(account: Account, launch: Launch) -> None:
     machine = launch(
         BlockDeviceMappings=[

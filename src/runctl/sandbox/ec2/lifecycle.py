@@ -13,6 +13,7 @@ from moto.ec2.exceptions import EC2ClientError
 from runctl.sandbox.ec2.embodied import log
 from runctl.sandbox.ec2.instance_stores import InstanceStores
 from runctl.sandbox.ec2.security_groups import SecurityGroups
+from runctl.sandbox.gate import parameter
 from runctl.sandbox.machine import BootFailed
 from runctl.sandbox.spot_requests import note_ended
 
@@ -40,6 +41,30 @@ class SandboxInstance(moto_instances.Instance):
         return self.sandbox_address if self._state.name in {"pending", "running"} else None
 
     public_ip_address = public_ip
+
+    def add_block_device(
+        self,
+        size: int,
+        device_path: str,
+        snapshot_id: str | None,
+        encrypted: bool,
+        delete_on_termination: bool,
+        kms_key_id: str | None,
+        volume_type: str | None,
+    ) -> None:
+        """A volume that was asked for with the launch, as fast as it was asked to be, which moto leaves out."""
+        asked = _mapping_of(device_path)
+        volume = self.ec2_backend.create_volume(
+            size=size,
+            zone_name=self._placement.zone,
+            snapshot_id=snapshot_id,
+            encrypted=encrypted,
+            kms_key_id=kms_key_id,
+            volume_type=volume_type,
+            iops=parameter(f"{asked}.Ebs.Iops"),
+            throughput=parameter(f"{asked}.Ebs.Throughput"),
+        )
+        self.ec2_backend.attach_volume(volume.id, self.id, device_path, delete_on_termination)
 
     def setup_defaults(self) -> None:
         """The root volume, under the name that the image gives it."""
@@ -221,3 +246,11 @@ def _wrong_state(instance: Any, verb: str) -> EC2ClientError:
         "IncorrectInstanceState",
         f"The instance '{instance.id}' is not in a state from which it can be {verb}.",
     )
+
+
+def _mapping_of(device: str) -> str:
+    """Which of the request's block device mappings is the one for that device."""
+    number = 1
+    while (name := parameter(f"BlockDeviceMapping.{number}.DeviceName")) not in {None, device}:
+        number += 1
+    return f"BlockDeviceMapping.{number if name else 0}"
