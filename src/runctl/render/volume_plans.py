@@ -172,7 +172,8 @@ def snapshots_table(snapshots: Sequence[Snapshot], now: datetime, *, bold: bool 
 def snapshots_sum(snapshots: Sequence[Snapshot]) -> str:
     """What all of them cost at the most, and why it is likely less."""
     total = sum((s.price_per_month for s in snapshots if s.price_per_month is not None), Decimal(0))
-    return f"{len(snapshots)} snapshots, at most {usd(total)} a month; {INCREMENTAL}"
+    many = "1 snapshot" if len(snapshots) == 1 else f"{len(snapshots)} snapshots"
+    return f"{many}, at most {usd(total)} a month; {INCREMENTAL}"
 
 
 def snapshot_details(snapshot: Snapshot, now: datetime) -> str:

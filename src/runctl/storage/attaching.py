@@ -137,7 +137,9 @@ def mount(
         volumes.remember_mount(volume.id, instance.id, place)
     except RunctlError as error:
         progress.warn(f"{volume.id} is mounted at {place}, but that could not be noted: {error.message}")
-    mounted = _mounted(volumes.volume(volume.id), place, answer)
+    # Of several machines that have it, it is this one that the result is about.
+    now = replace(volumes.volume(volume.id), attached_to=instance.id)
+    mounted = _mounted(now, place, answer)
     _explain(mounted, progress)
     return mounted
 
