@@ -44,6 +44,8 @@ class FakeSsm:
         """The machine's agent does not take commands up."""
         self.path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         self.env: dict[str, str] = {}
+        self.prefix: list[str] = []
+        """What commands are run by: another user, for one."""
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._asked: set[str] = set()
         self._lock = threading.Lock()
@@ -122,14 +124,14 @@ class FakeSsm:
             process.wait()
 
     def _start(self, command_id: str, commands: list[str]) -> None:
-        script = self.folder / f"{command_id}.sh"
-        script.write_text("\n".join(commands) + "\n")
+        # Not as a file: whoever runs it need not be allowed to read what is in our folder.
+        script = "\n".join(commands) + "\n"
         with (
             (self.folder / f"{command_id}.out").open("wb") as out,
             (self.folder / f"{command_id}.err").open("wb") as err,
         ):
             self._processes[command_id] = subprocess.Popen(
-                ["/bin/sh", str(script)],
+                [*self.prefix, "/bin/sh", "-c", script],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

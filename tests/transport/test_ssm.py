@@ -9,6 +9,7 @@ import pwd
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import zlib
 from collections.abc import Iterator
@@ -428,6 +429,21 @@ def test_the_remote_program_needs_nothing_of_ours() -> None:
     source = Path(ssm_remote.__file__).read_text()
     imported = re.findall(r"^(?:from|import) (\w+)", source, re.MULTILINE)
     assert set(imported) <= sys.stdlib_module_names
+
+
+def test_a_machine_that_is_a_folder_needs_no_name_for_its_user(ssm: FakeSsm) -> None:
+    number = 54321
+    with tempfile.TemporaryDirectory(prefix="rt-home") as home:
+        os.chown(home, number, number)
+        ssm.prefix = ["setpriv", f"--reuid={number}", f"--regid={number}", "--clear-groups"]
+        ssm.env = {"HOME": home, ssm_remote.MACHINE_ROOT: home}
+        transport = SsmTransport(ssm, ssm.instance_id, user="ec2-user", sleep=hurry)
+
+        transport.put(b"written", PurePosixPath("folder/file"))
+        done = transport.run(["sh", "-c", "id -u; pwd; cat folder/file"])
+
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.decode().split("\n") == [str(number), home, "written"]
 
 
 def test_a_terminal_without_the_plugin_gets_the_fix(

@@ -159,10 +159,13 @@ def login(name: str) -> pwd.struct_passwd:
     """The account; on a machine that is a folder of another computer, ours, with the home that it was given."""
     if MACHINE_ROOT not in os.environ:
         return pwd.getpwnam(name)
-    own = pwd.getpwuid(os.getuid())
-    return pwd.struct_passwd(
-        (own.pw_name, "x", own.pw_uid, own.pw_gid, "", os.environ.get("HOME", "/"), "/bin/sh")
-    )
+    uid, group = os.getuid(), os.getgid()
+    try:
+        own = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        # A number without an entry, as containers give it.
+        own = str(uid)
+    return pwd.struct_passwd((own, "x", uid, group, "", os.environ.get("HOME", "/"), "/bin/sh"))
 
 
 def become(account: pwd.struct_passwd) -> None:

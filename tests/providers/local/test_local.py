@@ -38,6 +38,14 @@ def test_the_time_of_the_start_does_not_move(local: LocalProvider) -> None:
     assert abs((first - second).total_seconds()) <= 1
 
 
+def test_an_owner_without_a_name_is_a_number(local: LocalProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 54321)
+
+    assert local.instance(LOCAL).owner == "54321"
+
+
 def test_another_id_points_at_where_it_may_be(local: LocalProvider) -> None:
     with pytest.raises(NotFound) as caught:
         local.instance(InstanceId("i-0123456789abcdef0"))

@@ -100,7 +100,7 @@ class LocalProvider(Provider):
             private_ip="127.0.0.1",
             price_per_hour=Decimal(0),
             project=self._project,
-            owner=getpass.getuser(),
+            owner=_user_name(),
             created_at=_booted_at(),
             tags={"Name": socket.gethostname()},
         )
@@ -159,12 +159,20 @@ class LocalProvider(Provider):
             "local: state",
             DoctorStatus.FAILED,
             f"{self._state_directory} cannot be written",
-            fix=f"sudo chown {getpass.getuser()} {nearest}, or set XDG_DATA_HOME to a folder of yours",
+            fix=f"sudo chown {_user_name()} {nearest}, or set XDG_DATA_HOME to a folder of yours",
         )
 
     @staticmethod
     def _not_ours(verb: str) -> Unsupported:
         return Unsupported(f"runctl does not {verb} this computer: it is yours, not rented")
+
+
+def _user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A number without an entry in /etc/passwd, as containers give it.
+        return str(os.getuid())
 
 
 def _booted_at() -> datetime:
