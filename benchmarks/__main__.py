@@ -8,7 +8,7 @@ import importlib
 import sys
 
 from benchmarks.measure import Result, Skipped
-from benchmarks.table import PAGE, put_into, render, row
+from benchmarks.table import PAGE, put_into, render, row, rows_of
 
 NAMES = ("startup", "listing", "sync", "agent", "log_latency")
 
@@ -24,22 +24,23 @@ def main() -> int:
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
 
+    today = dt.datetime.now(dt.UTC).date()
     results: list[Result] = []
     skipped: dict[str, str] = {}
     for name in options.names or NAMES:
         print(f"{name} …", file=sys.stderr)
         try:
             for result in importlib.import_module(f"benchmarks.{name}").measure():
-                print(row(result), flush=True)
+                print(row(result, today), flush=True)
                 results.append(result)
         except Skipped as reason:
             skipped[name] = str(reason)
             print(f"not measured: {reason}", file=sys.stderr)
-    if options.names or options.no_write:
-        print("docs/benchmarks.md is written by a complete run only", file=sys.stderr)
-    else:
-        today = dt.datetime.now(dt.UTC).date()
-        PAGE.write_text(put_into(PAGE.read_text(), render(results, skipped, today)))
+    if not options.no_write:
+        page = PAGE.read_text()
+        # A part of them leaves the others' rows as they are.
+        before = rows_of(page) if options.names else []
+        PAGE.write_text(put_into(page, render(results, skipped, today, before)))
     return 1 if any(result.met is False for result in results) else 0
 
 

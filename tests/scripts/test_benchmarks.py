@@ -6,7 +6,7 @@ import datetime as dt
 
 import pytest
 from benchmarks.measure import Result, interleaved
-from benchmarks.table import BEGIN, END, PAGE, put_into, render, row
+from benchmarks.table import BEGIN, END, PAGE, put_into, render, row, rows_of
 
 
 def test_both_are_run_in_turn_and_the_first_round_does_not_count() -> None:
@@ -35,7 +35,8 @@ def test_a_target_is_a_number_where_there_is_no_peer() -> None:
 
 def test_a_row_says_who_was_compared_and_whether_the_target_was_missed() -> None:
     result = Result("listing", 0.3, "boto3", 0.2, 7, target=1.3)
-    assert row(result) == "| listing | 300 ms | boto3: 200 ms | 1.50 | ≤ 1.3 (missed) | 7 |"
+    line = "| listing | 300 ms | boto3: 200 ms | 1.50 | ≤ 1.3 (missed) | 7 | 2026-05-01 |"
+    assert row(result, dt.date(2026, 5, 1)) == line
 
 
 def test_the_page_keeps_its_words_around_new_results() -> None:
@@ -47,6 +48,22 @@ def test_the_page_keeps_its_words_around_new_results() -> None:
 def test_a_page_without_a_place_for_results_is_refused() -> None:
     with pytest.raises(ValueError, match="has no"):
         put_into("nothing here", "new")
+
+
+def test_what_is_measured_again_takes_its_own_place_and_leaves_the_others() -> None:
+    first, second = dt.date(2026, 5, 1), dt.date(2026, 5, 2)
+    sync = [Result("sync", 1.0, peer, 2.0, 1) for peer in ("rsync", "scp")]
+    page = put_into(f"{BEGIN}\n{END}", render([*sync, Result("start", 1.0, "", None, 1)], {}, first))
+
+    again = [Result("sync", 4.0, "rsync", 2.0, 1), Result("new", 1.0, "", None, 1)]
+    page = put_into(page, render(again, {}, second, rows_of(page)))
+
+    assert rows_of(page) == [
+        row(again[0], second),
+        row(sync[1], first),
+        row(Result("start", 1.0, "", None, 1), first),
+        row(again[1], second),
+    ]
 
 
 def test_what_was_not_measured_is_said() -> None:
