@@ -8,11 +8,13 @@ import secrets
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from runctl.sandbox import control
 from runctl.sandbox.control import Faults
 from runctl.sandbox.ecr_manifest import OCI_INDEX
 from tests.sandbox.account import Account, code_of
@@ -64,6 +66,16 @@ def refused(call: Any, **words: Any) -> str:
     with pytest.raises(ClientError) as raised:
         call(**words)
     return code_of(raised.value)
+
+
+def test_a_computer_without_the_registry_says_what_ecr_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not any("ECR" in sentence for sentence in control.left_out("folders", "", "off"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    for kind in ("folders", "namespaces"):
+        assert any("docker-registry" in sentence for sentence in control.left_out(kind, "", "off"))
 
 
 def test_the_token_is_for_the_registry_that_the_repository_is_in(

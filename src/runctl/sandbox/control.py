@@ -97,11 +97,11 @@ def _start(layout: Layout, region: str, kind: str, docker: str, report: Report) 
             hint="leave --kind out for what works here",
         )
     chosen = ("folders" if against_namespaces else "namespaces") if kind == "auto" else kind
-    left_out = _left_out(chosen, against_namespaces, docker)
+    lacking = left_out(chosen, against_namespaces, docker)
     for line in remove_leftovers(layout):
         report(f"left by a sandbox that crashed, removed: {line}")
     with_docker = chosen == "namespaces" and docker != "off" and not docker_engine.missing_programs()
-    info = _launch(layout, region, chosen, docker=with_docker, left_out=left_out)
+    info = _launch(layout, region, chosen, docker=with_docker, left_out=lacking)
     if with_docker:
         _provide_images(layout, report)
     return info
@@ -415,15 +415,20 @@ class _Reporting:
         """Not said."""
 
 
-def _left_out(kind: str, against_namespaces: str, docker: str) -> tuple[str, ...]:
+def left_out(kind: str, against_namespaces: str, docker: str) -> tuple[str, ...]:
+    """Sentences: what a sandbox of that kind cannot do on this computer, and why."""
+    from runctl.sandbox.registry import PROGRAM
+
+    ecr = () if shutil.which(PROGRAM) else (f"no images in ECR: {PROGRAM} is not installed",)
     if kind == "folders":
         because = against_namespaces or "asked for"
         what = f"machines are folders and processes of this computer, not namespaces ({because}): no SSH, no Docker,"
-        return (f"{what} volumes are folders",)
+        return (f"{what} volumes are folders", *ecr)
     missing = docker_engine.missing_programs()
     if docker == "off":
-        return ("no Docker in the machines (asked for)",)
-    return (f"no Docker in the machines: not installed: {', '.join(missing)}",) if missing else ()
+        return ("no Docker in the machines (asked for)", *ecr)
+    without = f"no Docker in the machines: not installed: {', '.join(missing)}"
+    return ((without,) if missing else ()) + ecr
 
 
 def _read_info(layout: Layout) -> dict[str, Any] | None:
