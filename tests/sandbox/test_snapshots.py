@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from runctl.sandbox import control
 from runctl.sandbox.blocks import BLOCK_BYTES, changed_blocks, read_block, written_blocks
 from runctl.sandbox.control import Faults
 from tests.sandbox.account import ZONE, Account, code_of, until
@@ -220,3 +221,31 @@ def test_blocks_of_a_file_are_those_with_data(tmp_path: Path) -> None:
     assert changed_blocks(one, other) == [3, 7]
     assert read_block(one, 7)[4096:4100] == b"data"
     assert written_blocks(tmp_path / "absent") == []
+
+
+def test_volumes_that_are_folders_have_snapshots_and_copies_too(tmp_path: Path) -> None:
+    home = tmp_path / "sandbox"
+    account = Account(control.start(home=home, kind="folders", docker="off"), tmp_path)
+    try:
+        instance = account.ec2.run_instances(
+            ImageId=account.image, InstanceType="g4dn.xlarge", MinCount=1, MaxCount=1
+        )["Instances"][0]["InstanceId"]
+        account.wait_state(instance, "running")
+        volume = account.ec2.create_volume(Size=1, AvailabilityZone=ZONE, VolumeType="gp3")["VolumeId"]
+        account.wait_volume(volume, "available")
+        account.ec2.attach_volume(VolumeId=volume, InstanceId=instance, Device="/dev/sdf")
+        (home / "volumes" / volume / "file").write_text("kept")
+
+        snapshot = account.snapshot(volume)
+        restored = account.ec2.create_volume(SnapshotId=snapshot["SnapshotId"], AvailabilityZone=ZONE)
+        (copy,) = account.ec2.copy_volumes(SourceVolumeId=volume)["Volumes"]
+        account.ec2.modify_volume(VolumeId=volume, Size=2)
+        until(lambda: account.volume(volume)["Size"] == 2, "the volume to have grown")
+        account.ec2.detach_volume(VolumeId=volume)
+
+        assert snapshot["FullSnapshotSizeInBytes"] == len("kept")
+        for made in (restored["VolumeId"], copy["VolumeId"]):
+            assert (home / "volumes" / made / "file").read_text() == "kept"
+        assert account.volume(volume)["State"] == "available"
+    finally:
+        control.stop(home=home)
