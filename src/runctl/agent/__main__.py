@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "thaw": ("volumes", "thaw"),
     "entrust": ("entrust", "entrust"),
     "image": ("image", "look"),
+    "docker-root": ("docker_root", "docker_root"),
     "manifest": ("trees", "manifest"),
 }
 INTERNAL = ("supervise", "exec")

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
-from runctl.agent import compose_plan, container_code, container_plan, docker, durable, places
+from runctl.agent import compose_plan, container_code, container_plan, docker, docker_root, durable, places
 from runctl.agent.attempt import Attempt, Outcome
 from runctl.agent.compose_plan import Service
 from runctl.agent.compose_project import members, remove_project
@@ -69,6 +69,7 @@ def run_with_compose(attempt: Attempt) -> Outcome:
     spec = attempt.spec
     assert spec.container is not None  # noqa: S101 (the supervisor has looked)
     service, file = str(spec.container.compose), str(spec.container.compose_file)
+    docker_root.use_instance_store(attempt)
     engine = docker.connect()
     project = compose_plan.project_name(spec)
     compose = Compose(engine, has_plugin(engine), project, attempt.folder.work, file)

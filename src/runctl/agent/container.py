@@ -7,6 +7,7 @@ from runctl.agent import (
     container_plan,
     dev_image,
     docker,
+    docker_root,
     places,
 )
 from runctl.agent.attempt import Attempt, Outcome
@@ -21,6 +22,7 @@ def run_in_container(attempt: Attempt) -> Outcome:
     """Make the image and the container, run it to its end, and remove the container."""
     spec = attempt.spec
     assert spec.container is not None  # noqa: S101 (the supervisor has looked)
+    docker_root.use_instance_store(attempt)
     engine = docker.connect()
     places.make(attempt.where)
     (attempt.folder.path / "home").mkdir(exist_ok=True)
