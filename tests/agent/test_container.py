@@ -516,3 +516,53 @@ def test_the_project_is_not_written_onto_what_is_mounted_in_it(
     assert machine.output("r")[-1] == "the volume's", machine.log("r")
     assert (data / "x").read_text() == "the volume's"
     assert list(other.iterdir()) == []
+
+
+def test_an_engine_that_is_stopped_for_good_ends_the_run_as_lost(
+    agent: Agent, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """It kills its containers, and comes back no more."""
+    one = engines.start(tmp_path_factory.mktemp("own"))
+    try:
+        engines.python_image(one, BASE)
+        agent.env = {"DOCKER_HOST": one.host, "RUNCTL_ENGINE_GONE_SECONDS": "3"}
+        agent.sync({"train.py": "import time\nprint('up')\ntime.sleep(600)\n"})
+        agent.start("r", "train.py", container=image())
+        agent.says("r", "up")
+        one.process.terminate()
+        one.process.wait(60)
+        end = agent.ended("r")
+        assert end.reason is EndReason.LOST
+        assert "the Docker engine is gone" in end.message
+    finally:
+        if one.process.poll() is None:
+            engines.stop(one)
+
+
+def test_an_engine_that_is_restarted_meanwhile_is_borne_with(
+    agent: Agent, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Live restore: the container goes on while its engine is away. What the engine itself drops in the moment of its
+    end (some lines at most) nobody can read; everything else is there once."""
+    folder = tmp_path_factory.mktemp("own")
+    one = engines.start(folder, "--live-restore")
+    try:
+        engines.python_image(one, BASE)
+        agent.env = {"DOCKER_HOST": one.host}
+        script = (
+            "import os, time\nfor i in range(60): print('line', i); time.sleep(0.1)\nraise SystemExit(5)\n"
+        )
+        agent.sync({"train.py": script})
+        agent.start("r", "train.py", container=image())
+        agent.says("r", "line 3")
+        one.process.terminate()
+        one.process.wait(60)
+        one = engines.start(folder, "--live-restore")
+        end = agent.ended("r")
+        assert (end.reason, end.exit_code) == (EndReason.FAILED, 5), agent.log("r")
+        numbers = [int(line.split()[1]) for line in agent.output("r") if line.startswith("line")]
+        assert numbers == sorted(set(numbers))
+        assert numbers[-1] == 59
+        assert len(numbers) > 40
+    finally:
+        engines.stop(one)

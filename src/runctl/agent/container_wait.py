@@ -13,7 +13,7 @@ from runctl.agent.children import Ended
 from runctl.agent.container_log import ContainerLog
 from runctl.agent.errors import AgentError
 
-ENGINE_GONE_SECONDS = 120.0
+ENGINE_GONE_SECONDS = float(os.environ.get("RUNCTL_ENGINE_GONE_SECONDS") or 120.0)
 """How long an engine may be away (an upgrade restarts it) before the attempt counts as lost."""
 
 
