@@ -91,6 +91,10 @@ def stop(engine: Engine) -> None:
     engine.process.wait(60)
     if engine.bridge is not None:
         subprocess.run(["ip", "link", "delete", engine.bridge], check=True)
+    # One that was to keep its containers going leaves its folder mounted onto itself.
+    unmount = ["umount", str(engine.socket.parent / "data")]
+    while subprocess.run(unmount, capture_output=True, check=False).returncode == 0:
+        pass
 
 
 def _bridge() -> str:
