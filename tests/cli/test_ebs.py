@@ -13,7 +13,7 @@ import pytest
 from runctl.core.errors import Conflict, ProviderError, Unreachable
 from runctl.core.ids import InstanceId
 from runctl.core.models import InstanceState, VolumeState
-from runctl.core.tags import PURPOSE, SHAPE
+from runctl.core.tags import MOVE, MOVE_ZONE, PURPOSE, SHAPE
 from runctl.costs.prices import Price
 from runctl.providers.interface import VolumeRequest
 from runctl.providers.volume_plans import (
@@ -428,3 +428,38 @@ def test_attaching_only_is_refused_where_another_machine_has_it(invoke: Invoke, 
     result = invoke("aws", "ebs", "attach", "datasets", INSTANCE_ID, "--no-mount", "--output", "json")
     assert last_error(result)["code"] == "shared"
     assert "attach_volume" not in script.names()
+
+
+# move
+
+
+def test_move_wants_to_know_where_to(invoke: Invoke, script: Script) -> None:
+    assert invoke("aws", "ebs", "move", "datasets").exit_code == 2
+    assert script.calls == []
+
+
+def test_giving_up_a_move_asks_and_deletes_what_it_made(invoke: Invoke, script: Script) -> None:
+    source = a_volume(tags={MOVE: "t", MOVE_ZONE: "us-east-1b"})
+    half = a_volume("vol-0fedcba9876543210", name=None, zone="us-east-1b", tags={MOVE: "t"})
+    script.answers.update(
+        volume=source,
+        volumes=(source, half),
+        snapshots=(a_snapshot(tags={MOVE: "t"}), a_snapshot("snap-0fedcba9876543210")),
+        delete_volume=None,
+        delete_snapshot=None,
+        tag_volume=None,
+    )
+    words = ("aws", "ebs", "move", "datasets", "--abandon", "--output", "json")
+    plan = json.loads(invoke(*words, "--dry-run").stdout)
+    assert (plan["unfinished"]["id"], len(plan["snapshots"])) == (half.id, 1)
+    assert last_error(invoke(*words))["code"] == "confirmation-needed"
+    assert "delete_volume" not in script.names()
+    assert invoke(*words, "--yes").exit_code == 0
+    assert script.only("delete_volume") == (half.id, "include_protected")
+    assert script.only("delete_snapshot") == (a_snapshot().id, "include_protected")
+
+
+def test_a_volume_that_is_not_moved_cannot_be_given_up(invoke: Invoke, script: Script) -> None:
+    script.answers["volume"] = a_volume()
+    result = invoke("aws", "ebs", "move", "datasets", "--abandon", "--output", "json")
+    assert last_error(result)["code"] == "not-moving"

@@ -16,9 +16,9 @@ from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderErr
 from runctl.core.models import Volume, VolumeState
 from runctl.providers.aws.ec2 import AwsProvider
 from runctl.providers.aws.session import AwsSession
-from runctl.providers.interface import VolumeRequest
+from runctl.providers.interface import InstanceRequest, VolumeMount, VolumeRequest
 from runctl.providers.volume_plans import InitializationStatus
-from runctl.storage.moving import Moved, carry_out, check_moved, plan_move
+from runctl.storage.moving import Moved, abandon, carry_out, check_moved, plan_abandon, plan_move
 from tests.cli.fake_provider import INSTANCE_ID, a_volume
 from tests.providers.aws.conftest import aws, clock, context, loaded_clients, moto_endpoint, session
 
@@ -227,3 +227,50 @@ def test_every_tag_that_a_copy_inherits_has_to_be_there(tags: dict[str, str]) ->
 def test_what_was_written_to_meanwhile_is_not_moved() -> None:
     with pytest.raises(Conflict, match="lacks what was written"):
         check_moved(a_volume(instances=(INSTANCE_ID,)), SAME, THERE)
+
+
+@pytest.mark.parametrize("steps", range(1, 4))
+def test_a_move_that_is_given_up_leaves_the_volume_as_it_was(
+    provider: AwsProvider, session: AwsSession, dying: list[str], steps: int
+) -> None:
+    old = source(provider)
+    dying.clear()
+    session.ec2._make_api_call.dies_after = steps  # type: ignore[attr-defined]
+    with pytest.raises(Killed):
+        move(provider)
+    abandon(provider, plan_abandon(provider, "datasets"))
+    assert provider.volume("datasets") == old
+    assert [volume.id for volume in provider.volumes()] == [old.id]
+    assert provider.snapshots() == ()
+    with pytest.raises(Conflict) as refused:
+        plan_abandon(provider, "datasets")
+    assert refused.value.code == "not-moving"
+
+
+def test_what_is_checked_and_named_is_not_given_up(
+    provider: AwsProvider, session: AwsSession, dying: list[str]
+) -> None:
+    source(provider)
+    dying.clear()
+    session.ec2._make_api_call.dies_after = 4  # type: ignore[attr-defined]
+    with pytest.raises(Killed):
+        move(provider)
+    with pytest.raises(Conflict, match="has been moved"):
+        plan_abandon(provider, "datasets")
+    move(provider)
+
+
+def test_a_volume_on_its_way_is_not_attached(
+    provider: AwsProvider, session: AwsSession, dying: list[str]
+) -> None:
+    old = source(provider)
+    instance = provider.create(provider.plan_create(InstanceRequest(zone=HERE)))
+    dying.clear()
+    session.ec2._make_api_call.dies_after = 2  # type: ignore[attr-defined]
+    with pytest.raises(Killed):
+        move(provider)
+    with pytest.raises(Conflict) as refused:
+        provider.attach_volume(old.id, instance.id)
+    assert refused.value.code == "moving"
+    with pytest.raises(Conflict):
+        provider.plan_create(InstanceRequest(zone=HERE, volumes=(VolumeMount(old.id, "/mnt/x"),)))

@@ -20,12 +20,13 @@ from runctl.cli.ebs import (
 from runctl.cli.framework import Command
 from runctl.cli.machines import transport_option
 from runctl.cli.values import parse_tags
-from runctl.core.errors import RunctlError
+from runctl.core.errors import RunctlError, UsageError
 from runctl.costs.snapshots import RATES
+from runctl.providers.interface import VolumeProvider
 from runctl.providers.volume_plans import CloneRequest
-from runctl.render.volume_plans import clone_plan_text, move_plan_text
+from runctl.render.volume_plans import abandon_text, clone_plan_text, move_plan_text
 from runctl.storage.consistency import holding_still
-from runctl.storage.moving import carry_out, plan_move
+from runctl.storage.moving import abandon, carry_out, plan_abandon, plan_move
 
 
 def clone_command(provider: str) -> click.Command:
@@ -87,8 +88,9 @@ def move_command(provider: str) -> click.Command:
 
     @click.command(cls=Command)
     @click.argument("volume_word", metavar="VOLUME")
+    @click.option("--availability-zone", "--zone", "zone", metavar="ZONE", help="Where it is to be.")
     @click.option(
-        "--availability-zone", "--zone", "zone", required=True, metavar="ZONE", help="Where it is to be."
+        "--abandon", "giving_up", is_flag=True, help="Give up a move that was begun: the volume is as it was."
     )
     @click.option(
         "--initialization-rate",
@@ -113,7 +115,8 @@ def move_command(provider: str) -> click.Command:
         cli: Cli,
         *,
         volume_word: str,
-        zone: str,
+        zone: str | None,
+        giving_up: bool,
         rate: int,
         no_rate: bool,
         delete_source: bool,
@@ -127,6 +130,11 @@ def move_command(provider: str) -> click.Command:
         it.
         """
         volumes = cli.volume_provider(provider)
+        if giving_up:
+            _abandon(cli, volumes, volume_word, dry_run=dry_run)
+            return
+        if zone is None:
+            raise UsageError("where to?", hint="--availability-zone ZONE, or --abandon a move that was begun")
         plan = plan_move(
             volumes,
             volume_word,
@@ -157,3 +165,11 @@ def move_command(provider: str) -> click.Command:
         emit_volume(cli, moved.volume)
 
     return command
+
+
+def _abandon(cli: Cli, volumes: VolumeProvider, word: str, *, dry_run: bool) -> None:
+    plan = plan_abandon(volumes, word)
+    if shown(cli, plan, abandon_text(plan), dry_run=dry_run):
+        return
+    cli.confirm(f"Give up moving {plan.source.name or plan.source.id}?")
+    emit_volume(cli, abandon(volumes, plan, cli.progress))

@@ -14,7 +14,7 @@ from runctl.providers.volume_plans import ClonePlan, ResizePlan, SnapshotPlan, V
 from runctl.render.plans import because, block
 from runctl.render.tables import details, table
 from runctl.render.things import duration
-from runctl.storage.moving import MovePlan
+from runctl.storage.moving import Abandonment, MovePlan
 
 INCREMENTAL = (
     "a snapshot is billed for the blocks that it does not share with the one before it: the prices are what each costs"
@@ -145,6 +145,15 @@ def move_plan_text(plan: MovePlan) -> str:
         kept = f"kept, and paid for, as {plan.old_name or plan.source.id}, until you delete it"
         fields.append(("old volume", "deleted with its data" if plan.delete_source else kept))
     return block(title, fields)
+
+
+def abandon_text(plan: Abandonment) -> str:
+    """What is deleted, and what stays."""
+    fields = [("stays", f"{_named(plan.source)} in {plan.source.zone}, as it was")]
+    if plan.unfinished is not None:
+        fields.append(("deleted", f"the unfinished {plan.unfinished.id} in {plan.unfinished.zone}"))
+    fields += [("deleted", f"the temporary snapshot {one.id}") for one in plan.snapshots]
+    return block("give up moving one volume:", fields)
 
 
 def snapshots_table(snapshots: Sequence[Snapshot], now: datetime, *, bold: bool = False) -> str:

@@ -191,13 +191,51 @@ def _made_and_checked(
     return target
 
 
+@dataclass(frozen=True)
+class Abandonment:
+    """A move that was begun and is given up: what it made so far goes, the volume is as it was."""
+
+    source: Volume
+    unfinished: Volume | None
+    """The new volume, not checked and not named yet."""
+    snapshots: tuple[Snapshot, ...]
+
+
+def plan_abandon(volumes: VolumeProvider, word: str) -> Abandonment:
+    """What giving up a move deletes. Raises `NotFound`, `Conflict` (``not-moving``; or it is as good as finished)."""
+    found = _named(volumes, word)
+    token = found.tags.get(tag.MOVE)
+    if token is None:
+        raise Conflict(f"volume {found.name or found.id} is not being moved", code="not-moving")
+    source = found if tag.MOVE_ZONE in found.tags else _by_token(volumes, token, source=True)
+    if source is None or tag.MOVED_TO in source.tags:
+        zone = found.zone if source is None else source.tags.get(tag.MOVE_ZONE, found.zone)
+        raise Conflict(
+            f"volume {word} has been moved: the new one was checked, and has its name or gets it next",
+            hint=f"runctl aws ebs move {word} --availability-zone {zone}, which tidies up",
+            code="moving",
+        )
+    mine = tuple(one for one in volumes.snapshots() if one.tags.get(tag.MOVE) == token)
+    return Abandonment(source, _by_token(volumes, token, source=False), mine)
+
+
+def abandon(volumes: VolumeProvider, plan: Abandonment, progress: Progress = SILENT) -> Volume:
+    """The volume is as it was before, and nothing of the move is left. Called again, it does what is left to do."""
+    if plan.unfinished is not None:
+        volumes.delete_volume(plan.unfinished.id, progress, include_protected=True)
+    for snapshot in plan.snapshots:
+        volumes.delete_snapshot(snapshot.id, progress, include_protected=True)
+    volumes.tag_volume(plan.source.id, {}, remove=_INTENT)
+    return volumes.volume(plan.source.id)
+
+
 def check_moved(source: Volume, target: Volume, zone: str) -> None:
     """Raises `ProviderError` or `Conflict` where the new volume is not the old one's equal. Pure."""
     if source.instances:
         raise Conflict(
             f"{source.id} was attached to {', '.join(source.instances)} while it was moved, and {target.id} lacks what"
             " was written since",
-            hint=f"the old volume is as it was. Detach it, runctl aws ebs delete {target.id}, and move it again",
+            hint=f"the old volume is as it was: detach it, runctl aws ebs move {source.id} --abandon, and again",
             code="volume-in-use",
         )
     wrong = [
@@ -220,29 +258,21 @@ def check_moved(source: Volume, target: Volume, zone: str) -> None:
     if wrong:
         raise ProviderError(
             f"the new volume {target.id} is not what {source.id} is: {'; '.join(wrong)}",
-            hint=f"the old volume is as it was. runctl aws ebs delete {target.id}, and move it again",
+            hint=f"the old volume is as it was: runctl aws ebs move {source.id} --abandon, and move it again",
             code="move-check",
         )
 
 
 def _find(volumes: VolumeProvider, word: str, zone: str) -> tuple[Volume | None, Volume | None, str | None]:
     """The old volume, the new one as far as they are there, and the move's token while it is not over."""
-    try:
-        found = volumes.volume(word)
-    except NotFound:
-        # Cut short between the two namings: the old one has given its name away, the new one has not got it.
-        begun = [
-            v for v in volumes.volumes() if v.tags.get(tag.MOVE_NAME) == word and tag.MOVE_ZONE in v.tags
-        ]
-        if len(begun) != 1:
-            raise
-        found = begun[0]
+    found = _named(volumes, word)
     token, moved_to = found.tags.get(tag.MOVE), found.tags.get(tag.MOVED_TO)
     under_way_to = found.tags.get(tag.MOVE_ZONE)
     if under_way_to is not None and under_way_to != zone:
         raise Conflict(
             f"volume {found.name or found.id} is being moved to {under_way_to}",
-            hint=f"finish that first: runctl aws ebs move {word} --availability-zone {under_way_to}",
+            hint=f"finish that first: runctl aws ebs move {word} --availability-zone {under_way_to};"
+            f" or give it up: runctl aws ebs move {word} --abandon",
             code="moving",
         )
     if moved_to is not None:
@@ -266,6 +296,19 @@ def _find(volumes: VolumeProvider, word: str, zone: str) -> tuple[Volume | None,
     if token is None:
         return found, None, None
     return found, _by_token(volumes, token, source=False), token
+
+
+def _named(volumes: VolumeProvider, word: str) -> Volume:
+    """By id or name, also while a move has taken the name from the one and not given it to the other."""
+    try:
+        return volumes.volume(word)
+    except NotFound:
+        begun = [
+            v for v in volumes.volumes() if v.tags.get(tag.MOVE_NAME) == word and tag.MOVE_ZONE in v.tags
+        ]
+        if len(begun) != 1:
+            raise
+        return begun[0]
 
 
 def _again(source: Volume) -> Volume:

@@ -14,7 +14,7 @@ from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.errors import error_code
 from runctl.providers.aws.reading import device_in_use, free_device, volume_of
 from runctl.providers.aws.volume_creation import CREATE_TIMEOUT
-from runctl.providers.aws.volumes import find_described, find_volume, in_use, wait_state
+from runctl.providers.aws.volumes import check_not_moving, find_described, find_volume, in_use, wait_state
 from runctl.providers.aws.waiting import attempts
 
 ATTACH_TIMEOUT = timedelta(minutes=3)
@@ -37,6 +37,7 @@ def attach_volume(
         volume = wait_state(context, volume.id, VolumeState.AVAILABLE, DETACH_TIMEOUT, progress)
     progress.step(f"attaching {volume.name or volume.id} to {instance_id}")
     if instance_id not in volume.instances:
+        check_not_moving(volume)
         if volume.instances and not volume.multi_attach:
             raise in_use(volume)
         _attach(context, volume.id, instance, progress)

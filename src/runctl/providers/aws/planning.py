@@ -20,7 +20,7 @@ from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.errors import NotOffered, our_errors
 from runctl.providers.aws.iam import ProfilePlan, plan_profile
 from runctl.providers.aws.reading import DATA_VOLUME, PLAN, TAG_VALUE_LIMIT, checked_mount_point, mounts_tag
-from runctl.providers.aws.volumes import find_volume
+from runctl.providers.aws.volumes import check_not_moving, find_volume
 from runctl.providers.aws.zones import ZoneChoice, choose_zone
 from runctl.providers.interface import CreatePlan, InstanceRequest, Price, VolumeMount
 
@@ -149,6 +149,7 @@ def _volumes(context: AwsContext, mounts: Sequence[VolumeMount]) -> tuple[Volume
             raise UsageError(
                 f"volume {mount.volume} is named twice", hint="mount it once; runs can share the mount"
             )
+        check_not_moving(volume)
         if volume.attached_to is not None:
             raise Conflict(
                 f"volume {mount.volume} is in use: attached to {volume.attached_to}",

@@ -90,6 +90,21 @@ def check_ours(volume: Volume) -> None:
         )
 
 
+def check_not_moving(volume: Volume) -> None:
+    """Raises `Conflict` (code ``moving``) while its data is on the way to another zone.
+
+    What was written to it now would not arrive there.
+    """
+    if tag.MOVE in volume.tags:
+        name = volume.tags.get(tag.MOVE_NAME) or volume.name or volume.id
+        raise Conflict(
+            f"volume {volume.name or volume.id} is being moved to another zone",
+            hint=f"`runctl aws ebs show {volume.id}` names the zone in runctl:move-zone; finish it: runctl aws ebs move"
+            f" {name} --availability-zone ZONE, or give it up: runctl aws ebs move {name} --abandon",
+            code="moving",
+        )
+
+
 def check_name(context: AwsContext, name: str) -> None:
     """Raises `UsageError` for what cannot be a name, `Conflict` (code ``name-taken``) where a volume has it."""
     if name.startswith(("vol-", "/", "snap-")) or ":" in name or not 1 <= len(name) <= 255:
