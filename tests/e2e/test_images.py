@@ -94,6 +94,23 @@ def test_an_image_is_built_where_the_plan_says_and_once(
     assert "mark there" in second.out
     assert third["there"] == "machine"
     assert "is on the machine: there is nothing to build" in fourth.out
+    # A build without a run, and a run that finds its image.
+    built = project(
+        *(
+            "docker",
+            "build",
+            "--build-on",
+            "instance",
+            "--instance",
+            instance,
+            "--dockerfile",
+            "there.dockerfile",
+        ),
+        *("--build-arg", "MARK=built", "--output", "json"),
+    ).ok()
+    assert built.json["end_reason"] == "COMPLETED"
+    used = project(*there[:-1], "MARK=built", "--dry-run", "--output", "json").ok().json["image"]
+    assert (used["reference"], used["there"]) == (built.json["image"], "machine")
     # Neither token nor secret is left there.
     looked = 'ls -A /var/lib/runctl/entrusted; test ! -e "$HOME/.docker/config.json" && echo "no login"'
     assert project("aws", "exec", instance, "--", "sh", "-c", looked).ok().out == "no login\n"

@@ -16,6 +16,7 @@ from runctl.agent.container_run import run_to_end
 from runctl.agent.errors import AgentError
 from runctl.agent.image import ready_image
 from runctl.agent.machine import login_user
+from runctl.agent.spec import EndReason
 
 
 def run_in_container(attempt: Attempt) -> Outcome:
@@ -28,6 +29,8 @@ def run_in_container(attempt: Attempt) -> Outcome:
     (attempt.folder.path / "home").mkdir(exist_ok=True)
     image = _image(attempt, engine)
     attempt.update(image=image)
+    if spec.container.build is not None and spec.container.build.only:
+        return Outcome(EndReason.COMPLETED, "the image {} is on the machine".format(image), exit_code=0)
     facts, why = engine.inspect("image", image)
     if facts is None:
         raise AgentError(

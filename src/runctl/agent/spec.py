@@ -101,6 +101,8 @@ class BuildSpec:
     no_cache: bool = False
     pull: bool = False
     """Look for newer base images. With either of the two an image that is there is built all the same."""
+    only: bool = False
+    """The run is the build: it has ended when the image is there, and nothing is started from it."""
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,22 @@ from pathlib import Path
 import click
 
 from runctl.cli.context import Cli
-from runctl.cli.docker_options import BuildOptions, build_options, dockerfile_options, registry_option
+from runctl.cli.docker_options import (
+    BuildOptions,
+    build_on_option,
+    build_options,
+    dockerfile_options,
+    registry_option,
+)
 from runctl.cli.docker_project import docker_project
 from runctl.cli.docker_work import ECR, DockerWork
 from runctl.cli.framework import Command
+from runctl.cli.machines import transport_option
 from runctl.containers.building import Built, Pushed
-from runctl.core.errors import NotFound, UsageError
+from runctl.containers.client import find_client
+from runctl.containers.where import INSTANCE
+from runctl.core.errors import MachineError, NotFound, Unsupported, UsageError
+from runctl.project.dockerfile import DockerfileWish
 from runctl.render.images import build_document, build_text, image_plan_document, image_plan_lines, push_text
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the plan, and stop there.")
@@ -28,6 +38,9 @@ def _work(
 @dockerfile_options
 @build_options
 @registry_option
+@build_on_option
+@click.option("--instance", metavar="INSTANCE", help="The machine to build on.")
+@transport_option
 @_DRY_RUN
 @click.pass_obj
 def build_command(
@@ -37,13 +50,23 @@ def build_command(
     dockerfile_search: bool,
     build: BuildOptions,
     registry: str | None,
+    build_on: str | None,
+    instance: str | None,
+    transport: str | None,
     dry_run: bool,
-) -> None:
-    """Build the project's image on this computer, unless its engine has it.
+) -> int:
+    """Build the project's image, unless it is there: here, or on a machine from what is sent there.
+
+    Here if a Docker engine answers, else on --instance; --build-on decides otherwise.
 
     The tag is a digest of everything that goes into the image. Afterwards it says which instruction broke the cache,
     and what had changed. With a registry its cache is used; nothing is pushed.
     """
+    if _is_for_instance(cli, build_on, instance):
+        from runctl.cli.docker_instance import build_on_instance
+
+        wish = DockerfileWish(dockerfile, cli.config.docker.dockerfile_path, dockerfile_search)
+        return build_on_instance(cli, instance, wish, build, transport=transport, dry_run=dry_run)
     work = _work(
         cli,
         dockerfile,
@@ -54,7 +77,7 @@ def build_command(
     there = "engine" if work.client.has_image(work.plan.local) and not build.again else None
     if dry_run:
         _show(cli, work, there, pushes=False)
-        return
+        return 0
     cli.say("\n".join(image_plan_lines(work.plan, work.context, there, target=None)))
     if there:
         built = work.builder().build(work.plan, work.secrets)
@@ -62,6 +85,20 @@ def build_command(
         with work.logged_in() as builder:
             built = builder.build(work.plan, work.secrets, again=build.again, now=work.now)
     _emit(cli, work, built, None)
+    return 0
+
+
+def _is_for_instance(cli: Cli, build_on: str | None, instance: str | None) -> bool:
+    """The flag, the configuration, else the machine named if no engine answers here."""
+    asked = build_on or cli.config.docker.build_on
+    if asked is not None or instance is None:
+        return asked == INSTANCE
+    try:
+        find_client()
+    except (MachineError, Unsupported) as error:
+        cli.progress.note(f"building on {instance}: {error.message}")
+        return True
+    return False
 
 
 @click.command("push", cls=Command)

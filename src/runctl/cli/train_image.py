@@ -40,6 +40,8 @@ class ImageOptions:
 
     build: BuildOptions = AS_CONFIGURED
     build_on: str | None = None
+    only: bool = False
+    """Nothing is run from the image."""
 
 
 BY_CONFIGURATION = ImageOptions()
@@ -175,6 +177,7 @@ class ImageOfTraining:
             cache_from=self._caches(image) if cached else (),
             no_cache=options.again.no_cache,
             pull=options.again.pull,
+            only=self.options.only,
         )
         container = plan.spec.container
         assert container is not None  # noqa: S101 - there is a Dockerfile

@@ -233,8 +233,9 @@ class ImageBuilder:
 
     def _is_insecure(self, host: str) -> bool:
         """Whether the engine speaks plain HTTP with it; the client must be told the same."""
-        done = self.client.run("info", "--format", "{{json .RegistryConfig}}")
-        return is_insecure(host, done.stdout)
+        if is_insecure(host, b""):
+            return True
+        return is_insecure(host, self.client.run("info", "--format", "{{json .RegistryConfig}}").stdout)
 
 
 def is_insecure(host: str, registry_config: bytes) -> bool:

@@ -116,7 +116,7 @@ def find_client() -> DockerClient:
     if not known:
         raise Unsupported(
             "there is no docker on this computer",
-            hint="install Docker, or build on the machine: --build-on instance",
+            hint="install Docker, or build on a machine: --build-on instance",
             code="no-docker",
         )
     best = choose([candidate for program in known if (candidate := look_at(program)) is not None])
