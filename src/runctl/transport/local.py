@@ -13,18 +13,19 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 from runctl.core.errors import MachineError, NotFound
-from runctl.transport.commands import exit_code, interactive, refuse_password, sudo
-from runctl.transport.interface import CommandTimeout, Completed, Transport
+from runctl.transport.commands import exit_code, interactive, sudo
+from runctl.transport.executing import Executing
+from runctl.transport.interface import CommandTimeout
 from runctl.transport.pump import CHUNK, Outcome, pump
 
 _PATIENCE_SECONDS = 2.0
 """Between SIGTERM and SIGKILL for a command that has to end."""
 
 
-class LocalTransport(Transport):
+class LocalTransport(Executing):
     """This computer. Commands start in the home folder, in a process group of their own."""
 
     name: ClassVar[str] = "local"
@@ -34,34 +35,6 @@ class LocalTransport(Transport):
         """``env`` is added to this process's environment; commands start in ``directory`` (the home folder)."""
         self._env = dict(env or {})
         self._directory = directory
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: bytes = b"",
-        timeout: timedelta | None = None,
-        as_root: bool = False,
-    ) -> Completed:
-        """Run a command to its end and return all of its output."""
-        out, err = bytearray(), bytearray()
-        code = self._run(argv, BytesIO(stdin), out.extend, err.extend, timeout, as_root=as_root)
-        completed = Completed(tuple(argv), code, bytes(out), bytes(err))
-        if as_root:
-            refuse_password(completed, "this computer")
-        return completed
-
-    def stream(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: BinaryIO | None = None,
-        on_stdout: Callable[[bytes], None],
-        on_stderr: Callable[[bytes], None],
-        as_root: bool = False,
-    ) -> int:
-        """Run a command, hand over its output as it comes, and return its exit code."""
-        return self._run(argv, stdin, on_stdout, on_stderr, None, as_root=as_root)
 
     def put(self, data: bytes | BinaryIO, target: PurePosixPath, *, mode: int = 0o644) -> None:
         """``target`` holds exactly these bytes; written beside it and renamed, parents made."""
@@ -106,16 +79,21 @@ class LocalTransport(Transport):
     def _absolute(self, path: PurePosixPath) -> Path:
         return (self._directory or Path.home()) / path
 
-    def _run(
+    def _where(self) -> str:
+        return "this computer"
+
+    def _execute(
         self,
         argv: Sequence[str],
         stdin: BinaryIO | None,
-        on_stdout: Callable[[bytes], None],
-        on_stderr: Callable[[bytes], None],
-        timeout: timedelta | None,
+        on_stdout: Callable[[bytes], Any],
+        on_stderr: Callable[[bytes], Any],
         *,
+        timeout: timedelta | None,
         as_root: bool,
+        live: bool,
     ) -> int:
+        del live
         deadline = time.monotonic() + timeout.total_seconds() if timeout is not None else None
         needs_sudo = as_root and os.geteuid() != 0
         try:

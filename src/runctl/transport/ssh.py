@@ -14,9 +14,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 from runctl.core.errors import MachineError, NotFound, RunctlError, Unreachable
 from runctl.transport.commands import (
@@ -24,14 +23,14 @@ from runctl.transport.commands import (
     NO_SUCH_FILE,
     PUT,
     interactive,
-    refuse_password,
     relative,
     sized,
     sudo,
     tail,
 )
+from runctl.transport.executing import Executing
 from runctl.transport.framing import WRAPPER, Framed, Part
-from runctl.transport.interface import CommandTimeout, Completed, Transport
+from runctl.transport.interface import CommandTimeout
 from runctl.transport.known_hosts import KnownHosts
 from runctl.transport.pump import Outcome, pump
 from runctl.transport.ssh_connection import (
@@ -90,7 +89,7 @@ class _Call:
         return self.out.part is Part.AFTER and self.err.part is Part.AFTER
 
 
-class SshTransport(Transport):
+class SshTransport(Executing):
     """OpenSSH with a shared connection (see `SshConnections`). The login shell is a POSIX one."""
 
     name: ClassVar[str] = "ssh"
@@ -127,42 +126,6 @@ class SshTransport(Transport):
         )
         self._slot = 0
         self._lock = threading.Lock()
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: bytes = b"",
-        timeout: timedelta | None = None,
-        as_root: bool = False,
-    ) -> Completed:
-        """Run a command to its end and return all of its output."""
-        out, err = bytearray(), bytearray()
-        code = self._run(
-            self._command(argv, as_root=as_root),
-            BytesIO(stdin),
-            out.extend,
-            err.extend,
-            timeout,
-            as_root=as_root,
-        )
-        completed = Completed(tuple(argv), code, bytes(out), bytes(err))
-        if as_root:
-            refuse_password(completed, str(self.target))
-        return completed
-
-    def stream(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: BinaryIO | None = None,
-        on_stdout: Callable[[bytes], None],
-        on_stderr: Callable[[bytes], None],
-        as_root: bool = False,
-    ) -> int:
-        """Run a command, hand over its output as it comes, and return its exit code."""
-        command = self._command(argv, as_root=as_root)
-        return self._run(command, stdin, on_stdout, on_stderr, None, as_root=as_root)
 
     def put(self, data: bytes | BinaryIO, target: PurePosixPath, *, mode: int = 0o644) -> None:
         """``target`` holds exactly these bytes; written beside it and renamed, parents made."""
@@ -209,16 +172,22 @@ class SshTransport(Transport):
     def _command(self, argv: Sequence[str], *, as_root: bool) -> list[str]:
         return sudo(argv) if as_root and self.target.user != "root" else list(argv)
 
-    def _run(
+    def _where(self) -> str:
+        return str(self.target)
+
+    def _execute(
         self,
         argv: Sequence[str],
         stdin: BinaryIO | None,
-        on_stdout: Callable[[bytes], None],
-        on_stderr: Callable[[bytes], None],
-        timeout: timedelta | None,
+        on_stdout: Callable[[bytes], Any],
+        on_stderr: Callable[[bytes], Any],
         *,
+        timeout: timedelta | None,
         as_root: bool,
+        live: bool,
     ) -> int:
+        del live
+        argv = self._command(argv, as_root=as_root)
         deadline = time.monotonic() + timeout.total_seconds() if timeout is not None else None
         give_up = time.monotonic() + _QUEUE_SECONDS
         again = False

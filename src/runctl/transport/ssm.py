@@ -19,8 +19,9 @@ from typing import Any, BinaryIO, ClassVar
 
 from runctl.core.errors import MachineError, NotFound, RunctlError, Unreachable, Unsupported
 from runctl.core.progress import SILENT, Progress
-from runctl.transport.commands import GET, NO_SUCH_FILE, refuse_password, relative, sized, tail
-from runctl.transport.interface import CommandTimeout, Completed, Transport
+from runctl.transport.commands import GET, NO_SUCH_FILE, relative, sized, tail
+from runctl.transport.executing import Executing
+from runctl.transport.interface import CommandTimeout
 from runctl.transport.pump import CHUNK
 from runctl.transport.run_command import RemoteError, RunCommand
 from runctl.transport.ssm_terminal import terminal
@@ -42,12 +43,13 @@ _FIRST_LOOK_SECONDS = 0.3
 """After which a stream asks again, and is then answered as soon as there is something."""
 
 
-class SsmTransport(Transport):
+class SsmTransport(Executing):
     """Run Command. A command goes on under its own supervisor when SSM's agent restarts or we go away.
 
     What passes is kept in SSM's command history for 30 days, readable with ``ssm:ListCommands`` and
     ``ssm:GetCommandInvocation``; inputs above some 27 kB (compressed) and outputs above 70 kB are not in it when
-    there is a staging store.
+    there is a staging store. A stream's output comes some seconds after it was written; its stdin is read to its end
+    before the command starts.
     """
 
     name: ClassVar[str] = "ssm"
@@ -74,42 +76,6 @@ class SsmTransport(Transport):
         self._staging = staging
         self._progress = progress
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: bytes = b"",
-        timeout: timedelta | None = None,
-        as_root: bool = False,
-    ) -> Completed:
-        """Run a command to its end and return all of its output."""
-        out, err = BytesIO(), BytesIO()
-        code = self._run(
-            argv, BytesIO(stdin), out.write, err.write, timeout, as_root=as_root, first_look=_WAIT_SECONDS
-        )
-        completed = Completed(tuple(argv), code, out.getvalue(), err.getvalue())
-        if as_root:
-            refuse_password(completed, self.instance_id)
-        return completed
-
-    def stream(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: BinaryIO | None = None,
-        on_stdout: Callable[[bytes], None],
-        on_stderr: Callable[[bytes], None],
-        as_root: bool = False,
-    ) -> int:
-        """Run a command, hand over its output some seconds after it is written, and return its exit code.
-
-        ``stdin`` is read to its end before the command starts.
-        """
-        source = stdin if stdin is not None else BytesIO()
-        return self._run(
-            argv, source, on_stdout, on_stderr, None, as_root=as_root, first_look=_FIRST_LOOK_SECONDS
-        )
-
     def put(self, data: bytes | BinaryIO, target: PurePosixPath, *, mode: int = 0o644) -> None:
         """``target`` holds exactly these bytes; written beside it and renamed, parents made."""
         command_id = secrets.token_hex(16)
@@ -134,7 +100,7 @@ class SsmTransport(Transport):
             total += len(data)
 
         command = ["sh", "-c", GET, "sh", relative(source)]
-        code = self._run(command, BytesIO(), take, err.extend, None, as_root=False, first_look=_WAIT_SECONDS)
+        code = self._execute(command, None, take, err.extend, timeout=None, as_root=False, live=False)
         if code == NO_SUCH_FILE:
             raise NotFound(f"there is no {source} on {self.instance_id}")
         if code != 0:
@@ -146,16 +112,19 @@ class SsmTransport(Transport):
         plug-in."""
         return terminal(self._client, self._commands.call, self.instance_id, self.user, argv)
 
-    def _run(
+    def _where(self) -> str:
+        return self.instance_id
+
+    def _execute(
         self,
         argv: Sequence[str],
-        stdin: BinaryIO,
+        stdin: BinaryIO | None,
         on_stdout: Callable[[bytes], Any],
         on_stderr: Callable[[bytes], Any],
-        timeout: timedelta | None,
         *,
+        timeout: timedelta | None,
         as_root: bool,
-        first_look: float,
+        live: bool,
     ) -> int:
         command_id = secrets.token_hex(16)
         seconds = timeout.total_seconds() if timeout is not None else None
@@ -166,11 +135,11 @@ class SsmTransport(Transport):
             "user": self.user,
             "root": as_root,
             "timeout": seconds,
-            "wait": first_look,
+            "wait": _FIRST_LOOK_SECONDS if live else _WAIT_SECONDS,
         }
         kept = True
         try:
-            with self._input(command_id, stdin) as described:
+            with self._input(command_id, stdin or BytesIO()) as described:
                 report = self._ask_for_report("start", {**request, "input": described}, outputs)
             while not report["done"]:
                 poll = {"id": command_id, "wait": _WAIT_SECONDS}
