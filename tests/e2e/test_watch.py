@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.agent import engine as engines
 from tests.e2e.command_line import RUNCTL, CommandLine, until, write_project
 
 pytestmark = pytest.mark.linux
@@ -66,6 +67,16 @@ class Watching:
 @pytest.fixture
 def runctl(tmp_path: Path) -> CommandLine:
     return CommandLine(write_project(tmp_path / "project", {"train.py": SCRIPT.format(1, 600)}))
+
+
+@pytest.fixture
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[engines.Engine]:
+    one = engines.start(tmp_path_factory.mktemp("engine"))
+    try:
+        engines.python_image(one, "base:py")
+        yield one
+    finally:
+        engines.stop(one)
 
 
 @contextmanager
@@ -171,3 +182,27 @@ def test_watching_what_does_not_run_is_refused(runctl: CommandLine, options: lis
     done = runctl("local", "train", "train.py", *options)
     assert done.code == 2
     assert words in done.err
+
+
+@pytest.mark.root
+@pytest.mark.docker
+def test_in_a_container_an_edit_runs_without_a_build_and_a_dependency_with_one(
+    runctl: CommandLine, engine: engines.Engine
+) -> None:
+    text = "FROM base:py\nWORKDIR /workspace\nCOPY requirements.txt .\nCOPY . .\n"
+    (runctl.cwd / "Dockerfile").write_text(text)
+    (runctl.cwd / "requirements.txt").write_text("")
+    command_line = CommandLine(runctl.cwd, {**runctl.env, "DOCKER_HOST": engine.host})
+    with watching(command_line, "--dev-mode", "--restart-on-change") as one:
+        one.says("version 1 1")
+        one.says("watching")
+        assert "the image is built: no image of this project" in one.text
+        save(runctl, 2)
+        one.says("version 2 2")
+        assert "is used without a build" in one.text
+        before = len(one.text)
+        (runctl.cwd / "requirements.txt").write_text("# more\n")
+        one.says("version 2 3", before)
+        assert "the image is built: requirements.txt changed" in one.text[before:]
+        assert "Successfully built" in one.text[before:]
+    assert engine.docker("ps", "--all", "--quiet") == ""

@@ -40,7 +40,7 @@ class Compose:
         every = ["--project-name", self._project, "--project-directory", str(self._folder), *files, *words]
         if self._plugin:
             return self._engine.command("compose", "--ansi", "never", *every)
-        argv = ["docker-compose", "--no-ansi", *every]
+        argv = ["docker-compose", "--ansi", "never", *every]
         if not self._engine.by_sudo:
             return argv
         passed = {"DOCKER_HOST": os.environ["DOCKER_HOST"]} if "DOCKER_HOST" in os.environ else {}

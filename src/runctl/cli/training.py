@@ -196,7 +196,7 @@ class Training:
     def refreshed(self, plan: RunPlan) -> RunPlan:
         """The plan with what may have changed in the project since it was made."""
         self.__dict__.pop("selection", None)
-        return self._with_dev_parts(plan)
+        return self.image.settle(self._with_dev_parts(plan), self.selection)
 
     def _sync(self) -> Synced:
         return Synced(self.sync_again().digest)

@@ -88,6 +88,9 @@ def image_rows(plan: RunPlan) -> list[tuple[str, str]]:
         if image.where == "local"
         else "to be built",
     }[image.there]
+    container = plan.spec.container
+    if image.there is None and container is not None and container.code == "mount":
+        words = "to be built, unless the last one differs in nothing but code"
     rows = [("image", f"{image.reference} ({words})"), ("build", f"{_where(plan)}: {image.reason}")]
     return rows + [("creates", text) for text in image.will_create]
 

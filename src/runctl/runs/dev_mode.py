@@ -7,12 +7,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from runctl.agent.spec import ContainerSpec, to_json
+from runctl.agent.spec import ContainerSpec
 from runctl.containers.dev_image import dev_image
 from runctl.core.errors import ProjectError
 from runctl.project.root import ProjectRoot
-
-_OF_THE_BUILD = ("dockerfile", "build")
 
 
 def with_dev_parts(
@@ -20,12 +18,12 @@ def with_dev_parts(
 ) -> ContainerSpec:
     """The container with what `runctl.containers.dev_image` finds; as it is when nothing is built.
 
-    ``files`` are what is sent, from the root. Raises `ProjectError` for what cannot be read.
+    ``files`` are what is sent, from the root. The options of the build are added by whoever decides on them. Raises
+    `ProjectError` for what cannot be read.
     """
     if container.dockerfile is None:
         return container
-    options = {name: value for name, value in to_json(container).items() if name in _OF_THE_BUILD}
-    target = (options.get("build") or {}).get("target") if isinstance(options.get("build"), dict) else None
+    target = container.build.target if container.build is not None else None
     try:
         text = (root.path / container.dockerfile).read_text(encoding="utf-8-sig")
         found = dev_image(
@@ -35,7 +33,7 @@ def with_dev_parts(
             lambda path: _content(root.path / path),
             workdir=container.workdir,
             target=target,
-            options=options,
+            options={"dockerfile": container.dockerfile},
         )
     except (OSError, UnicodeDecodeError) as error:
         raise ProjectError(f"what the image is made of cannot be read: {error}") from error
