@@ -10,7 +10,7 @@ from runctl.render.json import to_builtins
 from runctl.render.plans import plan_document
 from runctl.render.sizes import size
 from runctl.runs.prewarm import PrewarmResult
-from runctl.runs.prewarm_plan import ON_DEMAND_REASON, PrewarmPlan
+from runctl.runs.prewarm_plan import IDLE_MINUTES, ON_DEMAND_REASON, PrewarmPlan
 from runctl.storage.pace import Pace
 
 
@@ -70,7 +70,9 @@ def _machine(plan: PrewarmPlan) -> list[tuple[str, str]]:
         fields.append(("price", f"{usd(machine.price.usd)} an hour ({machine.price.source})"))
     fields += [("also makes", words) for words in machine.will_also_create]
     if machine.ttl is not None:
-        fields.append(("ends", f"when it is done; by itself after {machine.ttl}, whatever happens here"))
+        fields.append(
+            ("ends", f"when it is done; by itself {IDLE_MINUTES} minutes after, or after {machine.ttl}")
+        )
     return fields
 
 

@@ -48,6 +48,8 @@ FREE_TIMEOUT = timedelta(minutes=10)
 STOP_GRACE = timedelta(seconds=20)
 LEAST_LEFT = timedelta(minutes=10)
 """A helper machine that ends itself sooner is not worth taking over."""
+DEADLINE_COMMAND = "/usr/local/sbin/runctl-deadline"
+"""On a machine with a time to live: sets its timer (see ``bootstrap.sh``)."""
 _DENIED = {"denied", "no-role"}
 _NOT_FOUND = {"no-bucket", "nothing-there"}
 
@@ -148,7 +150,11 @@ class Prewarm:
         else:
             assert plan.machine is not None  # noqa: S101 - the plan says: a helper
             found = self.provider.create(plan.machine, self.progress)
-        return self.provider.wait_ready(found.id, timeout=READY_TIMEOUT, progress=self.progress)
+        ready = self.provider.wait_ready(found.id, timeout=READY_TIMEOUT, progress=self.progress)
+        if plan.instance is not None:
+            # Its program may have ended and be about to end it: from here on its deadline counts again.
+            self.machine(ready).transport.run([DEADLINE_COMMAND], as_root=True)
+        return ready
 
     def _work(self, plan: PrewarmPlan, instance: Instance) -> tuple[RunRecord, Mapping[str, Any]]:
         """Attach, mount, run, and leave the volume as the plan says."""

@@ -21,6 +21,8 @@ from runctl.storage.program import block_arguments, s3_arguments
 
 GIB = 1 << 30
 SHORTEST_TTL, LONGEST_TTL = timedelta(hours=1), timedelta(hours=48)
+IDLE_MINUTES = 10
+"""How long a helper machine waits, when its program has ended, for a command line that still wants it."""
 ON_DEMAND_REASON = (
     "the volume fixes the zone, and an interruption costs more time than spot saves; --spot takes it"
 )
@@ -91,13 +93,15 @@ class PrewarmPlan:
     def arguments(self, mount_point: str) -> tuple[str, ...]:
         """Of the program on the machine; two calls with the same wish have the same."""
         request = self.request
+        ending = ("--end-machine-in", str(IDLE_MINUTES)) if self.on_helper else ()
         if request.source is None:
-            return block_arguments(request.volume.id)
+            return (*block_arguments(request.volume.id), *ending)
         into = f"{mount_point}/{request.to}" if request.to else mount_point
         region = self.stored.region if self.stored else ""
-        return s3_arguments(
+        words = s3_arguments(
             request.source, into, region=region, mount_point=mount_point, delete=request.delete
         )
+        return (*words, *ending)
 
 
 def plan_prewarm(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Optional, Sequence
@@ -21,6 +23,14 @@ def main(words: Optional[Sequence[str]] = None) -> int:
     options = _options(words)
     report = Report()
     signal.signal(signal.SIGTERM, _stop)
+    try:
+        return _carried_out(options, report)
+    finally:
+        if options.end_machine_in is not None:
+            _end_machine(options.end_machine_in)
+
+
+def _carried_out(options: argparse.Namespace, report: Report) -> int:
     try:
         options.action(options, report)
     except FillError as error:
@@ -48,7 +58,21 @@ def _options(words: Optional[Sequence[str]]) -> argparse.Namespace:
     blocks = verbs.add_parser("blocks", help="read every block of a device")
     blocks.add_argument("device", help="its path, or the id of an attached EBS volume")
     blocks.set_defaults(action=_blocks)
+    for verb in (s3, blocks):
+        verb.add_argument(
+            "--end-machine-in",
+            type=int,
+            metavar="MINUTES",
+            help="afterwards shut the machine down that soon, unless it is taken over or ended before",
+        )
     return parser.parse_args(words)
+
+
+def _end_machine(minutes: int) -> None:
+    """Whoever rented the machine for this ends it now; if nobody does any more, it ends itself."""
+    command = ["sudo", "-n", "shutdown", "-h", "+{}".format(minutes)]
+    with suppress(OSError):
+        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
 def _s3(options: argparse.Namespace, report: Report) -> None:

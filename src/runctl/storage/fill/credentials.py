@@ -72,7 +72,7 @@ class Credentials:
         raise FillError(
             "no-role",
             "this machine has no role, and so no right to read from S3",
-            "use a machine of runctl's own for it (--helper), or give the machine an instance profile",
+            "give it an instance profile, or detach the volume: a helper machine with a role is then rented for it",
         )
 
     def _asking(self, path: str, token: str) -> urllib.request.Request:

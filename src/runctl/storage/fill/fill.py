@@ -131,7 +131,7 @@ def denied(words: str, source: Source, place: Place) -> FillError:
     return FillError(
         "denied",
         "this machine's role may not read {}: {}".format(source, words),
-        "add to its role: {} or let a machine of runctl's own do it: --helper".format(
+        "add to its role: {} or detach the volume: a helper machine with these rights is then rented for it".format(
             rights.to_add(source, rights.partition_of(place.region))
         ),
     )
