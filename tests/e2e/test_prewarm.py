@@ -15,11 +15,19 @@ from typing import Any
 import boto3
 import pytest
 
-from runctl.sandbox.control import SandboxInfo
+from runctl.sandbox.control import Faults, SandboxInfo
+from runctl.storage.fill.objects import Source
+from runctl.storage.fill.rights import policy
 from tests.docs.pages import blocks
 from tests.e2e.command_line import CommandLine, Outcome, until
 
-pytestmark = [pytest.mark.namespaces, pytest.mark.slow, pytest.mark.usefixtures("clean_account")]
+pytestmark = [
+    pytest.mark.namespaces,
+    pytest.mark.docker,
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.usefixtures("clean_account"),
+]
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "json.md"
 
@@ -105,8 +113,8 @@ def prewarm(runctl: CommandLine, *words: object) -> Outcome:
     return runctl("aws", "ebs", "prewarm", *words, timeout=280)
 
 
-def test_a_helper_machine_fills_a_volume_and_its_own_machine_brings_it_up_to_date(
-    runctl: CommandLine, account: Account
+def test_a_helper_fills_a_volume_its_own_machine_brings_it_up_to_date_and_a_copy_is_read_whole(
+    runctl: CommandLine, account: Account, faults: Faults
 ) -> None:
     contents = {f"{number % 4}/{number:03}.bin": os.urandom(500 + number) for number in range(60)}
     account.put("cats", contents)
@@ -132,8 +140,44 @@ def test_a_helper_machine_fills_a_volume_and_its_own_machine_brings_it_up_to_dat
     script = f"cd {point} && find . -name '*.bin' | sort | xargs cat | sha256sum"
     assert runctl("aws", "exec", instance, "--", "sh", "-c", script).ok().out.split()[0] == digest(contents)
 
-    denied = prewarm(runctl, "datasets", "--from", source, "--helper", "--output", "json")
-    assert (denied.code, denied.error["code"]) == (1, "volume-in-use")
+    elsewhere = prewarm(runctl, "datasets", "--from", source, "--helper", "--output", "json")
+    assert (elsewhere.code, elsewhere.error["code"]) == (1, "volume-in-use")
+    denied = prewarm(runctl, "datasets", "--from", source, "--output", "json")
+    assert (denied.code, denied.error["code"]) == (4, "denied"), f"{denied}"
+    assert f"arn:aws:s3:::{account.bucket}/cats/*" in denied.error["hint"]
+
+    account.put("cats", {"new.bin": b"new"})
+    rights = json.dumps(policy(Source(account.bucket, "cats")))
+    account.iam.put_role_policy(RoleName="runctl-instance", PolicyName="cats", PolicyDocument=rights)
+    there = prewarm(runctl, "datasets", "--from", source, "--detach", "--output", "json").ok()
+    account.iam.delete_role_policy(RoleName="runctl-instance", PolicyName="cats")
+    assert (there.json["files"], there.json["fetched_files"], there.json["helper"]) == (61, 1, False)
+    assert (there.json["instance_id"], there.json["attached_to"]) == (instance, None)
+    assert account.live() == [instance]
+    until(lambda: account.state_of(identifier) == "available", what="the volume to be free")
+    runctl("aws", "terminate", instance, "--yes").ok()
+    _a_copy_is_read_whole_once(runctl, account, faults, identifier)
+
+
+def _a_copy_is_read_whole_once(runctl: CommandLine, account: Account, faults: Faults, origin: str) -> None:
+    snapshot = account.ec2.create_snapshot(VolumeId=origin)["SnapshotId"]
+    account.ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot])
+    faults.lazy_blocks(0.05)
+    zone = f"{account.ec2.meta.region_name}a"
+    copy = account.ec2.create_volume(SnapshotId=snapshot, AvailabilityZone=zone)["VolumeId"]
+
+    planned = prewarm(runctl, copy, "--dry-run", "--output", "json").ok()
+    done = prewarm(runctl, copy, "--output", "json").ok()
+    again = prewarm(runctl, copy, "--output", "json").ok()
+    until(lambda: account.state_of(copy) == "available", what="the copy to be free")
+    account.ec2.delete_volume(VolumeId=copy)
+    account.ec2.delete_snapshot(SnapshotId=snapshot)
+
+    assert planned.json["way"] == "read"
+    assert any("initialisation rate" in words for words in planned.json["considered"])
+    assert (done.json["way"], done.json["bytes"], done.json["helper"]) == ("read", 1 << 30, True)
+    assert (again.json["way"], again.json["instance_id"]) == ("done", None)
+    assert account.live() == account.helper_roles() == []
 
 
 def test_ctrl_c_gives_the_helper_machine_back_and_the_same_command_goes_on(
