@@ -82,6 +82,23 @@ def test_an_image_is_built_once_with_its_arguments_and_secrets(machine: Agent, e
     assert machine.call("image", {"reference": "runctl/digits:2"}).ok["present"] is False
 
 
+def test_what_was_sent_later_than_the_name_was_made_is_built_under_another(
+    machine: Agent, engine: Engine
+) -> None:
+    before = machine.sync({"Dockerfile": f"FROM {BASE}\nCOPY . /workspace\n", "train.py": "print('old')\n"})
+    how = {"dockerfile": "Dockerfile", "build": {"tag": "runctl/digits:old", "tree": before}}
+    machine.start("old", "train.py", container=how)
+    assert machine.ended("old").reason is EndReason.COMPLETED
+    machine.sync({"Dockerfile": f"FROM {BASE}\nCOPY . /workspace\n", "train.py": "print('new')\n"})
+
+    machine.start("new", "train.py", container=how)
+    end = machine.ended("new")
+
+    assert end.reason is EndReason.COMPLETED, machine.log("new")
+    assert "new" in machine.output("new")
+    assert machine.status("new").image != "runctl/digits:old"
+
+
 def test_a_secret_that_was_not_entrusted_ends_the_run(machine: Agent) -> None:
     machine.sync({"Dockerfile": DOCKERFILE, "train.py": ""})
 

@@ -13,8 +13,10 @@ def build_image(attempt: Attempt, engine: docker.Engine) -> str:
     spec = attempt.spec
     assert spec.container is not None  # noqa: S101 (the supervisor has looked)
     build = spec.container.build
-    tag = build.tag if build is not None else image_plan.tag(spec.project, attempt.live.tree or "")
-    if build is not None and not (build.no_cache or build.pull) and engine.inspect("image", tag)[0]:
+    named = build is not None and build.tree in (None, attempt.live.tree)
+    tag = build.tag if build is not None and named else image_plan.tag(spec.project, attempt.live.tree or "")
+    again = build is None or not named or build.no_cache or build.pull
+    if not again and engine.inspect("image", tag)[0]:
         attempt.log.line("the image {} is on the machine: there is nothing to build".format(tag))
         return tag
     kit = docker.buildkit()

@@ -86,6 +86,8 @@ class BuildSpec:
 
     tag: str
     """The image's name: it says what goes into the image, so that one that is there is the same."""
+    tree: Optional[str] = None
+    """Digest of the tree that ``tag`` was made for; another tree is built under a name of its own."""
     inputs: str = ""
     """The digest that ``tag`` is short for; becomes a label."""
     project: str = ""

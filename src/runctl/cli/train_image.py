@@ -159,7 +159,7 @@ class ImageOfTraining:
     def _settle_on_machine(self, plan: RunPlan, selection: Selection | None) -> RunPlan:
         if selection is None:
             return plan
-        image = self._image_on_machine(selection)
+        image, tree = self._image_on_machine(selection)
         image.check()
         options = self.work.options
         cached = self.cli.config.docker.registry is not None and not options.again.no_cache
@@ -168,6 +168,7 @@ class ImageOfTraining:
             there = "machine"
         build = BuildSpec(
             tag=image.local,
+            tree=tree,
             inputs=image.inputs.digest,
             project=image.project,
             target=image.inputs.target,
@@ -191,8 +192,8 @@ class ImageOfTraining:
             spec=replace(plan.spec, container=replace(container, build=build, dev_parts=parts)),
         )
 
-    def _image_on_machine(self, selection: Selection) -> ImagePlan:
-        """Its inputs are what is sent, less what .dockerignore leaves out."""
+    def _image_on_machine(self, selection: Selection) -> tuple[ImagePlan, str]:
+        """Its inputs are what is sent, less what .dockerignore leaves out; and the digest of what is sent."""
         from runctl.core.places import cache_folder
         from runctl.project.build_context import context_of_manifest
         from runctl.project.manifest import HashCache, build_manifest
@@ -209,7 +210,7 @@ class ImageOfTraining:
             self.options.build.target or self.cli.config.docker.target,
             self.options.build.platform or self._machine_platform,
         )
-        return ImagePlan(self.root, self.work.project.name, inputs)
+        return ImagePlan(self.root, self.work.project.name, inputs), manifest.digest
 
     def _caches(self, image: ImagePlan) -> tuple[str, ...]:
         target = self.work.target
