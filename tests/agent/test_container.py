@@ -566,3 +566,20 @@ def test_an_engine_that_is_restarted_meanwhile_is_borne_with(
         assert len(numbers) > 40
     finally:
         engines.stop(one)
+
+
+def test_gpus_that_docker_cannot_give_are_refused_when_asked_for_and_told_otherwise(
+    machine: Agent, tmp_path: Path
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "nvidia-smi").write_text("#!/bin/sh\necho '0, NVIDIA A10G, 23028, 0, 0, 550.54'\n")
+    (programs / "nvidia-smi").chmod(0o755)
+    machine.env = {**machine.env, "PATH": f"{programs}:{os.environ['PATH']}"}
+    machine.sync({"train.py": "print('ran')\n"})
+    error = machine.refused("a", "train.py", container=image(gpus="1"))
+    assert error["code"] == "no-gpu"
+    assert "has a GPU, but Docker cannot give them" in error["message"]
+    machine.start("b", "train.py", container=image())
+    assert machine.ended("b").reason is EndReason.COMPLETED, machine.log("b")
+    assert "warning: the machine has a GPU, but Docker cannot give them to a container" in machine.log("b")

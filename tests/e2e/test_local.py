@@ -282,3 +282,21 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_a_command_runs_in_place_of_a_script_from_the_projects_root(runctl: CommandLine) -> None:
+    deep = runctl.in_folder(runctl.cwd / "training")
+
+    done = deep(
+        "local", "train", "--command", "--wait", "--", "python3", "-c", "import os; print(os.listdir())"
+    ).ok()
+
+    assert "'training'" in done.out
+
+
+def test_a_script_runs_by_its_first_line_or_by_what_is_asked(runctl: CommandLine) -> None:
+    (runctl.cwd / "plain").write_text("#!/bin/sh\necho by its first line: $1\n")
+
+    assert "by its first line: x" in runctl("local", "train", "plain", "--wait", "--", "x").ok().out
+    echo = runctl("local", "train", "plain", "--interpreter", "echo 'two words'", "--wait", "--", "x").ok()
+    assert "two words plain x" in echo.out
