@@ -119,10 +119,15 @@ def test_a_token_that_is_not_taken_is_named_and_nothing_is_created(
     faults.ecr_token_seconds(0)
     try:
         done = runctl("docker", "build-push", "--output", "json")
+        faults.clear()
+        faults.deny("ecr:CreateRepository")
+        denied = runctl("docker", "build-push", "--output", "json")
     finally:
         faults.clear()
 
     assert (done.code, done.error["code"]) == (4, "registry-login"), f"{done}"
+    assert (denied.code, denied.error["code"]) == (4, "permission"), f"{denied}"
+    assert "CreateRepository" in denied.error["message"]
     assert ecr.describe_repositories()["repositories"] == []
 
 
