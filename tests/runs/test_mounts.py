@@ -347,6 +347,18 @@ def test_a_read_only_file_system_is_not_mounted_read_write() -> None:
     assert plan("/mnt/data:/data:ro", where=frozen).specs[0].read_only
 
 
+def test_what_was_taken_by_force_and_is_still_mounted_is_not_used() -> None:
+    lost = around(gone=frozenset({DATASETS}))
+
+    with pytest.raises(Conflict, match=r"taken from .* by force") as caught:
+        plan("datasets:/data", where=lost)
+
+    assert (caught.value.code, "umount" in caught.value.hint) == ("volume-lost", True)
+    found = plan(automatic=True, where=lost)
+    assert shown(found) == [("/mnt/cache", "/mnt/cache", CACHE)]
+    assert "/mnt/data is left out" in found.notes[0]
+
+
 def test_automatic_mounts_add_what_no_rule_named() -> None:
     found = plan("/mnt/data:/data", automatic=True)
 

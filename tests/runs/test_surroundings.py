@@ -145,15 +145,33 @@ def test_a_name_that_none_or_several_have_is_refused(
         look(script, store, "datasets:/data")
 
 
-def test_a_mounted_volume_that_the_provider_has_no_more_is_passed_over(
-    script: Script, store: RunStore
-) -> None:
+def test_a_mounted_volume_that_the_provider_has_no_more_is_gone(script: Script, store: RunStore) -> None:
     script.answers["volume"] = NotFound("it was deleted")
     mounted = MachineMount("/mnt/d", "/dev/x", VOLUME_ID, "ext4", 1, 1)
 
     found = look(script, store, here=Machine(mounts=(mounted,)))
 
     assert (list(found.mounted), dict(found.volumes)) == ([mounted], {})
+    assert found.gone == {VOLUME_ID}
+
+
+@pytest.mark.parametrize(("attached_to", "gone"), [(None, {VOLUME_ID}), (INSTANCE_ID, set())])
+def test_a_mounted_volume_that_is_not_attached_is_gone(
+    script: Script, store: RunStore, attached_to: Any, gone: set[str]
+) -> None:
+    script.answers["volume"] = a_volume(attached_to=attached_to)
+    mounted = MachineMount("/mnt/d", "/dev/x", VOLUME_ID, "ext4", 1, 1)
+
+    assert look(script, store, here=Machine(mounts=(mounted,))).gone == gone
+
+
+def test_an_account_that_may_not_look_at_volumes_can_use_what_is_mounted(
+    script: Script, store: RunStore
+) -> None:
+    script.answers["volume"] = PermissionDenied("ec2:DescribeVolumes")
+    mounted = MachineMount("/mnt/d", "/dev/x", VOLUME_ID, "ext4", 1, 1)
+
+    assert look(script, store, here=Machine(mounts=(mounted,))).gone == frozenset()
 
 
 def test_runs_on_the_machine_are_those_that_have_not_ended(script: Script, store: RunStore) -> None:

@@ -97,7 +97,7 @@ class MountWatch:
         self._paths: Dict[str, str] = {
             one.target: one.target if one.target in bound else one.source for one in self._mounts
         }
-        self._first = {one.target: self._look(one) for one in self._mounts}
+        self._first = self._looks()
         self._next = 0.0
         self._missed: Dict[str, int] = {}
         self._told: List[str] = []
@@ -117,8 +117,9 @@ class MountWatch:
             from runctl.agent import checks
 
             checks.mounts(self._spec)
+        now = self._looks()
         for one in self._mounts:
-            why = judge_start(one, self._first[one.target], self._look(one))
+            why = judge_start(one, self._first[one.target], now[one.target])
             if why is not None:
                 raise AgentError("cannot-mount", why, "attach it again, and start another run")
 
@@ -146,12 +147,16 @@ class MountWatch:
         return found
 
     def _troubles(self) -> List[Trouble]:
-        looks = ((one, judge(one, self._first[one.target], self._look(one))) for one in self._mounts)
-        return [found for _, found in looks if found is not None]
+        now = self._looks()
+        judged = [judge(one, self._first[one.target], now[one.target]) for one in self._mounts]
+        return [found for found in judged if found is not None]
 
-    def _look(self, mount: MountSpec) -> Look:
+    def _looks(self) -> Dict[str, Look]:
+        attached = disks().attached() if self._mounts else frozenset()
+        return {one.target: self._look(one, one.volume_id in attached) for one in self._mounts}
+
+    def _look(self, mount: MountSpec, known: bool) -> Look:
         path = on_machine(self._paths[mount.target])
-        known = mount.volume_id in disks().attached()
         try:
             if folder_root() is not None:
                 place = str(path.resolve(strict=True))

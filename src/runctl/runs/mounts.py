@@ -35,6 +35,8 @@ class Surroundings:
     """Runs on this machine that have not ended."""
     changing: Mapping[str, str] = field(default_factory=dict)
     """By volume id: how far a change of it is, such as ``optimizing``."""
+    gone: frozenset[str] = frozenset()
+    """Volumes that the machine has mounted, and that were taken from it by force all the same."""
 
 
 @dataclass(frozen=True)
@@ -253,6 +255,17 @@ def _mount(
     around: Surroundings,
 ) -> PlannedMount:
     mounted, volume = place.mounted, place.volume
+    if mounted is not None and mounted.volume_id in around.gone:
+        label, machine, point = (
+            named(volume) if volume else place.volume_id,
+            around.instance.id,
+            mounted.mount_point,
+        )
+        raise Conflict(
+            f"volume {label} was taken from {machine} by force; what is still mounted at {point} there is kept nowhere",
+            hint=f"runctl aws exec --root {machine} -- umount --lazy {point}, then train again",
+            code="volume-lost",
+        )
     if mounted is not None and mounted.read_only and not request.read_only:
         label = named(volume) if volume else str(place.volume_id)
         raise Conflict(
@@ -283,6 +296,11 @@ def _automatic(
     for one in around.mounted:
         point = one.mount_point
         if one.volume_id is None or point in targets or one.volume_id in volumes:
+            continue
+        if one.volume_id in around.gone:
+            notes.append(
+                f"{point} is left out: its volume {one.volume_id} was taken from the machine by force"
+            )
             continue
         if workdir is not None and (is_within(workdir, point) or is_within(point, RESERVED)):
             notes.append(f"{point} is left out: in the container it would hide {workdir}")

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from runctl.agent.spec import AttemptStatus
 from runctl.containers.mounts import MountRequest
-from runctl.core.errors import NotFound, RunctlError
+from runctl.core.errors import NotFound, PermissionDenied, RunctlError
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import Instance, InstanceState, Volume
 from runctl.core.progress import Progress
@@ -49,13 +49,17 @@ def look_around(
     progress.step(f"asking {instance.id} what is mounted")
     mounted = agent.mounts()
     there = {str(one.volume_id) for one in mounted if one.volume_id}
+    gone = set()
     for volume_id in sorted(there | _expected(requests, instance)):
-        if volume_id not in known:
-            try:
-                known[volume_id] = volumes().volume(volume_id)
-            except NotFound:
-                # The machine still has what EC2 has not: a volume that was taken from it by force, and deleted.
-                continue
+        try:
+            volume = known.setdefault(volume_id, known.get(volume_id) or volumes().volume(volume_id))
+        except NotFound:
+            gone.add(volume_id)
+        except PermissionDenied:
+            continue  # its name and its type are not known, that is all
+        else:
+            if volume_id in there and not is_on(volume, instance):
+                gone.add(volume_id)
     mine = {*there, *(volume.id for volume in known.values())}
     sharers = [run for run in map(sharer, agent.attempts(running=True)) if run is not None] if mine else []
     holders = {
@@ -64,7 +68,7 @@ def look_around(
         if volume.attached_to is not None and not is_on(volume, instance)
     }
     changing = _changing({known[word].id for word in words}, volumes) if words else {}
-    return Surroundings(instance, mounted, known, holders, sharers, changing)
+    return Surroundings(instance, mounted, known, holders, sharers, changing, frozenset(gone & there))
 
 
 def sharer(status: AttemptStatus) -> Sharer | None:

@@ -49,12 +49,12 @@ class LinuxDisks(Disks):
         if BY_ID_FOLDER.is_dir():
             for link in BY_ID_FOLDER.iterdir():
                 volume = from_link(link.name)
-                if volume is not None and link.exists():
+                if volume is not None and probe.there(link):
                     found[str(link.resolve())] = volume
         for name in _block_names():
             device = "/dev/" + name
             match = VOLUME.fullmatch(probe.attribute(name, "device/serial"))
-            if match is not None and not (probe.SYS_BLOCK / name / "partition").exists():
+            if match is not None and not probe.there(probe.SYS_BLOCK / name / "partition"):
                 found.setdefault(device, "vol-" + match.group(1))
         return found or _serials_by_lsblk()
 
@@ -100,7 +100,8 @@ class LinuxDisks(Disks):
         found = []
         for name in _block_names():
             device = "/dev/" + name
-            if (probe.SYS_BLOCK / name / "partition").exists() or device in busy or not Path(device).exists():
+            is_part = probe.there(probe.SYS_BLOCK / name / "partition")
+            if is_part or device in busy or not probe.there(Path(device)):
                 continue
             volume = volumes.get(device)
             size = probe.size_of(name)
@@ -355,7 +356,7 @@ def _device(entry: MountEntry) -> Optional[str]:
     if entry.source.startswith("/dev/") and probe.number_of(entry.source) == entry.device_number:
         return entry.source
     name = (Path("/sys/dev/block") / entry.device_number).resolve()
-    if name.exists():
+    if probe.there(name):
         return "/dev/" + name.name
     return None
 

@@ -133,7 +133,12 @@ def sysfs(name: str) -> Path:
     """What the kernel says of ``/dev/NAME``, found by device number: a node need not have the kernel's name."""
     number = number_of("/dev/" + name)
     by_number = SYS_NUMBERS / number
-    return by_number.resolve() if number and by_number.exists() else SYS_BLOCK / name
+    return by_number.resolve() if number and there(by_number) else SYS_BLOCK / name
+
+
+def there(path: Path) -> bool:
+    """Whether it exists. A device that goes away while it is looked at (ESTALE, ENODEV in sysfs) does not."""
+    return os.path.exists(path)  # noqa: PTH110 (Path.exists lets such errors through)
 
 
 def attribute(name: str, which: str) -> str:
@@ -155,7 +160,7 @@ def partitions(name: str) -> List[Partition]:
     found = []
     disk = sysfs(name)
     for entry in sorted(disk.glob(disk.name + "*")):
-        if (entry / "partition").exists():
+        if there(entry / "partition"):
             device = "/dev/" + entry.name
             found.append(Partition(device, size_of(entry.name), signature(device)))
     return found
@@ -164,4 +169,4 @@ def partitions(name: str) -> List[Partition]:
 def disk_of(name: str) -> str:
     """The disk that a partition is on; a disk is on itself."""
     entry = sysfs(name).resolve()
-    return entry.parent.name if (entry / "partition").exists() else name
+    return entry.parent.name if there(entry / "partition") else name
