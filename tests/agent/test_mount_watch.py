@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runctl.agent.disks.probe import there
 from runctl.agent.ending import Facts, decide_end
 from runctl.agent.mount_watch import Look, disk_name, judge, judge_start, name
 from runctl.agent.spec import EndReason, MountSpec
@@ -64,6 +66,11 @@ def test_a_script_is_never_started_on_another_file_system(first: Look, now: Look
     if judge_start(MOUNT, first, now) is None:
         assert now.place == first.place
         assert now.known or not first.known
+
+
+def test_what_cannot_be_looked_at_is_not_there() -> None:
+    assert not there(Path("/sys/class/block") / ("x" * 300))
+    assert there(Path("/sys/class/block"))
 
 
 def test_a_mount_that_only_reads_does_not_mind_a_read_only_file_system() -> None:
@@ -203,6 +210,20 @@ def test_a_run_does_not_start_without_the_volume_that_it_was_planned_with(
     assert error["code"] == "bad-mount"
     assert "read-only" in error["message"] if change == "read-only" else volume in error["message"]
     assert not Path("/runctl-test-data").exists()
+
+
+@on_real_disks
+def test_two_that_attach_one_volume_at_once_format_it_once(machine: Machine) -> None:
+    volume, _ = machine.volume()
+
+    with ThreadPoolExecutor() as pool:
+        calls = [pool.submit(machine.attach, volume, format="if-blank") for _ in range(3)]
+        answers = [call.result().ok for call in calls]
+
+    assert sorted(answer["formatted"] for answer in answers) == [False, False, True]
+    assert len({answer["uuid"] for answer in answers}) == 1
+    # Root makes nothing that the login user could not write to.
+    assert not (machine.agent.state / "runs").exists()
 
 
 @on_real_disks

@@ -263,3 +263,11 @@ def test_a_command_that_dies_while_attaching_can_be_repeated(fleet: Fleet) -> No
 
     assert done.json["end_reason"] == "COMPLETED"
     assert fleet.attached_to(volume) == fleet.first
+
+    # Behind our back, with the file system still mounted.
+    fleet.ec2.detach_volume(VolumeId=volume, Force=True)
+    lost = fleet.train("--ebs-mount", "cut:/data", *IMAGE, code=1)
+
+    assert lost.error["code"] in {"mount-point-taken", "volume-lost"}
+    assert "/mnt/cut" in lost.error["message"]
+    assert fleet.attached_to(volume) is None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import Any, Dict, Mapping
+from pathlib import Path
+from typing import Any, Dict, Iterator, Mapping
 
+from runctl.agent import durable
 from runctl.agent.disks import disks
 from runctl.agent.disks.freezing import checked_hold
 from runctl.agent.disks.interface import attach_request, volume_id
 from runctl.agent.errors import AgentError
-from runctl.agent.machine import call_as_root, folder_root
-from runctl.agent.spec import to_json
+from runctl.agent.machine import STATE_VARIABLE, call_as_root, folder_root, on_machine
+from runctl.agent.spec import STATE_DIRECTORY, to_json
 
 
 def mounts(_request: Mapping[str, Any]) -> Dict[str, Any]:
@@ -24,7 +27,8 @@ def attach(request: Mapping[str, Any]) -> Any:
     wanted = attach_request(request)
     if _needs_root():
         return call_as_root("attach", request)
-    return to_json(disks().attach(wanted))
+    with _alone():
+        return to_json(disks().attach(wanted))
 
 
 def detach(request: Mapping[str, Any]) -> Any:
@@ -32,7 +36,8 @@ def detach(request: Mapping[str, Any]) -> Any:
     volume = _volume_in(request, "detach")
     if _needs_root():
         return call_as_root("detach", request)
-    return to_json(disks().detach(volume, force=bool(request.get("force"))))
+    with _alone():
+        return to_json(disks().detach(volume, force=bool(request.get("force"))))
 
 
 def grow(request: Mapping[str, Any]) -> Any:
@@ -62,6 +67,16 @@ def thaw(request: Mapping[str, Any]) -> Dict[str, bool]:
         found: Dict[str, bool] = call_as_root("thaw", request)
         return found
     return {"was_frozen": disks().thaw(volume)}
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """No other call changes disks meanwhile: one whose caller has died may still be making a file system."""
+    named = os.environ.get(STATE_VARIABLE)
+    # As root, nothing may be made here but the lock: the folder is the login user's.
+    state = Path(named) if named else on_machine(STATE_DIRECTORY)
+    with durable.locked(state / "disks.lock") if state.is_dir() else contextlib.nullcontext():
+        yield
 
 
 def _volume_in(request: Mapping[str, Any], verb: str) -> str:
