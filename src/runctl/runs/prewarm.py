@@ -307,6 +307,9 @@ class Prewarm:
             self._let_go(plan, instance)
         left = self._give_back(plan)
         kept = "what was fetched is kept on the volume" if plan.request.source is not None else ""
+        if instance is None and asked and not left:
+            left = "no helper machine is left; one that comes into being all the same ends itself in time"
+            kept = ""
         facts = "; ".join(part for part in (left or "the helper machine is given back", kept) if part)
         again = "the same command goes on from there"
         if asked:
