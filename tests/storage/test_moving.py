@@ -187,7 +187,7 @@ def test_what_cannot_be_moved_is_refused_before_anything_is_done(
         plan_move(provider, "datasets", THERE, rate=None, delete_source=True)
     assert protected.value.code == "protected"
     with pytest.raises(PermissionDenied):
-        move(provider, theirs)
+        plan_move(provider, theirs, THERE, rate=None)
     assert dying == []
 
 

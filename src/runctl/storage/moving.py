@@ -18,7 +18,7 @@ from datetime import timedelta
 
 from runctl.core import tags as tag
 from runctl.core.clock import Clock, SystemClock
-from runctl.core.errors import Conflict, NotFound, ProviderError, Unreachable
+from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderError, Unreachable
 from runctl.core.ids import new_client_token
 from runctl.core.models import Snapshot, Volume, VolumeState
 from runctl.core.progress import SILENT, Progress
@@ -96,6 +96,12 @@ def plan_move(
             token is None,
             None,
             delete_source,
+        )
+    if not tag.is_ours(source.tags):
+        raise PermissionDenied(
+            f"volume {source.id} was not created by runctl and is left alone",
+            hint="runctl aws ebs snapshot and restore --availability-zone make a volume of its own",
+            code="not-ours",
         )
     if delete_source and source.persistent and not include_protected:
         raise Conflict(
