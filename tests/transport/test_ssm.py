@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ from runctl.core.errors import (
     Unsupported,
 )
 from runctl.core.progress import Silent
-from runctl.transport import ssm_remote
+from runctl.transport import ssm_remote, ssm_spool
 from runctl.transport.interface import CommandTimeout
 from runctl.transport.run_command import RunCommand
 from runctl.transport.ssm import SsmTransport
@@ -55,7 +56,7 @@ def no_spool_is_left(ssm: FakeSsm) -> Iterator[None]:
     """Every test leaves the machine as it was."""
     yield
     ssm.close()
-    ours = [ssm_remote.spool(request) for request in requests(ssm) if len(request["id"]) == 32]
+    ours = [ssm_spool.spool(request) for request in requests(ssm) if len(request["id"]) == 32]
     assert [path for path in ours if path.exists()] == []
 
 
@@ -406,7 +407,7 @@ def test_the_same_start_twice_runs_the_command_once(ssm: FakeSsm, tmp_path: Path
 
 
 def test_old_spools_are_swept_and_young_ones_are_not(bare: SsmTransport) -> None:
-    old, young = (ssm_remote.ROOT / (ssm_remote.PREFIX + os.urandom(16).hex()) for _ in range(2))
+    old, young = (ssm_spool.ROOT / (ssm_spool.PREFIX + os.urandom(16).hex()) for _ in range(2))
     old.mkdir()
     young.mkdir()
     long_ago = time.time() - 3 * 86400
@@ -425,10 +426,13 @@ def test_an_id_cannot_lead_out_of_the_spools(ssm: FakeSsm, name: str) -> None:
         RunCommand(ssm, ssm.instance_id, sleep=hurry).ask("drop", {"id": name})
 
 
-def test_the_remote_program_needs_nothing_of_ours() -> None:
-    source = Path(ssm_remote.__file__).read_text()
-    imported = re.findall(r"^(?:from|import) (\w+)", source, re.MULTILINE)
-    assert set(imported) <= sys.stdlib_module_names
+@pytest.mark.parametrize("module", [ssm_remote, ssm_spool])
+def test_the_remote_program_needs_nothing_of_ours(module: ModuleType) -> None:
+    source = Path(str(module.__file__)).read_text()
+    imported = re.findall(r"^(?:from|import) ([\w.]+)", source, re.MULTILINE)
+    assert {
+        name.partition(".")[0] for name in imported if name != ssm_spool.__name__
+    } <= sys.stdlib_module_names
 
 
 def test_a_machine_that_is_a_folder_needs_no_name_for_its_user(ssm: FakeSsm) -> None:

@@ -228,5 +228,14 @@ def _one_line(request: Mapping[str, Any]) -> str:
 
 @functools.cache
 def _program() -> str:
-    source = resources.files("runctl.transport").joinpath("ssm_remote.py").read_bytes()
-    return base64.b64encode(zlib.compress(source, 9)).decode()
+    """One source of both modules: the machine has nothing of ours that it could import."""
+    folder = resources.files("runctl.transport")
+    spool, remote = (folder.joinpath(f"{name}.py").read_text("utf-8") for name in ("ssm_spool", "ssm_remote"))
+    name = "runctl.transport.ssm_spool"
+    source = (
+        "import sys, types\n"
+        f"spool = sys.modules[{name!r}] = types.ModuleType({name!r})\n"
+        f"exec(compile({spool!r}, 'ssm_spool', 'exec'), vars(spool))\n"
+        f"exec(compile({remote!r}, 'ssm_remote', 'exec'))\n"
+    )
+    return base64.b64encode(zlib.compress(source.encode(), 9)).decode()
