@@ -46,10 +46,9 @@ def grow(request: Mapping[str, Any]) -> Any:
     if _needs_root():
         return call_as_root("grow", request)
     size, wait = request.get("size_bytes"), request.get("wait_seconds")
-    grown = disks().grow(
-        volume, size_bytes=int(size or 0), wait_seconds=60.0 if wait is None else float(wait)
-    )
-    return to_json(grown)
+    seconds = 60.0 if wait is None else float(wait)
+    with _alone():
+        return to_json(disks().grow(volume, size_bytes=int(size or 0), wait_seconds=seconds))
 
 
 def freeze(request: Mapping[str, Any]) -> Any:
