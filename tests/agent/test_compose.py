@@ -174,9 +174,11 @@ def test_the_synced_project_goes_over_what_the_service_has(machine: Agent, engin
     engines.derived(
         engine, BASE, "own:1", ["COPY t /workspace/train.py", "COPY t /workspace/kept"], {"t": "kept"}
     )
+    without_command = FILE.replace("""    command: ["python3", "-u", "-c", "print('own command')"]\n""", "")
+    assert without_command != FILE
     machine.sync(
         {
-            "compose.yaml": FILE.replace("image: base:py", "image: own:1", 1),
+            "compose.yaml": without_command.replace("image: base:py", "image: own:1", 1),
             "train.py": "print(open('kept').read())\n",
         }
     )

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from runctl.agent.compose_plan import Service, override, parse_services, project_name, with_command
+from runctl.agent.compose_side import with_service
 from runctl.agent.container_plan import Plan
 from runctl.agent.places import places
 from runctl.agent.spec import ContainerSpec, MountSpec, RunSpec
@@ -75,3 +76,7 @@ def test_a_services_own_command_and_folder_are_left_to_it() -> None:
 
 def test_a_projects_name_is_one_that_compose_takes() -> None:
     assert project_name(RunSpec("Run_X.1", "t.py", attempt=3)) == "runctl-run_x-1-3"
+
+
+def test_each_line_of_a_side_car_has_its_name() -> None:
+    assert with_service("db", b"one\n\ntwo") == b"db | one\ndb | \ndb | two\n"

@@ -140,7 +140,8 @@ def _make(
         )
         env = container_plan.environment(plan)
         document = compose_plan.override(plan, service, services, env)
-        durable.write_json(written, compose_plan.with_command(document, plan, service) if last else document)
+        complete = compose_plan.with_command if last else compose_plan.with_some_command
+        durable.write_json(written, complete(document, plan, service))
         compose.over(written)
         if not last:
             attempt.phase(
@@ -183,6 +184,6 @@ def _run(
         argv = compose.command("up", "--detach", "--no-recreate", "--no-build")
         image_step(attempt, argv, "the services could not be started", None)
 
-    side = SideCars(attempt, engine, compose_plan.project_name(attempt.spec), others, compose.command)
+    side = SideCars(attempt, engine, compose_plan.project_name(attempt.spec), others)
     outcome = run_to_end(attempt, engine, container_id, start, side)
     return side.explain(outcome)

@@ -83,6 +83,16 @@ def override(plan: Plan, service: str, services: Sequence[Service], env: Mapping
     return {"services": {**everyone, service: _literal(main)}}
 
 
+def with_some_command(document: Dict[str, Any], plan: Plan, service: str) -> Dict[str, Any]:
+    """The same with the words that are to run, however they will be started: an image without a command of its own
+    makes no container without."""
+    run = container_plan.command(plan.spec, plan.container.python)
+    main = dict(document["services"][service])
+    if run:
+        main["command"] = _literal(run)
+    return {"services": {**document["services"], service: main}}
+
+
 def with_command(document: Dict[str, Any], plan: Plan, service: str) -> Dict[str, Any]:
     """The same with what runs, where that is not the service's own."""
     start, run = container_plan.start_words(plan)

@@ -6,63 +6,93 @@ import contextlib
 import dataclasses
 import os
 import time
-from typing import Callable, Dict, List, Optional
+from pathlib import Path
+from typing import Dict, List, Optional
 
 from runctl.agent import docker
 from runctl.agent.attempt import Attempt, Outcome
-from runctl.agent.compose_project import members
+from runctl.agent.children import Ending
+from runctl.agent.compose_project import Member, members
 from runctl.agent.container_run import Beside
 from runctl.agent.spec import EndReason
 
 LOOK_SECONDS = 5.0
+LAST_WORDS_SECONDS = 10.0
+
+
+def with_service(service: str, data: bytes) -> bytes:
+    """Each line of the data with the service before it."""
+    prefix = "{} | ".format(service).encode()
+    return b"".join(prefix + line + b"\n" for line in data.splitlines())
+
+
+class _Voice:
+    """What one side-car says: ``docker logs`` writes it to a file of its own, whole lines are taken from there."""
+
+    def __init__(self, attempt: Attempt, engine: docker.Engine, member: Member) -> None:
+        self.service = member.service
+        self._attempt, self._engine, self._id = attempt, engine, member.container_id
+        self._path = attempt.folder.path / "side-{}.log".format(member.container_id[:12])
+        self._read = 0
+        self._start("--follow")
+
+    def _start(self, *options: str) -> int:
+        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            argv = self._engine.command("logs", *options, self._id)
+            env = {**os.environ, **self._attempt.marks()}
+            return self._attempt.children.start(argv, output=fd, env=env, cwd=Path("/"))
+        finally:
+            os.close(fd)
+
+    def take_over(self, everything: bool = False) -> None:
+        with contextlib.suppress(FileNotFoundError), self._path.open("rb") as file:
+            file.seek(self._read)
+            data = file.read()
+            size = len(data) if everything else data.rfind(b"\n") + 1
+            self._read += size
+            if size:
+                self._attempt.log.lines(with_service(self.service, data[:size]))
+
+    def finish(self) -> None:
+        """All that it has said until now; its followers have ended."""
+        began = time.monotonic()
+        # From its beginning: it is the same bytes, however far the one who followed has come.
+        self._attempt.children.wait(self._start(), lambda: _late(began))
+        self.take_over(everything=True)
+        self._path.unlink(missing_ok=True)
+
+
+def _late(began: float) -> Optional[Ending]:
+    over = time.monotonic() - began > LAST_WORDS_SECONDS
+    return Ending(began + LAST_WORDS_SECONDS, 1.0) if over else None
 
 
 class SideCars(Beside):
-    """``compose logs --follow`` writes to a file of its own, from which whole lines are taken over."""
+    """All of them."""
 
-    def __init__(
-        self,
-        attempt: Attempt,
-        engine: docker.Engine,
-        project: str,
-        names: List[str],
-        command: Callable[..., List[str]],
-    ) -> None:
-        self._attempt, self._engine, self._project = attempt, engine, project
-        self._names, self._command = names, command
-        self._pid: Optional[int] = None
-        self._path = attempt.folder.path / "side.log"
-        self._read = 0
+    def __init__(self, attempt: Attempt, engine: docker.Engine, project: str, names: List[str]) -> None:
+        self._attempt, self._engine, self._project, self._names = attempt, engine, project, names
+        self._voices: List[_Voice] = []
         self._next_look = 0.0
         self._ended: Dict[str, int] = {}
 
     def look(self) -> None:
         """Take over what has been said; now and then, see who still runs."""
-        if not self._names:
-            return
-        if self._pid is None:
-            self._follow()
-        self._take_over()
-        if time.monotonic() >= self._next_look:
+        if self._names and time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + LOOK_SECONDS
             self._see()
+        for one in self._voices:
+            one.take_over()
 
     def close(self) -> None:
         """Everything that they said so far is in the log, and nobody follows any more."""
         if not self._names:
             return
         self._see()
-        if self._pid is None:
-            self._follow()
-        # What has been said is on its way through Compose: it is taken over when nothing more comes.
-        quiet = 0
-        deadline = time.monotonic() + 5.0
-        while quiet < 3 and time.monotonic() < deadline and not self._attempt.children.ended(self._pid or 0):
-            quiet = 0 if self._take_over() else quiet + 1
-            self._attempt.children.pause(0.2)
         self._attempt.children.end_all(1.0)
-        self._take_over(everything=True)
-        self._path.unlink(missing_ok=True)
+        for one in self._voices:
+            one.finish()
 
     def explain(self, outcome: Outcome) -> Outcome:
         """A run that failed may have done so because of one of them."""
@@ -72,37 +102,12 @@ class SideCars(Beside):
         words = ", ".join("{} with exit code {}".format(name, self._ended[name]) for name in broken)
         return dataclasses.replace(outcome, message="{}; before, side-car {}".format(outcome.message, words))
 
-    def _follow(self) -> None:
-        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            argv = self._command("logs", "--follow", "--no-color", *self._names)
-            env = {**os.environ, **self._attempt.marks()}
-            self._pid = self._attempt.children.start(argv, output=fd, env=env, cwd=self._attempt.folder.path)
-        finally:
-            os.close(fd)
-
-    def _take_over(self, everything: bool = False) -> bool:
-        with contextlib.suppress(FileNotFoundError), self._path.open("rb") as file:
-            file.seek(self._read)
-            data = file.read()
-            size = len(data) if everything else data.rfind(b"\n") + 1
-            if size:
-                self._read += size
-                self._attempt.log.lines(
-                    b"".join(line for line in data[:size].splitlines(True) if not _is_composes(line))
-                )
-            return size > 0
-        return False
-
     def _see(self) -> None:
-        for one in members(self._engine, self._project):
-            if one.service in self._names and one.state == "exited" and one.service not in self._ended:
+        there = [one for one in members(self._engine, self._project) if one.service in self._names]
+        if not self._voices:
+            self._voices = [_Voice(self._attempt, self._engine, one) for one in there]
+        for one in there:
+            if one.state == "exited" and one.service not in self._ended:
                 self._ended[one.service] = one.exit_code
-                self._attempt.log.line(
-                    "side-car {} has ended with exit code {}".format(one.service, one.exit_code)
-                )
-
-
-def _is_composes(line: bytes) -> bool:
-    """Compose's own words among those of the services."""
-    return line.startswith(b"Attaching to ") or (b" exited with code " in line and b"|" not in line)
+                words = "side-car {} has ended with exit code {}"
+                self._attempt.log.line(words.format(one.service, one.exit_code))
