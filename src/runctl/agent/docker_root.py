@@ -1,7 +1,8 @@
 """Docker's images and containers on the machine's own NVMe disk, where it has one: the fastest disk there is.
 
-The disk is formatted by the rule for volumes (only if provably blank), nothing that somebody has is moved, and what
-cannot be done leaves Docker where it was. The disk is empty again when the instance has been stopped.
+The disk is mounted where the engine keeps everything, before the engine starts: no setting of anybody's changes. It is
+formatted by the rule for volumes (only if provably blank), nothing that somebody has is hidden, and what cannot be done
+leaves Docker as it was. The disk is empty again when the instance has been stopped.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import subprocess
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Union
 
 from runctl.agent import docker, durable
 from runctl.agent.attempt import Attempt
@@ -23,11 +24,8 @@ from runctl.agent.errors import AgentError
 from runctl.agent.machine import call_as_root, folder_root, root_available
 
 LABEL = "runctl-docker"
-POINT = Path("/mnt/runctl-docker")
-DATA_ROOT = POINT / "docker"
-SETTINGS = Path("/etc/docker/daemon.json")
 DEFAULT_ROOT = "/var/lib/docker"
-RESTART_SECONDS = 90.0
+START_SECONDS = 90.0
 
 
 @dataclass(frozen=True)
@@ -41,17 +39,15 @@ class Store:
 
 @dataclass(frozen=True)
 class Situation:
-    """What was seen of the engine and its settings."""
+    """What was seen of the engine."""
 
     data_root: str
     containers: int
     images: int
     running: int
-    settings: Optional[Mapping[str, Any]]
-    """``None`` when they cannot be read."""
     restartable: bool
     mounted: bool = False
-    """A disk is mounted where ours would be."""
+    """An instance store is mounted there."""
 
 
 @dataclass(frozen=True)
@@ -73,16 +69,13 @@ def decide(now: Situation, stores: Sequence[Store]) -> Union[Keep, Move]:
     """What to do. Pure. The largest disk is taken; several are not joined."""
     if not stores:
         return Keep()
-    ours = now.data_root == str(DATA_ROOT)
-    if ours and now.mounted:
+    if now.mounted:
         return Keep()
     if now.running:
         return Keep("containers are running")
-    if now.settings is None:
-        return Keep("{} cannot be read".format(SETTINGS))
-    if not ours and (now.data_root != DEFAULT_ROOT or "data-root" in now.settings):
+    if now.data_root != DEFAULT_ROOT:
         return Keep("somebody has put it at {}".format(now.data_root))
-    if not ours and (now.images or now.containers):
+    if now.images or now.containers:
         words = "it has {} image(s) and {} container(s) at {} already"
         return Keep(words.format(now.images, now.containers, now.data_root))
     if not now.restartable:
@@ -130,43 +123,45 @@ def docker_root(_request: Mapping[str, Any]) -> Dict[str, Any]:
     what = decide(_look(docker.connect()), stores())
     if isinstance(what, Keep):
         return {"why": what.why}
-    carry_out(what, restart)
+    carry_out(what, Path(DEFAULT_ROOT), stop, start)
     return {"device": what.device}
 
 
-def carry_out(what: Move, restart_engine: Any) -> None:
-    """The disk is mounted and the engine uses it; if it does not come up with it, it is as it was before.
+def carry_out(
+    what: Move, root: Path, stop_engine: Callable[[], None], start_engine: Callable[[], None]
+) -> None:
+    """The disk is mounted at ``root`` and the engine runs on it; if it does not come up there, it is as it was before.
 
     Raises `AgentError`.
     """
     if what.format:
         _run(["mkfs.ext4", "-q", "-F", "-m", "0", "-L", LABEL, what.device])
-    POINT.mkdir(mode=0o711, parents=True, exist_ok=True)
-    _run(["mount", "-t", "ext4", "-o", "noatime", what.device, str(POINT)])
-    before = SETTINGS.read_bytes() if SETTINGS.exists() else None
+    stop_engine()
     try:
-        DATA_ROOT.mkdir(mode=0o710, exist_ok=True)
-        _write_settings(
-            json.dumps({**json.loads(before or b"{}"), "data-root": str(DATA_ROOT)}, indent=2).encode()
-        )
-        restart_engine()
+        root.mkdir(mode=0o710, parents=True, exist_ok=True)
+        _run(["mount", "-t", "ext4", "-o", "noatime", what.device, str(root)])
+        root.chmod(0o710)
+        start_engine()
     except (AgentError, OSError) as error:
-        if before is None:
-            SETTINGS.unlink(missing_ok=True)
-        else:
-            _write_settings(before)
-        restart_engine()
-        subprocess.run(["umount", str(POINT)], capture_output=True, check=False)
+        stop_engine()
+        _run(["umount", str(root)], must=False)
+        start_engine()
         raise AgentError(
             "no-docker", "the engine does not start on {}: {}".format(what.device, error)
         ) from error
 
 
-def restart() -> None:
-    """The machine's engine has started again and answers. Raises `AgentError`."""
+def stop() -> None:
+    """The machine's engine does not run, and is not started by somebody who asks it something."""
+    _run(["systemctl", "stop", "docker.socket"], must=False)
+    _run(["systemctl", "stop", "docker"])
+
+
+def start() -> None:
+    """The machine's engine runs and answers. Raises `AgentError`."""
     _run(["systemctl", "reset-failed", "docker"], must=False)
-    _run(["systemctl", "restart", "docker"])
-    deadline = time.monotonic() + RESTART_SECONDS
+    _run(["systemctl", "start", "docker"])
+    deadline = time.monotonic() + START_SECONDS
     while True:
         done = docker.Engine(True).call("version", "--format", "{{.Server.Version}}", timeout=10.0)
         if done.returncode == 0 and done.stdout.strip():
@@ -203,28 +198,18 @@ def _look(engine: docker.Engine) -> Situation:
         facts: Mapping[str, Any] = json.loads(done.stdout)
     except ValueError:
         raise AgentError("no-docker", "the engine cannot be asked: " + docker.words(done.stderr)) from None
-    settings: Optional[Mapping[str, Any]] = {}
-    try:
-        settings = json.loads(SETTINGS.read_text() or "{}") if SETTINGS.exists() else {}
-    except (OSError, ValueError):
-        settings = None
+    root = str(facts.get("DockerRootDir") or "")
+    numbers = [probe.number_of(device) for device in store_devices()]
     return Situation(
-        data_root=str(facts.get("DockerRootDir") or ""),
+        data_root=root,
         containers=int(facts.get("Containers") or 0),
         images=int(facts.get("Images") or 0),
         running=int(facts.get("ContainersRunning") or 0),
-        settings=settings,
         restartable=shutil.which("systemctl") is not None,
-        mounted=any(entry.mount_point == str(POINT) for entry in mount_table.own_mounts()),
+        mounted=any(
+            entry.mount_point == root and entry.device_number in numbers for entry in mount_table.own_mounts()
+        ),
     )
-
-
-def _write_settings(data: bytes) -> None:
-    SETTINGS.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    partial = SETTINGS.with_name(SETTINGS.name + ".runctl")
-    partial.write_bytes(data)
-    partial.chmod(0o644)
-    partial.replace(SETTINGS)
 
 
 def _run(argv: Sequence[str], *, must: bool = True) -> None:
