@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -119,7 +120,8 @@ def find_client() -> DockerClient:
             hint="install Docker, or build on a machine: --build-on instance",
             code="no-docker",
         )
-    best = choose([candidate for program in known if (candidate := look_at(program)) is not None])
+    with ThreadPoolExecutor(len(known)) as pool:
+        best = choose([candidate for candidate in pool.map(look_at, known) if candidate is not None])
     if best is None:
         raise Unsupported(f"{known[0]} cannot be run", hint="docker --version shows why", code="no-docker")
     client = DockerClient(best.program, best.builder, "")
