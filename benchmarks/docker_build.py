@@ -100,7 +100,6 @@ def _measure(docker: str, engine: Engine, registry: Registry, folder: Path) -> I
         plain,
         rounds=3,
         before=forget,
-        target=0.5,
     )
 
 
