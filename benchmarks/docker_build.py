@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.agent import engine as engines
@@ -45,14 +46,13 @@ def measure() -> Iterator[Result]:
         for part in ("engine", "project"):
             (folder / part).mkdir()
         registry = Registry(folder / "registry", "127.0.0.1", free_port())
-        registry.start()
-        engine = engines.start(folder / "engine", bridge=True)
-        try:
+        with ExitStack() as stack:
+            registry.start()
+            stack.callback(registry.stop)
+            engine = engines.start(folder / "engine", bridge=True)
+            stack.callback(engines.stop, engine)
             engines.python_image(engine, BASE)
             yield from _measure(docker, engine, registry, folder)
-        finally:
-            engines.stop(engine)
-            registry.stop()
 
 
 def _measure(docker: str, engine: Engine, registry: Registry, folder: Path) -> Iterator[Result]:

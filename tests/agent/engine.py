@@ -79,7 +79,11 @@ def start(folder: Path, *options: str, bridge: bool = False) -> Engine:
         assert process.poll() is None, (folder / "dockerd.log").read_text()[-3000:]
         return bool(engine.docker("version", "--format", "{{.Server.Version}}", check=False).strip())
 
-    until(answers, "dockerd")
+    try:
+        until(answers, "dockerd")
+    except BaseException:
+        stop(engine)
+        raise
     return engine
 
 
@@ -88,9 +92,11 @@ def stop(engine: Engine) -> None:
     for container in engine.docker("ps", "--all", "--quiet", check=False).split():
         engine.docker("rm", "--force", "--volumes", container, check=False)
     engine.process.terminate()
-    engine.process.wait(60)
-    if engine.bridge is not None:
-        subprocess.run(["ip", "link", "delete", engine.bridge], check=True)
+    try:
+        engine.process.wait(60)
+    finally:
+        if engine.bridge is not None:
+            subprocess.run(["ip", "link", "delete", engine.bridge], check=True)
     # One that was to keep its containers going leaves its folder mounted onto itself.
     unmount = ["umount", str(engine.socket.parent / "data")]
     while subprocess.run(unmount, capture_output=True, check=False).returncode == 0:
