@@ -55,9 +55,9 @@ def build_command(
     transport: str | None,
     dry_run: bool,
 ) -> int:
-    """Build the project's image, unless it is there: here, or on a machine from what is sent there.
+    """Build the project's image, unless it is there.
 
-    Here if a Docker engine answers, else on --instance; --build-on decides otherwise.
+    Here if a Docker engine answers, else on --instance, from what is sent there; --build-on decides otherwise.
 
     The tag is a digest of everything that goes into the image. Afterwards it says which instruction broke the cache,
     and what had changed. With a registry its cache is used; nothing is pushed.

@@ -27,7 +27,10 @@ _ALL = click.option("--all-projects", is_flag=True, help="Of every project, not 
 @registry_option
 @click.pass_obj
 def list_command(cli: Cli, all_projects: bool, registry: str | None) -> None:
-    """List the project's images: in this computer's engine, and in ECR if it is the registry."""
+    """List the project's images.
+
+    Those in this computer's engine, and in ECR if it is the registry.
+    """
     images = _images(cli, None if all_projects else _project(cli), registry)
     if not images:
         cli.progress.note("no images; runctl docker build makes one")
@@ -49,9 +52,10 @@ def list_command(cli: Cli, all_projects: bool, registry: str | None) -> None:
 def prune_command(
     cli: Cli, all_projects: bool, registry: str | None, keep: int | None, dry_run: bool
 ) -> None:
-    """Remove all but the newest images of the project: here, and in ECR if it is the registry.
+    """Remove all but the newest images of the project.
 
-    Only images that runctl built, and repositories that it created. Caches stay. Asks first, unless --yes is given.
+    Here, and in ECR if it is the registry. Only images that runctl built, and repositories
+    that it created. Caches stay. Asks first, unless --yes is given.
     """
     images = _images(cli, None if all_projects else _project(cli), registry)
     stay = cli.config.docker.keep_images if keep is None else keep

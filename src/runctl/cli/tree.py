@@ -129,14 +129,24 @@ LOCAL = Branch("Train on this computer, with the same verbs.", _machines("local"
 DOCKER = Branch(
     "Build the project's image, push it, and see what there is of it.",
     {
-        "detect": Leaf("Show which Dockerfile would be used, and why.", "runctl.cli.docker:detect"),
-        "build": Leaf("Build the image, unless it is there.", "runctl.cli.docker_build:build_command"),
-        "push": Leaf("Push the image that was built.", "runctl.cli.docker_build:push_command"),
-        "build-push": Leaf(
-            "Build the image and push it, unless it is there.", "runctl.cli.docker_build:build_push_command"
+        "detect": Leaf(
+            "Show which Dockerfile an image would be built from, and why.", "runctl.cli.docker:detect"
         ),
-        "list": Leaf("List images.", "runctl.cli.docker_images:list_command", aliases=("ls",)),
-        "prune": Leaf("Remove old images.", "runctl.cli.docker_images:prune_command"),
+        "build": Leaf(
+            "Build the project's image, unless it is there.", "runctl.cli.docker_build:build_command"
+        ),
+        "push": Leaf(
+            "Push the image of the project as it is now, unless the registry has it.",
+            "runctl.cli.docker_build:push_command",
+        ),
+        "build-push": Leaf(
+            "Build the project's image and push it, unless the registry has it.",
+            "runctl.cli.docker_build:build_push_command",
+        ),
+        "list": Leaf("List the project's images.", "runctl.cli.docker_images:list_command", aliases=("ls",)),
+        "prune": Leaf(
+            "Remove all but the newest images of the project.", "runctl.cli.docker_images:prune_command"
+        ),
     },
 )
 
