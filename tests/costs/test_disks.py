@@ -35,7 +35,7 @@ def test_more_throughput_brings_the_iops_that_it_needs() -> None:
         ("io2", 10, None, None, "needs a number of IOPS"),
         ("io2", 4, 4001, None, "1000 for each GiB"),
         ("io1", 10, 501, None, "50 for each GiB"),
-        ("io2", 100, 5000, 500, "throughput of a io2"),
+        ("io2", 100, 5000, 500, "throughput of an io2"),
         ("gp4", 1, None, None, "no volume type"),
     ],
 )
