@@ -201,6 +201,7 @@ class FakeTransport(Transport):
         stdin: bytes = b"",
         timeout: timedelta | None = None,
         as_root: bool = False,
+        private: bool = False,
     ) -> Completed:
         return self.script.answer("run", tuple(argv))  # type: ignore[no-any-return]
 

@@ -73,6 +73,24 @@ def counting(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> list[tupl
     return made
 
 
+def test_what_may_be_secret_passes_as_such(client: AgentClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    private: list[bool] = []
+    real = client.transport.run
+
+    def run(argv: Sequence[str], **options: Any) -> Completed:
+        private.append(options.get("private", False))
+        return real(argv, **options)
+
+    client.version()
+    monkeypatch.setattr(client.transport, "run", run)
+    for env in ({}, {"API_KEY": "secret"}):
+        with pytest.raises(MachineError):
+            client.start(RunSpec(run_id="run-x", script="train.py", project="never-sent", env=env))
+    client.entrust("run-x", secrets={"token": "c2VjcmV0"})
+    client.forget_entrusted("run-x")
+    assert private == [False, True, True, False]
+
+
 def test_the_agent_is_installed_by_the_first_call_and_costs_nothing_afterwards(
     client: AgentClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

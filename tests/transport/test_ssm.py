@@ -114,6 +114,28 @@ def test_large_pieces_go_through_the_staging_store_and_do_not_stay_there(
     assert [path for path in store.folder.rglob("*") if path.is_file()] == []
 
 
+def test_a_private_input_leaves_nothing_in_the_history(
+    staged: SsmTransport, ssm: FakeSsm, store: FolderStaging
+) -> None:
+    assert staged.run(["sh", "-c", "wc -c"], stdin=b"the secret", private=True).stdout.split() == [b"10"]
+    (sent,) = [request["input"] for request in requests(ssm) if request["op"] == "start"]
+    assert "data" not in sent
+    assert [path for path in store.folder.rglob("*") if path.is_file()] == []
+
+
+def test_without_a_store_a_private_input_passes_with_a_warning(ssm: FakeSsm) -> None:
+    class Warnings(Silent):
+        said = ""
+
+        def warn(self, message: str) -> None:
+            self.said += message
+
+    warnings = Warnings()
+    transport = SsmTransport(ssm, ssm.instance_id, user="root", progress=warnings, sleep=hurry)
+    assert transport.run(["cat"], stdin=b"the secret", private=True).stdout == b"the secret"
+    assert "command history" in warnings.said
+
+
 def test_a_store_that_the_machine_cannot_write_to_is_done_without(
     ssm: FakeSsm, store: FolderStaging, tmp_path: Path
 ) -> None:

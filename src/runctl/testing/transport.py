@@ -58,6 +58,7 @@ class FakeTransport(Transport):
         stdin: bytes = b"",
         timeout: timedelta | None = None,
         as_root: bool = False,
+        private: bool = False,
     ) -> Completed:
         """The scripted answer."""
         command = tuple(argv)

@@ -83,15 +83,18 @@ class AgentClient:
         *,
         payload: bytes | BinaryIO | None = None,
         timeout: timedelta | None = None,
+        private: bool = False,
     ) -> Any:
         """What the agent answers (its ``ok``). ``payload`` follows the request on the agent's stdin.
+
+        ``private``: the request holds secrets (see `Transport.run`).
 
         Installs the agent when the machine has none, or another version. Raises `MachineError` with the agent's
         code, message and hint.
         """
         line = _line(request)
         if payload is None or isinstance(payload, bytes):
-            done = self._installed(lambda: self._run(verb, line + (payload or b""), timeout))
+            done = self._installed(lambda: self._run(verb, line + (payload or b""), timeout, private))
             return answered(verb, done)
         with tempfile.TemporaryFile() as whole:
             # One file that can be read again when the agent has to be installed first.
@@ -110,7 +113,8 @@ class AgentClient:
 
     def start(self, spec: RunSpec) -> AttemptStatus:
         """The attempt has been taken up. Starting the same spec again returns the same attempt."""
-        return from_json(AttemptStatus, self.call("start", {"spec": to_json(spec)}))
+        request = {"spec": to_json(spec)}
+        return from_json(AttemptStatus, self.call("start", request, private=bool(spec.env)))
 
     def status(self, run_id: str, attempt: int | None = None) -> AttemptStatus:
         """One attempt, the newest when ``attempt`` is ``None``."""
@@ -163,7 +167,8 @@ class AgentClient:
         secrets: Mapping[str, str] | None = None,
     ) -> None:
         """The machine can get the run's image: logged in, and with the build's secrets (in base64), until it has it."""
-        self.call("entrust", {"run_id": run_id, "logins": list(logins), "secrets": dict(secrets or {})})
+        request = {"run_id": run_id, "logins": list(logins), "secrets": dict(secrets or {})}
+        self.call("entrust", request, private=True)
 
     def forget_entrusted(self, run_id: str) -> None:
         """Nothing of it is left on the machine."""
@@ -313,8 +318,8 @@ class AgentClient:
     def _interpreter(self) -> list[str]:
         return ["env", *(f"{name}={value}" for name, value in self._env.items()), self._python]
 
-    def _run(self, verb: str, stdin: bytes, timeout: timedelta | None) -> Completed:
-        return self.transport.run(self._argv(verb), stdin=stdin, timeout=timeout)
+    def _run(self, verb: str, stdin: bytes, timeout: timedelta | None, private: bool = False) -> Completed:
+        return self.transport.run(self._argv(verb), stdin=stdin, timeout=timeout, private=private)
 
     def _stream_in(self, verb: str, source: BinaryIO) -> Completed:
         out, err = bytearray(), bytearray()

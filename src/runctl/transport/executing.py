@@ -22,11 +22,19 @@ class Executing(Transport):
         stdin: bytes = b"",
         timeout: timedelta | None = None,
         as_root: bool = False,
+        private: bool = False,
     ) -> Completed:
         """Run a command to its end and return all of its output."""
         out, err = bytearray(), bytearray()
         code = self._execute(
-            argv, BytesIO(stdin), out.extend, err.extend, timeout=timeout, as_root=as_root, live=False
+            argv,
+            BytesIO(stdin),
+            out.extend,
+            err.extend,
+            timeout=timeout,
+            as_root=as_root,
+            live=False,
+            private=private,
         )
         completed = Completed(tuple(argv), code, bytes(out), bytes(err))
         if as_root:
@@ -56,8 +64,12 @@ class Executing(Transport):
         timeout: timedelta | None,
         as_root: bool,
         live: bool,
+        private: bool = False,
     ) -> int:
-        """The exit code of the command, after all of its output. ``live``: somebody watches the output come."""
+        """The exit code of the command, after all of its output.
+
+        ``live``: somebody watches the output come. ``private``: as of `run`.
+        """
 
     @abstractmethod
     def _where(self) -> str:

@@ -51,9 +51,12 @@ class Transport(ABC):
         stdin: bytes = b"",
         timeout: timedelta | None = None,
         as_root: bool = False,
+        private: bool = False,
     ) -> Completed:
         """Run a command to its end and return all of its output.
 
+        With ``private`` the stdin holds secrets: where a transport would leave it in a history that others of the
+        account can read, it takes a way that leaves nothing, and warns where there is none.
         ``as_root`` needs the login user's passwordless sudo (or root's own channel). Raises `CommandTimeout`.
         """
 

@@ -92,6 +92,7 @@ class LocalTransport(Executing):
         timeout: timedelta | None,
         as_root: bool,
         live: bool,
+        private: bool = False,  # noqa: ARG002 (nothing of it is kept anywhere)
     ) -> int:
         del live
         deadline = time.monotonic() + timeout.total_seconds() if timeout is not None else None

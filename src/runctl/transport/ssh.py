@@ -185,6 +185,7 @@ class SshTransport(Executing):
         timeout: timedelta | None,
         as_root: bool,
         live: bool,
+        private: bool = False,  # noqa: ARG002 (nothing of it is kept anywhere)
     ) -> int:
         del live
         argv = self._command(argv, as_root=as_root)

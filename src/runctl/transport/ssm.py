@@ -47,9 +47,9 @@ class SsmTransport(Executing):
     """Run Command. A command goes on under its own supervisor when SSM's agent restarts or we go away.
 
     What passes is kept in SSM's command history for 30 days, readable with ``ssm:ListCommands`` and
-    ``ssm:GetCommandInvocation``; inputs above some 27 kB (compressed) and outputs above 70 kB are not in it when
-    there is a staging store. A stream's output comes some seconds after it was written; its stdin is read to its end
-    before the command starts.
+    ``ssm:GetCommandInvocation``; private inputs, inputs above some 27 kB (compressed) and outputs above 70 kB are
+    not in it when there is a staging store. A stream's output comes some seconds after it was written; its stdin is
+    read to its end before the command starts.
     """
 
     name: ClassVar[str] = "ssm"
@@ -125,6 +125,7 @@ class SsmTransport(Executing):
         timeout: timedelta | None,
         as_root: bool,
         live: bool,
+        private: bool = False,
     ) -> int:
         command_id = secrets.token_hex(16)
         seconds = timeout.total_seconds() if timeout is not None else None
@@ -139,7 +140,7 @@ class SsmTransport(Executing):
         }
         kept = True
         try:
-            with self._input(command_id, stdin or BytesIO()) as described:
+            with self._input(command_id, stdin or BytesIO(), private=private) as described:
                 report = self._ask_for_report("start", {**request, "input": described}, outputs)
             while not report["done"]:
                 poll = {"id": command_id, "wait": _WAIT_SECONDS}
@@ -180,14 +181,22 @@ class SsmTransport(Executing):
         return report
 
     @contextlib.contextmanager
-    def _input(self, command_id: str, data: bytes | BinaryIO) -> Iterator[dict[str, Any]]:
-        """How the machine gets the bytes, valid within the block."""
+    def _input(
+        self, command_id: str, data: bytes | BinaryIO, *, private: bool = False
+    ) -> Iterator[dict[str, Any]]:
+        """How the machine gets the bytes, valid within the block.
+
+        What is ``private`` goes through the staging store whatever its size: the history keeps an address at which
+        nothing is any more.
+        """
         with sized(data) as (source, size), tempfile.TemporaryFile() as packed:
             digest = _pack(source, packed)
             length = packed.tell()
             packed.seek(0)
             described = {"size": size, "sha256": digest}
-            if length <= _INLINE:
+            if length <= _INLINE and not (private and self._staging):
+                if private:
+                    self._warn_of_history()
                 yield {**described, "data": base64.b64encode(packed.read()).decode()}
             elif self._staging is not None and (
                 url := self._stage(self._staging, f"{command_id}/in", packed)
@@ -197,8 +206,17 @@ class SsmTransport(Executing):
                 finally:
                     self._unstage(f"{command_id}/in")
             else:
+                if private:
+                    self._warn_of_history()
                 self._append(command_id, packed, length)
                 yield described
+
+    def _warn_of_history(self) -> None:
+        self._progress.warn(
+            f"secrets for {self.instance_id} pass through Systems Manager's command history, which whoever may call"
+            " ssm:ListCommands in this account can read for 30 days; --transport ssh, or a bucket in"
+            " aws.staging_bucket, leaves nothing there"
+        )
 
     def _append(self, command_id: str, packed: BinaryIO, length: int) -> None:
         packed.seek(0)
