@@ -13,6 +13,7 @@ import platformdirs
 import pytest
 
 from tests.availability import PROBES, is_ci, is_excused, reason_against
+from tests.ordering import shares
 
 # A computer that is busy with other things makes no property false.
 hypothesis.settings.register_profile(
@@ -40,6 +41,15 @@ def pytest_configure() -> None:
     sys.dont_write_bytecode = False
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Workers begin with what takes long."""
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        items[:] = [
+            items[place] for place in shares([str(item.path) for item in items], worker["workercount"])
+        ]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

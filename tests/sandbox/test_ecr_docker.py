@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,14 @@ def machine(docker_account: Account) -> Iterator[Machine]:
 @pytest.fixture
 def docker_here(tmp_path: Path) -> Iterator[Docker]:
     """docker with an engine of this computer, set up as an engine is that nobody has set up."""
-    socket = f"unix://{tmp_path}/docker.sock"
-    options = [f"--{name}={tmp_path / name}" for name in ("data-root", "exec-root", "pidfile")]
+    # The path of a socket has a hundred characters at the most, and the engine's containerd adds forty.
+    with tempfile.TemporaryDirectory(prefix="rctl-") as short:
+        yield from _docker(tmp_path, Path(short))
+
+
+def _docker(tmp_path: Path, short: Path) -> Iterator[Docker]:
+    socket = f"unix://{short}/docker.sock"
+    options = [f"--data-root={tmp_path / 'data-root'}", f"--exec-root={short}", f"--pidfile={short}/pid"]
     off = ["--bridge=none", "--iptables=false", "--ip-forward=false", "--containerd-namespace=ecr-test"]
     with (tmp_path / "dockerd.log").open("wb") as log:
         # What it mounts ends with it, however it ends.

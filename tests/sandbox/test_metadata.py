@@ -347,12 +347,12 @@ def test_the_servers_own_address_works_inside(account: Account, launch: Callable
 @pytest.mark.namespaces
 def test_a_rebooted_machine_has_its_metadata_again(account: Account, launch: Callable[..., Machine]) -> None:
     machine = launch()
-    before = machine.run("cat /proc/sys/kernel/random/boot_id; stat -c %Y /proc/1")
+    before = machine.run("cat /proc/sys/kernel/random/boot_id; stat -c %y /proc/1")
 
     account.ec2.reboot_instances(InstanceIds=[machine.id])
 
     def is_back() -> bool:
-        done = machine.ssh("cat /proc/sys/kernel/random/boot_id; stat -c %Y /proc/1")
+        done = machine.ssh("cat /proc/sys/kernel/random/boot_id; stat -c %y /proc/1")
         return done.returncode == 0 and done.stdout != before
 
     until(is_back, "the reboot", 30)
