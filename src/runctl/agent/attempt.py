@@ -43,6 +43,15 @@ class EndedEarlyError(Exception):
         self.outcome = outcome
 
 
+def marks(run_id: str, attempt: int) -> Dict[str, str]:
+    """Variables that a process of this attempt has, and one of another agent's on this computer has not."""
+    return {
+        "RUNCTL_RUN_ID": run_id,
+        "RUNCTL_ATTEMPT": str(attempt),
+        "RUNCTL_AGENT_STATE": str(state_directory()),
+    }
+
+
 class Attempt:
     """The spec, the log, the children and the wish to end, in one hand."""
 
@@ -175,7 +184,7 @@ class Attempt:
 
     def marks(self) -> Dict[str, str]:
         """Variables by which processes of this attempt are known, wherever they go."""
-        return {"RUNCTL_RUN_ID": self.spec.run_id, "RUNCTL_ATTEMPT": str(self.spec.attempt)}
+        return marks(self.spec.run_id, self.spec.attempt)
 
     def own_environment(self) -> Dict[str, str]:
         """The variables of the agent that `start` was called with: the supervisor's may be systemd's or sudo's."""

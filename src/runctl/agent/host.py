@@ -59,6 +59,7 @@ def run_on_host(attempt: Attempt) -> Outcome:
             shown = spec.script if cwd == folder.work else str(path)
             argv = script.command(path, shown, spec, ready.python)
         env = script.environment(login, places.variables(spec, attempt.where), spec, ready.bin_folder)
+        env.update(attempt.marks())
         return run_script(attempt, argv, env, cwd)
     finally:
         for link in links:

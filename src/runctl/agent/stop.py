@@ -8,6 +8,7 @@ import time
 from typing import Any, Mapping, Optional
 
 from runctl.agent import durable, processes
+from runctl.agent.attempt import marks as marks_of
 from runctl.agent.errors import AgentError
 from runctl.agent.spec import AttemptStatus, EndReason, RunState
 from runctl.agent.state import AttemptFolder, Live, StopRequest, find
@@ -89,7 +90,7 @@ def _stop_orphan(folder: AttemptFolder, reason: EndReason, message: str, grace: 
 
 def _sweep(folder: AttemptFolder, grace: float) -> None:
     """No process that carries this attempt's variables is left."""
-    marks = {"RUNCTL_RUN_ID": folder.run_id, "RUNCTL_ATTEMPT": str(folder.attempt)}
+    marks = marks_of(folder.run_id, folder.attempt)
     left = processes.with_environment(marks)
     processes.send([one.pid for one in left], signal.SIGTERM)
     deadline = time.monotonic() + grace
