@@ -60,7 +60,12 @@ class Network:
             self.subnet = _free_subnet()
             self.mtu = _outward_mtu()
             bridge = self._layout.bridge
-            run("ip", "link", "add", bridge, "mtu", str(self.mtu), "type", "bridge")
+            # Without an address of its own a bridge takes that of a cable, and another one as machines come and go;
+            # whoever remembers the old one then talks to nobody for half a minute.
+            run(
+                *("ip", "link", "add", bridge, "address", _hardware_address(self.subnet[1])),
+                *("mtu", str(self.mtu), "type", "bridge"),
+            )
             run("ip", "address", "add", f"{self.gateway}/24", "dev", bridge)
             run("ip", "link", "set", bridge, "up")
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
@@ -246,6 +251,11 @@ def _free_subnet() -> ipaddress.IPv4Network:
     raise NetworkError(
         f"every network of {NETWORKS} is in use; runctl sandbox stop ends the sandbox that is yours"
     )
+
+
+def _hardware_address(address: ipaddress.IPv4Address) -> str:
+    """Of the range that is free for local use; no two IPv4 addresses share one."""
+    return ":".join(f"{byte:02x}" for byte in b"\x02\x52" + address.packed)
 
 
 def _outward_mtu() -> int:
