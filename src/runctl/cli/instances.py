@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 import click
 
 from runctl.cli.completion import complete_instances
 from runctl.cli.context import Cli
+from runctl.cli.each import for_each
 from runctl.cli.framework import Command
 from runctl.cli.machines import LOCAL, find_instance, instance_argument
 from runctl.cli.values import DURATION, check_instance_id
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, Interrupted, NotFound, RunctlError
-from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, Market
 from runctl.render.tables import wants_style
 from runctl.render.things import instance_details, instances_table
@@ -54,27 +54,9 @@ def wait_until_ready(cli: Cli, provider: str, instance: Instance, timeout: timed
             hint=f"runctl {provider} wait {instance.id} goes on waiting; {undo}",
         ) from interrupt
     except RunctlError as error:
-        if not isinstance(error, NotFound | Conflict) and there not in error.hint:
+        if not isinstance(error, NotFound | Conflict) and there not in f"{error.message} {error.hint}":
             error.hint = "; ".join(part for part in (error.hint, there, undo) if part)
         raise
-
-
-def for_each(cli: Cli, words: Sequence[InstanceId], act: Callable[[InstanceId], Instance]) -> list[Instance]:
-    """Do it to each; one that fails does not spare the others. The first error is raised at the end."""
-    done: list[Instance] = []
-    failed: list[RunctlError] = []
-    for word in dict.fromkeys(words):
-        try:
-            done.append(act(word))
-        except RunctlError as error:
-            failed.append(error)
-    if failed:
-        if done:
-            emit_instances(cli, done)
-        for another in failed[1:]:
-            cli.progress.warn(another.message)
-        raise failed[0]
-    return done
 
 
 def list_command(provider: str) -> click.Command:
@@ -161,9 +143,11 @@ def stop_command(provider: str) -> click.Command:
 
         A stopped instance costs nothing by the hour, but its disks do. What was in memory is lost.
         """
-        words = [check_instance_id(provider, word) for word in instance_ids]
+        words = dict.fromkeys(check_instance_id(provider, word) for word in instance_ids)
         machines = cli.provider(provider)
-        emit_instances(cli, for_each(cli, words, lambda each: machines.stop(each, cli.progress)))
+        for_each(
+            cli, words, lambda each: machines.stop(each, cli.progress), lambda done: emit_instances(cli, done)
+        )
 
     return command
 
@@ -193,7 +177,12 @@ def terminate_command(provider: str) -> click.Command:
         if ending:
             _look_after_runs(cli, ending)
             cli.confirm(_question(ending))
-        emit_instances(cli, for_each(cli, words, lambda each: machines.terminate(each, cli.progress)))
+        for_each(
+            cli,
+            words,
+            lambda each: machines.terminate(each, cli.progress),
+            lambda done: emit_instances(cli, done),
+        )
 
     return command
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from runctl.cli.context import Cli
+from runctl.cli.each import for_each
 from runctl.cli.ebs import (
     agents,
     check_name,
@@ -28,7 +30,6 @@ from runctl.cli.project import project_label
 from runctl.cli.values import parse_tags
 from runctl.core import tags as tag
 from runctl.core.clock import SystemClock
-from runctl.core.errors import RunctlError
 from runctl.core.models import Snapshot
 from runctl.costs.disks import shape_from_text
 from runctl.providers.interface import VolumeRequest
@@ -141,20 +142,12 @@ def delete_command(provider: str) -> click.Command:
             _emit(cli, found)
             return
         cli.confirm(f"Delete {', '.join(f'{s.id} ({s.name})' if s.name else s.id for s in found)} for good?")
-        failed: list[RunctlError] = []
-        gone: list[Snapshot] = []
-        for snapshot in found:
-            try:
-                volumes.delete_snapshot(snapshot.id, cli.progress, include_protected=include_protected)
-                gone.append(snapshot)
-            except RunctlError as error:
-                failed.append(error)
-        if gone or not failed:
-            _emit(cli, gone)
-        for another in failed[1:]:
-            cli.progress.warn(another.message)
-        if failed:
-            raise failed[0]
+
+        def delete(snapshot: Snapshot) -> Snapshot:
+            volumes.delete_snapshot(snapshot.id, cli.progress, include_protected=include_protected)
+            return snapshot
+
+        for_each(cli, found, delete, lambda gone: _emit(cli, gone))
 
     return command
 
@@ -224,7 +217,7 @@ def restore_command(provider: str) -> click.Command:
     return command
 
 
-def _emit(cli: Cli, snapshots: list[Snapshot] | tuple[Snapshot, ...], none: str = "") -> None:
+def _emit(cli: Cli, snapshots: Sequence[Snapshot], none: str = "") -> None:
     if not snapshots and none:
         cli.progress.note(none)
     now = SystemClock().now()

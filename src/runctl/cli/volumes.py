@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from runctl.cli.context import Cli
+from runctl.cli.each import for_each
 from runctl.cli.ebs import (
     check_name,
     dry_run_option,
@@ -27,7 +28,7 @@ from runctl.cli.framework import Command
 from runctl.cli.project import project_label
 from runctl.cli.values import parse_tags
 from runctl.core.clock import SystemClock
-from runctl.core.errors import RunctlError, UsageError
+from runctl.core.errors import UsageError
 from runctl.core.models import Snapshot, Volume, VolumeState
 from runctl.core.tags import PURPOSE
 from runctl.costs.purposes import PURPOSES, suggest
@@ -218,20 +219,12 @@ def delete_command(provider: str) -> click.Command:
             emit_volumes(cli, found)
             return
         cli.confirm(f"Delete {', '.join(map(_described, found))} and the data there for good?")
-        failed: list[RunctlError] = []
-        gone: list[Volume] = []
-        for volume in found:
-            try:
-                volumes.delete_volume(volume.id, cli.progress, include_protected=include_protected)
-                gone.append(replace(volume, state=VolumeState.DELETED))
-            except RunctlError as error:
-                failed.append(error)
-        if gone or not failed:
-            emit_volumes(cli, gone)
-        for another in failed[1:]:
-            cli.progress.warn(another.message)
-        if failed:
-            raise failed[0]
+
+        def delete(volume: Volume) -> Volume:
+            volumes.delete_volume(volume.id, cli.progress, include_protected=include_protected)
+            return replace(volume, state=VolumeState.DELETED)
+
+        for_each(cli, found, delete, lambda gone: emit_volumes(cli, gone))
 
     return command
 
