@@ -6,13 +6,12 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from runctl.agent.spec import AttemptStatus, EndReason
-from runctl.core.clock import Clock, parse_rfc3339
+from runctl.core.clock import Clock
 from runctl.core.errors import (
     Conflict,
     Interrupted,
@@ -20,16 +19,15 @@ from runctl.core.errors import (
     NotFound,
     PermissionDenied,
     RunctlError,
-    Unreachable,
 )
 from runctl.core.ids import RunId, new_run_id
-from runctl.core.models import Instance, InstanceState, RunPhase, Volume, VolumeState
+from runctl.core.models import Instance, RunPhase, Volume
 from runctl.core.progress import SILENT, Progress
-from runctl.core.tags import EXPIRES_AT
 from runctl.project.root import project_name
 from runctl.providers.filling import FillingProvider
 from runctl.runs.end_reason import sentence
 from runctl.runs.follow import Followed, follow
+from runctl.runs.helper_machine import HelperMachine
 from runctl.runs.launch import Synced, launch
 from runctl.runs.machine import Machine, open_machine
 from runctl.runs.mounts import Surroundings
@@ -38,18 +36,10 @@ from runctl.runs.prewarm_plan import PrewarmPlan, PrewarmRequest, plan_prewarm
 from runctl.runs.refresh import from_status
 from runctl.runs.store import RunRecord, RunStore
 from runctl.storage.attaching import MountWish, attach_and_mount, unmount, unmount_and_detach
-from runctl.storage.fill.rights import policy
 from runctl.storage.pace import Pace
 from runctl.storage.program import SCRIPT, write_project
+from runctl.transport.agent import AgentClient
 
-READY_TIMEOUT = timedelta(minutes=15)
-FREE_TIMEOUT = timedelta(minutes=10)
-"""How long an earlier helper machine that is ending may take to let go of the volume."""
-STOP_GRACE = timedelta(seconds=20)
-LEAST_LEFT = timedelta(minutes=10)
-"""A helper machine that ends itself sooner is not worth taking over."""
-DEADLINE_COMMAND = "/usr/local/sbin/runctl-deadline"
-"""On a machine with a time to live: sets its timer (see ``bootstrap.sh``)."""
 _DENIED = {"denied", "no-role"}
 _NOT_FOUND = {"no-bucket", "nothing-there"}
 
@@ -91,7 +81,7 @@ class Prewarm:
             self._machines[instance.id] = open_machine(self.provider, instance, self.transport, self.progress)
         return self._machines[instance.id]
 
-    def agent_on(self, instance: Instance) -> Any:
+    def agent_on(self, instance: Instance) -> AgentClient:
         """The agent there."""
         return self.machine(instance).agent
 
@@ -112,49 +102,15 @@ class Prewarm:
             self._wait(plan)
             return self._result(plan, None, None, {}, begun)
         if plan.on_helper:
-            return self._on_helper(plan, begun)
+            with self._helper().rented(plan) as instance:
+                record, done = self._work(plan, instance)
+            return self._result(plan, instance, record, done, begun)
         assert plan.instance is not None  # noqa: S101 - the plan says: attached
         record, done = self._work(plan, plan.instance)
         return self._result(plan, plan.instance, record, done, begun)
 
-    def _on_helper(self, plan: PrewarmPlan, begun: float) -> PrewarmResult:
-        self._wait_until_free(plan)
-        if plan.role is not None and plan.request.source is not None:
-            partition = "aws-cn" if (self.region or "").startswith("cn-") else "aws"
-            self.provider.ensure_role(plan.role, policy(plan.request.source, partition), self.progress)
-        instance: Instance | None = None
-        try:
-            instance = self._helper(plan)
-            record, done = self._work(plan, instance)
-        except BaseException as error:
-            told = self._given_back(plan, instance, error)
-            if told is error:
-                raise
-            raise told from error
-        self._give_back(plan)
-        return self._result(plan, instance, record, done, begun)
-
-    def _helper(self, plan: PrewarmPlan) -> Instance:
-        """The helper machine, ready: the one that an earlier call has left, or a new one."""
-        found = plan.instance
-        if found is not None:
-            expires = found.tags.get(EXPIRES_AT)
-            if expires and parse_rfc3339(expires) - self.clock.now() < LEAST_LEFT:
-                self._give_back(plan, keep_role=True)
-                raise Conflict(
-                    f"the helper machine {found.id} of an earlier call would end itself too soon",
-                    hint="it is given back: run the same command again",
-                    code="helper-expired",
-                )
-            self.progress.note(f"{found.id} was rented by an earlier call, and is taken over")
-        else:
-            assert plan.machine is not None  # noqa: S101 - the plan says: a helper
-            found = self.provider.create(plan.machine, self.progress)
-        ready = self.provider.wait_ready(found.id, timeout=READY_TIMEOUT, progress=self.progress)
-        if plan.instance is not None:
-            # Its program may have ended and be about to end it: from here on its deadline counts again.
-            self.machine(ready).transport.run([DEADLINE_COMMAND], as_root=True)
-        return ready
+    def _helper(self) -> HelperMachine:
+        return HelperMachine(self.provider, self.clock, self.machine, self.region, self.progress)
 
     def _work(self, plan: PrewarmPlan, instance: Instance) -> tuple[RunRecord, Mapping[str, Any]]:
         """Attach, mount, run, and leave the volume as the plan says."""
@@ -278,91 +234,6 @@ class Prewarm:
                 f"stopped watching; {volume.id} is being initialised all the same",
                 hint="the same command watches again",
             ) from None
-
-    def _wait_until_free(self, plan: PrewarmPlan) -> None:
-        """A helper machine that is ending has let go of the volume."""
-        if plan.where != "helper" or plan.request.volume.attached_to is None:
-            return
-        volume = plan.request.volume
-        self.progress.step(f"waiting for {volume.attached_to}, an earlier helper, to let go of {volume.id}")
-        deadline = self.clock.monotonic() + FREE_TIMEOUT.total_seconds()
-        while self.provider.volume(volume.id).state is not VolumeState.AVAILABLE:
-            if self.clock.monotonic() >= deadline:
-                raise Conflict(
-                    f"{volume.id} is still attached to {volume.attached_to}, which is ending",
-                    hint="run the same command again in some minutes",
-                    code="volume-in-use",
-                )
-            self.clock.sleep(2.0)
-
-    def _given_back(
-        self, plan: PrewarmPlan, instance: Instance | None, error: BaseException
-    ) -> BaseException:
-        """The helper machine is given back, and the error says so."""
-        volume = plan.request.volume
-        asked = isinstance(error, (KeyboardInterrupt, Interrupted))
-        if asked:
-            self.progress.warn("interrupted: giving the helper machine back first")
-        if instance is not None and not isinstance(error, Unreachable):
-            self._let_go(plan, instance)
-        left = self._give_back(plan)
-        kept = "what was fetched is kept on the volume" if plan.request.source is not None else ""
-        if instance is None and asked and not left:
-            left = "no helper machine is left; one that comes into being all the same ends itself in time"
-            kept = ""
-        facts = "; ".join(part for part in (left or "the helper machine is given back", kept) if part)
-        again = "the same command goes on from there"
-        if asked:
-            return Interrupted(f"interrupted; {facts}", hint=again)
-        if isinstance(error, RunctlError):
-            error.message = f"{error.message}; {facts}"
-            error.args = (error.message,)
-            error.hint = error.hint or again
-        else:
-            error.add_note(f"{volume.id}: {facts}")
-        return error
-
-    def _let_go(self, plan: PrewarmPlan, instance: Instance) -> None:
-        """As clean an end as can be had quickly; the machine's own end does the rest."""
-        try:
-            agent = self.agent_on(instance)
-            for status in agent.attempts():
-                if status.script == SCRIPT and status.end is None:
-                    agent.stop(status.run_id, status.attempt, grace=STOP_GRACE)
-            now = self.provider.volume(plan.request.volume.id)
-            if now.attached_to == instance.id:
-                unmount_and_detach(self.provider, self.agent_on, now, progress=self.progress)
-        except RunctlError as problem:
-            self.progress.detail(f"{instance.id}: {problem.message}; it is ended all the same")
-
-    def _give_back(self, plan: PrewarmPlan, *, keep_role: bool = False) -> str:
-        """Every helper machine of the volume is ended and its role gone; else in words what is left.
-
-        A second Ctrl-C does not get in between: the machine costs money, and this is a matter of seconds.
-        """
-        problem = ""
-        for attempt in range(3):
-            try:
-                problem = ""
-                for helper in self.provider.helpers(plan.request.volume.id):
-                    if helper.state is not InstanceState.SHUTTING_DOWN:
-                        self.provider.terminate(helper.id, self.progress)
-                if plan.role is not None and not keep_role:
-                    self.provider.drop_role(plan.role)
-            except KeyboardInterrupt:
-                continue
-            except RunctlError as error:
-                problem = error.message
-                if attempt < 2:
-                    self.clock.sleep(1.0)
-            else:
-                return ""
-        words = (
-            f"THE HELPER MACHINE MAY STILL RUN ({problem or 'interrupted'}); it ends itself in time,"
-            f" or at once: runctl aws list, runctl aws terminate INSTANCE"
-        )
-        self.progress.warn(words)
-        return words
 
     def _result(
         self,
