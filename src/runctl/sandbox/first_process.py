@@ -1,11 +1,13 @@
 """The first process of a sandbox machine. Runs as pid 1 in namespaces of its own; standard library only.
 
 Reads its `Boot` as JSON from stdin, builds the machine's root, moves into it, starts what a machine starts, and
-from then on reaps. A word in ``/run/runctl-sandbox/power`` (``poweroff`` or ``reboot``) ends it with that meaning.
+from then on reaps. What is in ``/run/runctl-sandbox/power`` ends it: ``poweroff`` or ``reboot``, and when, in seconds
+since the epoch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -31,26 +33,19 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 SHUTDOWN = """#!/bin/sh
-# The words of shutdown(8) that scripts use: -h -P -r -c now +N.
-word=poweroff when=+1
+# The words of shutdown(8) that scripts use: -h -P -r -c now +N. Nothing of it stays behind: the first process waits.
+power=/run/runctl-sandbox/power
+word=poweroff minutes=1
 for argument in "$@"; do
     case $argument in
         -r) word=reboot ;;
         -h|-P) word=poweroff ;;
-        -c) pkill -f "^sh /usr/local/sbin/shutdown --later" ; rm -f /run/runctl-sandbox/scheduled; exit 0 ;;
-        --later) ;;
-        now) when=+0 ;;
-        +*) when=$argument ;;
+        -c) rm -f $power; exit ;;
+        now) minutes=0 ;;
+        +*) minutes=${argument#+} ;;
     esac
 done
-minutes=${when#+}
-if [ "$1" != --later ] && [ "$minutes" -gt 0 ]; then
-    echo "$word in $minutes min" > /run/runctl-sandbox/scheduled
-    setsid sh /usr/local/sbin/shutdown --later "$@" < /dev/null > /dev/null 2>&1 &
-    exit 0
-fi
-[ "$minutes" -gt 0 ] && sleep "$((minutes * 60))"
-echo "$word" > /run/runctl-sandbox/power
+echo "$word $(($(date +%s) + minutes * 60))" > $power.$$ && mv $power.$$ $power
 """
 CLOUD_INIT = """#!/bin/sh
 finished=/var/lib/cloud/instance/boot-finished
@@ -181,11 +176,13 @@ def reap_until_power_goes() -> int:
                 pass
         except ChildProcessError:
             pass
-        if power.exists():
-            word = power.read_text().strip() or "poweroff"
-            power.unlink()
-            shut_down()
-            return EXIT_CODES.get(word, 80)
+        # It may be half written, and may be taken back at any moment.
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            word, at = power.read_text().split()
+            if time.time() >= float(at):
+                power.unlink()
+                shut_down()
+                return EXIT_CODES[word]
         time.sleep(0.1)
 
 

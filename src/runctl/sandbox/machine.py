@@ -152,7 +152,7 @@ class Machine:
 
     def power(self, word: str) -> None:
         """As if ``shutdown`` had been called inside."""
-        self.run(["sh", "-c", f"echo {word} > /{first_process.POWER}"])
+        self.run(["sh", "-c", f"echo {word} 0 > /{first_process.POWER}"])
 
     def popen(
         self,
