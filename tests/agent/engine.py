@@ -104,11 +104,11 @@ def stop(engine: Engine) -> None:
 
 
 def _bridge() -> str:
-    """An address that no other engine of this computer's tests has."""
-    number = secrets.randbelow(1 << 14)
+    """An address that no other engine of this computer's tests has, and no sandbox (those are in 10.213)."""
+    number = secrets.randbelow(1 << 12)
     name = f"rct-b{number:x}"
     subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True)
-    address = f"10.{192 + (number >> 8)}.{number & 255}.1/24"
+    address = f"10.{224 + (number >> 8)}.{number & 255}.1/24"
     subprocess.run(["ip", "address", "add", address, "dev", name], check=True)
     subprocess.run(["ip", "link", "set", name, "up"], check=True)
     return name

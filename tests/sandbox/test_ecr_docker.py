@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from runctl.sandbox.control import SandboxInfo
-from tests.sandbox.account import Account, Machine, until
+from tests.agent import engine as engines
+from tests.sandbox.account import Account, Machine
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.docker]
 
@@ -58,37 +59,24 @@ def docker_here(tmp_path: Path) -> Iterator[Docker]:
     """docker with an engine of this computer, set up as an engine is that nobody has set up."""
     # The path of a socket has a hundred characters at the most, and the engine's containerd adds forty.
     with tempfile.TemporaryDirectory(prefix="rctl-") as short:
-        yield from _docker(tmp_path, Path(short))
+        engine = engines.start(Path(short))
+        environment = {**os.environ, "DOCKER_HOST": engine.host, "DOCKER_CONFIG": str(tmp_path / "config")}
 
+        def docker(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                ["docker", *words],
+                capture_output=True,
+                text=True,
+                input=stdin,
+                env=environment,
+                timeout=60,
+                check=False,
+            )
 
-def _docker(tmp_path: Path, short: Path) -> Iterator[Docker]:
-    socket = f"unix://{short}/docker.sock"
-    options = [f"--data-root={tmp_path / 'data-root'}", f"--exec-root={short}", f"--pidfile={short}/pid"]
-    off = ["--bridge=none", "--iptables=false", "--ip-forward=false", "--containerd-namespace=ecr-test"]
-    with (tmp_path / "dockerd.log").open("wb") as log:
-        # What it mounts ends with it, however it ends.
-        private = ("unshare", "--mount", "--propagation", "private")
-        command = [*private, "dockerd", f"--host={socket}", *options, *off]
-        engine = subprocess.Popen(command, stdout=log, stderr=log)
-    environment = {**os.environ, "DOCKER_HOST": socket, "DOCKER_CONFIG": str(tmp_path / "config")}
-
-    def docker(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["docker", *words],
-            capture_output=True,
-            text=True,
-            input=stdin,
-            env=environment,
-            timeout=60,
-            check=False,
-        )
-
-    try:
-        until(lambda: docker("info").returncode == 0, "the engine", 60)
-        yield docker
-    finally:
-        engine.terminate()
-        engine.wait(timeout=20)
+        try:
+            yield docker
+        finally:
+            engines.stop(engine)
 
 
 def login(ecr: Any) -> tuple[str, str]:

@@ -264,9 +264,9 @@ def test_stopping_ends_a_process_that_ignores_the_request(machine: FolderMachine
 
 
 def test_a_process_has_time_to_end_in_order(machine: FolderMachine, tmp_path: Path) -> None:
-    script = (
-        f'trap \'echo saved > "{tmp_path}/saved"; exit\' TERM; echo $$ > "{tmp_path}/pid"; sleep 600 & wait'
-    )
+    # All its processes are asked at once: when the sleep ends first, the shell must still be there to be asked.
+    loop = "while :; do sleep 600 & wait; done"
+    script = f'trap \'echo saved > "{tmp_path}/saved"; exit\' TERM; echo $$ > "{tmp_path}/pid"; {loop}'
     machine.popen(["sh", "-c", script])
     pid_in(tmp_path / "pid")
 
