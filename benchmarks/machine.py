@@ -33,6 +33,7 @@ def agent_over_ssh(server: Server, folder: Path, state: Path) -> AgentClient:
         identity=server.identity,
         host_keys=lambda: [server.host_key],
     )
+    server.leaving.callback(transport.close)
     return agent(transport, folder, state)
 
 

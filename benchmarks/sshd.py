@@ -30,6 +30,8 @@ class Server:
     host_key: str
     """The public key, as a line of known_hosts has it after the name."""
     control: Path
+    leaving: contextlib.ExitStack
+    """What ends with it, before it does."""
 
     def options(self) -> list[str]:
         """For ssh and scp: this server alone, over one connection that stays open, as runctl has it."""
@@ -86,8 +88,15 @@ def sshd(folder: Path) -> Iterator[Server]:
     if os.geteuid() == 0:
         # sshd's own rule for root; it is there on any machine whose sshd has run once.
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    leaving = contextlib.ExitStack()
     server = Server(
-        port, getpass.getuser(), folder / "user", folder / "known_hosts", host_key, folder / "control"
+        port,
+        getpass.getuser(),
+        folder / "user",
+        folder / "known_hosts",
+        host_key,
+        folder / "control",
+        leaving,
     )
     with (folder / "sshd.log").open("wb") as log:
         argv = [program, "-D", "-e", "-f", str(folder / "sshd_config")]
@@ -96,6 +105,7 @@ def sshd(folder: Path) -> Iterator[Server]:
                 wait_until_it_listens(port, process)
                 yield server
             finally:
+                leaving.close()
                 leave = [*server.ssh(), "-O", "exit", "127.0.0.1"]
                 subprocess.run(leave, check=False, capture_output=True)
                 process.terminate()
