@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from runctl.core.places import cache_folder
 from runctl.project.build_context import read_context
 from runctl.sandbox.registry import Registry
 from tests.agent import engine as engines
@@ -58,6 +59,15 @@ def test_the_same_project_is_built_once(runctl: CommandLine, engine: Engine) -> 
     assert first["reference"] in tags(engine)
     assert (second["built"], second["found_in"], second["tag"]) == (False, "engine", first["tag"])
     assert "in the engine already: nothing was built" in runctl("docker", "build").ok().err
+
+
+def test_what_has_been_hashed_for_one_build_is_not_hashed_for_the_next(runctl: CommandLine) -> None:
+    # What was written a moment ago may be written again without a trace, and is never taken as known.
+    time.sleep(2.1)
+    build(runctl)
+
+    (saved,) = (cache_folder() / "hashes").glob("*.json")
+    assert set(json.loads(saved.read_bytes())["files"]) >= {"train.py", "requirements.txt"}
 
 
 def test_a_code_change_rebuilds_the_last_layer_and_says_what_changed(

@@ -193,4 +193,8 @@ class DockerWork:
 
     def _read(self) -> BuildContext:
         file = cache_folder() / "hashes" / f"{project_name(self.project.root)}-context.json"
-        return read_context(self.project.root, self.project.dockerfile.path, HashCache.load(file))
+        hashes = HashCache.load(file)
+        try:
+            return read_context(self.project.root, self.project.dockerfile.path, hashes)
+        finally:
+            hashes.save()

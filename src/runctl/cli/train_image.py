@@ -199,8 +199,12 @@ class ImageOfTraining:
         from runctl.project.manifest import HashCache, build_manifest
         from runctl.project.root import project_name
 
-        file = cache_folder() / "hashes" / f"{project_name(self.root)}-image.json"
-        manifest = build_manifest(selection, HashCache.load(file))
+        # The sync that follows asks for the same files.
+        hashes = HashCache.load(cache_folder() / "hashes" / f"{project_name(self.root)}.json")
+        try:
+            manifest = build_manifest(selection, hashes)
+        finally:
+            hashes.save()
         context = context_of_manifest(self.root, self.work.project.dockerfile.path, manifest)
         inputs = ImageInputs(
             context.dockerfile,

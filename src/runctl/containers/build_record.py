@@ -42,7 +42,10 @@ class BuildRecords:
 
         Of the values of build arguments only a hash is kept.
         """
-        values = {**asdict(hashed(inputs)), "version": _VERSION}
+        kept = hashed(inputs)
+        if self.last(root, inputs) == kept:
+            return
+        values = {**asdict(kept), "version": _VERSION}
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor, partial = tempfile.mkstemp(dir=self.folder, prefix=".")

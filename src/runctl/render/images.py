@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runctl.containers.building import Built, Pushed
 from runctl.containers.dockerfile_text import DockerfileText
@@ -12,10 +12,13 @@ from runctl.containers.image_plan import ImagePlan
 from runctl.containers.stored_images import StoredImage
 from runctl.project.build_context import BuildContext
 from runctl.project.dockerfile import DockerfileChoice
-from runctl.providers.image_registry import RepositoryPlan
 from runctl.render.json import to_builtins
 from runctl.render.sizes import size
 from runctl.render.tables import details, table
+
+if TYPE_CHECKING:
+    # With a provider's interface it takes a tenth of the time that a command with nothing to do takes.
+    from runctl.providers.image_registry import RepositoryPlan
 
 
 def detected_document(
