@@ -403,6 +403,12 @@ def test_mount_wants_one_machine(
     assert (result.exit_code, last_error(result)["code"]) == (exit_code, code)
 
 
+def test_a_volume_that_is_attached_nowhere_is_said_to_be_free(invoke: Invoke, script: Script) -> None:
+    script.answers.update({"volume": a_volume(), "detach_volume": a_volume()})
+    result = invoke("aws", "ebs", "detach", "datasets")
+    assert (result.exit_code, "datasets was attached to no machine" in result.stderr) == (0, True)
+
+
 def test_a_shared_volume_leaves_the_machine_that_is_named(invoke: Invoke, script: Script) -> None:
     shared = replace(ON_IT, multi_attach=True, instances=(INSTANCE_ID, OTHER_ID))
     script.answers.update(

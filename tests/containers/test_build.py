@@ -58,7 +58,18 @@ def test_the_same_project_is_built_once(runctl: CommandLine, engine: Engine) -> 
     assert first["platform"] == "linux/amd64" or first["platform"].startswith("linux/")
     assert first["reference"] in tags(engine)
     assert (second["built"], second["found_in"], second["tag"]) == (False, "engine", first["tag"])
-    assert "in the engine already: nothing was built" in runctl("docker", "build").ok().err
+    again = runctl("docker", "build").ok().err
+    assert "in the engine already: nothing was built" in again
+    assert ".git" not in again
+
+
+def test_a_context_with_the_history_in_it_is_warned_of(runctl: CommandLine, project: Path) -> None:
+    (project / ".dockerignore").unlink()
+    (project / ".git").mkdir(exist_ok=True)
+
+    done = runctl("docker", "build", "--dry-run").ok()
+
+    assert "every commit makes another image: name it in .dockerignore" in done.err
 
 
 def test_what_has_been_hashed_for_one_build_is_not_hashed_for_the_next(runctl: CommandLine) -> None:

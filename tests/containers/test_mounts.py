@@ -21,6 +21,7 @@ REQUESTS = st.builds(MountRequest, PATHS | VOLUMES, PATHS, st.booleans(), st.jus
         ("/mnt/data/:/data/:rw", ("/mnt/data", "/data", False)),
         ("//mnt//data:/data", ("/mnt/data", "/data", False)),
         ("datasets:/data", ("datasets", "/data", False)),
+        ("datasets:/var/data", ("datasets", "/var/data", False)),
         ("vol-0123456789abcdef0:/data:ro", ("vol-0123456789abcdef0", "/data", True)),
     ],
 )
@@ -46,6 +47,10 @@ def test_a_well_formed_mount_is_read(text: str, expected: tuple[str, str, bool])
         ("/mnt/data:/data/../etc", "climbs"),
         ("/mnt/data:/", "hide everything"),
         ("/mnt/data://", "hide everything"),
+        ("/mnt/data:/usr", "the system's own"),
+        ("/mnt/data:/var/", "the system's own"),
+        ("/mnt/data:/proc", "the system's own"),
+        ("/mnt/data:/dev/shm", "the system's own"),
         ("/mnt/data:/da,ta", "comma"),
         ("/mnt/data:/da\nta", "control character"),
     ],

@@ -188,6 +188,8 @@ def detach_command(provider: str) -> click.Command:
             instance_id=None if instance_id is None else find_instance(cli, provider, instance_id).id,
             progress=cli.progress,
         )
+        if volume.attached_to is None:
+            cli.progress.note(f"{volume.name or volume.id} was attached to no machine")
         emit_volume(cli, detached.volume)
 
     return command

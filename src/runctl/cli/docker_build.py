@@ -224,4 +224,7 @@ def _emit(cli: Cli, work: DockerWork, built: Built, pushed: Pushed | None) -> No
         text=lambda: reference,
         ids=[reference],
     )
+    if built.where == "registry" and not built.built and pushed is not None and not pushed.pushed:
+        # That there was nothing to do has been said.
+        return
     cli.say("\n".join(part for part in (build_text(work.plan, built), push_text(pushed)) if part))

@@ -125,7 +125,9 @@ def _images(cli: Cli, project: str | None, registry: str | None) -> tuple[Stored
         cli.progress.warn(f"images of this computer are not shown: {error.message}")
     if wanted == ECR:
         found += _registry_images(cli, project)
-    elif wanted is not None:
+    elif wanted is None:
+        cli.progress.note("looking at this computer's engine only; --registry ecr looks there, too")
+    else:
         cli.progress.note(f"what {wanted} has is not shown: runctl lists the provider's own registry only")
     return tuple(sorted(found, key=lambda image: image.created_at, reverse=True))
 

@@ -116,6 +116,10 @@ class DockerWork:
             self.cli.progress.warn(
                 f"the build's context is {context.total_bytes >> 20} MiB: name data in .dockerignore"
             )
+        if ".git" in context.entries:
+            self.cli.progress.warn(
+                "the build's context has .git in it, so that every commit makes another image: name it in .dockerignore"
+            )
         return context
 
     @cached_property

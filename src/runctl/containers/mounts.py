@@ -13,6 +13,9 @@ VOLUME_ID = re.compile(r"vol-[0-9a-f]{8,17}")
 FLAG, VOLUME_FLAG, CONFIG, AUTOMATIC = "--ebs-mount", "--ebs-volume", "config", "automatic"
 RESERVED = "/runctl"
 """In a container: where checkpoints, output and the home folder are when they are on no volume."""
+_KERNEL = ("/dev", "/proc", "/sys")
+_SYSTEM = frozenset({"/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/run", "/sbin", "/usr", "/var"})
+"""Without what is there nothing starts; a folder below it may be a target."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ class MountRequest:
 def parse_mount(text: str, origin: str = FLAG) -> MountRequest:
     """Read ``SOURCE:TARGET`` or ``SOURCE:TARGET:ro``.
 
-    Raises `UsageError` when a part is missing, the mode is unknown, the target is not absolute, is ``/``, or
-    either path climbs with ``..``.
+    Raises `UsageError` when a part is missing, the mode is unknown, the target is not absolute, is a place that nothing
+    runs without (``/``, ``/usr``, anything in ``/proc``, …), or either path climbs with ``..``.
     """
     parts = text.split(":")
     if len(parts) not in {2, 3} or not parts[0] or not parts[1]:
@@ -65,6 +68,8 @@ def parse_mount(text: str, origin: str = FLAG) -> MountRequest:
     normal = _normal(target)
     if normal == "/":
         raise _wrong(text, origin, "the target / would hide everything else")
+    if normal in _SYSTEM or any(is_within(normal, folder) for folder in _KERNEL):
+        raise _wrong(text, origin, f"the target {normal} is the system's own: nothing could run with it")
     return MountRequest(_normal(source) if source.startswith("/") else source, normal, mode == "ro", origin)
 
 

@@ -195,7 +195,7 @@ def _checked_iops(
 
 
 def _a(type_name: str) -> str:
-    return f"{'an' if type_name.startswith('i') else 'a'} {type_name}"
+    return f"{'an' if type_name.startswith(('i', 's')) else 'a'} {type_name}"
 
 
 def _within(what: str, value: int, limits: tuple[int, int], unit: str) -> None:

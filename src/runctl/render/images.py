@@ -137,7 +137,8 @@ def build_text(plan: ImagePlan, built: Built) -> str:
             where = f"{plan.inputs.dockerfile}:{one.line}" if one.line else plan.inputs.dockerfile
             stage = f" (stage {one.stage})" if one.stage else ""
             lines.append(f"cache broken at {where}{stage}: {one.instruction.splitlines()[0]}")
-            after = f"; {one.steps_after} more steps after it" if one.steps_after else ""
+            more = "step" if one.steps_after == 1 else "steps"
+            after = f"; {one.steps_after} more {more} after it" if one.steps_after else ""
             lines.append(f"  because {one.reason}{after}")
     return "\n".join(lines)
 
