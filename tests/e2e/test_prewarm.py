@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,6 +220,34 @@ def test_a_command_killed_at_any_step_leaves_one_helper_that_the_same_command_ta
     assert done.json["files"] == 300
     account.assert_nothing_left(identifier)
     assert runctl("runs", "list", "--output", "json").ok().json[0]["end_reason"] == "COMPLETED"
+
+
+def test_a_helper_whose_command_was_killed_ends_itself_when_its_work_is_done(
+    runctl: CommandLine, account: Account
+) -> None:
+    account.put("cats", {"only": b"one"})
+    identifier = volume(runctl, "datasets")
+    words = ("aws", "ebs", "prewarm", "datasets", "--from", f"s3://{account.bucket}/cats")
+    process = runctl.start(*words)
+    _read_until(process, "filling")
+    process.kill()
+    process.communicate(timeout=30)
+    (helper,) = account.live()
+
+    def minutes_left() -> float | None:
+        """Until its planned end; it has had a later one since it was rented."""
+        planned = runctl("aws", "exec", helper, "--", "cat", "/run/runctl-sandbox/power").ok().out.split()
+        left = (float(planned[1]) - time.time()) / 60
+        return left if left < 15 else None
+
+    assert 8 < until(minutes_left, what="the helper to plan its end") <= 10
+    runctl("aws", "exec", helper, "--", "sudo", "sh", "-c", "echo poweroff 0 > /run/runctl-sandbox/power")
+
+    until(lambda: account.live() == [], what="the helper's end")
+    until(lambda: account.state_of(identifier) == "available", what="the volume to be free")
+    again = prewarm(runctl, *words[3:], "--output", "json").ok()
+    assert (again.json["files"], again.json["fetched_files"]) == (1, 0)
+    account.assert_nothing_left(identifier)
 
 
 def _read_until(process: subprocess.Popen[bytes], step: str) -> str:
