@@ -116,3 +116,41 @@ def test_an_image_is_built_where_the_plan_says_and_once(
     assert project("aws", "exec", instance, "--", "sh", "-c", looked).ok().out == "no login\n"
     for one in ecr.describe_repositories()["repositories"]:
         ecr.delete_repository(repositoryName=one["repositoryName"], force=True)
+
+
+def test_what_one_machine_has_built_the_next_one_finds_in_ecr(
+    in_docker_sandbox: SandboxInfo, tmp_path: Path
+) -> None:
+    files = {
+        "train.py": SCRIPT,
+        "Dockerfile": f"FROM python:3.11-slim\n{STEPS}",
+        ".dockerignore": ".git\n",
+        ".runctl.toml": '[docker]\nregistry = "ecr"\n',
+    }
+    # There is no engine on this computer.
+    variables = {"XDG_DATA_HOME": str(tmp_path / "data"), "DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+    runctl = CommandLine(write_project(tmp_path / "digits", files), variables)
+    ecr: Any = boto3.client(
+        "ecr", endpoint_url=in_docker_sandbox.endpoint_url, region_name=in_docker_sandbox.region
+    )
+    one, two = (runctl("aws", "create", "t3.medium", "--quiet").ok().out.strip() for _ in range(2))
+    run = ("train.py", "--build-arg", "MARK=shared")
+
+    plan = runctl("aws", "train", one, *run, "--dry-run").ok().out
+    assert ecr.describe_repositories()["repositories"] == []
+    first = runctl("aws", "train", one, *run, "--wait").ok()
+    again = runctl("aws", "train", two, *run, "--dry-run", "--output", "json").ok().json["image"]
+    second = runctl("aws", "train", two, *run, "--wait").ok()
+    images = runctl("docker", "list", "--output", "json").ok().json
+
+    assert "before the run starts: other machines need not build it" in plan
+    assert "creates  ECR repository runctl/digits" in plan
+    assert "mark shared" in first.out
+    assert (again["there"], again["published"], again["will_create"]) == ("registry", None, [])
+    assert "pulling the image" in second.out
+    assert "mark shared" in second.out
+    assert again["reference"] in [image["reference"] for image in images]
+    left = "ls -A /var/lib/runctl/entrusted"
+    assert runctl("aws", "exec", one, "--", "sh", "-c", left).ok().out == ""
+    for repository in ecr.describe_repositories()["repositories"]:
+        ecr.delete_repository(repositoryName=repository["repositoryName"], force=True)

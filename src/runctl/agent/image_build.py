@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from runctl.agent import docker, entrust, image_plan
+from typing import Optional
+
+from runctl.agent import docker, entrust, image_plan, image_share
 from runctl.agent.attempt import Attempt
 from runctl.agent.errors import AgentError
 from runctl.agent.image_step import image_step
@@ -19,6 +21,9 @@ def build_image(attempt: Attempt, engine: docker.Engine) -> str:
     if not again and engine.inspect("image", tag)[0]:
         attempt.log.line("the image {} is on the machine: there is nothing to build".format(tag))
         return tag
+    published = build.published if build is not None and named else None
+    if published and not again and image_share.fetch(attempt, engine, published, tag):
+        return tag
     kit = docker.buildkit()
     secrets = build.secrets if build is not None else ()
     if secrets and not kit:
@@ -28,10 +33,18 @@ def build_image(attempt: Attempt, engine: docker.Engine) -> str:
             "install docker's plug-in buildx there, or build here: --build-on local",
         )
     files = {name: str(entrust.secret_file(spec.run_id, name)) for name in secrets}
-    words = image_plan.build(spec, attempt.folder.work, tag, plain_progress=kit, secrets=files)
+
+    def make(image: str, stage: Optional[str] = None) -> None:
+        words = image_plan.build(
+            spec, attempt.folder.work, image, plain_progress=kit, secrets=files, stage=stage
+        )
+        argv = engine.command(
+            *entrust.config_options(spec.run_id), *words, env={"DOCKER_BUILDKIT": "1" if kit else "0"}
+        )
+        image_step(attempt, argv, "the image could not be built", None)
+
     attempt.phase("building the image from {}".format(spec.container.dockerfile))
-    argv = engine.command(
-        *entrust.config_options(spec.run_id), *words, env={"DOCKER_BUILDKIT": "1" if kit else "0"}
-    )
-    image_step(attempt, argv, "the image could not be built", None)
+    make(tag)
+    if published:
+        image_share.publish(attempt, engine, tag, make if kit else None)
     return tag

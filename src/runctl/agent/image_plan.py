@@ -22,8 +22,12 @@ def build(
     *,
     plain_progress: bool,
     secrets: Optional[Mapping[str, str]] = None,
+    stage: Optional[str] = None,
 ) -> List[str]:
-    """``docker build``: the context is the project root, wherever the Dockerfile is; ``secrets`` are files by id."""
+    """``docker build``: the context is the project root, wherever the Dockerfile is; ``secrets`` are files by id.
+
+    With ``stage`` it is the image of that stage alone, to be a cache.
+    """
     assert spec.container is not None  # noqa: S101 (a plan is made of a run in a container)
     # The old builder leaves the container of a step that fails, unless it is told not to.
     progress = ["--progress", "plain"] if plain_progress else ["--force-rm"]
@@ -32,13 +36,19 @@ def build(
     options: List[str] = []
     how = spec.container.build
     if how is not None:
-        labels.update({"runctl.project": how.project or spec.project, "runctl.inputs": how.inputs})
-        options += ["--target", how.target] if how.target else []
+        labels["runctl.project"] = how.project or spec.project
+        if stage is None:
+            labels["runctl.inputs"] = how.inputs
+        target = stage or how.target
+        options += ["--target", target] if target else []
         options += ["--platform", how.platform] if how.platform and plain_progress else []
-        options += ["--pull"] if how.pull else []
-        options += ["--no-cache"] if how.no_cache else []
+        options += ["--pull"] if how.pull and stage is None else []
+        options += ["--no-cache"] if how.no_cache and stage is None else []
         for name, value in sorted(how.args.items()):
             options += ["--build-arg", "{}={}".format(name, value)]
+        if how.published and plain_progress:
+            # What is pushed can be a cache to others then.
+            options += ["--build-arg", "BUILDKIT_INLINE_CACHE=1"]
         for name in how.secrets:
             options += ["--secret", "id={},src={}".format(name, (secrets or {})[name])]
         if plain_progress and not how.no_cache:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-import pty
-import struct
-import termios
 import time
-from typing import Iterator, List, Tuple
+from typing import List
 
 from runctl.agent import docker, entrust
 from runctl.agent.attempt import Attempt
 from runctl.agent.errors import AgentError
 from runctl.agent.pull_progress import PullProgress
+from runctl.agent.terminal import read, terminal
 
 FIRST_WORD_SECONDS = 3.0
 WORD_SECONDS = 10.0
 """So often the log says how far it is."""
-BLOCK = 1 << 16
 
 
 def pull_image(attempt: Attempt, engine: docker.Engine, image: str) -> None:
@@ -43,11 +38,11 @@ def pull(attempt: Attempt, argv: List[str], failed: str, silence: float) -> None
     began = moved = time.monotonic()
     next_word = began + FIRST_WORD_SECONDS
     progress = PullProgress()
-    with _terminal() as (ours, theirs):
+    with terminal() as (ours, theirs):
         env = {**os.environ, **attempt.marks()}
         pid = attempt.children.start(argv, output=theirs, env=env, cwd=attempt.folder.path)
         while not attempt.children.ended(pid) and attempt.ending() is None:
-            if progress.feed(_read(ours)):
+            if progress.feed(read(ours)):
                 moved = time.monotonic()
             now = time.monotonic()
             if now - moved > silence:
@@ -63,7 +58,7 @@ def pull(attempt: Attempt, argv: List[str], failed: str, silence: float) -> None
                 next_word = now + WORD_SECONDS
             attempt.children.pause(1.0, also=[ours])
         ended = attempt.wait_setup(pid)
-        progress.feed(_read(ours))
+        progress.feed(read(ours))
         progress.close()
     if ended.exit_code != 0:
         words = "\n".join(progress.said[-5:]) or "docker pull failed without a word"
@@ -80,28 +75,3 @@ def _hint(words: str) -> str:
     if "not found" in words or "manifest unknown" in words:
         return "check the image's name and tag, and that it is there for this machine's architecture"
     return ""
-
-
-@contextlib.contextmanager
-def _terminal() -> Iterator[Tuple[int, int]]:
-    """Two ends of a terminal, wide enough that nothing of a line is left out; ours does not block."""
-    ours, theirs = pty.openpty()
-    try:
-        os.set_blocking(ours, False)
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 200, 300, 0, 0))
-        yield ours, theirs
-    finally:
-        os.close(ours)
-        os.close(theirs)
-
-
-def _read(fd: int) -> bytes:
-    """What is there."""
-    pieces = []
-    with contextlib.suppress(BlockingIOError, OSError):
-        while True:
-            block = os.read(fd, BLOCK)
-            if not block:
-                break
-            pieces.append(block)
-    return b"".join(pieces)

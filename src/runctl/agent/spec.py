@@ -105,6 +105,10 @@ class BuildSpec:
     """Look for newer base images. With either of the two an image that is there is built all the same."""
     only: bool = False
     """The run is the build: it has ended when the image is there, and nothing is started from it."""
+    published: Optional[str] = None
+    """The image's name in a registry: it is taken from there if it is there, else pushed before the run starts."""
+    caches: Mapping[str, str] = field(default_factory=dict)
+    """What is pushed beside it for builds elsewhere: a reference, and its stage; empty is the image itself."""
 
 
 @dataclass(frozen=True)

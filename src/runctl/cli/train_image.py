@@ -6,9 +6,9 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from runctl.cli.docker_options import AS_CONFIGURED, BuildOptions
 from runctl.cli.docker_project import DockerProject
 from runctl.cli.docker_work import ECR, DockerWork, registry_provider
 from runctl.cli.project import fit_for_a_tag
+from runctl.containers.cache_keeping import caches_to_push
 from runctl.containers.client import DockerClient, find_client
 from runctl.containers.image_inputs import ImageInputs, unpinned_bases
 from runctl.containers.image_plan import ImagePlan
@@ -45,6 +46,22 @@ class ImageOptions:
 
 
 BY_CONFIGURATION = ImageOptions()
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The registry's part in an image that is built on a machine."""
+
+    reference: str | None = None
+    """The image's name there; ``None``: the machine keeps what it builds."""
+    is_there: bool = False
+    caches: Mapping[str, str] = field(default_factory=dict)
+    """What is pushed beside it: `runctl.agent.spec.BuildSpec.caches`."""
+    will_create: tuple[str, ...] = ()
+    """In words."""
+
+
+NOT_SHARED = Shared()
 
 
 @dataclass
@@ -119,6 +136,8 @@ class ImageOfTraining:
             from runctl.cli.docker_build import build_and_push
 
             build_and_push(self.work)
+        elif plan.image is not None and plan.image.will_create:
+            self.work.ensure_repository()
         logins = [self._words(one) for one in self._logins(plan)]
         secrets = self._secrets(plan)
         if not logins and not secrets:
@@ -166,6 +185,12 @@ class ImageOfTraining:
         there = None
         if not options.again and self.machine.agent.has_image(image.local):
             there = "machine"
+        shared = self._shared(image) if there is None else NOT_SHARED
+        if shared.is_there and not options.again:
+            assert self.container is not None  # noqa: S101 - there is a Dockerfile
+            pulled = replace(self.container, dockerfile=None, image=shared.reference)
+            shown = self._shown(image, str(shared.reference), "registry")
+            return replace(plan, image=shown, spec=replace(plan.spec, container=pulled))
         build = BuildSpec(
             tag=image.local,
             tree=tree,
@@ -179,6 +204,8 @@ class ImageOfTraining:
             no_cache=options.again.no_cache,
             pull=options.again.pull,
             only=self.options.only,
+            published=shared.reference,
+            caches=shared.caches,
         )
         container = plan.spec.container
         assert container is not None  # noqa: S101 - there is a Dockerfile
@@ -186,9 +213,10 @@ class ImageOfTraining:
         if parts is not None:
             words = json.dumps([build.target, dict(sorted(build.args.items())), build.platform])
             parts = {**parts, "the options of the build": hashlib.sha256(words.encode()).hexdigest()}
+        shown = self._shown(image, image.local, there)
         return replace(
             plan,
-            image=self._shown(image, image.local, there),
+            image=replace(shown, published=shared.reference, will_create=shared.will_create),
             spec=replace(plan.spec, container=replace(container, build=build, dev_parts=parts)),
         )
 
@@ -216,6 +244,30 @@ class ImageOfTraining:
         )
         return ImagePlan(self.root, self.work.project.name, inputs), manifest.digest
 
+    def _shared(self, image: ImagePlan) -> Shared:
+        """Where the machine finds what others have built, and leaves what it builds."""
+        target, dev_mode = self.work.target, self.container is not None and self.container.code == "mount"
+        if target is None or dev_mode or self.options.only or self.instance.provider == "local":
+            return NOT_SHARED
+        image = replace(image, repository=target.repository)
+        if target.plan is None:
+            from runctl.containers.registry_login import users_credential
+
+            # What is there only the machine can say, and so nothing is put in a cache's place.
+            known = users_credential(target.repository.partition("/")[0])
+            return Shared(image.remote) if known is not None else NOT_SHARED
+        tags: set[str] = set()
+        if target.plan.exists:
+            found = registry_provider(self.cli, self.instance.provider).images(target.plan.name)
+            tags = {tag for one in found for tag in one.tags}
+        pushes = caches_to_push(image.stages, None, tags.__contains__)
+        return Shared(
+            image.remote,
+            image.tag in tags,
+            {f"{image.repository}:{one.tag}": one.stage or "" for one in pushes},
+            target.plan.will_create,
+        )
+
     def _caches(self, image: ImagePlan) -> tuple[str, ...]:
         target = self.work.target
         if target is None or (target.plan is not None and not target.plan.exists):
@@ -241,7 +293,8 @@ class ImageOfTraining:
         if container is None or self.instance.provider == "local":
             return []
         caches = container.build.cache_from if container.build is not None else ()
-        references = [container.image, *caches]
+        published = container.build.published if container.build is not None else None
+        references = [container.image, published, *caches]
         hosts = {reference.partition("/")[0] for reference in references if reference and "/" in reference}
         if not hosts:
             return []

@@ -52,6 +52,8 @@ class ImagePlanOfRun:
     """In words."""
     unpinned: tuple[str, ...] = ()
     """Base images that no digest pins."""
+    published: str | None = None
+    """Where the machine that builds it pushes it, before the run starts."""
 
 
 def choose_place(facts: Facts) -> Place:

@@ -92,6 +92,8 @@ def image_rows(plan: RunPlan) -> list[tuple[str, str]]:
     if image.there is None and container is not None and container.code == "mount":
         words = "to be built, unless the last one differs in nothing but code"
     rows = [("image", f"{image.reference} ({words})"), ("build", f"{_where(plan)}: {image.reason}")]
+    if image.published is not None:
+        rows.append(("push", f"{image.published}, before the run starts: other machines need not build it"))
     return rows + [("creates", text) for text in image.will_create]
 
 
