@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
+import functools
 import urllib.request
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from moto.ec2.models import amis
+from moto.kms.utils import generate_private_key
 from moto.server import ThreadedMotoServer
+from moto.utilities.utils import load_resource
 
 from runctl.core.clock import Clock
 from runctl.core.config import AwsConfig, Config, ProjectConfig
@@ -36,10 +40,20 @@ class OfflinePrices(PriceBook):
 def moto_endpoint() -> Generator[str]:
     """One server for the session; `aws` empties it for each test."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(amis, "load_resource", _without_images_for_ecs)
+        patch.setattr("moto.kms.models.generate_private_key", functools.cache(generate_private_key))
+        server.start()
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+        server.stop()
+
+
+def _without_images_for_ecs(path: str) -> Any:
+    """For each test moto makes all images anew: a thousand of them for a service that is not used here."""
+    if "/ecs/" in path:
+        raise FileNotFoundError(path)
+    return load_resource(path)
 
 
 @pytest.fixture(scope="session")

@@ -124,9 +124,14 @@ class AwsSession:
     @cached_property
     def _boto(self) -> boto3.Session:
         import boto3
+        from botocore.session import Session
+
+        from runctl.providers.aws.models import loader
 
         with self._lock, our_errors(self.endpoint):
-            return boto3.Session(profile_name=self._profile)
+            session = Session()
+            session.register_component("data_loader", loader(session.get_config_variable("data_path")))
+            return boto3.Session(profile_name=self._profile, botocore_session=session)
 
     def _client(self, service: str, *, region: str | None = None) -> Any:
         with self._lock:
