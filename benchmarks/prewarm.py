@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.account import sandbox_account
 from benchmarks.machine import missing
 from benchmarks.measure import Result, Skipped, command, interleaved
 
@@ -36,7 +37,7 @@ def measure() -> Iterator[Result]:
     s5cmd = _s5cmd()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
-        with s3(folder / "sandbox") as environment, volume(folder) as mounted:
+        with sandbox_account(folder / "sandbox") as environment, volume(folder) as mounted:
             many, few = fill_bucket(environment, folder)
             contest = Contest(environment, mounted, s5cmd)
             for prefix, count, size, what in (
@@ -104,18 +105,6 @@ class Contest:
         endpoint = self.environment["AWS_ENDPOINT_URL"]
         options = ["--endpoint-url", endpoint, "--log", "error"]
         return [str(self.s5cmd), *options, "cp", f"s3://{BUCKET}/{prefix}/*", f"{into}/"]
-
-
-@contextlib.contextmanager
-def s3(home: Path) -> Iterator[dict[str, str]]:
-    """A sandbox whose S3 answers, and the variables that lead there."""
-    from runctl.sandbox import control
-
-    info = control.start(home=home, kind="folders", docker="off")
-    try:
-        yield {**info.environment(), "AWS_EC2_METADATA_DISABLED": "true"}
-    finally:
-        control.stop(home=home)
 
 
 @contextlib.contextmanager

@@ -1,18 +1,20 @@
-"""How long the command line takes to say something that needs nothing: against the AWS command line."""
+"""How long the command line takes to say something that needs nothing, or one answer: against AWS's own."""
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.account import sandbox_account
 from benchmarks.measure import Result, Skipped, command, interleaved
 
 BIN = Path(sys.executable).parent
 
 
 def measure() -> Iterator[Result]:
-    """``--version`` and ``--help``."""
+    """``--version``, ``--help``, and the instances of an account that has none."""
     aws = BIN / "aws"
     if not aws.exists():
         raise Skipped("the AWS command line is not in the environment")
@@ -24,4 +26,12 @@ def measure() -> Iterator[Result]:
             command([str(aws), peer_option]),
             rounds=15,
             target=0.3,
+        )
+    with tempfile.TemporaryDirectory(prefix="bench-") as name, sandbox_account(Path(name)) as environment:
+        yield interleaved(
+            "`runctl aws list`, no instance",
+            command([str(BIN / "runctl"), "aws", "list", "--output", "json"], **environment),
+            "`aws ec2 describe-instances`",
+            command([str(aws), "ec2", "describe-instances", "--output", "json"], **environment),
+            rounds=15,
         )
