@@ -17,6 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+_KERNEL_THREAD = 0x00200000
+"""PF_KTHREAD in a process's flags (linux/sched.h)."""
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -83,14 +86,21 @@ def _look_in_proc(mark: bytes) -> Iterable[Seen]:
             continue
         if words[0] not in "ZX":
             groups = frozenset((int(words[2]), int(words[3])))
-            yield Seen(int(entry.name), int(words[1]), groups, _has_mark(process, mark))
+            marked = not int(words[6]) & _KERNEL_THREAD and _has_mark(process, mark)
+            yield Seen(int(entry.name), int(words[1]), groups, marked)
 
 
 def _has_mark(process: Path, mark: bytes) -> bool:
-    try:
-        return mark in (process / "environ").read_bytes().split(b"\0")
-    except OSError:
-        return False
+    """One that is just becoming a program has no environment for a moment."""
+    for _ in range(5):
+        try:
+            environment = (process / "environ").read_bytes()
+        except OSError:
+            return False
+        if environment:
+            return mark in environment.split(b"\0")
+        time.sleep(0.01)
+    return False
 
 
 def _ask_ps(mark: str) -> Iterable[Seen]:
