@@ -227,7 +227,8 @@ def _hash(root: Path, path: str) -> tuple[os.stat_result, str]:
             before = os.fstat(file.fileno())
             digest = hashlib.sha256()
             length = 0
-            while data := file.read(_CHUNK):
+            # No more than was there: a file that grows faster than it is read has no end.
+            while data := file.read(min(_CHUNK, before.st_size - length)):
                 digest.update(data)
                 length += len(data)
             after = os.fstat(file.fileno())
