@@ -45,24 +45,29 @@ def provider(context: Any) -> AwsProvider:
     return Filled(context)
 
 
+class Dying(list[str]):
+    """The changes so far."""
+
+    after = 0
+    """The process dies with the change of this number; 0: it does not."""
+
+
 @pytest.fixture
-def dying(session: AwsSession) -> Iterator[list[str]]:
-    """Dies after as many changes as there are words in the list, the first time; the list is what was changed."""
+def dying(session: AwsSession) -> Iterator[Dying]:
+    """Lets a process die right after one of its changes."""
     client: Any = session.ec2
-    changed: list[str] = []
+    changed = Dying()
     original = client._make_api_call
 
     def call(operation: str, parameters: Any) -> Any:
         answer = original(operation, parameters)
         if CHANGES.match(operation):
             changed.append(operation)
-            if len(changed) == call.dies_after:  # type: ignore[attr-defined]
+            if len(changed) == changed.after:
                 raise Killed
         return answer
 
-    call.dies_after = 0  # type: ignore[attr-defined]
     client._make_api_call = call
-    changed.clear()
     yield changed
     client._make_api_call = original
 
@@ -110,14 +115,14 @@ def check_moved_everything(provider: AwsProvider, old: Volume, *, deleted: bool)
 
 @pytest.mark.parametrize("delete", [False, True])
 def test_a_move_cut_short_after_any_change_is_finished_by_doing_it_again(
-    provider: AwsProvider, session: AwsSession, dying: list[str], delete: bool
+    provider: AwsProvider, session: AwsSession, dying: Dying, delete: bool
 ) -> None:
     old = source(provider)
     dying.clear()
     deaths: list[str] = []
     while True:
         # Each time it dies a step later: what it finds is what every step can leave behind.
-        session.ec2._make_api_call.dies_after = len(dying) + 1  # type: ignore[attr-defined]
+        dying.after = len(dying) + 1
         try:
             move(provider, delete=delete)
         except Killed:
@@ -130,7 +135,7 @@ def test_a_move_cut_short_after_any_change_is_finished_by_doing_it_again(
         assert dying.count(once) == 1
 
 
-def test_moving_what_is_there_already_does_nothing(provider: AwsProvider, dying: list[str]) -> None:
+def test_moving_what_is_there_already_does_nothing(provider: AwsProvider, dying: Dying) -> None:
     old = source(provider)
     new = move(provider).volume
     dying.clear()
@@ -160,11 +165,10 @@ def test_the_kept_copy_can_move_again(provider: AwsProvider) -> None:
     assert (again.zone, again.name) == (THERE, f"datasets-in-{HERE}")
 
 
-def test_one_move_at_a_time(provider: AwsProvider, session: AwsSession, dying: list[str]) -> None:
+def test_one_move_at_a_time(provider: AwsProvider, session: AwsSession, dying: Dying) -> None:
     source(provider)
     dying.clear()
-    client: Any = session.ec2
-    client._make_api_call.dies_after = 2
+    dying.after = 2
     with pytest.raises(Killed):
         move(provider)
     with pytest.raises(Conflict) as refused:
@@ -174,7 +178,7 @@ def test_one_move_at_a_time(provider: AwsProvider, session: AwsSession, dying: l
 
 
 def test_what_cannot_be_moved_is_refused_before_anything_is_done(
-    provider: AwsProvider, session: AwsSession, dying: list[str]
+    provider: AwsProvider, session: AwsSession, dying: Dying
 ) -> None:
     source(provider)
     theirs = session.ec2.create_volume(AvailabilityZone=HERE, Size=1)["VolumeId"]
@@ -231,11 +235,11 @@ def test_what_was_written_to_meanwhile_is_not_moved() -> None:
 
 @pytest.mark.parametrize("steps", range(1, 4))
 def test_a_move_that_is_given_up_leaves_the_volume_as_it_was(
-    provider: AwsProvider, session: AwsSession, dying: list[str], steps: int
+    provider: AwsProvider, session: AwsSession, dying: Dying, steps: int
 ) -> None:
     old = source(provider)
     dying.clear()
-    session.ec2._make_api_call.dies_after = steps  # type: ignore[attr-defined]
+    dying.after = steps
     with pytest.raises(Killed):
         move(provider)
     abandon(provider, plan_abandon(provider, "datasets"))
@@ -248,11 +252,11 @@ def test_a_move_that_is_given_up_leaves_the_volume_as_it_was(
 
 
 def test_what_is_checked_and_named_is_not_given_up(
-    provider: AwsProvider, session: AwsSession, dying: list[str]
+    provider: AwsProvider, session: AwsSession, dying: Dying
 ) -> None:
     source(provider)
     dying.clear()
-    session.ec2._make_api_call.dies_after = 4  # type: ignore[attr-defined]
+    dying.after = 4
     with pytest.raises(Killed):
         move(provider)
     with pytest.raises(Conflict, match="has been moved"):
@@ -261,12 +265,12 @@ def test_what_is_checked_and_named_is_not_given_up(
 
 
 def test_a_volume_on_its_way_is_not_attached(
-    provider: AwsProvider, session: AwsSession, dying: list[str]
+    provider: AwsProvider, session: AwsSession, dying: Dying
 ) -> None:
     old = source(provider)
     instance = provider.create(provider.plan_create(InstanceRequest(zone=HERE)))
     dying.clear()
-    session.ec2._make_api_call.dies_after = 2  # type: ignore[attr-defined]
+    dying.after = 2
     with pytest.raises(Killed):
         move(provider)
     with pytest.raises(Conflict) as refused:
