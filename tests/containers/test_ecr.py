@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -146,14 +147,18 @@ def test_a_registry_that_wants_a_login_says_so(runctl: CommandLine, ecr: Any) ->
 def test_no_password_is_on_a_command_line_or_in_a_file_that_others_may_read(
     runctl: CommandLine, tmp_path: Path
 ) -> None:
-    told, modes, program = tmp_path / "told", tmp_path / "modes", tmp_path / "bin/docker"
+    told, modes, typed = tmp_path / "told", tmp_path / "modes", tmp_path / "typed"
+    program = tmp_path / "bin/docker"
     best = choose([one for each in programs() if (one := look_at(each)) is not None])
     assert best is not None
     program.parent.mkdir()
     program.write_text(
         f"""#!/bin/sh
 echo "$*" >> "{told}"
-"{best.program}" "$@"
+case " $* " in
+    *" login "*) tee "{typed}" | "{best.program}" "$@" ;;
+    *) "{best.program}" "$@" ;;
+esac
 code=$?
 if [ "$1" = --config ]; then stat -c %a "$2" "$2/config.json" >> "{modes}"; fi
 exit $code
@@ -161,9 +166,19 @@ exit $code
     )
     program.chmod(0o755)
     path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    process = replace(runctl, env={**runctl.env, "PATH": path}).start("docker", "build-push")
+    seen = set()
+    while process.poll() is None:
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                seen.add(file.read_bytes())
+    process.communicate()
+    assert process.returncode == 0
 
-    replace(runctl, env={**runctl.env, "PATH": path})("docker", "build-push").ok()
-
+    password = typed.read_bytes().strip()
+    assert len(password) > 20
+    assert not [line for line in seen if password in line]
+    assert password not in told.read_bytes()
     logins = [line.split() for line in told.read_text().splitlines() if " login " in line]
     assert logins
     words = [line[line.index("login") + 1 :] for line in logins]
