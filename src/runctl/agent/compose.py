@@ -150,7 +150,7 @@ def _make(
                 )
             )
         argv = compose.command("up", "--no-start")
-        image_step(attempt, argv, "the services could not be made", None)
+        image_step(attempt, argv, "the services could not be made")
         container_id, facts = _container_of(engine, compose_plan.project_name(attempt.spec), service)
         if not last:
             looked = container_code.decide_place(attempt, engine, container_id)
@@ -182,7 +182,7 @@ def _run(
     def start() -> None:
         attempt.phase("starting {}{}".format(service, words))
         argv = compose.command("up", "--detach", "--no-recreate", "--no-build")
-        image_step(attempt, argv, "the services could not be started", None)
+        image_step(attempt, argv, "the services could not be started")
 
     side = SideCars(attempt, engine, compose_plan.project_name(attempt.spec), others)
     outcome = run_to_end(attempt, engine, container_id, start, side)

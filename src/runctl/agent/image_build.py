@@ -41,10 +41,10 @@ def build_image(attempt: Attempt, engine: docker.Engine) -> str:
         argv = engine.command(
             *entrust.config_options(spec.run_id), *words, env={"DOCKER_BUILDKIT": "1" if kit else "0"}
         )
-        image_step(attempt, argv, "the image could not be built", None)
+        image_step(attempt, argv, "the image could not be built")
 
     attempt.phase("building the image from {}".format(spec.container.dockerfile))
     make(tag)
-    if published:
-        image_share.publish(attempt, engine, tag, make if kit else None)
+    if build is not None and published:
+        image_share.publish(attempt, engine, build, make if kit else None)
     return tag

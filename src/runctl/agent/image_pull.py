@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import List
 
@@ -10,7 +9,7 @@ from runctl.agent import docker, entrust
 from runctl.agent.attempt import Attempt
 from runctl.agent.errors import AgentError
 from runctl.agent.pull_progress import PullProgress
-from runctl.agent.terminal import read, terminal
+from runctl.agent.terminal import drawn
 
 FIRST_WORD_SECONDS = 3.0
 WORD_SECONDS = 10.0
@@ -25,41 +24,36 @@ def pull_image(attempt: Attempt, engine: docker.Engine, image: str) -> None:
         return
     if why:
         raise AgentError("image-failed", "the Docker engine failed: {}".format(why))
-    assert attempt.spec.container is not None  # noqa: S101 (the supervisor has looked)
     attempt.phase("pulling the image {}".format(image))
-    silence = attempt.spec.container.pull_timeout_seconds
     argv = engine.command(*entrust.config_options(attempt.spec.run_id), "pull", image)
-    pull(attempt, argv, "the image {} could not be pulled".format(image), silence)
+    pull(attempt, argv, "the image {} could not be pulled".format(image))
 
 
-def pull(attempt: Attempt, argv: List[str], failed: str, silence: float) -> None:
+def pull(attempt: Attempt, argv: List[str], failed: str) -> None:
     """``docker pull`` has ended well. Raises `AgentError` (``image-failed``), also when nothing has moved for
-    ``silence`` seconds: a large image takes as long as it takes."""
-    began = moved = time.monotonic()
+    too long: a large image takes as long as it takes."""
+    began = time.monotonic()
     next_word = began + FIRST_WORD_SECONDS
     progress = PullProgress()
-    with terminal() as (ours, theirs):
-        env = {**os.environ, **attempt.marks()}
-        pid = attempt.children.start(argv, output=theirs, env=env, cwd=attempt.folder.path)
-        while not attempt.children.ended(pid) and attempt.ending() is None:
-            if progress.feed(read(ours)):
-                moved = time.monotonic()
-            now = time.monotonic()
-            if now - moved > silence:
-                attempt.children.end_all(1.0)
-                raise AgentError(
-                    "image-failed",
-                    "{}: no progress for {:g} s ({})".format(failed, silence, progress.words()),
-                    "is the registry reachable from the machine? docker.pull_timeout sets how long to wait",
-                )
-            if now >= next_word:
-                attempt.log.line("pulling: " + progress.words())
-                attempt.update(phase="pulling: " + progress.words())
-                next_word = now + WORD_SECONDS
-            attempt.children.pause(1.0, also=[ours])
-        ended = attempt.wait_setup(pid)
-        progress.feed(read(ours))
-        progress.close()
+
+    def take(data: bytes) -> bool:
+        nonlocal next_word
+        moved = progress.feed(data)
+        if time.monotonic() >= next_word:
+            attempt.log.line("pulling: " + progress.words())
+            attempt.update(phase="pulling: " + progress.words())
+            next_word = time.monotonic() + WORD_SECONDS
+        return moved
+
+    def stuck(silence: float) -> AgentError:
+        return AgentError(
+            "image-failed",
+            "{}: no progress for {:g} s ({})".format(failed, silence, progress.words()),
+            "is the registry reachable from the machine? docker.pull_timeout sets how long to wait",
+        )
+
+    ended = drawn(attempt, argv, take, stuck)
+    progress.close()
     if ended.exit_code != 0:
         words = "\n".join(progress.said[-5:]) or "docker pull failed without a word"
         raise AgentError("image-failed", "{}:\n{}".format(failed, words), _hint(words))

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
-from typing import Callable, List, Optional
+from typing import Callable, Optional
 
 from runctl.agent import docker, entrust
 from runctl.agent.attempt import Attempt
 from runctl.agent.errors import AgentError
 from runctl.agent.image_pull import pull
-from runctl.agent.terminal import read, terminal
+from runctl.agent.pull_progress import PullProgress
+from runctl.agent.spec import BuildSpec
+from runctl.agent.terminal import drawn
 
 Make = Callable[[str, Optional[str]], None]
 """Builds the image of a stage under a name."""
-_ESCAPE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
-_PROGRESS = re.compile(r"^[0-9a-f]{12}: |^The push refers to |: digest: |^$")
 _ABSENT = re.compile(r"not found|manifest unknown|name unknown|does not exist", re.IGNORECASE)
 
 
@@ -25,11 +24,10 @@ def fetch(attempt: Attempt, engine: docker.Engine, reference: str, tag: str) -> 
 
     What else goes wrong is told in the log: the image is built instead.
     """
-    assert attempt.spec.container is not None  # noqa: S101 (it is built)
     attempt.phase("looking for the image {}".format(reference))
     argv = engine.command(*entrust.config_options(attempt.spec.run_id), "pull", reference)
     try:
-        pull(attempt, argv, "it could not be pulled", attempt.spec.container.pull_timeout_seconds)
+        pull(attempt, argv, "it could not be pulled")
         _name(engine, reference, tag)
     except AgentError as error:
         absent = _ABSENT.search(str(error))
@@ -40,23 +38,25 @@ def fetch(attempt: Attempt, engine: docker.Engine, reference: str, tag: str) -> 
     return True
 
 
-def publish(attempt: Attempt, engine: docker.Engine, tag: str, make: Optional[Make]) -> None:
+def publish(attempt: Attempt, engine: docker.Engine, build: BuildSpec, make: Optional[Make]) -> None:
     """The registry has the image and its caches; ``make`` is `None` where docker cannot make these.
 
     Where that does not succeed the log says why, and the run goes on: the image is here.
     """
-    build = attempt.spec.container.build if attempt.spec.container is not None else None
-    assert build is not None  # noqa: S101 (asked with a name in a registry only)
     try:
-        _name(engine, tag, str(build.published))
+        _name(engine, build.tag, str(build.published))
         _push(attempt, engine, str(build.published))
-        for reference, stage in build.caches.items() if make is not None else ():
-            if stage and make is not None:
-                make(reference, stage)
-            else:
-                _name(engine, tag, reference)
-            _push(attempt, engine, reference)
-            engine.call("image", "rm", "--no-prune", reference)
+        for reference, stage in build.caches.items():
+            if make is None:
+                break
+            try:
+                if stage:
+                    make(reference, stage)
+                else:
+                    _name(engine, build.tag, reference)
+                _push(attempt, engine, reference)
+            finally:
+                engine.call("image", "rm", "--no-prune", reference)
     except AgentError as error:
         attempt.log.line(
             "not all of the image is in the registry, and other machines build it: {}".format(error)
@@ -72,31 +72,20 @@ def _name(engine: docker.Engine, image: str, name: str) -> None:
 def _push(attempt: Attempt, engine: docker.Engine, reference: str) -> None:
     """``docker push`` has ended well. Raises `AgentError`, also when it has said nothing for as long as a pull may."""
     attempt.phase("pushing {}".format(reference))
-    assert attempt.spec.container is not None  # noqa: S101 (it has an image)
-    silence = attempt.spec.container.pull_timeout_seconds
     argv = engine.command(*entrust.config_options(attempt.spec.run_id), "push", reference)
-    began = moved = time.monotonic()
-    said = b""
-    with terminal() as (ours, theirs):
-        env = {**os.environ, **attempt.marks()}
-        pid = attempt.children.start(argv, output=theirs, env=env, cwd=attempt.folder.path)
-        while not attempt.children.ended(pid) and attempt.ending() is None:
-            drawn = read(ours)
-            if drawn:
-                moved, said = time.monotonic(), (said + drawn)[-(1 << 14) :]
-            if time.monotonic() - moved > silence:
-                attempt.children.end_all(1.0)
-                raise AgentError("image-failed", "the push makes no progress for {:g} s".format(silence))
-            attempt.children.pause(1.0, also=[ours])
-        ended = attempt.wait_setup(pid)
-        said += read(ours)
+    began, progress = time.monotonic(), PullProgress()
+
+    def take(data: bytes) -> bool:
+        progress.feed(data)
+        # It draws only when something has changed.
+        return bool(data)
+
+    def stuck(silence: float) -> AgentError:
+        return AgentError("image-failed", "the push makes no progress for {:g} s".format(silence))
+
+    ended = drawn(attempt, argv, take, stuck)
+    progress.close()
     if ended.exit_code != 0:
-        raise AgentError("image-failed", "\n".join(_words(said)[-3:]) or "docker push failed without a word")
+        words = "\n".join(progress.said[-3:]) or "docker push failed without a word"
+        raise AgentError("image-failed", words)
     attempt.log.line("pushed {} in {:.0f} s".format(reference, time.monotonic() - began))
-
-
-def _words(drawn: bytes) -> List[str]:
-    """What is no progress."""
-    lines = re.split(rb"[\r\n]+", _ESCAPE.sub(b"\n", drawn))
-    texts = [line.decode(errors="replace").strip() for line in lines]
-    return [text for text in texts if not _PROGRESS.search(text)]

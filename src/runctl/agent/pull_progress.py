@@ -15,7 +15,9 @@ _LAYER = re.compile(
     r"^([0-9a-f]{12}): (Pulling fs layer|Waiting|Downloading|Verifying Checksum|Download complete|Extracting"
     r"|Pull complete|Already exists)\b(?:.*?([0-9.]+ ?[kKMGT]?i?B)(?:/([0-9.]+ ?[kKMGT]?i?B))?)?"
 )
-_NOISE = re.compile(r"^([0-9a-f]{12}): |: Pulling from |^Digest: |^Status: |^$")
+_NOISE = re.compile(
+    r"^([0-9a-f]{12}): |: Pulling from |^Digest: |^Status: |^The push refers to |: digest: sha256:|^$"
+)
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 DONE = ("Pull complete", "Already exists")
 

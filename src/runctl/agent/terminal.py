@@ -8,9 +8,41 @@ import os
 import pty
 import struct
 import termios
-from typing import Iterator, Tuple
+import time
+from typing import Callable, Iterator, List, Tuple
+
+from runctl.agent.attempt import Attempt
+from runctl.agent.children import Ended
+from runctl.agent.errors import AgentError
 
 BLOCK = 1 << 16
+
+
+def drawn(
+    attempt: Attempt, argv: List[str], take: Callable[[bytes], bool], stuck: Callable[[float], AgentError]
+) -> Ended:
+    """Run a program of the set-up in a terminal, to its end.
+
+    ``take`` gets what it draws, again and again, also nothing, and says whether anything has moved on. Raises what
+    ``stuck`` makes of the seconds for which nothing has: those that the run's container allows.
+    """
+    assert attempt.spec.container is not None  # noqa: S101 (the supervisor has looked)
+    silence = attempt.spec.container.pull_timeout_seconds
+    moved = time.monotonic()
+    with terminal() as (ours, theirs):
+        env = {**os.environ, **attempt.marks()}
+        pid = attempt.children.start(argv, output=theirs, env=env, cwd=attempt.folder.path)
+        while not attempt.children.ended(pid) and attempt.ending() is None:
+            now = time.monotonic()
+            if take(read(ours)):
+                moved = now
+            if now - moved > silence:
+                attempt.children.end_all(1.0)
+                raise stuck(silence)
+            attempt.children.pause(1.0, also=[ours])
+        ended = attempt.wait_setup(pid)
+        take(read(ours))
+    return ended
 
 
 @contextlib.contextmanager
