@@ -47,7 +47,36 @@ def test_it_holds_the_agent_and_nothing_else(built: Path) -> None:
     ]
     assert outside == []
     assert "runctl/agent/package.py" not in names
+    # It goes over SSM in one command's input and a few more; that is for the code, not for what explains it.
     assert built.stat().st_size < 150_000
+
+
+def test_it_is_the_same_program_without_what_explains_it(built: Path) -> None:
+    with zipfile.ZipFile(built) as archive:
+        for path in sorted(SOURCES.rglob("*.py")):
+            if path.name in package.LEFT_OUT:
+                continue
+            packed = archive.read("runctl/agent/" + path.relative_to(SOURCES).as_posix()).decode()
+            assert code_of(packed) == code_of(path.read_text(encoding="utf-8")), path
+            assert "\n#" not in packed
+
+
+def code_of(source: str) -> list[tuple[str, int]]:
+    """Every statement and expression but strings that stand alone, with its line."""
+    return sorted(
+        (type(node).__name__, node.lineno)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, (ast.expr, ast.stmt)) and not isinstance(node, (ast.Expr, ast.Constant))
+    )
+
+
+def test_strings_that_look_like_comments_stay() -> None:
+    source = 'def f():\n    """Says."""\n    return "# no comment", \'\'\'a\n# b\'\'\'  # why\n'
+    done: dict[str, object] = {}
+    stripped = package.without_prose(source)
+    exec(stripped, done)
+    assert done["f"]() == ("# no comment", "a\n# b")  # type: ignore[operator]
+    assert "why" not in stripped and "Says" not in stripped
 
 
 def test_a_damaged_file_in_the_cache_is_made_anew(tmp_path: Path) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import io
 import os
+import tokenize
 import zipfile
 from pathlib import Path
-from typing import Dict
+from typing import Dict, List
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
+CHECKSUM_LENGTH = 64
 LEFT_OUT = ("package.py",)
 
 # Python compiles what it imports from an archive anew each time, which is half of a verb's time. So the first call
@@ -64,45 +67,88 @@ else:
 """
 
 
+def without_prose(source: str) -> str:
+    """The same program, line by line, without comments and docstrings: a traceback still names the right lines."""
+    lines = source.splitlines(keepends=True)
+    for token in tokenize.generate_tokens(iter(lines).__next__):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column].rstrip() + "\n"
+    # The parser counts columns in bytes.
+    code: List[bytes] = [line.encode() for line in lines]
+    for node in ast.walk(ast.parse(source)):
+        for statement in _prose(node):
+            first, last = statement.lineno - 1, (statement.end_lineno or statement.lineno) - 1
+            before, after = code[first][: statement.col_offset], code[last][statement.end_col_offset or 0 :]
+            code[first : last + 1] = [before + b'""' + after] + [b"\n"] * (last - first)
+    return b"".join(code).decode()
+
+
+def _prose(node: ast.AST) -> List[ast.Expr]:
+    """Strings that stand as statements: docstrings, and what is said below an attribute."""
+    if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+        return []
+    return [
+        statement
+        for statement in node.body
+        if isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    ]
+
+
 def _sources() -> Dict[str, bytes]:
     here = Path(__file__).parent
-    found = {"runctl/__init__.py": b""}
-    for path in sorted(here.rglob("*.py")):
-        if path.name not in LEFT_OUT:
-            found["runctl/agent/" + path.relative_to(here).as_posix()] = path.read_bytes()
-    content = hashlib.sha256()
-    for name, data in sorted(found.items()):
-        content.update("{} {}\n".format(name, hashlib.sha256(data).hexdigest()).encode())
-    found["__main__.py"] = LAUNCH.replace("{digest}", content.hexdigest()[:16]).encode()
-    return found
+    return {
+        "runctl/agent/" + path.relative_to(here).as_posix(): path.read_bytes()
+        for path in sorted(here.rglob("*.py"))
+        if path.name not in LEFT_OUT
+    }
 
 
 @functools.lru_cache(maxsize=1)
+def digest() -> str:
+    """SHA-256 of the sources and of how they are packed, in hex: the same digest, the same zipapp."""
+    content = hashlib.sha256(Path(__file__).read_bytes())
+    for name, data in _sources().items():
+        content.update("{} {}\n".format(name, hashlib.sha256(data).hexdigest()).encode())
+    return content.hexdigest()
+
+
 def _archive() -> bytes:
+    members = {name: without_prose(data.decode()).encode() for name, data in _sources().items()}
+    members["runctl/__init__.py"] = b""
+    members["__main__.py"] = LAUNCH.replace("{digest}", digest()[:16]).encode()
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w") as archive:
-        for name, data in sorted(_sources().items()):
+        for name, data in sorted(members.items()):
             entry = zipfile.ZipInfo(name, EPOCH)
             entry.external_attr = 0o644 << 16
             entry.create_system = 3
             archive.writestr(entry, data, zipfile.ZIP_DEFLATED, compresslevel=9)
-    return b"#!/usr/bin/env python3\n" + sink.getvalue()
+        # The archive's own comment, its last bytes, is a checksum of all before: packing takes a second, reading none.
+        archive.comment = b"0" * CHECKSUM_LENGTH
+    packed = b"#!/usr/bin/env python3\n" + sink.getvalue()[:-CHECKSUM_LENGTH]
+    return packed + hashlib.sha256(packed).hexdigest().encode()
 
 
-def digest() -> str:
-    """SHA-256 of the zipapp, in hex."""
-    return hashlib.sha256(_archive()).hexdigest()
+def _is_whole(path: Path) -> bool:
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return False
+    packed, checksum = data[:-CHECKSUM_LENGTH], data[-CHECKSUM_LENGTH:]
+    return hashlib.sha256(packed).hexdigest().encode() == checksum
 
 
 def build(cache_dir: Path) -> Path:
     """The zipapp, ``agent-<digest>.pyz`` in ``cache_dir``, which is made if need be. Raises `OSError`."""
     cache_dir.mkdir(parents=True, exist_ok=True)
     path = cache_dir / "agent-{}.pyz".format(digest()[:16])
-    data = _archive()
-    if path.is_file() and path.read_bytes() == data:
+    if _is_whole(path):
         return path
     partial = path.with_name("{}.{}.partial".format(path.name, os.getpid()))
-    partial.write_bytes(data)
+    partial.write_bytes(_archive())
     partial.chmod(0o755)
     partial.replace(path)
     return path
