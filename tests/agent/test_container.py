@@ -435,6 +435,34 @@ def test_the_synced_project_is_put_over_the_image_and_hides_nothing_of_it(
     assert "put over what the image has at /workspace" in machine.log("r")
 
 
+def test_the_projects_folder_of_an_image_is_the_runs_to_write_to(
+    machine: Agent, engine: Engine, tmp_path: Path
+) -> None:
+    lines = ["COPY train.py /workspace/a/train.py", "COPY notes /workspace/notes"]
+    script = (
+        "import os\nos.makedirs('logs/version_0')\nopen('train.log', 'w').close()\nopen('notes', 'a').write('+')\n"
+        "os.remove('a/train.py')\nprint(open('notes').read(), os.listdir('data'), os.getuid())\n"
+    )
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "theirs").touch()
+    engines.derived(engine, BASE, "copied:1", lines, {"train.py": script, "notes": "kept"})
+    machine.sync({"a/train.py": script})
+    machine.start(
+        "r",
+        "a/train.py",
+        container=image("copied:1", user="1234:1234"),
+        mounts=[{"source": str(data), "target": "/workspace/data"}],
+    )
+    assert machine.ended("r").reason is EndReason.COMPLETED, machine.log("r")
+    assert "kept+ ['theirs'] 1234" in machine.output("r")
+    assert (
+        'goes with the container: "logs", "train.log". Results belong into RUNCTL_OUTPUT_DIR'
+        in machine.log("r")
+    )
+    assert (data / "theirs").stat().st_uid == os.getuid()
+
+
 def test_a_compiled_file_of_the_image_is_not_taken_for_the_projects(machine: Agent, engine: Engine) -> None:
     lines = [
         "COPY m.py /workspace/m.py",

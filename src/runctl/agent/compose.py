@@ -7,7 +7,16 @@ import shutil
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
-from runctl.agent import compose_plan, container_code, container_plan, docker, docker_root, durable, places
+from runctl.agent import (
+    compose_plan,
+    container_code,
+    container_folder,
+    container_plan,
+    docker,
+    docker_root,
+    durable,
+    places,
+)
 from runctl.agent.attempt import Attempt, Outcome
 from runctl.agent.compose_plan import Service
 from runctl.agent.compose_project import members, remove_project
@@ -155,6 +164,7 @@ def _make(
         if not last:
             looked = container_code.decide_place(attempt, engine, container_id)
     attempt.update(image=str((facts.get("Config") or {}).get("Image") or ""))
+    container_folder.give_to_user(attempt, engine, container_id, plan.user, plan.container.workdir)
     if looked.place is container_code.Place.OVER:
         user = login_user()
         container_code.put_over(attempt, engine, container_id, plan.container.workdir, (user.uid, user.gid))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from runctl.agent import (
     container_code,
+    container_folder,
     container_plan,
     dev_image,
     docker,
@@ -45,14 +46,17 @@ def run_in_container(attempt: Attempt) -> Outcome:
         places.open_to_others(attempt.where)
     container_id = _create(attempt, engine, plan)
     attempt.update(container_id=container_id)
+    workdir = plan.container.workdir
     try:
+        container_folder.give_to_user(attempt, engine, container_id, plan.user, workdir)
         if code.place is container_code.Place.OVER:
             user = login_user()
-            container_code.put_over(
-                attempt, engine, container_id, plan.container.workdir, (user.uid, user.gid)
-            )
+            container_code.put_over(attempt, engine, container_id, workdir, (user.uid, user.gid))
         attempt.check()
-        return run_to_end(attempt, engine, container_id)
+        outcome = run_to_end(attempt, engine, container_id)
+        if code.place is container_code.Place.IMAGE:
+            container_folder.tell_written(attempt, engine, container_id, workdir)
+        return outcome
     finally:
         engine.call("rm", "--force", "--volumes", container_id)
         if plan.user != docker.owner():
