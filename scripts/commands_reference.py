@@ -68,6 +68,9 @@ def section(name: str, aliases: tuple[str, ...], command: click.Command, context
     ]
     if records:
         lines += table(records)
+    examples = getattr(command, "examples", ())
+    if examples:
+        lines += ["", "```sh", *(f"{line}    # {meaning}" for line, meaning in examples), "```"]
     while lines and not lines[-1]:
         lines.pop()
     return lines

@@ -121,7 +121,7 @@ def test_the_market_is_the_flags_else_the_configurations(
         ("vol-0123456789abcdef0", "is a volume"),
         ("--ttl soon", "'soon' is no duration"),
         ("--ttl 0", "is no duration"),
-        ("--root-volume-size 0", "0 is not in the range"),
+        ("--root-volume-size 0", "0 is too small: 1 GiB is the least"),
         ("--tag a", "expected KEY=VALUE"),
         ("--tag runctl:managed=false", "not yours to set"),
         ("--tag a=1 --tag a=2", "given twice"),

@@ -122,7 +122,11 @@ def test_nothing_after_the_dashes_is_ever_read(rest: list[str]) -> None:
             2,
             "error: option '--region' requires an argument\nhint: runctl version --help\n",
         ),
-        ("version extra", 2, "error: got unexpected extra argument (extra)\nhint: runctl version --help\n"),
+        (
+            "version extra",
+            2,
+            "error: 'extra' is one argument too many: runctl version takes no arguments\nhint: runctl version --help\n",
+        ),
     ],
 )
 def test_a_wrong_line_says_what_was_meant(invoke: Invoke, words: str, code: int, stderr: str) -> None:
@@ -267,3 +271,90 @@ def test_the_promised_commands_and_aliases_are_there() -> None:
         "delete": ("rm",),
     }
     assert {name: tuple(ebs.children[name].aliases) for name in promised} == promised
+
+
+@pytest.mark.parametrize(
+    ("words", "both"),
+    [
+        ("aws create --spot --on-demand", ("--spot", "--on-demand")),
+        ("aws create --on-demand --zone z --spot", ("--spot", "--on-demand")),
+        ("aws train i-1 x.py --docker --no-docker", ("--docker", "--no-docker")),
+        ("aws train i-1 x.py --no-sync-code --sync-code", ("--sync-code", "--no-sync-code")),
+        ("runs logs r --follow --no-follow", ("--follow", "--no-follow")),
+        ("runs logs r --wait --no-follow", ("--wait", "--no-follow")),
+        ("runs stop r --force --grace 3s", ("--force", "--grace")),
+        ("aws start i-1 --no-wait --timeout 3m", ("--no-wait", "--timeout")),
+        ("aws ebs attach v i-1 --no-mount --fstype xfs", ("--no-mount", "--fstype")),
+        ("aws ebs prewarm v --no-helper --spot", ("--no-helper", "--spot")),
+        ("docker build --build-on local --instance i-1", ("--build-on local", "--instance")),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused(
+    invoke: Invoke, words: str, both: tuple[str, str]
+) -> None:
+    result = invoke(*words.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {both[0]} and {both[1]} contradict each other\n")
+
+
+def test_an_option_may_be_repeated_and_be_another_ones_value(invoke: Invoke) -> None:
+    assert "contradict" not in invoke("aws", "create", "--spot", "--spot", "--help").stderr
+    seen: list[object] = []
+
+    @click.command(cls=Command)
+    @click.option("--spot/--on-demand")
+    @click.option("--name")
+    def command(spot: bool, name: str) -> None:
+        """Remember."""
+        seen.extend([spot, name])
+
+    command.main(["--spot", "--name", "--on-demand"], standalone_mode=False)
+    assert seen == [True, "--on-demand"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("aws create --root-volume-size 1GB", "'1GB' is not a whole number: write 1 for 1 GiB"),
+        ("aws ebs create --size -5", "-5 is too small: 1 GiB is the least"),
+        ("aws ebs create --iops many --size 1", "'many' is not a whole number, such as 1"),
+        ("aws ebs move v --zone z --initialization-rate 5", "5 is too small: 100 MiB/s is the least"),
+        ("aws ebs move v --zone z --initialization-rate 5000", "5000 is too large: 300 MiB/s is the most"),
+        ("runs logs r --tail x", "'x' is not a whole number: write 1 for 1 lines"),
+        ("aws status a b", "'b' is one argument too many: runctl aws status takes INSTANCE and no more"),
+    ],
+)
+def test_a_wrong_value_is_told_in_our_own_words(invoke: Invoke, words: str, said: str) -> None:
+    result = invoke(*words.split())
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_no_number_is_refused_in_clicks_words() -> None:
+    for path, command in all_commands(RootGroup(), "runctl"):
+        for parameter in command.params:
+            assert not isinstance(parameter.type, click.types.IntParamType | click.types.FloatParamType), (
+                f"{path} {parameter.opts}: use runctl.cli.values.WholeNumber"
+            )
+
+
+@pytest.mark.parametrize(("word", "meant"), [("train", "runctl aws train"), ("logs", "runctl runs logs")])
+def test_a_command_at_the_wrong_level_is_found(invoke: Invoke, word: str, meant: str) -> None:
+    assert meant in invoke(word).stderr
+
+
+def test_help_has_its_options_in_sections_and_examples_that_can_be_parsed(invoke: Invoke) -> None:
+    for path, command in all_commands(RootGroup(), "runctl"):
+        known = {name for parameter in command.params for name in parameter.opts}
+        for options in getattr(command, "sections", {}).values():
+            assert set(options) <= known | OPTIONS_OF_OTHER_PROVIDERS, path
+        for line, _ in getattr(command, "examples", ()):
+            assert line.startswith(path), line
+            words = line.removeprefix(path).split()
+            command.make_context(path, words, obj=Cli())
+    text = invoke("aws", "train", "--help").stdout
+    titles = ("What runs:", "Volumes:", "Container:", "Image build:", "Global options:", "Examples:")
+    assert [title for title in titles if f"\n{title}\n" in text] == list(titles)
+
+
+OPTIONS_OF_OTHER_PROVIDERS = {"--ebs-volume", "--mount-point"}

@@ -50,7 +50,12 @@ def mount_options(function: F) -> F:
 def attach_command(provider: str) -> click.Command:
     """``ebs attach`` of a provider."""
 
-    @click.command(cls=Command)
+    @click.command(
+        cls=Command,
+        exclusive=[
+            ("--no-mount", option) for option in ("--mount-point", "--format", "--fstype", "--read-only")
+        ],
+    )
     @click.argument("volume_word", metavar="VOLUME")
     @click.argument("instance_id", metavar="INSTANCE")
     @mount_options
@@ -74,8 +79,6 @@ def attach_command(provider: str) -> click.Command:
         A blank volume that runctl created gets a file system; any other one only with --format, and only if it
         is blank. A volume with --multi-attach that another machine has is mounted with --read-only, on all of them.
         """
-        if no_mount and (mount_point or may_format or read_only):
-            raise UsageError("--no-mount contradicts --mount-point, --format and --read-only")
         volumes = cli.volume_provider(provider)
         instance = running_instance(cli, provider, instance_id)
         volume = volumes.volume(volume_word)

@@ -19,7 +19,7 @@ from runctl.cli.ebs import (
 )
 from runctl.cli.framework import Command
 from runctl.cli.machines import transport_option
-from runctl.cli.values import parse_tags
+from runctl.cli.values import GIB, WholeNumber, parse_tags
 from runctl.core.errors import RunctlError, UsageError
 from runctl.costs.snapshots import RATES
 from runctl.providers.interface import VolumeProvider
@@ -35,7 +35,7 @@ def clone_command(provider: str) -> click.Command:
     @click.command(cls=Command)
     @click.argument("volume_word", metavar="VOLUME")
     @click.option("--name", metavar="NAME", help="A name to call the copy by; unique among yours.")
-    @click.option("--size", type=click.IntRange(min=1), metavar="GIB", help="Larger than the original.")
+    @click.option("--size", type=GIB, metavar="GIB", help="Larger than the original.")
     @type_options("as the original is")
     @persistent_option
     @tag_option
@@ -86,7 +86,15 @@ def clone_command(provider: str) -> click.Command:
 def move_command(provider: str) -> click.Command:
     """``ebs move`` of a provider."""
 
-    @click.command(cls=Command)
+    @click.command(
+        cls=Command,
+        exclusive=[
+            ("--initialization-rate", "--no-initialization-rate"),
+            ("--abandon", "--availability-zone"),
+            ("--abandon", "--initialization-rate"),
+            ("--abandon", "--delete-source"),
+        ],
+    )
     @click.argument("volume_word", metavar="VOLUME")
     @click.option("--availability-zone", "--zone", "zone", metavar="ZONE", help="Where it is to be.")
     @click.option(
@@ -95,7 +103,7 @@ def move_command(provider: str) -> click.Command:
     @click.option(
         "--initialization-rate",
         "rate",
-        type=click.IntRange(*RATES),
+        type=WholeNumber(*RATES, unit="MiB/s"),
         default=RATES[1],
         show_default=True,
         metavar="MIB",

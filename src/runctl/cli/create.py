@@ -11,17 +11,37 @@ from runctl.cli.context import Cli
 from runctl.cli.framework import Command
 from runctl.cli.instances import READY_TIMEOUT, emit_instance, wait_until_ready
 from runctl.cli.project import project_label
-from runctl.cli.values import DURATION, MOUNT_POINT, check_instance_id, pair_volumes, parse_tags
+from runctl.cli.values import DURATION, GIB, MOUNT_POINT, check_instance_id, pair_volumes, parse_tags
 from runctl.core.errors import Interrupted, UsageError
 from runctl.core.models import Instance, Market
 from runctl.providers.interface import CreatePlan, InstanceRequest
 from runctl.render.plans import create_plan_text, plan_document
 
+SECTIONS = {
+    "Machine": ("--instance-type", "--spot", "--ami-id", "--root-volume-size", "--ttl", "--zone", "--subnet"),
+    "Volumes": ("--ebs-volume", "--mount-point", "--data-volume-size", "--data-mount-point"),
+    "Access": ("--key-name", "--security-group", "--instance-profile"),
+    "Names": ("--name", "--project", "--tag"),
+    "This command": ("--no-wait", "--timeout", "--dry-run", "--confirm"),
+}
+
+
+def examples(provider: str) -> tuple[tuple[str, str], ...]:
+    """Command lines, each with what it does."""
+    create = f"runctl {provider} create"
+    return (
+        (f"{create} g5.xlarge --spot --name digits", "a spot machine that other commands know as digits"),
+        (f"{create} --ebs-volume datasets --ttl 12h", "with a volume, for twelve hours at most"),
+        (f"{create} g5.xlarge --dry-run", "show the plan with its price, and rent nothing"),
+    )
+
 
 def create_command(provider: str) -> click.Command:
     """``create`` of a provider."""
 
-    @click.command(cls=Command)
+    @click.command(
+        cls=Command, sections=SECTIONS, examples=examples(provider), exclusive=[("--no-wait", "--timeout")]
+    )
     @click.argument("type_argument", metavar="[INSTANCE_TYPE]", required=False)
     @click.option("--instance-type", metavar="TYPE", help="The same as the argument.")
     @click.option("--spot/--on-demand", default=None, help="The market to buy in; never changed silently.")
@@ -34,15 +54,11 @@ def create_command(provider: str) -> click.Command:
         multiple=True,
         help="Where, for each --ebs-volume in turn; without any, where it was last, else /mnt/NAME.",
     )
-    @click.option(
-        "--data-volume-size", type=click.IntRange(min=1), metavar="GIB", help="Add a disk that ends with it."
-    )
+    @click.option("--data-volume-size", type=GIB, metavar="GIB", help="Add a disk that ends with it.")
     @click.option(
         "--data-mount-point", type=MOUNT_POINT, default="/mnt/data", show_default=True, help="Where."
     )
-    @click.option(
-        "--root-volume-size", type=click.IntRange(min=1), metavar="GIB", help="Size of the root disk."
-    )
+    @click.option("--root-volume-size", type=GIB, metavar="GIB", help="Size of the root disk.")
     @click.option("--ami-id", metavar="AMI", help="The image; else a current one that suits the machine.")
     @click.option("--key-name", metavar="NAME", help="An EC2 key pair.")
     @click.option("--security-group", metavar="ID|NAME", multiple=True, help="A security group; repeatable.")

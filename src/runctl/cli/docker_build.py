@@ -20,7 +20,7 @@ from runctl.cli.framework import Command
 from runctl.cli.machines import transport_option
 from runctl.containers.building import Built, Pushed
 from runctl.containers.client import find_client
-from runctl.containers.where import INSTANCE
+from runctl.containers.where import INSTANCE, LOCAL
 from runctl.core.errors import MachineError, NotFound, Unsupported, UsageError
 from runctl.project.dockerfile import DockerfileWish
 from runctl.render.images import build_document, build_text, image_plan_document, image_plan_lines, push_text
@@ -90,6 +90,10 @@ def build_command(
 
 def _is_for_instance(cli: Cli, build_on: str | None, instance: str | None) -> bool:
     """The flag, the configuration, else the machine named if no engine answers here."""
+    if build_on == LOCAL and instance is not None:
+        raise UsageError(
+            "--build-on local and --instance contradict each other", hint="leave one of them out"
+        )
     asked = build_on or cli.config.docker.build_on
     if asked is not None or instance is None:
         return asked == INSTANCE

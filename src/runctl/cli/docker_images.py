@@ -13,6 +13,7 @@ from runctl.cli.docker_options import registry_option
 from runctl.cli.docker_work import ECR, registry_provider
 from runctl.cli.framework import Command
 from runctl.cli.project import project_label
+from runctl.cli.values import WholeNumber
 from runctl.containers.image_inputs import repository_name
 from runctl.containers.stored_images import StoredImage, Where, engine_images, prunable, remove_from_engine
 from runctl.core.errors import MachineError, ProjectError, Unsupported
@@ -45,7 +46,10 @@ def list_command(cli: Cli, all_projects: bool, registry: str | None) -> None:
 @_ALL
 @registry_option
 @click.option(
-    "--keep", type=click.IntRange(min=0), metavar="N", help="How many stay; else [docker] keep_images."
+    "--keep",
+    type=WholeNumber(0, unit="images"),
+    metavar="N",
+    help="How many stay; else [docker] keep_images.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be removed, and stop there.")
 @click.pass_obj

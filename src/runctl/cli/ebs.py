@@ -10,6 +10,7 @@ import click
 
 from runctl.cli.context import Cli
 from runctl.cli.machines import wanted_transport
+from runctl.cli.values import COUNT, MIB_PER_SECOND
 from runctl.core.errors import UsageError
 from runctl.core.models import Instance, Volume
 from runctl.render.plans import plan_document
@@ -71,8 +72,8 @@ def type_options(default: str | None) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         shown_default = default or "as it is"
         for option in (
-            click.option("--throughput", type=click.IntRange(min=1), metavar="MIB", help="MiB a second."),
-            click.option("--iops", type=click.IntRange(min=1), help="I/O operations a second."),
+            click.option("--throughput", type=MIB_PER_SECOND, metavar="MIB", help="MiB a second."),
+            click.option("--iops", type=COUNT, metavar="N", help="I/O operations a second."),
             click.option(
                 "--volume-type",
                 "--type",
@@ -97,7 +98,7 @@ zone_option = click.option(
 rate_option = click.option(
     "--initialization-rate",
     "rate",
-    type=click.IntRange(min=1),
+    type=MIB_PER_SECOND,
     metavar="MIB",
     help="Have the snapshot's data put onto it at 100 to 300 MiB a second, for a price.",
 )

@@ -118,7 +118,8 @@ def _nearest_option(word: str, ctx: click.Context) -> str:
         for name in (*parameter.opts, *parameter.secondary_opts)
     ]
     bare = {name.lstrip("-"): name for name in names if name.startswith("--")}
-    suggestion = did_you_mean(word.lstrip("-"), bare)
+    # A misspelt option shares most of its letters: "--spot" is no "--transport".
+    suggestion = did_you_mean(word.lstrip("-"), bare, likeness=0.7)
     return suggestion.replace('"', '"--', 1) if suggestion else ""
 
 

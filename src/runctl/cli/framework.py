@@ -14,13 +14,19 @@ import click
 
 from runctl._version import __version__
 from runctl.cli.context import Cli
-from runctl.cli.tree import ROOT, Branch, Leaf, help_line, root_help
+from runctl.cli.tree import ROOT, Branch, Leaf, commands_named, help_line, root_help
 from runctl.core.names import did_you_mean
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
+CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+OPTIONS = "Options"
+"""The section of help for options that belong to no other."""
+
+
+OPTION_WIDTH = 26
+"""Of the column of options in help, at the most."""
 
 
 class GlobalOption(click.Option):
@@ -77,39 +83,127 @@ def global_options() -> list[click.Parameter]:
 
 
 class _WithGlobals(click.Command):
-    """Takes the global options, and lists them apart from its own in help."""
+    """Takes the global options, and lists its own in sections of their own in help.
 
-    def __init__(self, *arguments: Any, **attributes: Any) -> None:
+    ``sections`` maps a title to the names of options; ``examples`` are command lines with what they do; of the options
+    in each tuple of ``exclusive`` at most one may be given.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        sections: Mapping[str, Sequence[str]] | None = None,
+        examples: Sequence[tuple[str, str]] = (),
+        exclusive: Sequence[tuple[str, ...]] = (),
+        **attributes: Any,
+    ) -> None:
         attributes["context_settings"] = {**CONTEXT_SETTINGS, **(attributes.get("context_settings") or {})}
         super().__init__(*arguments, **attributes)
         self.params = [*self.params, *global_options()]
+        self.sections = dict(sections or {})
+        self.examples = tuple(examples)
+        self.exclusive = tuple(exclusive)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does; an error always knows which command it is about."""
+        """As click does; an error always knows which command it is about, and nothing is decided by which of two
+        options that exclude each other came last."""
+        given = list(args)
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
+            if not ctx.resilient_parsing:
+                self._refuse_both_sides(ctx, given)
+                self._refuse_exclusive(ctx)
         except click.UsageError as error:
             error.ctx = error.ctx or ctx
             raise
+        return rest
+
+    def _refuse_both_sides(self, ctx: click.Context, args: list[str]) -> None:
+        """``--spot --on-demand``: two sides of one switch."""
+        for parameter in self.params:
+            on, off = (
+                [name for name in names if name in args]
+                for names in (parameter.opts, parameter.secondary_opts)
+            )
+            if on and off:
+                # Either may be the value of another option: only the parser can tell.
+                _, _, order = self.make_parser(ctx).parse_args(list(args))
+                if sum(found is parameter for found in order) > 1:
+                    raise Contradiction(on[0], off[0], ctx)
+
+    def _refuse_exclusive(self, ctx: click.Context) -> None:
+        given = {
+            name
+            for parameter in self.params
+            if ctx.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
+            for name in _given_side(parameter, ctx.params.get(parameter.name or ""))
+        }
+        for options in self.exclusive:
+            both = [option for option in options if option in given]
+            if len(both) > 1:
+                raise Contradiction(both[0], both[1], ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Own options first, then the global ones."""
-        own: list[tuple[str, str]] = []
-        everywhere: list[tuple[str, str]] = []
+        """Own options by section, then the global ones, then examples."""
+        section_of = {option: title for title, options in self.sections.items() for option in options}
+        records: dict[str, list[tuple[str, str]]] = {
+            title: [] for title in (*self.sections, OPTIONS, "Global options")
+        }
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None and record[1]:
-                (everywhere if isinstance(parameter, GlobalOption) else own).append(record)
-        for title, records in (("Options", own), ("Global options", everywhere)):
-            if records:
-                with formatter.section(title):
-                    formatter.write_dl(records)
+            if record is None or not record[1]:
+                continue
+            everywhere = isinstance(parameter, GlobalOption) or "--help" in parameter.opts
+            title = "Global options" if everywhere else OPTIONS
+            title = next((section_of[name] for name in parameter.opts if name in section_of), title)
+            records[title].append(record)
+        # All sections are aligned with each other; what is wider stands on a line of its own.
+        width = max(len(left) for rows in records.values() for left, _ in rows if len(left) <= OPTION_WIDTH)
         if isinstance(self, click.Group):
             self.format_commands(ctx, formatter)
+        for title, rows in records.items():
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl([(left.ljust(width), right) for left, right in rows], col_max=width)
+        if self.examples:
+            with formatter.section("Examples"):
+                for command_line, meaning in self.examples:
+                    formatter.write(f"{'':>{formatter.current_indent}}# {meaning}\n")
+                    formatter.write(f"{'':>{formatter.current_indent}}{command_line}\n")
+
+
+def _given_side(parameter: click.Parameter, value: Any) -> Sequence[str]:
+    """The names that a parameter on the command line may have been given by."""
+    return parameter.secondary_opts if parameter.secondary_opts and value is False else parameter.opts
+
+
+class Contradiction(click.UsageError):
+    """Two options that exclude each other."""
+
+    def __init__(self, first: str, second: str, ctx: click.Context) -> None:
+        super().__init__(f"{first} and {second} contradict each other", ctx)
+        self.suggestion = "leave one of them out"
 
 
 class Command(_WithGlobals):
     """A command. Its function may return an exit code; ``None`` is 0."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does; an argument too many is named together with how many there may be."""
+        ctx.allow_extra_args = True
+        extra = super().parse_args(ctx, args)
+        if extra and not ctx.resilient_parsing:
+            raise TooManyArguments(self, ctx, extra[0])
+        return extra
+
+
+class TooManyArguments(click.UsageError):
+    """An argument that the command does not take."""
+
+    def __init__(self, command: click.Command, ctx: click.Context, extra: str) -> None:
+        taken = [p.make_metavar(ctx) for p in command.params if isinstance(p, click.Argument)]
+        takes = f"takes {' '.join(taken)} and no more" if taken else "takes no arguments"
+        super().__init__(f"{extra!r} is one argument too many: {ctx.command_path} {takes}", ctx)
 
 
 class Misplaced(click.UsageError):
@@ -135,7 +229,7 @@ class PassthroughCommand(Command):
         at = args.index("--") if "--" in args else len(args)
         ctx.allow_extra_args = True
         try:
-            extra = super().parse_args(ctx, args[:at])
+            extra = _WithGlobals.parse_args(self, ctx, args[:at])
         except click.NoSuchOption as error:
             raise Misplaced(error.message, ctx, error.option_name, option=error.option_name) from None
         if extra and not ctx.resilient_parsing:
@@ -175,7 +269,10 @@ class UnknownCommand(click.UsageError):
     def __init__(self, word: str, ctx: click.Context, known: list[str]) -> None:
         what = "option" if word.startswith("-") else "command"
         super().__init__(f"{ctx.command_path} has no {what} {word!r}", ctx)
+        elsewhere = commands_named(word) if ctx.parent is None else ()
         self.suggestion = did_you_mean(word, known)
+        if elsewhere:
+            self.suggestion = f"did you mean {' or '.join(elsewhere)}?"
 
 
 class LazyGroup(Group):

@@ -112,7 +112,7 @@ def wait_command(provider: str) -> click.Command:
 def start_command(provider: str) -> click.Command:
     """``start`` of a provider."""
 
-    @click.command(cls=Command)
+    @click.command(cls=Command, exclusive=[("--no-wait", "--timeout")])
     @instance_argument(provider)
     @click.option("--no-wait", is_flag=True, help="Return as soon as it is starting.")
     @click.option(

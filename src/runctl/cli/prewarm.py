@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 def prewarm_command(provider: str) -> click.Command:
     """``ebs prewarm`` of a provider."""
 
-    @click.command(cls=Command)
+    @click.command(
+        cls=Command,
+        exclusive=[("--no-helper", option) for option in ("--instance-type", "--spot", "--ttl")],
+    )
     @click.argument("volume_word", metavar="VOLUME")
     @click.option(
         "--from", "source", metavar="s3://BUCKET/FOLDER", help="Fill it from S3; else from its snapshot."

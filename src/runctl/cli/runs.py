@@ -11,26 +11,19 @@ from datetime import timedelta
 import click
 
 from runctl.cli.context import Cli
-from runctl.cli.framework import Command, Group
+from runctl.cli.framework import Command
 from runctl.cli.machines import wanted_transport
-from runctl.cli.values import DURATION
+from runctl.cli.values import COUNT, DURATION, LINES
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, MachineError, NotFound, RunctlError
 from runctl.core.models import RunPhase
 from runctl.runs.store import RunRecord
 
 
-@click.group(cls=Group)
-def runs() -> None:
-    """List runs, show one, read its log, stop it."""
-
-
-@runs.command(cls=Command, name="list")
+@click.command(cls=Command, name="list")
 @click.option("--cached", is_flag=True, help="Show what is remembered; ask no machine.")
 @click.option("--instance", metavar="INSTANCE", help="Only runs on this instance.")
-@click.option(
-    "--limit", type=click.IntRange(min=1), default=50, show_default=True, metavar="N", help="At most N."
-)
+@click.option("--limit", type=COUNT, default=50, show_default=True, metavar="N", help="At most N.")
 @click.pass_obj
 def list_command(cli: Cli, cached: bool, instance: str | None, limit: int) -> None:
     """List runs, newest first.
@@ -53,7 +46,7 @@ def list_command(cli: Cli, cached: bool, instance: str | None, limit: int) -> No
         cli.progress.note("no runs yet; runctl aws train, or runctl local train, starts one")
 
 
-@runs.command(cls=Command, name="show")
+@click.command(cls=Command, name="show")
 @click.argument("run_id", metavar="RUN")
 @click.option("--cached", is_flag=True, help="Show what is remembered; ask no machine.")
 @click.pass_obj
@@ -74,12 +67,12 @@ def show_command(cli: Cli, run_id: str, cached: bool) -> None:
     cli.emit(run, text=text, ids=[run.id])
 
 
-@runs.command(cls=Command, name="logs")
+@click.command(cls=Command, name="logs", exclusive=[("--wait", "--no-follow")])
 @click.argument("run_id", metavar="RUN")
 @click.option(
     "--follow/--no-follow", "-f", default=False, help="Stay until the run has ended.", show_default=True
 )
-@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines.")
+@click.option("--tail", type=LINES, metavar="N", help="Begin with the last N lines.")
 @click.option("--wait", is_flag=True, help="Follow, and exit with the code of the run's script.")
 @click.pass_obj
 def logs_command(cli: Cli, run_id: str, follow: bool, tail: int | None, wait: bool) -> int:
@@ -92,7 +85,7 @@ def logs_command(cli: Cli, run_id: str, follow: bool, tail: int | None, wait: bo
     return code if wait else 0
 
 
-@runs.command(cls=Command, name="stop")
+@click.command(cls=Command, name="stop", exclusive=[("--force", "--grace")])
 @click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
 @click.option(
     "--grace", type=DURATION, metavar="TIME", help="Between SIGTERM and SIGKILL (default: the run's own)."

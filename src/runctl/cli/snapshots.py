@@ -27,7 +27,7 @@ from runctl.cli.ebs import (
 from runctl.cli.framework import Command
 from runctl.cli.machines import transport_option
 from runctl.cli.project import project_label
-from runctl.cli.values import parse_tags
+from runctl.cli.values import GIB, parse_tags
 from runctl.core import tags as tag
 from runctl.core.clock import SystemClock
 from runctl.core.models import Snapshot
@@ -158,7 +158,7 @@ def restore_command(provider: str) -> click.Command:
     @click.command(cls=Command)
     @click.argument("snapshot_word", metavar="SNAPSHOT")
     @click.option("--name", metavar="NAME", help="A name to call it by; unique among yours.")
-    @click.option("--size", type=click.IntRange(min=1), metavar="GIB", help="Larger than the volume was.")
+    @click.option("--size", type=GIB, metavar="GIB", help="Larger than the volume was.")
     @type_options("as the volume was")
     @zone_option
     @rate_option

@@ -20,10 +20,10 @@ from runctl.cli.train_docker import (
     watch_wish,
     with_configuration,
 )
+from runctl.cli.train_help import SECTIONS, train_examples
 from runctl.cli.train_volumes import VolumeOptions, volume_options
-from runctl.cli.values import DURATION
+from runctl.cli.values import DURATION, LINES
 from runctl.containers.running import ContainerWishes
-from runctl.core.errors import UsageError
 
 
 class _Train(PassthroughCommand):
@@ -33,7 +33,12 @@ class _Train(PassthroughCommand):
 def train_command(provider: str) -> click.Command:
     """``train`` of a provider."""
 
-    @click.command(cls=_Train)
+    @click.command(
+        cls=_Train,
+        sections=SECTIONS,
+        examples=train_examples(provider),
+        exclusive=[("--dockerfile", "--dockerfile-search")],
+    )
     @instance_argument(provider)
     @click.argument("script", type=click.Path(path_type=Path), required=False)
     @click.option(
@@ -192,13 +197,13 @@ def train_command(provider: str) -> click.Command:
 def monitor_command(provider: str) -> click.Command:
     """``monitor`` of a provider."""
 
-    @click.command(cls=Command)
+    @click.command(cls=Command, exclusive=[("--wait", "--no-follow")])
     @instance_argument(provider)
     @click.argument("run_id", metavar="[RUN]", required=False)
     @click.option(
         "--follow/--no-follow", default=True, help="Stay until the run has ended.", show_default=True
     )
-    @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines.")
+    @click.option("--tail", type=LINES, metavar="N", help="Begin with the last N lines.")
     @click.option("--wait", is_flag=True, help="Exit with the code of the run's script.")
     @transport_option
     @click.pass_obj
@@ -215,8 +220,6 @@ def monitor_command(provider: str) -> click.Command:
         from runctl.cli.following import find_on_machine, show_log
         from runctl.runs.machine import open_machine
 
-        if wait and not follow:
-            raise UsageError("--wait and --no-follow contradict each other", hint="leave one of them out")
         instance = find_instance(cli, provider, instance_id)
         machine = open_machine(
             cli.provider(provider), instance, wanted_transport(cli, instance, transport), cli.progress

@@ -5,7 +5,7 @@ Help at every level is shown from here; a command's module is imported when the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 
@@ -158,7 +158,18 @@ ROOT = Branch(
         "aws": AWS,
         "local": LOCAL,
         "docker": DOCKER,
-        "runs": Leaf("List runs, show one, read its log, stop it.", "runctl.cli.runs:runs"),
+        "runs": Branch(
+            "List runs, show one, read its log, stop it.",
+            {
+                "list": Leaf("List runs, newest first.", "runctl.cli.runs:list_command", aliases=("ls",)),
+                "show": Leaf("Show one run.", "runctl.cli.runs:show_command", aliases=("status",)),
+                "logs": Leaf("Print the log of a run.", "runctl.cli.runs:logs_command"),
+                "stop": Leaf(
+                    "Stop runs: SIGTERM first, so that a script can save, then SIGKILL. The machines stay.",
+                    "runctl.cli.runs:stop_command",
+                ),
+            },
+        ),
         "sandbox": Branch(
             "AWS on this computer, for trying things out.",
             {
@@ -214,6 +225,19 @@ def root_help() -> str:
             "  runctl COMMAND --help says more; runctl doctor says what works here.",
         )
     )
+
+
+def commands_named(word: str) -> tuple[str, ...]:
+    """The commands below a group that have this name or alias, such as ``runctl aws train`` for ``train``."""
+
+    def below(branch: Branch, path: str) -> Iterator[str]:
+        for name, child in branch.children.items():
+            if isinstance(child, Branch):
+                yield from below(child, f"{path} {name}")
+            elif path != "runctl" and word in (name, *child.aliases):
+                yield f"{path} {name}"
+
+    return tuple(below(ROOT, "runctl"))
 
 
 def help_line(entry: Leaf | Branch) -> str:

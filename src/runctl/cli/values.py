@@ -37,6 +37,38 @@ class Duration(click.ParamType[timedelta]):
             self.fail(str(error), param, ctx)
 
 
+class WholeNumber(click.ParamType[int]):
+    """A number without a fraction, from ``least`` to ``most``, in a unit that is not written."""
+
+    name = "number"
+
+    def __init__(self, least: int, most: int | None = None, *, unit: str = "") -> None:
+        self.least, self.most, self.unit = least, most, unit
+
+    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        if isinstance(value, int):
+            return value
+        text = value.strip()
+        try:
+            number = int(text)
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number{self._example(text)}", param, ctx)
+        if number < self.least:
+            self.fail(f"{number} is too small: {self._amount(self.least)} is the least", param, ctx)
+        if self.most is not None and number > self.most:
+            self.fail(f"{number} is too large: {self._amount(self.most)} is the most", param, ctx)
+        return number
+
+    def _amount(self, number: int) -> str:
+        return f"{number} {self.unit}".strip()
+
+    def _example(self, text: str) -> str:
+        digits = re.match(r"\d+", text)
+        number = int(digits[0]) if digits and self.least <= int(digits[0]) else max(self.least, 1)
+        return f": write {number} for {self._amount(number)}" if self.unit else f", such as {number}"
+
+
 class MountPoint(click.ParamType[str]):
     """An absolute path on the machine, without ``..``, and not one that the system lives in."""
 
@@ -62,6 +94,10 @@ _SYSTEM = frozenset(
 )
 
 DURATION = Duration()
+COUNT = WholeNumber(1)
+LINES = WholeNumber(0, unit="lines")
+GIB = WholeNumber(1, unit="GiB")
+MIB_PER_SECOND = WholeNumber(1, unit="MiB/s")
 MOUNT_POINT = MountPoint()
 
 

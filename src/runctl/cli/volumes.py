@@ -26,7 +26,7 @@ from runctl.cli.ebs import (
 )
 from runctl.cli.framework import Command
 from runctl.cli.project import project_label
-from runctl.cli.values import parse_tags
+from runctl.cli.values import GIB, parse_tags
 from runctl.core.clock import SystemClock
 from runctl.core.errors import UsageError
 from runctl.core.models import Snapshot, Volume, VolumeState
@@ -45,7 +45,7 @@ def create_command(provider: str) -> click.Command:
     """``ebs create`` of a provider."""
 
     @click.command(cls=Command)
-    @click.option("--size", type=click.IntRange(min=1), metavar="GIB", help="Its size.")
+    @click.option("--size", type=GIB, metavar="GIB", help="Its size.")
     @click.option("--name", metavar="NAME", help="A name to call it by; unique among yours.")
     @type_options(DEFAULT_TYPE)
     @click.option(
