@@ -83,6 +83,13 @@ def test_an_unknown_run_is_not_found_with_a_suggestion(store: RunStore) -> None:
     assert "run-7kq2m9xd4t" in caught.value.hint
 
 
+def test_an_empty_text_is_the_beginning_of_no_run(store: RunStore) -> None:
+    store.put(a_run("run-abcd"))
+
+    with pytest.raises(UsageError, match="empty"):
+        store.get("")
+
+
 def test_a_percent_sign_is_no_wildcard(store: RunStore) -> None:
     store.put(a_run("run-abcd"))
 

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl.sandbox.policies import Verdict, verdict
+from runctl.storage.fill.objects import Source
+from runctl.storage.fill.rights import policy as filling_policy
 
 BUCKET = "arn:aws:s3:::data"
 OBJECT = f"{BUCKET}/train/a"
@@ -129,3 +131,13 @@ def test_a_text_without_wildcards_matches_only_itself(pattern: str, text: str) -
     found = verdict([policy(allow("a:b", literal))], "a:b", text)
 
     assert (found is Verdict.ALLOWED) == (literal == text)
+
+
+def test_a_policy_about_a_folder_with_a_star_in_its_name_is_about_that_folder() -> None:
+    document = filling_policy(Source("data", "a*/b?$"))
+    listing = {"s3:prefix": "a*/b?$/"}
+
+    assert verdict([document], "s3:GetObject", f"{BUCKET}/a*/b?$/x") is Verdict.ALLOWED
+    assert verdict([document], "s3:GetObject", f"{BUCKET}/anything/bx$/x") is Verdict.NOT_ALLOWED
+    assert verdict([document], "s3:ListBucket", BUCKET, listing) is Verdict.ALLOWED
+    assert verdict([document], "s3:ListBucket", BUCKET, {"s3:prefix": "any/bx$/"}) is Verdict.NOT_ALLOWED

@@ -11,8 +11,8 @@ import click
 from runctl.cli.context import Cli
 from runctl.cli.machines import wanted_transport
 from runctl.cli.values import COUNT, MIB_PER_SECOND
-from runctl.core.errors import UsageError
 from runctl.core.models import Instance, Volume
+from runctl.core.names import check_resource_name
 from runctl.render.plans import plan_document
 from runctl.render.tables import wants_style
 from runctl.render.things import volume_details, volumes_table
@@ -61,9 +61,9 @@ def shown(cli: Cli, plan: object, text: str, *, dry_run: bool) -> bool:
 
 
 def check_name(name: str | None) -> None:
-    """Raises `UsageError` for a ``--name`` that cannot be told from something else."""
-    if name is not None and (not name.strip() or name.startswith(("vol-", "snap-", "/"))):
-        raise UsageError(f"--name {name!r}: a name that cannot be told from an id or a path")
+    """Raises `UsageError` for a ``--name`` that could not be used in other commands."""
+    if name is not None:
+        check_resource_name(name, "a volume or snapshot", "datasets")
 
 
 def type_options(default: str | None) -> Callable[[F], F]:

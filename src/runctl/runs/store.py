@@ -99,6 +99,9 @@ class RunStore:
 
     def get(self, run_id: str) -> RunRecord:
         """One run, by its id or an unambiguous beginning of it. Raises `NotFound`, `UsageError`."""
+        if not run_id.strip():
+            # Of the empty text everything is a beginning, and an unset shell variable is one.
+            raise UsageError("a run is needed here, and an empty text was given", hint="runctl runs list")
         with self._database.transaction() as connection:
             rows = connection.execute(
                 "SELECT * FROM runs WHERE substr(id, 1, ?) = ? ORDER BY id = ? DESC LIMIT 2",

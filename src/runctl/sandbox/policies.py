@@ -122,7 +122,10 @@ def _any(patterns: Iterable[str], text: str, *, fold: bool = False) -> bool:
 
 @lru_cache(maxsize=4096)
 def _pattern(pattern: str) -> re.Pattern[str]:
-    parts = (".*" if c == "*" else "." if c == "?" else re.escape(c) for c in pattern)
+    wild = {"*": ".*", "?": "."}
+    tokens = re.findall(r"\$\{[*?$]\}|.", pattern, re.DOTALL)
+    # ${*}, ${?} and ${$} are the characters themselves ("IAM policy elements: Variables and tags").
+    parts = (re.escape(token[2]) if len(token) > 1 else wild.get(token, re.escape(token)) for token in tokens)
     return re.compile("".join(parts), re.DOTALL)
 
 

@@ -22,6 +22,7 @@ from runctl.providers.aws.ec2 import AwsProvider
 from runctl.providers.aws.iam import DEFAULT_PROFILE
 from runctl.providers.aws.pricing import PriceBook
 from runctl.providers.aws.session import AwsSession
+from runctl.sandbox.ec2 import filter_patterns
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
 
@@ -39,6 +40,7 @@ class OfflinePrices(PriceBook):
 @pytest.fixture(scope="session")
 def moto_endpoint() -> Generator[str]:
     """One server for the session; `aws` empties it for each test."""
+    filter_patterns.install()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(amis, "load_resource", _without_images_for_ecs)

@@ -35,7 +35,7 @@ def plan_clone(context: AwsContext, request: CloneRequest) -> ClonePlan:
     # AWS's own default for a copy is gp2, whatever the source is.
     now = DiskShape(source.type, source.size_gib, source.iops, source.throughput)
     shape = target_shape(now, ResizeRequest(request.size_gib, request.type, request.iops, request.throughput))
-    if request.name:
+    if request.name is not None:
         check_name(context, request.name)
     persistent = source.persistent if request.persistent is None else request.persistent
     token = new_client_token()

@@ -14,6 +14,7 @@ from runctl.costs.snapshots import RATES, initialization
 from runctl.providers.aws import helper_role, network
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.errors import error_code, our_errors
+from runctl.providers.aws.filters import describe
 from runctl.providers.aws.instances import LIVE, priced
 from runctl.providers.filling import FillingProvider, MachineSpeed, StoredData, VolumeOrigin
 
@@ -86,16 +87,15 @@ class AwsFilling(FillingProvider):
         """By their tag."""
         session = self._context.session
         with our_errors(session.endpoint):
-            pages = session.ec2.get_paginator("describe_instances").paginate(
-                Filters=[
-                    {"Name": f"tag:{tag.OWNED}", "Values": [tag.OWNED_VALUE]},
-                    {"Name": f"tag:{tag.HELPER_FOR}", "Values": [volume_id]},
-                    {"Name": "instance-state-name", "Values": [*LIVE, "shutting-down"]},
-                ]
+            items = describe(
+                session,
+                "describe_instances",
+                {
+                    f"tag:{tag.OWNED}": [tag.OWNED_VALUE],
+                    f"tag:{tag.HELPER_FOR}": [volume_id],
+                    "instance-state-name": [*LIVE, "shutting-down"],
+                },
             )
-            items: list[Mapping[str, Any]] = [
-                item for page in pages for group in page["Reservations"] for item in group["Instances"]
-            ]
             found = [priced(self._context, item) for item in items]
         return tuple(sorted(found, key=lambda one: one.created_at, reverse=True))
 

@@ -91,12 +91,17 @@ def profile_state(session: AwsSession, name: str) -> ProfileState:
     """``name`` may be an ARN."""
     try:
         with our_errors(session.endpoint):
-            answer = session.iam.get_instance_profile(InstanceProfileName=name.rsplit("/", 1)[-1])
+            answer = session.iam.get_instance_profile(InstanceProfileName=_name_of(name))
     except NotFound:
         return ProfileState.MISSING
     except PermissionDenied:
         return ProfileState.UNKNOWN
     return ProfileState.READY if answer["InstanceProfile"]["Roles"] else ProfileState.INCOMPLETE
+
+
+def _name_of(name_or_arn: str) -> str:
+    """Only an ARN has a path before the name."""
+    return name_or_arn.rsplit("/", 1)[-1] if name_or_arn.startswith("arn:") else name_or_arn
 
 
 def trust_policy(partition: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from runctl.core.models import Instance, InstanceState, Market
 from runctl.core.progress import Progress
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.errors import error_code
+from runctl.providers.aws.filters import describe as describe_exactly
 from runctl.providers.aws.reading import instance_of, tags_of, utc
 from runctl.providers.aws.waiting import attempts
 
@@ -54,18 +55,12 @@ def priced(context: AwsContext, described: Mapping[str, Any]) -> Instance:
 
 def list_instances(context: AwsContext, *, everyone: bool, include_ended: bool) -> tuple[Instance, ...]:
     """See `Provider.instances`."""
-    filters: list[Any] = []
-    if not everyone:
-        filters.append({"Name": f"tag:{tag.OWNED}", "Values": [tag.OWNED_VALUE]})
+    filters = {} if everyone else {f"tag:{tag.OWNED}": [tag.OWNED_VALUE]}
     if not include_ended:
-        filters.append({"Name": "instance-state-name", "Values": LIVE})
-    paginator = context.session.ec2.get_paginator("describe_instances")
-    items: list[Mapping[str, Any]] = [
-        item
-        for page in paginator.paginate(Filters=filters, PaginationConfig={"PageSize": 1000})
-        for reservation in page["Reservations"]
-        for item in reservation["Instances"]
-    ]
+        filters["instance-state-name"] = LIVE
+    items = describe_exactly(
+        context.session, "describe_instances", filters, PaginationConfig={"PageSize": 1000}
+    )
     items.sort(key=lambda item: (utc(item.get("LaunchTime")), item["InstanceId"]), reverse=True)
     hourly = context.prices.hourly(items)
     return tuple(instance_of(item, hourly[item["InstanceId"]]) for item in items)

@@ -26,6 +26,7 @@ from runctl.providers.aws import network
 from runctl.providers.aws.attachments import attach_volume
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.errors import classify, error_code, our_errors
+from runctl.providers.aws.filters import describe as describe_exactly
 from runctl.providers.aws.iam import (
     DEFAULT_PROFILE,
     WITHOUT_PROFILE,
@@ -232,10 +233,7 @@ def _already_made(context: AwsContext, plan: CreatePlan) -> Mapping[str, Any] | 
 
 
 def _by_plan(context: AwsContext, plan: CreatePlan) -> Mapping[str, Any] | None:
-    answer = context.session.ec2.describe_instances(
-        Filters=[{"Name": f"tag:{PLAN}", "Values": [plan.client_token]}]
-    )
-    items = [item for reservation in answer["Reservations"] for item in reservation["Instances"]]
+    items = describe_exactly(context.session, "describe_instances", {f"tag:{PLAN}": [plan.client_token]})
     return items[0] if items else None
 
 

@@ -13,6 +13,7 @@ from runctl.core.errors import Conflict, NotFound, Unsupported, UsageError
 from runctl.core.ids import new_client_token
 from runctl.core.models import Market, Volume, VolumeState
 from runctl.core.mount_points import usual_places
+from runctl.core.names import check_resource_name
 from runctl.core.progress import Progress
 from runctl.costs.disks import DiskShape, checked_shape, monthly_price
 from runctl.providers.aws import images, network
@@ -119,6 +120,8 @@ def _check_request(request: InstanceRequest, ttl: timedelta | None) -> None:
         raise UsageError(
             f"a time to live of {ttl} makes no sense", hint="use one minute to 366 days: --ttl 12h"
         )
+    if request.name is not None:
+        check_resource_name(request.name, "an instance", "trainer")
     points = [mount.mount_point for mount in request.volumes if mount.mount_point is not None]
     count = len(request.volumes)
     if request.data_volume_size_gib is not None:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from runctl._version import __version__
 from runctl.providers.aws.errors import no_region, not_answering, our_errors
+from runctl.providers.aws.filters import keep_literal
 
 if TYPE_CHECKING:
     import boto3
@@ -153,7 +154,10 @@ class AwsSession:
                 )
                 with our_errors(self.endpoint):
                     make: Any = self._boto.client
-                    self._clients[service] = make(service, region_name=region or self.region, config=config)
+                    client = make(service, region_name=region or self.region, config=config)
+                if service == "ec2":
+                    keep_literal(client)
+                self._clients[service] = client
             return self._clients[service]
 
     def _look_for_stand_in(self) -> None:

@@ -11,13 +11,15 @@ from runctl.core.clock import rfc3339
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderError, Unreachable, UsageError
 from runctl.core.ids import SnapshotId, VolumeId, new_client_token
 from runctl.core.models import Snapshot, SnapshotState
+from runctl.core.names import check_resource_name
 from runctl.core.progress import Progress
 from runctl.costs.disks import DiskShape, shape_text
 from runctl.costs.snapshots import snapshot_price
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.errors import error_code, our_errors
+from runctl.providers.aws.filters import describe
 from runctl.providers.aws.reading import PLAN, snapshot_of, tag_list, tags_of, utc
-from runctl.providers.aws.volumes import find_volume
+from runctl.providers.aws.volumes import check_not_empty, find_volume
 from runctl.providers.aws.waiting import attempts
 from runctl.providers.volume_plans import SnapshotPlan, SnapshotRequest
 
@@ -27,10 +29,7 @@ POLL_SECONDS = 15.0
 
 def describe_snapshots(context: AwsContext, filters: Mapping[str, Iterable[str]]) -> list[Mapping[str, Any]]:
     """Every page of this account's ``DescribeSnapshots``."""
-    paginator = context.session.ec2.get_paginator("describe_snapshots")
-    wanted: Any = [{"Name": name, "Values": list(values)} for name, values in filters.items()]
-    pages = paginator.paginate(OwnerIds=["self"], Filters=wanted)
-    return [item for page in pages for item in page["Snapshots"]]
+    return describe(context.session, "describe_snapshots", filters, OwnerIds=["self"])
 
 
 def list_snapshots(
@@ -48,6 +47,7 @@ def list_snapshots(
 def find_snapshot(context: AwsContext, id_or_name: str) -> Snapshot:
     """By id or by Name tag. Raises `NotFound`, `Conflict` (several of the name)."""
     region = context.session.region
+    check_not_empty(id_or_name, "a snapshot")
     if id_or_name.startswith("snap-"):
         try:
             with our_errors(context.session.endpoint):
@@ -72,7 +72,7 @@ def find_snapshot(context: AwsContext, id_or_name: str) -> Snapshot:
 def plan_snapshot(context: AwsContext, request: SnapshotRequest) -> SnapshotPlan:
     """See `VolumeProvider.plan_snapshot`."""
     volume = find_volume(context, request.volume)
-    if request.name:
+    if request.name is not None:
         check_name(context, request.name)
     if len(request.description) > DESCRIPTION_LIMIT:
         raise UsageError(f"a description has {DESCRIPTION_LIMIT} characters at the most")
@@ -177,8 +177,7 @@ def delete_snapshot(
 
 def check_name(context: AwsContext, name: str) -> None:
     """Raises `UsageError` for what cannot be a name, `Conflict` (code ``name-taken``) where a snapshot has it."""
-    if name.startswith(("vol-", "/", "snap-")) or ":" in name or not 1 <= len(name) <= DESCRIPTION_LIMIT:
-        raise UsageError(f"{name!r} cannot be a snapshot's name", hint="use a word such as before-cleaning")
+    check_resource_name(name, "a snapshot", "before-cleaning")
     for item in describe_snapshots(context, {f"tag:{tag.NAME}": [name]}):
         mine = "" if tag.is_ours(tags_of(item.get("Tags"))) else ", which runctl did not take"
         raise Conflict(

@@ -41,7 +41,7 @@ def plan_volume(context: AwsContext, request: VolumeRequest, default_type: str) 
         if snapshot is None
         else initialization(request.initialization_rate, snapshot.data_gib, snapshot.volume_size_gib, region)
     )
-    if request.name:
+    if request.name is not None:
         check_name(context, request.name)
     zone = _choose_zone(context, request.zone or context.config.aws.zone, default_type)
     token = request.token or new_client_token()

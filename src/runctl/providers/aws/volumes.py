@@ -10,9 +10,11 @@ from runctl.core import tags as tag
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderError, Unreachable, UsageError
 from runctl.core.ids import VolumeId
 from runctl.core.models import Volume, VolumeState
+from runctl.core.names import check_resource_name
 from runctl.core.progress import Progress
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.errors import our_errors
+from runctl.providers.aws.filters import describe
 from runctl.providers.aws.reading import tag_list, tags_of, utc, volume_of
 from runctl.providers.aws.waiting import attempts
 
@@ -21,10 +23,7 @@ OVER = frozenset({"deleting", "deleted"})
 
 def describe_volumes(context: AwsContext, filters: Mapping[str, Iterable[str]]) -> list[Mapping[str, Any]]:
     """Every page of ``DescribeVolumes``."""
-    paginator = context.session.ec2.get_paginator("describe_volumes")
-    wanted: Any = [{"Name": name, "Values": list(values)} for name, values in filters.items()]
-    pages = paginator.paginate(Filters=wanted)
-    return [item for page in pages for item in page["Volumes"]]
+    return describe(context.session, "describe_volumes", filters)
 
 
 def list_volumes(context: AwsContext, *, everyone: bool) -> tuple[Volume, ...]:
@@ -107,8 +106,7 @@ def check_not_moving(volume: Volume) -> None:
 
 def check_name(context: AwsContext, name: str) -> None:
     """Raises `UsageError` for what cannot be a name, `Conflict` (code ``name-taken``) where a volume has it."""
-    if name.startswith(("vol-", "/", "snap-")) or ":" in name or not 1 <= len(name) <= 255:
-        raise UsageError(f"{name!r} cannot be a volume's name", hint="use a word such as datasets")
+    check_resource_name(name, "a volume", "datasets")
     for item in describe_volumes(context, {f"tag:{tag.NAME}": [name]}):
         if item["State"] not in OVER:
             mine = "" if tag.is_ours(tags_of(item.get("Tags"))) else ", which runctl did not create"
@@ -117,6 +115,12 @@ def check_name(context: AwsContext, name: str) -> None:
                 hint="use it, or choose another --name",
                 code="name-taken",
             )
+
+
+def check_not_empty(id_or_name: str, kind: str) -> None:
+    """Raises `UsageError` for a blank text, which is what an unset shell variable gives."""
+    if not id_or_name.strip():
+        raise UsageError(f"{kind} is needed here, and an empty text was given", hint="use its id or its name")
 
 
 def in_use(volume: Volume) -> Conflict:
@@ -156,6 +160,10 @@ def wait_state(
 
 
 def find_described(context: AwsContext, id_or_name: str) -> Mapping[str, Any]:
+    """The item of ``DescribeVolumes``. Raises `NotFound`, `UsageError` for no name at all, and `Conflict` where several
+    volumes have the name.
+    """
+    check_not_empty(id_or_name, "a volume")
     if id_or_name.startswith("vol-"):
         try:
             with our_errors(context.session.endpoint):
@@ -197,11 +205,7 @@ def _instance_types(context: AwsContext, volumes: Iterable[Mapping[str, Any]]) -
     """Instance type by instance id, for what the volumes are attached to."""
     ids = sorted({instance for item in volumes if (instance := _attached_to(item))})
     types: dict[str, str] = {}
-    paginator = context.session.ec2.get_paginator("describe_instances")
     for start in range(0, len(ids), 200):
-        pages = paginator.paginate(Filters=[{"Name": "instance-id", "Values": ids[start : start + 200]}])
-        for page in pages:
-            for reservation in page["Reservations"]:
-                for item in reservation["Instances"]:
-                    types[item["InstanceId"]] = item["InstanceType"]
+        found = describe(context.session, "describe_instances", {"instance-id": ids[start : start + 200]})
+        types.update({item["InstanceId"]: item["InstanceType"] for item in found})
     return types

@@ -11,12 +11,9 @@ from runctl.storage.fill.objects import Source
 def statements(source: Source, partition: str = "aws") -> List[Dict[str, Any]]:
     """Reading what lies in the folder, listing it, and decrypting what S3 reads for the caller; no more."""
     bucket = "arn:{}:s3:::{}".format(partition, source.bucket)
-    listed = [source.prefix, source.prefix + "/*"] if source.prefix else ["", "*"]
-    objects = (
-        [bucket + "/" + source.prefix, bucket + "/" + source.prefix + "/*"]
-        if source.prefix
-        else [bucket + "/*"]
-    )
+    prefix = literal(source.prefix)
+    listed = [prefix, prefix + "/*"] if prefix else ["", "*"]
+    objects = [bucket + "/" + prefix, bucket + "/" + prefix + "/*"] if prefix else [bucket + "/*"]
     return [
         {"Effect": "Allow", "Action": "s3:GetObject", "Resource": objects},
         {
@@ -37,6 +34,11 @@ def statements(source: Source, partition: str = "aws") -> List[Dict[str, Any]]:
             },
         },
     ]
+
+
+def literal(text: str) -> str:
+    """The text for a policy in which ``*``, ``?`` and ``$`` stand for themselves: S3's keys may contain them."""
+    return "".join("${" + character + "}" if character in "*?$" else character for character in text)
 
 
 def policy(source: Source, partition: str = "aws") -> Dict[str, Any]:
