@@ -125,7 +125,7 @@ def test_a_status_of_the_machine_becomes_the_record() -> None:
         end=end,
     )
 
-    record = from_status(a_run(), status)
+    record = from_status(a_run(), status, T0)
 
     assert record.state is RunPhase.ENDED
     assert (record.end_reason, record.exit_code, record.message) == ("FAILED", 3, "bad luck")
@@ -137,3 +137,38 @@ def test_a_lost_run_has_ended_without_an_exit_code() -> None:
     record = lost(a_run(), "instance i-0abc is terminated", T0)
 
     assert (record.state, record.end_reason, record.exit_code) == (RunPhase.ENDED, "LOST", None)
+
+
+@pytest.mark.parametrize(
+    "behind", [timedelta(hours=3), timedelta(days=400), timedelta(hours=-3), timedelta(0)]
+)
+def test_cost_and_duration_come_from_the_machines_clock_alone(behind: timedelta) -> None:
+    """The run took 30 minutes by its machine; this computer's clock is somewhere else."""
+    here = T0 - behind
+    price = Decimal("0.30")
+    asked = a_run(price_per_hour=price, created_at=here)
+    running = from_status(
+        asked,
+        AttemptStatus(
+            "run-aaaa",
+            1,
+            RunState.RUNNING,
+            created_at=T0.timestamp(),
+            started_at=T0.timestamp() + 60,
+            now=T0.timestamp() + 60,
+        ),
+        here + timedelta(seconds=60),
+    )
+    half_an_hour = here + timedelta(minutes=30)
+    end = EndRecord(EndReason.COMPLETED, T0.timestamp() + 1800)
+    done = from_status(
+        running,
+        AttemptStatus(
+            "run-aaaa", 1, RunState.ENDED, created_at=T0.timestamp(), now=T0.timestamp() + 9999, end=end
+        ),
+        here + timedelta(seconds=9999),
+    )
+
+    for record in (running, lost(running, "gone", half_an_hour), done):
+        assert record.cost(half_an_hour) == Decimal("0.15")
+        assert record.as_run(half_an_hour).elapsed_seconds == 1740.0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runctl.core.errors import MachineError
 from runctl.transport.framing import Framed, Part
 
 MARK = "\x1erunctl-0123"
@@ -59,3 +61,13 @@ def test_ordinary_output_is_not_held_back() -> None:
 def test_nothing_but_noise_is_not_a_beginning() -> None:
     _, framed = read(b"This account is currently not available.\n", [])
     assert framed.part is Part.BEFORE
+
+
+@pytest.mark.parametrize(
+    "number", [b"x\n", b"\n", b"-1\n", b"1_0\n", b" 1\n", b"9" * 13 + b"\n", b"9" * 5000]
+)
+@pytest.mark.parametrize("begin", [b"", f"{MARK} 1\nbody".encode()])
+def test_a_mark_without_a_number_is_the_machines_error(begin: bytes, number: bytes) -> None:
+    with pytest.raises(MachineError) as caught:
+        read(begin + f"{MARK} ".encode() + number, [])
+    assert caught.value.code == "bad-answer"

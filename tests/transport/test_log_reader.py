@@ -78,7 +78,21 @@ def test_the_agents_error_is_raised_as_its_own() -> None:
     assert (caught.value.code, caught.value.hint) == ("unknown-run", "look")
 
 
-@pytest.mark.parametrize("junk", [b"Welcome!\n", b"[]\n", b'{"offset":0}\n', b"x" * 70_000])
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"Welcome!\n",
+        b"[]\n",
+        b'{"offset":0}\n',
+        b"x" * 70_000,
+        b"[" * 60_000 + b"\n",
+        b'{"offset":0,"length":-1,"state":"RUNNING"}\nabc',
+        b'{"offset":-5,"length":3,"state":"RUNNING"}\nabc',
+        b'{"offset":0,"length":true,"state":"RUNNING"}\nabc',
+        b'{"offset":0,"length":1' + b"0" * 400 + b',"state":"RUNNING"}\nabc',
+        b'{"offset":0,"length":0,"state":"ENDED","last":true,"end":{"reason":"COMPLETED","ended_at":1,"log_bytes":-1}}\n',
+    ],
+)
 def test_what_is_no_frame_is_an_error(junk: bytes) -> None:
     log, _, _ = reader()
     with pytest.raises(MachineError) as caught:

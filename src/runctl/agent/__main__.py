@@ -100,12 +100,11 @@ def _apply() -> Any:
 
 
 def _request(data: bytes) -> Mapping[str, Any]:
-    import json
-
     from runctl.agent.errors import AgentError
+    from runctl.agent.spec import loads
 
     try:
-        request = json.loads(data.decode() or "{}")
+        request = loads(data.decode() or "{}")
     except ValueError as error:
         raise AgentError("bad-request", "stdin is no JSON: {}".format(error)) from error
     if not isinstance(request, dict):

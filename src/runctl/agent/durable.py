@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
-from runctl.agent.spec import to_json
+from runctl.agent.spec import loads, to_json
 
 PRIVATE = 0o600
 
@@ -54,7 +54,7 @@ def read_json(path: Path) -> Optional[Dict[str, Any]]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
-    value = json.loads(text)
+    value = loads(text)
     if not isinstance(value, dict):
         raise ValueError("{} holds no object".format(path))
     return value

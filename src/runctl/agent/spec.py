@@ -13,13 +13,17 @@ import enum
 import json
 import typing
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Tuple, Type, TypeVar
+from typing import Annotated, Any, Dict, Mapping, Optional, Tuple, Type, TypeVar, Union
 
 PROTOCOL = 1
 """Raised when a verb changes its meaning, not when a key is added."""
 
 STATE_DIRECTORY = "/var/lib/runctl"
 """Where the agent keeps everything, unless ``RUNCTL_AGENT_STATE`` says otherwise."""
+
+
+ExitCode = Annotated[int, "may be negative"]
+"""What a process or an engine has reported. Every other whole number in this contract is at least 0."""
 
 
 class EndReason(str, enum.Enum):
@@ -197,7 +201,7 @@ class EndRecord:
     reason: EndReason
     ended_at: float
     """Seconds since the epoch."""
-    exit_code: Optional[int] = None
+    exit_code: Optional[ExitCode] = None
     """The script's own; ``None`` when it never ran or was ended by a signal."""
     signal: Optional[int] = None
     message: str = ""
@@ -237,6 +241,8 @@ class AttemptStatus:
     rss_bytes: Optional[int] = None
     gpu_percent: Optional[float] = None
     end: Optional[EndRecord] = None
+    now: Optional[float] = None
+    """The machine's clock when it answered; its other times are by the same clock, which need not be the reader's."""
     also_running: Tuple[str, ...] = ()
     """In the answer to `start`: other runs on this machine that have not ended."""
 
@@ -274,6 +280,21 @@ class LogFrame:
 
 T = TypeVar("T")
 
+LARGEST_COUNT = 2**63 - 1
+LAST_SECOND = 253402300799.0
+"""Of the year 9999. What is later, or lasts longer, is no time that anybody means."""
+
+
+def loads(text: Union[str, bytes]) -> Any:
+    """What a peer, or a file that a peer wrote, says in JSON. Raises `ValueError` for everything that is not JSON.
+
+    That is also what is nested too deep for Python's reader, which raises `RecursionError` for it.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
 
 def to_json(value: Any) -> Any:
     """A dataclass of this module as what `json` can write."""
@@ -298,7 +319,7 @@ def from_json(kind: Type[T], data: Mapping[str, Any]) -> T:
 
     Raises `ValueError` naming the key when one is missing or of the wrong kind.
     """
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     values: Dict[str, Any] = {}
     for f in dataclasses.fields(kind):  # type: ignore[arg-type]
         if f.name in data:
@@ -326,10 +347,22 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return from_json(typing.cast("type", hint), value)
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return hint(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if hint is int or hint is float or hint is ExitCode:
+        return _number(hint, value, where)
     if isinstance(hint, type) and not isinstance(value, hint):
         raise ValueError("{} must be {}, not {!r}".format(where, hint.__name__, value))
     if origin is not None and isinstance(origin, type) and not isinstance(value, origin):
         raise ValueError("{} must be an object".format(where))
     return value
+
+
+def _number(hint: Any, value: Any, where: str) -> Any:
+    """Lengths, counts, ids and times are never negative, and never beyond what the reader can compute with."""
+    largest = LAST_SECOND if hint is float else LARGEST_COUNT
+    kinds = (int, float) if hint is float else (int,)
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise ValueError("{} must be a number, not {!r}".format(where, value))
+    # Not a number (NaN) is not between any two.
+    if not (0 <= value <= largest or (hint is ExitCode and -LARGEST_COUNT <= value < 0)):
+        raise ValueError("{} is out of range: {!r:.40}".format(where, value))
+    return float(value) if hint is float else value

@@ -101,6 +101,7 @@ def observe(folder: AttemptFolder) -> AttemptStatus:
         checkpoint_dir=live.checkpoint_dir,
         output_dir=live.output_dir,
         end=end,
+        now=time.time(),
     )
 
 

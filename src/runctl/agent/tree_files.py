@@ -145,7 +145,7 @@ def decode(text: Any, what: str) -> bytes:
 def unpack_json(text: Any, what: str) -> Dict[str, Any]:
     try:
         value = json.loads(gzip.decompress(decode(text, what)))
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise TreeError("bad-manifest", "the {} cannot be read: {}".format(what, error)) from error
     if not isinstance(value, dict):
         raise TreeError("bad-manifest", "the {} is not an object".format(what))
@@ -155,7 +155,7 @@ def unpack_json(text: Any, what: str) -> Dict[str, Any]:
 def pack_header(stream: Any) -> List[Tuple[str, int]]:
     try:
         return [(str(sha), int(size)) for sha, size in json.loads(stream.readline())]
-    except (OSError, EOFError, ValueError, TypeError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, TypeError, RecursionError, zlib.error) as error:
         raise TreeError("bad-pack", "the pack cannot be read: {}".format(error)) from error
 
 

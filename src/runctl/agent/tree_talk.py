@@ -74,7 +74,7 @@ class Pack:
 def _object(line: bytes) -> Mapping[str, Any]:
     try:
         request = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AgentError("bad-request", "the request is no JSON: {}".format(error)) from error
     if not isinstance(request, dict):
         raise AgentError("bad-request", "the request is no JSON object")

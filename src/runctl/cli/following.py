@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 
 from runctl.agent.spec import AttemptStatus
 from runctl.cli.context import Cli
@@ -80,7 +79,6 @@ def adopt(cli: Cli, machine: Machine, status: AttemptStatus) -> RunRecord:
     """What is known here of the run, or a new record made of what the machine knows."""
     known = cli.store.find(status.run_id)
     if known is None:
-        created = datetime.fromtimestamp(status.created_at, UTC) if status.created_at else SystemClock().now()
         known = RunRecord(
             id=RunId(status.run_id),
             provider=machine.instance.provider,
@@ -91,12 +89,12 @@ def adopt(cli: Cli, machine: Machine, status: AttemptStatus) -> RunRecord:
             args=status.args,
             state=RunPhase.UNKNOWN,
             attempt=status.attempt,
-            created_at=created,
+            created_at=SystemClock().now(),
             instance_type=machine.instance.instance_type,
             market=machine.instance.market.value,
             price_per_hour=machine.instance.price_per_hour,
         )
-    return from_status(known, status)
+    return from_status(known, status, SystemClock().now())
 
 
 def _follow(

@@ -39,7 +39,7 @@ def list_command(cli: Cli, cached: bool, instance: str | None, limit: int) -> No
     def text() -> str:
         from runctl.render.run_table import runs_table
 
-        return runs_table(shown, now)
+        return runs_table(shown)
 
     cli.emit(shown, text=text, ids=[run.id for run in shown])
     if not shown:
@@ -103,7 +103,7 @@ def stop_command(cli: Cli, run_ids: tuple[str, ...], grace: timedelta | None, fo
             there, machine = _machine_of(cli, record)
             there.progress.step(f"stopping {record.id} on {record.instance_id}")
             status = machine.agent.stop(record.id, record.attempt, grace=grace, force=force)
-            record = from_status(record, status)
+            record = from_status(record, status, SystemClock().now())
             cli.store.put(record)
         stopped.append(record)
         if record.end_reason != "STOPPED":
@@ -154,15 +154,16 @@ def _ask(cli: Cli, group: list[RunRecord]) -> list[RunRecord]:
     refreshed = []
     for record in group:
         try:
-            refreshed.append(from_status(record, machine.agent.status(record.id, record.attempt)))
+            status = machine.agent.status(record.id, record.attempt)
+            refreshed.append(from_status(record, status, SystemClock().now()))
         except MachineError as error:
-            if error.code != "run-not-found":
+            if error.code != "no-such-run":
                 raise
             refreshed.append(
                 ended(
                     record,
                     reason=EndReason.NOT_STARTED.value,
-                    at=now,
+                    at=record.by_its_clock(now),
                     message="the machine never heard of it",
                 )
             )

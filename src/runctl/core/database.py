@@ -38,6 +38,7 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX runs_by_creation ON runs (created_at);
     CREATE INDEX runs_by_instance ON runs (instance_id);
     """,
+    "ALTER TABLE runs ADD COLUMN clock_ahead REAL NOT NULL DEFAULT 0",
 )
 """Each is applied once, in order; the file's ``user_version`` counts them. Never edit one that was released."""
 

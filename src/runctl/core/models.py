@@ -188,3 +188,5 @@ class Run:
     image: str | None
     cost: Decimal | None
     """USD of the instance (not of volumes) over the run's time so far; ``None`` where no price is known."""
+    elapsed_seconds: float | None = None
+    """Since the script started, until its end or now, by the machine's clock alone."""

@@ -15,7 +15,7 @@ from runctl.render.tables import details, table
 from runctl.render.things import duration
 
 
-def runs_table(runs: Sequence[Run], now: datetime, *, bold: bool = False) -> str:
+def runs_table(runs: Sequence[Run], *, bold: bool = False) -> str:
     """One line a run."""
     if not runs:
         return ""
@@ -28,7 +28,7 @@ def runs_table(runs: Sequence[Run], now: datetime, *, bold: bool = False) -> str
             run.instance_id,
             run.script,
             f"{run.started_at:%Y-%m-%d %H:%M}" if run.started_at else None,
-            duration((run.ended_at or now) - run.started_at) if run.started_at else None,
+            None if run.elapsed_seconds is None else duration(timedelta(seconds=run.elapsed_seconds)),
             None if run.cost is None else usd(run.cost),
         ]
         for run in runs
@@ -107,5 +107,5 @@ def attempt_document(status: AttemptStatus) -> Mapping[str, Any]:
 def _age(status: AttemptStatus) -> str | None:
     if status.started_at is None:
         return None
-    until = status.end.ended_at if status.end else datetime.now(UTC).timestamp()
+    until = status.end.ended_at if status.end else status.now or status.started_at
     return duration(timedelta(seconds=until - status.started_at))

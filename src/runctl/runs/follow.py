@@ -49,36 +49,43 @@ def follow(
     the instance has ended, the run is LOST, and recorded so. Raises `Unreachable` when the machine is silent for
     longer than ``patience`` while the provider calls it running: the run may well go on.
     """
-    position, heard = offset, clock.monotonic()
+    position = offset
 
     def deliver(data: bytes) -> None:
-        nonlocal position, heard
+        nonlocal position
         position += len(data)
-        heard = clock.monotonic()
         on_log(data)
 
-    while True:
-        try:
-            frame = machine.agent.logs(
-                record.id,
-                record.attempt,
-                offset=position,
-                follow=to_the_end,
-                on_bytes=deliver,
-                patience=ASK_AFTER,
-            )
-        except Unreachable as error:
-            gone = why_gone(machine)
-            if gone is not None:
-                return _lost(record, store, gone, clock, position)
-            if clock.monotonic() - heard >= patience.total_seconds():
-                raise Unreachable(
-                    f"{record.instance_id} has been silent for {patience}; the run may well go on: {error.message}",
-                    hint=f"runctl runs logs {record.id} --follow takes it up again",
-                ) from error
-            machine.reconnect()
-        else:
-            return _finish(record, machine, store, frame, position)
+    def ask_provider(silent_seconds: float) -> None:
+        if silent_seconds < ASK_AFTER.total_seconds():
+            return
+        gone = why_gone(machine)
+        if gone is not None:
+            raise _MachineGoneError(gone)
+        machine.reconnect()
+
+    try:
+        frame = machine.agent.logs(
+            record.id,
+            record.attempt,
+            offset=position,
+            follow=to_the_end,
+            on_bytes=deliver,
+            on_silence=ask_provider,
+            patience=patience,
+        )
+    except _MachineGoneError as gone:
+        return _lost(record, store, str(gone), clock, position)
+    except Unreachable as error:
+        raise Unreachable(
+            f"{record.instance_id} has been silent for {patience}; the run may well go on: {error.message}",
+            hint=f"runctl runs logs {record.id} --follow takes it up again",
+        ) from error
+    return _finish(record, machine, store, frame, position, clock)
+
+
+class _MachineGoneError(Exception):
+    """The provider says that the instance has ended."""
 
 
 def why_gone(machine: Machine) -> str | None:
@@ -95,15 +102,16 @@ def why_gone(machine: Machine) -> str | None:
 
 
 def _lost(record: RunRecord, store: RunStore, why: str, clock: Clock, position: int) -> Followed:
-    now = clock.now()
-    ended = lost(record, why, now)
+    ended = lost(record, why, clock.now())
     store.put(ended)
-    return Followed(ended, EndRecord(EndReason.LOST, now.timestamp(), message=why), position)
+    return Followed(ended, EndRecord(EndReason.LOST, clock.now().timestamp(), message=why), position)
 
 
-def _finish(record: RunRecord, machine: Machine, store: RunStore, frame: LogFrame, position: int) -> Followed:
+def _finish(
+    record: RunRecord, machine: Machine, store: RunStore, frame: LogFrame, position: int, clock: Clock
+) -> Followed:
     try:
-        updated = from_status(record, machine.agent.status(record.id, record.attempt))
+        updated = from_status(record, machine.agent.status(record.id, record.attempt), clock.now())
     except Unreachable:
         updated = with_end(record, frame.end) if frame.end is not None else record
     store.put(updated)

@@ -79,7 +79,7 @@ def launch(
     except MachineError as error:
         store.put(_not_started(record, error, clock))
         raise
-    started = from_status(record, status)
+    started = from_status(record, status, clock.now())
     store.put(started)
     return started
 

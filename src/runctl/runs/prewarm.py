@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from runctl.agent.spec import AttemptStatus, EndReason
+from runctl.agent.spec import AttemptStatus, EndReason, loads
 from runctl.core.clock import Clock
 from runctl.core.errors import (
     Conflict,
@@ -169,7 +168,7 @@ class Prewarm:
                     )
                 continue
             self.progress.note(f"{status.run_id} was started by an earlier call, and goes on")
-            record = from_status(self._known(machine, status), status)
+            record = from_status(self._known(machine, status), status, self.clock.now())
             self.store.put(record)
             return record
         return None
@@ -247,7 +246,10 @@ class Prewarm:
         cost: Decimal | None = Decimal(0)
         if plan.on_helper and instance is not None:
             price = instance.price_per_hour
-            lived = Decimal((self.clock.now() - instance.created_at).total_seconds())
+            # One that an earlier call has rented is older than this call; EC2 says when, by a clock of its own.
+            found = plan.where == "helper-found"
+            age = (self.clock.now() - instance.created_at).total_seconds() if found else seconds
+            lived = Decimal(max(age, seconds))
             cost = None if price is None else price * max(Decimal(60), lived) / 3600
         volume = self.provider.volume(plan.request.volume.id)
         return PrewarmResult(plan, volume, instance, record.id if record else None, done, seconds, cost)
@@ -269,13 +271,14 @@ class Heard:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             try:
-                event = json.loads(line)
+                event = loads(line)
                 kind = event["event"]
-            except (ValueError, KeyError, TypeError):
+                if kind == "progress":
+                    self.pace.take(event)
+            except (ValueError, KeyError, TypeError, OverflowError):
                 self.progress.detail(line.decode("utf-8", "replace"))
                 continue
             if kind == "progress":
-                self.pace.take(event)
                 self.on_pace(self.pace)
             elif kind == "result":
                 self.result = event

@@ -19,13 +19,19 @@ _PHASES = {
 }
 
 
-def from_status(record: RunRecord, status: AttemptStatus) -> RunRecord:
-    """The record with what the agent says of the attempt. Pure."""
+def from_status(record: RunRecord, status: AttemptStatus, now: datetime) -> RunRecord:
+    """The record with what the agent says of the attempt, at ``now`` by this computer's clock. Pure.
+
+    From then on every time in it is by the machine's clock, so that no duration is between two clocks.
+    """
+    there = moment(status.now)
     updated = replace(
         record,
+        clock_ahead=(there - now).total_seconds() if there is not None else record.clock_ahead,
+        created_at=moment(status.created_at) or record.created_at,
         state=_PHASES[status.state],
         attempt=status.attempt,
-        started_at=_moment(status.started_at) or record.started_at,
+        started_at=moment(status.started_at) or record.started_at,
         image=status.image or record.image,
         checkpoint_dir=status.checkpoint_dir or record.checkpoint_dir,
         output_dir=status.output_dir or record.output_dir,
@@ -46,8 +52,8 @@ def with_end(record: RunRecord, end: EndRecord) -> RunRecord:
 
 
 def lost(record: RunRecord, why: str, at: datetime) -> RunRecord:
-    """The record of a run whose instance the provider says has ended. Pure."""
-    return ended(record, reason=EndReason.LOST.value, at=at, message=why)
+    """The record of a run whose instance the provider says, at ``at`` by this computer's clock, has ended. Pure."""
+    return ended(record, reason=EndReason.LOST.value, at=record.by_its_clock(at), message=why)
 
 
 def as_mount(mount: MountSpec) -> Mount:
@@ -61,5 +67,6 @@ def as_mount(mount: MountSpec) -> Mount:
     )
 
 
-def _moment(seconds: float | None) -> datetime | None:
+def moment(seconds: float | None) -> datetime | None:
+    """A time of the agent's, in UTC."""
     return datetime.fromtimestamp(seconds, UTC) if seconds is not None else None

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from runctl.core.clock import parse_rfc3339
@@ -45,6 +45,12 @@ class RunRecord:
     checkpoint_dir: str | None = None
     """On the machine."""
     output_dir: str | None = None
+    clock_ahead: float = 0.0
+    """Seconds by which the machine's clock is ahead of this computer's. The times above are by the machine's."""
+
+    def by_its_clock(self, now: datetime) -> datetime:
+        """What the machine's clock shows when this computer's shows ``now``."""
+        return now + timedelta(seconds=self.clock_ahead)
 
     @property
     def has_ended(self) -> bool:
@@ -55,8 +61,11 @@ class RunRecord:
         """USD for the instance from the run's creation to its end, or to ``now``."""
         if self.price_per_hour is None:
             return None
-        seconds = max(((self.ended_at or now) - self.created_at).total_seconds(), 0.0)
-        return self.price_per_hour * Decimal(str(seconds)) / 3600
+        return self.price_per_hour * Decimal(str(self._seconds(self.created_at, now))) / 3600
+
+    def _seconds(self, since: datetime, now: datetime) -> float:
+        until = self.ended_at or self.by_its_clock(now)
+        return max((until - since).total_seconds(), 0.0)
 
     def as_run(self, now: datetime) -> Run:
         """As the JSON contract shows it."""
@@ -75,6 +84,7 @@ class RunRecord:
             mounts=self.mounts,
             image=self.image,
             cost=self.cost(now),
+            elapsed_seconds=round(self._seconds(self.started_at, now), 1) if self.started_at else None,
         )
 
 

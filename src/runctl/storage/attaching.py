@@ -19,6 +19,7 @@ from runctl.core.tags import is_ours
 from runctl.providers.interface import VolumeProvider
 from runctl.storage.agents import AgentOn as AgentOn  # noqa: PLC0414 (re-exported: a part of this interface)
 from runctl.storage.sharing import check_shared
+from runctl.transport.answers import count
 
 DEVICE_WAIT_SECONDS = 60
 """How long the agent waits for the device of a volume that the provider says is attached."""
@@ -217,8 +218,8 @@ def _mounted(volume: Volume, place: str, answer: Mapping[str, Any]) -> Mounted:
         formatted=bool(answer.get("formatted")),
         already_mounted=bool(answer.get("already_mounted")),
         writable=answer.get("writable") is not False,
-        size_bytes=int(answer.get("size_bytes") or 0),
-        free_bytes=int(answer.get("free_bytes") or 0),
+        size_bytes=count(answer, "size_bytes"),
+        free_bytes=count(answer, "free_bytes"),
     )
 
 

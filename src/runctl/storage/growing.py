@@ -10,6 +10,7 @@ from runctl.core.progress import SILENT, Progress
 from runctl.providers.interface import VolumeProvider
 from runctl.providers.volume_plans import ResizePlan
 from runctl.storage.agents import AgentOn
+from runctl.transport.answers import count
 
 DEVICE_WAIT_SECONDS = 120
 """How long the machine may take to see a size that the provider says is there."""
@@ -68,7 +69,7 @@ def resize(
         fstype=answer.get("fstype"),
         mount_point=answer.get("mount_point"),
         partition_grown=bool(answer.get("partition_grown")),
-        before_bytes=int(answer.get("before_bytes") or 0),
-        after_bytes=int(answer.get("after_bytes") or 0),
+        before_bytes=count(answer, "before_bytes"),
+        after_bytes=count(answer, "after_bytes"),
     )
     return Resized(volume, growth)

@@ -20,13 +20,12 @@ from runctl.agent.spec import (
     LogFrame,
     MachineMount,
     RunSpec,
-    from_json,
     to_json,
 )
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import HostKeyChanged, MachineError, Unreachable
 from runctl.core.progress import SILENT, Progress
-from runctl.transport.answers import answered, failed, mapping, sequence
+from runctl.transport.answers import answered, failed, mapping, record, sequence
 from runctl.transport.commands import tail
 from runctl.transport.conversation import Conversation, InTurns, Talk
 from runctl.transport.interface import Completed, Transport
@@ -114,18 +113,18 @@ class AgentClient:
     def start(self, spec: RunSpec) -> AttemptStatus:
         """The attempt has been taken up. Starting the same spec again returns the same attempt."""
         request = {"spec": to_json(spec)}
-        return from_json(AttemptStatus, self.call("start", request, private=bool(spec.env)))
+        return record(AttemptStatus, self.call("start", request, private=bool(spec.env)))
 
     def status(self, run_id: str, attempt: int | None = None) -> AttemptStatus:
         """One attempt, the newest when ``attempt`` is ``None``."""
-        return from_json(AttemptStatus, self.call("status", _attempt(run_id, attempt)))
+        return record(AttemptStatus, self.call("status", _attempt(run_id, attempt)))
 
     def attempts(
         self, *, running: bool = False, timeout: timedelta | None = None
     ) -> tuple[AttemptStatus, ...]:
         """Every attempt that the machine knows of, or those that have not ended, with what it uses now."""
         answer = self.call("list", {"running": True} if running else {}, timeout=timeout)
-        return tuple(from_json(AttemptStatus, each) for each in sequence(answer, "attempts"))
+        return tuple(record(AttemptStatus, each) for each in sequence(answer, "attempts"))
 
     def stop(
         self,
@@ -139,11 +138,11 @@ class AgentClient:
         request: dict[str, Any] = {**_attempt(run_id, attempt), "force": force}
         if grace is not None:
             request["grace_seconds"] = grace.total_seconds()
-        return from_json(AttemptStatus, self.call("stop", request))
+        return record(AttemptStatus, self.call("stop", request))
 
     def mounts(self) -> tuple[MachineMount, ...]:
         """The volumes' file systems that are mounted."""
-        return tuple(from_json(MachineMount, each) for each in sequence(self.call("mounts", {}), "mounts"))
+        return tuple(record(MachineMount, each) for each in sequence(self.call("mounts", {}), "mounts"))
 
     def attach(self, volume_id: str, mount_point: str, **options: Any) -> Mapping[str, Any]:
         """The attached volume is mounted; ``options`` are the verb's own (``format``, ``fstype``, …)."""
@@ -204,13 +203,15 @@ class AgentClient:
         follow: bool = True,
         on_bytes: Callable[[bytes], None],
         on_heartbeat: Callable[[LogFrame], None] = lambda _: None,
+        on_silence: Callable[[float], None] = lambda _: None,
         patience: timedelta = timedelta(minutes=5),
     ) -> LogFrame:
         """Hand over the log's bytes from ``offset`` and return the last frame.
 
         With ``follow`` that is the end of the attempt (``frame.end``), proven by the log's length; without, the
         log as far as it is written. When the machine cannot be reached it is tried again from the same byte,
-        for as long as ``patience`` since anything arrived, then `Unreachable` is raised.
+        for as long as ``patience`` since anything arrived, then `Unreachable` is raised. Before each new attempt
+        ``on_silence`` is called with the seconds since anything arrived; what it raises ends the following.
         """
         reader = LogReader(offset, on_bytes, on_heartbeat)
         request = _attempt(run_id, attempt)
@@ -228,7 +229,9 @@ class AgentClient:
             except Unreachable as error:
                 if reader.offset > before or reader.frame is not None:
                     failures, alive = 0, self._clock.monotonic()
-                if self._clock.monotonic() - alive >= patience.total_seconds():
+                silent = self._clock.monotonic() - alive
+                on_silence(silent)
+                if silent >= patience.total_seconds():
                     raise
                 pause = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
                 failures += 1

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
+from runctl.agent.spec import LARGEST_COUNT, from_json, loads
 from runctl.core.errors import MachineError
 from runctl.transport.commands import tail
 from runctl.transport.interface import Completed
 from runctl.transport.log_reader import agent_error
 
+T = TypeVar("T")
+
 
 def answered(verb: str, done: Completed) -> Any:
     """The ``ok`` of it. Raises `MachineError` with the agent's code, message and hint, or as `failed` does."""
     try:
-        answer = json.loads(done.stdout)
+        answer = loads(done.stdout)
     except ValueError:
         raise failed(verb, done) from None
     if isinstance(answer, dict) and "ok" in answer:
@@ -58,4 +60,22 @@ def sequence(value: Any, key: str) -> Sequence[Mapping[str, Any]]:
     found = value.get(key) if isinstance(value, dict) else value
     if not isinstance(found, list):
         raise MachineError(f"the agent answered {value!r:.100} and no list", code="bad-answer")
+    return found
+
+
+def record(kind: type[T], value: Any) -> T:
+    """The dataclass of the agent's contract that it is. Raises `MachineError`."""
+    try:
+        return from_json(kind, mapping(value))
+    except ValueError as error:
+        raise MachineError(f"the agent's answer cannot be used: {error}", code="bad-answer") from error
+
+
+def count(answer: Mapping[str, Any], key: str) -> int:
+    """The number of bytes, files or seconds under ``key``; 0 where it says nothing. Raises `MachineError`."""
+    found = answer.get(key)
+    if found is None:
+        return 0
+    if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found <= LARGEST_COUNT:
+        raise MachineError(f"the agent answered {found!r:.100} for {key}", code="bad-answer")
     return found

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
+from runctl.core.errors import MachineError
+
 WRAPPER = """\
 mark=$1
 shift
@@ -53,7 +55,10 @@ class Framed:
         """Once the stream has ended."""
 
     def feed(self, data: bytes) -> None:
-        """Take the next piece; hand on what is certainly the program's own."""
+        """Take the next piece; hand on what is certainly the program's own.
+
+        Raises `MachineError` where a mark is not followed by a number.
+        """
         self._buffer += data
         if self.part is Part.BEFORE:
             self._look_for_the_beginning()
@@ -62,8 +67,10 @@ class Framed:
         if self.part is Part.NUMBER:
             number, newline, _ = self._buffer.partition(b"\n")
             if newline:
-                self.exit_code = int(number)
+                self.exit_code = _number(number)
                 self.part = Part.AFTER
+            elif len(number) > _LONGEST_NUMBER:
+                raise _no_number(number)
         if self.part is Part.AFTER:
             self._buffer = b""
 
@@ -73,8 +80,10 @@ class Framed:
             self._buffer = self._buffer[-(len(self._mark) + _LONGEST_NUMBER) :]
             return
         number, newline, rest = self._buffer[start + len(self._mark) :].partition(b"\n")
+        if not newline and len(number) > _LONGEST_NUMBER:
+            raise _no_number(number)
         if newline:
-            self.process_id = int(number)
+            self.process_id = _number(number)
             self.part = Part.BODY
             self._buffer = rest
 
@@ -89,6 +98,21 @@ class Framed:
             body, self._buffer = self._buffer[:cut], self._buffer[cut:]
         if body:
             self._sink(body)
+
+
+def _number(text: bytes) -> int:
+    """Decimal digits alone: ``int`` would also take signs, spaces, underscores and other scripts' digits."""
+    if not text.isdigit() or len(text) > _LONGEST_NUMBER:
+        raise _no_number(text)
+    return int(text)
+
+
+def _no_number(text: bytes) -> MachineError:
+    return MachineError(
+        f"the machine sent {text[:40]!r} where a number belongs: it is not what runctl's own wrapper writes",
+        hint="does something on the machine rewrite the output of commands?",
+        code="bad-answer",
+    )
 
 
 def _overlap(data: bytes, mark: bytes) -> int:

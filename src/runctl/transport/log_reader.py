@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
-from runctl.agent.spec import LogFrame, from_json
+from runctl.agent.spec import LogFrame, from_json, loads
 from runctl.core.errors import MachineError
 
 _LONGEST_HEADER = 65536
@@ -94,7 +93,7 @@ class LogReader:
 
 def _parse(header: bytes) -> LogFrame:
     try:
-        data = json.loads(header)
+        data = loads(header)
     except ValueError as error:
         raise _no_frame(header) from error
     if not isinstance(data, dict):

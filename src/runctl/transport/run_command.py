@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
 
+from runctl.agent.spec import loads
 from runctl.core.errors import (
     CredentialsError,
     MachineError,
@@ -174,7 +175,7 @@ class RunCommand:
                 code="no-python",
             )
         try:
-            answer = json.loads(output)
+            answer = loads(output)
         except ValueError:
             raise MachineError(
                 f"SSM's command on {self.instance_id} ended as {details}: {problem or output[-400:]}",

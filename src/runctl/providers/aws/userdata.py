@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from runctl.agent.spec import loads
 from runctl.core.errors import MachineError
 
 LIMIT_BYTES = 16 * 1024
@@ -42,11 +42,11 @@ def user_data(*, login_user: str, deadline: datetime | None, docker: bool = True
 def parse_ready(text: bytes) -> Ready:
     """Raises `MachineError` for what no first boot of ours has written."""
     try:
-        content: Any = json.loads(text)
+        content: Any = loads(text)
         steps = content["steps"]
         failures = tuple(f"{step['name']}: {step['detail']}".rstrip() for step in steps if not step["ok"])
         return Ready(bool(content["ok"]), content.get("docker"), failures)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MachineError(
             f"{READY_FILE} on the machine cannot be read: {error}",
             hint="was it written by runctl? look at /var/log/cloud-init-output.log there",

@@ -1,0 +1,111 @@
+"""One loop follows a run: it knows "silent" from "gone" by its provider's word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+
+from runctl.agent.spec import EndReason, EndRecord, LogFrame, RunState, dumps
+from runctl.core.database import Database
+from runctl.core.errors import NotFound, Unreachable
+from runctl.core.models import InstanceState
+from runctl.runs.follow import follow
+from runctl.runs.machine import Machine
+from runctl.runs.store import RunStore
+from runctl.testing.clock import ManualClock
+from runctl.transport.agent import AgentClient
+from tests.runs.test_store import a_run
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    database = Database(tmp_path / "state.db")
+    yield RunStore(database)
+    database.close()
+
+
+class Flaky:
+    """A transport that is silent for its first connections; `runs` is how often a log was asked for."""
+
+    streams = True
+
+    def __init__(self, silent: int, log: bytes = b"") -> None:
+        self.silent, self.log, self.asked, self.closed = silent, log, 0, 0
+
+    def stream(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: BinaryIO,
+        on_stdout: Callable[[bytes], None],
+        on_stderr: Callable[[bytes], None],
+    ) -> int:
+        self.asked += 1
+        if self.asked <= self.silent:
+            raise Unreachable("no answer")
+        end = EndRecord(EndReason.COMPLETED, 1.0, exit_code=0, log_bytes=len(self.log))
+        on_stdout(dumps(LogFrame(0, len(self.log), RunState.RUNNING)).encode() + b"\n" + self.log)
+        on_stdout(dumps(LogFrame(len(self.log), 0, RunState.ENDED, end, last=True)).encode() + b"\n")
+        return 0
+
+    def run(self, argv: Sequence[str], **_: Any) -> Any:
+        raise Unreachable("no answer")
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Account:
+    """A provider that knows one instance."""
+
+    def __init__(self, state: InstanceState | None) -> None:
+        self.state, self.asked = state, 0
+
+    def instance(self, identifier: str) -> Any:
+        self.asked += 1
+        if self.state is None:
+            raise NotFound(f"no {identifier}")
+        return type("Seen", (), {"id": identifier, "state": self.state})
+
+
+def machine(transport: Flaky, account: Account, clock: ManualClock, folder: Path) -> Machine:
+    (folder / "agent.pyz").write_text("")
+    agent = AgentClient(transport, agent_file=folder / "agent.pyz", clock=clock)  # type: ignore[arg-type]
+    instance = type("Seen", (), {"id": "i-0abc"})
+    return Machine(account, instance, transport, agent)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("state", [InstanceState.TERMINATED, InstanceState.STOPPED, None])
+def test_a_run_is_lost_as_soon_as_the_provider_says_that_its_machine_is_gone(
+    state: InstanceState | None, store: RunStore, tmp_path: Path
+) -> None:
+    clock = ManualClock()
+    there = machine(Flaky(silent=1000), Account(state), clock, tmp_path)
+    followed = follow(a_run(), there, store, clock=clock, on_log=lambda _: None)
+    assert followed.end is not None
+    assert followed.end.reason is EndReason.LOST
+    assert store.get("run-aaaa").end_reason == "LOST"
+    assert clock.monotonic() < 20
+
+
+def test_a_silent_machine_that_the_provider_calls_running_is_not_lost(
+    store: RunStore, tmp_path: Path
+) -> None:
+    clock, transport = ManualClock(), Flaky(silent=1000)
+    there = machine(transport, Account(InstanceState.RUNNING), clock, tmp_path)
+    with pytest.raises(Unreachable, match="may well go on"):
+        follow(a_run(), there, store, clock=clock, on_log=lambda _: None, patience=timedelta(minutes=2))
+    assert 120 <= clock.monotonic() < 140
+    assert transport.closed
+
+
+def test_a_machine_that_comes_back_is_followed_to_the_end(store: RunStore, tmp_path: Path) -> None:
+    clock, account, seen = ManualClock(), Account(InstanceState.RUNNING), bytearray()
+    there = machine(Flaky(silent=6, log=b"all of it"), account, clock, tmp_path)
+    followed = follow(a_run(), there, store, clock=clock, on_log=seen.extend)
+    assert (bytes(seen), followed.record.end_reason) == (b"all of it", "COMPLETED")
+    assert account.asked
