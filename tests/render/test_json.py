@@ -102,6 +102,7 @@ def test_a_run_has_the_promised_shape() -> None:
         ],
         "image": None,
         "cost": "0.02",
+        "elapsed_seconds": None,
     }
 
 
