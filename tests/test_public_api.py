@@ -26,6 +26,7 @@ PUBLIC = {
     ),
     *("RunctlError", "UsageError", "ConfigError", "CredentialsError", "PermissionDenied", "NotFound"),
     *("CapacityError", "QuotaExceeded", "Unreachable", "HostKeyChanged", "Conflict", "ZoneMismatch"),
+    *("InstanceEnded", "OutcomeUnknown"),
     *("Unsupported", "ProviderError", "ProjectError", "MachineError", "Interrupted"),
 }
 

@@ -11,7 +11,9 @@
     ├── CapacityError               6   the provider has no such machine now
     │   └── QuotaExceeded           6   the account may not have more of them
     ├── Unreachable                 7   the machine, or the provider, does not answer
-    │   └── HostKeyChanged          7   another machine answers
+    │   ├── HostKeyChanged          7   another machine answers
+    │   └── OutcomeUnknown          7   the request was sent, the answer lost: it may have been carried out
+    ├── InstanceEnded               7   the provider says that the machine has ended
     ├── Conflict                    1   it exists already, is in use, or is in the wrong state
     │   └── ZoneMismatch            1   the volume and the instance are in different zones
     ├── Unsupported                 1   this provider, transport or machine cannot do that, and says why
@@ -99,6 +101,33 @@ class HostKeyChanged(Unreachable):
     """The machine that answers is not the one that answered before."""
 
     code = "host-key-changed"
+
+
+class OutcomeUnknown(Unreachable):
+    """A request was sent and its answer lost. It may have been carried out: look before it is sent again."""
+
+    code = "outcome-unknown"
+
+    def __init__(self, message: str, *, hint: str = "", may_still_happen: bool = False) -> None:
+        super().__init__(
+            message,
+            hint=hint
+            or "look at what exists now (runctl aws list, runctl aws ebs list) before you try again",
+        )
+        self.may_still_happen = may_still_happen
+        """Nothing was heard for so long that it may be carried out after we have looked."""
+
+
+class InstanceEnded(RunctlError):
+    """The provider says that the machine has ended: not to be confused with `Unreachable`."""
+
+    code = "instance-ended"
+    exit_code = 7
+
+    def __init__(self, message: str, *, hint: str = "", interrupted: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.interrupted = interrupted
+        """The provider took it back (a spot interruption)."""
 
 
 class Conflict(RunctlError):

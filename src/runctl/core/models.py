@@ -77,6 +77,10 @@ class Instance:
     created_at: datetime
     volumes: tuple[AttachedVolume, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    state_reason: str | None = None
+    """Why it is in this state, in the provider's words; ``None`` where it does not say."""
+    interrupted: bool = False
+    """The provider took it back, or is about to: a spot instance's end."""
 
 
 @dataclass(frozen=True)

@@ -216,6 +216,9 @@ class Provider(ABC):
             progress=progress,
         )
 
+    def report_to(self, progress: Progress) -> None:
+        """Say there from now on what no call's own progress is told: that the provider takes long to answer."""
+
     def platform(self, instance_type: str) -> str | None:
         """For which platform images for such a machine are built, such as ``linux/arm64``; ``None``: not known."""
         del instance_type

@@ -45,6 +45,7 @@ def load(name: str, config: Config, *, progress: Progress = SILENT) -> Provider:
         raise _broken(entry, f"{type(error).__name__}: {error}") from error
     if not isinstance(provider, Provider):
         raise _broken(entry, f"its factory returned {type(provider).__name__}, not a Provider")
+    provider.report_to(progress)
     progress.detail(f"provider {name}: {entry.value}")
     return provider
 

@@ -157,9 +157,15 @@ class TerminalProgress(WarningsOnly):
         self._status.start()
 
     def update(self, message: str = "", *, done: int | None = None, total: int | None = None) -> None:
-        """Shown beside the spinner."""
-        if self._status is not None:
-            text = _with_count(message, done, total)
+        """Shown beside the spinner; where no step is under way, for itself until one begins or the command ends."""
+        text = _with_count(message, done, total)
+        if self._status is None and text:
+            self._message = ""
+            self._status = self._console.status(_plain(text))
+            self._status.start()
+        elif self._status is not None and not self._message:
+            self._status.update(_plain(text))
+        elif self._status is not None:
             self._status.update(_plain(f"{self._message}: {text}" if text else self._message))
 
     def note(self, message: str) -> None:
@@ -180,6 +186,8 @@ class TerminalProgress(WarningsOnly):
         if self._status is not None:
             status, self._status = self._status, None
             status.stop()
+            if not self._message:
+                return
             self._line(f"{self._message} ({self._monotonic() - self._since:.1f} s)", style="dim")
 
     def _line(self, text: str, style: str | None = None) -> None:

@@ -13,6 +13,7 @@ from runctl.core.progress import Progress
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.errors import error_code
 from runctl.providers.aws.reading import device_in_use, free_device, volume_of
+from runctl.providers.aws.retries import carried_out
 from runctl.providers.aws.volume_creation import CREATE_TIMEOUT
 from runctl.providers.aws.volumes import check_not_moving, find_described, find_volume, in_use, wait_state
 from runctl.providers.aws.waiting import attempts
@@ -90,10 +91,22 @@ def _detach(
             code="root-disk",
         )
     progress.step(f"detaching {volume.name or volume.id}")
-    try:
+
+    def detach() -> bool:
         context.session.ec2.detach_volume(
             VolumeId=volume.id, InstanceId=instance_id, Device=attachment["Device"], Force=force
         )
+        return True
+
+    def is_leaving() -> bool | None:
+        now = find_described(context, volume.id)["Attachments"]
+        return (
+            all(a["InstanceId"] != instance_id or a["State"] in {"detaching", "detached"} for a in now)
+            or None
+        )
+
+    try:
+        carried_out(detach, is_leaving, context.clock)
     except Exception as error:
         # It has become free in the meantime, or is being detached already.
         if error_code(error) not in {"IncorrectState", "InvalidAttachment.NotFound"}:
@@ -104,6 +117,10 @@ def _attach(
     context: AwsContext, volume_id: VolumeId, instance: Mapping[str, Any], progress: Progress
 ) -> None:
     taken = set(device_in_use(instance))
+
+    def is_attached() -> bool | None:
+        return instance["InstanceId"] in find_volume(context, volume_id).instances or None
+
     while True:
         device = free_device(taken)
         if device is None:
@@ -111,10 +128,15 @@ def _attach(
                 f"{instance['InstanceId']} has no free device name between /dev/sdf and /dev/sdp",
                 hint="detach a volume that is not needed",
             )
-        try:
+
+        def attach(device: str = device) -> bool:
             context.session.ec2.attach_volume(
                 VolumeId=volume_id, InstanceId=instance["InstanceId"], Device=device
             )
+            return True
+
+        try:
+            carried_out(attach, is_attached, context.clock)
         except Exception as error:
             # Somebody else took the name since the instance was described.
             if (

@@ -72,6 +72,10 @@ class AwsProvider(AwsFilling, RegistryProvider):
         """All of them."""
         return dict.fromkeys(Capability)
 
+    def report_to(self, progress: Progress) -> None:
+        """See `Provider.report_to`."""
+        self.session.report_to(progress)
+
     @translated
     def plan_create(self, request: InstanceRequest, progress: Progress = SILENT) -> CreatePlan:
         """Resolve every open question of the request without creating anything."""

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
+from urllib.parse import urlsplit
 
 from runctl.core.errors import (
     CapacityError,
@@ -23,6 +24,7 @@ from runctl.core.errors import (
     UsageError,
     ZoneMismatch,
 )
+from runctl.providers.aws.answers import proxy_for
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -111,6 +113,8 @@ UNAVAILABLE = {
 _ZONE = re.compile(r"\b[a-z]{2}(?:-[a-z]+)+-\d[a-z]\b")
 _ENCODED = re.compile(r"Encoded authorization failure message: (\S+)")
 _VOLUME = re.compile(r"\bvol-[0-9a-f]+\b")
+_READING = "runctl.providers.aws.reading"
+_AWS_KEY = re.compile(r"[A-Z][A-Za-z0-9]+")
 
 
 class NoCapacityInZone(CapacityError):
@@ -282,8 +286,9 @@ def from_botocore(error: Exception, endpoint: str | None) -> RunctlError | None:
             ' `runctl sandbox start`, then `eval "$(runctl sandbox env)"`',
         )
     if isinstance(error, botocore.HTTPClientError | botocore.ConnectionError):
-        if endpoint is not None:
-            return not_answering(endpoint, str(error))
+        url = endpoint or str(error.kwargs.get("endpoint_url") or "")
+        if url:
+            return not_answering(url, str(error), stand_in=endpoint is not None)
         return Unreachable(f"AWS does not answer: {error}", hint="check the network, and the region's name")
     if isinstance(error, botocore.ParamValidationError):
         return UsageError(f"AWS's rules for this call are broken: {error}")
@@ -291,7 +296,38 @@ def from_botocore(error: Exception, endpoint: str | None) -> RunctlError | None:
         ("boto3.", "botocore.")
     ):
         return ProviderError(f"{error}")
+    if _is_of_a_parser(error) or _is_missing_from_an_answer(error):
+        return UnexpectedAnswer(endpoint, error)
     return None
+
+
+class UnexpectedAnswer(ProviderError):
+    """What answered in AWS's name left out what AWS always says, or said it in another form."""
+
+    code = "unexpected-answer"
+
+    def __init__(self, endpoint: str | None, error: Exception) -> None:
+        missing = (
+            f"nothing called {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+        )
+        super().__init__(
+            f"{endpoint or 'AWS'} answered in a form that cannot be understood: {missing}",
+            hint="is there a proxy in between, or does AWS_ENDPOINT_URL name what does not speak AWS's language?",
+        )
+
+
+def _is_of_a_parser(error: Exception) -> bool:
+    """Whether botocore's code raised it, or ours that reads answers: what they were given was not AWS's."""
+    trace, modules = error.__traceback__, []
+    while trace is not None:
+        modules.append(str(trace.tb_frame.f_globals.get("__name__", "")))
+        trace = trace.tb_next
+    return bool(modules) and (modules[-1].startswith("botocore.") or _READING in modules)
+
+
+def _is_missing_from_an_answer(error: Exception) -> bool:
+    """Whether a key of an answer's was not there: AWS's names begin with capitals, and none of ours do."""
+    return isinstance(error, KeyError) and bool(error.args) and bool(_AWS_KEY.fullmatch(str(error.args[0])))
 
 
 def no_region() -> ConfigError:
@@ -302,11 +338,19 @@ def no_region() -> ConfigError:
     )
 
 
-def not_answering(endpoint: str, reason: str) -> Unreachable:
-    """The error for a stand-in for AWS that nobody runs."""
+def not_answering(endpoint: str, reason: str, *, stand_in: bool = True) -> Unreachable:
+    """The error for an address at which nobody answers: AWS's own, or that of a ``stand_in``, such as the sandbox."""
+    proxy = proxy_for(endpoint)
+    if proxy is not None:
+        return Unreachable(
+            f"{endpoint} does not answer through the proxy {proxy}: {reason}",
+            hint=f"is that proxy right (HTTP_PROXY, HTTPS_PROXY)? NO_PROXY={urlsplit(endpoint).hostname} goes past it",
+        )
     return Unreachable(
         f"{endpoint} does not answer: {reason}",
-        hint="is the sandbox running? `runctl sandbox start`; or unset AWS_ENDPOINT_URL to use AWS",
+        hint="is the sandbox running? `runctl sandbox start`; or unset AWS_ENDPOINT_URL to use AWS"
+        if stand_in
+        else "check the network, and the region's name (--region)",
     )
 
 

@@ -20,6 +20,7 @@ from runctl.costs.disks import TYPES, DiskShape, checked_shape, monthly_price
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.errors import error_code
 from runctl.providers.aws.reading import tag_list, utc
+from runctl.providers.aws.retries import carried_out
 from runctl.providers.aws.volumes import check_ours, find_volume
 from runctl.providers.aws.waiting import attempts
 from runctl.providers.volume_plans import Modification, ResizePlan, ResizeRequest, changes_between
@@ -227,8 +228,21 @@ def _modify(context: AwsContext, plan: ResizePlan) -> None:
         arguments["Iops"] = plan.iops
     if plan.throughput is not None and (plan.throughput != volume.throughput or plan.type != volume.type):
         arguments["Throughput"] = plan.throughput
-    try:
+
+    def modify() -> bool:
         context.session.ec2.modify_volume(**arguments)
+        return True
+
+    def has_begun() -> bool | None:
+        now = find_volume(context, volume.id)
+        is_so = (now.size_gib, now.type) == (plan.size_gib, plan.type) and all(
+            wanted is None or wanted == has
+            for wanted, has in ((plan.iops, now.iops), (plan.throughput, now.throughput))
+        )
+        return is_so or _is_under_way(latest_modification(context, volume.id), plan) or None
+
+    try:
+        carried_out(modify, has_begun, context.clock)
     except Exception as error:
         code = error_code(error)
         if code == "VolumeModificationRateExceeded":

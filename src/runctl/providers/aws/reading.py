@@ -31,6 +31,8 @@ DATA_VOLUME = "data"
 PLAN = "runctl:plan"
 """On an instance: the plan's client token, so that a launch that was cut short can be found by it."""
 TAG_VALUE_LIMIT = 256
+INTERRUPTIONS = frozenset({"Server.SpotInstanceTermination", "Server.SpotInstanceShutdown"})
+"""Codes of ``StateReason`` by which EC2 says that it took a spot instance back (EC2 User Guide, StateReason)."""
 
 _MOUNT_POINT = re.compile(r"/[A-Za-z0-9._/@:+-]*[A-Za-z0-9._@:+-]")
 _XEN_FAMILIES = {
@@ -133,6 +135,8 @@ def instance_of(described: Mapping[str, Any], price_per_hour: Decimal | None = N
         created_at=utc(described.get("LaunchTime")),
         volumes=tuple(volumes),
         tags=tags,
+        state_reason=described.get("StateReason", {}).get("Message") or None,
+        interrupted=described.get("StateReason", {}).get("Code") in INTERRUPTIONS,
     )
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from runctl._version import __version__
+from runctl.core.progress import Progress
+from runctl.providers.aws import answers, retries, slow_calls
 from runctl.providers.aws.errors import no_region, not_answering, our_errors
 from runctl.providers.aws.filters import keep_literal
 
@@ -44,6 +46,13 @@ class Identity:
         return self.arn.split(":")[1]
 
 
+CONNECT_SECONDS = 5
+ANSWER_SECONDS = 20
+"""How long one request waits for an answer to begin."""
+OBJECT_SECONDS = 60
+"""The same for S3, which answers an upload only after its last byte."""
+
+
 class AwsSession:
     """Clients for one profile and region. Safe to use from several threads."""
 
@@ -52,6 +61,11 @@ class AwsSession:
         self._profile = profile
         self._clients: dict[str, Any] = {}
         self._lock = threading.RLock()
+        self._waits = slow_calls.Waits()
+
+    def report_to(self, progress: Progress) -> None:
+        """Say there from now on when an answer takes long."""
+        self._waits.progress = progress
 
     @property
     def endpoint(self) -> str | None:
@@ -144,8 +158,8 @@ class AwsSession:
                 # Presigned addresses are used from machines in the region: they must name it.
                 addressing: Any = {"addressing_style": "path" if self.endpoint else "virtual"}
                 config = Config(
-                    connect_timeout=5,
-                    read_timeout=60,
+                    connect_timeout=CONNECT_SECONDS,
+                    read_timeout=OBJECT_SECONDS if service == "s3" else ANSWER_SECONDS,
                     # A price is not worth waiting for: there is the snapshot.
                     retries={"mode": "standard", "total_max_attempts": 2 if service == "pricing" else 5},
                     user_agent_extra=f"runctl/{__version__}",
@@ -157,6 +171,9 @@ class AwsSession:
                     client = make(service, region_name=region or self.region, config=config)
                 if service == "ec2":
                     keep_literal(client)
+                for module in (retries, answers):
+                    module.watch(client)
+                slow_calls.watch(client, self._waits)
                 self._clients[service] = client
             return self._clients[service]
 

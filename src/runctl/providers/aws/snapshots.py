@@ -19,6 +19,7 @@ from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.errors import error_code, our_errors
 from runctl.providers.aws.filters import describe
 from runctl.providers.aws.reading import PLAN, snapshot_of, tag_list, tags_of, utc
+from runctl.providers.aws.retries import carried_out
 from runctl.providers.aws.volumes import check_not_empty, find_volume
 from runctl.providers.aws.waiting import attempts
 from runctl.providers.volume_plans import SnapshotPlan, SnapshotRequest
@@ -103,16 +104,23 @@ def plan_snapshot(context: AwsContext, request: SnapshotRequest) -> SnapshotPlan
 
 def create_snapshot(context: AwsContext, plan: SnapshotPlan, progress: Progress) -> Snapshot:
     """See `VolumeProvider.create_snapshot`."""
+
     # CreateSnapshot knows no client token: the tag is what finds one that was begun.
-    before = describe_snapshots(context, {f"tag:{PLAN}": [plan.client_token]})
+    def begun() -> Mapping[str, Any] | None:
+        return next(iter(describe_snapshots(context, {f"tag:{PLAN}": [plan.client_token]})), None)
+
+    def create() -> Mapping[str, Any]:
+        return context.session.ec2.create_snapshot(
+            VolumeId=plan.volume.id, Description=plan.description, TagSpecifications=specification
+        )
+
+    before = begun()
     if before:
-        return snapshot_of(before[0], context.session.region)
+        return snapshot_of(before, context.session.region)
     progress.step(f"taking a snapshot of {plan.volume.name or plan.volume.id}")
     specification: Any = [{"ResourceType": "snapshot", "Tags": tag_list(plan.tags)}]
-    made = context.session.ec2.create_snapshot(
-        VolumeId=plan.volume.id, Description=plan.description, TagSpecifications=specification
-    )
-    return snapshot_of({"Tags": tag_list(plan.tags), **made}, context.session.region)
+    taken = carried_out(create, begun, context.clock)
+    return snapshot_of({"Tags": tag_list(plan.tags), **taken}, context.session.region)
 
 
 def wait_snapshot(

@@ -16,6 +16,7 @@ from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.errors import our_errors
 from runctl.providers.aws.filters import describe
 from runctl.providers.aws.reading import tag_list, tags_of, utc, volume_of
+from runctl.providers.aws.retries import carried_out
 from runctl.providers.aws.waiting import attempts
 
 OVER = frozenset({"deleting", "deleted"})
@@ -63,7 +64,20 @@ def delete_volume(
     if volume.attached_to is not None:
         raise in_use(volume)
     progress.step(f"deleting {volume.name or volume.id}")
-    context.session.ec2.delete_volume(VolumeId=volume.id)
+
+    def delete() -> bool:
+        context.session.ec2.delete_volume(VolumeId=volume.id)
+        return True
+
+    def is_gone() -> bool | None:
+        try:
+            with our_errors(context.session.endpoint):
+                found = find_described(context, volume.id)
+        except NotFound:
+            return True
+        return found["State"] in {"deleting", "deleted"} or None
+
+    carried_out(delete, is_gone, context.clock)
 
 
 def tag_volume(
