@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runctl.core.errors import ProjectError
 from runctl.project.build_context import context_of_manifest, read_context
-from runctl.project.dockerignore import ignore_file, parse_ignore
+from runctl.project.dockerignore import Pattern, ignore_file, parse_ignore
 from runctl.project.manifest import HashCache, build_manifest
 from runctl.project.selection import select
 from tests.project.files import write
@@ -43,6 +46,39 @@ def test_dockerignore_means_what_docker_means(text: str, out: list[str], kept: l
 
     assert [path for path in out if not rules.leaves_out(path)] == []
     assert [path for path in kept if rules.leaves_out(path)] == []
+
+
+def backtracking(pattern: str) -> re.Pattern[str]:
+    """As docker's own matcher translates a pattern (moby/patternmatcher), and matches by trying."""
+    words = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
+    parts = re.findall(r"\*\*/?|.", pattern, re.DOTALL)
+    out = [words.get(part.replace("**", "**/") if part == "**" else part, re.escape(part)) for part in parts]
+    if parts and parts[-1] in {"**", "**/"}:
+        out[-1] = ".*"
+    return re.compile("".join(out), re.DOTALL)
+
+
+PARTS = st.lists(st.sampled_from(["a", "b", "*", "**", "**/", "/", "?"]), min_size=1, max_size=7)
+NAMES = st.lists(st.sampled_from(["a", "b", "ab", "bba"]), min_size=1, max_size=5)
+
+
+@given(PARTS, NAMES, NAMES)
+def test_a_pattern_matches_what_it_matches_by_trying(
+    parts: list[str], names: list[str], others: list[str]
+) -> None:
+    text = re.sub(r"\*{3,}", "**", "".join(parts))
+    expected, pattern = backtracking(text), Pattern(text)
+
+    for path in (names, names[:-1] + others, others):
+        above = ["/".join(path[:count]) for count in range(1, len(path) + 1)]
+        assert pattern.matches("/".join(path)) is any(expected.fullmatch(one) for one in above)
+
+
+@pytest.mark.parametrize("line", ["**/" * 15 + "x", "**/a/" * 15 + "x", "*a" * 30, "**a" * 20 + "x"])
+def test_a_hostile_pattern_takes_no_longer_than_the_path_is(line: str) -> None:
+    rules = parse_ignore(line)
+
+    assert not rules.leaves_out("/".join("a" * 50) + "/" + "a" * 25 + "b")
 
 
 @pytest.mark.parametrize("line", ["[a", "!", "a\\"])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from runctl.core.errors import NotFound, ProjectError, UsageError
+from runctl.core.errors import NotFound, ProjectError, RunctlError, UsageError
 from runctl.project.root import MARKERS, find_root, project_name
 from tests.project.files import repository, write
 
@@ -171,3 +172,21 @@ def test_any_folders_name_becomes_one_that_machines_accept(folder: str) -> None:
     from runctl.agent.tree_look import is_name
 
     assert is_name(project_name(Path("/home") / folder))
+
+
+def test_what_is_no_file_is_no_script(tmp_path: Path) -> None:
+    write(tmp_path, {"pyproject.toml": ""})
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(UsageError, match="is a pipe"):
+        find_root(Path("pipe"), tmp_path)
+    with pytest.raises(UsageError, match="is a device"):
+        find_root(Path("/dev/null"), tmp_path)
+
+
+@pytest.mark.parametrize("path", ["~nobodyhere/train.py", "x" * 300, "train.py/x"])
+def test_a_path_that_leads_nowhere_is_an_error_like_any_other(tmp_path: Path, path: str) -> None:
+    write(tmp_path, {"train.py": ""})
+
+    with pytest.raises(RunctlError, match=r"no script|cannot be looked at"):
+        find_root(Path(path), tmp_path)

@@ -6,8 +6,9 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runctl.core.errors import ProjectError
-from runctl.project.selection import Limits, ProjectTooLarge, select
+from runctl.project.selection import Limits, ProjectTooLarge, lfs_pointers, select
 from tests.project.files import git, repository, write
 
 Make = Callable[[Path, dict[str, str]], Path]
@@ -26,6 +27,38 @@ def make(request: pytest.FixtureRequest) -> Make:
     """Makes a project that git selects, and one that the rules do."""
     made: Make = request.param
     return made
+
+
+AsNobody = Callable[[str, Path], str]
+
+
+@pytest.fixture
+def as_nobody(tmp_path: Path) -> Iterator[AsNobody]:
+    """Runs a piece of Python as a user to whom modes mean something."""
+
+    def run(program: str, folder: Path) -> str:
+        if os.getuid() != 0:
+            done = subprocess.run(
+                [sys.executable, "-c", program, folder], check=True, capture_output=True, text=True
+            )
+            return done.stdout.strip()
+        for one in (folder, *folder.rglob("*")):
+            os.lchown(one, 65534, 65534)
+        for above in folder.parents:
+            if above.stat().st_uid == 0 and above != above.parent and above.parent != Path("/"):
+                above.chmod(above.stat().st_mode | 0o011)
+        # Interpreter and sources may lie below a home folder that others do not see: they are read before.
+        prepared = "import os, sys, subprocess, pathspec, runctl.project.selection; os.setuid(65534);"
+        prepared += "os.environ['HOME'] = '/';"
+        done = subprocess.run(
+            [sys.executable, "-c", prepared + program, folder], check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    yield run
+    for one in tmp_path.rglob("*"):
+        if not one.is_symlink():
+            one.chmod(0o755)
 
 
 def chosen(root: Path, *include_patterns: str) -> set[str]:
@@ -403,3 +436,58 @@ def test_the_rules_select_what_git_would(
 
         assert by_rules.selected_by != by_git.selected_by == "git"
         assert set(by_rules.found) == set(by_git.found)
+
+
+def test_a_tracked_file_that_became_a_folder_is_no_submodule(tmp_path: Path) -> None:
+    repository(tmp_path, {"f": "1", "train.py": ""})
+    (tmp_path / "l").symlink_to("f")
+    git(tmp_path, "add", "-A")
+    for name in ("f", "l"):
+        (tmp_path / name).unlink()
+    write(tmp_path, {"f/y": "2", "l/deep/z": "3"})
+
+    selection = select(tmp_path)
+
+    assert set(selection.found) == {"f/y", "l/deep/z", "train.py"}
+    assert selection.skipped == ()
+
+
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{7:064d}\nsize 123456789\n"
+
+
+def test_a_git_lfs_pointer_is_told_from_a_file(make: Make, tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        {"model.pt": POINTER, "deep/w.bin": POINTER, "train.py": "x" * len(POINTER), "a.txt": POINTER[:50]},
+    )
+
+    assert sorted(lfs_pointers(select(tmp_path))) == ["deep/w.bin", "model.pt"]
+
+
+def test_neither_the_script_nor_its_folder_is_offered_for_leaving_out(tmp_path: Path) -> None:
+    write(tmp_path, {"src/train.py": "x" * 5000, "a.py": "x" * 4000, "data/x": "x" * 3000})
+
+    with pytest.raises(ProjectTooLarge) as caught:
+        select(tmp_path, limits=Limits(max_bytes=10_000), needed=("src/train.py", "a.py"))
+
+    assert "/data/" in caught.value.hint
+    assert "src" not in caught.value.hint
+    assert "a.py" not in caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["git", "rules"])
+def test_a_folder_that_cannot_be_read_is_left_out_and_named(
+    tmp_path: Path, kind: str, as_nobody: AsNobody
+) -> None:
+    (repository if kind == "git" else write)(tmp_path, {"a.py": "", "closed/x": ""})
+    (tmp_path / "closed").chmod(0)
+    if kind == "git":
+        git(tmp_path, "rm", "-q", "--cached", "closed/x")
+
+    said = as_nobody(
+        "from pathlib import Path; from runctl.project.selection import select; import sys;"
+        "s = select(Path(sys.argv[1])); print(sorted(s.found), [(one.path, one.reason) for one in s.skipped])",
+        tmp_path,
+    )
+
+    assert said == "['a.py'] [('closed', 'it cannot be read: Permission denied')]"

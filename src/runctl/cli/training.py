@@ -75,7 +75,7 @@ class Training:
         """The files to send, or ``None``."""
         if not self.project.sync:
             return None
-        from runctl.project.selection import select
+        from runctl.project.selection import lfs_pointers, select
 
         selection = select(
             self.project.root.path,
@@ -88,6 +88,16 @@ class Training:
             )
         for left_out in selection.skipped:
             self.cli.progress.warn(f"not sent: {left_out.path} ({left_out.reason})")
+        pointers = lfs_pointers(selection)
+        if pointers:
+            more = (
+                f" and {len(pointers) - 1} more are Git LFS pointers"
+                if pointers[1:]
+                else " is a Git LFS pointer"
+            )
+            self.cli.progress.warn(
+                f"{pointers[0]}{more}: sent without the contents; git lfs pull fetches them"
+            )
         return selection
 
     def plan(self) -> RunPlan:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from runctl.containers.client import Builder
 from runctl.core.errors import NotFound, Unsupported, UsageError
+from runctl.core.home_folder import expand_user
 
 _SECRET_ID = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -60,7 +61,7 @@ def parse_secret(text: str, cwd: Path, environ: Mapping[str, str]) -> Secret:
         if variable not in environ:
             raise NotFound(f"--secret id={identifier}: the variable {variable} is not set", code="no-secret")
         return Secret(identifier, variable=variable)
-    path = (cwd / Path(str(file)).expanduser()).absolute()
+    path = (cwd / expand_user(str(file))).absolute()
     if not path.is_file():
         raise NotFound(f"--secret id={identifier}: there is no file {file}", code="no-secret")
     return Secret(identifier, file=path)

@@ -15,6 +15,7 @@ from typing import Any
 
 from runctl.containers.client import DockerClient
 from runctl.containers.failures import registry_failure
+from runctl.core.home_folder import expand_user
 
 CONFIG_FILE = "config.json"
 _HELPER_SECONDS = 30
@@ -34,7 +35,7 @@ class Credential:
 
 def user_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Where the user's own docker keeps its configuration."""
-    return Path(environ.get("DOCKER_CONFIG") or Path("~/.docker").expanduser())
+    return Path(environ.get("DOCKER_CONFIG") or expand_user("~/.docker"))
 
 
 def private_config(users: Mapping[str, Any], host: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runctl.core.errors import Conflict, NotFound, UsageError
+from runctl.core.home_folder import expand_user
 from runctl.core.names import did_you_mean
 
 SEARCHED = (
@@ -123,7 +124,7 @@ def _searched(root: Path) -> DockerfileChoice:
 
 
 def _named(root: Path, cwd: Path, named: Path) -> DockerfileChoice:
-    given = cwd / named.expanduser()
+    given = cwd / expand_user(named)
     if given.is_dir():
         raise UsageError(
             f"--dockerfile {named} is a folder", hint=f"did you mean {named.as_posix()}/Dockerfile?"

@@ -1,13 +1,15 @@
 """What ``.dockerignore`` leaves out of a build, by docker's own rules (its reference, ".dockerignore file").
 
 They are not git's: a pattern begins at the root unless it starts with ``**``, and the last line that matches a path,
-or a folder above it, decides.
+or a folder above it, decides. No pattern is matched by backtracking, which a file from elsewhere could make endless: it
+takes at most the pattern's length times the path's.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,7 @@ IGNORE_FILE = ".dockerignore"
 
 @dataclass(frozen=True)
 class _Rule:
-    matches: re.Pattern[str]
+    pattern: Pattern
     brings_back: bool
 
 
@@ -39,7 +41,7 @@ class DockerIgnore:
         """Whether docker would not send this path (from the root, with forward slashes)."""
         out = False
         for rule in self.rules:
-            if rule.brings_back == out and _matches(rule.matches, path):
+            if rule.brings_back == out and rule.pattern.matches(path):
                 out = not rule.brings_back
         return out
 
@@ -77,47 +79,130 @@ def parse_ignore(text: str, name: str = IGNORE_FILE) -> DockerIgnore:
             raise ProjectError(f"{name}:{number}: {line.strip()!r} is no pattern")
         clean = posixpath.normpath(pattern).removeprefix("//").removeprefix("/") or "."
         try:
-            rules.append(_Rule(re.compile(_expression(clean), re.DOTALL), brings_back))
+            rules.append(_Rule(Pattern(clean), brings_back))
         except (re.error, ValueError) as error:
             raise ProjectError(f"{name}:{number}: {line.strip()!r} is no pattern: {error}") from error
     return DockerIgnore(tuple(rules), name)
 
 
-def _matches(pattern: re.Pattern[str], path: str) -> bool:
-    """The path itself, or a folder above it."""
-    parts = path.split("/")
-    return any(pattern.fullmatch("/".join(parts[:count])) for count in range(len(parts), 0, -1))
+_MATCHED = -1
+"""A state: the folder itself matches, and so does all that is in it."""
 
 
-def _expression(pattern: str) -> str:
-    """A pattern of Go's ``filepath.Match``, with ``**`` for any number of folders, as a regular expression."""
-    out, place = [], 0
-    while place < len(pattern):
-        character = pattern[place]
-        place += 1
-        if pattern.startswith("*", place) and character == "*":
-            place += 1
-            if pattern.startswith("/", place):
-                place += 1
-            out.append(".*" if place >= len(pattern) else "(?:.*/)?")
+class Pattern:
+    """A pattern of Go's ``filepath.Match``, with ``**`` for any number of folders.
+
+    All ways in which it can match are followed side by side: bit ``i`` of a state says that the first ``i`` positions
+    are behind. ``**/`` has two positions: before the folders, and within them.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Raises `ValueError` or `re.error` for what is no pattern."""
+        self._singles: list[tuple[int, Callable[[str], object]]] = []
+        self._stays = self._stays_in_name = self._leaves_at_slash = self._skips_one = self._skips_two = 0
+        bit = 1
+        for part in _parts(text):
+            if part == "*":
+                self._stays_in_name |= bit
+                self._skips_one |= bit
+            elif part == "**":
+                self._stays |= bit
+                self._skips_one |= bit
+            elif part == "**/":
+                self._skips_one |= bit
+                self._skips_two |= bit
+                bit <<= 1
+                self._stays |= bit
+                self._leaves_at_slash |= bit
+            elif not isinstance(part, str):
+                self._singles.append((bit, part))
+            bit <<= 1
+        self._end = bit
+        self._takes: dict[str, int] = {}
+        self._folders: dict[str, int] = {"": self._skipped(1)}
+
+    def matches(self, path: str) -> bool:
+        """The path itself, or a folder above it."""
+        folder, _, name = path.rpartition("/")
+        state = self._folders.get(folder)
+        if state is None:
+            state = self._within(folder)
+        return state == _MATCHED or bool(state and self._read(state, name) & self._end)
+
+    def _within(self, folder: str) -> int:
+        """The state behind the folder's slash; each folder is read once."""
+        state, end = self._folders[""], -1
+        while end < len(folder):
+            start, end = end + 1, folder.find("/", end + 1)
+            end = len(folder) if end < 0 else end
+            known = self._folders.get(folder[:end])
+            if known is None and state != _MATCHED:
+                state = self._read(state, folder[start:end])
+                state = _MATCHED if state & self._end else self._read(state, "/")
+            elif known is not None:
+                state = known
+            self._folders[folder[:end]] = state
+        return state
+
+    def _read(self, state: int, text: str) -> int:
+        for character in text:
+            if not state:
+                break
+            after = (state & self._taking(character)) << 1 | state & self._stays
+            if character == "/":
+                after |= (state & self._leaves_at_slash) << 1
+            else:
+                after |= state & self._stays_in_name
+            state = self._skipped(after)
+        return state
+
+    def _taking(self, character: str) -> int:
+        """The positions of single characters that this one fits."""
+        mask = self._takes.get(character)
+        if mask is None:
+            mask = sum(bit for bit, fits in self._singles if fits(character))
+            self._takes[character] = mask
+        return mask
+
+    def _skipped(self, state: int) -> int:
+        """With the positions that are reached by taking nothing."""
+        while True:
+            more = state | (state & self._skips_one) << 1 | (state & self._skips_two) << 2
+            if more == state:
+                return state
+            state = more
+
+
+def _parts(pattern: str) -> Iterator[str | Callable[[str], object]]:
+    """``*``, ``**/``, ``**`` at the end, and for everything else what tells whether a character fits."""
+    at = 0
+    while at < len(pattern):
+        character = pattern[at]
+        at += 1
+        if character == "*" and pattern.startswith("*", at):
+            at += 1
+            if pattern.startswith("/", at):
+                at += 1
+            yield "**" if at >= len(pattern) else "**/"
         elif character == "*":
-            out.append("[^/]*")
+            yield "*"
         elif character == "?":
-            out.append("[^/]")
+            yield re.compile(r"[^/]").fullmatch
         elif character == "\\":
-            if place >= len(pattern):
+            if at >= len(pattern):
                 raise ValueError("it ends with a backslash")
-            out.append(re.escape(pattern[place]))
-            place += 1
+            yield pattern[at].__eq__
+            at += 1
         elif character == "[":
-            end = pattern.find("]", place + 1)
+            end = pattern.find("]", at + 1)
             if end < 0:
                 raise ValueError("a [ is not closed")
-            inside = pattern[place:end]
-            negated = inside.startswith("^")
-            body = inside.removeprefix("^").replace("\\", "\\\\").replace("[", "\\[")
-            out.append(f"[^/{body}]" if negated else f"[{body}]")
-            place = end + 1
+            yield _one_of(pattern[at:end])
+            at = end + 1
         else:
-            out.append(re.escape(character))
-    return "".join(out)
+            yield character.__eq__
+
+
+def _one_of(inside: str) -> Callable[[str], object]:
+    body = inside.removeprefix("^").replace("\\", "\\\\").replace("[", "\\[")
+    return re.compile(f"[^/{body}]" if inside.startswith("^") else f"[{body}]").fullmatch

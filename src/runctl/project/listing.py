@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 import pathspec
 
 from runctl.core.errors import ProjectError
+from runctl.project.git import GitFailed, run_git, run_git_with_warnings
 
 DEFAULT_EXCLUDES = (
     ".venv/",
@@ -37,12 +38,9 @@ DEFAULT_EXCLUDES = (
 )
 """Left out unless git tracks them or a pattern names them."""
 
-_GIT_SECONDS = 120
 _GLOB = frozenset("*?[!\\")
-_HOOK_VARIABLES = frozenset(
-    {"GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"}
-)
-"""git sets them for its hooks; they speak of another repository than the one that is asked about."""
+_UNREADABLE = re.compile(r"warning: could not open directory '(.*?)/?': (.*)")
+_SUBMODULE = b"160000 "
 
 
 Found = dict[str, os.stat_result]
@@ -62,20 +60,16 @@ class Listing:
     """Path and reason."""
 
 
-class _GitFailed(Exception):
-    """git cannot say; the message is its own."""
-
-
 def list_project(root: Path) -> Listing:
     """The files that belong to the project at ``root``. Raises `ProjectError` when a folder or rule cannot be read."""
     if not (root / ".git").exists():
-        return Listing(_drop_environments(_walk(root)), "ignore rules", "no git repository")
+        return _by_rules(root, "no git repository")
     found: Found = {}
     skipped: list[tuple[str, str]] = []
     try:
         _ask_git(root, "", found, skipped)
-    except _GitFailed as error:
-        return Listing(_drop_environments(_walk(root)), "ignore rules", str(error))
+    except GitFailed as error:
+        return _by_rules(root, str(error))
     return Listing(_drop_environments(found), "git", skipped=tuple(skipped))
 
 
@@ -119,7 +113,9 @@ def _starts(patterns: Sequence[str]) -> set[str]:
 
 def _ask_git(root: Path, below: str, found: Found, skipped: list[tuple[str, str]]) -> None:
     """Add what git lists in ``below``, and in the repositories inside it."""
-    names = _git_files(root / below)
+    names, unreadable = _git_files(root / below)
+    skipped += [(below + path, f"it cannot be read: {why}") for path, why in unreadable]
+    folders: list[str] = []
     # By its descriptor: the way to the folder is not looked up anew for each of thousands of files.
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -135,9 +131,21 @@ def _ask_git(root: Path, below: str, found: Found, skipped: list[tuple[str, str]
             elif (root / path / ".git").exists():
                 _ask_git(root, path + "/", found, skipped)
             else:
-                skipped.append((path, "a submodule that is not checked out (git submodule update --init)"))
+                folders.append(path)
     finally:
         os.close(descriptor)
+    for path in _submodules(root, below, folders):
+        skipped.append((path, "a submodule that is not checked out (git submodule update --init)"))
+
+
+def _submodules(root: Path, below: str, folders: Sequence[str]) -> list[str]:
+    """Those of the folders that are tracked as submodules: another one was a file when it was tracked."""
+    if not folders:
+        return []
+    names = [f":(literal){path[len(below) :]}" for path in folders]
+    listed = run_git(root / below, "ls-files", "-z", "--stage", "--", *names)
+    entries = (entry for entry in listed.split(b"\0") if entry.startswith(_SUBMODULE))
+    return [below + os.fsdecode(entry.partition(b"\t")[2]) for entry in entries]
 
 
 def _look(path: str, descriptor: int | None = None) -> os.stat_result | None:
@@ -150,54 +158,46 @@ def _look(path: str, descriptor: int | None = None) -> os.stat_result | None:
         raise ProjectError(f"{path} cannot be looked at: {error.strerror}") from error
 
 
-def _git_files(folder: Path) -> Iterator[str]:
-    command = [
-        "git",
-        "--no-optional-locks",
-        "-C",
-        os.fspath(folder),
-        "ls-files",
-        "-z",
-        "-co",
-        "--exclude-standard",
-    ]
+def _git_files(folder: Path) -> tuple[Iterator[str], list[tuple[str, str]]]:
+    """Names, and the folders that git could not read."""
+    words = ["ls-files", "-z", "-co", "--exclude-standard"]
     for pattern in DEFAULT_EXCLUDES:
-        command += ["-x", pattern]
-    environment = {name: value for name, value in os.environ.items() if name not in _HOOK_VARIABLES}
-    try:
-        done = subprocess.run(
-            command, capture_output=True, check=False, timeout=_GIT_SECONDS, env=environment
-        )
-    except FileNotFoundError:
-        raise _GitFailed("git is not installed") from None
-    except subprocess.TimeoutExpired:
-        raise _GitFailed("git did not answer") from None
-    if done.returncode != 0:
-        words = done.stderr.decode(errors="replace").strip().splitlines()
-        raise _GitFailed(f"git: {words[0] if words else done.returncode}")
+        words += ["-x", pattern]
+    listed, warnings = run_git_with_warnings(folder, *words)
+    unreadable = [(match[1], match[2]) for match in _UNREADABLE.finditer(warnings)]
     # Conflicts are listed once per side.
-    return iter(dict.fromkeys(os.fsdecode(done.stdout).split("\0")[:-1]))
+    return iter(dict.fromkeys(os.fsdecode(listed).split("\0")[:-1])), unreadable
 
 
-def _walk(root: Path) -> Found:
+def _by_rules(root: Path, why_not_git: str) -> Listing:
     """Files that no gitignore rule takes out; a folder that is ignored is not looked into, as in git."""
     defaults = pathspec.GitIgnoreSpec.from_lines(DEFAULT_EXCLUDES)
-    return dict(_walk_below(root, "", [("", defaults)]))
+    skipped: list[tuple[str, str]] = []
+    found = dict(_walk_below(root, "", [("", defaults)], skipped))
+    return Listing(_drop_environments(found), "ignore rules", why_not_git, tuple(skipped))
 
 
 def _walk_below(
-    root: Path, below: str, rules: list[tuple[str, pathspec.GitIgnoreSpec]]
+    root: Path,
+    below: str,
+    rules: list[tuple[str, pathspec.GitIgnoreSpec]],
+    skipped: list[tuple[str, str]],
 ) -> Iterator[tuple[str, os.stat_result]]:
+    try:
+        entries = _scan(root, below)
+    except PermissionError as error:
+        skipped.append((below.rstrip("/") or ".", f"it cannot be read: {error.strerror}"))
+        return
     own = _own_rules(root, below)
     if own is not None:
         rules = [*rules, (below, own)]
-    for entry in _scan(root, below):
+    for entry in entries:
         path = below + entry.name
         is_folder = entry.is_dir(follow_symlinks=False)
         if entry.name == ".git" or _is_ignored(path + "/" if is_folder else path, rules):
             continue
         if is_folder:
-            yield from _walk_below(root, path + "/", rules)
+            yield from _walk_below(root, path + "/", rules, skipped)
         else:
             yield from _seen(path, entry)
 
@@ -210,9 +210,12 @@ def _seen(path: str, entry: os.DirEntry[str]) -> Iterator[tuple[str, os.stat_res
 
 def _own_rules(root: Path, below: str) -> pathspec.GitIgnoreSpec | None:
     file = root / below / ".gitignore"
-    if file.is_symlink() or not file.is_file():
-        return None
-    lines = os.fsdecode(file.read_bytes()).splitlines()
+    try:
+        if file.is_symlink() or not file.is_file():
+            return None
+        lines = os.fsdecode(file.read_bytes()).splitlines()
+    except OSError as error:
+        raise _unreadable(below + ".gitignore", error) from error
     good = []
     for line in lines:
         try:
@@ -235,7 +238,11 @@ def _is_ignored(path: str, rules: Sequence[tuple[str, pathspec.GitIgnoreSpec]]) 
 
 def _files_below(root: Path, start: str) -> Iterator[tuple[str, os.stat_result]]:
     below = start + "/" if start else ""
-    for entry in _scan(root, below):
+    try:
+        entries = _scan(root, below)
+    except PermissionError as error:
+        raise _unreadable(below or os.fspath(root), error) from error
+    for entry in entries:
         if entry.name == ".git":
             continue
         if entry.is_dir(follow_symlinks=False):
@@ -245,16 +252,24 @@ def _files_below(root: Path, start: str) -> Iterator[tuple[str, os.stat_result]]
 
 
 def _scan(root: Path, below: str) -> list[os.DirEntry[str]]:
+    """Raises `PermissionError`, and `ProjectError` for what else goes wrong."""
     try:
         with os.scandir(f"{root}/{below}") as listing:
             return sorted(listing, key=lambda entry: entry.name)
     except FileNotFoundError:
         return []
+    except PermissionError:
+        raise
     except OSError as error:
-        raise ProjectError(
-            f"{below or root} cannot be read: {error.strerror}",
-            hint="change its mode, or put it into .runctlignore",
-        ) from error
+        raise _unreadable(below or os.fspath(root), error) from error
+
+
+def _unreadable(path: str, error: OSError) -> ProjectError:
+    return ProjectError(
+        f"{path} cannot be read: {error.strerror}",
+        hint="change its mode, or let .gitignore leave it out",
+        code="unreadable-file",
+    )
 
 
 def _drop_environments(found: Found) -> Found:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runctl.core.errors import NotFound, ProjectError, UsageError
+from runctl.core.home_folder import expand_user
 from runctl.core.names import did_you_mean
 
 MARKERS = (
@@ -52,11 +53,8 @@ def find_root(script: Path, cwd: Path) -> ProjectRoot:
     such a script, `UsageError` when it is a folder, and `ProjectError` when it is outside the project: it is a
     symlink that leads out, or lies in no project while ``cwd`` is in one.
     """
-    given = cwd / script.expanduser()
-    if not given.exists():
-        raise _missing(script, given, cwd)
-    if given.is_dir():
-        raise UsageError(f"{script} is a folder", hint="name the script in it that is to run")
+    given = cwd / expand_user(script)
+    _check_kind(script, given, cwd)
     # Resolving a file would lose the name that its author gave it in the project.
     path = given.parent.resolve() / given.name
     found = _project_above(path.parent)
@@ -80,6 +78,37 @@ def find_root(script: Path, cwd: Path) -> ProjectRoot:
             code="no-project",
         )
     return ProjectRoot(root, reason, path.relative_to(root).as_posix())
+
+
+def _check_kind(script: Path, given: Path, cwd: Path) -> None:
+    try:
+        mode = given.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise _missing(script, given, cwd) from None
+    except OSError as error:
+        raise ProjectError(
+            f"{script} cannot be looked at: {error.strerror}",
+            hint="check the path and its modes",
+            code="no-script",
+        ) from error
+    if stat.S_ISDIR(mode):
+        raise UsageError(f"{script} is a folder", hint="name the script in it that is to run")
+    if not stat.S_ISREG(mode):
+        raise UsageError(
+            f"{script} is {kind_of(mode)}, not a script",
+            hint="save what it yields to a file, and name that",
+        )
+
+
+def kind_of(mode: int) -> str:
+    """What a path is that is neither a file nor a folder nor a link, for a person."""
+    kinds = {
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "no file")
 
 
 def find_root_of_folder(cwd: Path) -> ProjectRoot:

@@ -14,6 +14,7 @@ import pathspec
 
 from runctl.core.errors import ProjectError
 from runctl.project.listing import Found, Listing, list_included, list_project
+from runctl.project.root import kind_of
 from runctl.project.secrets import is_named, secret_parts
 
 IGNORE_FILE = ".runctlignore"
@@ -21,6 +22,9 @@ IGNORE_FILE = ".runctlignore"
 DEFAULT_MAX_BYTES = 500 * 1024 * 1024
 DEFAULT_MAX_FILES = 20_000
 _SHOWN = 5
+_LFS_FIRST_LINE = b"version https://git-lfs.github.com/spec/v1\n"
+_LFS_SIZES = range(120, 200)
+"""Bytes of a Git LFS pointer (its specification, version 1) without extensions."""
 _SPECIAL = re.compile(r"[\\*?\[]| $")
 """What must be escaped in a pattern that is to match a name."""
 
@@ -69,13 +73,18 @@ class ProjectTooLarge(ProjectError):
     code = "project-too-large"
 
 
-def select(root: Path, include_patterns: Sequence[str] = (), limits: Limits | None = None) -> Selection:
+def select(
+    root: Path,
+    include_patterns: Sequence[str] = (),
+    limits: Limits | None = None,
+    needed: Sequence[str] = (),
+) -> Selection:
     """What of the project at ``root`` is to be sent.
 
     git says what belongs to it (tracked files, and untracked ones that are not ignored), else the gitignore rules
     found in it do. ``.runctlignore`` takes more out; ``include_patterns`` (gitignore syntax) bring back what is
-    ignored. ``.git`` never goes along. Raises `ProjectError` when nothing is left or a rule cannot be read, and
-    `ProjectTooLarge`.
+    ignored. ``.git`` never goes along. ``needed`` are files that no hint suggests to leave out. Raises `ProjectError`
+    when nothing is left or a rule cannot be read, and `ProjectTooLarge`.
     """
     listing = list_project(root)
     listed = _without_ignored(root, listing.found)
@@ -91,11 +100,31 @@ def select(root: Path, include_patterns: Sequence[str] = (), limits: Limits | No
     )
     if not found:
         raise _empty(selection)
-    check_limits(selection, limits or Limits())
+    check_limits(selection, limits or Limits(), needed)
     return selection
 
 
-def check_limits(selection: Selection, limits: Limits) -> None:
+def lfs_pointers(selection: Selection) -> tuple[str, ...]:
+    """The files that are Git LFS pointers: their contents were never fetched."""
+    return tuple(
+        path
+        for path, status in selection.found.items()
+        if status.st_size in _LFS_SIZES
+        and stat.S_ISREG(status.st_mode)
+        and _is_pointer(selection.root / path)
+    )
+
+
+def _is_pointer(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_LFS_FIRST_LINE)) == _LFS_FIRST_LINE
+    except OSError:
+        # What cannot be read is said when it is sent.
+        return False
+
+
+def check_limits(selection: Selection, limits: Limits, needed: Sequence[str] = ()) -> None:
     """Raises `ProjectTooLarge`, naming the biggest files and folders, when the selection is above the limits."""
     files, size = len(selection.found), selection.total_bytes
     if files <= limits.max_files and size <= limits.max_bytes:
@@ -108,11 +137,23 @@ def check_limits(selection: Selection, limits: Limits) -> None:
     over = (
         f"{_mib(size)}, the limit {_mib(limits.max_bytes)}" if by_bytes else f"the limit {limits.max_files}"
     )
-    ignore = "\n".join("    " + _SPECIAL.sub(r"\\\g<0>", path) for path, _ in biggest[:3])
+    # Neither the script nor a folder that it is in.
+    spared = [
+        path
+        for path, _ in biggest
+        if not any(f"/{name}/".startswith(f"{path.rstrip('/')}/") for name in needed)
+    ]
+    such_as = "".join("\n    " + pattern_for(path) for path in spared[:3])
     raise ProjectTooLarge(
         f"the project is too large to sync: {files} files, {over}. The biggest: {shown}",
-        hint=f"keep data on a volume; put what training does not need into {IGNORE_FILE}, such as:\n{ignore}",
+        hint=f"keep data on a volume; put what training does not need into {IGNORE_FILE}"
+        + (f", such as:{such_as}" if such_as else ""),
     )
+
+
+def pattern_for(path: str) -> str:
+    """The pattern, in gitignore's syntax, that means this very path."""
+    return _SPECIAL.sub(r"\\\g<0>", path)
 
 
 def _words(listing: Listing) -> str:
@@ -156,7 +197,7 @@ def _examine(
         elif stat.S_ISREG(status.st_mode):
             found[path] = status
         elif not stat.S_ISLNK(status.st_mode):
-            skipped.append(LeftOut(path, _kind(status.st_mode)))
+            skipped.append(LeftOut(path, kind_of(status.st_mode)))
         elif not leads_inside(root, path):
             skipped.append(LeftOut(path, f"a link out of the project, to {(root / path).readlink()}"))
         else:
@@ -191,16 +232,6 @@ def link_target(root: Path, path: str) -> str | None:
         if climbed < 0:
             return None
     return text
-
-
-def _kind(mode: int) -> str:
-    kinds = {
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFIFO: "a pipe",
-        stat.S_IFCHR: "a device",
-        stat.S_IFBLK: "a device",
-    }
-    return kinds.get(stat.S_IFMT(mode), "no file")
 
 
 def _biggest(selection: Selection, *, by_bytes: bool) -> list[tuple[str, int]]:

@@ -14,6 +14,7 @@ import platformdirs
 
 from runctl.core import tags as tag
 from runctl.core.errors import NotFound, PermissionDenied, RunctlError, Unreachable, Unsupported
+from runctl.core.home_folder import expand_user
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState
 from runctl.core.progress import Progress
@@ -151,9 +152,9 @@ class Connections:
         """The key file that the machine lets in, if there is one here; else EC2 Instance Connect has to do it."""
         aws = self._context.config.aws
         if aws.identity_file:
-            return Path(aws.identity_file).expanduser()
+            return expand_user(aws.identity_file)
         key_name = described.get("KeyName")
-        folder = Path("~/.ssh").expanduser()
+        folder = expand_user("~/.ssh")
         files = [folder / f"{key_name}.pem", folder / key_name] if key_name and "/" not in key_name else []
         return next((file for file in files if file.is_file()), None)
 
