@@ -11,7 +11,7 @@ from typing import Dict, Optional, Sequence
 
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import as_root, login_user, on_machine, root_available
-from runctl.agent.spec import MountSpec, RunSpec
+from runctl.agent.spec import MountSpec, RunSpec, SavedFolder
 from runctl.agent.state import AttemptFolder
 
 CONTAINER_CHECKPOINTS = "/runctl/checkpoints"
@@ -91,6 +91,21 @@ def _saves(spec: RunSpec) -> Optional[MountSpec]:
     writable = [one for one in spec.mounts if one.volume_id and not one.read_only]
     named = [one for one in writable if one.target == spec.save_target]
     return next(iter([*named, *writable]), None)
+
+
+def saved_folder(spec: RunSpec) -> Optional[SavedFolder]:
+    """Where the run's folder is on its volume, wherever that is mounted; ``None`` without a volume."""
+    volume = _saves(spec)
+    if volume is None or volume.volume_id is None:
+        return None
+    from runctl.agent.checks import holding
+    from runctl.agent.disks import disks
+
+    holder = holding(volume.source, disks().mounts())
+    inside = PurePosixPath("/")
+    if holder is not None and holder.volume_id == volume.volume_id:
+        inside = inside / PurePosixPath(volume.source).relative_to(holder.mount_point)
+    return SavedFolder(volume.volume_id, str((inside / "runs" / spec.run_id).relative_to("/")))
 
 
 def make_inner_targets(mounts: Sequence[MountSpec], work: Optional[Path] = None, workdir: str = "") -> None:

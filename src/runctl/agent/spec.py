@@ -209,8 +209,19 @@ class EndRecord:
     log_bytes: int = 0
     """Length of the log; a reader at this offset has everything."""
     log_sha256: str = ""
+    log_kept: Optional[bool] = None
+    """Whether the whole log is on the volume too (see `SavedFolder`); ``None`` where there is no volume."""
     max_rss_bytes: Optional[int] = None
     cpu_seconds: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class SavedFolder:
+    """Where a run keeps on a volume what must outlive its machine: ``checkpoints``, ``output`` and ``logs``."""
+
+    volume_id: str
+    path: str
+    """From the root of the volume's file system, such as ``runs/run-7kq2m9xd4t``; wherever it is mounted."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +248,8 @@ class AttemptStatus:
     checkpoint_dir: Optional[str] = None
     """On the machine."""
     output_dir: Optional[str] = None
+    saved: Optional[SavedFolder] = None
+    """``None``: what the run saves is on the machine's own disk, and ends with it."""
     cpu_percent: Optional[float] = None
     rss_bytes: Optional[int] = None
     gpu_percent: Optional[float] = None

@@ -22,6 +22,7 @@ from runctl.agent.machine import (
     login_user,
     root_available,
 )
+from runctl.agent.places import saved_folder
 from runctl.agent.script import NETWORK
 from runctl.agent.spec import AttemptStatus, RunSpec, RunState, from_json
 from runctl.agent.state import AttemptFolder, Live, StopRequest, attempt_folder, attempts, state_directory
@@ -72,7 +73,7 @@ def _write_intent(folder: AttemptFolder, spec: RunSpec, tree: Optional[str]) -> 
         folder.reserve()
         kept = {name: os.environ[name] for name in (*NETWORK, "LANG", "PATH") if name in os.environ}
         durable.write_json(folder.path / "environ.json", kept)
-        folder.write_live(Live(created_at=time.time(), phase="starting", tree=tree))
+        folder.write_live(Live(created_at=time.time(), phase="starting", tree=tree, saved=saved_folder(spec)))
         folder.log.touch(mode=0o600)
         # Last: an attempt exists from the moment on at which it has a spec.
         folder.write_spec(spec)

@@ -13,7 +13,7 @@ from runctl.agent import durable
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import STATE_VARIABLE, on_machine
 from runctl.agent.processes import Identity
-from runctl.agent.spec import STATE_DIRECTORY, EndReason, EndRecord, RunSpec, RunState, from_json
+from runctl.agent.spec import STATE_DIRECTORY, EndReason, EndRecord, RunSpec, RunState, SavedFolder, from_json
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """Fits a folder name, a container name and a systemd unit."""
@@ -42,6 +42,7 @@ class Live:
     """Who copies the container's output into the log."""
     checkpoint_dir: Optional[str] = None
     output_dir: Optional[str] = None
+    saved: Optional[SavedFolder] = None
 
 
 @dataclass(frozen=True)

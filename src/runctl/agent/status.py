@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
+from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Union
 
 from runctl.agent import durable, processes
 from runctl.agent.log import Log, digest
+from runctl.agent.log_copy import complete_copy
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunSpec, RunState
 from runctl.agent.state import AttemptFolder, Live, attempts, find
 
@@ -100,6 +102,7 @@ def observe(folder: AttemptFolder) -> AttemptStatus:
         mounts=spec.mounts,
         checkpoint_dir=live.checkpoint_dir,
         output_dir=live.output_dir,
+        saved=live.saved,
         end=end,
         now=time.time(),
     )
@@ -171,5 +174,10 @@ def write_end_for(
         log_bytes=length,
         log_sha256=checksum,
     )
+    live = folder.live()
+    if live.saved is not None and live.checkpoint_dir is not None:
+        kept = dataclasses.replace(end, log_kept=True)
+        complete = complete_copy(folder.log, Path(live.checkpoint_dir).parent, folder.attempt, kept)
+        end = kept if complete else dataclasses.replace(end, log_kept=False)
     folder.write_end(end)
     return end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
 import time
@@ -15,6 +16,7 @@ from runctl.agent.children import Children
 from runctl.agent.errors import AgentError
 from runctl.agent.host import copy_project, run_on_host
 from runctl.agent.log import FULL, Log
+from runctl.agent.log_copy import LogCopier
 from runctl.agent.machine import LOGIN_VARIABLE, PASSED_ON, agent_command, folder_root, login_user
 from runctl.agent.spec import EndReason, EndRecord, RunSpec, RunState
 from runctl.agent.state import AttemptFolder, attempt_folder, attempts, state_directory
@@ -105,6 +107,9 @@ class Supervisor:
         self.children = Children()
         self.log = Log(folder.log)
         self.attempt = Attempt(folder, spec, self.log, self.children)
+        self.copier: Optional[LogCopier] = None
+        if self.attempt.live.saved is not None:
+            self.copier = LogCopier(folder.log, self.attempt.where.checkpoints.parent, folder.attempt)
 
     def run(self, cannot_mount: str = "") -> None:
         """The attempt has ended and `EndRecord` says how."""
@@ -116,6 +121,8 @@ class Supervisor:
             checkpoint_dir=str(where.checkpoints),
             output_dir=str(where.output),
         )
+        if self.copier is not None:
+            self.copier.start()
         self._finish(self._outcome(cannot_mount))
 
     def _outcome(self, cannot_mount: str) -> Outcome:
@@ -168,6 +175,9 @@ class Supervisor:
     def _finish(self, outcome: Outcome) -> None:
         self.children.end_all(1.0)
         self._tidy()
+        if self.copier is not None and self.copier.trouble:
+            words = "warning: the log is not kept on the volume: {}"
+            self.log.line(words.format(self.copier.trouble))
         self.log.line("{}: {}".format(outcome.reason.value, outcome.message))
         length, checksum = self.log.sealed()
         end = EndRecord(
@@ -181,8 +191,18 @@ class Supervisor:
             max_rss_bytes=outcome.max_rss_bytes,
             cpu_seconds=outcome.cpu_seconds,
         )
-        self._write_end(end)
+        self._write_end(self._copied(end))
         self.attempt.update(state=RunState.ENDED, phase="")
+
+    def _copied(self, end: EndRecord) -> EndRecord:
+        """Before the end is known to anybody: whoever reads it may give the machine back at once."""
+        if self.copier is None:
+            return end
+        kept = dataclasses.replace(end, log_kept=True)
+        if self.copier.finish(kept):
+            return kept
+        sys.stderr.write("the log's copy is not complete: {}\n".format(self.copier.trouble or "too slow"))
+        return dataclasses.replace(end, log_kept=False)
 
     def _write_end(self, end: EndRecord) -> None:
         # The reserve makes this work on a full disk; another's writing may still take the room before us.

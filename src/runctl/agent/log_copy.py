@@ -1,0 +1,214 @@
+"""A second copy of an attempt's log, where it outlives the machine: beside the run's checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Optional, Protocol
+
+from runctl.agent.spec import EndRecord, dumps
+
+LOGS = "logs"
+"""The folder below the run's own, on the volume: ``logs/1.log`` and ``logs/1.end.json`` of the first attempt."""
+INTERVAL_SECONDS = 1.0
+FLUSH_SECONDS = 5.0
+"""What may be missing from the copy when the machine is gone without a word."""
+TROUBLE_SECONDS = 10.0
+"""Between two tries at a store that refuses."""
+END_SECONDS = 15.0
+"""How long the end of an attempt waits for the copy to be complete."""
+BLOCK = 1 << 20
+
+
+class LogStore(Protocol):
+    """Where a copy of one attempt's log is kept. Every method may raise `OSError`."""
+
+    def size(self) -> int:
+        """How many bytes of the log it has: the copy is taken up from there."""
+        ...
+
+    def append(self, data: bytes) -> None:
+        """They follow what it has."""
+        ...
+
+    def flush(self) -> None:
+        """What it has survives the loss of the machine."""
+        ...
+
+    def seal(self, end: EndRecord) -> None:
+        """The log is complete, and its end record, with length and checksum, is kept beside it."""
+        ...
+
+    def close(self) -> None:
+        """Nothing is held open."""
+        ...
+
+
+class FolderStore:
+    """On a file system that is mounted here, such as a volume's.
+
+    No link is followed: the run's folder is open to what the run starts, this program's rights are not.
+    """
+
+    def __init__(self, run_folder: Path, attempt: int, *, create: bool = True) -> None:
+        """Raises `FileNotFoundError` while there is no folder of the run, or without ``create`` no copy."""
+        self._name = str(attempt)
+        directory = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        above = os.open(run_folder, directory)
+        try:
+            if create:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(LOGS, 0o755, dir_fd=above)
+            self._folder = os.open(LOGS, directory, dir_fd=above)
+        finally:
+            os.close(above)
+        try:
+            made = os.O_CREAT if create else 0
+            flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | made
+            self._file = os.open(self._name + ".log", flags, 0o600, dir_fd=self._folder)
+        except OSError:
+            os.close(self._folder)
+            raise
+        os.fsync(self._folder)
+
+    def size(self) -> int:
+        """See `LogStore`. Raises `FileNotFoundError` when somebody has removed the copy meanwhile."""
+        facts = os.fstat(self._file)
+        if facts.st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "the copy was removed")
+        return facts.st_size
+
+    def append(self, data: bytes) -> None:
+        """See `LogStore`."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._file, view) :]
+
+    def flush(self) -> None:
+        """See `LogStore`."""
+        os.fsync(self._file)
+
+    def seal(self, end: EndRecord) -> None:
+        """See `LogStore`."""
+        self.flush()
+        name = self._name + ".end.json"
+        partial = ".{}.{}".format(name, os.getpid())
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(partial, flags, 0o600, dir_fd=self._folder)
+        try:
+            os.write(fd, dumps(end).encode())
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(partial, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        os.fsync(self._folder)
+
+    def close(self) -> None:
+        """See `LogStore`."""
+        os.close(self._file)
+        os.close(self._folder)
+
+
+class LogCopier:
+    """Copies a log, while it grows, in a thread of its own: a volume that hangs does not hold up the supervisor."""
+
+    def __init__(self, log: Path, run_folder: Path, attempt: int) -> None:
+        self._log = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
+        self._run_folder, self._attempt = run_folder, attempt
+        self._store: Optional[LogStore] = None
+        self._end: Optional[EndRecord] = None
+        self._over, self._done = threading.Event(), threading.Event()
+        self._flushed = 0
+        self.trouble = ""
+        """Why the copy is not up to date, in words; empty if it is."""
+        self.complete = False
+        """The store has the whole log and its end record."""
+        self._thread = threading.Thread(target=self._run, name="log-copy", daemon=True)
+
+    def start(self) -> None:
+        """From now on the copy follows the log, as soon as the run has a folder."""
+        self._thread.start()
+
+    def finish(self, end: EndRecord, seconds: float = END_SECONDS) -> bool:
+        """Whether the copy is complete, with the end record; waits that long at most."""
+        self._end = end
+        self._over.set()
+        self._done.wait(seconds)
+        return self.complete
+
+    def _run(self) -> None:
+        flushed_at = time.monotonic()
+        while not self._over.wait(TROUBLE_SECONDS if self.trouble else INTERVAL_SECONDS):
+            due = time.monotonic() - flushed_at >= FLUSH_SECONDS
+            if self._try(flush=due) and due:
+                flushed_at = time.monotonic()
+        # A second time for a copy that was removed: it begins anew.
+        if self._end is not None and (self._try(flush=True) or self._try(flush=True)):
+            with contextlib.suppress(OSError):
+                self._seal(self._end)
+        if self._store is not None:
+            # Before the end is known: the volume may be detached then.
+            self._store.close()
+        self._done.set()
+
+    def _try(self, *, flush: bool) -> bool:
+        try:
+            if self._store is None:
+                self._store = FolderStore(self._run_folder, self._attempt)
+            size = copy(self._log, self._store)
+            if flush and size > self._flushed:
+                self._store.flush()
+                self._flushed = size
+        except FileNotFoundError:
+            # The run's folder is made when the run is set up; and somebody may have removed the copy.
+            if self._store is not None:
+                self._store.close()
+                self._store = None
+            return False
+        except OSError as error:
+            self.trouble = error.strerror or str(error)
+            return False
+        self.trouble = ""
+        return True
+
+    def _seal(self, end: EndRecord) -> None:
+        assert self._store is not None  # noqa: S101 (a try has succeeded)
+        if self._store.size() == end.log_bytes:
+            self._store.seal(end)
+            self.complete = True
+
+
+def copy(log: int, store: LogStore) -> int:
+    """The store has what the open file ``log`` has now; returns how many bytes that are. Raises `OSError`."""
+    size = store.size()
+    while True:
+        data = os.pread(log, BLOCK, size)
+        if not data:
+            return size
+        store.append(data)
+        size += len(data)
+
+
+def complete_copy(log: Path, run_folder: Path, attempt: int, end: EndRecord) -> bool:
+    """Whether a copy that a dead supervisor began is complete now, with the end record. Begins none."""
+    try:
+        store = FolderStore(run_folder, attempt, create=False)
+    except OSError:
+        return False
+    try:
+        fd = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if copy(fd, store) != end.log_bytes:
+                return False
+        finally:
+            os.close(fd)
+        store.seal(end)
+    except OSError:
+        return False
+    finally:
+        store.close()
+    return True
