@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from runctl.agent.spec import EndReason
-from tests.agent.driver import Agent
+from runctl.agent.spec import EndReason, EndRecord, SavedFolder, from_json
+from tests.agent.driver import Agent, until
 
 VOLUME = "vol-0123456789abcdef0"
 
@@ -67,3 +71,39 @@ def test_a_run_saves_on_the_volume(machine: Agent, tmp_path: Path) -> None:
     assert (tmp_path / "volume/runs/r/checkpoints/m").read_text() == "w"
     assert machine.output("r") == [f"{tmp_path}/root/data"]
     assert not (tmp_path / "root/data").is_symlink()
+
+
+def test_the_log_is_on_the_volume_while_it_grows_and_with_its_end_record(
+    machine: Agent, tmp_path: Path
+) -> None:
+    attach(machine, format="if-blank")
+    (tmp_path / "root/mnt/data/deep").mkdir()
+    script = "import time\nprint('first', flush=True)\ntime.sleep(60)\n"
+    machine.sync({"train.py": script})
+    mount = {"source": "/mnt/data/deep", "target": "/data", "volume_id": VOLUME}
+    machine.start("r", "train.py", mounts=[mount])
+    kept = tmp_path / "volume/deep/runs/r/logs/1.log"
+    until(lambda: kept.exists() and b"first\n" in kept.read_bytes(), "the copy of a log that grows")
+    saved = machine.stop("r").saved
+    end = machine.ended("r")
+    assert saved == SavedFolder(VOLUME, "deep/runs/r")
+    assert kept.read_bytes() == machine.folder("r").joinpath("log").read_bytes()
+    assert hashlib.sha256(kept.read_bytes()).hexdigest() == end.log_sha256
+    assert end.log_kept is True
+    assert from_json(EndRecord, json.loads(kept.with_name("1.end.json").read_text())) == end
+
+
+def test_a_log_without_its_supervisor_is_completed_on_the_volume_all_the_same(
+    machine: Agent, tmp_path: Path
+) -> None:
+    attach(machine, format="if-blank")
+    machine.sync({"train.py": "import time\nprint('first', flush=True)\ntime.sleep(1)\nprint('last')\n"})
+    mount = {"source": "/mnt/data", "target": "/data", "volume_id": VOLUME}
+    machine.start("r", "train.py", mounts=[mount])
+    kept = tmp_path / "volume/runs/r/logs/1.log"
+    until(lambda: kept.exists() and b"first\n" in kept.read_bytes(), "the copy of a log that grows")
+    os.kill(machine.supervisor("r"), signal.SIGKILL)
+    end = machine.ended("r")
+    assert (end.reason, end.log_kept) == (EndReason.LOST, True)
+    assert b"last\n" in kept.read_bytes()
+    assert from_json(EndRecord, json.loads(kept.with_name("1.end.json").read_text())) == end
