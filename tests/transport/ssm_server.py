@@ -16,6 +16,8 @@ from typing import Any, BinaryIO
 
 from botocore.exceptions import ClientError
 
+from runctl.core.errors import OutcomeUnknown
+
 STDOUT_LIMIT = 24_000
 STDERR_LIMIT = 8_000
 DOCUMENT_LIMIT = 65_536
@@ -42,6 +44,9 @@ class FakeSsm:
         """Raised by the next calls, one each."""
         self.deaf = False
         """The machine's agent does not take commands up."""
+        self.lose: list[str] = []
+        """What becomes of the next commands: ``carried-out`` or ``never-arrived``, without an answer; ``twice``: as
+        ``carried-out``, and the command cannot be found by listing."""
         self.path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         self.env: dict[str, str] = {}
         self.prefix: list[str] = []
@@ -73,10 +78,18 @@ class FakeSsm:
         size = sum(len(line.encode()) for values in Parameters.values() for line in values)
         if size + DOCUMENT_OWN_SIZE > DOCUMENT_LIMIT:
             raise client_error("SendCommand", "MaxDocumentSizeExceeded", f"{size} bytes")
+        fate = self.lose.pop(0) if self.lose else ""
+        if fate == "never-arrived":
+            raise OutcomeUnknown("no answer to SendCommand")
         command_id = str(uuid.uuid4())
-        self.sent.append({"CommandId": command_id, "Parameters": Parameters})
+        shown = "" if fate == "twice" else Comment
+        self.sent.append({"CommandId": command_id, "Parameters": Parameters, "Comment": shown})
         if not self.deaf:
             self._start(command_id, Parameters["commands"])
+        if fate:
+            # It has come to its end before anybody sends it again.
+            self._processes[command_id].wait()
+            raise OutcomeUnknown("no answer to SendCommand")
         return {"Command": {"CommandId": command_id, "Status": "Pending"}}
 
     def get_command_invocation(self, *, CommandId: str, InstanceId: str) -> dict[str, Any]:  # noqa: N803
@@ -100,6 +113,12 @@ class FakeSsm:
         err = (self.folder / f"{CommandId}.err").read_bytes().decode(errors="replace")
         status = "Success" if code == 0 else "Failed"
         return self._invocation(status, status, code, out[:STDOUT_LIMIT], err[:STDERR_LIMIT])
+
+    def list_commands(self, *, InstanceId: str, MaxResults: int) -> dict[str, Any]:  # noqa: N803
+        assert InstanceId == self.instance_id
+        assert 1 <= MaxResults <= 50
+        newest = [{key: sent[key] for key in ("CommandId", "Comment")} for sent in reversed(self.sent)]
+        return {"Commands": newest[:MaxResults]}
 
     def cancel_command(self, *, CommandId: str, InstanceIds: list[str]) -> dict[str, Any]:  # noqa: N803
         self._check_instance(InstanceIds, "CancelCommand")

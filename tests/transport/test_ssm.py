@@ -23,6 +23,7 @@ from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 
 from runctl.core.errors import (
     CredentialsError,
+    InstanceEnded,
     MachineError,
     PermissionDenied,
     ProviderError,
@@ -32,7 +33,7 @@ from runctl.core.errors import (
 from runctl.core.progress import Silent
 from runctl.transport import ssm_remote, ssm_spool
 from runctl.transport.interface import CommandTimeout
-from runctl.transport.run_command import RunCommand
+from runctl.transport.run_command import RemoteError, RunCommand
 from runctl.transport.ssm import SsmTransport
 from tests.transport.conftest import hurry
 from tests.transport.ssm_server import FakeSsm, FolderStaging, client_error
@@ -58,6 +59,9 @@ def no_spool_is_left(ssm: FakeSsm) -> Iterator[None]:
     ssm.close()
     ours = [ssm_spool.spool(request) for request in requests(ssm) if len(request["id"]) == 32]
     assert [path for path in ours if path.exists()] == []
+    for path in ours:
+        # It stays for an hour, so that a request that arrives twice is carried out once.
+        path.with_name(path.name + ssm_spool.DONE).unlink(missing_ok=True)
 
 
 def requests(ssm: FakeSsm) -> list[dict[str, Any]]:
@@ -121,6 +125,77 @@ def test_a_private_input_leaves_nothing_in_the_history(
     (sent,) = [request["input"] for request in requests(ssm) if request["op"] == "start"]
     assert "data" not in sent
     assert [path for path in store.folder.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("fate", ["carried-out", "never-arrived", "twice"])
+@pytest.mark.parametrize("size", [10, 50_000])
+def test_a_command_whose_answer_is_lost_runs_once(
+    bare: SsmTransport, ssm: FakeSsm, tmp_path: Path, fate: str, size: int
+) -> None:
+    noise = os.urandom(size)
+    (tmp_path / "noise").write_bytes(noise)
+    ssm.lose.append(fate)
+
+    done = bare.run(["sh", "-c", 'echo once >>"$1/count"; cat "$1/noise"', "sh", str(tmp_path)])
+
+    assert (tmp_path / "count").read_text() == "once\n"
+    assert (done.exit_code, done.stdout) == (0, noise)
+    assert verbs(ssm).count("start") == (2 if fate == "twice" else 1)
+
+
+@pytest.mark.parametrize("fate", ["carried-out", "never-arrived", "twice"])
+def test_a_file_whose_answer_is_lost_is_written(
+    staged: SsmTransport, ssm: FakeSsm, tmp_path: Path, fate: str
+) -> None:
+    ssm.lose.append(fate)
+
+    staged.put(os.urandom(100_000), PurePosixPath(tmp_path / "file"))
+
+    assert (tmp_path / "file").stat().st_size == 100_000
+
+
+@pytest.mark.parametrize("lost", range(1, 5))
+def test_whichever_request_of_a_command_is_lost_its_output_is_whole(
+    bare: SsmTransport, ssm: FakeSsm, tmp_path: Path, lost: int
+) -> None:
+    noise = os.urandom(50_000)
+    (tmp_path / "noise").write_bytes(noise)
+    ssm.lose += [""] * (lost - 1) + ["twice"]
+
+    assert bare.run(["cat", str(tmp_path / "noise")]).stdout == noise
+
+
+def test_a_start_that_arrives_after_its_caller_gave_up_starts_nothing(ssm: FakeSsm, tmp_path: Path) -> None:
+    commands = RunCommand(ssm, ssm.instance_id, sleep=hurry)
+    request = {"id": os.urandom(16).hex(), "argv": ["touch", str(tmp_path / "ran")], "user": "root"}
+    commands.ask("drop", request)
+
+    with pytest.raises(RemoteError, match="given it up"):
+        commands.ask("start", request)
+
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_machine_that_its_provider_calls_ended_is_not_waited_for(ssm: FakeSsm) -> None:
+    now, asked = [0.0], [0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    def still_there() -> None:
+        asked[0] += 1
+        if now[0] > 12:
+            raise InstanceEnded("it is terminated")
+
+    ssm.deaf = True
+    commands = RunCommand(
+        ssm, ssm.instance_id, still_there=still_there, sleep=sleep, monotonic=lambda: now[0]
+    )
+    with pytest.raises(InstanceEnded):
+        commands.ask("drop", {"id": "0" * 32})
+
+    assert now[0] < 20
+    assert asked[0] <= 4
 
 
 def test_without_a_store_a_private_input_passes_with_a_warning(ssm: FakeSsm) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import secrets
 import shlex
 import time
 import zlib
@@ -16,12 +17,14 @@ from runctl.agent.spec import loads
 from runctl.core.errors import (
     CredentialsError,
     MachineError,
+    OutcomeUnknown,
     PermissionDenied,
     ProviderError,
     RunctlError,
     Unreachable,
     Unsupported,
 )
+from runctl.transport.silence import Silence, nothing_known
 
 REQUEST_LIMIT = 48_000
 """Characters. A document with its parameters may have 64 KB (SSM's CreateDocument), of which AWS's own and our
@@ -32,6 +35,10 @@ _DELIVERY_SECONDS = 60
 """For the machine's SSM agent to take the command up; 30 is the smallest that SendCommand allows."""
 _ANSWER_SECONDS = 60
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+_SENDINGS = 3
+"""How often a command is sent whose answer was lost. The program on the machine carries an id out once."""
+_LOOK_SECONDS = (0.5, 1.5, 3.0)
+"""Pauses before each look for a command whose answer was lost in the list of commands, which lags behind."""
 _BOOT = "import sys,zlib,base64;exec(compile(zlib.decompress(base64.b64decode(sys.stdin.readline())),'runctl','exec'))"
 # Data comes through stdin, because arguments can be seen by everybody on the machine.
 _FIRST_LINE = "exec " + shlex.join(["python3", "-I", "-c", _BOOT]) + " <<'RUNCTL'"
@@ -68,21 +75,28 @@ class RunCommand:
         client: Any,
         instance_id: str,
         *,
+        still_there: Callable[[], None] = nothing_known,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``still_there`` is what `Silence` asks."""
         self.client = client
         self.instance_id = instance_id
+        self._still_there = still_there
         self._sleep = sleep
         self._monotonic = monotonic
 
     def ask(self, verb: str, request: Mapping[str, Any], *, wait: float = 0) -> dict[str, Any]:
         """The program's answer; it is expected to take no more than ``wait`` seconds and a bit.
 
-        Raises `RemoteError` when the program refused, `Unreachable` when no answer came, `MachineError` where
-        there is no Python.
+        Raises `RemoteError` when the program refused, `Unreachable` when no answer came, `InstanceEnded` when the
+        provider says so, `MachineError` where there is no Python.
         """
-        command_id = self._send(verb, request, wait)
+        try:
+            command_id = self._send(verb, request, wait)
+        except Unreachable:
+            self._still_there()
+            raise
         try:
             invocation = self._wait(command_id, wait)
         except Unreachable:
@@ -118,22 +132,50 @@ class RunCommand:
                 f"SSM takes commands of {REQUEST_LIMIT:,} characters, this one has {len(line):,}",
                 hint="pass long arguments in a file, or use --transport ssh",
             )
-        sent = self.call(
-            "send_command",
-            InstanceIds=[self.instance_id],
-            DocumentName="AWS-RunShellScript",
-            Comment="runctl",
-            TimeoutSeconds=_DELIVERY_SECONDS,
-            Parameters={
-                "commands": [_FIRST_LINE, _program(), line, _LAST_LINE],
-                "executionTimeout": [str(round(wait) + 600)],
-            },
-        )
-        return str(sent["Command"]["CommandId"])
+        # By it a command is found again whose answer was lost.
+        comment = f"runctl {secrets.token_hex(12)}"
+        for left in reversed(range(_SENDINGS)):
+            try:
+                sent = self.call(
+                    "send_command",
+                    InstanceIds=[self.instance_id],
+                    DocumentName="AWS-RunShellScript",
+                    Comment=comment,
+                    TimeoutSeconds=_DELIVERY_SECONDS,
+                    Parameters={
+                        "commands": [_FIRST_LINE, _program(), line, _LAST_LINE],
+                        "executionTimeout": [str(round(wait) + 600)],
+                    },
+                )
+            except OutcomeUnknown:
+                found = self._find(comment)
+                if found is not None:
+                    return found
+                if not left:
+                    raise
+            else:
+                return str(sent["Command"]["CommandId"])
+        raise AssertionError
+
+    def _find(self, comment: str) -> str | None:
+        """The id of the command that has this comment, if it was sent."""
+        for pause in _LOOK_SECONDS:
+            self._sleep(pause)
+            try:
+                # The newest come first.
+                answer = self.call("list_commands", InstanceId=self.instance_id, MaxResults=50)
+            except RunctlError:
+                # Without leave to list them it is sent again, and the machine knows the id.
+                return None
+            for command in answer.get("Commands", ()):
+                if command.get("Comment") == comment:
+                    return str(command["CommandId"])
+        return None
 
     def _wait(self, command_id: str, wait: float) -> Mapping[str, Any]:
         """The ended invocation."""
         taken_up = False
+        silence = Silence(self._still_there, monotonic=self._monotonic)
         limit = self._monotonic() + _DELIVERY_SECONDS + _ANSWER_SECONDS
         pause = _FIRST_PAUSE
         while True:
@@ -151,6 +193,7 @@ class RunCommand:
                 limit = self._monotonic() + wait + _ANSWER_SECONDS
             if status not in {"Pending", "InProgress", "Delayed", "Cancelling"}:
                 return dict(invocation)
+            silence.check()
             if self._monotonic() >= limit:
                 raise Unreachable(
                     f"{self.instance_id} does not answer through SSM ({status})",

@@ -24,6 +24,7 @@ from runctl.transport.executing import Executing
 from runctl.transport.interface import CommandTimeout
 from runctl.transport.pump import CHUNK
 from runctl.transport.run_command import RemoteError, RunCommand
+from runctl.transport.silence import nothing_known
 from runctl.transport.ssm_terminal import terminal
 from runctl.transport.staging import Staging
 
@@ -63,16 +64,18 @@ class SsmTransport(Executing):
         user: str,
         staging: Staging | None = None,
         progress: Progress = SILENT,
+        still_there: Callable[[], None] = nothing_known,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """``client`` is boto3's ``ssm`` client; ``user`` the machine's login user, as whom commands run.
 
-        Without ``staging`` large inputs and outputs go in many commands.
+        Without ``staging`` large inputs and outputs go in many commands. ``still_there`` raises `InstanceEnded` when
+        the provider says that the machine has ended; it is asked when the machine is silent.
         """
         self.instance_id = instance_id
         self.user = user
         self._client = client
-        self._commands = RunCommand(client, instance_id, sleep=sleep)
+        self._commands = RunCommand(client, instance_id, still_there=still_there, sleep=sleep)
         self._staging = staging
         self._progress = progress
 

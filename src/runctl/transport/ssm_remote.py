@@ -29,6 +29,8 @@ from runctl.transport.ssm_spool import (
     Refused,
     append,
     cut,
+    finish,
+    finished,
     held,
     is_running,
     pack,
@@ -52,6 +54,9 @@ def start(request: dict[str, Any]) -> dict[str, Any]:
     """Run argv and wait for it for a while. The same id a second time is the same command."""
     folder = spool(request)
     sweep()
+    before = finished(request)
+    if before is not None:
+        return before
     folder.mkdir(mode=0o700, exist_ok=True)
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     if not held(lock) and not (folder / "result").exists():
@@ -227,6 +232,9 @@ def report(request: dict[str, Any]) -> dict[str, Any]:
     `upload`; when everything fitted the spool is gone.
     """
     folder = spool(request)
+    before = finished(request)
+    if before is not None:
+        return before
     # In this order: it leaves its result before it ends.
     running = is_running(folder)
     answer: dict[str, Any] = {"out": {}, "err": {}}
@@ -243,14 +251,15 @@ def report(request: dict[str, Any]) -> dict[str, Any]:
         if answer["done"] and request[name] + size < answer[name]["size"]:
             answer[name]["packed"] = pack(folder, name, request[name] + size)
             kept = True
-    if not kept:
-        shutil.rmtree(folder, ignore_errors=True)
     answer["kept"] = kept
-    return answer
+    return answer if kept else finish(request, answer)
 
 
 def put(request: dict[str, Any]) -> dict[str, Any]:
-    """The input becomes a file of the user's, or nothing does."""
+    """The input becomes a file of the user's, or nothing does. The same id a second time changes nothing."""
+    before = finished(request)
+    if before is not None:
+        return before
     folder = spool(request)
     folder.mkdir(mode=0o700, exist_ok=True)
     try:
@@ -268,7 +277,7 @@ def put(request: dict[str, Any]) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)
     if problem != "written":
         raise Refused("write", problem or "the writer was killed")
-    return {}
+    return finish(request, {})
 
 
 def write_as_user(request: dict[str, Any], source: IO[bytes]) -> str:
@@ -300,7 +309,8 @@ def drop(request: dict[str, Any]) -> dict[str, Any]:
         with contextlib.suppress(OSError, ValueError):
             os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
         time.sleep(0.05)
-    shutil.rmtree(folder, ignore_errors=True)
+    # Also one that was never here: its start may be on its way.
+    finish(request, {"dropped": True})
     return {}
 
 

@@ -10,6 +10,7 @@ import base64
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -22,12 +23,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import IO, Any
 
-ROOT = Path("/var/tmp")  # noqa: S108 - folders in it are made with a name nobody can guess, for root alone
+# A machine that is a folder of another computer keeps its files below it.
+ROOT = Path(os.environ.get("RUNCTL_MACHINE_ROOT") or "/") / "var/tmp"
+"""Folders in it are made with a name nobody can guess, for root alone."""
 PREFIX = "runctl-ssm-"
 ROOM = 22000
 STDERR_ROOM = 6000
 CHUNK = 1 << 20
+DONE = ".done"
 STALE_SECONDS = 2 * 86400
+DONE_SECONDS = 3600
+"""How long what became of a command is kept for those who ask with its id again: Systems Manager delivers a request
+within a minute or not at all, and whoever sends it again does so soon."""
 
 
 class Refused(Exception):
@@ -43,7 +50,32 @@ def spool(request: dict[str, Any]) -> Path:
     name = str(request["id"])
     if not re.match("^[0-9a-f]{32}$", name):
         raise Refused("bad-request", "no such id")
+    ROOT.mkdir(parents=True, exist_ok=True)
     return ROOT / (PREFIX + name)
+
+
+def finish(request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    """The spool is gone; the same request a second time gets this answer."""
+    folder = spool(request)
+    done, new = folder.with_name(folder.name + DONE), folder.with_name(folder.name + ".new")
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(json.dumps(answer))
+    new.rename(done)
+    shutil.rmtree(folder, ignore_errors=True)
+    return answer
+
+
+def finished(request: dict[str, Any]) -> dict[str, Any] | None:
+    """What was answered when this id was done with; ``None`` when it is not."""
+    folder = spool(request)
+    try:
+        answer: dict[str, Any] = json.loads(folder.with_name(folder.name + DONE).read_text())
+    except FileNotFoundError:
+        return None
+    if "dropped" in answer:
+        raise Refused("lost", "its caller had given it up before this request arrived")
+    return answer
 
 
 def take(path: Path, at: int, room: int) -> tuple[str, int]:
@@ -170,10 +202,15 @@ def is_running(folder: Path) -> bool:
 
 
 def sweep() -> None:
-    """Spools that nobody came back for are gone."""
-    for folder in ROOT.glob(PREFIX + "*"):
+    """Spools that nobody came back for are gone, and answers that nobody asks for again."""
+    for path in ROOT.glob(PREFIX + "*"):
         with contextlib.suppress(OSError):
-            facts = folder.lstat()
-            old = time.time() - facts.st_mtime > STALE_SECONDS
-            if old and facts.st_uid == os.getuid() and not is_running(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+            facts = path.lstat()
+            age = time.time() - facts.st_mtime
+            if facts.st_uid != os.getuid():
+                continue
+            if path.suffix:
+                if age > DONE_SECONDS:
+                    path.unlink()
+            elif age > STALE_SECONDS and not is_running(path):
+                shutil.rmtree(path, ignore_errors=True)
