@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import boto3
 import pytest
 
 from runctl.sandbox import control
@@ -67,6 +68,8 @@ def lead_into(info: SandboxInfo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(info.home.parents[1]))
     for name, value in info.environment().items():
         monkeypatch.setenv(name, value)
+    # boto3's own session remembers the keys that it found first, and each sandbox has others.
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
 
 
 def _need(marker: str) -> None:

@@ -16,6 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from runctl.sandbox.control import Faults
+from runctl.sandbox.keys import TOKEN_HEADER
 from tests.sandbox.account import Account, Machine, code_of, until
 from tests.sandbox.conftest import Launch
 from tests.sandbox.ecr_images import Client, password_of
@@ -264,6 +265,12 @@ def test_a_machine_finds_the_api_and_acts_as_its_role(
 
 
 def test_a_machine_cannot_command_the_sandbox(reading_machine: Machine) -> None:
-    asked = reading_machine.run("curl -s -X POST -d '{}' $AWS_ENDPOINT_URL/_sandbox/clear -w ' %{http_code}'")
+    """Neither by the bridge nor by the address that is passed on to the server, not even with the token."""
+    info = reading_machine.account.info
+    header = f"{TOKEN_HEADER}: {info.keys.control_token}"
+    for address in ("$AWS_ENDPOINT_URL", info.endpoint_url):
+        asked = reading_machine.run(
+            f"curl -s -X POST -H {shlex.quote(header)} -d '{{}}' {address}/_sandbox/clear -w ' %{{http_code}}'"
+        )
 
-    assert not asked.endswith("200")
+        assert asked.endswith(" 403")

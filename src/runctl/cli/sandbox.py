@@ -115,6 +115,8 @@ def _fish_quoted(value: str) -> str:
 
 def _emit(cli: Cli, info: SandboxInfo) -> None:
     shown: dict[str, Any] = {"running": True, **to_builtins(info)}
+    # They are for `sandbox env` only: a status is shown around.
+    shown.pop("keys", None)
     cli.emit(
         shown,
         text=lambda: details(

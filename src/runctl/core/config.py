@@ -27,6 +27,8 @@ from runctl.core.errors import ConfigError
 from runctl.core.names import did_you_mean
 
 VARIABLE_PREFIX = "RUNCTL_"
+SANDBOX_VARIABLE = "RUNCTL_SANDBOX"
+"""Set by ``sandbox env`` to the sandbox's endpoint: who speaks to just this address is in a sandbox."""
 
 
 @dataclass(frozen=True)

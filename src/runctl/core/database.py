@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from runctl.core.errors import RunctlError
+from runctl.core.places import make_private_file, make_private_folder
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -86,7 +87,8 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private_folder(self.path.parent)
+            make_private_file(self.path)
             connection = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
             try:
                 connection.row_factory = sqlite3.Row

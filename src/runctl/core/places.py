@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import platformdirs
@@ -17,6 +18,25 @@ def data_folder() -> Path:
 def cache_folder() -> Path:
     """What can be made again."""
     return platformdirs.user_cache_path(_NAME)
+
+
+def make_private_folder(folder: Path) -> None:
+    """The folder is there; it, and each folder above it that this had to make, is the user's alone.
+
+    Raises `OSError`.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(mode=0o700, exist_ok=True)
+
+
+def make_private_file(file: Path) -> None:
+    """The file is there, and only the user can read it, also where it was open to others. Raises `OSError`."""
+    descriptor = os.open(file, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
 
 
 def state_file() -> Path:

@@ -14,20 +14,21 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
+from runctl.core.config import SANDBOX_VARIABLE
 from runctl.core.errors import RunctlError, UsageError
-from runctl.sandbox import docker_engine
+from runctl.core.places import make_private_file, make_private_folder
+from runctl.sandbox import docker_engine, record
+from runctl.sandbox.keys import CONTROL, TOKEN_HEADER, Keys
 from runctl.sandbox.layout import Layout, default_home
 
 Report = Callable[[str], None]
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
-ACCESS_KEY = "AKIASANDBOX000000000"
 NEEDED = ("unshare", "nsenter", "ip", "iptables", "losetup", "mkfs.ext4", "sshd", "ssh-keygen")
 _SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
@@ -56,15 +57,17 @@ class SandboxInfo:
     left_out: tuple[str, ...]
     """Sentences: what it cannot do on this computer, and why."""
     started_at: datetime
+    keys: Keys = field(repr=False)
 
     def environment(self) -> dict[str, str]:
         """The variables that lead the AWS command line, boto3 and runctl into it."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint_url,
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": "sandbox",
+            "AWS_ACCESS_KEY_ID": self.keys.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.keys.secret_access_key,
             "AWS_REGION": self.region,
             "AWS_DEFAULT_REGION": self.region,
+            SANDBOX_VARIABLE: self.endpoint_url,
         }
 
 
@@ -119,7 +122,9 @@ def stop(*, home: Path | None = None, report: Report = lambda _: None) -> tuple[
 @contextlib.contextmanager
 def _alone(layout: Layout) -> Iterator[None]:
     """Nobody else starts or stops this sandbox meanwhile."""
-    layout.home.mkdir(parents=True, exist_ok=True)
+    make_private_folder(layout.home)
+    # Keys, disks and whole machines with their setuid programs lie below.
+    layout.home.chmod(0o700)
     with layout.lock_file.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -127,7 +132,7 @@ def _alone(layout: Layout) -> Iterator[None]:
 
 def _stop(layout: Layout, report: Report) -> tuple[str, ...]:
     ended: list[str] = []
-    words = _read_info(layout)
+    words = record.read(layout)
     if words is not None and _is_our_server(int(words["pid"]), layout):
         pid = int(words["pid"])
         report(f"stopping the server (pid {pid})")
@@ -153,12 +158,14 @@ def _stop(layout: Layout, report: Report) -> tuple[str, ...]:
 def status(*, home: Path | None = None) -> SandboxInfo | None:
     """The sandbox that runs in ``home`` and answers, or ``None``."""
     layout = Layout((home or default_home()).absolute())
-    words = _read_info(layout)
-    if words is None or not _is_our_server(int(words["pid"]), layout):
+    words = record.read(layout)
+    # Without keys it is a server of an earlier version of runctl, which took anybody's word.
+    if words is None or "keys" not in words or not _is_our_server(int(words["pid"]), layout):
         return None
     endpoint = f"http://127.0.0.1:{words['port']}"
+    keys = Keys(**words["keys"])
     try:
-        ask(endpoint, "status", {})
+        ask(endpoint, keys.control_token, "status", {})
     except SandboxError:
         return None
     return SandboxInfo(
@@ -170,6 +177,7 @@ def status(*, home: Path | None = None) -> SandboxInfo | None:
         docker=bool(words["docker"]),
         left_out=tuple(words.get("left_out", ())),
         started_at=datetime.fromisoformat(words["started_at"]),
+        keys=keys,
     )
 
 
@@ -178,6 +186,7 @@ class Faults:
 
     def __init__(self, info: SandboxInfo) -> None:
         self._endpoint = info.endpoint_url
+        self._token = info.keys.control_token
 
     def kill_instance(self, instance_id: str) -> None:
         """It dies without notice: its host is lost."""
@@ -260,13 +269,15 @@ class Faults:
         self._ask("clear")
 
     def _ask(self, verb: str, **words: object) -> None:
-        ask(self._endpoint, verb, words)
+        ask(self._endpoint, self._token, verb, words)
 
 
-def ask(endpoint: str, verb: str, words: Mapping[str, object]) -> object:
+def ask(endpoint: str, token: str, verb: str, words: Mapping[str, object]) -> object:
     """One request to the sandbox itself. Raises `SandboxError`."""
     request = urllib.request.Request(  # noqa: S310 - our own server, on loopback
-        f"{endpoint}/_sandbox/{verb}", json.dumps(words).encode(), {"Content-Type": "application/json"}
+        f"{endpoint}{CONTROL}{verb}",
+        json.dumps(words).encode(),
+        {"Content-Type": "application/json", TOKEN_HEADER: token},
     )
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
@@ -319,7 +330,7 @@ def remove_leftovers(layout: Layout) -> list[str]:
     from runctl.sandbox.registry import Registry, remove_registries
 
     removed: list[str] = []
-    words = _read_info(layout)
+    words = record.read(layout)
     if words is not None and _is_our_server(int(words["pid"]), layout):
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(words["pid"]), signal.SIGKILL)
@@ -357,6 +368,7 @@ def _launch(
     ]
     path = os.pathsep.join([*_SYSTEM_FOLDERS, os.environ.get("PATH", os.defpath)])
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    make_private_file(layout.log_file)
     with layout.log_file.open("ab") as log:
         process = subprocess.Popen(
             command,
@@ -372,10 +384,8 @@ def _launch(
     while time.monotonic() < limit:
         info = status(home=layout.home)
         if info is not None:
-            words = {**(_read_info(layout) or {}), "left_out": list(left_out)}
-            part = layout.info_file.with_suffix(".part")
-            part.write_text(json.dumps(words))
-            part.replace(layout.info_file)
+            words = {**(record.read(layout) or {}), "left_out": list(left_out)}
+            record.write(layout, words)
             return SandboxInfo(**{**info.__dict__, "left_out": left_out})
         if process.poll() is not None:
             break
@@ -395,7 +405,7 @@ def _provide_images(layout: Layout, report: Report) -> None:
     from runctl.sandbox import images
     from runctl.sandbox.registry import Registry
 
-    words = _read_info(layout) or {}
+    words = record.read(layout) or {}
     images.provide(Registry(layout.registry, words["gateway"], 5000), report=_Reporting(report))
 
 
@@ -429,14 +439,6 @@ def left_out(kind: str, against_namespaces: str, docker: str) -> tuple[str, ...]
         return ("no Docker in the machines (asked for)", *ecr)
     without = f"no Docker in the machines: not installed: {', '.join(missing)}"
     return ((without,) if missing else ()) + ecr
-
-
-def _read_info(layout: Layout) -> dict[str, Any] | None:
-    try:
-        words = json.loads(layout.info_file.read_text())
-    except (OSError, ValueError):
-        return None
-    return words if isinstance(words, dict) else None
 
 
 def _is_our_server(pid: int, layout: Layout) -> bool:

@@ -46,7 +46,7 @@ class Disks:
                 file = self.file(volume_id)
                 self._folder.mkdir(parents=True, exist_ok=True)
                 if not file.exists():
-                    with file.open("xb") as new:
+                    with open(file, "xb", opener=_private) as new:
                         new.truncate(size_gib * GIB)
                 loops[machine] = self._lazily(volume_id) or _losetup("--find", "--show", str(file))
             return loops[machine]
@@ -225,6 +225,11 @@ def _is_released(loop: str, backing: Path, *, seconds: float = RELEASE_SECONDS) 
             return False
         time.sleep(0.01)
     return True
+
+
+def _private(path: str, flags: int) -> int:
+    """What a volume holds is the user's alone; a copy has the mode of what it was made from."""
+    return os.open(path, flags, 0o600)
 
 
 def copy_sparse(source: Path, target: Path) -> None:

@@ -20,7 +20,10 @@ from runctl.sandbox.world import ACCOUNT, World
 
 IDEMPOTENT = {"RunInstances", "CreateVolume", "CopyVolumes"}
 EXPIRED_TOKEN = "expired"  # noqa: S105 - the word that tests use for one
-INVALID_KEY = "AKIAINVALID"
+UNKNOWN_KEY = (
+    "The access key or security token included in the request is not valid in this sandbox: each start has keys of"
+    ' its own, which eval "$(runctl sandbox env)" sets'
+)
 REQUEST = "00000000-0000-4000-8000-000000000000"
 
 _here = threading.local()
@@ -38,6 +41,7 @@ class _Words:
 
     expired: str
     unknown: str
+    missing: str
     denied: str
     throttled: str
     unknown_status: int = 403
@@ -45,11 +49,25 @@ class _Words:
 
 
 REFUSALS = {
-    "ec2": _Words("RequestExpired", "AuthFailure", "UnauthorizedOperation", "RequestLimitExceeded", 401, 503),
-    "s3": _Words("ExpiredToken", "InvalidAccessKeyId", "AccessDenied", "SlowDown", 403, 503),
-    "query": _Words("ExpiredToken", "InvalidClientTokenId", "AccessDenied", "Throttling"),
+    "ec2": _Words(
+        "RequestExpired",
+        "AuthFailure",
+        "AuthFailure",
+        "UnauthorizedOperation",
+        "RequestLimitExceeded",
+        401,
+        503,
+    ),
+    "s3": _Words("ExpiredToken", "InvalidAccessKeyId", "AccessDenied", "AccessDenied", "SlowDown", 403, 503),
+    "query": _Words(
+        "ExpiredToken", "InvalidClientTokenId", "MissingAuthenticationToken", "AccessDenied", "Throttling"
+    ),
     "json": _Words(
-        "ExpiredTokenException", "UnrecognizedClientException", "AccessDeniedException", "ThrottlingException"
+        "ExpiredTokenException",
+        "UnrecognizedClientException",
+        "MissingAuthenticationTokenException",
+        "AccessDeniedException",
+        "ThrottlingException",
     ),
 }
 """From the "Common errors" pages of EC2, S3, STS and Systems Manager."""
@@ -101,8 +119,8 @@ class Gate:
         words = REFUSALS[call.family]
         if call.token == EXPIRED_TOKEN:
             return 400, words.expired, "The security token included in the request is expired"
-        if call.access_key == INVALID_KEY:
-            return words.unknown_status, words.unknown, "The credentials in the request are not valid"
+        if not call.access_key:
+            return words.unknown_status, words.missing, "The request has no credentials of this sandbox"
         if f"{call.service}:{call.action}" in faults.denied:
             message = f"You are not authorized to perform this operation: {call.service}:{call.action}."
             return 403, words.denied, message
@@ -142,13 +160,13 @@ class Gate:
 
 
 def _beyond_rights(call: _Call, words: _Words) -> tuple[int, str, str] | None:
-    """For temporary keys: they must be good, and their role must be allowed to do it."""
+    """The keys must be good, and for temporary ones their role must be allowed to do it."""
     try:
         caller = rights.caller(call.access_key, call.token)
     except ExpiredKey:
         return 400, words.expired, "The security token included in the request is expired"
     except UnknownKey:
-        return words.unknown_status, words.unknown, "The security token included in the request is invalid"
+        return words.unknown_status, words.unknown, UNKNOWN_KEY
     message = caller and caller.refusal(call.needs)
     if not message:
         return None

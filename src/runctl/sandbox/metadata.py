@@ -51,10 +51,11 @@ def relay(world: World, machine: Any) -> Callable[[], None]:
     URLs that were signed for 127.0.0.1 and the server's port are good there as they are.
     """
     namespace = getattr(machine, "namespace", None)
-    if namespace is None:
+    if namespace is None or world.network is None:
         return lambda: None
     listening = network.listen(namespace, "127.0.0.1", world.port)
-    return Listener(listening, relayed_to(("127.0.0.1", world.port)), "relay").stop
+    # To the bridge's address: on this computer's loopback the sandbox can also be commanded.
+    return Listener(listening, relayed_to((world.network.gateway, world.port)), "relay").stop
 
 
 def install(world: World) -> None:

@@ -1,7 +1,11 @@
-"""Who calls, and what the policies of a role let that caller do. Whoever has no temporary keys owns the account."""
+"""Who calls, and what the policies of a role let that caller do.
+
+Temporary keys act for their role. The keys of this start of the sandbox, and those of an IAM user, own the account.
+"""
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +17,7 @@ from moto.s3.models import s3_backends
 from moto.sts.models import sts_backends
 
 from runctl.sandbox.policies import Document, Verdict, verdict
-from runctl.sandbox.world import ACCOUNT
+from runctl.sandbox.world import ACCOUNT, current
 
 TEMPORARY = "ASIA"
 """How the ids of temporary keys begin."""
@@ -69,12 +73,14 @@ class Caller:
 
 
 def caller(access_key: str, token: str | None = None) -> Caller | None:
-    """The role behind temporary keys; ``None`` for the account's owner. ``token`` is compared where there is one.
+    """The role behind temporary keys; ``None`` for the account's owner. ``token`` is compared where it is given.
 
     Raises `UnknownKey`; `ExpiredKey` where there is a token.
     """
     if not access_key.startswith(TEMPORARY):
-        return None
+        if _owns_the_account(access_key):
+            return None
+        raise UnknownKey(access_key)
     for session in reversed(sts_backends[ACCOUNT]["aws"].assumed_roles):
         if session.access_key_id == access_key:
             if token is not None and token != session.session_token:
@@ -100,6 +106,13 @@ def has_object(bucket: str, key: str) -> bool:
     """Whether S3 has it."""
     found = s3_backends[ACCOUNT]["aws"].buckets.get(bucket)
     return found is not None and found.keys.get(key) is not None
+
+
+def _owns_the_account(access_key: str) -> bool:
+    if hmac.compare_digest(access_key.encode(), current().keys.access_key_id.encode()):
+        return True
+    key = iam_backends[ACCOUNT]["aws"].access_keys.get(access_key)
+    return key is not None and key.status == "Active"
 
 
 def _policies(role_arn: str) -> tuple[Document, ...]:

@@ -10,21 +10,24 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from runctl.sandbox import record
+from runctl.sandbox.admission import LOOPBACK, Admission, answer, has_token
 from runctl.sandbox.amis import AMIS, write_for_moto
 from runctl.sandbox.disks import Disks
 from runctl.sandbox.folder_body import FolderDisks
 from runctl.sandbox.gate import Gate
 from runctl.sandbox.http_server import HttpServer, Start, Wsgi
+from runctl.sandbox.keys import CONTROL
 from runctl.sandbox.layout import Layout
 from runctl.sandbox.network import Network
 from runctl.sandbox.registry import Registry
 from runctl.sandbox.world import World, become
 
-PREFIX = "/_sandbox/"
 log = logging.getLogger("runctl.sandbox")
 
 
@@ -44,8 +47,8 @@ def main() -> int:
 
 def serve(layout: Layout, region: str, kind: str, *, docker: bool) -> None:
     """Make what machines need, listen, write down where, and serve."""
-    layout.machines.mkdir(parents=True, exist_ok=True)
-    layout.volumes.mkdir(parents=True, exist_ok=True)
+    for folder in (layout.machines, layout.volumes):
+        folder.mkdir(mode=0o700, exist_ok=True)
     amis = layout.home / "amis.json"
     write_for_moto(amis)
     os.environ.update(
@@ -66,8 +69,10 @@ def serve(layout: Layout, region: str, kind: str, *, docker: bool) -> None:
     become(world)
     # Nobody is answered before everything is there.
     ready = threading.Event()
-    gate = _once_ready(Gate(_moto(), world), ready)
-    world.port = HttpServer(_once_ready(_Control(gate, world), ready), "127.0.0.1").port
+    hosts = LOOPBACK if network is None else (*LOOPBACK, network.gateway)
+    gate = Admission(_once_ready(Gate(_moto(), world), ready), hosts)
+    control = Admission(_once_ready(_Control(gate, world), ready), hosts)
+    world.port = HttpServer(control, "127.0.0.1").port
     if network is not None:
         # Machines have no business with the sandbox's own requests.
         HttpServer(gate, network.gateway, world.port)
@@ -133,15 +138,14 @@ def _say(layout: Layout, world: World, kind: str) -> None:
         "kind": kind,
         "docker": world.docker,
         "gateway": world.network.gateway if world.network is not None else None,
+        "keys": asdict(world.keys),
         "started_at": datetime.now(UTC).isoformat(),
     }
-    part = layout.info_file.with_suffix(".part")
-    part.write_text(json.dumps(words))
-    part.replace(layout.info_file)
+    record.write(layout, words)
 
 
 class _Control:
-    """Answers what tests and ``sandbox status`` ask of the sandbox itself; the rest is AWS's."""
+    """Answers what tests and ``sandbox status`` ask of the sandbox itself, with its token; the rest is AWS's."""
 
     def __init__(self, application: Wsgi, world: World) -> None:
         self._application = application
@@ -149,19 +153,17 @@ class _Control:
 
     def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
-        if not path.startswith(PREFIX):
+        if not path.startswith(CONTROL):
             return self._application(environ, start)
+        if not has_token(environ, self._world.keys.control_token):
+            return answer(start, "403 Forbidden", {"error": "this needs the token of the sandbox"})
         length = int(environ.get("CONTENT_LENGTH") or 0)
-        words = json.loads(environ["wsgi.input"].read(length) or b"{}")
         try:
-            answer: Any = self._do(path[len(PREFIX) :], words)
-            status = "200 OK"
+            words = json.loads(environ["wsgi.input"].read(length) or b"{}")
+            return answer(start, "200 OK", self._do(path[len(CONTROL) :], words))
         except Exception as error:
             log.exception("%s", path)
-            answer, status = {"error": str(error)}, "400 Bad Request"
-        body = json.dumps(answer).encode()
-        start(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
-        return [body]
+            return answer(start, "400 Bad Request", {"error": str(error)})
 
     def _do(self, verb: str, words: dict[str, Any]) -> Any:
         from runctl.sandbox.faults import apply

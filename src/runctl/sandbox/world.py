@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from runctl.sandbox.disks import Disks
+from runctl.sandbox.keys import Keys
 from runctl.sandbox.layout import Layout
 from runctl.sandbox.machine import Hardware, Machine
 from runctl.sandbox.network import Network
@@ -70,6 +71,7 @@ class World:
     """Whether machines can have Docker."""
     disks: Disks
     """The files of volumes."""
+    keys: Keys = field(default_factory=Keys.new)
     machines: dict[str, Machine] = field(default_factory=dict)
     """By instance id, those that have a body, running or stopped."""
     notices: dict[str, Notices] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from runctl._version import __version__
+from runctl.core.config import SANDBOX_VARIABLE
 from runctl.core.progress import Progress
 from runctl.providers.aws import answers, retries, slow_calls
 from runctl.providers.aws.errors import no_region, not_answering, our_errors
@@ -71,6 +72,16 @@ class AwsSession:
     def endpoint(self) -> str | None:
         """The address that stands in for AWS (the sandbox's), ``None`` for AWS itself."""
         return os.environ.get("AWS_ENDPOINT_URL") or None
+
+    @property
+    def in_sandbox(self) -> bool:
+        """Whether EC2 is runctl's sandbox, where nothing costs money.
+
+        Only `runctl sandbox env` sets that variable; one that was left behind counts for nothing once the endpoint is
+        another.
+        """
+        sandbox = os.environ.get(SANDBOX_VARIABLE)
+        return bool(sandbox) and sandbox == self.ec2.meta.endpoint_url
 
     @cached_property
     def region(self) -> str:

@@ -11,6 +11,7 @@ from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.responses.instances import InstanceResponse
 from moto.iam.exceptions import NotFoundException as IamNotFound
 
+from runctl.core.config import SANDBOX_VARIABLE
 from runctl.sandbox.amis import ami
 from runctl.sandbox.ec2.lifecycle import Lifecycle, SandboxInstance
 from runctl.sandbox.gate import parameter
@@ -112,7 +113,8 @@ class Launch(Lifecycle):
 def _environment(world: World) -> dict[str, str]:
     """Of every login and command: where this AWS is, and which certificates this computer's network needs."""
     trusted = {name: str(CA_BUNDLE) for name in TLS_VARIABLES} if CA_BUNDLE.exists() else {}
-    return {"AWS_ENDPOINT_URL": world.endpoint_in_machines, **trusted}
+    address = world.endpoint_in_machines
+    return {"AWS_ENDPOINT_URL": address, SANDBOX_VARIABLE: address, **trusted}
 
 
 _moto_run_instances = InstanceResponse.run_instances
