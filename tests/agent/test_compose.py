@@ -101,6 +101,24 @@ def test_the_services_own_command_is_the_run_without_a_script(machine: Agent) ->
     assert "own command" in machine.output("r")
 
 
+def test_it_is_given_what_the_file_takes_from_its_surroundings_and_builds_as_train_does(
+    machine: Agent,
+) -> None:
+    # A newer client without its plug-in buildx, such as this computer may have, cannot use BuildKit.
+    machine.env["PATH"] = "/usr/bin:/bin:/usr/sbin:/sbin"
+    file = FILE.replace("image: base:py", "build: .", 1).replace('"yes"', '"${LR:-0.5} ${TAG-none} ${PWD}"')
+    dockerfile = "FROM base:py\nCOPY --chmod=755 train.py /workspace/train.py\n"
+    code = "import os, stat\nprint(os.environ['FROM_FILE'], oct(os.stat('train.py').st_mode)[-3:])\n"
+    machine.sync({"compose.yaml": file, "Dockerfile": dockerfile, "train.py": code})
+    machine.start("r", "train.py", container=service(), compose_env={"LR": "0.1 $x 'y\" #z"})
+    end = machine.ended("r")
+    assert (end.reason, end.exit_code) == (EndReason.COMPLETED, 0), machine.log("r")
+    assert any(
+        line.startswith("0.1 $x 'y\" #z none /") and line.endswith("/work 755")
+        for line in machine.output("r")
+    ), machine.log("r")
+
+
 def test_stop_lets_the_service_save_and_removes_everything(machine: Agent) -> None:
     code = (
         "import signal, sys, time\n"

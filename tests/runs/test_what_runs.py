@@ -91,7 +91,7 @@ def test_a_service_is_found_in_the_projects_compose_file(project: Path) -> None:
     wishes = ContainerWishes(compose="trainer")
     with pytest.raises(NotFound, match="no Compose file"):
         plan_project(TrainRequest(None, is_command=True, cwd=project, container=wishes))
-    (project / "docker-compose.yml").write_text("services: {}\n")
+    (project / "docker-compose.yml").write_text("services: {trainer: {image: x}}\n")
     (project / "Dockerfile").write_text("FROM x\n")
     plan = plan_project(TrainRequest(None, is_command=True, cwd=project, container=wishes))
     assert plan.container is not None
@@ -100,7 +100,7 @@ def test_a_service_is_found_in_the_projects_compose_file(project: Path) -> None:
 
 
 def test_options_of_docker_belong_into_the_compose_file(project: Path) -> None:
-    (project / "compose.yaml").write_text("services: {}\n")
+    (project / "compose.yaml").write_text("services: {trainer: {image: x}}\n")
     wishes = ContainerWishes(compose="trainer", docker_args=("--privileged",))
     with pytest.raises(UsageError, match="contradict"):
         plan_project(TrainRequest(None, is_command=True, cwd=project, container=wishes))

@@ -98,12 +98,13 @@ class Children:
         cwd: Path,
         sacrifice: bool = False,
         errors: Optional[int] = None,
+        stdin: Optional[int] = None,
     ) -> int:
         """Start a child in a session of its own, its output going to the file ``output``, and its stderr to another one
-        if ``errors`` is given. Raises `OSError`."""
+        if ``errors`` is given; it reads the file ``stdin``, else nothing. Raises `OSError`."""
         child = subprocess.Popen(
             list(argv),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
             stdout=output,
             stderr=output if errors is None else errors,
             env=dict(env),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from runctl.agent import (
     compose_plan,
@@ -26,34 +30,66 @@ from runctl.agent.container_run import run_to_end
 from runctl.agent.errors import AgentError
 from runctl.agent.image_pull import pull_image
 from runctl.agent.image_step import image_step
-from runctl.agent.machine import as_root, login_user
+from runctl.agent.machine import agent_as_root, login_user
+
+
+@dataclass(frozen=True)
+class Call:
+    """A command line of Compose, its variables, and what it reads."""
+
+    argv: List[str]
+    env: Dict[str, str]
+    stdin: Optional[int]
 
 
 class Compose:
     """Whichever Compose this machine has, for one project."""
 
-    def __init__(self, engine: docker.Engine, plugin: bool, project: str, folder: Path, file: str) -> None:
+    def __init__(
+        self,
+        engine: docker.Engine,
+        plugin: bool,
+        project: str,
+        folder: Path,
+        file: str,
+        variables: Mapping[str, str],
+    ) -> None:
         self._engine = engine
         self._plugin = plugin
         self._files = [str(folder / file)]
         self._folder = folder
         self._project = project
+        # As `train` builds: a Dockerfile that works there works here.
+        build = {"DOCKER_BUILDKIT": "1", "COMPOSE_DOCKER_CLI_BUILD": "1"} if docker.buildkit() else {}
+        self._variables = {**build, "PWD": str(folder), **variables}
 
     def over(self, override: Path) -> None:
         """From now on with this file over the project's own."""
         self._files = [self._files[0], str(override)]
 
-    def command(self, *words: str) -> List[str]:
-        """The command line."""
+    @contextlib.contextmanager
+    def call(self, *arguments: str) -> Iterator[Call]:
+        """What to start. The variables may be secret: they are in the environment, never in an argument."""
         files = [word for file in self._files for word in ("--file", file)]
-        every = ["--project-name", self._project, "--project-directory", str(self._folder), *files, *words]
-        if self._plugin:
-            return self._engine.command("compose", "--ansi", "never", *every)
-        argv = ["docker-compose", "--ansi", "never", *every]
+        every = [
+            "--project-name",
+            self._project,
+            "--project-directory",
+            str(self._folder),
+            *files,
+            *arguments,
+        ]
+        program = ["docker", "compose"] if self._plugin else ["docker-compose"]
+        argv = [*program, "--ansi", "never", *every]
         if not self._engine.by_sudo:
-            return argv
+            yield Call(argv, self._variables, None)
+            return
+        # sudo passes no variables on.
         passed = {"DOCKER_HOST": os.environ["DOCKER_HOST"]} if "DOCKER_HOST" in os.environ else {}
-        return as_root(argv, passed)
+        with tempfile.TemporaryFile() as request:
+            request.write(json.dumps({"argv": argv, "env": {**passed, **self._variables}}).encode())
+            request.seek(0)
+            yield Call(agent_as_root("exec"), {}, request.fileno())
 
 
 def has_plugin(engine: docker.Engine) -> bool:
@@ -81,7 +117,7 @@ def run_with_compose(attempt: Attempt) -> Outcome:
     docker_root.use_instance_store(attempt)
     engine = docker.connect()
     project = compose_plan.project_name(spec)
-    compose = Compose(engine, has_plugin(engine), project, attempt.folder.work, file)
+    compose = Compose(engine, has_plugin(engine), project, attempt.folder.work, file, spec.compose_env)
     places.make(attempt.where)
     (attempt.folder.path / "home").mkdir(exist_ok=True)
     services = _services(attempt, compose, service, file)
@@ -107,12 +143,16 @@ def _services(attempt: Attempt, compose: Compose, service: str, file: str) -> Li
     since = attempt.log.size()
     fd = os.open(out, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, durable.PRIVATE)
     try:
-        env = {**os.environ, **attempt.marks()}
-        errors = attempt.log.fd
-        pid = attempt.children.start(
-            compose.command("config"), output=fd, env=env, cwd=attempt.folder.work, errors=errors
-        )
-        ended = attempt.wait_setup(pid)
+        with compose.call("config") as call:
+            pid = attempt.children.start(
+                call.argv,
+                output=fd,
+                env={**os.environ, **call.env, **attempt.marks()},
+                cwd=attempt.folder.work,
+                errors=attempt.log.fd,
+                stdin=call.stdin,
+            )
+            ended = attempt.wait_setup(pid)
     finally:
         os.close(fd)
     text = out.read_text(errors="replace")
@@ -158,8 +198,8 @@ def _make(
                     attempt.spec.container and attempt.spec.container.compose_file
                 )
             )
-        argv = compose.command("up", "--no-start")
-        image_step(attempt, argv, "the services could not be made")
+        with compose.call("up", "--no-start") as call:
+            image_step(attempt, call.argv, "the services could not be made", env=call.env, stdin=call.stdin)
         container_id, facts = _container_of(engine, compose_plan.project_name(attempt.spec), service)
         if not last:
             looked = container_code.decide_place(attempt, engine, container_id)
@@ -191,8 +231,10 @@ def _run(
 
     def start() -> None:
         attempt.phase("starting {}{}".format(service, words))
-        argv = compose.command("up", "--detach", "--no-recreate", "--no-build")
-        image_step(attempt, argv, "the services could not be started")
+        with compose.call("up", "--detach", "--no-recreate", "--no-build") as call:
+            image_step(
+                attempt, call.argv, "the services could not be started", env=call.env, stdin=call.stdin
+            )
 
     side = SideCars(attempt, engine, compose_plan.project_name(attempt.spec), others)
     outcome = run_to_end(attempt, engine, container_id, start, side)

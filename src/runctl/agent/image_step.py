@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import os
-from typing import List
+from typing import List, Mapping, Optional
 
 from runctl.agent.attempt import Attempt
 from runctl.agent.errors import AgentError
 
 
-def image_step(attempt: Attempt, argv: List[str], failed: str) -> None:
-    """Run a program whose words go to the log, to its end. Raises `AgentError` (``image-failed``)."""
+def image_step(
+    attempt: Attempt,
+    argv: List[str],
+    failed: str,
+    *,
+    env: Optional[Mapping[str, str]] = None,
+    stdin: Optional[int] = None,
+) -> None:
+    """Run a program to its end, its output in the log; ``env`` is added to the machine's own.
+
+    Raises `AgentError` (``image-failed``), which begins with ``failed``.
+    """
     since = attempt.log.size()
-    env = {**os.environ, **attempt.marks()}
-    pid = attempt.children.start(argv, output=attempt.log.fd, env=env, cwd=attempt.folder.path)
+    variables = {**os.environ, **(env or {}), **attempt.marks()}
+    pid = attempt.children.start(
+        argv, output=attempt.log.fd, env=variables, cwd=attempt.folder.path, stdin=stdin
+    )
     if attempt.wait_setup(pid).exit_code != 0:
         raise AgentError("image-failed", "{}:\n{}".format(failed, attempt.log.last_lines(since)))

@@ -175,6 +175,8 @@ class RunSpec:
     tree: Optional[str] = None
     """Digest of the project tree to run; ``None`` means whatever was synced last."""
     env: Mapping[str, str] = field(default_factory=dict)
+    compose_env: Mapping[str, str] = field(default_factory=dict)
+    """What the Compose file takes from its surroundings (``${NAME}``), instead of the machine's own variables."""
     workdir: Optional[str] = None
     """On the host: where the script starts, relative to the project root, or absolute. In a container see
     `ContainerSpec.workdir`."""

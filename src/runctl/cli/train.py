@@ -177,6 +177,7 @@ def train_command(provider: str) -> click.Command:
             container_workdir=config.docker.workdir,
             workdir=workdir,
             env=gather(config.train.env, env_files, env, os.environ),
+            caller_env=os.environ,
             timeout=timeout or (parse_duration(config.train.timeout) if config.train.timeout else None),
             grace=grace or parse_duration(config.train.grace),
             sync_code=code_wish(sync_code, dev_mode=dev_mode),

@@ -116,6 +116,11 @@ class Training:
         )
         for warning in plan.mounts.warnings:
             self.cli.progress.warn(warning)
+        if self.project.compose is not None and self.project.compose.variables.missing:
+            names = ", ".join(self.project.compose.variables.missing)
+            self.cli.progress.warn(
+                f"{self.project.compose.file.name} uses {names}, set neither here nor in .env: it is empty there"
+            )
         return self.image.settle(self._with_dev_parts(plan), selection)
 
     def _with_dev_parts(self, plan: RunPlan) -> RunPlan:

@@ -35,6 +35,7 @@ def run_plan_lines(plan: RunPlan, selection: Selection | None) -> list[str]:
         source = _source(plan, project.container)
         rows.append(("runs", f"in a container from {source} ({project.container_reason})"))
         rows += image_rows(plan)
+        rows += _compose_rows(plan)
     rows += mount_rows(plan)
     if spec.timeout_seconds is not None:
         rows.append(("limit", f"{spec.timeout_seconds:g} s, then SIGTERM and {spec.grace_seconds:g} s grace"))
@@ -62,6 +63,7 @@ def run_plan_document(plan: RunPlan, selection: Selection | None) -> dict[str, A
             "dependencies": spec.dependencies,
             **mounts_document(plan),
             "env": sorted(spec.env),
+            "compose_env": sorted(spec.compose_env),
             "timeout_seconds": spec.timeout_seconds,
             "grace_seconds": spec.grace_seconds,
         }
@@ -73,6 +75,14 @@ def _source(plan: RunPlan, container: ContainerSpec) -> str:
     if container.compose is not None:
         return f"the service {container.compose} of {container.compose_file}, with the others beside it"
     return container.image or f"{container.dockerfile}, built {_where(plan)}"
+
+
+def _compose_rows(plan: RunPlan) -> list[tuple[str, str]]:
+    """Where the values come from that Compose fills in; never the values."""
+    sources = plan.project.compose.variables.sources if plan.project.compose is not None else {}
+    if not sources:
+        return []
+    return [("compose", ", ".join(f"{name} from {source}" for name, source in sources.items()))]
 
 
 def image_rows(plan: RunPlan) -> list[tuple[str, str]]:

@@ -22,7 +22,16 @@ from runctl.core.errors import Conflict, PermissionDenied, UsageError
 from runctl.core.ids import RunId
 from runctl.core.models import Instance, InstanceState
 from runctl.core.tags import is_ours
-from runctl.project.compose_file import find_compose_file
+from runctl.project.compose_file import (
+    ComposeFile,
+    ComposeVariables,
+    check_env_files,
+    check_service,
+    choose_variables,
+    find_compose_file,
+    read_compose_file,
+    read_variables_file,
+)
 from runctl.project.dependencies import find_dependencies
 from runctl.project.dockerfile import DockerfileWish, choose_dockerfile, no_dockerfile
 from runctl.project.root import ProjectRoot, find_root, find_root_of_folder
@@ -57,10 +66,20 @@ class TrainRequest:
     container_workdir: str = "/workspace"
     workdir: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
+    caller_env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The variables of whoever calls: a Compose file may take some of them."""
     timeout: timedelta | None = None
     grace: timedelta = DEFAULT_GRACE
     sync_code: bool | None = None
     include_patterns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ComposePlan:
+    """The Compose file of a run, and what it is given to fill in."""
+
+    file: ComposeFile
+    variables: ComposeVariables
 
 
 @dataclass(frozen=True)
@@ -80,6 +99,8 @@ class ProjectPlan:
     include_patterns: tuple[str, ...]
     mount_requests: tuple[MountRequest, ...]
     volume_wishes: tuple[VolumeMount, ...] = ()
+    compose: ComposePlan | None = None
+    """With a service of a Compose file."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +121,12 @@ class RunPlan:
 def plan_project(request: TrainRequest) -> ProjectPlan:
     """Resolve everything that this disk alone can answer, so that mistakes cost no round trip.
 
-    Raises `NotFound` (script, Dockerfile), `ProjectError` (script outside the project), `UsageError` (mounts,
-    options that contradict each other).
+    Raises `NotFound` (script, Dockerfile, Compose service), `ProjectError` (script outside the project, a Compose
+    file that is not YAML), `UsageError` (mounts, options that contradict each other).
     """
     root = _root(request)
     container, why = _choose_container(request, root)
+    compose = _plan_compose(request, root, container)
     if container is None:
         without_container(request.container, why)
         _check_host_command(request, why)
@@ -128,7 +150,19 @@ def plan_project(request: TrainRequest) -> ProjectPlan:
         include_patterns=request.include_patterns,
         mount_requests=requests,
         volume_wishes=request.volumes,
+        compose=compose,
     )
+
+
+def _plan_compose(
+    request: TrainRequest, root: ProjectRoot, container: ContainerSpec | None
+) -> ComposePlan | None:
+    if container is None or container.compose is None or container.compose_file is None:
+        return None
+    file = read_compose_file(root.path, container.compose_file)
+    check_service(file, container.compose)
+    variables = choose_variables(file, request.env, request.caller_env, read_variables_file(root.path))
+    return ComposePlan(file, variables)
 
 
 def _mount_requests(
@@ -202,7 +236,8 @@ def plan_run(
 ) -> RunPlan:
     """Join the project with what the machine has. Pure, but for looking at the folders of ``local``.
 
-    ``files`` are those of the project, from its root. Raises what `plan_mounts` raises.
+    ``files`` are those of the project, from its root. Raises what `plan_mounts` raises, and `ProjectError` for a file
+    that a Compose service needs and that is not sent.
     """
     container = project.container
     if around.instance.provider == "local":
@@ -217,6 +252,8 @@ def plan_run(
             script=None if project.is_command else project.script,
         )
     mounts = _with_hidden(mounts, container, files)
+    if project.compose is not None and project.sync:
+        check_env_files(project.compose.file, project.root.path, frozenset(files))
     workdir = None if project.container is not None else request.workdir
     spec = RunSpec(
         run_id=run_id,
@@ -226,6 +263,7 @@ def plan_run(
         interpreter=request.interpreter,
         project=project_name,
         env=dict(request.env),
+        compose_env=dict(project.compose.variables.values) if project.compose is not None else {},
         workdir=workdir,
         mounts=mounts.specs,
         data_target=mounts.data_target,
