@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from runctl.agent.disks.decision import (
     INSTANCE_STORE,
     PROBES,
+    Examine,
     Facts,
     Format,
     Mount,
@@ -24,7 +25,8 @@ from runctl.agent.disks.mount_table import fstab_line, parse, point_of, with_lin
 from runctl.agent.errors import AgentError
 
 GIB = 1 << 30
-BLANK = Facts("/dev/nvme1n1", True, GIB, (None,) * PROBES)
+UNREAD = Facts("/dev/nvme1n1", True, GIB, (None,) * PROBES)
+BLANK = dataclasses.replace(UNREAD, zero_bytes=GIB)
 EXT4 = Signature("ext4", "filesystem", uuid="u")
 
 
@@ -34,6 +36,20 @@ def having(signature: Signature) -> Facts:
 
 def test_a_blank_disk_that_its_owner_offered_is_formatted() -> None:
     assert decide_format(BLANK, "if-blank", "xfs") == Format("/dev/nvme1n1", "xfs")
+
+
+@pytest.mark.parametrize("zero_bytes", [0, GIB - 1])
+def test_a_disk_that_was_not_read_to_its_end_is_read_before_it_is_formatted(zero_bytes: int) -> None:
+    partly = dataclasses.replace(UNREAD, zero_bytes=zero_bytes)
+
+    assert decide_format(partly, "if-blank", "ext4") == Examine("/dev/nvme1n1")
+
+
+def test_the_providers_word_spares_the_reading_but_not_the_looking() -> None:
+    assert isinstance(decide_format(UNREAD, "if-blank", "ext4", known_blank=True), Format)
+    for seen in (dataclasses.replace(UNREAD, zeroed=False), having(Signature("swap", "other"))):
+        assert isinstance(decide_format(seen, "if-blank", "ext4", known_blank=True), Refuse)
+    assert isinstance(decide_format(UNREAD, "never", "ext4", known_blank=True), Refuse)
 
 
 def test_a_file_system_is_mounted_whatever_was_wished() -> None:
@@ -106,6 +122,7 @@ anything = st.builds(
     signatures=st.lists(signatures, max_size=6).map(tuple),
     readable=st.booleans(),
     zeroed=st.booleans(),
+    zero_bytes=st.integers(0, GIB),
     model=st.sampled_from(["", INSTANCE_STORE, "Amazon Elastic Block Store"]),
     is_system_disk=st.booleans(),
     read_only=st.booleans(),
@@ -116,10 +133,13 @@ anything = st.builds(
 )
 
 
-@given(facts=anything, wish=st.sampled_from(["if-blank", "never"]))
-def test_whatever_is_seen_only_a_blank_and_offered_disk_is_formatted(facts: Facts, wish: str) -> None:
-    if isinstance(decide_format(facts, wish, "ext4"), Format):
+@given(facts=anything, wish=st.sampled_from(["if-blank", "never"]), known_blank=st.booleans())
+def test_whatever_is_seen_only_a_blank_and_offered_disk_is_formatted(
+    facts: Facts, wish: str, known_blank: bool
+) -> None:
+    if isinstance(decide_format(facts, wish, "ext4", known_blank=known_blank), Format):
         assert wish == "if-blank"
+        assert known_blank or facts.zero_bytes >= facts.size_bytes
         assert len(facts.signatures) >= PROBES
         assert all(one is None for one in facts.signatures)
         assert facts.zeroed

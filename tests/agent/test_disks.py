@@ -203,6 +203,28 @@ def test_data_without_a_signature_is_not_blank(machine: Machine) -> None:
     assert machine.attach(volume, format="if-blank").error["code"] == "not-blank"
 
 
+@pytest.mark.parametrize("place", [5 << 20, (256 << 20) - 1])
+def test_a_single_byte_anywhere_keeps_a_disk_from_being_formatted(machine: Machine, place: int) -> None:
+    volume, device = machine.volume(size_mib=256)
+    with Path(device).open("r+b") as disk:
+        disk.seek(place)
+        disk.write(b"x")
+
+    assert machine.attach(volume, format="if-blank").error["code"] == "not-blank"
+    with Path(device).open("rb") as disk:
+        disk.seek(place)
+        assert disk.read(1) == b"x"
+
+
+def test_a_large_disk_is_read_in_several_calls_and_formatted_in_the_last(machine: Machine) -> None:
+    volume, _ = machine.volume(size_mib=256)
+
+    first = machine.attach(volume, format="if-blank", examine_seconds=0).ok
+    assert first == {"volume_id": volume, "examined_bytes": 4 << 20, "size_bytes": 256 << 20}
+    last = machine.attach(volume, format="if-blank", examine_seconds=0, examined_bytes=252 << 20).ok
+    assert last["formatted"] is True
+
+
 def test_force_formats_what_nothing_uses(machine: Machine) -> None:
     volume, device = machine.volume()
     subprocess.run(["mkswap", device], capture_output=True, check=True)

@@ -43,6 +43,7 @@ from runctl.providers.volume_plans import (
     SnapshotPlan,
     SnapshotRequest,
 )
+from runctl.transport.agent import AgentClient
 from runctl.transport.interface import Completed, Transport
 
 INSTANCE_ID = InstanceId("i-0123456789abcdef0")
@@ -241,6 +242,8 @@ class FakeAgent:
 
     def call(self, verb: str, request: Mapping[str, Any]) -> Any:
         return self.script.answer(f"agent.{verb}", dict(request))
+
+    attach = AgentClient.attach
 
 
 class FakeProvider(VolumeProvider):

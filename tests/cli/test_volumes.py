@@ -78,6 +78,7 @@ def test_a_volume_has_the_promised_json_shape(invoke: Invoke, script: Script) ->
             "instances": [],
             "snapshot_id": None,
             "created_at": None,
+            "source_volume_id": None,
         }
     ]
 

@@ -227,6 +227,28 @@ def test_what_was_moved_or_restored_has_the_files(runctl: CommandLine, machine: 
         }
 
 
+def test_data_without_a_file_system_is_never_formatted_over(runctl: CommandLine, machine: str) -> None:
+    raw = created(runctl, "e2e-raw")
+    ebs(runctl, "attach", "e2e-raw", machine, "--no-mount")
+    disk = f"/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_{raw['id'].replace('-', '')}"
+    # Where no sample of the disk is taken, and no file system leaves a mark.
+    on(runctl, machine, f"printf precious | dd of={disk} bs=1M seek=40 conv=fsync status=none")
+    ebs(runctl, "detach", "e2e-raw")
+    ebs(runctl, "snapshot", "e2e-raw", "--name", "e2e-of-raw")
+    ebs(runctl, "restore", "e2e-of-raw", "--name", "e2e-restored", "--zone", ZONE)
+    ebs(runctl, "clone", "e2e-raw", "--name", "e2e-cloned")
+
+    def refused(*words: object) -> str:
+        error = runctl("aws", "ebs", *words, "--output", "json").error
+        return str(error["code"])
+
+    assert refused("attach", "e2e-raw", machine) == "not-blank"
+    for copy in ("e2e-restored", "e2e-cloned"):
+        assert refused("attach", copy, machine) == "blank"
+        assert refused("mount", copy, "--format") == "not-blank"
+    assert "precious" in on(runctl, machine, f"dd if={disk} bs=1M skip=40 count=1 status=none | head -c 8")
+
+
 def test_a_volume_for_several_machines_is_read_only_on_all_of_them(
     runctl: CommandLine, machines: tuple[str, str]
 ) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from runctl.core import tags as tag
+from runctl.core.blank_volumes import FormatRule
 from runctl.core.errors import MachineError, ProviderError, Unreachable
 from runctl.core.models import Instance, InstanceState, VolumeState
-from runctl.storage.attaching import MountWish, attach_and_mount, unmount_and_detach
+from runctl.storage.attaching import MountWish, attach_and_mount, attach_only, unmount_and_detach
 from tests.cli.fake_provider import (
     INSTANCE_ID,
     VOLUME_ID,
@@ -72,18 +74,41 @@ def test_a_mount_that_cannot_be_noted_is_a_mount_all_the_same(script: Script) ->
     assert script.only("agent.attach")[0]["read_only"] is True
 
 
+OURS = {tag.OWNED: "true"}
+
+
 @pytest.mark.parametrize(
-    ("ours", "may_format", "wish"),
-    [(True, False, "if-blank"), (False, False, "never"), (False, True, "if-blank")],
+    ("facts", "may_format", "rule"),
+    [
+        ({"tags": OURS}, False, FormatRule("if-blank")),
+        ({"tags": OURS | {tag.UNUSED: INSTANCE_ID}}, False, FormatRule("if-blank", known_blank=True)),
+        ({"tags": OURS | {tag.UNUSED: "true"}}, False, FormatRule("if-blank")),
+        ({"tags": OURS | {tag.UNUSED: "i-0000000000000dead"}}, False, FormatRule("if-blank")),
+        ({"tags": OURS, "snapshot_id": "snap-1"}, False, FormatRule("never")),
+        ({"tags": OURS, "source_volume_id": "vol-1"}, False, FormatRule("never")),
+        ({"tags": OURS | {tag.MADE_FROM: "vol-1", tag.UNUSED: INSTANCE_ID}}, False, FormatRule("never")),
+        ({"tags": OURS, "snapshot_id": "snap-1"}, True, FormatRule("if-blank")),
+        ({"tags": {}}, False, FormatRule("never")),
+        ({"tags": {}}, True, FormatRule("if-blank")),
+        ({"tags": {tag.UNUSED: INSTANCE_ID}}, False, FormatRule("never")),
+    ],
 )
-def test_only_what_is_ours_or_was_offered_may_get_a_file_system(
-    script: Script, ours: bool, may_format: bool, wish: str
+def test_only_what_runctl_made_empty_or_was_offered_may_get_a_file_system(
+    script: Script, facts: dict[str, Any], may_format: bool, rule: FormatRule
 ) -> None:
-    volume = a_volume() if ours else a_volume(tags={})
+    volume = a_volume(**facts)
+    script.answers["attach_volume"] = replace(ATTACHED, **facts)
     attach_and_mount(
         FakeProvider(script), on(script), volume, an_instance(), MountWish(may_format=may_format)
     )
-    assert script.only("agent.attach")[0]["format"] == wish
+    request = script.only("agent.attach")[0]
+    assert FormatRule(request["format"], request["known_blank"]) == rule
+
+
+def test_a_volume_that_is_attached_only_is_not_known_to_be_blank_afterwards(script: Script) -> None:
+    script.answers["tag_volume"] = None
+    attach_only(FakeProvider(script), a_volume(tags=OURS | {tag.UNUSED: "true"}), an_instance())
+    assert script.names() == ["tag_volume", "attach_volume"]
 
 
 def test_a_volume_of_a_stopped_machine_is_detached_without_asking_it(script: Script) -> None:

@@ -84,8 +84,9 @@ def decide(now: Situation, stores: Sequence[Store]) -> Union[Keep, Move]:
     device = best.facts.device
     if best.label == LABEL and not best.facts.in_use:
         return Move(device, format=False)
-    # The rule for volumes; that it is an instance store is known, and the reason to be here.
-    found = decide_format(replace(best.facts, model=""), "if-blank", "ext4")
+    # The rule for volumes; that it is an instance store is known, and the reason to be here. Such a disk is new, and
+    # empty, with every launch of its machine.
+    found = decide_format(replace(best.facts, model=""), "if-blank", "ext4", known_blank=True)
     if isinstance(found, Refuse):
         return Keep(found.why)
     if best.facts.partitions or any(best.facts.signatures):

@@ -14,7 +14,7 @@ from runctl.cli.machines import find_instance, running_instance, transport_optio
 from runctl.cli.values import MOUNT_POINT
 from runctl.core.errors import Conflict, UsageError
 from runctl.core.models import Instance, Volume
-from runctl.storage.attaching import MountWish, attach_and_mount, mount, unmount_and_detach
+from runctl.storage.attaching import MountWish, attach_and_mount, attach_only, mount, unmount_and_detach
 from runctl.storage.sharing import SHARED, others
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -84,7 +84,7 @@ def attach_command(provider: str) -> click.Command:
         volume = volumes.volume(volume_word)
         if no_mount:
             _check_alone(volume, instance)
-            attached = volumes.attach_volume(volume.id, instance.id, cli.progress)
+            attached = attach_only(volumes, volume, instance, cli.progress)
         else:
             wish = MountWish(mount_point, fstype, may_format=may_format, read_only=read_only)
             agent_on = agents(cli, transport)

@@ -112,6 +112,8 @@ class Volume:
     snapshot_id: SnapshotId | None = None
     """What it was made from."""
     created_at: datetime | None = None
+    source_volume_id: VolumeId | None = None
+    """The volume that it was copied from."""
 
 
 class SnapshotState(StrEnum):

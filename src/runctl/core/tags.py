@@ -35,6 +35,11 @@ MOVE_NAME: Final = "runctl:move-name"
 """On both volumes of a move: the name that the one has and the other is to have."""
 MOVED_TO: Final = "runctl:moved-to"
 """On a volume that was moved: the one that took its place."""
+UNUSED: Final = "runctl:unused"
+"""On a volume that was created empty: ``true`` until it is attached, then the id of the instance to which runctl
+attached it in order to mount it. It goes when the volume is mounted, attached without mounting, or detached."""
+MADE_FROM: Final = "runctl:made-from"
+"""On a volume: the snapshot or the volume whose data it began with."""
 HELPER_FOR: Final = "runctl:helper-for"
 """On an instance that was rented to fill a volume: which one. It is given back when that is done."""
 NAME: Final = "Name"
@@ -53,6 +58,8 @@ ABOUT_ONE_THING: Final = frozenset(
         MOVED_TO,
         VOLUME,
         SHAPE,
+        UNUSED,
+        MADE_FROM,
         HELPER_FOR,
     }
     | {NAME, MOUNT_POINT, "runctl:plan"}

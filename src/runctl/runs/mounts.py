@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from runctl.agent.spec import MachineMount, MountSpec
 from runctl.containers.mounts import AUTOMATIC, RESERVED, VOLUME_FLAG, MountRequest, check_targets, is_within
+from runctl.core.blank_volumes import formats_unasked
 from runctl.core.errors import Conflict, NotFound
 from runctl.core.models import Instance, Volume, VolumeState
 from runctl.core.mount_points import MountPlace, usual_places
@@ -243,7 +244,7 @@ def _attachments(
         attached = is_on(volume, around.instance)
         refuse_attachment(volume, around.instance, around.holders.get(volume_id), read_only=read_only)
         planned[volume_id] = PlannedAttachment(
-            volume, place.path, place.reason, attached, read_only, formats_if_blank(volume) and not read_only
+            volume, place.path, place.reason, attached, read_only, formats_unasked(volume) and not read_only
         )
     return planned
 
@@ -371,13 +372,6 @@ def room_warning(saves: PlannedMount, size_bytes: int, free_bytes: int) -> list[
 
 def _mib(count: int) -> str:
     return f"{count / (1 << 30):.1f} GiB" if count >= 1 << 30 else f"{count >> 20} MiB"
-
-
-def formats_if_blank(volume: Volume) -> bool:
-    """Whether a blank volume gets a file system: one that runctl made does (the agent looks whether it is blank)."""
-    from runctl.core.tags import is_ours
-
-    return is_ours(volume.tags)
 
 
 def _what_is_mounted(mounted: Iterable[MachineMount]) -> str:

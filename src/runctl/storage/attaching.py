@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from runctl.core.blank_volumes import format_rule
 from runctl.core.errors import Conflict, RunctlError, Unreachable
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState, Volume
 from runctl.core.mount_points import usual_places
 from runctl.core.progress import SILENT, Progress
-from runctl.core.tags import is_ours
+from runctl.core.tags import UNUSED
 from runctl.providers.interface import VolumeProvider
 from runctl.storage.agents import AgentOn as AgentOn  # noqa: PLC0414 (re-exported: a part of this interface)
 from runctl.storage.sharing import check_shared
@@ -34,7 +35,7 @@ class MountWish:
     fstype: str = "ext4"
     """What a new file system is; one that is there is taken as it is."""
     may_format: bool = False
-    """A blank volume that runctl did not create gets a file system too. What is not blank never does."""
+    """A blank volume that runctl did not create empty gets a file system too. What is not blank never does."""
     read_only: bool = False
 
 
@@ -94,14 +95,25 @@ def attach_and_mount(
     # Before it is attached: what may not be mounted there has no business there.
     check_shared(volumes, agent_on, volume, instance, read_only=wish.read_only)
     attached = volumes.attach_volume(volume.id, instance.id, progress)
-    # The tags and the name are those that the caller saw and decided by.
-    known = replace(attached, name=volume.name, mount_point=volume.mount_point, tags=volume.tags)
+    # The tags and the name are those that the caller saw and decided by, but for the record of the first use.
+    tags = {key: value for key, value in volume.tags.items() if key != UNUSED}
+    tags.update({key: value for key, value in attached.tags.items() if key == UNUSED})
+    known = replace(attached, name=volume.name, mount_point=volume.mount_point, tags=tags)
     try:
         return mount(volumes, agent_on, known, instance, wish, progress)
     except RunctlError as error:
         state = f"{volume.id} is attached to {instance.id}, and not mounted"
         error.hint = "; ".join(part for part in (error.hint, state) if part)
         raise
+
+
+def attach_only(
+    volumes: VolumeProvider, volume: Volume, instance: Instance, progress: Progress = SILENT
+) -> Volume:
+    """The volume is attached and not mounted; whatever is put on it then is not known to runctl."""
+    if UNUSED in volume.tags:
+        volumes.tag_volume(volume.id, {}, remove=(UNUSED,))
+    return volumes.attach_volume(volume.id, instance.id, progress)
 
 
 def mount(
@@ -114,26 +126,27 @@ def mount(
 ) -> Mounted:
     """The volume, which is attached to the instance, is mounted there, now and after a restart.
 
-    It is known from then on where it is mounted. A blank volume that runctl created gets a file system; see
-    `MountWish.may_format` for others. Raises `MachineError` with the agent's code (``no-device``, ``blank``,
-    ``not-blank``, ``mounted-elsewhere``, ``mount-point-taken``, ``cannot-mount``, ``disk-busy``), `Unreachable`,
-    and `Conflict` (code ``shared``) where other machines have it too: see `check_shared`.
+    It is known from then on where it is mounted. A blank volume that runctl created empty gets a file system; see
+    `MountWish.may_format` for others, and `runctl.core.blank_volumes` for what counts as blank. Raises `MachineError`
+    with the agent's code (``no-device``, ``blank``, ``not-blank``, ``mounted-elsewhere``, ``mount-point-taken``,
+    ``cannot-mount``, ``disk-busy``), `Unreachable`, and `Conflict` (code ``shared``) where other machines have it too:
+    see `check_shared`.
     """
     wish = wish or MountWish()
     shared = check_shared(volumes, agent_on, volume, instance, read_only=wish.read_only)
     place = wish.mount_point or usual_places(volume, instance)[0].path
     progress.step(f"mounting {volume.id} at {place}")
-    request: dict[str, Any] = {
-        "volume_id": volume.id,
-        "mount_point": place,
+    rule = format_rule(volume, instance.id, may_format=wish.may_format)
+    options: dict[str, Any] = {
         "fstype": wish.fstype,
-        "format": "if-blank" if wish.may_format or is_ours(volume.tags) else "never",
+        "format": rule.format,
+        "known_blank": rule.known_blank,
         "read_only": wish.read_only,
         "wait_seconds": DEVICE_WAIT_SECONDS,
     }
     if shared:
-        request["shared"] = True
-    answer = agent_on(instance).call("attach", request)
+        options["shared"] = True
+    answer = agent_on(instance).attach(volume.id, place, progress=progress, **options)
     try:
         volumes.remember_mount(volume.id, instance.id, place)
     except RunctlError as error:

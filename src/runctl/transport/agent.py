@@ -144,11 +144,22 @@ class AgentClient:
         """The volumes' file systems that are mounted."""
         return tuple(record(MachineMount, each) for each in sequence(self.call("mounts", {}), "mounts"))
 
-    def attach(self, volume_id: str, mount_point: str, **options: Any) -> Mapping[str, Any]:
-        """The attached volume is mounted; ``options`` are the verb's own (``format``, ``fstype``, …)."""
-        return mapping(
-            self.call("attach", {"volume_id": volume_id, "mount_point": mount_point, **to_json(options)})
-        )
+    def attach(
+        self, volume_id: str, mount_point: str, *, progress: Progress = SILENT, **options: Any
+    ) -> Mapping[str, Any]:
+        """The attached volume is mounted; ``options`` are the verb's own (``format``, ``fstype``, …).
+
+        A volume that has to be read to its end before it may be formatted is read in pieces, with progress.
+        """
+        request = {"volume_id": volume_id, "mount_point": mount_point, **to_json(options)}
+        answer = mapping(self.call("attach", request))
+        while "examined_bytes" in answer:
+            done, total = int(answer["examined_bytes"]), int(answer["size_bytes"])
+            progress.update(
+                f"{volume_id}: reading all of it, as only a blank volume is formatted", done=done, total=total
+            )
+            answer = mapping(self.call("attach", {**request, "examined_bytes": done}))
+        return answer
 
     def detach(self, volume_id: str, *, force: bool = False) -> Mapping[str, Any]:
         """The volume is flushed and unmounted. Detaching it from the machine is the provider's."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from runctl.core import tags as tag
 from runctl.core.errors import (
     Conflict,
     CredentialsError,
@@ -114,11 +115,12 @@ def test_only_a_disk_that_runctl_made_empty_may_be_formatted(
 
     provider.wait_ready(instance.id, timeout=FIVE_MINUTES)
 
-    assert {r["volume_id"]: r["format"] for r in requests} == {
-        ours.id: "if-blank",
-        copy.id: "never",
-        theirs: "never",
+    assert {r["volume_id"]: (r["format"], r["known_blank"]) for r in requests} == {
+        ours.id: ("if-blank", True),
+        copy.id: ("never", False),
+        theirs: ("never", False),
     }
+    assert tag.UNUSED not in provider.volume(ours.id).tags
 
 
 def test_a_volume_that_the_launch_did_not_come_to_attach_is_attached_now(

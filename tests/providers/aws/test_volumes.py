@@ -12,6 +12,7 @@ from runctl.providers.aws.ec2 import AwsProvider
 from runctl.providers.aws.reading import mounts_of
 from runctl.providers.aws.session import AwsSession
 from runctl.providers.interface import InstanceRequest, VolumeMount, VolumeRequest
+from runctl.providers.volume_plans import SnapshotRequest
 from tests.providers.aws.conftest import Refuse
 
 
@@ -51,6 +52,27 @@ def test_a_name_that_would_be_taken_for_something_else_is_refused(provider: AwsP
     if name:
         with pytest.raises(UsageError):
             provider.plan_volume(VolumeRequest(1, name=name))
+
+
+def test_a_volume_says_whether_anything_can_be_on_it(provider: AwsProvider, instance: Instance) -> None:
+    new = make(provider)
+    snapshot = provider.create_snapshot(provider.plan_snapshot(SnapshotRequest(new.id)))
+    assert new.tags[tag.UNUSED] == "true"
+    restored = make(provider, size_gib=None, snapshot_id=snapshot.id)
+    assert (restored.tags.get(tag.MADE_FROM), restored.tags.get(tag.UNUSED)) == (snapshot.id, None)
+
+    assert provider.attach_volume(new.id, instance.id).tags[tag.UNUSED] == instance.id
+    assert tag.UNUSED not in provider.detach_volume(new.id).tags
+    assert tag.UNUSED not in provider.attach_volume(new.id, instance.id).tags
+
+
+def test_what_happened_since_an_attachment_that_was_cut_short_is_not_known(
+    provider: AwsProvider, instance: Instance, session: AwsSession
+) -> None:
+    volume = make(provider)
+    session.ec2.create_tags(Resources=[volume.id], Tags=[{"Key": tag.UNUSED, "Value": instance.id}])
+
+    assert tag.UNUSED not in provider.attach_volume(volume.id, instance.id).tags
 
 
 def test_an_unknown_zone_names_the_known_ones(provider: AwsProvider) -> None:

@@ -45,6 +45,8 @@ class Facts:
     readable: bool = True
     zeroed: bool = True
     """Beginning, end and samples in between hold nothing but zeros."""
+    zero_bytes: int = 0
+    """So many bytes from the beginning have been read, every one of them, and hold nothing but zeros."""
     model: str = ""
     is_system_disk: bool = False
     read_only: bool = False
@@ -79,14 +81,24 @@ class Refuse:
     hint: str = ""
 
 
-Decision = Union[Mount, Format, Refuse]
+@dataclass(frozen=True)
+class Examine:
+    """It may be blank: whether it is shows only when every byte has been read."""
+
+    device: str
 
 
-def decide_format(facts: Facts, wish: str, fstype: str, *, read_only: bool = False) -> Decision:
+Decision = Union[Mount, Format, Refuse, Examine]
+
+
+def decide_format(
+    facts: Facts, wish: str, fstype: str, *, read_only: bool = False, known_blank: bool = False
+) -> Decision:
     """What to do with a disk that shall be mounted; ``wish`` is ``if-blank``, ``never`` or ``force``.
 
     A disk is formatted only if it is provably blank, or if somebody said ``force`` and nothing uses it. The
-    system's disk and instance-store disks never are.
+    system's disk and instance-store disks never are. Proof is that every byte is zero, or the provider's word that
+    nothing was ever written (``known_blank``), with nothing on the disk that contradicts it.
     """
     device = facts.device
     if not facts.is_block_device or facts.size_bytes <= 0:
@@ -108,7 +120,7 @@ def decide_format(facts: Facts, wish: str, fstype: str, *, read_only: bool = Fal
     found = [s for s in facts.signatures if s is not None]
     if found:
         return _signed(facts, found)
-    return _unsigned(facts, wish, fstype, read_only)
+    return _unsigned(facts, wish, fstype, read_only, known_blank)
 
 
 def _format(facts: Facts, fstype: str, read_only: bool) -> Decision:
@@ -149,19 +161,21 @@ def _signed(facts: Facts, found: "list[Signature]") -> Decision:
     return Mount(facts.device, first.type, first.uuid)
 
 
-def _unsigned(facts: Facts, wish: str, fstype: str, read_only: bool) -> Decision:
+def _unsigned(facts: Facts, wish: str, fstype: str, read_only: bool, known_blank: bool) -> Decision:
     if len(facts.signatures) < PROBES:
         return Refuse("no-device", "{} was looked at too seldom to be called blank".format(facts.device))
     if not facts.zeroed:
         return Refuse(
             "not-blank",
             "{} holds data, but no file system that this machine knows".format(facts.device),
-            "if it may be lost: --format force",
+            "if it may be lost: make a file system on the machine (mkfs.ext4), and mount it again",
         )
     if wish == "never":
         return Refuse(
             "blank",
             "{} has no file system".format(facts.device),
-            "say --format to have one made on the blank volume",
+            "--format makes one, if every byte of the volume is zero",
         )
+    if not (read_only or facts.read_only or known_blank) and facts.zero_bytes < facts.size_bytes:
+        return Examine(facts.device)
     return _format(facts, fstype, read_only)

@@ -153,7 +153,7 @@ class FolderDisks(Disks):
             raise AgentError(
                 "blank",
                 "volume {} cannot be mounted: it has no file system".format(request.volume_id),
-                "say --format to have one made on the blank volume",
+                "--format makes one, if the volume is blank",
             )
         if entries and request.format != "force":
             return False

@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, FrozenSet, List, Mapping, Optional, Tuple
+from typing import Any, FrozenSet, List, Mapping, Optional, Tuple, Union
 
 from runctl.agent.disks.freezing import Frozen
 from runctl.agent.disks.growth import Grown
@@ -17,6 +17,8 @@ VOLUME = re.compile(r"vol-?([0-9a-f]{8,32})")
 FORMATS = ("if-blank", "never", "force")
 FILE_SYSTEMS = ("ext4", "xfs")
 
+EXAMINE_SECONDS = 20.0
+"""Short enough for every transport, and long enough that what is done in each call besides does not count."""
 BY_ID = "nvme-Amazon_Elastic_Block_Store_"
 """What udev's links in ``/dev/disk/by-id`` for EBS volumes begin with; ``vol0123…`` follows, without the hyphen."""
 
@@ -31,6 +33,12 @@ class AttachRequest:
     """What a new file system is; one that is there is taken as it is."""
     format: str = "never"
     """``if-blank``: a provably blank disk gets a file system. ``force``: any disk that is not in use does."""
+    known_blank: bool = False
+    """The provider's word: it was created empty, and nothing was ever written to it."""
+    examined_bytes: int = 0
+    """So many bytes from the beginning have been read by earlier calls, and were zero."""
+    examine_seconds: float = EXAMINE_SECONDS
+    """How long this call may go on reading."""
     read_only: bool = False
     wait_seconds: float = 60.0
     shared: bool = False
@@ -55,6 +63,15 @@ class Attached:
     """For the login user."""
     size_bytes: int
     free_bytes: int
+
+
+@dataclass(frozen=True)
+class Examining:
+    """`Disks.attach` has not read enough of a disk to call it blank: it goes on when it is called with the number."""
+
+    volume_id: str
+    examined_bytes: int
+    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -95,10 +112,11 @@ class Disks(ABC):
         """Disks without a mounted file system."""
 
     @abstractmethod
-    def attach(self, request: AttachRequest) -> Attached:
+    def attach(self, request: AttachRequest) -> Union[Attached, Examining]:
         """The volume's file system is mounted there, now and after a restart.
 
-        Doing it twice is no error. Raises `AgentError`: ``no-device``, ``cannot-mount``, ``mounted-elsewhere``,
+        A disk that has to be read to its end first is read for some seconds in each call; see `Examining`. Doing it
+        twice is no error. Raises `AgentError`: ``no-device``, ``cannot-mount``, ``mounted-elsewhere``,
         ``mount-point-taken``, ``not-blank``, ``blank``, ``disk-busy``.
         """
 
@@ -141,7 +159,7 @@ class NoDisks(Disks):
         """None."""
         return []
 
-    def attach(self, request: AttachRequest) -> Attached:
+    def attach(self, request: AttachRequest) -> Union[Attached, Examining]:
         """Raises `AgentError` (``unsupported``)."""
         raise AgentError("unsupported", "volumes can be mounted on Linux only")
 
@@ -204,5 +222,8 @@ def attach_request(request: Mapping[str, Any]) -> AttachRequest:
         read_only=bool(request.get("read_only")) or bool(request.get("shared")),
         shared=bool(request.get("shared")),
         wait_seconds=60.0 if wait is None else float(wait),
+        known_blank=bool(request.get("known_blank")),
+        examined_bytes=int(request.get("examined_bytes") or 0),
+        examine_seconds=float(request.get("examine_seconds", EXAMINE_SECONDS)),
         device=str(device) if device else None,
     )

@@ -6,12 +6,13 @@ import os
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Dict, FrozenSet, List, Optional, Sequence
+from typing import Dict, FrozenSet, List, Optional, Sequence, Union
 
 from runctl.agent import machine
 from runctl.agent.disks import freezing, growth, mount_table, mounting, probe, users
-from runctl.agent.disks.decision import Format, Mount, Refuse, decide_format
+from runctl.agent.disks.decision import Decision, Examine, Facts, Format, Mount, Refuse, decide_format
 from runctl.agent.disks.freezing import Frozen
 from runctl.agent.disks.growth import Grown
 from runctl.agent.disks.interface import (
@@ -21,6 +22,7 @@ from runctl.agent.disks.interface import (
     AttachRequest,
     Detached,
     Disks,
+    Examining,
     Unmounted,
     from_link,
 )
@@ -109,7 +111,7 @@ class LinuxDisks(Disks):
                 found.append(Unmounted(device, volume, size, probe.attribute(name, "device/model")))
         return found
 
-    def attach(self, request: AttachRequest) -> Attached:
+    def attach(self, request: AttachRequest) -> Union[Attached, Examining]:
         """See `Disks.attach`."""
         device = self._wait_for(request)
         point = request.mount_point
@@ -131,9 +133,21 @@ class LinuxDisks(Disks):
         self._check_point(point, entries)
         return self._mount_new(request, device, _system_disks(entries))
 
-    def _mount_new(self, request: AttachRequest, device: str, system: Sequence[str]) -> Attached:
+    def _mount_new(
+        self, request: AttachRequest, device: str, system: Sequence[str]
+    ) -> Union[Attached, Examining]:
         facts = probe.look(device, is_system_disk=device in system, spacing_seconds=self._spacing)
-        decision = decide_format(facts, request.format, request.fstype, read_only=request.read_only)
+        decision = _decided(facts, request)
+        if isinstance(decision, Examine):
+            zero_bytes = probe.read_zeros(
+                device, facts.size_bytes, request.examined_bytes, seconds=request.examine_seconds
+            )
+            if zero_bytes is not None and zero_bytes < facts.size_bytes:
+                return Examining(request.volume_id, zero_bytes, facts.size_bytes)
+            facts = replace(facts, zeroed=zero_bytes is not None, zero_bytes=zero_bytes or 0)
+            decision = _decided(facts, request)
+        if isinstance(decision, Examine):
+            raise AssertionError("every byte has been read")
         if isinstance(decision, Refuse):
             why = "volume {} cannot be mounted: {}".format(request.volume_id, decision.why)
             raise AgentError(decision.code, why, decision.hint)
@@ -378,6 +392,16 @@ def _mounts_of(device: str, entries: Sequence[MountEntry]) -> List[MountEntry]:
         if source is not None and (source == device or "/dev/" + probe.disk_of(Path(source).name) == device):
             found.append(entry)
     return found
+
+
+def _decided(facts: Facts, request: AttachRequest) -> Decision:
+    return decide_format(
+        facts,
+        request.format,
+        request.fstype,
+        read_only=request.read_only,
+        known_blank=request.known_blank,
+    )
 
 
 def _serials_by_lsblk() -> Dict[str, str]:

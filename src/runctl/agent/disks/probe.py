@@ -15,6 +15,7 @@ from runctl.agent.errors import AgentError
 SYS_BLOCK = Path("/sys/class/block")
 SYS_NUMBERS = Path("/sys/dev/block")
 SAMPLE_BYTES = 1 << 20
+READ_BYTES = 4 << 20
 BLKID_NOTHING, BLKID_AMBIVALENT = 2, 8
 
 
@@ -115,6 +116,45 @@ def _read(device: str, size: int) -> Tuple[bool, bool, bool]:
         return False, in_use, False
     else:
         return readable, in_use, zeroed
+    finally:
+        os.close(fd)
+
+
+def read_zeros(
+    device: str,
+    size: int,
+    begin: int = 0,
+    *,
+    seconds: float,
+    now: Callable[[], float] = time.monotonic,
+) -> Optional[int]:
+    """Read the device from ``begin`` on for so long at the most.
+
+    Returns the number of bytes from its beginning up to which everything is zero, ``None`` once a byte is not. Raises
+    `AgentError`.
+    """
+    zeros = bytes(READ_BYTES)
+    end, place = now() + seconds, begin
+    try:
+        fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise AgentError("no-device", "{} cannot be read: {}".format(device, error.strerror)) from error
+    try:
+        while place < size:
+            data = os.pread(fd, min(READ_BYTES, size - place), place)
+            if data != (zeros if len(data) == READ_BYTES else bytes(len(data))):
+                return None
+            if not data:
+                raise AgentError("no-device", "{} ends after {} bytes".format(device, place))
+            # What is read once must not push what others use out of memory.
+            os.posix_fadvise(fd, place, len(data), os.POSIX_FADV_DONTNEED)
+            place += len(data)
+            if now() >= end:
+                break
+    except OSError as error:
+        raise AgentError("no-device", "{} cannot be read: {}".format(device, error.strerror)) from error
+    else:
+        return place
     finally:
         os.close(fd)
 

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from runctl.core import tags as tag
 from runctl.core.errors import Conflict, Unreachable, ZoneMismatch
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import Volume, VolumeState
 from runctl.core.progress import Progress
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.errors import error_code
+from runctl.providers.aws.mounting import forget_unused
 from runctl.providers.aws.reading import device_in_use, free_device, volume_of
 from runctl.providers.aws.retries import carried_out
 from runctl.providers.aws.volume_creation import CREATE_TIMEOUT
@@ -41,6 +43,7 @@ def attach_volume(
         check_not_moving(volume)
         if volume.instances and not volume.multi_attach:
             raise in_use(volume)
+        _record_first_use(context, volume, instance_id)
         _attach(context, volume.id, instance, progress)
     for _ in attempts(context.clock, ATTACH_TIMEOUT):
         item = find_described(context, volume_id)
@@ -66,6 +69,8 @@ def detach_volume(
     """See `VolumeProvider.detach_volume`."""
     volume = find_volume(context, volume_id)
     attachments = find_described(context, volume.id)["Attachments"]
+    if attachments:
+        forget_unused(context, volume)
     leaving = [a for a in attachments if instance_id is None or a["InstanceId"] == instance_id]
     for attachment in leaving:
         _detach(context, volume, attachment, force=force, progress=progress)
@@ -111,6 +116,20 @@ def _detach(
         # It has become free in the meantime, or is being detached already.
         if error_code(error) not in {"IncorrectState", "InvalidAttachment.NotFound"}:
             raise
+
+
+def _record_first_use(context: AwsContext, volume: Volume, instance_id: InstanceId) -> None:
+    """A volume that nobody has used yet says which instance is the first to have it.
+
+    Where an earlier attachment was recorded, what happened to the volume since then is not known.
+    """
+    mark = volume.tags.get(tag.UNUSED)
+    if mark == "true":
+        context.session.ec2.create_tags(
+            Resources=[volume.id], Tags=[{"Key": tag.UNUSED, "Value": instance_id}]
+        )
+    elif mark is not None:
+        forget_unused(context, volume)
 
 
 def _attach(

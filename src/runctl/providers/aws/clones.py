@@ -44,6 +44,7 @@ def plan_clone(context: AwsContext, request: CloneRequest) -> ClonePlan:
     if persistent:
         base[tag.PERSISTENT] = "true"
     tags = new_tags(context, base, name=request.name, project=base.get(tag.PROJECT), token=token)
+    tags[tag.MADE_FROM] = source.id
     return ClonePlan(
         source=source,
         name=request.name,

@@ -15,10 +15,17 @@ def remember_mount(context: AwsContext, volume: Volume, instance: Instance, moun
         context.session.ec2.create_tags(
             Resources=[volume.id], Tags=[{"Key": tag.MOUNT_POINT, "Value": mount_point}]
         )
+    forget_unused(context, volume)
     if tag.is_ours(instance.tags):
         mounts = mounts_of(instance.tags)
         if mounts.get(_key(volume, instance)) != mount_point:
             _write(context, instance, {**mounts, volume.id: mount_point})
+
+
+def forget_unused(context: AwsContext, volume: Volume) -> None:
+    """From now on something may be on the volume."""
+    if tag.UNUSED in volume.tags:
+        context.session.ec2.delete_tags(Resources=[volume.id], Tags=[{"Key": tag.UNUSED}])
 
 
 def forget_mount(context: AwsContext, volume: Volume, instance: Instance) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from runctl.core import tags as tag
+from runctl.core.blank_volumes import began_with_data, format_rule
 from runctl.core.errors import (
     CredentialsError,
     HostKeyChanged,
@@ -199,15 +201,22 @@ def _mount(wait: _Wait) -> None:
         volume_id = _attached_id(instance, volume_key)
         volume = find_volume(wait.context, volume_id)
         wait.progress.step(f"mounting {volume.name or volume.id} at {mount_point}")
-        # Only a disk that runctl made, and made empty, may get a file system, and then only if it is still blank.
-        blank_when_made = tag.is_ours(volume.tags) and not volume_has_source(wait.context, volume_id)
+        rule = format_rule(volume, instance.id)
+        if volume_key == DATA_VOLUME and tag.MOUNT_POINT not in volume.tags and not began_with_data(volume):
+            # The launch made it empty, for this instance, and it has never been mounted.
+            rule = replace(rule, known_blank=True)
         agent = wait.connections.agent(instance, "auto", wait.progress)
         try:
             answer = agent.attach(
-                volume_id, mount_point, format="if-blank" if blank_when_made else "never", wait_seconds=60
+                volume_id,
+                mount_point,
+                progress=wait.progress,
+                format=rule.format,
+                known_blank=rule.known_blank,
+                wait_seconds=60,
             )
         except MachineError as error:
-            if not blank_when_made and not error.hint:
+            if rule.format == "never" and not error.hint:
                 error.hint = (
                     f"to put a file system on it: runctl aws ebs attach {volume_id} {instance.id}"
                     f" --mount-point {mount_point} --format"
@@ -228,9 +237,3 @@ def _attached_id(instance: Instance, volume_key: str) -> VolumeId:
         f"{instance.id} has no volume at {DATA_DEVICE}, where its data volume was",
         hint=f"make one: runctl aws ebs create; or a new machine: runctl aws terminate {instance.id}",
     )
-
-
-def volume_has_source(context: AwsContext, volume_id: VolumeId) -> bool:
-    """Whether the volume was made from a snapshot, so that it is not ours to format."""
-    described = context.session.ec2.describe_volumes(VolumeIds=[volume_id])["Volumes"]
-    return any(item.get("SnapshotId") for item in described)

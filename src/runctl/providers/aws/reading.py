@@ -187,6 +187,7 @@ def volume_of(
         instances=tuple(InstanceId(a["InstanceId"]) for a in attachments),
         snapshot_id=SnapshotId(described["SnapshotId"]) if described.get("SnapshotId") else None,
         created_at=utc(described["CreateTime"]) if described.get("CreateTime") else None,
+        source_volume_id=VolumeId(described["SourceVolumeId"]) if described.get("SourceVolumeId") else None,
     )
 
 

@@ -49,6 +49,7 @@ def plan_volume(context: AwsContext, request: VolumeRequest, default_type: str) 
     handed_down = {} if snapshot is None else tag.inherited(snapshot.tags)
     project = request.project or context.config.project.name
     tags = new_tags(context, {**handed_down, **request.tags}, name=request.name, project=project, token=token)
+    tags |= {tag.UNUSED: "true"} if snapshot is None else {tag.MADE_FROM: snapshot.id}
     persistent = request.persistent or handed_down.get(tag.PERSISTENT) == "true"
     if persistent:
         tags[tag.PERSISTENT] = "true"
