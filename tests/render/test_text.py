@@ -10,26 +10,76 @@ from typing import Any
 
 import pytest
 
-from runctl.core.models import Market
+from runctl.core.models import InstanceState, Market
 from runctl.providers.interface import InstanceRequest, Price, VolumeMount, VolumeRequest
 from runctl.render.plans import create_plan_text, plan_document
-from runctl.render.tables import details, table, wants_style
+from runctl.render.tables import WIDE, Column, Screen, details, fit, wants_style
 from runctl.render.things import duration, instance_details, instances_table, volume_details, volumes_table
-from runctl.render.volume_plans import volume_plan_text
-from tests.cli.fake_provider import a_plan, a_volume, a_volume_plan, an_instance
+from runctl.render.volume_plans import snapshots_table, volume_plan_text
+from tests.cli.fake_provider import INSTANCE_ID, a_plan, a_snapshot, a_volume, a_volume_plan, an_instance
 
 NOW = datetime(2026, 5, 1, 15, 5, tzinfo=UTC)
 
 
 def test_columns_are_aligned_and_gaps_are_dashes() -> None:
-    assert (
-        table(["ID", "N"], [["a-long-id", "1"], [None, "12"]], right=("N",))
-        == "ID          N\na-long-id   1\n-          12"
-    )
+    columns = [Column("ID", ["a-long-id", None]), Column("N", ["1", "12"], right=True)]
+    assert fit(columns) == "ID          N\na-long-id   1\n-          12"
 
 
-def test_nothing_is_cut_however_long() -> None:
-    assert "x" * 500 in table(["ID", "NAME"], [["x" * 500, "y"]])
+def test_nothing_is_cut_where_there_is_no_terminal() -> None:
+    assert "x" * 500 in fit([Column("ID", ["x" * 500], 1, cut=True), Column("NAME", ["y"])])
+
+
+COLUMNS = [
+    Column("ID", ["run-0123456789"]),
+    Column("NAME", [None], 3),
+    Column("STATE", ["FAILED 3"], is_state=True),
+    Column("SCRIPT", ["train.py " + "--long " * 30], 1, cut=True),
+    Column("COST", ["$0.1234"], 2, right=True),
+    Column("ZONE", ["us-east-1a"], WIDE),
+]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 400])
+def test_a_table_is_as_wide_as_the_terminal_at_most(width: int) -> None:
+    lines = fit(COLUMNS, Screen(width)).splitlines()
+    assert max(map(len, lines)) <= width
+    assert lines[0].split()[:2] == ["ID", "STATE"]
+
+
+def test_what_matters_less_is_left_out_first_and_empty_columns_before() -> None:
+    heads = {width: fit(COLUMNS, Screen(width)).splitlines()[0].split() for width in (30, 50, 80, 400)}
+    assert heads[30] == ["ID", "STATE"]
+    assert heads[50] == ["ID", "STATE", "SCRIPT"]
+    assert heads[80] == ["ID", "STATE", "SCRIPT", "COST", "ZONE"]
+    assert heads[400] == ["ID", "STATE", "SCRIPT", "COST", "ZONE"]
+    assert fit(COLUMNS).splitlines()[0].split() == ["ID", "NAME", "STATE", "SCRIPT", "COST"]
+
+
+def test_everything_is_shown_when_it_is_asked_for() -> None:
+    text = fit(COLUMNS, Screen(40, wide=True))
+    assert text.splitlines()[0].split() == ["ID", "NAME", "STATE", "SCRIPT", "COST", "ZONE"]
+    assert "…" not in text
+
+
+@pytest.mark.parametrize(
+    ("state", "code"), [("running", "32"), ("FAILED 3", "31"), ("terminated", "2"), ("pending 40 %", "33")]
+)
+def test_states_have_colour_where_it_is_welcome(state: str, code: str) -> None:
+    columns = [Column("STATE", [state], is_state=True)]
+    assert fit(columns, Screen(80, style=True)).splitlines()[1] == f"\x1b[{code}m{state}\x1b[0m"
+    assert "\x1b" not in fit(columns, Screen(80))
+
+
+def test_the_usual_tables_fit_eighty_columns() -> None:
+    now, screen = NOW, Screen(80)
+    tables = [
+        instances_table([an_instance(tags={"Name": "digits-baseline"})], now, screen=screen),
+        instances_table([an_instance(state=InstanceState.SHUTTING_DOWN)], now, owners=True, screen=screen),
+        volumes_table([a_volume(attached_to=INSTANCE_ID, mount_point="/mnt/data")], screen=screen),
+        snapshots_table([a_snapshot()], now, screen=screen),
+    ]
+    assert [line for text in tables for line in text.splitlines() if len(line) > 80] == []
 
 
 def test_details_leave_out_what_is_not_known() -> None:
@@ -73,12 +123,12 @@ def test_spans_take_two_units_at_most(seconds: int, text: str) -> None:
 
 
 def test_an_instances_line_has_its_price_and_age() -> None:
-    head, row = instances_table([an_instance()], NOW).splitlines()
+    head, row = instances_table([an_instance()], NOW, screen=Screen(wide=True)).splitlines()
     assert row.split() == [
-        *("i-0123456789abcdef0", "running", "g4dn.xlarge", "spot", "us-east-1a", "198.51.100.7"),
-        *("$0.1578", "3h04m", "digits", "-"),
+        *("i-0123456789abcdef0", "-", "running", "g4dn.xlarge", "spot", "us-east-1a", "198.51.100.7"),
+        *("$0.1578", "3h04m", "digits"),
     ]
-    assert head.split()[-1] == "NAME"
+    assert head.split()[-1] == "PROJECT"
 
 
 def test_no_instances_are_no_lines() -> None:

@@ -12,7 +12,7 @@ from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, MountSpec, Ru
 from runctl.core.database import Database
 from runctl.core.errors import NotFound, UsageError
 from runctl.core.ids import InstanceId, RunId, VolumeId
-from runctl.core.models import Mount, RunPhase
+from runctl.core.models import GitState, Mount, RunPhase
 from runctl.runs.refresh import from_status, lost
 from runctl.runs.store import RunRecord, RunStore
 
@@ -50,6 +50,66 @@ def test_what_was_put_is_what_is_found(store: RunStore) -> None:
     store.put(record)
 
     assert store.get("run-aaaa") == record
+
+
+def test_what_is_needed_to_repeat_a_run_is_kept(store: RunStore) -> None:
+    record = a_run(
+        name="baseline",
+        instance_name="digits",
+        interpreter=("python3", "-X", "dev"),
+        workdir="/workspace",
+        timeout_seconds=90.5,
+        image_digest="sha256:abc",
+        variables=("A", "B"),
+        git=GitState("0" * 40, ("a file", "ü"), 2),
+    )
+
+    store.put(record)
+
+    assert store.get("run-aaaa") == record
+    assert store.get("run-aaaa").as_run(T0).git == record.git
+
+
+def test_a_run_is_found_by_its_name_and_as_the_latest(store: RunStore) -> None:
+    store.put(a_run("run-old", name="baseline"))
+    store.put(a_run("run-new", name="wide", created_at=T0 + timedelta(hours=1)))
+
+    assert store.get("baseline").id == "run-old"
+    assert store.get("latest").id == "run-new"
+
+
+def test_a_name_of_several_runs_is_refused_with_their_ids(store: RunStore) -> None:
+    store.put(a_run("run-a1", name="baseline"))
+    store.put(a_run("run-b2", name="baseline"))
+
+    with pytest.raises(UsageError, match="baseline is the name of several runs: run-a1, run-b2"):
+        store.get("baseline")
+
+
+@pytest.mark.parametrize("pattern", ["base*", "base%", "b_seline", "BASELINE", "run-%"])
+def test_a_run_is_not_found_by_a_pattern(store: RunStore, pattern: str) -> None:
+    store.put(a_run(name="baseline"))
+
+    with pytest.raises(NotFound):
+        store.get(pattern)
+
+
+def test_there_is_no_latest_run_before_the_first(store: RunStore) -> None:
+    with pytest.raises(NotFound, match="started no run yet"):
+        store.get("latest")
+
+
+def test_runs_are_listed_by_instance_project_and_name(store: RunStore) -> None:
+    store.put(a_run("run-1", project="digits-0123abcd", instance_name="big", name="x"))
+    store.put(a_run("run-2", project="digitsy-0123abcd", instance_id=InstanceId("big")))
+
+    def ids(**wanted: str) -> list[str]:
+        return sorted(record.id for record in store.list(**wanted))  # type: ignore[arg-type]
+
+    assert ids(project="digits") == ["run-1"]
+    assert ids(project="digits-0123abcd") == ["run-1"]
+    assert ids(name="x") == ["run-1"]
+    assert ids(instance="big") == ["run-1", "run-2"]
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id(store: RunStore) -> None:
@@ -102,7 +162,7 @@ def test_runs_are_listed_newest_first_and_by_instance(store: RunStore) -> None:
     store.put(a_run("run-new", created_at=T0 + timedelta(minutes=1)))
     store.put(a_run("run-other", instance_id=InstanceId("i-0def")))
 
-    assert [record.id for record in store.list(instance_id="i-0abc")] == ["run-new", "run-old"]
+    assert [record.id for record in store.list(instance="i-0abc")] == ["run-new", "run-old"]
     assert [record.id for record in store.list(limit=1)] == ["run-new"]
 
 

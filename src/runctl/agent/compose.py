@@ -203,7 +203,7 @@ def _make(
         container_id, facts = _container_of(engine, compose_plan.project_name(attempt.spec), service)
         if not last:
             looked = container_code.decide_place(attempt, engine, container_id)
-    attempt.update(image=str((facts.get("Config") or {}).get("Image") or ""))
+    attempt.update(image=str((facts.get("Config") or {}).get("Image") or ""), image_digest=facts.get("Image"))
     container_folder.give_to_user(attempt, engine, container_id, plan.user, plan.container.workdir)
     if looked.place is container_code.Place.OVER:
         user = login_user()

@@ -37,6 +37,7 @@ def run_in_container(attempt: Attempt) -> Outcome:
         raise AgentError(
             "image-failed", "the image {} cannot be inspected: {}".format(image, why or "it is gone")
         )
+    attempt.update(image_digest=docker.digest_of(facts))
     code = container_code.place_code(attempt, engine, image)
     plan = make_plan(attempt, engine, image, facts.get("Config") or {}, code)
     places.make_inner_targets(

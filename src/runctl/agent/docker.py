@@ -76,6 +76,14 @@ class Engine:
         ) else said or "no answer"
 
 
+def digest_of(facts: Mapping[str, Any]) -> Optional[str]:
+    """The registry's digest of an inspected image, else the engine's own id of it."""
+    for reference in facts.get("RepoDigests") or []:
+        if "@" in reference:
+            return str(reference).partition("@")[2]
+    return facts.get("Id") or None
+
+
 def words(output: bytes) -> str:
     """What a program said, for quoting."""
     return output.decode(errors="replace").strip()

@@ -245,6 +245,8 @@ class AttemptStatus:
     """Of the training process, on the machine."""
     container_id: Optional[str] = None
     image: Optional[str] = None
+    image_digest: Optional[str] = None
+    """Of the image that the container was made from: the registry's, else the engine's id."""
     log_bytes: int = 0
     mounts: Tuple[MountSpec, ...] = ()
     checkpoint_dir: Optional[str] = None

@@ -36,6 +36,7 @@ class Live:
     script: Optional[Identity] = None
     container_id: Optional[str] = None
     image: Optional[str] = None
+    image_digest: Optional[str] = None
     compose_project: Optional[str] = None
     """By whose label everything is found that was started beside the container."""
     follower: Optional[Identity] = None

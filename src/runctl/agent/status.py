@@ -98,6 +98,7 @@ def observe(folder: AttemptFolder) -> AttemptStatus:
         pid=live.script.pid if live.script is not None and end is None else None,
         container_id=live.container_id,
         image=live.image,
+        image_digest=live.image_digest,
         log_bytes=end.log_bytes if end is not None else folder.log_bytes(),
         mounts=spec.mounts,
         checkpoint_dir=live.checkpoint_dir,

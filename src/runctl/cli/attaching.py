@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from runctl.cli.completion import complete_instances, complete_volumes
 from runctl.cli.context import Cli
 from runctl.cli.ebs import agents, emit_volume
 from runctl.cli.framework import Command
@@ -56,8 +57,8 @@ def attach_command(provider: str) -> click.Command:
             ("--no-mount", option) for option in ("--mount-point", "--format", "--fstype", "--read-only")
         ],
     )
-    @click.argument("volume_word", metavar="VOLUME")
-    @click.argument("instance_id", metavar="INSTANCE")
+    @click.argument("volume_word", metavar="VOLUME", shell_complete=complete_volumes)
+    @click.argument("instance_id", metavar="INSTANCE", shell_complete=complete_instances)
     @mount_options
     @click.option("--no-mount", is_flag=True, help="Attach it only.")
     @transport_option
@@ -108,9 +109,15 @@ def mount_command(provider: str) -> click.Command:
     """``ebs mount`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("volume_word", metavar="VOLUME")
+    @click.argument("volume_word", metavar="VOLUME", shell_complete=complete_volumes)
     @mount_options
-    @click.option("--instance", "instance_id", metavar="INSTANCE", help="Where, if several machines have it.")
+    @click.option(
+        "--instance",
+        "instance_id",
+        metavar="INSTANCE",
+        shell_complete=complete_instances,
+        help="Where, if several machines have it.",
+    )
     @transport_option
     @click.pass_obj
     def command(
@@ -163,14 +170,18 @@ def detach_command(provider: str) -> click.Command:
     """``ebs detach`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("volume_word", metavar="VOLUME")
+    @click.argument("volume_word", metavar="VOLUME", shell_complete=complete_volumes)
     @click.option(
         "--force",
         is_flag=True,
         help="Take it although it is in use or the machine does not answer; what was not written is lost.",
     )
     @click.option(
-        "--instance", "instance_id", metavar="INSTANCE", help="From where, if several machines have it."
+        "--instance",
+        "instance_id",
+        metavar="INSTANCE",
+        shell_complete=complete_instances,
+        help="From where, if several machines have it.",
     )
     @transport_option
     @click.pass_obj

@@ -1,7 +1,8 @@
-"""``runctl completion``, and the ids that a shell can offer without asking anybody."""
+"""``runctl completion``, and the names and ids that a shell can offer without asking anybody."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -36,19 +37,67 @@ def completion(cli: Cli, shell: str) -> None:
 def complete_instances(
     _ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Instances that runs on this computer went to, the latest first."""
-    return _from_state(
-        "SELECT instance_id, MAX(script) FROM runs WHERE instance_id LIKE ? AND provider <> 'local'"
-        " GROUP BY instance_id ORDER BY MAX(created_at) DESC LIMIT 50",
-        incomplete,
-    )
+    """Instances that commands on this computer have shown and that had not ended, by name and by id."""
+    return _remembered("instances", incomplete)
+
+
+def complete_volumes(
+    _ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Volumes that commands on this computer have shown, by name and by id."""
+    return _remembered("volumes", incomplete)
+
+
+def complete_instance_types(
+    _ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Instance types that runctl knows a price of."""
+    import csv
+    from importlib import resources
+
+    from click.shell_completion import CompletionItem
+
+    text = resources.files("runctl.costs").joinpath("data", "aws_prices.csv").read_text(encoding="utf-8")
+    rows = {row["instance_type"]: row for row in csv.DictReader(text.splitlines())}
+    return [
+        CompletionItem(kind, help=_machine(row)) for kind, row in rows.items() if kind.startswith(incomplete)
+    ]
+
+
+def _machine(row: Mapping[str, str]) -> str:
+    gpus = f", {row['gpu_count']} {row['gpu_name']}" if row["gpu_name"] else ""
+    return f"{row['vcpus']} vCPUs, {row['memory_gib']} GiB{gpus}"
+
+
+def _remembered(kind: str, incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    from runctl.cli.completion_memory import seen
+
+    return [
+        CompletionItem(text, help=thing.about)
+        for thing in seen(kind)
+        for text in (thing.name, thing.id)
+        if text and text.startswith(incomplete)
+    ]
 
 
 def complete_runs(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Runs that this computer remembers, the latest first."""
-    return _from_state(
-        "SELECT id, script FROM runs WHERE id LIKE ? ORDER BY created_at DESC LIMIT 50", incomplete
+    """Runs that this computer remembers, the latest first, by name and by id; and ``latest``."""
+    from click.shell_completion import CompletionItem
+
+    from runctl.core.names import LATEST
+
+    found = _from_state(
+        "SELECT text, script FROM (SELECT id AS text, script, created_at FROM runs UNION ALL"
+        " SELECT name, script, created_at FROM runs WHERE name IS NOT NULL)"
+        " WHERE text LIKE ? GROUP BY text ORDER BY MAX(created_at) DESC LIMIT 50",
+        incomplete,
     )
+    latest = (
+        [CompletionItem(LATEST, help="the newest run")] if LATEST.startswith(incomplete) and found else []
+    )
+    return [*latest, *found]
 
 
 def _from_state(query: str, incomplete: str) -> list[CompletionItem]:

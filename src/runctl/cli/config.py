@@ -12,6 +12,7 @@ import click
 
 from runctl.cli.context import Cli
 from runctl.cli.framework import Command
+from runctl.cli.values import wide_option
 from runctl.core.config import SECTIONS, Config, rules
 from runctl.core.config_edit import set_value
 from runctl.core.config_files import (
@@ -24,12 +25,13 @@ from runctl.core.config_files import (
 )
 from runctl.core.errors import ConfigError
 from runctl.core.masking import MASK, is_secret, masked
-from runctl.render.tables import table, wants_style
+from runctl.render.tables import Column, fit, screen_of
 
 
 @click.command(cls=Command)
+@wide_option
 @click.pass_obj
-def show(cli: Cli) -> None:
+def show(cli: Cli, wide: bool) -> None:
     """Show every value and where it comes from.
 
     Secrets are masked. What could not be understood is left out, and said.
@@ -38,10 +40,14 @@ def show(cli: Cli) -> None:
     for problem in reading.problems:
         cli.progress.warn(problem.text())
     values = masked_values(reading.config)
-    rows = [[key, _text(value), reading.config.origin(key)] for key, value in values.items()]
+    columns = [
+        Column("KEY", list(values)),
+        Column("VALUE", [_text(value) for value in values.values()], cut=True),
+        Column("FROM", [reading.config.origin(key) for key in values], cut=True),
+    ]
     cli.emit(
         {key: {"value": value, "origin": reading.config.origin(key)} for key, value in values.items()},
-        text=lambda: table(["KEY", "VALUE", "FROM"], rows, bold=wants_style(sys.stdout)),
+        text=lambda: fit(columns, screen_of(sys.stdout, wide=wide)),
         ids=[f"{key}={_text(value) or ''}" for key, value in values.items()],
     )
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
+from runctl.cli.completion import complete_instance_types, complete_volumes
 from runctl.cli.context import Cli
 from runctl.cli.framework import Command
 from runctl.cli.instances import READY_TIMEOUT, emit_instance, wait_until_ready
 from runctl.cli.project import project_label
-from runctl.cli.values import DURATION, GIB, MOUNT_POINT, check_instance_id, pair_volumes, parse_tags
+from runctl.cli.values import DURATION, GIB, MOUNT_POINT, instance_id_in, pair_volumes, parse_tags
 from runctl.core.errors import Interrupted, UsageError
 from runctl.core.models import Instance, Market
 from runctl.providers.interface import CreatePlan, InstanceRequest
@@ -42,11 +43,22 @@ def create_command(provider: str) -> click.Command:
     @click.command(
         cls=Command, sections=SECTIONS, examples=examples(provider), exclusive=[("--no-wait", "--timeout")]
     )
-    @click.argument("type_argument", metavar="[INSTANCE_TYPE]", required=False)
-    @click.option("--instance-type", metavar="TYPE", help="The same as the argument.")
+    @click.argument(
+        "type_argument", metavar="[INSTANCE_TYPE]", required=False, shell_complete=complete_instance_types
+    )
+    @click.option(
+        "--instance-type",
+        metavar="TYPE",
+        shell_complete=complete_instance_types,
+        help="The same as the argument.",
+    )
     @click.option("--spot/--on-demand", default=None, help="The market to buy in; never changed silently.")
     @click.option(
-        "--ebs-volume", metavar="ID|NAME", multiple=True, help="Attach and mount a volume; repeatable."
+        "--ebs-volume",
+        metavar="ID|NAME",
+        shell_complete=complete_volumes,
+        multiple=True,
+        help="Attach and mount a volume; repeatable.",
     )
     @click.option(
         "--mount-point",
@@ -162,7 +174,7 @@ def _one_type(argument: str | None, option: str | None) -> str | None:
         raise UsageError(f"two instance types: {argument} and --instance-type {option}", hint="leave one out")
     wanted = argument or option
     if wanted and wanted.startswith(("i-", "vol-")):
-        check_instance_id("aws", wanted)
+        instance_id_in("aws", wanted)
         raise UsageError(
             f"{wanted} is an instance, and an instance type is needed here", hint="for example g4dn.xlarge"
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from runctl.cli.completion import complete_instances
 from runctl.cli.context import Cli
 from runctl.cli.docker_options import (
     BuildOptions,
@@ -39,7 +40,9 @@ def _work(
 @build_options
 @registry_option
 @build_on_option
-@click.option("--instance", metavar="INSTANCE", help="The machine to build on.")
+@click.option(
+    "--instance", metavar="INSTANCE", shell_complete=complete_instances, help="The machine to build on."
+)
 @transport_option
 @_DRY_RUN
 @click.pass_obj

@@ -18,7 +18,7 @@ from runctl.containers.image_inputs import repository_name
 from runctl.containers.stored_images import StoredImage, Where, engine_images, prunable, remove_from_engine
 from runctl.core.errors import MachineError, ProjectError, Unsupported
 from runctl.render.images import images_table, pruned_document, pruned_lines
-from runctl.render.tables import wants_style
+from runctl.render.tables import screen_of
 
 _ALL = click.option("--all-projects", is_flag=True, help="Of every project, not of this one only.")
 
@@ -37,7 +37,7 @@ def list_command(cli: Cli, all_projects: bool, registry: str | None) -> None:
         cli.progress.note("no images; runctl docker build makes one")
     cli.emit(
         images,
-        text=lambda: images_table(images, bold=wants_style(sys.stdout)),
+        text=lambda: images_table(images, screen=screen_of(sys.stdout)),
         ids=[image.reference for image in images],
     )
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from runctl.cli.completion_memory import VOLUMES, Seen, remember
 from runctl.cli.context import Cli
 from runctl.cli.machines import wanted_transport
 from runctl.cli.values import COUNT, MIB_PER_SECOND
-from runctl.core.models import Instance, Volume
+from runctl.core.models import Instance, Volume, VolumeState
 from runctl.core.names import check_resource_name
 from runctl.render.plans import plan_document
-from runctl.render.tables import wants_style
+from runctl.render.tables import screen_of
 from runctl.render.things import volume_details, volumes_table
 from runctl.storage.agents import AgentOn
 
@@ -37,16 +38,29 @@ def agents(cli: Cli, transport: str | None) -> AgentOn:
 
 def emit_volume(cli: Cli, volume: Volume) -> None:
     """One volume as the command's result."""
+    remember_volumes(cli, [volume])
     cli.emit(volume, text=lambda: volume_details(volume), ids=[volume.id])
 
 
-def emit_volumes(cli: Cli, volumes: Sequence[Volume], none: str = "") -> None:
+def remember_volumes(cli: Cli, volumes: Sequence[Volume], *, everything: bool = False) -> None:
+    """The shell can offer them from now on."""
+    gone = {VolumeState.DELETED, VolumeState.DELETING}
+    remember(
+        VOLUMES,
+        [Seen(v.id, v.name, f"{v.size_gib} GiB, {v.state.value}", v.state in gone) for v in volumes],
+        region=cli.config.aws.region,
+        everything=everything,
+    )
+
+
+def emit_volumes(cli: Cli, volumes: Sequence[Volume], none: str = "", *, wide: bool = False) -> None:
     """Several; ``none`` is said where there is none."""
+    remember_volumes(cli, volumes)
     if not volumes and none:
         cli.progress.note(none)
     cli.emit(
         volumes,
-        text=lambda: volumes_table(volumes, bold=wants_style(sys.stdout)),
+        text=lambda: volumes_table(volumes, screen=screen_of(sys.stdout, wide=wide)),
         ids=[volume.id for volume in volumes],
     )
 

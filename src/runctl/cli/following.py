@@ -7,10 +7,11 @@ import sys
 from runctl.agent.spec import AttemptStatus
 from runctl.cli.context import Cli
 from runctl.core.clock import SystemClock
-from runctl.core.errors import Interrupted, NotFound
+from runctl.core.errors import Interrupted, NotFound, UsageError
 from runctl.core.ids import RunId
 from runctl.core.models import RunPhase
 from runctl.core.money import usd
+from runctl.core.names import LATEST
 from runctl.render.json import line
 from runctl.render.progress import finish
 from runctl.runs.end_reason import exit_code, sentence
@@ -55,15 +56,27 @@ def show_log(
     return exit_code(followed.end)
 
 
-def find_on_machine(cli: Cli, machine: Machine, run_id: str | None) -> RunRecord:
-    """The run of that id (or beginning of it), or the machine's newest. Raises `NotFound`.
+def find_on_machine(cli: Cli, machine: Machine, reference: str | None) -> RunRecord:
+    """The run of that id (or beginning of it) or name, or the machine's newest. Raises `NotFound`, `UsageError`.
 
     The machine is asked, so that runs which another computer started are found as well; what it says is remembered.
     """
     attempts = machine.agent.attempts()
-    matching = [status for status in attempts if run_id is None or status.run_id.startswith(run_id)]
+    wanted = None if reference == LATEST else reference
+    called = [] if wanted is None else cli.store.list(instance=machine.instance.id, name=wanted)
+    ids = {record.id for record in called}
+    matching = [
+        status
+        for status in attempts
+        if wanted is None or status.run_id in ids or (not ids and status.run_id.startswith(wanted))
+    ]
+    if wanted is not None and len({status.run_id for status in matching}) > 1:
+        several = ", ".join(sorted({status.run_id for status in matching}))
+        raise UsageError(
+            f"{wanted} is several runs: {several}", hint="use the id of one of them", code="ambiguous"
+        )
     if not matching:
-        asked = f"no run {run_id}" if run_id else "no run"
+        asked = f"no run {reference}" if reference else "no run"
         raise NotFound(
             f"there is {asked} on {machine.instance.id}",
             hint="runctl runs list shows the runs that this computer has started",

@@ -9,15 +9,17 @@ from datetime import timedelta
 import click
 
 from runctl.cli.completion import complete_instances
+from runctl.cli.completion_memory import INSTANCES, Seen, remember
 from runctl.cli.context import Cli
 from runctl.cli.each import for_each
 from runctl.cli.framework import Command
-from runctl.cli.machines import LOCAL, find_instance, instance_argument
-from runctl.cli.values import DURATION, check_instance_id
+from runctl.cli.machines import LOCAL, find_instance, instance_argument, instance_ids
+from runctl.cli.values import DURATION, wide_option
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, Interrupted, NotFound, RunctlError
 from runctl.core.models import Instance, Market
-from runctl.render.tables import wants_style
+from runctl.core.tags import NAME
+from runctl.render.tables import screen_of
 from runctl.render.things import instance_details, instances_table
 
 READY_TIMEOUT = "15m"
@@ -26,19 +28,43 @@ READY_TIMEOUT = "15m"
 
 def emit_instance(cli: Cli, instance: Instance) -> None:
     """One instance as a command's result."""
+    _remember(cli, [instance])
     cli.emit(instance, text=lambda: instance_details(instance, SystemClock().now()), ids=[instance.id])
 
 
-def emit_instances(cli: Cli, instances: Sequence[Instance], *, owners: bool = False, none: str = "") -> None:
+def emit_instances(
+    cli: Cli, instances: Sequence[Instance], *, owners: bool = False, none: str = "", wide: bool = False
+) -> None:
     """Several, as an array; ``none`` is said to a person when there are none."""
+    _remember(cli, instances)
     if not instances and none:
         cli.progress.note(none)
     cli.emit(
         instances,
         text=lambda: instances_table(
-            instances, SystemClock().now(), owners=owners, bold=wants_style(sys.stdout)
+            instances, SystemClock().now(), owners=owners, screen=screen_of(sys.stdout, wide=wide)
         ),
         ids=[instance.id for instance in instances],
+    )
+
+
+def _remember(cli: Cli, instances: Sequence[Instance], *, everything: bool = False) -> None:
+    """The shell can offer them from now on."""
+    if any(instance.provider == LOCAL for instance in instances):
+        return
+    remember(
+        INSTANCES,
+        [
+            Seen(
+                instance.id,
+                instance.tags.get(NAME),
+                ", ".join(filter(None, [instance.instance_type, instance.state.value, instance.project])),
+                instance.state.is_over,
+            )
+            for instance in instances
+        ],
+        region=cli.config.aws.region,
+        everything=everything,
     )
 
 
@@ -67,11 +93,16 @@ def list_command(provider: str) -> click.Command:
         "--all", "include_ended", is_flag=True, help="Ended ones too, as long as the provider knows them."
     )
     @click.option("--everyone", is_flag=True, help="Those that runctl did not create too.")
+    @wide_option
     @click.pass_obj
-    def command(cli: Cli, include_ended: bool, everyone: bool) -> None:
+    def command(cli: Cli, include_ended: bool, everyone: bool, wide: bool) -> None:
         """List instances."""
         found = cli.provider(provider).instances(everyone=everyone, include_ended=include_ended)
-        emit_instances(cli, found, owners=everyone, none=f"no instances; runctl {provider} create makes one")
+        if provider != LOCAL:
+            _remember(cli, found, everything=True)
+        emit_instances(
+            cli, found, owners=everyone, none=f"no instances; runctl {provider} create makes one", wide=wide
+        )
 
     return command
 
@@ -121,7 +152,7 @@ def start_command(provider: str) -> click.Command:
     @click.pass_obj
     def command(cli: Cli, instance_id: str, no_wait: bool, timeout: timedelta) -> None:
         """Start a stopped instance."""
-        identifier = check_instance_id(provider, instance_id)
+        (identifier,) = instance_ids(cli, provider, [instance_id])
         instance = cli.provider(provider).start(identifier, cli.progress)
         if not no_wait:
             instance = wait_until_ready(cli, provider, instance, timeout)
@@ -135,18 +166,18 @@ def stop_command(provider: str) -> click.Command:
 
     @click.command(cls=Command)
     @click.argument(
-        "instance_ids", metavar="INSTANCE...", nargs=-1, required=True, shell_complete=complete_instances
+        "references", metavar="INSTANCE...", nargs=-1, required=True, shell_complete=complete_instances
     )
     @click.pass_obj
-    def command(cli: Cli, instance_ids: tuple[str, ...]) -> None:
+    def command(cli: Cli, references: tuple[str, ...]) -> None:
         """Stop instances; their disks stay.
 
         A stopped instance costs nothing by the hour, but its disks do. What was in memory is lost.
         """
-        words = dict.fromkeys(check_instance_id(provider, word) for word in instance_ids)
+        ids = instance_ids(cli, provider, references)
         machines = cli.provider(provider)
         for_each(
-            cli, words, lambda each: machines.stop(each, cli.progress), lambda done: emit_instances(cli, done)
+            cli, ids, lambda each: machines.stop(each, cli.progress), lambda done: emit_instances(cli, done)
         )
 
     return command
@@ -157,18 +188,18 @@ def terminate_command(provider: str) -> click.Command:
 
     @click.command(cls=Command)
     @click.argument(
-        "instance_ids", metavar="INSTANCE...", nargs=-1, required=True, shell_complete=complete_instances
+        "references", metavar="INSTANCE...", nargs=-1, required=True, shell_complete=complete_instances
     )
     @click.option("--dry-run", is_flag=True, help="Show what would be ended, and stop there.")
     @click.pass_obj
-    def command(cli: Cli, instance_ids: tuple[str, ...], dry_run: bool) -> None:
+    def command(cli: Cli, references: tuple[str, ...], dry_run: bool) -> None:
         """End instances for good; EBS volumes stay.
 
         The disks that were made with an instance go with it. Asks first, unless --yes is given.
         """
-        words = list(dict.fromkeys(check_instance_id(provider, word) for word in instance_ids))
+        ids = instance_ids(cli, provider, references)
         machines = cli.provider(provider)
-        found = [machines.instance(word) for word in words]
+        found = [machines.instance(identifier) for identifier in ids]
         if dry_run:
             cli.progress.note("would be ended:")
             emit_instances(cli, found)
@@ -179,7 +210,7 @@ def terminate_command(provider: str) -> click.Command:
             cli.confirm(_question(ending))
         for_each(
             cli,
-            words,
+            ids,
             lambda each: machines.terminate(each, cli.progress),
             lambda done: emit_instances(cli, done),
         )
@@ -191,7 +222,7 @@ def _look_after_runs(cli: Cli, instances: Sequence[Instance]) -> None:
     """Remember how runs on these machines ended while the machines can still say; name those that go on."""
     from runctl.cli.runs import refresh_all
 
-    known = [record for instance in instances for record in cli.store.list(instance_id=instance.id)]
+    known = [record for instance in instances for record in cli.store.list(instance=instance.id)]
     for record in refresh_all(cli, [record for record in known if not record.has_ended]):
         if not record.has_ended:
             cli.progress.warn(

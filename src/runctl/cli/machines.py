@@ -1,19 +1,21 @@
-"""From an id on the command line to an instance that can be used, and the way to it."""
+"""From an id or a name on the command line to an instance that can be used, and the way to it."""
 
 from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
 from runctl.cli.context import Cli
-from runctl.cli.values import check_instance_id
-from runctl.core.errors import Conflict
+from runctl.cli.values import instance_id_in
+from runctl.core.errors import Conflict, NotFound, UsageError
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState
+from runctl.core.names import did_you_mean
+from runctl.core.tags import NAME
 
 if TYPE_CHECKING:
     from runctl.transport.interface import Transport
@@ -46,15 +48,59 @@ def transport_option(function: F) -> F:
     )(function)
 
 
-def find_instance(cli: Cli, provider: str, word: str = LOCAL) -> Instance:
-    """The instance as it is now. Raises `UsageError` for what cannot be an id, `NotFound`."""
-    identifier = InstanceId(LOCAL) if provider == LOCAL else check_instance_id(provider, word)
-    return cli.provider(provider).instance(identifier)
+def find_instance(cli: Cli, provider: str, reference: str = LOCAL) -> Instance:
+    """The instance as it is now, by its id or its name.
+
+    Names are compared as they are written; instances that have ended have none any more. Raises `UsageError` (code
+    ``ambiguous`` where several have the name), `NotFound`.
+    """
+    if provider == LOCAL:
+        return cli.provider(provider).instance(InstanceId(LOCAL))
+    identifier = instance_id_in(provider, reference)
+    if identifier is not None:
+        return cli.provider(provider).instance(identifier)
+    return _called(reference, cli.provider(provider).instances(), provider)
 
 
-def running_instance(cli: Cli, provider: str, word: str = LOCAL) -> Instance:
+def instance_ids(cli: Cli, provider: str, references: Iterable[str]) -> list[InstanceId]:
+    """The ids of instances that are named by id or name, each once; a provider is asked only about names.
+
+    Raises as `find_instance` does, before anything is done to any of them.
+    """
+    known: Sequence[Instance] | None = None
+    found: dict[InstanceId, None] = {}
+    for reference in references:
+        identifier = instance_id_in(provider, reference)
+        if identifier is None:
+            known = cli.provider(provider).instances() if known is None else known
+            identifier = _called(reference, known, provider).id
+        found[identifier] = None
+    return list(found)
+
+
+def _called(name: str, instances: Sequence[Instance], provider: str) -> Instance:
+    """The one instance of that name. Pure. Raises `NotFound`, `UsageError`."""
+    matching = [instance for instance in instances if instance.tags.get(NAME) == name]
+    if len(matching) > 1:
+        raise UsageError(
+            f"several instances are called {name}: {', '.join(instance.id for instance in matching)}",
+            hint="use the id of one of them",
+            code="ambiguous",
+        )
+    if not matching:
+        names = [instance.tags[NAME] for instance in instances if NAME in instance.tags]
+        raise NotFound(
+            f"there is no instance {name!r}",
+            hint=did_you_mean(name, names)
+            or f"runctl {provider} list shows instances with their ids and names",
+            code="instance-not-found",
+        )
+    return matching[0]
+
+
+def running_instance(cli: Cli, provider: str, reference: str = LOCAL) -> Instance:
     """The same, and it runs. Raises `Conflict` (code ``not-running``) with what to do about it."""
-    instance = find_instance(cli, provider, word)
+    instance = find_instance(cli, provider, reference)
     if instance.state is not InstanceState.RUNNING:
         hints = {
             InstanceState.STOPPED: f"runctl {provider} start {instance.id}",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from runctl.cli.completion import complete_instance_types, complete_volumes
 from runctl.cli.context import Cli
 from runctl.cli.framework import Command
 from runctl.cli.machines import transport_option
@@ -27,7 +28,7 @@ def prewarm_command(provider: str) -> click.Command:
         cls=Command,
         exclusive=[("--no-helper", option) for option in ("--instance-type", "--spot", "--ttl")],
     )
-    @click.argument("volume_word", metavar="VOLUME")
+    @click.argument("volume_word", metavar="VOLUME", shell_complete=complete_volumes)
     @click.option(
         "--from", "source", metavar="s3://BUCKET/FOLDER", help="Fill it from S3; else from its snapshot."
     )
@@ -41,7 +42,10 @@ def prewarm_command(provider: str) -> click.Command:
         help="Rent a machine for it, and give it back; by default if the volume is not attached.",
     )
     @click.option(
-        "--instance-type", metavar="TYPE", help="The helper machine's; else the cheapest that is fast enough."
+        "--instance-type",
+        metavar="TYPE",
+        shell_complete=complete_instance_types,
+        help="The helper machine's; else the cheapest that is fast enough.",
     )
     @click.option("--spot", is_flag=True, help="Rent the helper machine as spot.")
     @click.option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from runctl.cli.completion import complete_volumes
 from runctl.cli.context import Cli
 from runctl.cli.ebs import agents, dry_run_option, emit_volume, shown, type_options
 from runctl.cli.framework import Command
@@ -19,7 +20,7 @@ def resize_command(provider: str) -> click.Command:
     """``ebs resize`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("volume_word", metavar="VOLUME")
+    @click.argument("volume_word", metavar="VOLUME", shell_complete=complete_volumes)
     @click.option("--size", type=GIB, metavar="GIB", help="Its new size; volumes only grow.")
     @type_options(None)
     @transport_option

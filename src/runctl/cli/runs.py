@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,44 +11,91 @@ from datetime import timedelta
 
 import click
 
+from runctl.agent.spec import EndReason
+from runctl.cli.completion import complete_instances, complete_runs
 from runctl.cli.context import Cli
 from runctl.cli.framework import Command
 from runctl.cli.machines import wanted_transport
-from runctl.cli.values import COUNT, DURATION, LINES
+from runctl.cli.values import COUNT, DURATION, LINES, wide_option
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, MachineError, NotFound, RunctlError
 from runctl.core.models import RunPhase
 from runctl.runs.store import RunRecord
 
+PHASES = tuple(phase.value for phase in RunPhase)
+STATES = (*PHASES, *(reason.value for reason in EndReason))
 
-@click.command(cls=Command, name="list")
+
+@click.command(
+    cls=Command,
+    name="list",
+    examples=[
+        ("runctl runs list --state running", "those that go on"),
+        ("runctl runs list --state failed --project digits", "those of one project that failed"),
+    ],
+)
 @click.option("--cached", is_flag=True, help="Show what is remembered; ask no machine.")
-@click.option("--instance", metavar="INSTANCE", help="Only runs on this instance.")
+@click.option(
+    "--instance", metavar="ID|NAME", shell_complete=complete_instances, help="Only runs on this instance."
+)
+@click.option("--project", metavar="NAME", help="Only runs of this project.")
+@click.option("--name", metavar="NAME", help="Only runs of this name.")
+@click.option(
+    "--state",
+    "states",
+    type=click.Choice(STATES, case_sensitive=False),
+    multiple=True,
+    metavar="STATE",
+    help=f"Only runs in this state ({', '.join(PHASES)}), or that ended for this reason. Repeatable.",
+)
 @click.option("--limit", type=COUNT, default=50, show_default=True, metavar="N", help="At most N.")
+@wide_option
 @click.pass_obj
-def list_command(cli: Cli, cached: bool, instance: str | None, limit: int) -> None:
+def list_command(
+    cli: Cli,
+    *,
+    cached: bool,
+    instance: str | None,
+    project: str | None,
+    name: str | None,
+    states: tuple[str, ...],
+    limit: int,
+    wide: bool,
+) -> None:
     """List runs, newest first.
 
     Machines are asked about runs that are not known to have ended; one that cannot be asked shows "unknown".
     """
-    records = cli.store.list(instance_id=instance, limit=limit)
+    # A state is known only once the machines have been asked.
+    records = cli.store.list(instance=instance, project=project, name=name, limit=None if states else limit)
     if not cached:
         records = refresh_all(cli, records)
     now = SystemClock().now()
-    shown = [record.as_run(now) for record in records]
+    wanted = {state.lower() for state in states}
+    shown = [
+        record.as_run(now)
+        for record in records
+        if not wanted or wanted & {record.state.value.lower(), (record.end_reason or "").lower()}
+    ][:limit]
 
     def text() -> str:
         from runctl.render.run_table import runs_table
+        from runctl.render.tables import screen_of
 
-        return runs_table(shown)
+        return runs_table(shown, screen=screen_of(sys.stdout, wide=wide))
 
     cli.emit(shown, text=text, ids=[run.id for run in shown])
     if not shown:
-        cli.progress.note("no runs yet; runctl aws train, or runctl local train, starts one")
+        filtered = any((instance, project, name, states))
+        cli.progress.note(
+            "no run that this computer knows is like that; runctl runs list shows all of them"
+            if filtered
+            else "no runs yet; runctl aws train, or runctl local train, starts one"
+        )
 
 
 @click.command(cls=Command, name="show")
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
 @click.option("--cached", is_flag=True, help="Show what is remembered; ask no machine.")
 @click.pass_obj
 def show_command(cli: Cli, run_id: str, cached: bool) -> None:
@@ -60,15 +108,13 @@ def show_command(cli: Cli, run_id: str, cached: bool) -> None:
     def text() -> str:
         from runctl.render.run_table import run_details
 
-        return run_details(
-            run, message=record.message, checkpoint_dir=record.checkpoint_dir, output_dir=record.output_dir
-        )
+        return run_details(run)
 
     cli.emit(run, text=text, ids=[run.id])
 
 
 @click.command(cls=Command, name="logs", exclusive=[("--wait", "--no-follow")])
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
 @click.option(
     "--follow/--no-follow", "-f", default=False, help="Stay until the run has ended.", show_default=True
 )
@@ -86,7 +132,7 @@ def logs_command(cli: Cli, run_id: str, follow: bool, tail: int | None, wait: bo
 
 
 @click.command(cls=Command, name="stop", exclusive=[("--force", "--grace")])
-@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
+@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True, shell_complete=complete_runs)
 @click.option(
     "--grace", type=DURATION, metavar="TIME", help="Between SIGTERM and SIGKILL (default: the run's own)."
 )
@@ -138,7 +184,6 @@ def refresh_all(cli: Cli, records: Sequence[RunRecord]) -> list[RunRecord]:
 
 def _ask(cli: Cli, group: list[RunRecord]) -> list[RunRecord]:
     """What became of these runs of one machine; ``unknown`` where it cannot be told."""
-    from runctl.agent.spec import EndReason
     from runctl.runs.follow import why_gone
     from runctl.runs.refresh import from_status, lost
     from runctl.runs.store import ended

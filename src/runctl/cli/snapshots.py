@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from runctl.cli.completion import complete_volumes
 from runctl.cli.context import Cli
 from runctl.cli.each import for_each
 from runctl.cli.ebs import (
@@ -27,14 +28,14 @@ from runctl.cli.ebs import (
 from runctl.cli.framework import Command
 from runctl.cli.machines import transport_option
 from runctl.cli.project import project_label
-from runctl.cli.values import GIB, parse_tags
+from runctl.cli.values import GIB, parse_tags, wide_option
 from runctl.core import tags as tag
 from runctl.core.clock import SystemClock
 from runctl.core.models import Snapshot
 from runctl.costs.disks import shape_from_text
 from runctl.providers.interface import VolumeRequest
 from runctl.providers.volume_plans import SnapshotRequest
-from runctl.render.tables import wants_style
+from runctl.render.tables import screen_of
 from runctl.render.volume_plans import (
     snapshot_details,
     snapshot_plan_text,
@@ -49,7 +50,7 @@ def snapshot_command(provider: str) -> click.Command:
     """``ebs snapshot`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("volume_word", metavar="VOLUME")
+    @click.argument("volume_word", metavar="VOLUME", shell_complete=complete_volumes)
     @click.option("--name", metavar="NAME", help="A name to call it by; unique among yours.")
     @click.option("--description", default="", metavar="TEXT", help="What the console shows.")
     @persistent_option
@@ -101,10 +102,11 @@ def list_command(provider: str) -> click.Command:
     """``ebs snapshots`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("volume_word", metavar="[VOLUME]", required=False)
+    @click.argument("volume_word", metavar="[VOLUME]", required=False, shell_complete=complete_volumes)
     @click.option("--everyone", is_flag=True, help="Those of this account that runctl did not take too.")
+    @wide_option
     @click.pass_obj
-    def command(cli: Cli, volume_word: str | None, everyone: bool) -> None:
+    def command(cli: Cli, volume_word: str | None, everyone: bool, wide: bool) -> None:
         """List snapshots.
 
         Of one volume or of all, with size, age and price. A snapshot is billed for what it does not
@@ -114,7 +116,7 @@ def list_command(provider: str) -> click.Command:
         volumes = cli.volume_provider(provider)
         volume_id = None if volume_word is None else volumes.volume(volume_word).id
         found = volumes.snapshots(everyone=everyone, volume_id=volume_id)
-        _emit(cli, found, f"no snapshots; runctl {provider} ebs snapshot VOLUME takes one")
+        _emit(cli, found, f"no snapshots; runctl {provider} ebs snapshot VOLUME takes one", wide=wide)
         if found:
             cli.progress.note(snapshots_sum(found))
 
@@ -217,12 +219,12 @@ def restore_command(provider: str) -> click.Command:
     return command
 
 
-def _emit(cli: Cli, snapshots: Sequence[Snapshot], none: str = "") -> None:
+def _emit(cli: Cli, snapshots: Sequence[Snapshot], none: str = "", *, wide: bool = False) -> None:
     if not snapshots and none:
         cli.progress.note(none)
     now = SystemClock().now()
     cli.emit(
         snapshots,
-        text=lambda: snapshots_table(snapshots, now, bold=wants_style(sys.stdout)),
+        text=lambda: snapshots_table(snapshots, now, screen=screen_of(sys.stdout, wide=wide)),
         ids=[snapshot.id for snapshot in snapshots],
     )

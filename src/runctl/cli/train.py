@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from datetime import timedelta
 from pathlib import Path
 
 import click
 
+from runctl.cli.completion import complete_runs
 from runctl.cli.context import Cli
 from runctl.cli.docker_options import BuildOptions, build_on_option, build_options, dockerfile_options
 from runctl.cli.framework import Command, PassthroughCommand
@@ -22,8 +24,9 @@ from runctl.cli.train_docker import (
 )
 from runctl.cli.train_help import SECTIONS, train_examples
 from runctl.cli.train_volumes import VolumeOptions, volume_options
-from runctl.cli.values import DURATION, LINES
+from runctl.cli.values import DURATION, LINES, wide_option
 from runctl.containers.running import ContainerWishes
+from runctl.core.names import check_run_name
 
 
 class _Train(PassthroughCommand):
@@ -81,6 +84,7 @@ def train_command(provider: str) -> click.Command:
     @click.option(
         "--wait", is_flag=True, help="Follow the log to the end and exit with the script's own code."
     )
+    @click.option("--run-name", metavar="NAME", help="A name to call the run by, such as baseline.")
     @click.option(
         "--timeout", type=DURATION, metavar="TIME", help="End the run after this long, such as 12h."
     )
@@ -131,6 +135,7 @@ def train_command(provider: str) -> click.Command:
         env_files: tuple[Path, ...],
         workdir: str | None,
         wait: bool,
+        run_name: str | None,
         timeout: timedelta | None,
         grace: timedelta | None,
         sync_code: bool | None,
@@ -155,6 +160,8 @@ def train_command(provider: str) -> click.Command:
         from runctl.runs.environment import gather
         from runctl.runs.plan import TrainRequest, plan_project
 
+        if run_name is not None:
+            check_run_name(run_name)
         config = cli.config
         if docker is None:
             docker = True if dockerfile is not None or dockerfile_search else config.docker.enabled
@@ -182,6 +189,7 @@ def train_command(provider: str) -> click.Command:
             grace=grace or parse_duration(config.train.grace),
             sync_code=code_wish(sync_code, dev_mode=dev_mode),
             include_patterns=(*config.sync.include_patterns, *include_patterns),
+            name=run_name,
         )
         project = plan_project(request)
         wish = watch_wish(project, watch=watch, restart_on_change=restart_on_change)
@@ -200,7 +208,7 @@ def monitor_command(provider: str) -> click.Command:
 
     @click.command(cls=Command, exclusive=[("--wait", "--no-follow")])
     @instance_argument(provider)
-    @click.argument("run_id", metavar="[RUN]", required=False)
+    @click.argument("run_id", metavar="[RUN]", required=False, shell_complete=complete_runs)
     @click.option(
         "--follow/--no-follow", default=True, help="Stay until the run has ended.", show_default=True
     )
@@ -238,11 +246,15 @@ def processes_command(provider: str) -> click.Command:
     @click.command(cls=Command)
     @instance_argument(provider)
     @click.option("--all", "everything", is_flag=True, help="Show runs that have ended, too.")
+    @wide_option
     @transport_option
     @click.pass_obj
-    def command(cli: Cli, everything: bool, transport: str | None, instance_id: str = LOCAL) -> None:
+    def command(
+        cli: Cli, everything: bool, wide: bool, transport: str | None, instance_id: str = LOCAL
+    ) -> None:
         """Show what runs on an instance, and what it uses."""
         from runctl.render.run_table import attempt_document, attempts_table
+        from runctl.render.tables import screen_of
         from runctl.runs.machine import open_machine
 
         instance = find_instance(cli, provider, instance_id)
@@ -252,7 +264,7 @@ def processes_command(provider: str) -> click.Command:
         attempts = [status for status in machine.agent.attempts() if everything or status.end is None]
         cli.emit(
             [attempt_document(status) for status in attempts],
-            text=lambda: attempts_table(attempts),
+            text=lambda: attempts_table(attempts, screen=screen_of(sys.stdout, wide=wide)),
             ids=[status.run_id for status in attempts],
         )
         if not attempts:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runctl.cli.completion import complete_volumes
 from runctl.cli.machines import LOCAL
 from runctl.cli.values import MOUNT_POINT, pair_volumes
 
@@ -70,6 +71,7 @@ def _options(provider: str) -> list[Callable[[Callable[..., Any]], Callable[...,
                 "ebs_volumes",
                 multiple=True,
                 metavar="ID|NAME",
+                shell_complete=complete_volumes,
                 help="Attach and mount a volume; the script sees it at the same path. Repeatable.",
             ),
             click.option(

@@ -102,6 +102,7 @@ class Training:
 
     def plan(self) -> RunPlan:
         """Everything that can be wrong is found here; nothing has been sent or started."""
+        from runctl.project.git_state import git_state
         from runctl.project.root import project_name
 
         check_instance(self.instance)
@@ -121,6 +122,7 @@ class Training:
             self.cli.progress.warn(
                 f"{self.project.compose.file.name} uses {names}, set neither here nor in .env: it is empty there"
             )
+        plan = replace(plan, git=git_state(self.project.root.path))
         return self.image.settle(self._with_dev_parts(plan), selection)
 
     def _with_dev_parts(self, plan: RunPlan) -> RunPlan:

@@ -101,6 +101,9 @@ MIB_PER_SECOND = WholeNumber(1, unit="MiB/s")
 MOUNT_POINT = MountPoint()
 
 
+wide_option = click.option("--wide", is_flag=True, help="Show every column, however wide the terminal is.")
+
+
 def parse_tags(texts: Iterable[str]) -> dict[str, str]:
     """``K=V`` pairs. Raises `UsageError` for another form, a key given twice, or one of runctl's own."""
     tags: dict[str, str] = {}
@@ -151,18 +154,25 @@ def pair_volumes(volumes: Sequence[str], mount_points: Sequence[str]) -> tuple[V
     return tuple(VolumeMount(*pair) for pair in zip(volumes, mount_points, strict=True))
 
 
-def check_instance_id(provider: str, word: str) -> InstanceId:
-    """The word, if it may be an instance's id. Raises `UsageError` that says what it looks like instead."""
-    if provider != "aws" or _INSTANCE_ID.fullmatch(word):
-        return InstanceId(word)
-    hint = f"runctl {provider} list shows the ids"
-    if word.startswith("vol-"):
-        message = f"{word} is a volume, and an instance is needed here"
-    elif word.startswith("run-"):
-        message = f"{word} is a run, and an instance is needed here"
-        hint = f"runctl runs show {word} names its instance"
-    elif word.endswith((".py", ".sh")):
-        message = f"{word} is a script, and an instance's id is needed here"
+def instance_id_in(provider: str, reference: str) -> InstanceId | None:
+    """The id that a reference is; ``None`` where it can only be a name.
+
+    Raises `UsageError` (code ``bad-instance-id``) for what is plainly something else, and says what.
+    """
+    if provider != "aws" or _INSTANCE_ID.fullmatch(reference):
+        return InstanceId(reference)
+    hint = f"runctl {provider} list shows instances"
+    if reference.startswith("vol-"):
+        message = f"{reference} is a volume, and an instance is needed here"
+    elif reference.startswith("run-"):
+        message = f"{reference} is a run, and an instance is needed here"
+        hint = f"runctl runs show {reference} names its instance"
+    elif reference.endswith((".py", ".sh")):
+        message = f"{reference} is a script, and an instance is needed here: its id or its name"
+    elif reference.startswith("i-"):
+        message = f"{reference!r} is not an instance id: they look like i-0123456789abcdef0"
+    elif not reference.strip():
+        message = "an instance is needed here, and an empty text was given"
     else:
-        message = f"{word!r} is no instance id: they look like i-0123456789abcdef0"
+        return None
     raise UsageError(message, hint=hint, code="bad-instance-id")

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from runctl.cli.completion import complete_volumes
 from runctl.cli.context import Cli
 from runctl.cli.each import for_each
 from runctl.cli.ebs import (
@@ -19,6 +20,7 @@ from runctl.cli.ebs import (
     include_protected_option,
     persistent_option,
     rate_option,
+    remember_volumes,
     shown,
     tag_option,
     type_options,
@@ -26,7 +28,7 @@ from runctl.cli.ebs import (
 )
 from runctl.cli.framework import Command
 from runctl.cli.project import project_label
-from runctl.cli.values import GIB, parse_tags
+from runctl.cli.values import GIB, parse_tags, wide_option
 from runctl.core.clock import SystemClock
 from runctl.core.errors import UsageError
 from runctl.core.models import Snapshot, Volume, VolumeState
@@ -141,11 +143,13 @@ def list_command(provider: str) -> click.Command:
 
     @click.command(cls=Command)
     @click.option("--everyone", is_flag=True, help="Those that runctl did not create too.")
+    @wide_option
     @click.pass_obj
-    def command(cli: Cli, everyone: bool) -> None:
+    def command(cli: Cli, everyone: bool, wide: bool) -> None:
         """List volumes."""
         found = cli.volume_provider(provider).volumes(everyone=everyone)
-        emit_volumes(cli, found, f"no volumes; runctl {provider} ebs create --size GIB makes one")
+        remember_volumes(cli, found, everything=True)
+        emit_volumes(cli, found, f"no volumes; runctl {provider} ebs create --size GIB makes one", wide=wide)
 
     return command
 
@@ -154,7 +158,7 @@ def show_command(provider: str) -> click.Command:
     """``ebs show`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("volume_word", metavar="VOLUME")
+    @click.argument("volume_word", metavar="VOLUME", shell_complete=complete_volumes)
     @click.pass_obj
     def command(cli: Cli, volume_word: str) -> None:
         """Show one volume and its snapshots.
@@ -203,7 +207,9 @@ def delete_command(provider: str) -> click.Command:
     """``ebs delete`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("volume_words", metavar="VOLUME...", nargs=-1, required=True)
+    @click.argument(
+        "volume_words", metavar="VOLUME...", nargs=-1, required=True, shell_complete=complete_volumes
+    )
     @include_protected_option
     @click.option("--dry-run", is_flag=True, help="Show what would be deleted, and stop there.")
     @click.pass_obj

@@ -40,6 +40,17 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX runs_by_instance ON runs (instance_id);
     """,
     "ALTER TABLE runs ADD COLUMN clock_ahead REAL NOT NULL DEFAULT 0",
+    """
+    ALTER TABLE runs ADD COLUMN name TEXT;
+    ALTER TABLE runs ADD COLUMN instance_name TEXT;
+    ALTER TABLE runs ADD COLUMN interpreter TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE runs ADD COLUMN workdir TEXT;
+    ALTER TABLE runs ADD COLUMN timeout_seconds REAL;
+    ALTER TABLE runs ADD COLUMN image_digest TEXT;
+    ALTER TABLE runs ADD COLUMN variables TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE runs ADD COLUMN git TEXT;
+    CREATE INDEX runs_by_name ON runs (name);
+    """,
 )
 """Each is applied once, in order; the file's ``user_version`` counts them. Never edit one that was released."""
 

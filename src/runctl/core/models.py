@@ -176,22 +176,60 @@ class RunPhase(StrEnum):
 
 
 @dataclass(frozen=True)
+class GitState:
+    """What of a project git had when a run began."""
+
+    commit: str | None
+    """Full hash; ``None`` before the first commit."""
+    changed: tuple[str, ...] = ()
+    """Files that differ from the commit, and files that git does not track; at most 200 of them."""
+    changed_count: int = 0
+    """How many there were."""
+
+
+@dataclass(frozen=True)
 class Run:
-    """One training job, from its plan to its end reason."""
+    """One training job, from its plan to its end reason, and what is needed to repeat it."""
 
     id: RunId
+    name: str | None
+    """As given with ``--run-name``; several runs may have the same."""
     provider: str
+    region: str | None
     instance_id: InstanceId
+    instance_name: str | None
+    """What it was called when the run began."""
+    instance_type: str | None
+    market: str | None
+    project: str
     script: str
     args: tuple[str, ...]
+    interpreter: tuple[str, ...]
+    """As asked for; empty: the script's own, or by its extension."""
+    workdir: str | None
     state: RunPhase
     attempt: int
     end_reason: str | None
+    message: str
+    """One sentence about the end; empty for a run that goes on or has nothing to say."""
     exit_code: int | None
+    created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    timeout_seconds: float | None
     mounts: tuple[Mount, ...]
     image: str | None
+    image_digest: str | None
+    """The registry's digest, else the engine's id of the image; ``None`` on the host, and before it is known."""
+    variables: tuple[str, ...]
+    """Names of the variables that the user set; their values are not kept."""
+    git: GitState | None
+    """``None`` where the project is not under git."""
+    checkpoint_dir: str | None
+    """On the machine."""
+    output_dir: str | None
+    price_per_hour: Decimal | None
+    """USD, of the instance, when the run began."""
     cost: Decimal | None
     """USD of the instance (not of volumes) over the run's time so far; ``None`` where no price is known."""
     elapsed_seconds: float | None = None

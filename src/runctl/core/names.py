@@ -30,6 +30,21 @@ def check_resource_name(name: str, kind: str, example: str) -> None:
         )
 
 
+LATEST = "latest"
+"""Stands for the newest run wherever a run is named."""
+
+
+def check_run_name(name: str) -> None:
+    """Return if a run may be called so. Raises `UsageError` (code ``bad-name``)."""
+    if name == LATEST:
+        raise UsageError(
+            f"--run-name {name}: that is what the newest run is called anyway",
+            hint="leave it out",
+            code="bad-name",
+        )
+    check_resource_name(name, "a run", "baseline")
+
+
 def why_not_a_name(name: str) -> str:
     """What keeps a text from being a name; empty where nothing does. Pure."""
     if not name.strip():
@@ -56,3 +71,11 @@ def did_you_mean(word: str, known: Iterable[str], *, likeness: float = 0.6) -> s
     """``did you mean "region"?`` for the nearest known word that is at least so alike (0 to 1), or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=likeness)
     return f'did you mean "{near[0]}"?' if near else ""
+
+
+_FOLDER_DIGEST = re.compile(r"-[0-9a-f]{8}$")
+
+
+def project_of(label: str) -> str:
+    """The name of a project, without what tells its folder from others of that name on machines."""
+    return _FOLDER_DIGEST.sub("", label)

@@ -14,7 +14,7 @@ from runctl.project.build_context import BuildContext
 from runctl.project.dockerfile import DockerfileChoice
 from runctl.render.json import to_builtins
 from runctl.render.sizes import size
-from runctl.render.tables import details, table
+from runctl.render.tables import PLAIN, Column, Screen, details, fit
 
 if TYPE_CHECKING:
     # With a provider's interface it takes a tenth of the time that a command with nothing to do takes.
@@ -153,21 +153,18 @@ def push_text(pushed: Pushed | None) -> str:
     return f"pushed {pushed.layers_sent} of {pushed.layers} layers in {pushed.seconds:.1f} s{caches}"
 
 
-def images_table(images: Sequence[StoredImage], *, bold: bool = False) -> str:
+def images_table(images: Sequence[StoredImage], *, screen: Screen = PLAIN) -> str:
     """One line an image."""
-    if not images:
-        return ""
-    rows = [
+    return fit(
         [
-            image.reference,
-            image.where.value,
-            size(image.size_bytes),
-            f"{image.created_at:%Y-%m-%d %H:%M}",
-            image.project,
-        ]
-        for image in images
-    ]
-    return table(["IMAGE", "WHERE", "SIZE", "CREATED", "PROJECT"], rows, right=("SIZE",), bold=bold)
+            Column("IMAGE", [image.reference for image in images]),
+            Column("WHERE", [image.where.value for image in images], 1),
+            Column("SIZE", [size(image.size_bytes) for image in images], 2, right=True),
+            Column("CREATED", [f"{image.created_at:%Y-%m-%d %H:%M}" for image in images], 3),
+            Column("PROJECT", [image.project for image in images], 4),
+        ],
+        screen,
+    )
 
 
 def pruned_document(

@@ -8,52 +8,84 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from runctl.agent.spec import AttemptStatus
-from runctl.core.models import Run
+from runctl.core.models import GitState, Run
 from runctl.core.money import usd
-from runctl.render.sizes import size
-from runctl.render.tables import details, table
+from runctl.core.names import project_of
+from runctl.render.sizes import counted, size
+from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit, table
 from runctl.render.things import duration
 
+_FILES_SHOWN = 10
 
-def runs_table(runs: Sequence[Run], *, bold: bool = False) -> str:
+
+def runs_table(runs: Sequence[Run], *, screen: Screen = PLAIN) -> str:
     """One line a run."""
-    if not runs:
-        return ""
-    rows = [
+    return fit(
         [
-            run.id,
-            run.state.value,
-            run.end_reason,
-            None if run.exit_code is None else str(run.exit_code),
-            run.instance_id,
-            run.script,
-            f"{run.started_at:%Y-%m-%d %H:%M}" if run.started_at else None,
-            None if run.elapsed_seconds is None else duration(timedelta(seconds=run.elapsed_seconds)),
-            None if run.cost is None else usd(run.cost),
-        ]
-        for run in runs
-    ]
-    headers = ["ID", "STATE", "END", "CODE", "INSTANCE", "SCRIPT", "STARTED (UTC)", "TIME", "COST"]
-    return table(headers, rows, right=("CODE", "TIME", "COST"), bold=bold)
+            Column("ID", [run.id for run in runs]),
+            Column("NAME", [run.name for run in runs], 3),
+            Column("STATE", [_state(run) for run in runs], is_state=True),
+            Column("SCRIPT", [command_line(run) for run in runs], 1, cut=True),
+            Column("PROJECT", [project_of(run.project) for run in runs], 4),
+            Column("INSTANCE", [run.instance_id for run in runs], 5 if screen.width else WIDE),
+            Column(
+                "STARTED (UTC)",
+                [f"{run.started_at:%Y-%m-%d %H:%M}" if run.started_at else None for run in runs],
+                6 if screen.width else WIDE,
+            ),
+            Column("TIME", [_elapsed(run) for run in runs], 2, right=True),
+            Column("COST", [None if run.cost is None else usd(run.cost) for run in runs], 2, right=True),
+        ],
+        screen,
+    )
 
 
-def run_details(run: Run, *, message: str, checkpoint_dir: str | None, output_dir: str | None) -> str:
-    """Everything about one run."""
+def _state(run: Run) -> str:
+    """The state; of a run that has ended its reason, with the code of a script that failed."""
+    if run.end_reason is None:
+        return run.state.value
+    return f"{run.end_reason} {run.exit_code}" if run.exit_code else run.end_reason
+
+
+def command_line(run: Run) -> str:
+    """What the script was started as."""
+    return shlex.join([*run.interpreter, *([run.script] if run.script else []), *run.args])
+
+
+def _elapsed(run: Run) -> str | None:
+    return None if run.elapsed_seconds is None else duration(timedelta(seconds=run.elapsed_seconds))
+
+
+def run_details(run: Run) -> str:
+    """Everything about one run, and what is needed to repeat it."""
+    place = [run.instance_type, run.market if run.provider != "local" else None, run.region]
     fields: dict[str, str | None] = {
         "id": run.id,
+        "name": run.name,
         "state": run.state.value,
-        "end": " ".join(filter(None, [run.end_reason, f"({message})" if message else None])) or None,
+        "end": " ".join(filter(None, [run.end_reason, f"({run.message})" if run.message else None])) or None,
         "exit code": None if run.exit_code is None else str(run.exit_code),
-        "instance": f"{run.instance_id} ({run.provider})",
+        "instance": f"{run.instance_id} ({', '.join(filter(None, [run.provider, *place]))})",
+        "project": run.project,
+        "git": _git(run.git),
+        "changed": _changed(run.git),
         "script": run.script,
         "arguments": shlex.join(run.args) or None,
+        "interpreter": shlex.join(run.interpreter) or None,
+        "folder": run.workdir,
+        "variables": ", ".join(run.variables) or None,
         "attempt": str(run.attempt),
         "image": run.image,
+        "digest": run.image_digest,
+        "time limit": duration(timedelta(seconds=run.timeout_seconds)) if run.timeout_seconds else None,
+        "created": f"{run.created_at:%Y-%m-%d %H:%M:%S} UTC",
         "started": f"{run.started_at:%Y-%m-%d %H:%M:%S} UTC" if run.started_at else None,
         "ended": f"{run.ended_at:%Y-%m-%d %H:%M:%S} UTC" if run.ended_at else None,
-        "checkpoints": checkpoint_dir,
-        "output": output_dir,
-        "cost": None if run.cost is None else f"{usd(run.cost)} for the instance so far",
+        "checkpoints": run.checkpoint_dir,
+        "output": run.output_dir,
+        "cost": None
+        if run.cost is None
+        else f"{usd(run.cost)} for the instance{'' if run.end_reason else ' so far'}",
     }
     mounts = [
         [mount.source, mount.target, "ro" if mount.read_only else "rw", mount.volume_id, mount.origin]
@@ -63,25 +95,54 @@ def run_details(run: Run, *, message: str, checkpoint_dir: str | None, output_di
     return text + ("\n\n" + table(["SOURCE", "TARGET", "MODE", "VOLUME", "FROM"], mounts) if mounts else "")
 
 
-def attempts_table(attempts: Sequence[AttemptStatus]) -> str:
+def _git(git: GitState | None) -> str | None:
+    if git is None:
+        return None
+    commit = f"commit {git.commit}" if git.commit else "no commit yet"
+    if not git.changed_count:
+        return f"{commit}, nothing changed"
+    return f"{commit}, {counted(git.changed_count, 'file')} changed or untracked"
+
+
+def _changed(git: GitState | None) -> str | None:
+    if git is None or not git.changed:
+        return None
+    more = git.changed_count - len(git.changed[:_FILES_SHOWN])
+    return ", ".join(git.changed[:_FILES_SHOWN]) + (f" and {more} more" if more else "")
+
+
+def attempts_table(attempts: Sequence[AttemptStatus], *, screen: Screen = PLAIN) -> str:
     """One line an attempt on one machine."""
-    if not attempts:
-        return ""
-    rows = [
+    return fit(
         [
-            status.run_id,
-            status.state.value.lower().replace("_", "-"),
-            None if status.pid is None else str(status.pid),
-            None if status.cpu_percent is None else f"{status.cpu_percent:.0f}%",
-            None if status.rss_bytes is None else size(status.rss_bytes),
-            None if status.gpu_percent is None else f"{status.gpu_percent:.0f}%",
-            _age(status),
-            shlex.join([status.script, *status.args]),
-        ]
-        for status in attempts
-    ]
-    headers = ["RUN", "STATE", "PID", "CPU", "MEMORY", "GPU", "TIME", "SCRIPT"]
-    return table(headers, rows, right=("PID", "CPU", "MEMORY", "GPU", "TIME"))
+            Column("RUN", [status.run_id for status in attempts]),
+            Column("STATE", [_words(status.state.value) for status in attempts], is_state=True),
+            Column("PID", [_number(status.pid) for status in attempts], 4, right=True),
+            Column("CPU", [_percent(status.cpu_percent) for status in attempts], 2, right=True),
+            Column(
+                "MEMORY",
+                [None if status.rss_bytes is None else size(status.rss_bytes) for status in attempts],
+                2,
+                right=True,
+            ),
+            Column("GPU", [_percent(status.gpu_percent) for status in attempts], 3, right=True),
+            Column("TIME", [_age(status) for status in attempts], 2, right=True),
+            Column("SCRIPT", [shlex.join([s.script, *s.args]) for s in attempts], 1, cut=True),
+        ],
+        screen,
+    )
+
+
+def _words(state: str) -> str:
+    return state.lower().replace("_", "-")
+
+
+def _number(value: int | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _percent(value: float | None) -> str | None:
+    return None if value is None else f"{value:.0f}%"
 
 
 def attempt_document(status: AttemptStatus) -> Mapping[str, Any]:
@@ -89,7 +150,7 @@ def attempt_document(status: AttemptStatus) -> Mapping[str, Any]:
     return {
         "run_id": status.run_id,
         "attempt": status.attempt,
-        "state": status.state.value.lower().replace("_", "-"),
+        "state": _words(status.state.value),
         "phase": status.phase,
         "script": status.script,
         "args": status.args,

@@ -1,4 +1,4 @@
-"""Bytes for people."""
+"""Bytes and counts for people."""
 
 from __future__ import annotations
 
@@ -11,3 +11,8 @@ def size(count: int) -> str:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1024
     return f"{amount:.1f} TiB"
+
+
+def counted(number: int, thing: str, things: str | None = None) -> str:
+    """``1 file``, ``1,200 files``; ``things`` is the plural where it is not made with an s."""
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"

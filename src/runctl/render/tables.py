@@ -1,34 +1,141 @@
-"""Aligned text: tables with a line a thing, and details with a line a field. Nothing is wrapped or cut."""
+"""Aligned text: tables with a line a thing, and details with a line a field.
+
+A table fits the terminal: columns that matter less are left out before a line would wrap. Where there is no terminal,
+nothing is cut, and which columns there are does not depend on what is in them.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TextIO
 
 EMPTY = "-"
+WIDE = 9
+"""The rank of columns that are shown where there is room for everything only."""
+_GAP = 2
+_LEAST_CUT = 16
+"""Characters that are left of a cell at least."""
+
+_STATES: Mapping[str, str] = {
+    **dict.fromkeys(("running", "available", "in-use", "completed", "ok"), "32"),
+    **dict.fromkeys(("pending", "setting-up", "starting", "stopping", "shutting-down", "creating"), "33"),
+    **dict.fromkeys(("unknown", "deleting", "recovering", "interrupted", "time_limit", "warning"), "33"),
+    **dict.fromkeys(("error", "failed", "lost", "out_of_memory", "setup_failed", "image_failed"), "31"),
+    **dict.fromkeys(("data_failed", "disk_full", "no_capacity", "not_started", "budget"), "31"),
+    **dict.fromkeys(("terminated", "stopped", "deleted", "ended", "idle", "skipped"), "2"),
+}
+"""Select Graphic Rendition (ECMA-48) by the first word of a state, in lower case."""
 
 
-def table(
-    headers: Sequence[str],
-    rows: Iterable[Sequence[str | None]],
-    *,
-    right: Iterable[str] = (),
-    bold: bool = False,
-) -> str:
-    """Columns two spaces apart; missing values are a dash, ``right`` names the columns of numbers."""
-    cells = [[cell or EMPTY for cell in row] for row in rows]
-    widths = [max(len(text) for text in column) for column in zip(headers, *cells, strict=True)]
-    to_the_right = {index for index, header in enumerate(headers) if header in set(right)}
+@dataclass(frozen=True)
+class Screen:
+    """Where a table is shown."""
 
-    def aligned(row: Sequence[str]) -> str:
-        return "  ".join(
-            text.rjust(width) if index in to_the_right else text.ljust(width)
-            for index, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
+    width: int | None = None
+    """Columns of the terminal; ``None``: it is none."""
+    style: bool = False
+    """Colours and bold are welcome."""
+    wide: bool = False
+    """Every column is asked for, whatever the width."""
 
-    head = aligned(list(headers))
-    return "\n".join([f"\x1b[1m{head}\x1b[0m" if bold else head, *(aligned(row) for row in cells)])
+
+PLAIN = Screen()
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table."""
+
+    header: str
+    cells: Sequence[str | None]
+    rank: int = 0
+    """0 is always shown; of the others the highest is left out first."""
+    right: bool = False
+    cut: bool = False
+    """Its cells may be cut, to an ellipsis, before another column is left out for it."""
+    is_state: bool = False
+    """Its cells are coloured by what they say."""
+
+
+def screen_of(stream: TextIO, *, wide: bool = False) -> Screen:
+    """The terminal that a stream is, or `PLAIN`."""
+    if not stream.isatty():
+        return Screen(wide=wide)
+    return Screen(shutil.get_terminal_size().columns, wants_style(stream), wide)
+
+
+def fit(columns: Sequence[Column], screen: Screen = PLAIN) -> str:
+    """The table, as wide as the screen at most; only columns of rank 0 may make it wider. Empty without any row."""
+    if not columns or not columns[0].cells:
+        return ""
+    texts = {id(column): [cell or EMPTY for cell in column.cells] for column in columns}
+    shown = _shown(columns, screen)
+    widths = _widths(shown, screen)
+
+    def aligned(cells: Sequence[str], *, row: bool) -> str:
+        parts = []
+        for column, width, text in zip(shown, widths, cells, strict=True):
+            short = text if len(text) <= width else text[: width - 1] + "…"
+            padded = short.rjust(width) if column.right else short.ljust(width)
+            parts.append(_coloured(padded, text) if row and column.is_state and screen.style else padded)
+        return (" " * _GAP).join(parts).rstrip()
+
+    head = aligned([column.header for column in shown], row=False)
+    lines = [f"\x1b[1m{head}\x1b[0m" if screen.style else head]
+    lines += [
+        aligned(cells, row=True) for cells in zip(*(texts[id(column)] for column in shown), strict=True)
+    ]
+    return "\n".join(lines)
+
+
+def _shown(columns: Sequence[Column], screen: Screen) -> list[Column]:
+    if screen.wide:
+        return list(columns)
+    if screen.width is None:
+        return [column for column in columns if column.rank < WIDE]
+    shown = [column for column in columns if column.rank == 0 or any(column.cells)]
+    while sum(map(_least, shown)) + _GAP * (len(shown) - 1) > screen.width:
+        droppable = [column for column in shown if column.rank > 0]
+        if not droppable:
+            break
+        shown.remove(max(droppable, key=lambda column: column.rank))
+    return shown
+
+
+def _widths(shown: Sequence[Column], screen: Screen) -> list[int]:
+    """What each column takes; those that may be cut share what the others leave."""
+    widths = [_full(column) for column in shown]
+    if screen.width is None or screen.wide:
+        return widths
+    for index, column in enumerate(shown):
+        over = sum(widths) + _GAP * (len(widths) - 1) - screen.width
+        if column.cut and over > 0:
+            widths[index] = max(_least(column), widths[index] - over)
+    return widths
+
+
+def _full(column: Column) -> int:
+    return max(len(column.header), *(len(cell or EMPTY) for cell in column.cells))
+
+
+def _least(column: Column) -> int:
+    return min(_full(column), max(_LEAST_CUT, len(column.header))) if column.cut else _full(column)
+
+
+def _coloured(padded: str, text: str) -> str:
+    code = _STATES.get(text.split(" ", maxsplit=1)[0].lower())
+    return f"\x1b[{code}m{padded}\x1b[0m" if code else padded
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str | None]]) -> str:
+    """A small table, shown whole."""
+    cells = list(zip(*rows, strict=True))
+    return (
+        fit([Column(header, column) for header, column in zip(headers, cells, strict=True)]) if cells else ""
+    )
 
 
 def details(fields: Mapping[str, str | None]) -> str:

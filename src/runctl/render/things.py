@@ -4,40 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from runctl.core.models import Instance, Volume
 from runctl.core.money import usd
 from runctl.core.tags import EXPIRES_AT, LOGIN_USER, NAME
-from runctl.render.tables import details, table
+from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit, table
 
 
 def instances_table(
-    instances: Sequence[Instance], now: datetime, *, owners: bool = False, bold: bool = False
+    instances: Sequence[Instance], now: datetime, *, owners: bool = False, screen: Screen = PLAIN
 ) -> str:
     """One line an instance."""
-    if not instances:
-        return ""
-    headers = ["ID", "STATE", "TYPE", "MARKET", "ZONE", "ADDRESS", "$/HOUR", "AGE", "PROJECT", "NAME"]
-    rows: list[list[str | None]] = [
-        [
-            i.id,
-            i.state.value,
-            i.instance_type,
-            i.market.value,
-            i.zone,
-            i.public_ip or i.private_ip,
-            None if i.price_per_hour is None else usd(i.price_per_hour),
-            duration(now - i.created_at),
-            i.project,
-            i.tags.get(NAME),
-        ]
-        for i in instances
+    columns = [
+        Column("ID", [i.id for i in instances]),
+        Column("NAME", [i.tags.get(NAME) for i in instances], 1),
+        Column("STATE", [i.state.value for i in instances], is_state=True),
+        Column("TYPE", [i.instance_type for i in instances], 2),
+        Column("MARKET", [i.market.value for i in instances], 4),
+        Column("ZONE", [i.zone for i in instances], WIDE),
+        Column("ADDRESS", [i.public_ip or i.private_ip for i in instances], WIDE),
+        Column("$/HOUR", [_usd(i.price_per_hour) for i in instances], 3, right=True),
+        Column("AGE", [duration(now - i.created_at) for i in instances], 2, right=True),
+        Column("PROJECT", [i.project for i in instances], WIDE),
     ]
     if owners:
-        headers.append("OWNER")
-        for row, instance in zip(rows, instances, strict=True):
-            row.append(instance.owner)
-    return table(headers, rows, right=("$/HOUR", "AGE"), bold=bold)
+        columns.append(Column("OWNER", [i.owner for i in instances], 1))
+    return fit(columns, screen)
 
 
 def instance_details(instance: Instance, now: datetime) -> str:
@@ -65,26 +58,26 @@ def instance_details(instance: Instance, now: datetime) -> str:
     return text + ("\n\n" + table(["VOLUME", "DEVICE", "MOUNT POINT"], volumes) if volumes else "")
 
 
-def volumes_table(volumes: Sequence[Volume], *, bold: bool = False) -> str:
+def volumes_table(volumes: Sequence[Volume], *, screen: Screen = PLAIN) -> str:
     """One line a volume."""
-    if not volumes:
-        return ""
-    headers = ["ID", "NAME", "STATE", "SIZE", "TYPE", "ZONE", "ATTACHED TO", "MOUNT POINT", "$/MONTH"]
-    rows = [
+    return fit(
         [
-            v.id,
-            v.name,
-            v.state.value,
-            f"{v.size_gib} GiB",
-            v.type,
-            v.zone,
-            v.attached_to,
-            v.mount_point,
-            None if v.price_per_month is None else usd(v.price_per_month),
-        ]
-        for v in volumes
-    ]
-    return table(headers, rows, right=("SIZE", "$/MONTH"), bold=bold)
+            Column("ID", [v.id for v in volumes]),
+            Column("NAME", [v.name for v in volumes], 1),
+            Column("STATE", [v.state.value for v in volumes], is_state=True),
+            Column("SIZE", [f"{v.size_gib} GiB" for v in volumes], 2, right=True),
+            Column("TYPE", [v.type for v in volumes], WIDE),
+            Column("ZONE", [v.zone for v in volumes], 4),
+            Column("ATTACHED TO", [v.attached_to for v in volumes], 3),
+            Column("MOUNT POINT", [v.mount_point for v in volumes], WIDE),
+            Column("$/MONTH", [_usd(v.price_per_month) for v in volumes], WIDE, right=True),
+        ],
+        screen,
+    )
+
+
+def _usd(amount: Decimal | None) -> str | None:
+    return None if amount is None else usd(amount)
 
 
 def volume_details(volume: Volume) -> str:

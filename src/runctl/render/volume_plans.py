@@ -12,7 +12,7 @@ from runctl.costs.prices import Price
 from runctl.costs.snapshots import Initialization
 from runctl.providers.volume_plans import ClonePlan, ResizePlan, SnapshotPlan, VolumePlan, difference
 from runctl.render.plans import because, block
-from runctl.render.tables import details, table
+from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit
 from runctl.render.things import duration
 from runctl.storage.moving import Abandonment, MovePlan
 
@@ -156,26 +156,33 @@ def abandon_text(plan: Abandonment) -> str:
     return block("give up moving one volume:", fields)
 
 
-def snapshots_table(snapshots: Sequence[Snapshot], now: datetime, *, bold: bool = False) -> str:
+def snapshots_table(snapshots: Sequence[Snapshot], now: datetime, *, screen: Screen = PLAIN) -> str:
     """One line a snapshot."""
-    if not snapshots:
-        return ""
-    headers = ["ID", "NAME", "STATE", "OF", "SIZE", "DATA", "AGE", "≤ $/MONTH", "KEPT"]
-    rows: list[list[str | None]] = [
-        [
-            s.id,
-            s.name,
-            s.state.value if s.progress in {None, 100} else f"{s.state.value} {s.progress} %",
-            s.tags.get("runctl:volume") or s.volume_id,
-            f"{s.volume_size_gib:,} GiB",
-            None if s.data_gib is None else f"{s.data_gib.normalize():f} GiB",
-            duration(now - s.created_at),
-            None if s.price_per_month is None else usd(s.price_per_month),
-            "persistent" if s.persistent else None,
-        ]
-        for s in snapshots
+    states = [
+        s.state.value if s.progress in {None, 100} else f"{s.state.value} {s.progress} %" for s in snapshots
     ]
-    return table(headers, rows, right=("SIZE", "DATA", "AGE", "≤ $/MONTH"), bold=bold)
+    return fit(
+        [
+            Column("ID", [s.id for s in snapshots]),
+            Column("NAME", [s.name for s in snapshots], 1),
+            Column("STATE", states, is_state=True),
+            Column("OF", [s.tags.get("runctl:volume") or s.volume_id for s in snapshots], 2),
+            Column("SIZE", [f"{s.volume_size_gib:,} GiB" for s in snapshots], 3, right=True),
+            Column("DATA", [_data(s) for s in snapshots], WIDE, right=True),
+            Column("AGE", [duration(now - s.created_at) for s in snapshots], 2, right=True),
+            Column("≤ $/MONTH", [_at_most(s) for s in snapshots], WIDE, right=True),
+            Column("KEPT", ["persistent" if s.persistent else None for s in snapshots], WIDE),
+        ],
+        screen,
+    )
+
+
+def _data(snapshot: Snapshot) -> str | None:
+    return None if snapshot.data_gib is None else f"{snapshot.data_gib.normalize():f} GiB"
+
+
+def _at_most(snapshot: Snapshot) -> str | None:
+    return None if snapshot.price_per_month is None else usd(snapshot.price_per_month)
 
 
 def snapshots_sum(snapshots: Sequence[Snapshot]) -> str:
@@ -195,7 +202,7 @@ def snapshot_details(snapshot: Snapshot, now: datetime) -> str:
             + ("" if snapshot.progress in {None, 100} else f", {snapshot.progress} % copied"),
             "of": " ".join(filter(None, [snapshot.tags.get("runctl:volume"), snapshot.volume_id])) or None,
             "volume's size": f"{snapshot.volume_size_gib:,} GiB",
-            "data": None if snapshot.data_gib is None else f"{snapshot.data_gib.normalize():f} GiB",
+            "data": _data(snapshot),
             "encrypted": "yes" if snapshot.encrypted else "no",
             "persistent": "yes" if snapshot.persistent else None,
             "taken": f"{snapshot.created_at:%Y-%m-%d %H:%M:%S} UTC, {duration(now - snapshot.created_at)} ago",

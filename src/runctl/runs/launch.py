@@ -11,6 +11,7 @@ from runctl.core.clock import Clock
 from runctl.core.errors import MachineError, RunctlError, Unreachable
 from runctl.core.models import RunPhase
 from runctl.core.progress import SILENT, Progress
+from runctl.core.tags import NAME
 from runctl.runs.machine import Machine
 from runctl.runs.plan import RunPlan
 from runctl.runs.refresh import as_mount, from_status
@@ -42,6 +43,13 @@ def record_of(plan: RunPlan, now: datetime, region: str | None) -> RunRecord:
         instance_type=plan.instance.instance_type,
         market=plan.instance.market.value,
         price_per_hour=plan.instance.price_per_hour,
+        name=plan.name,
+        instance_name=plan.instance.tags.get(NAME),
+        interpreter=plan.spec.interpreter,
+        workdir=plan.spec.container.workdir if plan.spec.container else plan.spec.workdir,
+        timeout_seconds=plan.spec.timeout_seconds,
+        variables=tuple(sorted(plan.spec.env)),
+        git=plan.git,
     )
 
 

@@ -20,7 +20,7 @@ from runctl.containers.running import NO_WISHES, ContainerWishes, with_wishes, w
 from runctl.containers.where import ImagePlanOfRun
 from runctl.core.errors import Conflict, PermissionDenied, UsageError
 from runctl.core.ids import RunId
-from runctl.core.models import Instance, InstanceState
+from runctl.core.models import GitState, Instance, InstanceState
 from runctl.core.tags import is_ours
 from runctl.project.compose_file import (
     ComposeFile,
@@ -72,6 +72,8 @@ class TrainRequest:
     grace: timedelta = DEFAULT_GRACE
     sync_code: bool | None = None
     include_patterns: tuple[str, ...] = ()
+    name: str | None = None
+    """``--run-name``."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,10 @@ class RunPlan:
     """With what must be attached before."""
     image: ImagePlanOfRun | None = None
     """Where there is a Dockerfile: where it is built, and whether it is there already."""
+    name: str | None = None
+    """What the user calls the run."""
+    git: GitState | None = None
+    """What the project is made of, as far as git knows."""
 
 
 def plan_project(request: TrainRequest) -> ProjectPlan:
@@ -273,7 +279,14 @@ def plan_run(
         timeout_seconds=request.timeout.total_seconds() if request.timeout else None,
         grace_seconds=request.grace.total_seconds(),
     )
-    return RunPlan(run_id=run_id, instance=around.instance, project=project, spec=spec, mounts=mounts)
+    return RunPlan(
+        run_id=run_id,
+        instance=around.instance,
+        project=project,
+        spec=spec,
+        mounts=mounts,
+        name=request.name,
+    )
 
 
 def _with_hidden(mounts: MountPlan, container: ContainerSpec | None, files: Iterable[str]) -> MountPlan:

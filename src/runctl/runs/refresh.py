@@ -33,6 +33,7 @@ def from_status(record: RunRecord, status: AttemptStatus, now: datetime) -> RunR
         attempt=status.attempt,
         started_at=moment(status.started_at) or record.started_at,
         image=status.image or record.image,
+        image_digest=status.image_digest or record.image_digest,
         checkpoint_dir=status.checkpoint_dir or record.checkpoint_dir,
         output_dir=status.output_dir or record.output_dir,
         mounts=tuple(as_mount(mount) for mount in status.mounts) or record.mounts,

@@ -13,8 +13,8 @@ from runctl.core.clock import parse_rfc3339
 from runctl.core.database import Database
 from runctl.core.errors import NotFound, UsageError
 from runctl.core.ids import InstanceId, RunId, VolumeId
-from runctl.core.models import Mount, Run, RunPhase
-from runctl.core.names import did_you_mean
+from runctl.core.models import GitState, Mount, Run, RunPhase
+from runctl.core.names import LATEST, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,17 @@ class RunRecord:
     checkpoint_dir: str | None = None
     """On the machine."""
     output_dir: str | None = None
+    name: str | None = None
+    """The user's, for people; not unique."""
+    instance_name: str | None = None
+    """What the user called the instance when the run began."""
+    interpreter: tuple[str, ...] = ()
+    workdir: str | None = None
+    timeout_seconds: float | None = None
+    image_digest: str | None = None
+    variables: tuple[str, ...] = ()
+    """Names of what the user set in the script's environment; never values."""
+    git: GitState | None = None
     clock_ahead: float = 0.0
     """Seconds by which the machine's clock is ahead of this computer's. The times above are by the machine's."""
 
@@ -69,23 +80,13 @@ class RunRecord:
 
     def as_run(self, now: datetime) -> Run:
         """As the JSON contract shows it."""
-        return Run(
-            id=self.id,
-            provider=self.provider,
-            instance_id=self.instance_id,
-            script=self.script,
-            args=self.args,
-            state=self.state,
-            attempt=self.attempt,
-            end_reason=self.end_reason,
-            exit_code=self.exit_code,
-            started_at=self.started_at,
-            ended_at=self.ended_at,
-            mounts=self.mounts,
-            image=self.image,
-            cost=self.cost(now),
-            elapsed_seconds=round(self._seconds(self.started_at, now), 1) if self.started_at else None,
-        )
+        shared = {
+            field.name: getattr(self, field.name)
+            for field in fields(Run)
+            if field.name not in {"cost", "elapsed_seconds"}
+        }
+        elapsed = round(self._seconds(self.started_at, now), 1) if self.started_at else None
+        return Run(**shared, cost=self.cost(now), elapsed_seconds=elapsed)
 
 
 _COLUMNS = tuple(field.name for field in fields(RunRecord))
@@ -107,28 +108,56 @@ class RunStore:
                 _to_row(record),
             )
 
-    def get(self, run_id: str) -> RunRecord:
-        """One run, by its id or an unambiguous beginning of it. Raises `NotFound`, `UsageError`."""
-        if not run_id.strip():
+    def get(self, reference: str) -> RunRecord:
+        """The run that a user means: by its id, an unambiguous beginning of it, its name, or `LATEST`.
+
+        Raises `NotFound`, and `UsageError` (code ``ambiguous``) when several are meant.
+        """
+        if not reference.strip():
             # Of the empty text everything is a beginning, and an unset shell variable is one.
             raise UsageError("a run is needed here, and an empty text was given", hint="runctl runs list")
+        found = self._latest() if reference == LATEST else self._meant_by(reference)
+        if not found:
+            raise self._unknown(reference)
+        if len(found) > 1:
+            ids = [record.id for record in found]
+            shown = ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+            what = "the name" if found[0].name == reference else "the beginning"
+            raise UsageError(
+                f"{reference} is {what} of several runs: {shown}", hint="use its id", code="ambiguous"
+            )
+        return found[0]
+
+    def _latest(self) -> Sequence[RunRecord]:
+        return self.list(limit=1)
+
+    def _meant_by(self, reference: str) -> Sequence[RunRecord]:
+        """By the id, else by the name, else by the beginning of the id; newest first."""
         with self._database.transaction() as connection:
-            rows = connection.execute(
-                "SELECT * FROM runs WHERE substr(id, 1, ?) = ? ORDER BY id = ? DESC LIMIT 2",
-                (len(run_id), run_id, run_id),
-            ).fetchall()
-            if not rows:
-                known = [row["id"] for row in connection.execute("SELECT id FROM runs")]
-                near = did_you_mean(run_id, known)
-                raise NotFound(
-                    f"this computer knows no run {run_id}",
-                    hint=near
-                    or "runctl runs list shows those it knows; a machine's own: runctl aws processes INSTANCE",
-                    code="run-not-found",
-                )
-        if len(rows) == 2 and rows[0]["id"] != run_id:
-            raise UsageError(f"{run_id} is the beginning of several runs", hint="give more of its id")
-        return _from_row(rows[0])
+            for condition in ("id = :text", "name = :text", "substr(id, 1, length(:text)) = :text"):
+                rows = connection.execute(
+                    f"SELECT * FROM runs WHERE {condition} ORDER BY created_at DESC, id",  # noqa: S608 (constants)
+                    {"text": reference},
+                ).fetchall()
+                if rows:
+                    return [_from_row(row) for row in rows]
+        return []
+
+    def _unknown(self, reference: str) -> NotFound:
+        if reference == LATEST:
+            return NotFound(
+                "this computer has started no run yet",
+                hint="runctl aws train starts one",
+                code="run-not-found",
+            )
+        with self._database.transaction() as connection:
+            known = [text for row in connection.execute("SELECT id, name FROM runs") for text in row if text]
+        return NotFound(
+            f"this computer knows no run {reference}",
+            hint=did_you_mean(reference, known)
+            or "runctl runs list shows those it knows; a machine's own: runctl aws processes INSTANCE",
+            code="run-not-found",
+        )
 
     def find(self, run_id: str) -> RunRecord | None:
         """One run by its whole id, or ``None``."""
@@ -136,13 +165,27 @@ class RunStore:
             row = connection.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
         return _from_row(row) if row is not None else None
 
-    def list(self, *, instance_id: str | None = None, limit: int | None = None) -> Sequence[RunRecord]:
-        """Newest first."""
+    def list(
+        self,
+        *,
+        instance: str | None = None,
+        project: str | None = None,
+        name: str | None = None,
+        limit: int | None = None,
+    ) -> Sequence[RunRecord]:
+        """Newest first; of one instance (by id or name), one project, one name, where these are given."""
         with self._database.transaction() as connection:
             rows = connection.execute(
-                "SELECT * FROM runs WHERE (:instance IS NULL OR instance_id = :instance)"
+                "SELECT * FROM runs WHERE (:instance IS NULL OR :instance IN (instance_id, instance_name))"
+                " AND (:project IS NULL OR :project IN (project, substr(project, 1, length(project) - 9)))"
+                " AND (:name IS NULL OR name = :name)"
                 " ORDER BY created_at DESC, id LIMIT :limit",
-                {"instance": instance_id, "limit": -1 if limit is None else limit},
+                {
+                    "instance": instance,
+                    "project": project,
+                    "name": name,
+                    "limit": -1 if limit is None else limit,
+                },
             ).fetchall()
         return [_from_row(row) for row in rows]
 
@@ -166,6 +209,9 @@ def _to_row(record: RunRecord) -> tuple[object, ...]:
         "ended_at": record.ended_at.isoformat() if record.ended_at else None,
         "mounts": json.dumps([asdict(mount) for mount in record.mounts]),
         "price_per_hour": str(record.price_per_hour) if record.price_per_hour is not None else None,
+        "interpreter": json.dumps(record.interpreter),
+        "variables": json.dumps(record.variables),
+        "git": json.dumps(asdict(record.git)) if record.git is not None else None,
     }
     return tuple(values[name] for name in _COLUMNS)
 
@@ -188,4 +234,8 @@ def _from_row(row: sqlite3.Row) -> RunRecord:
         for mount in json.loads(row["mounts"])
     )
     values["price_per_hour"] = Decimal(row["price_per_hour"]) if row["price_per_hour"] else None
+    values["interpreter"] = tuple(json.loads(row["interpreter"]))
+    values["variables"] = tuple(json.loads(row["variables"]))
+    git = json.loads(row["git"]) if row["git"] else None
+    values["git"] = GitState(**{**git, "changed": tuple(git["changed"])}) if git else None
     return RunRecord(**values)

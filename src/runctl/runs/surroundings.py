@@ -132,7 +132,7 @@ def _asked(volume: Volume, agent: AgentClient) -> tuple[Sharer, ...]:
 def _remembered(volume: Volume, identifier: InstanceId, store: RunStore) -> tuple[Sharer, ...]:
     """Runs of this computer's that may still be using it there."""
     found = []
-    for record in store.list(instance_id=identifier):
+    for record in store.list(instance=identifier):
         volumes = frozenset(str(mount.volume_id) for mount in record.mounts if mount.volume_id)
         if record.has_ended or volume.id not in volumes:
             continue

@@ -1,0 +1,108 @@
+"""Names that a shell can be offered without asking AWS: what the last commands have shown.
+
+One small file in the cache folder, its parts by endpoint and profile. What cannot be read or written changes nothing:
+a shell then offers less.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+INSTANCES = "instances"
+VOLUMES = "volumes"
+_MOST = 200
+"""Things of a kind and place that are kept."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Something that a command has shown."""
+
+    id: str
+    name: str | None
+    about: str
+    """A few words for the shell's list."""
+    is_over: bool = False
+    """It has ended or is deleted: it is offered no more."""
+    region: str = ""
+
+
+_FIELDS = {field.name for field in fields(Seen)}
+
+
+def remember(kind: str, things: Iterable[Seen], *, region: str | None, everything: bool = False) -> None:
+    """These are what is known of a kind in a region, in addition to what was, or instead with ``everything``."""
+    with contextlib.suppress(OSError):
+        whole, where, here = _read(), _account(), region or ""
+        before = whole.get(where, {}).get(kind, [])
+        known = {one["id"]: one for one in before if not (everything and one["region"] == here)}
+        for thing in things:
+            known.pop(thing.id, None)
+            if not thing.is_over:
+                known[thing.id] = asdict(replace(thing, region=here))
+        kept = list(known.values())[-_MOST:]
+        if kept != before:
+            _write({**whole, where: {**whole.get(where, {}), kind: kept}})
+
+
+def seen(kind: str) -> list[Seen]:
+    """What is known of a kind in this account, the latest first."""
+    try:
+        return [Seen(**one) for one in reversed(_read().get(_account(), {}).get(kind, []))]
+    except OSError:
+        return []
+
+
+def _account() -> str:
+    """What tells two accounts or two sandboxes from each other, as far as this computer can know without asking."""
+    return f"{os.environ.get('AWS_ENDPOINT_URL', '')}|{os.environ.get('AWS_PROFILE', '')}"
+
+
+def _file() -> Path:
+    from runctl.core.places import cache_folder
+
+    return cache_folder() / "completion.json"
+
+
+def _read() -> dict[str, dict[str, list[dict[str, Any]]]]:
+    try:
+        text = _file().read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if _is_sound(found) else {}
+
+
+def _is_sound(found: Any) -> bool:
+    """Whether it has the form that this program writes; an older or newer one may have written another."""
+    return isinstance(found, dict) and all(
+        isinstance(kinds, dict)
+        and all(
+            isinstance(things, list) and all(isinstance(one, dict) and set(one) == _FIELDS for one in things)
+            for things in kinds.values()
+        )
+        for kinds in found.values()
+    )
+
+
+def _write(whole: object) -> None:
+    file = _file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".completion.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            json.dump(whole, stream)
+        Path(temporary).replace(file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
