@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, ClassVar
 
 from runctl.core.errors import Unsupported
 from runctl.core.ids import InstanceId, SnapshotId, VolumeId
+from runctl.core.journal import Journal
 from runctl.core.models import (
     AttachedVolume,
     Instance,
@@ -239,6 +240,7 @@ class FakeAgent:
 
     def __init__(self, script: Script) -> None:
         self.script = script
+        self.journal = Journal()
 
     def call(self, verb: str, request: Mapping[str, Any]) -> Any:
         return self.script.answer(f"agent.{verb}", dict(request))

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from runctl.core.errors import RunctlError, Unsupported, UsageError
 
 if TYPE_CHECKING:
+    from runctl.cli.left import Left
     from runctl.core.config import Config, Reading
+    from runctl.core.journal import Journal
     from runctl.core.progress import Progress
     from runctl.providers.interface import Provider, VolumeProvider
     from runctl.runs.store import RunStore
@@ -43,6 +45,7 @@ class Cli:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
         self._providers: dict[str, Provider] = {}
+        self._elsewhere: list[Cli] = []
 
     @cached_property
     def config(self) -> Config:
@@ -87,7 +90,21 @@ class Cli:
             return self
         there = Cli(replace(self.settings, region=region))
         there.__dict__["progress"] = self.progress
+        self._elsewhere.append(there)
         return there
+
+    def left(self) -> Left:
+        """What this invocation has changed outside this process, as far as its providers know."""
+        from runctl.cli.left import Left
+
+        return Left.of(self._journals())
+
+    def _journals(self) -> list[tuple[Journal, tuple[str, ...]]]:
+        """Of every provider that was used, with the options without which a command would look elsewhere."""
+        given = (("--region", self.settings.region), ("--profile", self.settings.profile))
+        options = tuple(word for option, value in given if value is not None for word in (option, value))
+        mine = [(provider.journal, options) for provider in self._providers.values()]
+        return [*mine, *(found for each in self._elsewhere for found in each._journals())]
 
     def volume_provider(self, name: str) -> VolumeProvider:
         """The same, where it has block volumes. Raises `Unsupported` with the provider's own reason."""

@@ -10,12 +10,13 @@ import click
 from runctl.cli.completion import complete_instance_types, complete_volumes
 from runctl.cli.context import Cli
 from runctl.cli.framework import Command
-from runctl.cli.instances import READY_TIMEOUT, emit_instance, wait_until_ready
+from runctl.cli.instances import READY_TIMEOUT, emit_instance
 from runctl.cli.project import project_label
 from runctl.cli.values import DURATION, GIB, MOUNT_POINT, instance_id_in, pair_volumes, parse_tags
-from runctl.core.errors import Interrupted, UsageError
-from runctl.core.models import Instance, Market
-from runctl.providers.interface import CreatePlan, InstanceRequest
+from runctl.core.errors import UsageError
+from runctl.core.models import Market
+from runctl.machines.renting import wait_ready
+from runctl.providers.interface import InstanceRequest
 from runctl.render.plans import create_plan_text, plan_document
 
 SECTIONS = {
@@ -161,9 +162,9 @@ def create_command(provider: str) -> click.Command:
         cli.say(create_plan_text(plan))
         if confirm:
             cli.confirm("Create it?")
-        instance = _create(cli, provider, plan)
+        instance = cli.provider(provider).create(plan, cli.progress)
         if not no_wait:
-            instance = wait_until_ready(cli, provider, instance, timeout)
+            instance = wait_ready(cli.provider(provider), instance.id, timeout, cli.progress)
         emit_instance(cli, instance)
 
     return command
@@ -179,13 +180,3 @@ def _one_type(argument: str | None, option: str | None) -> str | None:
             f"{wanted} is an instance, and an instance type is needed here", hint="for example g4dn.xlarge"
         )
     return wanted
-
-
-def _create(cli: Cli, provider: str, plan: CreatePlan) -> Instance:
-    try:
-        return cli.provider(provider).create(plan, cli.progress)
-    except KeyboardInterrupt as interrupt:
-        raise Interrupted(
-            "interrupted while creating: an instance may exist, and is billed if it does",
-            hint=f"runctl {provider} list shows it; runctl {provider} terminate INSTANCE ends it",
-        ) from interrupt

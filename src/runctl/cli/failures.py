@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
 from runctl.cli.framework import Misplaced
+from runctl.cli.left import Left, line_of
 from runctl.core.errors import RunctlError
 from runctl.core.names import did_you_mean
+
+GO_ON = "the same command again goes on from here"
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,9 @@ class Failure:
     exit_code: int
 
 
-def failure_of(error: BaseException) -> Failure:
-    """Put any exception into words. Pure."""
+def failure_of(error: BaseException, left: Left | None = None) -> Failure:
+    """Put any exception into words, with what the command has left. Pure."""
+    left = left or Left()
     if isinstance(error, RunctlError):
         return Failure(error.code, error.message, error.hint, error.exit_code)
     if isinstance(error, click.UsageError):
@@ -32,7 +37,11 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, click.ClickException):
         return Failure("error", _lower(error.format_message()), "", error.exit_code)
     if isinstance(error, KeyboardInterrupt | click.Abort | EOFError):
-        return Failure("interrupted", "interrupted", "", 130)
+        if left.changes:
+            return Failure("interrupted", "interrupted", GO_ON, 130)
+        return Failure(
+            "interrupted", "interrupted; nothing was changed" if left.nothing else "interrupted", "", 130
+        )
     text = " ".join(str(error).split())
     return Failure(
         "unexpected",
@@ -42,19 +51,24 @@ def failure_of(error: BaseException) -> Failure:
     )
 
 
-def report(error: BaseException, argv: Sequence[str]) -> int:
-    """Write the error to stderr, as text or JSON as the command line asks, and return the exit code."""
-    failure = failure_of(error)
+def report(error: BaseException, argv: Sequence[str], left: Left | None = None) -> int:
+    """Write the error and what the command has left to stderr, as text or JSON, and return the exit code."""
+    left = left or Left()
+    failure = failure_of(error, left)
     if isinstance(error, click.exceptions.NoArgsIsHelpError) and wanted_output(argv) != "json":
         _write(error.format_message())
         return failure.exit_code
     if wanted_output(argv) == "json":
         from runctl.render.json import document
 
-        shown = {"error": {"code": failure.code, "message": failure.message, "hint": failure.hint}}
-        _write(document(shown))
+        shown: dict[str, Any] = {"code": failure.code, "message": failure.message, "hint": failure.hint}
+        if left.changes:
+            shown["changes"] = left.documents()
+        _write(document({"error": shown}))
     else:
         _write(f"error: {failure.message}")
+        for change in left.untold(f"{failure.message} {failure.hint}"):
+            _write(line_of(change))
         if failure.hint:
             _write(f"hint: {failure.hint}")
     if is_verbose(argv) and failure.code == "unexpected":

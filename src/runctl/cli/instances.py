@@ -16,9 +16,9 @@ from runctl.cli.framework import Command
 from runctl.cli.machines import LOCAL, find_instance, instance_argument, instance_ids
 from runctl.cli.values import DURATION, wide_option
 from runctl.core.clock import SystemClock
-from runctl.core.errors import Conflict, Interrupted, NotFound, RunctlError
 from runctl.core.models import Instance, Market
 from runctl.core.tags import NAME
+from runctl.machines.renting import wait_ready
 from runctl.render.tables import screen_of
 from runctl.render.things import instance_details, instances_table
 
@@ -66,23 +66,6 @@ def _remember(cli: Cli, instances: Sequence[Instance], *, everything: bool = Fal
         region=cli.config.aws.region,
         everything=everything,
     )
-
-
-def wait_until_ready(cli: Cli, provider: str, instance: Instance, timeout: timedelta) -> Instance:
-    """Wait, and say on every way out but success that the instance is there and costs money."""
-    there = f"{instance.id} exists and is billed"
-    undo = f"runctl {provider} terminate {instance.id} ends it"
-    try:
-        return cli.provider(provider).wait_ready(instance.id, timeout=timeout, progress=cli.progress)
-    except KeyboardInterrupt as interrupt:
-        raise Interrupted(
-            f"interrupted while waiting: {there}",
-            hint=f"runctl {provider} wait {instance.id} goes on waiting; {undo}",
-        ) from interrupt
-    except RunctlError as error:
-        if not isinstance(error, NotFound | Conflict) and there not in f"{error.message} {error.hint}":
-            error.hint = "; ".join(part for part in (error.hint, there, undo) if part)
-        raise
 
 
 def list_command(provider: str) -> click.Command:
@@ -135,7 +118,7 @@ def wait_command(provider: str) -> click.Command:
         That is: it runs, can be reached, has finished setting itself up, and its volumes are mounted.
         """
         instance = find_instance(cli, provider, instance_id)
-        emit_instance(cli, wait_until_ready(cli, provider, instance, timeout))
+        emit_instance(cli, wait_ready(cli.provider(provider), instance.id, timeout, cli.progress))
 
     return command
 
@@ -155,7 +138,7 @@ def start_command(provider: str) -> click.Command:
         (identifier,) = instance_ids(cli, provider, [instance_id])
         instance = cli.provider(provider).start(identifier, cli.progress)
         if not no_wait:
-            instance = wait_until_ready(cli, provider, instance, timeout)
+            instance = wait_ready(cli.provider(provider), instance.id, timeout, cli.progress)
         emit_instance(cli, instance)
 
     return command

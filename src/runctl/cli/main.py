@@ -66,7 +66,7 @@ def run(argv: Sequence[str]) -> int:
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last place that can tell the user
         _end_progress(cli)
         unwritten = failure() if isinstance(error, OSError) else None
-        code = _for_unwritten(unwritten, argv) if unwritten is not None else report(error, argv)
+        code = _for_unwritten(unwritten, argv) if unwritten is not None else report(error, argv, cli.left())
     _end_progress(cli)
     unwritten = failure()
     return code or (_for_unwritten(unwritten, argv) if unwritten is not None else 0)

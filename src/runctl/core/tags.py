@@ -40,6 +40,8 @@ UNUSED: Final = "runctl:unused"
 attached it in order to mount it. It goes when the volume is mounted, attached without mounting, or detached."""
 MADE_FROM: Final = "runctl:made-from"
 """On a volume: the snapshot or the volume whose data it began with."""
+INTENT: Final = "runctl:intent"
+"""On whatever was made: the token of the intent to make it, which is the call's client token too."""
 HELPER_FOR: Final = "runctl:helper-for"
 """On an instance that was rented to fill a volume: which one. It is given back when that is done."""
 NAME: Final = "Name"
@@ -62,7 +64,7 @@ ABOUT_ONE_THING: Final = frozenset(
         MADE_FROM,
         HELPER_FOR,
     }
-    | {NAME, MOUNT_POINT, "runctl:plan"}
+    | {NAME, MOUNT_POINT, INTENT}
 )
 """Tags that a copy does not inherit, because they say something of the original alone."""
 

@@ -11,9 +11,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from functools import cached_property
 
 from runctl.core.errors import Unsupported
 from runctl.core.ids import InstanceId, SnapshotId, VolumeId
+from runctl.core.journal import Journal
 from runctl.core.models import Instance, Market, Snapshot, Volume
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.prices import Price as Price  # noqa: PLC0414 (re-exported: a part of this interface)
@@ -150,6 +152,11 @@ class Provider(ABC):
 
     name: str
 
+    @cached_property
+    def journal(self) -> Journal:
+        """What has been changed through this object; see `runctl.core.journal`."""
+        return Journal()
+
     @abstractmethod
     def capabilities(self) -> Mapping[Capability, Unsupported | None]:
         """For every `Capability`: ``None`` when it is there, else the error that says why not."""
@@ -214,6 +221,7 @@ class Provider(ABC):
             self.transport(instance, choice, progress),
             agent_file=lambda: build(platformdirs.user_cache_path("runctl") / "agent"),
             progress=progress,
+            journal=self.journal,
         )
 
     def report_to(self, progress: Progress) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from runctl.core.blank_volumes import format_rule
 from runctl.core.errors import Conflict, RunctlError, Unreachable
 from runctl.core.ids import InstanceId
+from runctl.core.journal import Change, Effect
 from runctl.core.models import Instance, InstanceState, Volume
 from runctl.core.mount_points import usual_places
 from runctl.core.progress import SILENT, Progress
@@ -146,7 +147,9 @@ def mount(
     }
     if shared:
         options["shared"] = True
-    answer = agent_on(instance).attach(volume.id, place, progress=progress, **options)
+    agent = agent_on(instance)
+    with agent.journal.changing(*_mount_change(volume, instance, place)):
+        answer = agent.attach(volume.id, place, progress=progress, **options)
     try:
         volumes.remember_mount(volume.id, instance.id, place)
     except RunctlError as error:
@@ -205,7 +208,9 @@ def unmount(
     """
     progress.step(f"unmounting {volume.id} on {instance.id}")
     try:
-        answer = agent_on(instance).call("detach", {"volume_id": volume.id, "force": force})
+        agent = agent_on(instance)
+        with agent.journal.changing(*_unmount_change(volume, instance)):
+            answer = agent.call("detach", {"volume_id": volume.id, "force": force})
     except Unreachable as error:
         if not force:
             anyway = "--force takes it all the same; what was not written is lost"
@@ -218,6 +223,36 @@ def unmount(
         mount_points=tuple(answer.get("mount_points") or ()),
         lazy=bool(answer.get("lazy")),
     )
+
+
+def _mount_change(volume: Volume, instance: Instance, place: str) -> tuple[Change, Change]:
+    """How mounting it is told while it is under way, and afterwards. Pure."""
+    may, done = (
+        Change(
+            "mount",
+            (volume.id, instance.id),
+            Effect.MADE,
+            f"volume {volume.name or volume.id} {state} mounted at {place} on {instance.id}",
+            undo=f"runctl {instance.provider} ebs detach {volume.id}",
+        )
+        for state in ("may be", "is")
+    )
+    return may, done
+
+
+def _unmount_change(volume: Volume, instance: Instance) -> tuple[Change, Change]:
+    """How unmounting it is told while it is under way, and afterwards. Pure."""
+    may, done = (
+        Change(
+            "mount",
+            (volume.id, instance.id),
+            Effect.GONE,
+            f"volume {volume.name or volume.id} {state} mounted on {instance.id}",
+            undo=f"runctl {instance.provider} ebs mount {volume.id}",
+        )
+        for state in ("may not be", "is no longer")
+    )
+    return may, done
 
 
 def _mounted(volume: Volume, place: str, answer: Mapping[str, Any]) -> Mounted:

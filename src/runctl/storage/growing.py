@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runctl.core.errors import RunctlError
+from runctl.core.journal import Change, Effect
 from runctl.core.models import InstanceState, Volume
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.interface import VolumeProvider
@@ -58,8 +59,12 @@ def resize(
         "size_bytes": volume.size_gib << 30,
         "wait_seconds": DEVICE_WAIT_SECONDS,
     }
+    agent = agent_on(instance)
+    smaller = f"the file system of {volume.name or volume.id} may be smaller than the volume"
+    growing = Change("file system", (volume.id, instance.id), Effect.CHANGED, smaller)
     try:
-        answer = agent_on(instance).call("grow", request)
+        with agent.journal.unfinished(growing):
+            answer = agent.call("grow", request)
     except RunctlError as error:
         state = f"the volume has its {volume.size_gib} GiB, and the file system has not: repeat the command"
         error.hint = "; ".join(part for part in (error.hint, state) if part)

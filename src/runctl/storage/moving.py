@@ -20,6 +20,7 @@ from runctl.core import tags as tag
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderError, Unreachable
 from runctl.core.ids import new_client_token
+from runctl.core.journal import Change, Effect
 from runctl.core.models import Snapshot, Volume, VolumeState
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.snapshots import Initialization, initialization
@@ -153,8 +154,29 @@ def carry_out(
     source, target = plan.source, plan.finished
     if plan.done and target is not None:
         return Moved(target, source)
+    with volumes.journal.unfinished(_unfinished_move(volumes.name, plan)):
+        return _carry_out(volumes, plan, progress, clock or SystemClock())
+
+
+def _unfinished_move(provider: str, plan: MovePlan) -> Change:
+    """How a move that was begun is told. Pure."""
+    volume = plan.source or plan.finished
+    name = plan.name or (volume.id if volume is not None else "VOLUME")
+    command = f"runctl {provider} ebs move {name}"
+    return Change(
+        "move",
+        () if volume is None else (volume.id, plan.zone),
+        Effect.CHANGED,
+        f"the move of {name} to {plan.zone} is not finished",
+        go_on=f"{command} --availability-zone {plan.zone}",
+        undo=f"{command} --abandon",
+    )
+
+
+def _carry_out(volumes: VolumeProvider, plan: MovePlan, progress: Progress, clock: Clock) -> Moved:
+    source, target = plan.source, plan.finished
     if source is not None and source.tags.get(tag.MOVED_TO) is None:
-        target = _made_and_checked(volumes, plan, source, progress, clock or SystemClock())
+        target = _made_and_checked(volumes, plan, source, progress, clock)
     if target is None:
         raise AssertionError("a move has a volume that it leads to")
     if plan.name and target.name != plan.name:

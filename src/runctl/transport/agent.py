@@ -24,6 +24,7 @@ from runctl.agent.spec import (
 )
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import HostKeyChanged, MachineError, Unreachable
+from runctl.core.journal import Journal
 from runctl.core.progress import SILENT, Progress
 from runctl.transport.answers import answered, failed, mapping, record, sequence
 from runctl.transport.commands import tail
@@ -61,6 +62,7 @@ class AgentClient:
         env: Mapping[str, str] | None = None,
         progress: Progress = SILENT,
         clock: Clock | None = None,
+        journal: Journal | None = None,
     ) -> None:
         """``agent_file`` is the zipapp, or makes it; it is needed (for its name) by the first call.
 
@@ -74,6 +76,8 @@ class AgentClient:
         self._env = {"RUNCTL_AGENT_STATE": str(self.state_directory), **(env or {})}
         self._progress = progress
         self._clock = clock or SystemClock()
+        self.journal = journal or Journal()
+        """Where whoever changes something on the machine writes it."""
 
     def call(
         self,

@@ -17,6 +17,7 @@ from moto.utilities.utils import load_resource
 
 from runctl.core.clock import Clock
 from runctl.core.config import AwsConfig, Config, ProjectConfig
+from runctl.providers.aws.changes import watch
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2 import AwsProvider
 from runctl.providers.aws.iam import DEFAULT_PROFILE
@@ -98,6 +99,8 @@ def session(aws: str, loaded_clients: dict[str, Any], monkeypatch: pytest.Monkey
     session.iam.create_role(RoleName=DEFAULT_PROFILE, AssumeRolePolicyDocument="{}")
     session.iam.create_instance_profile(InstanceProfileName=DEFAULT_PROFILE)
     session.iam.add_role_to_instance_profile(InstanceProfileName=DEFAULT_PROFILE, RoleName=DEFAULT_PROFILE)
+    for client in loaded_clients.values():
+        watch(client, session.journal)
     return session
 
 

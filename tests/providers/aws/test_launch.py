@@ -12,11 +12,11 @@ from runctl.core import tags as tag
 from runctl.core.errors import (
     CapacityError,
     Conflict,
-    Interrupted,
     PermissionDenied,
     ProviderError,
     QuotaExceeded,
 )
+from runctl.core.journal import Standing
 from runctl.core.models import InstanceState, Market
 from runctl.providers.aws.ec2 import AwsProvider
 from runctl.providers.aws.iam import DEFAULT_PROFILE
@@ -217,30 +217,42 @@ def test_ctrl_c_after_the_launch_says_what_exists(
 
     session.ec2.meta.events.register("before-call.ec2.AttachVolume", press)
 
-    with pytest.raises(Interrupted) as caught:
+    with pytest.raises(KeyboardInterrupt):
         provider.create(plan)
 
     (left,) = live(session)
-    assert left["InstanceId"] in caught.value.message
-    assert f"runctl aws terminate {left['InstanceId']}" in caught.value.hint
-    assert f"runctl aws wait {left['InstanceId']}" in caught.value.hint
+    _volume, made, attachment = provider.journal.changes()
+    assert (made.subject, made.standing) == ((left["InstanceId"],), Standing.DONE)
+    assert (made.go_on, made.undo) == (
+        f"runctl aws wait {left['InstanceId']}",
+        f"runctl aws terminate {left['InstanceId']}",
+    )
+    assert attachment.standing is Standing.UNDER_WAY
 
 
 def test_ctrl_c_while_the_launch_is_under_way_finds_the_instance_by_its_plan(
-    provider: AwsProvider, session: AwsSession
+    provider: AwsProvider, session: AwsSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = provider.plan_create(InstanceRequest())
+    endpoint: Any = session.ec2._endpoint  # type: ignore[attr-defined]
+    send = endpoint.make_request
 
-    def press(**_: Any) -> None:
-        raise KeyboardInterrupt
+    def send_and_press(model: Any, request: Any) -> Any:
+        answer = send(model, request)
+        if model.name == "RunInstances":
+            raise KeyboardInterrupt
+        return answer
 
-    session.ec2.meta.events.register("after-call.ec2.RunInstances", press)
+    monkeypatch.setattr(endpoint, "make_request", send_and_press)
 
-    with pytest.raises(Interrupted) as caught:
+    with pytest.raises(KeyboardInterrupt):
         provider.create(plan)
 
     (left,) = live(session)
-    assert left["InstanceId"] in caught.value.message
+    assert [change.fact for change in provider.journal.changes()] == [
+        "an instance (m7i.large) may exist, and is billed if it does"
+    ]
+    assert [change.subject for change in provider.journal.settle()] == [(left["InstanceId"],)]
 
 
 def test_a_new_instance_profile_that_ec2_does_not_know_yet_is_waited_for(

@@ -13,7 +13,7 @@ from runctl.core.progress import Progress
 from runctl.costs.disks import DiskShape, monthly_price
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.modifications import target_shape
-from runctl.providers.aws.reading import PLAN, tag_list
+from runctl.providers.aws.reading import tag_list
 from runctl.providers.aws.volume_creation import new_tags
 from runctl.providers.aws.volumes import check_name, describe_volumes, find_described, find_volume, wait_state
 from runctl.providers.volume_plans import ClonePlan, CloneRequest, InitializationStatus, ResizeRequest
@@ -78,7 +78,7 @@ def clone_volume(context: AwsContext, plan: ClonePlan, progress: Progress) -> Vo
     ):
         if value is not None:
             arguments[name] = value
-    before = describe_volumes(context, {f"tag:{PLAN}": [plan.client_token]})
+    before = describe_volumes(context, {f"tag:{tag.INTENT}": [plan.client_token]})
     if before:
         volume_id = VolumeId(before[0]["VolumeId"])
     else:

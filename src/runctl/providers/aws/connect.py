@@ -49,6 +49,7 @@ class Connections:
 
     def transport(self, instance: Instance, choice: str, progress: Progress) -> Transport:
         """See `Provider.transport`."""
+        self._context.session.journal.reached_machines = True
         wanted = self._context.config.aws.transport if choice == "auto" else choice
         with self._lock:
             known = self._transports.get((instance.id, wanted))
@@ -78,6 +79,7 @@ class Connections:
             transport,
             agent_file=lambda: build(self._context.cache_directory / "agent"),
             progress=progress,
+            journal=self._context.session.journal,
             **self._state_directory(transport),
         )
         with self._lock:

@@ -66,6 +66,7 @@ class AwsProvider(AwsFilling, RegistryProvider):
     def __init__(self, context: AwsContext) -> None:
         self._context = context
         self.session = context.session
+        self.journal = context.session.journal
         self._connections = Connections(context)
 
     def capabilities(self) -> Mapping[Capability, Unsupported | None]:

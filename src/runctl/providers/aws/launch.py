@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +13,6 @@ from runctl.core.clock import parse_rfc3339
 from runctl.core.errors import (
     CapacityError,
     Conflict,
-    Interrupted,
     PermissionDenied,
     RunctlError,
     Unreachable,
@@ -35,7 +33,7 @@ from runctl.providers.aws.iam import (
 )
 from runctl.providers.aws.images import root_device
 from runctl.providers.aws.instances import describe, find_described, priced
-from runctl.providers.aws.reading import DATA_DEVICE, PLAN, state_reason, tag_list
+from runctl.providers.aws.reading import DATA_DEVICE, state_reason, tag_list
 from runctl.providers.aws.userdata import user_data
 from runctl.providers.aws.waiting import attempts
 from runctl.providers.interface import CreatePlan
@@ -64,8 +62,6 @@ def create(context: AwsContext, plan: CreatePlan, progress: Progress) -> Instanc
     try:
         with our_errors(context.session.endpoint):
             return _create(context, plan, progress, reached)
-    except KeyboardInterrupt:
-        raise _interrupted(context, plan, reached) from None
     except Exception as error:
         _undo(context, reached, error)
         raise
@@ -233,7 +229,9 @@ def _already_made(context: AwsContext, plan: CreatePlan) -> Mapping[str, Any] | 
 
 
 def _by_plan(context: AwsContext, plan: CreatePlan) -> Mapping[str, Any] | None:
-    items = describe_exactly(context.session, "describe_instances", {f"tag:{PLAN}": [plan.client_token]})
+    items = describe_exactly(
+        context.session, "describe_instances", {f"tag:{tag.INTENT}": [plan.client_token]}
+    )
     return items[0] if items else None
 
 
@@ -279,34 +277,3 @@ def _say(error: Exception, fact: str, hint: str) -> None:
     error.message = f"{error.message}; {fact}"
     error.args = (error.message,)
     error.hint = "; ".join(part for part in (hint, error.hint) if part)
-
-
-def _interrupted(context: AwsContext, plan: CreatePlan, reached: _Reached) -> Interrupted:
-    instance_id = reached.instance_id
-    if instance_id is None and reached.asked:
-        instance_id = _look_once_more(context, plan)
-        if instance_id is None:
-            return Interrupted(
-                "interrupted during the launch; the instance may come into being all the same",
-                hint="look in a minute: runctl aws list",
-            )
-    if instance_id is None:
-        return Interrupted("interrupted before anything was launched", hint="nothing to undo")
-    return Interrupted(
-        f"interrupted; {instance_id} exists and is billed",
-        hint=f"go on: runctl aws wait {instance_id}; undo: runctl aws terminate {instance_id}",
-    )
-
-
-def _look_once_more(context: AwsContext, plan: CreatePlan) -> InstanceId | None:
-    """Look for the interrupted launch for a few seconds; a second Ctrl-C ends the looking."""
-    try:
-        end = time.monotonic() + 4
-        while time.monotonic() < end:
-            found = _by_plan(context, plan)
-            if found is not None:
-                return InstanceId(found["InstanceId"])
-            time.sleep(0.5)
-    except (KeyboardInterrupt, Exception):  # noqa: BLE001 (the answer is then: it is not known)
-        return None
-    return None

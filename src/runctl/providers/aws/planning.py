@@ -20,7 +20,7 @@ from runctl.providers.aws import images, network
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.errors import NotOffered, our_errors
 from runctl.providers.aws.iam import ProfilePlan, plan_profile
-from runctl.providers.aws.reading import DATA_VOLUME, PLAN, TAG_VALUE_LIMIT, checked_mount_point, mounts_tag
+from runctl.providers.aws.reading import DATA_VOLUME, TAG_VALUE_LIMIT, checked_mount_point, mounts_tag
 from runctl.providers.aws.volumes import check_not_moving, find_volume
 from runctl.providers.aws.zones import ZoneChoice, choose_zone
 from runctl.providers.interface import CreatePlan, InstanceRequest, Price, VolumeMount
@@ -286,7 +286,7 @@ def _tags(
         tag.OWNER: owner,
         tag.CREATED_AT: rfc3339(now),
         tag.LOGIN_USER: login_user,
-        PLAN: token,
+        tag.INTENT: token,
     }
     if project:
         tags[tag.PROJECT] = project

@@ -12,7 +12,6 @@ from runctl.core.blank_volumes import began_with_data, format_rule
 from runctl.core.errors import (
     CredentialsError,
     HostKeyChanged,
-    Interrupted,
     MachineError,
     NotFound,
     Unreachable,
@@ -97,18 +96,12 @@ def wait_ready(
 ) -> Instance:
     """See `Provider.wait_ready`."""
     wait = _Wait(context, connections, instance_id, timeout, progress)
-    try:
-        described = wait_running(context, instance_id, wait.left, progress)
-        _attach(wait, described)
-        transport = _reach(wait)
-        if tag.is_ours(tags_of(described.get("Tags"))):
-            _first_boot(wait, transport)
-            _mount(wait)
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"interrupted; {instance_id} exists and is billed",
-            hint=f"go on: runctl aws wait {instance_id}; undo: runctl aws terminate {instance_id}",
-        ) from None
+    described = wait_running(context, instance_id, wait.left, progress)
+    _attach(wait, described)
+    transport = _reach(wait)
+    if tag.is_ours(tags_of(described.get("Tags"))):
+        _first_boot(wait, transport)
+        _mount(wait)
     return priced(context, describe(context, instance_id))
 
 

@@ -28,8 +28,6 @@ DATA_DEVICE = "/dev/sdf"
 """Where the volume that is made with an instance is attached."""
 DATA_VOLUME = "data"
 """Its name in the `MOUNTS` tag: its id is not known when the tag is written."""
-PLAN = "runctl:plan"
-"""On an instance: the plan's client token, so that a launch that was cut short can be found by it."""
 TAG_VALUE_LIMIT = 256
 INTERRUPTIONS = frozenset({"Server.SpotInstanceTermination", "Server.SpotInstanceShutdown"})
 """Codes of ``StateReason`` by which EC2 says that it took a spot instance back (EC2 User Guide, StateReason)."""

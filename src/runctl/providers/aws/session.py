@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 from runctl._version import __version__
 from runctl.core.config import SANDBOX_VARIABLE
+from runctl.core.journal import Journal
 from runctl.core.progress import Progress
-from runctl.providers.aws import answers, retries, slow_calls
+from runctl.providers.aws import answers, changes, retries, slow_calls
 from runctl.providers.aws.errors import no_region, not_answering, our_errors
 from runctl.providers.aws.filters import keep_literal
 
@@ -57,7 +58,9 @@ OBJECT_SECONDS = 60
 class AwsSession:
     """Clients for one profile and region. Safe to use from several threads."""
 
-    def __init__(self, *, region: str | None, profile: str | None) -> None:
+    def __init__(self, *, region: str | None, profile: str | None, journal: Journal | None = None) -> None:
+        """``journal`` hears of every call that changes something."""
+        self.journal = journal or Journal()
         self._wanted_region = region
         self._profile = profile
         self._clients: dict[str, Any] = {}
@@ -185,6 +188,7 @@ class AwsSession:
                 for module in (retries, answers):
                     module.watch(client)
                 slow_calls.watch(client, self._waits)
+                changes.watch(client, self.journal)
                 self._clients[service] = client
             return self._clients[service]
 

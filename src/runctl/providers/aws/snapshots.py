@@ -18,7 +18,7 @@ from runctl.costs.snapshots import snapshot_price
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.errors import error_code, our_errors
 from runctl.providers.aws.filters import describe
-from runctl.providers.aws.reading import PLAN, snapshot_of, tag_list, tags_of, utc
+from runctl.providers.aws.reading import snapshot_of, tag_list, tags_of, utc
 from runctl.providers.aws.retries import carried_out
 from runctl.providers.aws.volumes import check_not_empty, find_volume
 from runctl.providers.aws.waiting import attempts
@@ -86,7 +86,7 @@ def plan_snapshot(context: AwsContext, request: SnapshotRequest) -> SnapshotPlan
         tag.OWNER: context.session.identity.name,
         tag.CREATED_AT: rfc3339(context.clock.now()),
         tag.SHAPE: shape_text(DiskShape(volume.type, volume.size_gib, volume.iops, volume.throughput)),
-        PLAN: token,
+        tag.INTENT: token,
     }
     tags.pop(tag.PERSISTENT, None)
     if persistent:
@@ -107,7 +107,7 @@ def create_snapshot(context: AwsContext, plan: SnapshotPlan, progress: Progress)
 
     # CreateSnapshot knows no client token: the tag is what finds one that was begun.
     def begun() -> Mapping[str, Any] | None:
-        return next(iter(describe_snapshots(context, {f"tag:{PLAN}": [plan.client_token]})), None)
+        return next(iter(describe_snapshots(context, {f"tag:{tag.INTENT}": [plan.client_token]})), None)
 
     def create() -> Mapping[str, Any]:
         return context.session.ec2.create_snapshot(

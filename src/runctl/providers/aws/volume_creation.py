@@ -15,7 +15,7 @@ from runctl.core.progress import Progress
 from runctl.costs.disks import checked_multi_attach, checked_shape, monthly_price
 from runctl.costs.snapshots import initialization
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.reading import PLAN, tag_list
+from runctl.providers.aws.reading import tag_list
 from runctl.providers.aws.snapshots import find_snapshot
 from runctl.providers.aws.volumes import check_name, describe_volumes, find_volume, wait_state
 from runctl.providers.aws.zones import ZoneChoice, zone_for_volume
@@ -76,7 +76,7 @@ def new_tags(
         tag.OWNED: tag.OWNED_VALUE,
         tag.OWNER: context.session.identity.name,
         tag.CREATED_AT: rfc3339(context.clock.now()),
-        PLAN: token,
+        tag.INTENT: token,
     }
     if name:
         tags[tag.NAME] = name
@@ -108,7 +108,7 @@ def create_volume(context: AwsContext, plan: VolumePlan, progress: Progress) -> 
         if value is not None:
             arguments[name] = value
     # AWS honours the token for a while only, and a plan may be carried out again much later.
-    before = describe_volumes(context, {f"tag:{PLAN}": [plan.client_token]})
+    before = describe_volumes(context, {f"tag:{tag.INTENT}": [plan.client_token]})
     if before:
         volume_id = VolumeId(before[0]["VolumeId"])
     else:

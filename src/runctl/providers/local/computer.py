@@ -143,6 +143,7 @@ class LocalProvider(Provider):
             state_directory=PurePosixPath(self._state_directory),
             python=sys.executable or "python3",
             progress=progress,
+            journal=self.journal,
         )
 
     def doctor(self) -> tuple[Check, ...]:
