@@ -208,6 +208,49 @@ def test_stop_lets_it_save_and_removes_the_container(machine: Agent, engine: Eng
     assert engine.docker("ps", "--all", "--quiet") == ""
 
 
+SAVES_SLOWLY = """\
+import signal, sys, time
+signals = 0
+def count(*_):
+    global signals
+    signals += 1
+signal.signal(signal.SIGTERM, count)
+print("up", flush=True)
+while not signals: time.sleep(0.05)
+time.sleep(1)
+print("saved after", signals, "SIGTERM", flush=True)
+"""
+
+
+def test_below_whatever_stands_first_in_the_container_the_training_can_save(
+    machine: Agent, engine: Engine
+) -> None:
+    entry = ["WORKDIR /workspace", "COPY train.py .", "ENTRYPOINT python3 -u train.py; true"]
+    engines.derived(engine, BASE, "shell:form", entry, {"train.py": SAVES_SLOWLY})
+    shell = {"script": "sh", "is_command": True, "args": ["-c", "python3 -u train.py; true"]}
+    machine.sync(
+        {"train.py": SAVES_SLOWLY, "train.sh": "#!/bin/sh\nset -e\npython3 -u train.py\necho last\n"}
+    )
+    more = {"grace_seconds": 20.0}
+    machine.start("script", "train.sh", container=image(), **more)
+    machine.start("root", "train.sh", container=image(user="0:0"), **more)
+    machine.start("other", "train.sh", container=image(user="4321:4321"), timeout_seconds=3.0, **more)
+    machine.start("entry", "", is_command=True, container={"image": "shell:form", "user": ""}, **more)
+    machine.start("orphan", container=image(code="mount"), **shell, **more)
+    runs = ["script", "root", "other", "entry", "orphan"]
+    for name in runs:
+        until(lambda name=name: "up" in machine.output(name), f"{name} up")
+    os.kill(machine.supervisor("orphan"), signal.SIGKILL)
+    for name in ("orphan", "script", "root", "entry"):
+        assert machine.stop(name).end is not None
+    for name in runs:
+        end = machine.ended(name)
+        assert "saved after 1 SIGTERM" in machine.output(name), (name, machine.log(name))
+        assert end.reason is (EndReason.TIME_LIMIT if name == "other" else EndReason.STOPPED), (name, end)
+        assert "had to be killed" not in end.message
+    assert machine.output("script")[-1] == "last"
+
+
 def test_stop_kills_what_ignores_it(machine: Agent) -> None:
     machine.sync(
         {

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from runctl.agent.children import Step, escalation
 from runctl.agent.ending import Facts, decide_end
 from runctl.agent.log import says_no_space
 from runctl.agent.spec import EndReason, RunState
@@ -50,14 +49,6 @@ def test_the_message_names_what_happened() -> None:
     assert "SIGSEGV" in decide_end(Facts(None, 11))[1]
     assert "/data" in decide_end(Facts(1, None, says_no_space=True, disk_full="/data"))[1]
     assert "killed" in decide_end(Facts(None, 9, asked=R.STOPPED, asked_message="stopped", killed=True))[1]
-
-
-@pytest.mark.parametrize(
-    ("elapsed", "grace", "step"),
-    [(0, 30, Step.ASK), (19.9, 30, Step.ASK), (20, 30, Step.ASK_ALL), (30, 30, Step.KILL), (0, 0, Step.KILL)],
-)
-def test_asking_becomes_killing_with_time(elapsed: float, grace: float, step: Step) -> None:
-    assert escalation(elapsed, grace) is step
 
 
 def test_only_the_last_lines_of_the_script_speak_of_a_full_disk() -> None:

@@ -386,23 +386,66 @@ def test_stopping_a_run_that_has_completed_leaves_it_completed(agent: Agent) -> 
     assert end.reason is EndReason.COMPLETED
 
 
-def test_stop_reaches_the_python_below_a_shell_and_lets_it_save(agent: Agent) -> None:
-    agent.sync(
-        {
-            "go.sh": "python3 train.py\necho after\n",
-            "train.py": (
-                "import os, signal, sys, time\n"
-                "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), print('saved'), sys.exit(0)))\n"
-                "print('up', flush=True)\nwhile True: time.sleep(0.05)\n"
-            ),
-        }
-    )
-    agent.start("r", "go.sh", env={"PYTHONUNBUFFERED": "1"})
-    agent.says("r", "up")
-    seen = agent.stop("r")
-    assert seen.end is not None
-    assert seen.end.reason is EndReason.STOPPED
-    assert agent.output("r") == ["up", "saved"]
+SAVES_SLOWLY = """\
+import os, signal, sys, time
+signals = 0
+def count(*_):
+    global signals
+    signals += 1
+signal.signal(signal.SIGTERM, count)
+print("up", flush=True)
+while not signals: time.sleep(0.05)
+time.sleep(float(sys.argv[1]) if sys.argv[1:] else 1)
+print("saved after", signals, "SIGTERM", flush=True)
+"""
+SPAWNS = "import subprocess, sys\nraise SystemExit(subprocess.call([sys.executable, *sys.argv[1:]]))\n"
+FORWARDS = """\
+import signal, subprocess, sys
+child = subprocess.Popen([sys.executable, "train.py"])
+signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+raise SystemExit(child.wait())
+"""
+POOL = """\
+import multiprocessing, time
+if __name__ == "__main__":
+    exec(open("train.py").read().split("while")[0])
+    workers = [multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,)) for _ in range(2)]
+    for one in workers: one.start()
+    while not signals: time.sleep(0.05)
+    print("saved after", signals, "SIGTERM, workers alive:", sum(one.is_alive() for one in workers), flush=True)
+    for one in workers: one.kill()
+"""
+WAYS = {
+    "shell": "set -e\npython3 train.py\necho last\n",
+    "exec": "exec python3 train.py\n",
+    "nested": "sh -c 'bash -c \"python3 train.py; true\"; true'\n",
+    "tee": "python3 train.py | tee log.txt\n",
+    "substitution": "exec > >(tee log.txt) 2>&1\npython3 train.py\n",
+    "background": "python3 train.py & wait\nwait\n",
+    "trap": "trap 'kill -TERM $child; wait $child' TERM\npython3 train.py & child=$!\nwait $child\nwait $child\n",
+    "time": "nohup env A=1 timeout 600 python3 train.py\n",
+    "launcher": "python3 spawns.py train.py\n",
+    "forwards": "python3 forwards.py\n",
+}
+
+
+def test_whatever_stands_above_the_training_it_gets_sigterm_once_and_can_save(agent: Agent) -> None:
+    files = {"train.py": SAVES_SLOWLY, "spawns.py": SPAWNS, "forwards.py": FORWARDS, "pool.py": POOL}
+    agent.sync({**files, **{f"{name}.sh": text for name, text in WAYS.items()}})
+    runs = [*WAYS, "pool"]
+    for name in runs:
+        agent.start(name, f"{name}.sh" if name in WAYS else "pool.py", grace_seconds=20.0)
+    for name in runs:
+        agent.says(name, "up")
+    request = {"reason": "STOPPED", "grace_seconds": 20.0, "requested_at": 0.0, "message": "stopped"}
+    for name in runs:
+        (agent.folder(name) / "stop.json").write_text(json.dumps(request))
+    ends = {name: agent.ended(name) for name in runs}
+    for name, end in ends.items():
+        assert "saved after 1 SIGTERM" in agent.log(name), (name, agent.log(name))
+        assert (end.reason, end.message) == (EndReason.STOPPED, "stopped"), (name, end)
+    assert agent.output("shell")[-1] == "last"
+    assert agent.output("pool")[-1].endswith("workers alive: 2")
 
 
 FAMILY = (

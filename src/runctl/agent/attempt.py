@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Sequence
 
 from runctl.agent import durable
-from runctl.agent.children import Children, Ended, Ending
+from runctl.agent.children import Children, Ended
 from runctl.agent.errors import AgentError
 from runctl.agent.log import FULL, Log
 from runctl.agent.mount_watch import MountWatch
 from runctl.agent.places import Places, places
 from runctl.agent.script import NETWORK
+from runctl.agent.shutdown import Ending
 from runctl.agent.spec import EndReason, RunSpec, RunState
 from runctl.agent.state import AttemptFolder, StopRequest, changed, state_directory
 

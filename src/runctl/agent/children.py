@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import enum
 import os
 import resource
 import select
@@ -12,45 +11,21 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterable, List, Mapping, Optional, Sequence
+from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence
 
 from runctl.agent import processes
+from runctl.agent.shutdown import POLL_SECONDS as ENDING_POLL_SECONDS
+from runctl.agent.shutdown import Ending, Shutdown
+from runctl.agent.stop_targets import Key
 
 POLL_SECONDS = 1.0
 """Signals wake us at once; this is for what makes no signal."""
 LEFTOVER_SECONDS = 10.0
 """What a process that outlives the script is given, at most, after SIGTERM."""
+FADE_SECONDS = 1.0
+"""What only carries output (``> >(tee log)``) ends by itself, when it has passed on the last of it."""
 OOM_SCORE = 500
 """The kernel's out-of-memory killer takes the training before it takes sshd or the supervisor."""
-
-
-class Step(enum.IntEnum):
-    """How far a tree of processes has been told to end."""
-
-    NONE = 0
-    ASK = 1
-    ASK_ALL = 2
-    KILL = 3
-
-
-def escalation(elapsed: float, grace: float) -> Step:
-    """What must have been done ``elapsed`` seconds after the request.
-
-    First the training process alone is asked, so that it can save while its workers still live; when two thirds
-    of the grace are over, everything below it; at its end everything is killed.
-    """
-    if elapsed >= grace:
-        return Step.KILL
-    return Step.ASK_ALL if elapsed >= grace * 2 / 3 else Step.ASK
-
-
-@dataclass(frozen=True)
-class Ending:
-    """A request to end what runs, from which moment on and with how much patience."""
-
-    began: float
-    """On the monotonic clock."""
-    grace: float
 
 
 @dataclass(frozen=True)
@@ -117,24 +92,31 @@ class Children:
                 Path("/proc/{}/oom_score_adj".format(child.pid)).write_text(str(OOM_SCORE))
         return child.pid
 
-    def wait(self, pid: int, ending: Callable[[], Optional[Ending]] = lambda: None) -> Ended:
+    def wait(
+        self,
+        pid: int,
+        ending: Callable[[], Optional[Ending]] = lambda: None,
+        shutdown: Optional[Shutdown] = None,
+    ) -> Ended:
         """Wait until the child has ended; ``ending`` is asked again and again whether, and how, to end it."""
-        done = Step.NONE
+        shutdown = shutdown or Shutdown()
+        killed = False
         while not self._reap(pid):
             wish = ending()
-            if wish is not None:
-                due = escalation(time.monotonic() - wish.began, wish.grace)
-                if due > done:
-                    self._escalate(pid, due)
-                    done = due
-            self._sleep(self._until_next(wish))
+            if wish is not None and wish.over:
+                killed = True
+                everyone = [pid, *(one.pid for one in processes.descendants(pid, processes.table()))]
+                processes.send(everyone, signal.SIGKILL)
+            elif wish is not None:
+                shutdown.ask([pid], processes.table(), late=wish.late)
+            self._sleep(POLL_SECONDS if wish is None else ENDING_POLL_SECONDS)
         status = self._statuses.pop(pid)
         return Ended(
             exit_code=os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
             signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
             max_rss_bytes=self._rss.pop(pid, 0),
-            asked=done > Step.NONE,
-            killed=done is Step.KILL,
+            asked=killed or shutdown.asked,
+            killed=killed,
         )
 
     def ended(self, pid: int) -> bool:
@@ -145,30 +127,35 @@ class Children:
         """Wait, but no longer than until something happens, or one of the files ``also`` can be read."""
         self._sleep(seconds, also)
 
-    def end_all(self, grace: float, spared: Iterable[int] = ()) -> List[processes.Process]:
-        """Nothing below this process runs any more, but for those spared; returns who had been left over."""
+    def end_all(
+        self,
+        grace: float,
+        spared: Iterable[int] = (),
+        told: FrozenSet[Key] = frozenset(),
+        fade: float = 0.0,
+    ) -> List[processes.Process]:
+        """Nothing below this process runs any more, but for those spared; returns who had to be ended.
+
+        Those who have been ``told`` to end are not told a second time; what ends by itself within ``fade`` seconds
+        is not told at all.
+        """
         keep = set(spared)
 
         def rest() -> List[processes.Process]:
             self._reap(0)
-            if self.subreaper:
-                below = processes.descendants(os.getpid(), processes.table())
-            else:
-                sessions = set(self._popen)
-                below = [
-                    one
-                    for one in processes.table().values()
-                    if _group(one.pid) in sessions and one.state not in "ZX"
-                ]
-            return [one for one in below if one.pid not in keep]
+            return [one for one in self._below() if one.pid not in keep]
 
+        def wait_while(some: Callable[[], object], seconds: float) -> None:
+            deadline = time.monotonic() + seconds
+            while some() and time.monotonic() < deadline:
+                self._sleep(0.05)
+
+        began = time.monotonic()
+        wait_while(lambda: [one for one in rest() if (one.pid, one.started) in told], grace)
+        wait_while(rest, min(fade, grace))
         leftover = rest()
-        if not leftover:
-            return []
-        processes.send([one.pid for one in leftover], signal.SIGTERM)
-        deadline = time.monotonic() + grace
-        while rest() and time.monotonic() < deadline:
-            self._sleep(0.1)
+        processes.send([one.pid for one in leftover if (one.pid, one.started) not in told], signal.SIGTERM)
+        wait_while(rest, max(0.0, began + grace - time.monotonic()))
         # Killed ones may have forked meanwhile: look again until nobody is there.
         deadline = time.monotonic() + LEFTOVER_SECONDS
         while time.monotonic() < deadline:
@@ -179,23 +166,12 @@ class Children:
             self._sleep(0.05)
         return leftover
 
-    def _escalate(self, pid: int, step: Step) -> None:
+    def _below(self) -> List[processes.Process]:
         now = processes.table()
-        everyone = [pid, *(one.pid for one in processes.descendants(pid, now))]
-        if step is Step.ASK:
-            processes.send(processes.first_to_tell(pid, now), signal.SIGTERM)
-        elif step is Step.ASK_ALL:
-            processes.send(everyone, signal.SIGTERM)
-        else:
-            processes.send(everyone, signal.SIGKILL)
-
-    @staticmethod
-    def _until_next(wish: Optional[Ending]) -> float:
-        if wish is None:
-            return POLL_SECONDS
-        elapsed = time.monotonic() - wish.began
-        due = [moment - elapsed for moment in (wish.grace * 2 / 3, wish.grace) if moment > elapsed]
-        return max(0.01, min([POLL_SECONDS, *due]))
+        if self.subreaper:
+            return processes.descendants(os.getpid(), now)
+        sessions = set(self._popen)
+        return [one for one in now.values() if _group(one.pid) in sessions and one.state not in "ZX"]
 
     def _reap(self, pid: int) -> bool:
         while True:

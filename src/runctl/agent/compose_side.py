@@ -11,9 +11,9 @@ from typing import Dict, List, Optional
 
 from runctl.agent import docker
 from runctl.agent.attempt import Attempt, Outcome
-from runctl.agent.children import Ending
 from runctl.agent.compose_project import Member, members
 from runctl.agent.container_run import Beside
+from runctl.agent.shutdown import Ending
 from runctl.agent.spec import EndReason
 
 LOOK_SECONDS = 5.0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Optional
 
 from runctl.agent import docker, ending
 from runctl.agent.compose_project import remove_project
+from runctl.agent.container_stop import ContainerShutdown
 from runctl.agent.container_wait import state_of
+from runctl.agent.shutdown import Ending
 from runctl.agent.spec import EndReason
 from runctl.agent.state import Live
 
@@ -55,7 +58,8 @@ def look_again(live: Live) -> Seen:
 def end_container(live: Live, grace: float) -> None:
     """A container without a supervisor is stopped and removed, with what was started beside it."""
     if live.container_id is not None:
-        docker.find().call("stop", "--time", str(int(grace)), str(live.container_id), timeout=grace + 60)
+        wish = Ending(time.monotonic(), grace)
+        ContainerShutdown(docker.find(), str(live.container_id)).end(wish)
     forget(live)
 
 

@@ -11,7 +11,9 @@ from runctl.agent import docker, processes
 from runctl.agent.attempt import Attempt
 from runctl.agent.children import Ended
 from runctl.agent.container_log import ContainerLog
+from runctl.agent.container_stop import ContainerShutdown
 from runctl.agent.errors import AgentError
+from runctl.agent.shutdown import POLL_SECONDS as ENDING_POLL_SECONDS
 
 ENGINE_GONE_SECONDS = float(os.environ.get("RUNCTL_ENGINE_GONE_SECONDS") or 120.0)
 """How long an engine may be away (an upgrade restarts it) before the attempt counts as lost."""
@@ -30,7 +32,7 @@ class Waiter:
         self.engine = engine
         self.container_id = container_id
         self.pid = pid
-        self.asked = False
+        self._shutdown = ContainerShutdown(engine, container_id)
         self.killed = False
         self.max_rss = 0
         self.cpu_seconds = 0.0
@@ -61,7 +63,7 @@ class Waiter:
                     raise AgentError("lost", "the Docker engine is gone: {}".format(why))
                 children.pause(1.0)
                 waiting = self._docker("wait", self.container_id)
-            children.pause(1.0)
+            children.pause(ENDING_POLL_SECONDS if self._shutdown.asked else 1.0)
 
     def _docker(self, *words: str) -> int:
         null = os.open(os.devnull, os.O_WRONLY)
@@ -75,10 +77,9 @@ class Waiter:
         wish = self.attempt.ending()
         if wish is None:
             return
-        if not self.asked:
-            self.asked = True
-            self.engine.call("kill", "--signal", "TERM", self.container_id)
-        if not self.killed and time.monotonic() - wish.began >= wish.grace:
+        if not wish.over:
+            self._shutdown.ask(wish)
+        elif not self.killed:
             self.killed = True
             self.engine.call("kill", "--signal", "KILL", self.container_id)
 
@@ -99,4 +100,4 @@ class Waiter:
         """The same words as for a script on the host; its init reports a signal as 128 + its number."""
         code = int(state.get("ExitCode") or 0)
         number = code - 128 if 128 < code <= 128 + 64 else None
-        return Ended(code, number, self.max_rss, self.asked, self.killed)
+        return Ended(code, number, self.max_rss, self.killed or self._shutdown.asked, self.killed)

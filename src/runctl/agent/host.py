@@ -10,10 +10,11 @@ from typing import Dict, List, Sequence, Tuple
 
 from runctl.agent import ending, environment, machine, mountns, places, processes, script
 from runctl.agent.attempt import Attempt, Outcome
-from runctl.agent.children import LEFTOVER_SECONDS, Ended, cpu_seconds
+from runctl.agent.children import FADE_SECONDS, LEFTOVER_SECONDS, Ended, cpu_seconds
 from runctl.agent.errors import AgentError
 from runctl.agent.log import says_no_space, says_read_only
 from runctl.agent.mount_watch import disk_name
+from runctl.agent.shutdown import Shutdown
 from runctl.agent.spec import RunState
 from runctl.agent.trees import copy_tree
 
@@ -79,13 +80,14 @@ def run_script(attempt: Attempt, argv: Sequence[str], env: Dict[str, str], cwd: 
     attempt.update(
         state=RunState.RUNNING, phase="running", started_at=time.time(), script=processes.identity(pid)
     )
-    ended = attempt.children.wait(pid, attempt.ending)
+    shutdown = Shutdown()
+    ended = attempt.children.wait(pid, attempt.ending, shutdown)
     wish = attempt.ending() if ended.asked else None
     grace = min(spec.grace_seconds, LEFTOVER_SECONDS)
     if wish is not None:
         # What the script started may still be saving: it has the rest of the grace.
         grace = max(0.0, wish.began + wish.grace - time.monotonic())
-    leftover = attempt.children.end_all(grace)
+    leftover = attempt.children.end_all(grace, told=shutdown.told, fade=FADE_SECONDS)
     if leftover:
         names = ", ".join(sorted({one.name for one in leftover}))
         attempt.log.line("ended {} process(es) that outlived the script: {}".format(len(leftover), names))

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Set, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
+
+from runctl.agent.machine import as_root, root_available
+from runctl.agent.stop_targets import Member
 
 PROC = Path("/proc")
 LINUX = sys.platform.startswith("linux")
 
 PR_SET_CHILD_SUBREAPER = 36
-
-# A signal to one of these must reach what it started; every other program is left to look after its own
-# children (a signalled data-loader worker would break the checkpoint that its parent is writing).
-WRAPPERS = frozenset(
-    (
-        *("sh", "bash", "dash", "zsh", "ksh", "ash", "busybox", "sudo", "env", "time", "timeout", "nice"),
-        *("ionice", "stdbuf", "xargs", "uv", "conda", "mamba", "micromamba", "poetry"),
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -157,22 +153,27 @@ def descendants(root: int, processes: Dict[int, Process]) -> List[Process]:
     return found
 
 
-def first_to_tell(root: int, processes: Dict[int, Process]) -> List[int]:
-    """Who gets the first SIGTERM: the process itself, and below wrappers such as shells what they started."""
-    children: Dict[int, List[int]] = {}
-    for one in processes.values():
-        children.setdefault(one.parent, []).append(one.pid)
-    told: List[int] = []
-    queue = [root]
-    while queue:
-        pid = queue.pop(0)
-        known = processes.get(pid)
-        if known is None or known.state in "ZX":
-            continue
-        told.append(pid)
-        if known.name in WRAPPERS:
-            queue.extend(children.get(pid, []))
-    return told
+def members(tree: Iterable[Process]) -> Dict[int, Member]:
+    """These processes, with their command lines and what they do with signals (where the kernel tells: Linux)."""
+    return {one.pid: _member(one) for one in tree if one.state not in "ZX"}
+
+
+def _member(one: Process) -> Member:
+    argv: Tuple[str, ...] = ()
+    caught = ignored = frozenset()  # type: FrozenSet[int]
+    with contextlib.suppress(OSError):
+        words = (PROC / str(one.pid) / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        argv = tuple(word.decode(errors="replace") for word in words if word or len(words) > 1)
+        status = (PROC / str(one.pid) / "status").read_text(errors="replace")
+        caught, ignored = parse_signals(status, "SigCgt"), parse_signals(status, "SigIgn")
+    return Member(one.pid, one.parent, argv, one.name, one.started, caught, ignored)
+
+
+def parse_signals(status: str, field: str) -> FrozenSet[int]:
+    """The signals of a mask in ``/proc/PID/status`` (proc(5))."""
+    found = re.search(r"^{}:\s*([0-9a-f]+)$".format(field), status, re.MULTILINE)
+    mask = int(found.group(1), 16) if found else 0
+    return frozenset(number for number in range(1, 65) if mask >> (number - 1) & 1)
 
 
 def with_environment(wanted: Dict[str, str]) -> List[Process]:
@@ -192,12 +193,19 @@ def with_environment(wanted: Dict[str, str]) -> List[Process]:
 
 
 def send(pids: Iterable[int], signal_number: int) -> None:
-    """Signal each of them; those that have gone meanwhile, or are another user's, are passed over."""
+    """Signal each of them, as root where they are another user's (sudo, a container) and this one may become root;
+    those that have gone meanwhile are passed over."""
+    others = []
     for pid in pids:
         try:
             os.kill(pid, signal_number)
-        except (ProcessLookupError, PermissionError):
+        except ProcessLookupError:
             continue
+        except PermissionError:
+            others.append(str(pid))
+    if others and root_available():
+        argv = as_root(["kill", "-{}".format(int(signal_number)), *others])
+        subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
 def usage(roots: Iterable[int], interval: float = 0.0) -> Tuple[Optional[float], int]:

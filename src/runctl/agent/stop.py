@@ -10,6 +10,7 @@ from typing import Any, Mapping, Optional
 from runctl.agent import durable, processes
 from runctl.agent.attempt import marks as marks_of
 from runctl.agent.errors import AgentError
+from runctl.agent.shutdown import Ending, Shutdown
 from runctl.agent.spec import AttemptStatus, EndReason, RunState
 from runctl.agent.state import AttemptFolder, Live, StopRequest, find
 from runctl.agent.status import observe, write_end_for
@@ -91,14 +92,17 @@ def _stop_orphan(folder: AttemptFolder, reason: EndReason, message: str, grace: 
 def _sweep(folder: AttemptFolder, grace: float) -> None:
     """No process that carries this attempt's variables is left."""
     marks = marks_of(folder.run_id, folder.attempt)
-    left = processes.with_environment(marks)
-    processes.send([one.pid for one in left], signal.SIGTERM)
-    deadline = time.monotonic() + grace
-    while left and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wish, shutdown = Ending(time.monotonic(), grace), Shutdown()
+    deadline = wish.began + grace + PATIENCE_SECONDS
+    while True:
         left = processes.with_environment(marks)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while left and time.monotonic() < deadline:
-        processes.send([one.pid for one in left], signal.SIGKILL)
+        if not left or time.monotonic() >= deadline:
+            return
+        if wish.over:
+            processes.send([one.pid for one in left], signal.SIGKILL)
+        else:
+            pids = {one.pid for one in left}
+            roots = [one for one in left if one.parent not in pids]
+            table = {one.pid: one for one in left}
+            shutdown.ask([one.pid for one in sorted(roots, key=lambda one: one.pid)], table, late=wish.late)
         time.sleep(0.05)
-        left = processes.with_environment(marks)
