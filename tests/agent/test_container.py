@@ -227,19 +227,21 @@ def test_below_whatever_stands_first_in_the_container_the_training_can_save(
 ) -> None:
     entry = ["WORKDIR /workspace", "COPY train.py .", "ENTRYPOINT python3 -u train.py; true"]
     engines.derived(engine, BASE, "shell:form", entry, {"train.py": SAVES_SLOWLY})
-    shell = {"script": "sh", "is_command": True, "args": ["-c", "python3 -u train.py; true"]}
     machine.sync(
         {"train.py": SAVES_SLOWLY, "train.sh": "#!/bin/sh\nset -e\npython3 -u train.py\necho last\n"}
     )
-    more = {"grace_seconds": 20.0}
-    machine.start("script", "train.sh", container=image(), **more)
-    machine.start("root", "train.sh", container=image(user="0:0"), **more)
-    machine.start("other", "train.sh", container=image(user="4321:4321"), timeout_seconds=3.0, **more)
-    machine.start("entry", "", is_command=True, container={"image": "shell:form", "user": ""}, **more)
-    machine.start("orphan", container=image(code="mount"), **shell, **more)
+
+    def start(name: str, script: str, *args: str, **more: object) -> None:
+        machine.start(name, script, *args, grace_seconds=20.0, **more)
+
+    start("script", "train.sh", container=image())
+    start("root", "train.sh", container=image(user="0:0"))
+    start("other", "train.sh", container=image(user="4321:4321"), timeout_seconds=8.0)
+    start("entry", "", is_command=True, container={"image": "shell:form", "user": ""})
+    start("orphan", "sh", "-c", "python3 -u train.py; true", is_command=True, container=image(code="mount"))
     runs = ["script", "root", "other", "entry", "orphan"]
     for name in runs:
-        until(lambda name=name: "up" in machine.output(name), f"{name} up")
+        machine.says(name, "up")
     os.kill(machine.supervisor("orphan"), signal.SIGKILL)
     for name in ("orphan", "script", "root", "entry"):
         assert machine.stop(name).end is not None
