@@ -219,21 +219,49 @@ def test_a_run_in_a_container_is_stopped_and_its_log_kept(in_container: CommandL
     assert left.out == ""
 
 
-def test_a_machine_that_dies_in_the_middle_is_noticed(runctl: CommandLine, faults: Faults) -> None:
-    instance = create(runctl)
-    watcher = runctl.start("aws", "train", instance, "training/train.py", "--wait", "--", "--forever")
+@pytest.mark.parametrize(
+    ("transport", "interrupted", "code", "reason"),
+    [("ssh", False, 7, "LOST"), ("ssm", False, 7, "LOST"), ("ssh", True, 143, "INTERRUPTED")],
+)
+def test_a_machine_that_dies_in_the_middle_is_noticed(
+    runctl: CommandLine,
+    faults: Faults,
+    ssh_account: dict[str, str],
+    transport: str,
+    interrupted: bool,
+    code: int,
+    reason: str,
+) -> None:
+    """Without a key: SSH asks EC2 Instance Connect, which knows nothing of a machine that has ended."""
+    group = ["--security-group", ssh_account["group"]] if transport == "ssh" else []
+    instance = create(runctl, "--spot", *group)
+    train = (
+        "aws",
+        "train",
+        instance,
+        "training/train.py",
+        "--transport",
+        transport,
+        "--wait",
+        "--",
+        "--forever",
+    )
+    watcher = runctl.start(*train)
     until(
         lambda: any(run["state"] == "running" for run in runctl("runs", "list", "--output", "json").json),
         what="the run",
     )
 
-    faults.kill_instance(instance)
-    _, err = watcher.communicate(timeout=240)
+    if interrupted:
+        faults.interrupt(instance, seconds=0)
+    else:
+        faults.kill_instance(instance)
+    _, err = watcher.communicate(timeout=60)
 
-    assert watcher.returncode == 7
-    assert "was lost" in err.decode()
+    assert watcher.returncode == code
+    assert "billed until it is terminated" not in err.decode()
     (run,) = runctl("runs", "list", "--output", "json").ok().json
-    assert (run["state"], run["end_reason"]) == ("ended", "LOST")
+    assert (run["state"], run["end_reason"]) == ("ended", reason)
 
 
 def test_a_dockerfile_that_does_not_build_ends_the_run_with_its_log(in_container: CommandLine) -> None:

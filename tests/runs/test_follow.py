@@ -11,7 +11,14 @@ import pytest
 
 from runctl.agent.spec import EndReason, EndRecord, LogFrame, RunState, dumps
 from runctl.core.database import Database
-from runctl.core.errors import NotFound, Unreachable
+from runctl.core.errors import (
+    CredentialsError,
+    InstanceEnded,
+    MachineError,
+    NotFound,
+    RunctlError,
+    Unreachable,
+)
 from runctl.core.models import InstanceState
 from runctl.runs.follow import follow
 from runctl.runs.machine import Machine
@@ -62,14 +69,15 @@ class Flaky:
 class Account:
     """A provider that knows one instance."""
 
-    def __init__(self, state: InstanceState | None) -> None:
-        self.state, self.asked = state, 0
+    def __init__(self, state: InstanceState | None, *, interrupted: bool = False) -> None:
+        self.state, self.interrupted, self.asked = state, interrupted, 0
 
     def instance(self, identifier: str) -> Any:
         self.asked += 1
         if self.state is None:
             raise NotFound(f"no {identifier}")
-        return type("Seen", (), {"id": identifier, "state": self.state})
+        seen = {"id": identifier, "state": self.state, "interrupted": self.interrupted, "state_reason": None}
+        return type("Seen", (), seen)
 
 
 def machine(transport: Flaky, account: Account, clock: ManualClock, folder: Path) -> Machine:
@@ -77,6 +85,51 @@ def machine(transport: Flaky, account: Account, clock: ManualClock, folder: Path
     agent = AgentClient(transport, agent_file=folder / "agent.pyz", clock=clock)  # type: ignore[arg-type]
     instance = type("Seen", (), {"id": "i-0abc"})
     return Machine(account, instance, transport, agent)  # type: ignore[arg-type]
+
+
+class Refusing(Flaky):
+    """A way to the machine that fails in another manner than silence."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(silent=0)
+        self.error = error
+
+    def stream(self, *_: Any, **__: Any) -> int:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotFound("EC2 Instance Connect knows no such instance"),
+        CredentialsError("another machine has the address and refuses us"),
+        MachineError("half an answer"),
+        InstanceEnded("the transport was told"),
+    ],
+)
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_whatever_fails_it_is_the_provider_that_says_what_became_of_the_machine(
+    error: RunctlError, interrupted: bool, store: RunStore, tmp_path: Path
+) -> None:
+    if isinstance(error, InstanceEnded):
+        error = InstanceEnded(error.message, interrupted=interrupted)
+    clock, account = ManualClock(), Account(InstanceState.TERMINATED, interrupted=interrupted)
+    there = machine(Refusing(error), account, clock, tmp_path)
+
+    followed = follow(a_run(), there, store, clock=clock, on_log=lambda _: None)
+
+    assert followed.end is not None
+    assert followed.end.reason is (EndReason.INTERRUPTED if interrupted else EndReason.LOST)
+    assert store.get("run-aaaa").end_reason == followed.end.reason.value
+    assert followed.machine_ended
+
+
+def test_an_error_on_a_machine_that_runs_is_the_error(store: RunStore, tmp_path: Path) -> None:
+    clock, account = ManualClock(), Account(InstanceState.RUNNING)
+    there = machine(Refusing(CredentialsError("no")), account, clock, tmp_path)
+
+    with pytest.raises(CredentialsError):
+        follow(a_run(), there, store, clock=clock, on_log=lambda _: None)
 
 
 @pytest.mark.parametrize("state", [InstanceState.TERMINATED, InstanceState.STOPPED, None])

@@ -10,10 +10,10 @@ import pytest
 
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, MountSpec, RunState
 from runctl.core.database import Database
-from runctl.core.errors import NotFound, UsageError
+from runctl.core.errors import InstanceEnded, NotFound, UsageError
 from runctl.core.ids import InstanceId, RunId, VolumeId
 from runctl.core.models import GitState, Mount, RunPhase
-from runctl.runs.refresh import from_status, lost
+from runctl.runs.refresh import from_status, with_its_machine
 from runctl.runs.store import RunRecord, RunStore
 
 T0 = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -194,7 +194,7 @@ def test_a_status_of_the_machine_becomes_the_record() -> None:
 
 
 def test_a_lost_run_has_ended_without_an_exit_code() -> None:
-    record = lost(a_run(), "instance i-0abc is terminated", T0)
+    record = with_its_machine(a_run(), InstanceEnded("instance i-0abc is terminated"), T0)
 
     assert (record.state, record.end_reason, record.exit_code) == (RunPhase.ENDED, "LOST", None)
 
@@ -229,6 +229,6 @@ def test_cost_and_duration_come_from_the_machines_clock_alone(behind: timedelta)
         here + timedelta(seconds=9999),
     )
 
-    for record in (running, lost(running, "gone", half_an_hour), done):
+    for record in (running, with_its_machine(running, InstanceEnded("gone"), half_an_hour), done):
         assert record.cost(half_an_hour) == Decimal("0.15")
         assert record.as_run(half_an_hour).elapsed_seconds == 1740.0

@@ -182,7 +182,7 @@ def test_a_machine_that_its_provider_calls_ended_is_not_waited_for(ssm: FakeSsm)
     def sleep(seconds: float) -> None:
         now[0] += seconds
 
-    def still_there() -> None:
+    def still_there(_silent: float) -> None:
         asked[0] += 1
         if now[0] > 12:
             raise InstanceEnded("it is terminated")

@@ -149,8 +149,8 @@ def _say_end(cli: Cli, followed: Followed) -> None:
     if cost and record.price_per_hour is not None and record.ended_at is not None:
         span = record.ended_at - record.created_at
         words.append(
-            f"cost: {usd(cost)} ({span.total_seconds():.0f} s at {usd(record.price_per_hour)} an hour, {record.market};"
-            " the instance is billed until it is terminated)"
+            f"cost: {usd(cost)} ({span.total_seconds():.0f} s at {usd(record.price_per_hour)} an hour, {record.market}"
+            f"{'' if followed.machine_ended else '; the instance is billed until it is terminated'})"
         )
     cli.say("\n".join(words))
 

@@ -18,7 +18,7 @@ from runctl.cli.framework import Command
 from runctl.cli.machines import wanted_transport
 from runctl.cli.values import COUNT, DURATION, LINES, wide_option
 from runctl.core.clock import SystemClock
-from runctl.core.errors import Conflict, MachineError, NotFound, RunctlError
+from runctl.core.errors import Conflict, MachineError, NotFound, RunctlError, Unreachable
 from runctl.core.models import RunPhase
 from runctl.runs.store import RunRecord
 
@@ -184,16 +184,20 @@ def refresh_all(cli: Cli, records: Sequence[RunRecord]) -> list[RunRecord]:
 
 def _ask(cli: Cli, group: list[RunRecord]) -> list[RunRecord]:
     """What became of these runs of one machine; ``unknown`` where it cannot be told."""
-    from runctl.runs.follow import why_gone
-    from runctl.runs.refresh import from_status, lost
+    from runctl.providers.ended import what_became_of
+    from runctl.runs.refresh import from_status, with_its_machine
     from runctl.runs.store import ended
 
     now = SystemClock().now()
     try:
         there, machine = _machine_of(cli, group[0])
-    except NotFound as error:
-        return [lost(record, error.message, now) for record in group]
     except RunctlError as error:
+        first = group[0]
+        if isinstance(error, NotFound | Unreachable):
+            provider = cli.in_region(first.region).provider(first.provider)
+            gone = what_became_of(provider, first.instance_id)
+            if gone is not None:
+                return [with_its_machine(record, gone, now) for record in group]
         cli.progress.warn(f"{group[0].instance_id} cannot be asked: {error.message}")
         return [dataclasses.replace(record, state=RunPhase.UNKNOWN) for record in group]
     refreshed = []
@@ -213,11 +217,13 @@ def _ask(cli: Cli, group: list[RunRecord]) -> list[RunRecord]:
                 )
             )
         except RunctlError as error:
-            gone = why_gone(machine)
+            gone = what_became_of(machine.provider, machine.instance.id)
             if gone is None:
                 there.progress.warn(f"{record.instance_id} cannot be asked: {error.message}")
             refreshed.append(
-                lost(record, gone, now) if gone else dataclasses.replace(record, state=RunPhase.UNKNOWN)
+                with_its_machine(record, gone, now)
+                if gone
+                else dataclasses.replace(record, state=RunPhase.UNKNOWN)
             )
     return refreshed
 

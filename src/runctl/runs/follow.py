@@ -6,19 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from runctl.agent.spec import EndReason, EndRecord, LogFrame
+from runctl.agent.spec import EndRecord, LogFrame
 from runctl.core.clock import Clock
-from runctl.core.errors import NotFound, RunctlError, Unreachable
-from runctl.core.models import InstanceState
+from runctl.core.errors import InstanceEnded, RunctlError, Unreachable
+from runctl.providers.ended import what_became_of
 from runctl.runs.machine import Machine
-from runctl.runs.refresh import from_status, lost, with_end
+from runctl.runs.refresh import end_with_its_machine, from_status, with_end, with_its_machine
 from runctl.runs.store import RunRecord, RunStore
 
 PATIENCE = timedelta(minutes=10)
 """How long a machine that the provider calls running may stay silent before a follower gives up."""
 
-ASK_AFTER = timedelta(seconds=10)
-"""How long a machine is silent before its provider is asked what became of it."""
+RECONNECT_AFTER = timedelta(seconds=10)
+"""How long a machine is silent before a connection to it is given up for a new one."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Followed:
     """``None`` when the run goes on (without ``to_the_end``)."""
     offset: int
     """Where in the log the reader is now, in bytes."""
+    machine_ended: bool = False
+    """The provider says that the machine is no more."""
 
 
 def follow(
@@ -57,12 +59,11 @@ def follow(
         on_log(data)
 
     def ask_provider(silent_seconds: float) -> None:
-        if silent_seconds < ASK_AFTER.total_seconds():
-            return
-        gone = why_gone(machine)
+        gone = what_became_of(machine.provider, machine.instance.id)
         if gone is not None:
-            raise _MachineGoneError(gone)
-        machine.reconnect()
+            raise gone
+        if silent_seconds >= RECONNECT_AFTER.total_seconds():
+            machine.reconnect()
 
     try:
         frame = machine.agent.logs(
@@ -74,9 +75,14 @@ def follow(
             on_silence=ask_provider,
             patience=patience,
         )
-    except _MachineGoneError as gone:
-        return _lost(record, store, str(gone), clock, position)
-    except Unreachable as error:
+    except InstanceEnded as gone:
+        return _ended_with_its_machine(record, store, gone, clock, position)
+    except RunctlError as error:
+        became = what_became_of(machine.provider, machine.instance.id)
+        if became is not None:
+            return _ended_with_its_machine(record, store, became, clock, position)
+        if not isinstance(error, Unreachable):
+            raise
         raise Unreachable(
             f"{record.instance_id} has been silent for {patience}; the run may well go on: {error.message}",
             hint=f"runctl runs logs {record.id} --follow takes it up again",
@@ -84,27 +90,13 @@ def follow(
     return _finish(record, machine, store, frame, position, clock)
 
 
-class _MachineGoneError(Exception):
-    """The provider says that the instance has ended."""
-
-
-def why_gone(machine: Machine) -> str | None:
-    """The provider's word that the instance has ended, or ``None``: it runs, or the provider cannot be asked."""
-    try:
-        instance = machine.provider.instance(machine.instance.id)
-    except NotFound:
-        return f"instance {machine.instance.id} no longer exists"
-    except RunctlError:
-        return None
-    if instance.state.is_over or instance.state is InstanceState.STOPPED:
-        return f"instance {instance.id} is {instance.state.value}"
-    return None
-
-
-def _lost(record: RunRecord, store: RunStore, why: str, clock: Clock, position: int) -> Followed:
-    ended = lost(record, why, clock.now())
+def _ended_with_its_machine(
+    record: RunRecord, store: RunStore, gone: InstanceEnded, clock: Clock, position: int
+) -> Followed:
+    now = clock.now()
+    ended = with_its_machine(record, gone, now)
     store.put(ended)
-    return Followed(ended, EndRecord(EndReason.LOST, clock.now().timestamp(), message=why), position)
+    return Followed(ended, end_with_its_machine(gone, now), position, machine_ended=True)
 
 
 def _finish(

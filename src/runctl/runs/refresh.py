@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, MountSpec, RunState
+from runctl.core.errors import InstanceEnded
 from runctl.core.ids import VolumeId
 from runctl.core.models import Mount, RunPhase
 from runctl.runs.store import RunRecord, ended
@@ -52,9 +53,15 @@ def with_end(record: RunRecord, end: EndRecord) -> RunRecord:
     )
 
 
-def lost(record: RunRecord, why: str, at: datetime) -> RunRecord:
+def end_with_its_machine(gone: InstanceEnded, at: datetime) -> EndRecord:
+    """How an attempt ended that never told its end, and whose machine the provider says has ended. Pure."""
+    reason = EndReason.INTERRUPTED if gone.interrupted else EndReason.LOST
+    return EndRecord(reason, at.timestamp(), message=gone.message)
+
+
+def with_its_machine(record: RunRecord, gone: InstanceEnded, at: datetime) -> RunRecord:
     """The record of a run whose instance the provider says, at ``at`` by this computer's clock, has ended. Pure."""
-    return ended(record, reason=EndReason.LOST.value, at=record.by_its_clock(at), message=why)
+    return with_end(record, end_with_its_machine(gone, record.by_its_clock(at)))
 
 
 def as_mount(mount: MountSpec) -> Mount:

@@ -37,10 +37,12 @@ def pump(
     deadline: float | None = None,
     finished: Callable[[], bool] = lambda: False,
     may_feed: Callable[[], bool] = lambda: True,
+    while_silent: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Feed ``stdin`` to the child and hand over its output until it ends or ``deadline`` (monotonic) passes.
 
-    Nothing is read from ``stdin`` before ``may_feed`` says so.
+    Nothing is read from ``stdin`` before ``may_feed`` says so. ``while_silent`` is called again and again,
+    also while nothing comes.
     The child must have pipes for all three. A process that it left behind with its outputs still open is not
     waited for. Neither the child nor its outputs are closed here. What a callback raises goes on.
     """
@@ -66,6 +68,7 @@ def pump(
             ready = [key.fd for key, _ in selector.select(0 if ended else wait)]
             if ended and not any(fd in callbacks for fd in ready):
                 return Outcome.EOF
+            while_silent()
             for fd in ready:
                 if fd not in callbacks:
                     feed.turn(fd)

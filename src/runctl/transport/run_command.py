@@ -24,7 +24,7 @@ from runctl.core.errors import (
     Unreachable,
     Unsupported,
 )
-from runctl.transport.silence import Silence, nothing_known
+from runctl.transport.silence import Silence, StillThere, nothing_known
 
 REQUEST_LIMIT = 48_000
 """Characters. A document with its parameters may have 64 KB (SSM's CreateDocument), of which AWS's own and our
@@ -75,7 +75,7 @@ class RunCommand:
         client: Any,
         instance_id: str,
         *,
-        still_there: Callable[[], None] = nothing_known,
+        still_there: StillThere = nothing_known,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -95,7 +95,7 @@ class RunCommand:
         try:
             command_id = self._send(verb, request, wait)
         except Unreachable:
-            self._still_there()
+            self._still_there(float("inf"))
             raise
         try:
             invocation = self._wait(command_id, wait)

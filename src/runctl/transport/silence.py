@@ -13,20 +13,20 @@ _OFTEN_UNTIL_SECONDS = 60.0
 """A command may be silent for hours: after this long the provider is asked less often."""
 
 
-def nothing_known() -> None:
+StillThere = Callable[[float], None]
+"""Called with the seconds for which the machine was silent. Raises `InstanceEnded` when the provider says that it has
+ended, and nothing when it runs or cannot be asked."""
+
+
+def nothing_known(silent_seconds: float) -> None:
     """For a transport whose provider cannot be asked."""
+    del silent_seconds
 
 
 class Silence:
-    """How long one command has heard nothing.
+    """How long one command has heard nothing."""
 
-    ``still_there`` raises `InstanceEnded` when the provider says that the machine has ended, and nothing when it
-    runs or cannot be asked.
-    """
-
-    def __init__(
-        self, still_there: Callable[[], None], *, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, still_there: StillThere, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._still_there = still_there
         self._monotonic = monotonic
         self._since = self._asked = monotonic()
@@ -43,4 +43,4 @@ class Silence:
         pause = OFTEN_SECONDS if now - self._since < _OFTEN_UNTIL_SECONDS else SELDOM_SECONDS
         if now - self._asked >= pause:
             self._asked = now
-            self._still_there()
+            self._still_there(now - self._since)

@@ -17,7 +17,14 @@ from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, ClassVar
 
-from runctl.core.errors import MachineError, NotFound, RunctlError, Unreachable
+from runctl.core.errors import (
+    CredentialsError,
+    InstanceEnded,
+    MachineError,
+    NotFound,
+    RunctlError,
+    Unreachable,
+)
 from runctl.transport.commands import (
     GET,
     NO_SUCH_FILE,
@@ -33,6 +40,7 @@ from runctl.transport.framing import WRAPPER, Framed, Part
 from runctl.transport.interface import CommandTimeout
 from runctl.transport.known_hosts import KnownHosts
 from runctl.transport.pump import Outcome, pump
+from runctl.transport.silence import Silence, StillThere, nothing_known
 from runctl.transport.ssh_connection import (
     SshConnections,
     SshTarget,
@@ -105,6 +113,7 @@ class SshTransport(Executing):
         host_keys: Callable[[], Sequence[str]] | None = None,
         authorize: Callable[[str], None] | None = None,
         connect_timeout: timedelta = timedelta(seconds=10),
+        still_there: StillThere = nothing_known,
     ) -> None:
         """Nothing happens until the first command.
 
@@ -112,9 +121,11 @@ class SshTransport(Executing):
         ``authorize`` is called with its public half just before every new connection: EC2 Instance Connect lets
         it in for 60 seconds. ``host_keys`` says what the machine's host keys are, from a source that can be
         trusted (its console output); without it the first key that answers is recorded, and from then on no
-        other is accepted.
+        other is accepted. ``still_there`` raises `InstanceEnded` when the provider says that the machine has ended;
+        it is asked when the machine is silent or cannot be reached.
         """
         self.target = target
+        self._still_there = still_there
         self._connections = SshConnections(
             target=target,
             runtime_dir=runtime_dir,
@@ -198,7 +209,7 @@ class SshTransport(Executing):
                 stdin.seek(place)
             with self._lock:
                 slot = self._slot
-            self._connections.ensure(slot)
+            self._ensure(slot)
             mark = _new_mark()
             call = _Call(Framed(mark, on_stdout), Framed(mark, on_stderr))
             log = self._once(
@@ -216,6 +227,7 @@ class SshTransport(Executing):
             if deadline is not None and time.monotonic() >= deadline:
                 raise CommandTimeout(f"{argv[0]} did not end within {timeout} on {self.target}")
             if call.has_begun():
+                self._still_there(float("inf"))
                 raise Unreachable(
                     f"the connection to {self.target} broke while {argv[0]} ran",
                     hint="whether it ended is not known",
@@ -230,6 +242,14 @@ class SshTransport(Executing):
                     f"cannot run a command on {self.target} over ssh: {log.strip() or 'the connection ends'}",
                     hint="does the login user have a POSIX shell?",
                 )
+
+    def _ensure(self, slot: int) -> None:
+        try:
+            self._connections.ensure(slot)
+        except (Unreachable, CredentialsError):
+            # Another machine may have its address by now.
+            self._still_there(float("inf"))
+            raise
 
     def _next_slot(self, full: int) -> None:
         with self._lock:
@@ -264,17 +284,32 @@ class SshTransport(Executing):
                 stderr=subprocess.PIPE,
                 start_new_session=True,
             )
+            silence = Silence(self._still_there)
+
+            def taken_by(feed: Callable[[bytes], None]) -> Callable[[bytes], None]:
+                def take(data: bytes) -> None:
+                    silence.heard()
+                    feed(data)
+
+                return take
+
             with process:
                 try:
                     outcome = pump(
                         process,
                         stdin=stdin,
-                        on_stdout=call.out.feed,
-                        on_stderr=call.err.feed,
+                        on_stdout=taken_by(call.out.feed),
+                        on_stderr=taken_by(call.err.feed),
                         deadline=deadline,
                         finished=lambda: call.ended,
                         may_feed=may_feed,
+                        while_silent=silence.check,
                     )
+                except InstanceEnded:
+                    # There is nothing left on the machine to be ended.
+                    process.kill()
+                    self.close()
+                    raise
                 except BaseException:
                     try:
                         end()

@@ -24,7 +24,7 @@ from runctl.transport.executing import Executing
 from runctl.transport.interface import CommandTimeout
 from runctl.transport.pump import CHUNK
 from runctl.transport.run_command import RemoteError, RunCommand
-from runctl.transport.silence import nothing_known
+from runctl.transport.silence import StillThere, nothing_known
 from runctl.transport.ssm_terminal import terminal
 from runctl.transport.staging import Staging
 
@@ -64,7 +64,7 @@ class SsmTransport(Executing):
         user: str,
         staging: Staging | None = None,
         progress: Progress = SILENT,
-        still_there: Callable[[], None] = nothing_known,
+        still_there: StillThere = nothing_known,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """``client`` is boto3's ``ssm`` client; ``user`` the machine's login user, as whom commands run.

@@ -87,7 +87,15 @@ def foreign() -> Generator[tuple[AwsSession, str, dict[str, tuple[int, str, byte
         patch.setenv("AWS_ACCESS_KEY_ID", "x")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "x")
         session = AwsSession(region="us-east-1", profile=None)
-        for client in (session.ec2, session.sts, session.ssm, session.ecr, session.iam, session.s3):
+        for client in (
+            session.ec2,
+            session.sts,
+            session.ssm,
+            session.ecr,
+            session.iam,
+            session.s3,
+            session.instance_connect,
+        ):
             client.meta.region_name  # noqa: B018
         yield session, url, says
 
@@ -133,6 +141,19 @@ def test_a_description_without_what_belongs_into_it_is_an_unexpected_answer(
 ) -> None:
     with pytest.raises(UnexpectedAnswer), our_errors("http://127.0.0.1:4566"):
         instance_of(described)
+
+
+def test_an_answer_of_aws_is_one_whatever_it_calls_itself(
+    foreign: tuple[AwsSession, str, dict[str, tuple[int, str, bytes]]],
+) -> None:
+    session, _, says = foreign
+    says["now"] = (200, "text/html", b'{"RequestId": "1", "Success": true}')
+
+    answer = session.instance_connect.send_ssh_public_key(
+        InstanceId="i-0123456789abcdef0", InstanceOSUser="ec2-user", SSHPublicKey="ssh-ed25519 " + "A" * 80
+    )
+
+    assert answer["Success"] is True
 
 
 def test_a_proxy_that_answers_is_named_without_its_password(

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from runctl.core import tags as tag
-from runctl.core.errors import NotFound, PermissionDenied, RunctlError, Unreachable, Unsupported
+from runctl.core.errors import (
+    InstanceEnded,
+    NotFound,
+    PermissionDenied,
+    RunctlError,
+    Unreachable,
+    Unsupported,
+)
 from runctl.core.home_folder import expand_user
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState
@@ -23,9 +30,12 @@ from runctl.providers.aws.errors import our_errors
 from runctl.providers.aws.hostkeys import console_host_keys
 from runctl.providers.aws.instances import describe
 from runctl.providers.aws.network import lets_ssh_in
+from runctl.providers.aws.reading import instance_of
+from runctl.providers.ended import ended
 from runctl.transport.agent import AgentClient
 from runctl.transport.choice import NoChoice, SshFacts, SsmFacts, choose
 from runctl.transport.interface import Transport
+from runctl.transport.silence import StillThere
 
 if TYPE_CHECKING:
     from runctl.transport.ssh import SshTransport
@@ -182,7 +192,23 @@ class Connections:
             user=login_user(instance),
             staging=S3Staging(session, self._context.config.aws.staging_bucket, progress),
             progress=progress,
+            still_there=self._asker(instance),
         )
+
+    def _asker(self, instance: Instance) -> StillThere:
+        def still_there(silent_seconds: float) -> None:
+            try:
+                with our_errors(self._context.session.endpoint):
+                    gone = ended(instance_of(describe(self._context, instance.id)), silent_seconds)
+            except NotFound:
+                gone = InstanceEnded(f"instance {instance.id} no longer exists")
+            except RunctlError:
+                # It cannot be seen, which does not mean that it is gone.
+                return
+            if gone is not None:
+                raise gone
+
+        return still_there
 
     def _ssh(self, instance: Instance, address: str, identity: Path | None) -> SshTransport:
         from runctl.transport.ssh import SshTransport
@@ -203,6 +229,7 @@ class Connections:
             identity=identity,
             host_keys=lambda: console_host_keys(self._context.session, instance.id),
             authorize=authorize,
+            still_there=self._asker(instance),
         )
 
     def _let_in(self, instance: Instance, public_key: str) -> None:
@@ -212,6 +239,9 @@ class Connections:
                 self._context.session.instance_connect.send_ssh_public_key(
                     InstanceId=instance.id, InstanceOSUser=login_user(instance), SSHPublicKey=public_key
                 )
+        except NotFound as error:
+            # Instance Connect sees no more than EC2 does, and what became of the machine is EC2's to say.
+            raise Unreachable(f"EC2 Instance Connect cannot see {instance.id}: {error.message}") from error
         except RunctlError as error:
             # From now on SSH is no way to this machine, so that the automatic choice takes the other.
             self._no_instance_connect[instance.id] = f"EC2 Instance Connect: {error.message}"

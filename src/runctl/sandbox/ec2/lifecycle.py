@@ -188,6 +188,7 @@ class Lifecycle(InstanceStores, SecurityGroups):
 
     def _finish(self, instance: Any, code: str, message: str) -> None:
         instance._state.name, instance._state.code = "shutting-down", 32
+        instance.state_reason = moto_instances.StateReason(f"{code}: {message}", code)
         self._shut_down(instance)
         self._remove(instance, code, message)
 

@@ -1,0 +1,39 @@
+"""What a provider's word on an instance means for those who wait for it. Pure."""
+
+from __future__ import annotations
+
+from runctl.core.errors import InstanceEnded, NotFound, RunctlError
+from runctl.core.ids import InstanceId
+from runctl.core.models import Instance, InstanceState
+from runctl.providers.interface import Provider
+
+STILL_SPEAKS_SECONDS = 12.0
+"""A machine that shuts down goes on speaking for a while, every ten seconds at least; then its state counts."""
+
+_OVER = frozenset({InstanceState.TERMINATED, InstanceState.STOPPED})
+_ENDING = frozenset({InstanceState.SHUTTING_DOWN, InstanceState.STOPPING})
+
+
+def ended(instance: Instance, silent_seconds: float = float("inf")) -> InstanceEnded | None:
+    """The error of waiting for a machine that has been silent for so long, if the provider says that it is no more."""
+    if instance.state not in _OVER and not (
+        instance.state in _ENDING and silent_seconds >= STILL_SPEAKS_SECONDS
+    ):
+        return None
+    why = f" ({instance.state_reason})" if instance.state_reason else ""
+    taken = ": the provider took it back" if instance.interrupted else ""
+    return InstanceEnded(
+        f"instance {instance.id} is {instance.state.value}{taken}{why}", interrupted=instance.interrupted
+    )
+
+
+def what_became_of(
+    provider: Provider, instance_id: InstanceId, silent_seconds: float = float("inf")
+) -> InstanceEnded | None:
+    """The provider's word that the instance has ended; ``None`` when it has not, or the provider cannot be asked."""
+    try:
+        return ended(provider.instance(instance_id), silent_seconds)
+    except NotFound:
+        return InstanceEnded(f"instance {instance_id} no longer exists")
+    except RunctlError:
+        return None
