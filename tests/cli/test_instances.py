@@ -29,6 +29,8 @@ def test_an_instance_has_the_promised_json_shape(invoke: Invoke, script: Script)
         "created_at": "2026-05-01T12:00:00Z",
         "volumes": [{"volume_id": "vol-0123456789abcdef0", "device": "/dev/sdf", "mount_point": "/mnt/data"}],
         "tags": {"runctl:managed": "true"},
+        "state_reason": None,
+        "interrupted": False,
     }
 
 

@@ -142,6 +142,8 @@ def test_exit_codes_are_the_documented_ones() -> None:
         "QuotaExceeded": 6,
         "Unreachable": 7,
         "HostKeyChanged": 7,
+        "OutcomeUnknown": 7,
+        "InstanceEnded": 7,
         "Conflict": 1,
         "ZoneMismatch": 1,
         "Unsupported": 1,
