@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -389,3 +391,21 @@ def test_completion_without_any_state_offers_nothing_and_makes_no_file() -> None
     )
     assert (done.stdout.strip(), done.stderr) == ("", "")
     assert not state_file().exists()
+
+
+def test_nothing_about_the_work_follows_the_result_on_a_terminal() -> None:
+    import pty
+
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(start("doctor", "local"), stdin=follower, stdout=follower, stderr=follower)
+    os.close(follower)
+    shown = b""
+    # On Linux reading fails once nobody has the other side open.
+    with contextlib.suppress(OSError):
+        while piece := os.read(leader, 1 << 16):
+            shown += piece
+    os.close(leader)
+    assert process.wait(60) in {0, 1}
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r", "\n").split("\n")
+    last = [line for line in lines if line.strip()][-1]
+    assert last.endswith(("works", "failed"))

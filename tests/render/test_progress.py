@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import io
+import re
+from pathlib import Path
 
 import pytest
 
-from runctl.render.progress import LineProgress, TerminalProgress, WarningsOnly, finish, progress_for
+from runctl.render.progress import (
+    LineProgress,
+    LogOutput,
+    TerminalProgress,
+    WarningsOnly,
+    finish,
+    progress_for,
+)
 
 
 class Terminal(io.StringIO):
@@ -108,3 +117,59 @@ def test_a_stderr_that_nobody_reads_stops_no_work(error: Exception, terminal: bo
     progress.note("rented")
     progress.warn("careful")
     finish(progress)
+
+
+class Screen(io.TextIOWrapper):
+    """One terminal that both the log and progress are written to."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), encoding="utf-8", write_through=True)
+
+    def isatty(self) -> bool:
+        return True
+
+    @property
+    def text(self) -> str:
+        """All that was written, without the spinner's cursor movements."""
+        written = self.buffer.getvalue().decode()  # type: ignore[attr-defined]
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
+
+
+@pytest.mark.parametrize("kind", [TerminalProgress, LineProgress])
+def test_progress_and_a_log_on_one_screen_never_share_a_line(kind: type[LineProgress]) -> None:
+    screen = Screen()
+    progress = kind(screen)
+    progress.step("starting run-1")
+    with LogOutput(progress, screen, shared=True) as log:
+        log.write(b"epoch 1\n  5%|#    |")
+        progress.warn("the machine answers again")
+        log.write(b"\r 10%|##   |")
+        progress.note("synced 1 changed file")
+        progress.note("r starts the run over")
+        log.write(b"done\n")
+    progress.note("over")
+    assert screen.text.endswith(
+        "epoch 1\n  5%|#    |\nwarning: the machine answers again\n"
+        "\r 10%|##   |\nsynced 1 changed file\nr starts the run over\ndone\nover\n"
+    )
+
+
+def test_a_step_while_a_log_is_shown_does_not_spin() -> None:
+    screen = Screen()
+    progress = TerminalProgress(screen)
+    with LogOutput(progress, screen, shared=True) as log:
+        log.write(b"step 12")
+        progress.step("sending 1 file")
+        progress.update("half", done=1, total=2)
+        progress.finish()
+    assert screen.text == "step 12"
+
+
+def test_a_log_that_goes_elsewhere_leaves_progress_as_it_is(tmp_path: Path) -> None:
+    screen = Screen()
+    progress = TerminalProgress(screen)
+    with (tmp_path / "log").open("w") as file, LogOutput(progress, file) as log:
+        log.write(b"step 12")
+        progress.note("synced")
+    assert (tmp_path / "log").read_text() == "step 12"
+    assert screen.text == "synced\n"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from runctl._version import __version__
+from runctl.core.amounts import counted
 from runctl.core.config import Reading
 from runctl.core.database import Database
 from runctl.core.errors import RunctlError
@@ -95,7 +96,7 @@ def _state(file: Path) -> Check:
             f"{file.parent} cannot be written: {error.strerror}",
             "check its permissions",
         )
-    return Check("state", DoctorStatus.OK, f"{file}, {count} runs")
+    return Check("state", DoctorStatus.OK, f"{file}, {counted(count, 'run')}")
 
 
 def _ssh(which: Which, run: Run) -> Check:

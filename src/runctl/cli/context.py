@@ -117,7 +117,14 @@ class Cli:
         raise reason or Unsupported(f"{name} has no block volumes")
 
     def emit(self, value: Any, *, text: Callable[[], str], ids: Iterable[str] = ()) -> None:
-        """The command's result on stdout: one JSON document, or with ``--quiet`` ids, or text for people."""
+        """The command's result on stdout: one JSON document, or with ``--quiet`` ids, or text for people.
+
+        The last step's line is complete before it, so that on a terminal nothing about the work follows the result.
+        """
+        if "progress" in vars(self):
+            from runctl.render.progress import finish
+
+            finish(self.progress)
         if self.settings.json:
             from runctl.render.json import document
 

@@ -16,6 +16,7 @@ from runctl.cli.project import project_label
 from runctl.cli.values import WholeNumber
 from runctl.containers.image_inputs import repository_name
 from runctl.containers.stored_images import StoredImage, Where, engine_images, prunable, remove_from_engine
+from runctl.core.amounts import counted
 from runctl.core.errors import MachineError, ProjectError, Unsupported
 from runctl.render.images import images_table, pruned_document, pruned_lines
 from runctl.render.tables import screen_of
@@ -74,7 +75,7 @@ def prune_command(
         )
         return
     cli.say("\n".join(pruned_lines(going)))
-    cli.confirm(f"Remove these {len(going)} images for good?")
+    cli.confirm(f"Remove {counted(len(going), 'image')} for good?")
     gone, failed = _remove(cli, going)
     cli.emit(
         pruned_document(gone, failed, dry_run=False),
@@ -83,7 +84,7 @@ def prune_command(
     )
     if failed:
         raise MachineError(
-            f"{len(failed)} images were not removed: {failed[0][0].reference}: {failed[0][1]}",
+            f"{counted(len(failed), 'image')} could not be removed: {failed[0][0].reference}: {failed[0][1]}",
             hint="a container may use it: docker ps --all",
             code="image-in-use",
         )
@@ -110,7 +111,7 @@ def _remove(
         if image.where is Where.REGISTRY:
             repositories.setdefault(_repository_of(image), []).append(image)
     for name, images in repositories.items():
-        cli.progress.step(f"removing {len(images)} images of {name}")
+        cli.progress.step(f"removing {counted(len(images), 'image')} of {name}")
         deleted = registry_provider(cli).delete_images(name, [one.digest for one in images], cli.progress)
         gone += [image for image in images if image.digest in deleted]
     return gone, failed

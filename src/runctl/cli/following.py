@@ -13,7 +13,7 @@ from runctl.core.models import RunPhase
 from runctl.core.money import usd
 from runctl.core.names import LATEST
 from runctl.render.json import line
-from runctl.render.progress import finish
+from runctl.render.progress import LogOutput, finish
 from runctl.runs.end_reason import exit_code, sentence
 from runctl.runs.follow import Followed, follow
 from runctl.runs.machine import Machine
@@ -39,15 +39,21 @@ def show_log(
     """
     finish(cli.progress)
     offset = _tail_offset(machine, record, tail) if tail is not None else 0
-    sink = _Sink(cli, offset, document=document)
+    stream = sys.stderr if cli.settings.json and document else sys.stdout
     try:
-        followed = _follow(cli, machine, record, sink, offset, to_the_end=follow)
+        with LogOutput(cli.progress, stream) as output:
+            sink = _Sink(cli, output, offset, document=document)
+            followed = _follow(cli, machine, record, sink, offset, to_the_end=follow)
+            sink.finish()
+            cut_off = output.mid_line
     except KeyboardInterrupt:
         raise Interrupted(
             f"stopped watching; {record.id} goes on on {record.instance_id}",
             hint=f"runctl runs logs {record.id} --follow takes it up again, runctl runs stop {record.id} ends it",
         ) from None
-    sink.finish()
+    if cut_off and sys.stderr.isatty() and stream.isatty():
+        stream.write("\n")
+        stream.flush()
     if document and cli.settings.json:
         cli.emit(followed.record.as_run(SystemClock().now()), text=str)
     if followed.end is None:
@@ -158,9 +164,9 @@ def _say_end(cli: Cli, followed: Followed) -> None:
 class _Sink:
     """Where a log's bytes go."""
 
-    def __init__(self, cli: Cli, offset: int, *, document: bool) -> None:
+    def __init__(self, cli: Cli, output: LogOutput, offset: int, *, document: bool) -> None:
         self._json_lines = cli.settings.json and not document
-        self._stream = sys.stderr if cli.settings.json and document else sys.stdout
+        self._output = output
         self._silent = cli.settings.quiet and document
         self._offset = offset
         self._rest = b""
@@ -170,8 +176,7 @@ class _Sink:
         if self._silent:
             return
         if not self._json_lines:
-            self._stream.buffer.write(data)
-            self._stream.flush()
+            self._output.write(data)
             return
         *whole, self._rest = (self._rest + data).split(b"\n")
         for row in whole:
@@ -184,6 +189,6 @@ class _Sink:
             self._rest = b""
 
     def _row(self, row: bytes, newline: bytes) -> None:
-        self._stream.write(line({"offset": self._offset, "line": row.decode("utf-8", "replace")}) + "\n")
-        self._stream.flush()
+        shown = line({"offset": self._offset, "line": row.decode("utf-8", "replace")})
+        self._output.write(f"{shown}\n".encode())
         self._offset += len(row) + len(newline)

@@ -17,6 +17,7 @@ from runctl.cli.context import Cli
 from runctl.cli.framework import Command
 from runctl.cli.machines import wanted_transport
 from runctl.cli.values import COUNT, DURATION, LINES, wide_option
+from runctl.core.amounts import counted
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, MachineError, NotFound, RunctlError, Unreachable
 from runctl.core.models import RunPhase
@@ -172,7 +173,7 @@ def refresh_all(cli: Cli, records: Sequence[RunRecord]) -> list[RunRecord]:
             open_ones[(record.provider, record.region, record.instance_id)].append(record)
     if not open_ones:
         return list(records)
-    cli.progress.step(f"asking {len(open_ones)} machine(s) about their runs")
+    cli.progress.step(f"asking {counted(len(open_ones), 'machine')} about runs")
     with ThreadPoolExecutor(max_workers=min(8, len(open_ones))) as pool:
         answers = list(pool.map(lambda group: _ask(cli, group), open_ones.values()))
     updated = {record.id: record for answer in answers for record in answer}

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from runctl.agent.spec import ContainerSpec
 from runctl.cli.following import show_log
 from runctl.cli.keys import Keys
+from runctl.core.amounts import counted, size
 from runctl.core.clock import SystemClock
 from runctl.core.errors import RunctlError, UsageError
-from runctl.render.sizes import size
+from runctl.render.progress import finish
 from runctl.runs.launch import Synced, launch
 from runctl.runs.plan import RunPlan
 from runctl.runs.watch import Watcher
@@ -91,12 +92,13 @@ class Watched:
         self._digest = result.digest
         if result.digest == before:
             return
-        words = f"synced {result.files_sent} changed file(s), {size(result.bytes_sent)}, in {result.seconds:.1f} s"
+        sent = f"{counted(result.files_sent, 'changed file')}, {size(result.bytes_sent)}"
+        synced = f"synced {sent}, in {result.seconds:.1f} s"
         if self.on_change:
-            self.training.cli.progress.note(words)
+            self.training.cli.progress.note(synced)
             self._ask_again("the project has changed")
         else:
-            self.training.cli.progress.note(f"{words}; r starts the run over with it")
+            self.training.cli.progress.note(f"{synced}; r starts the run over with it")
 
     def _ask_again(self, why: str) -> None:
         if self._again.is_set():
@@ -110,7 +112,10 @@ class Watched:
 
     def _sync(self) -> SyncResult:
         with self._lock:
-            return self.training.sync_again()
+            try:
+                return self.training.sync_again()
+            finally:
+                finish(self.training.cli.progress)
 
     def _start_over(self) -> None:
         """The next attempt of the same run, with the project as it is now."""

@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from runctl.core.amounts import counted, size
 from runctl.core.errors import MachineError
 from runctl.core.progress import Progress
 from runctl.project.manifest import Entry, Manifest, sizes, write_pack
@@ -132,19 +133,18 @@ class Delivery:
         if not request.missing:
             return self.talk.apply(request.words)
         total = sum(request.missing.values())
-        self.progress.step(f"packing {len(request.missing)} changed files")
+        self.progress.step(f"packing {counted(len(request.missing), 'changed file')}")
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as spool:
             # TemporaryFile's stub is not a BinaryIO; it is one.
             pack: Any = spool
             files = write_pack(self.root, request.entries, request.missing, pack)
-            size = pack.tell()
+            packed = pack.tell()
             pack.seek(0)
-            words = f"{total / 1024 / 1024:.1f} MiB, {size / 1024 / 1024:.1f} MiB packed"
-            self.progress.step(f"sending {files} files ({words})")
-            body = pack.read() if size <= _IN_MEMORY else _Counted(pack, size, self.progress.update)
+            self.progress.step(f"sending {counted(files, 'file')} ({size(total)}, {size(packed)} packed)")
+            body = pack.read() if packed <= _IN_MEMORY else _Counted(pack, packed, self.progress.update)
             sent.files += files
-            sent.bytes += size
-            return self.talk.apply(request.words, body, size)
+            sent.bytes += packed
+            return self.talk.apply(request.words, body, packed)
 
 
 class _Counted(BytesIO):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pathspec
 
+from runctl.core.amounts import counted
 from runctl.core.errors import ProjectError
 from runctl.project.listing import Found, Listing, list_included, list_project
 from runctl.project.root import kind_of
@@ -132,7 +133,8 @@ def check_limits(selection: Selection, limits: Limits, needed: Sequence[str] = (
     by_bytes = size > limits.max_bytes
     biggest = _biggest(selection, by_bytes=by_bytes)
     shown = ", ".join(
-        f"{path} ({_mib(amount)})" if by_bytes else f"{path} ({amount} files)" for path, amount in biggest
+        f"{path} ({_mib(amount)})" if by_bytes else f"{path} ({counted(amount, 'file')})"
+        for path, amount in biggest
     )
     over = (
         f"{_mib(size)}, the limit {_mib(limits.max_bytes)}" if by_bytes else f"the limit {limits.max_files}"
@@ -145,7 +147,7 @@ def check_limits(selection: Selection, limits: Limits, needed: Sequence[str] = (
     ]
     such_as = "".join("\n    " + pattern_for(path) for path in spared[:3])
     raise ProjectTooLarge(
-        f"the project is too large to sync: {files} files, {over}. The biggest: {shown}",
+        f"the project is too large to sync: {counted(files, 'file')}, {over}. The biggest: {shown}",
         hint=f"keep data on a volume; put what training does not need into {IGNORE_FILE}"
         + (f", such as:{such_as}" if such_as else ""),
     )

@@ -10,10 +10,10 @@ from runctl.containers.building import Built, Pushed
 from runctl.containers.dockerfile_text import DockerfileText
 from runctl.containers.image_plan import ImagePlan
 from runctl.containers.stored_images import StoredImage
+from runctl.core.amounts import counted, size
 from runctl.project.build_context import BuildContext
 from runctl.project.dockerfile import DockerfileChoice
 from runctl.render.json import to_builtins
-from runctl.render.sizes import size
 from runctl.render.tables import PLAIN, Column, Screen, details, fit
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def image_plan_lines(
     rows = [
         ("image", plan.remote or plan.local),
         ("from", f"{plan.inputs.dockerfile} ({how}{plan.inputs.platform})"),
-        ("context", f"{context.files} files, {size(context.total_bytes)}{left_out}"),
+        ("context", f"{counted(context.files, 'file')}, {size(context.total_bytes)}{left_out}"),
     ]
     if there is not None:
         rows.append(("there", f"in the {there} already: nothing to build"))
@@ -132,7 +132,7 @@ def build_text(plan: ImagePlan, built: Built) -> str:
     lines = [f"built {built.reference} in {built.seconds:.1f} s"]
     report = built.report
     if report is not None:
-        lines[0] += f": {report.cached} steps from the cache, {report.built} built"
+        lines[0] += f": {counted(report.cached, 'step')} from the cache, {report.built} built"
         for one in report.breaks:
             where = f"{plan.inputs.dockerfile}:{one.line}" if one.line else plan.inputs.dockerfile
             stage = f" (stage {one.stage})" if one.stage else ""
@@ -150,7 +150,9 @@ def push_text(pushed: Pushed | None) -> str:
     if not pushed.pushed:
         return f"{pushed.reference} is in the registry already: nothing was pushed"
     caches = f"; kept as caches: {', '.join(pushed.caches)}" if pushed.caches else ""
-    return f"pushed {pushed.layers_sent} of {pushed.layers} layers in {pushed.seconds:.1f} s{caches}"
+    return (
+        f"pushed {pushed.layers_sent} of {counted(pushed.layers, 'layer')} in {pushed.seconds:.1f} s{caches}"
+    )
 
 
 def images_table(images: Sequence[StoredImage], *, screen: Screen = PLAIN) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from runctl.core.amounts import counted, size
 from runctl.core.models import Market
 from runctl.core.money import usd
 from runctl.render.json import to_builtins
 from runctl.render.plans import plan_document
-from runctl.render.sizes import size
 from runctl.runs.prewarm import PrewarmResult
 from runctl.runs.prewarm_plan import IDLE_MINUTES, ON_DEMAND_REASON, PrewarmPlan
 from runctl.storage.pace import Pace
@@ -47,7 +47,7 @@ def _amount(plan: PrewarmPlan) -> str:
     if stored is None or stored.objects is None or stored.size_bytes is None:
         return "of a size that is not known"
     least = "" if stored.whole else "at least "
-    return f"{least}{stored.objects:,} objects, {size(stored.size_bytes)}"
+    return f"{least}{counted(stored.objects, 'object')}, {size(stored.size_bytes)}"
 
 
 def _machine(plan: PrewarmPlan) -> list[tuple[str, str]]:
@@ -111,7 +111,7 @@ def pace_text(pace: Pace) -> str:
     """``1.2 GiB of 4.0 GiB, 310 of 1,000 files, 96.0 MiB/s, 30 s left``."""
     words = [f"{size(pace.done)} of {size(pace.total)}"]
     if pace.files is not None and pace.of_files is not None:
-        words.append(f"{pace.files:,} of {pace.of_files:,} files")
+        words.append(f"{pace.files:,} of {counted(pace.of_files, 'file')}")
     if pace.bytes_per_second:
         words.append(f"{size(int(pace.bytes_per_second))}/s")
     if pace.seconds_left is not None and pace.done < pace.total:
@@ -190,8 +190,9 @@ def prewarm_text(result: PrewarmResult) -> str:
     )
     fetched = f"{done['fetched_files']:,} fetched ({size(done['fetched_bytes'])})"
     removed = f", {done['removed_files']:,} removed" if done.get("removed_files") else ""
+    files = counted(done["files"], "file")
     return (
-        f"{volume.id}: {done['files']:,} files, {size(done['bytes'])} from {plan.request.source}; {fetched}{removed},"
+        f"{volume.id}: {files}, {size(done['bytes'])} from {plan.request.source}; {fetched}{removed},"
         f" in {took}{cost}\n  proven: {proofs or 'nothing to prove'}"
     )
 

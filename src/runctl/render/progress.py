@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import threading
 import time
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, TextIO, cast
@@ -36,6 +38,55 @@ def finish(progress: Progress) -> None:
     """The running step's line is complete, and what is written next begins on a line of its own."""
     if isinstance(progress, TerminalProgress):
         progress.finish()
+
+
+class LogOutput:
+    """A log that is written to a stream which progress may share: a terminal, or a file that gets both.
+
+    While the block runs there is no spinner, and what progress writes begins on a line of its own, also after a log
+    line that is not complete (a bar that redraws itself). Safe for progress from other threads.
+    """
+
+    def __init__(self, progress: Progress, stream: TextIO, *, shared: bool | None = None) -> None:
+        self._stream = stream
+        self._progress = progress if isinstance(progress, WarningsOnly) else None
+        if self._progress is not None and not (
+            _same_file(self._progress.stream, stream) if shared is None else shared
+        ):
+            self._progress = None
+        self._lock = self._progress.lock if self._progress is not None else threading.RLock()
+        self.mid_line = False
+        """The last line that was written is not complete."""
+
+    def __enter__(self) -> LogOutput:
+        if self._progress is not None:
+            self._progress.log = self
+            finish(self._progress)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.log = None
+
+    def write(self, data: bytes) -> None:
+        """The bytes as they are, at once."""
+        with self._lock:
+            self._stream.buffer.write(data)
+            self._stream.flush()
+            if data:
+                self.mid_line = not data.endswith(b"\n")
+
+    def end_line(self) -> str:
+        """What completes the line; nothing where it is complete."""
+        before, self.mid_line = self.mid_line, False
+        return "\n" if before else ""
+
+
+def _same_file(one: TextIO, other: TextIO) -> bool:
+    try:
+        return os.path.sameopenfile(one.fileno(), other.fileno())
+    except (OSError, ValueError):
+        return False
 
 
 class _Forgiving(io.TextIOBase):
@@ -74,6 +125,11 @@ class WarningsOnly:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = _Forgiving(stream)
+        self.stream = stream
+        """Where it goes."""
+        self.lock = threading.RLock()
+        self.log: LogOutput | None = None
+        """A log that is being written to the same place."""
 
     def step(self, message: str) -> None:
         """Not shown."""
@@ -92,8 +148,12 @@ class WarningsOnly:
         self._write(f"warning: {message}")
 
     def _write(self, text: str) -> None:
-        self._stream.write(text + "\n")
-        self._stream.flush()
+        with self.lock:
+            self._stream.write(self._line_end() + text + "\n")
+            self._stream.flush()
+
+    def _line_end(self) -> str:
+        return self.log.end_line() if self.log is not None else ""
 
 
 class LineProgress(WarningsOnly):
@@ -150,14 +210,19 @@ class TerminalProgress(WarningsOnly):
         self._since = 0.0
 
     def step(self, message: str) -> None:
-        """The step before is over; this one spins."""
+        """The step before is over; this one spins, unless a log is being shown: then it is a detail."""
         self.finish()
+        if self.log is not None:
+            self.detail(message)
+            return
         self._message, self._since = message, self._monotonic()
         self._status = self._console.status(_plain(message))
         self._status.start()
 
     def update(self, message: str = "", *, done: int | None = None, total: int | None = None) -> None:
         """Shown beside the spinner; where no step is under way, for itself until one begins or the command ends."""
+        if self.log is not None:
+            return
         text = _with_count(message, done, total)
         if self._status is None and text:
             self._message = ""
@@ -191,7 +256,9 @@ class TerminalProgress(WarningsOnly):
             self._line(f"{self._message} ({self._monotonic() - self._since:.1f} s)", style="dim")
 
     def _line(self, text: str, style: str | None = None) -> None:
-        self._console.print(text, style=style, markup=False, emoji=False)
+        with self.lock:
+            self._stream.write(self._line_end())
+            self._console.print(text, style=style, markup=False, emoji=False)
 
 
 def _plain(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runctl.render.sizes import size
+from runctl.core.amounts import size
 from runctl.runs.mounts import PlannedAttachment, PlannedMount
 from runctl.runs.plan import RunPlan
 from runctl.runs.volume_conflicts import named

@@ -6,12 +6,12 @@ import shlex
 from typing import Any
 
 from runctl.agent.spec import ContainerSpec
+from runctl.core.amounts import counted, size
 from runctl.core.models import Market
 from runctl.core.money import usd
 from runctl.project.selection import Selection
 from runctl.render.json import to_builtins
 from runctl.render.run_mounts import mount_rows, mounts_document
-from runctl.render.sizes import size
 from runctl.runs.plan import RunPlan
 
 
@@ -24,7 +24,7 @@ def run_plan_lines(plan: RunPlan, selection: Selection | None) -> list[str]:
         ("project", f"{project.root.path} ({project.root.reason})"),
     ]
     if selection is not None:
-        sent = f"{len(selection.found)} files, {size(selection.total_bytes)}"
+        sent = f"{counted(len(selection.found), 'file')}, {size(selection.total_bytes)}"
         rows.append(("code", f"{sent}, selected by {selection.selected_by}"))
     else:
         rows.append(("code", "not synced (--no-sync-code)"))
