@@ -428,6 +428,9 @@ def test_gpus_that_are_asked_for_and_missing_keep_the_run_from_starting(machine:
     machine.sync({"train.py": ""})
     error = machine.refused("r", "train.py", container=image(gpus="all"))
     assert error["code"] == "no-gpu"
+    # A plan asks before anything is sent.
+    assert machine.call("check", {"container": image(gpus="all")}).error["code"] == "no-gpu"
+    assert machine.call("check", {"container": image()}).ok == {}
     assert "no NVIDIA GPU" in error["message"]
 
 

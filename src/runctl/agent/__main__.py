@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 VERBS: dict[str, tuple[str, str]] = {
     "version": ("facts", "version"),
     "diagnose": ("diagnose", "diagnose"),
+    "check": ("checks", "check_machine"),
     "start": ("start", "start"),
     "status": ("status", "status"),
     "list": ("status", "list_attempts"),

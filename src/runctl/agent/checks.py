@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path, PurePosixPath
-from typing import List, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from runctl.agent import mountns, script
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import on_machine, root_available
-from runctl.agent.spec import ContainerSpec, MachineMount, MountSpec, RunSpec
+from runctl.agent.spec import ContainerSpec, MachineMount, MountSpec, RunSpec, from_json
 from runctl.agent.state import RESERVE_BYTES, state_directory
 from runctl.agent.tree_look import is_name
 from runctl.agent.trees_layout import current, tree_folder
@@ -36,19 +36,33 @@ def check(spec: RunSpec) -> Optional[str]:
     tree = _tree(spec)
     mounts(spec)
     if spec.container is not None:
-        from runctl.agent import container_gpus, docker
-
-        engine = docker.connect()
-        if spec.container.compose is not None:
-            from runctl.agent.compose import has_plugin
-
-            has_plugin(engine)
-        container_gpus.decide(spec.container.gpus, container_gpus.look(engine))
+        _can_run(spec.container)
     else:
         why = mountns.impossible(mountns.to_bind(spec), root_available())
         if why is not None:
             raise AgentError("cannot-mount", why, "use the same path for both: --ebs-mount PATH:PATH")
     return tree
+
+
+def check_machine(request: Mapping[str, Any]) -> Dict[str, Any]:
+    """This machine can run such a container, whatever the project is. Raises `AgentError` as `check` does."""
+    try:
+        container = from_json(ContainerSpec, request["container"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise AgentError("bad-request", "the container cannot be read: {}".format(error)) from error
+    _can_run(container)
+    return {}
+
+
+def _can_run(container: ContainerSpec) -> None:
+    from runctl.agent import container_gpus, docker
+
+    engine = docker.connect()
+    if container.compose is not None:
+        from runctl.agent.compose import has_plugin
+
+        has_plugin(engine)
+    container_gpus.decide(container.gpus, container_gpus.look(engine))
 
 
 def _texts(spec: RunSpec) -> None:

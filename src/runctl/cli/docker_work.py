@@ -20,6 +20,7 @@ from runctl.containers.building import ImageBuilder
 from runctl.containers.client import DockerClient, find_client
 from runctl.containers.image_inputs import ImageInputs, repository_name
 from runctl.containers.image_plan import ImagePlan
+from runctl.containers.reference import is_repository
 from runctl.core.errors import Unsupported, UsageError
 from runctl.core.places import cache_folder, data_folder
 from runctl.project.build_context import BuildContext, read_context
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from runctl.providers.image_registry import RegistryProvider, RepositoryPlan
 
 ECR = "ecr"
-_REGISTRY = re.compile(r"[a-z0-9.-]+(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+")
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9]+(/[a-z0-9]+)?")
 _MUCH = 1 << 30
 
@@ -132,7 +132,7 @@ class DockerWork:
             keep = self.cli.config.docker.keep_images
             plan = registry_provider(self.cli).plan_repository(name, keep_images=keep)
             return Target(plan.uri, plan)
-        if not _REGISTRY.fullmatch(self.registry):
+        if not is_repository(self.registry):
             raise UsageError(
                 f'the registry "{self.registry}" is neither ecr nor HOST/PATH',
                 hint='such as [docker] registry = "ghcr.io/ada/digits"',

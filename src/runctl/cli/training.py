@@ -18,7 +18,14 @@ from runctl.core.models import Instance
 from runctl.render.run_plan import run_plan_document, run_plan_lines
 from runctl.runs.launch import Synced, launch
 from runctl.runs.machine import Machine, open_machine
-from runctl.runs.plan import ProjectPlan, RunPlan, TrainRequest, check_instance, plan_run
+from runctl.runs.plan import (
+    ProjectPlan,
+    RunPlan,
+    TrainRequest,
+    asks_of_machine,
+    check_instance,
+    plan_run,
+)
 
 if TYPE_CHECKING:
     from runctl.project.selection import Limits, Selection
@@ -106,6 +113,8 @@ class Training:
         from runctl.project.root import project_name
 
         check_instance(self.instance)
+        if asks_of_machine(self.project.container):
+            self.machine.agent.check(self.project.container)
         selection = self.selection
         plan = plan_run(
             self.request,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeGuard
 
 from runctl.agent.spec import ContainerSpec, Dependencies, RunSpec
 from runctl.containers.mounts import (
@@ -16,6 +17,7 @@ from runctl.containers.mounts import (
     hidden_files,
     parse_mount,
 )
+from runctl.containers.reference import check_reference
 from runctl.containers.running import NO_WISHES, ContainerWishes, with_wishes, without_container
 from runctl.containers.where import ImagePlanOfRun
 from runctl.core.errors import Conflict, PermissionDenied, UsageError
@@ -231,6 +233,11 @@ def check_instance(instance: Instance) -> None:
         )
 
 
+def asks_of_machine(container: ContainerSpec | None) -> TypeGuard[ContainerSpec]:
+    """The run needs of its machine what not every one of ours has: Compose, or GPUs that were asked for."""
+    return container is not None and (container.compose is not None or container.gpus not in ("auto", "none"))
+
+
 def plan_run(
     request: TrainRequest,
     project: ProjectPlan,
@@ -317,6 +324,7 @@ def _choose_container(request: TrainRequest, root: ProjectRoot) -> tuple[Contain
         return _compose_service(request, root, workdir, code)
     if request.image is not None:
         _refuse_dockerfile(request, "--image")
+        check_reference(request.image, "--image")
         return ContainerSpec(image=request.image, workdir=workdir, code=code), f"image {request.image}"
     found = choose_dockerfile(root.path, request.cwd, request.dockerfile)
     if found is not None:

@@ -17,6 +17,7 @@ from runctl.agent.package import QUICK
 from runctl.agent.spec import (
     STATE_DIRECTORY,
     AttemptStatus,
+    ContainerSpec,
     LogFrame,
     MachineMount,
     RunSpec,
@@ -114,10 +115,17 @@ class AgentClient:
         """What the agent knows of itself and the machine: ``protocol``, ``digest``, ``python``, ``docker``, …"""
         return mapping(self.call("version", {}))
 
+    def check(self, container: ContainerSpec) -> None:
+        """The machine can run such a container: it has an engine, Compose and the GPUs that are asked for.
+
+        Raises what `start` would raise.
+        """
+        self.call("check", {"container": to_json(container)})
+
     def start(self, spec: RunSpec) -> AttemptStatus:
         """The attempt has been taken up. Starting the same spec again returns the same attempt."""
         request = {"spec": to_json(spec)}
-        return record(AttemptStatus, self.call("start", request, private=bool(spec.env)))
+        return record(AttemptStatus, self.call("start", request, private=bool(spec.env or spec.compose_env)))
 
     def status(self, run_id: str, attempt: int | None = None) -> AttemptStatus:
         """One attempt, the newest when ``attempt`` is ``None``."""
