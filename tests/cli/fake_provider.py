@@ -259,6 +259,9 @@ class FakeProvider(VolumeProvider):
     def capabilities(self) -> Mapping[Capability, Unsupported | None]:
         return dict.fromkeys(Capability)
 
+    def costs_money(self) -> bool:
+        return bool(self.script.answers.get("costs_money", True))
+
     def plan_create(self, request: InstanceRequest, progress: Progress = SILENT) -> CreatePlan:
         return self.script.answer("plan_create", request)  # type: ignore[no-any-return]
 

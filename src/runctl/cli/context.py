@@ -155,6 +155,11 @@ class Cli:
         if not self.settings.verbose and not sys.stderr.isatty():
             self.progress = progress_for(sys.stderr, quiet=True)
 
+    @property
+    def has_terminal(self) -> bool:
+        """Whether somebody can be asked."""
+        return sys.stdin.isatty() and sys.stderr.isatty()
+
     def confirm(self, question: str) -> None:
         """Return when the user agrees. Raises `UsageError` when nobody can be asked, `RunctlError` (code
         ``declined``) when the answer is no."""
@@ -162,10 +167,10 @@ class Cli:
 
         if self.settings.yes:
             return
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if not self.has_terminal:
             raise UsageError(
-                f"{question} There is no terminal to ask on",
-                hint="add --yes to answer yes",
+                "this needs a yes, and there is no terminal to ask on",
+                hint=f'--yes answers "{question}"',
                 code="confirmation-needed",
             )
         from runctl.render.progress import finish

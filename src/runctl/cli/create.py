@@ -12,6 +12,7 @@ from runctl.cli.context import Cli
 from runctl.cli.framework import Command
 from runctl.cli.instances import READY_TIMEOUT, emit_instance
 from runctl.cli.project import project_label
+from runctl.cli.renting import confirm_renting
 from runctl.cli.values import DURATION, GIB, MOUNT_POINT, instance_id_in, pair_volumes, parse_tags
 from runctl.core.errors import UsageError
 from runctl.core.models import Market
@@ -96,7 +97,7 @@ def create_command(provider: str) -> click.Command:
     )
     @click.option("--no-wait", is_flag=True, help="Return as soon as it exists.")
     @click.option("--dry-run", is_flag=True, help="Show the plan with its price, and stop there.")
-    @click.option("--confirm", is_flag=True, help="Show the plan, and ask before renting.")
+    @click.option("--confirm", is_flag=True, help="Ask before renting, in the sandbox too.")
     @click.pass_obj
     def command(
         cli: Cli,
@@ -126,7 +127,8 @@ def create_command(provider: str) -> click.Command:
     ) -> None:
         """Rent an instance and wait until it can be used.
 
-        The plan with its price is shown first. What is not given comes from the configuration.
+        The plan with its price is shown first, and on a terminal it asks before it rents; --yes answers. In the sandbox
+        it asks nothing. What is not given comes from the configuration.
         """
         volumes = pair_volumes(ebs_volume, mount_point)
         if data_volume_size is not None and data_mount_point in mount_point:
@@ -160,8 +162,7 @@ def create_command(provider: str) -> click.Command:
             cli.emit(plan_document(plan), text=lambda: create_plan_text(plan))
             return
         cli.say(create_plan_text(plan))
-        if confirm:
-            cli.confirm("Create it?")
+        confirm_renting(cli, provider, f"this {plan.instance_type}", plan.price, always=confirm)
         instance = cli.provider(provider).create(plan, cli.progress)
         if not no_wait:
             instance = wait_ready(cli.provider(provider), instance.id, timeout, cli.progress)

@@ -11,6 +11,7 @@ from runctl.cli.completion import complete_instance_types, complete_volumes
 from runctl.cli.context import Cli
 from runctl.cli.framework import Command
 from runctl.cli.machines import transport_option
+from runctl.cli.renting import confirm_renting
 from runctl.cli.values import DURATION, MOUNT_POINT
 from runctl.core.errors import Unsupported, UsageError
 
@@ -127,6 +128,9 @@ def _carry_out(
         cli.emit(prewarm_plan_document(plan), text=lambda: prewarm_plan_text(plan))
         return
     cli.say(prewarm_plan_text(plan))
+    if plan.machine is not None:
+        helper = f"the helper machine, {plan.machine.instance_type},"
+        confirm_renting(cli, provider, helper, plan.machine.price)
     result = prewarm.carry_out(plan)
     cli.emit(prewarm_document(result), text=lambda: prewarm_text(result), ids=[result.volume.id])
 

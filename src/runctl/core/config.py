@@ -11,6 +11,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ class AwsConfig:
     """GiB."""
     ttl: str | None = field(default=None, metadata={"kind": "duration"})
     """A machine ends itself after this long, such as ``12h``."""
+    ask_above: Decimal | None = None
+    """USD an hour: nothing dearer is rented without somebody's yes, also where there is no terminal to ask on."""
 
 
 @dataclass(frozen=True)

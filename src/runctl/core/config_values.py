@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
 from runctl.core.clock import parse_duration
 
-Base = Literal["text", "number", "switch", "list", "map"]
+Base = Literal["text", "number", "amount", "switch", "list", "map"]
 
 _EXPECTED: dict[Base, str] = {
     "text": "text in quotes",
     "number": "a whole number",
+    "amount": "a number, such as 2.5",
     "switch": "true or false",
     "list": 'a list of texts, such as ["a", "b"]',
     "map": "a table of texts",
@@ -80,7 +83,14 @@ def rules_of(section: type) -> dict[str, Rule]:
 def _base(hint: Any) -> Base:
     if typing.get_origin(hint) in {typing.Union, types.UnionType}:
         (hint,) = [inner for inner in typing.get_args(hint) if inner is not type(None)]
-    bases: dict[Any, Base] = {str: "text", int: "number", bool: "switch", tuple: "list", Mapping: "map"}
+    bases: dict[Any, Base] = {
+        str: "text",
+        int: "number",
+        Decimal: "amount",
+        bool: "switch",
+        tuple: "list",
+        Mapping: "map",
+    }
     return bases[typing.get_origin(hint) or hint]
 
 
@@ -92,6 +102,10 @@ def check(rule: Rule, value: object, *, relative_to: Path) -> Any:
         if rule.minimum is not None and value < rule.minimum:
             raise Bad(f"expected {rule.expected}, not {value}")
         return value
+    if rule.base == "amount" and isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value) or value < 0:
+            raise Bad(f"expected {rule.expected}, of at least 0, not {value}")
+        return Decimal(str(value))
     if rule.base == "text" and isinstance(value, str):
         return _check_text(rule, value, relative_to)
     if rule.base == "list" and isinstance(value, list):
@@ -117,6 +131,11 @@ def toml_value(rule: Rule, text: str) -> Any:
     if rule.base == "number":
         try:
             return int(text)
+        except ValueError:
+            raise Bad(f"expected {rule.expected}, not {text!r}") from None
+    if rule.base == "amount":
+        try:
+            return float(text)
         except ValueError:
             raise Bad(f"expected {rule.expected}, not {text!r}") from None
     if rule.base == "switch":

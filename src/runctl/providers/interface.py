@@ -227,6 +227,10 @@ class Provider(ABC):
     def report_to(self, progress: Progress) -> None:
         """Say there from now on what no call's own progress is told: that the provider takes long to answer."""
 
+    def costs_money(self) -> bool:
+        """Whether somebody pays for what is rented here; false for this computer and in the sandbox."""
+        return True
+
     def platform(self, instance_type: str) -> str | None:
         """For which platform images for such a machine are built, such as ``linux/arm64``; ``None``: not known."""
         del instance_type

@@ -133,6 +133,11 @@ class AwsProvider(AwsFilling, RegistryProvider):
         """The agent on the machine."""
         return self._connections.agent(instance, choice, progress)
 
+    @translated
+    def costs_money(self) -> bool:
+        """Not in the sandbox."""
+        return not self.session.in_sandbox
+
     def platform(self, instance_type: str) -> str | None:
         """By the type's name."""
         return ecr.platform_of(instance_type)

@@ -146,6 +146,10 @@ class LocalProvider(Provider):
             journal=self.journal,
         )
 
+    def costs_money(self) -> bool:
+        """Nobody sends a bill for this computer."""
+        return False
+
     def doctor(self) -> tuple[Check, ...]:
         """What a run on this computer needs."""
         return (self._state_check(), _docker_check())

@@ -1,0 +1,71 @@
+"""Whether somebody must say yes before a machine is rented."""
+
+from __future__ import annotations
+
+import enum
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from runctl.cli.context import Cli
+from runctl.core.errors import UsageError
+from runctl.core.money import usd
+
+if TYPE_CHECKING:
+    from runctl.costs.prices import Price
+
+
+class Answer(enum.Enum):
+    """What to do before renting."""
+
+    RENT = "rent"
+    ASK = "ask"
+    REFUSE = "refuse"
+
+
+def decide(
+    *,
+    costs_money: bool,
+    price_per_hour: Decimal | None,
+    ask_above: Decimal | None,
+    terminal: bool,
+    always: bool,
+) -> Answer:
+    """Pure. ``always`` asks whatever it costs; ``ask_above`` is the limit where nobody can be asked, USD an hour.
+
+    A price that is not known is above every limit.
+    """
+    if not costs_money:
+        above = False
+    else:
+        above = ask_above is not None and (price_per_hour is None or price_per_hour > ask_above)
+    if terminal:
+        return Answer.ASK if costs_money or always else Answer.RENT
+    return Answer.REFUSE if above or always else Answer.RENT
+
+
+def confirm_renting(cli: Cli, provider: str, what: str, price: Price | None, *, always: bool = False) -> None:
+    """Return when ``what`` may be rented.
+
+    Raises `UsageError` (code ``confirmation-needed``) where a yes is needed and nobody can be asked, `RunctlError`
+    (code ``declined``) when the answer is no.
+    """
+    if cli.settings.yes:
+        return
+    limit = cli.config.aws.ask_above
+    hourly = None if price is None else price.usd
+    answer = decide(
+        costs_money=cli.provider(provider).costs_money(),
+        price_per_hour=hourly,
+        ask_above=limit,
+        terminal=cli.has_terminal,
+        always=always,
+    )
+    cost = "at a price that is not known" if hourly is None else f"for {usd(hourly)} an hour"
+    if answer is Answer.REFUSE and limit is not None and not always:
+        raise UsageError(
+            f"{what} is not rented {cost} without a yes: [aws] ask_above is {usd(limit)} an hour",
+            hint="--yes rents it; or choose a cheaper machine",
+            code="confirmation-needed",
+        )
+    if answer is not Answer.RENT:
+        cli.confirm(f"Rent {what} {cost}?")
