@@ -139,6 +139,7 @@ def test_init_writes_a_file_that_is_valid_in_every_line(invoke: Invoke) -> None:
         for line in text.splitlines()
     )
     FILE.write_text(uncommented)
+    assert invoke("config", "trust").exit_code == 0
     validated = invoke("config", "validate")
     assert (validated.exit_code, validated.stdout) == (0, f"nothing is wrong in {FILE.absolute()}\n")
     assert len(tomllib.loads(uncommented)) == 6
@@ -188,3 +189,29 @@ def test_init_names_the_project_after_its_folder_in_letters_that_tags_take(
     monkeypatch.chdir(folder)
     invoke("init")
     assert load(Path.cwd()).project.name == "my-great-project"
+
+
+def test_a_project_that_came_along_is_trusted_once_and_shown(invoke: Invoke) -> None:
+    FILE.write_text('[aws]\nami_id = "ami-1"\n[docker]\nregistry = "ecr"\n')
+    refused = invoke("config", "validate")
+    assert refused.exit_code == 3
+    assert ".runctl.toml:2: aws.ami_id: it decides what runs with your rights" in refused.stdout
+    assert "aws.ami_id" not in invoke("config", "show", "--quiet").stdout.replace("aws.ami_id=\n", "")
+
+    assert invoke("config", "trust").stdout == f"aws.ami_id = ami-1\ntrusted: {FILE.absolute()}\n"
+    assert invoke("config", "validate").exit_code == 0
+    # What is set here is trusted by whoever sets it.
+    assert invoke("config", "set", "aws.ami_id", "ami-2").exit_code == 0
+    assert load(Path.cwd()).aws.ami_id == "ami-2"
+
+    assert data_of(invoke("config", "trust", "--revoke", "--output", "json"))["trusted"] == {}
+    assert invoke("config", "validate").exit_code == 3
+    # Setting one value does not trust the others.
+    assert invoke("config", "set", "aws.profile", "mine").exit_code == 0
+    assert invoke("config", "validate").exit_code == 3
+
+
+def test_there_is_nothing_to_trust_where_there_is_no_file(invoke: Invoke) -> None:
+    assert error_of(invoke("config", "trust", "--output", "json"))["code"] == "not-found"
+    FILE.write_text("[aws]\nspot = true\n")
+    assert "needs trust" in invoke("config", "trust").stdout

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.core.config import AwsConfig, Config, load, read, rules
+from runctl.core.config import (
+    AwsConfig,
+    Config,
+    ProjectConfig,
+    load,
+    read,
+    read_file,
+    rules,
+    values_to_trust,
+)
+from runctl.core.config_files import ConfigFile
+from runctl.core.config_trust import distrust, trust
 from runctl.core.errors import ConfigError
 
 
@@ -121,7 +133,7 @@ def test_two_project_files_side_by_side_are_a_problem(project: Path, user_file: 
         ('[train.env]\nA = "x"\nB = 3\n', 3, "train.env.B", "not the number 3"),
         ('aws = "x"\n', 1, "aws", "expected a section [aws]"),
         ('[aws]\nregion = ""\n', 2, "aws.region", "empty"),
-        ('[aws]\nami_id = """\n[a]\n"""\nzoen = "x"\n', 5, "aws.zoen", "unknown key"),
+        ('[aws]\nzone = """\n[a]\n"""\nzoen = "x"\n', 5, "aws.zoen", "unknown key"),
     ],
 )
 def test_every_problem_names_file_line_and_key(
@@ -218,7 +230,8 @@ def test_variables_that_configure_nothing_are_left_alone(project: Path, user_fil
 
 
 def test_a_path_is_relative_to_its_file(project: Path, user_file: Path) -> None:
-    write(project / ".runctl.toml", '[aws]\nidentity_file = "keys/id"\n')
+    file = write(project / ".runctl.toml", '[aws]\nidentity_file = "keys/id"\n')
+    trust(file, {"aws.identity_file": str(project / "keys" / "id")})
     config = load(project / ".git", environ={}, user_file=user_file)
     assert config.aws.identity_file == str(project / "keys" / "id")
 
@@ -237,3 +250,65 @@ def test_no_text_whatever_makes_reading_raise(tmp_path_factory: pytest.TempPathF
     (folder / ".runctl.toml").write_text(text, encoding="utf-8", errors="surrogatepass")
     reading = read(folder, environ={}, user_file=folder / "none")
     assert isinstance(reading.config, Config)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '[aws]\nami_id = "ami-1"',
+        '[aws]\nprofile = "admin"',
+        '[aws]\ninstance_profile = "admin"',
+        '[aws]\nstaging_bucket = "theirs"',
+        '[aws]\nsecurity_groups = ["open"]',
+        '[docker]\nimage = "theirs:1"',
+        '[docker]\nregistry = "theirs.example/x"',
+        '[train.interpreters]\npy = "theirs"',
+    ],
+)
+def test_what_a_projects_file_may_not_choose_counts_only_when_it_is_trusted(
+    project: Path, user_file: Path, line: str
+) -> None:
+    file = write(project / ".runctl.toml", f'[project]\nname = "x"\n{line}\n')
+    reading = read(project, environ={}, user_file=user_file)
+    (problem,) = reading.problems
+    assert (problem.where, problem.line) == (str(file), 3 if "interpreters" in line else 4)
+    assert "not trusted" in problem.message
+    assert "runctl config trust" in problem.hint
+    assert dataclasses.replace(reading.config, origins={}) == Config(project=ProjectConfig(name="x"))
+    with pytest.raises(ConfigError, match="not trusted"):
+        load(project, environ={}, user_file=user_file)
+
+    wanted = values_to_trust(read_file(ConfigFile(file))[0])
+    trust(file, wanted)
+    assert read(project, environ={}, user_file=user_file).problems == ()
+
+
+def test_trust_is_of_values_and_of_one_file(project: Path, user_file: Path, tmp_path: Path) -> None:
+    file = write(project / ".runctl.toml", '[aws]\nami_id = "ami-1"\n')
+    trust(file, {"aws.ami_id": "ami-1"})
+    write(file, '[aws]\nami_id = "ami-1"\nspot = true\n')
+    assert load(project, environ={}, user_file=user_file).aws.ami_id == "ami-1"
+    write(file, '[aws]\nami_id = "ami-2"\n')
+    assert load_problem(project, user_file)
+    write(file, '[aws]\nami_id = "ami-1"\nprofile = "admin"\n')
+    assert load_problem(project, user_file)
+    write(file, '[aws]\nami_id = "ami-1"\n')
+    (tmp_path / "other/.git").mkdir(parents=True)
+    write(tmp_path / "other/.runctl.toml", '[aws]\nami_id = "ami-1"\n')
+    assert load_problem(tmp_path / "other", user_file)
+    assert distrust(file)
+    assert not distrust(file)
+    assert load_problem(project, user_file)
+
+
+def load_problem(folder: Path, user_file: Path) -> bool:
+    return bool(read(folder, environ={}, user_file=user_file).problems)
+
+
+def test_what_the_user_names_needs_no_trust(project: Path, user_file: Path, tmp_path: Path) -> None:
+    write(user_file, '[aws]\nami_id = "ami-1"\n')
+    named = write(tmp_path / "named.toml", '[aws]\nprofile = "mine"\n')
+    config = load(project, environ={"RUNCTL_DOCKER_IMAGE": "mine"}, user_file=user_file, config_file=named)
+    assert (config.aws.ami_id, config.aws.profile, config.docker.image) == ("ami-1", "mine", "mine")
+    write(project / ".runctl.toml", '[docker]\nregistry = "ecr"\n')
+    assert load(project, environ={}, user_file=user_file).docker.registry == "ecr"

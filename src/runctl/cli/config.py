@@ -1,4 +1,4 @@
-"""``config show``, ``config set`` and ``config validate``."""
+"""``config show``, ``config set``, ``config trust`` and ``config validate``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 from runctl.cli.context import Cli
 from runctl.cli.framework import Command
 from runctl.cli.values import wide_option
-from runctl.core.config import SECTIONS, Config, rules
+from runctl.core.config import SECTIONS, Config, read_file, rules, untrusted_values, values_to_trust
 from runctl.core.config_edit import set_value
 from runctl.core.config_files import (
     FILE_NAME,
@@ -23,7 +23,8 @@ from runctl.core.config_files import (
     find_project_file,
     user_config_path,
 )
-from runctl.core.errors import ConfigError
+from runctl.core.config_trust import distrust, trust
+from runctl.core.errors import ConfigError, NotFound
 from runctl.core.masking import MASK, is_secret, masked
 from runctl.render.tables import Column, fit, screen_of
 
@@ -66,13 +67,63 @@ def set_command(cli: Cli, key: str, value: str, for_user: bool) -> None:
     stay. Lists are written with commas; train.env.NAME sets one variable of runs.
     """
     file = _target(cli, for_user=for_user)
+    # Whoever sets a value here trusts it; what was in the file before, and was not trusted, stays so.
+    may_trust = not for_user and not _untrusted(file)
     stored = set_value(file, key, value)
+    if may_trust:
+        _trust(file)
     shown = MASK if is_secret(key, stored) else stored
     cli.emit(
         {"key": key, "value": shown, "file": file.path},
         text=lambda: f"{key} = {_text(shown)} in {file.path}",
         ids=[str(file.path)],
     )
+
+
+@click.command("trust", cls=Command)
+@click.option("--revoke", is_flag=True, help="Trust nothing of this file any more.")
+@click.pass_obj
+def trust_command(cli: Cli, revoke: bool) -> None:
+    """Trust the project's configuration file.
+
+    Look at it first. Keys that decide what runs with your rights, or where data goes (a machine's image and role, a profile, a bucket, a
+    registry, an interpreter, ...), count in a project's file only when it is trusted. They are shown. When one
+    of them changes, the file has to be trusted again. Your own file, variables and options need no trust.
+    """
+    found, problems = find_project_file(Path.cwd())
+    if problems:
+        raise ConfigError(problems[0].text(), hint=problems[0].hint)
+    if found is None:
+        raise NotFound(
+            f"there is no {FILE_NAME} here, nor a [tool.runctl] in {PYPROJECT}", hint="runctl init writes one"
+        )
+    if revoke:
+        distrust(found.path)
+        wanted = {}
+    else:
+        wanted = _trust(found)
+    shown = {key: _masked(key, value) for key, value in wanted.items()}
+
+    def text() -> str:
+        if revoke:
+            return f"nothing in {found.path} is trusted"
+        lines = [f"{key} = {_text(value)}" for key, value in shown.items()]
+        return "\n".join(
+            [*lines, f"trusted: {found.path}" if lines else f"nothing in {found.path} needs trust"]
+        )
+
+    cli.emit({"file": found.path, "trusted": shown}, text=text, ids=list(shown))
+
+
+def _untrusted(file: ConfigFile) -> dict[str, Any]:
+    return untrusted_values(file, read_file(file)[0]) if file.path.exists() else {}
+
+
+def _trust(file: ConfigFile) -> dict[str, Any]:
+    wanted = values_to_trust(read_file(file)[0])
+    if wanted:
+        trust(file.path, wanted)
+    return wanted
 
 
 @click.command(cls=Command)

@@ -10,9 +10,9 @@ import click
 from runctl.cli.context import Cli
 from runctl.cli.framework import Command
 from runctl.cli.project import fit_for_a_tag, project_folder
-from runctl.core.config_edit import write_atomically
 from runctl.core.config_files import FILE_NAME, find_project_file
 from runctl.core.errors import Conflict
+from runctl.core.files import write_atomically
 from runctl.project.dockerfile import find_dockerfile
 
 TEMPLATE = """\

@@ -184,6 +184,7 @@ ROOT = Branch(
             {
                 "show": Leaf("Show every value and where it comes from.", "runctl.cli.config:show"),
                 "set": Leaf("Set a key in a configuration file.", "runctl.cli.config:set_command"),
+                "trust": Leaf("Trust the project's configuration file.", "runctl.cli.config:trust_command"),
                 "validate": Leaf(
                     "Check the configuration files and variables.", "runctl.cli.config:validate"
                 ),

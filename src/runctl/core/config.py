@@ -23,6 +23,7 @@ from runctl.core.config_files import (
     parse_file,
     user_config_path,
 )
+from runctl.core.config_trust import is_trusted
 from runctl.core.config_values import Bad, Rule, check, describe, from_text, rules_of
 from runctl.core.errors import ConfigError
 from runctl.core.names import did_you_mean
@@ -30,6 +31,9 @@ from runctl.core.names import did_you_mean
 VARIABLE_PREFIX = "RUNCTL_"
 SANDBOX_VARIABLE = "RUNCTL_SANDBOX"
 """Set by ``sandbox env`` to the sandbox's endpoint: who speaks to just this address is in a sandbox."""
+
+
+TRUST = {"trust": True}
 
 
 @dataclass(frozen=True)
@@ -45,20 +49,20 @@ class AwsConfig:
     """``[aws]``: which account, and what its machines are like."""
 
     region: str | None = None
-    profile: str | None = None
+    profile: str | None = field(default=None, metadata=TRUST)
     """A profile of ``~/.aws/config``."""
     instance_type: str | None = None
     spot: bool = False
     """Whether `create` buys on the spot market when neither ``--spot`` nor ``--on-demand`` is given."""
-    ami_id: str | None = None
-    key_name: str | None = None
+    ami_id: str | None = field(default=None, metadata=TRUST)
+    key_name: str | None = field(default=None, metadata=TRUST)
     """An EC2 key pair; its private half is `identity_file`."""
-    identity_file: str | None = field(default=None, metadata={"kind": "path"})
-    security_groups: tuple[str, ...] = ()
-    instance_profile: str | None = None
+    identity_file: str | None = field(default=None, metadata={"kind": "path", **TRUST})
+    security_groups: tuple[str, ...] = field(default=(), metadata=TRUST)
+    instance_profile: str | None = field(default=None, metadata=TRUST)
     subnet: str | None = None
     zone: str | None = None
-    staging_bucket: str | None = None
+    staging_bucket: str | None = field(default=None, metadata=TRUST)
     """For what is too big for SSM; by default one is made when first needed."""
     transport: str = field(default="auto", metadata={"choices": ("auto", "ssh", "ssm")})
     root_volume_size: int | None = field(default=None, metadata={"minimum": 1})
@@ -85,13 +89,13 @@ class DockerConfig:
     """``None``: in a container if the project has a Dockerfile."""
     dockerfile_path: str | None = None
     """Relative to the project's root."""
-    image: str | None = None
+    image: str | None = field(default=None, metadata=TRUST)
     workdir: str = field(default="/workspace", metadata={"kind": "absolute"})
     target: str | None = None
     """The stage to build; by default the last one."""
     build_args: Mapping[str, str] = field(default_factory=dict)
     build_on: str | None = field(default=None, metadata={"choices": ("local", "instance")})
-    registry: str | None = None
+    registry: str | None = field(default=None, metadata={**TRUST, "harmless": ("ecr",)})
     """``ecr``, or ``HOST/PATH``: images are named ``HOST/PATH:TAG`` there."""
     keep_images: int = field(default=10, metadata={"minimum": 1})
     """How many a repository of ours keeps."""
@@ -107,7 +111,7 @@ class TrainConfig:
     grace: str = field(default="30s", metadata={"kind": "duration"})
     """Between SIGTERM and SIGKILL."""
     env: Mapping[str, str] = field(default_factory=dict)
-    interpreters: Mapping[str, str] = field(default_factory=dict)
+    interpreters: Mapping[str, str] = field(default_factory=dict, metadata=TRUST)
     """By the script's extension, without its dot: what runs it."""
 
 
@@ -178,7 +182,8 @@ def read(
 ) -> Reading:
     """Merge all layers as seen from ``cwd``; never raises.
 
-    ``config_file`` stands in for the project's file. ``flags`` maps dotted keys to (value, name of the flag).
+    ``config_file`` stands in for the project's file: whoever names a file trusts it. What the project's own file says
+    without being trusted is a problem, and left out. ``flags`` maps dotted keys to (value, name of the flag).
     """
     environ = os.environ if environ is None else environ
     merged: dict[str, tuple[Any, str]] = {}
@@ -199,6 +204,10 @@ def read(
             files.insert(0, layer.path)
             values, wrong = read_file(layer)
             problems += wrong
+            if layer is project and config_file is None:
+                untrusted = untrusted_values(layer, values)
+                problems += _distrusted(layer, untrusted)
+                values = {key: value for key, value in values.items() if key not in untrusted}
             _overlay(merged, values)
     values, wrong = _read_variables(environ)
     problems += wrong
@@ -259,6 +268,38 @@ def read_file(file: ConfigFile) -> tuple[dict[str, tuple[Any, str]], list[Proble
                 else:
                     values[key] = (good, str(file.path))
     return values, problems
+
+
+def values_to_trust(values: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:
+    """Of a file's values, those that count only if the user trusts the file."""
+    known = rules()
+    return {
+        key: value
+        for key, (value, _) in values.items()
+        if known[key].trust and value not in known[key].harmless
+    }
+
+
+def untrusted_values(file: ConfigFile, values: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:
+    """Those that the user would have to trust, and has not."""
+    wanted = values_to_trust(values)
+    return wanted if wanted and not is_trusted(file.path, wanted) else {}
+
+
+def _distrusted(file: ConfigFile, untrusted: Mapping[str, Any]) -> list[Problem]:
+    if not untrusted:
+        return []
+    parsed = parse_file(file)
+    return [
+        Problem(
+            str(file.path),
+            parsed.line_of(tuple(key.split("."))),
+            key,
+            "it decides what runs with your rights, or where data goes, and this file is not trusted",
+            "look at the file, then: runctl config trust",
+        )
+        for key in untrusted
+    ]
 
 
 def _read_variables(environ: Mapping[str, str]) -> tuple[dict[str, tuple[Any, str]], list[Problem]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from runctl.core.config import read_file, rules
 from runctl.core.config_files import ConfigFile, Problem
 from runctl.core.config_values import Bad, toml_value
 from runctl.core.errors import ConfigError, UsageError
+from runctl.core.files import write_atomically
 from runctl.core.names import did_you_mean
 
 
@@ -53,24 +53,6 @@ def set_value(file: ConfigFile, key: str, text: str) -> Any:
         raise ConfigError(f"{key}: {new[0].message}", hint=new[0].hint)
     write_atomically(file.path, after)
     return value
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """The file holds the text, or is as it was; its mode stays, and a symbolic link keeps pointing at it."""
-    target = path.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fchmod(stream.fileno(), mode)
-            os.fsync(stream.fileno())
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _locate(key: str) -> tuple[str, str, str]:

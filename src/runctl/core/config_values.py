@@ -47,6 +47,10 @@ class Rule:
     """``duration``, ``path`` (made absolute) or ``absolute`` (must be)."""
     choices: tuple[str, ...] = ()
     minimum: int | None = None
+    trust: bool = False
+    """It chooses whose code runs with the user's rights, what it may do, or where data goes; see `config_trust`."""
+    harmless: tuple[str, ...] = ()
+    """Values that need no trust all the same."""
 
     @property
     def expected(self) -> str:

@@ -1,0 +1,76 @@
+"""Which projects' files may choose what runs with the user's rights, and where data goes.
+
+A cloned project brings its configuration along. Its image, role, bucket or registry would be used with the rights of
+whoever runs a command in it, so such keys count only after the user has looked at them (``runctl config trust``), as
+with direnv and mise. What is trusted are the values: another edit of the file takes nothing away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runctl.core.errors import ConfigError
+from runctl.core.files import write_atomically
+from runctl.core.places import data_folder, make_private_folder
+
+
+def trust_file() -> Path:
+    """What is trusted on this computer: a JSON object of a file's path and the digest of its values."""
+    return data_folder() / "trusted.json"
+
+
+def is_trusted(file: Path, values: Mapping[str, Any]) -> bool:
+    """Whether the user has trusted just these values of this file."""
+    return _read().get(str(file.resolve())) == digest_of(values)
+
+
+def trust(file: Path, values: Mapping[str, Any]) -> None:
+    """These values of this file are trusted, and no others. Raises `ConfigError` when that cannot be kept."""
+    _write({**_read(), str(file.resolve()): digest_of(values)})
+
+
+def distrust(file: Path) -> bool:
+    """Nothing of this file is trusted; whether anything was. Raises `ConfigError` when that cannot be kept."""
+    known = _read()
+    if known.pop(str(file.resolve()), None) is None:
+        return False
+    _write(known)
+    return True
+
+
+def digest_of(values: Mapping[str, Any]) -> str:
+    """SHA-256 of the values by key, in hex."""
+    text = json.dumps({key: _plain(value) for key, value in values.items()}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return (
+        dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else str(value)
+    )
+
+
+def _read() -> dict[str, str]:
+    try:
+        known = json.loads(trust_file().read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _write(known: Mapping[str, str]) -> None:
+    # Not at the top: it reads configuration, which asks what is trusted.
+
+    file = trust_file()
+    try:
+        make_private_folder(file.parent)
+        write_atomically(file, json.dumps(known, indent=1, sort_keys=True) + "\n", mode=0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"{file} cannot be written: {error.strerror or error}",
+            hint="check its folder's rights and the disk",
+        ) from error
