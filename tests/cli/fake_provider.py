@@ -215,6 +215,7 @@ class FakeTransport(Transport):
         on_stdout: Callable[[bytes], None],
         on_stderr: Callable[[bytes], None],
         as_root: bool = False,
+        private: bool = False,
     ) -> int:
         read = None if stdin is None else stdin.read()
         out, err, code = self.script.answer("stream", tuple(argv), read, as_root)

@@ -221,6 +221,7 @@ class Breaking(Transport):
         on_stdout: Callable[[bytes], None],
         on_stderr: Callable[[bytes], None],
         as_root: bool = False,
+        private: bool = False,
     ) -> int:
         assert stdin is not None
         offset = json.loads(stdin.read())["offset"]

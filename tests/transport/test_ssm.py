@@ -14,6 +14,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from datetime import timedelta
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
@@ -31,6 +32,7 @@ from runctl.core.errors import (
     Unsupported,
 )
 from runctl.core.progress import Silent
+from runctl.testing.progress import RecordedProgress
 from runctl.transport import ssm_remote, ssm_spool
 from runctl.transport.interface import CommandTimeout
 from runctl.transport.run_command import RemoteError, RunCommand
@@ -121,9 +123,19 @@ def test_large_pieces_go_through_the_staging_store_and_do_not_stay_there(
 def test_a_private_input_leaves_nothing_in_the_history(
     staged: SsmTransport, ssm: FakeSsm, store: FolderStaging
 ) -> None:
+    seen = bytearray()
     assert staged.run(["sh", "-c", "wc -c"], stdin=b"the secret", private=True).stdout.split() == [b"10"]
-    (sent,) = [request["input"] for request in requests(ssm) if request["op"] == "start"]
-    assert "data" not in sent
+    assert staged.run(["echo", "a secret argument"], private=True).stdout == b"a secret argument\n"
+    assert (
+        staged.stream(
+            ["cat"], stdin=BytesIO(b"x"), on_stdout=seen.extend, on_stderr=seen.extend, private=True
+        )
+        == 0
+    )
+    history = "".join(line for sent in ssm.sent for line in sent["Parameters"]["commands"])
+    assert "secret" not in history
+    assert all("data" not in request["input"] for request in requests(ssm) if request["op"] == "start")
+    assert bytes(seen) == b"x"
     assert [path for path in store.folder.rglob("*") if path.is_file()] == []
 
 
@@ -196,6 +208,19 @@ def test_a_machine_that_its_provider_calls_ended_is_not_waited_for(ssm: FakeSsm)
 
     assert now[0] < 20
     assert asked[0] <= 4
+
+
+def test_a_store_that_the_machine_cannot_reach_is_done_without(ssm: FakeSsm, store: FolderStaging) -> None:
+    class Apart(FolderStaging):
+        def get_url(self, key: str) -> str:
+            return "http://127.0.0.1:9/" + key
+
+    progress = RecordedProgress()
+    apart = Apart(store.folder, store.url)
+    transport = SsmTransport(ssm, ssm.instance_id, user="root", staging=apart, progress=progress, sleep=hurry)
+
+    assert transport.run(["cat"], stdin=b"once", private=True).stdout == b"once"
+    assert any("30 days" in warning for warning in progress.warnings)
 
 
 def test_without_a_store_a_private_input_passes_with_a_warning(ssm: FakeSsm) -> None:

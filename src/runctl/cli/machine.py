@@ -65,6 +65,8 @@ def exec_command(provider: str) -> click.Command:
                 on_stdout=lambda data: _pass_on(sys.stdout.buffer, data),
                 on_stderr=lambda data: _pass_on(sys.stderr.buffer, data),
                 as_root=as_root,
+                # What people type and pipe in may be a secret, and nobody can tell.
+                private=True,
             )
         finally:
             way.close()

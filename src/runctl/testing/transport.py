@@ -79,9 +79,10 @@ class FakeTransport(Transport):
         on_stdout: Callable[[bytes], None],
         on_stderr: Callable[[bytes], None],
         as_root: bool = False,
+        private: bool = False,
     ) -> int:
         """The scripted answer, in one piece."""
-        done = self.run(argv, stdin=stdin.read() if stdin else b"", as_root=as_root)
+        done = self.run(argv, stdin=stdin.read() if stdin else b"", as_root=as_root, private=private)
         on_stdout(done.stdout)
         on_stderr(done.stderr)
         return done.exit_code

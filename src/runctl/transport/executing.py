@@ -49,9 +49,12 @@ class Executing(Transport):
         on_stdout: Callable[[bytes], None],
         on_stderr: Callable[[bytes], None],
         as_root: bool = False,
+        private: bool = False,
     ) -> int:
         """Run a command, hand over its output as soon as the transport can, and return its exit code."""
-        return self._execute(argv, stdin, on_stdout, on_stderr, timeout=None, as_root=as_root, live=True)
+        return self._execute(
+            argv, stdin, on_stdout, on_stderr, timeout=None, as_root=as_root, live=True, private=private
+        )
 
     @abstractmethod
     def _execute(

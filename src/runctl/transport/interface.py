@@ -55,8 +55,8 @@ class Transport(ABC):
     ) -> Completed:
         """Run a command to its end and return all of its output.
 
-        With ``private`` the stdin holds secrets: where a transport would leave it in a history that others of the
-        account can read, it takes a way that leaves nothing, and warns where there is none.
+        With ``private`` stdin and arguments may hold secrets: where a transport would leave them in a history that
+        others of the account can read, it takes a way that leaves nothing, and warns where there is none.
         ``as_root`` needs the login user's passwordless sudo (or root's own channel). Raises `CommandTimeout`.
         """
 
@@ -69,11 +69,12 @@ class Transport(ABC):
         on_stdout: Callable[[bytes], None],
         on_stderr: Callable[[bytes], None],
         as_root: bool = False,
+        private: bool = False,
     ) -> int:
         """Run a command, hand over its output as it comes, and return its exit code.
 
         ``stdin`` is read to its end (``None``: empty). When the callbacks raise, the command is ended and the
-        exception goes on. A connection that breaks in the middle raises `Unreachable`.
+        exception goes on. A connection that breaks in the middle raises `Unreachable`. ``private`` as of `run`.
         """
 
     @abstractmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import json
 import os
 import secrets
 import tempfile
@@ -48,9 +49,9 @@ class SsmTransport(Executing):
     """Run Command. A command goes on under its own supervisor when SSM's agent restarts or we go away.
 
     What passes is kept in SSM's command history for 30 days, readable with ``ssm:ListCommands`` and
-    ``ssm:GetCommandInvocation``; private inputs, inputs above some 27 kB (compressed) and outputs above 70 kB are
-    not in it when there is a staging store. A stream's output comes some seconds after it was written; its stdin is
-    read to its end before the command starts.
+    ``ssm:GetCommandInvocation``. Not in it, when there is a staging store: private inputs and their commands'
+    arguments, inputs above some 27 kB (compressed) and outputs above 70 kB. A stream's output comes some seconds after
+    it was written; its stdin is read to its end before the command starts.
     """
 
     name: ClassVar[str] = "ssm"
@@ -131,20 +132,18 @@ class SsmTransport(Executing):
         private: bool = False,
     ) -> int:
         command_id = secrets.token_hex(16)
-        seconds = timeout.total_seconds() if timeout is not None else None
         outputs = {"out": _Output(on_stdout), "err": _Output(on_stderr)}
         request = {
             "id": command_id,
-            "argv": list(argv),
             "user": self.user,
             "root": as_root,
-            "timeout": seconds,
+            "timeout": timeout.total_seconds() if timeout is not None else None,
             "wait": _FIRST_LOOK_SECONDS if live else _WAIT_SECONDS,
         }
         kept = True
         try:
-            with self._input(command_id, stdin or BytesIO(), private=private) as described:
-                report = self._ask_for_report("start", {**request, "input": described}, outputs)
+            with sized(stdin or BytesIO()) as (source, _):
+                report = self._start(request, argv, source, outputs, private=private)
             while not report["done"]:
                 poll = {"id": command_id, "wait": _WAIT_SECONDS}
                 report = self._ask_for_report("poll", poll, outputs)
@@ -173,6 +172,33 @@ class SsmTransport(Executing):
             raise CommandTimeout(f"{argv[0]} did not end within {timeout} on {self.instance_id}")
         return int(report["exit"])
 
+    def _start(
+        self,
+        request: Mapping[str, Any],
+        argv: Sequence[str],
+        source: BinaryIO,
+        outputs: Mapping[str, _Output],
+        *,
+        private: bool,
+    ) -> dict[str, Any]:
+        """The first report. What is private leaves neither input nor arguments in the history."""
+        command_id = str(request["id"])
+        if private and self._staging is not None:
+            begin, words = source.tell(), json.dumps(list(argv)).encode()
+            try:
+                with self._input(command_id, source, private=True, head=words) as described:
+                    hidden = {**request, "argv_bytes": len(words), "input": described}
+                    return self._ask_for_report("start", hidden, outputs)
+            except RemoteError as error:
+                if error.code != "staging":
+                    raise
+                self._progress.detail(error.message)
+                source.seek(begin)
+        if private:
+            self._warn_of_history()
+        with self._input(command_id, source) as described:
+            return self._ask_for_report("start", {**request, "argv": list(argv), "input": described}, outputs)
+
     def _ask_for_report(
         self, verb: str, request: Mapping[str, Any], outputs: Mapping[str, _Output]
     ) -> dict[str, Any]:
@@ -185,21 +211,19 @@ class SsmTransport(Executing):
 
     @contextlib.contextmanager
     def _input(
-        self, command_id: str, data: bytes | BinaryIO, *, private: bool = False
+        self, command_id: str, data: bytes | BinaryIO, *, private: bool = False, head: bytes = b""
     ) -> Iterator[dict[str, Any]]:
-        """How the machine gets the bytes, valid within the block.
+        """How the machine gets the bytes, ``head`` first, valid within the block.
 
         What is ``private`` goes through the staging store whatever its size: the history keeps an address at which
         nothing is any more.
         """
         with sized(data) as (source, size), tempfile.TemporaryFile() as packed:
-            digest = _pack(source, packed)
+            digest = _pack(head, source, packed)
             length = packed.tell()
             packed.seek(0)
-            described = {"size": size, "sha256": digest}
-            if length <= _INLINE and not (private and self._staging):
-                if private:
-                    self._warn_of_history()
+            described = {"size": len(head) + size, "sha256": digest}
+            if length <= _INLINE and not private:
                 yield {**described, "data": base64.b64encode(packed.read()).decode()}
             elif self._staging is not None and (
                 url := self._stage(self._staging, f"{command_id}/in", packed)
@@ -216,9 +240,9 @@ class SsmTransport(Executing):
 
     def _warn_of_history(self) -> None:
         self._progress.warn(
-            f"secrets for {self.instance_id} pass through Systems Manager's command history, which whoever may call"
-            " ssm:ListCommands in this account can read for 30 days; --transport ssh, or a bucket in"
-            " aws.staging_bucket, leaves nothing there"
+            f"what is sent to {self.instance_id} passes through Systems Manager's command history, which whoever may"
+            " call ssm:ListCommands in this account can read for 30 days; --transport ssh, or a bucket in"
+            " aws.staging_bucket that the machine can reach, leaves nothing there"
         )
 
     def _append(self, command_id: str, packed: BinaryIO, length: int) -> None:
@@ -314,8 +338,9 @@ class _Output:
         return (self.size, self._digest.hexdigest()) == (described["size"], described["sha256"])
 
 
-def _pack(source: BinaryIO, sink: BinaryIO) -> str:
-    digest, packer = hashlib.sha256(), zlib.compressobj(6)
+def _pack(head: bytes, source: BinaryIO, sink: BinaryIO) -> str:
+    digest, packer = hashlib.sha256(head), zlib.compressobj(6)
+    sink.write(packer.compress(head))
     while data := source.read(CHUNK):
         digest.update(data)
         sink.write(packer.compress(data))

@@ -61,6 +61,10 @@ def start(request: dict[str, Any]) -> dict[str, Any]:
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     if not held(lock) and not (folder / "result").exists():
         stdin = receive(request["input"], folder)
+        if "argv_bytes" in request:
+            # They are private: the input begins with them.
+            with stdin.open("rb") as source:
+                request["argv"] = json.loads(source.read(request["argv_bytes"]))
         ended, tell = os.pipe()
         if os.fork() == 0:
             # The lock goes with it: as long as it is held, the supervisor lives.
@@ -141,6 +145,7 @@ def launch(
 
     home = account.pw_dir if Path(account.pw_dir).is_dir() else "/"
     with stdin.open("rb") as source:
+        os.lseek(source.fileno(), request.get("argv_bytes", 0), os.SEEK_SET)
         return subprocess.Popen(
             argv,
             stdin=source,

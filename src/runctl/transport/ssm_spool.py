@@ -32,6 +32,8 @@ STDERR_ROOM = 6000
 CHUNK = 1 << 20
 DONE = ".done"
 STALE_SECONDS = 2 * 86400
+URL_SECONDS = 30
+"""Of silence, before the staging store counts as one that this machine cannot reach."""
 DONE_SECONDS = 3600
 """How long what became of a command is kept for those who ask with its id again: Systems Manager delivers a request
 within a minute or not at all, and whoever sends it again does so soon."""
@@ -137,7 +139,7 @@ def open_url(url: str, what: str, **options: Any) -> Any:
     if not url.startswith(("https://", "http://")):
         raise Refused("bad-request", "no such URL")
     try:
-        return urllib.request.urlopen(urllib.request.Request(url, **options), timeout=600)  # noqa: S310 - seen above
+        return urllib.request.urlopen(urllib.request.Request(url, **options), timeout=URL_SECONDS)  # noqa: S310 - seen above
     except OSError as error:
         raise Refused("staging", f"the machine cannot {what} the staging store: {error}") from None
 
