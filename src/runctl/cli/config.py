@@ -86,9 +86,10 @@ def set_command(cli: Cli, key: str, value: str, for_user: bool) -> None:
 def trust_command(cli: Cli, revoke: bool) -> None:
     """Trust the project's configuration file.
 
-    Look at it first. Keys that decide what runs with your rights, or where data goes (a machine's image and role, a profile, a bucket, a
-    registry, an interpreter, ...), count in a project's file only when it is trusted. They are shown. When one
-    of them changes, the file has to be trusted again. Your own file, variables and options need no trust.
+    Look at it first. Keys that decide what runs with your rights, or where data goes (a machine's image and role, a
+    profile, a bucket, a registry, an interpreter, ...), count in a project's file only when it is trusted. They are
+    shown. When one of them changes, the file has to be trusted again. Your own file, variables and options need no
+    trust.
     """
     found, problems = find_project_file(Path.cwd())
     if problems:
