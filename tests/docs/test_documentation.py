@@ -6,12 +6,15 @@ import contextlib
 import dataclasses
 import json
 import os
+import pty
 import re
+import select
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -69,6 +72,64 @@ def test_a_page_does_what_it_shows(page: Path, tmp_path: Path) -> None:
         told = f"{out.read_text()}\n{err.read_text()}"
         assert ended == step.exit_code, f"{where}\nended with {ended}\n{told}"
         assert matches(step.shown, out.read_text()), f"{where}\nprinted\n{told}"
+
+
+@pytest.mark.namespaces
+def test_the_first_five_minutes_can_be_typed_into_an_empty_folder(tmp_path: Path) -> None:
+    """Literally, on a terminal, by a shell that stops at the first command that fails."""
+    section = (REPOSITORY / "README.md").read_text().partition("## The first five minutes\n")[2]
+    (typed,) = [block.body for block in blocks(section.partition("\n## ")[0]) if block.language == "sh"]
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    check = 'env | grep -E "^(AWS_|RUNCTL_SANDBOX)" && exit 9; echo "left no variables"\n'
+    program = tmp_path / "typed.sh"
+    program.write_text(f"set -eu -o pipefail\n{typed}\n{check}")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    try:
+        code, shown = on_a_terminal(["bash", program], folder, environment, seconds=4 * MINUTES)
+    finally:
+        run_at_most(["runctl", "sandbox", "stop"], folder, environment, seconds=MINUTES)
+    assert code == 0, shown
+    assert "epoch 5: slope 2.906" in shown
+    assert "COMPLETED" in shown
+    assert "left no variables" in shown
+
+
+def on_a_terminal(
+    argv: list[str | Path], folder: Path, environment: dict[str, str], *, seconds: float
+) -> tuple[int | None, str]:
+    """The exit code (``None`` when it took too long) and all that the terminal was sent."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        argv,
+        cwd=folder,
+        env=environment,
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        start_new_session=True,
+    )
+    os.close(follower)
+    shown = b""
+    limit = time.monotonic() + seconds
+    try:
+        # Reading fails on Linux once nobody has the other side open.
+        with contextlib.suppress(OSError):
+            while time.monotonic() < limit:
+                if select.select([leader], [], [], 1)[0]:
+                    shown += os.read(leader, 1 << 16)
+                elif process.poll() is not None:
+                    break
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, limit - time.monotonic()))
+        code = process.poll()
+    finally:
+        os.close(leader)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return code, shown.decode(errors="replace")
 
 
 def run_at_most(argv: list[str], folder: Path, environment: dict[str, str], *, seconds: float) -> None:

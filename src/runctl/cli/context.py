@@ -86,7 +86,8 @@ class Cli:
 
     def in_region(self, region: str | None) -> Cli:
         """The same invocation for a thing that is in another region; a ``--region`` given by the user wins."""
-        if region is None or self.settings.region is not None or region == self.config.aws.region:
+        own = self.config.aws.region or os.environ.get("AWS_REGION")
+        if region is None or self.settings.region is not None or region == own:
             return self
         there = Cli(replace(self.settings, region=region))
         there.__dict__["progress"] = self.progress

@@ -101,7 +101,7 @@ def adopt(cli: Cli, machine: Machine, status: AttemptStatus) -> RunRecord:
         known = RunRecord(
             id=RunId(status.run_id),
             provider=machine.instance.provider,
-            region=cli.config.aws.region if machine.instance.provider == "aws" else None,
+            region=machine.provider.region,
             instance_id=machine.instance.id,
             project=status.project,
             script=status.script,

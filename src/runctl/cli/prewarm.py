@@ -156,7 +156,7 @@ def _prewarm(cli: Cli, provider: str, transport: str | None) -> Prewarm:
         SystemClock(),
         platformdirs.user_cache_path("runctl"),
         transport=transport or cli.config.aws.transport,
-        region=cli.config.aws.region,
+        region=volumes.region,
         progress=cli.progress,
         on_pace=show,
     )

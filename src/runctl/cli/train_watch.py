@@ -129,6 +129,6 @@ class Watched:
             cli.store,
             sync=lambda: Synced(self._sync().digest),
             clock=SystemClock(),
-            region=cli.config.aws.region if self.training.instance.provider == "aws" else None,
+            region=self.training.machine.provider.region,
             progress=cli.progress,
         )

@@ -166,7 +166,7 @@ class Training:
                     cli.store,
                     sync=self._sync if self.selection is not None else None,
                     clock=SystemClock(),
-                    region=cli.config.aws.region if self.instance.provider == "aws" else None,
+                    region=self.machine.provider.region,
                     progress=cli.progress,
                 )
         except KeyboardInterrupt:

@@ -7,9 +7,13 @@ from decimal import ROUND_HALF_EVEN, Decimal
 HOURS_PER_MONTH = Decimal(730)
 """What AWS divides a monthly price by (EC2 pricing pages: 730 hours in a month)."""
 
+_LEAST_SHOWN = Decimal("0.0001")
+
 
 def usd(amount: Decimal) -> str:
-    """For a person: ``$0.0123`` below a dollar, ``$12.34`` above."""
+    """For a person: ``$0.0123`` below a dollar, ``$12.34`` above, ``<$0.0001`` for what would round to nothing."""
+    if 0 < amount < _LEAST_SHOWN:
+        return f"<${_LEAST_SHOWN}"
     places = Decimal("0.01") if abs(amount) >= 1 or amount == 0 else Decimal("0.0001")
     return f"${amount.quantize(places, rounding=ROUND_HALF_EVEN)}"
 

@@ -227,6 +227,11 @@ class Provider(ABC):
     def report_to(self, progress: Progress) -> None:
         """Say there from now on what no call's own progress is told: that the provider takes long to answer."""
 
+    @property
+    def region(self) -> str | None:
+        """Where its machines are; ``None`` for a provider without regions."""
+        return None
+
     def costs_money(self) -> bool:
         """Whether somebody pays for what is rented here; false for this computer and in the sandbox."""
         return True

@@ -133,6 +133,11 @@ class AwsProvider(AwsFilling, RegistryProvider):
         """The agent on the machine."""
         return self._connections.agent(instance, choice, progress)
 
+    @property
+    def region(self) -> str | None:
+        """The session's."""
+        return self.session.region
+
     @translated
     def costs_money(self) -> bool:
         """Not in the sandbox."""

@@ -71,17 +71,19 @@ class PriceBook:
         return price or prices.snapshot_spot(instance_type, self._session.region)
 
     def hourly(self, described: Iterable[Mapping[str, Any]]) -> dict[str, Decimal | None]:
-        """USD per hour by instance id for ``DescribeInstances`` items, in at most one call."""
+        """USD per hour by instance id for ``DescribeInstances`` items, in at most one call.
+
+        ``None`` for those that have ended: they cost nothing any more.
+        """
         items = list(described)
-        over = {InstanceState.TERMINATED, InstanceState.SHUTTING_DOWN}
-        spot_types = {
-            i["InstanceType"] for i in items if _market(i) is Market.SPOT and i["State"]["Name"] not in over
-        }
+        going = [item for item in items if not InstanceState(item["State"]["Name"]).is_over]
+        spot_types = {item["InstanceType"] for item in going if _market(item) is Market.SPOT}
         quotes = (
             {(q.instance_type, q.zone): q.usd for q in self.spot_quotes(spot_types)} if spot_types else {}
         )
-        on_demand = {t: self.known_on_demand(t) for t in {i["InstanceType"] for i in items}}
-        return {item["InstanceId"]: self._hourly(item, quotes, on_demand) for item in items}
+        on_demand = {t: self.known_on_demand(t) for t in {i["InstanceType"] for i in going}}
+        costs = {item["InstanceId"]: self._hourly(item, quotes, on_demand) for item in going}
+        return {item["InstanceId"]: costs.get(item["InstanceId"]) for item in items}
 
     def _hourly(
         self,
