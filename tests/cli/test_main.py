@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from runctl.cli.main import run
 from runctl.core import errors
+from runctl.core.places import cache_folder
 
 START = "from runctl.cli.main import main; main()"
 """What the installed script does."""
@@ -409,3 +411,25 @@ def test_nothing_about_the_work_follows_the_result_on_a_terminal() -> None:
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r", "\n").split("\n")
     last = [line for line in lines if line.strip()][-1]
     assert last.endswith(("works", "failed"))
+
+
+def test_a_file_of_this_computer_that_cannot_be_used_is_no_fault_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
+    assert run(["config", "set", "--user", "aws.spot", "true"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {tmp_path}/file/runctl: not a directory\n")
+    assert "XDG_CONFIG_HOME puts runctl's own files elsewhere" in err
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    folder = cache_folder()
+    assert not folder.is_relative_to(tmp_path)
+    assert folder == cache_folder()
+    assert folder.is_dir()

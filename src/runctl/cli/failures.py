@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -42,6 +44,8 @@ def failure_of(error: BaseException, left: Left | None = None) -> Failure:
         return Failure(
             "interrupted", "interrupted; nothing was changed" if left.nothing else "interrupted", "", 130
         )
+    if isinstance(error, OSError) and error.filename is not None and error.errno is not None:
+        return _of_a_file(error)
     text = " ".join(str(error).split())
     return Failure(
         "unexpected",
@@ -49,6 +53,24 @@ def failure_of(error: BaseException, left: Left | None = None) -> Failure:
         "this is a fault in runctl: please report it with what the same command prints under --verbose",
         1,
     )
+
+
+def _of_a_file(error: OSError) -> Failure:
+    """A file or folder of this computer that cannot be used is nothing that runctl can mend."""
+    from runctl.core.config_files import user_config_path
+    from runctl.core.places import cache_folder, data_folder
+
+    path = os.fsdecode(error.filename)
+    ours = {
+        "XDG_DATA_HOME": data_folder(),
+        "XDG_CACHE_HOME": cache_folder(),
+        "XDG_CONFIG_HOME": user_config_path().parent,
+    }
+    variable = next((name for name, folder in ours.items() if Path(path).is_relative_to(folder)), None)
+    hint = "check who may read and write it, and that its disk is not full"
+    if variable is not None:
+        hint += f"; {variable} puts runctl's own files elsewhere"
+    return Failure("file", f"{path}: {(os.strerror(error.errno or 0)).lower()}", hint, 1)
 
 
 def report(error: BaseException, argv: Sequence[str], left: Left | None = None) -> int:

@@ -136,9 +136,8 @@ def _carry_out(
 
 
 def _prewarm(cli: Cli, provider: str, transport: str | None) -> Prewarm:
-    import platformdirs
-
     from runctl.core.clock import SystemClock
+    from runctl.core.places import cache_folder
     from runctl.providers.filling import FillingProvider
     from runctl.render.prewarm import pace_text
     from runctl.runs.prewarm import Prewarm
@@ -154,7 +153,7 @@ def _prewarm(cli: Cli, provider: str, transport: str | None) -> Prewarm:
         volumes,
         cli.store,
         SystemClock(),
-        platformdirs.user_cache_path("runctl"),
+        cache_folder(),
         transport=transport or cli.config.aws.transport,
         region=volumes.region,
         progress=cli.progress,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -16,8 +17,21 @@ def data_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """What can be made again."""
-    return platformdirs.user_cache_path(_NAME)
+    """What can be made again; where the platform's own folder cannot be written, one that goes with this process."""
+    folder = platformdirs.user_cache_path(_NAME)
+    nearest = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    return folder if os.access(nearest, os.W_OK | os.X_OK) else _passing_folder()
+
+
+@functools.cache
+def _passing_folder() -> Path:
+    import atexit
+    import shutil
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp(prefix="runctl-cache-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def make_private_folder(folder: Path) -> None:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import platformdirs
-
+from runctl.core.places import cache_folder
 from runctl.core.progress import SILENT, Progress
 from runctl.project.delivery import Delivery, Delta, Sent
 from runctl.project.manifest import Entry, FileChanged, HashCache, Manifest, build_manifest, sizes
@@ -115,7 +114,7 @@ def sync(
     (``disk-full`` among its codes); whatever it raises, the tree that the machine had before is still its current one.
     """
     started = time.monotonic()
-    folder = cache if cache is not None else platformdirs.user_cache_path("runctl")
+    folder = cache if cache is not None else cache_folder()
     project = project_name(root)
     memory = Memory(folder / "sent", machine, project)
     remembered = memory.digest()

@@ -213,13 +213,12 @@ class Provider(ABC):
 
     def agent(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> AgentClient:
         """The agent on the machine, over `transport`, knowing where its state is; its first call installs it."""
-        import platformdirs
-
         from runctl.agent.package import build
+        from runctl.core.places import cache_folder
 
         return AgentClient(
             self.transport(instance, choice, progress),
-            agent_file=lambda: build(platformdirs.user_cache_path("runctl") / "agent"),
+            agent_file=lambda: build(cache_folder() / "agent"),
             progress=progress,
             journal=self.journal,
         )

@@ -11,9 +11,8 @@ if TYPE_CHECKING:
 
 def provider(config: Config) -> VolumeProvider:
     """The provider for the configured profile and region. Makes no call."""
-    import platformdirs
-
     from runctl.core.clock import SystemClock
+    from runctl.core.places import cache_folder, data_folder
     from runctl.providers.aws.context import AwsContext
     from runctl.providers.aws.ec2 import AwsProvider
     from runctl.providers.aws.pricing import PriceBook
@@ -21,14 +20,14 @@ def provider(config: Config) -> VolumeProvider:
 
     session = AwsSession(region=config.aws.region, profile=config.aws.profile)
     clock = SystemClock()
-    cache = platformdirs.user_cache_path("runctl")
+    cache = cache_folder()
     return AwsProvider(
         AwsContext(
             config=config,
             session=session,
             clock=clock,
             prices=PriceBook(session, clock, cache / "prices"),
-            state_directory=platformdirs.user_data_path("runctl"),
+            state_directory=data_folder(),
             cache_directory=cache,
         )
     )

@@ -11,12 +11,11 @@ if TYPE_CHECKING:
 
 def provider(config: Config) -> Provider:
     """The provider with this computer as its only instance."""
-    import platformdirs
-
+    from runctl.core.places import cache_folder, data_folder
     from runctl.providers.local.computer import LocalProvider
 
     return LocalProvider(
         project=config.project.name,
-        state_directory=platformdirs.user_data_path("runctl") / "local",
-        cache_directory=platformdirs.user_cache_path("runctl"),
+        state_directory=data_folder() / "local",
+        cache_directory=cache_folder(),
     )
