@@ -79,6 +79,12 @@ def global_options() -> list[click.Parameter]:
             help="Use this profile of the AWS configuration.",
         ),
         GlobalOption("--region", setting="region", metavar="NAME", help="Use this AWS region."),
+        GlobalOption(
+            "--strict-host-key",
+            setting="strict_host_key",
+            is_flag=True,
+            help="Refuse a machine whose SSH host key nothing vouches for.",
+        ),
     ]
 
 

@@ -59,6 +59,8 @@ class AwsConfig:
     """An EC2 key pair; its private half is `identity_file`."""
     identity_file: str | None = field(default=None, metadata={"kind": "path", **TRUST})
     security_groups: tuple[str, ...] = field(default=(), metadata=TRUST)
+    strict_host_key: bool = False
+    """Whether a machine is refused whose SSH host key its console does not show yet."""
     instance_profile: str | None = field(default=None, metadata=TRUST)
     subnet: str | None = None
     zone: str | None = None
