@@ -578,7 +578,7 @@ def test_a_run_of_an_earlier_boot_is_lost(agent: Agent) -> None:
     os.kill(agent.supervisor("r"), signal.SIGKILL)
     live = json.loads(path.read_text())
     os.kill(live["script"]["pid"], signal.SIGKILL)
-    for who in ("supervisor", "script"):
+    for who in ("supervisor", "script", "follower"):
         live[who]["boot"] = "another"
     path.write_text(json.dumps(live))
     end = agent.status("r").end

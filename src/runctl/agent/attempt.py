@@ -11,6 +11,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence
 
 from runctl.agent import durable
 from runctl.agent.children import Children, Ended
+from runctl.agent.collector import Collector
 from runctl.agent.errors import AgentError
 from runctl.agent.log import FULL, Log
 from runctl.agent.mount_watch import MountWatch
@@ -64,6 +65,7 @@ class Attempt:
         self.live = folder.live()
         self.where: Places = places(spec, folder)
         self.volumes = MountWatch(spec)
+        self.collector = Collector(folder.path, log, children)
         self._script_began: Optional[float] = None
         self._request: Optional[StopRequest] = None
         self._ending: Optional[Ending] = None
@@ -97,6 +99,8 @@ class Attempt:
 
     def ending(self) -> Optional[Ending]:
         """The wish to end, from the moment on at which it was first seen; a later, less patient one sharpens it."""
+        if self.collector.keep_going():
+            self.update(follower=self.collector.identity())
         request = self._wish()
         if request is None:
             return None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Callable, Optional
+from typing import Callable, Optional, Union
 
 from runctl.agent import container_plan, docker, ending, processes
 from runctl.agent.attempt import Attempt, Outcome
-from runctl.agent.container_log import ContainerLog
+from runctl.agent.container_log import CollectedLog, ContainerLog
 from runctl.agent.container_wait import Waiter, state_of
 from runctl.agent.errors import AgentError
 from runctl.agent.host import conclude
@@ -58,14 +58,21 @@ def run_to_end(
     """
     before = ending.oom_counters()
     attempt.volumes.check_start()
+    since = attempt.log.size()
+    follower: Union[CollectedLog, ContainerLog]
+    collected = attempt.collector.reaches_containers
+    if collected:
+        follower = CollectedLog(attempt, engine, container_id)
+        follower.start()
     if start is None:
         _start(attempt, engine, container_id)
     else:
         start()
-    since = attempt.log.size()
     attempt.script_began()
-    follower = ContainerLog(attempt, engine, container_id)
-    follower.start()
+    if not collected:
+        since = attempt.log.size()
+        follower = ContainerLog(attempt, engine, container_id)
+        follower.start()
     facts = state_of(engine, container_id)[0] or {}
     pid = int((facts.get("State") or {}).get("Pid") or 0)
     attempt.update(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple, Union
 
 from runctl.agent import docker, processes
 from runctl.agent.attempt import Attempt
 from runctl.agent.children import Ended
-from runctl.agent.container_log import ContainerLog
+from runctl.agent.container_log import CollectedLog, ContainerLog
 from runctl.agent.container_stop import ContainerShutdown
 from runctl.agent.errors import AgentError
 from runctl.agent.shutdown import POLL_SECONDS as ENDING_POLL_SECONDS
@@ -38,7 +38,9 @@ class Waiter:
         self.cpu_seconds = 0.0
         self._began = self._next_sample = time.monotonic()
 
-    def wait(self, follower: ContainerLog, beside: Callable[[], None] = lambda: None) -> Dict[str, Any]:
+    def wait(
+        self, follower: Union[CollectedLog, ContainerLog], beside: Callable[[], None] = lambda: None
+    ) -> Dict[str, Any]:
         """The container's ``State`` when it has ended; ``beside`` is called again and again."""
         children = self.attempt.children
         waiting = self._docker("wait", self.container_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -73,12 +74,21 @@ def run_script(attempt: Attempt, argv: Sequence[str], env: Dict[str, str], cwd: 
     before, cpu_before = ending.oom_counters(), cpu_seconds()
     since = attempt.log.size()
     try:
-        pid = attempt.children.start(argv, output=attempt.log.fd, env=env, cwd=cwd, sacrifice=True)
+        attempt.collector.start()
+        output = attempt.collector.writer()
+        try:
+            pid = attempt.children.start(argv, output=output, env=env, cwd=cwd, sacrifice=True)
+        finally:
+            os.close(output)
     except OSError as error:
         raise AgentError("setup-failed", "{} cannot be started: {}".format(argv[0], error)) from error
     attempt.script_began()
     attempt.update(
-        state=RunState.RUNNING, phase="running", started_at=time.time(), script=processes.identity(pid)
+        state=RunState.RUNNING,
+        phase="running",
+        started_at=time.time(),
+        script=processes.identity(pid),
+        follower=attempt.collector.identity(),
     )
     shutdown = Shutdown()
     ended = attempt.children.wait(pid, attempt.ending, shutdown)
@@ -88,6 +98,7 @@ def run_script(attempt: Attempt, argv: Sequence[str], env: Dict[str, str], cwd: 
         # What the script started may still be saving: it has the rest of the grace.
         grace = max(0.0, wish.began + wish.grace - time.monotonic())
     leftover = attempt.children.end_all(grace, told=shutdown.told, fade=FADE_SECONDS)
+    attempt.collector.finish()
     if leftover:
         names = ", ".join(sorted({one.name for one in leftover}))
         attempt.log.line("ended {} process(es) that outlived the script: {}".format(len(leftover), names))

@@ -17,6 +17,7 @@ from runctl.agent.state import AttemptFolder
 CONTAINER_CHECKPOINTS = "/runctl/checkpoints"
 CONTAINER_OUTPUT = "/runctl/output"
 CONTAINER_HOME = "/runctl/home"
+CONTAINER_IO = "/runctl/io"
 
 
 @dataclass(frozen=True)

@@ -174,6 +174,7 @@ class Supervisor:
 
     def _finish(self, outcome: Outcome) -> None:
         self.children.end_all(1.0)
+        self.attempt.collector.finish()
         self._tidy()
         if self.copier is not None and self.copier.trouble:
             words = "warning: the log is not kept on the volume: {}"
