@@ -20,7 +20,7 @@ from runctl.cli.ebs import (
 )
 from runctl.cli.framework import Command
 from runctl.cli.machines import transport_option
-from runctl.cli.values import GIB, WholeNumber, parse_tags
+from runctl.cli.values import GIB, VOLUME, WholeNumber, parse_tags
 from runctl.core.errors import RunctlError, UsageError
 from runctl.costs.snapshots import RATES
 from runctl.providers.interface import VolumeProvider
@@ -34,7 +34,7 @@ def clone_command(provider: str) -> click.Command:
     """``ebs clone`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("volume_word", metavar="VOLUME", shell_complete=complete_volumes)
+    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.option("--name", metavar="NAME", help="A name to call the copy by; unique among yours.")
     @click.option("--size", type=GIB, metavar="GIB", help="Larger than the original.")
     @type_options("as the original is")
@@ -96,7 +96,7 @@ def move_command(provider: str) -> click.Command:
             ("--abandon", "--delete-source"),
         ],
     )
-    @click.argument("volume_word", metavar="VOLUME", shell_complete=complete_volumes)
+    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.option("--availability-zone", "--zone", "zone", metavar="ZONE", help="Where it is to be.")
     @click.option(
         "--abandon", "giving_up", is_flag=True, help="Give up a move that was begun: the volume is as it was."

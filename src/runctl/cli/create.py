@@ -13,7 +13,7 @@ from runctl.cli.framework import Command
 from runctl.cli.instances import READY_TIMEOUT, emit_instance
 from runctl.cli.project import project_label
 from runctl.cli.renting import confirm_renting
-from runctl.cli.values import DURATION, GIB, MOUNT_POINT, instance_id_in, pair_volumes, parse_tags
+from runctl.cli.values import DURATION, GIB, MOUNT_POINT, VOLUME, instance_id_in, pair_volumes, parse_tags
 from runctl.core.errors import UsageError
 from runctl.core.models import Market
 from runctl.machines.renting import wait_ready
@@ -58,6 +58,7 @@ def create_command(provider: str) -> click.Command:
     @click.option(
         "--ebs-volume",
         metavar="ID|NAME",
+        type=VOLUME,
         shell_complete=complete_volumes,
         multiple=True,
         help="Attach and mount a volume; repeatable.",

@@ -71,7 +71,7 @@ class AwsConfig:
     """GiB."""
     ttl: str | None = field(default=None, metadata={"kind": "duration"})
     """A machine ends itself after this long, such as ``12h``."""
-    ask_above: Decimal | None = None
+    ask_above: Decimal | None = field(default=None, metadata=TRUST)
     """USD an hour: nothing dearer is rented without somebody's yes, also where there is no terminal to ask on."""
 
 
@@ -230,8 +230,9 @@ def load(
     reading = read(cwd, environ=environ, config_file=config_file, flags=flags, user_file=user_file)
     if reading.problems:
         first, *more = reading.problems
-        seen = f"; runctl config validate shows {len(more)} more" if more else ""
-        raise ConfigError(first.text(), hint=(first.hint or "runctl config validate checks it again") + seen)
+        seen = f"runctl config validate shows {len(more)} more" if more else ""
+        again = "" if seen or first.hint else "runctl config validate checks it again"
+        raise ConfigError(first.text(), hint="; ".join(part for part in (first.hint, seen, again) if part))
     return reading.config
 
 

@@ -124,6 +124,8 @@ class SnapshotState(StrEnum):
     ERROR = "error"
     RECOVERABLE = "recoverable"
     RECOVERING = "recovering"
+    DELETED = "deleted"
+    """Not EC2's: what runctl says of one that it has just deleted."""
 
 
 @dataclass(frozen=True)
