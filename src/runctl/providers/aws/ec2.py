@@ -191,14 +191,11 @@ class AwsProvider(AwsFilling, RegistryProvider):
     ) -> Volume:
         """The volume is available again, and its instance no longer expects it."""
         before = volumes.find_volume(self._context, volume_id)
-        after = attachments.detach_volume(
+        # Before it is detached: cut short in between, the next start would bring the volume back.
+        mounting.forget_mounts(self._context, before, instance_id)
+        return attachments.detach_volume(
             self._context, volume_id, force=force, progress=progress, instance_id=instance_id
         )
-        for left in before.instances if instance_id is None else (instance_id,):
-            described = instances.find_described(self._context, left)
-            if described:
-                mounting.forget_mount(self._context, before, instance_of(described))
-        return after
 
     @translated
     def remember_mount(self, volume_id: VolumeId, instance_id: InstanceId, mount_point: str) -> None:

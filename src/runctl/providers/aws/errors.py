@@ -110,7 +110,7 @@ UNAVAILABLE = {
     "ServiceUnavailable",
     "Unavailable",
 }
-_ZONE = re.compile(r"\b[a-z]{2}(?:-[a-z]+)+-\d[a-z]\b")
+_ZONE = re.compile(r"\b[a-z]{2,}(?:-[a-z]+)+-\d[a-z]\b")
 _ENCODED = re.compile(r"Encoded authorization failure message: (\S+)")
 _VOLUME = re.compile(r"\bvol-[0-9a-f]+\b")
 _READING = "runctl.providers.aws.reading"

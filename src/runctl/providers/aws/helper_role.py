@@ -40,7 +40,7 @@ def ensure(
             {"EntityAlreadyExists"},
             lambda: iam.create_role(
                 RoleName=name,
-                AssumeRolePolicyDocument=json.dumps(trust_policy(session.identity.partition)),
+                AssumeRolePolicyDocument=json.dumps(trust_policy()),
                 Description="Reads from S3 for a volume that runctl fills; deleted afterwards",
                 Tags=tags,  # type: ignore[arg-type]
             ),

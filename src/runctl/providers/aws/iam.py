@@ -104,10 +104,16 @@ def _name_of(name_or_arn: str) -> str:
     return name_or_arn.rsplit("/", 1)[-1] if name_or_arn.startswith("arn:") else name_or_arn
 
 
-def trust_policy(partition: str) -> dict[str, Any]:
-    """EC2's machines may have the role. Pure."""
-    domain = "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com"
-    statement = {"Effect": "Allow", "Principal": {"Service": f"ec2.{domain}"}, "Action": "sts:AssumeRole"}
+def trust_policy() -> dict[str, Any]:
+    """EC2's machines may have the role. Pure.
+
+    The service's name is the same in every partition (aws/aws-cli#8709): it is not an address.
+    """
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "ec2.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+    }
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
@@ -124,7 +130,7 @@ def ensure_default_profile(session: AwsSession, clock: Clock, progress: Progress
         try:
             iam.create_role(
                 RoleName=DEFAULT_PROFILE,
-                AssumeRolePolicyDocument=json.dumps(trust_policy(session.identity.partition)),
+                AssumeRolePolicyDocument=json.dumps(trust_policy()),
                 Description="Lets AWS Systems Manager reach machines that runctl rents",
                 Tags=tags,  # type: ignore[arg-type]
             )

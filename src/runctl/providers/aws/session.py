@@ -44,7 +44,7 @@ class Identity:
 
     @property
     def partition(self) -> str:
-        """``aws``, ``aws-cn`` or ``aws-us-gov``."""
+        """``aws``, ``aws-cn``, ``aws-us-gov``, ``aws-eusc``, …"""
         return self.arn.split(":")[1]
 
 
@@ -146,9 +146,14 @@ class AwsSession:
     @property
     def pricing(self) -> PricingClient:
         """The price list, which AWS serves from a few regions only."""
-        region = "us-east-1" if self.endpoint is None else self.region
+        region = self._pricing_region() if self.endpoint is None else self.region
         client: PricingClient = self._client("pricing", region=region)
         return client
+
+    def _pricing_region(self) -> str:
+        partition = self._boto.get_partition_for_region(self.region)
+        regions = self._boto.get_available_regions("pricing", partition_name=partition)
+        return "us-east-1" if "us-east-1" in regions else next(iter(regions), self.region)
 
     @cached_property
     def _boto(self) -> boto3.Session:
