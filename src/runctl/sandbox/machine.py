@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from runctl.sandbox import disk_face, docker_engine, first_process, own_root
+from runctl.sandbox import disk_face, docker_engine, first_process, own_kernel, own_root
 from runctl.sandbox.layout import Layout
 from runctl.sandbox.network import Network
 
@@ -184,6 +184,7 @@ class Machine:
                     f"--wdns={cwd}",
                     "--",
                 ),
+                *own_kernel.without_dropped(),
                 *as_user,
                 *argv,
             ],
@@ -379,8 +380,16 @@ def accounts(login_user: str) -> dict[str, str]:
             if not line.startswith(f"{login_user}:")
             and (name == "shadow" or line.split(":")[2:3] != ["1000"])
         ]
+        if name == "shadow":
+            kept = [_without_password(line) for line in kept]
         found[name] = "\n".join([*kept, row, ""])
     return found
+
+
+def _without_password(line: str) -> str:
+    """Nobody logs in by a password, and this computer's are nobody's business."""
+    user, _, rest = line.partition(":")
+    return f"{user}:*:{rest.partition(':')[2]}"
 
 
 def registry_port(layout: Layout) -> int | None:
