@@ -47,11 +47,10 @@ class EndedEarlyError(Exception):
 
 def marks(run_id: str, attempt: int) -> Dict[str, str]:
     """Variables that a process of this attempt has, and one of another agent's on this computer has not."""
-    return {
-        "RUNCTL_RUN_ID": run_id,
-        "RUNCTL_ATTEMPT": str(attempt),
-        "RUNCTL_AGENT_STATE": str(state_directory()),
-    }
+    import hashlib
+
+    whole = "{}\0{}\0{}".format(state_directory(), run_id, attempt)
+    return {"RUNCTL_PROCESS_MARK": hashlib.sha256(whole.encode()).hexdigest()[:16]}
 
 
 class Attempt:

@@ -84,6 +84,12 @@ def command(path: Path, shown: str, spec: RunSpec, python: str) -> List[str]:
     )
 
 
+def uses_python(spec: RunSpec) -> bool:
+    """Whether the environment's Python runs the script."""
+    is_python = PurePosixPath(spec.script).suffix.lower() == ".py"
+    return is_python and not spec.interpreter and not spec.is_command
+
+
 INTERPRETERS: Mapping[str, Tuple[str, ...]] = {
     ".bash": ("bash",),
     ".zsh": ("zsh",),
@@ -114,6 +120,9 @@ def starter(
     that names no shell. Pure.
     """
     suffix = PurePosixPath(shown).suffix.lower()
+    if shown.startswith("-"):
+        # No interpreter takes it for an option.
+        shown = "./" + shown
     if interpreter:
         return [*interpreter, shown]
     if suffix == ".py":

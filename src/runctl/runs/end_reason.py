@@ -64,7 +64,9 @@ def sentence(run_id: str, end: EndRecord, *, log_was_shown: bool = False) -> str
         return text
     if end.reason is EndReason.FAILED:
         if end.exit_code is not None:
-            return f"{text} with exit code {end.exit_code}"
+            # "The script failed with exit code 7" says nothing new; that its program is missing does.
+            why = "" if end.message.startswith("the script ") or not end.message else f" ({end.message})"
+            return f"{text} with exit code {end.exit_code}{why}"
         if end.signal is not None:
             return f"{text}, ended by signal {end.signal}"
     told = log_was_shown and bool(end.log_sha256) and end.reason in _IN_THE_LOG
