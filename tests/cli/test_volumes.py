@@ -79,6 +79,7 @@ def test_a_volume_has_the_promised_json_shape(invoke: Invoke, script: Script) ->
             "snapshot_id": None,
             "created_at": None,
             "source_volume_id": None,
+            "ends_with_instance": False,
         }
     ]
 
