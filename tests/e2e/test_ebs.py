@@ -40,7 +40,8 @@ def machines(sandbox: SandboxInfo, tmp_path_factory: pytest.TempPathFactory) -> 
             run("aws", "create", "t3.medium", "--zone", ZONE, "--quiet").ok().out.strip() for _ in range(2)
         ]
         yield made[0], made[1]
-        run("aws", "terminate", *made, "--yes").ok()
+        ended = run("aws", "terminate", *made, "--yes", "--wait", "--output", "json").ok().json
+        assert {each["state"] for each in ended} == {"terminated"}
 
 
 @pytest.fixture
@@ -247,6 +248,24 @@ def test_data_without_a_file_system_is_never_formatted_over(runctl: CommandLine,
         assert refused("attach", copy, machine) == "blank"
         assert refused("mount", copy, "--format") == "not-blank"
     assert "precious" in on(runctl, machine, f"dd if={disk} bs=1M skip=40 count=1 status=none | head -c 8")
+
+
+def test_a_volume_of_a_machine_that_is_shutting_down_is_waited_for(runctl: CommandLine, machine: str) -> None:
+    for name in ("e2e-kept", "e2e-gone", "e2e-far"):
+        created(runctl, name)
+    options = [f"--ebs-volume={name}" for name in ("e2e-kept", "e2e-gone", "e2e-far")]
+    ending = runctl("aws", "create", "t3.medium", "--quiet", *options).ok().out.strip()
+    runctl("aws", "terminate", ending, "--yes").ok()
+
+    ebs(runctl, "attach", "e2e-kept", machine)
+    runctl("aws", "ebs", "delete", "e2e-gone", "--yes").ok()
+    moved = ebs(runctl, "move", "e2e-far", "--availability-zone", OTHER_ZONE, "--no-initialization-rate")
+    assert moved["zone"] == OTHER_ZONE
+    found = ebs(runctl, "list")
+    assert {(each["name"], each["attached_to"]) for each in found if each["zone"] == ZONE} >= {
+        ("e2e-kept", machine)
+    }
+    assert not [each for each in found if each["name"] == "e2e-gone"]
 
 
 def test_a_volume_for_several_machines_is_read_only_on_all_of_them(

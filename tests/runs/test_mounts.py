@@ -323,14 +323,13 @@ def test_a_volume_that_is_being_changed_is_said_to_be_slower() -> None:
     assert "is optimizing" in found.notes[-1]
 
 
-def test_an_instance_that_is_ending_is_worth_waiting_for() -> None:
-    taken = a_volume(FREE, "free", attached_to=OTHER)
+def test_an_instance_that_is_ending_is_waited_for() -> None:
+    taken = replace(a_volume(FREE, "free", attached_to=OTHER), state=VolumeState.IN_USE)
     holder = Holder(OTHER, an_instance(OTHER, state=InstanceState.SHUTTING_DOWN))
 
-    with pytest.raises(Conflict) as caught:
-        plan("free:/data", where=around(taken, holders={FREE: holder}))
+    found = plan("free:/data", where=around(taken, holders={FREE: holder}))
 
-    assert "try again" in caught.value.hint
+    assert f"{OTHER}, which is shutting down: that is waited for" in found.notes[-1]
 
 
 def test_a_holder_of_whom_nothing_is_known_is_named_by_its_id() -> None:

@@ -342,8 +342,11 @@ def _waits(attachments: Iterable[PlannedAttachment], around: Surroundings) -> li
     for one in attachments:
         if one.volume.state is VolumeState.CREATING:
             notes.append(f"{named(one.volume)} is still being created: that is waited for")
-        elif one.volume.state is VolumeState.IN_USE and one.volume.attached_to is None:
-            notes.append(f"{named(one.volume)} is still being detached: that is waited for")
+        elif one.volume.state is VolumeState.IN_USE and not one.attached:
+            holder = one.volume.attached_to
+            of = f" of {holder}, which is shutting down" if holder else ""
+            if not one.volume.multi_attach or holder is None:
+                notes.append(f"{named(one.volume)} is still being detached{of}: that is waited for")
     for volume_id, state in around.changing.items():
         notes.append(
             f"{named(around.volumes[volume_id])} is {state}: it can be used, and is slower until that is over"
