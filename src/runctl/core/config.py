@@ -31,6 +31,8 @@ from runctl.core.names import did_you_mean
 VARIABLE_PREFIX = "RUNCTL_"
 SANDBOX_VARIABLE = "RUNCTL_SANDBOX"
 """Set by ``sandbox env`` to the sandbox's endpoint: who speaks to just this address is in a sandbox."""
+NOWHERE = "http://127.0.0.1:9"
+"""Where ``sandbox env`` leads when there is no sandbox: nobody answers there, and it is not AWS."""
 
 
 TRUST = {"trust": True}

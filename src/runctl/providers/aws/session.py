@@ -165,7 +165,12 @@ class AwsSession:
         with self._lock, our_errors(self.endpoint):
             session = Session()
             session.register_component("data_loader", loader(session.get_config_variable("data_path")))
-            return boto3.Session(profile_name=self._profile, botocore_session=session)
+            # The sandbox has one account, whose keys are in the environment: a profile is of another.
+            leads_into_sandbox = self.endpoint is not None and self.endpoint == os.environ.get(
+                SANDBOX_VARIABLE
+            )
+            profile = None if leads_into_sandbox else self._profile
+            return boto3.Session(profile_name=profile, botocore_session=session)
 
     def _client(self, service: str, *, region: str | None = None) -> Any:
         with self._lock:
