@@ -16,6 +16,7 @@ from runctl.cli.renting import confirm_renting
 from runctl.cli.values import DURATION, GIB, MOUNT_POINT, VOLUME, instance_id_in, pair_volumes, parse_tags
 from runctl.core.errors import UsageError
 from runctl.core.models import Market
+from runctl.core.tags import NAME
 from runctl.machines.renting import wait_ready
 from runctl.providers.interface import InstanceRequest
 from runctl.render.plans import create_plan_text, plan_document
@@ -157,7 +158,7 @@ def create_command(provider: str) -> click.Command:
             tags=parse_tags(tags),
         )
         plan = cli.provider(provider).plan_create(request, cli.progress)
-        for warning in plan.warnings:
+        for warning in (*plan.warnings, *_shared_name(cli, provider, name)):
             cli.progress.warn(warning)
         if dry_run:
             cli.emit(plan_document(plan), text=lambda: create_plan_text(plan))
@@ -170,6 +171,18 @@ def create_command(provider: str) -> click.Command:
         emit_instance(cli, instance)
 
     return command
+
+
+def _shared_name(cli: Cli, provider: str, name: str | None) -> list[str]:
+    """What to say of other instances that have the name already."""
+    if name is None:
+        return []
+    others = [i.id for i in cli.provider(provider).instances() if i.tags.get(NAME) == name]
+    if not others:
+        return []
+    return [
+        f"{', '.join(others)} is called {name} too: commands will need the id to tell them from each other"
+    ]
 
 
 def _one_type(argument: str | None, option: str | None) -> str | None:

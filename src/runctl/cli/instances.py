@@ -222,7 +222,7 @@ def _look_after_runs(cli: Cli, instances: Sequence[Instance]) -> None:
 
 def _question(instances: Sequence[Instance]) -> str:
     described = ", ".join(
-        f"{i.id} ({', '.join(part for part in (i.instance_type, _market(i), i.project) if part)})"
+        f"{i.id} ({', '.join(filter(None, (i.tags.get(NAME), i.instance_type, _market(i), i.project)))})"
         for i in instances
     )
     kept = sorted({volume.volume_id for i in instances for volume in i.volumes if volume.mount_point})

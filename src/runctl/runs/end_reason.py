@@ -50,6 +50,8 @@ _WORDS = {
 }
 
 
+_ON_REQUEST = "stopped on request"
+"""The agent's message for what `runs stop` did: it says no more than the reason."""
 _IN_THE_LOG = frozenset({EndReason.SETUP_FAILED, EndReason.IMAGE_FAILED, EndReason.DATA_FAILED})
 """Reasons that the agent itself gives, after what the failing program has said."""
 
@@ -70,4 +72,5 @@ def sentence(run_id: str, end: EndRecord, *, log_was_shown: bool = False) -> str
         if end.signal is not None:
             return f"{text}, ended by signal {end.signal}"
     told = log_was_shown and bool(end.log_sha256) and end.reason in _IN_THE_LOG
+    told = told or end.message == _ON_REQUEST
     return f"{text} ({end.message})" if end.message and not told else text
