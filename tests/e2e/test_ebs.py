@@ -250,6 +250,29 @@ def test_data_without_a_file_system_is_never_formatted_over(runctl: CommandLine,
     assert "precious" in on(runctl, machine, f"dd if={disk} bs=1M skip=40 count=1 status=none | head -c 8")
 
 
+@pytest.mark.parametrize("fstype", ["ext4", "xfs"])
+def test_the_file_system_of_a_larger_copy_grows_when_it_is_mounted(
+    runctl: CommandLine, machine: str, fstype: str
+) -> None:
+    created(runctl, "e2e-small")
+    ebs(runctl, "attach", "e2e-small", machine, "--mount-point", f"/mnt/{fstype}", "--fstype", fstype)
+    on(runctl, machine, f"echo precious > /mnt/{fstype}/file")
+    ebs(runctl, "snapshot", "e2e-small", "--name", "e2e-of-small")
+    restored = runctl(
+        *("aws", "ebs", "restore", "e2e-of-small", "--name", "e2e-larger", "--zone", ZONE, "--size", 3)
+    ).ok()
+    assert "runctl lets it grow then" in restored.err
+    ebs(runctl, "clone", "e2e-small", "--name", "e2e-cloned", "--size", 2)
+    for name, size in (("e2e-larger", 3), ("e2e-cloned", 2)):
+        point = f"/mnt/{fstype}-{size}"
+        ebs(runctl, "attach", name, machine, "--mount-point", point)
+        blocks = on(runctl, machine, f"cat {point}/file; df --output=size -B 1M {point} | tail -1")
+        content, mib = blocks.split()
+        assert content == "precious"
+        assert int(mib) > 0.85 * size * 1024
+        assert "runctl:grow" not in ebs(runctl, "show", name)["tags"]
+
+
 def test_a_volume_of_a_machine_that_is_shutting_down_is_waited_for(runctl: CommandLine, machine: str) -> None:
     for name in ("e2e-kept", "e2e-gone", "e2e-far"):
         created(runctl, name)

@@ -13,6 +13,7 @@ from runctl.cli.ebs import (
     emit_volume,
     include_protected_option,
     no_freeze_option,
+    note_growth,
     persistent_option,
     shown,
     tag_option,
@@ -79,6 +80,7 @@ def clone_command(provider: str) -> click.Command:
         ) as still:
             copy = volumes.clone_volume(plan, cli.progress)
         cli.progress.note(still.words)
+        note_growth(cli, copy)
         emit_volume(cli, copy)
 
     return command

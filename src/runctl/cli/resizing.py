@@ -11,6 +11,7 @@ from runctl.cli.framework import Command
 from runctl.cli.machines import transport_option
 from runctl.cli.values import GIB, VOLUME
 from runctl.core.errors import UsageError
+from runctl.core.tags import GROW
 from runctl.providers.volume_plans import ResizeRequest
 from runctl.render.volume_plans import resize_plan_text
 from runctl.storage.growing import Growth, resize
@@ -54,6 +55,8 @@ def resize_command(provider: str) -> click.Command:
         if plan.changes:
             cli.confirm(f"Change {plan.volume.name or plan.volume.id}: {', '.join(plan.changes)}?")
         done = resize(volumes, agents(cli, transport), plan, cli.progress)
+        if done.growth is not None and GROW in done.volume.tags:
+            volumes.tag_volume(done.volume.id, {}, remove=(GROW,))
         if done.growth is not None:
             cli.progress.note(_growth(done.growth))
         emit_volume(cli, done.volume)

@@ -19,6 +19,7 @@ from runctl.cli.ebs import (
     emit_volume,
     include_protected_option,
     no_freeze_option,
+    note_growth,
     persistent_option,
     rate_option,
     shown,
@@ -217,7 +218,9 @@ def restore_command(provider: str) -> click.Command:
             )
         )
         if not shown(cli, plan, volume_plan_text(plan), dry_run=dry_run):
-            emit_volume(cli, volumes.create_volume(plan, cli.progress))
+            restored = volumes.create_volume(plan, cli.progress)
+            note_growth(cli, restored)
+            emit_volume(cli, restored)
 
     return command
 

@@ -18,6 +18,7 @@ from runctl.cli.ebs import (
     emit_volume,
     emit_volumes,
     include_protected_option,
+    note_growth,
     persistent_option,
     rate_option,
     remember_volumes,
@@ -120,7 +121,9 @@ def create_command(provider: str) -> click.Command:
             request = for_purpose(request, purpose, taken, chosen=kind)
         plan = volumes.plan_volume(request)
         if not shown(cli, plan, volume_plan_text(plan), dry_run=dry_run):
-            emit_volume(cli, volumes.create_volume(plan, cli.progress))
+            created = volumes.create_volume(plan, cli.progress)
+            note_growth(cli, created)
+            emit_volume(cli, created)
 
     return command
 
