@@ -28,23 +28,27 @@ def test_a_file_that_is_opened_anew_truncates_no_log_and_the_order_stays(agent: 
 
 
 @pytest.mark.linux
-def test_a_machine_that_tells_everybody_to_end_leaves_the_copying_process_its_work(agent: Agent) -> None:
+def test_a_machine_that_tells_everybody_to_end_has_told_the_training_and_its_log_goes_on(
+    agent: Agent,
+) -> None:
     agent.sync(
         {
             "t.py": (
                 "import signal, time\n"
-                "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), print('saved'), exit(0)))\n"
-                "print('up')\nwhile True: time.sleep(0.05)\n"
+                "told = []\nsignal.signal(signal.SIGTERM, lambda *_: told.append(1))\n"
+                "print('up')\nwhile not told: time.sleep(0.05)\n"
+                "time.sleep(1)\nprint('saved after', len(told))\n"
             )
         }
     )
     agent.start("r", "t.py")
     agent.says("r", "up")
     follower = until(lambda: agent.live("r")["follower"], "the copying process")["pid"]
-    os.kill(follower, signal.SIGTERM)
-    os.kill(agent.supervisor("r"), signal.SIGTERM)
+    script = agent.running("r").pid or 0
+    for pid in (follower, agent.supervisor("r"), script):
+        os.kill(pid, signal.SIGTERM)
     agent.ended("r")
-    assert agent.output("r") == ["up", "saved"]
+    assert agent.output("r") == ["up", "saved after 1"]
 
 
 @pytest.mark.linux

@@ -12,6 +12,7 @@ import pytest
 from runctl.agent.ending import Facts, decide_end
 from runctl.agent.log import says_no_space
 from runctl.agent.spec import EndReason, RunState
+from runctl.agent.supervisor import told_once
 from tests.agent.driver import Agent, until
 
 R = EndReason
@@ -198,3 +199,13 @@ def test_a_worker_that_the_kernel_kills_makes_the_run_out_of_memory(agent: Agent
     agent.start("r", "train.py")
     agent.prefix = ()
     assert agent.ended("r").reason is EndReason.OUT_OF_MEMORY
+
+
+def test_what_a_failed_program_said_is_told_once() -> None:
+    log = "Collecting nosuch\nERROR: No matching distribution\n  found for nosuch\n"
+    said = "installing failed (exit code 1):\nCollecting nosuch\nERROR: No matching distribution\nfound for nosuch"
+    assert told_once(said, log) == "installing failed (exit code 1): ERROR: No matching distribution"
+    assert (
+        told_once("it failed:\nsomething that is in no log", log) == "it failed:\nsomething that is in no log"
+    )
+    assert told_once("it failed", log) == "it failed"

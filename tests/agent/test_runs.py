@@ -613,7 +613,11 @@ def test_a_supervisor_that_is_told_to_end_gives_the_script_its_grace(agent: Agen
     agent.start("r", "train.py")
     agent.says("r", "up")
     os.kill(agent.supervisor("r"), signal.SIGTERM)
-    assert agent.ended("r").reason is EndReason.INTERRUPTED
+    end = agent.ended("r")
+    assert (end.reason, end.message) == (
+        EndReason.STOPPED,
+        "somebody on the machine ended the run's supervisor (SIGTERM)",
+    )
     assert agent.output("r") == ["up", "saved"]
 
 

@@ -109,7 +109,7 @@ class Children:
                 everyone = [pid, *(one.pid for one in processes.descendants(pid, processes.table()))]
                 processes.send(everyone, signal.SIGKILL)
             elif wish is not None:
-                shutdown.ask([pid], processes.table(), late=wish.late)
+                shutdown.ask([pid], processes.table(), wish)
             self._sleep(POLL_SECONDS if wish is None else ENDING_POLL_SECONDS)
         status = self._statuses.pop(pid)
         return Ended(

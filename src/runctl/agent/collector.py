@@ -136,17 +136,23 @@ class Collector:
             self._log.disk_full = True
 
 
+def witness(folder: Path) -> Path:
+    """Is there when the copying process has got SIGTERM, which nobody sends to it alone."""
+    return folder / "io" / "everybody-was-told"
+
+
 def collect(words: List[str]) -> int:
     """Be the one who copies from stdin into ``LOG``, until nobody can write to the pipe any more."""
     source = sys.stdin.fileno()
     # A machine that shuts down tells everybody; the training may still have something to say.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
     def drain(*_: object) -> None:
         os.set_blocking(source, False)
 
     signal.signal(signal.SIGUSR1, drain)
+    signal.signal(signal.SIGTERM, lambda *_: witness(Path(words[0]).parent).touch())
     sink = _Sink(Log(Path(words[0])))
     while True:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 from typing import Callable, Optional, Union
@@ -88,6 +89,11 @@ def run_to_end(
     if beside is not None:
         beside.close()
     outcome = conclude(attempt, waiter.as_ended(state), since, before, waiter.cpu_seconds)
+    if waiter.engine_left and outcome.reason is EndReason.FAILED:
+        words = (
+            "{}; the Docker engine went away before, and an engine without live-restore ends its containers"
+        )
+        outcome = dataclasses.replace(outcome, message=words.format(outcome.message))
     cannot_run = container_plan.init_failed(outcome.exit_code, attempt.log.tail(since))
     if cannot_run is not None:
         raise AgentError(

@@ -195,7 +195,8 @@ def due(power: Path) -> str | None:
 
 
 def shut_down() -> None:
-    """As an orderly shutdown: SIGTERM to all, a moment, SIGKILL, disks flushed and unmounted."""
+    """As an orderly shutdown: no logins any more, SIGTERM to all, a moment, SIGKILL, disks flushed and unmounted."""
+    Path("/run/nologin").write_text("System is going down.\n")
     for how, patience in ((signal.SIGTERM, 2.0), (signal.SIGKILL, 1.0)):
         try:
             os.kill(-1, how)
