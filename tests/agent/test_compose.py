@@ -117,6 +117,8 @@ def test_it_is_given_what_the_file_takes_from_its_surroundings_and_builds_as_tra
         line.startswith("0.1 $x 'y\" #z none /") and line.endswith("/work 755")
         for line in machine.output("r")
     ), machine.log("r")
+    kept = machine.state / "runs/r/1"
+    assert not any(b"0.1 $x" in path.read_bytes() for path in kept.glob("*.json"))
 
 
 def test_stop_lets_the_service_save_and_removes_everything(machine: Agent) -> None:

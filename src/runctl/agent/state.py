@@ -131,7 +131,7 @@ class AttemptFolder:
         for name in ("environ.json", "compose-override.json", "compose.txt"):
             (self.path / name).unlink(missing_ok=True)
         spec = self.spec()
-        if spec is None or not any(spec.env.values()):
+        if spec is None or not (any(spec.env.values()) or any(spec.compose_env.values())):
             return
         bare = without_values(spec)
         try:
@@ -159,7 +159,9 @@ class AttemptFolder:
 
 def without_values(spec: RunSpec) -> RunSpec:
     """The same with the names of its variables alone."""
-    return dataclasses.replace(spec, env=dict.fromkeys(spec.env, ""))
+    return dataclasses.replace(
+        spec, env=dict.fromkeys(spec.env, ""), compose_env=dict.fromkeys(spec.compose_env, "")
+    )
 
 
 def state_directory() -> Path:
