@@ -20,6 +20,7 @@ def traces(home: Path) -> list[str]:
         ("device", ["ip", "-o", "link", "show"], tag),
         ("loop device", ["losetup", "--list", "--noheadings"], str(home)),
         ("rule", ["iptables", "-w", "-S"], tag),
+        ("forwarding", ["find", "/run", "-maxdepth", "2", "-path", "/run/runctl-sandbox.forwarding/*"], tag),
         ("nat rule", ["iptables", "-w", "-t", "nat", "-S"], tag),
     ):
         lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()

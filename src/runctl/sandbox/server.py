@@ -24,7 +24,7 @@ from runctl.sandbox.gate import Gate
 from runctl.sandbox.http_server import HttpServer, Start, Wsgi
 from runctl.sandbox.keys import CONTROL
 from runctl.sandbox.layout import Layout
-from runctl.sandbox.network import Network
+from runctl.sandbox.network import REGISTRY_PORT, Network
 from runctl.sandbox.registry import Registry
 from runctl.sandbox.world import World, become
 
@@ -123,9 +123,9 @@ def _install(world: World) -> None:
 def _registry(world: World) -> Registry:
     """The machines' registry, on their bridge."""
     assert world.network is not None  # noqa: S101 - the caller has looked
-    registry = Registry(world.layout.registry, world.network.gateway, 5000)
+    registry = Registry(world.layout.registry, world.network.gateway, REGISTRY_PORT)
     registry.start()
-    (world.home / "registry.port").write_text("5000")
+    (world.home / "registry.port").write_text(str(REGISTRY_PORT))
     return registry
 
 
