@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,9 +85,13 @@ def serve(layout: Layout, region: str, kind: str, *, docker: bool) -> None:
         signal.signal(number, lambda *_: stopping.set())
     ready.set()
     stopping.wait()
-    for instance_id in list(world.machines):
+
+    def end(instance_id: str) -> None:
         world.end_services(instance_id)
         world.forget_machine(instance_id)
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        list(pool.map(end, list(world.machines)))
     if registry is not None:
         registry.stop()
     ecr.stop()
