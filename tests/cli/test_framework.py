@@ -298,6 +298,22 @@ def test_options_that_exclude_each_other_are_refused(
     assert result.stderr.startswith(f"error: {both[0]} and {both[1]} contradict each other\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "option", "needed"),
+    [
+        ("aws create --data-mount-point /mnt/x", "--data-mount-point", "--data-volume-size"),
+        ("aws ebs move v --zone z --include-protected", "--include-protected", "--delete-source"),
+    ],
+)
+def test_an_option_that_means_nothing_without_another_is_refused(
+    invoke: Invoke, script: Script, words: str, option: str, needed: str
+) -> None:
+    result = invoke(*words.split())
+    assert result.exit_code == 2
+    assert f"{option} means nothing without {needed}" in result.stderr
+    assert script.calls == []
+
+
 def test_an_option_may_be_repeated_and_be_another_ones_value(invoke: Invoke) -> None:
     assert "contradict" not in invoke("aws", "create", "--spot", "--spot", "--help").stderr
     seen: list[object] = []

@@ -97,6 +97,7 @@ def move_command(provider: str) -> click.Command:
             ("--abandon", "--initialization-rate"),
             ("--abandon", "--delete-source"),
         ],
+        needs=[("--include-protected", "--delete-source")],
     )
     @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.option("--availability-zone", "--zone", "zone", metavar="ZONE", help="Where it is to be.")

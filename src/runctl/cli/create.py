@@ -44,7 +44,11 @@ def create_command(provider: str) -> click.Command:
     """``create`` of a provider."""
 
     @click.command(
-        cls=Command, sections=SECTIONS, examples=examples(provider), exclusive=[("--no-wait", "--timeout")]
+        cls=Command,
+        sections=SECTIONS,
+        examples=examples(provider),
+        exclusive=[("--no-wait", "--timeout")],
+        needs=[("--data-mount-point", "--data-volume-size")],
     )
     @click.argument(
         "type_argument", metavar="[INSTANCE_TYPE]", required=False, shell_complete=complete_instance_types
