@@ -88,10 +88,12 @@ class Account:
             "PATH": f"{RUNCTL.parent}:{os.environ['PATH']}",
             "NO_COLOR": "1",
         }
+
+        def is_command(peer: str) -> bool:
+            return peer == gateway or peer.rpartition(".")[0] != gateway.rpartition(".")[0]
+
         # Machines reach the gateway only: what they fetch by a presigned address passes through the proxy as well.
-        with FaultProxy(
-            self.info.endpoint_url, host=gateway, counts=lambda peer: peer == gateway
-        ) as self.proxy:
+        with FaultProxy(self.info.endpoint_url, host=gateway, counts=is_command) as self.proxy:
             yield self
 
     def run(self, *argv: str, cwd: Path | None = None, fault: str = "", **arm: Any) -> Done:

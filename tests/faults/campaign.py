@@ -27,6 +27,7 @@ _TAGGED = {
     "instance profile",
     "bucket",
 }
+_MOST = 2
 _LISTED = {
     "instance": ("aws", "list"),
     "volume": ("aws", "ebs", "list"),
@@ -42,7 +43,8 @@ class Finding:
     fault: str
     at: str
     """The calls that went wrong, each by name."""
-    number: int
+    occurrence: int
+    """Of that call, from 1."""
     code: int
     """The command's exit code."""
     again: int | None
@@ -78,17 +80,18 @@ class Table:
         return "\n".join(lines)
 
 
-def point(scenario: Scenario, fault: str, number: int = 1, **arm: Any) -> Finding | None:
+def point(scenario: Scenario, fault: str, call: str = "", occurrence: int = 1, **arm: Any) -> Finding | None:
     """Put the fault at one call of the command and judge what is left; ``None`` where there is no such call."""
     account = scenario.account
     scenario.begin()
     before = account.things()
-    first = account.run(*scenario.command(), cwd=scenario.cwd, fault=fault, at=number, **arm)
+    first = account.run(*scenario.command(), cwd=scenario.cwd, fault=fault, match=call, at=occurrence, **arm)
     if not first.faults:
         return None
-    problems = [*_misbehaved(first), *_unmarked(account, before)]
+    problems = [*_misbehaved(first)]
     again: Done | None = None
     if first.code != 0:
+        problems += _unmarked(account, before)
         again = account.run(*scenario.command(), cwd=scenario.cwd)
         problems += _misbehaved(again)
         if again.code != 0:
@@ -109,7 +112,7 @@ def point(scenario: Scenario, fault: str, number: int = 1, **arm: Any) -> Findin
         type(scenario).__name__,
         fault,
         ", ".join(first.faults),
-        number,
+        occurrence,
         first.code,
         again.code if again else None,
         first.seconds,
@@ -126,12 +129,17 @@ def calls_of(scenario: Scenario) -> list[str]:
     return [call.name for call in done.calls]
 
 
-def distinct(calls: Sequence[str], *, changes_only: bool) -> list[int]:
-    """The numbers of the calls worth a fault, from 1: of a call made again and again in a row, two. Pure."""
+def points(calls: Sequence[str], *, changes_only: bool = False) -> list[tuple[str, int]]:
+    """The calls worth a fault, as name and occurrence: of one that is made again and again, the first two. Pure.
+
+    By name, because several threads ask: the order is another each time.
+    """
+    counts = Counter(calls)
     return [
-        number
-        for number, name in enumerate(calls, 1)
-        if calls[max(0, number - 3) : number].count(name) < 3 and (is_change(name) or not changes_only)
+        (name, occurrence)
+        for name in dict.fromkeys(calls)
+        for occurrence in range(1, min(counts[name], _MOST) + 1)
+        if is_change(name) or not changes_only
     ]
 
 
@@ -176,17 +184,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _campaign(account: Account, names: Sequence[str], options: argparse.Namespace) -> Iterator[Finding]:
     for name in names:
         scenario = SCENARIOS[name](account, options.transport)
-        numbers = options.points or distinct(calls_of(scenario), changes_only=options.changes)
+        chosen = points(calls_of(scenario), changes_only=options.changes)
+        if options.calls:
+            chosen = [each for each in chosen if each[0] in options.calls]
         for fault in options.fault:
-            for number in numbers:
-                found = point(scenario, fault, number, always=options.always, seconds=options.seconds)
+            for call, occurrence in chosen:
+                found = point(
+                    scenario, fault, call, occurrence, always=options.always, seconds=options.seconds
+                )
                 if found is not None:
                     yield found
 
 
 def _tell(finding: Finding, out: Path | None) -> None:
     state = "; ".join(finding.problems) or ("withstood" if finding.again is None else "done by the second")
-    sys.stderr.write(f"{finding.scenario:18} {finding.fault:12} {finding.number:3} {finding.at}: {state}\n")
+    sys.stderr.write(f"{finding.scenario:18} {finding.fault:12} {finding.at} {finding.occurrence}: {state}\n")
     if out is not None:
         with out.open("a") as file:
             file.write(json.dumps(asdict(finding)) + "\n")

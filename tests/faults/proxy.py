@@ -65,7 +65,7 @@ class Arm:
     always: bool = False
     """That call and every later one."""
     match: str = ""
-    """Only calls whose name begins so, such as ``ec2:Create``."""
+    """Only calls of this name, such as ``ec2:CreateVolume``; empty: all."""
     seconds: float = 70.0
     process_id: int = 0
     """The command, for the faults that kill it."""
@@ -74,11 +74,11 @@ class Arm:
 
     def hits(self, names: list[str]) -> bool:
         """Whether the last of these calls is to go wrong. Pure."""
-        if not self.fault or not names[-1].startswith(self.match):
+        if not self.fault or self.match not in {"", names[-1]}:
             return False
         if self.each_change:
             return is_change(names[-1]) and names.count(names[-1]) == 1
-        number = sum(name.startswith(self.match) for name in names)
+        number = names.count(self.match) if self.match else len(names)
         return number == self.at or (self.always and number > self.at)
 
 
