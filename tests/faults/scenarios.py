@@ -28,7 +28,7 @@ class Scenario(ABC):
         self.number = 0
         self.cwd: Path | None = None
         self.shares_with: Sequence[Scenario] = ()
-        """Scenarios that use the same machine."""
+        """Scenarios that use, and keep, the same machine."""
 
     @property
     def name(self) -> str:
