@@ -24,7 +24,7 @@ from runctl.render.plans import create_plan_text, plan_document
 SECTIONS = {
     "Machine": ("--instance-type", "--spot", "--ami-id", "--root-volume-size", "--ttl", "--zone", "--subnet"),
     "Volumes": ("--ebs-volume", "--mount-point", "--data-volume-size", "--data-mount-point"),
-    "Access": ("--key-name", "--security-group", "--instance-profile"),
+    "Access": ("--key-name", "--security-group", "--instance-profile", "--imds-hop-limit"),
     "Names": ("--name", "--project", "--tag"),
     "This command": ("--no-wait", "--timeout", "--dry-run", "--confirm"),
 }
@@ -81,6 +81,11 @@ def create_command(provider: str) -> click.Command:
     @click.option("--root-volume-size", type=GIB, metavar="GIB", help="Size of the root disk.")
     @click.option("--ami-id", metavar="AMI", help="The image; else a current one that suits the machine.")
     @click.option("--key-name", metavar="NAME", help="An EC2 key pair.")
+    @click.option(
+        "--imds-hop-limit",
+        type=click.IntRange(1, 64),
+        help="2 lets containers take the machine's role; else 1, or the configuration's.",
+    )
     @click.option("--security-group", metavar="ID|NAME", multiple=True, help="A security group; repeatable.")
     @click.option("--instance-profile", metavar="NAME", help="What the machine itself may do in AWS.")
     @click.option("--subnet", metavar="ID", help="A subnet; its zone is the machine's.")
@@ -120,6 +125,7 @@ def create_command(provider: str) -> click.Command:
         key_name: str | None,
         security_group: tuple[str, ...],
         instance_profile: str | None,
+        imds_hop_limit: int | None,
         subnet: str | None,
         zone: str | None,
         project: str | None,
@@ -154,6 +160,7 @@ def create_command(provider: str) -> click.Command:
             key_name=key_name,
             security_groups=security_group,
             instance_profile=instance_profile,
+            imds_hop_limit=imds_hop_limit,
             subnet=subnet,
             zone=zone,
             project=project_label(project, cli.config, Path.cwd()),

@@ -64,6 +64,8 @@ class AwsConfig:
     strict_host_key: bool = False
     """Whether a machine is refused whose SSH host key its console does not show yet."""
     instance_profile: str | None = field(default=None, metadata=TRUST)
+    imds_hop_limit: int = field(default=1, metadata={"minimum": 1, **TRUST})
+    """With 2, containers reach the metadata service, and can take the machine's role."""
     subnet: str | None = None
     zone: str | None = None
     staging_bucket: str | None = field(default=None, metadata=TRUST)

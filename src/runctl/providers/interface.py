@@ -82,6 +82,8 @@ class InstanceRequest:
     helper_for: VolumeId | None = None
     """It is rented for this volume's sake only; see `runctl.providers.filling`."""
     tags: Mapping[str, str] = field(default_factory=dict)
+    imds_hop_limit: int | None = None
+    """How many hops away the metadata service still answers: with 2, containers can take the machine's role."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ class CreatePlan:
     will_also_create: tuple[str, ...] = ()
     """In words: what else comes into being, such as an IAM role."""
     warnings: tuple[str, ...] = ()
+    imds_hop_limit: int = 1
 
 
 class DoctorStatus(StrEnum):

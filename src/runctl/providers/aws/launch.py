@@ -92,7 +92,7 @@ def run_instances_arguments(plan: CreatePlan, root: str, profile: str | None) ->
         "BlockDeviceMappings": disks,
         "MetadataOptions": {
             "HttpTokens": "required",
-            "HttpPutResponseHopLimit": 2,
+            "HttpPutResponseHopLimit": plan.imds_hop_limit,
             "HttpEndpoint": "enabled",
             "InstanceMetadataTags": "enabled" if all(map(_METADATA_KEY.fullmatch, plan.tags)) else "disabled",
         },

@@ -17,6 +17,7 @@ from runctl.core.progress import Progress
 from runctl.providers.aws import answers, changes, retries, slow_calls
 from runctl.providers.aws.errors import no_region, not_answering, our_errors
 from runctl.providers.aws.filters import keep_literal
+from runctl.providers.aws.mfa import remember_roles
 
 if TYPE_CHECKING:
     import boto3
@@ -170,6 +171,13 @@ class AwsSession:
                 SANDBOX_VARIABLE
             )
             profile = None if leads_into_sandbox else self._profile
+            if profile is not None:
+                session.set_config_variable("profile", profile)
+            region = self._wanted_region or os.environ.get("AWS_REGION")
+            if region:
+                # A role is assumed in the region that was asked for, too.
+                session.set_config_variable("region", region)
+            remember_roles(session)
             return boto3.Session(profile_name=profile, botocore_session=session)
 
     def _client(self, service: str, *, region: str | None = None) -> Any:
