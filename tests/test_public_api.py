@@ -25,15 +25,7 @@ PUBLIC = {
         "VolumeState",
     ),
     *("RunctlError", "UsageError", "ConfigError", "CredentialsError", "PermissionDenied", "NotFound"),
-    *(
-        "CapacityError",
-        "QuotaExceeded",
-        "Unreachable",
-        "HostKeyChanged",
-        "HostKeyUnknown",
-        "Conflict",
-        "ZoneMismatch",
-    ),
+    *("CapacityError", "QuotaExceeded", "Unreachable", "HostKeyChanged", "Conflict", "ZoneMismatch"),
     *("InstanceEnded", "OutcomeUnknown"),
     *("Unsupported", "ProviderError", "ProjectError", "MachineError", "Interrupted"),
 }

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from runctl.agent.environment import has_build_system
 from runctl.agent.interpreter import Interpreter, best, satisfies
 from runctl.agent.spec import EndReason
 from tests.agent.driver import Agent
@@ -158,11 +157,6 @@ def test_a_python_with_a_framework_comes_first_if_it_is_allowed() -> None:
     assert best([plain, deep], None) is deep
     assert best([plain, deep], ">=3.11") is plain
     assert best([plain, deep], ">=4") is None
-
-
-def test_only_a_header_is_a_build_system() -> None:
-    assert has_build_system("[project]\n[build-system]\nrequires = []\n")
-    assert not has_build_system('[project]\ndescription = "no [build-system]"\n# [build-system]\n')
 
 
 @pytest.mark.linux

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runctl.agent.script import shebang, starter
+from runctl.agent.starter import shebang, starter
 
 
 @pytest.mark.parametrize(
@@ -26,9 +26,6 @@ from runctl.agent.script import shebang, starter
             ["/usr/bin/env", "uv", "run", "--script", "run"],
         ),
         ("run", (), b"#!/bin/awk -f x\n", False, ["/bin/awk", "-f x", "run"]),
-        ("-dash.py", (), b"", False, ["py3", "-u", "./-dash.py"]),
-        ("-dash.sh", ("zsh",), b"", False, ["zsh", "./-dash.sh"]),
-        ("-tool", (), b"\x7fELF", True, ["./-tool"]),
         ("tool", (), b"\x7fELF", True, ["./tool"]),
         ("bin/tool", (), b"\x7fELF", True, ["bin/tool"]),
         ("notes.txt", (), b"words", False, None),

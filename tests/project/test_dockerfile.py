@@ -8,6 +8,7 @@ import pytest
 
 from runctl.core.errors import Conflict, NotFound, UsageError
 from runctl.project.dockerfile import SEARCHED, DockerfileWish, choose_dockerfile, find_dockerfile
+from runctl.project.files import ProjectFiles
 from tests.project.files import repository, write
 
 
@@ -15,7 +16,7 @@ from tests.project.files import repository, write
 def test_a_dockerfile_is_found_at_each_of_the_known_places(tmp_path: Path, place: str) -> None:
     write(tmp_path, {place: "FROM scratch\n"})
 
-    found = find_dockerfile(tmp_path)
+    found = find_dockerfile(ProjectFiles(tmp_path))
 
     assert found is not None
     assert found.path == place
@@ -25,7 +26,7 @@ def test_a_dockerfile_is_found_at_each_of_the_known_places(tmp_path: Path, place
 def test_an_earlier_place_wins_and_the_others_are_named(tmp_path: Path, count: int) -> None:
     write(tmp_path, dict.fromkeys(SEARCHED[-count - 1 :], "FROM scratch\n"))
 
-    found = find_dockerfile(tmp_path)
+    found = find_dockerfile(ProjectFiles(tmp_path))
 
     assert found is not None
     assert found.path == SEARCHED[-count - 1]
@@ -35,7 +36,7 @@ def test_an_earlier_place_wins_and_the_others_are_named(tmp_path: Path, count: i
 def test_a_folder_called_dockerfile_is_none(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").mkdir()
 
-    assert find_dockerfile(tmp_path) is None
+    assert find_dockerfile(ProjectFiles(tmp_path)) is None
 
 
 def test_a_named_dockerfile_comes_before_the_configured_one_and_the_known_places(tmp_path: Path) -> None:

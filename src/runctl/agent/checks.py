@@ -15,7 +15,7 @@ from runctl.agent.state import RESERVE_BYTES, state_directory
 from runctl.agent.tree_look import is_name
 from runctl.agent.trees_layout import current, tree_folder
 
-KINDS = ("pep723", "uv.lock", "pyproject", "requirements", "none")
+KINDS = ("pep723", "uv.lock", "uv", "package", "pyproject", "requirements", "none")
 VARIABLE = re.compile(r"[^=\0]+")
 NOT_TARGETS = frozenset(
     (

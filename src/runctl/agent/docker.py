@@ -25,8 +25,6 @@ class Engine:
     available: bool
     version: str = ""
     reason: str = ""
-    kernel: str = ""
-    """The kernel that its containers run on."""
     by_sudo: bool = False
     """The login user is not in the group ``docker``; every call goes through sudo."""
 
@@ -101,11 +99,9 @@ def find() -> Engine:
         if by_sudo and (os.geteuid() == 0 or not root_available()):
             break
         engine = Engine(True, by_sudo=by_sudo)
-        asked = "{{.Server.Version}} {{.Server.KernelVersion}}"
-        done = engine.call("version", "--format", asked, timeout=ANSWER_SECONDS)
+        done = engine.call("version", "--format", "{{.Server.Version}}", timeout=ANSWER_SECONDS)
         if done.returncode == 0 and done.stdout.strip():
-            version, _, kernel = words(done.stdout).partition(" ")
-            return Engine(True, version, kernel=kernel, by_sudo=by_sudo)
+            return Engine(True, words(done.stdout), by_sudo=by_sudo)
         said = words(done.stderr) or "docker version failed"
     return Engine(False, reason=said.splitlines()[-1] if said else "the Docker engine does not answer")
 

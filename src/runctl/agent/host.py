@@ -12,10 +12,11 @@ from typing import Dict, List, Sequence, Tuple
 from runctl.agent import ending, environment, machine, mountns, places, processes, script
 from runctl.agent.attempt import Attempt, Outcome
 from runctl.agent.children import FADE_SECONDS, LEFTOVER_SECONDS, Ended, cpu_seconds
+from runctl.agent.errors import AgentError
 from runctl.agent.log import says_no_space, says_read_only
 from runctl.agent.mount_watch import disk_name
 from runctl.agent.shutdown import Shutdown
-from runctl.agent.spec import EndReason, RunState
+from runctl.agent.spec import RunState
 from runctl.agent.trees import copy_tree
 
 
@@ -43,17 +44,18 @@ def run_on_host(attempt: Attempt) -> Outcome:
         path = None if spec.is_command else script.checked_path(folder.work, spec.script)
         cwd = script.folder(spec, folder.work)
         login = script.login_environment(machine.login_user(), attempt.own_environment())
-        needs_python = script.uses_python(spec) or spec.dependencies.kind != "none"
-        shop = environment.Workshop(
+        builder = environment.VenvBuilder(
             env=login,
             work=folder.work,
             target=folder.path / "env",
             state=attempt.state,
             run=attempt.run_step,
-            # Which Python there is says nothing of a shell script that needs none.
-            say=attempt.log.line if needs_python else lambda _: None,
+            say=attempt.log.line,
+            asked_env=spec.env,
         )
-        ready = environment.prepare(spec.dependencies, shop)
+        ready = environment.prepare(spec.dependencies, builder)
+        if script.calls_uv(spec, path):
+            environment.provide_uv(builder)
         attempt.check()
         attempt.volumes.check_start()
         if path is None:
@@ -62,6 +64,9 @@ def run_on_host(attempt: Attempt) -> Outcome:
             shown = spec.script if cwd == folder.work else str(path)
             argv = script.command(path, shown, spec, ready.python)
         env = script.environment(login, places.variables(spec, attempt.where), spec, ready.bin_folder)
+        env["PATH"] = os.pathsep.join(
+            [env.get("PATH", script.DEFAULT_PATH), *environment.folders_of_uv(builder)]
+        )
         env.update(attempt.marks())
         return run_script(attempt, argv, env, cwd)
     finally:
@@ -75,21 +80,12 @@ def run_script(attempt: Attempt, argv: Sequence[str], env: Dict[str, str], cwd: 
     before, cpu_before = ending.oom_counters(), cpu_seconds()
     since = attempt.log.size()
     try:
-        attempt.collector.start()
-        output = attempt.collector.writer()
-        try:
-            pid = attempt.children.start(argv, output=output, env=env, cwd=cwd, sacrifice=True)
-        finally:
-            os.close(output)
+        pid = attempt.children.start(argv, output=attempt.log.fd, env=env, cwd=cwd, sacrifice=True)
     except OSError as error:
-        return cannot_start(argv[0], cwd, error)
+        raise AgentError("setup-failed", "{} cannot be started: {}".format(argv[0], error)) from error
     attempt.script_began()
     attempt.update(
-        state=RunState.RUNNING,
-        phase="running",
-        started_at=time.time(),
-        script=processes.identity(pid),
-        follower=attempt.collector.identity(),
+        state=RunState.RUNNING, phase="running", started_at=time.time(), script=processes.identity(pid)
     )
     shutdown = Shutdown()
     ended = attempt.children.wait(pid, attempt.ending, shutdown)
@@ -99,23 +95,10 @@ def run_script(attempt: Attempt, argv: Sequence[str], env: Dict[str, str], cwd: 
         # What the script started may still be saving: it has the rest of the grace.
         grace = max(0.0, wish.began + wish.grace - time.monotonic())
     leftover = attempt.children.end_all(grace, told=shutdown.told, fade=FADE_SECONDS)
-    attempt.collector.finish()
     if leftover:
         names = ", ".join(sorted({one.name for one in leftover}))
         attempt.log.line("ended {} process(es) that outlived the script: {}".format(len(leftover), names))
     return conclude(attempt, ended, since, before, cpu_seconds() - cpu_before)
-
-
-def cannot_start(program: str, cwd: Path, error: OSError) -> Outcome:
-    """The end of a script whose program cannot be started: with the exit code that a shell would give."""
-    is_there = "/" in program and (cwd / program).exists()
-    if isinstance(error, FileNotFoundError) and is_there:
-        said = "{} is there, but not the program that its #! line names".format(program)
-    elif isinstance(error, FileNotFoundError):
-        said = "there is no program {} on the machine".format(program)
-    else:
-        said = "{} cannot be started: {}".format(program, error.strerror or error)
-    return Outcome(EndReason.FAILED, said, 127 if isinstance(error, FileNotFoundError) else 126)
 
 
 def conclude(attempt: Attempt, ended: Ended, since: int, before: Tuple[int, int], cpu: float) -> Outcome:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import shlex
+import re
 import stat
 import subprocess
 from pathlib import Path, PurePosixPath
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional
 
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import LoginUser, folder_root
 from runctl.agent.spec import RunSpec
+from runctl.agent.starter import how_to_run, nothing_runs, starter
 
 LOGIN_SHELL_SECONDS = 10.0
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -75,92 +76,31 @@ def command(path: Path, shown: str, spec: RunSpec, python: str) -> List[str]:
     words = starter(shown, python, spec.interpreter, first_line(path), executable=executable)
     if words is not None:
         return [*words, *spec.args]
-    raise AgentError(
-        "bad-script",
-        "{} has no extension that says what runs it, no #! line, and is not executable".format(path.name),
-        "convert it to a script: jupyter nbconvert --to script"
-        if path.suffix.lower() == ".ipynb"
-        else "say --interpreter PROGRAM, or chmod +x {}".format(shown),
-    )
-
-
-def uses_python(spec: RunSpec) -> bool:
-    """Whether the environment's Python runs the script."""
-    is_python = PurePosixPath(spec.script).suffix.lower() == ".py"
-    return is_python and not spec.interpreter and not spec.is_command
-
-
-INTERPRETERS: Mapping[str, Tuple[str, ...]] = {
-    ".bash": ("bash",),
-    ".zsh": ("zsh",),
-    ".r": ("Rscript",),
-    ".jl": ("julia",),
-    ".pl": ("perl",),
-    ".rb": ("ruby",),
-    ".lua": ("lua",),
-    ".js": ("node",),
-    ".mjs": ("node",),
-}
-"""What runs a file with this extension, apart from Python and the shell."""
-
-
-def starter(
-    shown: str,
-    python: str,
-    interpreter: Sequence[str],
-    head: bytes,
-    *,
-    executable: bool,
-    bash: str = "bash",
-) -> Optional[List[str]]:
-    """The words that run a script, without its arguments; ``None`` when nothing says what runs it.
-
-    What was asked for comes first, then Python for ``.py``, then the ``#!`` line (which names the very shell that a
-    ``.sh`` is written for), then the extension, then the file itself where it is executable. ``bash`` runs a ``.sh``
-    that names no shell. Pure.
-    """
-    if shown.startswith("-"):
-        # Whatever runs it would take it for an option.
-        shown = "./" + shown
-    suffix = PurePosixPath(shown).suffix.lower()
-    if shown.startswith("-"):
-        # No interpreter takes it for an option.
-        shown = "./" + shown
-    if interpreter:
-        return [*interpreter, shown]
-    if suffix == ".py":
-        return [python, "-u", shown]
-    named = shebang(head)
-    if named is not None:
-        return [*named, shown]
-    if suffix == ".sh":
-        return [bash, shown]
-    if suffix in INTERPRETERS:
-        return [*INTERPRETERS[suffix], shown]
-    if executable:
-        return [shown if "/" in shown else "./" + shown]
-    return None
-
-
-def shebang(head: bytes) -> Optional[List[str]]:
-    """The words of a ``#!`` line, as the kernel reads them: a program and at most one argument, which for
-    ``env -S`` is itself split. A file that lost its executable bit on the way runs all the same."""
-    line, newline, _ = head.partition(b"\n")
-    if not line.startswith(b"#!") or not newline:
-        return None
-    words = line[2:].decode(errors="surrogateescape").strip().split(None, 1)
-    if not words:
-        return None
-    program, rest = words[0], words[1:]
-    if PurePosixPath(program).name == "env" and rest and rest[0].startswith("-S"):
-        return [program, *shlex.split(rest[0][2:])]
-    return [program, *rest]
+    raise AgentError("bad-script", nothing_runs(path.name), how_to_run(shown))
 
 
 def first_line(path: Path) -> bytes:
     """Enough of the file to see its ``#!`` line (the kernel looks at 256 bytes)."""
     with path.open("rb") as file:
         return file.read(256) + b"\n"
+
+
+_UV_IN_PYTHON = re.compile(rb"""["']uvx?["' ]""")
+_UV_IN_TEXT = re.compile(rb"(?<![\w./-])uvx?(?![\w.-])")
+_READ_BYTES = 1 << 20
+
+
+def calls_uv(spec: RunSpec, path: Optional[Path]) -> bool:
+    """Whether the command or the script mentions uv as a program. A word too many costs a download once a machine."""
+    words = " ".join([spec.script, *spec.args] if spec.is_command else spec.interpreter)
+    if _UV_IN_TEXT.search(words.encode(errors="surrogateescape")):
+        return True
+    if path is None:
+        return False
+    with path.open("rb") as file:
+        text = file.read(_READ_BYTES)
+    pattern = _UV_IN_PYTHON if path.suffix.lower() == ".py" else _UV_IN_TEXT
+    return pattern.search(text) is not None
 
 
 def folder(spec: RunSpec, work: Path) -> Path:

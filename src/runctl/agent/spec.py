@@ -76,12 +76,19 @@ class Dependencies:
     """What the script needs on the host, as the command line resolved it from the project."""
 
     kind: str = "none"
-    """``pep723``, ``uv.lock``, ``pyproject``, ``requirements`` or ``none``."""
+    """``pep723`` (the script's own header); ``uv.lock`` and ``uv`` (a project that uv manages, locked or not);
+    ``package`` (a folder that pip can install); ``pyproject`` (a list of requirements); ``requirements``; ``none``."""
     path: Optional[str] = None
     """The file it came from, relative to the project root, with forward slashes."""
     requirements: Tuple[str, ...] = ()
-    """PEP 508 lines for ``pep723``; for ``pyproject`` the project's dependencies, for showing only."""
+    """PEP 508 lines of ``pep723`` and ``pyproject``; else the project's own, for showing only."""
     requires_python: Optional[str] = None
+    folder: str = ""
+    """Where the installer is called, relative to the project root: the file's folder, or the workspace member's."""
+    uv: bool = False
+    """Only uv reads it right: sources, indexes, a workspace, a lock."""
+    locked: bool = False
+    """There is a lock, and it must agree with what it locks."""
 
 
 @dataclass(frozen=True)

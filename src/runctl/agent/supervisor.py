@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import re
 import sys
 import time
 import traceback
@@ -33,10 +32,6 @@ REASONS = {
     "disk-full": EndReason.DISK_FULL,
     "lost": EndReason.LOST,
 }
-
-
-CAUSE_LENGTH = 300
-_CAUSE = re.compile(r"\s*(×|error|fatal|failed|E:)", re.IGNORECASE)
 
 
 def supervise(words: List[str]) -> int:
@@ -103,17 +98,6 @@ def _in_own_namespace(folder: AttemptFolder, flags: List[str]) -> int:
     os.execve(argv[0], argv, env)  # noqa: S606 (an argument list of our own)
 
 
-def told_once(message: str, log: str) -> str:
-    """An error's first line, with the one that names the cause of what it quotes from the log; the rest stands
-    there already."""
-    first, *quoted = [line for line in message.splitlines() if line.strip()] or [message]
-    there = {line.strip() for line in log.splitlines()}
-    if not quoted or not all(line.strip() in there for line in quoted):
-        return message
-    causes = [line.strip() for line in quoted if _CAUSE.match(line)] or [quoted[-1].strip()]
-    return "{}: {}".format(first.rstrip(": "), causes[-1][:CAUSE_LENGTH])
-
-
 class Supervisor:
     """Runs an attempt to its end and writes that down, whatever happens."""
 
@@ -171,9 +155,7 @@ class Supervisor:
 
     def _failed(self, error: AgentError) -> Outcome:
         reason = REASONS.get(error.code, EndReason.SETUP_FAILED)
-        # What the failed program said is in the log as it said it; here it is one line.
-        message = told_once(error.message, self.log.tail().decode(errors="replace"))
-        message += "\nhint: " + error.hint if error.hint else ""
+        message = error.message + ("\nhint: " + error.hint if error.hint else "")
         if reason in (EndReason.SETUP_FAILED, EndReason.IMAGE_FAILED):
             from runctl.agent.ending import full_folder
             from runctl.agent.log import says_no_space
@@ -192,7 +174,6 @@ class Supervisor:
 
     def _finish(self, outcome: Outcome) -> None:
         self.children.end_all(1.0)
-        self.attempt.collector.finish()
         self._tidy()
         if self.copier is not None and self.copier.trouble:
             words = "warning: the log is not kept on the volume: {}"

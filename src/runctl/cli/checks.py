@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from runctl._version import __version__
 from runctl.core.amounts import counted
-from runctl.core.config import SANDBOX_VARIABLE, Reading
+from runctl.core.config import Reading
 from runctl.core.database import Database
 from runctl.core.errors import RunctlError
 from runctl.providers.interface import Check, DoctorStatus
@@ -138,17 +137,12 @@ def _docker(which: Which, run: Run) -> Check:
 
 
 def _sandbox() -> Check:
-    from runctl.cli.sandbox import install_hint, missing_part, running
+    from runctl.cli.sandbox import install_hint, missing_part
 
     missing = missing_part()
     if missing is not None:
         return Check("sandbox", DoctorStatus.SKIPPED, f"{missing} is not installed", install_hint())
-    info = running()
-    if info is None:
-        return Check("sandbox", DoctorStatus.OK, "can be started: runctl sandbox start")
-    here = os.environ.get(SANDBOX_VARIABLE) == info.endpoint_url
-    into = "this shell leads there" if here else 'eval "$(runctl sandbox env)" leads there'
-    return Check("sandbox", DoctorStatus.OK, f"runs at {info.endpoint_url}, in {info.region}; {into}")
+    return Check("sandbox", DoctorStatus.OK, "can be started: runctl sandbox start")
 
 
 def install(program: str, which: Which) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from runctl.cli.context import Cli
 from runctl.cli.docker_options import BuildOptions
 from runctl.cli.machines import find_instance
+from runctl.cli.project import sync_limits
 from runctl.cli.train_image import ImageOptions
 from runctl.cli.training import Training
 from runctl.containers.where import INSTANCE
@@ -39,6 +40,7 @@ def build_on_instance(
         docker=True,
         dockerfile=wish,
         include_patterns=cli.config.sync.include_patterns,
+        limits=sync_limits(cli.config),
     )
     project = plan_project(request)
     options = ImageOptions(build, INSTANCE, only=True)

@@ -14,6 +14,7 @@ from runctl.core.config_files import FILE_NAME, find_project_file
 from runctl.core.errors import Conflict
 from runctl.core.files import write_atomically
 from runctl.project.dockerfile import find_dockerfile
+from runctl.project.files import ProjectFiles
 
 TEMPLATE = """\
 # runctl's configuration. Flags and RUNCTL_... variables outrank it; the user's own file stands below it.
@@ -27,7 +28,6 @@ name = {name}
 # instance_type = "g4dn.xlarge"
 # spot = true
 # ttl = "12h"                     # machines end themselves after this long
-# ask_above = 1.0                 # USD an hour: nothing dearer without a yes
 
 [ebs]
 # mount_points = ["/mnt/data:/data"]   # SOURCE:TARGET[:ro] for every run
@@ -84,7 +84,7 @@ def init(cli: Cli, force: bool, name: str | None) -> None:
 def look(folder: Path, name: str | None) -> Seen:
     """The project that a folder belongs to, or the folder itself."""
     root = project_folder(folder) or folder
-    return Seen(root, fit_for_a_tag(name or root.name), find_dockerfile(root) is not None)
+    return Seen(root, fit_for_a_tag(name or root.name), find_dockerfile(ProjectFiles(root)) is not None)
 
 
 def render(seen: Seen) -> str:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runctl.core.config import Config
 from runctl.core.config_files import project_folders
+
+if TYPE_CHECKING:
+    from runctl.project.selection import Limits
 
 
 def project_folder(folder: Path) -> Path | None:
@@ -29,3 +33,10 @@ def project_label(flag: str | None, config: Config, folder: Path) -> str | None:
 def fit_for_a_tag(name: str) -> str:
     """The name in letters that need no quoting anywhere; never empty."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "project"
+
+
+def sync_limits(config: Config) -> Limits:
+    """Above what a project is taken for a mistake."""
+    from runctl.project.selection import Limits
+
+    return Limits(max_bytes=config.sync.max_size_mib << 20, max_files=config.sync.max_files)

@@ -14,6 +14,7 @@ from runctl.cli.context import Cli
 from runctl.cli.docker_options import BuildOptions, build_on_option, build_options, dockerfile_options
 from runctl.cli.framework import Command, PassthroughCommand
 from runctl.cli.machines import LOCAL, find_instance, instance_argument, transport_option, wanted_transport
+from runctl.cli.project import sync_limits
 from runctl.cli.train_docker import (
     code_wish,
     container_options,
@@ -24,7 +25,7 @@ from runctl.cli.train_docker import (
 )
 from runctl.cli.train_help import SECTIONS, train_examples
 from runctl.cli.train_volumes import VolumeOptions, volume_options
-from runctl.cli.values import DURATION, LINES, RUN, wide_option
+from runctl.cli.values import DURATION, LINES, wide_option
 from runctl.containers.running import ContainerWishes
 from runctl.core.names import check_run_name
 
@@ -189,6 +190,7 @@ def train_command(provider: str) -> click.Command:
             grace=grace or parse_duration(config.train.grace),
             sync_code=code_wish(sync_code, dev_mode=dev_mode),
             include_patterns=(*config.sync.include_patterns, *include_patterns),
+            limits=sync_limits(config),
             name=run_name,
         )
         project = plan_project(request)
@@ -208,7 +210,7 @@ def monitor_command(provider: str) -> click.Command:
 
     @click.command(cls=Command, exclusive=[("--wait", "--no-follow")])
     @instance_argument(provider)
-    @click.argument("run_id", metavar="[RUN]", required=False, type=RUN, shell_complete=complete_runs)
+    @click.argument("run_id", metavar="[RUN]", required=False, shell_complete=complete_runs)
     @click.option(
         "--follow/--no-follow", default=True, help="Stay until the run has ended.", show_default=True
     )

@@ -157,5 +157,5 @@ def watch_wish(project: ProjectPlan, *, watch: bool, restart_on_change: bool) ->
         if restart_on_change:
             raise UsageError("--restart-on-change needs --watch", hint="add --watch")
         return WatchWish.NOT
-    check_watch(project.container, synced=project.sync)
+    check_watch(project.container, synced=project.sent.selection is not None)
     return WatchWish.RESTART if restart_on_change else WatchWish.SYNC

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from runctl.cli.context import Cli
 from runctl.cli.machines import wanted_transport
+from runctl.cli.project import sync_limits
 from runctl.cli.train_image import BY_CONFIGURATION, ImageOfTraining, ImageOptions
 from runctl.cli.training_volumes import VolumesOfTraining
 from runctl.core.clock import SystemClock
@@ -28,7 +29,7 @@ from runctl.runs.plan import (
 )
 
 if TYPE_CHECKING:
-    from runctl.project.selection import Limits, Selection
+    from runctl.project.selection import Selection
     from runctl.project.sync import SyncResult
     from runctl.runs.store import RunRecord
 
@@ -77,35 +78,10 @@ class Training:
         """Its volumes."""
         return VolumesOfTraining(self.cli, self.machine, self.transport)
 
-    @cached_property
+    @property
     def selection(self) -> Selection | None:
         """The files to send, or ``None``."""
-        if not self.project.sync:
-            return None
-        from runctl.project.selection import lfs_pointers, select
-
-        selection = select(
-            self.project.root.path,
-            include_patterns=self.project.include_patterns,
-            limits=self._limits(),
-        )
-        for left_out in selection.refused:
-            self.cli.progress.warn(
-                f"not sent: {left_out.path} ({left_out.reason}); --include-pattern {left_out.path} sends it"
-            )
-        for left_out in selection.skipped:
-            self.cli.progress.warn(f"not sent: {left_out.path} ({left_out.reason})")
-        pointers = lfs_pointers(selection)
-        if pointers:
-            more = (
-                f" and {len(pointers) - 1} more are Git LFS pointers"
-                if pointers[1:]
-                else " is a Git LFS pointer"
-            )
-            self.cli.progress.warn(
-                f"{pointers[0]}{more}: sent without the contents; git lfs pull fetches them"
-            )
-        return selection
+        return self.project.sent.selection
 
     def plan(self) -> RunPlan:
         """Everything that can be wrong is found here; nothing has been sent or started."""
@@ -113,6 +89,8 @@ class Training:
         from runctl.project.root import project_name
 
         check_instance(self.instance)
+        for warning in self.project.sent.warnings:
+            self.cli.progress.warn(warning)
         if asks_of_machine(self.project.container):
             self.machine.agent.check(self.project.container)
         selection = self.selection
@@ -214,21 +192,18 @@ class Training:
             self.project.root.path,
             self.machine.agent,
             self.instance.id,
-            include_patterns=self.project.include_patterns,
-            limits=self._limits(),
+            include_patterns=self.project.sent.include_patterns,
+            limits=sync_limits(self.cli.config),
             progress=self.cli.progress,
         )
 
     def refreshed(self, plan: RunPlan) -> RunPlan:
         """The plan with what may have changed in the project since it was made."""
-        self.__dict__.pop("selection", None)
+        from runctl.project.sent import sent_now
+
+        sent = sent_now(self.project.sent, sync_limits(self.cli.config))
+        self.project = replace(self.project, sent=sent)
         return self.image.settle(self._with_dev_parts(plan), self.selection)
 
     def _sync(self) -> Synced:
         return Synced(self.sync_again().digest)
-
-    def _limits(self) -> Limits:
-        from runctl.project.selection import Limits
-
-        config = self.cli.config.sync
-        return Limits(max_bytes=config.max_size_mib << 20, max_files=config.max_files)

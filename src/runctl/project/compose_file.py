@@ -14,6 +14,7 @@ from typing import Any
 
 from runctl.core.errors import NotFound, ProjectError
 from runctl.core.names import did_you_mean
+from runctl.project.files import ProjectFiles
 
 COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 """In the order in which Compose itself looks for them."""
@@ -50,11 +51,19 @@ class ComposeVariables:
     """Those that the file needs and nobody has set: Compose takes them as empty."""
 
 
-def find_compose_file(root: Path) -> str:
-    """Its name, from the root. Raises `NotFound`."""
+def find_compose_file(files: ProjectFiles) -> str:
+    """Its name, from the root. Raises `NotFound`; also for one that the machine does not get."""
+    root = files.root
     for name in COMPOSE_FILES:
-        if (root / name).is_file():
+        if files.has(name):
             return name
+    for name in COMPOSE_FILES:
+        if files.stays_here(name):
+            raise NotFound(
+                f"{name} is ignored, and is not sent to the machine",
+                hint=f"--include-pattern {name} sends it",
+                code="no-compose-file",
+            )
     raise NotFound(
         f"there is no Compose file in {root}; looked for {', '.join(COMPOSE_FILES)}",
         hint="write one, or leave --compose out",

@@ -10,6 +10,7 @@ from pathlib import Path
 from runctl.core.errors import Conflict, NotFound, UsageError
 from runctl.core.home_folder import expand_user
 from runctl.core.names import did_you_mean
+from runctl.project.files import ProjectFiles
 
 SEARCHED = (
     "Dockerfile",
@@ -53,8 +54,13 @@ class DockerfileWish:
     """``--dockerfile-search``: look everywhere in the project when it is at none of the known places."""
 
 
-def choose_dockerfile(root: Path, cwd: Path, wish: DockerfileWish) -> DockerfileChoice | None:
+def choose_dockerfile(
+    root: Path, cwd: Path, wish: DockerfileWish, files: ProjectFiles | None = None
+) -> DockerfileChoice | None:
     """The Dockerfile by the first rule that has one: flag, configuration, known places, search; else ``None``.
+
+    ``files`` are those that the build will have; by default all on this disk. A Dockerfile that was named need not be
+    among them: whoever sends the project sends it too.
 
     Raises `NotFound` (code ``no-dockerfile``) for one that was named and is not there, or when a search finds none,
     `UsageError` for one outside the project, `Conflict` (code ``several-dockerfiles``) when a search finds several.
@@ -70,12 +76,22 @@ def choose_dockerfile(root: Path, cwd: Path, wish: DockerfileWish) -> Dockerfile
             )
         path = _inside(root, root / wish.configured, f"[docker] dockerfile_path {wish.configured}")
         return DockerfileChoice(path, "[docker] dockerfile_path", CONFIG)
-    return find_dockerfile(root) or (_searched(root) if wish.search else None)
+    files = files or ProjectFiles(root)
+    return find_dockerfile(files) or (_searched(files) if wish.search else None)
 
 
-def find_dockerfile(root: Path) -> DockerfileChoice | None:
+def named_dockerfile(root: Path, cwd: Path, wish: DockerfileWish) -> str | None:
+    """The path from the root of the one that the user or the configuration names. Raises what `choose_dockerfile`
+    raises for it."""
+    if wish.named is None and wish.configured is None:
+        return None
+    found = choose_dockerfile(root, cwd, wish)
+    return found.path if found is not None else None
+
+
+def find_dockerfile(files: ProjectFiles) -> DockerfileChoice | None:
     """The first of `SEARCHED` that is a file, or ``None``."""
-    found = [place for place in SEARCHED if (root / place).is_file()]
+    found = [place for place in SEARCHED if files.has(place)]
     if not found:
         return None
     first, *others = found
@@ -116,11 +132,11 @@ def one_of(candidates: Iterable[str], root: Path) -> DockerfileChoice:
     return DockerfileChoice(found[0], f"--dockerfile-search found {found[0]}, and no other", SEARCH)
 
 
-def _searched(root: Path) -> DockerfileChoice:
+def _searched(files: ProjectFiles) -> DockerfileChoice:
     from runctl.project.listing import list_project
 
-    listing = list_project(root)
-    return one_of((path for path in listing.found if (root / path).is_file()), root)
+    paths = files.sent if files.sent is not None else list_project(files.root).found
+    return one_of((path for path in paths if files.has(path)), files.root)
 
 
 def _named(root: Path, cwd: Path, named: Path) -> DockerfileChoice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from runctl.agent.spec import ContainerSpec, Dependencies, RunSpec
+from runctl.agent.starter import how_to_run, nothing_runs, starter
 from runctl.containers.mounts import (
     CONFIG,
     FLAG,
@@ -20,7 +22,7 @@ from runctl.containers.mounts import (
 from runctl.containers.reference import check_reference
 from runctl.containers.running import NO_WISHES, ContainerWishes, with_wishes, without_container
 from runctl.containers.where import ImagePlanOfRun
-from runctl.core.errors import Conflict, PermissionDenied, UsageError
+from runctl.core.errors import Conflict, PermissionDenied, ProjectError, UsageError
 from runctl.core.ids import RunId
 from runctl.core.models import GitState, Instance, InstanceState
 from runctl.core.tags import is_ours
@@ -34,9 +36,18 @@ from runctl.project.compose_file import (
     read_compose_file,
     read_variables_file,
 )
-from runctl.project.dependencies import find_dependencies
-from runctl.project.dockerfile import DockerfileWish, choose_dockerfile, no_dockerfile
+from runctl.project.dependencies import Needs, find_dependencies
+from runctl.project.dockerfile import (
+    SEARCHED,
+    DockerfileWish,
+    choose_dockerfile,
+    named_dockerfile,
+    no_dockerfile,
+)
+from runctl.project.files import ProjectFiles
 from runctl.project.root import ProjectRoot, find_root, find_root_of_folder
+from runctl.project.selection import Limits
+from runctl.project.sent import Sent, choose_sent, does_not_count, nothing_sent
 from runctl.providers.interface import VolumeMount
 from runctl.runs.folder_mounts import folder_mounts
 from runctl.runs.mounts import MountPlan, Surroundings, plan_mounts
@@ -74,6 +85,7 @@ class TrainRequest:
     grace: timedelta = DEFAULT_GRACE
     sync_code: bool | None = None
     include_patterns: tuple[str, ...] = ()
+    limits: Limits | None = None
     name: str | None = None
     """``--run-name``."""
 
@@ -99,8 +111,7 @@ class ProjectPlan:
     container_reason: str
     dependencies: Dependencies
     dependencies_reason: str
-    sync: bool
-    include_patterns: tuple[str, ...]
+    sent: Sent
     mount_requests: tuple[MountRequest, ...]
     volume_wishes: tuple[VolumeMount, ...] = ()
     compose: ComposePlan | None = None
@@ -129,22 +140,32 @@ class RunPlan:
 def plan_project(request: TrainRequest) -> ProjectPlan:
     """Resolve everything that this disk alone can answer, so that mistakes cost no round trip.
 
-    Raises `NotFound` (script, Dockerfile, Compose service), `ProjectError` (script outside the project, a Compose
-    file that is not YAML), `UsageError` (mounts, options that contradict each other).
+    What is not sent decides nothing. Raises `NotFound` (script, Dockerfile, Compose service), `ProjectError` (script
+    outside the project, a project that is too large, a Compose file that is not YAML), `UsageError` (mounts, options
+    that contradict each other, a file that nothing runs).
     """
     root = _root(request)
-    container, why = _choose_container(request, root)
+    named = _named(request, root)
+    sent = nothing_sent(root.path, request.include_patterns)
+    if request.sync_code is not False:
+        sent = choose_sent(root.path, request.include_patterns, request.limits, named)
+    container, why = _choose_container(request, root, sent.files)
+    if sent.selection is None and container is not None and container.dockerfile is not None:
+        # It is built from what is sent.
+        sent = choose_sent(root.path, request.include_patterns, request.limits, named)
     compose = _plan_compose(request, root, container)
     if container is None:
         without_container(request.container, why)
         _check_host_command(request, why)
+        _check_starter(request, root)
     else:
         container = with_wishes(container, request.container)
     requests = _mount_requests(request, container, None if request.is_command else root.script)
-    if container is None:
-        dependencies, because = find_dependencies(root.path, root.script)
-    else:
-        dependencies, because = Dependencies(), "the image has them"
+    needs = _needs(request, root, sent.files, container)
+    warnings = [*sent.warnings, *needs.warnings]
+    warnings += does_not_count(
+        root.path, [*_dockerfiles_here(request, sent.files, container), *needs.stays_here]
+    )
     return ProjectPlan(
         root=root,
         script="".join(request.args[:1]) if request.is_command else root.script,
@@ -152,14 +173,72 @@ def plan_project(request: TrainRequest) -> ProjectPlan:
         is_command=request.is_command,
         container=container,
         container_reason=why,
-        dependencies=dependencies,
-        dependencies_reason=because,
-        sync=_must_sync(request.sync_code, container),
-        include_patterns=request.include_patterns,
+        dependencies=needs.spec,
+        dependencies_reason=needs.reason,
+        sent=replace(sent, warnings=tuple(warnings)),
         mount_requests=requests,
         volume_wishes=request.volumes,
         compose=compose,
     )
+
+
+def _named(request: TrainRequest, root: ProjectRoot) -> tuple[str, ...]:
+    """The files that the command names, from the root."""
+    script = () if request.is_command else (root.script,)
+    if request.docker is False or request.image is not None or request.container.compose is not None:
+        return script
+    dockerfile = named_dockerfile(root.path, request.cwd, request.dockerfile)
+    return script if dockerfile is None else (*script, dockerfile)
+
+
+def _dockerfiles_here(
+    request: TrainRequest, files: ProjectFiles, container: ContainerSpec | None
+) -> list[str]:
+    """Dockerfiles that would have been used, and are not sent."""
+    if container is not None or request.docker is False:
+        return []
+    return [place for place in SEARCHED if files.stays_here(place)][:1]
+
+
+def _check_starter(request: TrainRequest, root: ProjectRoot) -> None:
+    """Something says what runs the script. Raises `UsageError`."""
+    if request.is_command:
+        return
+    path = root.path / root.script
+    try:
+        with path.open("rb") as file:
+            head = file.read(256) + b"\n"
+    except OSError as error:
+        raise ProjectError(
+            f"{root.script} cannot be read: {error.strerror}", hint="change its mode", code="unreadable-file"
+        ) from error
+    executable = bool(path.stat().st_mode & stat.S_IXUSR)
+    if starter(root.script, "python3", request.interpreter, head, executable=executable) is None:
+        raise UsageError(nothing_runs(root.script), hint=how_to_run(root.script), code="bad-script")
+
+
+def _needs(
+    request: TrainRequest, root: ProjectRoot, files: ProjectFiles, container: ContainerSpec | None
+) -> Needs:
+    """Of the script on the host; in a container the image must have it all, and the plan says what that is."""
+    if container is None:
+        return find_dependencies(files, root.script)
+    if request.is_command and not request.args:
+        return Needs(Dependencies(), "what the image has")
+    try:
+        found = find_dependencies(files, root.script)
+    except ProjectError:
+        # Nothing of it is used.
+        return Needs(Dependencies(), "what the image has")
+    if found.spec.kind == "none":
+        return Needs(Dependencies(), "what the image has")
+    reason = f"what the image has; not installed in a container: {found.reason}"
+    warnings: tuple[str, ...] = ()
+    header = found.spec.kind == "pep723" and (found.spec.requirements or found.spec.requires_python)
+    if header or (container.image is not None and found.spec.kind != "pep723"):
+        way_out = "--no-docker installs them, or let the image have them"
+        warnings = (f"{found.spec.path}: what it needs is not installed in a container; {way_out}",)
+    return Needs(Dependencies(), reason, warnings)
 
 
 def _plan_compose(
@@ -265,7 +344,7 @@ def plan_run(
             script=None if project.is_command else project.script,
         )
     mounts = _with_hidden(mounts, container, files)
-    if project.compose is not None and project.sync:
+    if project.compose is not None and project.sent.selection is not None:
         check_env_files(project.compose.file, project.root.path, frozenset(files))
     workdir = None if project.container is not None else request.workdir
     spec = RunSpec(
@@ -308,7 +387,9 @@ def _with_hidden(mounts: MountPlan, container: ContainerSpec | None, files: Iter
     return replace(mounts, warnings=tuple(warnings))
 
 
-def _choose_container(request: TrainRequest, root: ProjectRoot) -> tuple[ContainerSpec | None, str]:
+def _choose_container(
+    request: TrainRequest, root: ProjectRoot, files: ProjectFiles
+) -> tuple[ContainerSpec | None, str]:
     if request.docker is False:
         if request.image is not None:
             raise UsageError("--image and --no-docker contradict each other", hint="leave one of them out")
@@ -321,12 +402,12 @@ def _choose_container(request: TrainRequest, root: ProjectRoot) -> tuple[Contain
         )
     code = {None: "auto", True: "mount", False: "image"}[request.sync_code]
     if request.container.compose is not None:
-        return _compose_service(request, root, workdir, code)
+        return _compose_service(request, files, workdir, code)
     if request.image is not None:
         _refuse_dockerfile(request, "--image")
         check_reference(request.image, "--image")
         return ContainerSpec(image=request.image, workdir=workdir, code=code), f"image {request.image}"
-    found = choose_dockerfile(root.path, request.cwd, request.dockerfile)
+    found = choose_dockerfile(root.path, request.cwd, request.dockerfile, files)
     if found is not None:
         return ContainerSpec(dockerfile=found.path, workdir=workdir, code=code), found.reason
     if request.docker:
@@ -335,12 +416,12 @@ def _choose_container(request: TrainRequest, root: ProjectRoot) -> tuple[Contain
 
 
 def _compose_service(
-    request: TrainRequest, root: ProjectRoot, workdir: str, code: str
+    request: TrainRequest, files: ProjectFiles, workdir: str, code: str
 ) -> tuple[ContainerSpec, str]:
     _refuse_dockerfile(request, "--compose")
     if request.image is not None:
         raise UsageError("--image and --compose contradict each other", hint="leave one of them out")
-    file = find_compose_file(root.path)
+    file = find_compose_file(files)
     service = request.container.compose
     return ContainerSpec(compose=service, compose_file=file, workdir=workdir, code=code), "--compose"
 
@@ -349,9 +430,3 @@ def _refuse_dockerfile(request: TrainRequest, other: str) -> None:
     flag = "--dockerfile" if request.dockerfile.named is not None else "--dockerfile-search"
     if request.dockerfile.named is not None or request.dockerfile.search:
         raise UsageError(f"{flag} and {other} contradict each other", hint="leave one of them out")
-
-
-def _must_sync(asked: bool | None, container: ContainerSpec | None) -> bool:
-    if asked is not None:
-        return asked or (container is not None and container.dockerfile is not None)
-    return True
