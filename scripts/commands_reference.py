@@ -20,6 +20,13 @@ HEAD = """\
 Every command has `--help`. Results go to stdout, everything else to stderr. What stands behind `--` is
 passed on as it is. For programs see [JSON](json.md) and [Exit codes](exit-codes.md).
 
+An instance, a volume and a snapshot are named by their id or their name, a run by its id, the beginning of its id, its
+name (`--run-name`), or `latest`. Names are compared as they are written. One that several things have is refused, with
+their ids.
+
+What rents, changes or destroys shows what it is about to do and asks; `--yes` answers, and without a terminal what
+destroys needs it.
+
 This page is made from the commands themselves by `python scripts/commands_reference.py`.
 """
 

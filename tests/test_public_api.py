@@ -25,7 +25,15 @@ PUBLIC = {
         "VolumeState",
     ),
     *("RunctlError", "UsageError", "ConfigError", "CredentialsError", "PermissionDenied", "NotFound"),
-    *("CapacityError", "QuotaExceeded", "Unreachable", "HostKeyChanged", "Conflict", "ZoneMismatch"),
+    *(
+        "CapacityError",
+        "QuotaExceeded",
+        "Unreachable",
+        "HostKeyChanged",
+        "HostKeyUnknown",
+        "Conflict",
+        "ZoneMismatch",
+    ),
     *("InstanceEnded", "OutcomeUnknown"),
     *("Unsupported", "ProviderError", "ProjectError", "MachineError", "Interrupted"),
 }

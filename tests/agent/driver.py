@@ -178,8 +178,12 @@ class Agent:
         return self.state / "runs" / run_id / str(attempt)
 
     def supervisor(self, run_id: str, attempt: int = 1) -> int:
-        live = json.loads((self.folder(run_id, attempt) / "status.json").read_text())
-        return int(live["supervisor"]["pid"])
+        return int(self.live(run_id, attempt)["supervisor"]["pid"])
+
+    def live(self, run_id: str, attempt: int = 1) -> dict[str, Any]:
+        """What the supervisor has written down."""
+        live: dict[str, Any] = json.loads((self.folder(run_id, attempt) / "status.json").read_text())
+        return live
 
     def end_everything(self) -> None:
         """No run of this agent is left."""

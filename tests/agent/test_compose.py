@@ -93,12 +93,17 @@ def test_a_script_runs_in_the_service_and_the_others_beside_it(machine: Agent, t
     assert not any("own command" in line for line in output)
 
 
-def test_the_services_own_command_is_the_run_without_a_script(machine: Agent) -> None:
-    machine.sync({"compose.yaml": FILE})
-    machine.start("r", "", is_command=True, container=service())
+def test_the_services_own_command_is_the_run_and_its_output_keeps_bytes_and_order(machine: Agent) -> None:
+    code = "import os\nfor i in range(500): os.write(1, b'o%d\\xff\\n' % i); os.write(2, b'\\re%d' % i)"
+    own = json.dumps(["sh", "-c", f'python3 -c "{code}"; echo "own command" >/dev/stderr'])
+    file = FILE.replace(json.dumps(["python3", "-u", "-c", "print('own command')"]), own)
+    assert file != FILE
+    machine.sync({"compose.yaml": file})
+    machine.start("r", "", is_command=True, container=service(user="4321:4321"))
     end = machine.ended("r")
     assert (end.reason, end.exit_code) == (EndReason.COMPLETED, 0), machine.log("r")
-    assert "own command" in machine.output("r")
+    spoken = b"".join(b"o%d\xff\n\re%d" % (i, i) for i in range(500)) + b"own command\n"
+    assert spoken in machine.frames("r")[0], machine.log("r")
 
 
 def test_it_is_given_what_the_file_takes_from_its_surroundings_and_builds_as_train_does(
@@ -117,21 +122,30 @@ def test_it_is_given_what_the_file_takes_from_its_surroundings_and_builds_as_tra
         line.startswith("0.1 $x 'y\" #z none /") and line.endswith("/work 755")
         for line in machine.output("r")
     ), machine.log("r")
+    kept = machine.state / "runs/r/1"
+    assert not any(b"0.1 $x" in path.read_bytes() for path in kept.glob("*.json"))
 
 
-def test_stop_lets_the_service_save_and_removes_everything(machine: Agent) -> None:
+def test_stop_lets_the_training_below_a_shell_save_while_the_side_cars_stay(machine: Agent) -> None:
     code = (
-        "import signal, sys, time\n"
-        "signal.signal(signal.SIGTERM, lambda *_: (print('saved'), sys.exit(4)))\n"
-        "print('up')\nwhile True: time.sleep(0.05)\n"
+        "import signal, sys, time\nsignals = []\n"
+        "signal.signal(signal.SIGTERM, lambda *_: signals.append(1))\n"
+        "print('up')\nwhile not signals: time.sleep(0.05)\n"
+        "time.sleep(2)\nprint('saved after', len(signals))\n"
     )
-    machine.sync({"compose.yaml": FILE, "train.py": code})
-    machine.start("r", "train.py", container=service())
+    beats = json.dumps("import time\nwhile True: print('beat', time.time(), flush=True); time.sleep(0.1)\n")
+    file = FILE.replace(json.dumps(SIDE), beats)
+    script = "python3 -u train.py\necho ended with $?\nexit 4\n"
+    machine.sync({"compose.yaml": file, "train.py": code, "train.sh": script})
+    machine.start("r", "train.sh", container=service(), grace_seconds=20.0)
     machine.says("r", "up")
     seen = machine.stop("r")
     assert seen.end is not None
     assert (seen.end.reason, seen.end.exit_code) == (EndReason.STOPPED, 4)
-    assert "saved" in machine.output("r")
+    output = machine.output("r")
+    assert output.index("saved after 1") < output.index("ended with 0")
+    asked = machine.log("r").index("SIGTERM, then")
+    assert machine.log("r")[asked:].count("| beat") >= 5
 
 
 def test_nothing_is_left_when_the_supervisor_was_killed(machine: Agent, engine: Engine) -> None:

@@ -288,36 +288,52 @@ def test_a_time_limit_ends_it(machine: Agent) -> None:
     assert machine.ended("r").reason is EndReason.TIME_LIMIT
 
 
-def test_the_log_is_complete_and_proved(machine: Agent) -> None:
-    machine.sync(
-        {
-            "train.py": (
-                "import sys\n"
-                "for i in range(30000): print('line', i, file=sys.stderr if i % 7 == 0 else sys.stdout)\n"
-            )
-        }
-    )
-    machine.start("r", "train.py", container=image())
-    end = machine.ended("r")
-    log, _ = machine.frames("r")
-    assert (len(log), hashlib.sha256(log).hexdigest()) == (end.log_bytes, end.log_sha256)
-    assert sorted(int(line.split()[1]) for line in machine.output("r") if line.startswith("line")) == list(
-        range(30000)
-    )
+SPEAKS = """\
+import os, sys, time
+for i in range(3000):
+    os.write(1, b"out %d\\n" % i); os.write(2, b"err %d\\n" % i)
+os.write(1, bytes(range(256)) + b"x" * 100000 + b"\\xc3")
+time.sleep(0.2)
+os.write(2, b"\\xa9")
+for i in range(3): os.write(2, b"\\rstep %d/3" % i)
+while not os.path.exists("/runctl/output/go"): time.sleep(0.05)
+open("/dev/stderr", "w").write("\\nreopened\\n")
+os.write(1, b"last, without a newline")
+"""
+SPOKEN = (
+    b"".join(b"out %d\nerr %d\n" % (i, i) for i in range(3000))
+    + bytes(range(256))
+    + b"x" * 100000
+    + b"\xc3\xa9\rstep 0/3\rstep 1/3\rstep 2/3\nreopened\nlast, without a newline"
+)
 
 
-def test_a_log_whose_follower_is_killed_is_complete_all_the_same(machine: Agent) -> None:
-    machine.sync(
-        {"train.py": "import os, time\nfor i in range(200):\n    print('line', i); time.sleep(0.02)\n"}
-    )
-    machine.start("r", "train.py", container=image())
-    machine.says("r", "line 3")
-    live = json.loads((machine.folder("r") / "status.json").read_text())
+def test_the_log_has_the_scripts_bytes_in_their_order_as_they_are_written(
+    machine: Agent, engine: Engine
+) -> None:
+    shell = ["WORKDIR /workspace", "COPY t.py .", "ENTRYPOINT python3 t.py"]
+    engines.derived(engine, BASE, "speaks:shell", shell, {"t.py": SPEAKS})
+    form = ["WORKDIR /workspace", "COPY t.py .", 'ENTRYPOINT ["/usr/bin/env"]', 'CMD ["python3", "t.py"]']
+    engines.derived(engine, BASE, "speaks:exec", form, {"t.py": SPEAKS})
+    machine.sync({"t.py": SPEAKS})
+    machine.start("script", "t.py", container=image())
+    machine.start("user", "t.py", container=image(user="4321:4321"))
+    machine.start("shell", "", is_command=True, container=image("speaks:shell"))
+    machine.start("exec", "", is_command=True, container=image("speaks:exec"))
+    machine.start("killed", "t.py", container=image())
+    runs = ["script", "user", "shell", "exec", "killed"]
+    for name in runs:
+        until(lambda name=name: b"step 2/3" in machine.frames(name)[0], f"{name}'s live output")  # type: ignore[misc]
+    live = json.loads((machine.folder("killed") / "status.json").read_text())
     os.kill(live["follower"]["pid"], signal.SIGKILL)
-    assert machine.ended("r").reason is EndReason.COMPLETED
-    assert [line for line in machine.output("r") if line.startswith("line")] == [
-        f"line {i}" for i in range(200)
-    ]
+    for name in runs:
+        (machine.state / f"runs/{name}/output/go").touch()
+    for name in runs:
+        end = machine.ended(name)
+        log, _ = machine.frames(name)
+        assert end.reason is EndReason.COMPLETED, (name, log[-2000:])
+        assert SPOKEN in log, (name, log[-2000:])
+        assert (len(log), hashlib.sha256(log).hexdigest()) == (end.log_bytes, end.log_sha256)
 
 
 def test_a_container_keeps_its_exit_code_when_the_supervisor_is_killed(

@@ -12,6 +12,7 @@ import pytest
 from runctl.agent.ending import Facts, decide_end
 from runctl.agent.log import says_no_space
 from runctl.agent.spec import EndReason, RunState
+from runctl.agent.supervisor import told_once
 from tests.agent.driver import Agent, until
 
 R = EndReason
@@ -98,9 +99,36 @@ def test_a_script_that_fills_the_disk_ends_with_that_reason_and_with_its_log(
 @pytest.mark.linux
 @pytest.mark.root
 @pytest.mark.namespaces
-def test_an_endless_log_on_a_full_disk_does_not_hang_the_run(built: Path, small_disk: Path) -> None:
+def test_a_log_that_fills_the_disk_ends_no_training_and_says_what_is_missing(
+    built: Path, small_disk: Path, tmp_path: Path
+) -> None:
     agent = Agent(built, small_disk / "state")
-    agent.sync({"train.py": "import sys\nwhile True: sys.stdout.write('x' * 65536 + '\\n')\n"})
+    code = (
+        "import os, sys, time\nfor i in range(2000): sys.stdout.write('x' * 65535 + '\\n')\n"
+        "print('last words', flush=True)\nopen(sys.argv[1] + '/written', 'w')\n"
+        "while not os.path.exists(sys.argv[1] + '/go'): time.sleep(0.05)\n"
+    )
+    agent.sync({"train.py": code})
+    (small_disk / "filler").write_bytes(bytes(40 << 20))
+    agent.start("r", "train.py", str(tmp_path))
+    until((tmp_path / "written").exists, "more output than fits")
+    (small_disk / "filler").unlink()
+    (tmp_path / "go").touch()
+    end = agent.ended("r")
+    assert end.reason is EndReason.COMPLETED
+    tail = agent.frames("r", offset=end.log_bytes - 200_000)[0].decode()
+    assert "[runctl] the disk was full: " in tail
+    assert "last words\n" in tail
+
+
+@pytest.mark.linux
+@pytest.mark.root
+@pytest.mark.namespaces
+def test_a_script_that_fails_when_the_disk_of_its_log_is_full_is_told_so(
+    built: Path, small_disk: Path
+) -> None:
+    agent = Agent(built, small_disk / "state")
+    agent.sync({"train.py": "for i in range(2000): print('x' * 65535)\nraise SystemExit(1)\n"})
     agent.start("r", "train.py")
     assert agent.ended("r").reason is EndReason.DISK_FULL
 
@@ -171,3 +199,13 @@ def test_a_worker_that_the_kernel_kills_makes_the_run_out_of_memory(agent: Agent
     agent.start("r", "train.py")
     agent.prefix = ()
     assert agent.ended("r").reason is EndReason.OUT_OF_MEMORY
+
+
+def test_what_a_failed_program_said_is_told_once() -> None:
+    log = "Collecting nosuch\nERROR: No matching distribution\n  found for nosuch\n"
+    said = "installing failed (exit code 1):\nCollecting nosuch\nERROR: No matching distribution\nfound for nosuch"
+    assert told_once(said, log) == "installing failed (exit code 1): ERROR: No matching distribution"
+    assert (
+        told_once("it failed:\nsomething that is in no log", log) == "it failed:\nsomething that is in no log"
+    )
+    assert told_once("it failed", log) == "it failed"

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -234,6 +235,93 @@ def test_variables_reach_the_script_and_nobody_else(agent: Agent) -> None:
         assert "se cret" not in json.dumps(answer.ok)
     assert stat.S_IMODE((agent.folder("r") / "spec.json").stat().st_mode) == 0o600
     assert stat.S_IMODE((agent.folder("r") / "log").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("files", "request_", "code", "said"),
+    [
+        ({"x.jl": "1"}, {"script": "x.jl"}, 127, "there is no program julia on the machine"),
+        (
+            {"x.py": ""},
+            {"script": "x.py", "interpreter": ["nosuch", "-x"]},
+            127,
+            "there is no program nosuch on",
+        ),
+        ({"x": "#!/no/such\n"}, {"script": "x"}, 127, "there is no program /no/such on the machine"),
+        (
+            {"a": ""},
+            {"script": "nosuch", "is_command": True},
+            127,
+            "there is no program nosuch on the machine",
+        ),
+        (
+            {"x": ("#!/no/such\n", True)},
+            {"script": "./x", "is_command": True},
+            127,
+            "./x is there, but not the program that its #! line names",
+        ),
+        (
+            {"x": "text"},
+            {"script": "./x", "is_command": True},
+            126,
+            "./x cannot be started: Permission denied",
+        ),
+    ],
+)
+def test_a_program_that_is_not_there_fails_the_run_as_a_shell_would(
+    agent: Agent, files: dict[str, Any], request_: dict[str, Any], code: int, said: str
+) -> None:
+    agent.sync(files)
+    agent.start("r", **request_)
+    end = agent.ended("r")
+    assert (end.reason, end.exit_code) == (EndReason.FAILED, code)
+    assert said in end.message
+    assert "running with" not in agent.log("r")
+
+
+def test_a_script_whose_name_begins_with_a_dash_is_no_option(agent: Agent) -> None:
+    agent.sync({"-x.py": "import sys; print(sys.argv)\n", "-c.sh": "echo shell $1\n"})
+    agent.start("a", "-x.py", "-v")
+    agent.start("b", "-c.sh", "-v")
+    assert agent.ended("a").reason is agent.ended("b").reason is EndReason.COMPLETED
+    assert agent.output("a") + agent.output("b") == ["['./-x.py', '-v']", "shell -v"]
+
+
+@pytest.mark.parametrize("how", ["ended", "killed"])
+def test_the_values_of_a_runs_variables_leave_the_machine_with_its_end(agent: Agent, how: str) -> None:
+    agent.sync({"t.py": "import time\nprint('up')\ntime.sleep(600)\n"})
+    spec: dict[str, Any] = {"script": "t.py", "env": {"TOKEN": "tops3cret", "EMPTY": ""}}
+    agent.env = {"PIP_INDEX_URL": "https://user:tops3cret@index.example/simple"}
+    agent.start("r", **spec)
+    agent.says("r", "up")
+    if how == "ended":
+        agent.stop("r")
+    else:
+        script = agent.running("r").pid or 0
+        os.kill(agent.supervisor("r"), signal.SIGKILL)
+        os.kill(script, signal.SIGKILL)
+        until(lambda: not alive(script), "the script's death")
+        agent.env = {}
+        agent.sync({"next.py": "print('next')\n"}, "another")
+        agent.start("next", "next.py", project="another")
+    files = [path for path in agent.folder("r").rglob("*") if path.is_file() and "work" not in path.parts]
+    assert len(files) > 3
+    assert [path.name for path in files if b"tops3cret" in path.read_bytes()] == []
+    kept = json.loads((agent.folder("r") / "spec.json").read_text())
+    assert kept["env"] == {"TOKEN": "", "EMPTY": ""}
+    assert agent.start("r", **spec).state is RunState.ENDED
+
+
+def test_a_scripts_environment_names_nothing_of_the_agents(agent: Agent) -> None:
+    agent.sync(
+        {"t.py": "import os\nprint(*sorted(n for n in os.environ if n.startswith('RUNCTL_')), sep='\\n')\n"}
+    )
+    agent.start("r", "t.py")
+    agent.ended("r")
+    assert agent.output("r") == [
+        *("RUNCTL_ATTEMPT", "RUNCTL_CHECKPOINT_DIR", "RUNCTL_DATA_DIR", "RUNCTL_OUTPUT_DIR"),
+        *("RUNCTL_PROCESS_MARK", "RUNCTL_RESUME_FROM", "RUNCTL_RUN_ID"),
+    ]
 
 
 def test_a_shell_script_and_an_executable_run_too(agent: Agent) -> None:
@@ -525,7 +613,11 @@ def test_a_supervisor_that_is_told_to_end_gives_the_script_its_grace(agent: Agen
     agent.start("r", "train.py")
     agent.says("r", "up")
     os.kill(agent.supervisor("r"), signal.SIGTERM)
-    assert agent.ended("r").reason is EndReason.INTERRUPTED
+    end = agent.ended("r")
+    assert (end.reason, end.message) == (
+        EndReason.STOPPED,
+        "somebody on the machine ended the run's supervisor (SIGTERM)",
+    )
     assert agent.output("r") == ["up", "saved"]
 
 
@@ -578,7 +670,7 @@ def test_a_run_of_an_earlier_boot_is_lost(agent: Agent) -> None:
     os.kill(agent.supervisor("r"), signal.SIGKILL)
     live = json.loads(path.read_text())
     os.kill(live["script"]["pid"], signal.SIGKILL)
-    for who in ("supervisor", "script"):
+    for who in ("supervisor", "script", "follower"):
         live[who]["boot"] = "another"
     path.write_text(json.dumps(live))
     end = agent.status("r").end

@@ -75,6 +75,8 @@ TREES = {
         "10 python3.11 launch.py\n 11 sh -c 'python t.py'\n  12 save python t.py",
         [12],
     ),
+    "a launcher that nobody knows": ("10 ./launch --fast\n 11 save python t.py", [11]),
+    "a training that uses a virtual machine": ("10 python t.py\n 11 save java -jar spark.jar", [10]),
     "a parent with a handler and its workers": (
         "10 save python t.py\n 11 save python t.py\n 12 save python t.py",
         [10],

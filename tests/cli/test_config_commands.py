@@ -215,3 +215,21 @@ def test_there_is_nothing_to_trust_where_there_is_no_file(invoke: Invoke) -> Non
     assert error_of(invoke("config", "trust", "--output", "json"))["code"] == "not-found"
     FILE.write_text("[aws]\nspot = true\n")
     assert "needs trust" in invoke("config", "trust").stdout
+
+
+def test_no_file_at_all_is_said_in_plain_words(invoke: Invoke) -> None:
+    result = invoke("config", "validate")
+    assert result.stdout == "there is no configuration file; the defaults and variables are right\n"
+
+
+def test_a_folder_in_the_files_place_is_a_problem(invoke: Invoke) -> None:
+    Path(".runctl.toml").mkdir()
+    result = invoke("config", "validate")
+    assert result.exit_code == 3
+    assert "it is a folder, and a configuration file is needed there" in result.stdout
+
+
+def test_the_hint_names_the_check_once(invoke: Invoke) -> None:
+    Path(".runctl.toml").write_text("[aws]\nspot = 1\nregion = 2\n")
+    refused = invoke("aws", "list")
+    assert refused.stderr.count("runctl config validate") == 1

@@ -11,14 +11,17 @@ from runctl.core.errors import CapacityError, QuotaExceeded
 from runctl.core.models import InstanceState, Market
 from runctl.providers.interface import InstanceRequest, VolumeMount
 from tests.cli.conftest import Invoke, data_of, error_of
-from tests.cli.fake_provider import INSTANCE_ID, Script, a_plan, an_instance
+from tests.cli.fake_provider import INSTANCE_ID, OTHER_ID, Script, a_plan, an_instance
 
 
 @pytest.fixture
 def aws(script: Script) -> Script:
     """Everything goes well."""
     script.answers.update(
-        plan_create=a_plan, create=an_instance(state=InstanceState.PENDING), wait_ready=an_instance()
+        instances=(),
+        plan_create=a_plan,
+        create=an_instance(state=InstanceState.PENDING),
+        wait_ready=an_instance(),
     )
     return script
 
@@ -212,3 +215,9 @@ def test_a_plan_has_no_volume_twice_in_json(invoke: Invoke, aws: Script) -> None
         )
     )
     assert plan["volumes"] == [{"volume": "v", "mount_point": "/mnt/v"}]
+
+
+def test_a_name_that_another_instance_has_is_warned_of(invoke: Invoke, aws: Script) -> None:
+    aws.answers["instances"] = (an_instance(tags={"Name": "digits"}), an_instance(OTHER_ID))
+    assert f"{INSTANCE_ID} is called digits too" in invoke("aws", "create", "--name", "digits").stderr
+    assert "is called" not in invoke("aws", "create", "--name", "digit").stderr

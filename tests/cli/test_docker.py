@@ -75,3 +75,32 @@ def test_detect_outside_a_project_says_so(tmp_path: Path) -> None:
     done = CommandLine(tmp_path)("docker", "detect", "--output", "json")
 
     assert (done.code, done.error["code"]) == (1, "no-project")
+
+
+@pytest.mark.parametrize(
+    ("words", "way"),
+    [
+        ("list", "--registry ecr, or --instance INSTANCE"),
+        ("prune", "--registry ecr, or --instance INSTANCE"),
+        ("build", "runctl docker build --build-on instance --instance INSTANCE"),
+    ],
+)
+def test_without_an_engine_the_hint_names_what_this_command_can_do(
+    runctl: CommandLine, tmp_path: Path, words: str, way: str
+) -> None:
+    lonely = CommandLine(runctl.cwd, {"PATH": str(tmp_path), "DOCKER_HOST": f"unix://{tmp_path}/none.sock"})
+    refused = lonely("docker", words)
+    assert refused.code == 1
+    assert way in refused.err
+
+
+def test_a_push_without_an_engine_offers_no_option_that_it_does_not_have(
+    runctl: CommandLine, tmp_path: Path
+) -> None:
+    refused = CommandLine(runctl.cwd, {"PATH": str(tmp_path)})("docker", "push", "--registry", "ghcr.io/a/b")
+    assert refused.code == 1
+    assert "--build-on" not in refused.err
+
+
+def test_detect_says_which_stage_has_no_name(runctl: CommandLine) -> None:
+    assert "base, from python:3.11-slim; stage 1, from base" in runctl("docker", "detect").ok().out

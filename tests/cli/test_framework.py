@@ -15,6 +15,7 @@ from runctl.cli.context import Cli, Settings
 from runctl.cli.framework import Command, Group, LazyGroup, PassthroughCommand, RootGroup, resolve
 from runctl.cli.tree import ROOT, Branch, Leaf, root_help
 from tests.cli.conftest import Invoke, data_of
+from tests.cli.fake_provider import Script
 
 GLOBALS: dict[tuple[str, ...], tuple[str, object]] = {
     ("--output", "json"): ("output", "json"),
@@ -297,6 +298,22 @@ def test_options_that_exclude_each_other_are_refused(
     assert result.stderr.startswith(f"error: {both[0]} and {both[1]} contradict each other\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "option", "needed"),
+    [
+        ("aws create --data-mount-point /mnt/x", "--data-mount-point", "--data-volume-size"),
+        ("aws ebs move v --zone z --include-protected", "--include-protected", "--delete-source"),
+    ],
+)
+def test_an_option_that_means_nothing_without_another_is_refused(
+    invoke: Invoke, script: Script, words: str, option: str, needed: str
+) -> None:
+    result = invoke(*words.split())
+    assert result.exit_code == 2
+    assert f"{option} means nothing without {needed}" in result.stderr
+    assert script.calls == []
+
+
 def test_an_option_may_be_repeated_and_be_another_ones_value(invoke: Invoke) -> None:
     assert "contradict" not in invoke("aws", "create", "--spot", "--spot", "--help").stderr
     seen: list[object] = []
@@ -358,3 +375,35 @@ def test_help_has_its_options_in_sections_and_examples_that_can_be_parsed(invoke
 
 
 OPTIONS_OF_OTHER_PROVIDERS = {"--ebs-volume", "--mount-point"}
+
+
+INST, VOL, SNAP, RUN = (
+    "i-0123456789abcdef0",
+    "vol-0123456789abcdef0",
+    "snap-0123456789abcdef0",
+    "run-7kq2m9xd4t",
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (f"aws ebs show {INST}", f"{INST} is an instance, and a volume is needed here"),
+        (f"aws ebs delete data {SNAP}", f"{SNAP} is a snapshot, and a volume is needed here"),
+        (f"aws ebs attach {RUN} {INST}", f"{RUN} is a run, and a volume is needed here"),
+        (f"aws create --ebs-volume {INST}", f"{INST} is an instance, and a volume is needed here"),
+        (f"aws ebs restore {VOL}", f"{VOL} is a volume, and a snapshot is needed here"),
+        (f"aws ebs snapshot-delete {INST}", f"{INST} is an instance, and a snapshot is needed here"),
+        (f"runs show {INST}", f"{INST} is an instance, and a run is needed here"),
+        (f"runs logs {VOL}", f"{VOL} is a volume, and a run is needed here"),
+        (f"aws monitor {INST} {INST}", f"{INST} is an instance, and a run is needed here"),
+        (f"aws ebs attach data {VOL}", f"{VOL} is a volume, and an instance is needed here"),
+    ],
+)
+def test_the_id_of_another_kind_is_told_before_anybody_is_asked(
+    invoke: Invoke, script: Script, words: str, said: str
+) -> None:
+    result = invoke(*words.split())
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert script.calls == []

@@ -146,6 +146,7 @@ def test_exit_codes_are_the_documented_ones() -> None:
         "QuotaExceeded": 6,
         "Unreachable": 7,
         "HostKeyChanged": 7,
+        "HostKeyUnknown": 7,
         "OutcomeUnknown": 7,
         "InstanceEnded": 7,
         "Conflict": 1,

@@ -72,13 +72,14 @@ def test_a_volume_has_the_promised_json_shape(invoke: Invoke, script: Script) ->
             "device": None,
             "mount_point": None,
             "persistent": False,
-            "price_per_month": "8",
+            "price_per_month": "8.00",
             "tags": {"runctl:managed": "true"},
             "multi_attach": False,
             "instances": [],
             "snapshot_id": None,
             "created_at": None,
             "source_volume_id": None,
+            "ends_with_instance": False,
         }
     ]
 
@@ -94,7 +95,7 @@ def test_create_shows_its_plan_and_prints_the_id(invoke: Invoke, script: Script)
 def test_create_dry_run_creates_nothing(invoke: Invoke, script: Script) -> None:
     script.answers["plan_volume"] = a_volume_plan
     plan = data_of(invoke("aws", "ebs", "create", "--size", "1", "--dry-run", "--output", "json"))
-    assert plan["price"]["usd"] == "8"
+    assert plan["price"]["usd"] == "8.00"
     assert script.names() == ["plan_volume"]
 
 

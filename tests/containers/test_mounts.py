@@ -38,7 +38,7 @@ def test_a_well_formed_mount_is_read(text: str, expected: tuple[str, str, bool])
         ("/mnt/data", "source and a target"),
         (":/data", "source and a target"),
         ("/mnt/data:", "source and a target"),
-        ("/a:/b:ro:x", "source and a target"),
+        ("/a:/b:ro:ro", "more than a source, a target and a mode"),
         ("/mnt/data:/data:readonly", "no mode"),
         ("/mnt/data:data", "not an absolute path"),
         ("mnt/data:/data", "neither an absolute path nor a volume"),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import threading
 from pathlib import Path
@@ -72,3 +74,48 @@ def test_two_writers_at_once_both_get_their_turn(tmp_path: Path) -> None:
     with database.transaction() as connection:
         assert connection.execute("SELECT count(*) FROM t").fetchone()[0] == 200
     database.close()
+
+
+@pytest.fixture
+def read_only_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may write anywhere but on such a disk, so that the refusal is put in the place where it comes from."""
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr("runctl.core.database.make_private_file", refuse)
+
+
+def test_what_is_there_can_be_read_where_nothing_can_be_written(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    written = Database(tmp_path / "state.db")
+    with written.transaction() as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 7 AS n")
+    written.close()
+    request.getfixturevalue("read_only_disk")
+    database = Database(tmp_path / "state.db")
+
+    with database.reading() as connection:
+        assert connection.execute("SELECT n FROM kept").fetchone()[0] == 7
+    with pytest.raises(StateError, match="Read-only"), database.transaction():
+        pass
+
+
+@pytest.mark.usefixtures("read_only_disk")
+def test_without_a_file_there_is_nothing_to_read(tmp_path: Path) -> None:
+    with Database(tmp_path / "state.db").reading() as connection:
+        assert connection.execute("SELECT count(*) FROM runs").fetchone()[0] == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_old_file_that_cannot_be_brought_up_to_date_is_refused(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    with sqlite3.connect(tmp_path / "state.db") as connection:
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    request.getfixturevalue("read_only_disk")
+
+    with pytest.raises(StateError, match="Read-only"), Database(tmp_path / "state.db").reading():
+        pass

@@ -76,7 +76,7 @@ def test_while_the_zone_is_open_the_dearest_is_promised_and_the_spread_said() ->
 
     assert price is not None
     assert price.usd == Decimal("0.03")
-    assert "$0.01 to $0.03" in price.source
+    assert "$0.0100 to $0.0300" in price.source
 
 
 def test_a_zone_without_history_has_no_price() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 from typing import Any
 
 import pytest
 
+from runctl.core.models import Instance, Volume
 from runctl.sandbox.control import Faults
 from tests.e2e.command_line import CommandLine, kill, until
 
@@ -17,15 +19,8 @@ pytestmark = [
     pytest.mark.usefixtures("clean_account"),
 ]
 
-INSTANCE_FIELDS = [
-    *("id", "provider", "state", "instance_type", "market", "zone", "public_ip", "private_ip"),
-    *("price_per_hour", "project", "owner", "created_at", "volumes", "tags"),
-]
-VOLUME_FIELDS = [
-    *("id", "name", "state", "size_gib", "type", "iops", "throughput", "zone", "encrypted", "attached_to"),
-    *("device", "mount_point", "persistent", "price_per_month", "tags", "multi_attach", "instances"),
-    *("snapshot_id", "created_at"),
-]
+INSTANCE_FIELDS = [field.name for field in dataclasses.fields(Instance)]
+VOLUME_FIELDS = [field.name for field in dataclasses.fields(Volume)]
 
 
 def create(runctl: CommandLine, *options: str) -> str:
@@ -203,20 +198,31 @@ def test_the_run_goes_on_when_the_command_dies_and_is_found_again(runctl: Comman
 
 
 def test_a_run_in_a_container_is_stopped_and_its_log_kept(in_container: CommandLine) -> None:
-    instance = create(in_container)
-    run_id = (
-        in_container("aws", "train", instance, "training/train.py", "--quiet", "--", "--forever")
-        .ok()
-        .out.strip()
-    )
-    until(lambda: "tick" in in_container("runs", "logs", run_id).out, what="the first tick")
+    create(in_container, "--name", "trainer")
+    train = ("aws", "train", "trainer", "training/train.py", "--run-name", "base", "--env", "TOKEN=s3cret")
+    run_id = in_container(*train, "--quiet", "--", "--forever").ok().out.strip()
+    until(lambda: "tick" in in_container("runs", "logs", "base").out, what="the first tick")
 
-    stopped = in_container("runs", "stop", run_id, "--grace", "2s", "--output", "json").ok().json
+    stopped = in_container("runs", "stop", "base", "--grace", "2s", "--output", "json").ok().json
 
-    assert stopped[0]["end_reason"] == "STOPPED"
+    assert (stopped[0]["id"], stopped[0]["end_reason"]) == (run_id, "STOPPED")
     assert "tick" in in_container("runs", "logs", run_id).ok().out
-    left = in_container("aws", "exec", instance, "--", "docker", "ps", "--all", "--quiet").ok()
+    assert "tick" in in_container("aws", "monitor", "trainer", "base", "--no-follow").ok().out
+    left = in_container("aws", "exec", "trainer", "--", "docker", "ps", "--all", "--quiet").ok()
     assert left.out == ""
+    # What is needed to repeat it, and no secret.
+    shown = in_container("runs", "show", "latest", "--output", "json").ok()
+    run = shown.json
+    assert (run["id"], run["name"], run["instance_name"]) == (run_id, "base", "trainer")
+    assert (run["region"], run["instance_type"], run["args"]) == ("us-east-1", "t3.medium", ["--forever"])
+    assert run["git"]["commit"] is None
+    assert "training/train.py" in run["git"]["changed"]
+    assert run["variables"] == ["TOKEN"]
+    assert run["image_digest"].startswith("sha256:")
+    assert "s3cret" not in shown.out
+    listed = in_container("runs", "list", "--state", "stopped", "--name", "base", "--quiet").ok()
+    assert listed.out == f"{run_id}\n"
+    assert in_container("runs", "list", "--state", "running", "--quiet").ok().out == ""
 
 
 @pytest.mark.parametrize(
@@ -430,7 +436,8 @@ def test_credentials_and_endpoint_errors_are_told_apart(
 
 def test_stop_and_start_keep_the_disk_and_the_mount(runctl: CommandLine) -> None:
     volume(runctl)
-    instance = create(runctl, "--ebs-volume", "datasets", "--mount-point", "/mnt/data")
+    create(runctl, "--name", "trainer", "--ebs-volume", "datasets", "--mount-point", "/mnt/data")
+    instance = "trainer"
     runctl("aws", "exec", instance, "--", "sh", "-c", "echo kept > ~/here; echo kept > /mnt/data/there").ok()
 
     runctl("aws", "stop", instance, "--yes").ok()

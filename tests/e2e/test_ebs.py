@@ -40,7 +40,8 @@ def machines(sandbox: SandboxInfo, tmp_path_factory: pytest.TempPathFactory) -> 
             run("aws", "create", "t3.medium", "--zone", ZONE, "--quiet").ok().out.strip() for _ in range(2)
         ]
         yield made[0], made[1]
-        run("aws", "terminate", *made, "--yes").ok()
+        ended = run("aws", "terminate", *made, "--yes", "--wait", "--output", "json").ok().json
+        assert {each["state"] for each in ended} == {"terminated"}
 
 
 @pytest.fixture
@@ -247,6 +248,47 @@ def test_data_without_a_file_system_is_never_formatted_over(runctl: CommandLine,
         assert refused("attach", copy, machine) == "blank"
         assert refused("mount", copy, "--format") == "not-blank"
     assert "precious" in on(runctl, machine, f"dd if={disk} bs=1M skip=40 count=1 status=none | head -c 8")
+
+
+@pytest.mark.parametrize("fstype", ["ext4", "xfs"])
+def test_the_file_system_of_a_larger_copy_grows_when_it_is_mounted(
+    runctl: CommandLine, machine: str, fstype: str
+) -> None:
+    created(runctl, "e2e-small")
+    ebs(runctl, "attach", "e2e-small", machine, "--mount-point", f"/mnt/{fstype}", "--fstype", fstype)
+    on(runctl, machine, f"echo precious > /mnt/{fstype}/file")
+    ebs(runctl, "snapshot", "e2e-small", "--name", "e2e-of-small")
+    restored = runctl(
+        *("aws", "ebs", "restore", "e2e-of-small", "--name", "e2e-larger", "--zone", ZONE, "--size", 3)
+    ).ok()
+    assert "runctl lets it grow then" in restored.err
+    ebs(runctl, "clone", "e2e-small", "--name", "e2e-cloned", "--size", 2)
+    for name, size in (("e2e-larger", 3), ("e2e-cloned", 2)):
+        point = f"/mnt/{fstype}-{size}"
+        ebs(runctl, "attach", name, machine, "--mount-point", point)
+        blocks = on(runctl, machine, f"cat {point}/file; df --output=size -B 1M {point} | tail -1")
+        content, mib = blocks.split()
+        assert content == "precious"
+        assert int(mib) > 0.85 * size * 1024
+        assert "runctl:grow" not in ebs(runctl, "show", name)["tags"]
+
+
+def test_a_volume_of_a_machine_that_is_shutting_down_is_waited_for(runctl: CommandLine, machine: str) -> None:
+    for name in ("e2e-kept", "e2e-gone", "e2e-far"):
+        created(runctl, name)
+    options = [f"--ebs-volume={name}" for name in ("e2e-kept", "e2e-gone", "e2e-far")]
+    ending = runctl("aws", "create", "t3.medium", "--quiet", *options).ok().out.strip()
+    runctl("aws", "terminate", ending, "--yes").ok()
+
+    ebs(runctl, "attach", "e2e-kept", machine)
+    runctl("aws", "ebs", "delete", "e2e-gone", "--yes").ok()
+    moved = ebs(runctl, "move", "e2e-far", "--availability-zone", OTHER_ZONE, "--no-initialization-rate")
+    assert moved["zone"] == OTHER_ZONE
+    found = ebs(runctl, "list")
+    assert {(each["name"], each["attached_to"]) for each in found if each["zone"] == ZONE} >= {
+        ("e2e-kept", machine)
+    }
+    assert not [each for each in found if each["name"] == "e2e-gone"]
 
 
 def test_a_volume_for_several_machines_is_read_only_on_all_of_them(

@@ -111,6 +111,15 @@ def test_an_image_is_built_where_the_plan_says_and_once(
     assert built.json["end_reason"] == "COMPLETED"
     used = project(*there[:-1], "MARK=built", "--dry-run", "--output", "json").ok().json["image"]
     assert (used["reference"], used["there"]) == (built.json["image"], "machine")
+    # What the machine's engine has can be listed and removed from here.
+    stored = project("docker", "list", "--instance", instance, "--output", "json").ok().json
+    assert built.json["image"] in [image["reference"] for image in stored]
+    assert {image["where"] for image in stored} == {"instance"}
+    pruned = project(
+        *("docker", "prune", "--instance", instance, "--keep", "0", "--yes", "--output", "json")
+    ).ok()
+    assert len(pruned.json["removed"]) == len(stored)
+    assert project("docker", "list", "--instance", instance, "--output", "json").ok().json == []
     # Neither token nor secret is left there.
     looked = 'ls -A /var/lib/runctl/entrusted; test ! -e "$HOME/.docker/config.json" && echo "no login"'
     assert project("aws", "exec", instance, "--", "sh", "-c", looked).ok().out == "no login\n"

@@ -118,7 +118,7 @@ def test_a_save_starts_the_run_over_and_its_end_waits_for_the_next_one(runctl: C
         one.says("the next save starts it over")
         save(runctl, 3)
         one.says("version 3 3")
-        assert "synced 1 changed file(s)" in one.text
+        assert "synced 1 changed file," in one.text
         (run,) = runctl("runs", "list", "--output", "json").ok().json
         assert (run["attempt"], run["state"]) == (3, "running")
 

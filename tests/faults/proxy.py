@@ -65,16 +65,20 @@ class Arm:
     always: bool = False
     """That call and every later one."""
     match: str = ""
-    """Only calls whose name begins so, such as ``ec2:Create``."""
+    """Only calls of this name, such as ``ec2:CreateVolume``; empty: all."""
     seconds: float = 70.0
     process_id: int = 0
     """The command, for the faults that kill it."""
+    each_change: bool = False
+    """Instead: every call that changes something, the first time that its name occurs."""
 
     def hits(self, names: list[str]) -> bool:
         """Whether the last of these calls is to go wrong. Pure."""
-        if not self.fault or not names[-1].startswith(self.match):
+        if not self.fault or self.match not in {"", names[-1]}:
             return False
-        number = sum(name.startswith(self.match) for name in names)
+        if self.each_change:
+            return is_change(names[-1]) and names.count(names[-1]) == 1
+        number = names.count(self.match) if self.match else len(names)
         return number == self.at or (self.always and number > self.at)
 
 
@@ -135,12 +139,13 @@ class FaultProxy:
         always: bool = False,
         seconds: float = 70.0,
         process_id: int = 0,
+        each_change: bool = False,
     ) -> None:
         """Count from nothing; from now on that call goes wrong."""
         assert not fault or fault in FAULTS
         with self._lock:
             self.calls.clear()
-            self._arm = Arm(fault, at, always, match, seconds, process_id)
+            self._arm = Arm(fault, at, always, match, seconds, process_id, each_change)
 
     def count(self, name: str) -> int:
         """How many calls have this name."""
@@ -213,6 +218,12 @@ class _Handler(BaseHTTPRequestHandler):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(kill.process_id, signal.SIGKILL)
         self.close_connection = True
+
+
+def is_change(name: str) -> bool:
+    """Whether a call of this name changes something at AWS. Pure."""
+    operation = name.partition(":")[2]
+    return not operation.startswith(("Describe", "Get", "GET", "List", "HEAD", "AssumeRole"))
 
 
 def name_of(method: str, target: str, headers: Message, body: bytes) -> str:

@@ -49,3 +49,21 @@ def test_every_reason_has_words_for_a_person(reason: EndReason) -> None:
 
 def test_a_failure_names_its_exit_code() -> None:
     assert sentence("run-x", EndRecord(EndReason.FAILED, 0.0, exit_code=3)) == "run-x failed with exit code 3"
+
+
+@pytest.mark.parametrize(
+    ("reason", "checksum", "shown", "told"),
+    [
+        (EndReason.IMAGE_FAILED, "abc", True, False),
+        (EndReason.SETUP_FAILED, "abc", True, False),
+        (EndReason.IMAGE_FAILED, "abc", False, True),
+        (EndReason.IMAGE_FAILED, "", True, True),
+        (EndReason.LOST, "abc", True, True),
+        (EndReason.TIME_LIMIT, "abc", True, True),
+    ],
+)
+def test_what_the_log_has_shown_is_not_told_again(
+    reason: EndReason, checksum: str, shown: bool, told: bool
+) -> None:
+    end = EndRecord(reason, 0.0, message="because", log_sha256=checksum)
+    assert ("because" in sentence("run-x", end, log_was_shown=shown)) is told

@@ -55,6 +55,19 @@ def test_an_env_file_is_read_like_dockers_with_quotes_and_export(tmp_path: Path)
     }
 
 
+def test_a_folder_and_what_is_not_text_are_told_apart_from_a_missing_file(tmp_path: Path) -> None:
+    latin = tmp_path / "latin1.env"
+    latin.write_bytes("NAME=Zoë\n".encode("latin1"))
+
+    with pytest.raises(UsageError, match="is a folder, and a file is needed"):
+        read_env_file(tmp_path, {})
+    with pytest.raises(UsageError, match=r"is not UTF-8 text \(byte 7\)") as caught:
+        read_env_file(latin, {})
+    assert "iconv" in caught.value.hint
+    with pytest.raises(NotFound, match="there is no such file"):
+        read_env_file(tmp_path / "none.env", {})
+
+
 def test_an_error_in_an_env_file_names_file_and_line(tmp_path: Path) -> None:
     file = tmp_path / "x.env"
     file.write_text("A=1\nbad line=2\n")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from runctl.core.errors import Conflict
 from runctl.sandbox import control
-from runctl.sandbox.control import Faults, SandboxInfo
+from runctl.sandbox.control import Faults, SandboxError, SandboxInfo
 from tests.sandbox.account import ZONE, Account, Machine, until
 from tests.sandbox.ecr_images import Client, password_of
 from tests.sandbox.traces import traces
@@ -58,6 +62,16 @@ def occupied(info: SandboxInfo, folder: Path) -> Machine:
         "nohup sh -c 'trap \"\" TERM; while :; do date >> /mnt/data/log; done' >/dev/null 2>&1 </dev/null &"
     )
     return machine
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[None]:
+    """The folder is a file system of its own while this lasts."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 def kill_server(info: SandboxInfo) -> None:
@@ -157,6 +171,35 @@ def test_starting_twice_gives_the_same_sandbox(home: Path) -> None:
     first, second = start(home), start(home)
 
     assert second == first
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ({"region": "eu-west-1"}, "region us-east-1 and not eu-west-1"),
+        ({"kind": "folders"}, "kind namespaces and not folders"),
+        ({"docker": "on"}, "docker off and not on"),
+    ],
+)
+def test_one_that_runs_is_not_taken_for_another(
+    sandbox: SandboxInfo, asked: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(Conflict, match=named) as refused:
+        control.start(home=sandbox.home, **asked)
+
+    assert "runctl sandbox stop" in refused.value.hint
+    assert control.start(home=sandbox.home) == sandbox
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with mounted(tmp_path, "ro"), pytest.raises(SandboxError, match=f"{tmp_path}.*Read-only file system"):
+        control.start(home=tmp_path / "sandbox")
+
+
+def test_a_full_disk_is_named_before_anything_is_started(tmp_path: Path) -> None:
+    with mounted(tmp_path, "size=1m"), pytest.raises(SandboxError, match="0 MiB are free"):
+        (tmp_path / "large").write_bytes(bytes(1 << 19))
+        control.start(home=tmp_path / "sandbox")
 
 
 def test_two_who_start_at_once_get_the_same_sandbox(home: Path) -> None:

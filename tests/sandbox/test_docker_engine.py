@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runctl.sandbox import docker_engine, images
+from runctl.sandbox import docker_engine, images, network
 from runctl.sandbox.docker_engine import CgroupMount, Engine
 from runctl.sandbox.registry import Registry
 from tests.availability import missing_programs
@@ -107,8 +107,8 @@ exec chroot "$root" /bin/sh -c \
         run(*inside, "addr", "add", f"{address}/24", "dev", "eth0")
         run(*inside, "link", "set", "eth0", "up")
         run(*inside, "route", "add", "default", "via", self.host)
-        # Left on: another sandbox on this computer may need it, and alone it lets nothing through.
-        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        network.hold_forwarding(outer)
+        self._stack.callback(network.release_forwarding, outer)
         subnet = f"10.254.{third}.0/24"
         for rule in (
             ("-t", "nat", "{}", "POSTROUTING", "-s", subnet, "!", "-d", subnet, "-j", "MASQUERADE"),

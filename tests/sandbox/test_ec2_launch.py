@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.sandbox.account import DEEP_LEARNING, Account, code_of, until
+from tests.sandbox.account import AMAZON_LINUX, DEEP_LEARNING, Account, code_of, until
 from tests.sandbox.conftest import Launch
 
 pytestmark = pytest.mark.namespaces
@@ -336,3 +336,13 @@ def test_user_data_can_be_read_back(account: Account, run_instances: Run) -> Non
     shown = account.ec2.describe_instance_attribute(InstanceId=instance["InstanceId"], Attribute="userData")
 
     assert base64.b64decode(shown["UserData"]["Value"]) == b"#!/bin/sh\ntrue\n"
+
+
+def test_another_region_is_refused_with_the_one_that_has_machines(account: Account) -> None:
+    """Not by the lack of an image there, which sends people to look for one."""
+    elsewhere = {"region_name": "eu-central-1"}
+    with pytest.raises(ClientError, match="this sandbox is in us-east-1 and has no machines in eu-central-1"):
+        account.client("ssm", **elsewhere).get_parameter(Name=AMAZON_LINUX)
+    with pytest.raises(ClientError, match="sandbox start --region eu-central-1"):
+        account.client("ec2", **elsewhere).run_instances(ImageId=account.image, MinCount=1, MaxCount=1)
+    assert account.client("ec2", **elsewhere).describe_instances()["Reservations"] == []

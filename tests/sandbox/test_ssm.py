@@ -97,6 +97,17 @@ def test_a_command_runs_in_the_machine_as_root_without_a_home(account: Account, 
     assert answer["StandardErrorContent"] == "failed to run commands: exit status 3"
 
 
+def test_a_command_can_do_no_more_to_this_computer_than_a_login(account: Account, managed: Managed) -> None:
+    instance_id = managed()
+
+    answer = end_of(
+        account, send(account, instance_id, "date -s @0 && echo 1 > /proc/sys/vm/drop_caches"), instance_id
+    )
+
+    assert answer["Status"] == "Failed"
+    assert "Operation not permitted" in answer["StandardErrorContent"]
+
+
 def test_a_command_just_sent_may_not_be_known_yet(account: Account, managed: Managed) -> None:
     instance_id = managed()
     command_id = send(account, instance_id, "true")

@@ -20,6 +20,7 @@ def traces(home: Path) -> list[str]:
         ("device", ["ip", "-o", "link", "show"], tag),
         ("loop device", ["losetup", "--list", "--noheadings"], str(home)),
         ("rule", ["iptables", "-w", "-S"], tag),
+        ("forwarding", ["find", "/run", "-maxdepth", "2", "-path", "/run/runctl-sandbox.forwarding/*"], tag),
         ("nat rule", ["iptables", "-w", "-t", "nat", "-S"], tag),
     ):
         lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
@@ -28,16 +29,22 @@ def traces(home: Path) -> list[str]:
 
 
 def _processes(home: Path) -> list[str]:
-    """By command line, and by the root that they have: machines' processes do not say where they live."""
+    """By command line, and by the root file system that they have: machines' processes do not say where they live."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or entry.name == str(os.getpid()):
             continue
         with suppress(OSError):
             words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if words and (str(home) in words or str(home) in os.readlink(entry / "root")):  # noqa: PTH115
+            if words and (str(home) in words or str(home) in _root_of(entry)):
                 found.append(f"{entry.name} {words.strip()}")
     return found
+
+
+def _root_of(process: Path) -> str:
+    """The line of its mounts that says what its root is."""
+    lines = (process / "mountinfo").read_text(errors="replace").splitlines()
+    return next((line for line in lines if line.split()[4] == "/"), "")
 
 
 def _mounts(home: Path) -> set[str]:

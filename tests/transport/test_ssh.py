@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from runctl.core.errors import CredentialsError, HostKeyChanged, Unreachable
+from runctl.core.errors import CredentialsError, HostKeyChanged, HostKeyUnknown, Unreachable
 from runctl.transport.ssh import SshTransport
 from runctl.transport.ssh_connection import SshTarget, one_time_key, private_directory
 from tests.transport.sshd import Sshd, free_port, keygen, running
@@ -274,6 +274,26 @@ def test_host_keys_from_a_trusted_source_are_required_from_the_first_connection(
     stranger = keygen(tmp_path / "host").with_suffix(".pub").read_text()
     with pytest.raises(HostKeyChanged):
         connect(sshd, alias="i-2", host_keys=lambda: [stranger]).run(["true"])
+
+
+def test_a_first_key_that_nothing_vouches_for_is_told_once_or_refused(sshd: Sshd, connect: Connect) -> None:
+    told: list[str] = []
+    with pytest.raises(HostKeyUnknown, match="nothing vouches for the host key of i-3"):
+        connect(sshd, alias="i-3", host_keys=list, strict_host_key=True, on_first_key=told.append).run(
+            ["true"]
+        )
+    assert told == []
+    connect(sshd, alias="i-3", host_keys=list, on_first_key=told.append).run(["true"])
+    shown = subprocess.run(
+        ["ssh-keygen", "-lf", str(sshd.host_key.with_suffix(".pub"))],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told == [shown.stdout.split()[1]]
+    # It is recorded: from now on it is the key that is required.
+    connect(sshd, alias="i-3", strict_host_key=True, on_first_key=told.append).run(["true"])
+    assert len(told) == 1
 
 
 def test_a_source_that_knows_no_host_key_yet_falls_back_to_the_first_one(

@@ -31,7 +31,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "docker-root": ("docker_root", "docker_root"),
     "manifest": ("trees", "manifest"),
 }
-INTERNAL = ("supervise", "exec")
+INTERNAL = ("supervise", "exec", "collect")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,6 +44,10 @@ def main(argv: list[str] | None = None) -> int:
         from runctl.agent.supervisor import supervise
 
         return supervise(words[1:])
+    if verb == "collect":
+        from runctl.agent.collector import collect
+
+        return collect(words[1:])
     if verb == "exec":
         from runctl.agent.docker import exec_from_stdin
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from runctl.agent import durable
 from runctl.agent.children import Children, Ended
+from runctl.agent.collector import Collector, witness
 from runctl.agent.errors import AgentError
 from runctl.agent.log import FULL, Log
 from runctl.agent.mount_watch import MountWatch
@@ -19,9 +21,13 @@ from runctl.agent.script import NETWORK
 from runctl.agent.shutdown import Ending
 from runctl.agent.spec import EndReason, RunSpec, RunState
 from runctl.agent.state import AttemptFolder, StopRequest, changed, state_directory
+from runctl.agent.watchers import LostVolume, StopFile, SupervisorSignal, TimeLimit, Watcher
 
 SETUP_GRACE_SECONDS = 5.0
 """Installers and builders have nothing to save."""
+
+WITNESS_SECONDS = 0.2
+"""For a process that has got a signal to run its handler."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,10 @@ class EndedEarlyError(Exception):
 
 def marks(run_id: str, attempt: int) -> Dict[str, str]:
     """Variables that a process of this attempt has, and one of another agent's on this computer has not."""
-    return {
-        "RUNCTL_RUN_ID": run_id,
-        "RUNCTL_ATTEMPT": str(attempt),
-        "RUNCTL_AGENT_STATE": str(state_directory()),
-    }
+    import hashlib
+
+    whole = "{}\0{}\0{}".format(state_directory(), run_id, attempt)
+    return {"RUNCTL_PROCESS_MARK": hashlib.sha256(whole.encode()).hexdigest()[:16]}
 
 
 class Attempt:
@@ -64,11 +69,16 @@ class Attempt:
         self.live = folder.live()
         self.where: Places = places(spec, folder)
         self.volumes = MountWatch(spec)
+        self.collector = Collector(folder.path, log, children)
         self._script_began: Optional[float] = None
         self._request: Optional[StopRequest] = None
         self._ending: Optional[Ending] = None
-        self._stop_file = folder.path / "stop.json"
-        self._stop_seen: Optional[int] = None
+        self._stop = StopFile(folder)
+        self._watchers: List[Watcher] = [
+            SupervisorSignal(children, spec),
+            LostVolume(self.volumes, spec, lambda: self._script_began, log.line),
+            TimeLimit(spec, lambda: self._script_began),
+        ]
 
     def update(self, **values: Any) -> None:
         """Write down what has changed. A full disk does not stop a training: the old state is shown meanwhile."""
@@ -97,52 +107,33 @@ class Attempt:
 
     def ending(self) -> Optional[Ending]:
         """The wish to end, from the moment on at which it was first seen; a later, less patient one sharpens it."""
-        request = self._wish()
+        if self.collector.keep_going():
+            self.update(follower=self.collector.identity())
+        request = self._wanted_end()
         if request is None:
             return None
         if self._ending is None:
-            self._request, self._ending = request, Ending(time.monotonic(), request.grace_seconds)
+            told = self.children.terminated and self._everybody_was_told()
+            self._request, self._ending = request, Ending(time.monotonic(), request.grace_seconds, told)
             with contextlib.suppress(OSError):
                 self.update(state=RunState.STOPPING, phase=request.message)
             self.log.line("{}: SIGTERM, then {:g} s of grace".format(request.message, request.grace_seconds))
         elif request.grace_seconds < self._ending.grace:
-            self._ending = Ending(self._ending.began, request.grace_seconds)
+            self._ending = dataclasses.replace(self._ending, grace=request.grace_seconds)
         return self._ending
 
-    def _wish(self) -> Optional[StopRequest]:
-        limit = self.spec.timeout_seconds
-        try:
-            seen = self._stop_file.stat().st_mtime_ns
-        except FileNotFoundError:
-            pass
-        else:
-            if seen != self._stop_seen or self._request is None:
-                self._stop_seen = seen
-                return self.folder.stop_request()
-            return self._request
-        if self._request is not None:
-            return self._request
-        if self.children.terminated:
-            message = "the machine is shutting down, or somebody ended the agent"
-            return StopRequest(EndReason.INTERRUPTED, self.spec.grace_seconds, time.time(), message)
-        lost = self._lost_volume() if self._script_began is not None else None
-        if lost is not None:
-            return StopRequest(EndReason.DATA_FAILED, self.spec.grace_seconds, time.time(), lost)
-        if (
-            limit is not None
-            and self._script_began is not None
-            and time.monotonic() - self._script_began >= limit
-        ):
-            message = "the time limit of {:g} s is over".format(limit)
-            return StopRequest(EndReason.TIME_LIMIT, self.spec.grace_seconds, time.time(), message)
-        return None
+    def _wanted_end(self) -> Optional[StopRequest]:
+        asked = self._stop.request()
+        if asked is not None or self._request is not None:
+            return asked or self._request
+        return next(filter(None, (one.request() for one in self._watchers)), None)
 
-    def _lost_volume(self) -> Optional[str]:
-        lost = None
-        for trouble in self.volumes.news():
-            self.log.line("warning: " + trouble.words)
-            lost = lost or (trouble.words if trouble.lost else None)
-        return lost
+    def _everybody_was_told(self) -> bool:
+        seen = witness(self.folder.path)
+        deadline = time.monotonic() + WITNESS_SECONDS
+        while not seen.exists() and time.monotonic() < deadline:
+            self.children.pause(0.02)
+        return seen.exists()
 
     def check(self) -> None:
         """Go on, or raise `EndedEarlyError`."""

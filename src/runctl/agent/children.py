@@ -11,7 +11,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence
+from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set
 
 from runctl.agent import processes
 from runctl.agent.shutdown import POLL_SECONDS as ENDING_POLL_SECONDS
@@ -52,6 +52,7 @@ class Children:
         self._statuses: Dict[int, int] = {}
         self._rss: Dict[int, int] = {}
         self._popen: Dict[int, subprocess.Popen[bytes]] = {}
+        self._spared: Set[int] = set()
         self._wake, wake_up = os.pipe()
         for fd in (self._wake, wake_up):
             os.set_blocking(fd, False)
@@ -108,7 +109,7 @@ class Children:
                 everyone = [pid, *(one.pid for one in processes.descendants(pid, processes.table()))]
                 processes.send(everyone, signal.SIGKILL)
             elif wish is not None:
-                shutdown.ask([pid], processes.table(), late=wish.late)
+                shutdown.ask([pid], processes.table(), wish)
             self._sleep(POLL_SECONDS if wish is None else ENDING_POLL_SECONDS)
         status = self._statuses.pop(pid)
         return Ended(
@@ -118,6 +119,10 @@ class Children:
             asked=killed or shutdown.asked,
             killed=killed,
         )
+
+    def spare(self, pid: int) -> None:
+        """This child is not ended with the others."""
+        self._spared.add(pid)
 
     def ended(self, pid: int) -> bool:
         """Whether the child has ended, without waiting."""
@@ -130,7 +135,6 @@ class Children:
     def end_all(
         self,
         grace: float,
-        spared: Iterable[int] = (),
         told: FrozenSet[Key] = frozenset(),
         fade: float = 0.0,
     ) -> List[processes.Process]:
@@ -139,11 +143,10 @@ class Children:
         Those who have been ``told`` to end are not told a second time; what ends by itself within ``fade`` seconds
         is not told at all.
         """
-        keep = set(spared)
 
         def rest() -> List[processes.Process]:
             self._reap(0)
-            return [one for one in self._below() if one.pid not in keep]
+            return [one for one in self._below() if one.pid not in self._spared]
 
         def wait_while(some: Callable[[], object], seconds: float) -> None:
             deadline = time.monotonic() + seconds

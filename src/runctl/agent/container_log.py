@@ -20,6 +20,39 @@ MOST_PAUSE_SECONDS = 30.0
 """Reading a log from its beginning costs more the longer it is."""
 
 
+class CollectedLog:
+    """The container's processes write into the run's own pipe; what came from before them is with the engine."""
+
+    def __init__(self, attempt: Attempt, engine: Engine, container_id: str) -> None:
+        self._attempt = attempt
+        self._engine = engine
+        self._container_id = container_id
+
+    def start(self) -> None:
+        """The pipe is open before the container is."""
+        self._attempt.collector.start()
+
+    def identity(self) -> Optional[processes.Identity]:
+        """Who copies."""
+        return self._attempt.collector.identity()
+
+    def keep_going(self) -> None:
+        """`Attempt.ending` sees to it."""
+
+    def complete(self) -> None:
+        """Everything the container said is in the log."""
+        self._attempt.collector.finish()
+        with subprocess.Popen(
+            self._engine.command("logs", self._container_id),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as child:
+            said = child.communicate()[0]
+        if said and child.returncode == 0:
+            self._attempt.log.lines(said)
+
+
 class ContainerLog:
     """``docker logs --follow`` writes to the log itself; at the end what it may have missed is added."""
 

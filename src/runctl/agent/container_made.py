@@ -53,4 +53,6 @@ def make_plan(
         gpus=gpus.value,
         shm_mib=spec.container.shm_mib or container_plan.shm_mib(memory_bytes()),
         head=code.head,
+        image_command=config.get("Cmd") or (),
+        io=attempt.collector.for_container(engine.kernel),
     )

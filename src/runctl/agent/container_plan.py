@@ -8,7 +8,13 @@ from pathlib import PurePosixPath
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from runctl.agent import places as places_of
-from runctl.agent.places import CONTAINER_CHECKPOINTS, CONTAINER_HOME, CONTAINER_OUTPUT, Places
+from runctl.agent.places import (
+    CONTAINER_CHECKPOINTS,
+    CONTAINER_HOME,
+    CONTAINER_IO,
+    CONTAINER_OUTPUT,
+    Places,
+)
 from runctl.agent.spec import ContainerSpec, RunSpec
 from runctl.agent.starter import starter
 from runctl.agent.state import AttemptFolder
@@ -36,6 +42,10 @@ class Plan:
     shm_mib: int
     head: bytes = b""
     """The beginning of the script, for its ``#!`` line."""
+    image_command: Sequence[str] = ()
+    """What the image runs by itself, after its entry point."""
+    io: Optional[str] = None
+    """The folder with the pipe for the output, and the program that leads it there; ``None``: the engine's log."""
 
     @property
     def container(self) -> ContainerSpec:
@@ -73,13 +83,17 @@ def entrypoint(image_has: Optional[Sequence[str]]) -> Optional[List[str]]:
     return words if _WRAPPER.search(command) and not rest else None
 
 
-_INIT = re.compile(rb"^\[FATAL tini \(\d+\)\] (exec .* failed: .*)$", re.MULTILINE)
+_INIT = re.compile(
+    rb"^(?:\[FATAL tini \(\d+\)\] (exec .* failed: .*)"
+    rb"|\[runctl\] (there is no program in the image: .*|the program (?:that its first line|cannot be started).*))$",
+    re.MULTILINE,
+)
 
 
 def init_failed(exit_code: Optional[int], output: bytes) -> Optional[str]:
     """What the container's init says when there is no such program in the image; ``None`` if the program ran."""
     found = _INIT.search(output) if exit_code in (126, 127) else None
-    return found.group(1).decode(errors="replace") if found else None
+    return (found.group(1) or found.group(2)).decode(errors="replace") if found else None
 
 
 def script_in_image(spec: RunSpec) -> str:
@@ -134,6 +148,10 @@ def environment(plan: Plan) -> Dict[str, str]:
 
 def start_words(plan: Plan) -> Tuple[List[str], List[str]]:
     """``--entrypoint`` where the image's own does not stay, and the words after the image's name."""
+    if plan.io is not None:
+        words = _everything(plan)
+        if words:
+            return ["--entrypoint", CONTAINER_IO + "/redirect"], [CONTAINER_IO + "/log", *words]
     run = command(plan.spec, plan.container.python, plan.head)
     given = plan.container.entrypoint
     if given:
@@ -143,11 +161,21 @@ def start_words(plan: Plan) -> Tuple[List[str], List[str]]:
     return ["--entrypoint", run[0]], run[1:]
 
 
+def _everything(plan: Plan) -> List[str]:
+    """What the engine would run without us: the entry point, and its words."""
+    run = command(plan.spec, plan.container.python, plan.head)
+    if plan.container.entrypoint:
+        return [*plan.container.entrypoint, *run]
+    return [*(plan.entrypoint or ()), *(run or plan.image_command)]
+
+
 def binds(plan: Plan) -> List[Tuple[str, str, bool]]:
     """Source, target and whether it is read-only, of everything that the run's container sees."""
     found = [(str(plan.folder.path / "home"), CONTAINER_HOME, False)]
     if plan.mount_code:
         found.append((str(plan.folder.work), plan.container.workdir, False))
+    if plan.io is not None:
+        found.append((plan.io, CONTAINER_IO, True))
     found += [(one.source, one.target, one.read_only) for one in plan.spec.mounts]
     if plan.where.on_volume is None:
         found.append((str(plan.where.checkpoints), CONTAINER_CHECKPOINTS, False))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
-from typing import Callable, Optional
+from typing import Callable, Optional, Union
 
 from runctl.agent import container_plan, docker, ending, processes
 from runctl.agent.attempt import Attempt, Outcome
-from runctl.agent.container_log import ContainerLog
+from runctl.agent.container_log import CollectedLog, ContainerLog
 from runctl.agent.container_wait import Waiter, state_of
 from runctl.agent.errors import AgentError
 from runctl.agent.host import conclude
@@ -58,14 +59,21 @@ def run_to_end(
     """
     before = ending.oom_counters()
     attempt.volumes.check_start()
+    since = attempt.log.size()
+    follower: Union[CollectedLog, ContainerLog]
+    collected = attempt.collector.reaches_containers
+    if collected:
+        follower = CollectedLog(attempt, engine, container_id)
+        follower.start()
     if start is None:
         _start(attempt, engine, container_id)
     else:
         start()
-    since = attempt.log.size()
     attempt.script_began()
-    follower = ContainerLog(attempt, engine, container_id)
-    follower.start()
+    if not collected:
+        since = attempt.log.size()
+        follower = ContainerLog(attempt, engine, container_id)
+        follower.start()
     facts = state_of(engine, container_id)[0] or {}
     pid = int((facts.get("State") or {}).get("Pid") or 0)
     attempt.update(
@@ -81,6 +89,11 @@ def run_to_end(
     if beside is not None:
         beside.close()
     outcome = conclude(attempt, waiter.as_ended(state), since, before, waiter.cpu_seconds)
+    if waiter.engine_left and outcome.reason is EndReason.FAILED:
+        words = (
+            "{}; the Docker engine went away before, and an engine without live-restore ends its containers"
+        )
+        outcome = dataclasses.replace(outcome, message=words.format(outcome.message))
     cannot_run = container_plan.init_failed(outcome.exit_code, attempt.log.tail(since))
     if cannot_run is not None:
         raise AgentError(

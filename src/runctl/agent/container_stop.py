@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from typing import Optional
 
@@ -17,11 +18,11 @@ class ContainerShutdown:
     that they can be looked at and told from here.
     """
 
-    def __init__(self, engine: docker.Engine, container_id: str) -> None:
+    def __init__(self, engine: docker.Engine, container_id: str, pid: int = 0) -> None:
         self._engine = engine
         self._container_id = container_id
         self._shutdown = Shutdown()
-        self._first: Optional[processes.Identity] = None
+        self._first = processes.identity(pid) if pid and is_first_of(pid, container_id) else None
         self.asked = False
         """The container has been told to end."""
 
@@ -30,7 +31,7 @@ class ContainerShutdown:
         if not processes.alive(self._first):
             self._first = self._first_process()
         if self._first is not None:
-            self._shutdown.ask([self._first.pid], processes.table(), late=wish.late)
+            self._shutdown.ask([self._first.pid], processes.table(), wish)
             self.asked = True
         elif not self.asked:
             # An engine on another machine, or behind a virtual one.
@@ -48,7 +49,17 @@ class ContainerShutdown:
             self.ask(wish)
             time.sleep(POLL_SECONDS)
         if self._runs():
-            self._engine.call("kill", "--signal", "KILL", self._container_id)
+            self.kill()
+
+    def kill(self) -> bool:
+        """SIGKILL to all that is left in the container; false when nobody could do it."""
+        if self._engine.call("kill", "--signal", "KILL", self._container_id).returncode == 0:
+            return True
+        if self._first is None or not processes.alive(self._first):
+            return False
+        # The engine is away; with its first process the kernel ends all others of the container.
+        processes.send([self._first.pid], signal.SIGKILL)
+        return True
 
     def _runs(self) -> bool:
         facts, _ = self._engine.inspect("container", self._container_id)

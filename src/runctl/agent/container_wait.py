@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple, Union
 
 from runctl.agent import docker, processes
 from runctl.agent.attempt import Attempt
 from runctl.agent.children import Ended
-from runctl.agent.container_log import ContainerLog
+from runctl.agent.container_log import CollectedLog, ContainerLog
 from runctl.agent.container_stop import ContainerShutdown
 from runctl.agent.errors import AgentError
 from runctl.agent.shutdown import POLL_SECONDS as ENDING_POLL_SECONDS
@@ -32,13 +32,18 @@ class Waiter:
         self.engine = engine
         self.container_id = container_id
         self.pid = pid
-        self._shutdown = ContainerShutdown(engine, container_id)
+        self._shutdown = ContainerShutdown(engine, container_id, pid)
+        self._kill_sent = False
+        self.engine_left = False
+        """The engine went away meanwhile; without live-restore it takes its containers along."""
         self.killed = False
         self.max_rss = 0
         self.cpu_seconds = 0.0
         self._began = self._next_sample = time.monotonic()
 
-    def wait(self, follower: ContainerLog, beside: Callable[[], None] = lambda: None) -> Dict[str, Any]:
+    def wait(
+        self, follower: Union[CollectedLog, ContainerLog], beside: Callable[[], None] = lambda: None
+    ) -> Dict[str, Any]:
         """The container's ``State`` when it has ended; ``beside`` is called again and again."""
         children = self.attempt.children
         waiting = self._docker("wait", self.container_id)
@@ -49,9 +54,10 @@ class Waiter:
             beside()
             self._end_if_wished()
             if children.ended(waiting):
-                children.wait(waiting)
+                broken = children.wait(waiting).exit_code != 0
                 facts, why = state_of(self.engine, self.container_id)
                 state: Dict[str, Any] = (facts or {}).get("State") or {}
+                self.engine_left = self.engine_left or (broken and (facts is not None or bool(why)))
                 if facts is not None and not state.get("Running"):
                     return state
                 if facts is None and not why:
@@ -79,9 +85,9 @@ class Waiter:
             return
         if not wish.over:
             self._shutdown.ask(wish)
-        elif not self.killed:
+        elif not self._kill_sent:
             self.killed = True
-            self.engine.call("kill", "--signal", "KILL", self.container_id)
+            self._kill_sent = self._shutdown.kill()
 
     def _sample(self) -> None:
         """The engine does not say what a container has used when it is over, so it is looked at meanwhile."""

@@ -25,6 +25,8 @@ class Engine:
     available: bool
     version: str = ""
     reason: str = ""
+    kernel: str = ""
+    """The kernel that its containers run on."""
     by_sudo: bool = False
     """The login user is not in the group ``docker``; every call goes through sudo."""
 
@@ -99,9 +101,11 @@ def find() -> Engine:
         if by_sudo and (os.geteuid() == 0 or not root_available()):
             break
         engine = Engine(True, by_sudo=by_sudo)
-        done = engine.call("version", "--format", "{{.Server.Version}}", timeout=ANSWER_SECONDS)
+        asked = "{{.Server.Version}} {{.Server.KernelVersion}}"
+        done = engine.call("version", "--format", asked, timeout=ANSWER_SECONDS)
         if done.returncode == 0 and done.stdout.strip():
-            return Engine(True, words(done.stdout), by_sudo=by_sudo)
+            version, _, kernel = words(done.stdout).partition(" ")
+            return Engine(True, version, kernel=kernel, by_sudo=by_sudo)
         said = words(done.stderr) or "docker version failed"
     return Engine(False, reason=said.splitlines()[-1] if said else "the Docker engine does not answer")
 

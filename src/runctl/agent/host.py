@@ -12,11 +12,10 @@ from typing import Dict, List, Sequence, Tuple
 from runctl.agent import ending, environment, machine, mountns, places, processes, script
 from runctl.agent.attempt import Attempt, Outcome
 from runctl.agent.children import FADE_SECONDS, LEFTOVER_SECONDS, Ended, cpu_seconds
-from runctl.agent.errors import AgentError
 from runctl.agent.log import says_no_space, says_read_only
 from runctl.agent.mount_watch import disk_name
 from runctl.agent.shutdown import Shutdown
-from runctl.agent.spec import RunState
+from runctl.agent.spec import EndReason, RunState
 from runctl.agent.trees import copy_tree
 
 
@@ -44,13 +43,15 @@ def run_on_host(attempt: Attempt) -> Outcome:
         path = None if spec.is_command else script.checked_path(folder.work, spec.script)
         cwd = script.folder(spec, folder.work)
         login = script.login_environment(machine.login_user(), attempt.own_environment())
+        needs_python = script.uses_python(spec) or spec.dependencies.kind != "none"
         builder = environment.VenvBuilder(
             env=login,
             work=folder.work,
             target=folder.path / "env",
             state=attempt.state,
             run=attempt.run_step,
-            say=attempt.log.line,
+            # Which Python there is says nothing of a shell script that needs none.
+            say=attempt.log.line if needs_python else lambda _: None,
             asked_env=spec.env,
         )
         ready = environment.prepare(spec.dependencies, builder)
@@ -80,12 +81,21 @@ def run_script(attempt: Attempt, argv: Sequence[str], env: Dict[str, str], cwd: 
     before, cpu_before = ending.oom_counters(), cpu_seconds()
     since = attempt.log.size()
     try:
-        pid = attempt.children.start(argv, output=attempt.log.fd, env=env, cwd=cwd, sacrifice=True)
+        attempt.collector.start()
+        output = attempt.collector.writer()
+        try:
+            pid = attempt.children.start(argv, output=output, env=env, cwd=cwd, sacrifice=True)
+        finally:
+            os.close(output)
     except OSError as error:
-        raise AgentError("setup-failed", "{} cannot be started: {}".format(argv[0], error)) from error
+        return cannot_start(argv[0], cwd, error)
     attempt.script_began()
     attempt.update(
-        state=RunState.RUNNING, phase="running", started_at=time.time(), script=processes.identity(pid)
+        state=RunState.RUNNING,
+        phase="running",
+        started_at=time.time(),
+        script=processes.identity(pid),
+        follower=attempt.collector.identity(),
     )
     shutdown = Shutdown()
     ended = attempt.children.wait(pid, attempt.ending, shutdown)
@@ -95,10 +105,23 @@ def run_script(attempt: Attempt, argv: Sequence[str], env: Dict[str, str], cwd: 
         # What the script started may still be saving: it has the rest of the grace.
         grace = max(0.0, wish.began + wish.grace - time.monotonic())
     leftover = attempt.children.end_all(grace, told=shutdown.told, fade=FADE_SECONDS)
+    attempt.collector.finish()
     if leftover:
         names = ", ".join(sorted({one.name for one in leftover}))
         attempt.log.line("ended {} process(es) that outlived the script: {}".format(len(leftover), names))
     return conclude(attempt, ended, since, before, cpu_seconds() - cpu_before)
+
+
+def cannot_start(program: str, cwd: Path, error: OSError) -> Outcome:
+    """The end of a script whose program cannot be started: with the exit code that a shell would give."""
+    is_there = "/" in program and (cwd / program).exists()
+    if isinstance(error, FileNotFoundError) and is_there:
+        said = "{} is there, but not the program that its #! line names".format(program)
+    elif isinstance(error, FileNotFoundError):
+        said = "there is no program {} on the machine".format(program)
+    else:
+        said = "{} cannot be started: {}".format(program, error.strerror or error)
+    return Outcome(EndReason.FAILED, said, 127 if isinstance(error, FileNotFoundError) else 126)
 
 
 def conclude(attempt: Attempt, ended: Ended, since: int, before: Tuple[int, int], cpu: float) -> Outcome:

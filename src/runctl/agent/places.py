@@ -5,18 +5,24 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Dict, Optional, Sequence
+from typing import Dict, Iterator, Optional, Sequence, Tuple, Union
 
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import as_root, login_user, on_machine, root_available
 from runctl.agent.spec import MountSpec, RunSpec, SavedFolder
 from runctl.agent.state import AttemptFolder
 
+LINUX = sys.platform.startswith("linux")
+FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+"""To open a folder that this user may perhaps not read."""
+
 CONTAINER_CHECKPOINTS = "/runctl/checkpoints"
 CONTAINER_OUTPUT = "/runctl/output"
 CONTAINER_HOME = "/runctl/home"
+CONTAINER_IO = "/runctl/io"
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,9 @@ def make(where: Places) -> None:
     """Both folders exist and belong to the login user. Raises `AgentError` (``cannot-write``)."""
     user = login_user()
     for path in (where.checkpoints, where.output):
+        links = [one for one in (path, *path.parents) if _top(where) in one.parents and one.is_symlink()]
+        if links:
+            raise _no_folder(path, "{} is a link".format(links[0]))
         try:
             path.mkdir(parents=True, exist_ok=True)
             if os.access(path, os.W_OK | os.X_OK):
@@ -147,21 +156,56 @@ def _make_inner(top: Path, beside: str, inner: MountSpec) -> None:
 
 
 def open_to_others(where: Places) -> None:
-    """A container that runs as another user can save, too."""
+    """A container that runs as another user can save, too. Raises `AgentError` (``cannot-write``) for a link."""
     for path in (where.checkpoints, where.output):
-        path.chmod(0o777)
+        with _opened(where, path) as (_, here):
+            os.chmod(here, 0o777)  # noqa: PTH101, S103 (the descriptor's own path; meant)
 
 
 def give_to_user(where: Places) -> None:
-    """What such a container has left belongs to the login user, and is open to nobody else any more."""
-    user, folders = login_user(), [str(where.checkpoints), str(where.output)]
-    if root_available():
-        owner = "{}:{}".format(user.uid, user.gid)
-        argv = ["chown", "--recursive", "--no-dereference", owner, *folders]
-        subprocess.run(as_root(argv), capture_output=True, check=False)
-    with contextlib.suppress(OSError):
-        for path in (where.checkpoints, where.output):
-            path.chmod(0o755)
+    """What such a container has left belongs to the login user, and is open to nobody else any more. A folder that
+    it has replaced by a link is left as it is: the link may lead anywhere on the machine."""
+    user, root = login_user(), root_available()
+    owner = "{}:{}".format(user.uid, user.gid)
+    for path in (where.checkpoints, where.output):
+        with contextlib.suppress(OSError, AgentError), _opened(where, path) as (fd, here):
+            if root:
+                # Root's chown opens this process's descriptor, so that no name is looked up a second time.
+                named = "/proc/{}/fd/{}/.".format(os.getpid(), fd) if LINUX else str(path)
+                argv = ["chown", "--recursive", "--no-dereference", owner, named]
+                subprocess.run(as_root(argv), capture_output=True, check=False)
+            os.chmod(here, 0o755)  # noqa: PTH101, S103 (the descriptor's own path; meant)
+
+
+@contextlib.contextmanager
+def _opened(where: Places, path: Path) -> Iterator[Tuple[int, Union[int, str]]]:
+    """A folder of the run's, and what ``chmod`` takes for it; no step below the volume (or the run's own folder) is a
+    link. Raises `AgentError` (``cannot-write``)."""
+    top = _top(where)
+    fd = os.open(top, FOLDER)
+    try:
+        for part in path.relative_to(top).parts:
+            try:
+                inner = os.open(part, FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+            except OSError as error:
+                raise _no_folder(path, str(error)) from error
+            os.close(fd)
+            fd = inner
+        yield fd, "/proc/self/fd/{}".format(fd) if LINUX else fd
+    finally:
+        os.close(fd)
+
+
+def _top(where: Places) -> Path:
+    return where.checkpoints.parent if where.on_volume is None else where.checkpoints.parents[2]
+
+
+def _no_folder(path: Path, why: str) -> AgentError:
+    return AgentError(
+        "cannot-write",
+        "{} is no folder of the run's: {}".format(path, why),
+        "a run before may have put a link there; remove it",
+    )
 
 
 def variables(spec: RunSpec, where: Places) -> Dict[str, str]:

@@ -79,6 +79,12 @@ def command(path: Path, shown: str, spec: RunSpec, python: str) -> List[str]:
     raise AgentError("bad-script", nothing_runs(path.name), how_to_run(shown))
 
 
+def uses_python(spec: RunSpec) -> bool:
+    """Whether the environment's Python runs the script."""
+    is_python = PurePosixPath(spec.script).suffix.lower() == ".py"
+    return is_python and not spec.interpreter and not spec.is_command
+
+
 def first_line(path: Path) -> bytes:
     """Enough of the file to see its ``#!`` line (the kernel looks at 256 bytes)."""
     with path.open("rb") as file:

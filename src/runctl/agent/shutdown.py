@@ -22,6 +22,8 @@ class Ending:
     began: float
     """On the monotonic clock."""
     grace: float
+    told: bool = False
+    """Everybody on the machine has got SIGTERM already, by an init that tells all when the machine goes down."""
 
     @property
     def elapsed(self) -> float:
@@ -53,7 +55,7 @@ class Shutdown:
         """Processes that have got SIGTERM."""
         return frozenset(self._history.told)
 
-    def ask(self, roots: Sequence[int], table: Dict[int, Process], *, late: bool = False) -> List[int]:
+    def ask(self, roots: Sequence[int], table: Dict[int, Process], wish: Ending) -> List[int]:
         """Whoever SIGTERM is for now has got it; returns them."""
         tree = {pid: table[pid] for pid in roots if pid in table}
         for pid in roots:
@@ -63,7 +65,8 @@ class Shutdown:
         if first:
             targets = stop_targets.first_targets(roots, members)
         else:
-            targets = stop_targets.next_targets(roots, members, self._history, late=late)
+            targets = stop_targets.next_targets(roots, members, self._history, late=wish.late)
         self._history = stop_targets.after_telling(self._history, targets, members, first=first)
-        self._send(targets, signal.SIGTERM)
+        if not (first and wish.told):
+            self._send(targets, signal.SIGTERM)
         return targets

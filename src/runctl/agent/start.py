@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -25,7 +26,15 @@ from runctl.agent.machine import (
 from runctl.agent.places import saved_folder
 from runctl.agent.script import NETWORK
 from runctl.agent.spec import AttemptStatus, RunSpec, RunState, from_json
-from runctl.agent.state import AttemptFolder, Live, StopRequest, attempt_folder, attempts, state_directory
+from runctl.agent.state import (
+    AttemptFolder,
+    Live,
+    StopRequest,
+    attempt_folder,
+    attempts,
+    state_directory,
+    without_values,
+)
 from runctl.agent.status import observe
 
 LAUNCH_SECONDS = 20.0
@@ -43,8 +52,9 @@ def start(request: Mapping[str, Any]) -> AttemptStatus:
         raise AgentError("bad-request", "the spec cannot be read: {}".format(error)) from error
     folder = attempt_folder(spec.run_id, spec.attempt)
     with durable.locked(state_directory() / "start.lock"):
-        known = folder.spec()
-        if known is not None and known != spec:
+        known, ended = folder.spec(), folder.end() is not None
+        same = known == (without_values(spec) if ended else spec)
+        if known is not None and not same:
             raise AgentError(
                 "run-exists",
                 "attempt {} of run {} exists on this machine and is something else".format(
@@ -52,19 +62,18 @@ def start(request: Mapping[str, Any]) -> AttemptStatus:
                 ),
                 "take another run id, or the next attempt",
             )
+        # Those that have ended without a word leave their secrets to no other run.
+        running = [one.run_id for one in others(folder) if observe(one).state is not RunState.ENDED]
         if known is None or (folder.live().supervisor is None and folder.end() is None):
             tree = checks.check(spec)
             _write_intent(folder, spec, tree)
             _launch(folder, spec)
-    return _answer(folder)
-
-
-def _answer(folder: AttemptFolder) -> AttemptStatus:
-    import dataclasses
-
-    others = [one for one in attempts() if one.path != folder.path]
-    running = [one.run_id for one in others if observe(one).state is not RunState.ENDED]
     return dataclasses.replace(observe(folder), also_running=tuple(running))
+
+
+def others(folder: AttemptFolder) -> List[AttemptFolder]:
+    """The other attempts on this machine."""
+    return [one for one in attempts() if one.path != folder.path]
 
 
 def _write_intent(folder: AttemptFolder, spec: RunSpec, tree: Optional[str]) -> None:

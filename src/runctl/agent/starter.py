@@ -35,6 +35,9 @@ def starter(
     ``.sh`` is written for), then the extension, then the file itself where it is executable. ``bash`` runs a ``.sh``
     that names no shell. Pure.
     """
+    if shown.startswith("-"):
+        # Whatever runs it would take it for an option.
+        shown = "./" + shown
     suffix = PurePosixPath(shown).suffix.lower()
     if interpreter:
         return [*interpreter, shown]

@@ -119,11 +119,26 @@ class AttemptFolder:
         durable.write_json(self.path / "stop.json", request)
 
     def write_end(self, end: EndRecord) -> None:
-        """The end is on disk, and on a full disk too: it takes the reserve's place."""
+        """The end is on disk, and on a full disk too: it takes the reserve's place. The run's secrets are not."""
         try:
             durable.write_into(self.path / "reserve", end, self.path / "end.json")
         except FileNotFoundError:
             durable.write_json(self.path / "end.json", end)
+        self.forget_secrets()
+
+    def forget_secrets(self) -> None:
+        """No value of a variable is left in this folder; the names stay, to tell what the run was asked for."""
+        for name in ("environ.json", "compose-override.json", "compose.txt"):
+            (self.path / name).unlink(missing_ok=True)
+        spec = self.spec()
+        if spec is None or not (any(spec.env.values()) or any(spec.compose_env.values())):
+            return
+        bare = without_values(spec)
+        try:
+            durable.write_json(self.path / "spec.json", bare)
+        except OSError:
+            # A full disk: it becomes shorter where it is.
+            durable.write_into(self.path / "spec.json", bare, self.path / "spec.json")
 
     def log_bytes(self) -> int:
         """Length of the log now."""
@@ -140,6 +155,13 @@ class AttemptFolder:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def without_values(spec: RunSpec) -> RunSpec:
+    """The same with the names of its variables alone."""
+    return dataclasses.replace(
+        spec, env=dict.fromkeys(spec.env, ""), compose_env=dict.fromkeys(spec.compose_env, "")
+    )
 
 
 def state_directory() -> Path:

@@ -104,5 +104,5 @@ def _sweep(folder: AttemptFolder, grace: float) -> None:
             pids = {one.pid for one in left}
             roots = [one for one in left if one.parent not in pids]
             table = {one.pid: one for one in left}
-            shutdown.ask([one.pid for one in sorted(roots, key=lambda one: one.pid)], table, late=wish.late)
+            shutdown.ask([one.pid for one in sorted(roots, key=lambda one: one.pid)], table, wish)
         time.sleep(0.05)

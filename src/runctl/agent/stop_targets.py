@@ -77,6 +77,8 @@ COMPANIONS = frozenset(
     )
 )
 """Programs that carry a training's output, or serve it, and are of no use without it."""
+TRAINS = frozenset(("python", "pypy", "julia", "R", "Rscript", "java", "ruby", "perl", "node"))
+"""What trainings are written in. A program of another kind above one of them is a launcher."""
 INTERPRETERS = frozenset(("python", "perl", "ruby", "node", *SHELLS))
 
 _SERVANT = re.compile(
@@ -265,7 +267,8 @@ class _Tree:
         """Whether a handler of the child counts: below a launcher it does, below a training it is a worker's."""
         if self.carries(parent) or self.accompanies(parent) or self.carries(child):
             return True
-        if script_of(parent)[0] != script_of(child)[0]:
+        own, its = script_of(parent)[0], script_of(child)[0]
+        if own != its and (own in TRAINS or its not in TRAINS):
             return False
         # A data loader worker of PyTorch has a handler that leaves quietly when its parent says so (and none for
         # SIGILL, which faulthandler would set): it saves nothing.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import sys
 import time
 import traceback
@@ -32,6 +33,10 @@ REASONS = {
     "disk-full": EndReason.DISK_FULL,
     "lost": EndReason.LOST,
 }
+
+
+CAUSE_LENGTH = 300
+_CAUSE = re.compile(r"\s*(×|error|fatal|failed|E:)", re.IGNORECASE)
 
 
 def supervise(words: List[str]) -> int:
@@ -98,6 +103,17 @@ def _in_own_namespace(folder: AttemptFolder, flags: List[str]) -> int:
     os.execve(argv[0], argv, env)  # noqa: S606 (an argument list of our own)
 
 
+def told_once(message: str, log: str) -> str:
+    """An error's first line, with the one that names the cause of what it quotes from the log; the rest stands
+    there already."""
+    first, *quoted = [line for line in message.splitlines() if line.strip()] or [message]
+    there = {line.strip() for line in log.splitlines()}
+    if not quoted or not all(line.strip() in there for line in quoted):
+        return message
+    causes = [line.strip() for line in quoted if _CAUSE.match(line)] or [quoted[-1].strip()]
+    return "{}: {}".format(first.rstrip(": "), causes[-1][:CAUSE_LENGTH])
+
+
 class Supervisor:
     """Runs an attempt to its end and writes that down, whatever happens."""
 
@@ -155,7 +171,9 @@ class Supervisor:
 
     def _failed(self, error: AgentError) -> Outcome:
         reason = REASONS.get(error.code, EndReason.SETUP_FAILED)
-        message = error.message + ("\nhint: " + error.hint if error.hint else "")
+        # What the failed program said is in the log as it said it; here it is one line.
+        message = told_once(error.message, self.log.tail().decode(errors="replace"))
+        message += "\nhint: " + error.hint if error.hint else ""
         if reason in (EndReason.SETUP_FAILED, EndReason.IMAGE_FAILED):
             from runctl.agent.ending import full_folder
             from runctl.agent.log import says_no_space
@@ -174,6 +192,7 @@ class Supervisor:
 
     def _finish(self, outcome: Outcome) -> None:
         self.children.end_all(1.0)
+        self.attempt.collector.finish()
         self._tidy()
         if self.copier is not None and self.copier.trouble:
             words = "warning: the log is not kept on the volume: {}"

@@ -12,7 +12,7 @@ from runctl.cli.context import Cli
 from runctl.cli.ebs import agents, emit_volume
 from runctl.cli.framework import Command
 from runctl.cli.machines import find_instance, running_instance, transport_option
-from runctl.cli.values import MOUNT_POINT
+from runctl.cli.values import MOUNT_POINT, VOLUME
 from runctl.core.errors import Conflict, UsageError
 from runctl.core.models import Instance, Volume
 from runctl.storage.attaching import MountWish, attach_and_mount, attach_only, mount, unmount_and_detach
@@ -57,7 +57,7 @@ def attach_command(provider: str) -> click.Command:
             ("--no-mount", option) for option in ("--mount-point", "--format", "--fstype", "--read-only")
         ],
     )
-    @click.argument("volume_word", metavar="VOLUME", shell_complete=complete_volumes)
+    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.argument("instance_id", metavar="INSTANCE", shell_complete=complete_instances)
     @mount_options
     @click.option("--no-mount", is_flag=True, help="Attach it only.")
@@ -109,7 +109,7 @@ def mount_command(provider: str) -> click.Command:
     """``ebs mount`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("volume_word", metavar="VOLUME", shell_complete=complete_volumes)
+    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @mount_options
     @click.option(
         "--instance",
@@ -170,7 +170,7 @@ def detach_command(provider: str) -> click.Command:
     """``ebs detach`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("volume_word", metavar="VOLUME", shell_complete=complete_volumes)
+    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.option(
         "--force",
         is_flag=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from runctl._version import __version__
 from runctl.core.amounts import counted
-from runctl.core.config import Reading
+from runctl.core.config import SANDBOX_VARIABLE, Reading
 from runctl.core.database import Database
 from runctl.core.errors import RunctlError
 from runctl.providers.interface import Check, DoctorStatus
@@ -137,12 +138,17 @@ def _docker(which: Which, run: Run) -> Check:
 
 
 def _sandbox() -> Check:
-    from runctl.cli.sandbox import install_hint, missing_part
+    from runctl.cli.sandbox import install_hint, missing_part, running
 
     missing = missing_part()
     if missing is not None:
         return Check("sandbox", DoctorStatus.SKIPPED, f"{missing} is not installed", install_hint())
-    return Check("sandbox", DoctorStatus.OK, "can be started: runctl sandbox start")
+    info = running()
+    if info is None:
+        return Check("sandbox", DoctorStatus.OK, "can be started: runctl sandbox start")
+    here = os.environ.get(SANDBOX_VARIABLE) == info.endpoint_url
+    into = "this shell leads there" if here else 'eval "$(runctl sandbox env)" leads there'
+    return Check("sandbox", DoctorStatus.OK, f"runs at {info.endpoint_url}, in {info.region}; {into}")
 
 
 def install(program: str, which: Which) -> str:

@@ -142,8 +142,11 @@ def validate(cli: Cli) -> int:
 
     def text() -> str:
         lines = [p.text() + (f" ({p.hint})" if p.hint else "") for p in reading.problems]
-        read = ", ".join(map(str, reading.files)) or "no file: defaults and variables only"
-        return "\n".join(lines) if lines else f"nothing is wrong in {read}"
+        if lines:
+            return "\n".join(lines)
+        if not reading.files:
+            return "there is no configuration file; the defaults and variables are right"
+        return f"nothing is wrong in {', '.join(map(str, reading.files))}"
 
     cli.emit(
         {"valid": not found, "files": reading.files, "problems": found},

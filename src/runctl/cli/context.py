@@ -32,6 +32,7 @@ class Settings:
     config_file: Path | None = None
     profile: str | None = None
     region: str | None = None
+    strict_host_key: bool = False
 
     @property
     def json(self) -> bool:
@@ -190,5 +191,6 @@ class Cli:
         flags = {
             "aws.profile": (self.settings.profile, "--profile"),
             "aws.region": (self.settings.region, "--region"),
+            "aws.strict_host_key": (self.settings.strict_host_key or None, "--strict-host-key"),
         }
         return {key: (value, flag) for key, (value, flag) in flags.items() if value is not None}

@@ -13,6 +13,7 @@ from runctl.cli.ebs import (
     emit_volume,
     include_protected_option,
     no_freeze_option,
+    note_growth,
     persistent_option,
     shown,
     tag_option,
@@ -20,7 +21,7 @@ from runctl.cli.ebs import (
 )
 from runctl.cli.framework import Command
 from runctl.cli.machines import transport_option
-from runctl.cli.values import GIB, WholeNumber, parse_tags
+from runctl.cli.values import GIB, VOLUME, WholeNumber, parse_tags
 from runctl.core.errors import RunctlError, UsageError
 from runctl.costs.snapshots import RATES
 from runctl.providers.interface import VolumeProvider
@@ -34,7 +35,7 @@ def clone_command(provider: str) -> click.Command:
     """``ebs clone`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("volume_word", metavar="VOLUME", shell_complete=complete_volumes)
+    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.option("--name", metavar="NAME", help="A name to call the copy by; unique among yours.")
     @click.option("--size", type=GIB, metavar="GIB", help="Larger than the original.")
     @type_options("as the original is")
@@ -79,6 +80,7 @@ def clone_command(provider: str) -> click.Command:
         ) as still:
             copy = volumes.clone_volume(plan, cli.progress)
         cli.progress.note(still.words)
+        note_growth(cli, copy)
         emit_volume(cli, copy)
 
     return command
@@ -95,8 +97,9 @@ def move_command(provider: str) -> click.Command:
             ("--abandon", "--initialization-rate"),
             ("--abandon", "--delete-source"),
         ],
+        needs=[("--include-protected", "--delete-source")],
     )
-    @click.argument("volume_word", metavar="VOLUME", shell_complete=complete_volumes)
+    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.option("--availability-zone", "--zone", "zone", metavar="ZONE", help="Where it is to be.")
     @click.option(
         "--abandon", "giving_up", is_flag=True, help="Give up a move that was begun: the volume is as it was."

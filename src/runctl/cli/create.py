@@ -13,9 +13,10 @@ from runctl.cli.framework import Command
 from runctl.cli.instances import READY_TIMEOUT, emit_instance
 from runctl.cli.project import project_label
 from runctl.cli.renting import confirm_renting
-from runctl.cli.values import DURATION, GIB, MOUNT_POINT, instance_id_in, pair_volumes, parse_tags
+from runctl.cli.values import DURATION, GIB, MOUNT_POINT, VOLUME, instance_id_in, pair_volumes, parse_tags
 from runctl.core.errors import UsageError
 from runctl.core.models import Market
+from runctl.core.tags import NAME
 from runctl.machines.renting import wait_ready
 from runctl.providers.interface import InstanceRequest
 from runctl.render.plans import create_plan_text, plan_document
@@ -23,7 +24,7 @@ from runctl.render.plans import create_plan_text, plan_document
 SECTIONS = {
     "Machine": ("--instance-type", "--spot", "--ami-id", "--root-volume-size", "--ttl", "--zone", "--subnet"),
     "Volumes": ("--ebs-volume", "--mount-point", "--data-volume-size", "--data-mount-point"),
-    "Access": ("--key-name", "--security-group", "--instance-profile"),
+    "Access": ("--key-name", "--security-group", "--instance-profile", "--imds-hop-limit"),
     "Names": ("--name", "--project", "--tag"),
     "This command": ("--no-wait", "--timeout", "--dry-run", "--confirm"),
 }
@@ -43,7 +44,11 @@ def create_command(provider: str) -> click.Command:
     """``create`` of a provider."""
 
     @click.command(
-        cls=Command, sections=SECTIONS, examples=examples(provider), exclusive=[("--no-wait", "--timeout")]
+        cls=Command,
+        sections=SECTIONS,
+        examples=examples(provider),
+        exclusive=[("--no-wait", "--timeout")],
+        needs=[("--data-mount-point", "--data-volume-size")],
     )
     @click.argument(
         "type_argument", metavar="[INSTANCE_TYPE]", required=False, shell_complete=complete_instance_types
@@ -58,6 +63,7 @@ def create_command(provider: str) -> click.Command:
     @click.option(
         "--ebs-volume",
         metavar="ID|NAME",
+        type=VOLUME,
         shell_complete=complete_volumes,
         multiple=True,
         help="Attach and mount a volume; repeatable.",
@@ -75,6 +81,11 @@ def create_command(provider: str) -> click.Command:
     @click.option("--root-volume-size", type=GIB, metavar="GIB", help="Size of the root disk.")
     @click.option("--ami-id", metavar="AMI", help="The image; else a current one that suits the machine.")
     @click.option("--key-name", metavar="NAME", help="An EC2 key pair.")
+    @click.option(
+        "--imds-hop-limit",
+        type=click.IntRange(1, 64),
+        help="2 lets containers take the machine's role; else 1, or the configuration's.",
+    )
     @click.option("--security-group", metavar="ID|NAME", multiple=True, help="A security group; repeatable.")
     @click.option("--instance-profile", metavar="NAME", help="What the machine itself may do in AWS.")
     @click.option("--subnet", metavar="ID", help="A subnet; its zone is the machine's.")
@@ -114,6 +125,7 @@ def create_command(provider: str) -> click.Command:
         key_name: str | None,
         security_group: tuple[str, ...],
         instance_profile: str | None,
+        imds_hop_limit: int | None,
         subnet: str | None,
         zone: str | None,
         project: str | None,
@@ -148,6 +160,7 @@ def create_command(provider: str) -> click.Command:
             key_name=key_name,
             security_groups=security_group,
             instance_profile=instance_profile,
+            imds_hop_limit=imds_hop_limit,
             subnet=subnet,
             zone=zone,
             project=project_label(project, cli.config, Path.cwd()),
@@ -156,7 +169,7 @@ def create_command(provider: str) -> click.Command:
             tags=parse_tags(tags),
         )
         plan = cli.provider(provider).plan_create(request, cli.progress)
-        for warning in plan.warnings:
+        for warning in (*plan.warnings, *_shared_name(cli, provider, name)):
             cli.progress.warn(warning)
         if dry_run:
             cli.emit(plan_document(plan), text=lambda: create_plan_text(plan))
@@ -169,6 +182,18 @@ def create_command(provider: str) -> click.Command:
         emit_instance(cli, instance)
 
     return command
+
+
+def _shared_name(cli: Cli, provider: str, name: str | None) -> list[str]:
+    """What to say of other instances that have the name already."""
+    if name is None:
+        return []
+    others = [i.id for i in cli.provider(provider).instances() if i.tags.get(NAME) == name]
+    if not others:
+        return []
+    return [
+        f"{', '.join(others)} is called {name} too: commands will need the id to tell them from each other"
+    ]
 
 
 def _one_type(argument: str | None, option: str | None) -> str | None:

@@ -30,9 +30,16 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the plan, and stop
 
 
 def _work(
-    cli: Cli, dockerfile: Path | None, *, search: bool, build: BuildOptions, registry: str | None
+    cli: Cli,
+    dockerfile: Path | None,
+    *,
+    search: bool,
+    build: BuildOptions,
+    registry: str | None,
+    without_engine: str = "",
 ) -> DockerWork:
-    return DockerWork(cli, docker_project(cli, dockerfile, search=search), build, registry)
+    project = docker_project(cli, dockerfile, search=search)
+    return DockerWork(cli, project, build, registry, without_engine=without_engine)
 
 
 @click.command("build", cls=Command)
@@ -76,6 +83,7 @@ def build_command(
         search=dockerfile_search,
         build=build,
         registry=registry or cli.config.docker.registry,
+        without_engine="build on a machine: runctl docker build --build-on instance --instance INSTANCE",
     )
     there = "engine" if work.client.has_image(work.plan.local) and not build.again else None
     if dry_run:

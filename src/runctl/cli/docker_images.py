@@ -2,38 +2,64 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
+from runctl.cli.completion import complete_instances
 from runctl.cli.context import Cli
 from runctl.cli.docker_options import registry_option
 from runctl.cli.docker_work import ECR, registry_provider
 from runctl.cli.framework import Command
+from runctl.cli.machines import running_instance, transport_option, transport_to
 from runctl.cli.project import project_label
 from runctl.cli.values import WholeNumber
 from runctl.containers.image_inputs import repository_name
-from runctl.containers.stored_images import StoredImage, Where, engine_images, prunable, remove_from_engine
+from runctl.containers.stored_images import (
+    RunDocker,
+    StoredImage,
+    Where,
+    engine_images,
+    prunable,
+    remove_from_engine,
+)
 from runctl.core.amounts import counted
 from runctl.core.errors import MachineError, ProjectError, Unsupported
 from runctl.render.images import images_table, pruned_document, pruned_lines
 from runctl.render.tables import screen_of
 
+_INSTANCE = click.option(
+    "--instance",
+    metavar="ID|NAME",
+    shell_complete=complete_instances,
+    help="Those in this machine's engine instead.",
+)
 _ALL = click.option("--all-projects", is_flag=True, help="Of every project, not of this one only.")
 
 
-@click.command("list", cls=Command)
+@click.command("list", cls=Command, exclusive=[("--instance", "--registry")])
 @_ALL
 @registry_option
+@_INSTANCE
+@transport_option
 @click.pass_obj
-def list_command(cli: Cli, all_projects: bool, registry: str | None) -> None:
+def list_command(
+    cli: Cli, *, all_projects: bool, registry: str | None, instance: str | None, transport: str | None
+) -> None:
     """List the project's images.
 
-    Those in this computer's engine, and in ECR if it is the registry.
+    Those in this computer's engine, and in ECR if it is the registry; or those of one machine.
     """
-    images = _images(cli, None if all_projects else _project(cli), registry)
+    project = None if all_projects else _project(cli)
+    if instance is not None:
+        with _docker_on(cli, instance, transport) as docker:
+            images = engine_images(docker, project, Where.INSTANCE)
+    else:
+        images = _images(cli, project, registry)
     if not images:
         cli.progress.note("no images; runctl docker build makes one")
     cli.emit(
@@ -43,7 +69,7 @@ def list_command(cli: Cli, all_projects: bool, registry: str | None) -> None:
     )
 
 
-@click.command("prune", cls=Command)
+@click.command("prune", cls=Command, exclusive=[("--instance", "--registry")])
 @_ALL
 @registry_option
 @click.option(
@@ -52,17 +78,59 @@ def list_command(cli: Cli, all_projects: bool, registry: str | None) -> None:
     metavar="N",
     help="How many stay; else [docker] keep_images.",
 )
+@_INSTANCE
 @click.option("--dry-run", is_flag=True, help="Show what would be removed, and stop there.")
+@transport_option
 @click.pass_obj
 def prune_command(
-    cli: Cli, all_projects: bool, registry: str | None, keep: int | None, dry_run: bool
+    cli: Cli,
+    *,
+    all_projects: bool,
+    registry: str | None,
+    keep: int | None,
+    instance: str | None,
+    dry_run: bool,
+    transport: str | None,
 ) -> None:
     """Remove all but the newest images of the project.
 
-    Here, and in ECR if it is the registry. Only images that runctl built, and repositories
+    Here, and in ECR if it is the registry; or on one machine. Only images that runctl built, and repositories
     that it created. Caches stay. Asks first, unless --yes is given.
     """
-    images = _images(cli, None if all_projects else _project(cli), registry)
+    project = None if all_projects else _project(cli)
+    if instance is not None:
+        with _docker_on(cli, instance, transport) as docker:
+            found = engine_images(docker, project, Where.INSTANCE)
+            _prune(cli, found, keep, docker, dry_run=dry_run)
+        return
+    _prune(cli, _images(cli, project, registry), keep, None, dry_run=dry_run)
+
+
+@contextmanager
+def _docker_on(cli: Cli, instance: str, transport: str | None) -> Iterator[RunDocker]:
+    """The docker of a machine, as its root."""
+    machine = running_instance(cli, "aws", instance)
+    way = transport_to(cli, machine, transport)
+
+    def docker(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+        done = way.run(["docker", *arguments], as_root=True)
+        return subprocess.CompletedProcess(done.argv, done.exit_code, done.stdout, done.stderr)
+
+    try:
+        yield docker
+    finally:
+        way.close()
+
+
+def _prune(
+    cli: Cli,
+    images: Sequence[StoredImage],
+    keep: int | None,
+    docker: RunDocker | None,
+    *,
+    dry_run: bool,
+) -> None:
+    """``docker`` is the machine's, ``None`` this computer's."""
     stay = cli.config.docker.keep_images if keep is None else keep
     going = prunable(images, stay)
     if dry_run or not going:
@@ -76,7 +144,7 @@ def prune_command(
         return
     cli.say("\n".join(pruned_lines(going)))
     cli.confirm(f"Remove {counted(len(going), 'image')} for good?")
-    gone, failed = _remove(cli, going)
+    gone, failed = _remove(cli, going, docker)
     cli.emit(
         pruned_document(gone, failed, dry_run=False),
         text=lambda: "\n".join(image.reference for image in gone),
@@ -91,17 +159,17 @@ def prune_command(
 
 
 def _remove(
-    cli: Cli, going: Sequence[StoredImage]
+    cli: Cli, going: Sequence[StoredImage], docker: RunDocker | None
 ) -> tuple[list[StoredImage], list[tuple[StoredImage, str]]]:
     gone: list[StoredImage] = []
     failed: list[tuple[StoredImage, str]] = []
-    here = [image for image in going if image.where is Where.ENGINE]
-    if here:
+    in_engine = [image for image in going if image.where is not Where.REGISTRY]
+    if in_engine:
         from runctl.containers.client import find_client
 
-        client = find_client()
-        for image in here:
-            why = remove_from_engine(client, image)
+        run = docker or find_client().run
+        for image in in_engine:
+            why = remove_from_engine(run, image)
             if why:
                 failed.append((image, why))
             else:
@@ -117,13 +185,16 @@ def _remove(
     return gone, failed
 
 
+_WITHOUT_ENGINE = "look elsewhere: --registry ecr, or --instance INSTANCE"
+
+
 def _images(cli: Cli, project: str | None, registry: str | None) -> tuple[StoredImage, ...]:
     from runctl.containers.client import find_client
 
     wanted = registry or cli.config.docker.registry
     found: list[StoredImage] = []
     try:
-        found += engine_images(find_client(), project)
+        found += engine_images(find_client(_WITHOUT_ENGINE).run, project)
     except (Unsupported, MachineError) as error:
         if wanted != ECR:
             raise

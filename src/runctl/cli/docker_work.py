@@ -69,11 +69,13 @@ class DockerWork:
     """``ecr``, ``HOST/PATH``, or ``None``: no registry."""
     instance_type: str | None = None
     """Of the machine that the image is for; by default the configured one."""
+    without_engine: str = ""
+    """What the user can do where no engine answers here."""
 
     @cached_property
     def client(self) -> DockerClient:
         """This computer's docker. Raises `Unsupported`, `MachineError`."""
-        return find_client()
+        return find_client(self.without_engine)
 
     @cached_property
     def records(self) -> BuildRecords:

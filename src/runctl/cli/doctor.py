@@ -51,7 +51,7 @@ def doctor(cli: Cli, providers: tuple[str, ...]) -> int:
     failed = [check for _, check in found if check.status is DoctorStatus.FAILED]
     cli.emit(
         [
-            {"part": part, "name": c.name, "status": c.status, "detail": c.detail, "fix": c.fix}
+            {"part": part, "name": c.name, "status": c.status, "detail": c.detail, "fix": c.fix or None}
             for part, c in found
         ],
         text=lambda: report(found, style=wants_style(sys.stdout)),

@@ -14,6 +14,7 @@ from runctl.cli.machines import wanted_transport
 from runctl.cli.values import COUNT, MIB_PER_SECOND
 from runctl.core.models import Instance, Volume, VolumeState
 from runctl.core.names import check_resource_name
+from runctl.core.tags import GROW
 from runctl.render.plans import plan_document
 from runctl.render.tables import screen_of
 from runctl.render.things import volume_details, volumes_table
@@ -51,6 +52,15 @@ def remember_volumes(cli: Cli, volumes: Sequence[Volume], *, everything: bool = 
         region=cli.config.aws.region,
         everything=everything,
     )
+
+
+def note_growth(cli: Cli, volume: Volume) -> None:
+    """Say of a copy that is larger than its original when its file system grows."""
+    if GROW in volume.tags:
+        cli.progress.note(
+            f"its file system has the original's size until {volume.name or volume.id} is mounted for the first time:"
+            " runctl lets it grow then"
+        )
 
 
 def emit_volumes(cli: Cli, volumes: Sequence[Volume], none: str = "", *, wide: bool = False) -> None:

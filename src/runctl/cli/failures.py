@@ -15,6 +15,7 @@ from runctl.cli.framework import Misplaced
 from runctl.cli.left import Left, line_of
 from runctl.core.errors import RunctlError
 from runctl.core.names import did_you_mean
+from runctl.core.text import printable
 
 GO_ON = "the same command again goes on from here"
 
@@ -166,7 +167,7 @@ def _lower(message: str) -> str:
 
 def _write(text: str) -> None:
     try:
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(printable(text) + "\n")
         sys.stderr.flush()
     except OSError:
         return

@@ -58,7 +58,7 @@ def show_log(
         cli.emit(followed.record.as_run(SystemClock().now()), text=str)
     if followed.end is None:
         return 0
-    _say_end(cli, followed)
+    _say_end(cli, followed, log_was_shown=not sink.silent)
     return exit_code(followed.end)
 
 
@@ -145,20 +145,20 @@ def _tail_offset(machine: Machine, record: RunRecord, lines: int) -> int:
         reach *= 4
 
 
-def _say_end(cli: Cli, followed: Followed) -> None:
+def _say_end(cli: Cli, followed: Followed, *, log_was_shown: bool) -> None:
     record, end = followed.record, followed.end
     assert end is not None  # noqa: S101 - the caller has looked
-    words = [sentence(record.id, end)]
-    if record.checkpoint_dir:
-        words.append(f"checkpoints: {record.checkpoint_dir} on {record.instance_id}")
+    lines = [sentence(record.id, end, log_was_shown=log_was_shown)]
+    if record.checkpoint_dir and record.started_at is not None:
+        lines.append(f"checkpoints: {record.checkpoint_dir} on {record.instance_id}")
     cost = record.cost(SystemClock().now())
     if cost and record.price_per_hour is not None and record.ended_at is not None:
         span = record.ended_at - record.created_at
-        words.append(
+        lines.append(
             f"cost: {usd(cost)} ({span.total_seconds():.0f} s at {usd(record.price_per_hour)} an hour, {record.market}"
             f"{'' if followed.machine_ended else '; the instance is billed until it is terminated'})"
         )
-    cli.say("\n".join(words))
+    cli.say("\n".join(lines))
 
 
 class _Sink:
@@ -167,13 +167,13 @@ class _Sink:
     def __init__(self, cli: Cli, output: LogOutput, offset: int, *, document: bool) -> None:
         self._json_lines = cli.settings.json and not document
         self._output = output
-        self._silent = cli.settings.quiet and document
+        self.silent = cli.settings.quiet and document
         self._offset = offset
         self._rest = b""
 
     def write(self, data: bytes) -> None:
         """Pass on; nothing is held back but the unfinished last line of JSON lines."""
-        if self._silent:
+        if self.silent:
             return
         if not self._json_lines:
             self._output.write(data)

@@ -79,6 +79,12 @@ def global_options() -> list[click.Parameter]:
             help="Use this profile of the AWS configuration.",
         ),
         GlobalOption("--region", setting="region", metavar="NAME", help="Use this AWS region."),
+        GlobalOption(
+            "--strict-host-key",
+            setting="strict_host_key",
+            is_flag=True,
+            help="Refuse a machine whose SSH host key nothing vouches for.",
+        ),
     ]
 
 
@@ -86,7 +92,8 @@ class _WithGlobals(click.Command):
     """Takes the global options, and lists its own in sections of their own in help.
 
     ``sections`` maps a title to the names of options; ``examples`` are command lines with what they do; of the options
-    in each tuple of ``exclusive`` at most one may be given.
+    in each tuple of ``exclusive`` at most one may be given; of each pair of ``needs`` the first means nothing without
+    the second.
     """
 
     def __init__(
@@ -95,6 +102,7 @@ class _WithGlobals(click.Command):
         sections: Mapping[str, Sequence[str]] | None = None,
         examples: Sequence[tuple[str, str]] = (),
         exclusive: Sequence[tuple[str, ...]] = (),
+        needs: Sequence[tuple[str, str]] = (),
         **attributes: Any,
     ) -> None:
         attributes["context_settings"] = {**CONTEXT_SETTINGS, **(attributes.get("context_settings") or {})}
@@ -103,6 +111,7 @@ class _WithGlobals(click.Command):
         self.sections = dict(sections or {})
         self.examples = tuple(examples)
         self.exclusive = tuple(exclusive)
+        self.needs = tuple(needs)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click does; an error always knows which command it is about, and nothing is decided by which of two
@@ -142,6 +151,9 @@ class _WithGlobals(click.Command):
             both = [option for option in options if option in given]
             if len(both) > 1:
                 raise Contradiction(both[0], both[1], ctx)
+        for option, needed in self.needs:
+            if option in given and needed not in given:
+                raise Lonely(option, needed, ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Own options by section, then the global ones, then examples."""
@@ -183,6 +195,14 @@ class Contradiction(click.UsageError):
     def __init__(self, first: str, second: str, ctx: click.Context) -> None:
         super().__init__(f"{first} and {second} contradict each other", ctx)
         self.suggestion = "leave one of them out"
+
+
+class Lonely(click.UsageError):
+    """An option that means nothing without another."""
+
+    def __init__(self, option: str, needed: str, ctx: click.Context) -> None:
+        super().__init__(f"{option} means nothing without {needed}", ctx)
+        self.suggestion = f"add {needed}, or leave it out"
 
 
 class Command(_WithGlobals):

@@ -28,6 +28,7 @@ name = {name}
 # instance_type = "g4dn.xlarge"
 # spot = true
 # ttl = "12h"                     # machines end themselves after this long
+# ask_above = 1.0                 # USD an hour: nothing dearer without a yes
 
 [ebs]
 # mount_points = ["/mnt/data:/data"]   # SOURCE:TARGET[:ro] for every run

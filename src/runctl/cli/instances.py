@@ -16,6 +16,7 @@ from runctl.cli.framework import Command
 from runctl.cli.machines import LOCAL, find_instance, instance_argument, instance_ids
 from runctl.cli.values import DURATION, wide_option
 from runctl.core.clock import SystemClock
+from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, Market
 from runctl.core.tags import NAME
 from runctl.machines.renting import wait_ready
@@ -174,8 +175,12 @@ def terminate_command(provider: str) -> click.Command:
         "references", metavar="INSTANCE...", nargs=-1, required=True, shell_complete=complete_instances
     )
     @click.option("--dry-run", is_flag=True, help="Show what would be ended, and stop there.")
+    @click.option("--wait", is_flag=True, help="Wait until they have ended and their volumes are free.")
+    @click.option("--timeout", type=DURATION, default="15m", show_default=True, help="How long to --wait.")
     @click.pass_obj
-    def command(cli: Cli, references: tuple[str, ...], dry_run: bool) -> None:
+    def command(
+        cli: Cli, references: tuple[str, ...], *, dry_run: bool, wait: bool, timeout: timedelta
+    ) -> None:
         """End instances for good; EBS volumes stay.
 
         The disks that were made with an instance go with it. Asks first, unless --yes is given.
@@ -191,12 +196,14 @@ def terminate_command(provider: str) -> click.Command:
         if ending:
             _look_after_runs(cli, ending)
             cli.confirm(_question(ending))
-        for_each(
-            cli,
-            ids,
-            lambda each: machines.terminate(each, cli.progress),
-            lambda done: emit_instances(cli, done),
-        )
+
+        def end(identifier: InstanceId) -> Instance:
+            ended = machines.terminate(identifier, cli.progress)
+            if not wait:
+                return ended
+            return machines.wait_ended(identifier, timeout=timeout, progress=cli.progress)
+
+        for_each(cli, ids, end, lambda done: emit_instances(cli, done))
 
     return command
 
@@ -215,7 +222,7 @@ def _look_after_runs(cli: Cli, instances: Sequence[Instance]) -> None:
 
 def _question(instances: Sequence[Instance]) -> str:
     described = ", ".join(
-        f"{i.id} ({', '.join(part for part in (i.instance_type, _market(i), i.project) if part)})"
+        f"{i.id} ({', '.join(filter(None, (i.tags.get(NAME), i.instance_type, _market(i), i.project)))})"
         for i in instances
     )
     kept = sorted({volume.volume_id for i in instances for volume in i.volumes if volume.mount_point})

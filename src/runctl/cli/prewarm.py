@@ -12,7 +12,7 @@ from runctl.cli.context import Cli
 from runctl.cli.framework import Command
 from runctl.cli.machines import transport_option
 from runctl.cli.renting import confirm_renting
-from runctl.cli.values import DURATION, MOUNT_POINT
+from runctl.cli.values import DURATION, MOUNT_POINT, VOLUME
 from runctl.core.errors import Unsupported, UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def prewarm_command(provider: str) -> click.Command:
         cls=Command,
         exclusive=[("--no-helper", option) for option in ("--instance-type", "--spot", "--ttl")],
     )
-    @click.argument("volume_word", metavar="VOLUME", shell_complete=complete_volumes)
+    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.option(
         "--from", "source", metavar="s3://BUCKET/FOLDER", help="Fill it from S3; else from its snapshot."
     )

@@ -9,8 +9,9 @@ from runctl.cli.context import Cli
 from runctl.cli.ebs import agents, dry_run_option, emit_volume, shown, type_options
 from runctl.cli.framework import Command
 from runctl.cli.machines import transport_option
-from runctl.cli.values import GIB
+from runctl.cli.values import GIB, VOLUME
 from runctl.core.errors import UsageError
+from runctl.core.tags import GROW
 from runctl.providers.volume_plans import ResizeRequest
 from runctl.render.volume_plans import resize_plan_text
 from runctl.storage.growing import Growth, resize
@@ -20,7 +21,7 @@ def resize_command(provider: str) -> click.Command:
     """``ebs resize`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("volume_word", metavar="VOLUME", shell_complete=complete_volumes)
+    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.option("--size", type=GIB, metavar="GIB", help="Its new size; volumes only grow.")
     @type_options(None)
     @transport_option
@@ -54,6 +55,8 @@ def resize_command(provider: str) -> click.Command:
         if plan.changes:
             cli.confirm(f"Change {plan.volume.name or plan.volume.id}: {', '.join(plan.changes)}?")
         done = resize(volumes, agents(cli, transport), plan, cli.progress)
+        if done.growth is not None and GROW in done.volume.tags:
+            volumes.tag_volume(done.volume.id, {}, remove=(GROW,))
         if done.growth is not None:
             cli.progress.note(_growth(done.growth))
         emit_volume(cli, done.volume)

@@ -16,7 +16,7 @@ from runctl.cli.completion import complete_instances, complete_runs
 from runctl.cli.context import Cli
 from runctl.cli.framework import Command
 from runctl.cli.machines import wanted_transport
-from runctl.cli.values import COUNT, DURATION, LINES, wide_option
+from runctl.cli.values import COUNT, DURATION, LINES, RUN, wide_option
 from runctl.core.amounts import counted
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, MachineError, NotFound, RunctlError, Unreachable
@@ -96,7 +96,7 @@ def list_command(
 
 
 @click.command(cls=Command, name="show")
-@click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
+@click.argument("run_id", metavar="RUN", type=RUN, shell_complete=complete_runs)
 @click.option("--cached", is_flag=True, help="Show what is remembered; ask no machine.")
 @click.pass_obj
 def show_command(cli: Cli, run_id: str, cached: bool) -> None:
@@ -115,7 +115,7 @@ def show_command(cli: Cli, run_id: str, cached: bool) -> None:
 
 
 @click.command(cls=Command, name="logs", exclusive=[("--wait", "--no-follow")])
-@click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
+@click.argument("run_id", metavar="RUN", type=RUN, shell_complete=complete_runs)
 @click.option(
     "--follow/--no-follow", "-f", default=False, help="Stay until the run has ended.", show_default=True
 )
@@ -133,7 +133,7 @@ def logs_command(cli: Cli, run_id: str, follow: bool, tail: int | None, wait: bo
 
 
 @click.command(cls=Command, name="stop", exclusive=[("--force", "--grace")])
-@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True, shell_complete=complete_runs)
+@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True, type=RUN, shell_complete=complete_runs)
 @click.option(
     "--grace", type=DURATION, metavar="TIME", help="Between SIGTERM and SIGKILL (default: the run's own)."
 )

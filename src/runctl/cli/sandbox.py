@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -14,6 +15,7 @@ import click
 
 from runctl.cli.context import Cli
 from runctl.cli.framework import Command
+from runctl.core.config import SANDBOX_VARIABLE
 from runctl.core.errors import NotFound, Unsupported
 from runctl.render.json import to_builtins
 from runctl.render.tables import details
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
 def start(cli: Cli, kind: str, docker: str) -> None:
     """Start the sandbox.
 
-    Nothing is done when it runs already. What it cannot do on this computer is said. --region names its region.
+    Nothing is done when it runs already. What it cannot do on this computer is said. Its region is that of --region, or
+    of the configuration.
     """
     missing = missing_part()
     if missing is not None:
@@ -41,8 +44,15 @@ def start(cli: Cli, kind: str, docker: str) -> None:
             f"the sandbox needs {missing}, which is not installed", hint=install_hint(), code="missing-extra"
         )
     cli.progress.step("starting the sandbox")
-    region = {"region": cli.settings.region} if cli.settings.region else {}
-    info = _control().start(kind=kind, docker=docker, report=cli.progress.update, **region)
+    control = _control()
+    running, configured = control.status(), cli.read_config().config.aws.region
+    region = cli.settings.region or (configured if running is None else None)
+    info = control.start(region=region, kind=kind, docker=docker, report=cli.progress.update)
+    if configured and not cli.settings.region and configured != info.region:
+        cli.progress.warn(
+            f"this sandbox is in {info.region}, and the configuration says {configured}: add --region {info.region} to"
+            " what follows, or stop it and start another"
+        )
     for sentence in info.left_out:
         cli.progress.note(f"left out: {sentence}")
     cli.say('runctl is led into it by: eval "$(runctl sandbox env)"')
@@ -59,6 +69,8 @@ def stop(cli: Cli) -> None:
     cli.progress.step("stopping the sandbox")
     ended = _control().stop(report=cli.progress.update)
     cli.emit(ended, text=lambda: "\n".join(ended) or "the sandbox was not running", ids=ended)
+    if os.environ.get(SANDBOX_VARIABLE):
+        cli.say('this shell still leads there; the way out: eval "$(runctl sandbox env --unset)"')
 
 
 @click.command(cls=Command)
@@ -86,13 +98,45 @@ def env(cli: Cli, shell: str, unset: bool) -> None:
     """Print the variables that lead into the sandbox.
 
     For eval "$(runctl sandbox env)"; in fish: runctl sandbox env --shell fish | source
+
+    Without a running sandbox, what is printed leads nowhere, so that no command that follows reaches a real account.
     """
-    info = _control().status()
+    control = _control()
+    if unset:
+        lines = way_out(control, shell)
+        cli.emit(control.nowhere({}), text=lambda: lines, ids=[lines])
+        return
+    try:
+        info = _running_one(control)
+    except BaseException:
+        if not cli.settings.json:
+            # `eval` ends well whatever happened here, unless the last of its lines fails.
+            lead_nowhere = way_in(control, control.nowhere(os.environ), shell)
+            cli.write(f"{lead_nowhere}\nfalse")
+        raise
+    variables = info.environment(os.environ)
+    lines = way_in(control, variables, shell)
+    cli.emit(variables, text=lambda: lines, ids=[lines])
+
+
+def _running_one(control: ModuleType) -> SandboxInfo:
+    info: SandboxInfo | None = control.status()
     if info is None:
         raise NotFound("the sandbox is not running", hint="runctl sandbox start", code="sandbox-not-running")
-    variables = info.environment()
-    lines = unset_lines(variables, shell) if unset else export_lines(variables, shell)
-    cli.emit(variables, text=lambda: lines, ids=[lines])
+    return info
+
+
+def way_in(control: ModuleType, variables: Mapping[str, str], shell: str) -> str:
+    """Lines for the shell that set these, and nothing that would lead past the sandbox."""
+    others = unset_lines(control.misleading(os.environ), shell)
+    return "\n".join(filter(None, [others, export_lines(variables, shell)]))
+
+
+def way_out(control: ModuleType, shell: str) -> str:
+    """Lines for the shell that take away what `way_in` sets."""
+    kept = {name: value for name, value in control.proxies_without_sandbox(os.environ).items() if value}
+    gone = [name for name in control.nowhere({}) if name not in kept]
+    return "\n".join(filter(None, [unset_lines(gone, shell), export_lines(kept, shell)]))
 
 
 def export_lines(variables: Mapping[str, str], shell: str) -> str:
@@ -102,7 +146,7 @@ def export_lines(variables: Mapping[str, str], shell: str) -> str:
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
 
 
-def unset_lines(variables: Mapping[str, str], shell: str) -> str:
+def unset_lines(variables: Iterable[str], shell: str) -> str:
     """The way back."""
     command = "set -e" if shell == "fish" else "unset"
     return "\n".join(f"{command} {name}" for name in variables)
@@ -135,6 +179,12 @@ def _emit(cli: Cli, info: SandboxInfo) -> None:
 
 def _control() -> ModuleType:
     return import_module("runctl.sandbox.control")
+
+
+def running() -> SandboxInfo | None:
+    """The user's sandbox, if it runs."""
+    found: SandboxInfo | None = _control().status()
+    return found
 
 
 def missing_part() -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -18,6 +19,7 @@ from runctl.cli.ebs import (
     emit_volume,
     include_protected_option,
     no_freeze_option,
+    note_growth,
     persistent_option,
     rate_option,
     shown,
@@ -28,10 +30,10 @@ from runctl.cli.ebs import (
 from runctl.cli.framework import Command
 from runctl.cli.machines import transport_option
 from runctl.cli.project import project_label
-from runctl.cli.values import GIB, parse_tags, wide_option
+from runctl.cli.values import GIB, SNAPSHOT, VOLUME, parse_tags, wide_option
 from runctl.core import tags as tag
 from runctl.core.clock import SystemClock
-from runctl.core.models import Snapshot
+from runctl.core.models import Snapshot, SnapshotState
 from runctl.costs.disks import shape_from_text
 from runctl.providers.interface import VolumeRequest
 from runctl.providers.volume_plans import SnapshotRequest
@@ -50,7 +52,7 @@ def snapshot_command(provider: str) -> click.Command:
     """``ebs snapshot`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("volume_word", metavar="VOLUME", shell_complete=complete_volumes)
+    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.option("--name", metavar="NAME", help="A name to call it by; unique among yours.")
     @click.option("--description", default="", metavar="TEXT", help="What the console shows.")
     @persistent_option
@@ -102,7 +104,9 @@ def list_command(provider: str) -> click.Command:
     """``ebs snapshots`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("volume_word", metavar="[VOLUME]", required=False, shell_complete=complete_volumes)
+    @click.argument(
+        "volume_word", metavar="[VOLUME]", required=False, type=VOLUME, shell_complete=complete_volumes
+    )
     @click.option("--everyone", is_flag=True, help="Those of this account that runctl did not take too.")
     @wide_option
     @click.pass_obj
@@ -127,7 +131,7 @@ def delete_command(provider: str) -> click.Command:
     """``ebs snapshot-delete`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("snapshot_words", metavar="SNAPSHOT...", nargs=-1, required=True)
+    @click.argument("snapshot_words", type=SNAPSHOT, metavar="SNAPSHOT...", nargs=-1, required=True)
     @include_protected_option
     @click.option("--dry-run", is_flag=True, help="Show what would be deleted, and stop there.")
     @click.pass_obj
@@ -147,7 +151,7 @@ def delete_command(provider: str) -> click.Command:
 
         def delete(snapshot: Snapshot) -> Snapshot:
             volumes.delete_snapshot(snapshot.id, cli.progress, include_protected=include_protected)
-            return snapshot
+            return replace(snapshot, state=SnapshotState.DELETED)
 
         for_each(cli, found, delete, lambda gone: _emit(cli, gone))
 
@@ -158,7 +162,7 @@ def restore_command(provider: str) -> click.Command:
     """``ebs restore`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("snapshot_word", metavar="SNAPSHOT")
+    @click.argument("snapshot_word", type=SNAPSHOT, metavar="SNAPSHOT")
     @click.option("--name", metavar="NAME", help="A name to call it by; unique among yours.")
     @click.option("--size", type=GIB, metavar="GIB", help="Larger than the volume was.")
     @type_options("as the volume was")
@@ -214,7 +218,9 @@ def restore_command(provider: str) -> click.Command:
             )
         )
         if not shown(cli, plan, volume_plan_text(plan), dry_run=dry_run):
-            emit_volume(cli, volumes.create_volume(plan, cli.progress))
+            restored = volumes.create_volume(plan, cli.progress)
+            note_growth(cli, restored)
+            emit_volume(cli, restored)
 
     return command
 

@@ -25,7 +25,7 @@ from runctl.cli.train_docker import (
 )
 from runctl.cli.train_help import SECTIONS, train_examples
 from runctl.cli.train_volumes import VolumeOptions, volume_options
-from runctl.cli.values import DURATION, LINES, wide_option
+from runctl.cli.values import DURATION, LINES, RUN, wide_option
 from runctl.containers.running import ContainerWishes
 from runctl.core.names import check_run_name
 
@@ -210,7 +210,7 @@ def monitor_command(provider: str) -> click.Command:
 
     @click.command(cls=Command, exclusive=[("--wait", "--no-follow")])
     @instance_argument(provider)
-    @click.argument("run_id", metavar="[RUN]", required=False, shell_complete=complete_runs)
+    @click.argument("run_id", metavar="[RUN]", required=False, type=RUN, shell_complete=complete_runs)
     @click.option(
         "--follow/--no-follow", default=True, help="Stay until the run has ended.", show_default=True
     )

@@ -11,7 +11,7 @@ import click
 
 from runctl.cli.completion import complete_volumes
 from runctl.cli.machines import LOCAL
-from runctl.cli.values import MOUNT_POINT, pair_volumes
+from runctl.cli.values import MOUNT_POINT, VOLUME, pair_volumes
 
 if TYPE_CHECKING:
     from runctl.providers.interface import VolumeMount
@@ -71,6 +71,7 @@ def _options(provider: str) -> list[Callable[[Callable[..., Any]], Callable[...,
                 "ebs_volumes",
                 multiple=True,
                 metavar="ID|NAME",
+                type=VOLUME,
                 shell_complete=complete_volumes,
                 help="Attach and mount a volume; the script sees it at the same path. Repeatable.",
             ),

@@ -203,6 +203,7 @@ GLOBAL_OPTIONS = (
     ("--config FILE", "Use this file in place of the project's."),
     ("--profile NAME", "Use this profile of the AWS configuration."),
     ("--region NAME", "Use this AWS region."),
+    ("--strict-host-key", "Refuse a machine whose SSH host key nothing vouches for."),
     ("-h, --help", "Show this message and exit."),
 )
 """As shown in help; they may stand before or after any command."""

@@ -13,6 +13,7 @@ import click
 from runctl.core.clock import parse_duration
 from runctl.core.errors import UsageError
 from runctl.core.ids import InstanceId
+from runctl.core.mount_points import is_system_folder
 
 if TYPE_CHECKING:
     from runctl.providers.interface import VolumeMount
@@ -81,18 +82,46 @@ class MountPoint(click.ParamType[str]):
             self.fail(f"{value!r} is no absolute path; write /mnt/data, for example", param, ctx)
         if ".." in path.parts:
             self.fail(f"{value!r} holds '..'", param, ctx)
-        if len(path.parts) < 2 or (len(path.parts) == 2 and path.parts[1] in _SYSTEM):
+        if is_system_folder(value):
             self.fail(f"{value!r} belongs to the system; write /mnt/data, for example", param, ctx)
         return "/" + "/".join(path.parts[1:])
 
 
-_SYSTEM = frozenset(
-    {
-        *("bin", "boot", "dev", "etc", "home", "lib", "lib64", "proc"),
-        *("root", "run", "sbin", "sys", "tmp", "usr", "var"),
-    }
-)
+class Reference(click.ParamType[str]):
+    """A name or an id of one kind of thing; the id of another kind is refused, and said to be one."""
 
+    name = "reference"
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """As it was written."""
+        found = _ANY_ID.fullmatch(value)
+        if found is not None and _prefix(found) != self.prefix:
+            self.fail(
+                f"{value} is {_KINDS[_prefix(found)]}, and {_KINDS[self.prefix]} is needed here", param, ctx
+            )
+        return value
+
+
+_KINDS = {
+    "i": "an instance",
+    "vol": "a volume",
+    "snap": "a snapshot",
+    "ami": "a machine image",
+    "run": "a run",
+}
+_ANY_ID = re.compile(r"(?:(i|vol|snap|ami)-(?:[0-9a-f]{8}|[0-9a-f]{17})|(run)-[0-9a-z]{10})")
+
+
+def _prefix(found: re.Match[str]) -> str:
+    return found[1] or found[2]
+
+
+RUN = Reference("run")
+SNAPSHOT = Reference("snap")
+VOLUME = Reference("vol")
 DURATION = Duration()
 COUNT = WholeNumber(1)
 LINES = WholeNumber(0, unit="lines")

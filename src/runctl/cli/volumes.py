@@ -18,6 +18,7 @@ from runctl.cli.ebs import (
     emit_volume,
     emit_volumes,
     include_protected_option,
+    note_growth,
     persistent_option,
     rate_option,
     remember_volumes,
@@ -28,7 +29,7 @@ from runctl.cli.ebs import (
 )
 from runctl.cli.framework import Command
 from runctl.cli.project import project_label
-from runctl.cli.values import GIB, parse_tags, wide_option
+from runctl.cli.values import GIB, SNAPSHOT, VOLUME, parse_tags, wide_option
 from runctl.core.clock import SystemClock
 from runctl.core.errors import UsageError
 from runctl.core.models import Snapshot, Volume, VolumeState
@@ -55,7 +56,12 @@ def create_command(provider: str) -> click.Command:
     )
     @zone_option
     @click.option(
-        "--from-snapshot", "--snapshot", "snapshot", metavar="SNAPSHOT", help="Begin with a snapshot's data."
+        "--from-snapshot",
+        "--snapshot",
+        "snapshot",
+        type=SNAPSHOT,
+        metavar="SNAPSHOT",
+        help="Begin with a snapshot's data.",
     )
     @rate_option
     @click.option(
@@ -115,7 +121,9 @@ def create_command(provider: str) -> click.Command:
             request = for_purpose(request, purpose, taken, chosen=kind)
         plan = volumes.plan_volume(request)
         if not shown(cli, plan, volume_plan_text(plan), dry_run=dry_run):
-            emit_volume(cli, volumes.create_volume(plan, cli.progress))
+            created = volumes.create_volume(plan, cli.progress)
+            note_growth(cli, created)
+            emit_volume(cli, created)
 
     return command
 
@@ -158,7 +166,7 @@ def show_command(provider: str) -> click.Command:
     """``ebs show`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("volume_word", metavar="VOLUME", shell_complete=complete_volumes)
+    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.pass_obj
     def command(cli: Cli, volume_word: str) -> None:
         """Show one volume and its snapshots.
@@ -208,7 +216,12 @@ def delete_command(provider: str) -> click.Command:
 
     @click.command(cls=Command)
     @click.argument(
-        "volume_words", metavar="VOLUME...", nargs=-1, required=True, shell_complete=complete_volumes
+        "volume_words",
+        metavar="VOLUME...",
+        nargs=-1,
+        required=True,
+        type=VOLUME,
+        shell_complete=complete_volumes,
     )
     @include_protected_option
     @click.option("--dry-run", is_flag=True, help="Show what would be deleted, and stop there.")

@@ -110,14 +110,18 @@ def programs(path: str | None = None) -> list[str]:
     return list(found.values())
 
 
-def find_client() -> DockerClient:
-    """A client and an engine that answers it. Raises `Unsupported` (``no-docker``) without a program, `MachineError`
-    (``no-engine``) when no engine answers, with what was said."""
+def find_client(otherwise: str = "") -> DockerClient:
+    """A client and an engine that answers it.
+
+    Raises `Unsupported` (``no-docker``) without a program, `MachineError` (``no-engine``) when no engine answers, with
+    what was said. ``otherwise`` is what the command that needs it can do instead, for the hint.
+    """
+    instead = f", or {otherwise}" if otherwise else ""
     known = programs()
     if not known:
         raise Unsupported(
             "there is no docker on this computer",
-            hint="install Docker, or build on a machine: --build-on instance",
+            hint=f"install Docker{instead}",
             code="no-docker",
         )
     with ThreadPoolExecutor(len(known)) as pool:
@@ -131,7 +135,7 @@ def find_client() -> DockerClient:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise MachineError(
             f"no Docker engine answers on this computer: {said[-1] if said else 'it said nothing'}",
-            hint="start Docker, or build on the machine: --build-on instance",
+            hint=f"start Docker{instead}",
             code="no-engine",
         )
     platform = f"{server.get('Os', 'linux')}/{server.get('Arch', 'amd64')}"

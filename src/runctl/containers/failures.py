@@ -43,7 +43,7 @@ def general_failure(said: str) -> RunctlError | None:
     if _NO_ENGINE.search(said):
         return MachineError(
             f"the Docker engine does not answer: {last_line(said, _NO_ENGINE)}",
-            hint="start Docker, or build on the machine: --build-on instance",
+            hint="start Docker; docker version shows whether it answers",
             code="no-engine",
         )
     return None

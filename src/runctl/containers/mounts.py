@@ -46,8 +46,10 @@ def parse_mount(text: str, origin: str = FLAG) -> MountRequest:
     runs without (``/``, ``/usr``, anything in ``/proc``, …), or either path climbs with ``..``.
     """
     parts = text.split(":")
-    if len(parts) not in {2, 3} or not parts[0] or not parts[1]:
+    if len(parts) < 2 or not parts[0] or not parts[1]:
         raise _wrong(text, origin, "it needs a source and a target")
+    if len(parts) > 3:
+        raise _wrong(text, origin, "it has more than a source, a target and a mode")
     source, target = parts[0], parts[1]
     mode = parts[2] if len(parts) == 3 else "rw"
     if mode not in {"ro", "rw"}:

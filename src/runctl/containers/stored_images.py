@@ -1,15 +1,15 @@
-"""Images that a project has in this computer's engine, and which of those anywhere may go."""
+"""Images that a project has in an engine, and which of those anywhere may go."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from runctl.containers.client import DockerClient
 from runctl.containers.failures import general_failure
 from runctl.containers.image_plan import PROJECT_LABEL
 from runctl.core.errors import MachineError
@@ -19,6 +19,9 @@ class Where(StrEnum):
     """Who keeps an image."""
 
     ENGINE = "engine"
+    """This computer's."""
+    INSTANCE = "instance"
+    """A machine's own engine."""
     REGISTRY = "registry"
 
 
@@ -57,22 +60,28 @@ def prunable(images: Sequence[StoredImage], keep: int) -> tuple[StoredImage, ...
     return tuple(gone)
 
 
-def engine_images(client: DockerClient, project: str | None) -> tuple[StoredImage, ...]:
+RunDocker = Callable[..., "subprocess.CompletedProcess[bytes]"]
+"""Runs docker with these arguments, here or on a machine."""
+
+
+def engine_images(
+    docker: RunDocker, project: str | None, where: Where = Where.ENGINE
+) -> tuple[StoredImage, ...]:
     """Those that runctl built, newest first; of one project, or of all. Raises `MachineError`."""
     label = PROJECT_LABEL if project is None else f"{PROJECT_LABEL}={project}"
-    done = client.run("image", "ls", "--quiet", "--no-trunc", "--filter", f"label={label}")
+    done = docker("image", "ls", "--quiet", "--no-trunc", "--filter", f"label={label}")
     if done.returncode != 0:
         raise _failed(done.stderr)
     ids = list(dict.fromkeys(done.stdout.decode().split()))
     if not ids:
         return ()
-    looked = client.run("image", "inspect", *ids)
+    looked = docker("image", "inspect", *ids)
     if looked.returncode != 0 and not looked.stdout.strip():
         raise _failed(looked.stderr)
     found = [
         StoredImage(
             reference=(described.get("RepoTags") or [described["Id"]])[0],
-            where=Where.ENGINE,
+            where=where,
             project=((described.get("Config") or {}).get("Labels") or {}).get(PROJECT_LABEL),
             digest=described["Id"],
             tags=tuple(name.rpartition(":")[2] for name in described.get("RepoTags") or ()),
@@ -84,11 +93,11 @@ def engine_images(client: DockerClient, project: str | None) -> tuple[StoredImag
     return tuple(sorted(found, key=lambda image: image.created_at, reverse=True))
 
 
-def remove_from_engine(client: DockerClient, image: StoredImage) -> str:
+def remove_from_engine(docker: RunDocker, image: StoredImage) -> str:
     """The image is gone, with all its names; returns what was said when docker refused, else nothing."""
-    done = client.run("image", "inspect", "--format", "{{json .RepoTags}}", image.digest)
+    done = docker("image", "inspect", "--format", "{{json .RepoTags}}", image.digest)
     names = json.loads(done.stdout) if done.returncode == 0 else []
-    removed = client.run("image", "rm", *(names or [image.digest]))
+    removed = docker("image", "rm", *(names or [image.digest]))
     said = removed.stderr.decode(errors="replace").strip()
     return "" if removed.returncode == 0 or "no such image" in said.lower() else said.splitlines()[-1]
 

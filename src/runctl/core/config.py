@@ -31,6 +31,8 @@ from runctl.core.names import did_you_mean
 VARIABLE_PREFIX = "RUNCTL_"
 SANDBOX_VARIABLE = "RUNCTL_SANDBOX"
 """Set by ``sandbox env`` to the sandbox's endpoint: who speaks to just this address is in a sandbox."""
+NOWHERE = "http://127.0.0.1:9"
+"""Where ``sandbox env`` leads when there is no sandbox: nobody answers there, and it is not AWS."""
 
 
 TRUST = {"trust": True}
@@ -59,7 +61,11 @@ class AwsConfig:
     """An EC2 key pair; its private half is `identity_file`."""
     identity_file: str | None = field(default=None, metadata={"kind": "path", **TRUST})
     security_groups: tuple[str, ...] = field(default=(), metadata=TRUST)
+    strict_host_key: bool = False
+    """Whether a machine is refused whose SSH host key its console does not show yet."""
     instance_profile: str | None = field(default=None, metadata=TRUST)
+    imds_hop_limit: int = field(default=1, metadata={"minimum": 1, **TRUST})
+    """With 2, containers reach the metadata service, and can take the machine's role."""
     subnet: str | None = None
     zone: str | None = None
     staging_bucket: str | None = field(default=None, metadata=TRUST)
@@ -69,7 +75,7 @@ class AwsConfig:
     """GiB."""
     ttl: str | None = field(default=None, metadata={"kind": "duration"})
     """A machine ends itself after this long, such as ``12h``."""
-    ask_above: Decimal | None = None
+    ask_above: Decimal | None = field(default=None, metadata=TRUST)
     """USD an hour: nothing dearer is rented without somebody's yes, also where there is no terminal to ask on."""
 
 
@@ -228,8 +234,9 @@ def load(
     reading = read(cwd, environ=environ, config_file=config_file, flags=flags, user_file=user_file)
     if reading.problems:
         first, *more = reading.problems
-        seen = f"; runctl config validate shows {len(more)} more" if more else ""
-        raise ConfigError(first.text(), hint=(first.hint or "runctl config validate checks it again") + seen)
+        seen = f"runctl config validate shows {len(more)} more" if more else ""
+        again = "" if seen or first.hint else "runctl config validate checks it again"
+        raise ConfigError(first.text(), hint="; ".join(part for part in (first.hint, seen, again) if part))
     return reading.config
 
 

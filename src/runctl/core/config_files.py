@@ -90,6 +90,9 @@ def find_project_file(cwd: Path) -> tuple[ConfigFile | None, list[Problem]]:
         own = folder / FILE_NAME
         pyproject = folder / PYPROJECT
         has_table, problems = _has_table(pyproject)
+        if _is_folder(own):
+            message = "it is a folder, and a configuration file is needed there"
+            problems.append(Problem(str(own), None, "", message, "move it away, or rename it"))
         if is_readable_file(own):
             if has_table:
                 message = f"{PYPROJECT} beside it has a [tool.runctl] table too"
@@ -179,6 +182,13 @@ def is_readable_file(path: Path) -> bool:
     """Whether there is such a file; a folder that may not be looked into holds none for us."""
     try:
         return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
     except (OSError, ValueError):
         return False
 

@@ -90,6 +90,41 @@ class Database:
             connection.rollback()
             raise self._unusable(error) from error
 
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """What is there now; also where nothing can be written, as on a disk that is mounted read-only.
+
+        Raises `StateError` when the file cannot be read, or is of another version and cannot be brought up to date.
+        """
+        try:
+            connection = self._open()
+        except (sqlite3.Error, OSError) as error:
+            connection = self._open_read_only(error)
+        try:
+            yield connection
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+
+    def _open_read_only(self, why: Exception) -> sqlite3.Connection:
+        try:
+            if self.path.exists():
+                # Without a writable folder there is no room for the files of a shared WAL: the file is taken as it is.
+                connection = sqlite3.connect(
+                    f"{self.path.as_uri()}?immutable=1", uri=True, check_same_thread=False
+                )
+                connection.row_factory = sqlite3.Row
+                version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+                if version != len(MIGRATIONS):
+                    connection.close()
+                    raise self._unusable(why) from why
+                return connection
+            connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            connection.row_factory = sqlite3.Row
+            self._migrate(connection)
+        except (sqlite3.Error, OSError) as error:
+            raise self._unusable(error) from error
+        return connection
+
     def close(self) -> None:
         """The file is closed; the next transaction opens it again."""
         if self._connection is not None:

@@ -12,6 +12,7 @@
     │   └── QuotaExceeded           6   the account may not have more of them
     ├── Unreachable                 7   the machine, or the provider, does not answer
     │   ├── HostKeyChanged          7   another machine answers
+    │   ├── HostKeyUnknown          7   nothing vouches for the machine's key, and that was asked for
     │   └── OutcomeUnknown          7   the request was sent, the answer lost: it may have been carried out
     ├── InstanceEnded               7   the provider says that the machine has ended
     ├── Conflict                    1   it exists already, is in use, or is in the wrong state
@@ -101,6 +102,12 @@ class HostKeyChanged(Unreachable):
     """The machine that answers is not the one that answered before."""
 
     code = "host-key-changed"
+
+
+class HostKeyUnknown(Unreachable):
+    """Nothing that can be trusted says which key the machine has, and that was asked for."""
+
+    code = "host-key-unknown"
 
 
 class OutcomeUnknown(Unreachable):

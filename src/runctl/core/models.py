@@ -114,6 +114,8 @@ class Volume:
     created_at: datetime | None = None
     source_volume_id: VolumeId | None = None
     """The volume that it was copied from."""
+    ends_with_instance: bool = False
+    """It was made with the instance that it is attached to, and is deleted with it: its root disk, for one."""
 
 
 class SnapshotState(StrEnum):
@@ -124,6 +126,8 @@ class SnapshotState(StrEnum):
     ERROR = "error"
     RECOVERABLE = "recoverable"
     RECOVERING = "recovering"
+    DELETED = "deleted"
+    """Not EC2's: what runctl says of one that it has just deleted."""
 
 
 @dataclass(frozen=True)

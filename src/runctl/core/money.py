@@ -19,6 +19,7 @@ def usd(amount: Decimal) -> str:
 
 
 def plain(amount: Decimal) -> str:
-    """For JSON: a decimal string without exponent or trailing zeros, at most six places."""
+    """For JSON: a decimal string without exponent, of two to six places: ``8.00``, ``0.1578``."""
     text = format(amount.quantize(Decimal("0.000001"), rounding=ROUND_HALF_EVEN), "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    whole, _, places = text.partition(".")
+    return f"{whole}.{places.rstrip('0').ljust(2, '0')}"

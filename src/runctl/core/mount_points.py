@@ -12,6 +12,21 @@ _PLAIN = re.compile(r"(?:/[A-Za-z0-9_@:+-][A-Za-z0-9._@:+-]*)+")
 _FOLDER = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
+SYSTEM_FOLDERS = frozenset(
+    {
+        *("bin", "boot", "dev", "etc", "home", "lib", "lib64", "proc"),
+        *("root", "run", "sbin", "sys", "tmp", "usr", "var"),
+    }
+)
+"""Of the root folder: a volume mounted over one of them would take the system away."""
+
+
+def is_system_folder(path: str) -> bool:
+    """Whether no volume may be mounted just there."""
+    parts = [part for part in path.split("/") if part]
+    return not parts or (len(parts) == 1 and parts[0] in SYSTEM_FOLDERS)
+
+
 @dataclass(frozen=True)
 class MountPlace:
     """A mount point, and which rule chose it."""

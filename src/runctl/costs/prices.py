@@ -12,7 +12,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from runctl.core.money import HOURS_PER_MONTH
+from runctl.core.money import HOURS_PER_MONTH, usd
 
 SNAPSHOT_SOURCE = "snapshot shipped with runctl (skypilot-catalog 00148f2), may be out of date"
 """How a price from the snapshot is quoted; its day is not known, so no day is given."""
@@ -113,7 +113,7 @@ def spot_price(quotes: Sequence[SpotQuote], zone: str | None, today: datetime) -
     if not quotes:
         return None
     low, high = min(quote.usd for quote in quotes), max(quote.usd for quote in quotes)
-    spread = "" if low == high else f"; ${low.normalize():f} to ${high.normalize():f} depending on the zone"
+    spread = "" if low == high else f"; {usd(low)} to {usd(high)} depending on the zone"
     return Price(high, source + spread, current=True)
 
 

@@ -82,6 +82,8 @@ class InstanceRequest:
     helper_for: VolumeId | None = None
     """It is rented for this volume's sake only; see `runctl.providers.filling`."""
     tags: Mapping[str, str] = field(default_factory=dict)
+    imds_hop_limit: int | None = None
+    """How many hops away the metadata service still answers: with 2, containers can take the machine's role."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ class CreatePlan:
     will_also_create: tuple[str, ...] = ()
     """In words: what else comes into being, such as an IAM role."""
     warnings: tuple[str, ...] = ()
+    imds_hop_limit: int = 1
 
 
 class DoctorStatus(StrEnum):
@@ -203,6 +206,15 @@ class Provider(ABC):
 
         Raises `NotFound`, `PermissionDenied` (code ``not-ours``) for an instance that runctl did not create.
         """
+
+    def wait_ended(
+        self, instance_id: InstanceId, *, timeout: timedelta, progress: Progress = SILENT
+    ) -> Instance:
+        """An instance that is shutting down has ended, and no volume is attached to it any more.
+
+        Raises `NotFound`, and `Unreachable` when the time is up.
+        """
+        raise Unsupported(f"{self.name} does not end machines")
 
     @abstractmethod
     def transport(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> Transport:
@@ -298,6 +310,17 @@ class VolumeProvider(Provider):
         With ``instance_id`` it is detached from that instance alone, and stays on others that have it too.
         ``force`` takes it from a machine that does not answer, at the risk of what was not written.
         """
+
+    def is_being_released(self, volume: Volume) -> bool:
+        """Whether every instance that has the volume is shutting down or gone, so that it is free in a moment."""
+        return False
+
+    def released(self, volume: Volume, progress: Progress = SILENT) -> Volume:
+        """The volume, free where `is_being_released` says that it will be: that is waited for. Others as they are.
+
+        Raises `Unreachable` when it takes too long.
+        """
+        return volume
 
     def remember_mount(self, volume_id: VolumeId, instance_id: InstanceId, mount_point: str) -> None:
         """The instance and, if it is ours, the volume say from now on where the volume is mounted."""

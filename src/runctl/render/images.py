@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,9 +49,15 @@ def detected_text(found: dict[str, Any]) -> str:
             "why": found["reason"],
             "context": found["context"],
             "left out by": found["ignore_file"] or "nothing: there is no .dockerignore",
-            "stages": ", ".join(f"{stage['target']} (from {stage['base']})" for stage in found["stages"]),
+            "stages": "; ".join(_stage_text(stage) for stage in found["stages"]),
         }
     )
+
+
+def _stage_text(stage: Mapping[str, str]) -> str:
+    """Stages without a name are known by their number."""
+    name = f"stage {stage['target']}" if stage["target"].isdigit() else stage["target"]
+    return f"{name}, from {stage['base']}"
 
 
 def image_plan_document(

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, TextIO, cast
 
+from runctl.core.text import printable
+
 if TYPE_CHECKING:
     from rich.status import Status
 
@@ -149,7 +151,7 @@ class WarningsOnly:
 
     def _write(self, text: str) -> None:
         with self.lock:
-            self._stream.write(self._line_end() + text + "\n")
+            self._stream.write(self._line_end() + printable(text) + "\n")
             self._stream.flush()
 
     def _line_end(self) -> str:
@@ -258,13 +260,13 @@ class TerminalProgress(WarningsOnly):
     def _line(self, text: str, style: str | None = None) -> None:
         with self.lock:
             self._stream.write(self._line_end())
-            self._console.print(text, style=style, markup=False, emoji=False)
+            self._console.print(printable(text), style=style, markup=False, emoji=False)
 
 
 def _plain(text: str) -> str:
     from rich.markup import escape
 
-    return escape(text)
+    return escape(printable(text))
 
 
 def _with_count(message: str, done: int | None, total: int | None) -> str:

@@ -58,14 +58,15 @@ def _elapsed(run: Run) -> str | None:
 
 def run_details(run: Run) -> str:
     """Everything about one run, and what is needed to repeat it."""
-    place = [run.instance_type, run.market if run.provider != "local" else None, run.region]
+    market = run.market if run.provider != "local" else None
+    place = [run.provider, run.instance_name, run.instance_type, market, run.region]
     fields: dict[str, str | None] = {
         "id": run.id,
         "name": run.name,
         "state": run.state.value,
         "end": " ".join(filter(None, [run.end_reason, f"({run.message})" if run.message else None])) or None,
         "exit code": None if run.exit_code is None else str(run.exit_code),
-        "instance": f"{run.instance_id} ({', '.join(filter(None, [run.provider, *place]))})",
+        "instance": f"{run.instance_id} ({', '.join(filter(None, place))})",
         "project": run.project,
         "git": _git(run.git),
         "changed": _changed(run.git),

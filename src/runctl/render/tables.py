@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TextIO
+
+from runctl.core.text import printable
 
 EMPTY = "-"
 WIDE = 9
@@ -71,6 +73,10 @@ def fit(columns: Sequence[Column], screen: Screen = PLAIN) -> str:
     """The table, as wide as the screen at most; only columns of rank 0 may make it wider. Empty without any row."""
     if not columns or not columns[0].cells:
         return ""
+    columns = [
+        replace(column, cells=[printable(cell or "", lines=False) for cell in column.cells])
+        for column in columns
+    ]
     texts = {id(column): [cell or EMPTY for cell in column.cells] for column in columns}
     shown = _shown(columns, screen)
     widths = _widths(shown, screen)
@@ -142,7 +148,7 @@ def details(fields: Mapping[str, str | None]) -> str:
     """One field a line; those without a value are left out."""
     shown = {name: text for name, text in fields.items() if text}
     width = max((len(name) for name in shown), default=0)
-    return "\n".join(f"{name.ljust(width)}  {text}" for name, text in shown.items())
+    return "\n".join(f"{name.ljust(width)}  {printable(text)}" for name, text in shown.items())
 
 
 def wants_style(stream: TextIO) -> bool:

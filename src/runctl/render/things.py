@@ -63,7 +63,11 @@ def volumes_table(volumes: Sequence[Volume], *, screen: Screen = PLAIN) -> str:
     return fit(
         [
             Column("ID", [v.id for v in volumes]),
-            Column("NAME", [v.name for v in volumes], 1),
+            Column(
+                "NAME",
+                [v.name or ("(instance's disk)" if v.ends_with_instance else None) for v in volumes],
+                1,
+            ),
             Column("STATE", [v.state.value for v in volumes], is_state=True),
             Column("SIZE", [f"{v.size_gib} GiB" for v in volumes], 2, right=True),
             Column("TYPE", [v.type for v in volumes], WIDE),

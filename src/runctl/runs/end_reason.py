@@ -50,14 +50,27 @@ _WORDS = {
 }
 
 
-def sentence(run_id: str, end: EndRecord) -> str:
-    """One line for a person: what became of the run, and why."""
+_ON_REQUEST = "stopped on request"
+"""The agent's message for what `runs stop` did: it says no more than the reason."""
+_IN_THE_LOG = frozenset({EndReason.SETUP_FAILED, EndReason.IMAGE_FAILED, EndReason.DATA_FAILED})
+"""Reasons that the agent itself gives, after what the failing program has said."""
+
+
+def sentence(run_id: str, end: EndRecord, *, log_was_shown: bool = False) -> str:
+    """For a person: what became of the run, and why.
+
+    Why a script could not be started stands at the end of the log: where that was shown, it is not told again.
+    """
     text = f"{run_id} {_WORDS[end.reason]}"
     if end.reason is EndReason.COMPLETED:
         return text
     if end.reason is EndReason.FAILED:
         if end.exit_code is not None:
-            return f"{text} with exit code {end.exit_code}"
+            # "The script failed with exit code 7" says nothing new; that its program is missing does.
+            why = "" if end.message.startswith("the script ") or not end.message else f" ({end.message})"
+            return f"{text} with exit code {end.exit_code}{why}"
         if end.signal is not None:
             return f"{text}, ended by signal {end.signal}"
-    return f"{text} ({end.message})" if end.message else text
+    told = log_was_shown and bool(end.log_sha256) and end.reason in _IN_THE_LOG
+    told = told or end.message == _ON_REQUEST
+    return f"{text} ({end.message})" if end.message and not told else text

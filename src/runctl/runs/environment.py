@@ -39,10 +39,21 @@ def read_env_file(path: Path, inherited: Mapping[str, str]) -> dict[str, str]:
     """``K=V`` lines as docker reads them; also ``export K=V``, comments, and quotes around a whole value."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except FileNotFoundError as error:
         raise NotFound(f"--env-file {path}: there is no such file", hint="check the path") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--env-file {path} cannot be read: {error}") from error
+    except IsADirectoryError as error:
+        raise UsageError(
+            f"--env-file {path} is a folder, and a file is needed", hint=f"such as {path / '.env'}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"--env-file {path} is not UTF-8 text (byte {error.start})",
+            hint=f"convert it: iconv -f latin1 -t utf-8 {path}",
+        ) from error
+    except OSError as error:
+        raise UsageError(
+            f"--env-file {path} cannot be read: {error.strerror}", hint="check its permissions"
+        ) from error
     values: dict[str, str] = {}
     for number, raw in enumerate(text.splitlines(), start=1):
         line = raw.strip()

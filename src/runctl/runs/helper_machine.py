@@ -16,6 +16,7 @@ from runctl.providers.filling import FillingProvider
 from runctl.runs.machine import Machine
 from runctl.runs.prewarm_plan import PrewarmPlan
 from runctl.storage.attaching import unmount_and_detach
+from runctl.storage.fill.partitions import partition_of
 from runctl.storage.fill.rights import policy
 from runctl.storage.program import SCRIPT
 from runctl.transport.agent import AgentClient
@@ -50,7 +51,7 @@ class HelperMachine:
         """
         self._wait_until_free(plan)
         if plan.role is not None and plan.request.source is not None:
-            partition = "aws-cn" if (self.region or "").startswith("cn-") else "aws"
+            partition = partition_of(self.region or "")
             self.provider.ensure_role(plan.role, policy(plan.request.source, partition), self.progress)
         instance: Instance | None = None
         try:

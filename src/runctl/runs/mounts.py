@@ -13,7 +13,7 @@ from runctl.containers.mounts import AUTOMATIC, RESERVED, VOLUME_FLAG, MountRequ
 from runctl.core.blank_volumes import formats_unasked
 from runctl.core.errors import Conflict, NotFound
 from runctl.core.models import Instance, Volume, VolumeState
-from runctl.core.mount_points import MountPlace, usual_places
+from runctl.core.mount_points import MountPlace, is_system_folder, usual_places
 from runctl.providers.interface import VolumeMount
 from runctl.runs.volume_conflicts import Holder, Sharer, is_on, named, refuse_attachment
 
@@ -209,8 +209,8 @@ class _Places:
             instance = around.instance.id
             raise NotFound(
                 f"{request.source} on {instance} is not on a mounted EBS volume; {_what_is_mounted(around.mounted)}",
-                hint=f"name the volume instead (--ebs-mount VOLUME:{request.target}), or attach it there:"
-                f" runctl aws ebs attach VOLUME {instance} --mount-point {request.source}",
+                hint=f"name the volume instead: --ebs-mount VOLUME:{request.target}"
+                + _attach_hint(request.source, instance),
                 code="not-a-mount",
             )
         return max(under, key=lambda place: len(place.path))
@@ -342,8 +342,11 @@ def _waits(attachments: Iterable[PlannedAttachment], around: Surroundings) -> li
     for one in attachments:
         if one.volume.state is VolumeState.CREATING:
             notes.append(f"{named(one.volume)} is still being created: that is waited for")
-        elif one.volume.state is VolumeState.IN_USE and one.volume.attached_to is None:
-            notes.append(f"{named(one.volume)} is still being detached: that is waited for")
+        elif one.volume.state is VolumeState.IN_USE and not one.attached:
+            holder = one.volume.attached_to
+            of = f" of {holder}, which is shutting down" if holder else ""
+            if not one.volume.multi_attach or holder is None:
+                notes.append(f"{named(one.volume)} is still being detached{of}: that is waited for")
     for volume_id, state in around.changing.items():
         notes.append(
             f"{named(around.volumes[volume_id])} is {state}: it can be used, and is slower until that is over"
@@ -372,6 +375,12 @@ def room_warning(saves: PlannedMount, size_bytes: int, free_bytes: int) -> list[
 
 def _mib(count: int) -> str:
     return f"{count / (1 << 30):.1f} GiB" if count >= 1 << 30 else f"{count >> 20} MiB"
+
+
+def _attach_hint(path: str, instance: str) -> str:
+    if is_system_folder(path):
+        return ""
+    return f"; or attach it there: runctl aws ebs attach VOLUME {instance} --mount-point {path}"
 
 
 def _what_is_mounted(mounted: Iterable[MachineMount]) -> str:

@@ -133,7 +133,7 @@ class RunStore:
 
     def _meant_by(self, reference: str) -> Sequence[RunRecord]:
         """By the id, else by the name, else by the beginning of the id; newest first."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             for condition in ("id = :text", "name = :text", "substr(id, 1, length(:text)) = :text"):
                 rows = connection.execute(
                     f"SELECT * FROM runs WHERE {condition} ORDER BY created_at DESC, id",  # noqa: S608 (constants)
@@ -150,7 +150,7 @@ class RunStore:
                 hint="runctl aws train starts one",
                 code="run-not-found",
             )
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             known = [text for row in connection.execute("SELECT id, name FROM runs") for text in row if text]
         return NotFound(
             f"this computer knows no run {reference}",
@@ -161,7 +161,7 @@ class RunStore:
 
     def find(self, run_id: str) -> RunRecord | None:
         """One run by its whole id, or ``None``."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             row = connection.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
         return _from_row(row) if row is not None else None
 
@@ -174,7 +174,7 @@ class RunStore:
         limit: int | None = None,
     ) -> Sequence[RunRecord]:
         """Newest first; of one instance (by id or name), one project, one name, where these are given."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(
                 "SELECT * FROM runs WHERE (:instance IS NULL OR :instance IN (instance_id, instance_name))"
                 " AND (:project IS NULL OR :project IN (project, substr(project, 1, length(project) - 9)))"

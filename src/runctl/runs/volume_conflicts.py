@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from runctl.core.errors import Conflict, ZoneMismatch
 from runctl.core.ids import InstanceId
-from runctl.core.models import Instance, InstanceState, Volume, VolumeState
+from runctl.core.models import Instance, Volume, VolumeState
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def named(volume: Volume) -> str:
 def refuse_attachment(volume: Volume, instance: Instance, holder: Holder | None, *, read_only: bool) -> None:
     """Return if the volume can be attached to the instance, or is.
 
-    One that is still being made, or still leaving another machine, is waited for when it is attached. Raises
-    `ZoneMismatch`, or `Conflict`: ``volume-in-use`` (naming who has it), ``volume-state``.
+    One that is still being made, or still leaving a machine that is shutting down, is waited for when it is attached.
+    Raises `ZoneMismatch`, or `Conflict`: ``volume-in-use`` (naming who has it), ``volume-state``.
     """
     if is_on(volume, instance):
         return
@@ -59,6 +59,8 @@ def refuse_attachment(volume: Volume, instance: Instance, holder: Holder | None,
             hint=f"create the instance with --zone {volume.zone}, or bring the volume over:"
             f" runctl aws ebs move {volume.id} --availability-zone {instance.zone}",
         )
+    if holder is not None and holder.instance is not None and holder.instance.state.is_over:
+        return
     if volume.attached_to is not None and not (read_only and volume.multi_attach):
         raise in_use(volume, holder or Holder(volume.attached_to), read_only=read_only)
 
@@ -89,11 +91,6 @@ def in_use(volume: Volume, holder: Holder, *, read_only: bool) -> Conflict:
 
 
 def _ways_out(volume: Volume, holder: Holder, *, read_only: bool) -> str:
-    if holder.instance is not None and holder.instance.state in {
-        InstanceState.SHUTTING_DOWN,
-        InstanceState.TERMINATED,
-    }:
-        return "that instance is ending and lets go of it in a moment: try again"
     stop = f"runctl runs stop {holder.runs[0].run_id}, then " if holder.runs else ""
     ways = [
         f"free it: {stop}runctl aws ebs detach {volume.id}",

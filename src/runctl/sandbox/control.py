@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from runctl.core.config import SANDBOX_VARIABLE
-from runctl.core.errors import RunctlError, UsageError
+from runctl.core.config import NOWHERE, SANDBOX_VARIABLE
+from runctl.core.errors import Conflict, RunctlError, UsageError
 from runctl.core.places import make_private_file, make_private_folder
 from runctl.sandbox import docker_engine, record
 from runctl.sandbox.keys import CONTROL, TOKEN_HEADER, Keys
@@ -29,6 +29,11 @@ Report = Callable[[str], None]
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
+DEFAULT_REGION = "us-east-1"
+LOOPBACK = ("127.0.0.1", "localhost")
+NO_PROXY = ("NO_PROXY", "no_proxy")
+"""Programs look at the one or at the other."""
+LEAST_FREE_BYTES = 64 << 20
 NEEDED = ("unshare", "nsenter", "ip", "iptables", "losetup", "mkfs.ext4", "sshd", "ssh-keygen")
 _SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
@@ -59,22 +64,52 @@ class SandboxInfo:
     started_at: datetime
     keys: Keys = field(repr=False)
 
-    def environment(self) -> dict[str, str]:
-        """The variables that lead the AWS command line, boto3 and runctl into it."""
-        return {
-            "AWS_ENDPOINT_URL": self.endpoint_url,
-            "AWS_ACCESS_KEY_ID": self.keys.access_key_id,
-            "AWS_SECRET_ACCESS_KEY": self.keys.secret_access_key,
-            "AWS_REGION": self.region,
-            "AWS_DEFAULT_REGION": self.region,
-            SANDBOX_VARIABLE: self.endpoint_url,
-        }
+    def environment(self, inherited: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The variables that lead the AWS command line, boto3 and runctl into it, past ``inherited`` proxies."""
+        return environment(self.endpoint_url, self.region, self.keys, inherited or {})
+
+
+def environment(endpoint: str, region: str, keys: Keys, inherited: Mapping[str, str]) -> dict[str, str]:
+    """What leads to that endpoint; loopback is added to what ``inherited`` says of proxies."""
+    past = inherited.get("no_proxy") or inherited.get("NO_PROXY") or ""
+    names = [name.strip() for name in past.split(",") if name.strip()]
+    no_proxy = ",".join([*names, *(name for name in LOOPBACK if name not in names and "*" not in names)])
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": keys.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": keys.secret_access_key,
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        SANDBOX_VARIABLE: endpoint,
+        **dict.fromkeys(NO_PROXY, no_proxy),
+    }
+
+
+def nowhere(inherited: Mapping[str, str]) -> dict[str, str]:
+    """What keeps a command that follows away from AWS when there is no sandbox to lead it into."""
+    keys = Keys("no-sandbox", "no-sandbox", "")
+    return environment(NOWHERE, DEFAULT_REGION, keys, inherited)
+
+
+def misleading(inherited: Mapping[str, str]) -> list[str]:
+    """The variables that would lead past the sandbox, or carry another account's keys into it."""
+    exact = {"AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"}
+    return sorted(name for name in inherited if name in exact or name.startswith("AWS_ENDPOINT_URL_"))
+
+
+def proxies_without_sandbox(inherited: Mapping[str, str]) -> dict[str, str]:
+    """What is to be left of ``NO_PROXY`` on the way out, by name; empty where nothing is."""
+    left = {}
+    for name in NO_PROXY:
+        names = [word.strip() for word in inherited.get(name, "").split(",")]
+        left[name] = ",".join(word for word in names if word and word not in LOOPBACK)
+    return left
 
 
 def start(
     *,
     home: Path | None = None,
-    region: str = "us-east-1",
+    region: str | None = None,
     kind: str = "auto",
     docker: str = "auto",
     report: Report = lambda _: None,
@@ -82,14 +117,42 @@ def start(
     """A sandbox runs in ``home``; one that runs there already is returned as it is.
 
     What a crashed one left behind is removed first, and reported. ``kind`` and ``docker`` (``auto``, ``on``, ``off``)
-    are chosen by what the computer can do. Raises `SandboxError`, `UsageError` for a kind that it cannot.
+    are chosen by what the computer can do. Raises `SandboxError`, `UsageError` for a kind that it cannot, `Conflict`
+    when the one that runs is not what was asked for.
     """
     layout = Layout((home or default_home()).absolute())
     with _alone(layout):
         running = status(home=layout.home)
         if running is not None:
+            _refuse_another(running, region, kind, docker)
             return running
-        return _start(layout, region, kind, docker, report)
+        _refuse_full_disk(layout.home)
+        return _start(layout, region or DEFAULT_REGION, kind, docker, report)
+
+
+def _refuse_another(running: SandboxInfo, region: str | None, kind: str, docker: str) -> None:
+    has_docker = "on" if running.docker else "off"
+    for what, wanted, found in (
+        ("region", region or running.region, running.region),
+        ("kind", running.kind if kind == "auto" else kind, running.kind),
+        ("docker", has_docker if docker == "auto" else docker, has_docker),
+    ):
+        if wanted != found:
+            raise Conflict(
+                f"a sandbox runs already, with {what} {found} and not {wanted}",
+                hint="runctl sandbox stop ends it, with everything in it; then start another",
+                code="sandbox-differs",
+            )
+
+
+def _refuse_full_disk(home: Path) -> None:
+    free = shutil.disk_usage(home).free
+    if free < LEAST_FREE_BYTES:
+        raise SandboxError(
+            f"there is no space for a sandbox in {home}: {free >> 20} MiB are free, and it needs"
+            f" {LEAST_FREE_BYTES >> 20} MiB at least",
+            hint="XDG_DATA_HOME can name a folder on another disk",
+        )
 
 
 def _start(layout: Layout, region: str, kind: str, docker: str, report: Report) -> SandboxInfo:
@@ -122,10 +185,17 @@ def stop(*, home: Path | None = None, report: Report = lambda _: None) -> tuple[
 @contextlib.contextmanager
 def _alone(layout: Layout) -> Iterator[None]:
     """Nobody else starts or stops this sandbox meanwhile."""
-    make_private_folder(layout.home)
-    # Keys, disks and whole machines with their setuid programs lie below.
-    layout.home.chmod(0o700)
-    with layout.lock_file.open("w") as file:
+    try:
+        make_private_folder(layout.home)
+        # Keys, disks and whole machines with their setuid programs lie below.
+        layout.home.chmod(0o700)
+        lock = layout.lock_file.open("w")
+    except OSError as error:
+        raise SandboxError(
+            f"the sandbox cannot have its folder {layout.home}: {error.strerror}",
+            hint="XDG_DATA_HOME can name another place",
+        ) from error
+    with lock as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -393,7 +463,9 @@ def _launch(
     with contextlib.suppress(ProcessLookupError):
         process.kill()
     process.wait()
-    said = layout.log_file.read_text(errors="replace").strip().splitlines()[-12:]
+    said = layout.log_file.read_text(errors="replace").strip().splitlines()[-12:] or [
+        f"its server ended with {process.returncode} and said nothing"
+    ]
     remove_leftovers(layout)
     raise SandboxError(
         "the sandbox did not start:\n  " + "\n  ".join(said),

@@ -21,8 +21,9 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
     import disk_face  # type: ignore[import-not-found]  # beside this file
+    import own_kernel  # type: ignore[import-not-found]
 else:
-    from runctl.sandbox import disk_face
+    from runctl.sandbox import disk_face, own_kernel
 
 POWER = "run/runctl-sandbox/power"
 NODES = ("null", "zero", "full", "random", "urandom", "tty", "fuse", "kmsg")
@@ -76,9 +77,9 @@ def main() -> int:
         check=True,
     )
     install_power_switches(root)
-    os.chdir(root)
-    os.chroot(root)
-    os.chdir("/")
+    own_kernel.shield(root, mount)
+    own_kernel.move_into(root)
+    own_kernel.drop_capabilities()
     os.environ.clear()
     os.environ.update({"PATH": PATH, "LANG": "C.UTF-8", "HOME": "/root", **boot["environment"]})
     console = Path("/var/log/console.log").open("ab", buffering=0)  # noqa: SIM115 - open for as long as the machine runs
@@ -194,7 +195,8 @@ def due(power: Path) -> str | None:
 
 
 def shut_down() -> None:
-    """As an orderly shutdown: SIGTERM to all, a moment, SIGKILL, disks flushed and unmounted."""
+    """As an orderly shutdown: no logins any more, SIGTERM to all, a moment, SIGKILL, disks flushed and unmounted."""
+    Path("/run/nologin").write_text("System is going down.\n")
     for how, patience in ((signal.SIGTERM, 2.0), (signal.SIGKILL, 1.0)):
         try:
             os.kill(-1, how)

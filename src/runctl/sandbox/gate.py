@@ -24,6 +24,7 @@ UNKNOWN_KEY = (
     "The access key or security token included in the request is not valid in this sandbox: each start has keys of"
     ' its own, which eval "$(runctl sandbox env)" sets'
 )
+LAUNCHES = {("ec2", "RunInstances"), ("ec2", "CreateFleet"), ("ec2", "RequestSpotInstances")}
 REQUEST = "00000000-0000-4000-8000-000000000000"
 
 _here = threading.local()
@@ -81,6 +82,7 @@ class _Call:
     access_key: str
     token: str
     method: str = "POST"
+    region: str = ""
     needs: tuple[Need, ...] = ()
     """What the caller must be allowed to do."""
 
@@ -105,7 +107,7 @@ class Gate:
     def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         """One request."""
         call = _read(environ)
-        refusal = self._refusal(call)
+        refusal = self._refusal(call, environ)
         if refusal is not None:
             return _refuse(call, start, *refusal)
         _here.form = call.form
@@ -114,7 +116,7 @@ class Gate:
             return self._once(call, token, environ, start)
         return self._application(environ, start)
 
-    def _refusal(self, call: _Call) -> tuple[int, str, str] | None:
+    def _refusal(self, call: _Call, environ: dict[str, Any]) -> tuple[int, str, str] | None:
         faults = self._world.faults
         words = REFUSALS[call.family]
         if call.token == EXPIRED_TOKEN:
@@ -124,7 +126,7 @@ class Gate:
         if f"{call.service}:{call.action}" in faults.denied:
             message = f"You are not authorized to perform this operation: {call.service}:{call.action}."
             return 403, words.denied, message
-        beyond = _beyond_rights(call, words)
+        beyond = _beyond_rights(call, words) or self._elsewhere(call, environ)
         if beyond is not None:
             return beyond
         with self._world.lock:
@@ -133,6 +135,20 @@ class Gate:
                 faults.throttled[call.action] = left - 1
                 return words.throttled_status, words.throttled, "Request limit exceeded."
         return None
+
+    def _elsewhere(self, call: _Call, environ: dict[str, Any]) -> tuple[int, str, str] | None:
+        """Machines and their images are in one region only; the rest of the API is in all."""
+        home = self._world.region
+        if call.region in {"", home}:
+            return None
+        asks_for_image = call.action.startswith("GetParameter") and b"/aws/service/" in _body(environ)
+        if (call.service, call.action) not in LAUNCHES and not asks_for_image:
+            return None
+        message = (
+            f"this sandbox is in {home} and has no machines in {call.region}: add --region {home}, or start another by"
+            f" runctl sandbox stop and runctl sandbox start --region {call.region}"
+        )
+        return 400, "SandboxRegion", message
 
     def _once(self, call: _Call, token: str, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         """The same token and parameters get the first answer again; other parameters are refused, as on AWS."""
@@ -186,7 +202,13 @@ def _read(environ: dict[str, Any]) -> _Call:
     token = token or query.get("x-amz-security-token", "")
     method = environ.get("REQUEST_METHOD", "")
     call = _Call(
-        service, environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2], {}, scope[0], token, method
+        service,
+        environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2],
+        {},
+        scope[0],
+        token,
+        method,
+        scope[2] if len(scope) > 3 else "",
     )
     if service == "s3":
         return _read_s3(environ, call)

@@ -22,7 +22,14 @@ from runctl.sandbox.layout import Layout
 CLONE_NEWNET = 0x40000000
 NETWORKS = ipaddress.IPv4Network("10.213.0.0/16")
 """Where sandboxes take their /24 from; nothing there is routed anywhere."""
+REGISTRY_PORT = 5000
+"""On the gateway: the registry of the machines' engines."""
 METADATA_ADDRESS = "169.254.169.254"
+
+_IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+_FORWARDING = Path("/run/runctl-sandbox.forwarding")
+"""A file for each network device of a sandbox, and what the setting was before the first."""
+_BEFORE = "before"
 
 T = TypeVar("T")
 
@@ -68,30 +75,52 @@ class Network:
             )
             run("ip", "address", "add", f"{self.gateway}/24", "dev", bridge)
             run("ip", "link", "set", bridge, "up")
-        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-        for rule in self._rules():
-            run("iptables", "-w", *rule[:2], "-I", *rule[2:])
+        # The rules are there before anything is forwarded.
+        self._guard()
+        hold_forwarding(bridge)
 
-    def _rules(self) -> list[tuple[str, ...]]:
-        mark = ("-m", "comment", "--comment", f"runctl-sandbox-{self._layout.tag}")
-        bridge = self._layout.bridge
-        return [
-            ("-t", "filter", "FORWARD", "-i", bridge, *mark, "-j", "ACCEPT"),
-            ("-t", "filter", "FORWARD", "-o", bridge, *mark, "-j", "ACCEPT"),
-            (
-                "-t",
-                "nat",
-                "POSTROUTING",
-                "-s",
-                str(self.subnet),
+    def _guard(self) -> None:
+        """Nobody beyond this computer and its machines reaches the sandbox's addresses, whatever the routes say."""
+        chains = _chains(self._layout)
+        bridge, mark = self._layout.bridge, _mark(self._layout)
+        for chain in chains.values():
+            run("iptables", "-w", "-N", chain)
+        # Linux takes packets for any of its addresses on every device.
+        for rule in (
+            (chains["INPUT"], "-i", "lo", "-j", "RETURN"),
+            (chains["INPUT"], "-i", bridge, "-j", "RETURN"),
+            (chains["INPUT"], "-j", "DROP"),
+            (chains["FORWARD"], "-i", bridge, "-j", "ACCEPT"),
+            (chains["FORWARD"], "-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT"),
+            (chains["FORWARD"], "-j", "DROP"),
+        ):
+            run("iptables", "-w", "-A", *rule)
+        for chain, *match in (
+            ("INPUT", "-d", str(self.subnet)),
+            ("FORWARD", "-i", bridge),
+            ("FORWARD", "-o", bridge),
+        ):
+            run("iptables", "-w", "-I", chain, *match, *mark, "-j", chains[chain])
+        outward = ("-s", str(self.subnet), "!", "-o", bridge)
+        run("iptables", "-w", "-t", "nat", "-I", "POSTROUTING", *outward, *mark, "-j", "MASQUERADE")
+        # The registry takes what anybody pushes. Only the sandbox's user may, where the kernel can tell users apart.
+        registry = ("-d", self.gateway, "-p", "tcp", "--dport", str(REGISTRY_PORT), *mark)
+        run(
+            *(
+                "iptables",
+                "-w",
+                "-I",
+                "OUTPUT",
+                *registry,
+                "-m",
+                "owner",
                 "!",
-                "-o",
-                bridge,
-                *mark,
-                "-j",
-                "MASQUERADE",
+                "--uid-owner",
+                str(os.getuid()),
             ),
-        ]
+            *("-j", "REJECT"),
+            check=False,
+        )
 
     def connect(self) -> tuple[int, str]:
         """A new namespace with an address: its number, and the address."""
@@ -197,12 +226,63 @@ def remove(layout: Layout) -> list[str]:
             run("ip", "link", "delete", device["ifname"], check=False)
             removed.append(f"network device {device['ifname']}")
     for table in ("filter", "nat"):
+        # First the rules that lead to chains of ours, then the chains.
         for line in run("iptables", "-w", "-t", table, "-S", check=False).splitlines():
             if f"runctl-sandbox-{layout.tag}" in line and line.startswith("-A "):
                 words = line.replace('"', "").split()
                 run("iptables", "-w", "-t", table, "-D", *words[1:], check=False)
                 removed.append(f"iptables rule in {words[1]}")
+    chains = run("iptables", "-w", "-S", check=False).splitlines()
+    for chain in _chains(layout).values():
+        if f"-N {chain}" in chains:
+            run("iptables", "-w", "-F", chain, check=False)
+            run("iptables", "-w", "-X", chain, check=False)
+            removed.append(f"iptables chain {chain}")
+    release_forwarding(layout.bridge)
     return removed
+
+
+def hold_forwarding(device: str) -> None:
+    """This computer forwards packets for as long as that network device is there, or until `release_forwarding`."""
+    with _one_at_a_time():
+        _FORWARDING.mkdir(mode=0o700, exist_ok=True)
+        before = _FORWARDING / _BEFORE
+        if not before.exists():
+            before.write_text(_IP_FORWARD.read_text())
+        (_FORWARDING / device).touch()
+        _IP_FORWARD.write_text("1")
+
+
+def release_forwarding(device: str) -> None:
+    """The setting is as it was before the first who held it, once the last one is gone. Safe to repeat."""
+    with _one_at_a_time():
+        if not _FORWARDING.is_dir():
+            return
+        (_FORWARDING / device).unlink(missing_ok=True)
+        holders = [path for path in _FORWARDING.iterdir() if path.name != _BEFORE]
+        if any(Path("/sys/class/net", holder.name).exists() for holder in holders):
+            return
+        before = _FORWARDING / _BEFORE
+        if before.exists() and before.read_text().strip() == "0" and not _others_forward():
+            _IP_FORWARD.write_text("0")
+        for path in (*holders, before):
+            path.unlink(missing_ok=True)
+        _FORWARDING.rmdir()
+
+
+def _others_forward() -> bool:
+    """Whether another program of this computer has come to rely on forwarding: it found it switched on."""
+    rules = run("iptables", "-w", "-S", check=False).upper()
+    return any(name in rules for name in ("DOCKER", "LIBVIRT", "CNI-", "KUBE-", "NETAVARK", "PODMAN"))
+
+
+def _chains(layout: Layout) -> dict[str, str]:
+    """Our chains, by the one that leads there."""
+    return {"INPUT": f"RCTL-{layout.tag}-IN", "FORWARD": f"RCTL-{layout.tag}-FWD"}
+
+
+def _mark(layout: Layout) -> tuple[str, ...]:
+    return "-m", "comment", "--comment", f"runctl-sandbox-{layout.tag}"
 
 
 def inside(namespace: str, action: Callable[[], T]) -> T:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,11 +22,23 @@ _SYSTEM_FOLDERS = frozenset(
 _EMPTY = {
     "root": 0o700,
     "var/tmp": 0o1777,
-    **dict.fromkeys(("home", "media", "mnt", "srv", "var/log", "var/spool/cron"), 0o755),
+    **dict.fromkeys(
+        ("home", "media", "mnt", "srv", "var/log", "var/spool/cron", "var/backups", "var/mail"), 0o755
+    ),
+    # Of what is in memory, the machine has its own on top; whoever takes that away finds nothing below.
+    "dev": 0o755,
+    "proc": 0o555,
+    "run": 0o755,
+    "sys": 0o555,
+    "tmp": 0o1777,
     **dict.fromkeys(("var/lib/cloud", "var/lib/runctl", "var/lib/amazon"), 0o755),
     **dict.fromkeys(("var/lib/docker", "var/lib/containerd"), 0o710),
     **dict.fromkeys(("etc/ssh", "etc/sudoers.d", "etc/cron.d"), 0o755),
 }
+_PRIVATE_BELOW = {"etc": 8, "opt": 2, "var": 3}
+"""Where the computer keeps what not everybody on it may read, and how many folders deep that is looked for."""
+_LEFT = frozenset({"etc/shadow", "etc/sudoers", *_EMPTY})
+"""A machine has its own shadow file, and empty folders of its own; without the rules for sudo there is no sudo."""
 _DOCKER = (
     *("docker", "dockerd", "containerd", "containerd-shim-runc-v2", "ctr", "runc", "docker-compose"),
     *("docker-proxy", "docker-init", "docker-buildx", "podman", "nerdctl"),
@@ -37,6 +50,8 @@ _DOCKER_PLUGINS = ("usr/libexec/docker", "usr/lib/docker", "usr/local/lib/docker
 def hide(upper: Path, *, sandbox_home: Path, docker: bool) -> None:
     """People's files, logs, keys and the sandbox's folder are not on the machine; nor, without ``docker``, is Docker.
 
+    Nor is what an ordinary user of this computer may not read: root in a machine could.
+
     ``upper`` is new. What a machine keeps in these places is its own.
     """
     upper.chmod(0o755)
@@ -46,14 +61,43 @@ def hide(upper: Path, *, sandbox_home: Path, docker: bool) -> None:
     for folder, mode in _EMPTY.items():
         if Path("/", folder).is_dir():
             _empty(upper, Path(folder), mode)
+    for private in private_paths():
+        _hide_private(upper, private)
     home = sandbox_home.resolve().relative_to("/")
-    # In memory are the machine's own; hidden altogether are those that are not the system's.
-    if home.parts[0] in _SYSTEM_FOLDERS - {"tmp", "run", "dev", "proc", "sys"}:
+    # The others are hidden altogether.
+    if home.parts[0] in _SYSTEM_FOLDERS:
         _empty(upper, home, 0o700)
     if not docker:
         for path in (*(f"{folder}/{name}" for folder in _PROGRAMS for name in _DOCKER), *_DOCKER_PLUGINS):
             if os.path.lexists(Path("/", path)):
                 _white_out(upper, Path(path))
+
+
+def private_paths(root: Path = Path("/")) -> Iterator[Path]:
+    """What of the system's folders not everybody on this computer may read, each without what is below it."""
+    todo = [(Path(name), depth) for name, depth in _PRIVATE_BELOW.items() if (root / name).is_dir()]
+    while todo:
+        folder, depth = todo.pop()
+        with suppress(OSError):
+            for entry in os.scandir(root / folder):
+                path, mode = folder / entry.name, entry.stat(follow_symlinks=False).st_mode
+                is_folder = stat.S_ISDIR(mode)
+                if str(path) in _LEFT or not (is_folder or stat.S_ISREG(mode)):
+                    continue
+                wanted = stat.S_IXOTH if is_folder else stat.S_IROTH
+                if mode & wanted != wanted:
+                    yield path
+                elif is_folder and depth > 1:
+                    todo.append((path, depth - 1))
+
+
+def _hide_private(upper: Path, path: Path) -> None:
+    info = Path("/", path).lstat()
+    if stat.S_ISDIR(info.st_mode):
+        _empty(upper, path, stat.S_IMODE(info.st_mode))
+        os.chown(upper / path, info.st_uid, info.st_gid)
+    else:
+        _white_out(upper, path)
 
 
 def _empty(upper: Path, path: Path, mode: int) -> None:

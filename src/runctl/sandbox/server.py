@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from runctl.sandbox.gate import Gate
 from runctl.sandbox.http_server import HttpServer, Start, Wsgi
 from runctl.sandbox.keys import CONTROL
 from runctl.sandbox.layout import Layout
-from runctl.sandbox.network import Network
+from runctl.sandbox.network import REGISTRY_PORT, Network
 from runctl.sandbox.registry import Registry
 from runctl.sandbox.world import World, become
 
@@ -84,9 +85,13 @@ def serve(layout: Layout, region: str, kind: str, *, docker: bool) -> None:
         signal.signal(number, lambda *_: stopping.set())
     ready.set()
     stopping.wait()
-    for instance_id in list(world.machines):
+
+    def end(instance_id: str) -> None:
         world.end_services(instance_id)
         world.forget_machine(instance_id)
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        list(pool.map(end, list(world.machines)))
     if registry is not None:
         registry.stop()
     ecr.stop()
@@ -123,9 +128,9 @@ def _install(world: World) -> None:
 def _registry(world: World) -> Registry:
     """The machines' registry, on their bridge."""
     assert world.network is not None  # noqa: S101 - the caller has looked
-    registry = Registry(world.layout.registry, world.network.gateway, 5000)
+    registry = Registry(world.layout.registry, world.network.gateway, REGISTRY_PORT)
     registry.start()
-    (world.home / "registry.port").write_text("5000")
+    (world.home / "registry.port").write_text(str(REGISTRY_PORT))
     return registry
 
 

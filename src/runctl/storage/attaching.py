@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from runctl.core import tags as tag
 from runctl.core.blank_volumes import format_rule
 from runctl.core.errors import Conflict, RunctlError, Unreachable
 from runctl.core.ids import InstanceId
@@ -17,7 +18,6 @@ from runctl.core.journal import Change, Effect
 from runctl.core.models import Instance, InstanceState, Volume
 from runctl.core.mount_points import usual_places
 from runctl.core.progress import SILENT, Progress
-from runctl.core.tags import UNUSED
 from runctl.providers.interface import VolumeProvider
 from runctl.storage.agents import AgentOn as AgentOn  # noqa: PLC0414 (re-exported: a part of this interface)
 from runctl.storage.sharing import check_shared
@@ -97,8 +97,8 @@ def attach_and_mount(
     check_shared(volumes, agent_on, volume, instance, read_only=wish.read_only)
     attached = volumes.attach_volume(volume.id, instance.id, progress)
     # The tags and the name are those that the caller saw and decided by, but for the record of the first use.
-    tags = {key: value for key, value in volume.tags.items() if key != UNUSED}
-    tags.update({key: value for key, value in attached.tags.items() if key == UNUSED})
+    tags = {key: value for key, value in volume.tags.items() if key != tag.UNUSED}
+    tags.update({key: value for key, value in attached.tags.items() if key == tag.UNUSED})
     known = replace(attached, name=volume.name, mount_point=volume.mount_point, tags=tags)
     try:
         return mount(volumes, agent_on, known, instance, wish, progress)
@@ -112,8 +112,8 @@ def attach_only(
     volumes: VolumeProvider, volume: Volume, instance: Instance, progress: Progress = SILENT
 ) -> Volume:
     """The volume is attached and not mounted; whatever is put on it then is not known to runctl."""
-    if UNUSED in volume.tags:
-        volumes.tag_volume(volume.id, {}, remove=(UNUSED,))
+    if tag.UNUSED in volume.tags:
+        volumes.tag_volume(volume.id, {}, remove=(tag.UNUSED,))
     return volumes.attach_volume(volume.id, instance.id, progress)
 
 
@@ -147,6 +147,9 @@ def mount(
     }
     if shared:
         options["shared"] = True
+    grows = tag.GROW in volume.tags and not wish.read_only
+    if grows:
+        options["grow"] = True
     agent = agent_on(instance)
     with agent.journal.changing(*_mount_change(volume, instance, place)):
         answer = agent.attach(volume.id, place, progress=progress, **options)
@@ -154,6 +157,14 @@ def mount(
         volumes.remember_mount(volume.id, instance.id, place)
     except RunctlError as error:
         progress.warn(f"{volume.id} is mounted at {place}, but that could not be noted: {error.message}")
+    if grows and answer.get("grown"):
+        volumes.tag_volume(volume.id, {}, remove=(tag.GROW,))
+        progress.note(f"the file system of {volume.name or volume.id} has grown to the volume's size")
+    elif grows and answer.get("not_grown"):
+        progress.warn(
+            f"the file system of {volume.name or volume.id} is smaller than the volume: {answer['not_grown']};"
+            f" try again: runctl {instance.provider} ebs resize {volume.id} --size {volume.size_gib}"
+        )
     # Of several machines that have it, it is this one that the result is about.
     now = replace(volumes.volume(volume.id), attached_to=instance.id)
     mounted = _mounted(now, place, answer)

@@ -111,7 +111,7 @@ def plan_move(
             code="protected",
         )
     over = target is not None and token is None and not delete_source
-    if source.instances and not over:
+    if source.instances and not over and not volumes.is_being_released(source):
         raise Conflict(
             f"volume {source.name or source.id} is attached to {', '.join(source.instances)}",
             hint=f"runctl aws ebs detach {source.name or source.id}, so that nothing is written while it moves",
@@ -154,6 +154,8 @@ def carry_out(
     source, target = plan.source, plan.finished
     if plan.done and target is not None:
         return Moved(target, source)
+    if source is not None:
+        source = volumes.released(source, progress)
     with volumes.journal.unfinished(_unfinished_move(volumes.name, plan)):
         return _carry_out(volumes, plan, progress, clock or SystemClock())
 

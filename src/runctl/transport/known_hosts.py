@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,6 +24,11 @@ class KnownHosts:
     def knows(self, alias: str) -> bool:
         """Whether a key is recorded for the machine."""
         return any(line.split(None, 1)[0] == alias for line in self._lines())
+
+    def fingerprints(self, alias: str) -> tuple[str, ...]:
+        """Of the machine's recorded keys, as ssh shows them: ``SHA256:`` and base64."""
+        blobs = [line.split()[2] for line in self._lines() if line.split(None, 1)[0] == alias]
+        return tuple(_fingerprint(blob) for blob in blobs)
 
     def learn(self, alias: str, keys: Sequence[str]) -> bool:
         """Record the keys for a machine that has none yet.
@@ -64,6 +71,11 @@ class KnownHosts:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             file.writelines(line + "\n" for line in lines)
         Path(name).replace(self.path)
+
+
+def _fingerprint(blob: str) -> str:
+    digest = hashlib.sha256(base64.b64decode(blob)).digest()
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
 def is_host_key(line: str) -> bool:

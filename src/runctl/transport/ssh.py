@@ -114,15 +114,18 @@ class SshTransport(Executing):
         authorize: Callable[[str], None] | None = None,
         connect_timeout: timedelta = timedelta(seconds=10),
         still_there: StillThere = nothing_known,
+        strict_host_key: bool = False,
+        on_first_key: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Nothing happens until the first command.
 
         ``identity`` is a private key file; with ``authorize``, one of our own (see `one_time_key`), and
         ``authorize`` is called with its public half just before every new connection: EC2 Instance Connect lets
         it in for 60 seconds. ``host_keys`` says what the machine's host keys are, from a source that can be
-        trusted (its console output); without it the first key that answers is recorded, and from then on no
-        other is accepted. ``still_there`` raises `InstanceEnded` when the provider says that the machine has ended;
-        it is asked when the machine is silent or cannot be reached.
+        trusted (its console output). Without it the first key that answers is recorded, ``on_first_key`` is told its
+        fingerprint, and from then on no other is accepted; with ``strict_host_key`` that is `HostKeyUnknown`.
+        ``still_there`` raises `InstanceEnded` when the provider says that the machine has ended; it is asked when the
+        machine is silent or cannot be reached.
         """
         self.target = target
         self._still_there = still_there
@@ -134,6 +137,8 @@ class SshTransport(Executing):
             host_keys=host_keys,
             authorize=authorize,
             connect_timeout=connect_timeout,
+            strict_host_key=strict_host_key,
+            on_first_key=on_first_key,
         )
         self._slot = 0
         self._lock = threading.Lock()

@@ -10,11 +10,11 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from runctl.core.errors import CredentialsError, RunctlError, Unreachable, Unsupported
+from runctl.core.errors import CredentialsError, HostKeyUnknown, RunctlError, Unreachable, Unsupported
 from runctl.transport.known_hosts import KnownHosts
 from runctl.transport.ssh_failure import classify
 
@@ -40,6 +40,10 @@ class SshTarget:
         return f"{self.host_key_alias} ({self.user}@{self.host}:{self.port})"
 
 
+def _unheard(_fingerprints: str) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True)
 class SshConnections:
     """How to connect to one machine. Several processes with the same values share their connections.
@@ -55,6 +59,10 @@ class SshConnections:
     host_keys: Callable[[], Sequence[str]] | None
     authorize: Callable[[str], None] | None
     connect_timeout: timedelta
+    strict_host_key: bool = False
+    """A machine whose key nothing vouches for is not connected to."""
+    on_first_key: Callable[[str], None] = field(default=_unheard, compare=False)
+    """Told the fingerprints of a key that was recorded because it was the first to answer."""
 
     def session(self, slot: int) -> list[str]:
         """The beginning of an ssh command over connection ``slot``; fails if it is not there."""
@@ -110,7 +118,16 @@ class SshConnections:
             return
         with self.known_hosts.locked():
             # Someone else of ours may have recorded it since: then this is the check, not the first use.
-            self._start(slot, "yes" if self.known_hosts.knows(alias) else "accept-new")
+            known = self.known_hosts.knows(alias)
+            if not known and self.strict_host_key:
+                raise HostKeyUnknown(
+                    f"nothing vouches for the host key of {alias}, and a strict check was asked for",
+                    hint="a console shows the key some minutes after the boot: try again; or use --transport ssm,"
+                    " or leave --strict-host-key (aws.strict_host_key) out",
+                )
+            self._start(slot, "yes" if known else "accept-new")
+        if not known:
+            self.on_first_key(", ".join(self.known_hosts.fingerprints(alias)))
 
     def _start(self, slot: int, strict: str) -> None:
         if self.identity is not None and not self.identity.is_file():

@@ -16,6 +16,7 @@ from runctl.core.models import Market, Volume
 from runctl.providers.aws.ec2 import AwsProvider
 from runctl.providers.aws.filling import baselines
 from runctl.providers.aws.helper_role import POLICY, role_name
+from runctl.providers.aws.iam import REACH_POLICY
 from runctl.providers.aws.session import AwsSession
 from runctl.providers.interface import InstanceRequest, VolumeRequest
 from runctl.runs.prewarm_plan import PrewarmRequest, plan_prewarm
@@ -62,7 +63,7 @@ def test_the_role_reads_the_source_and_is_gone_afterwards(
 
     assert document == json.loads(json.dumps(policy(Source(BUCKET, "set"))))
     assert [role["RoleName"] for role in profile["Roles"]] == [name]
-    assert policies[0]["PolicyArn"].endswith("AmazonSSMManagedInstanceCore")
+    assert set(session.iam.list_role_policies(RoleName=name)["PolicyNames"]) == {POLICY, REACH_POLICY}
 
     provider.drop_role(name)
     provider.drop_role(name)

@@ -8,7 +8,6 @@ from runctl.core import tags as tag
 from runctl.core.errors import PermissionDenied
 from runctl.providers.aws.iam import (
     DEFAULT_PROFILE,
-    MANAGED_POLICY,
     ProfileState,
     ensure_default_profile,
     profile_state,
@@ -29,7 +28,7 @@ def attached(session: AwsSession, monkeypatch: pytest.MonkeyPatch) -> list[dict[
     session.iam.delete_instance_profile(InstanceProfileName=DEFAULT_PROFILE)
     session.iam.delete_role(RoleName=DEFAULT_PROFILE)
     calls: list[dict[str, str]] = []
-    monkeypatch.setattr(session.iam, "attach_role_policy", lambda **call: calls.append(call))
+    monkeypatch.setattr(session.iam, "put_role_policy", lambda **call: calls.append(call))
     return calls
 
 
@@ -43,9 +42,11 @@ def test_role_and_profile_are_made_tagged_and_joined(
     assert [r["RoleName"] for r in profile["Roles"]] == [DEFAULT_PROFILE]
     assert tag.is_ours(tags_of(role["Tags"]))  # type: ignore[arg-type]
     assert "ec2.amazonaws.com" in str(role["AssumeRolePolicyDocument"])
-    assert attached == [
-        {"RoleName": DEFAULT_PROFILE, "PolicyArn": f"arn:aws:iam::aws:policy/{MANAGED_POLICY}"}
-    ]
+    (policy,) = attached
+    assert policy["RoleName"] == DEFAULT_PROFILE
+    assert "ssm:UpdateInstanceInformation" in policy["PolicyDocument"]
+    assert "GetParameter" not in policy["PolicyDocument"]
+    assert "*:" not in policy["PolicyDocument"]
 
 
 def test_doing_it_twice_is_fine(

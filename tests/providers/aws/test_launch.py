@@ -75,7 +75,7 @@ def test_the_launch_asks_for_safe_defaults(provider: AwsProvider) -> None:
     arguments = run_instances_arguments(plan, "/dev/xvda", "runctl-instance")
 
     assert arguments["MetadataOptions"]["HttpTokens"] == "required"
-    assert arguments["MetadataOptions"]["HttpPutResponseHopLimit"] == 2
+    assert arguments["MetadataOptions"]["HttpPutResponseHopLimit"] == 1
     assert arguments["InstanceInitiatedShutdownBehavior"] == "terminate"
     assert arguments["ClientToken"] == plan.client_token
     root, data = arguments["BlockDeviceMappings"]

@@ -75,6 +75,23 @@ def test_what_happened_since_an_attachment_that_was_cut_short_is_not_known(
     assert tag.UNUSED not in provider.attach_volume(volume.id, instance.id).tags
 
 
+def test_a_detachment_that_was_cut_short_anywhere_does_not_come_back(
+    provider: AwsProvider, instance: Instance, session: AwsSession, refuse: Refuse
+) -> None:
+    volume = make(provider)
+    provider.attach_volume(volume.id, instance.id)
+    provider.remember_mount(volume.id, instance.id, "/mnt/data")
+    refuse(session.ec2, "DetachVolume", "UnauthorizedOperation", times=1)
+    with pytest.raises(PermissionDenied):
+        provider.detach_volume(volume.id)
+    assert mounts_of(provider.instance(instance.id).tags) == {}
+
+    provider.remember_mount(volume.id, instance.id, "/mnt/data")
+    session.ec2.detach_volume(VolumeId=volume.id, InstanceId=instance.id)
+    provider.detach_volume(volume.id)
+    assert mounts_of(provider.instance(instance.id).tags) == {}
+
+
 def test_an_unknown_zone_names_the_known_ones(provider: AwsProvider) -> None:
     with pytest.raises(NotFound) as caught:
         provider.plan_volume(VolumeRequest(1, zone="us-east-1z"))

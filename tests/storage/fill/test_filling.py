@@ -188,6 +188,45 @@ def test_nothing_is_written_where_nothing_is_mounted(bucket: Bucket) -> None:
     assert bucket.files() == {}
 
 
+@pytest.mark.parametrize(
+    "link", [".runctl", ".runctl/partial", ".runctl/prewarm.jsonl", ".runctl/lock", "set"]
+)
+def test_a_link_on_the_volume_leads_nowhere(bucket: Bucket, tmp_path: Path, link: str) -> None:
+    bucket.put("data/set/a")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "checkpoint.pt").write_text("precious")
+    path = bucket.into / link
+    path.parent.mkdir(parents=True, exist_ok=True)
+    target = elsewhere / "checkpoint.pt" if path.name in {"prewarm.jsonl", "lock"} else elsewhere
+    path.symlink_to(target)
+
+    said = bucket.fill("data")
+
+    assert (said.code, said.last["code"]) == (1, "in-the-way")
+    assert [each.name for each in elsewhere.iterdir()] == ["checkpoint.pt"]
+    assert (elsewhere / "checkpoint.pt").read_text() == "precious"
+
+
+def test_a_forged_record_deletes_nothing_outside(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.put("data/a")
+    bucket.fill("data").ok()
+    victim = bucket.into.parent / "victim"
+    victim.mkdir()
+    (victim / "f").write_text("precious")
+    (bucket.into / "out").symlink_to(victim)
+    facts = (victim / "f").stat()
+    with (bucket.into / ".runctl" / "prewarm.jsonl").open("a") as record:
+        for name in ("../victim/f", str(victim / "f"), "out/f", "x/../../victim/f"):
+            line = {"p": name, "s": facts.st_size, "e": "0", "m": facts.st_mtime_ns, "c": "md5"}
+            record.write(json.dumps(line) + "\n")
+
+    bucket.fill("data", "--delete").ok()
+
+    assert (victim / "f").read_text() == "precious"
+    assert (bucket.into / "a").exists()
+
+
 def test_a_file_in_the_way_of_a_folder_is_an_error(bucket: Bucket) -> None:
     bucket.put("set/folder/file")
     (bucket.into / "folder").write_bytes(b"a file")

@@ -238,7 +238,10 @@ def test_the_policy_reads_the_folder_and_nothing_beside_it() -> None:
         "kms:Decrypt",
     )
     assert listing["Condition"] == {"StringLike": {"s3:prefix": ["set", "set/*"]}}
-    assert decrypt["Condition"]["StringLike"]["kms:ViaService"] == "s3.*.amazonaws.com.cn"
+    assert decrypt["Condition"]["StringLike"]["kms:ViaService"] == [
+        "s3.*.amazonaws.com",
+        "s3.*.amazonaws.com.cn",
+    ]
     assert policy(Source("bucket"))["Statement"][0]["Resource"] == ["arn:aws:s3:::bucket/*"]
 
 

@@ -44,6 +44,8 @@ class AttachRequest:
     shared: bool = False
     """Other machines have the volume too: it is mounted read-only, without so much as a journal being replayed, and
     never formatted."""
+    grow: bool = False
+    """The volume is larger than what it was copied from: its partition and file system grow with it."""
     device: Optional[str] = None
     """The name that the provider attached it under, for machines whose disks have no serial (Xen)."""
 
@@ -63,6 +65,10 @@ class Attached:
     """For the login user."""
     size_bytes: int
     free_bytes: int
+    grown: bool = False
+    """It was asked to `AttachRequest.grow`, and its file system is as large as it can be."""
+    not_grown: str = ""
+    """Why it is not, though that was asked."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +229,7 @@ def attach_request(request: Mapping[str, Any]) -> AttachRequest:
         shared=bool(request.get("shared")),
         wait_seconds=60.0 if wait is None else float(wait),
         known_blank=bool(request.get("known_blank")),
+        grow=bool(request.get("grow")),
         examined_bytes=int(request.get("examined_bytes") or 0),
         examine_seconds=float(request.get("examine_seconds", EXAMINE_SECONDS)),
         device=str(device) if device else None,

@@ -160,13 +160,43 @@ class LinuxDisks(Disks):
             decision = Mount(decision.device, made.type, made.uuid)
         Path(request.mount_point).mkdir(parents=True, exist_ok=True)
         more = mounting.mount(decision, request)
+        not_grown = ""
+        if request.grow and not formatted and not request.read_only:
+            not_grown = self._grow_mounted(device, facts, decision, request)
         user = machine.login_user()
         if formatted:
             os.chown(request.mount_point, user.uid, user.gid)
         self._remember(decision.uuid, decision.fstype, request, more)
-        return self._attached(
+        attached = self._attached(
             request, decision.device, decision.fstype, decision.uuid, formatted=formatted, already=False
         )
+        grown = request.grow and not not_grown and not request.read_only
+        return replace(attached, grown=grown, not_grown=not_grown)
+
+    @staticmethod
+    def _grow_mounted(disk: str, facts: Facts, mounted: Mount, request: AttachRequest) -> str:
+        """What has just been mounted grows to the size of its volume. Returns why not, else an empty text."""
+        what = growth.decide_growth(facts)
+        if not isinstance(what, growth.Grow):
+            return what.why
+        try:
+            if what.partition is not None:
+                growth.grow_partition(disk, what.partition, what.device)
+            growth.grow_file_system(what, request.mount_point)
+        except AgentError as error:
+            if what.fstype not in growth.EXT:
+                return error.message
+        else:
+            return ""
+        # Not every root may grow a file system that is mounted; nobody uses it yet, so it can be done unmounted.
+        mounting.unmount(request.mount_point, lazily=False)
+        try:
+            growth.grow_file_system(what, None)
+        except AgentError as error:
+            return error.message
+        finally:
+            mounting.mount(mounted, request)
+        return ""
 
     def _wait_for(self, request: AttachRequest, size_bytes: int = 1) -> str:
         deadline = time.monotonic() + request.wait_seconds

@@ -15,6 +15,7 @@ from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.errors import error_code
 from runctl.providers.aws.mounting import forget_unused
 from runctl.providers.aws.reading import device_in_use, free_device, volume_of
+from runctl.providers.aws.releasing import released
 from runctl.providers.aws.retries import carried_out
 from runctl.providers.aws.volume_creation import CREATE_TIMEOUT
 from runctl.providers.aws.volumes import check_not_moving, find_described, find_volume, in_use, wait_state
@@ -35,9 +36,8 @@ def attach_volume(
         raise ZoneMismatch(volume.id, volume.zone, zone)
     if volume.state is VolumeState.CREATING:
         volume = wait_state(context, volume.id, VolumeState.AVAILABLE, CREATE_TIMEOUT, progress)
-    elif volume.state is VolumeState.IN_USE and volume.attached_to is None:
-        # It is still leaving another machine, or this one.
-        volume = wait_state(context, volume.id, VolumeState.AVAILABLE, DETACH_TIMEOUT, progress)
+    elif instance_id not in volume.instances:
+        volume = released(context, volume, progress)
     progress.step(f"attaching {volume.name or volume.id} to {instance_id}")
     if instance_id not in volume.instances:
         check_not_moving(volume)

@@ -45,6 +45,8 @@ def plan_clone(context: AwsContext, request: CloneRequest) -> ClonePlan:
         base[tag.PERSISTENT] = "true"
     tags = new_tags(context, base, name=request.name, project=base.get(tag.PROJECT), token=token)
     tags[tag.MADE_FROM] = source.id
+    if shape.size_gib > source.size_gib:
+        tags[tag.GROW] = "true"
     return ClonePlan(
         source=source,
         name=request.name,

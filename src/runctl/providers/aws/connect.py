@@ -133,7 +133,7 @@ class Connections:
         progress.detail(f"transport {choice.name}: {choice.reason}")
         if choice.name == "ssm":
             return self._ssm(instance, progress)
-        return self._ssh(instance, ssh.address if ssh and ssh.address else "", identity)
+        return self._ssh(instance, ssh.address if ssh and ssh.address else "", identity, progress)
 
     def _ssh_facts(self, instance: Instance, identity: Path | None) -> SshFacts:
         addresses = [address for address in (instance.public_ip, instance.private_ip) if address]
@@ -210,7 +210,9 @@ class Connections:
 
         return still_there
 
-    def _ssh(self, instance: Instance, address: str, identity: Path | None) -> SshTransport:
+    def _ssh(
+        self, instance: Instance, address: str, identity: Path | None, progress: Progress
+    ) -> SshTransport:
         from runctl.transport.ssh import SshTransport
         from runctl.transport.ssh_connection import SshTarget, one_time_key
 
@@ -230,6 +232,11 @@ class Connections:
             host_keys=lambda: console_host_keys(self._context.session, instance.id),
             authorize=authorize,
             still_there=self._asker(instance),
+            strict_host_key=self._context.config.aws.strict_host_key,
+            on_first_key=lambda fingerprints: progress.warn(
+                f"the host key of {instance.id} ({fingerprints}) is taken on trust: its console does not show it yet,"
+                " so nothing vouches for it (--strict-host-key refuses such a machine)"
+            ),
         )
 
     def _let_in(self, instance: Instance, public_key: str) -> None:

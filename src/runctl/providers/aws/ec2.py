@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
-from runctl.core.errors import Unsupported
+from runctl.core.errors import NotFound, Unsupported
 from runctl.core.ids import InstanceId, SnapshotId, VolumeId
 from runctl.core.models import Instance, Snapshot, Volume
 from runctl.core.progress import SILENT, Progress
@@ -20,6 +21,7 @@ from runctl.providers.aws import (
     mounting,
     planning,
     readiness,
+    releasing,
     snapshots,
     volume_creation,
     volumes,
@@ -112,6 +114,13 @@ class AwsProvider(AwsFilling, RegistryProvider):
         return instance
 
     @translated
+    def wait_ended(
+        self, instance_id: InstanceId, *, timeout: timedelta, progress: Progress = SILENT
+    ) -> Instance:
+        """EC2 says that it is terminated, and shows its volumes as free."""
+        return releasing.wait_ended(self._context, instance_id, timeout, progress)
+
+    @translated
     def stop(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
         """It is stopped or stopping; its disks stay and are billed."""
         instance = instances.stop(self._context, instance_id, progress)
@@ -191,14 +200,21 @@ class AwsProvider(AwsFilling, RegistryProvider):
     ) -> Volume:
         """The volume is available again, and its instance no longer expects it."""
         before = volumes.find_volume(self._context, volume_id)
-        after = attachments.detach_volume(
+        # Before it is detached: cut short in between, the next start would bring the volume back.
+        mounting.forget_mounts(self._context, before, instance_id)
+        return attachments.detach_volume(
             self._context, volume_id, force=force, progress=progress, instance_id=instance_id
         )
-        for left in before.instances if instance_id is None else (instance_id,):
-            described = instances.find_described(self._context, left)
-            if described:
-                mounting.forget_mount(self._context, before, instance_of(described))
-        return after
+
+    @translated
+    def is_being_released(self, volume: Volume) -> bool:
+        """By the states of the instances that have it."""
+        return releasing.is_being_released(self._context, volume)
+
+    @translated
+    def released(self, volume: Volume, progress: Progress = SILENT) -> Volume:
+        """EC2 detaches it when its instance has shut down."""
+        return releasing.released(self._context, volume, progress)
 
     @translated
     def remember_mount(self, volume_id: VolumeId, instance_id: InstanceId, mount_point: str) -> None:
@@ -213,6 +229,8 @@ class AwsProvider(AwsFilling, RegistryProvider):
         self, volume_id: VolumeId, progress: Progress = SILENT, *, include_protected: bool = False
     ) -> None:
         """The volume is gone."""
+        with contextlib.suppress(NotFound):
+            releasing.released(self._context, volumes.find_volume(self._context, volume_id), progress)
         volumes.delete_volume(self._context, volume_id, progress, include_protected=include_protected)
 
     @translated

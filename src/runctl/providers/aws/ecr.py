@@ -15,13 +15,14 @@ from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderErr
 from runctl.core.progress import Progress
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.errors import error_code
+from runctl.providers.aws.partitions import RegistryHosts
 from runctl.providers.aws.reading import tag_list, tags_of, utc
 from runctl.providers.image_registry import ImageRepository, RegistryImage, RegistryLogin, RepositoryPlan
 
 UNTAGGED_DAYS = 1
 """An image whose tag has moved on is a cache that nobody reads any more."""
 MOST_CACHES = 200
-_HOST = re.compile(r"\d{12}\.dkr[.-]ecr(-fips)?\.[a-z0-9-]+\.(amazonaws\.com(\.cn)?|on\.aws)")
+_HOST = RegistryHosts()
 _BATCH = 100
 """What BatchDeleteImage takes at once."""
 

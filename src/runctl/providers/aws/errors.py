@@ -110,7 +110,7 @@ UNAVAILABLE = {
     "ServiceUnavailable",
     "Unavailable",
 }
-_ZONE = re.compile(r"\b[a-z]{2}(?:-[a-z]+)+-\d[a-z]\b")
+_ZONE = re.compile(r"\b[a-z]{2,}(?:-[a-z]+)+-\d[a-z]\b")
 _ENCODED = re.compile(r"Encoded authorization failure message: (\S+)")
 _VOLUME = re.compile(r"\bvol-[0-9a-f]+\b")
 _READING = "runctl.providers.aws.reading"
@@ -348,7 +348,8 @@ def not_answering(endpoint: str, reason: str, *, stand_in: bool = True) -> Unrea
         )
     return Unreachable(
         f"{endpoint} does not answer: {reason}",
-        hint="is the sandbox running? `runctl sandbox start`; or unset AWS_ENDPOINT_URL to use AWS"
+        hint='is the sandbox running? `runctl sandbox start`, then `eval "$(runctl sandbox env)"`; to use AWS:'
+        ' `eval "$(runctl sandbox env --unset)"`'
         if stand_in
         else "check the network, and the region's name (--region)",
     )

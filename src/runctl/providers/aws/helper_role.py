@@ -13,7 +13,7 @@ from runctl.core.errors import NotFound, PermissionDenied
 from runctl.core.ids import VolumeId
 from runctl.core.progress import Progress
 from runctl.providers.aws.errors import error_code, our_errors
-from runctl.providers.aws.iam import MANAGED_POLICY, ProfileState, profile_state, trust_policy
+from runctl.providers.aws.iam import REACH_POLICY, ProfileState, profile_state, reach_policy, trust_policy
 from runctl.providers.aws.reading import tag_list, tags_of
 from runctl.providers.aws.waiting import attempts
 
@@ -40,7 +40,7 @@ def ensure(
             {"EntityAlreadyExists"},
             lambda: iam.create_role(
                 RoleName=name,
-                AssumeRolePolicyDocument=json.dumps(trust_policy(session.identity.partition)),
+                AssumeRolePolicyDocument=json.dumps(trust_policy()),
                 Description="Reads from S3 for a volume that runctl fills; deleted afterwards",
                 Tags=tags,  # type: ignore[arg-type]
             ),
@@ -52,9 +52,7 @@ def ensure(
                 code="not-ours",
             )
         iam.put_role_policy(RoleName=name, PolicyName=POLICY, PolicyDocument=json.dumps(policy))
-        iam.attach_role_policy(
-            RoleName=name, PolicyArn=f"arn:{session.identity.partition}:iam::aws:policy/{MANAGED_POLICY}"
-        )
+        iam.put_role_policy(RoleName=name, PolicyName=REACH_POLICY, PolicyDocument=json.dumps(reach_policy()))
         _unless(
             {"EntityAlreadyExists"},
             lambda: iam.create_instance_profile(InstanceProfileName=name, Tags=tags),  # type: ignore[arg-type]
@@ -81,7 +79,9 @@ def drop(session: AwsSession, name: str) -> None:
             _unless(gone, lambda: _drop_own_profile(session, name))
             return
         _unless(gone, lambda: iam.delete_role_policy(RoleName=name, PolicyName=POLICY))
-        arn = f"arn:{session.identity.partition}:iam::aws:policy/{MANAGED_POLICY}"
+        _unless(gone, lambda: iam.delete_role_policy(RoleName=name, PolicyName=REACH_POLICY))
+        # What earlier versions attached in its place.
+        arn = f"arn:{session.identity.partition}:iam::aws:policy/AmazonSSMManagedInstanceCore"
         _unless(gone, lambda: iam.detach_role_policy(RoleName=name, PolicyArn=arn))
         _unless(gone, lambda: iam.remove_role_from_instance_profile(InstanceProfileName=name, RoleName=name))
         _unless(gone, lambda: _drop_own_profile(session, name))

@@ -21,7 +21,33 @@ if TYPE_CHECKING:
 
 DEFAULT_PROFILE = "runctl-instance"
 """Both the role and the profile that carries it."""
-MANAGED_POLICY = "AmazonSSMManagedInstanceCore"
+REACH_POLICY = "reach-by-systems-manager"
+"""The inline policy of runctl's own roles."""
+_REACH_ACTIONS = {
+    "ssm": (
+        "DescribeAssociation",
+        "DescribeDocument",
+        "GetDocument",
+        "GetManifest",
+        "ListAssociations",
+        "ListInstanceAssociations",
+        "PutConfigurePackageResult",
+        "UpdateAssociationStatus",
+        "UpdateInstanceAssociationStatus",
+        "UpdateInstanceInformation",
+    ),
+    "ssmmessages": ("CreateControlChannel", "CreateDataChannel", "OpenControlChannel", "OpenDataChannel"),
+    "ec2messages": (
+        "AcknowledgeMessage",
+        "DeleteMessage",
+        "FailMessage",
+        "GetEndpoint",
+        "GetMessages",
+        "SendReply",
+    ),
+}
+"""What SSM's agent calls for commands and sessions. AWS's own AmazonSSMManagedInstanceCore also lets everything on the
+machine read every parameter of the account, which is where many keep passwords."""
 WITHOUT_PROFILE = (
     "the machine gets no instance profile, so Systems Manager cannot reach it: only SSH can"
     " (a key pair or EC2 Instance Connect, with port 22 open to this computer)"
@@ -72,8 +98,8 @@ def plan_profile(session: AwsSession, asked: str | None, *, ssh_works: bool) -> 
         return ProfilePlan(None, warning=WITHOUT_PROFILE)
     return ProfilePlan(
         DEFAULT_PROFILE,
-        will_create=f"IAM role and instance profile {DEFAULT_PROFILE} with {MANAGED_POLICY}, so that Systems"
-        " Manager can reach the machine (free; once for the account)",
+        will_create=f"IAM role and instance profile {DEFAULT_PROFILE}, with just the rights that let Systems Manager"
+        " reach the machine (free; once for the account)",
     )
 
 
@@ -104,10 +130,23 @@ def _name_of(name_or_arn: str) -> str:
     return name_or_arn.rsplit("/", 1)[-1] if name_or_arn.startswith("arn:") else name_or_arn
 
 
-def trust_policy(partition: str) -> dict[str, Any]:
-    """EC2's machines may have the role. Pure."""
-    domain = "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com"
-    statement = {"Effect": "Allow", "Principal": {"Service": f"ec2.{domain}"}, "Action": "sts:AssumeRole"}
+def trust_policy() -> dict[str, Any]:
+    """EC2's machines may have the role. Pure.
+
+    The service's name is the same in every partition (aws/aws-cli#8709): it is not an address.
+    """
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "ec2.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+    }
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def reach_policy() -> dict[str, Any]:
+    """A machine with it can be reached by Systems Manager, and can do nothing else in the account. Pure."""
+    actions = [f"{service}:{name}" for service, names in _REACH_ACTIONS.items() for name in names]
+    statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
@@ -124,16 +163,15 @@ def ensure_default_profile(session: AwsSession, clock: Clock, progress: Progress
         try:
             iam.create_role(
                 RoleName=DEFAULT_PROFILE,
-                AssumeRolePolicyDocument=json.dumps(trust_policy(session.identity.partition)),
+                AssumeRolePolicyDocument=json.dumps(trust_policy()),
                 Description="Lets AWS Systems Manager reach machines that runctl rents",
                 Tags=tags,  # type: ignore[arg-type]
             )
         except Exception as error:
             if error_code(error) != "EntityAlreadyExists":
                 raise
-        iam.attach_role_policy(
-            RoleName=DEFAULT_PROFILE,
-            PolicyArn=f"arn:{session.identity.partition}:iam::aws:policy/{MANAGED_POLICY}",
+        iam.put_role_policy(
+            RoleName=DEFAULT_PROFILE, PolicyName=REACH_POLICY, PolicyDocument=json.dumps(reach_policy())
         )
         try:
             iam.create_instance_profile(InstanceProfileName=DEFAULT_PROFILE, Tags=tags)  # type: ignore[arg-type]

@@ -34,7 +34,9 @@ from runctl.providers.aws.iam import (
 from runctl.providers.aws.images import root_device
 from runctl.providers.aws.instances import describe, find_described, priced
 from runctl.providers.aws.reading import DATA_DEVICE, state_reason, tag_list
+from runctl.providers.aws.releasing import released
 from runctl.providers.aws.userdata import user_data
+from runctl.providers.aws.volumes import find_volume, in_use
 from runctl.providers.aws.waiting import attempts
 from runctl.providers.interface import CreatePlan
 
@@ -90,7 +92,7 @@ def run_instances_arguments(plan: CreatePlan, root: str, profile: str | None) ->
         "BlockDeviceMappings": disks,
         "MetadataOptions": {
             "HttpTokens": "required",
-            "HttpPutResponseHopLimit": 2,
+            "HttpPutResponseHopLimit": plan.imds_hop_limit,
             "HttpEndpoint": "enabled",
             "InstanceMetadataTags": "enabled" if all(map(_METADATA_KEY.fullmatch, plan.tags)) else "disabled",
         },
@@ -126,6 +128,11 @@ def run_instances_arguments(plan: CreatePlan, root: str, profile: str | None) ->
 def _create(context: AwsContext, plan: CreatePlan, progress: Progress, reached: _Reached) -> Instance:
     described = _already_made(context, plan)
     if described is None:
+        for mount in plan.volumes:
+            # Nothing is billed while an ending machine still has it.
+            volume = released(context, find_volume(context, mount.volume), progress)
+            if volume.instances:
+                raise in_use(volume)
         described = _launch(context, plan, progress, reached)
     reached.instance_id = instance_id = InstanceId(described["InstanceId"])
     if plan.volumes:

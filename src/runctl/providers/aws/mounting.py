@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from runctl.core import tags as tag
+from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, Volume
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.reading import DATA_DEVICE, DATA_VOLUME, checked_mount_point, mounts_of, mounts_tag
+from runctl.providers.aws.filters import describe
+from runctl.providers.aws.instances import LIVE, find_described
+from runctl.providers.aws.reading import (
+    DATA_DEVICE,
+    DATA_VOLUME,
+    checked_mount_point,
+    instance_of,
+    mounts_of,
+    mounts_tag,
+)
 
 
 def remember_mount(context: AwsContext, volume: Volume, instance: Instance, mount_point: str) -> None:
@@ -26,6 +36,19 @@ def forget_unused(context: AwsContext, volume: Volume) -> None:
     """From now on something may be on the volume."""
     if tag.UNUSED in volume.tags:
         context.session.ec2.delete_tags(Resources=[volume.id], Tags=[{"Key": tag.UNUSED}])
+
+
+def forget_mounts(context: AwsContext, volume: Volume, instance_id: InstanceId | None = None) -> None:
+    """No instance, or not that one, expects the volume: also none that has lost it already."""
+    if instance_id is not None:
+        left = [found] if (found := find_described(context, instance_id)) else []
+    elif volume.instances:
+        left = [found for each in volume.instances if (found := find_described(context, each))]
+    else:
+        filters = {f"tag:{tag.OWNED}": [tag.OWNED_VALUE], "instance-state-name": LIVE}
+        left = describe(context.session, "describe_instances", filters)
+    for described in left:
+        forget_mount(context, volume, instance_of(described))
 
 
 def forget_mount(context: AwsContext, volume: Volume, instance: Instance) -> None:

@@ -21,6 +21,7 @@ from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.errors import NotOffered, our_errors
 from runctl.providers.aws.iam import ProfilePlan, plan_profile
 from runctl.providers.aws.reading import DATA_VOLUME, TAG_VALUE_LIMIT, checked_mount_point, mounts_tag
+from runctl.providers.aws.releasing import is_being_released
 from runctl.providers.aws.volumes import check_not_moving, find_volume
 from runctl.providers.aws.zones import ZoneChoice, choose_zone
 from runctl.providers.interface import CreatePlan, InstanceRequest, Price, VolumeMount
@@ -110,8 +111,9 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
             ttl=ttl,
         ),
         client_token=token,
+        imds_hop_limit=request.imds_hop_limit or aws.imds_hop_limit,
         will_also_create=(profile.will_create,) if profile.will_create else (),
-        warnings=_warnings(instance_type, profile, place, price),
+        warnings=(*_leaving(volumes), *_warnings(instance_type, profile, place, price)),
     )
 
 
@@ -153,13 +155,14 @@ def _volumes(context: AwsContext, mounts: Sequence[VolumeMount]) -> tuple[Volume
                 f"volume {mount.volume} is named twice", hint="mount it once; runs can share the mount"
             )
         check_not_moving(volume)
-        if volume.attached_to is not None:
+        leaving = volume.state is VolumeState.IN_USE and is_being_released(context, volume)
+        if volume.attached_to is not None and not leaving:
             raise Conflict(
                 f"volume {mount.volume} is in use: attached to {volume.attached_to}",
                 hint=f"runctl aws ebs detach {volume.id}, or work on {volume.attached_to}",
                 code="volume-in-use",
             )
-        if volume.state not in {VolumeState.AVAILABLE, VolumeState.CREATING}:
+        if not leaving and volume.state not in {VolumeState.AVAILABLE, VolumeState.CREATING}:
             raise Conflict(
                 f"volume {mount.volume} is {volume.state.value}, not available", hint="runctl aws ebs list"
             )
@@ -297,6 +300,15 @@ def _tags(
     if pairs:
         tags[tag.MOUNTS] = mounts_tag(pairs)
     return tags
+
+
+def _leaving(volumes: Sequence[Volume]) -> tuple[str, ...]:
+    return tuple(
+        f"{volume.name or volume.id} is still attached to {volume.attached_to or 'a machine'}, which is shutting down:"
+        " that is waited for before anything is launched"
+        for volume in volumes
+        if volume.state is VolumeState.IN_USE
+    )
 
 
 def _warnings(

@@ -206,6 +206,7 @@ def _mount(wait: _Wait) -> None:
                 progress=wait.progress,
                 format=rule.format,
                 known_blank=rule.known_blank,
+                grow=tag.GROW in volume.tags,
                 wait_seconds=60,
             )
         except MachineError as error:
@@ -217,6 +218,13 @@ def _mount(wait: _Wait) -> None:
             raise
         wait.progress.detail(f"{volume_id}: {answer}")
         remember_mount(wait.context, volume, instance, mount_point)
+        if answer.get("grown"):
+            wait.context.session.ec2.delete_tags(Resources=[volume.id], Tags=[{"Key": tag.GROW}])
+        elif answer.get("not_grown"):
+            wait.progress.warn(
+                f"the file system of {volume.name or volume.id} is smaller than the volume: {answer['not_grown']};"
+                f" try again: runctl aws ebs resize {volume.id} --size {volume.size_gib}"
+            )
         wait.progress.note(f"{volume.name or volume.id} is mounted at {mount_point}")
 
 

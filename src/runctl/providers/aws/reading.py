@@ -183,6 +183,7 @@ def volume_of(
         tags=tags,
         multi_attach=bool(described.get("MultiAttachEnabled")),
         instances=tuple(InstanceId(a["InstanceId"]) for a in attachments),
+        ends_with_instance=bool(attachment and attachment.get("DeleteOnTermination")),
         snapshot_id=SnapshotId(described["SnapshotId"]) if described.get("SnapshotId") else None,
         created_at=utc(described["CreateTime"]) if described.get("CreateTime") else None,
         source_volume_id=VolumeId(described["SourceVolumeId"]) if described.get("SourceVolumeId") else None,

@@ -17,6 +17,7 @@ from runctl.core.progress import Progress
 from runctl.providers.aws import answers, changes, retries, slow_calls
 from runctl.providers.aws.errors import no_region, not_answering, our_errors
 from runctl.providers.aws.filters import keep_literal
+from runctl.providers.aws.mfa import remember_roles
 
 if TYPE_CHECKING:
     import boto3
@@ -44,7 +45,7 @@ class Identity:
 
     @property
     def partition(self) -> str:
-        """``aws``, ``aws-cn`` or ``aws-us-gov``."""
+        """``aws``, ``aws-cn``, ``aws-us-gov``, ``aws-eusc``, …"""
         return self.arn.split(":")[1]
 
 
@@ -146,9 +147,14 @@ class AwsSession:
     @property
     def pricing(self) -> PricingClient:
         """The price list, which AWS serves from a few regions only."""
-        region = "us-east-1" if self.endpoint is None else self.region
+        region = self._pricing_region() if self.endpoint is None else self.region
         client: PricingClient = self._client("pricing", region=region)
         return client
+
+    def _pricing_region(self) -> str:
+        partition = self._boto.get_partition_for_region(self.region)
+        regions = self._boto.get_available_regions("pricing", partition_name=partition)
+        return "us-east-1" if "us-east-1" in regions else next(iter(regions), self.region)
 
     @cached_property
     def _boto(self) -> boto3.Session:
@@ -160,7 +166,19 @@ class AwsSession:
         with self._lock, our_errors(self.endpoint):
             session = Session()
             session.register_component("data_loader", loader(session.get_config_variable("data_path")))
-            return boto3.Session(profile_name=self._profile, botocore_session=session)
+            # The sandbox has one account, whose keys are in the environment: a profile is of another.
+            leads_into_sandbox = self.endpoint is not None and self.endpoint == os.environ.get(
+                SANDBOX_VARIABLE
+            )
+            profile = None if leads_into_sandbox else self._profile
+            if profile is not None:
+                session.set_config_variable("profile", profile)
+            region = self._wanted_region or os.environ.get("AWS_REGION")
+            if region:
+                # A role is assumed in the region that was asked for, too.
+                session.set_config_variable("region", region)
+            remember_roles(session)
+            return boto3.Session(profile_name=profile, botocore_session=session)
 
     def _client(self, service: str, *, region: str | None = None) -> Any:
         with self._lock:

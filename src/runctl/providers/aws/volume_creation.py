@@ -50,6 +50,8 @@ def plan_volume(context: AwsContext, request: VolumeRequest, default_type: str) 
     project = request.project or context.config.project.name
     tags = new_tags(context, {**handed_down, **request.tags}, name=request.name, project=project, token=token)
     tags |= {tag.UNUSED: "true"} if snapshot is None else {tag.MADE_FROM: snapshot.id}
+    if snapshot is not None and size > snapshot.volume_size_gib:
+        tags[tag.GROW] = "true"
     persistent = request.persistent or handed_down.get(tag.PERSISTENT) == "true"
     if persistent:
         tags[tag.PERSISTENT] = "true"

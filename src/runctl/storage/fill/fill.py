@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional
 from runctl.storage.fill import rights
 from runctl.storage.fill.credentials import Credentials
 from runctl.storage.fill.errors import FillError
+from runctl.storage.fill.inside import Looker, make_folder, opener, remove_file
 from runctl.storage.fill.objects import Source, Wanted, wanted
 from runctl.storage.fill.planning import Differences, Local, check_room, differences, room_needed
 from runctl.storage.fill.record import Record, sync_file_system
@@ -142,7 +143,11 @@ def _check_place(request: Request) -> None:
     if point is not None and not os.path.ismount(point):
         raise FillError("not-mounted", "nothing is mounted at {}".format(point), "run the same command again")
     with _writing(request.into):
-        request.into.mkdir(parents=True, exist_ok=True)
+        if point is None:
+            request.into.mkdir(parents=True, exist_ok=True)
+        else:
+            below = os.path.relpath(str(request.into), point)
+            make_folder(Path(point), "" if below == "." else below)
 
 
 class _writing:  # noqa: N801 (reads as the statement that it is)
@@ -165,7 +170,7 @@ class _writing:  # noqa: N801 (reads as the statement that it is)
 
 def _locked(record: Record) -> int:
     """Nobody else fills this folder until the descriptor is closed, or its process has ended."""
-    descriptor = os.open(record.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = opener(str(record.folder / "lock"), os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -203,7 +208,7 @@ def _one_pass(
     )
     for folder in goal.folders:
         with _writing(request.into / folder):
-            (request.into / folder).mkdir(parents=True, exist_ok=True)
+            make_folder(request.into, folder)
     workers = max(1, min(MOST_WORKERS, os.cpu_count() or 1))
     setting = Setting(request.source.bucket, request.place, str(request.into), dict(variables))
     try:
@@ -229,14 +234,12 @@ def _clear_leftovers(record: Record, plan: Differences) -> None:
 
 def _looker(into: Path) -> Any:
     seen: Dict[str, Optional[Local]] = {}
+    looker = Looker(into)
 
     def look(path: str) -> Optional[Local]:
         if path not in seen:
-            try:
-                found = os.lstat(into / path)
-                seen[path] = Local(found.st_size, found.st_mtime_ns, found.st_blocks * 512)
-            except OSError:
-                seen[path] = None
+            found = looker.status(path)
+            seen[path] = Local(found.st_size, found.st_mtime_ns, found.st_blocks * 512) if found else None
         return seen[path]
 
     return look
@@ -246,26 +249,12 @@ def _remove(request: Request, plan: Differences, record: Record) -> int:
     """Files that this program put there, as it put them there; what others changed or added stays."""
     removed = 0
     for path in plan.extra:
-        file, known = request.into / path, record.files[path]
-        try:
-            found = os.lstat(file)
-            if (found.st_size, found.st_mtime_ns) == (known.size, known.modified_ns):
-                file.unlink()
-                removed += 1
-                _remove_empty(file.parent, request.into)
-        except FileNotFoundError:
-            pass
+        found, known = Looker(request.into).status(path), record.files[path]
+        if found is not None and (found.st_size, found.st_mtime_ns) == (known.size, known.modified_ns):
+            remove_file(request.into, path)
+            removed += 1
         record.forget(path)
     return removed
-
-
-def _remove_empty(folder: Path, into: Path) -> None:
-    while folder != into:
-        try:
-            folder.rmdir()
-        except OSError:
-            return
-        folder = folder.parent
 
 
 def _verify(request: Request, goal: Wanted, record: Record) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
+from runctl.storage.fill.inside import is_plain, make_folder, opener
 from runctl.storage.fill.objects import OWN_FOLDER
 
 FILE = "prewarm.jsonl"
@@ -49,15 +50,18 @@ class Record:
 
     def load(self) -> None:
         """What the file says; a record that cannot be read is one of nothing."""
-        with suppress(FileNotFoundError), self._path.open(encoding="ascii", errors="replace") as lines:
+        with (
+            suppress(FileNotFoundError),
+            open(self._path, encoding="ascii", errors="replace", opener=opener) as lines,
+        ):
             for line in lines:
                 with suppress(ValueError, KeyError, TypeError):
                     if line.endswith("\n"):
                         self._take(json.loads(line))
 
     def make_folders(self) -> None:
-        """Where it lies exists. Raises `OSError`."""
-        self.partial.mkdir(parents=True, exist_ok=True)
+        """Where it lies exists, and is no link. Raises `FillError`, `OSError`."""
+        make_folder(self.folder.parent, "{}/{}".format(OWN_FOLDER, PARTIAL))
 
     def done(self, path: str, known: Known) -> None:
         """The file is complete and has its name."""
@@ -85,7 +89,7 @@ class Record:
         if not self._pending:
             return
         sync_file_system(self.folder)
-        with self._path.open("ab") as out:
+        with open(self._path, "ab", opener=opener) as out:
             if out.tell() and not _ends_line(self._path):
                 # A line that was cut short is not to run into ours.
                 out.write(b"\n")
@@ -101,7 +105,9 @@ class Record:
         self.pieces.clear()
         sync_file_system(self.folder)
         new = self._path.with_suffix(".new")
-        with new.open("w", encoding="ascii") as out:
+        with suppress(FileNotFoundError):
+            new.unlink()
+        with open(new, "w", encoding="ascii", opener=opener) as out:
             out.write(_line({"version": VERSION, "source": self._source, "files": len(self.files)}))
             for path, known in sorted(self.files.items()):
                 out.write(
@@ -128,7 +134,8 @@ class Record:
         self._pending.append(_line(words))
 
     def _take(self, words: Mapping[str, Any]) -> None:
-        if "p" not in words:
+        if not is_plain(words.get("p")):
+            # What this program writes is always plain: somebody else wrote it.
             return
         path = words["p"]
         if words.get("gone"):

@@ -6,6 +6,8 @@ import json
 from typing import Any, Dict, List
 
 from runctl.storage.fill.objects import Source
+from runctl.storage.fill.partitions import PARTITIONS
+from runctl.storage.fill.partitions import partition_of as partition_of  # noqa: PLC0414 (a part of this interface)
 
 
 def statements(source: Source, partition: str = "aws") -> List[Dict[str, Any]]:
@@ -28,7 +30,9 @@ def statements(source: Source, partition: str = "aws") -> List[Dict[str, Any]]:
             "Resource": "*",
             "Condition": {
                 "StringLike": {
-                    "kms:ViaService": "s3.*.amazonaws.com" + (".cn" if partition == "aws-cn" else ""),
+                    "kms:ViaService": sorted(
+                        {"s3.*." + domain for name, domain, _ in PARTITIONS if name in (partition, "aws")}
+                    ),
                     "kms:EncryptionContext:aws:s3:arn": [bucket, *objects],
                 }
             },
@@ -49,8 +53,3 @@ def policy(source: Source, partition: str = "aws") -> Dict[str, Any]:
 def to_add(source: Source, partition: str = "aws") -> str:
     """What a person adds to a role's policy: the first two statements, on one line."""
     return json.dumps(statements(source, partition)[:2], separators=(",", ":"))
-
-
-def partition_of(region: str) -> str:
-    """Which of AWS's worlds a region is in."""
-    return "aws-cn" if region.startswith("cn-") else "aws-us-gov" if region.startswith("us-gov-") else "aws"

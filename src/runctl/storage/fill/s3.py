@@ -17,6 +17,7 @@ from runctl.storage.fill.credentials import Credentials
 from runctl.storage.fill.errors import FillError
 from runctl.storage.fill.http import Broken, Connection, Head
 from runctl.storage.fill.objects import Object, Source
+from runctl.storage.fill.partitions import domain_of
 from runctl.storage.fill.signing import path_of, query_of, signed
 
 TRIES = 6
@@ -42,7 +43,7 @@ class Place:
             url = urlsplit(self.endpoint)
             port = url.port or (443 if url.scheme == "https" else 80)
             return url.scheme == "https", url.hostname or "", port, url.netloc, path_of(bucket)
-        domain = "amazonaws.com.cn" if self.region.startswith("cn-") else "amazonaws.com"
+        domain = domain_of(self.region)
         if "." in bucket:
             # A bucket's dots do not fit under the certificate's wildcard.
             host = "s3.{}.{}".format(self.region, domain)

@@ -24,6 +24,8 @@ from runctl.storage.fill.checks import (
 )
 from runctl.storage.fill.credentials import Credentials
 from runctl.storage.fill.errors import FillError
+from runctl.storage.fill.inside import in_the_way as in_the_way  # noqa: PLC0414 (a part of this interface)
+from runctl.storage.fill.inside import make_folder, opener
 from runctl.storage.fill.objects import OWN_FOLDER, Object
 from runctl.storage.fill.planning import Job
 from runctl.storage.fill.record import PARTIAL
@@ -122,7 +124,7 @@ class Worker:
     def _fetch(self, job: Job, part: Path) -> Any:
         digest = hashlib.md5()  # noqa: S324 (S3's own choice)
         moved = 0
-        with part.open("wb", buffering=0) as out:
+        with open(part, "wb", buffering=0, opener=opener) as out:
 
             def take(piece: memoryview) -> None:
                 nonlocal moved
@@ -167,7 +169,7 @@ class Worker:
     def _piece(self, job: Job) -> Done:
         digest = hashlib.md5()  # noqa: S324 (S3's own choice)
         at = job.begin
-        descriptor = os.open(self.partial / partial_name(job.object), os.O_WRONLY)
+        descriptor = opener(str(self.partial / partial_name(job.object)), os.O_WRONLY)
         try:
 
             def take(piece: memoryview) -> None:
@@ -214,13 +216,7 @@ class Worker:
         """With every folder above it. Raises `FillError` where something else is in the way."""
         if str(folder) in self._folders:
             return
-        self._make_folder(folder.parent)
-        try:
-            folder.mkdir(exist_ok=True)
-        except FileExistsError:
-            raise in_the_way(folder) from None
-        if folder.is_symlink():
-            raise in_the_way(folder)
+        make_folder(self.into, str(folder.relative_to(self.into)))
         self._folders.add(str(folder))
 
     def _add(self, count: int) -> None:
@@ -235,15 +231,6 @@ def partial_name(found: Object) -> str:
     """The unfinished file of a large object."""
     words = "{}\0{}".format(found.key, found.etag).encode("utf-8", "surrogateescape")
     return hashlib.sha256(words).hexdigest()[:32]
-
-
-def in_the_way(path: Path) -> FillError:
-    """The error for a path at which something else is."""
-    return FillError(
-        "in-the-way",
-        "{} is on the volume already, and is no folder".format(path),
-        "move it away, or fill into another folder",
-    )
 
 
 def _write(descriptor: int, data: memoryview, at: Optional[int] = None) -> None:

@@ -1,0 +1,18 @@
+"""Text of machines, tags and files, made fit to be shown."""
+
+from __future__ import annotations
+
+_BIDIRECTIONAL = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_CONTROLS = {
+    code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    for code in (*range(0x20), 0x7F, *range(0x80, 0xA0), *_BIDIRECTIONAL)
+}
+_LINES = {code: text for code, text in _CONTROLS.items() if code not in (0x09, 0x0A)}
+
+
+def printable(text: str, *, lines: bool = True) -> str:
+    """The text with every control character as its escape: a name or an answer must not drive the terminal.
+
+    Line ends and tabs stay, unless ``lines`` is false.
+    """
+    return text.translate(_LINES if lines else _CONTROLS)

@@ -1,0 +1,95 @@
+"""The campaign's short form: the commands that create and change, with every answer lost, and killed at each change.
+
+The long one is `scripts/campaign`.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.account import Account
+from tests.faults.campaign import point, points
+from tests.faults.proxy import Arm, is_change
+from tests.faults.scenarios import SCENARIOS, Scenario
+
+pytestmark = [pytest.mark.namespaces, pytest.mark.root, pytest.mark.linux]
+
+SHORT = ("create", "train", "ebs-create", "ebs-attach", "ebs-detach", "ebs-snapshot", "ebs-delete")
+KILLED_AT = [
+    ("train", "ssm:SendCommand"),
+    ("ebs-detach", "ec2:DetachVolume"),
+]
+
+
+@pytest.fixture(scope="session")
+def scenarios(account: Account) -> dict[str, Scenario]:
+    """With one machine for all that need one."""
+    made = {name: kind(account) for name, kind in SCENARIOS.items()}
+    for scenario in made.values():
+        scenario.shares_with = tuple(made.values())
+    return made
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_command_withstands_the_loss_of_every_answer_to_a_change(
+    scenarios: dict[str, Scenario], name: str
+) -> None:
+    found = point(scenarios[name], "drop_after", each_change=True)
+
+    assert found is not None
+    assert (found.problems, found.code) == ((), 0), found
+
+
+@pytest.mark.parametrize(("name", "call"), KILLED_AT)
+def test_the_same_command_again_finishes_what_a_killed_one_began(
+    scenarios: dict[str, Scenario], name: str, call: str
+) -> None:
+    found = point(scenarios[name], "kill_after", call)
+
+    assert found is not None
+    assert (found.problems, found.again) == ((), 0), found
+
+
+def test_calls_that_are_repeated_get_two_faults() -> None:
+    calls = ["sts:GetCallerIdentity", *["ec2:DescribeVolumes"] * 9, "ec2:AttachVolume"]
+
+    assert points(calls) == [
+        ("sts:GetCallerIdentity", 1),
+        ("ec2:DescribeVolumes", 1),
+        ("ec2:DescribeVolumes", 2),
+        ("ec2:AttachVolume", 1),
+    ]
+    assert points(calls, changes_only=True) == [("ec2:AttachVolume", 1)]
+
+
+@pytest.mark.parametrize(
+    ("arm", "hit"),
+    [
+        (Arm("drop_after", at=2), [2]),
+        (Arm("drop_after", at=2, always=True), [2, 3, 4, 5]),
+        (Arm("drop_after", match="ec2:AttachVolume", at=2), [4]),
+        (Arm("drop_after", each_change=True), [2, 5]),
+        (Arm(""), []),
+    ],
+)
+def test_which_calls_go_wrong(arm: Arm, hit: list[int]) -> None:
+    calls = ["ec2:DescribeVolumes", "ec2:AttachVolume", "ssm:GetParameter", "ec2:AttachVolume", "s3:PUT"]
+
+    assert [n for n in range(1, 6) if arm.hits(calls[:n])] == hit
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("ec2:RunInstances", True),
+        ("ec2:DescribeInstances", False),
+        ("s3:PUT?tagging", True),
+        ("s3:GET", False),
+        ("s3:HEAD", False),
+        ("ecr:BatchGetImage", True),
+        ("sts:GetCallerIdentity", False),
+        ("ssm:SendCommand", True),
+    ],
+)
+def test_a_change_is_told_from_a_look(name: str, changes: bool) -> None:
+    assert is_change(name) is changes
