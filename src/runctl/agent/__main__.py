@@ -106,15 +106,14 @@ def _apply() -> Any:
 
 def _request(data: bytes) -> Mapping[str, Any]:
     from runctl.agent.errors import AgentError
+    from runctl.agent.request import checked
     from runctl.agent.spec import loads
 
     try:
         request = loads(data.decode() or "{}")
     except ValueError as error:
         raise AgentError("bad-request", "stdin is no JSON: {}".format(error)) from error
-    if not isinstance(request, dict):
-        raise AgentError("bad-request", "the request is no JSON object")
-    return request
+    return checked(request)
 
 
 def _answer(text: str) -> None:

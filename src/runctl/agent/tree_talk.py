@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, Dict, Mapping, Optional
 
 from runctl.agent import trees
 from runctl.agent.errors import AgentError, unexpected
+from runctl.agent.request import checked
 from runctl.agent.tree_files import Entries
 from runctl.agent.tree_store import Project
 
@@ -76,9 +77,7 @@ def _object(line: bytes) -> Mapping[str, Any]:
         request = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise AgentError("bad-request", "the request is no JSON: {}".format(error)) from error
-    if not isinstance(request, dict):
-        raise AgentError("bad-request", "the request is no JSON object")
-    return request
+    return checked(request)
 
 
 def _answer(

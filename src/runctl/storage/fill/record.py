@@ -55,7 +55,8 @@ class Record:
             open(self._path, encoding="ascii", errors="replace", opener=opener) as lines,
         ):
             for line in lines:
-                with suppress(ValueError, KeyError, TypeError):
+                # Damaged, or not ours: what it does not know is copied again.
+                with suppress(ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
                     if line.endswith("\n"):
                         self._take(json.loads(line))
 

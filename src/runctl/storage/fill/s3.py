@@ -24,6 +24,7 @@ TRIES = 6
 TIMEOUT = 30.0
 _AGAIN = (429, 500, 502, 503, 504)
 _MOST_SECONDS = 20.0
+_SIZE = re.compile(r"[0-9]{1,18}\Z")
 
 Sink = Callable[[memoryview], None]
 """Takes the next bytes of a body. `Refusal` or any error it raises ends the transfer."""
@@ -209,6 +210,9 @@ def _page(body: bytes) -> Tuple[Optional[str], Iterator[Object]]:
             key = text(item, "Key")
             if encoded:
                 key = unquote_to_bytes(key.replace("+", " ")).decode("utf-8", "surrogateescape")
-            yield Object(key, int(text(item, "Size")), text(item, "ETag").strip('"'))
+            size = text(item, "Size")
+            if not _SIZE.match(size):
+                raise FillError("bad-listing", "S3 lists {!r} with a size of {!r:.50}".format(key, size))
+            yield Object(key, int(size), text(item, "ETag").strip('"'))
 
     return (text(root, "NextContinuationToken") or None), objects()
