@@ -277,7 +277,12 @@ def test_a_place_that_another_volume_has_is_taken(machine: Machine) -> None:
     first, _ = machine.volume()
     second, _ = machine.volume()
     machine.attach(first, format="if-blank")
-    assert machine.attach(second, format="if-blank").error["code"] == "mount-point-taken"
+    options = machine.run("findmnt", "-n", "-o", "OPTIONS", str(machine.folder / "mnt"))
+    assert {"nosuid", "nodev"} <= set(options.strip().split(","))
+    assert "nosuid,nodev" in machine.fstab
+    error = machine.attach(second, format="if-blank").error
+    assert error["code"] == "mount-point-taken"
+    assert first in error["message"]
 
 
 def test_a_volume_that_appears_late_is_waited_for(machine: Machine) -> None:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, ClassVar
 
+from runctl.agent.spec import AttemptStatus, MachineMount
 from runctl.core.errors import Unsupported
 from runctl.core.ids import InstanceId, SnapshotId, VolumeId
 from runctl.core.journal import Journal
@@ -247,6 +248,12 @@ class FakeAgent:
         return self.script.answer(f"agent.{verb}", dict(request))
 
     attach = AgentClient.attach
+
+    def mounts(self) -> tuple[MachineMount, ...]:
+        return self.script.answers.get("agent.mounts", ())  # type: ignore[no-any-return]
+
+    def attempts(self, *, running: bool = False) -> tuple[AttemptStatus, ...]:
+        return self.script.answers.get("agent.attempts", ())  # type: ignore[no-any-return]
 
 
 class FakeProvider(VolumeProvider):

@@ -7,11 +7,19 @@ from typing import Any
 
 import pytest
 
+from runctl.agent.spec import AttemptStatus, MachineMount, MountSpec, RunState
 from runctl.core import tags as tag
 from runctl.core.blank_volumes import FormatRule
-from runctl.core.errors import MachineError, ProviderError, Unreachable
+from runctl.core.errors import Conflict, MachineError, ProviderError, Unreachable
 from runctl.core.models import Instance, InstanceState, VolumeState
-from runctl.storage.attaching import MountWish, attach_and_mount, attach_only, unmount_and_detach
+from runctl.core.mount_points import usual_places
+from runctl.storage.attaching import (
+    MountWish,
+    attach_and_mount,
+    attach_only,
+    check_mount_point,
+    unmount_and_detach,
+)
 from tests.cli.fake_provider import (
     INSTANCE_ID,
     VOLUME_ID,
@@ -109,6 +117,36 @@ def test_a_volume_that_is_attached_only_is_not_known_to_be_blank_afterwards(scri
     script.answers["tag_volume"] = None
     attach_only(FakeProvider(script), a_volume(tags=OURS | {tag.UNUSED: "true"}), an_instance())
     assert script.names() == ["tag_volume", "attach_volume"]
+
+
+def test_a_run_that_uses_the_volume_is_named_and_not_its_processes_alone(script: Script) -> None:
+    mount = MountSpec("/mnt/datasets", "/data", False, VOLUME_ID, "--ebs-mount")
+    script.answers.update(
+        {
+            "instance": an_instance(),
+            "agent.detach": MachineError("in use by python3 (25113)", hint="stop them", code="disk-busy"),
+            "agent.attempts": (AttemptStatus("run-a", 1, RunState.RUNNING, "train.py", mounts=(mount,)),),
+        }
+    )
+    with pytest.raises(MachineError, match=r"run-a .train.py.: in use by python3") as caught:
+        unmount_and_detach(FakeProvider(script), on(script), ATTACHED)
+    assert (caught.value.code, caught.value.hint.split(",")[0]) == ("disk-busy", "runctl runs stop run-a")
+
+
+def test_a_taken_mount_point_is_known_before_anything_is_attached(script: Script) -> None:
+    there = MachineMount("/mnt/data", "/dev/nvme2n1", "vol-0000000000000cafe", "ext4", 1, 1, False, True)
+    script.answers["agent.mounts"] = (there,)
+    with pytest.raises(Conflict, match=r"/mnt/data .* is taken by volume vol-0000000000000cafe") as caught:
+        check_mount_point(on(script), a_volume(), an_instance(), "/mnt/data")
+    assert caught.value.code == "mount-point-taken"
+    check_mount_point(on(script), a_volume(), an_instance(), "/mnt/other")
+    assert "attach_volume" not in script.names()
+
+
+@pytest.mark.parametrize("path", ["/usr/local/sbin", "/etc/cron.d", "/lib/systemd", "/boot", "/"])
+def test_a_tag_cannot_have_a_volume_mounted_over_the_system(path: str) -> None:
+    places = usual_places(a_volume(tags=OURS | {tag.MOUNT_POINT: path}))
+    assert [place.path for place in places] == ["/mnt/datasets"]
 
 
 def test_a_volume_of_a_stopped_machine_is_detached_without_asking_it(script: Script) -> None:

@@ -15,7 +15,14 @@ from runctl.cli.machines import find_instance, running_instance, transport_optio
 from runctl.cli.values import MOUNT_POINT, VOLUME
 from runctl.core.errors import Conflict, UsageError
 from runctl.core.models import Instance, Volume
-from runctl.storage.attaching import MountWish, attach_and_mount, attach_only, mount, unmount_and_detach
+from runctl.storage.attaching import (
+    MountWish,
+    attach_and_mount,
+    attach_only,
+    check_mount_point,
+    mount,
+    unmount_and_detach,
+)
 from runctl.storage.sharing import SHARED, others
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -89,6 +96,8 @@ def attach_command(provider: str) -> click.Command:
         else:
             wish = MountWish(mount_point, fstype, may_format=may_format, read_only=read_only)
             agent_on = agents(cli, transport)
+            if instance.id not in volume.instances:
+                check_mount_point(agent_on, volume, instance, mount_point)
             attached = attach_and_mount(volumes, agent_on, volume, instance, wish, cli.progress).volume
         emit_volume(cli, attached)
 

@@ -21,10 +21,16 @@ SYSTEM_FOLDERS = frozenset(
 """Of the root folder: a volume mounted over one of them would take the system away."""
 
 
+SYSTEM_TREES = frozenset(
+    {"bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "proc", "run", "sbin", "sys", "usr"}
+)
+"""Of those nothing at all may be covered: what lies below them is run, or believed, by root."""
+
+
 def is_system_folder(path: str) -> bool:
     """Whether no volume may be mounted just there."""
     parts = [part for part in path.split("/") if part]
-    return not parts or (len(parts) == 1 and parts[0] in SYSTEM_FOLDERS)
+    return not parts or parts[0] in SYSTEM_TREES or (len(parts) == 1 and parts[0] in SYSTEM_FOLDERS)
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ def usual_places(volume: Volume, instance: Instance | None = None) -> tuple[Moun
             (volume.tags.get(tag.MOUNT_POINT), "where it was last"),
             (default_mount_point(volume), "by its name" if volume.name else "by its id"),
         )
-        if path and _PLAIN.fullmatch(path)
+        if path and _PLAIN.fullmatch(path) and not is_system_folder(path)
     ]
     best: dict[str, MountPlace] = {}
     for place in found:

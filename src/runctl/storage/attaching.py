@@ -12,7 +12,7 @@ from typing import Any
 
 from runctl.core import tags as tag
 from runctl.core.blank_volumes import format_rule
-from runctl.core.errors import Conflict, RunctlError, Unreachable
+from runctl.core.errors import Conflict, MachineError, RunctlError, Unreachable
 from runctl.core.ids import InstanceId
 from runctl.core.journal import Change, Effect
 from runctl.core.models import Instance, InstanceState, Volume
@@ -21,6 +21,7 @@ from runctl.core.progress import SILENT, Progress
 from runctl.providers.interface import VolumeProvider
 from runctl.storage.agents import AgentOn as AgentOn  # noqa: PLC0414 (re-exported: a part of this interface)
 from runctl.storage.sharing import check_shared
+from runctl.transport.agent import AgentClient
 from runctl.transport.answers import count
 
 DEVICE_WAIT_SECONDS = 60
@@ -222,6 +223,10 @@ def unmount(
         agent = agent_on(instance)
         with agent.journal.changing(*_unmount_change(volume, instance)):
             answer = agent.call("detach", {"volume_id": volume.id, "force": force})
+    except MachineError as error:
+        if error.code != "disk-busy":
+            raise
+        raise _used_by_runs(agent, volume, error) from error
     except Unreachable as error:
         if not force:
             anyway = "--force takes it all the same; what was not written is lost"
@@ -229,11 +234,52 @@ def unmount(
             raise
         progress.warn(f"{instance.id} does not answer: {volume.id} is taken without unmounting it")
         return Unmounted(was_mounted=False, unasked=True)
+    if answer.get("lazy"):
+        progress.warn(
+            f"{volume.name or volume.id} was in use: it is out of sight, and what its users had not written is lost"
+        )
     return Unmounted(
         was_mounted=bool(answer.get("was_mounted")),
         mount_points=tuple(answer.get("mount_points") or ()),
         lazy=bool(answer.get("lazy")),
     )
+
+
+def _used_by_runs(agent: AgentClient, volume: Volume, error: MachineError) -> MachineError:
+    """The error with the runs that use the volume, which its processes alone do not show."""
+    try:
+        using = [
+            run
+            for run in agent.attempts(running=True)
+            if run.end is None and any(mount.volume_id == volume.id for mount in run.mounts)
+        ]
+    except RunctlError:
+        return error
+    if not using:
+        return error
+    runs = ", ".join(f"{run.run_id} ({run.script})" for run in using)
+    return MachineError(
+        f"volume {volume.name or volume.id} is in use by {runs}: {error.message}",
+        hint=f"runctl runs stop {using[0].run_id}, or wait until it has ended; --force takes the volume all the same,"
+        " and what was not written is lost",
+        code=error.code,
+    )
+
+
+def check_mount_point(agent_on: AgentOn, volume: Volume, instance: Instance, mount_point: str | None) -> None:
+    """Return if nothing else is mounted where the volume is to be.
+
+    To be called before it is attached. Raises `Conflict` (code ``mount-point-taken``) naming what is there, and what
+    the machine raises.
+    """
+    place = mount_point or usual_places(volume, instance)[0].path
+    taken = next((one for one in agent_on(instance).mounts() if one.mount_point == place), None)
+    if taken is not None and taken.volume_id != volume.id:
+        raise Conflict(
+            f"{place} on {instance.id} is taken by volume {taken.volume_id or taken.device}",
+            hint=f"nothing was attached; choose another: --mount-point /mnt/{volume.id}",
+            code="mount-point-taken",
+        )
 
 
 def _mount_change(volume: Volume, instance: Instance, place: str) -> tuple[Change, Change]:

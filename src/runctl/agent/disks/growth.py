@@ -134,7 +134,7 @@ def _grow_unmounted_xfs(device: str) -> None:
     """XFS grows only while it is mounted: for a moment, where nobody looks."""
     point = tempfile.mkdtemp(prefix="runctl-grow-")
     try:
-        _must(["mount", "-t", "xfs", "-o", "nouuid", device, point])
+        _must(["mount", "-t", "xfs", "-o", "nouuid,nosuid,nodev", device, point])
         try:
             _must(["xfs_growfs", point])
         finally:

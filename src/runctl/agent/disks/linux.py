@@ -222,9 +222,15 @@ class LinuxDisks(Disks):
     def _check_point(self, point: str, entries: Sequence[MountEntry]) -> None:
         there = [entry for entry in entries if entry.mount_point == point]
         if there:
+            device = _device(there[-1])
+            volume = None
+            if device is not None:
+                volumes = self.volumes()
+                volume = volumes.get(device) or volumes.get("/dev/" + probe.disk_of(Path(device).name))
+            what = "volume {}".format(volume) if volume else there[-1].source
             raise AgentError(
                 "mount-point-taken",
-                "{} is mounted at {}".format(there[-1].source, point),
+                "{} is mounted at {}".format(what, point),
                 "choose another mount point",
             )
         path = Path(point)

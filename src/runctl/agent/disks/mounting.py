@@ -10,6 +10,9 @@ from runctl.agent.disks.decision import Format, Mount
 from runctl.agent.disks.interface import AttachRequest
 from runctl.agent.errors import AgentError
 
+SAFE_OPTIONS = ("nosuid", "nodev")
+"""A volume may have been written by anybody: its programs give nobody more rights, and it has no devices."""
+
 
 def make_file_system(decision: Format, *, force: bool) -> None:
     if decision.fstype == "xfs":
@@ -30,7 +33,7 @@ def make_file_system(decision: Format, *, force: bool) -> None:
 
 def mount(decision: Mount, request: AttachRequest) -> List[str]:
     """It is mounted. Returns the options that it took, beyond ``ro`` and ``rw``."""
-    options = ["ro"] if request.read_only else ["rw"]
+    options = ["ro" if request.read_only else "rw", *SAFE_OPTIONS]
     said = ""
     # A volume made from a snapshot of one that is mounted has the same UUID, which XFS refuses by itself.
     quiet = _quiet(decision) if request.shared else []
