@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import signal
 import time
 from typing import Callable, Optional, Union
 
@@ -44,6 +45,13 @@ def what_runs(spec: RunSpec) -> str:
     if spec.is_command:
         return "the image needs the program that the command names"
     return "an image for training needs the program that runs the script: python3, or the shell that it names"
+
+
+def engine_left(outcome: Outcome) -> str:
+    """What to add to the end of a container whose engine went away meanwhile."""
+    if outcome.signal in (signal.SIGTERM, signal.SIGKILL):
+        return "; the Docker engine had ended, and with it its containers (it has no live-restore)"
+    return "; the Docker engine was away for a while"
 
 
 def run_to_end(
@@ -90,10 +98,7 @@ def run_to_end(
         beside.close()
     outcome = conclude(attempt, waiter.as_ended(state), since, before, waiter.cpu_seconds)
     if waiter.engine_left and outcome.reason is EndReason.FAILED:
-        words = (
-            "{}; the Docker engine went away before, and an engine without live-restore ends its containers"
-        )
-        outcome = dataclasses.replace(outcome, message=words.format(outcome.message))
+        outcome = dataclasses.replace(outcome, message=outcome.message + engine_left(outcome))
     cannot_run = container_plan.init_failed(outcome.exit_code, attempt.log.tail(since))
     if cannot_run is not None:
         raise AgentError(
