@@ -31,6 +31,9 @@ UV_WHEELS = (
 OLDEST_UV = (0, 7)
 """Older ones do not have all options that are used here; then one of our own is."""
 _SETTINGS_OF_UV = ("pyproject.toml", "uv.toml")
+TRUST_THE_MACHINE = {"UV_SYSTEM_CERTS": "true", "UV_NATIVE_TLS": "true"}
+"""pip and the rest of the machine trust what its administrator told it to; by default uv does not. The second name is
+that of older versions."""
 STALE_LOCK = "needs to be updated"
 """uv's words, with ``--locked``."""
 
@@ -75,10 +78,7 @@ class VenvBuilder:
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "UV_NO_PROGRESS": "1",
             "UV_LINK_MODE": "copy",
-            # pip and the rest of the machine trust what its administrator told it to; by default uv does not. The
-            # second name is that of older versions.
-            "UV_SYSTEM_CERTS": "true",
-            "UV_NATIVE_TLS": "true",
+            **TRUST_THE_MACHINE,
             **self.asked_env,
             # Elsewhere than into the run's environment nothing is installed, whatever is asked for.
             "PIP_NO_INPUT": "1",

@@ -55,7 +55,8 @@ def run_on_host(attempt: Attempt) -> Outcome:
             asked_env=spec.env,
         )
         ready = environment.prepare(spec.dependencies, builder)
-        if script.calls_uv(spec, path):
+        calls_uv = script.calls_uv(spec, path)
+        if calls_uv:
             environment.provide_uv(builder)
         attempt.check()
         attempt.volumes.check_start()
@@ -65,6 +66,8 @@ def run_on_host(attempt: Attempt) -> Outcome:
             shown = spec.script if cwd == folder.work else str(path)
             argv = script.command(path, shown, spec, ready.python)
         env = script.environment(login, places.variables(spec, attempt.where), spec, ready.bin_folder)
+        if calls_uv:
+            env = {**environment.TRUST_THE_MACHINE, **env}
         env["PATH"] = os.pathsep.join(
             [env.get("PATH", script.DEFAULT_PATH), *environment.folders_of_uv(builder)]
         )

@@ -179,6 +179,7 @@ class ImageOfTraining:
         if selection is None:
             return plan
         image, tree = self._image_on_machine(selection)
+        self._warn_of_what_stays_here(image, selection)
         image.check()
         options = self.work.options
         cached = self.cli.config.docker.registry is not None and not options.again.no_cache
@@ -219,6 +220,23 @@ class ImageOfTraining:
             image=replace(shown, published=shared.reference, will_create=shared.will_create),
             spec=replace(plan.spec, container=replace(container, build=build, dev_parts=parts)),
         )
+
+    def _warn_of_what_stays_here(self, image: ImagePlan, selection: Selection) -> None:
+        """Here a build would find in the folder what git ignores; on the machine it does not."""
+        from runctl.containers.copied import copied_paths
+        from runctl.project.files import ProjectFiles
+        from runctl.project.sent import why_ignored
+
+        files = ProjectFiles(self.root, selection.found)
+        sources = {
+            path: line for line, path in copied_paths(image.inputs.dockerfile_text, image.inputs.target)
+        }
+        missing = [path for path in sources if path and files.stays_here(path)]
+        for path, why in why_ignored(self.root, missing).items():
+            self.cli.progress.warn(
+                f"{image.inputs.dockerfile}:{sources[path]} copies {path}, which is ignored ({why}) and is not sent;"
+                f" --include-pattern {path} sends it"
+            )
 
     def _image_on_machine(self, selection: Selection) -> tuple[ImagePlan, str]:
         """Its inputs are what is sent, less what .dockerignore leaves out; and the digest of what is sent."""

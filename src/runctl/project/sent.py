@@ -8,6 +8,7 @@ from pathlib import Path
 
 from runctl.project.files import ProjectFiles
 from runctl.project.git import GitFailed, run_git
+from runctl.project.left_out import LeftOutFolder, left_out
 from runctl.project.selection import (
     IGNORE_FILE,
     Limits,
@@ -29,6 +30,7 @@ class Sent:
     include_patterns: tuple[str, ...]
     """With those for what was named and is ignored."""
     warnings: tuple[str, ...] = ()
+    left_out: tuple[LeftOutFolder, ...] = ()
 
 
 def nothing_sent(root: Path, include_patterns: Sequence[str]) -> Sent:
@@ -43,25 +45,43 @@ def choose_sent(
     is sent although it is ignored, unless it looks like a secret. Raises what `select` raises."""
     selection = select(root, include_patterns, limits, named)
     patterns, warnings = tuple(include_patterns), []
-    refused = {left_out.path for left_out in selection.refused}
+    refused = {one.path for one in selection.refused}
     missing = [path for path in named if path not in selection.found and path not in refused]
     if missing:
         patterns += tuple("/" + pattern_for(path) for path in missing)
         selection = select(root, patterns, limits, named)
         for path, why in why_ignored(root, missing).items():
             warnings.append(f"{path} is ignored ({why}); it is sent all the same, as it is named here")
-    for left_out in selection.refused:
-        warnings.append(
-            f"not sent: {left_out.path} ({left_out.reason}); --include-pattern {left_out.path} sends it"
-        )
-    warnings += [f"not sent: {left_out.path} ({left_out.reason})" for left_out in selection.skipped]
+    for one in selection.refused:
+        warnings.append(f"not sent: {one.path} ({one.reason}); --include-pattern {one.path} sends it")
+    warnings += [f"not sent: {one.path} ({one.reason})" for one in selection.skipped]
     pointers = lfs_pointers(selection)
     if pointers:
         more = (
             f" and {len(pointers) - 1} more are Git LFS pointers" if pointers[1:] else " is a Git LFS pointer"
         )
         warnings.append(f"{pointers[0]}{more}: sent without the contents; git lfs pull fetches them")
-    return Sent(selection, ProjectFiles(root, selection.found), patterns, tuple(warnings))
+    files = ProjectFiles(root, selection.found)
+    folders = left_out(files)
+    warnings += _missed_code(root, folders)
+    return Sent(selection, files, patterns, tuple(warnings), folders)
+
+
+def _missed_code(root: Path, folders: Sequence[LeftOutFolder]) -> list[str]:
+    """A warning for each folder that the rules were likely not meant for."""
+    suspects = {folder.path.rstrip("/"): folder for folder in folders if folder.is_code}
+    warnings = []
+    for path, rule in ignoring_rules(root, list(suspects)).items():
+        pattern = rule.partition(": ")[2] if rule is not None else ""
+        if "/" in pattern.rstrip("/"):
+            # It was written for this very folder.
+            continue
+        count = suspects[path].python_files
+        warnings.append(
+            f"{path}/ is not sent ({rule or 'the ignore rules'}), with {count} Python file{'' if count == 1 else 's'}"
+            f" in it: --include-pattern {path}/ sends it; /{path}/ as the rule says that it is meant"
+        )
+    return warnings
 
 
 def sent_now(before: Sent, limits: Limits | None) -> Sent:

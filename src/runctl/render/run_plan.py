@@ -9,6 +9,7 @@ from runctl.agent.spec import ContainerSpec
 from runctl.core.amounts import counted, size
 from runctl.core.models import Market
 from runctl.core.money import usd
+from runctl.project.left_out import in_words
 from runctl.project.selection import Selection
 from runctl.render.json import to_builtins
 from runctl.render.run_mounts import mount_rows, mounts_document
@@ -26,6 +27,8 @@ def run_plan_lines(plan: RunPlan, selection: Selection | None) -> list[str]:
     if selection is not None:
         sent = f"{counted(len(selection.found), 'file')}, {size(selection.total_bytes)}"
         rows.append(("code", f"{sent}, selected by {selection.selected_by}"))
+        if project.sent.left_out:
+            rows.append(("left out", in_words(project.sent.left_out)))
     else:
         rows.append(("code", "not synced (--no-sync-code)"))
     if project.container is None:
@@ -34,6 +37,7 @@ def run_plan_lines(plan: RunPlan, selection: Selection | None) -> list[str]:
     else:
         source = _source(plan, project.container)
         rows.append(("runs", f"in a container from {source} ({project.container_reason})"))
+        rows.append(("needs", project.dependencies_reason))
         rows += image_rows(plan)
         rows += _compose_rows(plan)
     rows += mount_rows(plan)
@@ -57,7 +61,14 @@ def run_plan_document(plan: RunPlan, selection: Selection | None) -> dict[str, A
             "is_command": spec.is_command,
             "code": None
             if selection is None
-            else {"files": len(selection.found), "bytes": selection.total_bytes},
+            else {
+                "files": len(selection.found),
+                "bytes": selection.total_bytes,
+                "left_out": [
+                    {"path": one.path, "files": one.files, "is_more": one.is_more}
+                    for one in project.sent.left_out
+                ],
+            },
             "container": spec.container,
             "image": plan.image,
             "dependencies": spec.dependencies,
