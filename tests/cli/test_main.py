@@ -344,7 +344,7 @@ def test_runs_are_offered_by_name_and_id_from_the_local_state() -> None:
 
 
 def test_what_commands_have_shown_is_offered_until_it_has_ended() -> None:
-    from runctl.cli.completion_memory import INSTANCES, VOLUMES, Seen, remember
+    from runctl.cli.completion_memory import INSTANCES, SNAPSHOTS, VOLUMES, Seen, remember
 
     machine = Seen("i-0123456789abcdef0", "digits", "g5.xlarge, running")
     dead = Seen("i-0fedcba9876543210", "digits-old", "g5.xlarge, running")
@@ -352,6 +352,9 @@ def test_what_commands_have_shown_is_offered_until_it_has_ended() -> None:
     remember(INSTANCES, [Seen(dead.id, dead.name, "terminated", is_over=True)], region="us-east-1")
     remember(VOLUMES, [Seen("vol-0123456789abcdef0", "datasets", "100 GiB")], region=None)
 
+    remember(SNAPSHOTS, [Seen("snap-0123456789abcdef0", "nightly", "100 GiB")], region=None)
+
+    assert offered("runctl aws ebs restore ni") == ["nightly"]
     assert offered("runctl aws terminate i-") == [machine.id]
     assert offered("runctl aws train dig") == ["digits"]
     assert offered("runctl aws ebs show da") == ["datasets"]

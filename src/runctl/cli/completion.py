@@ -48,6 +48,13 @@ def complete_volumes(
     return _remembered("volumes", incomplete)
 
 
+def complete_snapshots(
+    _ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Snapshots that commands on this computer have shown, by name and by id."""
+    return _remembered("snapshots", incomplete)
+
+
 def complete_instance_types(
     _ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:

@@ -17,6 +17,7 @@ from typing import Any
 
 INSTANCES = "instances"
 VOLUMES = "volumes"
+SNAPSHOTS = "snapshots"
 _MOST = 200
 """Things of a kind and place that are kept."""
 

@@ -17,7 +17,7 @@ from runctl.cli.docker_work import ECR, registry_provider
 from runctl.cli.framework import Command
 from runctl.cli.machines import running_instance, transport_option, transport_to
 from runctl.cli.project import project_label
-from runctl.cli.values import WholeNumber
+from runctl.cli.values import WholeNumber, wide_option
 from runctl.containers.image_inputs import repository_name
 from runctl.containers.stored_images import (
     RunDocker,
@@ -46,9 +46,16 @@ _ALL = click.option("--all-projects", is_flag=True, help="Of every project, not 
 @registry_option
 @_INSTANCE
 @transport_option
+@wide_option
 @click.pass_obj
 def list_command(
-    cli: Cli, *, all_projects: bool, registry: str | None, instance: str | None, transport: str | None
+    cli: Cli,
+    *,
+    all_projects: bool,
+    registry: str | None,
+    instance: str | None,
+    transport: str | None,
+    wide: bool,
 ) -> None:
     """List the project's images.
 
@@ -64,7 +71,7 @@ def list_command(
         cli.progress.note("no images; runctl docker build makes one")
     cli.emit(
         images,
-        text=lambda: images_table(images, screen=screen_of(sys.stdout)),
+        text=lambda: images_table(images, screen=screen_of(sys.stdout, wide=wide)),
         ids=[image.reference for image in images],
     )
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from runctl.cli.completion import complete_volumes
+from runctl.cli.completion import complete_snapshots, complete_volumes
+from runctl.cli.completion_memory import SNAPSHOTS, Seen, remember
 from runctl.cli.context import Cli
 from runctl.cli.each import for_each
 from runctl.cli.ebs import (
@@ -120,7 +121,13 @@ def list_command(provider: str) -> click.Command:
         volumes = cli.volume_provider(provider)
         volume_id = None if volume_word is None else volumes.volume(volume_word).id
         found = volumes.snapshots(everyone=everyone, volume_id=volume_id)
-        _emit(cli, found, f"no snapshots; runctl {provider} ebs snapshot VOLUME takes one", wide=wide)
+        _emit(
+            cli,
+            found,
+            f"no snapshots; runctl {provider} ebs snapshot VOLUME takes one",
+            wide=wide,
+            everything=volume_id is None,
+        )
         if found:
             cli.progress.note(snapshots_sum(found))
 
@@ -131,7 +138,14 @@ def delete_command(provider: str) -> click.Command:
     """``ebs snapshot-delete`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("snapshot_words", type=SNAPSHOT, metavar="SNAPSHOT...", nargs=-1, required=True)
+    @click.argument(
+        "snapshot_words",
+        type=SNAPSHOT,
+        shell_complete=complete_snapshots,
+        metavar="SNAPSHOT...",
+        nargs=-1,
+        required=True,
+    )
     @include_protected_option
     @click.option("--dry-run", is_flag=True, help="Show what would be deleted, and stop there.")
     @click.pass_obj
@@ -162,7 +176,7 @@ def restore_command(provider: str) -> click.Command:
     """``ebs restore`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("snapshot_word", type=SNAPSHOT, metavar="SNAPSHOT")
+    @click.argument("snapshot_word", type=SNAPSHOT, shell_complete=complete_snapshots, metavar="SNAPSHOT")
     @click.option("--name", metavar="NAME", help="A name to call it by; unique among yours.")
     @click.option("--size", type=GIB, metavar="GIB", help="Larger than the volume was.")
     @type_options("as the volume was")
@@ -225,7 +239,23 @@ def restore_command(provider: str) -> click.Command:
     return command
 
 
-def _emit(cli: Cli, snapshots: Sequence[Snapshot], none: str = "", *, wide: bool = False) -> None:
+def _emit(
+    cli: Cli,
+    snapshots: Sequence[Snapshot],
+    none: str = "",
+    *,
+    wide: bool = False,
+    everything: bool = False,
+) -> None:
+    remember(
+        SNAPSHOTS,
+        [
+            Seen(one.id, one.name, f"{one.volume_size_gib} GiB", one.state is SnapshotState.DELETED)
+            for one in snapshots
+        ],
+        region=cli.config.aws.region,
+        everything=everything,
+    )
     if not snapshots and none:
         cli.progress.note(none)
     now = SystemClock().now()

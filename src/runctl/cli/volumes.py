@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from runctl.cli.completion import complete_volumes
+from runctl.cli.completion import complete_snapshots, complete_volumes
 from runctl.cli.context import Cli
 from runctl.cli.each import for_each
 from runctl.cli.ebs import (
@@ -60,6 +60,7 @@ def create_command(provider: str) -> click.Command:
         "--snapshot",
         "snapshot",
         type=SNAPSHOT,
+        shell_complete=complete_snapshots,
         metavar="SNAPSHOT",
         help="Begin with a snapshot's data.",
     )

@@ -165,7 +165,7 @@ def images_table(images: Sequence[StoredImage], *, screen: Screen = PLAIN) -> st
     """One line an image."""
     return fit(
         [
-            Column("IMAGE", [image.reference for image in images]),
+            Column("IMAGE", [image.reference for image in images], cut=True),
             Column("WHERE", [image.where.value for image in images], 1),
             Column("SIZE", [size(image.size_bytes) for image in images], 2, right=True),
             Column("CREATED", [f"{image.created_at:%Y-%m-%d %H:%M}" for image in images], 3),
