@@ -13,7 +13,16 @@ from runctl.cli.framework import Command
 from runctl.cli.instances import READY_TIMEOUT, emit_instance
 from runctl.cli.project import project_label
 from runctl.cli.renting import confirm_renting
-from runctl.cli.values import DURATION, GIB, MOUNT_POINT, VOLUME, instance_id_in, pair_volumes, parse_tags
+from runctl.cli.values import (
+    DURATION,
+    GIB,
+    MOUNT_POINT,
+    VOLUME,
+    WholeNumber,
+    instance_id_in,
+    pair_volumes,
+    parse_tags,
+)
 from runctl.core.errors import UsageError
 from runctl.core.models import Market
 from runctl.core.tags import NAME
@@ -83,7 +92,7 @@ def create_command(provider: str) -> click.Command:
     @click.option("--key-name", metavar="NAME", help="An EC2 key pair.")
     @click.option(
         "--imds-hop-limit",
-        type=click.IntRange(1, 64),
+        type=WholeNumber(1, 64),
         help="2 lets containers take the machine's role; else 1, or the configuration's.",
     )
     @click.option("--security-group", metavar="ID|NAME", multiple=True, help="A security group; repeatable.")
