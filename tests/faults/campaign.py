@@ -224,9 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fault", nargs="+", default=["kill_after", "drop_after"], choices=FAULTS, metavar="FAULT"
     )
-    parser.add_argument(
-        "--points", type=int, nargs="+", metavar="N", help="only at these calls, counted from 1"
-    )
+    parser.add_argument("--calls", nargs="+", metavar="CALL", help="only at these, such as ec2:CreateVolume")
     parser.add_argument("--changes", action="store_true", help="only at calls that change something")
     parser.add_argument("--always", action="store_true", help="the fault stays, from that call on")
     parser.add_argument("--seconds", type=float, default=70, help="of the fault delay (default: 70)")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.account import Account
-from tests.faults.campaign import point, points
+from tests.faults.campaign import main, point, points
 from tests.faults.proxy import Arm, is_change
 from tests.faults.scenarios import SCENARIOS, Scenario
 
@@ -48,6 +48,12 @@ def test_the_same_command_again_finishes_what_a_killed_one_began(
 
     assert found is not None
     assert (found.problems, found.again) == ((), 0), found
+
+
+def test_the_campaign_runs_one_command_with_one_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ebs-delete", "--fault", "throttle", "--calls", "ec2:DeleteVolume"]) == 0
+
+    assert "| EbsDelete | throttle | 1 | 1 | 0 | 0 |" in capsys.readouterr().out
 
 
 def test_calls_that_are_repeated_get_two_faults() -> None:

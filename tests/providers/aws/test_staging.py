@@ -8,7 +8,7 @@ from io import BytesIO
 import pytest
 
 from runctl.core import tags as tag
-from runctl.core.errors import NotFound, PermissionDenied
+from runctl.core.errors import NotFound, PermissionDenied, RunctlError
 from runctl.providers.aws.reading import tags_of
 from runctl.providers.aws.session import AwsSession
 from runctl.providers.aws.staging import S3Staging
@@ -43,6 +43,32 @@ def test_the_bucket_is_made_when_it_is_first_needed_private_encrypted_and_short_
     assert session.s3.get_bucket_encryption(Bucket=name)["ServerSideEncryptionConfiguration"]["Rules"]
     (rule,) = session.s3.get_bucket_lifecycle_configuration(Bucket=name)["Rules"]
     assert rule["Expiration"]["Days"] == 1
+    assert tag.is_ours(tags_of(session.s3.get_bucket_tagging(Bucket=name)["TagSet"]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        "PutPublicAccessBlock",
+        "PutBucketEncryption",
+        "PutBucketLifecycleConfiguration",
+        "PutBucketTagging",
+    ],
+)
+def test_a_bucket_whose_making_was_cut_short_is_finished_by_the_next_use(
+    session: AwsSession, refuse: Refuse, cut: str
+) -> None:
+    refuse(session.s3, cut, "InternalError", times=1)
+    with pytest.raises(RunctlError):
+        S3Staging(session, None).bucket()
+
+    name = S3Staging(session, None).bucket()
+
+    assert session.s3.get_public_access_block(Bucket=name)["PublicAccessBlockConfiguration"][
+        "BlockPublicAcls"
+    ]
+    assert session.s3.get_bucket_encryption(Bucket=name)["ServerSideEncryptionConfiguration"]["Rules"]
+    assert session.s3.get_bucket_lifecycle_configuration(Bucket=name)["Rules"]
     assert tag.is_ours(tags_of(session.s3.get_bucket_tagging(Bucket=name)["TagSet"]))  # type: ignore[arg-type]
 
 

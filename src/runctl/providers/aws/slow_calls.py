@@ -73,7 +73,7 @@ def watch(client: Any, waits: Waits) -> None:
         if service == "s3" and request.body:
             # An upload takes its time; whoever sends it shows how far it is.
             return
-        waits.begin(urlsplit(request.url).hostname or request.url)
+        waits.begin(urlsplit(request.url).netloc or request.url)
 
     def answered(**_: Any) -> None:
         waits.end()

@@ -9,7 +9,7 @@ from runctl.core import tags as tag
 from runctl.core.errors import NotFound, PermissionDenied
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.aws.errors import error_code, our_errors
-from runctl.providers.aws.reading import tag_list
+from runctl.providers.aws.reading import tag_list, tags_of
 
 if TYPE_CHECKING:
     from runctl.providers.aws.session import AwsSession
@@ -80,10 +80,28 @@ class S3Staging:
 
     def _own(self) -> str:
         bucket = self.default_bucket
+        if self._is_complete(bucket):
+            return bucket
         # Bucket names are global: somebody else may have taken ours to read along.
         if not self._exists(bucket, {"ExpectedBucketOwner": self._session.identity.account}):
             self._create(bucket)
+        self._protect(bucket)
         return bucket
+
+    def _is_complete(self, bucket: str) -> bool:
+        """Whether the bucket is ours and has its tag, which it gets last."""
+        try:
+            answer = self._session.s3.get_bucket_tagging(
+                Bucket=bucket, ExpectedBucketOwner=self._session.identity.account
+            )
+        except Exception as error:
+            if error_code(error) in {"NoSuchBucket", "NoSuchTagSet", "404"}:
+                return False
+            if error_code(error) in {"403", "AccessDenied"}:
+                # Whoever may use the bucket need not be allowed to read its tags: then it is complete if it is there.
+                return self._exists(bucket, {"ExpectedBucketOwner": self._session.identity.account})
+            raise
+        return tag.is_ours(tags_of(answer["TagSet"]))  # type: ignore[arg-type]
 
     def _exists(self, bucket: str, owner: dict[str, Any]) -> bool:
         try:
@@ -109,10 +127,10 @@ class S3Staging:
             # Another runctl was quicker; us-east-1 would not even complain.
             if error_code(error) != "BucketAlreadyOwnedByYou":
                 raise
-        s3.put_bucket_tagging(
-            Bucket=bucket,
-            Tagging={"TagSet": tag_list({tag.OWNED: tag.OWNED_VALUE})},  # type: ignore[typeddict-item]
-        )
+
+    def _protect(self, bucket: str) -> None:
+        """It is private, encrypted and short-lived, and then tagged: a bucket without the tag is not finished."""
+        s3 = self._session.s3
         s3.put_public_access_block(
             Bucket=bucket,
             PublicAccessBlockConfiguration={
@@ -141,6 +159,10 @@ class S3Staging:
                     }
                 ]
             },
+        )
+        s3.put_bucket_tagging(
+            Bucket=bucket,
+            Tagging={"TagSet": tag_list({tag.OWNED: tag.OWNED_VALUE})},  # type: ignore[typeddict-item]
         )
 
     def _url(self, operation: str, key: str) -> str:
