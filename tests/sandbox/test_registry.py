@@ -8,6 +8,8 @@ import json
 import os
 import signal
 import socket
+import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -190,3 +192,22 @@ def test_a_computer_without_the_program_is_told_what_to_install(
         Registry(tmp_path, "127.0.0.1", 1).start()
 
     assert raised.value.hint == "apt-get install docker-registry"
+
+
+def test_one_without_a_port_is_reached_by_its_folder_only(tmp_path: Path) -> None:
+    """However long the folder's name is: that of a socket has a limit."""
+    if reason := missing_programs(PROGRAM):
+        pytest.skip(reason)
+    registry = Registry(tmp_path / ("long-" * 30))
+    registry.start()
+    try:
+        assert registry.healthy()
+        assert stat.S_IMODE(registry.home.stat().st_mode) == 0o700
+        config = blob(b"{}")
+        registry.push_blob("team/app", config)
+        assert registry.blob_size("team/app", config.digest) == 2
+        listening = subprocess.run(["ss", "-tlnpH"], capture_output=True, text=True, check=True).stdout
+        assert f"pid={registry.pid}," not in listening
+    finally:
+        registry.stop()
+    assert not registry.healthy()

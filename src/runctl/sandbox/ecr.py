@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
 import threading
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -97,7 +96,7 @@ class SandboxEcr(ECRBackend):
         """Where the bytes are; it runs from the first look on. Raises `EcrError` when it cannot."""
         with self._starting:
             if self._registry is None:
-                registry = Registry(current().layout.ecr / self.region_name, HOST, _free_port())
+                registry = Registry(current().layout.ecr / self.region_name)
                 try:
                     registry.start()
                 except RunctlError as error:
@@ -337,9 +336,3 @@ def _forget_repository(home: Path, name: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         for part in folder.glob("_*"):
             shutil.rmtree(part)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])

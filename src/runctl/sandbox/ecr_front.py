@@ -212,10 +212,9 @@ class Front:
         """The registry answers. Without ``mounting``'s query: ECR never takes a layer over from another repository."""
         registry = self._backend.registry
         target = request.path if mounting else request.target
-        with socket.create_connection((registry.host, registry.port)) as onward:
+        with registry.connect() as onward:
             for end in (connection, onward):
                 end.settimeout(None)
-            onward.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             onward.sendall(_onward_head(request, target) + request.begun)
             sending = threading.Thread(target=_send_body, args=(request, connection, onward), daemon=True)
             sending.start()

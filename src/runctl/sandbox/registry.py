@@ -30,6 +30,8 @@ CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 _CHUNK = 1 << 20
+_SOCKET = "registry.sock"
+"""In the folder of a registry without a port."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,60 @@ class Blob:
     """The content from its beginning, each time it is called."""
 
 
-class Registry:
-    """A registry process on one address; `start` and `stop` may be called from different programs."""
+class _Connection(http.client.HTTPConnection):
+    """HTTP to a registry, wherever it listens."""
 
-    def __init__(self, home: Path, host: str, port: int) -> None:
+    def __init__(self, registry: Registry, timeout: float) -> None:
+        super().__init__(registry.host or "localhost", registry.port or None, timeout=timeout)
+        self._registry = registry
+
+    def connect(self) -> None:
+        """As http.client does it."""
+        self.sock = self._registry.connect(self.timeout)
+
+
+@contextmanager
+def _short_name(folder: Path) -> Iterator[Path]:
+    """Another path of that folder: a socket's has a hundred characters at the most."""
+    if not Path("/proc/self/fd").is_dir():
+        yield folder
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield Path("/proc/self/fd", str(descriptor))
+    finally:
+        os.close(descriptor)
+
+
+class Registry:
+    """A registry process on one address; `start` and `stop` may be called from different programs.
+
+    It asks nobody for a password. One without a port listens on a socket in its own folder, which is the user's alone.
+    """
+
+    def __init__(self, home: Path, host: str = "", port: int = 0) -> None:
         self.home = home.absolute()
         self.host = host
         self.port = port
 
     @property
     def address(self) -> str:
-        """``host:port``, as an engine's ``--insecure-registry`` wants it."""
-        return f"{self.host}:{self.port}"
+        """``host:port``, as an engine's ``--insecure-registry`` wants it; the socket's name where there is no port."""
+        return f"{self.host}:{self.port}" if self.port else _SOCKET
+
+    def connect(self, timeout: float | None = None) -> socket.socket:
+        """A connection to the registry. Raises `OSError`."""
+        if self.port:
+            return socket.create_connection((self.host, self.port), timeout)
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(timeout)
+        try:
+            with _short_name(self.home) as folder:
+                connection.connect(f"{folder}/{_SOCKET}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     @property
     def url(self) -> str:
@@ -102,7 +146,7 @@ class Registry:
                 hint=f"apt-get install {PROGRAM}",
             )
         self._refuse_taken_port()
-        self.home.mkdir(parents=True, exist_ok=True)
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._config_file.write_text(json.dumps(self._config(), indent=2))
         with self.log_file.open("ab") as log:
             process = subprocess.Popen(
@@ -231,10 +275,10 @@ class Registry:
 
     @contextmanager
     def _connection(self, timeout: float = 10) -> Iterator[http.client.HTTPConnection]:
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        connection = _Connection(self, timeout)
         try:
             yield connection
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, FileNotFoundError):
             raise Unreachable(
                 f"the sandbox's registry does not answer at {self.address}", hint="runctl sandbox start"
             ) from None
@@ -249,7 +293,11 @@ class Registry:
                 "filesystem": {"rootdirectory": str(self.home / "registry")},
                 "delete": {"enabled": True},
             },
-            "http": {"addr": self.address, "secret": secrets.token_hex(16)},
+            "http": {
+                "net": "tcp" if self.port else "unix",
+                "addr": self.address,
+                "secret": secrets.token_hex(16),
+            },
         }
 
     def _configured_address(self) -> str | None:
@@ -259,6 +307,9 @@ class Registry:
             return None
 
     def _refuse_taken_port(self) -> None:
+        if not self.port:
+            (self.home / _SOCKET).unlink(missing_ok=True)
+            return
         # The registry itself would say so too, but only in its log and after a restart of ours.
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -310,7 +361,7 @@ class Registry:
 def remove_registries(folder: Path) -> None:
     """No registry whose home is directly in ``folder`` runs, and nothing of them is left."""
     for home in folder.glob("*") if folder.exists() else []:
-        Registry(home, "127.0.0.1", 0).stop()
+        Registry(home).stop()
     shutil.rmtree(folder, ignore_errors=True)
 
 
