@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import stat
+import subprocess
+import sys
 from urllib.parse import urlsplit
 
 import boto3
@@ -162,3 +164,16 @@ def test_others_on_the_computer_read_nothing_of_a_sandbox(sandbox: SandboxInfo) 
         if stat.S_IMODE(path.stat().st_mode) & 0o077
     ]
     assert readable == []
+
+
+@pytest.mark.namespaces
+def test_a_status_shows_no_key(in_sandbox: SandboxInfo) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "runctl", "sandbox", "status", "--output", "json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert in_sandbox.endpoint_url in shown
+    assert not [secret for secret in vars(in_sandbox.keys).values() if secret in shown]
