@@ -111,6 +111,26 @@ class AgentClient:
 
             return answered(verb, self._installed(send))
 
+    def pour(self, verb: str, request: Mapping[str, Any], on_bytes: Callable[[bytes], None]) -> None:
+        """A verb that answers with a stream of its own has ended; its errors are in the stream, as JSON lines."""
+        err = bytearray()
+
+        def once() -> Completed:
+            argv = self._argv(verb)
+            if not self.transport.streams:
+                done = self.transport.run(argv, stdin=_line(request))
+                if not self._is_missing(done):
+                    on_bytes(done.stdout)
+                return done
+            code = self.transport.stream(
+                argv, stdin=BytesIO(_line(request)), on_stdout=on_bytes, on_stderr=err.extend
+            )
+            return Completed((verb,), code, b"", bytes(err))
+
+        done = self._installed(once)
+        if done.exit_code != 0:
+            raise failed(verb, done)
+
     def version(self) -> Mapping[str, Any]:
         """What the agent knows of itself and the machine: ``protocol``, ``digest``, ``python``, ``docker``, …"""
         return mapping(self.call("version", {}))
