@@ -34,7 +34,7 @@ def files(request: Mapping[str, Any]) -> Dict[str, Any]:
     digest = bool(request.get("hash"))
     skipped: List[str] = []
     try:
-        facts = os.stat(root)
+        facts = root.stat()
         if stat.S_ISDIR(facts.st_mode):
             entries = list(_walk(root, "", digest, skipped))
             return {"kind": "folder", "path": str(root), "entries": entries, "skipped": skipped}
@@ -56,7 +56,7 @@ def fetch(request: Mapping[str, Any], sink: BinaryIO) -> int:
         path = _below(root, piece["path"]) if piece["path"] else root
         left, offset = piece["length"], piece["offset"]
         try:
-            with open(path, "rb") as file:
+            with path.open("rb") as file:
                 left = max(0, min(left, os.fstat(file.fileno()).st_size - offset))
                 sink.write(_line({**piece, "length": left}))
                 file.seek(offset)
@@ -133,7 +133,7 @@ def part_of(target: Path, sha: str) -> Path:
 def sha256_of(path: Path) -> str:
     """Of the whole file, in hex."""
     checksum = hashlib.sha256()
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         while True:
             data = file.read(BLOCK)
             if not data:
@@ -146,7 +146,7 @@ def _walk(folder: Path, below: str, digest: bool, skipped: List[str]) -> Iterato
         path = below + found.name
         facts = found.stat(follow_symlinks=False)
         if stat.S_ISLNK(facts.st_mode):
-            yield [path, "l", 0o777, 0, facts.st_mtime_ns, os.readlink(found.path)]
+            yield [path, "l", 0o777, 0, facts.st_mtime_ns, str(Path(found.path).readlink())]
         elif stat.S_ISDIR(facts.st_mode):
             yield [path, "d", stat.S_IMODE(facts.st_mode) & 0o777, 0, facts.st_mtime_ns, ""]
             yield from _walk(Path(found.path), path + "/", digest, skipped)

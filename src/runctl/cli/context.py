@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runctl.core.journal import Journal
     from runctl.core.progress import Progress
     from runctl.providers.interface import Provider, VolumeProvider
+    from runctl.runs.log_archive import LogArchive
     from runctl.runs.store import RunStore
 
 
@@ -76,6 +77,14 @@ class Cli:
         from runctl.runs.store import RunStore
 
         return RunStore(Database(state_file()))
+
+    @cached_property
+    def logs(self) -> LogArchive:
+        """Logs that were followed here."""
+        from runctl.core.places import data_folder
+        from runctl.runs.log_archive import LIMIT_BYTES, LogArchive
+
+        return LogArchive(data_folder() / "logs", LIMIT_BYTES)
 
     def provider(self, name: str) -> Provider:
         """The provider of that name, configured. Raises `ConfigError` and what its factory raises."""

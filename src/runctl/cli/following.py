@@ -42,8 +42,9 @@ def show_log(
     stream = sys.stderr if cli.settings.json and document else sys.stdout
     try:
         with LogOutput(cli.progress, stream) as output:
-            sink = _Sink(cli, output, offset, document=document)
+            sink = LogSink(cli, output, offset, document=document)
             followed = _follow(cli, machine, record, sink, offset, to_the_end=follow)
+            intact = followed.intact is not False
             sink.finish()
             cut_off = output.mid_line
     except KeyboardInterrupt:
@@ -58,6 +59,11 @@ def show_log(
         cli.emit(followed.record.as_run(SystemClock().now()), text=str)
     if followed.end is None:
         return 0
+    if not intact:
+        cli.progress.warn(
+            f"the log of {record.id} is not the one that its machine wrote: its length or its SHA-256 is another one;"
+            " something has changed it there while it was read"
+        )
     _say_end(cli, followed, log_was_shown=not sink.silent)
     return exit_code(followed.end)
 
@@ -117,17 +123,25 @@ def adopt(cli: Cli, machine: Machine, status: AttemptStatus) -> RunRecord:
 
 
 def _follow(
-    cli: Cli, machine: Machine, record: RunRecord, sink: _Sink, offset: int, *, to_the_end: bool
+    cli: Cli, machine: Machine, record: RunRecord, sink: LogSink, offset: int, *, to_the_end: bool
 ) -> Followed:
-    return follow(
-        record,
-        machine,
-        cli.store,
-        clock=SystemClock(),
-        on_log=sink.write,
-        offset=offset,
-        to_the_end=to_the_end,
-    )
+    # The log of a run on this computer is here already.
+    here = record.provider == "local"
+    keep = None if here else cli.logs.writer(record.id, record.attempt, cli.progress.warn)
+    try:
+        return follow(
+            record,
+            machine,
+            cli.store,
+            clock=SystemClock(),
+            on_log=sink.write,
+            offset=offset,
+            to_the_end=to_the_end,
+            keep=keep,
+        )
+    finally:
+        if keep is not None:
+            keep.close()
 
 
 def _tail_offset(machine: Machine, record: RunRecord, lines: int) -> int:
@@ -161,7 +175,7 @@ def _say_end(cli: Cli, followed: Followed, *, log_was_shown: bool) -> None:
     cli.say("\n".join(lines))
 
 
-class _Sink:
+class LogSink:
     """Where a log's bytes go."""
 
     def __init__(self, cli: Cli, output: LogOutput, offset: int, *, document: bool) -> None:

@@ -196,6 +196,9 @@ def terminate_command(provider: str) -> click.Command:
         if ending:
             _look_after_runs(cli, ending)
             cli.confirm(_question(ending))
+            from runctl.cli.kept_logs import fetch_logs
+
+            fetch_logs(cli, ending)
 
         def end(identifier: InstanceId) -> Instance:
             ended = machines.terminate(identifier, cli.progress)

@@ -123,13 +123,33 @@ def show_command(cli: Cli, run_id: str, cached: bool) -> None:
 @click.option("--wait", is_flag=True, help="Follow, and exit with the code of the run's script.")
 @click.pass_obj
 def logs_command(cli: Cli, run_id: str, follow: bool, tail: int | None, wait: bool) -> int:
-    """Print the log of a run."""
+    """Print the log of a run.
+
+    When its machine is gone: what was followed on this computer, and what the volume with its checkpoints has. What
+    is missing is said.
+    """
     from runctl.cli.following import show_log
+    from runctl.cli.kept_logs import show_kept_log
 
     record = cli.store.get(run_id)
-    there, machine = _machine_of(cli, record)
-    code = show_log(there, machine, record, follow=follow or wait, tail=tail)
+    try:
+        there, machine = _machine_of(cli, record)
+        code = show_log(there, machine, record, follow=follow or wait, tail=tail)
+    except (NotFound, Conflict, MachineError) as error:
+        if not _log_is_not_there(error):
+            raise
+        (record,) = refresh_all(cli, [record])
+        code = show_kept_log(cli, record, error, tail=tail)
+    except Unreachable as error:
+        if follow or wait:
+            raise
+        code = show_kept_log(cli, record, error, tail=tail)
     return code if wait else 0
+
+
+def _log_is_not_there(error: RunctlError) -> bool:
+    """The machine has ended or is stopped, or keeps nothing of the run any more."""
+    return isinstance(error, NotFound) or error.code in {"not-running", "no-such-run"}
 
 
 @click.command(cls=Command, name="stop", exclusive=[("--force", "--grace")])
@@ -240,7 +260,8 @@ def _machine_of(cli: Cli, record: RunRecord):  # type: ignore[no-untyped-def]
     if instance.state.is_over:
         raise NotFound(
             f"{record.instance_id}, on which {record.id} was started, is {instance.state.value}",
-            hint="its log went with it; what it wrote to an EBS volume is there still",
+            hint=f"runctl runs logs {record.id} shows what is kept of its log; what it wrote to an EBS volume is"
+            " there still",
             code="instance-ended",
         )
     if instance.state is not InstanceState.RUNNING:

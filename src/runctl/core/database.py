@@ -51,6 +51,12 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE runs ADD COLUMN git TEXT;
     CREATE INDEX runs_by_name ON runs (name);
     """,
+    """
+    ALTER TABLE runs ADD COLUMN saved_volume TEXT;
+    ALTER TABLE runs ADD COLUMN saved_folder TEXT;
+    ALTER TABLE runs ADD COLUMN log_bytes INTEGER;
+    ALTER TABLE runs ADD COLUMN log_sha256 TEXT;
+    """,
 )
 """Each is applied once, in order; the file's ``user_version`` counts them. Never edit one that was released."""
 

@@ -238,3 +238,9 @@ class Run:
     """USD of the instance (not of volumes) over the run's time so far; ``None`` where no price is known."""
     elapsed_seconds: float | None = None
     """Since the script started, until its end or now, by the machine's clock alone."""
+    saved_volume: VolumeId | None = None
+    """What has the run's checkpoints, output and log; ``None``: the machine's own disk, which ends with it."""
+    saved_folder: str | None = None
+    """Where on that volume, from the root of its file system."""
+    log_bytes: int | None = None
+    """Length of the log when the machine was last asked."""

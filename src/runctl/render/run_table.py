@@ -84,6 +84,7 @@ def run_details(run: Run) -> str:
         "ended": f"{run.ended_at:%Y-%m-%d %H:%M:%S} UTC" if run.ended_at else None,
         "checkpoints": run.checkpoint_dir,
         "output": run.output_dir,
+        "log": _log(run),
         "cost": None
         if run.cost is None
         else f"{usd(run.cost)} for the instance{'' if run.end_reason else ' so far'}",
@@ -94,6 +95,13 @@ def run_details(run: Run) -> str:
     ]
     text = details(fields)
     return text + ("\n\n" + table(["SOURCE", "TARGET", "MODE", "VOLUME", "FROM"], mounts) if mounts else "")
+
+
+def _log(run: Run) -> str | None:
+    """Where the log outlives the machine; runs logs looks at all of these places."""
+    if run.saved_volume is None:
+        return f"on {run.instance_id} alone" if run.provider != "local" else f"on {run.instance_id}"
+    return f"{run.saved_folder}/logs/{run.attempt}.log on {run.saved_volume}, and on {run.instance_id}"
 
 
 def _git(git: GitState | None) -> str | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from runctl.agent.spec import EndRecord, LogFrame
 from runctl.core.clock import Clock
 from runctl.core.errors import InstanceEnded, RunctlError, Unreachable
 from runctl.providers.ended import what_became_of
+from runctl.runs.log_archive import LogWriter
 from runctl.runs.machine import Machine
 from runctl.runs.refresh import end_with_its_machine, from_status, with_end, with_its_machine
 from runctl.runs.store import RunRecord, RunStore
@@ -32,6 +34,8 @@ class Followed:
     """Where in the log the reader is now, in bytes."""
     machine_ended: bool = False
     """The provider says that the machine is no more."""
+    intact: bool | None = None
+    """Whether the log's bytes have the checksum of the end record; ``None`` where not all of them were read."""
 
 
 def follow(
@@ -44,17 +48,21 @@ def follow(
     offset: int = 0,
     to_the_end: bool = True,
     patience: timedelta = PATIENCE,
+    keep: LogWriter | None = None,
 ) -> Followed:
-    """Hand over the log from ``offset``, every byte once, until the run has ended (or up to now).
+    """Hand over the log from ``offset``, every byte once, until the run has ended (or up to now); ``keep`` keeps it.
 
     A connection that breaks is made again. When the machine stays silent the provider is asked: if it says that
     the instance has ended, the run is LOST, and recorded so. Raises `Unreachable` when the machine is silent for
     longer than ``patience`` while the provider calls it running: the run may well go on.
     """
-    position = offset
+    position, checksum = offset, hashlib.sha256()
 
     def deliver(data: bytes) -> None:
         nonlocal position
+        checksum.update(data)
+        if keep is not None:
+            keep.write(position, data)
         position += len(data)
         on_log(data)
 
@@ -87,7 +95,13 @@ def follow(
             f"{record.instance_id} has been silent for {patience}; the run may well go on: {error.message}",
             hint=f"runctl runs logs {record.id} --follow takes it up again",
         ) from error
-    return _finish(record, machine, store, frame, position, clock)
+    end = frame.end
+    if end is not None and keep is not None:
+        keep.end(end)
+    whole = end is not None and offset == 0 and end.log_sha256 != ""
+    intact = whole and end is not None and (position, checksum.hexdigest()) == (end.log_bytes, end.log_sha256)
+    followed = _finish(record, machine, store, frame, position, clock)
+    return replace(followed, intact=intact) if whole else followed
 
 
 def _ended_with_its_machine(

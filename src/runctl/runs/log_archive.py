@@ -12,6 +12,8 @@ from pathlib import Path
 
 from runctl.agent.spec import EndRecord, dumps, from_json, loads
 
+LIMIT_BYTES = 1 << 30
+"""Of all logs on this computer together."""
 PIECE_BYTES = 8 << 20
 """A piece ends there and the next one begins, so that the oldest can be given up."""
 _READ_BYTES = 1 << 20
@@ -107,7 +109,8 @@ class LogArchive:
     def runs(self) -> tuple[KeptRun, ...]:
         """What is kept, the longest untouched first."""
         found = []
-        with contextlib.suppress(FileNotFoundError):
+        # A folder that cannot be read has nothing for us; who writes there is told.
+        with contextlib.suppress(OSError):
             for folder in self.folder.iterdir():
                 facts = [path.stat() for path in folder.rglob("*") if path.is_file()]
                 if facts and _RUN_ID.fullmatch(folder.name):

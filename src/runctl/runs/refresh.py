@@ -38,6 +38,9 @@ def from_status(record: RunRecord, status: AttemptStatus, now: datetime) -> RunR
         checkpoint_dir=status.checkpoint_dir or record.checkpoint_dir,
         output_dir=status.output_dir or record.output_dir,
         mounts=tuple(as_mount(mount) for mount in status.mounts) or record.mounts,
+        saved_volume=VolumeId(status.saved.volume_id) if status.saved else record.saved_volume,
+        saved_folder=status.saved.path if status.saved else record.saved_folder,
+        log_bytes=status.log_bytes,
     )
     return with_end(updated, status.end) if status.end is not None else updated
 
@@ -45,7 +48,8 @@ def from_status(record: RunRecord, status: AttemptStatus, now: datetime) -> RunR
 def with_end(record: RunRecord, end: EndRecord) -> RunRecord:
     """The record of a run that ended so. Pure."""
     return ended(
-        record,
+        # Whoever ends a run in its machine's place knows no log.
+        replace(record, log_bytes=end.log_bytes, log_sha256=end.log_sha256) if end.log_sha256 else record,
         reason=end.reason.value,
         at=datetime.fromtimestamp(end.ended_at, UTC),
         exit_code=end.exit_code,

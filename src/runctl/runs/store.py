@@ -56,6 +56,12 @@ class RunRecord:
     variables: tuple[str, ...] = ()
     """Names of what the user set in the script's environment; never values."""
     git: GitState | None = None
+    saved_volume: VolumeId | None = None
+    saved_folder: str | None = None
+    """On ``saved_volume``, from the root of its file system: ``checkpoints``, ``output`` and ``logs`` are there."""
+    log_bytes: int | None = None
+    log_sha256: str | None = None
+    """Of the whole log; once the run has ended."""
     clock_ahead: float = 0.0
     """Seconds by which the machine's clock is ahead of this computer's. The times above are by the machine's."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
@@ -84,7 +84,7 @@ class MachineFiles:
     def fetch(
         self, root: str, pieces: Sequence[Piece], on_bytes: Callable[[Piece, int, bytes], None]
     ) -> None:
-        """Hand over every byte of the pieces with its piece and its place in the file. An empty path is ``root`` itself.
+        """Hand over every byte of the pieces, with its piece and its place in the file; an empty path is ``root``.
 
         A file that is shorter gives fewer bytes. Raises `Unreachable` where the stream breaks off.
         """
