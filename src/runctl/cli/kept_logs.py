@@ -55,11 +55,11 @@ def show_kept_log(cli: Cli, record: RunRecord, why: RunctlError, *, tail: int | 
     cli.progress.note(f"{why.message}; this is its log, {came}")
     with LogOutput(cli.progress, sys.stdout) as output:
         _print(cli, output, record, tail)
+    more = f"; {kept.elsewhere}" if kept.elsewhere else ""
     if kept.holes:
-        more = f" {kept.elsewhere}" if kept.elsewhere else ""
-        cli.progress.warn(f"not all of the log is here: {_holes(kept)}.{more}")
-    elif kept.size is None:
-        cli.progress.warn(f"how long the log became is not known: this is up to byte {spans[-1].stop}")
+        cli.progress.warn(f"not all of the log is here: {_holes(kept)}{more}")
+    elif kept.end is None:
+        cli.progress.warn(f"the log ends here at byte {spans[-1].stop}; whether more came is not known{more}")
     if kept.end is None:
         return 1 if record.has_ended else 0
     cli.say(sentence(record.id, kept.end))

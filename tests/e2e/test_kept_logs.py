@@ -1,0 +1,65 @@
+"""A run's log outlives its machine: here, and on the volume that has its checkpoints."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from runctl.sandbox.control import Faults
+from tests.e2e.command_line import CommandLine, until
+from tests.e2e.test_aws import create, terminate, volume
+
+pytestmark = [pytest.mark.namespaces, pytest.mark.docker, pytest.mark.usefixtures("clean_account")]
+
+
+def test_a_log_is_found_when_its_machine_is_gone(runctl: CommandLine, faults: Faults, tmp_path: Path) -> None:
+    results = volume(runctl, "results")
+    first = create(runctl, "--ebs-volume", "results")
+    train = ("aws", "train", first, "training/train.py")
+    on_disk = runctl(*train, "--no-ebs-auto", "--wait", "--run-name", "disk").ok().out
+    unwatched = runctl(*train, "--no-ebs-auto", "--quiet").ok().out.strip()
+    saved = runctl(*train, "--ebs-mount", "results:/results", "--quiet", "--", "--forever").ok().out.strip()
+    until(lambda: "tick" in runctl("runs", "logs", saved).out, what="the first tick")
+    until(
+        lambda: runctl("runs", "show", unwatched, "--output", "json").ok().json["state"] == "ended",
+        what="the end of the run that nobody follows",
+    )
+    shown = runctl("runs", "show", saved).ok().out
+    assert f"runs/{saved}/logs/1.log on {results}" in shown
+
+    # What was never followed is fetched before the machine goes.
+    ended = runctl("aws", "terminate", first, "--yes", "--wait").ok()
+    assert f"fetched the log of {unwatched}" in ended.err
+
+    # What was followed, or fetched, is here.
+    assert runctl("runs", "logs", "disk").ok().out == on_disk
+    assert "sees" in runctl("runs", "logs", unwatched).ok().out
+    lost = runctl("runs", "logs", saved).ok()
+    assert "tick" in lost.out
+    assert f"runctl aws ebs attach {results} INSTANCE" in lost.err
+
+    # Without anything here, the volume has it, to the end record: the machine's own word for what became of the run.
+    shutil.rmtree(tmp_path / "data/runctl/logs")
+    gone = runctl("runs", "logs", unwatched, "--output", "json")
+    assert (gone.code, gone.error["code"]) == (4, "log-gone")
+    assert results in runctl("runs", "logs", saved, "--output", "json").error["hint"]
+    second = create(runctl, "--ebs-volume", "results")
+    found = runctl("runs", "logs", saved).ok()
+    assert second in found.err
+    rows = found.out.splitlines()
+    assert "tick" in rows
+    assert "[runctl] INTERRUPTED" in found.out
+    assert runctl("runs", "show", saved, "--output", "json").ok().json["end_reason"] == "INTERRUPTED"
+
+    # A piece that is missing is said.
+    (piece,) = (tmp_path / f"data/runctl/logs/{saved}/1").glob("*.log")
+    whole = piece.read_bytes()
+    piece.rename(piece.with_name("10.log"))
+    piece.with_name("10.log").write_bytes(whole[10:])
+    terminate(runctl, second)
+    partial = runctl("runs", "logs", saved, "--output", "json").ok()
+    assert "bytes 0 to 10 are missing" in partial.err
+    assert json.loads(partial.out.splitlines()[0])["offset"] == 10
