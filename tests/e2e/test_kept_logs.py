@@ -44,7 +44,7 @@ def test_a_log_is_found_when_its_machine_is_gone(runctl: CommandLine, faults: Fa
     # Without anything here, the volume has it, to the end record: the machine's own word for what became of the run.
     shutil.rmtree(tmp_path / "data/runctl/logs")
     gone = runctl("runs", "logs", unwatched, "--output", "json")
-    assert (gone.code, gone.error["code"]) == (4, "log-gone")
+    assert (gone.code, gone.error["code"]) == (5, "log-gone")
     assert results in runctl("runs", "logs", saved, "--output", "json").error["hint"]
     second = create(runctl, "--ebs-volume", "results")
     found = runctl("runs", "logs", saved).ok()

@@ -35,6 +35,12 @@ def check(spec: RunSpec) -> Optional[str]:
     _room()
     tree = _tree(spec)
     mounts(spec)
+    if spec.resume_from is not None:
+        from runctl.agent import resume
+
+        if not _is_target(spec.resume_from):
+            raise AgentError("bad-request", "{!r} is not an absolute path".format(spec.resume_from))
+        resume.check(spec)
     if spec.container is not None:
         _can_run(spec.container)
     else:

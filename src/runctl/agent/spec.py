@@ -200,7 +200,11 @@ class RunSpec:
     grace_seconds: float = 30.0
     """Between SIGTERM and SIGKILL."""
     resume_from: Optional[str] = None
-    """Path that the script finds in ``RUNCTL_RESUME_FROM``."""
+    """Absolute path on the machine: a checkpoint, or a folder of which the newest complete one is taken. A further
+    attempt goes on from the run's own checkpoints instead, once it has any. The script finds what was chosen, as it
+    sees it, in ``RUNCTL_RESUME_FROM``."""
+    resume_args: Tuple[str, ...] = ()
+    """Appended to ``args`` where there is a checkpoint; ``{checkpoint}`` in them is its path."""
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,10 @@ class Supervisor:
         try:
             if cannot_mount:
                 raise AgentError("cannot-mount", cannot_mount)  # noqa: TRY301 (told like those found here)
+            from runctl.agent import resume
+
             self.attempt.volumes.check_start()
+            self.attempt.spec = resume.settled(self.spec, self.attempt.where, self.log.line)
             for warning in self.attempt.volumes.warnings():
                 self.log.line(warning)
             if self.spec.container is not None:

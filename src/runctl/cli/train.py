@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -28,6 +30,10 @@ from runctl.cli.train_volumes import VolumeOptions, volume_options
 from runctl.cli.values import DURATION, LINES, RUN, wide_option
 from runctl.containers.running import ContainerWishes
 from runctl.core.names import check_run_name
+
+if TYPE_CHECKING:
+    from runctl.checkpoints.resume import ResumeFrom
+    from runctl.core.models import Instance
 
 
 class _Train(PassthroughCommand):
@@ -91,6 +97,18 @@ def train_command(provider: str) -> click.Command:
     )
     @click.option("--grace", type=DURATION, metavar="TIME", help="Between SIGTERM and SIGKILL (default 30s).")
     @click.option(
+        "--resume-from",
+        metavar="RUN|PATH",
+        shell_complete=complete_runs,
+        help="Go on from the newest complete checkpoint of a run, or from a checkpoint or folder of the machine. The"
+        " script finds it in RUNCTL_RESUME_FROM.",
+    )
+    @click.option(
+        "--resume-arg",
+        metavar="ARGS",
+        help="Arguments for the script where there is a checkpoint to go on from, such as '--resume {checkpoint}'.",
+    )
+    @click.option(
         "--sync-code/--no-sync-code",
         "sync_code",
         default=None,
@@ -139,6 +157,8 @@ def train_command(provider: str) -> click.Command:
         run_name: str | None,
         timeout: timedelta | None,
         grace: timedelta | None,
+        resume_from: str | None,
+        resume_arg: str | None,
         sync_code: bool | None,
         dev_mode: bool,
         watch: bool,
@@ -154,6 +174,7 @@ def train_command(provider: str) -> click.Command:
         What follows -- goes to the script exactly as it is; with --command it is the command itself. The run goes
         on when this computer sleeps or the connection breaks; monitor finds it again.
         """
+        from runctl.checkpoints.resume import parse_arguments
         from runctl.cli.train_image import ImageOptions
         from runctl.cli.training import Training
         from runctl.core.clock import parse_duration
@@ -192,10 +213,13 @@ def train_command(provider: str) -> click.Command:
             include_patterns=(*config.sync.include_patterns, *include_patterns),
             limits=sync_limits(config),
             name=run_name,
+            resume_args=parse_arguments(resume_arg),
         )
         project = plan_project(request)
         wish = watch_wish(project, watch=watch, restart_on_change=restart_on_change)
         instance = find_instance(cli, provider, instance_id)
+        if resume_from is not None:
+            request = replace(request, resume=_resume(cli, resume_from, instance))
         training = Training(cli, request, project, instance, transport, ImageOptions(build, build_on))
         plan = training.plan()
         if dry_run:
@@ -203,6 +227,23 @@ def train_command(provider: str) -> click.Command:
         return training.carry_out(plan, wait=wait, watch=wish)
 
     return command
+
+
+def _resume(cli: Cli, text: str, instance: Instance) -> ResumeFrom:
+    """What ``--resume-from`` names. Raises `NotFound`, `Conflict`, `UsageError`."""
+    from runctl.checkpoints.resume import from_path, from_run, is_path
+
+    if is_path(text):
+        return from_path(text)
+    record = cli.store.get(text)
+    return from_run(
+        record.id,
+        saved_volume=record.saved_volume,
+        saved_folder=record.saved_folder,
+        checkpoint_dir=record.checkpoint_dir,
+        saved_on=record.instance_id,
+        instance_id=instance.id,
+    )
 
 
 def monitor_command(provider: str) -> click.Command:

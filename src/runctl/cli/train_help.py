@@ -14,6 +14,8 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "--restart-on-change",
         "--timeout",
         "--grace",
+        "--resume-from",
+        "--resume-arg",
         "--dry-run",
         "--transport",
     ),

@@ -19,6 +19,7 @@ from runctl.core.models import Instance
 from runctl.render.run_plan import run_plan_document, run_plan_lines
 from runctl.runs.launch import Synced, launch
 from runctl.runs.machine import Machine, open_machine
+from runctl.runs.mounts import Surroundings
 from runctl.runs.plan import (
     ProjectPlan,
     RunPlan,
@@ -27,6 +28,7 @@ from runctl.runs.plan import (
     check_instance,
     plan_run,
 )
+from runctl.runs.resume import mount_for
 
 if TYPE_CHECKING:
     from runctl.project.selection import Selection
@@ -94,12 +96,13 @@ class Training:
         if asks_of_machine(self.project.container):
             self.machine.agent.check(self.project.container)
         selection = self.selection
+        around = self._look_around()
         plan = plan_run(
             self.request,
             self.project,
             run_id=new_run_id(),
             project_name=project_name(self.project.root.path),
-            around=self.volumes.look_around(self.project),
+            around=around,
             files=selection.found if selection is not None else (),
         )
         for warning in plan.mounts.warnings:
@@ -111,6 +114,15 @@ class Training:
             )
         plan = replace(plan, git=git_state(self.project.root.path))
         return self.image.settle(self._with_dev_parts(plan), selection)
+
+    def _look_around(self) -> Surroundings:
+        around = self.volumes.look_around(self.project)
+        wanted = tuple(one.volume for one in self.project.volume_wishes)
+        extra = mount_for(self.request.resume, self.project.mount_requests, wanted, around)
+        if extra is None:
+            return around
+        self.project = replace(self.project, mount_requests=(*self.project.mount_requests, extra))
+        return self.volumes.look_around(self.project)
 
     def _with_dev_parts(self, plan: RunPlan) -> RunPlan:
         spec = plan.spec

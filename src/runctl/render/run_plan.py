@@ -41,6 +41,8 @@ def run_plan_lines(plan: RunPlan, selection: Selection | None) -> list[str]:
         rows += image_rows(plan)
         rows += _compose_rows(plan)
     rows += mount_rows(plan)
+    if spec.resume_from is not None:
+        rows.append(("resumes", f"from the newest complete checkpoint at {spec.resume_from} on the machine"))
     if spec.timeout_seconds is not None:
         rows.append(("limit", f"{spec.timeout_seconds:g} s, then SIGTERM and {spec.grace_seconds:g} s grace"))
     if instance.price_per_hour is not None and instance.market is not Market.OWNED:
@@ -77,6 +79,8 @@ def run_plan_document(plan: RunPlan, selection: Selection | None) -> dict[str, A
             "compose_env": sorted(spec.compose_env),
             "timeout_seconds": spec.timeout_seconds,
             "grace_seconds": spec.grace_seconds,
+            "resume_from": spec.resume_from,
+            "resume_args": spec.resume_args,
         }
     )
     return document

@@ -11,6 +11,7 @@ from typing import TypeGuard
 
 from runctl.agent.spec import ContainerSpec, Dependencies, RunSpec
 from runctl.agent.starter import how_to_run, nothing_runs, starter
+from runctl.checkpoints.resume import ResumeFrom
 from runctl.containers.mounts import (
     CONFIG,
     FLAG,
@@ -51,6 +52,7 @@ from runctl.project.sent import Sent, choose_sent, does_not_count, nothing_sent
 from runctl.providers.interface import VolumeMount
 from runctl.runs.folder_mounts import folder_mounts
 from runctl.runs.mounts import MountPlan, Surroundings, plan_mounts
+from runctl.runs.resume import path_on_machine
 
 DEFAULT_GRACE = timedelta(seconds=30)
 
@@ -83,6 +85,9 @@ class TrainRequest:
     """The variables of whoever calls: a Compose file may take some of them."""
     timeout: timedelta | None = None
     grace: timedelta = DEFAULT_GRACE
+    resume: ResumeFrom | None = None
+    resume_args: tuple[str, ...] = ()
+    """Given to the script where there is a checkpoint; ``{checkpoint}`` in them is its path."""
     sync_code: bool | None = None
     include_patterns: tuple[str, ...] = ()
     limits: Limits | None = None
@@ -364,6 +369,8 @@ def plan_run(
         container=project.container,
         timeout_seconds=request.timeout.total_seconds() if request.timeout else None,
         grace_seconds=request.grace.total_seconds(),
+        resume_from=None if request.resume is None else path_on_machine(request.resume, mounts, around),
+        resume_args=request.resume_args,
     )
     return RunPlan(
         run_id=run_id,
