@@ -165,6 +165,25 @@ def test_attempts_of_a_run_share_checkpoints_but_not_the_log(agent: Agent) -> No
     assert agent.output("r") == [f"2 {agent.state}/runs/r/checkpoints"]
 
 
+def test_a_further_attempt_goes_on_from_the_runs_own_newest_checkpoint(agent: Agent) -> None:
+    script = (
+        "import os, sys, zipfile\n"
+        "print('from', repr(os.environ['RUNCTL_RESUME_FROM']), sys.argv[1:])\n"
+        "path = os.path.join(os.environ['RUNCTL_CHECKPOINT_DIR'], os.environ['RUNCTL_ATTEMPT'] + '.pt')\n"
+        "with zipfile.ZipFile(path, 'w') as file:\n    file.writestr('weights', '1')\n"
+    )
+    agent.sync({"train.py": script})
+    template = ["--resume", "{checkpoint}"]
+    agent.start("r", "train.py", resume_args=template)
+    assert agent.ended("r").reason is EndReason.COMPLETED
+    first = agent.output("r")
+    status = agent.start("r", "train.py", attempt=2, resume_args=template)
+    agent.ended("r")
+    path = f"{agent.status('r').checkpoint_dir}/1.pt"
+    assert (first, agent.output("r")) == (["from '' []"], [f"from {path!r} ['--resume', {path!r}]"])
+    assert status.attempt == 2
+
+
 def test_two_runs_at_once_are_told_apart(agent: Agent) -> None:
     agent.sync({"train.py": SLEEPER})
     agent.start("a", "train.py")

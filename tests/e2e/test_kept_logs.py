@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runctl.sandbox.control import Faults
-from tests.e2e.command_line import CommandLine, until
+from runctl.sandbox.control import Faults, SandboxInfo
+from tests.e2e.command_line import CommandLine, until, write_project
 from tests.e2e.test_aws import create, terminate, volume
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.docker, pytest.mark.usefixtures("clean_account")]
@@ -63,3 +63,43 @@ def test_a_log_is_found_when_its_machine_is_gone(runctl: CommandLine, faults: Fa
     partial = runctl("runs", "logs", saved, "--output", "json").ok()
     assert "bytes 0 to 10 are missing" in partial.err
     assert json.loads(partial.out.splitlines()[0])["offset"] == 10
+
+
+SAVES = """\
+import os, pathlib, sys, zipfile
+print("resumes", os.environ["RUNCTL_RESUME_FROM"], sys.argv[1:], os.path.exists(os.environ["RUNCTL_RESUME_FROM"]))
+folder = pathlib.Path(os.environ["RUNCTL_CHECKPOINT_DIR"])
+with zipfile.ZipFile(folder / "step-1.pt", "w") as file:
+    file.writestr("weights", "1")
+(folder / "step-2.pt").write_bytes(b"PK\\x03\\x04cut off")
+"""
+
+
+def test_a_run_goes_on_from_a_run_whose_machine_is_gone(
+    in_docker_sandbox: SandboxInfo, tmp_path: Path
+) -> None:
+    project = write_project(tmp_path / "project", {"train.py": SAVES})
+    runctl = CommandLine(project, {"XDG_DATA_HOME": str(tmp_path / "data")})
+    volume(runctl, "results")
+    first = create(runctl, "--ebs-volume", "results")
+    runctl(
+        "aws", "train", first, "train.py", "--ebs-mount", "results:/data", "--run-name", "base", "--wait"
+    ).ok()
+    base = runctl("runs", "show", "base", "--output", "json").ok().json["id"]
+    terminate(runctl, first)
+
+    # The volume is attached and shown for it, on the host and in a container alike.
+    second = create(runctl)
+    train = ("aws", "train", second, "train.py", "--resume-from", "base", "--wait")
+    on_host = runctl(*train, "--resume-arg", "--from {checkpoint}").ok().out
+    path = f"/mnt/results/runs/{base}/checkpoints/step-1.pt"
+    assert f"resumes {path} ['--from', '{path}'] True" in on_host
+    assert "step-2.pt is not complete" in on_host
+    in_container = runctl(*train, "--image", "python:3.11-slim").ok().out
+    assert f"runs/{base}/checkpoints/step-1.pt [] True" in in_container
+
+    # What has nothing to go on from does not start.
+    refused = runctl(
+        "aws", "train", second, "train.py", "--resume-from", "/mnt/results/lost+found", "--output", "json"
+    )
+    assert refused.error["code"] == "no-checkpoint"
