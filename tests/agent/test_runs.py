@@ -224,10 +224,11 @@ def test_a_sync_during_a_run_changes_nothing_under_it(agent: Agent) -> None:
     assert agent.output("r") == ["old"]
 
 
-def test_the_script_is_told_where_to_save(agent: Agent) -> None:
+def test_the_script_is_told_where_to_save(agent: Agent, tmp_path: Path) -> None:
+    (tmp_path / "ckpt-7.json").write_text("{}")
     names = ["RUN_ID", "ATTEMPT", "CHECKPOINT_DIR", "OUTPUT_DIR", "DATA_DIR", "RESUME_FROM"]
     agent.sync({"train.py": f"import os\nfor n in {names}: print(os.environ['RUNCTL_' + n])\n"})
-    agent.start("r", "train.py", resume_from="/mnt/data/ckpt-7")
+    agent.start("r", "train.py", resume_from=str(tmp_path / "ckpt-7.json"))
     agent.ended("r")
     run = agent.state / "runs" / "r"
     assert agent.output("r") == [
@@ -236,7 +237,7 @@ def test_the_script_is_told_where_to_save(agent: Agent) -> None:
         f"{run}/checkpoints",
         f"{run}/output",
         f"{run}/1/work",
-        "/mnt/data/ckpt-7",
+        str(tmp_path / "ckpt-7.json"),
     ]
     assert (run / "checkpoints").is_dir()
     assert (run / "output").is_dir()
