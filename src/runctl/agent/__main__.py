@@ -30,9 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "image": ("image", "look"),
     "docker-root": ("docker_root", "docker_root"),
     "manifest": ("trees", "manifest"),
-    "files": ("files", "files"),
-    "files-have": ("files", "have"),
-    "files-finish": ("files", "finish"),
+    "file": ("files", "look"),
 }
 INTERNAL = ("supervise", "exec", "collect")
 
@@ -76,16 +74,12 @@ def _run(verb: str) -> int:
             from runctl.agent.logs import logs
 
             return logs(_request(sys.stdin.buffer.read()), sys.stdout.buffer)
-        if verb == "files-fetch":
+        if verb == "file-fetch":
             from runctl.agent.files import fetch
 
             return fetch(_request(sys.stdin.buffer.read()), sys.stdout.buffer)
         if verb == "apply":
             answer = _apply()
-        elif verb == "files-store":
-            from runctl.agent.files import store
-
-            answer = store(_request(sys.stdin.buffer.readline()), sys.stdin.buffer)
         elif verb in VERBS:
             import importlib
 

@@ -19,7 +19,7 @@ from runctl.runs.log_archive import LogArchive, Span, missing
 from runctl.runs.machine import Machine
 from runctl.runs.store import RunRecord
 from runctl.transport.agent import AgentClient
-from runctl.transport.files import MachineFiles, Piece
+from runctl.transport.files import MachineFiles
 
 PIECE_BYTES = 8 << 20
 FETCHED_BYTES = 256 << 20
@@ -143,21 +143,16 @@ def _read_volume(
     if point is None:
         return "", f"{label} has it as {path}; it is attached to {holder.id}, and not mounted there"
     files, log = MachineFiles(agent), str(PurePosixPath(point) / path)
-    listing = files.listing(log)
-    if listing.kind != "file":
+    size = files.size(log)
+    if size is None:
         return "", f"{label} has no {path}"
     writer = archive.writer(record.id, record.attempt, progress.warn)
     if writer is None:
         return "", ""
     try:
-        size = listing.entries[0].size
         for hole in missing(archive.spans(record.id, record.attempt), size):
-            pieces = [
-                Piece("", start, min(PIECE_BYTES, hole.stop - start))
-                for start in range(hole.start, hole.stop, PIECE_BYTES)
-            ]
-            for piece in pieces:
-                files.fetch(log, [piece], lambda _, at, data: writer.write(at, data))
+            for start in range(hole.start, hole.stop, PIECE_BYTES):
+                files.fetch(log, [(start, min(PIECE_BYTES, hole.stop - start))], writer.write)
         sealed = _end_record(files, log.removesuffix(".log") + ".end.json")
         if sealed is not None:
             writer.end(sealed)
@@ -167,10 +162,10 @@ def _read_volume(
 
 
 def _end_record(files: MachineFiles, path: str) -> EndRecord | None:
-    listing, text = files.listing(path), bytearray()
-    if listing.kind != "file" or listing.entries[0].size > 1 << 16:
+    size, text = files.size(path), bytearray()
+    if size is None or size > 1 << 16:
         return None
-    files.fetch(path, [Piece("", 0, listing.entries[0].size)], lambda _, __, data: text.extend(data))
+    files.fetch(path, [(0, size)], lambda _, data: text.extend(data))
     with contextlib.suppress(ValueError, TypeError, AttributeError):
         return from_json(EndRecord, loads(bytes(text)))
     return None
