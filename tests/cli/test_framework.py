@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl.cli.context import Cli, Settings
-from runctl.cli.framework import Command, Group, LazyGroup, PassthroughCommand, RootGroup, resolve
+from runctl.cli.framework import (
+    Command,
+    GlobalOption,
+    Group,
+    LazyGroup,
+    PassthroughCommand,
+    RootGroup,
+    resolve,
+)
 from runctl.cli.tree import ROOT, Branch, Leaf, root_help
 from tests.cli.conftest import Invoke, data_of
 from tests.cli.fake_provider import Script
@@ -365,6 +373,10 @@ def test_help_has_its_options_in_sections_and_examples_that_can_be_parsed(invoke
         known = {name for parameter in command.params for name in parameter.opts}
         for options in getattr(command, "sections", {}).values():
             assert set(options) <= known | OPTIONS_OF_OTHER_PROVIDERS, path
+        if getattr(command, "sections", {}):
+            placed = {name for options in command.sections.values() for name in options}  # type: ignore[attr-defined]
+            own = [p for p in command.params if not isinstance(p, GlobalOption | click.Argument)]
+            assert [p.opts for p in own if not placed & set(p.opts)] == [], path
         for line, _ in getattr(command, "examples", ()):
             assert line.startswith(path), line
             words = line.removeprefix(path).split()

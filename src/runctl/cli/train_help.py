@@ -12,6 +12,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "--wait",
         "--watch",
         "--restart-on-change",
+        "--run-name",
         "--timeout",
         "--grace",
         "--resume-from",
