@@ -147,7 +147,7 @@ def test_both_names_of_the_options_mean_the_same(invoke: Invoke, script: Script)
     ):
         invoke("aws", "ebs", "create", kind, "io2", zone, "us-east-1b", snapshot, "nightly", "--iops", "100")
     first, second = (call.arguments[0] for call in script.calls if call.name == "plan_volume")
-    assert first == second
+    assert replace(first, token=None) == replace(second, token=None)
     assert (first.type, first.zone, first.snapshot_id, first.size_gib) == (
         "io2",
         "us-east-1b",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +16,11 @@ from runctl.core.errors import RunctlError, Unsupported, UsageError
 if TYPE_CHECKING:
     from runctl.cli.left import Left
     from runctl.core.config import Config, Reading
-    from runctl.core.journal import Journal
+    from runctl.core.database import Database
+    from runctl.core.journal import Change, Journal
     from runctl.core.progress import Progress
+    from runctl.machines.creation import Creation
+    from runctl.machines.intents import IntentStore, Kind
     from runctl.providers.interface import Provider, VolumeProvider
     from runctl.runs.log_archive import LogArchive
     from runctl.runs.store import RunStore
@@ -72,11 +76,30 @@ class Cli:
     @cached_property
     def store(self) -> RunStore:
         """What this computer remembers of its runs; the file is opened when it is first needed."""
-        from runctl.core.database import Database
-        from runctl.core.places import state_file
         from runctl.runs.store import RunStore
 
-        return RunStore(Database(state_file()))
+        return RunStore(self._database)
+
+    @cached_property
+    def intents(self) -> IntentStore:
+        """What this computer has set out to rent and make."""
+        from runctl.core.places import intents_folder
+        from runctl.machines.intents import IntentStore
+
+        return IntentStore(self._database, intents_folder())
+
+    @cached_property
+    def _database(self) -> Database:
+        from runctl.core.database import Database
+        from runctl.core.places import state_file
+
+        return Database(state_file())
+
+    def creating(self, provider: Provider, kind: Kind, request: Any) -> AbstractContextManager[Creation]:
+        """See `runctl.machines.creation.creating`."""
+        from runctl.machines.creation import creating
+
+        return creating(self.intents, provider, kind, request, progress=self.progress)
 
     @cached_property
     def logs(self) -> LogArchive:
@@ -92,7 +115,15 @@ class Cli:
             from runctl.providers.registry import load
 
             self._providers[name] = load(name, self.config, progress=self.progress)
+            self._providers[name].journal.listen(self._heard)
         return self._providers[name]
+
+    def _heard(self, change: Change) -> None:
+        """What intents have made, and what is gone; the state file is opened for that only."""
+        from runctl.core.journal import Effect
+
+        if change.effect is Effect.GONE or change.token:
+            self.intents.heard(change)
 
     def in_region(self, region: str | None) -> Cli:
         """The same invocation for a thing that is in another region; a ``--region`` given by the user wins."""

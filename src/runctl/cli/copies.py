@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from runctl.cli.completion import complete_volumes
@@ -24,6 +26,7 @@ from runctl.cli.machines import transport_option
 from runctl.cli.values import GIB, VOLUME, WholeNumber, parse_tags
 from runctl.core.errors import RunctlError, UsageError
 from runctl.costs.snapshots import RATES
+from runctl.machines.intents import Kind
 from runctl.providers.interface import VolumeProvider
 from runctl.providers.volume_plans import CloneRequest
 from runctl.render.volume_plans import abandon_text, clone_plan_text, move_plan_text
@@ -71,15 +74,22 @@ def clone_command(provider: str) -> click.Command:
         wanted = CloneRequest(
             volume_word, name, size, kind, iops, throughput, persistent or None, parse_tags(tags)
         )
-        plan = volumes.plan_clone(wanted)
-        if shown(cli, plan, clone_plan_text(plan), dry_run=dry_run):
-            return
-        agent_on = agents(cli, transport)
-        with holding_still(
-            volumes, agent_on, plan.source, freeze=not no_freeze, progress=cli.progress
-        ) as still:
-            copy = volumes.clone_volume(plan, cli.progress)
-        cli.progress.note(still.words)
+        with cli.creating(volumes, Kind.CLONE, wanted) as creation:
+            plan = volumes.plan_clone(replace(wanted, token=creation.token))
+            if shown(cli, plan, clone_plan_text(plan), dry_run=dry_run):
+                return
+            agent_on = agents(cli, transport)
+            if creation.existing is not None:
+                creation.begin()
+                copy = volumes.clone_volume(plan, cli.progress)
+            else:
+                with holding_still(
+                    volumes, agent_on, plan.source, freeze=not no_freeze, progress=cli.progress
+                ) as still:
+                    creation.begin()
+                    copy = volumes.clone_volume(plan, cli.progress)
+                cli.progress.note(still.words)
+            creation.made(copy.id)
         note_growth(cli, copy)
         emit_volume(cli, copy)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from runctl.cli.values import (
 from runctl.core.errors import UsageError
 from runctl.core.models import Market
 from runctl.core.tags import NAME
+from runctl.machines.intents import Kind
 from runctl.machines.renting import wait_ready
 from runctl.providers.interface import InstanceRequest
 from runctl.render.plans import create_plan_text, plan_document
@@ -177,17 +179,22 @@ def create_command(provider: str) -> click.Command:
             ttl=ttl,
             tags=parse_tags(tags),
         )
-        plan = cli.provider(provider).plan_create(request, cli.progress)
-        for warning in (*plan.warnings, *_shared_name(cli, provider, name)):
-            cli.progress.warn(warning)
-        if dry_run:
-            cli.emit(plan_document(plan), text=lambda: create_plan_text(plan))
-            return
-        cli.say(create_plan_text(plan))
-        confirm_renting(cli, provider, f"this {plan.instance_type}", plan.price, always=confirm)
-        instance = cli.provider(provider).create(plan, cli.progress)
-        if not no_wait:
-            instance = wait_ready(cli.provider(provider), instance.id, timeout, cli.progress)
+        machines = cli.provider(provider)
+        with cli.creating(machines, Kind.INSTANCE, request) as creation:
+            plan = machines.plan_create(replace(request, token=creation.token), cli.progress)
+            for warning in (*plan.warnings, *_shared_name(cli, provider, name)):
+                cli.progress.warn(warning)
+            if dry_run:
+                cli.emit(plan_document(plan), text=lambda: create_plan_text(plan))
+                return
+            cli.say(create_plan_text(plan))
+            if creation.existing is None:
+                confirm_renting(cli, provider, f"this {plan.instance_type}", plan.price, always=confirm)
+            creation.begin()
+            instance = machines.create(plan, cli.progress)
+            creation.made(instance.id)
+            if not no_wait:
+                instance = wait_ready(machines, instance.id, timeout, cli.progress)
         emit_instance(cli, instance)
 
     return command

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,9 +16,12 @@ from runctl.cli.values import COUNT, MIB_PER_SECOND
 from runctl.core.models import Instance, Volume, VolumeState
 from runctl.core.names import check_resource_name
 from runctl.core.tags import GROW
+from runctl.machines.intents import Kind
+from runctl.providers.interface import VolumeProvider, VolumeRequest
 from runctl.render.plans import plan_document
 from runctl.render.tables import screen_of
 from runctl.render.things import volume_details, volumes_table
+from runctl.render.volume_plans import volume_plan_text
 from runctl.storage.agents import AgentOn
 
 if TYPE_CHECKING:
@@ -35,6 +39,19 @@ def agents(cli: Cli, transport: str | None) -> AgentOn:
         return cli.provider(instance.provider).agent(instance, choice, cli.progress)
 
     return agent_on
+
+
+def create_volume(cli: Cli, volumes: VolumeProvider, request: VolumeRequest, *, dry_run: bool) -> None:
+    """Plan it, show the plan, make it once; the volume is the command's result."""
+    with cli.creating(volumes, Kind.VOLUME, request) as creation:
+        plan = volumes.plan_volume(replace(request, token=creation.token))
+        if shown(cli, plan, volume_plan_text(plan), dry_run=dry_run):
+            return
+        creation.begin()
+        volume = volumes.create_volume(plan, cli.progress)
+        creation.made(volume.id)
+    note_growth(cli, volume)
+    emit_volume(cli, volume)
 
 
 def emit_volume(cli: Cli, volume: Volume) -> None:

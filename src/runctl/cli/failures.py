@@ -41,7 +41,7 @@ def failure_of(error: BaseException, left: Left | None = None) -> Failure:
         return Failure("error", _lower(error.format_message()), "", error.exit_code)
     if isinstance(error, KeyboardInterrupt | click.Abort | EOFError):
         if left.changes:
-            return Failure("interrupted", "interrupted", GO_ON, 130)
+            return Failure("interrupted", "interrupted", GO_ON if left.goes_on else "", 130)
         return Failure(
             "interrupted", "interrupted; nothing was changed" if left.nothing else "interrupted", "", 130
         )

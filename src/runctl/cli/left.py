@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runctl.core.journal import Change, Journal, Standing
+from runctl.core.journal import Change, Effect, Journal, Standing
+
+DELETED = frozenset({"volume", "snapshot", "images"})
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,14 @@ class Left:
         )
         asked_only = bool(journals) and not any(journal.reached_machines for journal, _ in journals)
         return cls(changes, nothing=asked_only and not changes)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether giving the command again has a meaning: what was deleted cannot be named any more."""
+        return not all(
+            change.effect is Effect.GONE and change.standing is Standing.DONE and change.kind in DELETED
+            for change in self.changes
+        )
 
     def untold(self, text: str) -> tuple[Change, ...]:
         """Those that an error's own text says nothing of."""

@@ -16,11 +16,10 @@ from runctl.cli.each import for_each
 from runctl.cli.ebs import (
     agents,
     check_name,
+    create_volume,
     dry_run_option,
-    emit_volume,
     include_protected_option,
     no_freeze_option,
-    note_growth,
     persistent_option,
     rate_option,
     shown,
@@ -36,6 +35,7 @@ from runctl.core import tags as tag
 from runctl.core.clock import SystemClock
 from runctl.core.models import Snapshot, SnapshotState
 from runctl.costs.disks import shape_from_text
+from runctl.machines.intents import Kind
 from runctl.providers.interface import VolumeRequest
 from runctl.providers.volume_plans import SnapshotRequest
 from runctl.render.tables import screen_of
@@ -44,7 +44,6 @@ from runctl.render.volume_plans import (
     snapshot_plan_text,
     snapshots_sum,
     snapshots_table,
-    volume_plan_text,
 )
 from runctl.storage.consistency import holding_still
 
@@ -83,19 +82,25 @@ def snapshot_command(provider: str) -> click.Command:
         """
         check_name(name)
         volumes = cli.volume_provider(provider)
-        plan = volumes.plan_snapshot(
-            SnapshotRequest(volume_word, name, description, persistent or None, parse_tags(tags))
-        )
-        if shown(cli, plan, snapshot_plan_text(plan, SystemClock().now()), dry_run=dry_run):
-            return
-        agent_on = agents(cli, transport)
-        with holding_still(
-            volumes, agent_on, plan.volume, freeze=not no_freeze, progress=cli.progress
-        ) as still:
-            snapshot = volumes.create_snapshot(plan, cli.progress)
-        cli.progress.note(still.words)
-        if not no_wait:
-            snapshot = volumes.wait_snapshot(snapshot.id, cli.progress)
+        request = SnapshotRequest(volume_word, name, description, persistent or None, parse_tags(tags))
+        with cli.creating(volumes, Kind.SNAPSHOT, request) as creation:
+            plan = volumes.plan_snapshot(replace(request, token=creation.token))
+            if shown(cli, plan, snapshot_plan_text(plan, SystemClock().now()), dry_run=dry_run):
+                return
+            agent_on = agents(cli, transport)
+            if creation.existing is not None:
+                creation.begin()
+                snapshot = volumes.create_snapshot(plan, cli.progress)
+            else:
+                with holding_still(
+                    volumes, agent_on, plan.volume, freeze=not no_freeze, progress=cli.progress
+                ) as still:
+                    creation.begin()
+                    snapshot = volumes.create_snapshot(plan, cli.progress)
+                cli.progress.note(still.words)
+            creation.made(snapshot.id)
+            if not no_wait:
+                snapshot = volumes.wait_snapshot(snapshot.id, cli.progress)
         cli.emit(snapshot, text=lambda: snapshot_details(snapshot, SystemClock().now()), ids=[snapshot.id])
 
     return command
@@ -213,28 +218,21 @@ def restore_command(provider: str) -> click.Command:
         snapshot = volumes.snapshot(snapshot_word)
         was = shape_from_text(snapshot.tags.get(tag.SHAPE, ""), size or snapshot.volume_size_gib)
         same = was is not None and kind in {None, was.type}
-        plan = volumes.plan_volume(
-            VolumeRequest(
-                size_gib=size,
-                name=name,
-                type=kind or (was.type if was is not None else "gp3"),
-                iops=iops or (was.iops if was is not None and same else None),
-                throughput=throughput or (was.throughput if was is not None and same else None),
-                zone=zone,
-                persistent=persistent,
-                project=project
-                or snapshot.tags.get(tag.PROJECT)
-                or project_label(None, cli.config, Path.cwd()),
-                snapshot_id=snapshot.id,
-                initialization_rate=rate,
-                tags=parse_tags(tags),
-                type_reason="as the volume was" if same and kind is None else "",
-            )
+        request = VolumeRequest(
+            size_gib=size,
+            name=name,
+            type=kind or (was.type if was is not None else "gp3"),
+            iops=iops or (was.iops if was is not None and same else None),
+            throughput=throughput or (was.throughput if was is not None and same else None),
+            zone=zone,
+            persistent=persistent,
+            project=project or snapshot.tags.get(tag.PROJECT) or project_label(None, cli.config, Path.cwd()),
+            snapshot_id=snapshot.id,
+            initialization_rate=rate,
+            tags=parse_tags(tags),
+            type_reason="as the volume was" if same and kind is None else "",
         )
-        if not shown(cli, plan, volume_plan_text(plan), dry_run=dry_run):
-            restored = volumes.create_volume(plan, cli.progress)
-            note_growth(cli, restored)
-            emit_volume(cli, restored)
+        create_volume(cli, volumes, request, dry_run=dry_run)
 
     return command
 

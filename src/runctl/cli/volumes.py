@@ -14,15 +14,13 @@ from runctl.cli.context import Cli
 from runctl.cli.each import for_each
 from runctl.cli.ebs import (
     check_name,
+    create_volume,
     dry_run_option,
-    emit_volume,
     emit_volumes,
     include_protected_option,
-    note_growth,
     persistent_option,
     rate_option,
     remember_volumes,
-    shown,
     tag_option,
     type_options,
     zone_option,
@@ -39,7 +37,7 @@ from runctl.providers.interface import VolumeRequest
 from runctl.providers.volume_plans import InitializationStatus, Modification
 from runctl.render.json import to_builtins
 from runctl.render.things import volume_details
-from runctl.render.volume_plans import snapshots_table, volume_plan_text
+from runctl.render.volume_plans import snapshots_table
 
 DEFAULT_TYPE = "gp3"
 
@@ -120,11 +118,7 @@ def create_command(provider: str) -> click.Command:
         if purpose is not None:
             taken = size or volumes.snapshot(snapshot or "").volume_size_gib
             request = for_purpose(request, purpose, taken, chosen=kind)
-        plan = volumes.plan_volume(request)
-        if not shown(cli, plan, volume_plan_text(plan), dry_run=dry_run):
-            created = volumes.create_volume(plan, cli.progress)
-            note_growth(cli, created)
-            emit_volume(cli, created)
+        create_volume(cli, volumes, request, dry_run=dry_run)
 
     return command
 

@@ -57,6 +57,23 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE runs ADD COLUMN log_bytes INTEGER;
     ALTER TABLE runs ADD COLUMN log_sha256 TEXT;
     """,
+    """
+    CREATE TABLE intents (
+        token TEXT PRIMARY KEY,
+        kind TEXT NOT NULL,
+        provider TEXT NOT NULL,
+        account TEXT,
+        region TEXT,
+        digest TEXT NOT NULL,
+        name TEXT,
+        project TEXT,
+        created_at TEXT NOT NULL,
+        state TEXT NOT NULL,
+        resource_id TEXT
+    ) STRICT;
+    CREATE INDEX intents_by_state ON intents (state);
+    CREATE INDEX intents_by_resource ON intents (resource_id);
+    """,
 )
 """Each is applied once, in order; the file's ``user_version`` counts them. Never edit one that was released."""
 
@@ -145,7 +162,8 @@ class Database:
             try:
                 connection.row_factory = sqlite3.Row
                 connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = NORMAL")
+                # What is written before something is rented must be there after a power cut, too.
+                connection.execute("PRAGMA synchronous = FULL")
                 self._migrate(connection)
             except BaseException:
                 connection.close()

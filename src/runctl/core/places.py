@@ -56,3 +56,8 @@ def make_private_file(file: Path) -> None:
 def state_file() -> Path:
     """The SQLite file of `runctl.core.database`."""
     return data_folder() / "state.db"
+
+
+def intents_folder() -> Path:
+    """The locks of the intents that are being carried out; see `runctl.machines.intents`."""
+    return data_folder() / "intents"

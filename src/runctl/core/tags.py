@@ -84,3 +84,8 @@ def inherited(tags: Mapping[str, str]) -> dict[str, str]:
     return {
         key: value for key, value in tags.items() if key not in ABOUT_ONE_THING and not key.startswith("aws:")
     }
+
+
+def is_of_intent(tags: Mapping[str, str], token: str | None) -> bool:
+    """Whether this very intent has made it."""
+    return token is not None and tags.get(INTENT) == token

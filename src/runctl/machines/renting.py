@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from runctl.core.errors import CapacityError, Conflict
+from runctl.core.errors import CapacityError, RunctlError
 from runctl.core.ids import InstanceId
 from runctl.core.journal import Change, Effect
 from runctl.core.models import Instance
@@ -31,7 +31,7 @@ def wait_ready(
     with provider.journal.unfinished(exists(provider.name, instance_id)):
         try:
             return provider.wait_ready(instance_id, timeout=timeout, progress=progress)
-        except (CapacityError, Conflict) as error:
+        except RunctlError as error:
             if isinstance(error, CapacityError) or error.code == "instance-ended":
                 over = f"instance {instance_id} has ended"
                 provider.journal.record(Change("instance", (instance_id,), Effect.GONE, over))

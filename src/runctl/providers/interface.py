@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
+from typing import Any
 
 from runctl.core.errors import Unsupported
 from runctl.core.ids import InstanceId, SnapshotId, VolumeId
@@ -84,6 +85,19 @@ class InstanceRequest:
     tags: Mapping[str, str] = field(default_factory=dict)
     imds_hop_limit: int | None = None
     """How many hops away the metadata service still answers: with 2, containers can take the machine's role."""
+    token: str | None = None
+    """The plan's client token; ``None`` makes a new one. The same token twice makes one instance."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where and for whom a provider acts: what makes the same request another one elsewhere."""
+
+    account: str | None = None
+    """Who is billed."""
+    region: str | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """What a request that leaves something open is filled up with."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +173,10 @@ class Provider(ABC):
     def journal(self) -> Journal:
         """What has been changed through this object; see `runctl.core.journal`."""
         return Journal()
+
+    def scope(self) -> Scope:
+        """Where this provider acts."""
+        return Scope()
 
     @abstractmethod
     def capabilities(self) -> Mapping[Capability, Unsupported | None]:

@@ -159,6 +159,8 @@ class CloneRequest:
     throughput: int | None = None
     persistent: bool | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    token: str | None = None
+    """``None`` makes a new one. The same token twice makes one volume."""
 
 
 @dataclass(frozen=True)

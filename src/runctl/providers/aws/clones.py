@@ -12,10 +12,11 @@ from runctl.core.models import Volume, VolumeState
 from runctl.core.progress import Progress
 from runctl.costs.disks import DiskShape, monthly_price
 from runctl.providers.aws.context import AwsContext
+from runctl.providers.aws.idempotence import made_once
 from runctl.providers.aws.modifications import target_shape
 from runctl.providers.aws.reading import tag_list
-from runctl.providers.aws.volume_creation import new_tags
-from runctl.providers.aws.volumes import check_name, describe_volumes, find_described, find_volume, wait_state
+from runctl.providers.aws.volume_creation import new_tags, of_intent
+from runctl.providers.aws.volumes import check_name, find_described, find_volume, wait_state
 from runctl.providers.volume_plans import ClonePlan, CloneRequest, InitializationStatus, ResizeRequest
 
 CLONE_TIMEOUT = timedelta(minutes=15)
@@ -36,9 +37,9 @@ def plan_clone(context: AwsContext, request: CloneRequest) -> ClonePlan:
     now = DiskShape(source.type, source.size_gib, source.iops, source.throughput)
     shape = target_shape(now, ResizeRequest(request.size_gib, request.type, request.iops, request.throughput))
     if request.name is not None:
-        check_name(context, request.name)
+        check_name(context, request.name, request.token)
     persistent = source.persistent if request.persistent is None else request.persistent
-    token = new_client_token()
+    token = request.token or new_client_token()
     base = {**tag.inherited(source.tags), **request.tags}
     base.pop(tag.PERSISTENT, None)
     if persistent:
@@ -80,15 +81,17 @@ def clone_volume(context: AwsContext, plan: ClonePlan, progress: Progress) -> Vo
     ):
         if value is not None:
             arguments[name] = value
-    before = describe_volumes(context, {f"tag:{tag.INTENT}": [plan.client_token]})
-    if before:
-        volume_id = VolumeId(before[0]["VolumeId"])
-    else:
+    before = of_intent(context, plan.client_token)
+    if before is not None and before["State"] != "creating":
+        return find_volume(context, before["VolumeId"])
+    if before is None:
         progress.step(f"copying {plan.source.name or plan.source.id} in {plan.source.zone}")
-        volume_id = VolumeId(context.session.ec2.copy_volumes(**arguments)["Volumes"][0]["VolumeId"])
-    if before and before[0]["State"] != "creating":
-        return find_volume(context, volume_id)
-    return wait_state(context, volume_id, VolumeState.AVAILABLE, CLONE_TIMEOUT, progress)
+        before = made_once(
+            lambda: context.session.ec2.copy_volumes(**arguments)["Volumes"][0],
+            lambda: of_intent(context, plan.client_token),
+            context.clock,
+        )
+    return wait_state(context, VolumeId(before["VolumeId"]), VolumeState.AVAILABLE, CLONE_TIMEOUT, progress)
 
 
 def initialization(context: AwsContext, volume_id: VolumeId) -> InitializationStatus:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from datetime import timedelta
 
 from runctl.core.errors import NotFound, Unsupported
@@ -43,6 +44,7 @@ from runctl.providers.interface import (
     Check,
     CreatePlan,
     InstanceRequest,
+    Scope,
     VolumePlan,
     VolumeRequest,
 )
@@ -70,6 +72,12 @@ class AwsProvider(AwsFilling, RegistryProvider):
         self.session = context.session
         self.journal = context.session.journal
         self._connections = Connections(context)
+
+    @translated
+    def scope(self) -> Scope:
+        """The account and region, and the configuration's ``[aws]`` section."""
+        session = self._context.session
+        return Scope(session.identity.account, session.region, asdict(self._context.config.aws))
 
     def capabilities(self) -> Mapping[Capability, Unsupported | None]:
         """All of them."""

@@ -31,6 +31,7 @@ from runctl.providers.aws.iam import (
     ensure_default_profile,
     unreachable_without_profile,
 )
+from runctl.providers.aws.idempotence import made_once
 from runctl.providers.aws.images import root_device
 from runctl.providers.aws.instances import describe, find_described, priced
 from runctl.providers.aws.reading import DATA_DEVICE, state_reason, tag_list
@@ -150,10 +151,15 @@ def _launch(
     arguments = run_instances_arguments(plan, root_device(context.session, plan.image), profile)
     where = plan.zone or plan.region
     progress.step(f"launching {plan.instance_type} ({plan.market.value}) in {where}")
+    described: Mapping[str, Any]
     for _ in attempts(context.clock, PROFILE_TIMEOUT):
         try:
             reached.asked = True
-            answer = context.session.ec2.run_instances(**arguments)
+            described = made_once(
+                lambda: context.session.ec2.run_instances(**arguments)["Instances"][0],
+                lambda: _by_plan(context, plan),
+                context.clock,
+            )
         except Exception as error:
             if error_code(error):
                 reached.asked = False
@@ -166,7 +172,6 @@ def _launch(
                 refused = error
                 continue
             raise
-        described: Mapping[str, Any] = answer["Instances"][0]
         reached.instance_id = InstanceId(described["InstanceId"])
         reached.made_here, reached.asked = True, False
         progress.detail(f"EC2 calls it {reached.instance_id}")

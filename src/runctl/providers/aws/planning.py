@@ -19,6 +19,7 @@ from runctl.costs.disks import DiskShape, checked_shape, monthly_price
 from runctl.providers.aws import images, network
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.errors import NotOffered, our_errors
+from runctl.providers.aws.filters import describe as describe_exactly
 from runctl.providers.aws.iam import ProfilePlan, plan_profile
 from runctl.providers.aws.reading import DATA_VOLUME, TAG_VALUE_LIMIT, checked_mount_point, mounts_tag
 from runctl.providers.aws.releasing import is_being_released
@@ -59,7 +60,8 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
     instance_type = images.describe_instance_type(session, type_name)
     if request.market is Market.SPOT and not instance_type.spot:
         raise Unsupported(f"{type_name} is not sold as spot", hint="leave --spot out, or choose another type")
-    volumes = _volumes(context, request.volumes)
+    own = None if request.token is None else _own_instance(context, request.token)
+    volumes = _volumes(context, request.volumes, own)
     place = _place(context, request, volumes)
     _check_offered(session, type_name, place.zone.zone)
     image = images.find_image(session, instance_type, request.image or aws.ami_id)
@@ -74,7 +76,7 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
     price = context.prices.spot(type_name, place.zone.zone, progress) if spot else on_demand
     project = request.project or context.config.project.name
     mounts = _mounts(request, volumes)
-    token = new_client_token()
+    token = request.token or new_client_token()
     return CreatePlan(
         provider="aws",
         instance_type=type_name,
@@ -146,7 +148,15 @@ def _check_request(request: InstanceRequest, ttl: timedelta | None) -> None:
             )
 
 
-def _volumes(context: AwsContext, mounts: Sequence[VolumeMount]) -> tuple[Volume, ...]:
+def _own_instance(context: AwsContext, token: str) -> str | None:
+    """The instance that this very token has made, whose volumes are where they are to be."""
+    found = describe_exactly(context.session, "describe_instances", {f"tag:{tag.INTENT}": [token]})
+    return next((item["InstanceId"] for item in found), None)
+
+
+def _volumes(
+    context: AwsContext, mounts: Sequence[VolumeMount], own_instance: str | None = None
+) -> tuple[Volume, ...]:
     found: list[Volume] = []
     for mount in mounts:
         volume = find_volume(context, mount.volume)
@@ -155,11 +165,15 @@ def _volumes(context: AwsContext, mounts: Sequence[VolumeMount]) -> tuple[Volume
                 f"volume {mount.volume} is named twice", hint="mount it once; runs can share the mount"
             )
         check_not_moving(volume)
+        if volume.attached_to is not None and volume.attached_to == own_instance:
+            found.append(volume)
+            continue
         leaving = volume.state is VolumeState.IN_USE and is_being_released(context, volume)
         if volume.attached_to is not None and not leaving:
             raise Conflict(
                 f"volume {mount.volume} is in use: attached to {volume.attached_to}",
-                hint=f"runctl aws ebs detach {volume.id}, or work on {volume.attached_to}",
+                hint=f"runctl aws ebs detach {volume.id}, or work on {volume.attached_to}; if its creation was cut"
+                f" short, this finishes it: runctl aws wait {volume.attached_to}",
                 code="volume-in-use",
             )
         if not leaving and volume.state not in {VolumeState.AVAILABLE, VolumeState.CREATING}:

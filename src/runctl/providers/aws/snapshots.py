@@ -74,7 +74,7 @@ def plan_snapshot(context: AwsContext, request: SnapshotRequest) -> SnapshotPlan
     """See `VolumeProvider.plan_snapshot`."""
     volume = find_volume(context, request.volume)
     if request.name is not None:
-        check_name(context, request.name)
+        check_name(context, request.name, request.token)
     if len(request.description) > DESCRIPTION_LIMIT:
         raise UsageError(f"a description has {DESCRIPTION_LIMIT} characters at the most")
     persistent = volume.persistent if request.persistent is None else request.persistent
@@ -183,10 +183,15 @@ def delete_snapshot(
         raise
 
 
-def check_name(context: AwsContext, name: str) -> None:
-    """Raises `UsageError` for what cannot be a name, `Conflict` (code ``name-taken``) where a snapshot has it."""
+def check_name(context: AwsContext, name: str, token: str | None = None) -> None:
+    """Raises `UsageError` for what cannot be a name, `Conflict` (code ``name-taken``) where a snapshot has it.
+
+    The snapshot that this very ``token`` has made may have it.
+    """
     check_resource_name(name, "a snapshot", "before-cleaning")
     for item in describe_snapshots(context, {f"tag:{tag.NAME}": [name]}):
+        if tag.is_of_intent(tags_of(item.get("Tags")), token):
+            continue
         mine = "" if tag.is_ours(tags_of(item.get("Tags"))) else ", which runctl did not take"
         raise Conflict(
             f"there is a snapshot named {name!r}: {item['SnapshotId']}{mine}",

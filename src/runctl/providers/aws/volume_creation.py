@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from runctl.core.progress import Progress
 from runctl.costs.disks import checked_multi_attach, checked_shape, monthly_price
 from runctl.costs.snapshots import initialization
 from runctl.providers.aws.context import AwsContext
+from runctl.providers.aws.idempotence import made_once
 from runctl.providers.aws.reading import tag_list
 from runctl.providers.aws.snapshots import find_snapshot
 from runctl.providers.aws.volumes import check_name, describe_volumes, find_volume, wait_state
@@ -42,7 +44,7 @@ def plan_volume(context: AwsContext, request: VolumeRequest, default_type: str) 
         else initialization(request.initialization_rate, snapshot.data_gib, snapshot.volume_size_gib, region)
     )
     if request.name is not None:
-        check_name(context, request.name)
+        check_name(context, request.name, request.token)
     zone = _choose_zone(context, request.zone or context.config.aws.zone, default_type)
     token = request.token or new_client_token()
     # What a snapshot was protected by and belonged to, its volumes are and do too.
@@ -110,15 +112,22 @@ def create_volume(context: AwsContext, plan: VolumePlan, progress: Progress) -> 
         if value is not None:
             arguments[name] = value
     # AWS honours the token for a while only, and a plan may be carried out again much later.
-    before = describe_volumes(context, {f"tag:{tag.INTENT}": [plan.client_token]})
-    if before:
-        volume_id = VolumeId(before[0]["VolumeId"])
-    else:
+    before = of_intent(context, plan.client_token)
+    if before is not None and before["State"] != "creating":
+        return find_volume(context, before["VolumeId"])
+    if before is None:
         progress.step(f"creating a volume of {plan.size_gib} GiB in {request.zone}")
-        volume_id = VolumeId(context.session.ec2.create_volume(**arguments)["VolumeId"])
-    if before and before[0]["State"] != "creating":
-        return find_volume(context, volume_id)
-    return wait_state(context, volume_id, VolumeState.AVAILABLE, CREATE_TIMEOUT, progress)
+        before = made_once(
+            lambda: context.session.ec2.create_volume(**arguments),
+            lambda: of_intent(context, plan.client_token),
+            context.clock,
+        )
+    return wait_state(context, VolumeId(before["VolumeId"]), VolumeState.AVAILABLE, CREATE_TIMEOUT, progress)
+
+
+def of_intent(context: AwsContext, token: str) -> Mapping[str, Any] | None:
+    """The volume that this token has made, as EC2 describes it."""
+    return next(iter(describe_volumes(context, {f"tag:{tag.INTENT}": [token]})), None)
 
 
 def _size(request: VolumeRequest, snapshot: Snapshot | None) -> int:

@@ -118,11 +118,14 @@ def check_not_moving(volume: Volume) -> None:
         )
 
 
-def check_name(context: AwsContext, name: str) -> None:
-    """Raises `UsageError` for what cannot be a name, `Conflict` (code ``name-taken``) where a volume has it."""
+def check_name(context: AwsContext, name: str, token: str | None = None) -> None:
+    """Raises `UsageError` for what cannot be a name, `Conflict` (code ``name-taken``) where a volume has it.
+
+    The volume that this very ``token`` has made may have it.
+    """
     check_resource_name(name, "a volume", "datasets")
     for item in describe_volumes(context, {f"tag:{tag.NAME}": [name]}):
-        if item["State"] not in OVER:
+        if item["State"] not in OVER and not tag.is_of_intent(tags_of(item.get("Tags")), token):
             mine = "" if tag.is_ours(tags_of(item.get("Tags"))) else ", which runctl did not create"
             raise Conflict(
                 f"there is a volume named {name!r}: {item['VolumeId']}{mine}",

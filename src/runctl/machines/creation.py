@@ -1,0 +1,148 @@
+"""Something is made once for one command, however often the command has to be given until it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from typing import Any
+
+from runctl.core.clock import Clock, SystemClock
+from runctl.core.database import StateError
+from runctl.core.errors import NotFound
+from runctl.core.ids import InstanceId, new_client_token
+from runctl.core.journal import Change, Effect, Standing
+from runctl.core.models import Instance, Snapshot, SnapshotState, Volume, VolumeState
+from runctl.core.progress import SILENT, Progress
+from runctl.core.tags import INTENT
+from runctl.machines.intents import Intent, IntentState, IntentStore, Kind, Lock, digest_of, taken_up
+from runctl.providers.interface import Provider, VolumeProvider
+
+Thing = Instance | Volume | Snapshot
+
+
+class Creation:
+    """One thing that a command is about to make, or to finish making."""
+
+    def __init__(self, store: IntentStore, intent: Intent, lock: Lock | None) -> None:
+        self._store = store
+        self._intent = intent
+        self._lock = lock
+        self._begun = False
+        self._refused = False
+        self.existing = intent.resource_id
+        """What an earlier call of the same command has made of it; ``None``: nothing that can be seen."""
+
+    @property
+    def token(self) -> str:
+        """For the request that is planned: the plan has it as its client token."""
+        return self._intent.token
+
+    def begin(self) -> None:
+        """It is written down that the thing is to be made; from now on it may be. Raises `StateError`."""
+        if self._lock is None:
+            self._lock = self._store.lock(self.token)
+        self._store.put(self._intent)
+        self._begun = True
+
+    def made(self, resource_id: str) -> None:
+        """The provider has named it. A file that cannot be written now is no reason to stop: the tag finds it."""
+        if self._begun and self._intent.resource_id != resource_id:
+            self._intent = replace(self._intent, resource_id=resource_id)
+            with suppress(StateError):
+                self._store.put(self._intent)
+
+    def hear(self, change: Change) -> None:
+        """For the provider's journal."""
+        if change.token == self.token:
+            self._refused = change.standing is Standing.REFUSED
+            if change.standing is Standing.DONE and change.effect is Effect.MADE and change.subject:
+                self.made(change.subject[0])
+
+    def end(self, *, finished: bool) -> None:
+        """The command ends; what is not finished stays open for the same command."""
+        state = IntentState.DONE if finished else IntentState.OPEN
+        if not finished and self._refused and self._intent.resource_id is None:
+            state = IntentState.NOTHING
+        if self._begun and state is not IntentState.OPEN:
+            with suppress(StateError):
+                self._store.put(replace(self._intent, state=state))
+        if self._lock is not None:
+            self._lock.release(for_good=self._begun and state is not IntentState.OPEN)
+
+
+@contextmanager
+def creating(
+    store: IntentStore,
+    provider: Provider,
+    kind: Kind,
+    request: Any,
+    *,
+    clock: Clock | None = None,
+    progress: Progress = SILENT,
+) -> Iterator[Creation]:
+    """For the time in which a thing is planned, made and made ready.
+
+    In the block: plan the request with `Creation.token`, call `Creation.begin`, carry the plan out. Its end means that
+    all was done that was asked; an error or Ctrl-C leaves the intent open where the thing may exist.
+    """
+    clock = clock or SystemClock()
+    scope = provider.scope()
+    digest = digest_of(kind, {"provider": provider.name, **asdict(scope)}, request)
+    new = Intent(
+        token=new_client_token(),
+        kind=kind,
+        provider=provider.name,
+        account=scope.account,
+        region=scope.region,
+        digest=digest,
+        name=getattr(request, "name", None),
+        project=getattr(request, "project", None),
+        created_at=clock.now(),
+    )
+    with taken_up(store, digest, clock.now(), lambda intent: seen(provider, intent)) as (found, lock):
+        if found is not None and found.resource_id is not None:
+            progress.note(
+                f"{found.resource_id} was begun by the same command at {found.created_at:%Y-%m-%d %H:%M} UTC and is"
+                " not finished: going on with it"
+            )
+        creation = Creation(store, found or new, lock)
+        stop = provider.journal.listen(creation.hear)
+        finished = False
+        try:
+            yield creation
+            finished = True
+        finally:
+            stop()
+            creation.end(finished=finished)
+
+
+def seen(provider: Provider, intent: Intent) -> str | None:
+    """The id of the intent's thing where it exists and can be used, by its id or else by its tag."""
+    try:
+        return next((thing.id for thing in _things(provider, intent) if not is_over(thing)), None)
+    except NotFound:
+        return None
+
+
+def is_over(thing: Thing) -> bool:
+    """Whether it has ended, or never became what it was to be. Pure."""
+    if isinstance(thing, Instance):
+        return thing.state.is_over
+    if isinstance(thing, Volume):
+        return thing.state in {VolumeState.DELETING, VolumeState.DELETED, VolumeState.ERROR}
+    return thing.state is SnapshotState.ERROR
+
+
+def _things(provider: Provider, intent: Intent) -> list[Thing]:
+    known = intent.resource_id
+    if intent.kind is Kind.INSTANCE:
+        if known is not None:
+            return [provider.instance(InstanceId(known))]
+        return [one for one in provider.instances() if one.tags.get(INTENT) == intent.token]
+    if not isinstance(provider, VolumeProvider):
+        return []
+    if known is not None:
+        return [provider.snapshot(known) if intent.kind is Kind.SNAPSHOT else provider.volume(known)]
+    listed = provider.snapshots() if intent.kind is Kind.SNAPSHOT else provider.volumes()
+    return [one for one in listed if one.tags.get(INTENT) == intent.token]

@@ -1,0 +1,368 @@
+"""Every command that makes or changes something, ended at each of its calls to AWS: what is said, and the same again.
+
+Whatever the command has made is named; the same command finishes the job, and nothing is there twice.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import count, pairwise
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from runctl.connection import connect
+from runctl.core import tags as tag
+from runctl.core.database import Database
+from runctl.core.ids import InstanceId
+from runctl.core.places import intents_folder, state_file
+from runctl.machines.intents import IntentStore
+from runctl.providers.aws.changes import describer
+from runctl.providers.aws.ec2 import AwsProvider
+from runctl.providers.aws.iam import DEFAULT_PROFILE
+from runctl.providers.interface import InstanceRequest, VolumeRequest
+from runctl.providers.volume_plans import SnapshotRequest
+from runctl.storage.attaching import MountWish, attach_and_mount
+from tests.machines.conftest import Cut, Ended, Runctl
+
+pytestmark = [pytest.mark.namespaces, pytest.mark.root]
+
+ZONE = "us-east-1a"
+MACHINE_LEVEL = {"SendCommand", "GetCommandInvocation"}
+BILLED = {"RunInstances", "CreateVolume", "CopyVolumes", "CreateSnapshot"}
+NUMBERS = count(1)
+"""Names are new in every test: they share the account."""
+
+
+class Account:
+    """What is really there."""
+
+    def __init__(self) -> None:
+        settings = Config(retries={"max_attempts": 2})
+        self.ec2 = boto3.client("ec2", region_name="us-east-1", config=settings)
+        self.iam = boto3.client("iam", region_name="us-east-1", config=settings)
+
+    def things(self) -> dict[str, dict[str, str]]:
+        """Tags by id: of instances that are not over, of their disks no, of other volumes, and of snapshots."""
+        found: dict[str, dict[str, str]] = {}
+        roots = set()
+        for reservation in self.ec2.describe_instances()["Reservations"]:
+            for item in reservation["Instances"]:
+                roots |= {
+                    mapping["Ebs"]["VolumeId"]
+                    for mapping in item["BlockDeviceMappings"]
+                    if mapping["DeviceName"] == item["RootDeviceName"]
+                }
+                if item["State"]["Name"] not in {"shutting-down", "terminated"}:
+                    found[item["InstanceId"]] = _tags(item)
+        for volume in self.ec2.describe_volumes()["Volumes"]:
+            if volume["VolumeId"] not in roots and volume["State"] not in {"deleting", "deleted"}:
+                found[volume["VolumeId"]] = _tags(volume)
+        for snapshot in self.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]:
+            found[snapshot["SnapshotId"]] = _tags(snapshot)
+        return found
+
+    def attachments(self) -> set[tuple[str, str]]:
+        """Which volume is on which instance; root disks too, as they are the same before and after."""
+        return {
+            (each["VolumeId"], each["InstanceId"])
+            for volume in self.ec2.describe_volumes()["Volumes"]
+            for each in volume["Attachments"]
+            if each["State"] in {"attached", "attaching"}
+        }
+
+    def forget_profile(self) -> None:
+        """As in an account in which runctl was never used."""
+        name = DEFAULT_PROFILE
+        for call, more in (
+            (self.iam.remove_role_from_instance_profile, {"InstanceProfileName": name, "RoleName": name}),
+            (self.iam.delete_instance_profile, {"InstanceProfileName": name}),
+        ):
+            _unless_missing(self.iam, call, **more)
+        try:
+            attached = self.iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
+            inline = self.iam.list_role_policies(RoleName=name)["PolicyNames"]
+        except self.iam.exceptions.NoSuchEntityException:
+            return
+        for policy in attached:
+            self.iam.detach_role_policy(RoleName=name, PolicyArn=policy["PolicyArn"])
+        for policy_name in inline:
+            self.iam.delete_role_policy(RoleName=name, PolicyName=policy_name)
+        self.iam.delete_role(RoleName=name)
+
+
+def _unless_missing(iam: Any, call: Callable[..., Any], **arguments: str) -> None:
+    try:
+        call(**arguments)
+    except iam.exceptions.NoSuchEntityException:
+        return
+
+
+def _tags(item: Any) -> dict[str, str]:
+    return {pair["Key"]: pair["Value"] for pair in item.get("Tags", ())}
+
+
+@dataclass
+class World:
+    """One command line and the account that it works on; everything is new at each point."""
+
+    runctl: Runctl
+    account: Account
+    machine: str = ""
+    count: int = 0
+
+    @cached_property
+    def provider(self) -> AwsProvider:
+        """For what a command needs to be there."""
+        found = connect("aws")
+        assert isinstance(found, AwsProvider)
+        return found
+
+    def volume(self) -> str:
+        """A new volume's name, which is new too."""
+        self.count = next(NUMBERS)
+        name = f"v{self.count}"
+        self.provider.create_volume(self.provider.plan_volume(VolumeRequest(1, name=name, zone=ZONE)))
+        return name
+
+    def attached(self) -> str:
+        name = self.volume()
+        instance, wish = self.provider.instance(InstanceId(self.machine)), MountWish(fstype="xfs")
+        attach_and_mount(self.provider, self.provider.agent, self.provider.volume(name), instance, wish)
+        return name
+
+    def snapshot(self) -> str:
+        name = f"s-{self.volume()}"
+        taken = self.provider.create_snapshot(
+            self.provider.plan_snapshot(SnapshotRequest(name.removeprefix("s-"), name))
+        )
+        self.provider.wait_snapshot(taken.id)
+        return name
+
+    def launched(self, *, stopped: bool = False) -> str:
+        made = self.provider.create(self.provider.plan_create(InstanceRequest(zone=ZONE)))
+        if stopped:
+            self.provider.stop(made.id)
+            self.account.ec2.get_waiter("instance_stopped").wait(
+                InstanceIds=[made.id], WaiterConfig={"Delay": 1}
+            )
+        return made.id
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A command, with what it needs and how many new things it makes."""
+
+    argv: Callable[[World], tuple[str, ...]]
+    makes: int = 0
+    every: int = 1
+    """Of the reading calls, every how manieth is a point."""
+    on_a_machine: bool = False
+    deletes: bool = False
+    """What is gone has no name any more: repeating it may say so."""
+
+
+SCENARIOS = {
+    "ebs create": Scenario(lambda w: ("ebs", "create", "--size", "1", "--zone", ZONE), makes=1),
+    "ebs create --name": Scenario(
+        lambda w: ("ebs", "create", "--size", "1", "--zone", ZONE, "--name", f"{w.volume()}-too"), makes=1
+    ),
+    "ebs snapshot": Scenario(lambda w: ("ebs", "snapshot", w.volume()), makes=1, every=2),
+    "ebs restore": Scenario(
+        lambda w: ("ebs", "restore", w.snapshot(), "--zone", ZONE, "--name", f"r{w.count}"), makes=1, every=3
+    ),
+    "ebs clone": Scenario(lambda w: ("ebs", "clone", w.volume(), "--name", f"c{w.count}"), makes=1, every=2),
+    "ebs move": Scenario(
+        lambda w: ("ebs", "move", w.volume(), "--zone", "us-east-1b", "--no-initialization-rate"),
+        makes=1,
+        every=20,
+    ),
+    "ebs delete": Scenario(lambda w: ("ebs", "delete", w.volume()), deletes=True),
+    "ebs snapshot-delete": Scenario(lambda w: ("ebs", "snapshot-delete", w.snapshot()), deletes=True),
+    "create": Scenario(
+        lambda w: ("create", "--no-wait", "--zone", ZONE, "--ebs-volume", w.volume()), makes=1, every=4
+    ),
+    "terminate": Scenario(lambda w: ("terminate", w.launched())),
+    "stop": Scenario(lambda w: ("stop", w.launched())),
+    "start": Scenario(lambda w: ("start", "--no-wait", w.launched(stopped=True))),
+    "ebs attach": Scenario(lambda w: ("ebs", "attach", w.volume(), w.machine), every=99, on_a_machine=True),
+    "ebs detach": Scenario(lambda w: ("ebs", "detach", w.attached()), every=99, on_a_machine=True),
+    "ebs resize": Scenario(
+        lambda w: ("ebs", "resize", w.attached(), "--size", "2"), every=99, on_a_machine=True
+    ),
+}
+
+
+@pytest.fixture
+def world(runctl: Runctl) -> Iterator[World]:
+    account = Account()
+    yield World(runctl, account)
+    for instance in [identifier for identifier in account.things() if identifier.startswith("i-")]:
+        account.ec2.terminate_instances(InstanceIds=[instance])
+
+
+def points(calls: tuple[str, ...], every: int) -> list[Cut]:
+    """After each call that changes something, and before those that make what is billed; of the others some."""
+    numbered = [(name, calls[:n].count(name) + 1) for n, name in enumerate(calls)]
+    changing = [pair for pair in numbered if describer(pair[0]) or pair[0] in {"CreateTags", "DeleteTags"}]
+    after_first = numbered[numbered.index(changing[0]) :]
+    # Of the same call in a row, which is a waiting, the first.
+    reading = [
+        pair for before, pair in pairwise(after_first) if pair not in changing and pair[0] != before[0]
+    ]
+    return [
+        *(Cut(*pair) for pair in changing),
+        *(Cut(*pair, before=True) for pair in changing if pair[0] in BILLED),
+        *(Cut(*pair) for pair in reading[::every]),
+    ]
+
+
+def intents() -> IntentStore:
+    return IntentStore(Database(state_file()), intents_folder())
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_ctrl_c_says_what_exists_and_the_same_command_finishes_the_job(world: World, name: str) -> None:
+    scenario, account = SCENARIOS[name], world.account
+    if scenario.on_a_machine:
+        world.machine = world.runctl.ok("aws", "create", "--zone", ZONE).document["id"]
+    if name == "create":
+        account.forget_profile()
+    whole = world.runctl.ok("aws", *scenario.argv(world))
+    told = []
+    for cut in points(whole.calls, scenario.every):
+        if name == "create":
+            account.forget_profile()
+        argv = ("aws", *scenario.argv(world))
+        things, attachments = account.things(), account.attachments()
+        ended = world.runctl(*argv, cut=cut)
+        where = f"{name}: {'before' if cut.before else 'after'} {cut.operation} ({cut.occurrence})"
+        if not cut.made:
+            continue  # it had to wait less this time, or had made the bucket before
+
+        assert ended.code == 130, f"{where}: {ended}"
+        check_what_is_said(ended, account, things, attachments, where)
+        again = world.runctl(*argv)
+        if scenario.deletes and again.code != 0:
+            assert again.error["code"] == "not-found", f"{where}, again: {again}"
+        else:
+            assert again.code == 0, f"{where}, again: {again}"
+        made = account.things().keys() - things.keys()
+        assert len(made) == scenario.makes, f"{where}: {made}"
+        assert all(tag.is_ours(account.things()[each]) for each in made), where
+        assert intents().unfinished() == [], where
+        told.append(bool(ended.error.get("changes")))
+    assert any(told), "no point at which anything was said"
+
+
+def check_what_is_said(
+    ended: Ended,
+    account: Account,
+    things: dict[str, dict[str, str]],
+    attachments: set[tuple[str, str]],
+    where: str,
+) -> None:
+    """Of whatever is different, it is said; of what is made, how it is taken back."""
+    now, changes = account.things(), ended.error.get("changes", [])
+    said = {identifier for change in changes for identifier in change["ids"]}
+    different = (now.keys() ^ things.keys()) | {
+        identifier for pair in account.attachments() ^ attachments for identifier in pair if identifier in now
+    }
+    assert different <= said, f"{where}: {different} {ended.err}"
+    for change in changes:
+        if (
+            change["effect"] == "made"
+            and change["certain"]
+            and change["kind"] in {"instance", "volume", "snapshot"}
+        ):
+            assert set(change["ids"]) <= now.keys(), f"{where}: {change}"
+            assert change["undo"], where
+    deleted = changes and all(each["effect"] == "gone" and each["certain"] for each in changes)
+    if changes and not deleted:
+        assert ended.error["hint"] == "the same command again goes on from here", where
+    elif not changes and not MACHINE_LEVEL & set(ended.calls):
+        assert ended.error["message"] == "interrupted; nothing was changed", where
+
+
+KILLED_AFTER = """
+import os, sys
+import botocore.endpoint
+from runctl.cli.main import run
+
+make_request = botocore.endpoint.Endpoint.make_request
+
+def send(endpoint, model, request):
+    answer = make_request(endpoint, model, request)
+    if model.name == sys.argv[1]:
+        os._exit(9)
+    return answer
+
+botocore.endpoint.Endpoint.make_request = send
+sys.exit(run(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "operation"),
+    [
+        (("aws", "ebs", "create", "--size", "1", "--zone", ZONE), "CreateVolume"),
+        (("aws", "ebs", "snapshot", "VOLUME", "--no-freeze"), "CreateSnapshot"),
+        (("aws", "create", "--zone", ZONE, "--ebs-volume", "VOLUME"), "RunInstances"),
+        (("aws", "create", "--zone", ZONE, "--ebs-volume", "VOLUME"), "AttachVolume"),
+        (("aws", "create", "--zone", ZONE), "SendCommand"),
+    ],
+)
+def test_what_a_killed_command_has_made_is_finished_by_the_same_command(
+    world: World, command: tuple[str, ...], operation: str
+) -> None:
+    argv = [world.volume() if word == "VOLUME" else word for word in command]
+    things = world.account.things()
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_AFTER, operation, *argv], check=False, capture_output=True
+    )
+    assert killed.returncode == 9, killed
+    (left,) = intents().unfinished()
+
+    again = world.runctl(*argv)
+
+    assert again.code == 0, again
+    assert "is not finished: going on with it" in again.err
+    (made,) = world.account.things().keys() - things.keys()
+    assert made == again.document["id"]
+    assert world.account.things()[made][tag.INTENT] == left.token
+    assert intents().unfinished() == []
+    another = world.runctl.ok(*argv[:4], *argv[4:]).document["id"] if operation == "CreateVolume" else ""
+    assert another != made
+
+
+def test_a_command_that_still_runs_in_another_shell_is_another_intent(world: World) -> None:
+    argv = ("aws", "ebs", "create", "--size", "1", "--zone", ZONE)
+    world.runctl(*argv, cut=Cut("CreateVolume"))
+    (open_one,) = intents().unfinished()
+    lock = intents().lock(open_one.token)
+    assert lock is not None
+
+    second = world.runctl.ok(*argv).document["id"]
+
+    assert world.account.things()[second][tag.INTENT] != open_one.token
+    lock.release(for_good=False)
+    first = world.runctl.ok(*argv).document["id"]
+    assert world.account.things()[first][tag.INTENT] == open_one.token
+
+
+def test_what_was_deleted_since_is_not_taken_up(world: World) -> None:
+    argv = ("aws", "ebs", "create", "--size", "1", "--zone", ZONE)
+    cut = world.runctl(*argv, cut=Cut("CreateVolume"))
+    (made,) = cut.error["changes"][0]["ids"]
+    world.account.ec2.delete_volume(VolumeId=made)
+
+    again = world.runctl.ok(*argv).document["id"]
+
+    assert again != made
+    assert intents().unfinished() == []
