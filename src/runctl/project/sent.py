@@ -113,11 +113,11 @@ def ignoring_rules(root: Path, paths: Sequence[str]) -> dict[str, str | None]:
     own = _own_lines(root)
     for path in paths:
         for number, line in enumerate(own, start=1):
-            if (
-                line.strip()
-                and not line.startswith("#")
-                and ignore_spec([line], IGNORE_FILE).match_file(path)
-            ):
+            if not line.strip() or line.startswith("#"):
+                continue
+            # A rule for a folder matches what is in it.
+            spec = ignore_spec([line], IGNORE_FILE)
+            if spec.match_file(path) or spec.match_file(f"{path}/x"):
                 rules[path] = f"{IGNORE_FILE}:{number}: {line.strip()}"
     names = "\0".join(path for path in paths if rules[path] is None)
     if not names or not (root / ".git").exists():
