@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -11,9 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from runctl.agent.environment import UV_VERSION
 from runctl.agent.interpreter import Interpreter, best, satisfies
 from runctl.agent.spec import EndReason
+from runctl.project.dependencies import find_dependencies
+from runctl.project.files import ProjectFiles
 from tests.agent.driver import Agent
+from tests.project.files import write
 
 REQUIREMENTS = {"kind": "requirements", "path": "requirements.txt"}
 
@@ -53,6 +58,8 @@ def offline(agent: Agent, tmp_path: Path) -> Agent:
     return agent
 
 
+HATCH = '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+SHOWN = "import zqleaf\nprint(zqleaf.VERSION)\n"
 SHOW = "import leaf, sys\nprint(leaf.VERSION, sys.prefix)\n"
 
 
@@ -129,6 +136,62 @@ def test_a_lock_file_is_installed_by_uv_as_it_stands(agent: Agent, monkeypatch: 
     agent.start("r", "train.py", dependencies={"kind": "uv.lock", "path": "uv.lock"})
     assert agent.ended("r").reason is EndReason.COMPLETED, agent.log("r")
     assert agent.output("r")[-1] == "2.0.0"
+
+
+HEADER = (
+    '# /// script\n# dependencies = ["zqleaf"]\n#\n# [tool.uv.sources]\n# zqleaf = { path = "own" }\n# ///\n'
+)
+OWN = {
+    "own/pyproject.toml": '[project]\nname = "zqleaf"\nversion = "7"\n' + HATCH,
+    "own/zqleaf/__init__.py": "VERSION = '7'\n",
+}
+SOURCE = "[tool.uv.sources]\nzqleaf = { workspace = true }\n"
+MEMBER = '[project]\nname = "m"\nversion = "1"\nrequires-python = ">=3.9"\ndependencies = ["zqleaf"]\n'
+SETUPTOOLS = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+SETUP_CFG = "[metadata]\nname = x\n[options]\npy_modules = t\ninstall_requires = zqleaf<2\n"
+SHAPES: list[tuple[dict[str, str], str, tuple[str, ...]]] = [
+    # files, script, the oracle's words
+    ({"t.py": HEADER + SHOWN, **OWN}, "t.py", ("run", "t.py")),
+    (
+        {
+            "pyproject.toml": '[tool.uv.workspace]\nmembers = ["own", "m"]\n',
+            "m/pyproject.toml": MEMBER + SOURCE,
+            "m/t.py": SHOWN,
+            **OWN,
+        },
+        "m/t.py",
+        ("run", "t.py"),
+    ),
+    ({"t.py": SHOWN, "requirements.txt": "--pre\nzqleaf\n"}, "t.py", ("-r", "requirements.txt")),
+    ({"t.py": SHOWN, "pyproject.toml": SETUPTOOLS, "setup.cfg": SETUP_CFG}, "t.py", ("-e", ".")),
+]
+
+
+@pytest.mark.slow
+def test_every_shape_of_a_project_has_what_uv_run_or_pip_would_give_it(agent: Agent, tmp_path: Path) -> None:
+    """Fetches uv and build backends from PyPI; the requirements themselves are wheels made by hand."""
+    for version in ("1.0", "2.0", "3.0b1"):
+        wheel(tmp_path / "wheels", "zqleaf", version)
+    links = str(tmp_path / "wheels")
+    agent.env = {"PIP_FIND_LINKS": links, "UV_FIND_LINKS": links, "UV_SYSTEM_CERTS": "true"}
+    env = {**os.environ, **agent.env}
+    env.pop("VIRTUAL_ENV", None)
+    for number, (files, script, oracle) in enumerate(SHAPES):
+        root = write(tmp_path / f"shape{number}", files)
+        needs = find_dependencies(ProjectFiles(root, set(files)), script).spec
+        agent.sync(files)
+        agent.start(f"r{number}", script, dependencies=dataclasses.asdict(needs))
+        assert agent.ended(f"r{number}").reason is EndReason.COMPLETED, agent.log(f"r{number}")
+        folder = root / Path(script).parent
+        if oracle[0] == "run":
+            words = [str(agent.state / "tools" / f"uv-{UV_VERSION}" / "bin" / "uv"), *oracle]
+        else:
+            python = tmp_path / f"venv{number}" / "bin" / "python"
+            subprocess.run([sys.executable, "-m", "venv", python.parent.parent], check=True)
+            subprocess.run([python, "-m", "pip", "install", "-q", *oracle], check=True, cwd=folder, env=env)
+            words = [str(python), "t.py"]
+        right = subprocess.run(words, check=True, cwd=folder, env=env, capture_output=True, text=True)
+        assert agent.output(f"r{number}")[-1] == right.stdout.strip(), files
 
 
 @pytest.mark.parametrize(
