@@ -78,7 +78,7 @@ def fstab_line(
     ``device`` stands in for a UUID that is not the volume's alone.
     """
     options = ["defaults", "nofail", "x-systemd.device-timeout=30s", FSTAB_OPTION + volume_id]
-    options[1:1] = [*(["ro"] if read_only else []), "nosuid", "nodev", *more]
+    options[1:1] = [*(["ro"] if read_only else []), *more, "nosuid", "nodev"]
     check = "2" if fstype.startswith("ext") else "0"
     return "{} {} {} {} 0 {}".format(
         device or "UUID=" + uuid, escaped(mount_point), fstype, ",".join(options), check
