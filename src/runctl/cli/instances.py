@@ -19,6 +19,7 @@ from runctl.core.clock import SystemClock
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, Market
 from runctl.core.tags import NAME
+from runctl.machines.intents import IntentState
 from runctl.machines.renting import wait_ready
 from runctl.render.tables import screen_of
 from runctl.render.things import instance_details, instances_table
@@ -119,7 +120,9 @@ def wait_command(provider: str) -> click.Command:
         That is: it runs, can be reached, has finished setting itself up, and its volumes are mounted.
         """
         instance = find_instance(cli, provider, instance_id)
-        emit_instance(cli, wait_ready(cli.provider(provider), instance.id, timeout, cli.progress))
+        ready = wait_ready(cli.provider(provider), instance.id, timeout, cli.progress)
+        cli.intents.close(IntentState.DONE, ready.id)
+        emit_instance(cli, ready)
 
     return command
 

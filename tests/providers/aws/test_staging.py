@@ -116,3 +116,17 @@ def test_in_other_regions_the_bucket_is_in_that_region(aws: str) -> None:
     name = S3Staging(session, None).bucket()
 
     assert session.s3.get_bucket_location(Bucket=name)["LocationConstraint"] == "eu-west-1"
+
+
+def test_a_bucket_that_others_made_under_our_name_in_the_same_account_is_left_alone(
+    session: AwsSession,
+) -> None:
+    staging = S3Staging(session, None)
+    theirs = {"TagSet": [{"Key": "team", "Value": "vision"}]}
+    session.s3.create_bucket(Bucket=staging.default_bucket)
+    session.s3.put_bucket_tagging(Bucket=staging.default_bucket, Tagging=theirs)  # type: ignore[arg-type]
+
+    with pytest.raises(PermissionDenied, match="not made by runctl"):
+        staging.bucket()
+
+    assert session.s3.get_bucket_tagging(Bucket=staging.default_bucket)["TagSet"] == theirs["TagSet"]

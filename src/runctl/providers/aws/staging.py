@@ -101,7 +101,14 @@ class S3Staging:
                 # Whoever may use the bucket need not be allowed to read its tags: then it is complete if it is there.
                 return self._exists(bucket, {"ExpectedBucketOwner": self._session.identity.account})
             raise
-        return tag.is_ours(tags_of(answer["TagSet"]))  # type: ignore[arg-type]
+        tags = tags_of(answer["TagSet"])  # type: ignore[arg-type]
+        if tags and not tag.is_ours(tags):
+            raise PermissionDenied(
+                f"the bucket {bucket} was not made by runctl, and is left alone",
+                hint="name one of yours: runctl config set aws.staging_bucket NAME; or use --transport ssh",
+                code="not-ours",
+            )
+        return tag.is_ours(tags)
 
     def _exists(self, bucket: str, owner: dict[str, Any]) -> bool:
         try:
