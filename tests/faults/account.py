@@ -120,6 +120,10 @@ class Account:
             hung = True
             os.killpg(process.pid, signal.SIGKILL)
             out, err = process.communicate()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            raise
         return Done(
             process.returncode,
             out.decode(errors="replace"),

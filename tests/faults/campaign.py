@@ -175,6 +175,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 for finding in _campaign(account, names, options):
                     table.findings.append(finding)
                     _tell(finding, options.out)
+        except KeyboardInterrupt:
+            sys.stderr.write("interrupted: the table is of what was done so far\n")
         finally:
             control.stop(home=home)
     sys.stdout.write(table.markdown() + "\n")
