@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from runctl.agent.spec import EndReason
 from runctl.cli.context import Cli
 from runctl.cli.following import LogSink, adopt
 from runctl.cli.machines import wanted_transport
@@ -14,7 +15,7 @@ from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState
 from runctl.render.progress import LogOutput, finish
 from runctl.runs.end_reason import exit_code, sentence
-from runctl.runs.log_sources import FETCHED_BYTES, KeptLog, fetch_log, find_kept_log
+from runctl.runs.log_sources import FETCHED_BYTES, KeptLog, fetch_log, find_kept_log, is_complete
 from runctl.runs.machine import Machine, open_machine
 from runctl.runs.refresh import with_end
 from runctl.runs.store import RunRecord
@@ -67,11 +68,21 @@ def show_kept_log(cli: Cli, record: RunRecord, why: RunctlError, *, tail: int | 
 
 
 def fetch_logs(cli: Cli, instances: Sequence[Instance]) -> None:
-    """What these machines have of their runs' logs, and this computer has not, is here; what is not is said."""
+    """What these machines have of their runs' logs, and this computer has not, is here; what is not is said.
+
+    A machine is asked where this computer knows a run on it whose log is not all here.
+    """
     for instance in instances:
         if instance.provider == "local":
             continue
-        records = cli.store.list(instance=instance.id)
+        known = cli.store.list(instance=instance.id)
+        records = [
+            one
+            for one in known
+            if one.end_reason != EndReason.NOT_STARTED.value and not is_complete(one, cli.logs)
+        ]
+        if not records:
+            continue
         if instance.state is not InstanceState.RUNNING:
             lost = [one.id for one in records if not cli.logs.spans(one.id, one.attempt)]
             if lost:
@@ -86,11 +97,10 @@ def fetch_logs(cli: Cli, instances: Sequence[Instance]) -> None:
             machine = open_machine(provider, instance, choice, cli.progress)
             _fetch_logs(cli, machine)
         except RunctlError as error:
-            if records:
-                cli.progress.warn(
-                    f"the logs of {', '.join(one.id for one in records)} could not be fetched, and go with"
-                    f" {instance.id}: {error.message}"
-                )
+            cli.progress.warn(
+                f"the logs of {', '.join(one.id for one in records)} could not be fetched, and go with"
+                f" {instance.id}: {error.message}"
+            )
 
 
 def _fetch_logs(cli: Cli, machine: Machine) -> None:
