@@ -51,8 +51,10 @@ def test_a_log_is_found_when_its_machine_is_gone(runctl: CommandLine, faults: Fa
     assert second in found.err
     rows = found.out.splitlines()
     assert "tick" in rows
-    assert "[runctl] INTERRUPTED" in found.out
-    assert runctl("runs", "show", saved, "--output", "json").ok().json["end_reason"] == "INTERRUPTED"
+    # Whether the machine's shutdown reaches the supervisor or the script first is the machine's affair.
+    reason = rows[-1].removeprefix("[runctl] ").partition(":")[0]
+    assert reason in {"INTERRUPTED", "FAILED"}
+    assert runctl("runs", "show", saved, "--output", "json").ok().json["end_reason"] == reason
 
     # A piece that is missing is said.
     (piece,) = (tmp_path / f"data/runctl/logs/{saved}/1").glob("*.log")
