@@ -10,7 +10,6 @@ from typing import Any, Dict, List, Mapping, Optional, Union
 
 from runctl.agent import durable, processes
 from runctl.agent.log import Log, digest
-from runctl.agent.log_copy import complete_copy
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunSpec, RunState
 from runctl.agent.state import AttemptFolder, Live, attempts, find
 
@@ -177,6 +176,8 @@ def write_end_for(
     )
     live = folder.live()
     if live.saved is not None and live.checkpoint_dir is not None:
+        from runctl.agent.log_copy import complete_copy
+
         kept = dataclasses.replace(end, log_kept=True)
         complete = complete_copy(folder.log, Path(live.checkpoint_dir).parent, folder.attempt, kept)
         end = kept if complete else dataclasses.replace(end, log_kept=False)

@@ -76,7 +76,7 @@ class _PieceReader:
             self.done = True
             return
         length = count(answer, "length")
-        if self.done or not self._pieces or length > self._pieces[0][1]:
+        if "length" not in answer or self.done or not self._pieces or length > self._pieces[0][1]:
             raise _not_a_piece(header)
         self._at, _ = self._pieces.pop(0)
         self._left = length
