@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import threading
 import time
@@ -73,14 +72,12 @@ class FolderStore:
         except OSError:
             os.close(self._folder)
             raise
-        os.fsync(self._folder)
+        if create and os.fstat(self._file).st_size == 0:
+            os.fsync(self._folder)
 
     def size(self) -> int:
-        """See `LogStore`. Raises `FileNotFoundError` when somebody has removed the copy meanwhile."""
-        facts = os.fstat(self._file)
-        if facts.st_nlink == 0:
-            raise FileNotFoundError(errno.ENOENT, "the copy was removed")
-        return facts.st_size
+        """See `LogStore`."""
+        return os.fstat(self._file).st_size
 
     def append(self, data: bytes) -> None:
         """See `LogStore`."""
@@ -119,10 +116,9 @@ class LogCopier:
     def __init__(self, log: Path, run_folder: Path, attempt: int) -> None:
         self._log = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
         self._run_folder, self._attempt = run_folder, attempt
-        self._store: Optional[LogStore] = None
         self._end: Optional[EndRecord] = None
         self._over, self._done = threading.Event(), threading.Event()
-        self._flushed = 0
+        self._copied = self._flushed = 0
         self.trouble = ""
         """Why the copy is not up to date, in words; empty if it is."""
         self.complete = False
@@ -146,40 +142,34 @@ class LogCopier:
             due = time.monotonic() - flushed_at >= FLUSH_SECONDS
             if self._try(flush=due) and due:
                 flushed_at = time.monotonic()
-        # A second time for a copy that was removed: it begins anew.
-        if self._end is not None and (self._try(flush=True) or self._try(flush=True)):
-            with contextlib.suppress(OSError):
-                self._seal(self._end)
-        if self._store is not None:
-            # Before the end is known: the volume may be detached then.
-            self._store.close()
+        if self._end is not None:
+            self._try(flush=True, end=self._end)
         self._done.set()
 
-    def _try(self, *, flush: bool) -> bool:
+    def _try(self, *, flush: bool, end: Optional[EndRecord] = None) -> bool:
+        """Bring the copy up to date. It is open only meanwhile: a volume that nobody uses can be detached."""
+        if end is None and self._flushed == self._copied == os.fstat(self._log).st_size:
+            return True
         try:
-            if self._store is None:
-                self._store = FolderStore(self._run_folder, self._attempt)
-            size = copy(self._log, self._store)
-            if flush and size > self._flushed:
-                self._store.flush()
-                self._flushed = size
+            store = FolderStore(self._run_folder, self._attempt)
+            try:
+                self._copied = copy(self._log, store)
+                if flush:
+                    store.flush()
+                    self._flushed = self._copied
+                if end is not None and self._copied == end.log_bytes:
+                    store.seal(end)
+                    self.complete = True
+            finally:
+                store.close()
         except FileNotFoundError:
-            # The run's folder is made when the run is set up; and somebody may have removed the copy.
-            if self._store is not None:
-                self._store.close()
-                self._store = None
+            # The run's folder is made when the run is set up.
             return False
         except OSError as error:
             self.trouble = error.strerror or str(error)
             return False
         self.trouble = ""
         return True
-
-    def _seal(self, end: EndRecord) -> None:
-        assert self._store is not None  # noqa: S101 (a try has succeeded)
-        if self._store.size() == end.log_bytes:
-            self._store.seal(end)
-            self.complete = True
 
 
 def copy(log: int, store: LogStore) -> int:
