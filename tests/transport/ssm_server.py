@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any, BinaryIO
 from botocore.exceptions import ClientError
 
 from runctl.core.errors import OutcomeUnknown
+from runctl.transport import ssm_spool
 
 STDOUT_LIMIT = 24_000
 STDERR_LIMIT = 8_000
@@ -141,6 +143,11 @@ class FakeSsm:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        for sent in self.sent:
+            # A machine keeps them for an hour; this computer is only playing one.
+            with contextlib.suppress(ssm_spool.Refused):
+                spool = ssm_spool.spool(json.loads(sent["Parameters"]["commands"][2]))
+                spool.with_name(spool.name + ssm_spool.DONE).unlink(missing_ok=True)
 
     def _start(self, command_id: str, commands: list[str]) -> None:
         # Not as a file: whoever runs it need not be allowed to read what is in our folder.
