@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from runctl.core.journal import Change, Journal
     from runctl.core.progress import Progress
     from runctl.machines.creation import Creation
+    from runctl.machines.deletion import Deletions
     from runctl.machines.intents import IntentStore, Kind
     from runctl.providers.interface import Provider, VolumeProvider
     from runctl.runs.log_archive import LogArchive
@@ -100,6 +101,12 @@ class Cli:
         from runctl.machines.creation import creating
 
         return creating(self.intents, provider, kind, request, progress=self.progress)
+
+    def deletions(self, provider: Provider, kind: Kind) -> Deletions:
+        """See `runctl.machines.deletion.Deletions`."""
+        from runctl.machines.deletion import Deletions
+
+        return Deletions(self.intents, provider, kind, progress=self.progress)
 
     @cached_property
     def logs(self) -> LogArchive:

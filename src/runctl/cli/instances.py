@@ -13,13 +13,12 @@ from runctl.cli.completion_memory import INSTANCES, Seen, remember
 from runctl.cli.context import Cli
 from runctl.cli.each import for_each
 from runctl.cli.framework import Command
-from runctl.cli.machines import LOCAL, find_instance, instance_argument, instance_ids
+from runctl.cli.machines import LOCAL, find_instance, instance_argument, instance_finder, instance_ids
 from runctl.cli.values import DURATION, wide_option
 from runctl.core.clock import SystemClock
-from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, Market
 from runctl.core.tags import NAME
-from runctl.machines.intents import IntentState
+from runctl.machines.intents import IntentState, Kind
 from runctl.machines.renting import wait_ready
 from runctl.render.tables import screen_of
 from runctl.render.things import instance_details, instances_table
@@ -188,9 +187,9 @@ def terminate_command(provider: str) -> click.Command:
 
         The disks that were made with an instance go with it. Asks first, unless --yes is given.
         """
-        ids = instance_ids(cli, provider, references)
         machines = cli.provider(provider)
-        found = [machines.instance(identifier) for identifier in ids]
+        deletions = cli.deletions(machines, Kind.TERMINATION)
+        found = deletions.find(references, instance_finder(cli, provider))
         if dry_run:
             cli.progress.note("would be ended:")
             emit_instances(cli, found)
@@ -203,13 +202,14 @@ def terminate_command(provider: str) -> click.Command:
 
             fetch_logs(cli, ending)
 
-        def end(identifier: InstanceId) -> Instance:
-            ended = machines.terminate(identifier, cli.progress)
+        def end(instance: Instance) -> Instance:
+            with deletions.deleting(instance):
+                ended = machines.terminate(instance.id, cli.progress)
             if not wait:
                 return ended
-            return machines.wait_ended(identifier, timeout=timeout, progress=cli.progress)
+            return machines.wait_ended(instance.id, timeout=timeout, progress=cli.progress)
 
-        for_each(cli, ids, end, lambda done: emit_instances(cli, done))
+        for_each(cli, found, end, lambda done: emit_instances(cli, done))
 
     return command
 

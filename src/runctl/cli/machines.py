@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
@@ -54,12 +55,19 @@ def find_instance(cli: Cli, provider: str, reference: str = LOCAL) -> Instance:
     Names are compared as they are written; instances that have ended have none any more. Raises `UsageError` (code
     ``ambiguous`` where several have the name), `NotFound`.
     """
-    if provider == LOCAL:
-        return cli.provider(provider).instance(InstanceId(LOCAL))
-    identifier = instance_id_in(provider, reference)
-    if identifier is not None:
-        return cli.provider(provider).instance(identifier)
-    return _called(reference, cli.provider(provider).instances(), provider)
+    return instance_finder(cli, provider)(reference)
+
+
+def instance_finder(cli: Cli, provider: str) -> Callable[[str], Instance]:
+    """`find_instance` for several references; the instances are listed once for all."""
+    machines = cli.provider(provider)
+    listed = cache(machines.instances)
+
+    def find(reference: str) -> Instance:
+        identifier = InstanceId(LOCAL) if provider == LOCAL else instance_id_in(provider, reference)
+        return _called(reference, listed(), provider) if identifier is None else machines.instance(identifier)
+
+    return find
 
 
 def instance_ids(cli: Cli, provider: str, references: Iterable[str]) -> list[InstanceId]:

@@ -161,15 +161,19 @@ def delete_command(provider: str) -> click.Command:
         of the same volume stay whole.
         """
         volumes = cli.volume_provider(provider)
-        found = list({one.id: one for one in map(volumes.snapshot, snapshot_words)}.values())
+        deletions = cli.deletions(volumes, Kind.SNAPSHOT_DELETION)
+        found = deletions.find(snapshot_words, volumes.snapshot)
         if dry_run:
             cli.progress.note("would be deleted:")
             _emit(cli, found)
             return
-        cli.confirm(f"Delete {', '.join(f'{s.id} ({s.name})' if s.name else s.id for s in found)} for good?")
+        if found:
+            described = ", ".join(f"{s.id} ({s.name})" if s.name else s.id for s in found)
+            cli.confirm(f"Delete {described} for good?")
 
         def delete(snapshot: Snapshot) -> Snapshot:
-            volumes.delete_snapshot(snapshot.id, cli.progress, include_protected=include_protected)
+            with deletions.deleting(snapshot):
+                volumes.delete_snapshot(snapshot.id, cli.progress, include_protected=include_protected)
             return replace(snapshot, state=SnapshotState.DELETED)
 
         for_each(cli, found, delete, lambda gone: _emit(cli, gone))

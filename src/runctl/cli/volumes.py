@@ -33,6 +33,7 @@ from runctl.core.errors import UsageError
 from runctl.core.models import Snapshot, Volume, VolumeState
 from runctl.core.tags import PURPOSE
 from runctl.costs.purposes import PURPOSES, suggest
+from runctl.machines.intents import Kind
 from runctl.providers.interface import VolumeRequest
 from runctl.providers.volume_plans import InitializationStatus, Modification
 from runctl.render.json import to_builtins
@@ -227,15 +228,18 @@ def delete_command(provider: str) -> click.Command:
         Asks first, unless --yes is given. Attached and persistent volumes are refused.
         """
         volumes = cli.volume_provider(provider)
-        found = list({volume.id: volume for volume in map(volumes.volume, volume_words)}.values())
+        deletions = cli.deletions(volumes, Kind.VOLUME_DELETION)
+        found = deletions.find(volume_words, volumes.volume)
         if dry_run:
             cli.progress.note("would be deleted:")
             emit_volumes(cli, found)
             return
-        cli.confirm(f"Delete {', '.join(map(_described, found))} and the data there for good?")
+        if found:
+            cli.confirm(f"Delete {', '.join(map(_described, found))} and the data there for good?")
 
         def delete(volume: Volume) -> Volume:
-            volumes.delete_volume(volume.id, cli.progress, include_protected=include_protected)
+            with deletions.deleting(volume):
+                volumes.delete_volume(volume.id, cli.progress, include_protected=include_protected)
             return replace(volume, state=VolumeState.DELETED)
 
         for_each(cli, found, delete, lambda gone: emit_volumes(cli, gone))

@@ -32,13 +32,16 @@ LIVES_AS_A_COPY = timedelta(minutes=10)
 
 
 class Kind(StrEnum):
-    """What is made."""
+    """What is made, or deleted: see `runctl.machines.deletion`."""
 
     INSTANCE = "instance"
     VOLUME = "volume"
     SNAPSHOT = "snapshot"
     CLONE = "clone"
     """A volume that is a copy of another one, as that is at this moment."""
+    VOLUME_DELETION = "volume-deletion"
+    SNAPSHOT_DELETION = "snapshot-deletion"
+    TERMINATION = "termination"
 
 
 class IntentState(StrEnum):
@@ -143,6 +146,14 @@ class IntentStore:
         """The open ones of the same request, newest first."""
         return [intent for intent in self.unfinished() if intent.digest == digest]
 
+    def about(self, kind: Kind, reference: str) -> Sequence[Intent]:
+        """Those of a kind whose resource has, or had, exactly this name or id, newest first."""
+        return [
+            intent
+            for intent in self._select("kind = ?", kind.value)
+            if reference in {intent.name, intent.resource_id}
+        ]
+
     def close(self, state: IntentState, resource_id: str) -> None:
         """The open intents that made this thing are over."""
         for intent in self._select("resource_id = ?", resource_id):
@@ -165,7 +176,12 @@ class IntentStore:
                 intent = self.get(change.token)
                 if intent is not None and intent.resource_id is None and intent.state is IntentState.OPEN:
                     self.put(replace(intent, resource_id=change.subject[0]))
-        if change.standing is Standing.DONE and change.effect is Effect.GONE:
+        # A machine that was stopped is GONE too, as one that runs: it is still there.
+        if (
+            change.standing is Standing.DONE
+            and change.effect is Effect.GONE
+            and change.kind in {"instance", "volume", "snapshot"}
+        ):
             with suppress(StateError):
                 for identifier in change.subject if len(change.subject) == 1 else ():
                     self.close(IntentState.GONE, identifier)
