@@ -259,4 +259,4 @@ def test_results_go_to_the_volume_that_the_plan_named(machine: Machine) -> None:
 
     assert machine.agent.ended("r").reason is EndReason.COMPLETED, machine.agent.log("r")
     assert machine.agent.output("r") == [target]
-    assert machine.run("ls", f"{target}/runs/r").split() == ["checkpoints", "output"]
+    assert machine.run("ls", f"{target}/runs/r").split() == ["checkpoints", "logs", "output"]

@@ -600,7 +600,7 @@ def test_stop_works_while_the_run_is_being_set_up(agent: Agent) -> None:
             "slow/b.py": "import time\ntime.sleep(1000)\n",
         }
     )
-    needs = {"kind": "pyproject", "path": "slow/pyproject.toml"}
+    needs = {"kind": "package", "path": "slow/pyproject.toml", "folder": "slow"}
     agent.start("r", "train.py", dependencies=needs)
     until(lambda: "installing" in agent.status("r").phase, "the installation")
     began = time.monotonic()

@@ -53,7 +53,7 @@ def test_a_log_is_found_when_its_machine_is_gone(runctl: CommandLine, faults: Fa
     assert "tick" in rows
     # Whether the machine's shutdown reaches the supervisor or the script first is the machine's affair.
     reason = rows[-1].removeprefix("[runctl] ").partition(":")[0]
-    assert reason in {"INTERRUPTED", "FAILED"}
+    assert reason in {"STOPPED", "FAILED"}
     assert runctl("runs", "show", saved, "--output", "json").ok().json["end_reason"] == reason
 
     # A piece that is missing is said.

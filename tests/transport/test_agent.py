@@ -205,8 +205,10 @@ class Breaking(Transport):
     name: ClassVar[str] = "breaking"
     streams: ClassVar[bool] = True
 
-    def __init__(self, log: bytes, breaks: Iterator[int]) -> None:
+    def __init__(self, log: bytes, breaks: Iterator[int], code: int | None = None) -> None:
+        """With ``code`` it is the agent that ends first, with this exit code."""
         self.log = log
+        self.code = code
         self.breaks = breaks
         self.asked: list[int] = []
 
@@ -233,6 +235,8 @@ class Breaking(Transport):
         frames += json.dumps(last).encode() + b"\n"
         with contextlib.suppress(StopIteration):
             on_stdout(frames[: next(self.breaks)])
+            if self.code is not None:
+                return self.code
             raise Unreachable("the connection broke")
         on_stdout(frames)
         return 0
@@ -276,11 +280,12 @@ def follow(transport: Breaking, tmp_path: Path, **options: Any) -> tuple[bytes, 
     return bytes(seen), notes
 
 
+@pytest.mark.parametrize("code", [None, 137, 255])
 def test_a_follower_goes_on_after_broken_connections_without_losing_or_repeating_a_byte(
-    tmp_path: Path,
+    tmp_path: Path, code: int | None
 ) -> None:
     log = os.urandom(3000)
-    transport = Breaking(log, iter([0, 10, 200, 1500, 90, 2000]))
+    transport = Breaking(log, iter([0, 10, 200, 1500, 90, 2000]), code)
     seen, notes = follow(transport, tmp_path)
     assert seen == log
     assert transport.asked == sorted(transport.asked)

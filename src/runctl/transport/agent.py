@@ -45,6 +45,8 @@ _NO_TREE = "0" * 64
 """A digest that no tree has."""
 _POLL_SECONDS = 10
 _POLL_BYTES = 1 << 20
+_SIGNALLED = 128
+"""Exit codes above it say that a signal ended a program."""
 _RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 _HEADROOM = timedelta(seconds=15)
 """On top of a long poll, before its machine counts as silent; asking again repeats nothing."""
@@ -298,6 +300,9 @@ class AgentClient:
 
         done = self._installed(once)
         if not reader.complete:
+            if done.exit_code > _SIGNALLED:
+                # As when the machine ends: its processes go first, then the connection.
+                raise Unreachable(f"the log's sender was ended on the machine (exit code {done.exit_code})")
             if done.exit_code != 0:
                 raise failed("logs", done)
             raise Unreachable("the log ended before its end marker")
