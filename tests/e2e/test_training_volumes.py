@@ -205,6 +205,21 @@ def test_who_has_a_volume_is_told_a_run_beside_is_allowed_and_force_ends_it(flee
     assert fleet.on_machine("docker", "ps", "--all", "--quiet") == ""
 
 
+def test_a_run_on_the_host_keeps_its_volume_though_it_has_no_file_open_there(fleet: Fleet) -> None:
+    volume = fleet.volume("held")
+    watched = fleet.watch("--ebs-volume", "held", "--no-docker", "--no-ebs-auto")
+
+    busy = fleet.runctl("aws", "ebs", "detach", "held", "--output", "json")
+    still = fleet.attached_to(volume)
+    fleet.runctl("runs", "stop", watched.run).ok()
+    watched.end()
+    fleet.runctl("aws", "ebs", "detach", "held").ok()
+
+    assert busy.error["message"] == f"volume held is in use by {watched.run} (train.py)"
+    assert (busy.error["code"], still) == ("disk-busy", fleet.first)
+    assert fleet.attached_to(volume) is None
+
+
 def test_what_cannot_be_attached_is_refused_and_nothing_stays_attached(fleet: Fleet) -> None:
     far, theirs = (
         fleet.ec2.create_volume(AvailabilityZone=f"us-east-1{letter}", Size=1)["VolumeId"] for letter in "ba"

@@ -7,13 +7,14 @@ import os
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping
 
-from runctl.agent import durable
+from runctl.agent import durable, processes
 from runctl.agent.disks import disks
 from runctl.agent.disks.freezing import checked_hold
 from runctl.agent.disks.interface import attach_request, volume_id
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import STATE_VARIABLE, call_as_root, folder_root, on_machine
 from runctl.agent.spec import STATE_DIRECTORY, to_json
+from runctl.agent.state import attempts
 
 
 def mounts(_request: Mapping[str, Any]) -> Dict[str, Any]:
@@ -32,8 +33,14 @@ def attach(request: Mapping[str, Any]) -> Any:
 
 
 def detach(request: Mapping[str, Any]) -> Any:
-    """The volume is flushed and unmounted; the provider may take it away."""
+    """The volume is flushed and unmounted; the provider may take it away.
+
+    Raises `AgentError` (``disk-busy``) while a run has it, though none of its processes holds a file there just now.
+    ``force`` takes it all the same.
+    """
     volume = _volume_in(request, "detach")
+    if not request.get("force"):
+        _check_no_run_has(volume)
     if _needs_root():
         return call_as_root("detach", request)
     with _alone():
@@ -68,14 +75,34 @@ def thaw(request: Mapping[str, Any]) -> Dict[str, bool]:
     return {"was_frozen": disks().thaw(volume)}
 
 
+def _check_no_run_has(volume: str) -> None:
+    # As root, nothing may be made here: the folder is the login user's.
+    if not os.access(_state() / "runs", os.R_OK | os.W_OK | os.X_OK):
+        return
+    for folder in attempts():
+        spec, live = folder.spec(), folder.live()
+        if spec is None or all(mount.volume_id != volume for mount in spec.mounts) or folder.end() is not None:
+            continue
+        if any(map(processes.alive, (live.supervisor, live.script, live.follower))):
+            raise AgentError(
+                "disk-busy",
+                "volume {} is in use by {}".format(volume, folder.run_id),
+                "stop the run first, or detach with --force",
+            )
+
+
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
     """No other call changes disks meanwhile: one whose caller has died may still be making a file system."""
-    named = os.environ.get(STATE_VARIABLE)
     # As root, nothing may be made here but the lock: the folder is the login user's.
-    state = Path(named) if named else on_machine(STATE_DIRECTORY)
+    state = _state()
     with durable.locked(state / "disks.lock") if state.is_dir() else contextlib.nullcontext():
         yield
+
+
+def _state() -> Path:
+    named = os.environ.get(STATE_VARIABLE)
+    return Path(named) if named else on_machine(STATE_DIRECTORY)
 
 
 def _volume_in(request: Mapping[str, Any], verb: str) -> str:
