@@ -42,6 +42,17 @@ def test_what_is_left_out_is_told_by_folder_and_count(tmp_path: Path, kind: str)
     assert ("(.gitignore:1: data/)" in warning) is (kind == "git")
 
 
+def test_a_package_is_named_though_nothing_of_the_folders_around_it_is_sent(tmp_path: Path) -> None:
+    files = {"t.py": "", "src/pkg/data/__init__.py": "", "build/lib/pkg/__init__.py": "", "data/raw/x": ""}
+    repository(tmp_path, {**files, ".gitignore": "data/\nbuild/\n"})
+
+    sent = choose_sent(tmp_path, (), None, ())
+
+    assert in_words(sent.left_out) == "build/lib/pkg/ (1 file), data/raw/ (1 file), src/pkg/data/ (1 file)"
+    (warning,) = sent.warnings
+    assert "src/pkg/data/ is not sent (.gitignore:1: data/)" in warning
+
+
 def test_runctlignore_leaves_out_too_and_is_named(tmp_path: Path) -> None:
     write(tmp_path, {"train.py": "", "lib/__init__.py": "", ".runctlignore": "# x\nlib/\n"})
 

@@ -29,6 +29,8 @@ class LeftOutFolder:
     python_files: int = 0
     is_code: bool = False
     """It lies in code that is sent, or is a package: Python files in it are likely missed."""
+    outermost: str = ""
+    """The outermost folder of which nothing is sent, where that holds nothing but this one."""
 
     @property
     def described(self) -> str:
@@ -81,6 +83,7 @@ def _below(
 
 
 def _whole(files: ProjectFiles, path: str, budget: list[int]) -> Iterator[LeftOutFolder]:
+    outer, path = path, _only_folder_in(files.root, path)
     count = python = 0
     is_more = False
     for _folder, _folders, names in os.walk(files.root / path):
@@ -97,7 +100,17 @@ def _whole(files: ProjectFiles, path: str, budget: list[int]) -> Iterator[LeftOu
     in_code = bool(above) and any(
         name.endswith(".py") and name.rpartition("/")[0] == above for name in files.sent or ()
     )
-    yield LeftOutFolder(path, count, is_more, python, bool(python) and (is_package or in_code))
+    is_code = bool(python) and (is_package or in_code)
+    yield LeftOutFolder(path, count, is_more, python, is_code, "" if outer == path else outer)
+
+
+def _only_folder_in(root: Path, path: str) -> str:
+    """The folder below that holds everything: ``src/pkg/data/`` says more than ``src/``."""
+    while True:
+        entries = _entries(root / path)
+        if len(entries) != 1 or not entries[0].is_dir(follow_symlinks=False):
+            return path
+        path += entries[0].name + "/"
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -70,8 +70,14 @@ def choose_sent(
 def _missed_code(root: Path, folders: Sequence[LeftOutFolder]) -> list[str]:
     """A warning for each folder that the rules were likely not meant for."""
     suspects = {folder.path.rstrip("/"): folder for folder in folders if folder.is_code}
+    outermost = {path: folder.outermost.rstrip("/") for path, folder in suspects.items() if folder.outermost}
+    rules = ignoring_rules(root, [*suspects, *outermost.values()])
     warnings = []
-    for path, rule in ignoring_rules(root, list(suspects)).items():
+    for path in suspects:
+        rule = rules[path]
+        if path in outermost and (rule is None or rules[outermost[path]] is not None):
+            # A rule for all of build/ is meant, whatever package lies deep in it.
+            continue
         pattern = rule.partition(": ")[2] if rule is not None else ""
         if "/" in pattern.rstrip("/"):
             # It was written for this very folder.
@@ -79,7 +85,7 @@ def _missed_code(root: Path, folders: Sequence[LeftOutFolder]) -> list[str]:
         count = suspects[path].python_files
         warnings.append(
             f"{path}/ is not sent ({rule or 'the ignore rules'}), with {count} Python file{'' if count == 1 else 's'}"
-            f" in it: --include-pattern {path}/ sends it; /{path}/ as the rule says that it is meant"
+            f" in it: --include-pattern {path}/ sends it; if it is to stay here, write the rule as /{path}/"
         )
     return warnings
 
