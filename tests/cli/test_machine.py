@@ -61,7 +61,8 @@ def test_a_command_without_dashes_is_told_where_they_go(invoke: Invoke, machine:
     result = invoke("aws", "exec", INSTANCE_ID, "ls")
     assert result.exit_code == 2
     assert result.stderr == (
-        "error: runctl aws exec has no place for 'ls'\nhint: what is not for runctl follows two dashes: -- ls\n"
+        "error: runctl aws exec does not take 'ls'\n"
+        "hint: what the script or command is to get follows two dashes: -- ls\n"
     )
 
 

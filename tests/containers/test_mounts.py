@@ -42,7 +42,7 @@ def test_a_well_formed_mount_is_read(text: str, expected: tuple[str, str, bool])
         ("/mnt/data:/data:readonly", "no mode"),
         ("/mnt/data:data", "not an absolute path"),
         ("mnt/data:/data", "neither an absolute path nor a volume"),
-        ("vol-12:/data", "no volume id"),
+        ("vol-12:/data", "not a volume id"),
         ("/mnt/../etc:/data", "climbs"),
         ("/mnt/data:/data/../etc", "climbs"),
         ("/mnt/data:/", "hide everything"),

@@ -61,6 +61,14 @@ def test_runctlignore_leaves_out_too_and_is_named(tmp_path: Path) -> None:
     assert "lib/ is not sent (.runctlignore:2: lib/), with 1 Python file in it" in warning
 
 
+def test_a_pattern_that_brings_nothing_back_is_told(tmp_path: Path) -> None:
+    write(tmp_path, {"t.py": "", "data/x.csv": "", ".gitignore": "data/\n"})
+
+    sent = choose_sent(tmp_path, ("data/", "dta/*.csv"), None, ())
+
+    assert sent.warnings == ("--include-pattern dta/*.csv matches no file of the project",)
+
+
 def test_a_rule_for_this_very_folder_is_no_mistake(tmp_path: Path) -> None:
     repository(tmp_path, {"a.py": "", "pkg/m.py": "", "pkg/data/x.py": "", ".gitignore": "/pkg/data/\n"})
 

@@ -37,7 +37,7 @@ def test_a_command_without_words_is_what_the_image_starts(project: Path) -> None
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
-        (TrainRequest(None), "there is no script"),
+        (TrainRequest(None), "no script is given"),
         (TrainRequest(Path("train.py"), is_command=True), "contradict"),
         (TrainRequest(None, ("x",), is_command=True, interpreter=("julia",)), "its own program"),
         (TrainRequest(None, is_command=True, docker=False), "this run is on the host"),

@@ -79,7 +79,7 @@ def _texts(spec: RunSpec) -> None:
             )
     for name in spec.env:
         if not VARIABLE.fullmatch(name):
-            raise AgentError("bad-request", "{!r} is no name of a variable".format(name))
+            raise AgentError("bad-request", "{!r} cannot be the name of a variable".format(name))
 
 
 def _words(spec: RunSpec) -> None:

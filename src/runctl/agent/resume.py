@@ -30,7 +30,7 @@ def check(spec: RunSpec) -> None:
         raise AgentError(
             "no-checkpoint",
             "{} has no complete checkpoint: {}".format(spec.resume_from, why),
-            "leave --resume-from out to begin anew",
+            "leave --resume-from out to start from the beginning",
         )
 
 

@@ -81,7 +81,11 @@ def _check_no_run_has(volume: str) -> None:
         return
     for folder in attempts():
         spec, live = folder.spec(), folder.live()
-        if spec is None or all(mount.volume_id != volume for mount in spec.mounts) or folder.end() is not None:
+        if (
+            spec is None
+            or all(mount.volume_id != volume for mount in spec.mounts)
+            or folder.end() is not None
+        ):
             continue
         if any(map(processes.alive, (live.supervisor, live.script, live.follower))):
             raise AgentError(

@@ -54,7 +54,7 @@ def from_run(
     if checkpoint_dir is None:
         raise Conflict(
             f"{run_id} never started, and has saved nothing",
-            hint="leave --resume-from out to begin anew",
+            hint="leave --resume-from out to start from the beginning",
             code="not-saved",
         )
     if saved_on != instance_id:

@@ -81,7 +81,7 @@ def list_command(
 @registry_option
 @click.option(
     "--keep",
-    type=WholeNumber(0, unit="images"),
+    type=WholeNumber(0),
     metavar="N",
     help="How many stay; else [docker] keep_images.",
 )

@@ -231,7 +231,7 @@ class Misplaced(click.UsageError):
 
     def __init__(self, message: str, ctx: click.Context, word: str, *, option: str | None = None) -> None:
         super().__init__(message, ctx)
-        self.suggestion = f"what is not for runctl follows two dashes: -- {shlex.quote(word)}"
+        self.suggestion = f"what the script or command is to get follows two dashes: -- {shlex.quote(word)}"
         self.option = option
 
 
@@ -253,7 +253,7 @@ class PassthroughCommand(Command):
         except click.NoSuchOption as error:
             raise Misplaced(error.message, ctx, error.option_name, option=error.option_name) from None
         if extra and not ctx.resilient_parsing:
-            raise Misplaced(f"{ctx.command_path} has no place for {extra[0]!r}", ctx, extra[0])
+            raise Misplaced(f"{ctx.command_path} does not take {extra[0]!r}", ctx, extra[0])
         ctx.params["rest"] = tuple(args[at + 1 :])
         return []
 

@@ -51,7 +51,7 @@ def exec_command(provider: str) -> click.Command:
         if not rest:
             words = "" if provider == LOCAL else f" {instance_id}"
             raise UsageError(
-                "there is no command", hint=f"it follows two dashes: runctl {provider} exec{words} -- ls -l"
+                "no command is given", hint=f"it follows two dashes: runctl {provider} exec{words} -- ls -l"
             )
         cli.leave_stderr_to_the_command()
         instance = running_instance(cli, provider, instance_id)

@@ -46,7 +46,7 @@ def resize_command(provider: str) -> click.Command:
         """
         if size is None and kind is None and iops is None and throughput is None:
             raise UsageError(
-                "what shall change?", hint="--size, --volume-type, --iops or --throughput says it"
+                "nothing to change is named", hint="add --size, --volume-type, --iops or --throughput"
             )
         volumes = cli.volume_provider(provider)
         plan = volumes.plan_resize(volume_word, ResizeRequest(size, kind, iops, throughput))

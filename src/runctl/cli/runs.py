@@ -89,7 +89,7 @@ def list_command(
     if not shown:
         filtered = any((instance, project, name, states))
         cli.progress.note(
-            "no run that this computer knows is like that; runctl runs list shows all of them"
+            "none of the runs that this computer knows matches; runctl runs list shows all of them"
             if filtered
             else "no runs yet; runctl aws train, or runctl local train, starts one"
         )

@@ -111,13 +111,17 @@ def parse_size_mib(text: str) -> int:
     except (KeyError, ValueError):
         size = 0.0
     if not (1 << 20) <= size < (1 << 50):
-        raise UsageError(f"--shm-size {text}: it is no size from 1 MiB on", hint="such as 512m or 8g")
+        raise UsageError(f"--shm-size {text}: it is not a size of 1 MiB or more", hint="such as 512m or 8g")
     return int(size) >> 20
 
 
 def interpreter_of(script: Path | None, flag: str | None, configured: Mapping[str, str]) -> tuple[str, ...]:
     """The words that run the script: the flag's, else those configured for its extension; empty for neither."""
     if flag is not None:
+        if not flag.strip():
+            raise UsageError(
+                "--interpreter is empty", hint="name a program, such as --interpreter python3.12"
+            )
         return split_words(flag, "--interpreter")
     if script is None or not script.suffix:
         return ()

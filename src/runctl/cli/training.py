@@ -183,7 +183,7 @@ class Training:
             else f"aws monitor {record.instance_id}"
         )
         command = "local monitor" if words == "local" else words
-        cli.progress.note(f"{record.id} is on its way; follow it with: runctl {command} {record.id}")
+        cli.progress.note(f"{record.id} has started; follow it with: runctl {command} {record.id}")
 
     def _interrupted(self, plan: RunPlan) -> Interrupted:
         known = self.cli.store.find(plan.run_id)

@@ -79,7 +79,7 @@ class MountPoint(click.ParamType[str]):
         """The path, normalised."""
         path = PurePosixPath(value)
         if not path.is_absolute():
-            self.fail(f"{value!r} is no absolute path; write /mnt/data, for example", param, ctx)
+            self.fail(f"{value!r} is not an absolute path; write /mnt/data, for example", param, ctx)
         if ".." in path.parts:
             self.fail(f"{value!r} holds '..'", param, ctx)
         if is_system_folder(value):
@@ -124,7 +124,7 @@ SNAPSHOT = Reference("snap")
 VOLUME = Reference("vol")
 DURATION = Duration()
 COUNT = WholeNumber(1)
-LINES = WholeNumber(0, unit="lines")
+LINES = WholeNumber(0)
 GIB = WholeNumber(1, unit="GiB")
 MIB_PER_SECOND = WholeNumber(1, unit="MiB/s")
 MOUNT_POINT = MountPoint()

@@ -73,9 +73,13 @@ class ImagePlan:
                 f"{self.inputs.dockerfile} has no FROM", hint="it is no Dockerfile", code="no-stage"
             )
         if parsed.stage(self.inputs.target) is None:
-            known = ", ".join(stage.target for stage in parsed.stages)
+            known = ", ".join(
+                f"stage {stage.index} (without a name)" if stage.name is None else stage.name
+                for stage in parsed.stages
+            )
             raise UsageError(
-                f"--target {self.inputs.target}: {self.inputs.dockerfile} has no such stage; it has {known}",
+                f"--target {self.inputs.target}: {self.inputs.dockerfile} has no such stage",
+                hint=f"it has {known}",
                 code="no-stage",
             )
 

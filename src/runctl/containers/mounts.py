@@ -57,7 +57,7 @@ def parse_mount(text: str, origin: str = FLAG) -> MountRequest:
     if "/" in source and not source.startswith("/"):
         raise _wrong(text, origin, f'the source "{source}" is neither an absolute path nor a volume')
     if source.startswith("vol-") and not VOLUME_ID.fullmatch(source):
-        raise _wrong(text, origin, f'"{source}" is no volume id; they look like vol-0123456789abcdef0')
+        raise _wrong(text, origin, f'"{source}" is not a volume id; an id looks like vol-0123456789abcdef0')
     if not target.startswith("/"):
         raise _wrong(text, origin, f'the target "{target}" is not an absolute path')
     for path in (source, target):

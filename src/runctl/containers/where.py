@@ -76,7 +76,7 @@ def choose_place(facts: Facts) -> Place:
             )
         return Place(facts.asked, "asked for")
     if facts.registry is None:
-        return Place(INSTANCE, "no registry is configured, through which an image built here could get there")
+        return Place(INSTANCE, "no registry is configured that an image built here could be pulled from")
     if facts.dev_mode:
         return Place(INSTANCE, "dev-mode goes on with the machine's last image")
     if facts.engine is None:

@@ -66,11 +66,11 @@ def parse_duration(text: str) -> timedelta:
             total += float(number) * units[character]
             number = ""
         else:
-            raise ValueError(f"{text!r} is no duration; write 90s, 15m, 2h or 1h30m")
+            raise ValueError(f"{text!r} is not a duration; write 90s, 15m, 2h or 1h30m")
     if number:
         if total:
             raise ValueError(f"{text!r} ends in a number without a unit; write 1h30m, not 1h30")
         total = float(number)
     if total <= 0:
-        raise ValueError(f"{text!r} is no duration; write 90s, 15m, 2h or 1h30m")
+        raise ValueError(f"{text!r} is not a duration; write 90s, 15m, 2h or 1h30m")
     return timedelta(seconds=total)

@@ -199,7 +199,7 @@ def read(
     if config_file is not None:
         project = ConfigFile(config_file, ("tool", "runctl") if config_file.name == "pyproject.toml" else ())
         if not is_readable_file(config_file):
-            problems.append(Problem(str(config_file), None, "", "there is no such file"))
+            problems.append(Problem(str(config_file), None, "", "there is no such file", "check the path"))
             project = None
     else:
         project, found_problems = find_project_file(cwd)

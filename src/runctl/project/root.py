@@ -96,7 +96,7 @@ def _check_kind(script: Path, given: Path, cwd: Path) -> None:
     if not stat.S_ISREG(mode):
         raise UsageError(
             f"{script} is {kind_of(mode)}, not a script",
-            hint="save what it yields to a file, and name that",
+            hint="save its output to a file, and name that file",
         )
 
 

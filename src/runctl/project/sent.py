@@ -55,6 +55,7 @@ def choose_sent(
     for one in selection.refused:
         warnings.append(f"not sent: {one.path} ({one.reason}); --include-pattern {one.path} sends it")
     warnings += [f"not sent: {one.path} ({one.reason})" for one in selection.skipped]
+    warnings += _without_a_match(include_patterns, [*selection.found, *refused])
     pointers = lfs_pointers(selection)
     if pointers:
         more = (
@@ -67,13 +68,21 @@ def choose_sent(
     return Sent(selection, files, patterns, tuple(warnings), folders)
 
 
+def _without_a_match(include_patterns: Sequence[str], paths: Sequence[str]) -> list[str]:
+    return [
+        f"--include-pattern {pattern} matches no file of the project"
+        for pattern in include_patterns
+        if not any(map(ignore_spec([pattern.removeprefix("!")], "--include-pattern").match_file, paths))
+    ]
+
+
 def _missed_code(root: Path, folders: Sequence[LeftOutFolder]) -> list[str]:
     """A warning for each folder that the rules were likely not meant for."""
     suspects = {folder.path.rstrip("/"): folder for folder in folders if folder.is_code}
     outermost = {path: folder.outermost.rstrip("/") for path, folder in suspects.items() if folder.outermost}
     rules = ignoring_rules(root, [*suspects, *outermost.values()])
     warnings = []
-    for path in suspects:
+    for path, folder in suspects.items():
         rule = rules[path]
         if path in outermost and (rule is None or rules[outermost[path]] is not None):
             # A rule for all of build/ is meant, whatever package lies deep in it.
@@ -82,7 +91,7 @@ def _missed_code(root: Path, folders: Sequence[LeftOutFolder]) -> list[str]:
         if "/" in pattern.rstrip("/"):
             # It was written for this very folder.
             continue
-        count = suspects[path].python_files
+        count = folder.python_files
         warnings.append(
             f"{path}/ is not sent ({rule or 'the ignore rules'}), with {count} Python file{'' if count == 1 else 's'}"
             f" in it: --include-pattern {path}/ sends it; if it is to stay here, write the rule as /{path}/"

@@ -92,5 +92,5 @@ def _label(mount: PlannedMount) -> str:
 def _saves(plan: RunPlan) -> str:
     saves = plan.mounts.saves
     if saves is None:
-        return "on the machine's own disk, which ends with it: no volume may be written"
+        return "on the machine's own disk, which ends with it: no volume is mounted for writing"
     return f"checkpoints and output below {saves.spec.target}/runs/{plan.run_id} ({_label(saves)})"

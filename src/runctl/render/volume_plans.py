@@ -86,7 +86,7 @@ def resize_plan_text(plan: ResizePlan) -> str:
     fields += [("change", text) for text in plan.changes]
     if not plan.changes:
         done = "under way already" if plan.pending is not None else "it is so already"
-        fields.append(("change", f"none: {done}; what is on it grows where it is smaller than the volume"))
+        fields.append(("change", f"none: {done}; a file system smaller than the volume grows"))
     if plan.changes:
         more = difference(plan.price_before, plan.price_after)
         extra = "" if more is None else f", {usd(abs(more))} {'more' if more >= 0 else 'less'} than now"
@@ -97,7 +97,7 @@ def resize_plan_text(plan: ResizePlan) -> str:
         )
     else:
         fields.append(
-            ("then", "it is attached nowhere: repeat the command when it is, and what is on it grows")
+            ("then", "it is not attached: attach it and repeat the command, and its file system grows")
         )
     fields += [("note", text) for text in plan.warnings]
     return block("change one volume:", fields)

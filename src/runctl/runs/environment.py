@@ -83,7 +83,7 @@ def _assignment(text: str, where: str, inherited: Mapping[str, str]) -> tuple[st
 def _check(name: str, where: str) -> None:
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"{where}: {name!r} is no name of a variable", hint="write NAME=VALUE", code="bad-env"
+            f"{where}: {name!r} cannot be the name of a variable", hint="write NAME=VALUE", code="bad-env"
         )
     if name.startswith(RESERVED_PREFIX):
         raise UsageError(

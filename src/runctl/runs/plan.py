@@ -281,7 +281,7 @@ def _root(request: TrainRequest) -> ProjectRoot:
         return find_root_of_folder(request.cwd)
     if request.script is None:
         raise UsageError(
-            "there is no script",
+            "no script is given",
             hint="name one, or run a command: --command -- python -m package",
             code="no-script",
         )

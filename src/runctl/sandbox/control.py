@@ -192,8 +192,8 @@ def _alone(layout: Layout) -> Iterator[None]:
         lock = layout.lock_file.open("w")
     except OSError as error:
         raise SandboxError(
-            f"the sandbox cannot have its folder {layout.home}: {error.strerror}",
-            hint="XDG_DATA_HOME can name another place",
+            f"the sandbox's folder {layout.home} cannot be made: {error.strerror}",
+            hint="choose another folder: XDG_DATA_HOME=FOLDER",
         ) from error
     with lock as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -259,7 +259,9 @@ def _used_by_runs(agent: AgentClient, volume: Volume, error: MachineError) -> Ma
         return error
     runs = ", ".join(f"{run.run_id} ({run.script})" for run in using)
     # The machine names a run of its own accord where no process holds a file just now.
-    why = "" if error.message == f"volume {volume.id} is in use by {using[0].run_id}" else f": {error.message}"
+    why = (
+        "" if error.message == f"volume {volume.id} is in use by {using[0].run_id}" else f": {error.message}"
+    )
     return MachineError(
         f"volume {volume.name or volume.id} is in use by {runs}{why}",
         hint=f"runctl runs stop {using[0].run_id}, or wait until it has ended; --force takes the volume all the same,"

@@ -39,7 +39,7 @@ def test_a_source_is_a_bucket_and_a_folder() -> None:
     assert parse_source("s3://bucket") == Source("bucket", "")
     assert parse_source("s3://bucket/a/b/") == Source("bucket", "a/b")
     for wrong in ("bucket/a", "s3:/bucket", "s3://", "s3://UP/a", "s3:///a", "gs://bucket/a", "s3://a"):
-        with pytest.raises(FillError, match="no place in S3"):
+        with pytest.raises(FillError, match="not an S3 address"):
             parse_source(wrong)
 
 

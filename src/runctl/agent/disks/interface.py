@@ -190,7 +190,7 @@ def volume_id(text: str) -> str:
     """``vol-0123…`` for ``vol-0123…`` and ``vol0123…``. Raises `AgentError` (``bad-request``) for anything else."""
     match = VOLUME.fullmatch(text.strip())
     if match is None:
-        raise AgentError("bad-request", "{!r} is no volume id".format(text))
+        raise AgentError("bad-request", "{!r} is not a volume id".format(text))
     return "vol-" + match.group(1)
 
 
@@ -209,7 +209,7 @@ def attach_request(request: Mapping[str, Any]) -> AttachRequest:
         raise AgentError("bad-request", "attach needs a volume_id and a mount_point")
     words = Path(point).parts
     if not point.startswith("/") or ".." in words or len(words) < 2 or "\n" in point:
-        raise AgentError("bad-request", "{!r} is no absolute path to mount at".format(point))
+        raise AgentError("bad-request", "{!r} is not an absolute path to mount at".format(point))
     wish = str(request.get("format") or "never")
     if wish not in FORMATS:
         raise AgentError("bad-request", "format is one of {}, not {!r}".format(", ".join(FORMATS), wish))

@@ -34,12 +34,12 @@ def not_from_aws(
     kind = "a web page" if "html" in content_type or b"<html" in body[:500].lower() else "something else"
     through = f", asked through the proxy {proxy}," if proxy else ""
     return Unreachable(
-        f"{endpoint}{through} answered with {kind} instead of AWS's words (HTTP {status}){quoted}",
+        f"{endpoint}{through} answered with {kind}, not as AWS does (HTTP {status}){quoted}",
         hint=f"does the proxy {proxy} let you to AWS? NO_PROXY={urlsplit(endpoint).hostname} goes past it"
         if proxy
         else "a network that wants you to sign in first (open a web page), or a proxy in between, does that"
         if "AWS_ENDPOINT_URL" not in os.environ
-        else "does AWS_ENDPOINT_URL name what speaks for AWS? `runctl sandbox env` prints the sandbox's",
+        else "is AWS_ENDPOINT_URL the address of AWS or of a sandbox? `runctl sandbox env` prints the sandbox's",
         code="not-aws",
     )
 

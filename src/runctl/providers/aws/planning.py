@@ -122,7 +122,8 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
 def _check_request(request: InstanceRequest, ttl: timedelta | None) -> None:
     if ttl is not None and not timedelta(minutes=1) <= ttl <= LONGEST_TTL:
         raise UsageError(
-            f"a time to live of {ttl} makes no sense", hint="use one minute to 366 days: --ttl 12h"
+            f"a time to live of {ttl} is too {'short' if ttl < LONGEST_TTL else 'long'}",
+            hint="use one minute to 366 days, such as --ttl 12h; a number without a unit is seconds",
         )
     if request.name is not None:
         check_resource_name(request.name, "an instance", "trainer")

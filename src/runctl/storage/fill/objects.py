@@ -46,7 +46,7 @@ def parse_source(text: str) -> Source:
     fit = bucket and all(c.isascii() and (c.islower() or c.isdigit() or c in "-.") for c in bucket)
     if scheme != "s3" or not separator or not fit or not 3 <= len(bucket) <= 63:
         raise FillError(
-            "bad-source", "{!r} is no place in S3".format(text), "write s3://bucket or s3://bucket/folder"
+            "bad-source", "{!r} is not an S3 address".format(text), "write s3://bucket or s3://bucket/folder"
         )
     return Source(bucket, prefix.strip("/"))
 
