@@ -19,6 +19,7 @@ KILLED_AT = [
     ("train", "ssm:SendCommand"),
     ("ebs-detach", "ec2:DetachVolume"),
 ]
+"""What `tests.machines.test_cut_short` does not ask already, which is cheaper."""
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import count, pairwise
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -23,6 +26,7 @@ from runctl.core.database import Database
 from runctl.core.ids import InstanceId
 from runctl.core.places import intents_folder, state_file
 from runctl.machines.intents import IntentStore
+from runctl.providers.aws import idempotence
 from runctl.providers.aws.changes import describer
 from runctl.providers.aws.ec2 import AwsProvider
 from runctl.providers.aws.iam import DEFAULT_PROFILE
@@ -303,6 +307,14 @@ sys.exit(run(sys.argv[2:]))
 """
 
 
+def kill_after(operation: str, *argv: str) -> None:
+    """The command is killed when AWS has answered that call, before it hears of the answer."""
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_AFTER, operation, *argv], check=False, capture_output=True
+    )
+    assert killed.returncode == 9, killed
+
+
 @pytest.mark.parametrize(
     ("command", "operation"),
     [
@@ -318,10 +330,7 @@ def test_what_a_killed_command_has_made_is_finished_by_the_same_command(
 ) -> None:
     argv = [world.volume() if word == "VOLUME" else word for word in command]
     things = world.account.things()
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED_AFTER, operation, *argv], check=False, capture_output=True
-    )
-    assert killed.returncode == 9, killed
+    kill_after(operation, *argv)
     (left,) = intents().unfinished()
 
     again = world.runctl(*argv)
@@ -349,6 +358,73 @@ def test_a_command_that_still_runs_in_another_shell_is_another_intent(world: Wor
     lock.release(for_good=False)
     first = world.runctl.ok(*argv).document["id"]
     assert world.account.things()[first][tag.INTENT] == open_one.token
+
+
+def test_a_run_on_the_machine_of_a_killed_create_leaves_nothing_to_finish(world: World) -> None:
+    kill_after("RunInstances", "aws", "create", "--zone", ZONE)
+    (left,) = intents().unfinished()
+    (machine,) = [each for each, tags in world.account.things().items() if tags.get(tag.INTENT) == left.token]
+    world.provider.wait_ready(InstanceId(machine), timeout=timedelta(minutes=2))
+    Path("train.py").write_text("print('trained')\n")
+
+    world.runctl.ok("aws", "train", machine, "train.py")
+
+    assert intents().unfinished() == []
+
+
+def test_what_a_killed_command_has_made_and_somebody_deleted_is_made_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idempotence, "LISTED_WITHIN", timedelta(seconds=1))
+    argv = ("aws", "ebs", "create", "--size", "1", "--zone", ZONE)
+    before = world.account.things().keys()
+    kill_after("CreateVolume", *argv)
+    (made,) = world.account.things().keys() - before
+    wait_for_another_second(world, made)
+    world.account.ec2.delete_volume(VolumeId=made)
+
+    again = world.runctl.ok(*argv).document["id"]
+
+    assert world.account.things().keys() - before == {again}
+    assert intents().unfinished() == []
+
+
+def wait_for_another_second(world: World, volume: str) -> None:
+    """The time in the tags of a request that is made now is not the same as in the volume's."""
+    (item,) = world.account.ec2.describe_volumes(VolumeIds=[volume])["Volumes"]
+    while datetime.now(UTC) < item["CreateTime"] + timedelta(seconds=1.1):
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("command", "prepare", "operation"),
+    [
+        (("ebs", "delete"), World.volume, "DeleteVolume"),
+        (("ebs", "snapshot-delete"), World.snapshot, "DeleteSnapshot"),
+    ],
+)
+def test_a_killed_deletion_is_known_to_the_same_command(
+    world: World, command: tuple[str, ...], prepare: Callable[[World], str], operation: str
+) -> None:
+    argv = ("aws", *command, prepare(world))
+    kill_after(operation, *argv, "--yes")
+
+    again = world.runctl.ok(*argv)
+
+    assert "is deleted already, by the command of" in again.err
+    assert intents().unfinished() == []
+
+
+def test_what_has_the_name_of_a_deleted_volume_now_is_left_alone(world: World) -> None:
+    name = world.volume()
+    kill_after("DeleteVolume", "aws", "ebs", "delete", name, "--yes")
+    newer = world.runctl.ok("aws", "ebs", "create", "--size", "1", "--zone", ZONE, "--name", name)
+
+    again = world.runctl("aws", "ebs", "delete", name)
+
+    assert (again.code, again.error["code"]) == (1, "name-moved-on")
+    assert newer.document["id"] in world.account.things()
+    world.runctl.ok("aws", "ebs", "delete", newer.document["id"])
 
 
 def test_what_was_deleted_since_is_not_taken_up(world: World) -> None:

@@ -17,6 +17,7 @@ from runctl.machines.intents import (
     IntentState,
     IntentStore,
     Kind,
+    Sighting,
     digest_of,
     is_worth_taking_up,
     taken_up,
@@ -96,6 +97,19 @@ def test_what_is_gone_nobody_has_to_finish(store: IntentStore) -> None:
     assert store.unfinished() == []
 
 
+def test_a_machine_that_was_stopped_is_still_there(store: IntentStore) -> None:
+    store.put(replace(INTENT, kind=Kind.INSTANCE, resource_id="i-1"))
+    store.heard(Change("running", ("i-1",), Effect.GONE, "being stopped"))
+    assert len(store.unfinished()) == 1
+
+
+def test_what_is_made_ready_says_nothing_of_its_deletion(store: IntentStore) -> None:
+    store.put(replace(INTENT, kind=Kind.INSTANCE, resource_id="i-1"))
+    store.put(replace(INTENT, token="deletion", kind=Kind.TERMINATION, resource_id="i-1"))
+    store.close(IntentState.DONE, "i-1")
+    assert [intent.token for intent in store.unfinished()] == ["deletion"]
+
+
 def test_a_ledger_hears_of_every_intent(store: IntentStore) -> None:
     heard: list[Intent] = []
     store.listen(heard.append)
@@ -108,7 +122,7 @@ def test_the_newest_open_one_is_taken_up_and_is_free_again_afterwards(store: Int
     store.put(INTENT)
     store.put(replace(INTENT, token="newer", created_at=NOW + timedelta(seconds=1)))
     for _ in range(2):
-        with taken_up(store, "digest", NOW, lambda intent: f"vol-{intent.token}") as (found, _lock):
+        with taken_up(store, "digest", NOW, lambda intent: Sighting(f"vol-{intent.token}")) as (found, _lock):
             assert found is not None
             assert (found.token, found.resource_id) == ("newer", "vol-newer")
 
@@ -117,10 +131,10 @@ def test_one_that_is_being_carried_out_is_left_alone(store: IntentStore) -> None
     store.put(INTENT)
     lock = store.lock("token")
     assert lock is not None
-    with taken_up(store, "digest", NOW, lambda _: "vol-1") as (found, _lock):
+    with taken_up(store, "digest", NOW, lambda _: Sighting("vol-1")) as (found, _lock):
         assert found is None
     lock.release(for_good=False)
-    with taken_up(store, "digest", NOW, lambda _: "vol-1") as (found, _lock):
+    with taken_up(store, "digest", NOW, lambda _: Sighting("vol-1")) as (found, _lock):
         assert found is not None
 
 
@@ -146,7 +160,7 @@ def test_the_right_to_carry_it_out_ends_with_a_killed_process(store: IntentStore
 
 def test_one_that_cannot_be_finished_is_closed(store: IntentStore) -> None:
     store.put(replace(INTENT, resource_id="vol-1"))
-    with taken_up(store, "digest", NOW, lambda _: None) as (found, _lock):
+    with taken_up(store, "digest", NOW, lambda _: Sighting(ended=True)) as (found, _lock):
         assert found is None
     closed = store.get("token")
     assert closed is not None

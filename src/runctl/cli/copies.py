@@ -25,6 +25,7 @@ from runctl.cli.framework import Command
 from runctl.cli.machines import transport_option
 from runctl.cli.values import GIB, VOLUME, WholeNumber, parse_tags
 from runctl.core.errors import RunctlError, UsageError
+from runctl.core.models import Volume
 from runctl.costs.snapshots import RATES
 from runctl.machines.intents import Kind
 from runctl.providers.interface import VolumeProvider
@@ -78,18 +79,23 @@ def clone_command(provider: str) -> click.Command:
             plan = volumes.plan_clone(replace(wanted, token=creation.token))
             if shown(cli, plan, clone_plan_text(plan), dry_run=dry_run):
                 return
+
+            def clone() -> Volume:
+                return creation.make(
+                    plan,
+                    lambda plan: volumes.clone_volume(plan, cli.progress),
+                    lambda token: volumes.plan_clone(replace(wanted, token=token)),
+                )
+
             agent_on = agents(cli, transport)
             if creation.existing is not None:
-                creation.begin()
-                copy = volumes.clone_volume(plan, cli.progress)
+                copy = clone()
             else:
                 with holding_still(
                     volumes, agent_on, plan.source, freeze=not no_freeze, progress=cli.progress
                 ) as still:
-                    creation.begin()
-                    copy = volumes.clone_volume(plan, cli.progress)
+                    copy = clone()
                 cli.progress.note(still.words)
-            creation.made(copy.id)
         note_growth(cli, copy)
         emit_volume(cli, copy)
 

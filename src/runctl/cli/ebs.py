@@ -47,9 +47,11 @@ def create_volume(cli: Cli, volumes: VolumeProvider, request: VolumeRequest, *, 
         plan = volumes.plan_volume(replace(request, token=creation.token))
         if shown(cli, plan, volume_plan_text(plan), dry_run=dry_run):
             return
-        creation.begin()
-        volume = volumes.create_volume(plan, cli.progress)
-        creation.made(volume.id)
+        volume = creation.make(
+            plan,
+            lambda plan: volumes.create_volume(plan, cli.progress),
+            lambda token: volumes.plan_volume(replace(request, token=token)),
+        )
     note_growth(cli, volume)
     emit_volume(cli, volume)
 

@@ -17,7 +17,7 @@ from runctl.cli.machines import LOCAL, find_instance, instance_argument, instanc
 from runctl.cli.values import DURATION, wide_option
 from runctl.core.clock import SystemClock
 from runctl.core.models import Instance, Market
-from runctl.core.tags import NAME
+from runctl.core.tags import INTENT, NAME
 from runctl.machines.intents import IntentState, Kind
 from runctl.machines.renting import wait_ready
 from runctl.render.tables import screen_of
@@ -120,7 +120,7 @@ def wait_command(provider: str) -> click.Command:
         """
         instance = find_instance(cli, provider, instance_id)
         ready = wait_ready(cli.provider(provider), instance.id, timeout, cli.progress)
-        cli.intents.close(IntentState.DONE, ready.id)
+        cli.intents.close(IntentState.DONE, ready.id, ready.tags.get(INTENT))
         emit_instance(cli, ready)
 
     return command

@@ -152,6 +152,7 @@ def _prewarm(cli: Cli, provider: str, transport: str | None) -> Prewarm:
     return Prewarm(
         volumes,
         cli.store,
+        cli.intents,
         SystemClock(),
         cache_folder(),
         transport=transport or cli.config.aws.transport,

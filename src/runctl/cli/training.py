@@ -16,6 +16,8 @@ from runctl.core.clock import SystemClock
 from runctl.core.errors import Interrupted
 from runctl.core.ids import new_run_id
 from runctl.core.models import Instance
+from runctl.core.tags import INTENT
+from runctl.machines.intents import IntentState
 from runctl.render.run_plan import run_plan_document, run_plan_lines
 from runctl.runs.launch import Synced, launch
 from runctl.runs.machine import Machine, open_machine
@@ -161,6 +163,8 @@ class Training:
                 )
         except KeyboardInterrupt:
             raise self._interrupted(plan) from None
+        # The machine carries a run: a `create` that was cut short has nothing left to do.
+        cli.intents.close(IntentState.DONE, self.instance.id, self.instance.tags.get(INTENT))
         if watch is not WatchWish.NOT:
             from runctl.cli.train_watch import Watched
 

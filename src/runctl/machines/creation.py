@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.database import StateError
-from runctl.core.errors import NotFound
+from runctl.core.errors import Conflict, NotFound
 from runctl.core.ids import InstanceId, new_client_token
 from runctl.core.journal import Change, Effect, Standing
 from runctl.core.models import Instance, Snapshot, SnapshotState, Volume, VolumeState
 from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import INTENT
-from runctl.machines.intents import Intent, IntentState, IntentStore, Kind, Lock, digest_of, taken_up
+from runctl.machines.intents import (
+    Intent,
+    IntentState,
+    IntentStore,
+    Kind,
+    Lock,
+    Sighting,
+    digest_of,
+    taken_up,
+)
 from runctl.providers.interface import Provider, VolumeProvider
 
 Thing = Instance | Volume | Snapshot
+Made = TypeVar("Made", Instance, Volume, Snapshot)
+Plan = TypeVar("Plan")
+
+TOKEN_SPENT = "token-spent"  # noqa: S105 - an error's code
+"""Of the `Conflict` that a provider raises where a client token has made something that does not exist any more."""
 
 
 class Creation:
@@ -51,6 +65,35 @@ class Creation:
             self._intent = replace(self._intent, resource_id=resource_id)
             with suppress(StateError):
                 self._store.put(self._intent)
+
+    def make(self, plan: Plan, create: Callable[[Plan], Made], plan_with: Callable[[str], Plan]) -> Made:
+        """Begin, and the thing as ``create`` makes it by the plan.
+
+        Where the plan's token has made something that was deleted since, it is made by the plan that ``plan_with`` has
+        for a new token. Raises what these raise, and `StateError`.
+        """
+        self.begin()
+        try:
+            thing = create(plan)
+        except Conflict as error:
+            if error.code != TOKEN_SPENT:
+                raise
+            self._renew()
+            plan = plan_with(self.token)
+            self.begin()
+            thing = create(plan)
+        self.made(thing.id)
+        return thing
+
+    def _renew(self) -> None:
+        """What the old token has made is gone; from here on it is a new intent."""
+        with suppress(StateError):
+            self._store.put(replace(self._intent, state=IntentState.GONE))
+        if self._lock is not None:
+            self._lock.release(for_good=True)
+        self._intent = replace(self._intent, token=new_client_token(), resource_id=None)
+        self._lock = self.existing = None
+        self._begun = self._refused = False
 
     def hear(self, change: Change) -> None:
         """For the provider's journal."""
@@ -100,7 +143,7 @@ def creating(
         project=getattr(request, "project", None),
         created_at=clock.now(),
     )
-    with taken_up(store, digest, clock.now(), lambda intent: seen(provider, intent)) as (found, lock):
+    with taken_up(store, digest, clock.now(), lambda intent: see(provider, intent)) as (found, lock):
         if found is not None and found.resource_id is not None:
             progress.note(
                 f"{found.resource_id} was begun by the same command at {found.created_at:%Y-%m-%d %H:%M} UTC and is"
@@ -117,12 +160,14 @@ def creating(
             creation.end(finished=finished)
 
 
-def seen(provider: Provider, intent: Intent) -> str | None:
-    """The id of the intent's thing where it exists and can be used, by its id or else by its tag."""
+def see(provider: Provider, intent: Intent) -> Sighting:
+    """What there is of the intent's thing, by its id or else by its tag."""
     try:
-        return next((thing.id for thing in _things(provider, intent) if not is_over(thing)), None)
+        things = _things(provider, intent)
     except NotFound:
-        return None
+        return Sighting(ended=True)
+    usable = next((thing.id for thing in things if not is_over(thing)), None)
+    return Sighting(usable, ended=usable is None and bool(things))
 
 
 def is_over(thing: Thing) -> bool:
@@ -136,13 +181,14 @@ def is_over(thing: Thing) -> bool:
 
 def _things(provider: Provider, intent: Intent) -> list[Thing]:
     known = intent.resource_id
+    listed: Sequence[Thing] = ()
     if intent.kind is Kind.INSTANCE:
         if known is not None:
             return [provider.instance(InstanceId(known))]
-        return [one for one in provider.instances() if one.tags.get(INTENT) == intent.token]
-    if not isinstance(provider, VolumeProvider):
-        return []
-    if known is not None:
-        return [provider.snapshot(known) if intent.kind is Kind.SNAPSHOT else provider.volume(known)]
-    listed = provider.snapshots() if intent.kind is Kind.SNAPSHOT else provider.volumes()
-    return [one for one in listed if one.tags.get(INTENT) == intent.token]
+        # The token of one that has ended would be answered with that one.
+        listed = provider.instances(include_ended=True)
+    elif isinstance(provider, VolumeProvider):
+        if known is not None:
+            return [provider.snapshot(known) if intent.kind is Kind.SNAPSHOT else provider.volume(known)]
+        listed = provider.snapshots() if intent.kind is Kind.SNAPSHOT else provider.volumes()
+    return [thing for thing in listed if thing.tags.get(INTENT) == intent.token]

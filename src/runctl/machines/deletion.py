@@ -164,9 +164,7 @@ class Deletions:
         self._put(replace(intent, state=IntentState.GONE))
         # Whoever was about to make it has nothing to finish any more, also where its id was never heard of.
         with suppress(StateError):
-            maker = self._store.get(resource.tags.get(INTENT, ""))
-            if maker is not None and maker.state is IntentState.OPEN:
-                self._store.put(replace(maker, state=IntentState.GONE, resource_id=resource.id))
+            self._store.close(IntentState.GONE, resource.id, resource.tags.get(INTENT))
 
     def _earlier(self, reference: str) -> list[Intent]:
         try:

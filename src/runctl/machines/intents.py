@@ -43,6 +43,11 @@ class Kind(StrEnum):
     SNAPSHOT_DELETION = "snapshot-deletion"
     TERMINATION = "termination"
 
+    @property
+    def is_deletion(self) -> bool:
+        """Whether something is deleted, not made."""
+        return self in {Kind.VOLUME_DELETION, Kind.SNAPSHOT_DELETION, Kind.TERMINATION}
+
 
 class IntentState(StrEnum):
     """What has become of an intent."""
@@ -154,11 +159,16 @@ class IntentStore:
             if reference in {intent.name, intent.resource_id}
         ]
 
-    def close(self, state: IntentState, resource_id: str) -> None:
-        """The open intents that made this thing are over."""
-        for intent in self._select("resource_id = ?", resource_id):
-            if intent.state is IntentState.OPEN:
-                self.put(replace(intent, state=state))
+    def close(self, state: IntentState, resource_id: str, token: str | None = None) -> None:
+        """The open intents that made this thing are over: those that know its id, and the one whose token it carries.
+
+        A command that was killed has not heard the id.
+        """
+        for intent in self._select("resource_id = ?", resource_id) + self._select("token = ?", token or ""):
+            # What is finished being made says nothing about an unfinished deletion of it.
+            kept = intent.kind.is_deletion and state is IntentState.DONE
+            if intent.state is IntentState.OPEN and not kept:
+                self.put(replace(intent, state=state, resource_id=resource_id))
                 self._lock_path(intent.token).unlink(missing_ok=True)
 
     def heard(self, change: Change) -> None:
@@ -220,13 +230,23 @@ def _from_row(row: sqlite3.Row) -> Intent:
     return Intent(**values)
 
 
-Seen = Callable[[Intent], str | None]
-"""Looks for an intent's thing: its id, or ``None`` where there is none that can still be used."""
+@dataclass(frozen=True)
+class Sighting:
+    """What the provider shows of an intent's thing."""
+
+    resource_id: str | None = None
+    """``None``: there is none that can still be used."""
+    ended: bool = False
+    """It was there, and has ended."""
+
+
+See = Callable[[Intent], Sighting]
+"""Looks for an intent's thing."""
 
 
 @contextmanager
 def taken_up(
-    store: IntentStore, digest: str, now: datetime, seen: Seen
+    store: IntentStore, digest: str, now: datetime, see: See
 ) -> Iterator[tuple[Intent | None, Lock | None]]:
     """The open intent of the same request that is to be finished, with its lock; ``None`` where there is none.
 
@@ -244,18 +264,20 @@ def taken_up(
         try:
             current = store.get(intent.token)
             if current is not None and current.state is IntentState.OPEN:
-                identifier = seen(current)
-                if is_worth_taking_up(current, now, seen=identifier is not None):
+                sighting = see(current)
+                identifier = sighting.resource_id
+                if not sighting.ended and is_worth_taking_up(current, now, seen=identifier is not None):
                     yield replace(current, resource_id=identifier), lock
                     return
-                store.put(replace(current, state=_given_up(current, identifier), resource_id=identifier))
+                store.put(replace(current, state=_given_up(current, sighting), resource_id=identifier))
         finally:
             lock.release(for_good=False)
     yield None, None
 
 
-def _given_up(intent: Intent, identifier: str | None) -> IntentState:
+def _given_up(intent: Intent, sighting: Sighting) -> IntentState:
     """What has become of an intent that nobody will finish. Pure."""
-    if identifier is not None:
+    if sighting.resource_id is not None:
         return IntentState.DONE
-    return IntentState.NOTHING if intent.resource_id is None else IntentState.GONE
+    was_there = sighting.ended or intent.resource_id is not None
+    return IntentState.GONE if was_there else IntentState.NOTHING

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from runctl.core.clock import Clock, parse_rfc3339
 from runctl.core.errors import Conflict, Interrupted, RunctlError, Unreachable
 from runctl.core.models import Instance, InstanceState, VolumeState
 from runctl.core.progress import SILENT, Progress
-from runctl.core.tags import EXPIRES_AT
+from runctl.core.tags import EXPIRES_AT, INTENT
+from runctl.machines.creation import Creation, creating
+from runctl.machines.intents import IntentStore, Kind
 from runctl.providers.filling import FillingProvider
 from runctl.runs.machine import Machine
 from runctl.runs.prewarm_plan import PrewarmPlan
@@ -36,6 +38,7 @@ class HelperMachine:
     """Rents and gives back, for any number of plans."""
 
     provider: FillingProvider
+    intents: IntentStore
     clock: Clock
     machine: Callable[[Instance], Machine]
     """The way to a machine."""
@@ -66,6 +69,13 @@ class HelperMachine:
 
     def _ready(self, plan: PrewarmPlan) -> Instance:
         """The helper machine, ready: the one that an earlier call has left, or a new one."""
+        wanted = {"helper_for": plan.request.volume.id}
+        with creating(
+            self.intents, self.provider, Kind.INSTANCE, wanted, clock=self.clock, progress=self.progress
+        ) as creation:
+            return self._found_or_rented(plan, creation)
+
+    def _found_or_rented(self, plan: PrewarmPlan, creation: Creation) -> Instance:
         found = plan.instance
         if found is not None:
             expires = found.tags.get(EXPIRES_AT)
@@ -79,7 +89,11 @@ class HelperMachine:
             self.progress.note(f"{found.id} was rented by an earlier call, and is taken over")
         else:
             assert plan.machine is not None  # noqa: S101 - the plan says: a helper
-            found = self.provider.create(plan.machine, self.progress)
+            token = creation.token
+            machine = replace(plan.machine, client_token=token, tags={**plan.machine.tags, INTENT: token})
+            creation.begin()
+            found = self.provider.create(machine, self.progress)
+        creation.made(found.id)
         ready = self.provider.wait_ready(found.id, timeout=READY_TIMEOUT, progress=self.progress)
         if plan.instance is not None:
             # Its program may have ended and be about to end it: from here on its deadline counts again.

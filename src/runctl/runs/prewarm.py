@@ -22,6 +22,7 @@ from runctl.core.errors import (
 from runctl.core.ids import RunId, new_run_id
 from runctl.core.models import Instance, RunPhase, Volume
 from runctl.core.progress import SILENT, Progress
+from runctl.machines.intents import IntentStore
 from runctl.project.root import project_name
 from runctl.providers.filling import FillingProvider
 from runctl.runs.end_reason import sentence
@@ -65,6 +66,7 @@ class Prewarm:
 
     provider: FillingProvider
     store: RunStore
+    intents: IntentStore
     clock: Clock
     cache: Path
     """A folder that may be deleted at any time."""
@@ -109,7 +111,9 @@ class Prewarm:
         return self._result(plan, plan.instance, record, done, begun)
 
     def _helper(self) -> HelperMachine:
-        return HelperMachine(self.provider, self.clock, self.machine, self.region, self.progress)
+        return HelperMachine(
+            self.provider, self.intents, self.clock, self.machine, self.region, self.progress
+        )
 
     def _work(self, plan: PrewarmPlan, instance: Instance) -> tuple[RunRecord, Mapping[str, Any]]:
         """Attach, mount, run, and leave the volume as the plan says."""

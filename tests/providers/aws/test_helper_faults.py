@@ -10,6 +10,7 @@ import pytest
 from runctl.core.database import Database
 from runctl.core.errors import CapacityError, Interrupted, ProviderError, RunctlError, Unreachable
 from runctl.core.models import Volume
+from runctl.machines.intents import IntentStore
 from runctl.providers.aws.ec2 import AwsProvider
 from runctl.providers.aws.session import AwsSession
 from runctl.providers.interface import VolumeRequest
@@ -34,8 +35,10 @@ def volume(provider: AwsProvider, session: AwsSession, monkeypatch: pytest.Monke
 
 @pytest.fixture
 def prewarm(provider: AwsProvider, clock: ManualClock, progress: RecordedProgress, tmp_path: Path) -> Prewarm:
-    store = RunStore(Database(tmp_path / "state.db"))
-    return Prewarm(provider, store, clock, tmp_path / "cache", progress=progress)
+    database = Database(tmp_path / "state.db")
+    intents = IntentStore(database, tmp_path / "intents")
+    provider.journal.listen(intents.heard)
+    return Prewarm(provider, RunStore(database), intents, clock, tmp_path / "cache", progress=progress)
 
 
 def plan_of(prewarm: Prewarm, volume: Volume) -> PrewarmPlan:

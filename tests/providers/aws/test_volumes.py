@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from runctl.core import tags as tag
@@ -11,8 +13,10 @@ from runctl.core.models import Instance, Volume, VolumeState
 from runctl.providers.aws.ec2 import AwsProvider
 from runctl.providers.aws.reading import mounts_of
 from runctl.providers.aws.session import AwsSession
+from runctl.providers.aws.volumes import is_replayed, wait_made
 from runctl.providers.interface import InstanceRequest, VolumeMount, VolumeRequest
 from runctl.providers.volume_plans import SnapshotRequest
+from runctl.testing.progress import RecordedProgress
 from tests.providers.aws.conftest import Refuse
 
 
@@ -222,3 +226,34 @@ def test_a_detachment_that_never_ends_says_what_keeps_it(
         provider.detach_volume(volume.id)
 
     assert "--force" in caught.value.hint
+
+
+CREATED = datetime(2026, 5, 1, 12, 0, 0, 500_000, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("answered_at", "created_at", "replayed"),
+    [
+        ("Fri, 01 May 2026 12:00:00 GMT", CREATED, False),
+        ("Fri, 01 May 2026 12:00:02 GMT", CREATED, False),
+        ("Fri, 01 May 2026 12:01:00 GMT", CREATED, True),
+        ("Fri, 01 May 2026 12:01:00 GMT", None, False),
+        ("", CREATED, False),
+    ],
+)
+def test_which_answer_is_that_of_an_earlier_call(
+    answered_at: str, created_at: datetime | None, replayed: bool
+) -> None:
+    assert is_replayed(answered_at, created_at) is replayed
+
+
+def test_a_volume_that_an_earlier_call_made_and_is_gone_is_not_waited_for(
+    provider: AwsProvider, session: AwsSession, progress: RecordedProgress
+) -> None:
+    made = session.ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)
+    session.ec2.delete_volume(VolumeId=made["VolumeId"])
+
+    with pytest.raises(Conflict, match=made["VolumeId"]) as caught:
+        wait_made(provider._context, made, replayed=True, timeout=timedelta(minutes=5), progress=progress)
+
+    assert caught.value.code == "token-spent"

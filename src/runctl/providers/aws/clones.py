@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from runctl.providers.aws.idempotence import made_once
 from runctl.providers.aws.modifications import target_shape
 from runctl.providers.aws.reading import tag_list
 from runctl.providers.aws.volume_creation import new_tags, of_intent
-from runctl.providers.aws.volumes import check_name, find_described, find_volume, wait_state
+from runctl.providers.aws.volumes import check_name, find_described, find_volume, is_replayed, wait_made
 from runctl.providers.volume_plans import ClonePlan, CloneRequest, InitializationStatus, ResizeRequest
 
 CLONE_TIMEOUT = timedelta(minutes=15)
@@ -81,17 +82,27 @@ def clone_volume(context: AwsContext, plan: ClonePlan, progress: Progress) -> Vo
     ):
         if value is not None:
             arguments[name] = value
+    replayed = False
+
+    def create() -> Mapping[str, Any]:
+        nonlocal replayed
+        answer: Any = context.session.ec2.copy_volumes(**arguments)
+        created: Mapping[str, Any] = answer["Volumes"][0]
+        answered_at = answer["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+        replayed = is_replayed(answered_at, created.get("CreateTime"))
+        return created
+
     before = of_intent(context, plan.client_token)
     if before is not None and before["State"] != "creating":
         return find_volume(context, before["VolumeId"])
     if before is None:
         progress.step(f"copying {plan.source.name or plan.source.id} in {plan.source.zone}")
         before = made_once(
-            lambda: context.session.ec2.copy_volumes(**arguments)["Volumes"][0],
+            create,
             lambda: of_intent(context, plan.client_token),
             context.clock,
         )
-    return wait_state(context, VolumeId(before["VolumeId"]), VolumeState.AVAILABLE, CLONE_TIMEOUT, progress)
+    return wait_made(context, before, replayed=replayed, timeout=CLONE_TIMEOUT, progress=progress)
 
 
 def initialization(context: AwsContext, volume_id: VolumeId) -> InitializationStatus:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from runctl.core.clock import Clock
+from runctl.core.errors import Conflict
 from runctl.providers.aws.errors import error_code
 from runctl.providers.aws.waiting import attempts
 
@@ -18,7 +19,10 @@ LISTED_WITHIN = timedelta(minutes=1)
 
 
 def made_once(call: Callable[[], T], look: Callable[[], T | None], clock: Clock) -> T:
-    """The answer of ``call``; where its token was used before, what ``look`` finds of that. Raises what they raise."""
+    """The answer of ``call``; where its token was used before, what ``look`` finds of that.
+
+    Raises what they raise, and `Conflict` (code ``token-spent``) where what it was used for is not there any more.
+    """
     try:
         return call()
     except Exception as error:
@@ -28,4 +32,8 @@ def made_once(call: Callable[[], T], look: Callable[[], T | None], clock: Clock)
             found = look()
             if found is not None:
                 return found
-        raise
+        raise Conflict(
+            "what this request has made before does not exist any more",
+            hint="the same command again makes a new one",
+            code="token-spent",
+        ) from error

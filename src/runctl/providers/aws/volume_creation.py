@@ -10,8 +10,8 @@ from typing import Any
 from runctl.core import tags as tag
 from runctl.core.clock import rfc3339
 from runctl.core.errors import NotFound, UsageError
-from runctl.core.ids import VolumeId, new_client_token
-from runctl.core.models import Snapshot, Volume, VolumeState
+from runctl.core.ids import new_client_token
+from runctl.core.models import Snapshot, Volume
 from runctl.core.progress import Progress
 from runctl.costs.disks import checked_multi_attach, checked_shape, monthly_price
 from runctl.costs.snapshots import initialization
@@ -19,7 +19,14 @@ from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.idempotence import made_once
 from runctl.providers.aws.reading import tag_list
 from runctl.providers.aws.snapshots import find_snapshot
-from runctl.providers.aws.volumes import check_name, describe_volumes, find_volume, wait_state
+from runctl.providers.aws.volumes import (
+    OVER,
+    check_name,
+    describe_volumes,
+    find_volume,
+    is_replayed,
+    wait_made,
+)
 from runctl.providers.aws.zones import ZoneChoice, zone_for_volume
 from runctl.providers.interface import VolumePlan, VolumeRequest
 
@@ -111,6 +118,16 @@ def create_volume(context: AwsContext, plan: VolumePlan, progress: Progress) -> 
     ):
         if value is not None:
             arguments[name] = value
+    replayed = False
+
+    def create() -> Mapping[str, Any]:
+        nonlocal replayed
+        answer: Any = context.session.ec2.create_volume(**arguments)
+        created: Mapping[str, Any] = answer
+        answered_at = answer["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+        replayed = is_replayed(answered_at, created.get("CreateTime"))
+        return created
+
     # AWS honours the token for a while only, and a plan may be carried out again much later.
     before = of_intent(context, plan.client_token)
     if before is not None and before["State"] != "creating":
@@ -118,16 +135,17 @@ def create_volume(context: AwsContext, plan: VolumePlan, progress: Progress) -> 
     if before is None:
         progress.step(f"creating a volume of {plan.size_gib} GiB in {request.zone}")
         before = made_once(
-            lambda: context.session.ec2.create_volume(**arguments),
+            create,
             lambda: of_intent(context, plan.client_token),
             context.clock,
         )
-    return wait_state(context, VolumeId(before["VolumeId"]), VolumeState.AVAILABLE, CREATE_TIMEOUT, progress)
+    return wait_made(context, before, replayed=replayed, timeout=CREATE_TIMEOUT, progress=progress)
 
 
 def of_intent(context: AwsContext, token: str) -> Mapping[str, Any] | None:
     """The volume that this token has made, as EC2 describes it."""
-    return next(iter(describe_volumes(context, {f"tag:{tag.INTENT}": [token]})), None)
+    found = describe_volumes(context, {f"tag:{tag.INTENT}": [token]})
+    return next((item for item in found if item["State"] not in OVER), None)
 
 
 def _size(request: VolumeRequest, snapshot: Snapshot | None) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from runctl.core import tags as tag
@@ -20,6 +21,10 @@ from runctl.providers.aws.retries import carried_out
 from runctl.providers.aws.waiting import attempts
 
 OVER = frozenset({"deleting", "deleted"})
+VISIBLE_WITHIN = timedelta(seconds=10)
+"""How long a volume that was created a while ago may be missing from EC2's lists before it counts as deleted."""
+REPLAY_AGE = timedelta(seconds=3)
+"""A volume that is older than this when the call is answered was created by an earlier call."""
 
 
 def describe_volumes(context: AwsContext, filters: Mapping[str, Iterable[str]]) -> list[Mapping[str, Any]]:
@@ -173,6 +178,49 @@ def wait_state(
         " does not answer"
         if wanted is VolumeState.AVAILABLE and state == "in-use"
         else "try again in a minute",
+    )
+
+
+def wait_made(
+    context: AwsContext, made: Mapping[str, Any], *, replayed: bool, timeout: timedelta, progress: Progress
+) -> Volume:
+    """The volume that a create call was answered with is available.
+
+    ``replayed``: it was made by an earlier call with the same client token. Raises `Conflict` (code ``token-spent``)
+    where such a volume was deleted since: EC2 answers with it all the same.
+    """
+    volume_id = VolumeId(made["VolumeId"])
+    if replayed:
+        for _ in attempts(context.clock, VISIBLE_WITHIN):
+            try:
+                state = find_described(context, volume_id)["State"]
+            except NotFound:
+                continue
+            if state not in OVER:
+                break
+            raise _token_spent(volume_id)
+        else:
+            raise _token_spent(volume_id)
+    return wait_state(context, volume_id, VolumeState.AVAILABLE, timeout, progress)
+
+
+def is_replayed(answered_at: str, created_at: datetime | None) -> bool:
+    """Whether the answer to a create call is that of an earlier one. Pure.
+
+    Both times are AWS's: the answer's ``Date`` header, and when the volume was created.
+    """
+    try:
+        answered = parsedate_to_datetime(answered_at)
+    except ValueError:
+        return False
+    return created_at is not None and answered - created_at > REPLAY_AGE
+
+
+def _token_spent(volume_id: str) -> Conflict:
+    return Conflict(
+        f"volume {volume_id} was made by this request before, and was deleted since",
+        hint="the same command again makes a new one",
+        code="token-spent",
     )
 
 
