@@ -96,8 +96,8 @@ def test_a_broken_configuration_stops_no_help_init_validate_or_doctor(
         assert completed(*words.split()).returncode == 0, words
     validated = completed("config", "validate")
     assert validated.returncode == 3
-    assert ".runctl.toml:1: no valid TOML" in validated.stdout
-    assert ".runctl.toml:1: no valid TOML" in completed("doctor", "local").stdout
+    assert ".runctl.toml:1: not valid TOML" in validated.stdout
+    assert ".runctl.toml:1: not valid TOML" in completed("doctor", "local").stdout
     assert completed("aws", "list").returncode == 3
     assert completed("init", "--force").returncode == 0
     assert completed("config", "validate").returncode == 0

@@ -165,7 +165,7 @@ def test_a_syntax_error_names_its_line(project: Path, user_file: Path) -> None:
     write(project / ".runctl.toml", "[aws]\nregion = eu-west-1\n")
     (problem,) = read(project, environ={}, user_file=user_file).problems
     assert problem.line == 2
-    assert "no valid TOML" in problem.message
+    assert "not valid TOML" in problem.message
 
 
 def test_a_file_that_is_no_text_is_a_problem(project: Path, user_file: Path) -> None:

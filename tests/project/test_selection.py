@@ -485,9 +485,10 @@ def test_a_folder_that_cannot_be_read_is_left_out_and_named(
         git(tmp_path, "rm", "-q", "--cached", "closed/x")
 
     said = as_nobody(
-        "from pathlib import Path; from runctl.project.selection import select; import sys;"
-        "s = select(Path(sys.argv[1])); print(sorted(s.found), [(one.path, one.reason) for one in s.skipped])",
+        "from pathlib import Path; from runctl.project.sent import choose_sent; import sys;"
+        "sent = choose_sent(Path(sys.argv[1]), (), None, ()); s = sent.selection;"
+        "print(sorted(s.found), [(one.path, one.reason) for one in s.skipped], sent.left_out)",
         tmp_path,
     )
 
-    assert said == "['a.py'] [('closed', 'it cannot be read: Permission denied')]"
+    assert said == "['a.py'] [('closed', 'it cannot be read: Permission denied')] ()"

@@ -32,7 +32,7 @@ def test_a_name_alone_without_a_value_is_an_error() -> None:
 
 @pytest.mark.parametrize("text", ["=x", "1A=x", "A B=x", "", "A-B=x"])
 def test_a_malformed_name_is_an_error(text: str) -> None:
-    with pytest.raises(UsageError, match="no name of a variable"):
+    with pytest.raises(UsageError, match="cannot be the name of a variable"):
         gather({}, [], [text], {})
 
 

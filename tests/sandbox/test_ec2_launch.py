@@ -346,3 +346,5 @@ def test_another_region_is_refused_with_the_one_that_has_machines(account: Accou
     with pytest.raises(ClientError, match="sandbox start --region eu-central-1"):
         account.client("ec2", **elsewhere).run_instances(ImageId=account.image, MinCount=1, MaxCount=1)
     assert account.client("ec2", **elsewhere).describe_instances()["Reservations"] == []
+    with pytest.raises(ClientError, match="AWS has no region us-esat-1; this sandbox is in us-east-1"):
+        account.client("ec2", region_name="us-esat-1").describe_instances()

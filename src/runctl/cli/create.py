@@ -182,7 +182,7 @@ def create_command(provider: str) -> click.Command:
         machines = cli.provider(provider)
         with cli.creating(machines, Kind.INSTANCE, request) as creation:
             plan = machines.plan_create(replace(request, token=creation.token), cli.progress)
-            for warning in (*plan.warnings, *_shared_name(cli, provider, name)):
+            for warning in (*plan.warnings, *_shared_name(cli, provider, name, creation.existing)):
                 cli.progress.warn(warning)
             if dry_run:
                 cli.emit(plan_document(plan), text=lambda: create_plan_text(plan))
@@ -200,16 +200,14 @@ def create_command(provider: str) -> click.Command:
     return command
 
 
-def _shared_name(cli: Cli, provider: str, name: str | None) -> list[str]:
-    """What to say of other instances that have the name already."""
+def _shared_name(cli: Cli, provider: str, name: str | None, own_id: str | None) -> list[str]:
+    """A warning for other instances of that name; ``own_id`` is the one that this command goes on with."""
     if name is None:
         return []
-    others = [i.id for i in cli.provider(provider).instances() if i.tags.get(NAME) == name]
+    others = [i.id for i in cli.provider(provider).instances() if i.tags.get(NAME) == name and i.id != own_id]
     if not others:
         return []
-    return [
-        f"{', '.join(others)} is called {name} too: commands will need the id to tell them from each other"
-    ]
+    return [f"{', '.join(others)} {'are' if others[1:] else 'is'} called {name} too: commands need its id"]
 
 
 def _one_type(argument: str | None, option: str | None) -> str | None:

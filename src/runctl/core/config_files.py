@@ -150,11 +150,11 @@ def _syntax(error: tomllib.TOMLDecodeError) -> tuple[str, int | None, str]:
     words = place.rstrip(")").replace(",", "").split()
     if what and words[:1] == ["line"] and words[1].isdigit():
         return (
-            f"no valid TOML: {what}, column {words[-1]}",
+            f"not valid TOML: {what}, column {words[-1]}",
             int(words[1]),
             'texts stand in quotes: region = "eu-west-1"',
         )
-    return f"no valid TOML: {message}", None, ""
+    return f"not valid TOML: {message}", None, ""
 
 
 def _has_table(pyproject: Path) -> tuple[bool, list[Problem]]:

@@ -75,7 +75,7 @@ def _below(
                 single.append(path)
         elif files.has_below(path):
             yield from _below(files, path + "/", never, budget)
-        elif not (files.root / path / "pyvenv.cfg").exists():
+        elif not os.path.exists(files.root / path / "pyvenv.cfg"):  # noqa: PTH110 (False where it cannot be read)
             yield from _whole(files, path + "/", budget)
     if single:
         path = single[0] if len(single) == 1 else folder or "./"
@@ -95,7 +95,7 @@ def _whole(files: ProjectFiles, path: str, budget: list[int]) -> Iterator[LeftOu
             break
     if not count:
         return
-    is_package = (files.root / path / "__init__.py").is_file()
+    is_package = os.path.isfile(files.root / path / "__init__.py")  # noqa: PTH113 (False where it cannot be read)
     above = path.rstrip("/").rpartition("/")[0]
     in_code = bool(above) and any(
         name.endswith(".py") and name.rpartition("/")[0] == above for name in files.sent or ()

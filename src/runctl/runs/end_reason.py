@@ -40,7 +40,7 @@ _WORDS = {
     EndReason.BUDGET: "was ended at its budget",
     EndReason.IDLE: "was ended because it was idle",
     EndReason.INTERRUPTED: "was interrupted: the machine was taken back",
-    EndReason.LOST: "was lost: its machine ended without a word",
+    EndReason.LOST: "was lost: its machine was gone before it ended",
     EndReason.SETUP_FAILED: "never started: its dependencies could not be installed",
     EndReason.IMAGE_FAILED: "never started: its image could not be made",
     EndReason.DATA_FAILED: "had no access to its data",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import threading
@@ -11,6 +12,8 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl
 from xml.sax.saxutils import escape
+
+import botocore.session
 
 from runctl.sandbox import rights, s3_request
 from runctl.sandbox.http_server import Start, Wsgi
@@ -72,6 +75,13 @@ REFUSALS = {
     ),
 }
 """From the "Common errors" pages of EC2, S3, STS and Systems Manager."""
+
+
+@functools.cache
+def _regions() -> frozenset[str]:
+    session = botocore.session.get_session()
+    partitions = session.get_available_partitions()
+    return frozenset(name for one in partitions for name in session.get_available_regions("ec2", one))
 
 
 @dataclass(frozen=True)
@@ -141,6 +151,9 @@ class Gate:
         home = self._world.region
         if call.region in {"", home}:
             return None
+        if call.region not in _regions() and "global" not in call.region:
+            message = f"AWS has no region {call.region}; this sandbox is in {home}: add --region {home}"
+            return 400, "SandboxRegion", message
         asks_for_image = call.action.startswith("GetParameter") and b"/aws/service/" in _body(environ)
         if (call.service, call.action) not in LAUNCHES and not asks_for_image:
             return None
