@@ -227,5 +227,10 @@ def test_a_name_that_another_instance_has_is_warned_of(invoke: Invoke, aws: Scri
 def test_the_instance_that_the_command_goes_on_with_is_not_warned_of(invoke: Invoke, aws: Script) -> None:
     aws.answers["wait_ready"] = KeyboardInterrupt()
     invoke("aws", "create", "--name", "digits")
-    aws.answers["instances"] = (an_instance(tags={"Name": "digits"}),)
-    assert "is called" not in invoke("aws", "create", "--name", "digits").stderr
+    aws.answers["instance"] = an_instance(tags={"Name": "digits"})
+    aws.answers["instances"] = (
+        an_instance(tags={"Name": "digits"}),
+        an_instance(OTHER_ID, tags={"Name": "digits"}),
+    )
+    said = invoke("aws", "create", "--name", "digits").stderr
+    assert f"warning: {OTHER_ID} is called digits too" in said
