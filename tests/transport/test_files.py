@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from runctl.agent import package
-from runctl.core.errors import MachineError
+from runctl.core.errors import Conflict, MachineError, NotFound, Unreachable
+from runctl.storage.copying import BATCH_BYTES, copy
+from runctl.testing.clock import ManualClock
 from runctl.transport.agent import AgentClient
-from runctl.transport.files import MachineFiles, _PieceReader
+from runctl.transport.files import Entry, MachineFiles, Piece, _PieceReader
 from runctl.transport.interface import Transport
+from runctl.transport.local import LocalTransport
 
 
 def test_pieces_of_a_file_are_read(transport: Transport, tmp_path: Path) -> None:
@@ -28,11 +36,131 @@ def test_pieces_of_a_file_are_read(transport: Transport, tmp_path: Path) -> None
 
     size = files.size(str(tmp_path / "file"))
     assert size == len(data)
-    files.fetch(str(tmp_path / "file"), [(1000, len(data)), (0, 1000)], put)
+    files.fetch_file(str(tmp_path / "file"), [(1000, len(data)), (0, 1000)], put)
     assert bytes(found) == data
     assert (files.size(str(tmp_path)), files.size(str(tmp_path / "none"))) == (None, None)
     with pytest.raises(MachineError, match="cannot read"):
-        files.fetch(str(tmp_path / "none"), [(0, 1)], put)
+        files.fetch_file(str(tmp_path / "none"), [(0, 1)], put)
+
+
+def machine_files(transport: Transport, folder: Path) -> MachineFiles:
+    return MachineFiles(
+        AgentClient(
+            transport,
+            agent_file=lambda: package.build(folder / "cache"),
+            state_directory=str(folder / "state"),
+        )
+    )
+
+
+def tree(folder: Path) -> dict[str, tuple[str, int, bytes]]:
+    """Every file, folder and link below a folder, with its mode and content."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name, mode = path.relative_to(folder).as_posix(), path.lstat().st_mode & 0o777
+        if path.is_symlink():
+            found[name] = ("link", 0, os.fsencode(path.readlink()))
+        else:
+            found[name] = ("folder", mode, b"") if path.is_dir() else ("file", mode, path.read_bytes())
+    return found
+
+
+@pytest.mark.parametrize("towards", ["the machine", "this computer"])
+def test_a_folder_is_copied_with_its_modes_and_links_and_a_second_time_nothing_is_sent(
+    transport: Transport, tmp_path: Path, towards: str
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "deep/target"
+    (source / "a/b").mkdir(parents=True)
+    (source / "a/b/big").write_bytes(os.urandom(BATCH_BYTES + 12345))
+    (source / "a/run.sh").write_text("#!/bin/sh\n")
+    (source / "a/run.sh").chmod(0o750)
+    (source / "ünï *").write_text("x")
+    (source / "empty").touch()
+    (source / "a/inside").symlink_to("../empty")
+    machine, here = machine_files(transport, tmp_path), machine_files(LocalTransport(), tmp_path / "here")
+    one, other = (here, machine) if towards == "the machine" else (machine, here)
+
+    first = copy(one, str(source), other, str(target))
+    kept = (target / "a/b/big").stat().st_mtime_ns
+    again = copy(one, str(source), other, str(target))
+
+    assert tree(target) == tree(source)
+    assert (first.files, first.sent_files) == (4, 4)
+    assert (again.files, again.sent_bytes) == (4, 0)
+    assert (target / "a/b/big").stat().st_mtime_ns == kept == (source / "a/b/big").stat().st_mtime_ns
+
+
+class Breaking(MachineFiles):
+    """Loses its connection after so many answers; below 0, before any."""
+
+    def __init__(self, files: MachineFiles, breaks: int) -> None:
+        super().__init__(files._agent)
+        self.breaks, self.stored = breaks, 0
+
+    def store(self, root: str, pieces: Sequence[Piece], data: BinaryIO) -> None:
+        if self.breaks < 0:
+            raise Unreachable("there is no connection")
+        super().store(root, pieces, data)
+        self.stored += sum(piece.length for piece in pieces)
+        if self.breaks:
+            self.breaks -= 1
+            raise Unreachable("the connection broke")
+
+
+def test_a_broken_copy_goes_on_where_it_was(tmp_path: Path) -> None:
+    here = machine_files(LocalTransport(), tmp_path)
+    size = 3 * BATCH_BYTES + 7
+    (tmp_path / "file").write_bytes(os.urandom(size))
+    (tmp_path / "folder").mkdir()
+
+    with pytest.raises(Unreachable) as caught:
+        copy(here, str(tmp_path / "file"), Breaking(here, -1), str(tmp_path / "gone"), clock=ManualClock())
+    assert "goes on" in caught.value.hint
+    assert not (tmp_path / "gone").exists()
+    target = Breaking(here, 2)
+    done = copy(here, str(tmp_path / "file"), target, str(tmp_path / "folder"), clock=ManualClock())
+
+    assert (tmp_path / "folder/file").read_bytes() == (tmp_path / "file").read_bytes()
+    assert target.stored == size
+    assert done.target == str(tmp_path / "folder/file")
+
+
+def test_what_would_write_elsewhere_is_refused_or_left_out(tmp_path: Path) -> None:
+    here = machine_files(LocalTransport(), tmp_path)
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    (source / "out").symlink_to("/etc")
+    (source / "up").symlink_to("../../x")
+    os.mkfifo(source / "pipe")
+    (source / "d").mkdir()
+    (source / "d/file").write_text("x")
+    assert set(copy(here, str(source), here, str(target)).skipped) == {"out", "up", "pipe"}
+
+    (tmp_path / "elsewhere").mkdir()
+    (target / "d/file").unlink()
+    (target / "d").rmdir()
+    (target / "d").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(MachineError, match="a link is in the way"):
+        copy(here, str(source), here, str(target))
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    with pytest.raises(MachineError, match="leads out"):
+        here.finish(str(target), [], [Entry("a/l", "l", 0, 0, 0, "../../x")])
+    with pytest.raises(MachineError, match="not a path below"):
+        here.store(str(target), [Piece("../x", 0, 0)], io.BytesIO())
+    with pytest.raises(Conflict, match="is a file"):
+        copy(here, str(source), here, str(source / "d/file"))
+    with pytest.raises(NotFound, match="there is no"):
+        copy(here, str(tmp_path / "none"), here, str(target))
+
+
+def test_a_file_that_arrives_damaged_takes_no_place(tmp_path: Path) -> None:
+    here = machine_files(LocalTransport(), tmp_path)
+    piece = Piece("file", 0, 3, 3, hashlib.sha256(b"abc").hexdigest())
+    with pytest.raises(MachineError, match="damaged"):
+        here.store(str(tmp_path / "t"), [piece], io.BytesIO(b"abd"))
+    assert list((tmp_path / "t").iterdir()) == []
+    here.store(str(tmp_path / "t"), [piece], io.BytesIO(b"abc"))
+    assert (tmp_path / "t/file").read_bytes() == b"abc"
 
 
 @pytest.mark.parametrize(
@@ -48,4 +176,4 @@ def test_pieces_of_a_file_are_read(transport: Transport, tmp_path: Path) -> None
 )
 def test_what_was_not_asked_for_is_the_machines_error(stream: bytes) -> None:
     with pytest.raises(MachineError):
-        _PieceReader([(0, 10)], lambda at, data: None).feed(stream)
+        _PieceReader([Piece("", 0, 10)], lambda piece, at, data: None).feed(stream)

@@ -30,7 +30,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "image": ("image", "look"),
     "docker-root": ("docker_root", "docker_root"),
     "manifest": ("trees", "manifest"),
-    "file": ("files", "look"),
+    "files": ("files", "files"),
+    "files-have": ("files", "have"),
+    "files-finish": ("files", "finish"),
 }
 INTERNAL = ("supervise", "exec", "collect")
 
@@ -74,12 +76,16 @@ def _run(verb: str) -> int:
             from runctl.agent.logs import logs
 
             return logs(_request(sys.stdin.buffer.read()), sys.stdout.buffer)
-        if verb == "file-fetch":
+        if verb == "files-fetch":
             from runctl.agent.files import fetch
 
             return fetch(_request(sys.stdin.buffer.read()), sys.stdout.buffer)
         if verb == "apply":
             answer = _apply()
+        elif verb == "files-store":
+            from runctl.agent.files import store
+
+            answer = store(_request(sys.stdin.buffer.readline()), sys.stdin.buffer)
         elif verb in VERBS:
             import importlib
 
@@ -87,7 +93,7 @@ def _run(verb: str) -> int:
             call: Verb = getattr(importlib.import_module("runctl.agent." + module), function)
             answer = call(_request(sys.stdin.buffer.read()))
         else:
-            known = ", ".join(sorted([*VERBS, "logs", "apply", "sync"]))
+            known = ", ".join(sorted([*VERBS, "logs", "apply", "sync", "files-fetch", "files-store"]))
             raise AgentError(  # noqa: TRY301 (answered like every other error)
                 "bad-request", "the agent has no verb {!r}".format(verb), "it has " + known
             )

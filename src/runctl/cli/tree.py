@@ -158,6 +158,7 @@ ROOT = Branch(
         "aws": AWS,
         "local": LOCAL,
         "docker": DOCKER,
+        "cp": Leaf("Copy files to or from an instance, or out of a run's folders.", "runctl.cli.cp:cp"),
         "runs": Branch(
             "List runs, show one, read its log, stop it.",
             {

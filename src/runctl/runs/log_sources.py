@@ -152,7 +152,7 @@ def _read_volume(
     try:
         for hole in missing(archive.spans(record.id, record.attempt), size):
             for start in range(hole.start, hole.stop, PIECE_BYTES):
-                files.fetch(log, [(start, min(PIECE_BYTES, hole.stop - start))], writer.write)
+                files.fetch_file(log, [(start, min(PIECE_BYTES, hole.stop - start))], writer.write)
         sealed = _end_record(files, log.removesuffix(".log") + ".end.json")
         if sealed is not None:
             writer.end(sealed)
@@ -165,7 +165,7 @@ def _end_record(files: MachineFiles, path: str) -> EndRecord | None:
     size, text = files.size(path), bytearray()
     if size is None or size > 1 << 16:
         return None
-    files.fetch(path, [(0, size)], lambda _, data: text.extend(data))
+    files.fetch_file(path, [(0, size)], lambda _, data: text.extend(data))
     with contextlib.suppress(ValueError, TypeError, AttributeError):
         return from_json(EndRecord, loads(bytes(text)))
     return None

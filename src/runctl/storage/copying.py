@@ -1,0 +1,206 @@
+"""Files copied from one machine to another, this computer among them: in pieces, checked, taken up where they were.
+
+Both sides are agents. The one that has the files says what there is, with checksums; the other says how much of that it
+has already; what is missing goes over in pieces. A file takes its place when it is whole and its checksum is right, so
+that the same copy given again goes on where it broke off, and sends nothing when all is there.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import BinaryIO
+
+from runctl.core.amounts import counted
+from runctl.core.clock import Clock, SystemClock
+from runctl.core.errors import Conflict, NotFound, Unreachable
+from runctl.core.progress import SILENT, Progress
+from runctl.transport.files import Entry, Listing, MachineFiles, Piece
+
+BATCH_BYTES = 8 << 20
+"""What goes over at once, and again when a connection breaks."""
+BATCH_FILES = 500
+TRIES = 5
+"""Broken connections in a row, without a byte in between, after which a copy gives up."""
+PAUSE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What a copy has done. All of it is at the target now."""
+
+    source: str
+    target: str
+    """Absolute path of the file, or of the folder."""
+    files: int
+    bytes: int
+    sent_files: int
+    """Those of which something had to go over; the others were there."""
+    sent_bytes: int
+    skipped: tuple[str, ...] = ()
+    """Neither files nor folders, and links that lead out of the folder."""
+
+
+@dataclass(frozen=True)
+class _Want:
+    """What is to be at the target, below a folder of it."""
+
+    root: str
+    files: tuple[Entry, ...]
+    folders: tuple[Entry, ...]
+    links: tuple[Entry, ...]
+    skipped: tuple[str, ...]
+
+
+def copy(
+    source: MachineFiles,
+    source_path: str,
+    target: MachineFiles,
+    target_path: str,
+    *,
+    progress: Progress = SILENT,
+    clock: Clock | None = None,
+) -> Copied:
+    """The file or folder ``source_path`` is at the target, with the same bytes, modes and times.
+
+    A folder becomes ``target_path`` itself; a file goes into it where that is a folder, or ends with a slash. What is
+    at the target and not in the source stays. Raises `NotFound` (nothing there), `Conflict` (a file is in a
+    folder's place), `Unreachable` after `TRIES`, and what the agents raise; what has arrived stays for the next time.
+    """
+    progress.step(f"looking at {source_path}")
+    listing = source.listing(source_path, checksums=True)
+    if listing.kind == "missing":
+        raise NotFound(f"there is no {source_path}", hint="check the path", code="no-such-file")
+    there = target.listing(target_path, shallow=True)
+    want = _wanted(listing, there, target_path)
+    clock = clock or SystemClock()
+    progress.step(f"copying {counted(len(want.files), 'file')}")
+    sent_files, sent_bytes = _bring(source, listing, target, want, progress, clock)
+    target.finish(want.root, want.folders, want.links)
+    one = listing.kind == "file"
+    return Copied(
+        source=listing.path,
+        target=str(PurePosixPath(want.root) / want.files[0].path) if one else want.root,
+        files=len(want.files),
+        bytes=sum(entry.size for entry in want.files),
+        sent_files=sent_files,
+        sent_bytes=sent_bytes,
+        skipped=want.skipped,
+    )
+
+
+def _wanted(listing: Listing, there: Listing, target_path: str) -> _Want:
+    """Where everything belongs. Pure. Raises `Conflict`."""
+    if listing.kind == "folder":
+        if there.kind == "file":
+            raise Conflict(
+                f"{there.path} is a file, and {listing.path} is a folder",
+                hint="name another place for it",
+                code="file-in-the-way",
+            )
+        kinds = {
+            kind: tuple(entry for entry in listing.entries if entry.type == kind) for kind in ("f", "d", "l")
+        }
+        inside = tuple(entry for entry in kinds["l"] if stays_inside(entry.path, entry.text))
+        outside = tuple(entry.path for entry in kinds["l"] if entry not in inside)
+        return _Want(there.path, kinds["f"], kinds["d"], inside, (*listing.skipped, *outside))
+    (entry,) = listing.entries
+    into = there.kind == "folder" or target_path.endswith("/")
+    place = PurePosixPath(there.path)
+    root, name = (place, entry.path) if into else (place.parent, place.name)
+    return _Want(str(root), (replace(entry, path=name),), (), (), ())
+
+
+def stays_inside(link: str, target: str) -> bool:
+    """Whether a link below a folder leads to something below it. Pure, by its text."""
+    depth = len(PurePosixPath(link).parts) - 1
+    for part in PurePosixPath(target).parts:
+        depth += -1 if part == ".." else 1
+        if depth < 0 or part == "/":
+            return False
+    return True
+
+
+def _bring(
+    source: MachineFiles,
+    listing: Listing,
+    target: MachineFiles,
+    want: _Want,
+    progress: Progress,
+    clock: Clock,
+) -> tuple[int, int]:
+    total = sum(entry.size for entry in want.files)
+    # A file of its own is asked for by its own path.
+    original = {entry.path: "" if listing.kind == "file" else entry.path for entry in want.files}
+    sent: dict[str, int] = {}
+    failures = 0
+    while True:
+        arrived = False
+        try:
+            _, have = target.have(want.root, want.files)
+            done = sum(have)
+            progress.update(done=done, total=total)
+            for batch in batches(want.files, have):
+                with tempfile.TemporaryFile() as data:
+                    _take(source, listing.path, batch, original, data)
+                    target.store(want.root, batch, data)
+                arrived = True
+                for piece in batch:
+                    sent[piece.path] = sent.get(piece.path, 0) + piece.length
+                done += sum(piece.length for piece in batch)
+                progress.update(done=done, total=total)
+        except Unreachable as error:
+            failures = 1 if arrived else failures + 1
+            if failures >= TRIES:
+                raise Unreachable(
+                    error.message, hint="the same command goes on where this one was", code=error.code
+                ) from error
+            progress.note(f"{error.message}; trying again")
+            clock.sleep(PAUSE_SECONDS * failures)
+        else:
+            return len(sent), sum(sent.values())
+
+
+def batches(files: Sequence[Entry], have: Sequence[int]) -> Iterator[tuple[Piece, ...]]:
+    """What is missing, in the order of the files, as much at once as goes over at once. Pure."""
+    batch: list[Piece] = []
+    room = BATCH_BYTES
+    for entry, there in zip(files, have, strict=True):
+        if there >= entry.size > 0:
+            continue
+        offset = there
+        while True:
+            length = min(room, entry.size - offset)
+            batch.append(
+                Piece(entry.path, offset, length, entry.size, entry.text, entry.mode, entry.mtime_ns)
+            )
+            offset, room = offset + length, room - length
+            if room == 0 or len(batch) == BATCH_FILES:
+                yield tuple(batch)
+                batch, room = [], BATCH_BYTES
+            if offset == entry.size:
+                break
+    if batch:
+        yield tuple(batch)
+
+
+def _take(
+    source: MachineFiles, root: str, batch: Sequence[Piece], original: dict[str, str], data: BinaryIO
+) -> None:
+    """``data`` has the bytes of the batch. Raises `Conflict` for a file that has become shorter meanwhile."""
+    asked = [replace(piece, path=original[piece.path]) for piece in batch]
+
+    def write(_piece: Piece, _at: int, found: bytes) -> None:
+        data.write(found)
+
+    source.fetch(root, asked, write)
+    if data.tell() != sum(piece.length for piece in batch):
+        names = ", ".join(sorted({piece.path for piece in batch})[:3])
+        raise Conflict(
+            f"a file became shorter while it was copied: one of {names}",
+            hint="copy it when nobody writes to it: the same command goes on",
+            code="file-changed",
+        )
+    data.seek(0)
