@@ -333,7 +333,7 @@ def _nothing(search: _Search, folders: list[str]) -> str:
             f"{_join(folder, here[0])} is not read: its packages are not installed; {way_out}"
         )
         return f"no dependencies that pip or uv read: plain Python (not read: {', '.join(here)})"
-    return "no dependencies written down: plain Python"
+    return "none declared: plain Python"
 
 
 def _check_sources(search: _Search, where: str, folder: str, data: dict[str, Any]) -> None:
