@@ -30,6 +30,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "image": ("image", "look"),
     "docker-root": ("docker_root", "docker_root"),
     "manifest": ("trees", "manifest"),
+    "runs": ("prune", "runs"),
+    "prune": ("prune", "prune"),
     "files": ("files", "files"),
     "files-have": ("files", "have"),
     "files-finish": ("files", "finish"),

@@ -160,7 +160,7 @@ ROOT = Branch(
         "docker": DOCKER,
         "cp": Leaf("Copy files to or from an instance, or out of a run's folders.", "runctl.cli.cp:cp"),
         "runs": Branch(
-            "List runs, show one, read its log, stop it.",
+            "List runs, show one, read its log, stop it, remove what it keeps.",
             {
                 "list": Leaf("List runs, newest first.", "runctl.cli.runs:list_command", aliases=("ls",)),
                 "show": Leaf("Show one run.", "runctl.cli.runs:show_command", aliases=("status",)),
@@ -168,6 +168,10 @@ ROOT = Branch(
                 "stop": Leaf(
                     "Stop runs: SIGTERM first, so that a script can save, then SIGKILL. The machines stay.",
                     "runctl.cli.runs:stop_command",
+                ),
+                "prune": Leaf(
+                    "Remove what ended runs keep on machines and on this computer.",
+                    "runctl.cli.prune_runs:prune_command",
                 ),
             },
         ),

@@ -114,6 +114,11 @@ class RunStore:
                 _to_row(record),
             )
 
+    def forget(self, run_id: RunId) -> None:
+        """There is no record of the run."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM runs WHERE id = ?", (run_id,))
+
     def get(self, reference: str) -> RunRecord:
         """The run that a user means: by its id, an unambiguous beginning of it, its name, or `LATEST`.
 

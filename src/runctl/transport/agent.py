@@ -27,7 +27,7 @@ from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import HostKeyChanged, MachineError, Unreachable
 from runctl.core.journal import Journal
 from runctl.core.progress import SILENT, Progress
-from runctl.transport.answers import answered, failed, mapping, record, sequence
+from runctl.transport.answers import answered, count, failed, mapping, record, sequence
 from runctl.transport.commands import tail
 from runctl.transport.conversation import Conversation, InTurns, Talk
 from runctl.transport.interface import Completed, Transport
@@ -173,6 +173,25 @@ class AgentClient:
         if grace is not None:
             request["grace_seconds"] = grace.total_seconds()
         return record(AttemptStatus, self.call("stop", request))
+
+    def kept_runs(self) -> tuple[Mapping[str, Any], ...]:
+        """What the machine keeps of each run: ``run_id``, ``ended``, ``work_bytes``, ``result_bytes``."""
+        return tuple(
+            {
+                "run_id": str(one.get("run_id")),
+                "ended": one.get("ended") is True,
+                "work_bytes": count(one, "work_bytes"),
+                "result_bytes": count(one, "result_bytes"),
+            }
+            for one in sequence(self.call("runs", {}), "runs")
+        )
+
+    def prune(self, run_ids: Sequence[str], *, results: bool) -> None:
+        """The machine keeps nothing of these runs but checkpoints and output; those neither with ``results``.
+
+        What is on a volume stays. Raises `MachineError` (``run-goes-on``) before anything is removed.
+        """
+        self.call("prune", {"run_ids": list(run_ids), "results": results})
 
     def mounts(self) -> tuple[MachineMount, ...]:
         """The volumes' file systems that are mounted."""

@@ -1,4 +1,4 @@
-"""``cp``: what is copied from where; the copying itself is tested over every transport."""
+"""``cp`` and ``runs prune``: what is copied from where, and what ended runs keep."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Invoke, error_of
-from tests.e2e.command_line import CommandLine, write_project
+from tests.e2e.command_line import CommandLine, until, write_project
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,25 @@ def test_a_runs_folders_are_copied_by_the_runs_name(tmp_path: Path) -> None:
     assert (runctl.cwd / "results/metrics.csv").read_text() == "a,b"
     assert "checkpoints and output, not 'logs'" in wrong.error["message"]
     assert outside.code == 2
+
+
+def test_what_old_runs_keep_is_shown_and_removed(tmp_path: Path) -> None:
+    files = {"train.py": "print('log')\n"}
+    runctl = CommandLine(write_project(tmp_path / "project", files), {"XDG_DATA_HOME": str(tmp_path)})
+    run = runctl("local", "train", "train.py", "--wait", "--output", "json").ok().json
+
+    young = runctl("runs", "prune", "--dry-run", "--output", "json").ok().json
+    old = ("runs", "prune", "--older-than", "1s")
+    shown = until(
+        lambda: runctl(*old, "--dry-run", "--output", "json").ok().json, what="the run to be a second old"
+    )
+    asked = runctl(*old, "--output", "json")
+    removed = runctl(*old, "--records", "--yes", "--output", "json").ok().json
+
+    assert young == []
+    # A run on this computer has its log where it ran: there is no copy.
+    assert [(one["run_id"], one["kept"], one["where"]) for one in shown] == [(run["id"], "work", "local")]
+    assert asked.error["code"] == "confirmation-needed"
+    assert [one["kept"] for one in removed] == ["work", "record"]
+    assert runctl("runs", "list", "--output", "json").ok().json == []
+    assert not list((tmp_path / "runctl/local/runs" / run["id"]).glob("*"))

@@ -1,0 +1,58 @@
+"""What of ended runs may go."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from runctl.core.ids import InstanceId
+from runctl.core.models import RunPhase
+from runctl.runs.log_archive import KeptRun
+from runctl.runs.pruning import HERE, Kept, MachineRun, prunable
+from runctl.runs.store import RunRecord
+from tests.runs.test_store import a_run
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+BEFORE = NOW - timedelta(days=30)
+OLD, NEW = BEFORE - timedelta(days=1), BEFORE + timedelta(days=1)
+
+
+def ended(run_id: str, at: datetime) -> RunRecord:
+    return a_run(run_id, state=RunPhase.ENDED, end_reason="COMPLETED", ended_at=at)
+
+
+def machine(run_id: str, *, ended: bool = True) -> MachineRun:
+    return MachineRun(run_id, ended, work_bytes=10, result_bytes=5)
+
+
+def test_only_what_ended_long_ago_goes_and_results_and_records_only_when_asked() -> None:
+    old, new = ended("run-old", OLD), ended("run-new", NEW)
+    living = a_run("run-living")
+    on = InstanceId(old.instance_id)
+    runs = [
+        machine("run-old"),
+        machine("run-new"),
+        machine("run-living", ended=False),
+        machine("run-of-another"),
+    ]
+    logs = [KeptRun("run-old", 7, OLD.timestamp()), KeptRun("run-new", 7, OLD.timestamp())]
+
+    plain = prunable([old, new, living], logs, {on: runs}, before=BEFORE)
+    everything = prunable([old, new, living], logs, {on: runs}, before=BEFORE, results=True, record=True)
+
+    assert [(one.run_id, one.kept, one.where, one.size_bytes) for one in plain] == [
+        ("run-old", Kept.LOG, HERE, 7),
+        ("run-old", Kept.WORK, on, 10),
+    ]
+    assert [one.kept for one in everything] == [Kept.LOG, Kept.WORK, Kept.RESULTS, Kept.RECORD]
+    assert {one.run_id for one in everything} == {"run-old"}
+
+
+def test_a_run_that_the_machine_says_goes_on_stays_whatever_is_remembered() -> None:
+    old = ended("run-old", OLD)
+    on = InstanceId(old.instance_id)
+    assert prunable([old], [], {on: [machine("run-old", ended=False)]}, before=BEFORE, results=True) == ()
+
+
+def test_a_log_without_a_record_goes_by_its_age() -> None:
+    logs = [KeptRun("run-a", 1, OLD.timestamp()), KeptRun("run-b", 1, NEW.timestamp())]
+    assert [one.run_id for one in prunable([], logs, {}, before=BEFORE)] == ["run-a"]
