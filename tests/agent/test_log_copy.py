@@ -87,14 +87,14 @@ def test_without_the_runs_folder_there_is_no_copy_and_the_end_is_not_held_up(
 
 
 def test_a_full_volume_is_said_and_tried_again(log: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, full = os.write, [True]
+    real, full = os.pwrite, [True]
 
-    def write(fd: int, data: bytes) -> int:
+    def write(fd: int, data: bytes, offset: int) -> int:
         if full[0]:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(fd, data)
+        return real(fd, data, offset)
 
-    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(os, "pwrite", write)
     copier = LogCopier(log, run, 1)
     copier.start()
     until(lambda: copier.trouble == "No space left on device", "the trouble")

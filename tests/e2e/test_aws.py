@@ -264,7 +264,7 @@ def test_a_machine_that_dies_in_the_middle_is_noticed(
         faults.kill_instance(instance)
     _, err = watcher.communicate(timeout=60)
 
-    assert watcher.returncode == code
+    assert watcher.returncode == code, err.decode()
     assert "billed until it is terminated" not in err.decode()
     (run,) = runctl("runs", "list", "--output", "json").ok().json
     assert (run["state"], run["end_reason"]) == ("ended", reason)

@@ -259,9 +259,11 @@ def test_a_volume_that_goes_while_the_image_is_built_starts_nothing(fleet: Fleet
     project = write_project(fleet.runctl.cwd.parent / "building", files)
     watched = fleet.watch("--ebs-mount", "gone:/data", project=project, until_it_says="building the image")
 
-    fleet.runctl("aws", "ebs", "detach", "gone").ok()
+    refused = fleet.runctl("aws", "ebs", "detach", "gone")
+    fleet.runctl("aws", "ebs", "detach", "gone", "--force").ok()
     code, out, told = watched.end()
 
+    assert "in use by run-" in refused.err
     assert (code, json.loads(out)["end_reason"]) == (1, "DATA_FAILED"), told
     assert f"volume {volume}" in told
     assert "at /data" not in told

@@ -30,8 +30,8 @@ class LogStore(Protocol):
         """How many bytes of the log it has: the copy is taken up from there."""
         ...
 
-    def append(self, data: bytes) -> None:
-        """They follow what it has."""
+    def write(self, offset: int, data: bytes) -> None:
+        """They are at this place of the copy; it has all before."""
         ...
 
     def flush(self) -> None:
@@ -67,7 +67,7 @@ class FolderStore:
             os.close(above)
         try:
             made = os.O_CREAT if create else 0
-            flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | made
+            flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | made
             self._file = os.open(self._name + ".log", flags, 0o600, dir_fd=self._folder)
         except OSError:
             os.close(self._folder)
@@ -79,11 +79,12 @@ class FolderStore:
         """See `LogStore`."""
         return os.fstat(self._file).st_size
 
-    def append(self, data: bytes) -> None:
-        """See `LogStore`."""
+    def write(self, offset: int, data: bytes) -> None:
+        """See `LogStore`. Two who copy the same log at once write the same bytes to the same place."""
         view = memoryview(data)
         while view:
-            view = view[os.write(self._file, view) :]
+            written = os.pwrite(self._file, view, offset)
+            offset, view = offset + written, view[written:]
 
     def flush(self) -> None:
         """See `LogStore`."""
@@ -179,7 +180,7 @@ def copy(log: int, store: LogStore) -> int:
         data = os.pread(log, BLOCK, size)
         if not data:
             return size
-        store.append(data)
+        store.write(size, data)
         size += len(data)
 
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from runctl.agent.spec import EndRecord, LogFrame
 from runctl.core.clock import Clock
-from runctl.core.errors import InstanceEnded, RunctlError, Unreachable
+from runctl.core.errors import InstanceEnded, MachineError, RunctlError, Unreachable
 from runctl.providers.ended import what_became_of
 from runctl.runs.log_archive import LogWriter
 from runctl.runs.machine import Machine
@@ -21,6 +21,9 @@ PATIENCE = timedelta(minutes=10)
 
 RECONNECT_AFTER = timedelta(seconds=10)
 """How long a machine is silent before a connection to it is given up for a new one."""
+
+LAST_WORD = timedelta(seconds=15)
+"""How long the provider is asked again when one of its services refuses a machine that another calls running."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def follow(
     except InstanceEnded as gone:
         return _ended_with_its_machine(record, store, gone, clock, position)
     except RunctlError as error:
-        became = what_became_of(machine.provider, machine.instance.id)
+        became = _what_became_of(machine, clock, wait=not isinstance(error, MachineError | Unreachable))
         if became is not None:
             return _ended_with_its_machine(record, store, became, clock, position)
         if not isinstance(error, Unreachable):
@@ -102,6 +105,16 @@ def follow(
     intact = whole and end is not None and (position, checksum.hexdigest()) == (end.log_bytes, end.log_sha256)
     followed = _finish(record, machine, store, frame, position, clock)
     return replace(followed, intact=intact) if whole else followed
+
+
+def _what_became_of(machine: Machine, clock: Clock, *, wait: bool) -> InstanceEnded | None:
+    """The provider's word; with ``wait`` it has a moment to say it: who refuses us may know before who is asked."""
+    until = clock.monotonic() + (LAST_WORD.total_seconds() if wait else 0.0)
+    while True:
+        became = what_became_of(machine.provider, machine.instance.id)
+        if became is not None or clock.monotonic() >= until:
+            return became
+        clock.sleep(1.0)
 
 
 def _ended_with_its_machine(
