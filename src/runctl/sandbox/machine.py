@@ -69,6 +69,9 @@ class Machine:
         self.number, self.address = network.connect()
         self._process: subprocess.Popen[bytes] | None = None
         self._init_pid: int | None = None
+        self._power = threading.Lock()
+        """Held while its first process is started or taken away, so that none is started that nobody would end."""
+        self._removed = False
         self.nodes: dict[str, tuple[str, str]] = {}
         """By volume id: the node in /dev and the name that the attachment asked for."""
         self.on_power_off: Callable[[str], None] = lambda _: None
@@ -95,7 +98,10 @@ class Machine:
         return self._process is not None and self._process.poll() is None and self._init_pid is not None
 
     def boot(self, *, first: bool) -> None:
-        """It runs, sshd listens, user-data has begun (on the first boot). Raises `BootFailed`."""
+        """It runs, sshd listens, user-data has begun (on the first boot).
+
+        Raises `BootFailed`, also when the machine has been removed meanwhile.
+        """
         for folder in (self.root, self.upper, self.folder / "work"):
             folder.mkdir(parents=True, exist_ok=True)
         if first:
@@ -104,8 +110,10 @@ class Machine:
         ready.parent.mkdir(parents=True, exist_ok=True)
         ready.unlink(missing_ok=True)
         console = (self.folder / "console.log").open("ab")
-        with console:
-            self._process = subprocess.Popen(
+        with console, self._power:
+            if self._removed:
+                raise BootFailed(f"{self.hardware.instance_id} has been removed")
+            process = self._process = subprocess.Popen(
                 [
                     *("nsenter", f"--net=/run/netns/{self.namespace}"),
                     *("unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"),
@@ -118,15 +126,16 @@ class Machine:
                 start_new_session=True,
                 env={"PATH": SHELL_PATH},
             )
-        assert self._process.stdin is not None  # noqa: S101 - a pipe was asked for
-        self._process.stdin.write(json.dumps(self._boot_words(first=first)).encode())
-        self._process.stdin.close()
-        self._wait_for(ready)
-        threading.Thread(target=self._watch, args=(self._process,), daemon=True).start()
+        assert process.stdin is not None  # noqa: S101 - a pipe was asked for
+        process.stdin.write(json.dumps(self._boot_words(first=first)).encode())
+        process.stdin.close()
+        self._wait_for(process, ready)
+        threading.Thread(target=self._watch, args=(process,), daemon=True).start()
 
     def kill(self) -> None:
         """All its processes are gone, at once and without notice; its disks stay."""
-        process, self._process = self._process, None
+        with self._power:
+            process, self._process = self._process, None
         if process is not None:
             pid = self._init_pid or _only_child(process.pid)
             for target in filter(None, (pid, process.pid)):
@@ -144,7 +153,9 @@ class Machine:
             time.sleep(0.05)
 
     def remove(self) -> None:
-        """Nothing is left of it but what the volumes hold."""
+        """Nothing is left of it but what the volumes hold, and it boots no more."""
+        with self._power:
+            self._removed = True
         self.kill()
         self._network.disconnect(self.number)
         remove_folder(self.folder)
@@ -343,16 +354,15 @@ class Machine:
     def _hostname(self) -> str:
         return "ip-" + self.address.replace(".", "-")
 
-    def _wait_for(self, ready: Path) -> None:
-        assert self._process is not None  # noqa: S101 - just started
+    def _wait_for(self, process: subprocess.Popen[bytes], ready: Path) -> None:
         limit = time.monotonic() + BOOT_SECONDS
         while not ready.exists():
-            if self._process.poll() is not None or time.monotonic() > limit:
+            if process.poll() is not None or time.monotonic() > limit:
                 said = (self.folder / "console.log").read_text(errors="replace")[-2000:]
                 self.kill()
                 raise BootFailed(f"{self.hardware.instance_id} did not boot: {said}")
             time.sleep(0.02)
-        self._init_pid = _only_child(self._process.pid)
+        self._init_pid = _only_child(process.pid)
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
         code = process.wait()
