@@ -28,8 +28,8 @@ def files(request: Mapping[str, Any]) -> Dict[str, Any]:
     """What ``path`` is, and everything below it: ``kind`` (``file``, ``folder``, ``missing``), ``path``, ``entries``.
 
     An entry is path, type (``f``, ``d``, ``l``), mode, size, mtime in ns and, with ``hash``, a file's SHA-256; a link's
-    target. ``skipped`` are those that are none of the three. With ``shallow`` a folder has no entries. Raises
-    `AgentError` (``cannot-read``).
+    target. ``skipped`` are those that are none of the three, and links that lead out of the folder. With ``shallow`` a
+    folder has no entries. Raises `AgentError` (``cannot-read``).
     """
     root = _root(request)
     digest = bool(request.get("hash"))
@@ -159,6 +159,9 @@ def _walk(folder: Path, below: str, digest: bool, skipped: List[str]) -> Iterato
         path = below + found.name
         facts = found.stat(follow_symlinks=False)
         if stat.S_ISLNK(facts.st_mode):
+            if not stays_inside(path, os.fspath(Path(found.path).readlink())):
+                skipped.append(path)
+                continue
             yield [path, "l", 0o777, 0, facts.st_mtime_ns, os.fspath(Path(found.path).readlink())]
         elif stat.S_ISDIR(facts.st_mode):
             yield [path, "d", stat.S_IMODE(facts.st_mode) & 0o777, 0, facts.st_mtime_ns, ""]

@@ -103,24 +103,12 @@ def _wanted(listing: Listing, there: Listing, target_path: str) -> _Want:
         kinds = {
             kind: tuple(entry for entry in listing.entries if entry.type == kind) for kind in ("f", "d", "l")
         }
-        inside = tuple(entry for entry in kinds["l"] if stays_inside(entry.path, entry.text))
-        outside = tuple(entry.path for entry in kinds["l"] if entry not in inside)
-        return _Want(there.path, kinds["f"], kinds["d"], inside, (*listing.skipped, *outside))
+        return _Want(there.path, kinds["f"], kinds["d"], kinds["l"], listing.skipped)
     (entry,) = listing.entries
     into = there.kind == "folder" or target_path.endswith("/")
     place = PurePosixPath(there.path)
     root, name = (place, entry.path) if into else (place.parent, place.name)
     return _Want(str(root), (replace(entry, path=name),), (), (), ())
-
-
-def stays_inside(link: str, target: str) -> bool:
-    """Whether a link below a folder leads to something below it. Pure, by its text."""
-    depth = len(PurePosixPath(link).parts) - 1
-    for part in PurePosixPath(target).parts:
-        depth += -1 if part == ".." else 1
-        if depth < 0 or part == "/":
-            return False
-    return True
 
 
 def _bring(

@@ -46,7 +46,7 @@ class Listing:
     entries: tuple[Entry, ...] = ()
     """Of a file: itself, under its own name."""
     skipped: tuple[str, ...] = ()
-    """Neither files nor folders nor links."""
+    """Neither files nor folders nor links, and links that lead out of the folder."""
 
 
 @dataclass(frozen=True)
