@@ -102,6 +102,18 @@ def test_a_stopped_instance_has_its_disk_when_it_starts_again(account: Account, 
     assert again.run("cat /var/lib/boots").split() == ["x"]
 
 
+def test_one_that_is_stopped_while_it_boots_is_stopped_and_can_be_started(
+    account: Account, run_instances: Run
+) -> None:
+    instance_id = run_instances()["InstanceId"]
+
+    account.ec2.stop_instances(InstanceIds=[instance_id])
+
+    account.wait_state(instance_id, "stopped")
+    account.ec2.start_instances(InstanceIds=[instance_id])
+    account.wait_state(instance_id, "running")
+
+
 def test_a_spot_instance_of_a_one_time_request_cannot_be_stopped(
     account: Account, run_instances: Run
 ) -> None:

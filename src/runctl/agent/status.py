@@ -94,7 +94,7 @@ def observe(folder: AttemptFolder) -> AttemptStatus:
         phase="" if end is not None else phase,
         created_at=live.created_at or None,
         started_at=live.started_at,
-        pid=live.script.pid if live.script is not None and end is None else None,
+        pid=live.script.pid if live.script is not None and processes.alive(live.script) else None,
         container_id=live.container_id,
         image=live.image,
         image_digest=live.image_digest,

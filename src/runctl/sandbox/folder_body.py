@@ -15,7 +15,7 @@ from pathlib import Path
 from runctl.sandbox.disks import Disks
 from runctl.sandbox.folder import FolderMachine
 from runctl.sandbox.layout import Layout
-from runctl.sandbox.machine import Hardware
+from runctl.sandbox.machine import BootFailed, Hardware
 
 POLL_SECONDS = 0.2
 
@@ -34,9 +34,12 @@ class FolderBody(FolderMachine):
         self.nodes: dict[str, tuple[str, str]] = {}
         self.on_power_off: Callable[[str], None] = lambda _: None
         self._life = 0
+        self._removed = False
 
     def boot(self, *, first: bool) -> None:
-        """Its folder is there, and user-data has begun on the first boot."""
+        """Its folder is there, and user-data has begun on the first boot. Raises `BootFailed` once it is removed."""
+        if self._removed:
+            raise BootFailed(f"{self.hardware.instance_id} has been removed")
         self.create()
         self._life += 1
         if first:
@@ -51,7 +54,8 @@ class FolderBody(FolderMachine):
             self.stop(grace_seconds=0)
 
     def remove(self) -> None:
-        """Nothing is left of it but what its volumes hold."""
+        """Nothing is left of it but what its volumes hold, and it boots no more."""
+        self._removed = True
         self.kill()
         shutil.rmtree(self.root, ignore_errors=True)
 

@@ -105,9 +105,8 @@ class Launch(Lifecycle):
         )
         machine = self.world.new_machine(hardware)
         instance.sandbox_address = machine.address
-        machine.on_power_off = lambda word: self._powered_off(instance, word)
         if not self.world.faults.never_boots:
-            self._beside(self._boot, instance, True)
+            self._beside(self._boot, instance)
 
 
 def _environment(world: World) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -27,6 +28,12 @@ class SandboxInstance(moto_instances.Instance):
     sandbox_address: str | None = None
     ended_at: float | None = None
     spot_instance_request_id: str | None = None
+
+    def __init__(self, *arguments: Any, **attributes: Any) -> None:
+        self.booting = threading.RLock()
+        """Held while it boots, so that what stops it can wait for that."""
+        self.has_booted = False
+        super().__init__(*arguments, **attributes)
 
     @property
     def private_ip(self) -> str | None:
@@ -127,7 +134,7 @@ class Lifecycle(InstanceStores, SecurityGroups):
             )
             if instance._state.name == "stopped":
                 instance._state.name, instance._state.code = "pending", 0
-                self._beside(self._boot, instance, False)
+                self._beside(self._boot, instance)
         return before
 
     def reboot_instances(self, instance_ids: list[str]) -> list[Any]:
@@ -157,30 +164,38 @@ class Lifecycle(InstanceStores, SecurityGroups):
             self.get_instance(instance_id), "Server.SpotInstanceTermination", "Spot instance termination"
         )
 
-    def _boot(self, instance: Any, first: bool) -> None:
+    def _boot(self, instance: Any) -> None:
         machine = self.world.machine(instance.id)
         if machine is None:
             return
         time.sleep(self.world.faults.boot_delay)
-        if instance._state.name != "pending":
-            return
-        try:
-            self.world.begin_services(machine, instance)
-            machine.boot(first=first)
-            self._apply_groups_to(instance, machine)
-            self._plug_stores(machine, instance)
-            for device, block in list(instance.block_device_mapping.items()):
-                if device != instance.root_device_name:
-                    self._plug(machine, self.get_volume(block.volume_id), device)
-        except (BootFailed, OSError) as error:
-            log.exception("%s did not boot", instance.id)
-            self._remove(instance, "Server.InternalError", str(error)[:200])
-            return
-        if instance._state.name == "pending":
-            instance._state.name, instance._state.code = "running", 16
+        with instance.booting:
+            if instance._state.name != "pending":
+                return
+            machine.on_power_off = lambda word: self._powered_off(instance, word)
+            try:
+                self.world.begin_services(machine, instance)
+                first, instance.has_booted = not instance.has_booted, True
+                machine.boot(first=first)
+                self._apply_groups_to(instance, machine)
+                self._plug_stores(machine, instance)
+                for device, block in list(instance.block_device_mapping.items()):
+                    if device != instance.root_device_name:
+                        self._plug(machine, self.get_volume(block.volume_id), device)
+            except (BootFailed, OSError) as error:
+                if instance._state.name != "pending":
+                    return  # it was told to stop while it booted: that is no failure
+                log.exception("%s did not boot", instance.id)
+                self._remove(instance, "Server.InternalError", str(error)[:200])
+                return
+            if instance._state.name == "pending":
+                instance._state.name, instance._state.code = "running", 16
 
     def _halt(self, instance: Any, code: str = "Client.UserInitiatedShutdown") -> None:
         self._shut_down(instance)
+        with instance.booting:
+            # A boot that had begun has ended by now, and what it had started goes too.
+            self._shut_down(instance)
         self._unplug_all(instance)
         self._lose_stores(instance)
         instance.stop()
@@ -233,7 +248,7 @@ class Lifecycle(InstanceStores, SecurityGroups):
         if word == "reboot":
             instance._state.name, instance._state.code = "pending", 0
             self._unplug_all(instance)
-            self._boot(instance, first=False)
+            self._boot(instance)
         elif word == "poweroff" and instance.instance_initiated_shutdown_behavior == "stop":
             self._halt(instance, code)
         elif word == "poweroff":
