@@ -18,7 +18,7 @@ from tests.agent.engine import Engine
 from benchmarks.free_port import free_port
 from benchmarks.measure import Result, Skipped, command, interleaved
 from runctl.containers.client import Builder, choose, look_at, programs
-from runctl.sandbox.registry import Registry
+from runctl.sandbox.ecr.registry import Registry
 
 RUNCTL = str(Path(sys.executable).with_name("runctl"))
 BASE = "base:py"

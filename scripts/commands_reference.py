@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from runctl.cli.framework import GlobalOption, RootGroup
-from runctl.cli.tree import GLOBAL_OPTIONS
+from runctl.cli.framework.command_table import GLOBAL_OPTIONS
+from runctl.cli.framework.commands import GlobalOption, RootGroup
 
 PAGE = Path(__file__).parents[1] / "docs" / "commands.md"
 HEAD = """\

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from runctl.agent import resume
-from runctl.agent.checkpoints import arguments, newest, parse_template
-from runctl.agent.places import Places
+from runctl.agent.disks.places import Places
+from runctl.agent.files import resume
+from runctl.agent.files.checkpoints import arguments, newest, parse_template
 from runctl.agent.spec import ContainerSpec, MountSpec, RunSpec
 
 NOW = 1_000_000.0

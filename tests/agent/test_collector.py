@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from runctl.agent.redirect import PROGRAMS, SOURCE_SHA256
 from runctl.agent.spec import EndReason
+from runctl.agent.supervising.redirect import PROGRAMS, SOURCE_SHA256
 from tests.agent.driver import Agent, until
 
 ORPHAN = "[runctl] the program that its first line or its header names is not in the image: ./orphan\n"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from runctl.agent.compose_plan import Service, override, parse_services, project_name, with_command
-from runctl.agent.compose_side import with_service
-from runctl.agent.container_plan import Plan
-from runctl.agent.places import places
+from runctl.agent.containers.compose_plan import Service, override, parse_services, project_name, with_command
+from runctl.agent.containers.compose_side import with_service
+from runctl.agent.containers.container_plan import Plan
+from runctl.agent.disks.places import places
 from runctl.agent.spec import ContainerSpec, MountSpec, RunSpec
-from runctl.agent.state import AttemptFolder
+from runctl.agent.supervising.state import AttemptFolder
 
 CONFIG = """\
 name: x

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from runctl.agent.container_folder import numeric, rewrite, written
+from runctl.agent.containers.container_folder import numeric, rewrite, written
 
 OWNER = (1000, 1001)
 FOLDER = PurePosixPath("/workspace")

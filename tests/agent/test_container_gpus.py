@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runctl.agent.container_gpus import Seen, decide
+from runctl.agent.containers.container_gpus import Seen, decide
 from runctl.agent.errors import AgentError
 
 NONE, BARE, READY = Seen(), Seen(2), Seen(2, toolkit=True)

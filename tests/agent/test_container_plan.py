@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runctl.agent.container_plan import (
+from runctl.agent.containers.container_plan import (
     Plan,
     command,
     create,
@@ -18,10 +18,10 @@ from runctl.agent.container_plan import (
     shm_mib,
     start_words,
 )
-from runctl.agent.places import places
+from runctl.agent.disks.places import places
 from runctl.agent.spec import ContainerSpec, MountSpec, RunSpec
-from runctl.agent.start import systemd_command
-from runctl.agent.state import AttemptFolder
+from runctl.agent.supervising.start import systemd_command
+from runctl.agent.supervising.state import AttemptFolder
 
 
 def plan(spec: RunSpec, **more: object) -> Plan:

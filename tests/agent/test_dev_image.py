@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runctl.agent.dev_image import removed_files, why_build
+from runctl.agent.images.dev_image import removed_files, why_build
 
 PARTS = {"the Dockerfile": "1", "requirements.txt": "2"}
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from runctl.agent import docker_root
+from runctl.agent.containers import docker_root
+from runctl.agent.containers.docker_root import DEFAULT_ROOT, LABEL, Keep, Move, Situation, Store, decide
 from runctl.agent.disks import probe
 from runctl.agent.disks.decision import INSTANCE_STORE, PROBES, Facts, Partition, Signature
-from runctl.agent.docker_root import DEFAULT_ROOT, LABEL, Keep, Move, Situation, Store, decide
 from runctl.agent.errors import AgentError
 
 FRESH = Situation(DEFAULT_ROOT, containers=0, images=0, running=0, restartable=True)

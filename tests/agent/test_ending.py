@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from runctl.agent.ending import Facts, decide_end
-from runctl.agent.log import says_no_space
 from runctl.agent.spec import EndReason, RunState
-from runctl.agent.supervisor import told_once
+from runctl.agent.supervising.end_reason import Facts, decide_end
+from runctl.agent.supervising.log import says_no_space
+from runctl.agent.supervising.supervisor import told_once
 from tests.agent.driver import Agent, until
 
 R = EndReason

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runctl.agent.image_plan import build, tag
+from runctl.agent.images.image_plan import build, tag
 from runctl.agent.spec import ContainerSpec, RunSpec
 
 

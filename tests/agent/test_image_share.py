@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runctl.agent.spec import EndReason
-from runctl.sandbox.registry import Registry
+from runctl.sandbox.ecr.registry import Registry
 from tests.agent import engine as engines
 from tests.agent.driver import Agent
 from tests.agent.engine import Engine

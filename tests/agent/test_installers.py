@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runctl.agent.installers import (
+from runctl.agent.environments.installers import (
     for_pip,
     for_uv,
     indexes_of_lock,

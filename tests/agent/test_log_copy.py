@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from runctl.agent import log_copy
-from runctl.agent.log_copy import FolderStore, LogCopier, complete_copy
 from runctl.agent.spec import EndReason, EndRecord
+from runctl.agent.supervising import log_copy
+from runctl.agent.supervising.log_copy import FolderStore, LogCopier, complete_copy
 from tests.agent.driver import until
 
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runctl.agent.disks.mount_watch import Look, disk_name, judge, judge_start, name
 from runctl.agent.disks.probe import there
-from runctl.agent.ending import Facts, decide_end
-from runctl.agent.mount_watch import Look, disk_name, judge, judge_start, name
 from runctl.agent.spec import EndReason, MountSpec
+from runctl.agent.supervising.end_reason import Facts, decide_end
 from tests.agent.test_disks import LINK, Machine, machine
 
 __all__ = ["machine"]

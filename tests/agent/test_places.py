@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from runctl.agent import places
+from runctl.agent.disks import places
+from runctl.agent.disks.places import Places
 from runctl.agent.errors import AgentError
-from runctl.agent.places import Places
 from runctl.agent.spec import MountSpec
 
 VICTIM = 0o700

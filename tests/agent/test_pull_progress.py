@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.agent.pull_progress import PullProgress, parse_size
+from runctl.agent.images.pull_progress import PullProgress, parse_size
 
 A, B, C = "b70be912a96d", "e8293cf80e77", "db53ff82457f"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from runctl.agent.errors import AgentError
 from runctl.agent.request import _FIELDS, checked
-from runctl.agent.tree_talk import talk
+from runctl.agent.trees.talk import talk
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from runctl.agent.stop_targets import History, Member, after_telling, first_targets, next_targets
+from runctl.agent.supervising.stop_targets import History, Member, after_telling, first_targets, next_targets
 
 SAVES = frozenset((int(signal.SIGTERM),))
 BACKGROUND = frozenset((int(signal.SIGINT), int(signal.SIGQUIT)))

@@ -21,10 +21,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runctl.agent import trees
-from runctl.agent.tree_files import canonical
-from runctl.agent.tree_look import TreeError
-from runctl.agent.tree_store import KEEP
+from runctl.agent.trees import verbs as trees
+from runctl.agent.trees.files import canonical
+from runctl.agent.trees.look import TreeError
+from runctl.agent.trees.store import KEEP
 
 NAME = "train-0123abcd"
 Tree = Mapping[str, Any]
@@ -355,7 +355,7 @@ def test_what_an_interrupted_apply_left_is_gone_after_the_next(tmp_path: Path) -
 
 APPLY = """
 import io, sys
-from runctl.agent import trees
+from runctl.agent.trees import verbs as trees
 import json
 request = json.loads(sys.argv[2])
 pack = bytes.fromhex(sys.argv[3])

@@ -10,7 +10,7 @@ from typing import ClassVar
 import pytest
 
 from runctl.agent.spec import EndReason
-from runctl.agent.watchers import spot_notice, why_told
+from runctl.agent.supervising.watchers import spot_notice, why_told
 
 
 @pytest.mark.parametrize(

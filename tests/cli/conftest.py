@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from runctl.cli.framework import RootGroup
+from runctl.cli.framework.commands import RootGroup
 from runctl.providers import registry
 from tests.cli.fake_provider import FakeProvider, Script
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runctl.cli.checks import check_computer
-from runctl.cli.doctor import report
+from runctl.cli.framework.checks import check_computer
+from runctl.cli.settings.doctor import report
 from runctl.core.config import read
 from runctl.core.errors import CredentialsError
 from runctl.core.places import state_file

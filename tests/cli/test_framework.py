@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl.cli.context import Cli, Settings
-from runctl.cli.framework import (
+from runctl.cli.framework.command_table import ROOT, Branch, Leaf, root_help
+from runctl.cli.framework.commands import (
     Command,
     GlobalOption,
     Group,
@@ -22,7 +23,6 @@ from runctl.cli.framework import (
     RootGroup,
     resolve,
 )
-from runctl.cli.tree import ROOT, Branch, Leaf, root_help
 from tests.cli.conftest import Invoke, data_of
 from tests.cli.fake_provider import Script
 
@@ -364,7 +364,7 @@ def test_no_number_is_refused_in_clicks_words() -> None:
     for path, command in all_commands(RootGroup(), "runctl"):
         for parameter in command.params:
             assert not isinstance(parameter.type, click.types.IntParamType | click.types.FloatParamType), (
-                f"{path} {parameter.opts}: use runctl.cli.values.WholeNumber"
+                f"{path} {parameter.opts}: use runctl.cli.framework.values.WholeNumber"
             )
 
 

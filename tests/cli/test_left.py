@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from runctl.cli.failures import report
+from runctl.cli.framework.failures import report
 from runctl.cli.left import Left
 from runctl.core.errors import Conflict, Interrupted
 from runctl.core.journal import Change, Effect, Journal

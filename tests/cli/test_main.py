@@ -344,7 +344,7 @@ def test_runs_are_offered_by_name_and_id_from_the_local_state() -> None:
 
 
 def test_what_commands_have_shown_is_offered_until_it_has_ended() -> None:
-    from runctl.cli.completion_memory import INSTANCES, SNAPSHOTS, VOLUMES, Seen, remember
+    from runctl.cli.framework.completion_memory import INSTANCES, SNAPSHOTS, VOLUMES, Seen, remember
 
     machine = Seen("i-0123456789abcdef0", "digits", "g5.xlarge, running")
     dead = Seen("i-0fedcba9876543210", "digits-old", "g5.xlarge, running")
@@ -368,7 +368,7 @@ def test_what_commands_have_shown_is_offered_until_it_has_ended() -> None:
 
 
 def test_names_of_another_account_or_sandbox_are_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    from runctl.cli.completion_memory import INSTANCES, Seen, remember
+    from runctl.cli.framework.completion_memory import INSTANCES, Seen, remember
 
     remember(INSTANCES, [Seen("i-1", "digits", "")], region=None)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
@@ -379,7 +379,7 @@ def test_names_of_another_account_or_sandbox_are_not_offered(monkeypatch: pytest
     "damaged", ["", "[]", '{"|": {"instances": [{"id": "i-2"}]}}', '{"|": {"instances": 5}}', "{"]
 )
 def test_a_damaged_memory_offers_nothing_and_is_written_anew(damaged: str) -> None:
-    from runctl.cli.completion_memory import INSTANCES, Seen, remember, seen
+    from runctl.cli.framework.completion_memory import INSTANCES, Seen, remember, seen
     from runctl.core.places import cache_folder
 
     cache_folder().mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from runctl.cli.prompts import ask
+from runctl.cli.framework.prompts import ask
 
 CODE = (
     "from runctl.cli.context import Cli\n"

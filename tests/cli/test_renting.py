@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from runctl.cli.context import Cli
-from runctl.cli.renting import Answer, decide
+from runctl.cli.machines.renting import Answer, decide
 from tests.cli.conftest import Invoke
 from tests.cli.fake_provider import Script, a_plan, an_instance
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runctl.sandbox.registry import Registry
+from runctl.sandbox.ecr.registry import Registry
 from tests.agent import engine as engines
 from tests.agent.engine import Engine
 from tests.e2e.command_line import CommandLine, write_project

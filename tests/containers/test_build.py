@@ -16,7 +16,7 @@ import pytest
 
 from runctl.core.places import cache_folder
 from runctl.project.build_context import read_context
-from runctl.sandbox.registry import Registry
+from runctl.sandbox.ecr.registry import Registry
 from tests.agent import engine as engines
 from tests.agent.driver import until
 from tests.agent.engine import Engine

@@ -21,7 +21,7 @@ import click
 import pytest
 
 from runctl.agent.spec import EndReason, EndRecord
-from runctl.cli.framework import RootGroup
+from runctl.cli.framework.commands import RootGroup
 from runctl.core import errors, models
 from runctl.core.config import rules
 from runctl.runs.end_reason import exit_code

@@ -16,9 +16,9 @@ from typing import Any
 import boto3
 import pytest
 
+from runctl.agent.fill.objects import Source
+from runctl.agent.fill.rights import policy
 from runctl.sandbox.control import Faults, SandboxInfo
-from runctl.storage.fill.objects import Source
-from runctl.storage.fill.rights import policy
 from tests.docs.pages import blocks
 from tests.e2e.command_line import CommandLine, Outcome, until
 

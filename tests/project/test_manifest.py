@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.agent import tree_files
+from runctl.agent.trees import files as tree_files
 from runctl.core.errors import ProjectError
 from runctl.project import manifest as module
 from runctl.project.manifest import FileChanged, HashCache, Manifest, build_manifest, write_pack

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.agent.tree_files import canonical
-from runctl.agent.tree_files import spliced as spliced_by_the_agent
+from runctl.agent.trees.files import canonical
+from runctl.agent.trees.files import spliced as spliced_by_the_agent
 from runctl.project.manifest import Entry, HashCache, Manifest, build_manifest, spliced
 from runctl.project.selection import select
 from runctl.project.snapshot import Look, Snapshot, entry_in

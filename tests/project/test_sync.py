@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 import platformdirs
 import pytest
 
-from runctl.agent import trees
-from runctl.agent.tree_look import look
+from runctl.agent.trees import verbs as trees
+from runctl.agent.trees.look import look
 from runctl.core.errors import MachineError, Unreachable
 from runctl.project.delivery import EAGER_BYTES
 from runctl.project.manifest import FileChanged, write_pack

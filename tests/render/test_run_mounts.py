@@ -5,7 +5,7 @@ from __future__ import annotations
 from runctl.agent.spec import MountSpec
 from runctl.core.models import VolumeState
 from runctl.render.run_mounts import attachment_words, mount_words
-from runctl.runs.mounts import PlannedAttachment, PlannedMount
+from runctl.runs.mounts.plan import PlannedAttachment, PlannedMount
 from tests.cli.fake_provider import VOLUME_ID, a_volume
 
 GIB = 1 << 30

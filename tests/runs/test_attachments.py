@@ -11,9 +11,9 @@ import pytest
 from runctl.core.errors import Conflict, MachineError, RunctlError, Unreachable
 from runctl.core.models import Volume, VolumeState
 from runctl.providers.interface import VolumeMount
-from runctl.runs.attachments import volumes_attached
-from runctl.runs.mounts import Surroundings, plan_mounts
-from runctl.runs.volume_conflicts import Holder, Sharer
+from runctl.runs.mounts.attachments import volumes_attached
+from runctl.runs.mounts.plan import Surroundings, plan_mounts
+from runctl.runs.mounts.volume_conflicts import Holder, Sharer
 from runctl.testing.progress import RecordedProgress
 from tests.cli.fake_provider import (
     INSTANCE_ID,

@@ -8,7 +8,7 @@ import pytest
 
 from runctl.containers.mounts import parse_mount
 from runctl.core.errors import NotFound, UsageError
-from runctl.runs.folder_mounts import folder_mounts
+from runctl.runs.mounts.folder_mounts import folder_mounts
 
 
 def test_a_folder_is_shown_with_the_room_on_its_disk(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from runctl.core.errors import (
     Unreachable,
 )
 from runctl.core.models import InstanceState
-from runctl.runs.follow import follow
-from runctl.runs.machine import Machine
+from runctl.machines.machine import Machine
+from runctl.runs.logs.follow import follow
 from runctl.runs.store import RunStore
 from runctl.testing.clock import ManualClock
 from runctl.transport.agent import AgentClient

@@ -17,8 +17,8 @@ from runctl.core.errors import Conflict, NotFound, RunctlError, UsageError, Zone
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import AttachedVolume, Instance, InstanceState, Market, Volume, VolumeState
 from runctl.providers.interface import VolumeMount
-from runctl.runs.mounts import MountPlan, Surroundings, little_room, plan_mounts
-from runctl.runs.volume_conflicts import Holder, Sharer
+from runctl.runs.mounts.plan import MountPlan, Surroundings, little_room, plan_mounts
+from runctl.runs.mounts.volume_conflicts import Holder, Sharer
 
 DATASETS, CACHE, FREE = "vol-0123456789abcdef0", "vol-0fedcba9876543210", "vol-0aaaaaaaaaaaaaaaa"
 GIB = 1 << 30

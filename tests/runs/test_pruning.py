@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from runctl.core.ids import InstanceId
 from runctl.core.models import RunPhase
-from runctl.runs.log_archive import KeptRun
+from runctl.runs.logs.archive import KeptRun
 from runctl.runs.pruning import HERE, Kept, MachineRun, prunable
 from runctl.runs.store import RunRecord
 from tests.runs.test_store import a_run

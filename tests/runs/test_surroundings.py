@@ -17,9 +17,9 @@ from runctl.core.ids import RunId, VolumeId
 from runctl.core.models import Instance, InstanceState, Mount, RunPhase, VolumeState
 from runctl.providers.interface import VolumeMount
 from runctl.providers.volume_plans import Modification
-from runctl.runs.mounts import Surroundings
+from runctl.runs.mounts.facts import look_around, sharer
+from runctl.runs.mounts.plan import Surroundings
 from runctl.runs.store import RunRecord, RunStore
-from runctl.runs.surroundings import look_around, sharer
 from runctl.testing.progress import RecordedProgress
 from tests.cli.fake_provider import (
     INSTANCE_ID,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runctl.cli.train_docker import interpreter_of, parse_size_mib, starts_service
+from runctl.cli.train.docker import interpreter_of, parse_size_mib, starts_service
 from runctl.containers.running import ContainerWishes
 from runctl.core.errors import NotFound, UsageError
 from runctl.runs.plan import TrainRequest, plan_project

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from runctl.sandbox.ecr_manifest import DOCKER_IMAGE, OCI_INDEX
-from runctl.sandbox.registry import CONFIG_TYPE, LAYER_TYPE
+from runctl.sandbox.ecr.manifest import DOCKER_IMAGE, OCI_INDEX
+from runctl.sandbox.ecr.registry import CONFIG_TYPE, LAYER_TYPE
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from runctl.sandbox import admission
+from runctl.sandbox.api import admission
+from runctl.sandbox.api.keys import TOKEN_HEADER, Keys
 from runctl.sandbox.control import SandboxInfo
-from runctl.sandbox.keys import TOKEN_HEADER, Keys
 from tests.sandbox.account import Account
 
 BODY = "Action=DescribeInstances&Version=2016-11-15"

@@ -14,7 +14,7 @@ from moto import mock_aws
 
 from runctl.sandbox import connect, world
 from runctl.sandbox.connect import ConnectError, SandboxConnect
-from runctl.sandbox.disks import Disks
+from runctl.sandbox.ebs.disks import Disks
 from runctl.sandbox.layout import Layout
 from runctl.sandbox.world import ACCOUNT, World
 from tests.sandbox.account import Account, Machine, code_of, until

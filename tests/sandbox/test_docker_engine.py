@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from runctl.sandbox import docker_engine, images, network
-from runctl.sandbox.docker_engine import CgroupMount, Engine
-from runctl.sandbox.registry import Registry
+from runctl.sandbox.ecr.registry import Registry
+from runctl.sandbox.machines import docker_engine, images, network
+from runctl.sandbox.machines.docker_engine import CgroupMount, Engine
 from tests.availability import missing_programs
 
 ENGINE = Engine("i-0abc", "/data", 1400, "ec2-user", "10.0.0.1:5000", ("10.0.0.1:5001",))

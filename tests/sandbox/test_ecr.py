@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from runctl.sandbox import control
 from runctl.sandbox.control import Faults
-from runctl.sandbox.ecr_manifest import OCI_INDEX
+from runctl.sandbox.ecr.manifest import OCI_INDEX
 from tests.sandbox.account import Account, code_of
 from tests.sandbox.ecr_images import Client, digest_of, listing, manifest, password_of
 

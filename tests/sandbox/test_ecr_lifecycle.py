@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.sandbox.ecr_lifecycle import Candidate, expired
+from runctl.sandbox.ecr.lifecycle import Candidate, expired
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 

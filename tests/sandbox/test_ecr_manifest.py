@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from runctl.sandbox import ecr_manifest
-from runctl.sandbox.ecr_manifest import DOCKER_IMAGE, DOCKER_LIST, OCI_IMAGE, OCI_INDEX, BadManifest
+from runctl.sandbox.ecr import manifest as ecr_manifest
+from runctl.sandbox.ecr.manifest import DOCKER_IMAGE, DOCKER_LIST, OCI_IMAGE, OCI_INDEX, BadManifest
 
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 CACHE = "application/vnd.buildkit.cacheconfig.v0"

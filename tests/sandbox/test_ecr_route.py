@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runctl.sandbox.ecr_route import Route, route
+from runctl.sandbox.ecr.route import Route, route
 
 DIGEST = "sha256:" + "a" * 64
 

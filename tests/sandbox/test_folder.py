@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from runctl.core.errors import Conflict
-from runctl.sandbox import folder_processes
-from runctl.sandbox.folder import FolderMachine
-from runctl.sandbox.folder_processes import Seen
+from runctl.sandbox.folders import processes as folder_processes
+from runctl.sandbox.folders.machine import FolderMachine
+from runctl.sandbox.folders.processes import Seen
 
 VOLUME = "vol-0123456789abcdef0"
 
@@ -355,7 +355,7 @@ def test_the_agent_finds_no_docker_and_says_why(machine: FolderMachine) -> None:
 AS_ORDINARY_USER = """
 import os, subprocess, sys
 from pathlib import Path
-from runctl.sandbox.folder import FolderMachine
+from runctl.sandbox.folders.machine import FolderMachine
 os.setgroups([])
 os.setgid(int(sys.argv[1]))
 os.setuid(int(sys.argv[1]))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from runctl.sandbox.http_server import FileRegion, HttpServer
+from runctl.sandbox.api.http_server import FileRegion, HttpServer
 
 Environ = dict[str, Any]
 Serve = Callable[[Callable[[Environ, Any], Iterable[bytes]]], "Client"]

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from runctl.core.errors import MachineError, Unsupported
-from runctl.sandbox import base_layers, images
-from runctl.sandbox.registry import Registry
+from runctl.sandbox.ecr.registry import Registry
+from runctl.sandbox.machines import base_layers, images
 from tests.availability import missing_programs
 from tests.sandbox.test_registry import registry
 

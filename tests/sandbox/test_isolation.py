@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from runctl.sandbox import own_root
 from runctl.sandbox.control import SandboxInfo
 from runctl.sandbox.layout import Layout
+from runctl.sandbox.machines import own_root
 from tests.sandbox.account import Account, Machine, until
 
 CHROOT_ESCAPE = """python3 - <<'PY'

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from runctl.sandbox import network
 from runctl.sandbox.layout import Layout
-from runctl.sandbox.machine import BootFailed, Hardware, Machine
-from runctl.sandbox.network import Network
+from runctl.sandbox.machines import network
+from runctl.sandbox.machines.machine import BootFailed, Hardware, Machine
+from runctl.sandbox.machines.network import Network
 from tests.sandbox.traces import traces
 
 pytestmark = pytest.mark.namespaces

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from runctl.sandbox import docker_supervisor, machine_systemd
-from runctl.sandbox.machine_systemd import commands_of, systemctl
+from runctl.sandbox.machines import docker_supervisor
+from runctl.sandbox.machines import systemd as machine_systemd
+from runctl.sandbox.machines.systemd import commands_of, systemctl
 
 ONESHOT = "[Unit]\nDescription=x\n[Service]\nType=oneshot\nRemainAfterExit=yes\n"
 

@@ -15,14 +15,14 @@ import pytest
 from botocore.session import Session
 
 from runctl.sandbox import control
-from runctl.sandbox.disks import Disks
-from runctl.sandbox.folder import FolderMachine
-from runctl.sandbox.instance_role import InstanceRole
+from runctl.sandbox.api.listener import Listener, relayed_to
+from runctl.sandbox.ebs.disks import Disks
+from runctl.sandbox.folders.machine import FolderMachine
 from runctl.sandbox.layout import Layout
-from runctl.sandbox.listener import Listener, relayed_to
-from runctl.sandbox.metadata import MetadataService
-from runctl.sandbox.metadata_facts import InstanceFacts
-from runctl.sandbox.metadata_tree import Credentials, look_up, tree
+from runctl.sandbox.metadata.facts import InstanceFacts
+from runctl.sandbox.metadata.instance_role import InstanceRole
+from runctl.sandbox.metadata.service import MetadataService
+from runctl.sandbox.metadata.tree import Credentials, look_up, tree
 from runctl.sandbox.world import Notices, World
 from tests.sandbox.account import Account, Machine, until
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from runctl.sandbox import network
 from runctl.sandbox.layout import Layout
-from runctl.sandbox.network import Network
+from runctl.sandbox.machines import network
+from runctl.sandbox.machines.network import Network
 
 pytestmark = pytest.mark.namespaces
 

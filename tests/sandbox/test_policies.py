@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.sandbox.policies import Verdict, verdict
-from runctl.storage.fill.objects import Source
-from runctl.storage.fill.rights import policy as filling_policy
+from runctl.agent.fill.objects import Source
+from runctl.agent.fill.rights import policy as filling_policy
+from runctl.sandbox.api.policies import Verdict, verdict
 
 BUCKET = "arn:aws:s3:::data"
 OBJECT = f"{BUCKET}/train/a"

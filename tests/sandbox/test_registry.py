@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from runctl.core.errors import Conflict, MachineError, NotFound, Unreachable, Unsupported
-from runctl.sandbox.registry import CONFIG_TYPE, MANIFEST_TYPE, PROGRAM, Blob, Registry
+from runctl.sandbox.ecr.registry import CONFIG_TYPE, MANIFEST_TYPE, PROGRAM, Blob, Registry
 from tests.availability import missing_programs
 
 

@@ -21,8 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl.sandbox.control import SandboxInfo
-from runctl.sandbox.s3_bodies import BadBody, unpacked
-from runctl.sandbox.s3_objects import requested
+from runctl.sandbox.s3.bodies import BadBody, unpacked
+from runctl.sandbox.s3.objects import requested
 from tests.sandbox.account import Account, code_of
 
 MIB = 1 << 20

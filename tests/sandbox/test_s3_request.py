@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runctl.sandbox.s3_request import needs, read
+from runctl.sandbox.s3.request import needs, read
 
 BUCKET = "arn:aws:s3:::data"
 OBJECT = f"{BUCKET}/a/b"

@@ -11,8 +11,8 @@ from typing import IO, Any
 
 import pytest
 
-from runctl.sandbox.folder import FolderMachine
-from runctl.sandbox.ssm_invocation import FINAL, Gone, Invocation, Look, Order, _verdict
+from runctl.sandbox.folders.machine import FolderMachine
+from runctl.sandbox.ssm.invocation import FINAL, Gone, Invocation, Look, Order, _verdict
 
 INSTANCE = "i-0123456789abcdef0"
 Start = Callable[..., Invocation]

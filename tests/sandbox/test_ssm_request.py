@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from moto.ssm.exceptions import SSMException
 
-from runctl.sandbox import ssm_request
+from runctl.sandbox.ssm import request as ssm_request
 
 INSTANCE = "i-0123456789abcdef0"
 

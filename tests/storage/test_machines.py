@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from runctl.costs.prices import Price
 from runctl.providers.filling import MachineSpeed, VolumeOrigin
-from runctl.runs.prewarm_plan import LONGEST_TTL, SHORTEST_TTL, default_ttl
+from runctl.runs.filling.plan import LONGEST_TTL, SHORTEST_TTL, default_ttl
 from runctl.storage.initialising import Way, decide
 from runctl.storage.machines import BOOT_SECONDS, MIB, PATIENCE, Estimate, choose, estimate, volume_mibps
 from runctl.storage.pace import Pace

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from runctl.storage.fill.objects import Source
+from runctl.agent.fill.objects import Source
 from runctl.storage.program import block_arguments, s3_arguments, write_project
 
 
@@ -47,12 +47,12 @@ def test_a_device_that_is_not_there_or_empty_is_an_error(tmp_path: Path) -> None
 def test_what_an_older_version_left_is_gone_and_what_is_right_is_not_written_again(tmp_path: Path) -> None:
     script = write_project(tmp_path)
     before = script.stat().st_mtime_ns
-    (tmp_path / "runctl" / "storage" / "fill" / "old.py").write_text("")
+    (tmp_path / "runctl" / "agent" / "fill" / "old.py").write_text("")
 
     assert write_project(tmp_path) == script
 
     assert script.stat().st_mtime_ns == before
-    assert not (tmp_path / "runctl" / "storage" / "fill" / "old.py").exists()
+    assert not (tmp_path / "runctl" / "agent" / "fill" / "old.py").exists()
 
 
 def test_the_same_wish_gives_the_same_words() -> None:

@@ -11,11 +11,11 @@ from typing import cast
 
 import pytest
 
+from runctl.providers.aws.ssm.transport import SsmTransport
 from runctl.transport.interface import Transport
 from runctl.transport.local import LocalTransport
 from runctl.transport.ssh import SshTransport
 from runctl.transport.ssh_connection import SshTarget
-from runctl.transport.ssm import SsmTransport
 from tests.transport.sshd import Sshd, running
 from tests.transport.ssm_server import FakeSsm, FolderStaging, staging
 

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from botocore.exceptions import ClientError
 
 from runctl.core.errors import OutcomeUnknown
-from runctl.transport import ssm_spool
+from runctl.providers.aws.ssm import spool as ssm_spool
 
 STDOUT_LIMIT = 24_000
 STDERR_LIMIT = 8_000

@@ -32,11 +32,12 @@ from runctl.core.errors import (
     Unsupported,
 )
 from runctl.core.progress import Silent
+from runctl.providers.aws.ssm import remote as ssm_remote
+from runctl.providers.aws.ssm import spool as ssm_spool
+from runctl.providers.aws.ssm.run_command import RemoteError, RunCommand
+from runctl.providers.aws.ssm.transport import SsmTransport
 from runctl.testing.progress import RecordedProgress
-from runctl.transport import ssm_remote, ssm_spool
 from runctl.transport.interface import CommandTimeout
-from runctl.transport.run_command import RemoteError, RunCommand
-from runctl.transport.ssm import SsmTransport
 from tests.transport.conftest import hurry
 from tests.transport.ssm_server import FakeSsm, FolderStaging, client_error
 
@@ -615,6 +616,6 @@ def test_a_terminal_hands_the_session_to_the_plugin(
 
 
 def test_importing_the_transports_does_not_import_boto3() -> None:
-    code = "import runctl.transport.ssm, runctl.transport.agent, sys; print('botocore' in sys.modules)"
+    code = "import runctl.providers.aws.ssm.transport, runctl.transport.agent, sys; print('botocore' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -13,28 +13,28 @@ if TYPE_CHECKING:
 
 # Modules are imported when their verb is called: start-up is part of every round trip.
 VERBS: dict[str, tuple[str, str]] = {
-    "version": ("facts", "version"),
-    "diagnose": ("diagnose", "diagnose"),
+    "version": ("machine.facts", "version"),
+    "diagnose": ("machine.diagnose", "diagnose"),
     "check": ("checks", "check_machine"),
-    "start": ("start", "start"),
-    "status": ("status", "status"),
-    "list": ("status", "list_attempts"),
-    "stop": ("stop", "stop"),
-    "mounts": ("volumes", "mounts"),
-    "attach": ("volumes", "attach"),
-    "detach": ("volumes", "detach"),
-    "grow": ("volumes", "grow"),
-    "freeze": ("volumes", "freeze"),
-    "thaw": ("volumes", "thaw"),
-    "entrust": ("entrust", "entrust"),
-    "image": ("image", "look"),
-    "docker-root": ("docker_root", "docker_root"),
-    "manifest": ("trees", "manifest"),
-    "runs": ("prune", "runs"),
-    "prune": ("prune", "prune"),
-    "files": ("files", "files"),
-    "files-have": ("files", "have"),
-    "files-finish": ("files", "finish"),
+    "start": ("supervising.start", "start"),
+    "status": ("supervising.status", "status"),
+    "list": ("supervising.status", "list_attempts"),
+    "stop": ("supervising.stop", "stop"),
+    "mounts": ("disks.volumes", "mounts"),
+    "attach": ("disks.volumes", "attach"),
+    "detach": ("disks.volumes", "detach"),
+    "grow": ("disks.volumes", "grow"),
+    "freeze": ("disks.volumes", "freeze"),
+    "thaw": ("disks.volumes", "thaw"),
+    "entrust": ("images.credentials", "entrust"),
+    "image": ("images.image", "look"),
+    "docker-root": ("containers.docker_root", "docker_root"),
+    "manifest": ("trees.verbs", "manifest"),
+    "runs": ("supervising.prune", "runs"),
+    "prune": ("supervising.prune", "prune"),
+    "files": ("files.protocol", "files"),
+    "files-have": ("files.protocol", "have"),
+    "files-finish": ("files.protocol", "finish"),
 }
 INTERNAL = ("supervise", "exec", "collect")
 
@@ -46,20 +46,20 @@ def main(argv: list[str] | None = None) -> int:
     # What the agent makes is for its user (and root); what others may see is opened explicitly.
     os.umask(0o022)
     if verb == "supervise":
-        from runctl.agent.supervisor import supervise
+        from runctl.agent.supervising.supervisor import supervise
 
         return supervise(words[1:])
     if verb == "collect":
-        from runctl.agent.collector import collect
+        from runctl.agent.supervising.collector import collect
 
         return collect(words[1:])
     if verb == "exec":
-        from runctl.agent.docker import exec_from_stdin
+        from runctl.agent.containers.docker import exec_from_stdin
 
         return exec_from_stdin()
     try:
         if verb == "sync":
-            from runctl.agent.tree_session import sync
+            from runctl.agent.trees.session import sync
 
             return sync(words[1:], sys.stdin.buffer, sys.stdout.buffer)
         return _run(verb)
@@ -75,17 +75,17 @@ def _run(verb: str) -> int:
 
     try:
         if verb == "logs":
-            from runctl.agent.logs import logs
+            from runctl.agent.supervising.logs import logs
 
             return logs(_request(sys.stdin.buffer.read()), sys.stdout.buffer)
         if verb == "files-fetch":
-            from runctl.agent.files import fetch
+            from runctl.agent.files.protocol import fetch
 
             return fetch(_request(sys.stdin.buffer.read()), sys.stdout.buffer)
         if verb == "apply":
             answer = _apply()
         elif verb == "files-store":
-            from runctl.agent.files import store
+            from runctl.agent.files.protocol import store
 
             answer = store(_request(sys.stdin.buffer.readline()), sys.stdin.buffer)
         elif verb in VERBS:
@@ -111,7 +111,7 @@ def _run(verb: str) -> int:
 
 def _apply() -> Any:
     """The request is the first line of stdin; the pack is the rest, unless the request says where it lies."""
-    from runctl.agent.trees import apply
+    from runctl.agent.trees.verbs import apply
 
     request = _request(sys.stdin.buffer.readline())
     return apply(request, sys.stdin.buffer)

@@ -7,13 +7,14 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from runctl.agent import mountns, script
+from runctl.agent.disks import mountns
+from runctl.agent.environments import script
 from runctl.agent.errors import AgentError
-from runctl.agent.machine import on_machine, root_available
+from runctl.agent.machine.root import on_machine, root_available
 from runctl.agent.spec import ContainerSpec, MachineMount, MountSpec, RunSpec, from_json
-from runctl.agent.state import RESERVE_BYTES, state_directory
-from runctl.agent.tree_look import is_name
-from runctl.agent.trees_layout import current, tree_folder
+from runctl.agent.supervising.state import RESERVE_BYTES, state_directory
+from runctl.agent.trees.layout import current, tree_folder
+from runctl.agent.trees.look import is_name
 
 KINDS = ("pep723", "uv.lock", "uv", "package", "pyproject", "requirements", "none")
 VARIABLE = re.compile(r"[^=\0]+")
@@ -36,7 +37,7 @@ def check(spec: RunSpec) -> Optional[str]:
     tree = _tree(spec)
     mounts(spec)
     if spec.resume_from is not None:
-        from runctl.agent import resume
+        from runctl.agent.files import resume
 
         if not _is_target(spec.resume_from):
             raise AgentError("bad-request", "{!r} is not an absolute path".format(spec.resume_from))
@@ -61,11 +62,11 @@ def check_machine(request: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _can_run(container: ContainerSpec) -> None:
-    from runctl.agent import container_gpus, docker
+    from runctl.agent.containers import container_gpus, docker
 
     engine = docker.connect()
     if container.compose is not None:
-        from runctl.agent.compose import has_plugin
+        from runctl.agent.containers.compose import has_plugin
 
         has_plugin(engine)
     container_gpus.decide(container.gpus, container_gpus.look(engine))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from runctl.machines.deletion import Deletions
     from runctl.machines.intents import IntentStore, Kind
     from runctl.providers.interface import Provider, VolumeProvider
-    from runctl.runs.log_archive import LogArchive
+    from runctl.runs.logs.archive import LogArchive
     from runctl.runs.store import RunStore
 
 
@@ -112,7 +112,7 @@ class Cli:
     def logs(self) -> LogArchive:
         """Logs that were followed here."""
         from runctl.core.places import data_folder
-        from runctl.runs.log_archive import LIMIT_BYTES, LogArchive
+        from runctl.runs.logs.archive import LIMIT_BYTES, LogArchive
 
         return LogArchive(data_folder() / "logs", LIMIT_BYTES)
 
@@ -212,7 +212,7 @@ class Cli:
     def confirm(self, question: str) -> None:
         """Return when the user agrees. Raises `UsageError` when nobody can be asked, `RunctlError` (code
         ``declined``) when the answer is no."""
-        from runctl.cli.prompts import ask
+        from runctl.cli.framework.prompts import ask
 
         if self.settings.yes:
             return

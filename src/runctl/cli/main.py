@@ -10,14 +10,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from runctl.cli.stdout import failure, watch
+from runctl.cli.framework.stdout import failure, watch
 from runctl.core.errors import RunctlError
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from runctl.cli.context import Cli
-    from runctl.cli.framework import RootGroup
+    from runctl.cli.framework.commands import RootGroup
 
 COMPLETE_VARIABLE = "_RUNCTL_COMPLETE"
 """Set by the shell's completion function; says what it wants to know."""
@@ -58,7 +58,7 @@ def main() -> NoReturn:
 def run(argv: Sequence[str]) -> int:
     """Run one command line and return its exit code; nothing is raised."""
     from runctl.cli.context import Cli
-    from runctl.cli.failures import report
+    from runctl.cli.framework.failures import report
 
     cli = Cli()
     try:
@@ -76,7 +76,7 @@ def _for_unwritten(error: OSError, argv: Sequence[str]) -> int:
     """Nobody reading on is no mistake, and quiet; a full disk is one."""
     if isinstance(error, BrokenPipeError):
         return BROKEN_PIPE
-    from runctl.cli.failures import report
+    from runctl.cli.framework.failures import report
 
     return report(RunctlError(f"the result could not be written: {error.strerror}", code="output"), argv)
 
@@ -84,7 +84,7 @@ def _for_unwritten(error: OSError, argv: Sequence[str]) -> int:
 def _carry_out(cli: Cli, argv: Sequence[str]) -> int:
     import click
 
-    from runctl.cli.framework import RootGroup
+    from runctl.cli.framework.commands import RootGroup
 
     root = RootGroup()
     instruction = os.environ.get(COMPLETE_VARIABLE)
@@ -117,7 +117,7 @@ def _instant_answer(word: str) -> str | None:
 
         return f"runctl {__version__}"
     if word in {"--help", "-h"}:
-        from runctl.cli.tree import root_help
+        from runctl.cli.framework.command_table import root_help
 
         return root_help()
     return None

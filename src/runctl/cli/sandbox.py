@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runctl.cli.context import Cli
-from runctl.cli.framework import Command
+from runctl.cli.framework.commands import Command
 from runctl.core.config import SANDBOX_VARIABLE
 from runctl.core.errors import NotFound, Unsupported
 from runctl.render.json import to_builtins

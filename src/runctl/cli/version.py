@@ -8,7 +8,7 @@ import click
 
 from runctl._version import __version__
 from runctl.cli.context import Cli
-from runctl.cli.framework import Command
+from runctl.cli.framework.commands import Command
 
 
 @click.command(cls=Command)

@@ -9,8 +9,8 @@ from runctl.core.models import Market
 from runctl.core.money import usd
 from runctl.render.json import to_builtins
 from runctl.render.plans import plan_document
-from runctl.runs.prewarm import PrewarmResult
-from runctl.runs.prewarm_plan import IDLE_MINUTES, ON_DEMAND_REASON, PrewarmPlan
+from runctl.runs.filling.fill import PrewarmResult
+from runctl.runs.filling.plan import IDLE_MINUTES, ON_DEMAND_REASON, PrewarmPlan
 from runctl.storage.pace import Pace
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from runctl.core.amounts import size
-from runctl.runs.mounts import PlannedAttachment, PlannedMount
+from runctl.runs.mounts.plan import PlannedAttachment, PlannedMount
+from runctl.runs.mounts.volume_conflicts import named
 from runctl.runs.plan import RunPlan
-from runctl.runs.volume_conflicts import named
 
 
 def mount_rows(plan: RunPlan) -> list[tuple[str, str]]:

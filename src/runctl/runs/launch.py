@@ -12,7 +12,7 @@ from runctl.core.errors import MachineError, RunctlError, Unreachable
 from runctl.core.models import RunPhase
 from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import NAME
-from runctl.runs.machine import Machine
+from runctl.machines.machine import Machine
 from runctl.runs.plan import RunPlan
 from runctl.runs.refresh import as_mount, from_status
 from runctl.runs.store import RunRecord, RunStore, ended

@@ -50,8 +50,8 @@ from runctl.project.root import ProjectRoot, find_root, find_root_of_folder
 from runctl.project.selection import Limits
 from runctl.project.sent import Sent, choose_sent, does_not_count, nothing_sent
 from runctl.providers.interface import VolumeMount
-from runctl.runs.folder_mounts import folder_mounts
-from runctl.runs.mounts import MountPlan, Surroundings, plan_mounts
+from runctl.runs.mounts.folder_mounts import folder_mounts
+from runctl.runs.mounts.plan import MountPlan, Surroundings, plan_mounts
 from runctl.runs.resume import path_on_machine
 
 DEFAULT_GRACE = timedelta(seconds=30)

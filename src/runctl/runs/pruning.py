@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from runctl.core.ids import InstanceId
-from runctl.runs.log_archive import KeptRun
+from runctl.runs.logs.archive import KeptRun
 from runctl.runs.store import RunRecord
 
 

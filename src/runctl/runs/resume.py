@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from runctl.checkpoints.resume import ResumeFrom
 from runctl.containers.mounts import MountRequest
 from runctl.core.errors import NotFound
-from runctl.runs.mounts import MountPlan, Surroundings
+from runctl.runs.mounts.plan import MountPlan, Surroundings
 
 ORIGIN = "--resume-from"
 

@@ -21,9 +21,10 @@ from pathlib import Path
 from runctl.core.config import NOWHERE, SANDBOX_VARIABLE
 from runctl.core.errors import Conflict, RunctlError, UsageError
 from runctl.core.places import make_private_file, make_private_folder
-from runctl.sandbox import docker_engine, record
-from runctl.sandbox.keys import CONTROL, TOKEN_HEADER, Keys
+from runctl.sandbox import record
+from runctl.sandbox.api.keys import CONTROL, TOKEN_HEADER, Keys
 from runctl.sandbox.layout import Layout, default_home
+from runctl.sandbox.machines import docker_engine
 
 Report = Callable[[str], None]
 
@@ -395,9 +396,10 @@ def why_no_namespaces() -> str:
 
 def remove_leftovers(layout: Layout) -> list[str]:
     """Whatever a sandbox in this folder made outside and inside of it is gone; what there was. Safe to repeat."""
-    from runctl.sandbox import disks, lazy_backing, network
-    from runctl.sandbox.machine import remove_folder
-    from runctl.sandbox.registry import Registry, remove_registries
+    from runctl.sandbox.ebs import disks, lazy_backing
+    from runctl.sandbox.ecr.registry import Registry, remove_registries
+    from runctl.sandbox.machines import network
+    from runctl.sandbox.machines.machine import remove_folder
 
     removed: list[str] = []
     words = record.read(layout)
@@ -474,8 +476,8 @@ def _launch(
 
 
 def _provide_images(layout: Layout, report: Report) -> None:
-    from runctl.sandbox import images
-    from runctl.sandbox.registry import Registry
+    from runctl.sandbox.ecr.registry import Registry
+    from runctl.sandbox.machines import images
 
     words = record.read(layout) or {}
     images.provide(Registry(layout.registry, words["gateway"], 5000), report=_Reporting(report))
@@ -499,7 +501,7 @@ class _Reporting:
 
 def left_out(kind: str, against_namespaces: str, docker: str) -> tuple[str, ...]:
     """Sentences: what a sandbox of that kind cannot do on this computer, and why."""
-    from runctl.sandbox.registry import PROGRAM
+    from runctl.sandbox.ecr.registry import PROGRAM
 
     ecr = () if shutil.which(PROGRAM) else (f"no images in ECR: {PROGRAM} is not installed",)
     if kind == "folders":

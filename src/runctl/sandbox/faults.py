@@ -55,7 +55,7 @@ def _ecr_token_seconds(world: World, words: dict[str, Any]) -> None:
 
 
 def _expire_images(_world: World, _words: dict[str, Any]) -> None:
-    from runctl.sandbox.ecr import expire_now
+    from runctl.sandbox.ecr.backend import expire_now
 
     expire_now()
 

@@ -21,7 +21,7 @@ from moto.ec2.responses.spot_instances import SpotInstances
 
 from runctl.costs.disks import TYPES as DISK_TYPES
 from runctl.costs.prices import SnapshotRow, snapshot
-from runctl.sandbox.pages import offset_of, token_at
+from runctl.sandbox.api.pages import offset_of, token_at
 
 LINUX = "Linux/UNIX"
 _LINUX_WORDS = frozenset({LINUX, "Linux/UNIX (Amazon VPC)"})

@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from runctl.sandbox import record
-from runctl.sandbox.admission import LOOPBACK, Admission, answer, has_token
 from runctl.sandbox.amis import AMIS, write_for_moto
-from runctl.sandbox.disks import Disks
-from runctl.sandbox.folder_body import FolderDisks
-from runctl.sandbox.gate import Gate
-from runctl.sandbox.http_server import HttpServer, Start, Wsgi
-from runctl.sandbox.keys import CONTROL
+from runctl.sandbox.api.admission import LOOPBACK, Admission, answer, has_token
+from runctl.sandbox.api.gate import Gate
+from runctl.sandbox.api.http_server import HttpServer, Start, Wsgi
+from runctl.sandbox.api.keys import CONTROL
+from runctl.sandbox.ebs.disks import Disks
+from runctl.sandbox.ecr.registry import Registry
+from runctl.sandbox.folders.body import FolderDisks
 from runctl.sandbox.layout import Layout
-from runctl.sandbox.network import REGISTRY_PORT, Network
-from runctl.sandbox.registry import Registry
+from runctl.sandbox.machines.network import REGISTRY_PORT, Network
 from runctl.sandbox.world import World, become
 
 log = logging.getLogger("runctl.sandbox")
@@ -60,7 +60,7 @@ def serve(layout: Layout, region: str, kind: str, *, docker: bool) -> None:
             "MOTO_IAM_LOAD_MANAGED_POLICIES": "true",
         }
     )
-    from runctl.sandbox import ecr
+    from runctl.sandbox.ecr import backend as ecr
 
     network = Network(layout) if kind == "namespaces" else None
     if network is not None:
@@ -103,8 +103,8 @@ def _moto() -> Wsgi:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
     from runctl.sandbox.price_list import PriceListService
-    from runctl.sandbox.s3_bodies import ChunkedBodies
-    from runctl.sandbox.s3_objects import ObjectReads
+    from runctl.sandbox.s3.bodies import ChunkedBodies
+    from runctl.sandbox.s3.objects import ObjectReads
 
     # moto looks them up on disk twice for every request, which takes a third of an answer's time.
     modules = tuple(backends.list_of_moto_modules())
@@ -114,7 +114,11 @@ def _moto() -> Wsgi:
 
 def _install(world: World) -> None:
     """Put our back-ends in moto's place, then fill in what an account finds there."""
-    from runctl.sandbox import connect, ebs_direct, ec2, ecr, metadata, price_list, ssm
+    from runctl.sandbox import connect, ec2, price_list
+    from runctl.sandbox.ebs import ebs_direct
+    from runctl.sandbox.ecr import backend as ecr
+    from runctl.sandbox.metadata import service as metadata
+    from runctl.sandbox.ssm import backend as ssm
 
     for module in (ec2, ebs_direct, ssm, connect, price_list):
         module.install()

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from runctl.sandbox.disks import Disks
-from runctl.sandbox.keys import Keys
+from runctl.sandbox.api.keys import Keys
+from runctl.sandbox.ebs.disks import Disks
 from runctl.sandbox.layout import Layout
-from runctl.sandbox.machine import Hardware, Machine
-from runctl.sandbox.network import Network
+from runctl.sandbox.machines.machine import Hardware, Machine
+from runctl.sandbox.machines.network import Network
 
 ACCOUNT = "123456789012"
 """moto's own; every call of a sandbox belongs to it."""
@@ -97,7 +97,7 @@ class World:
         if self.network is not None:
             machine = Machine(self.layout, self.network, hardware)
         else:
-            from runctl.sandbox.folder_body import FolderBody
+            from runctl.sandbox.folders.body import FolderBody
 
             machine = cast(Machine, FolderBody(self.layout, hardware))
         with self.lock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from runctl.storage.fill.objects import Source
+from runctl.agent.fill.objects import Source
 
 SCRIPT = "prewarm.py"
 """The project's script. Runs of it on a machine are told from others by this name and their arguments."""
@@ -18,7 +18,7 @@ _HEADER = '''\
 
 import sys
 
-from runctl.storage.fill.__main__ import main
+from runctl.agent.fill.__main__ import main
 
 sys.exit(main())
 '''
@@ -34,8 +34,8 @@ def write_project(folder: Path) -> Path:
         # The folder is a project of its own, whatever lies above it.
         ".runctlignore": "__pycache__/\n",
         "runctl/__init__.py": "",
-        "runctl/storage/__init__.py": "",
-        **{f"runctl/storage/fill/{name}": text for name, text in _modules().items()},
+        "runctl/agent/__init__.py": "",
+        **{f"runctl/agent/fill/{name}": text for name, text in _modules().items()},
     }
     for name, text in wanted.items():
         path = folder / name
@@ -52,7 +52,7 @@ def write_project(folder: Path) -> Path:
 
 
 def _modules() -> dict[str, str]:
-    package = resources.files("runctl.storage.fill")
+    package = resources.files("runctl.agent.fill")
     return {
         entry.name: entry.read_text(encoding="utf-8")
         for entry in package.iterdir()

@@ -29,7 +29,7 @@ class Talk(Protocol):
         ...
 
     def looked(self) -> Mapping[str, Any]:
-        """What `runctl.agent.tree_look.look` says of the tree that it began with."""
+        """What `runctl.agent.trees.look.look` says of the tree that it began with."""
         ...
 
     def prepare(self) -> None:
@@ -37,18 +37,18 @@ class Talk(Protocol):
         ...
 
     def manifest(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What `runctl.agent.trees.manifest` answers."""
+        """What `runctl.agent.trees.verbs.manifest` answers."""
         ...
 
     def apply(
         self, request: Mapping[str, Any], pack: bytes | BinaryIO | None = None, size: int = 0
     ) -> Mapping[str, Any]:
-        """What `runctl.agent.trees.apply` answers; ``pack`` has ``size`` bytes. Once it was applied, it is over."""
+        """What `runctl.agent.trees.verbs.apply` answers; ``pack`` has ``size`` bytes. Then it is over."""
         ...
 
 
 class Conversation:
-    """With the agent's `runctl.agent.tree_session.sync`, over a transport that streams.
+    """With the agent's `runctl.agent.trees.session.sync`, over a transport that streams.
 
     The look is answered while the caller does something else: by the time of the next question Python has started on
     the machine.

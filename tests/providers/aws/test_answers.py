@@ -11,12 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from runctl.core.errors import RunctlError, Unreachable
-from runctl.providers.aws import session as session_module
-from runctl.providers.aws.answers import proxy_for
-from runctl.providers.aws.errors import UnexpectedAnswer, our_errors
-from runctl.providers.aws.reading import instance_of
-from runctl.providers.aws.session import AwsSession
-from runctl.providers.aws.slow_calls import Waits
+from runctl.providers.aws.calls import session as session_module
+from runctl.providers.aws.calls.answers import proxy_for
+from runctl.providers.aws.calls.errors import UnexpectedAnswer, our_errors
+from runctl.providers.aws.calls.parse import instance_of
+from runctl.providers.aws.calls.session import AwsSession
+from runctl.providers.aws.calls.slow_calls import Waits
 from runctl.testing.progress import RecordedProgress
 
 CALLS: dict[str, Callable[[AwsSession], object]] = {
@@ -203,8 +203,8 @@ def test_who_never_answers_is_named_while_we_wait_and_given_up(
     session: AwsSession, monkeypatch: pytest.MonkeyPatch, silent: str
 ) -> None:
     monkeypatch.setattr(session_module, "ANSWER_SECONDS", 0.3)
-    monkeypatch.setattr("runctl.providers.aws.slow_calls.SAY_AFTER_SECONDS", 0.1)
-    monkeypatch.setattr("runctl.providers.aws.slow_calls._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("runctl.providers.aws.calls.slow_calls.SAY_AFTER_SECONDS", 0.1)
+    monkeypatch.setattr("runctl.providers.aws.calls.slow_calls._LOOK_SECONDS", 0.02)
     monkeypatch.setenv("AWS_ENDPOINT_URL", silent)
     progress = RecordedProgress()
     session.report_to(progress)

@@ -10,17 +10,17 @@ import pytest
 
 from runctl.core.errors import PermissionDenied, Unreachable, Unsupported
 from runctl.core.models import Instance, InstanceState
-from runctl.providers.aws import connect
-from runctl.providers.aws.connect import Connections
-from runctl.providers.aws.ec2 import AwsProvider
-from runctl.providers.aws.hostkeys import host_keys_in
-from runctl.providers.aws.session import AwsSession
+from runctl.providers.aws.calls.session import AwsSession
+from runctl.providers.aws.ec2 import connect
+from runctl.providers.aws.ec2.connect import Connections
+from runctl.providers.aws.ec2.hostkeys import host_keys_in
+from runctl.providers.aws.provider import AwsProvider
+from runctl.providers.aws.ssm.transport import SsmTransport
 from runctl.providers.interface import InstanceRequest
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
 from runctl.testing.transport import FakeTransport
 from runctl.transport.ssh import SshTransport
-from runctl.transport.ssm import SsmTransport
 from tests.providers.aws.conftest import Refuse, context_of
 
 Ping = Callable[[str | None], None]

@@ -17,7 +17,7 @@ from runctl.core.errors import (
     Unsupported,
     ZoneMismatch,
 )
-from runctl.providers.aws.errors import NoCapacityInZone, NotOffered, classify, our_errors, zones_named
+from runctl.providers.aws.calls.errors import NoCapacityInZone, NotOffered, classify, our_errors, zones_named
 
 CAPACITY = (
     "We currently do not have sufficient p4d.24xlarge capacity in the Availability Zone you requested (us-east-1a)."

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
+from runctl.agent.fill.objects import Source
+from runctl.agent.fill.rights import policy
 from runctl.core import tags as tag
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, RunctlError, UsageError
 from runctl.core.ids import VolumeId
 from runctl.core.models import Market, Volume
-from runctl.providers.aws.ec2 import AwsProvider
-from runctl.providers.aws.filling import baselines
-from runctl.providers.aws.helper_role import POLICY, role_name
-from runctl.providers.aws.iam import REACH_POLICY
-from runctl.providers.aws.session import AwsSession
+from runctl.providers.aws.calls.session import AwsSession
+from runctl.providers.aws.ebs.filling import baselines
+from runctl.providers.aws.iam.helper_role import POLICY, role_name
+from runctl.providers.aws.iam.roles import REACH_POLICY
+from runctl.providers.aws.provider import AwsProvider
 from runctl.providers.interface import InstanceRequest, VolumeRequest
-from runctl.runs.prewarm_plan import PrewarmRequest, plan_prewarm
-from runctl.storage.fill.objects import Source
-from runctl.storage.fill.rights import policy
+from runctl.runs.filling.plan import PrewarmRequest, plan_prewarm
 from tests.providers.aws.conftest import Refuse
 
 BUCKET = "data"

@@ -12,9 +12,9 @@ import runctl.providers.aws
 from runctl.core.errors import NotFound, UsageError
 from runctl.core.ids import VolumeId
 from runctl.core.models import Volume
-from runctl.providers.aws.ec2 import AwsProvider
-from runctl.providers.aws.filters import has_tags, literal
-from runctl.providers.aws.session import AwsSession
+from runctl.providers.aws.calls.filters import has_tags, literal
+from runctl.providers.aws.calls.session import AwsSession
+from runctl.providers.aws.provider import AwsProvider
 from runctl.providers.interface import InstanceRequest, VolumeRequest
 from runctl.providers.volume_plans import SnapshotRequest
 from runctl.sandbox.ec2.filter_patterns import matches
@@ -109,9 +109,11 @@ def test_only_the_session_makes_ec2_clients() -> None:
     folder = Path(runctl.providers.aws.__file__).parent
     makers = {
         file.name
-        for file in folder.glob("*.py")
+        for file in folder.rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.Attribute) and node.attr in {"client", "resource"}
+        if isinstance(node, ast.Attribute)
+        and node.attr in {"client", "resource"}
+        and not (isinstance(node.value, ast.Name) and node.value.id == "self")
     }
 
     assert makers == {"session.py"}

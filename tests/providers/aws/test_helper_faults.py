@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
+from runctl.agent.fill.objects import Source
 from runctl.core.database import Database
 from runctl.core.errors import CapacityError, Interrupted, ProviderError, RunctlError, Unreachable
 from runctl.core.models import Volume
 from runctl.machines.intents import IntentStore
-from runctl.providers.aws.ec2 import AwsProvider
-from runctl.providers.aws.session import AwsSession
+from runctl.providers.aws.calls.session import AwsSession
+from runctl.providers.aws.provider import AwsProvider
 from runctl.providers.interface import VolumeRequest
-from runctl.runs.prewarm import Prewarm
-from runctl.runs.prewarm_plan import PrewarmPlan, PrewarmRequest
+from runctl.runs.filling.fill import Prewarm
+from runctl.runs.filling.plan import PrewarmPlan, PrewarmRequest
 from runctl.runs.store import RunStore
-from runctl.storage.fill.objects import Source
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
 

@@ -6,14 +6,14 @@ import pytest
 
 from runctl.core import tags as tag
 from runctl.core.errors import PermissionDenied
-from runctl.providers.aws.iam import (
+from runctl.providers.aws.calls.parse import tags_of
+from runctl.providers.aws.calls.session import AwsSession
+from runctl.providers.aws.iam.roles import (
     DEFAULT_PROFILE,
     ProfileState,
     ensure_default_profile,
     profile_state,
 )
-from runctl.providers.aws.reading import tags_of
-from runctl.providers.aws.session import AwsSession
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
 from tests.providers.aws.conftest import Refuse

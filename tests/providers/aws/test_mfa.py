@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from runctl.core.errors import CredentialsError
-from runctl.providers.aws import mfa
-from runctl.providers.aws.session import AwsSession
+from runctl.providers.aws.calls import mfa
+from runctl.providers.aws.calls.session import AwsSession
 
 CONFIG = """\
 [profile base]

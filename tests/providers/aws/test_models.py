@@ -9,8 +9,8 @@ import pytest
 from botocore.exceptions import UnknownServiceError
 from botocore.loaders import create_loader
 
-from runctl.providers.aws.models import loader
-from runctl.providers.aws.session import AwsSession
+from runctl.providers.aws.calls.botocore_loader import loader
+from runctl.providers.aws.calls.session import AwsSession
 
 SERVICES = ["ec2", "ssm", "ecr", "iam", "sts", "s3", "ec2-instance-connect", "pricing"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runctl.providers.aws.network import lets_ssh_in
+from runctl.providers.aws.ec2.network import lets_ssh_in
 
 ANYWHERE = {"IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 

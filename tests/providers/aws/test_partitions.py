@@ -8,12 +8,12 @@ from importlib import resources
 import pytest
 from botocore.session import Session
 
-from runctl.providers.aws.errors import zones_named
-from runctl.providers.aws.partitions import RegistryHosts
-from runctl.storage.fill.objects import Source
-from runctl.storage.fill.partitions import PARTITIONS, domain_of, partition_of
-from runctl.storage.fill.rights import statements
-from runctl.storage.fill.s3 import Place
+from runctl.agent.fill.objects import Source
+from runctl.agent.fill.partitions import PARTITIONS, domain_of, partition_of
+from runctl.agent.fill.rights import statements
+from runctl.agent.fill.s3 import Place
+from runctl.providers.aws.calls.errors import zones_named
+from runctl.providers.aws.calls.partitions import RegistryHosts
 
 SESSION = Session()
 REGIONS = [

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.pricing import ON_DEMAND_KEPT, SPOT_KEPT, PriceBook
-from runctl.providers.aws.session import AwsSession
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
 from tests.providers.aws.conftest import Refuse

@@ -17,9 +17,9 @@ from runctl.core.errors import (
     Unreachable,
 )
 from runctl.core.models import Instance
+from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.ec2 import AwsProvider
-from runctl.providers.aws.session import AwsSession
+from runctl.providers.aws.provider import AwsProvider
 from runctl.providers.interface import InstanceRequest, VolumeMount, VolumeRequest
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
@@ -202,7 +202,7 @@ def test_without_the_right_to_ask_systems_manager_the_wait_ends_with_the_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     refuse(session.ssm, "DescribeInstanceInformation", "AccessDeniedException", "no ssm for you")
-    monkeypatch.setattr("runctl.providers.aws.connect._answers", lambda _: False)
+    monkeypatch.setattr("runctl.providers.aws.ec2.connect._answers", lambda _: False)
 
     with pytest.raises((Unreachable, PermissionDenied), match="no ssm for you"):
         provider.wait_ready(instance.id, timeout=timedelta(seconds=30))

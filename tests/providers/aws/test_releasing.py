@@ -9,8 +9,8 @@ import pytest
 
 from runctl.core.errors import Unreachable
 from runctl.core.models import Volume, VolumeState
-from runctl.providers.aws import releasing
 from runctl.providers.aws.context import AwsContext
+from runctl.providers.aws.ec2 import releasing
 from runctl.testing.progress import RecordedProgress
 from tests.cli.fake_provider import INSTANCE_ID, a_volume
 

@@ -13,9 +13,8 @@ from botocore.model import ServiceModel
 import runctl
 from runctl.core.errors import OutcomeUnknown
 from runctl.core.ids import VolumeId
-from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.errors import our_errors
-from runctl.providers.aws.retries import (
+from runctl.providers.aws.calls.errors import our_errors
+from runctl.providers.aws.calls.retries import (
     LOOKED_UP,
     REPEATABLE,
     Failure,
@@ -23,9 +22,10 @@ from runctl.providers.aws.retries import (
     failure_of,
     is_repeatable,
 )
-from runctl.providers.aws.session import AwsSession
-from runctl.providers.aws.snapshots import create_snapshot, describe_snapshots, plan_snapshot
-from runctl.providers.aws.volumes import delete_volume
+from runctl.providers.aws.calls.session import AwsSession
+from runctl.providers.aws.context import AwsContext
+from runctl.providers.aws.ebs.snapshots import create_snapshot, describe_snapshots, plan_snapshot
+from runctl.providers.aws.ebs.volumes import delete_volume
 from runctl.providers.volume_plans import SnapshotRequest
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from runctl.core.errors import ConfigError, CredentialsError, Unreachable
-from runctl.providers.aws.session import AwsSession, Identity
+from runctl.providers.aws.calls.session import AwsSession, Identity
 
 
 def test_without_a_region_the_fix_is_named() -> None:

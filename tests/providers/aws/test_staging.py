@@ -9,8 +9,8 @@ import pytest
 
 from runctl.core import tags as tag
 from runctl.core.errors import NotFound, PermissionDenied, RunctlError
-from runctl.providers.aws.reading import tags_of
-from runctl.providers.aws.session import AwsSession
+from runctl.providers.aws.calls.parse import tags_of
+from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.staging import S3Staging
 from tests.providers.aws.conftest import Refuse
 

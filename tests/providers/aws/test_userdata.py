@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runctl.core.errors import MachineError
-from runctl.providers.aws.userdata import LIMIT_BYTES, parse_ready, user_data
+from runctl.providers.aws.ec2.userdata import LIMIT_BYTES, parse_ready, user_data
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 

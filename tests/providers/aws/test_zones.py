@@ -10,7 +10,7 @@ import pytest
 
 from runctl.core.errors import UsageError, ZoneMismatch
 from runctl.costs.prices import SpotQuote
-from runctl.providers.aws.zones import choose_zone, zone_for_volume
+from runctl.providers.aws.ec2.zones import choose_zone, zone_for_volume
 
 A, B = "us-east-1a", "us-east-1b"
 

@@ -73,7 +73,7 @@ class Bucket:
     def argv(self, source: str = "", *options: str) -> list[str]:
         """The program's command line."""
         words = ["s3", f"s3://{self.name}/{source}", str(self.into), "--region", REGION, *options]
-        return [sys.executable, "-m", "runctl.storage.fill", *words]
+        return [sys.executable, "-m", "runctl.agent.fill", *words]
 
     def environment(self) -> dict[str, str]:
         """What it is run with."""

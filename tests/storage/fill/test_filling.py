@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from runctl.storage.fill.errors import FillError
-from runctl.storage.fill.objects import Object
-from runctl.storage.fill.planning import check_room
-from runctl.storage.fill.record import Record
-from runctl.storage.fill.worker import partial_name
+from runctl.agent.fill.errors import FillError
+from runctl.agent.fill.objects import Object
+from runctl.agent.fill.planning import check_room
+from runctl.agent.fill.record import Record
+from runctl.agent.fill.worker import partial_name
 from tests.storage.fill.conftest import MIB, Bucket
 
 

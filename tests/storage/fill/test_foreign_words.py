@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.storage.fill.errors import FillError
-from runctl.storage.fill.record import FILE, Record
-from runctl.storage.fill.s3 import _page
+from runctl.agent.fill.errors import FillError
+from runctl.agent.fill.record import FILE, Record
+from runctl.agent.fill.s3 import _page
 
 LISTING = (
     "<ListBucketResult><Contents><Key>a</Key><Size>{}</Size><ETag>x</ETag></Contents></ListBucketResult>"

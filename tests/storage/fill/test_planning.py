@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.storage.fill.checks import Check, check_for, etag_of_parts, likely_part_sizes
-from runctl.storage.fill.errors import FillError
-from runctl.storage.fill.objects import Object, Source, Wanted, parse_source, wanted
-from runctl.storage.fill.planning import (
+from runctl.agent.fill.checks import Check, check_for, etag_of_parts, likely_part_sizes
+from runctl.agent.fill.errors import FillError
+from runctl.agent.fill.objects import Object, Source, Wanted, parse_source, wanted
+from runctl.agent.fill.planning import (
     BATCH_BYTES,
     BATCH_FILES,
     SPARE,
@@ -28,8 +28,8 @@ from runctl.storage.fill.planning import (
     pieces,
     room_needed,
 )
-from runctl.storage.fill.record import Known, Record
-from runctl.storage.fill.rights import policy
+from runctl.agent.fill.record import Known, Record
+from runctl.agent.fill.rights import policy
 
 MIB = 1 << 20
 MD5 = hashlib.md5(b"x").hexdigest()
@@ -249,15 +249,14 @@ def test_the_program_is_of_python_3_9_and_of_nothing_but_its_library() -> None:
     import ast
     import sys
 
-    import runctl.storage.fill
+    import runctl.agent.fill
 
-    for file in Path(runctl.storage.fill.__file__).parent.glob("*.py"):
+    for file in Path(runctl.agent.fill.__file__).parent.glob("*.py"):
         tree = ast.parse(file.read_text(encoding="utf-8"), feature_version=(3, 9))
         for node in ast.walk(tree):
             found = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             found += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for name in found:
                 assert (
-                    name.startswith("runctl.storage.fill")
-                    or name.partition(".")[0] in sys.stdlib_module_names
+                    name.startswith("runctl.agent.fill") or name.partition(".")[0] in sys.stdlib_module_names
                 )

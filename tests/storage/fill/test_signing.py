@@ -12,12 +12,12 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotoCredentials
 
-from runctl.storage.fill.credentials import Credentials, Keys
-from runctl.storage.fill.errors import FillError
-from runctl.storage.fill.fill import explained
-from runctl.storage.fill.objects import Source
-from runctl.storage.fill.s3 import S3, Place, Refusal
-from runctl.storage.fill.signing import path_of, query_of, signed
+from runctl.agent.fill.credentials import Credentials, Keys
+from runctl.agent.fill.errors import FillError
+from runctl.agent.fill.fill import explained
+from runctl.agent.fill.objects import Source
+from runctl.agent.fill.s3 import S3, Place, Refusal
+from runctl.agent.fill.signing import path_of, query_of, signed
 from tests.storage.fill.conftest import KEYS, Bucket
 
 
@@ -86,7 +86,7 @@ Answer = Callable[[socket.socket, int], None]
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], S3]]:
     """An HTTP server whose every answer is scripted; pauses between tries are not slept."""
-    monkeypatch.setattr("runctl.storage.fill.s3.time.sleep", lambda _: None)
+    monkeypatch.setattr("runctl.agent.fill.s3.time.sleep", lambda _: None)
     listening = socket.create_server(("127.0.0.1", 0))
 
     def serve(answer: Answer) -> S3:

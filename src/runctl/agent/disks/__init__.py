@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from runctl.agent.disks.interface import Disks
-from runctl.agent.machine import folder_root
-from runctl.agent.processes import LINUX
+from runctl.agent.machine.processes import LINUX
+from runctl.agent.machine.root import folder_root
 
 
 def disks() -> Disks:

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from typing import Dict, FrozenSet, List, Optional
 
-from runctl.agent import durable
 from runctl.agent.disks.freezing import Frozen
 from runctl.agent.disks.growth import Grown
 from runctl.agent.disks.interface import Attached, AttachRequest, Detached, Disks, Unmounted, from_link
 from runctl.agent.errors import AgentError
+from runctl.agent.machine import durable
 from runctl.agent.spec import MachineMount
 
 FSTYPE = "folder"

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Dict, FrozenSet, List, Optional, Sequence, Union
 
-from runctl.agent import machine
 from runctl.agent.disks import freezing, growth, mount_table, mounting, probe, users
 from runctl.agent.disks.decision import Decision, Examine, Facts, Format, Mount, Refuse, decide_format
 from runctl.agent.disks.freezing import Frozen
@@ -28,6 +27,7 @@ from runctl.agent.disks.interface import (
 )
 from runctl.agent.disks.mount_table import MountEntry
 from runctl.agent.errors import AgentError
+from runctl.agent.machine import root as machine
 from runctl.agent.spec import MachineMount
 
 BY_ID_FOLDER = Path("/dev/disk/by-id")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Iterable, List, Optional, Sequence, Set
 
-from runctl.agent import processes
 from runctl.agent.disks.mount_table import MountEntry, parse
+from runctl.agent.machine import processes
 
 SHOWN = 8
 

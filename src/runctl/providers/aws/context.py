@@ -7,8 +7,8 @@ from pathlib import Path
 
 from runctl.core.clock import Clock
 from runctl.core.config import Config
+from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.pricing import PriceBook
-from runctl.providers.aws.session import AwsSession
 
 
 @dataclass(frozen=True)

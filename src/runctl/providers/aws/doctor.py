@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from runctl.core.errors import NotFound, RunctlError
-from runctl.providers.aws import images, network
+from runctl.providers.aws.calls.errors import error_code, our_errors
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.errors import error_code, our_errors
-from runctl.providers.aws.iam import DEFAULT_PROFILE, ProfileState, profile_state
-from runctl.providers.aws.planning import DEFAULT_INSTANCE_TYPE
+from runctl.providers.aws.ec2 import images, network
+from runctl.providers.aws.ec2.planning import DEFAULT_INSTANCE_TYPE
+from runctl.providers.aws.iam.roles import DEFAULT_PROFILE, ProfileState, profile_state
 from runctl.providers.interface import Check, DoctorStatus
 
 PLUGIN_GUIDE = (

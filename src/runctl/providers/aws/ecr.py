@@ -13,10 +13,10 @@ from runctl.core import tags as tag
 from runctl.core.clock import rfc3339
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderError
 from runctl.core.progress import Progress
+from runctl.providers.aws.calls.errors import error_code
+from runctl.providers.aws.calls.parse import tag_list, tags_of, utc
+from runctl.providers.aws.calls.partitions import RegistryHosts
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.errors import error_code
-from runctl.providers.aws.partitions import RegistryHosts
-from runctl.providers.aws.reading import tag_list, tags_of, utc
 from runctl.providers.image_registry import ImageRepository, RegistryImage, RegistryLogin, RepositoryPlan
 
 UNTAGGED_DAYS = 1

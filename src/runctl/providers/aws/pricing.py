@@ -18,7 +18,7 @@ from runctl.costs import prices
 from runctl.costs.prices import Price, SpotQuote
 
 if TYPE_CHECKING:
-    from runctl.providers.aws.session import AwsSession
+    from runctl.providers.aws.calls.session import AwsSession
 
 ON_DEMAND_KEPT = timedelta(days=7)
 SPOT_KEPT = timedelta(minutes=10)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from runctl.core import tags as tag
 from runctl.core.errors import NotFound, PermissionDenied
 from runctl.core.progress import SILENT, Progress
-from runctl.providers.aws.errors import error_code, our_errors
-from runctl.providers.aws.reading import tag_list, tags_of
+from runctl.providers.aws.calls.errors import error_code, our_errors
+from runctl.providers.aws.calls.parse import tag_list, tags_of
 
 if TYPE_CHECKING:
-    from runctl.providers.aws.session import AwsSession
+    from runctl.providers.aws.calls.session import AwsSession
 
 PREFIX = "staging/"
 URL_SECONDS = 3600

@@ -11,11 +11,11 @@ from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.block_device import BlockDeviceType
 
+from runctl.sandbox.api.gate import parameter
 from runctl.sandbox.ec2.attachment_rules import attachment_meant, check_attach
 from runctl.sandbox.ec2.copies import Copies
 from runctl.sandbox.ec2.volumes import SandboxVolume
-from runctl.sandbox.gate import parameter
-from runctl.sandbox.machine import Machine
+from runctl.sandbox.machines.machine import Machine
 
 
 class SandboxAttachment(moto_ebs.VolumeAttachment):

@@ -9,7 +9,7 @@ from typing import Any
 
 import moto.ec2.models as moto_ec2
 
-from runctl.sandbox.disks import Disks
+from runctl.sandbox.ebs.disks import Disks
 from runctl.sandbox.world import World, current
 
 log = logging.getLogger("runctl.sandbox")

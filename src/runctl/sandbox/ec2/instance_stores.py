@@ -7,9 +7,9 @@ from typing import Any
 
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
-from runctl.sandbox.disks import GIB
+from runctl.sandbox.ebs.disks import GIB
 from runctl.sandbox.ec2.attachments import Attachments
-from runctl.sandbox.machine import Machine
+from runctl.sandbox.machines.machine import Machine
 
 LARGEST_GIB = 8
 """However large the type's disks are: a file system's own tables on terabytes would fill this computer."""

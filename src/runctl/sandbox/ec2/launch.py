@@ -13,9 +13,9 @@ from moto.iam.exceptions import NotFoundException as IamNotFound
 
 from runctl.core.config import SANDBOX_VARIABLE
 from runctl.sandbox.amis import ami
+from runctl.sandbox.api.gate import parameter
 from runctl.sandbox.ec2.lifecycle import Lifecycle, SandboxInstance
-from runctl.sandbox.gate import parameter
-from runctl.sandbox.machine import Hardware
+from runctl.sandbox.machines.machine import Hardware
 from runctl.sandbox.spot_requests import note_fulfilled
 from runctl.sandbox.world import World
 

@@ -11,11 +11,11 @@ from typing import Any
 import moto.ec2.models.instances as moto_instances
 from moto.ec2.exceptions import EC2ClientError
 
+from runctl.sandbox.api.gate import parameter
 from runctl.sandbox.ec2.embodied import log
 from runctl.sandbox.ec2.instance_stores import InstanceStores
 from runctl.sandbox.ec2.security_groups import SecurityGroups
-from runctl.sandbox.gate import parameter
-from runctl.sandbox.machine import BootFailed
+from runctl.sandbox.machines.machine import BootFailed
 from runctl.sandbox.spot_requests import note_ended
 
 ROOT_GIB = 8

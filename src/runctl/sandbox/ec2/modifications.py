@@ -11,8 +11,8 @@ from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.utils import generic_filter
 
+from runctl.sandbox.ebs.volume_rules import MULTI_ATTACH_TYPES, TYPES, Shape, checked_shape
 from runctl.sandbox.ec2.volumes import SandboxVolume, Volumes
-from runctl.sandbox.volume_rules import MULTI_ATTACH_TYPES, TYPES, Shape, checked_shape
 
 WINDOW = timedelta(hours=24)
 MODIFICATIONS_PER_WINDOW = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from runctl.sandbox.ec2.embodied import Embodied
-from runctl.sandbox.machine import Machine
+from runctl.sandbox.machines.machine import Machine
 
 
 class SecurityGroups(Embodied):

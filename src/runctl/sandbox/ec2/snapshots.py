@@ -14,8 +14,8 @@ from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError, InvalidSnapshotInUse
 from moto.ec2.utils import generic_filter
 
+from runctl.sandbox.api.gate import parameter
 from runctl.sandbox.ec2.embodied import Embodied
-from runctl.sandbox.gate import parameter
 
 PENDING_PER_VOLUME = 5
 """EC2's quota of snapshots that are being made of one volume (one, for st1 and sc1)."""

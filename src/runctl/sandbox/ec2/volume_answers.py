@@ -9,8 +9,8 @@ from moto.core.responses import ActionResult
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.responses.elastic_block_store import ElasticBlockStore
 
+from runctl.sandbox.api.pages import page
 from runctl.sandbox.ec2.volume_status import matches, volume_status
-from runctl.sandbox.pages import page
 
 
 def modify_volume(self: Any) -> ActionResult:

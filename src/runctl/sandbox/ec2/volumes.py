@@ -10,10 +10,10 @@ import moto.ec2.models.elastic_block_store as moto_ebs
 from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 
+from runctl.sandbox.api.gate import parameter
+from runctl.sandbox.ebs.volume_rules import Shape, checked_shape
 from runctl.sandbox.ec2.initialization import MIB, Initialization, checked_rate
 from runctl.sandbox.ec2.snapshots import Snapshots
-from runctl.sandbox.gate import parameter
-from runctl.sandbox.volume_rules import Shape, checked_shape
 
 CREATING_SECONDS = 0.3
 

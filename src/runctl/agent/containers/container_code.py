@@ -1,0 +1,196 @@
+"""How a run's code gets into its container: as the image has it, mounted, or put over what the image has."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import io
+import os
+import subprocess
+import tarfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Iterator, Optional, Sequence, Tuple
+
+from runctl.agent.containers import container_plan, docker
+from runctl.agent.environments.script import first_line
+from runctl.agent.errors import AgentError
+from runctl.agent.supervising.attempt import Attempt
+
+COPY_SECONDS = 600.0
+FIRST_BYTES = 256
+
+
+class Place(enum.Enum):
+    """Where the code that runs comes from."""
+
+    IMAGE = "image"
+    MOUNT = "mount"
+    """The image has nothing at the working folder: the synced project is mounted there."""
+    OVER = "over"
+    """The image has something there, which must not disappear: the synced project is put over it."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """The decision, and the beginning of the script, for its ``#!`` line."""
+
+    place: Place
+    head: bytes = b""
+
+
+def place_code(attempt: Attempt, engine: docker.Engine, image: str) -> Code:
+    """Look at the image and decide; the log says what, and why. Raises `AgentError` (``image-failed``)."""
+    with probe(engine, image) as container:
+        return decide_place(attempt, engine, container)
+
+
+def decide_place(attempt: Attempt, engine: docker.Engine, container: str) -> Code:
+    """The same for a container that has been made and does not run yet."""
+    wish = attempt.spec.container
+    assert wish is not None  # noqa: S101 (the supervisor has looked)
+    spec = attempt.spec
+    in_tree = None if spec.is_command else attempt.folder.work / spec.script
+    if wish.code == "mount":
+        return Code(_mount_or_over(attempt, engine, container), _head(in_tree))
+    if in_tree is None:
+        return Code(Place.IMAGE)
+    path = container_plan.script_in_image(spec)
+    content = _file_in(engine, container, path)
+    if content is None:
+        if wish.code == "auto" and in_tree.is_file():
+            attempt.log.line("the image has no {}: it gets the synced project".format(path))
+            return Code(_mount_or_over(attempt, engine, container), _head(in_tree))
+        raise AgentError(
+            "image-failed",
+            "the image has no {}".format(path),
+            "COPY the project to {} in the Dockerfile, or say --dev-mode to have the synced project put there".format(
+                wish.workdir
+            ),
+        )
+    attempt.log.line("running {} as it is in the image".format(path))
+    if in_tree.is_file() and wish.image is not None and in_tree.read_bytes() != content:
+        attempt.log.line(
+            "warning: it differs from the synced {}; --dev-mode would run that".format(spec.script)
+        )
+    return Code(Place.IMAGE, content[:FIRST_BYTES] + b"\n")
+
+
+def _head(path: Optional[Path]) -> bytes:
+    return first_line(path) if path is not None and path.is_file() else b""
+
+
+def _mount_or_over(attempt: Attempt, engine: docker.Engine, container: str) -> Place:
+    wish = attempt.spec.container
+    assert wish is not None  # noqa: S101 (the supervisor has looked)
+    if not _has_anything(engine, container, wish.workdir):
+        attempt.log.line("the synced project is mounted at {}".format(wish.workdir))
+        return Place.MOUNT
+    attempt.log.line(
+        "the synced project is put over what the image has at {}: where both have a file, the project's is used; what"
+        " only the image has stays. What the script writes there goes with the container: results belong"
+        " into RUNCTL_OUTPUT_DIR".format(wish.workdir)
+    )
+    return Place.OVER
+
+
+@contextlib.contextmanager
+def probe(engine: docker.Engine, image: str) -> Iterator[str]:
+    """A container of the image that is never started, to look into. Raises `AgentError` (``image-failed``)."""
+    made = engine.call("create", "--entrypoint", "/runctl-looks-only", image)
+    if made.returncode != 0:
+        raise AgentError(
+            "image-failed", "no container can be made of {}: {}".format(image, docker.words(made.stderr))
+        )
+    name = docker.words(made.stdout)
+    try:
+        yield name
+    finally:
+        engine.call("rm", "--force", "--volumes", name)
+
+
+def _file_in(engine: docker.Engine, container: str, path: str) -> Optional[bytes]:
+    """The content of a file, ``None`` if there is none: looked at without running anything."""
+    copied = engine.call("cp", "--follow-link", "{}:{}".format(container, path), "-", timeout=120.0)
+    if copied.returncode != 0:
+        return None
+    with tarfile.open(fileobj=io.BytesIO(copied.stdout)) as archive:
+        for entry in archive:
+            if entry.isfile():
+                file = archive.extractfile(entry)
+                return file.read() if file is not None else b""
+    return None
+
+
+def _has_anything(engine: docker.Engine, container: str, folder: str) -> bool:
+    """Whether there is anything in a folder; no more of it is read than it takes to see one entry."""
+    argv = engine.command("cp", "{}:{}".format(container, folder), "-")
+    with subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as child:
+        assert child.stdout is not None  # noqa: S101 (it is a pipe)
+        try:
+            with tarfile.open(fileobj=child.stdout, mode="r|") as archive:
+                entries = iter(archive)
+                next(entries, None)
+                return next(entries, None) is not None
+        except tarfile.ReadError:
+            return False
+        finally:
+            child.kill()
+
+
+def put_over(
+    attempt: Attempt, engine: docker.Engine, container: str, workdir: str, owner: Tuple[int, int]
+) -> None:
+    """The synced project is in the container, over what its image has. Raises `AgentError` (``image-failed``)."""
+    attempt.update(phase="putting the project into the container")
+    facts, why = engine.inspect("container", container)
+    if facts is None:
+        raise AgentError("image-failed", "the container cannot be looked at: {}".format(why or "it is gone"))
+    mounted = [str(one.get("Destination")) for one in facts.get("Mounts") or ()]
+    argv = engine.command("cp", "-", "{}:/".format(container))
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as child:
+        assert child.stdin is not None  # noqa: S101 (it is a pipe)
+        assert child.stderr is not None  # noqa: S101 (it is a pipe)
+        with contextlib.suppress(BrokenPipeError), child.stdin:
+            write_project(attempt.folder.work, workdir, owner, child.stdin, time.time(), mounted)
+        said = child.stderr.read()
+        code = child.wait(COPY_SECONDS)
+    if code != 0:
+        raise AgentError(
+            "image-failed",
+            "the project cannot be put over {} in the image: {}".format(workdir, docker.words(said)),
+            "a file of the project has the name of a folder in the image, or the other way round?",
+        )
+
+
+def write_project(
+    root: Path,
+    workdir: str,
+    owner: Tuple[int, int],
+    sink: IO[bytes],
+    moment: float,
+    mounted: Sequence[str] = (),
+) -> None:
+    """A tar of the project as it shall be in the container, all of it the script's user's.
+
+    Nothing goes to where something is mounted: a container that does not run yet has its mounts all the same, and
+    the project would be written onto a volume. Its times are now: the synced files all carry one, by which Python would
+    take a ``.pyc`` of the image for that of a changed file of the same size.
+    """
+
+    def as_the_users(entry: tarfile.TarInfo) -> Optional[tarfile.TarInfo]:
+        path = "/" + entry.name
+        if any(path == target or path.startswith(target + "/") for target in mounted):
+            return None
+        entry.uid, entry.gid = owner
+        entry.uname = entry.gname = ""
+        entry.mtime = moment
+        return entry
+
+    with tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT, dereference=False) as archive:
+        archive.add(os.fspath(root), workdir.lstrip("/"), filter=as_the_users)

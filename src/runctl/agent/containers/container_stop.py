@@ -1,0 +1,79 @@
+"""Ends a container as a run on the host is ended: the training gets SIGTERM once, not whatever comes first in it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from typing import Optional
+
+from runctl.agent.containers import docker
+from runctl.agent.machine import processes
+from runctl.agent.supervising.shutdown import POLL_SECONDS, Ending, Shutdown
+
+
+class ContainerShutdown:
+    """Who of a container's processes has been told to end.
+
+    The engine would signal the container's first process alone. Its processes are processes of this machine, so
+    that they can be looked at and told from here.
+    """
+
+    def __init__(self, engine: docker.Engine, container_id: str, pid: int = 0) -> None:
+        self._engine = engine
+        self._container_id = container_id
+        self._shutdown = Shutdown()
+        self._first = processes.identity(pid) if pid and is_first_of(pid, container_id) else None
+        self.asked = False
+        """The container has been told to end."""
+
+    def ask(self, wish: Ending) -> None:
+        """Whoever SIGTERM is for now has got it."""
+        if not processes.alive(self._first):
+            self._first = self._first_process()
+        if self._first is not None:
+            self._shutdown.ask([self._first.pid], processes.table(), wish)
+            self.asked = True
+        elif not self.asked:
+            # An engine on another machine, or behind a virtual one.
+            done = self._engine.call("kill", "--signal", "TERM", self._container_id)
+            self.asked = done.returncode == 0
+
+    def _first_process(self) -> Optional[processes.Identity]:
+        facts, _ = self._engine.inspect("container", self._container_id)
+        pid = int(((facts or {}).get("State") or {}).get("Pid") or 0)
+        return processes.identity(pid) if pid and is_first_of(pid, self._container_id) else None
+
+    def end(self, wish: Ending) -> None:
+        """The container has ended: by itself when it was told to, or killed when the grace was over."""
+        while not wish.over and self._runs():
+            self.ask(wish)
+            time.sleep(POLL_SECONDS)
+        if self._runs():
+            self.kill()
+
+    def kill(self) -> bool:
+        """SIGKILL to all that is left in the container; false when nobody could do it."""
+        if self._engine.call("kill", "--signal", "KILL", self._container_id).returncode == 0:
+            return True
+        if self._first is None or not processes.alive(self._first):
+            return False
+        # The engine is away; with its first process the kernel ends all others of the container.
+        processes.send([self._first.pid], signal.SIGKILL)
+        return True
+
+    def _runs(self) -> bool:
+        facts, _ = self._engine.inspect("container", self._container_id)
+        return bool(((facts or {}).get("State") or {}).get("Running"))
+
+
+def is_first_of(pid: int, container_id: str) -> bool:
+    """Whether this number, which the engine gave, is the container's first process here as well."""
+    folder = processes.PROC / str(pid)
+    try:
+        status, groups = (folder / "status").read_text(errors="replace"), (folder / "cgroup").read_text()
+    except OSError:
+        return False
+    numbers = re.search(r"^NSpid:\s*(\d+(?:\s+\d+)*)$", status, re.MULTILINE)
+    inner = numbers.group(1).split() if numbers else []
+    return container_id in groups or (len(inner) > 1 and inner[-1] == "1")

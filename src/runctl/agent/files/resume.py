@@ -1,0 +1,85 @@
+"""What an attempt goes on from: its run's own newest complete checkpoint, else the one that it was told."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Callable, Optional
+
+from runctl.agent.disks.places import Places
+from runctl.agent.errors import AgentError
+from runctl.agent.files import checkpoints
+from runctl.agent.machine.root import on_machine
+from runctl.agent.spec import MountSpec, RunSpec
+
+CONTAINER_RESUME = "/runctl/resume"
+
+
+def check(spec: RunSpec) -> None:
+    """What ``resume_from`` names has a complete checkpoint. Raises `AgentError` (``no-checkpoint``)."""
+    if spec.resume_from is None:
+        return
+    path = on_machine(spec.resume_from)
+    if not path.exists():
+        raise AgentError(
+            "no-checkpoint", "there is no {} on the machine to go on from".format(spec.resume_from)
+        )
+    choice = checkpoints.newest(path)
+    if choice.chosen is None:
+        why = "; ".join(checkpoints.described(choice, path)) or "there is none"
+        raise AgentError(
+            "no-checkpoint",
+            "{} has no complete checkpoint: {}".format(spec.resume_from, why),
+            "leave --resume-from out to start from the beginning",
+        )
+
+
+def settled(spec: RunSpec, where: Places, say: Callable[[str], None]) -> RunSpec:
+    """The spec as the script is to be started: ``resume_from`` as the script sees it (``None``: nothing to go on from),
+    with the arguments that name it, and the mount that shows it."""
+    folder = where.checkpoints
+    choice = checkpoints.newest(folder)
+    seen: Optional[str] = where.checkpoints_seen
+    if choice.chosen is None and spec.resume_from is not None:
+        folder, seen = on_machine(spec.resume_from), None
+        choice = checkpoints.newest(folder)
+    for line in checkpoints.described(choice, folder):
+        say("checkpoint " + line)
+    if choice.chosen is None:
+        return dataclasses.replace(spec, resume_from=None)
+    mounts = spec.mounts
+    if seen is not None:
+        path = _join(seen, folder, choice.chosen)
+    elif spec.container is None:
+        path = str(choice.chosen)
+    else:
+        found = _in_mount(spec, choice.chosen)
+        if found is None:
+            target = "{}/{}".format(CONTAINER_RESUME, choice.chosen.name)
+            mounts = (*mounts, MountSpec(str(choice.chosen), target, True, None, "--resume-from"))
+        path = found or target
+    say("resuming from {}".format(path))
+    return dataclasses.replace(
+        spec,
+        resume_from=path,
+        mounts=mounts,
+        args=(*spec.args, *checkpoints.arguments(spec.resume_args, path)),
+    )
+
+
+def _in_mount(spec: RunSpec, path: Path) -> Optional[str]:
+    """The same file or folder in the container, through the innermost of the run's own mounts."""
+    outer = [one for one in spec.mounts if _is_below(path, on_machine(one.source))]
+    if not outer:
+        return None
+    one = max(outer, key=lambda mount: len(mount.source))
+    return _join(one.target, on_machine(one.source), path)
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return path == folder or folder in path.parents
+
+
+def _join(target: str, folder: Path, path: Path) -> str:
+    inside = path.relative_to(folder).as_posix()
+    return target if inside == "." else "{}/{}".format(target.rstrip("/"), inside)

@@ -1,0 +1,171 @@
+"""What is to be fetched, in which pieces and in which order: decisions on plain data, without I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from runctl.agent.fill.checks import likely_part_sizes, parts_of
+from runctl.agent.fill.errors import FillError
+from runctl.agent.fill.objects import Object, Wanted
+from runctl.agent.fill.record import Known
+
+MIB = 1 << 20
+WHOLE = 16 * MIB
+"""Objects up to this size are fetched in one request each."""
+PIECE = 16 * MIB
+"""What a large object is cut into where its parts do not say."""
+BATCH_FILES = 384
+BATCH_BYTES = 128 * MIB
+"""A worker gets at most this much at a time."""
+SPARE = 64 * MIB
+"""Room that a file system must have beyond the files themselves."""
+BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Local:
+    """What lies at a path now."""
+
+    size: int
+    modified_ns: int
+    blocks: int
+    """Bytes that it takes up."""
+
+
+@dataclass(frozen=True)
+class Differences:
+    """The plan of one call."""
+
+    fetch: Tuple[Tuple[str, Object], ...]
+    """Large ones first: the last to end should be a small one."""
+    same: int
+    """Files that are there already."""
+    same_bytes: int
+    extra: Tuple[str, ...]
+    """Files that this program put there and that S3 no longer has."""
+
+    @property
+    def bytes(self) -> int:
+        """To fetch."""
+        return sum(found.size for _, found in self.fetch)
+
+
+def differences(
+    wanted: Wanted, known: Mapping[str, Known], look: Callable[[str], Optional[Local]]
+) -> Differences:
+    """Compare what S3 has with what the record and the disk say.
+
+    A file counts as there if it was filled from an object of the same ETag and size, and nobody wrote to it since.
+    """
+    fetch: List[Tuple[str, Object]] = []
+    same = same_bytes = 0
+    for path, found in wanted.files.items():
+        before = known.get(path)
+        if before is not None and before.etag == found.etag and before.size == found.size:
+            here = look(path)
+            if here is not None and here.size == found.size and here.modified_ns == before.modified_ns:
+                same += 1
+                same_bytes += found.size
+                continue
+        fetch.append((path, found))
+    fetch.sort(key=lambda pair: (-pair[1].size, pair[0]))
+    extra = tuple(sorted(path for path in known if path not in wanted.files))
+    return Differences(tuple(fetch), same, same_bytes, extra)
+
+
+def room_needed(plan: Differences, look: Callable[[str], Optional[Local]], partial: int = 0) -> int:
+    """Bytes that must be free. A new file has its place beside the old one, which goes when the new one is complete."""
+    need = sum(-(-found.size // BLOCK) * BLOCK for _, found in plan.fetch)
+    # Only one old file at a time is needed twice; what is overwritten counts as given back, but for the largest.
+    old = [here.blocks for path, _ in plan.fetch for here in [look(path)] if here is not None]
+    return max(0, need - (sum(old) - max(old, default=0)) - partial) + SPARE
+
+
+def check_room(free: int, need: int, free_files: int, files: int, folder: str) -> None:
+    """Raises `FillError` (``disk-full``) before anything is fetched."""
+    if free < need:
+        raise FillError(
+            "disk-full",
+            "{} has {} free, and {} are needed".format(folder, _gib(free), _gib(need)),
+            "make the volume larger: runctl aws ebs resize",
+        )
+    if 0 < free_files < files:
+        raise FillError(
+            "disk-full",
+            "{} has room for {:,} more files, and {:,} are needed".format(folder, free_files, files),
+            "use a volume with XFS, or pack small files together",
+        )
+
+
+def _gib(count: int) -> str:
+    return "{:.1f} GiB".format(count / (1 << 30)) if count >= 1 << 30 else "{:.0f} MiB".format(count / MIB)
+
+
+def piece_size(found: Object, first_part: Optional[int]) -> int:
+    """Into what a large object is cut: its own parts, whose MD5s make its ETag, where they are known or likely."""
+    parts = parts_of(found.etag)
+    if parts > 1:
+        if first_part is not None and -(-found.size // first_part) == parts:
+            return first_part
+        likely = likely_part_sizes(found.size, parts)
+        if likely:
+            return likely[0]
+    return PIECE
+
+
+def pieces(size: int, each: int) -> Iterator[Tuple[int, int]]:
+    """Begin and end of every piece, without gaps."""
+    for begin in range(0, size, each):
+        yield begin, min(size, begin + each)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One request: a whole object, or a piece of a large one."""
+
+    path: str
+    object: Object
+    begin: int = 0
+    end: int = -1
+    """-1 for a whole object."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return (self.object.size if self.end < 0 else self.end) - self.begin
+
+
+def batches(jobs: Sequence[Job], workers: int) -> Iterator[List[Job]]:
+    """The jobs in their order, in lots of which each worker takes one at a time; small enough that all have some."""
+    files = max(1, min(BATCH_FILES, -(-len(jobs) // (workers * 2))))
+    total = sum(job.size for job in jobs)
+    most = max(PIECE, min(BATCH_BYTES, total // (workers * 2)))
+    lot: List[Job] = []
+    size = 0
+    for job in jobs:
+        if lot and (len(lot) >= files or size + job.size > most):
+            yield lot
+            lot, size = [], 0
+        lot.append(job)
+        size += job.size
+    if lot:
+        yield lot
+
+
+def jobs_of(
+    plan: Differences, part_sizes: Mapping[str, int], finished: Mapping[Tuple[str, str], Dict[int, str]]
+) -> List[Job]:
+    """Every request that is needed; pieces that are on the disk already are not."""
+    found: List[Job] = []
+    for path, wanted in plan.fetch:
+        if wanted.size <= WHOLE:
+            found.append(Job(path, wanted))
+            continue
+        done = finished.get((path, wanted.etag), {})
+        found += [
+            Job(path, wanted, begin, end)
+            for begin, end in pieces(wanted.size, part_sizes[path])
+            if begin not in done
+        ]
+    return found

@@ -1,0 +1,186 @@
+"""What this program has put into a folder, kept in that folder: who calls again gets only what lacks or changed.
+
+``.runctl/prewarm.jsonl`` is appended to while files arrive and written anew at the end. A line is there only once
+the file it speaks of is on the disk (see `Record.flush`), so that it can be believed after a crash. The last line about
+a path counts; a last line that was cut short is not read.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
+
+from runctl.agent.fill.inside import is_plain, make_folder, opener
+from runctl.agent.fill.objects import OWN_FOLDER
+
+FILE = "prewarm.jsonl"
+PARTIAL = "partial"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Known:
+    """A file that was filled before."""
+
+    size: int
+    etag: str
+    modified_ns: int
+    """The file's own time when it was finished: one that somebody wrote to since is not trusted."""
+    proof: str
+    """The kind of check it has passed."""
+
+
+class Record:
+    """The record of one folder. For one thread."""
+
+    def __init__(self, folder: Path, source: str) -> None:
+        self.folder = folder / OWN_FOLDER
+        self.partial = self.folder / PARTIAL
+        self._path = self.folder / FILE
+        self._source = source
+        self._pending: List[str] = []
+        self.files: Dict[str, Known] = {}
+        self.pieces: Dict[Tuple[str, str], Dict[int, str]] = {}
+        """By path and ETag: where the pieces begin that are on the disk, with their MD5."""
+
+    def load(self) -> None:
+        """What the file says; a record that cannot be read is one of nothing."""
+        with (
+            suppress(FileNotFoundError),
+            open(self._path, encoding="ascii", errors="replace", opener=opener) as lines,
+        ):
+            for line in lines:
+                # Damaged, or not ours: what it does not know is copied again.
+                with suppress(ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+                    if line.endswith("\n"):
+                        self._take(json.loads(line))
+
+    def make_folders(self) -> None:
+        """Where it lies exists, and is no link. Raises `FillError`, `OSError`."""
+        make_folder(self.folder.parent, "{}/{}".format(OWN_FOLDER, PARTIAL))
+
+    def done(self, path: str, known: Known) -> None:
+        """The file is complete and has its name."""
+        self.files[path] = known
+        self.pieces.pop((path, known.etag), None)
+        self._say({"p": path, "s": known.size, "e": known.etag, "m": known.modified_ns, "c": known.proof})
+
+    def piece(self, path: str, etag: str, begin: int, md5: str) -> None:
+        """A piece of a large file is in its unfinished file."""
+        self.pieces.setdefault((path, etag), {})[begin] = md5
+        self._say({"p": path, "e": etag, "b": begin, "h": md5})
+
+    def forget(self, path: str) -> None:
+        """The file is not there any more, or is not to be trusted."""
+        self.files.pop(path, None)
+        self._say({"p": path, "gone": True})
+
+    def drop_pieces(self, path: str, etag: str) -> None:
+        """What there is of an unfinished file is worth nothing."""
+        if self.pieces.pop((path, etag), None) is not None:
+            self._say({"p": path, "e": etag, "b": -1, "h": ""})
+
+    def flush(self) -> None:
+        """Everything that was said is on the disk: first the files, then what the record says of them."""
+        if not self._pending:
+            return
+        sync_file_system(self.folder)
+        with open(self._path, "ab", opener=opener) as out:
+            if out.tell() and not _ends_line(self._path):
+                # A line that was cut short is not to run into ours.
+                out.write(b"\n")
+            out.write("".join(self._pending).encode("ascii"))
+            out.flush()
+            os.fsync(out.fileno())
+        self._pending.clear()
+
+    def rewrite(self, keep: Set[str]) -> None:
+        """The file has one line for each of these files, and nothing is unfinished; the switch is atomic."""
+        self.files = {path: known for path, known in self.files.items() if path in keep}
+        self._pending.clear()
+        self.pieces.clear()
+        sync_file_system(self.folder)
+        new = self._path.with_suffix(".new")
+        with suppress(FileNotFoundError):
+            new.unlink()
+        with open(new, "w", encoding="ascii", opener=opener) as out:
+            out.write(_line({"version": VERSION, "source": self._source, "files": len(self.files)}))
+            for path, known in sorted(self.files.items()):
+                out.write(
+                    _line(
+                        {
+                            "p": path,
+                            "s": known.size,
+                            "e": known.etag,
+                            "m": known.modified_ns,
+                            "c": known.proof,
+                        }
+                    )
+                )
+            out.flush()
+            os.fsync(out.fileno())
+        new.replace(self._path)
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _say(self, words: Mapping[str, Any]) -> None:
+        self._pending.append(_line(words))
+
+    def _take(self, words: Mapping[str, Any]) -> None:
+        if not is_plain(words.get("p")):
+            # What this program writes is always plain: somebody else wrote it.
+            return
+        path = words["p"]
+        if words.get("gone"):
+            self.files.pop(path, None)
+        elif "b" in words:
+            if words["b"] < 0:
+                self.pieces.pop((path, words["e"]), None)
+            else:
+                self.pieces.setdefault((path, words["e"]), {})[int(words["b"])] = str(words["h"])
+        else:
+            known = Known(int(words["s"]), str(words["e"]), int(words["m"]), str(words["c"]))
+            self.files[path] = known
+            self.pieces.pop((path, known.etag), None)
+
+
+def sync_file_system(folder: Path) -> None:
+    """What was written to the file system of ``folder`` is on its disk; others' disks are left alone where that can be.
+
+    Raises `OSError` where the disk refused some of it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        call = _syncfs()
+        if call is None:
+            os.sync()
+        elif call(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(folder))
+    finally:
+        os.close(descriptor)
+
+
+def _syncfs() -> Optional[Any]:
+    with suppress(OSError, AttributeError):
+        return ctypes.CDLL(None, use_errno=True).syncfs
+    return None
+
+
+def _line(words: Mapping[str, Any]) -> str:
+    # ASCII with escapes: a path that is no UTF-8 comes back as it was.
+    return json.dumps(words, separators=(",", ":")) + "\n"
+
+
+def _ends_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"

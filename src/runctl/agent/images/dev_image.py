@@ -1,0 +1,107 @@
+"""Dev-mode's image: the last one that was built of the project, as long as only code has changed since."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Tuple
+
+from runctl.agent.containers import docker
+from runctl.agent.machine import durable
+from runctl.agent.supervising.attempt import Attempt
+
+SHOWN = 5
+
+
+def why_build(before: Optional[Mapping[str, str]], now: Mapping[str, str]) -> Optional[str]:
+    """Why the last image will not do, in words; ``None`` when it will. Pure."""
+    if before is None:
+        return "no image of this project has been built on this machine"
+    changed = sorted(name for name in now if name in before and before[name] != now[name])
+    new = sorted(name for name in now if name not in before)
+    gone = sorted(name for name in before if name not in now)
+    words: List[str] = []
+    for what, names in (("changed", changed), ("is new", new), ("is gone", gone)):
+        words += ["{} {}".format(name, what) for name in names]
+    if not words:
+        return None
+    more = " and {} more".format(len(words) - SHOWN) if len(words) > SHOWN else ""
+    return ", ".join(words[:SHOWN]) + more
+
+
+def reusable(attempt: Attempt, engine: docker.Engine) -> Optional[str]:
+    """The image to use without building, if dev-mode may; the log says which, or why there is none."""
+    container = attempt.spec.container
+    if container is None or container.dockerfile is None or container.dev_parts is None:
+        return None
+    if container.code != "mount":
+        return None
+    kept = durable.read_json(_record(attempt)) or {}
+    image = str(kept.get("image") or "")
+    why = why_build(kept.get("parts"), container.dev_parts)
+    if why is None and engine.inspect("image", image)[0] is None:
+        why = "the image {} is gone from the machine".format(image)
+    if why is not None:
+        attempt.log.line("dev-mode: the image is built: {}".format(why))
+        return None
+    files = [name for name in container.dev_parts if not name.startswith("the ")]
+    built = time.strftime("%Y-%m-%d %H:%M", time.gmtime(float(kept.get("built_at") or 0)))
+    attempt.log.line(
+        "dev-mode: {} of {} UTC is used without a build: the Dockerfile, the options of the build and {} are as they"
+        " were".format(image, built, ", ".join(sorted(files)[:SHOWN]) or "what it copies")
+        + (" and {} more files".format(len(files) - SHOWN) if len(files) > SHOWN else "")
+    )
+    for note in container.dev_notes:
+        attempt.log.line("dev-mode: {}; without --dev-mode the image is built anew".format(note))
+    _tell_removed(attempt, str(kept.get("tree") or ""))
+    return image
+
+
+def remember(attempt: Attempt, image: str) -> None:
+    """The image has just been built: dev-mode may use it from now on."""
+    container = attempt.spec.container
+    if container is None or container.dockerfile is None or container.dev_parts is None:
+        return
+    path = _record(attempt)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    durable.write_json(
+        path,
+        {
+            "image": image,
+            "tree": attempt.live.tree or "",
+            "parts": dict(container.dev_parts),
+            "built_at": time.time(),
+        },
+    )
+
+
+def _record(attempt: Attempt) -> Path:
+    return attempt.state / "dev-images" / (attempt.spec.project + ".json")
+
+
+def removed_files(before: Mapping[str, object], now: Mapping[str, object]) -> Tuple[str, ...]:
+    """Files that were in a tree and are in another one no more. Pure."""
+    return tuple(sorted(path for path in before if path not in now))
+
+
+def _tell_removed(attempt: Attempt, tree: str) -> None:
+    """What has been removed from the project is still in the image: nothing can be put over a file to remove it."""
+    from runctl.agent.trees.store import Project
+
+    if not tree or attempt.live.tree is None or tree == attempt.live.tree:
+        return
+    request = {"project": attempt.spec.project, "digest": attempt.live.tree}
+    project = Project.of(request, str(attempt.state))
+    with project.locked(exclusive=False):
+        manifests: Dict[str, Optional[Mapping[str, object]]] = {
+            digest: project.read_manifest(digest) for digest in (tree, attempt.live.tree)
+        }
+    before, now = manifests[tree], manifests[attempt.live.tree]
+    gone = removed_files(before, now) if before is not None and now is not None else ()
+    if gone:
+        more = " and {} more".format(len(gone) - SHOWN) if len(gone) > SHOWN else ""
+        attempt.log.line(
+            "dev-mode: removed from the project, and still in the image if it had them: {}{}".format(
+                ", ".join(gone[:SHOWN]), more
+            )
+        )

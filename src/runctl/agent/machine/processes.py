@@ -1,0 +1,242 @@
+"""Processes of this machine: which is which, who descends from whom, what they use, how to signal them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
+
+from runctl.agent.machine.root import as_root, root_available
+from runctl.agent.supervising.stop_targets import Member
+
+PROC = Path("/proc")
+LINUX = sys.platform.startswith("linux")
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One process for ever: its number alone is given to others after it has gone."""
+
+    pid: int
+    started: str
+    """When it started, in the kernel's own words (clock ticks since boot)."""
+    boot: str
+    """The boot that it belongs to."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """A line of the process table."""
+
+    pid: int
+    parent: int
+    session: int
+    name: str
+    state: str
+    started: str
+    cpu_seconds: float
+    rss_bytes: int
+
+
+def boot_id() -> str:
+    """Changes with every boot."""
+    try:
+        return (PROC / "sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        done = subprocess.run(["sysctl", "-n", "kern.boottime"], capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+
+def parse_stat(text: str) -> Process:
+    """A line of ``/proc/PID/stat``; the name may hold spaces and parentheses (proc(5))."""
+    opening, closing = text.index("("), text.rindex(")")
+    fields = text[closing + 2 :].split()
+    tick = os.sysconf("SC_CLK_TCK")
+    return Process(
+        pid=int(text[:opening]),
+        parent=int(fields[1]),
+        session=int(fields[3]),
+        name=text[opening + 1 : closing],
+        state=fields[0],
+        started=fields[19],
+        cpu_seconds=(int(fields[11]) + int(fields[12])) / tick,
+        rss_bytes=int(fields[21]) * os.sysconf("SC_PAGE_SIZE"),
+    )
+
+
+def process(pid: int) -> Optional[Process]:
+    """The process with this number now, zombies included; ``None`` when there is none."""
+    if not LINUX:
+        return _table_by_ps().get(pid)
+    try:
+        return parse_stat((PROC / str(pid) / "stat").read_text(errors="replace"))
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def table() -> Dict[int, Process]:
+    """Every process that can be seen."""
+    if not LINUX:
+        return _table_by_ps()
+    found = {}
+    for name in os.listdir(PROC):  # noqa: PTH208 (a Path each for thousands of processes is slow)
+        if name.isdigit():
+            one = process(int(name))
+            if one is not None:
+                found[one.pid] = one
+    return found
+
+
+def _table_by_ps() -> Dict[int, Process]:
+    # lstart is five words long, so it stands in the middle, and the name, which may hold spaces, at the end.
+    columns = "pid=,ppid=,sess=,state=,rss=,time=,lstart=,comm="
+    done = subprocess.run(["ps", "-axo", columns], capture_output=True, text=True, check=False)
+    found = {}
+    for line in done.stdout.splitlines():
+        words = line.split(None, 11)
+        if len(words) < 12:
+            continue
+        pid = int(words[0])
+        found[pid] = Process(
+            pid=pid,
+            parent=int(words[1]),
+            session=0,
+            name=Path(words[11]).name,
+            state=words[3][:1],
+            started=" ".join(words[6:11]),
+            cpu_seconds=_ps_seconds(words[5]),
+            rss_bytes=int(words[4]) * 1024,
+        )
+    return found
+
+
+def _ps_seconds(text: str) -> float:
+    seconds = 0.0
+    for part in text.replace("-", ":").split(":"):
+        seconds = seconds * 60 + float(part.replace(",", "."))
+    return seconds
+
+
+def identity(pid: int) -> Optional[Identity]:
+    """Who has this number now."""
+    one = process(pid)
+    return None if one is None else Identity(pid, one.started, boot_id())
+
+
+def alive(who: Optional[Identity]) -> bool:
+    """Whether this very process still runs. A zombie does not."""
+    if who is None:
+        return False
+    one = process(who.pid)
+    return one is not None and one.started == who.started and one.state not in "ZX" and boot_id() == who.boot
+
+
+def descendants(root: int, processes: Dict[int, Process]) -> List[Process]:
+    """Children, their children and so on, nearest first, without zombies."""
+    children: Dict[int, List[Process]] = {}
+    for one in processes.values():
+        children.setdefault(one.parent, []).append(one)
+    found: List[Process] = []
+    queue = [root]
+    while queue:
+        for child in children.get(queue.pop(0), []):
+            queue.append(child.pid)
+            if child.state not in "ZX":
+                found.append(child)
+    return found
+
+
+def members(tree: Iterable[Process]) -> Dict[int, Member]:
+    """These processes, with their command lines and what they do with signals (where the kernel tells: Linux)."""
+    return {one.pid: _member(one) for one in tree if one.state not in "ZX"}
+
+
+def _member(one: Process) -> Member:
+    argv: Tuple[str, ...] = ()
+    caught = ignored = frozenset()  # type: FrozenSet[int]
+    with contextlib.suppress(OSError):
+        words = (PROC / str(one.pid) / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        argv = tuple(word.decode(errors="replace") for word in words if word or len(words) > 1)
+        status = (PROC / str(one.pid) / "status").read_text(errors="replace")
+        caught, ignored = parse_signals(status, "SigCgt"), parse_signals(status, "SigIgn")
+    return Member(one.pid, one.parent, argv, one.name, one.started, caught, ignored)
+
+
+def parse_signals(status: str, field: str) -> FrozenSet[int]:
+    """The signals of a mask in ``/proc/PID/status`` (proc(5))."""
+    found = re.search(r"^{}:\s*([0-9a-f]+)$".format(field), status, re.MULTILINE)
+    mask = int(found.group(1), 16) if found else 0
+    return frozenset(number for number in range(1, 65) if mask >> (number - 1) & 1)
+
+
+def with_environment(wanted: Dict[str, str]) -> List[Process]:
+    """Processes that were started with these variables, wherever they have gone since."""
+    needles = {"{}={}".format(name, value).encode() for name, value in wanted.items()}
+    found = []
+    for pid, one in table().items():
+        if one.state in "ZX" or pid == os.getpid():
+            continue
+        try:
+            variables: Set[bytes] = set((PROC / str(pid) / "environ").read_bytes().split(b"\0"))
+        except OSError:
+            continue
+        if needles <= variables:
+            found.append(one)
+    return found
+
+
+def send(pids: Iterable[int], signal_number: int) -> None:
+    """Signal each of them, as root where they are another user's (sudo, a container) and this one may become root;
+    those that have gone meanwhile are passed over."""
+    others = []
+    for pid in pids:
+        try:
+            os.kill(pid, signal_number)
+        except ProcessLookupError:
+            continue
+        except PermissionError:
+            others.append(str(pid))
+    if others and root_available():
+        argv = as_root(["kill", "-{}".format(int(signal_number)), *others])
+        subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+
+
+def usage(roots: Iterable[int], interval: float = 0.0) -> Tuple[Optional[float], int]:
+    """CPU in percent of one core over the interval (``None`` without one) and resident bytes of these trees."""
+    roots = list(roots)
+
+    def sample() -> Tuple[Dict[Tuple[int, str], float], int]:
+        processes = table()
+        members = {pid: processes[pid] for pid in roots if pid in processes}
+        for pid in roots:
+            members.update((one.pid, one) for one in descendants(pid, processes))
+        seconds = {(one.pid, one.started): one.cpu_seconds for one in members.values()}
+        return seconds, sum(one.rss_bytes for one in members.values())
+
+    before, rss = sample()
+    if not interval:
+        return None, rss
+    import time
+
+    began = time.monotonic()
+    time.sleep(interval)
+    after, rss = sample()
+    spent = sum(max(0.0, value - before.get(key, 0.0)) for key, value in after.items())
+    return round(100 * spent / (time.monotonic() - began), 1), rss
+
+
+def become_subreaper() -> bool:
+    """Orphans below this process become its children, so that daemons do not get away. False off Linux."""
+    if not LINUX:
+        return False
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    return int(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)) == 0

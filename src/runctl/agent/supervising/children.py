@@ -1,0 +1,212 @@
+"""Starts children of the supervisor, waits for them, and ends whole trees of them: asked first, then killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import select
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set
+
+from runctl.agent.machine import processes
+from runctl.agent.supervising.shutdown import POLL_SECONDS as ENDING_POLL_SECONDS
+from runctl.agent.supervising.shutdown import Ending, Shutdown
+from runctl.agent.supervising.stop_targets import Key
+
+POLL_SECONDS = 1.0
+"""Signals wake us at once; this is for what makes no signal."""
+LEFTOVER_SECONDS = 10.0
+"""What a process that outlives the script is given, at most, after SIGTERM."""
+FADE_SECONDS = 1.0
+"""What only carries output (``> >(tee log)``) ends by itself, when it has passed on the last of it."""
+OOM_SCORE = 500
+"""The kernel's out-of-memory killer takes the training before it takes sshd or the supervisor."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A child that has ended."""
+
+    exit_code: Optional[int]
+    """``None`` when a signal ended it."""
+    signal: Optional[int]
+    max_rss_bytes: int
+    asked: bool
+    """We had told it to end before it did."""
+    killed: bool
+    """We sent SIGKILL."""
+
+
+class Children:
+    """All processes below this one. One object per process; it takes over the signal handlers."""
+
+    def __init__(self) -> None:
+        self.subreaper = processes.become_subreaper()
+        self.terminated = False
+        """Somebody told the supervisor itself to end."""
+        self._statuses: Dict[int, int] = {}
+        self._rss: Dict[int, int] = {}
+        self._popen: Dict[int, subprocess.Popen[bytes]] = {}
+        self._spared: Set[int] = set()
+        self._wake, wake_up = os.pipe()
+        for fd in (self._wake, wake_up):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(wake_up, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._told_to_end)
+
+    def _told_to_end(self, *_: object) -> None:
+        self.terminated = True
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        output: int,
+        env: Mapping[str, str],
+        cwd: Path,
+        sacrifice: bool = False,
+        errors: Optional[int] = None,
+        stdin: Optional[int] = None,
+    ) -> int:
+        """Start a child in a session of its own, its output going to the file ``output``, and its stderr to another one
+        if ``errors`` is given; it reads the file ``stdin``, else nothing. Raises `OSError`."""
+        child = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
+            stdout=output,
+            stderr=output if errors is None else errors,
+            env=dict(env),
+            cwd=cwd,
+            start_new_session=True,
+        )
+        self._popen[child.pid] = child
+        if sacrifice:
+            with contextlib.suppress(OSError):
+                Path("/proc/{}/oom_score_adj".format(child.pid)).write_text(str(OOM_SCORE))
+        return child.pid
+
+    def wait(
+        self,
+        pid: int,
+        ending: Callable[[], Optional[Ending]] = lambda: None,
+        shutdown: Optional[Shutdown] = None,
+    ) -> Ended:
+        """Wait until the child has ended; ``ending`` is asked again and again whether, and how, to end it."""
+        shutdown = shutdown or Shutdown()
+        killed = False
+        while not self._reap(pid):
+            wish = ending()
+            if wish is not None and wish.over:
+                killed = True
+                everyone = [pid, *(one.pid for one in processes.descendants(pid, processes.table()))]
+                processes.send(everyone, signal.SIGKILL)
+            elif wish is not None:
+                shutdown.ask([pid], processes.table(), wish)
+            self._sleep(POLL_SECONDS if wish is None else ENDING_POLL_SECONDS)
+        status = self._statuses.pop(pid)
+        return Ended(
+            exit_code=os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
+            signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
+            max_rss_bytes=self._rss.pop(pid, 0),
+            asked=killed or shutdown.asked,
+            killed=killed,
+        )
+
+    def spare(self, pid: int) -> None:
+        """This child is not ended with the others."""
+        self._spared.add(pid)
+
+    def ended(self, pid: int) -> bool:
+        """Whether the child has ended, without waiting."""
+        return self._reap(pid)
+
+    def pause(self, seconds: float, also: Sequence[int] = ()) -> None:
+        """Wait, but no longer than until something happens, or one of the files ``also`` can be read."""
+        self._sleep(seconds, also)
+
+    def end_all(
+        self,
+        grace: float,
+        told: FrozenSet[Key] = frozenset(),
+        fade: float = 0.0,
+    ) -> List[processes.Process]:
+        """Nothing below this process runs any more, but for those spared; returns who had to be ended.
+
+        Those who have been ``told`` to end are not told a second time; what ends by itself within ``fade`` seconds
+        is not told at all.
+        """
+
+        def rest() -> List[processes.Process]:
+            self._reap(0)
+            return [one for one in self._below() if one.pid not in self._spared]
+
+        def wait_while(some: Callable[[], object], seconds: float) -> None:
+            deadline = time.monotonic() + seconds
+            while some() and time.monotonic() < deadline:
+                self._sleep(0.05)
+
+        began = time.monotonic()
+        wait_while(lambda: [one for one in rest() if (one.pid, one.started) in told], grace)
+        wait_while(rest, min(fade, grace))
+        leftover = rest()
+        processes.send([one.pid for one in leftover if (one.pid, one.started) not in told], signal.SIGTERM)
+        wait_while(rest, max(0.0, began + grace - time.monotonic()))
+        # Killed ones may have forked meanwhile: look again until nobody is there.
+        deadline = time.monotonic() + LEFTOVER_SECONDS
+        while time.monotonic() < deadline:
+            still = rest()
+            if not still:
+                break
+            processes.send([one.pid for one in still], signal.SIGKILL)
+            self._sleep(0.05)
+        return leftover
+
+    def _below(self) -> List[processes.Process]:
+        now = processes.table()
+        if self.subreaper:
+            return processes.descendants(os.getpid(), now)
+        sessions = set(self._popen)
+        return [one for one in now.values() if _group(one.pid) in sessions and one.state not in "ZX"]
+
+    def _reap(self, pid: int) -> bool:
+        while True:
+            try:
+                one, status, used = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if one == 0:
+                break
+            known = self._popen.pop(one, None)
+            if known is not None:
+                known.returncode = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+                self._statuses[one] = status
+                self._rss[one] = used.ru_maxrss * (1024 if processes.LINUX else 1)
+        return pid in self._statuses
+
+    def _sleep(self, seconds: float, also: Sequence[int] = ()) -> None:
+        readable, _, _ = select.select([self._wake, *also], [], [], seconds)
+        if self._wake in readable:
+            with contextlib.suppress(BlockingIOError):
+                while os.read(self._wake, 512):
+                    pass
+
+
+def _group(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return -1
+
+
+def cpu_seconds() -> float:
+    """CPU time of every descendant that has been waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -1,0 +1,145 @@
+"""Why an attempt ended: a pure decision over what was seen, and the gathering of what can be seen."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal as signals
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, Iterable, Optional, Tuple
+
+from runctl.agent.machine.processes import PROC
+from runctl.agent.spec import EndReason
+
+SIGKILL = int(signals.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known about a script that has ended."""
+
+    exit_code: Optional[int]
+    signal: Optional[int]
+    asked: Optional[EndReason] = None
+    """Why we told it to end, if we did before it ended by itself."""
+    asked_message: str = ""
+    killed: bool = False
+    """The grace was not enough."""
+    oom_kills: int = 0
+    """Processes of this run that the kernel's out-of-memory killer is known to have taken."""
+    machine_oom_kills: int = 0
+    """The same anywhere on the machine meanwhile: evidence only beside a SIGKILL that nobody else sent."""
+    says_no_space: bool = False
+    """The last lines of the log speak of a full disk."""
+    ends_with_no_space: bool = False
+    """The very last line of the log does."""
+    disk_full: Optional[str] = None
+    """A disk of the run that has no room left, in words."""
+    volume_lost: Optional[str] = None
+    """A volume that was taken away, in words."""
+    lost_writable: bool = False
+    """The run might have written to it."""
+    volume_read_only: Optional[str] = None
+    """A volume that has become read-only under the run, in words."""
+    says_read_only: bool = False
+    """The last lines of the log speak of a read-only file system."""
+
+
+def signal_name(number: int) -> str:
+    """``SIGKILL`` for 9; the number for those without a name."""
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return "signal {}".format(number)
+
+
+def decide_end(facts: Facts) -> Tuple[EndReason, str]:
+    """The reason and a sentence for a person."""
+    if facts.asked is not None:
+        how = "; it had to be killed when its grace was over" if facts.killed else ""
+        return facts.asked, (facts.asked_message or "the run was told to end") + how
+    if facts.volume_lost and (facts.exit_code != 0 or facts.lost_writable):
+        return EndReason.DATA_FAILED, "{} ({})".format(facts.volume_lost, _how(facts))
+    if facts.exit_code == 0:
+        return EndReason.COMPLETED, _how(facts) + _also(facts.volume_read_only)
+    was_killed = SIGKILL in (facts.signal, (facts.exit_code or 0) - 128)
+    if facts.oom_kills or (was_killed and facts.machine_oom_kills):
+        return (
+            EndReason.OUT_OF_MEMORY,
+            "the machine ran out of memory and the kernel killed the training",
+        )
+    if facts.says_no_space and (facts.disk_full or facts.ends_with_no_space):
+        where = " ({} has no room left)".format(facts.disk_full) if facts.disk_full else ""
+        return EndReason.DISK_FULL, "the script failed because a disk is full" + where
+    if facts.volume_read_only and facts.says_read_only:
+        return EndReason.DATA_FAILED, "{} ({})".format(facts.volume_read_only, _how(facts))
+    full = "{} has no room left".format(facts.disk_full) if facts.disk_full else None
+    return EndReason.FAILED, _how(facts) + _also(full) + _also(facts.volume_read_only)
+
+
+def _how(facts: Facts) -> str:
+    if facts.signal is not None:
+        return "the script was ended by {}".format(signal_name(facts.signal))
+    verb = "failed" if facts.exit_code else "ended"
+    return "the script {} with exit code {}".format(verb, facts.exit_code)
+
+
+def _also(words: Optional[str]) -> str:
+    return "; " + words if words else ""
+
+
+def full_folder(folders: Iterable[Path]) -> Optional[str]:
+    """The first of these whose file system is full: at most 2 % and 64 MiB are left for this user."""
+    for folder in folders:
+        try:
+            facts = os.statvfs(folder)
+        except OSError:
+            continue
+        size, free = facts.f_blocks * facts.f_frsize, facts.f_bavail * facts.f_frsize
+        if size and (free <= min(64 << 20, size * 0.02) or (facts.f_files and not facts.f_favail)):
+            return str(folder)
+    return None
+
+
+_COUNTER = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
+
+
+def oom_counters() -> Tuple[int, int]:
+    """Processes killed so far for want of memory: in this process's own control group, and on the machine."""
+    own = 0
+    for path in _memory_files():
+        own += _counter(path)
+    return own, _counter(PROC / "vmstat")
+
+
+def _counter(path: Path) -> int:
+    try:
+        found = _COUNTER.search(path.read_text())
+    except OSError:
+        return 0
+    return int(found.group(1)) if found else 0
+
+
+def _memory_files() -> Iterable[Path]:
+    """Where the kernel counts for our group: ``memory.events`` (v2), ``memory.oom_control`` (v1)."""
+    for controllers, path in _groups().items():
+        if path == "/":
+            # The root group has no limit of its own; on v1 its counter is the whole machine's.
+            continue
+        if controllers == "":
+            yield Path("/sys/fs/cgroup") / path.lstrip("/") / "memory.events"
+        elif "memory" in controllers.split(","):
+            yield Path("/sys/fs/cgroup/memory") / path.lstrip("/") / "memory.oom_control"
+
+
+def _groups() -> Dict[str, str]:
+    try:
+        lines = (PROC / "self/cgroup").read_text().splitlines()
+    except OSError:
+        return {}
+    found = {}
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        found[controllers] = path
+    return found

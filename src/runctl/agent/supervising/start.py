@@ -1,0 +1,198 @@
+"""``start``: check everything that can be checked, write the intent down, and leave a supervisor behind."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from runctl.agent import checks
+from runctl.agent.disks import mountns
+from runctl.agent.disks.places import saved_folder
+from runctl.agent.environments.script import NETWORK
+from runctl.agent.errors import AgentError
+from runctl.agent.machine import durable
+from runctl.agent.machine.root import (
+    LOGIN_VARIABLE,
+    PASSED_ON,
+    agent_as_root,
+    agent_command,
+    as_root,
+    folder_root,
+    login_user,
+    root_available,
+)
+from runctl.agent.spec import AttemptStatus, RunSpec, RunState, from_json
+from runctl.agent.supervising.state import (
+    AttemptFolder,
+    Live,
+    StopRequest,
+    attempt_folder,
+    attempts,
+    state_directory,
+    without_values,
+)
+from runctl.agent.supervising.status import observe
+
+LAUNCH_SECONDS = 20.0
+SYSTEMD = Path("/run/systemd/system")
+
+
+def start(request: Mapping[str, Any]) -> AttemptStatus:
+    """The attempt is being set up, or has been started before by the same request; returns at once.
+
+    Raises `AgentError`; nothing is left of an attempt that could not be started.
+    """
+    try:
+        spec = from_json(RunSpec, request["spec"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise AgentError("bad-request", "the spec cannot be read: {}".format(error)) from error
+    folder = attempt_folder(spec.run_id, spec.attempt)
+    with durable.locked(state_directory() / "start.lock"):
+        known, ended = folder.spec(), folder.end() is not None
+        same = known == (without_values(spec) if ended else spec)
+        if known is not None and not same:
+            raise AgentError(
+                "run-exists",
+                "attempt {} of run {} exists on this machine and is something else".format(
+                    spec.attempt, spec.run_id
+                ),
+                "take another run id, or the next attempt",
+            )
+        # Those that have ended without a word leave their secrets to no other run.
+        running = [one.run_id for one in others(folder) if observe(one).state is not RunState.ENDED]
+        if known is None or (folder.live().supervisor is None and folder.end() is None):
+            tree = checks.check(spec)
+            _write_intent(folder, spec, tree)
+            _launch(folder, spec)
+    return dataclasses.replace(observe(folder), also_running=tuple(running))
+
+
+def others(folder: AttemptFolder) -> List[AttemptFolder]:
+    """The other attempts on this machine."""
+    return [one for one in attempts() if one.path != folder.path]
+
+
+def _write_intent(folder: AttemptFolder, spec: RunSpec, tree: Optional[str]) -> None:
+    try:
+        folder.path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        folder.reserve()
+        kept = {name: os.environ[name] for name in (*NETWORK, "LANG", "PATH") if name in os.environ}
+        durable.write_json(folder.path / "environ.json", kept)
+        folder.write_live(Live(created_at=time.time(), phase="starting", tree=tree, saved=saved_folder(spec)))
+        folder.log.touch(mode=0o600)
+        # Last: an attempt exists from the moment on at which it has a spec.
+        folder.write_spec(spec)
+    except OSError as error:
+        _forget(folder)
+        raise AgentError(
+            "disk-full", "the attempt cannot be written down: {}".format(error), "free some space"
+        ) from error
+
+
+def _forget(folder: AttemptFolder) -> None:
+    (folder.path / "spec.json").unlink(missing_ok=True)
+    shutil.rmtree(folder.path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.path.parent.rmdir()
+
+
+def _launch(folder: AttemptFolder, spec: RunSpec) -> None:
+    namespace = bool(mountns.to_bind(spec)) and folder_root() is None
+    with durable.locked(mountns.lock_of(state_directory() / "targets")):
+        pass  # made by this user, so that root does not make it root's
+    words = [*(["--namespace"] if namespace else []), spec.run_id, str(spec.attempt)]
+    tried = []
+    if _under_systemd():
+        command = as_root(
+            systemd_command(
+                spec, namespace, agent_command(), _circumstances(), login_user().uid, login_user().gid
+            )
+        )
+        if _run(command, folder):
+            tried.append("systemd-run")
+            if _appeared(folder):
+                return
+    command = agent_as_root("supervise", *words) if namespace else [*agent_command(), "supervise", *words]
+    if not tried and _run(command, folder) and _appeared(folder):
+        return
+    said = ""
+    with contextlib.suppress(OSError):
+        said = (folder.path / "supervisor.err").read_text(errors="replace").strip()[-2000:]
+    # Should it come up after all, it finds that it is not wanted.
+    folder.write_stop(
+        StopRequest(grace_seconds=0.0, requested_at=time.time(), message="the start was given up")
+    )
+    if not _appeared(folder, 0.0):
+        _forget(folder)
+    raise AgentError(
+        "supervisor-failed", "the run's supervisor did not start" + (": " + said if said else "")
+    )
+
+
+def _run(command: Sequence[str], folder: AttemptFolder) -> bool:
+    with (folder.path / "supervisor.err").open("ab") as errors:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
+            start_new_session=True,
+            check=False,
+        )
+    return done.returncode == 0
+
+
+def _appeared(folder: AttemptFolder, seconds: float = LAUNCH_SECONDS) -> bool:
+    deadline = time.monotonic() + seconds
+    while True:
+        if folder.live().supervisor is not None or folder.end() is not None:
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.01)
+
+
+def _under_systemd() -> bool:
+    return (
+        SYSTEMD.is_dir()
+        and folder_root() is None
+        and shutil.which("systemd-run") is not None
+        and root_available()
+    )
+
+
+def _circumstances() -> Dict[str, str]:
+    env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return {**env, LOGIN_VARIABLE: str(login_user().uid)}
+
+
+def systemd_command(
+    spec: RunSpec, namespace: bool, agent: Sequence[str], env: Mapping[str, str], uid: int, gid: int
+) -> List[str]:
+    """The supervisor as a unit of its own: a logout, or an update of the SSM agent, does not take it along.
+
+    Only the supervisor is told when the machine shuts down; it tells the script, which has its grace. A process
+    that the kernel kills for want of memory does not take the unit with it.
+    """
+    properties = [
+        "KillMode=mixed",
+        "OOMPolicy=continue",
+        "TasksMax=infinity",
+        "TimeoutStopSec={:.0f}".format(spec.grace_seconds + 30),
+    ]
+    identity = [] if namespace else ["--uid={}".format(uid), "--gid={}".format(gid)]
+    flags = ["--namespace", "--foreground"] if namespace else ["--foreground"]
+    return [
+        *("systemd-run", "--quiet", "--collect", "--no-block"),
+        "--unit=runctl-{}-{}".format(spec.run_id, spec.attempt),
+        *("--property=" + one for one in properties),
+        *("--setenv={}={}".format(name, value) for name, value in sorted(env.items())),
+        *identity,
+        *("--", *agent, "supervise", *flags, spec.run_id, str(spec.attempt)),
+    ]

@@ -1,0 +1,185 @@
+"""``status`` and ``list``: an attempt as it is now; what cannot be seen is said to be lost only when it is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Union
+
+from runctl.agent.machine import durable, processes
+from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunSpec, RunState
+from runctl.agent.supervising.log import Log, digest
+from runctl.agent.supervising.state import AttemptFolder, Live, attempts, find
+
+ORPHANED = "its supervisor is gone; the script goes on, its exit code will not be known"
+START_SECONDS = 60.0
+"""An attempt without a supervisor after this time was never started."""
+
+
+def status(request: Mapping[str, Any]) -> Union[AttemptStatus, List[AttemptStatus]]:
+    """One attempt (the newest of the run if none is named), or all on this machine when no run is named."""
+    if request.get("run_id") is None:
+        return [_measured(one) for one in _observed(request)]
+    return _measured(observe(find(request)))
+
+
+def list_attempts(request: Mapping[str, Any]) -> List[AttemptStatus]:
+    """All attempts, or those that run when ``running`` is true, with what they use just now."""
+    found = _observed(request)
+    live = [one for one in found if one.pid is not None and one.state is not RunState.ENDED]
+    if not live:
+        return found
+    busy = _gpu_percent()
+    interval = float(request.get("sample_seconds", 0.2))
+    began = time.monotonic()
+    before = _cpu_seconds(live)
+    time.sleep(interval)
+    after, elapsed = _cpu_seconds(live), time.monotonic() - began
+    measured = {}
+    for one in live:
+        key = (one.run_id, one.attempt)
+        percent = round(100 * max(0.0, after[key] - before[key]) / elapsed, 1)
+        measured[key] = dataclasses.replace(_measured(one, busy), cpu_percent=percent)
+    return [measured.get((one.run_id, one.attempt), one) for one in found]
+
+
+def _observed(request: Mapping[str, Any]) -> List[AttemptStatus]:
+    found = [observe(one) for one in attempts(request.get("run_id"))]
+    return [one for one in found if one.state is not RunState.ENDED] if request.get("running") else found
+
+
+def _cpu_seconds(live: List[AttemptStatus]) -> Dict[Any, float]:
+    now = processes.table()
+    return {(one.run_id, one.attempt): sum(p.cpu_seconds for p in _tree(one.pid or 0, now)) for one in live}
+
+
+def _tree(pid: int, now: Dict[int, processes.Process]) -> List[processes.Process]:
+    return [*([now[pid]] if pid in now else []), *processes.descendants(pid, now)]
+
+
+def _gpu_percent() -> Optional[float]:
+    from runctl.agent.machine.gpus import gpus, mean_percent
+
+    return mean_percent(gpus())
+
+
+def _measured(one: AttemptStatus, gpu_percent: Optional[float] = None) -> AttemptStatus:
+    """With memory, and CPU as the mean since the start."""
+    if one.pid is None or one.state is RunState.ENDED:
+        return one
+    members = _tree(one.pid, processes.table())
+    elapsed = time.time() - one.started_at if one.started_at else 0.0
+    spent = sum(p.cpu_seconds for p in members)
+    return dataclasses.replace(
+        one,
+        rss_bytes=sum(p.rss_bytes for p in members),
+        cpu_percent=round(100 * spent / elapsed, 1) if elapsed > 0 else None,
+        gpu_percent=gpu_percent if gpu_percent is not None else _gpu_percent(),
+    )
+
+
+def observe(folder: AttemptFolder) -> AttemptStatus:
+    """The attempt as it is now. One whose supervisor has gone for good is given its end record here."""
+    spec = folder.spec() or RunSpec(folder.run_id, "")
+    end, live, phase = conclude_if_gone(folder)
+    return AttemptStatus(
+        run_id=folder.run_id,
+        attempt=folder.attempt,
+        state=RunState.ENDED if end is not None else live.state,
+        script=spec.script,
+        args=spec.args,
+        project=spec.project,
+        phase="" if end is not None else phase,
+        created_at=live.created_at or None,
+        started_at=live.started_at,
+        pid=live.script.pid if live.script is not None and processes.alive(live.script) else None,
+        container_id=live.container_id,
+        image=live.image,
+        image_digest=live.image_digest,
+        log_bytes=end.log_bytes if end is not None else folder.log_bytes(),
+        mounts=spec.mounts,
+        checkpoint_dir=live.checkpoint_dir,
+        output_dir=live.output_dir,
+        saved=live.saved,
+        end=end,
+        now=time.time(),
+    )
+
+
+def conclude_if_gone(folder: AttemptFolder) -> "tuple[Optional[EndRecord], Live, str]":
+    """The end if there is one, the state, and the phase in words."""
+    end, live = folder.end(), folder.live()
+    if end is not None or processes.alive(live.supervisor):
+        return end, live, live.phase
+    # It may have written its end, or its first state, between our two looks.
+    end, live = folder.end(), folder.live()
+    if end is not None or processes.alive(live.supervisor):
+        return end, live, live.phase
+    if live.supervisor is None and time.time() - live.created_at < START_SECONDS:
+        return None, live, live.phase
+    with durable.locked(folder.lock):
+        end = folder.end()
+        if end is not None:
+            return end, live, ""
+        if processes.alive(live.script) or processes.alive(live.follower):
+            return None, live, ORPHANED
+        return _conclude(folder, live)
+
+
+def _conclude(folder: AttemptFolder, live: Live) -> "tuple[Optional[EndRecord], Live, str]":
+    if live.container_id is not None:
+        from runctl.agent.containers.container_again import forget, look_again
+
+        seen = look_again(live)
+        if seen.running or seen.unknown:
+            return None, live, seen.message
+        if seen.reason is not None:
+            end = write_end_for(folder, seen.reason, seen.message, exit_code=seen.exit_code)
+            forget(live)
+            return end, live, ""
+    end = write_end_for(folder, EndReason.LOST, _why_lost(live))
+    if live.compose_project is not None:
+        from runctl.agent.containers.container_again import forget
+
+        forget(live)
+    return end, live, ""
+
+
+def _why_lost(live: Live) -> str:
+    if live.supervisor is None:
+        return "the run was never started: the agent ended while it was starting it"
+    if live.supervisor.boot != processes.boot_id():
+        return "the machine restarted while the run was going on; how the script ended is not known"
+    return "the run's supervisor (process {}) was killed; how the script ended is not known".format(
+        live.supervisor.pid
+    )
+
+
+def write_end_for(
+    folder: AttemptFolder, reason: EndReason, message: str, exit_code: Optional[int] = None
+) -> EndRecord:
+    """Write the end in a dead supervisor's place. The caller holds the attempt's lock."""
+    log = Log(folder.log)
+    with contextlib.suppress(OSError):
+        log.line("{}: {}".format(reason.value, message))
+    log.close()
+    length, checksum = digest(folder.log)
+    end = EndRecord(
+        reason=reason,
+        ended_at=time.time(),
+        exit_code=exit_code,
+        message=message,
+        log_bytes=length,
+        log_sha256=checksum,
+    )
+    live = folder.live()
+    if live.saved is not None and live.checkpoint_dir is not None:
+        from runctl.agent.supervising.log_copy import complete_copy
+
+        kept = dataclasses.replace(end, log_kept=True)
+        complete = complete_copy(folder.log, Path(live.checkpoint_dir).parent, folder.attempt, kept)
+        end = kept if complete else dataclasses.replace(end, log_kept=False)
+    folder.write_end(end)
+    return end

@@ -1,0 +1,108 @@
+"""``stop``: the attempt ends, with its script and everything below it; done when it has ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any, Mapping, Optional
+
+from runctl.agent.errors import AgentError
+from runctl.agent.machine import durable, processes
+from runctl.agent.spec import AttemptStatus, EndReason, RunState
+from runctl.agent.supervising.attempt import marks as marks_of
+from runctl.agent.supervising.shutdown import Ending, Shutdown
+from runctl.agent.supervising.state import AttemptFolder, Live, StopRequest, find
+from runctl.agent.supervising.status import observe, write_end_for
+
+PATIENCE_SECONDS = 60.0
+"""For the supervisor to write the end when the grace is over: the log's checksum of a large log takes a while."""
+
+
+def stop(request: Mapping[str, Any]) -> AttemptStatus:
+    """The attempt has ended. One that had ended before is left as it is.
+
+    ``grace_seconds`` between SIGTERM and SIGKILL (default: the run's own); ``force`` is no grace. ``reason`` is
+    the end reason to record (default STOPPED). Raises `AgentError` (``stop-timeout``).
+    """
+    folder = find(request)
+    seen = observe(folder)
+    if seen.state is RunState.ENDED:
+        if seen.end is not None and seen.end.reason is EndReason.LOST:
+            _sweep(folder, 0.0)
+        return seen
+    grace = _grace(request, folder)
+    reason = EndReason(request.get("reason", EndReason.STOPPED.value))
+    message = str(request.get("message") or "stopped on request")
+    folder.write_stop(StopRequest(reason, grace, time.time(), message))
+    supervisor = folder.live().supervisor
+    if supervisor is not None and processes.alive(supervisor):
+        _tell(supervisor.pid)
+    elif supervisor is not None:
+        return _stop_orphan(folder, reason, message, grace)
+    deadline = time.monotonic() + grace + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        seen = observe(folder)
+        if seen.state is RunState.ENDED:
+            return seen
+        live = folder.live()
+        if live.supervisor is not None and not processes.alive(live.supervisor):
+            return _stop_orphan(folder, reason, message, grace)
+        time.sleep(0.05)
+    raise AgentError(
+        "stop-timeout", "run {} has not ended in time".format(folder.run_id), "runctl runs stop --force"
+    )
+
+
+def _grace(request: Mapping[str, Any], folder: AttemptFolder) -> float:
+    if request.get("force"):
+        return 0.0
+    given: Optional[float] = request.get("grace_seconds")
+    if given is not None:
+        return max(0.0, float(given))
+    spec = folder.spec()
+    return spec.grace_seconds if spec is not None else 30.0
+
+
+def _tell(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGUSR1)
+    except ProcessLookupError:
+        return
+    except PermissionError as error:
+        raise AgentError(
+            "not-yours", "the run belongs to another user of the machine", "stop it as that user"
+        ) from error
+
+
+def _stop_orphan(folder: AttemptFolder, reason: EndReason, message: str, grace: float) -> AttemptStatus:
+    """Its supervisor is gone: end what it left, and write the end in its place."""
+    live: Live = folder.live()
+    if live.container_id is not None or live.compose_project is not None:
+        from runctl.agent.containers.container_again import end_container
+
+        end_container(live, grace)
+    _sweep(folder, grace)
+    with durable.locked(folder.lock):
+        if folder.end() is None:
+            write_end_for(folder, reason, message + "; its supervisor had gone before")
+    return observe(folder)
+
+
+def _sweep(folder: AttemptFolder, grace: float) -> None:
+    """No process that carries this attempt's variables is left."""
+    marks = marks_of(folder.run_id, folder.attempt)
+    wish, shutdown = Ending(time.monotonic(), grace), Shutdown()
+    deadline = wish.began + grace + PATIENCE_SECONDS
+    while True:
+        left = processes.with_environment(marks)
+        if not left or time.monotonic() >= deadline:
+            return
+        if wish.over:
+            processes.send([one.pid for one in left], signal.SIGKILL)
+        else:
+            pids = {one.pid for one in left}
+            roots = [one for one in left if one.parent not in pids]
+            table = {one.pid: one for one in left}
+            shutdown.ask([one.pid for one in sorted(roots, key=lambda one: one.pid)], table, wish)
+        time.sleep(0.05)

@@ -1,0 +1,256 @@
+"""The parent of one attempt: from the intent on disk to the end record on disk, with nobody watching."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import sys
+import time
+import traceback
+from typing import List, Optional
+
+from runctl.agent.disks import mountns, places
+from runctl.agent.errors import AgentError
+from runctl.agent.machine import processes
+from runctl.agent.machine.root import LOGIN_VARIABLE, PASSED_ON, agent_command, folder_root, login_user
+from runctl.agent.spec import EndReason, EndRecord, RunSpec, RunState
+from runctl.agent.supervising.attempt import Attempt, EndedEarlyError, Outcome
+from runctl.agent.supervising.children import Children
+from runctl.agent.supervising.host import copy_project, run_on_host
+from runctl.agent.supervising.log import FULL, Log
+from runctl.agent.supervising.log_copy import LogCopier
+from runctl.agent.supervising.state import AttemptFolder, attempt_folder, attempts, state_directory
+
+REASONS = {
+    "setup-failed": EndReason.SETUP_FAILED,
+    "image-failed": EndReason.IMAGE_FAILED,
+    "no-docker": EndReason.IMAGE_FAILED,
+    "bad-mount": EndReason.DATA_FAILED,
+    "no-compose": EndReason.IMAGE_FAILED,
+    "cannot-mount": EndReason.DATA_FAILED,
+    "cannot-write": EndReason.DATA_FAILED,
+    "disk-full": EndReason.DISK_FULL,
+    "lost": EndReason.LOST,
+}
+
+
+CAUSE_LENGTH = 300
+_CAUSE = re.compile(r"\s*(×|error|fatal|failed|E:)", re.IGNORECASE)
+
+
+def supervise(words: List[str]) -> int:
+    """Be the supervisor: ``[--namespace] [--foreground] [--cannot-mount WHY] RUN_ID ATTEMPT``."""
+    flags, why = [], ""
+    rest = list(words)
+    while rest and rest[0].startswith("--"):
+        flags.append(rest.pop(0))
+        if flags[-1] == "--cannot-mount":
+            why = rest.pop(0)
+    run_id, number = rest
+    folder = attempt_folder(run_id, int(number))
+    if "--namespace" in flags:
+        return _in_own_namespace(folder, [flag for flag in flags if flag != "--namespace"])
+    if "--foreground" not in flags and not _daemonise():
+        return 0
+    spec = folder.spec()
+    if spec is None:
+        raise AgentError("no-such-run", "there is no spec in {}".format(folder.path))
+    _redirect(folder)
+    Supervisor(folder, spec).run(why)
+    return 0
+
+
+def _daemonise() -> bool:
+    """True in a grandchild that no terminal, session or parent can reach; false in the caller."""
+    if os.fork():
+        os.wait()
+        return False
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    return True
+
+
+def _redirect(folder: AttemptFolder) -> None:
+    os.chdir("/")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    errors = os.open(folder.path / "supervisor.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(nothing, 0)
+    os.dup2(errors, 1)
+    os.dup2(errors, 2)
+    for fd in (nothing, errors):
+        if fd > 2:
+            os.close(fd)
+
+
+def _in_own_namespace(folder: AttemptFolder, flags: List[str]) -> int:
+    """As root: make the mounts, become the login user for good, and start over as that user."""
+    spec = folder.spec()
+    if spec is None:
+        raise AgentError("no-such-run", "there is no spec in {}".format(folder.path))
+    user, extra = login_user(), []
+    try:
+        places.make_inner_targets(spec.mounts)
+        mountns.enter(mountns.to_bind(spec), state_directory() / "targets")
+    except (AgentError, OSError) as error:
+        extra = ["--cannot-mount", str(error)]
+    env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    env.pop(LOGIN_VARIABLE, None)
+    env.update(HOME=user.home, USER=user.name, LOGNAME=user.name, SHELL=user.shell)
+    argv = [*agent_command(), "supervise", *flags, *extra, folder.run_id, str(folder.attempt)]
+    mountns.drop_root(user)
+    os.execve(argv[0], argv, env)  # noqa: S606 (an argument list of our own)
+
+
+def told_once(message: str, log: str) -> str:
+    """An error's first line, with the one that names the cause of what it quotes from the log; the rest stands
+    there already."""
+    first, *quoted = [line for line in message.splitlines() if line.strip()] or [message]
+    there = {line.strip() for line in log.splitlines()}
+    if not quoted or not all(line.strip() in there for line in quoted):
+        return message
+    causes = [line.strip() for line in quoted if _CAUSE.match(line)] or [quoted[-1].strip()]
+    return "{}: {}".format(first.rstrip(": "), causes[-1][:CAUSE_LENGTH])
+
+
+class Supervisor:
+    """Runs an attempt to its end and writes that down, whatever happens."""
+
+    def __init__(self, folder: AttemptFolder, spec: RunSpec) -> None:
+        self.folder = folder
+        self.spec = spec
+        self.children = Children()
+        self.log = Log(folder.log)
+        self.attempt = Attempt(folder, spec, self.log, self.children)
+        self.copier: Optional[LogCopier] = None
+        if self.attempt.live.saved is not None:
+            self.copier = LogCopier(folder.log, self.attempt.where.checkpoints.parent, folder.attempt)
+
+    def run(self, cannot_mount: str = "") -> None:
+        """The attempt has ended and `EndRecord` says how."""
+        where = self.attempt.where
+        self.attempt.update(
+            state=RunState.SETTING_UP,
+            phase="setting up",
+            supervisor=processes.identity(os.getpid()),
+            checkpoint_dir=str(where.checkpoints),
+            output_dir=str(where.output),
+        )
+        if self.copier is not None:
+            self.copier.start()
+        self._finish(self._outcome(cannot_mount))
+
+    def _outcome(self, cannot_mount: str) -> Outcome:
+        try:
+            if cannot_mount:
+                raise AgentError("cannot-mount", cannot_mount)  # noqa: TRY301 (told like those found here)
+            from runctl.agent.files import resume
+
+            self.attempt.volumes.check_start()
+            self.attempt.spec = resume.settled(self.spec, self.attempt.where, self.log.line)
+            for warning in self.attempt.volumes.warnings():
+                self.log.line(warning)
+            if self.spec.container is not None:
+                copy_project(self.attempt)
+                if self.spec.container.compose is not None:
+                    from runctl.agent.containers.compose import run_with_compose
+
+                    return run_with_compose(self.attempt)
+                from runctl.agent.containers.container import run_in_container
+
+                return run_in_container(self.attempt)
+            return run_on_host(self.attempt)
+        except EndedEarlyError as early:
+            return early.outcome
+        except AgentError as error:
+            return self._failed(error)
+        except OSError as error:
+            if error.errno in FULL:
+                return Outcome(EndReason.DISK_FULL, "a disk is full: {}".format(error))
+            return self._broken(error)
+        except Exception as error:  # noqa: BLE001 (an attempt always ends with a record)
+            return self._broken(error)
+
+    def _failed(self, error: AgentError) -> Outcome:
+        reason = REASONS.get(error.code, EndReason.SETUP_FAILED)
+        # What the failed program said is in the log as it said it; here it is one line.
+        message = told_once(error.message, self.log.tail().decode(errors="replace"))
+        message += "\nhint: " + error.hint if error.hint else ""
+        if reason in (EndReason.SETUP_FAILED, EndReason.IMAGE_FAILED):
+            from runctl.agent.supervising.end_reason import full_folder
+            from runctl.agent.supervising.log import says_no_space
+
+            spoken, last = says_no_space(self.log.tail())
+            full = full_folder([self.folder.path])
+            if (spoken and (last or full)) or self.log.disk_full:
+                reason, message = EndReason.DISK_FULL, "a disk is full: " + message
+        return Outcome(reason, message)
+
+    def _broken(self, error: BaseException) -> Outcome:
+        sys.stderr.write(traceback.format_exc())
+        started = self.attempt.live.started_at is not None
+        words = "the agent itself failed: {}: {}".format(type(error).__name__, error)
+        return Outcome(EndReason.LOST if started else EndReason.SETUP_FAILED, words)
+
+    def _finish(self, outcome: Outcome) -> None:
+        self.children.end_all(1.0)
+        self.attempt.collector.finish()
+        self._tidy()
+        if self.copier is not None and self.copier.trouble:
+            words = "warning: the log is not kept on the volume: {}"
+            self.log.line(words.format(self.copier.trouble))
+        self.log.line("{}: {}".format(outcome.reason.value, outcome.message))
+        length, checksum = self.log.sealed()
+        end = EndRecord(
+            reason=outcome.reason,
+            ended_at=time.time(),
+            exit_code=outcome.exit_code,
+            signal=outcome.signal,
+            message=outcome.message,
+            log_bytes=length,
+            log_sha256=checksum,
+            max_rss_bytes=outcome.max_rss_bytes,
+            cpu_seconds=outcome.cpu_seconds,
+        )
+        self._write_end(self._copied(end))
+        self.attempt.update(state=RunState.ENDED, phase="")
+
+    def _copied(self, end: EndRecord) -> EndRecord:
+        """Before the end is known to anybody: whoever reads it may give the machine back at once."""
+        if self.copier is None:
+            return end
+        kept = dataclasses.replace(end, log_kept=True)
+        if self.copier.finish(kept):
+            return kept
+        sys.stderr.write("the log's copy is not complete: {}\n".format(self.copier.trouble or "too slow"))
+        return dataclasses.replace(end, log_kept=False)
+
+    def _write_end(self, end: EndRecord) -> None:
+        # The reserve makes this work on a full disk; another's writing may still take the room before us.
+        for wait in (0.1, 1.0, 5.0, 30.0, None):
+            try:
+                self.folder.write_end(end)
+            except OSError as error:
+                if error.errno not in FULL or wait is None:
+                    raise
+                time.sleep(wait)
+            else:
+                return
+
+    def _tidy(self) -> None:
+        binds = mountns.to_bind(self.spec)
+        if binds and folder_root() is None:
+            with contextlib.suppress(OSError):
+                mountns.leave(binds, state_directory() / "targets", self._targets_of_others)
+
+    def _targets_of_others(self) -> List[str]:
+        found: List[str] = []
+        for other in attempts():
+            if other.path == self.folder.path or other.end() is not None:
+                continue
+            spec: Optional[RunSpec] = other.spec()
+            if spec is not None and spec.container is None:
+                found.extend(mount.target for mount in spec.mounts)
+        return found

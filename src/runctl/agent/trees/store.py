@@ -1,0 +1,339 @@
+"""The folder of one project on this machine: its trees, which of them is current, and the lock that guards them."""
+
+# Names need not be UTF-8, so paths are bytes here, which pathlib does not take.
+# ruff: noqa: PTH102, PTH103, PTH104, PTH105, PTH108, PTH112, PTH118, PTH123, PTH211
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import gzip
+import hashlib
+import io
+import json
+import os
+import time
+from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, Optional, Set, Tuple
+
+from runctl.agent.trees.build import Builder
+from runctl.agent.trees.files import (
+    CHUNK,
+    Entries,
+    canonical,
+    check,
+    encoded,
+    flush,
+    is_intact,
+    pack_header,
+    remove,
+    spliced,
+    unpack_json,
+)
+from runctl.agent.trees.look import Names, TreeError, checked, is_digest, state_directory
+
+KEEP = 3
+"""So many trees of a project stay, the current one among them."""
+LOCK_SECONDS = 120.0
+_PENDING_SECONDS = 86400.0
+"""How long a manifest waits for its content before it counts as left over."""
+_IN_MEMORY = 1 << 20
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FEW = 50
+"""Changes, up to which a manifest's text is made from the one before."""
+
+
+class Project(Names):
+    """One project's folder. What is not in `Names`, `of` or `learn_into` is called with the lock held."""
+
+    def __init__(self, state: str, name: str, parsed: Optional[Dict[str, Entries]] = None) -> None:
+        super().__init__(state, name)
+        self.parsed = parsed if parsed is not None else {}
+        self.read: Dict[str, Entries] = {}
+        self.texts: Dict[str, bytes] = {}
+        self.new: Dict[str, bytes] = {}
+
+    @classmethod
+    def of(
+        cls, request: Mapping[str, Any], state: Optional[str], parsed: Optional[Dict[str, Entries]] = None
+    ) -> Project:
+        """The one that the request names. ``parsed`` are manifests that `learn_into` has read ahead, by digest."""
+        name, _ = checked(request.get("project"), request.get("digest"))
+        return cls(state or state_directory(), name, parsed)
+
+    def learn_into(self, parsed: Dict[str, Entries], digest: str) -> None:
+        """Read ahead the manifests that a change to this tree will need; each is checked again when it is needed."""
+        for one in (digest, self.spare()):
+            entries = self.read_manifest(one) if one is not None else None
+            if one is not None and entries is not None:
+                parsed[one] = entries
+
+    def make_folders(self) -> None:
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        for folder in (self.trees, self.manifests):
+            os.makedirs(folder, exist_ok=True)
+
+    @contextlib.contextmanager
+    def locked(self, exclusive: bool = True) -> Iterator[None]:
+        self.make_folders()
+        descriptor = os.open(os.path.join(self.folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+            deadline = time.monotonic() + LOCK_SECONDS
+            while True:
+                try:
+                    fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise TreeError(
+                            "busy", "another sync of this project has not ended", "try again when it has"
+                        ) from None
+                    time.sleep(0.02)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def entries_of(self, request: Mapping[str, Any]) -> Optional[Entries]:
+        """The manifest that the request brings, or that is known; ``None`` if neither is so."""
+        digest = request["digest"]
+        text: Optional[bytes] = None
+        before: Entries = {}
+        if request.get("manifest") is not None:
+            touched = entries = unpack_json(request["manifest"], "manifest")
+        elif request.get("changes") is not None:
+            base = request.get("base")
+            whole = self.read_manifest(base) if isinstance(base, str) and is_digest(base) else None
+            if whole is None:
+                return self.read_manifest(digest)
+            changes = unpack_json(request["changes"], "changes")
+            added, gone = changes.get("set"), changes.get("remove")
+            if not isinstance(added, dict) or not isinstance(gone, list):
+                raise TreeError("bad-manifest", "the changes do not say what is set and what is removed")
+            touched, entries, before = added, {**whole, **added}, whole
+            for path in gone:
+                entries.pop(path, None)
+            if not gone and len(added) <= _FEW and all(path in whole for path in added):
+                text = spliced(self.texts[str(base)], whole, added)
+        else:
+            return self.read_manifest(digest)
+        if text is None or hashlib.sha256(text).hexdigest() != digest:
+            text = canonical(entries)
+            if hashlib.sha256(text).hexdigest() != digest:
+                raise TreeError("bad-manifest", "the manifest does not have the digest that it was sent with")
+        check(touched, entries, before)
+        self.new[digest] = text
+        return entries
+
+    def read_manifest(self, digest: str) -> Optional[Entries]:
+        if digest in self.read:
+            return self.read[digest]
+        try:
+            with open(self.manifest(digest), "rb") as file:
+                text = file.read()
+        except FileNotFoundError:
+            return None
+        if hashlib.sha256(text).hexdigest() != digest:
+            return None
+        entries: Entries = self.parsed[digest] if digest in self.parsed else json.loads(text)
+        self.read[digest] = entries
+        self.texts[digest] = text
+        return entries
+
+    def write_manifest(self, digest: str, entries: Entries) -> None:
+        """What the request brought is kept; what was read from here is here already."""
+        for partial in self.stage_manifest(digest, entries):
+            flush(partial)
+            os.replace(partial, self.manifest(digest))
+
+    def stage_manifest(self, digest: str, entries: Entries) -> List[str]:
+        """What the request brought is beside its place, not flushed; none if it was read from here."""
+        text = self.new.pop(digest, None)
+        if text is None:
+            return []
+        self.read[digest] = entries
+        partial = self.manifest(digest) + ".partial"
+        try:
+            with open(partial, "wb") as file:
+                file.write(text)
+        except BaseException:
+            remove(partial)
+            raise
+        return [partial]
+
+    def complete(self) -> List[str]:
+        """The digests of the trees that are here: the current one first, then the newest."""
+        current = self.current()
+        found = []
+        with os.scandir(self.trees) as listing:
+            for entry in listing:
+                if is_digest(entry.name):
+                    found.append((entry.name != current, -entry.stat().st_mtime_ns, entry.name))
+        return [name for _, _, name in sorted(found)]
+
+    def switch(self, digest: str) -> None:
+        """Make it the tree that a run gets which asks for none by name."""
+        os.utime(self.tree(digest))
+        if self.current() == digest:
+            return
+        link = os.path.join(self.folder, "current.partial")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(link)
+        os.symlink(os.path.join("trees", digest), link)
+        os.replace(link, os.path.join(self.folder, "current"))
+        flush(self.folder)
+
+    def find_contents(self, wanted: Set[str]) -> Dict[str, Dict[int, bytes]]:
+        """Where each content is in an intact file: by hash, then by executable or not."""
+        found: Dict[str, Dict[int, bytes]] = {}
+        for digest in self.complete():
+            if len(found) == len(wanted):
+                break
+            entries = self.read_manifest(digest) or {}
+            root = os.fsencode(self.tree(digest)) + b"/"
+            for path, entry in entries.items():
+                if entry[0] != "f" or entry[3] not in wanted or entry[1] in found.get(entry[3], ()):
+                    continue
+                if is_intact(root + encoded(path), entry):
+                    found.setdefault(entry[3], {})[entry[1]] = root + encoded(path)
+        return found
+
+    @contextlib.contextmanager
+    def received(self, stream: Optional[BinaryIO]) -> Iterator[Tuple[BinaryIO, List[Tuple[str, int]]]]:
+        """The pack, open behind its first line, and that line. Needs no lock: a slow sender keeps nobody waiting."""
+        if stream is None:
+            yield io.BytesIO(), []
+            return
+        self.make_folders()
+        with _spooled(stream, self.folder) as spool, gzip.GzipFile(fileobj=spool, mode="rb") as unpacked:
+            yield unpacked, pack_header(unpacked)  # type: ignore[misc]
+
+    def spare(self) -> Optional[str]:
+        """The tree that would be pruned by one more; a new one that starts from it costs as much as it differs.
+
+        With one file changed of thousands that is one file, where a tree of links to another would be thousands.
+        """
+        trees = self.complete()
+        return trees[-1] if len(trees) >= KEEP and trees[-1] != self.current() else None
+
+    def begin(self, builder: Builder, spare: Optional[str], sources: Dict[str, Dict[int, bytes]]) -> bool:
+        """Start the new tree, from the spare one if there is one; ``False`` if that cannot be used."""
+        if spare is None:
+            os.mkdir(builder.folder, 0o755)
+            builder.start()
+            return True
+        root = os.fsencode(self.tree(spare)) + b"/"
+        if any(path.startswith(root) for places in sources.values() for path in places.values()):
+            return False
+        self.forget(spare)
+        os.rename(self.tree(spare), builder.folder)
+        try:
+            builder.start()
+        except OSError as error:
+            remove(builder.folder)
+            if error.errno in _FULL:
+                raise
+            # Somebody has put things into it, or taken them out.
+            return False
+        return True
+
+    def finish(
+        self,
+        digest: str,
+        builder: Builder,
+        sources: Dict[str, Dict[int, bytes]],
+        pack: BinaryIO,
+        packed: List[Tuple[str, int]],
+    ) -> int:
+        """``trees/<digest>`` is complete and on the disk; returns how many files were written anew."""
+        staged: List[str] = []
+        try:
+            written = builder.place_known(sources)
+            written += builder.place_packed(pack, packed)
+            staged = self.stage_manifest(digest, builder.entries)
+            builder.flush([*written, *map(os.fsencode, staged)])
+            for partial in staged:
+                os.replace(partial, self.manifest(digest))
+            if os.path.isdir(self.tree(digest)):
+                # It has lost its manifest, so that nobody knows what is in it.
+                os.rename(self.tree(digest), self.tree(digest) + ".dropped")
+            os.rename(builder.folder, self.tree(digest))
+        except BaseException:
+            for path in (builder.folder, *staged):
+                remove(path)
+            raise
+        return len(written)
+
+    def clear_leftovers(self) -> None:
+        """What an interrupted apply left is gone, and so are manifests whose content nobody came back with."""
+        with os.scandir(self.trees) as listing:
+            for entry in listing:
+                if not is_digest(entry.name):
+                    remove(entry.path)
+        trees = {digest + ".json" for digest in self.complete()}
+        with os.scandir(self.manifests) as listing:
+            for entry in listing:
+                age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+                if entry.name not in trees and age > _PENDING_SECONDS:
+                    os.unlink(entry.path)
+
+    def prune(self) -> None:
+        """All but the newest trees are gone."""
+        for digest in self.complete()[KEEP:]:
+            self.drop(digest)
+        self.clear_leftovers()
+
+    def drop(self, digest: str) -> None:
+        """The tree is gone: first its manifest, so that half a tree is never taken for one."""
+        self.forget(digest)
+        os.rename(self.tree(digest), self.tree(digest) + ".dropped")
+        remove(self.tree(digest) + ".dropped")
+
+    def forget(self, digest: str) -> None:
+        self.read.pop(digest, None)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.manifest(digest))
+
+    def drop_damaged(self) -> None:
+        """Every tree that has a changed file is gone; trees share files, so it may be several."""
+        for digest in self.complete():
+            entries = self.read_manifest(digest)
+            root = os.fsencode(self.tree(digest)) + b"/"
+            if entries is None or not all(is_intact(root + encoded(p), e) for p, e in entries.items()):
+                self.drop(digest)
+
+
+def _spooled(stream: BinaryIO, folder: str) -> BinaryIO:
+    """All of it, in memory or in a file without a name in ``folder``."""
+    data = stream.read(_IN_MEMORY)
+    rest = stream.read(1)
+    if not rest:
+        return io.BytesIO(data)
+    # Only now: importing it takes as long as all that a small change needs.
+    import tempfile
+
+    spool: Any = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (the caller closes it)
+    while rest:
+        spool.write(data + rest)
+        data, rest = b"", stream.read(CHUNK)
+    spool.seek(0)
+    return spool  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def in_our_words() -> Iterator[None]:
+    """What the file system says, in our words."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise TreeError(
+                "disk-full",
+                "the machine's disk is full; the project stays as it was synced before",
+                "free space there, or use a machine with a larger root volume (--root-volume-size)",
+            ) from error
+        where = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+        message = "the project's folder cannot be used: {} {}".format(error.strerror or error, where).strip()
+        raise TreeError(
+            "tree-failed", message, "look at the folder's owner and mode on the machine"
+        ) from error

@@ -1,0 +1,102 @@
+"""What a sync asks once it is clear that something has changed, and what it is answered."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+from typing import Any, BinaryIO, Dict, Mapping, Optional
+
+from runctl.agent.errors import AgentError, unexpected
+from runctl.agent.request import checked
+from runctl.agent.trees import verbs as trees
+from runctl.agent.trees.files import Entries
+from runctl.agent.trees.store import Project
+
+
+def talk(
+    line: bytes, project: str, digest: str, source: BinaryIO, sink: BinaryIO, state: Optional[str] = None
+) -> None:
+    """Answer ``line`` and the lines of ``source``, until it ends or a tree has been applied.
+
+    Each is a JSON object. ``do`` says what is wanted, the rest is as `runctl.agent.trees.verbs` has it: ``manifest``,
+    and ``apply``, whose pack is the ``pack_bytes`` bytes behind the line. The answer is a line, ``{"ok"}`` or
+    ``{"error"}``. ``prepare`` has none: a change to the tree ``digest`` is about to come.
+    """
+    # A short life in which nothing makes cycles: looking for them takes as long as reading a manifest.
+    gc.disable()
+    parsed: Dict[str, Entries] = {}
+    while line:
+        pack = Pack(source, 0)
+        try:
+            request = _object(line)
+            pack = Pack(source, int(request.get("pack_bytes") or 0))
+            if request.get("do") == "prepare":
+                _prepare(project, digest, state, parsed)
+                line = source.readline()
+                continue
+            answer = {"ok": _answer(request, pack, state, parsed)}
+        except AgentError as error:
+            answer = {"error": error.to_json()}
+        except Exception as error:  # noqa: BLE001 (whatever it is, the other side gets JSON)
+            answer = {"error": unexpected("sync", error)}
+        sink.write(_line(answer))
+        sink.flush()
+        if answer.get("ok", {}).get("applied"):
+            return
+        pack.skip()
+        line = source.readline()
+
+
+def refusal(error: AgentError) -> bytes:
+    """The answer that it is."""
+    return _line({"error": error.to_json()})
+
+
+class Pack:
+    """The bytes behind a request, which end where the next one begins."""
+
+    def __init__(self, source: BinaryIO, size: int) -> None:
+        self._source = source
+        self._left = size
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, at most ``size``."""
+        data = self._source.read(min(size, self._left))
+        self._left -= len(data)
+        return data
+
+    def skip(self) -> None:
+        """Nothing of it is left."""
+        while self.read(1 << 20):
+            pass
+
+
+def _object(line: bytes) -> Mapping[str, Any]:
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise AgentError("bad-request", "the request is no JSON: {}".format(error)) from error
+    return checked(request)
+
+
+def _answer(
+    request: Mapping[str, Any], pack: Any, state: Optional[str], parsed: Dict[str, Entries]
+) -> Dict[str, Any]:
+    verb = request.get("do")
+    if verb == "manifest":
+        return trees.manifest(request, state, parsed)
+    if verb == "apply":
+        whole = {**request, "pack_follows": "pack_bytes" in request}
+        return trees.apply(whole, pack, state, parsed)
+    raise AgentError("bad-request", "a sync cannot {!r}: it has prepare, manifest, apply".format(verb))
+
+
+def _prepare(project: str, digest: str, state: Optional[str], parsed: Dict[str, Entries]) -> None:
+    # What is wrong will be said to the request that needs it.
+    with contextlib.suppress(OSError, ValueError):
+        Project.of({"project": project, "digest": digest}, state).learn_into(parsed, digest)
+
+
+def _line(answer: Mapping[str, Any]) -> bytes:
+    return json.dumps(answer, separators=(",", ":")).encode() + b"\n"

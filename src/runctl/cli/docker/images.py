@@ -1,0 +1,255 @@
+"""``docker list`` and ``prune``: the images of a project, here and in the registry."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.docker.options import registry_option
+from runctl.cli.docker.work import ECR, registry_provider
+from runctl.cli.framework.commands import Command
+from runctl.cli.framework.completion import complete_instances
+from runctl.cli.framework.values import WholeNumber, wide_option
+from runctl.cli.machines.resolve import running_instance, transport_option, transport_to
+from runctl.cli.settings.project import project_label
+from runctl.containers.image_inputs import repository_name
+from runctl.containers.stored_images import (
+    RunDocker,
+    StoredImage,
+    Where,
+    engine_images,
+    prunable,
+    remove_from_engine,
+)
+from runctl.core.amounts import counted
+from runctl.core.errors import MachineError, ProjectError, Unsupported
+from runctl.render.images import images_table, pruned_document, pruned_lines
+from runctl.render.tables import screen_of
+
+_INSTANCE = click.option(
+    "--instance",
+    metavar="ID|NAME",
+    shell_complete=complete_instances,
+    help="Those in this machine's engine instead.",
+)
+_ALL = click.option("--all-projects", is_flag=True, help="Of every project, not of this one only.")
+
+
+@click.command("list", cls=Command, exclusive=[("--instance", "--registry")])
+@_ALL
+@registry_option
+@_INSTANCE
+@transport_option
+@wide_option
+@click.pass_obj
+def list_command(
+    cli: Cli,
+    *,
+    all_projects: bool,
+    registry: str | None,
+    instance: str | None,
+    transport: str | None,
+    wide: bool,
+) -> None:
+    """List the project's images.
+
+    Those in this computer's engine, and in ECR if it is the registry; or those of one machine.
+    """
+    project = None if all_projects else _project(cli)
+    if instance is not None:
+        with _docker_on(cli, instance, transport) as docker:
+            images = engine_images(docker, project, Where.INSTANCE)
+    else:
+        images = _images(cli, project, registry)
+    if not images:
+        cli.progress.note("no images; runctl docker build makes one")
+    cli.emit(
+        images,
+        text=lambda: images_table(images, screen=screen_of(sys.stdout, wide=wide)),
+        ids=[image.reference for image in images],
+    )
+
+
+@click.command("prune", cls=Command, exclusive=[("--instance", "--registry")])
+@_ALL
+@registry_option
+@click.option(
+    "--keep",
+    type=WholeNumber(0),
+    metavar="N",
+    help="How many stay; else [docker] keep_images.",
+)
+@_INSTANCE
+@click.option("--dry-run", is_flag=True, help="Show what would be removed, and stop there.")
+@transport_option
+@click.pass_obj
+def prune_command(
+    cli: Cli,
+    *,
+    all_projects: bool,
+    registry: str | None,
+    keep: int | None,
+    instance: str | None,
+    dry_run: bool,
+    transport: str | None,
+) -> None:
+    """Remove all but the newest images of the project.
+
+    Here, and in ECR if it is the registry; or on one machine. Only images that runctl built, and repositories
+    that it created. Caches stay. Asks first, unless --yes is given.
+    """
+    project = None if all_projects else _project(cli)
+    if instance is not None:
+        with _docker_on(cli, instance, transport) as docker:
+            found = engine_images(docker, project, Where.INSTANCE)
+            _prune(cli, found, keep, docker, dry_run=dry_run)
+        return
+    _prune(cli, _images(cli, project, registry), keep, None, dry_run=dry_run)
+
+
+@contextmanager
+def _docker_on(cli: Cli, instance: str, transport: str | None) -> Iterator[RunDocker]:
+    """The docker of a machine, as its root."""
+    machine = running_instance(cli, "aws", instance)
+    way = transport_to(cli, machine, transport)
+
+    def docker(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+        done = way.run(["docker", *arguments], as_root=True)
+        return subprocess.CompletedProcess(done.argv, done.exit_code, done.stdout, done.stderr)
+
+    try:
+        yield docker
+    finally:
+        way.close()
+
+
+def _prune(
+    cli: Cli,
+    images: Sequence[StoredImage],
+    keep: int | None,
+    docker: RunDocker | None,
+    *,
+    dry_run: bool,
+) -> None:
+    """``docker`` is the machine's, ``None`` this computer's."""
+    stay = cli.config.docker.keep_images if keep is None else keep
+    going = prunable(images, stay)
+    if dry_run or not going:
+        if not going:
+            cli.progress.note(f"nothing to remove: there are no more than {stay} of a project")
+        cli.emit(
+            pruned_document(going, (), dry_run=True),
+            text=lambda: "\n".join(pruned_lines(going)),
+            ids=[image.reference for image in going],
+        )
+        return
+    cli.say("\n".join(pruned_lines(going)))
+    cli.confirm(f"Remove {counted(len(going), 'image')} for good?")
+    gone, failed = _remove(cli, going, docker)
+    cli.emit(
+        pruned_document(gone, failed, dry_run=False),
+        text=lambda: "\n".join(image.reference for image in gone),
+        ids=[image.reference for image in gone],
+    )
+    if failed:
+        raise MachineError(
+            f"{counted(len(failed), 'image')} could not be removed: {failed[0][0].reference}: {failed[0][1]}",
+            hint="a container may use it: docker ps --all",
+            code="image-in-use",
+        )
+
+
+def _remove(
+    cli: Cli, going: Sequence[StoredImage], docker: RunDocker | None
+) -> tuple[list[StoredImage], list[tuple[StoredImage, str]]]:
+    gone: list[StoredImage] = []
+    failed: list[tuple[StoredImage, str]] = []
+    in_engine = [image for image in going if image.where is not Where.REGISTRY]
+    if in_engine:
+        from runctl.containers.client import find_client
+
+        run = docker or find_client().run
+        for image in in_engine:
+            why = remove_from_engine(run, image)
+            if why:
+                failed.append((image, why))
+            else:
+                gone.append(image)
+    repositories: dict[str, list[StoredImage]] = {}
+    for image in going:
+        if image.where is Where.REGISTRY:
+            repositories.setdefault(_repository_of(image), []).append(image)
+    for name, images in repositories.items():
+        cli.progress.step(f"removing {counted(len(images), 'image')} of {name}")
+        deleted = registry_provider(cli).delete_images(name, [one.digest for one in images], cli.progress)
+        gone += [image for image in images if image.digest in deleted]
+    return gone, failed
+
+
+_WITHOUT_ENGINE = "look elsewhere: --registry ecr, or --instance INSTANCE"
+
+
+def _images(cli: Cli, project: str | None, registry: str | None) -> tuple[StoredImage, ...]:
+    from runctl.containers.client import find_client
+
+    wanted = registry or cli.config.docker.registry
+    found: list[StoredImage] = []
+    try:
+        found += engine_images(find_client(_WITHOUT_ENGINE).run, project)
+    except (Unsupported, MachineError) as error:
+        if wanted != ECR:
+            raise
+        cli.progress.warn(f"images of this computer are not shown: {error.message}")
+    if wanted == ECR:
+        found += _registry_images(cli, project)
+    elif wanted is None:
+        cli.progress.note("looking at this computer's engine only; --registry ecr looks there, too")
+    else:
+        cli.progress.note(f"what {wanted} has is not shown: runctl lists the provider's own registry only")
+    return tuple(sorted(found, key=lambda image: image.created_at, reverse=True))
+
+
+def _registry_images(cli: Cli, project: str | None) -> list[StoredImage]:
+    provider = registry_provider(cli)
+    found: list[StoredImage] = []
+    only = None if project is None else repository_name(project)
+    for repository in provider.repositories():
+        if only is not None and repository.name != only:
+            continue
+        found += [
+            StoredImage(
+                reference=image.uri,
+                where=Where.REGISTRY,
+                project=repository.project or repository.name,
+                digest=image.digest,
+                tags=image.tags,
+                size_bytes=image.size_bytes,
+                created_at=image.pushed_at,
+                pulled_at=image.pulled_at,
+            )
+            for image in provider.images(repository.name)
+        ]
+    return found
+
+
+def _repository_of(image: StoredImage) -> str:
+    """The name without the host, the tag and the digest."""
+    path = image.reference.partition("/")[2].partition("@")[0]
+    return path.rpartition(":")[0] or path
+
+
+def _project(cli: Cli) -> str:
+    name = project_label(None, cli.config, Path.cwd())
+    if name is None:
+        raise ProjectError(
+            f"{Path.cwd()} is in no project",
+            hint="run it in the project's folder, or see all of them: --all-projects",
+            code="no-project",
+        )
+    return name

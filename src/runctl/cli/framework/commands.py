@@ -1,0 +1,384 @@
+"""Commands and groups: global options anywhere, arguments after ``--`` untouched, modules loaded when used."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from runctl._version import __version__
+from runctl.cli.context import Cli
+from runctl.cli.framework.command_table import ROOT, Branch, Leaf, commands_named, help_line, root_help
+from runctl.core.names import did_you_mean
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+OPTIONS = "Options"
+"""The section of help for options that belong to no other."""
+
+
+OPTION_WIDTH = 26
+"""Of the column of options in help, at the most."""
+
+
+class GlobalOption(click.Option):
+    """An option that every command and group takes; the one nearest to the end of the line wins."""
+
+    def __init__(self, *declarations: str, setting: str, **attributes: Any) -> None:
+        super().__init__(
+            [f"global_{setting}", *declarations],
+            expose_value=False,
+            callback=self._store,
+            default=None,
+            **attributes,
+        )
+        self.setting = setting
+
+    def _store(self, ctx: click.Context, _parameter: click.Parameter, value: Any) -> None:
+        if value is not None and isinstance(ctx.obj, Cli):
+            ctx.obj.settings = dataclasses.replace(ctx.obj.settings, **{self.setting: value})
+
+
+def global_options() -> list[click.Parameter]:
+    """Fresh ones, for one command."""
+    return [
+        GlobalOption(
+            "--output",
+            setting="output",
+            type=click.Choice(["text", "json"]),
+            help="How results are printed on stdout.",
+        ),
+        GlobalOption("-q", "--quiet", setting="quiet", is_flag=True, help="Print ids only, and no progress."),
+        GlobalOption("-y", "--yes", setting="yes", is_flag=True, help="Answer yes to every question."),
+        GlobalOption(
+            "-v",
+            "--verbose",
+            setting="verbose",
+            is_flag=True,
+            help="Show details, and tracebacks of unexpected errors.",
+        ),
+        GlobalOption(
+            "--config",
+            setting="config_file",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Use this file in place of the project's.",
+        ),
+        GlobalOption(
+            "--profile",
+            setting="profile",
+            metavar="NAME",
+            help="Use this profile of the AWS configuration.",
+        ),
+        GlobalOption("--region", setting="region", metavar="NAME", help="Use this AWS region."),
+        GlobalOption(
+            "--strict-host-key",
+            setting="strict_host_key",
+            is_flag=True,
+            help="Refuse a machine whose SSH host key nothing vouches for.",
+        ),
+    ]
+
+
+class _WithGlobals(click.Command):
+    """Takes the global options, and lists its own in sections of their own in help.
+
+    ``sections`` maps a title to the names of options; ``examples`` are command lines with what they do; of the options
+    in each tuple of ``exclusive`` at most one may be given; of each pair of ``needs`` the first means nothing without
+    the second.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        sections: Mapping[str, Sequence[str]] | None = None,
+        examples: Sequence[tuple[str, str]] = (),
+        exclusive: Sequence[tuple[str, ...]] = (),
+        needs: Sequence[tuple[str, str]] = (),
+        **attributes: Any,
+    ) -> None:
+        attributes["context_settings"] = {**CONTEXT_SETTINGS, **(attributes.get("context_settings") or {})}
+        super().__init__(*arguments, **attributes)
+        self.params = [*self.params, *global_options()]
+        self.sections = dict(sections or {})
+        self.examples = tuple(examples)
+        self.exclusive = tuple(exclusive)
+        self.needs = tuple(needs)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does; an error always knows which command it is about, and nothing is decided by which of two
+        options that exclude each other came last."""
+        given = list(args)
+        try:
+            rest = super().parse_args(ctx, args)
+            if not ctx.resilient_parsing:
+                self._refuse_both_sides(ctx, given)
+                self._refuse_exclusive(ctx)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+        return rest
+
+    def _refuse_both_sides(self, ctx: click.Context, args: list[str]) -> None:
+        """``--spot --on-demand``: two sides of one switch."""
+        for parameter in self.params:
+            on, off = (
+                [name for name in names if name in args]
+                for names in (parameter.opts, parameter.secondary_opts)
+            )
+            if on and off:
+                # Either may be the value of another option: only the parser can tell.
+                _, _, order = self.make_parser(ctx).parse_args(list(args))
+                if sum(found is parameter for found in order) > 1:
+                    raise Contradiction(on[0], off[0], ctx)
+
+    def _refuse_exclusive(self, ctx: click.Context) -> None:
+        given = {
+            name
+            for parameter in self.params
+            if ctx.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
+            for name in _given_side(parameter, ctx.params.get(parameter.name or ""))
+        }
+        for options in self.exclusive:
+            both = [option for option in options if option in given]
+            if len(both) > 1:
+                raise Contradiction(both[0], both[1], ctx)
+        for option, needed in self.needs:
+            if option in given and needed not in given:
+                raise Lonely(option, needed, ctx)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Own options by section, then the global ones, then examples."""
+        section_of = {option: title for title, options in self.sections.items() for option in options}
+        records: dict[str, list[tuple[str, str]]] = {
+            title: [] for title in (*self.sections, OPTIONS, "Global options")
+        }
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is None or not record[1]:
+                continue
+            everywhere = isinstance(parameter, GlobalOption) or "--help" in parameter.opts
+            title = "Global options" if everywhere else OPTIONS
+            title = next((section_of[name] for name in parameter.opts if name in section_of), title)
+            records[title].append(record)
+        # All sections are aligned with each other; what is wider stands on a line of its own.
+        width = max(len(left) for rows in records.values() for left, _ in rows if len(left) <= OPTION_WIDTH)
+        if isinstance(self, click.Group):
+            self.format_commands(ctx, formatter)
+        for title, rows in records.items():
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl([(left.ljust(width), right) for left, right in rows], col_max=width)
+        if self.examples:
+            with formatter.section("Examples"):
+                for command_line, meaning in self.examples:
+                    formatter.write(f"{'':>{formatter.current_indent}}# {meaning}\n")
+                    formatter.write(f"{'':>{formatter.current_indent}}{command_line}\n")
+
+
+def _given_side(parameter: click.Parameter, value: Any) -> Sequence[str]:
+    """The names that a parameter on the command line may have been given by."""
+    return parameter.secondary_opts if parameter.secondary_opts and value is False else parameter.opts
+
+
+class Contradiction(click.UsageError):
+    """Two options that exclude each other."""
+
+    def __init__(self, first: str, second: str, ctx: click.Context) -> None:
+        super().__init__(f"{first} and {second} contradict each other", ctx)
+        self.suggestion = "leave one of them out"
+
+
+class Lonely(click.UsageError):
+    """An option that means nothing without another."""
+
+    def __init__(self, option: str, needed: str, ctx: click.Context) -> None:
+        super().__init__(f"{option} means nothing without {needed}", ctx)
+        self.suggestion = f"add {needed}, or leave it out"
+
+
+class Command(_WithGlobals):
+    """A command. Its function may return an exit code; ``None`` is 0."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does; an argument too many is named together with how many there may be."""
+        ctx.allow_extra_args = True
+        extra = super().parse_args(ctx, args)
+        if extra and not ctx.resilient_parsing:
+            raise TooManyArguments(self, ctx, extra[0])
+        return extra
+
+
+class TooManyArguments(click.UsageError):
+    """An argument that the command does not take."""
+
+    def __init__(self, command: click.Command, ctx: click.Context, extra: str) -> None:
+        taken = [p.make_metavar(ctx) for p in command.params if isinstance(p, click.Argument)]
+        takes = f"takes {' '.join(taken)} and no more" if taken else "takes no arguments"
+        super().__init__(f"{extra!r} is one argument too many: {ctx.command_path} {takes}", ctx)
+
+
+class Misplaced(click.UsageError):
+    """A word that this command does not take, where another program's may have been meant."""
+
+    def __init__(self, message: str, ctx: click.Context, word: str, *, option: str | None = None) -> None:
+        super().__init__(message, ctx)
+        self.suggestion = f"what the script or command is to get follows two dashes: -- {shlex.quote(word)}"
+        self.option = option
+
+
+class PassthroughCommand(Command):
+    """A command that hands everything after ``--`` on, exactly as it is, as the parameter ``rest``.
+
+    What stands there is never read as an option of ours, and what stands before is never mixed with it. Without
+    any ``--``, ``rest`` is empty.
+    """
+
+    rest_name = "ARGS"
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Split at the first ``--`` before click sees any of it."""
+        at = args.index("--") if "--" in args else len(args)
+        ctx.allow_extra_args = True
+        try:
+            extra = _WithGlobals.parse_args(self, ctx, args[:at])
+        except click.NoSuchOption as error:
+            raise Misplaced(error.message, ctx, error.option_name, option=error.option_name) from None
+        if extra and not ctx.resilient_parsing:
+            raise Misplaced(f"{ctx.command_path} does not take {extra[0]!r}", ctx, extra[0])
+        ctx.params["rest"] = tuple(args[at + 1 :])
+        return []
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """With ``[-- ARGS]...`` at the end."""
+        return [*super().collect_usage_pieces(ctx), f"[-- {self.rest_name}...]"]
+
+
+class Group(_WithGlobals, click.Group):
+    """A group whose commands are known already; for modules that bring several along."""
+
+    command_class = Command
+    group_class = type
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command by its name or alias; the name is always the canonical one."""
+        word = args[0]
+        command = self.get_command(ctx, word)
+        if command is None and not ctx.resilient_parsing:
+            raise UnknownCommand(word, ctx, self.words(ctx))
+        return (command.name if command else None), command, args[1:]
+
+    def words(self, ctx: click.Context) -> list[str]:
+        """Everything that may stand in the command's place."""
+        return self.list_commands(ctx)
+
+
+class UnknownCommand(click.UsageError):
+    """There is no such command; knows what was meant."""
+
+    def __init__(self, word: str, ctx: click.Context, known: list[str]) -> None:
+        what = "option" if word.startswith("-") else "command"
+        super().__init__(f"{ctx.command_path} has no {what} {word!r}", ctx)
+        elsewhere = commands_named(word) if ctx.parent is None else ()
+        self.suggestion = did_you_mean(word, known)
+        if elsewhere:
+            self.suggestion = f"did you mean {' or '.join(elsewhere)}?"
+
+
+class LazyGroup(Group):
+    """A group that is described by the table; a command's module is imported when the command is asked for."""
+
+    def __init__(self, branch: Branch, name: str) -> None:
+        super().__init__(name=name, help=branch.help, no_args_is_help=True)
+        self.children: Mapping[str, Leaf | Branch] = branch.children
+        self._aliases = {alias: name for name, child in branch.children.items() for alias in child.aliases}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """In the table's order."""
+        return list(self.children)
+
+    def words(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Names and aliases."""
+        return [*self.children, *self._aliases]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command of that name or alias."""
+        name = self._aliases.get(cmd_name, cmd_name)
+        if name not in self.children:
+            return None
+        if name not in self.commands:
+            self.commands[name] = resolve(name, self.children[name])
+        return self.commands[name]
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands from the table, importing nothing; else options."""
+        from click.shell_completion import CompletionItem
+
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        return [
+            CompletionItem(name, help=child.help)
+            for name, child in self.children.items()
+            if name.startswith(incomplete)
+        ]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """From the table, importing nothing."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_line(child)) for name, child in self.children.items()])
+
+
+class RootGroup(LazyGroup):
+    """``runctl`` itself."""
+
+    def __init__(self) -> None:
+        super().__init__(ROOT, "runctl")
+        self.params.append(
+            click.Option(
+                ["--version"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=_print_version,
+                help="Print the version and exit.",
+            )
+        )
+
+    def get_help(self, ctx: click.Context) -> str:  # noqa: ARG002
+        """The same text as the path that loads nothing."""
+        return root_help()
+
+    def main(self, args: Sequence[str] | None = None, *_positional: Any, **_extra: Any) -> NoReturn:
+        """As the program itself runs, so that click's test runner sees what a shell sees."""
+        from runctl.cli.main import run
+
+        sys.exit(run(sys.argv[1:] if args is None else args))
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(f"runctl {__version__}")
+        ctx.exit()
+
+
+def resolve(name: str, entry: Leaf | Branch) -> click.Command:
+    """The click command that a line of the table stands for."""
+    if isinstance(entry, Branch):
+        return LazyGroup(entry, name)
+    module, _, attribute = entry.target.partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    command = found if entry.argument is None else found(entry.argument)
+    if not isinstance(command, click.Command):
+        raise TypeError(f"{entry.target} is no command")
+    command.name = name
+    return command

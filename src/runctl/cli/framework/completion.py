@@ -1,0 +1,126 @@
+"""``runctl completion``, and the names and ids that a shell can offer without asking anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.framework.commands import Command, RootGroup
+from runctl.cli.main import COMPLETE_VARIABLE
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+@click.command(cls=Command)
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_obj
+def completion(cli: Cli, shell: str) -> None:
+    """Print the completion script of a shell.
+
+    \b
+    bash  add to ~/.bashrc:  eval "$(runctl completion bash)"
+    zsh   add to ~/.zshrc:   eval "$(runctl completion zsh)"
+    fish  once:              runctl completion fish > ~/.config/fish/completions/runctl.fish
+    """
+    from click.shell_completion import ShellComplete, get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None  # noqa: S101 - click has all three
+    script = ShellComplete.source(kind(RootGroup(), {}, "runctl", COMPLETE_VARIABLE))
+    cli.emit({"shell": shell, "script": script}, text=lambda: script, ids=[script])
+
+
+def complete_instances(
+    _ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Instances that commands on this computer have shown and that had not ended, by name and by id."""
+    return _remembered("instances", incomplete)
+
+
+def complete_volumes(
+    _ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Volumes that commands on this computer have shown, by name and by id."""
+    return _remembered("volumes", incomplete)
+
+
+def complete_snapshots(
+    _ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Snapshots that commands on this computer have shown, by name and by id."""
+    return _remembered("snapshots", incomplete)
+
+
+def complete_instance_types(
+    _ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Instance types that runctl knows a price of."""
+    import csv
+    from importlib import resources
+
+    from click.shell_completion import CompletionItem
+
+    text = resources.files("runctl.costs").joinpath("data", "aws_prices.csv").read_text(encoding="utf-8")
+    rows = {row["instance_type"]: row for row in csv.DictReader(text.splitlines())}
+    return [
+        CompletionItem(kind, help=_machine(row)) for kind, row in rows.items() if kind.startswith(incomplete)
+    ]
+
+
+def _machine(row: Mapping[str, str]) -> str:
+    gpus = f", {row['gpu_count']} {row['gpu_name']}" if row["gpu_name"] else ""
+    return f"{row['vcpus']} vCPUs, {row['memory_gib']} GiB{gpus}"
+
+
+def _remembered(kind: str, incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    from runctl.cli.framework.completion_memory import seen
+
+    return [
+        CompletionItem(text, help=thing.about)
+        for thing in seen(kind)
+        for text in (thing.name, thing.id)
+        if text and text.startswith(incomplete)
+    ]
+
+
+def complete_runs(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Runs that this computer remembers, the latest first, by name and by id; and ``latest``."""
+    from click.shell_completion import CompletionItem
+
+    from runctl.core.names import LATEST
+
+    found = _from_state(
+        "SELECT text, script FROM (SELECT id AS text, script, created_at FROM runs UNION ALL"
+        " SELECT name, script, created_at FROM runs WHERE name IS NOT NULL)"
+        " WHERE text LIKE ? GROUP BY text ORDER BY MAX(created_at) DESC LIMIT 50",
+        incomplete,
+    )
+    latest = (
+        [CompletionItem(LATEST, help="the newest run")] if LATEST.startswith(incomplete) and found else []
+    )
+    return [*latest, *found]
+
+
+def _from_state(query: str, incomplete: str) -> list[CompletionItem]:
+    """Rows of (id, help); a state file that is missing or busy offers nothing."""
+    import sqlite3
+    from contextlib import closing
+
+    from click.shell_completion import CompletionItem
+
+    from runctl.core.places import state_file
+
+    try:
+        with closing(
+            sqlite3.connect(f"{state_file().as_uri()}?mode=ro", uri=True, timeout=0.2)
+        ) as connection:
+            rows = connection.execute(query, (incomplete.replace("%", "").replace("_", "") + "%",)).fetchall()
+    except sqlite3.Error:
+        return []
+    return [CompletionItem(identifier, help=script) for identifier, script in rows]

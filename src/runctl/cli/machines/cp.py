@@ -1,0 +1,134 @@
+"""``cp``: files to and from an instance, or out of a run's folders."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.framework.commands import Command
+from runctl.cli.machines.resolve import LOCAL, find_instance, transport_option, wanted_transport
+from runctl.core.amounts import counted, size
+from runctl.core.errors import Interrupted, NotFound, UsageError
+from runctl.core.ids import InstanceId
+from runctl.core.models import Instance
+from runctl.core.names import LATEST
+from runctl.runs.store import RunRecord
+from runctl.transport.files import MachineFiles
+
+_REMOTE = re.compile(r"(?P<name>[^/:]+):(?P<path>.*)", re.DOTALL)
+RUN_FOLDERS = ("checkpoints", "output")
+
+
+@dataclass(frozen=True)
+class Place:
+    """One side of a copy."""
+
+    files: MachineFiles
+    path: str
+    label: str
+    """As it is shown."""
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        ("runctl cp latest:checkpoints ./checkpoints", "what the newest run has saved"),
+        ("runctl cp ./data gpu-box:/mnt/data", "a folder onto an instance's volume"),
+        ("runctl cp run-7kq2m9xd4t:output/metrics.csv .", "one file of a run's results"),
+    ],
+)
+@click.argument("source", metavar="SOURCE")
+@click.argument("target", metavar="TARGET")
+@transport_option
+@click.pass_obj
+def cp(cli: Cli, source: str, target: str, transport: str | None) -> None:
+    """Copy files to or from an instance, or out of a run's folders.
+
+    SOURCE and TARGET are a path here, INSTANCE:PATH, or RUN:checkpoints and RUN:output with what is below them; a run
+    and an instance are named by id or name, and one of the two sides is here. A folder becomes TARGET; a file goes
+    into TARGET where that is a folder. Every file is checked by its checksum and takes its place when it is whole; the
+    same command again goes on where it broke off, and sends only what is missing.
+    """
+    from runctl.storage.copying import copy
+
+    sides = [_REMOTE.fullmatch(text) for text in (source, target)]
+    if all(sides) or not any(sides):
+        where = "on machines" if all(sides) else "here"
+        raise UsageError(
+            f"{source} and {target} are both {where}",
+            hint="one side is INSTANCE:PATH or RUN:PATH, the other is here",
+        )
+    origin, destination = (
+        _here(cli, text) if match is None else _there(cli, match["name"], match["path"], transport)
+        for text, match in zip((source, target), sides, strict=True)
+    )
+    try:
+        done = copy(origin.files, origin.path, destination.files, destination.path, progress=cli.progress)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"interrupted: files that are whole are at {destination.label}",
+            hint="the same command goes on from here",
+        ) from None
+    if done.skipped:
+        shown = ", ".join(done.skipped[:3]) + (", ..." if done.skipped[3:] else "")
+        cli.progress.warn(f"not copied, as it is no file or a link that leads out of the folder: {shown}")
+    cli.emit(
+        done,
+        text=lambda: (
+            f"{counted(done.files, 'file')}, {size(done.bytes)}, at {destination.label}"
+            f" ({counted(done.sent_files, 'file')} sent, {size(done.sent_bytes)})"
+        ),
+        ids=[done.target],
+    )
+
+
+def _here(cli: Cli, path: str) -> Place:
+    agent = cli.provider(LOCAL).agent(_this_computer(cli), progress=cli.progress)
+    absolute = str(Path(path).expanduser().absolute())
+    return Place(MachineFiles(agent), absolute + ("/" if path.endswith("/") else ""), path)
+
+
+def _this_computer(cli: Cli) -> Instance:
+    return cli.provider(LOCAL).instance(InstanceId(LOCAL))
+
+
+def _there(cli: Cli, name: str, path: str, transport: str | None) -> Place:
+    """A run's folder, else an instance's path. Raises `UsageError`, `NotFound`."""
+    record = _run_called(cli, name)
+    if record is not None:
+        provider, region = record.provider, record.region
+        where = _in_run(record.id, path, str(record.checkpoint_dir or ""), str(record.output_dir or ""))
+        reference = record.instance_id
+    else:
+        provider, region, where, reference = "aws", None, path, InstanceId(name)
+        if not path:
+            raise UsageError(f"{name}: names no path", hint=f"such as {name}:/mnt/data")
+    there = cli.in_region(region)
+    instance = _this_computer(there) if provider == LOCAL else find_instance(there, provider, reference)
+    choice = wanted_transport(there, instance, transport)
+    agent = there.provider(provider).agent(instance, choice, there.progress)
+    return Place(MachineFiles(agent), where, f"{name}:{path}")
+
+
+def _run_called(cli: Cli, name: str) -> RunRecord | None:
+    """The run of that id or name; ``None`` where the name may be an instance's. Raises `NotFound`, `UsageError`."""
+    if name == LATEST or name.startswith("run-") or cli.store.list(name=name, limit=1):
+        return cli.store.get(name)
+    return None
+
+
+def _in_run(run_id: str, path: str, checkpoints: str, output: str) -> str:
+    """The path on the machine of ``checkpoints/...`` or ``output/...``. Pure. Raises `UsageError`, `NotFound`."""
+    first, _, rest = path.partition("/")
+    if first not in RUN_FOLDERS or ".." in PurePosixPath(path).parts:
+        raise UsageError(
+            f"a run has {' and '.join(RUN_FOLDERS)}, not {path!r}", hint=f"such as {run_id}:checkpoints"
+        )
+    folder = checkpoints if first == "checkpoints" else output
+    if not folder:
+        raise NotFound(f"{run_id} has no {first} yet", hint=f"runctl runs show {run_id}", code="no-such-file")
+    return f"{folder}/{rest}" if rest else folder

@@ -1,0 +1,222 @@
+"""``create``: plan, show, rent, wait."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.framework.commands import Command
+from runctl.cli.framework.completion import complete_instance_types, complete_volumes
+from runctl.cli.framework.values import (
+    DURATION,
+    GIB,
+    MOUNT_POINT,
+    VOLUME,
+    WholeNumber,
+    instance_id_in,
+    pair_volumes,
+    parse_tags,
+)
+from runctl.cli.machines.instances import READY_TIMEOUT, emit_instance
+from runctl.cli.machines.renting import confirm_renting
+from runctl.cli.settings.project import project_label
+from runctl.core.errors import UsageError
+from runctl.core.models import Market
+from runctl.core.tags import NAME
+from runctl.machines.intents import Kind
+from runctl.machines.renting import wait_ready
+from runctl.providers.interface import InstanceRequest
+from runctl.render.plans import create_plan_text, plan_document
+
+SECTIONS = {
+    "Machine": ("--instance-type", "--spot", "--ami-id", "--root-volume-size", "--ttl", "--zone", "--subnet"),
+    "Volumes": ("--ebs-volume", "--mount-point", "--data-volume-size", "--data-mount-point"),
+    "Access": ("--key-name", "--security-group", "--instance-profile", "--imds-hop-limit"),
+    "Names": ("--name", "--project", "--tag"),
+    "This command": ("--no-wait", "--timeout", "--dry-run", "--confirm"),
+}
+
+
+def examples(provider: str) -> tuple[tuple[str, str], ...]:
+    """Command lines, each with what it does."""
+    create = f"runctl {provider} create"
+    return (
+        (f"{create} g5.xlarge --spot --name digits", "a spot machine that other commands know as digits"),
+        (f"{create} --ebs-volume datasets --ttl 12h", "with a volume, for twelve hours at most"),
+        (f"{create} g5.xlarge --dry-run", "show the plan with its price, and rent nothing"),
+    )
+
+
+def create_command(provider: str) -> click.Command:
+    """``create`` of a provider."""
+
+    @click.command(
+        cls=Command,
+        sections=SECTIONS,
+        examples=examples(provider),
+        exclusive=[("--no-wait", "--timeout")],
+        needs=[("--data-mount-point", "--data-volume-size")],
+    )
+    @click.argument(
+        "type_argument", metavar="[INSTANCE_TYPE]", required=False, shell_complete=complete_instance_types
+    )
+    @click.option(
+        "--instance-type",
+        metavar="TYPE",
+        shell_complete=complete_instance_types,
+        help="The same as the argument.",
+    )
+    @click.option("--spot/--on-demand", default=None, help="The market to buy in; never changed silently.")
+    @click.option(
+        "--ebs-volume",
+        metavar="ID|NAME",
+        type=VOLUME,
+        shell_complete=complete_volumes,
+        multiple=True,
+        help="Attach and mount a volume; repeatable.",
+    )
+    @click.option(
+        "--mount-point",
+        type=MOUNT_POINT,
+        multiple=True,
+        help="Where, for each --ebs-volume in turn; without any, where it was last, else /mnt/NAME.",
+    )
+    @click.option("--data-volume-size", type=GIB, metavar="GIB", help="Add a disk that ends with it.")
+    @click.option(
+        "--data-mount-point", type=MOUNT_POINT, default="/mnt/data", show_default=True, help="Where."
+    )
+    @click.option("--root-volume-size", type=GIB, metavar="GIB", help="Size of the root disk.")
+    @click.option("--ami-id", metavar="AMI", help="The image; else a current one that suits the machine.")
+    @click.option("--key-name", metavar="NAME", help="An EC2 key pair.")
+    @click.option(
+        "--imds-hop-limit",
+        type=WholeNumber(1, 64),
+        help="2 lets containers take the machine's role; else 1, or the configuration's.",
+    )
+    @click.option("--security-group", metavar="ID|NAME", multiple=True, help="A security group; repeatable.")
+    @click.option("--instance-profile", metavar="NAME", help="What the machine itself may do in AWS.")
+    @click.option("--subnet", metavar="ID", help="A subnet; its zone is the machine's.")
+    @click.option(
+        "--zone",
+        "--availability-zone",
+        metavar="ZONE",
+        help="An availability zone; volumes decide it otherwise.",
+    )
+    @click.option(
+        "--project",
+        metavar="NAME",
+        help="Tag it as this project's; else the configuration's, or the folder's name.",
+    )
+    @click.option("--name", metavar="NAME", help="Its Name tag.")
+    @click.option("--tag", "tags", metavar="KEY=VALUE", multiple=True, help="A tag; repeatable.")
+    @click.option("--ttl", type=DURATION, help="The machine ends itself after this long, whatever happens.")
+    @click.option(
+        "--timeout", type=DURATION, default=READY_TIMEOUT, show_default=True, help="Give up waiting."
+    )
+    @click.option("--no-wait", is_flag=True, help="Return as soon as it exists.")
+    @click.option("--dry-run", is_flag=True, help="Show the plan with its price, and stop there.")
+    @click.option("--confirm", is_flag=True, help="Ask before renting, in the sandbox too.")
+    @click.pass_obj
+    def command(
+        cli: Cli,
+        *,
+        type_argument: str | None,
+        instance_type: str | None,
+        spot: bool | None,
+        ebs_volume: tuple[str, ...],
+        mount_point: tuple[str, ...],
+        data_volume_size: int | None,
+        data_mount_point: str,
+        root_volume_size: int | None,
+        ami_id: str | None,
+        key_name: str | None,
+        security_group: tuple[str, ...],
+        instance_profile: str | None,
+        imds_hop_limit: int | None,
+        subnet: str | None,
+        zone: str | None,
+        project: str | None,
+        name: str | None,
+        tags: tuple[str, ...],
+        ttl: timedelta | None,
+        timeout: timedelta,
+        no_wait: bool,
+        dry_run: bool,
+        confirm: bool,
+    ) -> None:
+        """Rent an instance and wait until it can be used.
+
+        The plan with its price is shown first, and on a terminal it asks before it rents; --yes answers. In the sandbox
+        it asks nothing. What is not given comes from the configuration.
+        """
+        volumes = pair_volumes(ebs_volume, mount_point)
+        if data_volume_size is not None and data_mount_point in mount_point:
+            raise UsageError(
+                f"{data_mount_point} is both a volume's mount point and the fresh disk's",
+                hint="set --data-mount-point",
+            )
+        on_spot = cli.config.aws.spot if spot is None else spot
+        request = InstanceRequest(
+            instance_type=_one_type(type_argument, instance_type),
+            market=Market.SPOT if on_spot else Market.ON_DEMAND,
+            volumes=volumes,
+            data_volume_size_gib=data_volume_size,
+            data_mount_point=data_mount_point,
+            root_volume_size_gib=root_volume_size,
+            image=ami_id,
+            key_name=key_name,
+            security_groups=security_group,
+            instance_profile=instance_profile,
+            imds_hop_limit=imds_hop_limit,
+            subnet=subnet,
+            zone=zone,
+            project=project_label(project, cli.config, Path.cwd()),
+            name=name,
+            ttl=ttl,
+            tags=parse_tags(tags),
+        )
+        machines = cli.provider(provider)
+        with cli.creating(machines, Kind.INSTANCE, request) as creation:
+            plan = machines.plan_create(replace(request, token=creation.token), cli.progress)
+            for warning in (*plan.warnings, *_shared_name(cli, provider, name, creation.existing)):
+                cli.progress.warn(warning)
+            if dry_run:
+                cli.emit(plan_document(plan), text=lambda: create_plan_text(plan))
+                return
+            cli.say(create_plan_text(plan))
+            if creation.existing is None:
+                confirm_renting(cli, provider, f"this {plan.instance_type}", plan.price, always=confirm)
+            creation.begin()
+            instance = machines.create(plan, cli.progress)
+            creation.made(instance.id)
+            if not no_wait:
+                instance = wait_ready(machines, instance.id, timeout, cli.progress)
+        emit_instance(cli, instance)
+
+    return command
+
+
+def _shared_name(cli: Cli, provider: str, name: str | None, own_id: str | None) -> list[str]:
+    """A warning for other instances of that name; ``own_id`` is the one that this command goes on with."""
+    if name is None:
+        return []
+    others = [i.id for i in cli.provider(provider).instances() if i.tags.get(NAME) == name and i.id != own_id]
+    if not others:
+        return []
+    return [f"{', '.join(others)} {'are' if others[1:] else 'is'} called {name} too: commands need its id"]
+
+
+def _one_type(argument: str | None, option: str | None) -> str | None:
+    if argument and option and argument != option:
+        raise UsageError(f"two instance types: {argument} and --instance-type {option}", hint="leave one out")
+    wanted = argument or option
+    if wanted and wanted.startswith(("i-", "vol-")):
+        instance_id_in("aws", wanted)
+        raise UsageError(
+            f"{wanted} is an instance, and an instance type is needed here", hint="for example g4dn.xlarge"
+        )
+    return wanted

@@ -1,0 +1,102 @@
+"""``exec`` and ``ssh``: a person's own commands on a machine."""
+
+from __future__ import annotations
+
+import sys
+from typing import BinaryIO
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.framework.commands import PassthroughCommand
+from runctl.cli.machines.resolve import (
+    LOCAL,
+    instance_argument,
+    own_stdin,
+    running_instance,
+    transport_option,
+    transport_to,
+)
+from runctl.core.errors import UsageError
+from runctl.render.progress import finish
+
+
+class _Remote(PassthroughCommand):
+    rest_name = "COMMAND"
+
+
+def exec_command(provider: str) -> click.Command:
+    """``exec`` of a provider."""
+
+    @click.command(cls=_Remote)
+    @instance_argument(provider)
+    @click.option("--root", "as_root", is_flag=True, help="Run it as root.")
+    @click.option("-n", "--no-stdin", is_flag=True, help="Give the command no input.")
+    @transport_option
+    @click.pass_obj
+    def command(
+        cli: Cli,
+        *,
+        as_root: bool,
+        no_stdin: bool,
+        transport: str | None,
+        rest: tuple[str, ...],
+        instance_id: str = LOCAL,
+    ) -> int:
+        """Run a command on an instance.
+
+        The command follows --, reaches the machine exactly as given, without a shell, and gets what is piped in.
+        Its output and exit code are this program's own.
+        """
+        if not rest:
+            words = "" if provider == LOCAL else f" {instance_id}"
+            raise UsageError(
+                "no command is given", hint=f"it follows two dashes: runctl {provider} exec{words} -- ls -l"
+            )
+        cli.leave_stderr_to_the_command()
+        instance = running_instance(cli, provider, instance_id)
+        way = transport_to(cli, instance, transport)
+        finish(cli.progress)
+        sys.stdout.flush()
+        try:
+            return way.stream(
+                rest,
+                stdin=own_stdin(skip=no_stdin),
+                on_stdout=lambda data: _pass_on(sys.stdout.buffer, data),
+                on_stderr=lambda data: _pass_on(sys.stderr.buffer, data),
+                as_root=as_root,
+                # What people type and pipe in may be a secret, and nobody can tell.
+                private=True,
+            )
+        finally:
+            way.close()
+
+    return command
+
+
+def ssh_command(provider: str) -> click.Command:
+    """``ssh`` of a provider."""
+
+    @click.command(cls=_Remote)
+    @instance_argument(provider)
+    @transport_option
+    @click.pass_obj
+    def command(cli: Cli, instance_id: str, transport: str | None, rest: tuple[str, ...]) -> int:
+        """Open a shell on an instance.
+
+        With a command after --, run that in the terminal instead; exec is for programs and pipes.
+        """
+        instance = running_instance(cli, provider, instance_id)
+        way = transport_to(cli, instance, transport)
+        finish(cli.progress)
+        try:
+            return way.terminal(rest)
+        finally:
+            way.close()
+
+    return command
+
+
+def _pass_on(sink: BinaryIO, data: bytes) -> None:
+    sink.write(data)
+    sink.flush()

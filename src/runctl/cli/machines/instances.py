@@ -1,0 +1,240 @@
+"""Looking at instances, and starting, stopping and ending them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.framework.commands import Command
+from runctl.cli.framework.completion import complete_instances
+from runctl.cli.framework.completion_memory import INSTANCES, Seen, remember
+from runctl.cli.framework.each import for_each
+from runctl.cli.framework.values import DURATION, wide_option
+from runctl.cli.machines.resolve import LOCAL, find_instance, instance_argument, instance_finder, instance_ids
+from runctl.core.clock import SystemClock
+from runctl.core.models import Instance, Market
+from runctl.core.tags import INTENT, NAME
+from runctl.machines.intents import IntentState, Kind
+from runctl.machines.renting import wait_ready
+from runctl.render.tables import screen_of
+from runctl.render.things import instance_details, instances_table
+
+READY_TIMEOUT = "15m"
+"""A GPU machine with a large image takes some minutes to boot."""
+
+
+def emit_instance(cli: Cli, instance: Instance) -> None:
+    """One instance as a command's result."""
+    _remember(cli, [instance])
+    cli.emit(instance, text=lambda: instance_details(instance, SystemClock().now()), ids=[instance.id])
+
+
+def emit_instances(
+    cli: Cli, instances: Sequence[Instance], *, owners: bool = False, none: str = "", wide: bool = False
+) -> None:
+    """Several, as an array; ``none`` is said to a person when there are none."""
+    _remember(cli, instances)
+    if not instances and none:
+        cli.progress.note(none)
+    cli.emit(
+        instances,
+        text=lambda: instances_table(
+            instances, SystemClock().now(), owners=owners, screen=screen_of(sys.stdout, wide=wide)
+        ),
+        ids=[instance.id for instance in instances],
+    )
+
+
+def _remember(cli: Cli, instances: Sequence[Instance], *, everything: bool = False) -> None:
+    """The shell can offer them from now on."""
+    if any(instance.provider == LOCAL for instance in instances):
+        return
+    remember(
+        INSTANCES,
+        [
+            Seen(
+                instance.id,
+                instance.tags.get(NAME),
+                ", ".join(filter(None, [instance.instance_type, instance.state.value, instance.project])),
+                instance.state.is_over,
+            )
+            for instance in instances
+        ],
+        region=cli.config.aws.region,
+        everything=everything,
+    )
+
+
+def list_command(provider: str) -> click.Command:
+    """``list`` of a provider."""
+
+    @click.command(cls=Command)
+    @click.option(
+        "--all", "include_ended", is_flag=True, help="Ended ones too, as long as the provider knows them."
+    )
+    @click.option("--everyone", is_flag=True, help="Those that runctl did not create too.")
+    @wide_option
+    @click.pass_obj
+    def command(cli: Cli, include_ended: bool, everyone: bool, wide: bool) -> None:
+        """List instances."""
+        found = cli.provider(provider).instances(everyone=everyone, include_ended=include_ended)
+        if provider != LOCAL:
+            _remember(cli, found, everything=True)
+        emit_instances(
+            cli, found, owners=everyone, none=f"no instances; runctl {provider} create makes one", wide=wide
+        )
+
+    return command
+
+
+def status_command(provider: str) -> click.Command:
+    """``status`` of a provider."""
+
+    @click.command(cls=Command)
+    @instance_argument(provider)
+    @click.pass_obj
+    def command(cli: Cli, instance_id: str = LOCAL) -> None:
+        """Show one instance."""
+        emit_instance(cli, find_instance(cli, provider, instance_id))
+
+    return command
+
+
+def wait_command(provider: str) -> click.Command:
+    """``wait`` of a provider."""
+
+    @click.command(cls=Command)
+    @instance_argument(provider)
+    @click.option(
+        "--timeout", type=DURATION, default=READY_TIMEOUT, show_default=True, help="Give up after this long."
+    )
+    @click.pass_obj
+    def command(cli: Cli, instance_id: str, timeout: timedelta) -> None:
+        """Wait until an instance can be used.
+
+        That is: it runs, can be reached, has finished setting itself up, and its volumes are mounted.
+        """
+        instance = find_instance(cli, provider, instance_id)
+        ready = wait_ready(cli.provider(provider), instance.id, timeout, cli.progress)
+        cli.intents.close(IntentState.DONE, ready.id, ready.tags.get(INTENT))
+        emit_instance(cli, ready)
+
+    return command
+
+
+def start_command(provider: str) -> click.Command:
+    """``start`` of a provider."""
+
+    @click.command(cls=Command, exclusive=[("--no-wait", "--timeout")])
+    @instance_argument(provider)
+    @click.option("--no-wait", is_flag=True, help="Return as soon as it is starting.")
+    @click.option(
+        "--timeout", type=DURATION, default=READY_TIMEOUT, show_default=True, help="Give up after this long."
+    )
+    @click.pass_obj
+    def command(cli: Cli, instance_id: str, no_wait: bool, timeout: timedelta) -> None:
+        """Start a stopped instance."""
+        (identifier,) = instance_ids(cli, provider, [instance_id])
+        instance = cli.provider(provider).start(identifier, cli.progress)
+        if not no_wait:
+            instance = wait_ready(cli.provider(provider), instance.id, timeout, cli.progress)
+        emit_instance(cli, instance)
+
+    return command
+
+
+def stop_command(provider: str) -> click.Command:
+    """``stop`` of a provider."""
+
+    @click.command(cls=Command)
+    @click.argument(
+        "references", metavar="INSTANCE...", nargs=-1, required=True, shell_complete=complete_instances
+    )
+    @click.pass_obj
+    def command(cli: Cli, references: tuple[str, ...]) -> None:
+        """Stop instances; their disks stay.
+
+        A stopped instance costs nothing by the hour, but its disks do. What was in memory is lost.
+        """
+        ids = instance_ids(cli, provider, references)
+        machines = cli.provider(provider)
+        for_each(
+            cli, ids, lambda each: machines.stop(each, cli.progress), lambda done: emit_instances(cli, done)
+        )
+
+    return command
+
+
+def terminate_command(provider: str) -> click.Command:
+    """``terminate`` of a provider."""
+
+    @click.command(cls=Command)
+    @click.argument(
+        "references", metavar="INSTANCE...", nargs=-1, required=True, shell_complete=complete_instances
+    )
+    @click.option("--dry-run", is_flag=True, help="Show what would be ended, and stop there.")
+    @click.option("--wait", is_flag=True, help="Wait until they have ended and their volumes are free.")
+    @click.option("--timeout", type=DURATION, default="15m", show_default=True, help="How long to --wait.")
+    @click.pass_obj
+    def command(
+        cli: Cli, references: tuple[str, ...], *, dry_run: bool, wait: bool, timeout: timedelta
+    ) -> None:
+        """End instances for good; EBS volumes stay.
+
+        The disks that were made with an instance go with it. Asks first, unless --yes is given.
+        """
+        machines = cli.provider(provider)
+        deletions = cli.deletions(machines, Kind.TERMINATION)
+        found = deletions.find(references, instance_finder(cli, provider))
+        if dry_run:
+            cli.progress.note("would be ended:")
+            emit_instances(cli, found)
+            return
+        ending = [instance for instance in found if not instance.state.is_over]
+        if ending:
+            _look_after_runs(cli, ending)
+            cli.confirm(_question(ending))
+            from runctl.cli.runs.kept_logs import fetch_logs
+
+            fetch_logs(cli, ending)
+
+        def end(instance: Instance) -> Instance:
+            with deletions.deleting(instance):
+                ended = machines.terminate(instance.id, cli.progress)
+            if not wait:
+                return ended
+            return machines.wait_ended(instance.id, timeout=timeout, progress=cli.progress)
+
+        for_each(cli, found, end, lambda done: emit_instances(cli, done))
+
+    return command
+
+
+def _look_after_runs(cli: Cli, instances: Sequence[Instance]) -> None:
+    """Remember how runs on these machines ended while the machines can still say; name those that go on."""
+    from runctl.cli.runs.commands import refresh_all
+
+    known = [record for instance in instances for record in cli.store.list(instance=instance.id)]
+    for record in refresh_all(cli, [record for record in known if not record.has_ended]):
+        if not record.has_ended:
+            cli.progress.warn(
+                f"{record.id} ({record.script}) is {record.state.value} on {record.instance_id}"
+            )
+
+
+def _question(instances: Sequence[Instance]) -> str:
+    described = ", ".join(
+        f"{i.id} ({', '.join(filter(None, (i.tags.get(NAME), i.instance_type, _market(i), i.project)))})"
+        for i in instances
+    )
+    kept = sorted({volume.volume_id for i in instances for volume in i.volumes if volume.mount_point})
+    stays = f" What is on {', '.join(kept)} stays." if kept else ""
+    return f"End {described} for good, with the disks made for it?{stays}"
+
+
+def _market(instance: Instance) -> str:
+    return "" if instance.market is Market.OWNED else instance.market.value

@@ -1,0 +1,58 @@
+"""How ``train --help`` is laid out: its options by subject, and examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from runctl.cli.machines.resolve import LOCAL
+
+SECTIONS: Mapping[str, Sequence[str]] = {
+    "What runs": ("--command", "--interpreter", "--env", "--env-file", "--workdir"),
+    "The run": (
+        "--wait",
+        "--watch",
+        "--restart-on-change",
+        "--run-name",
+        "--timeout",
+        "--grace",
+        "--resume-from",
+        "--resume-arg",
+        "--dry-run",
+        "--transport",
+    ),
+    "Code": ("--sync-code", "--dev-mode", "--include-pattern"),
+    "Volumes": ("--ebs-mount", "--ebs-volume", "--mount-point", "--no-ebs-auto"),
+    "Container": (
+        *(
+            "--docker",
+            "--image",
+            "--compose",
+            "--entrypoint",
+            "--user",
+            "--gpus",
+            "--shm-size",
+            "--docker-arg",
+        ),
+    ),
+    "Image build": (
+        *("--dockerfile", "--dockerfile-search", "--target", "--build-arg", "--secret", "--platform"),
+        *("--rebuild", "--pull", "--build-on"),
+    ),
+}
+"""Option names by the title of their section in help."""
+
+
+def train_examples(provider: str) -> tuple[tuple[str, str], ...]:
+    """Command lines, each with what it does."""
+    train = f"runctl {provider} train"
+    if provider == LOCAL:
+        return (
+            (f"{train} train.py --wait -- --epochs 5", "follow the log, and exit with the script's code"),
+            (f"{train} train.py --ebs-mount ./data:/data", "show a folder to the script at /data"),
+        )
+    return (
+        (f"{train} digits train.py --wait -- --epochs 5", "follow the log, and exit with the script's code"),
+        (f"{train} digits train.py --ebs-volume datasets", "attach a volume, and show it to the script"),
+        (f"{train} digits train.py --dev-mode --watch", "send every save; r starts the run over"),
+        (f"{train} digits --command -- torchrun -m digits.train", "run a command instead of a script"),
+    )

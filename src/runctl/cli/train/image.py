@@ -1,0 +1,361 @@
+"""A training's image: where it is built, whether it is there, and how the machine comes by it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runctl.agent.spec import BuildSpec, ContainerSpec
+from runctl.cli.context import Cli
+from runctl.cli.docker.options import AS_CONFIGURED, BuildOptions
+from runctl.cli.docker.project import DockerProject
+from runctl.cli.docker.work import ECR, DockerWork, registry_provider
+from runctl.cli.settings.project import fit_for_a_tag
+from runctl.containers.cache_keeping import caches_to_push
+from runctl.containers.client import DockerClient, find_client
+from runctl.containers.image_inputs import ImageInputs, unpinned_bases
+from runctl.containers.image_plan import ImagePlan
+from runctl.containers.where import INSTANCE, LOCAL, Facts, ImagePlanOfRun, Place, choose_place
+from runctl.core.errors import MachineError, RunctlError, Unsupported, UsageError
+from runctl.project.dockerfile import DockerfileChoice
+
+if TYPE_CHECKING:
+    from runctl.containers.registry_login import Credential
+    from runctl.core.models import Instance
+    from runctl.machines.machine import Machine
+    from runctl.project.selection import Selection
+    from runctl.runs.plan import RunPlan
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """What the command line says about a run's image."""
+
+    build: BuildOptions = AS_CONFIGURED
+    build_on: str | None = None
+    only: bool = False
+    """Nothing is run from the image."""
+
+
+BY_CONFIGURATION = ImageOptions()
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The registry's part in an image that is built on a machine."""
+
+    reference: str | None = None
+    """The image's name there; ``None``: the machine keeps what it builds."""
+    is_there: bool = False
+    caches: Mapping[str, str] = field(default_factory=dict)
+    """What is pushed beside it: `runctl.agent.spec.BuildSpec.caches`."""
+    will_create: tuple[str, ...] = ()
+    """In words."""
+
+
+NOT_SHARED = Shared()
+
+
+@dataclass
+class ImageOfTraining:
+    """One run's image."""
+
+    cli: Cli
+    options: ImageOptions
+    container: ContainerSpec | None
+    root: Path
+    instance: Instance
+    machine: Machine
+
+    @cached_property
+    def is_built(self) -> bool:
+        """Whether there is a Dockerfile. Raises `UsageError` for options of a build where there is none."""
+        built = self.container is not None and self.container.dockerfile is not None
+        if not built and (self.options.build.given or self.options.build_on):
+            raise UsageError(
+                "options of a build were given, and nothing is built: the run has no Dockerfile",
+                hint="name one with --dockerfile PATH, or leave them out",
+            )
+        return built
+
+    @cached_property
+    def place(self) -> Place:
+        """Where it is built."""
+        engine, why = self._engine
+        config = self.cli.config.docker
+        return choose_place(
+            Facts(
+                asked=self.options.build_on or config.build_on,
+                registry=config.registry,
+                this_computer=self.instance.provider == "local",
+                dev_mode=self.container is not None and self.container.code == "mount",
+                engine=engine.platform if engine is not None else None,
+                no_engine=why,
+                platform=self.options.build.platform or self._machine_platform,
+            )
+        )
+
+    @cached_property
+    def work(self) -> DockerWork:
+        """The build, as the docker commands know it."""
+        assert self.container is not None  # noqa: S101 - asked only where there is a Dockerfile
+        registry = self.cli.config.docker.registry
+        if self.place.where == LOCAL:
+            registry = registry or ECR
+        choice = DockerfileChoice(str(self.container.dockerfile), "")
+        name = self.cli.config.project.name or fit_for_a_tag(self.root.name)
+        return DockerWork(
+            self.cli,
+            DockerProject(self.root, name, choice),
+            self.options.build,
+            registry,
+            self.instance.instance_type if self.instance.provider != "local" else None,
+        )
+
+    def settle(self, plan: RunPlan, selection: Selection | None) -> RunPlan:
+        """The plan with its image decided; nothing has been built or created."""
+        if not self.is_built:
+            return plan
+        if self.place.where == LOCAL:
+            return self._settle_local(plan)
+        return self._settle_on_machine(plan, selection)
+
+    @contextmanager
+    def ready(self, plan: RunPlan) -> Iterator[None]:
+        """What is built here is in the registry, and the machine can get it; what it was entrusted with for that is
+        gone when the block fails."""
+        if plan.image is not None and plan.image.where == LOCAL:
+            from runctl.cli.docker.build import build_and_push
+
+            build_and_push(self.work)
+        elif plan.image is not None and plan.image.will_create:
+            self.work.ensure_repository()
+        logins = [self._words(one) for one in self._logins(plan)]
+        secrets = self._secrets(plan)
+        if not logins and not secrets:
+            yield
+            return
+        self.machine.agent.entrust(plan.run_id, logins=logins, secrets=secrets)
+        try:
+            yield
+        except BaseException:
+            self._forget(plan)
+            raise
+
+    def _forget(self, plan: RunPlan) -> None:
+        try:
+            self.machine.agent.forget_entrusted(plan.run_id)
+        except RunctlError as error:
+            self.cli.progress.detail(f"what {plan.run_id} was entrusted with goes later: {error.message}")
+
+    def _settle_local(self, plan: RunPlan) -> RunPlan:
+        work = self.work
+        image, target = work.plan, work.target
+        assert self.container is not None  # noqa: S101 - there is a Dockerfile
+        assert target is not None  # noqa: S101 - there is a registry
+        new = target.plan is not None and not target.plan.exists
+        there = None
+        if not work.options.again:
+            with work.logged_in() as builder:
+                if not new and builder.in_registry(str(image.remote)):
+                    there = "registry"
+                elif builder.client.has_image(image.local):
+                    there = "engine"
+        container = replace(self.container, dockerfile=None, image=image.remote)
+        shown = self._shown(image, str(image.remote), there)
+        if target.plan is not None:
+            shown = replace(shown, will_create=target.plan.will_create)
+        return replace(plan, image=shown, spec=replace(plan.spec, container=container))
+
+    def _settle_on_machine(self, plan: RunPlan, selection: Selection | None) -> RunPlan:
+        if selection is None:
+            return plan
+        image, tree = self._image_on_machine(selection)
+        self._warn_of_what_stays_here(image, selection)
+        image.check()
+        options = self.work.options
+        cached = self.cli.config.docker.registry is not None and not options.again.no_cache
+        there = None
+        if not options.again and self.machine.agent.has_image(image.local):
+            there = "machine"
+        shared = self._shared(image) if there is None else NOT_SHARED
+        if shared.is_there and not options.again:
+            assert self.container is not None  # noqa: S101 - there is a Dockerfile
+            pulled = replace(self.container, dockerfile=None, image=shared.reference)
+            shown = self._shown(image, str(shared.reference), "registry")
+            return replace(plan, image=shown, spec=replace(plan.spec, container=pulled))
+        build = BuildSpec(
+            tag=image.local,
+            tree=tree,
+            inputs=image.inputs.digest,
+            project=image.project,
+            target=image.inputs.target,
+            args=dict(image.inputs.args),
+            secrets=tuple(secret.id for secret in self.work.secrets),
+            platform=options.platform,
+            cache_from=self._caches(image) if cached else (),
+            no_cache=options.again.no_cache,
+            pull=options.again.pull,
+            only=self.options.only,
+            published=shared.reference,
+            caches=shared.caches,
+        )
+        container = plan.spec.container
+        assert container is not None  # noqa: S101 - there is a Dockerfile
+        parts = container.dev_parts
+        if parts is not None:
+            words = json.dumps([build.target, dict(sorted(build.args.items())), build.platform])
+            parts = {**parts, "the options of the build": hashlib.sha256(words.encode()).hexdigest()}
+        shown = self._shown(image, image.local, there)
+        return replace(
+            plan,
+            image=replace(shown, published=shared.reference, will_create=shared.will_create),
+            spec=replace(plan.spec, container=replace(container, build=build, dev_parts=parts)),
+        )
+
+    def _warn_of_what_stays_here(self, image: ImagePlan, selection: Selection) -> None:
+        """Here a build would find in the folder what git ignores; on the machine it does not."""
+        from runctl.containers.copied import copied_paths
+        from runctl.project.files import ProjectFiles
+        from runctl.project.sent import why_ignored
+
+        files = ProjectFiles(self.root, selection.found)
+        sources = {
+            path: line for line, path in copied_paths(image.inputs.dockerfile_text, image.inputs.target)
+        }
+        missing = [path for path in sources if path and files.stays_here(path)]
+        for path, why in why_ignored(self.root, missing).items():
+            self.cli.progress.warn(
+                f"{image.inputs.dockerfile}:{sources[path]} copies {path}, which is ignored ({why}) and is not sent;"
+                f" --include-pattern {path} sends it"
+            )
+
+    def _image_on_machine(self, selection: Selection) -> tuple[ImagePlan, str]:
+        """Its inputs are what is sent, less what .dockerignore leaves out; and the digest of what is sent."""
+        from runctl.core.places import cache_folder
+        from runctl.project.build_context import context_of_manifest
+        from runctl.project.manifest import HashCache, build_manifest
+        from runctl.project.root import project_name
+
+        # The sync that follows asks for the same files.
+        hashes = HashCache.load(cache_folder() / "hashes" / f"{project_name(self.root)}.json")
+        try:
+            manifest = build_manifest(selection, hashes)
+        finally:
+            hashes.save()
+        context = context_of_manifest(self.root, self.work.project.dockerfile.path, manifest)
+        inputs = ImageInputs(
+            context.dockerfile,
+            context.dockerfile_text,
+            context.entries,
+            self.work.args,
+            self.options.build.target or self.cli.config.docker.target,
+            self.options.build.platform or self._machine_platform,
+        )
+        return ImagePlan(self.root, self.work.project.name, inputs), manifest.digest
+
+    def _shared(self, image: ImagePlan) -> Shared:
+        """Where the machine finds what others have built, and leaves what it builds."""
+        target, dev_mode = self.work.target, self.container is not None and self.container.code == "mount"
+        if target is None or dev_mode or self.options.only or self.instance.provider == "local":
+            return NOT_SHARED
+        image = replace(image, repository=target.repository)
+        if target.plan is None:
+            from runctl.containers.registry_login import users_credential
+
+            # What is there only the machine can say, and so nothing is put in a cache's place.
+            known = users_credential(target.repository.partition("/")[0])
+            return Shared(image.remote) if known is not None else NOT_SHARED
+        tags: set[str] = set()
+        if target.plan.exists:
+            found = registry_provider(self.cli, self.instance.provider).images(target.plan.name)
+            tags = {tag for one in found for tag in one.tags}
+        pushes = caches_to_push(image.stages, None, tags.__contains__)
+        return Shared(
+            image.remote,
+            image.tag in tags,
+            {f"{image.repository}:{one.tag}": one.stage or "" for one in pushes},
+            target.plan.will_create,
+        )
+
+    def _caches(self, image: ImagePlan) -> tuple[str, ...]:
+        target = self.work.target
+        if target is None or (target.plan is not None and not target.plan.exists):
+            return ()
+        return replace(image, repository=target.repository).cache_sources()
+
+    def _shown(self, image: ImagePlan, reference: str, there: str | None) -> ImagePlanOfRun:
+        return ImagePlanOfRun(
+            self.place.where,
+            self.place.reason,
+            reference,
+            there,
+            image.inputs.platform,
+            image.inputs.target,
+            unpinned=unpinned_bases(image.inputs.parsed, image.inputs.target),
+        )
+
+    def _logins(self, plan: RunPlan) -> list[Credential]:
+        """For the machine: it has no rights of its own in the registry, and gets a token that ends by itself."""
+        from runctl.containers.registry_login import Credential, users_credential
+
+        container = plan.spec.container
+        if container is None or self.instance.provider == "local":
+            return []
+        caches = container.build.cache_from if container.build is not None else ()
+        published = container.build.published if container.build is not None else None
+        references = [container.image, published, *caches]
+        hosts = {reference.partition("/")[0] for reference in references if reference and "/" in reference}
+        if not hosts:
+            return []
+        registry = self.cli.config.docker.registry
+        built_here = plan.image is not None and plan.image.where == LOCAL
+        if registry == ECR or (registry is None and built_here) or self._is_providers(hosts):
+            login = registry_provider(self.cli, self.instance.provider).registry_login()
+            return [Credential(login.host, login.username, login.password)] if login.host in hosts else []
+        if registry is None or registry.partition("/")[0] not in hosts:
+            return []
+        known = users_credential(registry.partition("/")[0])
+        return [known] if known is not None else []
+
+    def _is_providers(self, hosts: set[str]) -> bool:
+        try:
+            provider = registry_provider(self.cli, self.instance.provider)
+        except Unsupported:
+            return False
+        return any(provider.owns_registry(host) for host in hosts)
+
+    @staticmethod
+    def _words(one: Credential) -> dict[str, str]:
+        return {"host": one.host, "username": one.username, "password": one.password}
+
+    def _secrets(self, plan: RunPlan) -> dict[str, str]:
+        if plan.image is None or plan.image.where != INSTANCE:
+            return {}
+        return {
+            secret.id: base64.b64encode(secret.content(os.environ)).decode() for secret in self.work.secrets
+        }
+
+    @cached_property
+    def _engine(self) -> tuple[DockerClient | None, str]:
+        asked = self.options.build_on or self.cli.config.docker.build_on
+        if asked == INSTANCE or (asked is None and self.cli.config.docker.registry is None):
+            return None, "it was not looked for"
+        try:
+            return find_client(), ""
+        except (Unsupported, MachineError) as error:
+            return None, error.message
+
+    @cached_property
+    def _machine_platform(self) -> str | None:
+        if self.instance.provider == "local":
+            return None
+        return self.cli.provider(self.instance.provider).platform(self.instance.instance_type)

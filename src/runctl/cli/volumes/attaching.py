@@ -1,0 +1,218 @@
+"""Volumes on machines: attach, mount, detach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.framework.commands import Command
+from runctl.cli.framework.completion import complete_instances, complete_volumes
+from runctl.cli.framework.values import MOUNT_POINT, VOLUME
+from runctl.cli.machines.resolve import find_instance, running_instance, transport_option
+from runctl.cli.volumes.ebs import agents, emit_volume
+from runctl.core.errors import Conflict, UsageError
+from runctl.core.models import Instance, Volume
+from runctl.storage.attaching import (
+    MountWish,
+    attach_and_mount,
+    attach_only,
+    check_mount_point,
+    mount,
+    unmount_and_detach,
+)
+from runctl.storage.sharing import SHARED, others
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def mount_options(function: F) -> F:
+    """Where and how: the parameters ``mount_point``, ``may_format``, ``fstype`` and ``read_only``."""
+    for option in (
+        click.option("--read-only", is_flag=True, help="Mount it read-only."),
+        click.option(
+            "--fstype",
+            type=click.Choice(["ext4", "xfs"]),
+            default="ext4",
+            show_default=True,
+            help="What a new file system is; one that is there is taken as it is.",
+        ),
+        click.option(
+            "--format",
+            "may_format",
+            is_flag=True,
+            help="Make a file system if it is blank, though it is not runctl's.",
+        ),
+        click.option(
+            "--mount-point",
+            type=MOUNT_POINT,
+            help="Where to mount it; else where it was last, else /mnt/NAME.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def attach_command(provider: str) -> click.Command:
+    """``ebs attach`` of a provider."""
+
+    @click.command(
+        cls=Command,
+        exclusive=[
+            ("--no-mount", option) for option in ("--mount-point", "--format", "--fstype", "--read-only")
+        ],
+    )
+    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
+    @click.argument("instance_id", metavar="INSTANCE", shell_complete=complete_instances)
+    @mount_options
+    @click.option("--no-mount", is_flag=True, help="Attach it only.")
+    @transport_option
+    @click.pass_obj
+    def command(
+        cli: Cli,
+        *,
+        volume_word: str,
+        instance_id: str,
+        mount_point: str | None,
+        no_mount: bool,
+        may_format: bool,
+        fstype: str,
+        read_only: bool,
+        transport: str | None,
+    ) -> None:
+        """Attach a volume to an instance and mount it.
+
+        A blank volume that runctl created gets a file system; any other one only with --format, and only if it
+        is blank. A volume with --multi-attach that another machine has is mounted with --read-only, on all of them.
+        """
+        volumes = cli.volume_provider(provider)
+        instance = running_instance(cli, provider, instance_id)
+        volume = volumes.volume(volume_word)
+        if no_mount:
+            _check_alone(volume, instance)
+            attached = attach_only(volumes, volume, instance, cli.progress)
+        else:
+            wish = MountWish(mount_point, fstype, may_format=may_format, read_only=read_only)
+            agent_on = agents(cli, transport)
+            if instance.id not in volume.instances:
+                check_mount_point(agent_on, volume, instance, mount_point)
+            attached = attach_and_mount(volumes, agent_on, volume, instance, wish, cli.progress).volume
+        emit_volume(cli, attached)
+
+    return command
+
+
+def _check_alone(volume: Volume, instance: Instance) -> None:
+    elsewhere = others(volume, instance)
+    if volume.multi_attach and elsewhere:
+        raise Conflict(
+            f"volume {volume.name or volume.id} is on {', '.join(elsewhere)} too, and what mounts it here is not known",
+            hint="attach it with --read-only",
+            code=SHARED,
+        )
+
+
+def mount_command(provider: str) -> click.Command:
+    """``ebs mount`` of a provider."""
+
+    @click.command(cls=Command)
+    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
+    @mount_options
+    @click.option(
+        "--instance",
+        "instance_id",
+        metavar="INSTANCE",
+        shell_complete=complete_instances,
+        help="Where, if several machines have it.",
+    )
+    @transport_option
+    @click.pass_obj
+    def command(
+        cli: Cli,
+        *,
+        volume_word: str,
+        mount_point: str | None,
+        may_format: bool,
+        fstype: str,
+        read_only: bool,
+        instance_id: str | None,
+        transport: str | None,
+    ) -> None:
+        """Mount a volume that is attached.
+
+        On the machine that has it, now and after a restart. The rules are those of attach.
+        """
+        volumes = cli.volume_provider(provider)
+        volume = volumes.volume(volume_word)
+        instance = running_instance(cli, provider, instance_id or _only_instance(provider, volume))
+        if instance.id not in volume.instances:
+            raise Conflict(
+                f"volume {volume.name or volume.id} is not attached to {instance.id}",
+                hint=f"runctl {provider} ebs attach {volume.name or volume.id} {instance.id}",
+                code="not-attached",
+            )
+        wish = MountWish(mount_point, fstype, may_format=may_format, read_only=read_only)
+        emit_volume(cli, mount(volumes, agents(cli, transport), volume, instance, wish, cli.progress).volume)
+
+    return command
+
+
+def _only_instance(provider: str, volume: Volume) -> str:
+    name = volume.name or volume.id
+    if not volume.instances:
+        raise Conflict(
+            f"volume {name} is attached to no machine",
+            hint=f"runctl {provider} ebs attach {name} INSTANCE",
+            code="not-attached",
+        )
+    if len(volume.instances) > 1:
+        raise UsageError(
+            f"volume {name} is on {len(volume.instances)} machines: {', '.join(volume.instances)}",
+            hint="say which: --instance ID",
+        )
+    return volume.instances[0]
+
+
+def detach_command(provider: str) -> click.Command:
+    """``ebs detach`` of a provider."""
+
+    @click.command(cls=Command)
+    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
+    @click.option(
+        "--force",
+        is_flag=True,
+        help="Take it although it is in use or the machine does not answer; what was not written is lost.",
+    )
+    @click.option(
+        "--instance",
+        "instance_id",
+        metavar="INSTANCE",
+        shell_complete=complete_instances,
+        help="From where, if several machines have it.",
+    )
+    @transport_option
+    @click.pass_obj
+    def command(
+        cli: Cli, *, volume_word: str, force: bool, instance_id: str | None, transport: str | None
+    ) -> None:
+        """Unmount a volume and detach it.
+
+        What was written is flushed first. A volume in use is refused, naming what uses it.
+        """
+        volumes = cli.volume_provider(provider)
+        volume = volumes.volume(volume_word)
+        detached = unmount_and_detach(
+            volumes,
+            agents(cli, transport),
+            volume,
+            force=force,
+            instance_id=None if instance_id is None else find_instance(cli, provider, instance_id).id,
+            progress=cli.progress,
+        )
+        if volume.attached_to is None:
+            cli.progress.note(f"{volume.name or volume.id} was attached to no machine")
+        emit_volume(cli, detached.volume)
+
+    return command

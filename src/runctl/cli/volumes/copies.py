@@ -1,0 +1,203 @@
+"""Copies of volumes: clone in the same zone, move to another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.framework.commands import Command
+from runctl.cli.framework.completion import complete_volumes
+from runctl.cli.framework.values import GIB, VOLUME, WholeNumber, parse_tags
+from runctl.cli.machines.resolve import transport_option
+from runctl.cli.volumes.ebs import (
+    agents,
+    check_name,
+    dry_run_option,
+    emit_volume,
+    include_protected_option,
+    no_freeze_option,
+    note_growth,
+    persistent_option,
+    shown,
+    tag_option,
+    type_options,
+)
+from runctl.core.errors import RunctlError, UsageError
+from runctl.core.models import Volume
+from runctl.costs.snapshots import RATES
+from runctl.machines.intents import Kind
+from runctl.providers.interface import VolumeProvider
+from runctl.providers.volume_plans import CloneRequest
+from runctl.render.volume_plans import abandon_text, clone_plan_text, move_plan_text
+from runctl.storage.consistency import holding_still
+from runctl.storage.moving import abandon, carry_out, plan_abandon, plan_move
+
+
+def clone_command(provider: str) -> click.Command:
+    """``ebs clone`` of a provider."""
+
+    @click.command(cls=Command)
+    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
+    @click.option("--name", metavar="NAME", help="A name to call the copy by; unique among yours.")
+    @click.option("--size", type=GIB, metavar="GIB", help="Larger than the original.")
+    @type_options("as the original is")
+    @persistent_option
+    @tag_option
+    @no_freeze_option
+    @transport_option
+    @dry_run_option
+    @click.pass_obj
+    def command(
+        cli: Cli,
+        *,
+        volume_word: str,
+        name: str | None,
+        size: int | None,
+        kind: str | None,
+        iops: int | None,
+        throughput: int | None,
+        persistent: bool,
+        tags: tuple[str, ...],
+        no_freeze: bool,
+        transport: str | None,
+        dry_run: bool,
+    ) -> None:
+        """Copy a volume within its zone.
+
+        At once, and while it is used. Where a machine has it mounted, its file system is flushed and
+        held still for the moment. Type, project,
+        protection and tags are the original's.
+        """
+        check_name(name)
+        volumes = cli.volume_provider(provider)
+        wanted = CloneRequest(
+            volume_word, name, size, kind, iops, throughput, persistent or None, parse_tags(tags)
+        )
+        with cli.creating(volumes, Kind.CLONE, wanted) as creation:
+            plan = volumes.plan_clone(replace(wanted, token=creation.token))
+            if shown(cli, plan, clone_plan_text(plan), dry_run=dry_run):
+                return
+
+            def clone() -> Volume:
+                return creation.make(
+                    plan,
+                    lambda plan: volumes.clone_volume(plan, cli.progress),
+                    lambda token: volumes.plan_clone(replace(wanted, token=token)),
+                )
+
+            agent_on = agents(cli, transport)
+            if creation.existing is not None:
+                copy = clone()
+            else:
+                with holding_still(
+                    volumes, agent_on, plan.source, freeze=not no_freeze, progress=cli.progress
+                ) as still:
+                    copy = clone()
+                cli.progress.note(still.words)
+        note_growth(cli, copy)
+        emit_volume(cli, copy)
+
+    return command
+
+
+def move_command(provider: str) -> click.Command:
+    """``ebs move`` of a provider."""
+
+    @click.command(
+        cls=Command,
+        exclusive=[
+            ("--initialization-rate", "--no-initialization-rate"),
+            ("--abandon", "--availability-zone"),
+            ("--abandon", "--initialization-rate"),
+            ("--abandon", "--delete-source"),
+        ],
+        needs=[("--include-protected", "--delete-source")],
+    )
+    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
+    @click.option("--availability-zone", "--zone", "zone", metavar="ZONE", help="Where it is to be.")
+    @click.option(
+        "--abandon", "giving_up", is_flag=True, help="Give up a move that was begun: the volume is as it was."
+    )
+    @click.option(
+        "--initialization-rate",
+        "rate",
+        type=WholeNumber(*RATES, unit="MiB/s"),
+        default=RATES[1],
+        show_default=True,
+        metavar="MIB",
+        help="MiB a second at which its data is put onto the new volume, for a price.",
+    )
+    @click.option(
+        "--no-initialization-rate",
+        "no_rate",
+        is_flag=True,
+        help="Pay nothing for that: AWS puts it there at its own pace, and the first reads are slow.",
+    )
+    @click.option("--delete-source", is_flag=True, help="Delete the old volume when the new one was checked.")
+    @include_protected_option
+    @dry_run_option
+    @click.pass_obj
+    def command(
+        cli: Cli,
+        *,
+        volume_word: str,
+        zone: str | None,
+        giving_up: bool,
+        rate: int,
+        no_rate: bool,
+        delete_source: bool,
+        include_protected: bool,
+        dry_run: bool,
+    ) -> None:
+        """Take a volume's data to another zone.
+
+        By a temporary snapshot. The new volume has the same name, type, speed, project, protection and tags, and is
+        checked before it takes the name; the old one is kept under another name. Cut short, the same command finishes
+        it.
+        """
+        volumes = cli.volume_provider(provider)
+        if giving_up:
+            _abandon(cli, volumes, volume_word, dry_run=dry_run)
+            return
+        if zone is None:
+            raise UsageError("where to?", hint="--availability-zone ZONE, or --abandon a move that was begun")
+        plan = plan_move(
+            volumes,
+            volume_word,
+            zone,
+            rate=None if no_rate else rate,
+            delete_source=delete_source,
+            include_protected=include_protected,
+        )
+        if plan.done and plan.finished is not None:
+            cli.progress.note(f"{volume_word} is in {zone} already")
+            emit_volume(cli, plan.finished)
+            return
+        if shown(cli, plan, move_plan_text(plan), dry_run=dry_run):
+            return
+        if plan.delete_source and plan.source is not None:
+            cli.confirm(f"Delete {plan.source.id} in {plan.source.zone} when its data is in {zone}?")
+        try:
+            moved = carry_out(volumes, plan, cli.progress)
+        except RunctlError as error:
+            again = "the same command goes on from here"
+            error.hint = "; ".join(part for part in (error.hint, again) if part)
+            raise
+        if moved.source is not None:
+            kept = moved.source.name or moved.source.id
+            cli.progress.note(
+                f"the old volume is kept as {kept}, and paid for: runctl {provider} ebs delete {kept}"
+            )
+        emit_volume(cli, moved.volume)
+
+    return command
+
+
+def _abandon(cli: Cli, volumes: VolumeProvider, word: str, *, dry_run: bool) -> None:
+    plan = plan_abandon(volumes, word)
+    if shown(cli, plan, abandon_text(plan), dry_run=dry_run):
+        return
+    cli.confirm(f"Give up moving {plan.source.name or plan.source.id}?")
+    emit_volume(cli, abandon(volumes, plan, cli.progress))

@@ -1,0 +1,158 @@
+"""What the commands about volumes share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.framework.completion_memory import VOLUMES, Seen, remember
+from runctl.cli.framework.values import COUNT, MIB_PER_SECOND
+from runctl.cli.machines.resolve import wanted_transport
+from runctl.core.models import Instance, Volume, VolumeState
+from runctl.core.names import check_resource_name
+from runctl.core.tags import GROW
+from runctl.machines.intents import Kind
+from runctl.providers.interface import VolumeProvider, VolumeRequest
+from runctl.render.plans import plan_document
+from runctl.render.tables import screen_of
+from runctl.render.things import volume_details, volumes_table
+from runctl.render.volume_plans import volume_plan_text
+from runctl.storage.agents import AgentOn
+
+if TYPE_CHECKING:
+    from runctl.transport.agent import AgentClient
+
+F = TypeVar("F", bound=Callable[..., Any])
+VOLUME_TYPES = ("gp3", "gp2", "io2", "io1", "st1", "sc1")
+
+
+def agents(cli: Cli, transport: str | None) -> AgentOn:
+    """How to reach the agent of an instance."""
+
+    def agent_on(instance: Instance) -> AgentClient:
+        choice = wanted_transport(cli, instance, transport)
+        return cli.provider(instance.provider).agent(instance, choice, cli.progress)
+
+    return agent_on
+
+
+def create_volume(cli: Cli, volumes: VolumeProvider, request: VolumeRequest, *, dry_run: bool) -> None:
+    """Plan it, show the plan, make it once; the volume is the command's result."""
+    with cli.creating(volumes, Kind.VOLUME, request) as creation:
+        plan = volumes.plan_volume(replace(request, token=creation.token))
+        if shown(cli, plan, volume_plan_text(plan), dry_run=dry_run):
+            return
+        volume = creation.make(
+            plan,
+            lambda plan: volumes.create_volume(plan, cli.progress),
+            lambda token: volumes.plan_volume(replace(request, token=token)),
+        )
+    note_growth(cli, volume)
+    emit_volume(cli, volume)
+
+
+def emit_volume(cli: Cli, volume: Volume) -> None:
+    """One volume as the command's result."""
+    remember_volumes(cli, [volume])
+    cli.emit(volume, text=lambda: volume_details(volume), ids=[volume.id])
+
+
+def remember_volumes(cli: Cli, volumes: Sequence[Volume], *, everything: bool = False) -> None:
+    """The shell can offer them from now on."""
+    gone = {VolumeState.DELETED, VolumeState.DELETING}
+    remember(
+        VOLUMES,
+        [Seen(v.id, v.name, f"{v.size_gib} GiB, {v.state.value}", v.state in gone) for v in volumes],
+        region=cli.config.aws.region,
+        everything=everything,
+    )
+
+
+def note_growth(cli: Cli, volume: Volume) -> None:
+    """Say of a copy that is larger than its original when its file system grows."""
+    if GROW in volume.tags:
+        cli.progress.note(
+            f"its file system has the original's size until {volume.name or volume.id} is mounted for the first time:"
+            " runctl lets it grow then"
+        )
+
+
+def emit_volumes(cli: Cli, volumes: Sequence[Volume], none: str = "", *, wide: bool = False) -> None:
+    """Several; ``none`` is said where there is none."""
+    remember_volumes(cli, volumes)
+    if not volumes and none:
+        cli.progress.note(none)
+    cli.emit(
+        volumes,
+        text=lambda: volumes_table(volumes, screen=screen_of(sys.stdout, wide=wide)),
+        ids=[volume.id for volume in volumes],
+    )
+
+
+def shown(cli: Cli, plan: object, text: str, *, dry_run: bool) -> bool:
+    """The plan is shown: as the result with ``--dry-run`` (then it returns ``True``), else to the person only."""
+    if dry_run:
+        cli.emit(plan_document(plan), text=lambda: text)
+        return True
+    cli.say(text)
+    return False
+
+
+def check_name(name: str | None) -> None:
+    """Raises `UsageError` for a ``--name`` that could not be used in other commands."""
+    if name is not None:
+        check_resource_name(name, "a volume or snapshot", "datasets")
+
+
+def type_options(default: str | None) -> Callable[[F], F]:
+    """``--volume-type``, ``--iops`` and ``--throughput``; ``kind`` is ``None`` where nothing was said."""
+
+    def decorate(function: F) -> F:
+        shown_default = default or "as it is"
+        for option in (
+            click.option("--throughput", type=MIB_PER_SECOND, metavar="MIB", help="MiB a second."),
+            click.option("--iops", type=COUNT, metavar="N", help="I/O operations a second."),
+            click.option(
+                "--volume-type",
+                "--type",
+                "kind",
+                type=click.Choice(VOLUME_TYPES),
+                help=f"The EBS volume type; default: {shown_default}.",
+            ),
+        ):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+zone_option = click.option(
+    "--availability-zone",
+    "--zone",
+    "zone",
+    metavar="ZONE",
+    help="Its availability zone, which it cannot leave.",
+)
+rate_option = click.option(
+    "--initialization-rate",
+    "rate",
+    type=MIB_PER_SECOND,
+    metavar="MIB",
+    help="Have the snapshot's data put onto it at 100 to 300 MiB a second, for a price.",
+)
+dry_run_option = click.option("--dry-run", is_flag=True, help="Show the plan with its price, and stop there.")
+persistent_option = click.option(
+    "--persistent", is_flag=True, help="Protect it: delete and cleanup refuse it."
+)
+tag_option = click.option("--tag", "tags", metavar="KEY=VALUE", multiple=True, help="A tag; repeatable.")
+include_protected_option = click.option(
+    "--include-protected", is_flag=True, help="What is marked persistent too; it must be named here."
+)
+no_freeze_option = click.option(
+    "--no-freeze", is_flag=True, help="Do not ask the machine: the copy is as after a power cut."
+)

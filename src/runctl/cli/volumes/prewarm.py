@@ -1,0 +1,172 @@
+"""``ebs prewarm``: the data is on the volume before anybody waits for it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.framework.commands import Command
+from runctl.cli.framework.completion import complete_instance_types, complete_volumes
+from runctl.cli.framework.values import DURATION, MOUNT_POINT, VOLUME
+from runctl.cli.machines.renting import confirm_renting
+from runctl.cli.machines.resolve import transport_option
+from runctl.core.errors import Unsupported, UsageError
+
+if TYPE_CHECKING:
+    from runctl.agent.fill.objects import Source
+    from runctl.runs.filling.fill import Prewarm
+    from runctl.runs.filling.plan import PrewarmPlan, PrewarmRequest
+    from runctl.storage.pace import Pace
+
+
+def prewarm_command(provider: str) -> click.Command:
+    """``ebs prewarm`` of a provider."""
+
+    @click.command(
+        cls=Command,
+        exclusive=[("--no-helper", option) for option in ("--instance-type", "--spot", "--ttl")],
+    )
+    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
+    @click.option(
+        "--from", "source", metavar="s3://BUCKET/FOLDER", help="Fill it from S3; else from its snapshot."
+    )
+    @click.option("--to", metavar="FOLDER", help="A folder on the volume to fill; by default all of it.")
+    @click.option(
+        "--delete", is_flag=True, help="Remove files that were filled from there and are not in S3 any more."
+    )
+    @click.option(
+        "--helper/--no-helper",
+        default=None,
+        help="Rent a machine for it, and give it back; by default if the volume is not attached.",
+    )
+    @click.option(
+        "--instance-type",
+        metavar="TYPE",
+        shell_complete=complete_instance_types,
+        help="The helper machine's; else the cheapest that is fast enough.",
+    )
+    @click.option("--spot", is_flag=True, help="Rent the helper machine as spot.")
+    @click.option(
+        "--ttl", type=DURATION, help="The helper machine ends itself after this long at the latest."
+    )
+    @click.option(
+        "--mount-point", type=MOUNT_POINT, help="Where to mount it; else where it was last, else /mnt/NAME."
+    )
+    @click.option(
+        "--format",
+        "may_format",
+        is_flag=True,
+        help="Make a file system if it is blank, though it is not runctl's.",
+    )
+    @click.option("--detach", is_flag=True, help="Detach it at the end, also from a machine that has it now.")
+    @click.option("--dry-run", is_flag=True, help="Show the plan with time and price, and stop there.")
+    @transport_option
+    @click.pass_obj
+    def command(
+        cli: Cli,
+        *,
+        volume_word: str,
+        source: str | None,
+        to: str | None,
+        delete: bool,
+        helper: bool | None,
+        instance_type: str | None,
+        spot: bool,
+        ttl: timedelta | None,
+        mount_point: str | None,
+        may_format: bool,
+        detach: bool,
+        dry_run: bool,
+        transport: str | None,
+    ) -> None:
+        """Fill a volume from S3, or from the snapshot that it was made from.
+
+        On the machine that has it, or on a small one that is rented for it and given back. Every file is proven by
+        its checksum. The same command goes on where an earlier one stopped, and fetches what has changed since.
+        """
+        from runctl.core.models import Market
+        from runctl.runs.filling.plan import PrewarmRequest
+
+        place = None if source is None else _source(source)
+        request = PrewarmRequest(
+            volume=cli.volume_provider(provider).volume(volume_word),
+            source=place,
+            to=to.rstrip("/") if to else None,
+            delete=delete,
+            helper=helper,
+            instance_type=instance_type,
+            market=Market.SPOT if spot else Market.ON_DEMAND,
+            ttl=ttl,
+            mount_point=mount_point,
+            may_format=may_format,
+            detach=detach,
+            project=cli.config.project.name,
+        )
+        _carry_out(cli, provider, request, transport, dry_run=dry_run)
+
+    return command
+
+
+def _carry_out(
+    cli: Cli, provider: str, request: PrewarmRequest, transport: str | None, *, dry_run: bool
+) -> None:
+    from runctl.render.prewarm import (
+        prewarm_document,
+        prewarm_plan_document,
+        prewarm_plan_text,
+        prewarm_text,
+    )
+
+    prewarm = _prewarm(cli, provider, transport)
+    plan: PrewarmPlan = prewarm.plan(request)
+    for warning in plan.warnings:
+        cli.progress.warn(warning)
+    if dry_run:
+        cli.emit(prewarm_plan_document(plan), text=lambda: prewarm_plan_text(plan))
+        return
+    cli.say(prewarm_plan_text(plan))
+    if plan.machine is not None:
+        helper = f"the helper machine, {plan.machine.instance_type},"
+        confirm_renting(cli, provider, helper, plan.machine.price)
+    result = prewarm.carry_out(plan)
+    cli.emit(prewarm_document(result), text=lambda: prewarm_text(result), ids=[result.volume.id])
+
+
+def _prewarm(cli: Cli, provider: str, transport: str | None) -> Prewarm:
+    from runctl.core.clock import SystemClock
+    from runctl.core.places import cache_folder
+    from runctl.providers.filling import FillingProvider
+    from runctl.render.prewarm import pace_text
+    from runctl.runs.filling.fill import Prewarm
+
+    volumes = cli.volume_provider(provider)
+    if not isinstance(volumes, FillingProvider):
+        raise Unsupported(f"{provider} cannot fill volumes")
+
+    def show(pace: Pace) -> None:
+        cli.progress.update(pace_text(pace))
+
+    return Prewarm(
+        volumes,
+        cli.store,
+        cli.intents,
+        SystemClock(),
+        cache_folder(),
+        transport=transport or cli.config.aws.transport,
+        region=volumes.region,
+        progress=cli.progress,
+        on_pace=show,
+    )
+
+
+def _source(text: str) -> Source:
+    from runctl.agent.fill.errors import FillError
+    from runctl.agent.fill.objects import parse_source
+
+    try:
+        return parse_source(text)
+    except FillError as error:
+        raise UsageError(f"--from {error.message}", hint=error.hint) from None

@@ -1,0 +1,77 @@
+"""Volumes become larger and faster: resize."""
+
+from __future__ import annotations
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.framework.commands import Command
+from runctl.cli.framework.completion import complete_volumes
+from runctl.cli.framework.values import GIB, VOLUME
+from runctl.cli.machines.resolve import transport_option
+from runctl.cli.volumes.ebs import agents, dry_run_option, emit_volume, shown, type_options
+from runctl.core.errors import UsageError
+from runctl.core.tags import GROW
+from runctl.providers.volume_plans import ResizeRequest
+from runctl.render.volume_plans import resize_plan_text
+from runctl.storage.growing import Growth, resize
+
+
+def resize_command(provider: str) -> click.Command:
+    """``ebs resize`` of a provider."""
+
+    @click.command(cls=Command)
+    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
+    @click.option("--size", type=GIB, metavar="GIB", help="Its new size; volumes only grow.")
+    @type_options(None)
+    @transport_option
+    @dry_run_option
+    @click.pass_obj
+    def command(
+        cli: Cli,
+        *,
+        volume_word: str,
+        size: int | None,
+        kind: str | None,
+        iops: int | None,
+        throughput: int | None,
+        transport: str | None,
+        dry_run: bool,
+    ) -> None:
+        """Make a volume larger or faster while it is used.
+
+        Or of another type. Partition and file system grow with it on the machine that has it. Cut
+        short, the same command finishes it.
+        Asks first, unless --yes is given: volumes do not shrink.
+        """
+        if size is None and kind is None and iops is None and throughput is None:
+            raise UsageError(
+                "nothing to change is named", hint="add --size, --volume-type, --iops or --throughput"
+            )
+        volumes = cli.volume_provider(provider)
+        plan = volumes.plan_resize(volume_word, ResizeRequest(size, kind, iops, throughput))
+        if shown(cli, plan, resize_plan_text(plan), dry_run=dry_run):
+            return
+        if plan.changes:
+            cli.confirm(f"Change {plan.volume.name or plan.volume.id}: {', '.join(plan.changes)}?")
+        done = resize(volumes, agents(cli, transport), plan, cli.progress)
+        if done.growth is not None and GROW in done.volume.tags:
+            volumes.tag_volume(done.volume.id, {}, remove=(GROW,))
+        if done.growth is not None:
+            cli.progress.note(_growth(done.growth))
+        emit_volume(cli, done.volume)
+
+    return command
+
+
+def _growth(growth: Growth) -> str:
+    if growth.fstype is None:
+        return "there is no file system on it yet"
+    where = growth.mount_point or "not mounted"
+    if growth.after_bytes <= growth.before_bytes and growth.mount_point is not None:
+        return f"its {growth.fstype} file system ({where}) fills it already"
+    before, after = (f"{size / (1 << 30):.2f}" for size in (growth.before_bytes, growth.after_bytes))
+    if growth.mount_point is None:
+        return f"its {growth.fstype} file system ({where}) fills it"
+    partition = "its partition and " if growth.partition_grown else ""
+    return f"{partition}its {growth.fstype} file system ({where}) grew from {before} to {after} GiB"

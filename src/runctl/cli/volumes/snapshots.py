@@ -1,0 +1,268 @@
+"""Snapshots of volumes: take, list, delete, restore."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.framework.commands import Command
+from runctl.cli.framework.completion import complete_snapshots, complete_volumes
+from runctl.cli.framework.completion_memory import SNAPSHOTS, Seen, remember
+from runctl.cli.framework.each import for_each
+from runctl.cli.framework.values import GIB, SNAPSHOT, VOLUME, parse_tags, wide_option
+from runctl.cli.machines.resolve import transport_option
+from runctl.cli.settings.project import project_label
+from runctl.cli.volumes.ebs import (
+    agents,
+    check_name,
+    create_volume,
+    dry_run_option,
+    include_protected_option,
+    no_freeze_option,
+    persistent_option,
+    rate_option,
+    shown,
+    tag_option,
+    type_options,
+    zone_option,
+)
+from runctl.core import tags as tag
+from runctl.core.clock import SystemClock
+from runctl.core.models import Snapshot, SnapshotState
+from runctl.costs.disks import shape_from_text
+from runctl.machines.intents import Kind
+from runctl.providers.interface import VolumeRequest
+from runctl.providers.volume_plans import SnapshotRequest
+from runctl.render.tables import screen_of
+from runctl.render.volume_plans import (
+    snapshot_details,
+    snapshot_plan_text,
+    snapshots_sum,
+    snapshots_table,
+)
+from runctl.storage.consistency import holding_still
+
+
+def snapshot_command(provider: str) -> click.Command:
+    """``ebs snapshot`` of a provider."""
+
+    @click.command(cls=Command)
+    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
+    @click.option("--name", metavar="NAME", help="A name to call it by; unique among yours.")
+    @click.option("--description", default="", metavar="TEXT", help="What the console shows.")
+    @persistent_option
+    @tag_option
+    @no_freeze_option
+    @click.option("--no-wait", is_flag=True, help="Return when it has begun; AWS goes on by itself.")
+    @transport_option
+    @dry_run_option
+    @click.pass_obj
+    def command(
+        cli: Cli,
+        *,
+        volume_word: str,
+        name: str | None,
+        description: str,
+        persistent: bool,
+        tags: tuple[str, ...],
+        no_freeze: bool,
+        no_wait: bool,
+        transport: str | None,
+        dry_run: bool,
+    ) -> None:
+        """Take a snapshot of a volume.
+
+        Where a machine has it mounted, its file system is flushed and held still for the moment in which the snapshot
+        begins. Project, protection and tags are the volume's.
+        """
+        check_name(name)
+        volumes = cli.volume_provider(provider)
+        request = SnapshotRequest(volume_word, name, description, persistent or None, parse_tags(tags))
+        with cli.creating(volumes, Kind.SNAPSHOT, request) as creation:
+            plan = volumes.plan_snapshot(replace(request, token=creation.token))
+            if shown(cli, plan, snapshot_plan_text(plan, SystemClock().now()), dry_run=dry_run):
+                return
+            agent_on = agents(cli, transport)
+            if creation.existing is not None:
+                creation.begin()
+                snapshot = volumes.create_snapshot(plan, cli.progress)
+            else:
+                with holding_still(
+                    volumes, agent_on, plan.volume, freeze=not no_freeze, progress=cli.progress
+                ) as still:
+                    creation.begin()
+                    snapshot = volumes.create_snapshot(plan, cli.progress)
+                cli.progress.note(still.words)
+            creation.made(snapshot.id)
+            if not no_wait:
+                snapshot = volumes.wait_snapshot(snapshot.id, cli.progress)
+        cli.emit(snapshot, text=lambda: snapshot_details(snapshot, SystemClock().now()), ids=[snapshot.id])
+
+    return command
+
+
+def list_command(provider: str) -> click.Command:
+    """``ebs snapshots`` of a provider."""
+
+    @click.command(cls=Command)
+    @click.argument(
+        "volume_word", metavar="[VOLUME]", required=False, type=VOLUME, shell_complete=complete_volumes
+    )
+    @click.option("--everyone", is_flag=True, help="Those of this account that runctl did not take too.")
+    @wide_option
+    @click.pass_obj
+    def command(cli: Cli, volume_word: str | None, everyone: bool, wide: bool) -> None:
+        """List snapshots.
+
+        Of one volume or of all, with size, age and price. A snapshot is billed for what it does not
+        share with the one before it, so that the price is the most that it
+        can cost.
+        """
+        volumes = cli.volume_provider(provider)
+        volume_id = None if volume_word is None else volumes.volume(volume_word).id
+        found = volumes.snapshots(everyone=everyone, volume_id=volume_id)
+        _emit(
+            cli,
+            found,
+            f"no snapshots; runctl {provider} ebs snapshot VOLUME takes one",
+            wide=wide,
+            everything=volume_id is None,
+        )
+        if found:
+            cli.progress.note(snapshots_sum(found))
+
+    return command
+
+
+def delete_command(provider: str) -> click.Command:
+    """``ebs snapshot-delete`` of a provider."""
+
+    @click.command(cls=Command)
+    @click.argument(
+        "snapshot_words",
+        type=SNAPSHOT,
+        shell_complete=complete_snapshots,
+        metavar="SNAPSHOT...",
+        nargs=-1,
+        required=True,
+    )
+    @include_protected_option
+    @click.option("--dry-run", is_flag=True, help="Show what would be deleted, and stop there.")
+    @click.pass_obj
+    def command(cli: Cli, *, snapshot_words: tuple[str, ...], include_protected: bool, dry_run: bool) -> None:
+        """Delete snapshots.
+
+        Those that runctl took. Asks first, unless --yes is given. Persistent ones are refused. Others
+        of the same volume stay whole.
+        """
+        volumes = cli.volume_provider(provider)
+        deletions = cli.deletions(volumes, Kind.SNAPSHOT_DELETION)
+        found = deletions.find(snapshot_words, volumes.snapshot)
+        if dry_run:
+            cli.progress.note("would be deleted:")
+            _emit(cli, found)
+            return
+        if found:
+            described = ", ".join(f"{s.id} ({s.name})" if s.name else s.id for s in found)
+            cli.confirm(f"Delete {described} for good?")
+
+        def delete(snapshot: Snapshot) -> Snapshot:
+            with deletions.deleting(snapshot):
+                volumes.delete_snapshot(snapshot.id, cli.progress, include_protected=include_protected)
+            return replace(snapshot, state=SnapshotState.DELETED)
+
+        for_each(cli, found, delete, lambda gone: _emit(cli, gone))
+
+    return command
+
+
+def restore_command(provider: str) -> click.Command:
+    """``ebs restore`` of a provider."""
+
+    @click.command(cls=Command)
+    @click.argument("snapshot_word", type=SNAPSHOT, shell_complete=complete_snapshots, metavar="SNAPSHOT")
+    @click.option("--name", metavar="NAME", help="A name to call it by; unique among yours.")
+    @click.option("--size", type=GIB, metavar="GIB", help="Larger than the volume was.")
+    @type_options("as the volume was")
+    @zone_option
+    @rate_option
+    @persistent_option
+    @click.option("--project", metavar="NAME", help="Tag it as this project's; else as the snapshot is.")
+    @tag_option
+    @dry_run_option
+    @click.pass_obj
+    def command(
+        cli: Cli,
+        *,
+        snapshot_word: str,
+        name: str | None,
+        size: int | None,
+        kind: str | None,
+        iops: int | None,
+        throughput: int | None,
+        zone: str | None,
+        rate: int | None,
+        persistent: bool,
+        project: str | None,
+        tags: tuple[str, ...],
+        dry_run: bool,
+    ) -> None:
+        """Make a volume from a snapshot.
+
+        Of the type and speed that the original had. Project, protection and tags are the snapshot's.
+        The snapshot stays.
+        """
+        check_name(name)
+        volumes = cli.volume_provider(provider)
+        snapshot = volumes.snapshot(snapshot_word)
+        was = shape_from_text(snapshot.tags.get(tag.SHAPE, ""), size or snapshot.volume_size_gib)
+        same = was is not None and kind in {None, was.type}
+        request = VolumeRequest(
+            size_gib=size,
+            name=name,
+            type=kind or (was.type if was is not None else "gp3"),
+            iops=iops or (was.iops if was is not None and same else None),
+            throughput=throughput or (was.throughput if was is not None and same else None),
+            zone=zone,
+            persistent=persistent,
+            project=project or snapshot.tags.get(tag.PROJECT) or project_label(None, cli.config, Path.cwd()),
+            snapshot_id=snapshot.id,
+            initialization_rate=rate,
+            tags=parse_tags(tags),
+            type_reason="as the volume was" if same and kind is None else "",
+        )
+        create_volume(cli, volumes, request, dry_run=dry_run)
+
+    return command
+
+
+def _emit(
+    cli: Cli,
+    snapshots: Sequence[Snapshot],
+    none: str = "",
+    *,
+    wide: bool = False,
+    everything: bool = False,
+) -> None:
+    remember(
+        SNAPSHOTS,
+        [
+            Seen(one.id, one.name, f"{one.volume_size_gib} GiB", one.state is SnapshotState.DELETED)
+            for one in snapshots
+        ],
+        region=cli.config.aws.region,
+        everything=everything,
+    )
+    if not snapshots and none:
+        cli.progress.note(none)
+    now = SystemClock().now()
+    cli.emit(
+        snapshots,
+        text=lambda: snapshots_table(snapshots, now, screen=screen_of(sys.stdout, wide=wide)),
+        ids=[snapshot.id for snapshot in snapshots],
+    )

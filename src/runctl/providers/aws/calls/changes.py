@@ -1,0 +1,310 @@
+"""Every call to AWS that changes something is written to the journal, at the one place that all calls pass.
+
+What a call means for a person stands in one table by operation. An operation that is neither there nor a reading one
+is told by its bare name, so that a new call can be badly worded but never unsaid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from runctl.core import tags as tag
+from runctl.core.journal import Change, Effect, Entry, Find, Journal
+from runctl.providers.aws.calls.parse import tags_of
+
+Params = Mapping[str, Any]
+Describe = Callable[[Params, Params | None], Change]
+"""From a call's parameters and its answer (``None``: none yet) to what it changes."""
+
+READING = ("Describe", "Get", "List", "Head", "Batch", "AssumeRole", "Decode", "Search")
+BATCHES = frozenset({"BatchDeleteImage"})
+"""Operations that begin as reading ones do, and change something."""
+BOOKKEEPING = frozenset(
+    {
+        # Tags, and the parts of what another line of the table tells of.
+        "CreateTags",
+        "DeleteTags",
+        "AddRoleToInstanceProfile",
+        "AttachRolePolicy",
+        "PutRolePolicy",
+        "DeleteRolePolicy",
+        "DetachRolePolicy",
+        "RemoveRoleFromInstanceProfile",
+        "PutBucketEncryption",
+        "PutBucketLifecycleConfiguration",
+        "PutBucketTagging",
+        "PutPublicAccessBlock",
+        "PutLifecyclePolicy",
+        # What passes through the staging bucket expires there.
+        "PutObject",
+        "DeleteObject",
+        "DeleteObjects",
+        "CreateMultipartUpload",
+        "UploadPart",
+        "CompleteMultipartUpload",
+        "AbortMultipartUpload",
+        # What is done on a machine is told by whoever does it there.
+        "SendCommand",
+        "CancelCommand",
+        "SendSSHPublicKey",
+        "StartSession",
+        "ResumeSession",
+        "TerminateSession",
+    }
+)
+
+
+def watch(client: Any, journal: Journal) -> None:
+    """Every call of the boto3 client that changes something is in the journal from now on."""
+    events, key = client.meta.events, f"runctl-{id(journal)}"
+
+    def begun(params: Params, model: Any, context: dict[str, Any], **_: Any) -> None:
+        describe = describer(model.name)
+        if describe is not None and not params.get("DryRun"):
+            find = _find(client, model.name, params)
+            context[key] = (params, describe, journal.begin(describe(params, None), find))
+
+    def answered(http_response: Any, parsed: Params, context: Mapping[str, Any], **_: Any) -> None:
+        if key not in context:
+            return
+        params, describe, entry = context[key]
+        _settle(entry, http_response.status_code, lambda: describe(params, parsed))
+
+    events.register("before-parameter-build.*.*", begun)
+    events.register_first("after-call.*.*", answered)
+
+
+def describer(operation: str) -> Describe | None:
+    """How a change of that operation is told; ``None`` for one that changes nothing worth telling. Pure."""
+    if operation in BOOKKEEPING or (operation.startswith(READING) and operation not in BATCHES):
+        return None
+    return CHANGES.get(operation) or _unnamed(operation)
+
+
+def _settle(entry: Entry, status: int, change: Callable[[], Change]) -> None:
+    if status < 300:
+        entry.done(change())
+    elif status < 500:
+        entry.refused()
+    # A server's own fault says nothing of whether it was carried out.
+
+
+def _unnamed(operation: str) -> Describe:
+    def describe(_params: Params, answer: Params | None) -> Change:
+        was = "was called" if answer is not None else "was called, and may have been carried out"
+        return Change(operation, (), Effect.CHANGED, f"{operation} {was}")
+
+    return describe
+
+
+def _instance(params: Params, answer: Params | None) -> Change:
+    what, token = str(params.get("InstanceType")), str(params.get("ClientToken", ""))
+    if answer is None:
+        return Change(
+            "instance",
+            (),
+            Effect.MADE,
+            f"an instance ({what}) may exist, and is billed if it does",
+            look="runctl aws list",
+            token=token,
+        )
+    instance_id = answer["Instances"][0]["InstanceId"]
+    return Change(
+        "instance",
+        (instance_id,),
+        Effect.MADE,
+        f"instance {instance_id} ({what}) exists and is billed",
+        go_on=f"runctl aws wait {instance_id}",
+        undo=f"runctl aws terminate {instance_id}",
+        token=token,
+    )
+
+
+def _volume(params: Params, answer: Params | None) -> Change:
+    name = _created_tags(params).get(tag.NAME)
+    what = ", ".join(
+        part
+        for part in (
+            name,
+            f"{params['Size']} GiB" if params.get("Size") else "",
+            params.get("AvailabilityZone"),
+        )
+        if part
+    )
+    token = str(params.get("ClientToken", ""))
+    if answer is None:
+        return Change(
+            "volume",
+            (),
+            Effect.MADE,
+            f"a volume ({what}) may exist, and is billed if it does"
+            if what
+            else "a volume may exist, and is billed if it does",
+            look="runctl aws ebs list",
+            token=token,
+        )
+    item = answer["Volumes"][0] if "Volumes" in answer else answer
+    volume_id = item["VolumeId"]
+    return Change(
+        "volume",
+        (volume_id,),
+        Effect.MADE,
+        f"volume {volume_id}{f' ({what})' if what else ''} exists and is billed",
+        undo=f"runctl aws ebs delete {volume_id}",
+        token=token,
+    )
+
+
+def _snapshot(params: Params, answer: Params | None) -> Change:
+    tags = _created_tags(params)
+    name, token, of = tags.get(tag.NAME), tags.get(tag.INTENT, ""), params["VolumeId"]
+    what = f"{name}, of {of}" if name else f"of {of}"
+    if answer is None:
+        return Change(
+            "snapshot",
+            (),
+            Effect.MADE,
+            f"a snapshot ({what}) may exist, and is billed if it does",
+            look="runctl aws ebs snapshots",
+            token=token,
+        )
+    snapshot_id = answer["SnapshotId"]
+    return Change(
+        "snapshot",
+        (snapshot_id,),
+        Effect.MADE,
+        f"snapshot {snapshot_id} ({what}) exists and is billed; AWS completes it by itself",
+        undo=f"runctl aws ebs snapshot-delete {snapshot_id}",
+        token=token,
+    )
+
+
+def _attachment(params: Params, answer: Params | None) -> Change:
+    volume, instance = params["VolumeId"], params["InstanceId"]
+    state = "is attached" if answer is not None else "may be attached"
+    return Change(
+        "attachment",
+        (volume, instance),
+        Effect.MADE,
+        f"volume {volume} {state} to {instance}",
+        undo=f"runctl aws ebs detach {volume}",
+    )
+
+
+def _detachment(params: Params, answer: Params | None) -> Change:
+    volume, instance = params["VolumeId"], params.get("InstanceId", "its instance")
+    state = "is being detached" if answer is not None else "may be detached"
+    return Change(
+        "attachment",
+        (volume, instance),
+        Effect.GONE,
+        f"volume {volume} {state} from {instance}",
+        undo=f"runctl aws ebs attach {volume} {instance}",
+    )
+
+
+def _modification(params: Params, answer: Params | None) -> Change:
+    volume = params["VolumeId"]
+    wanted = [
+        f"{params[key]:,} {unit}".strip() if isinstance(params[key], int) else str(params[key])
+        for key, unit in (("Size", "GiB"), ("VolumeType", ""), ("Iops", "IOPS"), ("Throughput", "MiB/s"))
+        if key in params
+    ]
+    state = "is being changed" if answer is not None else "may be being changed"
+    return Change(
+        "modification", (volume,), Effect.CHANGED, f"volume {volume} {state} to {', '.join(wanted)}"
+    )
+
+
+def _deleted(kind: str, key: str) -> Describe:
+    def describe(params: Params, answer: Params | None) -> Change:
+        state = "is deleted" if answer is not None else "may be deleted"
+        return Change(kind, (params[key],), Effect.GONE, f"{kind} {params[key]} {state}")
+
+    return describe
+
+
+def _instances_become(effect: Effect, done: str, maybe: str, undo: str, kind: str) -> Describe:
+    def describe(params: Params, answer: Params | None) -> Change:
+        ids = tuple(params["InstanceIds"])
+        fact = f"instance {', '.join(ids)} {done if answer is not None else maybe}"
+        return Change(kind, ids, effect, fact, undo=f"{undo} {' '.join(ids)}" if undo else "")
+
+    return describe
+
+
+def _named(kind: str, words: str, key: str, effect: Effect = Effect.MADE) -> Describe:
+    """What is made once, under a name that is known, and finished by the next command that needs it."""
+
+    def describe(params: Params, answer: Params | None) -> Change:
+        if effect is Effect.GONE:
+            state = "is deleted" if answer is not None else "may be deleted"
+        else:
+            state = "exists" if answer is not None else "may exist"
+            state += ", and is finished by the next command that needs it"
+        return Change(kind, (params[key],), effect, f"{words} {params[key]} {state}")
+
+    return describe
+
+
+def _images(params: Params, answer: Params | None) -> Change:
+    state = "are deleted" if answer is not None else "may be deleted"
+    repository = params["repositoryName"]
+    return Change("images", (), Effect.GONE, f"{len(params['imageIds'])} images of {repository} {state}")
+
+
+CHANGES: Mapping[str, Describe] = {
+    "RunInstances": _instance,
+    "TerminateInstances": _instances_become(
+        Effect.GONE, "is being terminated", "may be being terminated", "", "instance"
+    ),
+    "StopInstances": _instances_become(
+        Effect.GONE, "is being stopped", "may be being stopped", "runctl aws start", "running"
+    ),
+    "StartInstances": _instances_become(
+        Effect.MADE, "is starting, and billed", "may be starting, and billed", "runctl aws stop", "running"
+    ),
+    "CreateVolume": _volume,
+    "CopyVolumes": _volume,
+    "CreateSnapshot": _snapshot,
+    "AttachVolume": _attachment,
+    "DetachVolume": _detachment,
+    "ModifyVolume": _modification,
+    "DeleteVolume": _deleted("volume", "VolumeId"),
+    "DeleteSnapshot": _deleted("snapshot", "SnapshotId"),
+    "CreateRole": _named("role", "IAM role", "RoleName"),
+    "DeleteRole": _named("role", "IAM role", "RoleName", Effect.GONE),
+    "CreateInstanceProfile": _named("profile", "IAM instance profile", "InstanceProfileName"),
+    "DeleteInstanceProfile": _named("profile", "IAM instance profile", "InstanceProfileName", Effect.GONE),
+    "CreateBucket": _named("bucket", "bucket", "Bucket"),
+    "CreateRepository": _named("repository", "image repository", "repositoryName"),
+    "BatchDeleteImage": _images,
+}
+
+
+def _created_tags(params: Params) -> dict[str, str]:
+    specifications = params.get("TagSpecifications") or ()
+    return tags_of(specifications[0]["Tags"]) if specifications else {}
+
+
+def _find(client: Any, operation: str, params: Params) -> Find | None:
+    """Looks for what an unanswered call has made, by the tag that it was to be made with."""
+    token = _created_tags(params).get(tag.INTENT)
+    if token is None or operation not in {"RunInstances", "CreateVolume", "CopyVolumes", "CreateSnapshot"}:
+        return None
+    describe = CHANGES[operation]
+    filters = [{"Name": f"tag:{tag.INTENT}", "Values": [token]}]
+
+    def find() -> Change | None:
+        if operation == "RunInstances":
+            reservations = client.describe_instances(Filters=filters)["Reservations"]
+            found = [item for reservation in reservations for item in reservation["Instances"]]
+            return describe(params, {"Instances": found}) if found else None
+        if operation == "CreateSnapshot":
+            found = client.describe_snapshots(OwnerIds=["self"], Filters=filters)["Snapshots"]
+        else:
+            found = client.describe_volumes(Filters=filters)["Volumes"]
+        return describe(params, found[0]) if found else None
+
+    return find

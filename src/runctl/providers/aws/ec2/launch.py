@@ -1,0 +1,291 @@
+"""Carries out a plan: one RunInstances call, then the volumes; nothing is left running when that fails."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from runctl.core import tags as tag
+from runctl.core.clock import parse_rfc3339
+from runctl.core.errors import (
+    CapacityError,
+    Conflict,
+    PermissionDenied,
+    RunctlError,
+    Unreachable,
+)
+from runctl.core.ids import InstanceId, VolumeId
+from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.progress import Progress
+from runctl.providers.aws.calls.errors import classify, error_code, our_errors
+from runctl.providers.aws.calls.filters import describe as describe_exactly
+from runctl.providers.aws.calls.idempotence import made_once
+from runctl.providers.aws.calls.parse import DATA_DEVICE, state_reason, tag_list
+from runctl.providers.aws.calls.waiting import attempts
+from runctl.providers.aws.context import AwsContext
+from runctl.providers.aws.ebs.attachments import attach_volume
+from runctl.providers.aws.ebs.volumes import find_volume, in_use
+from runctl.providers.aws.ec2 import network
+from runctl.providers.aws.ec2.images import root_device
+from runctl.providers.aws.ec2.instances import describe, find_described, priced
+from runctl.providers.aws.ec2.releasing import released
+from runctl.providers.aws.ec2.userdata import user_data
+from runctl.providers.aws.iam.roles import (
+    DEFAULT_PROFILE,
+    WITHOUT_PROFILE,
+    ensure_default_profile,
+    unreachable_without_profile,
+)
+from runctl.providers.interface import CreatePlan
+
+RUNNING_TIMEOUT = timedelta(minutes=5)
+PROFILE_TIMEOUT = timedelta(seconds=90)
+"""How long a new instance profile may take until EC2 knows it."""
+
+_METADATA_KEY = re.compile(r"[A-Za-z0-9+=.,_:@-]+")
+"""Tag keys that the metadata service can show; EC2 refuses a launch that wants to show others."""
+
+
+@dataclass
+class _Reached:
+    """How far a launch has come, for what must be said or undone when it ends early."""
+
+    instance_id: InstanceId | None = None
+    made_here: bool = False
+    asked: bool = False
+    """RunInstances was called and has not answered yet."""
+
+
+def create(context: AwsContext, plan: CreatePlan, progress: Progress) -> Instance:
+    """See `Provider.create`."""
+    reached = _Reached()
+    try:
+        with our_errors(context.session.endpoint):
+            return _create(context, plan, progress, reached)
+    except Exception as error:
+        _undo(context, reached, error)
+        raise
+
+
+def run_instances_arguments(plan: CreatePlan, root: str, profile: str | None) -> dict[str, Any]:
+    """What RunInstances is called with. Pure: the same plan gives the same call, as its client token demands."""
+    ebs = {"VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
+    disks = [{"DeviceName": root, "Ebs": {**ebs, "VolumeSize": plan.root_volume_size_gib}}]
+    if plan.data_volume_size_gib is not None:
+        disks.append({"DeviceName": DATA_DEVICE, "Ebs": {**ebs, "VolumeSize": plan.data_volume_size_gib}})
+    tagged = ["instance", "volume", "network-interface"]
+    expires = plan.tags.get(tag.EXPIRES_AT)
+    arguments: dict[str, Any] = {
+        "ImageId": plan.image,
+        "InstanceType": plan.instance_type,
+        "MinCount": 1,
+        "MaxCount": 1,
+        "ClientToken": plan.client_token,
+        "UserData": user_data(
+            login_user=plan.login_user,
+            deadline=parse_rfc3339(expires) if expires else None,
+            # What fills volumes needs no engine, and installing one takes longer than many a filling.
+            docker=tag.HELPER_FOR not in plan.tags,
+        ),
+        "BlockDeviceMappings": disks,
+        "MetadataOptions": {
+            "HttpTokens": "required",
+            "HttpPutResponseHopLimit": plan.imds_hop_limit,
+            "HttpEndpoint": "enabled",
+            "InstanceMetadataTags": "enabled" if all(map(_METADATA_KEY.fullmatch, plan.tags)) else "disabled",
+        },
+        "InstanceInitiatedShutdownBehavior": "terminate",
+    }
+    if plan.market is Market.SPOT:
+        # Without MaxPrice AWS caps at the on-demand price; a lower bid only brings more interruptions.
+        arguments["InstanceMarketOptions"] = {
+            "MarketType": "spot",
+            "SpotOptions": {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"},
+        }
+        tagged.append("spot-instances-request")
+    if plan.key_name:
+        arguments["KeyName"] = plan.key_name
+    if plan.security_groups:
+        arguments["SecurityGroupIds"] = list(plan.security_groups)
+    if plan.subnet:
+        arguments["SubnetId"] = plan.subnet
+    elif plan.zone:
+        arguments["Placement"] = {"AvailabilityZone": plan.zone}
+    if profile:
+        key = "Arn" if profile.startswith("arn:") else "Name"
+        arguments["IamInstanceProfile"] = {key: profile}
+    # The machine's disks do not take its name: volumes are found by theirs.
+    disk_tags = {k: v for k, v in plan.tags.items() if k not in {tag.MOUNTS, tag.LOGIN_USER, tag.NAME}}
+    arguments["TagSpecifications"] = [
+        {"ResourceType": kind, "Tags": tag_list(disk_tags if kind == "volume" else plan.tags)}
+        for kind in tagged
+    ]
+    return arguments
+
+
+def _create(context: AwsContext, plan: CreatePlan, progress: Progress, reached: _Reached) -> Instance:
+    described = _already_made(context, plan)
+    if described is None:
+        for mount in plan.volumes:
+            # Nothing is billed while an ending machine still has it.
+            volume = released(context, find_volume(context, mount.volume), progress)
+            if volume.instances:
+                raise in_use(volume)
+        described = _launch(context, plan, progress, reached)
+    reached.instance_id = instance_id = InstanceId(described["InstanceId"])
+    if plan.volumes:
+        described = wait_running(context, instance_id, RUNNING_TIMEOUT, progress)
+        for mount in plan.volumes:
+            attach_volume(context, VolumeId(mount.volume), described, progress)
+            described = describe(context, instance_id)
+    return priced(context, described)
+
+
+def _launch(
+    context: AwsContext, plan: CreatePlan, progress: Progress, reached: _Reached
+) -> Mapping[str, Any]:
+    profile = _profile(context, plan, progress)
+    arguments = run_instances_arguments(plan, root_device(context.session, plan.image), profile)
+    where = plan.zone or plan.region
+    progress.step(f"launching {plan.instance_type} ({plan.market.value}) in {where}")
+    described: Mapping[str, Any]
+    for _ in attempts(context.clock, PROFILE_TIMEOUT):
+        try:
+            reached.asked = True
+            described = made_once(
+                lambda: context.session.ec2.run_instances(**arguments)["Instances"][0],
+                lambda: _by_plan(context, plan),
+                context.clock,
+            )
+        except Exception as error:
+            if error_code(error):
+                reached.asked = False
+            if (
+                error_code(error) == "InvalidParameterValue"
+                and "nstance" in str(error)
+                and "rofile" in str(error)
+            ):
+                progress.update("EC2 does not know the new instance profile yet")
+                refused = error
+                continue
+            raise
+        reached.instance_id = InstanceId(described["InstanceId"])
+        reached.made_here, reached.asked = True, False
+        progress.detail(f"EC2 calls it {reached.instance_id}")
+        return described
+    raise refused
+
+
+def wait_running(
+    context: AwsContext, instance_id: InstanceId, timeout: timedelta, progress: Progress
+) -> Mapping[str, Any]:
+    """The described instance, once EC2 says that it runs.
+
+    Raises `Conflict` or the reason's own error when it ends or stops instead, `Unreachable` when the time is up.
+    """
+    progress.step(f"waiting for {instance_id} to run")
+    described: Mapping[str, Any] | None = None
+    for _ in attempts(context.clock, timeout):
+        described = find_described(context, instance_id)
+        if described is None:
+            # Right after a launch EC2 may not know the instance that it has just named.
+            continue
+        state = InstanceState(described["State"]["Name"])
+        if state is InstanceState.RUNNING:
+            return described
+        if state is not InstanceState.PENDING:
+            raise ended(described)
+        progress.update(f"{instance_id} is {state.value}")
+    seen = "pending" if described is not None else "not visible"
+    raise Unreachable(
+        f"{instance_id} is {seen}, not running, after {timeout}",
+        hint="EC2 is slow or stuck: try again, or another zone or instance type",
+    )
+
+
+def ended(described: Mapping[str, Any]) -> RunctlError:
+    """The error for an instance that is no longer, or not any more, on its way to run; with EC2's reason. Pure."""
+    instance_id, state = described["InstanceId"], InstanceState(described["State"]["Name"])
+    reason = state_reason(described) or "EC2 gives no reason"
+    code = described.get("StateReason", {}).get("Code", "")
+    if state.is_over:
+        known = classify(code.partition(".")[2], reason, f"RunInstances ({instance_id})")
+        if isinstance(known, CapacityError):
+            return known
+        hint = "create another: runctl aws create"
+        if code == "Client.InternalError":
+            hint = "often the KMS key that encrypts its disks cannot be used: check the account's default EBS key"
+        return Conflict(
+            f"{instance_id} has ended ({state.value}): {reason}", hint=hint, code="instance-ended"
+        )
+    return Conflict(
+        f"{instance_id} is {state.value}: {reason}",
+        hint=f"runctl aws start {instance_id}",
+        code="instance-stopped",
+    )
+
+
+def _already_made(context: AwsContext, plan: CreatePlan) -> Mapping[str, Any] | None:
+    """The instance that this very plan has made before."""
+    found = _by_plan(context, plan)
+    if found is not None and InstanceState(found["State"]["Name"]).is_over:
+        raise Conflict(
+            f"this plan was carried out before, and its instance {found['InstanceId']} has ended",
+            hint="make a new plan",
+            code="instance-ended",
+        )
+    return found
+
+
+def _by_plan(context: AwsContext, plan: CreatePlan) -> Mapping[str, Any] | None:
+    items = describe_exactly(
+        context.session, "describe_instances", {f"tag:{tag.INTENT}": [plan.client_token]}
+    )
+    return items[0] if items else None
+
+
+def _profile(context: AwsContext, plan: CreatePlan, progress: Progress) -> str | None:
+    if plan.instance_profile != DEFAULT_PROFILE:
+        return plan.instance_profile
+    try:
+        ensure_default_profile(context.session, context.clock, progress)
+    except PermissionDenied as error:
+        groups = context.session.ec2.describe_security_groups(GroupIds=list(plan.security_groups))
+        if not network.lets_ssh_in(groups["SecurityGroups"]):
+            raise unreachable_without_profile(error.message) from error
+        progress.warn(f"{error.message}; {WITHOUT_PROFILE}")
+        return None
+    return DEFAULT_PROFILE
+
+
+def _undo(context: AwsContext, reached: _Reached, error: Exception) -> None:
+    """End the instance that this call made, and say in the error what is left."""
+    instance_id = reached.instance_id
+    if instance_id is None:
+        if reached.asked:
+            _say(error, "the launch may have gone through all the same", "look: runctl aws list")
+        return
+    if not reached.made_here:
+        return
+    try:
+        context.session.ec2.terminate_instances(InstanceIds=[instance_id])
+    except Exception as failure:  # noqa: BLE001 (whatever it is, the machine may be running and must be named)
+        _say(
+            error,
+            f"{instance_id} IS STILL RUNNING, it could not be terminated ({failure})",
+            f"end it: runctl aws terminate {instance_id}",
+        )
+        return
+    _say(error, f"{instance_id}, just made, is terminated: nothing is left running", "")
+
+
+def _say(error: Exception, fact: str, hint: str) -> None:
+    if not isinstance(error, RunctlError):
+        error.add_note(fact)
+        return
+    error.message = f"{error.message}; {fact}"
+    error.args = (error.message,)
+    error.hint = "; ".join(part for part in (hint, error.hint) if part)

@@ -1,0 +1,346 @@
+"""Resolves a request for an instance into a plan: looks at everything, creates nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from runctl.core import tags as tag
+from runctl.core.clock import parse_duration, rfc3339
+from runctl.core.errors import Conflict, NotFound, Unsupported, UsageError
+from runctl.core.ids import new_client_token
+from runctl.core.models import Market, Volume, VolumeState
+from runctl.core.mount_points import usual_places
+from runctl.core.names import check_resource_name
+from runctl.core.progress import Progress
+from runctl.costs.disks import DiskShape, checked_shape, monthly_price
+from runctl.providers.aws.calls.errors import NotOffered, our_errors
+from runctl.providers.aws.calls.filters import describe as describe_exactly
+from runctl.providers.aws.calls.parse import DATA_VOLUME, TAG_VALUE_LIMIT, checked_mount_point, mounts_tag
+from runctl.providers.aws.context import AwsContext
+from runctl.providers.aws.ebs.volumes import check_not_moving, find_volume
+from runctl.providers.aws.ec2 import images, network
+from runctl.providers.aws.ec2.releasing import is_being_released
+from runctl.providers.aws.ec2.zones import ZoneChoice, choose_zone
+from runctl.providers.aws.iam.roles import ProfilePlan, plan_profile
+from runctl.providers.interface import CreatePlan, InstanceRequest, Price, VolumeMount
+
+if TYPE_CHECKING:
+    from runctl.providers.aws.calls.session import AwsSession
+    from runctl.providers.aws.ec2.images import Image, InstanceType
+
+DEFAULT_INSTANCE_TYPE = "m7i.large"
+"""2 vCPUs, 8 GiB, no credits that run out; sold in every large region."""
+MOST_VOLUMES = 11
+"""The device names ``/dev/sdf`` to ``/dev/sdp``."""
+RESERVED_TAGS = "runctl:"
+LONGEST_TTL = timedelta(days=366)
+
+
+@dataclass(frozen=True)
+class _Place:
+    zone: ZoneChoice
+    subnet: str | None
+    group_ids: tuple[str, ...]
+    ssh_open: bool
+    public: bool
+
+
+def plan_create(context: AwsContext, request: InstanceRequest, progress: Progress) -> CreatePlan:
+    """See `Provider.plan_create`."""
+    session, aws = context.session, context.config.aws
+    now = context.clock.now()
+    ttl = request.ttl if request.ttl is not None else (parse_duration(aws.ttl) if aws.ttl else None)
+    _check_request(request, ttl)
+    progress.step("looking at the account, the machine type and the volumes")
+    owner = session.identity.name
+    type_name = request.instance_type or aws.instance_type or DEFAULT_INSTANCE_TYPE
+    instance_type = images.describe_instance_type(session, type_name)
+    if request.market is Market.SPOT and not instance_type.spot:
+        raise Unsupported(f"{type_name} is not sold as spot", hint="leave --spot out, or choose another type")
+    own = None if request.token is None else _own_instance(context, request.token)
+    volumes = _volumes(context, request.volumes, own)
+    place = _place(context, request, volumes)
+    _check_offered(session, type_name, place.zone.zone)
+    image = images.find_image(session, instance_type, request.image or aws.ami_id)
+    root_size = _root_size(request.root_volume_size_gib or aws.root_volume_size, image, instance_type)
+    key_name = _key(session, request.key_name or aws.key_name)
+    profile = plan_profile(
+        session, request.instance_profile or aws.instance_profile, ssh_works=place.ssh_open and place.public
+    )
+    progress.step("looking up prices")
+    on_demand = context.prices.on_demand(type_name, progress)
+    spot = request.market is Market.SPOT
+    price = context.prices.spot(type_name, place.zone.zone, progress) if spot else on_demand
+    project = request.project or context.config.project.name
+    mounts = _mounts(request, volumes)
+    token = request.token or new_client_token()
+    return CreatePlan(
+        provider="aws",
+        instance_type=type_name,
+        market=request.market,
+        region=session.region,
+        zone=place.zone.zone,
+        zone_reason=place.zone.reason,
+        image=image.id,
+        image_reason=f"{image.reason}: {image.name}" if image.name else image.reason,
+        login_user=image.login_user,
+        price=price,
+        on_demand_price=on_demand,
+        volumes=mounts,
+        volume_prices=_volume_prices(session.region, volumes, root_size, request.data_volume_size_gib),
+        data_volume_size_gib=request.data_volume_size_gib,
+        data_mount_point=request.data_mount_point,
+        root_volume_size_gib=root_size,
+        key_name=key_name,
+        security_groups=place.group_ids,
+        instance_profile=profile.name,
+        subnet=place.subnet,
+        project=project,
+        owner=owner,
+        name=request.name,
+        ttl=ttl,
+        tags=_tags(
+            request=request,
+            mounts=mounts,
+            project=project,
+            owner=owner,
+            login_user=image.login_user,
+            token=token,
+            now=now,
+            ttl=ttl,
+        ),
+        client_token=token,
+        imds_hop_limit=request.imds_hop_limit or aws.imds_hop_limit,
+        will_also_create=(profile.will_create,) if profile.will_create else (),
+        warnings=(*_leaving(volumes), *_warnings(instance_type, profile, place, price)),
+    )
+
+
+def _check_request(request: InstanceRequest, ttl: timedelta | None) -> None:
+    if ttl is not None and not timedelta(minutes=1) <= ttl <= LONGEST_TTL:
+        raise UsageError(
+            f"a time to live of {ttl} is too {'short' if ttl < LONGEST_TTL else 'long'}",
+            hint="use one minute to 366 days, such as --ttl 12h; a number without a unit is seconds",
+        )
+    if request.name is not None:
+        check_resource_name(request.name, "an instance", "trainer")
+    points = [mount.mount_point for mount in request.volumes if mount.mount_point is not None]
+    count = len(request.volumes)
+    if request.data_volume_size_gib is not None:
+        checked_shape("gp3", request.data_volume_size_gib, None, None)
+        points.append(request.data_mount_point)
+        count += 1
+    for point in points:
+        if points.count(checked_mount_point(point)) > 1:
+            raise UsageError(
+                f"two volumes cannot both be mounted at {point}", hint="give each its own --mount-point"
+            )
+    if count > MOST_VOLUMES:
+        raise UsageError(f"{count} volumes are more than the {MOST_VOLUMES} device names of an instance")
+    for key, value in request.tags.items():
+        if key.startswith((RESERVED_TAGS, "aws:")):
+            raise UsageError(f"the tag {key!r} is reserved", hint="choose another key")
+        if not 1 <= len(key) <= 128 or len(value) > TAG_VALUE_LIMIT:
+            raise UsageError(
+                f"the tag {key!r} is too long", hint="keys have 1 to 128 characters, values up to 256"
+            )
+
+
+def _own_instance(context: AwsContext, token: str) -> str | None:
+    """The instance that this very token has made, whose volumes are where they are to be."""
+    found = describe_exactly(context.session, "describe_instances", {f"tag:{tag.INTENT}": [token]})
+    return next((item["InstanceId"] for item in found), None)
+
+
+def _volumes(
+    context: AwsContext, mounts: Sequence[VolumeMount], own_instance: str | None = None
+) -> tuple[Volume, ...]:
+    found: list[Volume] = []
+    for mount in mounts:
+        volume = find_volume(context, mount.volume)
+        if volume.id in {other.id for other in found}:
+            raise UsageError(
+                f"volume {mount.volume} is named twice", hint="mount it once; runs can share the mount"
+            )
+        check_not_moving(volume)
+        if volume.attached_to is not None and volume.attached_to == own_instance:
+            found.append(volume)
+            continue
+        leaving = volume.state is VolumeState.IN_USE and is_being_released(context, volume)
+        if volume.attached_to is not None and not leaving:
+            raise Conflict(
+                f"volume {mount.volume} is in use: attached to {volume.attached_to}",
+                hint=f"runctl aws ebs detach {volume.id}, or work on {volume.attached_to}; if its creation was cut"
+                f" short, this finishes it: runctl aws wait {volume.attached_to}",
+                code="volume-in-use",
+            )
+        if not leaving and volume.state not in {VolumeState.AVAILABLE, VolumeState.CREATING}:
+            raise Conflict(
+                f"volume {mount.volume} is {volume.state.value}, not available", hint="runctl aws ebs list"
+            )
+        found.append(volume)
+    return tuple(found)
+
+
+def _mounts(request: InstanceRequest, volumes: Sequence[Volume]) -> tuple[VolumeMount, ...]:
+    """Every volume has a mount point: the one asked for, else the first of its own that is free."""
+    taken = {mount.mount_point for mount in request.volumes}
+    if request.data_volume_size_gib is not None:
+        taken.add(request.data_mount_point)
+    found = []
+    for volume, asked in zip(volumes, request.volumes, strict=True):
+        point = asked.mount_point
+        if point is None:
+            places = usual_places(volume)
+            point = next((place.path for place in places if place.path not in taken), None)
+            if point is None:
+                raise UsageError(
+                    f"volume {asked.volume} has no place of its own: {places[-1].path} is taken",
+                    hint=f"give every volume its --mount-point, such as /mnt/{volume.id}",
+                )
+            taken.add(point)
+        found.append(VolumeMount(volume.id, point))
+    return tuple(found)
+
+
+def _place(context: AwsContext, request: InstanceRequest, volumes: Sequence[Volume]) -> _Place:
+    session, aws = context.session, context.config.aws
+    wanted = request.subnet or aws.subnet
+    named = network.subnet(session, wanted) if wanted else None
+    zone = choose_zone(
+        volumes=[(volume.id, volume.zone) for volume in volumes],
+        asked=request.zone,
+        subnet_zone=named.zone if named else None,
+        configured=aws.zone,
+        region=session.region,
+    )
+    if named is None:
+        defaults = network.default_subnets(session)
+        chosen = network.subnet_in(defaults, zone.zone)
+        vpc, public = defaults[0].vpc, all(subnet.public for subnet in defaults)
+    else:
+        chosen, vpc, public = named, named.vpc, named.public
+    groups = network.security_groups(session, request.security_groups or aws.security_groups, vpc)
+    return _Place(
+        zone=zone,
+        subnet=chosen.id if chosen else None,
+        group_ids=tuple(group["GroupId"] for group in groups),
+        ssh_open=network.lets_ssh_in(groups),
+        public=public,
+    )
+
+
+def _root_size(asked: int | None, image: Image, instance_type: InstanceType) -> int:
+    if asked is None:
+        default = (
+            images.ROOT_DEFAULT_ACCELERATED_GIB if instance_type.accelerator else images.ROOT_DEFAULT_GIB
+        )
+        return max(default, image.root_size_gib)
+    if asked < image.root_size_gib:
+        raise UsageError(
+            f"the image {image.id} needs a root volume of {image.root_size_gib} GiB at least, not {asked}",
+            hint=f"--root-volume-size {image.root_size_gib}",
+        )
+    return checked_shape("gp3", asked, None, None).size_gib
+
+
+def _check_offered(session: AwsSession, instance_type: str, zone: str | None) -> None:
+    offered = network.offered_zones(session, instance_type)
+    if not offered:
+        raise NotFound(
+            f"{session.region} does not offer {instance_type}", hint="another region or instance type"
+        )
+    if zone is not None and zone not in offered:
+        raise NotOffered(
+            f"{instance_type} does not exist in {zone}",
+            zones=offered,
+            hint=f"it exists in {', '.join(offered)}; or choose another instance type",
+        )
+
+
+def _key(session: AwsSession, name: str | None) -> str | None:
+    if name is not None:
+        with our_errors(session.endpoint):
+            session.ec2.describe_key_pairs(KeyNames=[name])
+    return name
+
+
+def _volume_prices(
+    region: str, volumes: Sequence[Volume], root_size: int, data_size: int | None
+) -> Mapping[str, Price]:
+    prices: dict[str, Price | None] = {
+        volume.id: monthly_price(
+            DiskShape(volume.type, volume.size_gib, volume.iops, volume.throughput), region
+        )
+        for volume in volumes
+    }
+    prices["root"] = monthly_price(checked_shape("gp3", root_size, None, None), region)
+    if data_size is not None:
+        prices[DATA_VOLUME] = monthly_price(checked_shape("gp3", data_size, None, None), region)
+    return {name: price for name, price in prices.items() if price is not None}
+
+
+def _tags(
+    *,
+    request: InstanceRequest,
+    mounts: Sequence[VolumeMount],
+    project: str | None,
+    owner: str,
+    login_user: str,
+    token: str,
+    now: datetime,
+    ttl: timedelta | None,
+) -> Mapping[str, str]:
+    pairs: list[tuple[str, str]] = [(mount.volume, mount.mount_point or "") for mount in mounts]
+    if request.data_volume_size_gib is not None:
+        pairs.append((DATA_VOLUME, request.data_mount_point))
+    tags = {
+        **request.tags,
+        tag.NAME: request.name or (f"runctl-{project}" if project else "runctl"),
+        tag.OWNED: tag.OWNED_VALUE,
+        tag.OWNER: owner,
+        tag.CREATED_AT: rfc3339(now),
+        tag.LOGIN_USER: login_user,
+        tag.INTENT: token,
+    }
+    if project:
+        tags[tag.PROJECT] = project
+    if ttl is not None:
+        tags[tag.EXPIRES_AT] = rfc3339(now + ttl)
+    if request.helper_for is not None:
+        tags[tag.HELPER_FOR] = request.helper_for
+    if pairs:
+        tags[tag.MOUNTS] = mounts_tag(pairs)
+    return tags
+
+
+def _leaving(volumes: Sequence[Volume]) -> tuple[str, ...]:
+    return tuple(
+        f"{volume.name or volume.id} is still attached to {volume.attached_to or 'a machine'}, which is shutting down:"
+        " that is waited for before anything is launched"
+        for volume in volumes
+        if volume.state is VolumeState.IN_USE
+    )
+
+
+def _warnings(
+    instance_type: InstanceType, profile: ProfilePlan, place: _Place, price: Price | None
+) -> tuple[str, ...]:
+    warnings = []
+    if profile.warning:
+        warnings.append(profile.warning)
+    if instance_type.accelerator not in {None, "nvidia", "neuron"}:
+        warnings.append(
+            f"{instance_type.name} has {instance_type.accelerator} accelerators; the image has no driver"
+        )
+    if not place.public and not place.ssh_open:
+        warnings.append(
+            "the subnet gives no public address: the machine needs a NAT gateway or VPC endpoints for Systems"
+            " Manager to reach it"
+        )
+    if price is None:
+        warnings.append("no price is known for this machine")
+    return tuple(warnings)

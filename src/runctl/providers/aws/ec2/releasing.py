@@ -1,0 +1,70 @@
+"""Volumes of instances that are shutting down: EC2 takes them off by itself, after seconds or some minutes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from runctl.core.errors import NotFound, Unreachable
+from runctl.core.ids import InstanceId
+from runctl.core.models import Instance, InstanceState, Volume, VolumeState
+from runctl.core.progress import Progress
+from runctl.providers.aws.calls.parse import instance_of
+from runctl.providers.aws.calls.waiting import attempts
+from runctl.providers.aws.context import AwsContext
+from runctl.providers.aws.ebs.volumes import find_volume
+from runctl.providers.aws.ec2.instances import describe, find_described, priced
+
+RELEASE_TIMEOUT = timedelta(minutes=15)
+"""A machine with much memory or a GPU may take as long to shut down."""
+
+
+def is_being_released(context: AwsContext, volume: Volume) -> bool:
+    """See `VolumeProvider.is_being_released`."""
+    if not volume.instances:
+        return volume.state is VolumeState.IN_USE
+    found = [find_described(context, each) for each in volume.instances]
+    return all(each is None or InstanceState(each["State"]["Name"]).is_over for each in found)
+
+
+def released(context: AwsContext, volume: Volume, progress: Progress) -> Volume:
+    """See `VolumeProvider.released`."""
+    if volume.state is not VolumeState.IN_USE or not is_being_released(context, volume):
+        return volume
+    holder = f"{', '.join(volume.instances)}, which is shutting down," if volume.instances else "its machine"
+    progress.step(f"waiting until {holder} lets go of {volume.name or volume.id}")
+    for waited in attempts(context.clock, RELEASE_TIMEOUT):
+        volume = find_volume(context, volume.id)
+        if volume.state is not VolumeState.IN_USE:
+            return volume
+        progress.update(f"{volume.name or volume.id} is still attached after {waited:.0f} s")
+    raise Unreachable(
+        f"volume {volume.name or volume.id} is still attached to {', '.join(volume.instances) or 'its machine'}, which"
+        f" is shutting down, after {RELEASE_TIMEOUT}",
+        hint=f"EC2 goes on with it: the same command waits again; runctl aws ebs detach {volume.id} --force takes it",
+    )
+
+
+def wait_ended(
+    context: AwsContext, instance_id: InstanceId, timeout: timedelta, progress: Progress
+) -> Instance:
+    """See `Provider.wait_ended`."""
+    described = describe(context, instance_id)
+    volumes = [attached.volume_id for attached in instance_of(described).volumes]
+    progress.step(f"waiting until {instance_id} has ended")
+    for _ in attempts(context.clock, timeout):
+        now = find_described(context, instance_id)
+        described = now or described
+        if now is None or InstanceState(now["State"]["Name"]) is InstanceState.TERMINATED:
+            break
+        progress.update(f"{instance_id} is {now['State']['Name']}")
+    else:
+        raise Unreachable(
+            f"{instance_id} is still {described['State']['Name']} after {timeout}",
+            hint=f"EC2 goes on with it: runctl aws terminate {instance_id} --wait waits again",
+        )
+    for volume_id in volumes:
+        try:
+            released(context, find_volume(context, volume_id), progress)
+        except NotFound:
+            continue  # it went with its instance
+    return priced(context, described)

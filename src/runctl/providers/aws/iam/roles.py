@@ -1,0 +1,189 @@
+"""The instance profile that lets Systems Manager reach a machine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from runctl.core import tags as tag
+from runctl.core.clock import Clock
+from runctl.core.errors import NotFound, PermissionDenied
+from runctl.core.progress import Progress
+from runctl.providers.aws.calls.errors import error_code, our_errors
+from runctl.providers.aws.calls.parse import tag_list
+from runctl.providers.aws.calls.waiting import attempts
+
+if TYPE_CHECKING:
+    from runctl.providers.aws.calls.session import AwsSession
+
+DEFAULT_PROFILE = "runctl-instance"
+"""Both the role and the profile that carries it."""
+REACH_POLICY = "reach-by-systems-manager"
+"""The inline policy of runctl's own roles."""
+_REACH_ACTIONS = {
+    "ssm": (
+        "DescribeAssociation",
+        "DescribeDocument",
+        "GetDocument",
+        "GetManifest",
+        "ListAssociations",
+        "ListInstanceAssociations",
+        "PutConfigurePackageResult",
+        "UpdateAssociationStatus",
+        "UpdateInstanceAssociationStatus",
+        "UpdateInstanceInformation",
+    ),
+    "ssmmessages": ("CreateControlChannel", "CreateDataChannel", "OpenControlChannel", "OpenDataChannel"),
+    "ec2messages": (
+        "AcknowledgeMessage",
+        "DeleteMessage",
+        "FailMessage",
+        "GetEndpoint",
+        "GetMessages",
+        "SendReply",
+    ),
+}
+"""What SSM's agent calls for commands and sessions. AWS's own AmazonSSMManagedInstanceCore also lets everything on the
+machine read every parameter of the account, which is where many keep passwords."""
+WITHOUT_PROFILE = (
+    "the machine gets no instance profile, so Systems Manager cannot reach it: only SSH can"
+    " (a key pair or EC2 Instance Connect, with port 22 open to this computer)"
+)
+
+
+class ProfileState(StrEnum):
+    """What is known of an instance profile."""
+
+    READY = "ready"
+    MISSING = "missing"
+    INCOMPLETE = "incomplete"
+    """It is there without a role: a creation was cut short."""
+    UNKNOWN = "unknown"
+    """The account may not look."""
+
+
+@dataclass(frozen=True)
+class ProfilePlan:
+    """Which instance profile a machine gets."""
+
+    name: str | None
+    will_create: str | None = None
+    """In words."""
+    warning: str | None = None
+
+
+def plan_profile(session: AwsSession, asked: str | None, *, ssh_works: bool) -> ProfilePlan:
+    """The profile asked for, else runctl's own, which `ensure_default_profile` makes when it is missing.
+
+    Raises `NotFound` for one asked for that does not exist, `PermissionDenied` where neither Systems Manager nor
+    SSH would reach the machine.
+    """
+    if asked is not None:
+        state = profile_state(session, asked)
+        if state is ProfileState.MISSING:
+            raise NotFound(
+                f"there is no instance profile {asked!r}", hint="aws iam list-instance-profiles shows them"
+            )
+        unchecked = f"instance profile {asked} was not checked: no permission for iam:GetInstanceProfile"
+        return ProfilePlan(asked, warning=unchecked if state is ProfileState.UNKNOWN else None)
+    state = profile_state(session, DEFAULT_PROFILE)
+    if state is ProfileState.READY:
+        return ProfilePlan(DEFAULT_PROFILE)
+    if state is ProfileState.UNKNOWN:
+        if not ssh_works:
+            raise unreachable_without_profile("no permission for iam:GetInstanceProfile")
+        return ProfilePlan(None, warning=WITHOUT_PROFILE)
+    return ProfilePlan(
+        DEFAULT_PROFILE,
+        will_create=f"IAM role and instance profile {DEFAULT_PROFILE}, with just the rights that let Systems Manager"
+        " reach the machine (free; once for the account)",
+    )
+
+
+def unreachable_without_profile(why: str) -> PermissionDenied:
+    """The error for a machine that nothing could reach."""
+    return PermissionDenied(
+        f"the machine could not be reached: it would have no instance profile for Systems Manager ({why}), and no"
+        " security group lets SSH in",
+        hint="name a profile that has AmazonSSMManagedInstanceCore: --instance-profile NAME (ask whoever administers"
+        " the account), or a security group that lets port 22 in: --security-group",
+    )
+
+
+def profile_state(session: AwsSession, name: str) -> ProfileState:
+    """``name`` may be an ARN."""
+    try:
+        with our_errors(session.endpoint):
+            answer = session.iam.get_instance_profile(InstanceProfileName=_name_of(name))
+    except NotFound:
+        return ProfileState.MISSING
+    except PermissionDenied:
+        return ProfileState.UNKNOWN
+    return ProfileState.READY if answer["InstanceProfile"]["Roles"] else ProfileState.INCOMPLETE
+
+
+def _name_of(name_or_arn: str) -> str:
+    """Only an ARN has a path before the name."""
+    return name_or_arn.rsplit("/", 1)[-1] if name_or_arn.startswith("arn:") else name_or_arn
+
+
+def trust_policy() -> dict[str, Any]:
+    """EC2's machines may have the role. Pure.
+
+    The service's name is the same in every partition (aws/aws-cli#8709): it is not an address.
+    """
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "ec2.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+    }
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def reach_policy() -> dict[str, Any]:
+    """A machine with it can be reached by Systems Manager, and can do nothing else in the account. Pure."""
+    actions = [f"{service}:{name}" for service, names in _REACH_ACTIONS.items() for name in names]
+    statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def ensure_default_profile(session: AwsSession, clock: Clock, progress: Progress) -> None:
+    """runctl's own role and profile exist, tagged. Two at the same time are fine.
+
+    Raises `PermissionDenied` when the account may not make them.
+    """
+    if profile_state(session, DEFAULT_PROFILE) is ProfileState.READY:
+        return
+    progress.step(f"creating the IAM role and instance profile {DEFAULT_PROFILE}")
+    iam, tags = session.iam, tag_list({tag.OWNED: tag.OWNED_VALUE})
+    with our_errors(session.endpoint):
+        try:
+            iam.create_role(
+                RoleName=DEFAULT_PROFILE,
+                AssumeRolePolicyDocument=json.dumps(trust_policy()),
+                Description="Lets AWS Systems Manager reach machines that runctl rents",
+                Tags=tags,  # type: ignore[arg-type]
+            )
+        except Exception as error:
+            if error_code(error) != "EntityAlreadyExists":
+                raise
+        iam.put_role_policy(
+            RoleName=DEFAULT_PROFILE, PolicyName=REACH_POLICY, PolicyDocument=json.dumps(reach_policy())
+        )
+        try:
+            iam.create_instance_profile(InstanceProfileName=DEFAULT_PROFILE, Tags=tags)  # type: ignore[arg-type]
+        except Exception as error:
+            if error_code(error) != "EntityAlreadyExists":
+                raise
+        try:
+            iam.add_role_to_instance_profile(InstanceProfileName=DEFAULT_PROFILE, RoleName=DEFAULT_PROFILE)
+        except Exception as error:
+            # A profile holds one role: LimitExceeded means that another runctl was quicker.
+            if error_code(error) not in {"EntityAlreadyExists", "LimitExceeded"}:
+                raise
+    for _ in attempts(clock, timedelta(seconds=30)):
+        if profile_state(session, DEFAULT_PROFILE) is ProfileState.READY:
+            return

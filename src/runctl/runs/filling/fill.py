@@ -1,0 +1,335 @@
+"""Carries out a prewarm: the machine, the volume on it, the program, and everything given back at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from runctl.agent.spec import AttemptStatus, EndReason, loads
+from runctl.core.clock import Clock
+from runctl.core.errors import (
+    Conflict,
+    Interrupted,
+    MachineError,
+    NotFound,
+    PermissionDenied,
+    RunctlError,
+)
+from runctl.core.ids import RunId, new_run_id
+from runctl.core.models import Instance, RunPhase, Volume
+from runctl.core.progress import SILENT, Progress
+from runctl.machines.intents import IntentStore
+from runctl.machines.machine import Machine, open_machine
+from runctl.project.root import project_name
+from runctl.providers.filling import FillingProvider
+from runctl.runs.end_reason import sentence
+from runctl.runs.filling.helper_machine import HelperMachine
+from runctl.runs.filling.plan import PrewarmPlan, PrewarmRequest, plan_prewarm
+from runctl.runs.launch import Synced, launch
+from runctl.runs.logs.follow import Followed, follow
+from runctl.runs.mounts.plan import Surroundings
+from runctl.runs.plan import RunPlan, TrainRequest, plan_project, plan_run
+from runctl.runs.refresh import from_status
+from runctl.runs.store import RunRecord, RunStore
+from runctl.storage.attaching import MountWish, attach_and_mount, unmount, unmount_and_detach
+from runctl.storage.pace import Pace
+from runctl.storage.program import SCRIPT, write_project
+from runctl.transport.agent import AgentClient
+
+_DENIED = {"denied", "no-role"}
+_NOT_FOUND = {"no-bucket", "nothing-there"}
+
+
+@dataclass(frozen=True)
+class PrewarmResult:
+    """What was done."""
+
+    plan: PrewarmPlan
+    volume: Volume
+    """As it is afterwards."""
+    instance: Instance | None
+    run_id: RunId | None
+    done: Mapping[str, Any]
+    """The program's own result."""
+    seconds: float
+    cost: Decimal | None
+    """USD of the helper machine; zero without one."""
+
+
+@dataclass
+class Prewarm:
+    """One prewarm. `carry_out` may be called again after any interruption, from any computer."""
+
+    provider: FillingProvider
+    store: RunStore
+    intents: IntentStore
+    clock: Clock
+    cache: Path
+    """A folder that may be deleted at any time."""
+    transport: str = "auto"
+    region: str | None = None
+    progress: Progress = SILENT
+    on_pace: Callable[[Pace], None] = lambda _: None
+    _machines: dict[str, Machine] = field(default_factory=dict)
+
+    def machine(self, instance: Instance) -> Machine:
+        """The way to it, made once."""
+        if instance.id not in self._machines:
+            self._machines[instance.id] = open_machine(self.provider, instance, self.transport, self.progress)
+        return self._machines[instance.id]
+
+    def agent_on(self, instance: Instance) -> AgentClient:
+        """The agent there."""
+        return self.machine(instance).agent
+
+    def plan(self, request: PrewarmRequest) -> PrewarmPlan:
+        """See `plan_prewarm`."""
+        return plan_prewarm(self.provider, request, self.agent_on, self.progress)
+
+    def carry_out(self, plan: PrewarmPlan) -> PrewarmResult:
+        """The data is on the volume, proven; a helper machine has been given back, also if this raises.
+
+        Raises what renting, reaching, attaching and mounting raise, `PermissionDenied` (the machine may not read the
+        source), `NotFound` (no bucket, nothing there), `MachineError` with the program's code, `Interrupted`.
+        """
+        begun = self.clock.monotonic()
+        if plan.way == "done":
+            return PrewarmResult(plan, plan.request.volume, None, None, {}, 0.0, Decimal(0))
+        if plan.way == "wait":
+            self._wait(plan)
+            return self._result(plan, None, None, {}, begun)
+        if plan.on_helper:
+            with self._helper().rented(plan) as instance:
+                record, done = self._work(plan, instance)
+            return self._result(plan, instance, record, done, begun)
+        assert plan.instance is not None  # noqa: S101 - the plan says: attached
+        record, done = self._work(plan, plan.instance)
+        return self._result(plan, plan.instance, record, done, begun)
+
+    def _helper(self) -> HelperMachine:
+        return HelperMachine(
+            self.provider, self.intents, self.clock, self.machine, self.region, self.progress
+        )
+
+    def _work(self, plan: PrewarmPlan, instance: Instance) -> tuple[RunRecord, Mapping[str, Any]]:
+        """Attach, mount, run, and leave the volume as the plan says."""
+        request, point = plan.request, plan.mount_point or ""
+        volume = request.volume
+        if request.source is None:
+            self.provider.attach_volume(volume.id, instance.id, self.progress)
+        elif not plan.was_mounted:
+            wish = MountWish(plan.mount_point, may_format=request.may_format)
+            point = attach_and_mount(
+                self.provider, self.agent_on, volume, instance, wish, self.progress
+            ).mount_point
+        try:
+            record, done = self._run(plan, instance, plan.arguments(point))
+        except RunctlError:
+            if not plan.on_helper and not plan.was_mounted and request.source is not None:
+                with suppress(RunctlError):
+                    unmount(self.agent_on, volume, instance, progress=self.progress)
+            raise
+        now = self.provider.volume(volume.id)
+        if plan.on_helper or request.detach:
+            unmount_and_detach(self.provider, self.agent_on, now, progress=self.progress)
+        elif request.source is not None and not plan.was_mounted:
+            unmount(self.agent_on, now, instance, progress=self.progress)
+        return record, done
+
+    def _run(
+        self, plan: PrewarmPlan, instance: Instance, arguments: tuple[str, ...]
+    ) -> tuple[RunRecord, Mapping[str, Any]]:
+        machine = self.machine(instance)
+        record = self._running(machine, arguments) or self._start(machine, arguments)
+        heard = Heard(self.on_pace, self.progress)
+        self.progress.step(_step(plan))
+        try:
+            followed = follow(record, machine, self.store, clock=self.clock, on_log=heard.feed)
+        except KeyboardInterrupt:
+            if plan.on_helper:
+                raise
+            raise Interrupted(
+                f"stopped watching; {record.id} goes on on {instance.id}",
+                hint=f"the same command takes it up again, runctl runs stop {record.id} ends it",
+            ) from None
+        return followed.record, _checked(followed, heard)
+
+    def _running(self, machine: Machine, arguments: tuple[str, ...]) -> RunRecord | None:
+        """The run that an earlier call has started, and that goes on."""
+        for status in machine.agent.attempts():
+            if status.script != SCRIPT or status.end is not None:
+                continue
+            if status.args != arguments:
+                if set(status.args) & {arguments[1], arguments[2] if len(arguments) > 2 else ""}:
+                    raise Conflict(
+                        f"another prewarm runs on {machine.instance.id}: {status.run_id} ({' '.join(status.args)})",
+                        hint=f"wait for it, or end it: runctl runs stop {status.run_id}",
+                        code="busy",
+                    )
+                continue
+            self.progress.note(f"{status.run_id} was started by an earlier call, and goes on")
+            record = from_status(self._known(machine, status), status, self.clock.now())
+            self.store.put(record)
+            return record
+        return None
+
+    def _known(self, machine: Machine, status: AttemptStatus) -> RunRecord:
+        known = self.store.find(status.run_id)
+        if known is not None:
+            return known
+        instance = machine.instance
+        return RunRecord(
+            id=RunId(status.run_id),
+            provider=instance.provider,
+            region=self.region,
+            instance_id=instance.id,
+            project=status.project,
+            script=status.script,
+            args=status.args,
+            state=RunPhase.UNKNOWN,
+            attempt=status.attempt,
+            created_at=self.clock.now(),
+            instance_type=instance.instance_type,
+            market=instance.market.value,
+            price_per_hour=instance.price_per_hour,
+        )
+
+    def _start(self, machine: Machine, arguments: tuple[str, ...]) -> RunRecord:
+        from runctl.project.sync import sync
+
+        folder = self.cache / "programs" / "prewarm"
+        plan = run_plan(folder, arguments, machine.instance, self.provider.machine_variables())
+
+        def send() -> Synced:
+            return Synced(
+                sync(
+                    folder, machine.agent, machine.instance.id, cache=self.cache, progress=self.progress
+                ).digest
+            )
+
+        return launch(
+            plan,
+            machine,
+            self.store,
+            sync=send,
+            clock=self.clock,
+            region=self.region,
+            progress=self.progress,
+        )
+
+    def _wait(self, plan: PrewarmPlan) -> None:
+        """The initialisation rate has brought everything. It goes on without us."""
+        volume = plan.request.volume
+        self.progress.step(f"waiting for {volume.id} to be initialised")
+        try:
+            while True:
+                origin = self.provider.volume_origin(volume.id)
+                if origin.complete:
+                    return
+                self.progress.update("per cent", done=origin.progress or 0, total=100)
+                self.clock.sleep(min(30.0, max(1.0, (origin.remaining_seconds or 30) / 20)))
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"stopped watching; {volume.id} is being initialised all the same",
+                hint="the same command watches again",
+            ) from None
+
+    def _result(
+        self,
+        plan: PrewarmPlan,
+        instance: Instance | None,
+        record: RunRecord | None,
+        done: Mapping[str, Any],
+        begun: float,
+    ) -> PrewarmResult:
+        seconds = self.clock.monotonic() - begun
+        cost: Decimal | None = Decimal(0)
+        if plan.on_helper and instance is not None:
+            price = instance.price_per_hour
+            # One that an earlier call has rented is older than this call; EC2 says when, by a clock of its own.
+            found = plan.where == "helper-found"
+            age = (self.clock.now() - instance.created_at).total_seconds() if found else seconds
+            lived = Decimal(max(age, seconds))
+            cost = None if price is None else price * max(Decimal(60), lived) / 3600
+        volume = self.provider.volume(plan.request.volume.id)
+        return PrewarmResult(plan, volume, instance, record.id if record else None, done, seconds, cost)
+
+
+@dataclass
+class Heard:
+    """What the program on the machine has said so far."""
+
+    on_pace: Callable[[Pace], None]
+    progress: Progress = SILENT
+    pace: Pace = field(default_factory=Pace)
+    result: Mapping[str, Any] | None = None
+    error: Mapping[str, Any] | None = None
+    _rest: bytes = b""
+
+    def feed(self, data: bytes) -> None:
+        """The log's next bytes. Lines that are not the program's are the agent's, and details."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            try:
+                event = loads(line)
+                kind = event["event"]
+                if kind == "progress":
+                    self.pace.take(event)
+            except (ValueError, KeyError, TypeError, OverflowError):
+                self.progress.detail(line.decode("utf-8", "replace"))
+                continue
+            if kind == "progress":
+                self.on_pace(self.pace)
+            elif kind == "result":
+                self.result = event
+            elif kind == "error":
+                self.error = event
+            elif kind == "note":
+                self.progress.note(str(event.get("message")))
+
+
+def run_plan(
+    folder: Path, arguments: tuple[str, ...], instance: Instance, variables: Mapping[str, str]
+) -> RunPlan:
+    """The program as a run like any other. Writes it to ``folder``."""
+    script = write_project(folder)
+    request = TrainRequest(
+        script=script, args=arguments, cwd=folder, docker=False, automatic_mounts=False, env=variables
+    )
+    project = plan_project(request)
+    return plan_run(
+        request,
+        project,
+        run_id=new_run_id(),
+        project_name=project_name(project.root.path),
+        around=Surroundings(instance, mounted=()),
+    )
+
+
+def _checked(followed: Followed, heard: Heard) -> Mapping[str, Any]:
+    """The program's result. Raises its error, or the reason why it has none."""
+    end = followed.end
+    if end is not None and end.reason is EndReason.COMPLETED and heard.result is not None:
+        return {key: value for key, value in heard.result.items() if key != "event"}
+    if heard.error is not None and (end is None or end.reason is not EndReason.STOPPED):
+        code, message = str(heard.error.get("code")), str(heard.error.get("message"))
+        hint = str(heard.error.get("hint") or "")
+        if code in _DENIED:
+            raise PermissionDenied(message, hint=hint, code=code)
+        if code in _NOT_FOUND:
+            raise NotFound(message, hint=hint, code=code)
+        raise MachineError(message, hint=hint, code=code)
+    assert end is not None  # noqa: S101 - followed to the end
+    raise MachineError(
+        sentence(followed.record.id, end), hint="run the same command again", code=end.reason.value.lower()
+    )
+
+
+def _step(plan: PrewarmPlan) -> str:
+    if plan.request.source is None:
+        return f"reading every block of {plan.request.volume.id}"
+    return f"filling {plan.request.volume.id} from {plan.request.source}"

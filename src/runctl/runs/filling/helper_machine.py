@@ -1,0 +1,189 @@
+"""The machine that is rented to fill a volume which no machine has: it is given back, however the filling ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from runctl.agent.fill.partitions import partition_of
+from runctl.agent.fill.rights import policy
+from runctl.core.clock import Clock, parse_rfc3339
+from runctl.core.errors import Conflict, Interrupted, RunctlError, Unreachable
+from runctl.core.models import Instance, InstanceState, VolumeState
+from runctl.core.progress import SILENT, Progress
+from runctl.core.tags import EXPIRES_AT, INTENT
+from runctl.machines.creation import Creation, creating
+from runctl.machines.intents import IntentStore, Kind
+from runctl.machines.machine import Machine
+from runctl.providers.filling import FillingProvider
+from runctl.runs.filling.plan import PrewarmPlan
+from runctl.storage.attaching import unmount_and_detach
+from runctl.storage.program import SCRIPT
+from runctl.transport.agent import AgentClient
+
+READY_TIMEOUT = timedelta(minutes=15)
+FREE_TIMEOUT = timedelta(minutes=10)
+"""How long an earlier helper machine that is ending may take to let go of the volume."""
+STOP_GRACE = timedelta(seconds=20)
+LEAST_LEFT = timedelta(minutes=10)
+"""A helper machine that ends itself sooner is not worth taking over."""
+DEADLINE_COMMAND = "/usr/local/sbin/runctl-deadline"
+"""On a machine with a time to live: sets its timer (see ``bootstrap.sh``)."""
+
+
+@dataclass
+class HelperMachine:
+    """Rents and gives back, for any number of plans."""
+
+    provider: FillingProvider
+    intents: IntentStore
+    clock: Clock
+    machine: Callable[[Instance], Machine]
+    """The way to a machine."""
+    region: str | None = None
+    progress: Progress = SILENT
+
+    @contextmanager
+    def rented(self, plan: PrewarmPlan) -> Iterator[Instance]:
+        """The machine, ready to be used; one that an earlier call has left is taken over.
+
+        Afterwards it and its role are gone, also after an error and after Ctrl-C, and the error that comes out says so.
+        Raises what renting and reaching raise, `Conflict` when an earlier one still holds the volume, `Interrupted`.
+        """
+        self._wait_until_free(plan)
+        if plan.role is not None and plan.request.source is not None:
+            partition = partition_of(self.region or "")
+            self.provider.ensure_role(plan.role, policy(plan.request.source, partition), self.progress)
+        instance: Instance | None = None
+        try:
+            instance = self._ready(plan)
+            yield instance
+        except BaseException as error:
+            told = self._given_back(plan, instance, error)
+            if told is error:
+                raise
+            raise told from error
+        self._give_back(plan)
+
+    def _ready(self, plan: PrewarmPlan) -> Instance:
+        """The helper machine, ready: the one that an earlier call has left, or a new one."""
+        wanted = {"helper_for": plan.request.volume.id}
+        with creating(
+            self.intents, self.provider, Kind.INSTANCE, wanted, clock=self.clock, progress=self.progress
+        ) as creation:
+            return self._found_or_rented(plan, creation)
+
+    def _found_or_rented(self, plan: PrewarmPlan, creation: Creation) -> Instance:
+        found = plan.instance
+        if found is not None:
+            expires = found.tags.get(EXPIRES_AT)
+            if expires and parse_rfc3339(expires) - self.clock.now() < LEAST_LEFT:
+                self._give_back(plan, keep_role=True)
+                raise Conflict(
+                    f"the helper machine {found.id} of an earlier call would end itself too soon",
+                    hint="it is given back: run the same command again",
+                    code="helper-expired",
+                )
+            self.progress.note(f"{found.id} was rented by an earlier call, and is taken over")
+        else:
+            assert plan.machine is not None  # noqa: S101 - the plan says: a helper
+            token = creation.token
+            machine = replace(plan.machine, client_token=token, tags={**plan.machine.tags, INTENT: token})
+            creation.begin()
+            found = self.provider.create(machine, self.progress)
+        creation.made(found.id)
+        ready = self.provider.wait_ready(found.id, timeout=READY_TIMEOUT, progress=self.progress)
+        if plan.instance is not None:
+            # Its program may have ended and be about to end it: from here on its deadline counts again.
+            self.machine(ready).transport.run([DEADLINE_COMMAND], as_root=True)
+        return ready
+
+    def _wait_until_free(self, plan: PrewarmPlan) -> None:
+        """A helper machine that is ending has let go of the volume."""
+        if plan.where != "helper" or plan.request.volume.attached_to is None:
+            return
+        volume = plan.request.volume
+        self.progress.step(f"waiting for {volume.attached_to}, an earlier helper, to let go of {volume.id}")
+        deadline = self.clock.monotonic() + FREE_TIMEOUT.total_seconds()
+        while self.provider.volume(volume.id).state is not VolumeState.AVAILABLE:
+            if self.clock.monotonic() >= deadline:
+                raise Conflict(
+                    f"{volume.id} is still attached to {volume.attached_to}, which is ending",
+                    hint="run the same command again in some minutes",
+                    code="volume-in-use",
+                )
+            self.clock.sleep(2.0)
+
+    def _given_back(
+        self, plan: PrewarmPlan, instance: Instance | None, error: BaseException
+    ) -> BaseException:
+        """The helper machine is given back, and the error says so."""
+        volume = plan.request.volume
+        asked = isinstance(error, (KeyboardInterrupt, Interrupted))
+        if asked:
+            self.progress.warn("interrupted: giving the helper machine back first")
+        if instance is not None and not isinstance(error, Unreachable):
+            self._let_go(plan, instance)
+        left = self._give_back(plan)
+        kept = "what was fetched is kept on the volume" if plan.request.source is not None else ""
+        if instance is None and asked and not left:
+            left = "no helper machine is left; one that comes into being all the same ends itself in time"
+            kept = ""
+        facts = "; ".join(part for part in (left or "the helper machine is given back", kept) if part)
+        again = "the same command goes on from there"
+        if asked:
+            return Interrupted(f"interrupted; {facts}", hint=again)
+        if isinstance(error, RunctlError):
+            error.message = f"{error.message}; {facts}"
+            error.args = (error.message,)
+            error.hint = error.hint or again
+        else:
+            error.add_note(f"{volume.id}: {facts}")
+        return error
+
+    def _let_go(self, plan: PrewarmPlan, instance: Instance) -> None:
+        """As clean an end as can be had quickly; the machine's own end does the rest."""
+        try:
+            agent = self._agent_on(instance)
+            for status in agent.attempts():
+                if status.script == SCRIPT and status.end is None:
+                    agent.stop(status.run_id, status.attempt, grace=STOP_GRACE)
+            now = self.provider.volume(plan.request.volume.id)
+            if now.attached_to == instance.id:
+                unmount_and_detach(self.provider, self._agent_on, now, progress=self.progress)
+        except RunctlError as problem:
+            self.progress.detail(f"{instance.id}: {problem.message}; it is ended all the same")
+
+    def _give_back(self, plan: PrewarmPlan, *, keep_role: bool = False) -> str:
+        """Every helper machine of the volume is ended and its role gone; else in words what is left.
+
+        A second Ctrl-C does not get in between: the machine costs money, and this is a matter of seconds.
+        """
+        problem = ""
+        for attempt in range(3):
+            try:
+                problem = ""
+                for helper in self.provider.helpers(plan.request.volume.id):
+                    if helper.state is not InstanceState.SHUTTING_DOWN:
+                        self.provider.terminate(helper.id, self.progress)
+                if plan.role is not None and not keep_role:
+                    self.provider.drop_role(plan.role)
+            except KeyboardInterrupt:
+                continue
+            except RunctlError as error:
+                problem = error.message
+                if attempt < 2:
+                    self.clock.sleep(1.0)
+            else:
+                return ""
+        words = (
+            f"THE HELPER MACHINE MAY STILL RUN ({problem or 'interrupted'}); it ends itself in time,"
+            f" or at once: runctl aws list, runctl aws terminate INSTANCE"
+        )
+        self.progress.warn(words)
+        return words
+
+    def _agent_on(self, instance: Instance) -> AgentClient:
+        return self.machine(instance).agent

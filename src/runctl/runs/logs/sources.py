@@ -1,0 +1,171 @@
+"""Where a run's log is when its machine does not give it: here, or on the volume that has its checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import PurePosixPath
+
+from runctl.agent.spec import AttemptStatus, EndRecord, from_json, loads
+from runctl.core.errors import RunctlError
+from runctl.core.models import Instance, InstanceState
+from runctl.core.progress import Progress
+from runctl.core.tags import is_ours
+from runctl.machines.machine import Machine
+from runctl.providers.interface import VolumeProvider
+from runctl.runs.logs.archive import LogArchive, Span, missing
+from runctl.runs.store import RunRecord
+from runctl.transport.agent import AgentClient
+from runctl.transport.files import MachineFiles
+
+PIECE_BYTES = 8 << 20
+FETCHED_BYTES = 256 << 20
+"""Of one log that is fetched before its machine is given back: the end is what matters."""
+PATIENCE = timedelta(seconds=15)
+
+
+@dataclass(frozen=True)
+class KeptLog:
+    """What of a log is here, after everything that can be reached was asked."""
+
+    size: int | None
+    """Of the whole log; ``None`` where nobody knows."""
+    holes: tuple[Span, ...]
+    """What is missing up to ``size``, or up to the last byte that is here."""
+    end: EndRecord | None
+    """How the run ended, by the machine's own record."""
+    from_volume: str = ""
+    """The volume and the instance that it was read from, in words."""
+    elsewhere: str = ""
+    """What else could be done to get at it, in words."""
+
+
+def on_volume(record: RunRecord) -> PurePosixPath | None:
+    """The log's path on the volume, from the root of its file system. Pure."""
+    if record.saved_volume is None or record.saved_folder is None:
+        return None
+    return PurePosixPath(record.saved_folder) / "logs" / f"{record.attempt}.log"
+
+
+def is_complete(record: RunRecord, archive: LogArchive) -> bool:
+    """Whether the whole log of an ended run is here, by length and checksum."""
+    if record.log_bytes is None or not record.log_sha256:
+        return False
+    if missing(archive.spans(record.id, record.attempt), record.log_bytes):
+        return False
+    checksum = hashlib.sha256()
+    for _, data in archive.read(record.id, record.attempt):
+        checksum.update(data)
+    return checksum.hexdigest() == record.log_sha256
+
+
+def find_kept_log(
+    record: RunRecord,
+    archive: LogArchive,
+    *,
+    volumes: Callable[[], VolumeProvider],
+    instance: Callable[[str], Instance],
+    agent_on: Callable[[Instance], AgentClient],
+    progress: Progress,
+) -> KeptLog:
+    """The log of a run whose machine does not give it: what is here, completed from the volume if a running instance
+    has that attached."""
+    path = on_volume(record)
+    from_volume, elsewhere = "", ""
+    if path is not None and not is_complete(record, archive):
+        try:
+            from_volume, elsewhere = _read_volume(
+                record, path, archive, volumes(), instance, agent_on, progress
+            )
+        except RunctlError as error:
+            elsewhere = f"{record.saved_volume} has it as {path}, and cannot be read: {error.message}"
+    end = archive.end(record.id, record.attempt)
+    spans = archive.spans(record.id, record.attempt)
+    known = end.log_bytes if end is not None else record.log_bytes
+    size = max([known or 0, *(span.stop for span in spans)])
+    return KeptLog(known, missing(spans, size), end, from_volume, elsewhere)
+
+
+def fetch_log(
+    machine: Machine, status: AttemptStatus, archive: LogArchive, on_trouble: Callable[[str], None]
+) -> int:
+    """What the machine has of an attempt's log, and this computer has not, is here; returns how many bytes came.
+
+    Raises what `AgentClient.logs` raises.
+    """
+    holes = missing(archive.spans(status.run_id, status.attempt), status.log_bytes)
+    writer = archive.writer(status.run_id, status.attempt, on_trouble) if holes or status.end else None
+    if writer is None:
+        return 0
+    at = begin = max(holes[0].start, status.log_bytes - FETCHED_BYTES) if holes else status.log_bytes
+
+    def keep(data: bytes) -> None:
+        nonlocal at
+        writer.write(at, data)
+        at += len(data)
+
+    try:
+        frame = machine.agent.logs(
+            status.run_id, status.attempt, offset=begin, follow=False, on_bytes=keep, patience=PATIENCE
+        )
+        if frame.end is not None:
+            writer.end(frame.end)
+    finally:
+        writer.close()
+    return at - begin
+
+
+def _read_volume(
+    record: RunRecord,
+    path: PurePosixPath,
+    archive: LogArchive,
+    volumes: VolumeProvider,
+    instance: Callable[[str], Instance],
+    agent_on: Callable[[Instance], AgentClient],
+    progress: Progress,
+) -> tuple[str, str]:
+    volume = volumes.volume(str(record.saved_volume))
+    label = f'{volume.id} "{volume.name}"' if volume.name else str(volume.id)
+    attach = (
+        f"{label} has it as {path}; runctl aws ebs attach {volume.id} INSTANCE, and the same command reads it"
+    )
+    if volume.attached_to is None:
+        return "", attach
+    holder = instance(volume.attached_to)
+    if holder.state is not InstanceState.RUNNING or not is_ours(holder.tags):
+        return "", f"{label} has it as {path}; it is attached to {holder.id}, which is {holder.state.value}"
+    progress.step(f"reading the log from {label} on {holder.id}")
+    agent = agent_on(holder)
+    point = next((one.mount_point for one in agent.mounts() if one.volume_id == volume.id), None)
+    if point is None:
+        return "", f"{label} has it as {path}; it is attached to {holder.id}, and not mounted there"
+    files, log = MachineFiles(agent), str(PurePosixPath(point) / path)
+    size = files.size(log)
+    if size is None:
+        return "", f"{label} has no {path}"
+    writer = archive.writer(record.id, record.attempt, progress.warn)
+    if writer is None:
+        return "", ""
+    try:
+        for hole in missing(archive.spans(record.id, record.attempt), size):
+            for start in range(hole.start, hole.stop, PIECE_BYTES):
+                files.fetch_file(log, [(start, min(PIECE_BYTES, hole.stop - start))], writer.write)
+        sealed = _end_record(files, log.removesuffix(".log") + ".end.json")
+        if sealed is not None:
+            writer.end(sealed)
+    finally:
+        writer.close()
+    return f"{label}, which {holder.id} has mounted at {point}", ""
+
+
+def _end_record(files: MachineFiles, path: str) -> EndRecord | None:
+    size, text = files.size(path), bytearray()
+    if size is None or size > 1 << 16:
+        return None
+    files.fetch_file(path, [(0, size)], lambda _, data: text.extend(data))
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
+        return from_json(EndRecord, loads(bytes(text)))
+    return None

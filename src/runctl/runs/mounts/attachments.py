@@ -1,0 +1,116 @@
+"""Volumes are attached and mounted for a run before it starts, and given back if it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from runctl.core.errors import Conflict, RunctlError
+from runctl.core.models import Instance, Volume
+from runctl.core.progress import Progress
+from runctl.providers.interface import VolumeProvider
+from runctl.runs.mounts.plan import MountPlan, PlannedAttachment, room_warning
+from runctl.runs.mounts.volume_conflicts import Holder, in_use, is_on
+from runctl.storage.attaching import (
+    AgentOn,
+    Mounted,
+    MountWish,
+    attach_and_mount,
+    mount,
+    unmount,
+)
+
+FindHolder = Callable[[Volume], Holder]
+"""Who has a volume that another instance has."""
+
+
+@contextmanager
+def volumes_attached(
+    plan: MountPlan,
+    instance: Instance,
+    *,
+    volumes: Callable[[], VolumeProvider],
+    agent_on: AgentOn,
+    find_holder: FindHolder,
+    may_have_started: Callable[[], bool],
+    progress: Progress,
+) -> Iterator[None]:
+    """Inside, every attachment of the plan has been made; they stay when the block ends well.
+
+    If making one fails, or the block raises and ``may_have_started`` is false, what was attached or mounted here is
+    as it was before; what cannot be given back is said, with the command that does it. Raises what
+    `runctl.storage.attaching.attach_and_mount` raises, and `Conflict` naming who was quicker.
+    """
+    done: list[PlannedAttachment] = []
+    try:
+        for one in plan.attachments:
+            # Noted before it is made: what was cut short is there, or half there. What somebody else has attached
+            # to the machine since the plan was made is theirs, and stays.
+            if one.attached or not is_on(volumes().volume(one.volume.id), instance):
+                done.append(one)
+            mounted = _attach(one, instance, volumes(), agent_on, find_holder, progress)
+            if mounted.already_mounted and one in done:
+                done.remove(one)
+            for warning in _room(plan, mounted):
+                progress.warn(warning)
+        yield
+    except BaseException:
+        if not may_have_started():
+            for one in reversed(done):
+                _give_back(one, instance, volumes(), agent_on, progress)
+        raise
+
+
+def _attach(
+    one: PlannedAttachment,
+    instance: Instance,
+    provider: VolumeProvider,
+    agent_on: AgentOn,
+    find_holder: FindHolder,
+    progress: Progress,
+) -> Mounted:
+    wish = MountWish(mount_point=one.mount_point, read_only=one.read_only)
+    try:
+        make = mount if one.attached else attach_and_mount
+        return make(provider, agent_on, one.volume, instance, wish, progress)
+    except Conflict as error:
+        now = provider.volume(one.volume.id)
+        if now.attached_to is None or is_on(now, instance) or now.multi_attach:
+            raise
+        # Somebody else attached it since the plan was made.
+        raise in_use(now, find_holder(now), read_only=one.read_only) from error
+
+
+def _room(plan: MountPlan, mounted: Mounted) -> list[str]:
+    saves = plan.saves
+    if saves is None or saves.spec.volume_id != mounted.volume.id:
+        return []
+    return room_warning(saves, mounted.size_bytes, mounted.free_bytes)
+
+
+def _give_back(
+    one: PlannedAttachment,
+    instance: Instance,
+    provider: VolumeProvider,
+    agent_on: AgentOn,
+    progress: Progress,
+) -> None:
+    """As it was before: not mounted, and not attached if it was not. Says so, or says what is left."""
+    label = one.volume.name or one.volume.id
+    try:
+        if one.attached:
+            unmount(agent_on, one.volume, instance, progress=progress)
+            progress.note(f"the run did not start: {label} is not mounted any more")
+            return
+        if not is_on(provider.volume(one.volume.id), instance):
+            return
+        unmount(agent_on, one.volume, instance, progress=progress)
+        provider.detach_volume(one.volume.id, progress=progress, instance_id=instance.id)
+    except (RunctlError, KeyboardInterrupt) as error:
+        why = error.message if isinstance(error, RunctlError) else "interrupted"
+        progress.warn(
+            f"the run did not start, and {label} is still attached to {instance.id} ({why}):"
+            f" runctl aws ebs detach {one.volume.id}"
+        )
+    else:
+        progress.note(f"the run did not start: {label} is detached again")
