@@ -19,7 +19,7 @@ from tests.sandbox_fixture import in_sandbox, lead_into, sandbox
 
 __all__ = ["in_sandbox", "sandbox"]
 
-pytestmark = [pytest.mark.namespaces, pytest.mark.slow]
+pytestmark = pytest.mark.namespaces
 
 ZONE, OTHER_ZONE = "us-east-1a", "us-east-1b"
 MOST_DEATHS = 30

@@ -17,7 +17,6 @@ from tests.e2e.command_line import CommandLine, write_project
 pytestmark = [
     pytest.mark.namespaces,
     pytest.mark.docker,
-    pytest.mark.slow,
     pytest.mark.usefixtures("clean_account"),
 ]
 

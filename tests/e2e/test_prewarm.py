@@ -25,7 +25,6 @@ from tests.e2e.command_line import CommandLine, Outcome, until
 pytestmark = [
     pytest.mark.namespaces,
     pytest.mark.docker,
-    pytest.mark.slow,
     pytest.mark.timeout(600),
     pytest.mark.usefixtures("clean_account"),
 ]

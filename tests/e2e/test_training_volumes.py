@@ -18,7 +18,7 @@ import pytest
 from runctl.sandbox.control import SandboxInfo
 from tests.e2e.command_line import CommandLine, Outcome, kill, until, write_project
 
-pytestmark = [pytest.mark.namespaces, pytest.mark.docker, pytest.mark.slow]
+pytestmark = [pytest.mark.namespaces, pytest.mark.docker]
 
 SCRIPT = """\
 import os, pathlib, sys, time

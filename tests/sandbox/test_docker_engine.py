@@ -459,7 +459,6 @@ def test_a_container_can_end_in_order_when_the_supervisor_is_asked_to(other: Mac
 
 
 @marked
-@pytest.mark.slow
 def test_an_ordinary_dockerfile_installs_from_pypi_on_the_python_stand_in(machine: Machine) -> None:
     images.provide(machine.registry, recipes=[images.PYTHON])
     machine.write(

@@ -261,14 +261,12 @@ def inside(root: Path, *command: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
 @pytest.mark.root
 def test_the_python_image_has_python_and_pip_under_their_usual_names(python_root: Path) -> None:
     assert inside(python_root, "python", "-c", "import sys, ssl; print(sys.version_info[:2])") == "(3, 11)\n"
     assert "python 3.11" in inside(python_root, "pip", "--version")
 
 
-@pytest.mark.slow
 @pytest.mark.root
 def test_the_python_image_makes_environments_with_pip(python_root: Path) -> None:
     inside(python_root, "python", "-m", "venv", "/venv")
@@ -276,7 +274,6 @@ def test_the_python_image_makes_environments_with_pip(python_root: Path) -> None
     assert "/venv" in inside(python_root, "/venv/bin/pip", "--version")
 
 
-@pytest.mark.slow
 @pytest.mark.root
 def test_the_python_image_trusts_what_this_computer_trusts(python_root: Path) -> None:
     bundle = base_layers.host_bundle()
@@ -294,7 +291,6 @@ def test_the_python_image_trusts_what_this_computer_trusts(python_root: Path) ->
     assert inside(python_root, "python", "-c", count) == expected
 
 
-@pytest.mark.slow
 @pytest.mark.root
 def test_the_python_image_is_not_managed_by_others_and_says_what_it_is(python_root: Path) -> None:
     assert not list(python_root.glob("usr/lib/python3*/EXTERNALLY-MANAGED"))
