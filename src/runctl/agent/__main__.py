@@ -7,7 +7,8 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Mapping
+    from collections.abc import Mapping
+    from typing import Any, Callable
 
     Verb = Callable[[Mapping[str, Any]], Any]
 
@@ -97,7 +98,7 @@ def _run(verb: str) -> int:
         else:
             known = ", ".join(sorted([*VERBS, "logs", "apply", "sync", "files-fetch", "files-store"]))
             raise AgentError(  # noqa: TRY301 (answered like every other error)
-                "bad-request", "the agent has no verb {!r}".format(verb), "it has " + known
+                "bad-request", f"the agent has no verb {verb!r}", "it has " + known
             )
     except AgentError as error:
         _answer(dumps({"error": error.to_json()}))
@@ -125,7 +126,7 @@ def _request(data: bytes) -> Mapping[str, Any]:
     try:
         request = loads(data.decode() or "{}")
     except ValueError as error:
-        raise AgentError("bad-request", "stdin is no JSON: {}".format(error)) from error
+        raise AgentError("bad-request", f"stdin is no JSON: {error}") from error
     return checked(request)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any
 
 from runctl.agent.disks import mountns
 from runctl.agent.environments import script
@@ -27,7 +28,7 @@ NOT_TARGETS = frozenset(
 LEAST_FREE_BYTES = 16 << 20
 
 
-def check(spec: RunSpec) -> Optional[str]:
+def check(spec: RunSpec) -> str | None:
     """The run could start. Returns the digest of its tree; ``None`` where it needs none.
 
     Raises `AgentError`, saying what is wrong and what to do.
@@ -40,7 +41,7 @@ def check(spec: RunSpec) -> Optional[str]:
         from runctl.agent.files import resume
 
         if not _is_target(spec.resume_from):
-            raise AgentError("bad-request", "{!r} is not an absolute path".format(spec.resume_from))
+            raise AgentError("bad-request", f"{spec.resume_from!r} is not an absolute path")
         resume.check(spec)
     if spec.container is not None:
         _can_run(spec.container)
@@ -51,12 +52,12 @@ def check(spec: RunSpec) -> Optional[str]:
     return tree
 
 
-def check_machine(request: Mapping[str, Any]) -> Dict[str, Any]:
+def check_machine(request: Mapping[str, Any]) -> dict[str, Any]:
     """This machine can run such a container, whatever the project is. Raises `AgentError` as `check` does."""
     try:
         container = from_json(ContainerSpec, request["container"])
     except (KeyError, TypeError, ValueError) as error:
-        raise AgentError("bad-request", "the container cannot be read: {}".format(error)) from error
+        raise AgentError("bad-request", f"the container cannot be read: {error}") from error
     _can_run(container)
     return {}
 
@@ -80,28 +81,26 @@ def _texts(spec: RunSpec) -> None:
             )
     for name in spec.env:
         if not VARIABLE.fullmatch(name):
-            raise AgentError("bad-request", "{!r} cannot be the name of a variable".format(name))
+            raise AgentError("bad-request", f"{name!r} cannot be the name of a variable")
 
 
 def _words(spec: RunSpec) -> None:
     _texts(spec)
     if not is_name(spec.project):
-        raise AgentError("bad-request", "{!r} is no project name".format(spec.project))
+        raise AgentError("bad-request", f"{spec.project!r} is no project name")
     if spec.tree is not None and not is_name(spec.tree):
-        raise AgentError("bad-request", "{!r} is no tree digest".format(spec.tree))
+        raise AgentError("bad-request", f"{spec.tree!r} is no tree digest")
     if spec.dependencies.kind not in KINDS:
-        raise AgentError("bad-request", "dependencies of an unknown kind: {}".format(spec.dependencies.kind))
+        raise AgentError("bad-request", f"dependencies of an unknown kind: {spec.dependencies.kind}")
     path = spec.dependencies.path
     if path is not None and (PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts):
-        raise AgentError("bad-request", "{!r} is no path inside the project".format(path))
+        raise AgentError("bad-request", f"{path!r} is no path inside the project")
     if spec.timeout_seconds is not None and spec.timeout_seconds <= 0:
-        raise AgentError("bad-request", "a time limit of {:g} s leaves no time".format(spec.timeout_seconds))
+        raise AgentError("bad-request", f"a time limit of {spec.timeout_seconds:g} s leaves no time")
     if spec.grace_seconds < 0:
         raise AgentError("bad-request", "the grace cannot be negative")
     if spec.workdir and ".." in PurePosixPath(spec.workdir).parts:
-        raise AgentError(
-            "bad-request", "the working folder {!r} leads out of the project".format(spec.workdir)
-        )
+        raise AgentError("bad-request", f"the working folder {spec.workdir!r} leads out of the project")
     if spec.container is not None:
         _container_words(spec.container)
     elif spec.is_command and not spec.script:
@@ -114,14 +113,12 @@ def _room() -> None:
     if free < LEAST_FREE_BYTES + RESERVE_BYTES:
         raise AgentError(
             "disk-full",
-            "the machine's disk has {} MiB left; a run needs at least {}".format(
-                free >> 20, LEAST_FREE_BYTES >> 20
-            ),
+            f"the machine's disk has {free >> 20} MiB left; a run needs at least {LEAST_FREE_BYTES >> 20}",
             "free some space, or take a larger root volume",
         )
 
 
-def _tree(spec: RunSpec) -> Optional[str]:
+def _tree(spec: RunSpec) -> str | None:
     state = state_directory()
     digest = spec.tree if spec.tree is not None else current(state, spec.project)
     container = spec.container
@@ -131,14 +128,14 @@ def _tree(spec: RunSpec) -> Optional[str]:
             return None
         raise AgentError(
             "no-such-tree",
-            "project {} has never been synced to this machine".format(spec.project),
+            f"project {spec.project} has never been synced to this machine",
             "use --sync-code",
         )
     root = tree_folder(state, spec.project, digest)
     if not root.is_dir():
         raise AgentError(
             "no-such-tree",
-            "this machine has no tree {} of project {}".format(digest[:12], spec.project),
+            f"this machine has no tree {digest[:12]} of project {spec.project}",
             "sync the code again",
         )
     if container is not None:
@@ -146,7 +143,7 @@ def _tree(spec: RunSpec) -> Optional[str]:
             script.checked_path(root, spec.script)
         for file in (container.dockerfile, container.compose_file):
             if file is not None and not (root / file).is_file():
-                raise AgentError("no-such-dockerfile", "the project on the machine has no {}".format(file))
+                raise AgentError("no-such-dockerfile", f"the project on the machine has no {file}")
         return digest
     if not spec.is_command:
         path = script.checked_path(root, spec.script)
@@ -164,19 +161,17 @@ def _container_words(container: ContainerSpec) -> None:
     if container.code not in ("auto", "image", "mount"):
         raise AgentError(
             "bad-request",
-            "the code is in the container by auto, image or mount, not {!r}".format(container.code),
+            f"the code is in the container by auto, image or mount, not {container.code!r}",
         )
     if not _is_target(container.workdir) or container.workdir == "/":
-        raise AgentError(
-            "bad-request", "the project cannot be at {!r} in the container".format(container.workdir)
-        )
+        raise AgentError("bad-request", f"the project cannot be at {container.workdir!r} in the container")
     if container.shm_mib is not None and container.shm_mib <= 0:
-        raise AgentError("bad-request", "shared memory cannot have {} MiB".format(container.shm_mib))
+        raise AgentError("bad-request", f"shared memory cannot have {container.shm_mib} MiB")
     if container.build is not None and container.dockerfile is None:
         raise AgentError("bad-request", "there is nothing to build without a Dockerfile")
     for file in (container.dockerfile, container.compose_file):
         if file is not None and (PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts):
-            raise AgentError("bad-request", "{!r} is no path inside the project".format(file))
+            raise AgentError("bad-request", f"{file!r} is no path inside the project")
 
 
 def _is_target(path: str) -> bool:
@@ -186,12 +181,12 @@ def _is_target(path: str) -> bool:
 
 def mounts(spec: RunSpec) -> None:
     """Every mount has a source that is what the request says, and a target of its own. Raises `AgentError`."""
-    seen: List[str] = []
+    seen: list[str] = []
     for one in spec.mounts:
         if not _is_target(one.target):
             raise _bad(one, "its target must be an absolute path without . or ..")
         if one.target in NOT_TARGETS and one.target != one.source:
-            raise _bad(one, "{} is the system's own".format(one.target))
+            raise _bad(one, f"{one.target} is the system's own")
         if one.target in seen:
             raise _bad(one, "another mount has the same target")
         if not _is_target(one.source):
@@ -199,7 +194,7 @@ def mounts(spec: RunSpec) -> None:
         if spec.container is not None:
             workdir = spec.container.workdir
             if one.target == workdir or workdir.startswith(one.target + "/"):
-                raise _bad(one, "it would hide the project at {}".format(workdir))
+                raise _bad(one, f"it would hide the project at {workdir}")
             if one.target == "/runctl" or one.target.startswith("/runctl/"):
                 raise _bad(one, "/runctl is kept for checkpoints and output")
         seen.append(one.target)
@@ -222,25 +217,23 @@ def _source(one: MountSpec, mounted: Sequence[MachineMount]) -> None:
         if holder is None or holder.volume_id != one.volume_id:
             there = [m for m in mounted if m.volume_id == one.volume_id]
             elsewhere = (
-                "; it is mounted at {}".format(there[0].mount_point)
-                if there
-                else "; it is not mounted at all"
+                f"; it is mounted at {there[0].mount_point}" if there else "; it is not mounted at all"
             )
-            what = "volume {} is not what is mounted there{}".format(one.volume_id, elsewhere)
+            what = f"volume {one.volume_id} is not what is mounted there{elsewhere}"
             raise _bad(
                 one,
                 what,
-                "runctl aws ebs attach {} INSTANCE --mount-point {}".format(one.volume_id, one.source),
+                f"runctl aws ebs attach {one.volume_id} INSTANCE --mount-point {one.source}",
             )
         if holder.read_only and not one.read_only:
             raise _bad(one, "the volume is mounted read-only", "add :ro to the mount")
     if not Path(path).is_dir():
-        raise _bad(one, "there is no folder {} on the machine".format(one.source))
+        raise _bad(one, f"there is no folder {one.source} on the machine")
 
 
-def holding(path: str, mounted: Sequence[MachineMount]) -> Optional[MachineMount]:
+def holding(path: str, mounted: Sequence[MachineMount]) -> MachineMount | None:
     """The mount that a path lies on, among these."""
-    found: Optional[MachineMount] = None
+    found: MachineMount | None = None
     for one in mounted:
         point = one.mount_point.rstrip("/")
         if (path == point or path.startswith(point + "/")) and (
@@ -251,6 +244,4 @@ def holding(path: str, mounted: Sequence[MachineMount]) -> Optional[MachineMount
 
 
 def _bad(one: MountSpec, why: str, hint: str = "") -> AgentError:
-    return AgentError(
-        "bad-mount", "the mount {}:{} cannot be made: {}".format(one.source, one.target, why), hint
-    )
+    return AgentError("bad-mount", f"the mount {one.source}:{one.target} cannot be made: {why}", hint)

@@ -29,7 +29,7 @@ def unexpected(verb: str, error: Exception) -> dict[str, str]:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return {
             "code": "disk-full",
-            "message": "the machine's disk is full: {}".format(error),
+            "message": f"the machine's disk is full: {error}",
             "hint": "free some space",
         }
     words = "the agent's {} failed: {}: {} ({}:{})".format(

@@ -10,7 +10,6 @@ import os
 import tokenize
 import zipfile
 from pathlib import Path
-from typing import Dict, List
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 CHECKSUM_LENGTH = 64
@@ -75,7 +74,7 @@ def without_prose(source: str) -> str:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column].rstrip() + "\n"
     # The parser counts columns in bytes.
-    code: List[bytes] = [line.encode() for line in lines]
+    code: list[bytes] = [line.encode() for line in lines]
     for node in ast.walk(ast.parse(source)):
         for statement in _prose(node):
             first, last = statement.lineno - 1, (statement.end_lineno or statement.lineno) - 1
@@ -84,7 +83,7 @@ def without_prose(source: str) -> str:
     return b"".join(code).decode()
 
 
-def _prose(node: ast.AST) -> List[ast.Expr]:
+def _prose(node: ast.AST) -> list[ast.Expr]:
     """Strings that stand as statements: docstrings, and what is said below an attribute."""
     if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
         return []
@@ -97,7 +96,7 @@ def _prose(node: ast.AST) -> List[ast.Expr]:
     ]
 
 
-def _sources() -> Dict[str, bytes]:
+def _sources() -> dict[str, bytes]:
     here = Path(__file__).parent
     return {
         "runctl/agent/" + path.relative_to(here).as_posix(): path.read_bytes()
@@ -111,7 +110,7 @@ def digest() -> str:
     """SHA-256 of the sources and of how they are packed, in hex: the same digest, the same zipapp."""
     content = hashlib.sha256(Path(__file__).read_bytes())
     for name, data in _sources().items():
-        content.update("{} {}\n".format(name, hashlib.sha256(data).hexdigest()).encode())
+        content.update(f"{name} {hashlib.sha256(data).hexdigest()}\n".encode())
     return content.hexdigest()
 
 
@@ -144,10 +143,10 @@ def _is_whole(path: Path) -> bool:
 def build(cache_dir: Path) -> Path:
     """The zipapp, ``agent-<digest>.pyz`` in ``cache_dir``, which is made if need be. Raises `OSError`."""
     cache_dir.mkdir(parents=True, exist_ok=True)
-    path = cache_dir / "agent-{}.pyz".format(digest()[:16])
+    path = cache_dir / f"agent-{digest()[:16]}.pyz"
     if _is_whole(path):
         return path
-    partial = path.with_name("{}.{}.partial".format(path.name, os.getpid()))
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_bytes(_archive())
     partial.chmod(0o755)
     partial.replace(path)

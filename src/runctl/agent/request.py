@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from typing import Any, Callable, Mapping
+from collections.abc import Mapping
+from typing import Any, Callable
 
 from runctl.agent.errors import AgentError
 
@@ -96,7 +97,5 @@ def checked(request: Any) -> Mapping[str, Any]:
     for name, is_right in _FIELDS.items():
         value = request.get(name)
         if value is not None and not is_right(value):
-            raise AgentError(
-                "bad-request", "{} must be {}, and is {:.100}".format(name, _KINDS[is_right], ascii(value))
-            )
+            raise AgentError("bad-request", f"{name} must be {_KINDS[is_right]}, and is {value!a:.100}")
     return request

@@ -12,8 +12,9 @@ import dataclasses
 import enum
 import json
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Dict, Mapping, Optional, Tuple, Type, TypeVar, Union
+from typing import Annotated, Any, Optional, TypeVar
 
 PROTOCOL = 1
 """Raised when a verb changes its meaning, not when a key is added."""
@@ -80,7 +81,7 @@ class Dependencies:
     ``package`` (a folder that pip can install); ``pyproject`` (a list of requirements); ``requirements``; ``none``."""
     path: Optional[str] = None
     """The file it came from, relative to the project root, with forward slashes."""
-    requirements: Tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
     """PEP 508 lines of ``pep723`` and ``pyproject``; else the project's own, for showing only."""
     requires_python: Optional[str] = None
     folder: str = ""
@@ -105,11 +106,11 @@ class BuildSpec:
     """What the image is labelled as; empty: the synced project's name."""
     target: Optional[str] = None
     args: Mapping[str, str] = field(default_factory=dict)
-    secrets: Tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
     """Ids; each has been entrusted for the run."""
     platform: Optional[str] = None
     """``None``: the machine's own."""
-    cache_from: Tuple[str, ...] = ()
+    cache_from: tuple[str, ...] = ()
     """Images whose layers may be taken."""
     no_cache: bool = False
     pull: bool = False
@@ -142,7 +143,7 @@ class ContainerSpec:
     ``mount``; the log says which."""
     python: str = "python3"
     """Runs the script when it is a Python file; others run by their extension or as they are."""
-    entrypoint: Optional[Tuple[str, ...]] = None
+    entrypoint: Optional[tuple[str, ...]] = None
     """Replaces the image's own; empty: there is none. ``None`` leaves the image's where that runs what it is given."""
     user: Optional[str] = None
     """As ``docker --user``; empty is the image's own, ``None`` the login user."""
@@ -150,7 +151,7 @@ class ContainerSpec:
     """``auto``: all where containers can be given them; ``all``, ``none``, or how many: else the run does not start."""
     shm_mib: Optional[int] = None
     """Size of /dev/shm; ``None`` is a share of the machine's memory."""
-    docker_args: Tuple[str, ...] = ()
+    docker_args: tuple[str, ...] = ()
     """More words for ``docker create``, each an option of its own."""
     pull_timeout_seconds: float = 300.0
     """A pull in which nothing has moved for so long has failed."""
@@ -159,7 +160,7 @@ class ContainerSpec:
     dev_parts: Optional[Mapping[str, str]] = None
     """What the image is made of besides the code: SHA-256 by name. With ``code`` ``mount`` the last image that was
     built of the same parts is used."""
-    dev_notes: Tuple[str, ...] = ()
+    dev_notes: tuple[str, ...] = ()
     """What to say when it is used: instructions that saw the code of then."""
 
 
@@ -170,11 +171,11 @@ class RunSpec:
     run_id: str
     script: str
     """Path from the project root, with forward slashes."""
-    args: Tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
     """Passed on exactly as they are."""
     is_command: bool = False
     """``script`` is a program, found on PATH, and no file of the project; empty: what the image itself starts."""
-    interpreter: Tuple[str, ...] = ()
+    interpreter: tuple[str, ...] = ()
     """The words that run the script; empty: by its extension, its ``#!`` line, or by itself."""
     attempt: int = 1
     project: str = "project"
@@ -187,7 +188,7 @@ class RunSpec:
     workdir: Optional[str] = None
     """On the host: where the script starts, relative to the project root, or absolute. In a container see
     `ContainerSpec.workdir`."""
-    mounts: Tuple[MountSpec, ...] = ()
+    mounts: tuple[MountSpec, ...] = ()
     """Outer targets before those inside them."""
     data_target: Optional[str] = None
     """Target of the mount that ``RUNCTL_DATA_DIR`` names; ``None`` means the first one."""
@@ -203,7 +204,7 @@ class RunSpec:
     """Absolute path on the machine: a checkpoint, or a folder of which the newest complete one is taken. A further
     attempt goes on from the run's own checkpoints instead, once it has any. The script finds what was chosen, as it
     sees it, in ``RUNCTL_RESUME_FROM``."""
-    resume_args: Tuple[str, ...] = ()
+    resume_args: tuple[str, ...] = ()
     """Appended to ``args`` where there is a checkpoint; ``{checkpoint}`` in them is its path."""
 
 
@@ -245,7 +246,7 @@ class AttemptStatus:
     attempt: int
     state: RunState
     script: str = ""
-    args: Tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
     project: str = ""
     phase: str = ""
     """In words: "installing 12 requirements with uv"."""
@@ -259,7 +260,7 @@ class AttemptStatus:
     image_digest: Optional[str] = None
     """Of the image that the container was made from: the registry's, else the engine's id."""
     log_bytes: int = 0
-    mounts: Tuple[MountSpec, ...] = ()
+    mounts: tuple[MountSpec, ...] = ()
     checkpoint_dir: Optional[str] = None
     """On the machine."""
     output_dir: Optional[str] = None
@@ -271,7 +272,7 @@ class AttemptStatus:
     end: Optional[EndRecord] = None
     now: Optional[float] = None
     """The machine's clock when it answered; its other times are by the same clock, which need not be the reader's."""
-    also_running: Tuple[str, ...] = ()
+    also_running: tuple[str, ...] = ()
     """In the answer to `start`: other runs on this machine that have not ended."""
 
 
@@ -313,7 +314,7 @@ LAST_SECOND = 253402300799.0
 """Of the year 9999. What is later, or lasts longer, is no time that anybody means."""
 
 
-def loads(text: Union[str, bytes]) -> Any:
+def loads(text: str | bytes) -> Any:
     """What a peer, or a file that a peer wrote, says in JSON. Raises `ValueError` for everything that is not JSON.
 
     That is also what is nested too deep for Python's reader, which raises `RecursionError` for it.
@@ -342,18 +343,18 @@ def dumps(value: Any) -> str:
     return json.dumps(to_json(value), separators=(",", ":"), sort_keys=True)
 
 
-def from_json(kind: Type[T], data: Mapping[str, Any]) -> T:
+def from_json(kind: type[T], data: Mapping[str, Any]) -> T:
     """Read a dataclass of this module back; unknown keys are ignored.
 
     Raises `ValueError` naming the key when one is missing or of the wrong kind.
     """
     hints = typing.get_type_hints(kind, include_extras=True)
-    values: Dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for f in dataclasses.fields(kind):  # type: ignore[arg-type]
         if f.name in data:
-            values[f.name] = _convert(hints[f.name], data[f.name], "{}.{}".format(kind.__name__, f.name))
+            values[f.name] = _convert(hints[f.name], data[f.name], f"{kind.__name__}.{f.name}")
         elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            raise ValueError("{}.{} is missing".format(kind.__name__, f.name))
+            raise ValueError(f"{kind.__name__}.{f.name} is missing")
     return kind(**values)
 
 
@@ -366,21 +367,21 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _convert(inner, value, where)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise ValueError("{} must be a list".format(where))
+            raise ValueError(f"{where} must be a list")
         inner = typing.get_args(hint)[0]
         return tuple(_convert(inner, v, where) for v in value)
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
-            raise ValueError("{} must be an object".format(where))
+            raise ValueError(f"{where} must be an object")
         return from_json(typing.cast("type", hint), value)
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return hint(value)
     if hint is int or hint is float or hint is ExitCode:
         return _number(hint, value, where)
     if isinstance(hint, type) and not isinstance(value, hint):
-        raise ValueError("{} must be {}, not {!r}".format(where, hint.__name__, value))
+        raise ValueError(f"{where} must be {hint.__name__}, not {value!r}")
     if origin is not None and isinstance(origin, type) and not isinstance(value, origin):
-        raise ValueError("{} must be an object".format(where))
+        raise ValueError(f"{where} must be an object")
     return value
 
 
@@ -389,8 +390,8 @@ def _number(hint: Any, value: Any, where: str) -> Any:
     largest = LAST_SECOND if hint is float else LARGEST_COUNT
     kinds = (int, float) if hint is float else (int,)
     if isinstance(value, bool) or not isinstance(value, kinds):
-        raise ValueError("{} must be a number, not {!r}".format(where, value))
+        raise ValueError(f"{where} must be a number, not {value!r}")
     # Not a number (NaN) is not between any two.
     if not (0 <= value <= largest or (hint is ExitCode and -LARGEST_COUNT <= value < 0)):
-        raise ValueError("{} is out of range: {!r:.40}".format(where, value))
+        raise ValueError(f"{where} is out of range: {value!r:.40}")
     return float(value) if hint is float else value

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import List, Mapping, Optional, Sequence, Tuple
 
-INTERPRETERS: Mapping[str, Tuple[str, ...]] = {
+INTERPRETERS: Mapping[str, tuple[str, ...]] = {
     ".bash": ("bash",),
     ".zsh": ("zsh",),
     ".r": ("Rscript",),
@@ -28,7 +28,7 @@ def starter(
     *,
     executable: bool,
     bash: str = "bash",
-) -> Optional[List[str]]:
+) -> list[str] | None:
     """The words that run a script, without its arguments; ``None`` when nothing says what runs it.
 
     What was asked for comes first, then Python for ``.py``, then the ``#!`` line (which names the very shell that a
@@ -55,7 +55,7 @@ def starter(
     return None
 
 
-def shebang(head: bytes) -> Optional[List[str]]:
+def shebang(head: bytes) -> list[str] | None:
     """The words of a ``#!`` line, as the kernel reads them: a program and at most one argument, which for
     ``env -S`` is itself split. A file that lost its executable bit on the way runs all the same."""
     line, newline, _ = head.partition(b"\n")
@@ -72,11 +72,11 @@ def shebang(head: bytes) -> Optional[List[str]]:
 
 def nothing_runs(name: str) -> str:
     """The message for a file for which `starter` has no answer."""
-    return "{} has no extension that says what runs it, no #! line, and is not executable".format(name)
+    return f"{name} has no extension that says what runs it, no #! line, and is not executable"
 
 
 def how_to_run(path: str) -> str:
     """The hint that goes with it."""
     if PurePosixPath(path).suffix.lower() == ".ipynb":
         return "convert it to a script: jupyter nbconvert --to script"
-    return "say --interpreter PROGRAM, or chmod +x {}".format(path)
+    return f"say --interpreter PROGRAM, or chmod +x {path}"

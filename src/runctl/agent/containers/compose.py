@@ -7,9 +7,10 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any
 
 from runctl.agent.containers import (
     compose_plan,
@@ -37,9 +38,9 @@ from runctl.agent.supervising.attempt import Attempt, Outcome
 class Call:
     """A command line of Compose, its variables, and what it reads."""
 
-    argv: List[str]
-    env: Dict[str, str]
-    stdin: Optional[int]
+    argv: list[str]
+    env: dict[str, str]
+    stdin: int | None
 
 
 class Compose:
@@ -137,8 +138,8 @@ def run_with_compose(attempt: Attempt) -> Outcome:
             places.give_to_user(attempt.where)
 
 
-def _services(attempt: Attempt, compose: Compose, service: str, file: str) -> List[Service]:
-    attempt.update(phase="reading {}".format(file))
+def _services(attempt: Attempt, compose: Compose, service: str, file: str) -> list[Service]:
+    attempt.update(phase=f"reading {file}")
     out = attempt.folder.path / "compose.txt"
     since = attempt.log.size()
     fd = os.open(out, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, durable.PRIVATE)
@@ -161,23 +162,23 @@ def _services(attempt: Attempt, compose: Compose, service: str, file: str) -> Li
         said = attempt.log.last_lines(since) or text[-2000:]
         raise AgentError(
             "image-failed",
-            "{} cannot be used:\n{}".format(file, said),
+            f"{file} cannot be used:\n{said}",
             "check it with: docker compose config",
         )
     services = compose_plan.parse_services(text)
     if service not in [one.name for one in services]:
         known = ", ".join(one.name for one in services) or "none"
-        raise AgentError("image-failed", "{} has no service {}; it has {}".format(file, service, known))
+        raise AgentError("image-failed", f"{file} has no service {service}; it has {known}")
     return services
 
 
 def _make(
-    attempt: Attempt, engine: docker.Engine, compose: Compose, service: str, services: List[Service]
+    attempt: Attempt, engine: docker.Engine, compose: Compose, service: str, services: list[Service]
 ) -> str:
     """All containers are made, the run's own with what it is to run; none has started."""
     written = attempt.folder.path / "compose-override.json"
     container_id = ""
-    facts: Dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     # Only the container that Compose would make says which entry point it has and what is in it.
     looked = container_code.Code(container_code.Place.IMAGE)
     for last in (False, True):
@@ -194,9 +195,7 @@ def _make(
         compose.over(written)
         if not last:
             attempt.phase(
-                "making the services of {}".format(
-                    attempt.spec.container and attempt.spec.container.compose_file
-                )
+                f"making the services of {attempt.spec.container and attempt.spec.container.compose_file}"
             )
         with compose.call("up", "--no-start") as call:
             image_step(attempt, call.argv, "the services could not be made", env=call.env, stdin=call.stdin)
@@ -211,18 +210,18 @@ def _make(
     return container_id
 
 
-def _container_of(engine: docker.Engine, project: str, service: str) -> Tuple[str, Dict[str, Any]]:
+def _container_of(engine: docker.Engine, project: str, service: str) -> tuple[str, dict[str, Any]]:
     for one in members(engine, project):
         if one.service == service:
             facts, why = engine.inspect("container", one.container_id)
             if facts is None:
-                raise AgentError("image-failed", "the container of {} is gone: {}".format(service, why))
+                raise AgentError("image-failed", f"the container of {service} is gone: {why}")
             return one.container_id, facts
-    raise AgentError("image-failed", "Compose has made no container of {}".format(service))
+    raise AgentError("image-failed", f"Compose has made no container of {service}")
 
 
 def _run(
-    attempt: Attempt, engine: docker.Engine, compose: Compose, container_id: str, services: List[Service]
+    attempt: Attempt, engine: docker.Engine, compose: Compose, container_id: str, services: list[Service]
 ) -> Outcome:
     assert attempt.spec.container is not None  # noqa: S101 (the supervisor has looked)
     service = str(attempt.spec.container.compose)
@@ -230,7 +229,7 @@ def _run(
     words = ", beside " + ", ".join(others) if others else ""
 
     def start() -> None:
-        attempt.phase("starting {}{}".format(service, words))
+        attempt.phase(f"starting {service}{words}")
         with compose.call("up", "--detach", "--no-recreate", "--no-build") as call:
             image_step(
                 attempt, call.argv, "the services could not be started", env=call.env, stdin=call.stdin

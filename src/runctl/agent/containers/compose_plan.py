@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any
 
 from runctl.agent.containers import container_plan
 from runctl.agent.containers.container_plan import Plan
@@ -16,7 +17,7 @@ class Service:
     """One service of the project's file."""
 
     name: str
-    image: Optional[str] = None
+    image: str | None = None
     builds: bool = False
 
 
@@ -25,10 +26,10 @@ def project_name(spec: RunSpec) -> str:
     return "runctl-{}-{}".format(re.sub(r"[^a-z0-9_-]", "-", spec.run_id.lower()), spec.attempt)
 
 
-def parse_services(config: str) -> List[Service]:
+def parse_services(config: str) -> list[Service]:
     """The services of what ``compose config`` prints: the file with everything filled in, always in the same form
     (two spaces a level, one key a line), so that it takes no YAML parser to find names and images in it."""
-    found: List[Service] = []
+    found: list[Service] = []
     inside = False
     for line in config.splitlines():
         if line and not line.startswith(" "):
@@ -50,21 +51,21 @@ def parse_services(config: str) -> List[Service]:
     return found
 
 
-def override(plan: Plan, service: str, services: Sequence[Service], env: Mapping[str, str]) -> Dict[str, Any]:
+def override(plan: Plan, service: str, services: Sequence[Service], env: Mapping[str, str]) -> dict[str, Any]:
     """The file that is laid over the project's: JSON is YAML. It holds values of variables: for its owner only.
 
     ``plan`` without a command of its own (``entrypoint`` and what runs) leaves those of the service.
     """
     spec = plan.spec
     label = {"runctl.run": spec.run_id, "runctl.attempt": str(spec.attempt), "runctl.project": spec.project}
-    main: Dict[str, Any] = {
+    main: dict[str, Any] = {
         "environment": dict(env),
         "volumes": [_bind(*one) for one in container_plan.binds(plan)],
         "labels": label,
         "init": True,
         "restart": "no",
         "stop_signal": "SIGTERM",
-        "shm_size": "{}m".format(plan.shm_mib),
+        "shm_size": f"{plan.shm_mib}m",
         "oom_score_adj": 500,
         "logging": {
             "driver": "json-file",
@@ -79,11 +80,11 @@ def override(plan: Plan, service: str, services: Sequence[Service], env: Mapping
         count = -1 if plan.gpus == "all" else int(plan.gpus)
         device = {"driver": "nvidia", "count": count, "capabilities": ["gpu"]}
         main["deploy"] = {"resources": {"reservations": {"devices": [device]}}}
-    everyone: Dict[str, Any] = {one.name: {"labels": label} for one in services if one.name != service}
+    everyone: dict[str, Any] = {one.name: {"labels": label} for one in services if one.name != service}
     return {"services": {**everyone, service: _literal(main)}}
 
 
-def with_some_command(document: Dict[str, Any], plan: Plan, service: str) -> Dict[str, Any]:
+def with_some_command(document: dict[str, Any], plan: Plan, service: str) -> dict[str, Any]:
     """The same with the words that are to run, however they will be started: an image without a command of its own
     makes no container without."""
     run = container_plan.command(plan.spec, plan.container.python)
@@ -93,7 +94,7 @@ def with_some_command(document: Dict[str, Any], plan: Plan, service: str) -> Dic
     return {"services": {**document["services"], service: main}}
 
 
-def with_command(document: Dict[str, Any], plan: Plan, service: str) -> Dict[str, Any]:
+def with_command(document: dict[str, Any], plan: Plan, service: str) -> dict[str, Any]:
     """The same with what runs, where that is not the service's own."""
     start, run = container_plan.start_words(plan)
     main = dict(document["services"][service])
@@ -104,7 +105,7 @@ def with_command(document: Dict[str, Any], plan: Plan, service: str) -> Dict[str
     return {"services": {**document["services"], service: main}}
 
 
-def _bind(source: str, target: str, read_only: bool) -> Dict[str, Any]:
+def _bind(source: str, target: str, read_only: bool) -> dict[str, Any]:
     return {"type": "bind", "source": source, "target": target, "read_only": read_only}
 
 

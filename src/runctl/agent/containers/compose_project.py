@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import List
 
 from runctl.agent.containers import docker
 
@@ -24,7 +23,7 @@ class Member:
     exit_code: int
 
 
-def members(engine: docker.Engine, project: str) -> List[Member]:
+def members(engine: docker.Engine, project: str) -> list[Member]:
     """All of them, as they are now; none when the engine cannot be asked."""
     ids = _ids(engine, "ps", "--all", project)
     if not ids:
@@ -58,6 +57,6 @@ def remove_project(engine: docker.Engine, project: str) -> None:
             engine.call(kind, "rm", *found)
 
 
-def _ids(engine: docker.Engine, first: str, second: str, project: str) -> List[str]:
-    done = engine.call(first, second, "--quiet", "--filter", "label={}={}".format(LABEL, project))
+def _ids(engine: docker.Engine, first: str, second: str, project: str) -> list[str]:
+    done = engine.call(first, second, "--quiet", "--filter", f"label={LABEL}={project}")
     return docker.words(done.stdout).split() if done.returncode == 0 else []

@@ -7,7 +7,6 @@ import dataclasses
 import os
 import time
 from pathlib import Path
-from typing import Dict, List, Optional
 
 from runctl.agent.containers import docker
 from runctl.agent.containers.compose_project import Member, members
@@ -22,7 +21,7 @@ LAST_WORDS_SECONDS = 10.0
 
 def with_service(service: str, data: bytes) -> bytes:
     """Each line of the data with the service before it."""
-    prefix = "{} | ".format(service).encode()
+    prefix = f"{service} | ".encode()
     return b"".join(prefix + line + b"\n" for line in data.splitlines())
 
 
@@ -32,7 +31,7 @@ class _Voice:
     def __init__(self, attempt: Attempt, engine: docker.Engine, member: Member) -> None:
         self.service = member.service
         self._attempt, self._engine, self._id = attempt, engine, member.container_id
-        self._path = attempt.folder.path / "side-{}.log".format(member.container_id[:12])
+        self._path = attempt.folder.path / f"side-{member.container_id[:12]}.log"
         self._read = 0
         self._start("--follow")
 
@@ -63,7 +62,7 @@ class _Voice:
         self._path.unlink(missing_ok=True)
 
 
-def _late(began: float) -> Optional[Ending]:
+def _late(began: float) -> Ending | None:
     over = time.monotonic() - began > LAST_WORDS_SECONDS
     return Ending(began + LAST_WORDS_SECONDS, 1.0) if over else None
 
@@ -71,11 +70,11 @@ def _late(began: float) -> Optional[Ending]:
 class SideCars(Beside):
     """All of them."""
 
-    def __init__(self, attempt: Attempt, engine: docker.Engine, project: str, names: List[str]) -> None:
+    def __init__(self, attempt: Attempt, engine: docker.Engine, project: str, names: list[str]) -> None:
         self._attempt, self._engine, self._project, self._names = attempt, engine, project, names
-        self._voices: List[_Voice] = []
+        self._voices: list[_Voice] = []
         self._next_look = 0.0
-        self._ended: Dict[str, int] = {}
+        self._ended: dict[str, int] = {}
 
     def look(self) -> None:
         """Take over what has been said; now and then, see who still runs."""
@@ -99,8 +98,8 @@ class SideCars(Beside):
         broken = sorted(name for name, code in self._ended.items() if code != 0)
         if outcome.reason is not EndReason.FAILED or not broken:
             return outcome
-        words = ", ".join("{} with exit code {}".format(name, self._ended[name]) for name in broken)
-        return dataclasses.replace(outcome, message="{}; before, side-car {}".format(outcome.message, words))
+        words = ", ".join(f"{name} with exit code {self._ended[name]}" for name in broken)
+        return dataclasses.replace(outcome, message=f"{outcome.message}; before, side-car {words}")
 
     def _see(self) -> None:
         there = [one for one in members(self._engine, self._project) if one.service in self._names]

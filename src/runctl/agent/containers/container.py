@@ -25,7 +25,7 @@ def run_in_container(attempt: Attempt) -> Outcome:
     image = _image(attempt, engine)
     attempt.update(image=image)
     if spec.container.build is not None and spec.container.build.only:
-        return Outcome(EndReason.COMPLETED, "the image {} is on the machine".format(image), exit_code=0)
+        return Outcome(EndReason.COMPLETED, f"the image {image} is on the machine", exit_code=0)
     facts, why = engine.inspect("image", image)
     if facts is None:
         raise AgentError(
@@ -74,8 +74,8 @@ def _create(attempt: Attempt, engine: docker.Engine, plan: container_plan.Plan) 
     done = engine.call_with_secrets(container_plan.create(plan, sorted(env)), env)
     if done.returncode != 0:
         said = docker.words(done.stderr)
-        raise AgentError("image-failed", "the container {} cannot be made: {}".format(name, said))
-    gpus = {"": "", "all": ", with all GPUs"}.get(plan.gpus, ", with {} GPUs".format(plan.gpus))
+        raise AgentError("image-failed", f"the container {name} cannot be made: {said}")
+    gpus = {"": "", "all": ", with all GPUs"}.get(plan.gpus, f", with {plan.gpus} GPUs")
     attempt.log.line(
         "container {} as {}{}".format(name, "user " + plan.user if plan.user else "the image's user", gpus)
     )

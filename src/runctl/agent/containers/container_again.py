@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Optional
 
 from runctl.agent.containers import docker
 from runctl.agent.containers.compose_project import remove_project
@@ -23,8 +22,8 @@ class Seen:
     running: bool = False
     unknown: bool = False
     message: str = ""
-    reason: Optional[EndReason] = None
-    exit_code: Optional[int] = None
+    reason: EndReason | None = None
+    exit_code: int | None = None
 
 
 def look_again(live: Live) -> Seen:

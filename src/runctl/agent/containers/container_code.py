@@ -9,9 +9,10 @@ import os
 import subprocess
 import tarfile
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Iterator, Optional, Sequence, Tuple
+from typing import IO
 
 from runctl.agent.containers import container_plan, docker
 from runctl.agent.environments.script import first_line
@@ -60,24 +61,20 @@ def decide_place(attempt: Attempt, engine: docker.Engine, container: str) -> Cod
     content = _file_in(engine, container, path)
     if content is None:
         if wish.code == "auto" and in_tree.is_file():
-            attempt.log.line("the image has no {}: it gets the synced project".format(path))
+            attempt.log.line(f"the image has no {path}: it gets the synced project")
             return Code(_mount_or_over(attempt, engine, container), _head(in_tree))
         raise AgentError(
             "image-failed",
-            "the image has no {}".format(path),
-            "COPY the project to {} in the Dockerfile, or say --dev-mode to have the synced project put there".format(
-                wish.workdir
-            ),
+            f"the image has no {path}",
+            f"COPY the project to {wish.workdir} in the Dockerfile, or use --dev-mode to put the synced project there",
         )
-    attempt.log.line("running {} as it is in the image".format(path))
+    attempt.log.line(f"running {path} as it is in the image")
     if in_tree.is_file() and wish.image is not None and in_tree.read_bytes() != content:
-        attempt.log.line(
-            "warning: it differs from the synced {}; --dev-mode would run that".format(spec.script)
-        )
+        attempt.log.line(f"warning: it differs from the synced {spec.script}; --dev-mode would run that")
     return Code(Place.IMAGE, content[:FIRST_BYTES] + b"\n")
 
 
-def _head(path: Optional[Path]) -> bytes:
+def _head(path: Path | None) -> bytes:
     return first_line(path) if path is not None and path.is_file() else b""
 
 
@@ -85,12 +82,12 @@ def _mount_or_over(attempt: Attempt, engine: docker.Engine, container: str) -> P
     wish = attempt.spec.container
     assert wish is not None  # noqa: S101 (the supervisor has looked)
     if not _has_anything(engine, container, wish.workdir):
-        attempt.log.line("the synced project is mounted at {}".format(wish.workdir))
+        attempt.log.line(f"the synced project is mounted at {wish.workdir}")
         return Place.MOUNT
     attempt.log.line(
-        "the synced project is put over what the image has at {}: where both have a file, the project's is used; what"
-        " only the image has stays. What the script writes there goes with the container: results belong"
-        " into RUNCTL_OUTPUT_DIR".format(wish.workdir)
+        f"the synced project is put over what the image has at {wish.workdir}: where both have a file, the project's"
+        " is used; what only the image has stays. What the script writes there goes with the container: results belong"
+        " into RUNCTL_OUTPUT_DIR"
     )
     return Place.OVER
 
@@ -100,9 +97,7 @@ def probe(engine: docker.Engine, image: str) -> Iterator[str]:
     """A container of the image that is never started, to look into. Raises `AgentError` (``image-failed``)."""
     made = engine.call("create", "--entrypoint", "/runctl-looks-only", image)
     if made.returncode != 0:
-        raise AgentError(
-            "image-failed", "no container can be made of {}: {}".format(image, docker.words(made.stderr))
-        )
+        raise AgentError("image-failed", f"no container can be made of {image}: {docker.words(made.stderr)}")
     name = docker.words(made.stdout)
     try:
         yield name
@@ -110,9 +105,9 @@ def probe(engine: docker.Engine, image: str) -> Iterator[str]:
         engine.call("rm", "--force", "--volumes", name)
 
 
-def _file_in(engine: docker.Engine, container: str, path: str) -> Optional[bytes]:
+def _file_in(engine: docker.Engine, container: str, path: str) -> bytes | None:
     """The content of a file, ``None`` if there is none: looked at without running anything."""
-    copied = engine.call("cp", "--follow-link", "{}:{}".format(container, path), "-", timeout=120.0)
+    copied = engine.call("cp", "--follow-link", f"{container}:{path}", "-", timeout=120.0)
     if copied.returncode != 0:
         return None
     with tarfile.open(fileobj=io.BytesIO(copied.stdout)) as archive:
@@ -125,7 +120,7 @@ def _file_in(engine: docker.Engine, container: str, path: str) -> Optional[bytes
 
 def _has_anything(engine: docker.Engine, container: str, folder: str) -> bool:
     """Whether there is anything in a folder; no more of it is read than it takes to see one entry."""
-    argv = engine.command("cp", "{}:{}".format(container, folder), "-")
+    argv = engine.command("cp", f"{container}:{folder}", "-")
     with subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as child:
@@ -142,7 +137,7 @@ def _has_anything(engine: docker.Engine, container: str, folder: str) -> bool:
 
 
 def put_over(
-    attempt: Attempt, engine: docker.Engine, container: str, workdir: str, owner: Tuple[int, int]
+    attempt: Attempt, engine: docker.Engine, container: str, workdir: str, owner: tuple[int, int]
 ) -> None:
     """The synced project is in the container, over what its image has. Raises `AgentError` (``image-failed``)."""
     attempt.update(phase="putting the project into the container")
@@ -150,7 +145,7 @@ def put_over(
     if facts is None:
         raise AgentError("image-failed", "the container cannot be looked at: {}".format(why or "it is gone"))
     mounted = [str(one.get("Destination")) for one in facts.get("Mounts") or ()]
-    argv = engine.command("cp", "-", "{}:/".format(container))
+    argv = engine.command("cp", "-", f"{container}:/")
     with subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as child:
@@ -163,7 +158,7 @@ def put_over(
     if code != 0:
         raise AgentError(
             "image-failed",
-            "the project cannot be put over {} in the image: {}".format(workdir, docker.words(said)),
+            f"the project cannot be put over {workdir} in the image: {docker.words(said)}",
             "a file of the project has the name of a folder in the image, or the other way round?",
         )
 
@@ -171,7 +166,7 @@ def put_over(
 def write_project(
     root: Path,
     workdir: str,
-    owner: Tuple[int, int],
+    owner: tuple[int, int],
     sink: IO[bytes],
     moment: float,
     mounted: Sequence[str] = (),
@@ -183,7 +178,7 @@ def write_project(
     take a ``.pyc`` of the image for that of a changed file of the same size.
     """
 
-    def as_the_users(entry: tarfile.TarInfo) -> Optional[tarfile.TarInfo]:
+    def as_the_users(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
         path = "/" + entry.name
         if any(path == target or path.startswith(target + "/") for target in mounted):
             return None

@@ -11,8 +11,9 @@ import json
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
-from typing import IO, Iterable, List, Optional, Sequence, Tuple
+from typing import IO
 
 from runctl.agent.containers import docker
 from runctl.agent.containers.container_code import probe
@@ -47,14 +48,12 @@ def give_to_user(attempt: Attempt, engine: docker.Engine, container: str, user: 
         probe(engine, str(facts["Image"])) as source,
         tempfile.TemporaryFile(dir=str(attempt.folder.path)) as sink,
     ):
-        complete = _read(
-            engine.command("cp", "{}:{}".format(source, folder), "-"), sink, owner, folder, mounted
-        )
+        complete = _read(engine.command("cp", f"{source}:{folder}", "-"), sink, owner, folder, mounted)
         if complete is None:
             return
         sink.seek(0)
         done = subprocess.run(
-            engine.command("cp", "-", "{}:{}".format(container, folder.parent)),
+            engine.command("cp", "-", f"{container}:{folder.parent}"),
             stdin=sink,
             capture_output=True,
             check=False,
@@ -62,20 +61,16 @@ def give_to_user(attempt: Attempt, engine: docker.Engine, container: str, user: 
     if done.returncode != 0:
         raise AgentError(
             "image-failed",
-            "{} of the image cannot be made writable for the run: {}".format(
-                folder, docker.words(done.stderr)
-            ),
+            f"{folder} of the image cannot be made writable for the run: {docker.words(done.stderr)}",
             "--user '' runs as the image's own user",
         )
     if not complete:
         attempt.log.line(
-            "note: {} is large: the script can write new files there, and only read those of the image".format(
-                folder
-            )
+            f"note: {folder} is large: the script can write new files there, and only read those of the image"
         )
 
 
-def numeric(user: str) -> Optional[Tuple[int, int]]:
+def numeric(user: str) -> tuple[int, int] | None:
     """``uid:gid`` in numbers; ``None`` for anything else."""
     uid, colon, gid = user.partition(":")
     return (int(uid), int(gid)) if colon and uid.isdigit() and gid.isdigit() else None
@@ -84,10 +79,10 @@ def numeric(user: str) -> Optional[Tuple[int, int]]:
 def _read(
     argv: Sequence[str],
     sink: IO[bytes],
-    owner: Tuple[int, int],
+    owner: tuple[int, int],
     folder: PurePosixPath,
     mounted: Sequence[str],
-) -> Optional[bool]:
+) -> bool | None:
     """``sink`` has what is to be written into the container. ``True``: all of the folder, ``False``: its folders
     only, ``None``: there is nothing to do."""
     with subprocess.Popen(
@@ -108,18 +103,18 @@ def _read(
 def rewrite(
     source: tarfile.TarFile,
     sink: IO[bytes],
-    owner: Tuple[int, int],
+    owner: tuple[int, int],
     folder: PurePosixPath,
     mounted: Sequence[str] = (),
     *,
     rewritten_bytes: int = REWRITTEN_BYTES,
     read_bytes: int = READ_BYTES,
-) -> Optional[bool]:
+) -> bool | None:
     """The same folder, owned by ``owner``; see `_read` for what is returned.
 
     What lies below a mount is left out: it would be written onto what is mounted.
     """
-    folders: List[tarfile.TarInfo] = []
+    folders: list[tarfile.TarInfo] = []
     files = read = 0
     complete = True
     with tarfile.open(fileobj=sink, mode="w", format=tarfile.PAX_FORMAT) as archive:
@@ -146,7 +141,7 @@ def rewrite(
     return complete if folders else None
 
 
-def _owned(entry: tarfile.TarInfo, owner: Tuple[int, int]) -> tarfile.TarInfo:
+def _owned(entry: tarfile.TarInfo, owner: tuple[int, int]) -> tarfile.TarInfo:
     entry.uid, entry.gid = owner
     entry.uname = entry.gname = ""
     # No file is to run with its owner's rights because its owner has changed.
@@ -170,14 +165,14 @@ def tell_written(attempt: Attempt, engine: docker.Engine, container: str, workdi
     mounted = [str(one.get("Destination")) for one in (facts or {}).get("Mounts") or ()]
     found = written(docker.words(done.stdout).splitlines(), workdir, mounted) if done.returncode == 0 else []
     if found:
-        more = " and {} more".format(len(found) - SHOWN) if len(found) > SHOWN else ""
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         attempt.log.line(
             "note: what the script wrote to {} goes with the container: {}{}. Results belong into"
             " RUNCTL_OUTPUT_DIR".format(workdir, ", ".join(map(json.dumps, found[:SHOWN])), more)
         )
 
 
-def written(changes: Iterable[str], workdir: str, mounted: Sequence[str] = ()) -> List[str]:
+def written(changes: Iterable[str], workdir: str, mounted: Sequence[str] = ()) -> list[str]:
     """What ``docker diff`` calls new in the working folder, from there: a new folder without what is in it, no mount
     point, and nothing that Python has compiled."""
     prefix = workdir.rstrip("/") + "/"

@@ -38,7 +38,7 @@ def decide(wish: str, seen: Seen) -> Decision:
     if wish == "none":
         return Decision()
     if wish not in ("auto", "all") and not (wish.isascii() and wish.isdigit() and int(wish) > 0):
-        raise AgentError("bad-request", "--gpus is auto, all, none or a number, not {!r}".format(wish))
+        raise AgentError("bad-request", f"--gpus is auto, all, none or a number, not {wish!r}")
     if wish == "auto":
         if seen.count == 0:
             return Decision()
@@ -49,28 +49,26 @@ def decide(wish: str, seen: Seen) -> Decision:
     if seen.count == 0:
         raise AgentError(
             "no-gpu",
-            "--gpus {}: this machine has no NVIDIA GPU (nvidia-smi finds none)".format(wish),
+            f"--gpus {wish}: this machine has no NVIDIA GPU (nvidia-smi finds none)",
             "take an instance type with GPUs, such as g5.xlarge, or leave --gpus out",
         )
     if not seen.toolkit:
         raise AgentError(
             "no-gpu",
-            "--gpus {}: the machine has {}, but Docker cannot give them to a container".format(
-                wish, _gpus(seen.count)
-            ),
+            f"--gpus {wish}: the machine has {_gpus(seen.count)}, but Docker cannot give them to a container",
             INSTALL,
         )
     if wish != "all" and int(wish) > seen.count:
         raise AgentError(
             "no-gpu",
-            "--gpus {}: the machine has only {}".format(wish, _gpus(seen.count)),
+            f"--gpus {wish}: the machine has only {_gpus(seen.count)}",
             "ask for fewer, or take a larger instance type",
         )
     return Decision(wish)
 
 
 def _gpus(count: int) -> str:
-    return "a GPU" if count == 1 else "{} GPUs".format(count)
+    return "a GPU" if count == 1 else f"{count} GPUs"
 
 
 def look(engine: Engine) -> Seen:

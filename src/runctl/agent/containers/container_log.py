@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 from runctl.agent.machine import processes
 from runctl.agent.supervising.children import LEFTOVER_SECONDS
@@ -32,7 +32,7 @@ class CollectedLog:
         """The pipe is open before the container is."""
         self._attempt.collector.start()
 
-    def identity(self) -> Optional[processes.Identity]:
+    def identity(self) -> processes.Identity | None:
         """Who copies."""
         return self._attempt.collector.identity()
 
@@ -62,7 +62,7 @@ class ContainerLog:
         self._container_id = container_id
         self._began = attempt.log.size()
         self._own = attempt.log.own_bytes
-        self._pid: Optional[int] = None
+        self._pid: int | None = None
         self._pause = 1.0
         self._next_look = 0.0
 
@@ -73,7 +73,7 @@ class ContainerLog:
             argv, output=self._attempt.log.fd, env=os.environ, cwd=Path("/")
         )
 
-    def identity(self) -> Optional[processes.Identity]:
+    def identity(self) -> processes.Identity | None:
         """Who copies."""
         return None if self._pid is None else processes.identity(self._pid)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from runctl.agent.containers import container_gpus, container_plan, docker
 from runctl.agent.containers.container_code import Code, Place
@@ -33,14 +34,10 @@ def make_plan(
     image_has = config.get("Entrypoint")
     kept = container_plan.kept_entrypoint(spec, image_has)
     if image_has and kept is None and spec.container.entrypoint is None:
-        say(
-            "the image's entry point {} would not run the script: it is left out".format(
-                json.dumps(image_has)
-            )
-        )
+        say(f"the image's entry point {json.dumps(image_has)} would not run the script: it is left out")
     user = spec.container.user
     if user not in (None, "", docker.owner()):
-        say("note: checkpoints and output belong to {} afterwards".format(docker.owner()))
+        say(f"note: checkpoints and output belong to {docker.owner()} afterwards")
     return container_plan.Plan(
         spec=spec,
         image=image,

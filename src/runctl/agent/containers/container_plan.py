@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Dict, List, Optional, Sequence, Tuple
 
 from runctl.agent.disks import places as places_of
 from runctl.agent.disks.places import (
@@ -32,7 +32,7 @@ class Plan:
     where: Places
     folder: AttemptFolder
     mount_code: bool
-    entrypoint: Optional[Sequence[str]]
+    entrypoint: Sequence[str] | None
     """The image's own entry point, where it stays; else ``None``."""
     user: str
     """``uid:gid``, or what the run asked for; empty for the image's own."""
@@ -44,7 +44,7 @@ class Plan:
     """The beginning of the script, for its ``#!`` line."""
     image_command: Sequence[str] = ()
     """What the image runs by itself, after its entry point."""
-    io: Optional[str] = None
+    io: str | None = None
     """The folder with the pipe for the output, and the program that leads it there; ``None``: the engine's log."""
 
     @property
@@ -56,7 +56,7 @@ class Plan:
 
 def name(spec: RunSpec) -> str:
     """What ``docker ps`` shows."""
-    return "runctl-{}-{}".format(spec.run_id, spec.attempt)
+    return f"runctl-{spec.run_id}-{spec.attempt}"
 
 
 def shm_mib(memory_bytes: int) -> int:
@@ -69,7 +69,7 @@ def shm_mib(memory_bytes: int) -> int:
 _WRAPPER = re.compile(r"(\.sh|/tini|/dumb-init|/catatonit|^tini|^dumb-init|/nvidia_entrypoint[^/]*)$")
 
 
-def entrypoint(image_has: Optional[Sequence[str]]) -> Optional[List[str]]:
+def entrypoint(image_has: Sequence[str] | None) -> list[str] | None:
     """The image's entry point if it is a wrapper that goes on to run its arguments (a shell script, an init),
     ``None`` if it would run something else instead of the script (``["python", "serve.py"]``)."""
     words = list(image_has or [])
@@ -90,7 +90,7 @@ _INIT = re.compile(
 )
 
 
-def init_failed(exit_code: Optional[int], output: bytes) -> Optional[str]:
+def init_failed(exit_code: int | None, output: bytes) -> str | None:
     """What the container's init says when there is no such program in the image; ``None`` if the program ran."""
     found = _INIT.search(output) if exit_code in (126, 127) else None
     return (found.group(1) or found.group(2)).decode(errors="replace") if found else None
@@ -102,7 +102,7 @@ def script_in_image(spec: RunSpec) -> str:
     return str(PurePosixPath(spec.container.workdir) / spec.script)
 
 
-def kept_entrypoint(spec: RunSpec, image_has: Optional[Sequence[str]]) -> Optional[List[str]]:
+def kept_entrypoint(spec: RunSpec, image_has: Sequence[str] | None) -> list[str] | None:
     """The image's entry point, if the run goes through it.
 
     A command goes through whatever the image has, as with ``docker run``; a script only through a wrapper that goes
@@ -114,7 +114,7 @@ def kept_entrypoint(spec: RunSpec, image_has: Optional[Sequence[str]]) -> Option
     return list(image_has or []) or None if spec.is_command else entrypoint(image_has)
 
 
-def command(spec: RunSpec, python: str, head: bytes = b"") -> List[str]:
+def command(spec: RunSpec, python: str, head: bytes = b"") -> list[str]:
     """What runs in the container, from the project's folder, with the script's own folder kept; empty for what
     the image itself starts."""
     if spec.is_command:
@@ -124,7 +124,7 @@ def command(spec: RunSpec, python: str, head: bytes = b"") -> List[str]:
     return [*(words or []), *spec.args]
 
 
-def mount(source: str, target: str, *, read_only: bool = False) -> List[str]:
+def mount(source: str, target: str, *, read_only: bool = False) -> list[str]:
     """``--mount`` takes any path: it is a line of CSV (RFC 4180)."""
     fields = ["type=bind", "source=" + source, "target=" + target, *(["readonly"] if read_only else [])]
     return [
@@ -133,9 +133,9 @@ def mount(source: str, target: str, *, read_only: bool = False) -> List[str]:
     ]
 
 
-def environment(plan: Plan) -> Dict[str, str]:
+def environment(plan: Plan) -> dict[str, str]:
     """The script's variables: the user's, then the contract."""
-    env: Dict[str, str] = {
+    env: dict[str, str] = {
         "HOME": CONTAINER_HOME,
         "USER": plan.user_name,
         "LOGNAME": plan.user_name,
@@ -146,7 +146,7 @@ def environment(plan: Plan) -> Dict[str, str]:
     return env
 
 
-def start_words(plan: Plan) -> Tuple[List[str], List[str]]:
+def start_words(plan: Plan) -> tuple[list[str], list[str]]:
     """``--entrypoint`` where the image's own does not stay, and the words after the image's name."""
     if plan.io is not None:
         words = _everything(plan)
@@ -161,7 +161,7 @@ def start_words(plan: Plan) -> Tuple[List[str], List[str]]:
     return ["--entrypoint", run[0]], run[1:]
 
 
-def _everything(plan: Plan) -> List[str]:
+def _everything(plan: Plan) -> list[str]:
     """What the engine would run without us: the entry point, and its words."""
     run = command(plan.spec, plan.container.python, plan.head)
     if plan.container.entrypoint:
@@ -169,7 +169,7 @@ def _everything(plan: Plan) -> List[str]:
     return [*(plan.entrypoint or ()), *(run or plan.image_command)]
 
 
-def binds(plan: Plan) -> List[Tuple[str, str, bool]]:
+def binds(plan: Plan) -> list[tuple[str, str, bool]]:
     """Source, target and whether it is read-only, of everything that the run's container sees."""
     found = [(str(plan.folder.path / "home"), CONTAINER_HOME, False)]
     if plan.mount_code:
@@ -183,18 +183,18 @@ def binds(plan: Plan) -> List[Tuple[str, str, bool]]:
     return found
 
 
-def create(plan: Plan, variables: Sequence[str]) -> List[str]:
+def create(plan: Plan, variables: Sequence[str]) -> list[str]:
     """``docker create``; values of variables come from docker's own environment and are on no command line."""
     spec, container = plan.spec, plan.container
     start, run = start_words(plan)
     labels = {"runctl.run": spec.run_id, "runctl.attempt": str(spec.attempt), "runctl.project": spec.project}
     return [
         *("create", "--name", name(spec)),
-        *(word for key, value in labels.items() for word in ("--label", "{}={}".format(key, value))),
+        *(word for key, value in labels.items() for word in ("--label", f"{key}={value}")),
         "--init",
         *(("--user", plan.user) if plan.user else ()),
         *(("--workdir", container.workdir) if spec.script else ()),
-        *("--shm-size", "{}m".format(plan.shm_mib)),
+        *("--shm-size", f"{plan.shm_mib}m"),
         *("--oom-score-adj", "500"),
         *("--stop-signal", "SIGTERM"),
         # Whatever the engine's default is (none, journald, rotation): the log must be complete.

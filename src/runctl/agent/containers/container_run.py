@@ -6,7 +6,7 @@ import dataclasses
 import re
 import signal
 import time
-from typing import Callable, Optional, Union
+from typing import Callable
 
 from runctl.agent.containers import container_plan, docker
 from runctl.agent.containers.container_log import CollectedLog, ContainerLog
@@ -36,14 +36,14 @@ def _start(attempt: Attempt, engine: docker.Engine, container_id: str) -> None:
     if started.returncode != 0:
         said = docker.words(started.stderr)
         hint = what_runs(attempt.spec) if _NO_SUCH_PROGRAM.search(said) else ""
-        raise AgentError("image-failed", "the container cannot be started: {}".format(said), hint)
+        raise AgentError("image-failed", f"the container cannot be started: {said}", hint)
 
 
 def what_runs(spec: RunSpec) -> str:
     """What to look at when the program that the container starts is not there."""
     assert spec.container is not None  # noqa: S101 (the supervisor has looked)
     if spec.container.entrypoint:
-        return "is --entrypoint {} in the image, and executable there?".format(spec.container.entrypoint[0])
+        return f"is --entrypoint {spec.container.entrypoint[0]} in the image, and executable there?"
     if spec.is_command:
         return "the image needs the program that the command names"
     return "an image for training needs the program that runs the script: python3, or the shell that it names"
@@ -60,8 +60,8 @@ def run_to_end(
     attempt: Attempt,
     engine: docker.Engine,
     container_id: str,
-    start: Optional[Callable[[], None]] = None,
-    beside: Optional[Beside] = None,
+    start: Callable[[], None] | None = None,
+    beside: Beside | None = None,
 ) -> Outcome:
     """Start the container, copy its output, wait for its end and say why it ended.
 
@@ -70,7 +70,7 @@ def run_to_end(
     before = ending.oom_counters()
     attempt.volumes.check_start()
     since = attempt.log.size()
-    follower: Union[CollectedLog, ContainerLog]
+    follower: CollectedLog | ContainerLog
     collected = attempt.collector.reaches_containers
     if collected:
         follower = CollectedLog(attempt, engine, container_id)
@@ -105,7 +105,7 @@ def run_to_end(
     if cannot_run is not None:
         raise AgentError(
             "image-failed",
-            "the container cannot run the script: {}".format(cannot_run),
+            f"the container cannot run the script: {cannot_run}",
             what_runs(attempt.spec),
         )
     if state.get("OOMKilled") and outcome.reason in (EndReason.FAILED, EndReason.OUT_OF_MEMORY):

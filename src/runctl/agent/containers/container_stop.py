@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import time
-from typing import Optional
 
 from runctl.agent.containers import docker
 from runctl.agent.machine import processes
@@ -39,7 +38,7 @@ class ContainerShutdown:
             done = self._engine.call("kill", "--signal", "TERM", self._container_id)
             self.asked = done.returncode == 0
 
-    def _first_process(self) -> Optional[processes.Identity]:
+    def _first_process(self) -> processes.Identity | None:
         facts, _ = self._engine.inspect("container", self._container_id)
         pid = int(((facts or {}).get("State") or {}).get("Pid") or 0)
         return processes.identity(pid) if pid and is_first_of(pid, self._container_id) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple, Union
+from typing import Any, Callable
 
 from runctl.agent.containers import docker
 from runctl.agent.containers.container_log import CollectedLog, ContainerLog
@@ -20,7 +20,7 @@ ENGINE_GONE_SECONDS = float(os.environ.get("RUNCTL_ENGINE_GONE_SECONDS") or 120.
 """How long an engine may be away (an upgrade restarts it) before the attempt counts as lost."""
 
 
-def state_of(engine: docker.Engine, container_id: str) -> Tuple[Optional[Dict[str, Any]], str]:
+def state_of(engine: docker.Engine, container_id: str) -> tuple[dict[str, Any] | None, str]:
     """As `Engine.inspect`."""
     return engine.inspect("container", container_id)
 
@@ -43,12 +43,12 @@ class Waiter:
         self._began = self._next_sample = time.monotonic()
 
     def wait(
-        self, follower: Union[CollectedLog, ContainerLog], beside: Callable[[], None] = lambda: None
-    ) -> Dict[str, Any]:
+        self, follower: CollectedLog | ContainerLog, beside: Callable[[], None] = lambda: None
+    ) -> dict[str, Any]:
         """The container's ``State`` when it has ended; ``beside`` is called again and again."""
         children = self.attempt.children
         waiting = self._docker("wait", self.container_id)
-        unseen: Optional[float] = None
+        unseen: float | None = None
         while True:
             self._sample()
             follower.keep_going()
@@ -57,7 +57,7 @@ class Waiter:
             if children.ended(waiting):
                 broken = children.wait(waiting).exit_code != 0
                 facts, why = state_of(self.engine, self.container_id)
-                state: Dict[str, Any] = (facts or {}).get("State") or {}
+                state: dict[str, Any] = (facts or {}).get("State") or {}
                 self.engine_left = self.engine_left or (broken and (facts is not None or bool(why)))
                 if facts is not None and not state.get("Running"):
                     return state
@@ -67,7 +67,7 @@ class Waiter:
                     )
                 unseen = None if facts is not None else unseen or time.monotonic()
                 if unseen is not None and time.monotonic() - unseen > ENGINE_GONE_SECONDS:
-                    raise AgentError("lost", "the Docker engine is gone: {}".format(why))
+                    raise AgentError("lost", f"the Docker engine is gone: {why}")
                 children.pause(1.0)
                 waiting = self._docker("wait", self.container_id)
             children.pause(ENDING_POLL_SECONDS if self._shutdown.asked else 1.0)
@@ -103,7 +103,7 @@ class Waiter:
         self.max_rss = max(self.max_rss, sum(one.rss_bytes for one in members))
         self.cpu_seconds = max(self.cpu_seconds, sum(one.cpu_seconds for one in members))
 
-    def as_ended(self, state: Dict[str, Any]) -> Ended:
+    def as_ended(self, state: dict[str, Any]) -> Ended:
         """The same words as for a script on the host; its init reports a signal as 128 + its number."""
         code = int(state.get("ExitCode") or 0)
         number = code - 128 if 128 < code <= 128 + 64 else None

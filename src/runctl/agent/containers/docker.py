@@ -9,8 +9,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any
 
 from runctl.agent.errors import AgentError
 from runctl.agent.machine.root import agent_as_root, as_root, login_user, root_available
@@ -30,15 +31,15 @@ class Engine:
     by_sudo: bool = False
     """The login user is not in the group ``docker``; every call goes through sudo."""
 
-    def command(self, *words: str, env: Optional[Mapping[str, str]] = None) -> List[str]:
+    def command(self, *words: str, env: Mapping[str, str] | None = None) -> list[str]:
         """The command line that calls docker; ``env`` is seen by others, so it holds no secrets."""
         if not self.by_sudo:
-            prefix = ["env", *("{}={}".format(k, v) for k, v in env.items())] if env else []
+            prefix = ["env", *(f"{k}={v}" for k, v in env.items())] if env else []
             return [*prefix, "docker", *words]
         passed = {"DOCKER_HOST": os.environ["DOCKER_HOST"]} if "DOCKER_HOST" in os.environ else {}
         return as_root(["docker", *words], {**passed, **(env or {})})
 
-    def call(self, *words: str, timeout: Optional[float] = 60.0) -> subprocess.CompletedProcess[bytes]:
+    def call(self, *words: str, timeout: float | None = 60.0) -> subprocess.CompletedProcess[bytes]:
         """Call docker and wait; an engine that does not answer in time is an error of its own (exit code 124)."""
         argv = self.command(*words)
         try:
@@ -63,14 +64,14 @@ class Engine:
         request = json.dumps({"argv": ["docker", *words], "env": dict(env)})
         return subprocess.run(agent_as_root("exec"), input=request.encode(), capture_output=True, check=False)
 
-    def inspect(self, what: str, name: str) -> Tuple[Optional[Dict[str, Any]], str]:
+    def inspect(self, what: str, name: str) -> tuple[dict[str, Any] | None, str]:
         """An image or a container as the engine describes it; ``None`` and why, when it cannot.
 
         ``why`` is empty when the engine answered that there is no such thing.
         """
         done = self.call(what, "inspect", name)
         if done.returncode == 0:
-            found: List[Dict[str, Any]] = json.loads(done.stdout)
+            found: list[dict[str, Any]] = json.loads(done.stdout)
             return found[0], ""
         said = words(done.stderr)
         return None, "" if re.search(
@@ -78,7 +79,7 @@ class Engine:
         ) else said or "no answer"
 
 
-def digest_of(facts: Mapping[str, Any]) -> Optional[str]:
+def digest_of(facts: Mapping[str, Any]) -> str | None:
     """The registry's digest of an inspected image, else the engine's own id of it."""
     for reference in facts.get("RepoDigests") or []:
         if "@" in reference:
@@ -117,7 +118,7 @@ def connect() -> Engine:
         return engine
     raise AgentError(
         "no-docker",
-        "this machine cannot run containers: {}".format(engine.reason),
+        f"this machine cannot run containers: {engine.reason}",
         "run on the host with --no-docker, or use an image with Docker (runctl's own set-up installs it)",
     )
 
@@ -146,7 +147,7 @@ def exec_from_stdin() -> int:
 def owner() -> str:
     """``uid:gid`` for ``docker --user``."""
     user = login_user()
-    return "{}:{}".format(user.uid, user.gid)
+    return f"{user.uid}:{user.gid}"
 
 
 def user_name() -> str:

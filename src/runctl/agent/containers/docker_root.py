@@ -12,9 +12,10 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Union
+from typing import Any, Callable
 
 from runctl.agent.containers import docker
 from runctl.agent.disks import mount_table, probe
@@ -66,7 +67,7 @@ class Move:
     format: bool
 
 
-def decide(now: Situation, stores: Sequence[Store]) -> Union[Keep, Move]:
+def decide(now: Situation, stores: Sequence[Store]) -> Keep | Move:
     """What to do. Pure. The largest disk is taken; several are not joined."""
     if not stores:
         return Keep()
@@ -75,7 +76,7 @@ def decide(now: Situation, stores: Sequence[Store]) -> Union[Keep, Move]:
     if now.running:
         return Keep("containers are running")
     if now.data_root != DEFAULT_ROOT:
-        return Keep("somebody has put it at {}".format(now.data_root))
+        return Keep(f"somebody has put it at {now.data_root}")
     if now.images or now.containers:
         words = "it has {} image(s) and {} container(s) at {} already"
         return Keep(words.format(now.images, now.containers, now.data_root))
@@ -91,7 +92,7 @@ def decide(now: Situation, stores: Sequence[Store]) -> Union[Keep, Move]:
     if isinstance(found, Refuse):
         return Keep(found.why)
     if best.facts.partitions or any(best.facts.signatures):
-        return Keep("{} has a file system of somebody's".format(device))
+        return Keep(f"{device} has a file system of somebody's")
     return Move(device, format=True)
 
 
@@ -107,7 +108,7 @@ def use_instance_store(attempt: Attempt) -> None:
         with durable.locked(attempt.state / "docker-root.lock"):
             done = call_as_root("docker-root", {})
     except AgentError as error:
-        attempt.log.line("warning: Docker stays on the root disk: {}".format(error.message))
+        attempt.log.line(f"warning: Docker stays on the root disk: {error.message}")
         return
     if done.get("why"):
         attempt.log.line(
@@ -120,7 +121,7 @@ def use_instance_store(attempt: Attempt) -> None:
         )
 
 
-def docker_root(_request: Mapping[str, Any]) -> Dict[str, Any]:
+def docker_root(_request: Mapping[str, Any]) -> dict[str, Any]:
     """The verb, as root: decide and do. ``why`` says why not, ``device`` where to; neither when nothing changed."""
     what = decide(_look(docker.connect()), stores())
     if isinstance(what, Keep):
@@ -148,9 +149,7 @@ def carry_out(
         stop_engine()
         _run(["umount", str(root)], must=False)
         start_engine()
-        raise AgentError(
-            "no-docker", "the engine does not start on {}: {}".format(what.device, error)
-        ) from error
+        raise AgentError("no-docker", f"the engine does not start on {what.device}: {error}") from error
 
 
 def stop() -> None:
@@ -173,7 +172,7 @@ def start() -> None:
         time.sleep(0.5)
 
 
-def store_devices() -> List[str]:
+def store_devices() -> list[str]:
     """Disks that call themselves EC2's instance storage."""
     if not probe.SYS_BLOCK.is_dir():
         return []
@@ -181,7 +180,7 @@ def store_devices() -> List[str]:
     return ["/dev/" + name for name in names if probe.attribute(name, "device/model") == INSTANCE_STORE]
 
 
-def stores() -> List[Store]:
+def stores() -> list[Store]:
     """They, looked at as closely as a volume that may be formatted. Takes some seconds for those that are blank."""
     found = []
     for device in store_devices():
@@ -218,7 +217,7 @@ def _run(argv: Sequence[str], *, must: bool = True) -> None:
     try:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     except OSError as error:
-        raise AgentError("cannot-mount", "{}: {}".format(argv[0], error)) from error
+        raise AgentError("cannot-mount", f"{argv[0]}: {error}") from error
     if must and done.returncode != 0:
         raise AgentError(
             "cannot-mount", "{} failed: {}".format(" ".join(argv[:2]), docker.words(done.stderr))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional, Tuple, Union
+from typing import Union
 
 PROBES = 4
 """So many looks, one second apart, must find nothing before a disk counts as blank."""
@@ -30,7 +30,7 @@ class Partition:
 
     device: str
     size_bytes: int
-    signature: Optional[Signature]
+    signature: Signature | None
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Facts:
     device: str
     is_block_device: bool
     size_bytes: int
-    signatures: Tuple[Optional[Signature], ...]
+    signatures: tuple[Signature | None, ...]
     """One per look; ``None`` where nothing was found."""
     readable: bool = True
     zeroed: bool = True
@@ -52,7 +52,7 @@ class Facts:
     read_only: bool = False
     in_use: bool = False
     """The kernel gives nobody else exclusive access: it is mounted somewhere, or part of an array."""
-    partitions: Tuple[Partition, ...] = ()
+    partitions: tuple[Partition, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,17 +102,15 @@ def decide_format(
     """
     device = facts.device
     if not facts.is_block_device or facts.size_bytes <= 0:
-        return Refuse(
-            "no-device", "{} is no block device with a size".format(device), "wait until it is attached"
-        )
+        return Refuse("no-device", f"{device} is no block device with a size", "wait until it is attached")
     if facts.is_system_disk:
-        return Refuse("not-blank", "{} is the disk that this machine runs from".format(device))
+        return Refuse("not-blank", f"{device} is the disk that this machine runs from")
     if facts.model == INSTANCE_STORE:
-        return Refuse("not-blank", "{} is an instance-store disk, not a volume".format(device))
+        return Refuse("not-blank", f"{device} is an instance-store disk, not a volume")
     if facts.in_use:
-        return Refuse("disk-busy", "{} is in use by the system (mounted, or part of an array)".format(device))
+        return Refuse("disk-busy", f"{device} is in use by the system (mounted, or part of an array)")
     if not facts.readable:
-        return Refuse("no-device", "{} cannot be read".format(device))
+        return Refuse("no-device", f"{device} cannot be read")
     if wish == "force":
         return _format(facts, fstype, read_only)
     if facts.partitions or any(s is not None and s.table and not s.usage for s in facts.signatures):
@@ -125,55 +123,53 @@ def decide_format(
 
 def _format(facts: Facts, fstype: str, read_only: bool) -> Decision:
     if read_only or facts.read_only:
-        return Refuse("cannot-mount", "{} is read-only and cannot be formatted".format(facts.device))
+        return Refuse("cannot-mount", f"{facts.device} is read-only and cannot be formatted")
     return Format(facts.device, fstype)
 
 
 def _partitioned(facts: Facts) -> Decision:
     if len(facts.partitions) != 1:
         names = ", ".join(p.device for p in facts.partitions) or "none"
-        why = "{} has a partition table; its partitions: {}".format(facts.device, names)
+        why = f"{facts.device} has a partition table; its partitions: {names}"
         return Refuse(
             "not-blank", why, "only a volume with a file system, or with one partition, can be mounted"
         )
     one = facts.partitions[0]
     if one.signature is None or one.signature.usage != "filesystem":
         what = one.signature.type if one.signature is not None else "nothing known"
-        return Refuse("not-blank", "the partition {} holds {} and no file system".format(one.device, what))
+        return Refuse("not-blank", f"the partition {one.device} holds {what} and no file system")
     return Mount(one.device, one.signature.type, one.signature.uuid)
 
 
-def _signed(facts: Facts, found: "list[Signature]") -> Decision:
+def _signed(facts: Facts, found: list[Signature]) -> Decision:
     first = found[0]
     if len(found) < len(facts.signatures) or any(s != first for s in found):
-        return Refuse(
-            "not-blank", "{} looks different each time it is looked at".format(facts.device), "try again"
-        )
+        return Refuse("not-blank", f"{facts.device} looks different each time it is looked at", "try again")
     if first.ambivalent:
         return Refuse(
             "not-blank",
-            "{} carries the marks of several file systems".format(facts.device),
+            f"{facts.device} carries the marks of several file systems",
             "look at it with wipefs on the machine",
         )
     if first.usage != "filesystem":
         what = first.type or first.table or "something unknown"
-        return Refuse("not-blank", "{} holds {}, which is no file system".format(facts.device, what))
+        return Refuse("not-blank", f"{facts.device} holds {what}, which is no file system")
     return Mount(facts.device, first.type, first.uuid)
 
 
 def _unsigned(facts: Facts, wish: str, fstype: str, read_only: bool, known_blank: bool) -> Decision:
     if len(facts.signatures) < PROBES:
-        return Refuse("no-device", "{} was looked at too seldom to be called blank".format(facts.device))
+        return Refuse("no-device", f"{facts.device} was looked at too seldom to be called blank")
     if not facts.zeroed:
         return Refuse(
             "not-blank",
-            "{} holds data, but no file system that this machine knows".format(facts.device),
+            f"{facts.device} holds data, but no file system that this machine knows",
             "if it may be lost: make a file system on the machine (mkfs.ext4), and mount it again",
         )
     if wish == "never":
         return Refuse(
             "blank",
-            "{} has no file system".format(facts.device),
+            f"{facts.device} has no file system",
             "--format makes one, if every byte of the volume is zero",
         )
     if not (read_only or facts.read_only or known_blank) and facts.zero_bytes < facts.size_bytes:

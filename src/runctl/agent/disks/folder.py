@@ -7,7 +7,6 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Dict, FrozenSet, List, Optional
 
 from runctl.agent.disks.freezing import Frozen
 from runctl.agent.disks.growth import Grown
@@ -29,10 +28,10 @@ class FolderDisks(Disks):
         self._root = root
         self._table = root / "etc" / "runctl-mounts.json"
 
-    def volumes(self) -> Dict[str, Path]:
+    def volumes(self) -> dict[str, Path]:
         """Volume id → its directory."""
         folder = self._root / "dev" / "disk" / "by-id"
-        found: Dict[str, Path] = {}
+        found: dict[str, Path] = {}
         if folder.is_dir():
             for link in folder.iterdir():
                 volume = from_link(link.name)
@@ -40,11 +39,11 @@ class FolderDisks(Disks):
                     found[volume] = link.resolve()
         return found
 
-    def attached(self) -> FrozenSet[str]:
+    def attached(self) -> frozenset[str]:
         """See `Disks.attached`."""
         return frozenset(self.volumes())
 
-    def mounts(self) -> List[MachineMount]:
+    def mounts(self) -> list[MachineMount]:
         """See `Disks.mounts`."""
         volumes, found = self.volumes(), []
         for point, facts in sorted(self._read().items()):
@@ -66,7 +65,7 @@ class FolderDisks(Disks):
             )
         return found
 
-    def unmounted(self) -> List[Unmounted]:
+    def unmounted(self) -> list[Unmounted]:
         """See `Disks.unmounted`."""
         mounted = {one.volume_id for one in self.mounts()}
         return [
@@ -83,7 +82,7 @@ class FolderDisks(Disks):
         if there is not None and there.mount_point != point:
             raise AgentError(
                 "mounted-elsewhere",
-                "volume {} is mounted at {} already".format(request.volume_id, there.mount_point),
+                f"volume {request.volume_id} is mounted at {there.mount_point} already",
                 "use that path, or detach the volume first",
             )
         formatted = False
@@ -152,7 +151,7 @@ class FolderDisks(Disks):
         if request.format == "never" and not entries:
             raise AgentError(
                 "blank",
-                "volume {} cannot be mounted: it has no file system".format(request.volume_id),
+                f"volume {request.volume_id} cannot be mounted: it has no file system",
                 "--format makes one, if the volume is blank",
             )
         if entries and request.format != "force":
@@ -174,9 +173,7 @@ class FolderDisks(Disks):
             if time.monotonic() >= deadline:
                 raise AgentError(
                     "no-device",
-                    "volume {} did not appear on the machine within {:g} s".format(
-                        request.volume_id, request.wait_seconds
-                    ),
+                    f"volume {request.volume_id} did not appear on the machine within {request.wait_seconds:g} s",
                     "is it attached to this instance?",
                 )
             time.sleep(POLL_SECONDS)
@@ -188,22 +185,20 @@ class FolderDisks(Disks):
             or (path.exists() and not path.is_dir())
             or (path.is_dir() and any(path.iterdir()))
         ):
-            raise AgentError(
-                "mount-point-taken", "{} is there already".format(point), "choose another mount point"
-            )
+            raise AgentError("mount-point-taken", f"{point} is there already", "choose another mount point")
 
     def _is_mounted(self, point: str, folder: Path) -> bool:
         path = self._root / point.lstrip("/")
         return path.is_symlink() and path.resolve() == folder
 
-    def _read(self) -> Dict[str, Dict[str, str]]:
+    def _read(self) -> dict[str, dict[str, str]]:
         try:
-            table: Dict[str, Dict[str, str]] = json.loads(self._table.read_text(encoding="utf-8"))
+            table: dict[str, dict[str, str]] = json.loads(self._table.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
         return table
 
-    def _write(self, point: str, facts: Optional[Dict[str, str]]) -> None:
+    def _write(self, point: str, facts: dict[str, str] | None) -> None:
         table = self._read()
         if facts is None:
             table.pop(point, None)

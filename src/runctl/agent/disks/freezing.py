@@ -11,7 +11,6 @@ import os
 import socket
 import time
 from dataclasses import dataclass
-from typing import Tuple
 
 from runctl.agent.errors import AgentError
 
@@ -28,7 +27,7 @@ class Frozen:
     how: str
     """``frozen``: nothing is written until `Disks.thaw`, or until the time is up. ``flushed``: what was written so far
     is on the volume, where freezing is not possible. ``unmounted``: nobody writes to it."""
-    mount_points: Tuple[str, ...] = ()
+    mount_points: tuple[str, ...] = ()
     why: str = ""
     """Why it is only flushed."""
 
@@ -102,13 +101,13 @@ def _dismiss(point: str) -> None:
 
 def _address(point: str) -> str:
     """In the abstract namespace: it is gone with the process, and needs no file."""
-    return "\0runctl-freeze-{:x}".format(os.stat(point).st_dev)  # noqa: PTH116
+    return f"\0runctl-freeze-{os.stat(point).st_dev:x}"  # noqa: PTH116
 
 
 def checked_hold(seconds: object) -> float:
     """Raises `AgentError` (``bad-request``)."""
     if not isinstance(seconds, (int, float)) or not 0 < seconds <= MOST_SECONDS:
-        raise AgentError("bad-request", "hold_seconds is a number up to {:g}".format(MOST_SECONDS))
+        raise AgentError("bad-request", f"hold_seconds is a number up to {MOST_SECONDS:g}")
     return float(seconds)
 
 

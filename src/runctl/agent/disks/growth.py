@@ -9,7 +9,6 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Optional, Tuple, Union
 
 from runctl.agent.disks import probe
 from runctl.agent.disks.decision import Facts, Refuse
@@ -25,7 +24,7 @@ class Grow:
     device: str
     """What the file system is on: the disk, or its only partition."""
     fstype: str
-    partition: Optional[int] = None
+    partition: int | None = None
     """The number of the partition that grows first."""
 
 
@@ -42,28 +41,26 @@ class Grown:
 
     volume_id: str
     device: str
-    fstype: Optional[str]
+    fstype: str | None
     """``None`` where there is no file system yet."""
-    mount_point: Optional[str]
+    mount_point: str | None
     partition_grown: bool
     before_bytes: int
     """Of the file system as it is mounted, of the disk where it is not."""
     after_bytes: int
 
 
-def decide_growth(facts: Facts) -> Union[Grow, Nothing, Refuse]:
+def decide_growth(facts: Facts) -> Grow | Nothing | Refuse:
     """What grows on a disk. One file system that is understood does; anything else is left to its owner."""
     device = facts.device
     if not facts.is_block_device or facts.size_bytes <= 0:
-        return Refuse("no-device", "{} is no block device with a size".format(device))
+        return Refuse("no-device", f"{device} is no block device with a size")
     if facts.is_system_disk:
-        return Refuse("system-disk", "{} is the disk that this machine runs from".format(device))
+        return Refuse("system-disk", f"{device} is the disk that this machine runs from")
     if len(facts.partitions) > 1:
         return Refuse(
             "cannot-grow",
-            "{} has {} partitions, and which of them is to grow is not ours to say".format(
-                device, len(facts.partitions)
-            ),
+            f"{device} has {len(facts.partitions)} partitions, and which of them is to grow is not ours to say",
             "grow one on the machine: growpart, then resize2fs or xfs_growfs",
         )
     number = None
@@ -73,7 +70,7 @@ def decide_growth(facts: Facts) -> Union[Grow, Nothing, Refuse]:
         last = re.search(r"\d+$", device)
         number = int(last.group()) if last is not None else 1
     if signature is None:
-        return Nothing("{} holds no file system yet".format(device))
+        return Nothing(f"{device} holds no file system yet")
     if signature.ambivalent or (signature.type not in EXT and signature.type != "xfs"):
         return Refuse(
             "cannot-grow",
@@ -102,20 +99,18 @@ def grow_partition(disk: str, number: int, partition: str) -> bool:
             "install cloud-guest-utils (Debian, Ubuntu), cloud-utils-growpart (Amazon Linux) or fdisk, and try again",
         )
     if done.returncode != 0:
-        raise AgentError(
-            "cannot-grow", "partition {} of {} does not grow: {}".format(number, disk, _said(done))
-        )
+        raise AgentError("cannot-grow", f"partition {number} of {disk} does not grow: {_said(done)}")
     return probe.size_of(Path(partition).name) > before
 
 
-def grow_file_system(what: Grow, mount_point: Optional[str]) -> None:
+def grow_file_system(what: Grow, mount_point: str | None) -> None:
     """The file system is as large as what it is on."""
     if what.fstype in EXT:
         if mount_point is None:
             # resize2fs wants a file system that nobody uses to have been checked.
             checked = _run(["e2fsck", "-f", "-p", what.device])
             if checked.returncode not in (0, 1):
-                raise AgentError("cannot-grow", "e2fsck of {}: {}".format(what.device, _said(checked)))
+                raise AgentError("cannot-grow", f"e2fsck of {what.device}: {_said(checked)}")
         _must(
             ["resize2fs", what.device],
             # The kernel asks for CAP_SYS_RESOURCE, which the root of a container may lack.
@@ -143,7 +138,7 @@ def _grow_unmounted_xfs(device: str) -> None:
         os.rmdir(point)  # noqa: PTH106
 
 
-def _must(argv: List[str], known: Tuple[str, str] = ("", "")) -> None:
+def _must(argv: list[str], known: tuple[str, str] = ("", "")) -> None:
     """It succeeds. ``known`` is what it may say, and what to do then."""
     done = _run(argv)
     if done.returncode != 0:
@@ -152,16 +147,16 @@ def _must(argv: List[str], known: Tuple[str, str] = ("", "")) -> None:
         raise AgentError("cannot-grow", "{} failed: {}".format(" ".join(argv[:2]), said), hint)
 
 
-def _run(argv: List[str], text: str = "") -> "subprocess.CompletedProcess[str]":
+def _run(argv: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(argv, input=text, capture_output=True, text=True, errors="replace", check=False)
     except FileNotFoundError:
         raise AgentError(
             "cannot-grow",
-            "the machine has no {}".format(argv[0]),
+            f"the machine has no {argv[0]}",
             "install e2fsprogs, xfsprogs and util-linux on it",
         ) from None
 
 
-def _said(done: "subprocess.CompletedProcess[str]") -> str:
-    return (done.stderr or done.stdout).strip() or "exit code {}".format(done.returncode)
+def _said(done: subprocess.CompletedProcess[str]) -> str:
+    return (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, FrozenSet, List, Mapping, Optional, Tuple, Union
+from typing import Any
 
 from runctl.agent.disks.freezing import Frozen
 from runctl.agent.disks.growth import Grown
@@ -46,7 +47,7 @@ class AttachRequest:
     never formatted."""
     grow: bool = False
     """The volume is larger than what it was copied from: its partition and file system grow with it."""
-    device: Optional[str] = None
+    device: str | None = None
     """The name that the provider attached it under, for machines whose disks have no serial (Xen)."""
 
 
@@ -58,7 +59,7 @@ class Attached:
     mount_point: str
     device: str
     fstype: str
-    uuid: Optional[str]
+    uuid: str | None
     formatted: bool
     already_mounted: bool
     writable: bool
@@ -85,10 +86,10 @@ class Unmounted:
     """A disk that is attached to the machine, and not mounted."""
 
     device: str
-    volume_id: Optional[str]
+    volume_id: str | None
     size_bytes: int
     model: str
-    signature: Optional[str] = None
+    signature: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Detached:
 
     volume_id: str
     was_mounted: bool
-    mount_points: Tuple[str, ...] = ()
+    mount_points: tuple[str, ...] = ()
     lazy: bool = False
     """It is out of sight, and goes for good when the last process lets go of it."""
 
@@ -106,19 +107,19 @@ class Disks(ABC):
     """The disks of one machine. Every method raises `AgentError`."""
 
     @abstractmethod
-    def attached(self) -> FrozenSet[str]:
+    def attached(self) -> frozenset[str]:
         """The volumes whose devices the machine has, mounted or not."""
 
     @abstractmethod
-    def mounts(self) -> List[MachineMount]:
+    def mounts(self) -> list[MachineMount]:
         """File systems of whole disks that are mounted, but for those of the system's own disk."""
 
     @abstractmethod
-    def unmounted(self) -> List[Unmounted]:
+    def unmounted(self) -> list[Unmounted]:
         """Disks without a mounted file system."""
 
     @abstractmethod
-    def attach(self, request: AttachRequest) -> Union[Attached, Examining]:
+    def attach(self, request: AttachRequest) -> Attached | Examining:
         """The volume's file system is mounted there, now and after a restart.
 
         A disk that has to be read to its end first is read for some seconds in each call; see `Examining`. Doing it
@@ -153,19 +154,19 @@ class Disks(ABC):
 class NoDisks(Disks):
     """A machine whose disks the agent does not touch."""
 
-    def attached(self) -> FrozenSet[str]:
+    def attached(self) -> frozenset[str]:
         """None."""
         return frozenset()
 
-    def mounts(self) -> List[MachineMount]:
+    def mounts(self) -> list[MachineMount]:
         """None."""
         return []
 
-    def unmounted(self) -> List[Unmounted]:
+    def unmounted(self) -> list[Unmounted]:
         """None."""
         return []
 
-    def attach(self, request: AttachRequest) -> Union[Attached, Examining]:
+    def attach(self, request: AttachRequest) -> Attached | Examining:
         """Raises `AgentError` (``unsupported``)."""
         raise AgentError("unsupported", "volumes can be mounted on Linux only")
 
@@ -190,11 +191,11 @@ def volume_id(text: str) -> str:
     """``vol-0123…`` for ``vol-0123…`` and ``vol0123…``. Raises `AgentError` (``bad-request``) for anything else."""
     match = VOLUME.fullmatch(text.strip())
     if match is None:
-        raise AgentError("bad-request", "{!r} is not a volume id".format(text))
+        raise AgentError("bad-request", f"{text!r} is not a volume id")
     return "vol-" + match.group(1)
 
 
-def from_link(name: str) -> Optional[str]:
+def from_link(name: str) -> str | None:
     """The volume that a link in ``/dev/disk/by-id`` is about; ``None`` for partitions and other disks."""
     if not name.startswith(BY_ID):
         return None
@@ -209,7 +210,7 @@ def attach_request(request: Mapping[str, Any]) -> AttachRequest:
         raise AgentError("bad-request", "attach needs a volume_id and a mount_point")
     words = Path(point).parts
     if not point.startswith("/") or ".." in words or len(words) < 2 or "\n" in point:
-        raise AgentError("bad-request", "{!r} is not an absolute path to mount at".format(point))
+        raise AgentError("bad-request", f"{point!r} is not an absolute path to mount at")
     wish = str(request.get("format") or "never")
     if wish not in FORMATS:
         raise AgentError("bad-request", "format is one of {}, not {!r}".format(", ".join(FORMATS), wish))

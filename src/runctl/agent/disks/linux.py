@@ -6,9 +6,9 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Dict, FrozenSet, List, Optional, Sequence, Union
 
 from runctl.agent.disks import freezing, growth, mount_table, mounting, probe, users
 from runctl.agent.disks.decision import Decision, Examine, Facts, Format, Mount, Refuse, decide_format
@@ -45,9 +45,9 @@ class LinuxDisks(Disks):
         self._fstab = Path(os.environ.get(FSTAB_VARIABLE, "/etc/fstab"))
         self._spacing = float(os.environ.get(SPACING_VARIABLE, "1.0"))
 
-    def volumes(self) -> Dict[str, str]:
+    def volumes(self) -> dict[str, str]:
         """Device → volume id, for every EBS volume: by udev's links, by sysfs, by lsblk."""
-        found: Dict[str, str] = {}
+        found: dict[str, str] = {}
         if BY_ID_FOLDER.is_dir():
             for link in BY_ID_FOLDER.iterdir():
                 volume = from_link(link.name)
@@ -60,16 +60,16 @@ class LinuxDisks(Disks):
                 found.setdefault(device, "vol-" + match.group(1))
         return found or _serials_by_lsblk()
 
-    def attached(self) -> FrozenSet[str]:
+    def attached(self) -> frozenset[str]:
         """See `Disks.attached`."""
         return frozenset(self.volumes().values())
 
-    def mounts(self) -> List[MachineMount]:
+    def mounts(self) -> list[MachineMount]:
         """See `Disks.mounts`."""
         volumes, entries = self.volumes(), mount_table.own_mounts()
         lines = self._fstab_text().splitlines()
         system = _system_disks(entries)
-        found: Dict[str, MachineMount] = {}
+        found: dict[str, MachineMount] = {}
         for entry in entries:
             device = _device(entry)
             if device is None or entry.root != "/":
@@ -95,7 +95,7 @@ class LinuxDisks(Disks):
             )
         return [found[point] for point in sorted(found)]
 
-    def unmounted(self) -> List[Unmounted]:
+    def unmounted(self) -> list[Unmounted]:
         """See `Disks.unmounted`."""
         volumes, entries = self.volumes(), mount_table.own_mounts()
         busy = {"/dev/" + probe.disk_of(Path(d).name) for d in map(_device, entries) if d is not None}
@@ -111,7 +111,7 @@ class LinuxDisks(Disks):
                 found.append(Unmounted(device, volume, size, probe.attribute(name, "device/model")))
         return found
 
-    def attach(self, request: AttachRequest) -> Union[Attached, Examining]:
+    def attach(self, request: AttachRequest) -> Attached | Examining:
         """See `Disks.attach`."""
         device = self._wait_for(request)
         point = request.mount_point
@@ -121,7 +121,7 @@ class LinuxDisks(Disks):
             if point not in [entry.mount_point for entry in mounted]:
                 raise AgentError(
                     "mounted-elsewhere",
-                    "volume {} is mounted at {} already".format(request.volume_id, mounted[-1].mount_point),
+                    f"volume {request.volume_id} is mounted at {mounted[-1].mount_point} already",
                     "use that path, or detach the volume first",
                 )
             entry = next(e for e in mounted if e.mount_point == point)
@@ -133,9 +133,7 @@ class LinuxDisks(Disks):
         self._check_point(point, entries)
         return self._mount_new(request, device, _system_disks(entries))
 
-    def _mount_new(
-        self, request: AttachRequest, device: str, system: Sequence[str]
-    ) -> Union[Attached, Examining]:
+    def _mount_new(self, request: AttachRequest, device: str, system: Sequence[str]) -> Attached | Examining:
         facts = probe.look(device, is_system_disk=device in system, spacing_seconds=self._spacing)
         decision = _decided(facts, request)
         if isinstance(decision, Examine):
@@ -149,14 +147,14 @@ class LinuxDisks(Disks):
         if isinstance(decision, Examine):
             raise AssertionError("every byte has been read")
         if isinstance(decision, Refuse):
-            why = "volume {} cannot be mounted: {}".format(request.volume_id, decision.why)
+            why = f"volume {request.volume_id} cannot be mounted: {decision.why}"
             raise AgentError(decision.code, why, decision.hint)
         formatted = isinstance(decision, Format)
         if isinstance(decision, Format):
             mounting.make_file_system(decision, force=request.format == "force")
             made = probe.signature(decision.device)
             if made is None or made.type != decision.fstype:
-                raise AgentError("cannot-mount", "the new file system on {} cannot be seen".format(device))
+                raise AgentError("cannot-mount", f"the new file system on {device} cannot be seen")
             decision = Mount(decision.device, made.type, made.uuid)
         Path(request.mount_point).mkdir(parents=True, exist_ok=True)
         more = mounting.mount(decision, request)
@@ -212,9 +210,8 @@ class LinuxDisks(Disks):
                 seen = ", ".join(sorted(volumes.values())) or "none"
                 raise AgentError(
                     "no-device",
-                    "volume {} did not appear on the machine within {:g} s; volumes here: {}".format(
-                        request.volume_id, request.wait_seconds, seen
-                    ),
+                    f"volume {request.volume_id} did not appear on the machine within {request.wait_seconds:g} s;"
+                    f" volumes here: {seen}",
                     "is it attached to this instance?",
                 )
             time.sleep(POLL_SECONDS)
@@ -227,21 +224,19 @@ class LinuxDisks(Disks):
             if device is not None:
                 volumes = self.volumes()
                 volume = volumes.get(device) or volumes.get("/dev/" + probe.disk_of(Path(device).name))
-            what = "volume {}".format(volume) if volume else there[-1].source
+            what = f"volume {volume}" if volume else there[-1].source
             raise AgentError(
                 "mount-point-taken",
-                "{} is mounted at {}".format(what, point),
+                f"{what} is mounted at {point}",
                 "choose another mount point",
             )
         path = Path(point)
         if path.exists() and not path.is_dir():
-            raise AgentError(
-                "mount-point-taken", "{} is no folder".format(point), "choose another mount point"
-            )
+            raise AgentError("mount-point-taken", f"{point} is no folder", "choose another mount point")
         if path.is_dir() and any(path.iterdir()):
             raise AgentError(
                 "mount-point-taken",
-                "{} is a folder with files in it, which a mount would hide".format(point),
+                f"{point} is a folder with files in it, which a mount would hide",
                 "choose another mount point, or empty it",
             )
 
@@ -278,7 +273,7 @@ class LinuxDisks(Disks):
             if holding and not force:
                 raise AgentError(
                     "disk-busy",
-                    "volume {} is in use by {}".format(volume_id, users.in_words(holding)),
+                    f"volume {volume_id} is in use by {users.in_words(holding)}",
                     "stop them first, or detach with --force",
                 )
             for point in points:
@@ -293,14 +288,14 @@ class LinuxDisks(Disks):
         facts = probe.look(disk, is_system_disk=disk in _system_disks(entries), spacing_seconds=0)
         what = growth.decide_growth(facts)
         if isinstance(what, Refuse):
-            raise AgentError(what.code, "volume {}: {}".format(volume_id, what.why), what.hint)
+            raise AgentError(what.code, f"volume {volume_id}: {what.why}", what.hint)
         if isinstance(what, growth.Nothing):
             return Grown(volume_id, disk, None, None, False, facts.size_bytes, facts.size_bytes)
         mounted = _mounts_of(disk, entries)
         if mounted and all("ro" in entry.options for entry in mounted):
             raise AgentError(
                 "read-only",
-                "volume {} is mounted read-only at {}".format(volume_id, mounted[0].mount_point),
+                f"volume {volume_id} is mounted read-only at {mounted[0].mount_point}",
                 "mount it for writing on one machine, and repeat the command",
             )
         point = next((entry.mount_point for entry in mounted if "ro" not in entry.options), None)
@@ -328,11 +323,11 @@ class LinuxDisks(Disks):
         """See `Disks.thaw`."""
         return any(freezing.thaw(point) for point in self._points_of(volume_id)[:1])
 
-    def _points_of(self, volume_id: str) -> List[str]:
+    def _points_of(self, volume_id: str) -> list[str]:
         device = next((d for d, volume in self.volumes().items() if volume == volume_id), None)
         return [] if device is None else [e.mount_point for e in _mounts_of(device, mount_table.own_mounts())]
 
-    def _by_fstab(self, volume_id: str, entries: Sequence[MountEntry]) -> List[MountEntry]:
+    def _by_fstab(self, volume_id: str, entries: Sequence[MountEntry]) -> list[MountEntry]:
         lines = [line for line in self._fstab_text().splitlines() if mount_table.volume_of(line) == volume_id]
         points = {mount_table.point_of(line) for line in lines}
         return [entry for entry in entries if entry.mount_point in points]
@@ -385,11 +380,11 @@ def may_write(user: machine.LoginUser, facts: os.stat_result) -> bool:
     return bool(facts.st_mode & 0o002)
 
 
-def _block_names() -> List[str]:
+def _block_names() -> list[str]:
     return sorted(entry.name for entry in probe.SYS_BLOCK.iterdir()) if probe.SYS_BLOCK.is_dir() else []
 
 
-def _bytes_in(point: Optional[str], otherwise: int) -> int:
+def _bytes_in(point: str | None, otherwise: int) -> int:
     """Of the file system that is mounted there."""
     if point is None:
         return otherwise
@@ -401,7 +396,7 @@ def _is_no_disk(device: str) -> bool:
     return Path(device).name.startswith(NO_DISKS)
 
 
-def _device(entry: MountEntry) -> Optional[str]:
+def _device(entry: MountEntry) -> str | None:
     """The device node of a mounted block device; ``None`` for other file systems."""
     if entry.source.startswith("/dev/") and probe.number_of(entry.source) == entry.device_number:
         return entry.source
@@ -411,7 +406,7 @@ def _device(entry: MountEntry) -> Optional[str]:
     return None
 
 
-def _system_disks(entries: Sequence[MountEntry]) -> List[str]:
+def _system_disks(entries: Sequence[MountEntry]) -> list[str]:
     found = []
     for entry in entries:
         device = _device(entry)
@@ -420,7 +415,7 @@ def _system_disks(entries: Sequence[MountEntry]) -> List[str]:
     return found
 
 
-def _mounts_of(device: str, entries: Sequence[MountEntry]) -> List[MountEntry]:
+def _mounts_of(device: str, entries: Sequence[MountEntry]) -> list[MountEntry]:
     """Where a disk, or one of its partitions, is mounted."""
     found = []
     for entry in entries:
@@ -440,7 +435,7 @@ def _decided(facts: Facts, request: AttachRequest) -> Decision:
     )
 
 
-def _serials_by_lsblk() -> Dict[str, str]:
+def _serials_by_lsblk() -> dict[str, str]:
     done = subprocess.run(["lsblk", "-dnro", "NAME,SERIAL"], capture_output=True, text=True, check=False)
     found = {}
     for line in done.stdout.splitlines():
@@ -451,7 +446,7 @@ def _serials_by_lsblk() -> Dict[str, str]:
     return found
 
 
-def _by_name(device: Optional[str], volumes: Dict[str, str]) -> Optional[str]:
+def _by_name(device: str | None, volumes: dict[str, str]) -> str | None:
     """A Xen disk: the provider says ``/dev/sdf``, the kernel ``/dev/xvdf``, and neither knows the volume."""
     if not device:
         return None

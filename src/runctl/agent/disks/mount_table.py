@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple
 
 FSTAB_OPTION = "x-runctl="
 """Marks our lines; mount(8) ignores options that begin with ``x-``."""
@@ -20,8 +20,8 @@ class MountEntry:
     root: str
     """Which folder of the file system is mounted; ``/`` for all of it."""
     mount_point: str
-    options: Tuple[str, ...]
-    optional: Tuple[str, ...]
+    options: tuple[str, ...]
+    optional: tuple[str, ...]
     """``shared:N``, ``master:N``: how mounts spread."""
     fstype: str
     source: str
@@ -33,10 +33,10 @@ def _unescaped(text: str) -> str:
 
 def escaped(text: str) -> str:
     """A path as fstab wants it."""
-    return re.sub(r"[ \t\n\\]", lambda match: "\\{:03o}".format(ord(match.group())), text)
+    return re.sub(r"[ \t\n\\]", lambda match: f"\\{ord(match.group()):03o}", text)
 
 
-def parse(text: str) -> List[MountEntry]:
+def parse(text: str) -> list[MountEntry]:
     """The mounts, oldest first."""
     found = []
     for line in text.splitlines():
@@ -58,7 +58,7 @@ def parse(text: str) -> List[MountEntry]:
     return found
 
 
-def own_mounts() -> List[MountEntry]:
+def own_mounts() -> list[MountEntry]:
     """What is mounted, as this process sees it."""
     return parse(Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
 
@@ -71,7 +71,7 @@ def fstab_line(
     *,
     read_only: bool,
     more: Sequence[str] = (),
-    device: Optional[str] = None,
+    device: str | None = None,
 ) -> str:
     """A volume that is not there does not keep the machine from starting, and one that is late is waited for.
 
@@ -98,7 +98,7 @@ def without_volume(fstab: str, volume_id: str) -> str:
     return "".join(line for line in fstab.splitlines(keepends=True) if volume_of(line) != volume_id)
 
 
-def volume_of(line: str) -> Optional[str]:
+def volume_of(line: str) -> str | None:
     """The volume that one of our lines is about."""
     fields = line.split()
     if len(fields) < 4 or fields[0].startswith("#"):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
 
 from runctl.agent.disks import disks, mountns
 from runctl.agent.errors import AgentError
@@ -42,7 +42,7 @@ class Trouble:
     words: str
 
 
-def judge(mount: MountSpec, first: Look, now: Look) -> Optional[Trouble]:
+def judge(mount: MountSpec, first: Look, now: Look) -> Trouble | None:
     """What is wrong with a mount of a run that goes on; ``None`` if nothing is.
 
     A file system that is out of sight on the machine's own path is not lost: a container keeps its mount. It is
@@ -54,26 +54,26 @@ def judge(mount: MountSpec, first: Look, now: Look) -> Optional[Trouble]:
     if not first.device:
         return None  # it was no block device to begin with: nothing can be said
     if now.place == first.place and not now.device:
-        return Trouble(mount, True, "{} has failed: its device is gone".format(name(mount)))
+        return Trouble(mount, True, f"{name(mount)} has failed: its device is gone")
     if not mount.read_only and not first.read_only and now.read_only and now.place == first.place:
         words = "{} has become read-only, as the kernel does when a file system has errors (see dmesg)"
         return Trouble(mount, False, words.format(name(mount)))
     return None
 
 
-def judge_start(mount: MountSpec, first: Look, now: Look) -> Optional[str]:
+def judge_start(mount: MountSpec, first: Look, now: Look) -> str | None:
     """Why a script cannot be started with a mount that was fine before; ``None`` if it can."""
     if now.place != first.place:
-        return "{} is not what is mounted there any more".format(name(mount))
+        return f"{name(mount)} is not what is mounted there any more"
     found = judge(mount, first, now)
     return found.words if found is not None else None
 
 
 def name(mount: MountSpec) -> str:
     """``volume vol-1 at /mnt/data (the script's /data)``."""
-    seen = "" if mount.source == mount.target else " (the script's {})".format(mount.target)
-    what = "volume {} at".format(mount.volume_id) if mount.volume_id else "the folder"
-    return "{} {}{}".format(what, mount.source, seen)
+    seen = "" if mount.source == mount.target else f" (the script's {mount.target})"
+    what = f"volume {mount.volume_id} at" if mount.volume_id else "the folder"
+    return f"{what} {mount.source}{seen}"
 
 
 def disk_name(folder: str, mounts: Sequence[MountSpec]) -> str:
@@ -93,19 +93,19 @@ class MountWatch:
         self._spec = spec
         self._mounts = [one for one in spec.mounts if one.volume_id]
         # In a namespace of its own a mount's target may lie over another one's source.
-        self._paths: Dict[str, str] = {
+        self._paths: dict[str, str] = {
             one.target: one.target if one.target in bound else one.source for one in self._mounts
         }
         self._first = self._looks()
         self._next = 0.0
-        self._missed: Dict[str, int] = {}
-        self._told: List[str] = []
+        self._missed: dict[str, int] = {}
+        self._told: list[str] = []
 
-    def warnings(self) -> List[str]:
+    def warnings(self) -> list[str]:
         """What the script will not be able to do, in words."""
         user = login_user().name
         return [
-            "warning: {} may not write to {}; it can be given to {} with chown".format(user, name(one), user)
+            f"warning: {user} may not write to {name(one)}; it can be given to {user} with chown"
             for one in self._mounts
             if not one.read_only and not os.access(on_machine(self._paths[one.target]), os.W_OK)
         ]
@@ -122,7 +122,7 @@ class MountWatch:
             if why is not None:
                 raise AgentError("cannot-mount", why, "attach it again, and start another run")
 
-    def news(self) -> List[Trouble]:
+    def news(self) -> list[Trouble]:
         """Troubles that have not been told yet; looks now and then only, and tells of a loss when it is sure."""
         moment = time.monotonic()
         if moment < self._next or not self._mounts:
@@ -130,14 +130,14 @@ class MountWatch:
         self._next = moment + INTERVAL_SECONDS
         found = []
         for trouble in self._troubles():
-            key = "{} {}".format(trouble.mount.target, trouble.lost)
+            key = f"{trouble.mount.target} {trouble.lost}"
             self._missed[key] = self._missed.get(key, 0) + 1
             if key not in self._told and (not trouble.lost or self._missed[key] >= LOOKS):
                 self._told.append(key)
                 found.append(trouble)
         return found
 
-    def at_the_end(self) -> List[Trouble]:
+    def at_the_end(self) -> list[Trouble]:
         """What is wrong when the script has ended."""
         found = self._troubles()
         if any(one.lost for one in found):
@@ -145,12 +145,12 @@ class MountWatch:
             found = self._troubles()
         return found
 
-    def _troubles(self) -> List[Trouble]:
+    def _troubles(self) -> list[Trouble]:
         now = self._looks()
         judged = [judge(one, self._first[one.target], now[one.target]) for one in self._mounts]
         return [found for found in judged if found is not None]
 
-    def _looks(self) -> Dict[str, Look]:
+    def _looks(self) -> dict[str, Look]:
         attached = disks().attached() if self._mounts else frozenset()
         return {one.target: self._look(one, one.volume_id in attached) for one in self._mounts}
 
@@ -163,5 +163,5 @@ class MountWatch:
             facts, space = path.stat(), os.statvfs(path)
         except OSError:
             return Look(known=known)
-        number = "{}:{}".format(os.major(facts.st_dev), os.minor(facts.st_dev))
+        number = f"{os.major(facts.st_dev)}:{os.minor(facts.st_dev)}"
         return Look(number, (SYS_DEV / number).exists(), known, bool(space.f_flag & os.ST_RDONLY))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import List
 
 from runctl.agent.disks.decision import Format, Mount
 from runctl.agent.disks.interface import AttachRequest
@@ -24,14 +23,14 @@ def make_file_system(decision: Format, *, force: bool) -> None:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise AgentError(
-            "cannot-mount", "the machine has no {}".format(argv[0]), "install e2fsprogs or xfsprogs on it"
+            "cannot-mount", f"the machine has no {argv[0]}", "install e2fsprogs or xfsprogs on it"
         ) from None
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip()
-        raise AgentError("cannot-mount", "{} of {} failed: {}".format(argv[0], decision.device, said))
+        raise AgentError("cannot-mount", f"{argv[0]} of {decision.device} failed: {said}")
 
 
-def mount(decision: Mount, request: AttachRequest) -> List[str]:
+def mount(decision: Mount, request: AttachRequest) -> list[str]:
     """It is mounted. Returns the options that it took, beyond ``ro`` and ``rw``."""
     options = ["ro" if request.read_only else "rw", *SAFE_OPTIONS]
     said = ""
@@ -52,20 +51,16 @@ def mount(decision: Mount, request: AttachRequest) -> List[str]:
         if done.returncode == 0:
             return more
         said = said or done.stderr.strip()
-    raise AgentError(
-        "cannot-mount", "{} cannot be mounted at {}: {}".format(decision.device, request.mount_point, said)
-    )
+    raise AgentError("cannot-mount", f"{decision.device} cannot be mounted at {request.mount_point}: {said}")
 
 
-def _quiet(decision: Mount) -> List[str]:
+def _quiet(decision: Mount) -> list[str]:
     """Options that keep a read-only mount from writing a journal back. Raises `AgentError`."""
     option = {"ext4": "noload", "xfs": "norecovery"}.get(decision.fstype)
     if option is None:
         raise AgentError(
             "cannot-mount",
-            "{} holds {}, which several machines cannot have at once".format(
-                decision.device, decision.fstype
-            ),
+            f"{decision.device} holds {decision.fstype}, which several machines cannot have at once",
             "only ext4 and xfs can be shared, read-only",
         )
     return [option]
@@ -82,7 +77,7 @@ def sync(point: str) -> None:
     done = subprocess.run(["sync", "-f", point], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise AgentError(
-            "cannot-flush", "what was written to {} cannot be flushed: {}".format(point, done.stderr.strip())
+            "cannot-flush", f"what was written to {point} cannot be flushed: {done.stderr.strip()}"
         )
 
 
@@ -96,4 +91,4 @@ def unmount(point: str, *, lazily: bool) -> bool:
         and subprocess.run(["umount", "--lazy", point], capture_output=True, check=False).returncode == 0
     ):
         return True
-    raise AgentError("disk-busy", "{} cannot be unmounted: {}".format(point, done.stderr.strip()))
+    raise AgentError("disk-busy", f"{point} cannot be unmounted: {done.stderr.strip()}")

@@ -6,8 +6,9 @@ import ctypes
 import os
 import subprocess
 import urllib.parse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Callable, List, Optional, Sequence
+from typing import Callable
 
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import durable, processes
@@ -20,7 +21,7 @@ LOCKED_FLAGS = 2 | 4 | 8 | 1024 | 2048
 """nosuid, nodev, noexec, noatime, nodiratime: a remount must not lose them (mount(2))."""
 
 
-def to_bind(spec: RunSpec) -> List[MountSpec]:
+def to_bind(spec: RunSpec) -> list[MountSpec]:
     """The mounts of a run on the host that its script would not find as it asked for them."""
     if spec.container is not None:
         return []
@@ -36,16 +37,16 @@ def _already_read_only(source: str) -> bool:
         return False
 
 
-def impossible(mounts: Sequence[MountSpec], root: bool) -> Optional[str]:
+def impossible(mounts: Sequence[MountSpec], root: bool) -> str | None:
     """Why this machine cannot show these mounts to a run on the host; ``None`` if it can."""
     if not mounts:
         return None
-    what = "showing {} at {}".format(mounts[0].source, mounts[0].target)
+    what = f"showing {mounts[0].source} at {mounts[0].target}"
     if mounts[0].source == mounts[0].target:
-        what = "showing {} read-only".format(mounts[0].source)
+        what = f"showing {mounts[0].source} read-only"
     if folder_root() is not None:
         read_only = [m for m in mounts if m.read_only]
-        return "{} needs mounts, and this machine is a folder".format(what) if read_only else None
+        return f"{what} needs mounts, and this machine is a folder" if read_only else None
     if not processes.LINUX:
         return what + " without a container needs Linux mount namespaces, which this system lacks"
     return None if root else what + " needs root (passwordless sudo) to make a mount namespace"
@@ -62,20 +63,18 @@ def enter(mounts: Sequence[MountSpec], markers: Path) -> None:
     def mount(source: str, target: str, flags: int, what: str) -> None:
         if libc.mount(source.encode(), target.encode(), None, ctypes.c_ulong(flags), None) != 0:
             number = ctypes.get_errno()
-            raise AgentError("cannot-mount", "{}: {}".format(what, os.strerror(number)))
+            raise AgentError("cannot-mount", f"{what}: {os.strerror(number)}")
 
     if libc.unshare(CLONE_NEWNS) != 0:
-        raise AgentError(
-            "cannot-mount", "no mount namespace can be made: {}".format(os.strerror(ctypes.get_errno()))
-        )
+        raise AgentError("cannot-mount", f"no mount namespace can be made: {os.strerror(ctypes.get_errno())}")
     mount("none", "/", MS_REC | MS_SLAVE, "the mount namespace cannot be separated from the machine's")
     # Opened before anything is mounted: one mount's target may cover another one's source.
     opened = [os.open(m.source, os.O_PATH | os.O_DIRECTORY) for m in mounts]
     with durable.locked(lock_of(markers)):
         for one, fd in zip(mounts, opened):
-            what = "cannot mount {} at {}".format(one.source, one.target)
+            what = f"cannot mount {one.source} at {one.target}"
             _make_target(Path(one.target), markers, what)
-            mount("/proc/self/fd/{}".format(fd), one.target, MS_BIND | MS_REC, what)
+            mount(f"/proc/self/fd/{fd}", one.target, MS_BIND | MS_REC, what)
             if one.read_only:
                 kept = os.statvfs(one.target).f_flag & LOCKED_FLAGS
                 mount("none", one.target, MS_REMOUNT | MS_BIND | MS_RDONLY | kept, what + " read-only")
@@ -91,7 +90,7 @@ def _make_target(target: Path, markers: Path, what: str) -> None:
     try:
         target.mkdir(parents=True)
     except OSError as error:
-        raise AgentError("cannot-mount", "{}: {}".format(what, error)) from error
+        raise AgentError("cannot-mount", f"{what}: {error}") from error
     markers.mkdir(mode=0o755, exist_ok=True)
     durable.write_json(
         _marker(target, markers), {"target": str(target), "first_made": str(missing)}, mode=0o644
@@ -147,7 +146,7 @@ def drop_root(user: LoginUser) -> None:
     raise AgentError("cannot-mount", "root could not be given up")
 
 
-def show_in_folder(mounts: Sequence[MountSpec]) -> List[Path]:
+def show_in_folder(mounts: Sequence[MountSpec]) -> list[Path]:
     """The same for a machine that is a folder: links. Returns those made, to be removed at the end."""
     made = []
     for one in mounts:
@@ -155,9 +154,7 @@ def show_in_folder(mounts: Sequence[MountSpec]) -> List[Path]:
         if target.resolve() == source.resolve():
             continue
         if target.is_symlink() or target.exists():
-            raise AgentError(
-                "cannot-mount", "{} exists on the machine and is something else".format(one.target)
-            )
+            raise AgentError("cannot-mount", f"{one.target} exists on the machine and is something else")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(source.resolve())
         made.append(target)

@@ -6,9 +6,9 @@ import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Dict, Iterator, Optional, Sequence, Tuple, Union
 
 from runctl.agent.errors import AgentError
 from runctl.agent.machine.root import as_root, login_user, on_machine, root_available
@@ -34,7 +34,7 @@ class Places:
     checkpoints_seen: str
     output_seen: str
     data_seen: str
-    on_volume: Optional[MountSpec]
+    on_volume: MountSpec | None
     """The mount that holds checkpoints and output; ``None`` if they are in the run's own folder."""
 
 
@@ -70,7 +70,7 @@ def make(where: Places) -> None:
     for path in (where.checkpoints, where.output):
         links = [one for one in (path, *path.parents) if _top(where) in one.parents and one.is_symlink()]
         if links:
-            raise _no_folder(path, "{} is a link".format(links[0]))
+            raise _no_folder(path, f"{links[0]} is a link")
         try:
             path.mkdir(parents=True, exist_ok=True)
             if os.access(path, os.W_OK | os.X_OK):
@@ -79,11 +79,9 @@ def make(where: Places) -> None:
         except PermissionError as error:
             reason = str(error)
         except OSError as error:
-            raise AgentError("cannot-write", "cannot make {}: {}".format(path, error)) from error
+            raise AgentError("cannot-write", f"cannot make {path}: {error}") from error
         if not root_available():
-            raise AgentError(
-                "cannot-write", "cannot make {}: {}".format(path, reason), "give it to " + user.name
-            )
+            raise AgentError("cannot-write", f"cannot make {path}: {reason}", "give it to " + user.name)
         # -o and -g apply to the last folder alone; the run's own folder above it, and the one of all runs, are
         # ours as well.
         above = [path.parent.parent] if not path.parent.parent.exists() else []
@@ -93,16 +91,16 @@ def make(where: Places) -> None:
                 as_root(["install", "-d", *owner, str(one)]), capture_output=True, text=True, check=False
             )
             if done.returncode:
-                raise AgentError("cannot-write", "cannot make {}: {}".format(one, done.stderr.strip()))
+                raise AgentError("cannot-write", f"cannot make {one}: {done.stderr.strip()}")
 
 
-def _saves(spec: RunSpec) -> Optional[MountSpec]:
+def _saves(spec: RunSpec) -> MountSpec | None:
     writable = [one for one in spec.mounts if one.volume_id and not one.read_only]
     named = [one for one in writable if one.target == spec.save_target]
     return next(iter([*named, *writable]), None)
 
 
-def saved_folder(spec: RunSpec) -> Optional[SavedFolder]:
+def saved_folder(spec: RunSpec) -> SavedFolder | None:
     """Where the run's folder is on its volume, wherever that is mounted; ``None`` without a volume."""
     volume = _saves(spec)
     if volume is None or volume.volume_id is None:
@@ -117,7 +115,7 @@ def saved_folder(spec: RunSpec) -> Optional[SavedFolder]:
     return SavedFolder(volume.volume_id, str((inside / "runs" / spec.run_id).relative_to("/")))
 
 
-def make_inner_targets(mounts: Sequence[MountSpec], work: Optional[Path] = None, workdir: str = "") -> None:
+def make_inner_targets(mounts: Sequence[MountSpec], work: Path | None = None, workdir: str = "") -> None:
     """Where a target lies inside another mount, or inside the project that is mounted at ``workdir`` from ``work``,
     its folder is there and belongs to the login user; a container's engine would make it root's.
 
@@ -166,19 +164,19 @@ def give_to_user(where: Places) -> None:
     """What such a container has left belongs to the login user, and is open to nobody else any more. A folder that
     it has replaced by a link is left as it is: the link may lead anywhere on the machine."""
     user, root = login_user(), root_available()
-    owner = "{}:{}".format(user.uid, user.gid)
+    owner = f"{user.uid}:{user.gid}"
     for path in (where.checkpoints, where.output):
         with contextlib.suppress(OSError, AgentError), _opened(where, path) as (fd, here):
             if root:
                 # Root's chown opens this process's descriptor, so that no name is looked up a second time.
-                named = "/proc/{}/fd/{}/.".format(os.getpid(), fd) if LINUX else str(path)
+                named = f"/proc/{os.getpid()}/fd/{fd}/." if LINUX else str(path)
                 argv = ["chown", "--recursive", "--no-dereference", owner, named]
                 subprocess.run(as_root(argv), capture_output=True, check=False)
             os.chmod(here, 0o755)  # noqa: PTH101, S103 (the descriptor's own path; meant)
 
 
 @contextlib.contextmanager
-def _opened(where: Places, path: Path) -> Iterator[Tuple[int, Union[int, str]]]:
+def _opened(where: Places, path: Path) -> Iterator[tuple[int, int | str]]:
     """A folder of the run's, and what ``chmod`` takes for it; no step below the volume (or the run's own folder) is a
     link. Raises `AgentError` (``cannot-write``)."""
     top = _top(where)
@@ -191,7 +189,7 @@ def _opened(where: Places, path: Path) -> Iterator[Tuple[int, Union[int, str]]]:
                 raise _no_folder(path, str(error)) from error
             os.close(fd)
             fd = inner
-        yield fd, "/proc/self/fd/{}".format(fd) if LINUX else fd
+        yield fd, f"/proc/self/fd/{fd}" if LINUX else fd
     finally:
         os.close(fd)
 
@@ -203,12 +201,12 @@ def _top(where: Places) -> Path:
 def _no_folder(path: Path, why: str) -> AgentError:
     return AgentError(
         "cannot-write",
-        "{} is no folder of the run's: {}".format(path, why),
+        f"{path} is no folder of the run's: {why}",
         "a run before may have put a link there; remove it",
     )
 
 
-def variables(spec: RunSpec, where: Places) -> Dict[str, str]:
+def variables(spec: RunSpec, where: Places) -> dict[str, str]:
     """The contract with the script: who it is, where to save, what to resume from."""
     return {
         "RUNCTL_RUN_ID": spec.run_id,

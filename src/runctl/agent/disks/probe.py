@@ -7,7 +7,7 @@ import stat
 import subprocess
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Callable
 
 from runctl.agent.disks.decision import PROBES, Facts, Partition, Signature
 from runctl.agent.errors import AgentError
@@ -19,12 +19,12 @@ READ_BYTES = 4 << 20
 BLKID_NOTHING, BLKID_AMBIVALENT = 2, 8
 
 
-def parse_export(text: str) -> Dict[str, str]:
+def parse_export(text: str) -> dict[str, str]:
     """The lines of ``blkid -o export``."""
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 
-def signature(device: str) -> Optional[Signature]:
+def signature(device: str) -> Signature | None:
     """What ``blkid -p`` finds on a device, of whatever kind; ``None`` for nothing. Raises `AgentError`."""
     try:
         done = subprocess.run(
@@ -41,7 +41,7 @@ def signature(device: str) -> Optional[Signature]:
     if done.returncode == BLKID_AMBIVALENT:
         return Signature(ambivalent=True)
     if done.returncode != 0:
-        raise AgentError("cannot-mount", "blkid cannot look at {}: {}".format(device, done.stderr.strip()))
+        raise AgentError("cannot-mount", f"blkid cannot look at {device}: {done.stderr.strip()}")
     found = parse_export(done.stdout)
     if not found.get("TYPE") and not found.get("PTTYPE"):
         return Signature(usage="other", type="something unknown")
@@ -70,7 +70,7 @@ def look(
         return Facts(device, False, 0, ())
     size = size_of(name)
     readable, in_use, zeroed = _read(device, size)
-    signatures: List[Optional[Signature]] = []
+    signatures: list[Signature | None] = []
     for number in range(PROBES):
         if number:
             sleep(spacing_seconds)
@@ -94,7 +94,7 @@ def look(
     )
 
 
-def _read(device: str, size: int) -> Tuple[bool, bool, bool]:
+def _read(device: str, size: int) -> tuple[bool, bool, bool]:
     """Whether it can be read, whether somebody has it exclusively, and whether samples hold only zeros."""
     in_use = False
     try:
@@ -127,7 +127,7 @@ def read_zeros(
     *,
     seconds: float,
     now: Callable[[], float] = time.monotonic,
-) -> Optional[int]:
+) -> int | None:
     """Read the device from ``begin`` on for so long at the most.
 
     Returns the number of bytes from its beginning up to which everything is zero, ``None`` once a byte is not. Raises
@@ -138,21 +138,21 @@ def read_zeros(
     try:
         fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise AgentError("no-device", "{} cannot be read: {}".format(device, error.strerror)) from error
+        raise AgentError("no-device", f"{device} cannot be read: {error.strerror}") from error
     try:
         while place < size:
             data = os.pread(fd, min(READ_BYTES, size - place), place)
             if data != (zeros if len(data) == READ_BYTES else bytes(len(data))):
                 return None
             if not data:
-                raise AgentError("no-device", "{} ends after {} bytes".format(device, place))
+                raise AgentError("no-device", f"{device} ends after {place} bytes")
             # What is read once must not push what others use out of memory.
             os.posix_fadvise(fd, place, len(data), os.POSIX_FADV_DONTNEED)
             place += len(data)
             if now() >= end:
                 break
     except OSError as error:
-        raise AgentError("no-device", "{} cannot be read: {}".format(device, error.strerror)) from error
+        raise AgentError("no-device", f"{device} cannot be read: {error.strerror}") from error
     else:
         return place
     finally:
@@ -165,7 +165,7 @@ def number_of(device: str) -> str:
         info = Path(device).stat()
     except OSError:
         return ""
-    number = "{}:{}".format(os.major(info.st_rdev), os.minor(info.st_rdev))
+    number = f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}"
     return number if stat.S_ISBLK(info.st_mode) else ""
 
 
@@ -195,7 +195,7 @@ def size_of(name: str) -> int:
     return int(text) * 512 if text.isdigit() else 0
 
 
-def partitions(name: str) -> List[Partition]:
+def partitions(name: str) -> list[Partition]:
     """The partitions that the kernel knows on a disk."""
     found = []
     disk = sysfs(name)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Sequence, Set
 
 from runctl.agent.disks.mount_table import MountEntry, parse
 from runctl.agent.machine import processes
@@ -20,21 +20,21 @@ class User:
     pid: int
     name: str
     how: str
-    run_id: Optional[str] = None
+    run_id: str | None = None
 
     @property
     def words(self) -> str:
         """For a person: ``python3 (123, run r1): open file /mnt/data/x``."""
         run = ", run " + self.run_id if self.run_id else ""
-        return "{} ({}{}): {}".format(self.name, self.pid, run, self.how)
+        return f"{self.name} ({self.pid}{run}): {self.how}"
 
 
-def users_of(device_numbers: Set[str], own: Sequence[MountEntry]) -> List[User]:
+def users_of(device_numbers: set[str], own: Sequence[MountEntry]) -> list[User]:
     """Processes that keep these file systems from going away, this one apart."""
     wanted = {_number(text) for text in device_numbers}
     here = _namespace(os.getpid())
-    seen: Dict[str, bool] = {}
-    found: List[User] = []
+    seen: dict[str, bool] = {}
+    found: list[User] = []
     for pid, one in sorted(processes.table().items()):
         if pid == os.getpid():
             continue
@@ -50,7 +50,7 @@ def users_of(device_numbers: Set[str], own: Sequence[MountEntry]) -> List[User]:
 
 def in_words(found: Sequence[User]) -> str:
     """The first few of them."""
-    more = "; and {} more".format(len(found) - SHOWN) if len(found) > SHOWN else ""
+    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return "; ".join(one.words for one in found[:SHOWN]) + more
 
 
@@ -61,12 +61,12 @@ def _number(text: str) -> int:
 
 def _namespace(pid: int) -> str:
     try:
-        return os.readlink("/proc/{}/ns/mnt".format(pid))  # noqa: PTH115 (no path comes of it)
+        return os.readlink(f"/proc/{pid}/ns/mnt")  # noqa: PTH115 (no path comes of it)
     except OSError:
         return ""
 
 
-def _by_files(pid: int, wanted: Set[int]) -> Optional[str]:
+def _by_files(pid: int, wanted: set[int]) -> str | None:
     folder = Path("/proc") / str(pid)
     for what, links in (
         ("working folder", [folder / "cwd"]),
@@ -77,7 +77,7 @@ def _by_files(pid: int, wanted: Set[int]) -> Optional[str]:
         for link in links:
             try:
                 if link.stat().st_dev in wanted:
-                    return "{} {}".format(what, os.readlink(link))  # noqa: PTH115 (as the kernel says it)
+                    return f"{what} {os.readlink(link)}"  # noqa: PTH115 (as the kernel says it)
             except OSError:
                 continue
     try:
@@ -99,7 +99,7 @@ def _listed(folder: Path) -> Iterable[Path]:
         return []
 
 
-def _by_mount(pid: int, device_numbers: Set[str], own: Sequence[MountEntry]) -> Optional[str]:
+def _by_mount(pid: int, device_numbers: set[str], own: Sequence[MountEntry]) -> str | None:
     """A mount that unmounting ours does not take along: a container's, a run's, but not a mere image of ours."""
     try:
         entries = parse((Path("/proc") / str(pid) / "mountinfo").read_text(errors="replace"))
@@ -117,11 +117,11 @@ def _by_mount(pid: int, device_numbers: Set[str], own: Sequence[MountEntry]) -> 
             continue
         followers = {(entry.mount_point, word.partition(":")[2]) for word in entry.optional if ":" in word}
         if not followers & groups:
-            return "mounted at {} in a namespace of its own".format(entry.mount_point)
+            return f"mounted at {entry.mount_point} in a namespace of its own"
     return None
 
 
-def _run_of(pid: int) -> Optional[str]:
+def _run_of(pid: int) -> str | None:
     try:
         variables = (Path("/proc") / str(pid) / "environ").read_bytes().split(b"\0")
     except OSError:

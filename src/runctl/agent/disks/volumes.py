@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping
+from typing import Any
 
 from runctl.agent.disks import disks
 from runctl.agent.disks.freezing import checked_hold
@@ -17,7 +18,7 @@ from runctl.agent.spec import STATE_DIRECTORY, to_json
 from runctl.agent.supervising.state import attempts
 
 
-def mounts(_request: Mapping[str, Any]) -> Dict[str, Any]:
+def mounts(_request: Mapping[str, Any]) -> dict[str, Any]:
     """``mounts``: what is mounted; ``unmounted``: disks that are attached and not."""
     here = disks()
     return {"mounts": here.mounts(), "unmounted": here.unmounted()}
@@ -66,11 +67,11 @@ def freeze(request: Mapping[str, Any]) -> Any:
     return to_json(disks().freeze(volume, hold_seconds=hold))
 
 
-def thaw(request: Mapping[str, Any]) -> Dict[str, bool]:
+def thaw(request: Mapping[str, Any]) -> dict[str, bool]:
     """``was_frozen``: whether it held still until now."""
     volume = _volume_in(request, "thaw")
     if _needs_root():
-        found: Dict[str, bool] = call_as_root("thaw", request)
+        found: dict[str, bool] = call_as_root("thaw", request)
         return found
     return {"was_frozen": disks().thaw(volume)}
 
@@ -90,7 +91,7 @@ def _check_no_run_has(volume: str) -> None:
         if any(map(processes.alive, (live.supervisor, live.script, live.follower))):
             raise AgentError(
                 "disk-busy",
-                "volume {} is in use by {}".format(volume, folder.run_id),
+                f"volume {volume} is in use by {folder.run_id}",
                 "stop the run first, or detach with --force",
             )
 
@@ -112,7 +113,7 @@ def _state() -> Path:
 def _volume_in(request: Mapping[str, Any], verb: str) -> str:
     given = request.get("volume_id")
     if not isinstance(given, str):
-        raise AgentError("bad-request", "{} needs a volume_id".format(verb))
+        raise AgentError("bad-request", f"{verb} needs a volume_id")
     return volume_id(given)
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Callable
 
 from runctl.agent.environments import installers, interpreter
 from runctl.agent.environments.interpreter import Interpreter
@@ -48,7 +49,7 @@ class Ready:
     """What runs the script."""
 
     python: str
-    bin_folder: Optional[Path]
+    bin_folder: Path | None
     """The environment's programs; ``None`` when the machine's own Python runs the script."""
 
 
@@ -70,7 +71,7 @@ class VenvBuilder:
     """The run's own variables: ``--env`` and the like. They are there for the installers, too."""
 
     @property
-    def variables(self) -> Dict[str, str]:
+    def variables(self) -> dict[str, str]:
         """For installers: caches of our own, no questions, no advice about updates."""
         return {
             **self.env,
@@ -91,7 +92,7 @@ class VenvBuilder:
     @property
     def tools(self) -> Path:
         """Where our own uv is, or would be."""
-        return self.state / "tools" / "uv-{}".format(UV_VERSION)
+        return self.state / "tools" / f"uv-{UV_VERSION}"
 
     @property
     def python(self) -> Path:
@@ -110,13 +111,13 @@ def prepare(needs: Dependencies, builder: VenvBuilder) -> Ready:
     except ValueError as error:
         raise AgentError(
             "setup-failed",
-            "requires-python of {}: {}".format(needs.path, error),
+            f"requires-python of {needs.path}: {error}",
             "write it as pip understands it, such as >=3.10",
         ) from error
     lists_nothing = needs.kind in ("pep723", "pyproject") and not needs.requirements and not needs.locked
     nothing_to_install = needs.kind == "none" or lists_nothing
     if nothing_to_install and base is not None:
-        builder.say("running with {}".format(base.words))
+        builder.say(f"running with {base.words}")
         return Ready(base.path, None)
     heavy = base is not None and bool(base.frameworks)
     uv = None
@@ -129,7 +130,7 @@ def prepare(needs: Dependencies, builder: VenvBuilder) -> Ready:
                 raise _no_python(needs, asked)
             raise AgentError(
                 "setup-failed",
-                "{} needs uv: it is not on the machine and could not be installed".format(needs.path),
+                f"{needs.path} needs uv: it is not on the machine and could not be installed",
                 "install uv on the machine: https://docs.astral.sh/uv/",
             )
     if uv is not None and needs.kind in ("uv", "uv.lock"):
@@ -143,18 +144,16 @@ def prepare(needs: Dependencies, builder: VenvBuilder) -> Ready:
     return Ready(str(builder.python), builder.python.parent)
 
 
-def _first_with_pip(asked: Sequence[Interpreter]) -> Optional[Interpreter]:
+def _first_with_pip(asked: Sequence[Interpreter]) -> Interpreter | None:
     return next((found for found in asked if found.pip), None)
 
 
-def _install(
-    needs: Dependencies, base: Optional[Interpreter], uv: Optional[str], builder: VenvBuilder
-) -> None:
+def _install(needs: Dependencies, base: Interpreter | None, uv: str | None, builder: VenvBuilder) -> None:
     """As ``pip install`` does it. Where uv cannot, pip is asked: its word counts."""
     folder = builder.folder(needs)
     settings = {**installers.settings_of_pip(_pip_configuration(builder, base)), **builder.variables}
     arguments = _what_to_install(needs, builder)
-    phase = "installing {}".format(_described(needs))
+    phase = f"installing {_described(needs)}"
     has_pip = base is not None and base.pip
     if uv is not None and not (has_pip and _is_for_pip(needs, folder, settings)):
         argv = [uv, "pip", "install", "--python", str(builder.python), *arguments]
@@ -180,14 +179,14 @@ def _is_for_pip(needs: Dependencies, folder: Path, settings: Mapping[str, str]) 
     )
 
 
-def _read(path: Path) -> Optional[str]:
+def _read(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError:
         return None
 
 
-def _pip_configuration(builder: VenvBuilder, base: Optional[Interpreter]) -> List[str]:
+def _pip_configuration(builder: VenvBuilder, base: Interpreter | None) -> list[str]:
     """The texts of pip's configuration files, in its own order."""
     env = builder.variables
     home = Path(env.get("HOME", "/"))
@@ -205,7 +204,7 @@ def _pip_configuration(builder: VenvBuilder, base: Optional[Interpreter]) -> Lis
     return [text for text in map(_read, files) if text]
 
 
-def _what_to_install(needs: Dependencies, builder: VenvBuilder) -> List[str]:
+def _what_to_install(needs: Dependencies, builder: VenvBuilder) -> list[str]:
     if needs.kind == "requirements":
         return ["-r", PurePosixPath(needs.path or "requirements.txt").name]
     if needs.kind == "package":
@@ -220,13 +219,13 @@ def _described(needs: Dependencies) -> str:
     if needs.kind == "requirements":
         return needs.path or "requirements.txt"
     if needs.kind == "package":
-        return "the package of {}".format(needs.path)
+        return f"the package of {needs.path}"
     count = len(needs.requirements)
     words = "{} requirement{}".format(count, "" if count == 1 else "s")
     return words + (" of the script" if needs.kind == "pep723" else " of " + (needs.path or "pyproject.toml"))
 
 
-def _make(base: Optional[Interpreter], uv: Optional[str], needs: Dependencies, builder: VenvBuilder) -> None:
+def _make(base: Interpreter | None, uv: str | None, needs: Dependencies, builder: VenvBuilder) -> None:
     if base is None:
         # uv fetches a Python that fits.
         asked = ["--python", needs.requires_python] if needs.requires_python else []
@@ -235,7 +234,7 @@ def _make(base: Optional[Interpreter], uv: Optional[str], needs: Dependencies, b
             "getting Python {}".format(needs.requires_python or ""), argv, builder.variables, builder.work
         )
         return
-    builder.say("making an environment on {}".format(base.words))
+    builder.say(f"making an environment on {base.words}")
     if uv is not None:
         argv = [uv, "venv", "--quiet", "--system-site-packages", "--python", base.path, str(builder.target)]
     elif base.venv and (base.pip or base.ensurepip):
@@ -245,7 +244,7 @@ def _make(base: Optional[Interpreter], uv: Optional[str], needs: Dependencies, b
     else:
         raise AgentError(
             "setup-failed",
-            "{} can install nothing: it has neither pip nor venv, and there is no uv".format(base.path),
+            f"{base.path} can install nothing: it has neither pip nor venv, and there is no uv",
             "sudo apt-get install python3-venv python3-pip, or use an image that has them",
         )
     builder.run("making the environment", argv, builder.variables, builder.work)
@@ -256,7 +255,7 @@ def _make(base: Optional[Interpreter], uv: Optional[str], needs: Dependencies, b
             (folder / "_runctl_base.pth").write_text(text, encoding="utf-8")
 
 
-def _sync_project(needs: Dependencies, base: Optional[Interpreter], uv: str, builder: VenvBuilder) -> None:
+def _sync_project(needs: Dependencies, base: Interpreter | None, uv: str, builder: VenvBuilder) -> None:
     """As ``uv run`` does it in the project's folder: uv finds the workspace, the lock, sources and indexes itself."""
     if base is not None:
         _make(base, uv, needs, builder)
@@ -273,7 +272,7 @@ def _sync_script(needs: Dependencies, uv: str, builder: VenvBuilder) -> None:
         needs,
         [uv, "sync", "--active", "--script", name],
         env,
-        "uv lock --script {}".format(needs.path),
+        f"uv lock --script {needs.path}",
         builder,
     )
 
@@ -287,14 +286,14 @@ def _sync(
         env = _with_indexes_of_lock(needs, env, builder)
     words = needs.path if needs.locked else _described(needs)
     try:
-        builder.run("installing {} with uv".format(words), argv, env, folder)
+        builder.run(f"installing {words} with uv", argv, env, folder)
     except AgentError as error:
         if STALE_LOCK not in error.message:
             raise
         raise AgentError(
             error.code,
-            "{} is out of date: it does not agree with what it locks".format(needs.path),
-            "{}, and run again".format(to_lock),
+            f"{needs.path} is out of date: it does not agree with what it locks",
+            f"{to_lock}, and run again",
         ) from error
 
 
@@ -313,7 +312,7 @@ def _with_indexes_of_lock(
     return {**env, "UV_INDEX": " ".join([env.get("UV_INDEX", ""), *indexes]).strip()}
 
 
-def find_uv(builder: VenvBuilder, base: Optional[Interpreter]) -> Optional[str]:
+def find_uv(builder: VenvBuilder, base: Interpreter | None) -> str | None:
     """The machine's uv, or one of our own, or ``None``."""
     search = [builder.env.get("PATH", ""), *map(str, _homes_of_uv(builder))]
     found = shutil.which("uv", path=":".join(search))
@@ -332,13 +331,13 @@ def provide_uv(builder: VenvBuilder) -> None:
     find_uv(builder, base or _first_with_pip(asked))
 
 
-def folders_of_uv(builder: VenvBuilder) -> List[str]:
+def folders_of_uv(builder: VenvBuilder) -> list[str]:
     """Where ``uv`` is, besides the login shell's own PATH: to be looked at after it."""
     folders = [builder.tools / "bin", *_homes_of_uv(builder)]
     return [str(folder) for folder in folders if (folder / "uv").is_file()]
 
 
-def _homes_of_uv(builder: VenvBuilder) -> List[Path]:
+def _homes_of_uv(builder: VenvBuilder) -> list[Path]:
     """Where its own installer, and cargo, put it."""
     home = Path(builder.env.get("HOME") or "/nonexistent")
     return [home / ".local" / "bin", home / ".cargo" / "bin"]
@@ -355,7 +354,7 @@ def _is_recent(uv: str) -> bool:
     return match is not None and (int(match.group(1)), int(match.group(2))) >= OLDEST_UV
 
 
-def _fetch_uv(base: Interpreter, builder: VenvBuilder) -> Optional[str]:
+def _fetch_uv(base: Interpreter, builder: VenvBuilder) -> str | None:
     own = builder.tools
     own.parent.mkdir(parents=True, exist_ok=True)
     with durable.locked(own.parent / "lock"):
@@ -365,7 +364,7 @@ def _fetch_uv(base: Interpreter, builder: VenvBuilder) -> Optional[str]:
         shutil.rmtree(partial, ignore_errors=True)
         listing = own.with_name("uv.txt")
         hashes = "".join(" --hash=sha256:" + one for one in UV_WHEELS)
-        listing.write_text("uv=={}{}\n".format(UV_VERSION, hashes), encoding="utf-8")
+        listing.write_text(f"uv=={UV_VERSION}{hashes}\n", encoding="utf-8")
         argv = [
             base.path,
             "-m",
@@ -380,7 +379,7 @@ def _fetch_uv(base: Interpreter, builder: VenvBuilder) -> Optional[str]:
         argv += ["--target", str(partial), "--only-binary", ":all:", "-r", str(listing)]
         try:
             builder.run(
-                "installing uv {}".format(UV_VERSION),
+                f"installing uv {UV_VERSION}",
                 argv,
                 installers.for_pip(builder.variables),
                 builder.work,

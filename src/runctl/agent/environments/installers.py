@@ -5,7 +5,8 @@ from __future__ import annotations
 import configparser
 import posixpath
 import re
-from typing import Callable, Dict, Iterable, Mapping, Optional, Set, Tuple
+from collections.abc import Iterable, Mapping
+from typing import Callable
 
 _SAME = (
     # pip's variable, and those of uv that mean the same, the one to set first.
@@ -51,7 +52,7 @@ _REGISTRY = re.compile(r'registry = "(https?://[^"]+)"')
 _PYPI = "https://pypi.org/simple"
 
 
-def for_uv(env: Mapping[str, str]) -> Dict[str, str]:
+def for_uv(env: Mapping[str, str]) -> dict[str, str]:
     """Variables with which ``uv pip`` finds what pip would: pip's own ones count where uv's are not set, and so does
     the rule that the best version of all indexes is taken."""
     out = dict(env)
@@ -70,7 +71,7 @@ def for_uv(env: Mapping[str, str]) -> Dict[str, str]:
     return out
 
 
-def for_pip(env: Mapping[str, str]) -> Dict[str, str]:
+def for_pip(env: Mapping[str, str]) -> dict[str, str]:
     """Variables with which pip finds what ``uv pip`` would: uv's own ones count where pip's are not set."""
     out = dict(env)
     for pips, uvs in _SAME:
@@ -95,10 +96,10 @@ def needs_pip(env: Mapping[str, str]) -> bool:
     return any(env.get(name, "").lower() not in _NO for name in _ONLY_PIP)
 
 
-def settings_of_pip(texts: Iterable[str]) -> Dict[str, str]:
+def settings_of_pip(texts: Iterable[str]) -> dict[str, str]:
     """pip's configuration files, the ones that count most last, as the variables that say the same. What cannot be
     read as one is passed over here: pip itself complains."""
-    found: Dict[str, str] = {}
+    found: dict[str, str] = {}
     for text in texts:
         parser = configparser.RawConfigParser()
         try:
@@ -112,11 +113,11 @@ def settings_of_pip(texts: Iterable[str]) -> Dict[str, str]:
     return found
 
 
-def options_beyond_uv(path: str, read: Callable[[str], Optional[str]]) -> Set[str]:
+def options_beyond_uv(path: str, read: Callable[[str], str | None]) -> set[str]:
     """Options of a requirements file, and of those that it includes, which only pip honours. ``read`` gives a file's
     text by its path, or ``None``."""
-    found: Set[str] = set()
-    seen: Set[str] = set()
+    found: set[str] = set()
+    seen: set[str] = set()
     todo = [path]
     while todo:
         one = posixpath.normpath(todo.pop())
@@ -135,7 +136,7 @@ def _lines(text: str) -> Iterable[str]:
         yield re.sub(r"(^|\s)#.*$", "", line).strip()
 
 
-def indexes_of_lock(lock: str, known: str) -> Tuple[str, ...]:
+def indexes_of_lock(lock: str, known: str) -> tuple[str, ...]:
     """The registries that a ``uv.lock`` was made with and that neither ``known`` (settings and variables, as text) nor
     uv itself names: they were the author's own settings, and the lock would count as outdated without them."""
     found = dict.fromkeys(_REGISTRY.findall(lock))

@@ -8,9 +8,10 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, List, Mapping, Optional, Sequence, Tuple
+from typing import Any
 
 PROBE_SECONDS = 20.0
 
@@ -20,21 +21,21 @@ NAMES = ("python3", "python")
 OTHER_NAMES = ("python3.14", "python3.13", "python3.12", "python3.11", "python3.10", "python3.9")
 FRAMEWORKS = ("torch", "tensorflow", "jax")
 
-PROBE = """
+PROBE = f"""
 import importlib.util, json, site, sys
 def has(name):
     try:
         return importlib.util.find_spec(name) is not None
     except Exception:
         return False
-print(json.dumps({
+print(json.dumps({{
     "version": list(sys.version_info[:3]),
-    "frameworks": [name for name in %r if has(name)],
+    "frameworks": [name for name in {FRAMEWORKS!r} if has(name)],
     "pip": has("pip"), "venv": has("venv"), "ensurepip": has("ensurepip"),
     "nested": sys.prefix != sys.base_prefix,
     "site": [p for p in sys.path if p.endswith(("site-packages", "dist-packages"))],
-}))
-""" % (FRAMEWORKS,)
+}}))
+"""
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,14 @@ class Interpreter:
     """A Python that answers."""
 
     path: str
-    version: Tuple[int, ...]
-    frameworks: Tuple[str, ...] = ()
+    version: tuple[int, ...]
+    frameworks: tuple[str, ...] = ()
     pip: bool = False
     venv: bool = False
     ensurepip: bool = False
     nested: bool = False
     """It is a virtual environment itself."""
-    site: Tuple[str, ...] = ()
+    site: tuple[str, ...] = ()
     """Where its packages are."""
 
     @property
@@ -62,7 +63,7 @@ class Interpreter:
 _CLAUSE = re.compile(r"^(~=|===|==|!=|<=|>=|<|>)\s*v?(\d+(?:\.\d+)*)(\.\*)?(?:[a-z].*)?$")
 
 
-def satisfies(version: Sequence[int], wanted: Optional[str]) -> bool:
+def satisfies(version: Sequence[int], wanted: str | None) -> bool:
     """Whether a Python version is allowed by a ``Requires-Python`` (PEP 440 specifiers on release numbers).
 
     Raises `ValueError` for a clause that is none.
@@ -73,10 +74,10 @@ def satisfies(version: Sequence[int], wanted: Optional[str]) -> bool:
     return True
 
 
-def _satisfies_one(version: Tuple[int, ...], clause: str) -> bool:
+def _satisfies_one(version: tuple[int, ...], clause: str) -> bool:
     match = _CLAUSE.match(clause)
     if match is None:
-        raise ValueError("{!r} is no version specifier".format(clause))
+        raise ValueError(f"{clause!r} is no version specifier")
     operator, digits, star = match.groups()
     given = tuple(int(part) for part in digits.split("."))
     width = max(len(version), len(given))
@@ -98,7 +99,7 @@ def _satisfies_one(version: Tuple[int, ...], clause: str) -> bool:
     }[operator]
 
 
-def best(found: Sequence[Interpreter], requires_python: Optional[str]) -> Optional[Interpreter]:
+def best(found: Sequence[Interpreter], requires_python: str | None) -> Interpreter | None:
     """The first that the project accepts, those with a framework before the others; ``None`` if none does."""
     allowed = [one for one in found if satisfies(one.version, requires_python)]
     with_framework = [one for one in allowed if one.frameworks]
@@ -106,7 +107,7 @@ def best(found: Sequence[Interpreter], requires_python: Optional[str]) -> Option
     return ranked[0] if ranked else None
 
 
-def probe(paths: Sequence[str], env: Mapping[str, str]) -> List[Interpreter]:
+def probe(paths: Sequence[str], env: Mapping[str, str]) -> list[Interpreter]:
     """Ask several Pythons about themselves, all at once; those that do not answer are left out."""
     asked = []
     for path in paths:
@@ -146,7 +147,7 @@ def _interpreter(path: str, facts: Mapping[str, Any]) -> Interpreter:
     )
 
 
-def candidates(env: Mapping[str, str], known: Sequence[str] = KNOWN) -> List[List[str]]:
+def candidates(env: Mapping[str, str], known: Sequence[str] = KNOWN) -> list[list[str]]:
     """Every Python worth asking, each once, in two rounds: the login shell's own and those in known places; then
     any other version that is installed."""
     path = env.get("PATH")
@@ -155,7 +156,7 @@ def candidates(env: Mapping[str, str], known: Sequence[str] = KNOWN) -> List[Lis
         [*(shutil.which(name, path=path) for name in OTHER_NAMES), "/usr/bin/python3", sys.executable],
     ]
     seen = set()
-    found: List[List[str]] = []
+    found: list[list[str]] = []
     for names in rounds:
         kept = []
         for name in names:
@@ -171,10 +172,10 @@ def candidates(env: Mapping[str, str], known: Sequence[str] = KNOWN) -> List[Lis
 
 
 def choose(
-    env: Mapping[str, str], requires_python: Optional[str]
-) -> Tuple[Optional[Interpreter], List[Interpreter]]:
+    env: Mapping[str, str], requires_python: str | None
+) -> tuple[Interpreter | None, list[Interpreter]]:
     """The best Python for a project, and all that were asked until it was found."""
-    asked: List[Interpreter] = []
+    asked: list[Interpreter] = []
     for names in candidates(env):
         asked += probe(names, env)
         found = best(asked, requires_python)

@@ -6,8 +6,8 @@ import os
 import re
 import stat
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Dict, List, Mapping, Optional
 
 from runctl.agent.errors import AgentError
 from runctl.agent.machine.root import LoginUser, folder_root
@@ -52,22 +52,22 @@ def checked_path(root: Path, script: str) -> Path:
     """The script's file in the tree. Raises `AgentError`: ``no-such-script``, or ``bad-script`` outside of it."""
     words = PurePosixPath(script)
     if not script or words.is_absolute() or ".." in words.parts:
-        raise AgentError("bad-script", "{!r} is no path inside the project".format(script))
+        raise AgentError("bad-script", f"{script!r} is no path inside the project")
     path = root / script
     if not path.is_file():
         raise AgentError(
             "no-such-script",
-            "the project on the machine has no {}".format(script),
+            f"the project on the machine has no {script}",
             "was the code synced? git-ignored files are left out: see --include-pattern",
         )
     try:
         path.resolve().relative_to(root.resolve())
     except ValueError:
-        raise AgentError("bad-script", "{} is a link that leads out of the project".format(script)) from None
+        raise AgentError("bad-script", f"{script} is a link that leads out of the project") from None
     return path
 
 
-def command(path: Path, shown: str, spec: RunSpec, python: str) -> List[str]:
+def command(path: Path, shown: str, spec: RunSpec, python: str) -> list[str]:
     """The argument list that runs a script; ``shown`` is the path that the script finds as its own name.
 
     Raises `AgentError` (``bad-script``) for a file that nothing runs.
@@ -96,7 +96,7 @@ _UV_IN_TEXT = re.compile(rb"(?<![\w./-])uvx?(?![\w.-])")
 _READ_BYTES = 1 << 20
 
 
-def calls_uv(spec: RunSpec, path: Optional[Path]) -> bool:
+def calls_uv(spec: RunSpec, path: Path | None) -> bool:
     """Whether the command or the script mentions uv as a program. A word too many costs a download once a machine."""
     words = " ".join([spec.script, *spec.args] if spec.is_command else spec.interpreter)
     if _UV_IN_TEXT.search(words.encode(errors="surrogateescape")):
@@ -113,11 +113,11 @@ def folder(spec: RunSpec, work: Path) -> Path:
     """Where the script starts. Raises `AgentError` (``no-such-workdir``)."""
     path = work / spec.workdir if spec.workdir else work
     if not path.is_dir():
-        raise AgentError("no-such-workdir", "there is no folder {} to start in".format(spec.workdir))
+        raise AgentError("no-such-workdir", f"there is no folder {spec.workdir} to start in")
     return path
 
 
-def parse_environment(data: bytes) -> Dict[str, str]:
+def parse_environment(data: bytes) -> dict[str, str]:
     """What ``env -0`` prints."""
     found = {}
     for item in data.split(b"\0"):
@@ -127,7 +127,7 @@ def parse_environment(data: bytes) -> Dict[str, str]:
     return found
 
 
-def login_environment(user: LoginUser, own: Mapping[str, str]) -> Dict[str, str]:
+def login_environment(user: LoginUser, own: Mapping[str, str]) -> dict[str, str]:
     """The variables of a login shell of this user, and those of ours that the network needs.
 
     An image's own set-up (CUDA paths, conda) is in its profile; a broken profile must not stop a run, so that
@@ -149,11 +149,11 @@ def login_environment(user: LoginUser, own: Mapping[str, str]) -> Dict[str, str]
     return {name: value for name, value in base.items() if name not in NOT_FOR_SCRIPTS}
 
 
-def _ask_shell(user: LoginUser, base: Mapping[str, str]) -> Dict[str, str]:
+def _ask_shell(user: LoginUser, base: Mapping[str, str]) -> dict[str, str]:
     start = b"\0runctl\0"
     # A fixed program: nothing of the request goes through the shell.
     program = r"printf '\0runctl\0'; exec env -0"
-    home: Optional[str] = user.home if Path(user.home).is_dir() else None
+    home: str | None = user.home if Path(user.home).is_dir() else None
     try:
         done = subprocess.run(
             [user.shell, "-l", "-c", program],
@@ -175,8 +175,8 @@ def _ask_shell(user: LoginUser, base: Mapping[str, str]) -> Dict[str, str]:
 
 
 def environment(
-    login: Mapping[str, str], contract: Mapping[str, str], spec: RunSpec, bin_folder: Optional[Path]
-) -> Dict[str, str]:
+    login: Mapping[str, str], contract: Mapping[str, str], spec: RunSpec, bin_folder: Path | None
+) -> dict[str, str]:
     """The script's variables: login shell, the run's own environment, the user's, then the contract."""
     env = dict(login)
     env["PYTHONUNBUFFERED"] = "1"

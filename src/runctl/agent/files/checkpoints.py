@@ -11,9 +11,9 @@ import stat
 import struct
 import time
 import zipfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, List, Optional, Sequence, Tuple
 
 QUIET_SECONDS = 2.0
 """A file of a kind that cannot be checked counts when nobody has written to it for so long."""
@@ -53,19 +53,19 @@ class Checkpoint:
 class Choice:
     """What was found."""
 
-    chosen: Optional[Path]
-    passed_over: Tuple[Checkpoint, ...] = ()
+    chosen: Path | None
+    passed_over: tuple[Checkpoint, ...] = ()
     """Those that are newer, and not complete."""
 
 
-def newest(folder: Path, now: Optional[float] = None) -> Choice:
+def newest(folder: Path, now: float | None = None) -> Choice:
     """The newest complete checkpoint in a folder; a file is judged by itself. Of several of one moment, the one whose
     numbers are the highest."""
     moment = time.time() if now is None else now
     found = sorted(
         candidates(folder), key=lambda one: (one.changed_ns, _by_number(one.path.name)), reverse=True
     )
-    passed_over: List[Checkpoint] = []
+    passed_over: list[Checkpoint] = []
     for one in found:
         why_not = incomplete(one.path, moment)
         if not why_not:
@@ -74,7 +74,7 @@ def newest(folder: Path, now: Optional[float] = None) -> Choice:
     return Choice(None, tuple(passed_over))
 
 
-def candidates(folder: Path) -> List[Checkpoint]:
+def candidates(folder: Path) -> list[Checkpoint]:
     """Everything that may be a checkpoint, without a look inside. Links lead to what counts itself, or out."""
     if folder.is_file():
         return [Checkpoint(folder, folder.stat().st_mtime_ns)]
@@ -93,7 +93,7 @@ def incomplete(path: Path, now: float) -> str:
             return "it is empty"
         unfinished = [one for one in files if _TEMPORARY.search(one.name) and one.name not in _OF_ONE]
         if unfinished:
-            return "{} is still being written".format(unfinished[0].name)
+            return f"{unfinished[0].name} is still being written"
         for name in MANIFESTS:
             why = _against_manifest(path, path / name) if (path / name).is_file() else ""
             if why:
@@ -105,7 +105,7 @@ def incomplete(path: Path, now: float) -> str:
         for one in files:
             why = _broken_file(one, now, may_be_empty=one.suffix in (".txt", ".lock", "", ".py"))
             if why:
-                return "{}: {}".format(one.relative_to(path), why)
+                return f"{one.relative_to(path)}: {why}"
     except (OSError, struct.error, zipfile.BadZipFile) as error:
         return str(error)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -113,23 +113,23 @@ def incomplete(path: Path, now: float) -> str:
     return ""
 
 
-def described(choice: Choice, folder: Path) -> List[str]:
+def described(choice: Choice, folder: Path) -> list[str]:
     """What was passed over, one line each, for the log."""
     lines = []
     for one in choice.passed_over[:3]:
         name = one.path.name if one.path == folder else str(one.path.relative_to(folder))
-        lines.append("{} is not complete: {}".format(name, one.why_not))
+        lines.append(f"{name} is not complete: {one.why_not}")
     if len(choice.passed_over) > 3:
-        lines.append("and {} more are not".format(len(choice.passed_over) - 3))
+        lines.append(f"and {len(choice.passed_over) - 3} more are not")
     return lines
 
 
-def arguments(template: Sequence[str], checkpoint: str) -> Tuple[str, ...]:
+def arguments(template: Sequence[str], checkpoint: str) -> tuple[str, ...]:
     """The template's arguments with ``{checkpoint}`` filled in; none without a checkpoint."""
     return tuple(word.replace("{checkpoint}", checkpoint) for word in template) if checkpoint else ()
 
 
-def parse_template(text: str) -> Tuple[str, ...]:
+def parse_template(text: str) -> tuple[str, ...]:
     """``--resume {checkpoint}`` as arguments. Raises `ValueError`."""
     words = tuple(shlex.split(text))
     if not any("{checkpoint}" in word for word in words):
@@ -162,25 +162,25 @@ def _whole(folder: Path) -> Checkpoint:
     return Checkpoint(folder, max(changed, default=folder.stat().st_mtime_ns))
 
 
-def _files(folder: Path) -> List[Path]:
-    found: List[Path] = []
+def _files(folder: Path) -> list[Path]:
+    found: list[Path] = []
     for above, _, names in os.walk(folder):
         found += [Path(above) / name for name in names if not (Path(above) / name).is_symlink()]
     return sorted(found)
 
 
-def _entries(folder: Path) -> List["os.DirEntry[str]"]:
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         return sorted(os.scandir(folder), key=lambda one: one.name)
     except OSError:
         return []
 
 
-def _names(folder: Path) -> List[str]:
+def _names(folder: Path) -> list[str]:
     return [one.name for one in _entries(folder)]
 
 
-def _by_number(name: str) -> List[Tuple[int, int, str]]:
+def _by_number(name: str) -> list[tuple[int, int, str]]:
     parts = re.findall(r"\d+|\D+", name)
     return [(1, int(one), "") if one.isdigit() else (0, 0, one) for one in parts]
 
@@ -231,7 +231,7 @@ def _broken_safetensors(path: Path, size: int) -> str:
         header = json.loads(file.read(length))
     ends = [one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"]
     expected = 8 + length + max(ends, default=0)
-    return "" if size == expected else "it has {} bytes, and its header says {}".format(size, expected)
+    return "" if size == expected else f"it has {size} bytes, and its header says {expected}"
 
 
 def _broken_hdf5(path: Path, size: int) -> str:
@@ -244,7 +244,7 @@ def _broken_hdf5(path: Path, size: int) -> str:
     if width not in (4, 8) or len(block) < at + width:
         return "its header is not complete"
     end = int.from_bytes(block[at : at + width], "little")
-    return "" if size >= end else "it has {} bytes, and its header says {}".format(size, end)
+    return "" if size >= end else f"it has {size} bytes, and its header says {end}"
 
 
 def _missing_shard(folder: Path) -> str:
@@ -253,7 +253,7 @@ def _missing_shard(folder: Path) -> str:
         shards = json.loads(index.read_bytes()).get("weight_map") or {}
         for name in sorted(set(shards.values())):
             if not (folder / str(name)).is_file():
-                return "{} names {}, which is not there".format(index.name, name)
+                return f"{index.name} names {name}, which is not there"
     return ""
 
 
@@ -272,9 +272,9 @@ def _against_manifest(folder: Path, manifest: Path) -> str:
             continue
         path = folder / str(name).lstrip("*")
         if not path.is_file():
-            return "{} names {}, which is not there".format(manifest.name, name)
+            return f"{manifest.name} names {name}, which is not there"
         if _sha256(path) != checksum.lower():
-            return "{} has another checksum than {} says".format(path.name, manifest.name)
+            return f"{path.name} has another checksum than {manifest.name} says"
     return ""
 
 

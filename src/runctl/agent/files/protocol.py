@@ -11,8 +11,9 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, Optional
+from typing import Any, BinaryIO
 
 from runctl.agent.errors import AgentError
 from runctl.agent.machine.root import login_user, on_machine
@@ -24,7 +25,7 @@ FLUSHED_BYTES = 1 << 20
 PART = ".runctl-{}.part"
 
 
-def files(request: Mapping[str, Any]) -> Dict[str, Any]:
+def files(request: Mapping[str, Any]) -> dict[str, Any]:
     """What ``path`` is, and everything below it: ``kind`` (``file``, ``folder``, ``missing``), ``path``, ``entries``.
 
     An entry is path, type (``f``, ``d``, ``l``), mode, size, mtime in ns and, with ``hash``, a file's SHA-256; a link's
@@ -33,14 +34,14 @@ def files(request: Mapping[str, Any]) -> Dict[str, Any]:
     """
     root = _root(request)
     digest = bool(request.get("hash"))
-    skipped: List[str] = []
+    skipped: list[str] = []
     try:
         facts = root.stat()
         if stat.S_ISDIR(facts.st_mode):
             entries = [] if request.get("shallow") else list(_walk(root, "", digest, skipped))
             return {"kind": "folder", "path": str(root), "entries": entries, "skipped": skipped}
         if not stat.S_ISREG(facts.st_mode):
-            raise AgentError("cannot-read", "{} is neither a file nor a folder".format(root))
+            raise AgentError("cannot-read", f"{root} is neither a file nor a folder")
         entry = _entry(root, root.name, facts, digest)
     except (FileNotFoundError, NotADirectoryError):
         return {"kind": "missing", "path": str(root), "entries": [], "skipped": []}
@@ -74,7 +75,7 @@ def fetch(request: Mapping[str, Any], sink: BinaryIO) -> int:
     return 0
 
 
-def have(request: Mapping[str, Any]) -> Dict[str, Any]:
+def have(request: Mapping[str, Any]) -> dict[str, Any]:
     """For each of ``files`` (path below ``root``, size, SHA-256) how many of its bytes are there: all of them where the
     file is the same, those of an unfinished copy of the same file, or 0. ``kind`` is what ``root`` is now."""
     root = _root(request)
@@ -85,7 +86,7 @@ def have(request: Mapping[str, Any]) -> Dict[str, Any]:
     return {"kind": kind, "path": str(root), "have": found}
 
 
-def store(request: Mapping[str, Any], source: BinaryIO) -> Dict[str, Any]:
+def store(request: Mapping[str, Any], source: BinaryIO) -> dict[str, Any]:
     """Take the bytes of ``pieces``, which follow each other in ``source``; a file whose last bytes these are is checked
     and takes its place. A piece has ``path``, ``offset``, ``length``, and the file's ``size``, ``sha256``, ``mode``
     and ``mtime_ns``. Raises `AgentError`: ``cannot-write``, ``disk-full``, ``damaged``."""
@@ -102,7 +103,7 @@ def store(request: Mapping[str, Any], source: BinaryIO) -> Dict[str, Any]:
     return {"stored": stored}
 
 
-def finish(request: Mapping[str, Any]) -> Dict[str, Any]:
+def finish(request: Mapping[str, Any]) -> dict[str, Any]:
     """Make the ``folders`` (path, mode) and ``links`` (path, target) below ``root``; all of it is on the disk."""
     root = _root(request)
     try:
@@ -114,7 +115,7 @@ def finish(request: Mapping[str, Any]) -> Dict[str, Any]:
         for path, target in _rows(request, "links", 2):
             link = _below(root, path)
             if not stays_inside(path, str(target)):
-                raise AgentError("bad-request", "the link {} leads out of the folder".format(path))
+                raise AgentError("bad-request", f"the link {path} leads out of the folder")
             _make_parents(root, link)
             partial = link.with_name(PART.format(hashlib.sha256(path.encode()).hexdigest()[:24]))
             with contextlib.suppress(FileNotFoundError):
@@ -139,7 +140,7 @@ def stays_inside(link: str, target: str) -> bool:
 
 def part_of(target: Path, sha: str) -> Path:
     """Where a file is while it arrives: the same content and the same place have the same name."""
-    words = "{}/{}".format(sha, target.name)
+    words = f"{sha}/{target.name}"
     return target.with_name(PART.format(hashlib.sha256(words.encode()).hexdigest()[:24]))
 
 
@@ -154,7 +155,7 @@ def sha256_of(path: Path) -> str:
             checksum.update(data)
 
 
-def _walk(folder: Path, below: str, digest: bool, skipped: List[str]) -> Iterator[List[Any]]:
+def _walk(folder: Path, below: str, digest: bool, skipped: list[str]) -> Iterator[list[Any]]:
     for found in sorted(os.scandir(folder), key=lambda one: one.name):
         path = below + found.name
         facts = found.stat(follow_symlinks=False)
@@ -173,7 +174,7 @@ def _walk(folder: Path, below: str, digest: bool, skipped: List[str]) -> Iterato
             skipped.append(path)
 
 
-def _entry(path: Path, name: str, facts: os.stat_result, digest: bool) -> List[Any]:
+def _entry(path: Path, name: str, facts: os.stat_result, digest: bool) -> list[Any]:
     sha = sha256_of(path) if digest else ""
     return [name, "f", stat.S_IMODE(facts.st_mode) & 0o777, facts.st_size, facts.st_mtime_ns, sha]
 
@@ -199,14 +200,14 @@ def _store_piece(target: Path, piece: Mapping[str, Any], source: BinaryIO) -> bo
     fd = os.open(part, flags, 0o600)
     try:
         if os.fstat(fd).st_size < piece["offset"]:
-            raise AgentError("damaged", "the unfinished copy of {} has become shorter".format(target))
+            raise AgentError("damaged", f"the unfinished copy of {target} has become shorter")
         _take(source, fd, piece["offset"], piece["length"])
         if piece["offset"] + piece["length"] < piece["size"]:
             return False
         os.ftruncate(fd, piece["size"])
         if sha256_of(part) != piece["sha256"]:
             part.unlink()
-            raise AgentError("damaged", "{} arrived damaged: its checksum is another one".format(target))
+            raise AgentError("damaged", f"{target} arrived damaged: its checksum is another one")
         os.fchmod(fd, piece["mode"] & 0o777)
         os.utime(fd, ns=(piece["mtime_ns"], piece["mtime_ns"]))
         if piece["size"] >= FLUSHED_BYTES:
@@ -245,7 +246,7 @@ def _make_parents(root: Path, target: Path) -> None:
 def _root(request: Mapping[str, Any]) -> Path:
     given = request.get("root", request.get("path"))
     if not isinstance(given, str) or not given or "\0" in given:
-        raise AgentError("bad-request", "{!r} is not a path".format(given))
+        raise AgentError("bad-request", f"{given!r} is not a path")
     # As the transports have it: a relative path counts from the login user's home.
     home = on_machine(login_user().home)
     if given == "~" or given.startswith("~/"):
@@ -256,24 +257,24 @@ def _root(request: Mapping[str, Any]) -> Path:
 def _below(root: Path, path: Any) -> Path:
     words = PurePosixPath(path) if isinstance(path, str) else PurePosixPath("/")
     if words.is_absolute() or ".." in words.parts or not words.parts or "\0" in str(words):
-        raise AgentError("bad-request", "{!r} is not a path below the folder".format(path))
+        raise AgentError("bad-request", f"{path!r} is not a path below the folder")
     return root / words
 
 
-def _rows(request: Mapping[str, Any], name: str, width: int) -> List[List[Any]]:
+def _rows(request: Mapping[str, Any], name: str, width: int) -> list[list[Any]]:
     rows = request.get(name) or []
     if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == width for row in rows):
-        raise AgentError("bad-request", "{} cannot be read".format(name))
+        raise AgentError("bad-request", f"{name} cannot be read")
     return rows
 
 
 def _number(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise AgentError("bad-request", "{!r} is not a number".format(value))
+        raise AgentError("bad-request", f"{value!r} is not a number")
     return value
 
 
-def _pieces(request: Mapping[str, Any]) -> List[Dict[str, Any]]:
+def _pieces(request: Mapping[str, Any]) -> list[dict[str, Any]]:
     pieces = request.get("pieces")
     if not isinstance(pieces, list) or not all(_is_piece(one) for one in pieces):
         raise AgentError("bad-request", "the pieces cannot be read")
@@ -291,10 +292,10 @@ def _line(value: Mapping[str, Any]) -> bytes:
     return dumps(value).encode() + b"\n"
 
 
-def _cannot(do: str, path: Any, error: OSError, hint: Optional[str] = None) -> AgentError:
+def _cannot(do: str, path: Any, error: OSError, hint: str | None = None) -> AgentError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return AgentError(
-            "disk-full", "there is no room for {}".format(path), "free some, and copy again: it goes on"
+            "disk-full", f"there is no room for {path}", "free some, and copy again: it goes on"
         )
     why = error.strerror or str(error)
-    return AgentError("cannot-{}".format(do), "cannot {} {}: {}".format(do, path, why), hint or "")
+    return AgentError(f"cannot-{do}", f"cannot {do} {path}: {why}", hint or "")

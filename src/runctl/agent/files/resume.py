@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable
 
 from runctl.agent.disks.places import Places
 from runctl.agent.errors import AgentError
@@ -21,15 +21,13 @@ def check(spec: RunSpec) -> None:
         return
     path = on_machine(spec.resume_from)
     if not path.exists():
-        raise AgentError(
-            "no-checkpoint", "there is no {} on the machine to go on from".format(spec.resume_from)
-        )
+        raise AgentError("no-checkpoint", f"there is no {spec.resume_from} on the machine to go on from")
     choice = checkpoints.newest(path)
     if choice.chosen is None:
         why = "; ".join(checkpoints.described(choice, path)) or "there is none"
         raise AgentError(
             "no-checkpoint",
-            "{} has no complete checkpoint: {}".format(spec.resume_from, why),
+            f"{spec.resume_from} has no complete checkpoint: {why}",
             "leave --resume-from out to start from the beginning",
         )
 
@@ -39,7 +37,7 @@ def settled(spec: RunSpec, where: Places, say: Callable[[str], None]) -> RunSpec
     with the arguments that name it, and the mount that shows it."""
     folder = where.checkpoints
     choice = checkpoints.newest(folder)
-    seen: Optional[str] = where.checkpoints_seen
+    seen: str | None = where.checkpoints_seen
     if choice.chosen is None and spec.resume_from is not None:
         folder, seen = on_machine(spec.resume_from), None
         choice = checkpoints.newest(folder)
@@ -55,10 +53,10 @@ def settled(spec: RunSpec, where: Places, say: Callable[[str], None]) -> RunSpec
     else:
         found = _in_mount(spec, choice.chosen)
         if found is None:
-            target = "{}/{}".format(CONTAINER_RESUME, choice.chosen.name)
+            target = f"{CONTAINER_RESUME}/{choice.chosen.name}"
             mounts = (*mounts, MountSpec(str(choice.chosen), target, True, None, "--resume-from"))
         path = found or target
-    say("resuming from {}".format(path))
+    say(f"resuming from {path}")
     return dataclasses.replace(
         spec,
         resume_from=path,
@@ -67,7 +65,7 @@ def settled(spec: RunSpec, where: Places, say: Callable[[str], None]) -> RunSpec
     )
 
 
-def _in_mount(spec: RunSpec, path: Path) -> Optional[str]:
+def _in_mount(spec: RunSpec, path: Path) -> str | None:
     """The same file or folder in the container, through the innermost of the run's own mounts."""
     outer = [one for one in spec.mounts if _is_below(path, on_machine(one.source))]
     if not outer:

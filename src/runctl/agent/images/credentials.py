@@ -11,8 +11,9 @@ import json
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any
 
 from runctl.agent.containers import docker
 from runctl.agent.errors import AgentError
@@ -32,7 +33,7 @@ def entrust(request: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     run_id = str(request.get("run_id", ""))
     if not RUN_ID.fullmatch(run_id):
-        raise AgentError("bad-request", "{!r} is no run id".format(run_id))
+        raise AgentError("bad-request", f"{run_id!r} is no run id")
     _remove_stale()
     forget(run_id)
     if request.get("forget"):
@@ -61,7 +62,7 @@ def forget(run_id: str) -> None:
     shutil.rmtree(folder_of(run_id), ignore_errors=True)
 
 
-def config_options(run_id: str) -> List[str]:
+def config_options(run_id: str) -> list[str]:
     """For ``docker``: the private configuration with the run's logins, where there is one."""
     folder = folder_of(run_id) / "docker"
     return ["--config", str(folder)] if folder.is_dir() else []
@@ -73,13 +74,13 @@ def secret_file(run_id: str, name: str) -> Path:
     if not file.is_file():
         raise AgentError(
             "image-failed",
-            "the build's secret {} is not on the machine".format(name),
+            f"the build's secret {name} is not on the machine",
             "start the run again with --secret",
         )
     return file
 
 
-def private_config(users: Mapping[str, Any], host: str) -> Dict[str, Any]:
+def private_config(users: Mapping[str, Any], host: str) -> dict[str, Any]:
     """The user's configuration, but for ``host``, whose password is kept in the file and in no keychain. Pure."""
     auths = {name: value for name, value in dict(users.get("auths") or {}).items() if name != host}
     helpers = dict(users.get("credHelpers") or {})
@@ -89,7 +90,7 @@ def private_config(users: Mapping[str, Any], host: str) -> Dict[str, Any]:
 
 def _keep_secret(folder: Path, name: str, content: bytes) -> None:
     if "/" in name or name in ("", ".", ".."):
-        raise AgentError("bad-request", "{!r} is no id of a secret".format(name))
+        raise AgentError("bad-request", f"{name!r} is no id of a secret")
     _write(folder / name, content)
 
 
@@ -124,7 +125,7 @@ def _login(folder: Path, host: str, username: str, password: str) -> None:
         )
 
 
-def _read(file: Path) -> Optional[Dict[str, Any]]:
+def _read(file: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(file.read_bytes())
     except (OSError, ValueError):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Tuple
 
 from runctl.agent.containers import docker
 from runctl.agent.machine import durable
@@ -13,23 +13,23 @@ from runctl.agent.supervising.attempt import Attempt
 SHOWN = 5
 
 
-def why_build(before: Optional[Mapping[str, str]], now: Mapping[str, str]) -> Optional[str]:
+def why_build(before: Mapping[str, str] | None, now: Mapping[str, str]) -> str | None:
     """Why the last image will not do, in words; ``None`` when it will. Pure."""
     if before is None:
         return "no image of this project has been built on this machine"
     changed = sorted(name for name in now if name in before and before[name] != now[name])
     new = sorted(name for name in now if name not in before)
     gone = sorted(name for name in before if name not in now)
-    words: List[str] = []
+    words: list[str] = []
     for what, names in (("changed", changed), ("is new", new), ("is gone", gone)):
-        words += ["{} {}".format(name, what) for name in names]
+        words += [f"{name} {what}" for name in names]
     if not words:
         return None
-    more = " and {} more".format(len(words) - SHOWN) if len(words) > SHOWN else ""
+    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
     return ", ".join(words[:SHOWN]) + more
 
 
-def reusable(attempt: Attempt, engine: docker.Engine) -> Optional[str]:
+def reusable(attempt: Attempt, engine: docker.Engine) -> str | None:
     """The image to use without building, if dev-mode may; the log says which, or why there is none."""
     container = attempt.spec.container
     if container is None or container.dockerfile is None or container.dev_parts is None:
@@ -40,19 +40,19 @@ def reusable(attempt: Attempt, engine: docker.Engine) -> Optional[str]:
     image = str(kept.get("image") or "")
     why = why_build(kept.get("parts"), container.dev_parts)
     if why is None and engine.inspect("image", image)[0] is None:
-        why = "the image {} is gone from the machine".format(image)
+        why = f"the image {image} is gone from the machine"
     if why is not None:
-        attempt.log.line("dev-mode: the image is built: {}".format(why))
+        attempt.log.line(f"dev-mode: the image is built: {why}")
         return None
     files = [name for name in container.dev_parts if not name.startswith("the ")]
     built = time.strftime("%Y-%m-%d %H:%M", time.gmtime(float(kept.get("built_at") or 0)))
     attempt.log.line(
         "dev-mode: {} of {} UTC is used without a build: the Dockerfile, the options of the build and {} are as they"
         " were".format(image, built, ", ".join(sorted(files)[:SHOWN]) or "what it copies")
-        + (" and {} more files".format(len(files) - SHOWN) if len(files) > SHOWN else "")
+        + (f" and {len(files) - SHOWN} more files" if len(files) > SHOWN else "")
     )
     for note in container.dev_notes:
-        attempt.log.line("dev-mode: {}; without --dev-mode the image is built anew".format(note))
+        attempt.log.line(f"dev-mode: {note}; without --dev-mode the image is built anew")
     _tell_removed(attempt, str(kept.get("tree") or ""))
     return image
 
@@ -79,7 +79,7 @@ def _record(attempt: Attempt) -> Path:
     return attempt.state / "dev-images" / (attempt.spec.project + ".json")
 
 
-def removed_files(before: Mapping[str, object], now: Mapping[str, object]) -> Tuple[str, ...]:
+def removed_files(before: Mapping[str, object], now: Mapping[str, object]) -> tuple[str, ...]:
     """Files that were in a tree and are in another one no more. Pure."""
     return tuple(sorted(path for path in before if path not in now))
 
@@ -93,13 +93,13 @@ def _tell_removed(attempt: Attempt, tree: str) -> None:
     request = {"project": attempt.spec.project, "digest": attempt.live.tree}
     project = Project.of(request, str(attempt.state))
     with project.locked(exclusive=False):
-        manifests: Dict[str, Optional[Mapping[str, object]]] = {
+        manifests: dict[str, Mapping[str, object] | None] = {
             digest: project.read_manifest(digest) for digest in (tree, attempt.live.tree)
         }
     before, now = manifests[tree], manifests[attempt.live.tree]
     gone = removed_files(before, now) if before is not None and now is not None else ()
     if gone:
-        more = " and {} more".format(len(gone) - SHOWN) if len(gone) > SHOWN else ""
+        more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
         attempt.log.line(
             "dev-mode: removed from the project, and still in the image if it had them: {}{}".format(
                 ", ".join(gone[:SHOWN]), more

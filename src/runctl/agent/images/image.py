@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from runctl.agent.containers import docker
 from runctl.agent.images import credentials as entrust
@@ -28,7 +29,7 @@ def ready_image(attempt: Attempt, engine: docker.Engine) -> str:
         entrust.forget(attempt.spec.run_id)
 
 
-def look(request: Mapping[str, Any]) -> Dict[str, Any]:
+def look(request: Mapping[str, Any]) -> dict[str, Any]:
     """Whether the engine has an image: ``{"present", "reason"}``; an engine that is not there has none."""
     engine = docker.find()
     if not engine.available:

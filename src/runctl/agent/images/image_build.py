@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 from runctl.agent.containers import docker
 from runctl.agent.errors import AgentError
 from runctl.agent.images import credentials as entrust
@@ -21,7 +19,7 @@ def build_image(attempt: Attempt, engine: docker.Engine) -> str:
     tag = build.tag if build is not None and named else image_plan.tag(spec.project, attempt.live.tree or "")
     again = build is None or not named or build.no_cache or build.pull
     if not again and engine.inspect("image", tag)[0]:
-        attempt.log.line("the image {} is on the machine: there is nothing to build".format(tag))
+        attempt.log.line(f"the image {tag} is on the machine: there is nothing to build")
         return tag
     published = build.published if build is not None and named else None
     if published and not again and image_share.fetch(attempt, engine, published, tag):
@@ -36,7 +34,7 @@ def build_image(attempt: Attempt, engine: docker.Engine) -> str:
         )
     files = {name: str(entrust.secret_file(spec.run_id, name)) for name in secrets}
 
-    def make(image: str, stage: Optional[str] = None) -> None:
+    def make(image: str, stage: str | None = None) -> None:
         words = image_plan.build(
             spec, attempt.folder.work, image, plain_progress=kit, secrets=files, stage=stage
         )
@@ -45,7 +43,7 @@ def build_image(attempt: Attempt, engine: docker.Engine) -> str:
         )
         image_step(attempt, argv, "the image could not be built")
 
-    attempt.phase("building the image from {}".format(spec.container.dockerfile))
+    attempt.phase(f"building the image from {spec.container.dockerfile}")
     make(tag)
     if build is not None and published:
         image_share.publish(attempt, engine, build, make if kit else None)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import List, Mapping, Optional
 
 from runctl.agent.spec import RunSpec
 
@@ -21,9 +21,9 @@ def build(
     image: str,
     *,
     plain_progress: bool,
-    secrets: Optional[Mapping[str, str]] = None,
-    stage: Optional[str] = None,
-) -> List[str]:
+    secrets: Mapping[str, str] | None = None,
+    stage: str | None = None,
+) -> list[str]:
     """``docker build``: the context is the project root, wherever the Dockerfile is; ``secrets`` are files by id.
 
     With ``stage`` it is the image of that stage alone, to be a cache.
@@ -33,7 +33,7 @@ def build(
     progress = ["--progress", "plain"] if plain_progress else ["--force-rm"]
     file = str(context / str(spec.container.dockerfile))
     labels = {"runctl.project": spec.project}
-    options: List[str] = []
+    options: list[str] = []
     how = spec.container.build
     if how is not None:
         labels["runctl.project"] = how.project or spec.project
@@ -45,13 +45,13 @@ def build(
         options += ["--pull"] if how.pull and stage is None else []
         options += ["--no-cache"] if how.no_cache and stage is None else []
         for name, value in sorted(how.args.items()):
-            options += ["--build-arg", "{}={}".format(name, value)]
+            options += ["--build-arg", f"{name}={value}"]
         if how.published and plain_progress:
             # What is pushed can be a cache to others then.
             options += ["--build-arg", "BUILDKIT_INLINE_CACHE=1"]
         for name in how.secrets:
-            options += ["--secret", "id={},src={}".format(name, (secrets or {})[name])]
+            options += ["--secret", f"id={name},src={(secrets or {})[name]}"]
         if plain_progress and not how.no_cache:
             options += [word for reference in how.cache_from for word in ("--cache-from", reference)]
-    marks = [word for name, value in labels.items() for word in ("--label", "{}={}".format(name, value))]
+    marks = [word for name, value in labels.items() for word in ("--label", f"{name}={value}")]
     return ["build", *progress, "--file", file, "--tag", image, *options, *marks, str(context)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import List
 
 from runctl.agent.containers import docker
 from runctl.agent.errors import AgentError
@@ -21,16 +20,16 @@ def pull_image(attempt: Attempt, engine: docker.Engine, image: str) -> None:
     """The engine has the image. Raises `AgentError` (``image-failed``)."""
     found, why = engine.inspect("image", image)
     if found is not None:
-        attempt.log.line("using the image {} that is on the machine".format(image))
+        attempt.log.line(f"using the image {image} that is on the machine")
         return
     if why:
-        raise AgentError("image-failed", "the Docker engine failed: {}".format(why))
-    attempt.phase("pulling the image {}".format(image))
+        raise AgentError("image-failed", f"the Docker engine failed: {why}")
+    attempt.phase(f"pulling the image {image}")
     argv = engine.command(*entrust.config_options(attempt.spec.run_id), "pull", image)
-    pull(attempt, argv, "the image {} could not be pulled".format(image))
+    pull(attempt, argv, f"the image {image} could not be pulled")
 
 
-def pull(attempt: Attempt, argv: List[str], failed: str) -> None:
+def pull(attempt: Attempt, argv: list[str], failed: str) -> None:
     """``docker pull`` has ended well. Raises `AgentError` (``image-failed``), also when nothing has moved for
     too long: a large image takes as long as it takes."""
     began = time.monotonic()
@@ -49,7 +48,7 @@ def pull(attempt: Attempt, argv: List[str], failed: str) -> None:
     def stuck(silence: float) -> AgentError:
         return AgentError(
             "image-failed",
-            "{}: no progress for {:g} s ({})".format(failed, silence, progress.words()),
+            f"{failed}: no progress for {silence:g} s ({progress.words()})",
             "is the registry reachable from the machine? docker.pull_timeout sets how long to wait",
         )
 
@@ -57,11 +56,9 @@ def pull(attempt: Attempt, argv: List[str], failed: str) -> None:
     progress.close()
     if ended.exit_code != 0:
         words = "\n".join(progress.said[-5:]) or "docker pull failed without a word"
-        raise AgentError("image-failed", "{}:\n{}".format(failed, words), _hint(words))
+        raise AgentError("image-failed", f"{failed}:\n{words}", _hint(words))
     _, layers, here, _, _ = progress.numbers()
-    attempt.log.line(
-        "pulled {} layer(s), {:.0f} MB in {:.0f} s".format(layers, here / 10**6, time.monotonic() - began)
-    )
+    attempt.log.line(f"pulled {layers} layer(s), {here / 10**6:.0f} MB in {time.monotonic() - began:.0f} s")
 
 
 def _hint(words: str) -> str:

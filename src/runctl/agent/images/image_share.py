@@ -25,21 +25,21 @@ def fetch(attempt: Attempt, engine: docker.Engine, reference: str, tag: str) -> 
 
     What else goes wrong is told in the log: the image is built instead.
     """
-    attempt.phase("looking for the image {}".format(reference))
+    attempt.phase(f"looking for the image {reference}")
     argv = engine.command(*entrust.config_options(attempt.spec.run_id), "pull", reference)
     try:
         pull(attempt, argv, "it could not be pulled")
         _name(engine, reference, tag)
     except AgentError as error:
         absent = _ABSENT.search(str(error))
-        words = "the registry does not have it" if absent else "the registry is of no help: {}".format(error)
-        attempt.log.line("{}; the image is built here".format(words))
+        words = "the registry does not have it" if absent else f"the registry is of no help: {error}"
+        attempt.log.line(f"{words}; the image is built here")
         return False
-    attempt.log.line("the image {} was in the registry: there is nothing to build".format(reference))
+    attempt.log.line(f"the image {reference} was in the registry: there is nothing to build")
     return True
 
 
-def publish(attempt: Attempt, engine: docker.Engine, build: BuildSpec, make: Optional[Make]) -> None:
+def publish(attempt: Attempt, engine: docker.Engine, build: BuildSpec, make: Make | None) -> None:
     """The registry has the image and its caches; ``make`` is `None` where docker cannot make these.
 
     Where that does not succeed the log says why, and the run goes on: the image is here.
@@ -59,9 +59,7 @@ def publish(attempt: Attempt, engine: docker.Engine, build: BuildSpec, make: Opt
             finally:
                 engine.call("image", "rm", "--no-prune", reference)
     except AgentError as error:
-        attempt.log.line(
-            "not all of the image is in the registry, and other machines build it: {}".format(error)
-        )
+        attempt.log.line(f"not all of the image is in the registry, and other machines build it: {error}")
 
 
 def _name(engine: docker.Engine, image: str, name: str) -> None:
@@ -72,7 +70,7 @@ def _name(engine: docker.Engine, image: str, name: str) -> None:
 
 def _push(attempt: Attempt, engine: docker.Engine, reference: str) -> None:
     """``docker push`` has ended well. Raises `AgentError`, also when it has said nothing for as long as a pull may."""
-    attempt.phase("pushing {}".format(reference))
+    attempt.phase(f"pushing {reference}")
     argv = engine.command(*entrust.config_options(attempt.spec.run_id), "push", reference)
     began, progress = time.monotonic(), PullProgress()
 
@@ -82,11 +80,11 @@ def _push(attempt: Attempt, engine: docker.Engine, reference: str) -> None:
         return bool(data)
 
     def stuck(silence: float) -> AgentError:
-        return AgentError("image-failed", "the push makes no progress for {:g} s".format(silence))
+        return AgentError("image-failed", f"the push makes no progress for {silence:g} s")
 
     ended = drawn(attempt, argv, take, stuck)
     progress.close()
     if ended.exit_code != 0:
         words = "\n".join(progress.said[-3:]) or "docker push failed without a word"
         raise AgentError("image-failed", words)
-    attempt.log.line("pushed {} in {:.0f} s".format(reference, time.monotonic() - began))
+    attempt.log.line(f"pushed {reference} in {time.monotonic() - began:.0f} s")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import List, Mapping, Optional
+from collections.abc import Mapping
 
 from runctl.agent.errors import AgentError
 from runctl.agent.supervising.attempt import Attempt
@@ -11,11 +11,11 @@ from runctl.agent.supervising.attempt import Attempt
 
 def image_step(
     attempt: Attempt,
-    argv: List[str],
+    argv: list[str],
     failed: str,
     *,
-    env: Optional[Mapping[str, str]] = None,
-    stdin: Optional[int] = None,
+    env: Mapping[str, str] | None = None,
+    stdin: int | None = None,
 ) -> None:
     """Run a program to its end, its output in the log; ``env`` is added to the machine's own.
 
@@ -27,4 +27,4 @@ def image_step(
         argv, output=attempt.log.fd, env=variables, cwd=attempt.folder.path, stdin=stdin
     )
     if attempt.wait_setup(pid).exit_code != 0:
-        raise AgentError("image-failed", "{}:\n{}".format(failed, attempt.log.last_lines(since)))
+        raise AgentError("image-failed", f"{failed}:\n{attempt.log.last_lines(since)}")

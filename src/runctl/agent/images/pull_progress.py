@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Dict, List, Tuple
 
 _ESCAPE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 _LAYER = re.compile(
@@ -43,8 +42,8 @@ class Layer:
 class PullProgress:
     """A pull so far."""
 
-    layers: Dict[str, Layer] = field(default_factory=dict)
-    said: List[str] = field(default_factory=list)
+    layers: dict[str, Layer] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
     """What is no progress: errors, above all."""
     _rest: bytes = b""
 
@@ -76,7 +75,7 @@ class PullProgress:
         layer.state = line if state == "Extracting" else state
         return (layer.state, layer.done) != before
 
-    def numbers(self) -> Tuple[int, int, int, int, bool]:
+    def numbers(self) -> tuple[int, int, int, int, bool]:
         """Layers that are done, all layers, bytes that are here, bytes in all, and whether these are all known."""
         wanted = [one for one in self.layers.values() if one.state != "Already exists"]
         complete = sum(one.state in DONE for one in self.layers.values())
@@ -95,6 +94,6 @@ class PullProgress:
         )
 
 
-def _megabytes(here: int, total: int, known: bool) -> Tuple[str, str, str]:
+def _megabytes(here: int, total: int, known: bool) -> tuple[str, str, str]:
     unit, size = ("MB", 10**6) if total >= 10**6 else ("kB", 10**3)
-    return "{:.0f}".format(here / size), "" if known else "at least ", "{:.0f} {}".format(total / size, unit)
+    return f"{here / size:.0f}", "" if known else "at least ", f"{total / size:.0f} {unit}"

@@ -7,9 +7,10 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any
 
 from runctl.agent.disks import disks
 from runctl.agent.environments import interpreter, script
@@ -24,7 +25,7 @@ PACKAGE_INDEX = "https://pypi.org/simple/pip/"
 OOM_LINES = 10
 
 
-def diagnose(request: Mapping[str, Any]) -> Dict[str, Any]:
+def diagnose(request: Mapping[str, Any]) -> dict[str, Any]:
     """What `version` says, and more; nothing here fails, it says what it could not find out.
 
     ``now`` in the request (seconds since the epoch) gives the clock's skew; ``network: false`` leaves that out.
@@ -48,23 +49,23 @@ def diagnose(request: Mapping[str, Any]) -> Dict[str, Any]:
     return facts
 
 
-def _uptime() -> Optional[float]:
+def _uptime() -> float | None:
     try:
         return float(Path("/proc/uptime").read_text().split()[0])
     except (OSError, ValueError):
         return None
 
 
-def _meminfo(name: str) -> Optional[int]:
+def _meminfo(name: str) -> int | None:
     try:
         text = Path("/proc/meminfo").read_text()
     except OSError:
         return None
-    found = re.search(r"^{}:\s+(\d+) kB$".format(name), text, re.MULTILINE)
+    found = re.search(rf"^{name}:\s+(\d+) kB$", text, re.MULTILINE)
     return int(found.group(1)) * 1024 if found else None
 
 
-def _pythons(env: Mapping[str, str]) -> List[str]:
+def _pythons(env: Mapping[str, str]) -> list[str]:
     paths = [path for group in interpreter.candidates(env) for path in group]
     return [one.words for one in interpreter.probe(paths, env)]
 
@@ -77,7 +78,7 @@ def _ready() -> Any:
         return {"unreadable": str(error)}
 
 
-def _network() -> Dict[str, Any]:
+def _network() -> dict[str, Any]:
     """Whether packages can be fetched, and what the other side's clock says."""
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen
@@ -87,7 +88,7 @@ def _network() -> Dict[str, Any]:
         with urlopen(Request(PACKAGE_INDEX, method="HEAD"), timeout=NETWORK_SECONDS) as answer:
             date = answer.headers.get("Date")
     except HTTPError as error:
-        return {"ok": False, "url": PACKAGE_INDEX, "reason": "HTTP {}".format(error.code)}
+        return {"ok": False, "url": PACKAGE_INDEX, "reason": f"HTTP {error.code}"}
     except OSError as error:
         return {"ok": False, "url": PACKAGE_INDEX, "reason": str(getattr(error, "reason", error))}
     skew = None
@@ -101,12 +102,12 @@ def _network() -> Dict[str, Any]:
     }
 
 
-def _disks() -> Dict[str, Any]:
+def _disks() -> dict[str, Any]:
     here = disks()
     return {"mounts": to_json(here.mounts()), "unmounted": to_json(here.unmounted())}
 
 
-def _oom_lines() -> List[str]:
+def _oom_lines() -> list[str]:
     """What the kernel says about processes that it killed for want of memory; empty where it may not be asked."""
     argv = ["dmesg", "--time-format", "iso"]
     command = machine.as_root(argv) if machine.folder_root() is None and machine.root_available() else argv

@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional
+from typing import Any
 
 from runctl.agent.spec import loads, to_json
 
@@ -17,7 +18,7 @@ PRIVATE = 0o600
 def write_json(path: Path, value: Any, mode: int = PRIVATE) -> None:
     """``path`` holds ``value``, and still does after a power cut. Raises `OSError`."""
     data = json.dumps(to_json(value), sort_keys=True).encode()
-    partial = path.with_name(".{}.{}".format(path.name, os.getpid()))
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
     fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         try:
@@ -48,7 +49,7 @@ def write_into(room: Path, value: Any, path: Path) -> None:
     sync_folder(path.parent)
 
 
-def read_json(path: Path) -> Optional[Dict[str, Any]]:
+def read_json(path: Path) -> dict[str, Any] | None:
     """The object in ``path``, or ``None`` where there is no such file."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -56,7 +57,7 @@ def read_json(path: Path) -> Optional[Dict[str, Any]]:
         return None
     value = loads(text)
     if not isinstance(value, dict):
-        raise ValueError("{} holds no object".format(path))
+        raise ValueError(f"{path} holds no object")
     return value
 
 

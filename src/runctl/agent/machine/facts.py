@@ -6,7 +6,8 @@ import os
 import platform
 import shutil
 import sys
-from typing import Any, Dict, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from runctl.agent.machine import gpus
 from runctl.agent.machine.root import agent_command, login_user, root_available
@@ -19,7 +20,7 @@ def memory_bytes() -> int:
     return int(os.sysconf("SC_PAGE_SIZE")) * int(os.sysconf("SC_PHYS_PAGES"))
 
 
-def version(_request: Mapping[str, Any]) -> Dict[str, Any]:
+def version(_request: Mapping[str, Any]) -> dict[str, Any]:
     """The agent's protocol and program, its user and rights, and the machine's parts."""
     from runctl.agent.containers import docker
 

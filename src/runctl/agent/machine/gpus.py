@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 SMI_SECONDS = 10.0
 FIELDS = ("index", "name", "memory.total", "memory.used", "utilization.gpu", "driver_version")
 
 
-def parse(text: str) -> List[Dict[str, Any]]:
+def parse(text: str) -> list[dict[str, Any]]:
     """The lines of ``nvidia-smi --query-gpu=… --format=csv,noheader,nounits``; MiB and percent."""
     found = []
     for line in text.splitlines():
@@ -29,12 +29,12 @@ def parse(text: str) -> List[Dict[str, Any]]:
     return found
 
 
-def _number(word: str) -> Optional[int]:
+def _number(word: str) -> int | None:
     # "[N/A]" and "[Not Supported]" are what it says for what it does not know.
     return int(word) if word.isdigit() else None
 
 
-def gpus() -> List[Dict[str, Any]]:
+def gpus() -> list[dict[str, Any]]:
     """Every GPU now."""
     smi = shutil.which("nvidia-smi")
     if smi is None:
@@ -47,7 +47,7 @@ def gpus() -> List[Dict[str, Any]]:
     return parse(done.stdout)
 
 
-def mean_percent(found: List[Dict[str, Any]]) -> Optional[float]:
+def mean_percent(found: list[dict[str, Any]]) -> float | None:
     """How busy they are together."""
     busy = [one["percent"] for one in found if one["percent"] is not None]
     return round(sum(busy) / len(busy), 1) if busy else None

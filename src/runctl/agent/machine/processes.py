@@ -7,9 +7,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
 
 from runctl.agent.machine.root import as_root, root_available
 from runctl.agent.supervising.stop_targets import Member
@@ -71,7 +71,7 @@ def parse_stat(text: str) -> Process:
     )
 
 
-def process(pid: int) -> Optional[Process]:
+def process(pid: int) -> Process | None:
     """The process with this number now, zombies included; ``None`` when there is none."""
     if not LINUX:
         return _table_by_ps().get(pid)
@@ -81,7 +81,7 @@ def process(pid: int) -> Optional[Process]:
         return None
 
 
-def table() -> Dict[int, Process]:
+def table() -> dict[int, Process]:
     """Every process that can be seen."""
     if not LINUX:
         return _table_by_ps()
@@ -94,7 +94,7 @@ def table() -> Dict[int, Process]:
     return found
 
 
-def _table_by_ps() -> Dict[int, Process]:
+def _table_by_ps() -> dict[int, Process]:
     # lstart is five words long, so it stands in the middle, and the name, which may hold spaces, at the end.
     columns = "pid=,ppid=,sess=,state=,rss=,time=,lstart=,comm="
     done = subprocess.run(["ps", "-axo", columns], capture_output=True, text=True, check=False)
@@ -124,13 +124,13 @@ def _ps_seconds(text: str) -> float:
     return seconds
 
 
-def identity(pid: int) -> Optional[Identity]:
+def identity(pid: int) -> Identity | None:
     """Who has this number now."""
     one = process(pid)
     return None if one is None else Identity(pid, one.started, boot_id())
 
 
-def alive(who: Optional[Identity]) -> bool:
+def alive(who: Identity | None) -> bool:
     """Whether this very process still runs. A zombie does not."""
     if who is None:
         return False
@@ -138,12 +138,12 @@ def alive(who: Optional[Identity]) -> bool:
     return one is not None and one.started == who.started and one.state not in "ZX" and boot_id() == who.boot
 
 
-def descendants(root: int, processes: Dict[int, Process]) -> List[Process]:
+def descendants(root: int, processes: dict[int, Process]) -> list[Process]:
     """Children, their children and so on, nearest first, without zombies."""
-    children: Dict[int, List[Process]] = {}
+    children: dict[int, list[Process]] = {}
     for one in processes.values():
         children.setdefault(one.parent, []).append(one)
-    found: List[Process] = []
+    found: list[Process] = []
     queue = [root]
     while queue:
         for child in children.get(queue.pop(0), []):
@@ -153,14 +153,14 @@ def descendants(root: int, processes: Dict[int, Process]) -> List[Process]:
     return found
 
 
-def members(tree: Iterable[Process]) -> Dict[int, Member]:
+def members(tree: Iterable[Process]) -> dict[int, Member]:
     """These processes, with their command lines and what they do with signals (where the kernel tells: Linux)."""
     return {one.pid: _member(one) for one in tree if one.state not in "ZX"}
 
 
 def _member(one: Process) -> Member:
-    argv: Tuple[str, ...] = ()
-    caught = ignored = frozenset()  # type: FrozenSet[int]
+    argv: tuple[str, ...] = ()
+    caught = ignored = frozenset()  # type: frozenset[int]
     with contextlib.suppress(OSError):
         words = (PROC / str(one.pid) / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
         argv = tuple(word.decode(errors="replace") for word in words if word or len(words) > 1)
@@ -169,22 +169,22 @@ def _member(one: Process) -> Member:
     return Member(one.pid, one.parent, argv, one.name, one.started, caught, ignored)
 
 
-def parse_signals(status: str, field: str) -> FrozenSet[int]:
+def parse_signals(status: str, field: str) -> frozenset[int]:
     """The signals of a mask in ``/proc/PID/status`` (proc(5))."""
-    found = re.search(r"^{}:\s*([0-9a-f]+)$".format(field), status, re.MULTILINE)
+    found = re.search(rf"^{field}:\s*([0-9a-f]+)$", status, re.MULTILINE)
     mask = int(found.group(1), 16) if found else 0
     return frozenset(number for number in range(1, 65) if mask >> (number - 1) & 1)
 
 
-def with_environment(wanted: Dict[str, str]) -> List[Process]:
+def with_environment(wanted: dict[str, str]) -> list[Process]:
     """Processes that were started with these variables, wherever they have gone since."""
-    needles = {"{}={}".format(name, value).encode() for name, value in wanted.items()}
+    needles = {f"{name}={value}".encode() for name, value in wanted.items()}
     found = []
     for pid, one in table().items():
         if one.state in "ZX" or pid == os.getpid():
             continue
         try:
-            variables: Set[bytes] = set((PROC / str(pid) / "environ").read_bytes().split(b"\0"))
+            variables: set[bytes] = set((PROC / str(pid) / "environ").read_bytes().split(b"\0"))
         except OSError:
             continue
         if needles <= variables:
@@ -204,15 +204,15 @@ def send(pids: Iterable[int], signal_number: int) -> None:
         except PermissionError:
             others.append(str(pid))
     if others and root_available():
-        argv = as_root(["kill", "-{}".format(int(signal_number)), *others])
+        argv = as_root(["kill", f"-{int(signal_number)}", *others])
         subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
-def usage(roots: Iterable[int], interval: float = 0.0) -> Tuple[Optional[float], int]:
+def usage(roots: Iterable[int], interval: float = 0.0) -> tuple[float | None, int]:
     """CPU in percent of one core over the interval (``None`` without one) and resident bytes of these trees."""
     roots = list(roots)
 
-    def sample() -> Tuple[Dict[Tuple[int, str], float], int]:
+    def sample() -> tuple[dict[tuple[int, str], float], int]:
         processes = table()
         members = {pid: processes[pid] for pid in roots if pid in processes}
         for pid in roots:

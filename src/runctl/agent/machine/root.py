@@ -11,9 +11,10 @@ import os
 import pwd
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any
 
 from runctl.agent.errors import AgentError
 
@@ -43,7 +44,7 @@ class LoginUser:
     shell: str
 
 
-def folder_root() -> Optional[Path]:
+def folder_root() -> Path | None:
     """The folder that stands for the machine, or ``None`` on a real one."""
     root = os.environ.get(ROOT_VARIABLE)
     return Path(root) if root else None
@@ -82,7 +83,7 @@ def root_available() -> bool:
     return done.returncode == 0
 
 
-def agent_command() -> List[str]:
+def agent_command() -> list[str]:
     """How to start this very program again."""
     main = sys.modules["__main__"]
     origin = getattr(getattr(main, "__spec__", None), "origin", None) or getattr(main, "__file__", None) or ""
@@ -92,15 +93,15 @@ def agent_command() -> List[str]:
     return [sys.executable, "-m", "runctl.agent"]
 
 
-def as_root(argv: Sequence[str], env: Optional[Mapping[str, str]] = None) -> List[str]:
+def as_root(argv: Sequence[str], env: Mapping[str, str] | None = None) -> list[str]:
     """The command line that runs ``argv`` as root. Values in ``env`` are seen in the process list: no secrets."""
     prefix = [] if os.geteuid() == 0 else ["sudo", "-n"]
     if env:
         prefix.append("env")
-    return [*prefix, *("{}={}".format(name, value) for name, value in (env or {}).items()), *argv]
+    return [*prefix, *(f"{name}={value}" for name, value in (env or {}).items()), *argv]
 
 
-def agent_as_root(*words: str) -> List[str]:
+def agent_as_root(*words: str) -> list[str]:
     """The command line that runs a verb of this program as root, in the same circumstances."""
     env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     env[LOGIN_VARIABLE] = str(login_user().uid)
@@ -115,10 +116,10 @@ def call_as_root(verb: str, request: Mapping[str, Any]) -> Any:
         agent_as_root(verb), input=json.dumps(request).encode(), capture_output=True, check=False
     )
     try:
-        answer: Dict[str, Any] = json.loads(done.stdout)
+        answer: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
-        words = done.stderr.decode(errors="replace").strip() or "exit code {}".format(done.returncode)
-        raise AgentError("agent-failed", "the agent's {} as root failed: {}".format(verb, words)) from None
+        words = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
+        raise AgentError("agent-failed", f"the agent's {verb} as root failed: {words}") from None
     if "error" in answer:
         error = answer["error"]
         raise AgentError(error["code"], error["message"], error.get("hint", ""))
@@ -129,6 +130,6 @@ def needs_root(what: str) -> AgentError:
     """The error for something that only root can do where nobody can become root."""
     return AgentError(
         "needs-root",
-        "{} needs root, and {} has no passwordless sudo on this machine".format(what, login_user().name),
+        f"{what} needs root, and {login_user().name} has no passwordless sudo on this machine",
         "log in as a user with passwordless sudo, as the images of cloud providers have",
     )

@@ -9,7 +9,8 @@ import pty
 import struct
 import termios
 import time
-from typing import Callable, Iterator, List, Tuple
+from collections.abc import Iterator
+from typing import Callable
 
 from runctl.agent.errors import AgentError
 from runctl.agent.supervising.attempt import Attempt
@@ -19,7 +20,7 @@ BLOCK = 1 << 16
 
 
 def drawn(
-    attempt: Attempt, argv: List[str], take: Callable[[bytes], bool], stuck: Callable[[float], AgentError]
+    attempt: Attempt, argv: list[str], take: Callable[[bytes], bool], stuck: Callable[[float], AgentError]
 ) -> Ended:
     """Run a program of the set-up in a terminal, to its end.
 
@@ -46,7 +47,7 @@ def drawn(
 
 
 @contextlib.contextmanager
-def terminal() -> Iterator[Tuple[int, int]]:
+def terminal() -> Iterator[tuple[int, int]]:
     """Two ends of a terminal, wide enough that nothing of a line is left out; ours does not block."""
     ours, theirs = pty.openpty()
     try:

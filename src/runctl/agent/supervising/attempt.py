@@ -6,9 +6,10 @@ import contextlib
 import dataclasses
 import os
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any
 
 from runctl.agent.disks.mount_watch import MountWatch
 from runctl.agent.disks.places import Places, places
@@ -36,10 +37,10 @@ class Outcome:
 
     reason: EndReason
     message: str
-    exit_code: Optional[int] = None
-    signal: Optional[int] = None
-    max_rss_bytes: Optional[int] = None
-    cpu_seconds: Optional[float] = None
+    exit_code: int | None = None
+    signal: int | None = None
+    max_rss_bytes: int | None = None
+    cpu_seconds: float | None = None
 
 
 class EndedEarlyError(Exception):
@@ -50,11 +51,11 @@ class EndedEarlyError(Exception):
         self.outcome = outcome
 
 
-def marks(run_id: str, attempt: int) -> Dict[str, str]:
+def marks(run_id: str, attempt: int) -> dict[str, str]:
     """Variables that a process of this attempt has, and one of another agent's on this computer has not."""
     import hashlib
 
-    whole = "{}\0{}\0{}".format(state_directory(), run_id, attempt)
+    whole = f"{state_directory()}\0{run_id}\0{attempt}"
     return {"RUNCTL_PROCESS_MARK": hashlib.sha256(whole.encode()).hexdigest()[:16]}
 
 
@@ -70,11 +71,11 @@ class Attempt:
         self.where: Places = places(spec, folder)
         self.volumes = MountWatch(spec)
         self.collector = Collector(folder.path, log, children)
-        self._script_began: Optional[float] = None
-        self._request: Optional[StopRequest] = None
-        self._ending: Optional[Ending] = None
+        self._script_began: float | None = None
+        self._request: StopRequest | None = None
+        self._ending: Ending | None = None
         self._stop = StopFile(folder)
-        self._watchers: List[Watcher] = [
+        self._watchers: list[Watcher] = [
             SupervisorSignal(children, spec),
             LostVolume(self.volumes, spec, lambda: self._script_began, log.line),
             TimeLimit(spec, lambda: self._script_began),
@@ -100,12 +101,12 @@ class Attempt:
         self._script_began = time.monotonic()
 
     @property
-    def request(self) -> Optional[StopRequest]:
+    def request(self) -> StopRequest | None:
         """Why the attempt is to end, if it is."""
         self.ending()
         return self._request
 
-    def ending(self) -> Optional[Ending]:
+    def ending(self) -> Ending | None:
         """The wish to end, from the moment on at which it was first seen; a later, less patient one sharpens it."""
         if self.collector.keep_going():
             self.update(follower=self.collector.identity())
@@ -117,12 +118,12 @@ class Attempt:
             self._request, self._ending = request, Ending(time.monotonic(), request.grace_seconds, told)
             with contextlib.suppress(OSError):
                 self.update(state=RunState.STOPPING, phase=request.message)
-            self.log.line("{}: SIGTERM, then {:g} s of grace".format(request.message, request.grace_seconds))
+            self.log.line(f"{request.message}: SIGTERM, then {request.grace_seconds:g} s of grace")
         elif request.grace_seconds < self._ending.grace:
             self._ending = dataclasses.replace(self._ending, grace=request.grace_seconds)
         return self._ending
 
-    def _wanted_end(self) -> Optional[StopRequest]:
+    def _wanted_end(self) -> StopRequest | None:
         asked = self._stop.request()
         if asked is not None or self._request is not None:
             return asked or self._request
@@ -141,7 +142,7 @@ class Attempt:
         if request is not None:
             raise EndedEarlyError(Outcome(request.reason, request.message))
 
-    def _setup_ending(self) -> Optional[Ending]:
+    def _setup_ending(self) -> Ending | None:
         wish = self.ending()
         return None if wish is None else Ending(wish.began, min(wish.grace, SETUP_GRACE_SECONDS))
 
@@ -161,24 +162,20 @@ class Attempt:
         try:
             pid = self.children.start(argv, output=self.log.fd, env={**env, **self.marks()}, cwd=cwd)
         except OSError as error:
-            raise AgentError("setup-failed", "{}: {}".format(phase, error)) from error
+            raise AgentError("setup-failed", f"{phase}: {error}") from error
         ended = self.wait_setup(pid)
         if ended.exit_code != 0:
-            how = (
-                "exit code {}".format(ended.exit_code)
-                if ended.signal is None
-                else "signal {}".format(ended.signal)
-            )
+            how = f"exit code {ended.exit_code}" if ended.signal is None else f"signal {ended.signal}"
             words = self.log.last_lines(since)
             raise AgentError(
                 "setup-failed", "{} failed ({}){}".format(phase, how, ":\n" + words if words else "")
             )
 
-    def marks(self) -> Dict[str, str]:
+    def marks(self) -> dict[str, str]:
         """Variables by which processes of this attempt are known, wherever they go."""
         return marks(self.spec.run_id, self.spec.attempt)
 
-    def own_environment(self) -> Dict[str, str]:
+    def own_environment(self) -> dict[str, str]:
         """The variables of the agent that `start` was called with: the supervisor's may be systemd's or sudo's."""
         kept = durable.read_json(self.folder.path / "environ.json") or {}
         return {**{name: str(value) for name, value in kept.items()}, **_present(NETWORK)}
@@ -189,5 +186,5 @@ class Attempt:
         return state_directory()
 
 
-def _present(names: Sequence[str]) -> Dict[str, str]:
+def _present(names: Sequence[str]) -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ}

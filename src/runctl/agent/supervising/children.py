@@ -9,9 +9,10 @@ import select
 import signal
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set
+from typing import Callable
 
 from runctl.agent.machine import processes
 from runctl.agent.supervising.shutdown import POLL_SECONDS as ENDING_POLL_SECONDS
@@ -32,9 +33,9 @@ OOM_SCORE = 500
 class Ended:
     """A child that has ended."""
 
-    exit_code: Optional[int]
+    exit_code: int | None
     """``None`` when a signal ended it."""
-    signal: Optional[int]
+    signal: int | None
     max_rss_bytes: int
     asked: bool
     """We had told it to end before it did."""
@@ -49,10 +50,10 @@ class Children:
         self.subreaper = processes.become_subreaper()
         self.terminated = False
         """Somebody told the supervisor itself to end."""
-        self._statuses: Dict[int, int] = {}
-        self._rss: Dict[int, int] = {}
-        self._popen: Dict[int, subprocess.Popen[bytes]] = {}
-        self._spared: Set[int] = set()
+        self._statuses: dict[int, int] = {}
+        self._rss: dict[int, int] = {}
+        self._popen: dict[int, subprocess.Popen[bytes]] = {}
+        self._spared: set[int] = set()
         self._wake, wake_up = os.pipe()
         for fd in (self._wake, wake_up):
             os.set_blocking(fd, False)
@@ -73,8 +74,8 @@ class Children:
         env: Mapping[str, str],
         cwd: Path,
         sacrifice: bool = False,
-        errors: Optional[int] = None,
-        stdin: Optional[int] = None,
+        errors: int | None = None,
+        stdin: int | None = None,
     ) -> int:
         """Start a child in a session of its own, its output going to the file ``output``, and its stderr to another one
         if ``errors`` is given; it reads the file ``stdin``, else nothing. Raises `OSError`."""
@@ -90,14 +91,14 @@ class Children:
         self._popen[child.pid] = child
         if sacrifice:
             with contextlib.suppress(OSError):
-                Path("/proc/{}/oom_score_adj".format(child.pid)).write_text(str(OOM_SCORE))
+                Path(f"/proc/{child.pid}/oom_score_adj").write_text(str(OOM_SCORE))
         return child.pid
 
     def wait(
         self,
         pid: int,
-        ending: Callable[[], Optional[Ending]] = lambda: None,
-        shutdown: Optional[Shutdown] = None,
+        ending: Callable[[], Ending | None] = lambda: None,
+        shutdown: Shutdown | None = None,
     ) -> Ended:
         """Wait until the child has ended; ``ending`` is asked again and again whether, and how, to end it."""
         shutdown = shutdown or Shutdown()
@@ -135,16 +136,16 @@ class Children:
     def end_all(
         self,
         grace: float,
-        told: FrozenSet[Key] = frozenset(),
+        told: frozenset[Key] = frozenset(),
         fade: float = 0.0,
-    ) -> List[processes.Process]:
+    ) -> list[processes.Process]:
         """Nothing below this process runs any more, but for those spared; returns who had to be ended.
 
         Those who have been ``told`` to end are not told a second time; what ends by itself within ``fade`` seconds
         is not told at all.
         """
 
-        def rest() -> List[processes.Process]:
+        def rest() -> list[processes.Process]:
             self._reap(0)
             return [one for one in self._below() if one.pid not in self._spared]
 
@@ -169,7 +170,7 @@ class Children:
             self._sleep(0.05)
         return leftover
 
-    def _below(self) -> List[processes.Process]:
+    def _below(self) -> list[processes.Process]:
         now = processes.table()
         if self.subreaper:
             return processes.descendants(os.getpid(), now)

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Optional
+from typing import TYPE_CHECKING
 
 from runctl.agent.machine import processes
 from runctl.agent.machine.root import agent_command
@@ -45,8 +45,8 @@ class Collector:
         """The container's output comes through the pipe, and not through the engine."""
         self._log = log
         self._children = children
-        self._held: Optional[int] = None
-        self._pid: Optional[int] = None
+        self._held: int | None = None
+        self._pid: int | None = None
 
     def start(self) -> None:
         """Output is copied from now on. Raises `OSError`."""
@@ -63,7 +63,7 @@ class Collector:
                 fcntl.fcntl(self._held, F_SETPIPE_SZ, PIPE_BYTES)
         self._copy()
 
-    def for_container(self, kernel: str) -> Optional[str]:
+    def for_container(self, kernel: str) -> str | None:
         """The folder to mount into a container, with the program that leads its output into the pipe; ``None`` where
         the containers run on another kernel (a virtual machine), to which no pipe leads. Raises `OSError`."""
         machine = os.uname()
@@ -84,7 +84,7 @@ class Collector:
         """The end of the pipe that a script writes to, as a new file descriptor."""
         return os.open(self.pipe, os.O_WRONLY | os.O_CLOEXEC)
 
-    def identity(self) -> Optional[processes.Identity]:
+    def identity(self) -> processes.Identity | None:
         """Who copies."""
         return None if self._pid is None else processes.identity(self._pid)
 
@@ -141,7 +141,7 @@ def witness(folder: Path) -> Path:
     return folder / "io" / "everybody-was-told"
 
 
-def collect(words: List[str]) -> int:
+def collect(words: list[str]) -> int:
     """Be the one who copies from stdin into ``LOG``, until nobody can write to the pipe any more."""
     source = sys.stdin.fileno()
     # A machine that shuts down tells everybody; the training may still have something to say.
@@ -208,6 +208,6 @@ class _Sink:
     def _try_again(self) -> None:
         if self._missing:
             self._lost = True
-            said = "\n[runctl] the disk was full: {} bytes of output are missing here\n".format(self._missing)
+            said = f"\n[runctl] the disk was full: {self._missing} bytes of output are missing here\n"
             self._kept, self._missing = said.encode() + self._kept, 0
         self._kept = self._kept[self._append(self._kept) :]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal as signals
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterable, Optional, Tuple
 
 from runctl.agent.machine.processes import PROC
 from runctl.agent.spec import EndReason
@@ -19,9 +19,9 @@ SIGKILL = int(signals.SIGKILL)
 class Facts:
     """What is known about a script that has ended."""
 
-    exit_code: Optional[int]
-    signal: Optional[int]
-    asked: Optional[EndReason] = None
+    exit_code: int | None
+    signal: int | None
+    asked: EndReason | None = None
     """Why we told it to end, if we did before it ended by itself."""
     asked_message: str = ""
     killed: bool = False
@@ -34,13 +34,13 @@ class Facts:
     """The last lines of the log speak of a full disk."""
     ends_with_no_space: bool = False
     """The very last line of the log does."""
-    disk_full: Optional[str] = None
+    disk_full: str | None = None
     """A disk of the run that has no room left, in words."""
-    volume_lost: Optional[str] = None
+    volume_lost: str | None = None
     """A volume that was taken away, in words."""
     lost_writable: bool = False
     """The run might have written to it."""
-    volume_read_only: Optional[str] = None
+    volume_read_only: str | None = None
     """A volume that has become read-only under the run, in words."""
     says_read_only: bool = False
     """The last lines of the log speak of a read-only file system."""
@@ -51,16 +51,16 @@ def signal_name(number: int) -> str:
     try:
         return signals.Signals(number).name
     except ValueError:
-        return "signal {}".format(number)
+        return f"signal {number}"
 
 
-def decide_end(facts: Facts) -> Tuple[EndReason, str]:
+def decide_end(facts: Facts) -> tuple[EndReason, str]:
     """The reason and a sentence for a person."""
     if facts.asked is not None:
         how = "; it had to be killed when its grace was over" if facts.killed else ""
         return facts.asked, (facts.asked_message or "the run was told to end") + how
     if facts.volume_lost and (facts.exit_code != 0 or facts.lost_writable):
-        return EndReason.DATA_FAILED, "{} ({})".format(facts.volume_lost, _how(facts))
+        return EndReason.DATA_FAILED, f"{facts.volume_lost} ({_how(facts)})"
     if facts.exit_code == 0:
         return EndReason.COMPLETED, _how(facts) + _also(facts.volume_read_only)
     was_killed = SIGKILL in (facts.signal, (facts.exit_code or 0) - 128)
@@ -70,26 +70,26 @@ def decide_end(facts: Facts) -> Tuple[EndReason, str]:
             "the machine ran out of memory and the kernel killed the training",
         )
     if facts.says_no_space and (facts.disk_full or facts.ends_with_no_space):
-        where = " ({} has no room left)".format(facts.disk_full) if facts.disk_full else ""
+        where = f" ({facts.disk_full} has no room left)" if facts.disk_full else ""
         return EndReason.DISK_FULL, "the script failed because a disk is full" + where
     if facts.volume_read_only and facts.says_read_only:
-        return EndReason.DATA_FAILED, "{} ({})".format(facts.volume_read_only, _how(facts))
-    full = "{} has no room left".format(facts.disk_full) if facts.disk_full else None
+        return EndReason.DATA_FAILED, f"{facts.volume_read_only} ({_how(facts)})"
+    full = f"{facts.disk_full} has no room left" if facts.disk_full else None
     return EndReason.FAILED, _how(facts) + _also(full) + _also(facts.volume_read_only)
 
 
 def _how(facts: Facts) -> str:
     if facts.signal is not None:
-        return "the script was ended by {}".format(signal_name(facts.signal))
+        return f"the script was ended by {signal_name(facts.signal)}"
     verb = "failed" if facts.exit_code else "ended"
-    return "the script {} with exit code {}".format(verb, facts.exit_code)
+    return f"the script {verb} with exit code {facts.exit_code}"
 
 
-def _also(words: Optional[str]) -> str:
+def _also(words: str | None) -> str:
     return "; " + words if words else ""
 
 
-def full_folder(folders: Iterable[Path]) -> Optional[str]:
+def full_folder(folders: Iterable[Path]) -> str | None:
     """The first of these whose file system is full: at most 2 % and 64 MiB are left for this user."""
     for folder in folders:
         try:
@@ -105,7 +105,7 @@ def full_folder(folders: Iterable[Path]) -> Optional[str]:
 _COUNTER = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
-def oom_counters() -> Tuple[int, int]:
+def oom_counters() -> tuple[int, int]:
     """Processes killed so far for want of memory: in this process's own control group, and on the machine."""
     own = 0
     for path in _memory_files():
@@ -133,7 +133,7 @@ def _memory_files() -> Iterable[Path]:
             yield Path("/sys/fs/cgroup/memory") / path.lstrip("/") / "memory.oom_control"
 
 
-def _groups() -> Dict[str, str]:
+def _groups() -> dict[str, str]:
     try:
         lines = (PROC / "self/cgroup").read_text().splitlines()
     except OSError:

@@ -6,8 +6,8 @@ import contextlib
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Sequence, Tuple
 
 from runctl.agent.disks import mountns, places
 from runctl.agent.disks.mount_watch import disk_name
@@ -82,7 +82,7 @@ def run_on_host(attempt: Attempt) -> Outcome:
             link.unlink(missing_ok=True)
 
 
-def run_script(attempt: Attempt, argv: Sequence[str], env: Dict[str, str], cwd: Path) -> Outcome:
+def run_script(attempt: Attempt, argv: Sequence[str], env: dict[str, str], cwd: Path) -> Outcome:
     """Run it, end what it leaves behind, and say how it ended."""
     spec = attempt.spec
     before, cpu_before = ending.oom_counters(), cpu_seconds()
@@ -115,7 +115,7 @@ def run_script(attempt: Attempt, argv: Sequence[str], env: Dict[str, str], cwd: 
     attempt.collector.finish()
     if leftover:
         names = ", ".join(sorted({one.name for one in leftover}))
-        attempt.log.line("ended {} process(es) that outlived the script: {}".format(len(leftover), names))
+        attempt.log.line(f"ended {len(leftover)} process(es) that outlived the script: {names}")
     return conclude(attempt, ended, since, before, cpu_seconds() - cpu_before)
 
 
@@ -123,15 +123,15 @@ def cannot_start(program: str, cwd: Path, error: OSError) -> Outcome:
     """The end of a script whose program cannot be started: with the exit code that a shell would give."""
     is_there = "/" in program and (cwd / program).exists()
     if isinstance(error, FileNotFoundError) and is_there:
-        said = "{} is there, but not the program that its #! line names".format(program)
+        said = f"{program} is there, but not the program that its #! line names"
     elif isinstance(error, FileNotFoundError):
-        said = "there is no program {} on the machine".format(program)
+        said = f"there is no program {program} on the machine"
     else:
-        said = "{} cannot be started: {}".format(program, error.strerror or error)
+        said = f"{program} cannot be started: {error.strerror or error}"
     return Outcome(EndReason.FAILED, said, 127 if isinstance(error, FileNotFoundError) else 126)
 
 
-def conclude(attempt: Attempt, ended: Ended, since: int, before: Tuple[int, int], cpu: float) -> Outcome:
+def conclude(attempt: Attempt, ended: Ended, since: int, before: tuple[int, int], cpu: float) -> Outcome:
     """Look for evidence and decide why the script ended."""
     after = ending.oom_counters()
     request = attempt.request if ended.asked else None
@@ -165,7 +165,7 @@ def conclude(attempt: Attempt, ended: Ended, since: int, before: Tuple[int, int]
     return Outcome(reason, message, ended.exit_code, ended.signal, ended.max_rss_bytes, round(cpu, 3))
 
 
-def _writable_mounts(attempt: Attempt) -> List[Path]:
+def _writable_mounts(attempt: Attempt) -> list[Path]:
     found = []
     with contextlib.suppress(OSError):
         found = [machine.on_machine(m.source) for m in attempt.spec.mounts if not m.read_only]

@@ -6,7 +6,6 @@ import errno
 import os
 import re
 from pathlib import Path
-from typing import List, Tuple
 
 PREFIX = "[runctl] "
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -29,7 +28,7 @@ class Log:
 
     def line(self, text: str) -> None:
         """Say something of ours on a line of its own. A full disk is remembered, not raised."""
-        self.lines("".join("{}{}\n".format(PREFIX, part) for part in text.splitlines()).encode())
+        self.lines("".join(f"{PREFIX}{part}\n" for part in text.splitlines()).encode())
 
     def lines(self, data: bytes) -> None:
         """Whole lines of somebody else's, which begin on a line of their own."""
@@ -66,7 +65,7 @@ class Log:
         lines = [line.rstrip() for line in self.tail(since).decode(errors="replace").splitlines()]
         return "\n".join([line for line in lines if line][-count:])
 
-    def sealed(self) -> Tuple[int, str]:
+    def sealed(self) -> tuple[int, str]:
         """Length and SHA-256 of the whole; durable as far as the disk allows."""
         try:
             os.fsync(self.fd)
@@ -81,7 +80,7 @@ class Log:
         os.close(self.fd)
 
 
-def digest(path: Path) -> Tuple[int, str]:
+def digest(path: Path) -> tuple[int, str]:
     """Length and SHA-256 of a file; of nothing if there is none."""
     import hashlib
 
@@ -99,7 +98,7 @@ def digest(path: Path) -> Tuple[int, str]:
     return length, checksum.hexdigest()
 
 
-def says_no_space(tail: bytes) -> Tuple[bool, bool]:
+def says_no_space(tail: bytes) -> tuple[bool, bool]:
     """Whether the last lines speak of a full disk, and whether the very last one does."""
     spoken = [bool(_NO_SPACE.search(line)) for line in _own_lines(tail)]
     return any(spoken), bool(spoken) and spoken[-1]
@@ -110,6 +109,6 @@ def says_read_only(tail: bytes) -> bool:
     return any(_READ_ONLY.search(line) for line in _own_lines(tail))
 
 
-def _own_lines(tail: bytes) -> List[bytes]:
+def _own_lines(tail: bytes) -> list[bytes]:
     """The script's last lines."""
     return [line for line in tail.splitlines() if line.strip() and not line.startswith(PREFIX.encode())][-30:]

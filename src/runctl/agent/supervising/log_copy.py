@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import Optional, Protocol
+from typing import Protocol
 
 from runctl.agent.spec import EndRecord, dumps
 
@@ -94,7 +94,7 @@ class FolderStore:
         """See `LogStore`."""
         self.flush()
         name = self._name + ".end.json"
-        partial = ".{}.{}".format(name, os.getpid())
+        partial = f".{name}.{os.getpid()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(partial, flags, 0o600, dir_fd=self._folder)
         try:
@@ -117,7 +117,7 @@ class LogCopier:
     def __init__(self, log: Path, run_folder: Path, attempt: int) -> None:
         self._log = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
         self._run_folder, self._attempt = run_folder, attempt
-        self._end: Optional[EndRecord] = None
+        self._end: EndRecord | None = None
         self._over, self._done = threading.Event(), threading.Event()
         self._copied = self._flushed = 0
         self.trouble = ""
@@ -147,7 +147,7 @@ class LogCopier:
             self._try(flush=True, end=self._end)
         self._done.set()
 
-    def _try(self, *, flush: bool, end: Optional[EndRecord] = None) -> bool:
+    def _try(self, *, flush: bool, end: EndRecord | None = None) -> bool:
         """Bring the copy up to date. It is open only meanwhile: a volume that nobody uses can be detached."""
         if end is None and self._flushed == self._copied == os.fstat(self._log).st_size:
             return True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, BinaryIO, Mapping, Optional
+from collections.abc import Mapping
+from typing import Any, BinaryIO
 
 from runctl.agent.errors import AgentError
 from runctl.agent.spec import EndRecord, LogFrame, RunState, dumps
@@ -35,18 +36,18 @@ def logs(request: Mapping[str, Any], sink: BinaryIO) -> int:
 class Reader:
     """Reads one log for one follower."""
 
-    def __init__(self, folder: AttemptFolder, sink: BinaryIO, offset: int, limit: Optional[int]) -> None:
+    def __init__(self, folder: AttemptFolder, sink: BinaryIO, offset: int, limit: int | None) -> None:
         self.folder = folder
         self.sink = sink
         self.offset = offset
         self.limit = limit
         self.state = RunState.PENDING
-        self.end: Optional[EndRecord] = None
+        self.end: EndRecord | None = None
         self._looked = float("-inf")
         if offset < 0 or offset > folder.log_bytes():
             raise AgentError(
                 "bad-offset",
-                "the log of {} has {} bytes, not {}".format(folder.run_id, folder.log_bytes(), offset),
+                f"the log of {folder.run_id} has {folder.log_bytes()} bytes, not {offset}",
             )
         self._fd = os.open(folder.log, os.O_RDONLY | os.O_CLOEXEC)
         self._ended = folder.path / "end.json"
@@ -97,7 +98,7 @@ class Reader:
                 self.limit -= len(data)
         return wrote
 
-    def _frame(self, data: bytes, *, last: bool = False, end: Optional[EndRecord] = None) -> None:
+    def _frame(self, data: bytes, *, last: bool = False, end: EndRecord | None = None) -> None:
         frame = LogFrame(offset=self.offset, length=len(data), state=self.state, end=end, last=last)
         self.sink.write(dumps(frame).encode() + b"\n" + data)
         self.sink.flush()

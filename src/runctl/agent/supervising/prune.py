@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Dict, List, Mapping
+from typing import Any
 
 from runctl.agent.errors import AgentError
 from runctl.agent.machine.root import as_root, folder_root, root_available
@@ -17,7 +18,7 @@ from runctl.agent.supervising.status import observe
 RESULTS = ("checkpoints", "output")
 
 
-def runs(_request: Mapping[str, Any]) -> Dict[str, Any]:
+def runs(_request: Mapping[str, Any]) -> dict[str, Any]:
     """Every run of this machine: ``run_id``, ``ended`` (all its attempts have), ``work_bytes`` (logs, environments and
     copies of the project) and ``result_bytes`` (checkpoints and output that are not on a volume)."""
     found = []
@@ -35,7 +36,7 @@ def runs(_request: Mapping[str, Any]) -> Dict[str, Any]:
     return {"runs": found}
 
 
-def prune(request: Mapping[str, Any]) -> Dict[str, Any]:
+def prune(request: Mapping[str, Any]) -> dict[str, Any]:
     """Of each of ``run_ids`` nothing is kept but checkpoints and output; those neither with ``results``.
 
     What is on a volume is not touched. Raises `AgentError`: ``run-goes-on`` before anything is removed, and
@@ -53,7 +54,7 @@ def prune(request: Mapping[str, Any]) -> Dict[str, Any]:
         folder = state_directory() / "runs" / name
         if not folder.is_dir():
             continue
-        kept: List[str] = (
+        kept: list[str] = (
             [] if request.get("results") else [one for one in RESULTS if any(_entries(folder / one))]
         )
         for path in _entries(folder):
@@ -68,7 +69,7 @@ def _has_ended(run_id: str) -> bool:
     return all(observe(one).state is RunState.ENDED for one in attempts(run_id))
 
 
-def _entries(folder: Path) -> List[Path]:
+def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError:
@@ -96,4 +97,4 @@ def _remove(path: Path) -> None:
     if os.path.lexists(path) and folder_root() is None and root_available():
         subprocess.run(as_root(["rm", "-rf", "--", str(path)]), capture_output=True, check=False)
     if os.path.lexists(path):
-        raise AgentError("cannot-write", "{} cannot be removed".format(path), "remove it by hand, as root")
+        raise AgentError("cannot-write", f"{path} cannot be removed", "remove it by hand, as root")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Callable, Dict, FrozenSet, Iterable, List, Sequence
+from typing import Callable
 
 from runctl.agent.machine import processes
 from runctl.agent.machine.processes import Process
@@ -52,11 +53,11 @@ class Shutdown:
         """The run has been told to end."""
 
     @property
-    def told(self) -> FrozenSet[Key]:
+    def told(self) -> frozenset[Key]:
         """Processes that have got SIGTERM."""
         return frozenset(self._history.told)
 
-    def ask(self, roots: Sequence[int], table: Dict[int, Process], wish: Ending) -> List[int]:
+    def ask(self, roots: Sequence[int], table: dict[int, Process], wish: Ending) -> list[int]:
         """Whoever SIGTERM is for now has got it; returns them."""
         tree = {pid: table[pid] for pid in roots if pid in table}
         for pid in roots:

@@ -8,8 +8,9 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any
 
 from runctl.agent import checks
 from runctl.agent.disks import mountns
@@ -51,7 +52,7 @@ def start(request: Mapping[str, Any]) -> AttemptStatus:
     try:
         spec = from_json(RunSpec, request["spec"])
     except (KeyError, TypeError, ValueError) as error:
-        raise AgentError("bad-request", "the spec cannot be read: {}".format(error)) from error
+        raise AgentError("bad-request", f"the spec cannot be read: {error}") from error
     folder = attempt_folder(spec.run_id, spec.attempt)
     with durable.locked(state_directory() / "start.lock"):
         known, ended = folder.spec(), folder.end() is not None
@@ -59,9 +60,7 @@ def start(request: Mapping[str, Any]) -> AttemptStatus:
         if known is not None and not same:
             raise AgentError(
                 "run-exists",
-                "attempt {} of run {} exists on this machine and is something else".format(
-                    spec.attempt, spec.run_id
-                ),
+                f"attempt {spec.attempt} of run {spec.run_id} exists on this machine and is something else",
                 "take another run id, or the next attempt",
             )
         # Those that have ended without a word leave their secrets to no other run.
@@ -73,12 +72,12 @@ def start(request: Mapping[str, Any]) -> AttemptStatus:
     return dataclasses.replace(observe(folder), also_running=tuple(running))
 
 
-def others(folder: AttemptFolder) -> List[AttemptFolder]:
+def others(folder: AttemptFolder) -> list[AttemptFolder]:
     """The other attempts on this machine."""
     return [one for one in attempts() if one.path != folder.path]
 
 
-def _write_intent(folder: AttemptFolder, spec: RunSpec, tree: Optional[str]) -> None:
+def _write_intent(folder: AttemptFolder, spec: RunSpec, tree: str | None) -> None:
     try:
         folder.path.mkdir(mode=0o755, parents=True, exist_ok=True)
         folder.reserve()
@@ -91,7 +90,7 @@ def _write_intent(folder: AttemptFolder, spec: RunSpec, tree: Optional[str]) -> 
     except OSError as error:
         _forget(folder)
         raise AgentError(
-            "disk-full", "the attempt cannot be written down: {}".format(error), "free some space"
+            "disk-full", f"the attempt cannot be written down: {error}", "free some space"
         ) from error
 
 
@@ -167,14 +166,14 @@ def _under_systemd() -> bool:
     )
 
 
-def _circumstances() -> Dict[str, str]:
+def _circumstances() -> dict[str, str]:
     env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return {**env, LOGIN_VARIABLE: str(login_user().uid)}
 
 
 def systemd_command(
     spec: RunSpec, namespace: bool, agent: Sequence[str], env: Mapping[str, str], uid: int, gid: int
-) -> List[str]:
+) -> list[str]:
     """The supervisor as a unit of its own: a logout, or an update of the SSM agent, does not take it along.
 
     Only the supervisor is told when the machine shuts down; it tells the script, which has its grace. A process
@@ -184,15 +183,15 @@ def systemd_command(
         "KillMode=mixed",
         "OOMPolicy=continue",
         "TasksMax=infinity",
-        "TimeoutStopSec={:.0f}".format(spec.grace_seconds + 30),
+        f"TimeoutStopSec={spec.grace_seconds + 30:.0f}",
     ]
-    identity = [] if namespace else ["--uid={}".format(uid), "--gid={}".format(gid)]
+    identity = [] if namespace else [f"--uid={uid}", f"--gid={gid}"]
     flags = ["--namespace", "--foreground"] if namespace else ["--foreground"]
     return [
         *("systemd-run", "--quiet", "--collect", "--no-block"),
-        "--unit=runctl-{}-{}".format(spec.run_id, spec.attempt),
+        f"--unit=runctl-{spec.run_id}-{spec.attempt}",
         *("--property=" + one for one in properties),
-        *("--setenv={}={}".format(name, value) for name, value in sorted(env.items())),
+        *(f"--setenv={name}={value}" for name, value in sorted(env.items())),
         *identity,
         *("--", *agent, "supervise", *flags, spec.run_id, str(spec.attempt)),
     ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, List, Mapping, Optional
+from typing import Any, Optional
 
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import durable
@@ -181,29 +182,27 @@ def state_directory() -> Path:
 def _no_state(path: Path, why: str) -> AgentError:
     return AgentError(
         "no-state",
-        "the agent cannot keep its state in {}: {}".format(path, why),
-        "sudo install -d -o $(id -un) -g $(id -gn) {}".format(path),
+        f"the agent cannot keep its state in {path}: {why}",
+        f"sudo install -d -o $(id -un) -g $(id -gn) {path}",
     )
 
 
 def attempt_folder(run_id: str, attempt: int) -> AttemptFolder:
     """Where this attempt is or would be. Raises `AgentError` (``bad-request``) for a name that is none."""
     if not RUN_ID.fullmatch(run_id):
-        raise AgentError(
-            "bad-request", "{!r} is no run id".format(run_id), "letters, digits, - and _, at most 64"
-        )
+        raise AgentError("bad-request", f"{run_id!r} is no run id", "letters, digits, - and _, at most 64")
     if attempt < 1:
-        raise AgentError("bad-request", "attempts are counted from 1, not {}".format(attempt))
+        raise AgentError("bad-request", f"attempts are counted from 1, not {attempt}")
     return AttemptFolder(state_directory() / "runs" / run_id / str(attempt))
 
 
-def attempts(run_id: Optional[str] = None) -> List[AttemptFolder]:
+def attempts(run_id: Optional[str] = None) -> list[AttemptFolder]:
     """Attempts on this machine, oldest first, of one run or of all."""
     runs = state_directory() / "runs"
     if run_id is not None and not RUN_ID.fullmatch(run_id):
         return []
     folders = [runs / run_id] if run_id is not None else sorted(p for p in runs.iterdir() if p.is_dir())
-    found: List[AttemptFolder] = []
+    found: list[AttemptFolder] = []
     for folder in folders:
         if folder.is_dir():
             numbers = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
@@ -223,8 +222,8 @@ def find(request: Mapping[str, Any]) -> AttemptFolder:
     attempt = request.get("attempt")
     found = [one for one in attempts(run_id) if attempt is None or one.attempt == int(attempt)]
     if not found:
-        which = run_id if attempt is None else "{} (attempt {})".format(run_id, attempt)
-        raise AgentError("no-such-run", "there is no run {} on this machine".format(which))
+        which = run_id if attempt is None else f"{run_id} (attempt {attempt})"
+        raise AgentError("no-such-run", f"there is no run {which} on this machine")
     return max(found, key=lambda one: one.attempt)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Union
+from typing import Any
 
 from runctl.agent.machine import durable, processes
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunSpec, RunState
@@ -18,14 +19,14 @@ START_SECONDS = 60.0
 """An attempt without a supervisor after this time was never started."""
 
 
-def status(request: Mapping[str, Any]) -> Union[AttemptStatus, List[AttemptStatus]]:
+def status(request: Mapping[str, Any]) -> AttemptStatus | list[AttemptStatus]:
     """One attempt (the newest of the run if none is named), or all on this machine when no run is named."""
     if request.get("run_id") is None:
         return [_measured(one) for one in _observed(request)]
     return _measured(observe(find(request)))
 
 
-def list_attempts(request: Mapping[str, Any]) -> List[AttemptStatus]:
+def list_attempts(request: Mapping[str, Any]) -> list[AttemptStatus]:
     """All attempts, or those that run when ``running`` is true, with what they use just now."""
     found = _observed(request)
     live = [one for one in found if one.pid is not None and one.state is not RunState.ENDED]
@@ -45,27 +46,27 @@ def list_attempts(request: Mapping[str, Any]) -> List[AttemptStatus]:
     return [measured.get((one.run_id, one.attempt), one) for one in found]
 
 
-def _observed(request: Mapping[str, Any]) -> List[AttemptStatus]:
+def _observed(request: Mapping[str, Any]) -> list[AttemptStatus]:
     found = [observe(one) for one in attempts(request.get("run_id"))]
     return [one for one in found if one.state is not RunState.ENDED] if request.get("running") else found
 
 
-def _cpu_seconds(live: List[AttemptStatus]) -> Dict[Any, float]:
+def _cpu_seconds(live: list[AttemptStatus]) -> dict[Any, float]:
     now = processes.table()
     return {(one.run_id, one.attempt): sum(p.cpu_seconds for p in _tree(one.pid or 0, now)) for one in live}
 
 
-def _tree(pid: int, now: Dict[int, processes.Process]) -> List[processes.Process]:
+def _tree(pid: int, now: dict[int, processes.Process]) -> list[processes.Process]:
     return [*([now[pid]] if pid in now else []), *processes.descendants(pid, now)]
 
 
-def _gpu_percent() -> Optional[float]:
+def _gpu_percent() -> float | None:
     from runctl.agent.machine.gpus import gpus, mean_percent
 
     return mean_percent(gpus())
 
 
-def _measured(one: AttemptStatus, gpu_percent: Optional[float] = None) -> AttemptStatus:
+def _measured(one: AttemptStatus, gpu_percent: float | None = None) -> AttemptStatus:
     """With memory, and CPU as the mean since the start."""
     if one.pid is None or one.state is RunState.ENDED:
         return one
@@ -108,7 +109,7 @@ def observe(folder: AttemptFolder) -> AttemptStatus:
     )
 
 
-def conclude_if_gone(folder: AttemptFolder) -> "tuple[Optional[EndRecord], Live, str]":
+def conclude_if_gone(folder: AttemptFolder) -> tuple[EndRecord | None, Live, str]:
     """The end if there is one, the state, and the phase in words."""
     end, live = folder.end(), folder.live()
     if end is not None or processes.alive(live.supervisor):
@@ -128,7 +129,7 @@ def conclude_if_gone(folder: AttemptFolder) -> "tuple[Optional[EndRecord], Live,
         return _conclude(folder, live)
 
 
-def _conclude(folder: AttemptFolder, live: Live) -> "tuple[Optional[EndRecord], Live, str]":
+def _conclude(folder: AttemptFolder, live: Live) -> tuple[EndRecord | None, Live, str]:
     if live.container_id is not None:
         from runctl.agent.containers.container_again import forget, look_again
 
@@ -152,18 +153,18 @@ def _why_lost(live: Live) -> str:
         return "the run was never started: the agent ended while it was starting it"
     if live.supervisor.boot != processes.boot_id():
         return "the machine restarted while the run was going on; how the script ended is not known"
-    return "the run's supervisor (process {}) was killed; how the script ended is not known".format(
-        live.supervisor.pid
+    return (
+        f"the run's supervisor (process {live.supervisor.pid}) was killed; how the script ended is not known"
     )
 
 
 def write_end_for(
-    folder: AttemptFolder, reason: EndReason, message: str, exit_code: Optional[int] = None
+    folder: AttemptFolder, reason: EndReason, message: str, exit_code: int | None = None
 ) -> EndRecord:
     """Write the end in a dead supervisor's place. The caller holds the attempt's lock."""
     log = Log(folder.log)
     with contextlib.suppress(OSError):
-        log.line("{}: {}".format(reason.value, message))
+        log.line(f"{reason.value}: {message}")
     log.close()
     length, checksum = digest(folder.log)
     end = EndRecord(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import Any, Mapping, Optional
+from collections.abc import Mapping
+from typing import Any
 
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import durable, processes
@@ -49,15 +50,13 @@ def stop(request: Mapping[str, Any]) -> AttemptStatus:
         if live.supervisor is not None and not processes.alive(live.supervisor):
             return _stop_orphan(folder, reason, message, grace)
         time.sleep(0.05)
-    raise AgentError(
-        "stop-timeout", "run {} has not ended in time".format(folder.run_id), "runctl runs stop --force"
-    )
+    raise AgentError("stop-timeout", f"run {folder.run_id} has not ended in time", "runctl runs stop --force")
 
 
 def _grace(request: Mapping[str, Any], folder: AttemptFolder) -> float:
     if request.get("force"):
         return 0.0
-    given: Optional[float] = request.get("grace_seconds")
+    given: float | None = request.get("grace_seconds")
     if given is not None:
         return max(0.0, float(given))
     spec = folder.spec()

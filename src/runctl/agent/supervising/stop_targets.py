@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import AbstractSet, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 LAST_CALL = 2 / 3
 """Share of the grace after which a process that began later is told as well, if it has a handler."""
@@ -86,7 +87,7 @@ _SERVANT = re.compile(
 )
 _LOADER = frozenset((signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGTERM))
 
-Key = Tuple[int, str]
+Key = tuple[int, str]
 """A process for ever: its number, and when it started."""
 
 
@@ -96,13 +97,13 @@ class Member:
 
     pid: int
     parent: int
-    argv: Tuple[str, ...]
+    argv: tuple[str, ...]
     name: str = ""
     """As the kernel has it: at most 15 characters."""
     started: str = ""
-    caught: FrozenSet[int] = frozenset()
+    caught: frozenset[int] = frozenset()
     """Signals that it has handlers for."""
-    ignored: FrozenSet[int] = frozenset()
+    ignored: frozenset[int] = frozenset()
 
     @property
     def key(self) -> Key:
@@ -124,15 +125,15 @@ class Member:
 class History:
     """What has been done about a run's processes since it was told to end."""
 
-    known: FrozenSet[Key] = frozenset()
+    known: frozenset[Key] = frozenset()
     """Those that were there at the time."""
-    told: Mapping[Key, Tuple[str, ...]] = field(default_factory=dict)
+    told: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
     """Those that have got SIGTERM, and what each was running."""
-    carrying: FrozenSet[Key] = frozenset()
+    carrying: frozenset[Key] = frozenset()
     """What stood above one of them."""
 
 
-def programs(member: Member) -> List[str]:
+def programs(member: Member) -> list[str]:
     """The names that a process goes by: its program's, and its script's where an interpreter runs one."""
     names = [member.name]
     if member.argv:
@@ -143,14 +144,14 @@ def programs(member: Member) -> List[str]:
     return [name for name in names if name]
 
 
-def script_of(member: Member) -> Tuple[str, ...]:
+def script_of(member: Member) -> tuple[str, ...]:
     """What tells one training from another: the program, and the script that it runs."""
     if not member.argv:
         return (member.name,)
     return _without_version(_base(member.argv[0])), _script(member.argv[1:])
 
 
-def first_targets(roots: Sequence[int], members: Mapping[int, Member]) -> List[int]:
+def first_targets(roots: Sequence[int], members: Mapping[int, Member]) -> list[int]:
     """Who gets SIGTERM when the run is told to end. ``roots`` are the script, then what has left its tree."""
     tree = _Tree(members)
     for find in (tree.savers, tree.plain):
@@ -163,7 +164,7 @@ def first_targets(roots: Sequence[int], members: Mapping[int, Member]) -> List[i
 
 def next_targets(
     roots: Sequence[int], members: Mapping[int, Member], history: History, *, late: bool
-) -> List[int]:
+) -> list[int]:
     """Who gets SIGTERM after the first ones have got theirs.
 
     A training that a loop starts anew gets it too, with the shell of that loop. When nobody who was told lives any
@@ -174,7 +175,7 @@ def next_targets(
     told = {m.pid for m in members.values() if m.key in history.told}
     touched = {pid for one in told for pid in (*(m.pid for m in tree.whole(one)), *tree.above(one))}
     scripts = set(history.told.values())
-    found: List[int] = []
+    found: list[int] = []
     for member in members.values():
         is_new = member.key not in history.known and member.pid not in touched
         if is_new and script_of(member) in scripts and not tree.carries(member):
@@ -209,19 +210,19 @@ class _Tree:
 
     def __init__(self, members: Mapping[int, Member]) -> None:
         self.members = members
-        self.children: Dict[int, List[Member]] = {}
+        self.children: dict[int, list[Member]] = {}
         for member in sorted(members.values(), key=lambda m: m.pid):
             self.children.setdefault(member.parent, []).append(member)
 
-    def below(self, pid: int) -> List[Member]:
+    def below(self, pid: int) -> list[Member]:
         return self.children.get(pid, [])
 
-    def whole(self, pid: int) -> List[Member]:
+    def whole(self, pid: int) -> list[Member]:
         found = [self.members[pid]] if pid in self.members else []
         return found + [m for child in self.below(pid) for m in self.whole(child.pid)]
 
-    def above(self, pid: int) -> List[int]:
-        found: List[int] = []
+    def above(self, pid: int) -> list[int]:
+        found: list[int] = []
         member = self.members.get(pid)
         while member is not None and member.parent in self.members and member.parent not in found:
             found.append(member.parent)
@@ -240,12 +241,12 @@ class _Tree:
     def accompanies(member: Member) -> bool:
         return any(name in COMPANIONS for name in programs(member))
 
-    def _branches(self, member: Member) -> List[Member]:
+    def _branches(self, member: Member) -> list[Member]:
         """The first child of an init is the script; the others have lost their parents."""
         children = self.below(member.pid)
         return children[:1] if self.is_a(member, INITS) else children
 
-    def savers(self, pid: int) -> List[int]:
+    def savers(self, pid: int) -> list[int]:
         member = self.members.get(pid)
         if member is None:
             return []
@@ -275,7 +276,7 @@ class _Tree:
         loader = child.caught >= _LOADER and signal.SIGILL not in child.caught
         return not loader and _SERVANT.search(" ".join(child.argv[1:])) is None
 
-    def plain(self, pid: int) -> List[int]:
+    def plain(self, pid: int) -> list[int]:
         member = self.members.get(pid)
         if member is None:
             return []
@@ -294,7 +295,7 @@ def _without_version(name: str) -> str:
 
 def _script(words: Sequence[str]) -> str:
     """The script among an interpreter's words: the first that is no option, or the module of ``-m``."""
-    after: Optional[str] = None
+    after: str | None = None
     for word in words:
         if after in ("-m", "-c", "-W", "-X"):
             if after == "-m":

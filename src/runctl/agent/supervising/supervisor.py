@@ -9,7 +9,6 @@ import re
 import sys
 import time
 import traceback
-from typing import List, Optional
 
 from runctl.agent.disks import mountns, places
 from runctl.agent.errors import AgentError
@@ -40,7 +39,7 @@ CAUSE_LENGTH = 300
 _CAUSE = re.compile(r"\s*(×|error|fatal|failed|E:)", re.IGNORECASE)
 
 
-def supervise(words: List[str]) -> int:
+def supervise(words: list[str]) -> int:
     """Be the supervisor: ``[--namespace] [--foreground] [--cannot-mount WHY] RUN_ID ATTEMPT``."""
     flags, why = [], ""
     rest = list(words)
@@ -56,7 +55,7 @@ def supervise(words: List[str]) -> int:
         return 0
     spec = folder.spec()
     if spec is None:
-        raise AgentError("no-such-run", "there is no spec in {}".format(folder.path))
+        raise AgentError("no-such-run", f"there is no spec in {folder.path}")
     _redirect(folder)
     Supervisor(folder, spec).run(why)
     return 0
@@ -85,11 +84,11 @@ def _redirect(folder: AttemptFolder) -> None:
             os.close(fd)
 
 
-def _in_own_namespace(folder: AttemptFolder, flags: List[str]) -> int:
+def _in_own_namespace(folder: AttemptFolder, flags: list[str]) -> int:
     """As root: make the mounts, become the login user for good, and start over as that user."""
     spec = folder.spec()
     if spec is None:
-        raise AgentError("no-such-run", "there is no spec in {}".format(folder.path))
+        raise AgentError("no-such-run", f"there is no spec in {folder.path}")
     user, extra = login_user(), []
     try:
         places.make_inner_targets(spec.mounts)
@@ -124,7 +123,7 @@ class Supervisor:
         self.children = Children()
         self.log = Log(folder.log)
         self.attempt = Attempt(folder, spec, self.log, self.children)
-        self.copier: Optional[LogCopier] = None
+        self.copier: LogCopier | None = None
         if self.attempt.live.saved is not None:
             self.copier = LogCopier(folder.log, self.attempt.where.checkpoints.parent, folder.attempt)
 
@@ -168,7 +167,7 @@ class Supervisor:
             return self._failed(error)
         except OSError as error:
             if error.errno in FULL:
-                return Outcome(EndReason.DISK_FULL, "a disk is full: {}".format(error))
+                return Outcome(EndReason.DISK_FULL, f"a disk is full: {error}")
             return self._broken(error)
         except Exception as error:  # noqa: BLE001 (an attempt always ends with a record)
             return self._broken(error)
@@ -191,7 +190,7 @@ class Supervisor:
     def _broken(self, error: BaseException) -> Outcome:
         sys.stderr.write(traceback.format_exc())
         started = self.attempt.live.started_at is not None
-        words = "the agent itself failed: {}: {}".format(type(error).__name__, error)
+        words = f"the agent itself failed: {type(error).__name__}: {error}"
         return Outcome(EndReason.LOST if started else EndReason.SETUP_FAILED, words)
 
     def _finish(self, outcome: Outcome) -> None:
@@ -201,7 +200,7 @@ class Supervisor:
         if self.copier is not None and self.copier.trouble:
             words = "warning: the log is not kept on the volume: {}"
             self.log.line(words.format(self.copier.trouble))
-        self.log.line("{}: {}".format(outcome.reason.value, outcome.message))
+        self.log.line(f"{outcome.reason.value}: {outcome.message}")
         length, checksum = self.log.sealed()
         end = EndRecord(
             reason=outcome.reason,
@@ -245,12 +244,12 @@ class Supervisor:
             with contextlib.suppress(OSError):
                 mountns.leave(binds, state_directory() / "targets", self._targets_of_others)
 
-    def _targets_of_others(self) -> List[str]:
-        found: List[str] = []
+    def _targets_of_others(self) -> list[str]:
+        found: list[str] = []
         for other in attempts():
             if other.path == self.folder.path or other.end() is not None:
                 continue
-            spec: Optional[RunSpec] = other.spec()
+            spec: RunSpec | None = other.spec()
             if spec is not None and spec.container is None:
                 found.extend(mount.target for mount in spec.mounts)
         return found

@@ -8,7 +8,7 @@ import os
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Optional, Tuple
+from typing import TYPE_CHECKING, Callable
 
 from runctl.agent.spec import EndReason, RunSpec
 from runctl.agent.supervising.state import AttemptFolder, StopRequest
@@ -27,7 +27,7 @@ NO_LOGINS = Path("/run/nologin")
 class Watcher:
     """Looks at one thing that may end an attempt."""
 
-    def request(self) -> Optional[StopRequest]:
+    def request(self) -> StopRequest | None:
         """Why the attempt is to end now, and with how much grace; ``None`` while it may go on."""
         raise NotImplementedError
 
@@ -38,10 +38,10 @@ class StopFile(Watcher):
     def __init__(self, folder: AttemptFolder) -> None:
         self._folder = folder
         self._path = folder.path / "stop.json"
-        self._seen: Optional[int] = None
-        self._request: Optional[StopRequest] = None
+        self._seen: int | None = None
+        self._request: StopRequest | None = None
 
-    def request(self) -> Optional[StopRequest]:
+    def request(self) -> StopRequest | None:
         """What was asked for last."""
         try:
             seen = self._path.stat().st_mtime_ns
@@ -59,7 +59,7 @@ class SupervisorSignal(Watcher):
         self._children = children
         self._spec = spec
 
-    def request(self) -> Optional[StopRequest]:
+    def request(self) -> StopRequest | None:
         """With the truth about who it was, as far as the machine knows."""
         if not self._children.terminated:
             return None
@@ -70,16 +70,16 @@ class SupervisorSignal(Watcher):
 class TimeLimit(Watcher):
     """The script has had its time."""
 
-    def __init__(self, spec: RunSpec, began: Callable[[], Optional[float]]) -> None:
+    def __init__(self, spec: RunSpec, began: Callable[[], float | None]) -> None:
         self._spec = spec
         self._began = began
 
-    def request(self) -> Optional[StopRequest]:
+    def request(self) -> StopRequest | None:
         """Counted from the script's start."""
         limit, began = self._spec.timeout_seconds, self._began()
         if limit is None or began is None or time.monotonic() - began < limit:
             return None
-        message = "the time limit of {:g} s is over".format(limit)
+        message = f"the time limit of {limit:g} s is over"
         return StopRequest(EndReason.TIME_LIMIT, self._spec.grace_seconds, time.time(), message)
 
 
@@ -90,7 +90,7 @@ class LostVolume(Watcher):
         self,
         volumes: MountWatch,
         spec: RunSpec,
-        began: Callable[[], Optional[float]],
+        began: Callable[[], float | None],
         say: Callable[[str], None],
     ) -> None:
         self._volumes = volumes
@@ -98,7 +98,7 @@ class LostVolume(Watcher):
         self._began = began
         self._say = say
 
-    def request(self) -> Optional[StopRequest]:
+    def request(self) -> StopRequest | None:
         """Every trouble is said once; a volume that is lost ends the run."""
         if self._began() is None:
             return None
@@ -111,10 +111,10 @@ class LostVolume(Watcher):
         return StopRequest(EndReason.DATA_FAILED, self._spec.grace_seconds, time.time(), lost)
 
 
-def why_told(notice: Optional[str], down: bool) -> Tuple[EndReason, str]:
+def why_told(notice: str | None, down: bool) -> tuple[EndReason, str]:
     """The reason and the words for a SIGTERM to the supervisor: ``notice`` is EC2's, ``down`` the machine's state."""
     if notice is not None:
-        return EndReason.INTERRUPTED, "EC2 takes the spot machine back ({})".format(notice)
+        return EndReason.INTERRUPTED, f"EC2 takes the spot machine back ({notice})"
     if down:
         return EndReason.STOPPED, "the machine was shut down"
     return EndReason.STOPPED, "somebody on the machine ended the run's supervisor (SIGTERM)"
@@ -135,7 +135,7 @@ def goes_down() -> bool:
     return done.stdout.strip() == b"stopping"
 
 
-def spot_notice() -> Optional[str]:
+def spot_notice() -> str | None:
     """EC2's notice that it takes the machine back: what it does, and when; ``None`` without one (instance metadata,
     ``spot/instance-action``)."""
     host = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://" + METADATA)
