@@ -8,8 +8,8 @@ import pytest
 
 from runctl.core import tags as tag
 from runctl.core.ids import InstanceId, VolumeId
+from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
-from runctl.providers.aws.provider import AwsProvider
 from runctl.providers.interface import Provider, VolumeProvider
 from runctl.testing.contract import RentingContract
 from runctl.testing.volume_contract import VolumeContract

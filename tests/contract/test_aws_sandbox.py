@@ -15,7 +15,7 @@ from runctl.core.errors import CapacityError, Unreachable
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import Instance, InstanceState, Market
 from runctl.providers import registry
-from runctl.providers.aws.provider import AwsProvider
+from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.interface import InstanceRequest, Provider, VolumeMount, VolumeProvider, VolumeRequest
 from runctl.sandbox.control import Faults, SandboxInfo
 from runctl.testing.contract import READY_TIMEOUT, MachineContract, RentingContract

@@ -26,10 +26,10 @@ from runctl.core.database import Database
 from runctl.core.ids import InstanceId
 from runctl.core.places import intents_folder, state_file
 from runctl.machines.intents import IntentStore
+from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls import idempotence
 from runctl.providers.aws.calls.changes import describer
 from runctl.providers.aws.iam.roles import DEFAULT_PROFILE
-from runctl.providers.aws.provider import AwsProvider
 from runctl.providers.interface import InstanceRequest, VolumeRequest
 from runctl.providers.volume_plans import SnapshotRequest
 from runctl.storage.attaching import MountWish, attach_and_mount

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from runctl.core import tags as tag
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderError
 from runctl.core.models import Volume, VolumeState
+from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
-from runctl.providers.aws.provider import AwsProvider
 from runctl.providers.interface import InstanceRequest, VolumeMount, VolumeRequest
 from runctl.providers.volume_plans import InitializationStatus
 from runctl.storage.moving import Moved, abandon, carry_out, check_moved, plan_abandon, plan_move

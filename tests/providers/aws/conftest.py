@@ -17,12 +17,12 @@ from moto.utilities.utils import load_resource
 
 from runctl.core.clock import Clock
 from runctl.core.config import AwsConfig, Config, ProjectConfig
+from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.changes import watch
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.iam.roles import DEFAULT_PROFILE
 from runctl.providers.aws.pricing import PriceBook
-from runctl.providers.aws.provider import AwsProvider
 from runctl.sandbox.ec2 import filter_patterns
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress

@@ -10,11 +10,11 @@ import pytest
 
 from runctl.core.errors import PermissionDenied, Unreachable, Unsupported
 from runctl.core.models import Instance, InstanceState
+from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ec2 import connect
 from runctl.providers.aws.ec2.connect import Connections
 from runctl.providers.aws.ec2.hostkeys import host_keys_in
-from runctl.providers.aws.provider import AwsProvider
 from runctl.providers.aws.ssm.transport import SsmTransport
 from runctl.providers.interface import InstanceRequest
 from runctl.testing.clock import ManualClock

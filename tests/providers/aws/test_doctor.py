@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.provider import AwsProvider
 from runctl.providers.interface import Check, DoctorStatus
 from runctl.testing.clock import ManualClock
 from tests.providers.aws.conftest import Refuse, context_of

@@ -8,10 +8,10 @@ import pytest
 
 from runctl.core.errors import Conflict, NotFound, PermissionDenied
 from runctl.core.progress import SILENT
+from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ecr import lifecycle_policy, owns_registry, platform_of
-from runctl.providers.aws.provider import AwsProvider
 
 NAME = "runctl/digits"
 

@@ -12,9 +12,9 @@ import runctl.providers.aws
 from runctl.core.errors import NotFound, UsageError
 from runctl.core.ids import VolumeId
 from runctl.core.models import Volume
+from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.filters import has_tags, literal
 from runctl.providers.aws.calls.session import AwsSession
-from runctl.providers.aws.provider import AwsProvider
 from runctl.providers.interface import InstanceRequest, VolumeRequest
 from runctl.providers.volume_plans import SnapshotRequest
 from runctl.sandbox.ec2.filter_patterns import matches

@@ -12,8 +12,8 @@ from runctl.core.database import Database
 from runctl.core.errors import CapacityError, Interrupted, ProviderError, RunctlError, Unreachable
 from runctl.core.models import Volume
 from runctl.machines.intents import IntentStore
+from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
-from runctl.providers.aws.provider import AwsProvider
 from runctl.providers.interface import VolumeRequest
 from runctl.runs.filling.fill import Prewarm
 from runctl.runs.filling.plan import PrewarmPlan, PrewarmRequest

@@ -18,10 +18,10 @@ from runctl.core.errors import (
 )
 from runctl.core.journal import Standing
 from runctl.core.models import InstanceState, Market
+from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ec2.launch import ended, run_instances_arguments
 from runctl.providers.aws.iam.roles import DEFAULT_PROFILE
-from runctl.providers.aws.provider import AwsProvider
 from runctl.providers.interface import InstanceRequest, VolumeMount, VolumeRequest
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress

@@ -16,9 +16,9 @@ from runctl.core.clock import rfc3339
 from runctl.core.errors import Conflict, PermissionDenied, UsageError
 from runctl.core.ids import VolumeId
 from runctl.core.models import Volume
+from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ebs.modifications import MOST_PER_DAY, decide_resize
-from runctl.providers.aws.provider import AwsProvider
 from runctl.providers.interface import VolumeRequest
 from runctl.providers.volume_plans import Modification, ResizePlan, ResizeRequest
 from tests.cli.fake_provider import a_volume

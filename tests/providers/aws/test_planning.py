@@ -12,12 +12,12 @@ import pytest
 from runctl.core import tags as tag
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, Unsupported, UsageError, ZoneMismatch
 from runctl.core.models import Market
+from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.errors import NotOffered
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ec2.images import InstanceType, login_user_for, parameter_for
 from runctl.providers.aws.ec2.planning import DEFAULT_INSTANCE_TYPE
 from runctl.providers.aws.iam.roles import DEFAULT_PROFILE
-from runctl.providers.aws.provider import AwsProvider
 from runctl.providers.interface import InstanceRequest, VolumeMount, VolumeRequest
 from runctl.testing.clock import ManualClock
 from tests.providers.aws.conftest import Refuse, context_of

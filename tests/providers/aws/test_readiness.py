@@ -17,9 +17,9 @@ from runctl.core.errors import (
     Unreachable,
 )
 from runctl.core.models import Instance
+from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.provider import AwsProvider
 from runctl.providers.interface import InstanceRequest, VolumeMount, VolumeRequest
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress

@@ -10,10 +10,10 @@ from runctl.core import tags as tag
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, Unreachable, UsageError, ZoneMismatch
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import Instance, Volume, VolumeState
+from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.parse import mounts_of
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ebs.volumes import is_replayed, wait_made
-from runctl.providers.aws.provider import AwsProvider
 from runctl.providers.interface import InstanceRequest, VolumeMount, VolumeRequest
 from runctl.providers.volume_plans import SnapshotRequest
 from runctl.testing.progress import RecordedProgress

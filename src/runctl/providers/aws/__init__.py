@@ -13,10 +13,10 @@ def provider(config: Config) -> VolumeProvider:
     """The provider for the configured profile and region. Makes no call."""
     from runctl.core.clock import SystemClock
     from runctl.core.places import cache_folder, data_folder
+    from runctl.providers.aws.aws_provider import AwsProvider
     from runctl.providers.aws.calls.session import AwsSession
     from runctl.providers.aws.context import AwsContext
     from runctl.providers.aws.pricing import PriceBook
-    from runctl.providers.aws.provider import AwsProvider
 
     session = AwsSession(region=config.aws.region, profile=config.aws.profile)
     clock = SystemClock()
