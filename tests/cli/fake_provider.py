@@ -10,7 +10,6 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO, ClassVar
 
 from runctl.agent.spec import AttemptStatus, MachineMount
-from runctl.core.errors import Unsupported
 from runctl.core.ids import InstanceId, SnapshotId, VolumeId
 from runctl.core.journal import Journal
 from runctl.core.models import (
@@ -26,14 +25,13 @@ from runctl.core.models import (
 from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import OWNED, OWNED_VALUE
 from runctl.providers.interface import (
-    Capability,
     Check,
     CreatePlan,
     InstanceRequest,
     Price,
-    VolumePlan,
-    VolumeProvider,
-    VolumeRequest,
+    Provider,
+    Renting,
+    StopAndStart,
 )
 from runctl.providers.volume_plans import (
     ClonePlan,
@@ -44,7 +42,10 @@ from runctl.providers.volume_plans import (
     ResizeRequest,
     SnapshotPlan,
     SnapshotRequest,
+    VolumePlan,
+    VolumeRequest,
 )
+from runctl.providers.volumes import Clones, Resizing, Snapshots, Volumes
 from runctl.transport.agent import AgentClient
 from runctl.transport.interface import Completed, Transport
 
@@ -256,25 +257,151 @@ class FakeAgent:
         return self.script.answers.get("agent.attempts", ())  # type: ignore[no-any-return]
 
 
-class FakeProvider(VolumeProvider):
+class FakeRenting(Renting):
+    def __init__(self, script: Script) -> None:
+        self.script = script
+
+    def plan(self, request: InstanceRequest, progress: Progress = SILENT) -> CreatePlan:
+        return self.script.answer("plan_create", request)  # type: ignore[no-any-return]
+
+    def create(self, plan: CreatePlan, progress: Progress = SILENT) -> Instance:
+        return self.script.answer("create", plan)  # type: ignore[no-any-return]
+
+    def terminate(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
+        return self.script.answer("terminate", instance_id)  # type: ignore[no-any-return]
+
+    def wait_ended(
+        self, instance_id: InstanceId, *, timeout: timedelta, progress: Progress = SILENT
+    ) -> Instance:
+        return self.script.answer("wait_ended", instance_id, timeout)  # type: ignore[no-any-return]
+
+
+class FakeStopAndStart(StopAndStart):
+    def __init__(self, script: Script) -> None:
+        self.script = script
+
+    def stop(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
+        return self.script.answer("stop", instance_id)  # type: ignore[no-any-return]
+
+    def start(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
+        return self.script.answer("start", instance_id)  # type: ignore[no-any-return]
+
+
+class FakeVolumes(Volumes):
+    def __init__(self, script: Script) -> None:
+        self.script = script
+
+    def plan(self, request: VolumeRequest) -> VolumePlan:
+        return self.script.answer("plan_volume", request)  # type: ignore[no-any-return]
+
+    def create(self, plan: VolumePlan, progress: Progress = SILENT) -> Volume:
+        return self.script.answer("create_volume", plan)  # type: ignore[no-any-return]
+
+    def find(self, id_or_name: str) -> Volume:
+        return self.script.answer("volume", id_or_name)  # type: ignore[no-any-return]
+
+    def list(self, *, everyone: bool = False) -> tuple[Volume, ...]:
+        return self.script.answer("volumes", everyone)  # type: ignore[no-any-return]
+
+    def attach(self, volume_id: VolumeId, instance_id: InstanceId, progress: Progress = SILENT) -> Volume:
+        return self.script.answer("attach_volume", volume_id, instance_id)  # type: ignore[no-any-return]
+
+    def detach(
+        self,
+        volume_id: VolumeId,
+        *,
+        force: bool = False,
+        progress: Progress = SILENT,
+        instance_id: InstanceId | None = None,
+    ) -> Volume:
+        alone = () if instance_id is None else (instance_id,)
+        return self.script.answer("detach_volume", volume_id, force, *alone)  # type: ignore[no-any-return]
+
+    def delete(
+        self, volume_id: VolumeId, progress: Progress = SILENT, *, include_protected: bool = False
+    ) -> None:
+        self.script.answer("delete_volume", volume_id, *(["include_protected"] if include_protected else []))
+
+    def tag(self, volume_id: VolumeId, tags: Mapping[str, str], *, remove: Collection[str] = ()) -> None:
+        self.script.answer("tag_volume", volume_id, dict(tags), tuple(remove))
+
+    def remember_mount(self, volume_id: VolumeId, instance_id: InstanceId, mount_point: str) -> None:
+        self.script.answer("remember_mount", volume_id, instance_id, mount_point)
+
+    def initialization(self, volume_id: VolumeId) -> InitializationStatus:
+        return self.script.answer("initialization", volume_id)  # type: ignore[no-any-return]
+
+
+class FakeSnapshots(Snapshots):
+    def __init__(self, script: Script) -> None:
+        self.script = script
+
+    def plan(self, request: SnapshotRequest) -> SnapshotPlan:
+        return self.script.answer("plan_snapshot", request)  # type: ignore[no-any-return]
+
+    def create(self, plan: SnapshotPlan, progress: Progress = SILENT) -> Snapshot:
+        return self.script.answer("create_snapshot", plan)  # type: ignore[no-any-return]
+
+    def wait(
+        self, snapshot_id: SnapshotId, progress: Progress = SILENT, timeout: timedelta = timedelta(hours=24)
+    ) -> Snapshot:
+        return self.script.answer("wait_snapshot", snapshot_id)  # type: ignore[no-any-return]
+
+    def find(self, id_or_name: str) -> Snapshot:
+        return self.script.answer("snapshot", id_or_name)  # type: ignore[no-any-return]
+
+    def list(self, *, everyone: bool = False, volume_id: VolumeId | None = None) -> tuple[Snapshot, ...]:
+        return self.script.answer("snapshots", everyone, volume_id)  # type: ignore[no-any-return]
+
+    def delete(
+        self, snapshot_id: SnapshotId, progress: Progress = SILENT, *, include_protected: bool = False
+    ) -> None:
+        self.script.answer(
+            "delete_snapshot", snapshot_id, *(["include_protected"] if include_protected else [])
+        )
+
+
+class FakeClones(Clones):
+    def __init__(self, script: Script) -> None:
+        self.script = script
+
+    def plan(self, request: CloneRequest) -> ClonePlan:
+        return self.script.answer("plan_clone", request)  # type: ignore[no-any-return]
+
+    def create(self, plan: ClonePlan, progress: Progress = SILENT) -> Volume:
+        return self.script.answer("clone_volume", plan)  # type: ignore[no-any-return]
+
+
+class FakeResizing(Resizing):
+    def __init__(self, script: Script) -> None:
+        self.script = script
+
+    def plan(self, volume: str, request: ResizeRequest) -> ResizePlan:
+        return self.script.answer("plan_resize", volume, request)  # type: ignore[no-any-return]
+
+    def resize(self, plan: ResizePlan, progress: Progress = SILENT) -> Volume:
+        return self.script.answer("resize_volume", plan)  # type: ignore[no-any-return]
+
+    def latest(self, volume_id: VolumeId) -> Modification | None:
+        return self.script.answer("modification", volume_id)  # type: ignore[no-any-return]
+
+
+class FakeProvider(Provider):
     """See the module's docstring."""
 
     name = "aws"
 
     def __init__(self, script: Script) -> None:
         self.script = script
-
-    def capabilities(self) -> Mapping[Capability, Unsupported | None]:
-        return dict.fromkeys(Capability)
+        self.renting = FakeRenting(script)
+        self.stop_and_start = FakeStopAndStart(script)
+        self.volumes = FakeVolumes(script)
+        self.snapshots = FakeSnapshots(script)
+        self.clones = FakeClones(script)
+        self.resizing = FakeResizing(script)
 
     def costs_money(self) -> bool:
         return bool(self.script.answers.get("costs_money", True))
-
-    def plan_create(self, request: InstanceRequest, progress: Progress = SILENT) -> CreatePlan:
-        return self.script.answer("plan_create", request)  # type: ignore[no-any-return]
-
-    def create(self, plan: CreatePlan, progress: Progress = SILENT) -> Instance:
-        return self.script.answer("create", plan)  # type: ignore[no-any-return]
 
     def wait_ready(
         self, instance_id: InstanceId, *, timeout: timedelta, progress: Progress = SILENT
@@ -288,15 +415,6 @@ class FakeProvider(VolumeProvider):
     def instances(self, *, everyone: bool = False, include_ended: bool = False) -> tuple[Instance, ...]:
         return self.script.answer("instances", everyone, include_ended)  # type: ignore[no-any-return]
 
-    def terminate(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
-        return self.script.answer("terminate", instance_id)  # type: ignore[no-any-return]
-
-    def stop(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
-        return self.script.answer("stop", instance_id)  # type: ignore[no-any-return]
-
-    def start(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
-        return self.script.answer("start", instance_id)  # type: ignore[no-any-return]
-
     def transport(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> Transport:
         self.script.answer("transport", instance.id, choice)
         progress.step(f"connecting to {instance.id}")
@@ -308,86 +426,3 @@ class FakeProvider(VolumeProvider):
 
     def doctor(self) -> tuple[Check, ...]:
         return self.script.answer("doctor")  # type: ignore[no-any-return]
-
-    def plan_volume(self, request: VolumeRequest) -> VolumePlan:
-        return self.script.answer("plan_volume", request)  # type: ignore[no-any-return]
-
-    def create_volume(self, plan: VolumePlan, progress: Progress = SILENT) -> Volume:
-        return self.script.answer("create_volume", plan)  # type: ignore[no-any-return]
-
-    def volume(self, id_or_name: str) -> Volume:
-        return self.script.answer("volume", id_or_name)  # type: ignore[no-any-return]
-
-    def volumes(self, *, everyone: bool = False) -> tuple[Volume, ...]:
-        return self.script.answer("volumes", everyone)  # type: ignore[no-any-return]
-
-    def attach_volume(
-        self, volume_id: VolumeId, instance_id: InstanceId, progress: Progress = SILENT
-    ) -> Volume:
-        return self.script.answer("attach_volume", volume_id, instance_id)  # type: ignore[no-any-return]
-
-    def detach_volume(
-        self,
-        volume_id: VolumeId,
-        *,
-        force: bool = False,
-        progress: Progress = SILENT,
-        instance_id: InstanceId | None = None,
-    ) -> Volume:
-        alone = () if instance_id is None else (instance_id,)
-        return self.script.answer("detach_volume", volume_id, force, *alone)  # type: ignore[no-any-return]
-
-    def delete_volume(
-        self, volume_id: VolumeId, progress: Progress = SILENT, *, include_protected: bool = False
-    ) -> None:
-        self.script.answer("delete_volume", volume_id, *(["include_protected"] if include_protected else []))
-
-    def tag_volume(
-        self, volume_id: VolumeId, tags: Mapping[str, str], *, remove: Collection[str] = ()
-    ) -> None:
-        self.script.answer("tag_volume", volume_id, dict(tags), tuple(remove))
-
-    def plan_resize(self, volume: str, request: ResizeRequest) -> ResizePlan:
-        return self.script.answer("plan_resize", volume, request)  # type: ignore[no-any-return]
-
-    def resize_volume(self, plan: ResizePlan, progress: Progress = SILENT) -> Volume:
-        return self.script.answer("resize_volume", plan)  # type: ignore[no-any-return]
-
-    def modification(self, volume_id: VolumeId) -> Modification | None:
-        return self.script.answer("modification", volume_id)  # type: ignore[no-any-return]
-
-    def plan_snapshot(self, request: SnapshotRequest) -> SnapshotPlan:
-        return self.script.answer("plan_snapshot", request)  # type: ignore[no-any-return]
-
-    def create_snapshot(self, plan: SnapshotPlan, progress: Progress = SILENT) -> Snapshot:
-        return self.script.answer("create_snapshot", plan)  # type: ignore[no-any-return]
-
-    def wait_snapshot(
-        self, snapshot_id: SnapshotId, progress: Progress = SILENT, timeout: timedelta = timedelta(hours=24)
-    ) -> Snapshot:
-        return self.script.answer("wait_snapshot", snapshot_id)  # type: ignore[no-any-return]
-
-    def snapshot(self, id_or_name: str) -> Snapshot:
-        return self.script.answer("snapshot", id_or_name)  # type: ignore[no-any-return]
-
-    def snapshots(self, *, everyone: bool = False, volume_id: VolumeId | None = None) -> tuple[Snapshot, ...]:
-        return self.script.answer("snapshots", everyone, volume_id)  # type: ignore[no-any-return]
-
-    def delete_snapshot(
-        self, snapshot_id: SnapshotId, progress: Progress = SILENT, *, include_protected: bool = False
-    ) -> None:
-        self.script.answer(
-            "delete_snapshot", snapshot_id, *(["include_protected"] if include_protected else [])
-        )
-
-    def plan_clone(self, request: CloneRequest) -> ClonePlan:
-        return self.script.answer("plan_clone", request)  # type: ignore[no-any-return]
-
-    def clone_volume(self, plan: ClonePlan, progress: Progress = SILENT) -> Volume:
-        return self.script.answer("clone_volume", plan)  # type: ignore[no-any-return]
-
-    def initialization(self, volume_id: VolumeId) -> InitializationStatus:
-        return self.script.answer("initialization", volume_id)  # type: ignore[no-any-return]
-
-    def remember_mount(self, volume_id: VolumeId, instance_id: InstanceId, mount_point: str) -> None:
-        self.script.answer("remember_mount", volume_id, instance_id, mount_point)

@@ -15,7 +15,6 @@ from runctl.core.ids import InstanceId
 from runctl.core.models import InstanceState, VolumeState
 from runctl.core.tags import MOVE, MOVE_ZONE, PURPOSE, SHAPE
 from runctl.costs.prices import Price
-from runctl.providers.interface import VolumeRequest
 from runctl.providers.volume_plans import (
     ClonePlan,
     CloneRequest,
@@ -25,6 +24,7 @@ from runctl.providers.volume_plans import (
     ResizeRequest,
     SnapshotPlan,
     SnapshotRequest,
+    VolumeRequest,
 )
 from tests.cli.conftest import Invoke, data_of
 from tests.cli.fake_provider import (

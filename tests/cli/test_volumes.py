@@ -10,7 +10,7 @@ import pytest
 from runctl.core.errors import Conflict, MachineError, NotFound, PermissionDenied, Unreachable, ZoneMismatch
 from runctl.core.models import InstanceState, VolumeState
 from runctl.core.tags import MOUNT_POINT, OWNED, OWNED_VALUE
-from runctl.providers.interface import VolumeRequest
+from runctl.providers.volume_plans import VolumeRequest
 from tests.cli.conftest import Invoke, data_of, error_of
 from tests.cli.fake_provider import INSTANCE_ID, VOLUME_ID, Script, a_volume, a_volume_plan, an_instance
 

@@ -10,7 +10,7 @@ from runctl.core import tags as tag
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
-from runctl.providers.interface import Provider, VolumeProvider
+from runctl.providers.interface import Provider
 from runctl.testing.contract import RentingContract
 from runctl.testing.volume_contract import VolumeContract
 
@@ -31,7 +31,7 @@ class TestAwsInstances(RentingContract):
 
 class TestAwsVolumes(VolumeContract):
     @pytest.fixture
-    def volume_provider(self, provider: AwsProvider, session: AwsSession) -> VolumeProvider:
+    def provider(self, provider: AwsProvider, session: AwsSession) -> Provider:
         self._session = session
         return provider
 

@@ -16,7 +16,8 @@ from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import Instance, InstanceState, Market
 from runctl.providers import registry
 from runctl.providers.aws.aws_provider import AwsProvider
-from runctl.providers.interface import InstanceRequest, Provider, VolumeMount, VolumeProvider, VolumeRequest
+from runctl.providers.interface import InstanceRequest, Provider, VolumeMount
+from runctl.providers.volume_plans import VolumeRequest
 from runctl.sandbox.control import Faults, SandboxInfo
 from runctl.testing.contract import READY_TIMEOUT, MachineContract, RentingContract
 from runctl.testing.progress import RecordedProgress
@@ -47,7 +48,7 @@ class TestSandboxInstances(RentingContract):
     @pytest.fixture
     def foreign_instance(self, aws: AwsProvider) -> Generator[InstanceId]:
         ec2 = aws.session.ec2
-        image = aws.plan_create(InstanceRequest()).image
+        image = aws.renting.plan(InstanceRequest()).image
         made = ec2.run_instances(ImageId=image, InstanceType="t3.micro", MinCount=1, MaxCount=1)
         instance_id = made["Instances"][0]["InstanceId"]
         yield InstanceId(instance_id)
@@ -56,13 +57,13 @@ class TestSandboxInstances(RentingContract):
 
 class TestSandboxCopies(CloneContract):
     @pytest.fixture
-    def volume_provider(self, aws: AwsProvider) -> VolumeProvider:
+    def provider(self, aws: AwsProvider) -> Provider:
         return aws
 
 
 class TestSandboxVolumes(VolumeContract):
     @pytest.fixture
-    def volume_provider(self, aws: AwsProvider) -> VolumeProvider:
+    def provider(self, aws: AwsProvider) -> Provider:
         self._aws = aws
         return aws
 
@@ -87,12 +88,12 @@ def machine(sandbox: SandboxInfo) -> Generator[Instance]:
         ec2.authorize_security_group_ingress(
             GroupId=group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="0.0.0.0/0"
         )
-        plan = provider.plan_create(InstanceRequest(security_groups=(group,), data_volume_size_gib=1))
-        instance = provider.wait_ready(provider.create(plan).id, timeout=READY_TIMEOUT)
+        plan = provider.renting.plan(InstanceRequest(security_groups=(group,), data_volume_size_gib=1))
+        instance = provider.wait_ready(provider.renting.create(plan).id, timeout=READY_TIMEOUT)
     yield instance
     with pytest.MonkeyPatch.context() as patch:
         lead_into(sandbox, patch)
-        a_provider().terminate(instance.id)
+        a_provider().renting.terminate(instance.id)
 
 
 @pytest.mark.parametrize("way", ["ssh", "ssm"])
@@ -115,21 +116,21 @@ def test_a_fresh_data_volume_is_mounted_and_the_login_users(aws: AwsProvider, ma
 
 
 def test_what_one_machine_wrote_on_a_volume_is_there_on_the_next(aws: AwsProvider) -> None:
-    volume = aws.create_volume(aws.plan_volume(VolumeRequest(1, name="contract-survives")))
+    volume = aws.volumes.create(aws.volumes.plan(VolumeRequest(1, name="contract-survives")))
     request = InstanceRequest(market=Market.SPOT, volumes=(VolumeMount("contract-survives", "/mnt/data"),))
-    first = aws.wait_ready(aws.create(aws.plan_create(request)).id, timeout=READY_TIMEOUT)
+    first = aws.wait_ready(aws.renting.create(aws.renting.plan(request)).id, timeout=READY_TIMEOUT)
     aws.transport(first).run(["sh", "-c", "echo 42 >/mnt/data/answer && sync"])
-    aws.terminate(first.id)
+    aws.renting.terminate(first.id)
     boto3.client("ec2").get_waiter("volume_available").wait(
         VolumeIds=[volume.id], WaiterConfig={"Delay": 1, "MaxAttempts": 60}
     )
 
     elsewhere = replace(request, volumes=(VolumeMount("contract-survives", "/mnt/other"),))
-    second = aws.wait_ready(aws.create(aws.plan_create(elsewhere)).id, timeout=READY_TIMEOUT)
+    second = aws.wait_ready(aws.renting.create(aws.renting.plan(elsewhere)).id, timeout=READY_TIMEOUT)
 
     assert aws.transport(second).run(["cat", "/mnt/other/answer"]).stdout == b"42\n"
-    assert aws.volume(volume.id).mount_point == "/mnt/other"
-    aws.terminate(second.id)
+    assert aws.volumes.find(volume.id).mount_point == "/mnt/other"
+    aws.renting.terminate(second.id)
 
 
 def test_a_zone_without_capacity_is_named_and_nothing_is_left(aws: AwsProvider, sandbox: SandboxInfo) -> None:
@@ -138,7 +139,7 @@ def test_a_zone_without_capacity_is_named_and_nothing_is_left(aws: AwsProvider, 
     faults.no_capacity(zone="us-east-1a")
     try:
         with pytest.raises(CapacityError, match="us-east-1a"):
-            aws.create(aws.plan_create(InstanceRequest(zone="us-east-1a", market=Market.SPOT)))
+            aws.renting.create(aws.renting.plan(InstanceRequest(zone="us-east-1a", market=Market.SPOT)))
     finally:
         faults.clear()
 
@@ -151,14 +152,14 @@ def test_a_machine_that_never_boots_is_unreachable_and_still_named(
     faults = Faults(sandbox)
     faults.boot_never()
     try:
-        instance = aws.create(aws.plan_create(InstanceRequest()))
+        instance = aws.renting.create(aws.renting.plan(InstanceRequest()))
         with pytest.raises(Unreachable) as caught:
             aws.wait_ready(instance.id, timeout=timedelta(seconds=4))
     finally:
         faults.clear()
 
     assert instance.id in caught.value.message + caught.value.hint
-    aws.terminate(instance.id)
+    aws.renting.terminate(instance.id)
 
 
 def test_throttling_is_waited_out(aws: AwsProvider, sandbox: SandboxInfo) -> None:

@@ -30,8 +30,8 @@ from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls import idempotence
 from runctl.providers.aws.calls.changes import describer
 from runctl.providers.aws.iam.roles import DEFAULT_PROFILE
-from runctl.providers.interface import InstanceRequest, VolumeRequest
-from runctl.providers.volume_plans import SnapshotRequest
+from runctl.providers.interface import InstanceRequest
+from runctl.providers.volume_plans import SnapshotRequest, VolumeRequest
 from runctl.storage.attaching import MountWish, attach_and_mount
 from tests.machines.conftest import Cut, Ended, Runctl
 
@@ -132,27 +132,27 @@ class World:
         """A new volume's name, which is new too."""
         self.count = next(NUMBERS)
         name = f"v{self.count}"
-        self.provider.create_volume(self.provider.plan_volume(VolumeRequest(1, name=name, zone=ZONE)))
+        self.provider.volumes.create(self.provider.volumes.plan(VolumeRequest(1, name=name, zone=ZONE)))
         return name
 
     def attached(self) -> str:
         name = self.volume()
         instance, wish = self.provider.instance(InstanceId(self.machine)), MountWish(fstype="xfs")
-        attach_and_mount(self.provider, self.provider.agent, self.provider.volume(name), instance, wish)
+        attach_and_mount(self.provider, self.provider.agent, self.provider.volumes.find(name), instance, wish)
         return name
 
     def snapshot(self) -> str:
         name = f"s-{self.volume()}"
-        taken = self.provider.create_snapshot(
-            self.provider.plan_snapshot(SnapshotRequest(name.removeprefix("s-"), name))
+        taken = self.provider.snapshots.create(
+            self.provider.snapshots.plan(SnapshotRequest(name.removeprefix("s-"), name))
         )
-        self.provider.wait_snapshot(taken.id)
+        self.provider.snapshots.wait(taken.id)
         return name
 
     def launched(self, *, stopped: bool = False) -> str:
-        made = self.provider.create(self.provider.plan_create(InstanceRequest(zone=ZONE)))
+        made = self.provider.renting.create(self.provider.renting.plan(InstanceRequest(zone=ZONE)))
         if stopped:
-            self.provider.stop(made.id)
+            self.provider.stop_and_start.stop(made.id)
             self.account.ec2.get_waiter("instance_stopped").wait(
                 InstanceIds=[made.id], WaiterConfig={"Delay": 1}
             )

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from runctl.core.models import InstanceState, Market
-from runctl.providers.interface import InstanceRequest, Price, VolumeMount, VolumeRequest
+from runctl.providers.interface import InstanceRequest, Price, VolumeMount
+from runctl.providers.volume_plans import VolumeRequest
 from runctl.render.plans import create_plan_text, plan_document
 from runctl.render.tables import WIDE, Column, Screen, details, fit, wants_style
 from runctl.render.things import duration, instance_details, instances_table, volume_details, volumes_table

@@ -57,7 +57,7 @@ class Account:
         return volumes_attached(
             plan,
             INSTANCE,
-            volumes=lambda: FakeProvider(script),
+            provider=FakeProvider(script),
             agent_on=lambda _: FakeAgent(script),  # type: ignore[arg-type, return-value]
             find_holder=lambda _: Holder(
                 OTHER_ID, None, (Sharer("run-quick", "a.py", frozenset({ONE}), frozenset({ONE})),)

@@ -81,7 +81,7 @@ def look(
         wishes,
         instance=an_instance(volumes=()),
         agent=machines[INSTANCE_ID],
-        volumes=lambda: FakeProvider(script),
+        provider=FakeProvider(script),
         store=store,
         agent_on=agent_on,
         progress=RecordedProgress(),

@@ -16,8 +16,9 @@ from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderErr
 from runctl.core.models import Volume, VolumeState
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
-from runctl.providers.interface import InstanceRequest, VolumeMount, VolumeRequest
-from runctl.providers.volume_plans import InitializationStatus
+from runctl.providers.aws.ebs.volumes import EbsVolumes
+from runctl.providers.interface import InstanceRequest, VolumeMount
+from runctl.providers.volume_plans import InitializationStatus, VolumeRequest
 from runctl.storage.moving import Moved, abandon, carry_out, check_moved, plan_abandon, plan_move
 from tests.cli.fake_provider import INSTANCE_ID, a_volume
 from tests.providers.aws.conftest import aws, clock, context, loaded_clients, moto_endpoint, session
@@ -28,7 +29,7 @@ HERE, THERE = "us-east-1a", "us-east-1b"
 CHANGES = re.compile(r"(Create|Delete|Attach|Detach|Modify)\w+")
 
 
-class Filled(AwsProvider):
+class Filled(EbsVolumes):
     """moto knows nothing of how far a volume is filled: at once, and nobody promised a rate."""
 
     def initialization(self, volume_id: str) -> InitializationStatus:
@@ -42,7 +43,9 @@ class Killed(BaseException):
 
 @pytest.fixture
 def provider(context: Any) -> AwsProvider:
-    return Filled(context)
+    made = AwsProvider(context)
+    made.volumes = Filled(context)
+    return made
 
 
 class Dying(list[str]):
@@ -85,7 +88,7 @@ def source(provider: AwsProvider, **changes: Any) -> Volume:
             **changes,
         }
     )
-    return provider.create_volume(provider.plan_volume(wanted))
+    return provider.volumes.create(provider.volumes.plan(wanted))
 
 
 def move(provider: AwsProvider, word: str = "datasets", zone: str = THERE, *, delete: bool = False) -> Moved:
@@ -94,20 +97,20 @@ def move(provider: AwsProvider, word: str = "datasets", zone: str = THERE, *, de
 
 
 def check_moved_everything(provider: AwsProvider, old: Volume, *, deleted: bool) -> None:
-    new = provider.volume("datasets")
+    new = provider.volumes.find("datasets")
     assert (new.zone, new.size_gib, new.throughput, new.persistent) == (THERE, 10, 250, True)
     assert (new.tags["team"], new.tags[tag.PROJECT], new.tags[tag.MOUNT_POINT]) == (
         "blue",
         "vision",
         "/mnt/data",
     )
-    left = {volume.id: volume for volume in provider.volumes()}
+    left = {volume.id: volume for volume in provider.volumes.list()}
     assert set(left) == ({new.id} if deleted else {new.id, old.id})
     if not deleted:
         assert left[old.id].name == f"datasets-in-{HERE}"
         assert left[old.id].tags[tag.MOVED_TO] == new.id
-    assert provider.snapshots(everyone=True) == () or all(
-        one.tags.get(tag.MOVE) is None for one in provider.snapshots()
+    assert provider.snapshots.list(everyone=True) == () or all(
+        one.tags.get(tag.MOVE) is None for one in provider.snapshots.list()
     )
     for volume in left.values():
         assert not {tag.MOVE, tag.MOVE_ZONE, tag.MOVE_NAME} & set(volume.tags)
@@ -160,7 +163,7 @@ def test_a_volume_without_a_name_moves_too(provider: AwsProvider) -> None:
 def test_the_kept_copy_can_move_again(provider: AwsProvider) -> None:
     source(provider)
     first = move(provider).volume
-    provider.delete_volume(first.id, include_protected=True)
+    provider.volumes.delete(first.id, include_protected=True)
     again = move(provider, f"datasets-in-{HERE}").volume
     assert (again.zone, again.name) == (THERE, f"datasets-in-{HERE}")
 
@@ -243,9 +246,9 @@ def test_a_move_that_is_given_up_leaves_the_volume_as_it_was(
     with pytest.raises(Killed):
         move(provider)
     abandon(provider, plan_abandon(provider, "datasets"))
-    assert provider.volume("datasets") == old
-    assert [volume.id for volume in provider.volumes()] == [old.id]
-    assert provider.snapshots() == ()
+    assert provider.volumes.find("datasets") == old
+    assert [volume.id for volume in provider.volumes.list()] == [old.id]
+    assert provider.snapshots.list() == ()
     with pytest.raises(Conflict) as refused:
         plan_abandon(provider, "datasets")
     assert refused.value.code == "not-moving"
@@ -268,13 +271,13 @@ def test_a_volume_on_its_way_is_not_attached(
     provider: AwsProvider, session: AwsSession, dying: Dying
 ) -> None:
     old = source(provider)
-    instance = provider.create(provider.plan_create(InstanceRequest(zone=HERE)))
+    instance = provider.renting.create(provider.renting.plan(InstanceRequest(zone=HERE)))
     dying.clear()
     dying.after = 2
     with pytest.raises(Killed):
         move(provider)
     with pytest.raises(Conflict) as refused:
-        provider.attach_volume(old.id, instance.id)
+        provider.volumes.attach(old.id, instance.id)
     assert refused.value.code == "moving"
     with pytest.raises(Conflict):
-        provider.plan_create(InstanceRequest(zone=HERE, volumes=(VolumeMount(old.id, "/mnt/x"),)))
+        provider.renting.plan(InstanceRequest(zone=HERE, volumes=(VolumeMount(old.id, "/mnt/x"),)))

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runctl.core.errors import RunctlError, Unsupported, UsageError
+from runctl.core.errors import RunctlError, UsageError
 
 if TYPE_CHECKING:
     from runctl.cli.left import Left
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from runctl.machines.creation import Creation
     from runctl.machines.deletion import Deletions
     from runctl.machines.intents import IntentStore, Kind
-    from runctl.providers.interface import Provider, VolumeProvider
+    from runctl.providers.interface import Provider
     from runctl.runs.logs.archive import LogArchive
     from runctl.runs.store import RunStore
 
@@ -154,16 +154,6 @@ class Cli:
         options = tuple(word for option, value in given if value is not None for word in (option, value))
         mine = [(provider.journal, options) for provider in self._providers.values()]
         return [*mine, *(found for each in self._elsewhere for found in each._journals())]
-
-    def volume_provider(self, name: str) -> VolumeProvider:
-        """The same, where it has block volumes. Raises `Unsupported` with the provider's own reason."""
-        from runctl.providers.interface import Capability, VolumeProvider
-
-        provider = self.provider(name)
-        if isinstance(provider, VolumeProvider):
-            return provider
-        reason = provider.capabilities().get(Capability.VOLUMES)
-        raise reason or Unsupported(f"{name} has no block volumes")
 
     def emit(self, value: Any, *, text: Callable[[], str], ids: Iterable[str] = ()) -> None:
         """The command's result on stdout: one JSON document, or with ``--quiet`` ids, or text for people.

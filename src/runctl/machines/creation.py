@@ -25,7 +25,8 @@ from runctl.machines.intents import (
     digest_of,
     taken_up,
 )
-from runctl.providers.interface import Provider, VolumeProvider
+from runctl.providers.interface import Provider, require
+from runctl.providers.volumes import Snapshots, Volumes
 
 Thing = Instance | Volume | Snapshot
 Made = TypeVar("Made", Instance, Volume, Snapshot)
@@ -187,8 +188,10 @@ def _things(provider: Provider, intent: Intent) -> list[Thing]:
             return [provider.instance(InstanceId(known))]
         # The token of one that has ended would be answered with that one.
         listed = provider.instances(include_ended=True)
-    elif isinstance(provider, VolumeProvider):
+    else:
+        kept: Snapshots | Volumes
+        kept = require(provider.snapshots) if intent.kind is Kind.SNAPSHOT else require(provider.volumes)
         if known is not None:
-            return [provider.snapshot(known) if intent.kind is Kind.SNAPSHOT else provider.volume(known)]
-        listed = provider.snapshots() if intent.kind is Kind.SNAPSHOT else provider.volumes()
+            return [kept.find(known)]
+        listed = kept.list()
     return [thing for thing in listed if thing.tags.get(INTENT) == intent.token]

@@ -6,7 +6,7 @@ may read what the volume is filled from, and no more. Both are found again by th
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,6 @@ from runctl.core.ids import VolumeId
 from runctl.core.models import Instance
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.prices import Price
-from runctl.providers.interface import VolumeProvider
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ class VolumeOrigin:
     """How long that takes."""
 
 
-class FillingProvider(VolumeProvider):
-    """A provider whose volumes can be filled. Errors are as in `Provider`."""
+class Filling(ABC):
+    """The ability to fill volumes from an object store. Errors are as in `Provider`."""
 
     @abstractmethod
     def stored_data(self, bucket: str, prefix: str, progress: Progress = SILENT) -> StoredData:

@@ -1,14 +1,13 @@
-"""A provider's registry of container images: what one that has one must implement."""
+"""The ability to keep container images: a registry, its repositories and what is in them."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from runctl.core.progress import SILENT, Progress
-from runctl.providers.interface import Provider
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class RegistryLogin:
 
 @dataclass(frozen=True)
 class RepositoryPlan:
-    """What `RegistryProvider.ensure_repository` is about to do."""
+    """What `ImageRegistry.ensure_repository` is about to do."""
 
     name: str
     uri: str
@@ -61,8 +60,8 @@ class ImageRepository:
     project: str | None
 
 
-class RegistryProvider(Provider):
-    """A provider with a registry of its own."""
+class ImageRegistry(ABC):
+    """A registry of container images."""
 
     @abstractmethod
     def plan_repository(self, name: str, *, keep_images: int) -> RepositoryPlan:
@@ -78,12 +77,12 @@ class RegistryProvider(Provider):
         """The repository exists, tagged in the call that created it, with the lifecycle rule. Idempotent."""
 
     @abstractmethod
-    def registry_login(self) -> RegistryLogin:
+    def login(self) -> RegistryLogin:
         """A new token for the registry of this account and region."""
 
     @abstractmethod
-    def owns_registry(self, host: str) -> bool:
-        """Whether `registry_login` may be a way into the registry at this host."""
+    def owns(self, host: str) -> bool:
+        """Whether `login` may be a way into the registry at this host."""
 
     @abstractmethod
     def repositories(self, *, everyone: bool = False) -> tuple[ImageRepository, ...]:

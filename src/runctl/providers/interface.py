@@ -1,50 +1,32 @@
-"""What a provider of machines must implement, and what it may.
+"""What a provider of machines must implement, and what it may have.
 
-The smallest provider implements the abstract methods of `Provider`. Block volumes are a capability of their own
-(`VolumeProvider`): a provider states in `Provider.capabilities` what it can do, and for the rest why not.
+A `Provider` finds machines and reaches them. Everything else is an ability: an attribute that holds an object with a
+small interface of its own (`Renting`, `StopAndStart`, `Volumes`, …), or the `Unsupported` that says why the provider
+has not got it. The attributes are all there is, so nothing can disagree with them. A use case takes the ability that
+it needs with `require`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from runctl.core.errors import Unsupported
-from runctl.core.ids import InstanceId, SnapshotId, VolumeId
+from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.journal import Journal
-from runctl.core.models import Instance, Market, Snapshot, Volume
+from runctl.core.models import Instance, Market
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.prices import Price as Price  # noqa: PLC0414 (re-exported: a part of this interface)
-from runctl.providers.volume_plans import (
-    ClonePlan,
-    CloneRequest,
-    InitializationStatus,
-    Modification,
-    ResizePlan,
-    ResizeRequest,
-    SnapshotPlan,
-    SnapshotRequest,
-)
-from runctl.providers.volume_plans import VolumePlan as VolumePlan  # noqa: PLC0414 (as above)
-from runctl.providers.volume_plans import VolumeRequest as VolumeRequest  # noqa: PLC0414 (as above)
+from runctl.providers.filling import Filling
+from runctl.providers.image_registry import ImageRegistry
+from runctl.providers.volumes import Clones, Resizing, Snapshots, Volumes
 from runctl.transport.agent import AgentClient
 from runctl.transport.interface import Transport
-
-
-class Capability(StrEnum):
-    """Something that not every provider can do."""
-
-    SPOT = "spot"
-    VOLUMES = "volumes"
-    STOP_AND_START = "stop-and-start"
-    DOCKER = "docker"
-    REGISTRY = "registry"
-    TERMINAL = "terminal"
 
 
 @dataclass(frozen=True)
@@ -102,7 +84,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class CreatePlan:
-    """What `Provider.create` is about to do and what it will cost. Nothing has been created yet."""
+    """What `Renting.create` is about to do and what it will cost. Nothing has been created yet."""
 
     provider: str
     instance_type: str
@@ -160,30 +142,21 @@ class Check:
     fix: str = ""
 
 
-class Provider(ABC):
-    """Rents machines, and describes those it has rented.
+Ability = TypeVar("Ability")
 
-    Any method may raise `CredentialsError`, `PermissionDenied`, `ProviderError` and, when the provider does not
-    answer, `Unreachable`. Lists hold what is tagged as ours unless ``everyone`` is set.
-    """
 
-    name: str
+def require(found: Ability | Unsupported) -> Ability:
+    """The ability. Raises the provider's reason where it has not got it."""
+    if isinstance(found, Unsupported):
+        raise Unsupported(found.message, hint=found.hint, code=found.code)
+    return found
 
-    @cached_property
-    def journal(self) -> Journal:
-        """What has been changed through this object; see `runctl.core.journal`."""
-        return Journal()
 
-    def scope(self) -> Scope:
-        """Where this provider acts."""
-        return Scope()
+class Renting(ABC):
+    """Machines that are created and ended."""
 
     @abstractmethod
-    def capabilities(self) -> Mapping[Capability, Unsupported | None]:
-        """For every `Capability`: ``None`` when it is there, else the error that says why not."""
-
-    @abstractmethod
-    def plan_create(self, request: InstanceRequest, progress: Progress = SILENT) -> CreatePlan:
+    def plan(self, request: InstanceRequest, progress: Progress = SILENT) -> CreatePlan:
         """Resolve every open question of the request without creating anything.
 
         Raises `NotFound` (no such volume, key, group, image, type), `Conflict` (volume in use), `ZoneMismatch`
@@ -192,12 +165,74 @@ class Provider(ABC):
 
     @abstractmethod
     def create(self, plan: CreatePlan, progress: Progress = SILENT) -> Instance:
-        """The instance exists, tagged; it may still be booting (see `wait_ready`).
+        """The instance exists, tagged; it may still be booting (see `Provider.wait_ready`).
 
         Calling it again with the same plan returns the same instance. It may have created the machine even if it
         raised: the tags and the client token find it. Raises `CapacityError`, `QuotaExceeded`; never falls back
         to another market.
         """
+
+    @abstractmethod
+    def terminate(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
+        """It is shutting down or gone; its own disks go with it, volumes brought along stay. Idempotent.
+
+        Raises `NotFound`, `PermissionDenied` (code ``not-ours``) for an instance that runctl did not create.
+        """
+
+    @abstractmethod
+    def wait_ended(
+        self, instance_id: InstanceId, *, timeout: timedelta, progress: Progress = SILENT
+    ) -> Instance:
+        """An instance that is shutting down has ended, and no volume is attached to it any more.
+
+        Raises `NotFound`, and `Unreachable` when the time is up.
+        """
+
+
+class StopAndStart(ABC):
+    """Machines that can be stopped, to be started later."""
+
+    @abstractmethod
+    def stop(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
+        """It is stopped (or stopping) and no longer billed by the hour; its disks stay and are billed."""
+
+    @abstractmethod
+    def start(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
+        """A stopped instance is starting; see `Provider.wait_ready`."""
+
+
+class Provider(ABC):
+    """Finds machines and reaches them; what else it can do are its abilities.
+
+    Any method, of an ability too, may raise `CredentialsError`, `PermissionDenied`, `ProviderError` and, when the
+    provider does not answer, `Unreachable`. Lists hold what is tagged as ours unless ``everyone`` is set.
+    """
+
+    name: str
+
+    renting: Renting | Unsupported = Unsupported("this provider cannot create machines")
+    stop_and_start: StopAndStart | Unsupported = Unsupported("this provider cannot stop and start machines")
+    volumes: Volumes | Unsupported = Unsupported("this provider has no block volumes")
+    snapshots: Snapshots | Unsupported = Unsupported("this provider has no snapshots")
+    clones: Clones | Unsupported = Unsupported("this provider cannot copy volumes")
+    resizing: Resizing | Unsupported = Unsupported("this provider cannot resize volumes")
+    filling: Filling | Unsupported = Unsupported(
+        "this provider's volumes cannot be filled from an object store"
+    )
+    registry: ImageRegistry | Unsupported = Unsupported("this provider has no image registry")
+
+    @cached_property
+    def journal(self) -> Journal:
+        """What has been changed through this object; see `runctl.core.journal`."""
+        return Journal()
+
+    @abstractmethod
+    def instance(self, instance_id: InstanceId) -> Instance:
+        """As it is now. Raises `NotFound`."""
+
+    @abstractmethod
+    def instances(self, *, everyone: bool = False, include_ended: bool = False) -> tuple[Instance, ...]:
+        """All of them, newest first, every page."""
 
     @abstractmethod
     def wait_ready(
@@ -211,35 +246,19 @@ class Provider(ABC):
         """
 
     @abstractmethod
-    def instance(self, instance_id: InstanceId) -> Instance:
-        """As it is now. Raises `NotFound`."""
-
-    @abstractmethod
-    def instances(self, *, everyone: bool = False, include_ended: bool = False) -> tuple[Instance, ...]:
-        """All of them, newest first, every page."""
-
-    @abstractmethod
-    def terminate(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
-        """It is shutting down or gone; its own disks go with it, volumes brought along stay. Idempotent.
-
-        Raises `NotFound`, `PermissionDenied` (code ``not-ours``) for an instance that runctl did not create.
-        """
-
-    def wait_ended(
-        self, instance_id: InstanceId, *, timeout: timedelta, progress: Progress = SILENT
-    ) -> Instance:
-        """An instance that is shutting down has ended, and no volume is attached to it any more.
-
-        Raises `NotFound`, and `Unreachable` when the time is up.
-        """
-        raise Unsupported(f"{self.name} does not end machines")
-
-    @abstractmethod
     def transport(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> Transport:
         """A way to the machine: ``auto``, ``ssh``, ``ssm``, ``local``; the reason goes to ``progress.detail``.
 
         Raises `Unreachable` where none works, saying what was tried, `Unsupported` for a choice it cannot make.
         """
+
+    @abstractmethod
+    def doctor(self) -> tuple[Check, ...]:
+        """What works, what is missing, and the exact fix. Never raises; a failure is a check that failed."""
+
+    def scope(self) -> Scope:
+        """Where this provider acts."""
+        return Scope()
 
     def agent(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> AgentClient:
         """The agent on the machine, over `transport`, knowing where its state is; its first call installs it."""
@@ -269,157 +288,3 @@ class Provider(ABC):
         """For which platform images for such a machine are built, such as ``linux/arm64``; ``None``: not known."""
         del instance_type
         return None
-
-    @abstractmethod
-    def doctor(self) -> tuple[Check, ...]:
-        """What works, what is missing, and the exact fix. Never raises; a failure is a check that failed."""
-
-    def stop(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
-        """It is stopped (or stopping) and no longer billed by the hour; its disks stay and are billed."""
-        raise Unsupported(f"{self.name} cannot stop and start instances")
-
-    def start(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
-        """A stopped instance is starting; see `wait_ready`."""
-        raise Unsupported(f"{self.name} cannot stop and start instances")
-
-
-class VolumeProvider(Provider):
-    """A provider with block volumes that outlive instances."""
-
-    @abstractmethod
-    def plan_volume(self, request: VolumeRequest) -> VolumePlan:
-        """Check size, IOPS and throughput against the type's limits and choose the zone. Creates nothing.
-
-        Raises `UsageError` outside the limits, `Conflict` when the name is taken, `NotFound` for a zone or snapshot.
-        """
-
-    @abstractmethod
-    def create_volume(self, plan: VolumePlan, progress: Progress = SILENT) -> Volume:
-        """The volume exists, tagged, and is available. The same plan twice makes one volume."""
-
-    @abstractmethod
-    def volume(self, id_or_name: str) -> Volume:
-        """One volume, ours or not. Raises `NotFound`, `Conflict` when the name is not unique."""
-
-    @abstractmethod
-    def volumes(self, *, everyone: bool = False) -> tuple[Volume, ...]:
-        """All of them, newest first, every page."""
-
-    @abstractmethod
-    def attach_volume(
-        self, volume_id: VolumeId, instance_id: InstanceId, progress: Progress = SILENT
-    ) -> Volume:
-        """The volume is attached, at a free device name; already attached there is fine.
-
-        Mounting is the agent's. Raises `Conflict` (in use elsewhere), `ZoneMismatch`, `NotFound`.
-        """
-
-    @abstractmethod
-    def detach_volume(
-        self,
-        volume_id: VolumeId,
-        *,
-        force: bool = False,
-        progress: Progress = SILENT,
-        instance_id: InstanceId | None = None,
-    ) -> Volume:
-        """The volume is available again; already detached is fine. Unmounting first is the caller's.
-
-        With ``instance_id`` it is detached from that instance alone, and stays on others that have it too.
-        ``force`` takes it from a machine that does not answer, at the risk of what was not written.
-        """
-
-    def is_being_released(self, volume: Volume) -> bool:
-        """Whether every instance that has the volume is shutting down or gone, so that it is free in a moment."""
-        return False
-
-    def released(self, volume: Volume, progress: Progress = SILENT) -> Volume:
-        """The volume, free where `is_being_released` says that it will be: that is waited for. Others as they are.
-
-        Raises `Unreachable` when it takes too long.
-        """
-        return volume
-
-    def remember_mount(self, volume_id: VolumeId, instance_id: InstanceId, mount_point: str) -> None:
-        """The instance and, if it is ours, the volume say from now on where the volume is mounted."""
-
-    @abstractmethod
-    def delete_volume(
-        self, volume_id: VolumeId, progress: Progress = SILENT, *, include_protected: bool = False
-    ) -> None:
-        """The volume is gone; already gone is fine.
-
-        Raises `Conflict` while it is attached or (code ``protected``) persistent, `PermissionDenied` (code
-        ``not-ours``) for a volume that runctl did not create. ``include_protected`` takes a persistent one too.
-        """
-
-    def tag_volume(
-        self, volume_id: VolumeId, tags: Mapping[str, str], *, remove: Collection[str] = ()
-    ) -> None:
-        """The volume has these tags (and not those) from now on; in one call each, adding first."""
-        raise Unsupported(f"{self.name} cannot tag volumes")
-
-    def plan_resize(self, volume: str, request: ResizeRequest) -> ResizePlan:
-        """Check the change against the limits and against what is under way; ``volume`` is an id or a name.
-
-        Raises `UsageError` (smaller, or outside a limit), `Conflict` (code ``modifying``: another change is under
-        way; code ``modification-limit``: four in 24 hours), `NotFound`.
-        """
-        raise Unsupported(f"{self.name} cannot resize volumes")
-
-    def resize_volume(self, plan: ResizePlan, progress: Progress = SILENT) -> Volume:
-        """The volume has its new size, and is at least optimizing towards the rest. The same plan twice is fine.
-
-        What is on the volume is not touched: growing partition and file system is the agent's.
-        """
-        raise Unsupported(f"{self.name} cannot resize volumes")
-
-    def modification(self, volume_id: VolumeId) -> Modification | None:
-        """The newest change of the volume; ``None`` where there was none lately."""
-        raise Unsupported(f"{self.name} cannot resize volumes")
-
-    def plan_snapshot(self, request: SnapshotRequest) -> SnapshotPlan:
-        """Resolve everything without creating anything. Raises `NotFound`, `Conflict` (name taken), `UsageError`."""
-        raise Unsupported(f"{self.name} has no snapshots")
-
-    def create_snapshot(self, plan: SnapshotPlan, progress: Progress = SILENT) -> Snapshot:
-        """The snapshot holds the volume's bytes of this moment, tagged; it may still be ``pending``.
-
-        The same plan twice makes one snapshot.
-        """
-        raise Unsupported(f"{self.name} has no snapshots")
-
-    def wait_snapshot(
-        self, snapshot_id: SnapshotId, progress: Progress = SILENT, timeout: timedelta = timedelta(hours=24)
-    ) -> Snapshot:
-        """The snapshot is complete. Raises `ProviderError` when it failed, `Unreachable` when the time is up."""
-        raise Unsupported(f"{self.name} has no snapshots")
-
-    def snapshot(self, id_or_name: str) -> Snapshot:
-        """One snapshot of this account, ours or not. Raises `NotFound`, `Conflict` when the name is not unique."""
-        raise Unsupported(f"{self.name} has no snapshots")
-
-    def snapshots(self, *, everyone: bool = False, volume_id: VolumeId | None = None) -> tuple[Snapshot, ...]:
-        """Those of this account, newest first, every page; of one volume only where it is given."""
-        raise Unsupported(f"{self.name} has no snapshots")
-
-    def delete_snapshot(
-        self, snapshot_id: SnapshotId, progress: Progress = SILENT, *, include_protected: bool = False
-    ) -> None:
-        """The snapshot is gone; already gone is fine.
-
-        Raises `PermissionDenied` (code ``not-ours``), `Conflict` (code ``protected``, or ``in-use`` by an image).
-        """
-        raise Unsupported(f"{self.name} has no snapshots")
-
-    def plan_clone(self, request: CloneRequest) -> ClonePlan:
-        """Resolve everything without creating anything. Raises as `plan_volume` does."""
-        raise Unsupported(f"{self.name} cannot copy volumes")
-
-    def clone_volume(self, plan: ClonePlan, progress: Progress = SILENT) -> Volume:
-        """A copy of the volume, as it is at this moment, is available in its zone. The same plan twice makes one."""
-        raise Unsupported(f"{self.name} cannot copy volumes")
-
-    def initialization(self, volume_id: VolumeId) -> InitializationStatus:
-        """How far a volume has the data that it was made from."""
-        raise Unsupported(f"{self.name} has no snapshots")

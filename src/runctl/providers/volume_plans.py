@@ -41,7 +41,7 @@ class VolumeRequest:
 
 @dataclass(frozen=True)
 class VolumePlan:
-    """What `VolumeProvider.create_volume` is about to do and cost; every field decided."""
+    """What `Volumes.create` is about to do and cost; every field decided."""
 
     request: VolumeRequest
     """With size, zone, IOPS and throughput filled in."""
@@ -77,7 +77,7 @@ class SnapshotRequest:
 
 @dataclass(frozen=True)
 class SnapshotPlan:
-    """What `VolumeProvider.create_snapshot` is about to do and cost."""
+    """What `Snapshots.create` is about to do and cost."""
 
     volume: Volume
     name: str | None
@@ -125,7 +125,7 @@ class Modification:
 
 @dataclass(frozen=True)
 class ResizePlan:
-    """What `VolumeProvider.resize_volume` is about to change."""
+    """What `Resizing.resize` is about to change."""
 
     volume: Volume
     """As it is now."""
@@ -165,7 +165,7 @@ class CloneRequest:
 
 @dataclass(frozen=True)
 class ClonePlan:
-    """What `VolumeProvider.clone_volume` is about to make."""
+    """What `Clones.create` is about to make."""
 
     source: Volume
     name: str | None

@@ -18,7 +18,7 @@ from runctl.core.journal import Change, Effect
 from runctl.core.models import Instance, InstanceState, Volume
 from runctl.core.mount_points import usual_places
 from runctl.core.progress import SILENT, Progress
-from runctl.providers.interface import VolumeProvider
+from runctl.providers.interface import Provider, require
 from runctl.storage.agents import AgentOn as AgentOn  # noqa: PLC0414 (re-exported: a part of this interface)
 from runctl.storage.sharing import check_shared
 from runctl.transport.agent import AgentClient
@@ -81,7 +81,7 @@ class Detached:
 
 
 def attach_and_mount(
-    volumes: VolumeProvider,
+    provider: Provider,
     agent_on: AgentOn,
     volume: Volume,
     instance: Instance,
@@ -90,19 +90,20 @@ def attach_and_mount(
 ) -> Mounted:
     """The volume is attached to the running instance and mounted there; each may be so already.
 
-    Raises what `VolumeProvider.attach_volume` and `mount` raise. If it raises from the mounting, the volume is
+    Raises what `Volumes.attach` and `mount` raise. If it raises from the mounting, the volume is
     attached, and the error's hint says so.
     """
+    volumes = require(provider.volumes)
     wish = wish or MountWish()
     # Before it is attached: what may not be mounted there has no business there.
-    check_shared(volumes, agent_on, volume, instance, read_only=wish.read_only)
-    attached = volumes.attach_volume(volume.id, instance.id, progress)
+    check_shared(provider, agent_on, volume, instance, read_only=wish.read_only)
+    attached = volumes.attach(volume.id, instance.id, progress)
     # The tags and the name are those that the caller saw and decided by, but for the record of the first use.
     tags = {key: value for key, value in volume.tags.items() if key != tag.UNUSED}
     tags.update({key: value for key, value in attached.tags.items() if key == tag.UNUSED})
     known = replace(attached, name=volume.name, mount_point=volume.mount_point, tags=tags)
     try:
-        return mount(volumes, agent_on, known, instance, wish, progress)
+        return mount(provider, agent_on, known, instance, wish, progress)
     except RunctlError as error:
         state = f"{volume.id} is attached to {instance.id}, and not mounted"
         error.hint = "; ".join(part for part in (error.hint, state) if part)
@@ -110,16 +111,17 @@ def attach_and_mount(
 
 
 def attach_only(
-    volumes: VolumeProvider, volume: Volume, instance: Instance, progress: Progress = SILENT
+    provider: Provider, volume: Volume, instance: Instance, progress: Progress = SILENT
 ) -> Volume:
     """The volume is attached and not mounted; whatever is put on it then is not known to runctl."""
+    volumes = require(provider.volumes)
     if tag.UNUSED in volume.tags:
-        volumes.tag_volume(volume.id, {}, remove=(tag.UNUSED,))
-    return volumes.attach_volume(volume.id, instance.id, progress)
+        volumes.tag(volume.id, {}, remove=(tag.UNUSED,))
+    return volumes.attach(volume.id, instance.id, progress)
 
 
 def mount(
-    volumes: VolumeProvider,
+    provider: Provider,
     agent_on: AgentOn,
     volume: Volume,
     instance: Instance,
@@ -134,8 +136,9 @@ def mount(
     ``cannot-mount``, ``disk-busy``), `Unreachable`, and `Conflict` (code ``shared``) where other machines have it too:
     see `check_shared`.
     """
+    volumes = require(provider.volumes)
     wish = wish or MountWish()
-    shared = check_shared(volumes, agent_on, volume, instance, read_only=wish.read_only)
+    shared = check_shared(provider, agent_on, volume, instance, read_only=wish.read_only)
     place = wish.mount_point or usual_places(volume, instance)[0].path
     progress.step(f"mounting {volume.id} at {place}")
     rule = format_rule(volume, instance.id, may_format=wish.may_format)
@@ -159,7 +162,7 @@ def mount(
     except RunctlError as error:
         progress.warn(f"{volume.id} is mounted at {place}, but that could not be noted: {error.message}")
     if grows and answer.get("grown"):
-        volumes.tag_volume(volume.id, {}, remove=(tag.GROW,))
+        volumes.tag(volume.id, {}, remove=(tag.GROW,))
         progress.note(f"the file system of {volume.name or volume.id} has grown to the volume's size")
     elif grows and answer.get("not_grown"):
         progress.warn(
@@ -167,14 +170,14 @@ def mount(
             f" try again: runctl {instance.provider} ebs resize {volume.id} --size {volume.size_gib}"
         )
     # Of several machines that have it, it is this one that the result is about.
-    now = replace(volumes.volume(volume.id), attached_to=instance.id)
+    now = replace(volumes.find(volume.id), attached_to=instance.id)
     mounted = _mounted(now, place, answer)
     _explain(mounted, progress)
     return mounted
 
 
 def unmount_and_detach(
-    volumes: VolumeProvider,
+    provider: Provider,
     agent_on: AgentOn,
     volume: Volume,
     *,
@@ -188,6 +191,7 @@ def unmount_and_detach(
     processes) while it is in use, `Unreachable` when its machine does not answer (``force`` takes it all the same,
     and what was not written is lost), `Conflict` (``shared``) where it is not said which of several machines is meant.
     """
+    volumes = require(provider.volumes)
     unmounted = Unmounted(was_mounted=False)
     has_it = instance_id or volume.attached_to
     if instance_id is None and len(volume.instances) > 1:
@@ -197,12 +201,12 @@ def unmount_and_detach(
             code="shared",
         )
     if has_it is not None:
-        instance = volumes.instance(has_it)
+        instance = provider.instance(has_it)
         if instance.state is InstanceState.RUNNING:
             unmounted = unmount(agent_on, volume, instance, force=force, progress=progress)
     if instance_id is None:
-        return Detached(volumes.detach_volume(volume.id, force=force, progress=progress), unmounted)
-    left = volumes.detach_volume(volume.id, force=force, progress=progress, instance_id=instance_id)
+        return Detached(volumes.detach(volume.id, force=force, progress=progress), unmounted)
+    left = volumes.detach(volume.id, force=force, progress=progress, instance_id=instance_id)
     return Detached(left, unmounted)
 
 

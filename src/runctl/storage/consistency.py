@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from runctl.core.errors import RunctlError, Unreachable
 from runctl.core.models import Instance, InstanceState, Volume
 from runctl.core.progress import SILENT, Progress
-from runctl.providers.interface import VolumeProvider
+from runctl.providers.interface import Provider
 from runctl.storage.agents import AgentOn
 
 HOLD_SECONDS = 60.0
@@ -41,7 +41,7 @@ class Stillness:
 
 @contextmanager
 def holding_still(
-    volumes: VolumeProvider,
+    provider: Provider,
     agent_on: AgentOn,
     volume: Volume,
     *,
@@ -53,7 +53,7 @@ def holding_still(
     With ``freeze`` false its machine is not asked. Raises `Unreachable` and `MachineError` where it was to be asked
     and cannot answer.
     """
-    instance = _running(volumes, volume)
+    instance = _running(provider, volume)
     if instance is None:
         yield Stillness("unmounted")
         return
@@ -96,9 +96,9 @@ def _thaw(agent_on: AgentOn, volume: Volume, instance: Instance, progress: Progr
         )
 
 
-def _running(volumes: VolumeProvider, volume: Volume) -> Instance | None:
+def _running(provider: Provider, volume: Volume) -> Instance | None:
     """The running machine that has it; of several, all read only, and so any of them tells."""
     if volume.attached_to is None:
         return None
-    instance = volumes.instance(volume.attached_to)
+    instance = provider.instance(volume.attached_to)
     return instance if instance.state is InstanceState.RUNNING else None

@@ -8,7 +8,7 @@ from runctl.core.errors import RunctlError
 from runctl.core.journal import Change, Effect
 from runctl.core.models import InstanceState, Volume
 from runctl.core.progress import SILENT, Progress
-from runctl.providers.interface import VolumeProvider
+from runctl.providers.interface import Provider, require
 from runctl.providers.volume_plans import ResizePlan
 from runctl.storage.agents import AgentOn
 from runctl.transport.answers import count
@@ -39,18 +39,17 @@ class Resized:
     """``None``: no running machine has it."""
 
 
-def resize(
-    volumes: VolumeProvider, agent_on: AgentOn, plan: ResizePlan, progress: Progress = SILENT
-) -> Resized:
+def resize(provider: Provider, agent_on: AgentOn, plan: ResizePlan, progress: Progress = SILENT) -> Resized:
     """The volume is as planned, and partition and file system fill it where a running machine has it.
 
-    Raises what `VolumeProvider.resize_volume` raises, and of the machine `MachineError` (``cannot-grow``,
+    Raises what `Resizing.resize` raises, and of the machine `MachineError` (``cannot-grow``,
     ``read-only``) and `Unreachable`; then the volume has its size already, and the error's hint says so.
     """
-    volume = volumes.resize_volume(plan, progress)
+    resizing = require(provider.resizing)
+    volume = resizing.resize(plan, progress)
     if volume.attached_to is None:
         return Resized(volume, None)
-    instance = volumes.instance(volume.attached_to)
+    instance = provider.instance(volume.attached_to)
     if instance.state is not InstanceState.RUNNING:
         return Resized(volume, None)
     progress.step(f"growing the file system on {instance.id}")

@@ -24,7 +24,7 @@ from runctl.core.journal import Change, Effect
 from runctl.core.models import Snapshot, Volume, VolumeState
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.snapshots import Initialization, initialization
-from runctl.providers.interface import VolumeProvider
+from runctl.providers.interface import Provider, require
 from runctl.providers.volume_plans import SnapshotRequest, VolumePlan, VolumeRequest
 
 INITIALIZATION_TIMEOUT = timedelta(hours=24)
@@ -69,7 +69,7 @@ class Moved:
 
 
 def plan_move(
-    volumes: VolumeProvider,
+    provider: Provider,
     word: str,
     zone: str,
     *,
@@ -82,7 +82,8 @@ def plan_move(
     Raises `NotFound`, `Conflict` (in use; being moved elsewhere; code ``protected`` where the old one may not be
     deleted), `PermissionDenied` (``not-ours``), `UsageError`.
     """
-    source, target, token = _find(volumes, word, zone)
+    volumes = require(provider.volumes)
+    source, target, token = _find(provider, word, zone)
     if source is None:
         if target is None:
             raise NotFound(f"there is no volume {word!r}")
@@ -135,7 +136,7 @@ def plan_move(
             None,
             delete_source,
         )
-    wanted = volumes.plan_volume(_request(source, zone, token or new_client_token(), None))
+    wanted = volumes.plan(_request(source, zone, token or new_client_token(), None))
     filling = initialization(rate, None, source.size_gib, zone[:-1])
     plan_token = wanted.request.token or ""
     return MovePlan(
@@ -144,20 +145,21 @@ def plan_move(
 
 
 def carry_out(
-    volumes: VolumeProvider, plan: MovePlan, progress: Progress = SILENT, clock: Clock | None = None
+    provider: Provider, plan: MovePlan, progress: Progress = SILENT, clock: Clock | None = None
 ) -> Moved:
     """The data is on a volume of the same name in the new zone, checked; the temporary snapshot is gone.
 
     The old volume is kept under another name, or deleted where that was asked. Raises what the provider raises;
     called again, it goes on where it was.
     """
+    volumes = require(provider.volumes)
     source, target = plan.source, plan.finished
     if plan.done and target is not None:
         return Moved(target, source)
     if source is not None:
         source = volumes.released(source, progress)
-    with volumes.journal.unfinished(_unfinished_move(volumes.name, plan)):
-        return _carry_out(volumes, plan, progress, clock or SystemClock())
+    with provider.journal.unfinished(_unfinished_move(provider.name, plan)):
+        return _carry_out(provider, plan, progress, clock or SystemClock())
 
 
 def _unfinished_move(provider: str, plan: MovePlan) -> Change:
@@ -175,49 +177,52 @@ def _unfinished_move(provider: str, plan: MovePlan) -> Change:
     )
 
 
-def _carry_out(volumes: VolumeProvider, plan: MovePlan, progress: Progress, clock: Clock) -> Moved:
+def _carry_out(provider: Provider, plan: MovePlan, progress: Progress, clock: Clock) -> Moved:
+    volumes = require(provider.volumes)
+    snapshots = require(provider.snapshots)
     source, target = plan.source, plan.finished
     if source is not None and source.tags.get(tag.MOVED_TO) is None:
-        target = _made_and_checked(volumes, plan, source, progress, clock)
+        target = _made_and_checked(provider, plan, source, progress, clock)
     if target is None:
         raise AssertionError("a move has a volume that it leads to")
     if plan.name and target.name != plan.name:
-        volumes.tag_volume(target.id, {tag.NAME: plan.name})
+        volumes.tag(target.id, {tag.NAME: plan.name})
     if plan.token:
-        for left in volumes.snapshots():
+        for left in snapshots.list():
             if left.tags.get(tag.MOVE) == plan.token:
-                volumes.delete_snapshot(left.id, progress, include_protected=True)
+                snapshots.delete(left.id, progress, include_protected=True)
     if source is not None and plan.delete_source:
-        volumes.delete_volume(source.id, progress, include_protected=True)
+        volumes.delete(source.id, progress, include_protected=True)
         source = None
     elif source is not None:
-        volumes.tag_volume(source.id, {}, remove=_INTENT)
-        source = volumes.volume(source.id)
-    volumes.tag_volume(target.id, {}, remove=_INTENT)
-    return Moved(volumes.volume(target.id), source)
+        volumes.tag(source.id, {}, remove=_INTENT)
+        source = volumes.find(source.id)
+    volumes.tag(target.id, {}, remove=_INTENT)
+    return Moved(volumes.find(target.id), source)
 
 
 def _made_and_checked(
-    volumes: VolumeProvider, plan: MovePlan, source: Volume, progress: Progress, clock: Clock
+    provider: Provider, plan: MovePlan, source: Volume, progress: Progress, clock: Clock
 ) -> Volume:
     """The new volume equals the old one, which says so and has given its name away."""
+    volumes = require(provider.volumes)
     if source.tags.get(tag.MOVE) is None:
-        if tag.MOVED_TO in volumes.volume(source.id).tags:
-            volumes.tag_volume(source.id, {}, remove=(tag.MOVED_TO,))
+        if tag.MOVED_TO in volumes.find(source.id).tags:
+            volumes.tag(source.id, {}, remove=(tag.MOVED_TO,))
         intent = {tag.MOVE: plan.token, tag.MOVE_ZONE: plan.zone}
         if plan.name:
             intent[tag.MOVE_NAME] = plan.name
-        volumes.tag_volume(source.id, intent)
+        volumes.tag(source.id, intent)
     target = plan.finished
     if target is None or target.state is VolumeState.CREATING:
-        target = _restore(volumes, plan, source, _snapshot(volumes, plan, source, progress), progress)
-    _wait_filled(volumes, target, progress, clock)
-    source, target = volumes.volume(source.id), volumes.volume(target.id)
+        target = _restore(provider, plan, source, _snapshot(provider, plan, source, progress), progress)
+    _wait_filled(provider, target, progress, clock)
+    source, target = volumes.find(source.id), volumes.find(target.id)
     check_moved(source, target, plan.zone)
     handed = {tag.MOVED_TO: str(target.id)}
     if plan.old_name:
         handed[tag.NAME] = plan.old_name
-    volumes.tag_volume(source.id, handed)
+    volumes.tag(source.id, handed)
     return target
 
 
@@ -231,13 +236,14 @@ class Abandonment:
     snapshots: tuple[Snapshot, ...]
 
 
-def plan_abandon(volumes: VolumeProvider, word: str) -> Abandonment:
+def plan_abandon(provider: Provider, word: str) -> Abandonment:
     """What giving up a move deletes. Raises `NotFound`, `Conflict` (``not-moving``; or it is as good as finished)."""
-    found = _named(volumes, word)
+    snapshots = require(provider.snapshots)
+    found = _named(provider, word)
     token = found.tags.get(tag.MOVE)
     if token is None:
         raise Conflict(f"volume {found.name or found.id} is not being moved", code="not-moving")
-    source = found if tag.MOVE_ZONE in found.tags else _by_token(volumes, token, source=True)
+    source = found if tag.MOVE_ZONE in found.tags else _by_token(provider, token, source=True)
     if source is None or tag.MOVED_TO in source.tags:
         zone = found.zone if source is None else source.tags.get(tag.MOVE_ZONE, found.zone)
         raise Conflict(
@@ -245,18 +251,20 @@ def plan_abandon(volumes: VolumeProvider, word: str) -> Abandonment:
             hint=f"runctl aws ebs move {word} --availability-zone {zone}, which tidies up",
             code="moving",
         )
-    mine = tuple(one for one in volumes.snapshots() if one.tags.get(tag.MOVE) == token)
-    return Abandonment(source, _by_token(volumes, token, source=False), mine)
+    mine = tuple(one for one in snapshots.list() if one.tags.get(tag.MOVE) == token)
+    return Abandonment(source, _by_token(provider, token, source=False), mine)
 
 
-def abandon(volumes: VolumeProvider, plan: Abandonment, progress: Progress = SILENT) -> Volume:
+def abandon(provider: Provider, plan: Abandonment, progress: Progress = SILENT) -> Volume:
     """The volume is as it was before, and nothing of the move is left. Called again, it does what is left to do."""
+    volumes = require(provider.volumes)
+    snapshots = require(provider.snapshots)
     if plan.unfinished is not None:
-        volumes.delete_volume(plan.unfinished.id, progress, include_protected=True)
+        volumes.delete(plan.unfinished.id, progress, include_protected=True)
     for snapshot in plan.snapshots:
-        volumes.delete_snapshot(snapshot.id, progress, include_protected=True)
-    volumes.tag_volume(plan.source.id, {}, remove=_INTENT)
-    return volumes.volume(plan.source.id)
+        snapshots.delete(snapshot.id, progress, include_protected=True)
+    volumes.tag(plan.source.id, {}, remove=_INTENT)
+    return volumes.find(plan.source.id)
 
 
 def check_moved(source: Volume, target: Volume, zone: str) -> None:
@@ -293,9 +301,10 @@ def check_moved(source: Volume, target: Volume, zone: str) -> None:
         )
 
 
-def _find(volumes: VolumeProvider, word: str, zone: str) -> tuple[Volume | None, Volume | None, str | None]:
+def _find(provider: Provider, word: str, zone: str) -> tuple[Volume | None, Volume | None, str | None]:
     """The old volume, the new one as far as they are there, and the move's token while it is not over."""
-    found = _named(volumes, word)
+    volumes = require(provider.volumes)
+    found = _named(provider, word)
     token, moved_to = found.tags.get(tag.MOVE), found.tags.get(tag.MOVED_TO)
     under_way_to = found.tags.get(tag.MOVE_ZONE)
     if under_way_to is not None and under_way_to != zone:
@@ -306,7 +315,7 @@ def _find(volumes: VolumeProvider, word: str, zone: str) -> tuple[Volume | None,
             code="moving",
         )
     if moved_to is not None:
-        target = _still_there(volumes, moved_to)
+        target = _still_there(provider, moved_to)
         if target is None and token is None:
             return _again(found), None, None  # that copy is gone, and it is moved again
         if target is not None and target.zone == zone:
@@ -321,21 +330,20 @@ def _find(volumes: VolumeProvider, word: str, zone: str) -> tuple[Volume | None,
     if found.zone == zone:
         # What has the name is the new volume.
         if token is not None:
-            return _by_token(volumes, token, source=True), found, token
-        return next((v for v in volumes.volumes() if v.tags.get(tag.MOVED_TO) == found.id), None), found, None
+            return _by_token(provider, token, source=True), found, token
+        return next((v for v in volumes.list() if v.tags.get(tag.MOVED_TO) == found.id), None), found, None
     if token is None:
         return found, None, None
-    return found, _by_token(volumes, token, source=False), token
+    return found, _by_token(provider, token, source=False), token
 
 
-def _named(volumes: VolumeProvider, word: str) -> Volume:
+def _named(provider: Provider, word: str) -> Volume:
     """By id or name, also while a move has taken the name from the one and not given it to the other."""
+    volumes = require(provider.volumes)
     try:
-        return volumes.volume(word)
+        return volumes.find(word)
     except NotFound:
-        begun = [
-            v for v in volumes.volumes() if v.tags.get(tag.MOVE_NAME) == word and tag.MOVE_ZONE in v.tags
-        ]
+        begun = [v for v in volumes.list() if v.tags.get(tag.MOVE_NAME) == word and tag.MOVE_ZONE in v.tags]
         if len(begun) != 1:
             raise
         return begun[0]
@@ -346,15 +354,17 @@ def _again(source: Volume) -> Volume:
     return replace(source, tags={key: value for key, value in source.tags.items() if key != tag.MOVED_TO})
 
 
-def _by_token(volumes: VolumeProvider, token: str, *, source: bool) -> Volume | None:
+def _by_token(provider: Provider, token: str, *, source: bool) -> Volume | None:
     """Of the two volumes of a move the old or the new one; only the old one says where to."""
-    mine = [v for v in volumes.volumes() if v.tags.get(tag.MOVE) == token]
+    volumes = require(provider.volumes)
+    mine = [v for v in volumes.list() if v.tags.get(tag.MOVE) == token]
     return next((v for v in mine if (tag.MOVE_ZONE in v.tags) is source), None)
 
 
-def _still_there(volumes: VolumeProvider, volume_id: str) -> Volume | None:
+def _still_there(provider: Provider, volume_id: str) -> Volume | None:
+    volumes = require(provider.volumes)
     try:
-        found = volumes.volume(volume_id)
+        found = volumes.find(volume_id)
     except NotFound:
         return None
     return None if found.state in {VolumeState.DELETING, VolumeState.DELETED} else found
@@ -383,7 +393,8 @@ def _request(source: Volume, zone: str, token: str, snapshot: Snapshot | None) -
     )
 
 
-def _snapshot(volumes: VolumeProvider, plan: MovePlan, source: Volume, progress: Progress) -> Snapshot:
+def _snapshot(provider: Provider, plan: MovePlan, source: Volume, progress: Progress) -> Snapshot:
+    snapshots = require(provider.snapshots)
     request = SnapshotRequest(
         source.id,
         description=f"runctl: moving {source.name or source.id} to {plan.zone}",
@@ -391,21 +402,23 @@ def _snapshot(volumes: VolumeProvider, plan: MovePlan, source: Volume, progress:
         tags={tag.MOVE: plan.token},
         token=f"{plan.token}s",
     )
-    taken = volumes.create_snapshot(volumes.plan_snapshot(request), progress)
-    return volumes.wait_snapshot(taken.id, progress)
+    taken = snapshots.create(snapshots.plan(request), progress)
+    return snapshots.wait(taken.id, progress)
 
 
 def _restore(
-    volumes: VolumeProvider, plan: MovePlan, source: Volume, snapshot: Snapshot, progress: Progress
+    provider: Provider, plan: MovePlan, source: Volume, snapshot: Snapshot, progress: Progress
 ) -> Volume:
+    volumes = require(provider.volumes)
     wanted = _request(source, plan.zone, plan.token, snapshot)
     if plan.initialization is not None:
         wanted = replace(wanted, initialization_rate=plan.initialization.rate)
-    return volumes.create_volume(volumes.plan_volume(wanted), progress)
+    return volumes.create(volumes.plan(wanted), progress)
 
 
-def _wait_filled(volumes: VolumeProvider, target: Volume, progress: Progress, clock: Clock) -> None:
+def _wait_filled(provider: Provider, target: Volume, progress: Progress, clock: Clock) -> None:
     """Every block is on the new volume, where it was made with a rate that promises it; else AWS goes on by itself."""
+    volumes = require(provider.volumes)
     if volumes.initialization(target.id).rate is None:
         return
     progress.step(f"waiting until {target.id} has all its data")

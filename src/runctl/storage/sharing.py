@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from runctl.core.errors import Conflict, MachineError, Unreachable
 from runctl.core.models import Instance, InstanceState, Volume
-from runctl.providers.interface import VolumeProvider
+from runctl.providers.interface import Provider
 from runctl.storage.agents import AgentOn
 
 SHARED = "shared"
@@ -21,7 +21,7 @@ def others(volume: Volume, instance: Instance) -> tuple[str, ...]:
 
 
 def check_shared(
-    volumes: VolumeProvider, agent_on: AgentOn, volume: Volume, instance: Instance, *, read_only: bool
+    provider: Provider, agent_on: AgentOn, volume: Volume, instance: Instance, *, read_only: bool
 ) -> bool:
     """Whether other machines have the volume too.
 
@@ -38,7 +38,7 @@ def check_shared(
             code=SHARED,
         )
     for identifier in elsewhere:
-        other = next((one for one in volumes.instances(everyone=True) if one.id == identifier), None)
+        other = next((one for one in provider.instances(everyone=True) if one.id == identifier), None)
         if other is not None and other.state is InstanceState.RUNNING:
             _check_reads_only(agent_on, volume, other)
     return True

@@ -15,10 +15,11 @@ create, they end.
 # ruff: noqa: S101 (tests assert)
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import PurePosixPath
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -26,14 +27,14 @@ from runctl.core.errors import NotFound, PermissionDenied, Unsupported
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState
 from runctl.core.tags import is_ours
-from runctl.providers.interface import (
-    Capability,
-    CreatePlan,
-    DoctorStatus,
-    InstanceRequest,
-    Provider,
-    VolumeProvider,
-)
+from runctl.providers.interface import CreatePlan, DoctorStatus, InstanceRequest, Provider, require
+
+ABILITIES: Mapping[str, type] = {
+    name: next(kind for kind in get_args(hint) if kind is not Unsupported)
+    for name, hint in get_type_hints(Provider).items()
+    if Unsupported in get_args(hint)
+}
+"""What a provider may have, and the interface that each ability has."""
 
 READY_TIMEOUT = timedelta(minutes=3)
 
@@ -51,25 +52,17 @@ class ProviderContract:
         """An id of the right shape that no instance has."""
         return InstanceId("i-00000000000000000")
 
-    def test_every_capability_is_there_or_the_reason_is_stated(self, provider: Provider) -> None:
-        stated = provider.capabilities()
-        assert set(stated) == set(Capability)
-        for reason in stated.values():
-            assert reason is None or reason.message
-
-    def test_block_volumes_are_claimed_exactly_by_volume_providers(self, provider: Provider) -> None:
-        has_volumes = provider.capabilities()[Capability.VOLUMES] is None
-        assert has_volumes == isinstance(provider, VolumeProvider)
+    @pytest.mark.parametrize("ability", sorted(ABILITIES))
+    def test_an_ability_is_there_or_the_reason_is_stated(self, provider: Provider, ability: str) -> None:
+        found = getattr(provider, ability)
+        if isinstance(found, Unsupported):
+            assert found.message
+        else:
+            assert isinstance(found, ABILITIES[ability])
 
     def test_an_unknown_instance_is_not_found(self, provider: Provider, unknown_instance: InstanceId) -> None:
         with pytest.raises(NotFound):
             provider.instance(unknown_instance)
-
-    def test_an_unknown_instance_cannot_be_terminated(
-        self, provider: Provider, unknown_instance: InstanceId
-    ) -> None:
-        with pytest.raises(NotFound):
-            provider.terminate(unknown_instance)
 
     def test_instances_are_listed_newest_first_and_carry_the_providers_name(self, provider: Provider) -> None:
         listed = provider.instances(everyone=True, include_ended=True)
@@ -84,14 +77,6 @@ class ProviderContract:
             assert check.name and check.detail
             if check.status is DoctorStatus.FAILED:
                 assert check.fix, f"{check.name} failed without a fix: {check.detail}"
-
-    def test_stopping_where_it_cannot_be_done_is_unsupported_and_says_why(self, provider: Provider) -> None:
-        if provider.capabilities()[Capability.STOP_AND_START] is None:
-            return
-        for instance in provider.instances(everyone=True):
-            for verb in (provider.stop, provider.start):
-                with pytest.raises(Unsupported):
-                    verb(instance.id)
 
 
 class RentingContract(ProviderContract):
@@ -113,23 +98,29 @@ class RentingContract(ProviderContract):
         created: list[InstanceId] = []
 
         def plan_and_create(request: InstanceRequest) -> Instance:
-            instance = provider.create(provider.plan_create(request))
+            instance = require(provider.renting).create(require(provider.renting).plan(request))
             created.append(instance.id)
             return instance
 
         yield plan_and_create
         for instance_id in created:
-            provider.terminate(instance_id)
+            require(provider.renting).terminate(instance_id)
+
+    def test_an_unknown_instance_cannot_be_terminated(
+        self, provider: Provider, unknown_instance: InstanceId
+    ) -> None:
+        with pytest.raises(NotFound):
+            require(provider.renting).terminate(unknown_instance)
 
     def test_planning_creates_nothing(self, provider: Provider, instance_request: InstanceRequest) -> None:
         before = {instance.id for instance in provider.instances(everyone=True, include_ended=True)}
-        provider.plan_create(instance_request)
+        require(provider.renting).plan(instance_request)
         assert {i.id for i in provider.instances(everyone=True, include_ended=True)} == before
 
     def test_a_plan_decides_everything_and_says_where_its_prices_come_from(
         self, provider: Provider, instance_request: InstanceRequest
     ) -> None:
-        plan = provider.plan_create(instance_request)
+        plan = require(provider.renting).plan(instance_request)
         assert plan.provider == provider.name
         assert plan.instance_type and plan.image and plan.login_user and plan.client_token
         assert plan.zone_reason and plan.image_reason
@@ -139,7 +130,7 @@ class RentingContract(ProviderContract):
     def test_two_plans_have_different_tokens(
         self, provider: Provider, instance_request: InstanceRequest
     ) -> None:
-        tokens = {provider.plan_create(instance_request).client_token for _ in range(2)}
+        tokens = {require(provider.renting).plan(instance_request).client_token for _ in range(2)}
         assert len(tokens) == 2
 
     def test_what_is_created_is_ours_and_in_the_list(
@@ -158,12 +149,12 @@ class RentingContract(ProviderContract):
     def test_the_same_plan_twice_makes_one_instance(
         self, provider: Provider, instance_request: InstanceRequest
     ) -> None:
-        plan = provider.plan_create(instance_request)
-        first = provider.create(plan)
+        plan = require(provider.renting).plan(instance_request)
+        first = require(provider.renting).create(plan)
         try:
-            assert provider.create(plan).id == first.id
+            assert require(provider.renting).create(plan).id == first.id
         finally:
-            provider.terminate(first.id)
+            require(provider.renting).terminate(first.id)
 
     def test_terminating_is_idempotent_and_takes_the_instance_off_the_list(
         self,
@@ -172,8 +163,8 @@ class RentingContract(ProviderContract):
         launch: Callable[[InstanceRequest], Instance],
     ) -> None:
         instance = launch(instance_request)
-        assert provider.terminate(instance.id).state.is_over
-        assert provider.terminate(instance.id).state.is_over
+        assert require(provider.renting).terminate(instance.id).state.is_over
+        assert require(provider.renting).terminate(instance.id).state.is_over
         assert instance.id not in {listed.id for listed in provider.instances()}
         assert instance.id in {listed.id for listed in provider.instances(include_ended=True)}
 
@@ -183,7 +174,7 @@ class RentingContract(ProviderContract):
         assert foreign_instance not in {listed.id for listed in provider.instances()}
         assert foreign_instance in {listed.id for listed in provider.instances(everyone=True)}
         with pytest.raises(PermissionDenied) as refused:
-            provider.terminate(foreign_instance)
+            require(provider.renting).terminate(foreign_instance)
         assert refused.value.code == "not-ours"
         assert not provider.instance(foreign_instance).state.is_over
 
@@ -191,10 +182,10 @@ class RentingContract(ProviderContract):
         self, provider: Provider, instance_request: InstanceRequest
     ) -> None:
         with pytest.raises(NotFound):
-            provider.plan_create(replace(instance_request, instance_type="no.such-type"))
+            require(provider.renting).plan(replace(instance_request, instance_type="no.such-type"))
 
     def test_a_plan_is_a_value(self, provider: Provider, instance_request: InstanceRequest) -> None:
-        plan: CreatePlan = provider.plan_create(instance_request)
+        plan: CreatePlan = require(provider.renting).plan(instance_request)
         with pytest.raises(AttributeError):
             plan.market = plan.market  # type: ignore[misc]
 

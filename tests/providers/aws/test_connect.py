@@ -33,14 +33,14 @@ def instance(provider: AwsProvider, session: AwsSession) -> Instance:
     session.ec2.authorize_security_group_ingress(
         GroupId=group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="192.0.2.0/24"
     )
-    plan = provider.plan_create(InstanceRequest(security_groups=(group,)))
-    return provider.instance(provider.create(plan).id)
+    plan = provider.renting.plan(InstanceRequest(security_groups=(group,)))
+    return provider.instance(provider.renting.create(plan).id)
 
 
 @pytest.fixture
 def closed_instance(provider: AwsProvider) -> Instance:
     """A machine in the default group, which lets nothing in."""
-    return provider.instance(provider.create(provider.plan_create(InstanceRequest())).id)
+    return provider.instance(provider.renting.create(provider.renting.plan(InstanceRequest())).id)
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_a_transport_is_kept_until_the_machine_is_ended(
     first = provider.transport(instance)
     assert provider.transport(instance) is first
 
-    provider.terminate(instance.id)
+    provider.renting.terminate(instance.id)
 
     assert provider.transport(instance) is not first
 

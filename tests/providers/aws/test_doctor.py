@@ -49,7 +49,7 @@ def test_nothing_is_launched_or_created(provider: AwsProvider, session: AwsSessi
     provider.doctor()
 
     assert provider.instances(everyone=True, include_ended=True) == ()
-    assert provider.volumes(everyone=True) == ()
+    assert provider.volumes.list(everyone=True) == ()
 
 
 def test_a_region_without_a_default_vpc_has_a_fix(provider: AwsProvider, session: AwsSession) -> None:

@@ -11,7 +11,7 @@ from runctl.core.progress import SILENT
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.ecr import lifecycle_policy, owns_registry, platform_of
+from runctl.providers.aws.ecr import EcrRegistry, lifecycle_policy, platform_of
 
 NAME = "runctl/digits"
 
@@ -71,24 +71,24 @@ def test_the_lifecycle_rule_spares_caches_and_counts_the_rest() -> None:
     ],
 )
 def test_a_registry_of_aws_is_known_by_its_host(context: AwsContext, host: str, owned: bool) -> None:
-    assert owns_registry(context, host) is owned
+    assert EcrRegistry(context).owns(host) is owned
 
 
 def test_a_repository_is_planned_made_and_found_again(provider: AwsProvider, session: AwsSession) -> None:
-    plan = provider.plan_repository(NAME, keep_images=5)
+    plan = provider.registry.plan_repository(NAME, keep_images=5)
     assert (plan.exists, plan.uri.endswith(f"/{NAME}"), len(plan.will_create)) == (False, True, 1)
-    assert provider.repositories() == ()
+    assert provider.registry.repositories() == ()
 
-    provider.ensure_repository(plan, project="digits", progress=SILENT)
-    provider.ensure_repository(plan, project="digits", progress=SILENT)
-    again = provider.plan_repository(NAME, keep_images=5)
-    more = provider.plan_repository(NAME, keep_images=6)
-    (found,) = provider.repositories()
+    provider.registry.ensure_repository(plan, project="digits", progress=SILENT)
+    provider.registry.ensure_repository(plan, project="digits", progress=SILENT)
+    again = provider.registry.plan_repository(NAME, keep_images=5)
+    more = provider.registry.plan_repository(NAME, keep_images=6)
+    (found,) = provider.registry.repositories()
 
     assert (again.exists, again.will_create) == (True, ())
     assert more.will_create == (f"lifecycle rule of ECR repository {NAME}: the newest 6 images stay",)
     assert (found.name, found.ours, found.project) == (NAME, True, "digits")
-    assert provider.images(NAME) == ()
+    assert provider.registry.images(NAME) == ()
     policy = session.ecr.get_lifecycle_policy(repositoryName=NAME)["lifecyclePolicyText"]
     assert json.loads(policy) == json.loads(lifecycle_policy(5))
 
@@ -99,24 +99,24 @@ def test_what_is_not_tagged_ours_is_neither_used_nor_changed(
     session.ecr.create_repository(repositoryName=NAME, tags=[{"Key": "team", "Value": "a"}])
 
     with pytest.raises(Conflict) as refused:
-        provider.plan_repository(NAME, keep_images=5)
+        provider.registry.plan_repository(NAME, keep_images=5)
     with pytest.raises(PermissionDenied):
-        provider.delete_images(NAME, ["sha256:" + "0" * 64])
+        provider.registry.delete_images(NAME, ["sha256:" + "0" * 64])
 
     assert refused.value.code == "not-ours"
-    assert provider.repositories() == ()
-    assert [one.ours for one in provider.repositories(everyone=True)] == [False]
+    assert provider.registry.repositories() == ()
+    assert [one.ours for one in provider.registry.repositories(everyone=True)] == [False]
 
 
 def test_images_of_no_repository_are_not_found(provider: AwsProvider) -> None:
     with pytest.raises(NotFound):
-        provider.images("runctl/none")
+        provider.registry.images("runctl/none")
     with pytest.raises(NotFound):
-        provider.delete_images("runctl/none", ["sha256:" + "0" * 64])
+        provider.registry.delete_images("runctl/none", ["sha256:" + "0" * 64])
 
 
 def test_a_token_names_its_registry_and_hides_itself(provider: AwsProvider) -> None:
-    login = provider.registry_login()
+    login = provider.registry.login()
 
     assert login.username == "AWS"
     assert login.host

@@ -17,10 +17,11 @@ from runctl.core.ids import VolumeId
 from runctl.core.models import Market, Volume
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
-from runctl.providers.aws.ebs.filling import baselines
+from runctl.providers.aws.ebs.filling import EbsFilling, baselines
 from runctl.providers.aws.iam.helper_role import POLICY, role_name
 from runctl.providers.aws.iam.roles import REACH_POLICY
-from runctl.providers.interface import InstanceRequest, VolumeRequest
+from runctl.providers.interface import InstanceRequest
+from runctl.providers.volume_plans import VolumeRequest
 from runctl.runs.filling.plan import PrewarmRequest, plan_prewarm
 from tests.providers.aws.conftest import Refuse
 
@@ -32,8 +33,8 @@ def volume(provider: AwsProvider, session: AwsSession) -> Volume:
     session.s3.create_bucket(Bucket=BUCKET)
     session.s3.put_object(Bucket=BUCKET, Key="set/a", Body=b"12345")
     session.s3.put_object(Bucket=BUCKET, Key="set2/b", Body=b"1")
-    plan = provider.plan_volume(VolumeRequest(size_gib=10, name="datasets", zone="us-east-1a"))
-    return provider.create_volume(plan)
+    plan = provider.volumes.plan(VolumeRequest(size_gib=10, name="datasets", zone="us-east-1a"))
+    return provider.volumes.create(plan)
 
 
 @pytest.fixture
@@ -52,12 +53,12 @@ def no_agent(_: Any) -> Any:
 def test_the_role_reads_the_source_and_is_gone_afterwards(
     provider: AwsProvider, session: AwsSession, volume: Volume, policies: list[dict[str, str]]
 ) -> None:
-    name, words = provider.plan_role(volume.id)
+    name, words = provider.filling.plan_role(volume.id)
     assert name == f"runctl-prewarm-{volume.id}"
     assert "deleted at the end" in words
 
     for prefix in ("old", "set"):
-        provider.ensure_role(name, policy(Source(BUCKET, prefix)))
+        provider.filling.ensure_role(name, policy(Source(BUCKET, prefix)))
     document: Any = session.iam.get_role_policy(RoleName=name, PolicyName=POLICY)["PolicyDocument"]
     profile = session.iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
 
@@ -65,8 +66,8 @@ def test_the_role_reads_the_source_and_is_gone_afterwards(
     assert [role["RoleName"] for role in profile["Roles"]] == [name]
     assert set(session.iam.list_role_policies(RoleName=name)["PolicyNames"]) == {POLICY, REACH_POLICY}
 
-    provider.drop_role(name)
-    provider.drop_role(name)
+    provider.filling.drop_role(name)
+    provider.filling.drop_role(name)
     with pytest.raises(session.iam.exceptions.NoSuchEntityException):
         session.iam.get_role(RoleName=name)
     with pytest.raises(session.iam.exceptions.NoSuchEntityException):
@@ -80,8 +81,8 @@ def test_a_role_that_is_not_ours_is_left_alone(
     session.iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")
 
     with pytest.raises(PermissionDenied, match="not created by runctl"):
-        provider.ensure_role(name, policy(Source(BUCKET)))
-    provider.drop_role(name)
+        provider.filling.ensure_role(name, policy(Source(BUCKET)))
+    provider.filling.drop_role(name)
 
     assert session.iam.get_role(RoleName=name)["Role"]["RoleName"] == name
     assert policies == []
@@ -107,16 +108,16 @@ def test_the_plan_of_a_helper_says_what_it_costs_and_rents_nothing(
 def test_a_helper_that_runs_is_taken_over_and_others_are_not(
     provider: AwsProvider, session: AwsSession, volume: Volume
 ) -> None:
-    other = provider.create(provider.plan_create(InstanceRequest(instance_type="t3.medium")))
+    other = provider.renting.create(provider.renting.plan(InstanceRequest(instance_type="t3.medium")))
     request = InstanceRequest(instance_type="t3.medium", zone="us-east-1a", helper_for=volume.id)
-    helper = provider.create(provider.plan_create(request))
+    helper = provider.renting.create(provider.renting.plan(request))
 
     plan = plan_prewarm(provider, PrewarmRequest(volume, Source(BUCKET, "set")), no_agent)
 
     assert (plan.where, plan.instance and plan.instance.id, plan.machine) == ("helper-found", helper.id, None)
-    assert [one.id for one in provider.helpers(volume.id)] == [helper.id]
-    assert provider.helpers(VolumeId("vol-2")) == ()
-    provider.terminate(helper.id)
+    assert [one.id for one in provider.filling.helpers(volume.id)] == [helper.id]
+    assert provider.filling.helpers(VolumeId("vol-2")) == ()
+    provider.renting.terminate(helper.id)
     assert provider.instance(other.id).state.value == "running"
     assert plan_prewarm(provider, PrewarmRequest(volume, Source(BUCKET, "set")), no_agent).where == "helper"
 
@@ -152,8 +153,8 @@ def test_what_cannot_be_is_refused_before_anything_is_rented(
 def test_a_volume_that_is_too_small_is_refused_with_the_size_it_needs(
     provider: AwsProvider, volume: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stored = provider.stored_data(BUCKET, "set")
-    monkeypatch.setattr(AwsProvider, "stored_data", lambda *_: replace(stored, size_bytes=20 << 30))
+    stored = provider.filling.stored_data(BUCKET, "set")
+    monkeypatch.setattr(EbsFilling, "stored_data", lambda *_: replace(stored, size_bytes=20 << 30))
 
     with pytest.raises(Conflict, match=r"has 10 GiB, and there are 20\.0 GiB") as caught:
         plan_prewarm(provider, PrewarmRequest(volume, Source(BUCKET, "set")), no_agent)
@@ -161,10 +162,10 @@ def test_a_volume_that_is_too_small_is_refused_with_the_size_it_needs(
 
 
 def test_a_volume_elsewhere_is_not_taken_from_its_machine(provider: AwsProvider, volume: Volume) -> None:
-    instance = provider.create(
-        provider.plan_create(InstanceRequest(instance_type="t3.medium", zone="us-east-1a"))
+    instance = provider.renting.create(
+        provider.renting.plan(InstanceRequest(instance_type="t3.medium", zone="us-east-1a"))
     )
-    attached = provider.attach_volume(volume.id, instance.id)
+    attached = provider.volumes.attach(volume.id, instance.id)
 
     with pytest.raises(Conflict, match=f"attached to {instance.id}"):
         plan_prewarm(provider, PrewarmRequest(attached, Source(BUCKET, "set"), helper=True), no_agent)

@@ -15,8 +15,8 @@ from runctl.core.models import Volume
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.filters import has_tags, literal
 from runctl.providers.aws.calls.session import AwsSession
-from runctl.providers.interface import InstanceRequest, VolumeRequest
-from runctl.providers.volume_plans import SnapshotRequest
+from runctl.providers.interface import InstanceRequest
+from runctl.providers.volume_plans import SnapshotRequest, VolumeRequest
 from runctl.sandbox.ec2.filter_patterns import matches
 
 ODD = ["z*", "z?bra", "*", "[z]ebra", "back\\slash", "tail\\", "\\*"]
@@ -56,22 +56,24 @@ def test_tags_that_come_back_are_compared_once_more() -> None:
 
 
 def volume(provider: AwsProvider, name: str) -> Volume:
-    return provider.create_volume(provider.plan_volume(VolumeRequest(1, name=name, zone="us-east-1a")))
+    return provider.volumes.create(provider.volumes.plan(VolumeRequest(1, name=name, zone="us-east-1a")))
 
 
 def test_volumes_and_snapshots_are_found_by_their_whole_name_only(provider: AwsProvider) -> None:
     zebra = volume(provider, "zebra")
     named = {name: volume(provider, name) for name in ODD}
     request = SnapshotRequest(zebra.id, name="savanna*")
-    snapshot = provider.create_snapshot(provider.plan_snapshot(request))
+    snapshot = provider.snapshots.create(provider.snapshots.plan(request))
 
-    assert {name: provider.volume(name).id for name in ODD} == {name: it.id for name, it in named.items()}
-    assert provider.snapshot("savanna*").id == snapshot.id
+    assert {name: provider.volumes.find(name).id for name in ODD} == {
+        name: it.id for name, it in named.items()
+    }
+    assert provider.snapshots.find("savanna*").id == snapshot.id
     for pattern in ("zebr*", "?ebra", "ze*a", "Zebra", "zebra "):
         with pytest.raises(NotFound):
-            provider.volume(pattern)
+            provider.volumes.find(pattern)
     with pytest.raises(NotFound):
-        provider.snapshot("sav*")
+        provider.snapshots.find("sav*")
 
 
 @pytest.mark.parametrize("empty", ["", " "])
@@ -80,15 +82,15 @@ def test_an_empty_name_is_nobodys(provider: AwsProvider, session: AwsSession, em
     session.ec2.create_volume(AvailabilityZone="us-east-1a", Size=1, TagSpecifications=nameless)
 
     with pytest.raises(UsageError, match="empty"):
-        provider.volume(empty)
+        provider.volumes.find(empty)
     with pytest.raises(UsageError, match="empty"):
-        provider.snapshot(empty)
+        provider.snapshots.find(empty)
 
 
 @pytest.mark.parametrize("name", ["a/b", "a,b", "../../etc", "", "i-0123456789abcdef0"])
 def test_an_instance_cannot_have_a_name_that_cannot_be_used(provider: AwsProvider, name: str) -> None:
     with pytest.raises(UsageError, match="cannot be a name"):
-        provider.plan_create(InstanceRequest(name=name))
+        provider.renting.plan(InstanceRequest(name=name))
 
 
 def test_every_call_of_the_client_compares_as_it_is_written(

@@ -14,7 +14,8 @@ from runctl.core.models import Volume
 from runctl.machines.intents import IntentStore
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
-from runctl.providers.interface import VolumeRequest
+from runctl.providers.aws.ec2.renting import Ec2Renting
+from runctl.providers.volume_plans import VolumeRequest
 from runctl.runs.filling.fill import Prewarm
 from runctl.runs.filling.plan import PrewarmPlan, PrewarmRequest
 from runctl.runs.store import RunStore
@@ -29,8 +30,8 @@ def volume(provider: AwsProvider, session: AwsSession, monkeypatch: pytest.Monke
         monkeypatch.setattr(session.iam, name, lambda **_: None)
     session.s3.create_bucket(Bucket="data")
     session.s3.put_object(Bucket="data", Key="set/a", Body=b"12345")
-    plan = provider.plan_volume(VolumeRequest(size_gib=10, name="datasets", zone="us-east-1a"))
-    return provider.create_volume(plan)
+    plan = provider.volumes.plan(VolumeRequest(size_gib=10, name="datasets", zone="us-east-1a"))
+    return provider.volumes.create(plan)
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_without_capacity_no_role_is_left(
     prewarm: Prewarm, volume: Volume, session: AwsSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_of(prewarm, volume)
-    monkeypatch.setattr(AwsProvider, "create", raising(CapacityError("none in us-east-1a")))
+    monkeypatch.setattr(Ec2Renting, "create", raising(CapacityError("none in us-east-1a")))
 
     with pytest.raises(CapacityError, match="none in us-east-1a"):
         prewarm.carry_out(plan)
@@ -107,7 +108,7 @@ def test_a_second_ctrl_c_does_not_keep_the_machine(
     prewarm: Prewarm, volume: Volume, session: AwsSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_of(prewarm, volume)
-    real, impatient = AwsProvider.terminate, [KeyboardInterrupt()]
+    real, impatient = Ec2Renting.terminate, [KeyboardInterrupt()]
 
     def terminate(*words: Any) -> Any:
         if impatient:
@@ -115,7 +116,7 @@ def test_a_second_ctrl_c_does_not_keep_the_machine(
         return real(*words)
 
     monkeypatch.setattr(AwsProvider, "wait_ready", raising(KeyboardInterrupt()))
-    monkeypatch.setattr(AwsProvider, "terminate", terminate)
+    monkeypatch.setattr(Ec2Renting, "terminate", terminate)
 
     with pytest.raises(Interrupted):
         prewarm.carry_out(plan)
@@ -133,7 +134,7 @@ def test_a_machine_that_cannot_be_ended_is_named_loudly(
 ) -> None:
     plan = plan_of(prewarm, volume)
     monkeypatch.setattr(AwsProvider, "wait_ready", raising(ProviderError("boot failed")))
-    monkeypatch.setattr(AwsProvider, "terminate", raising(ProviderError("AWS is down")))
+    monkeypatch.setattr(Ec2Renting, "terminate", raising(ProviderError("AWS is down")))
 
     with pytest.raises(ProviderError, match="THE HELPER MACHINE MAY STILL RUN") as caught:
         prewarm.carry_out(plan)

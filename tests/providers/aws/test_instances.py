@@ -18,7 +18,7 @@ from runctl.testing.progress import RecordedProgress
 
 
 def make(provider: AwsProvider, **request: Any) -> Instance:
-    return provider.create(provider.plan_create(InstanceRequest(**request)))
+    return provider.renting.create(provider.renting.plan(InstanceRequest(**request)))
 
 
 def calls_of(session: AwsSession) -> list[str]:
@@ -86,20 +86,20 @@ def test_a_volumes_id_is_recognised_as_one(provider: AwsProvider) -> None:
 def test_a_machine_stops_and_starts(provider: AwsProvider) -> None:
     instance = make(provider)
 
-    assert provider.stop(instance.id).state in {InstanceState.STOPPING, InstanceState.STOPPED}
-    assert provider.stop(instance.id).state in {InstanceState.STOPPING, InstanceState.STOPPED}
-    assert provider.start(instance.id).state in {InstanceState.PENDING, InstanceState.RUNNING}
-    assert provider.start(instance.id).state in {InstanceState.PENDING, InstanceState.RUNNING}
+    assert provider.stop_and_start.stop(instance.id).state in {InstanceState.STOPPING, InstanceState.STOPPED}
+    assert provider.stop_and_start.stop(instance.id).state in {InstanceState.STOPPING, InstanceState.STOPPED}
+    assert provider.stop_and_start.start(instance.id).state in {InstanceState.PENDING, InstanceState.RUNNING}
+    assert provider.stop_and_start.start(instance.id).state in {InstanceState.PENDING, InstanceState.RUNNING}
 
 
 def test_starting_a_machine_whose_time_is_over_warns(
     provider: AwsProvider, clock: ManualClock, progress: RecordedProgress
 ) -> None:
     instance = make(provider, ttl=timedelta(hours=1))
-    provider.stop(instance.id)
+    provider.stop_and_start.stop(instance.id)
     clock.advance(timedelta(hours=2))
 
-    provider.start(instance.id, progress)
+    provider.stop_and_start.start(instance.id, progress)
 
     assert any("2026-05-01T13:00:00Z" in warning for warning in progress.warnings)
 
@@ -108,7 +108,7 @@ def test_a_spot_machine_cannot_be_stopped_and_the_hint_says_what_can(provider: A
     instance = make(provider, market=Market.SPOT)
 
     with pytest.raises(Conflict) as caught:
-        provider.stop(instance.id)
+        provider.stop_and_start.stop(instance.id)
 
     assert "terminate" in caught.value.hint
 
@@ -116,10 +116,10 @@ def test_a_spot_machine_cannot_be_stopped_and_the_hint_says_what_can(provider: A
 @pytest.mark.parametrize("verb", ["stop", "start"])
 def test_a_machine_that_has_ended_does_neither(provider: AwsProvider, verb: str) -> None:
     instance = make(provider)
-    provider.terminate(instance.id)
+    provider.renting.terminate(instance.id)
 
     with pytest.raises(Conflict, match="ended"):
-        getattr(provider, verb)(instance.id)
+        getattr(provider.stop_and_start, verb)(instance.id)
 
 
 @pytest.mark.parametrize("verb", ["terminate", "stop", "start"])
@@ -128,6 +128,8 @@ def test_others_machines_are_left_alone(provider: AwsProvider, session: AwsSessi
     made = session.ec2.run_instances(ImageId=images[0]["ImageId"], MinCount=1, MaxCount=1)["Instances"][0]
 
     with pytest.raises(PermissionDenied) as caught:
-        getattr(provider, verb)(InstanceId(made["InstanceId"]))
+        getattr(provider.renting if verb == "terminate" else provider.stop_and_start, verb)(
+            InstanceId(made["InstanceId"])
+        )
 
     assert caught.value.code == "not-ours"

@@ -22,14 +22,15 @@ from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ec2.launch import ended, run_instances_arguments
 from runctl.providers.aws.iam.roles import DEFAULT_PROFILE
-from runctl.providers.interface import InstanceRequest, VolumeMount, VolumeRequest
+from runctl.providers.interface import InstanceRequest, VolumeMount
+from runctl.providers.volume_plans import VolumeRequest
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
 from tests.providers.aws.conftest import Refuse, context_of
 
 
 def a_volume(provider: AwsProvider, name: str = "datasets", **changes: Any) -> str:
-    return provider.create_volume(provider.plan_volume(VolumeRequest(1, name=name, **changes))).id
+    return provider.volumes.create(provider.volumes.plan(VolumeRequest(1, name=name, **changes))).id
 
 
 def without_profile(session: AwsSession) -> None:
@@ -50,7 +51,7 @@ def live(session: AwsSession) -> list[dict[str, Any]]:
 def test_the_instance_and_all_that_comes_with_it_is_tagged_in_the_call_that_makes_it(
     provider: AwsProvider, session: AwsSession
 ) -> None:
-    plan = provider.plan_create(
+    plan = provider.renting.plan(
         InstanceRequest(market=Market.SPOT, data_volume_size_gib=5, tags={"team": "vision"})
     )
     calls: list[dict[str, Any]] = []
@@ -58,7 +59,7 @@ def test_the_instance_and_all_that_comes_with_it_is_tagged_in_the_call_that_make
         "provide-client-params.ec2.RunInstances", lambda params, **_: calls.append(params)
     )
 
-    instance = provider.create(plan)
+    instance = provider.renting.create(plan)
 
     specifications = {s["ResourceType"]: s["Tags"] for s in calls[0]["TagSpecifications"]}
     assert set(specifications) == {"instance", "volume", "network-interface", "spot-instances-request"}
@@ -70,7 +71,7 @@ def test_the_instance_and_all_that_comes_with_it_is_tagged_in_the_call_that_make
 
 
 def test_the_launch_asks_for_safe_defaults(provider: AwsProvider) -> None:
-    plan = provider.plan_create(InstanceRequest(data_volume_size_gib=5, root_volume_size_gib=40))
+    plan = provider.renting.plan(InstanceRequest(data_volume_size_gib=5, root_volume_size_gib=40))
 
     arguments = run_instances_arguments(plan, "/dev/xvda", "runctl-instance")
 
@@ -92,8 +93,8 @@ def test_the_launch_asks_for_safe_defaults(provider: AwsProvider) -> None:
 
 
 def test_a_tag_that_the_metadata_service_cannot_show_does_not_stop_the_launch(provider: AwsProvider) -> None:
-    shown = provider.plan_create(InstanceRequest(tags={"team": "x"}))
-    hidden = provider.plan_create(InstanceRequest(tags={"Cost Center": "x"}))
+    shown = provider.renting.plan(InstanceRequest(tags={"team": "x"}))
+    hidden = provider.renting.plan(InstanceRequest(tags={"Cost Center": "x"}))
 
     options = [run_instances_arguments(p, "/dev/xvda", None)["MetadataOptions"] for p in (shown, hidden)]
 
@@ -101,7 +102,7 @@ def test_a_tag_that_the_metadata_service_cannot_show_does_not_stop_the_launch(pr
 
 
 def test_spot_is_asked_for_once_and_without_a_bid(provider: AwsProvider) -> None:
-    plan = provider.plan_create(InstanceRequest(market=Market.SPOT))
+    plan = provider.renting.plan(InstanceRequest(market=Market.SPOT))
 
     options = run_instances_arguments(plan, "/dev/xvda", None)["InstanceMarketOptions"]
 
@@ -114,12 +115,12 @@ def test_spot_is_asked_for_once_and_without_a_bid(provider: AwsProvider) -> None
 def test_a_refused_spot_launch_is_not_tried_on_demand(
     provider: AwsProvider, session: AwsSession, refuse: Refuse
 ) -> None:
-    plan = provider.plan_create(InstanceRequest(market=Market.SPOT))
+    plan = provider.renting.plan(InstanceRequest(market=Market.SPOT))
     message = "There is no Spot capacity available in us-east-1a; try us-east-1b"
     refused = refuse(session.ec2, "RunInstances", "InsufficientInstanceCapacity", message)
 
     with pytest.raises(CapacityError, match="us-east-1a"):
-        provider.create(plan)
+        provider.renting.create(plan)
 
     assert len(refused) == 1
     assert live(session) == []
@@ -127,9 +128,9 @@ def test_a_refused_spot_launch_is_not_tried_on_demand(
 
 def test_the_same_plan_twice_makes_one_instance(provider: AwsProvider, session: AwsSession) -> None:
     volume = a_volume(provider)
-    plan = provider.plan_create(InstanceRequest(volumes=(VolumeMount("datasets", "/mnt/data"),)))
+    plan = provider.renting.plan(InstanceRequest(volumes=(VolumeMount("datasets", "/mnt/data"),)))
 
-    first, second = provider.create(plan), provider.create(plan)
+    first, second = provider.renting.create(plan), provider.renting.create(plan)
 
     assert first.id == second.id
     assert len(live(session)) == 1
@@ -137,38 +138,38 @@ def test_the_same_plan_twice_makes_one_instance(provider: AwsProvider, session: 
 
 
 def test_a_plan_whose_instance_has_ended_is_not_carried_out_again(provider: AwsProvider) -> None:
-    plan = provider.plan_create(InstanceRequest())
-    provider.terminate(provider.create(plan).id)
+    plan = provider.renting.plan(InstanceRequest())
+    provider.renting.terminate(provider.renting.create(plan).id)
 
     with pytest.raises(Conflict, match="carried out before"):
-        provider.create(plan)
+        provider.renting.create(plan)
 
 
 def test_volumes_are_attached_when_create_returns_and_know_their_mount_points(provider: AwsProvider) -> None:
     volume = a_volume(provider)
-    plan = provider.plan_create(
+    plan = provider.renting.plan(
         InstanceRequest(
             volumes=(VolumeMount("datasets", "/mnt/data"),), data_volume_size_gib=5, data_mount_point="/x"
         )
     )
 
-    instance = provider.create(plan)
+    instance = provider.renting.create(plan)
 
     mounted = {v.mount_point: v for v in instance.volumes if v.mount_point}
     assert set(mounted) == {"/mnt/data", "/x"}
     assert mounted["/mnt/data"].volume_id == volume
-    assert provider.volume("datasets").attached_to == instance.id
+    assert provider.volumes.find("datasets").attached_to == instance.id
 
 
 def test_an_instance_whose_volume_cannot_be_attached_is_terminated_and_the_error_says_so(
     provider: AwsProvider, session: AwsSession, refuse: Refuse
 ) -> None:
     a_volume(provider)
-    plan = provider.plan_create(InstanceRequest(volumes=(VolumeMount("datasets", "/mnt/data"),)))
+    plan = provider.renting.plan(InstanceRequest(volumes=(VolumeMount("datasets", "/mnt/data"),)))
     refuse(session.ec2, "AttachVolume", "InternalFailureOfSomeKind", "the disk is on fire")
 
     with pytest.raises(ProviderError, match=r"on fire.*nothing is left running"):
-        provider.create(plan)
+        provider.renting.create(plan)
 
     assert live(session) == []
 
@@ -177,12 +178,12 @@ def test_an_instance_that_cannot_be_undone_is_named_loudly(
     provider: AwsProvider, session: AwsSession, refuse: Refuse
 ) -> None:
     a_volume(provider)
-    plan = provider.plan_create(InstanceRequest(volumes=(VolumeMount("datasets", "/mnt/data"),)))
+    plan = provider.renting.plan(InstanceRequest(volumes=(VolumeMount("datasets", "/mnt/data"),)))
     refuse(session.ec2, "AttachVolume", "Strange")
     refuse(session.ec2, "TerminateInstances", "UnauthorizedOperation")
 
     with pytest.raises(ProviderError, match="IS STILL RUNNING") as caught:
-        provider.create(plan)
+        provider.renting.create(plan)
 
     (left,) = live(session)
     assert f"runctl aws terminate {left['InstanceId']}" in caught.value.hint
@@ -192,7 +193,7 @@ def test_a_device_name_that_is_taken_meanwhile_is_passed_over(
     provider: AwsProvider, session: AwsSession, refuse: Refuse
 ) -> None:
     a_volume(provider)
-    plan = provider.plan_create(InstanceRequest(volumes=(VolumeMount("datasets", "/mnt/data"),)))
+    plan = provider.renting.plan(InstanceRequest(volumes=(VolumeMount("datasets", "/mnt/data"),)))
     refuse(
         session.ec2,
         "AttachVolume",
@@ -201,7 +202,7 @@ def test_a_device_name_that_is_taken_meanwhile_is_passed_over(
         times=1,
     )
 
-    instance = provider.create(plan)
+    instance = provider.renting.create(plan)
 
     assert {v.device for v in instance.volumes if v.mount_point} == {"/dev/sdg"}
 
@@ -210,7 +211,7 @@ def test_ctrl_c_after_the_launch_says_what_exists(
     provider: AwsProvider, session: AwsSession, clock: ManualClock
 ) -> None:
     a_volume(provider)
-    plan = provider.plan_create(InstanceRequest(volumes=(VolumeMount("datasets", "/mnt/data"),)))
+    plan = provider.renting.plan(InstanceRequest(volumes=(VolumeMount("datasets", "/mnt/data"),)))
 
     def press(**_: Any) -> None:
         raise KeyboardInterrupt
@@ -218,7 +219,7 @@ def test_ctrl_c_after_the_launch_says_what_exists(
     session.ec2.meta.events.register("before-call.ec2.AttachVolume", press)
 
     with pytest.raises(KeyboardInterrupt):
-        provider.create(plan)
+        provider.renting.create(plan)
 
     (left,) = live(session)
     _volume, made, attachment = provider.journal.changes()
@@ -233,7 +234,7 @@ def test_ctrl_c_after_the_launch_says_what_exists(
 def test_ctrl_c_while_the_launch_is_under_way_finds_the_instance_by_its_plan(
     provider: AwsProvider, session: AwsSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = provider.plan_create(InstanceRequest())
+    plan = provider.renting.plan(InstanceRequest())
     endpoint: Any = session.ec2._endpoint  # type: ignore[attr-defined]
     send = endpoint.make_request
 
@@ -246,7 +247,7 @@ def test_ctrl_c_while_the_launch_is_under_way_finds_the_instance_by_its_plan(
     monkeypatch.setattr(endpoint, "make_request", send_and_press)
 
     with pytest.raises(KeyboardInterrupt):
-        provider.create(plan)
+        provider.renting.create(plan)
 
     (left,) = live(session)
     assert [change.fact for change in provider.journal.changes()] == [
@@ -258,11 +259,11 @@ def test_ctrl_c_while_the_launch_is_under_way_finds_the_instance_by_its_plan(
 def test_a_new_instance_profile_that_ec2_does_not_know_yet_is_waited_for(
     provider: AwsProvider, session: AwsSession, refuse: Refuse, progress: RecordedProgress
 ) -> None:
-    plan = provider.plan_create(InstanceRequest())
+    plan = provider.renting.plan(InstanceRequest())
     message = "Value (runctl-instance) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name"  # noqa: E501
     refused = refuse(session.ec2, "RunInstances", "InvalidParameterValue", message, times=3)
 
-    instance = provider.create(plan, progress)
+    instance = provider.renting.create(plan, progress)
 
     assert len(refused) == 3
     assert instance.id in {item["InstanceId"] for item in live(session)}
@@ -273,11 +274,11 @@ def test_without_iam_rights_and_without_ssh_nothing_is_launched(
     provider: AwsProvider, session: AwsSession, refuse: Refuse
 ) -> None:
     without_profile(session)
-    plan = provider.plan_create(InstanceRequest())
+    plan = provider.renting.plan(InstanceRequest())
     refuse(session.iam, "CreateRole", "AccessDenied", "not authorized to perform iam:CreateRole")
 
     with pytest.raises(PermissionDenied, match="could not be reached"):
-        provider.create(plan)
+        provider.renting.create(plan)
 
     assert live(session) == []
 
@@ -291,10 +292,10 @@ def test_without_iam_rights_but_with_ssh_the_launch_goes_on_and_warns(
     )
     provider = AwsProvider(context_of(session, clock, tmp_path, security_groups=("ssh",)))
     without_profile(session)
-    plan = provider.plan_create(InstanceRequest())
+    plan = provider.renting.plan(InstanceRequest())
     refuse(session.iam, "CreateRole", "AccessDenied", "not authorized to perform iam:CreateRole")
 
-    provider.create(plan, progress)
+    provider.renting.create(plan, progress)
 
     (made,) = live(session)
     assert "IamInstanceProfile" not in made
@@ -304,7 +305,7 @@ def test_without_iam_rights_but_with_ssh_the_launch_goes_on_and_warns(
 def test_the_time_to_live_is_in_the_tags_and_in_the_first_boot(
     provider: AwsProvider, clock: ManualClock
 ) -> None:
-    plan = provider.plan_create(InstanceRequest(ttl=timedelta(hours=2)))
+    plan = provider.renting.plan(InstanceRequest(ttl=timedelta(hours=2)))
 
     deadline = clock.now() + timedelta(hours=2)
     assert plan.tags[tag.EXPIRES_AT] == "2026-05-01T14:00:00Z"

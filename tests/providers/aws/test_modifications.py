@@ -19,8 +19,7 @@ from runctl.core.models import Volume
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ebs.modifications import MOST_PER_DAY, decide_resize
-from runctl.providers.interface import VolumeRequest
-from runctl.providers.volume_plans import Modification, ResizePlan, ResizeRequest
+from runctl.providers.volume_plans import Modification, ResizePlan, ResizeRequest, VolumeRequest
 from tests.cli.fake_provider import a_volume
 from tests.providers.aws.conftest import Refuse
 
@@ -117,14 +116,14 @@ def test_only_the_changes_of_the_last_day_count(hours: list[float]) -> None:
 
 def make(provider: AwsProvider, **changes: Any) -> Volume:
     wanted = VolumeRequest(**{"size_gib": 1, "zone": "us-east-1a", **changes})
-    return provider.create_volume(provider.plan_volume(wanted))
+    return provider.volumes.create(provider.volumes.plan(wanted))
 
 
 def test_changes_are_counted_in_a_tag(provider: AwsProvider) -> None:
     volume = make(provider)
     for size in (2, 3):
-        provider.resize_volume(provider.plan_resize(volume.id, ResizeRequest(size_gib=size)))
-    assert provider.plan_resize(volume.id, ResizeRequest(size_gib=4)).modifications_today == 2
+        provider.resizing.resize(provider.resizing.plan(volume.id, ResizeRequest(size_gib=size)))
+    assert provider.resizing.plan(volume.id, ResizeRequest(size_gib=4)).modifications_today == 2
 
 
 @pytest.mark.parametrize(
@@ -137,17 +136,17 @@ def test_changes_are_counted_in_a_tag(provider: AwsProvider) -> None:
 def test_what_ec2_knows_better_is_said_in_our_words(
     provider: AwsProvider, session: AwsSession, refuse: Refuse, code: str, ours: str
 ) -> None:
-    plan = provider.plan_resize(make(provider).id, ResizeRequest(size_gib=2))
+    plan = provider.resizing.plan(make(provider).id, ResizeRequest(size_gib=2))
     refuse(session.ec2, "ModifyVolume", code)
     with pytest.raises(Conflict) as refused:
-        provider.resize_volume(plan)
+        provider.resizing.resize(plan)
     assert refused.value.code == ours
 
 
 def test_a_volume_of_somebody_else_is_not_changed(provider: AwsProvider, session: AwsSession) -> None:
     theirs = session.ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)["VolumeId"]
     with pytest.raises(PermissionDenied) as refused:
-        provider.plan_resize(theirs, ResizeRequest(size_gib=2))
+        provider.resizing.plan(theirs, ResizeRequest(size_gib=2))
     assert refused.value.code == "not-ours"
     with pytest.raises(PermissionDenied):
-        provider.tag_volume(VolumeId(theirs), {"a": "b"})
+        provider.volumes.tag(VolumeId(theirs), {"a": "b"})

@@ -15,16 +15,17 @@ from runctl.core.models import Market
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.errors import NotOffered
 from runctl.providers.aws.calls.session import AwsSession
+from runctl.providers.aws.context import DEFAULT_INSTANCE_TYPE
 from runctl.providers.aws.ec2.images import InstanceType, login_user_for, parameter_for
-from runctl.providers.aws.ec2.planning import DEFAULT_INSTANCE_TYPE
 from runctl.providers.aws.iam.roles import DEFAULT_PROFILE
-from runctl.providers.interface import InstanceRequest, VolumeMount, VolumeRequest
+from runctl.providers.interface import InstanceRequest, VolumeMount
+from runctl.providers.volume_plans import VolumeRequest
 from runctl.testing.clock import ManualClock
 from tests.providers.aws.conftest import Refuse, context_of
 
 
 def a_volume(provider: AwsProvider, name: str, zone: str = "us-east-1b") -> str:
-    return provider.create_volume(provider.plan_volume(VolumeRequest(1, name=name, zone=zone))).id
+    return provider.volumes.create(provider.volumes.plan(VolumeRequest(1, name=name, zone=zone))).id
 
 
 def mounted(*names: str) -> InstanceRequest:
@@ -32,7 +33,7 @@ def mounted(*names: str) -> InstanceRequest:
 
 
 def test_without_a_wish_the_documented_defaults_are_taken(provider: AwsProvider) -> None:
-    plan = provider.plan_create(InstanceRequest())
+    plan = provider.renting.plan(InstanceRequest())
 
     assert plan.instance_type == DEFAULT_INSTANCE_TYPE
     assert plan.market is Market.ON_DEMAND
@@ -49,8 +50,8 @@ def test_the_request_beats_the_configuration(session: AwsSession, clock: ManualC
         context_of(session, clock, tmp_path, instance_type="t3.micro", root_volume_size=50, ttl="3h")
     )
 
-    configured = provider.plan_create(InstanceRequest())
-    asked = provider.plan_create(
+    configured = provider.renting.plan(InstanceRequest())
+    asked = provider.renting.plan(
         InstanceRequest(instance_type="t3.small", root_volume_size_gib=60, ttl=timedelta(hours=1))
     )
 
@@ -68,7 +69,7 @@ def test_a_volume_by_name_becomes_its_id_and_decides_the_zone_and_subnet(
 ) -> None:
     volume = a_volume(provider, "datasets")
 
-    plan = provider.plan_create(mounted("datasets"))
+    plan = provider.renting.plan(mounted("datasets"))
 
     assert plan.volumes == (VolumeMount(volume, "/mnt/datasets"),)
     assert (plan.zone, plan.zone_reason) == ("us-east-1b", "the volume's zone")
@@ -83,15 +84,15 @@ def test_volumes_of_two_zones_are_refused(provider: AwsProvider) -> None:
     a_volume(provider, "two", "us-east-1b")
 
     with pytest.raises(ZoneMismatch):
-        provider.plan_create(mounted("one", "two"))
+        provider.renting.plan(mounted("one", "two"))
 
 
 def test_a_volume_in_use_names_who_uses_it(provider: AwsProvider) -> None:
     a_volume(provider, "datasets")
-    user = provider.create(provider.plan_create(mounted("datasets")))
+    user = provider.renting.create(provider.renting.plan(mounted("datasets")))
 
     with pytest.raises(Conflict, match=user.id) as caught:
-        provider.plan_create(mounted("datasets"))
+        provider.renting.plan(mounted("datasets"))
 
     assert caught.value.code == "volume-in-use"
 
@@ -100,7 +101,7 @@ def test_the_same_volume_by_name_and_by_id_is_named_twice(provider: AwsProvider)
     volume = a_volume(provider, "datasets")
 
     with pytest.raises(UsageError, match="twice"):
-        provider.plan_create(mounted("datasets", volume))
+        provider.renting.plan(mounted("datasets", volume))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_a_request_that_cannot_be_meant_is_refused(
     provider: AwsProvider, request_: InstanceRequest, said: str
 ) -> None:
     with pytest.raises(UsageError, match=said):
-        provider.plan_create(request_)
+        provider.renting.plan(request_)
 
 
 @pytest.mark.parametrize(
@@ -145,14 +146,14 @@ def test_a_request_that_cannot_be_meant_is_refused(
 )
 def test_what_does_not_exist_is_not_found(provider: AwsProvider, request_: InstanceRequest) -> None:
     with pytest.raises(NotFound) as caught:
-        provider.plan_create(request_)
+        provider.renting.plan(request_)
 
     assert caught.value.hint
 
 
 def test_a_misspelt_type_gets_a_suggestion(provider: AwsProvider) -> None:
     with pytest.raises(NotFound) as caught:
-        provider.plan_create(InstanceRequest(instance_type="m7i.larg"))
+        provider.renting.plan(InstanceRequest(instance_type="m7i.larg"))
 
     assert 'did you mean "m7i.large"?' in caught.value.hint
 
@@ -165,14 +166,14 @@ def test_a_zone_without_the_type_names_those_that_have_it(provider: AwsProvider,
     lacking = next(zone for zone in (f"us-east-1{letter}" for letter in "abcdef") if zone not in having)
 
     with pytest.raises(NotOffered) as caught:
-        provider.plan_create(InstanceRequest(instance_type="p4d.24xlarge", zone=lacking))
+        provider.renting.plan(InstanceRequest(instance_type="p4d.24xlarge", zone=lacking))
 
     assert set(caught.value.zones) == having
 
 
 def test_a_root_volume_smaller_than_the_image_is_refused(provider: AwsProvider) -> None:
     with pytest.raises(UsageError, match="at least"):
-        provider.plan_create(InstanceRequest(root_volume_size_gib=1))
+        provider.renting.plan(InstanceRequest(root_volume_size_gib=1))
 
 
 def test_an_image_of_the_other_architecture_is_refused(provider: AwsProvider, session: AwsSession) -> None:
@@ -180,7 +181,7 @@ def test_an_image_of_the_other_architecture_is_refused(provider: AwsProvider, se
     x86 = next(i for i in images if i["Architecture"] == "x86_64" and i.get("Platform") != "windows")
 
     with pytest.raises(UsageError, match="arm64"):
-        provider.plan_create(InstanceRequest(instance_type="m7g.large", image=x86["ImageId"]))
+        provider.renting.plan(InstanceRequest(instance_type="m7g.large", image=x86["ImageId"]))
 
 
 def test_without_a_default_vpc_a_subnet_must_be_named(provider: AwsProvider, session: AwsSession) -> None:
@@ -188,7 +189,7 @@ def test_without_a_default_vpc_a_subnet_must_be_named(provider: AwsProvider, ses
         session.ec2.delete_subnet(SubnetId=subnet["SubnetId"])
 
     with pytest.raises(UsageError, match="subnet") as caught:
-        provider.plan_create(InstanceRequest())
+        provider.renting.plan(InstanceRequest())
 
     assert "--subnet" in caught.value.hint
 
@@ -198,14 +199,14 @@ def test_a_group_of_another_vpc_is_refused(provider: AwsProvider, session: AwsSe
     group = session.ec2.create_security_group(GroupName="elsewhere", Description="x", VpcId=vpc)["GroupId"]
 
     with pytest.raises(UsageError, match=vpc):
-        provider.plan_create(InstanceRequest(security_groups=(group,)))
+        provider.renting.plan(InstanceRequest(security_groups=(group,)))
 
 
 def test_groups_are_found_by_name_and_by_id(provider: AwsProvider, session: AwsSession) -> None:
     group = session.ec2.create_security_group(GroupName="mine", Description="x")["GroupId"]
 
-    assert provider.plan_create(InstanceRequest(security_groups=("mine",))).security_groups == (group,)
-    assert provider.plan_create(InstanceRequest(security_groups=(group,))).security_groups == (group,)
+    assert provider.renting.plan(InstanceRequest(security_groups=("mine",))).security_groups == (group,)
+    assert provider.renting.plan(InstanceRequest(security_groups=(group,))).security_groups == (group,)
 
 
 def test_a_missing_instance_profile_is_announced(provider: AwsProvider, session: AwsSession) -> None:
@@ -214,7 +215,7 @@ def test_a_missing_instance_profile_is_announced(provider: AwsProvider, session:
     )
     session.iam.delete_instance_profile(InstanceProfileName=DEFAULT_PROFILE)
 
-    plan = provider.plan_create(InstanceRequest())
+    plan = provider.renting.plan(InstanceRequest())
 
     assert plan.instance_profile == DEFAULT_PROFILE
     assert any(DEFAULT_PROFILE in thing for thing in plan.will_also_create)
@@ -226,11 +227,11 @@ def test_without_any_right_to_look_at_profiles_an_unreachable_machine_is_refused
     refuse(session.iam, "GetInstanceProfile", "AccessDenied")
 
     with pytest.raises(PermissionDenied, match="could not be reached"):
-        provider.plan_create(InstanceRequest())
+        provider.renting.plan(InstanceRequest())
 
 
 def test_spot_has_a_spot_price_and_the_on_demand_price_beside_it(provider: AwsProvider) -> None:
-    plan = provider.plan_create(InstanceRequest(market=Market.SPOT))
+    plan = provider.renting.plan(InstanceRequest(market=Market.SPOT))
 
     assert plan.price is not None
     assert plan.on_demand_price is not None
@@ -285,8 +286,8 @@ def test_without_a_mount_point_a_volume_goes_where_it_was_last_else_by_its_name(
     before, new = a_volume(provider, "before"), a_volume(provider, "new")
     session.ec2.create_tags(Resources=[before], Tags=[{"Key": tag.MOUNT_POINT, "Value": "/mnt/data"}])
 
-    plan = provider.plan_create(InstanceRequest(volumes=(VolumeMount("before"), VolumeMount("new"))))
-    taken = provider.plan_create(
+    plan = provider.renting.plan(InstanceRequest(volumes=(VolumeMount("before"), VolumeMount("new"))))
+    taken = provider.renting.plan(
         InstanceRequest(volumes=(VolumeMount("before"), VolumeMount("new", "/mnt/data")))
     )
 

@@ -20,7 +20,8 @@ from runctl.core.models import Instance
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.interface import InstanceRequest, VolumeMount, VolumeRequest
+from runctl.providers.interface import InstanceRequest, VolumeMount
+from runctl.providers.volume_plans import VolumeRequest
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
 from runctl.testing.transport import FakeTransport
@@ -53,7 +54,7 @@ def machine(provider: AwsProvider, monkeypatch: pytest.MonkeyPatch) -> FakeTrans
 
 @pytest.fixture
 def instance(provider: AwsProvider) -> Instance:
-    return provider.create(provider.plan_create(InstanceRequest()))
+    return provider.renting.create(provider.renting.plan(InstanceRequest()))
 
 
 def test_a_ready_machine_is_returned_and_every_stage_was_said(
@@ -70,18 +71,18 @@ def test_a_ready_machine_is_returned_and_every_stage_was_said(
 def test_volumes_are_mounted_by_the_agent_and_remembered(
     provider: AwsProvider, machine: FakeTransport, session: AwsSession
 ) -> None:
-    volume = provider.create_volume(provider.plan_volume(VolumeRequest(1, name="datasets")))
-    plan = provider.plan_create(
+    volume = provider.volumes.create(provider.volumes.plan(VolumeRequest(1, name="datasets")))
+    plan = provider.renting.plan(
         InstanceRequest(
             volumes=(VolumeMount("datasets", "/mnt/data"),), data_volume_size_gib=2, data_mount_point="/s"
         )
     )
-    instance = provider.create(plan)
+    instance = provider.renting.create(plan)
 
     provider.wait_ready(instance.id, timeout=FIVE_MINUTES)
 
     assert sum(is_attach(call) for call in machine.calls) == 2
-    assert provider.volume(volume.id).mount_point == "/mnt/data"
+    assert provider.volumes.find(volume.id).mount_point == "/mnt/data"
 
 
 def requests_to_attach(machine: FakeTransport, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
@@ -101,16 +102,16 @@ def test_only_a_disk_that_runctl_made_empty_may_be_formatted(
     provider: AwsProvider, machine: FakeTransport, session: AwsSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = requests_to_attach(machine, monkeypatch)
-    ours = provider.create_volume(provider.plan_volume(VolumeRequest(1, zone="us-east-1a")))
+    ours = provider.volumes.create(provider.volumes.plan(VolumeRequest(1, zone="us-east-1a")))
     snapshot = session.ec2.create_snapshot(VolumeId=ours.id)["SnapshotId"]
-    copy = provider.create_volume(
-        provider.plan_volume(VolumeRequest(1, zone="us-east-1a", snapshot_id=snapshot))
+    copy = provider.volumes.create(
+        provider.volumes.plan(VolumeRequest(1, zone="us-east-1a", snapshot_id=snapshot))
     )
     theirs = session.ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)["VolumeId"]
     mounts = tuple(
         VolumeMount(v, f"/mnt/{n}") for n, v in (("ours", ours.id), ("copy", copy.id), ("theirs", theirs))
     )
-    instance = provider.create(provider.plan_create(InstanceRequest(volumes=mounts)))
+    instance = provider.renting.create(provider.renting.plan(InstanceRequest(volumes=mounts)))
 
     provider.wait_ready(instance.id, timeout=FIVE_MINUTES)
 
@@ -119,27 +120,27 @@ def test_only_a_disk_that_runctl_made_empty_may_be_formatted(
         copy.id: ("never", False),
         theirs: ("never", False),
     }
-    assert tag.UNUSED not in provider.volume(ours.id).tags
+    assert tag.UNUSED not in provider.volumes.find(ours.id).tags
 
 
 def test_a_volume_that_the_launch_did_not_come_to_attach_is_attached_now(
     provider: AwsProvider, machine: FakeTransport, session: AwsSession
 ) -> None:
-    volume = provider.create_volume(provider.plan_volume(VolumeRequest(1, name="datasets")))
-    plan = provider.plan_create(InstanceRequest(volumes=(VolumeMount("datasets", "/mnt/data"),)))
+    volume = provider.volumes.create(provider.volumes.plan(VolumeRequest(1, name="datasets")))
+    plan = provider.renting.plan(InstanceRequest(volumes=(VolumeMount("datasets", "/mnt/data"),)))
 
     def press(**_: Any) -> None:
         raise KeyboardInterrupt
 
     session.ec2.meta.events.register("before-call.ec2.AttachVolume", press)
     with pytest.raises(KeyboardInterrupt):
-        provider.create(plan)
+        provider.renting.create(plan)
     session.ec2.meta.events.unregister("before-call.ec2.AttachVolume", press)
     (left,) = provider.instances()
 
     provider.wait_ready(left.id, timeout=FIVE_MINUTES)
 
-    assert provider.volume(volume.id).attached_to == left.id
+    assert provider.volumes.find(volume.id).attached_to == left.id
 
 
 def test_a_machine_that_dies_while_it_boots_is_noticed(
@@ -247,8 +248,8 @@ def test_a_mount_that_fails_is_the_agents_error(provider: AwsProvider, machine: 
         is_attach,
         Completed((), 1, b'{"error":{"code":"unknown-signature","message":"it holds LVM","hint":""}}', b""),
     )
-    plan = provider.plan_create(InstanceRequest(data_volume_size_gib=2))
-    instance = provider.create(plan)
+    plan = provider.renting.plan(InstanceRequest(data_volume_size_gib=2))
+    instance = provider.renting.create(plan)
 
     with pytest.raises(MachineError, match="LVM"):
         provider.wait_ready(instance.id, timeout=FIVE_MINUTES)
@@ -257,7 +258,7 @@ def test_a_mount_that_fails_is_the_agents_error(provider: AwsProvider, machine: 
 def test_a_stopped_machine_says_how_to_start_it(
     provider: AwsProvider, machine: FakeTransport, instance: Instance
 ) -> None:
-    provider.stop(instance.id)
+    provider.stop_and_start.stop(instance.id)
 
     with pytest.raises(Conflict) as caught:
         provider.wait_ready(instance.id, timeout=FIVE_MINUTES)

@@ -13,7 +13,6 @@ from botocore.model import ServiceModel
 import runctl
 from runctl.core.errors import OutcomeUnknown
 from runctl.core.ids import VolumeId
-from runctl.providers.aws.calls.errors import our_errors
 from runctl.providers.aws.calls.retries import (
     LOOKED_UP,
     REPEATABLE,
@@ -24,8 +23,8 @@ from runctl.providers.aws.calls.retries import (
 )
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.ebs.snapshots import create_snapshot, describe_snapshots, plan_snapshot
-from runctl.providers.aws.ebs.volumes import delete_volume
+from runctl.providers.aws.ebs.snapshots import EbsSnapshots, describe_snapshots
+from runctl.providers.aws.ebs.volumes import EbsVolumes
 from runctl.providers.volume_plans import SnapshotRequest
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
@@ -70,10 +69,10 @@ def test_a_snapshot_whose_answer_is_lost_is_taken_once(
     behind: AwsSession, proxy: FaultProxy, context: AwsContext, fault: str
 ) -> None:
     context = _through(context, behind)
-    plan = plan_snapshot(context, SnapshotRequest(volume=_volume(behind)))
+    plan = EbsSnapshots(context).plan(SnapshotRequest(volume=_volume(behind)))
     proxy.arm(fault, match="ec2:CreateSnapshot")
 
-    snapshot = create_snapshot(context, plan, RecordedProgress())
+    snapshot = EbsSnapshots(context).create(plan, RecordedProgress())
 
     assert [each["SnapshotId"] for each in _snapshots_of(context, plan.volume.id)] == [snapshot.id]
     assert proxy.count("ec2:CreateSnapshot") == 1
@@ -83,10 +82,10 @@ def test_a_snapshot_that_was_never_begun_is_begun_again(
     behind: AwsSession, proxy: FaultProxy, context: AwsContext
 ) -> None:
     context = _through(context, behind)
-    plan = plan_snapshot(context, SnapshotRequest(volume=_volume(behind)))
+    plan = EbsSnapshots(context).plan(SnapshotRequest(volume=_volume(behind)))
     proxy.arm("drop_before", match="ec2:CreateSnapshot")
 
-    create_snapshot(context, plan, RecordedProgress())
+    EbsSnapshots(context).create(plan, RecordedProgress())
 
     assert len(_snapshots_of(context, plan.volume.id)) == 1
     assert proxy.count("ec2:CreateSnapshot") == 2
@@ -99,8 +98,7 @@ def test_a_volume_whose_deletion_was_not_answered_is_deleted(
     volume = _volume(behind)
     proxy.arm("drop_after", match="ec2:DeleteVolume")
 
-    with our_errors(behind.endpoint):
-        delete_volume(context, volume, RecordedProgress(), include_protected=False)
+    EbsVolumes(context).delete(volume)
 
     assert proxy.count("ec2:DeleteVolume") == 1
 

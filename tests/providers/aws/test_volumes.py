@@ -13,25 +13,25 @@ from runctl.core.models import Instance, Volume, VolumeState
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.parse import mounts_of
 from runctl.providers.aws.calls.session import AwsSession
-from runctl.providers.aws.ebs.volumes import is_replayed, wait_made
-from runctl.providers.interface import InstanceRequest, VolumeMount, VolumeRequest
-from runctl.providers.volume_plans import SnapshotRequest
+from runctl.providers.aws.ebs.volume_lookup import is_replayed, wait_made
+from runctl.providers.interface import InstanceRequest, VolumeMount
+from runctl.providers.volume_plans import SnapshotRequest, VolumeRequest
 from runctl.testing.progress import RecordedProgress
 from tests.providers.aws.conftest import Refuse
 
 
 def make(provider: AwsProvider, **request: object) -> Volume:
     wanted = VolumeRequest(**{"size_gib": 1, "zone": "us-east-1a", **request})  # type: ignore[arg-type]
-    return provider.create_volume(provider.plan_volume(wanted))
+    return provider.volumes.create(provider.volumes.plan(wanted))
 
 
 @pytest.fixture
 def instance(provider: AwsProvider) -> Instance:
-    return provider.create(provider.plan_create(InstanceRequest(zone="us-east-1a")))
+    return provider.renting.create(provider.renting.plan(InstanceRequest(zone="us-east-1a")))
 
 
 def test_a_plan_fills_in_zone_performance_and_price(provider: AwsProvider) -> None:
-    plan = provider.plan_volume(VolumeRequest(10, name="datasets"))
+    plan = provider.volumes.plan(VolumeRequest(10, name="datasets"))
 
     assert (plan.request.iops, plan.request.throughput) == (3000, 125)
     assert plan.request.zone is not None
@@ -55,19 +55,19 @@ def test_a_volume_has_what_was_asked_for(provider: AwsProvider) -> None:
 def test_a_name_that_would_be_taken_for_something_else_is_refused(provider: AwsProvider, name: str) -> None:
     if name:
         with pytest.raises(UsageError):
-            provider.plan_volume(VolumeRequest(1, name=name))
+            provider.volumes.plan(VolumeRequest(1, name=name))
 
 
 def test_a_volume_says_whether_anything_can_be_on_it(provider: AwsProvider, instance: Instance) -> None:
     new = make(provider)
-    snapshot = provider.create_snapshot(provider.plan_snapshot(SnapshotRequest(new.id)))
+    snapshot = provider.snapshots.create(provider.snapshots.plan(SnapshotRequest(new.id)))
     assert new.tags[tag.UNUSED] == "true"
     restored = make(provider, size_gib=None, snapshot_id=snapshot.id)
     assert (restored.tags.get(tag.MADE_FROM), restored.tags.get(tag.UNUSED)) == (snapshot.id, None)
 
-    assert provider.attach_volume(new.id, instance.id).tags[tag.UNUSED] == instance.id
-    assert tag.UNUSED not in provider.detach_volume(new.id).tags
-    assert tag.UNUSED not in provider.attach_volume(new.id, instance.id).tags
+    assert provider.volumes.attach(new.id, instance.id).tags[tag.UNUSED] == instance.id
+    assert tag.UNUSED not in provider.volumes.detach(new.id).tags
+    assert tag.UNUSED not in provider.volumes.attach(new.id, instance.id).tags
 
 
 def test_what_happened_since_an_attachment_that_was_cut_short_is_not_known(
@@ -76,43 +76,43 @@ def test_what_happened_since_an_attachment_that_was_cut_short_is_not_known(
     volume = make(provider)
     session.ec2.create_tags(Resources=[volume.id], Tags=[{"Key": tag.UNUSED, "Value": instance.id}])
 
-    assert tag.UNUSED not in provider.attach_volume(volume.id, instance.id).tags
+    assert tag.UNUSED not in provider.volumes.attach(volume.id, instance.id).tags
 
 
 def test_a_detachment_that_was_cut_short_anywhere_does_not_come_back(
     provider: AwsProvider, instance: Instance, session: AwsSession, refuse: Refuse
 ) -> None:
     volume = make(provider)
-    provider.attach_volume(volume.id, instance.id)
-    provider.remember_mount(volume.id, instance.id, "/mnt/data")
+    provider.volumes.attach(volume.id, instance.id)
+    provider.volumes.remember_mount(volume.id, instance.id, "/mnt/data")
     refuse(session.ec2, "DetachVolume", "UnauthorizedOperation", times=1)
     with pytest.raises(PermissionDenied):
-        provider.detach_volume(volume.id)
+        provider.volumes.detach(volume.id)
     assert mounts_of(provider.instance(instance.id).tags) == {}
 
-    provider.remember_mount(volume.id, instance.id, "/mnt/data")
+    provider.volumes.remember_mount(volume.id, instance.id, "/mnt/data")
     session.ec2.detach_volume(VolumeId=volume.id, InstanceId=instance.id)
-    provider.detach_volume(volume.id)
+    provider.volumes.detach(volume.id)
     assert mounts_of(provider.instance(instance.id).tags) == {}
 
 
 def test_an_unknown_zone_names_the_known_ones(provider: AwsProvider) -> None:
     with pytest.raises(NotFound) as caught:
-        provider.plan_volume(VolumeRequest(1, zone="us-east-1z"))
+        provider.volumes.plan(VolumeRequest(1, zone="us-east-1z"))
 
     assert "us-east-1a" in caught.value.hint
 
 
 def test_an_unknown_snapshot_is_not_found(provider: AwsProvider) -> None:
     with pytest.raises(NotFound):
-        provider.plan_volume(VolumeRequest(1, snapshot_id="snap-0123456789abcdef0"))
+        provider.volumes.plan(VolumeRequest(1, snapshot_id="snap-0123456789abcdef0"))
 
 
 def test_a_volume_smaller_than_its_snapshot_is_refused(provider: AwsProvider, session: AwsSession) -> None:
     snapshot = session.ec2.create_snapshot(VolumeId=make(provider, size_gib=5).id)["SnapshotId"]
 
     with pytest.raises(UsageError, match="5 GiB"):
-        provider.plan_volume(VolumeRequest(4, snapshot_id=snapshot))
+        provider.volumes.plan(VolumeRequest(4, snapshot_id=snapshot))
 
 
 def test_two_volumes_of_one_name_must_be_told_apart_by_id(provider: AwsProvider, session: AwsSession) -> None:
@@ -124,34 +124,34 @@ def test_two_volumes_of_one_name_must_be_told_apart_by_id(provider: AwsProvider,
         )
 
     with pytest.raises(Conflict) as caught:
-        provider.volume("twins")
+        provider.volumes.find("twins")
 
     assert caught.value.code == "ambiguous-name"
 
 
 def test_the_zone_of_volume_and_machine_must_be_the_same(provider: AwsProvider, instance: Instance) -> None:
     with pytest.raises(ZoneMismatch, match="us-east-1b"):
-        provider.attach_volume(make(provider, zone="us-east-1b").id, instance.id)
+        provider.volumes.attach(make(provider, zone="us-east-1b").id, instance.id)
 
 
 def test_a_volume_of_another_machine_is_not_taken_away(provider: AwsProvider, instance: Instance) -> None:
     volume = make(provider)
-    provider.attach_volume(volume.id, instance.id)
-    other = provider.create(provider.plan_create(InstanceRequest(zone="us-east-1a")))
+    provider.volumes.attach(volume.id, instance.id)
+    other = provider.renting.create(provider.renting.plan(InstanceRequest(zone="us-east-1a")))
 
     with pytest.raises(Conflict, match=instance.id):
-        provider.attach_volume(volume.id, other.id)
+        provider.volumes.attach(volume.id, other.id)
 
 
 def test_attaching_to_an_unknown_machine_is_not_found(provider: AwsProvider) -> None:
     with pytest.raises(NotFound):
-        provider.attach_volume(make(provider).id, InstanceId("i-0123456789abcdef0"))
+        provider.volumes.attach(make(provider).id, InstanceId("i-0123456789abcdef0"))
 
 
 def test_an_attached_volume_says_where_the_machine_finds_it(
     provider: AwsProvider, instance: Instance
 ) -> None:
-    volume = provider.attach_volume(make(provider).id, instance.id)
+    volume = provider.volumes.attach(make(provider).id, instance.id)
 
     assert volume.device == f"/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_{volume.id.replace('-', '')}"
 
@@ -160,28 +160,28 @@ def test_a_root_disk_is_not_detached(provider: AwsProvider, instance: Instance) 
     root = instance.volumes[0].volume_id
 
     with pytest.raises(Conflict) as caught:
-        provider.detach_volume(root)
+        provider.volumes.detach(root)
 
     assert caught.value.code == "root-disk"
 
 
 def test_a_machine_no_longer_expects_what_was_detached_from_it(provider: AwsProvider) -> None:
     volume = make(provider, name="datasets")
-    plan = provider.plan_create(InstanceRequest(volumes=(VolumeMount("datasets", "/mnt/data"),)))
-    instance = provider.create(plan)
+    plan = provider.renting.plan(InstanceRequest(volumes=(VolumeMount("datasets", "/mnt/data"),)))
+    instance = provider.renting.create(plan)
 
-    provider.detach_volume(volume.id)
+    provider.volumes.detach(volume.id)
 
     assert mounts_of(provider.instance(instance.id).tags) == {}
 
 
 def test_a_mount_made_later_is_remembered_on_both_sides(provider: AwsProvider, instance: Instance) -> None:
     volume = make(provider)
-    provider.attach_volume(volume.id, instance.id)
+    provider.volumes.attach(volume.id, instance.id)
 
-    provider.remember_mount(volume.id, instance.id, "/mnt/later")
+    provider.volumes.remember_mount(volume.id, instance.id, "/mnt/later")
 
-    assert provider.volume(volume.id).mount_point == "/mnt/later"
+    assert provider.volumes.find(volume.id).mount_point == "/mnt/later"
     mounted = {v.volume_id: v.mount_point for v in provider.instance(instance.id).volumes}
     assert mounted[volume.id] == "/mnt/later"
 
@@ -190,40 +190,40 @@ def test_others_volumes_keep_their_tags(
     provider: AwsProvider, session: AwsSession, instance: Instance
 ) -> None:
     theirs = VolumeId(session.ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)["VolumeId"])
-    provider.attach_volume(theirs, instance.id)
+    provider.volumes.attach(theirs, instance.id)
 
-    provider.remember_mount(theirs, instance.id, "/mnt/theirs")
+    provider.volumes.remember_mount(theirs, instance.id, "/mnt/theirs")
 
-    assert provider.volume(theirs).tags == {}
+    assert provider.volumes.find(theirs).tags == {}
 
 
 def test_others_volumes_are_not_deleted(provider: AwsProvider, session: AwsSession) -> None:
     theirs = VolumeId(session.ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)["VolumeId"])
 
     with pytest.raises(PermissionDenied) as caught:
-        provider.delete_volume(theirs)
+        provider.volumes.delete(theirs)
 
     assert caught.value.code == "not-ours"
-    assert provider.volume(theirs).state is VolumeState.AVAILABLE
+    assert provider.volumes.find(theirs).state is VolumeState.AVAILABLE
 
 
 def test_others_volumes_are_listed_only_when_asked_for(provider: AwsProvider, session: AwsSession) -> None:
     theirs = session.ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)["VolumeId"]
     ours = make(provider).id
 
-    assert {volume.id for volume in provider.volumes()} == {ours}
-    assert {volume.id for volume in provider.volumes(everyone=True)} == {ours, theirs}
+    assert {volume.id for volume in provider.volumes.list()} == {ours}
+    assert {volume.id for volume in provider.volumes.list(everyone=True)} == {ours, theirs}
 
 
 def test_a_detachment_that_never_ends_says_what_keeps_it(
     provider: AwsProvider, session: AwsSession, instance: Instance, refuse: Refuse
 ) -> None:
     volume = make(provider)
-    provider.attach_volume(volume.id, instance.id)
+    provider.volumes.attach(volume.id, instance.id)
     refuse(session.ec2, "DetachVolume", "IncorrectState", "is being detached")
 
     with pytest.raises(Unreachable, match="in-use") as caught:
-        provider.detach_volume(volume.id)
+        provider.volumes.detach(volume.id)
 
     assert "--force" in caught.value.hint
 

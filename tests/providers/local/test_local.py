@@ -12,7 +12,7 @@ from runctl.core.config import Config
 from runctl.core.errors import NotFound, Unsupported
 from runctl.core.ids import InstanceId
 from runctl.core.models import InstanceState, Market
-from runctl.providers.interface import Capability, DoctorStatus, InstanceRequest
+from runctl.providers.interface import DoctorStatus, require
 from runctl.providers.local import provider as factory
 from runctl.providers.local.computer import LOCAL, LocalProvider
 
@@ -53,15 +53,14 @@ def test_another_id_points_at_where_it_may_be(local: LocalProvider) -> None:
     assert "runctl aws" in caught.value.hint
 
 
-@pytest.mark.parametrize("verb", ["terminate", "stop", "start"])
-def test_it_is_neither_ended_nor_stopped_nor_started(local: LocalProvider, verb: str) -> None:
-    with pytest.raises(Unsupported, match=verb):
-        getattr(local, verb)(LOCAL)
-
-
-def test_nothing_is_created(local: LocalProvider) -> None:
+def test_it_is_neither_created_nor_ended(local: LocalProvider) -> None:
     with pytest.raises(Unsupported, match="there already"):
-        local.plan_create(InstanceRequest())
+        require(local.renting)
+
+
+def test_it_is_not_stopped(local: LocalProvider) -> None:
+    with pytest.raises(Unsupported, match="does not stop"):
+        require(local.stop_and_start)
 
 
 def test_commands_run_here_and_know_the_agents_state_folder(local: LocalProvider, tmp_path: Path) -> None:
@@ -82,15 +81,6 @@ def test_the_agent_keeps_its_state_in_the_users_own_folder(local: LocalProvider,
 def test_no_other_transport_leads_here(local: LocalProvider, choice: str) -> None:
     with pytest.raises(Unsupported, match=choice):
         local.transport(local.instance(LOCAL), choice)
-
-
-def test_docker_is_claimed_only_where_it_is(local: LocalProvider, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-
-    reason = local.capabilities()[Capability.DOCKER]
-
-    assert reason is not None
-    assert "docker" in reason.message
 
 
 def test_the_doctor_says_what_to_do_about_a_state_folder_that_cannot_be_written(tmp_path: Path) -> None:

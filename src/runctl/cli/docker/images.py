@@ -12,7 +12,7 @@ import click
 
 from runctl.cli.context import Cli
 from runctl.cli.docker.options import registry_option
-from runctl.cli.docker.work import ECR, registry_provider
+from runctl.cli.docker.work import ECR, image_registry
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_instances
 from runctl.cli.framework.values import WholeNumber, wide_option
@@ -187,7 +187,7 @@ def _remove(
             repositories.setdefault(_repository_of(image), []).append(image)
     for name, images in repositories.items():
         cli.progress.step(f"removing {counted(len(images), 'image')} of {name}")
-        deleted = registry_provider(cli).delete_images(name, [one.digest for one in images], cli.progress)
+        deleted = image_registry(cli).delete_images(name, [one.digest for one in images], cli.progress)
         gone += [image for image in images if image.digest in deleted]
     return gone, failed
 
@@ -216,7 +216,7 @@ def _images(cli: Cli, project: str | None, registry: str | None) -> tuple[Stored
 
 
 def _registry_images(cli: Cli, project: str | None) -> list[StoredImage]:
-    provider = registry_provider(cli)
+    provider = image_registry(cli)
     found: list[StoredImage] = []
     only = None if project is None else repository_name(project)
     for repository in provider.repositories():

@@ -21,7 +21,7 @@ from runctl.containers.client import DockerClient, find_client
 from runctl.containers.image_inputs import ImageInputs, repository_name
 from runctl.containers.image_plan import ImagePlan
 from runctl.containers.reference import is_repository
-from runctl.core.errors import Unsupported, UsageError
+from runctl.core.errors import UsageError
 from runctl.core.places import cache_folder, data_folder
 from runctl.project.build_context import BuildContext, read_context
 from runctl.project.manifest import HashCache
@@ -29,23 +29,18 @@ from runctl.project.root import project_name
 
 if TYPE_CHECKING:
     from runctl.containers.registry_login import Credential
-    from runctl.providers.image_registry import RegistryProvider, RepositoryPlan
+    from runctl.providers.image_registry import ImageRegistry, RepositoryPlan
 
 ECR = "ecr"
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9]+(/[a-z0-9]+)?")
 _MUCH = 1 << 30
 
 
-def registry_provider(cli: Cli, name: str = "aws") -> RegistryProvider:
-    """The provider, where it has a registry. Raises `Unsupported` with its reason."""
-    from runctl.providers.image_registry import RegistryProvider
-    from runctl.providers.interface import Capability
+def image_registry(cli: Cli, name: str = "aws") -> ImageRegistry:
+    """The provider's registry. Raises `Unsupported` with its reason."""
+    from runctl.providers.interface import require
 
-    provider = cli.provider(name)
-    if isinstance(provider, RegistryProvider):
-        return provider
-    reason = provider.capabilities().get(Capability.REGISTRY)
-    raise reason or Unsupported(f"{name} has no registry of images")
+    return require(cli.provider(name).registry)
 
 
 @dataclass(frozen=True)
@@ -132,7 +127,7 @@ class DockerWork:
         if self.registry == ECR:
             name = repository_name(self.project.name)
             keep = self.cli.config.docker.keep_images
-            plan = registry_provider(self.cli).plan_repository(name, keep_images=keep)
+            plan = image_registry(self.cli).plan_repository(name, keep_images=keep)
             return Target(plan.uri, plan)
         if not is_repository(self.registry):
             raise UsageError(
@@ -187,13 +182,13 @@ class DockerWork:
 
         if self.registry != ECR:
             return None
-        login = registry_provider(self.cli).registry_login()
+        login = image_registry(self.cli).login()
         return Credential(login.host, login.username, login.password)
 
     def ensure_repository(self) -> None:
         """What the plan says will be created is there."""
         if self.target is not None and self.target.plan is not None and self.target.plan.will_create:
-            registry_provider(self.cli).ensure_repository(
+            image_registry(self.cli).ensure_repository(
                 self.target.plan, project=self.project.name, progress=self.cli.progress
             )
 

@@ -29,7 +29,7 @@ from runctl.core.models import Market
 from runctl.core.tags import NAME
 from runctl.machines.intents import Kind
 from runctl.machines.renting import wait_ready
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.interface import InstanceRequest, require
 from runctl.render.plans import create_plan_text, plan_document
 
 SECTIONS = {
@@ -179,9 +179,10 @@ def create_command(provider: str) -> click.Command:
             ttl=ttl,
             tags=parse_tags(tags),
         )
-        machines = cli.provider(provider)
-        with cli.creating(machines, Kind.INSTANCE, request) as creation:
-            plan = machines.plan_create(replace(request, token=creation.token), cli.progress)
+        cloud = cli.provider(provider)
+        machines = require(cloud.renting)
+        with cli.creating(cloud, Kind.INSTANCE, request) as creation:
+            plan = machines.plan(replace(request, token=creation.token), cli.progress)
             for warning in (*plan.warnings, *_shared_name(cli, provider, name, creation.existing)):
                 cli.progress.warn(warning)
             if dry_run:
@@ -194,7 +195,7 @@ def create_command(provider: str) -> click.Command:
             instance = machines.create(plan, cli.progress)
             creation.made(instance.id)
             if not no_wait:
-                instance = wait_ready(machines, instance.id, timeout, cli.progress)
+                instance = wait_ready(cloud, instance.id, timeout, cli.progress)
         emit_instance(cli, instance)
 
     return command

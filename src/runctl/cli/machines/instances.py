@@ -20,6 +20,7 @@ from runctl.core.models import Instance, Market
 from runctl.core.tags import INTENT, NAME
 from runctl.machines.intents import IntentState, Kind
 from runctl.machines.renting import wait_ready
+from runctl.providers.interface import require
 from runctl.render.tables import screen_of
 from runctl.render.things import instance_details, instances_table
 
@@ -139,7 +140,7 @@ def start_command(provider: str) -> click.Command:
     def command(cli: Cli, instance_id: str, no_wait: bool, timeout: timedelta) -> None:
         """Start a stopped instance."""
         (identifier,) = instance_ids(cli, provider, [instance_id])
-        instance = cli.provider(provider).start(identifier, cli.progress)
+        instance = require(cli.provider(provider).stop_and_start).start(identifier, cli.progress)
         if not no_wait:
             instance = wait_ready(cli.provider(provider), instance.id, timeout, cli.progress)
         emit_instance(cli, instance)
@@ -161,7 +162,7 @@ def stop_command(provider: str) -> click.Command:
         A stopped instance costs nothing by the hour, but its disks do. What was in memory is lost.
         """
         ids = instance_ids(cli, provider, references)
-        machines = cli.provider(provider)
+        machines = require(cli.provider(provider).stop_and_start)
         for_each(
             cli, ids, lambda each: machines.stop(each, cli.progress), lambda done: emit_instances(cli, done)
         )
@@ -187,8 +188,9 @@ def terminate_command(provider: str) -> click.Command:
 
         The disks that were made with an instance go with it. Asks first, unless --yes is given.
         """
-        machines = cli.provider(provider)
-        deletions = cli.deletions(machines, Kind.TERMINATION)
+        cloud = cli.provider(provider)
+        machines = require(cloud.renting)
+        deletions = cli.deletions(cloud, Kind.TERMINATION)
         found = deletions.find(references, instance_finder(cli, provider))
         if dry_run:
             cli.progress.note("would be ended:")

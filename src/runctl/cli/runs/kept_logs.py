@@ -11,7 +11,6 @@ from runctl.cli.machines.resolve import wanted_transport
 from runctl.cli.train.following import LogSink, adopt
 from runctl.core.amounts import size
 from runctl.core.errors import NotFound, RunctlError
-from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState
 from runctl.machines.machine import Machine, open_machine
 from runctl.render.progress import LogOutput, finish
@@ -36,8 +35,7 @@ def show_kept_log(cli: Cli, record: RunRecord, why: RunctlError, *, tail: int | 
     kept = find_kept_log(
         record,
         cli.logs,
-        volumes=lambda: there.volume_provider(record.provider),
-        instance=lambda identifier: provider.instance(InstanceId(identifier)),
+        provider=provider,
         agent_on=agent_on,
         progress=cli.progress,
     )

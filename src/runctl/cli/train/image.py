@@ -17,7 +17,7 @@ from runctl.agent.spec import BuildSpec, ContainerSpec
 from runctl.cli.context import Cli
 from runctl.cli.docker.options import AS_CONFIGURED, BuildOptions
 from runctl.cli.docker.project import DockerProject
-from runctl.cli.docker.work import ECR, DockerWork, registry_provider
+from runctl.cli.docker.work import ECR, DockerWork, image_registry
 from runctl.cli.settings.project import fit_for_a_tag
 from runctl.containers.cache_keeping import caches_to_push
 from runctl.containers.client import DockerClient, find_client
@@ -276,7 +276,7 @@ class ImageOfTraining:
             return Shared(image.remote) if known is not None else NOT_SHARED
         tags: set[str] = set()
         if target.plan.exists:
-            found = registry_provider(self.cli, self.instance.provider).images(target.plan.name)
+            found = image_registry(self.cli, self.instance.provider).images(target.plan.name)
             tags = {tag for one in found for tag in one.tags}
         pushes = caches_to_push(image.stages, None, tags.__contains__)
         return Shared(
@@ -319,7 +319,7 @@ class ImageOfTraining:
         registry = self.cli.config.docker.registry
         built_here = plan.image is not None and plan.image.where == LOCAL
         if registry == ECR or (registry is None and built_here) or self._is_providers(hosts):
-            login = registry_provider(self.cli, self.instance.provider).registry_login()
+            login = image_registry(self.cli, self.instance.provider).login()
             return [Credential(login.host, login.username, login.password)] if login.host in hosts else []
         if registry is None or registry.partition("/")[0] not in hosts:
             return []
@@ -328,10 +328,10 @@ class ImageOfTraining:
 
     def _is_providers(self, hosts: set[str]) -> bool:
         try:
-            provider = registry_provider(self.cli, self.instance.provider)
+            provider = image_registry(self.cli, self.instance.provider)
         except Unsupported:
             return False
-        return any(provider.owns_registry(host) for host in hosts)
+        return any(provider.owns(host) for host in hosts)
 
     @staticmethod
     def _words(one: Credential) -> dict[str, str]:

@@ -10,7 +10,7 @@ from runctl.cli.context import Cli
 from runctl.cli.machines.resolve import wanted_transport
 from runctl.core.models import Instance, Volume
 from runctl.machines.machine import Machine
-from runctl.providers.interface import VolumeProvider
+from runctl.providers.interface import Provider
 from runctl.runs.mounts.attachments import volumes_attached
 from runctl.runs.mounts.facts import find_holder, look_around
 from runctl.runs.mounts.plan import Surroundings
@@ -37,7 +37,7 @@ class VolumesOfTraining:
             project.volume_wishes,
             instance=instance,
             agent=self.machine.agent,
-            volumes=self._provider,
+            provider=self._provider,
             store=self.cli.store,
             agent_on=self._agent_on,
             progress=self.cli.progress,
@@ -53,15 +53,16 @@ class VolumesOfTraining:
         return volumes_attached(
             plan.mounts,
             self.machine.instance,
-            volumes=self._provider,
+            provider=self._provider,
             agent_on=self._agent_on,
             find_holder=self._holder,
             may_have_started=may_have_started,
             progress=self.cli.progress,
         )
 
-    def _provider(self) -> VolumeProvider:
-        return self.cli.volume_provider(self.machine.instance.provider)
+    @property
+    def _provider(self) -> Provider:
+        return self.cli.provider(self.machine.instance.provider)
 
     def _agent_on(self, instance: Instance) -> AgentClient:
         if instance.id == self.machine.instance.id:
@@ -70,4 +71,4 @@ class VolumesOfTraining:
         return self.cli.provider(instance.provider).agent(instance, choice, self.cli.progress)
 
     def _holder(self, volume: Volume) -> Holder:
-        return find_holder(volume, self._provider(), self.cli.store, self._agent_on, self.cli.progress)
+        return find_holder(volume, self._provider, self.cli.store, self._agent_on, self.cli.progress)

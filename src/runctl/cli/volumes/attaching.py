@@ -15,6 +15,7 @@ from runctl.cli.machines.resolve import find_instance, running_instance, transpo
 from runctl.cli.volumes.ebs import agents, emit_volume
 from runctl.core.errors import Conflict, UsageError
 from runctl.core.models import Instance, Volume
+from runctl.providers.interface import require
 from runctl.storage.attaching import (
     MountWish,
     attach_and_mount,
@@ -87,18 +88,18 @@ def attach_command(provider: str) -> click.Command:
         A blank volume that runctl created gets a file system; any other one only with --format, and only if it
         is blank. A volume with --multi-attach that another machine has is mounted with --read-only, on all of them.
         """
-        volumes = cli.volume_provider(provider)
+        cloud = cli.provider(provider)
         instance = running_instance(cli, provider, instance_id)
-        volume = volumes.volume(volume_word)
+        volume = require(cloud.volumes).find(volume_word)
         if no_mount:
             _check_alone(volume, instance)
-            attached = attach_only(volumes, volume, instance, cli.progress)
+            attached = attach_only(cloud, volume, instance, cli.progress)
         else:
             wish = MountWish(mount_point, fstype, may_format=may_format, read_only=read_only)
             agent_on = agents(cli, transport)
             if instance.id not in volume.instances:
                 check_mount_point(agent_on, volume, instance, mount_point)
-            attached = attach_and_mount(volumes, agent_on, volume, instance, wish, cli.progress).volume
+            attached = attach_and_mount(cloud, agent_on, volume, instance, wish, cli.progress).volume
         emit_volume(cli, attached)
 
     return command
@@ -144,8 +145,8 @@ def mount_command(provider: str) -> click.Command:
 
         On the machine that has it, now and after a restart. The rules are those of attach.
         """
-        volumes = cli.volume_provider(provider)
-        volume = volumes.volume(volume_word)
+        cloud = cli.provider(provider)
+        volume = require(cloud.volumes).find(volume_word)
         instance = running_instance(cli, provider, instance_id or _only_instance(provider, volume))
         if instance.id not in volume.instances:
             raise Conflict(
@@ -154,7 +155,7 @@ def mount_command(provider: str) -> click.Command:
                 code="not-attached",
             )
         wish = MountWish(mount_point, fstype, may_format=may_format, read_only=read_only)
-        emit_volume(cli, mount(volumes, agents(cli, transport), volume, instance, wish, cli.progress).volume)
+        emit_volume(cli, mount(cloud, agents(cli, transport), volume, instance, wish, cli.progress).volume)
 
     return command
 
@@ -201,10 +202,10 @@ def detach_command(provider: str) -> click.Command:
 
         What was written is flushed first. A volume in use is refused, naming what uses it.
         """
-        volumes = cli.volume_provider(provider)
-        volume = volumes.volume(volume_word)
+        cloud = cli.provider(provider)
+        volume = require(cloud.volumes).find(volume_word)
         detached = unmount_and_detach(
-            volumes,
+            cloud,
             agents(cli, transport),
             volume,
             force=force,

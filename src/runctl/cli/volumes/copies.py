@@ -28,7 +28,7 @@ from runctl.core.errors import RunctlError, UsageError
 from runctl.core.models import Volume
 from runctl.costs.snapshots import RATES
 from runctl.machines.intents import Kind
-from runctl.providers.interface import VolumeProvider
+from runctl.providers.interface import Provider, require
 from runctl.providers.volume_plans import CloneRequest
 from runctl.render.volume_plans import abandon_text, clone_plan_text, move_plan_text
 from runctl.storage.consistency import holding_still
@@ -71,20 +71,21 @@ def clone_command(provider: str) -> click.Command:
         protection and tags are the original's.
         """
         check_name(name)
-        volumes = cli.volume_provider(provider)
+        cloud = cli.provider(provider)
+        clones = require(cloud.clones)
         wanted = CloneRequest(
             volume_word, name, size, kind, iops, throughput, persistent or None, parse_tags(tags)
         )
-        with cli.creating(volumes, Kind.CLONE, wanted) as creation:
-            plan = volumes.plan_clone(replace(wanted, token=creation.token))
+        with cli.creating(cloud, Kind.CLONE, wanted) as creation:
+            plan = clones.plan(replace(wanted, token=creation.token))
             if shown(cli, plan, clone_plan_text(plan), dry_run=dry_run):
                 return
 
             def clone() -> Volume:
                 return creation.make(
                     plan,
-                    lambda plan: volumes.clone_volume(plan, cli.progress),
-                    lambda token: volumes.plan_clone(replace(wanted, token=token)),
+                    lambda plan: clones.create(plan, cli.progress),
+                    lambda token: clones.plan(replace(wanted, token=token)),
                 )
 
             agent_on = agents(cli, transport)
@@ -92,7 +93,7 @@ def clone_command(provider: str) -> click.Command:
                 copy = clone()
             else:
                 with holding_still(
-                    volumes, agent_on, plan.source, freeze=not no_freeze, progress=cli.progress
+                    cloud, agent_on, plan.source, freeze=not no_freeze, progress=cli.progress
                 ) as still:
                     copy = clone()
                 cli.progress.note(still.words)
@@ -157,14 +158,14 @@ def move_command(provider: str) -> click.Command:
         checked before it takes the name; the old one is kept under another name. Cut short, the same command finishes
         it.
         """
-        volumes = cli.volume_provider(provider)
+        cloud = cli.provider(provider)
         if giving_up:
-            _abandon(cli, volumes, volume_word, dry_run=dry_run)
+            _abandon(cli, cloud, volume_word, dry_run=dry_run)
             return
         if zone is None:
             raise UsageError("where to?", hint="--availability-zone ZONE, or --abandon a move that was begun")
         plan = plan_move(
-            volumes,
+            cloud,
             volume_word,
             zone,
             rate=None if no_rate else rate,
@@ -180,7 +181,7 @@ def move_command(provider: str) -> click.Command:
         if plan.delete_source and plan.source is not None:
             cli.confirm(f"Delete {plan.source.id} in {plan.source.zone} when its data is in {zone}?")
         try:
-            moved = carry_out(volumes, plan, cli.progress)
+            moved = carry_out(cloud, plan, cli.progress)
         except RunctlError as error:
             again = "the same command goes on from here"
             error.hint = "; ".join(part for part in (error.hint, again) if part)
@@ -195,9 +196,9 @@ def move_command(provider: str) -> click.Command:
     return command
 
 
-def _abandon(cli: Cli, volumes: VolumeProvider, word: str, *, dry_run: bool) -> None:
-    plan = plan_abandon(volumes, word)
+def _abandon(cli: Cli, cloud: Provider, word: str, *, dry_run: bool) -> None:
+    plan = plan_abandon(cloud, word)
     if shown(cli, plan, abandon_text(plan), dry_run=dry_run):
         return
     cli.confirm(f"Give up moving {plan.source.name or plan.source.id}?")
-    emit_volume(cli, abandon(volumes, plan, cli.progress))
+    emit_volume(cli, abandon(cloud, plan, cli.progress))

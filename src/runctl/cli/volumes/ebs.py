@@ -17,7 +17,8 @@ from runctl.core.models import Instance, Volume, VolumeState
 from runctl.core.names import check_resource_name
 from runctl.core.tags import GROW
 from runctl.machines.intents import Kind
-from runctl.providers.interface import VolumeProvider, VolumeRequest
+from runctl.providers.interface import Provider, require
+from runctl.providers.volume_plans import VolumeRequest
 from runctl.render.plans import plan_document
 from runctl.render.tables import screen_of
 from runctl.render.things import volume_details, volumes_table
@@ -41,16 +42,17 @@ def agents(cli: Cli, transport: str | None) -> AgentOn:
     return agent_on
 
 
-def create_volume(cli: Cli, volumes: VolumeProvider, request: VolumeRequest, *, dry_run: bool) -> None:
+def create_volume(cli: Cli, cloud: Provider, request: VolumeRequest, *, dry_run: bool) -> None:
     """Plan it, show the plan, make it once; the volume is the command's result."""
-    with cli.creating(volumes, Kind.VOLUME, request) as creation:
-        plan = volumes.plan_volume(replace(request, token=creation.token))
+    volumes = require(cloud.volumes)
+    with cli.creating(cloud, Kind.VOLUME, request) as creation:
+        plan = volumes.plan(replace(request, token=creation.token))
         if shown(cli, plan, volume_plan_text(plan), dry_run=dry_run):
             return
         volume = creation.make(
             plan,
-            lambda plan: volumes.create_volume(plan, cli.progress),
-            lambda token: volumes.plan_volume(replace(request, token=token)),
+            lambda plan: volumes.create(plan, cli.progress),
+            lambda token: volumes.plan(replace(request, token=token)),
         )
     note_growth(cli, volume)
     emit_volume(cli, volume)

@@ -13,7 +13,7 @@ from runctl.cli.framework.completion import complete_instance_types, complete_vo
 from runctl.cli.framework.values import DURATION, MOUNT_POINT, VOLUME
 from runctl.cli.machines.renting import confirm_renting
 from runctl.cli.machines.resolve import transport_option
-from runctl.core.errors import Unsupported, UsageError
+from runctl.core.errors import UsageError
 
 if TYPE_CHECKING:
     from runctl.agent.fill.objects import Source
@@ -88,11 +88,12 @@ def prewarm_command(provider: str) -> click.Command:
         its checksum. The same command goes on where an earlier one stopped, and fetches what has changed since.
         """
         from runctl.core.models import Market
+        from runctl.providers.interface import require
         from runctl.runs.filling.plan import PrewarmRequest
 
         place = None if source is None else _source(source)
         request = PrewarmRequest(
-            volume=cli.volume_provider(provider).volume(volume_word),
+            volume=require(cli.provider(provider).volumes).find(volume_word),
             source=place,
             to=to.rstrip("/") if to else None,
             delete=delete,
@@ -138,25 +139,24 @@ def _carry_out(
 def _prewarm(cli: Cli, provider: str, transport: str | None) -> Prewarm:
     from runctl.core.clock import SystemClock
     from runctl.core.places import cache_folder
-    from runctl.providers.filling import FillingProvider
+    from runctl.providers.interface import require
     from runctl.render.prewarm import pace_text
     from runctl.runs.filling.fill import Prewarm
 
-    volumes = cli.volume_provider(provider)
-    if not isinstance(volumes, FillingProvider):
-        raise Unsupported(f"{provider} cannot fill volumes")
+    cloud = cli.provider(provider)
+    require(cloud.filling)
 
     def show(pace: Pace) -> None:
         cli.progress.update(pace_text(pace))
 
     return Prewarm(
-        volumes,
+        cloud,
         cli.store,
         cli.intents,
         SystemClock(),
         cache_folder(),
         transport=transport or cli.config.aws.transport,
-        region=volumes.region,
+        region=cloud.region,
         progress=cli.progress,
         on_pace=show,
     )

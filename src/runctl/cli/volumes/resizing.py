@@ -12,6 +12,7 @@ from runctl.cli.machines.resolve import transport_option
 from runctl.cli.volumes.ebs import agents, dry_run_option, emit_volume, shown, type_options
 from runctl.core.errors import UsageError
 from runctl.core.tags import GROW
+from runctl.providers.interface import require
 from runctl.providers.volume_plans import ResizeRequest
 from runctl.render.volume_plans import resize_plan_text
 from runctl.storage.growing import Growth, resize
@@ -48,15 +49,15 @@ def resize_command(provider: str) -> click.Command:
             raise UsageError(
                 "nothing to change is named", hint="add --size, --volume-type, --iops or --throughput"
             )
-        volumes = cli.volume_provider(provider)
-        plan = volumes.plan_resize(volume_word, ResizeRequest(size, kind, iops, throughput))
+        cloud = cli.provider(provider)
+        plan = require(cloud.resizing).plan(volume_word, ResizeRequest(size, kind, iops, throughput))
         if shown(cli, plan, resize_plan_text(plan), dry_run=dry_run):
             return
         if plan.changes:
             cli.confirm(f"Change {plan.volume.name or plan.volume.id}: {', '.join(plan.changes)}?")
-        done = resize(volumes, agents(cli, transport), plan, cli.progress)
+        done = resize(cloud, agents(cli, transport), plan, cli.progress)
         if done.growth is not None and GROW in done.volume.tags:
-            volumes.tag_volume(done.volume.id, {}, remove=(GROW,))
+            require(cloud.volumes).tag(done.volume.id, {}, remove=(GROW,))
         if done.growth is not None:
             cli.progress.note(_growth(done.growth))
         emit_volume(cli, done.volume)

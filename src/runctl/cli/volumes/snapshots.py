@@ -36,8 +36,8 @@ from runctl.core.clock import SystemClock
 from runctl.core.models import Snapshot, SnapshotState
 from runctl.costs.disks import shape_from_text
 from runctl.machines.intents import Kind
-from runctl.providers.interface import VolumeRequest
-from runctl.providers.volume_plans import SnapshotRequest
+from runctl.providers.interface import require
+from runctl.providers.volume_plans import SnapshotRequest, VolumeRequest
 from runctl.render.tables import screen_of
 from runctl.render.volume_plans import (
     snapshot_details,
@@ -81,26 +81,27 @@ def snapshot_command(provider: str) -> click.Command:
         begins. Project, protection and tags are the volume's.
         """
         check_name(name)
-        volumes = cli.volume_provider(provider)
+        cloud = cli.provider(provider)
+        snapshots = require(cloud.snapshots)
         request = SnapshotRequest(volume_word, name, description, persistent or None, parse_tags(tags))
-        with cli.creating(volumes, Kind.SNAPSHOT, request) as creation:
-            plan = volumes.plan_snapshot(replace(request, token=creation.token))
+        with cli.creating(cloud, Kind.SNAPSHOT, request) as creation:
+            plan = snapshots.plan(replace(request, token=creation.token))
             if shown(cli, plan, snapshot_plan_text(plan, SystemClock().now()), dry_run=dry_run):
                 return
             agent_on = agents(cli, transport)
             if creation.existing is not None:
                 creation.begin()
-                snapshot = volumes.create_snapshot(plan, cli.progress)
+                snapshot = snapshots.create(plan, cli.progress)
             else:
                 with holding_still(
-                    volumes, agent_on, plan.volume, freeze=not no_freeze, progress=cli.progress
+                    cloud, agent_on, plan.volume, freeze=not no_freeze, progress=cli.progress
                 ) as still:
                     creation.begin()
-                    snapshot = volumes.create_snapshot(plan, cli.progress)
+                    snapshot = snapshots.create(plan, cli.progress)
                 cli.progress.note(still.words)
             creation.made(snapshot.id)
             if not no_wait:
-                snapshot = volumes.wait_snapshot(snapshot.id, cli.progress)
+                snapshot = snapshots.wait(snapshot.id, cli.progress)
         cli.emit(snapshot, text=lambda: snapshot_details(snapshot, SystemClock().now()), ids=[snapshot.id])
 
     return command
@@ -123,9 +124,9 @@ def list_command(provider: str) -> click.Command:
         share with the one before it, so that the price is the most that it
         can cost.
         """
-        volumes = cli.volume_provider(provider)
-        volume_id = None if volume_word is None else volumes.volume(volume_word).id
-        found = volumes.snapshots(everyone=everyone, volume_id=volume_id)
+        cloud = cli.provider(provider)
+        volume_id = None if volume_word is None else require(cloud.volumes).find(volume_word).id
+        found = require(cloud.snapshots).list(everyone=everyone, volume_id=volume_id)
         _emit(
             cli,
             found,
@@ -160,9 +161,10 @@ def delete_command(provider: str) -> click.Command:
         Those that runctl took. Asks first, unless --yes is given. Persistent ones are refused. Others
         of the same volume stay whole.
         """
-        volumes = cli.volume_provider(provider)
-        deletions = cli.deletions(volumes, Kind.SNAPSHOT_DELETION)
-        found = deletions.find(snapshot_words, volumes.snapshot)
+        cloud = cli.provider(provider)
+        snapshots = require(cloud.snapshots)
+        deletions = cli.deletions(cloud, Kind.SNAPSHOT_DELETION)
+        found = deletions.find(snapshot_words, snapshots.find)
         if dry_run:
             cli.progress.note("would be deleted:")
             _emit(cli, found)
@@ -173,7 +175,7 @@ def delete_command(provider: str) -> click.Command:
 
         def delete(snapshot: Snapshot) -> Snapshot:
             with deletions.deleting(snapshot):
-                volumes.delete_snapshot(snapshot.id, cli.progress, include_protected=include_protected)
+                snapshots.delete(snapshot.id, cli.progress, include_protected=include_protected)
             return replace(snapshot, state=SnapshotState.DELETED)
 
         for_each(cli, found, delete, lambda gone: _emit(cli, gone))
@@ -218,8 +220,8 @@ def restore_command(provider: str) -> click.Command:
         The snapshot stays.
         """
         check_name(name)
-        volumes = cli.volume_provider(provider)
-        snapshot = volumes.snapshot(snapshot_word)
+        cloud = cli.provider(provider)
+        snapshot = require(cloud.snapshots).find(snapshot_word)
         was = shape_from_text(snapshot.tags.get(tag.SHAPE, ""), size or snapshot.volume_size_gib)
         same = was is not None and kind in {None, was.type}
         request = VolumeRequest(
@@ -236,7 +238,7 @@ def restore_command(provider: str) -> click.Command:
             tags=parse_tags(tags),
             type_reason="as the volume was" if same and kind is None else "",
         )
-        create_volume(cli, volumes, request, dry_run=dry_run)
+        create_volume(cli, cloud, request, dry_run=dry_run)
 
     return command
 

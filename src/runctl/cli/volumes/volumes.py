@@ -34,8 +34,8 @@ from runctl.core.models import Snapshot, Volume, VolumeState
 from runctl.core.tags import PURPOSE
 from runctl.costs.purposes import PURPOSES, suggest
 from runctl.machines.intents import Kind
-from runctl.providers.interface import VolumeRequest
-from runctl.providers.volume_plans import InitializationStatus, Modification
+from runctl.providers.interface import require
+from runctl.providers.volume_plans import InitializationStatus, Modification, VolumeRequest
 from runctl.render.json import to_builtins
 from runctl.render.things import volume_details
 from runctl.render.volume_plans import snapshots_table
@@ -115,11 +115,11 @@ def create_command(provider: str) -> click.Command:
             multi_attach=multi_attach,
             tags=parse_tags(tags),
         )
-        volumes = cli.volume_provider(provider)
+        cloud = cli.provider(provider)
         if purpose is not None:
-            taken = size or volumes.snapshot(snapshot or "").volume_size_gib
+            taken = size or require(cloud.snapshots).find(snapshot or "").volume_size_gib
             request = for_purpose(request, purpose, taken, chosen=kind)
-        create_volume(cli, volumes, request, dry_run=dry_run)
+        create_volume(cli, cloud, request, dry_run=dry_run)
 
     return command
 
@@ -151,7 +151,7 @@ def list_command(provider: str) -> click.Command:
     @click.pass_obj
     def command(cli: Cli, everyone: bool, wide: bool) -> None:
         """List volumes."""
-        found = cli.volume_provider(provider).volumes(everyone=everyone)
+        found = require(cli.provider(provider).volumes).list(everyone=everyone)
         remember_volumes(cli, found, everything=True)
         emit_volumes(cli, found, f"no volumes; runctl {provider} ebs create --size GIB makes one", wide=wide)
 
@@ -169,11 +169,12 @@ def show_command(provider: str) -> click.Command:
 
         What it is, what is being changed, and how far it has the data that it was made from.
         """
-        volumes = cli.volume_provider(provider)
-        volume = volumes.volume(volume_word)
-        modification = volumes.modification(volume.id)
+        cloud = cli.provider(provider)
+        volumes = require(cloud.volumes)
+        volume = volumes.find(volume_word)
+        modification = require(cloud.resizing).latest(volume.id)
         filling = None if volume.snapshot_id is None else volumes.initialization(volume.id)
-        snapshots = volumes.snapshots(everyone=True, volume_id=volume.id)
+        snapshots = require(cloud.snapshots).list(everyone=True, volume_id=volume.id)
         document: Mapping[str, Any] = {
             **to_builtins(volume),
             "modification": to_builtins(modification),
@@ -227,9 +228,10 @@ def delete_command(provider: str) -> click.Command:
 
         Asks first, unless --yes is given. Attached and persistent volumes are refused.
         """
-        volumes = cli.volume_provider(provider)
-        deletions = cli.deletions(volumes, Kind.VOLUME_DELETION)
-        found = deletions.find(volume_words, volumes.volume)
+        cloud = cli.provider(provider)
+        volumes = require(cloud.volumes)
+        deletions = cli.deletions(cloud, Kind.VOLUME_DELETION)
+        found = deletions.find(volume_words, volumes.find)
         if dry_run:
             cli.progress.note("would be deleted:")
             emit_volumes(cli, found)
@@ -239,7 +241,7 @@ def delete_command(provider: str) -> click.Command:
 
         def delete(volume: Volume) -> Volume:
             with deletions.deleting(volume):
-                volumes.delete_volume(volume.id, cli.progress, include_protected=include_protected)
+                volumes.delete(volume.id, cli.progress, include_protected=include_protected)
             return replace(volume, state=VolumeState.DELETED)
 
         for_each(cli, found, delete, lambda gone: emit_volumes(cli, gone))

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from runctl.core.config import Config
-    from runctl.providers.interface import VolumeProvider
+    from runctl.providers.interface import Provider
 
 
-def provider(config: Config) -> VolumeProvider:
+def provider(config: Config) -> Provider:
     """The provider for the configured profile and region. Makes no call."""
     from runctl.core.clock import SystemClock
     from runctl.core.places import cache_folder, data_folder

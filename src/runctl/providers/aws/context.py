@@ -10,6 +10,8 @@ from runctl.core.config import Config
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.pricing import PriceBook
 
+DEFAULT_INSTANCE_TYPE = "m7i.large"
+
 
 @dataclass(frozen=True)
 class AwsContext:
@@ -22,3 +24,8 @@ class AwsContext:
     state_directory: Path
     """For keys and known hosts, on this computer."""
     cache_directory: Path
+
+    @property
+    def instance_type(self) -> str:
+        """What a machine is where nobody says: as configured, else `DEFAULT_INSTANCE_TYPE`."""
+        return self.config.aws.instance_type or DEFAULT_INSTANCE_TYPE

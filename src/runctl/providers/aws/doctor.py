@@ -10,7 +10,6 @@ from runctl.core.errors import NotFound, RunctlError
 from runctl.providers.aws.calls.errors import error_code, our_errors
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2 import images, network
-from runctl.providers.aws.ec2.planning import DEFAULT_INSTANCE_TYPE
 from runctl.providers.aws.iam.roles import DEFAULT_PROFILE, ProfileState, profile_state
 from runctl.providers.interface import Check, DoctorStatus
 
@@ -99,7 +98,7 @@ def _network(context: AwsContext) -> Check:
 
 def _launching(context: AwsContext) -> Check:
     aws, session = context.config.aws, context.session
-    type_name = aws.instance_type or DEFAULT_INSTANCE_TYPE
+    type_name = context.instance_type
     image = images.find_image(session, images.describe_instance_type(session, type_name), aws.ami_id)
     arguments: dict[str, Any] = {"ImageId": image.id, "InstanceType": type_name, "MinCount": 1, "MaxCount": 1}
     if aws.subnet:
@@ -161,7 +160,7 @@ def _profile(context: AwsContext) -> Check:
 
 
 def _prices(context: AwsContext) -> Check:
-    type_name = context.config.aws.instance_type or DEFAULT_INSTANCE_TYPE
+    type_name = context.instance_type
     on_demand, spot = context.prices.on_demand(type_name), context.prices.spot(type_name, None)
     known = [
         f"{kind} {price.source}" for kind, price in (("on-demand:", on_demand), ("spot:", spot)) if price

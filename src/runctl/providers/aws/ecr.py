@@ -12,12 +12,18 @@ from urllib.parse import urlsplit
 from runctl.core import tags as tag
 from runctl.core.clock import rfc3339
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderError
-from runctl.core.progress import Progress
-from runctl.providers.aws.calls.errors import error_code
+from runctl.core.progress import SILENT, Progress
+from runctl.providers.aws.calls.errors import error_code, raising_our_errors
 from runctl.providers.aws.calls.parse import tag_list, tags_of, utc
 from runctl.providers.aws.calls.partitions import RegistryHosts
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.image_registry import ImageRepository, RegistryImage, RegistryLogin, RepositoryPlan
+from runctl.providers.image_registry import (
+    ImageRegistry,
+    ImageRepository,
+    RegistryImage,
+    RegistryLogin,
+    RepositoryPlan,
+)
 
 UNTAGGED_DAYS = 1
 """An image whose tag has moved on is a cache that nobody reads any more."""
@@ -78,134 +84,144 @@ def _rule(priority: int, words: str, tagging: Mapping[str, Any], count: str, num
     }
 
 
-def plan_repository(context: AwsContext, name: str, keep_images: int) -> RepositoryPlan:
-    """See `RegistryProvider.plan_repository`."""
-    found = _find(context, name)
-    if found is None:
-        uri = f"{login(context).host}/{name}"
-        words = (
-            f"ECR repository {name} in {context.session.region}, encrypted, scanned on push, keeping the newest"
-            f" {keep_images} images (storage is billed by AWS)"
-        )
-        return RepositoryPlan(name, uri, False, keep_images, (words,))
-    if not tag.is_ours(_tags(context, found)):
-        raise Conflict(
-            f"the ECR repository {name} exists, and runctl did not create it",
-            hint=f'name it to use it as it is: [docker] registry = "{found["repositoryUri"]}"',
-            code="not-ours",
-        )
-    change = (
-        ()
-        if _policy(context, name) == json.loads(lifecycle_policy(keep_images))
-        else (f"lifecycle rule of ECR repository {name}: the newest {keep_images} images stay",)
-    )
-    return RepositoryPlan(name, found["repositoryUri"], True, keep_images, change)
+@raising_our_errors
+class EcrRegistry(ImageRegistry):
+    """The private registry of one account and region; see `ImageRegistry`."""
 
+    def __init__(self, context: AwsContext) -> None:
+        self._context = context
 
-def ensure_repository(
-    context: AwsContext, plan: RepositoryPlan, project: str | None, progress: Progress
-) -> None:
-    """See `RegistryProvider.ensure_repository`."""
-    ecr = context.session.ecr
-    if not plan.exists:
-        progress.step(f"creating the ECR repository {plan.name}")
-        tags = {tag.OWNED: tag.OWNED_VALUE, tag.CREATED_AT: rfc3339(context.clock.now())}
-        tags |= {tag.PROJECT: project} if project else {}
-        try:
-            ecr.create_repository(
-                repositoryName=plan.name,
-                tags=tag_list(tags),  # type: ignore[arg-type]
-                # Tags of images are digests and never move, those of caches must.
-                imageTagMutability="MUTABLE",
-                imageScanningConfiguration={"scanOnPush": True},
-                encryptionConfiguration={"encryptionType": "AES256"},
+    def plan_repository(self, name: str, *, keep_images: int) -> RepositoryPlan:
+        """What is there, and what would be created."""
+        found = _find(self._context, name)
+        if found is None:
+            uri = f"{self.login().host}/{name}"
+            words = (
+                f"ECR repository {name} in {self._context.session.region}, encrypted, scanned on push, keeping the"
+                f" newest {keep_images} images (storage is billed by AWS)"
             )
-        except Exception as error:
-            if error_code(error) != "RepositoryAlreadyExistsException":
-                raise
-            _must_be_ours(context, plan.name)
-    if plan.will_create:
-        ecr.put_lifecycle_policy(
-            repositoryName=plan.name, lifecyclePolicyText=lifecycle_policy(plan.keep_images)
+            return RepositoryPlan(name, uri, False, keep_images, (words,))
+        if not tag.is_ours(_tags(self._context, found)):
+            raise Conflict(
+                f"the ECR repository {name} exists, and runctl did not create it",
+                hint=f'name it to use it as it is: [docker] registry = "{found["repositoryUri"]}"',
+                code="not-ours",
+            )
+        change = (
+            ()
+            if _policy(self._context, name) == json.loads(lifecycle_policy(keep_images))
+            else (f"lifecycle rule of ECR repository {name}: the newest {keep_images} images stay",)
+        )
+        return RepositoryPlan(name, found["repositoryUri"], True, keep_images, change)
+
+    def ensure_repository(
+        self, plan: RepositoryPlan, *, project: str | None, progress: Progress = SILENT
+    ) -> None:
+        """The repository exists, tagged, with its lifecycle rule."""
+        ecr = self._context.session.ecr
+        if not plan.exists:
+            progress.step(f"creating the ECR repository {plan.name}")
+            tags = {tag.OWNED: tag.OWNED_VALUE, tag.CREATED_AT: rfc3339(self._context.clock.now())}
+            tags |= {tag.PROJECT: project} if project else {}
+            try:
+                ecr.create_repository(
+                    repositoryName=plan.name,
+                    tags=tag_list(tags),  # type: ignore[arg-type]
+                    # Tags of images are digests and never move, those of caches must.
+                    imageTagMutability="MUTABLE",
+                    imageScanningConfiguration={"scanOnPush": True},
+                    encryptionConfiguration={"encryptionType": "AES256"},
+                )
+            except Exception as error:
+                if error_code(error) != "RepositoryAlreadyExistsException":
+                    raise
+                _must_be_ours(self._context, plan.name)
+        if plan.will_create:
+            ecr.put_lifecycle_policy(
+                repositoryName=plan.name, lifecyclePolicyText=lifecycle_policy(plan.keep_images)
+            )
+
+    def login(
+        self,
+    ) -> RegistryLogin:
+        """A new token."""
+        answer = self._context.session.ecr.get_authorization_token()["authorizationData"]
+        if not answer:
+            raise ProviderError("ECR gave no token")
+        username, _, password = base64.b64decode(answer[0]["authorizationToken"]).decode().partition(":")
+        endpoint = urlsplit(answer[0]["proxyEndpoint"])
+        return RegistryLogin(
+            endpoint.netloc or endpoint.path, username, password, utc(answer[0]["expiresAt"])
         )
 
+    def owns(self, host: str) -> bool:
+        """By the name of the host; a stand-in for AWS has another name for it."""
+        if _HOST.fullmatch(host):
+            return True
+        return self._context.session.endpoint is not None and ":" in host and self.login().host == host
 
-def login(context: AwsContext) -> RegistryLogin:
-    """See `RegistryProvider.registry_login`."""
-    answer = context.session.ecr.get_authorization_token()["authorizationData"]
-    if not answer:
-        raise ProviderError("ECR gave no token")
-    username, _, password = base64.b64decode(answer[0]["authorizationToken"]).decode().partition(":")
-    endpoint = urlsplit(answer[0]["proxyEndpoint"])
-    return RegistryLogin(endpoint.netloc or endpoint.path, username, password, utc(answer[0]["expiresAt"]))
+    def repositories(self, *, everyone: bool = False) -> tuple[ImageRepository, ...]:
+        """All of them by name, every page."""
+        found = []
+        for page in self._context.session.ecr.get_paginator("describe_repositories").paginate():
+            for described in page["repositories"]:
+                tags = _tags(self._context, described)
+                ours = tag.is_ours(tags)
+                if ours or everyone:
+                    found.append(
+                        ImageRepository(
+                            described["repositoryName"],
+                            described["repositoryUri"],
+                            ours,
+                            tags.get(tag.PROJECT),
+                        )
+                    )
+        return tuple(sorted(found, key=lambda one: one.name))
 
-
-def owns_registry(context: AwsContext, host: str) -> bool:
-    """See `RegistryProvider.owns_registry`. A stand-in for AWS has another name for it."""
-    if _HOST.fullmatch(host):
-        return True
-    return context.session.endpoint is not None and ":" in host and login(context).host == host
-
-
-def repositories(context: AwsContext, *, everyone: bool) -> tuple[ImageRepository, ...]:
-    """See `RegistryProvider.repositories`."""
-    found = []
-    for page in context.session.ecr.get_paginator("describe_repositories").paginate():
-        for described in page["repositories"]:
-            tags = _tags(context, described)
-            ours = tag.is_ours(tags)
-            if ours or everyone:
-                found.append(
-                    ImageRepository(
-                        described["repositoryName"], described["repositoryUri"], ours, tags.get(tag.PROJECT)
+    def images(self, repository: str) -> tuple[RegistryImage, ...]:
+        """What is in a repository, newest first, every page."""
+        found = _find(self._context, repository)
+        if found is None:
+            raise NotFound(f"there is no ECR repository {repository} in {self._context.session.region}")
+        uri = found["repositoryUri"]
+        rows: list[RegistryImage] = []
+        for page in self._context.session.ecr.get_paginator("describe_images").paginate(
+            repositoryName=repository
+        ):
+            for one in page["imageDetails"]:
+                tags = tuple(sorted(one.get("imageTags", ())))
+                rows.append(
+                    RegistryImage(
+                        repository,
+                        f"{uri}:{tags[0]}" if tags else f"{uri}@{one['imageDigest']}",
+                        one["imageDigest"],
+                        tags,
+                        int(one.get("imageSizeInBytes", 0)),
+                        utc(one["imagePushedAt"]),
+                        utc(one["lastRecordedPullTime"]) if one.get("lastRecordedPullTime") else None,
                     )
                 )
-    return tuple(sorted(found, key=lambda one: one.name))
+        return tuple(sorted(rows, key=lambda image: image.pushed_at, reverse=True))
 
-
-def images(context: AwsContext, repository: str) -> tuple[RegistryImage, ...]:
-    """See `RegistryProvider.images`."""
-    found = _find(context, repository)
-    if found is None:
-        raise NotFound(f"there is no ECR repository {repository} in {context.session.region}")
-    uri = found["repositoryUri"]
-    rows: list[RegistryImage] = []
-    for page in context.session.ecr.get_paginator("describe_images").paginate(repositoryName=repository):
-        for one in page["imageDetails"]:
-            tags = tuple(sorted(one.get("imageTags", ())))
-            rows.append(
-                RegistryImage(
-                    repository,
-                    f"{uri}:{tags[0]}" if tags else f"{uri}@{one['imageDigest']}",
-                    one["imageDigest"],
-                    tags,
-                    int(one.get("imageSizeInBytes", 0)),
-                    utc(one["imagePushedAt"]),
-                    utc(one["lastRecordedPullTime"]) if one.get("lastRecordedPullTime") else None,
+    def delete_images(
+        self, repository: str, digests: Sequence[str], progress: Progress = SILENT
+    ) -> tuple[str, ...]:
+        """BatchDeleteImage, in batches."""
+        _must_be_ours(self._context, repository)
+        gone: list[str] = []
+        for start in range(0, len(digests), _BATCH):
+            batch = digests[start : start + _BATCH]
+            progress.update("images", done=start, total=len(digests))
+            answer = self._context.session.ecr.batch_delete_image(
+                repositoryName=repository, imageIds=[{"imageDigest": digest} for digest in batch]
+            )
+            gone += [one["imageDigest"] for one in answer["imageIds"]]
+            refused = [one for one in answer.get("failures", ()) if one.get("failureCode") != "ImageNotFound"]
+            if refused:
+                raise ProviderError(
+                    f"ECR did not delete {len(refused)} images of {repository}: {refused[0].get('failureReason')}"
                 )
-            )
-    return tuple(sorted(rows, key=lambda image: image.pushed_at, reverse=True))
-
-
-def delete_images(
-    context: AwsContext, repository: str, digests: Sequence[str], progress: Progress
-) -> tuple[str, ...]:
-    """See `RegistryProvider.delete_images`."""
-    _must_be_ours(context, repository)
-    gone: list[str] = []
-    for start in range(0, len(digests), _BATCH):
-        batch = digests[start : start + _BATCH]
-        progress.update("images", done=start, total=len(digests))
-        answer = context.session.ecr.batch_delete_image(
-            repositoryName=repository, imageIds=[{"imageDigest": digest} for digest in batch]
-        )
-        gone += [one["imageDigest"] for one in answer["imageIds"]]
-        refused = [one for one in answer.get("failures", ()) if one.get("failureCode") != "ImageNotFound"]
-        if refused:
-            raise ProviderError(
-                f"ECR did not delete {len(refused)} images of {repository}: {refused[0].get('failureReason')}"
-            )
-    return tuple(dict.fromkeys(gone))
+        return tuple(dict.fromkeys(gone))
 
 
 def _must_be_ours(context: AwsContext, name: str) -> None:

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
@@ -21,11 +20,8 @@ from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState, Market
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.interface import (
-    Capability,
     Check,
-    CreatePlan,
     DoctorStatus,
-    InstanceRequest,
     Provider,
 )
 from runctl.transport.agent import AgentClient
@@ -39,6 +35,19 @@ class LocalProvider(Provider):
     """One instance, named ``local``."""
 
     name = "local"
+    renting = Unsupported(
+        "this computer is there already: it is yours, and runctl neither creates nor ends it",
+        hint="runctl local train SCRIPT; to rent a machine: runctl aws create",
+    )
+    stop_and_start = Unsupported("runctl does not stop this computer: it is yours, not rented")
+    volumes = Unsupported("this computer has no volumes to attach; use its folders")
+    snapshots = Unsupported("this computer has no volumes, and so no snapshots")
+    clones = Unsupported("this computer has no volumes to copy")
+    resizing = Unsupported("this computer has no volumes to resize")
+    filling = Unsupported("this computer has no volumes to fill")
+    registry = Unsupported(
+        "this computer has no image registry", hint='name one: [docker] registry = "HOST/PATH"'
+    )
 
     def __init__(self, *, project: str | None, state_directory: Path, cache_directory: Path) -> None:
         """``state_directory`` is the agent's: runs and projects are kept there."""
@@ -46,35 +55,6 @@ class LocalProvider(Provider):
         self._state_directory = state_directory
         self._cache_directory = cache_directory
         self._transport: LocalTransport | None = None
-
-    def capabilities(self) -> Mapping[Capability, Unsupported | None]:
-        """What this computer can do."""
-        return {
-            Capability.SPOT: Unsupported("this computer is not rented, so there is no spot market"),
-            Capability.VOLUMES: Unsupported("this computer has no volumes to attach; use its folders"),
-            Capability.STOP_AND_START: self._not_ours("stop"),
-            Capability.DOCKER: None
-            if shutil.which("docker")
-            else Unsupported(
-                "there is no docker on this computer", hint="install Docker, or use --no-docker"
-            ),
-            Capability.REGISTRY: Unsupported(
-                "this computer has no registry of images",
-                hint='name one: [docker] registry = "HOST/PATH"',
-            ),
-            Capability.TERMINAL: None,
-        }
-
-    def plan_create(self, request: InstanceRequest, progress: Progress = SILENT) -> CreatePlan:
-        """Raises `Unsupported`: this computer is there already."""
-        raise Unsupported(
-            "this computer is there already, nothing can be created",
-            hint="runctl local train SCRIPT; to rent a machine: runctl aws create",
-        )
-
-    def create(self, plan: CreatePlan, progress: Progress = SILENT) -> Instance:
-        """Raises `Unsupported`: this computer is there already."""
-        raise Unsupported("this computer is there already, nothing can be created")
 
     def wait_ready(
         self, instance_id: InstanceId, *, timeout: timedelta, progress: Progress = SILENT
@@ -108,21 +88,6 @@ class LocalProvider(Provider):
     def instances(self, *, everyone: bool = False, include_ended: bool = False) -> tuple[Instance, ...]:
         """This computer."""
         return (self.instance(LOCAL),)
-
-    def terminate(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
-        """Raises `Unsupported`."""
-        self.instance(instance_id)
-        raise self._not_ours("terminate")
-
-    def stop(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
-        """Raises `Unsupported`."""
-        self.instance(instance_id)
-        raise self._not_ours("stop")
-
-    def start(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
-        """Raises `Unsupported`."""
-        self.instance(instance_id)
-        raise self._not_ours("start")
 
     def transport(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> Transport:
         """This computer's own processes."""
@@ -166,10 +131,6 @@ class LocalProvider(Provider):
             f"{self._state_directory} cannot be written",
             fix=f"sudo chown {_user_name()} {nearest}, or set XDG_DATA_HOME to a folder of yours",
         )
-
-    @staticmethod
-    def _not_ours(verb: str) -> Unsupported:
-        return Unsupported(f"runctl does not {verb} this computer: it is yours, not rented")
 
 
 def _user_name() -> str:

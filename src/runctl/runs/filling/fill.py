@@ -25,7 +25,7 @@ from runctl.core.progress import SILENT, Progress
 from runctl.machines.intents import IntentStore
 from runctl.machines.machine import Machine, open_machine
 from runctl.project.root import project_name
-from runctl.providers.filling import FillingProvider
+from runctl.providers.interface import Provider, require
 from runctl.runs.end_reason import sentence
 from runctl.runs.filling.helper_machine import HelperMachine
 from runctl.runs.filling.plan import PrewarmPlan, PrewarmRequest, plan_prewarm
@@ -64,7 +64,7 @@ class PrewarmResult:
 class Prewarm:
     """One prewarm. `carry_out` may be called again after any interruption, from any computer."""
 
-    provider: FillingProvider
+    provider: Provider
     store: RunStore
     intents: IntentStore
     clock: Clock
@@ -120,7 +120,7 @@ class Prewarm:
         request, point = plan.request, plan.mount_point or ""
         volume = request.volume
         if request.source is None:
-            self.provider.attach_volume(volume.id, instance.id, self.progress)
+            require(self.provider.volumes).attach(volume.id, instance.id, self.progress)
         elif not plan.was_mounted:
             wish = MountWish(plan.mount_point, may_format=request.may_format)
             point = attach_and_mount(
@@ -133,7 +133,7 @@ class Prewarm:
                 with suppress(RunctlError):
                     unmount(self.agent_on, volume, instance, progress=self.progress)
             raise
-        now = self.provider.volume(volume.id)
+        now = require(self.provider.volumes).find(volume.id)
         if plan.on_helper or request.detach:
             unmount_and_detach(self.provider, self.agent_on, now, progress=self.progress)
         elif request.source is not None and not plan.was_mounted:
@@ -202,7 +202,9 @@ class Prewarm:
         from runctl.project.sync import sync
 
         folder = self.cache / "programs" / "prewarm"
-        plan = run_plan(folder, arguments, machine.instance, self.provider.machine_variables())
+        plan = run_plan(
+            folder, arguments, machine.instance, require(self.provider.filling).machine_variables()
+        )
 
         def send() -> Synced:
             return Synced(
@@ -227,7 +229,7 @@ class Prewarm:
         self.progress.step(f"waiting for {volume.id} to be initialised")
         try:
             while True:
-                origin = self.provider.volume_origin(volume.id)
+                origin = require(self.provider.filling).volume_origin(volume.id)
                 if origin.complete:
                     return
                 self.progress.update("per cent", done=origin.progress or 0, total=100)
@@ -255,7 +257,7 @@ class Prewarm:
             age = (self.clock.now() - instance.created_at).total_seconds() if found else seconds
             lived = Decimal(max(age, seconds))
             cost = None if price is None else price * max(Decimal(60), lived) / 3600
-        volume = self.provider.volume(plan.request.volume.id)
+        volume = require(self.provider.volumes).find(plan.request.volume.id)
         return PrewarmResult(plan, volume, instance, record.id if record else None, done, seconds, cost)
 
 

@@ -17,7 +17,7 @@ from runctl.core.tags import EXPIRES_AT, INTENT
 from runctl.machines.creation import Creation, creating
 from runctl.machines.intents import IntentStore, Kind
 from runctl.machines.machine import Machine
-from runctl.providers.filling import FillingProvider
+from runctl.providers.interface import Provider, require
 from runctl.runs.filling.plan import PrewarmPlan
 from runctl.storage.attaching import unmount_and_detach
 from runctl.storage.program import SCRIPT
@@ -37,7 +37,7 @@ DEADLINE_COMMAND = "/usr/local/sbin/runctl-deadline"
 class HelperMachine:
     """Rents and gives back, for any number of plans."""
 
-    provider: FillingProvider
+    provider: Provider
     intents: IntentStore
     clock: Clock
     machine: Callable[[Instance], Machine]
@@ -55,7 +55,9 @@ class HelperMachine:
         self._wait_until_free(plan)
         if plan.role is not None and plan.request.source is not None:
             partition = partition_of(self.region or "")
-            self.provider.ensure_role(plan.role, policy(plan.request.source, partition), self.progress)
+            require(self.provider.filling).ensure_role(
+                plan.role, policy(plan.request.source, partition), self.progress
+            )
         instance: Instance | None = None
         try:
             instance = self._ready(plan)
@@ -92,7 +94,7 @@ class HelperMachine:
             token = creation.token
             machine = replace(plan.machine, client_token=token, tags={**plan.machine.tags, INTENT: token})
             creation.begin()
-            found = self.provider.create(machine, self.progress)
+            found = require(self.provider.renting).create(machine, self.progress)
         creation.made(found.id)
         ready = self.provider.wait_ready(found.id, timeout=READY_TIMEOUT, progress=self.progress)
         if plan.instance is not None:
@@ -107,7 +109,7 @@ class HelperMachine:
         volume = plan.request.volume
         self.progress.step(f"waiting for {volume.attached_to}, an earlier helper, to let go of {volume.id}")
         deadline = self.clock.monotonic() + FREE_TIMEOUT.total_seconds()
-        while self.provider.volume(volume.id).state is not VolumeState.AVAILABLE:
+        while require(self.provider.volumes).find(volume.id).state is not VolumeState.AVAILABLE:
             if self.clock.monotonic() >= deadline:
                 raise Conflict(
                     f"{volume.id} is still attached to {volume.attached_to}, which is ending",
@@ -150,7 +152,7 @@ class HelperMachine:
             for status in agent.attempts():
                 if status.script == SCRIPT and status.end is None:
                     agent.stop(status.run_id, status.attempt, grace=STOP_GRACE)
-            now = self.provider.volume(plan.request.volume.id)
+            now = require(self.provider.volumes).find(plan.request.volume.id)
             if now.attached_to == instance.id:
                 unmount_and_detach(self.provider, self._agent_on, now, progress=self.progress)
         except RunctlError as problem:
@@ -165,11 +167,11 @@ class HelperMachine:
         for attempt in range(3):
             try:
                 problem = ""
-                for helper in self.provider.helpers(plan.request.volume.id):
+                for helper in require(self.provider.filling).helpers(plan.request.volume.id):
                     if helper.state is not InstanceState.SHUTTING_DOWN:
-                        self.provider.terminate(helper.id, self.progress)
+                        require(self.provider.renting).terminate(helper.id, self.progress)
                 if plan.role is not None and not keep_role:
-                    self.provider.drop_role(plan.role)
+                    require(self.provider.filling).drop_role(plan.role)
             except KeyboardInterrupt:
                 continue
             except RunctlError as error:

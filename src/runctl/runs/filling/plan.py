@@ -11,8 +11,8 @@ from runctl.core.errors import Conflict, NotFound, Unsupported, UsageError
 from runctl.core.models import Instance, InstanceState, Market, Volume, VolumeState
 from runctl.core.mount_points import default_mount_point
 from runctl.core.progress import SILENT, Progress
-from runctl.providers.filling import FillingProvider, StoredData
-from runctl.providers.interface import CreatePlan, InstanceRequest
+from runctl.providers.filling import StoredData
+from runctl.providers.interface import CreatePlan, InstanceRequest, Provider, require
 from runctl.runs.plan import check_instance
 from runctl.storage.attaching import AgentOn
 from runctl.storage.initialising import Decision, Way, decide
@@ -105,18 +105,18 @@ class PrewarmPlan:
 
 
 def plan_prewarm(
-    provider: FillingProvider, request: PrewarmRequest, agent_on: AgentOn, progress: Progress = SILENT
+    provider: Provider, request: PrewarmRequest, agent_on: AgentOn, progress: Progress = SILENT
 ) -> PrewarmPlan:
     """Look at everything; rent, attach and write nothing.
 
     Raises `UsageError`, `NotFound` (no bucket, nothing there), `Conflict` (volume in use, too small) and what
-    `Provider.plan_create` raises.
+    `Renting.plan` raises.
     """
     volume = request.volume
     _check(request)
     stored = None
     if request.source is not None:
-        stored = provider.stored_data(request.source.bucket, request.source.prefix, progress)
+        stored = require(provider.filling).stored_data(request.source.bucket, request.source.prefix, progress)
         _check_size(volume, stored)
     found, where, why = _where(provider, request)
     if found is not None and where == "attached":
@@ -127,7 +127,7 @@ def plan_prewarm(
     names = (
         (found.instance_type,) if found else (request.instance_type,) if request.instance_type else CANDIDATES
     )
-    offers = provider.machine_speeds(names, volume.zone, progress)
+    offers = require(provider.filling).machine_speeds(names, volume.zone, progress)
     network = request.source is not None
     if found is not None or (request.instance_type is not None and offers):
         chosen = offers[0] if offers else None
@@ -166,7 +166,7 @@ def plan_prewarm(
 
 
 def _with_machine(
-    provider: FillingProvider, plan: PrewarmPlan, kind: str, agent_on: AgentOn, progress: Progress
+    provider: Provider, plan: PrewarmPlan, kind: str, agent_on: AgentOn, progress: Progress
 ) -> PrewarmPlan:
     """The plan with the machine to rent, its role, and where the volume is mounted."""
     request, volume = plan.request, plan.request.volume
@@ -187,9 +187,9 @@ def _with_machine(
                 )
     machine, role = None, None
     if plan.on_helper and request.source is not None:
-        role, creates = provider.plan_role(volume.id)
+        role, creates = require(provider.filling).plan_role(volume.id)
     if plan.where == "helper":
-        machine = provider.plan_create(
+        machine = require(provider.renting).plan(
             InstanceRequest(
                 instance_type=kind,
                 market=request.market,
@@ -252,10 +252,10 @@ def _check_size(volume: Volume, stored: StoredData) -> None:
         )
 
 
-def _where(provider: FillingProvider, request: PrewarmRequest) -> tuple[Instance | None, str, str]:
+def _where(provider: Provider, request: PrewarmRequest) -> tuple[Instance | None, str, str]:
     """The machine that there is, which kind it is, and why that one."""
     volume = request.volume
-    helpers = provider.helpers(volume.id)
+    helpers = require(provider.filling).helpers(volume.id)
     live = [one for one in helpers if one.state in {InstanceState.PENDING, InstanceState.RUNNING}]
     if volume.attached_to is not None and volume.attached_to not in {one.id for one in helpers}:
         if request.helper:
@@ -275,11 +275,11 @@ def _where(provider: FillingProvider, request: PrewarmRequest) -> tuple[Instance
     return None, "helper", ""
 
 
-def _decision(provider: FillingProvider, request: PrewarmRequest, reading: Estimate) -> Decision | None:
+def _decision(provider: Provider, request: PrewarmRequest, reading: Estimate) -> Decision | None:
     if request.source is not None:
         return None
     volume = request.volume
-    origin = provider.volume_origin(volume.id)
+    origin = require(provider.filling).volume_origin(volume.id)
     if origin.snapshot_id is None:
         raise UsageError(
             f"volume {volume.id} was not made from a snapshot: there is nothing to bring onto it",

@@ -11,11 +11,12 @@ from pathlib import PurePosixPath
 
 from runctl.agent.spec import AttemptStatus, EndRecord, from_json, loads
 from runctl.core.errors import RunctlError
+from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState
 from runctl.core.progress import Progress
 from runctl.core.tags import is_ours
 from runctl.machines.machine import Machine
-from runctl.providers.interface import VolumeProvider
+from runctl.providers.interface import Provider, require
 from runctl.runs.logs.archive import LogArchive, Span, missing
 from runctl.runs.store import RunRecord
 from runctl.transport.agent import AgentClient
@@ -66,8 +67,7 @@ def find_kept_log(
     record: RunRecord,
     archive: LogArchive,
     *,
-    volumes: Callable[[], VolumeProvider],
-    instance: Callable[[str], Instance],
+    provider: Provider,
     agent_on: Callable[[Instance], AgentClient],
     progress: Progress,
 ) -> KeptLog:
@@ -77,9 +77,7 @@ def find_kept_log(
     from_volume, elsewhere = "", ""
     if path is not None and not is_complete(record, archive):
         try:
-            from_volume, elsewhere = _read_volume(
-                record, path, archive, volumes(), instance, agent_on, progress
-            )
+            from_volume, elsewhere = _read_volume(record, path, archive, provider, agent_on, progress)
         except RunctlError as error:
             elsewhere = f"{record.saved_volume} has it as {path}, and cannot be read: {error.message}"
     end = archive.end(record.id, record.attempt)
@@ -122,19 +120,18 @@ def _read_volume(
     record: RunRecord,
     path: PurePosixPath,
     archive: LogArchive,
-    volumes: VolumeProvider,
-    instance: Callable[[str], Instance],
+    provider: Provider,
     agent_on: Callable[[Instance], AgentClient],
     progress: Progress,
 ) -> tuple[str, str]:
-    volume = volumes.volume(str(record.saved_volume))
+    volume = require(provider.volumes).find(str(record.saved_volume))
     label = f'{volume.id} "{volume.name}"' if volume.name else str(volume.id)
     attach = (
         f"{label} has it as {path}; runctl aws ebs attach {volume.id} INSTANCE, and the same command reads it"
     )
     if volume.attached_to is None:
         return "", attach
-    holder = instance(volume.attached_to)
+    holder = provider.instance(InstanceId(volume.attached_to))
     if holder.state is not InstanceState.RUNNING or not is_ours(holder.tags):
         return "", f"{label} has it as {path}; it is attached to {holder.id}, which is {holder.state.value}"
     progress.step(f"reading the log from {label} on {holder.id}")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from runctl.core.errors import Conflict, RunctlError
 from runctl.core.models import Instance, Volume
 from runctl.core.progress import Progress
-from runctl.providers.interface import VolumeProvider
+from runctl.providers.interface import Provider, require
 from runctl.runs.mounts.plan import MountPlan, PlannedAttachment, room_warning
 from runctl.runs.mounts.volume_conflicts import Holder, in_use, is_on
 from runctl.storage.attaching import (
@@ -29,7 +29,7 @@ def volumes_attached(
     plan: MountPlan,
     instance: Instance,
     *,
-    volumes: Callable[[], VolumeProvider],
+    provider: Provider,
     agent_on: AgentOn,
     find_holder: FindHolder,
     may_have_started: Callable[[], bool],
@@ -46,9 +46,9 @@ def volumes_attached(
         for one in plan.attachments:
             # Noted before it is made: what was cut short is there, or half there. What somebody else has attached
             # to the machine since the plan was made is theirs, and stays.
-            if one.attached or not is_on(volumes().volume(one.volume.id), instance):
+            if one.attached or not is_on(require(provider.volumes).find(one.volume.id), instance):
                 done.append(one)
-            mounted = _attach(one, instance, volumes(), agent_on, find_holder, progress)
+            mounted = _attach(one, instance, provider, agent_on, find_holder, progress)
             if mounted.already_mounted and one in done:
                 done.remove(one)
             for warning in _room(plan, mounted):
@@ -57,14 +57,14 @@ def volumes_attached(
     except BaseException:
         if not may_have_started():
             for one in reversed(done):
-                _give_back(one, instance, volumes(), agent_on, progress)
+                _give_back(one, instance, provider, agent_on, progress)
         raise
 
 
 def _attach(
     one: PlannedAttachment,
     instance: Instance,
-    provider: VolumeProvider,
+    provider: Provider,
     agent_on: AgentOn,
     find_holder: FindHolder,
     progress: Progress,
@@ -74,7 +74,7 @@ def _attach(
         make = mount if one.attached else attach_and_mount
         return make(provider, agent_on, one.volume, instance, wish, progress)
     except Conflict as error:
-        now = provider.volume(one.volume.id)
+        now = require(provider.volumes).find(one.volume.id)
         if now.attached_to is None or is_on(now, instance) or now.multi_attach:
             raise
         # Somebody else attached it since the plan was made.
@@ -91,7 +91,7 @@ def _room(plan: MountPlan, mounted: Mounted) -> list[str]:
 def _give_back(
     one: PlannedAttachment,
     instance: Instance,
-    provider: VolumeProvider,
+    provider: Provider,
     agent_on: AgentOn,
     progress: Progress,
 ) -> None:
@@ -102,10 +102,10 @@ def _give_back(
             unmount(agent_on, one.volume, instance, progress=progress)
             progress.note(f"the run did not start: {label} is not mounted any more")
             return
-        if not is_on(provider.volume(one.volume.id), instance):
+        if not is_on(require(provider.volumes).find(one.volume.id), instance):
             return
         unmount(agent_on, one.volume, instance, progress=progress)
-        provider.detach_volume(one.volume.id, progress=progress, instance_id=instance.id)
+        require(provider.volumes).detach(one.volume.id, progress=progress, instance_id=instance.id)
     except (RunctlError, KeyboardInterrupt) as error:
         why = error.message if isinstance(error, RunctlError) else "interrupted"
         progress.warn(

@@ -12,7 +12,7 @@ from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import Instance, InstanceState, Volume
 from runctl.core.progress import Progress
 from runctl.core.tags import is_ours
-from runctl.providers.interface import VolumeMount, VolumeProvider
+from runctl.providers.interface import Provider, VolumeMount, require
 from runctl.runs.mounts.plan import Surroundings
 from runctl.runs.mounts.volume_conflicts import Holder, Sharer, is_on
 from runctl.runs.store import RunStore
@@ -28,14 +28,14 @@ def look_around(
     *,
     instance: Instance,
     agent: AgentClient,
-    volumes: Callable[[], VolumeProvider],
+    provider: Provider,
     store: RunStore,
     agent_on: Callable[[Instance], AgentClient],
     progress: Progress,
 ) -> Surroundings:
     """Everything that `runctl.runs.mounts.plan.plan_mounts` needs, as it is now.
 
-    ``volumes`` is only called where there is a volume. Raises `NotFound` (no such volume), `Conflict` (a name that
+    Raises `NotFound` (no such volume), `Conflict` (a name that
     several volumes have), and what the machine and the provider raise when they do not answer.
     """
     words = [wish.volume for wish in wishes]
@@ -44,7 +44,7 @@ def look_around(
         progress.step("looking up the volumes")
     known: dict[str, Volume] = {}
     for word in dict.fromkeys(words):
-        found = volumes().volume(word)
+        found = require(provider.volumes).find(word)
         known[word] = known[found.id] = found
     progress.step(f"asking {instance.id} what is mounted")
     mounted = agent.mounts()
@@ -52,7 +52,9 @@ def look_around(
     gone = set()
     for volume_id in sorted(there | _expected(requests, instance)):
         try:
-            volume = known.setdefault(volume_id, known.get(volume_id) or volumes().volume(volume_id))
+            volume = known.setdefault(
+                volume_id, known.get(volume_id) or require(provider.volumes).find(volume_id)
+            )
         except NotFound:
             gone.add(volume_id)
         except PermissionDenied:
@@ -63,11 +65,11 @@ def look_around(
     mine = {*there, *(volume.id for volume in known.values())}
     sharers = [run for run in map(sharer, agent.attempts(running=True)) if run is not None] if mine else []
     holders = {
-        str(volume.id): find_holder(volume, volumes(), store, agent_on, progress)
+        str(volume.id): find_holder(volume, provider, store, agent_on, progress)
         for volume in {volume.id: volume for volume in known.values()}.values()
         if volume.attached_to is not None and not is_on(volume, instance)
     }
-    changing = _changing({known[word].id for word in words}, volumes) if words else {}
+    changing = _changing({known[word].id for word in words}, provider) if words else {}
     return Surroundings(instance, mounted, known, holders, sharers, changing, frozenset(gone & there))
 
 
@@ -80,12 +82,12 @@ def sharer(status: AttemptStatus) -> Sharer | None:
     return Sharer(status.run_id, status.script, volumes, writes)
 
 
-def _changing(volume_ids: Iterable[VolumeId], volumes: Callable[[], VolumeProvider]) -> dict[str, str]:
+def _changing(volume_ids: Iterable[VolumeId], provider: Provider) -> dict[str, str]:
     """Changes under way; where the account may not know, there are none to tell."""
     found = {}
     for volume_id in sorted(volume_ids):
         try:
-            change = volumes().modification(volume_id)
+            change = require(provider.resizing).latest(volume_id)
         except RunctlError:
             continue
         if change is not None and change.is_under_way:
@@ -102,7 +104,7 @@ def _expected(requests: Sequence[MountRequest], instance: Instance) -> set[str]:
 
 def find_holder(
     volume: Volume,
-    provider: VolumeProvider,
+    provider: Provider,
     store: RunStore,
     agent_on: Callable[[Instance], AgentClient],
     progress: Progress,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from runctl.providers.aws.calls.answers import proxy_for
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 AUTH = {
     "AuthFailure",
@@ -369,13 +371,19 @@ def our_errors(endpoint: str | None = None) -> Iterator[None]:
         raise ours from error
 
 
-def translated(method: Callable[P, R]) -> Callable[P, R]:
-    """A method of an object with ``session.endpoint`` that raises our errors only."""
+def raising_our_errors(kind: type[T]) -> type[T]:
+    """A class with ``_context``, whose public methods raise our errors only."""
+    for name, method in vars(kind).copy().items():
+        if inspect.isfunction(method) and not name.startswith("_"):
+            setattr(kind, name, _translated(method))
+    return kind
 
+
+def _translated(method: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(method)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         owner: Any = args[0]
-        with our_errors(owner.session.endpoint):
+        with our_errors(owner._context.session.endpoint):
             return method(*args, **kwargs)
 
     return wrapper

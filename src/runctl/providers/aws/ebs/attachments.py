@@ -18,7 +18,13 @@ from runctl.providers.aws.calls.waiting import attempts
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.mounting import forget_unused
 from runctl.providers.aws.ebs.volume_creation import CREATE_TIMEOUT
-from runctl.providers.aws.ebs.volumes import check_not_moving, find_described, find_volume, in_use, wait_state
+from runctl.providers.aws.ebs.volume_lookup import (
+    check_not_moving,
+    find_described,
+    find_volume,
+    in_use,
+    wait_state,
+)
 from runctl.providers.aws.ec2.releasing import released
 
 ATTACH_TIMEOUT = timedelta(minutes=3)
@@ -66,7 +72,7 @@ def detach_volume(
     progress: Progress,
     instance_id: InstanceId | None = None,
 ) -> Volume:
-    """See `VolumeProvider.detach_volume`."""
+    """See `Volumes.detach`."""
     volume = find_volume(context, volume_id)
     attachments = find_described(context, volume.id)["Attachments"]
     if attachments:

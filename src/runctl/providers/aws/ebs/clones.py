@@ -10,103 +10,119 @@ from runctl.core import tags as tag
 from runctl.core.errors import Conflict, UsageError
 from runctl.core.ids import VolumeId, new_client_token
 from runctl.core.models import Volume, VolumeState
-from runctl.core.progress import Progress
+from runctl.core.progress import SILENT, Progress
 from runctl.costs.disks import DiskShape, monthly_price
+from runctl.providers.aws.calls.errors import raising_our_errors
 from runctl.providers.aws.calls.idempotence import made_once
 from runctl.providers.aws.calls.parse import tag_list
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.modifications import target_shape
 from runctl.providers.aws.ebs.volume_creation import new_tags, of_intent
-from runctl.providers.aws.ebs.volumes import check_name, find_described, find_volume, is_replayed, wait_made
+from runctl.providers.aws.ebs.volume_lookup import (
+    check_name,
+    find_described,
+    find_volume,
+    is_replayed,
+    wait_made,
+)
 from runctl.providers.volume_plans import ClonePlan, CloneRequest, InitializationStatus, ResizeRequest
+from runctl.providers.volumes import Clones
 
 CLONE_TIMEOUT = timedelta(minutes=15)
 COPY_FEE = "once, by the GiB written on the source: see Volume Clones at aws.amazon.com/ebs/pricing"
 
 
-def plan_clone(context: AwsContext, request: CloneRequest) -> ClonePlan:
-    """See `VolumeProvider.plan_clone`."""
-    source = find_volume(context, request.volume)
-    if source.state not in {VolumeState.AVAILABLE, VolumeState.IN_USE}:
-        raise Conflict(f"volume {source.id} is {source.state.value}", hint="wait until it is available")
-    if request.size_gib is not None and request.size_gib < source.size_gib:
-        raise UsageError(
-            f"a copy of {source.name or source.id} needs {source.size_gib} GiB at least",
-            hint=f"--size {source.size_gib}, or leave it out",
+@raising_our_errors
+class EbsClones(Clones):
+    """EBS Volume Clones; see `Clones`."""
+
+    def __init__(self, context: AwsContext) -> None:
+        self._context = context
+
+    def plan(self, request: CloneRequest) -> ClonePlan:
+        """As the source is, where the request says nothing."""
+        source = find_volume(self._context, request.volume)
+        if source.state not in {VolumeState.AVAILABLE, VolumeState.IN_USE}:
+            raise Conflict(f"volume {source.id} is {source.state.value}", hint="wait until it is available")
+        if request.size_gib is not None and request.size_gib < source.size_gib:
+            raise UsageError(
+                f"a copy of {source.name or source.id} needs {source.size_gib} GiB at least",
+                hint=f"--size {source.size_gib}, or leave it out",
+            )
+        # AWS's own default for a copy is gp2, whatever the source is.
+        now = DiskShape(source.type, source.size_gib, source.iops, source.throughput)
+        shape = target_shape(
+            now, ResizeRequest(request.size_gib, request.type, request.iops, request.throughput)
         )
-    # AWS's own default for a copy is gp2, whatever the source is.
-    now = DiskShape(source.type, source.size_gib, source.iops, source.throughput)
-    shape = target_shape(now, ResizeRequest(request.size_gib, request.type, request.iops, request.throughput))
-    if request.name is not None:
-        check_name(context, request.name, request.token)
-    persistent = source.persistent if request.persistent is None else request.persistent
-    token = request.token or new_client_token()
-    base = {**tag.inherited(source.tags), **request.tags}
-    base.pop(tag.PERSISTENT, None)
-    if persistent:
-        base[tag.PERSISTENT] = "true"
-    tags = new_tags(context, base, name=request.name, project=base.get(tag.PROJECT), token=token)
-    tags[tag.MADE_FROM] = source.id
-    if shape.size_gib > source.size_gib:
-        tags[tag.GROW] = "true"
-    return ClonePlan(
-        source=source,
-        name=request.name,
-        size_gib=shape.size_gib,
-        type=shape.type,
-        iops=shape.iops,
-        throughput=shape.throughput,
-        persistent=persistent,
-        multi_attach=source.multi_attach and shape.type == source.type,
-        tags=tags,
-        price=monthly_price(shape, context.session.region),
-        copy_fee=COPY_FEE,
-        client_token=token,
-    )
-
-
-def clone_volume(context: AwsContext, plan: ClonePlan, progress: Progress) -> Volume:
-    """See `VolumeProvider.clone_volume`."""
-    arguments: dict[str, Any] = {
-        "SourceVolumeId": plan.source.id,
-        "VolumeType": plan.type,
-        "Size": plan.size_gib,
-        "ClientToken": plan.client_token,
-        "TagSpecifications": [{"ResourceType": "volume", "Tags": tag_list(plan.tags)}],
-    }
-    for name, value in (
-        ("Iops", plan.iops),
-        ("Throughput", plan.throughput),
-        ("MultiAttachEnabled", plan.multi_attach or None),
-        ("Encrypted", None if plan.source.encrypted else True),
-    ):
-        if value is not None:
-            arguments[name] = value
-    replayed = False
-
-    def create() -> Mapping[str, Any]:
-        nonlocal replayed
-        answer: Any = context.session.ec2.copy_volumes(**arguments)
-        created: Mapping[str, Any] = answer["Volumes"][0]
-        answered_at = answer["ResponseMetadata"]["HTTPHeaders"].get("date", "")
-        replayed = is_replayed(answered_at, created.get("CreateTime"))
-        return created
-
-    before = of_intent(context, plan.client_token)
-    if before is not None and before["State"] != "creating":
-        return find_volume(context, before["VolumeId"])
-    if before is None:
-        progress.step(f"copying {plan.source.name or plan.source.id} in {plan.source.zone}")
-        before = made_once(
-            create,
-            lambda: of_intent(context, plan.client_token),
-            context.clock,
+        if request.name is not None:
+            check_name(self._context, request.name, request.token)
+        persistent = source.persistent if request.persistent is None else request.persistent
+        token = request.token or new_client_token()
+        base = {**tag.inherited(source.tags), **request.tags}
+        base.pop(tag.PERSISTENT, None)
+        if persistent:
+            base[tag.PERSISTENT] = "true"
+        tags = new_tags(self._context, base, name=request.name, project=base.get(tag.PROJECT), token=token)
+        tags[tag.MADE_FROM] = source.id
+        if shape.size_gib > source.size_gib:
+            tags[tag.GROW] = "true"
+        return ClonePlan(
+            source=source,
+            name=request.name,
+            size_gib=shape.size_gib,
+            type=shape.type,
+            iops=shape.iops,
+            throughput=shape.throughput,
+            persistent=persistent,
+            multi_attach=source.multi_attach and shape.type == source.type,
+            tags=tags,
+            price=monthly_price(shape, self._context.session.region),
+            copy_fee=COPY_FEE,
+            client_token=token,
         )
-    return wait_made(context, before, replayed=replayed, timeout=CLONE_TIMEOUT, progress=progress)
+
+    def create(self, plan: ClonePlan, progress: Progress = SILENT) -> Volume:
+        """CopyVolumes, once for each plan."""
+        arguments: dict[str, Any] = {
+            "SourceVolumeId": plan.source.id,
+            "VolumeType": plan.type,
+            "Size": plan.size_gib,
+            "ClientToken": plan.client_token,
+            "TagSpecifications": [{"ResourceType": "volume", "Tags": tag_list(plan.tags)}],
+        }
+        for name, value in (
+            ("Iops", plan.iops),
+            ("Throughput", plan.throughput),
+            ("MultiAttachEnabled", plan.multi_attach or None),
+            ("Encrypted", None if plan.source.encrypted else True),
+        ):
+            if value is not None:
+                arguments[name] = value
+        replayed = False
+
+        def create() -> Mapping[str, Any]:
+            nonlocal replayed
+            answer: Any = self._context.session.ec2.copy_volumes(**arguments)
+            created: Mapping[str, Any] = answer["Volumes"][0]
+            answered_at = answer["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+            replayed = is_replayed(answered_at, created.get("CreateTime"))
+            return created
+
+        before = of_intent(self._context, plan.client_token)
+        if before is not None and before["State"] != "creating":
+            return find_volume(self._context, before["VolumeId"])
+        if before is None:
+            progress.step(f"copying {plan.source.name or plan.source.id} in {plan.source.zone}")
+            before = made_once(
+                create,
+                lambda: of_intent(self._context, plan.client_token),
+                self._context.clock,
+            )
+        return wait_made(self._context, before, replayed=replayed, timeout=CLONE_TIMEOUT, progress=progress)
 
 
 def initialization(context: AwsContext, volume_id: VolumeId) -> InitializationStatus:
-    """See `VolumeProvider.initialization`; a volume that was made empty has everything it will have."""
+    """See `Volumes.initialization`; a volume that was made empty has everything it will have."""
     rate = find_described(context, volume_id).get("VolumeInitializationRate")
     answer: Any = context.session.ec2.describe_volume_status(VolumeIds=[volume_id])
     item: dict[str, Any] = next(iter(answer["VolumeStatuses"]), {})

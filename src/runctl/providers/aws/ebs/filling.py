@@ -11,45 +11,45 @@ from runctl.core.ids import VolumeId
 from runctl.core.models import Instance
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.snapshots import RATES, initialization
-from runctl.providers.aws.calls.errors import error_code, our_errors
+from runctl.providers.aws.calls.errors import error_code, raising_our_errors
 from runctl.providers.aws.calls.filters import describe
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2 import network
 from runctl.providers.aws.ec2.instances import LIVE, priced
 from runctl.providers.aws.iam import helper_role
-from runctl.providers.filling import FillingProvider, MachineSpeed, StoredData, VolumeOrigin
+from runctl.providers.filling import Filling, MachineSpeed, StoredData, VolumeOrigin
 
 MOST_PAGES = 100
 """Of a thousand objects: a plan is not to take minutes; the machine lists all of them."""
 
 
-class AwsFilling(FillingProvider):
-    """The part of the AWS provider that is about filling volumes."""
+@raising_our_errors
+class EbsFilling(Filling):
+    """EBS volumes that are filled from S3; see `Filling`."""
 
-    _context: AwsContext
+    def __init__(self, context: AwsContext) -> None:
+        self._context = context
 
     def stored_data(self, bucket: str, prefix: str, progress: Progress = SILENT) -> StoredData:
         """What is to be fetched, up to `MOST_PAGES` of it counted."""
         session = self._context.session
         progress.step(f"looking at s3://{bucket}/{prefix}".rstrip("/"))
-        with our_errors(session.endpoint):
-            region = _bucket_region(session.s3, bucket)
-            try:
-                return _counted(session.s3, bucket, prefix, region)
-            except Exception as error:
-                if error_code(error) not in {"AccessDenied", "403"}:
-                    raise
-                return StoredData(region, None, None, whole=False, why_not="your own account may not list it")
+        region = _bucket_region(session.s3, bucket)
+        try:
+            return _counted(session.s3, bucket, prefix, region)
+        except Exception as error:
+            if error_code(error) not in {"AccessDenied", "403"}:
+                raise
+            return StoredData(region, None, None, whole=False, why_not="your own account may not list it")
 
     def volume_origin(self, volume_id: VolumeId) -> VolumeOrigin:
         """From DescribeVolumes and DescribeVolumeStatus."""
         session = self._context.session
-        with our_errors(session.endpoint):
-            volume: Any = session.ec2.describe_volumes(VolumeIds=[volume_id])["Volumes"][0]
-            snapshot = volume.get("SnapshotId") or volume.get("SourceVolumeId") or None
-            if snapshot is None:
-                return VolumeOrigin(None, None, complete=True, progress=None, remaining_seconds=None)
-            found: Any = session.ec2.describe_volume_status(VolumeIds=[volume_id])["VolumeStatuses"]
+        volume: Any = session.ec2.describe_volumes(VolumeIds=[volume_id])["Volumes"][0]
+        snapshot = volume.get("SnapshotId") or volume.get("SourceVolumeId") or None
+        if snapshot is None:
+            return VolumeOrigin(None, None, complete=True, progress=None, remaining_seconds=None)
+        found: Any = session.ec2.describe_volume_status(VolumeIds=[volume_id])["VolumeStatuses"]
         details = found[0].get("InitializationStatusDetails", {}) if found else {}
         whole = initialization(max(RATES), None, volume["Size"], session.region)
         percent, left = details.get("Progress"), details.get("EstimatedTimeToCompleteInSeconds")
@@ -69,35 +69,33 @@ class AwsFilling(FillingProvider):
         """Baselines from DescribeInstanceTypes; a type that the region does not know is left out."""
         session = self._context.session
         progress.step("looking for a machine that is fast enough")
-        with our_errors(session.endpoint):
-            # A filter, not a list of names: an unknown name in a list is an error.
-            pages = session.ec2.get_paginator("describe_instance_types").paginate(
-                Filters=[{"Name": "instance-type", "Values": list(names)}]
-            )
-            described = {str(item["InstanceType"]): item for page in pages for item in page["InstanceTypes"]}
-            found = []
-            for name in names:
-                if name not in described or not self._is_offered(name, zone):
-                    continue
-                price = self._context.prices.on_demand(name, progress)
-                ebs, net = baselines(described[name])
-                found.append(MachineSpeed(name, ebs, net, price))
+        # A filter, not a list of names: an unknown name in a list is an error.
+        pages = session.ec2.get_paginator("describe_instance_types").paginate(
+            Filters=[{"Name": "instance-type", "Values": list(names)}]
+        )
+        described = {str(item["InstanceType"]): item for page in pages for item in page["InstanceTypes"]}
+        found = []
+        for name in names:
+            if name not in described or not self._is_offered(name, zone):
+                continue
+            price = self._context.prices.on_demand(name, progress)
+            ebs, net = baselines(described[name])
+            found.append(MachineSpeed(name, ebs, net, price))
         return tuple(found)
 
     def helpers(self, volume_id: VolumeId) -> tuple[Instance, ...]:
         """By their tag."""
         session = self._context.session
-        with our_errors(session.endpoint):
-            items = describe(
-                session,
-                "describe_instances",
-                {
-                    f"tag:{tag.OWNED}": [tag.OWNED_VALUE],
-                    f"tag:{tag.HELPER_FOR}": [volume_id],
-                    "instance-state-name": [*LIVE, "shutting-down"],
-                },
-            )
-            found = [priced(self._context, item) for item in items]
+        items = describe(
+            session,
+            "describe_instances",
+            {
+                f"tag:{tag.OWNED}": [tag.OWNED_VALUE],
+                f"tag:{tag.HELPER_FOR}": [volume_id],
+                "instance-state-name": [*LIVE, "shutting-down"],
+            },
+        )
+        found = [priced(self._context, item) for item in items]
         return tuple(sorted(found, key=lambda one: one.created_at, reverse=True))
 
     def plan_role(self, volume_id: VolumeId) -> tuple[str, str]:

@@ -15,15 +15,16 @@ from runctl.core.clock import parse_rfc3339, rfc3339
 from runctl.core.errors import Conflict, ProviderError, Unreachable, UsageError
 from runctl.core.ids import VolumeId
 from runctl.core.models import Volume
-from runctl.core.progress import Progress
+from runctl.core.progress import SILENT, Progress
 from runctl.costs.disks import TYPES, DiskShape, checked_shape, monthly_price
-from runctl.providers.aws.calls.errors import error_code
+from runctl.providers.aws.calls.errors import error_code, raising_our_errors
 from runctl.providers.aws.calls.parse import tag_list, utc
 from runctl.providers.aws.calls.retries import carried_out
 from runctl.providers.aws.calls.waiting import attempts
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.ebs.volumes import check_ours, find_volume
+from runctl.providers.aws.ebs.volume_lookup import check_ours, find_volume
 from runctl.providers.volume_plans import Modification, ResizePlan, ResizeRequest, changes_between
+from runctl.providers.volumes import Resizing
 
 MOST_PER_DAY = 4
 DAY = timedelta(hours=24)
@@ -33,7 +34,7 @@ DEFAULT_IOPS = 3000
 
 
 def latest_modification(context: AwsContext, volume_id: VolumeId) -> Modification | None:
-    """See `VolumeProvider.modification`."""
+    """See `Resizing.latest`."""
     try:
         answer = context.session.ec2.describe_volumes_modifications(VolumeIds=[volume_id])
     except Exception as error:
@@ -58,18 +59,53 @@ def modification_of(described: Any) -> Modification:
     )
 
 
-def plan_resize(context: AwsContext, id_or_name: str, request: ResizeRequest) -> ResizePlan:
-    """See `VolumeProvider.plan_resize`."""
-    volume = find_volume(context, id_or_name)
-    check_ours(volume)
-    latest = latest_modification(context, volume.id)
-    return decide_resize(volume, request, latest, context.clock.now(), context.session.region)
+@raising_our_errors
+class EbsResizing(Resizing):
+    """Elastic Volumes; see `Resizing`."""
+
+    def __init__(self, context: AwsContext) -> None:
+        self._context = context
+
+    def latest(self, volume_id: VolumeId) -> Modification | None:
+        """From DescribeVolumesModifications."""
+        return latest_modification(self._context, volume_id)
+
+    def plan(self, id_or_name: str, request: ResizeRequest) -> ResizePlan:
+        """See `decide_resize`."""
+        volume = find_volume(self._context, id_or_name)
+        check_ours(volume)
+        latest = latest_modification(self._context, volume.id)
+        return decide_resize(volume, request, latest, self._context.clock.now(), self._context.session.region)
+
+    def resize(self, plan: ResizePlan, progress: Progress = SILENT) -> Volume:
+        """ModifyVolume, waited for until it is ``optimizing``."""
+        volume = plan.volume
+        if plan.changes and not _is_under_way(latest_modification(self._context, volume.id), plan):
+            progress.step(f"changing {volume.name or volume.id}: {', '.join(plan.changes)}")
+            _modify(self._context, plan)
+            _remember(self._context, volume, self._context.clock.now())
+        for _ in attempts(self._context.clock, MODIFY_TIMEOUT):
+            latest = latest_modification(self._context, volume.id)
+            if latest is None or latest.state in {"optimizing", "completed"}:
+                now = find_volume(self._context, volume.id)
+                if now.size_gib >= plan.size_gib:
+                    return now
+            if latest is not None and latest.state == "failed":
+                raise ProviderError(
+                    f"EC2 could not change {volume.id}: {latest.message or 'it does not say why'}",
+                    hint="the volume is as it was; try again, or ask for less",
+                )
+            progress.update(f"{volume.id} is {latest.state if latest else 'being looked at'}")
+        raise Unreachable(
+            f"volume {volume.id} is still being modified after {MODIFY_TIMEOUT}",
+            hint="AWS goes on with it by itself; the same command goes on from there later",
+        )
 
 
 def decide_resize(
     volume: Volume, request: ResizeRequest, latest: Modification | None, now: datetime, region: str
 ) -> ResizePlan:
-    """What of the request is left to do. Pure; raises as `VolumeProvider.plan_resize` does."""
+    """What of the request is left to do. Pure; raises as `Resizing.plan` does."""
     under_way = latest if latest is not None and latest.is_under_way else None
     becoming = _becoming(volume, under_way)
     wanted = target_shape(becoming, request)
@@ -122,31 +158,6 @@ def modified_at(volume: Volume) -> list[datetime]:
         except ValueError:
             continue
     return sorted(found)
-
-
-def resize_volume(context: AwsContext, plan: ResizePlan, progress: Progress) -> Volume:
-    """See `VolumeProvider.resize_volume`."""
-    volume = plan.volume
-    if plan.changes and not _is_under_way(latest_modification(context, volume.id), plan):
-        progress.step(f"changing {volume.name or volume.id}: {', '.join(plan.changes)}")
-        _modify(context, plan)
-        _remember(context, volume, context.clock.now())
-    for _ in attempts(context.clock, MODIFY_TIMEOUT):
-        latest = latest_modification(context, volume.id)
-        if latest is None or latest.state in {"optimizing", "completed"}:
-            now = find_volume(context, volume.id)
-            if now.size_gib >= plan.size_gib:
-                return now
-        if latest is not None and latest.state == "failed":
-            raise ProviderError(
-                f"EC2 could not change {volume.id}: {latest.message or 'it does not say why'}",
-                hint="the volume is as it was; try again, or ask for less",
-            )
-        progress.update(f"{volume.id} is {latest.state if latest else 'being looked at'}")
-    raise Unreachable(
-        f"volume {volume.id} is still being modified after {MODIFY_TIMEOUT}",
-        hint="AWS goes on with it by itself; the same command goes on from there later",
-    )
 
 
 def _becoming(volume: Volume, under_way: Modification | None) -> DiskShape:

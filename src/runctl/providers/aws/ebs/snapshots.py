@@ -12,17 +12,18 @@ from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderErr
 from runctl.core.ids import SnapshotId, VolumeId, new_client_token
 from runctl.core.models import Snapshot, SnapshotState
 from runctl.core.names import check_resource_name
-from runctl.core.progress import Progress
+from runctl.core.progress import SILENT, Progress
 from runctl.costs.disks import DiskShape, shape_text
 from runctl.costs.snapshots import snapshot_price
-from runctl.providers.aws.calls.errors import error_code, our_errors
+from runctl.providers.aws.calls.errors import error_code, our_errors, raising_our_errors
 from runctl.providers.aws.calls.filters import describe
 from runctl.providers.aws.calls.parse import snapshot_of, tag_list, tags_of, utc
 from runctl.providers.aws.calls.retries import carried_out
 from runctl.providers.aws.calls.waiting import attempts
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.ebs.volumes import check_not_empty, find_volume
+from runctl.providers.aws.ebs.volume_lookup import check_not_empty, find_volume
 from runctl.providers.volume_plans import SnapshotPlan, SnapshotRequest
+from runctl.providers.volumes import Snapshots
 
 DESCRIPTION_LIMIT = 255
 POLL_SECONDS = 15.0
@@ -36,7 +37,7 @@ def describe_snapshots(context: AwsContext, filters: Mapping[str, Iterable[str]]
 def list_snapshots(
     context: AwsContext, *, everyone: bool, volume_id: VolumeId | None = None
 ) -> tuple[Snapshot, ...]:
-    """See `VolumeProvider.snapshots`."""
+    """See `Snapshots.list`."""
     filters = {} if everyone else {f"tag:{tag.OWNED}": [tag.OWNED_VALUE]}
     if volume_id is not None:
         filters["volume-id"] = [volume_id]
@@ -70,117 +71,133 @@ def find_snapshot(context: AwsContext, id_or_name: str) -> Snapshot:
     return snapshot_of(found[0], region)
 
 
-def plan_snapshot(context: AwsContext, request: SnapshotRequest) -> SnapshotPlan:
-    """See `VolumeProvider.plan_snapshot`."""
-    volume = find_volume(context, request.volume)
-    if request.name is not None:
-        check_name(context, request.name, request.token)
-    if len(request.description) > DESCRIPTION_LIMIT:
-        raise UsageError(f"a description has {DESCRIPTION_LIMIT} characters at the most")
-    persistent = volume.persistent if request.persistent is None else request.persistent
-    token = request.token or new_client_token()
-    tags = {
-        **tag.inherited(volume.tags),
-        **request.tags,
-        tag.OWNED: tag.OWNED_VALUE,
-        tag.OWNER: context.session.identity.name,
-        tag.CREATED_AT: rfc3339(context.clock.now()),
-        tag.SHAPE: shape_text(DiskShape(volume.type, volume.size_gib, volume.iops, volume.throughput)),
-        tag.INTENT: token,
-    }
-    tags.pop(tag.PERSISTENT, None)
-    if persistent:
-        tags[tag.PERSISTENT] = "true"
-    if volume.name:
-        tags[tag.VOLUME] = volume.name
-    if request.name:
-        tags[tag.NAME] = request.name
-    earlier = list_snapshots(context, everyone=True, volume_id=volume.id)
-    newest = next((s for s in earlier if s.state is SnapshotState.COMPLETED), None)
-    price = snapshot_price(None, volume.size_gib, context.session.region)
-    description = request.description or f"runctl: {volume.name or volume.id}"
-    return SnapshotPlan(volume, request.name, description, persistent, tags, price, newest, token)
+@raising_our_errors
+class EbsSnapshots(Snapshots):
+    """EBS snapshots of one account and region; see `Snapshots`."""
 
+    def __init__(self, context: AwsContext) -> None:
+        self._context = context
 
-def create_snapshot(context: AwsContext, plan: SnapshotPlan, progress: Progress) -> Snapshot:
-    """See `VolumeProvider.create_snapshot`."""
+    def find(self, id_or_name: str) -> Snapshot:
+        """By id or by Name tag."""
+        return find_snapshot(self._context, id_or_name)
 
-    # CreateSnapshot knows no client token: the tag is what finds one that was begun.
-    def begun() -> Mapping[str, Any] | None:
-        return next(iter(describe_snapshots(context, {f"tag:{tag.INTENT}": [plan.client_token]})), None)
+    def list(self, *, everyone: bool = False, volume_id: VolumeId | None = None) -> tuple[Snapshot, ...]:
+        """Every page of DescribeSnapshots."""
+        return list_snapshots(self._context, everyone=everyone, volume_id=volume_id)
 
-    def create() -> Mapping[str, Any]:
-        return context.session.ec2.create_snapshot(
-            VolumeId=plan.volume.id, Description=plan.description, TagSpecifications=specification
-        )
+    def plan(self, request: SnapshotRequest) -> SnapshotPlan:
+        """Decided from the volume; its tags are handed down."""
+        volume = find_volume(self._context, request.volume)
+        if request.name is not None:
+            check_name(self._context, request.name, request.token)
+        if len(request.description) > DESCRIPTION_LIMIT:
+            raise UsageError(f"a description has {DESCRIPTION_LIMIT} characters at the most")
+        persistent = volume.persistent if request.persistent is None else request.persistent
+        token = request.token or new_client_token()
+        tags = {
+            **tag.inherited(volume.tags),
+            **request.tags,
+            tag.OWNED: tag.OWNED_VALUE,
+            tag.OWNER: self._context.session.identity.name,
+            tag.CREATED_AT: rfc3339(self._context.clock.now()),
+            tag.SHAPE: shape_text(DiskShape(volume.type, volume.size_gib, volume.iops, volume.throughput)),
+            tag.INTENT: token,
+        }
+        tags.pop(tag.PERSISTENT, None)
+        if persistent:
+            tags[tag.PERSISTENT] = "true"
+        if volume.name:
+            tags[tag.VOLUME] = volume.name
+        if request.name:
+            tags[tag.NAME] = request.name
+        earlier = list_snapshots(self._context, everyone=True, volume_id=volume.id)
+        newest = next((s for s in earlier if s.state is SnapshotState.COMPLETED), None)
+        price = snapshot_price(None, volume.size_gib, self._context.session.region)
+        description = request.description or f"runctl: {volume.name or volume.id}"
+        return SnapshotPlan(volume, request.name, description, persistent, tags, price, newest, token)
 
-    before = begun()
-    if before:
-        return snapshot_of(before, context.session.region)
-    progress.step(f"taking a snapshot of {plan.volume.name or plan.volume.id}")
-    specification: Any = [{"ResourceType": "snapshot", "Tags": tag_list(plan.tags)}]
-    taken = carried_out(create, begun, context.clock)
-    return snapshot_of({"Tags": tag_list(plan.tags), **taken}, context.session.region)
+    def create(self, plan: SnapshotPlan, progress: Progress = SILENT) -> Snapshot:
+        """CreateSnapshot, once for each plan."""
 
-
-def wait_snapshot(
-    context: AwsContext, snapshot_id: SnapshotId, progress: Progress, timeout: timedelta
-) -> Snapshot:
-    """See `VolumeProvider.wait_snapshot`."""
-    snapshot: Snapshot | None = None
-    for _ in attempts(context.clock, timeout, most=POLL_SECONDS):
-        try:
-            snapshot = find_snapshot(context, snapshot_id)
-        except NotFound:
-            # One made a moment ago may not be seen yet.
-            continue
-        if snapshot.state is SnapshotState.COMPLETED:
-            return snapshot
-        if snapshot.state is SnapshotState.ERROR:
-            raise ProviderError(
-                f"snapshot {snapshot_id} failed",
-                hint=f"runctl aws ebs snapshot-delete {snapshot_id}, and try again; often its KMS key cannot be used",
+        # CreateSnapshot knows no client token: the tag is what finds one that was begun.
+        def begun() -> Mapping[str, Any] | None:
+            return next(
+                iter(describe_snapshots(self._context, {f"tag:{tag.INTENT}": [plan.client_token]})), None
             )
-        progress.update(f"copying what has changed to {snapshot_id}", done=snapshot.progress or 0, total=100)
-    raise Unreachable(
-        f"snapshot {snapshot_id} is {snapshot.state.value if snapshot else 'not visible'} after {timeout}",
-        hint="AWS goes on with it by itself: runctl aws ebs snapshots shows how far it is",
-    )
 
+        def create() -> Mapping[str, Any]:
+            return self._context.session.ec2.create_snapshot(
+                VolumeId=plan.volume.id, Description=plan.description, TagSpecifications=specification
+            )
 
-def delete_snapshot(
-    context: AwsContext, snapshot_id: SnapshotId, progress: Progress, *, include_protected: bool
-) -> None:
-    """See `VolumeProvider.delete_snapshot`."""
-    try:
-        snapshot = find_snapshot(context, snapshot_id)
-    except NotFound:
-        return
-    if not tag.is_ours(snapshot.tags):
-        raise PermissionDenied(
-            f"snapshot {snapshot.id} was not taken by runctl and is left alone",
-            hint=f"if you are sure: aws ec2 delete-snapshot --snapshot-id {snapshot.id}",
-            code="not-ours",
+        before = begun()
+        if before:
+            return snapshot_of(before, self._context.session.region)
+        progress.step(f"taking a snapshot of {plan.volume.name or plan.volume.id}")
+        specification: Any = [{"ResourceType": "snapshot", "Tags": tag_list(plan.tags)}]
+        taken = carried_out(create, begun, self._context.clock)
+        return snapshot_of({"Tags": tag_list(plan.tags), **taken}, self._context.session.region)
+
+    def wait(
+        self, snapshot_id: SnapshotId, progress: Progress = SILENT, timeout: timedelta = timedelta(hours=24)
+    ) -> Snapshot:
+        """Asks until its state is ``completed``."""
+        snapshot: Snapshot | None = None
+        for _ in attempts(self._context.clock, timeout, most=POLL_SECONDS):
+            try:
+                snapshot = find_snapshot(self._context, snapshot_id)
+            except NotFound:
+                # One made a moment ago may not be seen yet.
+                continue
+            if snapshot.state is SnapshotState.COMPLETED:
+                return snapshot
+            if snapshot.state is SnapshotState.ERROR:
+                raise ProviderError(
+                    f"snapshot {snapshot_id} failed",
+                    hint=f"often its KMS key cannot be used; runctl aws ebs snapshot-delete {snapshot_id} deletes it",
+                )
+            progress.update(
+                f"copying what has changed to {snapshot_id}", done=snapshot.progress or 0, total=100
+            )
+        raise Unreachable(
+            f"snapshot {snapshot_id} is {snapshot.state.value if snapshot else 'not visible'} after {timeout}",
+            hint="AWS goes on with it by itself: runctl aws ebs snapshots shows how far it is",
         )
-    if snapshot.persistent and not include_protected:
-        raise Conflict(
-            f"snapshot {snapshot.name or snapshot.id} is marked persistent",
-            hint=f"if it may really go: runctl aws ebs snapshot-delete {snapshot.id} --include-protected",
-            code="protected",
-        )
-    progress.step(f"deleting {snapshot.name or snapshot.id}")
-    try:
-        context.session.ec2.delete_snapshot(SnapshotId=snapshot.id)
-    except Exception as error:
-        if error_code(error) == "InvalidSnapshot.NotFound":
+
+    def delete(
+        self, snapshot_id: SnapshotId, progress: Progress = SILENT, *, include_protected: bool = False
+    ) -> None:
+        """DeleteSnapshot, for what is ours."""
+        try:
+            snapshot = find_snapshot(self._context, snapshot_id)
+        except NotFound:
             return
-        if error_code(error) == "InvalidSnapshot.InUse":
+        if not tag.is_ours(snapshot.tags):
+            raise PermissionDenied(
+                f"snapshot {snapshot.id} was not taken by runctl and is left alone",
+                hint=f"if you are sure: aws ec2 delete-snapshot --snapshot-id {snapshot.id}",
+                code="not-ours",
+            )
+        if snapshot.persistent and not include_protected:
             raise Conflict(
-                f"snapshot {snapshot.id} belongs to an image: {error}",
-                hint="deregister the image first: aws ec2 deregister-image",
-                code="in-use",
-            ) from error
-        raise
+                f"snapshot {snapshot.name or snapshot.id} is marked persistent",
+                hint=f"if it may really go: runctl aws ebs snapshot-delete {snapshot.id} --include-protected",
+                code="protected",
+            )
+        progress.step(f"deleting {snapshot.name or snapshot.id}")
+        try:
+            self._context.session.ec2.delete_snapshot(SnapshotId=snapshot.id)
+        except Exception as error:
+            if error_code(error) == "InvalidSnapshot.NotFound":
+                return
+            if error_code(error) == "InvalidSnapshot.InUse":
+                raise Conflict(
+                    f"snapshot {snapshot.id} belongs to an image: {error}",
+                    hint="deregister the image first: aws ec2 deregister-image",
+                    code="in-use",
+                ) from error
+            raise
 
 
 def check_name(context: AwsContext, name: str, token: str | None = None) -> None:

@@ -19,7 +19,7 @@ from runctl.providers.aws.calls.idempotence import made_once
 from runctl.providers.aws.calls.parse import tag_list
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.snapshots import find_snapshot
-from runctl.providers.aws.ebs.volumes import (
+from runctl.providers.aws.ebs.volume_lookup import (
     OVER,
     check_name,
     describe_volumes,
@@ -28,13 +28,13 @@ from runctl.providers.aws.ebs.volumes import (
     wait_made,
 )
 from runctl.providers.aws.ec2.zones import ZoneChoice, zone_for_volume
-from runctl.providers.interface import VolumePlan, VolumeRequest
+from runctl.providers.volume_plans import VolumePlan, VolumeRequest
 
 CREATE_TIMEOUT = timedelta(minutes=5)
 
 
-def plan_volume(context: AwsContext, request: VolumeRequest, default_type: str) -> VolumePlan:
-    """See `VolumeProvider.plan_volume`; ``default_type`` is the machine that the zone is chosen for."""
+def plan_volume(context: AwsContext, request: VolumeRequest) -> VolumePlan:
+    """See `Volumes.plan`. The zone is chosen for the machine that the configuration names."""
     region = context.session.region
     snapshot = None if request.snapshot_id is None else find_snapshot(context, request.snapshot_id)
     size = _size(request, snapshot)
@@ -52,7 +52,7 @@ def plan_volume(context: AwsContext, request: VolumeRequest, default_type: str) 
     )
     if request.name is not None:
         check_name(context, request.name, request.token)
-    zone = _choose_zone(context, request.zone or context.config.aws.zone, default_type)
+    zone = _choose_zone(context, request.zone or context.config.aws.zone, context.instance_type)
     token = request.token or new_client_token()
     # What a snapshot was protected by and belonged to, its volumes are and do too.
     handed_down = {} if snapshot is None else tag.inherited(snapshot.tags)
@@ -97,7 +97,7 @@ def new_tags(
 
 
 def create_volume(context: AwsContext, plan: VolumePlan, progress: Progress) -> Volume:
-    """See `VolumeProvider.create_volume`."""
+    """See `Volumes.create`."""
     request = plan.request
     if request.zone is None:
         raise AssertionError("a volume plan has a zone")

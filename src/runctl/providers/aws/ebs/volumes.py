@@ -1,276 +1,144 @@
-"""EBS volumes: found, listed, tagged, waited for and deleted."""
+"""EBS volumes of one account and region."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
+import contextlib
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from runctl.core import tags as tag
-from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderError, Unreachable, UsageError
-from runctl.core.ids import VolumeId
+from runctl.core.errors import Conflict, NotFound
+from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import Volume, VolumeState
-from runctl.core.names import check_resource_name
-from runctl.core.progress import Progress
-from runctl.providers.aws.calls.errors import our_errors
-from runctl.providers.aws.calls.filters import describe
-from runctl.providers.aws.calls.parse import tag_list, tags_of, utc, volume_of
+from runctl.core.progress import SILENT, Progress
+from runctl.providers.aws.calls.errors import our_errors, raising_our_errors
+from runctl.providers.aws.calls.parse import instance_of, tag_list
 from runctl.providers.aws.calls.retries import carried_out
-from runctl.providers.aws.calls.waiting import attempts
 from runctl.providers.aws.context import AwsContext
-
-OVER = frozenset({"deleting", "deleted"})
-VISIBLE_WITHIN = timedelta(seconds=10)
-"""How long a volume that was created a while ago may be missing from EC2's lists before it counts as deleted."""
-REPLAY_AGE = timedelta(seconds=3)
-"""A volume that is older than this when the call is answered was created by an earlier call."""
-
-
-def describe_volumes(context: AwsContext, filters: Mapping[str, Iterable[str]]) -> list[Mapping[str, Any]]:
-    """Every page of ``DescribeVolumes``."""
-    return describe(context.session, "describe_volumes", filters)
-
-
-def list_volumes(context: AwsContext, *, everyone: bool) -> tuple[Volume, ...]:
-    """Ours, or all, newest first."""
-    items = describe_volumes(context, {} if everyone else {f"tag:{tag.OWNED}": [tag.OWNED_VALUE]})
-    items.sort(key=lambda item: (utc(item.get("CreateTime")), item["VolumeId"]), reverse=True)
-    types = _instance_types(context, items)
-    region = context.session.region
-    return tuple(volume_of(item, region, types.get(_attached_to(item) or "")) for item in items)
+from runctl.providers.aws.ebs import attachments, mounting, volume_creation
+from runctl.providers.aws.ebs.clones import initialization
+from runctl.providers.aws.ebs.volume_lookup import (
+    check_ours,
+    find_described,
+    find_volume,
+    in_use,
+    list_volumes,
+)
+from runctl.providers.aws.ec2 import instances, releasing
+from runctl.providers.volume_plans import InitializationStatus, VolumePlan, VolumeRequest
+from runctl.providers.volumes import Volumes
 
 
-def find_volume(context: AwsContext, id_or_name: str) -> Volume:
-    """By id or by Name tag. Raises `NotFound`, `Conflict` (several of the name)."""
-    item = find_described(context, id_or_name)
-    types = _instance_types(context, [item])
-    return volume_of(item, context.session.region, types.get(_attached_to(item) or ""))
+@raising_our_errors
+class EbsVolumes(Volumes):
+    """See `Volumes`."""
 
+    def __init__(self, context: AwsContext) -> None:
+        self._context = context
 
-def delete_volume(
-    context: AwsContext, volume_id: VolumeId, progress: Progress, *, include_protected: bool
-) -> None:
-    """See `VolumeProvider.delete_volume`."""
-    try:
-        with our_errors(context.session.endpoint):
-            volume = find_volume(context, volume_id)
-    except NotFound:
-        return
-    if volume.state in {VolumeState.DELETING, VolumeState.DELETED}:
-        return
-    check_ours(volume)
-    if volume.persistent and not include_protected:
-        raise Conflict(
-            f"volume {volume.name or volume.id} is marked persistent",
-            hint=f"if its data may really go: runctl aws ebs delete {volume.id} --include-protected",
-            code="protected",
+    def plan(self, request: VolumeRequest) -> VolumePlan:
+        """Within the type's limits, in the zone where the configured machine is cheapest."""
+        return volume_creation.plan_volume(self._context, request)
+
+    def create(self, plan: VolumePlan, progress: Progress = SILENT) -> Volume:
+        """CreateVolume, once for each plan."""
+        return volume_creation.create_volume(self._context, plan, progress)
+
+    def find(self, id_or_name: str) -> Volume:
+        """By id or by Name tag."""
+        return find_volume(self._context, id_or_name)
+
+    def list(self, *, everyone: bool = False) -> tuple[Volume, ...]:
+        """Every page of DescribeVolumes."""
+        return list_volumes(self._context, everyone=everyone)
+
+    def attach(self, volume_id: VolumeId, instance_id: InstanceId, progress: Progress = SILENT) -> Volume:
+        """AttachVolume, at a free device name."""
+        described = instances.describe(self._context, instance_id)
+        return attachments.attach_volume(self._context, volume_id, described, progress)
+
+    def detach(
+        self,
+        volume_id: VolumeId,
+        *,
+        force: bool = False,
+        progress: Progress = SILENT,
+        instance_id: InstanceId | None = None,
+    ) -> Volume:
+        """DetachVolume, and its instance no longer expects it."""
+        before = find_volume(self._context, volume_id)
+        # Before it is detached: cut short in between, the next start would bring the volume back.
+        mounting.forget_mounts(self._context, before, instance_id)
+        return attachments.detach_volume(
+            self._context, volume_id, force=force, progress=progress, instance_id=instance_id
         )
-    if volume.attached_to is not None:
-        raise in_use(volume)
-    progress.step(f"deleting {volume.name or volume.id}")
 
-    def delete() -> bool:
-        context.session.ec2.delete_volume(VolumeId=volume.id)
-        return True
+    def is_being_released(self, volume: Volume) -> bool:
+        """By the states of the instances that have it."""
+        return releasing.is_being_released(self._context, volume)
 
-    def is_gone() -> bool | None:
+    def released(self, volume: Volume, progress: Progress = SILENT) -> Volume:
+        """EC2 detaches it when its instance has shut down."""
+        return releasing.released(self._context, volume, progress)
+
+    def remember_mount(self, volume_id: VolumeId, instance_id: InstanceId, mount_point: str) -> None:
+        """In the tags of both."""
+        instance = instance_of(instances.describe(self._context, instance_id))
+        volume = find_volume(self._context, volume_id)
+        mounting.remember_mount(self._context, volume, instance, mount_point)
+
+    def delete(
+        self, volume_id: VolumeId, progress: Progress = SILENT, *, include_protected: bool = False
+    ) -> None:
+        """DeleteVolume, for what is ours, once an instance that is shutting down has let go of it."""
+        with contextlib.suppress(NotFound):
+            releasing.released(self._context, find_volume(self._context, volume_id), progress)
+        self._delete(volume_id, progress, include_protected=include_protected)
+
+    def tag(self, volume_id: VolumeId, tags: Mapping[str, str], *, remove: Collection[str] = ()) -> None:
+        """CreateTags, then DeleteTags."""
+        check_ours(find_volume(self._context, volume_id))
+        if tags:
+            added: Any = tag_list(tags)
+            self._context.session.ec2.create_tags(Resources=[volume_id], Tags=added)
+        if remove:
+            self._context.session.ec2.delete_tags(
+                Resources=[volume_id], Tags=[{"Key": key} for key in remove]
+            )
+
+    def initialization(self, volume_id: VolumeId) -> InitializationStatus:
+        """From DescribeVolumeStatus."""
+        return initialization(self._context, volume_id)
+
+    def _delete(self, volume_id: VolumeId, progress: Progress, *, include_protected: bool) -> None:
+        """DeleteVolume, for what is ours and free."""
         try:
-            with our_errors(context.session.endpoint):
-                found = find_described(context, volume.id)
+            with our_errors(self._context.session.endpoint):
+                volume = find_volume(self._context, volume_id)
         except NotFound:
-            return True
-        return found["State"] in {"deleting", "deleted"} or None
-
-    carried_out(delete, is_gone, context.clock)
-
-
-def tag_volume(
-    context: AwsContext, volume_id: VolumeId, tags: Mapping[str, str], remove: Collection[str]
-) -> None:
-    """See `VolumeProvider.tag_volume`. Raises `PermissionDenied` (code ``not-ours``)."""
-    check_ours(find_volume(context, volume_id))
-    if tags:
-        added: Any = tag_list(tags)
-        context.session.ec2.create_tags(Resources=[volume_id], Tags=added)
-    if remove:
-        context.session.ec2.delete_tags(Resources=[volume_id], Tags=[{"Key": key} for key in remove])
-
-
-def check_ours(volume: Volume) -> None:
-    """Raises `PermissionDenied` (code ``not-ours``) for a volume that runctl did not create."""
-    if not tag.is_ours(volume.tags):
-        raise PermissionDenied(
-            f"volume {volume.id} was not created by runctl and is left alone",
-            hint="runctl works on a copy of its own: runctl aws ebs clone; what is not its own you change with"
-            " `aws ec2`",
-            code="not-ours",
-        )
-
-
-def check_not_moving(volume: Volume) -> None:
-    """Raises `Conflict` (code ``moving``) while its data is on the way to another zone.
-
-    What was written to it now would not arrive there.
-    """
-    if tag.MOVE in volume.tags:
-        name = volume.tags.get(tag.MOVE_NAME) or volume.name or volume.id
-        raise Conflict(
-            f"volume {volume.name or volume.id} is being moved to another zone",
-            hint=f"`runctl aws ebs show {volume.id}` names the zone in runctl:move-zone; finish it: runctl aws ebs move"
-            f" {name} --availability-zone ZONE, or give it up: runctl aws ebs move {name} --abandon",
-            code="moving",
-        )
-
-
-def check_name(context: AwsContext, name: str, token: str | None = None) -> None:
-    """Raises `UsageError` for what cannot be a name, `Conflict` (code ``name-taken``) where a volume has it.
-
-    The volume that this very ``token`` has made may have it.
-    """
-    check_resource_name(name, "a volume", "datasets")
-    for item in describe_volumes(context, {f"tag:{tag.NAME}": [name]}):
-        if item["State"] not in OVER and not tag.is_of_intent(tags_of(item.get("Tags")), token):
-            mine = "" if tag.is_ours(tags_of(item.get("Tags"))) else ", which runctl did not create"
+            return
+        if volume.state in {VolumeState.DELETING, VolumeState.DELETED}:
+            return
+        check_ours(volume)
+        if volume.persistent and not include_protected:
             raise Conflict(
-                f"there is a volume named {name!r}: {item['VolumeId']}{mine}",
-                hint="use it, or choose another --name",
-                code="name-taken",
+                f"volume {volume.name or volume.id} is marked persistent",
+                hint=f"if its data may really go: runctl aws ebs delete {volume.id} --include-protected",
+                code="protected",
             )
+        if volume.attached_to is not None:
+            raise in_use(volume)
+        progress.step(f"deleting {volume.name or volume.id}")
 
+        def delete() -> bool:
+            self._context.session.ec2.delete_volume(VolumeId=volume.id)
+            return True
 
-def check_not_empty(id_or_name: str, kind: str) -> None:
-    """Raises `UsageError` for a blank text, which is what an unset shell variable gives."""
-    if not id_or_name.strip():
-        raise UsageError(f"{kind} is needed here, and an empty text was given", hint="use its id or its name")
-
-
-def in_use(volume: Volume) -> Conflict:
-    return Conflict(
-        f"volume {volume.name or volume.id} is in use: attached to {', '.join(volume.instances)}",
-        hint=f"runctl aws ebs detach {volume.id}",
-        code="volume-in-use",
-    )
-
-
-def wait_state(
-    context: AwsContext, volume_id: VolumeId, wanted: VolumeState, timeout: timedelta, progress: Progress
-) -> Volume:
-    volume: Volume | None = None
-    for _ in attempts(context.clock, timeout):
-        try:
-            volume = find_volume(context, volume_id)
-        except NotFound:
-            # A volume made a moment ago may not be seen yet.
-            continue
-        if volume.state is wanted:
-            return volume
-        if volume.state is VolumeState.ERROR:
-            raise ProviderError(
-                f"volume {volume_id} is in error: EC2 could not make it",
-                hint="often its KMS key, or its snapshot, cannot be used; delete it and look at the console",
-            )
-        progress.update(f"{volume_id} is {volume.state.value}")
-    state = volume.state.value if volume else "not visible"
-    raise Unreachable(
-        f"volume {volume_id} is {state}, not {wanted.value}, after {timeout}",
-        hint="a mounted file system keeps a volume from being detached: unmount it, or use --force when the machine"
-        " does not answer"
-        if wanted is VolumeState.AVAILABLE and state == "in-use"
-        else "try again in a minute",
-    )
-
-
-def wait_made(
-    context: AwsContext, made: Mapping[str, Any], *, replayed: bool, timeout: timedelta, progress: Progress
-) -> Volume:
-    """The volume that a create call was answered with is available.
-
-    ``replayed``: it was made by an earlier call with the same client token. Raises `Conflict` (code ``token-spent``)
-    where such a volume was deleted since: EC2 answers with it all the same.
-    """
-    volume_id = VolumeId(made["VolumeId"])
-    if replayed:
-        for _ in attempts(context.clock, VISIBLE_WITHIN):
+        def is_gone() -> bool | None:
             try:
-                state = find_described(context, volume_id)["State"]
+                with our_errors(self._context.session.endpoint):
+                    found = find_described(self._context, volume.id)
             except NotFound:
-                continue
-            if state not in OVER:
-                break
-            raise _token_spent(volume_id)
-        else:
-            raise _token_spent(volume_id)
-    return wait_state(context, volume_id, VolumeState.AVAILABLE, timeout, progress)
+                return True
+            return found["State"] in {"deleting", "deleted"} or None
 
-
-def is_replayed(answered_at: str, created_at: datetime | None) -> bool:
-    """Whether the answer to a create call is that of an earlier one. Pure.
-
-    Both times are AWS's: the answer's ``Date`` header, and when the volume was created.
-    """
-    try:
-        answered = parsedate_to_datetime(answered_at)
-    except ValueError:
-        return False
-    return created_at is not None and answered - created_at > REPLAY_AGE
-
-
-def _token_spent(volume_id: str) -> Conflict:
-    return Conflict(
-        f"volume {volume_id} was made by this request before, and was deleted since",
-        hint="the same command again makes a new one",
-        code="token-spent",
-    )
-
-
-def find_described(context: AwsContext, id_or_name: str) -> Mapping[str, Any]:
-    """The item of ``DescribeVolumes``. Raises `NotFound`, `UsageError` for no name at all, and `Conflict` where several
-    volumes have the name.
-    """
-    check_not_empty(id_or_name, "a volume")
-    if id_or_name.startswith("vol-"):
-        try:
-            with our_errors(context.session.endpoint):
-                found: list[Any] = context.session.ec2.describe_volumes(VolumeIds=[id_or_name])["Volumes"]
-        except NotFound as error:
-            raise _no_volume(id_or_name, context) from error
-        if found:
-            item: Mapping[str, Any] = found[0]
-            return item
-        raise _no_volume(id_or_name, context)
-    named = [
-        item
-        for item in describe_volumes(context, {f"tag:{tag.NAME}": [id_or_name]})
-        if item["State"] not in OVER
-    ]
-    if len(named) > 1:
-        raise Conflict(
-            f"{len(named)} volumes are named {id_or_name!r}: {', '.join(v['VolumeId'] for v in named)}",
-            hint="use the id of the one you mean",
-            code="ambiguous-name",
-        )
-    if not named:
-        raise _no_volume(id_or_name, context)
-    return named[0]
-
-
-def _no_volume(id_or_name: str, context: AwsContext) -> NotFound:
-    return NotFound(
-        f"{context.session.region} has no volume {id_or_name!r}",
-        hint="`runctl aws ebs list` shows yours, --region looks elsewhere",
-    )
-
-
-def _attached_to(item: Mapping[str, Any]) -> str | None:
-    return next((a["InstanceId"] for a in item.get("Attachments", ()) if a.get("InstanceId")), None)
-
-
-def _instance_types(context: AwsContext, volumes: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Instance type by instance id, for what the volumes are attached to."""
-    ids = sorted({instance for item in volumes if (instance := _attached_to(item))})
-    types: dict[str, str] = {}
-    for start in range(0, len(ids), 200):
-        found = describe(context.session, "describe_instances", {"instance-id": ids[start : start + 200]})
-        types.update({item["InstanceId"]: item["InstanceType"] for item in found})
-    return types
+        carried_out(delete, is_gone, self._context.clock)

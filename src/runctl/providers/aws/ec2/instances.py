@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -12,12 +12,13 @@ from runctl.core.clock import parse_rfc3339
 from runctl.core.errors import Conflict, NotFound, PermissionDenied
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState, Market
-from runctl.core.progress import Progress
-from runctl.providers.aws.calls.errors import error_code
+from runctl.core.progress import SILENT, Progress
+from runctl.providers.aws.calls.errors import error_code, raising_our_errors
 from runctl.providers.aws.calls.filters import describe as describe_exactly
 from runctl.providers.aws.calls.parse import instance_of, tags_of, utc
 from runctl.providers.aws.calls.waiting import attempts
 from runctl.providers.aws.context import AwsContext
+from runctl.providers.interface import StopAndStart
 
 LIVE = [state.value for state in InstanceState if not state.is_over]
 _ID = re.compile(r"i-[0-9a-f]{8,17}")
@@ -67,7 +68,7 @@ def list_instances(context: AwsContext, *, everyone: bool, include_ended: bool) 
 
 
 def terminate(context: AwsContext, instance_id: InstanceId, progress: Progress) -> Instance:
-    """See `Provider.terminate`."""
+    """See `Renting.terminate`."""
     described = _ours(context, instance_id)
     if not InstanceState(described["State"]["Name"]).is_over:
         progress.step(f"terminating {instance_id}")
@@ -77,47 +78,63 @@ def terminate(context: AwsContext, instance_id: InstanceId, progress: Progress) 
     )
 
 
-def stop(context: AwsContext, instance_id: InstanceId, progress: Progress) -> Instance:
-    """See `Provider.stop`."""
-    described = _ours(context, instance_id)
-    state = InstanceState(described["State"]["Name"])
-    if state in {InstanceState.STOPPING, InstanceState.STOPPED}:
-        return priced(context, described)
-    if state.is_over:
-        raise Conflict(
-            f"{instance_id} has ended", hint="create another: runctl aws create", code="instance-ended"
-        )
-    if instance_of(described).market is Market.SPOT:
-        raise Conflict(
-            f"{instance_id} is a one-time spot instance, which cannot be stopped",
-            hint=f"runctl aws terminate {instance_id}; volumes brought along stay",
-            code="spot-cannot-stop",
-        )
-    progress.step(f"stopping {instance_id}")
-    context.session.ec2.stop_instances(InstanceIds=[instance_id])
-    return priced(context, _settled(context, described, {InstanceState.STOPPING, InstanceState.STOPPED}))
+@raising_our_errors
+class Ec2StopAndStart(StopAndStart):
+    """On-demand machines with an EBS root disk; see `StopAndStart`."""
 
+    def __init__(self, context: AwsContext, close_connections: Callable[[InstanceId], None]) -> None:
+        self._context = context
+        self._close_connections = close_connections
 
-def start(context: AwsContext, instance_id: InstanceId, progress: Progress) -> Instance:
-    """See `Provider.start`."""
-    described = _ours(context, instance_id)
-    state = InstanceState(described["State"]["Name"])
-    if state in {InstanceState.PENDING, InstanceState.RUNNING}:
-        return priced(context, described)
-    if state.is_over:
-        raise Conflict(
-            f"{instance_id} has ended", hint="create another: runctl aws create", code="instance-ended"
+    def stop(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
+        """StopInstances, and the connections are closed."""
+        described = _ours(self._context, instance_id)
+        state = InstanceState(described["State"]["Name"])
+        if state in {InstanceState.STOPPING, InstanceState.STOPPED}:
+            return priced(self._context, described)
+        if state.is_over:
+            raise Conflict(
+                f"{instance_id} has ended", hint="create another: runctl aws create", code="instance-ended"
+            )
+        if instance_of(described).market is Market.SPOT:
+            raise Conflict(
+                f"{instance_id} is a one-time spot instance, which cannot be stopped",
+                hint=f"runctl aws terminate {instance_id}; volumes brought along stay",
+                code="spot-cannot-stop",
+            )
+        progress.step(f"stopping {instance_id}")
+        self._context.session.ec2.stop_instances(InstanceIds=[instance_id])
+        self._close_connections(instance_id)
+        return priced(
+            self._context, _settled(self._context, described, {InstanceState.STOPPING, InstanceState.STOPPED})
         )
-    if state is InstanceState.STOPPING:
-        raise Conflict(
-            f"{instance_id} is still stopping", hint="wait a minute and try again", code="instance-stopping"
+
+    def start(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
+        """StartInstances."""
+        described = _ours(self._context, instance_id)
+        state = InstanceState(described["State"]["Name"])
+        if state in {InstanceState.PENDING, InstanceState.RUNNING}:
+            return priced(self._context, described)
+        if state.is_over:
+            raise Conflict(
+                f"{instance_id} has ended", hint="create another: runctl aws create", code="instance-ended"
+            )
+        if state is InstanceState.STOPPING:
+            raise Conflict(
+                f"{instance_id} is still stopping",
+                hint="wait a minute and try again",
+                code="instance-stopping",
+            )
+        expires = tags_of(described.get("Tags")).get(tag.EXPIRES_AT)
+        if expires and parse_rfc3339(expires) <= self._context.clock.now():
+            progress.warn(
+                f"{instance_id} had to end by {expires}: it will end itself soon after it has started"
+            )
+        progress.step(f"starting {instance_id}")
+        self._context.session.ec2.start_instances(InstanceIds=[instance_id])
+        return priced(
+            self._context, _settled(self._context, described, {InstanceState.PENDING, InstanceState.RUNNING})
         )
-    expires = tags_of(described.get("Tags")).get(tag.EXPIRES_AT)
-    if expires and parse_rfc3339(expires) <= context.clock.now():
-        progress.warn(f"{instance_id} had to end by {expires}: it will end itself soon after it has started")
-    progress.step(f"starting {instance_id}")
-    context.session.ec2.start_instances(InstanceIds=[instance_id])
-    return priced(context, _settled(context, described, {InstanceState.PENDING, InstanceState.RUNNING}))
 
 
 def _ours(context: AwsContext, instance_id: InstanceId) -> Mapping[str, Any]:

@@ -27,7 +27,7 @@ from runctl.providers.aws.calls.parse import DATA_DEVICE, state_reason, tag_list
 from runctl.providers.aws.calls.waiting import attempts
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.attachments import attach_volume
-from runctl.providers.aws.ebs.volumes import find_volume, in_use
+from runctl.providers.aws.ebs.volume_lookup import find_volume, in_use
 from runctl.providers.aws.ec2 import network
 from runctl.providers.aws.ec2.images import root_device
 from runctl.providers.aws.ec2.instances import describe, find_described, priced
@@ -60,7 +60,7 @@ class _Reached:
 
 
 def create(context: AwsContext, plan: CreatePlan, progress: Progress) -> Instance:
-    """See `Provider.create`."""
+    """See `Renting.create`."""
     reached = _Reached()
     try:
         with our_errors(context.session.endpoint):

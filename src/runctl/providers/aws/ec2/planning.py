@@ -20,7 +20,7 @@ from runctl.providers.aws.calls.errors import NotOffered, our_errors
 from runctl.providers.aws.calls.filters import describe as describe_exactly
 from runctl.providers.aws.calls.parse import DATA_VOLUME, TAG_VALUE_LIMIT, checked_mount_point, mounts_tag
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.ebs.volumes import check_not_moving, find_volume
+from runctl.providers.aws.ebs.volume_lookup import check_not_moving, find_volume
 from runctl.providers.aws.ec2 import images, network
 from runctl.providers.aws.ec2.releasing import is_being_released
 from runctl.providers.aws.ec2.zones import ZoneChoice, choose_zone
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from runctl.providers.aws.calls.session import AwsSession
     from runctl.providers.aws.ec2.images import Image, InstanceType
 
-DEFAULT_INSTANCE_TYPE = "m7i.large"
 """2 vCPUs, 8 GiB, no credits that run out; sold in every large region."""
 MOST_VOLUMES = 11
 """The device names ``/dev/sdf`` to ``/dev/sdp``."""
@@ -49,14 +48,14 @@ class _Place:
 
 
 def plan_create(context: AwsContext, request: InstanceRequest, progress: Progress) -> CreatePlan:
-    """See `Provider.plan_create`."""
+    """See `Renting.plan`."""
     session, aws = context.session, context.config.aws
     now = context.clock.now()
     ttl = request.ttl if request.ttl is not None else (parse_duration(aws.ttl) if aws.ttl else None)
     _check_request(request, ttl)
     progress.step("looking at the account, the machine type and the volumes")
     owner = session.identity.name
-    type_name = request.instance_type or aws.instance_type or DEFAULT_INSTANCE_TYPE
+    type_name = request.instance_type or context.instance_type
     instance_type = images.describe_instance_type(session, type_name)
     if request.market is Market.SPOT and not instance_type.spot:
         raise Unsupported(f"{type_name} is not sold as spot", hint="leave --spot out, or choose another type")

@@ -25,7 +25,7 @@ from runctl.providers.aws.calls.waiting import attempts
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.attachments import attach_volume
 from runctl.providers.aws.ebs.mounting import remember_mount
-from runctl.providers.aws.ebs.volumes import find_volume
+from runctl.providers.aws.ebs.volume_lookup import find_volume
 from runctl.providers.aws.ec2.connect import Connections
 from runctl.providers.aws.ec2.instances import describe, find_described, priced
 from runctl.providers.aws.ec2.launch import ended, wait_running

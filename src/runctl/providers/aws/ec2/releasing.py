@@ -11,7 +11,7 @@ from runctl.core.progress import Progress
 from runctl.providers.aws.calls.parse import instance_of
 from runctl.providers.aws.calls.waiting import attempts
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.ebs.volumes import find_volume
+from runctl.providers.aws.ebs.volume_lookup import find_volume
 from runctl.providers.aws.ec2.instances import describe, find_described, priced
 
 RELEASE_TIMEOUT = timedelta(minutes=15)
@@ -19,7 +19,7 @@ RELEASE_TIMEOUT = timedelta(minutes=15)
 
 
 def is_being_released(context: AwsContext, volume: Volume) -> bool:
-    """See `VolumeProvider.is_being_released`."""
+    """See `Volumes.is_being_released`."""
     if not volume.instances:
         return volume.state is VolumeState.IN_USE
     found = [find_described(context, each) for each in volume.instances]
@@ -27,7 +27,7 @@ def is_being_released(context: AwsContext, volume: Volume) -> bool:
 
 
 def released(context: AwsContext, volume: Volume, progress: Progress) -> Volume:
-    """See `VolumeProvider.released`."""
+    """See `Volumes.released`."""
     if volume.state is not VolumeState.IN_USE or not is_being_released(context, volume):
         return volume
     holder = f"{', '.join(volume.instances)}, which is shutting down," if volume.instances else "its machine"
@@ -47,7 +47,7 @@ def released(context: AwsContext, volume: Volume, progress: Progress) -> Volume:
 def wait_ended(
     context: AwsContext, instance_id: InstanceId, timeout: timedelta, progress: Progress
 ) -> Instance:
-    """See `Provider.wait_ended`."""
+    """See `Renting.wait_ended`."""
     described = describe(context, instance_id)
     volumes = [attached.volume_id for attached in instance_of(described).volumes]
     progress.step(f"waiting until {instance_id} has ended")

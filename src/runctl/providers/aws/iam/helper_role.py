@@ -38,7 +38,7 @@ def role_name(volume_id: VolumeId) -> str:
 def ensure(
     session: AwsSession, name: str, policy: Mapping[str, Any], clock: Clock, progress: Progress
 ) -> None:
-    """See `FillingProvider.ensure_role`."""
+    """See `Filling.ensure_role`."""
     progress.step(f"giving the helper machine's role {name} its rights")
     iam, tags = session.iam, tag_list({tag.OWNED: tag.OWNED_VALUE})
     with our_errors(session.endpoint):
@@ -74,7 +74,7 @@ def ensure(
 
 
 def drop(session: AwsSession, name: str) -> None:
-    """See `FillingProvider.drop_role`. Each step may have been done before."""
+    """See `Filling.drop_role`. Each step may have been done before."""
     iam, gone = session.iam, {"NoSuchEntity"}
     with our_errors(session.endpoint):
         try:
