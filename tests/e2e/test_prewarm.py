@@ -166,6 +166,7 @@ def _a_copy_is_read_whole_once(runctl: CommandLine, account: Account, faults: Fa
     zone = f"{account.ec2.meta.region_name}a"
     copy = account.ec2.create_volume(SnapshotId=snapshot, AvailabilityZone=zone)["VolumeId"]
 
+    until(lambda: account.state_of(copy) == "available", what="the copy to be there")
     planned = prewarm(runctl, copy, "--dry-run", "--output", "json").ok()
     done = prewarm(runctl, copy, "--output", "json").ok()
     again = prewarm(runctl, copy, "--output", "json").ok()
