@@ -209,6 +209,8 @@ class Provider(ABC):
     """
 
     name: str
+    transports: tuple[str, ...] = ("ssh",)
+    """The names that `transport` takes besides ``auto``, in the order in which that tries them."""
 
     renting: Renting | Unsupported = Unsupported("this provider cannot create machines")
     stop_and_start: StopAndStart | Unsupported = Unsupported("this provider cannot stop and start machines")
@@ -247,7 +249,7 @@ class Provider(ABC):
 
     @abstractmethod
     def transport(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> Transport:
-        """A way to the machine: ``auto``, ``ssh``, ``ssm``, ``local``; the reason goes to ``progress.detail``.
+        """A way to the machine: ``auto`` or one of `transports`; the reason goes to ``progress.detail``.
 
         Raises `Unreachable` where none works, saying what was tried, `Unsupported` for a choice it cannot make.
         """

@@ -223,6 +223,7 @@ class MachineContract:
         self, ready: tuple[Provider, Instance]
     ) -> None:
         provider, instance = ready
+        assert provider.transport(instance).name in provider.transports
         with pytest.raises(Unsupported):
             provider.transport(instance, "carrier-pigeon")
 

@@ -59,7 +59,7 @@ def refuse_password(completed: Completed, machine: str) -> None:
     ):
         raise PermissionDenied(
             f"the login user of {machine} may not become root without a password",
-            hint="images of AWS allow it; on your own, add the user to sudoers with NOPASSWD",
+            hint="add the user to sudoers with NOPASSWD; ready-made cloud images have it so",
         )
 
 

@@ -1,4 +1,4 @@
-"""What a way to a machine must offer. Above this nobody knows whether it is SSH, SSM or this computer."""
+"""What a way to a machine must offer. Above this nobody knows which it is."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Transport(ABC):
     """
 
     name: ClassVar[str]
-    """``ssh``, ``ssm`` or ``local``."""
+    """Such as ``ssh`` or ``local``; a provider may bring its own."""
     streams: ClassVar[bool]
     """Whether `stream` delivers output while the command runs, and stdin of any length. Where it is false
     output arrives in pieces of seconds, or at the end; followers poll."""

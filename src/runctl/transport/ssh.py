@@ -47,7 +47,7 @@ from runctl.transport.ssh_connection import (
     private_directory,
     read_log,
 )
-from runctl.transport.ssh_failure import session_refused
+from runctl.transport.ssh_failure import SshHints, session_refused
 
 _SLOTS = 6
 """Connections to one machine at the same time; each takes sshd's MaxSessions (10) commands."""
@@ -116,16 +116,17 @@ class SshTransport(Executing):
         still_there: StillThere = nothing_known,
         strict_host_key: bool = False,
         on_first_key: Callable[[str], None] = lambda _: None,
+        hints: SshHints | None = None,
     ) -> None:
         """Nothing happens until the first command.
 
         ``identity`` is a private key file; with ``authorize``, one of our own (see `one_time_key`), and
-        ``authorize`` is called with its public half just before every new connection: EC2 Instance Connect lets
-        it in for 60 seconds. ``host_keys`` says what the machine's host keys are, from a source that can be
+        ``authorize`` is called with its public half just before every new connection, so that whoever gives the
+        machine lets it in for a moment. ``host_keys`` says what the machine's host keys are, from a source that can be
         trusted (its console output). Without it the first key that answers is recorded, ``on_first_key`` is told its
         fingerprint, and from then on no other is accepted; with ``strict_host_key`` that is `HostKeyUnknown`.
         ``still_there`` raises `InstanceEnded` when the provider says that the machine has ended; it is asked when the
-        machine is silent or cannot be reached.
+        machine is silent or cannot be reached. ``hints`` are what its errors advise.
         """
         self.target = target
         self._still_there = still_there
@@ -139,6 +140,7 @@ class SshTransport(Executing):
             connect_timeout=connect_timeout,
             strict_host_key=strict_host_key,
             on_first_key=on_first_key,
+            hints=hints or SshHints(),
         )
         self._slot = 0
         self._lock = threading.Lock()

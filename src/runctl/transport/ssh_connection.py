@@ -16,7 +16,7 @@ from pathlib import Path
 
 from runctl.core.errors import CredentialsError, HostKeyUnknown, RunctlError, Unreachable, Unsupported
 from runctl.transport.known_hosts import KnownHosts
-from runctl.transport.ssh_failure import classify
+from runctl.transport.ssh_failure import SshHints, classify
 
 _SOCKET_PATH_LIMIT = 104
 """Of macOS, the smallest; Linux has 108."""
@@ -63,6 +63,7 @@ class SshConnections:
     """A machine whose key nothing vouches for is not connected to."""
     on_first_key: Callable[[str], None] = field(default=_unheard, compare=False)
     """Told the fingerprints of a key that was recorded because it was the first to answer."""
+    hints: SshHints = field(default_factory=SshHints)
 
     def session(self, slot: int) -> list[str]:
         """The beginning of an ssh command over connection ``slot``; fails if it is not there."""
@@ -122,8 +123,7 @@ class SshConnections:
             if not known and self.strict_host_key:
                 raise HostKeyUnknown(
                     f"nothing vouches for the host key of {alias}, and a strict check was asked for",
-                    hint="a console shows the key some minutes after the boot: try again; or use --transport ssm,"
-                    " or leave --strict-host-key (aws.strict_host_key) out",
+                    hint=self.hints.unknown_host_key,
                 )
             self._start(slot, "yes" if known else "accept-new")
         if not known:
@@ -175,6 +175,7 @@ class SshConnections:
             known_hosts=self.known_hosts.path,
             identity=self.identity,
             one_time_key=self.authorize is not None,
+            hints=self.hints,
         )
 
     def _ssh(self, slot: int) -> list[str]:

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 
 from runctl.core.errors import CredentialsError, HostKeyChanged, RunctlError, Unreachable
+
+
+@dataclass(frozen=True)
+class SshHints:
+    """What to do when SSH fails, as whoever gives the machine knows it."""
+
+    unreachable: str = "is the machine running, and does its firewall let SSH in from here?"
+    one_time_key: str = "the machine does not let keys in that are made for one connection"
+    key_refused: str = "is {identity} a private key that the machine lets in, and the login user right?"
+    """With ``{identity}``, the key file."""
+    no_key: str = "name the private key that the machine lets in"
+    unknown_host_key: str = "add the machine's key to the known hosts, or do without the strict check"
+
 
 SESSION_REFUSED = ("session open refused", "session request failed", "administratively prohibited")
 
@@ -17,7 +31,14 @@ def session_refused(log: str) -> bool:
 
 
 def classify(
-    log: str, *, machine: str, alias: str, known_hosts: Path, identity: Path | None, one_time_key: bool
+    log: str,
+    *,
+    machine: str,
+    alias: str,
+    known_hosts: Path,
+    identity: Path | None,
+    one_time_key: bool,
+    hints: SshHints,
 ) -> RunctlError:
     """The error that a failed connection is. ``log`` is what ssh wrote with ``-E``, nothing else in it."""
     lowered = log.lower()
@@ -35,23 +56,16 @@ def classify(
         )
     if "permission denied" in lowered or "too many authentication failures" in lowered:
         return CredentialsError(
-            f"{machine} refuses the login: {last}", hint=_login_hint(identity, one_time_key)
+            f"{machine} refuses the login: {last}", hint=_login_hint(identity, one_time_key, hints)
         )
-    hint = "is the instance running, and does its security group allow port 22 from here? --transport ssm needs no port"
-    return Unreachable(f"cannot reach {machine} over ssh: {last or 'ssh gave no reason'}", hint=hint)
+    why = last or "ssh gave no reason"
+    return Unreachable(f"cannot reach {machine} over ssh: {why}", hint=hints.unreachable)
 
 
-def _login_hint(identity: Path | None, one_time_key: bool) -> str:
+def _login_hint(identity: Path | None, one_time_key: bool, hints: SshHints) -> str:
     if one_time_key:
-        return (
-            "the image needs EC2 Instance Connect (ec2-instance-connect) for this; "
-            "use --transport ssm, or the instance's key pair"
-        )
-    if identity is not None:
-        return (
-            f"is {identity} the private key of the instance's key pair, and the login user the image's own?"
-        )
-    return "name the private key of the instance's key pair (aws.identity_file), or use --transport ssm"
+        return hints.one_time_key
+    return hints.no_key if identity is None else hints.key_refused.format(identity=identity)
 
 
 def _last_line(log: str) -> str:

@@ -17,7 +17,7 @@ from runctl.providers.aws.ebs.modifications import EbsResizing
 from runctl.providers.aws.ebs.snapshots import EbsSnapshots
 from runctl.providers.aws.ebs.volumes import EbsVolumes
 from runctl.providers.aws.ec2 import instances, readiness
-from runctl.providers.aws.ec2.connect import Connections
+from runctl.providers.aws.ec2.connect import TRANSPORTS, Connections
 from runctl.providers.aws.ec2.instances import Ec2StopAndStart
 from runctl.providers.aws.ec2.renting import Ec2Renting
 from runctl.providers.aws.ecr import EcrRegistry, platform_of
@@ -31,6 +31,7 @@ class AwsProvider(Provider):
     """EC2 instances, EBS volumes and ECR images of one account and region."""
 
     name = "aws"
+    transports = TRANSPORTS
     renting: Ec2Renting
     stop_and_start: Ec2StopAndStart
     volumes: EbsVolumes

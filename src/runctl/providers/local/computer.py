@@ -35,6 +35,7 @@ class LocalProvider(Provider):
     """One instance, named ``local``."""
 
     name = "local"
+    transports = ("local",)
     renting = Unsupported(
         "this computer is there already: it is yours, and runctl neither creates nor ends it",
         hint="runctl local train SCRIPT; to rent a machine: runctl aws create",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from runctl.providers.aws.calls.parse import tags_of
 
 if TYPE_CHECKING:
-    from runctl.providers.aws.calls.session import AwsSession
+    from mypy_boto3_ec2 import EC2Client
 
 _SPECIAL = re.compile(r"[\\*?]")
 _TAG = "tag:"
@@ -49,7 +49,7 @@ def _escaped(params: Mapping[str, Any], **_: Any) -> Mapping[str, Any] | None:
 
 
 def describe(
-    session: AwsSession, operation: str, filters: Mapping[str, Iterable[str]], **arguments: Any
+    ec2: EC2Client, operation: str, filters: Mapping[str, Iterable[str]], **arguments: Any
 ) -> list[Mapping[str, Any]]:
     """All items, of every page, for which every filter has just one of its values.
 
@@ -57,7 +57,7 @@ def describe(
     """
     wanted = {name: list(values) for name, values in filters.items()}
     arguments["Filters"] = [{"Name": name, "Values": values} for name, values in wanted.items()]
-    paginator: Any = session.ec2.get_paginator(operation)  # type: ignore[call-overload]
+    paginator: Any = ec2.get_paginator(operation)  # type: ignore[call-overload]
     found: list[Mapping[str, Any]] = []
     for page in paginator.paginate(**arguments):
         for item in page[_ITEMS[operation]]:

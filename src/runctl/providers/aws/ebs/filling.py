@@ -87,7 +87,7 @@ class EbsFilling(Filling):
         """By their tag."""
         session = self._context.session
         items = describe(
-            session,
+            session.ec2,
             "describe_instances",
             {
                 f"tag:{tag.OWNED}": [tag.OWNED_VALUE],

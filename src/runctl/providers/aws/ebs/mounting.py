@@ -46,7 +46,7 @@ def forget_mounts(context: AwsContext, volume: Volume, instance_id: InstanceId |
         left = [found for each in volume.instances if (found := find_described(context, each))]
     else:
         filters = {f"tag:{tag.OWNED}": [tag.OWNED_VALUE], "instance-state-name": LIVE}
-        left = describe(context.session, "describe_instances", filters)
+        left = describe(context.session.ec2, "describe_instances", filters)
     for described in left:
         forget_mount(context, volume, instance_of(described))
 

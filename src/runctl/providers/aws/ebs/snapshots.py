@@ -31,7 +31,7 @@ POLL_SECONDS = 15.0
 
 def describe_snapshots(context: AwsContext, filters: Mapping[str, Iterable[str]]) -> list[Mapping[str, Any]]:
     """Every page of this account's ``DescribeSnapshots``."""
-    return describe(context.session, "describe_snapshots", filters, OwnerIds=["self"])
+    return describe(context.session.ec2, "describe_snapshots", filters, OwnerIds=["self"])
 
 
 def list_snapshots(

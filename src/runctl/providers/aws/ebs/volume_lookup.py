@@ -28,7 +28,7 @@ REPLAY_AGE = timedelta(seconds=3)
 
 def describe_volumes(context: AwsContext, filters: Mapping[str, Iterable[str]]) -> list[Mapping[str, Any]]:
     """Every page of ``DescribeVolumes``."""
-    return describe(context.session, "describe_volumes", filters)
+    return describe(context.session.ec2, "describe_volumes", filters)
 
 
 def list_volumes(context: AwsContext, *, everyone: bool) -> tuple[Volume, ...]:
@@ -221,6 +221,6 @@ def _instance_types(context: AwsContext, volumes: Iterable[Mapping[str, Any]]) -
     ids = sorted({instance for item in volumes if (instance := _attached_to(item))})
     types: dict[str, str] = {}
     for start in range(0, len(ids), 200):
-        found = describe(context.session, "describe_instances", {"instance-id": ids[start : start + 200]})
+        found = describe(context.session.ec2, "describe_instances", {"instance-id": ids[start : start + 200]})
         types.update({item["InstanceId"]: item["InstanceType"] for item in found})
     return types

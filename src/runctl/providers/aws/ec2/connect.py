@@ -31,17 +31,32 @@ from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2.hostkeys import console_host_keys
 from runctl.providers.aws.ec2.instances import describe
 from runctl.providers.aws.ec2.network import lets_ssh_in
+from runctl.providers.aws.ssm.candidate import ssm_candidate
 from runctl.providers.ended import ended
 from runctl.transport.agent import AgentClient
-from runctl.transport.choice import NoChoice, SshFacts, SsmFacts, choose
+from runctl.transport.choice import AUTO, Candidate, NoChoice, SshFacts, choose, ssh_candidate
 from runctl.transport.interface import Transport
 from runctl.transport.silence import StillThere
+from runctl.transport.ssh_failure import SshHints
 
 if TYPE_CHECKING:
     from runctl.providers.aws.ssm.transport import SsmTransport
     from runctl.transport.ssh import SshTransport
 
 SSH_PORT = 22
+TRANSPORTS = ("ssh", "ssm")
+"""In this order: SSH streams."""
+SSH_HINTS = SshHints(
+    unreachable="is the instance running, and does its security group allow port 22 from here? --transport ssm needs no"
+    " port",
+    one_time_key="the image needs EC2 Instance Connect (ec2-instance-connect) for this; use --transport ssm, or the"
+    " instance's key pair",
+    key_refused="is {identity} the private key of the instance's key pair, and the login user the image's own?",
+    no_key="name the private key of the instance's key pair (aws.identity_file), or use --transport ssm",
+    unknown_host_key="its console shows the key some minutes after the boot: try again; or use --transport ssm, or"
+    " leave --strict-host-key (aws.strict_host_key) out",
+)
+_CLOSED_HINT = "a new machine needs a minute; after that: does its security group allow the port from here?"
 _PROBE_SECONDS = 2.0
 _STATE_ASKED = 'printf %s "${RUNCTL_AGENT_STATE:-/var/lib/runctl}"'
 
@@ -60,13 +75,14 @@ class Connections:
     def transport(self, instance: Instance, choice: str, progress: Progress) -> Transport:
         """See `Provider.transport`."""
         self._context.session.journal.reached_machines = True
-        wanted = self._context.config.aws.transport if choice == "auto" else choice
+        wanted = self._context.config.aws.transport if choice == AUTO else choice
         with self._lock:
             known = self._transports.get((instance.id, wanted))
         if known is not None:
             return known
-        if wanted not in {"auto", "ssh", "ssm"}:
-            raise Unsupported(f"an AWS machine cannot be reached by {wanted}", hint="use auto, ssh or ssm")
+        if wanted not in {AUTO, *TRANSPORTS}:
+            names = " or ".join(TRANSPORTS)
+            raise Unsupported(f"an AWS machine cannot be reached by {wanted}", hint=f"use {AUTO}, {names}")
         if instance.state is not InstanceState.RUNNING:
             raise Unreachable(
                 f"{instance.id} is {instance.state.value}",
@@ -115,9 +131,9 @@ class Connections:
     def _choose(self, instance: Instance, wanted: str, progress: Progress) -> Transport:
         identity: Path | None = None
         ssh: SshFacts | None = None
-        ssm: SsmFacts | None = None
+        ssm: Candidate | None = None
         with ThreadPoolExecutor(2) as pool:
-            asked = pool.submit(self._ssm_facts, instance) if wanted != "ssh" else None
+            asked = pool.submit(self._ssm_candidate, instance) if wanted != "ssh" else None
             lets_in = wanted == "ssh"
             if wanted != "ssm":
                 described = describe(self._context, instance.id)
@@ -127,7 +143,8 @@ class Connections:
         if wanted != "ssm":
             # A closed port drops what knocks: waiting for it would cost seconds of every command.
             ssh = self._ssh_facts(instance, identity) if lets_in else _closed(instance)
-        choice = choose(wanted, ssh=ssh, ssm=ssm)
+        candidates = [ssh_candidate(ssh)] if ssh else []
+        choice = choose(wanted, candidates + ([ssm] if ssm else []))
         if isinstance(choice, NoChoice):
             raise choice.error(instance.id)
         progress.detail(f"transport {choice.name}: {choice.reason}")
@@ -144,11 +161,15 @@ class Connections:
                 answering = next((a for a, yes in zip(addresses, answers, strict=True) if yes), None)
         address = answering or (addresses[0] if addresses else None)
         if identity is not None:
-            return SshFacts(address, SSH_PORT, answering is not None, key=f"key file {identity}")
+            key = f"key file {identity}"
+            return SshFacts(address, SSH_PORT, answering is not None, key, closed_hint=_CLOSED_HINT)
         refused = self._no_instance_connect.get(instance.id)
         if refused is not None:
-            return SshFacts(address, SSH_PORT, answering is not None, no_key=refused)
-        return SshFacts(address, SSH_PORT, answering is not None, key="EC2 Instance Connect")
+            return SshFacts(
+                address, SSH_PORT, answering is not None, no_key=refused, closed_hint=_CLOSED_HINT
+            )
+        connect = "EC2 Instance Connect"
+        return SshFacts(address, SSH_PORT, answering is not None, connect, closed_hint=_CLOSED_HINT)
 
     def _lets_ssh_in(self, described: Mapping[str, Any]) -> bool:
         """Whether the machine's security groups do; where they may not be read, perhaps."""
@@ -170,16 +191,16 @@ class Connections:
         files = [folder / f"{key_name}.pem", folder / key_name] if key_name and "/" not in key_name else []
         return next((file for file in files if file.is_file()), None)
 
-    def _ssm_facts(self, instance: Instance) -> SsmFacts:
+    def _ssm_candidate(self, instance: Instance) -> Candidate:
         try:
             with our_errors(self._context.session.endpoint):
                 answer = self._context.session.ssm.describe_instance_information(
                     Filters=[{"Key": "InstanceIds", "Values": [instance.id]}]
                 )
         except PermissionDenied as error:
-            return SsmFacts(None, problem=error.message)
+            return ssm_candidate(None, problem=error.message)
         found = answer["InstanceInformationList"]
-        return SsmFacts(found[0]["PingStatus"] if found else None)
+        return ssm_candidate(found[0]["PingStatus"] if found else None)
 
     def _ssm(self, instance: Instance, progress: Progress) -> SsmTransport:
         from runctl.providers.aws.ssm.transport import SsmTransport
@@ -233,6 +254,7 @@ class Connections:
             authorize=authorize,
             still_there=self._asker(instance),
             strict_host_key=self._context.config.aws.strict_host_key,
+            hints=SSH_HINTS,
             on_first_key=lambda fingerprints: progress.warn(
                 f"the host key of {instance.id} ({fingerprints}) is taken on trust: its console does not show it yet,"
                 " so nothing vouches for it (--strict-host-key refuses such a machine)"
@@ -271,6 +293,7 @@ def _closed(instance: Instance) -> SshFacts:
         SSH_PORT,
         port_open=False,
         no_key="its security groups do not let port 22 in",
+        closed_hint=_CLOSED_HINT,
     )
 
 

@@ -60,7 +60,7 @@ def list_instances(context: AwsContext, *, everyone: bool, include_ended: bool) 
     if not include_ended:
         filters["instance-state-name"] = LIVE
     items = describe_exactly(
-        context.session, "describe_instances", filters, PaginationConfig={"PageSize": 1000}
+        context.session.ec2, "describe_instances", filters, PaginationConfig={"PageSize": 1000}
     )
     items.sort(key=lambda item: (utc(item.get("LaunchTime")), item["InstanceId"]), reverse=True)
     hourly = context.prices.hourly(items)

@@ -242,7 +242,7 @@ def _already_made(context: AwsContext, plan: CreatePlan) -> Mapping[str, Any] | 
 
 def _by_plan(context: AwsContext, plan: CreatePlan) -> Mapping[str, Any] | None:
     items = describe_exactly(
-        context.session, "describe_instances", {f"tag:{tag.INTENT}": [plan.client_token]}
+        context.session.ec2, "describe_instances", {f"tag:{tag.INTENT}": [plan.client_token]}
     )
     return items[0] if items else None
 

@@ -150,7 +150,7 @@ def _check_request(request: InstanceRequest, ttl: timedelta | None) -> None:
 
 def _own_instance(context: AwsContext, token: str) -> str | None:
     """The instance that this very token has made, whose volumes are where they are to be."""
-    found = describe_exactly(context.session, "describe_instances", {f"tag:{tag.INTENT}": [token]})
+    found = describe_exactly(context.session.ec2, "describe_instances", {f"tag:{tag.INTENT}": [token]})
     return next((item["InstanceId"] for item in found), None)
 
 
