@@ -17,7 +17,7 @@ import pytest
 from runctl.cli import sandbox
 from runctl.core.config import NOWHERE, SANDBOX_VARIABLE
 from runctl.sandbox import control as control_module
-from runctl.sandbox.api.keys import Keys
+from runctl.sandbox.record import Keys
 from tests.cli.conftest import Invoke, data_of, error_of
 
 NASTY = 'it\'s $HOME "quoted" \\ `x`'

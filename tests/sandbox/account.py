@@ -22,11 +22,12 @@ ZONE = "us-east-1a"
 T = TypeVar("T")
 
 
-def until(look: Callable[[], T], what: str, seconds: float = 20) -> T:
-    """The first true answer."""
+def until(look: Callable[[], T], what: str | Callable[[], str], seconds: float = 20) -> T:
+    """The first true answer; ``what`` is said where there is none in time."""
     deadline = time.monotonic() + seconds
     while not (answer := look()):
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds} s for {what if isinstance(what, str) else what()}")
         time.sleep(0.05)
     return answer
 

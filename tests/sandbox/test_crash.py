@@ -18,7 +18,7 @@ from runctl.core.errors import Conflict
 from runctl.sandbox import control
 from runctl.sandbox.control import Faults, SandboxError, SandboxInfo
 from tests.sandbox.account import ZONE, Account, Machine, until
-from tests.sandbox.ecr_images import Client, password_of
+from tests.sandbox.ecr.images import Client, password_of
 from tests.sandbox.traces import traces
 
 pytestmark = pytest.mark.namespaces

@@ -22,9 +22,9 @@ from runctl.core.config import NOWHERE, SANDBOX_VARIABLE
 from runctl.core.errors import Conflict, RunctlError, UsageError
 from runctl.core.places import make_private_file, make_private_folder
 from runctl.sandbox import record
-from runctl.sandbox.api.keys import CONTROL, TOKEN_HEADER, Keys
 from runctl.sandbox.layout import Layout, default_home
 from runctl.sandbox.machines import docker_engine
+from runctl.sandbox.record import CONTROL, TOKEN_HEADER, Keys
 
 Report = Callable[[str], None]
 

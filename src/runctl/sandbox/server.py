@@ -21,12 +21,12 @@ from runctl.sandbox.amis import AMIS, write_for_moto
 from runctl.sandbox.api.admission import LOOPBACK, Admission, answer, has_token
 from runctl.sandbox.api.gate import Gate
 from runctl.sandbox.api.http_server import HttpServer, Start, Wsgi
-from runctl.sandbox.api.keys import CONTROL
 from runctl.sandbox.ebs.disks import Disks
 from runctl.sandbox.ecr.registry import Registry
 from runctl.sandbox.folders.body import FolderDisks
 from runctl.sandbox.layout import Layout
 from runctl.sandbox.machines.network import REGISTRY_PORT, Network
+from runctl.sandbox.record import CONTROL
 from runctl.sandbox.world import World, become
 
 log = logging.getLogger("runctl.sandbox")
@@ -86,12 +86,8 @@ def serve(layout: Layout, region: str, kind: str, *, docker: bool) -> None:
     ready.set()
     stopping.wait()
 
-    def end(instance_id: str) -> None:
-        world.end_services(instance_id)
-        world.forget_machine(instance_id)
-
     with ThreadPoolExecutor(max_workers=8) as pool:
-        list(pool.map(end, list(world.machines)))
+        list(pool.map(world.forget_machine, list(world.machines)))
     if registry is not None:
         registry.stop()
     ecr.stop()
@@ -114,19 +110,21 @@ def _moto() -> Wsgi:
 
 def _install(world: World) -> None:
     """Put our back-ends in moto's place, then fill in what an account finds there."""
-    from runctl.sandbox import connect, ec2, price_list
+    from runctl.sandbox import ec2, price_list
     from runctl.sandbox.ebs import ebs_direct
-    from runctl.sandbox.ecr import backend as ecr
+    from runctl.sandbox.ec2 import instance_connect
+    from runctl.sandbox.ecr import api as ecr
     from runctl.sandbox.metadata import service as metadata
-    from runctl.sandbox.ssm import backend as ssm
+    from runctl.sandbox.ssm import api as ssm
+    from runctl.sandbox.ssm.backend import set_public_parameter
 
-    for module in (ec2, ebs_direct, ssm, connect, price_list):
+    for module in (ec2, ebs_direct, ssm, instance_connect, price_list):
         module.install()
     ecr.install(world)
     metadata.install(world)
     for image in AMIS:
         if image.parameter is not None:
-            ssm.set_public_parameter(image.parameter, image.id)
+            set_public_parameter(image.parameter, image.id)
 
 
 def _registry(world: World) -> Registry:

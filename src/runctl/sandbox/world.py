@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from runctl.sandbox.api.keys import Keys
 from runctl.sandbox.ebs.disks import Disks
 from runctl.sandbox.layout import Layout
 from runctl.sandbox.machines.machine import Hardware, Machine
 from runctl.sandbox.machines.network import Network
+from runctl.sandbox.record import Keys
 
 ACCOUNT = "123456789012"
 """moto's own; every call of a sandbox belongs to it."""
@@ -106,7 +106,8 @@ class World:
         return machine
 
     def forget_machine(self, instance_id: str) -> None:
-        """Nothing is left of the body."""
+        """Nothing is left of the body, nor of what answers it."""
+        self.end_services(instance_id)
         with self.lock:
             machine = self.machines.pop(instance_id, None)
             self.notices.pop(instance_id, None)
@@ -116,7 +117,9 @@ class World:
     def begin_services(self, machine: Machine, instance: Any) -> None:
         """What the machine finds beside it: metadata, and this server's own address."""
         self.end_services(instance.id)
-        self.services[instance.id] = [begin(self, machine, instance) for begin in self.providers]
+        begun = self.services.setdefault(instance.id, [])
+        for begin in self.providers:
+            begun.append(begin(self, machine, instance))
 
     def end_services(self, instance_id: str) -> None:
         """They no longer answer."""

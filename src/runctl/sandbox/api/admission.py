@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from runctl.sandbox.api.http_server import Start, Wsgi
-from runctl.sandbox.api.keys import TOKEN_HEADER
+from runctl.sandbox.record import TOKEN_HEADER
 
 _TOKEN_KEY = "HTTP_" + TOKEN_HEADER.upper().replace("-", "_")
 LOOPBACK = ("127.0.0.1", "localhost")

@@ -51,8 +51,11 @@ class Attachments(Copies):
                 delete_on_termination=delete_on_termination,
             )
         machine = self.world.machine(instance_id)
-        if asked and machine is not None and machine.is_up:
-            self._plug(machine, volume, device_path)
+        if asked and machine is not None:
+            with instance.changing:  # type: ignore[attr-defined]
+                # One that boots meanwhile has found the disk in its mapping; one that ends takes it along.
+                if machine.is_up and volume.id not in machine.nodes:
+                    self._plug(machine, volume, device_path)
         return attachment
 
     def detach_volume(self, volume_id: str, instance_id: str, device_path: str) -> Any:
@@ -62,7 +65,7 @@ class Attachments(Copies):
         if self._is_mounted(attachment) and parameter("Force") != "true":
             if attachment.status != "busy":
                 attachment.status = "busy"
-                self._beside(self._detach_when_free, attachment)
+                self._in_background(self._detach_when_free, attachment)
             return attachment
         return self._detach(attachment)
 

@@ -29,10 +29,10 @@ class Embodied(moto_ec2.EC2Backend):
         return self.world.disks
 
     @staticmethod
-    def _beside(action: Callable[..., None], *words: Any) -> None:
+    def _in_background(action: Callable[..., None], *arguments: Any) -> None:
         def guarded() -> None:
             try:
-                action(*words)
+                action(*arguments)
             except Exception:
                 log.exception("%s failed", action.__name__)
 

@@ -15,8 +15,8 @@ from runctl.core.config import SANDBOX_VARIABLE
 from runctl.sandbox.amis import ami
 from runctl.sandbox.api.gate import parameter
 from runctl.sandbox.ec2.lifecycle import Lifecycle, SandboxInstance
+from runctl.sandbox.ec2.spot_requests import note_fulfilled
 from runctl.sandbox.machines.machine import Hardware
-from runctl.sandbox.spot_requests import note_fulfilled
 from runctl.sandbox.world import World
 
 TLS_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE")
@@ -106,7 +106,7 @@ class Launch(Lifecycle):
         machine = self.world.new_machine(hardware)
         instance.sandbox_address = machine.address
         if not self.world.faults.never_boots:
-            self._beside(self._boot, instance)
+            self._in_background(self._boot, instance)
 
 
 def _environment(world: World) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,11 +16,15 @@ from runctl.sandbox.api.gate import parameter
 from runctl.sandbox.ec2.embodied import log
 from runctl.sandbox.ec2.instance_stores import InstanceStores
 from runctl.sandbox.ec2.security_groups import SecurityGroups
-from runctl.sandbox.machines.machine import BootFailed
-from runctl.sandbox.spot_requests import note_ended
+from runctl.sandbox.ec2.spot_requests import note_ended
+from runctl.sandbox.machines.machine import BootFailed, Machine
 
 ROOT_GIB = 8
 SHUTDOWN_SECONDS = 5.0
+STATE_CODES = {"pending": 0, "running": 16, "shutting-down": 32, "stopping": 64}
+"""As DescribeInstances has them; moto sets those of the final states."""
+UP = frozenset({"pending", "running"})
+ALIVE = UP | {"stopping", "stopped"}
 
 
 class SandboxInstance(moto_instances.Instance):
@@ -30,8 +35,8 @@ class SandboxInstance(moto_instances.Instance):
     spot_instance_request_id: str | None = None
 
     def __init__(self, *arguments: Any, **attributes: Any) -> None:
-        self.booting = threading.RLock()
-        """Held while it boots, so that what stops it can wait for that."""
+        self.changing = threading.RLock()
+        """Held by whoever boots its machine, halts it or takes it away: one at a time."""
         self.has_booted = False
         super().__init__(*arguments, **attributes)
 
@@ -90,14 +95,10 @@ class Lifecycle(InstanceStores, SecurityGroups):
         for instance in found:
             if instance.disable_api_termination is True:
                 return list(super().terminate_instances(instance_ids))
-        before = []
+        before = [(instance, _state_of(instance)) for instance in found]
         for instance in found:
-            before.append(
-                (instance, moto_instances.InstanceState(instance._state.name, instance._state.code))
-            )
-            if instance._state.name not in {"shutting-down", "terminated"}:
-                instance._state.name, instance._state.code = "shutting-down", 32
-                self._beside(
+            if self._move(instance, ALIVE, "shutting-down"):
+                self._in_background(
                     self._finish, instance, "Client.UserInitiatedShutdown", "User initiated shutdown"
                 )
         return before
@@ -115,12 +116,9 @@ class Lifecycle(InstanceStores, SecurityGroups):
                 )
             if instance._state.name not in {"running", "pending", "stopped", "stopping"}:
                 raise _wrong_state(instance, "stopped")
-            before.append(
-                (instance, moto_instances.InstanceState(instance._state.name, instance._state.code))
-            )
-            if instance._state.name in {"running", "pending"}:
-                instance._state.name, instance._state.code = "stopping", 64
-                self._beside(self._halt, instance)
+            before.append((instance, _state_of(instance)))
+            if self._move(instance, UP, "stopping"):
+                self._in_background(self._halt, instance)
         return before
 
     def start_instances(self, instance_ids: list[str]) -> list[tuple[Any, Any]]:
@@ -129,12 +127,9 @@ class Lifecycle(InstanceStores, SecurityGroups):
         for instance in self.get_multi_instances_by_id(instance_ids):
             if instance._state.name not in {"stopped", "running", "pending"}:
                 raise _wrong_state(instance, "started")
-            before.append(
-                (instance, moto_instances.InstanceState(instance._state.name, instance._state.code))
-            )
-            if instance._state.name == "stopped":
-                instance._state.name, instance._state.code = "pending", 0
-                self._beside(self._boot, instance)
+            before.append((instance, _state_of(instance)))
+            if self._move(instance, {"stopped"}, "pending"):
+                self._in_background(self._boot, instance)
         return before
 
     def reboot_instances(self, instance_ids: list[str]) -> list[Any]:
@@ -153,56 +148,70 @@ class Lifecycle(InstanceStores, SecurityGroups):
     ) -> None:
         """The host fails: the machine is gone without a word, and EC2 says so."""
         instance = self.get_instance(instance_id)
-        machine = self.world.machine(instance_id)
-        if machine is not None:
-            machine.kill()
-        self._remove(instance, code, message)
+        if self._move(instance, ALIVE, "shutting-down"):
+            self._remove(instance, code, message)
 
     def take_back(self, instance_id: str) -> None:
-        """The end of a spot interruption: the machine is shut down by AWS."""
-        self._finish(
-            self.get_instance(instance_id), "Server.SpotInstanceTermination", "Spot instance termination"
-        )
+        """The end of a spot interruption: the machine is shut down by AWS, if nobody else has ended it meanwhile."""
+        instance = self.get_instance(instance_id)
+        if self._move(instance, ALIVE, "shutting-down"):
+            self._finish(instance, "Server.SpotInstanceTermination", "Spot instance termination")
+
+    def _move(self, instance: Any, before: Collection[str], after: str) -> bool:
+        """The instance goes from one of those states to ``after``; false, and nothing changes, if it is in none."""
+        with self.world.lock:
+            if instance._state.name not in before:
+                return False
+            instance._state.name, instance._state.code = after, STATE_CODES[after]
+            return True
 
     def _boot(self, instance: Any) -> None:
         machine = self.world.machine(instance.id)
         if machine is None:
             return
         time.sleep(self.world.faults.boot_delay)
-        with instance.booting:
+        with instance.changing:
             if instance._state.name != "pending":
                 return
-            machine.on_power_off = lambda word: self._powered_off(instance, word)
+            machine.on_power_off = lambda action: self._powered_off(instance, action)
             try:
                 self.world.begin_services(machine, instance)
                 first, instance.has_booted = not instance.has_booted, True
                 machine.boot(first=first)
-                self._apply_groups_to(instance, machine)
-                self._plug_stores(machine, instance)
-                for device, block in list(instance.block_device_mapping.items()):
-                    if device != instance.root_device_name:
-                        self._plug(machine, self.get_volume(block.volume_id), device)
+                with contextlib.suppress(ProcessLookupError):
+                    # If it goes down by itself meanwhile, `_powered_off` is told, and waits for us.
+                    self._connect(instance, machine)
             except (BootFailed, OSError) as error:
-                if instance._state.name != "pending":
-                    return  # it was told to stop while it booted: that is no failure
-                log.exception("%s did not boot", instance.id)
-                self._remove(instance, "Server.InternalError", str(error)[:200])
+                # Told to stop while it booted, it has not failed.
+                if self._move(instance, {"pending"}, "shutting-down"):
+                    log.exception("%s did not boot", instance.id)
+                    self._remove(instance, "Server.InternalError", str(error)[:200])
                 return
-            if instance._state.name == "pending":
-                instance._state.name, instance._state.code = "running", 16
+            self._move(instance, {"pending"}, "running")
+
+    def _connect(self, instance: Any, machine: Machine) -> None:
+        """Its firewall and its disks."""
+        self._apply_groups_to(instance, machine)
+        self._plug_stores(machine, instance)
+        for device, block in list(instance.block_device_mapping.items()):
+            if device != instance.root_device_name:
+                self._plug(machine, self.get_volume(block.volume_id), device)
 
     def _halt(self, instance: Any, code: str = "Client.UserInitiatedShutdown") -> None:
         self._shut_down(instance)
-        with instance.booting:
+        with instance.changing:
             # A boot that had begun has ended by now, and what it had started goes too.
             self._shut_down(instance)
-        self._unplug_all(instance)
-        self._lose_stores(instance)
-        instance.stop()
-        instance.state_reason = moto_instances.StateReason(f"{code}: User initiated shutdown", code)
+            self._unplug_all(instance)
+            self._lose_stores(instance)
+            with self.world.lock:
+                if instance._state.name == "stopping":  # and has not been terminated meanwhile
+                    instance.stop()
+                    instance.state_reason = moto_instances.StateReason(
+                        f"{code}: User initiated shutdown", code
+                    )
 
     def _finish(self, instance: Any, code: str, message: str) -> None:
-        instance._state.name, instance._state.code = "shutting-down", 32
         instance.state_reason = moto_instances.StateReason(f"{code}: {message}", code)
         self._shut_down(instance)
         self._remove(instance, code, message)
@@ -220,41 +229,55 @@ class Lifecycle(InstanceStores, SecurityGroups):
         machine.kill()
 
     def _remove(self, instance: Any, code: str, message: str) -> None:
-        self._unplug_all(instance)
-        self._lose_stores(instance)
-        self.world.forget_machine(instance.id)
-        doomed = [
-            block.volume_id
-            for device, block in list(instance.block_device_mapping.items())
-            if block.delete_on_termination or device == instance.root_device_name
-        ]
-        for attachment in [one for volume in list(self.volumes.values()) for one in volume.attachments]:
-            if attachment.instance is instance:
-                self._let_go(attachment)
-        for volume_id in doomed:
-            with contextlib.suppress(EC2ClientError):
-                self.delete_volume(volume_id)
-        instance.terminate()
-        note_ended(instance, code)
-        instance.state_reason = moto_instances.StateReason(f"{code}: {message}", code)
-        instance._reason = f"{message} ({datetime.now(UTC):%Y-%m-%d %H:%M:%S} GMT)"
-        instance.ended_at = time.monotonic()
-
-    def _powered_off(self, instance: Any, word: str) -> None:
-        """The machine ended by itself."""
-        if instance._state.name not in {"pending", "running"}:
-            return
-        code = "Client.InstanceInitiatedShutdown"
-        if word == "reboot":
-            instance._state.name, instance._state.code = "pending", 0
+        """Its machine and what goes with it are gone; the caller has moved it to ``shutting-down``."""
+        machine = self.world.machine(instance.id)
+        if machine is not None:
+            machine.on_power_off = lambda _: None
+            machine.kill()
+        with instance.changing:
+            # A boot that had begun has ended by now: nothing starts any more.
             self._unplug_all(instance)
+            self._lose_stores(instance)
+            self.world.forget_machine(instance.id)
+            doomed = [
+                block.volume_id
+                for device, block in list(instance.block_device_mapping.items())
+                if block.delete_on_termination or device == instance.root_device_name
+            ]
+            for attachment in [held for volume in list(self.volumes.values()) for held in volume.attachments]:
+                if attachment.instance is instance:
+                    self._let_go(attachment)
+            for volume_id in doomed:
+                with contextlib.suppress(EC2ClientError):
+                    self.delete_volume(volume_id)
+            instance.terminate()
+            note_ended(instance, code)
+            instance.state_reason = moto_instances.StateReason(f"{code}: {message}", code)
+            instance._reason = f"{message} ({datetime.now(UTC):%Y-%m-%d %H:%M:%S} GMT)"
+            instance.ended_at = time.monotonic()
+
+    def _powered_off(self, instance: Any, action: str) -> None:
+        """The machine ended by itself; if somebody has told it to at the same time, they see to the rest."""
+        code = "Client.InstanceInitiatedShutdown"
+        with instance.changing:
+            stops = action == "poweroff" and instance.instance_initiated_shutdown_behavior == "stop"
+            after = "pending" if action == "reboot" else "stopping" if stops else "shutting-down"
+            if not self._move(instance, UP, after):
+                return
+            self._unplug_all(instance)
+        if action == "reboot":
             self._boot(instance)
-        elif word == "poweroff" and instance.instance_initiated_shutdown_behavior == "stop":
+        elif stops:
             self._halt(instance, code)
-        elif word == "poweroff":
+        elif action == "poweroff":
             self._finish(instance, code, "Instance initiated shutdown")
         else:
             self._remove(instance, "Server.InternalError", "Internal error on launch")
+
+
+def _state_of(instance: Any) -> moto_instances.InstanceState:
+    """As it is now: the instance's own will change."""
+    return moto_instances.InstanceState(instance._state.name, instance._state.code)
 
 
 def _wrong_state(instance: Any, verb: str) -> EC2ClientError:

@@ -133,7 +133,7 @@ class Modifications(Volumes):
             )
             modification = Modification(volume_id, volume.shape, shape, utcnow())
             volume.changes.append(modification)
-        self._beside(self._carry_out, volume, modification)
+        self._in_background(self._carry_out, volume, modification)
         return volume
 
     def describe_volumes_modifications(

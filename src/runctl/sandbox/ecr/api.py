@@ -1,24 +1,28 @@
-"""ECR's requests that moto has not, or not like this."""
+"""ECR's requests that moto has not, or not like this; `install` puts them, and what is behind them, in moto's place."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import io
+import shutil
 from datetime import UTC, datetime
 from typing import Any
 
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
+from moto.ecr import urls
 from moto.ecr.exceptions import InvalidParameterException, LifecyclePolicyNotFoundException
+from moto.ecr.models import ecr_backends
 from moto.ecr.policy_validation import EcrLifecyclePolicyValidator
 from moto.ecr.responses import ECRResponse
 
 from runctl.sandbox.api import pages
 from runctl.sandbox.ecr import backend as ecr
 from runctl.sandbox.ecr.front import LAYERS, USER
+from runctl.sandbox.ecr.images import EcrError, StoredImage, images_of
 from runctl.sandbox.ecr.registry import Blob
-from runctl.sandbox.world import current
+from runctl.sandbox.world import World, current
 
 LINK_SECONDS = 3600.0
 MOST_ROWS = 1000
@@ -62,7 +66,7 @@ class SandboxEcrResponse(ECRResponse):
         body = self._get_param("imageManifest").encode()
         digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
         if self._get_param("imageDigest") not in {None, digest}:
-            raise ecr.EcrError(
+            raise EcrError(
                 "ImageDigestDoesNotMatchException",
                 "The specified image digest does not match the digest that Amazon ECR calculated for the image.",
             )
@@ -70,7 +74,7 @@ class SandboxEcrResponse(ECRResponse):
         with backend.lock:
             known = [image for image in backend.repository(name).images if image.image_digest == digest]
             if known and (tag is None or tag in known[0].image_tags):
-                raise ecr.EcrError(
+                raise EcrError(
                     "ImageAlreadyExistsException",
                     f"Image with digest '{digest}' and tag '{tag or 'null'}' already exists in the repository with"
                     f" name '{name}' in registry with id '{backend.account_id}'",
@@ -158,7 +162,7 @@ class SandboxEcrResponse(ECRResponse):
         backend = self.ecr_backend
         backend.repository(name)
         if backend.registry.blob_size(name, digest) is None:
-            raise ecr.EcrError("LayersNotFoundException", f"The layer with digest '{digest}' does not exist")
+            raise EcrError("LayersNotFoundException", f"The layer with digest '{digest}' does not exist")
         ticket, _ = backend.links.issue((name, digest), LINK_SECONDS)
         url = f"http://{backend.front.address}{LAYERS}{name}/{digest}?ticket={ticket}"
         return ActionResult({"downloadUrl": url, "layerDigest": digest})
@@ -172,7 +176,7 @@ class SandboxEcrResponse(ECRResponse):
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
         wanted = self._get_param("layerDigests")
         if upload is not None and digest not in wanted:
-            raise ecr.EcrError(
+            raise EcrError(
                 "InvalidLayerException",
                 f"The layer digest calculated by Amazon ECR, {digest}, is not the one specified, {wanted[0]}",
             )
@@ -197,7 +201,7 @@ class SandboxEcrResponse(ECRResponse):
         self.ecr_backend.repository(name)
         policy = self.ecr_backend.previews.get(name)
         if policy is None:
-            raise ecr.EcrError(
+            raise EcrError(
                 "LifecyclePolicyPreviewNotFoundException",
                 f"Lifecycle policy preview not found for repository '{name}'",
             )
@@ -216,15 +220,15 @@ class SandboxEcrResponse(ECRResponse):
         }
         return self._page("previewResults", rows, more)
 
-    def _images(self) -> list[ecr.StoredImage]:
+    def _images(self) -> list[StoredImage]:
         backend, status = self.ecr_backend, (self._get_param("filter") or {}).get("tagStatus", "ANY")
         with backend.lock:
-            images = ecr.images_of(backend.repository(self._get_param("repositoryName")))
+            images = images_of(backend.repository(self._get_param("repositoryName")))
         return [
             image for image in images if status == "ANY" or (status == "TAGGED") is bool(image.image_tags)
         ]
 
-    def _details(self, image: ecr.StoredImage) -> dict[str, Any]:
+    def _details(self, image: StoredImage) -> dict[str, Any]:
         return {
             "registryId": self.ecr_backend.account_id,
             "repositoryName": image.repository_name,
@@ -237,7 +241,7 @@ class SandboxEcrResponse(ECRResponse):
             **({"lastRecordedPullTime": image.pulled} if image.pulled else {}),
         }
 
-    def _image(self, image: ecr.StoredImage, tag: str | None) -> dict[str, Any]:
+    def _image(self, image: StoredImage, tag: str | None) -> dict[str, Any]:
         return {
             "registryId": self.ecr_backend.account_id,
             "repositoryName": image.repository_name,
@@ -257,6 +261,16 @@ class SandboxEcrResponse(ECRResponse):
         except ValueError:
             raise InvalidParameterException("Invalid parameter at 'nextToken'") from None
         return ActionResult({**(more or {}), name: found, **({"nextToken": following} if following else {})})
+
+
+def install(world: World) -> None:
+    """moto makes these from now on, and machines that boot find the registry at the address they know it by."""
+    urls.url_paths = {"{0}/$": SandboxEcrResponse.dispatch}
+    ecr_backends.backend = ecr.SandboxEcr
+    ecr_backends.clear()
+    shutil.rmtree(world.layout.ecr, ignore_errors=True)
+    ecr.backend().front  # noqa: B018 - it listens before the first machine boots
+    world.providers.append(lambda _, machine, __: ecr.serve_machine(machine))
 
 
 def _id(digest: str, tag: str | None) -> dict[str, Any]:

@@ -19,19 +19,16 @@ from dataclasses import dataclass
 from email.message import Message
 from http import HTTPStatus
 from http.client import parse_headers
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from moto.core.exceptions import ServiceException
 
 from runctl.sandbox.api.listener import Listener
+from runctl.sandbox.api.streams import pump
+from runctl.sandbox.ecr.images import RepositoryImages
 from runctl.sandbox.ecr.manifest import MOST_BYTES
 from runctl.sandbox.ecr.route import Route, route
 from runctl.sandbox.ecr.tokens import ExpiredToken, UnknownToken
-from runctl.sandbox.ssm.streams import pump
-
-if TYPE_CHECKING:
-    from runctl.sandbox.ecr.backend import SandboxEcr
 
 USER = "AWS"
 LAYERS = "/layers/"
@@ -107,8 +104,8 @@ class Reply:
 class Front:
     """Listens on one address of this computer; `answer` serves connections from elsewhere, too."""
 
-    def __init__(self, backend: SandboxEcr, host: str) -> None:
-        self._backend = backend
+    def __init__(self, images: RepositoryImages, host: str) -> None:
+        self._images = images
         listening = socket.create_server((host, 0), backlog=128)
         self.port: int = listening.getsockname()[1]
         self.address = f"{host}:{self.port}"
@@ -146,17 +143,17 @@ class Front:
         if request.path in {"/v2", "/v2/"}:
             return Reply(200)
         if request.path == "/v2/_catalog":
-            names = sorted(self._backend.repositories)
+            names = sorted(self._images.repositories)
             return _json({"repositories": names})
         where = route(request.method, request.path)
         if where is None:
             raise Refused(404, "UNSUPPORTED", f"there is nothing at {request.method} {request.path}")
-        self._backend.check(holder, where.action, where.repository)
-        self._backend.repository(where.repository)
+        self._images.check(holder, where.action, where.repository)
+        self._images.repository(where.repository)
         if where.kind == "manifests":
             return self._manifest(request, where, connection)
         if where.kind == "tags":
-            images = self._backend.repository(where.repository).images
+            images = self._images.repository(where.repository).images
             tags = sorted(tag for image in images for tag in image.image_tags)
             return _json({"name": where.repository, "tags": tags})
         self._relay(request, connection, mounting=where.action == "InitiateLayerUpload")
@@ -167,7 +164,7 @@ class Front:
         if not authorization:
             raise NotLoggedIn
         try:
-            return self._backend.logins.meaning(_password(authorization))
+            return self._images.logins.meaning(_password(authorization))
         except UnknownToken:
             raise Refused(400, "DENIED", "Your Authorization Token is invalid.") from None
         except ExpiredToken:
@@ -177,21 +174,21 @@ class Front:
     def _manifest(self, request: Request, where: Route, connection: socket.socket) -> Reply:
         name, tag, digest = where.repository, where.tag, where.digest
         if request.method == "DELETE":
-            self._backend.remove(name, tag=tag, digest=digest)
+            self._images.remove(name, tag=tag, digest=digest)
             return Reply(202)
         if request.method == "PUT":
             body = _body(request, connection)
-            image = self._backend.push(name, tag, body, request.headers.get("Content-Type"))
+            image = self._images.push(name, tag, body, request.headers.get("Content-Type"))
             if digest not in {None, image.manifest.digest}:
                 raise Refused(400, "DIGEST_INVALID", "the manifest is not what its digest says")
             location = f"http://{self.address}/v2/{name}/manifests/{image.manifest.digest}"
             return Reply(201, b"", {"Docker-Content-Digest": image.manifest.digest, "Location": location})
         try:
-            image = self._backend.find(name, tag=tag, digest=digest)
+            image = self._images.find(name, tag=tag, digest=digest)
         except ServiceException as error:
             raise Refused(404, "MANIFEST_UNKNOWN", "Requested image not found") from error
         if request.method == "GET":
-            self._backend.note_pull(image)
+            self._images.note_pull(image)
         described = {
             "Docker-Content-Digest": image.manifest.digest,
             "Content-Type": image.manifest.media_type,
@@ -200,7 +197,7 @@ class Front:
 
     def _linked_layer(self, request: Request, connection: socket.socket) -> None:
         try:
-            name, digest = self._backend.links.meaning(request.query.get("ticket", [""])[0])
+            name, digest = self._images.links.meaning(request.query.get("ticket", [""])[0])
         except (UnknownToken, ExpiredToken):
             raise Refused(403, "DENIED", "the link is not good, or not any more") from None
         if request.path != f"{LAYERS}{name}/{digest}" or request.method not in {"GET", "HEAD"}:
@@ -210,7 +207,7 @@ class Front:
 
     def _relay(self, request: Request, connection: socket.socket, *, mounting: bool = False) -> None:
         """The registry answers. Without ``mounting``'s query: ECR never takes a layer over from another repository."""
-        registry = self._backend.registry
+        registry = self._images.registry
         target = request.path if mounting else request.target
         with registry.connect() as onward:
             for end in (connection, onward):

@@ -34,18 +34,21 @@ class FolderBody(FolderMachine):
         self.nodes: dict[str, tuple[str, str]] = {}
         self.on_power_off: Callable[[str], None] = lambda _: None
         self._life = 0
+        self._power = threading.RLock()
+        """Held while it is switched on or taken away, so that nothing is made that nobody would remove."""
         self._removed = False
 
     def boot(self, *, first: bool) -> None:
         """Its folder is there, and user-data has begun on the first boot. Raises `BootFailed` once it is removed."""
-        if self._removed:
-            raise BootFailed(f"{self.hardware.instance_id} has been removed")
-        self.create()
-        self._life += 1
-        if first:
-            user_data = self.hardware.user_data or b""
-            threading.Thread(target=self.run_user_data, args=(user_data,), daemon=True).start()
-        threading.Thread(target=self._watch, args=(self._life,), daemon=True).start()
+        with self._power:
+            if self._removed:
+                raise BootFailed(f"{self.hardware.instance_id} has been removed")
+            self.create()
+            self._life += 1
+            if first:
+                user_data = self.hardware.user_data or b""
+                threading.Thread(target=self.run_user_data, args=(user_data,), daemon=True).start()
+            threading.Thread(target=self._watch, args=(self._life,), daemon=True).start()
 
     def kill(self) -> None:
         """No process of it is left."""
@@ -55,9 +58,10 @@ class FolderBody(FolderMachine):
 
     def remove(self) -> None:
         """Nothing is left of it but what its volumes hold, and it boots no more."""
-        self._removed = True
-        self.kill()
-        shutil.rmtree(self.root, ignore_errors=True)
+        with self._power:
+            self._removed = True
+            self.kill()
+            shutil.rmtree(self.root, ignore_errors=True)
 
     def power(self, word: str) -> None:
         """As if ``shutdown`` had been called inside."""

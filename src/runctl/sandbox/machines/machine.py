@@ -17,7 +17,7 @@ from typing import IO
 
 from runctl.sandbox.layout import Layout
 from runctl.sandbox.machines import disk_face, docker_engine, first_process, own_kernel, own_root
-from runctl.sandbox.machines.network import Network
+from runctl.sandbox.machines.network import Network, kill_all
 
 BOOT_SECONDS = 20.0
 SSHD_CONFIG = """\
@@ -157,6 +157,8 @@ class Machine:
         with self._power:
             self._removed = True
         self.kill()
+        # What was cut off from its parent while it was being started.
+        kill_all(self.namespace)
         self._network.disconnect(self.number)
         remove_folder(self.folder)
 

@@ -200,15 +200,22 @@ def kill_inside(layout: Layout) -> list[str]:
         name = line.split()[0] if line.split() else ""
         if not name.startswith(prefix):
             continue
-        pids = [int(pid) for pid in run("ip", "netns", "pids", name, check=False).split()]
+        count = kill_all(name)
+        killed += [f"{count} processes in {name}"] if count else []
+    return killed
+
+
+def kill_all(namespace: str) -> int:
+    """No process lives in that namespace; how many did."""
+    count = 0
+    limit = time.monotonic() + 10
+    while (pids := run("ip", "netns", "pids", namespace, check=False).split()) and time.monotonic() < limit:
+        count = max(count, len(pids))
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        limit = time.monotonic() + 10
-        while run("ip", "netns", "pids", name, check=False).split() and time.monotonic() < limit:
-            time.sleep(0.02)
-        killed += [f"{len(pids)} processes in {name}"] if pids else []
-    return killed
+                os.kill(int(pid), signal.SIGKILL)
+        time.sleep(0.02)
+    return count
 
 
 def remove(layout: Layout) -> list[str]:

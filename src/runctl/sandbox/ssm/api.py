@@ -1,4 +1,4 @@
-"""Systems Manager's requests that moto has not, or not like this."""
+"""Systems Manager's requests that moto has not, or not like this; `install` puts them in moto's place."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from moto.core.responses import ActionResult
+from moto.ssm import urls
+from moto.ssm.models import ssm_backends
 from moto.ssm.responses import SimpleSystemManagerResponse
 
 from runctl.sandbox.ssm import agents as ssm_agents
 from runctl.sandbox.ssm import backend as ssm
 from runctl.sandbox.ssm import request as ssm_request
+from runctl.sandbox.world import current
 
 
 class SandboxSsmResponse(SimpleSystemManagerResponse):
@@ -70,3 +73,11 @@ class SandboxSsmResponse(SimpleSystemManagerResponse):
             rows, self._get_param("NextToken"), self._get_param("MaxResults"), most
         )
         return ActionResult({name: page, **({"NextToken": token} if token else {})})
+
+
+def install() -> None:
+    """moto makes these from now on; machines of this process's world register when they have booted."""
+    urls.url_paths = {"{0}/$": SandboxSsmResponse.dispatch}
+    ssm_backends.backend = ssm.SandboxSsm
+    ssm_backends.clear()
+    ssm_agents.install(current())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import IO, Any
 
 from moto.core.utils import utcnow
@@ -14,7 +13,6 @@ from moto.s3.exceptions import S3ClientError
 from moto.s3.models import s3_backends
 from moto.ssm.exceptions import SSMException
 from moto.ssm.models import Parameter, SimpleSystemManagerBackend, ssm_backends
-from moto.ssm.urls import url_bases
 
 from runctl.sandbox.ssm import agents as ssm_agents
 from runctl.sandbox.ssm import request as ssm_request
@@ -29,16 +27,13 @@ AT_ONCE = 5
 class SandboxSsm(SimpleSystemManagerBackend):
     """One region of Systems Manager whose agents are in the sandbox's machines."""
 
+    __module__ = SimpleSystemManagerBackend.__module__
+    """moto finds a service's addresses by the module of its back-end."""
+
     def __init__(self, region_name: str, account_id: str) -> None:
         super().__init__(region_name, account_id)
         self._slots: dict[str, threading.BoundedSemaphore] = {}
         self._sent: dict[str, SandboxCommand] = {}
-
-    @property
-    def _url_module(self) -> Any:
-        from runctl.sandbox.ssm.api import SandboxSsmResponse
-
-        return SimpleNamespace(url_bases=url_bases, url_paths={"{0}/$": SandboxSsmResponse.dispatch})
 
     def run_command(self, request: ssm_request.Request) -> SandboxCommand:
         """The command is on its way. Raises `SSMException` as AWS refuses it."""
@@ -173,13 +168,6 @@ class SandboxSsm(SimpleSystemManagerBackend):
         except S3ClientError:
             # The agent logs it on the machine and goes on: the command's own result stands.
             return
-
-
-def install() -> None:
-    """moto makes these from now on; machines of this process's world register when they have booted."""
-    ssm_backends.backend = SandboxSsm
-    ssm_backends.clear()
-    ssm_agents.install(current())
 
 
 def backend(region: str | None = None) -> SandboxSsm:

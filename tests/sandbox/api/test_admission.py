@@ -15,8 +15,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from runctl.sandbox.api import admission
-from runctl.sandbox.api.keys import TOKEN_HEADER, Keys
 from runctl.sandbox.control import SandboxInfo
+from runctl.sandbox.record import TOKEN_HEADER, Keys
 from tests.sandbox.account import Account
 
 BODY = "Action=DescribeInstances&Version=2016-11-15"

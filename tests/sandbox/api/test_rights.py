@@ -15,11 +15,11 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from runctl.sandbox.api.keys import TOKEN_HEADER
 from runctl.sandbox.control import Faults
+from runctl.sandbox.record import TOKEN_HEADER
 from tests.sandbox.account import Account, Machine, code_of, until
 from tests.sandbox.conftest import Launch
-from tests.sandbox.ecr_images import Client, password_of
+from tests.sandbox.ecr.images import Client, password_of
 
 pytestmark = pytest.mark.namespaces
 

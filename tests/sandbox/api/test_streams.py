@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from runctl.sandbox.ssm.streams import PIPE_BYTES, pump
+from runctl.sandbox.api.streams import PIPE_BYTES, pump
 
 Pump = Callable[[socket.socket, socket.socket, int | None], int]
 

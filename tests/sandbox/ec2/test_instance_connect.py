@@ -12,9 +12,10 @@ import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
-from runctl.sandbox import connect, world
-from runctl.sandbox.connect import ConnectError, SandboxConnect
+from runctl.sandbox import world
 from runctl.sandbox.ebs.disks import Disks
+from runctl.sandbox.ec2 import instance_connect
+from runctl.sandbox.ec2.instance_connect import ConnectError, SandboxConnect
 from runctl.sandbox.layout import Layout
 from runctl.sandbox.world import ACCOUNT, World
 from tests.sandbox.account import Account, Machine, code_of, until
@@ -67,7 +68,7 @@ def test_a_key_is_withdrawn_when_its_time_is_over(
     door: tuple[str, Door], key: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instance_id, machine = door
-    monkeypatch.setattr(connect, "SECONDS", 0.2)
+    monkeypatch.setattr(instance_connect, "SECONDS", 0.2)
 
     SandboxConnect("us-east-1", ACCOUNT).send_key(instance_id, "ec2-user", public(key))
 
@@ -80,11 +81,11 @@ def test_a_key_sent_again_has_its_time_again(
 ) -> None:
     instance_id, machine = door
     service = SandboxConnect("us-east-1", ACCOUNT)
-    monkeypatch.setattr(connect, "SECONDS", 0.3)
+    monkeypatch.setattr(instance_connect, "SECONDS", 0.3)
     service.send_key(instance_id, "ec2-user", public(key))
     first = next(iter(service._withdrawals.values()))
 
-    monkeypatch.setattr(connect, "SECONDS", 60.0)
+    monkeypatch.setattr(instance_connect, "SECONDS", 60.0)
     service.send_key(instance_id, "ec2-user", public(key))
 
     first.join(5)

@@ -19,7 +19,7 @@ from runctl.core.errors import MachineError, Unsupported
 from runctl.sandbox.ecr.registry import Registry
 from runctl.sandbox.machines import base_layers, images
 from tests.availability import missing_programs
-from tests.sandbox.test_registry import registry
+from tests.sandbox.ecr.test_registry import registry
 
 __all__ = ["registry"]
 

@@ -18,7 +18,7 @@ from runctl.sandbox import control
 from runctl.sandbox.control import Faults
 from runctl.sandbox.ecr.manifest import OCI_INDEX
 from tests.sandbox.account import Account, code_of
-from tests.sandbox.ecr_images import Client, digest_of, listing, manifest, password_of
+from tests.sandbox.ecr.images import Client, digest_of, listing, manifest, password_of
 
 pytestmark = pytest.mark.namespaces
 
