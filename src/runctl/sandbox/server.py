@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterable
@@ -30,6 +31,7 @@ from runctl.sandbox.record import CONTROL
 from runctl.sandbox.world import World, become
 
 log = logging.getLogger("runctl.sandbox")
+_BACKLOG = 256
 
 
 def main() -> int:
@@ -73,10 +75,10 @@ def serve(layout: Layout, region: str, kind: str, *, docker: bool) -> None:
     hosts = LOOPBACK if network is None else (*LOOPBACK, network.gateway)
     gate = Admission(_once_ready(Gate(_moto(), world), ready), hosts)
     control = Admission(_once_ready(_Control(gate, world), ready), hosts)
-    world.port = HttpServer(control, "127.0.0.1").port
+    world.port = HttpServer(control, socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)).port
     if network is not None:
         # Machines have no business with the sandbox's own requests.
-        HttpServer(gate, network.gateway, world.port)
+        HttpServer(gate, socket.create_server((network.gateway, world.port), backlog=_BACKLOG))
     _install(world)
     registry = _registry(world) if docker and network is not None else None
     _say(layout, world, kind)

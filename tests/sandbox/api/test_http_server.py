@@ -49,7 +49,7 @@ def serve() -> Iterator[Serve]:
     clients: list[Client] = []
 
     def call(application: Callable[[Environ, Any], Iterable[bytes]]) -> Client:
-        servers.append(HttpServer(application, "127.0.0.1"))
+        servers.append(HttpServer(application, socket.create_server(("127.0.0.1", 0))))
         clients.append(Client(servers[-1].port))
         return clients[-1]
 
@@ -189,9 +189,12 @@ def test_a_file_region_can_be_read_in_pieces(tmp_path: Path) -> None:
     assert content == (b"0123456789" * 200_000)[5:1_500_005]
 
 
-def test_an_application_that_breaks_is_an_error_500(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [ValueError("no"), ProcessLookupError("the machine is down")])
+def test_an_application_that_breaks_is_an_error_500(
+    serve: Serve, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
     def broken(environ: Environ, start: Any) -> Iterable[bytes]:
-        raise ValueError("no")
+        raise error
 
     assert serve(broken).ask("GET", "/")[0] == 500
     assert "GET /" in caplog.text

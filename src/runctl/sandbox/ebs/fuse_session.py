@@ -1,5 +1,9 @@
 """One file over FUSE, by the kernel's own protocol (linux/fuse.h): no library, no setuid program. Needs root.
 
+Not nbdkit with its cache and delay filters: it needs the kernel's nbd, which containers lack, delays blocks that were
+never written as well, and forgets with every detach which blocks have come. Not pyfuse3 or fusepy: both need libfuse,
+which few computers have.
+
 Standard library only. What the kernel asks that is not here is answered with ENOSYS, which it then asks no more.
 """
 

@@ -140,7 +140,8 @@ class Lifecycle(InstanceStores, SecurityGroups):
                 raise _wrong_state(instance, "rebooted")
             machine = self.world.machine(instance.id)
             if machine is not None:
-                machine.power("reboot")
+                with contextlib.suppress(ProcessLookupError):  # it has gone down by itself just now
+                    machine.power("reboot")
         return list(found)
 
     def lose(

@@ -1,7 +1,8 @@
 """What docker speaks with at ECR's address: asks for the token, knows the repositories, passes layers to the registry.
 
 Layers go through the kernel from socket to socket. Manifests are answered from what the back-end knows, so that the
-registry and the API can never tell two stories. One request a connection.
+registry and the API can never tell two stories. One request a connection. Not on `HttpServer`, because the kernel can
+pass on only what no server has begun to read.
 """
 
 from __future__ import annotations

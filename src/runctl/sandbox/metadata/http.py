@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import secrets
 import select
-import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from runctl.sandbox.api.http_server import CONNECTION, Start
 from runctl.sandbox.metadata.facts import InstanceFacts
 from runctl.sandbox.metadata.tree import Credentials, look_up, tree
 from runctl.sandbox.world import World
@@ -25,8 +24,8 @@ RENEWED_BEFORE = timedelta(minutes=15)
 _HELD_SECONDS = 30.0
 
 
-class Desk:
-    """One machine's: its tokens and its role's keys."""
+class Metadata:
+    """One machine's, as a WSGI application: its tokens and its role's keys."""
 
     def __init__(
         self,
@@ -43,9 +42,44 @@ class Desk:
         self._credentials: Credentials | None = None
         self._lock = threading.Lock()
 
-    def answer(self, connection: socket.socket) -> None:
-        """Every request of one connection."""
-        _Handler(connection, self)
+    def __call__(self, environ: Mapping[str, Any], start: Start) -> Iterable[bytes]:
+        """One request."""
+        facts, method = self.describe(), environ["REQUEST_METHOD"]
+        path = environ["RAW_URI"].partition("?")[0]
+        if not facts.enabled or "HTTP_X_FORWARDED_FOR" in environ:
+            return _answer(start, HTTPStatus.FORBIDDEN)
+        if method == "PUT":
+            return self._put(facts, path, environ, start)
+        if method in {"GET", "HEAD"}:
+            return self._get(facts, path, environ.get(_variable(TOKEN_HEADER)), start)
+        return _answer(start, HTTPStatus.NOT_IMPLEMENTED)
+
+    def _put(
+        self, facts: InstanceFacts, path: str, environ: Mapping[str, Any], start: Start
+    ) -> Iterable[bytes]:
+        """A token."""
+        if path.rstrip("/") != "/latest/api/token":
+            return _answer(start, HTTPStatus.NOT_FOUND)
+        if facts.hop_limit < 2 and environ["REMOTE_ADDR"] not in self.own_addresses:
+            # On AWS the answer's packets die one hop short of a container: its caller hears nothing.
+            select.select([environ[CONNECTION]], [], [], _HELD_SECONDS)
+            raise ConnectionAbortedError("the caller is a hop too far away")
+        ttl = environ.get(_variable(TTL_HEADER), "")
+        if not ttl.isascii() or not ttl.isdigit() or not 1 <= int(ttl) <= LONGEST_TTL:
+            return _answer(start, HTTPStatus.BAD_REQUEST)
+        return _answer(start, HTTPStatus.OK, self.new_token(int(ttl)).encode(), (TTL_HEADER, ttl))
+
+    def _get(self, facts: InstanceFacts, path: str, token: str | None, start: Start) -> Iterable[bytes]:
+        """A text or a listing."""
+        if (token is None and facts.tokens_required) or (token is not None and not self.knows(token)):
+            return _answer(start, HTTPStatus.UNAUTHORIZED)
+        version, _, rest = path.lstrip("/").partition("/")
+        found: bytes | None = None
+        if not version:
+            found = b"latest"
+        elif version == "latest" or _is_date(version):
+            found = self.read(facts, rest)
+        return _answer(start, HTTPStatus.NOT_FOUND if found is None else HTTPStatus.OK, found)
 
     def new_token(self, seconds: int) -> str:
         """Good for that long."""
@@ -74,84 +108,26 @@ class Desk:
             return kept
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server_version = "EC2ws"
-    sys_version = ""
-    timeout = 60
+def _variable(header: str) -> str:
+    """The header's name in WSGI's environment."""
+    return "HTTP_" + header.upper().replace("-", "_")
 
-    def __init__(self, connection: socket.socket, desk: Desk) -> None:
-        self._desk = desk
-        super().__init__(connection, connection.getpeername(), None)  # type: ignore[arg-type]
 
-    def do_PUT(self) -> None:
-        """A token."""
-        facts = self._desk.describe()
-        if self._is_refused(facts):
-            return
-        if self.path.partition("?")[0].rstrip("/") != "/latest/api/token":
-            self._send(HTTPStatus.NOT_FOUND)
-            return
-        if facts.hop_limit < 2 and self.client_address[0] not in self._desk.own_addresses:
-            # On AWS the answer's packets die one hop short of a container: its caller hears nothing.
-            select.select([self.connection], [], [], _HELD_SECONDS)
-            self.close_connection = True
-            return
-        ttl = self.headers.get(TTL_HEADER, "")
-        if not ttl.isascii() or not ttl.isdigit() or not 1 <= int(ttl) <= LONGEST_TTL:
-            self._send(HTTPStatus.BAD_REQUEST)
-            return
-        self._send(HTTPStatus.OK, self._desk.new_token(int(ttl)).encode(), {TTL_HEADER: ttl})
-
-    def do_GET(self) -> None:
-        """A text or a listing."""
-        facts = self._desk.describe()
-        if self._is_refused(facts):
-            return
-        token = self.headers.get(TOKEN_HEADER)
-        if (token is None and facts.tokens_required) or (token is not None and not self._desk.knows(token)):
-            self._send(HTTPStatus.UNAUTHORIZED)
-            return
-        version, _, rest = self.path.partition("?")[0].lstrip("/").partition("/")
-        found: bytes | None
-        if not version:
-            found = b"latest"
-        elif version == "latest" or _is_date(version):
-            found = self._desk.read(facts, rest)
-        else:
-            found = None
-        if found is None:
-            self._send(HTTPStatus.NOT_FOUND)
-        else:
-            self._send(HTTPStatus.OK, found)
-
-    do_HEAD = do_GET  # noqa: N815 - the base class calls it so
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Not written."""
-
-    def _is_refused(self, facts: InstanceFacts) -> bool:
-        length = int(self.headers.get("Content-Length") or 0)
-        if length:
-            self.rfile.read(length)
-        refused = not facts.enabled or "X-Forwarded-For" in self.headers
-        if refused:
-            self._send(HTTPStatus.FORBIDDEN)
-        return refused
-
-    def _send(
-        self, status: HTTPStatus, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> None:
-        if body is None:
-            body = f"{status.value} - {status.phrase}\n".encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "text/plain")
-        self.send_header("Content-Length", str(len(body)))
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+def _answer(
+    start: Start, status: HTTPStatus, body: bytes | None = None, *headers: tuple[str, str]
+) -> Iterable[bytes]:
+    if body is None:
+        body = f"{status.value} - {status.phrase}\n".encode()
+    start(
+        f"{status.value} {status.phrase}",
+        [
+            ("Server", "EC2ws"),
+            ("Content-Type", "text/plain"),
+            ("Content-Length", str(len(body))),
+            *headers,
+        ],
+    )
+    return [body]
 
 
 def _is_date(version: str) -> bool:

@@ -9,10 +9,11 @@ from typing import Any
 
 from moto.sts.models import sts_backends
 
+from runctl.sandbox.api.http_server import HttpServer
 from runctl.sandbox.api.listener import Listener, relayed_to
 from runctl.sandbox.machines import network
 from runctl.sandbox.metadata.facts import InstanceFacts, facts_of
-from runctl.sandbox.metadata.http import Desk
+from runctl.sandbox.metadata.http import Metadata
 from runctl.sandbox.metadata.tree import Credentials
 from runctl.sandbox.world import ACCOUNT, World
 
@@ -41,8 +42,7 @@ class MetadataService:
             listening = socket.create_server(("127.0.0.1", 0), backlog=64)
             machine.metadata_endpoint = f"http://127.0.0.1:{listening.getsockname()[1]}"
             own = frozenset({"127.0.0.1"})
-        desk = Desk(self._world, describe, self._issue, own)
-        return Listener(listening, desk.answer, "metadata").stop
+        return HttpServer(Metadata(self._world, describe, self._issue, own), listening, "metadata").stop
 
 
 def relay(world: World, machine: Any) -> Callable[[], None]:
