@@ -23,7 +23,10 @@ from runctl.core.models import (
     VolumeState,
 )
 from runctl.core.progress import SILENT, Progress
-from runctl.core.tags import OWNED, OWNED_VALUE
+from runctl.core.tags import OWNED, OWNED_VALUE, SHAPE
+from runctl.costs.purposes import Suggestion
+from runctl.providers.aws.ebs.purposes import suggest
+from runctl.providers.aws.ebs.types import shape_from_text
 from runctl.providers.interface import (
     Check,
     CreatePlan,
@@ -36,6 +39,7 @@ from runctl.providers.interface import (
 from runctl.providers.volume_plans import (
     ClonePlan,
     CloneRequest,
+    DiskShape,
     InitializationStatus,
     Modification,
     ResizePlan,
@@ -331,6 +335,9 @@ class FakeVolumes(Volumes):
     def initialization(self, volume_id: VolumeId) -> InitializationStatus:
         return self.script.answer("initialization", volume_id)  # type: ignore[no-any-return]
 
+    def suggest(self, purpose: str, size_gib: int) -> Suggestion | None:
+        return suggest(purpose, size_gib)
+
 
 class FakeSnapshots(Snapshots):
     def __init__(self, script: Script) -> None:
@@ -359,6 +366,9 @@ class FakeSnapshots(Snapshots):
         self.script.answer(
             "delete_snapshot", snapshot_id, *(["include_protected"] if include_protected else [])
         )
+
+    def original_shape(self, snapshot: Snapshot, size_gib: int) -> DiskShape | None:
+        return shape_from_text(snapshot.tags.get(SHAPE, ""), size_gib)
 
 
 class FakeClones(Clones):

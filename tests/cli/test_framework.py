@@ -344,8 +344,6 @@ def test_an_option_may_be_repeated_and_be_another_ones_value(invoke: Invoke) -> 
         ("aws create --root-volume-size 1GB", "'1GB' is not a whole number: write 1 for 1 GiB"),
         ("aws ebs create --size -5", "-5 is too small: 1 GiB is the least"),
         ("aws ebs create --iops many --size 1", "'many' is not a whole number, such as 1"),
-        ("aws ebs move v --zone z --initialization-rate 5", "5 is too small: 100 MiB/s is the least"),
-        ("aws ebs move v --zone z --initialization-rate 5000", "5000 is too large: 300 MiB/s is the most"),
         ("runs logs r --tail x", "'x' is not a whole number, such as 1"),
         ("completion powershell", "invalid value for 'SHELL'"),
         ("aws train i a.py --interpreter ''", "--interpreter is empty"),

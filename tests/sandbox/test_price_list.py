@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.costs.disks import TYPES
-from runctl.costs.prices import snapshot
+from runctl.providers.aws.ebs.types import TYPES
+from runctl.providers.aws.price_data import snapshot
 from runctl.sandbox import price_list
 from runctl.sandbox.price_list import PriceListService, Refused, SpotQuery, get_products, spot_history
 from tests.sandbox.account import Account

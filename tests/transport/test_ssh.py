@@ -173,6 +173,7 @@ def test_a_closed_port_is_unreachable(sshd: Sshd, runtime_dir: Path) -> None:
         SshTarget("127.0.0.1", "root", "i-1", free_port()),
         runtime_dir=runtime_dir,
         known_hosts=runtime_dir / "known_hosts",
+        hints=SshHints(unreachable="ask who rents it out"),
         identity=sshd.identity,
     )
     with pytest.raises(Unreachable, match="Connection refused") as caught:
@@ -192,7 +193,6 @@ def test_a_server_that_says_nothing_is_unreachable_in_time(sshd: Sshd, runtime_d
             runtime_dir=runtime_dir,
             known_hosts=runtime_dir / "known_hosts",
             identity=sshd.identity,
-            hints=SshHints(unreachable="ask who rents it out"),
             connect_timeout=timedelta(seconds=1),
         )
         with pytest.raises(Unreachable):

@@ -4,12 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from runctl.core.models import Snapshot, Volume
 from runctl.costs.prices import Price
-from runctl.costs.snapshots import Initialization
+
+
+@dataclass(frozen=True)
+class DiskShape:
+    """A volume's type and numbers, complete and within the limits."""
+
+    type: str
+    size_gib: int
+    iops: int | None
+    throughput: int | None
+    """MiB/s."""
+
+
+@dataclass(frozen=True)
+class Initialization:
+    """How the data of a snapshot gets onto a volume that is made from it."""
+
+    rate: int | None
+    """MiB/s; ``None``: in the background at the provider's own pace, and block by block when one is read first."""
+    data_gib: Decimal
+    """What there is to copy."""
+    estimated: bool
+    """The provider does not say how much data there is: it is at most the volume's size."""
+    takes: timedelta | None
+    """At the most; ``None`` where no rate is promised."""
+    price: Price | None
+    """Once."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +167,7 @@ class ResizePlan:
     price_after: Price | None
     """Per month."""
     modifications_today: int
-    """In the last 24 hours, that runctl made; EC2 allows four."""
+    """In the last 24 hours, that runctl made."""
     warnings: tuple[str, ...] = ()
 
 

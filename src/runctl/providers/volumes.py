@@ -6,13 +6,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from datetime import timedelta
+from decimal import Decimal
 
 from runctl.core.ids import InstanceId, SnapshotId, VolumeId
 from runctl.core.models import Snapshot, Volume
 from runctl.core.progress import SILENT, Progress
+from runctl.costs.purposes import Suggestion
 from runctl.providers.volume_plans import (
     ClonePlan,
     CloneRequest,
+    DiskShape,
+    Initialization,
     InitializationStatus,
     Modification,
     ResizePlan,
@@ -96,6 +100,10 @@ class Volumes(ABC):
     def tag(self, volume_id: VolumeId, tags: Mapping[str, str], *, remove: Collection[str] = ()) -> None:
         """The volume has these tags (and not those) from now on; in one call each, adding first."""
 
+    def suggest(self, purpose: str, size_gib: int) -> Suggestion | None:
+        """What a volume of that size should be, for one of `runctl.costs.purposes.PURPOSES`; ``None``: no advice."""
+        return None
+
     def initialization(self, volume_id: VolumeId) -> InitializationStatus:
         """How far a volume has the data that it was created from."""
         return InitializationStatus(complete=True, progress=None, remaining_seconds=None)
@@ -103,6 +111,9 @@ class Volumes(ABC):
 
 class Snapshots(ABC):
     """Copies of volumes in time."""
+
+    fastest_rate: int | None = None
+    """MiB/s at which a snapshot's data can be put onto a volume, for a price; ``None`` where that is not for sale."""
 
     @abstractmethod
     def plan(self, request: SnapshotRequest) -> SnapshotPlan:
@@ -137,6 +148,14 @@ class Snapshots(ABC):
 
         Raises `PermissionDenied` (code ``not-ours``), `Conflict` (code ``protected``, or ``in-use`` by an image).
         """
+
+    def estimate_filling(self, rate: int | None, size_gib: int, zone: str) -> Initialization:
+        """How the data of a snapshot of so much gets onto a volume. Raises `UsageError` for a rate there is not."""
+        return Initialization(None, Decimal(size_gib), estimated=True, takes=None, price=None)
+
+    def original_shape(self, snapshot: Snapshot, size_gib: int) -> DiskShape | None:
+        """Type and performance of the volume that it was taken of, for one of that size; ``None``: not known."""
+        return None
 
 
 class Clones(ABC):

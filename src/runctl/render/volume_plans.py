@@ -9,8 +9,14 @@ from decimal import Decimal
 from runctl.core.models import Snapshot, Volume
 from runctl.core.money import usd
 from runctl.costs.prices import Price
-from runctl.costs.snapshots import Initialization
-from runctl.providers.volume_plans import ClonePlan, ResizePlan, SnapshotPlan, VolumePlan, difference
+from runctl.providers.volume_plans import (
+    ClonePlan,
+    Initialization,
+    ResizePlan,
+    SnapshotPlan,
+    VolumePlan,
+    difference,
+)
 from runctl.render.plans import because, block
 from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit
 from runctl.render.things import duration

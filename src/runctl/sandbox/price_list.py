@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
+from importlib import resources
 from typing import Any
 
 from botocore.session import get_session
@@ -19,10 +21,18 @@ from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS
 from moto.ec2.responses.spot_instances import SpotInstances
 
-from runctl.costs.disks import TYPES as DISK_TYPES
-from runctl.costs.prices import SnapshotRow, snapshot
 from runctl.sandbox.api.pages import offset_of, token_at
 
+STORAGE_USD_PER_GIB = {
+    "gp3": Decimal("0.08"),
+    "gp2": Decimal("0.10"),
+    "io1": Decimal("0.125"),
+    "io2": Decimal("0.125"),
+    "st1": Decimal("0.045"),
+    "sc1": Decimal("0.015"),
+    "standard": Decimal("0.05"),
+}
+"""USD a month, of us-east-1's public list. The sandbox has its own, as AWS has: it does not ask its client."""
 LINUX = "Linux/UNIX"
 _LINUX_WORDS = frozenset({LINUX, "Linux/UNIX (Amazon VPC)"})
 HISTORY_DAYS = 90
@@ -69,9 +79,51 @@ class SpotQuery:
     end: datetime | None = None
 
 
+@dataclass(frozen=True)
+class PriceRow:
+    """An instance type in a region, as the frozen list of prices has it; USD per hour."""
+
+    instance_type: str
+    region: str
+    vcpus: int
+    memory_gib: Decimal
+    gpu_name: str | None
+    gpu_count: int
+    arch: str
+    on_demand: Decimal | None
+    spot_median: Decimal | None
+
+
+@cache
+def price_rows() -> Mapping[tuple[str, str], PriceRow]:
+    """By instance type and region."""
+    text = (
+        resources.files("runctl.providers.aws").joinpath("data", "aws_prices.csv").read_text(encoding="utf-8")
+    )
+    rows = [
+        PriceRow(
+            row["instance_type"],
+            row["region"],
+            int(float(row["vcpus"])),
+            Decimal(row["memory_gib"]),
+            row["gpu_name"] or None,
+            int(float(row["gpu_count"] or 0)),
+            row["arch"],
+            _usd(row["on_demand_usd_per_hour"]),
+            _usd(row["spot_usd_per_hour_median"]),
+        )
+        for row in csv.DictReader(text.splitlines())
+    ]
+    return {(row.instance_type, row.region): row for row in rows}
+
+
+def _usd(text: str) -> Decimal | None:
+    return Decimal(text) if text else None
+
+
 def spot_price_on(instance_type: str, region: str, zone: str, day: datetime) -> Decimal | None:
     """USD per hour on that day: the region's median, some percent off by zone and day, never above on-demand."""
-    row = snapshot().get((instance_type, region))
+    row = price_rows().get((instance_type, region))
     if row is None or row.spot_median is None:
         return None
     off = ZONE_SPREAD * _swing(instance_type, zone) + DAY_SPREAD * _swing(
@@ -245,14 +297,14 @@ class Product:
 @cache
 def products() -> tuple[Product, ...]:
     """On-demand Linux instances, and the storage of volumes and snapshots, in every region of the snapshot."""
-    found = [_instance(row) for row in snapshot().values() if row.on_demand is not None]
-    for region in sorted({row.region for row in snapshot().values()}):
+    found = [_instance(row) for row in price_rows().values() if row.on_demand is not None]
+    for region in sorted({row.region for row in price_rows().values()}):
         found += [_storage(name, region) for name in _VOLUME_NAMES]
         found.append(_snapshots(region))
     return tuple(found)
 
 
-def _instance(row: SnapshotRow) -> Product:
+def _instance(row: PriceRow) -> Product:
     usd = row.on_demand or Decimal(0)
     gpu = {"gpu": str(row.gpu_count)} if row.gpu_count else {}
     return Product(
@@ -285,7 +337,7 @@ def _instance(row: SnapshotRow) -> Product:
 
 def _storage(name: str, region: str) -> Product:
     kind, media = _VOLUME_NAMES[name]
-    usd = DISK_TYPES[name].usd_per_gib
+    usd = STORAGE_USD_PER_GIB[name]
     return Product(
         "Storage",
         {

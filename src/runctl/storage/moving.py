@@ -23,9 +23,8 @@ from runctl.core.ids import new_client_token
 from runctl.core.journal import Change, Effect
 from runctl.core.models import Snapshot, Volume, VolumeState
 from runctl.core.progress import SILENT, Progress
-from runctl.costs.snapshots import Initialization, initialization
 from runctl.providers.interface import Provider, require
-from runctl.providers.volume_plans import SnapshotRequest, VolumePlan, VolumeRequest
+from runctl.providers.volume_plans import Initialization, SnapshotRequest, VolumePlan, VolumeRequest
 
 INITIALIZATION_TIMEOUT = timedelta(hours=24)
 POLL_SECONDS = 10.0
@@ -137,7 +136,7 @@ def plan_move(
             delete_source,
         )
     wanted = volumes.plan(_request(source, zone, token or new_client_token(), None))
-    filling = initialization(rate, None, source.size_gib, zone[:-1])
+    filling = require(provider.snapshots).estimate_filling(rate, source.size_gib, zone)
     plan_token = wanted.request.token or ""
     return MovePlan(
         source, wanted, None, zone, name, plan_token, token is not None, False, filling, delete_source

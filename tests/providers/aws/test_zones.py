@@ -9,8 +9,8 @@ from itertools import product
 import pytest
 
 from runctl.core.errors import UsageError, ZoneMismatch
-from runctl.costs.prices import SpotQuote
 from runctl.providers.aws.ec2.zones import choose_zone, zone_for_volume
+from runctl.providers.aws.price_data import SpotQuote
 
 A, B = "us-east-1a", "us-east-1b"
 

@@ -64,7 +64,9 @@ def complete_instance_types(
 
     from click.shell_completion import CompletionItem
 
-    text = resources.files("runctl.costs").joinpath("data", "aws_prices.csv").read_text(encoding="utf-8")
+    text = (
+        resources.files("runctl.providers.aws").joinpath("data", "aws_prices.csv").read_text(encoding="utf-8")
+    )
     rows = {row["instance_type"]: row for row in csv.DictReader(text.splitlines())}
     return [
         CompletionItem(kind, help=_machine(row)) for kind, row in rows.items() if kind.startswith(incomplete)

@@ -9,7 +9,7 @@ import click
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_volumes
-from runctl.cli.framework.values import GIB, VOLUME, WholeNumber, parse_tags
+from runctl.cli.framework.values import GIB, MIB_PER_SECOND, VOLUME, parse_tags
 from runctl.cli.machines.resolve import transport_option
 from runctl.cli.volumes.ebs import (
     agents,
@@ -26,7 +26,6 @@ from runctl.cli.volumes.ebs import (
 )
 from runctl.core.errors import RunctlError, UsageError
 from runctl.core.models import Volume
-from runctl.costs.snapshots import RATES
 from runctl.machines.intents import Kind
 from runctl.providers.interface import Provider, require
 from runctl.providers.volume_plans import CloneRequest
@@ -124,11 +123,9 @@ def move_command(provider: str) -> click.Command:
     @click.option(
         "--initialization-rate",
         "rate",
-        type=WholeNumber(*RATES, unit="MiB/s"),
-        default=RATES[1],
-        show_default=True,
+        type=MIB_PER_SECOND,
         metavar="MIB",
-        help="MiB a second at which its data is put onto the new volume, for a price.",
+        help="MiB a second at which its data is put onto the new volume, for a price; by default the most there is.",
     )
     @click.option(
         "--no-initialization-rate",
@@ -168,7 +165,7 @@ def move_command(provider: str) -> click.Command:
             cloud,
             volume_word,
             zone,
-            rate=None if no_rate else rate,
+            rate=None if no_rate else rate or require(cloud.snapshots).fastest_rate,
             delete_source=delete_source,
             include_protected=include_protected,
         )

@@ -34,7 +34,6 @@ from runctl.cli.volumes.ebs import (
 from runctl.core import tags as tag
 from runctl.core.clock import SystemClock
 from runctl.core.models import Snapshot, SnapshotState
-from runctl.costs.disks import shape_from_text
 from runctl.machines.intents import Kind
 from runctl.providers.interface import require
 from runctl.providers.volume_plans import SnapshotRequest, VolumeRequest
@@ -221,8 +220,9 @@ def restore_command(provider: str) -> click.Command:
         """
         check_name(name)
         cloud = cli.provider(provider)
-        snapshot = require(cloud.snapshots).find(snapshot_word)
-        was = shape_from_text(snapshot.tags.get(tag.SHAPE, ""), size or snapshot.volume_size_gib)
+        snapshots = require(cloud.snapshots)
+        snapshot = snapshots.find(snapshot_word)
+        was = snapshots.original_shape(snapshot, size or snapshot.volume_size_gib)
         same = was is not None and kind in {None, was.type}
         request = VolumeRequest(
             size_gib=size,

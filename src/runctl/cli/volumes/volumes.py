@@ -32,9 +32,9 @@ from runctl.core.clock import SystemClock
 from runctl.core.errors import UsageError
 from runctl.core.models import Snapshot, Volume, VolumeState
 from runctl.core.tags import PURPOSE
-from runctl.costs.purposes import PURPOSES, suggest
+from runctl.costs.purposes import PURPOSES
 from runctl.machines.intents import Kind
-from runctl.providers.interface import require
+from runctl.providers.interface import Provider, require
 from runctl.providers.volume_plans import InitializationStatus, Modification, VolumeRequest
 from runctl.render.json import to_builtins
 from runctl.render.things import volume_details
@@ -118,20 +118,24 @@ def create_command(provider: str) -> click.Command:
         cloud = cli.provider(provider)
         if purpose is not None:
             taken = size or require(cloud.snapshots).find(snapshot or "").volume_size_gib
-            request = for_purpose(request, purpose, taken, chosen=kind)
+            request = for_purpose(cloud, request, purpose, taken, chosen=kind)
         create_volume(cli, cloud, request, dry_run=dry_run)
 
     return command
 
 
-def for_purpose(request: VolumeRequest, purpose: str, size_gib: int, *, chosen: str | None) -> VolumeRequest:
+def for_purpose(
+    cloud: Provider, request: VolumeRequest, purpose: str, size_gib: int, *, chosen: str | None
+) -> VolumeRequest:
     """The request with what suits the purpose; numbers that were given stay. Raises `UsageError`."""
     if chosen is not None:
         raise UsageError(
             f"--for {purpose} chooses the type, and --volume-type {chosen} does too",
             hint="leave one of them out",
         )
-    found = suggest(purpose, size_gib)
+    found = require(cloud.volumes).suggest(purpose, size_gib)
+    if found is None:
+        raise UsageError(f"{cloud.name} has no advice for {purpose}", hint="choose with --volume-type")
     return replace(
         request,
         type=found.type,

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from runctl.core.clock import Clock, parse_rfc3339, rfc3339
 from runctl.core.models import InstanceState, Market
 from runctl.core.progress import SILENT, Progress
-from runctl.costs import prices
-from runctl.costs.prices import Price, SpotQuote
+from runctl.costs.prices import Price
+from runctl.providers.aws import price_data
+from runctl.providers.aws.price_data import SpotQuote
 
 if TYPE_CHECKING:
     from runctl.providers.aws.calls.session import AwsSession
@@ -44,12 +45,12 @@ class PriceBook:
         if price is not None:
             self._keep_on_demand(instance_type, price)
             return price
-        return prices.snapshot_on_demand(instance_type, self._session.region)
+        return price_data.snapshot_on_demand(instance_type, self._session.region)
 
     def known_on_demand(self, instance_type: str) -> Price | None:
         """Without asking AWS: an answer that was kept, else the snapshot."""
         kept = self._kept_on_demand().get(instance_type)
-        return kept or prices.snapshot_on_demand(instance_type, self._session.region)
+        return kept or price_data.snapshot_on_demand(instance_type, self._session.region)
 
     def spot_quotes(
         self, instance_types: Iterable[str], progress: Progress = SILENT
@@ -67,8 +68,8 @@ class PriceBook:
 
     def spot(self, instance_type: str, zone: str | None, progress: Progress = SILENT) -> Price | None:
         """The zone's spot price, or the dearest zone's while it is open; else the snapshot's median."""
-        price = prices.spot_price(self.spot_quotes([instance_type], progress), zone, self._clock.now())
-        return price or prices.snapshot_spot(instance_type, self._session.region)
+        price = price_data.spot_price(self.spot_quotes([instance_type], progress), zone, self._clock.now())
+        return price or price_data.snapshot_spot(instance_type, self._session.region)
 
     def hourly(self, described: Iterable[Mapping[str, Any]]) -> dict[str, Decimal | None]:
         """USD per hour by instance id for ``DescribeInstances`` items, in at most one call.
@@ -98,7 +99,7 @@ class PriceBook:
             zone = item.get("Placement", {}).get("AvailabilityZone", "")
             if (instance_type, zone) in quotes:
                 return quotes[instance_type, zone]
-            price = prices.snapshot_spot(instance_type, self._session.region)
+            price = price_data.snapshot_spot(instance_type, self._session.region)
         return price.usd if price else None
 
     def _spot_history(self, types: list[str], now: datetime, progress: Progress) -> tuple[SpotQuote, ...]:
@@ -116,7 +117,7 @@ class PriceBook:
                 items += page["SpotPriceHistory"]
         except Exception as error:  # noqa: BLE001
             progress.detail(f"no spot price history: {error}")
-        return prices.newest_spot_quotes(items)
+        return price_data.newest_spot_quotes(items)
 
     def _from_price_list(self, instance_type: str, progress: Progress) -> Price | None:
         wanted = {
@@ -136,7 +137,7 @@ class PriceBook:
         except Exception as error:  # noqa: BLE001 (see _spot_history)
             progress.detail(f"no price list: {error}")
             return None
-        return prices.on_demand_from_price_list(answer["PriceList"], self._clock.now())
+        return price_data.on_demand_from_price_list(answer["PriceList"], self._clock.now())
 
     @property
     def _file(self) -> Path | None:

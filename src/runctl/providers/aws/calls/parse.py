@@ -21,8 +21,9 @@ from runctl.core.models import (
     Volume,
     VolumeState,
 )
-from runctl.costs.disks import DiskShape, monthly_price
-from runctl.costs.snapshots import snapshot_price
+from runctl.providers.aws.ebs.snapshot_prices import snapshot_price
+from runctl.providers.aws.ebs.types import monthly_price
+from runctl.providers.volume_plans import DiskShape
 
 DATA_DEVICE = "/dev/sdf"
 """Where the volume that is made with an instance is attached."""

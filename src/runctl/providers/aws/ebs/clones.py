@@ -11,12 +11,12 @@ from runctl.core.errors import Conflict, UsageError
 from runctl.core.ids import VolumeId, new_client_token
 from runctl.core.models import Volume, VolumeState
 from runctl.core.progress import SILENT, Progress
-from runctl.costs.disks import DiskShape, monthly_price
 from runctl.providers.aws.calls.errors import raising_our_errors
 from runctl.providers.aws.calls.idempotence import made_once
 from runctl.providers.aws.calls.parse import tag_list
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.modifications import target_shape
+from runctl.providers.aws.ebs.types import monthly_price
 from runctl.providers.aws.ebs.volume_creation import new_tags, of_intent
 from runctl.providers.aws.ebs.volume_lookup import (
     check_name,
@@ -25,7 +25,13 @@ from runctl.providers.aws.ebs.volume_lookup import (
     is_replayed,
     wait_made,
 )
-from runctl.providers.volume_plans import ClonePlan, CloneRequest, InitializationStatus, ResizeRequest
+from runctl.providers.volume_plans import (
+    ClonePlan,
+    CloneRequest,
+    DiskShape,
+    InitializationStatus,
+    ResizeRequest,
+)
 from runctl.providers.volumes import Clones
 
 CLONE_TIMEOUT = timedelta(minutes=15)

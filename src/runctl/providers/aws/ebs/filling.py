@@ -10,10 +10,10 @@ from runctl.core.errors import NotFound, PermissionDenied
 from runctl.core.ids import VolumeId
 from runctl.core.models import Instance
 from runctl.core.progress import SILENT, Progress
-from runctl.costs.snapshots import RATES, initialization
 from runctl.providers.aws.calls.errors import error_code, raising_our_errors
 from runctl.providers.aws.calls.filters import describe
 from runctl.providers.aws.context import AwsContext
+from runctl.providers.aws.ebs.snapshot_prices import RATES, initialization
 from runctl.providers.aws.ec2 import network
 from runctl.providers.aws.ec2.instances import LIVE, priced
 from runctl.providers.aws.iam import helper_role

@@ -13,16 +13,16 @@ from runctl.core.ids import SnapshotId, VolumeId, new_client_token
 from runctl.core.models import Snapshot, SnapshotState
 from runctl.core.names import check_resource_name
 from runctl.core.progress import SILENT, Progress
-from runctl.costs.disks import DiskShape, shape_text
-from runctl.costs.snapshots import snapshot_price
 from runctl.providers.aws.calls.errors import error_code, our_errors, raising_our_errors
 from runctl.providers.aws.calls.filters import describe
 from runctl.providers.aws.calls.parse import snapshot_of, tag_list, tags_of, utc
 from runctl.providers.aws.calls.retries import carried_out
 from runctl.providers.aws.calls.waiting import attempts
 from runctl.providers.aws.context import AwsContext
+from runctl.providers.aws.ebs.snapshot_prices import RATES, initialization, snapshot_price
+from runctl.providers.aws.ebs.types import shape_from_text, shape_text
 from runctl.providers.aws.ebs.volume_lookup import check_not_empty, find_volume
-from runctl.providers.volume_plans import SnapshotPlan, SnapshotRequest
+from runctl.providers.volume_plans import DiskShape, Initialization, SnapshotPlan, SnapshotRequest
 from runctl.providers.volumes import Snapshots
 
 DESCRIPTION_LIMIT = 255
@@ -75,12 +75,22 @@ def find_snapshot(context: AwsContext, id_or_name: str) -> Snapshot:
 class EbsSnapshots(Snapshots):
     """EBS snapshots of one account and region; see `Snapshots`."""
 
+    fastest_rate = max(RATES)
+
     def __init__(self, context: AwsContext) -> None:
         self._context = context
 
     def find(self, id_or_name: str) -> Snapshot:
         """By id or by Name tag."""
         return find_snapshot(self._context, id_or_name)
+
+    def estimate_filling(self, rate: int | None, size_gib: int, zone: str) -> Initialization:
+        """By EBS's provisioned initialisation rates."""
+        return initialization(rate, None, size_gib, zone[:-1])
+
+    def original_shape(self, snapshot: Snapshot, size_gib: int) -> DiskShape | None:
+        """As its tag says."""
+        return shape_from_text(snapshot.tags.get(tag.SHAPE, ""), size_gib)
 
     def list(self, *, everyone: bool = False, volume_id: VolumeId | None = None) -> tuple[Snapshot, ...]:
         """Every page of DescribeSnapshots."""

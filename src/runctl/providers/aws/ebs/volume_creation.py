@@ -13,12 +13,12 @@ from runctl.core.errors import NotFound, UsageError
 from runctl.core.ids import new_client_token
 from runctl.core.models import Snapshot, Volume
 from runctl.core.progress import Progress
-from runctl.costs.disks import checked_multi_attach, checked_shape, monthly_price
-from runctl.costs.snapshots import initialization
 from runctl.providers.aws.calls.idempotence import made_once
 from runctl.providers.aws.calls.parse import tag_list
 from runctl.providers.aws.context import AwsContext
+from runctl.providers.aws.ebs.snapshot_prices import initialization
 from runctl.providers.aws.ebs.snapshots import find_snapshot
+from runctl.providers.aws.ebs.types import checked_multi_attach, checked_shape, monthly_price
 from runctl.providers.aws.ebs.volume_lookup import (
     OVER,
     check_name,

@@ -10,11 +10,12 @@ from runctl.core.errors import Conflict, NotFound
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import Volume, VolumeState
 from runctl.core.progress import SILENT, Progress
+from runctl.costs.purposes import Suggestion
 from runctl.providers.aws.calls.errors import our_errors, raising_our_errors
 from runctl.providers.aws.calls.parse import instance_of, tag_list
 from runctl.providers.aws.calls.retries import carried_out
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.ebs import attachments, mounting, volume_creation
+from runctl.providers.aws.ebs import attachments, mounting, purposes, volume_creation
 from runctl.providers.aws.ebs.clones import initialization
 from runctl.providers.aws.ebs.volume_lookup import (
     check_ours,
@@ -104,6 +105,10 @@ class EbsVolumes(Volumes):
             self._context.session.ec2.delete_tags(
                 Resources=[volume_id], Tags=[{"Key": key} for key in remove]
             )
+
+    def suggest(self, purpose: str, size_gib: int) -> Suggestion | None:
+        """By what the types cost and do."""
+        return purposes.suggest(purpose, size_gib)
 
     def initialization(self, volume_id: VolumeId) -> InitializationStatus:
         """From DescribeVolumeStatus."""

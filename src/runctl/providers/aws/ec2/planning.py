@@ -15,17 +15,18 @@ from runctl.core.models import Market, Volume, VolumeState
 from runctl.core.mount_points import usual_places
 from runctl.core.names import check_resource_name
 from runctl.core.progress import Progress
-from runctl.costs.disks import DiskShape, checked_shape, monthly_price
 from runctl.providers.aws.calls.errors import NotOffered, our_errors
 from runctl.providers.aws.calls.filters import describe as describe_exactly
 from runctl.providers.aws.calls.parse import DATA_VOLUME, TAG_VALUE_LIMIT, checked_mount_point, mounts_tag
 from runctl.providers.aws.context import AwsContext
+from runctl.providers.aws.ebs.types import checked_shape, monthly_price
 from runctl.providers.aws.ebs.volume_lookup import check_not_moving, find_volume
 from runctl.providers.aws.ec2 import images, network
 from runctl.providers.aws.ec2.releasing import is_being_released
 from runctl.providers.aws.ec2.zones import ZoneChoice, choose_zone
 from runctl.providers.aws.iam.roles import ProfilePlan, plan_profile
 from runctl.providers.interface import CreatePlan, InstanceRequest, Price, VolumeMount
+from runctl.providers.volume_plans import DiskShape
 
 if TYPE_CHECKING:
     from runctl.providers.aws.calls.session import AwsSession

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runctl.core.errors import UsageError, ZoneMismatch
-from runctl.costs.prices import SpotQuote
+from runctl.providers.aws.price_data import SpotQuote
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl.core.errors import UsageError
-from runctl.costs.disks import TYPES, DiskShape, checked_shape, monthly_price
+from runctl.providers.aws.ebs.types import TYPES, checked_shape, monthly_price
+from runctl.providers.volume_plans import DiskShape
 
 
 def test_gp3_comes_with_its_included_performance() -> None:

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl.core.errors import UsageError
-from runctl.costs.disks import DiskShape, checked_multi_attach, checked_shape, shape_from_text, shape_text
-from runctl.costs.purposes import PURPOSES, suggest
-from runctl.costs.snapshots import initialization, snapshot_price
+from runctl.costs.purposes import PURPOSES
+from runctl.providers.aws.ebs.purposes import suggest
+from runctl.providers.aws.ebs.snapshot_prices import initialization, snapshot_price
+from runctl.providers.aws.ebs.types import checked_multi_attach, checked_shape, shape_from_text, shape_text
+from runctl.providers.volume_plans import DiskShape
 
 
 def test_the_rate_promises_a_time_for_a_price() -> None:

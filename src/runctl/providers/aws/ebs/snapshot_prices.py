@@ -7,35 +7,19 @@ billed once, by the GiB of data in the snapshot and by the rate.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
 from runctl.core.errors import UsageError
-from runctl.costs.disks import list_price
 from runctl.costs.prices import Price
+from runctl.providers.aws.ebs.types import list_price
+from runctl.providers.volume_plans import Initialization
 
 USD_PER_GIB_MONTH = Decimal("0.05")
 USD_PER_GIB_AND_MIBPS = Decimal("0.000012")
 """$0.0036 for each GiB at 300 MiB/s."""
 RATES = (100, 300)
 """MiB/s: the ``VolumeInitializationRate`` that EC2 takes."""
-
-
-@dataclass(frozen=True)
-class Initialization:
-    """How the data of a snapshot gets onto a volume that is made from it."""
-
-    rate: int | None
-    """MiB/s; ``None``: in the background at EC2's own pace, and block by block when one is read first."""
-    data_gib: Decimal
-    """What there is to copy."""
-    estimated: bool
-    """EC2 does not say how much data there is: it is at most the volume's size."""
-    takes: timedelta | None
-    """At the most; ``None`` where no rate is promised."""
-    price: Price | None
-    """Once."""
 
 
 def checked_rate(rate: int) -> int:

@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from runctl.core.errors import UsageError
 from runctl.costs.prices import Price
+from runctl.providers.volume_plans import DiskShape
 
 LIST_PRICE_REGION = "us-east-1"
 
@@ -70,17 +71,6 @@ TYPES = {
 """By the API's volume type name."""
 
 _MIBPS_PER_IOPS = Decimal("0.25")
-
-
-@dataclass(frozen=True)
-class DiskShape:
-    """A volume's type and numbers, complete and within the limits."""
-
-    type: str
-    size_gib: int
-    iops: int | None
-    throughput: int | None
-    """MiB/s."""
 
 
 def checked_shape(type_name: str, size_gib: int, iops: int | None, throughput: int | None) -> DiskShape:
