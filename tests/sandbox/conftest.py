@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import socket
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from runctl.sandbox.control import Faults, SandboxInfo
+from runctl.sandbox.ecr.registry import PROGRAM, Registry
+from tests.availability import missing_programs
 from tests.sandbox.account import ZONE, Account, Machine
-from tests.sandbox_fixture import docker_sandbox, in_docker_sandbox, in_sandbox, sandbox
-
-__all__ = ["docker_sandbox", "in_docker_sandbox", "in_sandbox", "sandbox"]
 
 Launch = Callable[..., Machine]
 MakeVolume = Callable[..., str]
@@ -22,6 +23,47 @@ MakeVolume = Callable[..., str]
 def account(sandbox: SandboxInfo, tmp_path_factory: pytest.TempPathFactory) -> Account:
     """The clients of the session's sandbox."""
     return Account(sandbox, tmp_path_factory.mktemp("account"))
+
+
+@pytest.fixture(scope="session")
+def docker_account(docker_sandbox: SandboxInfo, tmp_path_factory: pytest.TempPathFactory) -> Account:
+    """Of the session's sandbox whose machines have engines."""
+    return Account(docker_sandbox, tmp_path_factory.mktemp("docker-account"))
+
+
+@pytest.fixture(scope="session")
+def docker_machine(docker_account: Account) -> Iterator[Machine]:
+    """A machine with an engine, for every test that leaves it as it was."""
+    account = docker_account
+    account.key_file  # noqa: B018 (makes the key pair)
+    (instance,) = account.ec2.run_instances(
+        ImageId=account.image,
+        InstanceType="t3.micro",
+        MinCount=1,
+        MaxCount=1,
+        KeyName="tester",
+        SecurityGroupIds=[account.open_group],
+    )["Instances"]
+    yield Machine(account, account.wait_state(instance["InstanceId"], "running"), "ec2-user")
+    account.ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
+    account.wait_state(instance["InstanceId"], "terminated")
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    """A registry that has not been started."""
+    if reason := missing_programs(PROGRAM):
+        pytest.skip(reason)
+    registry = Registry(tmp_path / "home", "127.0.0.1", free_port())
+    yield registry
+    registry.stop()
+
+
+def free_port() -> int:
+    """Nobody listens there."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -41,8 +83,14 @@ def run_instances(account: Account, launched: list[str]) -> Callable[..., dict[s
     """RunInstances with what has to be said; the answer's instance. It ends with the test."""
 
     def call(**more: Any) -> dict[str, Any]:
-        words = {"ImageId": account.image, "InstanceType": "t3.micro", "MinCount": 1, "MaxCount": 1, **more}
-        instance: dict[str, Any] = account.ec2.run_instances(**words)["Instances"][0]
+        parameters = {
+            "ImageId": account.image,
+            "InstanceType": "t3.micro",
+            "MinCount": 1,
+            "MaxCount": 1,
+            **more,
+        }
+        instance: dict[str, Any] = account.ec2.run_instances(**parameters)["Instances"][0]
         launched.append(instance["InstanceId"])
         return instance
 

@@ -107,7 +107,7 @@ def env(cli: Cli, shell: str, unset: bool) -> None:
         cli.emit(control.nowhere({}), text=lambda: lines, ids=[lines])
         return
     try:
-        info = _running_one(control)
+        info = _running_sandbox(control)
     except BaseException:
         if not cli.settings.json:
             # `eval` ends well whatever happened here, unless the last of its lines fails.
@@ -119,7 +119,7 @@ def env(cli: Cli, shell: str, unset: bool) -> None:
     cli.emit(variables, text=lambda: lines, ids=[lines])
 
 
-def _running_one(control: ModuleType) -> SandboxInfo:
+def _running_sandbox(control: ModuleType) -> SandboxInfo:
     info: SandboxInfo | None = control.status()
     if info is None:
         raise NotFound("the sandbox is not running", hint="runctl sandbox start", code="sandbox-not-running")

@@ -102,8 +102,8 @@ def proxies_without_sandbox(inherited: Mapping[str, str]) -> dict[str, str]:
     """What is to be left of ``NO_PROXY`` on the way out, by name; empty where nothing is."""
     left = {}
     for name in NO_PROXY:
-        names = [word.strip() for word in inherited.get(name, "").split(",")]
-        left[name] = ",".join(word for word in names if word and word not in LOOPBACK)
+        names = [host.strip() for host in inherited.get(name, "").split(",")]
+        left[name] = ",".join(host for host in names if host and host not in LOOPBACK)
     return left
 
 
@@ -203,9 +203,9 @@ def _alone(layout: Layout) -> Iterator[None]:
 
 def _stop(layout: Layout, report: Report) -> tuple[str, ...]:
     ended: list[str] = []
-    words = record.read(layout)
-    if words is not None and _is_our_server(int(words["pid"]), layout):
-        pid = int(words["pid"])
+    server = record.read(layout)
+    if server is not None and _is_our_server(int(server["pid"]), layout):
+        pid = int(server["pid"])
         report(f"stopping the server (pid {pid})")
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
@@ -219,7 +219,7 @@ def _stop(layout: Layout, report: Report) -> tuple[str, ...]:
                     child.wait(timeout=1)
         ended.append(f"server (pid {pid})")
     leftovers = remove_leftovers(layout)
-    if words is not None:
+    if server is not None:
         ended += leftovers
     for line in leftovers:
         report(f"removed: {line}")
@@ -229,12 +229,12 @@ def _stop(layout: Layout, report: Report) -> tuple[str, ...]:
 def status(*, home: Path | None = None) -> SandboxInfo | None:
     """The sandbox that runs in ``home`` and answers, or ``None``."""
     layout = Layout((home or default_home()).absolute())
-    words = record.read(layout)
+    server = record.read(layout)
     # Without keys it is a server of an earlier version of runctl, which took anybody's word.
-    if words is None or "keys" not in words or not _is_our_server(int(words["pid"]), layout):
+    if server is None or "keys" not in server or not _is_our_server(int(server["pid"]), layout):
         return None
-    endpoint = f"http://127.0.0.1:{words['port']}"
-    keys = Keys(**words["keys"])
+    endpoint = f"http://127.0.0.1:{server['port']}"
+    keys = Keys(**server["keys"])
     try:
         ask(endpoint, keys.control_token, "status", {})
     except SandboxError:
@@ -242,12 +242,12 @@ def status(*, home: Path | None = None) -> SandboxInfo | None:
     return SandboxInfo(
         home=layout.home,
         endpoint_url=endpoint,
-        pid=int(words["pid"]),
-        region=words["region"],
-        kind=words["kind"],
-        docker=bool(words["docker"]),
-        left_out=tuple(words.get("left_out", ())),
-        started_at=datetime.fromisoformat(words["started_at"]),
+        pid=int(server["pid"]),
+        region=server["region"],
+        kind=server["kind"],
+        docker=bool(server["docker"]),
+        left_out=tuple(server.get("left_out", ())),
+        started_at=datetime.fromisoformat(server["started_at"]),
         keys=keys,
     )
 
@@ -339,15 +339,15 @@ class Faults:
         """Everything goes well again."""
         self._ask("clear")
 
-    def _ask(self, verb: str, **words: object) -> None:
-        ask(self._endpoint, self._token, verb, words)
+    def _ask(self, verb: str, **parameters: object) -> None:
+        ask(self._endpoint, self._token, verb, parameters)
 
 
-def ask(endpoint: str, token: str, verb: str, words: Mapping[str, object]) -> object:
+def ask(endpoint: str, token: str, verb: str, parameters: Mapping[str, object]) -> object:
     """One request to the sandbox itself. Raises `SandboxError`."""
     request = urllib.request.Request(  # noqa: S310 - our own server, on loopback
         f"{endpoint}{CONTROL}{verb}",
-        json.dumps(words).encode(),
+        json.dumps(parameters).encode(),
         {"Content-Type": "application/json", TOKEN_HEADER: token},
     )
     try:
@@ -402,18 +402,18 @@ def remove_leftovers(layout: Layout) -> list[str]:
     from runctl.sandbox.machines.machine import remove_folder
 
     removed: list[str] = []
-    words = record.read(layout)
-    if words is not None and _is_our_server(int(words["pid"]), layout):
+    server = record.read(layout)
+    if server is not None and _is_our_server(int(server["pid"]), layout):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(int(words["pid"]), signal.SIGKILL)
-        removed.append(f"server (pid {words['pid']})")
+            os.kill(int(server["pid"]), signal.SIGKILL)
+        removed.append(f"server (pid {server['pid']})")
     remove_registries(layout.ecr)
     if sys.platform == "linux" and os.geteuid() == 0 and not why_no_namespaces():
         disks.thaw_all(layout)
         removed += network.kill_inside(layout)
         # Its own record says which process it is, also when the server came to no record of itself.
         if layout.registry.is_dir():
-            Registry(layout.registry, (words or {}).get("gateway") or "127.0.0.1", 5000).stop()
+            Registry(layout.registry, (server or {}).get("gateway") or "127.0.0.1", 5000).stop()
         removed += network.remove(layout)
         removed += disks.release_all(layout)
         removed += lazy_backing.release_all(layout)
@@ -456,8 +456,8 @@ def _launch(
     while time.monotonic() < limit:
         info = status(home=layout.home)
         if info is not None:
-            words = {**(record.read(layout) or {}), "left_out": list(left_out)}
-            record.write(layout, words)
+            server = {**(record.read(layout) or {}), "left_out": list(left_out)}
+            record.write(layout, server)
             return SandboxInfo(**{**info.__dict__, "left_out": left_out})
         if process.poll() is not None:
             break
@@ -479,8 +479,8 @@ def _provide_images(layout: Layout, report: Report) -> None:
     from runctl.sandbox.ecr.registry import Registry
     from runctl.sandbox.machines import images
 
-    words = record.read(layout) or {}
-    images.provide(Registry(layout.registry, words["gateway"], 5000), report=_Reporting(report))
+    server = record.read(layout) or {}
+    images.provide(Registry(layout.registry, server["gateway"], 5000), report=_Reporting(report))
 
 
 class _Reporting:

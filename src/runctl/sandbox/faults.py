@@ -12,86 +12,86 @@ from typing import Any
 from runctl.sandbox.world import World
 
 
-def apply(world: World, verb: str, words: dict[str, Any]) -> Any:
+def apply(world: World, verb: str, parameters: dict[str, Any]) -> Any:
     """Carry out one request. Raises `KeyError` for an unknown verb or instance."""
     if verb not in _VERBS:
         raise KeyError(f"no such fault: {verb}")
-    _VERBS[verb](world, words)
+    _VERBS[verb](world, parameters)
     return {}
 
 
-def _kill(_world: World, words: dict[str, Any]) -> None:
+def _kill(_world: World, parameters: dict[str, Any]) -> None:
     from runctl.sandbox.ec2 import backend
 
-    backend().lose(words["instance_id"])
+    backend().lose(parameters["instance_id"])
 
 
-def _rebalance(world: World, words: dict[str, Any]) -> None:
-    world.notices[words["instance_id"]].rebalance = json.dumps({"noticeTime": _stamp(datetime.now(UTC))})
+def _rebalance(world: World, parameters: dict[str, Any]) -> None:
+    world.notices[parameters["instance_id"]].rebalance = json.dumps({"noticeTime": _stamp(datetime.now(UTC))})
 
 
-def _no_capacity(world: World, words: dict[str, Any]) -> None:
-    world.faults.no_capacity.append((words.get("zone"), words.get("instance_type")))
+def _no_capacity(world: World, parameters: dict[str, Any]) -> None:
+    world.faults.no_capacity.append((parameters.get("zone"), parameters.get("instance_type")))
 
 
-def _capacity(world: World, _words: dict[str, Any]) -> None:
+def _capacity(world: World, _parameters: dict[str, Any]) -> None:
     world.faults.no_capacity.clear()
 
 
-def _throttle(world: World, words: dict[str, Any]) -> None:
-    world.faults.throttled[words["action"]] = int(words["times"])
+def _throttle(world: World, parameters: dict[str, Any]) -> None:
+    world.faults.throttled[parameters["action"]] = int(parameters["times"])
 
 
-def _deny(world: World, words: dict[str, Any]) -> None:
-    world.faults.denied.add(words["action"])
+def _deny(world: World, parameters: dict[str, Any]) -> None:
+    world.faults.denied.add(parameters["action"])
 
 
-def _boot_delay(world: World, words: dict[str, Any]) -> None:
-    world.faults.boot_delay = float(words["seconds"])
+def _boot_delay(world: World, parameters: dict[str, Any]) -> None:
+    world.faults.boot_delay = float(parameters["seconds"])
 
 
-def _ecr_token_seconds(world: World, words: dict[str, Any]) -> None:
-    world.faults.ecr_token_seconds = float(words["seconds"])
+def _ecr_token_seconds(world: World, parameters: dict[str, Any]) -> None:
+    world.faults.ecr_token_seconds = float(parameters["seconds"])
 
 
-def _expire_images(_world: World, _words: dict[str, Any]) -> None:
+def _expire_images(_world: World, _parameters: dict[str, Any]) -> None:
     from runctl.sandbox.ecr.backend import expire_now
 
     expire_now()
 
 
-def _boot_never(world: World, words: dict[str, Any]) -> None:
-    world.faults.never_boots = bool(words["never"])
+def _boot_never(world: World, parameters: dict[str, Any]) -> None:
+    world.faults.never_boots = bool(parameters["never"])
 
 
-def _ssm_offline(world: World, words: dict[str, Any]) -> None:
-    world.faults.ssm_offline.add(words["instance_id"])
+def _ssm_offline(world: World, parameters: dict[str, Any]) -> None:
+    world.faults.ssm_offline.add(parameters["instance_id"])
 
 
-def _volume_times(world: World, words: dict[str, Any]) -> None:
+def _volume_times(world: World, parameters: dict[str, Any]) -> None:
     for name in ("modifying", "optimizing", "snapshot", "initializing"):
-        if words.get(name) is not None:
-            setattr(world.faults, f"{name}_seconds", float(words[name]))
+        if parameters.get(name) is not None:
+            setattr(world.faults, f"{name}_seconds", float(parameters[name]))
 
 
-def _lazy_blocks(world: World, words: dict[str, Any]) -> None:
-    world.faults.lazy_seconds = float(words["seconds"])
-    world.faults.background_mibps = float(words["background_mibps"])
+def _lazy_blocks(world: World, parameters: dict[str, Any]) -> None:
+    world.faults.lazy_seconds = float(parameters["seconds"])
+    world.faults.background_mibps = float(parameters["background_mibps"])
 
 
-def _age_modifications(_world: World, words: dict[str, Any]) -> None:
+def _age_modifications(_world: World, parameters: dict[str, Any]) -> None:
     from runctl.sandbox.ec2 import backend
 
-    backend().age_modifications(words["volume_id"], timedelta(hours=float(words["hours"])))
+    backend().age_modifications(parameters["volume_id"], timedelta(hours=float(parameters["hours"])))
 
 
-def _clear(world: World, _words: dict[str, Any]) -> None:
+def _clear(world: World, _parameters: dict[str, Any]) -> None:
     world.faults = type(world.faults)()
 
 
-def _interrupt(world: World, words: dict[str, Any]) -> None:
+def _interrupt(world: World, parameters: dict[str, Any]) -> None:
     """The notice now, the end after ``seconds``: AWS gives 120."""
-    instance_id, seconds = words["instance_id"], float(words["seconds"])
+    instance_id, seconds = parameters["instance_id"], float(parameters["seconds"])
     at = datetime.now(UTC) + timedelta(seconds=seconds)
     world.notices[instance_id].instance_action = json.dumps({"action": "terminate", "time": _stamp(at)})
 

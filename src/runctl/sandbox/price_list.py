@@ -34,7 +34,7 @@ STORAGE_USD_PER_GIB = {
 }
 """USD a month, of us-east-1's public list. The sandbox has its own, as AWS has: it does not ask its client."""
 LINUX = "Linux/UNIX"
-_LINUX_WORDS = frozenset({LINUX, "Linux/UNIX (Amazon VPC)"})
+_LINUX_NAMES = frozenset({LINUX, "Linux/UNIX (Amazon VPC)"})
 HISTORY_DAYS = 90
 ZONE_SPREAD = Decimal("0.08")
 DAY_SPREAD = Decimal("0.02")
@@ -139,7 +139,7 @@ def spot_history(region: str, query: SpotQuery, now: datetime) -> list[dict[str,
 
     A price changes once a day, at an hour of its own.
     """
-    if query.products and not query.products & _LINUX_WORDS:
+    if query.products and not query.products & _LINUX_NAMES:
         return []
     end = min(query.end or now, now)
     start = max(query.start or now - timedelta(days=HISTORY_DAYS), now - timedelta(days=HISTORY_DAYS))
@@ -185,13 +185,13 @@ def _change_before(moment: datetime, instance_type: str, zone: str) -> datetime:
     return change if change <= moment else change - timedelta(days=1)
 
 
-def _swing(*words: str) -> Decimal:
+def _swing(*parts: str) -> Decimal:
     """From -1 to 1, always the same for the same words."""
-    return Decimal(int.from_bytes(_digest(*words)[:4], "big")) / Decimal(2**31) - 1
+    return Decimal(int.from_bytes(_digest(*parts)[:4], "big")) / Decimal(2**31) - 1
 
 
-def _digest(*words: str) -> bytes:
-    return hashlib.sha256("/".join(words).encode()).digest()
+def _digest(*parts: str) -> bytes:
+    return hashlib.sha256("/".join(parts).encode()).digest()
 
 
 def describe_spot_price_history(self: Any) -> ActionResult:
@@ -240,8 +240,8 @@ class PriceListService:
             return self._application(environ, start)
         length = int(environ.get("CONTENT_LENGTH") or 0)
         try:
-            words = json.loads(environ["wsgi.input"].read(length) or b"{}")
-            answer, status = _answer(target.removeprefix(TARGET), words), "200 OK"
+            query = json.loads(environ["wsgi.input"].read(length) or b"{}")
+            answer, status = _answer(target.removeprefix(TARGET), query), "200 OK"
         except Refused as error:
             answer, status = {"__type": error.code, "Message": str(error)}, "400 Bad Request"
         body = json.dumps(answer).encode()
@@ -249,23 +249,23 @@ class PriceListService:
         return [body]
 
 
-def get_products(words: Mapping[str, Any]) -> dict[str, Any]:
+def get_products(query: Mapping[str, Any]) -> dict[str, Any]:
     """GetProducts: the products of AmazonEC2 that have every attribute asked for. Raises `Refused`."""
-    if words.get("ServiceCode") != "AmazonEC2":
-        raise Refused("NotFoundException", f"Service code {words.get('ServiceCode')} not found")
+    if query.get("ServiceCode") != "AmazonEC2":
+        raise Refused("NotFoundException", f"Service code {query.get('ServiceCode')} not found")
     wanted: list[tuple[str, str]] = []
-    for item in words.get("Filters") or []:
+    for item in query.get("Filters") or []:
         if item.get("Type") != "TERM_MATCH":
             raise Refused(
                 "InvalidParameterException", f"Filter type {item.get('Type')} is not supported here"
             )
         wanted.append((item["Field"], item["Value"]))
     found = [product for product in products() if all(_matches(product, *pair) for pair in wanted)]
-    size = int(words.get("MaxResults") or 100)
+    size = int(query.get("MaxResults") or 100)
     if not 1 <= size <= 100:
         raise Refused("InvalidParameterException", "MaxResults must be between 1 and 100")
     try:
-        first = offset_of(words.get("NextToken"))
+        first = offset_of(query.get("NextToken"))
     except ValueError as error:
         raise Refused("InvalidNextTokenException", "The pagination token is invalid. Try again.") from error
     answer: dict[str, Any] = {
@@ -290,8 +290,8 @@ class Product:
     @property
     def sku(self) -> str:
         """Its number: the same for the same product."""
-        words = [self.family, *(f"{name}={value}" for name, value in sorted(self.attributes.items()))]
-        return base64.b32encode(_digest(*words))[:16].decode()
+        parts = [self.family, *(f"{name}={value}" for name, value in sorted(self.attributes.items()))]
+        return base64.b32encode(_digest(*parts))[:16].decode()
 
 
 @cache
@@ -310,7 +310,7 @@ def _instance(row: PriceRow) -> Product:
     return Product(
         "Compute Instance",
         {
-            **_place(row.region),
+            **_location(row.region),
             "servicecode": "AmazonEC2",
             "servicename": "Amazon Elastic Compute Cloud",
             "instanceType": row.instance_type,
@@ -341,7 +341,7 @@ def _storage(name: str, region: str) -> Product:
     return Product(
         "Storage",
         {
-            **_place(region),
+            **_location(region),
             "servicecode": "AmazonEC2",
             "servicename": "Amazon Elastic Compute Cloud",
             "volumeApiName": name,
@@ -360,7 +360,7 @@ def _snapshots(region: str) -> Product:
     return Product(
         "Storage Snapshot",
         {
-            **_place(region),
+            **_location(region),
             "servicecode": "AmazonEC2",
             "servicename": "Amazon Elastic Compute Cloud",
             "storageMedia": "Amazon S3",
@@ -373,7 +373,7 @@ def _snapshots(region: str) -> Product:
     )
 
 
-def _place(region: str) -> dict[str, str]:
+def _location(region: str) -> dict[str, str]:
     return {"regionCode": region, "location": _locations().get(region, region), "locationType": "AWS Region"}
 
 
@@ -382,8 +382,8 @@ def _locations() -> Mapping[str, str]:
     """Region codes to the names that the price list has for them, which say EU where botocore says Europe."""
     found: dict[str, str] = {}
     for partition in get_session().get_data("endpoints")["partitions"]:
-        for region, words in partition["regions"].items():
-            found[region] = words["description"].replace("Europe (", "EU (")
+        for region, parts in partition["regions"].items():
+            found[region] = parts["description"].replace("Europe (", "EU (")
     return found
 
 
@@ -431,9 +431,9 @@ def _document(product: Product) -> str:
     )
 
 
-def _answer(operation: str, words: Mapping[str, Any]) -> dict[str, Any]:
+def _answer(operation: str, query: Mapping[str, Any]) -> dict[str, Any]:
     if operation == "GetProducts":
-        return get_products(words)
+        return get_products(query)
     if operation == "DescribeServices":
         names = sorted({name for product in products() for name in product.attributes})
         return {
@@ -443,11 +443,11 @@ def _answer(operation: str, words: Mapping[str, Any]) -> dict[str, Any]:
     raise Refused("UnknownOperationException", f"{operation} is not part of the sandbox")
 
 
-def _both(one: Sequence[str], other: Sequence[str]) -> frozenset[str]:
+def _both(first: Sequence[str], second: Sequence[str]) -> frozenset[str]:
     """What satisfies a parameter and a filter that mean the same; a name that no row has when nothing does."""
-    if one and other:
-        return frozenset(one) & frozenset(other) or frozenset({""})
-    return frozenset(one or other)
+    if first and second:
+        return frozenset(first) & frozenset(second) or frozenset({""})
+    return frozenset(first or second)
 
 
 def _moment(value: Any) -> datetime | None:

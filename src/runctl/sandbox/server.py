@@ -140,7 +140,7 @@ def _registry(world: World) -> Registry:
 
 def _say(layout: Layout, world: World, kind: str) -> None:
     """The file by which others find this server; there only once it answers."""
-    words = {
+    content = {
         "pid": os.getpid(),
         "port": world.port,
         "region": world.region,
@@ -150,7 +150,7 @@ def _say(layout: Layout, world: World, kind: str) -> None:
         "keys": asdict(world.keys),
         "started_at": datetime.now(UTC).isoformat(),
     }
-    record.write(layout, words)
+    record.write(layout, content)
 
 
 class _Control:
@@ -168,18 +168,18 @@ class _Control:
             return answer(start, "403 Forbidden", {"error": "this needs the token of the sandbox"})
         length = int(environ.get("CONTENT_LENGTH") or 0)
         try:
-            words = json.loads(environ["wsgi.input"].read(length) or b"{}")
-            return answer(start, "200 OK", self._do(path[len(CONTROL) :], words))
+            parameters = json.loads(environ["wsgi.input"].read(length) or b"{}")
+            return answer(start, "200 OK", self._do(path[len(CONTROL) :], parameters))
         except Exception as error:
             log.exception("%s", path)
             return answer(start, "400 Bad Request", {"error": str(error)})
 
-    def _do(self, verb: str, words: dict[str, Any]) -> Any:
+    def _do(self, verb: str, parameters: dict[str, Any]) -> Any:
         from runctl.sandbox.faults import apply
 
         if verb == "status":
             return {"machines": sorted(self._world.machines), "pid": os.getpid()}
-        return apply(self._world, verb, words)
+        return apply(self._world, verb, parameters)
 
 
 def _once_ready(application: Wsgi, ready: threading.Event) -> Wsgi:

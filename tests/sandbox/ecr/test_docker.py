@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from runctl.sandbox.control import SandboxInfo
 from tests.agent import engine as engines
 from tests.sandbox.account import Account, Machine
 
@@ -21,12 +20,6 @@ pytestmark = [pytest.mark.namespaces, pytest.mark.docker]
 
 Docker = Callable[..., subprocess.CompletedProcess[str]]
 LAYER_BYTES = 3_000_000
-
-
-@pytest.fixture(scope="module")
-def docker_account(docker_sandbox: SandboxInfo, tmp_path_factory: pytest.TempPathFactory) -> Account:
-    """Of the sandbox whose machines have engines."""
-    return Account(docker_sandbox, tmp_path_factory.mktemp("docker-account"))
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +34,10 @@ def address(ecr: Any) -> str:
     return str(ecr.create_repository(repositoryName="team/app")["repository"]["repositoryUri"])
 
 
-@pytest.fixture(scope="module")
-def machine(docker_account: Account) -> Iterator[Machine]:
-    """One for all tests here."""
-    account = docker_account
-    account.key_file  # noqa: B018 (makes the key pair)
-    words = {"ImageId": account.image, "InstanceType": "t3.micro", "MinCount": 1, "MaxCount": 1}
-    made = account.ec2.run_instances(**words, KeyName="tester", SecurityGroupIds=[account.open_group])
-    (instance,) = made["Instances"]
-    yield Machine(account, account.wait_state(instance["InstanceId"], "running"), "ec2-user")
-    account.ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
-    account.wait_state(instance["InstanceId"], "terminated")
+@pytest.fixture
+def machine(docker_machine: Machine) -> Machine:
+    """With an engine."""
+    return docker_machine
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import signal
 import socket
 import stat
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,7 @@ import pytest
 from runctl.core.errors import Conflict, MachineError, NotFound, Unreachable, Unsupported
 from runctl.sandbox.ecr.registry import CONFIG_TYPE, MANIFEST_TYPE, PROGRAM, Blob, Registry
 from tests.availability import missing_programs
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.sandbox.conftest import free_port
 
 
 def blob(content: bytes) -> Blob:
@@ -35,15 +29,6 @@ def manifest(config: Blob) -> bytes:
     return json.dumps(
         {"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": described, "layers": []}
     ).encode()
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    if reason := missing_programs(PROGRAM):
-        pytest.skip(reason)
-    made = Registry(tmp_path / "home", "127.0.0.1", free_port())
-    yield made
-    made.stop()
 
 
 def test_a_started_registry_answers(registry: Registry) -> None:

@@ -19,9 +19,6 @@ from runctl.core.errors import MachineError, Unsupported
 from runctl.sandbox.ecr.registry import Registry
 from runctl.sandbox.machines import base_layers, images
 from tests.availability import missing_programs
-from tests.sandbox.ecr.test_registry import registry
-
-__all__ = ["registry"]
 
 needs_debian = pytest.mark.skipif(bool(missing_programs("dpkg-deb")), reason=missing_programs("dpkg-deb"))
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from runctl.sandbox.control import SandboxInfo
 from runctl.sandbox.layout import Layout
 from runctl.sandbox.machines import own_root
 from tests.sandbox.account import Account, Machine, until
@@ -31,28 +30,16 @@ PY"""
 
 def started(account: Account) -> Machine:
     account.key_file  # noqa: B018 (makes the key pair)
-    words = {"ImageId": account.image, "InstanceType": "t3.micro", "MinCount": 1, "MaxCount": 1}
-    (instance,) = account.ec2.run_instances(**words, KeyName="tester", SecurityGroupIds=[account.open_group])[
-        "Instances"
-    ]
+    parameters = {"ImageId": account.image, "InstanceType": "t3.micro", "MinCount": 1, "MaxCount": 1}
+    (instance,) = account.ec2.run_instances(
+        **parameters, KeyName="tester", SecurityGroupIds=[account.open_group]
+    )["Instances"]
     return Machine(account, account.wait_state(instance["InstanceId"], "running"), "ec2-user")
 
 
 @pytest.fixture(scope="module")
 def machine(account: Account) -> Iterator[Machine]:
     """One for all tests here; without Docker."""
-    made = started(account)
-    yield made
-    account.ec2.terminate_instances(InstanceIds=[made.id])
-    account.wait_state(made.id, "terminated")
-
-
-@pytest.fixture(scope="module")
-def docker_machine(
-    docker_sandbox: SandboxInfo, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Machine]:
-    """One with an engine."""
-    account = Account(docker_sandbox, tmp_path_factory.mktemp("isolation"))
     made = started(account)
     yield made
     account.ec2.terminate_instances(InstanceIds=[made.id])
@@ -184,9 +171,9 @@ def test_a_machine_has_no_disk_of_this_computer(machine: Machine) -> None:
 
 @pytest.mark.namespaces
 def test_a_machine_has_no_secret_of_this_computer(machine: Machine) -> None:
-    passwords = {line.split(":")[1] for line in machine.root("cat /etc/shadow").splitlines()}
+    passparameters = {line.split(":")[1] for line in machine.root("cat /etc/shadow").splitlines()}
 
-    assert passwords == {"*"}
+    assert passparameters == {"*"}
     home = machine.account.info.home
     assert machine.root(f"find {home.parent} -name sandbox.json 2>/dev/null || true") == ""
     assert machine.root("find /etc/ssl/private /root /home -type f ! -path '*/.ssh/authorized_keys'") == ""

@@ -22,7 +22,7 @@ from runctl.sandbox.layout import Layout
 from runctl.sandbox.metadata.facts import InstanceFacts
 from runctl.sandbox.metadata.instance_role import InstanceRole
 from runctl.sandbox.metadata.service import MetadataService
-from runctl.sandbox.metadata.tree import Credentials, look_up, tree
+from runctl.sandbox.metadata.tree import Credentials, text_at, tree
 from runctl.sandbox.world import Notices, World
 from tests.sandbox.account import Account, Machine, until
 
@@ -97,7 +97,7 @@ def imds(tmp_path: Path) -> Iterator[Imds]:
 
 
 def read(path: str, facts: InstanceFacts = FACTS, notices: Notices | None = None) -> str | None:
-    found = look_up(tree(facts, notices, lambda: keys(facts)), path)
+    found = text_at(tree(facts, notices, lambda: keys(facts)), path)
     return None if found is None else found.decode("latin-1")
 
 

@@ -12,7 +12,7 @@ from typing import IO, Any
 import pytest
 
 from runctl.sandbox.folders.machine import FolderMachine
-from runctl.sandbox.ssm.invocation import FINAL, Gone, Invocation, Look, Order, _verdict
+from runctl.sandbox.ssm.invocation import FINAL, Gone, Invocation, Order, Progress, _verdict
 
 INSTANCE = "i-0123456789abcdef0"
 Start = Callable[..., Invocation]
@@ -65,32 +65,32 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 10) -> None
         time.sleep(0.01)
 
 
-def end_of(invocation: Invocation) -> Look:
-    until(lambda: invocation.look().status in FINAL, "the end")
-    return invocation.look()
+def end_of(invocation: Invocation) -> Progress:
+    until(lambda: invocation.progress().status in FINAL, "the end")
+    return invocation.progress()
 
 
 def test_a_command_that_succeeds_has_its_output(start: Start) -> None:
-    look = end_of(start("echo out", "echo err >&2"))
+    progress = end_of(start("echo out", "echo err >&2"))
 
-    assert (look.status, look.details, look.code) == ("Success", "Success", 0)
-    assert (look.stdout, look.stderr) == (b"out\n", b"err\n")
-    assert look.started is not None
-    assert look.ended is not None
-    assert look.started <= look.ended
+    assert (progress.status, progress.details, progress.code) == ("Success", "Success", 0)
+    assert (progress.stdout, progress.stderr) == (b"out\n", b"err\n")
+    assert progress.started is not None
+    assert progress.ended is not None
+    assert progress.started <= progress.ended
 
 
 def test_a_command_that_fails_says_so_in_its_code_and_at_the_end_of_stderr(start: Start) -> None:
-    look = end_of(start("echo err >&2", "exit 3"))
+    progress = end_of(start("echo err >&2", "exit 3"))
 
-    assert (look.status, look.code) == ("Failed", 3)
-    assert look.stderr == b"err\nfailed to run commands: exit status 3"
+    assert (progress.status, progress.code) == ("Failed", 3)
+    assert progress.stderr == b"err\nfailed to run commands: exit status 3"
 
 
 def test_home_is_not_set_and_the_instance_is(start: Start) -> None:
-    look = end_of(start('echo "${HOME-unset} $AWS_SSM_INSTANCE_ID"'))
+    progress = end_of(start('echo "${HOME-unset} $AWS_SSM_INSTANCE_ID"'))
 
-    assert look.stdout.decode() == f"unset {INSTANCE}\n"
+    assert progress.stdout.decode() == f"unset {INSTANCE}\n"
 
 
 def test_a_first_line_that_names_an_interpreter_is_followed(start: Start) -> None:
@@ -102,17 +102,17 @@ def test_a_command_starts_in_the_folder_asked_for(start: Start, machine: FolderM
 
 
 def test_a_folder_that_is_not_there_fails_the_command(start: Start) -> None:
-    look = end_of(start("touch /nowhere", folder="/no/such/folder"))
+    progress = end_of(start("touch /nowhere", folder="/no/such/folder"))
 
-    assert (look.status, look.code) == ("Failed", 1)
-    assert b"/no/such/folder" in look.stderr
+    assert (progress.status, progress.code) == ("Failed", 1)
+    assert b"/no/such/folder" in progress.stderr
 
 
 def test_output_is_handed_out_at_the_end_only(start: Start, machine: FolderMachine) -> None:
     invocation = start('echo early; touch "$RUNCTL_MACHINE_ROOT/tmp/said"; sleep 60')
     until((machine.root / "tmp/said").exists, "the first word")
 
-    assert (invocation.look().status, invocation.look().stdout) == ("InProgress", b"")
+    assert (invocation.progress().status, invocation.progress().stdout) == ("InProgress", b"")
 
 
 def test_outputs_are_cut_and_kept_whole(start: Start) -> None:
@@ -121,9 +121,9 @@ def test_outputs_are_cut_and_kept_whole(start: Start) -> None:
     def keep(name: str, file: IO[bytes]) -> None:
         kept[name] = len(file.read())
 
-    look = end_of(start("head -c 30000 /dev/zero; head -c 10000 /dev/zero >&2", keep=keep))
+    progress = end_of(start("head -c 30000 /dev/zero; head -c 10000 /dev/zero >&2", keep=keep))
 
-    assert (len(look.stdout), len(look.stderr)) == (24000, 8000)
+    assert (len(progress.stdout), len(progress.stderr)) == (24000, 8000)
     assert kept == {"stdout": 30000, "stderr": 10000}
 
 
@@ -138,10 +138,10 @@ def test_an_output_that_is_empty_is_not_kept(start: Start) -> None:
 def test_a_command_that_takes_too_long_is_killed_with_its_children(
     start: Start, machine: FolderMachine
 ) -> None:
-    look = end_of(start("sleep 600 & echo started; wait", execution=0.5))
+    progress = end_of(start("sleep 600 & echo started; wait", execution=0.5))
 
-    assert (look.status, look.details, look.code) == ("TimedOut", "ExecutionTimedOut", 137)
-    assert look.stdout == b"started\n"
+    assert (progress.status, progress.details, progress.code) == ("TimedOut", "ExecutionTimedOut", 137)
+    assert progress.stdout == b"started\n"
     until(lambda: not machine.processes(), "its processes to end")
 
 
@@ -156,22 +156,22 @@ def test_a_cancelled_command_is_killed(start: Start, machine: FolderMachine) -> 
 
 
 def test_a_child_that_keeps_the_output_open_keeps_the_command_going(start: Start) -> None:
-    look = end_of(start("setsid sleep 600 & echo $! > $RUNCTL_MACHINE_ROOT/tmp/pid", execution=1))
+    progress = end_of(start("setsid sleep 600 & echo $! > $RUNCTL_MACHINE_ROOT/tmp/pid", execution=1))
 
-    assert look.details == "ExecutionTimedOut"
+    assert progress.details == "ExecutionTimedOut"
 
 
 def test_a_child_with_outputs_of_its_own_outlives_the_command(start: Start, machine: FolderMachine) -> None:
-    look = end_of(start("setsid sleep 600 < /dev/null > /dev/null 2>&1 &"))
+    progress = end_of(start("setsid sleep 600 < /dev/null > /dev/null 2>&1 &"))
 
-    assert look.status == "Success"
+    assert progress.status == "Success"
     assert machine.processes()
 
 
 def test_exit_code_137_is_taken_for_a_timeout(start: Start) -> None:
-    look = end_of(start("exit 137"))
+    progress = end_of(start("exit 137"))
 
-    assert (look.status, look.code) == ("TimedOut", 137)
+    assert (progress.status, progress.code) == ("TimedOut", 137)
 
 
 def test_a_script_killed_by_a_signal_failed(start: Start) -> None:
@@ -188,7 +188,7 @@ def test_a_shell_killed_by_a_signal_has_no_exit_code() -> None:
 def test_a_command_waits_for_a_machine_that_is_away(start: Start, machine: FolderMachine) -> None:
     machine.stop(grace_seconds=0)
     invocation = start("echo here")
-    assert invocation.look().status == "Pending"
+    assert invocation.progress().status == "Pending"
 
     machine.create()
 
@@ -200,9 +200,9 @@ def test_a_command_that_cannot_be_delivered_in_time_has_timed_out(
 ) -> None:
     machine.stop(grace_seconds=0)
 
-    look = end_of(start("echo here", delivery=0.2))
+    progress = end_of(start("echo here", delivery=0.2))
 
-    assert (look.status, look.details, look.code, look.started) == (
+    assert (progress.status, progress.details, progress.code, progress.started) == (
         "TimedOut",
         "DeliveryTimedOut",
         -1,
@@ -220,12 +220,12 @@ def test_a_command_for_a_machine_that_is_gone_is_undeliverable(start: Start) -> 
 def test_a_pending_command_is_cancelled_without_running(start: Start, machine: FolderMachine) -> None:
     slots = threading.Semaphore(1)
     first = start("sleep 600", slots=slots)
-    until(lambda: first.look().status == "InProgress", "the first command")
+    until(lambda: first.progress().status == "InProgress", "the first command")
     second = start('touch "$RUNCTL_MACHINE_ROOT/tmp/second"', slots=slots)
 
     second.cancel()
 
-    assert (end_of(second).status, second.look().started) == ("Cancelled", None)
+    assert (end_of(second).status, second.progress().started) == ("Cancelled", None)
     assert not (machine.root / "tmp/second").exists()
 
 
@@ -238,5 +238,5 @@ def test_a_command_whose_machine_dies_stays_in_progress_until_its_time_is_over(
     machine.stop(grace_seconds=0)
 
     until(lambda: invocation._lost, "the loss to be seen", 5)
-    assert invocation.look().status == "InProgress"
+    assert invocation.progress().status == "InProgress"
     assert end_of(invocation).status == "TimedOut"

@@ -41,7 +41,7 @@ def parameter(name: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class _Words:
+class _RefusalCodes:
     """How the services of one family refuse: their error codes, and the HTTP statuses where they differ."""
 
     expired: str
@@ -54,7 +54,7 @@ class _Words:
 
 
 REFUSALS = {
-    "ec2": _Words(
+    "ec2": _RefusalCodes(
         "RequestExpired",
         "AuthFailure",
         "AuthFailure",
@@ -63,11 +63,13 @@ REFUSALS = {
         401,
         503,
     ),
-    "s3": _Words("ExpiredToken", "InvalidAccessKeyId", "AccessDenied", "AccessDenied", "SlowDown", 403, 503),
-    "query": _Words(
+    "s3": _RefusalCodes(
+        "ExpiredToken", "InvalidAccessKeyId", "AccessDenied", "AccessDenied", "SlowDown", 403, 503
+    ),
+    "query": _RefusalCodes(
         "ExpiredToken", "InvalidClientTokenId", "MissingAuthenticationToken", "AccessDenied", "Throttling"
     ),
-    "json": _Words(
+    "json": _RefusalCodes(
         "ExpiredTokenException",
         "UnrecognizedClientException",
         "MissingAuthenticationTokenException",
@@ -82,7 +84,9 @@ REFUSALS = {
 def _regions() -> frozenset[str]:
     session = botocore.session.get_session()
     partitions = session.get_available_partitions()
-    return frozenset(name for one in partitions for name in session.get_available_regions("ec2", one))
+    return frozenset(
+        name for partition in partitions for name in session.get_available_regions("ec2", partition)
+    )
 
 
 @dataclass(frozen=True)
@@ -129,22 +133,22 @@ class Gate:
 
     def _refusal(self, call: _Call, environ: dict[str, Any]) -> tuple[int, str, str] | None:
         faults = self._world.faults
-        words = REFUSALS[call.family]
+        codes = REFUSALS[call.family]
         if call.token == EXPIRED_TOKEN:
-            return 400, words.expired, "The security token included in the request is expired"
+            return 400, codes.expired, "The security token included in the request is expired"
         if not call.access_key:
-            return words.unknown_status, words.missing, "The request has no credentials of this sandbox"
+            return codes.unknown_status, codes.missing, "The request has no credentials of this sandbox"
         if f"{call.service}:{call.action}" in faults.denied:
             message = f"You are not authorized to perform this operation: {call.service}:{call.action}."
-            return 403, words.denied, message
-        beyond = _beyond_rights(call, words) or self._elsewhere(call, environ)
+            return 403, codes.denied, message
+        beyond = _beyond_rights(call, codes) or self._elsewhere(call, environ)
         if beyond is not None:
             return beyond
         with self._world.lock:
             left = faults.throttled.get(call.action, 0)
             if left > 0:
                 faults.throttled[call.action] = left - 1
-                return words.throttled_status, words.throttled, "Request limit exceeded."
+                return codes.throttled_status, codes.throttled, "Request limit exceeded."
         return None
 
     def _elsewhere(self, call: _Call, environ: dict[str, Any]) -> tuple[int, str, str] | None:
@@ -181,26 +185,28 @@ class Gate:
                 start(status, headers)
                 return [body]
             kept: list[Any] = []
-            body = b"".join(self._application(environ, lambda *words, **more: kept.append((words, more))))
-            (words, _more) = kept[-1]
-            if str(words[0]).startswith("200"):
-                self._answers[key] = (wanted, words[0], words[1], body)
-            start(*words)
+            body = b"".join(
+                self._application(environ, lambda *answered, **more: kept.append((answered, more)))
+            )
+            (answered, _more) = kept[-1]
+            if str(answered[0]).startswith("200"):
+                self._answers[key] = (wanted, answered[0], answered[1], body)
+            start(*answered)
             return [body]
 
 
-def _beyond_rights(call: _Call, words: _Words) -> tuple[int, str, str] | None:
+def _beyond_rights(call: _Call, codes: _RefusalCodes) -> tuple[int, str, str] | None:
     """The keys must be good, and for temporary ones their role must be allowed to do it."""
     try:
         caller = rights.caller(call.access_key, call.token)
     except ExpiredKey:
-        return 400, words.expired, "The security token included in the request is expired"
+        return 400, codes.expired, "The security token included in the request is expired"
     except UnknownKey:
-        return words.unknown_status, words.unknown, UNKNOWN_KEY
+        return codes.unknown_status, codes.unknown, UNKNOWN_KEY
     message = caller and caller.refusal(call.needs)
     if not message:
         return None
-    return 403 if call.family in {"ec2", "s3"} else 400, words.denied, message
+    return 403 if call.family in {"ec2", "s3"} else 400, codes.denied, message
 
 
 def _read(environ: dict[str, Any]) -> _Call:
@@ -246,7 +252,7 @@ def _read_s3(environ: dict[str, Any], call: _Call) -> _Call:
     headers = {"x-amz-copy-source": environ.get("HTTP_X_AMZ_COPY_SOURCE", "")}
     removing = "delete" in request.query and not request.key
     found = s3_request.needs(request, headers, _body(environ) if removing else b"")
-    needs = [Need(*one) for one in found]
+    needs = [Need(*need) for need in found]
     by_role = call.access_key.startswith(rights.TEMPORARY)
     if by_role and request.reads_object and not rights.has_object(request.bucket, request.key):
         # Whoever may not list is not told either that there is nothing.
@@ -257,12 +263,14 @@ def _read_s3(environ: dict[str, Any], call: _Call) -> _Call:
 
 def _repositories(body: bytes, region: str) -> list[str]:
     try:
-        words = json.loads(body or b"{}")
+        request = json.loads(body or b"{}")
     except ValueError:
-        words = {}
-    if "resourceArn" in words:
-        return [str(words["resourceArn"])]
-    names = [words["repositoryName"]] if "repositoryName" in words else words.get("repositoryNames") or []
+        request = {}
+    if "resourceArn" in request:
+        return [str(request["resourceArn"])]
+    names = (
+        [request["repositoryName"]] if "repositoryName" in request else request.get("repositoryNames") or []
+    )
     return [f"arn:aws:ecr:{region}:{ACCOUNT}:repository/{name}" for name in names] or ["*"]
 
 

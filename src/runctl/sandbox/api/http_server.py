@@ -228,14 +228,14 @@ _OURS = frozenset({"content-length", "connection", "date", "transfer-encoding"})
 def _read_head(reading: io.BufferedReader[Any]) -> _Head | None:
     """The next request's; ``None`` when there comes none that could be one."""
     first = reading.readline(_MOST_LINE_BYTES)
-    words = first.decode("latin-1").split()
-    if len(words) != 3 or not words[2].startswith("HTTP/1."):
+    parts = first.decode("latin-1").split()
+    if len(parts) != 3 or not parts[2].startswith("HTTP/1."):
         return None
     headers: list[tuple[str, str]] = []
     for _ in range(_MOST_HEADERS):
         line = reading.readline(_MOST_LINE_BYTES).decode("latin-1")
         if line in {"\r\n", "\n"}:
-            return _Head(words[0], words[1], words[2], tuple(headers))
+            return _Head(parts[0], parts[1], parts[2], tuple(headers))
         name, colon, value = line.partition(":")
         if not colon:
             return None

@@ -69,8 +69,8 @@ def _is_about(
 def _statements(documents: Iterable[Document]) -> Iterable[Mapping[str, Any]]:
     for document in documents:
         try:
-            words = json.loads(document) if isinstance(document, str) else document
-            statements = words["Statement"]
+            parsed = json.loads(document) if isinstance(document, str) else document
+            statements = parsed["Statement"]
         except (ValueError, KeyError, TypeError):
             continue
         yield from [statements] if isinstance(statements, Mapping) else statements
@@ -131,15 +131,15 @@ def _pattern(pattern: str) -> re.Pattern[str]:
 
 _OPERATORS: dict[str, Callable[[list[str], str], bool]] = {
     "StringEquals": lambda wanted, value: value in wanted,
-    "StringEqualsIgnoreCase": lambda wanted, value: value.lower() in [one.lower() for one in wanted],
+    "StringEqualsIgnoreCase": lambda wanted, value: value.lower() in [item.lower() for item in wanted],
     "StringLike": _any,
     "ArnEquals": _any,
     "ArnLike": _any,
-    "Bool": lambda wanted, value: value.lower() in [one.lower() for one in wanted],
+    "Bool": lambda wanted, value: value.lower() in [item.lower() for item in wanted],
 }
 
 
 def _list(value: object) -> list[str]:
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
-        return [str(one) for one in value]
+        return [str(item) for item in value]
     return [str(value).lower() if isinstance(value, bool) else str(value)]

@@ -19,10 +19,10 @@ def written_blocks(file: Path) -> list[int]:
     return found
 
 
-def changed_blocks(one: Path, other: Path) -> list[int]:
+def changed_blocks(first: Path, second: Path) -> list[int]:
     """The indices of the blocks in which two files differ; where one ends, it is as if it held zeros."""
-    candidates = sorted({*written_blocks(one), *written_blocks(other)})
-    return [index for index in candidates if read_block(one, index) != read_block(other, index)]
+    candidates = sorted({*written_blocks(first), *written_blocks(second)})
+    return [index for index in candidates if read_block(first, index) != read_block(second, index)]
 
 
 def read_block(file: Path, index: int) -> bytes:

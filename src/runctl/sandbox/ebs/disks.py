@@ -169,7 +169,7 @@ class Disks:
     def missing_blocks(self, volume_id: str) -> tuple[int, int] | None:
         """How many blocks are slow yet, and of how many; ``None`` for a volume that never was lazy."""
         lazy = LazyBlocks.load(self._state(volume_id))
-        return None if lazy is None else (lazy.missing(time.time()), len(lazy.places))
+        return None if lazy is None else (lazy.missing(time.time()), len(lazy.ranks))
 
     def _state(self, volume_id: str) -> Path:
         return self._folder / f"{volume_id}.blocks"

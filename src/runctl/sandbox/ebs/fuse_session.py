@@ -69,8 +69,8 @@ class Session:
         options = f"fd={self._device},rootmode=40000,user_id=0,group_id=0,allow_other,max_read={MAX_TRANSFER}"
         libc = ctypes.CDLL(None, use_errno=True)
         nosuid_nodev = 2 | 4
-        words = (b"runctl-sandbox", os.fsencode(folder), b"fuse", nosuid_nodev, options.encode())
-        if libc.mount(*words) != 0:
+        arguments = (b"runctl-sandbox", os.fsencode(folder), b"fuse", nosuid_nodev, options.encode())
+        if libc.mount(*arguments) != 0:
             number = ctypes.get_errno()
             raise OSError(number, f"mount fuse at {folder}: {os.strerror(number)}")
 

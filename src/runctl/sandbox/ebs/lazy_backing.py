@@ -62,8 +62,10 @@ def release_all(layout: Layout) -> list[str]:
         if not entry.name.isdigit():
             continue
         with suppress(OSError):
-            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            if lazy_disk.__file__ in words and any(word.startswith(f"{layout.volumes}/") for word in words):
+            argv = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if lazy_disk.__file__ in argv and any(
+                argument.startswith(f"{layout.volumes}/") for argument in argv
+            ):
                 os.kill(int(entry.name), signal.SIGKILL)
                 found.append(f"lazy disk (pid {entry.name})")
     for folder in layout.volumes.glob("*.lazy") if layout.volumes.exists() else ():

@@ -23,7 +23,7 @@ class LazyBlocks:
     """Seconds that the first read of a block takes."""
     rate: float
     """Bytes per second that come by themselves, in order; 0 for none."""
-    places: dict[int, int]
+    ranks: dict[int, int]
     """By index of a block: how many come before it."""
     read: set[int] = field(default_factory=set)
     """Those that were read, or written, and are fast for it."""
@@ -33,7 +33,7 @@ class LazyBlocks:
     @classmethod
     def of(cls, indices: Iterable[int], *, latency: float, rate: float, now: float) -> LazyBlocks:
         """None of them has been read."""
-        return cls(now, latency, rate, {index: place for place, index in enumerate(indices)})
+        return cls(now, latency, rate, {index: rank for rank, index in enumerate(indices)})
 
     def wait(self, offset: int, size: int, now: float) -> float:
         """How long a read of these bytes has to wait. Its blocks come side by side, and are fast from then on."""
@@ -52,18 +52,18 @@ class LazyBlocks:
         """Blocks of which every byte is written need not come any more."""
         first = -(-offset // BLOCK_BYTES)
         for index in range(first, (offset + size) // BLOCK_BYTES):
-            if index in self.places:
+            if index in self.ranks:
                 self.read.add(index)
 
     def is_fast(self, index: int, now: float) -> bool:
         """Whether it was read, came by itself, or never was slow."""
-        place = self.places.get(index)
-        return place is None or index in self.read or self._came(now) > place
+        rank = self.ranks.get(index)
+        return rank is None or index in self.read or self._came(now) > rank
 
     def missing(self, now: float) -> int:
         """How many are slow yet."""
         came = self._came(now)
-        return sum(1 for index, place in self.places.items() if place >= came and index not in self.read)
+        return sum(1 for index, rank in self.ranks.items() if rank >= came and index not in self.read)
 
     def _came(self, now: float) -> int:
         return int((now - self.created) * self.rate / BLOCK_BYTES) if self.rate else 0
@@ -71,23 +71,23 @@ class LazyBlocks:
     def save(self, path: Path, now: float) -> None:
         """Written whole or not at all. Who is on its way counts as read: it will be there before anybody looks."""
         read = self.read | {index for index, at in self.on_their_way.items() if at <= now}
-        words = {
+        state = {
             "created": self.created,
             "latency": self.latency,
             "rate": self.rate,
-            "blocks": list(self.places),
+            "blocks": list(self.ranks),
             "read": sorted(read),
         }
         part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps(words))
+        part.write_text(json.dumps(state))
         part.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> LazyBlocks | None:
         """What `save` wrote; ``None`` where nothing is."""
         try:
-            words = json.loads(path.read_text())
+            state = json.loads(path.read_text())
         except FileNotFoundError:
             return None
-        places = {index: place for place, index in enumerate(words["blocks"])}
-        return cls(words["created"], words["latency"], words["rate"], places, set(words["read"]))
+        ranks = {index: rank for rank, index in enumerate(state["blocks"])}
+        return cls(state["created"], state["latency"], state["rate"], ranks, set(state["read"]))

@@ -78,9 +78,11 @@ def check_volume(
     limits = TYPES[kind]
     low, high = limits.size
     if size_gib is not None and not low <= size_gib <= high:
-        word = "small" if size_gib < low else "large"
+        adjective = "small" if size_gib < low else "large"
         bound = f"least {low}" if size_gib < low else f"most {high}"
-        raise _value(f"Volume of {size_gib}GiB is too {word} for volume type {kind}; must be at {bound}GiB.")
+        raise _value(
+            f"Volume of {size_gib}GiB is too {adjective} for volume type {kind}; must be at {bound}GiB."
+        )
     if iops is None and limits.iops_needed:
         raise EC2ClientError("MissingParameter", f"The parameter iops must be specified for {kind} volumes.")
     if iops is not None:

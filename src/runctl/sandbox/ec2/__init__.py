@@ -30,7 +30,7 @@ class SandboxEC2(Launch):
 
 def install() -> None:
     """moto makes these from now on."""
-    for place, name, ours in (
+    for owner, name, ours in (
         (moto_instances, "Instance", SandboxInstance),
         (moto_ebs, "Volume", SandboxVolume),
         (moto_ebs, "Snapshot", SandboxSnapshot),
@@ -38,7 +38,7 @@ def install() -> None:
         (General, "get_console_output", _console_output),
         (InstanceResponse, "run_instances", run_instances),
     ):
-        setattr(place, name, ours)
+        setattr(owner, name, ours)
     volume_answers.install()
     filter_patterns.install()
 

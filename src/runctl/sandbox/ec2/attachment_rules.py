@@ -72,7 +72,7 @@ def attachment_meant(volume: Any, instance_id: str | None, device: str | None) -
             "MissingParameter",
             f"The parameter instanceId must be specified: '{volume.id}' is attached to {len(volume.held)} instances",
         )
-    found = [one for one in volume.held if instance_id in {None, "", one.instance.id}]
+    found = [attachment for attachment in volume.held if instance_id in {None, "", attachment.instance.id}]
     if not found or device not in {None, "", found[0].device}:
         raise EC2ClientError(
             "InvalidAttachment.NotFound",

@@ -95,13 +95,14 @@ def check_may_begin(volume_id: str, earlier: list[Modification], now: datetime) 
             "IncorrectModificationState",
             f"Volume {volume_id} cannot be modified in modification state {state}",
         )
-    recent = [one.start_time for one in earlier if now - one.start_time < WINDOW]
+    recent = [change.start_time for change in earlier if now - change.start_time < WINDOW]
     if len(recent) >= MODIFICATIONS_PER_WINDOW:
-        again = recent[-MODIFICATIONS_PER_WINDOW] + WINDOW
+        allowed_from = recent[-MODIFICATIONS_PER_WINDOW] + WINDOW
         raise EC2ClientError(
             "VolumeModificationRateExceeded",
             "You've reached the maximum modification rate per volume limit. A volume can be modified up to"
-            f" {MODIFICATIONS_PER_WINDOW} times in 24 hours. Wait until {again:%Y-%m-%dT%H:%M:%SZ} to modify it again.",
+            f" {MODIFICATIONS_PER_WINDOW} times in 24 hours."
+            f" Wait until {allowed_from:%Y-%m-%dT%H:%M:%SZ} to modify it again.",
         )
 
 

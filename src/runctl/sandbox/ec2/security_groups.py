@@ -11,21 +11,21 @@ from runctl.sandbox.machines.machine import Machine
 class SecurityGroups(Embodied):
     """What a group lets in, its machines let in."""
 
-    def authorize_security_group_ingress(self, *words: Any, **more: Any) -> Any:
+    def authorize_security_group_ingress(self, *arguments: Any, **more: Any) -> Any:
         """Machines of the group let it in from now on."""
-        answer = super().authorize_security_group_ingress(*words, **more)
+        answer = super().authorize_security_group_ingress(*arguments, **more)
         self._apply_groups()
         return answer
 
-    def revoke_security_group_ingress(self, *words: Any, **more: Any) -> Any:
+    def revoke_security_group_ingress(self, *arguments: Any, **more: Any) -> Any:
         """Machines of the group no longer let it in."""
-        answer = super().revoke_security_group_ingress(*words, **more)
+        answer = super().revoke_security_group_ingress(*arguments, **more)
         self._apply_groups()
         return answer
 
-    def modify_instance_security_groups(self, *words: Any, **more: Any) -> Any:
+    def modify_instance_security_groups(self, *arguments: Any, **more: Any) -> Any:
         """The machine has the new groups' rules."""
-        answer = super().modify_instance_security_groups(*words, **more)
+        answer = super().modify_instance_security_groups(*arguments, **more)
         self._apply_groups()
         return answer
 

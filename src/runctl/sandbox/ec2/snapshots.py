@@ -30,10 +30,10 @@ class SandboxSnapshot(moto_ebs.Snapshot):
     is_being_filled = False
     """While its bytes are on their way."""
 
-    def __init__(self, *words: Any, **more: Any) -> None:
+    def __init__(self, *arguments: Any, **more: Any) -> None:
         self._began = time.monotonic()
         self._ended: datetime | None = None
-        super().__init__(*words, **more)
+        super().__init__(*arguments, **more)
         self._size = int(self.volume.size)
         # Amazon's own, of its images, have been there for long.
         if self.owner_id != self.ec2_backend.account_id:
@@ -86,7 +86,7 @@ class SandboxSnapshot(moto_ebs.Snapshot):
 class Snapshots(Embodied):
     """Snapshots with bodies."""
 
-    def create_snapshot(self, volume_id: str, *words: Any, **more: Any) -> Any:
+    def create_snapshot(self, volume_id: str, *arguments: Any, **more: Any) -> Any:
         """The snapshot has the bytes of this moment, and is completed a while later."""
         volume = self.get_volume(volume_id)
         of_an_image = more.get("from_ami") is not None
@@ -98,16 +98,16 @@ class Snapshots(Embodied):
                 "ConcurrentSnapshotLimitExceeded",
                 f"Maximum allowed in-progress snapshots for volume '{volume_id}' exceeded.",
             )
-        snapshot = super().create_snapshot(volume_id, *words, **more)
+        snapshot = super().create_snapshot(volume_id, *arguments, **more)
         self._keep(snapshot, volume_id, self.freezing(volume))
         return snapshot
 
-    def register_image(self, *words: Any, **more: Any) -> Any:
+    def register_image(self, *arguments: Any, **more: Any) -> Any:
         """The image is made of the snapshot that its root is mapped to."""
-        image = super().register_image(*words, **more)
-        made_of = parameter("BlockDeviceMapping.1.Ebs.SnapshotId")
-        if made_of is not None:
-            snapshot = self.get_snapshot(made_of)
+        image = super().register_image(*arguments, **more)
+        source = parameter("BlockDeviceMapping.1.Ebs.SnapshotId")
+        if source is not None:
+            snapshot = self.get_snapshot(source)
             self.snapshots.pop(image.ebs_snapshot.id, None)
             image.ebs_snapshot = snapshot
         return image

@@ -21,10 +21,10 @@ CREATING_SECONDS = 0.3
 class SandboxVolume(moto_ebs.Volume):
     """A volume that takes a moment to be created, and remembers what was changed of it."""
 
-    def __init__(self, *words: Any, **more: Any) -> None:
+    def __init__(self, *arguments: Any, **more: Any) -> None:
         self.held: list[moto_ebs.VolumeAttachment] = []
         """Where it is attached; more than once only with Multi-Attach."""
-        super().__init__(*words, **more)
+        super().__init__(*arguments, **more)
         self.changes: list[Any] = []
         """`Modification`s, the earliest first."""
         self.source_volume_id: str | None = None
@@ -51,13 +51,15 @@ class SandboxVolume(moto_ebs.Volume):
     def get_filter_value(self, filter_name: str, method_name: str | None = None) -> Any:
         """What moto's filters compare with."""
         of_attachments: dict[str, Callable[[Any], Any]] = {
-            "attachment.device": lambda one: one.device,
-            "attachment.instance-id": lambda one: one.instance.id,
-            "attachment.status": lambda one: one.status,
-            "attachment.delete-on-termination": lambda one: str(one.delete_on_termination).lower(),
+            "attachment.device": lambda attachment: attachment.device,
+            "attachment.instance-id": lambda attachment: attachment.instance.id,
+            "attachment.status": lambda attachment: attachment.status,
+            "attachment.delete-on-termination": lambda attachment: str(
+                attachment.delete_on_termination
+            ).lower(),
         }
         if filter_name in of_attachments:
-            return [of_attachments[filter_name](one) for one in self.held]
+            return [of_attachments[filter_name](attachment) for attachment in self.held]
         if filter_name == "multi-attach-enabled":
             return str(bool(self.multi_attach_enabled)).lower()
         return super().get_filter_value(filter_name, method_name)

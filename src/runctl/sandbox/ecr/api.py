@@ -97,8 +97,8 @@ class SandboxEcrResponse(ECRResponse):
             return self._page("imageDetails", [self._details(image) for image in self._images()])
         name = self._get_param("repositoryName")
         found = [
-            self.ecr_backend.find(name, tag=one.get("imageTag"), digest=one.get("imageDigest"))
-            for one in wanted
+            self.ecr_backend.find(name, tag=image_id.get("imageTag"), digest=image_id.get("imageDigest"))
+            for image_id in wanted
         ]
         once = {image.manifest.digest: image for image in found}
         return ActionResult({"imageDetails": [self._details(image) for image in once.values()]})
@@ -109,14 +109,16 @@ class SandboxEcrResponse(ECRResponse):
         self.ecr_backend.repository(name)
         rows: list[dict[str, Any]] = []
         failures: list[dict[str, Any]] = []
-        for one in self._get_param("imageIds") or []:
+        for image_id in self._get_param("imageIds") or []:
             try:
-                image = self.ecr_backend.find(name, tag=one.get("imageTag"), digest=one.get("imageDigest"))
+                image = self.ecr_backend.find(
+                    name, tag=image_id.get("imageTag"), digest=image_id.get("imageDigest")
+                )
             except ServiceException as error:
-                failures.append(_failure(one, error))
+                failures.append(_failure(image_id, error))
                 continue
             self.ecr_backend.note_pull(image)
-            rows.append(self._image(image, one.get("imageTag")))
+            rows.append(self._image(image, image_id.get("imageTag")))
         return ActionResult({"images": rows, "failures": failures})
 
     def batch_delete_image(self) -> ActionResult:
@@ -125,16 +127,18 @@ class SandboxEcrResponse(ECRResponse):
         self.ecr_backend.repository(name)
         gone: list[dict[str, Any]] = []
         failures: list[dict[str, Any]] = []
-        for one in self._get_param("imageIds") or []:
-            tag, digest = one.get("imageTag"), one.get("imageDigest")
+        for image_id in self._get_param("imageIds") or []:
+            tag, digest = image_id.get("imageTag"), image_id.get("imageDigest")
             if tag is None and digest is None:
-                words = "Invalid request parameters: both tag and digest cannot be null"
-                failures.append({"imageId": {}, "failureCode": "MissingDigestAndTag", "failureReason": words})
+                message = "Invalid request parameters: both tag and digest cannot be null"
+                failures.append(
+                    {"imageId": {}, "failureCode": "MissingDigestAndTag", "failureReason": message}
+                )
                 continue
             try:
                 rows = self.ecr_backend.remove(name, tag=tag, digest=digest)
             except ServiceException as error:
-                failures.append(_failure(one, error))
+                failures.append(_failure(image_id, error))
                 continue
             gone += [_id(*row) for row in rows]
         return ActionResult({"imageIds": gone, "failures": failures})
@@ -148,9 +152,9 @@ class SandboxEcrResponse(ECRResponse):
         for digest in self._get_param("layerDigests"):
             size = self.ecr_backend.registry.blob_size(name, digest)
             if size is None:
-                words = "Requested layer digests not found"
+                message = "Requested layer digests not found"
                 failures.append(
-                    {"layerDigest": digest, "failureCode": "MissingLayerDigest", "failureReason": words}
+                    {"layerDigest": digest, "failureCode": "MissingLayerDigest", "failureReason": message}
                 )
             else:
                 rows.append({"layerDigest": digest, "layerAvailability": "AVAILABLE", "layerSize": size})
@@ -280,5 +284,5 @@ def _id(digest: str, tag: str | None) -> dict[str, Any]:
 def _failure(wanted: dict[str, Any], error: ServiceException) -> dict[str, Any]:
     if error.code not in _FAILURES:
         raise error
-    code, words = _FAILURES[error.code]
-    return {"imageId": wanted, "failureCode": code, "failureReason": words or error.message}
+    code, message = _FAILURES[error.code]
+    return {"imageId": wanted, "failureCode": code, "failureReason": message or error.message}

@@ -169,8 +169,8 @@ class Front:
         except UnknownToken:
             raise Refused(400, "DENIED", "Your Authorization Token is invalid.") from None
         except ExpiredToken:
-            words = "Your authorization token has expired. Reauthenticate and try again."
-            raise Refused(403, "DENIED", words) from None
+            message = "Your authorization token has expired. Reauthenticate and try again."
+            raise Refused(403, "DENIED", message) from None
 
     def _manifest(self, request: Request, where: Route, connection: socket.socket) -> Reply:
         name, tag, digest = where.repository, where.tag, where.digest
@@ -242,18 +242,18 @@ def _read(connection: socket.socket) -> Request | None:
             return None
     head, _, begun = data.partition(b"\r\n\r\n")
     first, _, rest = head.partition(b"\r\n")
-    words = first.decode("latin-1").split()
-    if len(words) != 3:
+    parts = first.decode("latin-1").split()
+    if len(parts) != 3:
         connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
         return None
-    return Request(words[0], words[1], parse_headers(io.BytesIO(rest + b"\r\n\r\n")), begun)
+    return Request(parts[0], parts[1], parse_headers(io.BytesIO(rest + b"\r\n\r\n")), begun)
 
 
 def _password(authorization: str) -> str:
     """ECR's user's. Raises `UnknownToken` where there is none."""
-    scheme, _, words = authorization.partition(" ")
+    scheme, _, encoded = authorization.partition(" ")
     try:
-        user, _, password = base64.b64decode(words, validate=True).decode().partition(":")
+        user, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
         raise UnknownToken from None
     if scheme.lower() != "basic" or user != USER:
@@ -318,8 +318,8 @@ def _send(connection: socket.socket, request: Request, reply: Reply) -> None:
             pass
 
 
-def _json(words: object) -> Reply:
-    return Reply(200, json.dumps(words).encode(), {"Content-Type": "application/json; charset=utf-8"})
+def _json(value: object) -> Reply:
+    return Reply(200, json.dumps(value).encode(), {"Content-Type": "application/json; charset=utf-8"})
 
 
 def _error(status: int, code: str, message: str) -> Reply:

@@ -159,7 +159,7 @@ class RepositoryImages(ECRBackend):
                 repository.images.remove(image)
             else:
                 image.image_tags = [other for other in image.image_tags if other != tag]
-        return [(image.manifest.digest, one) for one in gone or [None]]
+        return [(image.manifest.digest, gone_tag) for gone_tag in gone or [None]]
 
     def expiring(self, name: str, policy: str, now: datetime) -> list[tuple[StoredImage, int]]:
         """What that policy would take away now, with the priority of the rule."""

@@ -53,23 +53,23 @@ def read(body: bytes, media_type: str | None) -> Manifest:
     if len(body) > MOST_BYTES:
         raise BadManifest(f"the manifest is larger than {MOST_BYTES} bytes")
     try:
-        words = json.loads(body)
-        kind = str(words.get("mediaType") or (media_type or "").partition(";")[0].strip())
+        document = json.loads(body)
+        kind = str(document.get("mediaType") or (media_type or "").partition(";")[0].strip())
     except (ValueError, AttributeError):
         raise BadManifest("Invalid JSON syntax") from None
     digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
     try:
         if kind in IMAGES:
-            return _image(words, body, kind, digest)
+            return _image(document, body, kind, digest)
         if kind in LISTS:
-            return _list(words, body, kind, digest)
+            return _list(document, body, kind, digest)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise BadManifest(f"the manifest is not a valid {kind}") from None
     raise BadManifest(f'Unsupported manifest type: "{kind}"')
 
 
-def _image(words: dict[str, Any], body: bytes, kind: str, digest: str) -> Manifest:
-    described = [words["config"], *words["layers"]]
+def _image(document: dict[str, Any], body: bytes, kind: str, digest: str) -> Manifest:
+    described = [document["config"], *document["layers"]]
     # Layers that their publisher keeps elsewhere are in no registry.
     kept = [blob for blob in described if not blob.get("urls")]
     return Manifest(
@@ -78,13 +78,13 @@ def _image(words: dict[str, Any], body: bytes, kind: str, digest: str) -> Manife
         digest,
         blobs=tuple(str(blob["digest"]) for blob in kept),
         blob_bytes=sum(int(blob["size"]) for blob in kept),
-        artifact_type=words.get("artifactType") or words["config"].get("mediaType"),
+        artifact_type=document.get("artifactType") or document["config"].get("mediaType"),
     )
 
 
-def _list(words: dict[str, Any], body: bytes, kind: str, digest: str) -> Manifest:
-    for entry in words["manifests"]:
+def _list(document: dict[str, Any], body: bytes, kind: str, digest: str) -> Manifest:
+    for entry in document["manifests"]:
         if entry["mediaType"] not in IMAGES | LISTS:
             raise BadManifest(f'{entry["digest"]} in a list of images is a "{entry["mediaType"]}"')
-    images = tuple(str(entry["digest"]) for entry in words["manifests"])
-    return Manifest(body, kind, digest, images=images, artifact_type=words.get("artifactType"))
+    images = tuple(str(entry["digest"]) for entry in document["manifests"])
+    return Manifest(body, kind, digest, images=images, artifact_type=document.get("artifactType"))

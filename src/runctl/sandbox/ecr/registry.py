@@ -324,14 +324,14 @@ class Registry:
         deadline = time.monotonic() + timeout_seconds
         while not self.healthy():
             if process is not None and process.poll() is not None:
-                raise MachineError(f"{PROGRAM} ended at once: {self._last_words()}")
+                raise MachineError(f"{PROGRAM} ended at once: {self._last_log_line()}")
             if time.monotonic() > deadline:
                 raise MachineError(
-                    f"{PROGRAM} did not answer at {self.address} in {timeout_seconds:g} s: {self._last_words()}"
+                    f"{PROGRAM} did not answer at {self.address} in {timeout_seconds:g} s: {self._last_log_line()}"
                 )
             time.sleep(0.02)
 
-    def _last_words(self) -> str:
+    def _last_log_line(self) -> str:
         try:
             lines = self.log_file.read_text(errors="replace").strip().splitlines()
         except OSError:
@@ -368,5 +368,5 @@ def remove_registries(folder: Path) -> None:
 def _expect(response: http.client.HTTPResponse, status: int, doing: str) -> None:
     body = response.read()
     if response.status != status:
-        words = body.decode(errors="replace").strip()[:500]
-        raise MachineError(f"the sandbox's registry would not {doing}: {response.status} {words}")
+        message = body.decode(errors="replace").strip()[:500]
+        raise MachineError(f"the sandbox's registry would not {doing}: {response.status} {message}")

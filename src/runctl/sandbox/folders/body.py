@@ -63,9 +63,9 @@ class FolderBody(FolderMachine):
             self.kill()
             shutil.rmtree(self.root, ignore_errors=True)
 
-    def power(self, word: str) -> None:
+    def power(self, action: str) -> None:
         """As if ``shutdown`` had been called inside."""
-        (self.root / "run/shutdown-request").write_text(f"{word} {int(time.time())}\n")
+        (self.root / "run/shutdown-request").write_text(f"{action} {int(time.time())}\n")
 
     def wait_until_down(self, seconds: float) -> None:
         """SIGTERM for its processes, and that long for them to end."""
@@ -85,17 +85,17 @@ class FolderBody(FolderMachine):
         except OSError:
             return ""
 
-    def add_disk(self, volume_id: str, _node: str, device: str, place: str) -> None:
+    def add_disk(self, volume_id: str, _node: str, device: str, folder: str) -> None:
         """The volume's folder is a disk of the machine."""
-        self.attach(volume_id, Path(place), device)
+        self.attach(volume_id, Path(folder), device)
 
     def remove_disk(self, volume_id: str, _node: str, device: str) -> None:
         """It is not any more, mounted or not."""
         self.detach(volume_id, device, force=True)
 
-    def has_mounted(self, place: str) -> bool:
+    def has_mounted(self, folder: str) -> bool:
         """Whether the machine has the volume's folder mounted."""
-        return bool(self.mounts_of(Path(place)))
+        return bool(self.mounts_of(Path(folder)))
 
     def _watch(self, life: int) -> None:
         while self._life == life:

@@ -231,8 +231,8 @@ class FolderMachine:
     def mounts_of(self, directory: Path) -> list[Path]:
         """Where the machine has the volume mounted: links to its folder, outside /dev."""
         found = []
-        for place, folders, files in os.walk(self.root):
-            here = Path(place)
+        for folder, folders, files in os.walk(self.root):
+            here = Path(folder)
             if here == self.root:
                 folders[:] = [name for name in folders if name not in {"dev", "bin"}]
             for name in (*folders, *files):
@@ -249,7 +249,7 @@ class FolderMachine:
         with self._lock:
             for process in self._started:
                 process.poll()
-            seen = folder_processes.look(f"{ROOT_VARIABLE}={self.root}")
+            seen = folder_processes.find(f"{ROOT_VARIABLE}={self.root}")
             self._groups &= {group for process in seen for group in process.groups}
             groups = set(self._groups)
         return folder_processes.members(seen, groups, never=(os.getpid(), 0, 1))

@@ -50,9 +50,9 @@ def members(seen: Iterable[Seen], groups: set[int], *, never: Collection[int] = 
     return belonging
 
 
-def look(mark: str) -> list[Seen]:
+def find(mark: str) -> list[Seen]:
     """Every living process of this computer that can be seen; ``mark`` is ``NAME=value``."""
-    return list(_look_in_proc(mark.encode()) if sys.platform == "linux" else _ask_ps(mark))
+    return list(_find_in_proc(mark.encode()) if sys.platform == "linux" else _ask_ps(mark))
 
 
 def end(find: Callable[[], set[int]], *, grace_seconds: float, limit_seconds: float = 10.0) -> None:
@@ -74,20 +74,20 @@ def end(find: Callable[[], set[int]], *, grace_seconds: float, limit_seconds: fl
         time.sleep(0.02)
 
 
-def _look_in_proc(mark: bytes) -> Iterable[Seen]:
+def _find_in_proc(mark: bytes) -> Iterable[Seen]:
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
             continue
         process = Path(entry.path)
         try:
             # The name in parentheses may hold anything, also blanks and parentheses.
-            words = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            fields = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
         except OSError:
             continue
-        if words[0] not in "ZX":
-            groups = frozenset((int(words[2]), int(words[3])))
-            marked = not int(words[6]) & _KERNEL_THREAD and _has_mark(process, mark)
-            yield Seen(int(entry.name), int(words[1]), groups, marked)
+        if fields[0] not in "ZX":
+            groups = frozenset((int(fields[2]), int(fields[3])))
+            marked = not int(fields[6]) & _KERNEL_THREAD and _has_mark(process, mark)
+            yield Seen(int(entry.name), int(fields[1]), groups, marked)
 
 
 def _has_mark(process: Path, mark: bytes) -> bool:
@@ -114,9 +114,11 @@ def parse_ps(table: str, mark: str) -> list[Seen]:
     """The table of ``ps`` with pid, ppid, pgid, stat and command with environment."""
     seen = []
     for line in table.splitlines():
-        words: Sequence[str] = line.split(None, 4)
-        if len(words) < 4 or words[3].startswith("Z"):
+        fields: Sequence[str] = line.split(None, 4)
+        if len(fields) < 4 or fields[3].startswith("Z"):
             continue
-        command = f" {words[4]} " if len(words) > 4 else ""
-        seen.append(Seen(int(words[0]), int(words[1]), frozenset((int(words[2]),)), f" {mark} " in command))
+        command = f" {fields[4]} " if len(fields) > 4 else ""
+        seen.append(
+            Seen(int(fields[0]), int(fields[1]), frozenset((int(fields[2]),)), f" {mark} " in command)
+        )
     return seen

@@ -71,13 +71,13 @@ def debian_mirror(suite: str = SUITE, sources: Path = Path("/etc/apt")) -> str |
             text = path.read_text()
         except OSError:
             continue
-        found = _deb822_mirror(text, suite) if path.suffix == ".sources" else _one_line_mirror(text, suite)
+        found = _deb822_mirror(text, suite) if path.suffix == ".sources" else _mirror_of_list(text, suite)
         if found and path.suffix in {".sources", ".list"}:
             return found
     return None
 
 
-def _one_line_mirror(text: str, suite: str) -> str | None:
+def _mirror_of_list(text: str, suite: str) -> str | None:
     for line in text.splitlines():
         match = re.match(r"\s*deb\s+(?:\[[^]]*\]\s+)?(\S+)\s+(\S+)\s+(.*)", line)
         if match and match[2] == suite and "main" in match[3].split():
@@ -264,9 +264,9 @@ def _run(
             last = _read(process.stdout, seen)
         if process.returncode != 0:
             errors.seek(0)
-            words = errors.read().decode(errors="replace").strip().splitlines() or last
+            said = errors.read().decode(errors="replace").strip().splitlines() or last
             raise MachineError(
-                f"{name or command[0]} ended with {process.returncode}: {' / '.join(words[-3:]) or 'no output'}"
+                f"{name or command[0]} ended with {process.returncode}: {' / '.join(said[-3:]) or 'no output'}"
             )
 
 

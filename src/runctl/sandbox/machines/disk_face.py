@@ -78,8 +78,8 @@ def show(run: Run, face: Face, node: str, loop: str, name: str) -> None:
     """The loop device is ``/dev/<node>`` in the machine, and whatever it asks says so. Raises `OSError`."""
     info = os.stat(loop)  # noqa: PTH116 - the numbers of the device itself
     numbers = [str(os.major(info.st_rdev)), str(os.minor(info.st_rdev))]
-    words = [node, Path(loop).name, face.model, face.serial, face.by_id, name, *numbers]
-    done = run(["sh", "-c", _SHOW, "sh", *words])
+    arguments = [node, Path(loop).name, face.model, face.serial, face.by_id, name, *numbers]
+    done = run(["sh", "-c", _SHOW, "sh", *arguments])
     if done.returncode:
         raise OSError(f"cannot show {face.serial} to the machine: {done.stderr.decode(errors='replace')}")
 
@@ -98,17 +98,17 @@ def prepare(root: Path, mount: Callable[..., Any]) -> None:
             layers = [state / folder.replace("/", "-") / layer for layer in ("upper", "work")]
             for layer in layers:
                 layer.mkdir(parents=True)
-            place = root / "sys" / folder
+            shown = root / "sys" / folder
             mount(
-                *("-t", "overlay", "-o", f"lowerdir={place},upperdir={layers[0]},workdir={layers[1]}"),
-                *("overlay", str(place)),
+                *("-t", "overlay", "-o", f"lowerdir={shown},upperdir={layers[0]},workdir={layers[1]}"),
+                *("overlay", str(shown)),
             )
-            done.append(place)
+            done.append(shown)
         (state / "faces").mkdir()
         for folder in _FOLDERS[:2]:
             for entry in (root / "sys" / folder).iterdir():
                 entry.unlink()
     except (OSError, subprocess.CalledProcessError):
-        for place in reversed(done):
-            subprocess.run(["umount", "--lazy", str(place)], check=False)
+        for shown in reversed(done):
+            subprocess.run(["umount", "--lazy", str(shown)], check=False)
         subprocess.run(["rm", "-rf", str(state)], check=False)

@@ -58,9 +58,9 @@ class Engine:
     """Others that speak plain HTTP."""
 
     @classmethod
-    def from_json(cls, words: dict[str, Any]) -> Engine:
+    def from_json(cls, document: dict[str, Any]) -> Engine:
         """What `as_json` wrote, read back."""
-        return cls(**{**words, "insecure_registries": tuple(words.get("insecure_registries", ()))})
+        return cls(**{**document, "insecure_registries": tuple(document.get("insecure_registries", ()))})
 
 
 @dataclass(frozen=True)
@@ -276,8 +276,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("verb", choices=["prepare"])
     parser.add_argument("root", type=Path)
     options = parser.parse_args(arguments)
-    words = json.load(sys.stdin)
-    prepare(options.root, None if words is None else Engine.from_json(words))
+    document = json.load(sys.stdin)
+    prepare(options.root, None if document is None else Engine.from_json(document))
     return 0
 
 

@@ -53,7 +53,7 @@ class Supervisor:
             select.select([self._listener], [], [])
             code = self._run_engine()
             if code != 0 and not self._stopping.is_set():
-                self._refuse(f"the Docker engine ended with {code}: {last_words()}; see {LOG}")
+                self._refuse(f"the Docker engine ended with {code}: {last_log_lines()}; see {LOG}")
 
     def _run_engine(self) -> int:
         if not self._hub_checked:
@@ -103,7 +103,7 @@ class Supervisor:
                 client.sendall(head.encode() + (b"" if request.startswith(b"HEAD") else body))
 
 
-def last_words() -> str:
+def last_log_lines() -> str:
     """The engine's last line."""
     try:
         lines = LOG.read_text(errors="replace").strip().splitlines()

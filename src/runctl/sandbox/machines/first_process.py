@@ -177,20 +177,20 @@ def reap_until_power_goes() -> int:
                 pass
         except ChildProcessError:
             pass
-        word = due(power)
-        if word is not None:
+        action = due(power)
+        if action is not None:
             power.unlink(missing_ok=True)
             shut_down()
-            return EXIT_CODES[word]
+            return EXIT_CODES[action]
         time.sleep(0.1)
 
 
 def due(power: Path) -> str | None:
     """What is to happen now. It may be half written, and may be taken back at any moment."""
     with contextlib.suppress(FileNotFoundError, ValueError):
-        word, at = power.read_text().split()
+        action, at = power.read_text().split()
         if time.time() >= float(at):
-            return word
+            return action
     return None
 
 

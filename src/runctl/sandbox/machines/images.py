@@ -115,10 +115,12 @@ def push(image: StoredImage, registry: Registry) -> None:
     missing = tuple(tag for tag in tags if registry.has(repository, tag) != digest)
     if not missing:
         return
-    words = json.loads(manifest)
+    document = json.loads(manifest)
     config = image.config
-    registry.push_blob(repository, Blob(words["config"]["digest"], len(config), lambda: io.BytesIO(config)))
-    layer = words["layers"][0]
+    registry.push_blob(
+        repository, Blob(document["config"]["digest"], len(config), lambda: io.BytesIO(config))
+    )
+    layer = document["layers"][0]
     registry.push_blob(repository, Blob(layer["digest"], layer["size"], lambda: image.layer.open("rb")))
     registry.push_manifest(repository, missing, manifest)
 

@@ -127,7 +127,7 @@ class Machine:
                 env={"PATH": SHELL_PATH},
             )
         assert process.stdin is not None  # noqa: S101 - a pipe was asked for
-        process.stdin.write(json.dumps(self._boot_words(first=first)).encode())
+        process.stdin.write(json.dumps(self._boot_parameters(first=first)).encode())
         process.stdin.close()
         self._wait_for(process, ready)
         threading.Thread(target=self._watch, args=(process,), daemon=True).start()
@@ -162,9 +162,9 @@ class Machine:
         self._network.disconnect(self.number)
         remove_folder(self.folder)
 
-    def power(self, word: str) -> None:
+    def power(self, action: str) -> None:
         """As if ``shutdown`` had been called inside."""
-        self.run(["sh", "-c", f"echo {word} 0 > /{first_process.POWER}"])
+        self.run(["sh", "-c", f"echo {action} 0 > /{first_process.POWER}"])
 
     def popen(
         self,
@@ -317,16 +317,16 @@ class Machine:
         (etc / "ssh").mkdir(exist_ok=True)
         key = etc / "ssh/ssh_host_ed25519_key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(key)], check=True)
-        words = {"PATH": SHELL_PATH, "LANG": "C.UTF-8", **self.hardware.environment}
+        variables = {"PATH": SHELL_PATH, "LANG": "C.UTF-8", **self.hardware.environment}
         (etc / "ssh/sshd_config").write_text(
-            SSHD_CONFIG.format(environment=" ".join(f'"{name}={value}"' for name, value in words.items()))
+            SSHD_CONFIG.format(environment=" ".join(f'"{name}={value}"' for name, value in variables.items()))
         )
         (etc / "fstab").write_text("")
         for name, text in accounts(user).items():
             (etc / name).write_text(text)
         (etc / "shadow").chmod(0o600)
 
-    def _boot_words(self, *, first: bool) -> dict[str, object]:
+    def _boot_parameters(self, *, first: bool) -> dict[str, object]:
         engine = None
         if self.hardware.docker:
             registry = (
@@ -370,9 +370,9 @@ class Machine:
         code = process.wait()
         if self._process is not process:
             return
-        words = {value: word for word, value in first_process.EXIT_CODES.items()}
+        actions = {value: action for action, value in first_process.EXIT_CODES.items()}
         self._process, self._init_pid = None, None
-        self.on_power_off(words.get(code, "lost"))
+        self.on_power_off(actions.get(code, "lost"))
 
 
 def accounts(login_user: str) -> dict[str, str]:

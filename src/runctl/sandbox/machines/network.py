@@ -236,9 +236,9 @@ def remove(layout: Layout) -> list[str]:
         # First the rules that lead to chains of ours, then the chains.
         for line in run("iptables", "-w", "-t", table, "-S", check=False).splitlines():
             if f"runctl-sandbox-{layout.tag}" in line and line.startswith("-A "):
-                words = line.replace('"', "").split()
-                run("iptables", "-w", "-t", table, "-D", *words[1:], check=False)
-                removed.append(f"iptables rule in {words[1]}")
+                rule = line.replace('"', "").split()
+                run("iptables", "-w", "-t", table, "-D", *rule[1:], check=False)
+                removed.append(f"iptables rule in {rule[1]}")
     chains = run("iptables", "-w", "-S", check=False).splitlines()
     for chain in _chains(layout).values():
         if f"-N {chain}" in chains:

@@ -17,7 +17,7 @@ from runctl.sandbox.machines.docker_supervisor import (
     LOG,
     engine_options,
     engine_pid,
-    last_words,
+    last_log_lines,
     listen,
     ping,
     stop_engine,
@@ -72,7 +72,7 @@ class Units:
             return run_oneshot(unit)
         if unit == "docker.socket" or ping():
             return ""
-        return f"Job for {unit} failed: {last_words()}\nSee {LOG} for details."
+        return f"Job for {unit} failed: {last_log_lines()}\nSee {LOG} for details."
 
     def stop(self, unit: str) -> str:
         """Empty, or why it still runs."""
@@ -132,14 +132,14 @@ def full_name(unit: str) -> str:
 
 def systemctl(arguments: list[str]) -> int:
     """The part of systemctl that scripts use for Docker, with its words and exit codes."""
-    flags = {word for word in arguments if word.startswith("-")}
-    words = [word for word in arguments if not word.startswith("-")]
+    flags = {argument for argument in arguments if argument.startswith("-")}
+    operands = [argument for argument in arguments if not argument.startswith("-")]
     unknown = sorted(flags - FLAGS)
     if unknown:
         return complain(
             f"systemctl: {unknown[0]} is not supported on a sandbox machine (it runs no systemd)", 1
         )
-    verb = words[0] if words else "list-units"
+    verb = operands[0] if operands else "list-units"
     units = Units(engine_options() is not None)
     if verb in POWER:
         return subprocess.call(["shutdown", POWER[verb], "now"])
@@ -152,13 +152,13 @@ def systemctl(arguments: list[str]) -> int:
         for unit in sorted(units.engine):
             say(f"{unit} loaded {'active' if units.active(unit) else 'inactive'}")
         return 0
-    if not words[1:]:
+    if not operands[1:]:
         return complain("Too few arguments.", 1)
     quiet, now = bool(flags & {"-q", "--quiet"}), "--now" in flags
-    return max(one_unit(verb, full_name(unit), units, quiet=quiet, now=now) for unit in words[1:])
+    return max(act_on(verb, full_name(unit), units, quiet=quiet, now=now) for unit in operands[1:])
 
 
-def one_unit(verb: str, unit: str, units: Units, *, quiet: bool, now: bool) -> int:
+def act_on(verb: str, unit: str, units: Units, *, quiet: bool, now: bool) -> int:
     """What ``systemctl VERB UNIT`` does; its exit code."""
     known = units.known(unit)
     if verb in {"is-active", "is-enabled", "is-failed"}:

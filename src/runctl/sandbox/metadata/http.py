@@ -13,7 +13,7 @@ from typing import Any
 
 from runctl.sandbox.api.http_server import CONNECTION, Start
 from runctl.sandbox.metadata.facts import InstanceFacts
-from runctl.sandbox.metadata.tree import Credentials, look_up, tree
+from runctl.sandbox.metadata.tree import Credentials, text_at, tree
 from runctl.sandbox.world import World
 
 TOKEN_HEADER = "X-aws-ec2-metadata-token"  # noqa: S105 - the header's name
@@ -98,7 +98,7 @@ class Metadata:
         """The text at that path below ``/latest/``."""
         with self._world.lock:
             notices = self._world.notices.get(facts.instance_id)
-        return look_up(tree(facts, notices, lambda: self._keys(facts)), path)
+        return text_at(tree(facts, notices, lambda: self._keys(facts)), path)
 
     def _keys(self, facts: InstanceFacts) -> Credentials:
         with self._lock:

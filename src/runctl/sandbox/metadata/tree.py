@@ -74,7 +74,7 @@ def tree(
     }
 
 
-def look_up(root: Tree, path: str) -> bytes | None:
+def text_at(root: Tree, path: str) -> bytes | None:
     """The text at a path, or a listing where it is a folder; ``None`` where there is nothing."""
     here: Any = root
     for name in filter(None, path.split("/")):
@@ -151,7 +151,7 @@ def _identity(facts: InstanceFacts) -> str:
 def _termination_time(instance_action: str) -> str | None:
     """The older path, there for instances that are to be terminated or stopped at a known time."""
     try:
-        words = json.loads(instance_action)
-        return str(words["time"]) if words["action"] in {"terminate", "stop"} else None
+        notice = json.loads(instance_action)
+        return str(notice["time"]) if notice["action"] in {"terminate", "stop"} else None
     except (ValueError, KeyError, TypeError):
         return None

@@ -48,14 +48,17 @@ class ChunkedBodies:
 
     def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         """One request."""
-        encodings = [word.strip() for word in environ.get("HTTP_CONTENT_ENCODING", "").split(",")]
+        encodings = [coding.strip() for coding in environ.get("HTTP_CONTENT_ENCODING", "").split(",")]
         stated = _stated(environ) if environ["REQUEST_METHOD"] == "PUT" else {}
         try:
             if _SCHEME in encodings:
                 body, trailers = unpacked(environ["wsgi.input"])
                 _check(body, {**stated, **trailers})
                 _as_plain(
-                    environ, len(body), [word for word in encodings if word not in {"", _SCHEME}], trailers
+                    environ,
+                    len(body),
+                    [coding for coding in encodings if coding not in {"", _SCHEME}],
+                    trailers,
                 )
                 environ["wsgi.input"] = io.BytesIO(body)
             elif stated and environ.get("CONTENT_LENGTH"):

@@ -51,8 +51,8 @@ _PLAIN = {
 def read(method: str, path: str, query: str) -> S3Request:
     """The request; bucket and key are empty where the path names none."""
     bucket, _, key = path.lstrip("/").partition("/")
-    words = {name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()}
-    return S3Request(method, bucket, key, words)
+    values = {name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()}
+    return S3Request(method, bucket, key, values)
 
 
 def needs(request: S3Request, headers: Mapping[str, str], body: bytes = b"") -> list[Right]:
@@ -66,17 +66,17 @@ def needs(request: S3Request, headers: Mapping[str, str], body: bytes = b"") -> 
 
 def _of_bucket(request: S3Request, body: bytes) -> list[Right]:
     method, query, arn = request.method, request.query, f"arn:aws:s3:::{request.bucket}"
-    prefix = {name: query[word] for name, word in (("s3:prefix", "prefix"),) if word in query}
+    prefix = {name: query[parameter] for name, parameter in (("s3:prefix", "prefix"),) if parameter in query}
     if method == "POST" and "delete" in query:
         keys = [unescape(key.decode("utf-8", "replace")) for key in _KEY.findall(body)]
         return [("s3:DeleteObject", f"{arn}/{key}", {}) for key in keys]
     if method in {"GET", "HEAD"}:
-        part = next((action for word, action in _BUCKET_PARTS.items() if word in query), None)
+        part = next((action for parameter, action in _BUCKET_PARTS.items() if parameter in query), None)
         if part is not None:
             return [(part, arn, prefix)]
-        other = next((word for word in query if word in _SETTINGS), None)
+        other = next((parameter for parameter in query if parameter in _SETTINGS), None)
         return [(f"s3:Get{_SETTINGS[other]}" if other else "s3:ListBucket", arn, prefix)]
-    other = next((word for word in query if word in _SETTINGS), None)
+    other = next((parameter for parameter in query if parameter in _SETTINGS), None)
     if other:
         return [(f"s3:Put{_SETTINGS[other]}", arn, {})]
     return [("s3:DeleteBucket" if method == "DELETE" else "s3:CreateBucket", arn, {})]
@@ -102,16 +102,16 @@ def _of_object(request: S3Request, headers: Mapping[str, str]) -> list[Right]:
     if method in {"GET", "HEAD"}:
         if "uploadId" in query:
             return [("s3:ListMultipartUploadParts", arn, {})]
-        for word, name in (("tagging", "Tagging"), ("acl", "Acl")):
-            if word in query:
+        for parameter, name in (("tagging", "Tagging"), ("acl", "Acl")):
+            if parameter in query:
                 return [(f"s3:GetObject{part}{name}", arn, {})]
         return [(f"s3:GetObject{part}", arn, {})]
     if method == "DELETE":
         if "uploadId" in query:
             return [("s3:AbortMultipartUpload", arn, {})]
         return [(f"s3:DeleteObject{part}", arn, {})]
-    for word, name in (("tagging", "Tagging"), ("acl", "Acl")):
-        if word in query:
+    for parameter, name in (("tagging", "Tagging"), ("acl", "Acl")):
+        if parameter in query:
             return [(f"s3:PutObject{name}", arn, {})]
     source = unquote(headers.get("x-amz-copy-source", "")).lstrip("/").partition("?")[0]
     copied: list[Right] = [("s3:GetObject", f"arn:aws:s3:::{source}", {})] if source else []

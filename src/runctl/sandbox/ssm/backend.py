@@ -141,7 +141,9 @@ class SandboxSsm(SimpleSystemManagerBackend):
                 ]
             else:
                 raise SSMException("InvalidTarget", f"The target key {key} is not valid here.")
-            chosen = these if chosen is None else [one for one in chosen if one in these]
+            chosen = (
+                these if chosen is None else [instance_id for instance_id in chosen if instance_id in these]
+            )
         managed = {row["InstanceId"] for row in ssm_agents.instance_information(self.region_name)}
         return [instance_id for instance_id in dict.fromkeys(chosen or ()) if instance_id in managed]
 

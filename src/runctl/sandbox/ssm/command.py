@@ -9,7 +9,7 @@ from typing import Any
 from moto.core.utils import utcnow
 
 from runctl.sandbox.ssm import request as ssm_request
-from runctl.sandbox.ssm.invocation import FINAL, LIST_OUTPUT_BYTES, Invocation, Look
+from runctl.sandbox.ssm.invocation import FINAL, LIST_OUTPUT_BYTES, Invocation, Progress
 
 PLUGIN = "aws:runShellScript"
 VISIBLE_SECONDS = 0.05
@@ -39,19 +39,19 @@ class SandboxCommand:
 
     def status(self) -> tuple[str, str]:
         """Of the whole command: while one invocation goes on, so does it; then the worst of them."""
-        looks = [invocation.look() for invocation in self.invocations.values()]
-        if not looks:
+        progresses = [invocation.progress() for invocation in self.invocations.values()]
+        if not progresses:
             return "Success", "NoInstancesInTag"
         for status in ("InProgress", "Pending", "Failed", "Undeliverable", "TimedOut", "Cancelled"):
-            for look in looks:
-                if look.status == status:
-                    return ("Failed", status) if status == "Undeliverable" else (status, look.details)
+            for progress in progresses:
+                if progress.status == status:
+                    return ("Failed", status) if status == "Undeliverable" else (status, progress.details)
         return "Success", "Success"
 
     def response_object(self) -> dict[str, Any]:
         """The API's ``Command``."""
         request = self.request
-        looks = [invocation.look() for invocation in self.invocations.values()]
+        progresses = [invocation.progress() for invocation in self.invocations.values()]
         status, details = self.status()
         return {
             "CommandId": self.command_id,
@@ -71,10 +71,10 @@ class SandboxCommand:
             "OutputS3KeyPrefix": request.prefix,
             "MaxConcurrency": "50",
             "MaxErrors": "0",
-            "TargetCount": len(looks),
-            "CompletedCount": sum(look.status in FINAL for look in looks),
-            "ErrorCount": sum(look.status in {"Failed", "Undeliverable"} for look in looks),
-            "DeliveryTimedOutCount": sum(look.details == "DeliveryTimedOut" for look in looks),
+            "TargetCount": len(progresses),
+            "CompletedCount": sum(progress.status in FINAL for progress in progresses),
+            "ErrorCount": sum(progress.status in {"Failed", "Undeliverable"} for progress in progresses),
+            "DeliveryTimedOutCount": sum(progress.details == "DeliveryTimedOut" for progress in progresses),
             "ServiceRole": "",
             "NotificationConfig": {"NotificationArn": "", "NotificationEvents": [], "NotificationType": ""},
             "TimeoutSeconds": request.timeout_seconds,
@@ -95,7 +95,7 @@ class SandboxCommand:
 
     def invocation_object(self, instance_id: str) -> dict[str, Any]:
         """GetCommandInvocation's answer."""
-        look = self.invocations[instance_id].look()
+        progress = self.invocations[instance_id].progress()
         return {
             "CommandId": self.command_id,
             "InstanceId": instance_id,
@@ -103,37 +103,37 @@ class SandboxCommand:
             "DocumentName": self.request.document_name,
             "DocumentVersion": "$DEFAULT",
             "PluginName": PLUGIN,
-            "ResponseCode": look.code,
-            "ExecutionStartDateTime": _iso(look.started),
-            "ExecutionElapsedTime": _elapsed(look),
-            "ExecutionEndDateTime": _iso(look.ended if look.started else None),
-            "Status": look.status,
-            "StatusDetails": look.details,
-            "StandardOutputContent": _text(look.stdout),
+            "ResponseCode": progress.code,
+            "ExecutionStartDateTime": _iso(progress.started),
+            "ExecutionElapsedTime": _elapsed(progress),
+            "ExecutionEndDateTime": _iso(progress.ended if progress.started else None),
+            "Status": progress.status,
+            "StatusDetails": progress.details,
+            "StandardOutputContent": _text(progress.stdout),
             "StandardOutputUrl": self.output_url(instance_id, "stdout"),
-            "StandardErrorContent": _text(look.stderr),
+            "StandardErrorContent": _text(progress.stderr),
             "StandardErrorUrl": self.output_url(instance_id, "stderr"),
             "CloudWatchOutputConfig": _NO_CLOUDWATCH,
         }
 
     def listed_object(self, instance_id: str, *, details: bool) -> dict[str, Any]:
         """A row of ListCommandInvocations; with ``details``, with its output."""
-        look = self.invocations[instance_id].look()
+        progress = self.invocations[instance_id].progress()
         common = {
-            "Status": look.status,
-            "StatusDetails": look.details,
+            "Status": progress.status,
+            "StatusDetails": progress.details,
             "StandardOutputUrl": self.output_url(instance_id, "stdout"),
             "StandardErrorUrl": self.output_url(instance_id, "stderr"),
         }
         plugin = {
             "Name": PLUGIN,
-            "ResponseCode": look.code,
-            "Output": _list_output(look),
+            "ResponseCode": progress.code,
+            "Output": _list_output(progress),
             "OutputS3Region": self.request.bucket_region,
             "OutputS3BucketName": self.request.bucket,
             "OutputS3KeyPrefix": self.request.prefix,
-            **({"ResponseStartDateTime": look.started} if look.started else {}),
-            **({"ResponseFinishDateTime": look.ended} if look.started and look.ended else {}),
+            **({"ResponseStartDateTime": progress.started} if progress.started else {}),
+            **({"ResponseFinishDateTime": progress.ended} if progress.started and progress.ended else {}),
             **common,
         }
         return {
@@ -151,8 +151,8 @@ class SandboxCommand:
         }
 
 
-def _list_output(look: Look) -> str:
-    both = look.stdout + (b"\n----------ERROR-------\n" + look.stderr if look.stderr else b"")
+def _list_output(progress: Progress) -> str:
+    both = progress.stdout + (b"\n----------ERROR-------\n" + progress.stderr if progress.stderr else b"")
     if len(both) <= LIST_OUTPUT_BYTES:
         return _text(both)
     mark = b"---Output truncated---"
@@ -169,8 +169,8 @@ def _iso(moment: datetime | None) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _elapsed(look: Look) -> str:
-    if look.started is None:
+def _elapsed(progress: Progress) -> str:
+    if progress.started is None:
         return ""
-    seconds = ((look.ended or datetime.now(UTC)) - look.started).total_seconds()
+    seconds = ((progress.ended or datetime.now(UTC)) - progress.started).total_seconds()
     return f"PT{seconds:.3f}S"

@@ -75,7 +75,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Look:
+class Progress:
     """How far it is, at one moment."""
 
     status: str
@@ -100,24 +100,26 @@ class Invocation:
     keep: Callable[[str, IO[bytes]], None]
     """Called with ``stdout`` or ``stderr`` and all of it, when there is any, before the command counts as over."""
     sent: float = field(default_factory=time.monotonic)
-    _look: Look = field(default_factory=lambda: Look("Pending", "Pending", -1, None, None, b"", b""))
+    _progress: Progress = field(
+        default_factory=lambda: Progress("Pending", "Pending", -1, None, None, b"", b"")
+    )
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _cancelled: threading.Event = field(default_factory=threading.Event)
     _lost: bool = False
 
-    def look(self) -> Look:
+    def progress(self) -> Progress:
         """Its state now."""
         with self._lock:
             late = time.monotonic() > self.sent + self.order.delivery_seconds + self.order.execution_seconds
-            if self._lost and late and self._look.status not in FINAL:
+            if self._lost and late and self._progress.status not in FINAL:
                 self._finish_locked("TimedOut", "ExecutionTimedOut", -1)
-            return self._look
+            return self._progress
 
     def cancel(self) -> None:
         """Over before it starts, or its process group is killed."""
         with self._lock:
             self._cancelled.set()
-            if self._lost and self._look.status not in FINAL:
+            if self._lost and self._progress.status not in FINAL:
                 self._finish_locked("Cancelled", "Cancelled", STOPPED_EXIT_CODE)
 
     def run(self) -> None:
@@ -158,20 +160,20 @@ class Invocation:
             "/awsrunShellScript/0.awsrunShellScript"
         )
         script = "\n".join(self.order.commands) + "\n"
-        place = _path_in(body, folder)
+        path = _path_in(body, folder)
         writer = body.popen(
-            ["sh", "-c", _SCRIPT, "sh", place],
+            ["sh", "-c", _SCRIPT, "sh", path],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
         with self._lock:
-            self._look = Look("InProgress", "InProgress", -1, datetime.now(UTC), None, b"", b"")
+            self._progress = Progress("InProgress", "InProgress", -1, datetime.now(UTC), None, b"", b"")
         _, complaint = writer.communicate(script.encode("utf-8", "surrogateescape"))
         if writer.returncode != 0 and not self._lost_with(body, writer.returncode):
             self._finish("Failed", "Failed", 1, b"", b"failed to create script file. " + complaint)
         elif writer.returncode == 0:
-            self._run_script(body, f"{place}/_script.sh")
+            self._run_script(body, f"{path}/_script.sh")
 
     def _run_script(self, body: Body, script: str) -> None:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -254,9 +256,15 @@ class Invocation:
     def _finish_locked(
         self, status: str, details: str, code: int, stdout: bytes = b"", stderr: bytes = b""
     ) -> None:
-        if self._look.status not in FINAL:
-            self._look = Look(
-                status, details, code, self._look.started, datetime.now(UTC), stdout, stderr[:STDERR_BYTES]
+        if self._progress.status not in FINAL:
+            self._progress = Progress(
+                status,
+                details,
+                code,
+                self._progress.started,
+                datetime.now(UTC),
+                stdout,
+                stderr[:STDERR_BYTES],
             )
 
 
@@ -292,8 +300,8 @@ def _verdict(code: int) -> tuple[str, str, int, bytes]:
     if code == STOPPED_EXIT_CODE:
         return "TimedOut", "ExecutionTimedOut", code, b""
     if code < 0:
-        words = signal.strsignal(-code) or str(-code)
-        return "Failed", "Failed", -1, f"failed to run commands: signal: {words.lower()}".encode()
+        message = signal.strsignal(-code) or str(-code)
+        return "Failed", "Failed", -1, f"failed to run commands: signal: {message.lower()}".encode()
     return "Failed", "Failed", code, f"failed to run commands: exit status {code}".encode()
 
 
