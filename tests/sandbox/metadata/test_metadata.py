@@ -19,8 +19,7 @@ from runctl.sandbox.api.listener import Listener, relayed_to
 from runctl.sandbox.ebs.disks import Disks
 from runctl.sandbox.folders.machine import FolderMachine
 from runctl.sandbox.layout import Layout
-from runctl.sandbox.metadata.facts import InstanceFacts
-from runctl.sandbox.metadata.instance_role import InstanceRole
+from runctl.sandbox.metadata.facts import InstanceFacts, InstanceRole
 from runctl.sandbox.metadata.service import MetadataService
 from runctl.sandbox.metadata.tree import Credentials, text_at, tree
 from runctl.sandbox.world import Notices, World

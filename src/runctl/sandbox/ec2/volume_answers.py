@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from moto.core.responses import ActionResult
@@ -10,7 +11,6 @@ from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.responses.elastic_block_store import ElasticBlockStore
 
 from runctl.sandbox.api.pages import page
-from runctl.sandbox.ec2.volume_status import matches, volume_status
 
 
 def modify_volume(self: Any) -> ActionResult:
@@ -66,8 +66,8 @@ def describe_volume_status(self: Any) -> ActionResult:
     filters = self._filters_from_querystring()
     volumes = self.ec2_backend.describe_volumes(volume_ids=self._get_param("VolumeIds", []))
     progress = self.ec2_backend.initialization_progress
-    rows = [volume_status(volume, progress(volume)) for volume in volumes]
-    return _paged(self, "VolumeStatuses", [row for row in rows if matches(row, filters)])
+    rows = [_status(volume, progress(volume)) for volume in volumes]
+    return _paged(self, "VolumeStatuses", [row for row in rows if _passes(row, filters)])
 
 
 def describe_snapshots(self: Any) -> ActionResult:
@@ -79,6 +79,48 @@ def describe_snapshots(self: Any) -> ActionResult:
         restorable_by=self._get_param("RestorableByUserIds", []),
     )
     return _paged(self, "Snapshots", rows)
+
+
+def _status(volume: Any, progress: int | None) -> dict[str, Any]:
+    """The API's row. ``progress`` is the initialization's, in percent; ``None`` for a volume that began empty."""
+    details = [
+        {"Name": "io-enabled", "Status": "passed"},
+        {"Name": "io-performance", "Status": "not-applicable"},
+    ]
+    row: dict[str, Any] = {
+        "VolumeId": volume.id,
+        "AvailabilityZone": volume.availability_zone,
+        "Actions": [],
+        "Events": [],
+        "AttachmentStatuses": [],
+        "VolumeStatus": {"Status": "ok", "Details": details},
+    }
+    if progress is not None:
+        state = "completed" if progress == 100 else "initializing"
+        details.append({"Name": "initialization-state", "Status": state})
+        row["InitializationStatusDetails"] = {
+            "InitializationType": volume.initialization.kind,
+            "Progress": progress,
+            "EstimatedTimeToCompleteInSeconds": volume.initialization.seconds_left(progress),
+        }
+    return row
+
+
+def _passes(row: Mapping[str, Any], filters: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a row passes the API's filters. Raises EC2's own error for one that it does not have."""
+    details = {detail["Name"]: detail["Status"] for detail in row["VolumeStatus"]["Details"]}
+    known = {
+        "availability-zone": [row["AvailabilityZone"]],
+        "volume-status.status": [row["VolumeStatus"]["Status"]],
+        "volume-status.details-name": list(details),
+        "volume-status.details-status": list(details.values()),
+    }
+    for name, wanted in filters.items():
+        if name not in known:
+            raise EC2ClientError("InvalidParameterValue", f"The filter '{name}' is invalid")
+        if not any(fnmatchcase(value, pattern) for value in known[name] for pattern in wanted):
+            return False
+    return True
 
 
 def _paged(self: Any, name: str, rows: Sequence[Any]) -> ActionResult:

@@ -1,4 +1,4 @@
-"""What an instance's metadata says of it, read from moto's instance."""
+"""What an instance's metadata says of it, read from moto's instance, and what its role lets SSM's agent do."""
 
 from __future__ import annotations
 
@@ -10,8 +10,31 @@ from typing import Any
 
 from moto.ec2.models import ec2_backends
 
-from runctl.sandbox.metadata.instance_role import InstanceRole, role_of
+from runctl.sandbox.api.policies import Verdict, verdict
+from runctl.sandbox.api.rights import policies_of
 from runctl.sandbox.world import ACCOUNT
+
+SSM_POLICIES = frozenset(
+    {
+        "AmazonSSMManagedInstanceCore",
+        "AmazonSSMManagedEC2InstanceDefaultPolicy",
+        "AmazonEC2RoleforSSM",
+        "AdministratorAccess",
+    }
+)
+"""AWS's own policies with which the SSM agent can register."""
+SSM_ACTION = "ssm:UpdateInstanceInformation"
+
+
+@dataclass(frozen=True)
+class InstanceRole:
+    """An instance's profile and the role in it."""
+
+    profile_arn: str
+    profile_id: str
+    name: str
+    arn: str
+    registers_with_ssm: bool
 
 
 @dataclass(frozen=True)
@@ -75,3 +98,19 @@ def facts_of(instance: Any, region: str) -> InstanceFacts:
         hop_limit=options.http_put_response_hop_limit,
         enabled=options.http_endpoint == "enabled",
     )
+
+
+def role_of(ec2_backend: Any, instance_id: str) -> InstanceRole | None:
+    """The role behind the instance's profile in moto's EC2; ``None`` without a profile or with an empty one."""
+    association = ec2_backend.iam_instance_profile_associations.get(instance_id)
+    if association is None or not association.iam_instance_profile.roles:
+        return None
+    profile = association.iam_instance_profile
+    role = profile.roles[0]
+    return InstanceRole(profile.arn, profile.id, role.name, role.arn, _registers(role))
+
+
+def _registers(role: Any) -> bool:
+    if any(arn.rpartition("/")[2] in SSM_POLICIES for arn in role.managed_policies):
+        return True
+    return verdict(policies_of(role), SSM_ACTION, None) is Verdict.ALLOWED

@@ -10,7 +10,7 @@ from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import ec2_backends
 
-from runctl.sandbox.metadata.instance_role import role_of
+from runctl.sandbox.metadata.facts import role_of
 from runctl.sandbox.world import ACCOUNT, World, current
 
 AGENT_VERSION = "3.3.2299.0"
