@@ -93,7 +93,7 @@ class Contest:
         """The program that runs on the machine."""
         source = f"s3://{BUCKET}/{prefix}"
         region = self.environment["AWS_REGION"]
-        return [sys.executable, "-m", "runctl.agent.fill", "s3", source, str(into), "--region", region]
+        return [sys.executable, "-m", "runctl.agent", "fill", "s3", source, str(into), "--region", region]
 
     def aws(self, prefix: str, into: Path) -> list[str]:
         """The AWS command line, as it is set up by default."""

@@ -16,8 +16,7 @@ from typing import Any
 import boto3
 import pytest
 
-from runctl.agent.fill.objects import Source
-from runctl.agent.fill.rights import policy
+from runctl.agent.object_store import Source, policy
 from runctl.sandbox.control import Faults, SandboxInfo
 from tests.docs.pages import blocks
 from tests.e2e.command_line import CommandLine, Outcome, until

@@ -37,7 +37,6 @@ VERBS: dict[str, tuple[str, str]] = {
     "files-have": ("files.protocol", "have"),
     "files-finish": ("files.protocol", "finish"),
 }
-INTERNAL = ("supervise", "exec", "collect")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,6 +53,10 @@ def main(argv: list[str] | None = None) -> int:
         from runctl.agent.supervising.collector import collect
 
         return collect(words[1:])
+    if verb == "fill":
+        from runctl.agent.fill.program import fill
+
+        return fill(words[1:])
     if verb == "exec":
         from runctl.agent.containers.docker import exec_from_stdin
 

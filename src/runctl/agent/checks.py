@@ -25,6 +25,8 @@ NOT_TARGETS = frozenset(
         *("/sys", "/tmp", "/usr", "/usr/bin", "/usr/lib", "/var"),  # noqa: S108 (refused, not used)
     )
 )
+BUILTIN = ("fill",)
+"""The agent's own programs that a run may be."""
 LEAST_FREE_BYTES = 16 << 20
 
 
@@ -101,6 +103,8 @@ def _words(spec: RunSpec) -> None:
         raise AgentError("bad-request", "the grace cannot be negative")
     if spec.workdir and ".." in PurePosixPath(spec.workdir).parts:
         raise AgentError("bad-request", f"the working folder {spec.workdir!r} leads out of the project")
+    if spec.builtin and (spec.script not in BUILTIN or spec.container is not None):
+        raise AgentError("bad-request", f"the agent has no program {spec.script!r} that runs on the host")
     if spec.container is not None:
         _container_words(spec.container)
     elif spec.is_command and not spec.script:
@@ -119,6 +123,8 @@ def _room() -> None:
 
 
 def _tree(spec: RunSpec) -> str | None:
+    if spec.builtin:
+        return None
     state = state_directory()
     digest = spec.tree if spec.tree is not None else current(state, spec.project)
     container = spec.container

@@ -101,7 +101,7 @@ def _sources() -> dict[str, bytes]:
     return {
         "runctl/agent/" + path.relative_to(here).as_posix(): path.read_bytes()
         for path in sorted(here.rglob("*.py"))
-        if path.name not in LEFT_OUT and "fill" not in path.relative_to(here).parts
+        if path.name not in LEFT_OUT
     }
 
 

@@ -175,6 +175,8 @@ class RunSpec:
     """Passed on exactly as they are."""
     is_command: bool = False
     """``script`` is a program, found on PATH, and no file of the project; empty: what the image itself starts."""
+    builtin: bool = False
+    """``script`` is a program that the agent brings itself (``fill``): it needs no project and no environment."""
     interpreter: tuple[str, ...] = ()
     """The words that run the script; empty: by its extension, its ``#!`` line, or by itself."""
     attempt: int = 1

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from runctl.agent.spec import EndReason
+from runctl.agent.spec import EndReason, RunSpec
 from runctl.core.clock import Clock
 from runctl.core.errors import MachineError, RunctlError, Unreachable
-from runctl.core.models import RunPhase
+from runctl.core.ids import RunId
+from runctl.core.models import GitState, Instance, RunPhase
 from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import NAME
 from runctl.machines.machine import Machine
@@ -25,31 +26,39 @@ class Synced:
     digest: str
 
 
-def record_of(plan: RunPlan, now: datetime, region: str | None) -> RunRecord:
+def record_of(
+    spec: RunSpec,
+    instance: Instance,
+    now: datetime,
+    region: str | None,
+    *,
+    name: str | None = None,
+    git: GitState | None = None,
+) -> RunRecord:
     """What is remembered of the run before anything has been started. Pure."""
     return RunRecord(
-        id=plan.run_id,
-        provider=plan.instance.provider,
+        id=RunId(spec.run_id),
+        provider=instance.provider,
         region=region,
-        instance_id=plan.instance.id,
-        project=plan.spec.project,
-        script=plan.spec.script,
-        args=plan.spec.args,
+        instance_id=instance.id,
+        project=spec.project,
+        script=spec.script,
+        args=spec.args,
         state=RunPhase.PENDING,
-        attempt=plan.spec.attempt,
+        attempt=spec.attempt,
         created_at=now,
-        mounts=tuple(as_mount(mount) for mount in plan.spec.mounts),
-        image=plan.spec.container.image if plan.spec.container else None,
-        instance_type=plan.instance.instance_type,
-        market=plan.instance.market.value,
-        price_per_hour=plan.instance.price_per_hour,
-        name=plan.name,
-        instance_name=plan.instance.tags.get(NAME),
-        interpreter=plan.spec.interpreter,
-        workdir=plan.spec.container.workdir if plan.spec.container else plan.spec.workdir,
-        timeout_seconds=plan.spec.timeout_seconds,
-        variables=tuple(sorted(plan.spec.env)),
-        git=plan.git,
+        mounts=tuple(as_mount(mount) for mount in spec.mounts),
+        image=spec.container.image if spec.container else None,
+        instance_type=instance.instance_type,
+        market=instance.market.value,
+        price_per_hour=instance.price_per_hour,
+        name=name,
+        instance_name=instance.tags.get(NAME),
+        interpreter=spec.interpreter,
+        workdir=spec.container.workdir if spec.container else spec.workdir,
+        timeout_seconds=spec.timeout_seconds,
+        variables=tuple(sorted(spec.env)),
+        git=git,
     )
 
 
@@ -73,7 +82,20 @@ def launch(
     spec = plan.spec
     if sync is not None:
         spec = replace(spec, tree=sync().digest)
-    record = record_of(plan, clock.now(), region)
+    record = record_of(spec, plan.instance, clock.now(), region, name=plan.name, git=plan.git)
+    return start(record, spec, machine, store, clock=clock, progress=progress)
+
+
+def start(
+    record: RunRecord,
+    spec: RunSpec,
+    machine: Machine,
+    store: RunStore,
+    *,
+    clock: Clock,
+    progress: Progress = SILENT,
+) -> RunRecord:
+    """What `launch` does when nothing is to be synced any more; raises as it does."""
     store.put(record)
     progress.step(f"starting {record.id} on {record.instance_id}")
     try:

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from runctl.agent.fill.objects import Source
-from runctl.agent.fill.rights import policy
+from runctl.agent.object_store import Source, policy
 from runctl.core import tags as tag
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, RunctlError, UsageError
 from runctl.core.ids import VolumeId

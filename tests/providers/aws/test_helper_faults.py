@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runctl.agent.fill.objects import Source
+from runctl.agent.object_store import Source
 from runctl.core.database import Database
 from runctl.core.errors import CapacityError, Interrupted, ProviderError, RunctlError, Unreachable
 from runctl.core.models import Volume
@@ -39,7 +39,7 @@ def prewarm(provider: AwsProvider, clock: ManualClock, progress: RecordedProgres
     database = Database(tmp_path / "state.db")
     intents = IntentStore(database, tmp_path / "intents")
     provider.journal.listen(intents.heard)
-    return Prewarm(provider, RunStore(database), intents, clock, tmp_path / "cache", progress=progress)
+    return Prewarm(provider, RunStore(database), intents, clock, progress=progress)
 
 
 def plan_of(prewarm: Prewarm, volume: Volume) -> PrewarmPlan:

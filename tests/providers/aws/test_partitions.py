@@ -8,10 +8,8 @@ from importlib import resources
 import pytest
 from botocore.session import Session
 
-from runctl.agent.fill.objects import Source
-from runctl.agent.fill.partitions import PARTITIONS, domain_of, partition_of
-from runctl.agent.fill.rights import statements
-from runctl.agent.fill.s3 import Place
+from runctl.agent.cloud.s3 import Location
+from runctl.agent.object_store import PARTITIONS, Source, domain_of, partition_of, statements
 from runctl.providers.aws.calls.errors import zones_named
 from runctl.providers.aws.calls.partitions import RegistryHosts
 
@@ -38,8 +36,8 @@ def test_every_region_is_in_its_partition(region: str) -> None:
     suffix = SUFFIXES[partition]
 
     assert (partition_of(region), domain_of(region)) == (partition, suffix)
-    assert Place(region).host_and_base("data")[1] == f"data.s3.{region}.{suffix}"
-    assert Place(region).host_and_base("my.data")[1] == f"s3.{region}.{suffix}"
+    assert Location(region).host_and_base("data")[1] == f"data.s3.{region}.{suffix}"
+    assert Location(region).host_and_base("my.data")[1] == f"s3.{region}.{suffix}"
     assert RegistryHosts().fullmatch(f"123456789012.dkr.ecr.{region}.{suffix}")
     assert RegistryHosts().fullmatch(f"123456789012.dkr.ecr-fips.{region}.{suffix}")
     assert zones_named(f"no capacity in {region}a.") == (f"{region}a",)

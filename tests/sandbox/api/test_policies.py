@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.agent.fill.objects import Source
-from runctl.agent.fill.rights import policy as filling_policy
+from runctl.agent.object_store import Source
+from runctl.agent.object_store import policy as filling_policy
 from runctl.sandbox.api.policies import Verdict, verdict
 
 BUCKET = "arn:aws:s3:::data"

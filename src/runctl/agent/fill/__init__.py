@@ -1,5 +1,5 @@
-"""The program that fills a volume. It runs on the machine: standard library only, Python 3.9, nothing else of ours.
+"""The program that fills a volume: the agent's verb ``fill``.
 
-It is sent there as a project (see `runctl.storage.program`) and run by the agent as any script is, so that its log,
-its exit code, a stop and the survival of the laptop are the agent's. What it says is JSON lines (see `report`).
+A run starts it as it starts any script (`RunSpec.builtin`), so that its log, its exit code, a stop and the survival of
+the laptop are a run's. What it prints is JSON lines (see `report`).
 """

@@ -12,9 +12,9 @@ import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
-from typing import Callable, List, Optional, Set, Tuple
+from typing import Callable
 
-from runctl.agent.fill.errors import FillError
+from runctl.agent.errors import AgentError
 from runctl.agent.fill.report import Report
 
 MIB = 1 << 20
@@ -33,7 +33,7 @@ _OPENER = (
 )
 
 
-def stretches(size: int, each: int = STRETCH) -> List[Tuple[int, int]]:
+def stretches(size: int, each: int = STRETCH) -> list[tuple[int, int]]:
     """Begin and end of what is read in one go, in order, without gaps. Pure."""
     return [(begin, min(size, begin + each)) for begin in range(0, size, each)]
 
@@ -41,7 +41,7 @@ def stretches(size: int, each: int = STRETCH) -> List[Tuple[int, int]]:
 def device_of(word: str) -> Path:
     """The device of an attached volume by its serial, never by guessing names; or the path given.
 
-    Raises `FillError` (``no-device``).
+    Raises `AgentError` (``no-device``).
     """
     if not word.startswith("vol-"):
         return Path(word)
@@ -51,33 +51,31 @@ def device_of(word: str) -> Path:
         if found is not None:
             return found
         if time.monotonic() >= deadline:
-            raise FillError(
-                "no-device", "no device of this machine is {}".format(word), "is the volume still attached?"
+            raise AgentError(
+                "no-device", f"no device of this machine is {word}", "is the volume still attached?"
             )
         time.sleep(0.5)
 
 
-def _by_serial(serial: str) -> Optional[Path]:
+def _by_serial(serial: str) -> Path | None:
     for file in sorted(Path("/sys/block").glob("*/device/serial")):
         with suppress(OSError):
             if file.read_text(encoding="ascii", errors="replace").strip() == serial:
                 return Path("/dev") / file.parent.parent.name
-    for link in sorted(Path("/dev/disk/by-id").glob("*{}*".format(serial))):
+    for link in sorted(Path("/dev/disk/by-id").glob(f"*{serial}*")):
         if "-part" not in link.name and link.exists():
             return link.resolve()
     return None
 
 
 def read_device(device: Path, report: Report, *, threads: int = THREADS) -> None:
-    """Every block has been read; the report's last line says how many bytes. Raises `FillError`."""
+    """Every block has been read; the report's last line says how many bytes. Raises `AgentError`."""
     begun = time.monotonic()
     descriptor, direct = _open(device)
     try:
         size = os.lseek(descriptor, 0, os.SEEK_END)
         if not size:
-            raise FillError(
-                "empty-device", "{} has no blocks".format(device), "is the volume still attached?"
-            )
+            raise AgentError("empty-device", f"{device} has no blocks", "is the volume still attached?")
         report.say("plan", device=str(device), bytes=size, direct=direct)
         moved = _Counter()
         with ThreadPoolExecutor(threads) as pool:
@@ -119,7 +117,7 @@ def _all(
 ) -> None:
     begun = time.monotonic()
     left = iter(stretches(size, min(STRETCH, max(READ, size // (threads * 4) // READ * READ))))
-    running: Set[Future[None]] = set()
+    running: set[Future[None]] = set()
     more = True
     while more or running:
         while more and len(running) < threads:
@@ -140,7 +138,7 @@ def _all(
         )
 
 
-def _read(descriptor: int, span: Tuple[int, int], add: Callable[[int], None], stop: threading.Event) -> None:
+def _read(descriptor: int, span: tuple[int, int], add: Callable[[int], None], stop: threading.Event) -> None:
     """Direct reads need memory that begins at a page, which an anonymous map does, and whole pages at a time."""
     at, end = span
     view = memoryview(mmap.mmap(-1, READ))
@@ -157,24 +155,22 @@ def _once(descriptor: int, into: memoryview, at: int) -> int:
             count = os.preadv(descriptor, [into], at)
         except OSError as error:
             if attempt + 1 == TRIES:
-                raise FillError(
+                raise AgentError(
                     "read-failed",
-                    "the device cannot be read at byte {:,}: {}".format(at, error.strerror),
+                    f"the device cannot be read at byte {at:,}: {error.strerror}",
                     "look at the volume's status: aws ec2 describe-volume-status",
                 ) from error
             time.sleep(1.0)
         else:
             if not count:
-                raise FillError(
-                    "read-failed", "the device ended at byte {:,}".format(at), "is it still attached?"
-                )
+                raise AgentError("read-failed", f"the device ended at byte {at:,}", "is it still attached?")
             return count
     raise AssertionError
 
 
-def _open(device: Path) -> Tuple[int, bool]:
+def _open(device: Path) -> tuple[int, bool]:
     """A descriptor to read from, and whether reads go past the page cache."""
-    refused: Optional[OSError] = None
+    refused: OSError | None = None
     for flag in (os.O_DIRECT, 0):
         try:
             return os.open(device, os.O_RDONLY | flag | os.O_CLOEXEC), bool(flag)
@@ -184,19 +180,17 @@ def _open(device: Path) -> Tuple[int, bool]:
             if opened is not None:
                 return opened, bool(flag)
         except FileNotFoundError as error:
-            raise FillError(
-                "no-device", "there is no {}".format(device), "is the volume still attached?"
-            ) from error
+            raise AgentError("no-device", f"there is no {device}", "is the volume still attached?") from error
         except OSError as error:
             refused = error
-    raise FillError(
+    raise AgentError(
         "cannot-read",
         "{} cannot be opened: {}".format(device, refused.strerror if refused else ""),
         "the login user needs sudo without a password",
     )
 
 
-def _opened_by_root(device: Path, flag: int) -> Optional[int]:
+def _opened_by_root(device: Path, flag: int) -> int | None:
     """Root opens it and hands it over; everything else is done as the login user, so that a stop reaches it."""
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Dict, Iterator, Optional
 
-from runctl.agent.fill.errors import FillError
+from runctl.agent.errors import AgentError
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -23,11 +23,11 @@ def is_plain(path: object) -> bool:
     return isinstance(path, str) and "\0" not in path and not {"", ".", ".."} & set(path.split("/"))
 
 
-def in_the_way(path: Path) -> FillError:
+def in_the_way(path: Path) -> AgentError:
     """The error for a path at which something else is."""
-    return FillError(
+    return AgentError(
         "in-the-way",
-        "{} is on the volume already, and is not a folder".format(path),
+        f"{path} is on the volume already, and is not a folder",
         "move it away, or fill into another folder",
     )
 
@@ -36,7 +36,7 @@ def in_the_way(path: Path) -> FillError:
 def opened(root: Path, path: str, *, make: bool = False) -> Iterator[int]:
     """A descriptor of the folder ``path`` below ``root`` (empty: the root itself); ``make`` creates what is missing.
 
-    Raises `FillError` (``in-the-way``) where a link or a file is on the way, `FileNotFoundError`, `OSError`.
+    Raises `AgentError` (``in-the-way``) where a link or a file is on the way, `FileNotFoundError`, `OSError`.
     """
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -60,13 +60,13 @@ def opened(root: Path, path: str, *, make: bool = False) -> Iterator[int]:
 
 
 def opener(path: str, flags: int) -> int:
-    """For `open`: the file itself, never what a link in its place leads to. Raises `FillError` (``in-the-way``)."""
+    """For `open`: the file itself, never what a link in its place leads to. Raises `AgentError` (``in-the-way``)."""
     try:
         return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise FillError(
-                "in-the-way", "{} is a link".format(path), "remove it, or fill into another folder"
+            raise AgentError(
+                "in-the-way", f"{path} is a link", "remove it, or fill into another folder"
             ) from None
         raise
 
@@ -82,9 +82,9 @@ class Looker:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._folders: Dict[str, bool] = {"": True}
+        self._folders: dict[str, bool] = {"": True}
 
-    def status(self, path: str) -> Optional[os.stat_result]:
+    def status(self, path: str) -> os.stat_result | None:
         """The file's own status; ``None`` where there is none, or where a link leads to it."""
         if not self._is_inside(path.rpartition("/")[0]):
             return None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Dict, List, Sequence, Tuple
 
-from runctl.agent.fill.errors import FillError
+from runctl.agent.cloud.s3 import Object
+from runctl.agent.errors import AgentError
+from runctl.agent.object_store import Source
 
 LONGEST_NAME = 255
 """Bytes in one part of a path: ext4's and XFS's limit."""
@@ -17,47 +19,12 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Object:
-    """One object, as the listing describes it."""
-
-    key: str
-    size: int
-    """Bytes."""
-    etag: str
-    """Without quotes."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """``s3://bucket/prefix``. A prefix is a folder or one object, not the beginning of a name."""
-
-    bucket: str
-    prefix: str = ""
-    """Without slashes at either end; empty for the whole bucket."""
-
-    def __str__(self) -> str:
-        return "s3://{}/{}".format(self.bucket, self.prefix) if self.prefix else "s3://" + self.bucket
-
-
-def parse_source(text: str) -> Source:
-    """Raises `FillError` (``bad-source``)."""
-    scheme, separator, rest = text.partition("://")
-    bucket, _, prefix = rest.partition("/")
-    fit = bucket and all(c.isascii() and (c.islower() or c.isdigit() or c in "-.") for c in bucket)
-    if scheme != "s3" or not separator or not fit or not 3 <= len(bucket) <= 63:
-        raise FillError(
-            "bad-source", "{!r} is not an S3 address".format(text), "write s3://bucket or s3://bucket/folder"
-        )
-    return Source(bucket, prefix.strip("/"))
-
-
-@dataclass(frozen=True)
 class Wanted:
     """What is to be on the volume."""
 
-    files: Dict[str, Object]
+    files: dict[str, Object]
     """By path below the folder, with forward slashes."""
-    folders: Tuple[str, ...]
+    folders: tuple[str, ...]
     """Empty folders that the console's markers stand for."""
 
     @property
@@ -74,31 +41,31 @@ def belongs(source: Source, key: str) -> bool:
 def wanted(source: Source, objects: Sequence[Object]) -> Wanted:
     """Every object with its path. Pure.
 
-    Raises `FillError`: ``nothing-there``, and ``bad-keys`` naming every kind of key that can be no file (at most five).
+    Raises `AgentError`: ``nothing-there``, and ``bad-keys`` naming at most five keys that cannot be files.
     """
     inside = [found for found in objects if belongs(source, found.key)]
     if not inside:
-        raise FillError(
+        raise AgentError(
             "nothing-there",
-            "there is nothing in {}".format(source),
-            "check the name: aws s3 ls {}/".format(source),
+            f"there is nothing in {source}",
+            f"check the name: aws s3 ls {source}/",
         )
-    files: Dict[str, Object] = {}
-    folders: List[str] = []
-    refused: List[str] = []
+    files: dict[str, Object] = {}
+    folders: list[str] = []
+    refused: list[str] = []
     for found in inside:
         path, is_folder = _path(source, found)
         why = _why_not(path, found, is_folder) if path else ""
         if why:
-            refused.append("{!r}: {}".format(found.key, why))
+            refused.append(f"{found.key!r}: {why}")
         elif path and is_folder:
             folders.append(path)
         elif path:
             files[path] = found
     refused += _clashes(files, folders)
     if refused:
-        more = "; and {} more".format(len(refused) - _SHOWN) if len(refused) > _SHOWN else ""
-        raise FillError(
+        more = f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
+        raise AgentError(
             "bad-keys",
             "{} object(s) of {} can be no files: {}{}".format(
                 len(refused), source, "; ".join(refused[:_SHOWN]), more
@@ -108,7 +75,7 @@ def wanted(source: Source, objects: Sequence[Object]) -> Wanted:
     return Wanted(files, tuple(folders))
 
 
-def _path(source: Source, found: Object) -> Tuple[str, bool]:
+def _path(source: Source, found: Object) -> tuple[str, bool]:
     """Where it goes, and whether it is a folder's marker; an empty path is the folder that is filled."""
     if found.key == source.prefix:
         return found.key.rpartition("/")[2], False
@@ -128,21 +95,21 @@ def _why_not(path: str, found: Object, is_folder: bool) -> str:
     if "\0" in path:
         return "it has a zero byte"
     if parts[0] == OWN_FOLDER:
-        return "{} is the name of runctl's own folder".format(OWN_FOLDER)
+        return f"{OWN_FOLDER} is the name of runctl's own folder"
     if max(map(len, encoded)) > LONGEST_NAME:
-        return "a name in it is longer than {} bytes".format(LONGEST_NAME)
+        return f"a name in it is longer than {LONGEST_NAME} bytes"
     if sum(map(len, encoded)) + len(parts) > LONGEST_PATH:
-        return "it is longer than {} bytes".format(LONGEST_PATH)
+        return f"it is longer than {LONGEST_PATH} bytes"
     return ""
 
 
-def _clashes(files: Dict[str, Object], folders: Sequence[str]) -> List[str]:
+def _clashes(files: dict[str, Object], folders: Sequence[str]) -> list[str]:
     """What is a file and a folder at once."""
-    found: Dict[str, str] = {}
+    found: dict[str, str] = {}
     for path in list(files) + [folder + "/" for folder in folders]:
         parent = path.rpartition("/")[0]
         while parent and parent not in found:
             if parent in files:
-                found[parent] = "it is a file, and the folder of {!r}".format(path)
+                found[parent] = f"it is a file, and the folder of {path!r}"
             parent = parent.rpartition("/")[0]
-    return ["{!r}: {}".format(files[path].key, why) for path, why in sorted(found.items())]
+    return [f"{files[path].key!r}: {why}" for path, why in sorted(found.items())]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable
 
-from runctl.agent.fill.checks import likely_part_sizes, parts_of
-from runctl.agent.fill.errors import FillError
-from runctl.agent.fill.objects import Object, Wanted
+from runctl.agent.cloud.checksums import likely_part_sizes, parts_of
+from runctl.agent.cloud.s3 import Object
+from runctl.agent.errors import AgentError
+from runctl.agent.fill.objects import Wanted
 from runctl.agent.fill.record import Known
 
 MIB = 1 << 20
@@ -37,12 +39,12 @@ class Local:
 class Differences:
     """The plan of one call."""
 
-    fetch: Tuple[Tuple[str, Object], ...]
+    fetch: tuple[tuple[str, Object], ...]
     """Large ones first: the last to end should be a small one."""
     same: int
     """Files that are there already."""
     same_bytes: int
-    extra: Tuple[str, ...]
+    extra: tuple[str, ...]
     """Files that this program put there and that S3 no longer has."""
 
     @property
@@ -52,13 +54,13 @@ class Differences:
 
 
 def differences(
-    wanted: Wanted, known: Mapping[str, Known], look: Callable[[str], Optional[Local]]
+    wanted: Wanted, known: Mapping[str, Known], look: Callable[[str], Local | None]
 ) -> Differences:
     """Compare what S3 has with what the record and the disk say.
 
     A file counts as there if it was filled from an object of the same ETag and size, and nobody wrote to it since.
     """
-    fetch: List[Tuple[str, Object]] = []
+    fetch: list[tuple[str, Object]] = []
     same = same_bytes = 0
     for path, found in wanted.files.items():
         before = known.get(path)
@@ -74,7 +76,7 @@ def differences(
     return Differences(tuple(fetch), same, same_bytes, extra)
 
 
-def room_needed(plan: Differences, look: Callable[[str], Optional[Local]], partial: int = 0) -> int:
+def room_needed(plan: Differences, look: Callable[[str], Local | None], partial: int = 0) -> int:
     """Bytes that must be free. A new file has its place beside the old one, which goes when the new one is complete."""
     need = sum(-(-found.size // BLOCK) * BLOCK for _, found in plan.fetch)
     # Only one old file at a time is needed twice; what is overwritten counts as given back, but for the largest.
@@ -83,26 +85,26 @@ def room_needed(plan: Differences, look: Callable[[str], Optional[Local]], parti
 
 
 def check_room(free: int, need: int, free_files: int, files: int, folder: str) -> None:
-    """Raises `FillError` (``disk-full``) before anything is fetched."""
+    """Raises `AgentError` (``disk-full``) before anything is fetched."""
     if free < need:
-        raise FillError(
+        raise AgentError(
             "disk-full",
-            "{} has {} free, and {} are needed".format(folder, _gib(free), _gib(need)),
+            f"{folder} has {_gib(free)} free, and {_gib(need)} are needed",
             "make the volume larger: runctl aws ebs resize",
         )
     if 0 < free_files < files:
-        raise FillError(
+        raise AgentError(
             "disk-full",
-            "{} has room for {:,} more files, and {:,} are needed".format(folder, free_files, files),
+            f"{folder} has room for {free_files:,} more files, and {files:,} are needed",
             "use a volume with XFS, or pack small files together",
         )
 
 
 def _gib(count: int) -> str:
-    return "{:.1f} GiB".format(count / (1 << 30)) if count >= 1 << 30 else "{:.0f} MiB".format(count / MIB)
+    return f"{count / (1 << 30):.1f} GiB" if count >= 1 << 30 else f"{count / MIB:.0f} MiB"
 
 
-def piece_size(found: Object, first_part: Optional[int]) -> int:
+def piece_size(found: Object, first_part: int | None) -> int:
     """Into what a large object is cut: its own parts, whose MD5s make its ETag, where they are known or likely."""
     parts = parts_of(found.etag)
     if parts > 1:
@@ -114,7 +116,7 @@ def piece_size(found: Object, first_part: Optional[int]) -> int:
     return PIECE
 
 
-def pieces(size: int, each: int) -> Iterator[Tuple[int, int]]:
+def pieces(size: int, each: int) -> Iterator[tuple[int, int]]:
     """Begin and end of every piece, without gaps."""
     for begin in range(0, size, each):
         yield begin, min(size, begin + each)
@@ -136,12 +138,12 @@ class Job:
         return (self.object.size if self.end < 0 else self.end) - self.begin
 
 
-def batches(jobs: Sequence[Job], workers: int) -> Iterator[List[Job]]:
+def batches(jobs: Sequence[Job], workers: int) -> Iterator[list[Job]]:
     """The jobs in their order, in lots of which each worker takes one at a time; small enough that all have some."""
     files = max(1, min(BATCH_FILES, -(-len(jobs) // (workers * 2))))
     total = sum(job.size for job in jobs)
     most = max(PIECE, min(BATCH_BYTES, total // (workers * 2)))
-    lot: List[Job] = []
+    lot: list[Job] = []
     size = 0
     for job in jobs:
         if lot and (len(lot) >= files or size + job.size > most):
@@ -154,10 +156,10 @@ def batches(jobs: Sequence[Job], workers: int) -> Iterator[List[Job]]:
 
 
 def jobs_of(
-    plan: Differences, part_sizes: Mapping[str, int], finished: Mapping[Tuple[str, str], Dict[int, str]]
-) -> List[Job]:
+    plan: Differences, part_sizes: Mapping[str, int], finished: Mapping[tuple[str, str], dict[int, str]]
+) -> list[Job]:
     """Every request that is needed; pieces that are on the disk already are not."""
-    found: List[Job] = []
+    found: list[Job] = []
     for path, wanted in plan.fetch:
         if wanted.size <= WHOLE:
             found.append(Job(path, wanted))

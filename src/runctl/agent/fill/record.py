@@ -10,10 +10,11 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
+from typing import Any
 
 from runctl.agent.fill.inside import is_plain, make_folder, opener
 from runctl.agent.fill.objects import OWN_FOLDER
@@ -43,9 +44,9 @@ class Record:
         self.partial = self.folder / PARTIAL
         self._path = self.folder / FILE
         self._source = source
-        self._pending: List[str] = []
-        self.files: Dict[str, Known] = {}
-        self.pieces: Dict[Tuple[str, str], Dict[int, str]] = {}
+        self._pending: list[str] = []
+        self.files: dict[str, Known] = {}
+        self.pieces: dict[tuple[str, str], dict[int, str]] = {}
         """By path and ETag: where the pieces begin that are on the disk, with their MD5."""
 
     def load(self) -> None:
@@ -61,8 +62,8 @@ class Record:
                         self._take(json.loads(line))
 
     def make_folders(self) -> None:
-        """Where it lies exists, and is no link. Raises `FillError`, `OSError`."""
-        make_folder(self.folder.parent, "{}/{}".format(OWN_FOLDER, PARTIAL))
+        """Where it lies exists, and is no link. Raises `AgentError`, `OSError`."""
+        make_folder(self.folder.parent, f"{OWN_FOLDER}/{PARTIAL}")
 
     def done(self, path: str, known: Known) -> None:
         """The file is complete and has its name."""
@@ -99,7 +100,7 @@ class Record:
             os.fsync(out.fileno())
         self._pending.clear()
 
-    def rewrite(self, keep: Set[str]) -> None:
+    def rewrite(self, keep: set[str]) -> None:
         """The file has one line for each of these files, and nothing is unfinished; the switch is atomic."""
         self.files = {path: known for path, known in self.files.items() if path in keep}
         self._pending.clear()
@@ -169,7 +170,7 @@ def sync_file_system(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _syncfs() -> Optional[Any]:
+def _syncfs() -> Any | None:
     with suppress(OSError, AttributeError):
         return ctypes.CDLL(None, use_errno=True).syncfs
     return None

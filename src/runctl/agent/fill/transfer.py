@@ -5,21 +5,21 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Set, Tuple
+from typing import Any
 
+from runctl.agent.cloud.checksums import parts_of
+from runctl.agent.cloud.credentials import Credentials
+from runctl.agent.cloud.s3 import S3, Object, Refusal
+from runctl.agent.errors import AgentError
 from runctl.agent.fill import worker
-from runctl.agent.fill.checks import parts_of
-from runctl.agent.fill.credentials import Credentials
-from runctl.agent.fill.errors import FillError
-from runctl.agent.fill.objects import Object
 from runctl.agent.fill.planning import WHOLE, Differences, Job, batches, jobs_of, piece_size
 from runctl.agent.fill.record import Known, Record
 from runctl.agent.fill.report import Report
-from runctl.agent.fill.s3 import S3, Refusal
 from runctl.agent.fill.worker import Done, Setting
 
 FLUSH_SECONDS = 5.0
@@ -33,11 +33,11 @@ class Outcome:
 
     files: int = 0
     bytes: int = 0
-    proofs: Dict[str, int] = field(default_factory=dict)
+    proofs: dict[str, int] = field(default_factory=dict)
     """How many files have passed which check."""
-    changed: Set[str] = field(default_factory=set)
+    changed: set[str] = field(default_factory=set)
     """Keys that are not what they were when they were listed."""
-    failures: List[Done] = field(default_factory=list)
+    failures: list[Done] = field(default_factory=list)
 
 
 class Transfer:
@@ -52,16 +52,16 @@ class Transfer:
         self.plan = plan
         self.workers = workers
         self.outcome = Outcome()
-        self._s3 = S3(setting.bucket, setting.place, Credentials(setting.variables))
-        self._part_sizes: Dict[str, int] = {}
-        self._left: Dict[str, int] = {}
+        self._s3 = S3(setting.bucket, setting.location, Credentials(setting.variables))
+        self._part_sizes: dict[str, int] = {}
+        self._left: dict[str, int] = {}
         self._skipped = 0
         self._begun = time.monotonic()
 
     def run(self) -> Outcome:
         """Everything has been tried; what succeeded is on the disk and recorded.
 
-        Raises `FillError` for what stops it all: no right, no room, no S3.
+        Raises `AgentError` for what stops it all: no right, no room, no S3.
         """
         large = [(path, found) for path, found in self.plan.fetch if found.size > WHOLE]
         for path, found in large:
@@ -101,7 +101,7 @@ class Transfer:
         finally:
             os.close(descriptor)
 
-    def _all(self, jobs: List[Job], ready: List[Tuple[str, Object]]) -> None:
+    def _all(self, jobs: list[Job], ready: list[tuple[str, Object]]) -> None:
         # Forked: nothing of ours runs in threads yet, and what has been imported need not be again.
         context = multiprocessing.get_context("fork")
         moved: Any = context.Value("q", 0)
@@ -111,7 +111,7 @@ class Transfer:
         try:
             self._feed(pool, batches(jobs, self.workers), ready, moved)
         except BrokenProcessPool:
-            raise FillError(
+            raise AgentError(
                 "worker-died",
                 "a worker process was killed, for want of memory perhaps",
                 "use a larger machine",
@@ -127,11 +127,11 @@ class Transfer:
     def _feed(
         self,
         pool: ProcessPoolExecutor,
-        lots: Iterator[List[Job]],
-        ready: List[Tuple[str, Object]],
+        lots: Iterator[list[Job]],
+        ready: list[tuple[str, Object]],
         moved: Any,
     ) -> None:
-        running: Set[Future[List[Done]]] = {self._finish(pool, path, found) for path, found in ready}
+        running: set[Future[list[Done]]] = {self._finish(pool, path, found) for path, found in ready}
         flushed = time.monotonic()
         more = True
         while more or running:
@@ -152,7 +152,7 @@ class Transfer:
                 flushed = time.monotonic()
         self._progress(moved.value, last=True)
 
-    def _finish(self, pool: ProcessPoolExecutor, path: str, found: Object) -> Future[List[Done]]:
+    def _finish(self, pool: ProcessPoolExecutor, path: str, found: Object) -> Future[list[Done]]:
         digests = self.record.pieces.get((path, found.etag), {})
         return pool.submit(worker.finish, Job(path, found), [md5 for _, md5 in sorted(digests.items())])
 
@@ -174,7 +174,7 @@ class Transfer:
             self.outcome.changed.add(job.object.key)
             self._drop(job)
         elif done.failure in FATAL:
-            raise FillError(done.failure, done.message, done.hint)
+            raise AgentError(done.failure, done.message, done.hint)
         elif done.failure:
             self.outcome.failures.append(done)
             if done.failure == "corrupt":

@@ -8,13 +8,14 @@ import hashlib
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, List, Optional, Sequence
+from typing import Any, Callable
 
-from runctl.agent.fill.checks import (
+from runctl.agent.cloud.checksums import (
     Check,
     Digest,
     check_for,
@@ -22,14 +23,13 @@ from runctl.agent.fill.checks import (
     likely_part_sizes,
     parts_of,
 )
-from runctl.agent.fill.credentials import Credentials
-from runctl.agent.fill.errors import FillError
-from runctl.agent.fill.inside import in_the_way as in_the_way  # noqa: PLC0414 (a part of this interface)
+from runctl.agent.cloud.credentials import Credentials
+from runctl.agent.cloud.s3 import S3, Location, Object, Refusal
+from runctl.agent.errors import AgentError
 from runctl.agent.fill.inside import make_folder, opener
-from runctl.agent.fill.objects import OWN_FOLDER, Object
+from runctl.agent.fill.objects import OWN_FOLDER
 from runctl.agent.fill.planning import Job
 from runctl.agent.fill.record import PARTIAL
-from runctl.agent.fill.s3 import S3, Place, Refusal
 
 THREADS = 32
 TIMES = 3
@@ -43,7 +43,7 @@ class Setting:
     """What every worker needs to know."""
 
     bucket: str
-    place: Place
+    location: Location
     into: str
     variables: Any
     """The keys' variables, where there are some."""
@@ -69,16 +69,16 @@ class Worker:
     """Fetches for one folder."""
 
     def __init__(self, setting: Setting, moved: Any) -> None:
-        self.s3 = S3(setting.bucket, setting.place, Credentials(setting.variables))
+        self.s3 = S3(setting.bucket, setting.location, Credentials(setting.variables))
         self.into = Path(setting.into)
         self.partial = self.into / OWN_FOLDER / PARTIAL
         self._moved = moved
         self._lock = threading.Lock()
         self._count = 0
         self._folders = {str(self.into)}
-        self._pool: Optional[ThreadPoolExecutor] = None
+        self._pool: ThreadPoolExecutor | None = None
 
-    def lot(self, jobs: Sequence[Job]) -> List[Done]:
+    def lot(self, jobs: Sequence[Job]) -> list[Done]:
         """Every job has been done, or has failed; none is left out."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(THREADS)
@@ -94,21 +94,19 @@ class Worker:
             return action()
         except Refusal as refusal:
             return _refused(job, refusal)
-        except FillError as error:
+        except AgentError as error:
             return Done(job, failure=error.code, message=error.message, hint=error.hint)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                return Done(job, failure="disk-full", message="{}: {}".format(job.path, error.strerror))
-            return Done(
-                job, failure="cannot-write", message="{}: {}".format(job.path, error.strerror or error)
-            )
+                return Done(job, failure="disk-full", message=f"{job.path}: {error.strerror}")
+            return Done(job, failure="cannot-write", message=f"{job.path}: {error.strerror or error}")
 
     def _whole(self, job: Job) -> Done:
         target = self.into / job.path
         self._make_folder(target.parent)
         with self._lock:
             self._count += 1
-            part = self.partial / "{}-{}".format(os.getpid(), self._count)
+            part = self.partial / f"{os.getpid()}-{self._count}"
         try:
             for _ in range(TIMES):
                 check, hexadecimal = self._fetch(job, part)
@@ -213,7 +211,7 @@ class Worker:
         return Done(job, proof=check.kind, modified_ns=target.stat().st_mtime_ns)
 
     def _make_folder(self, folder: Path) -> None:
-        """With every folder above it. Raises `FillError` where something else is in the way."""
+        """With every folder above it. Raises `AgentError` where something else is in the way."""
         if str(folder) in self._folders:
             return
         make_folder(self.into, str(folder.relative_to(self.into)))
@@ -229,11 +227,11 @@ class Worker:
 
 def partial_name(found: Object) -> str:
     """The unfinished file of a large object."""
-    words = "{}\0{}".format(found.key, found.etag).encode("utf-8", "surrogateescape")
+    words = f"{found.key}\0{found.etag}".encode("utf-8", "surrogateescape")
     return hashlib.sha256(words).hexdigest()[:32]
 
 
-def _write(descriptor: int, data: memoryview, at: Optional[int] = None) -> None:
+def _write(descriptor: int, data: memoryview, at: int | None = None) -> None:
     while data:
         count = os.write(descriptor, data) if at is None else os.pwrite(descriptor, data, at)
         data = data[count:]
@@ -251,7 +249,7 @@ def _digest(file: Path, kind: str) -> str:
             digest.add(piece)
 
 
-def _part_digests(file: Path, sizes: Sequence[int]) -> List[bytes]:
+def _part_digests(file: Path, sizes: Sequence[int]) -> list[bytes]:
     """The MD5 of each stretch of the file."""
     found = []
     with file.open("rb", buffering=0) as data:
@@ -268,22 +266,22 @@ def _part_digests(file: Path, sizes: Sequence[int]) -> List[bytes]:
 
 
 def _corrupt(job: Job) -> Done:
-    words = "{} is not what S3's checksum says, {} times over".format(job.object.key, TIMES)
+    words = f"{job.object.key} is not what S3's checksum says, {TIMES} times over"
     return Done(job, failure="corrupt", message=words)
 
 
 def _refused(job: Job, refusal: Refusal) -> Done:
-    if refusal.status == 412 or refusal.code in ("NoSuchKey", "PreconditionFailed", "InvalidRange"):
-        return Done(job, failure="changed", message="{} changed while it was read".format(job.object.key))
+    if refusal.status == 412 or refusal.s3_code in ("NoSuchKey", "PreconditionFailed", "InvalidRange"):
+        return Done(job, failure="changed", message=f"{job.object.key} changed while it was read")
     code = "denied" if refusal.status == 403 else "s3-refused"
-    if refusal.code == "InvalidObjectState":
+    if refusal.s3_code == "InvalidObjectState":
         code = "archived"
-    return Done(job, failure=code, message="{}: {}".format(job.object.key, refusal))
+    return Done(job, failure=code, message=f"{job.object.key}: {refusal}")
 
 
 # A pool passes functions to its processes by name, so these are the module's.
 
-_worker: Optional[Worker] = None
+_worker: Worker | None = None
 
 
 def begin(setting: Setting, moved: Any) -> None:
@@ -296,13 +294,13 @@ def begin(setting: Setting, moved: Any) -> None:
     _worker = Worker(setting, moved)
 
 
-def work(jobs: Sequence[Job]) -> List[Done]:
+def work(jobs: Sequence[Job]) -> list[Done]:
     """In a worker's process."""
     assert _worker is not None  # noqa: S101 (begin was called)
     return _worker.lot(jobs)
 
 
-def finish(job: Job, md5s: Sequence[str]) -> List[Done]:
+def finish(job: Job, md5s: Sequence[str]) -> list[Done]:
     """In a worker's process."""
     assert _worker is not None  # noqa: S101 (begin was called)
     return [_worker.finish(job, md5s)]

@@ -43,6 +43,8 @@ def run_on_host(attempt: Attempt) -> Outcome:
     places.make(attempt.where)
     links = mountns.show_in_folder(mountns.to_bind(spec)) if machine.folder_root() is not None else []
     try:
+        if spec.builtin:
+            return _run_builtin(attempt)
         copy_project(attempt)
         path = None if spec.is_command else script.checked_path(folder.work, spec.script)
         cwd = script.folder(spec, folder.work)
@@ -80,6 +82,19 @@ def run_on_host(attempt: Attempt) -> Outcome:
     finally:
         for link in links:
             link.unlink(missing_ok=True)
+
+
+def _run_builtin(attempt: Attempt) -> Outcome:
+    """A program of the agent's own, by the Python that runs the agent."""
+    spec, work = attempt.spec, attempt.folder.work
+    work.mkdir(exist_ok=True)
+    attempt.check()
+    attempt.volumes.check_start()
+    login = script.login_environment(machine.login_user(), attempt.own_environment())
+    env = script.environment(login, places.variables(spec, attempt.where), spec, None)
+    return run_script(
+        attempt, [*machine.agent_command(), spec.script, *spec.args], {**env, **attempt.marks()}, work
+    )
 
 
 def run_script(attempt: Attempt, argv: Sequence[str], env: dict[str, str], cwd: Path) -> Outcome:

@@ -16,7 +16,7 @@ from runctl.cli.machines.resolve import transport_option
 from runctl.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from runctl.agent.fill.objects import Source
+    from runctl.agent.object_store import Source
     from runctl.runs.filling.fill import Prewarm
     from runctl.runs.filling.plan import PrewarmPlan, PrewarmRequest
     from runctl.storage.pace import Pace
@@ -138,7 +138,6 @@ def _carry_out(
 
 def _prewarm(cli: Cli, provider: str, transport: str | None) -> Prewarm:
     from runctl.core.clock import SystemClock
-    from runctl.core.places import cache_folder
     from runctl.providers.interface import require
     from runctl.render.prewarm import pace_text
     from runctl.runs.filling.fill import Prewarm
@@ -154,7 +153,6 @@ def _prewarm(cli: Cli, provider: str, transport: str | None) -> Prewarm:
         cli.store,
         cli.intents,
         SystemClock(),
-        cache_folder(),
         transport=transport or cli.config.aws.transport,
         region=cloud.region,
         progress=cli.progress,
@@ -163,10 +161,9 @@ def _prewarm(cli: Cli, provider: str, transport: str | None) -> Prewarm:
 
 
 def _source(text: str) -> Source:
-    from runctl.agent.fill.errors import FillError
-    from runctl.agent.fill.objects import parse_source
+    from runctl.agent.object_store import parse_source
 
     try:
         return parse_source(text)
-    except FillError as error:
-        raise UsageError(f"--from {error.message}", hint=error.hint) from None
+    except ValueError as error:
+        raise UsageError(f"--from {error}", hint="write s3://bucket or s3://bucket/folder") from None

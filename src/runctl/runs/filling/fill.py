@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
-from runctl.agent.spec import AttemptStatus, EndReason, loads
+from runctl.agent.spec import AttemptStatus, EndReason, RunSpec, loads
 from runctl.core.clock import Clock
 from runctl.core.errors import (
     Conflict,
@@ -24,20 +23,16 @@ from runctl.core.models import Instance, RunPhase, Volume
 from runctl.core.progress import SILENT, Progress
 from runctl.machines.intents import IntentStore
 from runctl.machines.machine import Machine, open_machine
-from runctl.project.root import project_name
 from runctl.providers.interface import Provider, require
 from runctl.runs.end_reason import sentence
 from runctl.runs.filling.helper_machine import HelperMachine
-from runctl.runs.filling.plan import PrewarmPlan, PrewarmRequest, plan_prewarm
-from runctl.runs.launch import Synced, launch
+from runctl.runs.filling.plan import PROGRAM, PrewarmPlan, PrewarmRequest, plan_prewarm
+from runctl.runs.launch import record_of, start
 from runctl.runs.logs.follow import Followed, follow
-from runctl.runs.mounts.plan import Surroundings
-from runctl.runs.plan import RunPlan, TrainRequest, plan_project, plan_run
 from runctl.runs.refresh import from_status
 from runctl.runs.store import RunRecord, RunStore
 from runctl.storage.attaching import MountWish, attach_and_mount, unmount, unmount_and_detach
 from runctl.storage.pace import Pace
-from runctl.storage.program import SCRIPT, write_project
 from runctl.transport.agent import AgentClient
 
 _DENIED = {"denied", "no-role"}
@@ -68,8 +63,6 @@ class Prewarm:
     store: RunStore
     intents: IntentStore
     clock: Clock
-    cache: Path
-    """A folder that may be deleted at any time."""
     transport: str = "auto"
     region: str | None = None
     progress: Progress = SILENT
@@ -161,7 +154,7 @@ class Prewarm:
     def _running(self, machine: Machine, arguments: tuple[str, ...]) -> RunRecord | None:
         """The run that an earlier call has started, and that goes on."""
         for status in machine.agent.attempts():
-            if status.script != SCRIPT or status.end is not None:
+            if status.script != PROGRAM or status.end is not None:
                 continue
             if status.args != arguments:
                 if set(status.args) & {arguments[1], arguments[2] if len(arguments) > 2 else ""}:
@@ -199,29 +192,16 @@ class Prewarm:
         )
 
     def _start(self, machine: Machine, arguments: tuple[str, ...]) -> RunRecord:
-        from runctl.project.sync import sync
-
-        folder = self.cache / "programs" / "prewarm"
-        plan = run_plan(
-            folder, arguments, machine.instance, require(self.provider.filling).machine_variables()
+        spec = RunSpec(
+            run_id=new_run_id(),
+            script=PROGRAM,
+            args=arguments,
+            builtin=True,
+            project="prewarm",
+            env=require(self.provider.filling).machine_variables(),
         )
-
-        def send() -> Synced:
-            return Synced(
-                sync(
-                    folder, machine.agent, machine.instance.id, cache=self.cache, progress=self.progress
-                ).digest
-            )
-
-        return launch(
-            plan,
-            machine,
-            self.store,
-            sync=send,
-            clock=self.clock,
-            region=self.region,
-            progress=self.progress,
-        )
+        record = record_of(spec, machine.instance, self.clock.now(), self.region)
+        return start(record, spec, machine, self.store, clock=self.clock, progress=self.progress)
 
     def _wait(self, plan: PrewarmPlan) -> None:
         """The initialisation rate has brought everything. It goes on without us."""
@@ -292,24 +272,6 @@ class Heard:
                 self.error = event
             elif kind == "note":
                 self.progress.note(str(event.get("message")))
-
-
-def run_plan(
-    folder: Path, arguments: tuple[str, ...], instance: Instance, variables: Mapping[str, str]
-) -> RunPlan:
-    """The program as a run like any other. Writes it to ``folder``."""
-    script = write_project(folder)
-    request = TrainRequest(
-        script=script, args=arguments, cwd=folder, docker=False, automatic_mounts=False, env=variables
-    )
-    project = plan_project(request)
-    return plan_run(
-        request,
-        project,
-        run_id=new_run_id(),
-        project_name=project_name(project.root.path),
-        around=Surroundings(instance, mounted=()),
-    )
 
 
 def _checked(followed: Followed, heard: Heard) -> Mapping[str, Any]:

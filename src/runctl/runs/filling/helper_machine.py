@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from runctl.agent.fill.partitions import partition_of
-from runctl.agent.fill.rights import policy
+from runctl.agent.object_store import partition_of, policy
 from runctl.core.clock import Clock, parse_rfc3339
 from runctl.core.errors import Conflict, Interrupted, RunctlError, Unreachable
 from runctl.core.models import Instance, InstanceState, VolumeState
@@ -18,9 +17,8 @@ from runctl.machines.creation import Creation, creating
 from runctl.machines.intents import IntentStore, Kind
 from runctl.machines.machine import Machine
 from runctl.providers.interface import Provider, require
-from runctl.runs.filling.plan import PrewarmPlan
+from runctl.runs.filling.plan import PROGRAM, PrewarmPlan
 from runctl.storage.attaching import unmount_and_detach
-from runctl.storage.program import SCRIPT
 from runctl.transport.agent import AgentClient
 
 READY_TIMEOUT = timedelta(minutes=15)
@@ -150,7 +148,7 @@ class HelperMachine:
         try:
             agent = self._agent_on(instance)
             for status in agent.attempts():
-                if status.script == SCRIPT and status.end is None:
+                if status.script == PROGRAM and status.end is None:
                     agent.stop(status.run_id, status.attempt, grace=STOP_GRACE)
             now = require(self.provider.volumes).find(plan.request.volume.id)
             if now.attached_to == instance.id:

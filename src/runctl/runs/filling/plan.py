@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 
-from runctl.agent.fill.objects import Source
+from runctl.agent.object_store import Source
 from runctl.core.errors import Conflict, NotFound, Unsupported, UsageError
 from runctl.core.models import Instance, InstanceState, Market, Volume, VolumeState
 from runctl.core.mount_points import default_mount_point
@@ -17,8 +17,9 @@ from runctl.runs.plan import check_instance
 from runctl.storage.attaching import AgentOn
 from runctl.storage.initialising import Decision, Way, decide
 from runctl.storage.machines import CANDIDATES, Estimate, choose, estimate, volume_mibps
-from runctl.storage.program import block_arguments, s3_arguments
 
+PROGRAM = "fill"
+"""The agent's program that does it on the machine. Its runs are known by this name and their arguments."""
 GIB = 1 << 30
 SHORTEST_TTL, LONGEST_TTL = timedelta(hours=1), timedelta(hours=48)
 IDLE_MINUTES = 10
@@ -91,17 +92,16 @@ class PrewarmPlan:
         return f"{self.mount_point}/{self.request.to}" if self.request.to else self.mount_point
 
     def arguments(self, mount_point: str) -> tuple[str, ...]:
-        """Of the program on the machine; two calls with the same wish have the same."""
+        """Of `PROGRAM`; two calls that ask for the same have the same."""
         request = self.request
         ending = ("--end-machine-in", str(IDLE_MINUTES)) if self.on_helper else ()
         if request.source is None:
-            return (*block_arguments(request.volume.id), *ending)
+            return ("blocks", request.volume.id, *ending)
         into = f"{mount_point}/{request.to}" if request.to else mount_point
         region = self.stored.region if self.stored else ""
-        words = s3_arguments(
-            request.source, into, region=region, mount_point=mount_point, delete=request.delete
-        )
-        return (*words, *ending)
+        delete = ("--delete",) if request.delete else ()
+        where = ("--region", region, "--mount-point", mount_point)
+        return ("s3", str(request.source), into, *where, *delete, *ending)
 
 
 def plan_prewarm(

@@ -5,21 +5,22 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any
 
-from runctl.agent.fill import rights
-from runctl.agent.fill.credentials import Credentials
-from runctl.agent.fill.errors import FillError
-from runctl.agent.fill.inside import Looker, make_folder, opener, remove_file
-from runctl.agent.fill.objects import Source, Wanted, wanted
+from runctl.agent.cloud.credentials import Credentials
+from runctl.agent.cloud.s3 import S3, Location, Refusal
+from runctl.agent.errors import AgentError
+from runctl.agent.fill.inside import Looker, in_the_way, make_folder, opener, remove_file
+from runctl.agent.fill.objects import Wanted, wanted
 from runctl.agent.fill.planning import Differences, Local, check_room, differences, room_needed
 from runctl.agent.fill.record import Record, sync_file_system
 from runctl.agent.fill.report import Report
-from runctl.agent.fill.s3 import S3, Place, Refusal
 from runctl.agent.fill.transfer import Outcome, Transfer
-from runctl.agent.fill.worker import Done, Setting, in_the_way, partial_name
+from runctl.agent.fill.worker import Done, Setting, partial_name
+from runctl.agent.object_store import Source, partition_of, to_add
 
 PASSES = 3
 """How often S3 is listed anew because objects changed while they were read."""
@@ -32,18 +33,18 @@ class Request:
     """What to fill, and from where."""
 
     source: Source
-    place: Place
+    location: Location
     into: Path
-    mount_point: Optional[Path] = None
+    mount_point: Path | None = None
     """The file system that it must be on."""
     delete: bool = False
     """Remove files that were filled before and are not in S3 any more."""
 
 
-def fill(request: Request, report: Report, variables: Mapping[str, str]) -> None:
+def fill_folder(request: Request, report: Report, variables: Mapping[str, str]) -> None:
     """Every object is a file below ``into``, proven; the last line of the report says what was done.
 
-    Raises `FillError`.
+    Raises `AgentError`.
     """
     begun = time.monotonic()
     _check_place(request)
@@ -68,11 +69,9 @@ def _filled(
         _add(total, outcome)
         if not outcome.changed:
             break
-        report.say(
-            "note", message="{} object(s) changed while they were read; again".format(len(outcome.changed))
-        )
+        report.say("note", message=f"{len(outcome.changed)} object(s) changed while they were read; again")
     else:
-        raise FillError(
+        raise AgentError(
             "changed",
             "{} of {} keep changing while they are read: {}".format(
                 _count(len(outcome.changed), "object"),
@@ -102,46 +101,45 @@ def _filled(
 
 
 def listed(request: Request, variables: Mapping[str, str]) -> Wanted:
-    """What S3 has. Raises `FillError`: ``denied``, ``no-bucket``, ``wrong-region``, and what `wanted` raises."""
+    """What S3 has. Raises `AgentError`: ``denied``, ``no-bucket``, ``wrong-region``, and what `wanted` raises."""
     source = request.source
-    s3 = S3(source.bucket, request.place, Credentials(variables))
+    s3 = S3(source.bucket, request.location, Credentials(variables))
     try:
-        return wanted(source, list(s3.list(source)))
+        return wanted(source, list(s3.list(source.prefix)))
     except Refusal as refusal:
-        raise explained(refusal, source, request.place) from refusal
+        raise explained(refusal, source, request.location) from refusal
     finally:
         s3.close()
 
 
-def explained(refusal: Refusal, source: Source, place: Place) -> FillError:
+def explained(refusal: Refusal, source: Source, location: Location) -> AgentError:
     """What S3's refusal to list means. Pure."""
-    if refusal.code == "NoSuchBucket":
-        return FillError("no-bucket", "there is no bucket {}".format(source.bucket), "aws s3 ls shows yours")
-    if refusal.status == 301 or refusal.code in ("AuthorizationHeaderMalformed", "PermanentRedirect"):
+    if refusal.s3_code == "NoSuchBucket":
+        return AgentError("no-bucket", f"there is no bucket {source.bucket}", "aws s3 ls shows yours")
+    if refusal.status == 301 or refusal.s3_code in ("AuthorizationHeaderMalformed", "PermanentRedirect"):
         where = refusal.region or "another region"
-        return FillError(
-            "wrong-region", "the bucket {} is in {}, not in {}".format(source.bucket, where, place.region), ""
+        return AgentError(
+            "wrong-region", f"the bucket {source.bucket} is in {where}, not in {location.region}", ""
         )
     if refusal.status in (401, 403):
-        return denied(str(refusal), source, place)
-    return FillError("s3-refused", "S3 refuses to list {}: {}".format(source, refusal))
+        return denied(str(refusal), source, location)
+    return AgentError("s3-refused", f"S3 refuses to list {source}: {refusal}")
 
 
-def denied(words: str, source: Source, place: Place) -> FillError:
+def denied(words: str, source: Source, location: Location) -> AgentError:
     """The error for a role that may not read, with what it lacks. Pure."""
-    return FillError(
+    return AgentError(
         "denied",
-        "this machine's role may not read {}: {}".format(source, words),
-        "add to its role: {} or detach the volume: a helper machine with these rights is then rented for it".format(
-            rights.to_add(source, rights.partition_of(place.region))
-        ),
+        f"this machine's role may not read {source}: {words}",
+        f"add to its role: {to_add(source, partition_of(location.region))} "
+        "or detach the volume: a helper machine with these rights is then rented for it",
     )
 
 
 def _check_place(request: Request) -> None:
     point = request.mount_point
     if point is not None and not os.path.ismount(point):
-        raise FillError("not-mounted", "nothing is mounted at {}".format(point), "run the same command again")
+        raise AgentError("not-mounted", f"nothing is mounted at {point}", "run the same command again")
     with _writing(request.into):
         if point is None:
             request.into.mkdir(parents=True, exist_ok=True)
@@ -161,9 +159,9 @@ class _writing:  # noqa: N801 (reads as the statement that it is)
         if isinstance(error, (FileExistsError, NotADirectoryError)):
             raise in_the_way(self._folder) from error
         if isinstance(error, OSError):
-            raise FillError(
+            raise AgentError(
                 "cannot-write",
-                "cannot write to {}: {}".format(self._folder, error.strerror),
+                f"cannot write to {self._folder}: {error.strerror}",
                 "give the folder to the login user, or mount the volume for writing",
             ) from error
 
@@ -175,8 +173,8 @@ def _locked(record: Record) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
-        raise FillError(
-            "busy", "another prewarm is filling {}".format(record.folder.parent), "wait for it, or stop it"
+        raise AgentError(
+            "busy", f"another prewarm is filling {record.folder.parent}", "wait for it, or stop it"
         ) from error
     return descriptor
 
@@ -210,13 +208,13 @@ def _one_pass(
         with _writing(request.into / folder):
             make_folder(request.into, folder)
     workers = max(1, min(MOST_WORKERS, os.cpu_count() or 1))
-    setting = Setting(request.source.bucket, request.place, str(request.into), dict(variables))
+    setting = Setting(request.source.bucket, request.location, str(request.into), dict(variables))
     try:
         outcome = Transfer(setting, record, report, plan, workers).run()
-    except FillError as error:
+    except AgentError as error:
         record.flush()
         if error.code == "denied":
-            raise denied(error.message, request.source, request.place) from error
+            raise denied(error.message, request.source, request.location) from error
         raise
     except BaseException:
         record.flush()
@@ -233,10 +231,10 @@ def _clear_leftovers(record: Record, plan: Differences) -> None:
 
 
 def _looker(into: Path) -> Any:
-    seen: Dict[str, Optional[Local]] = {}
+    seen: dict[str, Local | None] = {}
     looker = Looker(into)
 
-    def look(path: str) -> Optional[Local]:
+    def look(path: str) -> Local | None:
         if path not in seen:
             found = looker.status(path)
             seen[path] = Local(found.st_size, found.st_mtime_ns, found.st_blocks * 512) if found else None
@@ -269,7 +267,7 @@ def _verify(request: Request, goal: Wanted, record: Record) -> None:
         else:
             size += here.size
     if wrong or size != goal.size:
-        raise FillError(
+        raise AgentError(
             "not-verified",
             "{} changed on the volume while it was filled: {}".format(
                 _count(len(wrong), "file"), ", ".join(wrong[:_SHOWN])
@@ -288,23 +286,23 @@ def _add(total: Outcome, one: Outcome) -> None:
     total.bytes += one.bytes
 
 
-def _proofs(goal: Wanted, record: Record) -> Dict[str, int]:
-    found: Dict[str, int] = {}
+def _proofs(goal: Wanted, record: Record) -> dict[str, int]:
+    found: dict[str, int] = {}
     for path in goal.files:
         kind = record.files[path].proof
         found[kind] = found.get(kind, 0) + 1
     return found
 
 
-def _failed(failures: List[Done], source: Source) -> FillError:
+def _failed(failures: list[Done], source: Source) -> AgentError:
     codes = {done.failure for done in failures}
     code = codes.pop() if len(codes) == 1 else "incomplete"
-    more = "; and {} more".format(len(failures) - _SHOWN) if len(failures) > _SHOWN else ""
+    more = f"; and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else ""
     hints = {
         "corrupt": "the object in S3 is damaged, or its ETag is no checksum: put it there again",
         "archived": "restore the objects from Glacier first: aws s3api restore-object",
     }
-    return FillError(
+    return AgentError(
         code,
         "{} of {} could not be fetched: {}{}".format(
             _count(len(failures), "object"),

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from runctl.agent.fill.errors import FillError
-from runctl.agent.fill.objects import Object
+from runctl.agent.cloud.s3 import Object
+from runctl.agent.errors import AgentError
 from runctl.agent.fill.planning import check_room
 from runctl.agent.fill.record import Record
 from runctl.agent.fill.worker import partial_name
-from tests.storage.fill.conftest import MIB, Bucket
+from tests.agent.s3_bucket import MIB, Bucket
 
 
 def record_of(bucket: Bucket) -> Path:
@@ -160,10 +160,10 @@ def test_a_damaged_object_fails_and_the_others_are_there(bucket: Bucket, s3_endp
 
 
 def test_a_disk_without_room_is_refused_with_the_figures() -> None:
-    with pytest.raises(FillError, match=r"2\.0 GiB free, and 3\.0 GiB are needed") as caught:
+    with pytest.raises(AgentError, match=r"2\.0 GiB free, and 3\.0 GiB are needed") as caught:
         check_room(2 << 30, 3 << 30, 100, 1, "/mnt/data")
     assert caught.value.code == "disk-full"
-    with pytest.raises(FillError, match="room for 10 more files"):
+    with pytest.raises(AgentError, match="room for 10 more files"):
         check_room(2 << 30, 1 << 30, 10, 11, "/mnt/data")
     check_room(2 << 30, 1 << 30, 0, 11, "/mnt/data")
 

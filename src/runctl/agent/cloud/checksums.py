@@ -6,8 +6,8 @@ import base64
 import hashlib
 import re
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import List, Mapping, Optional, Sequence
 
 MIB = 1 << 20
 LIKELY_PARTS = (8, 5, 16, 50, 64, 10, 15, 25, 32, 100, 128, 256, 512)
@@ -56,7 +56,7 @@ def check_for(etag: str, headers: Mapping[str, str]) -> Check:
     return Check("size")
 
 
-def likely_part_sizes(size: int, parts: int) -> List[int]:
+def likely_part_sizes(size: int, parts: int) -> list[int]:
     """Part sizes in bytes with which an object of that size has that many parts, the likeliest first. Pure."""
     sizes = [mib * MIB for mib in LIKELY_PARTS]
     smallest = -(-size // parts)
@@ -75,7 +75,7 @@ class Digest:
     """The checksum of bytes that come one after the other."""
 
     def __init__(self, kind: str) -> None:
-        self._crc: Optional[int] = 0 if kind == "crc32" else None
+        self._crc: int | None = 0 if kind == "crc32" else None
         self._hash = None if kind in ("crc32", "size") else hashlib.new(kind)
 
     def add(self, data: object) -> None:
@@ -89,4 +89,4 @@ class Digest:
         """Of all so far; empty for ``size``."""
         if self._hash is not None:
             return self._hash.hexdigest()
-        return "" if self._crc is None else "{:08x}".format(self._crc)
+        return "" if self._crc is None else f"{self._crc:08x}"

@@ -1,22 +1,29 @@
 """One HTTP connection that stays open: a request goes out, an answer's head and body come back.
 
-The standard library's client spends more time on an answer's headers than a small object needs in all; this one
-knows no more of HTTP/1.1 than S3 speaks: lengths, chunks, and connections that end.
+Our own, as the standard library's client spends more time on an answer's headers than a small object needs in all.
+This one knows no more of HTTP/1.1 than S3 and the metadata service speak: lengths, chunks, and connections that end.
 """
 
 from __future__ import annotations
 
 import socket
-import ssl
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Dict, Iterator, Mapping, Optional
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ssl
+    from typing import Union
+
+    Bytes = Union[bytes, bytearray, memoryview]
 
 _HEAD_LIMIT = 1 << 16
 _ROOM = 1 << 18
+"""Bytes of a body that are handed on at a time."""
 
 
 class Broken(OSError):
-    """The connection ended, or what came is no HTTP; the same request may be sent again on a new one."""
+    """The connection ended, or what came is not HTTP; the same request may be sent again on a new one."""
 
 
 @dataclass(frozen=True)
@@ -24,18 +31,18 @@ class Head:
     """The beginning of an answer."""
 
     status: int
-    headers: Dict[str, str]
+    headers: dict[str, str]
     """Names in lower case."""
 
 
 class Connection:
     """To one server. Not safe to use from several threads."""
 
-    def __init__(self, host: str, port: int, tls: Optional[ssl.SSLContext], timeout: float) -> None:
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, timeout: float) -> None:
         self._address = (host, port)
         self._tls = tls
         self._timeout = timeout
-        self._socket: Optional[socket.socket] = None
+        self._socket: socket.socket | None = None
         self._rest = b""
         self._buffer = bytearray(_ROOM)
 
@@ -45,22 +52,20 @@ class Connection:
             self._socket.close()
         self._socket, self._rest = None, b""
 
-    def ask(self, method: str, target: str, headers: Mapping[str, str]) -> Head:
-        """Send it, and read the answer's head; the body must be read before the next one. Raises `OSError`."""
-        lines = ["{} {} HTTP/1.1".format(method, target)]
-        lines += ["{}: {}".format(name, value) for name, value in headers.items()]
+    def ask(self, method: str, target: str, headers: Mapping[str, str], body: Bytes = b"") -> Head:
+        """Send it, and read the answer's head; the answer's body must be read before the next one. Raises `Broken`."""
+        lines = [f"{method} {target} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
         data = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-        again = self._socket is not None
+        reused = self._socket is not None
         try:
-            self._send(data)
-            return self._head()
-        except (Broken, ConnectionError):
-            # A server ends connections that were idle for long; that is seen only when one is used again.
-            if not again:
+            return self._answer(data, body)
+        except Broken:
+            # A server ends connections that were idle for long; that is seen only when one is used the next time.
+            if not reused:
                 raise
             self.close()
-            self._send(data)
-            return self._head()
+            return self._answer(data, body)
 
     def body(self, method: str, head: Head) -> Iterator[memoryview]:
         """The body, piece by piece; each is good until the next is asked for. Raises `Broken` where it is cut short."""
@@ -72,41 +77,64 @@ class Connection:
         if head.headers.get("connection", "").lower() == "close":
             self.close()
 
-    def _send(self, data: bytes) -> None:
+    def _answer(self, data: bytes, body: Bytes) -> Head:
         if self._socket is None:
+            self._socket = self._connected()
+        try:
+            self._socket.sendall(data)
+            if body:
+                self._socket.sendall(body)
+        except OSError as error:
+            if not body:
+                raise Broken(str(error)) from error
+            # Who refuses a request need not read all of its body: the answer may be there.
+        head = self._head()
+        while head.status < 200:
+            head = self._head()
+        return head
+
+    def _connected(self) -> socket.socket:
+        try:
             plain = socket.create_connection(self._address, timeout=self._timeout)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._socket = (
-                self._tls.wrap_socket(plain, server_hostname=self._address[0]) if self._tls else plain
-            )
-        self._socket.sendall(data)
+            return self._tls.wrap_socket(plain, server_hostname=self._address[0]) if self._tls else plain
+        except OSError as error:
+            raise Broken(str(error)) from error
 
-    def _more(self) -> bytes:
-        assert self._socket is not None  # noqa: S101 (a request has been sent)
-        count = self._socket.recv_into(self._buffer)
+    def _receive(self, into: memoryview) -> int:
+        if self._socket is None:
+            raise Broken("the connection is closed")
+        try:
+            count = self._socket.recv_into(into)
+        except OSError as error:
+            raise Broken(str(error)) from error
         if not count:
             raise Broken("the server ended the connection")
-        return bytes(memoryview(self._buffer)[:count])
+        return count
+
+    def _more(self) -> bytes:
+        view = memoryview(self._buffer)
+        return bytes(view[: self._receive(view)])
 
     def _until(self, mark: bytes) -> bytes:
         data = self._rest
         while mark not in data:
             if len(data) > _HEAD_LIMIT:
-                raise Broken("what came is no HTTP")
+                raise Broken("what came is not HTTP")
             data += self._more()
         found, _, self._rest = data.partition(mark)
         return found
 
     def _head(self) -> Head:
         first, *lines = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
-        words = first.split(" ", 2)
-        if len(words) < 2 or not words[0].startswith("HTTP/") or not words[1].isdigit():
-            raise Broken("what came is no HTTP: {!r}".format(first[:80]))
+        parts = first.split(" ", 2)
+        if len(parts) < 2 or not parts[0].startswith("HTTP/") or not parts[1].isdigit():
+            raise Broken(f"what came is not HTTP: {first[:80]!r}")
         headers = {}
         for line in lines:
             name, _, value = line.partition(":")
             headers[name.strip().lower()] = value.strip()
-        return Head(int(words[1]), headers)
+        return Head(int(parts[1]), headers)
 
     def _exactly(self, length: int) -> Iterator[memoryview]:
         taken = self._rest[:length]
@@ -116,10 +144,7 @@ class Connection:
         left = length - len(taken)
         view = memoryview(self._buffer)
         while left:
-            assert self._socket is not None  # noqa: S101 (a request has been sent)
-            count = self._socket.recv_into(view[: min(left, _ROOM)])
-            if not count:
-                raise Broken("the connection ended {} bytes early".format(left))
+            count = self._receive(view[: min(left, _ROOM)])
             left -= count
             yield view[:count]
 

@@ -12,13 +12,13 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotoCredentials
 
-from runctl.agent.fill.credentials import Credentials, Keys
-from runctl.agent.fill.errors import FillError
-from runctl.agent.fill.fill import explained
-from runctl.agent.fill.objects import Source
-from runctl.agent.fill.s3 import S3, Place, Refusal
-from runctl.agent.fill.signing import path_of, query_of, signed
-from tests.storage.fill.conftest import KEYS, Bucket
+from runctl.agent.cloud.credentials import Credentials, Keys
+from runctl.agent.cloud.s3 import S3, Location, Refusal
+from runctl.agent.cloud.signing import path_of, query_of, signed
+from runctl.agent.errors import AgentError
+from runctl.agent.fill.filling import explained
+from runctl.agent.object_store import Source
+from tests.agent.s3_bucket import KEYS, Bucket
 
 
 def test_a_signature_is_botocores() -> None:
@@ -52,32 +52,32 @@ def test_a_signature_is_botocores() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "bucket", "expected"),
+    ("location", "bucket", "expected"),
     [
         (
-            Place("eu-west-1"),
+            Location("eu-west-1"),
             "data",
             (True, "data.s3.eu-west-1.amazonaws.com", 443, "data.s3.eu-west-1.amazonaws.com", ""),
         ),
         (
-            Place("cn-north-1"),
+            Location("cn-north-1"),
             "data",
             (True, "data.s3.cn-north-1.amazonaws.com.cn", 443, "data.s3.cn-north-1.amazonaws.com.cn", ""),
         ),
         (
-            Place("us-east-1"),
+            Location("us-east-1"),
             "a.b",
             (True, "s3.us-east-1.amazonaws.com", 443, "s3.us-east-1.amazonaws.com", "/a.b"),
         ),
         (
-            Place("us-east-1", "http://127.0.0.1:99"),
+            Location("us-east-1", "http://127.0.0.1:99"),
             "data",
             (False, "127.0.0.1", 99, "127.0.0.1:99", "/data"),
         ),
     ],
 )
-def test_where_s3_is(place: Place, bucket: str, expected: tuple[object, ...]) -> None:
-    assert place.host_and_base(bucket) == expected
+def test_where_s3_is(location: Location, bucket: str, expected: tuple[object, ...]) -> None:
+    assert location.host_and_base(bucket) == expected
 
 
 Answer = Callable[[socket.socket, int], None]
@@ -86,7 +86,7 @@ Answer = Callable[[socket.socket, int], None]
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], S3]]:
     """An HTTP server whose every answer is scripted; pauses between tries are not slept."""
-    monkeypatch.setattr("runctl.agent.fill.s3.time.sleep", lambda _: None)
+    monkeypatch.setattr("runctl.agent.cloud.s3.time.sleep", lambda _: None)
     listening = socket.create_server(("127.0.0.1", 0))
 
     def serve(answer: Answer) -> S3:
@@ -107,7 +107,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], S3]]:
 
         threading.Thread(target=run, daemon=True).start()
         port = listening.getsockname()[1]
-        return S3("data", Place("us-east-1", f"http://127.0.0.1:{port}"), Credentials(KEYS))
+        return S3("data", Location("us-east-1", f"http://127.0.0.1:{port}"), Credentials(KEYS))
 
     yield serve
     listening.shutdown(socket.SHUT_RDWR)
@@ -156,7 +156,7 @@ def test_chunks_are_put_together(server: Callable[[Answer], S3]) -> None:
 
 
 def test_an_s3_that_does_not_answer_is_said_to(server: Callable[[Answer], S3]) -> None:
-    with pytest.raises(FillError, match="does not answer") as caught:
+    with pytest.raises(AgentError, match="does not answer") as caught:
         _get(server(lambda connection, number: None))
     assert caught.value.code == "s3-unreachable"
 
@@ -175,7 +175,7 @@ def test_an_s3_that_does_not_answer_is_said_to(server: Callable[[Answer], S3]) -
     ],
 )
 def test_a_refused_listing_is_explained(refusal: Refusal, code: str, words: str) -> None:
-    error = explained(refusal, Source("data", "set"), Place("us-east-1"))
+    error = explained(refusal, Source("data", "set"), Location("us-east-1"))
 
     assert error.code == code
     assert words in error.message
@@ -184,7 +184,7 @@ def test_a_refused_listing_is_explained(refusal: Refusal, code: str, words: str)
 
 def test_an_object_that_changed_meanwhile_is_refused(bucket: Bucket) -> None:
     bucket.put("key", b"new")
-    s3 = S3(bucket.name, Place("us-east-1", bucket.endpoint), Credentials({**os.environ, **KEYS}))
+    s3 = S3(bucket.name, Location("us-east-1", bucket.endpoint), Credentials({**os.environ, **KEYS}))
 
     with pytest.raises(Refusal) as caught:
         s3.get("key", "0" * 32, lambda _: None, lambda: None)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.agent.fill.errors import FillError
+from runctl.agent.cloud.s3 import _page
+from runctl.agent.errors import AgentError
 from runctl.agent.fill.record import FILE, Record
-from runctl.agent.fill.s3 import _page
 
 LISTING = (
     "<ListBucketResult><Contents><Key>a</Key><Size>{}</Size><ETag>x</ETag></Contents></ListBucketResult>"
@@ -23,7 +23,7 @@ VALUES = (
 
 @pytest.mark.parametrize("size", ["x", "", "-1", "1e3", "9" * 5000, "１"])
 def test_a_size_that_is_no_number_is_a_bad_listing(size: str) -> None:
-    with pytest.raises(FillError) as caught:
+    with pytest.raises(AgentError) as caught:
         list(_page(LISTING.format(size).encode())[1])
 
     assert caught.value.code == "bad-listing"

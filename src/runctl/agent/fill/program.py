@@ -1,4 +1,4 @@
-"""The program's command line."""
+"""The command line of ``fill``, which a run on the machine starts as it starts any script."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ import argparse
 import os
 import signal
 import subprocess
-import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Optional, Sequence
 
-from runctl.agent.fill.errors import FillError
+from runctl.agent.errors import AgentError
 from runctl.agent.fill.report import Report
 
 STOPPED = 143
 
 
-def main(words: Optional[Sequence[str]] = None) -> int:
+def fill(argv: Sequence[str]) -> int:
     """Exit code 0 when all is there and proven, 1 when not (the last line says why), 143 when stopped."""
-    options = _options(words)
+    options = _options(argv)
     report = Report()
     signal.signal(signal.SIGTERM, _stop)
     try:
@@ -33,7 +32,7 @@ def main(words: Optional[Sequence[str]] = None) -> int:
 def _carried_out(options: argparse.Namespace, report: Report) -> int:
     try:
         options.action(options, report)
-    except FillError as error:
+    except AgentError as error:
         report.say("error", code=error.code, message=error.message, hint=error.hint)
         return 1
     except OSError as error:
@@ -45,8 +44,8 @@ def _carried_out(options: argparse.Namespace, report: Report) -> int:
     return 0
 
 
-def _options(words: Optional[Sequence[str]]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="prewarm", description="Fill a volume, or read all of it.")
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="fill", description="Fill a volume, or read all of it.")
     verbs = parser.add_subparsers(required=True)
     s3 = verbs.add_parser("s3", help="fill a folder from S3")
     s3.add_argument("source", help="s3://bucket/folder")
@@ -65,26 +64,29 @@ def _options(words: Optional[Sequence[str]]) -> argparse.Namespace:
             metavar="MINUTES",
             help="afterwards shut the machine down that soon, unless it is taken over or ended before",
         )
-    return parser.parse_args(words)
+    return parser.parse_args(argv)
 
 
 def _end_machine(minutes: int) -> None:
     """Whoever rented the machine for this ends it now; if nobody does any more, it ends itself."""
-    command = ["sudo", "-n", "shutdown", "-h", "+{}".format(minutes)]
+    command = ["sudo", "-n", "shutdown", "-h", f"+{minutes}"]
     with suppress(OSError):
         subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
 def _s3(options: argparse.Namespace, report: Report) -> None:
-    from runctl.agent.fill.fill import Request, fill
-    from runctl.agent.fill.objects import parse_source
-    from runctl.agent.fill.s3 import Place
+    from runctl.agent.cloud.s3 import Location
+    from runctl.agent.fill.filling import Request, fill_folder
+    from runctl.agent.object_store import parse_source
 
-    place = Place(
-        options.region, os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
-    )
-    request = Request(parse_source(options.source), place, options.into, options.mount_point, options.delete)
-    fill(request, report, os.environ)
+    try:
+        source = parse_source(options.source)
+    except ValueError as error:
+        raise AgentError("bad-source", str(error)) from error
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+    location = Location(options.region, endpoint)
+    request = Request(source, location, options.into, options.mount_point, options.delete)
+    fill_folder(request, report, os.environ)
 
 
 def _blocks(options: argparse.Namespace, report: Report) -> None:
@@ -93,9 +95,5 @@ def _blocks(options: argparse.Namespace, report: Report) -> None:
     read_device(device_of(options.device), report)
 
 
-def _stop(_signal: int, _frame: Optional[FrameType]) -> None:
+def _stop(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-if __name__ == "__main__":
-    sys.exit(main())

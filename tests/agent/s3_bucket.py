@@ -1,19 +1,15 @@
-"""An S3 that answers over HTTP, and the program that fills from it, as a process or in this one."""
+"""A bucket in an S3 that answers over HTTP, and the program that fills a folder from it."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import boto3
-import pytest
 from boto3.s3.transfer import TransferConfig
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "example"}
@@ -73,7 +69,7 @@ class Bucket:
     def argv(self, source: str = "", *options: str) -> list[str]:
         """The program's command line."""
         words = ["s3", f"s3://{self.name}/{source}", str(self.into), "--region", REGION, *options]
-        return [sys.executable, "-m", "runctl.agent.fill", *words]
+        return [sys.executable, "-m", "runctl.agent", "fill", *words]
 
     def environment(self) -> dict[str, str]:
         """What it is run with."""
@@ -93,33 +89,3 @@ class Bucket:
             for path in self.into.rglob("*")
             if path.is_file() and ".runctl" not in path.parts
         }
-
-
-@pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    """moto's S3, in a thread of this process."""
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def bucket(s3_endpoint: str, tmp_path: Path) -> Bucket:
-    """An empty one of its own."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=s3_endpoint,
-        region_name=REGION,
-        aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
-    )
-    name = "b" + os.urandom(6).hex()
-    client.create_bucket(Bucket=name)
-    into = tmp_path / "volume"
-    into.mkdir()
-    return Bucket(s3_endpoint, name, into, client)
