@@ -46,9 +46,7 @@ def test_it_holds_the_agent_and_nothing_else(built: Path) -> None:
     ]
     assert outside == []
     assert "runctl/agent/package.py" not in names
-    # It is sent once to a machine, before its first run. A home's uplink of 4 Mbit/s takes half a second for this;
-    # what makes it larger has to be worth that.
-    assert built.stat().st_size < 256 << 10
+    assert built.stat().st_size < package.LARGEST_BYTES
 
 
 def test_it_is_the_same_program_without_what_explains_it(built: Path) -> None:
