@@ -1,7 +1,7 @@
 """One HTTP connection that stays open: a request goes out, an answer's head and body come back.
 
 Our own, as the standard library's client spends more time on an answer's headers than a small object needs in all.
-This one knows no more of HTTP/1.1 than S3 and the metadata service speak: lengths, chunks, and connections that end.
+This one knows no more of HTTP/1.1 than S3 and the metadata service speak: lengths, chunks, and bodies up to the end.
 """
 
 from __future__ import annotations
@@ -72,8 +72,10 @@ class Connection:
         if method != "HEAD" and head.status not in (204, 304):
             if head.headers.get("transfer-encoding", "").lower() == "chunked":
                 yield from self._chunks()
+            elif "content-length" in head.headers:
+                yield from self._exactly(int(head.headers["content-length"]))
             else:
-                yield from self._exactly(int(head.headers.get("content-length", "0")))
+                yield from self._rest_of_it()
         if head.headers.get("connection", "").lower() == "close":
             self.close()
 
@@ -147,6 +149,19 @@ class Connection:
             count = self._receive(view[: min(left, _ROOM)])
             left -= count
             yield view[:count]
+
+    def _rest_of_it(self) -> Iterator[memoryview]:
+        """Up to the end of the connection, which is the body's own (RFC 9112, 6.3)."""
+        if self._rest:
+            yield memoryview(self._rest)
+        view = memoryview(self._buffer)
+        assert self._socket is not None  # noqa: S101 (a head has come over it)
+        try:
+            while count := self._socket.recv_into(view):
+                yield view[:count]
+        except OSError as error:
+            raise Broken(str(error)) from error
+        self.close()
 
     def _chunks(self) -> Iterator[memoryview]:
         while True:

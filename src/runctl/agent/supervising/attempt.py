@@ -20,6 +20,7 @@ from runctl.agent.spec import EndReason, RunSpec, RunState
 from runctl.agent.supervising.children import Children, Ended
 from runctl.agent.supervising.collector import Collector, witness
 from runctl.agent.supervising.log import FULL, Log
+from runctl.agent.supervising.planned_shutdown import PlannedShutdown
 from runctl.agent.supervising.shutdown import Ending
 from runctl.agent.supervising.state import AttemptFolder, StopRequest, changed, state_directory
 from runctl.agent.supervising.watchers import LostVolume, StopFile, SupervisorSignal, TimeLimit, Watcher
@@ -79,6 +80,7 @@ class Attempt:
             SupervisorSignal(children, spec),
             LostVolume(self.volumes, spec, lambda: self._script_began, log.line),
             TimeLimit(spec, lambda: self._script_began),
+            PlannedShutdown(spec),
         ]
 
     def update(self, **values: Any) -> None:

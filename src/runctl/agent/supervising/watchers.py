@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import subprocess
@@ -10,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
+from runctl.agent.cloud.metadata import Metadata
 from runctl.agent.spec import EndReason, RunSpec
 from runctl.agent.supervising.state import AttemptFolder, StopRequest
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from runctl.agent.disks.mount_watch import MountWatch
     from runctl.agent.supervising.children import Children
 
-METADATA = "169.254.169.254"
 METADATA_SECONDS = 0.5
 """The service is in the machine's own host. The training waits for its SIGTERM meanwhile."""
 NO_LOGINS = Path("/run/nologin")
@@ -138,23 +137,13 @@ def goes_down() -> bool:
 def spot_notice() -> str | None:
     """EC2's notice that it takes the machine back: what it does, and when; ``None`` without one (instance metadata,
     ``spot/instance-action``)."""
-    host = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://" + METADATA)
-    connection = http.client.HTTPConnection(host.split("//")[-1].rstrip("/"), timeout=METADATA_SECONDS)
     try:
-        headers = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
-        connection.request("PUT", "/latest/api/token", headers=headers)
-        token = connection.getresponse().read().decode()
-        path = "/latest/meta-data/spot/instance-action"
-        connection.request("GET", path, headers={"X-aws-ec2-metadata-token": token})
-        answer = connection.getresponse()
-        body = answer.read()
-        return _notice(body) if answer.status == 200 else None
-    except (OSError, http.client.HTTPException, ValueError):
+        body = Metadata(os.environ, METADATA_SECONDS).get("spot/instance-action")
+        return None if body is None else _notice(body)
+    except (OSError, ValueError, KeyError):
         return None
-    finally:
-        connection.close()
 
 
-def _notice(body: bytes) -> str:
+def _notice(body: str) -> str:
     said = json.loads(body)
     return "{} at {}".format(said["action"], said["time"]) if isinstance(said, dict) else "notice"

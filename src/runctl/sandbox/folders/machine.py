@@ -262,6 +262,7 @@ class FolderMachine:
         self._created = False
         folder_processes.end(self.processes, grace_seconds=grace_seconds)
         (self.root / "run/shutdown-request").unlink(missing_ok=True)
+        (self.root / "run/systemd/shutdown/scheduled").unlink(missing_ok=True)
 
     def destroy(self) -> None:
         """Neither processes nor disk are left. Volumes stay: they lie elsewhere."""

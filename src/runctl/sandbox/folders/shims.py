@@ -50,11 +50,12 @@ SHUTDOWN = """\
 #!/bin/sh
 # Leaves a request for whoever runs this machine: its action, and when, in seconds since the epoch.
 request=$RUNCTL_MACHINE_ROOT/run/shutdown-request
+scheduled=$RUNCTL_MACHINE_ROOT/run/systemd/shutdown/scheduled
 action=poweroff when=now
 case ${0##*/} in reboot) action=reboot ;; esac
 for word in "$@"; do
   case $word in
-    -c) rm -f "$request"; exit 0 ;;
+    -c) rm -f "$request" "$scheduled"; exit 0 ;;
     -r|--reboot) action=reboot ;;
     -h|-H|-P|--halt|--poweroff|-f|--force|--no-wall|-n|-w|-q) ;;
     now|+*) when=$word ;;
@@ -66,7 +67,15 @@ done
 # As on a real machine, shutdown without a time means in a minute; the others mean now.
 if [ $# -eq 0 ] && [ "${0##*/}" = shutdown ]; then when=+1; fi
 at=$(date +%s)
-case $when in +*) at=$((at + 60 * ${when#+})) || exit 1 ;; esac
+case $when in
+  +*)
+    at=$((at + 60 * ${when#+})) || exit 1
+    # What is planned can be seen where systemd shows it.
+    mkdir -p "${scheduled%/*}"
+    printf 'USEC=%s000000\\nWARN_WALL=1\\nMODE=%s\\n' "$at" "$action" > "$scheduled.$$" &&
+      mv "$scheduled.$$" "$scheduled"
+    ;;
+esac
 printf '%s %s\\n' "$action" "$at" > "$request.$$" && mv "$request.$$" "$request"
 """
 

@@ -35,18 +35,24 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 SHUTDOWN = """#!/bin/sh
 # The words of shutdown(8) that scripts use: -h -P -r -c now +N. Nothing of it stays behind: the first process waits.
-power=/run/runctl-sandbox/power
+power=/run/runctl-sandbox/power scheduled=/run/systemd/shutdown/scheduled
 word=poweroff minutes=1
 for argument in "$@"; do
     case $argument in
         -r) word=reboot ;;
         -h|-P) word=poweroff ;;
-        -c) rm -f $power; exit ;;
+        -c) rm -f $power $scheduled; exit ;;
         now) minutes=0 ;;
         +*) minutes=${argument#+} ;;
     esac
 done
-echo "$word $(($(date +%s) + minutes * 60))" > $power.$$ && mv $power.$$ $power
+at=$(($(date +%s) + minutes * 60))
+# What is planned can be seen where systemd shows it.
+if [ "$minutes" -gt 0 ]; then
+    mkdir -p "${scheduled%/*}"
+    printf 'USEC=%s000000\\nWARN_WALL=1\\nMODE=%s\\n' "$at" "$word" > $scheduled.$$ && mv $scheduled.$$ $scheduled
+fi
+echo "$word $at" > $power.$$ && mv $power.$$ $power
 """
 CLOUD_INIT = """#!/bin/sh
 finished=/var/lib/cloud/instance/boot-finished
