@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 
 from runctl.agent import package
 from tests.agent.driver import Agent
-from tests.agent.s3_bucket import KEYS, REGION, Bucket
+from tests.agent.s3_bucket import Bucket, new_bucket
 
 
 @pytest.fixture(scope="session")
@@ -34,30 +31,21 @@ def agent(built: Path, tmp_path: Path) -> Iterator[Agent]:
 
 
 @pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    """moto's S3, in a thread of this process."""
-    from moto.server import ThreadedMotoServer
+def s3_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The variables of a sandbox whose S3 is used: one without machines, which needs neither root nor Docker."""
+    from runctl.sandbox import control
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    home = tmp_path_factory.mktemp("s3")
+    info = control.start(home=home, kind="folders", docker="off")
+    yield info.environment()
+    control.stop(home=home)
 
 
 @pytest.fixture
-def bucket(s3_endpoint: str, tmp_path: Path) -> Bucket:
+def bucket(s3_account: dict[str, str], tmp_path: Path) -> Iterator[Bucket]:
     """An empty one of its own."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=s3_endpoint,
-        region_name=REGION,
-        aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
-    )
-    name = "b" + os.urandom(6).hex()
-    client.create_bucket(Bucket=name)
     into = tmp_path / "volume"
     into.mkdir()
-    return Bucket(s3_endpoint, name, into, client)
+    found = new_bucket(s3_account, into)
+    yield found
+    found.client.close()

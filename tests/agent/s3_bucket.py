@@ -10,9 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import boto3
 from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
 
-KEYS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "example"}
+from runctl.agent.cloud.credentials import Credentials
+from runctl.agent.cloud.s3 import S3, Location
+
 REGION = "us-east-1"
 MIB = 1 << 20
 
@@ -46,7 +50,8 @@ class Said:
 class Bucket:
     """A bucket, and a folder to fill from it."""
 
-    endpoint: str
+    account: dict[str, str]
+    """The variables that lead to it."""
     name: str
     into: Path
     client: Any = field(repr=False)
@@ -73,7 +78,12 @@ class Bucket:
 
     def environment(self) -> dict[str, str]:
         """What it is run with."""
-        return {**os.environ, "AWS_ENDPOINT_URL": self.endpoint, **KEYS}
+        return {**os.environ, **self.account}
+
+    def s3(self) -> S3:
+        """It, by the agent's own client."""
+        location = Location(REGION, self.account["AWS_ENDPOINT_URL"])
+        return S3(self.name, location, Credentials(self.account))
 
     def fill(self, source: str = "", *options: str) -> Said:
         """Run the program to its end."""
@@ -89,3 +99,29 @@ class Bucket:
             for path in self.into.rglob("*")
             if path.is_file() and ".runctl" not in path.parts
         }
+
+
+def client(account: dict[str, str], **options: Any) -> Any:
+    """An SDK's own."""
+    return boto3.client(
+        "s3",
+        endpoint_url=account["AWS_ENDPOINT_URL"],
+        region_name=REGION,
+        aws_access_key_id=account["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=account["AWS_SECRET_ACCESS_KEY"],
+        config=Config(**options),
+    )
+
+
+def new_bucket(account: dict[str, str], into: Path) -> Bucket:
+    """An empty one."""
+    name = "b" + os.urandom(6).hex()
+    found = Bucket(account, name, into, client(account))
+    found.client.create_bucket(Bucket=name)
+    return found
+
+
+def older(bucket: Bucket) -> Bucket:
+    """The same bucket by an SDK that has S3 keep no checksums: an ETag is all that there is."""
+    plain = client(bucket.account, request_checksum_calculation="when_required")
+    return Bucket(bucket.account, bucket.name, bucket.into, plain)

@@ -129,7 +129,7 @@ def test_a_helper_fills_a_volume_its_own_machine_brings_it_up_to_date_and_a_copy
     filled = prewarm(runctl, "datasets", "--from", source, "--output", "json").ok()
     assert list(filled.json) == documented("Prewarm")
     assert (filled.json["files"], filled.json["fetched_files"], filled.json["helper"]) == (60, 60, True)
-    assert filled.json["proofs"] == {"md5": 60}
+    assert filled.json["proofs"] == {"crc32": 60}
     assert float(filled.json["cost"]) > 0
     account.assert_nothing_left(identifier)
 

@@ -198,6 +198,9 @@ def prewarm_text(result: PrewarmResult) -> str:
 
 
 _PROOFS = {
+    "crc32": "CRC-32",
+    "sha1": "SHA-1",
+    "sha256": "SHA-256",
     "md5": "MD5",
     "etag": "the MD5s of their parts",
     "size": "size alone (S3 has no checksum of theirs)",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from botocore.auth import S3SigV4Auth
@@ -13,12 +12,14 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotoCredentials
 
 from runctl.agent.cloud.credentials import Credentials, Keys
-from runctl.agent.cloud.s3 import S3, Location, Refusal
+from runctl.agent.cloud.s3 import S3, Location, Refusal, Sink
 from runctl.agent.cloud.signing import path_of, query_of, signed
 from runctl.agent.errors import AgentError
 from runctl.agent.fill.filling import explained
 from runctl.agent.object_store import Source
-from tests.agent.s3_bucket import KEYS, Bucket
+from tests.agent.s3_bucket import Bucket
+
+KEYS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "example"}
 
 
 def test_a_signature_is_botocores() -> None:
@@ -116,8 +117,13 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], S3]]:
 
 def _get(s3: S3) -> bytes:
     body = bytearray()
+
+    def receive(_: Mapping[str, str]) -> Sink:
+        body.clear()
+        return body.extend
+
     try:
-        s3.get("key", "etag", body.extend, body.clear)
+        s3.get("key", "etag", receive)
     finally:
         s3.close()
     return bytes(body)
@@ -184,9 +190,9 @@ def test_a_refused_listing_is_explained(refusal: Refusal, code: str, words: str)
 
 def test_an_object_that_changed_meanwhile_is_refused(bucket: Bucket) -> None:
     bucket.put("key", b"new")
-    s3 = S3(bucket.name, Location("us-east-1", bucket.endpoint), Credentials({**os.environ, **KEYS}))
+    s3 = bucket.s3()
 
     with pytest.raises(Refusal) as caught:
-        s3.get("key", "0" * 32, lambda _: None, lambda: None)
+        s3.get("key", "0" * 32, lambda _: lambda _: None)
     s3.close()
     assert caught.value.status == 412

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
+import logging
 import os
 import signal
 import subprocess
 import time
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from runctl.agent.errors import AgentError
 from runctl.agent.fill.planning import check_room
 from runctl.agent.fill.record import Record
 from runctl.agent.fill.worker import partial_name
-from tests.agent.s3_bucket import MIB, Bucket
+from tests.agent.s3_bucket import MIB, Bucket, new_bucket, older
 
 
 def record_of(bucket: Bucket) -> Path:
@@ -41,6 +43,12 @@ def test_every_object_becomes_a_proven_file(bucket: Bucket, tmp_path: Path) -> N
     bucket.put_parts("set/small-in-parts", contents["small-in-parts"], 5 * MIB, tmp_path)
     contents["one-piece"] = os.urandom(17 * MIB)
     bucket.put("set/one-piece", contents["one-piece"])
+    before = older(bucket)
+    contents["older"] = os.urandom(17 * MIB)
+    before.put_parts("set/older", contents["older"], 7 * MIB + 11, tmp_path)
+    contents["older-one-piece"] = os.urandom(17 * MIB)
+    before.put("set/older-one-piece", contents["older-one-piece"])
+    before.client.close()
 
     result = bucket.fill("set").ok()
 
@@ -48,7 +56,7 @@ def test_every_object_becomes_a_proven_file(bucket: Bucket, tmp_path: Path) -> N
     assert (bucket.into / "empty").is_dir()
     assert (result["files"], result["bytes"]) == (len(contents), sum(map(len, contents.values())))
     assert result["fetched_files"] == len(contents)
-    assert result["proofs"] == {"md5": 42, "etag": 3}
+    assert result["proofs"] == {"crc32": 45, "etag": 1, "md5": 1}
     assert list((bucket.into / ".runctl" / "partial").iterdir()) == []
 
 
@@ -141,9 +149,28 @@ def test_keys_that_can_be_no_files_are_named_and_nothing_is_fetched(bucket: Buck
     assert bucket.files() == {}
 
 
-def test_a_damaged_object_fails_and_the_others_are_there(bucket: Bucket, s3_endpoint: str) -> None:
+@pytest.fixture
+def reachable_inside(tmp_path: Path) -> Iterator[Bucket]:
+    """A bucket of moto's in a thread of this process: what it keeps can be damaged."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    keys = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "example"}
+    into = tmp_path / "volume"
+    into.mkdir()
+    found = new_bucket({"AWS_ENDPOINT_URL": f"http://{host}:{port}", **keys}, into)
+    yield found
+    found.client.close()
+    server.stop()
+
+
+def test_a_damaged_object_fails_and_the_others_are_there(reachable_inside: Bucket) -> None:
     from moto.backends import get_backend
 
+    bucket = reachable_inside
     bucket.put("set/good", b"good")
     bucket.put("set/bad", b"what was put")
     for account in get_backend("s3").values():
@@ -264,7 +291,7 @@ def test_one_that_is_ended_in_the_middle_is_finished_by_the_same_command(
 
     assert (bucket.into / "large").read_bytes() == large
     assert len(bucket.files()) == 301
-    assert result["proofs"] == {"md5": 300, "etag": 1}
+    assert result["proofs"] == {"crc32": 301}
 
 
 def test_pieces_that_are_on_the_disk_are_not_fetched_again(bucket: Bucket, tmp_path: Path) -> None:
@@ -277,7 +304,7 @@ def test_pieces_that_are_on_the_disk_are_not_fetched_again(bucket: Bucket, tmp_p
     unfinished.write_bytes(data[: 10 * MIB] + bytes(10 * MIB))
     for begin in (0, 5 * MIB):
         piece = data[begin : begin + 5 * MIB]
-        record.piece("large", etag, begin, hashlib.md5(piece).hexdigest())
+        record.piece("large", etag, begin, f"crc32:{zlib.crc32(piece):08x}")
     record.flush()
 
     said = bucket.fill("set")

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.agent.cloud.checksums import Check, check_for, etag_of_parts, likely_part_sizes
+from runctl.agent.cloud.checksums import (
+    SIZE,
+    Check,
+    check_for,
+    joined_crc32,
+    likely_part_sizes,
+    of_parts,
+    proves,
+)
 from runctl.agent.cloud.s3 import Object
 from runctl.agent.errors import AgentError
 from runctl.agent.fill.objects import Wanted, wanted
@@ -118,7 +127,7 @@ def test_finished_pieces_are_no_jobs() -> None:
     large = Object("large", WHOLE * 3, MD5)
     plan = Differences((("large", large), ("small", Object("small", 1, MD5))), 0, 0, ())
 
-    jobs = jobs_of(plan, {"large": WHOLE}, {("large", MD5): {0: "x", 2 * WHOLE: "y"}})
+    jobs = jobs_of(plan, {"large": (SIZE, WHOLE)}, {("large", MD5): {0: "x", 2 * WHOLE: "y"}})
 
     assert [(job.path, job.begin, job.end) for job in jobs] == [("large", WHOLE, 2 * WHOLE), ("small", 0, -1)]
     assert sum(job.size for job in jobs) == WHOLE + 1
@@ -128,8 +137,8 @@ def test_finished_pieces_are_no_jobs() -> None:
 def test_a_large_object_is_cut_as_it_was_put(part: int, parts: int) -> None:
     found = Object("k", part * (parts - 1) + 1, f"{MD5}-{parts}")
 
-    assert piece_size(found, part) == part
-    assert -(-found.size // piece_size(found, None)) == parts
+    assert piece_size(found, parts, part) == part
+    assert -(-found.size // piece_size(found, parts, None)) == parts
     assert all(-(-found.size // size) == parts for size in likely_part_sizes(found.size, parts))
 
 
@@ -147,10 +156,10 @@ def test_room_counts_what_is_overwritten_but_for_the_largest() -> None:
     ("etag", "headers", "check"),
     [
         (MD5, {}, Check("md5", MD5)),
-        (f"{MD5}-3", {}, Check("etag", f"{MD5}-3")),
+        (f"{MD5}-3", {}, Check("md5", MD5, 3)),
         (MD5, {"x-amz-server-side-encryption": "AES256"}, Check("md5", MD5)),
-        (MD5, {"x-amz-server-side-encryption": "aws:kms"}, Check("size")),
-        (MD5, {"x-amz-server-side-encryption-customer-algorithm": "AES256"}, Check("size")),
+        (MD5, {"x-amz-server-side-encryption": "aws:kms"}, SIZE),
+        (MD5, {"x-amz-server-side-encryption-customer-algorithm": "AES256"}, SIZE),
         (
             MD5,
             {"x-amz-server-side-encryption": "aws:kms:dsse", "x-amz-checksum-crc32": "jCi/+w=="},
@@ -159,7 +168,22 @@ def test_room_counts_what_is_overwritten_but_for_the_largest() -> None:
         (
             "odd",
             {"x-amz-checksum-sha1": "2jmj7l5rSw0yVb/vlWAYkK/YBwk=", "x-amz-checksum-type": "COMPOSITE"},
-            Check("size"),
+            SIZE,
+        ),
+        (
+            f"{MD5}-3",
+            {"x-amz-checksum-crc32": "jCi/+w==-3", "x-amz-checksum-type": "COMPOSITE"},
+            Check("crc32", "8c28bffb", 3),
+        ),
+        (
+            MD5,
+            {"x-amz-checksum-crc32": "jCi/+w==", "x-amz-checksum-type": "FULL_OBJECT"},
+            Check("crc32", "8c28bffb"),
+        ),
+        (
+            MD5,
+            {"x-amz-checksum-crc64nvme": "AAAAAAAAAAA=", "x-amz-checksum-type": "FULL_OBJECT"},
+            Check("md5", MD5),
         ),
         (
             "odd",
@@ -172,13 +196,23 @@ def test_the_best_proof_is_chosen(etag: str, headers: dict[str, str], check: Che
     assert check_for(etag, headers) == check
 
 
-def test_the_etag_of_parts_is_as_s3_computes_it() -> None:
-    digests = [hashlib.md5(b"a").digest(), hashlib.md5(b"b").digest()]
+def test_the_checksum_of_parts_is_as_s3_computes_it() -> None:
+    digests = [hashlib.md5(b"a").hexdigest(), hashlib.md5(b"b").hexdigest()]
+    whole = hashlib.md5(bytes.fromhex("".join(digests))).hexdigest()
 
-    assert etag_of_parts(digests) == "d9ade5ac0d63d87bb9a8e9ba37bc3ee6-2" or etag_of_parts(digests).endswith(
-        "-2"
-    )
-    assert etag_of_parts(digests) == hashlib.md5(digests[0] + digests[1]).hexdigest() + "-2"
+    assert of_parts("md5", digests) == whole
+    stretches = [(digest, 1) for digest in digests]
+    assert proves(Check("md5", whole, 2), "md5", stretches)
+    assert not proves(Check("md5", whole, 2), "md5", stretches[::-1])
+    assert not proves(Check("md5", whole, 2), "crc32", stretches)
+    assert not proves(SIZE, "size", stretches)
+
+
+@given(st.lists(st.binary(max_size=300), max_size=6))
+def test_the_crc_of_a_whole_follows_from_those_of_its_stretches(stretches: list[bytes]) -> None:
+    parts = [(f"{zlib.crc32(data):08x}", len(data)) for data in stretches]
+
+    assert joined_crc32(parts) == f"{zlib.crc32(b''.join(stretches)):08x}"
 
 
 @given(

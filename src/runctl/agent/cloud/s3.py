@@ -32,7 +32,9 @@ _MOST_SECONDS = 20.0
 _SIZE = re.compile(r"[0-9]{1,18}\Z")
 
 Sink = Callable[[memoryview], None]
-"""Takes the next bytes of a body. `Refusal` or any error it raises ends the transfer."""
+"""Takes the next bytes of a body. Any error it raises ends the transfer."""
+Receiver = Callable[[Mapping[str, str]], Sink]
+"""Gets an answer's headers, and says who takes its body. Called anew for each try: what came before does not count."""
 
 
 @dataclass(frozen=True)
@@ -131,20 +133,18 @@ class S3:
         self,
         key: str,
         etag: str,
-        sink: Sink,
-        restart: Callable[[], None],
+        receiver: Receiver,
         *,
         span: tuple[int, int] | None = None,
-    ) -> dict[str, str]:
-        """The object's bytes (or those from ``span[0]`` up to ``span[1]``) have gone to ``sink``; its headers.
+    ) -> None:
+        """The object's bytes (or those from ``span[0]`` up to ``span[1]``) have been received.
 
-        Only if it still is the one with that ETag: else `Refusal` with status 412. Before it is tried again,
-        ``restart`` is called: what ``sink`` has had does not count.
+        Only if it still is the one with that ETag: else `Refusal` with status 412.
         """
         headers = {"if-match": f'"{etag}"', "x-amz-checksum-mode": "ENABLED"}
         if span is not None:
             headers["range"] = f"bytes={span[0]}-{span[1] - 1}"
-        return self._retried("GET", key, {}, headers, b"", sink, restart).headers
+        self._retried("GET", key, {}, headers, b"", receiver)
 
     def head(self, key: str, *, part: int | None = None) -> dict[str, str]:
         """An object's headers, its checksums among them; with ``part`` those of its part of that number, from 1."""
@@ -161,7 +161,7 @@ class S3:
 
     def put(self, key: str, body: Bytes, crc32: str) -> str:
         """The object has these bytes, whose CRC-32 (base64) S3 has checked and keeps; returns its ETag."""
-        head, _ = self._call("PUT", key, {}, {"x-amz-checksum-crc32": crc32}, body)
+        head, _ = self._call("PUT", key, {}, _stated(crc32), body)
         return head.headers.get("etag", "").strip('"')
 
     def begin_upload(self, key: str) -> str:
@@ -173,7 +173,7 @@ class S3:
     def put_part(self, key: str, upload_id: str, number: int, body: Bytes, crc32: str) -> Part:
         """The part is there, checked; one of the same number before it is replaced."""
         query = {"partNumber": str(number), "uploadId": upload_id}
-        head, _ = self._call("PUT", key, query, {"x-amz-checksum-crc32": crc32}, body)
+        head, _ = self._call("PUT", key, query, _stated(crc32), body)
         return Part(number, head.headers.get("etag", "").strip('"'), len(body), crc32)
 
     def parts(self, key: str, upload_id: str) -> Iterator[Part]:
@@ -229,7 +229,12 @@ class S3:
     ) -> tuple[Head, bytes]:
         """A request whose answer is short."""
         answer = bytearray()
-        head = self._retried(method, key, parameters, headers or {}, body, answer.extend, answer.clear)
+
+        def receive(_: Mapping[str, str]) -> Sink:
+            answer.clear()
+            return answer.extend
+
+        head = self._retried(method, key, parameters, headers or {}, body, receive)
         return head, bytes(answer)
 
     def _retried(
@@ -239,16 +244,14 @@ class S3:
         parameters: Mapping[str, str],
         headers: Mapping[str, str],
         body: Bytes,
-        sink: Sink,
-        restart: Callable[[], None],
+        receiver: Receiver,
     ) -> Head:
         failure: Exception = Broken("not tried")
         for attempt in range(TRIES):
             if attempt:
-                restart()
                 time.sleep(min(_MOST_SECONDS, 0.2 * 2**attempt) * (0.5 + random.random() / 2))  # noqa: S311 (a pause)
             try:
-                return self._once(method, key, parameters, headers, body, sink)
+                return self._once(method, key, parameters, headers, body, receiver)
             except Refusal as refusal:
                 if refusal.status not in _TEMPORARY and refusal.s3_code not in _TEMPORARY_CODES:
                     raise
@@ -270,7 +273,7 @@ class S3:
         parameters: Mapping[str, str],
         headers: Mapping[str, str],
         body: Bytes,
-        sink: Sink,
+        receiver: Receiver,
     ) -> Head:
         path, query = self._path(key), query_of(parameters)
         if method in ("PUT", "POST"):
@@ -282,8 +285,9 @@ class S3:
         try:
             head = connection.ask(method, path + ("?" + query if query else ""), send, body)
             refused = bytearray()
+            take = receiver(head.headers) if head.status < 300 else refused.extend
             for piece in connection.body(method, head):
-                (sink if head.status < 300 else refused.extend)(piece)
+                take(piece)
         except BaseException:
             connection.close()
             raise
@@ -296,6 +300,10 @@ class S3:
         if found is None:
             found = self._own.connection = Connection(self._host, self._port, self._tls, TIMEOUT)
         return found
+
+
+def _stated(crc32: str) -> dict[str, str]:
+    return {"x-amz-sdk-checksum-algorithm": "CRC32", "x-amz-checksum-crc32": crc32}
 
 
 def _moment() -> str:

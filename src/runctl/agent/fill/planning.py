@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Callable
 
-from runctl.agent.cloud.checksums import likely_part_sizes, parts_of
+from runctl.agent.cloud.checksums import SIZE, Check, likely_part_sizes
 from runctl.agent.cloud.s3 import Object
 from runctl.agent.errors import AgentError
 from runctl.agent.fill.objects import Wanted
@@ -104,9 +104,8 @@ def _gib(count: int) -> str:
     return f"{count / (1 << 30):.1f} GiB" if count >= 1 << 30 else f"{count / MIB:.0f} MiB"
 
 
-def piece_size(found: Object, first_part: int | None) -> int:
-    """Into what a large object is cut: its own parts, whose MD5s make its ETag, where they are known or likely."""
-    parts = parts_of(found.etag)
+def piece_size(found: Object, parts: int, first_part: int | None) -> int:
+    """Into what a large object is cut: its own ``parts``, if they prove it and their size is known or likely."""
     if parts > 1:
         if first_part is not None and -(-found.size // first_part) == parts:
             return first_part
@@ -131,6 +130,8 @@ class Job:
     begin: int = 0
     end: int = -1
     """-1 for a whole object."""
+    check: Check = SIZE
+    """Of a large object: what it is to be proven by."""
 
     @property
     def size(self) -> int:
@@ -156,18 +157,26 @@ def batches(jobs: Sequence[Job], workers: int) -> Iterator[list[Job]]:
 
 
 def jobs_of(
-    plan: Differences, part_sizes: Mapping[str, int], finished: Mapping[tuple[str, str], dict[int, str]]
+    plan: Differences,
+    prepared: Mapping[str, tuple[Check, int]],
+    finished: Mapping[tuple[str, str], dict[int, str]],
 ) -> list[Job]:
-    """Every request that is needed; pieces that are on the disk already are not."""
+    """Every request that is needed; pieces that are on the disk already are not.
+
+    ``prepared`` has the check and the size of the pieces of each large object that can be fetched.
+    """
     found: list[Job] = []
     for path, wanted in plan.fetch:
         if wanted.size <= WHOLE:
             found.append(Job(path, wanted))
             continue
+        if path not in prepared:
+            continue
+        check, each = prepared[path]
         done = finished.get((path, wanted.etag), {})
         found += [
-            Job(path, wanted, begin, end)
-            for begin, end in pieces(wanted.size, part_sizes[path])
+            Job(path, wanted, begin, end, check)
+            for begin, end in pieces(wanted.size, each)
             if begin not in done
         ]
     return found

@@ -47,7 +47,7 @@ class Record:
         self._pending: list[str] = []
         self.files: dict[str, Known] = {}
         self.pieces: dict[tuple[str, str], dict[int, str]] = {}
-        """By path and ETag: where the pieces begin that are on the disk, with their MD5."""
+        """By path and ETag: where the pieces begin that are on the disk, with a digest such as ``crc32:8c28bffb``."""
 
     def load(self) -> None:
         """What the file says; a record that cannot be read is one of nothing."""
@@ -71,10 +71,10 @@ class Record:
         self.pieces.pop((path, known.etag), None)
         self._say({"p": path, "s": known.size, "e": known.etag, "m": known.modified_ns, "c": known.proof})
 
-    def piece(self, path: str, etag: str, begin: int, md5: str) -> None:
+    def piece(self, path: str, etag: str, begin: int, digest: str) -> None:
         """A piece of a large file is in its unfinished file."""
-        self.pieces.setdefault((path, etag), {})[begin] = md5
-        self._say({"p": path, "e": etag, "b": begin, "h": md5})
+        self.pieces.setdefault((path, etag), {})[begin] = digest
+        self._say({"p": path, "e": etag, "b": begin, "h": digest})
 
     def forget(self, path: str) -> None:
         """The file is not there any more, or is not to be trusted."""

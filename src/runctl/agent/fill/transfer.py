@@ -6,23 +6,25 @@ import multiprocessing
 import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from runctl.agent.cloud.checksums import parts_of
+from runctl.agent.cloud.checksums import Check, check_for
 from runctl.agent.cloud.credentials import Credentials
 from runctl.agent.cloud.s3 import S3, Object, Refusal
 from runctl.agent.errors import AgentError
 from runctl.agent.fill import worker
-from runctl.agent.fill.planning import WHOLE, Differences, Job, batches, jobs_of, piece_size
+from runctl.agent.fill.planning import WHOLE, Differences, Job, batches, jobs_of, piece_size, pieces
 from runctl.agent.fill.record import Known, Record
 from runctl.agent.fill.report import Report
 from runctl.agent.fill.worker import Done, Setting
 
 FLUSH_SECONDS = 5.0
+QUESTIONS = 32
+"""To S3 at a time, about large objects."""
 FATAL = ("denied", "disk-full", "s3-unreachable", "no-role")
 """What the next object would meet as well."""
 
@@ -53,7 +55,7 @@ class Transfer:
         self.workers = workers
         self.outcome = Outcome()
         self._s3 = S3(setting.bucket, setting.location, Credentials(setting.variables))
-        self._part_sizes: dict[str, int] = {}
+        self._prepared: dict[str, tuple[Check, int]] = {}
         self._left: dict[str, int] = {}
         self._skipped = 0
         self._begun = time.monotonic()
@@ -64,33 +66,49 @@ class Transfer:
         Raises `AgentError` for what stops it all: no right, no room, no S3.
         """
         large = [(path, found) for path, found in self.plan.fetch if found.size > WHOLE]
-        for path, found in large:
-            self._prepare(path, found)
-        # A connection is not for two processes.
-        self._s3.close()
-        jobs = jobs_of(self.plan, self._part_sizes, self.record.pieces)
+        if large:
+            # One after the other, the questions would take longer than the answers of a large bucket.
+            with ThreadPoolExecutor(min(QUESTIONS, len(large))) as pool:
+                for (path, found), asked in zip(large, pool.map(self._ask, large)):
+                    self._prepare(path, found, asked)
+        jobs = jobs_of(self.plan, self._prepared, self.record.pieces)
         for job in jobs:
             if job.end >= 0:
                 self._left[job.path] = self._left.get(job.path, 0) + 1
         self._skipped = self.plan.bytes - sum(job.size for job in jobs)
-        ready = [(path, found) for path, found in large if path not in self._left]
+        ready = [(path, found) for path, found in large if path in self._prepared and path not in self._left]
         if jobs or ready:
             self._all(jobs, ready)
         self.record.flush()
         return self.outcome
 
-    def _prepare(self, path: str, found: Object) -> None:
-        """A large object's unfinished file is there, at full length, and its pieces are decided."""
+    def _ask(self, wanted: tuple[str, Object]) -> tuple[Check, int] | Refusal:
+        """How a large object is proven, and the size of its pieces. In a thread; its connection ends with it."""
+        _, found = wanted
         first = None
-        parts = parts_of(found.etag)
-        if parts > 1:
-            with suppress(Refusal):
-                first = self._s3.part_size(found.key, parts, 1)
-        each = self._part_sizes[path] = piece_size(found, first)
+        try:
+            check = check_for(found.etag, self._s3.head(found.key))
+            if check.parts > 1:
+                with suppress(Refusal):
+                    first = self._s3.part_size(found.key, check.parts, 1)
+        except Refusal as refusal:
+            return refusal
+        finally:
+            self._s3.close()
+        return check, piece_size(found, check.parts, first)
+
+    def _prepare(self, path: str, found: Object, asked: tuple[Check, int] | Refusal) -> None:
+        """A large object's unfinished file is there, at full length, and its pieces are decided."""
+        if isinstance(asked, Refusal):
+            self._take(worker.refused(Job(path, found), asked))
+            return
+        self._prepared[path] = asked
+        check, each = asked
         file = self.record.partial / worker.partial_name(found)
         done = self.record.pieces.get((path, found.etag), {})
         whole = file.exists() and file.stat().st_size == found.size
-        if done and (not whole or any(begin % each for begin in done)):
+        usable = all(digest.startswith(check.algorithm + ":") for digest in done.values())
+        if done and not (whole and usable and not any(begin % each for begin in done)):
             self.record.drop_pieces(path, found.etag)
         if whole:
             return
@@ -102,7 +120,7 @@ class Transfer:
             os.close(descriptor)
 
     def _all(self, jobs: list[Job], ready: list[tuple[str, Object]]) -> None:
-        # Forked: nothing of ours runs in threads yet, and what has been imported need not be again.
+        # Forked: nothing of ours runs in threads any more, and what has been imported need not be again.
         context = multiprocessing.get_context("fork")
         moved: Any = context.Value("q", 0)
         pool = ProcessPoolExecutor(
@@ -153,8 +171,13 @@ class Transfer:
         self._progress(moved.value, last=True)
 
     def _finish(self, pool: ProcessPoolExecutor, path: str, found: Object) -> Future[list[Done]]:
+        check, each = self._prepared[path]
         digests = self.record.pieces.get((path, found.etag), {})
-        return pool.submit(worker.finish, Job(path, found), [md5 for _, md5 in sorted(digests.items())])
+        stretches = [
+            (digests.get(begin, "").rpartition(":")[2], end - begin)
+            for begin, end in pieces(found.size, each)
+        ]
+        return pool.submit(worker.finish, Job(path, found, check=check), stretches)
 
     def _progress(self, moved: int, *, last: bool = False) -> None:
         self.report.progress(
@@ -182,7 +205,7 @@ class Transfer:
         elif job.end < 0:
             self._done(job.path, job.object, done)
         else:
-            self.record.piece(job.path, job.object.etag, job.begin, done.md5)
+            self.record.piece(job.path, job.object.etag, job.begin, f"{job.check.algorithm}:{done.digest}")
             self._left[job.path] -= 1
             return not self._left[job.path]
         return False

@@ -8,23 +8,16 @@ import hashlib
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
-from runctl.agent.cloud.checksums import (
-    Check,
-    Digest,
-    check_for,
-    etag_of_parts,
-    likely_part_sizes,
-    parts_of,
-)
+from runctl.agent.cloud.checksums import SIZE, Check, Digest, check_for, likely_part_sizes, of_parts, proves
 from runctl.agent.cloud.credentials import Credentials
-from runctl.agent.cloud.s3 import S3, Location, Object, Refusal
+from runctl.agent.cloud.s3 import S3, Location, Object, Refusal, Sink
 from runctl.agent.errors import AgentError
 from runctl.agent.fill.inside import make_folder, opener
 from runctl.agent.fill.objects import OWN_FOLDER
@@ -54,8 +47,8 @@ class Done:
     """How a job ended."""
 
     job: Job
-    md5: str = ""
-    """Of a piece."""
+    digest: str = ""
+    """Of a piece, by its check's algorithm, in hexadecimal."""
     proof: str = ""
     """The check that a whole file has passed."""
     modified_ns: int = 0
@@ -93,7 +86,7 @@ class Worker:
         try:
             return action()
         except Refusal as refusal:
-            return _refused(job, refusal)
+            return refused(job, refusal)
         except AgentError as error:
             return Done(job, failure=error.code, message=error.message, hint=error.hint)
         except OSError as error:
@@ -109,106 +102,77 @@ class Worker:
             part = self.partial / f"{os.getpid()}-{self._count}"
         try:
             for _ in range(TIMES):
-                check, hexadecimal = self._fetch(job, part)
-                if self.proven(part, job.object, check, hexadecimal):
+                check, digest = self._fetch(job, part)
+                if self._proven(part, job.object, check, digest):
                     part.replace(target)
-                    return Done(job, proof=check.kind, modified_ns=target.stat().st_mtime_ns)
-                self._count_back(job.size)
+                    return Done(job, proof=check.name, modified_ns=target.stat().st_mtime_ns)
+                self._add(-job.size)
         finally:
             with suppress(FileNotFoundError):
                 part.unlink()
         return _corrupt(job)
 
-    def _fetch(self, job: Job, part: Path) -> Any:
-        digest = hashlib.md5()  # noqa: S324 (S3's own choice)
-        moved = 0
+    def _fetch(self, job: Job, part: Path) -> tuple[Check, str]:
+        """The object is in the file; by what it is to be proven, and that checksum of what came."""
         with open(part, "wb", buffering=0, opener=opener) as out:
+            coming = _Coming(out.fileno(), 0, self._add)
 
-            def take(piece: memoryview) -> None:
-                nonlocal moved
-                _write(out.fileno(), piece)
-                digest.update(piece)
-                moved += len(piece)
-                self._add(len(piece))
+            def receive(headers: Mapping[str, str]) -> Sink:
+                out.truncate(0)
+                return coming.begin(check_for(job.object.etag, headers))
 
-            def again() -> None:
-                nonlocal digest, moved
-                out.seek(0)
-                out.truncate()
-                digest = hashlib.md5()  # noqa: S324 (see above)
-                self._count_back(moved)
-                moved = 0
+            self.s3.get(job.object.key, job.object.etag, receive)
+        return coming.check, coming.digest.hex()
 
-            headers = self.s3.get(job.object.key, job.object.etag, take, again)
-        return check_for(job.object.etag, headers), digest.hexdigest()
-
-    def proven(self, file: Path, found: Object, check: Check, md5: str) -> bool:
-        """Whether the file is the object. ``md5`` may be empty: it is read then."""
+    def _proven(self, file: Path, found: Object, check: Check, digest: str) -> bool:
+        """Whether the file is the object, of whose bytes as they came ``digest`` is the checksum."""
         if file.stat().st_size != found.size:
             return False
-        if check.kind == "size":
+        if check == SIZE or proves(check, check.algorithm, [(digest, found.size)]):
             return True
-        if check.kind == "etag":
-            return self._proven_by_parts(file, found)
-        if check.kind == "md5" and md5:
-            return md5 == check.value
-        return _digest(file, check.kind) == check.value
+        return self._proven_by_reading(file, found, check)
 
-    def _proven_by_parts(self, file: Path, found: Object) -> bool:
-        parts = parts_of(found.etag)
-        first = self.s3.part_size(found.key, parts, 1)
-        sizes = likely_part_sizes(found.size, parts)
-        for size in dict.fromkeys([*([first] if first else []), *sizes]):
-            if etag_of_parts(_part_digests(file, [size] * parts)) == found.etag:
+    def _proven_by_reading(self, file: Path, found: Object, check: Check) -> bool:
+        """By the file as it lies on the disk, cut as the object's parts are."""
+        if not check.parts:
+            return _digests(file, check.algorithm, [found.size]) == [check.value]
+        first = self.s3.part_size(found.key, check.parts, 1)
+        for size in dict.fromkeys([*([first] if first else []), *likely_part_sizes(found.size, check.parts)]):
+            if (
+                of_parts(check.algorithm, _digests(file, check.algorithm, [size] * check.parts))
+                == check.value
+            ):
                 return True
-        exact = [self.s3.part_size(found.key, parts, number + 1) or 0 for number in range(parts)]
-        return sum(exact) == found.size and etag_of_parts(_part_digests(file, exact)) == found.etag
+        exact = [self.s3.part_size(found.key, check.parts, number + 1) or 0 for number in range(check.parts)]
+        digests = _digests(file, check.algorithm, exact)
+        return sum(exact) == found.size and of_parts(check.algorithm, digests) == check.value
 
     def _piece(self, job: Job) -> Done:
-        digest = hashlib.md5()  # noqa: S324 (S3's own choice)
-        at = job.begin
         descriptor = opener(str(self.partial / partial_name(job.object)), os.O_WRONLY)
         try:
-
-            def take(piece: memoryview) -> None:
-                nonlocal at
-                _write(descriptor, piece, at)
-                digest.update(piece)
-                at += len(piece)
-                self._add(len(piece))
-
-            def again() -> None:
-                nonlocal at, digest
-                self._count_back(at - job.begin)
-                at, digest = job.begin, hashlib.md5()  # noqa: S324 (see above)
-
-            self.s3.get(job.object.key, job.object.etag, take, again, span=(job.begin, job.end))
+            coming = _Coming(descriptor, job.begin, self._add)
+            span = (job.begin, job.end)
+            self.s3.get(job.object.key, job.object.etag, lambda _: coming.begin(job.check), span=span)
         finally:
             os.close(descriptor)
-        if at != job.end:
+        if coming.at != job.end:
             return _corrupt(job)
-        return Done(job, md5=digest.hexdigest())
+        return Done(job, digest=coming.digest.hex())
 
-    def finish(self, job: Job, md5s: Sequence[str]) -> Done:
-        """All pieces of a large object are on the disk: it is proven, and has its name."""
-        return self._caught(job, lambda: self._finish(job, md5s))
+    def finish(self, job: Job, stretches: Sequence[tuple[str, int]]) -> Done:
+        """All pieces of a large object are on the disk, with these checksums: it is proven, and has its name."""
+        return self._caught(job, lambda: self._finish(job, stretches))
 
-    def _finish(self, job: Job, md5s: Sequence[str]) -> Done:
-        found = job.object
+    def _finish(self, job: Job, stretches: Sequence[tuple[str, int]]) -> Done:
+        found, check = job.object, job.check
         file = self.partial / partial_name(found)
-        check = Check("size")
-        if parts_of(found.etag) > 1 and etag_of_parts([bytes.fromhex(md5) for md5 in md5s]) == found.etag:
-            check = Check("etag", found.etag)
-        else:
-            # The headers that the proof depends on come with the first byte.
-            headers = self.s3.get(found.key, found.etag, lambda _: None, lambda: None, span=(0, 1))
-            check = check_for(found.etag, headers)
-            if not self.proven(file, found, check, ""):
-                return _corrupt(job)
+        proven = check == SIZE or proves(check, check.algorithm, stretches)
+        if not proven and not self._proven_by_reading(file, found, check):
+            return _corrupt(job)
         target = self.into / job.path
         self._make_folder(target.parent)
         file.replace(target)
-        return Done(job, proof=check.kind, modified_ns=target.stat().st_mtime_ns)
+        return Done(job, proof=check.name, modified_ns=target.stat().st_mtime_ns)
 
     def _make_folder(self, folder: Path) -> None:
         """With every folder above it. Raises `AgentError` where something else is in the way."""
@@ -221,8 +185,29 @@ class Worker:
         with self._lock:
             self._moved.value += count
 
-    def _count_back(self, count: int) -> None:
-        self._add(-count)
+
+class _Coming:
+    """Bytes on their way into a file: written, counted, and hashed as they come."""
+
+    def __init__(self, descriptor: int, begin: int, count: Callable[[int], None]) -> None:
+        self._descriptor = descriptor
+        self._begin = begin
+        self._count = count
+        self.at = begin
+        self.check = SIZE
+        self.digest = Digest("size")
+
+    def begin(self, check: Check) -> Sink:
+        """They come from the beginning; what came before does not count."""
+        self._count(self._begin - self.at)
+        self.at, self.check, self.digest = self._begin, check, Digest(check.algorithm)
+        return self._take
+
+    def _take(self, data: memoryview) -> None:
+        _write(self._descriptor, data, self.at)
+        self.digest.add(data)
+        self.at += len(data)
+        self._count(len(data))
 
 
 def partial_name(found: Object) -> str:
@@ -231,37 +216,26 @@ def partial_name(found: Object) -> str:
     return hashlib.sha256(words).hexdigest()[:32]
 
 
-def _write(descriptor: int, data: memoryview, at: int | None = None) -> None:
+def _write(descriptor: int, data: memoryview, at: int) -> None:
     while data:
-        count = os.write(descriptor, data) if at is None else os.pwrite(descriptor, data, at)
+        count = os.pwrite(descriptor, data, at)
         data = data[count:]
-        if at is not None:
-            at += count
+        at += count
 
 
-def _digest(file: Path, kind: str) -> str:
-    digest = Digest(kind)
-    with file.open("rb", buffering=0) as data:
-        while True:
-            piece = data.read(_READ)
-            if not piece:
-                return digest.hex()
-            digest.add(piece)
-
-
-def _part_digests(file: Path, sizes: Sequence[int]) -> list[bytes]:
-    """The MD5 of each stretch of the file."""
+def _digests(file: Path, algorithm: str, sizes: Sequence[int]) -> list[str]:
+    """The checksum of each stretch of the file, one after the other."""
     found = []
     with file.open("rb", buffering=0) as data:
         for size in sizes:
-            digest, left = hashlib.md5(), size  # noqa: S324 (S3's own choice)
+            digest, left = Digest(algorithm), size
             while left:
                 piece = data.read(min(_READ, left))
                 if not piece:
                     break
-                digest.update(piece)
+                digest.add(piece)
                 left -= len(piece)
-            found.append(digest.digest())
+            found.append(digest.hex())
     return found
 
 
@@ -270,7 +244,7 @@ def _corrupt(job: Job) -> Done:
     return Done(job, failure="corrupt", message=words)
 
 
-def _refused(job: Job, refusal: Refusal) -> Done:
+def refused(job: Job, refusal: Refusal) -> Done:
     if refusal.status == 412 or refusal.s3_code in ("NoSuchKey", "PreconditionFailed", "InvalidRange"):
         return Done(job, failure="changed", message=f"{job.object.key} changed while it was read")
     code = "denied" if refusal.status == 403 else "s3-refused"
@@ -300,7 +274,7 @@ def work(jobs: Sequence[Job]) -> list[Done]:
     return _worker.lot(jobs)
 
 
-def finish(job: Job, md5s: Sequence[str]) -> list[Done]:
+def finish(job: Job, stretches: Sequence[tuple[str, int]]) -> list[Done]:
     """In a worker's process."""
     assert _worker is not None  # noqa: S101 (begin was called)
-    return [_worker.finish(job, md5s)]
+    return [_worker.finish(job, stretches)]
