@@ -84,7 +84,9 @@ def machine(agent: Agent, tmp_path: Path) -> Iterator[Machine]:
         f"mount -t tmpfs -o mode=755 none /dev\n"
         f"for d in {private_dev}/*; do n=$(basename $d); "
         "if [ -d $d ] && [ ! -L $d ]; then mkdir /dev/$n; mount --rbind $d /dev/$n; "
-        "elif [ -L $d ]; then cp -P $d /dev/$n; else cp -a $d /dev/$n; fi; done\n"
+        "elif [ -L $d ]; then cp -P $d /dev/$n; "
+        # Another test's partition may go while this is copied.
+        "else cp -a $d /dev/$n || [ ! -e $d ]; fi; done\n"
         "mkdir -p /dev/disk/by-id\n"
         "echo ready\nexec sleep infinity\n"
     )
