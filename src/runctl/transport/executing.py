@@ -6,9 +6,11 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from io import BytesIO
+from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
-from runctl.transport.commands import refuse_password
+from runctl.core.errors import MachineError, NotFound
+from runctl.transport.commands import GET, NO_SUCH_FILE, refuse_password, relative, tail
 from runctl.transport.interface import Completed, Transport
 
 
@@ -55,6 +57,23 @@ class Executing(Transport):
         return self._execute(
             argv, stdin, on_stdout, on_stderr, timeout=None, as_root=as_root, live=True, private=private
         )
+
+    def get(self, source: PurePosixPath, sink: BinaryIO) -> int:
+        """Write the file's bytes to ``sink`` and return how many. Raises `NotFound`."""
+        total, err = 0, bytearray()
+
+        def take(data: bytes) -> None:
+            nonlocal total
+            sink.write(data)
+            total += len(data)
+
+        command = ["sh", "-c", GET, "sh", relative(source)]
+        code = self._execute(command, None, take, err.extend, timeout=None, as_root=False, live=False)
+        if code == NO_SUCH_FILE:
+            raise NotFound(f"there is no {source} on {self._where()}")
+        if code != 0:
+            raise MachineError(f"cannot read {source} on {self._where()}: {tail(err)}")
+        return total
 
     @abstractmethod
     def _execute(

@@ -21,13 +21,10 @@ from runctl.core.errors import (
     CredentialsError,
     InstanceEnded,
     MachineError,
-    NotFound,
     RunctlError,
     Unreachable,
 )
 from runctl.transport.commands import (
-    GET,
-    NO_SUCH_FILE,
     PUT,
     interactive,
     relative,
@@ -157,23 +154,6 @@ class SshTransport(Executing):
             )
         if code != 0:
             raise MachineError(f"cannot write {target} on {self.target}: {tail(err)}")
-
-    def get(self, source: PurePosixPath, sink: BinaryIO) -> int:
-        """Write the file's bytes to ``sink`` and return how many. Raises `NotFound`."""
-        total, err = 0, bytearray()
-
-        def take(data: bytes) -> None:
-            nonlocal total
-            sink.write(data)
-            total += len(data)
-
-        command = ["sh", "-c", GET, "sh", relative(source)]
-        code = self.stream(command, on_stdout=take, on_stderr=err.extend)
-        if code == NO_SUCH_FILE:
-            raise NotFound(f"there is no {source} on {self.target}")
-        if code != 0:
-            raise MachineError(f"cannot read {source} on {self.target}: {tail(err)}")
-        return total
 
     def terminal(self, argv: Sequence[str] = ()) -> int:
         """Hand this terminal to a shell (or ``argv``) on the machine and return its exit code."""

@@ -51,6 +51,8 @@ class Credentials:
 
     def _fetch(self, old: Keys | None) -> Keys:
         for attempt in range(_TRIES):
+            if attempt:
+                time.sleep(0.25 * 2**attempt)
             try:
                 name = self._metadata.get(_ROLE)
                 text = None if name is None else self._metadata.get(_ROLE + name.split("\n")[0].strip())
@@ -59,8 +61,7 @@ class Credentials:
                 return _keys_of(json.loads(text))
             except (OSError, ValueError, KeyError, TypeError):
                 # It may be busy, or in the middle of renewing them.
-                pass
-            time.sleep(0.5 * 2**attempt)
+                continue
         if old is not None and old.ends_at is not None and old.ends_at > time.time():
             return old
         raise AgentError(

@@ -18,11 +18,11 @@ from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, ClassVar
 
-from runctl.core.errors import MachineError, NotFound, RunctlError, Unreachable, Unsupported
+from runctl.core.errors import MachineError, RunctlError, Unreachable, Unsupported
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.aws.ssm.run_command import RemoteError, RunCommand
 from runctl.providers.aws.ssm.terminal import terminal
-from runctl.transport.commands import GET, NO_SUCH_FILE, relative, sized, tail
+from runctl.transport.commands import sized
 from runctl.transport.executing import Executing
 from runctl.transport.interface import CommandTimeout
 from runctl.transport.pump import CHUNK
@@ -93,23 +93,6 @@ class SsmTransport(Executing):
             if error.code == "write":
                 raise MachineError(f"cannot write {target} on {error.message}") from error
             raise
-
-    def get(self, source: PurePosixPath, sink: BinaryIO) -> int:
-        """Write the file's bytes to ``sink`` and return how many. Raises `NotFound`."""
-        total, err = 0, bytearray()
-
-        def take(data: bytes) -> None:
-            nonlocal total
-            sink.write(data)
-            total += len(data)
-
-        command = ["sh", "-c", GET, "sh", relative(source)]
-        code = self._execute(command, None, take, err.extend, timeout=None, as_root=False, live=False)
-        if code == NO_SUCH_FILE:
-            raise NotFound(f"there is no {source} on {self.instance_id}")
-        if code != 0:
-            raise MachineError(f"cannot read {source} on {self.instance_id}: {tail(err)}")
-        return total
 
     def terminal(self, argv: Sequence[str] = ()) -> int:
         """Hand this terminal to a shell (or ``argv``) through Session Manager. Raises `Unsupported` without its
