@@ -103,7 +103,23 @@ def test_the_services_own_command_is_the_run_and_its_output_keeps_bytes_and_orde
     end = machine.ended("r")
     assert (end.reason, end.exit_code) == (EndReason.COMPLETED, 0), machine.log("r")
     spoken = b"".join(b"o%d\xff\n\re%d" % (i, i) for i in range(500)) + b"own command\n"
-    assert spoken in machine.frames("r")[0], machine.log("r")
+    log = machine.frames("r")[0]
+    assert spoken in log, machine.log("r")
+    assert b"Starting runctl-" not in log
+
+
+def test_services_that_cannot_be_started_end_the_run_with_what_compose_said(machine: Agent) -> None:
+    # Without an init of Docker's the engine itself cannot start it.
+    side = f'["python3", "-u", "-c", {json.dumps(SIDE)}]'
+    file = FILE.replace("    init: true\n", "").replace(side, '["/no/such/program"]')
+    assert "/no/such/program" in file
+    machine.sync({"compose.yaml": file, "train.py": "print('ran')\n"})
+    machine.start("r", "train.py", container=service())
+    end = machine.ended("r")
+    assert end.reason is EndReason.IMAGE_FAILED
+    assert "the services could not be started" in end.message
+    assert "/no/such/program" in end.message
+    assert any("/no/such/program" in line for line in machine.output("r")), machine.log("r")
 
 
 def test_it_is_given_what_the_file_takes_from_its_surroundings_and_builds_as_train_does(

@@ -232,7 +232,12 @@ def _run(
         attempt.phase(f"starting {service}{words}")
         with compose.call("up", "--detach", "--no-recreate", "--no-build") as call:
             image_step(
-                attempt, call.argv, "the services could not be started", env=call.env, stdin=call.stdin
+                attempt,
+                call.argv,
+                "the services could not be started",
+                env=call.env,
+                stdin=call.stdin,
+                starts_script=True,
             )
 
     side = SideCars(attempt, engine, compose_plan.project_name(attempt.spec), others)
