@@ -168,8 +168,7 @@ SHAPES: list[tuple[dict[str, str], str, tuple[str, ...]]] = [
 
 @pytest.mark.parametrize(
     ("files", "script", "oracle"),
-    # Building a package takes pip long; what it would give is the same as for one that uv builds.
-    [shape if shape[2][0] == "run" else pytest.param(*shape, marks=pytest.mark.slow) for shape in SHAPES],
+    SHAPES,
 )
 def test_every_shape_of_a_project_has_what_uv_run_or_pip_would_give_it(
     agent: Agent, tmp_path: Path, files: dict[str, str], script: str, oracle: tuple[str, ...]

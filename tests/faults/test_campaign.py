@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.account import Account
-from tests.faults.campaign import main, point, points
+from tests.faults.campaign import calls_of, main, point, points
 from tests.faults.proxy import Arm, is_change
 from tests.faults.scenarios import SCENARIOS, Scenario
 
@@ -49,6 +49,19 @@ def test_the_same_command_again_finishes_what_a_killed_one_began(
 
     assert found is not None
     assert (found.problems, found.again) == ((), 0), found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_same_command_again_finishes_what_was_killed_after_any_change(
+    scenarios: dict[str, Scenario], name: str
+) -> None:
+    scenario = scenarios[name]
+    chosen = points(calls_of(scenario), changes_only=True)
+    found = [point(scenario, "kill_after", call, occurrence) for call, occurrence in chosen]
+
+    assert chosen
+    assert [finding for finding in found if finding is not None and finding.problems] == []
 
 
 def test_the_campaign_runs_one_command_with_one_fault(capsys: pytest.CaptureFixture[str]) -> None:
