@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import random
 import re
-import threading
 import time
 import xml.etree.ElementTree as ET
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -97,7 +98,7 @@ class Refusal(AgentError):
 
 
 class S3:
-    """One bucket. Safe to use from several threads: each has a connection of its own.
+    """One bucket. Safe to use from several threads, not from two processes: connections stay open to be used anew.
 
     Every method raises `Refusal`, and `AgentError` (``s3-unreachable``, ``no-role``).
     """
@@ -106,7 +107,7 @@ class S3:
         self.bucket = bucket
         self.location = location
         self._credentials = credentials
-        self._own = threading.local()
+        self._idle: deque[Connection] = deque()
         self._tls = None
         secure, self._host, self._port, self._header, self._base = location.host_and_base(bucket)
         if secure:
@@ -115,8 +116,10 @@ class S3:
             self._tls = ssl.create_default_context()
 
     def close(self) -> None:
-        """This thread's connection is closed; the next request makes a new one."""
-        self._connection().close()
+        """No connection is open that no request uses; the next request makes a new one."""
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
     def list(self, prefix: str) -> Iterator[Object]:
         """Everything whose key begins with the prefix, every page."""
@@ -282,6 +285,7 @@ class S3:
         payload = UNSIGNED if body else EMPTY
         send = signed(method, self._header, path, query, headers, keys, region, _moment(), payload)
         connection = self._connection()
+        # One that ended in an error is closed, and as good as a new one.
         try:
             head = connection.ask(method, path + ("?" + query if query else ""), send, body)
             refused = bytearray()
@@ -291,15 +295,16 @@ class S3:
         except BaseException:
             connection.close()
             raise
+        finally:
+            self._idle.append(connection)
         if head.status >= 300:
             raise _refusal(head, bytes(refused))
         return head
 
     def _connection(self) -> Connection:
-        found: Connection | None = getattr(self._own, "connection", None)
-        if found is None:
-            found = self._own.connection = Connection(self._host, self._port, self._tls, TIMEOUT)
-        return found
+        with suppress(IndexError):
+            return self._idle.pop()
+        return Connection(self._host, self._port, self._tls, TIMEOUT)
 
 
 def _stated(crc32: str) -> dict[str, str]:

@@ -71,6 +71,8 @@ class Transfer:
             with ThreadPoolExecutor(min(QUESTIONS, len(large))) as pool:
                 for (path, found), asked in zip(large, pool.map(self._ask, large)):
                     self._prepare(path, found, asked)
+            # A connection is not for two processes.
+            self._s3.close()
         jobs = jobs_of(self.plan, self._prepared, self.record.pieces)
         for job in jobs:
             if job.end >= 0:
@@ -83,7 +85,7 @@ class Transfer:
         return self.outcome
 
     def _ask(self, wanted: tuple[str, Object]) -> tuple[Check, int] | Refusal:
-        """How a large object is proven, and the size of its pieces. In a thread; its connection ends with it."""
+        """How a large object is proven, and the size of its pieces."""
         _, found = wanted
         first = None
         try:
@@ -93,8 +95,6 @@ class Transfer:
                     first = self._s3.part_size(found.key, check.parts, 1)
         except Refusal as refusal:
             return refusal
-        finally:
-            self._s3.close()
         return check, piece_size(found, check.parts, first)
 
     def _prepare(self, path: str, found: Object, asked: tuple[Check, int] | Refusal) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -90,6 +91,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], S3]]:
     monkeypatch.setattr("runctl.agent.cloud.s3.time.sleep", lambda _: None)
     listening = socket.create_server(("127.0.0.1", 0))
 
+    bodies: list[bytes] = []
+
     def serve(answer: Answer) -> S3:
         def run() -> None:
             number = 0
@@ -103,6 +106,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], S3]]:
                     data = connection.recv(65536)
                     while data and b"\r\n\r\n" not in data:
                         data += connection.recv(65536)
+                    head, _, body = data.partition(b"\r\n\r\n")
+                    stated = re.search(rb"content-length: (\d+)", head)
+                    while stated and len(body) < int(stated.group(1)):
+                        body += connection.recv(65536)
+                    bodies.append(body)
                     answer(connection, number)
                     number += 1
 
@@ -111,6 +119,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], S3]]:
         return S3("data", Location("us-east-1", f"http://127.0.0.1:{port}"), Credentials(KEYS))
 
     yield serve
+    assert len(set(bodies)) <= 1, "what is sent again is the same"
     listening.shutdown(socket.SHUT_RDWR)
     listening.close()
 
@@ -149,6 +158,21 @@ def test_a_busy_s3_is_asked_again_and_a_refusal_is_not(server: Callable[[Answer]
 
     with pytest.raises(Refusal, match="AccessDenied: no"):
         _get(server(answer))
+    assert asked == [0, 1, 2]
+
+
+def test_a_body_is_sent_again_to_an_s3_that_was_busy(server: Callable[[Answer], S3]) -> None:
+    asked: list[int] = []
+
+    def answer(connection: socket.socket, number: int) -> None:
+        asked.append(number)
+        status = b"503 Slow Down" if number == 0 else b"200 OK"
+        if number != 1:  # The second time there is no answer at all.
+            connection.sendall(b'HTTP/1.1 %s\r\nETag: "e"\r\nContent-Length: 0\r\n\r\n' % status)
+
+    s3 = server(answer)
+    assert s3.put("key", b"body" * 1000, "AAAAAA==") == "e"
+    s3.close()
     assert asked == [0, 1, 2]
 
 
