@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import sqlite3
+import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from runctl.core.database import MIGRATIONS, Database, StateError
+from runctl.core.places import make_private_file
 
 
 def test_a_new_file_gets_the_newest_schema(tmp_path: Path) -> None:
@@ -74,6 +79,50 @@ def test_two_writers_at_once_both_get_their_turn(tmp_path: Path) -> None:
     with database.transaction() as connection:
         assert connection.execute("SELECT count(*) FROM t").fetchone()[0] == 200
     database.close()
+
+
+def test_a_second_opener_waits_for_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    first_is_inside, may_go_on = threading.Event(), threading.Event()
+
+    class Slow(Database):
+        def _migrate(self, connection: sqlite3.Connection) -> None:
+            first_is_inside.set()
+            may_go_on.wait(30)
+            super()._migrate(connection)
+
+    def open_and_close(database: Database) -> None:
+        with database.transaction():
+            pass
+        database.close()
+
+    first = threading.Thread(target=open_and_close, args=[Slow(path)])
+    second = threading.Thread(target=open_and_close, args=[Database(path)])
+    first.start()
+    assert first_is_inside.wait(30)
+    second.start()
+    second.join(0.3)
+
+    assert second.is_alive()
+
+    may_go_on.set()
+    first.join(30)
+    second.join(30)
+    assert not second.is_alive()
+
+
+def test_a_private_file_that_is_there_keeps_the_locks_on_it(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch(mode=0o644)
+    with file.open("wb") as locked:
+        fcntl.lockf(locked, fcntl.LOCK_EX)
+
+        make_private_file(file)
+
+        probe = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+b'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+        refused = subprocess.run([sys.executable, "-c", probe, str(file)], capture_output=True, check=False)
+    assert b"BlockingIOError" in refused.stderr
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -157,19 +158,35 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             make_private_folder(self.path.parent)
-            make_private_file(self.path)
-            connection = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
-            try:
-                connection.row_factory = sqlite3.Row
-                connection.execute("PRAGMA journal_mode = WAL")
-                # What is written before something is rented must be there after a power cut, too.
-                connection.execute("PRAGMA synchronous = FULL")
-                self._migrate(connection)
-            except BaseException:
-                connection.close()
-                raise
+            with self._alone():
+                make_private_file(self.path)
+                connection = sqlite3.connect(
+                    self.path, timeout=10, isolation_level=None, check_same_thread=False
+                )
+                try:
+                    connection.row_factory = sqlite3.Row
+                    connection.execute("PRAGMA journal_mode = WAL")
+                    # What is written before something is rented must be there after a power cut, too.
+                    connection.execute("PRAGMA synchronous = FULL")
+                    self._migrate(connection)
+                except BaseException:
+                    connection.close()
+                    raise
             self._connection = connection
         return self._connection
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process or thread opens the file meanwhile.
+
+        SQLite's own waiting does not cover the change to WAL: of two that open a new file at once, one is told
+        "database is locked" at once, whatever its time-out (https://www.sqlite.org/c3ref/busy_handler.html).
+        """
+        lock = self.path.with_name(f"{self.path.name}.lock")
+        make_private_file(lock)
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         def version() -> int:

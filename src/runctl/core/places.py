@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import stat
 from pathlib import Path
 
 import platformdirs
@@ -45,11 +46,17 @@ def make_private_folder(folder: Path) -> None:
 
 
 def make_private_file(file: Path) -> None:
-    """The file is there, and only the user can read it, also where it was open to others. Raises `OSError`."""
-    descriptor = os.open(file, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    """The file is there, and only the user can read it, also where it was open to others. Raises `OSError`.
+
+    A file that is there is not opened: closing it would take away the locks that this process has on it
+    (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    """
     try:
-        os.fchmod(descriptor, 0o600)
-    finally:
+        descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        if stat.S_IMODE(file.stat().st_mode) != 0o600:
+            file.chmod(0o600)
+    else:
         os.close(descriptor)
 
 
