@@ -133,8 +133,7 @@ def test_a_quick_verb_loads_little(agent: Agent) -> None:
     assert ours == {
         *("__main__", "errors", "request", "spec"),
         *("machine", "machine.durable", "machine.processes", "machine.root"),
-        *("supervising.log", "supervising.state"),
-        "supervising.stop_targets",
+        *("attempt", "attempt.log", "records"),
     }
     heavy = {
         "asyncio",

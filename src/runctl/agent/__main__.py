@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 # Modules are imported when their verb is called: start-up is part of every round trip.
 VERBS: dict[str, tuple[str, str]] = {
     "version": ("machine.facts", "version"),
-    "diagnose": ("machine.diagnose", "diagnose"),
-    "check": ("checks", "check_machine"),
+    "check": ("supervising.checks", "check_machine"),
     "start": ("supervising.start", "start"),
     "status": ("supervising.status", "status"),
     "list": ("supervising.status", "list_attempts"),
@@ -28,7 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "freeze": ("disks.volumes", "freeze"),
     "thaw": ("disks.volumes", "thaw"),
     "entrust": ("images.credentials", "entrust"),
-    "image": ("images.image", "look"),
+    "image": ("images.image", "has_image"),
     "docker-root": ("containers.docker_root", "docker_root"),
     "manifest": ("trees.verbs", "manifest"),
     "runs": ("supervising.prune", "runs"),
@@ -50,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 
         return supervise(words[1:])
     if verb == "collect":
-        from runctl.agent.supervising.collector import collect
+        from runctl.agent.attempt.collector import collect
 
         return collect(words[1:])
     if verb == "fill":
@@ -58,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 
         return fill(words[1:])
     if verb == "exec":
-        from runctl.agent.containers.docker import exec_from_stdin
+        from runctl.agent.machine.docker import exec_from_stdin
 
         return exec_from_stdin()
     try:

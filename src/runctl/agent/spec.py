@@ -274,8 +274,6 @@ class AttemptStatus:
     end: Optional[EndRecord] = None
     now: Optional[float] = None
     """The machine's clock when it answered; its other times are by the same clock, which need not be the reader's."""
-    also_running: tuple[str, ...] = ()
-    """In the answer to `start`: other runs on this machine that have not ended."""
 
 
 @dataclass(frozen=True)

@@ -237,10 +237,6 @@ class AgentClient:
         """Nothing of it is left on the machine."""
         self.call("entrust", {"run_id": run_id, "forget": True})
 
-    def diagnose(self) -> Mapping[str, Any]:
-        """Facts about the machine, for a person."""
-        return mapping(self.call("diagnose", {}))
-
     def trees(self, project: str, digest: str | None) -> Talk:
         """A conversation about the project's trees, which begins with a look at the one with this digest."""
         if not self.transport.streams:

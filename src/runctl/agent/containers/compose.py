@@ -7,35 +7,33 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runctl.agent.attempt.attempt import Attempt, Outcome
 from runctl.agent.containers import (
     compose_plan,
     container_code,
     container_folder,
     container_plan,
-    docker,
     docker_root,
 )
+from runctl.agent.containers.companions import Sidecars, members, remove_project
 from runctl.agent.containers.compose_plan import Service
-from runctl.agent.containers.compose_project import members, remove_project
-from runctl.agent.containers.compose_side import SideCars
-from runctl.agent.containers.container_made import make_plan
 from runctl.agent.containers.container_run import run_to_end
-from runctl.agent.disks import places
+from runctl.agent.disks import run_folders
 from runctl.agent.errors import AgentError
-from runctl.agent.images.image_pull import pull_image
-from runctl.agent.images.image_step import image_step
-from runctl.agent.machine import durable
+from runctl.agent.images.build import run_image_step
+from runctl.agent.images.registry import pull_image
+from runctl.agent.machine import docker, durable
 from runctl.agent.machine.root import agent_as_root, login_user
-from runctl.agent.supervising.attempt import Attempt, Outcome
+from runctl.agent.spec import ContainerSpec
 
 
 @dataclass(frozen=True)
-class Call:
+class ComposeCommand:
     """A command line of Compose, its variables, and what it reads."""
 
     argv: list[str]
@@ -64,15 +62,15 @@ class Compose:
         build = {"DOCKER_BUILDKIT": "1", "COMPOSE_DOCKER_CLI_BUILD": "1"} if docker.buildkit() else {}
         self._variables = {**build, "PWD": str(folder), **variables}
 
-    def over(self, override: Path) -> None:
+    def use_override(self, override: Path) -> None:
         """From now on with this file over the project's own."""
         self._files = [self._files[0], str(override)]
 
     @contextlib.contextmanager
-    def call(self, *arguments: str) -> Iterator[Call]:
+    def command(self, *arguments: str) -> Iterator[ComposeCommand]:
         """What to start. The variables may be secret: they are in the environment, never in an argument."""
-        files = [word for file in self._files for word in ("--file", file)]
-        every = [
+        files = [option for file in self._files for option in ("--file", file)]
+        options = [
             "--project-name",
             self._project,
             "--project-directory",
@@ -81,16 +79,16 @@ class Compose:
             *arguments,
         ]
         program = ["docker", "compose"] if self._plugin else ["docker-compose"]
-        argv = [*program, "--ansi", "never", *every]
+        argv = [*program, "--ansi", "never", *options]
         if not self._engine.by_sudo:
-            yield Call(argv, self._variables, None)
+            yield ComposeCommand(argv, self._variables, None)
             return
         # sudo passes no variables on.
         passed = {"DOCKER_HOST": os.environ["DOCKER_HOST"]} if "DOCKER_HOST" in os.environ else {}
         with tempfile.TemporaryFile() as request:
             request.write(json.dumps({"argv": argv, "env": {**passed, **self._variables}}).encode())
             request.seek(0)
-            yield Call(agent_as_root("exec"), {}, request.fileno())
+            yield ComposeCommand(agent_as_root("exec"), {}, request.fileno())
 
 
 def has_plugin(engine: docker.Engine) -> bool:
@@ -99,7 +97,7 @@ def has_plugin(engine: docker.Engine) -> bool:
     Raises `AgentError` (``no-compose``) when neither is.
     """
     done = engine.call("compose", "version", "--short")
-    if done.returncode == 0 and docker.words(done.stdout)[:1].lstrip("v").isdigit():
+    if done.returncode == 0 and docker.text(done.stdout)[:1].lstrip("v").isdigit():
         return True
     if shutil.which("docker-compose") is not None:
         return False
@@ -110,32 +108,58 @@ def has_plugin(engine: docker.Engine) -> bool:
     )
 
 
-def run_with_compose(attempt: Attempt) -> Outcome:
-    """Start the services, run the chosen one to its end, and remove them all, whatever happens."""
-    spec = attempt.spec
-    assert spec.container is not None  # noqa: S101 (the supervisor has looked)
-    service, file = str(spec.container.compose), str(spec.container.compose_file)
+def run_with_compose(attempt: Attempt, container: ContainerSpec, service: str, file: str) -> Outcome:
+    """Start the services of ``file``, run ``service`` to its end, and remove them all, whatever happens."""
     docker_root.use_instance_store(attempt)
     engine = docker.connect()
-    project = compose_plan.project_name(spec)
-    compose = Compose(engine, has_plugin(engine), project, attempt.folder.work, file, spec.compose_env)
-    places.make(attempt.where)
+    project = compose_plan.project_name(attempt.spec)
+    variables = attempt.spec.compose_env
+    compose = Compose(engine, has_plugin(engine), project, attempt.folder.work, file, variables)
+    run_folders.make(attempt.folders)
     (attempt.folder.path / "home").mkdir(exist_ok=True)
     services = _services(attempt, compose, service, file)
-    for one in services:
-        if one.image and not one.builds:
-            pull_image(attempt, engine, one.image)
+    for found in services:
+        if found.image and not found.builds:
+            pull_image(attempt, engine, container, found.image)
             attempt.check()
     attempt.update(compose_project=project)
+    others = [found.name for found in services if found.name != service]
     try:
-        container_id = _make(attempt, engine, compose, service, services)
+        container_id = _create(attempt, engine, container, compose, service, services)
         attempt.update(container_id=container_id)
         attempt.check()
-        return _run(attempt, engine, compose, container_id, services)
+
+        def start() -> None:
+            attempt.phase(f"starting {service}" + (f", beside {', '.join(others)}" if others else ""))
+            arguments = ("up", "--detach", "--no-recreate", "--no-build")
+            failed = "the services could not be started"
+            _run_compose(attempt, compose, arguments, failed, starts_script=True)
+
+        sidecars = Sidecars(attempt, engine, project, others)
+        return sidecars.explain(run_to_end(attempt, engine, container, container_id, start, sidecars))
     finally:
         remove_project(engine, project)
-        if spec.container.user not in (None, docker.owner()):
-            places.give_to_user(attempt.where)
+        if container.user not in (None, docker.owner()):
+            run_folders.give_to_user(attempt.folders)
+
+
+def _run_compose(
+    attempt: Attempt,
+    compose: Compose,
+    arguments: Sequence[str],
+    failed: str,
+    *,
+    starts_script: bool = False,
+) -> None:
+    with compose.command(*arguments) as command:
+        run_image_step(
+            attempt,
+            command.argv,
+            failed,
+            env=command.env,
+            stdin=command.stdin,
+            starts_script=starts_script,
+        )
 
 
 def _services(attempt: Attempt, compose: Compose, service: str, file: str) -> list[Service]:
@@ -144,102 +168,90 @@ def _services(attempt: Attempt, compose: Compose, service: str, file: str) -> li
     since = attempt.log.size()
     fd = os.open(out, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, durable.PRIVATE)
     try:
-        with compose.call("config") as call:
+        with compose.command("config") as command:
             pid = attempt.children.start(
-                call.argv,
+                command.argv,
                 output=fd,
-                env={**os.environ, **call.env, **attempt.marks()},
+                env={**os.environ, **command.env, **attempt.marks()},
                 cwd=attempt.folder.work,
                 errors=attempt.log.fd,
-                stdin=call.stdin,
+                stdin=command.stdin,
             )
-            ended = attempt.wait_setup(pid)
+            exited = attempt.wait_setup(pid)
     finally:
         os.close(fd)
-    text = out.read_text(errors="replace")
+    config = out.read_text(errors="replace")
     out.unlink()
-    if ended.exit_code != 0:
-        said = attempt.log.last_lines(since) or text[-2000:]
+    if exited.exit_code != 0:
+        output = attempt.log.last_lines(since) or config[-2000:]
         raise AgentError(
-            "image-failed",
-            f"{file} cannot be used:\n{said}",
-            "check it with: docker compose config",
+            "image-failed", f"{file} cannot be used:\n{output}", "check it with: docker compose config"
         )
-    services = compose_plan.parse_services(text)
-    if service not in [one.name for one in services]:
-        known = ", ".join(one.name for one in services) or "none"
-        raise AgentError("image-failed", f"{file} has no service {service}; it has {known}")
+    services = compose_plan.parse_services(config)
+    names = [found.name for found in services]
+    if service not in names:
+        raise AgentError(
+            "image-failed", f"{file} has no service {service}; it has {', '.join(names) or 'none'}"
+        )
     return services
 
 
-def _make(
-    attempt: Attempt, engine: docker.Engine, compose: Compose, service: str, services: list[Service]
+def _create(
+    attempt: Attempt,
+    engine: docker.Engine,
+    container: ContainerSpec,
+    compose: Compose,
+    service: str,
+    services: Sequence[Service],
 ) -> str:
-    """All containers are made, the run's own with what it is to run; none has started."""
-    written = attempt.folder.path / "compose-override.json"
-    container_id = ""
-    facts: dict[str, Any] = {}
-    # Only the container that Compose would make says which entry point it has and what is in it.
-    looked = container_code.Code(container_code.Place.IMAGE)
-    for last in (False, True):
-        plan = make_plan(
-            attempt, engine, str(facts.get("Image") or ""), facts.get("Config") or {}, looked, quiet=not last
-        )
-        places.make_inner_targets(
-            attempt.spec.mounts, attempt.folder.work if plan.mount_code else None, plan.container.workdir
-        )
-        env = container_plan.environment(plan)
-        document = compose_plan.override(plan, service, services, env)
-        complete = compose_plan.with_command if last else compose_plan.with_some_command
-        durable.write_json(written, complete(document, plan, service))
-        compose.over(written)
-        if not last:
-            attempt.phase(
-                f"making the services of {attempt.spec.container and attempt.spec.container.compose_file}"
-            )
-        with compose.call("up", "--no-start") as call:
-            image_step(attempt, call.argv, "the services could not be made", env=call.env, stdin=call.stdin)
-        container_id, facts = _container_of(engine, compose_plan.project_name(attempt.spec), service)
-        if not last:
-            looked = container_code.decide_place(attempt, engine, container_id)
+    """All containers are created, the run's own with what it is to run; none has started."""
+    # Only the container that Compose would create says which entry point it has and what is in it: so it is created
+    # with any command first, and then with the right one.
+    attempt.phase(f"making the services of {container.compose_file}")
+    code = container_code.Code(container_code.CodeSource.IMAGE)
+    plan = container_plan.make_plan(attempt, engine, container, "", {}, code, quiet=True)
+    document = _prepare_override(attempt, plan, service, services)
+    container_id, facts = _recreate(
+        attempt, engine, compose, service, compose_plan.with_some_command(document, plan, service)
+    )
+    code = container_code.decide_for_container(attempt, engine, container, container_id)
+    image, config = str(facts.get("Image") or ""), facts.get("Config") or {}
+    plan = container_plan.make_plan(attempt, engine, container, image, config, code)
+    document = _prepare_override(attempt, plan, service, services)
+    container_id, facts = _recreate(
+        attempt, engine, compose, service, compose_plan.with_command(document, plan, service)
+    )
     attempt.update(image=str((facts.get("Config") or {}).get("Image") or ""), image_digest=facts.get("Image"))
-    container_folder.give_to_user(attempt, engine, container_id, plan.user, plan.container.workdir)
-    if looked.place is container_code.Place.OVER:
+    container_folder.give_to_user(attempt, engine, container_id, plan.user, container.workdir)
+    if code.source is container_code.CodeSource.OVERLAID:
         user = login_user()
-        container_code.put_over(attempt, engine, container_id, plan.container.workdir, (user.uid, user.gid))
+        owner = (user.uid, user.gid)
+        container_code.put_over(attempt, engine, container_id, container.workdir, owner)
     return container_id
 
 
-def _container_of(engine: docker.Engine, project: str, service: str) -> tuple[str, dict[str, Any]]:
-    for one in members(engine, project):
-        if one.service == service:
-            facts, why = engine.inspect("container", one.container_id)
+def _prepare_override(
+    attempt: Attempt, plan: container_plan.Plan, service: str, services: Sequence[Service]
+) -> dict[str, Any]:
+    run_folders.make_inner_targets(
+        attempt.spec.mounts, attempt.folder.work if plan.mount_code else None, plan.container.workdir
+    )
+    return compose_plan.override(plan, service, services, container_plan.environment(plan))
+
+
+def _recreate(
+    attempt: Attempt, engine: docker.Engine, compose: Compose, service: str, document: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """All containers are created with this file over the project's own; the service's, and what the engine says of
+    it."""
+    written = attempt.folder.path / "compose-override.json"
+    durable.write_json(written, document)
+    compose.use_override(written)
+    _run_compose(attempt, compose, ("up", "--no-start"), "the services could not be made")
+    for member in members(engine, compose_plan.project_name(attempt.spec)):
+        if member.service == service:
+            facts, why = engine.inspect("container", member.container_id)
             if facts is None:
                 raise AgentError("image-failed", f"the container of {service} is gone: {why}")
-            return one.container_id, facts
+            return member.container_id, facts
     raise AgentError("image-failed", f"Compose has made no container of {service}")
-
-
-def _run(
-    attempt: Attempt, engine: docker.Engine, compose: Compose, container_id: str, services: list[Service]
-) -> Outcome:
-    assert attempt.spec.container is not None  # noqa: S101 (the supervisor has looked)
-    service = str(attempt.spec.container.compose)
-    others = [one.name for one in services if one.name != service]
-    words = ", beside " + ", ".join(others) if others else ""
-
-    def start() -> None:
-        attempt.phase(f"starting {service}{words}")
-        with compose.call("up", "--detach", "--no-recreate", "--no-build") as call:
-            image_step(
-                attempt,
-                call.argv,
-                "the services could not be started",
-                env=call.env,
-                stdin=call.stdin,
-                starts_script=True,
-            )
-
-    side = SideCars(attempt, engine, compose_plan.project_name(attempt.spec), others)
-    outcome = run_to_end(attempt, engine, container_id, start, side)
-    return side.explain(outcome)

@@ -23,7 +23,8 @@ class Service:
 
 def project_name(spec: RunSpec) -> str:
     """What Compose prefixes everything with: small letters, digits, - and _."""
-    return "runctl-{}-{}".format(re.sub(r"[^a-z0-9_-]", "-", spec.run_id.lower()), spec.attempt)
+    name = re.sub(r"[^a-z0-9_-]", "-", spec.run_id.lower())
+    return f"runctl-{name}-{spec.attempt}"
 
 
 def parse_services(config: str) -> list[Service]:
@@ -60,7 +61,7 @@ def override(plan: Plan, service: str, services: Sequence[Service], env: Mapping
     label = {"runctl.run": spec.run_id, "runctl.attempt": str(spec.attempt), "runctl.project": spec.project}
     main: dict[str, Any] = {
         "environment": dict(env),
-        "volumes": [_bind(*one) for one in container_plan.binds(plan)],
+        "volumes": [_bind(*bind) for bind in container_plan.binds(plan)],
         "labels": label,
         "init": True,
         "restart": "no",
@@ -80,12 +81,12 @@ def override(plan: Plan, service: str, services: Sequence[Service], env: Mapping
         count = -1 if plan.gpus == "all" else int(plan.gpus)
         device = {"driver": "nvidia", "count": count, "capabilities": ["gpu"]}
         main["deploy"] = {"resources": {"reservations": {"devices": [device]}}}
-    everyone: dict[str, Any] = {one.name: {"labels": label} for one in services if one.name != service}
+    everyone: dict[str, Any] = {other.name: {"labels": label} for other in services if other.name != service}
     return {"services": {**everyone, service: _literal(main)}}
 
 
 def with_some_command(document: dict[str, Any], plan: Plan, service: str) -> dict[str, Any]:
-    """The same with the words that are to run, however they will be started: an image without a command of its own
+    """The same with the command that is to run, however it will be started: an image without a command of its own
     makes no container without."""
     run = container_plan.command(plan.spec, plan.container.python)
     main = dict(document["services"][service])
@@ -96,7 +97,7 @@ def with_some_command(document: dict[str, Any], plan: Plan, service: str) -> dic
 
 def with_command(document: dict[str, Any], plan: Plan, service: str) -> dict[str, Any]:
     """The same with what runs, where that is not the service's own."""
-    start, run = container_plan.start_words(plan)
+    start, run = container_plan.entrypoint_and_arguments(plan)
     main = dict(document["services"][service])
     if start:
         main["entrypoint"] = _literal([start[1]])
@@ -114,7 +115,7 @@ def _literal(value: Any) -> Any:
     if isinstance(value, str):
         return value.replace("$", "$$")
     if isinstance(value, dict):
-        return {key: _literal(one) for key, one in value.items()}
+        return {key: _literal(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_literal(one) for one in value]
+        return [_literal(item) for item in value]
     return value

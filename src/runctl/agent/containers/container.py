@@ -2,69 +2,55 @@
 
 from __future__ import annotations
 
-from runctl.agent.containers import container_code, container_folder, container_plan, docker, docker_root
-from runctl.agent.containers.container_made import make_plan
+from runctl.agent.attempt.attempt import Attempt, Outcome
+from runctl.agent.containers import container_code, container_folder, container_plan, docker_root
 from runctl.agent.containers.container_run import run_to_end
-from runctl.agent.disks import places
+from runctl.agent.disks import run_folders
 from runctl.agent.errors import AgentError
-from runctl.agent.images import dev_image
 from runctl.agent.images.image import ready_image
+from runctl.agent.machine import docker
 from runctl.agent.machine.root import login_user
-from runctl.agent.spec import EndReason
-from runctl.agent.supervising.attempt import Attempt, Outcome
+from runctl.agent.spec import ContainerSpec, EndReason
 
 
-def run_in_container(attempt: Attempt) -> Outcome:
+def run_in_container(attempt: Attempt, container: ContainerSpec) -> Outcome:
     """Make the image and the container, run it to its end, and remove the container."""
-    spec = attempt.spec
-    assert spec.container is not None  # noqa: S101 (the supervisor has looked)
     docker_root.use_instance_store(attempt)
     engine = docker.connect()
-    places.make(attempt.where)
+    run_folders.make(attempt.folders)
     (attempt.folder.path / "home").mkdir(exist_ok=True)
-    image = _image(attempt, engine)
+    image = ready_image(attempt, engine, container)
     attempt.update(image=image)
-    if spec.container.build is not None and spec.container.build.only:
+    if container.build is not None and container.build.only:
         return Outcome(EndReason.COMPLETED, f"the image {image} is on the machine", exit_code=0)
     facts, why = engine.inspect("image", image)
     if facts is None:
-        raise AgentError(
-            "image-failed", "the image {} cannot be inspected: {}".format(image, why or "it is gone")
-        )
+        raise AgentError("image-failed", f"the image {image} cannot be inspected: {why or 'it is gone'}")
     attempt.update(image_digest=docker.digest_of(facts))
-    code = container_code.place_code(attempt, engine, image)
-    plan = make_plan(attempt, engine, image, facts.get("Config") or {}, code)
-    places.make_inner_targets(
-        spec.mounts, attempt.folder.work if plan.mount_code else None, plan.container.workdir
+    code = container_code.decide_for_image(attempt, engine, container, image)
+    plan = container_plan.make_plan(attempt, engine, container, image, facts.get("Config") or {}, code)
+    run_folders.make_inner_targets(
+        attempt.spec.mounts, attempt.folder.work if plan.mount_code else None, container.workdir
     )
     if plan.user != docker.owner():
-        places.open_to_others(attempt.where)
+        run_folders.open_to_others(attempt.folders)
     container_id = _create(attempt, engine, plan)
     attempt.update(container_id=container_id)
-    workdir = plan.container.workdir
     try:
-        container_folder.give_to_user(attempt, engine, container_id, plan.user, workdir)
-        if code.place is container_code.Place.OVER:
+        container_folder.give_to_user(attempt, engine, container_id, plan.user, container.workdir)
+        if code.source is container_code.CodeSource.OVERLAID:
             user = login_user()
-            container_code.put_over(attempt, engine, container_id, workdir, (user.uid, user.gid))
+            owner = (user.uid, user.gid)
+            container_code.put_over(attempt, engine, container_id, container.workdir, owner)
         attempt.check()
-        outcome = run_to_end(attempt, engine, container_id)
-        if code.place is container_code.Place.IMAGE:
-            container_folder.tell_written(attempt, engine, container_id, workdir)
+        outcome = run_to_end(attempt, engine, container, container_id)
+        if code.source is container_code.CodeSource.IMAGE:
+            container_folder.report_written(attempt, engine, container_id, container.workdir)
         return outcome
     finally:
         engine.call("rm", "--force", "--volumes", container_id)
         if plan.user != docker.owner():
-            places.give_to_user(attempt.where)
-
-
-def _image(attempt: Attempt, engine: docker.Engine) -> str:
-    reused = dev_image.reusable(attempt, engine)
-    if reused is not None:
-        return reused
-    image = ready_image(attempt, engine)
-    dev_image.remember(attempt, image)
-    return image
+            run_folders.give_to_user(attempt.folders)
 
 
 def _create(attempt: Attempt, engine: docker.Engine, plan: container_plan.Plan) -> str:
@@ -73,10 +59,9 @@ def _create(attempt: Attempt, engine: docker.Engine, plan: container_plan.Plan) 
     env = container_plan.environment(plan)
     done = engine.call_with_secrets(container_plan.create(plan, sorted(env)), env)
     if done.returncode != 0:
-        said = docker.words(done.stderr)
-        raise AgentError("image-failed", f"the container {name} cannot be made: {said}")
+        reason = docker.text(done.stderr)
+        raise AgentError("image-failed", f"the container {name} cannot be created: {reason}")
+    user = f"user {plan.user}" if plan.user else "the image's user"
     gpus = {"": "", "all": ", with all GPUs"}.get(plan.gpus, f", with {plan.gpus} GPUs")
-    attempt.log.line(
-        "container {} as {}{}".format(name, "user " + plan.user if plan.user else "the image's user", gpus)
-    )
-    return docker.words(done.stdout).splitlines()[-1]
+    attempt.log.line(f"container {name} as {user}{gpus}")
+    return docker.text(done.stdout).splitlines()[-1]

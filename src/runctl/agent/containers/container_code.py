@@ -11,25 +11,26 @@ import tarfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
-from runctl.agent.containers import container_plan, docker
+from runctl.agent.attempt.attempt import Attempt
 from runctl.agent.environments.script import first_line
 from runctl.agent.errors import AgentError
-from runctl.agent.supervising.attempt import Attempt
+from runctl.agent.machine import docker
+from runctl.agent.spec import ContainerSpec, RunSpec
 
 COPY_SECONDS = 600.0
 FIRST_BYTES = 256
 
 
-class Place(enum.Enum):
+class CodeSource(enum.Enum):
     """Where the code that runs comes from."""
 
     IMAGE = "image"
-    MOUNT = "mount"
+    MOUNTED = "mount"
     """The image has nothing at the working folder: the synced project is mounted there."""
-    OVER = "over"
+    OVERLAID = "over"
     """The image has something there, which must not disappear: the synced project is put over it."""
 
 
@@ -37,68 +38,74 @@ class Place(enum.Enum):
 class Code:
     """The decision, and the beginning of the script, for its ``#!`` line."""
 
-    place: Place
+    source: CodeSource
     head: bytes = b""
 
 
-def place_code(attempt: Attempt, engine: docker.Engine, image: str) -> Code:
-    """Look at the image and decide; the log says what, and why. Raises `AgentError` (``image-failed``)."""
-    with probe(engine, image) as container:
-        return decide_place(attempt, engine, container)
+def decide_for_image(attempt: Attempt, engine: docker.Engine, container: ContainerSpec, image: str) -> Code:
+    """Inspect the image and decide; the log says what, and why. Raises `AgentError` (``image-failed``)."""
+    with probe(engine, image) as container_id:
+        return decide_for_container(attempt, engine, container, container_id)
 
 
-def decide_place(attempt: Attempt, engine: docker.Engine, container: str) -> Code:
-    """The same for a container that has been made and does not run yet."""
-    wish = attempt.spec.container
-    assert wish is not None  # noqa: S101 (the supervisor has looked)
+def decide_for_container(
+    attempt: Attempt, engine: docker.Engine, container: ContainerSpec, container_id: str
+) -> Code:
+    """The same for a container that exists and does not run yet."""
     spec = attempt.spec
     in_tree = None if spec.is_command else attempt.folder.work / spec.script
-    if wish.code == "mount":
-        return Code(_mount_or_over(attempt, engine, container), _head(in_tree))
+    if container.code == "mount":
+        return Code(_mount_or_overlay(attempt, engine, container.workdir, container_id), _head(in_tree))
     if in_tree is None:
-        return Code(Place.IMAGE)
-    path = container_plan.script_in_image(spec)
-    content = _file_in(engine, container, path)
+        return Code(CodeSource.IMAGE)
+    path = script_in_image(spec, container)
+    content = _file_in(engine, container_id, path)
     if content is None:
-        if wish.code == "auto" and in_tree.is_file():
+        if container.code == "auto" and in_tree.is_file():
             attempt.log.line(f"the image has no {path}: it gets the synced project")
-            return Code(_mount_or_over(attempt, engine, container), _head(in_tree))
+            return Code(_mount_or_overlay(attempt, engine, container.workdir, container_id), _head(in_tree))
         raise AgentError(
             "image-failed",
             f"the image has no {path}",
-            f"COPY the project to {wish.workdir} in the Dockerfile, or use --dev-mode to put the synced project there",
+            f"COPY the project to {container.workdir} in the Dockerfile, or use --dev-mode to put the synced"
+            " project there",
         )
     attempt.log.line(f"running {path} as it is in the image")
-    if in_tree.is_file() and wish.image is not None and in_tree.read_bytes() != content:
+    if in_tree.is_file() and container.image is not None and in_tree.read_bytes() != content:
         attempt.log.line(f"warning: it differs from the synced {spec.script}; --dev-mode would run that")
-    return Code(Place.IMAGE, content[:FIRST_BYTES] + b"\n")
+    return Code(CodeSource.IMAGE, content[:FIRST_BYTES] + b"\n")
+
+
+def script_in_image(spec: RunSpec, container: ContainerSpec) -> str:
+    """Where the script must be in an image that brings the project along."""
+    return str(PurePosixPath(container.workdir) / spec.script)
 
 
 def _head(path: Path | None) -> bytes:
     return first_line(path) if path is not None and path.is_file() else b""
 
 
-def _mount_or_over(attempt: Attempt, engine: docker.Engine, container: str) -> Place:
-    wish = attempt.spec.container
-    assert wish is not None  # noqa: S101 (the supervisor has looked)
-    if not _has_anything(engine, container, wish.workdir):
-        attempt.log.line(f"the synced project is mounted at {wish.workdir}")
-        return Place.MOUNT
+def _mount_or_overlay(attempt: Attempt, engine: docker.Engine, workdir: str, container_id: str) -> CodeSource:
+    if not _has_anything(engine, container_id, workdir):
+        attempt.log.line(f"the synced project is mounted at {workdir}")
+        return CodeSource.MOUNTED
     attempt.log.line(
-        f"the synced project is put over what the image has at {wish.workdir}: where both have a file, the project's"
+        f"the synced project is put over what the image has at {workdir}: where both have a file, the project's"
         " is used; what only the image has stays. What the script writes there goes with the container: results belong"
         " into RUNCTL_OUTPUT_DIR"
     )
-    return Place.OVER
+    return CodeSource.OVERLAID
 
 
 @contextlib.contextmanager
 def probe(engine: docker.Engine, image: str) -> Iterator[str]:
     """A container of the image that is never started, to look into. Raises `AgentError` (``image-failed``)."""
-    made = engine.call("create", "--entrypoint", "/runctl-looks-only", image)
-    if made.returncode != 0:
-        raise AgentError("image-failed", f"no container can be made of {image}: {docker.words(made.stderr)}")
-    name = docker.words(made.stdout)
+    created = engine.call("create", "--entrypoint", "/runctl-looks-only", image)
+    if created.returncode != 0:
+        raise AgentError(
+            "image-failed", f"no container can be created from {image}: {docker.text(created.stderr)}"
+        )
+    name = docker.text(created.stdout)
     try:
         yield name
     finally:
@@ -143,8 +150,8 @@ def put_over(
     attempt.update(phase="putting the project into the container")
     facts, why = engine.inspect("container", container)
     if facts is None:
-        raise AgentError("image-failed", "the container cannot be looked at: {}".format(why or "it is gone"))
-    mounted = [str(one.get("Destination")) for one in facts.get("Mounts") or ()]
+        raise AgentError("image-failed", f"the container cannot be inspected: {why or 'it is gone'}")
+    mounted = [str(mount.get("Destination")) for mount in facts.get("Mounts") or ()]
     argv = engine.command("cp", "-", f"{container}:/")
     with subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -153,12 +160,12 @@ def put_over(
         assert child.stderr is not None  # noqa: S101 (it is a pipe)
         with contextlib.suppress(BrokenPipeError), child.stdin:
             write_project(attempt.folder.work, workdir, owner, child.stdin, time.time(), mounted)
-        said = child.stderr.read()
+        output = child.stderr.read()
         code = child.wait(COPY_SECONDS)
     if code != 0:
         raise AgentError(
             "image-failed",
-            f"the project cannot be put over {workdir} in the image: {docker.words(said)}",
+            f"the project cannot be put over {workdir} in the image: {docker.text(output)}",
             "a file of the project has the name of a folder in the image, or the other way round?",
         )
 

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import IO
 
-from runctl.agent.containers import docker
+from runctl.agent.attempt.attempt import Attempt
 from runctl.agent.containers.container_code import probe
 from runctl.agent.errors import AgentError
-from runctl.agent.supervising.attempt import Attempt
+from runctl.agent.machine import docker
 
 REWRITTEN_BYTES = 256 << 20
 """Of files. Beyond it only folders are given to the user: new files can be written, those of the image only read."""
@@ -40,7 +40,7 @@ def give_to_user(attempt: Attempt, engine: docker.Engine, container: str, user: 
     facts, _ = engine.inspect("container", container)
     if facts is None or (facts.get("HostConfig") or {}).get("ReadonlyRootfs"):
         return
-    mounted = [str(one.get("Destination")) for one in facts.get("Mounts") or ()]
+    mounted = [str(mount.get("Destination")) for mount in facts.get("Mounts") or ()]
     if any(str(folder) == target or str(folder).startswith(target.rstrip("/") + "/") for target in mounted):
         return
     # Not from the container itself: its mounts are there already, and a data set would be read with the folder.
@@ -61,7 +61,7 @@ def give_to_user(attempt: Attempt, engine: docker.Engine, container: str, user: 
     if done.returncode != 0:
         raise AgentError(
             "image-failed",
-            f"{folder} of the image cannot be made writable for the run: {docker.words(done.stderr)}",
+            f"{folder} of the image cannot be made writable for the run: {docker.text(done.stderr)}",
             "--user '' runs as the image's own user",
         )
     if not complete:
@@ -154,21 +154,21 @@ def _only(folders: Iterable[tarfile.TarInfo], sink: IO[bytes]) -> None:
     sink.seek(0)
     sink.truncate()
     with tarfile.open(fileobj=sink, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for one in folders:
-            archive.addfile(one)
+        for folder in folders:
+            archive.addfile(folder)
 
 
-def tell_written(attempt: Attempt, engine: docker.Engine, container: str, workdir: str) -> None:
+def report_written(attempt: Attempt, engine: docker.Engine, container: str, workdir: str) -> None:
     """The log names what a run has written into the project's folder of its container: it goes with the container."""
     done = engine.call("diff", container)
     facts, _ = engine.inspect("container", container)
-    mounted = [str(one.get("Destination")) for one in (facts or {}).get("Mounts") or ()]
-    found = written(docker.words(done.stdout).splitlines(), workdir, mounted) if done.returncode == 0 else []
+    mounted = [str(mount.get("Destination")) for mount in (facts or {}).get("Mounts") or ()]
+    found = written(docker.text(done.stdout).splitlines(), workdir, mounted) if done.returncode == 0 else []
     if found:
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         attempt.log.line(
-            "note: what the script wrote to {} goes with the container: {}{}. Results belong into"
-            " RUNCTL_OUTPUT_DIR".format(workdir, ", ".join(map(json.dumps, found[:SHOWN])), more)
+            f"note: what the script wrote to {workdir} goes with the container:"
+            f" {', '.join(map(json.dumps, found[:SHOWN]))}{more}. Results belong into RUNCTL_OUTPUT_DIR"
         )
 
 

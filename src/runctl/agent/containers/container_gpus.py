@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 
-from runctl.agent.containers.docker import Engine
 from runctl.agent.errors import AgentError
+from runctl.agent.machine.docker import Engine
 
 INSTALL = "install NVIDIA's container toolkit, or take a deep-learning image, which has it"
 
 
 @dataclass(frozen=True)
-class Seen:
+class MachineGpus:
     """What the machine has."""
 
     count: int = 0
@@ -29,56 +29,60 @@ class Decision:
     warning: str = ""
 
 
-def decide(wish: str, seen: Seen) -> Decision:
+def decide(requested: str, found: MachineGpus) -> Decision:
     """What the container gets. Pure.
 
-    Raises `AgentError`: ``bad-request`` for a wish that is none, ``no-gpu`` when GPUs were asked for that
+    Raises `AgentError`: ``bad-request`` for a request that is none, ``no-gpu`` when GPUs were asked for that
     cannot be given.
     """
-    if wish == "none":
+    if requested == "none":
         return Decision()
-    if wish not in ("auto", "all") and not (wish.isascii() and wish.isdigit() and int(wish) > 0):
-        raise AgentError("bad-request", f"--gpus is auto, all, none or a number, not {wish!r}")
-    if wish == "auto":
-        if seen.count == 0:
+    if requested not in ("auto", "all") and not (
+        requested.isascii() and requested.isdigit() and int(requested) > 0
+    ):
+        raise AgentError("bad-request", f"--gpus is auto, all, none or a number, not {requested!r}")
+    if requested == "auto":
+        if found.count == 0:
             return Decision()
-        if not seen.toolkit:
-            words = "the machine has {}, but Docker cannot give them to a container: the run goes without; {}"
-            return Decision(warning=words.format(_gpus(seen.count), INSTALL))
+        if not found.toolkit:
+            return Decision(
+                warning=f"the machine has {_gpus(found.count)}, but Docker cannot give them to a container:"
+                f" the run goes without; {INSTALL}"
+            )
         return Decision("all")
-    if seen.count == 0:
+    if found.count == 0:
         raise AgentError(
             "no-gpu",
-            f"--gpus {wish}: this machine has no NVIDIA GPU (nvidia-smi finds none)",
+            f"--gpus {requested}: this machine has no NVIDIA GPU (nvidia-smi finds none)",
             "take an instance type with GPUs, such as g5.xlarge, or leave --gpus out",
         )
-    if not seen.toolkit:
+    if not found.toolkit:
         raise AgentError(
             "no-gpu",
-            f"--gpus {wish}: the machine has {_gpus(seen.count)}, but Docker cannot give them to a container",
+            f"--gpus {requested}: the machine has {_gpus(found.count)}, but Docker cannot give them to a container",
             INSTALL,
         )
-    if wish != "all" and int(wish) > seen.count:
+    if requested != "all" and int(requested) > found.count:
         raise AgentError(
             "no-gpu",
-            f"--gpus {wish}: the machine has only {_gpus(seen.count)}",
+            f"--gpus {requested}: the machine has only {_gpus(found.count)}",
             "ask for fewer, or take a larger instance type",
         )
-    return Decision(wish)
+    return Decision(requested)
 
 
 def _gpus(count: int) -> str:
     return "a GPU" if count == 1 else f"{count} GPUs"
 
 
-def look(engine: Engine) -> Seen:
+def find_gpus(engine: Engine) -> MachineGpus:
     """Ask the machine and its engine."""
     from runctl.agent.machine.gpus import gpus
 
     count = len(gpus())
     if count == 0:
-        return Seen()
+        return MachineGpus()
     if shutil.which("nvidia-container-runtime-hook") or shutil.which("nvidia-container-cli"):
-        return Seen(count, toolkit=True)
+        return MachineGpus(count, toolkit=True)
     done = engine.call("info", "--format", "{{json .Runtimes}}")
-    return Seen(count, toolkit=done.returncode == 0 and b"nvidia" in done.stdout)
+    return MachineGpus(count, toolkit=done.returncode == 0 and b"nvidia" in done.stdout)

@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runctl.agent.attempt.children import LEFTOVER_SECONDS
 from runctl.agent.machine import processes
-from runctl.agent.supervising.children import LEFTOVER_SECONDS
 
 if TYPE_CHECKING:
-    from runctl.agent.containers.docker import Engine
-    from runctl.agent.supervising.attempt import Attempt
+    from runctl.agent.attempt.attempt import Attempt
+    from runctl.agent.machine.docker import Engine
 
 BLOCK = 1 << 16
 MOST_PAUSE_SECONDS = 30.0

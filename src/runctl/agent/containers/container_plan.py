@@ -1,23 +1,29 @@
-"""A run's container as command lines: plain data in, argument lists out."""
+"""A run's container: from what the run asks for, the machine has and the image is, to docker's command line."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from typing import Any
 
-from runctl.agent.disks import places as places_of
-from runctl.agent.disks.places import (
+from runctl.agent.attempt.attempt import Attempt
+from runctl.agent.containers import container_gpus
+from runctl.agent.containers.container_code import Code, CodeSource
+from runctl.agent.disks import run_folders
+from runctl.agent.disks.run_folders import (
     CONTAINER_CHECKPOINTS,
     CONTAINER_HOME,
     CONTAINER_IO,
     CONTAINER_OUTPUT,
-    Places,
+    RunFolders,
 )
+from runctl.agent.machine import docker
+from runctl.agent.machine.facts import memory_bytes
+from runctl.agent.records import AttemptFolder
 from runctl.agent.spec import ContainerSpec, RunSpec
 from runctl.agent.starter import starter
-from runctl.agent.supervising.state import AttemptFolder
 
 SHM_SHARE = 0.25
 SHM_LEAST_MIB = 64
@@ -28,8 +34,9 @@ class Plan:
     """Everything that decides how a container is made."""
 
     spec: RunSpec
+    container: ContainerSpec
     image: str
-    where: Places
+    run_folders: RunFolders
     folder: AttemptFolder
     mount_code: bool
     entrypoint: Sequence[str] | None
@@ -47,11 +54,47 @@ class Plan:
     io: str | None = None
     """The folder with the pipe for the output, and the program that leads it there; ``None``: the engine's log."""
 
-    @property
-    def container(self) -> ContainerSpec:
-        """The run's own wishes."""
-        assert self.spec.container is not None  # noqa: S101 (a plan is made of a run in a container)
-        return self.spec.container
+
+def make_plan(
+    attempt: Attempt,
+    engine: docker.Engine,
+    container: ContainerSpec,
+    image: str,
+    config: Mapping[str, Any],
+    code: Code,
+    *,
+    quiet: bool = False,
+) -> Plan:
+    """The plan of a container of this image; ``config`` is what the engine says of it.
+
+    The log says what may surprise, unless ``quiet``. Raises `AgentError` (``no-gpu``).
+    """
+    say = (lambda _: None) if quiet else attempt.log.line
+    gpus = container_gpus.decide(container.gpus, container_gpus.find_gpus(engine))
+    if gpus.warning:
+        say("warning: " + gpus.warning)
+    image_has = config.get("Entrypoint")
+    kept = kept_entrypoint(container, image_has, is_command=attempt.spec.is_command)
+    if image_has and kept is None and container.entrypoint is None:
+        say(f"the image's entry point {json.dumps(image_has)} would not run the script: it is left out")
+    if container.user not in (None, "", docker.owner()):
+        say(f"note: checkpoints and output belong to {docker.owner()} afterwards")
+    return Plan(
+        spec=attempt.spec,
+        container=container,
+        image=image,
+        run_folders=attempt.folders,
+        folder=attempt.folder,
+        mount_code=code.source is CodeSource.MOUNTED,
+        entrypoint=kept,
+        user=docker.owner() if container.user is None else container.user,
+        user_name=docker.user_name(),
+        gpus=gpus.value,
+        shm_mib=container.shm_mib or shm_mib(memory_bytes()),
+        head=code.head,
+        image_command=config.get("Cmd") or (),
+        io=attempt.collector.for_container(engine.kernel),
+    )
 
 
 def name(spec: RunSpec) -> str:
@@ -72,15 +115,15 @@ _WRAPPER = re.compile(r"(\.sh|/tini|/dumb-init|/catatonit|^tini|^dumb-init|/nvid
 def entrypoint(image_has: Sequence[str] | None) -> list[str] | None:
     """The image's entry point if it is a wrapper that goes on to run its arguments (a shell script, an init),
     ``None`` if it would run something else instead of the script (``["python", "serve.py"]``)."""
-    words = list(image_has or [])
-    if not words:
+    argv = list(image_has or [])
+    if not argv:
         return None
-    command = next((word for word in words if not word.startswith("-")), "")
-    rest = [word for word in words[1:] if word not in ("--",) and not word.startswith("-")]
-    if words[0] in ("/bin/sh", "sh", "bash", "/bin/bash"):
+    program = next((argument for argument in argv if not argument.startswith("-")), "")
+    rest = [argument for argument in argv[1:] if not argument.startswith("-")]
+    if argv[0] in ("/bin/sh", "sh", "bash", "/bin/bash"):
         # The shell form: a string of its own, which ignores arguments, or a script that takes them.
-        return words if len(rest) == 1 and rest[0].endswith(".sh") and "-c" not in words else None
-    return words if _WRAPPER.search(command) and not rest else None
+        return argv if len(rest) == 1 and rest[0].endswith(".sh") and "-c" not in argv else None
+    return argv if _WRAPPER.search(program) and not rest else None
 
 
 _INIT = re.compile(
@@ -96,22 +139,17 @@ def init_failed(exit_code: int | None, output: bytes) -> str | None:
     return (found.group(1) or found.group(2)).decode(errors="replace") if found else None
 
 
-def script_in_image(spec: RunSpec) -> str:
-    """Where the script must be in an image that brings the project along."""
-    assert spec.container is not None  # noqa: S101 (a plan is made of a run in a container)
-    return str(PurePosixPath(spec.container.workdir) / spec.script)
-
-
-def kept_entrypoint(spec: RunSpec, image_has: Sequence[str] | None) -> list[str] | None:
+def kept_entrypoint(
+    container: ContainerSpec, image_has: Sequence[str] | None, *, is_command: bool
+) -> list[str] | None:
     """The image's entry point, if the run goes through it.
 
     A command goes through whatever the image has, as with ``docker run``; a script only through a wrapper that goes
     on to run its arguments.
     """
-    assert spec.container is not None  # noqa: S101 (a plan is made of a run in a container)
-    if spec.container.entrypoint is not None:
+    if container.entrypoint is not None:
         return None
-    return list(image_has or []) or None if spec.is_command else entrypoint(image_has)
+    return list(image_has or []) or None if is_command else entrypoint(image_has)
 
 
 def command(spec: RunSpec, python: str, head: bytes = b"") -> list[str]:
@@ -119,18 +157,22 @@ def command(spec: RunSpec, python: str, head: bytes = b"") -> list[str]:
     the image itself starts."""
     if spec.is_command:
         return [spec.script, *spec.args] if spec.script else []
-    words = starter(spec.script, python, spec.interpreter, head, executable=True, bash="sh")
+    argv = starter(spec.script, python, spec.interpreter, head, executable=True, bash="sh")
     # In an image the executable bit is the image's; the engine says if it is not there.
-    return [*(words or []), *spec.args]
+    return [*(argv or []), *spec.args]
 
 
 def mount(source: str, target: str, *, read_only: bool = False) -> list[str]:
     """``--mount`` takes any path: it is a line of CSV (RFC 4180)."""
     fields = ["type=bind", "source=" + source, "target=" + target, *(["readonly"] if read_only else [])]
-    return [
-        "--mount",
-        ",".join('"{}"'.format(f.replace('"', '""')) if re.search(r'[,"\n]', f) else f for f in fields),
-    ]
+    return ["--mount", ",".join(map(_csv_field, fields))]
+
+
+def _csv_field(field: str) -> str:
+    if not re.search(r'[,"\n]', field):
+        return field
+    escaped = field.replace('"', '""')
+    return f'"{escaped}"'
 
 
 def environment(plan: Plan) -> dict[str, str]:
@@ -142,16 +184,16 @@ def environment(plan: Plan) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
     }
     env.update(plan.spec.env)
-    env.update(places_of.variables(plan.spec, plan.where))
+    env.update(run_folders.variables(plan.spec, plan.run_folders))
     return env
 
 
-def start_words(plan: Plan) -> tuple[list[str], list[str]]:
-    """``--entrypoint`` where the image's own does not stay, and the words after the image's name."""
+def entrypoint_and_arguments(plan: Plan) -> tuple[list[str], list[str]]:
+    """``--entrypoint`` where the image's own does not stay, and the arguments after the image's name."""
     if plan.io is not None:
-        words = _everything(plan)
-        if words:
-            return ["--entrypoint", CONTAINER_IO + "/redirect"], [CONTAINER_IO + "/log", *words]
+        argv = _whole_command(plan)
+        if argv:
+            return ["--entrypoint", CONTAINER_IO + "/redirect"], [CONTAINER_IO + "/log", *argv]
     run = command(plan.spec, plan.container.python, plan.head)
     given = plan.container.entrypoint
     if given:
@@ -161,8 +203,8 @@ def start_words(plan: Plan) -> tuple[list[str], list[str]]:
     return ["--entrypoint", run[0]], run[1:]
 
 
-def _everything(plan: Plan) -> list[str]:
-    """What the engine would run without us: the entry point, and its words."""
+def _whole_command(plan: Plan) -> list[str]:
+    """What the engine would run without us: the entry point, and its arguments."""
     run = command(plan.spec, plan.container.python, plan.head)
     if plan.container.entrypoint:
         return [*plan.container.entrypoint, *run]
@@ -176,21 +218,21 @@ def binds(plan: Plan) -> list[tuple[str, str, bool]]:
         found.append((str(plan.folder.work), plan.container.workdir, False))
     if plan.io is not None:
         found.append((plan.io, CONTAINER_IO, True))
-    found += [(one.source, one.target, one.read_only) for one in plan.spec.mounts]
-    if plan.where.on_volume is None:
-        found.append((str(plan.where.checkpoints), CONTAINER_CHECKPOINTS, False))
-        found.append((str(plan.where.output), CONTAINER_OUTPUT, False))
+    found += [(mount.source, mount.target, mount.read_only) for mount in plan.spec.mounts]
+    if plan.run_folders.on_volume is None:
+        found.append((str(plan.run_folders.checkpoints), CONTAINER_CHECKPOINTS, False))
+        found.append((str(plan.run_folders.output), CONTAINER_OUTPUT, False))
     return found
 
 
 def create(plan: Plan, variables: Sequence[str]) -> list[str]:
     """``docker create``; values of variables come from docker's own environment and are on no command line."""
     spec, container = plan.spec, plan.container
-    start, run = start_words(plan)
+    start, run = entrypoint_and_arguments(plan)
     labels = {"runctl.run": spec.run_id, "runctl.attempt": str(spec.attempt), "runctl.project": spec.project}
     return [
         *("create", "--name", name(spec)),
-        *(word for key, value in labels.items() for word in ("--label", f"{key}={value}")),
+        *(option for key, value in labels.items() for option in ("--label", f"{key}={value}")),
         "--init",
         *(("--user", plan.user) if plan.user else ()),
         *(("--workdir", container.workdir) if spec.script else ()),
@@ -201,9 +243,13 @@ def create(plan: Plan, variables: Sequence[str]) -> list[str]:
         *("--log-driver", "json-file", "--log-opt", "max-size=1000t", "--log-opt", "max-file=1"),
         *("--log-opt", "compress=false"),
         *(["--gpus", plan.gpus] if plan.gpus else []),
-        *(word for one in binds(plan) for word in mount(one[0], one[1], read_only=one[2])),
+        *(
+            option
+            for source, target, read_only in binds(plan)
+            for option in mount(source, target, read_only=read_only)
+        ),
         *container.docker_args,
-        *(word for variable in variables for word in ("--env", variable)),
+        *(option for variable in variables for option in ("--env", variable)),
         *start,
         plan.image,
         *run,

@@ -6,12 +6,11 @@ import re
 import signal
 import time
 
-from runctl.agent.containers import docker
-from runctl.agent.machine import processes
-from runctl.agent.supervising.shutdown import POLL_SECONDS, Ending, Shutdown
+from runctl.agent.machine import docker, processes
+from runctl.agent.machine.shutdown import POLL_SECONDS, ProcessStopper, Shutdown
 
 
-class ContainerShutdown:
+class ContainerStopper:
     """Who of a container's processes has been told to end.
 
     The engine would signal the container's first process alone. Its processes are processes of this machine, so
@@ -21,32 +20,32 @@ class ContainerShutdown:
     def __init__(self, engine: docker.Engine, container_id: str, pid: int = 0) -> None:
         self._engine = engine
         self._container_id = container_id
-        self._shutdown = Shutdown()
+        self._processes = ProcessStopper()
         self._first = processes.identity(pid) if pid and is_first_of(pid, container_id) else None
-        self.asked = False
+        self.requested = False
         """The container has been told to end."""
 
-    def ask(self, wish: Ending) -> None:
+    def request(self, shutdown: Shutdown) -> None:
         """Whoever SIGTERM is for now has got it."""
         if not processes.alive(self._first):
             self._first = self._first_process()
         if self._first is not None:
-            self._shutdown.ask([self._first.pid], processes.table(), wish)
-            self.asked = True
-        elif not self.asked:
+            self._processes.request([self._first.pid], processes.table(), shutdown)
+            self.requested = True
+        elif not self.requested:
             # An engine on another machine, or behind a virtual one.
             done = self._engine.call("kill", "--signal", "TERM", self._container_id)
-            self.asked = done.returncode == 0
+            self.requested = done.returncode == 0
 
     def _first_process(self) -> processes.Identity | None:
         facts, _ = self._engine.inspect("container", self._container_id)
         pid = int(((facts or {}).get("State") or {}).get("Pid") or 0)
         return processes.identity(pid) if pid and is_first_of(pid, self._container_id) else None
 
-    def end(self, wish: Ending) -> None:
+    def end(self, shutdown: Shutdown) -> None:
         """The container has ended: by itself when it was told to, or killed when the grace was over."""
-        while not wish.over and self._runs():
-            self.ask(wish)
+        while not shutdown.over and self._runs():
+            self.request(shutdown)
             time.sleep(POLL_SECONDS)
         if self._runs():
             self.kill()

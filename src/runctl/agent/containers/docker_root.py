@@ -17,13 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable
 
-from runctl.agent.containers import docker
+from runctl.agent.attempt.attempt import Attempt
 from runctl.agent.disks import mount_table, probe
 from runctl.agent.disks.decision import INSTANCE_STORE, Facts, Refuse, decide_format
 from runctl.agent.errors import AgentError
-from runctl.agent.machine import durable
+from runctl.agent.machine import docker, durable
 from runctl.agent.machine.root import call_as_root, folder_root, root_available
-from runctl.agent.supervising.attempt import Attempt
 
 LABEL = "runctl-docker"
 DEFAULT_ROOT = "/var/lib/docker"
@@ -78,8 +77,9 @@ def decide(now: Situation, stores: Sequence[Store]) -> Keep | Move:
     if now.data_root != DEFAULT_ROOT:
         return Keep(f"somebody has put it at {now.data_root}")
     if now.images or now.containers:
-        words = "it has {} image(s) and {} container(s) at {} already"
-        return Keep(words.format(now.images, now.containers, now.data_root))
+        return Keep(
+            f"it has {now.images} image(s) and {now.containers} container(s) at {now.data_root} already"
+        )
     if not now.restartable:
         return Keep("there is no systemctl to start the engine again")
     best = max(stores, key=lambda store: store.facts.size_bytes)
@@ -111,19 +111,17 @@ def use_instance_store(attempt: Attempt) -> None:
         attempt.log.line(f"warning: Docker stays on the root disk: {error.message}")
         return
     if done.get("why"):
-        attempt.log.line(
-            "Docker stays where it is, although there is an instance store: {}".format(done["why"])
-        )
+        attempt.log.line(f"Docker stays where it is, although there is an instance store: {done['why']}")
     elif done.get("device"):
         attempt.log.line(
-            "Docker's images and containers are on the instance store {} now: fast, and gone when the instance is"
-            " stopped; checkpoints and output are not there".format(done["device"])
+            f"Docker's images and containers are on the instance store {done['device']} now: fast, and gone when the"
+            " instance is stopped; checkpoints and output are not there"
         )
 
 
 def docker_root(_request: Mapping[str, Any]) -> dict[str, Any]:
     """The verb, as root: decide and do. ``why`` says why not, ``device`` where to; neither when nothing changed."""
-    what = decide(_look(docker.connect()), stores())
+    what = decide(_situation(docker.connect()), stores())
     if isinstance(what, Keep):
         return {"why": what.why}
     carry_out(what, Path(DEFAULT_ROOT), stop, start)
@@ -168,7 +166,7 @@ def start() -> None:
         if done.returncode == 0 and done.stdout.strip():
             return
         if time.monotonic() >= deadline:
-            raise AgentError("no-docker", "it does not answer: " + docker.words(done.stderr)[-500:])
+            raise AgentError("no-docker", "it does not answer: " + docker.text(done.stderr)[-500:])
         time.sleep(0.5)
 
 
@@ -193,12 +191,12 @@ def stores() -> list[Store]:
     return found
 
 
-def _look(engine: docker.Engine) -> Situation:
+def _situation(engine: docker.Engine) -> Situation:
     done = engine.call("info", "--format", "{{json .}}")
     try:
         facts: Mapping[str, Any] = json.loads(done.stdout)
     except ValueError:
-        raise AgentError("no-docker", "the engine cannot be asked: " + docker.words(done.stderr)) from None
+        raise AgentError("no-docker", "the engine cannot be asked: " + docker.text(done.stderr)) from None
     root = str(facts.get("DockerRootDir") or "")
     numbers = [probe.number_of(device) for device in store_devices()]
     return Situation(
@@ -219,6 +217,4 @@ def _run(argv: Sequence[str], *, must: bool = True) -> None:
     except OSError as error:
         raise AgentError("cannot-mount", f"{argv[0]}: {error}") from error
     if must and done.returncode != 0:
-        raise AgentError(
-            "cannot-mount", "{} failed: {}".format(" ".join(argv[:2]), docker.words(done.stderr))
-        )
+        raise AgentError("cannot-mount", f"{' '.join(argv[:2])} failed: {docker.text(done.stderr)}")

@@ -9,21 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runctl.agent.disks import disks, mountns
+from runctl.agent.disks.mount_checks import check_mounts
 from runctl.agent.errors import AgentError
 from runctl.agent.machine.root import folder_root, login_user, on_machine
 from runctl.agent.spec import MountSpec, RunSpec
 
 INTERVAL_SECONDS = 2.0
-LOOKS = 2
-"""So many looks in a row must miss a volume: udev makes its links anew now and then."""
+MISSES = 2
+"""A volume counts as lost when it is missing so often in a row: udev renews its links now and then."""
 SYS_DEV = Path("/sys/dev/block")
 
 
 @dataclass(frozen=True)
-class Look:
-    """One mount as it is now."""
+class MountState:
+    """A mount as it is now."""
 
-    place: str = ""
+    file_system: str = ""
     """Tells file systems apart: the device's number, or the folder that stands for a volume; empty if it is gone."""
     device: bool = False
     """The kernel has that device."""
@@ -39,34 +40,34 @@ class Trouble:
     mount: MountSpec
     lost: bool
     """Else it has become read-only."""
-    words: str
+    message: str
 
 
-def judge(mount: MountSpec, first: Look, now: Look) -> Trouble | None:
+def judge(mount: MountSpec, first: MountState, now: MountState) -> Trouble | None:
     """What is wrong with a mount of a run that goes on; ``None`` if nothing is.
 
     A file system that is out of sight on the machine's own path is not lost: a container keeps its mount. It is
     when the device is not there any more.
     """
     if not now.known and first.known:
-        words = "{} was taken away from the machine; what was not yet written to it is lost"
-        return Trouble(mount, True, words.format(name(mount)))
+        message = f"{name(mount)} was taken away from the machine; what was not yet written to it is lost"
+        return Trouble(mount, True, message)
     if not first.device:
         return None  # it was no block device to begin with: nothing can be said
-    if now.place == first.place and not now.device:
+    if now.file_system == first.file_system and not now.device:
         return Trouble(mount, True, f"{name(mount)} has failed: its device is gone")
-    if not mount.read_only and not first.read_only and now.read_only and now.place == first.place:
-        words = "{} has become read-only, as the kernel does when a file system has errors (see dmesg)"
-        return Trouble(mount, False, words.format(name(mount)))
+    if not mount.read_only and not first.read_only and now.read_only and now.file_system == first.file_system:
+        message = f"{name(mount)} has become read-only, as the kernel does when a file system has errors (see dmesg)"
+        return Trouble(mount, False, message)
     return None
 
 
-def judge_start(mount: MountSpec, first: Look, now: Look) -> str | None:
+def judge_start(mount: MountSpec, first: MountState, now: MountState) -> str | None:
     """Why a script cannot be started with a mount that was fine before; ``None`` if it can."""
-    if now.place != first.place:
+    if now.file_system != first.file_system:
         return f"{name(mount)} is not what is mounted there any more"
     found = judge(mount, first, now)
-    return found.words if found is not None else None
+    return found.message if found is not None else None
 
 
 def name(mount: MountSpec) -> str:
@@ -78,25 +79,25 @@ def name(mount: MountSpec) -> str:
 
 def disk_name(folder: str, mounts: Sequence[MountSpec]) -> str:
     """The volume that a folder of the machine lies on, in words; else the folder."""
-    for one in sorted(mounts, key=lambda mount: -len(mount.source)):
-        source = str(on_machine(one.source))
-        if one.volume_id and (folder == source or folder.startswith(source + "/")):
-            return name(one)
+    for mount in sorted(mounts, key=lambda mount: -len(mount.source)):
+        source = str(on_machine(mount.source))
+        if mount.volume_id and (folder == source or folder.startswith(source + "/")):
+            return name(mount)
     return folder
 
 
 class MountWatch:
-    """Looks after the volumes of one run. Made when nothing of the run has started."""
+    """Observes the volumes of a run. Made when nothing of the run has started."""
 
     def __init__(self, spec: RunSpec) -> None:
-        bound = {one.target for one in mountns.to_bind(spec)} if folder_root() is None else set()
+        bound = {mount.target for mount in mountns.to_bind(spec)} if folder_root() is None else set()
         self._spec = spec
-        self._mounts = [one for one in spec.mounts if one.volume_id]
-        # In a namespace of its own a mount's target may lie over another one's source.
+        self._mounts = [mount for mount in spec.mounts if mount.volume_id]
+        # In a namespace of its own a mount's target may lie over another mount's source.
         self._paths: dict[str, str] = {
-            one.target: one.target if one.target in bound else one.source for one in self._mounts
+            mount.target: mount.target if mount.target in bound else mount.source for mount in self._mounts
         }
-        self._first = self._looks()
+        self._first = self._states()
         self._next = 0.0
         self._missed: dict[str, int] = {}
         self._told: list[str] = []
@@ -105,20 +106,18 @@ class MountWatch:
         """What the script will not be able to do, in words."""
         user = login_user().name
         return [
-            f"warning: {user} may not write to {name(one)}; it can be given to {user} with chown"
-            for one in self._mounts
-            if not one.read_only and not os.access(on_machine(self._paths[one.target]), os.W_OK)
+            f"warning: {user} may not write to {name(mount)}; it can be given to {user} with chown"
+            for mount in self._mounts
+            if not mount.read_only and not os.access(on_machine(self._paths[mount.target]), os.W_OK)
         ]
 
     def check_start(self) -> None:
         """The script can start: every volume is there as it was. Raises `AgentError` (``cannot-mount``)."""
         if self._spec.container is not None:
-            from runctl.agent import checks
-
-            checks.mounts(self._spec)
-        now = self._looks()
-        for one in self._mounts:
-            why = judge_start(one, self._first[one.target], now[one.target])
+            check_mounts(self._spec)
+        now = self._states()
+        for mount in self._mounts:
+            why = judge_start(mount, self._first[mount.target], now[mount.target])
             if why is not None:
                 raise AgentError("cannot-mount", why, "attach it again, and start another run")
 
@@ -132,7 +131,7 @@ class MountWatch:
         for trouble in self._troubles():
             key = f"{trouble.mount.target} {trouble.lost}"
             self._missed[key] = self._missed.get(key, 0) + 1
-            if key not in self._told and (not trouble.lost or self._missed[key] >= LOOKS):
+            if key not in self._told and (not trouble.lost or self._missed[key] >= MISSES):
                 self._told.append(key)
                 found.append(trouble)
         return found
@@ -140,28 +139,28 @@ class MountWatch:
     def at_the_end(self) -> list[Trouble]:
         """What is wrong when the script has ended."""
         found = self._troubles()
-        if any(one.lost for one in found):
+        if any(trouble.lost for trouble in found):
             time.sleep(0.5)
             found = self._troubles()
         return found
 
     def _troubles(self) -> list[Trouble]:
-        now = self._looks()
-        judged = [judge(one, self._first[one.target], now[one.target]) for one in self._mounts]
+        now = self._states()
+        judged = [judge(mount, self._first[mount.target], now[mount.target]) for mount in self._mounts]
         return [found for found in judged if found is not None]
 
-    def _looks(self) -> dict[str, Look]:
+    def _states(self) -> dict[str, MountState]:
         attached = disks().attached() if self._mounts else frozenset()
-        return {one.target: self._look(one, one.volume_id in attached) for one in self._mounts}
+        return {mount.target: self._state(mount, mount.volume_id in attached) for mount in self._mounts}
 
-    def _look(self, mount: MountSpec, known: bool) -> Look:
+    def _state(self, mount: MountSpec, known: bool) -> MountState:
         path = on_machine(self._paths[mount.target])
         try:
             if folder_root() is not None:
-                place = str(path.resolve(strict=True))
-                return Look(place, True, known, False)
+                file_system = str(path.resolve(strict=True))
+                return MountState(file_system, True, known, False)
             facts, space = path.stat(), os.statvfs(path)
         except OSError:
-            return Look(known=known)
+            return MountState(known=known)
         number = f"{os.major(facts.st_dev)}:{os.minor(facts.st_dev)}"
-        return Look(number, (SYS_DEV / number).exists(), known, bool(space.f_flag & os.ST_RDONLY))
+        return MountState(number, (SYS_DEV / number).exists(), known, bool(space.f_flag & os.ST_RDONLY))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from runctl.agent.disks import disks
@@ -13,9 +12,9 @@ from runctl.agent.disks.freezing import checked_hold
 from runctl.agent.disks.interface import attach_request, volume_id
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import durable, processes
-from runctl.agent.machine.root import STATE_VARIABLE, call_as_root, folder_root, on_machine
-from runctl.agent.spec import STATE_DIRECTORY, to_json
-from runctl.agent.supervising.state import attempts
+from runctl.agent.machine.root import call_as_root, folder_root, state_path
+from runctl.agent.records import attempts
+from runctl.agent.spec import to_json
 
 
 def mounts(_request: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,7 +77,7 @@ def thaw(request: Mapping[str, Any]) -> dict[str, bool]:
 
 def _check_no_run_has(volume: str) -> None:
     # As root, nothing may be made here: the folder is the login user's.
-    if not os.access(_state() / "runs", os.R_OK | os.W_OK | os.X_OK):
+    if not os.access(state_path() / "runs", os.R_OK | os.W_OK | os.X_OK):
         return
     for folder in attempts():
         spec, live = folder.spec(), folder.live()
@@ -100,14 +99,9 @@ def _check_no_run_has(volume: str) -> None:
 def _alone() -> Iterator[None]:
     """No other call changes disks meanwhile: one whose caller has died may still be making a file system."""
     # As root, nothing may be made here but the lock: the folder is the login user's.
-    state = _state()
+    state = state_path()
     with durable.locked(state / "disks.lock") if state.is_dir() else contextlib.nullcontext():
         yield
-
-
-def _state() -> Path:
-    named = os.environ.get(STATE_VARIABLE)
-    return Path(named) if named else on_machine(STATE_DIRECTORY)
 
 
 def _volume_in(request: Mapping[str, Any], verb: str) -> str:

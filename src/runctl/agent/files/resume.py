@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Callable
 
-from runctl.agent.disks.places import Places
+from runctl.agent.disks.run_folders import RunFolders
 from runctl.agent.errors import AgentError
 from runctl.agent.files import checkpoints
 from runctl.agent.machine.root import on_machine
@@ -32,12 +32,12 @@ def check(spec: RunSpec) -> None:
         )
 
 
-def settled(spec: RunSpec, where: Places, say: Callable[[str], None]) -> RunSpec:
+def settled(spec: RunSpec, folders: RunFolders, say: Callable[[str], None]) -> RunSpec:
     """The spec as the script is to be started: ``resume_from`` as the script sees it (``None``: nothing to go on from),
     with the arguments that name it, and the mount that shows it."""
-    folder = where.checkpoints
+    folder = folders.checkpoints
     choice = checkpoints.newest(folder)
-    seen: str | None = where.checkpoints_seen
+    seen: str | None = folders.checkpoints_seen
     if choice.chosen is None and spec.resume_from is not None:
         folder, seen = on_machine(spec.resume_from), None
         choice = checkpoints.newest(folder)

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runctl.agent.containers import docker
 from runctl.agent.errors import AgentError
-from runctl.agent.machine.root import login_user
-from runctl.agent.supervising.state import RUN_ID, state_directory
+from runctl.agent.machine import docker
+from runctl.agent.machine.root import login_user, state_directory
+from runctl.agent.records import RUN_ID
 
 STALE_SECONDS = 3600.0
 """Longer than any start takes; a run that has not begun by then never will."""
@@ -33,7 +33,7 @@ def entrust(request: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     run_id = str(request.get("run_id", ""))
     if not RUN_ID.fullmatch(run_id):
-        raise AgentError("bad-request", f"{run_id!r} is no run id")
+        raise AgentError("bad-request", f"{run_id!r} is not a run id")
     _remove_stale()
     forget(run_id)
     if request.get("forget"):
@@ -90,7 +90,7 @@ def private_config(users: Mapping[str, Any], host: str) -> dict[str, Any]:
 
 def _keep_secret(folder: Path, name: str, content: bytes) -> None:
     if "/" in name or name in ("", ".", ".."):
-        raise AgentError("bad-request", f"{name!r} is no id of a secret")
+        raise AgentError("bad-request", f"{name!r} is not the id of a secret")
     _write(folder / name, content)
 
 
@@ -111,17 +111,15 @@ def _login(folder: Path, host: str, username: str, password: str) -> None:
         done = subprocess.run(
             argv, input=password.encode(), capture_output=True, timeout=LOGIN_SECONDS, check=False
         )
-        said = docker.words(done.stderr)
+        output = docker.text(done.stderr)
         failed = done.returncode != 0
     except subprocess.TimeoutExpired:
-        said, failed = "it does not answer", True
+        output, failed = "it does not answer", True
     if failed:
         raise AgentError(
             "registry-login",
-            "the machine cannot log in to {}: {}".format(
-                host, said.splitlines()[-1] if said else "no answer"
-            ),
-            "is the registry reachable from the machine? a token may have ended: run the command again",
+            f"the machine cannot log in to {host}: {output.splitlines()[-1] if output else 'no answer'}",
+            "is the registry reachable from the machine? a token may have expired: run the command again",
         )
 
 
@@ -140,6 +138,6 @@ def _write(file: Path, content: bytes) -> None:
 
 def _remove_stale() -> None:
     with contextlib.suppress(OSError):
-        for one in (state_directory() / "entrusted").iterdir():
-            if time.time() - one.stat().st_mtime > STALE_SECONDS:
-                shutil.rmtree(one, ignore_errors=True)
+        for folder in (state_directory() / "entrusted").iterdir():
+            if time.time() - folder.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)

@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from runctl.agent.containers import docker
-from runctl.agent.machine import durable
-from runctl.agent.supervising.attempt import Attempt
+from runctl.agent.attempt.attempt import Attempt
+from runctl.agent.machine import docker, durable
+from runctl.agent.spec import ContainerSpec
 
 SHOWN = 5
 
 
 def why_build(before: Mapping[str, str] | None, now: Mapping[str, str]) -> str | None:
-    """Why the last image will not do, in words; ``None`` when it will. Pure."""
+    """Why the last image will not do, for a person; ``None`` when it will. Pure."""
     if before is None:
         return "no image of this project has been built on this machine"
     changed = sorted(name for name in now if name in before and before[name] != now[name])
     new = sorted(name for name in now if name not in before)
     gone = sorted(name for name in before if name not in now)
-    words: list[str] = []
-    for what, names in (("changed", changed), ("is new", new), ("is gone", gone)):
-        words += [f"{name} {what}" for name in names]
-    if not words:
-        return None
-    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
-    return ", ".join(words[:SHOWN]) + more
+    changes = [f"{name} changed" for name in changed]
+    changes += [f"{name} is new" for name in new] + [f"{name} is gone" for name in gone]
+    return _listed(changes) if changes else None
 
 
-def reusable(attempt: Attempt, engine: docker.Engine) -> str | None:
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def reusable(attempt: Attempt, engine: docker.Engine, container: ContainerSpec) -> str | None:
     """The image to use without building, if dev-mode may; the log says which, or why there is none."""
-    container = attempt.spec.container
-    if container is None or container.dockerfile is None or container.dev_parts is None:
-        return None
-    if container.code != "mount":
+    if container.dockerfile is None or container.dev_parts is None or container.code != "mount":
         return None
     kept = durable.read_json(_record(attempt)) or {}
     image = str(kept.get("image") or "")
@@ -44,35 +42,31 @@ def reusable(attempt: Attempt, engine: docker.Engine) -> str | None:
     if why is not None:
         attempt.log.line(f"dev-mode: the image is built: {why}")
         return None
-    files = [name for name in container.dev_parts if not name.startswith("the ")]
+    files = sorted(name for name in container.dev_parts if not name.startswith("the "))
     built = time.strftime("%Y-%m-%d %H:%M", time.gmtime(float(kept.get("built_at") or 0)))
     attempt.log.line(
-        "dev-mode: {} of {} UTC is used without a build: the Dockerfile, the options of the build and {} are as they"
-        " were".format(image, built, ", ".join(sorted(files)[:SHOWN]) or "what it copies")
-        + (f" and {len(files) - SHOWN} more files" if len(files) > SHOWN else "")
+        f"dev-mode: {image} of {built} UTC is used without a build: the Dockerfile, the options of the build and"
+        f" {_listed(files) or 'what it copies'} are as they were"
     )
     for note in container.dev_notes:
         attempt.log.line(f"dev-mode: {note}; without --dev-mode the image is built anew")
-    _tell_removed(attempt, str(kept.get("tree") or ""))
+    _report_removed(attempt, str(kept.get("tree") or ""))
     return image
 
 
-def remember(attempt: Attempt, image: str) -> None:
+def remember(attempt: Attempt, container: ContainerSpec, image: str) -> None:
     """The image has just been built: dev-mode may use it from now on."""
-    container = attempt.spec.container
-    if container is None or container.dockerfile is None or container.dev_parts is None:
+    if container.dockerfile is None or container.dev_parts is None:
         return
     path = _record(attempt)
     path.parent.mkdir(parents=True, exist_ok=True)
-    durable.write_json(
-        path,
-        {
-            "image": image,
-            "tree": attempt.live.tree or "",
-            "parts": dict(container.dev_parts),
-            "built_at": time.time(),
-        },
-    )
+    record = {
+        "image": image,
+        "tree": attempt.live.tree or "",
+        "parts": dict(container.dev_parts),
+        "built_at": time.time(),
+    }
+    durable.write_json(path, record)
 
 
 def _record(attempt: Attempt) -> Path:
@@ -84,7 +78,7 @@ def removed_files(before: Mapping[str, object], now: Mapping[str, object]) -> tu
     return tuple(sorted(path for path in before if path not in now))
 
 
-def _tell_removed(attempt: Attempt, tree: str) -> None:
+def _report_removed(attempt: Attempt, tree: str) -> None:
     """What has been removed from the project is still in the image: nothing can be put over a file to remove it."""
     from runctl.agent.trees.store import Project
 
@@ -99,9 +93,6 @@ def _tell_removed(attempt: Attempt, tree: str) -> None:
     before, now = manifests[tree], manifests[attempt.live.tree]
     gone = removed_files(before, now) if before is not None and now is not None else ()
     if gone:
-        more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
         attempt.log.line(
-            "dev-mode: removed from the project, and still in the image if it had them: {}{}".format(
-                ", ".join(gone[:SHOWN]), more
-            )
+            f"dev-mode: removed from the project, and still in the image if it had them: {_listed(gone)}"
         )

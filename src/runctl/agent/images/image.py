@@ -5,32 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from runctl.agent.containers import docker
-from runctl.agent.images import credentials as entrust
-from runctl.agent.images.image_build import build_image
-from runctl.agent.images.image_pull import pull_image
-from runctl.agent.supervising.attempt import Attempt
+from runctl.agent.attempt.attempt import Attempt
+from runctl.agent.images import credentials, dev_image
+from runctl.agent.images.build import build_image
+from runctl.agent.images.registry import pull_image
+from runctl.agent.machine import docker
+from runctl.agent.spec import ContainerSpec
 
 
-def ready_image(attempt: Attempt, engine: docker.Engine) -> str:
+def ready_image(attempt: Attempt, engine: docker.Engine, container: ContainerSpec) -> str:
     """The engine has the run's image; its reference. What was entrusted for it is gone, however it went.
 
     Raises `AgentError` (``image-failed``).
     """
-    container = attempt.spec.container
-    assert container is not None  # noqa: S101 (the supervisor has looked)
+    reusable = dev_image.reusable(attempt, engine, container)
+    if reusable is not None:
+        return reusable
     try:
         if container.dockerfile is not None:
-            return build_image(attempt, engine)
-        image = str(container.image)
-        pull_image(attempt, engine, image)
-        return image
+            image = build_image(attempt, engine, container)
+        else:
+            image = str(container.image)
+            pull_image(attempt, engine, container, image)
     finally:
-        entrust.forget(attempt.spec.run_id)
+        credentials.forget(attempt.spec.run_id)
+    dev_image.remember(attempt, container, image)
+    return image
 
 
-def look(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether the engine has an image: ``{"present", "reason"}``; an engine that is not there has none."""
+def has_image(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The verb ``image``: whether the engine has one (``present``), and why that cannot be told (``reason``)."""
     engine = docker.find()
     if not engine.available:
         return {"present": False, "reason": engine.reason}

@@ -43,7 +43,7 @@ class PullProgress:
     """A pull so far."""
 
     layers: dict[str, Layer] = field(default_factory=dict)
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     """What is no progress: errors, above all."""
     _rest: bytes = b""
 
@@ -60,7 +60,7 @@ class PullProgress:
         found = _LAYER.match(line)
         if found is None:
             if not _NOISE.search(line):
-                self.said.append(line)
+                self.messages.append(line)
             return False
         name, state, done, total = found.groups()
         layer = self.layers.setdefault(name, Layer())
@@ -77,23 +77,19 @@ class PullProgress:
 
     def numbers(self) -> tuple[int, int, int, int, bool]:
         """Layers that are done, all layers, bytes that are here, bytes in all, and whether these are all known."""
-        wanted = [one for one in self.layers.values() if one.state != "Already exists"]
-        complete = sum(one.state in DONE for one in self.layers.values())
-        here, total = sum(one.done for one in wanted), sum(one.total for one in wanted)
-        return complete, len(self.layers), here, total, all(one.total for one in wanted)
+        wanted = [layer for layer in self.layers.values() if layer.state != "Already exists"]
+        complete = sum(layer.state in DONE for layer in self.layers.values())
+        here, total = sum(layer.done for layer in wanted), sum(layer.total for layer in wanted)
+        return complete, len(self.layers), here, total, all(layer.total for layer in wanted)
 
-    def words(self) -> str:
+    def __str__(self) -> str:
         """``layer 3 of 7, 120 of 800 MB``; where not every layer has begun, ``of at least``."""
         complete, layers, here, total, known = self.numbers()
         if not layers:
             return "waiting for the registry"
-        extracting = sum(one.state.find("Extracting") > 0 for one in self.layers.values())
+        extracting = sum(layer.state.find("Extracting") > 0 for layer in self.layers.values())
         unpacked = ", unpacking" if extracting and known and here == total else ""
-        return "layer {} of {}, {} of {}{}{}".format(
-            min(complete + 1, layers), layers, *_megabytes(here, total, known), unpacked
-        )
-
-
-def _megabytes(here: int, total: int, known: bool) -> tuple[str, str, str]:
-    unit, size = ("MB", 10**6) if total >= 10**6 else ("kB", 10**3)
-    return f"{here / size:.0f}", "" if known else "at least ", f"{total / size:.0f} {unit}"
+        unit, size = ("MB", 10**6) if total >= 10**6 else ("kB", 10**3)
+        bound = "" if known else "at least "
+        amount = f"{here / size:.0f} of {bound}{total / size:.0f} {unit}"
+        return f"layer {min(complete + 1, layers)} of {layers}, {amount}{unpacked}"

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from runctl.agent.machine import gpus
-from runctl.agent.machine.root import agent_command, login_user, root_available
+from runctl.agent.machine.root import agent_command, login_user, root_available, state_directory
 from runctl.agent.spec import PROTOCOL
-from runctl.agent.supervising.state import state_directory
 
 
 def memory_bytes() -> int:
@@ -22,7 +21,7 @@ def memory_bytes() -> int:
 
 def version(_request: Mapping[str, Any]) -> dict[str, Any]:
     """The agent's protocol and program, its user and rights, and the machine's parts."""
-    from runctl.agent.containers import docker
+    from runctl.agent.machine import docker
 
     state = state_directory()
     disk = shutil.disk_usage(state)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -12,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runctl.agent.machine.root import as_root, root_available
-from runctl.agent.supervising.stop_targets import Member
 
 PROC = Path("/proc")
 LINUX = sys.platform.startswith("linux")
@@ -151,29 +148,6 @@ def descendants(root: int, processes: dict[int, Process]) -> list[Process]:
             if child.state not in "ZX":
                 found.append(child)
     return found
-
-
-def members(tree: Iterable[Process]) -> dict[int, Member]:
-    """These processes, with their command lines and what they do with signals (where the kernel tells: Linux)."""
-    return {one.pid: _member(one) for one in tree if one.state not in "ZX"}
-
-
-def _member(one: Process) -> Member:
-    argv: tuple[str, ...] = ()
-    caught = ignored = frozenset()  # type: frozenset[int]
-    with contextlib.suppress(OSError):
-        words = (PROC / str(one.pid) / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-        argv = tuple(word.decode(errors="replace") for word in words if word or len(words) > 1)
-        status = (PROC / str(one.pid) / "status").read_text(errors="replace")
-        caught, ignored = parse_signals(status, "SigCgt"), parse_signals(status, "SigIgn")
-    return Member(one.pid, one.parent, argv, one.name, one.started, caught, ignored)
-
-
-def parse_signals(status: str, field: str) -> frozenset[int]:
-    """The signals of a mask in ``/proc/PID/status`` (proc(5))."""
-    found = re.search(rf"^{field}:\s*([0-9a-f]+)$", status, re.MULTILINE)
-    mask = int(found.group(1), 16) if found else 0
-    return frozenset(number for number in range(1, 65) if mask >> (number - 1) & 1)
 
 
 def with_environment(wanted: dict[str, str]) -> list[Process]:

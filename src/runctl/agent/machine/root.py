@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from runctl.agent.errors import AgentError
+from runctl.agent.spec import STATE_DIRECTORY
 
 ROOT_VARIABLE = "RUNCTL_MACHINE_ROOT"
 STATE_VARIABLE = "RUNCTL_AGENT_STATE"
@@ -58,6 +59,33 @@ def on_machine(path: str) -> Path:
     if path == str(root) or path.startswith(str(root) + "/"):
         return Path(path)
     return root / path.lstrip("/")
+
+
+def state_path() -> Path:
+    """Where the agent keeps everything, whether it is there or not."""
+    named = os.environ.get(STATE_VARIABLE)
+    return Path(named) if named else on_machine(STATE_DIRECTORY)
+
+
+def state_directory() -> Path:
+    """Where the agent keeps everything. Raises `AgentError` (``no-state``) if it cannot be written."""
+    path = state_path()
+    try:
+        for folder in (path, path / "runs"):
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _no_state(path, str(error)) from error
+    if not os.access(path / "runs", os.W_OK | os.X_OK):
+        raise _no_state(path, "it is not writable for this user")
+    return path
+
+
+def _no_state(path: Path, why: str) -> AgentError:
+    return AgentError(
+        "no-state",
+        f"the agent cannot keep its state in {path}: {why}",
+        f"sudo install -d -o $(id -un) -g $(id -gn) {path}",
+    )
 
 
 def login_user() -> LoginUser:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from runctl.agent.disks import mountns, places
-from runctl.agent.disks.mount_watch import disk_name
+from runctl.agent.attempt.attempt import Attempt, Outcome
+from runctl.agent.attempt.children import FADE_SECONDS, LEFTOVER_SECONDS, cpu_seconds
+from runctl.agent.attempt.evidence import conclude, oom_counters
+from runctl.agent.disks import mountns, run_folders
 from runctl.agent.environments import environment, script
 from runctl.agent.machine import processes
 from runctl.agent.machine import root as machine
+from runctl.agent.machine.shutdown import ProcessStopper
 from runctl.agent.spec import EndReason, RunState
-from runctl.agent.supervising import end_reason as ending
-from runctl.agent.supervising.attempt import Attempt, Outcome
-from runctl.agent.supervising.children import FADE_SECONDS, LEFTOVER_SECONDS, Ended, cpu_seconds
-from runctl.agent.supervising.log import says_no_space, says_read_only
-from runctl.agent.supervising.shutdown import Shutdown
 from runctl.agent.trees.verbs import copy_tree
 
 
@@ -40,7 +36,7 @@ def copy_project(attempt: Attempt) -> None:
 def run_on_host(attempt: Attempt) -> Outcome:
     """Set up, run the script to its end, and leave no process behind."""
     spec, folder = attempt.spec, attempt.folder
-    places.make(attempt.where)
+    run_folders.make(attempt.folders)
     links = mountns.show_in_folder(mountns.to_bind(spec)) if machine.folder_root() is not None else []
     try:
         if spec.builtin:
@@ -71,7 +67,7 @@ def run_on_host(attempt: Attempt) -> Outcome:
         else:
             shown = spec.script if cwd == folder.work else str(path)
             argv = script.command(path, shown, spec, ready.python)
-        env = script.environment(login, places.variables(spec, attempt.where), spec, ready.bin_folder)
+        env = script.environment(login, run_folders.variables(spec, attempt.folders), spec, ready.bin_folder)
         if calls_uv:
             env = {**environment.TRUST_THE_MACHINE, **env}
         env["PATH"] = os.pathsep.join(
@@ -91,7 +87,7 @@ def _run_builtin(attempt: Attempt) -> Outcome:
     attempt.check()
     attempt.volumes.check_start()
     login = script.login_environment(machine.login_user(), attempt.own_environment())
-    env = script.environment(login, places.variables(spec, attempt.where), spec, None)
+    env = script.environment(login, run_folders.variables(spec, attempt.folders), spec, None)
     return run_script(
         attempt, [*machine.agent_command(), spec.script, *spec.args], {**env, **attempt.marks()}, work
     )
@@ -100,7 +96,7 @@ def _run_builtin(attempt: Attempt) -> Outcome:
 def run_script(attempt: Attempt, argv: Sequence[str], env: dict[str, str], cwd: Path) -> Outcome:
     """Run it, end what it leaves behind, and say how it ended."""
     spec = attempt.spec
-    before, cpu_before = ending.oom_counters(), cpu_seconds()
+    before, cpu_before = oom_counters(), cpu_seconds()
     since = attempt.log.size()
     try:
         attempt.collector.start()
@@ -119,19 +115,19 @@ def run_script(attempt: Attempt, argv: Sequence[str], env: dict[str, str], cwd: 
         script=processes.identity(pid),
         follower=attempt.collector.identity(),
     )
-    shutdown = Shutdown()
-    ended = attempt.children.wait(pid, attempt.ending, shutdown)
-    wish = attempt.ending() if ended.asked else None
+    stopper = ProcessStopper()
+    exited = attempt.children.wait(pid, attempt.shutdown, stopper)
+    shutdown = attempt.shutdown() if exited.stop_requested else None
     grace = min(spec.grace_seconds, LEFTOVER_SECONDS)
-    if wish is not None:
+    if shutdown is not None:
         # What the script started may still be saving: it has the rest of the grace.
-        grace = max(0.0, wish.began + wish.grace - time.monotonic())
-    leftover = attempt.children.end_all(grace, told=shutdown.told, fade=FADE_SECONDS)
+        grace = max(0.0, shutdown.began + shutdown.grace - time.monotonic())
+    leftover = attempt.children.end_all(grace, told=stopper.told, fade=FADE_SECONDS)
     attempt.collector.finish()
     if leftover:
-        names = ", ".join(sorted({one.name for one in leftover}))
+        names = ", ".join(sorted({process.name for process in leftover}))
         attempt.log.line(f"ended {len(leftover)} process(es) that outlived the script: {names}")
-    return conclude(attempt, ended, since, before, cpu_seconds() - cpu_before)
+    return conclude(attempt, exited, since, before, cpu_seconds() - cpu_before)
 
 
 def cannot_start(program: str, cwd: Path, error: OSError) -> Outcome:
@@ -144,44 +140,3 @@ def cannot_start(program: str, cwd: Path, error: OSError) -> Outcome:
     else:
         said = f"{program} cannot be started: {error.strerror or error}"
     return Outcome(EndReason.FAILED, said, 127 if isinstance(error, FileNotFoundError) else 126)
-
-
-def conclude(attempt: Attempt, ended: Ended, since: int, before: tuple[int, int], cpu: float) -> Outcome:
-    """Look for evidence and decide why the script ended."""
-    after = ending.oom_counters()
-    request = attempt.request if ended.asked else None
-    spoken, last = says_no_space(attempt.log.tail(since))
-    folders = [
-        attempt.folder.path,
-        attempt.where.checkpoints,
-        attempt.where.output,
-        Path(tempfile.gettempdir()),
-    ]
-    troubles = attempt.volumes.at_the_end()
-    lost = next((one for one in troubles if one.lost), None)
-    full = ending.full_folder([*folders, *_writable_mounts(attempt)])
-    facts = ending.Facts(
-        exit_code=ended.exit_code,
-        signal=ended.signal,
-        asked=request.reason if request is not None else None,
-        asked_message=request.message if request is not None else "",
-        killed=ended.killed,
-        oom_kills=after[0] - before[0],
-        machine_oom_kills=after[1] - before[1],
-        says_no_space=spoken or attempt.log.disk_full,
-        ends_with_no_space=last,
-        disk_full=disk_name(full, attempt.spec.mounts) if full else None,
-        volume_lost=lost.words if lost else None,
-        lost_writable=any(one.lost and not one.mount.read_only for one in troubles),
-        volume_read_only=next((one.words for one in troubles if not one.lost), None),
-        says_read_only=says_read_only(attempt.log.tail(since)),
-    )
-    reason, message = ending.decide_end(facts)
-    return Outcome(reason, message, ended.exit_code, ended.signal, ended.max_rss_bytes, round(cpu, 3))
-
-
-def _writable_mounts(attempt: Attempt) -> list[Path]:
-    found = []
-    with contextlib.suppress(OSError):
-        found = [machine.on_machine(m.source) for m in attempt.spec.mounts if not m.read_only]
-    return found

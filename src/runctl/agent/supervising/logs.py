@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 from runctl.agent.errors import AgentError
+from runctl.agent.records import AttemptFolder, find
 from runctl.agent.spec import EndRecord, LogFrame, RunState, dumps
-from runctl.agent.supervising.state import AttemptFolder, find
 from runctl.agent.supervising.status import conclude_if_gone
 
 FRAME_BYTES = 256 * 1024

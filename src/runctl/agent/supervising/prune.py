@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from runctl.agent.errors import AgentError
-from runctl.agent.machine.root import as_root, folder_root, root_available
+from runctl.agent.machine.root import as_root, folder_root, root_available, state_directory
+from runctl.agent.records import RUN_ID, attempts
 from runctl.agent.spec import RunState
-from runctl.agent.supervising.state import RUN_ID, attempts, state_directory
 from runctl.agent.supervising.status import observe
 
 RESULTS = ("checkpoints", "output")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import shutil
 import subprocess
@@ -12,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runctl.agent import checks
 from runctl.agent.disks import mountns
-from runctl.agent.disks.places import saved_folder
+from runctl.agent.disks.run_folders import saved_folder
 from runctl.agent.environments.script import NETWORK
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import durable
@@ -27,17 +25,11 @@ from runctl.agent.machine.root import (
     folder_root,
     login_user,
     root_available,
-)
-from runctl.agent.spec import AttemptStatus, RunSpec, RunState, from_json
-from runctl.agent.supervising.state import (
-    AttemptFolder,
-    Live,
-    StopRequest,
-    attempt_folder,
-    attempts,
     state_directory,
-    without_values,
 )
+from runctl.agent.records import AttemptFolder, Live, StopRequest, attempt_folder, attempts, without_values
+from runctl.agent.spec import AttemptStatus, RunSpec, from_json
+from runctl.agent.supervising import checks
 from runctl.agent.supervising.status import observe
 
 LAUNCH_SECONDS = 20.0
@@ -63,18 +55,15 @@ def start(request: Mapping[str, Any]) -> AttemptStatus:
                 f"attempt {spec.attempt} of run {spec.run_id} exists on this machine and is something else",
                 "take another run id, or the next attempt",
             )
-        # Those that have ended without a word leave their secrets to no other run.
-        running = [one.run_id for one in others(folder) if observe(one).state is not RunState.ENDED]
+        for other in attempts():
+            # One that has ended without a record is given it here, and leaves its secrets to no other run.
+            if other.path != folder.path:
+                observe(other)
         if known is None or (folder.live().supervisor is None and folder.end() is None):
             tree = checks.check(spec)
             _write_intent(folder, spec, tree)
             _launch(folder, spec)
-    return dataclasses.replace(observe(folder), also_running=tuple(running))
-
-
-def others(folder: AttemptFolder) -> list[AttemptFolder]:
-    """The other attempts on this machine."""
-    return [one for one in attempts() if one.path != folder.path]
+    return observe(folder)
 
 
 def _write_intent(folder: AttemptFolder, spec: RunSpec, tree: str | None) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from runctl.agent.attempt.log import Log, digest
 from runctl.agent.machine import durable, processes
+from runctl.agent.records import AttemptFolder, Live, attempts, find
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunSpec, RunState
-from runctl.agent.supervising.log import Log, digest
-from runctl.agent.supervising.state import AttemptFolder, Live, attempts, find
 
 ORPHANED = "its supervisor is gone; the script goes on, its exit code will not be known"
 START_SECONDS = 60.0
@@ -131,18 +131,18 @@ def conclude_if_gone(folder: AttemptFolder) -> tuple[EndRecord | None, Live, str
 
 def _conclude(folder: AttemptFolder, live: Live) -> tuple[EndRecord | None, Live, str]:
     if live.container_id is not None:
-        from runctl.agent.containers.container_again import forget, look_again
+        from runctl.agent.containers.orphaned_container import forget, inspect_orphan
 
-        seen = look_again(live)
-        if seen.running or seen.unknown:
-            return None, live, seen.message
-        if seen.reason is not None:
-            end = write_end_for(folder, seen.reason, seen.message, exit_code=seen.exit_code)
+        container = inspect_orphan(live)
+        if container.running or container.unknown:
+            return None, live, container.message
+        if container.reason is not None:
+            end = write_end_for(folder, container.reason, container.message, exit_code=container.exit_code)
             forget(live)
             return end, live, ""
     end = write_end_for(folder, EndReason.LOST, _why_lost(live))
     if live.compose_project is not None:
-        from runctl.agent.containers.container_again import forget
+        from runctl.agent.containers.orphaned_container import forget
 
         forget(live)
     return end, live, ""

@@ -8,12 +8,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from runctl.agent.attempt.attempt import marks as marks_of
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import durable, processes
+from runctl.agent.machine.shutdown import ProcessStopper, Shutdown
+from runctl.agent.records import AttemptFolder, Live, StopRequest, find
 from runctl.agent.spec import AttemptStatus, EndReason, RunState
-from runctl.agent.supervising.attempt import marks as marks_of
-from runctl.agent.supervising.shutdown import Ending, Shutdown
-from runctl.agent.supervising.state import AttemptFolder, Live, StopRequest, find
 from runctl.agent.supervising.status import observe, write_end_for
 
 PATIENCE_SECONDS = 60.0
@@ -78,7 +78,7 @@ def _stop_orphan(folder: AttemptFolder, reason: EndReason, message: str, grace: 
     """Its supervisor is gone: end what it left, and write the end in its place."""
     live: Live = folder.live()
     if live.container_id is not None or live.compose_project is not None:
-        from runctl.agent.containers.container_again import end_container
+        from runctl.agent.containers.orphaned_container import end_container
 
         end_container(live, grace)
     _sweep(folder, grace)
@@ -91,17 +91,16 @@ def _stop_orphan(folder: AttemptFolder, reason: EndReason, message: str, grace: 
 def _sweep(folder: AttemptFolder, grace: float) -> None:
     """No process that carries this attempt's variables is left."""
     marks = marks_of(folder.run_id, folder.attempt)
-    wish, shutdown = Ending(time.monotonic(), grace), Shutdown()
-    deadline = wish.began + grace + PATIENCE_SECONDS
+    shutdown, stopper = Shutdown(time.monotonic(), grace), ProcessStopper()
+    deadline = shutdown.began + grace + PATIENCE_SECONDS
     while True:
         left = processes.with_environment(marks)
         if not left or time.monotonic() >= deadline:
             return
-        if wish.over:
-            processes.send([one.pid for one in left], signal.SIGKILL)
+        if shutdown.over:
+            processes.send([process.pid for process in left], signal.SIGKILL)
         else:
-            pids = {one.pid for one in left}
-            roots = [one for one in left if one.parent not in pids]
-            table = {one.pid: one for one in left}
-            shutdown.ask([one.pid for one in sorted(roots, key=lambda one: one.pid)], table, wish)
+            table = {process.pid: process for process in left}
+            roots = sorted(process.pid for process in left if process.parent not in table)
+            stopper.request(roots, table, shutdown)
         time.sleep(0.05)

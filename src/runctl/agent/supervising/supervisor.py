@@ -10,17 +10,24 @@ import sys
 import time
 import traceback
 
-from runctl.agent.disks import mountns, places
+from runctl.agent.attempt.attempt import Attempt, EndedEarlyError, Outcome
+from runctl.agent.attempt.children import Children
+from runctl.agent.attempt.log import FULL, Log
+from runctl.agent.disks import mountns, run_folders
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import processes
-from runctl.agent.machine.root import LOGIN_VARIABLE, PASSED_ON, agent_command, folder_root, login_user
+from runctl.agent.machine.root import (
+    LOGIN_VARIABLE,
+    PASSED_ON,
+    agent_command,
+    folder_root,
+    login_user,
+    state_directory,
+)
+from runctl.agent.records import AttemptFolder, attempt_folder, attempts
 from runctl.agent.spec import EndReason, EndRecord, RunSpec, RunState
-from runctl.agent.supervising.attempt import Attempt, EndedEarlyError, Outcome
-from runctl.agent.supervising.children import Children
 from runctl.agent.supervising.host import copy_project, run_on_host
-from runctl.agent.supervising.log import FULL, Log
 from runctl.agent.supervising.log_copy import LogCopier
-from runctl.agent.supervising.state import AttemptFolder, attempt_folder, attempts, state_directory
 
 REASONS = {
     "setup-failed": EndReason.SETUP_FAILED,
@@ -91,7 +98,7 @@ def _in_own_namespace(folder: AttemptFolder, flags: list[str]) -> int:
         raise AgentError("no-such-run", f"there is no spec in {folder.path}")
     user, extra = login_user(), []
     try:
-        places.make_inner_targets(spec.mounts)
+        run_folders.make_inner_targets(spec.mounts)
         mountns.enter(mountns.to_bind(spec), state_directory() / "targets")
     except (AgentError, OSError) as error:
         extra = ["--cannot-mount", str(error)]
@@ -125,17 +132,17 @@ class Supervisor:
         self.attempt = Attempt(folder, spec, self.log, self.children)
         self.copier: LogCopier | None = None
         if self.attempt.live.saved is not None:
-            self.copier = LogCopier(folder.log, self.attempt.where.checkpoints.parent, folder.attempt)
+            self.copier = LogCopier(folder.log, self.attempt.folders.checkpoints.parent, folder.attempt)
 
     def run(self, cannot_mount: str = "") -> None:
         """The attempt has ended and `EndRecord` says how."""
-        where = self.attempt.where
+        folders = self.attempt.folders
         self.attempt.update(
             state=RunState.SETTING_UP,
             phase="setting up",
             supervisor=processes.identity(os.getpid()),
-            checkpoint_dir=str(where.checkpoints),
-            output_dir=str(where.output),
+            checkpoint_dir=str(folders.checkpoints),
+            output_dir=str(folders.output),
         )
         if self.copier is not None:
             self.copier.start()
@@ -148,19 +155,10 @@ class Supervisor:
             from runctl.agent.files import resume
 
             self.attempt.volumes.check_start()
-            self.attempt.spec = resume.settled(self.spec, self.attempt.where, self.log.line)
+            self.attempt.spec = resume.settled(self.spec, self.attempt.folders, self.log.line)
             for warning in self.attempt.volumes.warnings():
                 self.log.line(warning)
-            if self.spec.container is not None:
-                copy_project(self.attempt)
-                if self.spec.container.compose is not None:
-                    from runctl.agent.containers.compose import run_with_compose
-
-                    return run_with_compose(self.attempt)
-                from runctl.agent.containers.container import run_in_container
-
-                return run_in_container(self.attempt)
-            return run_on_host(self.attempt)
+            return self._run()
         except EndedEarlyError as early:
             return early.outcome
         except AgentError as error:
@@ -172,14 +170,27 @@ class Supervisor:
         except Exception as error:  # noqa: BLE001 (an attempt always ends with a record)
             return self._broken(error)
 
+    def _run(self) -> Outcome:
+        container = self.spec.container
+        if container is None:
+            return run_on_host(self.attempt)
+        copy_project(self.attempt)
+        if container.compose is not None and container.compose_file is not None:
+            from runctl.agent.containers.compose import run_with_compose
+
+            return run_with_compose(self.attempt, container, container.compose, container.compose_file)
+        from runctl.agent.containers.container import run_in_container
+
+        return run_in_container(self.attempt, container)
+
     def _failed(self, error: AgentError) -> Outcome:
         reason = REASONS.get(error.code, EndReason.SETUP_FAILED)
         # What the failed program said is in the log as it said it; here it is one line.
         message = told_once(error.message, self.log.tail().decode(errors="replace"))
         message += "\nhint: " + error.hint if error.hint else ""
         if reason in (EndReason.SETUP_FAILED, EndReason.IMAGE_FAILED):
-            from runctl.agent.supervising.end_reason import full_folder
-            from runctl.agent.supervising.log import says_no_space
+            from runctl.agent.attempt.evidence import full_folder
+            from runctl.agent.attempt.log import says_no_space
 
             spoken, last = says_no_space(self.log.tail())
             full = full_folder([self.folder.path])

@@ -78,6 +78,6 @@ def state_directory() -> str:
     if found:
         # The usual case, and the import below would double the time that a look takes.
         return found
-    from runctl.agent.supervising.state import state_directory as by_rule
+    from runctl.agent.machine.root import state_directory as by_rule
 
     return str(by_rule())

@@ -1,0 +1,190 @@
+"""One attempt as its supervisor holds it: what it may ask of the machine, and when it must end."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runctl.agent.attempt.children import Children, Exited
+from runctl.agent.attempt.collector import Collector, witness
+from runctl.agent.attempt.log import FULL, Log
+from runctl.agent.attempt.watchers import watchers
+from runctl.agent.attempt.watchers.interface import Watched
+from runctl.agent.disks.mount_watch import MountWatch
+from runctl.agent.disks.run_folders import RunFolders, run_folders
+from runctl.agent.environments.script import NETWORK
+from runctl.agent.errors import AgentError
+from runctl.agent.machine import durable
+from runctl.agent.machine.root import state_directory
+from runctl.agent.machine.shutdown import Shutdown
+from runctl.agent.records import AttemptFolder, StopRequest, changed
+from runctl.agent.spec import EndReason, RunSpec, RunState
+
+SETUP_GRACE_SECONDS = 5.0
+"""Installers and builders have nothing to save."""
+
+WITNESS_SECONDS = 0.2
+"""For a process that has got a signal to run its handler."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended, before it is written down."""
+
+    reason: EndReason
+    message: str
+    exit_code: int | None = None
+    signal: int | None = None
+    max_rss_bytes: int | None = None
+    cpu_seconds: float | None = None
+
+
+class EndedEarlyError(Exception):
+    """Somebody, or a limit, ended the attempt before its script could start."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.message)
+        self.outcome = outcome
+
+
+def marks(run_id: str, attempt: int) -> dict[str, str]:
+    """Variables that a process of this attempt has, and one of another agent's on this computer has not."""
+    import hashlib
+
+    whole = f"{state_directory()}\0{run_id}\0{attempt}"
+    return {"RUNCTL_PROCESS_MARK": hashlib.sha256(whole.encode()).hexdigest()[:16]}
+
+
+class Attempt:
+    """The spec, the log, the children, and whether they are to end."""
+
+    def __init__(self, folder: AttemptFolder, spec: RunSpec, log: Log, children: Children) -> None:
+        self.folder = folder
+        self.spec = spec
+        self.log = log
+        self.children = children
+        self.live = folder.live()
+        self.folders: RunFolders = run_folders(spec, folder)
+        self.volumes = MountWatch(spec)
+        self.collector = Collector(folder.path, log, children)
+        self._script_began: float | None = None
+        self._request: StopRequest | None = None
+        self._shutdown: Shutdown | None = None
+        watched = Watched(folder, spec, children, self.volumes, lambda: self._script_began, log.line)
+        self._watchers = watchers(watched)
+
+    def update(self, **values: Any) -> None:
+        """Write down what has changed. A full disk does not stop a training: the old state is shown meanwhile."""
+        self.live = changed(self.live, **values)
+        try:
+            self.folder.write_live(self.live)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            self.log.disk_full = True
+
+    def phase(self, doing: str) -> None:
+        """Say what is being done, in the log and in the status."""
+        self.log.line(doing)
+        self.update(phase=doing)
+
+    def script_began(self) -> None:
+        """The time limit counts from here."""
+        self._script_began = time.monotonic()
+
+    @property
+    def stop_request(self) -> StopRequest | None:
+        """Why the attempt is to end, if it is."""
+        self.shutdown()
+        return self._request
+
+    def shutdown(self) -> Shutdown | None:
+        """The end that was asked for, counted from when that was seen; a later request may shorten the grace."""
+        if self.collector.keep_going():
+            self.update(follower=self.collector.identity())
+        request = self._current_request()
+        if request is None:
+            return None
+        if self._shutdown is None:
+            told = self.children.terminated and self._everybody_was_told()
+            self._request, self._shutdown = request, Shutdown(time.monotonic(), request.grace_seconds, told)
+            with contextlib.suppress(OSError):
+                self.update(state=RunState.STOPPING, phase=request.message)
+            self.log.line(f"{request.message}: SIGTERM, then {request.grace_seconds:g} s of grace")
+        elif request.grace_seconds < self._shutdown.grace:
+            self._shutdown = dataclasses.replace(self._shutdown, grace=request.grace_seconds)
+        return self._shutdown
+
+    def _current_request(self) -> StopRequest | None:
+        asked = (
+            watcher.stop_request() for watcher in self._watchers if self._request is None or watcher.sharpens
+        )
+        return next(filter(None, asked), self._request)
+
+    def _everybody_was_told(self) -> bool:
+        seen = witness(self.folder.path)
+        deadline = time.monotonic() + WITNESS_SECONDS
+        while not seen.exists() and time.monotonic() < deadline:
+            self.children.pause(0.02)
+        return seen.exists()
+
+    def check(self) -> None:
+        """Go on, or raise `EndedEarlyError`."""
+        request = self.stop_request
+        if request is not None:
+            raise EndedEarlyError(Outcome(request.reason, request.message))
+
+    def _setup_shutdown(self) -> Shutdown | None:
+        shutdown = self.shutdown()
+        if shutdown is None:
+            return None
+        return Shutdown(shutdown.began, min(shutdown.grace, SETUP_GRACE_SECONDS))
+
+    def wait_setup(self, pid: int) -> Exited:
+        """Wait for a child of the set-up. Raises `EndedEarlyError` when the attempt is to end."""
+        exited = self.children.wait(pid, self._setup_shutdown)
+        if exited.stop_requested:
+            self.children.end_all(SETUP_GRACE_SECONDS)
+        self.check()
+        return exited
+
+    def run_step(self, phase: str, argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
+        """Run a command of the set-up, its output in the log. Raises `AgentError` (``setup-failed``)."""
+        self.check()
+        self.phase(phase)
+        since = self.log.size()
+        try:
+            pid = self.children.start(argv, output=self.log.fd, env={**env, **self.marks()}, cwd=cwd)
+        except OSError as error:
+            raise AgentError("setup-failed", f"{phase}: {error}") from error
+        exited = self.wait_setup(pid)
+        if exited.exit_code != 0:
+            how = f"exit code {exited.exit_code}" if exited.signal is None else f"signal {exited.signal}"
+            output = self.log.last_lines(since)
+            raise AgentError(
+                "setup-failed", f"{phase} failed ({how}){':' if output else ''}\n{output}".rstrip()
+            )
+
+    def marks(self) -> dict[str, str]:
+        """Variables by which processes of this attempt are known, wherever they go."""
+        return marks(self.spec.run_id, self.spec.attempt)
+
+    def own_environment(self) -> dict[str, str]:
+        """The variables of the agent that `start` was called with: the supervisor's may be systemd's or sudo's."""
+        kept = durable.read_json(self.folder.path / "environ.json") or {}
+        return {**{name: str(value) for name, value in kept.items()}, **_present(NETWORK)}
+
+    @property
+    def state(self) -> Path:
+        """The agent's state directory."""
+        return state_directory()
+
+
+def _present(names: Sequence[str]) -> dict[str, str]:
+    return {name: os.environ[name] for name in names if name in os.environ}

@@ -1,0 +1,36 @@
+"""What may end an attempt from outside of its script: one watcher for each cause, all behind one method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Protocol
+
+from runctl.agent.attempt.children import Children
+from runctl.agent.disks.mount_watch import MountWatch
+from runctl.agent.records import AttemptFolder, StopRequest
+from runctl.agent.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Watched:
+    """The attempt as a watcher sees it."""
+
+    folder: AttemptFolder
+    spec: RunSpec
+    children: Children
+    volumes: MountWatch
+    script_began: Callable[[], float | None]
+    """When the script's own process started, on the monotonic clock; ``None`` during the set-up."""
+    log: Callable[[str], None]
+    """Writes a line of ours into the attempt's log."""
+
+
+class Watcher(Protocol):
+    """Observes one thing that may end an attempt. Made from a `Watched`, and asked about once a second."""
+
+    sharpens: bool
+    """Asked again when the attempt is ending already: less grace than before counts."""
+
+    def stop_request(self) -> StopRequest | None:
+        """Why the attempt is to end now, and with how much grace; ``None`` while it may go on."""
+        ...

@@ -1,0 +1,794 @@
+"""A run on the host, from start to end, by the real agent and with real processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runctl.agent.spec import EndReason, RunState
+from tests.agent.driver import Agent, parse_frames, until
+
+pytestmark = pytest.mark.linux
+
+SLEEPER = "import time\nprint('up')\nwhile True: time.sleep(0.1)\n"
+STUBBORN = (
+    "import signal, time\n"
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    "print('up')\n"
+    "while True: time.sleep(0.1)\n"
+)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_script_runs_with_its_arguments_exactly_as_given(agent: Agent) -> None:
+    agent.sync({"train.py": "import json, sys\nprint(json.dumps(sys.argv))\n"})
+    arguments = ["--epochs", "5", "a b", "", "$HOME", "'\"", "*", "ü\n", "--", "-x"]
+    agent.start("r", "train.py", *arguments)
+    assert agent.ended("r").reason is EndReason.COMPLETED
+    assert json.loads(agent.output("r")[0]) == ["train.py", *arguments]
+
+
+def test_start_answers_before_the_script_ends(agent: Agent) -> None:
+    agent.sync({"train.py": SLEEPER})
+    seen = agent.start("r", "train.py")
+    assert seen.state in (RunState.SETTING_UP, RunState.RUNNING)
+    assert agent.running("r").pid is not None
+
+
+def test_the_scripts_exit_code_is_the_runs(agent: Agent) -> None:
+    agent.sync({"train.py": "import sys\nsys.exit(37)\n"})
+    agent.start("r", "train.py")
+    end = agent.ended("r")
+    assert (end.reason, end.exit_code, end.signal) == (EndReason.FAILED, 37, None)
+
+
+def test_a_signal_is_told_from_an_exit_code(agent: Agent) -> None:
+    agent.sync({"train.py": "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n"})
+    agent.start("r", "train.py")
+    end = agent.ended("r")
+    assert (end.reason, end.exit_code, end.signal) == (EndReason.FAILED, None, signal.SIGSEGV)
+    assert "SIGSEGV" in end.message
+
+
+def test_the_word_completed_in_a_log_completes_nothing(agent: Agent) -> None:
+    agent.sync({"train.py": "print('COMPLETED successfully')\nraise SystemExit(1)\n"})
+    agent.start("r", "train.py")
+    assert agent.ended("r").reason is EndReason.FAILED
+
+
+def test_the_end_proves_the_log_by_length_and_checksum(agent: Agent) -> None:
+    agent.sync(
+        {"train.py": "import sys\nfor i in range(20000): print('line', i)\nsys.stderr.write('no newline')\n"}
+    )
+    agent.start("r", "train.py")
+    end = agent.ended("r")
+    log, frames = agent.frames("r", follow=True)
+    assert (end.log_bytes, end.log_sha256) == (len(log), hashlib.sha256(log).hexdigest())
+    assert frames[-1].last
+    assert frames[-1].end == end
+    assert b"line 19999\n" in log
+    assert b"no newline\n[runctl] COMPLETED" in log
+
+
+def test_a_follower_sees_lines_while_the_script_runs(agent: Agent) -> None:
+    agent.sync({"train.py": "import time\nfor i in range(1000):\n    print(time.time()); time.sleep(0.2)\n"})
+    agent.start("r", "train.py")
+    agent.running("r")
+    with subprocess.Popen(
+        agent.command("logs"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=agent.environment
+    ) as follower:
+        assert follower.stdin is not None
+        assert follower.stdout is not None
+        follower.stdin.write(json.dumps({"run_id": "r", "follow": True}).encode())
+        follower.stdin.close()
+        delays: list[float] = []
+        while len(delays) < 5:
+            frame = json.loads(follower.stdout.readline())
+            data = follower.stdout.read(frame["length"])
+            delays += [time.time() - float(line) for line in data.split(b"\n")[-2:-1] if line[:1].isdigit()]
+        follower.terminate()
+    assert min(delays) < 1.0
+
+
+def test_reading_from_an_offset_neither_loses_nor_repeats(agent: Agent) -> None:
+    agent.sync({"train.py": "for i in range(500): print(i)\n"})
+    agent.start("r", "train.py")
+    whole, _ = agent.frames("r", follow=True)
+    got = b""
+    while True:
+        data, frames = agent.frames("r", offset=len(got), max_bytes=777)
+        assert len(data) <= 777
+        got += data
+        if frames[-1].end is not None:
+            break
+    assert got == whole
+
+
+def test_a_long_poll_waits_for_the_first_byte(agent: Agent) -> None:
+    agent.sync({"train.py": "import time\ntime.sleep(1.5)\nprint('now')\ntime.sleep(60)\n"})
+    agent.start("r", "train.py")
+    agent.running("r")
+    offset = len(agent.frames("r")[0])
+    data, frames = agent.frames("r", offset=offset, wait_seconds=30)
+    assert data == b"now\n"
+    assert frames[-1].last
+    assert frames[-1].end is None
+
+
+def test_an_offset_beyond_the_log_is_an_error(agent: Agent) -> None:
+    agent.sync({"train.py": "print(1)\n"})
+    agent.start("r", "train.py")
+    agent.ended("r")
+    assert agent.call("logs", {"run_id": "r", "offset": 10_000_000}).error["code"] == "bad-offset"
+
+
+def test_the_same_spec_again_is_the_same_attempt(agent: Agent) -> None:
+    agent.sync({"train.py": SLEEPER})
+    agent.start("r", "train.py")
+    first = agent.running("r")
+    agent.start("r", "train.py")
+    assert agent.status("r").pid == first.pid
+
+
+def test_another_spec_under_the_same_name_is_refused(agent: Agent) -> None:
+    agent.sync({"train.py": "print(1)\n"})
+    agent.start("r", "train.py")
+    error = agent.call("start", {"spec": {"run_id": "r", "script": "train.py", "args": ["other"]}}).error
+    assert error["code"] == "run-exists"
+
+
+def test_attempts_of_a_run_share_checkpoints_but_not_the_log(agent: Agent) -> None:
+    agent.sync(
+        {"train.py": "import os\nprint(os.environ['RUNCTL_ATTEMPT'], os.environ['RUNCTL_CHECKPOINT_DIR'])\n"}
+    )
+    agent.start("r", "train.py")
+    agent.ended("r")
+    agent.start("r", "train.py", attempt=2)
+    agent.ended("r")
+    assert agent.output("r") == [f"2 {agent.state}/runs/r/checkpoints"]
+
+
+def test_a_further_attempt_goes_on_from_the_runs_own_newest_checkpoint(agent: Agent) -> None:
+    script = (
+        "import os, sys, zipfile\n"
+        "print('from', repr(os.environ['RUNCTL_RESUME_FROM']), sys.argv[1:])\n"
+        "path = os.path.join(os.environ['RUNCTL_CHECKPOINT_DIR'], os.environ['RUNCTL_ATTEMPT'] + '.pt')\n"
+        "with zipfile.ZipFile(path, 'w') as file:\n    file.writestr('weights', '1')\n"
+    )
+    agent.sync({"train.py": script})
+    template = ["--resume", "{checkpoint}"]
+    agent.start("r", "train.py", resume_args=template)
+    assert agent.ended("r").reason is EndReason.COMPLETED
+    first = agent.output("r")
+    status = agent.start("r", "train.py", attempt=2, resume_args=template)
+    agent.ended("r")
+    path = f"{agent.status('r').checkpoint_dir}/1.pt"
+    assert (first, agent.output("r")) == (["from '' []"], [f"from {path!r} ['--resume', {path!r}]"])
+    assert status.attempt == 2
+
+
+def test_two_runs_at_once_are_told_apart(agent: Agent) -> None:
+    agent.sync({"train.py": SLEEPER})
+    agent.start("a", "train.py")
+    agent.start("b", "train.py")
+    agent.running("a")
+    agent.running("b")
+    assert agent.stop("a").state is RunState.ENDED
+    assert agent.status("b").state is RunState.RUNNING
+
+
+def test_a_run_has_a_copy_of_the_project_to_itself(agent: Agent) -> None:
+    agent.sync(
+        {
+            "train.py": "open('out.txt', 'w').write('x')\nopen('data.txt', 'a').write('mine')\n",
+            "data.txt": "shared",
+        }
+    )
+    agent.start("a", "train.py")
+    assert agent.ended("a").reason is EndReason.COMPLETED
+    agent.start("b", "train.py")
+    assert agent.ended("b").reason is EndReason.COMPLETED
+    assert (agent.folder("b") / "work" / "data.txt").read_text() == "sharedmine"
+
+
+def test_a_sync_during_a_run_changes_nothing_under_it(agent: Agent) -> None:
+    waiting = (
+        "import os, pathlib, time\n"
+        "while not pathlib.Path(os.environ['RUNCTL_OUTPUT_DIR'], 'go').exists(): time.sleep(0.05)\n"
+        "import later\n"
+    )
+    agent.sync({"train.py": waiting, "later.py": "print('old')\n"})
+    agent.start("r", "train.py")
+    agent.running("r")
+    agent.sync({"train.py": "print(1)\n", "later.py": "print('new')\n"})
+    (agent.state / "runs" / "r" / "output" / "go").touch()
+    agent.ended("r")
+    assert agent.output("r") == ["old"]
+
+
+def test_the_script_is_told_where_to_save(agent: Agent, tmp_path: Path) -> None:
+    (tmp_path / "ckpt-7.json").write_text("{}")
+    names = ["RUN_ID", "ATTEMPT", "CHECKPOINT_DIR", "OUTPUT_DIR", "DATA_DIR", "RESUME_FROM"]
+    agent.sync({"train.py": f"import os\nfor n in {names}: print(os.environ['RUNCTL_' + n])\n"})
+    agent.start("r", "train.py", resume_from=str(tmp_path / "ckpt-7.json"))
+    agent.ended("r")
+    run = agent.state / "runs" / "r"
+    assert agent.output("r") == [
+        "r",
+        "1",
+        f"{run}/checkpoints",
+        f"{run}/output",
+        f"{run}/1/work",
+        str(tmp_path / "ckpt-7.json"),
+    ]
+    assert (run / "checkpoints").is_dir()
+    assert (run / "output").is_dir()
+
+
+def test_variables_reach_the_script_and_nobody_else(agent: Agent) -> None:
+    agent.sync({"train.py": "import os, time\nprint(os.environ['TOKEN'])\ntime.sleep(60)\n"})
+    agent.start("r", "train.py", env={"TOKEN": "se cret\nwith 'lines'"})
+    agent.says("r", "se cret")
+    for answer in (
+        agent.call("status", {"run_id": "r"}),
+        agent.call("list"),
+        agent.call("version"),
+    ):
+        assert "se cret" not in json.dumps(answer.ok)
+    assert stat.S_IMODE((agent.folder("r") / "spec.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE((agent.folder("r") / "log").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("files", "request_", "code", "said"),
+    [
+        ({"x.jl": "1"}, {"script": "x.jl"}, 127, "there is no program julia on the machine"),
+        (
+            {"x.py": ""},
+            {"script": "x.py", "interpreter": ["nosuch", "-x"]},
+            127,
+            "there is no program nosuch on",
+        ),
+        ({"x": "#!/no/such\n"}, {"script": "x"}, 127, "there is no program /no/such on the machine"),
+        (
+            {"a": ""},
+            {"script": "nosuch", "is_command": True},
+            127,
+            "there is no program nosuch on the machine",
+        ),
+        (
+            {"x": ("#!/no/such\n", True)},
+            {"script": "./x", "is_command": True},
+            127,
+            "./x is there, but not the program that its #! line names",
+        ),
+        (
+            {"x": "text"},
+            {"script": "./x", "is_command": True},
+            126,
+            "./x cannot be started: Permission denied",
+        ),
+    ],
+)
+def test_a_program_that_is_not_there_fails_the_run_as_a_shell_would(
+    agent: Agent, files: dict[str, Any], request_: dict[str, Any], code: int, said: str
+) -> None:
+    agent.sync(files)
+    agent.start("r", **request_)
+    end = agent.ended("r")
+    assert (end.reason, end.exit_code) == (EndReason.FAILED, code)
+    assert said in end.message
+    assert "running with" not in agent.log("r")
+
+
+def test_a_script_whose_name_begins_with_a_dash_is_no_option(agent: Agent) -> None:
+    agent.sync({"-x.py": "import sys; print(sys.argv)\n", "-c.sh": "echo shell $1\n"})
+    agent.start("a", "-x.py", "-v")
+    agent.start("b", "-c.sh", "-v")
+    assert agent.ended("a").reason is agent.ended("b").reason is EndReason.COMPLETED
+    assert agent.output("a") + agent.output("b") == ["['./-x.py', '-v']", "shell -v"]
+
+
+@pytest.mark.parametrize("how", ["ended", "killed"])
+def test_the_values_of_a_runs_variables_leave_the_machine_with_its_end(agent: Agent, how: str) -> None:
+    agent.sync({"t.py": "import time\nprint('up')\ntime.sleep(600)\n"})
+    spec: dict[str, Any] = {"script": "t.py", "env": {"TOKEN": "tops3cret", "EMPTY": ""}}
+    agent.env = {"PIP_INDEX_URL": "https://user:tops3cret@index.example/simple"}
+    agent.start("r", **spec)
+    agent.says("r", "up")
+    if how == "ended":
+        agent.stop("r")
+    else:
+        script = agent.running("r").pid or 0
+        os.kill(agent.supervisor("r"), signal.SIGKILL)
+        os.kill(script, signal.SIGKILL)
+        until(lambda: not alive(script), "the script's death")
+        agent.env = {}
+        agent.sync({"next.py": "print('next')\n"}, "another")
+        agent.start("next", "next.py", project="another")
+    files = [path for path in agent.folder("r").rglob("*") if path.is_file() and "work" not in path.parts]
+    assert len(files) > 3
+    assert [path.name for path in files if b"tops3cret" in path.read_bytes()] == []
+    kept = json.loads((agent.folder("r") / "spec.json").read_text())
+    assert kept["env"] == {"TOKEN": "", "EMPTY": ""}
+    assert agent.start("r", **spec).state is RunState.ENDED
+
+
+def test_a_scripts_environment_names_nothing_of_the_agents(agent: Agent) -> None:
+    agent.sync(
+        {"t.py": "import os\nprint(*sorted(n for n in os.environ if n.startswith('RUNCTL_')), sep='\\n')\n"}
+    )
+    agent.start("r", "t.py")
+    agent.ended("r")
+    assert agent.output("r") == [
+        *("RUNCTL_ATTEMPT", "RUNCTL_CHECKPOINT_DIR", "RUNCTL_DATA_DIR", "RUNCTL_OUTPUT_DIR"),
+        *("RUNCTL_PROCESS_MARK", "RUNCTL_RESUME_FROM", "RUNCTL_RUN_ID"),
+    ]
+
+
+def test_a_shell_script_and_an_executable_run_too(agent: Agent) -> None:
+    agent.sync({"go.sh": 'echo "sh $1"\n', "tool": ('#!/bin/sh\necho "tool $1"\n', True)})
+    agent.start("a", "go.sh", "x y")
+    agent.ended("a")
+    agent.start("b", "tool", "x y")
+    agent.ended("b")
+    assert agent.output("a") + agent.output("b") == ["sh x y", "tool x y"]
+
+
+def test_a_deep_script_starts_in_the_projects_root(agent: Agent) -> None:
+    agent.sync({"a/b/train.py": "import os, sys\nprint(os.path.basename(os.getcwd()), sys.argv[0])\n"})
+    agent.start("r", "a/b/train.py")
+    agent.ended("r")
+    assert agent.output("r") == ["work a/b/train.py"]
+
+
+def test_a_working_folder_can_be_named(agent: Agent) -> None:
+    agent.sync({"train.py": "import os\nprint(os.getcwd())\n", "sub/x": ""})
+    agent.start("r", "train.py", workdir="sub")
+    agent.ended("r")
+    assert agent.output("r") == [str(agent.folder("r") / "work" / "sub")]
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"script": "none.py"}, "no-such-script"),
+        ({"script": "../train.py"}, "bad-script"),
+        ({"script": "/etc/passwd"}, "bad-script"),
+        ({"script": "notes.txt"}, "bad-script"),
+        ({"script": "train.py", "project": "other"}, "no-such-tree"),
+        ({"script": "train.py", "tree": "0" * 64}, "no-such-tree"),
+        ({"script": "train.py", "run_id": "../x"}, "bad-request"),
+        ({"script": "train.py", "args": ["a\0b"]}, "bad-request"),
+        ({"script": "train.py", "workdir": "nowhere"}, "no-such-workdir"),
+        ({"script": "train.py", "timeout_seconds": 0.0}, "bad-request"),
+        ({"script": "train.py", "mounts": [{"source": "/nowhere-at-all", "target": "/d"}]}, "bad-mount"),
+        ({"script": "train.py", "mounts": [{"source": "/tmp", "target": "d"}]}, "bad-mount"),
+        ({"script": "train.py", "mounts": [{"source": "/tmp", "target": "/etc"}]}, "bad-mount"),
+        ({"script": "train.py", "mounts": [{"source": "/tmp", "target": "/d"}] * 2}, "bad-mount"),
+        (
+            {
+                "script": "train.py",
+                "mounts": [{"source": "/tmp", "target": "/d", "volume_id": "vol-0123456789"}],
+            },
+            "bad-mount",
+        ),
+        ({"script": "train.py", "container": {"image": "x", "dockerfile": "y"}}, "bad-request"),
+    ],
+)
+def test_a_run_that_cannot_work_is_refused_and_leaves_nothing(
+    agent: Agent, change: dict[str, object], code: str
+) -> None:
+    agent.sync({"train.py": "print(1)\n", "notes.txt": "no script"})
+    spec = {"run_id": "r", **change}
+    error = agent.call("start", {"spec": spec}).error
+    assert error["code"] == code, error
+    assert not list(agent.state.glob("runs/*"))
+
+
+def test_a_link_out_of_the_project_is_no_script(agent: Agent) -> None:
+    digest = agent.sync({"train.py": "print(1)\n"})
+    tree = agent.state / "projects" / "project" / "trees" / digest
+    tree.chmod(0o755)
+    (tree / "out.py").symlink_to("/etc/passwd")
+    assert agent.refused("r", "out.py")["code"] == "bad-script"
+
+
+def test_a_run_that_nobody_knows_is_an_error(agent: Agent) -> None:
+    for verb in ("status", "stop", "logs"):
+        assert agent.call(verb, {"run_id": "nobody"}).error["code"] == "no-such-run"
+
+
+def test_stop_asks_first_and_lets_the_script_save(agent: Agent) -> None:
+    agent.sync(
+        {
+            "train.py": (
+                "import os, signal, sys, time\n"
+                "def save(*_):\n"
+                "    time.sleep(0.5)\n"
+                "    open(os.environ['RUNCTL_CHECKPOINT_DIR'] + '/last', 'w').write('saved')\n"
+                "    sys.exit(3)\n"
+                "signal.signal(signal.SIGTERM, save)\nprint('up')\nwhile True: time.sleep(0.05)\n"
+            )
+        }
+    )
+    agent.start("r", "train.py")
+    agent.says("r", "up")
+    seen = agent.stop("r")
+    assert seen.end is not None
+    assert (seen.end.reason, seen.end.exit_code) == (EndReason.STOPPED, 3)
+    assert (agent.state / "runs/r/checkpoints/last").read_text() == "saved"
+
+
+def test_stop_kills_what_ignores_it_when_the_grace_is_over(agent: Agent) -> None:
+    agent.sync({"train.py": STUBBORN})
+    agent.start("r", "train.py")
+    agent.says("r", "up")
+    pid = agent.running("r").pid
+    began = time.monotonic()
+    seen = agent.stop("r", grace_seconds=1.0)
+    assert time.monotonic() - began >= 1.0
+    assert seen.end is not None
+    assert (seen.end.reason, seen.end.signal) == (EndReason.STOPPED, signal.SIGKILL)
+    assert pid is not None
+    assert not alive(pid)
+
+
+def test_force_does_not_wait(agent: Agent) -> None:
+    agent.sync({"train.py": STUBBORN})
+    agent.start("r", "train.py", grace_seconds=600.0)
+    agent.says("r", "up")
+    began = time.monotonic()
+    assert agent.stop("r", force=True).state is RunState.ENDED
+    assert time.monotonic() - began < 20
+
+
+def test_a_forced_stop_overtakes_a_patient_one(agent: Agent) -> None:
+    agent.sync({"train.py": STUBBORN})
+    agent.start("r", "train.py", grace_seconds=600.0)
+    agent.says("r", "up")
+    with subprocess.Popen(
+        agent.command("stop"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=agent.environment
+    ) as patient:
+        assert patient.stdin is not None
+        patient.stdin.write(b'{"run_id": "r"}')
+        patient.stdin.close()
+        until(lambda: agent.status("r").state is RunState.STOPPING, "the first stop")
+        agent.stop("r", force=True)
+        assert patient.stdout is not None
+        answer = json.loads(patient.stdout.read())
+    assert answer["ok"]["state"] == "ENDED"
+
+
+def test_stopping_twice_changes_nothing(agent: Agent) -> None:
+    agent.sync({"train.py": SLEEPER})
+    agent.start("r", "train.py")
+    agent.running("r")
+    assert agent.stop("r").end == agent.stop("r").end
+
+
+def test_stopping_a_run_that_has_completed_leaves_it_completed(agent: Agent) -> None:
+    agent.sync({"train.py": "print(1)\n"})
+    agent.start("r", "train.py")
+    agent.ended("r")
+    end = agent.stop("r").end
+    assert end is not None
+    assert end.reason is EndReason.COMPLETED
+
+
+SAVES_SLOWLY = """\
+import os, signal, sys, time
+signals = 0
+def count(*_):
+    global signals
+    signals += 1
+signal.signal(signal.SIGTERM, count)
+print("up", flush=True)
+while not signals: time.sleep(0.05)
+time.sleep(float(sys.argv[1]) if sys.argv[1:] else 1)
+print("saved after", signals, "SIGTERM", flush=True)
+"""
+SPAWNS = "import subprocess, sys\nraise SystemExit(subprocess.call([sys.executable, *sys.argv[1:]]))\n"
+FORWARDS = """\
+import signal, subprocess, sys
+child = subprocess.Popen([sys.executable, "train.py"])
+signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+raise SystemExit(child.wait())
+"""
+POOL = """\
+import multiprocessing, time
+if __name__ == "__main__":
+    exec(open("train.py").read().split("while")[0])
+    workers = [multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,)) for _ in range(2)]
+    for one in workers: one.start()
+    while not signals: time.sleep(0.05)
+    print("saved after", signals, "SIGTERM, workers alive:", sum(one.is_alive() for one in workers), flush=True)
+    for one in workers: one.kill()
+"""
+WAYS = {
+    "shell": "set -e\npython3 train.py\necho last\n",
+    "exec": "exec python3 train.py\n",
+    "nested": "sh -c 'bash -c \"python3 train.py; true\"; true'\n",
+    "tee": "python3 train.py | tee log.txt\n",
+    "substitution": "exec > >(tee log.txt) 2>&1\npython3 train.py\n",
+    "background": "python3 train.py & wait\nwait\n",
+    "trap": "trap 'kill -TERM $child; wait $child' TERM\npython3 train.py & child=$!\nwait $child\nwait $child\n",
+    "time": "nohup env A=1 timeout 600 python3 train.py\n",
+    "launcher": "python3 spawns.py train.py\n",
+    "forwards": "python3 forwards.py\n",
+}
+
+
+def test_whatever_stands_above_the_training_it_gets_sigterm_once_and_can_save(agent: Agent) -> None:
+    files = {"train.py": SAVES_SLOWLY, "spawns.py": SPAWNS, "forwards.py": FORWARDS, "pool.py": POOL}
+    agent.sync({**files, **{f"{name}.sh": text for name, text in WAYS.items()}})
+    runs = [*WAYS, "pool"]
+    for name in runs:
+        agent.start(name, f"{name}.sh" if name in WAYS else "pool.py", grace_seconds=20.0)
+    for name in runs:
+        agent.says(name, "up")
+    request = {"reason": "STOPPED", "grace_seconds": 20.0, "requested_at": 0.0, "message": "stopped"}
+    for name in runs:
+        (agent.folder(name) / "stop.json").write_text(json.dumps(request))
+    ends = {name: agent.ended(name) for name in runs}
+    for name, end in ends.items():
+        assert "saved after 1 SIGTERM" in agent.log(name), (name, agent.log(name))
+        assert (end.reason, end.message) == (EndReason.STOPPED, "stopped"), (name, end)
+    assert agent.output("shell")[-1] == "last"
+    assert agent.output("pool")[-1].endswith("workers alive: 2")
+
+
+FAMILY = (
+    "import os, subprocess, sys, time\n"
+    "code = 'import time; time.sleep(1000)'\n"
+    "child = subprocess.Popen([sys.executable, '-c', code])\n"
+    "if os.fork() == 0:\n"
+    "    os.setsid()\n"
+    "    if os.fork() == 0:\n"
+    "        print('daemon', os.getpid(), flush=True)\n"
+    "        time.sleep(1000)\n"
+    "    os._exit(0)\n"
+    "print('child', child.pid, flush=True)\n"
+)
+
+
+def family(agent: Agent, run_id: str) -> list[int]:
+    lines = until(lambda: (found := agent.output(run_id)) and len(found) >= 2 and found, "the family")
+    return [int(line.split()[1]) for line in lines[:2]]
+
+
+def test_stop_reaches_children_and_daemons(agent: Agent) -> None:
+    agent.sync({"train.py": FAMILY + "time.sleep(1000)\n"})
+    agent.start("r", "train.py")
+    pids = family(agent, "r")
+    assert all(map(alive, pids))
+    agent.stop("r")
+    assert not any(map(alive, pids))
+
+
+def test_what_outlives_the_script_is_ended(agent: Agent) -> None:
+    agent.sync({"train.py": FAMILY})
+    agent.start("r", "train.py")
+    assert agent.ended("r").reason is EndReason.COMPLETED
+    assert not any(map(alive, family(agent, "r")))
+    assert "outlived the script" in agent.log("r")
+
+
+def test_stop_works_while_the_run_is_being_set_up(agent: Agent) -> None:
+    agent.sync(
+        {
+            "train.py": "print('never')\n",
+            "slow/pyproject.toml": "[build-system]\nrequires = []\nbuild-backend = 'b'\nbackend-path = ['.']\n",
+            "slow/b.py": "import time\ntime.sleep(1000)\n",
+        }
+    )
+    needs = {"kind": "package", "path": "slow/pyproject.toml", "folder": "slow"}
+    agent.start("r", "train.py", dependencies=needs)
+    until(lambda: "installing" in agent.status("r").phase, "the installation")
+    began = time.monotonic()
+    seen = agent.stop("r")
+    assert seen.end is not None
+    assert seen.end.reason is EndReason.STOPPED
+    assert time.monotonic() - began < 30
+    assert "never" not in agent.log("r")
+
+
+def test_a_time_limit_ends_the_run(agent: Agent) -> None:
+    agent.sync({"train.py": STUBBORN})
+    agent.start("r", "train.py", timeout_seconds=1.0, grace_seconds=0.5)
+    end = agent.ended("r")
+    assert (end.reason, end.signal) == (EndReason.TIME_LIMIT, signal.SIGKILL)
+    assert "1 s" in end.message
+
+
+def test_a_supervisor_that_is_told_to_end_gives_the_script_its_grace(agent: Agent) -> None:
+    agent.sync(
+        {
+            "train.py": (
+                "import signal, sys, time\n"
+                "signal.signal(signal.SIGTERM, lambda *_: (print('saved'), sys.exit(0)))\n"
+                "print('up')\n"
+                "while True: time.sleep(0.05)\n"
+            )
+        }
+    )
+    agent.start("r", "train.py")
+    agent.says("r", "up")
+    os.kill(agent.supervisor("r"), signal.SIGTERM)
+    end = agent.ended("r")
+    assert (end.reason, end.message) == (
+        EndReason.STOPPED,
+        "somebody on the machine ended the run's supervisor (SIGTERM)",
+    )
+    assert agent.output("r") == ["up", "saved"]
+
+
+def test_a_killed_supervisor_does_not_end_the_script_nor_its_log(agent: Agent) -> None:
+    agent.sync(
+        {
+            "train.py": (
+                "import os, time\n"
+                "print('up')\n"
+                "while not os.path.exists(os.environ['RUNCTL_OUTPUT_DIR'] + '/go'): time.sleep(0.05)\n"
+                "print('done')\n"
+            )
+        }
+    )
+    agent.start("r", "train.py")
+    agent.says("r", "up")
+    os.kill(agent.supervisor("r"), signal.SIGKILL)
+    until(lambda: not alive(agent.supervisor("r")), "the supervisor's death")
+    seen = agent.status("r")
+    assert seen.state is RunState.RUNNING
+    assert "supervisor is gone" in seen.phase
+    (agent.state / "runs/r/output/go").touch()
+    end = agent.ended("r")
+    assert end.reason is EndReason.LOST
+    assert "killed" in end.message
+    assert agent.output("r") == ["up", "done"]
+    assert (end.log_bytes, end.log_sha256) == (
+        len(agent.log("r").encode()),
+        hashlib.sha256(agent.log("r").encode()).hexdigest(),
+    )
+
+
+def test_a_script_without_its_supervisor_can_be_stopped(agent: Agent) -> None:
+    agent.sync({"train.py": FAMILY + "time.sleep(1000)\n"})
+    agent.start("r", "train.py")
+    pids = [*family(agent, "r"), agent.running("r").pid or 0]
+    os.kill(agent.supervisor("r"), signal.SIGKILL)
+    until(lambda: not alive(agent.supervisor("r")), "the supervisor's death")
+    seen = agent.stop("r")
+    assert seen.end is not None
+    assert seen.end.reason is EndReason.STOPPED
+    assert not any(map(alive, pids))
+
+
+def test_a_run_of_an_earlier_boot_is_lost(agent: Agent) -> None:
+    agent.sync({"train.py": SLEEPER})
+    agent.start("r", "train.py")
+    agent.running("r")
+    path = agent.folder("r") / "status.json"
+    os.kill(agent.supervisor("r"), signal.SIGKILL)
+    live = json.loads(path.read_text())
+    os.kill(live["script"]["pid"], signal.SIGKILL)
+    for who in ("supervisor", "script", "follower"):
+        live[who]["boot"] = "another"
+    path.write_text(json.dumps(live))
+    end = agent.status("r").end
+    assert end is not None
+    assert end.reason is EndReason.LOST
+    assert "restarted" in end.message
+
+
+def test_another_process_with_the_same_number_is_not_the_supervisor(agent: Agent) -> None:
+    agent.sync({"train.py": SLEEPER})
+    agent.start("r", "train.py")
+    agent.running("r")
+    path = agent.folder("r") / "status.json"
+    live = json.loads(path.read_text())
+    for who in ("supervisor", "script"):
+        os.kill(live[who]["pid"], signal.SIGKILL)
+        live[who] = {**live[who], "pid": os.getpid()}
+    path.write_text(json.dumps(live))
+    assert agent.status("r").pid is None
+    # What carries its output ends a moment after the script, and the run is not over before that.
+    assert agent.ended("r").reason is EndReason.LOST
+    agent.stop("r")
+    assert alive(os.getpid())
+
+
+def test_resources_are_the_real_ones(agent: Agent) -> None:
+    agent.sync(
+        {
+            "train.py": (
+                "import time\n"
+                "x = bytearray(100 << 20)\n"
+                "t = time.process_time()\n"
+                "while time.process_time() - t < 0.5: pass\n"
+            )
+        }
+    )
+    agent.start("r", "train.py")
+    end = agent.ended("r")
+    assert end.max_rss_bytes is not None
+    assert end.max_rss_bytes > 100 << 20
+    assert end.cpu_seconds is not None
+    assert 0.5 <= end.cpu_seconds < 5
+
+
+def test_list_shows_what_a_run_uses_now(agent: Agent) -> None:
+    agent.sync({"train.py": "x = bytearray(50 << 20)\nprint('up')\nwhile True: pass\n"})
+    agent.start("r", "train.py")
+    agent.says("r", "up")
+    (one,) = agent.call("list", {"sample_seconds": 0.5}).ok
+    assert one["cpu_percent"] > 10
+    assert one["rss_bytes"] > 50 << 20
+
+
+def test_the_supervisor_is_small_and_idle(agent: Agent) -> None:
+    agent.sync({"train.py": SLEEPER})
+    agent.start("r", "train.py")
+    agent.running("r")
+    pid = agent.supervisor("r")
+
+    def ticks() -> int:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    before = ticks()
+    time.sleep(3)
+    assert (ticks() - before) / os.sysconf("SC_CLK_TCK") <= 0.03 * 2
+    rss = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    assert rss < 40 << 20
+
+
+def test_a_request_that_is_no_json_is_answered_in_json(agent: Agent) -> None:
+    done = subprocess.run(
+        agent.command("status"), input=b"{nonsense", capture_output=True, env=agent.environment, check=False
+    )
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"]["code"] == "bad-request"
+
+
+def test_a_state_directory_that_cannot_be_written_is_named_with_the_fix(built: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    one = Agent(built, tmp_path / "file" / "state")
+    error = one.call("status").error
+    assert error["code"] == "no-state"
+    assert "sudo install -d" in error["hint"]
+
+
+def test_frames_survive_any_bytes(agent: Agent) -> None:
+    agent.sync({"train.py": "import sys\nsys.stdout.buffer.write(bytes(range(256)) * 1000)\n"})
+    agent.start("r", "train.py")
+    data, _ = agent.frames("r", follow=True)
+    assert bytes(range(256)) * 1000 in data
+    assert parse_frames(b"") == (b"", [])
+
+
+def test_the_agent_runs_on_the_oldest_python_that_is_here(built: Path, tmp_path: Path) -> None:
+    named = shutil.which("python3.9")
+    works = named and subprocess.run([named, "-c", ""], capture_output=True, check=False).returncode == 0
+    python = named if named and works else sys.executable
+    one = Agent(built, tmp_path / "state", python=python)
+    one.sync({"train.py": "print('ran')\n"})
+    one.start("r", "train.py")
+    assert one.ended("r").reason is EndReason.COMPLETED
