@@ -1,4 +1,4 @@
-"""Compiles redirect.c for the processors of machines, and writes src/runctl/agent/supervising/redirect.py.
+"""Compiles redirect.c for the processors of machines, and writes src/runctl/agent/attempt/redirect.py.
 
 python scripts/redirect/build.py        (needs gcc and gcc-aarch64-linux-gnu)
 """
@@ -13,7 +13,7 @@ import textwrap
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("redirect.c")
-TARGET = Path(__file__).parents[2] / "src/runctl/agent/supervising/redirect.py"
+TARGET = Path(__file__).parents[2] / "src/runctl/agent/attempt/redirect.py"
 COMPILERS = {"aarch64": "aarch64-linux-gnu-gcc", "x86_64": "x86_64-linux-gnu-gcc"}
 OPTIONS = (
     *("-Os", "-Wall", "-Wextra", "-Werror", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector"),
