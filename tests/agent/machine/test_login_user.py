@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,13 +71,18 @@ def namespace(folder: Path, *, sudo: bool) -> subprocess.Popen[str]:
 
 
 @pytest.fixture
-def logged_in(built: Path, tmp_path: Path, right: str) -> Iterator[Login]:
-    # pytest's folders are root's alone; the user must be able to go through.
-    for parent in [tmp_path, *tmp_path.parents]:
-        if parent != Path("/") and parent.owner() == "root" and not parent.stat().st_mode & 0o001:
-            parent.chmod(parent.stat().st_mode | 0o011)
-    holder = namespace(tmp_path, sudo=right == "sudo")
-    state = tmp_path / "state"
+def folder() -> Iterator[Path]:
+    """One that the user can reach: pytest's folders are root's alone, and each pytest that starts makes them so."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        path = Path(name)
+        path.chmod(0o711)
+        yield path
+
+
+@pytest.fixture
+def logged_in(built: Path, folder: Path, right: str) -> Iterator[Login]:
+    holder = namespace(folder, sudo=right == "sudo")
+    state = folder / "state"
     (state / "bin").mkdir(parents=True)
     shutil.copy(built, state / "bin")
     for path in (state, state / "bin", state / "bin" / built.name):
@@ -85,11 +91,11 @@ def logged_in(built: Path, tmp_path: Path, right: str) -> Iterator[Login]:
     python = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
     agent = Agent(state / "bin" / built.name, state, python=python, prefix=tuple(enter))
     agent.env = {
-        "HOME": f"{tmp_path}/home",
+        "HOME": f"{folder}/home",
         "USER": USER,
         "PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     }
-    yield Login(agent, tmp_path)
+    yield Login(agent, folder)
     agent.end_everything()
     holder.kill()
     holder.wait()
