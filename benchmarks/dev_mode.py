@@ -15,9 +15,8 @@ from pathlib import Path
 from benchmarks.machine import agent_directly, missing
 from benchmarks.measure import Result, Skipped, interleaved
 from runctl.agent.spec import ContainerSpec, EndReason, RunSpec
-from runctl.project.root import ProjectRoot
 from runctl.project.sync import sync
-from runctl.runs.dev_mode import with_dev_parts
+from runctl.runs.images.run_image import with_dev_parts
 from runctl.transport.agent import AgentClient
 
 ROUNDS = 5
@@ -94,7 +93,7 @@ class _Edits:
         ]
         container = with_dev_parts(
             ContainerSpec(dockerfile="Dockerfile", code=code),
-            ProjectRoot(self._project, "benchmark", "train.py"),
+            self._project,
             "train.py",
             files,
         )

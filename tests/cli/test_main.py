@@ -116,17 +116,17 @@ def every_error() -> list[type[errors.RunctlError]]:
 def test_every_class_of_error_becomes_its_exit_code_and_json(
     kind: type[errors.RunctlError], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from runctl.cli.context import Cli
     from runctl.cli.main import run
+    from runctl.machines.session import Session
 
     error = (
         kind("vol-1", "a", "b") if kind is errors.ZoneMismatch else kind("what happened", hint="what to do")
     )
 
-    def fail(cli: Cli) -> None:
+    def fail(session: Session) -> None:
         raise error
 
-    monkeypatch.setattr(Cli, "read_config", fail)
+    monkeypatch.setattr(Session, "read_config", fail)
     assert run(["config", "validate", "--output", "json"]) == kind.exit_code
     out, err = capsys.readouterr()
     assert out == ""
@@ -166,13 +166,13 @@ def test_an_unexpected_error_is_one_line_and_its_traceback_only_under_verbose(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from runctl.cli.context import Cli
     from runctl.cli.main import run
+    from runctl.machines.session import Session
 
-    def fail(cli: Cli) -> None:
+    def fail(session: Session) -> None:
         raise ZeroDivisionError("by\nzero")
 
-    monkeypatch.setattr(Cli, "read_config", fail)
+    monkeypatch.setattr(Session, "read_config", fail)
     assert run(["config", "validate", *flags]) == 1
     out, err = capsys.readouterr()
     assert out == ""
@@ -205,13 +205,13 @@ def test_a_full_disk_behind_stdout_is_an_error_and_no_traceback() -> None:
 def test_a_broken_pipe_that_is_not_stdout_is_a_fault_and_not_hidden(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from runctl.cli.context import Cli
     from runctl.cli.main import run
+    from runctl.machines.session import Session
 
-    def fail(cli: Cli) -> None:
+    def fail(session: Session) -> None:
         raise BrokenPipeError("a socket somewhere")
 
-    monkeypatch.setattr(Cli, "read_config", fail)
+    monkeypatch.setattr(Session, "read_config", fail)
     assert run(["config", "validate"]) == 1
     assert "unexpected BrokenPipeError" in capsys.readouterr().err
 
@@ -230,9 +230,9 @@ def test_ctrl_c_and_sigterm_end_it_with_130_and_one_line(number: signal.Signals,
     ready = tmp_path / "ready"
     code = (
         "import time, pathlib\n"
-        "from runctl.cli.context import Cli\n"
+        "from runctl.machines.session import Session\n"
         f"def wait(cli):\n    pathlib.Path({str(ready)!r}).touch()\n    time.sleep(60)\n"
-        f"Cli.read_config = wait\n{START}"
+        f"Session.read_config = wait\n{START}"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, "config", "validate"],

@@ -13,7 +13,7 @@ from runctl.containers.client import Builder
 from runctl.containers.dockerfile_text import Instruction
 from runctl.containers.explain import copies, explain
 from runctl.containers.image_inputs import ImageInputs
-from runctl.containers.image_plan import Again, ImagePlan
+from runctl.containers.image_plan import ImagePlan, Rebuild
 from runctl.containers.registry_login import private_config
 from runctl.core.errors import NotFound, Unsupported, UsageError
 
@@ -80,8 +80,8 @@ def test_without_a_registry_there_is_no_cache_to_speak_of() -> None:
 
 
 def test_building_anew_uses_no_cache_and_a_pull_does() -> None:
-    rebuild = PLAN.command(Builder.BUILT_IN, (), again=Again(no_cache=True)).words(Builder.BUILT_IN)
-    pull = PLAN.command(Builder.BUILT_IN, (), again=Again(pull=True)).words(Builder.BUILT_IN)
+    rebuild = PLAN.command(Builder.BUILT_IN, (), rebuild=Rebuild(no_cache=True)).words(Builder.BUILT_IN)
+    pull = PLAN.command(Builder.BUILT_IN, (), rebuild=Rebuild(pull=True)).words(Builder.BUILT_IN)
 
     assert "--no-cache" in rebuild
     assert "--cache-from" not in rebuild

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.containers.mounts import CONFIG, MountRequest, check_targets, hidden_files, is_within, parse_mount
+from runctl.containers.mounts import CONFIG, MountRequest, check_targets, hidden_files, parse_mount
 from runctl.core.errors import UsageError
+from runctl.core.mount_points import is_within
 
 PARTS = st.text(alphabet="ab-_ é1", min_size=1, max_size=4)
 PATHS = st.lists(PARTS, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts))
@@ -39,7 +40,7 @@ def test_a_well_formed_mount_is_read(text: str, expected: tuple[str, str, bool])
         (":/data", "source and a target"),
         ("/mnt/data:", "source and a target"),
         ("/a:/b:ro:ro", "more than a source, a target and a mode"),
-        ("/mnt/data:/data:readonly", "no mode"),
+        ("/mnt/data:/data:readonly", "not a mode"),
         ("/mnt/data:data", "not an absolute path"),
         ("mnt/data:/data", "neither an absolute path nor a volume"),
         ("vol-12:/data", "not a volume id"),

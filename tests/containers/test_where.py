@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from runctl.containers.where import INSTANCE, LOCAL, Facts, choose_place
+from runctl.containers.where import INSTANCE, LOCAL, PlaceFacts, choose_place
 from runctl.core.errors import RunctlError, Unsupported
 
-FACTS = Facts(
+FACTS = PlaceFacts(
     asked=None,
     registry="ecr",
     this_computer=False,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runctl.core.errors import Conflict, NotFound, UsageError
-from runctl.project.dockerfile import SEARCHED, DockerfileWish, choose_dockerfile, find_dockerfile
+from runctl.project.dockerfile import SEARCHED, DockerfileRequest, choose_dockerfile, find_dockerfile
 from runctl.project.files import ProjectFiles
 from tests.project.files import repository, write
 
@@ -43,9 +43,9 @@ def test_a_named_dockerfile_comes_before_the_configured_one_and_the_known_places
     root = tmp_path.resolve()
     write(root, dict.fromkeys(["Dockerfile", "gpu.dockerfile", "ops/Dockerfile.cpu"], "FROM scratch\n"))
 
-    flag = choose_dockerfile(root, root / "ops", DockerfileWish(Path("Dockerfile.cpu"), "gpu.dockerfile"))
-    config = choose_dockerfile(root, root, DockerfileWish(None, "gpu.dockerfile"))
-    known = choose_dockerfile(root, root, DockerfileWish(search=True))
+    flag = choose_dockerfile(root, root / "ops", DockerfileRequest(Path("Dockerfile.cpu"), "gpu.dockerfile"))
+    config = choose_dockerfile(root, root, DockerfileRequest(None, "gpu.dockerfile"))
+    known = choose_dockerfile(root, root, DockerfileRequest(search=True))
 
     assert flag is not None
     assert (flag.path, flag.found_by) == ("ops/Dockerfile.cpu", "--dockerfile")
@@ -59,9 +59,9 @@ def test_a_named_dockerfile_that_is_not_there_is_an_error_and_no_other_is_taken(
     root = write(tmp_path.resolve(), {"Dockerfile": "FROM scratch\n"})
 
     with pytest.raises(NotFound, match="there is no Dockerfil in"):
-        choose_dockerfile(root, root, DockerfileWish(Path("Dockerfil")))
+        choose_dockerfile(root, root, DockerfileRequest(Path("Dockerfil")))
     with pytest.raises(NotFound, match=r"\[docker\] dockerfile_path: there is no gone"):
-        choose_dockerfile(root, root, DockerfileWish(None, "gone"))
+        choose_dockerfile(root, root, DockerfileRequest(None, "gone"))
 
 
 def test_a_dockerfile_outside_the_project_is_refused(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_dockerfile_outside_the_project_is_refused(tmp_path: Path) -> None:
     write(tmp_path, {"Dockerfile": "FROM scratch\n"})
 
     with pytest.raises(UsageError, match="outside the project"):
-        choose_dockerfile(root, root, DockerfileWish(Path("../Dockerfile")))
+        choose_dockerfile(root, root, DockerfileRequest(Path("../Dockerfile")))
 
 
 def test_a_search_honours_the_ignore_rules(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_search_honours_the_ignore_rules(tmp_path: Path) -> None:
         },
     )
 
-    found = choose_dockerfile(root, root, DockerfileWish(search=True))
+    found = choose_dockerfile(root, root, DockerfileRequest(search=True))
 
     assert found is not None
     assert (found.path, found.found_by) == ("a/b/c/Dockerfile.gpu", "--dockerfile-search")
@@ -94,7 +94,7 @@ def test_a_search_that_finds_several_lists_them(tmp_path: Path) -> None:
     root = write(tmp_path.resolve(), dict.fromkeys(["a/Dockerfile", "b/x.dockerfile"], "FROM scratch\n"))
 
     with pytest.raises(Conflict, match=r"2 Dockerfiles: a/Dockerfile, b/x\.dockerfile") as raised:
-        choose_dockerfile(root, root, DockerfileWish(search=True))
+        choose_dockerfile(root, root, DockerfileRequest(search=True))
 
     assert raised.value.code == "several-dockerfiles"
     assert raised.value.hint == "choose one: --dockerfile a/Dockerfile"
@@ -103,6 +103,6 @@ def test_a_search_that_finds_several_lists_them(tmp_path: Path) -> None:
 def test_a_search_that_finds_none_says_so_and_without_one_there_is_no_dockerfile(tmp_path: Path) -> None:
     root = write(tmp_path.resolve(), {"train.py": ""})
 
-    assert choose_dockerfile(root, root, DockerfileWish()) is None
+    assert choose_dockerfile(root, root, DockerfileRequest()) is None
     with pytest.raises(NotFound):
-        choose_dockerfile(root, root, DockerfileWish(search=True))
+        choose_dockerfile(root, root, DockerfileRequest(search=True))

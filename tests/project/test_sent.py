@@ -10,7 +10,7 @@ from runctl.containers.copied import copied_paths
 from runctl.core.errors import UsageError
 from runctl.project.left_out import in_words
 from runctl.project.sent import choose_sent
-from runctl.runs.plan import TrainRequest, plan_project
+from runctl.runs.project_plan import TrainRequest, plan_project
 from tests.project.files import repository, write
 
 IGNORED = {

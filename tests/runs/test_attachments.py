@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from runctl.containers.mounts import VOLUME_FLAG, MountRequest
 from runctl.core.errors import Conflict, MachineError, RunctlError, Unreachable
 from runctl.core.models import Volume, VolumeState
-from runctl.providers.interface import VolumeMount
 from runctl.runs.mounts.attachments import volumes_attached
-from runctl.runs.mounts.plan import Surroundings, plan_mounts
+from runctl.runs.mounts.plan import MountFacts, plan_mounts
 from runctl.runs.mounts.volume_conflicts import Holder, Sharer
 from runctl.testing.progress import RecordedProgress
 from tests.cli.fake_provider import (
@@ -41,8 +41,8 @@ class Account:
     progress: RecordedProgress = field(default_factory=RecordedProgress)
 
     def context(self, **more: Any) -> AbstractContextManager[None]:
-        wishes = [VolumeMount(volume_id) for volume_id in self.volumes]
-        plan = plan_mounts([], wishes, Surroundings(INSTANCE, (), dict(self.volumes)), automatic=False)
+        requests = [MountRequest(volume_id, "", False, VOLUME_FLAG) for volume_id in self.volumes]
+        plan = plan_mounts(requests, MountFacts(INSTANCE, (), dict(self.volumes)), automatic=False)
         script = Script(
             {
                 "attach_volume": self._attach,

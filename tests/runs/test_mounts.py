@@ -1,4 +1,4 @@
-"""Which volume a run sees where: requests, wishes and what the machine has, joined."""
+"""Which volume a run sees where: requests and what the machine has, joined."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl.agent.spec import MachineMount
-from runctl.containers.mounts import AUTOMATIC, CONFIG, FLAG, VOLUME_FLAG, parse_mount
+from runctl.containers.mounts import AUTOMATIC, CONFIG, FLAG, VOLUME_FLAG, MountRequest, parse_mount
 from runctl.core import tags as tag
 from runctl.core.errors import Conflict, NotFound, RunctlError, UsageError, ZoneMismatch
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import AttachedVolume, Instance, InstanceState, Market, Volume, VolumeState
-from runctl.providers.interface import VolumeMount
-from runctl.runs.mounts.plan import MountPlan, Surroundings, little_room, plan_mounts
+from runctl.runs.mounts.plan import MountFacts, MountPlan, little_room, plan_mounts
 from runctl.runs.mounts.volume_conflicts import Holder, Sharer
 
 DATASETS, CACHE, FREE = "vol-0123456789abcdef0", "vol-0fedcba9876543210", "vol-0aaaaaaaaaaaaaaaa"
@@ -86,20 +85,25 @@ VOLUMES = [
 
 def around(
     *volumes: Volume, mounts: tuple[MachineMount, ...] = (ROOT, DATA_MOUNT, CACHE_MOUNT), **more: Any
-) -> Surroundings:
+) -> MountFacts:
     known: dict[str, Volume] = {}
     for volume in volumes or VOLUMES:
         known[volume.id] = volume
         if volume.name:
             known[volume.name] = volume
-    return Surroundings(more.pop("instance", INSTANCE), mounts, known, **more)
+    return MountFacts(more.pop("instance", INSTANCE), mounts, known, **more)
 
 
 def plan(
-    *texts: str, wishes: tuple[VolumeMount, ...] = (), where: Surroundings | None = None, **more: Any
+    *texts: str, volumes: tuple[MountRequest, ...] = (), where: MountFacts | None = None, **more: Any
 ) -> MountPlan:
-    requests = [parse_mount(text) for text in texts]
-    return plan_mounts(requests, wishes, where or around(), **{"automatic": False, **more})
+    requests = [*(parse_mount(text) for text in texts), *volumes]
+    return plan_mounts(requests, where or around(), **{"automatic": False, **more})
+
+
+def a_volume_request(volume: str, mount_point: str | None = None) -> MountRequest:
+    """``--ebs-volume``, with its ``--mount-point``."""
+    return MountRequest(volume, "", False, VOLUME_FLAG, mount_point)
 
 
 def shown(found: MountPlan) -> list[tuple[str, str, str | None]]:
@@ -212,7 +216,7 @@ def test_what_everybody_only_reads_is_mounted_read_only_on_the_machine_too() -> 
 
 
 def test_ebs_volume_shows_the_volume_at_its_mount_point() -> None:
-    found = plan(wishes=(VolumeMount("free", "/mnt/here"),))
+    found = plan(volumes=(a_volume_request("free", "/mnt/here"),))
 
     assert shown(found) == [("/mnt/here", "/mnt/here", FREE)]
     assert (found.mounts[0].spec.origin, found.attachments[0].reason) == (VOLUME_FLAG, "--mount-point")
@@ -220,18 +224,18 @@ def test_ebs_volume_shows_the_volume_at_its_mount_point() -> None:
 
 @pytest.mark.parametrize("text", ["free:/data", f"{FREE}:/data", "/mnt/here:/data", "/mnt/here/sub:/data"])
 def test_ebs_volume_is_seen_where_ebs_mount_says_otherwise(text: str) -> None:
-    found = plan(text, wishes=(VolumeMount("free", "/mnt/here"),))
+    found = plan(text, volumes=(a_volume_request("free", "/mnt/here"),))
 
     assert [(spec.target, spec.origin) for spec in found.specs] == [("/data", FLAG)]
     assert [one.mount_point for one in found.attachments] == ["/mnt/here"]
 
 
 def test_ebs_volume_that_is_mounted_stays_where_it_is_or_is_refused() -> None:
-    assert shown(plan(wishes=(VolumeMount("datasets"),))) == [("/mnt/data", "/mnt/data", DATASETS)]
-    assert plan(wishes=(VolumeMount("datasets", "/mnt/data"),)).attachments == ()
+    assert shown(plan(volumes=(a_volume_request("datasets"),))) == [("/mnt/data", "/mnt/data", DATASETS)]
+    assert plan(volumes=(a_volume_request("datasets", "/mnt/data"),)).attachments == ()
 
     with pytest.raises(Conflict, match=r"is mounted at /mnt/data .* not at /mnt/x") as caught:
-        plan(wishes=(VolumeMount("datasets", "/mnt/x"),))
+        plan(volumes=(a_volume_request("datasets", "/mnt/x"),))
 
     assert caught.value.code == "mounted-elsewhere"
 
@@ -248,11 +252,11 @@ def test_two_volumes_do_not_get_one_mount_point() -> None:
     assert [one.mount_point for one in found.attachments] == ["/mnt/same", "/mnt/two"]
 
 
-def test_targets_of_wishes_are_checked_like_all_others() -> None:
+def test_targets_of_volumes_are_checked_like_all_others() -> None:
     with pytest.raises(UsageError, match="two mounts want /mnt/here"):
-        plan("/mnt/data:/mnt/here", wishes=(VolumeMount("free", "/mnt/here"),))
+        plan("/mnt/data:/mnt/here", volumes=(a_volume_request("free", "/mnt/here"),))
     with pytest.raises(UsageError, match="hide the project"):
-        plan(wishes=(VolumeMount("free", "/workspace"),), workdir="/workspace")
+        plan(volumes=(a_volume_request("free", "/workspace"),), workdir="/workspace")
 
 
 def test_another_zone_is_refused_before_anything_happens() -> None:
@@ -430,31 +434,31 @@ SOURCES = st.sampled_from(
 )
 TARGETS = st.sampled_from(["/a", "/a/b", "/a/b/c", "/workspace/data", "/workspace", "/mnt/cache", "/z"])
 TEXTS = st.builds(lambda s, t, m: f"{s}:{t}{m}", SOURCES, TARGETS, st.sampled_from([":ro", ":rw", ""]))
-WISHES = st.lists(
+VOLUME_REQUESTS = st.lists(
     st.builds(
-        VolumeMount,
+        a_volume_request,
         st.sampled_from(["datasets", "cache", "free"]),
         st.sampled_from([None, "/mnt/data", "/w"]),
     ),
     max_size=2,
-    unique_by=lambda wish: wish.volume,
+    unique_by=lambda request: request.source,
 )
 
 
 @given(
     st.lists(TEXTS, max_size=4),
-    WISHES,
+    VOLUME_REQUESTS,
     st.booleans(),
     st.booleans(),
     st.sampled_from([None, "/workspace"]),
 )
 def test_whatever_is_asked_for_the_plan_is_sound(
-    texts: list[str], wishes: list[VolumeMount], automatic: bool, frozen: bool, workdir: str | None
+    texts: list[str], volumes: list[MountRequest], automatic: bool, frozen: bool, workdir: str | None
 ) -> None:
     where = around(mounts=(ROOT, mounted("/mnt/data", DATASETS, read_only=frozen), CACHE_MOUNT))
     requests = [parse_mount(text, CONFIG) for text in texts]
     try:
-        found = plan_mounts(requests, wishes, where, automatic=automatic, workdir=workdir)
+        found = plan_mounts([*requests, *volumes], where, automatic=automatic, workdir=workdir)
     except RunctlError as error:
         assert error.hint
         return

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from runctl.agent.spec import EndReason
 from runctl.core.ids import InstanceId
 from runctl.core.models import RunPhase
 from runctl.runs.logs.archive import KeptRun
 from runctl.runs.pruning import HERE, Kept, MachineRun, prunable
-from runctl.runs.store import RunRecord
+from runctl.runs.records import RunRecord
 from tests.runs.test_store import a_run
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -17,7 +18,7 @@ OLD, NEW = BEFORE - timedelta(days=1), BEFORE + timedelta(days=1)
 
 
 def ended(run_id: str, at: datetime) -> RunRecord:
-    return a_run(run_id, state=RunPhase.ENDED, end_reason="COMPLETED", ended_at=at)
+    return a_run(run_id, state=RunPhase.ENDED, end_reason=EndReason.COMPLETED, ended_at=at)
 
 
 def machine(run_id: str, *, ended: bool = True) -> MachineRun:

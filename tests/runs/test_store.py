@@ -13,8 +13,8 @@ from runctl.core.database import Database
 from runctl.core.errors import InstanceEnded, NotFound, UsageError
 from runctl.core.ids import InstanceId, RunId, VolumeId
 from runctl.core.models import GitState, Mount, RunPhase
-from runctl.runs.refresh import from_status, with_its_machine
-from runctl.runs.store import RunRecord, RunStore
+from runctl.runs.records import RunRecord, from_status, with_its_machine
+from runctl.runs.store import RunStore
 
 T0 = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -45,7 +45,7 @@ def a_run(identifier: str = "run-aaaa", **changes: object) -> RunRecord:
 
 
 def test_what_was_put_is_what_is_found(store: RunStore) -> None:
-    record = a_run(started_at=T0, ended_at=T0 + timedelta(hours=1), end_reason="FAILED", exit_code=3)
+    record = a_run(started_at=T0, ended_at=T0 + timedelta(hours=1), end_reason=EndReason.FAILED, exit_code=3)
 
     store.put(record)
 

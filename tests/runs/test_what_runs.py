@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from runctl.cli.train.docker import interpreter_of, parse_size_mib, starts_service
-from runctl.containers.running import ContainerWishes
+from runctl.cli.train.options import parse_interpreter, parse_size_mib
+from runctl.containers.container_options import ContainerOptions
 from runctl.core.errors import NotFound, UsageError
-from runctl.runs.plan import TrainRequest, plan_project
+from runctl.runs.project_plan import TrainRequest, plan_project
+from runctl.runs.request import configured_interpreter, starts_service
 
 
 @pytest.fixture
@@ -42,7 +43,9 @@ def test_a_command_without_words_is_what_the_image_starts(project: Path) -> None
         (TrainRequest(None, ("x",), is_command=True, interpreter=("julia",)), "its own program"),
         (TrainRequest(None, is_command=True, docker=False), "this run is on the host"),
         (
-            TrainRequest(None, ("x",), is_command=True, docker=False, container=ContainerWishes(user="root")),
+            TrainRequest(
+                None, ("x",), is_command=True, docker=False, container=ContainerOptions(user="root")
+            ),
             "--user",
         ),
     ],
@@ -54,15 +57,18 @@ def test_what_contradicts_itself_is_refused(project: Path, request_: TrainReques
         plan_project(dataclasses.replace(request_, cwd=project))
 
 
-def test_an_interpreter_comes_from_the_flag_then_from_the_configuration() -> None:
-    configured = {"JL": "julia --threads 4", ".m": "octave"}
-    assert interpreter_of(Path("a.jl"), None, configured) == ("julia", "--threads", "4")
-    assert interpreter_of(Path("a.m"), None, configured) == ("octave",)
-    assert interpreter_of(Path("a.jl"), "my 'own one'", configured) == ("my", "own one")
-    assert interpreter_of(Path("a.py"), None, configured) == ()
-    assert interpreter_of(None, None, configured) == ()
+def test_an_interpreter_comes_from_the_flag_or_from_the_configuration() -> None:
+    configured = {"JL": "julia --threads 4", ".m": "octave", "x": "'open"}
+    assert configured_interpreter(Path("a.jl"), configured) == ("julia", "--threads", "4")
+    assert configured_interpreter(Path("a.m"), configured) == ("octave",)
+    assert configured_interpreter(Path("a.py"), configured) == ()
+    assert configured_interpreter(None, configured) == ()
+    assert parse_interpreter("my 'own one'") == ("my", "own one")
+    assert parse_interpreter(None) == ()
     with pytest.raises(UsageError, match="quot"):
-        interpreter_of(Path("a.jl"), "'open", configured)
+        parse_interpreter("'open")
+    with pytest.raises(UsageError, match="quot"):
+        configured_interpreter(Path("a.x"), configured)
 
 
 @pytest.mark.parametrize(
@@ -88,12 +94,12 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 
 
 def test_a_service_is_found_in_the_projects_compose_file(project: Path) -> None:
-    wishes = ContainerWishes(compose="trainer")
+    options = ContainerOptions(compose="trainer")
     with pytest.raises(NotFound, match="no Compose file"):
-        plan_project(TrainRequest(None, is_command=True, cwd=project, container=wishes))
+        plan_project(TrainRequest(None, is_command=True, cwd=project, container=options))
     (project / "docker-compose.yml").write_text("services: {trainer: {image: x}}\n")
     (project / "Dockerfile").write_text("FROM x\n")
-    plan = plan_project(TrainRequest(None, is_command=True, cwd=project, container=wishes))
+    plan = plan_project(TrainRequest(None, is_command=True, cwd=project, container=options))
     assert plan.container is not None
     assert (plan.container.compose, plan.container.compose_file) == ("trainer", "docker-compose.yml")
     assert plan.container.dockerfile is None
@@ -101,15 +107,15 @@ def test_a_service_is_found_in_the_projects_compose_file(project: Path) -> None:
 
 def test_options_of_docker_belong_into_the_compose_file(project: Path) -> None:
     (project / "compose.yaml").write_text("services: {trainer: {image: x}}\n")
-    wishes = ContainerWishes(compose="trainer", docker_args=("--privileged",))
+    options = ContainerOptions(compose="trainer", docker_args=("--privileged",))
     with pytest.raises(UsageError, match="contradict"):
-        plan_project(TrainRequest(None, is_command=True, cwd=project, container=wishes))
+        plan_project(TrainRequest(None, is_command=True, cwd=project, container=options))
 
 
 def test_a_service_without_a_script_starts_its_own() -> None:
-    wishes = ContainerWishes(compose="trainer")
-    assert starts_service(None, (), wishes)
-    assert not starts_service(Path("train.py"), ("x",), wishes)
-    assert not starts_service(None, ("x",), ContainerWishes())
+    options = ContainerOptions(compose="trainer")
+    assert starts_service(None, (), options)
+    assert not starts_service(Path("train.py"), ("x",), options)
+    assert not starts_service(None, ("x",), ContainerOptions())
     with pytest.raises(UsageError, match="no script"):
-        starts_service(None, ("x",), wishes)
+        starts_service(None, ("x",), options)

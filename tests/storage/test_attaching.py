@@ -12,7 +12,7 @@ from runctl.core import tags as tag
 from runctl.core.blank_volumes import FormatRule
 from runctl.core.errors import Conflict, MachineError, ProviderError, Unreachable
 from runctl.core.models import Instance, InstanceState, VolumeState
-from runctl.core.mount_points import usual_places
+from runctl.core.mount_points import usual_mount_points
 from runctl.storage.attaching import (
     MountWish,
     attach_and_mount,
@@ -145,7 +145,7 @@ def test_a_taken_mount_point_is_known_before_anything_is_attached(script: Script
 
 @pytest.mark.parametrize("path", ["/usr/local/sbin", "/etc/cron.d", "/lib/systemd", "/boot", "/"])
 def test_a_tag_cannot_have_a_volume_mounted_over_the_system(path: str) -> None:
-    places = usual_places(a_volume(tags=OURS | {tag.MOUNT_POINT: path}))
+    places = usual_mount_points(a_volume(tags=OURS | {tag.MOUNT_POINT: path}))
     assert [place.path for place in places] == ["/mnt/datasets"]
 
 

@@ -16,12 +16,11 @@ from runctl.core.errors import RunctlError, UsageError
 if TYPE_CHECKING:
     from runctl.cli.left import Left
     from runctl.core.config import Config, Reading
-    from runctl.core.database import Database
-    from runctl.core.journal import Change, Journal
     from runctl.core.progress import Progress
     from runctl.machines.creation import Creation
     from runctl.machines.deletion import Deletions
     from runctl.machines.intents import IntentStore, Kind
+    from runctl.machines.session import Session
     from runctl.providers.interface import Provider
     from runctl.runs.logs.archive import LogArchive
     from runctl.runs.store import RunStore
@@ -49,23 +48,22 @@ class Settings:
 class Cli:
     """One invocation. Everything heavy is made when it is first asked for."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, session: Session | None = None) -> None:
         self.settings = settings or Settings()
-        self._providers: dict[str, Provider] = {}
-        self._elsewhere: list[Cli] = []
+        if session is not None:
+            self.session = session
 
     @cached_property
+    def session(self) -> Session:
+        """What the command's work is done with; it is made by the settings as they are then."""
+        from runctl.machines.session import Session
+
+        return Session(config_file=self.config_path, flags=self._flags(), progress=lambda: self.progress)
+
+    @property
     def config(self) -> Config:
-        """The merged configuration. Raises `ConfigError`."""
-        from runctl.core.config import load
-
-        return load(Path.cwd(), config_file=self.config_path, flags=self._flags())
-
-    def read_config(self) -> Reading:
-        """The configuration as far as it can be understood, and its problems; never raises."""
-        from runctl.core.config import read
-
-        return read(Path.cwd(), config_file=self.config_path, flags=self._flags())
+        """The session's."""
+        return self.session.config
 
     @cached_property
     def progress(self) -> Progress:
@@ -74,86 +72,67 @@ class Cli:
 
         return progress_for(sys.stderr, quiet=self.settings.quiet, verbose=self.settings.verbose)
 
-    @cached_property
+    @property
     def store(self) -> RunStore:
-        """What this computer remembers of its runs; the file is opened when it is first needed."""
-        from runctl.runs.store import RunStore
+        """The runs that this computer remembers."""
+        from runctl.runs.store import run_store
 
-        return RunStore(self._database)
+        return run_store(self.session)
 
-    @cached_property
-    def intents(self) -> IntentStore:
-        """What this computer has set out to rent and make."""
-        from runctl.core.places import intents_folder
-        from runctl.machines.intents import IntentStore
-
-        return IntentStore(self._database, intents_folder())
-
-    @cached_property
-    def _database(self) -> Database:
-        from runctl.core.database import Database
-        from runctl.core.places import state_file
-
-        return Database(state_file())
-
-    def creating(self, provider: Provider, kind: Kind, request: Any) -> AbstractContextManager[Creation]:
-        """See `runctl.machines.creation.creating`."""
-        from runctl.machines.creation import creating
-
-        return creating(self.intents, provider, kind, request, progress=self.progress)
-
-    def deletions(self, provider: Provider, kind: Kind) -> Deletions:
-        """See `runctl.machines.deletion.Deletions`."""
-        from runctl.machines.deletion import Deletions
-
-        return Deletions(self.intents, provider, kind, progress=self.progress)
-
-    @cached_property
+    @property
     def logs(self) -> LogArchive:
         """Logs that were followed here."""
-        from runctl.core.places import data_folder
-        from runctl.runs.logs.archive import LIMIT_BYTES, LogArchive
+        from runctl.runs.logs.archive import log_archive
 
-        return LogArchive(data_folder() / "logs", LIMIT_BYTES)
+        return log_archive()
 
     def provider(self, name: str) -> Provider:
-        """The provider of that name, configured. Raises `ConfigError` and what its factory raises."""
-        if name not in self._providers:
-            from runctl.providers.registry import load
+        """The session's."""
+        return self.session.provider(name)
 
-            self._providers[name] = load(name, self.config, progress=self.progress)
-            self._providers[name].journal.listen(self._heard)
-        return self._providers[name]
+    @property
+    def intents(self) -> IntentStore:
+        """The session's."""
+        return self.session.intents
 
-    def _heard(self, change: Change) -> None:
-        """What intents have made, and what is gone; the state file is opened for that only."""
-        from runctl.core.journal import Effect
+    def read_config(self) -> Reading:
+        """The session's."""
+        return self.session.read_config()
 
-        if change.effect is Effect.GONE or change.token:
-            self.intents.heard(change)
+    def creating(self, provider: Provider, kind: Kind, request: Any) -> AbstractContextManager[Creation]:
+        """The session's."""
+        return self.session.creating(provider, kind, request)
+
+    def deletions(self, provider: Provider, kind: Kind) -> Deletions:
+        """The session's."""
+        return self.session.deletions(provider, kind)
 
     def in_region(self, region: str | None) -> Cli:
         """The same invocation for a thing that is in another region; a ``--region`` given by the user wins."""
-        own = self.config.aws.region or os.environ.get("AWS_REGION")
-        if region is None or self.settings.region is not None or region == own:
+        session = self.session.in_region(region)
+        if session is self.session:
             return self
-        there = Cli(replace(self.settings, region=region))
+        there = Cli(replace(self.settings, region=region), session)
         there.__dict__["progress"] = self.progress
-        self._elsewhere.append(there)
         return there
 
     def left(self) -> Left:
-        """What this invocation has changed outside this process, as far as its providers know."""
+        """What this invocation has changed outside this process, as far as its providers know.
+
+        Each change comes with the options without which a command would look elsewhere.
+        """
         from runctl.cli.left import Left
 
-        return Left.of(self._journals())
+        return Left.of(
+            [(provider.journal, self._options(region)) for provider, region in self._used_providers()]
+        )
 
-    def _journals(self) -> list[tuple[Journal, tuple[str, ...]]]:
-        """Of every provider that was used, with the options without which a command would look elsewhere."""
-        given = (("--region", self.settings.region), ("--profile", self.settings.profile))
-        options = tuple(word for option, value in given if value is not None for word in (option, value))
-        mine = [(provider.journal, options) for provider in self._providers.values()]
-        return [*mine, *(found for each in self._elsewhere for found in each._journals())]
+    def _used_providers(self) -> Iterable[tuple[Provider, str | None]]:
+        return self.session.used_providers() if "session" in vars(self) else ()
+
+    def _options(self, region: str | None) -> tuple[str, ...]:
+        given = (("--region", region), ("--profile", self.settings.profile))
+        return tuple(part for option, value in given if value is not None for part in (option, value))
 
     def emit(self, value: Any, *, text: Callable[[], str], ids: Iterable[str] = ()) -> None:
         """The command's result on stdout: one JSON document, or with ``--quiet`` ids, or text for people.

@@ -19,7 +19,7 @@ from runctl.containers.cache_keeping import caches_to_push
 from runctl.containers.client import Builder, DockerClient
 from runctl.containers.explain import CacheReport, explain
 from runctl.containers.failures import build_failure, registry_failure
-from runctl.containers.image_plan import BUILDX_CACHE_TAG, ONCE, Again, ImagePlan
+from runctl.containers.image_plan import BUILDX_CACHE_TAG, NO_REBUILD, ImagePlan, Rebuild
 from runctl.core.errors import ProjectError, RunctlError
 from runctl.core.progress import SILENT, Progress
 
@@ -84,7 +84,7 @@ class ImageBuilder:
         plan: ImagePlan,
         secrets: tuple[Secret, ...] = (),
         *,
-        again: Again = ONCE,
+        rebuild: Rebuild = NO_REBUILD,
         push: bool = False,
         now: Callable[[], str] | None = None,
     ) -> Built:
@@ -96,7 +96,7 @@ class ImageBuilder:
         """
         plan.check()
         with self.records.alone(plan.root):
-            if not again and self.client.has_image(plan.local):
+            if not rebuild and self.client.has_image(plan.local):
                 self._remember(plan)
                 return Built(plan.local, plan.tag, False, "engine", 0.0)
             started = time.monotonic()
@@ -104,7 +104,7 @@ class ImageBuilder:
             command = plan.command(
                 self.client.builder,
                 secrets,
-                again=again,
+                rebuild=rebuild,
                 exports_cache=self.client.exports_cache and push,
                 push=sends,
             )
@@ -131,7 +131,7 @@ class ImageBuilder:
         plan: ImagePlan,
         secrets: tuple[Secret, ...] = (),
         *,
-        again: bool = False,
+        rebuild: bool = False,
         report: CacheReport | None = None,
     ) -> Pushed:
         """The registry has the image, and each stage as a cache for the next machine.
@@ -142,7 +142,7 @@ class ImageBuilder:
         """
         reference = str(plan.remote)
         started = time.monotonic()
-        if not again and self.in_registry(reference):
+        if not rebuild and self.in_registry(reference):
             return Pushed(reference, False, None, 0, 0, time.monotonic() - started)
         self._tag(plan.local, reference)
         self.progress.step(f"pushing {reference}")

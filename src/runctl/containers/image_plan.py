@@ -20,7 +20,7 @@ BUILDX_CACHE_TAG = "buildcache"
 
 
 @dataclass(frozen=True)
-class Again:
+class Rebuild:
     """Whether an image that is there is built all the same."""
 
     no_cache: bool = False
@@ -32,7 +32,29 @@ class Again:
         return self.no_cache or self.pull
 
 
-ONCE = Again()
+NO_REBUILD = Rebuild()
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How an image is to be built; what is not given comes from the configuration."""
+
+    target: str | None = None
+    """A stage of the Dockerfile."""
+    args: tuple[str, ...] = ()
+    """``K=V``, or ``K`` alone for the value of the variable."""
+    secrets: tuple[str, ...] = ()
+    """``id=NAME,src=FILE`` or ``id=NAME,env=VARIABLE``."""
+    platform: str | None = None
+    rebuild: Rebuild = NO_REBUILD
+
+    @property
+    def given(self) -> bool:
+        """Whether any of it was given."""
+        return self != BuildOptions()
+
+
+AS_CONFIGURED = BuildOptions()
 
 
 @dataclass(frozen=True)
@@ -100,7 +122,7 @@ class ImagePlan:
         builder: Builder,
         secrets: tuple[Secret, ...],
         *,
-        again: Again = ONCE,
+        rebuild: Rebuild = NO_REBUILD,
         exports_cache: bool = False,
         push: bool = False,
     ) -> BuildCommand:
@@ -116,12 +138,12 @@ class ImagePlan:
             secrets=secrets,
             platform=self.inputs.platform if builder is not Builder.LEGACY else None,
             labels=self.labels,
-            cache_from=() if again.no_cache or builder is Builder.LEGACY else self.cache_sources(),
+            cache_from=() if rebuild.no_cache or builder is Builder.LEGACY else self.cache_sources(),
             cache_to=f"{self.repository}:{BUILDX_CACHE_TAG}" if exports else None,
             # Always: it may be pushed later, by a command of its own.
             inline_cache=not exports,
-            pull=again.pull,
-            no_cache=again.no_cache,
+            pull=rebuild.pull,
+            no_cache=rebuild.no_cache,
             push=push,
         )
 

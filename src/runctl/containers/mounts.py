@@ -1,4 +1,4 @@
-"""What somebody asked to be mounted where: the words of ``--ebs-mount`` and ``[ebs] mount_points``."""
+"""What somebody asked to be mounted where: ``--ebs-mount``, ``[ebs] mount_points`` and ``--ebs-volume``."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from runctl.core.errors import UsageError
+from runctl.core.mount_points import is_within, why_not_a_target
 
 VOLUME_ID = re.compile(r"vol-[0-9a-f]{8,17}")
 FLAG, VOLUME_FLAG, CONFIG, AUTOMATIC = "--ebs-mount", "--ebs-volume", "config", "automatic"
 RESERVED = "/runctl"
 """In a container: where checkpoints, output and the home folder are when they are on no volume."""
-_KERNEL = ("/dev", "/proc", "/sys")
-_SYSTEM = frozenset({"/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/run", "/sbin", "/usr", "/var"})
-"""Without what is there nothing starts; a folder below it may be a target."""
 
 
 @dataclass(frozen=True)
 class MountRequest:
-    """``SOURCE:TARGET[:ro]`` as it was written."""
+    """One mount that was asked for, on its way from the command line to the plan."""
 
     source: str
     """A path on the machine, a volume id or a volume name."""
     target: str
+    """Where the script sees it; empty (of ``--ebs-volume``): at its mount point on the machine."""
     read_only: bool
     origin: str
+    mount_point: str | None = None
+    """Where a volume is mounted on the machine; ``None``: where it is, or belongs."""
 
     @property
     def is_path(self) -> bool:
@@ -42,8 +43,8 @@ class MountRequest:
 def parse_mount(text: str, origin: str = FLAG) -> MountRequest:
     """Read ``SOURCE:TARGET`` or ``SOURCE:TARGET:ro``.
 
-    Raises `UsageError` when a part is missing, the mode is unknown, the target is not absolute, is a place that nothing
-    runs without (``/``, ``/usr``, anything in ``/proc``, …), or either path climbs with ``..``.
+    Raises `UsageError` when a part is missing, the mode is unknown, the target is not absolute or is a folder that
+    nothing runs without (``/``, ``/usr``, anything in ``/proc``, …), or either path climbs with ``..``.
     """
     parts = text.split(":")
     if len(parts) < 2 or not parts[0] or not parts[1]:
@@ -53,7 +54,7 @@ def parse_mount(text: str, origin: str = FLAG) -> MountRequest:
     source, target = parts[0], parts[1]
     mode = parts[2] if len(parts) == 3 else "rw"
     if mode not in {"ro", "rw"}:
-        raise _wrong(text, origin, f'"{mode}" is no mode; it can be ro or rw')
+        raise _wrong(text, origin, f'"{mode}" is not a mode; it can be ro or rw')
     if "/" in source and not source.startswith("/"):
         raise _wrong(text, origin, f'the source "{source}" is neither an absolute path nor a volume')
     if source.startswith("vol-") and not VOLUME_ID.fullmatch(source):
@@ -68,10 +69,9 @@ def parse_mount(text: str, origin: str = FLAG) -> MountRequest:
                 text, origin, f"{path!r} has a comma or a control character, which mounts cannot carry"
             )
     normal = _normal(target)
-    if normal == "/":
-        raise _wrong(text, origin, "the target / would hide everything else")
-    if normal in _SYSTEM or any(is_within(normal, folder) for folder in _KERNEL):
-        raise _wrong(text, origin, f"the target {normal} is the system's own: nothing could run with it")
+    why = why_not_a_target(normal)
+    if why:
+        raise _wrong(text, origin, why)
     return MountRequest(_normal(source) if source.startswith("/") else source, normal, mode == "ro", origin)
 
 
@@ -83,6 +83,8 @@ def check_targets(requests: Iterable[MountRequest], workdir: str | None, script:
     """
     seen: dict[str, MountRequest] = {}
     for request in requests:
+        if not request.target:
+            continue
         if request.target in seen:
             other = seen[request.target]
             raise UsageError(
@@ -122,11 +124,6 @@ def hidden_files(target: str, workdir: str, files: Iterable[str]) -> list[str]:
 def _normal(path: str) -> str:
     normal = posixpath.normpath(path)
     return normal[1:] if normal.startswith("//") else normal
-
-
-def is_within(path: str, folder: str) -> bool:
-    """Whether a path is a folder, or lies below it; both absolute and normal."""
-    return folder in {"/", path} or path.startswith(folder + "/")
 
 
 def _wrong(text: str, origin: str, why: str) -> UsageError:

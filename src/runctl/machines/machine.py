@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from runctl.core.models import Instance
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.interface import Provider
 from runctl.transport.agent import AgentClient
 from runctl.transport.interface import Transport
+
+if TYPE_CHECKING:
+    from runctl.machines.session import Session
 
 
 @dataclass(frozen=True)
@@ -31,3 +35,19 @@ def open_machine(
     """Choose the way to the instance. Raises what `Provider.transport` raises."""
     agent = provider.agent(instance, choice, progress)
     return Machine(provider, instance, agent.transport, agent)
+
+
+def transport_choice(session: Session, instance: Instance, choice: str | None = None) -> str:
+    """``choice``, else what the configuration of the instance's provider says; ``auto`` leaves it to the provider."""
+    section = getattr(session.config, instance.provider, None)
+    return choice or getattr(section, "transport", None) or "auto"
+
+
+def reach(session: Session, instance: Instance, choice: str | None = None) -> Machine:
+    """The machine of an instance, by the transport that was chosen or configured."""
+    return open_machine(
+        session.provider(instance.provider),
+        instance,
+        transport_choice(session, instance, choice),
+        session.progress,
+    )

@@ -43,7 +43,7 @@ class DockerfileChoice:
 
 
 @dataclass(frozen=True)
-class DockerfileWish:
+class DockerfileRequest:
     """How the user wants it found."""
 
     named: Path | None = None
@@ -55,7 +55,7 @@ class DockerfileWish:
 
 
 def choose_dockerfile(
-    root: Path, cwd: Path, wish: DockerfileWish, files: ProjectFiles | None = None
+    root: Path, cwd: Path, request: DockerfileRequest, files: ProjectFiles | None = None
 ) -> DockerfileChoice | None:
     """The Dockerfile by the first rule that has one: flag, configuration, known places, search; else ``None``.
 
@@ -65,27 +65,27 @@ def choose_dockerfile(
     Raises `NotFound` (code ``no-dockerfile``) for one that was named and is not there, or when a search finds none,
     `UsageError` for one outside the project, `Conflict` (code ``several-dockerfiles``) when a search finds several.
     """
-    if wish.named is not None:
-        return _named(root, cwd, wish.named)
-    if wish.configured is not None:
-        if not (root / wish.configured).is_file():
+    if request.named is not None:
+        return _named(root, cwd, request.named)
+    if request.configured is not None:
+        if not (root / request.configured).is_file():
             raise NotFound(
-                f"[docker] dockerfile_path: there is no {wish.configured} in {root}",
+                f"[docker] dockerfile_path: there is no {request.configured} in {root}",
                 hint="the path is relative to the project's root",
                 code="no-dockerfile",
             )
-        path = _inside(root, root / wish.configured, f"[docker] dockerfile_path {wish.configured}")
+        path = _inside(root, root / request.configured, f"[docker] dockerfile_path {request.configured}")
         return DockerfileChoice(path, "[docker] dockerfile_path", CONFIG)
     files = files or ProjectFiles(root)
-    return find_dockerfile(files) or (_searched(files) if wish.search else None)
+    return find_dockerfile(files) or (_searched(files) if request.search else None)
 
 
-def named_dockerfile(root: Path, cwd: Path, wish: DockerfileWish) -> str | None:
+def named_dockerfile(root: Path, cwd: Path, request: DockerfileRequest) -> str | None:
     """The path from the root of the one that the user or the configuration names. Raises what `choose_dockerfile`
     raises for it."""
-    if wish.named is None and wish.configured is None:
+    if request.named is None and request.configured is None:
         return None
-    found = choose_dockerfile(root, cwd, wish)
+    found = choose_dockerfile(root, cwd, request)
     return found.path if found is not None else None
 
 

@@ -36,8 +36,8 @@ class VolumeMount:
     volume: str
     """Id or name; ids after planning."""
     mount_point: str | None = None
-    """Absolute path on the machine; ``None`` leaves it where `runctl.core.mount_points.usual_places` says, and is in
-    no plan."""
+    """Absolute path on the machine; ``None`` leaves it to `runctl.core.mount_points.usual_mount_points`, and is in no
+    plan."""
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,15 @@ from runctl.core.amounts import counted, size
 from runctl.core.models import Market
 from runctl.core.money import usd
 from runctl.project.left_out import in_words
-from runctl.project.selection import Selection
 from runctl.render.json import to_builtins
 from runctl.render.run_mounts import mount_rows, mounts_document
 from runctl.runs.plan import RunPlan
 
 
-def run_plan_lines(plan: RunPlan, selection: Selection | None) -> list[str]:
-    """The plan as ``label  value`` lines; ``selection`` is the code that would be sent."""
+def run_plan_lines(plan: RunPlan) -> list[str]:
+    """The plan as ``label  value`` lines."""
     instance, project, spec = plan.instance, plan.project, plan.spec
+    selection = project.sent.selection
     rows = [
         ("run", f"{spec.run_id} on {instance.id} ({_machine(plan)})"),
         ("command" if spec.is_command else "script", _what_runs(plan)),
@@ -50,9 +50,10 @@ def run_plan_lines(plan: RunPlan, selection: Selection | None) -> list[str]:
     return [f"{label:<9}{value}" for label, value in rows]
 
 
-def run_plan_document(plan: RunPlan, selection: Selection | None) -> dict[str, Any]:
+def run_plan_document(plan: RunPlan) -> dict[str, Any]:
     """The plan for programs; the values of variables are nobody's business."""
     project, spec = plan.project, plan.spec
+    selection = project.sent.selection
     document: dict[str, Any] = to_builtins(
         {
             "run_id": plan.run_id,

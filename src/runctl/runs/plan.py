@@ -1,126 +1,29 @@
-"""What a training is about to be: every question answered before anything is sent, started or paid for."""
+"""What a training is about to be: every question answered before anything is sent, started or paid for. Pure.
+
+A `RunPlan` is finished when it is made; nobody replaces a part of it afterwards. Another attempt has another plan.
+"""
 
 from __future__ import annotations
 
-import stat
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import TypeGuard
 
-from runctl.agent.spec import ContainerSpec, Dependencies, RunSpec
-from runctl.agent.starter import how_to_run, nothing_runs, starter
+from runctl.agent.spec import ContainerSpec, RunSpec
 from runctl.checkpoints.resume import ResumeFrom
-from runctl.containers.mounts import (
-    CONFIG,
-    FLAG,
-    MountRequest,
-    check_targets,
-    hidden_files,
-    parse_mount,
-)
-from runctl.containers.reference import check_reference
-from runctl.containers.running import NO_WISHES, ContainerWishes, with_wishes, without_container
+from runctl.containers.mounts import MountRequest, hidden_files
 from runctl.containers.where import ImagePlanOfRun
-from runctl.core.errors import Conflict, PermissionDenied, ProjectError, UsageError
+from runctl.core.errors import Conflict, NotFound, PermissionDenied
 from runctl.core.ids import RunId
 from runctl.core.models import GitState, Instance, InstanceState
 from runctl.core.tags import is_ours
-from runctl.project.compose_file import (
-    ComposeFile,
-    ComposeVariables,
-    check_env_files,
-    check_service,
-    choose_variables,
-    find_compose_file,
-    read_compose_file,
-    read_variables_file,
-)
-from runctl.project.dependencies import Needs, find_dependencies
-from runctl.project.dockerfile import (
-    SEARCHED,
-    DockerfileWish,
-    choose_dockerfile,
-    named_dockerfile,
-    no_dockerfile,
-)
-from runctl.project.files import ProjectFiles
-from runctl.project.root import ProjectRoot, find_root, find_root_of_folder
-from runctl.project.selection import Limits
-from runctl.project.sent import Sent, choose_sent, does_not_count, nothing_sent
-from runctl.providers.interface import VolumeMount
+from runctl.project.compose_file import check_env_files
 from runctl.runs.mounts.folder_mounts import folder_mounts
-from runctl.runs.mounts.plan import MountPlan, Surroundings, plan_mounts
-from runctl.runs.resume import path_on_machine
+from runctl.runs.mounts.plan import MountFacts, MountPlan, plan_mounts
+from runctl.runs.project_plan import DEFAULT_GRACE, ProjectPlan, TrainRequest
 
-DEFAULT_GRACE = timedelta(seconds=30)
-
-
-@dataclass(frozen=True)
-class TrainRequest:
-    """What the user asked for, configuration already merged in."""
-
-    script: Path | None
-    """As typed, relative to ``cwd``; ``None`` for a command."""
-    args: tuple[str, ...] = ()
-    is_command: bool = False
-    """``args`` are the command itself; none: what the image starts."""
-    interpreter: tuple[str, ...] = ()
-    container: ContainerWishes = NO_WISHES
-    cwd: Path = field(default_factory=Path.cwd)
-    ebs_mounts: tuple[str, ...] = ()
-    configured_mounts: tuple[str, ...] = ()
-    volumes: tuple[VolumeMount, ...] = ()
-    """``--ebs-volume`` with its ``--mount-point``."""
-    automatic_mounts: bool = True
-    docker: bool | None = None
-    """``None``: in a container if there is a Dockerfile or an image."""
-    image: str | None = None
-    dockerfile: DockerfileWish = field(default_factory=DockerfileWish)
-    container_workdir: str = "/workspace"
-    workdir: str | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
-    caller_env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """The variables of whoever calls: a Compose file may take some of them."""
-    timeout: timedelta | None = None
-    grace: timedelta = DEFAULT_GRACE
-    resume: ResumeFrom | None = None
-    resume_args: tuple[str, ...] = ()
-    """Given to the script where there is a checkpoint; ``{checkpoint}`` in them is its path."""
-    sync_code: bool | None = None
-    include_patterns: tuple[str, ...] = ()
-    limits: Limits | None = None
-    name: str | None = None
-    """``--run-name``."""
-
-
-@dataclass(frozen=True)
-class ComposePlan:
-    """The Compose file of a run, and what it is given to fill in."""
-
-    file: ComposeFile
-    variables: ComposeVariables
-
-
-@dataclass(frozen=True)
-class ProjectPlan:
-    """What of the user's disk goes to the machine, and how it is run there."""
-
-    root: ProjectRoot
-    script: str
-    """From the root, with forward slashes; of a command, its program (empty: what the image starts)."""
-    args: tuple[str, ...]
-    is_command: bool
-    container: ContainerSpec | None
-    container_reason: str
-    dependencies: Dependencies
-    dependencies_reason: str
-    sent: Sent
-    mount_requests: tuple[MountRequest, ...]
-    volume_wishes: tuple[VolumeMount, ...] = ()
-    compose: ComposePlan | None = None
-    """With a service of a Compose file."""
+RESUME_ORIGIN = "--resume-from"
 
 
 @dataclass(frozen=True)
@@ -142,167 +45,12 @@ class RunPlan:
     """What the project is made of, as far as git knows."""
 
 
-def plan_project(request: TrainRequest) -> ProjectPlan:
-    """Resolve everything that this disk alone can answer, so that mistakes cost no round trip.
-
-    What is not sent decides nothing. Raises `NotFound` (script, Dockerfile, Compose service), `ProjectError` (script
-    outside the project, a project that is too large, a Compose file that is not YAML), `UsageError` (mounts, options
-    that contradict each other, a file that nothing runs).
-    """
-    root = _root(request)
-    named = _named(request, root)
-    sent = nothing_sent(root.path, request.include_patterns)
-    if request.sync_code is not False:
-        sent = choose_sent(root.path, request.include_patterns, request.limits, named)
-    container, why = _choose_container(request, root, sent.files)
-    if sent.selection is None and container is not None and container.dockerfile is not None:
-        # It is built from what is sent.
-        sent = choose_sent(root.path, request.include_patterns, request.limits, named)
-    compose = _plan_compose(request, root, container)
-    if container is None:
-        without_container(request.container, why)
-        _check_host_command(request, why)
-        _check_starter(request, root)
-    else:
-        container = with_wishes(container, request.container)
-    requests = _mount_requests(request, container, None if request.is_command else root.script)
-    needs = _needs(request, root, sent.files, container)
-    warnings = [*sent.warnings, *needs.warnings]
-    warnings += does_not_count(
-        root.path, [*_dockerfiles_here(request, sent.files, container), *needs.stays_here]
-    )
-    return ProjectPlan(
-        root=root,
-        script="".join(request.args[:1]) if request.is_command else root.script,
-        args=request.args[1:] if request.is_command else request.args,
-        is_command=request.is_command,
-        container=container,
-        container_reason=why,
-        dependencies=needs.spec,
-        dependencies_reason=needs.reason,
-        sent=replace(sent, warnings=tuple(warnings)),
-        mount_requests=requests,
-        volume_wishes=request.volumes,
-        compose=compose,
-    )
-
-
-def _named(request: TrainRequest, root: ProjectRoot) -> tuple[str, ...]:
-    """The files that the command names, from the root."""
-    script = () if request.is_command else (root.script,)
-    if request.docker is False or request.image is not None or request.container.compose is not None:
-        return script
-    dockerfile = named_dockerfile(root.path, request.cwd, request.dockerfile)
-    return script if dockerfile is None else (*script, dockerfile)
-
-
-def _dockerfiles_here(
-    request: TrainRequest, files: ProjectFiles, container: ContainerSpec | None
-) -> list[str]:
-    """Dockerfiles that would have been used, and are not sent."""
-    if container is not None or request.docker is False:
-        return []
-    return [place for place in SEARCHED if files.stays_here(place)][:1]
-
-
-def _check_starter(request: TrainRequest, root: ProjectRoot) -> None:
-    """Something says what runs the script. Raises `UsageError`."""
-    if request.is_command:
-        return
-    path = root.path / root.script
-    try:
-        with path.open("rb") as file:
-            head = file.read(256) + b"\n"
-    except OSError as error:
-        raise ProjectError(
-            f"{root.script} cannot be read: {error.strerror}", hint="change its mode", code="unreadable-file"
-        ) from error
-    executable = bool(path.stat().st_mode & stat.S_IXUSR)
-    if starter(root.script, "python3", request.interpreter, head, executable=executable) is None:
-        raise UsageError(nothing_runs(root.script), hint=how_to_run(root.script), code="bad-script")
-
-
-def _needs(
-    request: TrainRequest, root: ProjectRoot, files: ProjectFiles, container: ContainerSpec | None
-) -> Needs:
-    """Of the script on the host; in a container the image must have it all, and the plan says what that is."""
-    if container is None:
-        return find_dependencies(files, root.script)
-    if request.is_command and not request.args:
-        return Needs(Dependencies(), "what the image has")
-    try:
-        found = find_dependencies(files, root.script)
-    except ProjectError:
-        # Nothing of it is used.
-        return Needs(Dependencies(), "what the image has")
-    if found.spec.kind == "none":
-        return Needs(Dependencies(), "what the image has")
-    reason = f"what the image has; not installed in a container: {found.reason}"
-    warnings: tuple[str, ...] = ()
-    header = found.spec.kind == "pep723" and (found.spec.requirements or found.spec.requires_python)
-    if header or (container.image is not None and found.spec.kind != "pep723"):
-        way_out = "--no-docker installs them, or let the image have them"
-        warnings = (f"{found.spec.path}: what it needs is not installed in a container; {way_out}",)
-    return Needs(Dependencies(), reason, warnings)
-
-
-def _plan_compose(
-    request: TrainRequest, root: ProjectRoot, container: ContainerSpec | None
-) -> ComposePlan | None:
-    if container is None or container.compose is None or container.compose_file is None:
-        return None
-    file = read_compose_file(root.path, container.compose_file)
-    check_service(file, container.compose)
-    variables = choose_variables(file, request.env, request.caller_env, read_variables_file(root.path))
-    return ComposePlan(file, variables)
-
-
-def _mount_requests(
-    request: TrainRequest, container: ContainerSpec | None, script: str | None
-) -> tuple[MountRequest, ...]:
-    """Of the command line, then those of the configuration whose targets it has not taken."""
-    requests = tuple(parse_mount(text, FLAG) for text in request.ebs_mounts)
-    flagged = {mount.target for mount in requests}
-    configured = (parse_mount(text, CONFIG) for text in request.configured_mounts)
-    requests += tuple(mount for mount in configured if mount.target not in flagged)
-    check_targets(requests, container.workdir if container else None, script)
-    return requests
-
-
-def _root(request: TrainRequest) -> ProjectRoot:
-    if request.is_command:
-        if request.script is not None:
-            raise UsageError(
-                f"--command and the script {request.script} contradict each other",
-                hint="what is to run follows two dashes: --command -- python -m package",
-            )
-        if request.interpreter:
-            raise UsageError("--command names its own program", hint="leave --interpreter out")
-        return find_root_of_folder(request.cwd)
-    if request.script is None:
-        raise UsageError(
-            "no script is given",
-            hint="name one, or run a command: --command -- python -m package",
-            code="no-script",
-        )
-    return find_root(request.script, request.cwd)
-
-
-def _check_host_command(request: TrainRequest, why: str) -> None:
-    if request.is_command and not request.args:
-        raise UsageError(
-            f"--command without a command runs what an image starts, and this run is on the host ({why})",
-            hint="--command -- python -m package",
-            code="no-command",
-        )
-
-
 def check_instance(instance: Instance) -> None:
     """The instance can be trained on. Raises `PermissionDenied` (not ours) or `Conflict` (not running)."""
     if instance.provider != "local" and not is_ours(instance.tags):
         raise PermissionDenied(
             f"{instance.id} was not created by runctl",
-            hint="runctl changes only what it created: runctl aws create makes an instance of its own",
+            hint=f"runctl changes only what it created: runctl {instance.provider} create makes an instance of its own",
             code="not-ours",
         )
     if instance.state is not InstanceState.RUNNING:
@@ -317,72 +65,30 @@ def check_instance(instance: Instance) -> None:
         )
 
 
-def asks_of_machine(container: ContainerSpec | None) -> TypeGuard[ContainerSpec]:
+def needs_check(container: ContainerSpec | None) -> TypeGuard[ContainerSpec]:
     """The run needs of its machine what not every one of ours has: Compose, or GPUs that were asked for."""
     return container is not None and (container.compose is not None or container.gpus not in ("auto", "none"))
 
 
-def plan_run(
-    request: TrainRequest,
-    project: ProjectPlan,
-    *,
-    run_id: RunId,
-    project_name: str,
-    around: Surroundings,
-    files: Iterable[str] = (),
-) -> RunPlan:
-    """Join the project with what the machine has. Pure, but for looking at the folders of ``local``.
+def plan_run_mounts(
+    request: TrainRequest, project: ProjectPlan, facts: MountFacts, files: Iterable[str] = ()
+) -> MountPlan:
+    """The run's mounts, with that of the volume that it resumes from where the machine has not got it.
 
-    ``files`` are those of the project, from its root. Raises what `plan_mounts` raises, and `ProjectError` for a file
-    that a Compose service needs and that is not sent.
+    Pure, but for looking at the folders of ``local``. ``files`` are those of the project, from its root: a mount that
+    hides some of them is told of. Raises what `plan_mounts` raises.
     """
     container = project.container
-    if around.instance.provider == "local":
+    if facts.instance.provider == "local":
         mounts = folder_mounts(project.mount_requests)
     else:
         mounts = plan_mounts(
-            project.mount_requests,
-            project.volume_wishes,
-            around,
+            (*project.mount_requests, *_resume_mount(request.resume, project.mount_requests, facts)),
+            facts,
             automatic=request.automatic_mounts,
             workdir=container.workdir if container is not None else None,
             script=None if project.is_command else project.script,
         )
-    mounts = _with_hidden(mounts, container, files)
-    if project.compose is not None and project.sent.selection is not None:
-        check_env_files(project.compose.file, project.root.path, frozenset(files))
-    workdir = None if project.container is not None else request.workdir
-    spec = RunSpec(
-        run_id=run_id,
-        script=project.script,
-        args=project.args,
-        is_command=project.is_command,
-        interpreter=request.interpreter,
-        project=project_name,
-        env=dict(request.env),
-        compose_env=dict(project.compose.variables.values) if project.compose is not None else {},
-        workdir=workdir,
-        mounts=mounts.specs,
-        data_target=mounts.data_target,
-        save_target=mounts.saves.spec.target if mounts.saves else None,
-        dependencies=project.dependencies,
-        container=project.container,
-        timeout_seconds=request.timeout.total_seconds() if request.timeout else None,
-        grace_seconds=request.grace.total_seconds(),
-        resume_from=None if request.resume is None else path_on_machine(request.resume, mounts, around),
-        resume_args=request.resume_args,
-    )
-    return RunPlan(
-        run_id=run_id,
-        instance=around.instance,
-        project=project,
-        spec=spec,
-        mounts=mounts,
-        name=request.name,
-    )
-
-
-def _with_hidden(mounts: MountPlan, container: ContainerSpec | None, files: Iterable[str]) -> MountPlan:
     if container is None or not mounts.mounts:
         return mounts
     known, warnings = tuple(files), list(mounts.warnings)
@@ -394,46 +100,89 @@ def _with_hidden(mounts: MountPlan, container: ContainerSpec | None, files: Iter
     return replace(mounts, warnings=tuple(warnings))
 
 
-def _choose_container(
-    request: TrainRequest, root: ProjectRoot, files: ProjectFiles
-) -> tuple[ContainerSpec | None, str]:
-    if request.docker is False:
-        if request.image is not None:
-            raise UsageError("--image and --no-docker contradict each other", hint="leave one of them out")
-        _refuse_dockerfile(request, "--no-docker")
-        return None, "--no-docker"
-    workdir = request.workdir or request.container_workdir
-    if not workdir.startswith("/"):
-        raise UsageError(
-            f"--workdir {workdir}: in a container it must be an absolute path", hint="for example /workspace"
+def plan_run(
+    request: TrainRequest,
+    project: ProjectPlan,
+    instance: Instance,
+    mounts: MountPlan,
+    *,
+    run_id: RunId,
+    attempt: int = 1,
+    resume_from: str | None = None,
+    project_name: str,
+    container: ContainerSpec | None,
+    image: ImagePlanOfRun | None = None,
+    git: GitState | None = None,
+) -> RunPlan:
+    """Join the project with what the machine has and what its image is.
+
+    ``container`` is the one that the agent gets: `runctl.runs.images.run_image.SettledImage.container`;
+    ``resume_from`` is what `resume_path` says. Raises `ProjectError` for a file that a Compose service needs and that
+    is not sent.
+    """
+    selection = project.sent.selection
+    if project.compose is not None and selection is not None:
+        check_env_files(project.compose.file, project.root.path, frozenset(selection.found))
+    spec = RunSpec(
+        run_id=run_id,
+        attempt=attempt,
+        script=project.script,
+        args=project.args,
+        is_command=project.is_command,
+        interpreter=request.interpreter,
+        project=project_name,
+        env=dict(request.env),
+        compose_env=dict(project.compose.variables.values) if project.compose is not None else {},
+        workdir=request.workdir if container is None else None,
+        mounts=mounts.specs,
+        data_target=mounts.data_target,
+        save_target=mounts.saves.spec.target if mounts.saves else None,
+        dependencies=project.dependencies,
+        container=container,
+        timeout_seconds=request.timeout.total_seconds() if request.timeout else None,
+        grace_seconds=(request.grace or DEFAULT_GRACE).total_seconds(),
+        resume_from=resume_from,
+        resume_args=request.resume_args,
+    )
+    return RunPlan(
+        run_id=run_id,
+        instance=instance,
+        project=project,
+        spec=spec,
+        mounts=mounts,
+        image=image,
+        name=request.name,
+        git=git,
+    )
+
+
+def _resume_mount(
+    resume: ResumeFrom | None, requests: Iterable[MountRequest], facts: MountFacts
+) -> tuple[MountRequest, ...]:
+    """The volume that the checkpoint is on, to be read; none where the machine has it, or is to have it."""
+    if resume is None or resume.volume_id is None:
+        return ()
+    known = {str(facts.volumes[request.source].id) for request in requests if not request.is_path}
+    known |= {str(mount.volume_id) for mount in facts.mounted if mount.volume_id}
+    if str(resume.volume_id) in known:
+        return ()
+    return (MountRequest(str(resume.volume_id), f"/resume/{resume.run_id}", True, RESUME_ORIGIN),)
+
+
+def resume_path(resume: ResumeFrom | None, mounts: MountPlan, facts: MountFacts) -> str | None:
+    """Where the machine has the checkpoint once the mounts of the plan are made. Raises `NotFound`."""
+    if resume is None or resume.volume_id is None:
+        return resume.path if resume is not None else None
+    points = [mount.mount_point for mount in facts.mounted if mount.volume_id == resume.volume_id]
+    points += [
+        attachment.mount_point
+        for attachment in mounts.attachments
+        if attachment.volume.id == resume.volume_id
+    ]
+    if not points:
+        raise NotFound(
+            f"{resume.volume_id}, which has the checkpoints of {resume.run_id}, is not on {facts.instance.id}",
+            hint=f"mount it: --ebs-mount {resume.volume_id}:/data",
+            code="volume-not-found",
         )
-    code = {None: "auto", True: "mount", False: "image"}[request.sync_code]
-    if request.container.compose is not None:
-        return _compose_service(request, files, workdir, code)
-    if request.image is not None:
-        _refuse_dockerfile(request, "--image")
-        check_reference(request.image, "--image")
-        return ContainerSpec(image=request.image, workdir=workdir, code=code), f"image {request.image}"
-    found = choose_dockerfile(root.path, request.cwd, request.dockerfile, files)
-    if found is not None:
-        return ContainerSpec(dockerfile=found.path, workdir=workdir, code=code), found.reason
-    if request.docker:
-        raise no_dockerfile(root.path)
-    return None, "the project has no Dockerfile"
-
-
-def _compose_service(
-    request: TrainRequest, files: ProjectFiles, workdir: str, code: str
-) -> tuple[ContainerSpec, str]:
-    _refuse_dockerfile(request, "--compose")
-    if request.image is not None:
-        raise UsageError("--image and --compose contradict each other", hint="leave one of them out")
-    file = find_compose_file(files)
-    service = request.container.compose
-    return ContainerSpec(compose=service, compose_file=file, workdir=workdir, code=code), "--compose"
-
-
-def _refuse_dockerfile(request: TrainRequest, other: str) -> None:
-    flag = "--dockerfile" if request.dockerfile.named is not None else "--dockerfile-search"
-    if request.dockerfile.named is not None or request.dockerfile.search:
-        raise UsageError(f"{flag} and {other} contradict each other", hint="leave one of them out")
+    return str(PurePosixPath(points[0]) / resume.path)

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from runctl.core.ids import InstanceId
 from runctl.runs.logs.archive import KeptRun
-from runctl.runs.store import RunRecord
+from runctl.runs.records import RunRecord
 
 
 class Kept(StrEnum):

@@ -5,97 +5,28 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from datetime import datetime, timedelta
+from dataclasses import asdict, fields
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
+from runctl.agent.spec import EndReason
 from runctl.core.clock import parse_rfc3339
 from runctl.core.database import Database
 from runctl.core.errors import NotFound, UsageError
-from runctl.core.ids import InstanceId, RunId, VolumeId
-from runctl.core.models import GitState, Mount, Run, RunPhase
+from runctl.core.ids import RunId, VolumeId
+from runctl.core.models import GitState, Mount, RunPhase
 from runctl.core.names import LATEST, did_you_mean
+from runctl.runs.records import RunRecord
 
-
-@dataclass(frozen=True)
-class RunRecord:
-    """A run, and what is needed to find it again and to say what it cost."""
-
-    id: RunId
-    provider: str
-    region: str | None
-    instance_id: InstanceId
-    project: str
-    script: str
-    args: tuple[str, ...]
-    state: RunPhase
-    attempt: int
-    created_at: datetime
-    mounts: tuple[Mount, ...] = ()
-    image: str | None = None
-    instance_type: str | None = None
-    market: str | None = None
-    price_per_hour: Decimal | None = None
-    """USD, of the instance, when the run began."""
-    end_reason: str | None = None
-    exit_code: int | None = None
-    message: str = ""
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    checkpoint_dir: str | None = None
-    """On the machine."""
-    output_dir: str | None = None
-    name: str | None = None
-    """The user's, for people; not unique."""
-    instance_name: str | None = None
-    """What the user called the instance when the run began."""
-    interpreter: tuple[str, ...] = ()
-    workdir: str | None = None
-    timeout_seconds: float | None = None
-    image_digest: str | None = None
-    variables: tuple[str, ...] = ()
-    """Names of what the user set in the script's environment; never values."""
-    git: GitState | None = None
-    saved_volume: VolumeId | None = None
-    saved_folder: str | None = None
-    """On ``saved_volume``, from the root of its file system: ``checkpoints``, ``output`` and ``logs`` are there."""
-    log_bytes: int | None = None
-    log_sha256: str | None = None
-    """Of the whole log; once the run has ended."""
-    clock_ahead: float = 0.0
-    """Seconds by which the machine's clock is ahead of this computer's. The times above are by the machine's."""
-
-    def by_its_clock(self, now: datetime) -> datetime:
-        """What the machine's clock shows when this computer's shows ``now``."""
-        return now + timedelta(seconds=self.clock_ahead)
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether nothing about it can change any more."""
-        return self.state is RunPhase.ENDED
-
-    def cost(self, now: datetime) -> Decimal | None:
-        """USD for the instance from the run's creation to its end, or to ``now``."""
-        if self.price_per_hour is None:
-            return None
-        return self.price_per_hour * Decimal(str(self._seconds(self.created_at, now))) / 3600
-
-    def _seconds(self, since: datetime, now: datetime) -> float:
-        until = self.ended_at or self.by_its_clock(now)
-        return max((until - since).total_seconds(), 0.0)
-
-    def as_run(self, now: datetime) -> Run:
-        """As the JSON contract shows it."""
-        shared = {
-            field.name: getattr(self, field.name)
-            for field in fields(Run)
-            if field.name not in {"cost", "elapsed_seconds"}
-        }
-        elapsed = round(self._seconds(self.started_at, now), 1) if self.started_at else None
-        return Run(**shared, cost=self.cost(now), elapsed_seconds=elapsed)
-
+if TYPE_CHECKING:
+    from runctl.machines.session import Session
 
 _COLUMNS = tuple(field.name for field in fields(RunRecord))
+
+
+def run_store(session: Session) -> RunStore:
+    """The runs that the session's computer remembers; the file is opened when it is first needed."""
+    return RunStore(session.database)
 
 
 class RunStore:
@@ -201,20 +132,12 @@ class RunStore:
         return [_from_row(row) for row in rows]
 
 
-def ended(
-    record: RunRecord, *, reason: str, at: datetime, exit_code: int | None = None, message: str = ""
-) -> RunRecord:
-    """The record of a run that is over."""
-    return replace(
-        record, state=RunPhase.ENDED, end_reason=reason, ended_at=at, exit_code=exit_code, message=message
-    )
-
-
 def _to_row(record: RunRecord) -> tuple[object, ...]:
     values = {
         **{name: getattr(record, name) for name in _COLUMNS},
         "args": json.dumps(record.args),
         "state": record.state.value,
+        "end_reason": record.end_reason.value if record.end_reason is not None else None,
         "created_at": record.created_at.isoformat(),
         "started_at": record.started_at.isoformat() if record.started_at else None,
         "ended_at": record.ended_at.isoformat() if record.ended_at else None,
@@ -231,6 +154,7 @@ def _from_row(row: sqlite3.Row) -> RunRecord:
     values = {name: row[name] for name in _COLUMNS}
     values["args"] = tuple(json.loads(row["args"]))
     values["state"] = RunPhase(row["state"])
+    values["end_reason"] = EndReason(row["end_reason"]) if row["end_reason"] else None
     values["created_at"] = parse_rfc3339(row["created_at"])
     values["started_at"] = parse_rfc3339(row["started_at"]) if row["started_at"] else None
     values["ended_at"] = parse_rfc3339(row["ended_at"]) if row["ended_at"] else None

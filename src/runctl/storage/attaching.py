@@ -16,7 +16,7 @@ from runctl.core.errors import Conflict, MachineError, RunctlError, Unreachable
 from runctl.core.ids import InstanceId
 from runctl.core.journal import Change, Effect
 from runctl.core.models import Instance, InstanceState, Volume
-from runctl.core.mount_points import usual_places
+from runctl.core.mount_points import usual_mount_points
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.interface import Provider, require
 from runctl.storage.agents import AgentOn as AgentOn  # noqa: PLC0414 (re-exported: a part of this interface)
@@ -33,7 +33,7 @@ class MountWish:
     """How a volume shall be mounted."""
 
     mount_point: str | None = None
-    """``None``: the first of `runctl.core.mount_points.usual_places`."""
+    """``None``: the first of `runctl.core.mount_points.usual_mount_points`."""
     fstype: str = "ext4"
     """What a new file system is; one that is there is taken as it is."""
     may_format: bool = False
@@ -139,7 +139,7 @@ def mount(
     volumes = require(provider.volumes)
     wish = wish or MountWish()
     shared = check_shared(provider, agent_on, volume, instance, read_only=wish.read_only)
-    place = wish.mount_point or usual_places(volume, instance)[0].path
+    place = wish.mount_point or usual_mount_points(volume, instance)[0].path
     progress.step(f"mounting {volume.id} at {place}")
     rule = format_rule(volume, instance.id, may_format=wish.may_format)
     options: dict[str, Any] = {
@@ -280,7 +280,7 @@ def check_mount_point(agent_on: AgentOn, volume: Volume, instance: Instance, mou
     To be called before it is attached. Raises `Conflict` (code ``mount-point-taken``) naming what is there, and what
     the machine raises.
     """
-    place = mount_point or usual_places(volume, instance)[0].path
+    place = mount_point or usual_mount_points(volume, instance)[0].path
     taken = next((one for one in agent_on(instance).mounts() if one.mount_point == place), None)
     if taken is not None and taken.volume_id != volume.id:
         raise Conflict(

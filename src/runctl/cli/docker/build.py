@@ -1,4 +1,4 @@
-"""``docker build``, ``push`` and ``build-push``: each is done once, and says so when it was done before."""
+"""``docker build``, ``push``, ``build-push`` and ``detect``: each is done once, and says so when it was done before."""
 
 from __future__ import annotations
 
@@ -8,28 +8,31 @@ import click
 
 from runctl.cli.context import Cli
 from runctl.cli.docker.options import (
-    BuildOptions,
     build_on_option,
     build_options,
     dockerfile_options,
     registry_option,
 )
-from runctl.cli.docker.project import docker_project
-from runctl.cli.docker.work import ECR, DockerWork
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_instances
 from runctl.cli.machines.resolve import transport_option
 from runctl.containers.building import Built, Pushed
 from runctl.containers.client import find_client
+from runctl.containers.image_plan import BuildOptions
 from runctl.containers.where import INSTANCE, LOCAL
 from runctl.core.errors import MachineError, NotFound, Unsupported, UsageError
-from runctl.project.dockerfile import DockerfileWish
+from runctl.project.dockerfile import DockerfileRequest
 from runctl.render.images import build_document, build_text, image_plan_document, image_plan_lines, push_text
+from runctl.runs.images.build import ECR, ImageBuild, image_project
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the plan, and stop there.")
 
 
-def _work(
+def _request(cli: Cli, dockerfile: Path | None, *, search: bool) -> DockerfileRequest:
+    return DockerfileRequest(dockerfile, cli.config.docker.dockerfile_path, search)
+
+
+def _image_build(
     cli: Cli,
     dockerfile: Path | None,
     *,
@@ -37,9 +40,9 @@ def _work(
     build: BuildOptions,
     registry: str | None,
     without_engine: str = "",
-) -> DockerWork:
-    project = docker_project(cli, dockerfile, search=search)
-    return DockerWork(cli, project, build, registry, without_engine=without_engine)
+) -> ImageBuild:
+    project = image_project(cli.session, Path.cwd(), _request(cli, dockerfile, search=search))
+    return ImageBuild(cli.session, project, build, registry, without_engine=without_engine)
 
 
 @click.command("build", cls=Command)
@@ -73,11 +76,9 @@ def build_command(
     and what had changed. With a registry its cache is used; nothing is pushed.
     """
     if _is_for_instance(cli, build_on, instance):
-        from runctl.cli.docker.instance import build_on_instance
-
-        wish = DockerfileWish(dockerfile, cli.config.docker.dockerfile_path, dockerfile_search)
-        return build_on_instance(cli, instance, wish, build, transport=transport, dry_run=dry_run)
-    work = _work(
+        request = _request(cli, dockerfile, search=dockerfile_search)
+        return _build_on_instance(cli, instance, request, build, transport=transport, dry_run=dry_run)
+    image = _image_build(
         cli,
         dockerfile,
         search=dockerfile_search,
@@ -85,17 +86,11 @@ def build_command(
         registry=registry or cli.config.docker.registry,
         without_engine="build on a machine: runctl docker build --build-on instance --instance INSTANCE",
     )
-    there = "engine" if work.client.has_image(work.plan.local) and not build.again else None
     if dry_run:
-        _show(cli, work, there, pushes=False)
+        _show(cli, image, pushes=False)
         return 0
-    cli.say("\n".join(image_plan_lines(work.plan, work.context, there, target=None)))
-    if there:
-        built = work.builder().build(work.plan, work.secrets)
-    else:
-        with work.logged_in() as builder:
-            built = builder.build(work.plan, work.secrets, again=build.again, now=work.now)
-    _emit(cli, work, built, None)
+    cli.say("\n".join(image_plan_lines(image.plan, image.context, image.find(pushes=False), target=None)))
+    _emit(cli, image, image.build(), None)
     return 0
 
 
@@ -114,6 +109,56 @@ def _is_for_instance(cli: Cli, build_on: str | None, instance: str | None) -> bo
         cli.progress.note(f"building on {instance}: {error.message}")
         return True
     return False
+
+
+def _build_on_instance(
+    cli: Cli,
+    reference: str | None,
+    request: DockerfileRequest,
+    build: BuildOptions,
+    *,
+    transport: str | None,
+    dry_run: bool,
+) -> int:
+    """The machine's engine has the image. It is a run, which goes on when this computer sleeps; its log has been
+    shown, and its exit code is returned."""
+    from runctl.cli.machines.resolve import find_instance
+    from runctl.cli.train.carry_out import carry_out, show_plan
+    from runctl.project.label import sync_limits
+    from runctl.runs.images.run_image import ImageOptions
+    from runctl.runs.project_plan import TrainRequest, plan_project
+    from runctl.runs.training import Training
+
+    if reference is None:
+        raise UsageError(
+            "--build-on instance: on which one?",
+            hint="name it: --instance i-0123456789abcdef0",
+            code="no-instance",
+        )
+    training_request = TrainRequest(
+        script=None,
+        cwd=Path.cwd(),
+        is_command=True,
+        automatic_mounts=False,
+        docker=True,
+        dockerfile=request,
+        include_patterns=cli.config.sync.include_patterns,
+        limits=sync_limits(cli.config),
+    )
+    project = plan_project(training_request)
+    training = Training(
+        cli.session,
+        training_request,
+        project,
+        find_instance(cli, "aws", reference),
+        transport,
+        ImageOptions(build, INSTANCE, only=True),
+    )
+    plan = training.plan()
+    if dry_run:
+        show_plan(cli, plan)
+        return 0
+    return carry_out(cli, training, plan, wait=True)
 
 
 @click.command("push", cls=Command)
@@ -135,30 +180,27 @@ def push_command(
 
     The options are those that it was built with. An ECR repository is created if it is missing.
     """
-    if build.again:
+    if build.rebuild:
         raise UsageError("docker push builds nothing", hint="runctl docker build-push --rebuild (or --pull)")
-    work = _work(
+    image = _image_build(
         cli,
         dockerfile,
         search=dockerfile_search,
         build=build,
         registry=registry or cli.config.docker.registry or ECR,
     )
-    if not work.client.has_image(work.plan.local):
+    if not image.client.has_image(image.plan.local):
         raise NotFound(
-            f"the engine has no image of {work.project.root} as it is now ({work.plan.local})",
+            f"the engine has no image of {image.project.root} as it is now ({image.plan.local})",
             hint="runctl docker build-push builds it first",
             code="no-image",
         )
     if dry_run:
-        _show(cli, work, "engine", pushes=True)
+        _show(cli, image, pushes=True, there="engine")
         return
-    assert work.target is not None  # noqa: S101 - there is a registry
-    cli.say("\n".join(image_plan_lines(work.plan, work.context, "engine", target=work.target.plan)))
-    work.ensure_repository()
-    with work.logged_in() as builder:
-        pushed = builder.push(work.plan, work.secrets)
-    _emit(cli, work, Built(work.plan.local, work.plan.tag, False, "engine", 0.0), pushed)
+    _say_plan(cli, image, "engine")
+    pushed = image.push()
+    _emit(cli, image, Built(image.plan.local, image.plan.tag, False, "engine", 0.0), pushed)
 
 
 @click.command("build-push", cls=Command)
@@ -181,7 +223,7 @@ def build_push_command(
     An ECR repository is created if it is missing. Every stage's cache is pushed too, so that another machine builds
     only what has changed.
     """
-    work = _work(
+    image = _image_build(
         cli,
         dockerfile,
         search=dockerfile_search,
@@ -189,57 +231,60 @@ def build_push_command(
         registry=registry or cli.config.docker.registry or ECR,
     )
     if dry_run:
-        _show(cli, work, None, pushes=True)
+        _show(cli, image, pushes=True)
         return
-    built, pushed = build_and_push(work)
-    _emit(cli, work, built, pushed)
+    built, pushed = image.build_and_push(lambda: _say_plan(cli, image, None))
+    _emit(cli, image, built, pushed)
 
 
-def build_and_push(work: DockerWork) -> tuple[Built, Pushed]:
-    """The registry has the image; what is there already is neither built nor pushed."""
-    assert work.target is not None  # noqa: S101 - there is a registry
-    cli, plan, target = work.cli, work.plan, work.target
-    reference, again = str(plan.remote), work.options.again
-    with work.logged_in() as builder:
-        new = target.plan is not None and not target.plan.exists
-        if not again and not new and builder.in_registry(reference):
-            cli.progress.note(f"{reference} is in the registry already: nothing to build, nothing to push")
-            work.records.remember(plan.root, plan.inputs)
-            work.ensure_repository()
-            there = Built(reference, plan.tag, False, "registry", 0.0)
-            return there, Pushed(reference, False, None, 0, 0, 0.0)
-        cli.say("\n".join(image_plan_lines(plan, work.context, None, target=target.plan)))
-        work.ensure_repository()
-        built = builder.build(plan, work.secrets, again=again, push=True, now=work.now)
-        if built.where == "registry":
-            return built, Pushed(reference, True, None, 0, 0, 0.0)
-        return built, builder.push(plan, work.secrets, again=bool(again), report=built.report)
+def _say_plan(cli: Cli, image: ImageBuild, there: str | None) -> None:
+    assert image.target is not None  # noqa: S101 - there is a registry
+    cli.say("\n".join(image_plan_lines(image.plan, image.context, there, target=image.target.plan)))
 
 
-def _show(cli: Cli, work: DockerWork, there: str | None, *, pushes: bool) -> None:
-    target = work.target.plan if work.target is not None and pushes else None
-    if there is None and pushes and work.target is not None:
-        new = work.target.plan is not None and not work.target.plan.exists
-        with work.logged_in() as builder:
-            if not new and not work.options.again and builder.in_registry(str(work.plan.remote)):
-                there = "registry"
-    if there is None and not work.options.again and work.client.has_image(work.plan.local):
-        there = "engine"
+def _show(cli: Cli, image: ImageBuild, *, pushes: bool, there: str | None = None) -> None:
+    target = image.target.plan if image.target is not None and pushes else None
+    found = there or image.find(pushes=pushes)
     cli.emit(
-        image_plan_document(work.plan, work.context, there, target=target),
-        text=lambda: "\n".join(image_plan_lines(work.plan, work.context, there, target=target)),
+        image_plan_document(image.plan, image.context, found, target=target),
+        text=lambda: "\n".join(image_plan_lines(image.plan, image.context, found, target=target)),
         ids=(),
     )
 
 
-def _emit(cli: Cli, work: DockerWork, built: Built, pushed: Pushed | None) -> None:
+def _emit(cli: Cli, image: ImageBuild, built: Built, pushed: Pushed | None) -> None:
     reference = pushed.reference if pushed is not None else built.reference
     cli.emit(
-        build_document(work.plan, built, pushed),
+        build_document(image.plan, built, pushed),
         text=lambda: reference,
         ids=[reference],
     )
     if built.where == "registry" and not built.built and pushed is not None and not pushed.pushed:
         # That there was nothing to do has been said.
         return
-    cli.say("\n".join(part for part in (build_text(work.plan, built), push_text(pushed)) if part))
+    cli.say("\n".join(part for part in (build_text(image.plan, built), push_text(pushed)) if part))
+
+
+@click.command("detect", cls=Command)
+@dockerfile_options
+@click.pass_obj
+def detect_command(cli: Cli, dockerfile: Path | None, dockerfile_search: bool) -> None:
+    """Show which Dockerfile an image would be built from, and why.
+
+    The first that there is: --dockerfile, [docker] dockerfile_path, a known place, --dockerfile-search.
+    """
+    from runctl.containers.dockerfile_text import parse_dockerfile
+    from runctl.containers.image_inputs import unpinned_bases
+    from runctl.project.dockerignore import ignore_file
+    from runctl.render.images import detected_document, detected_text
+
+    project = image_project(cli.session, Path.cwd(), _request(cli, dockerfile, search=dockerfile_search))
+    parsed = parse_dockerfile((project.root / project.dockerfile.path).read_text(encoding="utf-8-sig"))
+    found = detected_document(
+        project.root,
+        project.dockerfile,
+        ignore_file(project.root, project.dockerfile.path),
+        parsed,
+        unpinned_bases(parsed, None),
+    )
+    cli.emit(found, text=lambda: detected_text(found), ids=[project.dockerfile.path])

@@ -12,12 +12,10 @@ import click
 
 from runctl.cli.context import Cli
 from runctl.cli.docker.options import registry_option
-from runctl.cli.docker.work import ECR, image_registry
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_instances
 from runctl.cli.framework.values import WholeNumber, wide_option
 from runctl.cli.machines.resolve import running_instance, transport_option, transport_to
-from runctl.cli.settings.project import project_label
 from runctl.containers.image_inputs import repository_name
 from runctl.containers.stored_images import (
     RunDocker,
@@ -29,8 +27,10 @@ from runctl.containers.stored_images import (
 )
 from runctl.core.amounts import counted
 from runctl.core.errors import MachineError, ProjectError, Unsupported
+from runctl.project.label import project_label
 from runctl.render.images import images_table, pruned_document, pruned_lines
 from runctl.render.tables import screen_of
+from runctl.runs.images.build import ECR, image_registry
 
 _INSTANCE = click.option(
     "--instance",
@@ -187,7 +187,9 @@ def _remove(
             repositories.setdefault(_repository_of(image), []).append(image)
     for name, images in repositories.items():
         cli.progress.step(f"removing {counted(len(images), 'image')} of {name}")
-        deleted = image_registry(cli).delete_images(name, [one.digest for one in images], cli.progress)
+        deleted = image_registry(cli.session).delete_images(
+            name, [one.digest for one in images], cli.progress
+        )
         gone += [image for image in images if image.digest in deleted]
     return gone, failed
 
@@ -216,7 +218,7 @@ def _images(cli: Cli, project: str | None, registry: str | None) -> tuple[Stored
 
 
 def _registry_images(cli: Cli, project: str | None) -> list[StoredImage]:
-    provider = image_registry(cli)
+    provider = image_registry(cli.session)
     found: list[StoredImage] = []
     only = None if project is None else repository_name(project)
     for repository in provider.repositories():
@@ -248,7 +250,7 @@ def _project(cli: Cli) -> str:
     name = project_label(None, cli.config, Path.cwd())
     if name is None:
         raise ProjectError(
-            f"{Path.cwd()} is in no project",
+            f"{Path.cwd()} is not in a project",
             hint="run it in the project's folder, or see all of them: --all-projects",
             code="no-project",
         )

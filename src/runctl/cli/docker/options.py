@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from runctl.containers.image_plan import ONCE, Again
+from runctl.containers.image_plan import BuildOptions, Rebuild
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,40 +35,21 @@ def dockerfile_options(function: F) -> F:
     return function
 
 
-@dataclass(frozen=True)
-class BuildOptions:
-    """How an image is to be built, as the command line says it."""
-
-    target: str | None = None
-    args: tuple[str, ...] = ()
-    secrets: tuple[str, ...] = ()
-    platform: str | None = None
-    again: Again = ONCE
-
-    @property
-    def given(self) -> bool:
-        """Whether any of it was said."""
-        return self != BuildOptions()
-
-
-AS_CONFIGURED = BuildOptions()
-
-
 def build_options(function: F) -> F:
     """The parameter ``build``: `BuildOptions`."""
 
     @functools.wraps(function)
-    def wrapper(*args: Any, **words: Any) -> Any:
+    def wrapper(*args: Any, **options: Any) -> Any:
         build = BuildOptions(
-            words.pop("target"),
-            words.pop("build_args"),
-            words.pop("build_secrets"),
-            words.pop("platform"),
-            Again(words.pop("rebuild"), words.pop("pull")),
+            target=options.pop("target"),
+            args=options.pop("build_args"),
+            secrets=options.pop("build_secrets"),
+            platform=options.pop("platform"),
+            rebuild=Rebuild(options.pop("rebuild"), options.pop("pull")),
         )
-        return function(*args, build=build, **words)
+        return function(*args, build=build, **options)
 
-    options = (
+    added = (
         click.option("--target", metavar="STAGE", help="Build this stage of the Dockerfile."),
         click.option(
             "--build-arg",
@@ -97,7 +77,7 @@ def build_options(function: F) -> F:
             help="Build although it is there, on the newest base images of their names.",
         ),
     )
-    for option in reversed(options):
+    for option in reversed(added):
         wrapper = option(wrapper)
     return wrapper  # type: ignore[return-value]
 

@@ -145,7 +145,8 @@ DOCKER = Branch(
     "Build the project's image, push it, and see what there is of it.",
     {
         "detect": Leaf(
-            "Show which Dockerfile an image would be built from, and why.", "runctl.cli.docker.detect:detect"
+            "Show which Dockerfile an image would be built from, and why.",
+            "runctl.cli.docker.build:detect_command",
         ),
         "build": Leaf(
             "Build the project's image, unless it is there.", "runctl.cli.docker.build:build_command"

@@ -16,7 +16,7 @@ from runctl.core.errors import Interrupted, NotFound, UsageError
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance
 from runctl.core.names import LATEST
-from runctl.runs.store import RunRecord
+from runctl.runs.records import RunRecord
 from runctl.transport.files import MachineFiles
 
 _REMOTE = re.compile(r"(?P<name>[^/:]+):(?P<path>.*)", re.DOTALL)

@@ -23,12 +23,12 @@ from runctl.cli.framework.values import (
 )
 from runctl.cli.machines.instances import READY_TIMEOUT, emit_instance
 from runctl.cli.machines.renting import confirm_renting
-from runctl.cli.settings.project import project_label
 from runctl.core.errors import UsageError
 from runctl.core.models import Market
 from runctl.core.tags import NAME
 from runctl.machines.intents import Kind
 from runctl.machines.renting import wait_ready
+from runctl.project.label import project_label
 from runctl.providers.interface import InstanceRequest, require
 from runctl.render.plans import create_plan_text, plan_document
 

@@ -200,9 +200,9 @@ def terminate_command(provider: str) -> click.Command:
         if ending:
             _look_after_runs(cli, ending)
             cli.confirm(_question(ending))
-            from runctl.cli.runs.kept_logs import fetch_logs
+            from runctl.runs.logs.sources import fetch_logs
 
-            fetch_logs(cli, ending)
+            fetch_logs(cli.session, ending)
 
         def end(instance: Instance) -> Instance:
             with deletions.deleting(instance):
@@ -218,10 +218,10 @@ def terminate_command(provider: str) -> click.Command:
 
 def _look_after_runs(cli: Cli, instances: Sequence[Instance]) -> None:
     """Remember how runs on these machines ended while the machines can still say; name those that go on."""
-    from runctl.cli.runs.commands import refresh_all
+    from runctl.runs.control import refresh
 
     known = [record for instance in instances for record in cli.store.list(instance=instance.id)]
-    for record in refresh_all(cli, [record for record in known if not record.has_ended]):
+    for record in refresh(cli.session, [record for record in known if not record.has_ended]):
         if not record.has_ended:
             cli.progress.warn(
                 f"{record.id} ({record.script}) is {record.state.value} on {record.instance_id}"

@@ -131,7 +131,9 @@ def transport_to(cli: Cli, instance: Instance, choice: str | None) -> Transport:
 
 def wanted_transport(cli: Cli, instance: Instance, choice: str | None) -> str:
     """The flag's word, else the configuration's; ``auto`` leaves it to the provider."""
-    return choice or (cli.config.aws.transport if instance.provider == "aws" else "auto")
+    from runctl.machines.machine import transport_choice
+
+    return transport_choice(cli.session, instance, choice)
 
 
 def own_stdin(*, skip: bool = False) -> BinaryIO | None:

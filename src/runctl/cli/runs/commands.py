@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
-from collections import defaultdict
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import click
@@ -16,12 +12,9 @@ from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_instances, complete_runs
 from runctl.cli.framework.values import COUNT, DURATION, LINES, RUN, wide_option
-from runctl.cli.machines.resolve import wanted_transport
-from runctl.core.amounts import counted
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, MachineError, NotFound, RunctlError, Unreachable
 from runctl.core.models import RunPhase
-from runctl.runs.store import RunRecord
 
 PHASES = tuple(phase.value for phase in RunPhase)
 STATES = (*PHASES, *(reason.value for reason in EndReason))
@@ -67,17 +60,17 @@ def list_command(
 
     Machines are asked about runs that are not known to have ended; one that cannot be asked shows "unknown".
     """
-    # A state is known only once the machines have been asked.
-    records = cli.store.list(instance=instance, project=project, name=name, limit=None if states else limit)
-    if not cached:
-        records = refresh_all(cli, records)
-    now = SystemClock().now()
-    wanted = {state.lower() for state in states}
-    shown = [
-        record.as_run(now)
-        for record in records
-        if not wanted or wanted & {record.state.value.lower(), (record.end_reason or "").lower()}
-    ][:limit]
+    from runctl.runs.control import list_runs
+
+    shown = list_runs(
+        instance=instance,
+        project=project,
+        name=name,
+        states=states,
+        limit=limit,
+        cached=cached,
+        session=cli.session,
+    )
 
     def text() -> str:
         from runctl.render.run_table import runs_table
@@ -101,10 +94,9 @@ def list_command(
 @click.pass_obj
 def show_command(cli: Cli, run_id: str, cached: bool) -> None:
     """Show one run."""
-    record = cli.store.get(run_id)
-    if not cached:
-        (record,) = refresh_all(cli, [record])
-    run = record.as_run(SystemClock().now())
+    from runctl.runs.control import show_run
+
+    run = show_run(run_id, cached=cached, session=cli.session)
 
     def text() -> str:
         from runctl.render.run_table import run_details
@@ -128,17 +120,16 @@ def logs_command(cli: Cli, run_id: str, follow: bool, tail: int | None, wait: bo
     When its machine is gone: what was followed on this computer, and what the volume with its checkpoints has. What
     is missing is said.
     """
-    from runctl.cli.runs.kept_logs import show_kept_log
-    from runctl.cli.train.following import show_log
+    from runctl.cli.runs.show_log import show_kept_log, show_log
+    from runctl.runs.control import machine_of, refresh
 
     record = cli.store.get(run_id)
     try:
-        there, machine = _machine_of(cli, record)
-        code = show_log(there, machine, record, follow=follow or wait, tail=tail)
+        code = show_log(cli, machine_of(cli.session, record), record, follow=follow or wait, tail=tail)
     except (NotFound, Conflict, MachineError) as error:
         if not _log_is_not_there(error):
             raise
-        (record,) = refresh_all(cli, [record])
+        (record,) = refresh(cli.session, [record])
         code = show_kept_log(cli, record, error, tail=tail)
     except Unreachable as error:
         if follow or wait:
@@ -161,113 +152,22 @@ def _log_is_not_there(error: RunctlError) -> bool:
 @click.pass_obj
 def stop_command(cli: Cli, run_ids: tuple[str, ...], grace: timedelta | None, force: bool) -> None:
     """Stop runs: SIGTERM first, so that a script can save, then SIGKILL. The machines stay."""
-    from runctl.runs.refresh import from_status
+    from runctl.runs.control import stop_run
 
-    stopped: list[RunRecord] = []
+    records, lines = [], []
     for run_id in run_ids:
-        record = cli.store.get(run_id)
-        if not record.has_ended:
-            there, machine = _machine_of(cli, record)
-            there.progress.step(f"stopping {record.id} on {record.instance_id}")
-            status = machine.agent.stop(record.id, record.attempt, grace=grace, force=force)
-            record = from_status(record, status, SystemClock().now())
-            cli.store.put(record)
-        stopped.append(record)
-        if record.end_reason != "STOPPED":
-            cli.progress.note(f"{record.id} had ended already: {record.end_reason}")
+        stopped = stop_run(cli.session, cli.store.get(run_id), grace=grace, force=force)
+        record = stopped.record
+        records.append(record)
+        reason = record.end_reason.value if record.end_reason is not None else "unknown"
+        lines.append(
+            f"{record.id} {'had ended already' if stopped.had_ended else record.state.value} ({reason})"
+        )
+        if stopped.had_ended and cli.settings.json:
+            cli.progress.note(lines[-1])
     now = SystemClock().now()
     cli.emit(
-        [record.as_run(now) for record in stopped],
-        text=lambda: "\n".join(
-            f"{record.id} {record.state.value} ({record.end_reason})" for record in stopped
-        ),
-        ids=[record.id for record in stopped],
+        [record.as_run(now) for record in records],
+        text=lambda: "\n".join(lines),
+        ids=[record.id for record in records],
     )
-
-
-def refresh_all(cli: Cli, records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Ask the machines, side by side, about runs that may still change; remember what they say."""
-    open_ones: dict[tuple[str, str | None, str], list[RunRecord]] = defaultdict(list)
-    for record in records:
-        if not record.has_ended:
-            open_ones[(record.provider, record.region, record.instance_id)].append(record)
-    if not open_ones:
-        return list(records)
-    cli.progress.step(f"asking {counted(len(open_ones), 'machine')} about runs")
-    with ThreadPoolExecutor(max_workers=min(8, len(open_ones))) as pool:
-        answers = list(pool.map(lambda group: _ask(cli, group), open_ones.values()))
-    updated = {record.id: record for answer in answers for record in answer}
-    for record in updated.values():
-        if record.state is not RunPhase.UNKNOWN:
-            cli.store.put(record)
-    return [updated.get(record.id, record) for record in records]
-
-
-def _ask(cli: Cli, group: list[RunRecord]) -> list[RunRecord]:
-    """What became of these runs of one machine; ``unknown`` where it cannot be told."""
-    from runctl.providers.ended import what_became_of
-    from runctl.runs.refresh import from_status, with_its_machine
-    from runctl.runs.store import ended
-
-    now = SystemClock().now()
-    try:
-        there, machine = _machine_of(cli, group[0])
-    except RunctlError as error:
-        first = group[0]
-        if isinstance(error, NotFound | Unreachable):
-            provider = cli.in_region(first.region).provider(first.provider)
-            gone = what_became_of(provider, first.instance_id)
-            if gone is not None:
-                return [with_its_machine(record, gone, now) for record in group]
-        cli.progress.warn(f"{group[0].instance_id} cannot be asked: {error.message}")
-        return [dataclasses.replace(record, state=RunPhase.UNKNOWN) for record in group]
-    refreshed = []
-    for record in group:
-        try:
-            status = machine.agent.status(record.id, record.attempt)
-            refreshed.append(from_status(record, status, SystemClock().now()))
-        except MachineError as error:
-            if error.code != "no-such-run":
-                raise
-            refreshed.append(
-                ended(
-                    record,
-                    reason=EndReason.NOT_STARTED.value,
-                    at=record.by_its_clock(now),
-                    message="the machine never heard of it",
-                )
-            )
-        except RunctlError as error:
-            gone = what_became_of(machine.provider, machine.instance.id)
-            if gone is None:
-                there.progress.warn(f"{record.instance_id} cannot be asked: {error.message}")
-            refreshed.append(
-                with_its_machine(record, gone, now)
-                if gone
-                else dataclasses.replace(record, state=RunPhase.UNKNOWN)
-            )
-    return refreshed
-
-
-def _machine_of(cli: Cli, record: RunRecord):  # type: ignore[no-untyped-def]
-    """The machine that a run is on, in its own region; raises `NotFound` when it has ended."""
-    from runctl.core.models import InstanceState
-    from runctl.machines.machine import open_machine
-
-    there = cli.in_region(record.region)
-    provider = there.provider(record.provider)
-    instance = provider.instance(record.instance_id)
-    if instance.state.is_over:
-        raise NotFound(
-            f"{record.instance_id}, on which {record.id} was started, is {instance.state.value}",
-            hint=f"runctl runs logs {record.id} shows what is kept of its log; what it wrote to an EBS volume is"
-            " there still",
-            code="instance-ended",
-        )
-    if instance.state is not InstanceState.RUNNING:
-        raise Conflict(
-            f"{record.instance_id}, on which {record.id} was started, is {instance.state.value}",
-            hint=f"runctl {record.provider} start {record.instance_id}",
-            code="not-running",
-        )
-    return there, open_machine(provider, instance, wanted_transport(there, instance, None), there.progress)

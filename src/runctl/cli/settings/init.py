@@ -9,12 +9,12 @@ import click
 
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
-from runctl.cli.settings.project import fit_for_a_tag, project_folder
 from runctl.core.config_files import FILE_NAME, find_project_file
 from runctl.core.errors import Conflict
 from runctl.core.files import write_atomically
 from runctl.project.dockerfile import find_dockerfile
 from runctl.project.files import ProjectFiles
+from runctl.project.label import fit_for_a_tag, project_folder
 
 TEMPLATE = """\
 # runctl's configuration. Flags and RUNCTL_... variables outrank it; the user's own file stands below it.

@@ -7,12 +7,11 @@ import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from runctl.cli.context import Cli
-from runctl.cli.docker.options import BuildOptions, build_on_option, build_options, dockerfile_options
+from runctl.cli.docker.options import build_on_option, build_options, dockerfile_options
 from runctl.cli.framework.commands import Command, PassthroughCommand
 from runctl.cli.framework.completion import complete_runs
 from runctl.cli.framework.values import DURATION, LINES, RUN, wide_option
@@ -21,25 +20,18 @@ from runctl.cli.machines.resolve import (
     find_instance,
     instance_argument,
     transport_option,
-    wanted_transport,
-)
-from runctl.cli.settings.project import sync_limits
-from runctl.cli.train.docker import (
-    code_wish,
-    container_options,
-    interpreter_of,
-    starts_service,
-    watch_wish,
-    with_configuration,
 )
 from runctl.cli.train.help import SECTIONS, train_examples
-from runctl.cli.train.volumes import VolumeOptions, volume_options
-from runctl.containers.running import ContainerWishes
+from runctl.cli.train.options import (
+    VolumeOptions,
+    container_options,
+    parse_interpreter,
+    sync_choice,
+    volume_options,
+)
+from runctl.containers.container_options import ContainerOptions
+from runctl.containers.image_plan import BuildOptions
 from runctl.core.names import check_run_name
-
-if TYPE_CHECKING:
-    from runctl.checkpoints.resume import ResumeFrom
-    from runctl.core.models import Instance
 
 
 class _Train(PassthroughCommand):
@@ -148,8 +140,8 @@ def train_command(provider: str) -> click.Command:
         script: Path | None,
         as_command: bool,
         interpreter: str | None,
-        container_wishes: ContainerWishes,
-        on_volumes: VolumeOptions,
+        container: ContainerOptions,
+        volumes: VolumeOptions,
         docker: bool | None,
         dockerfile: Path | None,
         dockerfile_search: bool,
@@ -181,75 +173,55 @@ def train_command(provider: str) -> click.Command:
         on when this computer sleeps or the connection breaks; monitor finds it again.
         """
         from runctl.checkpoints.resume import parse_arguments
-        from runctl.cli.train.image import ImageOptions
-        from runctl.cli.train.training import Training
-        from runctl.core.clock import parse_duration
-        from runctl.project.dockerfile import DockerfileWish
+        from runctl.cli.train.carry_out import carry_out, check_watch, show_plan
+        from runctl.project.dockerfile import DockerfileRequest
         from runctl.runs.environment import gather
-        from runctl.runs.plan import TrainRequest, plan_project
+        from runctl.runs.images.run_image import ImageOptions
+        from runctl.runs.project_plan import TrainRequest, plan_project
+        from runctl.runs.request import with_configuration
+        from runctl.runs.training import Training, find_checkpoint
 
         if run_name is not None:
             check_run_name(run_name)
-        config = cli.config
-        if docker is None:
-            docker = True if dockerfile is not None or dockerfile_search else config.docker.enabled
-        uses_configured_image = docker is not False and dockerfile is None and not dockerfile_search
-        uses_configured_image = uses_configured_image and container_wishes.compose is None
-        request = TrainRequest(
-            script=script,
-            args=rest,
-            is_command=as_command or starts_service(script, rest, container_wishes),
-            interpreter=interpreter_of(script, interpreter, config.train.interpreters),
-            container=with_configuration(container_wishes, config),
-            cwd=Path.cwd(),
-            ebs_mounts=on_volumes.ebs_mounts,
-            configured_mounts=config.ebs.mount_points if provider != LOCAL else (),
-            volumes=on_volumes.volumes,
-            automatic_mounts=on_volumes.automatic,
-            docker=docker,
-            image=image or (config.docker.image if uses_configured_image else None),
-            dockerfile=DockerfileWish(dockerfile, config.docker.dockerfile_path, dockerfile_search),
-            container_workdir=config.docker.workdir,
-            workdir=workdir,
-            env=gather(config.train.env, env_files, env, os.environ),
-            caller_env=os.environ,
-            timeout=timeout or (parse_duration(config.train.timeout) if config.train.timeout else None),
-            grace=grace or parse_duration(config.train.grace),
-            sync_code=code_wish(sync_code, dev_mode=dev_mode),
-            include_patterns=(*config.sync.include_patterns, *include_patterns),
-            limits=sync_limits(config),
-            name=run_name,
-            resume_args=parse_arguments(resume_arg),
+        request = with_configuration(
+            TrainRequest(
+                script=script,
+                args=rest,
+                is_command=as_command,
+                interpreter=parse_interpreter(interpreter),
+                container=container,
+                cwd=Path.cwd(),
+                mounts=volumes.mounts,
+                automatic_mounts=volumes.automatic,
+                docker=docker,
+                image=image,
+                dockerfile=DockerfileRequest(dockerfile, search=dockerfile_search),
+                workdir=workdir,
+                env=gather({}, env_files, env, os.environ),
+                caller_env=os.environ,
+                timeout=timeout,
+                grace=grace,
+                sync_code=sync_choice(sync_code, dev_mode=dev_mode),
+                include_patterns=include_patterns,
+                name=run_name,
+                resume_args=parse_arguments(resume_arg),
+            ),
+            cli.config,
+            has_volumes=provider != LOCAL,
         )
         project = plan_project(request)
-        wish = watch_wish(project, watch=watch, restart_on_change=restart_on_change)
+        on_save = check_watch(project, watch=watch, restart_on_change=restart_on_change)
         instance = find_instance(cli, provider, instance_id)
         if resume_from is not None:
-            request = replace(request, resume=_resume(cli, resume_from, instance))
-        training = Training(cli, request, project, instance, transport, ImageOptions(build, build_on))
+            request = replace(request, resume=find_checkpoint(cli.session, resume_from, instance))
+        training = Training(cli.session, request, project, instance, transport, ImageOptions(build, build_on))
         plan = training.plan()
         if dry_run:
-            return training.show_only(plan)
-        return training.carry_out(plan, wait=wait, watch=wish)
+            show_plan(cli, plan)
+            return 0
+        return carry_out(cli, training, plan, wait=wait, on_save=on_save)
 
     return command
-
-
-def _resume(cli: Cli, text: str, instance: Instance) -> ResumeFrom:
-    """What ``--resume-from`` names. Raises `NotFound`, `Conflict`, `UsageError`."""
-    from runctl.checkpoints.resume import from_path, from_run, is_path
-
-    if is_path(text):
-        return from_path(text)
-    record = cli.store.get(text)
-    return from_run(
-        record.id,
-        saved_volume=record.saved_volume,
-        saved_folder=record.saved_folder,
-        checkpoint_dir=record.checkpoint_dir,
-        saved_on=record.instance_id,
-        instance_id=instance.id,
-    )
 
 
 def monitor_command(provider: str) -> click.Command:
@@ -275,14 +247,12 @@ def monitor_command(provider: str) -> click.Command:
         instance_id: str = LOCAL,
     ) -> int:
         """Follow the log of a run, by default the newest one on the instance."""
-        from runctl.cli.train.following import find_on_machine, show_log
-        from runctl.machines.machine import open_machine
+        from runctl.cli.runs.show_log import show_log
+        from runctl.machines.machine import reach
+        from runctl.runs.control import find_on_machine
 
-        instance = find_instance(cli, provider, instance_id)
-        machine = open_machine(
-            cli.provider(provider), instance, wanted_transport(cli, instance, transport), cli.progress
-        )
-        record = find_on_machine(cli, machine, run_id)
+        machine = reach(cli.session, find_instance(cli, provider, instance_id), transport)
+        record = find_on_machine(cli.session, machine, run_id)
         code = show_log(cli, machine, record, follow=follow, tail=tail)
         return code if wait else 0
 
@@ -302,14 +272,12 @@ def processes_command(provider: str) -> click.Command:
         cli: Cli, everything: bool, wide: bool, transport: str | None, instance_id: str = LOCAL
     ) -> None:
         """Show what runs on an instance, and what it uses."""
-        from runctl.machines.machine import open_machine
+        from runctl.machines.machine import reach
         from runctl.render.run_table import attempt_document, attempts_table
         from runctl.render.tables import screen_of
 
         instance = find_instance(cli, provider, instance_id)
-        machine = open_machine(
-            cli.provider(provider), instance, wanted_transport(cli, instance, transport), cli.progress
-        )
+        machine = reach(cli.session, instance, transport)
         attempts = [status for status in machine.agent.attempts() if everything or status.end is None]
         cli.emit(
             [attempt_document(status) for status in attempts],

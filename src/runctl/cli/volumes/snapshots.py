@@ -16,7 +16,6 @@ from runctl.cli.framework.completion_memory import SNAPSHOTS, Seen, remember
 from runctl.cli.framework.each import for_each
 from runctl.cli.framework.values import GIB, SNAPSHOT, VOLUME, parse_tags, wide_option
 from runctl.cli.machines.resolve import transport_option
-from runctl.cli.settings.project import project_label
 from runctl.cli.volumes.ebs import (
     agents,
     check_name,
@@ -35,6 +34,7 @@ from runctl.core import tags as tag
 from runctl.core.clock import SystemClock
 from runctl.core.models import Snapshot, SnapshotState
 from runctl.machines.intents import Kind
+from runctl.project.label import project_label
 from runctl.providers.interface import require
 from runctl.providers.volume_plans import SnapshotRequest, VolumeRequest
 from runctl.render.tables import screen_of

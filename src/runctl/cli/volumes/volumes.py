@@ -14,7 +14,6 @@ from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_snapshots, complete_volumes
 from runctl.cli.framework.each import for_each
 from runctl.cli.framework.values import GIB, SNAPSHOT, VOLUME, parse_tags, wide_option
-from runctl.cli.settings.project import project_label
 from runctl.cli.volumes.ebs import (
     check_name,
     create_volume,
@@ -34,6 +33,7 @@ from runctl.core.models import Snapshot, Volume, VolumeState
 from runctl.core.tags import PURPOSE
 from runctl.costs.purposes import PURPOSES
 from runctl.machines.intents import Kind
+from runctl.project.label import project_label
 from runctl.providers.interface import Provider, require
 from runctl.providers.volume_plans import InitializationStatus, Modification, VolumeRequest
 from runctl.render.json import to_builtins

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from runctl.agent.spec import AttemptStatus, EndReason, RunSpec, loads
+from runctl.agent.spec import EndReason, RunSpec, loads
 from runctl.core.clock import Clock
 from runctl.core.errors import (
     Conflict,
@@ -19,7 +19,7 @@ from runctl.core.errors import (
     RunctlError,
 )
 from runctl.core.ids import RunId, new_run_id
-from runctl.core.models import Instance, RunPhase, Volume
+from runctl.core.models import Instance, Volume
 from runctl.core.progress import SILENT, Progress
 from runctl.machines.intents import IntentStore
 from runctl.machines.machine import Machine, open_machine
@@ -27,10 +27,10 @@ from runctl.providers.interface import Provider, require
 from runctl.runs.end_reason import sentence
 from runctl.runs.filling.helper_machine import HelperMachine
 from runctl.runs.filling.plan import PROGRAM, PrewarmPlan, PrewarmRequest, plan_prewarm
-from runctl.runs.launch import record_of, start
+from runctl.runs.launch import start
 from runctl.runs.logs.follow import Followed, follow
-from runctl.runs.refresh import from_status
-from runctl.runs.store import RunRecord, RunStore
+from runctl.runs.records import RunRecord, adopted, planned
+from runctl.runs.store import RunStore
 from runctl.storage.attaching import MountWish, attach_and_mount, unmount, unmount_and_detach
 from runctl.storage.pace import Pace
 from runctl.transport.agent import AgentClient
@@ -165,31 +165,12 @@ class Prewarm:
                     )
                 continue
             self.progress.note(f"{status.run_id} was started by an earlier call, and goes on")
-            record = from_status(self._known(machine, status), status, self.clock.now())
+            record = adopted(
+                self.store.find(status.run_id), status, machine.instance, self.clock.now(), self.region
+            )
             self.store.put(record)
             return record
         return None
-
-    def _known(self, machine: Machine, status: AttemptStatus) -> RunRecord:
-        known = self.store.find(status.run_id)
-        if known is not None:
-            return known
-        instance = machine.instance
-        return RunRecord(
-            id=RunId(status.run_id),
-            provider=instance.provider,
-            region=self.region,
-            instance_id=instance.id,
-            project=status.project,
-            script=status.script,
-            args=status.args,
-            state=RunPhase.UNKNOWN,
-            attempt=status.attempt,
-            created_at=self.clock.now(),
-            instance_type=instance.instance_type,
-            market=instance.market.value,
-            price_per_hour=instance.price_per_hour,
-        )
 
     def _start(self, machine: Machine, arguments: tuple[str, ...]) -> RunRecord:
         spec = RunSpec(
@@ -200,7 +181,7 @@ class Prewarm:
             project="prewarm",
             env=require(self.provider.filling).machine_variables(),
         )
-        record = record_of(spec, machine.instance, self.clock.now(), self.region)
+        record = planned(spec, machine.instance, self.clock.now(), self.region)
         return start(record, spec, machine, self.store, clock=self.clock, progress=self.progress)
 
     def _wait(self, plan: PrewarmPlan) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runctl.agent.spec import EndRecord, dumps, from_json, loads
+from runctl.core.places import data_folder
 
 LIMIT_BYTES = 1 << 30
 """Of all logs on this computer together."""
@@ -63,6 +64,11 @@ def missing(spans: Sequence[Span], size: int) -> tuple[Span, ...]:
     if at < size:
         holes.append(Span(at, size))
     return tuple(hole for hole in holes if hole.start < hole.stop)
+
+
+def log_archive() -> LogArchive:
+    """The logs that are kept on this computer."""
+    return LogArchive(data_folder() / "logs", LIMIT_BYTES)
 
 
 class LogArchive:

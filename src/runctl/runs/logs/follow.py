@@ -13,8 +13,10 @@ from runctl.core.errors import InstanceEnded, MachineError, RunctlError, Unreach
 from runctl.machines.machine import Machine
 from runctl.providers.ended import what_became_of
 from runctl.runs.logs.archive import LogWriter
-from runctl.runs.refresh import end_with_its_machine, from_status, with_end, with_its_machine
-from runctl.runs.store import RunRecord, RunStore
+from runctl.runs.records import RunRecord, end_with_its_machine, from_status, with_end, with_its_machine
+from runctl.runs.store import RunStore
+
+_BYTES_A_LINE = 256
 
 PATIENCE = timedelta(minutes=10)
 """How long a machine that the provider calls running may stay silent before a follower gives up."""
@@ -135,3 +137,18 @@ def _finish(
         updated = with_end(record, frame.end) if frame.end is not None else record
     store.put(updated)
     return Followed(updated, frame.end, position)
+
+
+def tail_offset(machine: Machine, record: RunRecord, lines: int) -> int:
+    """Where the last ``lines`` lines of the log begin, in bytes."""
+    size = machine.agent.status(record.id, record.attempt).log_bytes
+    reach = max(lines * _BYTES_A_LINE, 1 << 14)
+    while True:
+        start = max(0, size - reach)
+        piece = bytearray()
+        machine.agent.logs(record.id, record.attempt, offset=start, follow=False, on_bytes=piece.extend)
+        rows = bytes(piece).splitlines(keepends=True)
+        if start == 0 or len(rows) > lines:
+            kept = rows[len(rows) - lines :] if lines < len(rows) else rows
+            return start + len(piece) - sum(len(row) for row in kept)
+        reach *= 4

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import PurePosixPath
 
-from runctl.agent.spec import AttemptStatus, EndRecord, from_json, loads
+from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, from_json, loads
+from runctl.core.amounts import size as size_text
+from runctl.core.clock import SystemClock
 from runctl.core.errors import RunctlError
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState
 from runctl.core.progress import Progress
 from runctl.core.tags import is_ours
-from runctl.machines.machine import Machine
+from runctl.machines.machine import Machine, reach
+from runctl.machines.session import Session
 from runctl.providers.interface import Provider, require
-from runctl.runs.logs.archive import LogArchive, Span, missing
-from runctl.runs.store import RunRecord
+from runctl.runs.logs.archive import LogArchive, Span, log_archive, missing
+from runctl.runs.records import RunRecord, adopted
+from runctl.runs.store import RunStore, run_store
 from runctl.transport.agent import AgentClient
 from runctl.transport.files import MachineFiles
 
@@ -166,3 +170,52 @@ def _end_record(files: MachineFiles, path: str) -> EndRecord | None:
     with contextlib.suppress(ValueError, TypeError, AttributeError):
         return from_json(EndRecord, loads(bytes(text)))
     return None
+
+
+def fetch_logs(session: Session, instances: Sequence[Instance]) -> None:
+    """What these machines have of their runs' logs, and this computer has not, is here; what is not is said.
+
+    A machine is asked where this computer knows a run on it whose log is not all here.
+    """
+    store, archive = run_store(session), log_archive()
+    for instance in instances:
+        if instance.provider == "local":
+            continue
+        records = [
+            record
+            for record in store.list(instance=instance.id)
+            if record.end_reason is not EndReason.NOT_STARTED and not is_complete(record, archive)
+        ]
+        if not records:
+            continue
+        if instance.state is not InstanceState.RUNNING:
+            lost = [record.id for record in records if not archive.spans(record.id, record.attempt)]
+            if lost:
+                session.progress.warn(
+                    f"{instance.id} is {instance.state.value}: logs that were never fetched go with it:"
+                    f" {', '.join(lost)}"
+                )
+            continue
+        try:
+            _fetch_logs(session, reach(session, instance), store, archive)
+        except RunctlError as error:
+            session.progress.warn(
+                f"the logs of {', '.join(record.id for record in records)} could not be fetched, and go with"
+                f" {instance.id}: {error.message}"
+            )
+
+
+def _fetch_logs(session: Session, machine: Machine, store: RunStore, archive: LogArchive) -> None:
+    for status in machine.agent.attempts():
+        if status.log_bytes > FETCHED_BYTES:
+            session.progress.warn(
+                f"of the log of {status.run_id} only the last {size_text(FETCHED_BYTES)} are fetched"
+            )
+        known = store.find(status.run_id)
+        if known is None or (known.attempt <= status.attempt and not known.has_ended):
+            store.put(adopted(known, status, machine.instance, SystemClock().now(), machine.provider.region))
+        fetched = fetch_log(machine, status, archive, session.progress.warn)
+        if fetched:
+            session.progress.note(
+                f"fetched the log of {status.run_id} ({size_text(fetched)}): runctl runs logs {status.run_id}"
+            )

@@ -37,48 +37,48 @@ def volumes_attached(
 ) -> Iterator[None]:
     """Inside, every attachment of the plan has been made; they stay when the block ends well.
 
-    If making one fails, or the block raises and ``may_have_started`` is false, what was attached or mounted here is
+    If one fails, or the block raises and ``may_have_started`` is false, what was attached or mounted here is
     as it was before; what cannot be given back is said, with the command that does it. Raises what
     `runctl.storage.attaching.attach_and_mount` raises, and `Conflict` naming who was quicker.
     """
     done: list[PlannedAttachment] = []
     try:
-        for one in plan.attachments:
+        for planned in plan.attachments:
             # Noted before it is made: what was cut short is there, or half there. What somebody else has attached
             # to the machine since the plan was made is theirs, and stays.
-            if one.attached or not is_on(require(provider.volumes).find(one.volume.id), instance):
-                done.append(one)
-            mounted = _attach(one, instance, provider, agent_on, find_holder, progress)
-            if mounted.already_mounted and one in done:
-                done.remove(one)
+            if planned.attached or not is_on(require(provider.volumes).find(planned.volume.id), instance):
+                done.append(planned)
+            mounted = _attach(planned, instance, provider, agent_on, find_holder, progress)
+            if mounted.already_mounted and planned in done:
+                done.remove(planned)
             for warning in _room(plan, mounted):
                 progress.warn(warning)
         yield
     except BaseException:
         if not may_have_started():
-            for one in reversed(done):
-                _give_back(one, instance, provider, agent_on, progress)
+            for planned in reversed(done):
+                _give_back(planned, instance, provider, agent_on, progress)
         raise
 
 
 def _attach(
-    one: PlannedAttachment,
+    planned: PlannedAttachment,
     instance: Instance,
     provider: Provider,
     agent_on: AgentOn,
     find_holder: FindHolder,
     progress: Progress,
 ) -> Mounted:
-    wish = MountWish(mount_point=one.mount_point, read_only=one.read_only)
+    wanted = MountWish(mount_point=planned.mount_point, read_only=planned.read_only)
     try:
-        make = mount if one.attached else attach_and_mount
-        return make(provider, agent_on, one.volume, instance, wish, progress)
+        make = mount if planned.attached else attach_and_mount
+        return make(provider, agent_on, planned.volume, instance, wanted, progress)
     except Conflict as error:
-        now = require(provider.volumes).find(one.volume.id)
+        now = require(provider.volumes).find(planned.volume.id)
         if now.attached_to is None or is_on(now, instance) or now.multi_attach:
             raise
         # Somebody else attached it since the plan was made.
-        raise in_use(now, find_holder(now), read_only=one.read_only) from error
+        raise in_use(now, find_holder(now), read_only=planned.read_only) from error
 
 
 def _room(plan: MountPlan, mounted: Mounted) -> list[str]:
@@ -89,28 +89,28 @@ def _room(plan: MountPlan, mounted: Mounted) -> list[str]:
 
 
 def _give_back(
-    one: PlannedAttachment,
+    planned: PlannedAttachment,
     instance: Instance,
     provider: Provider,
     agent_on: AgentOn,
     progress: Progress,
 ) -> None:
     """As it was before: not mounted, and not attached if it was not. Says so, or says what is left."""
-    label = one.volume.name or one.volume.id
+    label = planned.volume.name or planned.volume.id
     try:
-        if one.attached:
-            unmount(agent_on, one.volume, instance, progress=progress)
+        if planned.attached:
+            unmount(agent_on, planned.volume, instance, progress=progress)
             progress.note(f"the run did not start: {label} is not mounted any more")
             return
-        if not is_on(require(provider.volumes).find(one.volume.id), instance):
+        if not is_on(require(provider.volumes).find(planned.volume.id), instance):
             return
-        unmount(agent_on, one.volume, instance, progress=progress)
-        require(provider.volumes).detach(one.volume.id, progress=progress, instance_id=instance.id)
+        unmount(agent_on, planned.volume, instance, progress=progress)
+        require(provider.volumes).detach(planned.volume.id, progress=progress, instance_id=instance.id)
     except (RunctlError, KeyboardInterrupt) as error:
         why = error.message if isinstance(error, RunctlError) else "interrupted"
         progress.warn(
             f"the run did not start, and {label} is still attached to {instance.id} ({why}):"
-            f" runctl aws ebs detach {one.volume.id}"
+            f" runctl aws ebs detach {planned.volume.id}"
         )
     else:
         progress.note(f"the run did not start: {label} is detached again")

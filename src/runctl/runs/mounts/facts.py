@@ -1,4 +1,4 @@
-"""Looks up what a plan of mounts is decided by: the machine's mounts and runs, the volumes, and who has them."""
+"""Gathers what a plan of mounts is decided by: the machine's mounts and runs, the volumes, and who has them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import Instance, InstanceState, Volume
 from runctl.core.progress import Progress
 from runctl.core.tags import is_ours
-from runctl.providers.interface import Provider, VolumeMount, require
-from runctl.runs.mounts.plan import Surroundings
+from runctl.providers.interface import Provider, require
+from runctl.runs.mounts.plan import MountFacts
 from runctl.runs.mounts.volume_conflicts import Holder, Sharer, is_on
 from runctl.runs.store import RunStore
 from runctl.transport.agent import AgentClient
@@ -22,33 +22,32 @@ PATIENCE = timedelta(seconds=20)
 """How long another machine is asked what it does with a volume; it is only for telling."""
 
 
-def look_around(
+def gather_mount_facts(
     requests: Sequence[MountRequest],
-    wishes: Sequence[VolumeMount],
     *,
+    besides: Sequence[str] = (),
     instance: Instance,
     agent: AgentClient,
     provider: Provider,
     store: RunStore,
     agent_on: Callable[[Instance], AgentClient],
     progress: Progress,
-) -> Surroundings:
-    """Everything that `runctl.runs.mounts.plan.plan_mounts` needs, as it is now.
+) -> MountFacts:
+    """Everything that `runctl.runs.mounts.plan.plan_mounts` needs, as it is now; of the volumes ``besides``, too.
 
-    Raises `NotFound` (no such volume), `Conflict` (a name that
-    several volumes have), and what the machine and the provider raise when they do not answer.
+    Raises `NotFound` (no such volume), `Conflict` (a name that several volumes have), and what the machine and the
+    provider raise when they do not answer.
     """
-    words = [wish.volume for wish in wishes]
-    words += [request.source for request in requests if not request.is_path]
-    if words:
+    named = [*(request.source for request in requests if not request.is_path), *besides]
+    if named:
         progress.step("looking up the volumes")
     known: dict[str, Volume] = {}
-    for word in dict.fromkeys(words):
-        found = require(provider.volumes).find(word)
-        known[word] = known[found.id] = found
+    for name in dict.fromkeys(named):
+        found = require(provider.volumes).find(name)
+        known[name] = known[found.id] = found
     progress.step(f"asking {instance.id} what is mounted")
     mounted = agent.mounts()
-    there = {str(one.volume_id) for one in mounted if one.volume_id}
+    there = {str(mount.volume_id) for mount in mounted if mount.volume_id}
     gone = set()
     for volume_id in sorted(there | _expected(requests, instance)):
         try:
@@ -69,8 +68,8 @@ def look_around(
         for volume in {volume.id: volume for volume in known.values()}.values()
         if volume.attached_to is not None and not is_on(volume, instance)
     }
-    changing = _changing({known[word].id for word in words}, provider) if words else {}
-    return Surroundings(instance, mounted, known, holders, sharers, changing, frozenset(gone & there))
+    changing = _changing({known[name].id for name in named}, provider) if named else {}
+    return MountFacts(instance, mounted, known, holders, sharers, changing, frozenset(gone & there))
 
 
 def sharer(status: AttemptStatus) -> Sharer | None:
@@ -99,7 +98,7 @@ def _expected(requests: Sequence[MountRequest], instance: Instance) -> set[str]:
     """Volumes that the instance should have mounted, if a path may mean one of them."""
     if not any(request.is_path for request in requests):
         return set()
-    return {str(one.volume_id) for one in instance.volumes if one.mount_point}
+    return {str(attached.volume_id) for attached in instance.volumes if attached.mount_point}
 
 
 def find_holder(

@@ -19,7 +19,9 @@ def folder_mounts(requests: Sequence[MountRequest]) -> MountPlan:
     """
     mounts = [_mount(request) for request in requests]
     locked = [
-        one.spec for one in mounts if not one.spec.read_only and not os.access(one.spec.source, os.W_OK)
+        mount.spec
+        for mount in mounts
+        if not mount.spec.read_only and not os.access(mount.spec.source, os.W_OK)
     ]
     return MountPlan(
         mounts=tuple(sorted(mounts, key=lambda mount: mount.spec.target.count("/"))),
@@ -37,7 +39,7 @@ def _mount(request: MountRequest) -> PlannedMount:
         )
     source = Path(request.source)
     if not source.is_dir():
-        raise NotFound(f"{source} is no folder on this computer", hint="check the mount's source")
+        raise NotFound(f"{source} is not a folder on this computer", hint="check the mount's source")
     space = os.statvfs(source)
     return PlannedMount(
         spec=MountSpec(request.source, request.target, request.read_only, None, request.origin),

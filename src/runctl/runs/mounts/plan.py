@@ -9,12 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from runctl.agent.spec import MachineMount, MountSpec
-from runctl.containers.mounts import AUTOMATIC, RESERVED, VOLUME_FLAG, MountRequest, check_targets, is_within
+from runctl.containers.mounts import AUTOMATIC, RESERVED, MountRequest, check_targets
 from runctl.core.blank_volumes import formats_unasked
 from runctl.core.errors import Conflict, NotFound
 from runctl.core.models import Instance, Volume, VolumeState
-from runctl.core.mount_points import MountPlace, is_system_folder, usual_places
-from runctl.providers.interface import VolumeMount
+from runctl.core.mount_points import MountPoint, is_system_folder, is_within, usual_mount_points
 from runctl.runs.mounts.volume_conflicts import Holder, Sharer, is_on, named, refuse_attachment
 
 LITTLE_SHARE, LITTLE_BYTES = 10, 5 << 30
@@ -22,14 +21,14 @@ LITTLE_SHARE, LITTLE_BYTES = 10, 5 << 30
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class MountFacts:
     """What is known of the machine and the volumes, as of now."""
 
     instance: Instance
     mounted: Sequence[MachineMount] = ()
     """What the agent found."""
     volumes: Mapping[str, Volume] = field(default_factory=dict)
-    """By every word that a request uses, and by id."""
+    """By every name that a request uses, and by id."""
     holders: Mapping[str, Holder] = field(default_factory=dict)
     """By volume id: who has a volume that another instance has."""
     sharers: Sequence[Sharer] = ()
@@ -94,46 +93,46 @@ class MountPlan:
 
 def plan_mounts(
     requests: Sequence[MountRequest],
-    wishes: Sequence[VolumeMount],
-    around: Surroundings,
+    facts: MountFacts,
     *,
     automatic: bool,
     workdir: str | None = None,
     script: str | None = None,
 ) -> MountPlan:
-    """Resolve requests and wishes, and add the volumes found on the machine when ``automatic``.
+    """Resolve the requests, and add the volumes found on the machine when ``automatic``.
 
-    ``wishes`` are of ``--ebs-volume``. A volume that a request names is not mounted a second time by a wish or
-    automatically. ``workdir`` is where the project is in the container, ``None`` on the host. Raises `NotFound` (a
+    Of a volume that a request with a target names, one without (``--ebs-volume``) only says where it is mounted on the
+    machine. ``workdir`` is where the project is in the container, ``None`` on the host. Raises `NotFound` (a
     path that is on no volume), `Conflict` (read-only, mounted elsewhere, in use by another machine, wrong state),
     `ZoneMismatch`, `UsageError` (targets).
     """
-    places = _Places(around)
-    for wish in wishes:
-        places.volume(wish.volume, wish.mount_point)
-    for request in requests:
+    locations = _Locations(facts)
+    # What says where a volume is to be decides that for those that do not.
+    for request in sorted(requests, key=lambda request: bool(request.target)):
         if not request.is_path:
-            places.volume(request.source)
-    found = [(request, places.holding(request)) for request in requests]
-    named_volumes = {place.volume_id for _, place in found}
-    for wish in wishes:
-        place = places.volume(wish.volume)
-        if place.volume_id not in named_volumes:
-            named_volumes.add(place.volume_id)
-            found.append((MountRequest(place.path, place.path, False, VOLUME_FLAG), place))
+            locations.of_volume(request.source, request.mount_point)
+    found = [(request, locations.of_request(request)) for request in requests if request.target]
+    with_targets = {location.volume_id for _, location in found}
+    for request in requests:
+        if request.target:
+            continue
+        location = locations.of_volume(request.source)
+        if location.volume_id not in with_targets:
+            with_targets.add(location.volume_id)
+            found.append((replace(request, source=location.path, target=location.path), location))
     check_targets([request for request, _ in found], workdir, script)
-    attachments = _attachments(places, found, around)
-    mounts = [_mount(request, place, attachments, around) for request, place in found]
+    attachments = _attachments(locations, found, facts)
+    mounts = [_mount(request, location, attachments, facts) for request, location in found]
     notes: list[str] = []
     if automatic:
-        mounts += _automatic(mounts, around, workdir, notes)
+        mounts += _automatic(mounts, facts, workdir, notes)
     saves = next((m for m in mounts if m.spec.volume_id and not m.spec.read_only), None)
     return MountPlan(
         mounts=tuple(sorted(mounts, key=lambda m: m.spec.target.count("/"))),
-        attachments=tuple(sorted(attachments.values(), key=lambda one: one.mount_point.count("/"))),
+        attachments=tuple(sorted(attachments.values(), key=lambda planned: planned.mount_point.count("/"))),
         data_target=mounts[0].spec.target if mounts else None,
         saves=saves,
-        notes=(*notes, *_notes(mounts, attachments.values()), *_waits(attachments.values(), around)),
+        notes=(*notes, *_notes(mounts, attachments.values()), *_waits(attachments.values(), facts)),
         warnings=tuple(_little_room(saves)),
     )
 
@@ -144,8 +143,8 @@ def little_room(size_bytes: int, free_bytes: int) -> bool:
 
 
 @dataclass(frozen=True)
-class _Place:
-    """A volume on the machine, where it is or where it is going to be."""
+class _Location:
+    """Where a volume is on the machine, or is going to be."""
 
     path: str
     volume_id: str | None
@@ -154,79 +153,79 @@ class _Place:
     reason: str = ""
 
 
-class _Places:
-    """Finds, for every request, the place it means; the same volume always has the same."""
+class _Locations:
+    """Finds, for every request, the volume that it means and where that is; the same volume is always at the same."""
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
-        self.planned: dict[str, _Place] = {}
+    def __init__(self, facts: MountFacts) -> None:
+        self._facts = facts
+        self.planned: dict[str, _Location] = {}
         """By volume id: what is not mounted yet."""
 
-    def volume(self, word: str, wanted: str | None = None) -> _Place:
+    def of_volume(self, name: str, wanted: str | None = None) -> _Location:
         """Of a volume by id or name, at ``wanted`` if that is said."""
-        volume = self._around.volumes[word]
-        there = [one for one in self._around.mounted if one.volume_id == volume.id]
+        volume = self._facts.volumes[name]
+        there = [mount for mount in self._facts.mounted if mount.volume_id == volume.id]
         if there:
-            mount = next((one for one in there if one.mount_point == wanted), there[0])
+            mount = next((found for found in there if found.mount_point == wanted), there[0])
             if wanted not in {None, mount.mount_point}:
                 raise Conflict(
-                    f"volume {named(volume)} is mounted at {mount.mount_point} on {self._around.instance.id},"
+                    f"volume {named(volume)} is mounted at {mount.mount_point} on {self._facts.instance.id},"
                     f" not at {wanted}",
                     hint=f"leave --mount-point {wanted} out, or detach it first: runctl aws ebs detach {volume.id}",
                     code="mounted-elsewhere",
                 )
-            return _Place(mount.mount_point, volume.id, mount, volume)
+            return _Location(mount.mount_point, volume.id, mount, volume)
         known = self.planned.get(volume.id)
         if known is None:
-            place = self._choose(volume, wanted)
-            known = self.planned[volume.id] = _Place(place.path, volume.id, None, volume, place.reason)
+            point = self._choose(volume, wanted)
+            known = self.planned[volume.id] = _Location(point.path, volume.id, None, volume, point.reason)
         return known
 
-    def holding(self, request: MountRequest) -> _Place:
+    def of_request(self, request: MountRequest) -> _Location:
         """What the source of a request lies on."""
         if not request.is_path:
-            return self.volume(request.source)
-        around = self._around
+            return self.of_volume(request.source)
+        facts = self._facts
         here = [
-            _Place(m.mount_point, m.volume_id, m, around.volumes.get(m.volume_id or ""))
-            for m in around.mounted
+            _Location(m.mount_point, m.volume_id, m, facts.volumes.get(m.volume_id or ""))
+            for m in facts.mounted
             if m.volume_id is not None
         ]
-        taken = {one.mount_point for one in around.mounted}
+        taken = {mount.mount_point for mount in facts.mounted}
         expected = [
-            str(one.volume_id)
-            for one in around.instance.volumes
-            if one.mount_point
-            and is_within(request.source, one.mount_point)
-            and one.mount_point not in taken
-            and one.volume_id in around.volumes
+            str(attached.volume_id)
+            for attached in facts.instance.volumes
+            if attached.mount_point
+            and is_within(request.source, attached.mount_point)
+            and attached.mount_point not in taken
+            and attached.volume_id in facts.volumes
         ]
         under = [p for p in (*here, *self.planned.values()) if is_within(request.source, p.path)]
         if not under:
             # It is attached, and the machine is to have it there, but it is not mounted at the moment.
-            under = [p for p in map(self.volume, expected) if is_within(request.source, p.path)]
+            under = [p for p in map(self.of_volume, expected) if is_within(request.source, p.path)]
         if not under:
-            instance = around.instance.id
+            instance = facts.instance.id
             raise NotFound(
-                f"{request.source} on {instance} is not on a mounted EBS volume; {_what_is_mounted(around.mounted)}",
+                f"{request.source} on {instance} is not on a mounted EBS volume; {_what_is_mounted(facts.mounted)}",
                 hint=f"name the volume instead: --ebs-mount VOLUME:{request.target}"
                 + _attach_hint(request.source, instance),
                 code="not-a-mount",
             )
-        return max(under, key=lambda place: len(place.path))
+        return max(under, key=lambda location: len(location.path))
 
-    def _choose(self, volume: Volume, wanted: str | None) -> MountPlace:
-        taken = {one.mount_point: one.volume_id or one.device for one in self._around.mounted}
-        taken.update({place.path: place.volume_id or "" for place in self.planned.values()})
-        places = usual_places(volume, self._around.instance)
+    def _choose(self, volume: Volume, wanted: str | None) -> MountPoint:
+        taken = {mount.mount_point: mount.volume_id or mount.device for mount in self._facts.mounted}
+        taken.update({location.path: location.volume_id or "" for location in self.planned.values()})
+        points = usual_mount_points(volume, self._facts.instance)
         if wanted is not None:
-            places = (MountPlace(wanted, "--mount-point"),)
-        for place in places:
-            if place.path not in taken:
-                return place
-        path = places[-1].path
+            points = (MountPoint(wanted, "--mount-point"),)
+        for point in points:
+            if point.path not in taken:
+                return point
+        path = points[-1].path
         raise Conflict(
-            f"volume {named(volume)} cannot be mounted at {path} on {self._around.instance.id}:"
+            f"volume {named(volume)} cannot be mounted at {path} on {self._facts.instance.id}:"
             f" {taken[path]} is there",
             hint=f"say where: --ebs-volume {volume.id} --mount-point /mnt/{volume.id}",
             code="mount-point-taken",
@@ -234,32 +233,36 @@ class _Places:
 
 
 def _attachments(
-    places: _Places, found: Sequence[tuple[MountRequest, _Place]], around: Surroundings
+    locations: _Locations, found: Sequence[tuple[MountRequest, _Location]], facts: MountFacts
 ) -> dict[str, PlannedAttachment]:
     planned = {}
-    for volume_id, place in places.planned.items():
-        volume = around.volumes[volume_id]
-        wishes = [request for request, its in found if its.volume_id == volume_id]
-        read_only = all(request.read_only for request in wishes)
-        attached = is_on(volume, around.instance)
-        refuse_attachment(volume, around.instance, around.holders.get(volume_id), read_only=read_only)
+    for volume_id, location in locations.planned.items():
+        volume = facts.volumes[volume_id]
+        read_only = all(request.read_only for request, where in found if where.volume_id == volume_id)
+        attached = is_on(volume, facts.instance)
+        refuse_attachment(volume, facts.instance, facts.holders.get(volume_id), read_only=read_only)
         planned[volume_id] = PlannedAttachment(
-            volume, place.path, place.reason, attached, read_only, formats_unasked(volume) and not read_only
+            volume,
+            location.path,
+            location.reason,
+            attached,
+            read_only,
+            formats_unasked(volume) and not read_only,
         )
     return planned
 
 
 def _mount(
     request: MountRequest,
-    place: _Place,
+    location: _Location,
     attachments: Mapping[str, PlannedAttachment],
-    around: Surroundings,
+    facts: MountFacts,
 ) -> PlannedMount:
-    mounted, volume = place.mounted, place.volume
-    if mounted is not None and mounted.volume_id in around.gone:
+    mounted, volume = location.mounted, location.volume
+    if mounted is not None and mounted.volume_id in facts.gone:
         label, machine, point = (
-            named(volume) if volume else place.volume_id,
-            around.instance.id,
+            named(volume) if volume else location.volume_id,
+            facts.instance.id,
             mounted.mount_point,
         )
         raise Conflict(
@@ -268,52 +271,52 @@ def _mount(
             code="volume-lost",
         )
     if mounted is not None and mounted.read_only and not request.read_only:
-        label = named(volume) if volume else str(place.volume_id)
+        label = named(volume) if volume else str(location.volume_id)
         raise Conflict(
-            f"volume {label} is mounted read-only at {mounted.mount_point} on {around.instance.id}",
+            f"volume {label} is mounted read-only at {mounted.mount_point} on {facts.instance.id}",
             hint=f"ask for it read-only: --ebs-mount {replace(request, read_only=True).text};"
-            f" or mount it anew: runctl aws ebs detach {place.volume_id}, and train again."
+            f" or mount it anew: runctl aws ebs detach {location.volume_id}, and train again."
             " (The kernel makes a volume read-only when its file system has errors: dmesg on the machine says so.)",
             code="read-only",
         )
-    source = request.source if request.is_path else place.path
+    source = request.source if request.is_path else location.path
     size = volume.size_gib << 30 if volume else None
     return PlannedMount(
-        spec=MountSpec(source, request.target, request.read_only, place.volume_id, request.origin),
+        spec=MountSpec(source, request.target, request.read_only, location.volume_id, request.origin),
         volume=volume,
         size_bytes=mounted.size_bytes if mounted else size,
         free_bytes=mounted.free_bytes if mounted else None,
-        attachment=attachments.get(place.volume_id or ""),
-        shared_with=_sharing(place.volume_id, around),
+        attachment=attachments.get(location.volume_id or ""),
+        shared_with=_sharing(location.volume_id, facts),
     )
 
 
 def _automatic(
-    mounts: Sequence[PlannedMount], around: Surroundings, workdir: str | None, notes: list[str]
+    mounts: Sequence[PlannedMount], facts: MountFacts, workdir: str | None, notes: list[str]
 ) -> list[PlannedMount]:
     targets = {mount.spec.target for mount in mounts}
     volumes = {mount.spec.volume_id for mount in mounts}
     found = []
-    for one in around.mounted:
-        point = one.mount_point
-        if one.volume_id is None or point in targets or one.volume_id in volumes:
+    for mounted in facts.mounted:
+        point = mounted.mount_point
+        if mounted.volume_id is None or point in targets or mounted.volume_id in volumes:
             continue
-        if one.volume_id in around.gone:
+        if mounted.volume_id in facts.gone:
             notes.append(
-                f"{point} is left out: its volume {one.volume_id} was taken from the machine by force"
+                f"{point} is left out: its volume {mounted.volume_id} was taken from the machine by force"
             )
             continue
         if workdir is not None and (is_within(workdir, point) or is_within(point, RESERVED)):
             notes.append(f"{point} is left out: in the container it would hide {workdir}")
             continue
-        request = MountRequest(point, point, one.read_only, AUTOMATIC)
-        place = _Place(point, one.volume_id, one, around.volumes.get(one.volume_id))
-        found.append(_mount(request, place, {}, around))
+        request = MountRequest(point, point, mounted.read_only, AUTOMATIC)
+        location = _Location(point, mounted.volume_id, mounted, facts.volumes.get(mounted.volume_id))
+        found.append(_mount(request, location, {}, facts))
     return found
 
 
-def _sharing(volume_id: str | None, around: Surroundings) -> tuple[Sharer, ...]:
-    return tuple(one for one in around.sharers if volume_id in one.volumes)
+def _sharing(volume_id: str | None, facts: MountFacts) -> tuple[Sharer, ...]:
+    return tuple(run for run in facts.sharers if volume_id in run.volumes)
 
 
 def _notes(mounts: Iterable[PlannedMount], attachments: Iterable[PlannedAttachment]) -> list[str]:
@@ -321,35 +324,35 @@ def _notes(mounts: Iterable[PlannedMount], attachments: Iterable[PlannedAttachme
     told = set()
     for mount in mounts:
         volume = mount.spec.volume_id
-        writers = [one for one in mount.shared_with if volume in one.writes]
+        writers = [run for run in mount.shared_with if volume in run.writes]
         if writers and not mount.spec.read_only and volume not in told:
             told.add(volume)
-            words = ", ".join(f"{one.run_id} ({one.script})" for one in writers)
+            runs = ", ".join(f"{run.run_id} ({run.script})" for run in writers)
             label = named(mount.volume) if mount.volume else str(volume)
             notes.append(
-                f"{label} is shared read-write with {words} on this machine: each run has its own runs/ID folder there,"
+                f"{label} is shared read-write with {runs} on this machine: each run has its own runs/ID folder there,"
                 " the rest of the volume is common"
             )
     notes += [
-        f"{named(one.volume)} stays attached after the run; runctl aws ebs detach {one.volume.id} gives it back"
-        for one in attachments
+        f"{named(planned.volume)} stays attached after the run; runctl aws ebs detach {planned.volume.id} gives it back"
+        for planned in attachments
     ]
     return notes
 
 
-def _waits(attachments: Iterable[PlannedAttachment], around: Surroundings) -> list[str]:
+def _waits(attachments: Iterable[PlannedAttachment], facts: MountFacts) -> list[str]:
     notes = []
-    for one in attachments:
-        if one.volume.state is VolumeState.CREATING:
-            notes.append(f"{named(one.volume)} is still being created: that is waited for")
-        elif one.volume.state is VolumeState.IN_USE and not one.attached:
-            holder = one.volume.attached_to
+    for planned in attachments:
+        if planned.volume.state is VolumeState.CREATING:
+            notes.append(f"{named(planned.volume)} is still being created: that is waited for")
+        elif planned.volume.state is VolumeState.IN_USE and not planned.attached:
+            holder = planned.volume.attached_to
             of = f" of {holder}, which is shutting down" if holder else ""
-            if not one.volume.multi_attach or holder is None:
-                notes.append(f"{named(one.volume)} is still being detached{of}: that is waited for")
-    for volume_id, state in around.changing.items():
+            if not planned.volume.multi_attach or holder is None:
+                notes.append(f"{named(planned.volume)} is still being detached{of}: that is waited for")
+    for volume_id, state in facts.changing.items():
         notes.append(
-            f"{named(around.volumes[volume_id])} is {state}: it can be used, and is slower until that is over"
+            f"{named(facts.volumes[volume_id])} is {state}: it can be used, and is slower until that is over"
         )
     return notes
 
@@ -384,5 +387,5 @@ def _attach_hint(path: str, instance: str) -> str:
 
 
 def _what_is_mounted(mounted: Iterable[MachineMount]) -> str:
-    words = [f"{one.volume_id} at {one.mount_point}" for one in mounted if one.volume_id]
-    return "mounted there: " + ", ".join(words) if words else "no volume is mounted there"
+    volumes = [f"{mount.volume_id} at {mount.mount_point}" for mount in mounted if mount.volume_id]
+    return "mounted there: " + ", ".join(volumes) if volumes else "no volume is mounted there"

@@ -1,4 +1,4 @@
-"""Why a volume cannot be attached for a run, and who has it: in words that say what to do. Pure."""
+"""Why a volume cannot be attached for a run, and who has it, with what to do about it. Pure."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def in_use(volume: Volume, holder: Holder, *, read_only: bool) -> Conflict:
     instance = holder.instance
     if instance is not None:
         facts = (instance.tags.get("Name"), instance.project and f"project {instance.project}")
-        words = [*(fact for fact in facts if fact), instance.state.value]
-        who.append(f"({', '.join(words)})")
+        known = [*(fact for fact in facts if fact), instance.state.value]
+        who.append(f"({', '.join(known)})")
     runs = ", ".join(
         f"{run.run_id} ({run.script}{'' if volume.id in run.writes else ', read-only'})"
         for run in holder.runs

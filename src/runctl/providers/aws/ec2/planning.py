@@ -12,7 +12,7 @@ from runctl.core.clock import parse_duration, rfc3339
 from runctl.core.errors import Conflict, NotFound, Unsupported, UsageError
 from runctl.core.ids import new_client_token
 from runctl.core.models import Market, Volume, VolumeState
-from runctl.core.mount_points import usual_places
+from runctl.core.mount_points import usual_mount_points
 from runctl.core.names import check_resource_name
 from runctl.core.progress import Progress
 from runctl.providers.aws.calls.errors import NotOffered, our_errors
@@ -194,7 +194,7 @@ def _mounts(request: InstanceRequest, volumes: Sequence[Volume]) -> tuple[Volume
     for volume, asked in zip(volumes, request.volumes, strict=True):
         point = asked.mount_point
         if point is None:
-            places = usual_places(volume)
+            places = usual_mount_points(volume)
             point = next((place.path for place in places if place.path not in taken), None)
             if point is None:
                 raise UsageError(

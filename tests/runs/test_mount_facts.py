@@ -15,11 +15,11 @@ from runctl.core.database import Database
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, Unreachable
 from runctl.core.ids import RunId, VolumeId
 from runctl.core.models import Instance, InstanceState, Mount, RunPhase, VolumeState
-from runctl.providers.interface import VolumeMount
 from runctl.providers.volume_plans import Modification
-from runctl.runs.mounts.facts import look_around, sharer
-from runctl.runs.mounts.plan import Surroundings
-from runctl.runs.store import RunRecord, RunStore
+from runctl.runs.mounts.facts import gather_mount_facts, sharer
+from runctl.runs.mounts.plan import MountFacts
+from runctl.runs.records import RunRecord
+from runctl.runs.store import RunStore
 from runctl.testing.progress import RecordedProgress
 from tests.cli.fake_provider import (
     INSTANCE_ID,
@@ -68,17 +68,17 @@ def script() -> Script:
 
 def look(
     script: Script, store: RunStore, *texts: str, here: Machine | None = None, **more: Any
-) -> Surroundings:
+) -> MountFacts:
     machines: dict[str, Any] = {INSTANCE_ID: here or Machine(), OTHER_ID: more.pop("there", None)}
-    wishes: tuple[VolumeMount, ...] = more.pop("wishes", ())
+    besides: tuple[str, ...] = more.pop("besides", ())
 
     def agent_on(instance: Instance) -> Any:
         assert machines[instance.id] is not None, "nobody is to ask that machine"
         return machines[instance.id]
 
-    return look_around(
+    return gather_mount_facts(
         [parse_mount(text) for text in texts],
-        wishes,
+        besides=besides,
         instance=an_instance(volumes=()),
         agent=machines[INSTANCE_ID],
         provider=FakeProvider(script),
@@ -112,7 +112,7 @@ def test_without_volumes_the_provider_is_not_asked(script: Script, store: RunSto
 
 
 def test_a_volume_is_known_by_the_word_and_by_its_id(script: Script, store: RunStore) -> None:
-    found = look(script, store, "datasets:/data", wishes=(VolumeMount("datasets"),))
+    found = look(script, store, "datasets:/data", besides=("datasets",))
 
     assert set(found.volumes) == {"datasets", VOLUME_ID}
     assert script.names() == ["volume", "modification"]

@@ -1,4 +1,4 @@
-"""What a run may wish of its container, checked and joined with how the container is made."""
+"""What a run may ask of its container, checked and joined with how the container is made."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _GPUS = re.compile(r"auto|all|none|[1-9][0-9]*")
 
 
 @dataclass(frozen=True)
-class ContainerWishes:
+class ContainerOptions:
     """What was asked for beyond the defaults."""
 
     entrypoint: tuple[str, ...] | None = None
@@ -83,38 +83,38 @@ class ContainerWishes:
         return tuple(name for name, there in given.items() if there)
 
 
-NO_WISHES = ContainerWishes()
+NO_OPTIONS = ContainerOptions()
 
 
-def with_wishes(spec: ContainerSpec, wishes: ContainerWishes) -> ContainerSpec:
+def with_options(spec: ContainerSpec, options: ContainerOptions) -> ContainerSpec:
     """The container as it was asked for. Raises `UsageError`."""
-    check_docker_args(wishes.docker_args)
-    if wishes.docker_args and spec.compose is not None:
+    check_docker_args(options.docker_args)
+    if options.docker_args and spec.compose is not None:
         raise UsageError(
             "--docker-arg and --compose contradict each other",
             hint=f"write it into {spec.compose_file}, at the service {spec.compose}",
         )
-    if wishes.gpus is not None and not _GPUS.fullmatch(wishes.gpus):
+    if options.gpus is not None and not _GPUS.fullmatch(options.gpus):
         raise UsageError(
-            f"--gpus {wishes.gpus}: it is auto, all, none or a number",
+            f"--gpus {options.gpus}: it is auto, all, none or a number",
             hint="leave it out to get all GPUs where there are some",
         )
     return replace(
         spec,
-        entrypoint=wishes.entrypoint,
-        user=wishes.user,
-        gpus=wishes.gpus or "auto",
-        shm_mib=wishes.shm_mib,
-        docker_args=wishes.docker_args,
-        pull_timeout_seconds=wishes.pull_timeout.total_seconds(),
+        entrypoint=options.entrypoint,
+        user=options.user,
+        gpus=options.gpus or "auto",
+        shm_mib=options.shm_mib,
+        docker_args=options.docker_args,
+        pull_timeout_seconds=options.pull_timeout.total_seconds(),
     )
 
 
-def without_container(wishes: ContainerWishes, reason: str) -> None:
+def refuse_without_container(options: ContainerOptions, reason: str) -> None:
     """The run is on the host, where these mean nothing. Raises `UsageError` naming the first."""
-    if wishes.named:
+    if options.named:
         raise UsageError(
-            f"{wishes.named[0]} is about a container, and this run is on the host ({reason})",
+            f"{options.named[0]} is about a container, and this run is on the host ({reason})",
             hint="name an image with --image, or leave it out",
             code="no-container",
         )

@@ -1,46 +1,74 @@
-"""One image of a project, from the options to its plan, and the registry that it goes to."""
+"""One image of a project: from its options to what is built and pushed, and the registry that it goes to."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runctl.cli.context import Cli
-from runctl.cli.docker.options import BuildOptions
-from runctl.cli.docker.project import DockerProject
 from runctl.containers.build_commands import Secret, parse_build_args, parse_secret
 from runctl.containers.build_record import BuildRecords
-from runctl.containers.building import ImageBuilder
+from runctl.containers.building import Built, ImageBuilder, Pushed
 from runctl.containers.client import DockerClient, find_client
 from runctl.containers.image_inputs import ImageInputs, repository_name
-from runctl.containers.image_plan import ImagePlan
+from runctl.containers.image_plan import BuildOptions, ImagePlan
 from runctl.containers.reference import is_repository
-from runctl.core.errors import UsageError
+from runctl.core.errors import ProjectError, UsageError
 from runctl.core.places import cache_folder, data_folder
 from runctl.project.build_context import BuildContext, read_context
+from runctl.project.dockerfile import DockerfileChoice, DockerfileRequest, choose_dockerfile, no_dockerfile
+from runctl.project.label import project_folder, project_label
 from runctl.project.manifest import HashCache
 from runctl.project.root import project_name
 
 if TYPE_CHECKING:
     from runctl.containers.registry_login import Credential
+    from runctl.machines.session import Session
     from runctl.providers.image_registry import ImageRegistry, RepositoryPlan
 
 ECR = "ecr"
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9]+(/[a-z0-9]+)?")
-_MUCH = 1 << 30
+_LARGE_CONTEXT_BYTES = 1 << 30
 
 
-def image_registry(cli: Cli, name: str = "aws") -> ImageRegistry:
+@dataclass(frozen=True)
+class ImageProject:
+    """Where the context is, what it is called, and what is built."""
+
+    root: Path
+    name: str
+    dockerfile: DockerfileChoice
+
+
+def image_project(session: Session, cwd: Path, request: DockerfileRequest) -> ImageProject:
+    """The project around ``cwd``, with its Dockerfile.
+
+    Raises `ProjectError` outside a project, `NotFound` when it has no Dockerfile, and what `choose_dockerfile` raises.
+    """
+    folder = project_folder(cwd)
+    if folder is None:
+        raise ProjectError(
+            f"{cwd} is not in a project: there is no .git and no project file here or above",
+            hint="run it in the project's folder, or make it one: git init",
+            code="no-project",
+        )
+    root = folder.resolve()
+    choice = choose_dockerfile(root, cwd, request)
+    if choice is None:
+        raise no_dockerfile(root)
+    return ImageProject(root, project_label(None, session.config, cwd) or root.name, choice)
+
+
+def image_registry(session: Session, name: str = "aws") -> ImageRegistry:
     """The provider's registry. Raises `Unsupported` with its reason."""
     from runctl.providers.interface import require
 
-    return require(cli.provider(name).registry)
+    return require(session.provider(name).registry)
 
 
 @dataclass(frozen=True)
@@ -50,15 +78,20 @@ class Target:
     repository: str
     """With the host."""
     plan: RepositoryPlan | None = None
-    """Where the provider has the repository made; ``None`` for one that the user names."""
+    """Where the provider has the repository created; ``None`` for one that the user names."""
+
+    @property
+    def is_new(self) -> bool:
+        """The repository is created first, so that nothing can be in it."""
+        return self.plan is not None and not self.plan.exists
 
 
 @dataclass
-class DockerWork:
-    """What a command is about to build, push or both."""
+class ImageBuild:
+    """What is about to be built, pushed or both."""
 
-    cli: Cli
-    project: DockerProject
+    session: Session
+    project: ImageProject
     options: BuildOptions
     registry: str | None = None
     """``ecr``, ``HOST/PATH``, or ``None``: no registry."""
@@ -90,7 +123,7 @@ class DockerWork:
     @cached_property
     def args(self) -> dict[str, str]:
         """The build arguments."""
-        return parse_build_args(self.options.args, self.cli.config.docker.build_args, os.environ)
+        return parse_build_args(self.options.args, self.session.config.docker.build_args, os.environ)
 
     @cached_property
     def platform(self) -> str:
@@ -100,21 +133,21 @@ class DockerWork:
             if not _PLATFORM.fullmatch(wanted):
                 raise UsageError(f"--platform {wanted}: write it as linux/amd64 or linux/arm64")
             return wanted
-        kind = self.instance_type or self.cli.config.aws.instance_type
-        known = self.cli.provider("aws").platform(kind) if kind else None
+        kind = self.instance_type or self.session.config.aws.instance_type
+        known = self.session.provider("aws").platform(kind) if kind else None
         return known or self.client.platform
 
     @cached_property
     def context(self) -> BuildContext:
         """What would be sent."""
-        self.cli.progress.step(f"reading {self.project.root}")
+        self.session.progress.step(f"reading {self.project.root}")
         context = self._read()
-        if context.total_bytes > _MUCH:
-            self.cli.progress.warn(
+        if context.total_bytes > _LARGE_CONTEXT_BYTES:
+            self.session.progress.warn(
                 f"the build's context is {context.total_bytes >> 20} MiB: name data in .dockerignore"
             )
         if ".git" in context.entries:
-            self.cli.progress.warn(
+            self.session.progress.warn(
                 "the build's context has .git in it, so that every commit makes another image: name it in .dockerignore"
             )
         return context
@@ -126,8 +159,8 @@ class DockerWork:
             return None
         if self.registry == ECR:
             name = repository_name(self.project.name)
-            keep = self.cli.config.docker.keep_images
-            plan = image_registry(self.cli).plan_repository(name, keep_images=keep)
+            keep = self.session.config.docker.keep_images
+            plan = image_registry(self.session).plan_repository(name, keep_images=keep)
             return Target(plan.uri, plan)
         if not is_repository(self.registry):
             raise UsageError(
@@ -156,7 +189,7 @@ class DockerWork:
             context.dockerfile_text,
             context.entries,
             self.args,
-            self.options.target or self.cli.config.docker.target,
+            self.options.target or self.session.config.docker.target,
             self.platform,
         )
 
@@ -166,7 +199,7 @@ class DockerWork:
 
     def builder(self, client: DockerClient | None = None) -> ImageBuilder:
         """By this computer's docker, or by the same logged in."""
-        return ImageBuilder(client or self.client, self.records, self.cli.progress)
+        return ImageBuilder(client or self.client, self.records, self.session.progress)
 
     @contextmanager
     def logged_in(self) -> Iterator[ImageBuilder]:
@@ -182,14 +215,14 @@ class DockerWork:
 
         if self.registry != ECR:
             return None
-        login = image_registry(self.cli).login()
+        login = image_registry(self.session).login()
         return Credential(login.host, login.username, login.password)
 
     def ensure_repository(self) -> None:
         """What the plan says will be created is there."""
         if self.target is not None and self.target.plan is not None and self.target.plan.will_create:
-            image_registry(self.cli).ensure_repository(
-                self.target.plan, project=self.project.name, progress=self.cli.progress
+            image_registry(self.session).ensure_repository(
+                self.target.plan, project=self.project.name, progress=self.session.progress
             )
 
     def _read(self) -> BuildContext:
@@ -199,3 +232,52 @@ class DockerWork:
             return read_context(self.project.root, self.project.dockerfile.path, hashes)
         finally:
             hashes.save()
+
+    def find(self, *, pushes: bool) -> str | None:
+        """Where the image is already: ``registry`` (asked only with ``pushes``), ``engine``, or ``None``.
+
+        ``None``, too, where it is to be built all the same.
+        """
+        if self.options.rebuild:
+            return None
+        if pushes and self.target is not None:
+            with self.logged_in() as builder:
+                if not self.target.is_new and builder.in_registry(str(self.plan.remote)):
+                    return "registry"
+        return "engine" if self.client.has_image(self.plan.local) else None
+
+    def build(self) -> Built:
+        """The engine has the image."""
+        if self.find(pushes=False):
+            return self.builder().build(self.plan, self.secrets)
+        with self.logged_in() as builder:
+            return builder.build(self.plan, self.secrets, rebuild=self.options.rebuild, now=self.now)
+
+    def push(self) -> Pushed:
+        """The registry has what the engine has."""
+        self.ensure_repository()
+        with self.logged_in() as builder:
+            return builder.push(self.plan, self.secrets)
+
+    def build_and_push(self, on_build: Callable[[], None] = lambda: None) -> tuple[Built, Pushed]:
+        """The registry has the image; what is there already is neither built nor pushed.
+
+        ``on_build`` is called before the first step of a build.
+        """
+        assert self.target is not None  # noqa: S101 - there is a registry
+        reference, rebuild = str(self.plan.remote), self.options.rebuild
+        with self.logged_in() as builder:
+            if not rebuild and not self.target.is_new and builder.in_registry(reference):
+                self.session.progress.note(
+                    f"{reference} is in the registry already: nothing to build, nothing to push"
+                )
+                self.records.remember(self.plan.root, self.plan.inputs)
+                self.ensure_repository()
+                there = Built(reference, self.plan.tag, False, "registry", 0.0)
+                return there, Pushed(reference, False, None, 0, 0, 0.0)
+            on_build()
+            self.ensure_repository()
+            built = builder.build(self.plan, self.secrets, rebuild=rebuild, push=True, now=self.now)
+            if built.where == "registry":
+                return built, Pushed(reference, True, None, 0, 0, 0.0)
+            return built, builder.push(self.plan, self.secrets, rebuild=bool(rebuild), report=built.report)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from runctl.agent.spec import ContainerSpec
-from runctl.containers.running import ContainerWishes, check_docker_args, with_wishes, without_container
+from runctl.containers.container_options import (
+    ContainerOptions,
+    check_docker_args,
+    refuse_without_container,
+    with_options,
+)
 from runctl.core.errors import UsageError
 
 
@@ -24,7 +29,7 @@ from runctl.core.errors import UsageError
     ],
 )
 def test_an_option_in_one_word_is_passed_on(word: str) -> None:
-    made = with_wishes(ContainerSpec(image="x"), ContainerWishes(docker_args=(word,)))
+    made = with_options(ContainerSpec(image="x"), ContainerOptions(docker_args=(word,)))
     assert made.docker_args == (word,)
 
 
@@ -66,16 +71,16 @@ def test_what_would_break_supervision_is_refused_with_the_reason(word: str, reas
 @pytest.mark.parametrize("wish", ["", "0", "-1", "some", "1.5", "٣"])
 def test_gpus_are_all_none_or_a_number(wish: str) -> None:
     with pytest.raises(UsageError, match="--gpus"):
-        with_wishes(ContainerSpec(image="x"), ContainerWishes(gpus=wish))
+        with_options(ContainerSpec(image="x"), ContainerOptions(gpus=wish))
 
 
 def test_wishes_become_the_container() -> None:
-    wishes = ContainerWishes(entrypoint=(), user="", gpus="2", shm_mib=8192)
-    made = with_wishes(ContainerSpec(image="x", workdir="/app"), wishes)
+    wishes = ContainerOptions(entrypoint=(), user="", gpus="2", shm_mib=8192)
+    made = with_options(ContainerSpec(image="x", workdir="/app"), wishes)
     assert made == ContainerSpec(image="x", workdir="/app", entrypoint=(), user="", gpus="2", shm_mib=8192)
 
 
 def test_what_is_about_a_container_is_refused_on_the_host() -> None:
-    without_container(ContainerWishes(), "--no-docker")
+    refuse_without_container(ContainerOptions(), "--no-docker")
     with pytest.raises(UsageError, match=r"--gpus is about a container.*--no-docker"):
-        without_container(ContainerWishes(gpus="all"), "--no-docker")
+        refuse_without_container(ContainerOptions(gpus="all"), "--no-docker")

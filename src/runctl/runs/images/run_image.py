@@ -1,4 +1,4 @@
-"""A training's image: where it is built, whether it is there, and how the machine comes by it."""
+"""A run's image: where it is built, whether it is there, and how the machine comes by it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,30 +14,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runctl.agent.spec import BuildSpec, ContainerSpec
-from runctl.cli.context import Cli
-from runctl.cli.docker.options import AS_CONFIGURED, BuildOptions
-from runctl.cli.docker.project import DockerProject
-from runctl.cli.docker.work import ECR, DockerWork, image_registry
-from runctl.cli.settings.project import fit_for_a_tag
 from runctl.containers.cache_keeping import caches_to_push
 from runctl.containers.client import DockerClient, find_client
 from runctl.containers.image_inputs import ImageInputs, unpinned_bases
-from runctl.containers.image_plan import ImagePlan
-from runctl.containers.where import INSTANCE, LOCAL, Facts, ImagePlanOfRun, Place, choose_place
-from runctl.core.errors import MachineError, RunctlError, Unsupported, UsageError
+from runctl.containers.image_plan import AS_CONFIGURED, BuildOptions, ImagePlan
+from runctl.containers.where import INSTANCE, LOCAL, BuildPlace, ImagePlanOfRun, PlaceFacts, choose_place
+from runctl.core.errors import MachineError, ProjectError, RunctlError, Unsupported, UsageError
 from runctl.project.dockerfile import DockerfileChoice
+from runctl.project.label import fit_for_a_tag
+from runctl.runs.images.build import ECR, ImageBuild, ImageProject, image_registry
 
 if TYPE_CHECKING:
     from runctl.containers.registry_login import Credential
     from runctl.core.models import Instance
     from runctl.machines.machine import Machine
+    from runctl.machines.session import Session
     from runctl.project.selection import Selection
     from runctl.runs.plan import RunPlan
 
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """What the command line says about a run's image."""
+    """What was asked for of a run's image."""
 
     build: BuildOptions = AS_CONFIGURED
     build_on: str | None = None
@@ -49,6 +47,16 @@ BY_CONFIGURATION = ImageOptions()
 
 
 @dataclass(frozen=True)
+class SettledImage:
+    """The decision, once it is made."""
+
+    container: ContainerSpec
+    """As the agent gets it: with the image to pull, or the build."""
+    shown: ImagePlanOfRun | None = None
+    """``None`` where nothing is built."""
+
+
+@dataclass(frozen=True)
 class Shared:
     """The registry's part in an image that is built on a machine."""
 
@@ -56,7 +64,7 @@ class Shared:
     """The image's name there; ``None``: the machine keeps what it builds."""
     is_there: bool = False
     caches: Mapping[str, str] = field(default_factory=dict)
-    """What is pushed beside it: `runctl.agent.spec.BuildSpec.caches`."""
+    """What is pushed with it: `runctl.agent.spec.BuildSpec.caches`."""
     will_create: tuple[str, ...] = ()
     """In words."""
 
@@ -65,15 +73,19 @@ NOT_SHARED = Shared()
 
 
 @dataclass
-class ImageOfTraining:
+class RunImage:
     """One run's image."""
 
-    cli: Cli
+    session: Session
     options: ImageOptions
     container: ContainerSpec | None
     root: Path
-    instance: Instance
     machine: Machine
+
+    @property
+    def instance(self) -> Instance:
+        """Where the run is to be."""
+        return self.machine.instance
 
     @cached_property
     def is_built(self) -> bool:
@@ -87,12 +99,12 @@ class ImageOfTraining:
         return built
 
     @cached_property
-    def place(self) -> Place:
+    def place(self) -> BuildPlace:
         """Where it is built."""
         engine, why = self._engine
-        config = self.cli.config.docker
+        config = self.session.config.docker
         return choose_place(
-            Facts(
+            PlaceFacts(
                 asked=self.options.build_on or config.build_on,
                 registry=config.registry,
                 this_computer=self.instance.provider == "local",
@@ -104,41 +116,47 @@ class ImageOfTraining:
         )
 
     @cached_property
-    def work(self) -> DockerWork:
+    def build(self) -> ImageBuild:
         """The build, as the docker commands know it."""
         assert self.container is not None  # noqa: S101 - asked only where there is a Dockerfile
-        registry = self.cli.config.docker.registry
+        registry = self.session.config.docker.registry
         if self.place.where == LOCAL:
             registry = registry or ECR
         choice = DockerfileChoice(str(self.container.dockerfile), "")
-        name = self.cli.config.project.name or fit_for_a_tag(self.root.name)
-        return DockerWork(
-            self.cli,
-            DockerProject(self.root, name, choice),
+        name = self.session.config.project.name or fit_for_a_tag(self.root.name)
+        return ImageBuild(
+            self.session,
+            ImageProject(self.root, name, choice),
             self.options.build,
             registry,
             self.instance.instance_type if self.instance.provider != "local" else None,
         )
 
-    def settle(self, plan: RunPlan, selection: Selection | None) -> RunPlan:
-        """The plan with its image decided; nothing has been built or created."""
-        if not self.is_built:
-            return plan
+    def settle(self, selection: Selection | None, script: str | None) -> SettledImage | None:
+        """The decision; nothing has been built or created. ``None`` for a run on the host.
+
+        ``script`` is the one that runs, from the root; ``None`` for a command.
+        """
+        if self.container is None:
+            return None
+        if not self.is_built or selection is None:
+            return SettledImage(self.container)
         if self.place.where == LOCAL:
-            return self._settle_local(plan)
-        return self._settle_on_machine(plan, selection)
+            return self._settle_local(self.container)
+        return self._settle_on_machine(self.container, selection, script)
 
     @contextmanager
     def ready(self, plan: RunPlan) -> Iterator[None]:
         """What is built here is in the registry, and the machine can get it; what it was entrusted with for that is
         gone when the block fails."""
         if plan.image is not None and plan.image.where == LOCAL:
-            from runctl.cli.docker.build import build_and_push
-
-            build_and_push(self.work)
+            self.build.build_and_push()
         elif plan.image is not None and plan.image.will_create:
-            self.work.ensure_repository()
-        logins = [self._words(one) for one in self._logins(plan)]
+            self.build.ensure_repository()
+        logins = [
+            {"host": login.host, "username": login.username, "password": login.password}
+            for login in self._logins(plan)
+        ]
         secrets = self._secrets(plan)
         if not logins and not secrets:
             yield
@@ -154,44 +172,31 @@ class ImageOfTraining:
         try:
             self.machine.agent.forget_entrusted(plan.run_id)
         except RunctlError as error:
-            self.cli.progress.detail(f"what {plan.run_id} was entrusted with goes later: {error.message}")
+            self.session.progress.detail(f"what {plan.run_id} was entrusted with goes later: {error.message}")
 
-    def _settle_local(self, plan: RunPlan) -> RunPlan:
-        work = self.work
-        image, target = work.plan, work.target
-        assert self.container is not None  # noqa: S101 - there is a Dockerfile
+    def _settle_local(self, container: ContainerSpec) -> SettledImage:
+        image, target = self.build.plan, self.build.target
         assert target is not None  # noqa: S101 - there is a registry
-        new = target.plan is not None and not target.plan.exists
-        there = None
-        if not work.options.again:
-            with work.logged_in() as builder:
-                if not new and builder.in_registry(str(image.remote)):
-                    there = "registry"
-                elif builder.client.has_image(image.local):
-                    there = "engine"
-        container = replace(self.container, dockerfile=None, image=image.remote)
-        shown = self._shown(image, str(image.remote), there)
+        shown = self._shown(image, str(image.remote), self.build.find(pushes=True))
         if target.plan is not None:
             shown = replace(shown, will_create=target.plan.will_create)
-        return replace(plan, image=shown, spec=replace(plan.spec, container=container))
+        return SettledImage(replace(container, dockerfile=None, image=image.remote), shown)
 
-    def _settle_on_machine(self, plan: RunPlan, selection: Selection | None) -> RunPlan:
-        if selection is None:
-            return plan
+    def _settle_on_machine(
+        self, container: ContainerSpec, selection: Selection, script: str | None
+    ) -> SettledImage:
         image, tree = self._image_on_machine(selection)
         self._warn_of_what_stays_here(image, selection)
         image.check()
-        options = self.work.options
-        cached = self.cli.config.docker.registry is not None and not options.again.no_cache
+        options = self.build.options
+        cached = self.session.config.docker.registry is not None and not options.rebuild.no_cache
         there = None
-        if not options.again and self.machine.agent.has_image(image.local):
+        if not options.rebuild and self.machine.agent.has_image(image.local):
             there = "machine"
         shared = self._shared(image) if there is None else NOT_SHARED
-        if shared.is_there and not options.again:
-            assert self.container is not None  # noqa: S101 - there is a Dockerfile
-            pulled = replace(self.container, dockerfile=None, image=shared.reference)
-            shown = self._shown(image, str(shared.reference), "registry")
-            return replace(plan, image=shown, spec=replace(plan.spec, container=pulled))
+        if shared.is_there and not options.rebuild:
+            pulled = replace(container, dockerfile=None, image=shared.reference)
+            return SettledImage(pulled, self._shown(image, str(shared.reference), "registry"))
         build = BuildSpec(
             tag=image.local,
             tree=tree,
@@ -199,26 +204,25 @@ class ImageOfTraining:
             project=image.project,
             target=image.inputs.target,
             args=dict(image.inputs.args),
-            secrets=tuple(secret.id for secret in self.work.secrets),
+            secrets=tuple(secret.id for secret in self.build.secrets),
             platform=options.platform,
             cache_from=self._caches(image) if cached else (),
-            no_cache=options.again.no_cache,
-            pull=options.again.pull,
+            no_cache=options.rebuild.no_cache,
+            pull=options.rebuild.pull,
             only=self.options.only,
             published=shared.reference,
             caches=shared.caches,
         )
-        container = plan.spec.container
-        assert container is not None  # noqa: S101 - there is a Dockerfile
-        parts = container.dev_parts
-        if parts is not None:
-            words = json.dumps([build.target, dict(sorted(build.args.items())), build.platform])
-            parts = {**parts, "the options of the build": hashlib.sha256(words.encode()).hexdigest()}
+        container = with_dev_parts(container, self.root, script, selection.found, target=image.inputs.target)
+        text = json.dumps([build.target, dict(sorted(build.args.items())), build.platform])
+        parts = {
+            **(container.dev_parts or {}),
+            "the options of the build": hashlib.sha256(text.encode()).hexdigest(),
+        }
         shown = self._shown(image, image.local, there)
-        return replace(
-            plan,
-            image=replace(shown, published=shared.reference, will_create=shared.will_create),
-            spec=replace(plan.spec, container=replace(container, build=build, dev_parts=parts)),
+        return SettledImage(
+            replace(container, build=build, dev_parts=parts),
+            replace(shown, published=shared.reference, will_create=shared.will_create),
         )
 
     def _warn_of_what_stays_here(self, image: ImagePlan, selection: Selection) -> None:
@@ -233,7 +237,7 @@ class ImageOfTraining:
         }
         missing = [path for path in sources if path and files.stays_here(path)]
         for path, why in why_ignored(self.root, missing).items():
-            self.cli.progress.warn(
+            self.session.progress.warn(
                 f"{image.inputs.dockerfile}:{sources[path]} copies {path}, which is ignored ({why}) and is not sent;"
                 f" --include-pattern {path} sends it"
             )
@@ -251,20 +255,20 @@ class ImageOfTraining:
             manifest = build_manifest(selection, hashes)
         finally:
             hashes.save()
-        context = context_of_manifest(self.root, self.work.project.dockerfile.path, manifest)
+        context = context_of_manifest(self.root, self.build.project.dockerfile.path, manifest)
         inputs = ImageInputs(
             context.dockerfile,
             context.dockerfile_text,
             context.entries,
-            self.work.args,
-            self.options.build.target or self.cli.config.docker.target,
+            self.build.args,
+            self.options.build.target or self.session.config.docker.target,
             self.options.build.platform or self._machine_platform,
         )
-        return ImagePlan(self.root, self.work.project.name, inputs), manifest.digest
+        return ImagePlan(self.root, self.build.project.name, inputs), manifest.digest
 
     def _shared(self, image: ImagePlan) -> Shared:
         """Where the machine finds what others have built, and leaves what it builds."""
-        target, dev_mode = self.work.target, self.container is not None and self.container.code == "mount"
+        target, dev_mode = self.build.target, self.container is not None and self.container.code == "mount"
         if target is None or dev_mode or self.options.only or self.instance.provider == "local":
             return NOT_SHARED
         image = replace(image, repository=target.repository)
@@ -276,18 +280,18 @@ class ImageOfTraining:
             return Shared(image.remote) if known is not None else NOT_SHARED
         tags: set[str] = set()
         if target.plan.exists:
-            found = image_registry(self.cli, self.instance.provider).images(target.plan.name)
-            tags = {tag for one in found for tag in one.tags}
+            found = image_registry(self.session, self.instance.provider).images(target.plan.name)
+            tags = {tag for stored in found for tag in stored.tags}
         pushes = caches_to_push(image.stages, None, tags.__contains__)
         return Shared(
             image.remote,
             image.tag in tags,
-            {f"{image.repository}:{one.tag}": one.stage or "" for one in pushes},
+            {f"{image.repository}:{cache.tag}": cache.stage or "" for cache in pushes},
             target.plan.will_create,
         )
 
     def _caches(self, image: ImagePlan) -> tuple[str, ...]:
-        target = self.work.target
+        target = self.build.target
         if target is None or (target.plan is not None and not target.plan.exists):
             return ()
         return replace(image, repository=target.repository).cache_sources()
@@ -316,10 +320,10 @@ class ImageOfTraining:
         hosts = {reference.partition("/")[0] for reference in references if reference and "/" in reference}
         if not hosts:
             return []
-        registry = self.cli.config.docker.registry
+        registry = self.session.config.docker.registry
         built_here = plan.image is not None and plan.image.where == LOCAL
         if registry == ECR or (registry is None and built_here) or self._is_providers(hosts):
-            login = image_registry(self.cli, self.instance.provider).login()
+            login = image_registry(self.session, self.instance.provider).login()
             return [Credential(login.host, login.username, login.password)] if login.host in hosts else []
         if registry is None or registry.partition("/")[0] not in hosts:
             return []
@@ -328,26 +332,22 @@ class ImageOfTraining:
 
     def _is_providers(self, hosts: set[str]) -> bool:
         try:
-            provider = image_registry(self.cli, self.instance.provider)
+            provider = image_registry(self.session, self.instance.provider)
         except Unsupported:
             return False
         return any(provider.owns(host) for host in hosts)
-
-    @staticmethod
-    def _words(one: Credential) -> dict[str, str]:
-        return {"host": one.host, "username": one.username, "password": one.password}
 
     def _secrets(self, plan: RunPlan) -> dict[str, str]:
         if plan.image is None or plan.image.where != INSTANCE:
             return {}
         return {
-            secret.id: base64.b64encode(secret.content(os.environ)).decode() for secret in self.work.secrets
+            secret.id: base64.b64encode(secret.content(os.environ)).decode() for secret in self.build.secrets
         }
 
     @cached_property
     def _engine(self) -> tuple[DockerClient | None, str]:
-        asked = self.options.build_on or self.cli.config.docker.build_on
-        if asked == INSTANCE or (asked is None and self.cli.config.docker.registry is None):
+        asked = self.options.build_on or self.session.config.docker.build_on
+        if asked == INSTANCE or (asked is None and self.session.config.docker.registry is None):
             return None, "it was not looked for"
         try:
             return find_client(), ""
@@ -358,4 +358,38 @@ class ImageOfTraining:
     def _machine_platform(self) -> str | None:
         if self.instance.provider == "local":
             return None
-        return self.cli.provider(self.instance.provider).platform(self.instance.instance_type)
+        return self.session.provider(self.instance.provider).platform(self.instance.instance_type)
+
+
+def with_dev_parts(
+    container: ContainerSpec,
+    root: Path,
+    script: str | None,
+    files: Iterable[str],
+    *,
+    target: str | None = None,
+) -> ContainerSpec:
+    """The container with what its image is made of besides the code, so that dev-mode knows when to build.
+
+    ``files`` are what is sent, from the root. Raises `ProjectError` for what cannot be read.
+    """
+    from runctl.containers.dev_image import dev_image
+
+    def content(path: str) -> bytes:
+        file = root / path
+        return os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes()
+
+    dockerfile = str(container.dockerfile)
+    try:
+        found = dev_image(
+            (root / dockerfile).read_text(encoding="utf-8-sig"),
+            script,
+            files,
+            content,
+            workdir=container.workdir,
+            target=target,
+            options={"dockerfile": dockerfile},
+        )
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProjectError(f"what the image is made of cannot be read: {error}") from error
+    return replace(container, dev_parts=found.parts, dev_notes=found.notes)

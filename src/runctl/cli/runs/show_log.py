@@ -1,0 +1,185 @@
+"""Showing a run's log: from its machine, or what is kept of it when that is gone."""
+
+from __future__ import annotations
+
+import sys
+
+from runctl.cli.context import Cli
+from runctl.core.clock import SystemClock
+from runctl.core.errors import Interrupted, NotFound, RunctlError
+from runctl.core.models import Instance
+from runctl.core.money import usd
+from runctl.machines.machine import Machine, reach
+from runctl.render.json import line
+from runctl.render.progress import LogOutput, finish
+from runctl.runs.control import follow_run
+from runctl.runs.end_reason import exit_code, sentence
+from runctl.runs.logs.follow import Followed, tail_offset
+from runctl.runs.logs.sources import KeptLog, find_kept_log
+from runctl.runs.records import RunRecord, with_end
+from runctl.transport.agent import AgentClient
+
+
+def show_log(
+    cli: Cli,
+    machine: Machine,
+    record: RunRecord,
+    *,
+    follow: bool,
+    tail: int | None = None,
+    document: bool = False,
+) -> int:
+    """Print the log, then say how the run ended; the exit code that ``--wait`` promises (0 while it goes on).
+
+    The log is data: it goes to stdout as it is, or as JSON lines. With ``document`` (``train --wait``) the run is the
+    result: under ``--output json`` the log goes to stderr and the run to stdout.
+    """
+    finish(cli.progress)
+    offset = tail_offset(machine, record, tail) if tail is not None else 0
+    stream = sys.stderr if cli.settings.json and document else sys.stdout
+    try:
+        with LogOutput(cli.progress, stream) as output:
+            sink = LogSink(cli, output, offset, document=document)
+            followed = follow_run(cli.session, machine, record, sink.write, offset=offset, to_the_end=follow)
+            intact = followed.intact is not False
+            sink.finish()
+            cut_off = output.mid_line
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"stopped watching; {record.id} goes on on {record.instance_id}",
+            hint=f"runctl runs logs {record.id} --follow takes it up again, runctl runs stop {record.id} ends it",
+        ) from None
+    if cut_off and sys.stderr.isatty() and stream.isatty():
+        stream.write("\n")
+        stream.flush()
+    if document and cli.settings.json:
+        cli.emit(followed.record.as_run(SystemClock().now()), text=str)
+    if followed.end is None:
+        return 0
+    if not intact:
+        cli.progress.warn(
+            f"the log of {record.id} is not the one that its machine wrote: its length or its SHA-256 is another one;"
+            " something has changed it there while it was read"
+        )
+    _say_end(cli, followed, log_was_shown=not sink.silent)
+    return exit_code(followed.end)
+
+
+def show_kept_log(cli: Cli, record: RunRecord, why: RunctlError, *, tail: int | None) -> int:
+    """Print what is kept of a run's log, and say what is missing; the exit code that ``--wait`` promises.
+
+    Raises ``why`` (the machine's own error) where nothing is kept, with where else the log may be.
+    """
+    there = cli.in_region(record.region)
+    provider = there.provider(record.provider)
+
+    def agent_on(instance: Instance) -> AgentClient:
+        return reach(there.session, instance).agent
+
+    kept = find_kept_log(
+        record,
+        cli.logs,
+        provider=provider,
+        agent_on=agent_on,
+        progress=cli.progress,
+    )
+    finish(cli.progress)
+    if kept.end is not None and record.end_reason is not kept.end.reason:
+        record = with_end(record, kept.end)
+        cli.store.put(record)
+    spans = cli.logs.spans(record.id, record.attempt)
+    if not spans:
+        raise NotFound(
+            f"{why.message}; nothing of its log was followed here",
+            hint=kept.elsewhere or "the log was on the machine's own disk, and went with it",
+            code="log-gone",
+        )
+    came = f"from {kept.from_volume}" if kept.from_volume else "what was followed here"
+    cli.progress.note(f"{why.message}; this is its log, {came}")
+    with LogOutput(cli.progress, sys.stdout) as output:
+        _print(cli, output, record, tail)
+    more = f"; {kept.elsewhere}" if kept.elsewhere else ""
+    if kept.holes:
+        cli.progress.warn(f"not all of the log is here: {_holes(kept)}{more}")
+    elif kept.end is None:
+        cli.progress.warn(f"the log ends here at byte {spans[-1].stop}; whether more came is not known{more}")
+    if kept.end is None:
+        return 1 if record.has_ended else 0
+    cli.say(sentence(record.id, kept.end))
+    return exit_code(kept.end)
+
+
+def _say_end(cli: Cli, followed: Followed, *, log_was_shown: bool) -> None:
+    record, end = followed.record, followed.end
+    assert end is not None  # noqa: S101 - the caller has looked
+    lines = [sentence(record.id, end, log_was_shown=log_was_shown)]
+    if record.checkpoint_dir and record.started_at is not None:
+        lines.append(f"checkpoints: {record.checkpoint_dir} on {record.instance_id}")
+    cost = record.cost(SystemClock().now())
+    if cost and record.price_per_hour is not None and record.ended_at is not None:
+        span = record.ended_at - record.created_at
+        lines.append(
+            f"cost: {usd(cost)} ({span.total_seconds():.0f} s at {usd(record.price_per_hour)} an hour, {record.market}"
+            f"{'' if followed.machine_ended else '; the instance is billed until it is terminated'})"
+        )
+    cli.say("\n".join(lines))
+
+
+def _print(cli: Cli, output: LogOutput, record: RunRecord, tail: int | None) -> None:
+    pieces = list(cli.logs.read(record.id, record.attempt)) if tail is not None else None
+    if pieces is not None:
+        last = b"".join(data for _, data in pieces)
+        rows = last.splitlines(keepends=True)
+        shown = b"".join(rows[max(0, len(rows) - (tail or 0)) :]) if tail else b""
+        stop = pieces[-1][0] + len(pieces[-1][1])
+        sink = LogSink(cli, output, stop - len(shown), document=False)
+        sink.write(shown)
+        sink.finish()
+        return
+    before = 0
+    sink = LogSink(cli, output, 0, document=False)
+    for offset, data in cli.logs.read(record.id, record.attempt):
+        if offset != before:
+            sink.finish()
+            cli.progress.warn(f"bytes {before} to {offset} of the log are missing here")
+            sink = LogSink(cli, output, offset, document=False)
+        sink.write(data)
+        before = offset + len(data)
+    sink.finish()
+
+
+def _holes(kept: KeptLog) -> str:
+    return ", ".join(f"bytes {hole.start} to {hole.stop} are missing" for hole in kept.holes)
+
+
+class LogSink:
+    """Where a log's bytes go."""
+
+    def __init__(self, cli: Cli, output: LogOutput, offset: int, *, document: bool) -> None:
+        self._json_lines = cli.settings.json and not document
+        self._output = output
+        self.silent = cli.settings.quiet and document
+        self._offset = offset
+        self._rest = b""
+
+    def write(self, data: bytes) -> None:
+        """Pass on; nothing is held back but the unfinished last line of JSON lines."""
+        if self.silent:
+            return
+        if not self._json_lines:
+            self._output.write(data)
+            return
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        for row in whole:
+            self._row(row, b"\n")
+
+    def finish(self) -> None:
+        """The last line, where it had no newline."""
+        if self._rest:
+            self._row(self._rest, b"")
+            self._rest = b""
+
+    def _row(self, row: bytes, newline: bytes) -> None:
+        shown = line({"offset": self._offset, "line": row.decode("utf-8", "replace")})
+        self._output.write(f"{shown}\n".encode())
+        self._offset += len(row) + len(newline)

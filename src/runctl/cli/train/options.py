@@ -1,0 +1,188 @@
+"""The options of ``train`` that are about its container, its volumes, its interpreter and its code."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from runctl.cli.framework.completion import complete_volumes
+from runctl.cli.framework.values import MOUNT_POINT, VOLUME, pair_volumes
+from runctl.cli.machines.resolve import LOCAL
+from runctl.containers.container_options import ContainerOptions
+from runctl.containers.mounts import VOLUME_FLAG, MountRequest, parse_mount
+from runctl.core.errors import UsageError
+from runctl.runs.request import split_command
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def container_options(function: F) -> F:
+    """The parameter ``container``, gathered from options of their own."""
+
+    @functools.wraps(function)
+    def gather(
+        *arguments: Any,
+        entrypoint: str | None,
+        user: str | None,
+        gpus: str | None,
+        shm_size: str | None,
+        docker_args: tuple[str, ...],
+        compose: str | None,
+        **others: Any,
+    ) -> Any:
+        container = ContainerOptions(
+            entrypoint=None if entrypoint is None else split_command(entrypoint, "--entrypoint"),
+            user=user,
+            gpus=gpus,
+            shm_mib=None if shm_size is None else parse_size_mib(shm_size),
+            docker_args=docker_args,
+            compose=compose,
+        )
+        return function(*arguments, container=container, **others)
+
+    options = [
+        click.option(
+            "--compose",
+            metavar="SERVICE",
+            help="Run in this service of the project's compose.yaml, with the others beside it; without a script,"
+            " what the service itself starts.",
+        ),
+        click.option(
+            "--entrypoint",
+            metavar="PROGRAM",
+            help="Start this in the container instead of the image's own entry point; '' is none.",
+        ),
+        click.option(
+            "--user",
+            metavar="USER",
+            help="Run as this user in the container (default: the login user; '' is the image's own).",
+        ),
+        click.option(
+            "--gpus",
+            metavar="all|N|none",
+            help="GPUs for the container (default: all where there are some). Asked for and missing is an error.",
+        ),
+        click.option(
+            "--shm-size", metavar="SIZE", help="Shared memory, such as 8g (default: a quarter of the memory)."
+        ),
+        click.option(
+            "--docker-arg",
+            "docker_args",
+            multiple=True,
+            metavar="OPTION",
+            help="One more option of docker run, in one word: --docker-arg=--network=host. Repeatable.",
+        ),
+    ]
+    decorated: Any = gather
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated  # type: ignore[no-any-return]
+
+
+def parse_size_mib(text: str) -> int:
+    """``8g``, ``512m`` or bytes, as docker reads sizes, in whole MiB. Raises `UsageError`."""
+    size_text = text.strip().lower().removesuffix("ib")
+    size_text = size_text.removesuffix("b") if size_text[-2:-1].isalpha() else size_text
+    number, unit = (size_text[:-1], size_text[-1:]) if size_text[-1:].isalpha() else (size_text, "")
+    try:
+        size = float(number) * _UNITS[unit]
+    except (KeyError, ValueError):
+        size = 0.0
+    if not (1 << 20) <= size < (1 << 50):
+        raise UsageError(f"--shm-size {text}: it is not a size of 1 MiB or more", hint="such as 512m or 8g")
+    return int(size) >> 20
+
+
+def parse_interpreter(text: str | None) -> tuple[str, ...]:
+    """``--interpreter``; empty where it is not given. Raises `UsageError`."""
+    if text is not None and not text.strip():
+        raise UsageError("--interpreter is empty", hint="name a program, such as --interpreter python3.12")
+    return () if text is None else split_command(text, "--interpreter")
+
+
+def sync_choice(sync_code: bool | None, *, dev_mode: bool) -> bool | None:
+    """``--sync-code`` and ``--dev-mode`` together. Raises `UsageError` when they contradict each other."""
+    if dev_mode and sync_code is False:
+        raise UsageError(
+            "--dev-mode and --no-sync-code contradict each other",
+            hint="dev-mode runs the project as it was synced; leave one of them out",
+        )
+    return True if dev_mode else sync_code
+
+
+@dataclass(frozen=True)
+class VolumeOptions:
+    """What the script is to see."""
+
+    mounts: tuple[MountRequest, ...]
+    automatic: bool
+
+
+def volume_options(provider: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds the options; the command gets them as the one parameter ``volumes``."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def bundled(
+            *args: Any,
+            ebs_mounts: tuple[str, ...],
+            no_ebs_auto: bool,
+            ebs_volumes: tuple[str, ...] = (),
+            mount_points: tuple[str, ...] = (),
+            **rest: Any,
+        ) -> Any:
+            pairs = pair_volumes(ebs_volumes, mount_points)
+            mounts = tuple(parse_mount(text) for text in ebs_mounts)
+            mounts += tuple(
+                MountRequest(pair.volume, "", False, VOLUME_FLAG, pair.mount_point) for pair in pairs
+            )
+            return function(*args, volumes=VolumeOptions(mounts, automatic=not no_ebs_auto), **rest)
+
+        for option in reversed(_options(provider)):
+            bundled = option(bundled)
+        return bundled
+
+    return decorate
+
+
+def _options(provider: str) -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
+    local = provider == LOCAL
+    what = "a folder" if local else "a volume (a path on the machine, a volume id or name)"
+    options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
+        click.option(
+            "--ebs-mount",
+            "ebs_mounts",
+            multiple=True,
+            metavar="SOURCE:TARGET[:ro]",
+            help=f"Show {what} to the script at TARGET.{'' if local else ' Attached first if it is not.'} Repeatable.",
+        ),
+        click.option(
+            "--no-ebs-auto", is_flag=True, help="Leave out mounted volumes that no --ebs-mount names."
+        ),
+    ]
+    if not local:
+        options += [
+            click.option(
+                "--ebs-volume",
+                "ebs_volumes",
+                multiple=True,
+                metavar="ID|NAME",
+                type=VOLUME,
+                shell_complete=complete_volumes,
+                help="Attach and mount a volume; the script sees it at the same path. Repeatable.",
+            ),
+            click.option(
+                "--mount-point",
+                "mount_points",
+                type=MOUNT_POINT,
+                multiple=True,
+                help="Where, for each --ebs-volume in turn; without any, where it was last, else /mnt/NAME.",
+            ),
+        ]
+    return options

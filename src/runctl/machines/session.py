@@ -1,0 +1,148 @@
+"""What a use case works with: the configuration, the providers, what this computer remembers, and who hears of it all.
+
+The command line makes one for each command, a program that imports runctl makes its own; both then call the same
+functions with it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runctl.core.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from runctl.core.config import Config, Reading
+    from runctl.core.database import Database
+    from runctl.core.journal import Change
+    from runctl.machines.creation import Creation
+    from runctl.machines.deletion import Deletions
+    from runctl.machines.intents import IntentStore, Kind
+    from runctl.providers.interface import Provider
+
+Flags = Mapping[str, tuple[object, str]]
+"""What outranks every configured value: dotted keys, each with its value and how the user gave it ("--region")."""
+
+_REGION = "aws.region"
+
+
+class Session:
+    """Everything in it is made when it is first asked for, and then kept."""
+
+    def __init__(
+        self,
+        *,
+        config: Config | None = None,
+        config_file: Path | None = None,
+        flags: Flags | None = None,
+        progress: Callable[[], Progress] = lambda: SILENT,
+    ) -> None:
+        """``config`` is used as it is. Without it the layers are read as seen from the current folder, where
+        ``config_file`` stands in for the project's file and ``flags`` outrank them all.
+
+        ``progress`` is asked each time: what shows it may change while the session lasts.
+        """
+        self._given_config = config
+        self._config_file = config_file
+        self._flags: Flags = flags or {}
+        self._progress = progress
+        self._providers: dict[str, Provider] = {}
+        self._elsewhere: list[Session] = []
+
+    @property
+    def progress(self) -> Progress:
+        """Where it is told what is going on."""
+        return self._progress()
+
+    @cached_property
+    def config(self) -> Config:
+        """The merged configuration. Raises `ConfigError`."""
+        from runctl.core.config import load
+
+        if self._given_config is not None:
+            return self._given_config
+        return load(Path.cwd(), config_file=self._config_file, flags=self._flags)
+
+    def read_config(self) -> Reading:
+        """The configuration as far as it can be understood, and its problems; never raises."""
+        from runctl.core.config import read
+
+        return read(Path.cwd(), config_file=self._config_file, flags=self._flags)
+
+    @property
+    def region(self) -> str | None:
+        """The region that was asked for by name; ``None``: the configured one, or the provider's own choice."""
+        region, _ = self._flags.get(_REGION, (None, ""))
+        return str(region) if region is not None else None
+
+    def in_region(self, region: str | None) -> Session:
+        """The same for a thing that is in another region; a region that was asked for by name wins."""
+        own = self.config.aws.region or os.environ.get("AWS_REGION")
+        if region is None or self.region is not None or region == own:
+            return self
+        config = self._given_config
+        there = Session(
+            config=replace(config, aws=replace(config.aws, region=region)) if config is not None else None,
+            config_file=self._config_file,
+            flags={**self._flags, _REGION: (region, "--region")},
+            progress=self._progress,
+        )
+        there.__dict__["database"] = self.database
+        self._elsewhere.append(there)
+        return there
+
+    @cached_property
+    def database(self) -> Database:
+        """What this computer remembers; the file is opened when it is first needed."""
+        from runctl.core.database import Database
+        from runctl.core.places import state_file
+
+        return Database(state_file())
+
+    @cached_property
+    def intents(self) -> IntentStore:
+        """What this computer has set out to rent and make."""
+        from runctl.core.places import intents_folder
+        from runctl.machines.intents import IntentStore
+
+        return IntentStore(self.database, intents_folder())
+
+    def provider(self, name: str) -> Provider:
+        """The provider of that name, configured. Raises `ConfigError` and what its factory raises."""
+        if name not in self._providers:
+            from runctl.providers.registry import load
+
+            self._providers[name] = load(name, self.config, progress=self.progress)
+            self._providers[name].journal.listen(self._record)
+        return self._providers[name]
+
+    def used_providers(self) -> Iterator[tuple[Provider, str | None]]:
+        """Every provider that was asked for, also for things in other regions, each with `region` of its session."""
+        for provider in self._providers.values():
+            yield provider, self.region
+        for session in self._elsewhere:
+            yield from session.used_providers()
+
+    def _record(self, change: Change) -> None:
+        """What intents have made, and what is gone; the state file is opened for that only."""
+        from runctl.core.journal import Effect
+
+        if change.effect is Effect.GONE or change.token:
+            self.intents.heard(change)
+
+    def creating(self, provider: Provider, kind: Kind, request: Any) -> AbstractContextManager[Creation]:
+        """See `runctl.machines.creation.creating`."""
+        from runctl.machines.creation import creating
+
+        return creating(self.intents, provider, kind, request, progress=self.progress)
+
+    def deletions(self, provider: Provider, kind: Kind) -> Deletions:
+        """See `runctl.machines.deletion.Deletions`."""
+        from runctl.machines.deletion import Deletions
+
+        return Deletions(self.intents, provider, kind, progress=self.progress)

@@ -1,0 +1,270 @@
+"""Runs that were started before: found, asked about, and stopped, wherever they are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from runctl.core.amounts import counted
+from runctl.core.clock import SystemClock
+from runctl.core.errors import Conflict, MachineError, NotFound, RunctlError, Unreachable, UsageError
+from runctl.core.models import InstanceState, Run, RunPhase
+from runctl.core.names import LATEST
+from runctl.machines.machine import Machine, reach
+from runctl.machines.session import Session
+from runctl.providers.ended import what_became_of
+from runctl.runs.logs.follow import Followed, follow
+from runctl.runs.records import RunRecord, adopted, from_status, never_started, with_its_machine
+from runctl.runs.store import run_store
+
+
+def machine_of(session: Session, record: RunRecord) -> Machine:
+    """The machine that a run is on, in its own region. Raises `NotFound` when it has ended, `Conflict` when it does
+    not run."""
+    there = session.in_region(record.region)
+    instance = there.provider(record.provider).instance(record.instance_id)
+    if instance.state.is_over:
+        raise NotFound(
+            f"{record.instance_id}, on which {record.id} was started, is {instance.state.value}",
+            hint=f"runctl runs logs {record.id} shows what is kept of its log; what it wrote to a volume is there"
+            " still",
+            code="instance-ended",
+        )
+    if instance.state is not InstanceState.RUNNING:
+        raise Conflict(
+            f"{record.instance_id}, on which {record.id} was started, is {instance.state.value}",
+            hint=f"runctl {record.provider} start {record.instance_id}",
+            code="not-running",
+        )
+    return reach(there, instance)
+
+
+def refresh(session: Session, records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Ask the machines, all at once, about runs that may still change; remember what they say."""
+    on_machines: dict[tuple[str, str | None, str], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        if not record.has_ended:
+            on_machines[(record.provider, record.region, record.instance_id)].append(record)
+    if not on_machines:
+        return list(records)
+    session.progress.step(f"asking {counted(len(on_machines), 'machine')} about runs")
+    with ThreadPoolExecutor(max_workers=min(8, len(on_machines))) as pool:
+        answers = list(pool.map(lambda group: _ask(session, group), on_machines.values()))
+    updated = {record.id: record for answer in answers for record in answer}
+    store = run_store(session)
+    for record in updated.values():
+        if record.state is not RunPhase.UNKNOWN:
+            store.put(record)
+    return [updated.get(record.id, record) for record in records]
+
+
+def _ask(session: Session, group: list[RunRecord]) -> list[RunRecord]:
+    """What became of these runs of one machine; ``unknown`` where it cannot be told."""
+    now, first = SystemClock().now(), group[0]
+    try:
+        machine = machine_of(session, first)
+    except RunctlError as error:
+        if isinstance(error, NotFound | Unreachable):
+            provider = session.in_region(first.region).provider(first.provider)
+            gone = what_became_of(provider, first.instance_id)
+            if gone is not None:
+                return [with_its_machine(record, gone, now) for record in group]
+        session.progress.warn(f"{first.instance_id} cannot be asked: {error.message}")
+        return [replace(record, state=RunPhase.UNKNOWN) for record in group]
+    return [_ask_machine(session, machine, record) for record in group]
+
+
+def _ask_machine(session: Session, machine: Machine, record: RunRecord) -> RunRecord:
+    now = SystemClock().now()
+    try:
+        status = machine.agent.status(record.id, record.attempt)
+    except MachineError as error:
+        if error.code != "no-such-run":
+            raise
+        return never_started(record, record.by_its_clock(now), "the machine never heard of it")
+    except RunctlError as error:
+        gone = what_became_of(machine.provider, machine.instance.id)
+        if gone is not None:
+            return with_its_machine(record, gone, now)
+        session.progress.warn(f"{record.instance_id} cannot be asked: {error.message}")
+        return replace(record, state=RunPhase.UNKNOWN)
+    return from_status(record, status, SystemClock().now())
+
+
+def find_on_machine(session: Session, machine: Machine, reference: str | None) -> RunRecord:
+    """The run of that id (or beginning of it) or name, or the machine's newest. Raises `NotFound`, `UsageError`.
+
+    The machine is asked, so that runs which another computer started are found as well; what it says is remembered.
+    """
+    store = run_store(session)
+    attempts = machine.agent.attempts()
+    wanted = None if reference == LATEST else reference
+    named = [] if wanted is None else store.list(instance=machine.instance.id, name=wanted)
+    ids = {record.id for record in named}
+    matching = [
+        status
+        for status in attempts
+        if wanted is None or status.run_id in ids or (not ids and status.run_id.startswith(wanted))
+    ]
+    if wanted is not None and len({status.run_id for status in matching}) > 1:
+        several = ", ".join(sorted({status.run_id for status in matching}))
+        raise UsageError(
+            f"{wanted} is several runs: {several}", hint="use the id of one of them", code="ambiguous"
+        )
+    if not matching:
+        asked = f"no run {reference}" if reference else "no run"
+        raise NotFound(
+            f"there is {asked} on {machine.instance.id}",
+            hint="runctl runs list shows the runs that this computer has started",
+            code="run-not-found",
+        )
+    newest = max(matching, key=lambda status: (status.created_at or 0.0, status.attempt))
+    record = adopted(
+        store.find(newest.run_id), newest, machine.instance, SystemClock().now(), machine.provider.region
+    )
+    store.put(record)
+    return record
+
+
+def follow_run(
+    session: Session,
+    machine: Machine,
+    record: RunRecord,
+    on_log: Callable[[bytes], None],
+    *,
+    offset: int = 0,
+    to_the_end: bool = True,
+) -> Followed:
+    """`runctl.runs.logs.follow.follow`, with a copy of the log kept on this computer."""
+    from runctl.runs.logs.archive import log_archive
+
+    # The log of a run on this computer is here already.
+    here = record.provider == "local"
+    keep = None if here else log_archive().writer(record.id, record.attempt, session.progress.warn)
+    try:
+        return follow(
+            record,
+            machine,
+            run_store(session),
+            clock=SystemClock(),
+            on_log=on_log,
+            offset=offset,
+            to_the_end=to_the_end,
+            keep=keep,
+        )
+    finally:
+        if keep is not None:
+            keep.close()
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """What became of a run that was to be stopped."""
+
+    record: RunRecord
+    had_ended: bool
+    """It had ended by itself before the request came."""
+
+
+def stop_run(
+    session: Session, record: RunRecord, *, grace: timedelta | None = None, force: bool = False
+) -> Stopped:
+    """The run has ended: SIGTERM, ``grace`` (the run's own), SIGKILL; ``force`` goes straight to that."""
+    from runctl.agent.spec import EndReason
+
+    if record.has_ended:
+        return Stopped(record, had_ended=True)
+    machine = machine_of(session, record)
+    session.progress.step(f"stopping {record.id} on {record.instance_id}")
+    status = machine.agent.stop(record.id, record.attempt, grace=grace, force=force)
+    record = from_status(record, status, SystemClock().now())
+    run_store(session).put(record)
+    return Stopped(record, had_ended=record.end_reason is not EndReason.STOPPED)
+
+
+# The public functions of `runctl.runs`: the same as the commands', for a program.
+
+
+def list_runs(
+    *,
+    instance: str | None = None,
+    project: str | None = None,
+    name: str | None = None,
+    states: Sequence[str] = (),
+    limit: int | None = 50,
+    cached: bool = False,
+    session: Session | None = None,
+) -> tuple[Run, ...]:
+    """The runs that this computer knows, newest first.
+
+    The machines are asked about those that are not known to have ended, unless ``cached``. ``states`` are states
+    (`RunPhase`) or end reasons; a run in any of them is listed.
+    """
+    session = session or Session()
+    # A state is known only once the machines have been asked.
+    records = run_store(session).list(
+        instance=instance, project=project, name=name, limit=None if states else limit
+    )
+    if not cached:
+        records = refresh(session, records)
+    wanted, now = {state.lower() for state in states}, SystemClock().now()
+    runs = (record.as_run(now) for record in records)
+    found = [run for run in runs if not wanted or wanted & {run.state.value, (run.end_reason or "").lower()}]
+    return tuple(found[:limit])
+
+
+def show_run(reference: str, *, cached: bool = False, session: Session | None = None) -> Run:
+    """One run, by its id, an unambiguous beginning of it, or its name. Raises `NotFound`, `UsageError`."""
+    session = session or Session()
+    record = run_store(session).get(reference)
+    if not cached:
+        (record,) = refresh(session, [record])
+    return record.as_run(SystemClock().now())
+
+
+def follow_logs(
+    reference: str,
+    on_log: Callable[[bytes], None],
+    *,
+    follow: bool = False,
+    session: Session | None = None,
+) -> Run:
+    """Every byte of the run's log has gone to ``on_log``, up to now, or with ``follow`` to the run's end.
+
+    What is kept on this computer is used where the machine does not give it any more. Raises `NotFound` (code
+    ``log-gone``) when nothing is kept, and what the machine raises.
+    """
+    from runctl.runs.logs.archive import log_archive
+
+    session = session or Session()
+    record = run_store(session).get(reference)
+    try:
+        machine = machine_of(session, record)
+        record = follow_run(session, machine, record, on_log, to_the_end=follow).record
+    except (NotFound, Conflict) as error:
+        archive = log_archive()
+        pieces = list(archive.read(record.id, record.attempt))
+        if not pieces:
+            raise NotFound(
+                f"{error.message}; nothing of its log was followed here", hint=error.hint, code="log-gone"
+            ) from error
+        for _, data in pieces:
+            on_log(data)
+        (record,) = refresh(session, [record])
+    return record.as_run(SystemClock().now())
+
+
+def stop(
+    reference: str,
+    *,
+    grace: timedelta | None = None,
+    force: bool = False,
+    session: Session | None = None,
+) -> Run:
+    """The run has ended; one that had ended already is as it was. Raises `NotFound`, `UsageError`, `Unreachable`."""
+    session = session or Session()
+    stopped = stop_run(session, run_store(session).get(reference), grace=grace, force=force)
+    return stopped.record.as_run(SystemClock().now())

@@ -1,0 +1,226 @@
+"""What is remembered of a run: its record, made here only, and how each word of a machine or a provider changes it.
+Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, MountSpec, RunSpec, RunState
+from runctl.core.errors import InstanceEnded
+from runctl.core.ids import InstanceId, RunId, VolumeId
+from runctl.core.models import GitState, Instance, Mount, Run, RunPhase
+from runctl.core.tags import NAME
+
+_PHASES = {
+    RunState.PENDING: RunPhase.PENDING,
+    RunState.SETTING_UP: RunPhase.SETTING_UP,
+    RunState.RUNNING: RunPhase.RUNNING,
+    RunState.STOPPING: RunPhase.STOPPING,
+    RunState.ENDED: RunPhase.ENDED,
+}
+"""The agent's state in the JSON contract's words, which are older and also know ``unknown``."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run, and what is needed to find it again and to say what it cost."""
+
+    id: RunId
+    provider: str
+    region: str | None
+    instance_id: InstanceId
+    project: str
+    script: str
+    args: tuple[str, ...]
+    state: RunPhase
+    attempt: int
+    created_at: datetime
+    mounts: tuple[Mount, ...] = ()
+    image: str | None = None
+    instance_type: str | None = None
+    market: str | None = None
+    price_per_hour: Decimal | None = None
+    """USD, of the instance, when the run began."""
+    end_reason: EndReason | None = None
+    exit_code: int | None = None
+    message: str = ""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    checkpoint_dir: str | None = None
+    """On the machine."""
+    output_dir: str | None = None
+    name: str | None = None
+    """The user's, for people; not unique."""
+    instance_name: str | None = None
+    """What the user called the instance when the run began."""
+    interpreter: tuple[str, ...] = ()
+    workdir: str | None = None
+    timeout_seconds: float | None = None
+    image_digest: str | None = None
+    variables: tuple[str, ...] = ()
+    """Names of what the user set in the script's environment; never values."""
+    git: GitState | None = None
+    saved_volume: VolumeId | None = None
+    saved_folder: str | None = None
+    """On ``saved_volume``, from the root of its file system: ``checkpoints``, ``output`` and ``logs`` are there."""
+    log_bytes: int | None = None
+    log_sha256: str | None = None
+    """Of the whole log; once the run has ended."""
+    clock_ahead: float = 0.0
+    """Seconds by which the machine's clock is ahead of this computer's. The times above are by the machine's."""
+
+    def by_its_clock(self, now: datetime) -> datetime:
+        """What the machine's clock shows when this computer's shows ``now``."""
+        return now + timedelta(seconds=self.clock_ahead)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing about it can change any more."""
+        return self.state is RunPhase.ENDED
+
+    def cost(self, now: datetime) -> Decimal | None:
+        """USD for the instance from the run's creation to its end, or to ``now``."""
+        if self.price_per_hour is None:
+            return None
+        return self.price_per_hour * Decimal(str(self._seconds(self.created_at, now))) / 3600
+
+    def _seconds(self, since: datetime, now: datetime) -> float:
+        until = self.ended_at or self.by_its_clock(now)
+        return max((until - since).total_seconds(), 0.0)
+
+    def as_run(self, now: datetime) -> Run:
+        """As the JSON contract shows it."""
+        shared = {
+            field.name: getattr(self, field.name)
+            for field in fields(Run)
+            if field.name not in {"cost", "elapsed_seconds", "end_reason"}
+        }
+        reason = self.end_reason.value if self.end_reason is not None else None
+        elapsed = round(self._seconds(self.started_at, now), 1) if self.started_at else None
+        return Run(**shared, end_reason=reason, cost=self.cost(now), elapsed_seconds=elapsed)
+
+
+def planned(
+    spec: RunSpec,
+    instance: Instance,
+    now: datetime,
+    region: str | None,
+    *,
+    name: str | None = None,
+    git: GitState | None = None,
+) -> RunRecord:
+    """What is remembered of a run before its machine has been told of it."""
+    return RunRecord(
+        id=RunId(spec.run_id),
+        provider=instance.provider,
+        region=region,
+        instance_id=instance.id,
+        project=spec.project,
+        script=spec.script,
+        args=spec.args,
+        state=RunPhase.PENDING,
+        attempt=spec.attempt,
+        created_at=now,
+        mounts=tuple(as_mount(mount) for mount in spec.mounts),
+        image=spec.container.image if spec.container else None,
+        instance_type=instance.instance_type,
+        market=instance.market.value,
+        price_per_hour=instance.price_per_hour,
+        name=name,
+        instance_name=instance.tags.get(NAME),
+        interpreter=spec.interpreter,
+        workdir=spec.container.workdir if spec.container else spec.workdir,
+        timeout_seconds=spec.timeout_seconds,
+        variables=tuple(sorted(spec.env)),
+        git=git,
+    )
+
+
+def adopted(
+    known: RunRecord | None, status: AttemptStatus, instance: Instance, now: datetime, region: str | None
+) -> RunRecord:
+    """What is ``known`` here of a run that its machine tells of, or a new record of what the machine knows."""
+    if known is None:
+        spec = RunSpec(
+            run_id=status.run_id,
+            script=status.script,
+            args=status.args,
+            project=status.project,
+            attempt=status.attempt,
+        )
+        known = planned(spec, instance, now, region)
+    return from_status(known, status, now)
+
+
+def from_status(record: RunRecord, status: AttemptStatus, now: datetime) -> RunRecord:
+    """The record with what the agent says of the attempt, at ``now`` by this computer's clock.
+
+    From then on every time in it is by the machine's clock, so that no duration is between two clocks.
+    """
+    there = moment(status.now)
+    updated = replace(
+        record,
+        clock_ahead=(there - now).total_seconds() if there is not None else record.clock_ahead,
+        created_at=moment(status.created_at) or record.created_at,
+        state=_PHASES[status.state],
+        attempt=status.attempt,
+        started_at=moment(status.started_at) or record.started_at,
+        image=status.image or record.image,
+        image_digest=status.image_digest or record.image_digest,
+        checkpoint_dir=status.checkpoint_dir or record.checkpoint_dir,
+        output_dir=status.output_dir or record.output_dir,
+        mounts=tuple(as_mount(mount) for mount in status.mounts) or record.mounts,
+        saved_volume=VolumeId(status.saved.volume_id) if status.saved else record.saved_volume,
+        saved_folder=status.saved.path if status.saved else record.saved_folder,
+        log_bytes=status.log_bytes,
+    )
+    return with_end(updated, status.end) if status.end is not None else updated
+
+
+def with_end(record: RunRecord, end: EndRecord) -> RunRecord:
+    """The record of a run that ended so."""
+    # Whoever ends a run in its machine's place knows no log.
+    log = {"log_bytes": end.log_bytes, "log_sha256": end.log_sha256} if end.log_sha256 else {}
+    return replace(
+        record,
+        **log,  # type: ignore[arg-type]
+        state=RunPhase.ENDED,
+        end_reason=end.reason,
+        ended_at=datetime.fromtimestamp(end.ended_at, UTC),
+        exit_code=end.exit_code,
+        message=end.message,
+    )
+
+
+def never_started(record: RunRecord, at: datetime, message: str) -> RunRecord:
+    """The record of a run that its machine has refused, or never heard of."""
+    return with_end(record, EndRecord(EndReason.NOT_STARTED, at.timestamp(), message=message))
+
+
+def end_with_its_machine(gone: InstanceEnded, at: datetime) -> EndRecord:
+    """How an attempt ended that never told its end, and whose machine the provider says has ended."""
+    reason = EndReason.INTERRUPTED if gone.interrupted else EndReason.LOST
+    return EndRecord(reason, at.timestamp(), message=gone.message)
+
+
+def with_its_machine(record: RunRecord, gone: InstanceEnded, at: datetime) -> RunRecord:
+    """The record of a run whose instance the provider says, at ``at`` by this computer's clock, has ended."""
+    return with_end(record, end_with_its_machine(gone, record.by_its_clock(at)))
+
+
+def as_mount(mount: MountSpec) -> Mount:
+    """The agent's words in the JSON contract's."""
+    return Mount(
+        source=mount.source,
+        target=mount.target,
+        read_only=mount.read_only,
+        volume_id=VolumeId(mount.volume_id) if mount.volume_id else None,
+        origin=mount.origin,
+    )
+
+
+def moment(seconds: float | None) -> datetime | None:
+    """A time of the agent's, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC) if seconds is not None else None

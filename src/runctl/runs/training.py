@@ -1,0 +1,247 @@
+"""The use case ``train``: from a request to a finished plan, and from that to a run that has started."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from runctl.agent.spec import EndReason
+from runctl.core.clock import SystemClock
+from runctl.core.errors import Interrupted
+from runctl.core.ids import new_run_id
+from runctl.core.models import Instance, Volume
+from runctl.core.tags import INTENT
+from runctl.machines.intents import IntentState
+from runctl.machines.machine import Machine, reach
+from runctl.machines.session import Session
+from runctl.project.root import project_name
+from runctl.runs.images.run_image import BY_CONFIGURATION, ImageOptions, RunImage
+from runctl.runs.launch import launch
+from runctl.runs.mounts.attachments import volumes_attached
+from runctl.runs.mounts.facts import find_holder, gather_mount_facts
+from runctl.runs.mounts.plan import MountFacts
+from runctl.runs.mounts.volume_conflicts import Holder
+from runctl.runs.plan import (
+    RunPlan,
+    check_instance,
+    needs_check,
+    plan_run,
+    plan_run_mounts,
+    resume_path,
+)
+from runctl.runs.project_plan import ProjectPlan, TrainRequest
+from runctl.runs.records import RunRecord
+from runctl.runs.store import RunStore, run_store
+from runctl.transport.agent import AgentClient
+
+if TYPE_CHECKING:
+    from runctl.checkpoints.resume import ResumeFrom
+    from runctl.project.sync import SyncResult
+
+
+@dataclass
+class Training:
+    """One training on one instance: `plan` it, `start` it, and, as the project changes, `start_over`."""
+
+    session: Session
+    request: TrainRequest
+    project: ProjectPlan
+    """Of the request; `start_over` brings it up to date."""
+    instance: Instance
+    transport: str | None = None
+    image_options: ImageOptions = BY_CONFIGURATION
+    _syncing: threading.Lock = field(default_factory=threading.Lock)
+
+    @cached_property
+    def machine(self) -> Machine:
+        """The machine, reached when it is first asked."""
+        return reach(self.session, self.instance, self.transport)
+
+    @cached_property
+    def store(self) -> RunStore:
+        """The runs that this computer remembers."""
+        return run_store(self.session)
+
+    def plan(self) -> RunPlan:
+        """The finished plan. Everything that can be wrong is found here; nothing has been sent or started."""
+        from runctl.project.git_state import git_state
+
+        request, project, progress = self.request, self.project, self.session.progress
+        check_instance(self.instance)
+        for warning in project.sent.warnings:
+            progress.warn(warning)
+        self._warn_of_taken_name()
+        if needs_check(project.container):
+            self.machine.agent.check(project.container)
+        facts = self._mount_facts()
+        selection = project.sent.selection
+        mounts = plan_run_mounts(request, project, facts, selection.found if selection is not None else ())
+        for warning in mounts.warnings:
+            progress.warn(warning)
+        if project.compose is not None and project.compose.variables.missing:
+            names = ", ".join(project.compose.variables.missing)
+            progress.warn(
+                f"{project.compose.file.name} uses {names}, set neither here nor in .env: it is empty there"
+            )
+        path = resume_path(request.resume, mounts, facts)
+        image = self._image.settle(selection, None if project.is_command else project.script)
+        return plan_run(
+            request,
+            project,
+            facts.instance,
+            mounts,
+            run_id=new_run_id(),
+            resume_from=path,
+            project_name=project_name(project.root.path),
+            container=image.container if image is not None else None,
+            image=image.shown if image is not None else None,
+            git=git_state(project.root.path),
+        )
+
+    def start(self, plan: RunPlan) -> RunRecord:
+        """The run has been taken up by its machine. Raises what `launch` raises, and `Interrupted` for Ctrl-C."""
+        try:
+            with self._volumes_attached(plan), self._image.ready(plan):
+                record = self._launch(plan)
+        except KeyboardInterrupt:
+            raise self._interrupted(plan) from None
+        # The machine carries a run: a `create` that was cut short has nothing left to do.
+        self.session.intents.close(IntentState.DONE, self.instance.id, self.instance.tags.get(INTENT))
+        return record
+
+    def sync(self) -> SyncResult:
+        """The project as it is now is on the machine. Raises what `runctl.project.sync.sync` raises."""
+        from runctl.project.sync import sync
+
+        # A save may come while the run starts over: one sync at a time.
+        with self._syncing:
+            return sync(
+                self.project.root.path,
+                self.machine.agent,
+                self.instance.id,
+                include_patterns=self.project.sent.include_patterns,
+                limits=self.request.limits,
+                progress=self.session.progress,
+            )
+
+    def start_over(self, plan: RunPlan, attempt: int) -> tuple[RunPlan, RunRecord]:
+        """The run of ``plan`` has another attempt, with the project as it is now; with the plan of that attempt.
+
+        What the machine has attached and mounted is as it was for the attempt before.
+        """
+        from runctl.project.sent import sent_now
+
+        project = replace(self.project, sent=sent_now(self.project.sent, self.request.limits))
+        self.project = project
+        image = self._image.settle(project.sent.selection, None if project.is_command else project.script)
+        following = plan_run(
+            self.request,
+            project,
+            plan.instance,
+            plan.mounts,
+            run_id=plan.run_id,
+            attempt=attempt,
+            resume_from=plan.spec.resume_from,
+            project_name=plan.spec.project,
+            container=image.container if image is not None else None,
+            image=image.shown if image is not None else None,
+            git=plan.git,
+        )
+        return following, self._launch(following)
+
+    @cached_property
+    def _image(self) -> RunImage:
+        return RunImage(
+            self.session,
+            self.image_options,
+            self.project.container,
+            self.project.root.path,
+            self.machine,
+        )
+
+    def _launch(self, plan: RunPlan) -> RunRecord:
+        return launch(
+            plan,
+            self.machine,
+            self.store,
+            sync=(lambda: self.sync().digest) if self.project.sent.selection is not None else None,
+            clock=SystemClock(),
+            region=self.machine.provider.region,
+            progress=self.session.progress,
+        )
+
+    def _warn_of_taken_name(self) -> None:
+        taken = self.store.list(name=self.request.name, limit=1) if self.request.name else ()
+        for record in taken:
+            self.session.progress.warn(
+                f"{record.id} is called {self.request.name}, too: use ids to tell the two runs apart"
+            )
+
+    def _mount_facts(self) -> MountFacts:
+        if self.instance.provider == "local":
+            return MountFacts(self.instance)
+        resume = self.request.resume
+        return gather_mount_facts(
+            self.project.mount_requests,
+            besides=(str(resume.volume_id),) if resume is not None and resume.volume_id is not None else (),
+            instance=self.instance,
+            agent=self.machine.agent,
+            provider=self.machine.provider,
+            store=self.store,
+            agent_on=self._agent_on,
+            progress=self.session.progress,
+        )
+
+    def _volumes_attached(self, plan: RunPlan) -> AbstractContextManager[None]:
+        def may_have_started() -> bool:
+            known = self.store.find(plan.run_id)
+            return known is not None and known.end_reason is not EndReason.NOT_STARTED
+
+        return volumes_attached(
+            plan.mounts,
+            self.instance,
+            provider=self.machine.provider,
+            agent_on=self._agent_on,
+            find_holder=self._find_holder,
+            may_have_started=may_have_started,
+            progress=self.session.progress,
+        )
+
+    def _agent_on(self, instance: Instance) -> AgentClient:
+        if instance.id == self.instance.id:
+            return self.machine.agent
+        return reach(self.session, instance, self.transport).agent
+
+    def _find_holder(self, volume: Volume) -> Holder:
+        return find_holder(volume, self.machine.provider, self.store, self._agent_on, self.session.progress)
+
+    def _interrupted(self, plan: RunPlan) -> Interrupted:
+        known = self.store.find(plan.run_id)
+        if known is None:
+            return Interrupted(
+                "stopped before anything was started; nothing runs", hint="run the same command again"
+            )
+        return Interrupted(
+            f"{plan.run_id} may have started on {self.instance.id}, and goes on if it has",
+            hint=f"runctl runs show {plan.run_id}, or end it: runctl runs stop {plan.run_id}",
+        )
+
+
+def find_checkpoint(session: Session, text: str, instance: Instance) -> ResumeFrom:
+    """What ``--resume-from`` names: a run, or a path of the machine. Raises `NotFound`, `Conflict`, `UsageError`."""
+    from runctl.checkpoints.resume import from_path, from_run, is_path
+
+    if is_path(text):
+        return from_path(text)
+    record = run_store(session).get(text)
+    return from_run(
+        record.id,
+        saved_volume=record.saved_volume,
+        saved_folder=record.saved_folder,
+        checkpoint_dir=record.checkpoint_dir,
+        saved_on=record.instance_id,
+        instance_id=instance.id,
+    )
