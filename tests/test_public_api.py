@@ -12,7 +12,7 @@ import runctl
 from runctl.core import errors
 
 PUBLIC = {
-    *("__version__", "connect", "Config"),
+    *("__version__", "connect", "train", "runs", "Config", "Session", "StartedRun"),
     *(
         "AttachedVolume",
         "Instance",

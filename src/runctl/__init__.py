@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from runctl._version import __version__
 
 if TYPE_CHECKING:
+    from runctl import runs
     from runctl.connection import connect
     from runctl.core.config import Config
     from runctl.core.errors import (
@@ -47,10 +48,14 @@ if TYPE_CHECKING:
         Volume,
         VolumeState,
     )
+    from runctl.machines.session import Session
+    from runctl.runs.from_python import StartedRun, train
 
 _ORIGINS = {
     "runctl.connection": ("connect",),
     "runctl.core.config": ("Config",),
+    "runctl.machines.session": ("Session",),
+    "runctl.runs.from_python": ("StartedRun", "train"),
     "runctl.core.errors": (
         "CapacityError",
         "ConfigError",
@@ -112,6 +117,8 @@ __all__ = [
     "Run",
     "RunPhase",
     "RunctlError",
+    "Session",
+    "StartedRun",
     "Unreachable",
     "Unsupported",
     "UsageError",
@@ -120,10 +127,14 @@ __all__ = [
     "ZoneMismatch",
     "__version__",
     "connect",
+    "runs",
+    "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "runs":
+        return import_module("runctl.runs")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_MODULES[name]), name)

@@ -21,7 +21,7 @@ from runctl.core.errors import (
 )
 from runctl.core.models import InstanceState
 from runctl.machines.machine import Machine
-from runctl.runs.logs.follow import follow
+from runctl.runs.run_logs.follow import follow
 from runctl.runs.store import RunStore
 from runctl.testing.clock import ManualClock
 from runctl.transport.agent import AgentClient

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl.agent.spec import EndReason, EndRecord
-from runctl.runs.logs import archive as log_archive
-from runctl.runs.logs.archive import LogArchive, Span, merged, missing
+from runctl.runs.run_logs import archive as log_archive
+from runctl.runs.run_logs.archive import LogArchive, Span, merged, missing
 
 LOG = bytes(range(256)) * 4
 END = EndRecord(EndReason.COMPLETED, 1.0, log_bytes=len(LOG))

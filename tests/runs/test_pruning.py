@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from runctl.agent.spec import EndReason
 from runctl.core.ids import InstanceId
 from runctl.core.models import RunPhase
-from runctl.runs.logs.archive import KeptRun
 from runctl.runs.pruning import HERE, Kept, MachineRun, prunable
 from runctl.runs.records import RunRecord
+from runctl.runs.run_logs.archive import KeptRun
 from tests.runs.test_store import a_run
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from runctl.machines.intents import IntentStore, Kind
     from runctl.machines.session import Session
     from runctl.providers.interface import Provider
-    from runctl.runs.logs.archive import LogArchive
+    from runctl.runs.run_logs.archive import LogArchive
     from runctl.runs.store import RunStore
 
 
@@ -82,7 +82,7 @@ class Cli:
     @property
     def logs(self) -> LogArchive:
         """Logs that were followed here."""
-        from runctl.runs.logs.archive import log_archive
+        from runctl.runs.run_logs.archive import log_archive
 
         return log_archive()
 

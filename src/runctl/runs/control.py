@@ -16,8 +16,8 @@ from runctl.core.names import LATEST
 from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
-from runctl.runs.logs.follow import Followed, follow
 from runctl.runs.records import RunRecord, adopted, from_status, never_started, with_its_machine
+from runctl.runs.run_logs.follow import Followed, follow
 from runctl.runs.store import run_store
 
 
@@ -138,8 +138,8 @@ def follow_run(
     offset: int = 0,
     to_the_end: bool = True,
 ) -> Followed:
-    """`runctl.runs.logs.follow.follow`, with a copy of the log kept on this computer."""
-    from runctl.runs.logs.archive import log_archive
+    """`runctl.runs.run_logs.follow.follow`, with a copy of the log kept on this computer."""
+    from runctl.runs.run_logs.archive import log_archive
 
     # The log of a run on this computer is here already.
     here = record.provider == "local"
@@ -237,7 +237,7 @@ def follow_logs(
     What is kept on this computer is used where the machine does not give it any more. Raises `NotFound` (code
     ``log-gone``) when nothing is kept, and what the machine raises.
     """
-    from runctl.runs.logs.archive import log_archive
+    from runctl.runs.run_logs.archive import log_archive
 
     session = session or Session()
     record = run_store(session).get(reference)

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from runctl.core.ids import InstanceId
-from runctl.runs.logs.archive import KeptRun
 from runctl.runs.records import RunRecord
+from runctl.runs.run_logs.archive import KeptRun
 
 
 class Kept(StrEnum):

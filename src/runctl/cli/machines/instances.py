@@ -200,7 +200,7 @@ def terminate_command(provider: str) -> click.Command:
         if ending:
             _look_after_runs(cli, ending)
             cli.confirm(_question(ending))
-            from runctl.runs.logs.sources import fetch_logs
+            from runctl.runs.run_logs.sources import fetch_logs
 
             fetch_logs(cli.session, ending)
 

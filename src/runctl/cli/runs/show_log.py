@@ -14,9 +14,9 @@ from runctl.render.json import line
 from runctl.render.progress import LogOutput, finish
 from runctl.runs.control import follow_run
 from runctl.runs.end_reason import exit_code, sentence
-from runctl.runs.logs.follow import Followed, tail_offset
-from runctl.runs.logs.sources import KeptLog, find_kept_log
 from runctl.runs.records import RunRecord, with_end
+from runctl.runs.run_logs.follow import Followed, tail_offset
+from runctl.runs.run_logs.sources import KeptLog, find_kept_log
 from runctl.transport.agent import AgentClient
 
 

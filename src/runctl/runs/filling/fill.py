@@ -28,8 +28,8 @@ from runctl.runs.end_reason import sentence
 from runctl.runs.filling.helper_machine import HelperMachine
 from runctl.runs.filling.plan import PROGRAM, PrewarmPlan, PrewarmRequest, plan_prewarm
 from runctl.runs.launch import start
-from runctl.runs.logs.follow import Followed, follow
 from runctl.runs.records import RunRecord, adopted, planned
+from runctl.runs.run_logs.follow import Followed, follow
 from runctl.runs.store import RunStore
 from runctl.storage.attaching import MountWish, attach_and_mount, unmount, unmount_and_detach
 from runctl.storage.pace import Pace

@@ -20,8 +20,8 @@ from runctl.core.tags import is_ours
 from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.interface import Provider, require
-from runctl.runs.logs.archive import LogArchive, Span, log_archive, missing
 from runctl.runs.records import RunRecord, adopted
+from runctl.runs.run_logs.archive import LogArchive, Span, log_archive, missing
 from runctl.runs.store import RunStore, run_store
 from runctl.transport.agent import AgentClient
 from runctl.transport.files import MachineFiles

@@ -12,8 +12,8 @@ from runctl.core.clock import Clock
 from runctl.core.errors import InstanceEnded, MachineError, RunctlError, Unreachable
 from runctl.machines.machine import Machine
 from runctl.providers.ended import what_became_of
-from runctl.runs.logs.archive import LogWriter
 from runctl.runs.records import RunRecord, end_with_its_machine, from_status, with_end, with_its_machine
+from runctl.runs.run_logs.archive import LogWriter
 from runctl.runs.store import RunStore
 
 _BYTES_A_LINE = 256

@@ -1,0 +1,168 @@
+"""``runctl.train``: a training from a program, by the same use case as the command's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+from runctl.containers.container_options import NO_OPTIONS, ContainerOptions
+from runctl.containers.mounts import parse_mount
+from runctl.core.clock import SystemClock
+from runctl.core.errors import NotFound, UsageError
+from runctl.core.ids import RunId
+from runctl.core.models import Instance, Run
+from runctl.core.names import check_run_name
+from runctl.core.tags import NAME
+from runctl.machines.machine import Machine
+from runctl.machines.session import Session
+from runctl.runs.control import follow_run, refresh, stop_run
+from runctl.runs.plan import RunPlan
+from runctl.runs.project_plan import TrainRequest, plan_project
+from runctl.runs.records import RunRecord
+from runctl.runs.request import with_configuration
+from runctl.runs.training import Training, find_checkpoint
+
+
+@dataclass
+class StartedRun:
+    """A run that its machine has taken up. It goes on without this object, and without this computer."""
+
+    session: Session
+    plan: RunPlan
+    """As it was when the run was started."""
+    _machine: Machine
+    _record: RunRecord
+
+    @property
+    def id(self) -> RunId:
+        """By which `runctl.runs` and the command line find it."""
+        return self._record.id
+
+    def status(self) -> Run:
+        """What its machine says of it now; state ``unknown`` where that cannot be asked."""
+        (record,) = refresh(self.session, [self._record])
+        return self._as_run(record)
+
+    def follow(self, on_log: Callable[[bytes], None]) -> Run:
+        """The run has ended; ``on_log`` has had its whole log, piece by piece, as it was written.
+
+        Raises `Unreachable` when the machine is silent for too long: the run may well go on.
+        """
+        return self._as_run(follow_run(self.session, self._machine, self._record, on_log).record)
+
+    def wait(self) -> Run:
+        """The run has ended. Raises as `follow` does."""
+        return self.follow(lambda _: None)
+
+    def log(self) -> bytes:
+        """What it has printed up to now."""
+        printed = bytearray()
+        follow_run(self.session, self._machine, self._record, printed.extend, to_the_end=False)
+        return bytes(printed)
+
+    def stop(self, *, grace: timedelta | None = None, force: bool = False) -> Run:
+        """The run has ended: SIGTERM, ``grace`` (the run's own), SIGKILL; ``force`` goes straight to that."""
+        return self._as_run(stop_run(self.session, self._record, grace=grace, force=force).record)
+
+    def _as_run(self, record: RunRecord) -> Run:
+        if record.state.value != "unknown":
+            self._record = record
+        return record.as_run(SystemClock().now())
+
+
+def train(
+    script: str | Path | None,
+    args: Sequence[str] = (),
+    *,
+    instance: Instance | str | None = None,
+    provider: str = "aws",
+    is_command: bool = False,
+    cwd: Path | None = None,
+    mounts: Sequence[str] = (),
+    automatic_mounts: bool = True,
+    docker: bool | None = None,
+    image: str | None = None,
+    container: ContainerOptions = NO_OPTIONS,
+    env: Mapping[str, str] | None = None,
+    workdir: str | None = None,
+    timeout: timedelta | None = None,
+    grace: timedelta | None = None,
+    resume_from: str | None = None,
+    resume_args: Sequence[str] = (),
+    sync_code: bool | None = None,
+    name: str | None = None,
+    transport: str | None = None,
+    on_plan: Callable[[RunPlan], None] = lambda _: None,
+    session: Session | None = None,
+) -> StartedRun:
+    """A run of the script has started on the instance: what ``runctl PROVIDER train`` does, with the same options.
+
+    ``instance`` is an id, a name or what a provider returned; ``provider="local"`` needs none. What is not given
+    comes from the configuration, as seen from the current folder. ``mounts`` are ``SOURCE:TARGET[:ro]``. With
+    ``is_command``, ``script`` is ``None`` and ``args`` are the command. ``on_plan`` is called with the finished plan
+    before anything is sent or started; what it raises ends the matter there.
+
+    Raises `UsageError`, `NotFound`, `Conflict`, `ProjectError` for what cannot be meant or done, `MachineError` when
+    the machine refuses (nothing runs) and `Unreachable` when its answer was lost (the run may have started).
+    """
+    session = session or Session()
+    if name is not None:
+        check_run_name(name)
+    provider = instance.provider if isinstance(instance, Instance) else provider
+    request = with_configuration(
+        TrainRequest(
+            script=Path(script) if script is not None else None,
+            args=tuple(args),
+            is_command=is_command,
+            container=container,
+            cwd=cwd or Path.cwd(),
+            mounts=tuple(parse_mount(text) for text in mounts),
+            automatic_mounts=automatic_mounts,
+            docker=docker,
+            image=image,
+            workdir=workdir,
+            env=env or {},
+            caller_env=os.environ,
+            timeout=timeout,
+            grace=grace,
+            sync_code=sync_code,
+            name=name,
+            resume_args=tuple(resume_args),
+        ),
+        session.config,
+        has_volumes=provider != "local",
+    )
+    project = plan_project(request)
+    found = instance if isinstance(instance, Instance) else _find(session, provider, instance)
+    if resume_from is not None:
+        request = replace(request, resume=find_checkpoint(session, resume_from, found))
+    training = Training(session, request, project, found, transport)
+    plan = training.plan()
+    on_plan(plan)
+    return StartedRun(session, plan, training.machine, training.start(plan))
+
+
+def _find(session: Session, provider: str, reference: str | None) -> Instance:
+    """The instance of that id or name; without one, the provider's only one."""
+    instances = session.provider(provider).instances()
+    found = [
+        instance
+        for instance in instances
+        if reference in {None, str(instance.id), instance.tags.get(NAME)} and not instance.state.is_over
+    ]
+    if len(found) > 1:
+        raise UsageError(
+            f"which instance? {', '.join(str(instance.id) for instance in found)}",
+            hint="give the id of one of them",
+            code="ambiguous",
+        )
+    if not found:
+        raise NotFound(
+            f"{provider} has no instance" + (f" {reference!r}" if reference else ""),
+            hint=f"runctl.connect({provider!r}).instances() are those that there are",
+            code="instance-not-found",
+        )
+    return found[0]
