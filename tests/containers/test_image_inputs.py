@@ -42,7 +42,7 @@ INPUTS = ImageInputs(
 def test_a_dockerfile_is_read_as_instructions_with_their_lines() -> None:
     parsed = parse_dockerfile(DOCKERFILE)
 
-    assert [(one.line, one.word) for one in parsed.instructions][:4] == [
+    assert [(one.line, one.keyword) for one in parsed.instructions][:4] == [
         (2, "ARG"),
         (3, "FROM"),
         (4, "RUN"),
@@ -55,7 +55,7 @@ def test_a_dockerfile_is_read_as_instructions_with_their_lines() -> None:
         (2, "unused", "unused"),
         (3, None, "3"),
     ]
-    assert [one.word for one in parsed.stages[3].instructions] == ["FROM", "COPY", "COPY", "COPY"]
+    assert [one.keyword for one in parsed.stages[3].instructions] == ["FROM", "COPY", "COPY", "COPY"]
 
 
 def test_the_stages_that_a_target_needs_are_those_it_is_made_of() -> None:

@@ -59,9 +59,9 @@ class DockerClient:
     environment: Mapping[str, str] | None = None
     """In place of this process's own."""
 
-    def argv(self, *words: str) -> list[str]:
+    def argv(self, *arguments: str) -> list[str]:
         """A command line."""
-        return [self.program, *(["--config", self.config] if self.config else []), *words]
+        return [self.program, *(["--config", self.config] if self.config else []), *arguments]
 
     def variables(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """What the program sees."""
@@ -74,10 +74,10 @@ class DockerClient:
         return env
 
     def run(
-        self, *words: str, stdin: bytes = b"", timeout: float | None = 60
+        self, *arguments: str, stdin: bytes = b"", timeout: float | None = 60
     ) -> subprocess.CompletedProcess[bytes]:
         """Run it to its end; one that hangs has exit code 124."""
-        argv = self.argv(*words)
+        argv = self.argv(*arguments)
         try:
             return subprocess.run(
                 argv, input=stdin, capture_output=True, timeout=timeout, check=False, env=self.variables()
@@ -93,9 +93,9 @@ class DockerClient:
 def choose(candidates: Sequence[Candidate]) -> Candidate | None:
     """The program that builds best: buildx, else the built-in BuildKit, else what there is. Pure."""
     for builder in Builder:
-        for one in candidates:
-            if one.builder is builder:
-                return one
+        for candidate in candidates:
+            if candidate.builder is builder:
+                return candidate
     return None
 
 

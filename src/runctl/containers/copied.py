@@ -14,7 +14,7 @@ def copied_paths(text: str, target: str | None = None) -> list[tuple[int, str]]:
     found = []
     for stage in parse_dockerfile(text).needed(target):
         for instruction in stage.instructions:
-            if instruction.word in {"COPY", "ADD"}:
+            if instruction.keyword in {"COPY", "ADD"}:
                 found += [(instruction.line, source) for source in _sources(instruction)]
     return found
 

@@ -64,17 +64,17 @@ def dev_image(
     """
     known = sorted(files)
     parsed = parse_dockerfile(dockerfile_text)
-    looked_at: set[str] = {path for path in known if _is_dependency_file(path)}
+    files_read: set[str] = {path for path in known if _is_dependency_file(path)}
     notes: list[str] = []
     folders: dict[str, str] = {}
     for stage in parsed.needed(target) or parsed.stages:
-        one = _Stage(stage, script, workdir, folders.get(stage.base.lower(), "/"))
-        one.look(known)
-        folders[stage.name or str(stage.index)] = one.folder
-        looked_at |= one.looked_at
-        notes += one.notes
+        examined = _Stage(stage, script, workdir, folders.get(stage.base.lower(), "/"))
+        examined.examine(known)
+        folders[stage.name or str(stage.index)] = examined.folder
+        files_read |= examined.files_read
+        notes += examined.notes
     parts = {DOCKERFILE: _sha(_bare(parsed)), OPTIONS: _sha(_canonical(options or {}))}
-    for path in sorted(looked_at):
+    for path in sorted(files_read):
         parts[path] = hashlib.sha256(read(path)).hexdigest()
     return DevImage(parts, tuple(dict.fromkeys(notes)))
 
@@ -83,40 +83,44 @@ class _Stage:
     """One stage: its code, and what is not code."""
 
     def __init__(self, stage: Stage, script: str | None, workdir: str, folder: str) -> None:
-        self.looked_at: set[str] = set()
+        self.files_read: set[str] = set()
         self.notes: list[str] = []
         self.folder = folder
         """Of ``WORKDIR``; a base image's own is not known, and taken for /."""
         self._script, self._workdir = script, workdir
         self._instructions = stage.instructions
-        runs = [place for place, one in enumerate(stage.instructions) if one.word == "RUN"]
+        runs = [index for index, instruction in enumerate(stage.instructions) if instruction.keyword == "RUN"]
         self._last_run = runs[-1] if runs else -1
 
-    def look(self, known: Sequence[str]) -> None:
+    def examine(self, known: Sequence[str]) -> None:
         has_code = False
-        for place, one in enumerate(self._instructions):
-            if one.word == "WORKDIR":
-                self.folder = posixpath.normpath(posixpath.join(self.folder, one.rest.strip("\"'")))
-            if one.word == "RUN":
-                has_code = self._run(one, known, has_code)
-            elif one.word in ("COPY", "ADD"):
-                has_code = self._copy(one, known, has_code, before_a_run=place < self._last_run)
+        for index, instruction in enumerate(self._instructions):
+            if instruction.keyword == "WORKDIR":
+                self.folder = posixpath.normpath(posixpath.join(self.folder, instruction.rest.strip("\"'")))
+            if instruction.keyword == "RUN":
+                has_code = self._run(instruction, known, has_code)
+            elif instruction.keyword in ("COPY", "ADD"):
+                has_code = self._copy(instruction, known, has_code, before_a_run=index < self._last_run)
 
-    def _run(self, one: Instruction, known: Sequence[str], has_code: bool) -> bool:
+    def _run(self, instruction: Instruction, known: Sequence[str], has_code: bool) -> bool:
         """A command sees what has been copied, and what is mounted for it."""
         sees_code = has_code
-        for source in _mounted(one.rest):
+        for source in _mounted(instruction.rest):
             matched = _matching(source, known)
             if _brings_code(matched, self._script, source):
                 sees_code = True
             else:
-                self.looked_at |= matched
+                self.files_read |= matched
         if sees_code:
-            self.notes.append(f"line {one.line} ({_short(one)}) ran with the code as it was then")
+            self.notes.append(
+                f"line {instruction.line} ({_short(instruction)}) ran with the code as it was then"
+            )
         return has_code
 
-    def _copy(self, one: Instruction, known: Sequence[str], has_code: bool, *, before_a_run: bool) -> bool:
-        sources, destination = _copied(one.rest)
+    def _copy(
+        self, instruction: Instruction, known: Sequence[str], has_code: bool, *, before_a_run: bool
+    ) -> bool:
+        sources, destination = _copied(instruction.rest)
         for source in sources:
             matched = _matching(source, known)
             if _brings_code(matched, self._script, source):
@@ -125,7 +129,7 @@ class _Stage:
             replaced = (
                 set() if before_a_run and not has_code else self._replaced(source, destination, matched)
             )
-            self.looked_at |= matched - replaced
+            self.files_read |= matched - replaced
         return has_code
 
     def _replaced(self, source: str, destination: str, matched: set[str]) -> set[str]:
@@ -134,12 +138,12 @@ class _Stage:
         found = set()
         for path in matched:
             below = posixpath.relpath(path, plain) if path != plain and not _is_pattern(plain) else ""
-            place = posixpath.join(self.folder, destination)
+            copied_to = posixpath.join(self.folder, destination)
             if below:
-                place = posixpath.join(place, below)
+                copied_to = posixpath.join(copied_to, below)
             elif destination.endswith("/") or destination in (".", "./"):
-                place = posixpath.join(place, posixpath.basename(path))
-            if posixpath.normpath(place) == posixpath.join(self._workdir, path) and "$" not in place:
+                copied_to = posixpath.join(copied_to, posixpath.basename(path))
+            if posixpath.normpath(copied_to) == posixpath.join(self._workdir, path) and "$" not in copied_to:
                 found.add(path)
         return found
 
@@ -165,21 +169,21 @@ def _is_pattern(text: str) -> bool:
 
 def _copied(rest: str) -> tuple[list[str], str]:
     """What of the context is copied, and where to; nothing of it where another stage is copied from."""
-    words = rest.split("\n", 1)[0]
+    text = rest.split("\n", 1)[0]
     flags = []
-    while found := _FLAG.match(words):
+    while found := _FLAG.match(text):
         flags.append(found.group())
-        words = words[found.end() :].lstrip()
+        text = text[found.end() :].lstrip()
     if any(flag.startswith("--from=") for flag in flags):
         return [], ""
-    if words.startswith("["):
+    if text.startswith("["):
         try:
-            listed = json.loads(words)
+            listed = json.loads(text)
         except ValueError:
             return [], ""
         texts = [text for text in listed if isinstance(text, str)]
     else:
-        texts = words.split()
+        texts = text.split()
     sources = [text for text in texts[:-1] if not text.startswith("<<") and "://" not in text]
     return sources, texts[-1] if texts else ""
 
@@ -193,9 +197,9 @@ def _matching(source: str, known: Iterable[str]) -> set[str]:
     pattern = plain.split("/")
     found = set()
     for path in known:
-        words = path.split("/")
-        if len(words) >= len(pattern) and all(
-            fnmatch.fnmatchcase(word, part) for word, part in zip(words, pattern, strict=False)
+        names = path.split("/")
+        if len(names) >= len(pattern) and all(
+            fnmatch.fnmatchcase(name, part) for name, part in zip(names, pattern, strict=False)
         ):
             found.add(path)
     return found
@@ -209,11 +213,11 @@ def _brings_code(matched: set[str], script: str | None, source: str) -> bool:
 
 def _bare(parsed: DockerfileText) -> str:
     """Without comments and blanks, which change nothing."""
-    return "\n".join(f"{one.word} {one.rest}" for one in parsed.instructions)
+    return "\n".join(f"{instruction.keyword} {instruction.rest}" for instruction in parsed.instructions)
 
 
-def _short(one: Instruction) -> str:
-    return one.text if len(one.text) <= 60 else one.text[:57] + "..."
+def _short(instruction: Instruction) -> str:
+    return instruction.text if len(instruction.text) <= 60 else instruction.text[:57] + "..."
 
 
 def _canonical(value: Any) -> str:

@@ -18,7 +18,7 @@ class Instruction:
 
     line: int
     """Of its first word, from 1."""
-    word: str
+    keyword: str
     """In capitals: ``RUN``."""
     rest: str
     """What follows, with continued lines joined and comments left out; a here-document is in it."""
@@ -26,7 +26,7 @@ class Instruction:
     @property
     def text(self) -> str:
         """On one line, with single spaces."""
-        return " ".join(f"{self.word} {self.rest}".split())
+        return " ".join(f"{self.keyword} {self.rest}".split())
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ class DockerfileText:
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
         """In their order."""
-        starts = [place for place, one in enumerate(self.instructions) if one.word == "FROM"]
+        starts = [
+            index for index, instruction in enumerate(self.instructions) if instruction.keyword == "FROM"
+        ]
         stages = []
         for index, start in enumerate(starts):
             end = starts[index + 1] if index + 1 < len(starts) else len(self.instructions)
@@ -69,17 +71,17 @@ class DockerfileText:
     def global_arguments(self) -> tuple[Instruction, ...]:
         """``ARG`` before the first ``FROM``."""
         first = next(
-            (place for place, one in enumerate(self.instructions) if one.word == "FROM"),
+            (index for index, instruction in enumerate(self.instructions) if instruction.keyword == "FROM"),
             len(self.instructions),
         )
-        return tuple(one for one in self.instructions[:first] if one.word == "ARG")
+        return tuple(instruction for instruction in self.instructions[:first] if instruction.keyword == "ARG")
 
     def stage(self, target: str | None) -> Stage | None:
         """The stage that ``--target`` names, the last one for ``None``; ``None`` when there is no such stage."""
         if target is None:
             return self.stages[-1] if self.stages else None
         wanted = target.lower()
-        return next((one for one in self.stages if wanted in {one.name, str(one.index)}), None)
+        return next((stage for stage in self.stages if wanted in {stage.name, str(stage.index)}), None)
 
     def needed(self, target: str | None) -> tuple[Stage, ...]:
         """The stages that the target is made of, itself last: by ``FROM``, ``COPY --from`` and mounts."""
@@ -89,13 +91,13 @@ class DockerfileText:
         found: dict[int, Stage] = {}
         todo = [last]
         while todo:
-            one = todo.pop()
-            if one.index in found:
+            stage = todo.pop()
+            if stage.index in found:
                 continue
-            found[one.index] = one
-            for name in _sources(one):
+            found[stage.index] = stage
+            for name in _sources(stage):
                 other = self.stage(name)
-                if other is not None and other.index < one.index:
+                if other is not None and other.index < stage.index:
                     todo.append(other)
         return tuple(found[index] for index in sorted(found))
 
@@ -105,29 +107,29 @@ def parse_dockerfile(text: str) -> DockerfileText:
     lines = text.splitlines()
     escape = _escape(lines)
     instructions = []
-    place = 0
-    while place < len(lines):
-        start = place
-        line = lines[place].strip()
-        place += 1
+    position = 0
+    while position < len(lines):
+        start = position
+        line = lines[position].strip()
+        position += 1
         if not line or line.startswith("#"):
             continue
-        while line.endswith(escape) and place < len(lines):
+        while line.endswith(escape) and position < len(lines):
             line = line[:-1]
-            following = lines[place].strip()
-            place += 1
+            following = lines[position].strip()
+            position += 1
             # A comment in the middle is left out, an empty line does not end the instruction.
             line += escape if following.startswith("#") or not following else " " + following
-        word, _, rest = line.partition(" ")
-        if word.upper() in _HEREDOC_WORDS:
+        keyword, _, rest = line.partition(" ")
+        if keyword.upper() in _HEREDOC_WORDS:
             for dash, _quote, mark in _HEREDOC.findall(rest):
-                while place < len(lines):
-                    inner = lines[place]
-                    place += 1
+                while position < len(lines):
+                    inner = lines[position]
+                    position += 1
                     rest += "\n" + inner
                     if (inner.lstrip("\t") if dash else inner) == mark:
                         break
-        instructions.append(Instruction(start + 1, word.upper(), rest.strip().rstrip(escape).strip()))
+        instructions.append(Instruction(start + 1, keyword.upper(), rest.strip().rstrip(escape).strip()))
     return DockerfileText(tuple(instructions))
 
 
@@ -143,7 +145,7 @@ def _escape(lines: list[str]) -> str:
 
 def _sources(stage: Stage) -> list[str]:
     names = [stage.base]
-    for one in stage.instructions[1:]:
-        names += re.findall(r"--from=(\S+)", one.rest)
-        names += re.findall(r"--mount=\S*\bfrom=([^,\s]+)", one.rest)
+    for instruction in stage.instructions[1:]:
+        names += re.findall(r"--from=(\S+)", instruction.rest)
+        names += re.findall(r"--mount=\S*\bfrom=([^,\s]+)", instruction.rest)
     return names

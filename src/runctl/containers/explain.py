@@ -67,7 +67,7 @@ class Changes:
     removed: tuple[str, ...]
     modified: tuple[str, ...]
 
-    def words(self, path: str) -> str:
+    def reason(self, path: str) -> str:
         """One path and what happened to it."""
         how = "is new" if path in self.added else "is gone" if path in self.removed else "changed"
         return f"{path} {how}"
@@ -99,7 +99,7 @@ def explain(steps: Sequence[Step], now: ImageInputs, before: ImageInputs | None)
         built = sum(1 for step in mine if not step.cached)
         name = None if stage is stages[-1] else stage.target
         uses.append(StageUse(name, len(mine), built, built == len(mine) > 0))
-        first = next((place for place, step in enumerate(mine) if not step.cached), None)
+        first = next((index for index, step in enumerate(mine) if not step.cached), None)
         if first is None:
             continue
         found = _instruction(mine[first], stage)
@@ -126,13 +126,13 @@ def _belongs(step: Step, stage: Stage, parsed: DockerfileText) -> bool:
 
 
 def _instruction(step: Step, stage: Stage) -> Instruction | None:
-    """By its text; where docker has put variables in, by its place."""
-    for one in stage.instructions:
-        if one.text == " ".join(step.text.split()):
-            return one
-    layers = [one for one in stage.instructions if one.word in _LAYERS]
-    place = step.number - 1
-    return layers[place] if place < len(layers) and step.text.startswith(layers[place].word) else None
+    """By its text; where docker has put variables in, by its position."""
+    for instruction in stage.instructions:
+        if instruction.text == " ".join(step.text.split()):
+            return instruction
+    layers = [instruction for instruction in stage.instructions if instruction.keyword in _LAYERS]
+    index = step.number - 1
+    return layers[index] if index < len(layers) and step.text.startswith(layers[index].keyword) else None
 
 
 def _reason(
@@ -152,13 +152,13 @@ def _reason(
         return "the stage is new", ()
     if old.base != stage.base:
         return f"its base image is {stage.base} now, and was {old.base}", ()
-    if found is not None and found.text not in {one.text for one in old.instructions}:
+    if found is not None and found.text not in {instruction.text for instruction in old.instructions}:
         return "the instruction is new or has changed", ()
-    if found is not None and found.word in {"COPY", "ADD"}:
+    if found is not None and found.keyword in {"COPY", "ADD"}:
         changes = changes_between(before.context, now.context)
         touched = tuple(path for path in changes.paths if copies(found, path))
         if touched:
-            named = ", ".join(changes.words(path) for path in touched[:_MOST_FILES])
+            named = ", ".join(changes.reason(path) for path in touched[:_MOST_FILES])
             more = len(touched) - _MOST_FILES
             return named + (f" and {more} more" if more > 0 else ""), touched
     for name in _arguments(stage, found, now.parsed):
@@ -173,7 +173,7 @@ def _reason(
 
 def _before_it_changed(found: Instruction | None, stage: Stage, old: Stage) -> bool:
     def until(instructions: Sequence[Instruction]) -> list[str]:
-        texts = [one.text for one in instructions]
+        texts = [instruction.text for instruction in instructions]
         return texts[: texts.index(found.text)] if found is not None and found.text in texts else texts
 
     return until(stage.instructions) != until(old.instructions)
@@ -197,13 +197,15 @@ def copies(instruction: Instruction, path: str) -> bool:
 def _sources(rest: str) -> list[str]:
     rest = re.sub(r"^(?:--\S+\s+)+", "", rest.partition("\n")[0])
     if rest.startswith("["):
-        words = re.findall(r'"((?:[^"\\]|\\.)*)"', rest)
+        arguments = re.findall(r'"((?:[^"\\]|\\.)*)"', rest)
     else:
         try:
-            words = shlex.split(rest)
+            arguments = shlex.split(rest)
         except ValueError:
-            words = rest.split()
-    return [word for word in words[:-1] if not word.startswith("<<") and "://" not in word]
+            arguments = rest.split()
+    return [
+        argument for argument in arguments[:-1] if not argument.startswith("<<") and "://" not in argument
+    ]
 
 
 def _from_names(stage: Stage, found: Instruction | None) -> list[str]:
@@ -216,9 +218,9 @@ def _from_names(stage: Stage, found: Instruction | None) -> list[str]:
 def _arguments(stage: Stage, found: Instruction | None, parsed: DockerfileText) -> list[str]:
     """The build arguments that a step of the stage can see."""
     names = []
-    for one in (*parsed.global_arguments, *stage.instructions):
-        if found is not None and one.line >= found.line:
+    for instruction in (*parsed.global_arguments, *stage.instructions):
+        if found is not None and instruction.line >= found.line:
             break
-        if one.word == "ARG":
-            names += [word.partition("=")[0] for word in one.rest.split()]
+        if instruction.keyword == "ARG":
+            names += [word.partition("=")[0] for word in instruction.rest.split()]
     return names

@@ -55,12 +55,12 @@ def build_failure(tail: Sequence[str], exit_code: int) -> RunctlError:
     general = general_failure(said)
     if general is not None:
         return general
-    words = "\n".join(f"  {line}" for line in tail[-12:])
+    excerpt = "\n".join(f"  {line}" for line in tail[-12:])
     hint = "correct what the last lines say, and build again: what was built so far is kept"
     if _NO_STAGE.search(said):
         hint = "runctl docker detect shows the stages that --target can name"
     return ProjectError(
-        f"the image could not be built (docker build ended with {exit_code}):\n{words}",
+        f"the image could not be built (docker build ended with {exit_code}):\n{excerpt}",
         hint=hint,
         code="build-failed",
     )
@@ -72,31 +72,31 @@ def registry_failure(said: str, reference: str, doing: str) -> RunctlError:
     if general is not None:
         return general
     last = said.strip().splitlines()[-1] if said.strip() else "docker said nothing"
-    words = f"{doing} {reference}: {last}"
+    message = f"{doing} {reference}: {last}"
     host = reference.partition("/")[0]
     if _EXPIRED.search(said):
         return CredentialsError(
-            f"the registry's token has expired: {words}",
+            f"the registry's token has expired: {message}",
             hint="run the command again: it asks for a new one",
             code="expired-credentials",
         )
     if _NO_REPOSITORY.search(said):
-        return NotFound(words, hint="the repository must be made first", code="no-repository")
+        return NotFound(message, hint="the repository must be made first", code="no-repository")
     if _LOGIN.search(said) or (_DENIED.search(said) and "/" not in reference):
         return CredentialsError(
-            f"the registry does not let you in: {words}", hint=f"docker login {host}", code="registry-login"
+            f"the registry does not let you in: {message}", hint=f"docker login {host}", code="registry-login"
         )
     if _DENIED.search(said):
         return PermissionDenied(
-            f"not allowed: {words}", hint=f"ask for the right to push to {reference.rpartition(':')[0]}"
+            f"not allowed: {message}", hint=f"ask for the right to push to {reference.rpartition(':')[0]}"
         )
     if _SILENT.search(said):
         return Unreachable(
-            f"the registry does not answer: {words}",
+            f"the registry does not answer: {message}",
             hint="check the network and the registry's name ([docker] registry)",
             code="registry-unreachable",
         )
-    return MachineError(words, code="registry-failed")
+    return MachineError(message, code="registry-failed")
 
 
 def last_line(said: str, pattern: re.Pattern[str]) -> str:

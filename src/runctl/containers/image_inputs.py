@@ -64,8 +64,8 @@ class ImageInputs:
 
 def repository_name(project: str) -> str:
     """The repository of a project's images: lower case, as registries want it (distribution's grammar)."""
-    words = re.sub(r"[^a-z0-9]+", "-", project.lower()).strip("-") or "project"
-    return f"runctl/{words[:100].rstrip('-')}"
+    path = re.sub(r"[^a-z0-9]+", "-", project.lower()).strip("-") or "project"
+    return f"runctl/{path[:100].rstrip('-')}"
 
 
 def unpinned_bases(parsed: DockerfileText, target: str | None) -> tuple[str, ...]:

@@ -50,12 +50,12 @@ def prunable(images: Sequence[StoredImage], keep: int) -> tuple[StoredImage, ...
     """What goes when the newest ``keep`` images of each project and place stay, and every cache. Pure."""
     kept: dict[tuple[str | None, Where], int] = {}
     gone = []
-    for image in sorted(images, key=lambda one: (one.created_at, one.digest), reverse=True):
+    for image in sorted(images, key=lambda stored: (stored.created_at, stored.digest), reverse=True):
         if image.is_cache:
             continue
-        place = (image.project, image.where)
-        kept[place] = kept.get(place, 0) + 1
-        if kept[place] > keep:
+        group = (image.project, image.where)
+        kept[group] = kept.get(group, 0) + 1
+        if kept[group] > keep:
             gone.append(image)
     return tuple(gone)
 

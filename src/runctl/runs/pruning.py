@@ -66,23 +66,23 @@ def prunable(
     """
     found: list[Prunable] = []
     logs = {kept.run_id: kept for kept in archive}
-    for one in records:
-        if not one.has_ended or one.ended_at is None or one.ended_at >= before:
+    for run in records:
+        if not run.has_ended or run.ended_at is None or run.ended_at >= before:
             continue
-        log = logs.pop(one.id, None)
+        log = logs.pop(run.id, None)
         if log is not None:
-            found.append(Prunable(one.id, Kept.LOG, HERE, log.size_bytes, one.ended_at))
-        for there in machines.get(one.instance_id, ()):
-            if there.run_id != one.id or not there.ended:
+            found.append(Prunable(run.id, Kept.LOG, HERE, log.size_bytes, run.ended_at))
+        for there in machines.get(run.instance_id, ()):
+            if there.run_id != run.id or not there.ended:
                 continue
-            where = str(one.instance_id)
+            where = str(run.instance_id)
             if there.work_bytes:
-                found.append(Prunable(one.id, Kept.WORK, where, there.work_bytes, one.ended_at))
+                found.append(Prunable(run.id, Kept.WORK, where, there.work_bytes, run.ended_at))
             if results and there.result_bytes:
-                found.append(Prunable(one.id, Kept.RESULTS, where, there.result_bytes, one.ended_at))
+                found.append(Prunable(run.id, Kept.RESULTS, where, there.result_bytes, run.ended_at))
         if record:
-            found.append(Prunable(one.id, Kept.RECORD, HERE, 0, one.ended_at))
-    known = {one.id for one in records}
+            found.append(Prunable(run.id, Kept.RECORD, HERE, 0, run.ended_at))
+    known = {run.id for run in records}
     for kept in logs.values():
         # Its record is gone: the log is all that is known of it.
         changed = datetime.fromtimestamp(kept.changed_at, UTC)

@@ -72,7 +72,7 @@ def prune_command(
     )
     known = cli.store.list(instance=only)
     agents, kept = _ask_machines(
-        cli, {(one.provider, one.region, one.instance_id) for one in known if one.has_ended}
+        cli, {(item.provider, item.region, item.instance_id) for item in known if item.has_ended}
     )
     found = prunable(
         known,
@@ -84,27 +84,27 @@ def prune_command(
     )
     if found and not dry_run:
         cli.say(_table(found, wide=True))
-        total = size(sum(one.size_bytes for one in found))
-        cli.confirm(f"Remove this ({counted(len({one.run_id for one in found}), 'run')}, {total})?")
+        total = size(sum(item.size_bytes for item in found))
+        cli.confirm(f"Remove this ({counted(len({item.run_id for item in found}), 'run')}, {total})?")
         _remove(cli, agents, found)
     cli.emit(
         found,
         text=lambda: (
-            (_table(found) if dry_run else f"removed {size(sum(one.size_bytes for one in found))}")
+            (_table(found) if dry_run else f"removed {size(sum(item.size_bytes for item in found))}")
             if found
             else "nothing that is old enough is kept"
         ),
-        ids=sorted({one.run_id for one in found}),
+        ids=sorted({item.run_id for item in found}),
     )
 
 
 def _ask_machines(
-    cli: Cli, places: set[tuple[str, str | None, InstanceId]]
+    cli: Cli, machines: set[tuple[str, str | None, InstanceId]]
 ) -> tuple[dict[InstanceId, AgentClient], dict[InstanceId, list[MachineRun]]]:
     """What those machines keep that run now; one that cannot be asked is told of."""
     agents: dict[InstanceId, AgentClient] = {}
     kept: dict[InstanceId, list[MachineRun]] = {}
-    for provider, region, identifier in sorted(places, key=str):
+    for provider, region, identifier in sorted(machines, key=str):
         there = cli.in_region(region)
         try:
             instance = there.provider(provider).instance(identifier)
@@ -114,7 +114,7 @@ def _ask_machines(
             agent = there.provider(provider).agent(
                 instance, wanted_transport(there, instance, None), there.progress
             )
-            kept[identifier] = [MachineRun(**one) for one in agent.kept_runs()]
+            kept[identifier] = [MachineRun(**item) for item in agent.kept_runs()]
             agents[identifier] = agent
         except RunctlError as error:
             if error.code not in {"instance-not-found", "not-found"}:
@@ -124,21 +124,21 @@ def _ask_machines(
 
 def _remove(cli: Cli, agents: dict[InstanceId, AgentClient], found: tuple[Prunable, ...]) -> None:
     on_machines: dict[InstanceId, dict[str, bool]] = defaultdict(dict)
-    for one in found:
-        if one.kept in {Kept.WORK, Kept.RESULTS}:
-            runs = on_machines[InstanceId(one.where)]
-            runs[one.run_id] = runs.get(one.run_id, False) or one.kept is Kept.RESULTS
+    for item in found:
+        if item.kept in {Kept.WORK, Kept.RESULTS}:
+            runs = on_machines[InstanceId(item.where)]
+            runs[item.run_id] = runs.get(item.run_id, False) or item.kept is Kept.RESULTS
     for identifier, runs in on_machines.items():
         cli.progress.step(f"removing from {identifier}")
         for results in (False, True):
-            names = [run_id for run_id, all_of_it in runs.items() if all_of_it is results]
+            names = [run_id for run_id, includes_results in runs.items() if includes_results is results]
             if names:
                 agents[identifier].prune(names, results=results)
-    for one in found:
-        if one.kept is Kept.LOG:
-            cli.logs.remove(one.run_id)
-        elif one.kept is Kept.RECORD:
-            cli.store.forget(RunId(one.run_id))
+    for item in found:
+        if item.kept is Kept.LOG:
+            cli.logs.remove(item.run_id)
+        elif item.kept is Kept.RECORD:
+            cli.store.forget(RunId(item.run_id))
 
 
 def _table(found: tuple[Prunable, ...], *, wide: bool = False) -> str:
@@ -146,12 +146,16 @@ def _table(found: tuple[Prunable, ...], *, wide: bool = False) -> str:
 
     return fit(
         [
-            Column("RUN", [one.run_id for one in found]),
-            Column("WHAT", [one.kept.value for one in found]),
-            Column("WHERE", ["this computer" if one.where == HERE else one.where for one in found]),
-            Column("SIZE", [size(one.size_bytes) if one.size_bytes else None for one in found], right=True),
+            Column("RUN", [item.run_id for item in found]),
+            Column("WHAT", [item.kept.value for item in found]),
+            Column("WHERE", ["this computer" if item.where == HERE else item.where for item in found]),
             Column(
-                "ENDED", [one.ended_at.date().isoformat() if one.ended_at else None for one in found], rank=1
+                "SIZE", [size(item.size_bytes) if item.size_bytes else None for item in found], right=True
+            ),
+            Column(
+                "ENDED",
+                [item.ended_at.date().isoformat() if item.ended_at else None for item in found],
+                rank=1,
             ),
         ],
         screen_of(sys.stderr if wide else sys.stdout),

@@ -44,7 +44,7 @@ class KeptRun:
 def merged(spans: Sequence[Span]) -> tuple[Span, ...]:
     """The same bytes in as few spans as possible, in order. Pure."""
     found: list[Span] = []
-    for span in sorted(spans, key=lambda one: (one.start, one.stop)):
+    for span in sorted(spans, key=lambda entry: (entry.start, entry.stop)):
         if span.stop <= span.start:
             continue
         if found and span.start <= found[-1].stop:
@@ -120,9 +120,12 @@ class LogArchive:
             for folder in self.folder.iterdir():
                 facts = [path.stat() for path in folder.rglob("*") if path.is_file()]
                 if facts and _RUN_ID.fullmatch(folder.name):
-                    size, changed = sum(one.st_size for one in facts), max(one.st_mtime for one in facts)
+                    size, changed = (
+                        sum(entry.st_size for entry in facts),
+                        max(entry.st_mtime for entry in facts),
+                    )
                     found.append(KeptRun(folder.name, size, changed))
-        return tuple(sorted(found, key=lambda one: (one.changed_at, one.run_id)))
+        return tuple(sorted(found, key=lambda entry: (entry.changed_at, entry.run_id)))
 
     def remove(self, run_id: str) -> None:
         """Nothing of the run's logs is here. Raises `OSError`."""
@@ -132,14 +135,14 @@ class LogArchive:
 
     def _make_room(self, run_id: str) -> None:
         kept = self.runs()
-        total = sum(one.size_bytes for one in kept)
-        for one in kept:
+        total = sum(entry.size_bytes for entry in kept)
+        for entry in kept:
             if total <= self.limit_bytes:
                 return
-            if one.run_id != run_id:
+            if entry.run_id != run_id:
                 with contextlib.suppress(OSError):
-                    self.remove(one.run_id)
-                    total -= one.size_bytes
+                    self.remove(entry.run_id)
+                    total -= entry.size_bytes
 
     def _pieces(self, run_id: str, attempt: int) -> list[tuple[Span, Path]]:
         return _pieces(self._of(run_id, attempt)) if _is_name(run_id, attempt) else []
@@ -236,7 +239,7 @@ def _pieces(folder: Path) -> list[tuple[Span, Path]]:
             if match := _PIECE.fullmatch(path.name):
                 start = int(match.group(1))
                 found.append((Span(start, start + path.stat().st_size), path))
-    return sorted(found, key=lambda one: (one[0].start, one[0].stop))
+    return sorted(found, key=lambda entry: (entry[0].start, entry[0].stop))
 
 
 def _is_name(run_id: str, attempt: int) -> bool:

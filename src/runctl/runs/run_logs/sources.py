@@ -140,7 +140,7 @@ def _read_volume(
         return "", f"{label} has it as {path}; it is attached to {holder.id}, which is {holder.state.value}"
     progress.step(f"reading the log from {label} on {holder.id}")
     agent = agent_on(holder)
-    point = next((one.mount_point for one in agent.mounts() if one.volume_id == volume.id), None)
+    point = next((mount.mount_point for mount in agent.mounts() if mount.volume_id == volume.id), None)
     if point is None:
         return "", f"{label} has it as {path}; it is attached to {holder.id}, and not mounted there"
     files, log = MachineFiles(agent), str(PurePosixPath(point) / path)
