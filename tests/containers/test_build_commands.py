@@ -29,59 +29,61 @@ PLAN = ImagePlan(Path("/p"), "Digits", INPUTS, "host/path")
 SECRETS = (Secret("tok", file=Path("/secret")), Secret("var", variable="TOKEN"))
 
 
-def option(words: list[str], name: str) -> list[str]:
-    return [words[place + 1] for place, word in enumerate(words) if word == name]
+def option(arguments: list[str], name: str) -> list[str]:
+    return [arguments[index + 1] for index, word in enumerate(arguments) if word == name]
 
 
 def test_buildx_exports_every_stages_cache_and_loads_the_image() -> None:
     command = PLAN.command(Builder.BUILDX, SECRETS, exports_cache=True)
-    words = command.words(Builder.BUILDX)
+    arguments = command.arguments(Builder.BUILDX)
 
-    assert words[:5] == ["buildx", "build", "--progress", "plain", "--load"]
-    (exported,) = option(words, "--cache-to")
+    assert arguments[:5] == ["buildx", "build", "--progress", "plain", "--load"]
+    (exported,) = option(arguments, "--cache-to")
     assert exported.startswith("type=registry,ref=host/path:buildcache,mode=max,image-manifest=true")
-    assert "type=registry,ref=host/path:buildcache" in option(words, "--cache-from")
-    assert option(words, "--secret") == ["id=tok,src=/secret", "id=var,env=TOKEN"]
-    assert option(words, "--platform") == ["linux/arm64"]
-    assert option(words, "--build-arg") == ["A=1", "B=2"]
-    assert option(words, "--file") == ["/p/docker/Dockerfile"]
-    assert words[-1] == "/p"
+    assert "type=registry,ref=host/path:buildcache" in option(arguments, "--cache-from")
+    assert option(arguments, "--secret") == ["id=tok,src=/secret", "id=var,env=TOKEN"]
+    assert option(arguments, "--platform") == ["linux/arm64"]
+    assert option(arguments, "--build-arg") == ["A=1", "B=2"]
+    assert option(arguments, "--file") == ["/p/docker/Dockerfile"]
+    assert arguments[-1] == "/p"
 
 
 def test_buildx_that_cannot_export_makes_the_image_a_cache() -> None:
-    words = PLAN.command(Builder.BUILDX, ()).words(Builder.BUILDX)
+    arguments = PLAN.command(Builder.BUILDX, ()).arguments(Builder.BUILDX)
 
-    assert option(words, "--cache-to") == ["type=inline"]
+    assert option(arguments, "--cache-to") == ["type=inline"]
 
 
 def test_a_builder_in_a_container_pushes_at_once() -> None:
-    words = PLAN.command(Builder.BUILDX, (), exports_cache=True, push=True).words(Builder.BUILDX)
+    arguments = PLAN.command(Builder.BUILDX, (), exports_cache=True, push=True).arguments(Builder.BUILDX)
 
-    assert "--push" in words
-    assert option(words, "--tag") == [f"host/path:{INPUTS.tag}"]
+    assert "--push" in arguments
+    assert option(arguments, "--tag") == [f"host/path:{INPUTS.tag}"]
 
 
 def test_the_built_in_buildkit_looks_at_the_images_of_every_stage() -> None:
-    words = PLAN.command(Builder.BUILT_IN, ()).words(Builder.BUILT_IN)
+    arguments = PLAN.command(Builder.BUILT_IN, ()).arguments(Builder.BUILT_IN)
 
-    assert "BUILDKIT_INLINE_CACHE=1" in option(words, "--build-arg")
-    assert option(words, "--cache-from") == [
+    assert "BUILDKIT_INLINE_CACHE=1" in option(arguments, "--build-arg")
+    assert option(arguments, "--cache-from") == [
         f"host/path:{tag}" for tag in ("cache-deps", "cache-deps-top", "cache", "cache-top", "buildcache")
     ]
 
 
 def test_without_a_registry_there_is_no_cache_to_speak_of() -> None:
-    words = dataclasses.replace(PLAN, repository=None).command(Builder.BUILT_IN, ()).words(Builder.BUILT_IN)
+    arguments = (
+        dataclasses.replace(PLAN, repository=None).command(Builder.BUILT_IN, ()).arguments(Builder.BUILT_IN)
+    )
 
-    assert option(words, "--cache-from") == []
-    assert option(words, "--tag") == [f"runctl/digits:{INPUTS.tag}"]
+    assert option(arguments, "--cache-from") == []
+    assert option(arguments, "--tag") == [f"runctl/digits:{INPUTS.tag}"]
     # It may be pushed later, by a command of its own, and is to be a cache then.
-    assert "BUILDKIT_INLINE_CACHE=1" in words
+    assert "BUILDKIT_INLINE_CACHE=1" in arguments
 
 
 def test_building_anew_uses_no_cache_and_a_pull_does() -> None:
-    rebuild = PLAN.command(Builder.BUILT_IN, (), rebuild=Rebuild(no_cache=True)).words(Builder.BUILT_IN)
-    pull = PLAN.command(Builder.BUILT_IN, (), rebuild=Rebuild(pull=True)).words(Builder.BUILT_IN)
+    rebuild = PLAN.command(Builder.BUILT_IN, (), rebuild=Rebuild(no_cache=True)).arguments(Builder.BUILT_IN)
+    pull = PLAN.command(Builder.BUILT_IN, (), rebuild=Rebuild(pull=True)).arguments(Builder.BUILT_IN)
 
     assert "--no-cache" in rebuild
     assert "--cache-from" not in rebuild
@@ -91,7 +93,7 @@ def test_building_anew_uses_no_cache_and_a_pull_does() -> None:
 
 def test_the_old_builder_has_no_secrets_and_says_so() -> None:
     with pytest.raises(Unsupported, match="no BuildKit"):
-        PLAN.command(Builder.LEGACY, SECRETS).words(Builder.LEGACY)
+        PLAN.command(Builder.LEGACY, SECRETS).arguments(Builder.LEGACY)
 
 
 def test_secrets_are_checked_and_never_quoted(tmp_path: Path) -> None:

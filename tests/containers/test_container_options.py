@@ -55,11 +55,11 @@ def test_an_option_in_one_word_is_passed_on(word: str) -> None:
         ("-uroot", "runctl has --user"),
         ("--network", "its value is missing"),
         ("-v", "its value is missing"),
-        ("host", "no option"),
-        ("--", "no option"),
-        ("-", "no option"),
-        ("", "no option"),
-        ("image:1", "no option"),
+        ("host", "not an option"),
+        ("--", "not an option"),
+        ("-", "not an option"),
+        ("", "not an option"),
+        ("image:1", "not an option"),
     ],
 )
 def test_what_would_break_supervision_is_refused_with_the_reason(word: str, reason: str) -> None:

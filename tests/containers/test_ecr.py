@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 import pytest
 
-from runctl.containers.client import choose, look_at, programs
+from runctl.containers.client import choose, examine, programs
 from runctl.sandbox.control import Faults, SandboxInfo
 from tests.agent.engine import Engine
 from tests.e2e.command_line import CommandLine
@@ -149,7 +149,7 @@ def test_no_password_is_on_a_command_line_or_in_a_file_that_others_may_read(
 ) -> None:
     told, modes, typed = tmp_path / "told", tmp_path / "modes", tmp_path / "typed"
     program = tmp_path / "bin/docker"
-    best = choose([one for each in programs() if (one := look_at(each)) is not None])
+    best = choose([one for each in programs() if (one := examine(each)) is not None])
     assert best is not None
     program.parent.mkdir()
     program.write_text(

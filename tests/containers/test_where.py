@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from runctl.containers.where import INSTANCE, LOCAL, PlaceFacts, choose_place
+from runctl.containers.where import INSTANCE, LOCAL, BuildFacts, choose_build_location
 from runctl.core.errors import RunctlError, Unsupported
 
-FACTS = PlaceFacts(
+FACTS = BuildFacts(
     asked=None,
     registry="ecr",
     this_computer=False,
@@ -21,7 +21,7 @@ FACTS = PlaceFacts(
 
 
 @pytest.mark.parametrize(
-    ("change", "where", "words"),
+    ("change", "where", "expected"),
     [
         ({}, LOCAL, "the registry is ecr"),
         ({"registry": None}, INSTANCE, "no registry is configured"),
@@ -36,15 +36,15 @@ FACTS = PlaceFacts(
         ({"platform": None}, LOCAL, "a Docker engine answers here"),
     ],
 )
-def test_the_place_and_its_reason(change: dict[str, object], where: str, words: str) -> None:
-    place = choose_place(replace(FACTS, **change))  # type: ignore[arg-type]
+def test_the_location_and_its_reason(change: dict[str, object], where: str, expected: str) -> None:
+    location = choose_build_location(replace(FACTS, **change))  # type: ignore[arg-type]
 
-    assert place.where == where
-    assert words in place.reason
+    assert location.where == where
+    assert expected in location.reason
 
 
 def test_here_without_an_engine_is_refused_and_another_word_is_none() -> None:
     with pytest.raises(Unsupported, match="no engine answers"):
-        choose_place(replace(FACTS, asked=LOCAL, engine=None, no_engine="no engine answers"))
+        choose_build_location(replace(FACTS, asked=LOCAL, engine=None, no_engine="no engine answers"))
     with pytest.raises(RunctlError):
-        choose_place(replace(FACTS, asked="moon"))
+        choose_build_location(replace(FACTS, asked="moon"))

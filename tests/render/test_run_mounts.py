@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runctl.agent.spec import MountSpec
 from runctl.core.models import VolumeState
-from runctl.render.run_mounts import attachment_words, mount_words
+from runctl.render.run_mounts import attachment_text, mount_text
 from runctl.runs.mounts.plan import PlannedAttachment, PlannedMount
 from tests.cli.fake_provider import VOLUME_ID, a_volume
 
@@ -15,7 +15,7 @@ SPEC = MountSpec("/mnt/data", "/data", False, VOLUME_ID, "--ebs-mount")
 def test_a_mount_says_its_volume_its_mode_its_room_and_its_rule() -> None:
     mount = PlannedMount(SPEC, a_volume(), 100 * GIB, 12 * GIB)
 
-    assert mount_words(mount) == (
+    assert mount_text(mount) == (
         f'/mnt/data -> /data ({VOLUME_ID} "datasets", read-write, 12.0 GiB free of 100.0 GiB; --ebs-mount)'
     )
 
@@ -23,16 +23,16 @@ def test_a_mount_says_its_volume_its_mode_its_room_and_its_rule() -> None:
 def test_a_mount_that_is_not_made_yet_has_a_size_and_no_free_room() -> None:
     spec = MountSpec("/mnt/data", "/data", True, VOLUME_ID, "config")
 
-    words = mount_words(PlannedMount(spec, a_volume(name=None), 100 * GIB))
+    text = mount_text(PlannedMount(spec, a_volume(name=None), 100 * GIB))
 
-    assert words == f"/mnt/data -> /data ({VOLUME_ID}, read-only, 100.0 GiB; config)"
+    assert text == f"/mnt/data -> /data ({VOLUME_ID}, read-only, 100.0 GiB; config)"
 
 
 def test_a_volume_that_the_provider_does_not_show_and_a_folder_are_named_too() -> None:
     folder = PlannedMount(MountSpec("/srv", "/data", False, None, "--ebs-mount"), None, 2 * GIB, GIB)
 
-    assert VOLUME_ID in mount_words(PlannedMount(SPEC))
-    assert mount_words(folder) == "/srv -> /data (a folder, read-write, 1.0 GiB free of 2.0 GiB; --ebs-mount)"
+    assert VOLUME_ID in mount_text(PlannedMount(SPEC))
+    assert mount_text(folder) == "/srv -> /data (a folder, read-write, 1.0 GiB free of 2.0 GiB; --ebs-mount)"
 
 
 def test_an_attachment_says_where_why_and_whether_it_may_be_formatted() -> None:
@@ -41,11 +41,11 @@ def test_an_attachment_says_where_why_and_whether_it_may_be_formatted() -> None:
         a_volume(state=VolumeState.IN_USE), "/mnt/d", "where it was last", True, True, False
     )
 
-    assert attachment_words(new) == (
+    assert attachment_text(new) == (
         f'{VOLUME_ID} "datasets" (100 GiB gp3, available) gets attached, and mounted at /mnt/datasets (by its name);'
         " formatted if it is blank"
     )
-    assert attachment_words(there) == (
+    assert attachment_text(there) == (
         f'{VOLUME_ID} "datasets" (100 GiB gp3, in-use) is attached, gets mounted at /mnt/d (where it was last),'
         " read-only; never formatted"
     )

@@ -110,7 +110,7 @@ class BuildCommand:
     push: bool = False
     """buildx pushes at once; else the image is in the engine afterwards."""
 
-    def words(self, builder: Builder) -> list[str]:
+    def arguments(self, builder: Builder) -> list[str]:
         """Everything after ``docker``. Raises `Unsupported` for what the old builder cannot do."""
         if builder is Builder.LEGACY and self.secrets:
             raise Unsupported(
@@ -118,37 +118,41 @@ class BuildCommand:
                 hint="install docker's plug-in buildx",
                 code="no-buildkit",
             )
-        words = {
+        arguments = {
             Builder.BUILDX: ["buildx", "build", "--progress", "plain", "--push" if self.push else "--load"],
             Builder.BUILT_IN: ["build", "--progress", "plain"],
             # The old builder leaves the container of a step that fails, unless it is told not to.
             Builder.LEGACY: ["build", "--force-rm"],
         }[builder]
-        words += ["--file", str(self.context / self.dockerfile)]
-        words += [word for tag in self.tags for word in ("--tag", tag)]
-        words += ["--target", self.target] if self.target else []
-        words += ["--platform", self.platform] if self.platform else []
-        words += ["--pull"] if self.pull else []
-        words += ["--no-cache"] if self.no_cache else []
+        arguments += ["--file", str(self.context / self.dockerfile)]
+        arguments += [argument for tag in self.tags for argument in ("--tag", tag)]
+        arguments += ["--target", self.target] if self.target else []
+        arguments += ["--platform", self.platform] if self.platform else []
+        arguments += ["--pull"] if self.pull else []
+        arguments += ["--no-cache"] if self.no_cache else []
         for name, value in sorted(self.args.items()):
-            words += ["--build-arg", f"{name}={value}"]
+            arguments += ["--build-arg", f"{name}={value}"]
         if builder is Builder.BUILT_IN and self.inline_cache:
-            words += ["--build-arg", "BUILDKIT_INLINE_CACHE=1"]
-        words += [word for secret in self.secrets for word in ("--secret", secret.option)]
-        words += [
-            word for name, value in sorted(self.labels.items()) for word in ("--label", f"{name}={value}")
+            arguments += ["--build-arg", "BUILDKIT_INLINE_CACHE=1"]
+        arguments += [argument for secret in self.secrets for argument in ("--secret", secret.option)]
+        arguments += [
+            argument
+            for name, value in sorted(self.labels.items())
+            for argument in ("--label", f"{name}={value}")
         ]
-        words += self._cache(builder)
-        return [*words, str(self.context)]
+        arguments += self._cache(builder)
+        return [*arguments, str(self.context)]
 
     def _cache(self, builder: Builder) -> list[str]:
         if builder is not Builder.BUILDX:
-            return [word for reference in self.cache_from for word in ("--cache-from", reference)]
-        words = [word for ref in self.cache_from for word in ("--cache-from", f"type=registry,ref={ref}")]
+            return [argument for reference in self.cache_from for argument in ("--cache-from", reference)]
+        arguments = [
+            argument for ref in self.cache_from for argument in ("--cache-from", f"type=registry,ref={ref}")
+        ]
         if self.cache_to is not None:
             # As an image manifest of OCI types, the only form of a cache that ECR takes.
             options = f"type=registry,ref={self.cache_to},mode=max,image-manifest=true,oci-mediatypes=true"
-            words += ["--cache-to", options]
+            arguments += ["--cache-to", options]
         elif self.inline_cache:
-            words += ["--cache-to", "type=inline"]
-        return words
+            arguments += ["--cache-to", "type=inline"]
+        return arguments

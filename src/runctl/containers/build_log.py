@@ -52,8 +52,8 @@ class BuildLog:
         step = _STEP.fullmatch(said)
         if step is not None:
             known = number not in self.steps
-            made = Step(step["stage"], int(step["number"]), step["text"])
-            self.steps.setdefault(number, made)
+            found_step = Step(step["stage"], int(step["number"]), step["text"])
+            self.steps.setdefault(number, found_step)
             return said if known else None
         if said.startswith("["):
             self._names.setdefault(number, said)

@@ -164,17 +164,17 @@ class ImageBuilder:
         command = plan.command(self.client.builder, secrets)
         kept = []
         uses = report.stages if report is not None else None
-        for one in caches_to_push(
+        for cache in caches_to_push(
             plan.stages, uses, lambda tag: self.in_registry(f"{plan.repository}:{tag}")
         ):
-            reference = f"{plan.repository}:{one.tag}"
-            name = "the image" if one.stage is None else f"the stage {one.stage}"
-            self.progress.step(f"keeping {name} in the registry as a cache ({one.tag})")
+            reference = f"{plan.repository}:{cache.tag}"
+            name = "the image" if cache.stage is None else f"the stage {cache.stage}"
+            self.progress.step(f"keeping {name} in the registry as a cache ({cache.tag})")
             try:
-                if one.stage is None:
+                if cache.stage is None:
                     self._tag(plan.local, reference)
                 else:
-                    self._run_build(plan.stage_command(command, one.stage, reference), quiet=True)
+                    self._run_build(plan.stage_command(command, cache.stage, reference), quiet=True)
                 self._push(reference)
             except RunctlError as error:
                 # The image is there; the next machine has to build the stage.
@@ -182,7 +182,7 @@ class ImageBuilder:
                 continue
             finally:
                 self.client.run("image", "rm", "--no-prune", reference)
-            kept.append(one.tag)
+            kept.append(cache.tag)
         return tuple(kept)
 
     def _tag(self, local: str, reference: str) -> None:
@@ -217,8 +217,8 @@ class ImageBuilder:
             if shown is not None and not quiet:
                 self.progress.note(shown)
 
-        words = command.words(self.client.builder)
-        code = stream(self.client.argv(*words), self.client.variables(), hear)
+        arguments = command.arguments(self.client.builder)
+        code = stream(self.client.argv(*arguments), self.client.variables(), hear)
         if code != 0:
             raise build_failure(log.tail, code)
         return log

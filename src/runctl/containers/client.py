@@ -125,7 +125,7 @@ def find_client(otherwise: str = "") -> DockerClient:
             code="no-docker",
         )
     with ThreadPoolExecutor(len(known)) as pool:
-        best = choose([candidate for candidate in pool.map(look_at, known) if candidate is not None])
+        best = choose([candidate for candidate in pool.map(examine, known) if candidate is not None])
     if best is None:
         raise Unsupported(f"{known[0]} cannot be run", hint="docker --version shows why", code="no-docker")
     client = DockerClient(best.program, best.builder, "")
@@ -143,7 +143,7 @@ def find_client(otherwise: str = "") -> DockerClient:
     return DockerClient(best.program, best.builder, platform, exports, keeps)
 
 
-def look_at(program: str) -> Candidate | None:
+def examine(program: str) -> Candidate | None:
     """What a docker program can do; ``None`` for one that cannot be run."""
     try:
         done = subprocess.run(

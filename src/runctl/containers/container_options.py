@@ -120,29 +120,29 @@ def refuse_without_container(options: ContainerOptions, reason: str) -> None:
         )
 
 
-def check_docker_args(words: Sequence[str]) -> None:
-    """Each word is an option of its own that leaves the run to its supervisor. Raises `UsageError`."""
-    for word in words:
-        name = _name_of(word)
+def check_docker_args(options: Sequence[str]) -> None:
+    """Each option leaves the run to its supervisor. Raises `UsageError`."""
+    for option in options:
+        name = _name_of(option)
         if name is None:
             raise UsageError(
-                f"--docker-arg {word}: it is no option of docker run",
+                f"--docker-arg {option}: it is not an option of docker run",
                 hint="one option in one word: --docker-arg=--network=host",
                 code="bad-docker-arg",
             )
         if name in _OWN:
             raise UsageError(
-                f"--docker-arg {word}: runctl has {_OWN[name]} for that",
+                f"--docker-arg {option}: runctl has {_OWN[name]} for that",
                 hint=f"say {_OWN[name]} itself",
                 code="bad-docker-arg",
             )
         if name in _REFUSED:
             raise UsageError(
-                f"--docker-arg {word} is refused: {_REFUSED[name]}",
+                f"--docker-arg {option} is refused: {_REFUSED[name]}",
                 hint="leave it out",
                 code="bad-docker-arg",
             )
-        _check_value(word, name)
+        _check_value(option, name)
 
 
 def _name_of(word: str) -> str | None:

@@ -27,11 +27,11 @@ def _sources(instruction: Instruction) -> list[str]:
         if option.startswith("--from="):
             return []
     try:
-        words = json.loads(rest) if rest.startswith("[") else shlex.split(rest)
+        arguments = json.loads(rest) if rest.startswith("[") else shlex.split(rest)
     except ValueError:
         # docker says what is wrong with it.
         return []
-    sources = [str(word) for word in words[:-1]] if isinstance(words, list) else []
+    sources = [str(argument) for argument in arguments[:-1]] if isinstance(arguments, list) else []
     return [
         source.removeprefix("./").strip("/")
         for source in sources

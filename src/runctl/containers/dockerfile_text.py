@@ -9,7 +9,7 @@ from functools import cached_property
 _DIRECTIVE = re.compile(r"#\s*(syntax|escape|check)\s*=\s*(\S.*?)\s*", re.IGNORECASE)
 _HEREDOC = re.compile(r"<<(-?)([\"']?)([A-Za-z_]\w*)\2")
 _FROM = re.compile(r"(?:--\S+\s+)*(\S+)(?:\s+as\s+(\S+))?\s*", re.IGNORECASE)
-_HEREDOC_WORDS = frozenset({"RUN", "COPY", "ADD"})
+_HEREDOC_KEYWORDS = frozenset({"RUN", "COPY", "ADD"})
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def parse_dockerfile(text: str) -> DockerfileText:
             # A comment in the middle is left out, an empty line does not end the instruction.
             line += escape if following.startswith("#") or not following else " " + following
         keyword, _, rest = line.partition(" ")
-        if keyword.upper() in _HEREDOC_WORDS:
+        if keyword.upper() in _HEREDOC_KEYWORDS:
             for dash, _quote, mark in _HEREDOC.findall(rest):
                 while position < len(lines):
                     inner = lines[position]

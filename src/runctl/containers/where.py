@@ -10,7 +10,7 @@ LOCAL, INSTANCE = "local", "instance"
 
 
 @dataclass(frozen=True)
-class PlaceFacts:
+class BuildFacts:
     """What decides it."""
 
     asked: str | None
@@ -29,7 +29,7 @@ class PlaceFacts:
 
 
 @dataclass(frozen=True)
-class BuildPlace:
+class BuildLocation:
     """The answer."""
 
     where: str
@@ -56,15 +56,15 @@ class ImagePlanOfRun:
     """Where the machine that builds it pushes it, before the run starts."""
 
 
-def choose_place(facts: PlaceFacts) -> BuildPlace:
+def choose_build_location(facts: BuildFacts) -> BuildLocation:
     """Here only if the image has a way to the machine that somebody chose: a registry, or ``--build-on local``.
 
     Raises `UsageError` for ``local`` on this computer's own runs, `Unsupported` when it is asked for without engine.
     """
     if facts.this_computer:
         if facts.asked == LOCAL:
-            return BuildPlace(INSTANCE, "the run is on this computer, and so is its engine")
-        return BuildPlace(INSTANCE, "the run is on this computer")
+            return BuildLocation(INSTANCE, "the run is on this computer, and so is its engine")
+        return BuildLocation(INSTANCE, "the run is on this computer")
     if facts.asked is not None:
         if facts.asked not in {LOCAL, INSTANCE}:
             raise UsageError(f"--build-on {facts.asked}: it can be local or instance")
@@ -74,13 +74,17 @@ def choose_place(facts: PlaceFacts) -> BuildPlace:
                 hint="start Docker, or leave it to the machine: --build-on instance",
                 code="no-engine",
             )
-        return BuildPlace(facts.asked, "asked for")
+        return BuildLocation(facts.asked, "asked for")
     if facts.registry is None:
-        return BuildPlace(INSTANCE, "no registry is configured that an image built here could be pulled from")
+        return BuildLocation(
+            INSTANCE, "no registry is configured that an image built here could be pulled from"
+        )
     if facts.dev_mode:
-        return BuildPlace(INSTANCE, "dev-mode goes on with the machine's last image")
+        return BuildLocation(INSTANCE, "dev-mode goes on with the machine's last image")
     if facts.engine is None:
-        return BuildPlace(INSTANCE, f"not here: {facts.no_engine}")
+        return BuildLocation(INSTANCE, f"not here: {facts.no_engine}")
     if facts.platform is not None and facts.platform != facts.engine:
-        return BuildPlace(INSTANCE, f"the engine here is for {facts.engine}, the machine is {facts.platform}")
-    return BuildPlace(LOCAL, f"a Docker engine answers here, and the registry is {facts.registry}")
+        return BuildLocation(
+            INSTANCE, f"the engine here is for {facts.engine}, the machine is {facts.platform}"
+        )
+    return BuildLocation(LOCAL, f"a Docker engine answers here, and the registry is {facts.registry}")

@@ -95,7 +95,7 @@ def image_plan_lines(
     ]
     if there is not None:
         rows.append(("there", f"in the {there} already: nothing to build"))
-    rows += [("creates", words) for words in (target.will_create if target is not None else ())]
+    rows += [("creates", resource) for resource in (target.will_create if target is not None else ())]
     return [f"{label:<9}{value}" for label, value in rows]
 
 
@@ -139,13 +139,13 @@ def build_text(plan: ImagePlan, built: Built) -> str:
     report = built.report
     if report is not None:
         lines[0] += f": {counted(report.cached, 'step')} from the cache, {report.built} built"
-        for one in report.breaks:
-            where = f"{plan.inputs.dockerfile}:{one.line}" if one.line else plan.inputs.dockerfile
-            stage = f" (stage {one.stage})" if one.stage else ""
-            lines.append(f"cache broken at {where}{stage}: {one.instruction.splitlines()[0]}")
-            more = "step" if one.steps_after == 1 else "steps"
-            after = f"; {one.steps_after} more {more} after it" if one.steps_after else ""
-            lines.append(f"  because {one.reason}{after}")
+        for cause in report.breaks:
+            where = f"{plan.inputs.dockerfile}:{cause.line}" if cause.line else plan.inputs.dockerfile
+            stage = f" (stage {cause.stage})" if cause.stage else ""
+            lines.append(f"cache broken at {where}{stage}: {cause.instruction.splitlines()[0]}")
+            more = "step" if cause.steps_after == 1 else "steps"
+            after = f"; {cause.steps_after} more {more} after it" if cause.steps_after else ""
+            lines.append(f"  because {cause.reason}{after}")
     return "\n".join(lines)
 
 

@@ -62,9 +62,11 @@ def plan_document(plan: Any) -> dict[str, Any]:
 def _without_tokens(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            key: _without_tokens(one) for key, one in value.items() if key not in {"client_token", "token"}
+            key: _without_tokens(entry)
+            for key, entry in value.items()
+            if key not in {"client_token", "token"}
         }
-    return [_without_tokens(one) for one in value] if isinstance(value, list) else value
+    return [_without_tokens(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _hourly(plan: CreatePlan) -> list[str]:

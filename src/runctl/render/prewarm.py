@@ -26,7 +26,7 @@ def prewarm_plan_text(plan: PrewarmPlan) -> str:
         )
     else:
         fields.append(("how", f"{_WAYS[plan.way]}: {plan.reason}"))
-        fields += [("weighed", words) for words in plan.considered]
+        fields += [("weighed", reason) for reason in plan.considered]
     fields += _machine(plan)
     if plan.way not in {"done", "wait"}:
         rate = f"at most {plan.estimate.mibps:,.0f} MiB/s, {plan.estimate.bound}"
@@ -68,7 +68,7 @@ def _machine(plan: PrewarmPlan) -> list[tuple[str, str]]:
     ]
     if machine.price is not None:
         fields.append(("price", f"{usd(machine.price.usd)} an hour ({machine.price.source})"))
-    fields += [("also makes", words) for words in machine.will_also_create]
+    fields += [("also makes", resource) for resource in machine.will_also_create]
     if machine.ttl is not None:
         fields.append(
             ("ends", f"when it is done; by itself {IDLE_MINUTES} minutes after, or after {machine.ttl}")
@@ -109,14 +109,14 @@ def span(seconds: float) -> str:
 
 def pace_text(pace: Pace) -> str:
     """``1.2 GiB of 4.0 GiB, 310 of 1,000 files, 96.0 MiB/s, 30 s left``."""
-    words = [f"{size(pace.done)} of {size(pace.total)}"]
+    parts = [f"{size(pace.done)} of {size(pace.total)}"]
     if pace.files is not None and pace.of_files is not None:
-        words.append(f"{pace.files:,} of {counted(pace.of_files, 'file')}")
+        parts.append(f"{pace.files:,} of {counted(pace.of_files, 'file')}")
     if pace.bytes_per_second:
-        words.append(f"{size(int(pace.bytes_per_second))}/s")
+        parts.append(f"{size(int(pace.bytes_per_second))}/s")
     if pace.seconds_left is not None and pace.done < pace.total:
-        words.append(f"{span(pace.seconds_left)} left")
-    return ", ".join(words)
+        parts.append(f"{span(pace.seconds_left)} left")
+    return ", ".join(parts)
 
 
 def prewarm_plan_document(plan: PrewarmPlan) -> dict[str, Any]:

@@ -84,9 +84,9 @@ class LogOutput:
         return "\n" if before else ""
 
 
-def _same_file(one: TextIO, other: TextIO) -> bool:
+def _same_file(first: TextIO, second: TextIO) -> bool:
     try:
-        return os.path.sameopenfile(one.fileno(), other.fileno())
+        return os.path.sameopenfile(first.fileno(), second.fileno())
     except (OSError, ValueError):
         return False
 

@@ -13,15 +13,15 @@ from runctl.runs.plan import RunPlan
 def mount_rows(plan: RunPlan) -> list[tuple[str, str]]:
     """Labelled lines: what is attached first, every mount, where results go, and what else there is to know."""
     mounts = plan.mounts
-    rows = [("attach", attachment_words(one)) for one in mounts.attachments]
-    rows += [("mount", mount_words(mount)) for mount in mounts.mounts]
+    rows = [("attach", attachment_text(planned)) for planned in mounts.attachments]
+    rows += [("mount", mount_text(mount)) for mount in mounts.mounts]
     if plan.instance.provider != "local":
         rows.append(("saves", _saves(plan)))
     rows += [("note", note) for note in mounts.notes]
     return rows
 
 
-def mount_words(mount: PlannedMount) -> str:
+def mount_text(mount: PlannedMount) -> str:
     """``/mnt/data -> /data (vol-0abc "datasets", read-write, 12.3 GiB free of 100.0 GiB; --ebs-mount)``."""
     spec = mount.spec
     facts = [_label(mount), "read-only" if spec.read_only else "read-write"]
@@ -32,14 +32,14 @@ def mount_words(mount: PlannedMount) -> str:
     return f"{spec.source} -> {spec.target} ({', '.join(facts)}; {spec.origin})"
 
 
-def attachment_words(one: PlannedAttachment) -> str:
+def attachment_text(planned: PlannedAttachment) -> str:
     """``vol-0abc "datasets" (100 GiB gp3), then mounted at /mnt/data (by its name), formatted if it is blank``."""
-    volume = one.volume
-    done = "is attached, gets mounted" if one.attached else "gets attached, and mounted"
-    mode = ", read-only" if one.read_only else ""
-    blank = "formatted if it is blank" if one.formats_if_blank else "never formatted"
+    volume = planned.volume
+    done = "is attached, gets mounted" if planned.attached else "gets attached, and mounted"
+    mode = ", read-only" if planned.read_only else ""
+    blank = "formatted if it is blank" if planned.formats_if_blank else "never formatted"
     what = f"{named(volume)} ({volume.size_gib} GiB {volume.type}, {volume.state.value})"
-    return f"{what} {done} at {one.mount_point} ({one.reason}){mode}; {blank}"
+    return f"{what} {done} at {planned.mount_point} ({planned.reason}){mode}; {blank}"
 
 
 def mounts_document(plan: RunPlan) -> dict[str, Any]:
@@ -50,15 +50,15 @@ def mounts_document(plan: RunPlan) -> dict[str, Any]:
         "mounts": [_mount(mount) for mount in mounts.mounts],
         "attachments": [
             {
-                "volume_id": one.volume.id,
-                "volume_name": one.volume.name,
-                "mount_point": one.mount_point,
-                "reason": one.reason,
-                "attached": one.attached,
-                "read_only": one.read_only,
-                "formats_if_blank": one.formats_if_blank,
+                "volume_id": planned.volume.id,
+                "volume_name": planned.volume.name,
+                "mount_point": planned.mount_point,
+                "reason": planned.reason,
+                "attached": planned.attached,
+                "read_only": planned.read_only,
+                "formats_if_blank": planned.formats_if_blank,
             }
-            for one in mounts.attachments
+            for planned in mounts.attachments
         ],
         "saves_to": None
         if saves is None
@@ -79,7 +79,7 @@ def _mount(mount: PlannedMount) -> dict[str, Any]:
         "volume_name": mount.volume.name if mount.volume is not None else None,
         "size_bytes": mount.size_bytes,
         "free_bytes": mount.free_bytes,
-        "shared_with": [one.run_id for one in mount.shared_with],
+        "shared_with": [sharer.run_id for sharer in mount.shared_with],
     }
 
 

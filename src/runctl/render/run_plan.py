@@ -68,8 +68,8 @@ def run_plan_document(plan: RunPlan) -> dict[str, Any]:
                 "files": len(selection.found),
                 "bytes": selection.total_bytes,
                 "left_out": [
-                    {"path": one.path, "files": one.files, "is_more": one.is_more}
-                    for one in project.sent.left_out
+                    {"path": left.path, "files": left.files, "is_more": left.is_more}
+                    for left in project.sent.left_out
                 ],
             },
             "container": spec.container,
@@ -106,7 +106,7 @@ def image_rows(plan: RunPlan) -> list[tuple[str, str]]:
     image = plan.image
     if image is None:
         return []
-    words = {
+    state = {
         "machine": "is on the machine already: nothing to build",
         "registry": "is in the registry already: nothing to build, nothing to push",
         "engine": "is in this computer's engine already: to be pushed",
@@ -116,8 +116,8 @@ def image_rows(plan: RunPlan) -> list[tuple[str, str]]:
     }[image.there]
     container = plan.spec.container
     if image.there is None and container is not None and container.code == "mount":
-        words = "to be built, unless the last one differs in nothing but code"
-    rows = [("image", f"{image.reference} ({words})"), ("build", f"{_where(plan)}: {image.reason}")]
+        state = "to be built, unless the last one differs in nothing but code"
+    rows = [("image", f"{image.reference} ({state})"), ("build", f"{_where(plan)}: {image.reason}")]
     if image.published is not None:
         rows.append(("push", f"{image.published}, before the run starts: other machines need not build it"))
     return rows + [("creates", text) for text in image.will_create]
@@ -143,5 +143,5 @@ def _machine(plan: RunPlan) -> str:
     instance = plan.instance
     if instance.provider == "local":
         return "this computer"
-    words = [instance.instance_type, instance.market.value]
-    return ", ".join([*words, instance.zone] if instance.zone else words)
+    parts = [instance.instance_type, instance.market.value]
+    return ", ".join([*parts, instance.zone] if instance.zone else parts)

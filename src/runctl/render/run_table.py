@@ -59,14 +59,14 @@ def _elapsed(run: Run) -> str | None:
 def run_details(run: Run) -> str:
     """Everything about one run, and what is needed to repeat it."""
     market = run.market if run.provider != "local" else None
-    place = [run.provider, run.instance_name, run.instance_type, market, run.region]
+    where = [run.provider, run.instance_name, run.instance_type, market, run.region]
     fields: dict[str, str | None] = {
         "id": run.id,
         "name": run.name,
         "state": run.state.value,
         "end": " ".join(filter(None, [run.end_reason, f"({run.message})" if run.message else None])) or None,
         "exit code": None if run.exit_code is None else str(run.exit_code),
-        "instance": f"{run.instance_id} ({', '.join(filter(None, place))})",
+        "instance": f"{run.instance_id} ({', '.join(filter(None, where))})",
         "project": run.project,
         "git": _git(run.git),
         "changed": _changed(run.git),
@@ -125,7 +125,7 @@ def attempts_table(attempts: Sequence[AttemptStatus], *, screen: Screen = PLAIN)
     return fit(
         [
             Column("RUN", [status.run_id for status in attempts]),
-            Column("STATE", [_words(status.state.value) for status in attempts], is_state=True),
+            Column("STATE", [_state_text(status.state.value) for status in attempts], is_state=True),
             Column("PID", [_number(status.pid) for status in attempts], 4, right=True),
             Column("CPU", [_percent(status.cpu_percent) for status in attempts], 2, right=True),
             Column(
@@ -142,7 +142,7 @@ def attempts_table(attempts: Sequence[AttemptStatus], *, screen: Screen = PLAIN)
     )
 
 
-def _words(state: str) -> str:
+def _state_text(state: str) -> str:
     return state.lower().replace("_", "-")
 
 
@@ -159,7 +159,7 @@ def attempt_document(status: AttemptStatus) -> Mapping[str, Any]:
     return {
         "run_id": status.run_id,
         "attempt": status.attempt,
-        "state": _words(status.state.value),
+        "state": _state_text(status.state.value),
         "phase": status.phase,
         "script": status.script,
         "args": status.args,

@@ -158,7 +158,7 @@ def abandon_text(plan: Abandonment) -> str:
     fields = [("stays", f"{_named(plan.source)} in {plan.source.zone}, as it was")]
     if plan.unfinished is not None:
         fields.append(("deleted", f"the unfinished {plan.unfinished.id} in {plan.unfinished.zone}"))
-    fields += [("deleted", f"the temporary snapshot {one.id}") for one in plan.snapshots]
+    fields += [("deleted", f"the temporary snapshot {snapshot.id}") for snapshot in plan.snapshots]
     return block("give up moving one volume:", fields)
 
 

@@ -31,7 +31,7 @@ def exit_code(end: EndRecord) -> int:
     return _REASON_CODES.get(end.reason, 1)
 
 
-_WORDS = {
+_SENTENCES = {
     EndReason.COMPLETED: "completed",
     EndReason.FAILED: "failed",
     EndReason.OUT_OF_MEMORY: "ran out of memory",
@@ -61,7 +61,7 @@ def sentence(run_id: str, end: EndRecord, *, log_was_shown: bool = False) -> str
 
     Why a script could not be started stands at the end of the log: where that was shown, it is not told again.
     """
-    text = f"{run_id} {_WORDS[end.reason]}"
+    text = f"{run_id} {_SENTENCES[end.reason]}"
     if end.reason is EndReason.COMPLETED:
         return text
     if end.reason is EndReason.FAILED:

@@ -169,7 +169,7 @@ def _dockerfiles_here(
     """Dockerfiles that would have been used, and are not sent."""
     if container is not None or request.docker is False:
         return []
-    return [place for place in SEARCHED if files.stays_here(place)][:1]
+    return [path for path in SEARCHED if files.stays_here(path)][:1]
 
 
 def _check_starter(request: TrainRequest, root: ProjectRoot) -> None:

@@ -188,7 +188,7 @@ def _remove(
     for name, images in repositories.items():
         cli.progress.step(f"removing {counted(len(images), 'image')} of {name}")
         deleted = image_registry(cli.session).delete_images(
-            name, [one.digest for one in images], cli.progress
+            name, [image.digest for image in images], cli.progress
         )
         gone += [image for image in images if image.digest in deleted]
     return gone, failed

@@ -18,7 +18,14 @@ from runctl.containers.cache_keeping import caches_to_push
 from runctl.containers.client import DockerClient, find_client
 from runctl.containers.image_inputs import ImageInputs, unpinned_bases
 from runctl.containers.image_plan import AS_CONFIGURED, BuildOptions, ImagePlan
-from runctl.containers.where import INSTANCE, LOCAL, BuildPlace, ImagePlanOfRun, PlaceFacts, choose_place
+from runctl.containers.where import (
+    INSTANCE,
+    LOCAL,
+    BuildFacts,
+    BuildLocation,
+    ImagePlanOfRun,
+    choose_build_location,
+)
 from runctl.core.errors import MachineError, ProjectError, RunctlError, Unsupported, UsageError
 from runctl.project.dockerfile import DockerfileChoice
 from runctl.project.label import fit_for_a_tag
@@ -99,12 +106,12 @@ class RunImage:
         return built
 
     @cached_property
-    def place(self) -> BuildPlace:
+    def location(self) -> BuildLocation:
         """Where it is built."""
         engine, why = self._engine
         config = self.session.config.docker
-        return choose_place(
-            PlaceFacts(
+        return choose_build_location(
+            BuildFacts(
                 asked=self.options.build_on or config.build_on,
                 registry=config.registry,
                 this_computer=self.instance.provider == "local",
@@ -120,7 +127,7 @@ class RunImage:
         """The build, as the docker commands know it."""
         assert self.container is not None  # noqa: S101 - asked only where there is a Dockerfile
         registry = self.session.config.docker.registry
-        if self.place.where == LOCAL:
+        if self.location.where == LOCAL:
             registry = registry or ECR
         choice = DockerfileChoice(str(self.container.dockerfile), "")
         name = self.session.config.project.name or fit_for_a_tag(self.root.name)
@@ -141,7 +148,7 @@ class RunImage:
             return None
         if not self.is_built or selection is None:
             return SettledImage(self.container)
-        if self.place.where == LOCAL:
+        if self.location.where == LOCAL:
             return self._settle_local(self.container)
         return self._settle_on_machine(self.container, selection, script)
 
@@ -298,8 +305,8 @@ class RunImage:
 
     def _shown(self, image: ImagePlan, reference: str, there: str | None) -> ImagePlanOfRun:
         return ImagePlanOfRun(
-            self.place.where,
-            self.place.reason,
+            self.location.where,
+            self.location.reason,
             reference,
             there,
             image.inputs.platform,
