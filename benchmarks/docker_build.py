@@ -17,7 +17,7 @@ from tests.agent.engine import Engine
 
 from benchmarks.free_port import free_port
 from benchmarks.measure import Result, Skipped, command, interleaved
-from runctl.containers.client import Builder, choose, look_at, programs
+from runctl.containers.client import Builder, choose, examine, programs
 from runctl.sandbox.ecr.registry import Registry
 
 RUNCTL = str(Path(sys.executable).with_name("runctl"))
@@ -122,7 +122,7 @@ def _docker() -> str:
     """The program that runctl takes, too: both build with the same BuildKit. Raises `Skipped`."""
     if os.geteuid() != 0 or shutil.which("docker-registry") is None:
         raise Skipped("needs root and docker-registry")
-    best = choose([one for program in programs() if (one := look_at(program)) is not None])
+    best = choose([one for program in programs() if (one := examine(program)) is not None])
     if best is None or best.builder is not Builder.BUILT_IN:
         raise Skipped("needs a docker that builds with the engine's own BuildKit")
     return best.program
