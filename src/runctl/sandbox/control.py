@@ -271,9 +271,25 @@ class Faults:
         """The rebalance recommendation."""
         self._ask("rebalance", instance_id=instance_id)
 
-    def no_capacity(self, zone: str | None = None, instance_type: str | None = None) -> None:
+    def no_capacity(
+        self, zone: str | None = None, instance_type: str | None = None, market: str | None = None
+    ) -> None:
         """Launches there are refused with InsufficientInstanceCapacity, until `clear`."""
-        self._ask("no-capacity", zone=zone, instance_type=instance_type)
+        self.capacity(0, zone=zone, instance_type=instance_type, market=market)
+
+    def capacity(
+        self,
+        count: int | None,
+        *,
+        zone: str | None = None,
+        instance_type: str | None = None,
+        market: str | None = None,
+    ) -> None:
+        """There can be at most that many instances at once, of those that are named; ``None`` takes the limit away.
+
+        ``market`` is ``spot`` or ``on-demand``. Instances that are there stay, also when they are more.
+        """
+        self._ask("capacity", count=count, zone=zone, instance_type=instance_type, market=market)
 
     def throttle(self, action: str, times: int) -> None:
         """The next calls of that action are refused."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from runctl.sandbox.capacity import Pool
 from runctl.sandbox.world import World
 
 
@@ -30,12 +31,15 @@ def _rebalance(world: World, parameters: dict[str, Any]) -> None:
     world.notices[parameters["instance_id"]].rebalance = json.dumps({"noticeTime": _stamp(datetime.now(UTC))})
 
 
-def _no_capacity(world: World, parameters: dict[str, Any]) -> None:
-    world.faults.no_capacity.append((parameters.get("zone"), parameters.get("instance_type")))
-
-
-def _capacity(world: World, _parameters: dict[str, Any]) -> None:
-    world.faults.no_capacity.clear()
+def _capacity(world: World, parameters: dict[str, Any]) -> None:
+    """At most ``count`` instances at once in a pool; without a count, as many as anybody wants."""
+    pool = Pool(*(parameters.get(name) for name in ("zone", "instance_type", "market")))
+    count = parameters.get("count")
+    with world.lock:
+        if count is None:
+            world.faults.capacity.pop(pool, None)
+        else:
+            world.faults.capacity[pool] = int(count)
 
 
 def _throttle(world: World, parameters: dict[str, Any]) -> None:
@@ -112,7 +116,6 @@ _VERBS: dict[str, Callable[[World, dict[str, Any]], None]] = {
     "kill": _kill,
     "interrupt": _interrupt,
     "rebalance": _rebalance,
-    "no-capacity": _no_capacity,
     "capacity": _capacity,
     "throttle": _throttle,
     "deny": _deny,

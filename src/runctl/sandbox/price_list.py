@@ -134,6 +134,12 @@ def spot_price_on(instance_type: str, region: str, zone: str, day: datetime) -> 
     return price if row.on_demand is None else min(price, row.on_demand)
 
 
+def spot_price(instance_type: str, region: str, zone: str, moment: datetime) -> Decimal | None:
+    """USD per hour at that moment, as the history has it; ``None`` where there is no spot."""
+    change = _change_before(moment, instance_type, zone)
+    return spot_price_on(instance_type, region, zone, change)
+
+
 def spot_history(region: str, query: SpotQuery, now: datetime) -> list[dict[str, Any]]:
     """The API's rows, the newest first: every change in the time asked for, and the price that it began with.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from runctl.sandbox.capacity import Pool
 from runctl.sandbox.ebs.disks import Disks
 from runctl.sandbox.layout import Layout
 from runctl.sandbox.machines.machine import Hardware, Machine
@@ -23,8 +24,10 @@ ACCOUNT = "123456789012"
 class Faults:
     """What is to go wrong, as tests have asked for it."""
 
-    no_capacity: list[tuple[str | None, str | None]] = field(default_factory=list)
-    """Zone and instance type; ``None`` is any."""
+    capacity: dict[Pool, int] = field(default_factory=dict)
+    """The most instances that there can be at once; what is not in it has room."""
+    spot_scores: dict[str, int] = field(default_factory=dict)
+    """The placement scores that zones have by word of a test."""
     throttled: dict[str, int] = field(default_factory=dict)
     """How many more calls of an action are refused."""
     denied: set[str] = field(default_factory=set)

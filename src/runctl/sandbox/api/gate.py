@@ -22,7 +22,7 @@ from runctl.sandbox.s3 import request as s3_request
 from runctl.sandbox.s3.objects import REQUEST_KEY
 from runctl.sandbox.world import ACCOUNT, World
 
-IDEMPOTENT = {"RunInstances", "CreateVolume", "CopyVolumes"}
+IDEMPOTENT = {"CreateFleet", "RunInstances", "CreateVolume", "CopyVolumes"}
 EXPIRED_TOKEN = "expired"  # noqa: S105 - the word that tests use for one
 UNKNOWN_KEY = (
     "The access key or security token included in the request is not valid in this sandbox: each start has keys of"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import gzip
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,9 +16,11 @@ from moto.iam.exceptions import NotFoundException as IamNotFound
 from runctl.core.config import SANDBOX_VARIABLE
 from runctl.sandbox.amis import ami
 from runctl.sandbox.api.gate import parameter
-from runctl.sandbox.ec2.lifecycle import Lifecycle, SandboxInstance
+from runctl.sandbox.capacity import Pool, has_room
+from runctl.sandbox.ec2.lifecycle import UP, Lifecycle, SandboxInstance
 from runctl.sandbox.ec2.spot_requests import note_fulfilled
 from runctl.sandbox.machines.machine import Hardware
+from runctl.sandbox.price_list import spot_price
 from runctl.sandbox.world import World
 
 TLS_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE")
@@ -30,7 +34,7 @@ class Launch(Lifecycle):
         self, image_id: str, count: int, user_data: Any, security_group_names: list[str], **kwargs: Any
     ) -> Any:
         """Launch: what AWS refuses is refused, then every instance gets a machine that boots beside the call."""
-        self._check_launch(image_id, kwargs)
+        self._check_launch(image_id, count, kwargs)
         tags = dict(kwargs.get("tags") or {})
         groups = kwargs.get("security_group_ids") or security_group_names
         if not groups and not kwargs.get("nics"):
@@ -49,7 +53,7 @@ class Launch(Lifecycle):
             self._embody(instance, user_data)
         return reservation
 
-    def _check_launch(self, image_id: str, kwargs: dict[str, Any]) -> None:
+    def _check_launch(self, image_id: str, count: int, kwargs: dict[str, Any]) -> None:
         if not any(image.id == image_id for image in self.describe_images()):
             raise EC2ClientError("InvalidAMIID.NotFound", f"The image id '[{image_id}]' does not exist")
         kind = kwargs["instance_type"]
@@ -69,13 +73,25 @@ class Launch(Lifecycle):
         if subnet:
             zone = self.get_subnet(subnet).availability_zone
         zone = zone or f"{self.region_name}a"
-        for barred_zone, barred_kind in self.world.faults.no_capacity:
-            if barred_zone in {None, zone} and barred_kind in {None, kind}:
-                raise EC2ClientError(
-                    "InsufficientInstanceCapacity",
-                    f"We currently do not have sufficient {kind} capacity in the Availability Zone you requested"
-                    f" ({zone}). Our system will be working on provisioning additional capacity.",
-                )
+        market = "spot" if kwargs.get("instance_market_options") else "on-demand"
+        running = [
+            Pool(
+                other.availability_zone,
+                other.instance_type,
+                "spot" if other.lifecycle == "spot" else "on-demand",
+            )
+            for other in self.all_instances()
+            if other._state.name in UP
+        ]
+        if market == "spot":
+            _check_spot_price(kind, self.region_name, zone)
+        wanted = Pool(zone, kind, market)
+        if not has_room(wanted, count, self.world.faults.capacity, running):
+            raise EC2ClientError(
+                "InsufficientInstanceCapacity",
+                f"We currently do not have sufficient {kind} capacity in the Availability Zone you requested"
+                f" ({zone}). Our system will be working on provisioning additional capacity.",
+            )
 
     def _complete_root(self, instance: Any, tags: dict[str, str]) -> None:
         """Whatever other disks were asked for, there is a root volume, and it goes with the instance."""
@@ -107,6 +123,18 @@ class Launch(Lifecycle):
         instance.sandbox_address = machine.address
         if not self.world.faults.never_boots:
             self._in_background(self._boot, instance)
+
+
+def _check_spot_price(kind: str, region: str, zone: str) -> None:
+    """A bid below the market's price is refused; without one the on-demand price is bid."""
+    most = parameter("InstanceMarketOptions.SpotOptions.MaxPrice")
+    price = spot_price(kind, region, zone, datetime.now(UTC))
+    if most and price is not None and Decimal(most) < price:
+        raise EC2ClientError(
+            "SpotMaxPriceTooLow",
+            f"Your Spot request price of {most} is lower than the minimum required Spot request fulfillment price of"
+            f" {price}.",
+        )
 
 
 def _environment(world: World) -> dict[str, str]:
