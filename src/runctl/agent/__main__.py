@@ -40,22 +40,22 @@ VERBS: dict[str, tuple[str, str]] = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb and return the exit code: 0, or 1 when the answer is an error."""
-    words = sys.argv[1:] if argv is None else argv
-    verb = words[0] if words else ""
+    arguments = sys.argv[1:] if argv is None else argv
+    verb = arguments[0] if arguments else ""
     # What the agent makes is for its user (and root); what others may see is opened explicitly.
     os.umask(0o022)
     if verb == "supervise":
         from runctl.agent.supervising.supervisor import supervise
 
-        return supervise(words[1:])
+        return supervise(arguments[1:])
     if verb == "collect":
         from runctl.agent.attempt.collector import collect
 
-        return collect(words[1:])
+        return collect(arguments[1:])
     if verb == "fill":
         from runctl.agent.fill.program import fill
 
-        return fill(words[1:])
+        return fill(arguments[1:])
     if verb == "exec":
         from runctl.agent.machine.docker import exec_from_stdin
 
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         if verb == "sync":
             from runctl.agent.trees.session import sync
 
-            return sync(words[1:], sys.stdin.buffer, sys.stdout.buffer)
+            return sync(arguments[1:], sys.stdin.buffer, sys.stdout.buffer)
         return _run(verb)
     except BrokenPipeError:
         # The reader has gone; there is nobody to tell.

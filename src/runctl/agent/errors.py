@@ -32,7 +32,7 @@ def unexpected(verb: str, error: Exception) -> dict[str, str]:
             "message": f"the machine's disk is full: {error}",
             "hint": "free some space",
         }
-    words = "the agent's {} failed: {}: {} ({}:{})".format(
+    message = "the agent's {} failed: {}: {} ({}:{})".format(
         verb, type(error).__name__, error, where.filename.rpartition("/")[2], where.lineno
     )
-    return {"code": "agent-failed", "message": words, "hint": "please report this"}
+    return {"code": "agent-failed", "message": message, "hint": "please report this"}

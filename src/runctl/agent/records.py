@@ -185,8 +185,8 @@ def attempts(run_id: Optional[str] = None) -> list[AttemptFolder]:
         if folder.is_dir():
             numbers = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
             found.extend(AttemptFolder(folder / str(number)) for number in numbers)
-    kept = [one for one in found if (one.path / "spec.json").exists()]
-    return sorted(kept, key=lambda one: (one.live().created_at, one.attempt))
+    kept = [folder for folder in found if (folder.path / "spec.json").exists()]
+    return sorted(kept, key=lambda folder: (folder.live().created_at, folder.attempt))
 
 
 def find(request: Mapping[str, Any]) -> AttemptFolder:
@@ -198,11 +198,11 @@ def find(request: Mapping[str, Any]) -> AttemptFolder:
     if not isinstance(run_id, str) or not run_id:
         raise AgentError("bad-request", "the request names no run_id")
     attempt = request.get("attempt")
-    found = [one for one in attempts(run_id) if attempt is None or one.attempt == int(attempt)]
+    found = [folder for folder in attempts(run_id) if attempt is None or folder.attempt == int(attempt)]
     if not found:
         which = run_id if attempt is None else f"{run_id} (attempt {attempt})"
         raise AgentError("no-such-run", f"there is no run {which} on this machine")
-    return max(found, key=lambda one: one.attempt)
+    return max(found, key=lambda folder: folder.attempt)
 
 
 def changed(live: Live, **values: Any) -> Live:

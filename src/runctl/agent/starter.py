@@ -56,15 +56,15 @@ def starter(
 
 
 def shebang(head: bytes) -> list[str] | None:
-    """The words of a ``#!`` line, as the kernel reads them: a program and at most one argument, which for
+    """The argv of a ``#!`` line, as the kernel reads them: a program and at most one argument, which for
     ``env -S`` is itself split. A file that lost its executable bit on the way runs all the same."""
     line, newline, _ = head.partition(b"\n")
     if not line.startswith(b"#!") or not newline:
         return None
-    words = line[2:].decode(errors="surrogateescape").strip().split(None, 1)
-    if not words:
+    argv = line[2:].decode(errors="surrogateescape").strip().split(None, 1)
+    if not argv:
         return None
-    program, rest = words[0], words[1:]
+    program, rest = argv[0], argv[1:]
     if PurePosixPath(program).name == "env" and rest and rest[0].startswith("-S"):
         return [program, *shlex.split(rest[0][2:])]
     return [program, *rest]

@@ -105,7 +105,7 @@ def disk(tmp_path: Path) -> Iterator[str]:
 @pytest.mark.namespaces
 def test_the_disk_is_made_and_in_place_before_the_engine_starts(disk: str, tmp_path: Path) -> None:
     root = tmp_path / "root"
-    facts = probe.look(disk, is_system_disk=False, spacing_seconds=0)
+    facts = probe.inspect(disk, is_system_disk=False, spacing_seconds=0)
     what = decide(FRESH, [Store(dataclasses.replace(facts, model=INSTANCE_STORE))])
     assert what == Move(disk, format=True)
     calls: list[str] = []

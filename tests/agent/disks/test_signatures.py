@@ -120,7 +120,7 @@ def blank(device: str) -> None:
 def test_a_disk_with_a_mark_is_never_formatted_unforced(disk: str, mark: str) -> None:
     blank(disk)
     MARKS[mark](disk)
-    facts = probe.look(disk, is_system_disk=False, spacing_seconds=0)
+    facts = probe.inspect(disk, is_system_disk=False, spacing_seconds=0)
     seen = [s for s in facts.signatures if s is not None]
     if mark not in LESS_THAN_BLKID_WANTS:
         assert seen, "blkid sees nothing"
@@ -145,14 +145,14 @@ def test_a_mark_with_rubbish_beside_it_is_not_blank_either(
     blank_again = [(where, b"\0" * len(junk)), (0, b"\0" * 8192)]
     MARKS[mark](disk)
     written((where, junk))(disk)
-    facts = probe.look(disk, is_system_disk=False, spacing_seconds=0)
+    facts = probe.inspect(disk, is_system_disk=False, spacing_seconds=0)
     assert not isinstance(decide_format(facts, "if-blank", "ext4"), Format)
     written(*blank_again)(disk)
 
 
 def test_only_zeros_are_blank(disk: str) -> None:
     blank(disk)
-    facts = probe.look(disk, is_system_disk=False, spacing_seconds=0)
+    facts = probe.inspect(disk, is_system_disk=False, spacing_seconds=0)
     read = probe.read_zeros(disk, facts.size_bytes, seconds=60)
     assert read == facts.size_bytes
     assert decide_format(replace(facts, zero_bytes=read), "if-blank", "xfs") == Format(disk, "xfs")

@@ -141,7 +141,7 @@ def witness(folder: Path) -> Path:
     return folder / "io" / "everybody-was-told"
 
 
-def collect(words: list[str]) -> int:
+def collect(arguments: list[str]) -> int:
     """Be the one who copies from stdin into ``LOG``, until nobody can write to the pipe any more."""
     source = sys.stdin.fileno()
     # A machine that shuts down tells everybody; the training may still have something to say.
@@ -152,8 +152,8 @@ def collect(words: list[str]) -> int:
         os.set_blocking(source, False)
 
     signal.signal(signal.SIGUSR1, drain)
-    signal.signal(signal.SIGTERM, lambda *_: witness(Path(words[0]).parent).touch())
-    sink = _Sink(Log(Path(words[0])))
+    signal.signal(signal.SIGTERM, lambda *_: witness(Path(arguments[0]).parent).touch())
+    sink = _Sink(Log(Path(arguments[0])))
     while True:
         try:
             data = os.read(source, BLOCK)
@@ -178,7 +178,7 @@ class _Sink:
         """A full disk does not stop a training: what is missing is said where it is missing."""
         if self._kept or self._missing:
             self._keep(data)
-            self._try_again()
+            self._append_kept()
             return
         written = self._append(data)
         if written < len(data):
@@ -186,7 +186,7 @@ class _Sink:
 
     def finish(self) -> bool:
         """Whether something is missing in the log."""
-        self._try_again()
+        self._append_kept()
         return self._lost or bool(self._kept)
 
     def _append(self, data: bytes) -> int:
@@ -205,7 +205,7 @@ class _Sink:
         self._missing += max(0, len(kept) - KEPT_BYTES)
         self._kept = kept[-KEPT_BYTES:]
 
-    def _try_again(self) -> None:
+    def _append_kept(self) -> None:
         if self._missing:
             self._lost = True
             said = f"\n[runctl] the disk was full: {self._missing} bytes of output are missing here\n"

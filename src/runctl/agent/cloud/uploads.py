@@ -62,7 +62,7 @@ def upload(
         with file.open("rb") as source:
             before = os.fstat(source.fileno())
             if before.st_size <= WHOLE:
-                done = _in_one(s3, key, source.read())
+                done = _put_whole(s3, key, source.read())
             else:
                 with closing(mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)) as data:
                     done = _InParts(s3, key, data, upload_id, begun, threads).run()
@@ -84,7 +84,7 @@ def upload(
     return done
 
 
-def _in_one(s3: S3, key: str, data: bytes) -> Uploaded:
+def _put_whole(s3: S3, key: str, data: bytes) -> Uploaded:
     crc32 = _crc32(data)
     s3.put(key, data, in_base64(crc32))
     return Uploaded(key, len(data), crc32, len(data))

@@ -64,7 +64,7 @@ class ContainerLog:
         self._own = attempt.log.own_bytes
         self._pid: int | None = None
         self._pause = 1.0
-        self._next_look = 0.0
+        self._next_check = 0.0
 
     def start(self) -> None:
         """Follow from the container's first byte on."""
@@ -82,10 +82,10 @@ class ContainerLog:
         if self._pid is not None and self._attempt.children.ended(self._pid):
             self._attempt.children.wait(self._pid)
             self._pid = None
-        if self._pid is None and time.monotonic() >= self._next_look:
+        if self._pid is None and time.monotonic() >= self._next_check:
             self._add_missing()
             self._pause = min(2 * self._pause, MOST_PAUSE_SECONDS)
-            self._next_look = time.monotonic() + self._pause
+            self._next_check = time.monotonic() + self._pause
 
     def complete(self) -> None:
         """Everything the container said is in the log."""

@@ -183,7 +183,7 @@ def stores() -> list[Store]:
     found = []
     for device in store_devices():
         spacing = float(os.environ.get("RUNCTL_PROBE_SPACING") or 1.0)
-        facts = probe.look(device, is_system_disk=False, spacing_seconds=spacing)
+        facts = probe.inspect(device, is_system_disk=False, spacing_seconds=spacing)
         label = subprocess.run(
             ["blkid", "-p", "-s", "LABEL", "-o", "value", device], capture_output=True, text=True, check=False
         )

@@ -92,9 +92,9 @@ Decision = Union[Mount, Format, Refuse, Examine]
 
 
 def decide_format(
-    facts: Facts, wish: str, fstype: str, *, read_only: bool = False, known_blank: bool = False
+    facts: Facts, format_mode: str, fstype: str, *, read_only: bool = False, known_blank: bool = False
 ) -> Decision:
-    """What to do with a disk that shall be mounted; ``wish`` is ``if-blank``, ``never`` or ``force``.
+    """What to do with a disk that shall be mounted; ``format_mode`` is ``if-blank``, ``never`` or ``force``.
 
     A disk is formatted only if it is provably blank, or if somebody said ``force`` and nothing uses it. The
     system's disk and instance-store disks never are. Proof is that every byte is zero, or the provider's word that
@@ -111,14 +111,14 @@ def decide_format(
         return Refuse("disk-busy", f"{device} is in use by the system (mounted, or part of an array)")
     if not facts.readable:
         return Refuse("no-device", f"{device} cannot be read")
-    if wish == "force":
+    if format_mode == "force":
         return _format(facts, fstype, read_only)
     if facts.partitions or any(s is not None and s.table and not s.usage for s in facts.signatures):
         return _partitioned(facts)
     found = [s for s in facts.signatures if s is not None]
     if found:
         return _signed(facts, found)
-    return _unsigned(facts, wish, fstype, read_only, known_blank)
+    return _unsigned(facts, format_mode, fstype, read_only, known_blank)
 
 
 def _format(facts: Facts, fstype: str, read_only: bool) -> Decision:
@@ -132,13 +132,13 @@ def _partitioned(facts: Facts) -> Decision:
         names = ", ".join(p.device for p in facts.partitions) or "none"
         why = f"{facts.device} has a partition table; its partitions: {names}"
         return Refuse(
-            "not-blank", why, "only a volume with a file system, or with one partition, can be mounted"
+            "not-blank", why, "only a volume with a file system, or with partition partition, can be mounted"
         )
-    one = facts.partitions[0]
-    if one.signature is None or one.signature.usage != "filesystem":
-        what = one.signature.type if one.signature is not None else "nothing known"
-        return Refuse("not-blank", f"the partition {one.device} holds {what} and no file system")
-    return Mount(one.device, one.signature.type, one.signature.uuid)
+    partition = facts.partitions[0]
+    if partition.signature is None or partition.signature.usage != "filesystem":
+        what = partition.signature.type if partition.signature is not None else "nothing known"
+        return Refuse("not-blank", f"the partition {partition.device} holds {what} and no file system")
+    return Mount(partition.device, partition.signature.type, partition.signature.uuid)
 
 
 def _signed(facts: Facts, found: list[Signature]) -> Decision:
@@ -157,7 +157,7 @@ def _signed(facts: Facts, found: list[Signature]) -> Decision:
     return Mount(facts.device, first.type, first.uuid)
 
 
-def _unsigned(facts: Facts, wish: str, fstype: str, read_only: bool, known_blank: bool) -> Decision:
+def _unsigned(facts: Facts, format_mode: str, fstype: str, read_only: bool, known_blank: bool) -> Decision:
     if len(facts.signatures) < PROBES:
         return Refuse("no-device", f"{facts.device} was looked at too seldom to be called blank")
     if not facts.zeroed:
@@ -166,7 +166,7 @@ def _unsigned(facts: Facts, wish: str, fstype: str, read_only: bool, known_blank
             f"{facts.device} holds data, but no file system that this machine knows",
             "if it may be lost: make a file system on the machine (mkfs.ext4), and mount it again",
         )
-    if wish == "never":
+    if format_mode == "never":
         return Refuse(
             "blank",
             f"{facts.device} has no file system",

@@ -67,7 +67,7 @@ class FolderDisks(Disks):
 
     def unmounted(self) -> list[Unmounted]:
         """See `Disks.unmounted`."""
-        mounted = {one.volume_id for one in self.mounts()}
+        mounted = {mount.volume_id for mount in self.mounts()}
         return [
             Unmounted(str(folder), volume, shutil.disk_usage(folder).total, FSTYPE)
             for volume, folder in sorted(self.volumes().items())
@@ -78,7 +78,7 @@ class FolderDisks(Disks):
         """See `Disks.attach`."""
         folder = self._wait_for(request)
         point, path = request.mount_point, self._root / request.mount_point.lstrip("/")
-        there = next((one for one in self.mounts() if one.volume_id == request.volume_id), None)
+        there = next((mount for mount in self.mounts() if mount.volume_id == request.volume_id), None)
         if there is not None and there.mount_point != point:
             raise AgentError(
                 "mounted-elsewhere",
@@ -128,13 +128,13 @@ class FolderDisks(Disks):
         del size_bytes
         folder = self._wait_for(AttachRequest(volume_id, "/", wait_seconds=wait_seconds))
         total = shutil.disk_usage(folder).total
-        point = next((one.mount_point for one in self.mounts() if one.volume_id == volume_id), None)
+        point = next((mount.mount_point for mount in self.mounts() if mount.volume_id == volume_id), None)
         return Grown(volume_id, str(folder), FSTYPE, point, False, total, total)
 
     def freeze(self, volume_id: str, *, hold_seconds: float) -> Frozen:
         """See `Disks.freeze`; a folder can only be flushed."""
         del hold_seconds
-        points = tuple(one.mount_point for one in self.mounts() if one.volume_id == volume_id)
+        points = tuple(mount.mount_point for mount in self.mounts() if mount.volume_id == volume_id)
         os.sync()
         why = "a folder cannot be frozen" if points else ""
         return Frozen(volume_id, "flushed" if points else "unmounted", points, why)

@@ -208,12 +208,14 @@ def attach_request(request: Mapping[str, Any]) -> AttachRequest:
     volume, point = request.get("volume_id"), request.get("mount_point")
     if not isinstance(volume, str) or not isinstance(point, str):
         raise AgentError("bad-request", "attach needs a volume_id and a mount_point")
-    words = Path(point).parts
-    if not point.startswith("/") or ".." in words or len(words) < 2 or "\n" in point:
+    parts = Path(point).parts
+    if not point.startswith("/") or ".." in parts or len(parts) < 2 or "\n" in point:
         raise AgentError("bad-request", f"{point!r} is not an absolute path to mount at")
-    wish = str(request.get("format") or "never")
-    if wish not in FORMATS:
-        raise AgentError("bad-request", "format is one of {}, not {!r}".format(", ".join(FORMATS), wish))
+    format_mode = str(request.get("format") or "never")
+    if format_mode not in FORMATS:
+        raise AgentError(
+            "bad-request", "format is one of {}, not {!r}".format(", ".join(FORMATS), format_mode)
+        )
     fstype = str(request.get("fstype") or "ext4")
     if fstype not in FILE_SYSTEMS:
         raise AgentError(
@@ -225,7 +227,7 @@ def attach_request(request: Mapping[str, Any]) -> AttachRequest:
         volume_id=volume_id(volume),
         mount_point=str(Path(point)),
         fstype=fstype,
-        format=wish,
+        format=format_mode,
         read_only=bool(request.get("read_only")) or bool(request.get("shared")),
         shared=bool(request.get("shared")),
         wait_seconds=60.0 if wait is None else float(wait),

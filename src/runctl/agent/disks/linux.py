@@ -134,7 +134,7 @@ class LinuxDisks(Disks):
         return self._mount_new(request, device, _system_disks(entries))
 
     def _mount_new(self, request: AttachRequest, device: str, system: Sequence[str]) -> Attached | Examining:
-        facts = probe.look(device, is_system_disk=device in system, spacing_seconds=self._spacing)
+        facts = probe.inspect(device, is_system_disk=device in system, spacing_seconds=self._spacing)
         decision = _decided(facts, request)
         if isinstance(decision, Examine):
             zero_bytes = probe.read_zeros(
@@ -152,10 +152,10 @@ class LinuxDisks(Disks):
         formatted = isinstance(decision, Format)
         if isinstance(decision, Format):
             mounting.make_file_system(decision, force=request.format == "force")
-            made = probe.signature(decision.device)
-            if made is None or made.type != decision.fstype:
+            new = probe.signature(decision.device)
+            if new is None or new.type != decision.fstype:
                 raise AgentError("cannot-mount", f"the new file system on {device} cannot be seen")
-            decision = Mount(decision.device, made.type, made.uuid)
+            decision = Mount(decision.device, new.type, new.uuid)
         Path(request.mount_point).mkdir(parents=True, exist_ok=True)
         more = mounting.mount(decision, request)
         not_grown = ""
@@ -273,7 +273,7 @@ class LinuxDisks(Disks):
             if holding and not force:
                 raise AgentError(
                     "disk-busy",
-                    f"volume {volume_id} is in use by {users.in_words(holding)}",
+                    f"volume {volume_id} is in use by {users.described(holding)}",
                     "stop them first, or detach with --force",
                 )
             for point in points:
@@ -285,7 +285,7 @@ class LinuxDisks(Disks):
         """See `Disks.grow`."""
         disk = self._wait_for(AttachRequest(volume_id, "/", wait_seconds=wait_seconds), size_bytes)
         entries = mount_table.own_mounts()
-        facts = probe.look(disk, is_system_disk=disk in _system_disks(entries), spacing_seconds=0)
+        facts = probe.inspect(disk, is_system_disk=disk in _system_disks(entries), spacing_seconds=0)
         what = growth.decide_growth(facts)
         if isinstance(what, Refuse):
             raise AgentError(what.code, f"volume {volume_id}: {what.why}", what.hint)
@@ -439,10 +439,10 @@ def _serials_by_lsblk() -> dict[str, str]:
     done = subprocess.run(["lsblk", "-dnro", "NAME,SERIAL"], capture_output=True, text=True, check=False)
     found = {}
     for line in done.stdout.splitlines():
-        words = line.split()
-        match = VOLUME.fullmatch(words[1]) if len(words) == 2 else None
+        columns = line.split()
+        match = VOLUME.fullmatch(columns[1]) if len(columns) == 2 else None
         if match is not None:
-            found["/dev/" + words[0]] = "vol-" + match.group(1)
+            found["/dev/" + columns[0]] = "vol-" + match.group(1)
     return found
 
 
@@ -451,8 +451,8 @@ def _by_name(device: str | None, volumes: dict[str, str]) -> str | None:
     if not device:
         return None
     name = Path(device).name
-    for one in (name, "xvd" + name[2:] if name.startswith("sd") else name):
-        path = "/dev/" + one
-        if one.startswith(("xvd", "sd")) and probe.size_of(one) and path not in volumes:
+    for candidate in (name, "xvd" + name[2:] if name.startswith("sd") else name):
+        path = "/dev/" + candidate
+        if candidate.startswith(("xvd", "sd")) and probe.size_of(candidate) and path not in volumes:
             return path
     return None

@@ -71,13 +71,13 @@ def enter(mounts: Sequence[MountSpec], markers: Path) -> None:
     # Opened before anything is mounted: one mount's target may cover another one's source.
     opened = [os.open(m.source, os.O_PATH | os.O_DIRECTORY) for m in mounts]
     with durable.locked(lock_of(markers)):
-        for one, fd in zip(mounts, opened):
-            what = f"cannot mount {one.source} at {one.target}"
-            _make_target(Path(one.target), markers, what)
-            mount(f"/proc/self/fd/{fd}", one.target, MS_BIND | MS_REC, what)
-            if one.read_only:
-                kept = os.statvfs(one.target).f_flag & LOCKED_FLAGS
-                mount("none", one.target, MS_REMOUNT | MS_BIND | MS_RDONLY | kept, what + " read-only")
+        for bound, fd in zip(mounts, opened):
+            what = f"cannot mount {bound.source} at {bound.target}"
+            _make_target(Path(bound.target), markers, what)
+            mount(f"/proc/self/fd/{fd}", bound.target, MS_BIND | MS_REC, what)
+            if bound.read_only:
+                kept = os.statvfs(bound.target).f_flag & LOCKED_FLAGS
+                mount("none", bound.target, MS_REMOUNT | MS_BIND | MS_RDONLY | kept, what + " read-only")
             os.close(fd)
 
 
@@ -102,19 +102,19 @@ def _marker(target: Path, markers: Path) -> Path:
 
 
 def leave(mounts: Sequence[MountSpec], markers: Path, in_use: Callable[[], Sequence[str]]) -> None:
-    """Folders that `enter` made as mount points are gone, but for those that other runs use."""
+    """Folders that `enter` made as spec points are gone, but for those that other runs use."""
     with durable.locked(lock_of(markers)):
         others = in_use()
-        for one in reversed(mounts):
-            if one.target not in others:
-                _remove_target(one, _marker(Path(one.target), markers))
+        for spec in reversed(mounts):
+            if spec.target not in others:
+                _remove_target(spec, _marker(Path(spec.target), markers))
 
 
-def _remove_target(one: MountSpec, marker: Path) -> None:
+def _remove_target(spec: MountSpec, marker: Path) -> None:
     if marker.exists():
-        made = durable.read_json(marker) or {}
-        _as_root("umount", one.target)
-        folder, top = Path(one.target), Path(str(made.get("first_made", one.target)))
+        record = durable.read_json(marker) or {}
+        _as_root("umount", spec.target)
+        folder, top = Path(spec.target), Path(str(record.get("first_made", spec.target)))
         while _as_root("rmdir", str(folder)) and folder != top:
             folder = folder.parent
         _as_root("rm", "-f", str(marker))
@@ -147,15 +147,15 @@ def drop_root(user: LoginUser) -> None:
 
 
 def show_in_folder(mounts: Sequence[MountSpec]) -> list[Path]:
-    """The same for a machine that is a folder: links. Returns those made, to be removed at the end."""
-    made = []
-    for one in mounts:
-        source, target = on_machine(one.source), on_machine(one.target)
+    """The same for a machine that is a folder: links. Returns those links, to be removed at the end."""
+    links = []
+    for spec in mounts:
+        source, target = on_machine(spec.source), on_machine(spec.target)
         if target.resolve() == source.resolve():
             continue
         if target.is_symlink() or target.exists():
-            raise AgentError("cannot-mount", f"{one.target} exists on the machine and is something else")
+            raise AgentError("cannot-spec", f"{spec.target} exists on the machine and is something else")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(source.resolve())
-        made.append(target)
-    return made
+        links.append(target)
+    return links

@@ -53,7 +53,7 @@ def signature(device: str) -> Signature | None:
     )
 
 
-def look(
+def inspect(
     device: str,
     *,
     is_system_disk: bool,
@@ -106,10 +106,10 @@ def _read(device: str, size: int) -> tuple[bool, bool, bool]:
             return False, False, False
         in_use = True
     try:
-        places = sorted({0, *(max(0, size * part // 8 - SAMPLE_BYTES) for part in range(1, 9))})
+        offsets = sorted({0, *(max(0, size * part // 8 - SAMPLE_BYTES) for part in range(1, 9))})
         zeroed, readable = True, True
-        for place in places:
-            data = os.pread(fd, SAMPLE_BYTES, place)
+        for offset in offsets:
+            data = os.pread(fd, SAMPLE_BYTES, offset)
             readable = readable and bool(data)
             zeroed = zeroed and not data.strip(b"\0")
     except OSError:
@@ -134,27 +134,27 @@ def read_zeros(
     `AgentError`.
     """
     zeros = bytes(READ_BYTES)
-    end, place = now() + seconds, begin
+    end, offset = now() + seconds, begin
     try:
         fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise AgentError("no-device", f"{device} cannot be read: {error.strerror}") from error
     try:
-        while place < size:
-            data = os.pread(fd, min(READ_BYTES, size - place), place)
+        while offset < size:
+            data = os.pread(fd, min(READ_BYTES, size - offset), offset)
             if data != (zeros if len(data) == READ_BYTES else bytes(len(data))):
                 return None
             if not data:
-                raise AgentError("no-device", f"{device} ends after {place} bytes")
+                raise AgentError("no-device", f"{device} ends after {offset} bytes")
             # What is read once must not push what others use out of memory.
-            os.posix_fadvise(fd, place, len(data), os.POSIX_FADV_DONTNEED)
-            place += len(data)
+            os.posix_fadvise(fd, offset, len(data), os.POSIX_FADV_DONTNEED)
+            offset += len(data)
             if now() >= end:
                 break
     except OSError as error:
         raise AgentError("no-device", f"{device} cannot be read: {error.strerror}") from error
     else:
-        return place
+        return offset
     finally:
         os.close(fd)
 

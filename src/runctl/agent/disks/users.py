@@ -23,7 +23,7 @@ class User:
     run_id: str | None = None
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """For a person: ``python3 (123, run r1): open file /mnt/data/x``."""
         run = ", run " + self.run_id if self.run_id else ""
         return f"{self.name} ({self.pid}{run}): {self.how}"
@@ -35,7 +35,7 @@ def users_of(device_numbers: set[str], own: Sequence[MountEntry]) -> list[User]:
     here = _namespace(os.getpid())
     seen: dict[str, bool] = {}
     found: list[User] = []
-    for pid, one in sorted(processes.table().items()):
+    for pid, process in sorted(processes.table().items()):
         if pid == os.getpid():
             continue
         how = _by_files(pid, wanted)
@@ -44,14 +44,14 @@ def users_of(device_numbers: set[str], own: Sequence[MountEntry]) -> list[User]:
             seen[namespace] = True
             how = _by_mount(pid, device_numbers, own)
         if how is not None:
-            found.append(User(pid, one.name, how, _run_of(pid)))
+            found.append(User(pid, process.name, how, _run_of(pid)))
     return found
 
 
-def in_words(found: Sequence[User]) -> str:
+def described(found: Sequence[User]) -> str:
     """The first few of them."""
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return "; ".join(one.words for one in found[:SHOWN]) + more
+    return "; ".join(user.description for user in found[:SHOWN]) + more
 
 
 def _number(text: str) -> int:

@@ -117,7 +117,7 @@ def prepare(needs: Dependencies, builder: VenvBuilder) -> Ready:
     lists_nothing = needs.kind in ("pep723", "pyproject") and not needs.requirements and not needs.locked
     nothing_to_install = needs.kind == "none" or lists_nothing
     if nothing_to_install and base is not None:
-        builder.say(f"running with {base.words}")
+        builder.say(f"running with {base.description}")
         return Ready(base.path, None)
     heavy = base is not None and bool(base.frameworks)
     uv = None
@@ -221,8 +221,8 @@ def _described(needs: Dependencies) -> str:
     if needs.kind == "package":
         return f"the package of {needs.path}"
     count = len(needs.requirements)
-    words = "{} requirement{}".format(count, "" if count == 1 else "s")
-    return words + (" of the script" if needs.kind == "pep723" else " of " + (needs.path or "pyproject.toml"))
+    text = "{} requirement{}".format(count, "" if count == 1 else "s")
+    return text + (" of the script" if needs.kind == "pep723" else " of " + (needs.path or "pyproject.toml"))
 
 
 def _make(base: Interpreter | None, uv: str | None, needs: Dependencies, builder: VenvBuilder) -> None:
@@ -234,7 +234,7 @@ def _make(base: Interpreter | None, uv: str | None, needs: Dependencies, builder
             "getting Python {}".format(needs.requires_python or ""), argv, builder.variables, builder.work
         )
         return
-    builder.say(f"making an environment on {base.words}")
+    builder.say(f"making an environment on {base.description}")
     if uv is not None:
         argv = [uv, "venv", "--quiet", "--system-site-packages", "--python", base.path, str(builder.target)]
     elif base.venv and (base.pip or base.ensurepip):
@@ -284,9 +284,9 @@ def _sync(
     if needs.locked and "UV_FROZEN" not in env:
         argv = [*argv, "--locked"]
         env = _with_indexes_of_lock(needs, env, builder)
-    words = needs.path if needs.locked else _described(needs)
+    what = needs.path if needs.locked else _described(needs)
     try:
-        builder.run(f"installing {words} with uv", argv, env, folder)
+        builder.run(f"installing {what} with uv", argv, env, folder)
     except AgentError as error:
         if STALE_LOCK not in error.message:
             raise
@@ -363,7 +363,7 @@ def _fetch_uv(base: Interpreter, builder: VenvBuilder) -> str | None:
         partial = own.with_name("uv.partial")
         shutil.rmtree(partial, ignore_errors=True)
         listing = own.with_name("uv.txt")
-        hashes = "".join(" --hash=sha256:" + one for one in UV_WHEELS)
+        hashes = "".join(" --hash=sha256:" + digest for digest in UV_WHEELS)
         listing.write_text(f"uv=={UV_VERSION}{hashes}\n", encoding="utf-8")
         argv = [
             base.path,
@@ -392,7 +392,7 @@ def _fetch_uv(base: Interpreter, builder: VenvBuilder) -> str | None:
 
 
 def _no_python(needs: Dependencies, asked: Sequence[Interpreter]) -> AgentError:
-    found = ", ".join(one.words for one in asked) or "none"
+    found = ", ".join(found.description for found in asked) or "none"
     return AgentError(
         "setup-failed",
         "no Python on the machine satisfies {}; found: {}".format(

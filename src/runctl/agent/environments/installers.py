@@ -86,7 +86,9 @@ def for_pip(env: Mapping[str, str]) -> dict[str, str]:
             value = " ".join(value.split(","))
         elif "INDEX_URL" in pips:
             # uv's indexes may have names: name=https://...
-            value = " ".join(re.sub(r"^[A-Za-z0-9._-]+=(?=https?:)", "", one) for one in value.split())
+            value = " ".join(
+                re.sub(r"^[A-Za-z0-9._-]+=(?=https?:)", "", requirement) for requirement in value.split()
+            )
         out[pips] = value
     return out
 
@@ -120,13 +122,13 @@ def options_beyond_uv(path: str, read: Callable[[str], str | None]) -> set[str]:
     seen: set[str] = set()
     todo = [path]
     while todo:
-        one = posixpath.normpath(todo.pop())
-        text = None if one in seen else read(one)
-        seen.add(one)
+        file = posixpath.normpath(todo.pop())
+        text = None if file in seen else read(file)
+        seen.add(file)
         for line in _lines(text or ""):
             included = _INCLUDE.match(line)
             if included is not None:
-                todo.append(posixpath.join(posixpath.dirname(one), included.group(1)))
+                todo.append(posixpath.join(posixpath.dirname(file), included.group(1)))
             found.update(option for option in _OPTION.findall(line) if option not in _UV_READS)
     return found
 

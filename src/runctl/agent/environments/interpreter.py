@@ -54,7 +54,7 @@ class Interpreter:
     """Where its packages are."""
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """For a person: ``/usr/bin/python3 (3.11.2)``."""
         extra = ", with " + " and ".join(self.frameworks) if self.frameworks else ""
         return "{} ({}{})".format(self.path, ".".join(str(n) for n in self.version), extra)
@@ -69,12 +69,12 @@ def satisfies(version: Sequence[int], wanted: str | None) -> bool:
     Raises `ValueError` for a clause that is none.
     """
     for clause in (wanted or "").split(","):
-        if clause.strip() and not _satisfies_one(tuple(version), clause.strip()):
+        if clause.strip() and not _satisfies_clause(tuple(version), clause.strip()):
             return False
     return True
 
 
-def _satisfies_one(version: tuple[int, ...], clause: str) -> bool:
+def _satisfies_clause(version: tuple[int, ...], clause: str) -> bool:
     match = _CLAUSE.match(clause)
     if match is None:
         raise ValueError(f"{clause!r} is no version specifier")
@@ -101,8 +101,8 @@ def _satisfies_one(version: tuple[int, ...], clause: str) -> bool:
 
 def best(found: Sequence[Interpreter], requires_python: str | None) -> Interpreter | None:
     """The first that the project accepts, those with a framework before the others; ``None`` if none does."""
-    allowed = [one for one in found if satisfies(one.version, requires_python)]
-    with_framework = [one for one in allowed if one.frameworks]
+    allowed = [interpreter for interpreter in found if satisfies(interpreter.version, requires_python)]
+    with_framework = [interpreter for interpreter in allowed if interpreter.frameworks]
     ranked = with_framework or allowed
     return ranked[0] if ranked else None
 

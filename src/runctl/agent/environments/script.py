@@ -50,8 +50,8 @@ NETWORK = (
 
 def checked_path(root: Path, script: str) -> Path:
     """The script's file in the tree. Raises `AgentError`: ``no-such-script``, or ``bad-script`` outside of it."""
-    words = PurePosixPath(script)
-    if not script or words.is_absolute() or ".." in words.parts:
+    relative = PurePosixPath(script)
+    if not script or relative.is_absolute() or ".." in relative.parts:
         raise AgentError("bad-script", f"{script!r} is no path inside the project")
     path = root / script
     if not path.is_file():
@@ -73,9 +73,9 @@ def command(path: Path, shown: str, spec: RunSpec, python: str) -> list[str]:
     Raises `AgentError` (``bad-script``) for a file that nothing runs.
     """
     executable = bool(path.stat().st_mode & stat.S_IXUSR)
-    words = starter(shown, python, spec.interpreter, first_line(path), executable=executable)
-    if words is not None:
-        return [*words, *spec.args]
+    argv = starter(shown, python, spec.interpreter, first_line(path), executable=executable)
+    if argv is not None:
+        return [*argv, *spec.args]
     raise AgentError("bad-script", nothing_runs(path.name), how_to_run(shown))
 
 
@@ -98,8 +98,8 @@ _READ_BYTES = 1 << 20
 
 def calls_uv(spec: RunSpec, path: Path | None) -> bool:
     """Whether the command or the script mentions uv as a program. A word too many costs a download once a machine."""
-    words = " ".join([spec.script, *spec.args] if spec.is_command else spec.interpreter)
-    if _UV_IN_TEXT.search(words.encode(errors="surrogateescape")):
+    command_line = " ".join([spec.script, *spec.args] if spec.is_command else spec.interpreter)
+    if _UV_IN_TEXT.search(command_line.encode(errors="surrogateescape")):
         return True
     if path is None:
         return False

@@ -29,7 +29,7 @@ _TEMPORARY = re.compile(
     r"(^\.)|(~$)|(^tmp)|(\.(tmp|temp|part|partial|incomplete|lock|swp)([._-].*)?$)|(_tmp$)", re.I
 )
 _STEP = re.compile(r"(^|[-_.=])(checkpoint|ckpt|step|global_?step|epoch|iter)[-_.=]?\d+", re.I)
-_OF_ONE = frozenset(
+_CHECKPOINT_FILES = frozenset(
     (
         *("trainer_state.json", ".metadata", "_CHECKPOINT_METADATA", "_METADATA", "model.safetensors"),
         *("pytorch_model.bin", "adapter_model.safetensors", "optimizer.pt", "saved_model.pb", *MANIFESTS),
@@ -63,14 +63,16 @@ def newest(folder: Path, now: float | None = None) -> Choice:
     numbers are the highest."""
     moment = time.time() if now is None else now
     found = sorted(
-        candidates(folder), key=lambda one: (one.changed_ns, _by_number(one.path.name)), reverse=True
+        candidates(folder),
+        key=lambda checkpoint: (checkpoint.changed_ns, _by_number(checkpoint.path.name)),
+        reverse=True,
     )
     passed_over: list[Checkpoint] = []
-    for one in found:
-        why_not = incomplete(one.path, moment)
+    for checkpoint in found:
+        why_not = incomplete(checkpoint.path, moment)
         if not why_not:
-            return Choice(one.path, tuple(passed_over))
-        passed_over.append(Checkpoint(one.path, one.changed_ns, why_not))
+            return Choice(checkpoint.path, tuple(passed_over))
+        passed_over.append(Checkpoint(checkpoint.path, checkpoint.changed_ns, why_not))
     return Choice(None, tuple(passed_over))
 
 
@@ -78,7 +80,7 @@ def candidates(folder: Path) -> list[Checkpoint]:
     """Everything that may be a checkpoint, without a look inside. Links lead to what counts itself, or out."""
     if folder.is_file():
         return [Checkpoint(folder, folder.stat().st_mtime_ns)]
-    if folder.is_dir() and _is_one(folder, _names(folder)):
+    if folder.is_dir() and _is_checkpoint(folder, _names(folder)):
         return [_whole(folder)]
     return list(_below(folder, DEPTH))
 
@@ -91,7 +93,9 @@ def incomplete(path: Path, now: float) -> str:
         files = _files(path)
         if not files:
             return "it is empty"
-        unfinished = [one for one in files if _TEMPORARY.search(one.name) and one.name not in _OF_ONE]
+        unfinished = [
+            file for file in files if _TEMPORARY.search(file.name) and file.name not in _CHECKPOINT_FILES
+        ]
         if unfinished:
             return f"{unfinished[0].name} is still being written"
         for name in MANIFESTS:
@@ -102,10 +106,10 @@ def incomplete(path: Path, now: float) -> str:
         if missing:
             return missing
         # A folder is not renamed file by file: its last file tells when it was finished.
-        for one in files:
-            why = _broken_file(one, now, may_be_empty=one.suffix in (".txt", ".lock", "", ".py"))
+        for file in files:
+            why = _broken_file(file, now, may_be_empty=file.suffix in (".txt", ".lock", "", ".py"))
             if why:
-                return f"{one.relative_to(path)}: {why}"
+                return f"{file.relative_to(path)}: {why}"
     except (OSError, struct.error, zipfile.BadZipFile) as error:
         return str(error)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -116,9 +120,9 @@ def incomplete(path: Path, now: float) -> str:
 def described(choice: Choice, folder: Path) -> list[str]:
     """What was passed over, one line each, for the log."""
     lines = []
-    for one in choice.passed_over[:3]:
-        name = one.path.name if one.path == folder else str(one.path.relative_to(folder))
-        lines.append(f"{name} is not complete: {one.why_not}")
+    for checkpoint in choice.passed_over[:3]:
+        name = checkpoint.path.name if checkpoint.path == folder else str(checkpoint.path.relative_to(folder))
+        lines.append(f"{name} is not complete: {checkpoint.why_not}")
     if len(choice.passed_over) > 3:
         lines.append(f"and {len(choice.passed_over) - 3} more are not")
     return lines
@@ -131,10 +135,10 @@ def arguments(template: Sequence[str], checkpoint: str) -> tuple[str, ...]:
 
 def parse_template(text: str) -> tuple[str, ...]:
     """``--resume {checkpoint}`` as arguments. Raises `ValueError`."""
-    words = tuple(shlex.split(text))
-    if not any("{checkpoint}" in word for word in words):
+    argv = tuple(shlex.split(text))
+    if not any("{checkpoint}" in argument for argument in argv):
         raise ValueError("it does not say where {checkpoint} goes")
-    return words
+    return argv
 
 
 def _below(folder: Path, depth: int) -> Iterator[Checkpoint]:
@@ -144,21 +148,21 @@ def _below(folder: Path, depth: int) -> Iterator[Checkpoint]:
             continue
         if entry.is_file():
             yield Checkpoint(path, entry.stat().st_mtime_ns)
-        elif entry.is_dir() and _is_one(path, _names(path)):
+        elif entry.is_dir() and _is_checkpoint(path, _names(path)):
             yield _whole(path)
         elif entry.is_dir() and depth:
             yield from _below(path, depth - 1)
 
 
-def _is_one(folder: Path, names: Sequence[str]) -> bool:
-    if _OF_ONE.intersection(names):
+def _is_checkpoint(folder: Path, names: Sequence[str]) -> bool:
+    if _CHECKPOINT_FILES.intersection(names):
         return True
     # A folder by the name of a step that holds files is one; one that holds only folders is looked into.
     return bool(_STEP.search(folder.name)) and any((folder / name).is_file() for name in names)
 
 
 def _whole(folder: Path) -> Checkpoint:
-    changed = [one.stat().st_mtime_ns for one in _files(folder)]
+    changed = [file.stat().st_mtime_ns for file in _files(folder)]
     return Checkpoint(folder, max(changed, default=folder.stat().st_mtime_ns))
 
 
@@ -171,18 +175,18 @@ def _files(folder: Path) -> list[Path]:
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
-        return sorted(os.scandir(folder), key=lambda one: one.name)
+        return sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
         return []
 
 
 def _names(folder: Path) -> list[str]:
-    return [one.name for one in _entries(folder)]
+    return [entry.name for entry in _entries(folder)]
 
 
 def _by_number(name: str) -> list[tuple[int, int, str]]:
     parts = re.findall(r"\d+|\D+", name)
-    return [(1, int(one), "") if one.isdigit() else (0, 0, one) for one in parts]
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
 
 
 def _broken_file(path: Path, now: float, *, may_be_empty: bool = False) -> str:
@@ -229,7 +233,7 @@ def _broken_safetensors(path: Path, size: int) -> str:
         if length > min(size - 8, 100 << 20):
             return "its header is not complete"
         header = json.loads(file.read(length))
-    ends = [one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"]
+    ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
     expected = 8 + length + max(ends, default=0)
     return "" if size == expected else f"it has {size} bytes, and its header says {expected}"
 
@@ -263,10 +267,13 @@ def _against_manifest(folder: Path, manifest: Path) -> str:
         listed = listed.get("files", listed) if isinstance(listed, dict) else {}
         if not isinstance(listed, dict):
             return ""
-        pairs = [(name, one.get("sha256") if isinstance(one, dict) else one) for name, one in listed.items()]
+        pairs = [
+            (name, entry.get("sha256") if isinstance(entry, dict) else entry)
+            for name, entry in listed.items()
+        ]
     else:
-        words = [line.split(None, 1) for line in manifest.read_text().splitlines() if line.strip()]
-        pairs = [(one[-1], one[0]) for one in words]
+        lines = [line.split(None, 1) for line in manifest.read_text().splitlines() if line.strip()]
+        pairs = [(parts[-1], parts[0]) for parts in lines]
     for name, checksum in pairs:
         if not isinstance(checksum, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", checksum):
             continue

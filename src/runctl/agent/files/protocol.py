@@ -140,8 +140,8 @@ def stays_inside(link: str, target: str) -> bool:
 
 def part_of(target: Path, sha: str) -> Path:
     """Where a file is while it arrives: the same content and the same place have the same name."""
-    words = f"{sha}/{target.name}"
-    return target.with_name(PART.format(hashlib.sha256(words.encode()).hexdigest()[:24]))
+    identity = f"{sha}/{target.name}"
+    return target.with_name(PART.format(hashlib.sha256(identity.encode()).hexdigest()[:24]))
 
 
 def sha256_of(path: Path) -> str:
@@ -156,7 +156,7 @@ def sha256_of(path: Path) -> str:
 
 
 def _walk(folder: Path, below: str, digest: bool, skipped: list[str]) -> Iterator[list[Any]]:
-    for found in sorted(os.scandir(folder), key=lambda one: one.name):
+    for found in sorted(os.scandir(folder), key=lambda entry: entry.name):
         path = below + found.name
         facts = found.stat(follow_symlinks=False)
         if stat.S_ISLNK(facts.st_mode):
@@ -255,10 +255,10 @@ def _root(request: Mapping[str, Any]) -> Path:
 
 
 def _below(root: Path, path: Any) -> Path:
-    words = PurePosixPath(path) if isinstance(path, str) else PurePosixPath("/")
-    if words.is_absolute() or ".." in words.parts or not words.parts or "\0" in str(words):
+    relative = PurePosixPath(path) if isinstance(path, str) else PurePosixPath("/")
+    if relative.is_absolute() or ".." in relative.parts or not relative.parts or "\0" in str(relative):
         raise AgentError("bad-request", f"{path!r} is not a path below the folder")
-    return root / words
+    return root / relative
 
 
 def _rows(request: Mapping[str, Any], name: str, width: int) -> list[list[Any]]:
@@ -276,7 +276,7 @@ def _number(value: Any) -> int:
 
 def _pieces(request: Mapping[str, Any]) -> list[dict[str, Any]]:
     pieces = request.get("pieces")
-    if not isinstance(pieces, list) or not all(_is_piece(one) for one in pieces):
+    if not isinstance(pieces, list) or not all(_is_piece(piece) for piece in pieces):
         raise AgentError("bad-request", "the pieces cannot be read")
     return pieces
 
@@ -285,7 +285,7 @@ def _is_piece(piece: Any) -> bool:
     if not isinstance(piece, dict) or not all(isinstance(piece.get(n, ""), str) for n in ("path", "sha256")):
         return False
     numbers = [piece.get(name, 0) for name in ("offset", "length", "size", "mode", "mtime_ns")]
-    return all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in numbers)
+    return all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in numbers)
 
 
 def _line(value: Mapping[str, Any]) -> bytes:

@@ -67,11 +67,11 @@ def settled(spec: RunSpec, folders: RunFolders, say: Callable[[str], None]) -> R
 
 def _in_mount(spec: RunSpec, path: Path) -> str | None:
     """The same file or folder in the container, through the innermost of the run's own mounts."""
-    outer = [one for one in spec.mounts if _is_below(path, on_machine(one.source))]
+    outer = [mount for mount in spec.mounts if _is_below(path, on_machine(mount.source))]
     if not outer:
         return None
-    one = max(outer, key=lambda mount: len(mount.source))
-    return _join(one.target, on_machine(one.source), path)
+    innermost = max(outer, key=lambda mount: len(mount.source))
+    return _join(innermost.target, on_machine(innermost.source), path)
 
 
 def _is_below(path: Path, folder: Path) -> bool:

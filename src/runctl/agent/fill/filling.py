@@ -47,7 +47,7 @@ def fill_folder(request: Request, report: Report, variables: Mapping[str, str]) 
     Raises `AgentError`.
     """
     begun = time.monotonic()
-    _check_place(request)
+    _check_folder(request)
     record = Record(request.into, str(request.source))
     with _writing(request.into):
         record.make_folders()
@@ -65,7 +65,7 @@ def _filled(
     total = Outcome()
     for _ in range(PASSES):
         goal = listed(request, variables)
-        outcome, removed = _one_pass(request, goal, record, report, variables)
+        outcome, removed = _fill_once(request, goal, record, report, variables)
         _add(total, outcome)
         if not outcome.changed:
             break
@@ -126,17 +126,17 @@ def explained(refusal: Refusal, source: Source, location: Location) -> AgentErro
     return AgentError("s3-refused", f"S3 refuses to list {source}: {refusal}")
 
 
-def denied(words: str, source: Source, location: Location) -> AgentError:
+def denied(message: str, source: Source, location: Location) -> AgentError:
     """The error for a role that may not read, with what it lacks. Pure."""
     return AgentError(
         "denied",
-        f"this machine's role may not read {source}: {words}",
+        f"this machine's role may not read {source}: {message}",
         f"add to its role: {to_add(source, partition_of(location.region))} "
         "or detach the volume: a helper machine with these rights is then rented for it",
     )
 
 
-def _check_place(request: Request) -> None:
+def _check_folder(request: Request) -> None:
     point = request.mount_point
     if point is not None and not os.path.ismount(point):
         raise AgentError("not-mounted", f"nothing is mounted at {point}", "run the same command again")
@@ -179,20 +179,20 @@ def _locked(record: Record) -> int:
     return descriptor
 
 
-def _one_pass(
+def _fill_once(
     request: Request, goal: Wanted, record: Record, report: Report, variables: Mapping[str, str]
 ) -> Any:
-    look = _looker(request.into)
-    plan = differences(goal, record.files, look)
+    local = _local_files(request.into)
+    plan = differences(goal, record.files, local)
     removed = _remove(request, plan, record) if request.delete else 0
     space = os.statvfs(request.into)
     _clear_leftovers(record, plan)
     partial = sum(file.stat().st_blocks * 512 for file in record.partial.iterdir())
     check_room(
         space.f_bavail * space.f_frsize,
-        room_needed(plan, look, partial),
+        room_needed(plan, local, partial),
         space.f_favail,
-        sum(1 for path, _ in plan.fetch if look(path) is None),
+        sum(1 for path, _ in plan.fetch if local(path) is None),
         str(request.into),
     )
     report.say(
@@ -230,17 +230,17 @@ def _clear_leftovers(record: Record, plan: Differences) -> None:
             file.unlink()
 
 
-def _looker(into: Path) -> Any:
+def _local_files(into: Path) -> Any:
     seen: dict[str, Local | None] = {}
     looker = Looker(into)
 
-    def look(path: str) -> Local | None:
+    def local(path: str) -> Local | None:
         if path not in seen:
             found = looker.status(path)
             seen[path] = Local(found.st_size, found.st_mtime_ns, found.st_blocks * 512) if found else None
         return seen[path]
 
-    return look
+    return local
 
 
 def _remove(request: Request, plan: Differences, record: Record) -> int:
@@ -256,11 +256,11 @@ def _remove(request: Request, plan: Differences, record: Record) -> int:
 
 
 def _verify(request: Request, goal: Wanted, record: Record) -> None:
-    """Count, bytes and names, by a look at the disk itself."""
+    """Count, bytes and names, by a local at the disk itself."""
     sync_file_system(request.into)
-    look, wrong, size = _looker(request.into), [], 0
+    local, wrong, size = _local_files(request.into), [], 0
     for path, found in goal.files.items():
-        here, known = look(path), record.files.get(path)
+        here, known = local(path), record.files.get(path)
         before = known is not None and (found.etag, found.size, known.modified_ns)
         if here is None or known is None or (known.etag, here.size, here.modified_ns) != before:
             wrong.append(path)
@@ -281,9 +281,9 @@ def _tidy(record: Record) -> None:
         file.unlink()
 
 
-def _add(total: Outcome, one: Outcome) -> None:
-    total.files += one.files
-    total.bytes += one.bytes
+def _add(total: Outcome, outcome: Outcome) -> None:
+    total.files += outcome.files
+    total.bytes += outcome.bytes
 
 
 def _proofs(goal: Wanted, record: Record) -> dict[str, int]:

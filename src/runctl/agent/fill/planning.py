@@ -54,7 +54,7 @@ class Differences:
 
 
 def differences(
-    wanted: Wanted, known: Mapping[str, Known], look: Callable[[str], Local | None]
+    wanted: Wanted, known: Mapping[str, Known], local: Callable[[str], Local | None]
 ) -> Differences:
     """Compare what S3 has with what the record and the disk say.
 
@@ -65,7 +65,7 @@ def differences(
     for path, found in wanted.files.items():
         before = known.get(path)
         if before is not None and before.etag == found.etag and before.size == found.size:
-            here = look(path)
+            here = local(path)
             if here is not None and here.size == found.size and here.modified_ns == before.modified_ns:
                 same += 1
                 same_bytes += found.size
@@ -76,11 +76,11 @@ def differences(
     return Differences(tuple(fetch), same, same_bytes, extra)
 
 
-def room_needed(plan: Differences, look: Callable[[str], Local | None], partial: int = 0) -> int:
+def room_needed(plan: Differences, local: Callable[[str], Local | None], partial: int = 0) -> int:
     """Bytes that must be free. A new file has its place beside the old one, which goes when the new one is complete."""
     need = sum(-(-found.size // BLOCK) * BLOCK for _, found in plan.fetch)
     # Only one old file at a time is needed twice; what is overwritten counts as given back, but for the largest.
-    old = [here.blocks for path, _ in plan.fetch for here in [look(path)] if here is not None]
+    old = [here.blocks for path, _ in plan.fetch for here in [local(path)] if here is not None]
     return max(0, need - (sum(old) - max(old, default=0)) - partial) + SPARE
 
 

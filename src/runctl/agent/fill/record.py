@@ -132,23 +132,23 @@ class Record:
         finally:
             os.close(folder)
 
-    def _say(self, words: Mapping[str, Any]) -> None:
-        self._pending.append(_line(words))
+    def _say(self, entry: Mapping[str, Any]) -> None:
+        self._pending.append(_line(entry))
 
-    def _take(self, words: Mapping[str, Any]) -> None:
-        if not is_plain(words.get("p")):
+    def _take(self, entry: Mapping[str, Any]) -> None:
+        if not is_plain(entry.get("p")):
             # What this program writes is always plain: somebody else wrote it.
             return
-        path = words["p"]
-        if words.get("gone"):
+        path = entry["p"]
+        if entry.get("gone"):
             self.files.pop(path, None)
-        elif "b" in words:
-            if words["b"] < 0:
-                self.pieces.pop((path, words["e"]), None)
+        elif "b" in entry:
+            if entry["b"] < 0:
+                self.pieces.pop((path, entry["e"]), None)
             else:
-                self.pieces.setdefault((path, words["e"]), {})[int(words["b"])] = str(words["h"])
+                self.pieces.setdefault((path, entry["e"]), {})[int(entry["b"])] = str(entry["h"])
         else:
-            known = Known(int(words["s"]), str(words["e"]), int(words["m"]), str(words["c"]))
+            known = Known(int(entry["s"]), str(entry["e"]), int(entry["m"]), str(entry["c"]))
             self.files[path] = known
             self.pieces.pop((path, known.etag), None)
 
@@ -176,9 +176,9 @@ def _syncfs() -> Any | None:
     return None
 
 
-def _line(words: Mapping[str, Any]) -> str:
+def _line(entry: Mapping[str, Any]) -> str:
     # ASCII with escapes: a path that is no UTF-8 comes back as it was.
-    return json.dumps(words, separators=(",", ":")) + "\n"
+    return json.dumps(entry, separators=(",", ":")) + "\n"
 
 
 def _ends_line(path: Path) -> bool:

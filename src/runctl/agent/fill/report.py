@@ -19,14 +19,14 @@ class Report:
     def __init__(self) -> None:
         self._last = 0.0
 
-    def say(self, event: str, **words: Any) -> None:
+    def say(self, event: str, **values: Any) -> None:
         """One line, at once."""
-        sys.stdout.write(json.dumps({"event": event, **words}) + "\n")
+        sys.stdout.write(json.dumps({"event": event, **values}) + "\n")
         sys.stdout.flush()
 
-    def progress(self, *, last: bool = False, **words: Any) -> None:
+    def progress(self, *, last: bool = False, **values: Any) -> None:
         """A line, if the one before is a while ago; ``last`` in any case."""
         now = time.monotonic()
         if last or now - self._last >= EVERY_SECONDS:
             self._last = now
-            self.say("progress", **words)
+            self.say("progress", **values)

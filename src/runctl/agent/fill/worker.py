@@ -212,8 +212,8 @@ class _Coming:
 
 def partial_name(found: Object) -> str:
     """The unfinished file of a large object."""
-    words = f"{found.key}\0{found.etag}".encode("utf-8", "surrogateescape")
-    return hashlib.sha256(words).hexdigest()[:32]
+    identity = f"{found.key}\0{found.etag}".encode("utf-8", "surrogateescape")
+    return hashlib.sha256(identity).hexdigest()[:32]
 
 
 def _write(descriptor: int, data: memoryview, at: int) -> None:
@@ -240,8 +240,8 @@ def _digests(file: Path, algorithm: str, sizes: Sequence[int]) -> list[str]:
 
 
 def _corrupt(job: Job) -> Done:
-    words = f"{job.object.key} is not what S3's checksum says, {TIMES} times over"
-    return Done(job, failure="corrupt", message=words)
+    message = f"{job.object.key} is not what S3's checksum says, {TIMES} times over"
+    return Done(job, failure="corrupt", message=message)
 
 
 def refused(job: Job, refusal: Refusal) -> Done:

@@ -14,16 +14,16 @@ def parse(text: str) -> list[dict[str, Any]]:
     """The lines of ``nvidia-smi --query-gpu=… --format=csv,noheader,nounits``; MiB and percent."""
     found = []
     for line in text.splitlines():
-        words = [word.strip() for word in line.split(",")]
-        if len(words) == len(FIELDS):
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) == len(FIELDS):
             found.append(
                 {
-                    "index": _number(words[0]),
-                    "name": words[1],
-                    "memory_mib": _number(words[2]),
-                    "memory_used_mib": _number(words[3]),
-                    "percent": _number(words[4]),
-                    "driver": words[5],
+                    "index": _number(fields[0]),
+                    "name": fields[1],
+                    "memory_mib": _number(fields[2]),
+                    "memory_used_mib": _number(fields[3]),
+                    "percent": _number(fields[4]),
+                    "driver": fields[5],
                 }
             )
     return found
@@ -49,5 +49,5 @@ def gpus() -> list[dict[str, Any]]:
 
 def mean_percent(found: list[dict[str, Any]]) -> float | None:
     """How busy they are together."""
-    busy = [one["percent"] for one in found if one["percent"] is not None]
+    busy = [gpu["percent"] for gpu in found if gpu["percent"] is not None]
     return round(sum(busy) / len(busy), 1) if busy else None

@@ -85,31 +85,31 @@ def table() -> dict[int, Process]:
     found = {}
     for name in os.listdir(PROC):  # noqa: PTH208 (a Path each for thousands of processes is slow)
         if name.isdigit():
-            one = process(int(name))
-            if one is not None:
-                found[one.pid] = one
+            listed = process(int(name))
+            if listed is not None:
+                found[listed.pid] = listed
     return found
 
 
 def _table_by_ps() -> dict[int, Process]:
-    # lstart is five words long, so it stands in the middle, and the name, which may hold spaces, at the end.
-    columns = "pid=,ppid=,sess=,state=,rss=,time=,lstart=,comm="
-    done = subprocess.run(["ps", "-axo", columns], capture_output=True, text=True, check=False)
+    # lstart is five fields long, so it stands in the middle, and the name, which may hold spaces, at the end.
+    fields = "pid=,ppid=,sess=,state=,rss=,time=,lstart=,comm="
+    done = subprocess.run(["ps", "-axo", fields], capture_output=True, text=True, check=False)
     found = {}
     for line in done.stdout.splitlines():
-        words = line.split(None, 11)
-        if len(words) < 12:
+        row = line.split(None, 11)
+        if len(row) < 12:
             continue
-        pid = int(words[0])
+        pid = int(row[0])
         found[pid] = Process(
             pid=pid,
-            parent=int(words[1]),
+            parent=int(row[1]),
             session=0,
-            name=Path(words[11]).name,
-            state=words[3][:1],
-            started=" ".join(words[6:11]),
-            cpu_seconds=_ps_seconds(words[5]),
-            rss_bytes=int(words[4]) * 1024,
+            name=Path(row[11]).name,
+            state=row[3][:1],
+            started=" ".join(row[6:11]),
+            cpu_seconds=_ps_seconds(row[5]),
+            rss_bytes=int(row[4]) * 1024,
         )
     return found
 
@@ -123,23 +123,28 @@ def _ps_seconds(text: str) -> float:
 
 def identity(pid: int) -> Identity | None:
     """Who has this number now."""
-    one = process(pid)
-    return None if one is None else Identity(pid, one.started, boot_id())
+    found = process(pid)
+    return None if found is None else Identity(pid, found.started, boot_id())
 
 
 def alive(who: Identity | None) -> bool:
     """Whether this very process still runs. A zombie does not."""
     if who is None:
         return False
-    one = process(who.pid)
-    return one is not None and one.started == who.started and one.state not in "ZX" and boot_id() == who.boot
+    found = process(who.pid)
+    return (
+        found is not None
+        and found.started == who.started
+        and found.state not in "ZX"
+        and boot_id() == who.boot
+    )
 
 
 def descendants(root: int, processes: dict[int, Process]) -> list[Process]:
     """Children, their children and so on, nearest first, without zombies."""
     children: dict[int, list[Process]] = {}
-    for one in processes.values():
-        children.setdefault(one.parent, []).append(one)
+    for process in processes.values():
+        children.setdefault(process.parent, []).append(process)
     found: list[Process] = []
     queue = [root]
     while queue:
@@ -154,15 +159,15 @@ def with_environment(wanted: dict[str, str]) -> list[Process]:
     """Processes that were started with these variables, wherever they have gone since."""
     needles = {f"{name}={value}".encode() for name, value in wanted.items()}
     found = []
-    for pid, one in table().items():
-        if one.state in "ZX" or pid == os.getpid():
+    for pid, candidate in table().items():
+        if candidate.state in "ZX" or pid == os.getpid():
             continue
         try:
             variables: set[bytes] = set((PROC / str(pid) / "environ").read_bytes().split(b"\0"))
         except OSError:
             continue
         if needles <= variables:
-            found.append(one)
+            found.append(candidate)
     return found
 
 
@@ -190,9 +195,9 @@ def usage(roots: Iterable[int], interval: float = 0.0) -> tuple[float | None, in
         processes = table()
         members = {pid: processes[pid] for pid in roots if pid in processes}
         for pid in roots:
-            members.update((one.pid, one) for one in descendants(pid, processes))
-        seconds = {(one.pid, one.started): one.cpu_seconds for one in members.values()}
-        return seconds, sum(one.rss_bytes for one in members.values())
+            members.update((descendant.pid, descendant) for descendant in descendants(pid, processes))
+        seconds = {(member.pid, member.started): member.cpu_seconds for member in members.values()}
+        return seconds, sum(member.rss_bytes for member in members.values())
 
     before, rss = sample()
     if not interval:

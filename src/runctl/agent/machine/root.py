@@ -129,11 +129,11 @@ def as_root(argv: Sequence[str], env: Mapping[str, str] | None = None) -> list[s
     return [*prefix, *(f"{name}={value}" for name, value in (env or {}).items()), *argv]
 
 
-def agent_as_root(*words: str) -> list[str]:
+def agent_as_root(*arguments: str) -> list[str]:
     """The command line that runs a verb of this program as root, in the same circumstances."""
     env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     env[LOGIN_VARIABLE] = str(login_user().uid)
-    return as_root([*agent_command(), *words], env)
+    return as_root([*agent_command(), *arguments], env)
 
 
 def call_as_root(verb: str, request: Mapping[str, Any]) -> Any:
@@ -146,8 +146,8 @@ def call_as_root(verb: str, request: Mapping[str, Any]) -> Any:
     try:
         answer: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
-        words = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
-        raise AgentError("agent-failed", f"the agent's {verb} as root failed: {words}") from None
+        output = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
+        raise AgentError("agent-failed", f"the agent's {verb} as root failed: {output}") from None
     if "error" in answer:
         error = answer["error"]
         raise AgentError(error["code"], error["message"], error.get("hint", ""))

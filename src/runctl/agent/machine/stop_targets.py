@@ -173,7 +173,9 @@ def next_targets(
     """
     tree = _Tree(members)
     told = {m.pid for m in members.values() if m.key in history.told}
-    touched = {pid for one in told for pid in (*(m.pid for m in tree.whole(one)), *tree.above(one))}
+    touched = {
+        pid for reached in told for pid in (*(m.pid for m in tree.whole(reached)), *tree.above(reached))
+    }
     scripts = set(history.told.values())
     found: list[int] = []
     for member in members.values():
@@ -252,7 +254,10 @@ class _Tree:
             return []
         branches = self._branches(member)
         below = [
-            one for child in branches if self._may_save_for(member, child) for one in self.savers(child.pid)
+            saver
+            for child in branches
+            if self._may_save_for(member, child)
+            for saver in self.savers(child.pid)
         ]
         if self.carries(member):
             if below or not (member.can_save and self.is_a(member, SHELLS)):
@@ -281,7 +286,7 @@ class _Tree:
         if member is None:
             return []
         if self.carries(member) or self.accompanies(member):
-            return [one for child in self._branches(member) for one in self.plain(child.pid)]
+            return [target for child in self._branches(member) for target in self.plain(child.pid)]
         return [pid]
 
 
@@ -293,18 +298,18 @@ def _without_version(name: str) -> str:
     return re.sub(r"[\d.]+$", "", name)
 
 
-def _script(words: Sequence[str]) -> str:
-    """The script among an interpreter's words: the first that is no option, or the module of ``-m``."""
+def _script(arguments: Sequence[str]) -> str:
+    """The script among an interpreter's arguments: the first that is no option, or the module of ``-m``."""
     after: str | None = None
-    for word in words:
+    for argument in arguments:
         if after in ("-m", "-c", "-W", "-X"):
             if after == "-m":
-                return word
+                return argument
             if after == "-c":
-                return "-c " + word
+                return "-c " + argument
             after = None
             continue
-        if not word.startswith("-"):
-            return _base(word)
-        after = word
+        if not argument.startswith("-"):
+            return _base(argument)
+        after = argument
     return ""

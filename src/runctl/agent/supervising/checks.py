@@ -30,7 +30,7 @@ def check(spec: RunSpec) -> str | None:
 
     Raises `AgentError`, saying what is wrong and what to do.
     """
-    _words(spec)
+    _values(spec)
     _room()
     tree = _tree(spec)
     check_mounts(spec)
@@ -82,7 +82,7 @@ def _texts(spec: RunSpec) -> None:
             raise AgentError("bad-request", f"{name!r} cannot be the name of a variable")
 
 
-def _words(spec: RunSpec) -> None:
+def _values(spec: RunSpec) -> None:
     _texts(spec)
     if not is_name(spec.project):
         raise AgentError("bad-request", f"{spec.project!r} is no project name")
@@ -102,7 +102,7 @@ def _words(spec: RunSpec) -> None:
     if spec.builtin and (spec.script not in BUILTIN or spec.container is not None):
         raise AgentError("bad-request", f"the agent has no program {spec.script!r} that runs on the host")
     if spec.container is not None:
-        _container_words(spec.container)
+        _container(spec.container)
     elif spec.is_command and not spec.script:
         raise AgentError("bad-request", "the command is empty, and there is no image that could bring one")
 
@@ -154,7 +154,7 @@ def _tree(spec: RunSpec) -> str | None:
     return digest
 
 
-def _container_words(container: ContainerSpec) -> None:
+def _container(container: ContainerSpec) -> None:
     sources = (container.dockerfile, container.image, container.compose)
     if sum(source is not None for source in sources) != 1:
         raise AgentError("bad-request", "a container has a Dockerfile, an image or a Compose service")

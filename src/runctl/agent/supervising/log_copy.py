@@ -66,8 +66,7 @@ class FolderStore:
         finally:
             os.close(above)
         try:
-            made = os.O_CREAT if create else 0
-            flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | made
+            flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0)
             self._file = os.open(self._name + ".log", flags, 0o600, dir_fd=self._folder)
         except OSError:
             os.close(self._folder)

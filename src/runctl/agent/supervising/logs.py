@@ -15,7 +15,7 @@ from runctl.agent.supervising.status import conclude_if_gone
 FRAME_BYTES = 256 * 1024
 POLL_SECONDS = 0.1
 HEARTBEAT_SECONDS = 10.0
-LOOK_SECONDS = 1.0
+STATUS_SECONDS = 1.0
 """How often a follower looks whether the supervisor still lives; its end record is noticed at once."""
 
 
@@ -43,7 +43,7 @@ class Reader:
         self.limit = limit
         self.state = RunState.PENDING
         self.end: EndRecord | None = None
-        self._looked = float("-inf")
+        self._status_read = float("-inf")
         if offset < 0 or offset > folder.log_bytes():
             raise AgentError(
                 "bad-offset",
@@ -57,7 +57,7 @@ class Reader:
         began = time.monotonic()
         beat, sent = began, 0
         while True:
-            self._look()
+            self._read_status()
             wrote = self._write_new()
             sent += wrote
             now = time.monotonic()
@@ -74,11 +74,11 @@ class Reader:
                 self._frame(b"")
             time.sleep(POLL_SECONDS)
 
-    def _look(self) -> None:
+    def _read_status(self) -> None:
         """The state, before the log is read: what the end says the log holds is then there to be read."""
         now = time.monotonic()
-        if self.end is None and (now - self._looked >= LOOK_SECONDS or self._ended.exists()):
-            self._looked = now
+        if self.end is None and (now - self._status_read >= STATUS_SECONDS or self._ended.exists()):
+            self._status_read = now
             self.end, live, _ = conclude_if_gone(self.folder)
             self.state = RunState.ENDED if self.end is not None else live.state
 

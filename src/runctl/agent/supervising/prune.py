@@ -44,7 +44,7 @@ def prune(request: Mapping[str, Any]) -> dict[str, Any]:
     """
     names = request.get("run_ids")
     if not isinstance(names, list) or not all(
-        isinstance(one, str) and RUN_ID.fullmatch(one) for one in names
+        isinstance(name, str) and RUN_ID.fullmatch(name) for name in names
     ):
         raise AgentError("bad-request", "the run ids cannot be read")
     living = [name for name in names if not _has_ended(name)]
@@ -55,7 +55,7 @@ def prune(request: Mapping[str, Any]) -> dict[str, Any]:
         if not folder.is_dir():
             continue
         kept: list[str] = (
-            [] if request.get("results") else [one for one in RESULTS if any(_entries(folder / one))]
+            [] if request.get("results") else [result for result in RESULTS if any(_entries(folder / result))]
         )
         for path in _entries(folder):
             if path.name not in kept:
@@ -66,7 +66,7 @@ def prune(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _has_ended(run_id: str) -> bool:
-    return all(observe(one).state is RunState.ENDED for one in attempts(run_id))
+    return all(observe(attempt).state is RunState.ENDED for attempt in attempts(run_id))
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -94,7 +94,7 @@ def _launch(folder: AttemptFolder, spec: RunSpec) -> None:
     namespace = bool(mountns.to_bind(spec)) and folder_root() is None
     with durable.locked(mountns.lock_of(state_directory() / "targets")):
         pass  # made by this user, so that root does not make it root's
-    words = [*(["--namespace"] if namespace else []), spec.run_id, str(spec.attempt)]
+    arguments = [*(["--namespace"] if namespace else []), spec.run_id, str(spec.attempt)]
     tried = []
     if _under_systemd():
         command = as_root(
@@ -106,7 +106,9 @@ def _launch(folder: AttemptFolder, spec: RunSpec) -> None:
             tried.append("systemd-run")
             if _appeared(folder):
                 return
-    command = agent_as_root("supervise", *words) if namespace else [*agent_command(), "supervise", *words]
+    command = (
+        agent_as_root("supervise", *arguments) if namespace else [*agent_command(), "supervise", *arguments]
+    )
     if not tried and _run(command, folder) and _appeared(folder):
         return
     said = ""
@@ -179,7 +181,7 @@ def systemd_command(
     return [
         *("systemd-run", "--quiet", "--collect", "--no-block"),
         f"--unit=runctl-{spec.run_id}-{spec.attempt}",
-        *("--property=" + one for one in properties),
+        *("--property=" + setting for setting in properties),
         *(f"--setenv={name}={value}" for name, value in sorted(env.items())),
         *identity,
         *("--", *agent, "supervise", *flags, spec.run_id, str(spec.attempt)),

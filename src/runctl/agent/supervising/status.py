@@ -22,14 +22,14 @@ START_SECONDS = 60.0
 def status(request: Mapping[str, Any]) -> AttemptStatus | list[AttemptStatus]:
     """One attempt (the newest of the run if none is named), or all on this machine when no run is named."""
     if request.get("run_id") is None:
-        return [_measured(one) for one in _observed(request)]
+        return [_measured(status) for status in _observed(request)]
     return _measured(observe(find(request)))
 
 
 def list_attempts(request: Mapping[str, Any]) -> list[AttemptStatus]:
     """All attempts, or those that run when ``running`` is true, with what they use just now."""
     found = _observed(request)
-    live = [one for one in found if one.pid is not None and one.state is not RunState.ENDED]
+    live = [status for status in found if status.pid is not None and status.state is not RunState.ENDED]
     if not live:
         return found
     busy = _gpu_percent()
@@ -39,21 +39,28 @@ def list_attempts(request: Mapping[str, Any]) -> list[AttemptStatus]:
     time.sleep(interval)
     after, elapsed = _cpu_seconds(live), time.monotonic() - began
     measured = {}
-    for one in live:
-        key = (one.run_id, one.attempt)
+    for status in live:
+        key = (status.run_id, status.attempt)
         percent = round(100 * max(0.0, after[key] - before[key]) / elapsed, 1)
-        measured[key] = dataclasses.replace(_measured(one, busy), cpu_percent=percent)
-    return [measured.get((one.run_id, one.attempt), one) for one in found]
+        measured[key] = dataclasses.replace(_measured(status, busy), cpu_percent=percent)
+    return [measured.get((status.run_id, status.attempt), status) for status in found]
 
 
 def _observed(request: Mapping[str, Any]) -> list[AttemptStatus]:
-    found = [observe(one) for one in attempts(request.get("run_id"))]
-    return [one for one in found if one.state is not RunState.ENDED] if request.get("running") else found
+    found = [observe(attempt) for attempt in attempts(request.get("run_id"))]
+    return (
+        [status for status in found if status.state is not RunState.ENDED]
+        if request.get("running")
+        else found
+    )
 
 
 def _cpu_seconds(live: list[AttemptStatus]) -> dict[Any, float]:
     now = processes.table()
-    return {(one.run_id, one.attempt): sum(p.cpu_seconds for p in _tree(one.pid or 0, now)) for one in live}
+    return {
+        (status.run_id, status.attempt): sum(p.cpu_seconds for p in _tree(status.pid or 0, now))
+        for status in live
+    }
 
 
 def _tree(pid: int, now: dict[int, processes.Process]) -> list[processes.Process]:
@@ -66,15 +73,15 @@ def _gpu_percent() -> float | None:
     return mean_percent(gpus())
 
 
-def _measured(one: AttemptStatus, gpu_percent: float | None = None) -> AttemptStatus:
+def _measured(status: AttemptStatus, gpu_percent: float | None = None) -> AttemptStatus:
     """With memory, and CPU as the mean since the start."""
-    if one.pid is None or one.state is RunState.ENDED:
-        return one
-    members = _tree(one.pid, processes.table())
-    elapsed = time.time() - one.started_at if one.started_at else 0.0
+    if status.pid is None or status.state is RunState.ENDED:
+        return status
+    members = _tree(status.pid, processes.table())
+    elapsed = time.time() - status.started_at if status.started_at else 0.0
     spent = sum(p.cpu_seconds for p in members)
     return dataclasses.replace(
-        one,
+        status,
         rss_bytes=sum(p.rss_bytes for p in members),
         cpu_percent=round(100 * spent / elapsed, 1) if elapsed > 0 else None,
         gpu_percent=gpu_percent if gpu_percent is not None else _gpu_percent(),

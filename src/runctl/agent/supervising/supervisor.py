@@ -46,10 +46,10 @@ CAUSE_LENGTH = 300
 _CAUSE = re.compile(r"\s*(×|error|fatal|failed|E:)", re.IGNORECASE)
 
 
-def supervise(words: list[str]) -> int:
+def supervise(arguments: list[str]) -> int:
     """Be the supervisor: ``[--namespace] [--foreground] [--cannot-mount WHY] RUN_ID ATTEMPT``."""
     flags, why = [], ""
-    rest = list(words)
+    rest = list(arguments)
     while rest and rest[0].startswith("--"):
         flags.append(rest.pop(0))
         if flags[-1] == "--cannot-mount":
@@ -201,16 +201,15 @@ class Supervisor:
     def _broken(self, error: BaseException) -> Outcome:
         sys.stderr.write(traceback.format_exc())
         started = self.attempt.live.started_at is not None
-        words = f"the agent itself failed: {type(error).__name__}: {error}"
-        return Outcome(EndReason.LOST if started else EndReason.SETUP_FAILED, words)
+        message = f"the agent itself failed: {type(error).__name__}: {error}"
+        return Outcome(EndReason.LOST if started else EndReason.SETUP_FAILED, message)
 
     def _finish(self, outcome: Outcome) -> None:
         self.children.end_all(1.0)
         self.attempt.collector.finish()
         self._tidy()
         if self.copier is not None and self.copier.trouble:
-            words = "warning: the log is not kept on the volume: {}"
-            self.log.line(words.format(self.copier.trouble))
+            self.log.line(f"warning: the log is not kept on the volume: {self.copier.trouble}")
         self.log.line(f"{outcome.reason.value}: {outcome.message}")
         length, checksum = self.log.sealed()
         end = EndRecord(
