@@ -128,7 +128,7 @@ def _request(data: bytes) -> Mapping[str, Any]:
     try:
         request = loads(data.decode() or "{}")
     except ValueError as error:
-        raise AgentError("bad-request", f"stdin is no JSON: {error}") from error
+        raise AgentError("bad-request", f"stdin is not JSON: {error}") from error
     return checked(request)
 
 

@@ -168,7 +168,7 @@ def without_values(spec: RunSpec) -> RunSpec:
 def attempt_folder(run_id: str, attempt: int) -> AttemptFolder:
     """Where this attempt is or would be. Raises `AgentError` (``bad-request``) for a name that is none."""
     if not RUN_ID.fullmatch(run_id):
-        raise AgentError("bad-request", f"{run_id!r} is no run id", "letters, digits, - and _, at most 64")
+        raise AgentError("bad-request", f"{run_id!r} is not a run id", "letters, digits, - and _, at most 64")
     if attempt < 1:
         raise AgentError("bad-request", f"attempts are counted from 1, not {attempt}")
     return AttemptFolder(state_directory() / "runs" / run_id / str(attempt))

@@ -93,7 +93,7 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
 def checked(request: Any) -> Mapping[str, Any]:
     """The request itself, when every field that is set is of its kind. Raises `AgentError` (``bad-request``)."""
     if not isinstance(request, dict):
-        raise AgentError("bad-request", "the request is no JSON object")
+        raise AgentError("bad-request", "the request is not a JSON object")
     for name, is_right in _FIELDS.items():
         value = request.get(name)
         if value is not None and not is_right(value):

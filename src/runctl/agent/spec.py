@@ -311,7 +311,7 @@ T = TypeVar("T")
 
 LARGEST_COUNT = 2**63 - 1
 LAST_SECOND = 253402300799.0
-"""Of the year 9999. What is later, or lasts longer, is no time that anybody means."""
+"""Of the year 9999. What is later, or lasts longer, is not a time that anybody means."""
 
 
 def loads(text: str | bytes) -> Any:

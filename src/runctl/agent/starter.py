@@ -56,7 +56,7 @@ def starter(
 
 
 def shebang(head: bytes) -> list[str] | None:
-    """The argv of a ``#!`` line, as the kernel reads them: a program and at most one argument, which for
+    """The words of a ``#!`` line, as the kernel reads them: a program and at most one argument, which for
     ``env -S`` is itself split. A file that lost its executable bit on the way runs all the same."""
     line, newline, _ = head.partition(b"\n")
     if not line.startswith(b"#!") or not newline:

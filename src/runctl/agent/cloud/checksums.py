@@ -56,7 +56,7 @@ def parts_of(etag: str) -> int:
 def check_for(etag: str, headers: Mapping[str, str]) -> Check:
     """The quickest proof for an object, by its ETag and the headers (lower case) that came with it. Pure.
 
-    An ETag is no checksum where a key of KMS or the customer's encrypts the object (S3's API reference, "Object").
+    An ETag is not a checksum where a key of KMS or the customer's encrypts the object (S3's API reference, "Object").
     """
     # Of an object in one piece every checksum is that of the whole, whether S3 says so or not.
     without_type = "" if parts_of(etag) > 1 else "FULL_OBJECT"

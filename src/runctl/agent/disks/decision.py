@@ -102,7 +102,7 @@ def decide_format(
     """
     device = facts.device
     if not facts.is_block_device or facts.size_bytes <= 0:
-        return Refuse("no-device", f"{device} is no block device with a size", "wait until it is attached")
+        return Refuse("no-device", f"{device} is not a block device with a size", "wait until it is attached")
     if facts.is_system_disk:
         return Refuse("not-blank", f"{device} is the disk that this machine runs from")
     if facts.model == INSTANCE_STORE:
@@ -132,7 +132,7 @@ def _partitioned(facts: Facts) -> Decision:
         names = ", ".join(p.device for p in facts.partitions) or "none"
         why = f"{facts.device} has a partition table; its partitions: {names}"
         return Refuse(
-            "not-blank", why, "only a volume with a file system, or with partition partition, can be mounted"
+            "not-blank", why, "only a volume with a file system, or with one partition, can be mounted"
         )
     partition = facts.partitions[0]
     if partition.signature is None or partition.signature.usage != "filesystem":
@@ -153,7 +153,7 @@ def _signed(facts: Facts, found: list[Signature]) -> Decision:
         )
     if first.usage != "filesystem":
         what = first.type or first.table or "something unknown"
-        return Refuse("not-blank", f"{facts.device} holds {what}, which is no file system")
+        return Refuse("not-blank", f"{facts.device} holds {what}, which is not a file system")
     return Mount(facts.device, first.type, first.uuid)
 
 

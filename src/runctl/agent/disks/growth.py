@@ -54,7 +54,7 @@ def decide_growth(facts: Facts) -> Grow | Nothing | Refuse:
     """What grows on a disk. One file system that is understood does; anything else is left to its owner."""
     device = facts.device
     if not facts.is_block_device or facts.size_bytes <= 0:
-        return Refuse("no-device", f"{device} is no block device with a size")
+        return Refuse("no-device", f"{device} is not a block device with a size")
     if facts.is_system_disk:
         return Refuse("system-disk", f"{device} is the disk that this machine runs from")
     if len(facts.partitions) > 1:

@@ -123,7 +123,7 @@ class Disks(ABC):
         """The volume's file system is mounted there, now and after a restart.
 
         A disk that has to be read to its end first is read for some seconds in each call; see `Examining`. Doing it
-        twice is no error. Raises `AgentError`: ``no-device``, ``cannot-mount``, ``mounted-elsewhere``,
+        twice is not an error. Raises `AgentError`: ``no-device``, ``cannot-mount``, ``mounted-elsewhere``,
         ``mount-point-taken``, ``not-blank``, ``blank``, ``disk-busy``.
         """
 
@@ -139,7 +139,7 @@ class Disks(ABC):
     def grow(self, volume_id: str, *, size_bytes: int = 0, wait_seconds: float = 60.0) -> Grown:
         """Partition and file system are as large as the volume, which has ``size_bytes`` at the least by then.
 
-        Doing it twice is no error. Raises `AgentError`: ``no-device``, ``cannot-grow``, ``read-only``.
+        Doing it twice is not an error. Raises `AgentError`: ``no-device``, ``cannot-grow``, ``read-only``.
         """
 
     @abstractmethod

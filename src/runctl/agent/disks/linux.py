@@ -232,7 +232,7 @@ class LinuxDisks(Disks):
             )
         path = Path(point)
         if path.exists() and not path.is_dir():
-            raise AgentError("mount-point-taken", f"{point} is no folder", "choose another mount point")
+            raise AgentError("mount-point-taken", f"{point} is not a folder", "choose another mount point")
         if path.is_dir() and any(path.iterdir()):
             raise AgentError(
                 "mount-point-taken",

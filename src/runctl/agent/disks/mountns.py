@@ -102,7 +102,7 @@ def _marker(target: Path, markers: Path) -> Path:
 
 
 def leave(mounts: Sequence[MountSpec], markers: Path, in_use: Callable[[], Sequence[str]]) -> None:
-    """Folders that `enter` made as spec points are gone, but for those that other runs use."""
+    """Folders that `enter` made as mount points are gone, but for those that other runs use."""
     with durable.locked(lock_of(markers)):
         others = in_use()
         for spec in reversed(mounts):
@@ -147,14 +147,14 @@ def drop_root(user: LoginUser) -> None:
 
 
 def show_in_folder(mounts: Sequence[MountSpec]) -> list[Path]:
-    """The same for a machine that is a folder: links. Returns those links, to be removed at the end."""
+    """The same for a machine that is a folder: links. Returns the links, to be removed at the end."""
     links = []
     for spec in mounts:
         source, target = on_machine(spec.source), on_machine(spec.target)
         if target.resolve() == source.resolve():
             continue
         if target.is_symlink() or target.exists():
-            raise AgentError("cannot-spec", f"{spec.target} exists on the machine and is something else")
+            raise AgentError("cannot-mount", f"{spec.target} exists on the machine and is something else")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(source.resolve())
         links.append(target)

@@ -77,7 +77,7 @@ def satisfies(version: Sequence[int], wanted: str | None) -> bool:
 def _satisfies_clause(version: tuple[int, ...], clause: str) -> bool:
     match = _CLAUSE.match(clause)
     if match is None:
-        raise ValueError(f"{clause!r} is no version specifier")
+        raise ValueError(f"{clause!r} is not a version specifier")
     operator, digits, star = match.groups()
     given = tuple(int(part) for part in digits.split("."))
     width = max(len(version), len(given))

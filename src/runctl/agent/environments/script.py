@@ -52,7 +52,7 @@ def checked_path(root: Path, script: str) -> Path:
     """The script's file in the tree. Raises `AgentError`: ``no-such-script``, or ``bad-script`` outside of it."""
     relative = PurePosixPath(script)
     if not script or relative.is_absolute() or ".." in relative.parts:
-        raise AgentError("bad-script", f"{script!r} is no path inside the project")
+        raise AgentError("bad-script", f"{script!r} is not a path inside the project")
     path = root / script
     if not path.is_file():
         raise AgentError(

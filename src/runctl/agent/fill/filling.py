@@ -256,7 +256,7 @@ def _remove(request: Request, plan: Differences, record: Record) -> int:
 
 
 def _verify(request: Request, goal: Wanted, record: Record) -> None:
-    """Count, bytes and names, by a local at the disk itself."""
+    """Count, bytes and names, by a look at the disk itself."""
     sync_file_system(request.into)
     local, wrong, size = _local_files(request.into), [], 0
     for path, found in goal.files.items():
@@ -299,7 +299,7 @@ def _failed(failures: list[Done], source: Source) -> AgentError:
     code = codes.pop() if len(codes) == 1 else "incomplete"
     more = f"; and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else ""
     hints = {
-        "corrupt": "the object in S3 is damaged, or its ETag is no checksum: put it there again",
+        "corrupt": "the object in S3 is damaged, or its ETag is not a checksum: put it there again",
         "archived": "restore the objects from Glacier first: aws s3api restore-object",
     }
     return AgentError(

@@ -62,7 +62,7 @@ class Record:
                         self._take(json.loads(line))
 
     def make_folders(self) -> None:
-        """Where it lies exists, and is no link. Raises `AgentError`, `OSError`."""
+        """Where it lies exists, and is not a link. Raises `AgentError`, `OSError`."""
         make_folder(self.folder.parent, f"{OWN_FOLDER}/{PARTIAL}")
 
     def done(self, path: str, known: Known) -> None:
@@ -177,7 +177,7 @@ def _syncfs() -> Any | None:
 
 
 def _line(entry: Mapping[str, Any]) -> str:
-    # ASCII with escapes: a path that is no UTF-8 comes back as it was.
+    # ASCII with escapes: a path that is not UTF-8 comes back as it was.
     return json.dumps(entry, separators=(",", ":")) + "\n"
 
 

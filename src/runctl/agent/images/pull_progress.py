@@ -44,7 +44,7 @@ class PullProgress:
 
     layers: dict[str, Layer] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
-    """What is no progress: errors, above all."""
+    """What does not report progress: errors, above all."""
     _rest: bytes = b""
 
     def feed(self, data: bytes) -> bool:

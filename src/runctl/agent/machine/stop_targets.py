@@ -236,7 +236,7 @@ class _Tree:
         return any(name in kinds or _without_version(name) in kinds for name in programs(member)[:2])
 
     def carries(self, member: Member) -> bool:
-        """It runs other programs and is no training itself."""
+        """It runs other programs and is not itself a training."""
         return any(name in SHELLS | INITS | WRAPPERS for name in programs(member))
 
     @staticmethod
@@ -299,7 +299,7 @@ def _without_version(name: str) -> str:
 
 
 def _script(arguments: Sequence[str]) -> str:
-    """The script among an interpreter's arguments: the first that is no option, or the module of ``-m``."""
+    """The script among an interpreter's arguments: the first that is not an option, or the module of ``-m``."""
     after: str | None = None
     for argument in arguments:
         if after in ("-m", "-c", "-W", "-X"):

@@ -85,14 +85,14 @@ def _texts(spec: RunSpec) -> None:
 def _values(spec: RunSpec) -> None:
     _texts(spec)
     if not is_name(spec.project):
-        raise AgentError("bad-request", f"{spec.project!r} is no project name")
+        raise AgentError("bad-request", f"{spec.project!r} is not a project name")
     if spec.tree is not None and not is_name(spec.tree):
-        raise AgentError("bad-request", f"{spec.tree!r} is no tree digest")
+        raise AgentError("bad-request", f"{spec.tree!r} is not a tree digest")
     if spec.dependencies.kind not in KINDS:
         raise AgentError("bad-request", f"dependencies of an unknown kind: {spec.dependencies.kind}")
     path = spec.dependencies.path
     if path is not None and (PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts):
-        raise AgentError("bad-request", f"{path!r} is no path inside the project")
+        raise AgentError("bad-request", f"{path!r} is not a path inside the project")
     if spec.timeout_seconds is not None and spec.timeout_seconds <= 0:
         raise AgentError("bad-request", f"a time limit of {spec.timeout_seconds:g} s leaves no time")
     if spec.grace_seconds < 0:
@@ -173,4 +173,4 @@ def _container(container: ContainerSpec) -> None:
         raise AgentError("bad-request", "there is nothing to build without a Dockerfile")
     for file in (container.dockerfile, container.compose_file):
         if file is not None and (PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts):
-            raise AgentError("bad-request", f"{file!r} is no path inside the project")
+            raise AgentError("bad-request", f"{file!r} is not a path inside the project")

@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 60.0
 def stop(request: Mapping[str, Any]) -> AttemptStatus:
     """The attempt has ended. One that had ended before is left as it is.
 
-    ``grace_seconds`` between SIGTERM and SIGKILL (default: the run's own); ``force`` is no grace. ``reason`` is
+    ``grace_seconds`` between SIGTERM and SIGKILL (default: the run's own); ``force`` means no grace. ``reason`` is
     the end reason to record (default STOPPED). Raises `AgentError` (``stop-timeout``).
     """
     folder = find(request)
