@@ -28,8 +28,9 @@ SETTINGS = {
 
 def measure() -> Iterator[Result]:
     """One listing after the other, with connections that are open."""
-    from runctl.core.config import AwsConfig, Config
+    from runctl.core.config import Config
     from runctl.core.progress import SILENT
+    from runctl.providers.aws.settings import AwsConfig
     from runctl.providers.registry import load
 
     with server() as endpoint, environment({**SETTINGS, "AWS_ENDPOINT_URL": endpoint}):
@@ -37,7 +38,7 @@ def measure() -> Iterator[Result]:
 
         client = boto3.client("ec2")
         populate(client)
-        provider = load("aws", Config(aws=AwsConfig(region=REGION)), progress=SILENT)
+        provider = load("aws", Config(provided=(AwsConfig(region=REGION),)), progress=SILENT)
 
         def ours() -> None:
             assert len(provider.instances(everyone=True)) == INSTANCES

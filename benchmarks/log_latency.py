@@ -14,9 +14,10 @@ from benchmarks.listing import environment
 from benchmarks.machine import agent_over_ssh, missing, start_script
 from benchmarks.measure import Result, Skipped, command
 from benchmarks.sshd import sshd
-from runctl.core.config import AwsConfig, Config
+from runctl.core.config import Config
 from runctl.core.models import Instance
 from runctl.core.progress import SILENT
+from runctl.providers.aws.settings import AwsConfig
 from runctl.providers.interface import Provider
 from runctl.providers.registry import load
 from runctl.sandbox import control
@@ -71,7 +72,7 @@ def sandbox_machine(home: Path) -> Iterator[tuple[Provider, Instance]]:
     info = control.start(home=home / "runctl" / "sandbox", kind="folders", docker="off")
     try:
         with environment({**info.environment(), "XDG_DATA_HOME": str(home)}):
-            provider = load("aws", Config(aws=AwsConfig(region=info.region)), progress=SILENT)
+            provider = load("aws", Config(provided=(AwsConfig(region=info.region),)), progress=SILENT)
             command([sys.executable, "-m", "runctl", "aws", "create", "t3.medium", "--yes"])()
             (instance,) = provider.instances()
             yield provider, instance

@@ -11,7 +11,7 @@ from runctl.providers.interface import Provider
 
 
 def connect(
-    provider: str = "aws",
+    provider: str = registry.DEFAULT,
     *,
     region: str | None = None,
     profile: str | None = None,
@@ -25,8 +25,12 @@ def connect(
     `NotFound` for a provider that is not installed, `Unsupported` for one that does not work.
     """
     if config is None:
-        given = {"aws.region": (region, "region="), "aws.profile": (profile, "profile=")}
-        flags = {key: (value, origin) for key, (value, origin) in given.items() if value is not None}
+        keys = registry.plugin(provider).global_options
+        given = {"region": region, "profile": profile}
+        for option, value in given.items():
+            if value is not None and option not in keys:
+                raise TypeError(f"{provider} has no {option}")
+        flags = {keys[option]: (value, f"{option}=") for option, value in given.items() if value is not None}
         config = load(Path.cwd(), flags=flags)
     elif region is not None or profile is not None:
         raise TypeError("give either config, or region and profile")

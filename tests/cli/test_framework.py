@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl.cli.context import Cli, Settings
-from runctl.cli.framework.command_table import ROOT, Branch, Leaf, root_help
+from runctl.cli.framework.command_table import root as command_tree
+from runctl.cli.framework.command_table import root_help
 from runctl.cli.framework.commands import (
     Command,
     GlobalOption,
@@ -23,6 +24,7 @@ from runctl.cli.framework.commands import (
     RootGroup,
     resolve,
 )
+from runctl.providers.plugin import Branch, Leaf
 from tests.cli.conftest import Invoke, data_of
 from tests.cli.fake_provider import Script
 
@@ -49,12 +51,11 @@ def probe(seen: list[object]) -> LazyGroup:
         """A leaf."""
         seen.extend([cli.settings, word, own, rest])
 
-    root = LazyGroup(Branch("root", {}), "runctl")
-    group = LazyGroup(Branch("group", {}), "group")
-    group.children = {"leaf": Leaf("A leaf.", "x:y")}
+    branch = Branch("group", {"leaf": Leaf("A leaf.", "x:y")})
+    root = LazyGroup(Branch("root", {"group": branch}), "runctl")
+    group = LazyGroup(branch, "group")
     group.commands["leaf"] = leaf
     leaf.name = "leaf"
-    root.children = {"group": Branch("group", {})}
     root.commands["group"] = group
     return root
 
@@ -199,7 +200,7 @@ def leaves(branch: Branch, path: tuple[str, ...] = ("runctl",)) -> Iterator[tupl
             yield " ".join((*path, name)), name, child
 
 
-LEAVES = {path: (name, leaf) for path, name, leaf in leaves(ROOT)}
+LEAVES = {path: (name, leaf) for path, name, leaf in leaves(command_tree())}
 
 
 @pytest.mark.parametrize("path", LEAVES)
@@ -240,11 +241,11 @@ def test_no_alias_hides_a_command() -> None:
             if isinstance(child, Branch):
                 check(child)
 
-    check(ROOT)
+    check(command_tree())
 
 
 def test_the_promised_commands_and_aliases_are_there() -> None:
-    aws = ROOT.children["aws"]
+    aws = command_tree().children["aws"]
     assert isinstance(aws, Branch)
     promised: Mapping[str, tuple[str, ...]] = {
         "create": (),

@@ -348,11 +348,13 @@ def test_what_commands_have_shown_is_offered_until_it_has_ended() -> None:
 
     machine = Seen("i-0123456789abcdef0", "digits", "g5.xlarge, running")
     dead = Seen("i-0fedcba9876543210", "digits-old", "g5.xlarge, running")
-    remember(INSTANCES, [machine, dead], region="us-east-1")
-    remember(INSTANCES, [Seen(dead.id, dead.name, "terminated", is_over=True)], region="us-east-1")
-    remember(VOLUMES, [Seen("vol-0123456789abcdef0", "datasets", "100 GiB")], region=None)
+    remember(INSTANCES, [machine, dead], provider="aws", region="us-east-1")
+    remember(
+        INSTANCES, [Seen(dead.id, dead.name, "terminated", is_over=True)], provider="aws", region="us-east-1"
+    )
+    remember(VOLUMES, [Seen("vol-0123456789abcdef0", "datasets", "100 GiB")], provider="aws", region=None)
 
-    remember(SNAPSHOTS, [Seen("snap-0123456789abcdef0", "nightly", "100 GiB")], region=None)
+    remember(SNAPSHOTS, [Seen("snap-0123456789abcdef0", "nightly", "100 GiB")], provider="aws", region=None)
 
     assert offered("runctl aws ebs restore ni") == ["nightly"]
     assert offered("runctl aws terminate i-") == [machine.id]
@@ -361,22 +363,22 @@ def test_what_commands_have_shown_is_offered_until_it_has_ended() -> None:
     assert offered("runctl aws create --ebs-volume vol-") == ["vol-0123456789abcdef0"]
     assert "g5.xlarge" in offered("runctl aws create g5.")
 
-    remember(INSTANCES, [], region="eu-west-1", everything=True)
+    remember(INSTANCES, [], provider="aws", region="eu-west-1", everything=True)
     assert offered("runctl aws terminate dig") == ["digits"]
-    remember(INSTANCES, [], region="us-east-1", everything=True)
+    remember(INSTANCES, [], provider="aws", region="us-east-1", everything=True)
     assert offered("runctl aws terminate dig") == []
 
 
 def test_names_of_another_account_or_sandbox_are_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     from runctl.cli.framework.completion_memory import INSTANCES, Seen, remember
 
-    remember(INSTANCES, [Seen("i-1", "digits", "")], region=None)
+    remember(INSTANCES, [Seen("i-1", "digits", "")], provider="aws", region=None)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     assert offered("runctl aws terminate dig") == []
 
 
 @pytest.mark.parametrize(
-    "damaged", ["", "[]", '{"|": {"instances": [{"id": "i-2"}]}}', '{"|": {"instances": 5}}', "{"]
+    "damaged", ["", "[]", '{"aws||": {"instances": [{"id": "i-2"}]}}', '{"aws||": {"instances": 5}}', "{"]
 )
 def test_a_damaged_memory_offers_nothing_and_is_written_anew(damaged: str) -> None:
     from runctl.cli.framework.completion_memory import INSTANCES, Seen, remember, seen
@@ -385,7 +387,7 @@ def test_a_damaged_memory_offers_nothing_and_is_written_anew(damaged: str) -> No
     cache_folder().mkdir(parents=True, exist_ok=True)
     (cache_folder() / "completion.json").write_text(damaged)
     assert seen(INSTANCES) == []
-    remember(INSTANCES, [Seen("i-1", None, "")], region=None)
+    remember(INSTANCES, [Seen("i-1", None, "")], provider="aws", region=None)
     assert [thing.id for thing in seen(INSTANCES)] == ["i-1"]
 
 

@@ -10,12 +10,13 @@ import boto3
 import pytest
 
 from runctl.core import tags as tag
-from runctl.core.config import AwsConfig, Config
+from runctl.core.config import Config
 from runctl.core.errors import CapacityError, Unreachable
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import Instance, InstanceState, Market
 from runctl.providers import registry
 from runctl.providers.aws.aws_provider import AwsProvider
+from runctl.providers.aws.settings import AwsConfig
 from runctl.providers.interface import InstanceRequest, Provider, VolumeMount
 from runctl.providers.volume_plans import VolumeRequest
 from runctl.sandbox.control import Faults, SandboxInfo
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.namespaces
 
 
 def a_provider(**settings: str) -> AwsProvider:
-    made = registry.load("aws", Config(aws=AwsConfig(**settings)))  # type: ignore[arg-type]
+    made = registry.load("aws", Config(provided=(AwsConfig(**settings),)))  # type: ignore[arg-type]
     assert isinstance(made, AwsProvider)
     return made
 

@@ -10,18 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl.core.config import (
-    AwsConfig,
     Config,
     ProjectConfig,
     load,
     read,
     read_file,
     rules,
+    sections,
     values_to_trust,
 )
 from runctl.core.config_files import ConfigFile
 from runctl.core.config_trust import distrust, trust
 from runctl.core.errors import ConfigError
+from runctl.providers.aws.settings import AwsConfig
+
+
+def aws_of(config: Config) -> AwsConfig:
+    return config.section(AwsConfig)
 
 
 @pytest.fixture
@@ -51,7 +56,7 @@ def test_each_layer_outranks_the_one_below_key_by_key(project: Path, user_file: 
     write(project / ".runctl.toml", '[aws]\nregion = "file"\nzone = "file"\nsubnet = "file"\n')
     environ = {"RUNCTL_AWS_REGION": "variable", "RUNCTL_AWS_ZONE": "variable"}
     config = load(project, environ=environ, user_file=user_file, flags={"aws.region": ("flag", "--region")})
-    assert config.aws == AwsConfig(region="flag", zone="variable", subnet="file", ami_id="user")
+    assert aws_of(config) == AwsConfig(region="flag", zone="variable", subnet="file", ami_id="user")
     assert config.origin("aws.region") == "--region"
     assert config.origin("aws.zone") == "RUNCTL_AWS_ZONE"
     assert config.origin("aws.subnet") == str(project / ".runctl.toml")
@@ -69,12 +74,12 @@ def test_the_file_is_found_from_a_folder_deep_in_the_project(project: Path, user
     write(project / ".runctl.toml", '[aws]\nregion = "eu-west-1"\n')
     deep = project / "a" / "b"
     deep.mkdir(parents=True)
-    assert load(deep, environ={}, user_file=user_file).aws.region == "eu-west-1"
+    assert aws_of(load(deep, environ={}, user_file=user_file)).region == "eu-west-1"
 
 
 def test_the_search_ends_at_the_projects_root(project: Path, user_file: Path, tmp_path: Path) -> None:
     write(tmp_path / ".runctl.toml", '[aws]\nregion = "elsewhere"\n')
-    assert load(project, environ={}, user_file=user_file).aws.region is None
+    assert aws_of(load(project, environ={}, user_file=user_file)).region is None
 
 
 def test_a_file_in_a_folder_that_everybody_may_write_to_configures_nobody(
@@ -85,7 +90,7 @@ def test_a_file_in_a_folder_that_everybody_may_write_to_configures_nobody(
     work.mkdir(parents=True)
     write(shared / ".runctl.toml", '[aws]\nregion = "planted"\n')
     shared.chmod(0o1777)
-    assert load(work, environ={}, user_file=user_file).aws.region is None
+    assert aws_of(load(work, environ={}, user_file=user_file)).region is None
 
 
 def test_a_file_in_the_home_folder_is_no_projects(
@@ -94,13 +99,13 @@ def test_a_file_in_the_home_folder_is_no_projects(
     monkeypatch.setenv("HOME", str(tmp_path))
     write(tmp_path / ".runctl.toml", '[aws]\nregion = "home"\n')
     (tmp_path / "work").mkdir()
-    assert load(tmp_path / "work", environ={}, user_file=user_file).aws.region is None
-    assert load(tmp_path, environ={}, user_file=user_file).aws.region == "home"
+    assert aws_of(load(tmp_path / "work", environ={}, user_file=user_file)).region is None
+    assert aws_of(load(tmp_path, environ={}, user_file=user_file)).region == "home"
 
 
 def test_pyproject_may_hold_the_configuration(project: Path, user_file: Path) -> None:
     write(project / "pyproject.toml", '[project]\nname = "x"\n\n[tool.runctl.aws]\nregion = "eu-west-1"\n')
-    assert load(project, environ={}, user_file=user_file).aws.region == "eu-west-1"
+    assert aws_of(load(project, environ={}, user_file=user_file)).region == "eu-west-1"
 
 
 def test_a_broken_pyproject_of_somebody_else_is_not_our_problem(project: Path, user_file: Path) -> None:
@@ -177,7 +182,7 @@ def test_a_file_that_is_no_text_is_a_problem(project: Path, user_file: Path) -> 
 def test_good_keys_of_a_file_with_a_bad_one_are_still_read(project: Path, user_file: Path) -> None:
     write(project / ".runctl.toml", '[aws]\nregion = "eu-west-1"\nspot = 3\n')
     reading = read(project, environ={}, user_file=user_file)
-    assert reading.config.aws.region == "eu-west-1"
+    assert aws_of(reading.config).region == "eu-west-1"
     assert len(reading.problems) == 1
 
 
@@ -185,7 +190,7 @@ def test_a_named_file_stands_in_for_the_projects(project: Path, user_file: Path,
     write(project / ".runctl.toml", '[aws]\nregion = "project"\nzone = "project"\n')
     other = write(tmp_path / "other.toml", '[aws]\nregion = "other"\n')
     config = load(project, environ={}, user_file=user_file, config_file=other)
-    assert (config.aws.region, config.aws.zone) == ("other", None)
+    assert (aws_of(config).region, aws_of(config).zone) == ("other", None)
 
 
 def test_a_named_file_that_is_missing_is_an_error(project: Path, user_file: Path) -> None:
@@ -205,11 +210,11 @@ def test_variables_are_read_as_their_keys_type(
     project: Path, user_file: Path, variable: str, text: str, key: str, value: object
 ) -> None:
     config = load(project, environ={variable: text}, user_file=user_file)
-    assert getattr(config.aws, key) == value
+    assert getattr(aws_of(config), key) == value
 
 
 def test_an_empty_variable_counts_as_unset(project: Path, user_file: Path) -> None:
-    assert load(project, environ={"RUNCTL_AWS_REGION": ""}, user_file=user_file).aws.region is None
+    assert aws_of(load(project, environ={"RUNCTL_AWS_REGION": ""}, user_file=user_file)).region is None
 
 
 def test_a_variable_of_the_wrong_kind_is_named(project: Path, user_file: Path) -> None:
@@ -233,14 +238,13 @@ def test_a_path_is_relative_to_its_file(project: Path, user_file: Path) -> None:
     file = write(project / ".runctl.toml", '[aws]\nidentity_file = "keys/id"\n')
     trust(file, {"aws.identity_file": str(project / "keys" / "id")})
     config = load(project / ".git", environ={}, user_file=user_file)
-    assert config.aws.identity_file == str(project / "keys" / "id")
+    assert aws_of(config).identity_file == str(project / "keys" / "id")
 
 
 def test_every_field_has_a_rule_and_its_default_passes_it() -> None:
     for key, rule in rules().items():
         section, name = key.split(".")
-        default = getattr(getattr(Config(), section), name)
-        assert default == rule.default
+        assert getattr(sections()[section](), name) == rule.default
 
 
 @given(st.text(max_size=200))
@@ -287,7 +291,7 @@ def test_trust_is_of_values_and_of_one_file(project: Path, user_file: Path, tmp_
     file = write(project / ".runctl.toml", '[aws]\nami_id = "ami-1"\n')
     trust(file, {"aws.ami_id": "ami-1"})
     write(file, '[aws]\nami_id = "ami-1"\nspot = true\n')
-    assert load(project, environ={}, user_file=user_file).aws.ami_id == "ami-1"
+    assert aws_of(load(project, environ={}, user_file=user_file)).ami_id == "ami-1"
     write(file, '[aws]\nami_id = "ami-2"\n')
     assert load_problem(project, user_file)
     write(file, '[aws]\nami_id = "ami-1"\nprofile = "admin"\n')
@@ -309,6 +313,6 @@ def test_what_the_user_names_needs_no_trust(project: Path, user_file: Path, tmp_
     write(user_file, '[aws]\nami_id = "ami-1"\n')
     named = write(tmp_path / "named.toml", '[aws]\nprofile = "mine"\n')
     config = load(project, environ={"RUNCTL_DOCKER_IMAGE": "mine"}, user_file=user_file, config_file=named)
-    assert (config.aws.ami_id, config.aws.profile, config.docker.image) == ("ami-1", "mine", "mine")
+    assert (aws_of(config).ami_id, aws_of(config).profile, config.docker.image) == ("ami-1", "mine", "mine")
     write(project / ".runctl.toml", '[docker]\nregistry = "ecr"\n')
     assert load(project, environ={}, user_file=user_file).docker.registry == "ecr"

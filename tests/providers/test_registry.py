@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from runctl.core import extensions
 from runctl.core.config import Config
 from runctl.core.errors import NotFound, Unsupported
 from runctl.providers import registry
+from runctl.providers.interface import Provider
+from runctl.providers.plugin import ProviderPlugin
 
 
 def test_the_providers_of_this_package_are_there() -> None:
@@ -32,10 +35,12 @@ def test_a_misspelt_name_gets_a_suggestion() -> None:
 @pytest.fixture
 def plug_in(monkeypatch: pytest.MonkeyPatch) -> Any:
     def install(value: str) -> None:
-        entry = EntryPoint("mine", value, registry.GROUP)
-        monkeypatch.setattr(registry, "entry_points", lambda **_: (entry,))
+        entry = EntryPoint("mine", value, extensions.PROVIDERS)
+        monkeypatch.setattr(extensions, "installed", lambda: {"mine": (entry,)})
+        extensions.loaded.cache_clear()
 
-    return install
+    yield install
+    extensions.loaded.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -43,8 +48,10 @@ def plug_in(monkeypatch: pytest.MonkeyPatch) -> Any:
     [
         ("no_such_module:provider", "ModuleNotFoundError"),
         ("json:no_such_factory", "AttributeError"),
-        ("tests.providers.test_registry:explode", "ZeroDivisionError"),
-        ("tests.providers.test_registry:a_number", "not a Provider"),
+        ("tests.providers.test_registry:explode", "not to a ProviderPlugin"),
+        ("tests.providers.test_registry:MISNAMED", "called 'another'"),
+        ("tests.providers.test_registry:EXPLODES", "ZeroDivisionError"),
+        ("tests.providers.test_registry:MAKES_A_NUMBER", "not a Provider"),
     ],
 )
 def test_a_broken_plug_in_names_itself(plug_in: Any, value: str, said: str) -> None:
@@ -54,12 +61,17 @@ def test_a_broken_plug_in_names_itself(plug_in: Any, value: str, said: str) -> N
         registry.load("mine", Config())
 
 
-def explode(_: Config) -> None:
+def explode(_: Config) -> Provider:
     raise ZeroDivisionError
 
 
-def a_number(_: Config) -> int:
+def a_number(_: Config) -> Any:
     return 1
+
+
+EXPLODES = ProviderPlugin("mine", "It does not work.", explode)
+MAKES_A_NUMBER = ProviderPlugin("mine", "It does not work either.", a_number)
+MISNAMED = ProviderPlugin("another", "It is not called as its entry point.", a_number)
 
 
 def test_a_provider_is_made_without_loading_boto3() -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from runctl.machines.intents import IntentStore, Kind
     from runctl.machines.session import Session
     from runctl.providers.interface import Provider
+    from runctl.providers.plugin import Defaults
     from runctl.runs.run_logs.archive import LogArchive
     from runctl.runs.store import RunStore
 
@@ -204,9 +205,23 @@ class Cli:
         return self.settings.config_file or (Path(named) if named else None)
 
     def _flags(self) -> Mapping[str, tuple[object, str]]:
-        flags = {
-            "aws.profile": (self.settings.profile, "--profile"),
-            "aws.region": (self.settings.region, "--region"),
-            "aws.strict_host_key": (self.settings.strict_host_key or None, "--strict-host-key"),
+        """The global options as the configuration keys that the providers want them under."""
+        from runctl.providers.registry import plugins
+
+        given = {
+            option: value
+            for option in ("profile", "region", "strict_host_key")
+            if (value := getattr(self.settings, option))
         }
-        return {key: (value, flag) for key, (value, flag) in flags.items() if value is not None}
+        if not given:
+            return {}
+        return {
+            key: (given[option], f"--{option.replace('_', '-')}")
+            for plugin in plugins()
+            for option, key in plugin.global_options.items()
+            if option in given
+        }
+
+    def defaults(self, provider: str) -> Defaults:
+        """What the configuration says for a provider where a command does not."""
+        return self.session.defaults(provider)

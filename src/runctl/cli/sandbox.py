@@ -17,6 +17,7 @@ from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.core.config import SANDBOX_VARIABLE
 from runctl.core.errors import NotFound, Unsupported
+from runctl.providers.aws.settings import AwsConfig
 from runctl.render.json import to_builtins
 from runctl.render.tables import details
 
@@ -45,7 +46,7 @@ def start(cli: Cli, kind: str, docker: str) -> None:
         )
     cli.progress.step("starting the sandbox")
     control = _control()
-    running, configured = control.status(), cli.read_config().config.aws.region
+    running, configured = control.status(), cli.read_config().config.section(AwsConfig).region
     region = cli.settings.region or (configured if running is None else None)
     info = control.start(region=region, kind=kind, docker=docker, report=cli.progress.update)
     if configured and not cli.settings.region and configured != info.region:

@@ -11,10 +11,10 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from runctl.core import extensions
 from runctl.core.config_files import (
     ConfigFile,
     Problem,
@@ -24,7 +24,7 @@ from runctl.core.config_files import (
     user_config_path,
 )
 from runctl.core.config_trust import is_trusted
-from runctl.core.config_values import Bad, Rule, check, describe, from_text, rules_of
+from runctl.core.config_values import TRUST, Bad, Rule, check, describe, from_text, rules_of
 from runctl.core.errors import ConfigError
 from runctl.core.names import did_you_mean
 
@@ -35,7 +35,7 @@ NOWHERE = "http://127.0.0.1:9"
 """Where ``sandbox env`` leads when there is no sandbox: nobody answers there, and it is not AWS."""
 
 
-TRUST = {"trust": True}
+Section = TypeVar("Section")
 
 
 @dataclass(frozen=True)
@@ -44,47 +44,6 @@ class ProjectConfig:
 
     name: str | None = None
     """Tags everything that is rented for it; by default the name of the project's folder."""
-
-
-@dataclass(frozen=True)
-class AwsConfig:
-    """``[aws]``: which account, and what its machines are like."""
-
-    region: str | None = None
-    profile: str | None = field(default=None, metadata=TRUST)
-    """A profile of ``~/.aws/config``."""
-    instance_type: str | None = None
-    spot: bool = False
-    """Whether `create` buys on the spot market when neither ``--spot`` nor ``--on-demand`` is given."""
-    ami_id: str | None = field(default=None, metadata=TRUST)
-    key_name: str | None = field(default=None, metadata=TRUST)
-    """An EC2 key pair; its private half is `identity_file`."""
-    identity_file: str | None = field(default=None, metadata={"kind": "path", **TRUST})
-    security_groups: tuple[str, ...] = field(default=(), metadata=TRUST)
-    strict_host_key: bool = False
-    """Whether a machine is refused whose SSH host key its console does not show yet."""
-    instance_profile: str | None = field(default=None, metadata=TRUST)
-    imds_hop_limit: int = field(default=1, metadata={"minimum": 1, **TRUST})
-    """With 2, containers reach the metadata service, and can take the machine's role."""
-    subnet: str | None = None
-    zone: str | None = None
-    staging_bucket: str | None = field(default=None, metadata=TRUST)
-    """For what is too big for SSM; by default one is made when first needed."""
-    transport: str = field(default="auto", metadata={"choices": ("auto", "ssh", "ssm")})
-    root_volume_size: int | None = field(default=None, metadata={"minimum": 1})
-    """GiB."""
-    ttl: str | None = field(default=None, metadata={"kind": "duration"})
-    """A machine ends itself after this long, such as ``12h``."""
-    ask_above: Decimal | None = field(default=None, metadata=TRUST)
-    """USD an hour: nothing dearer is rented without somebody's yes, also where there is no terminal to ask on."""
-
-
-@dataclass(frozen=True)
-class EbsConfig:
-    """``[ebs]``: volumes in runs."""
-
-    mount_points: tuple[str, ...] = ()
-    """``SOURCE:TARGET[:ro]``, as ``--ebs-mount`` takes it."""
 
 
 @dataclass(frozen=True)
@@ -136,13 +95,30 @@ class Config:
     """Everything, merged. ``Config()`` is the defaults."""
 
     project: ProjectConfig = ProjectConfig()
-    aws: AwsConfig = AwsConfig()
-    ebs: EbsConfig = EbsConfig()
     docker: DockerConfig = DockerConfig()
     train: TrainConfig = TrainConfig()
     sync: SyncConfig = SyncConfig()
+    provided: tuple[Any, ...] = ()
+    """The sections that providers bring, where something in them is not the default; see `section`."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """For every dotted key that is not its default: the flag, variable or file (with line) that set it."""
+
+    def section(self, kind: type[Section]) -> Section:
+        """The section that is described by a provider's dataclass; its defaults where nothing is set."""
+        return next((found for found in self.provided if isinstance(found, kind)), kind())
+
+    def with_values(self, values: Mapping[str, Any]) -> Config:
+        """The same with other values for some dotted keys of providers' sections."""
+        changed: dict[type, dict[str, Any]] = {}
+        known = extensions.sections()
+        for key, value in values.items():
+            section, name = key.split(".", 1)
+            changed.setdefault(known[section], {})[name] = value
+        others = tuple(found for found in self.provided if type(found) not in changed)
+        own: tuple[Any, ...] = tuple(
+            dataclasses.replace(self.section(kind), **fields) for kind, fields in changed.items()
+        )
+        return dataclasses.replace(self, provided=(*others, *own))
 
     def origin(self, key: str) -> str:
         """Where the value of a dotted key came from, in words."""
@@ -159,21 +135,24 @@ class Reading:
     """Those that were read, the strongest first."""
 
 
-SECTIONS: dict[str, type] = {
+OWN_SECTIONS: dict[str, type] = {
     "project": ProjectConfig,
-    "aws": AwsConfig,
-    "ebs": EbsConfig,
     "docker": DockerConfig,
     "train": TrainConfig,
     "sync": SyncConfig,
 }
 
 
+def sections() -> dict[str, type]:
+    """Every section that there is, with those that installed providers bring."""
+    return {**extensions.sections(), **OWN_SECTIONS}
+
+
 def rules() -> dict[str, Rule]:
     """What each dotted key may hold."""
     return {
         f"{section}.{name}": rule
-        for section, kind in SECTIONS.items()
+        for section, kind in sections().items()
         for name, rule in rules_of(kind).items()
     }
 
@@ -234,9 +213,9 @@ def load(
     reading = read(cwd, environ=environ, config_file=config_file, flags=flags, user_file=user_file)
     if reading.problems:
         first, *more = reading.problems
-        seen = f"runctl config validate shows {len(more)} more" if more else ""
-        again = "" if seen or first.hint else "runctl config validate checks it again"
-        raise ConfigError(first.text(), hint="; ".join(part for part in (first.hint, seen, again) if part))
+        others = f" (and {len(more)} more: runctl config validate)" if more else ""
+        hint = first.hint or ("" if more else "runctl config validate checks it again")
+        raise ConfigError(first.text() + others, hint=hint)
     return reading.config
 
 
@@ -250,11 +229,10 @@ def read_file(file: ConfigFile) -> tuple[dict[str, tuple[Any, str]], list[Proble
         line = parsed.line_of(path)
         problems.append(Problem(str(file.path), line, ".".join(path), message, hint))
 
-    known = rules()
+    known, known_sections = rules(), sections()
     for section, content in parsed.content.items():
-        if section not in SECTIONS:
-            word = "section" if isinstance(content, dict) else "key"
-            complain((section,), f"unknown {word}", _suggest(section, SECTIONS, "sections"))
+        if section not in known_sections:
+            complain((section,), *_unknown(section, content, known_sections))
         elif not isinstance(content, dict):
             complain((section,), f"expected a section [{section}], not {describe(content)}")
         else:
@@ -311,7 +289,7 @@ def _distrusted(file: ConfigFile, untrusted: Mapping[str, Any]) -> list[Problem]
 
 def _read_variables(environ: Mapping[str, str]) -> tuple[dict[str, tuple[Any, str]], list[Problem]]:
     known = {VARIABLE_PREFIX + key.upper().replace(".", "_"): (key, rule) for key, rule in rules().items()}
-    sections = tuple(f"{VARIABLE_PREFIX}{section.upper()}_" for section in SECTIONS)
+    prefixes = tuple(f"{VARIABLE_PREFIX}{section.upper()}_" for section in sections())
     values: dict[str, tuple[Any, str]] = {}
     problems: list[Problem] = []
     for variable in sorted(environ):
@@ -322,11 +300,27 @@ def _read_variables(environ: Mapping[str, str]) -> tuple[dict[str, tuple[Any, st
                 values[key] = (from_text(rule, text, relative_to=Path.cwd()), variable)
             except Bad as bad:
                 problems.append(Problem(f"${variable}", None, key, str(bad)))
-        elif variable.startswith(sections) and variable not in known:
+        elif variable.startswith(prefixes) and variable not in known:
             problems.append(
                 Problem(f"${variable}", None, "", "unknown variable", _suggest(variable, known, "variables"))
             )
     return values, problems
+
+
+def _unknown(section: str, content: object, known: Mapping[str, Any]) -> tuple[str, str]:
+    """What is said of a section that nobody knows, and what to do: it may be that of a provider."""
+    if not isinstance(content, dict):
+        return "unknown key", _suggest(section, known, "sections")
+    reason = extensions.broken().get(section)
+    if reason is not None:
+        return f"the provider {section!r}, which knows this section, does not work: {reason}", "runctl doctor"
+    near = did_you_mean(section, known)
+    if near:
+        return "unknown section", near
+    providers = ", ".join(extensions.installed())
+    return "unknown section", (
+        f"known sections: {', '.join(known)}; if it is a provider's, install its package (installed: {providers})"
+    )
 
 
 def _suggest(word: str, known: Mapping[str, Any] | list[str], kind: str) -> str:
@@ -345,14 +339,16 @@ def _overlay(merged: dict[str, tuple[Any, str]], stronger: Mapping[str, tuple[An
 
 
 def _build(merged: Mapping[str, tuple[Any, str]]) -> Config:
-    sections = {
-        section: kind(
-            **{
-                name: merged[f"{section}.{name}"][0]
-                for name in (f.name for f in dataclasses.fields(kind))
-                if f"{section}.{name}" in merged
-            }
+    def made(section: str, kind: type) -> Any:
+        names = [field.name for field in dataclasses.fields(kind)]
+        return kind(
+            **{name: merged[f"{section}.{name}"][0] for name in names if f"{section}.{name}" in merged}
         )
-        for section, kind in SECTIONS.items()
-    }
-    return Config(**sections, origins={key: origin for key, (_, origin) in merged.items()})
+
+    own = {section: made(section, kind) for section, kind in OWN_SECTIONS.items()}
+    provided = tuple(
+        value
+        for section, kind in sections().items()
+        if section not in OWN_SECTIONS and (value := made(section, kind)) != kind()
+    )
+    return Config(**own, provided=provided, origins={key: origin for key, (_, origin) in merged.items()})

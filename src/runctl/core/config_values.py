@@ -15,6 +15,9 @@ from typing import Any, Literal
 
 from runctl.core.clock import parse_duration
 
+TRUST = {"trust": True}
+"""Metadata of a field that counts in a project's file only when the user trusts that file."""
+
 Base = Literal["text", "number", "amount", "switch", "list", "map"]
 
 _EXPECTED: dict[Base, str] = {

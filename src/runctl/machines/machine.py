@@ -39,8 +39,7 @@ def open_machine(
 
 def transport_choice(session: Session, instance: Instance, choice: str | None = None) -> str:
     """``choice``, else what the configuration of the instance's provider says; ``auto`` leaves it to the provider."""
-    section = getattr(session.config, instance.provider, None)
-    return choice or getattr(section, "transport", None) or "auto"
+    return choice or session.defaults(instance.provider).transport
 
 
 def reach(session: Session, instance: Instance, choice: str | None = None) -> Machine:

@@ -6,10 +6,8 @@ functions with it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +22,10 @@ if TYPE_CHECKING:
     from runctl.machines.deletion import Deletions
     from runctl.machines.intents import IntentStore, Kind
     from runctl.providers.interface import Provider
+    from runctl.providers.plugin import Defaults
 
 Flags = Mapping[str, tuple[object, str]]
 """What outranks every configured value: dotted keys, each with its value and how the user gave it ("--region")."""
-
-_REGION = "aws.region"
 
 
 class Session:
@@ -77,19 +74,23 @@ class Session:
     @property
     def region(self) -> str | None:
         """The region that was asked for by name; ``None``: the configured one, or the provider's own choice."""
-        region, _ = self._flags.get(_REGION, (None, ""))
-        return str(region) if region is not None else None
+        given = (self._flags[key][0] for key in _region_keys() if key in self._flags)
+        return next((str(region) for region in given if region is not None), None)
 
     def in_region(self, region: str | None) -> Session:
         """The same for a thing that is in another region; a region that was asked for by name wins."""
-        own = self.config.aws.region or os.environ.get("AWS_REGION")
-        if region is None or self.region is not None or region == own:
+        from runctl.providers.registry import plugins
+
+        if region is None or self.region is not None:
+            return self
+        if region in {plugin.defaults(self.config).region for plugin in plugins()}:
             return self
         config = self._given_config
+        keys = _region_keys()
         there = Session(
-            config=replace(config, aws=replace(config.aws, region=region)) if config is not None else None,
+            config=config.with_values(dict.fromkeys(keys, region)) if config is not None else None,
             config_file=self._config_file,
-            flags={**self._flags, _REGION: (region, "--region")},
+            flags={**self._flags, **dict.fromkeys(keys, (region, "--region"))},
             progress=self._progress,
         )
         there.__dict__["database"] = self.database
@@ -121,6 +122,12 @@ class Session:
             self._providers[name].journal.listen(self._record)
         return self._providers[name]
 
+    def defaults(self, provider: str) -> Defaults:
+        """What the configuration says for a provider where a use case is not told."""
+        from runctl.providers.registry import defaults
+
+        return defaults(provider, self.config)
+
     def used_providers(self) -> Iterator[tuple[Provider, str | None]]:
         """Every provider that was asked for, also for things in other regions, each with `region` of its session."""
         for provider in self._providers.values():
@@ -146,3 +153,10 @@ class Session:
         from runctl.machines.deletion import Deletions
 
         return Deletions(self.intents, provider, kind, progress=self.progress)
+
+
+def _region_keys() -> tuple[str, ...]:
+    """The configuration keys under which providers are told a region."""
+    from runctl.providers.registry import plugins
+
+    return tuple(key for each in plugins() if (key := each.global_options.get("region")) is not None)

@@ -67,6 +67,8 @@ class InstanceRequest:
     tags: Mapping[str, str] = field(default_factory=dict)
     imds_hop_limit: int | None = None
     """How many hops away the metadata service still answers: with 2, containers can take the machine's role."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What the provider's own options of ``create`` say; see `runctl.providers.plugin.CreateOption`."""
     token: str | None = None
     """The plan's client token; ``None`` makes a new one. The same token twice makes one instance."""
 

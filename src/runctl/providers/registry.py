@@ -1,50 +1,89 @@
-"""Which providers there are: entry points of the group ``runctl.providers``."""
+"""Which providers there are: entry points of the group ``runctl.providers``, each a `ProviderPlugin`."""
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
+from runctl.core import extensions
 from runctl.core.errors import NotFound, RunctlError, Unsupported
 from runctl.core.names import did_you_mean
 from runctl.core.progress import SILENT, Progress
-from runctl.providers.interface import Provider
+from runctl.providers.plugin import Defaults, ProviderPlugin
 
 if TYPE_CHECKING:
     from runctl.core.config import Config
+    from runctl.providers.interface import Provider
 
-GROUP = "runctl.providers"
+DEFAULT = "aws"
+"""Whose machines are meant where a command names no provider and nothing else tells."""
 
 
 def names() -> tuple[str, ...]:
     """Every provider that is installed, sorted; none is imported."""
-    return tuple(sorted({entry.name for entry in entry_points(group=GROUP)}))
+    return tuple(extensions.installed())
 
 
-def load(name: str, config: Config, *, progress: Progress = SILENT) -> Provider:
-    """The provider of that name, made by its factory.
+def plugin(name: str) -> ProviderPlugin:
+    """The description of a provider.
 
     Raises `NotFound` for a name that nobody registered, `Unsupported` for a plug-in that does not work, naming it.
     """
-    found = [entry for entry in entry_points(group=GROUP) if entry.name == name]
-    if not found:
-        known = names()
-        hint = did_you_mean(name, known) or f"installed: {', '.join(known)}"
+    if name not in names():
+        hint = did_you_mean(name, names()) or f"installed: {', '.join(names())}"
         raise NotFound(f"there is no provider {name!r}", hint=hint)
-    entry = found[0]
-    others = {other.value for other in found} - {entry.value}
-    if others:
+    entry = extensions.installed()[name][0]
+    try:
+        found = extensions.loaded(name)
+    except Exception as error:
+        raise _broken(entry, f"{type(error).__name__}: {error}") from error
+    if not isinstance(found, ProviderPlugin):
+        raise _broken(entry, f"it leads to {type(found).__name__}, not to a ProviderPlugin")
+    if found.name != name:
+        raise _broken(entry, f"it describes a provider called {found.name!r}")
+    return found
+
+
+def plugins() -> tuple[ProviderPlugin, ...]:
+    """The descriptions of those that work."""
+    found = []
+    for name in names():
+        try:
+            found.append(plugin(name))
+        except Unsupported:
+            continue
+    return tuple(found)
+
+
+def this_computer() -> str:
+    """The name of the provider whose only instance is this computer."""
+    return next(each.name for each in plugins() if each.this_computer)
+
+
+def defaults(name: str, config: Config) -> Defaults:
+    """What the configuration says for this provider. Raises as `plugin` does."""
+    return plugin(name).defaults(config)
+
+
+def load(name: str, config: Config, *, progress: Progress = SILENT) -> Provider:
+    """The provider of that name, made for this configuration. Raises as `plugin` does."""
+    from runctl.providers.interface import Provider
+
+    described = plugin(name)
+    entry, *others = extensions.installed()[name]
+    ignored = {other.value for other in others} - {entry.value}
+    if ignored:
         progress.warn(
-            f"several packages bring a provider {name!r}: using {entry.value}, not {', '.join(others)}"
+            f"several packages bring a provider {name!r}: using {entry.value}, not {', '.join(ignored)}"
         )
     try:
-        provider = entry.load()(config)
+        provider = described.make(config)
     except RunctlError:
         raise
     except Exception as error:
         raise _broken(entry, f"{type(error).__name__}: {error}") from error
     if not isinstance(provider, Provider):
-        raise _broken(entry, f"its factory returned {type(provider).__name__}, not a Provider")
+        raise _broken(entry, f"it made a {type(provider).__name__}, not a Provider")
     provider.report_to(progress)
     progress.detail(f"provider {name}: {entry.value}")
     return provider

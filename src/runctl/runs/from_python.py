@@ -18,6 +18,7 @@ from runctl.core.names import check_run_name
 from runctl.core.tags import NAME
 from runctl.machines.machine import Machine
 from runctl.machines.session import Session
+from runctl.providers.registry import DEFAULT
 from runctl.runs.control import follow_run, refresh, stop_run
 from runctl.runs.plan import RunPlan
 from runctl.runs.project_plan import TrainRequest, plan_project
@@ -78,7 +79,7 @@ def train(
     args: Sequence[str] = (),
     *,
     instance: Instance | str | None = None,
-    provider: str = "aws",
+    provider: str = DEFAULT,
     is_command: bool = False,
     cwd: Path | None = None,
     mounts: Sequence[str] = (),
@@ -133,7 +134,7 @@ def train(
             resume_args=tuple(resume_args),
         ),
         session.config,
-        has_volumes=provider != "local",
+        session.defaults(provider),
     )
     project = plan_project(request)
     found = instance if isinstance(instance, Instance) else _find(session, provider, instance)

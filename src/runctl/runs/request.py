@@ -14,14 +14,15 @@ from runctl.core.config import Config
 from runctl.core.errors import UsageError
 from runctl.project.dockerfile import DockerfileRequest
 from runctl.project.label import sync_limits
+from runctl.providers.plugin import Defaults
 from runctl.runs.environment import gather
 from runctl.runs.project_plan import TrainRequest
 
 
-def with_configuration(request: TrainRequest, config: Config, *, has_volumes: bool) -> TrainRequest:
+def with_configuration(request: TrainRequest, config: Config, defaults: Defaults) -> TrainRequest:
     """The request, with what the configuration says where it says nothing.
 
-    ``has_volumes``: the provider has volumes, so that the configured mounts mean something. Raises `UsageError`.
+    ``defaults`` are those of the provider. Raises `UsageError`.
     """
     docker = request.docker
     names_dockerfile = request.dockerfile.named is not None or request.dockerfile.search
@@ -29,7 +30,7 @@ def with_configuration(request: TrainRequest, config: Config, *, has_volumes: bo
         docker = True if names_dockerfile else config.docker.enabled
     uses_configured_image = docker is not False and not names_dockerfile and request.container.compose is None
     timeout = request.timeout or (parse_duration(config.train.timeout) if config.train.timeout else None)
-    mounts = tuple(parse_mount(text, CONFIG) for text in config.ebs.mount_points) if has_volumes else ()
+    mounts = tuple(parse_mount(text, CONFIG) for text in defaults.mount_points)
     return replace(
         request,
         is_command=request.is_command or starts_service(request.script, request.args, request.container),

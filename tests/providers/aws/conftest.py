@@ -16,13 +16,14 @@ from moto.server import ThreadedMotoServer
 from moto.utilities.utils import load_resource
 
 from runctl.core.clock import Clock
-from runctl.core.config import AwsConfig, Config, ProjectConfig
+from runctl.core.config import Config, ProjectConfig
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.changes import watch
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.iam.roles import DEFAULT_PROFILE
 from runctl.providers.aws.pricing import PriceBook
+from runctl.providers.aws.settings import AwsConfig
 from runctl.sandbox.ec2 import filter_patterns
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
@@ -113,7 +114,7 @@ def _as_user(patch: pytest.MonkeyPatch, endpoint: str) -> None:
 def context_of(session: AwsSession, clock: Clock, folder: Path, **settings: Any) -> AwsContext:
     """The context for a configuration of ``[aws]`` settings."""
     return AwsContext(
-        config=Config(project=ProjectConfig(name="digits"), aws=AwsConfig(**settings)),
+        config=Config(project=ProjectConfig(name="digits"), provided=(AwsConfig(**settings),)),
         session=session,
         clock=clock,
         prices=OfflinePrices(session, clock),

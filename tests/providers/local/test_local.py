@@ -13,8 +13,8 @@ from runctl.core.errors import NotFound, Unsupported
 from runctl.core.ids import InstanceId
 from runctl.core.models import InstanceState, Market
 from runctl.providers.interface import DoctorStatus, require
-from runctl.providers.local import provider as factory
 from runctl.providers.local.computer import LOCAL, LocalProvider
+from runctl.providers.local.plugin import make as factory
 
 
 @pytest.fixture

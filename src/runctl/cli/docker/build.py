@@ -53,7 +53,7 @@ def _image_build(
 @click.option(
     "--instance", metavar="INSTANCE", shell_complete=complete_instances, help="The machine to build on."
 )
-@transport_option
+@transport_option(None)
 @_DRY_RUN
 @click.pass_obj
 def build_command(
@@ -122,7 +122,7 @@ def _build_on_instance(
 ) -> int:
     """The machine's engine has the image. It is a run, which goes on when this computer sleeps; its log has been
     shown, and its exit code is returned."""
-    from runctl.cli.machines.resolve import find_instance
+    from runctl.cli.machines.resolve import find_instance, provider_of
     from runctl.cli.train.carry_out import carry_out, show_plan
     from runctl.project.label import sync_limits
     from runctl.runs.images.run_image import ImageOptions
@@ -150,7 +150,7 @@ def _build_on_instance(
         cli.session,
         training_request,
         project,
-        find_instance(cli, "aws", reference),
+        find_instance(cli, provider_of(cli, reference), reference),
         transport,
         ImageOptions(build, INSTANCE, only=True),
     )

@@ -15,7 +15,7 @@ from runctl.cli.docker.options import registry_option
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_instances
 from runctl.cli.framework.values import WholeNumber, wide_option
-from runctl.cli.machines.resolve import running_instance, transport_option, transport_to
+from runctl.cli.machines.resolve import provider_of, running_instance, transport_option, transport_to
 from runctl.containers.image_inputs import repository_name
 from runctl.containers.stored_images import (
     RunDocker,
@@ -45,7 +45,7 @@ _ALL = click.option("--all-projects", is_flag=True, help="Of every project, not 
 @_ALL
 @registry_option
 @_INSTANCE
-@transport_option
+@transport_option(None)
 @wide_option
 @click.pass_obj
 def list_command(
@@ -87,7 +87,7 @@ def list_command(
 )
 @_INSTANCE
 @click.option("--dry-run", is_flag=True, help="Show what would be removed, and stop there.")
-@transport_option
+@transport_option(None)
 @click.pass_obj
 def prune_command(
     cli: Cli,
@@ -116,7 +116,7 @@ def prune_command(
 @contextmanager
 def _docker_on(cli: Cli, instance: str, transport: str | None) -> Iterator[RunDocker]:
     """The docker of a machine, as its root."""
-    machine = running_instance(cli, "aws", instance)
+    machine = running_instance(cli, provider_of(cli, instance), instance)
     way = transport_to(cli, machine, transport)
 
     def docker(*arguments: str) -> subprocess.CompletedProcess[bytes]:

@@ -1,145 +1,110 @@
-"""Every command's name, one-line help and place in the code, in one table that imports nothing else.
+"""Every command's name, one-line help and place in the code, in one table that imports nothing of them.
 
-Help at every level is shown from here; a command's module is imported when the command is used.
+Help at every level is shown from here; a command's module is imported when the command is used. What a provider has is
+told by its entry point (`runctl.providers.plugin`), which is looked up when a provider's command or the whole list is
+asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator
+
+from runctl.core.errors import RunctlError
+from runctl.providers import registry
+from runctl.providers.plugin import Branch, Leaf, ProviderPlugin
+
+_INSTANCES = "runctl.cli.machines.instances"
+_VERBS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "create": (
+        "Rent an instance and wait until it can be used.",
+        "runctl.cli.machines.create:create_command",
+        (),
+    ),
+    "list": ("List instances.", f"{_INSTANCES}:list_command", ("ls",)),
+    "status": ("Show one instance.", f"{_INSTANCES}:status_command", ()),
+    "wait": ("Wait until an instance can be used.", f"{_INSTANCES}:wait_command", ()),
+    "start": ("Start a stopped instance.", f"{_INSTANCES}:start_command", ()),
+    "stop": ("Stop instances; their disks stay.", f"{_INSTANCES}:stop_command", ()),
+    "terminate": ("End instances for good; volumes stay.", f"{_INSTANCES}:terminate_command", ("rm",)),
+    "exec": ("Run a command on an instance.", "runctl.cli.machines.exec:exec_command", ()),
+    "train": ("Train a script on an instance.", "runctl.cli.train.command:train_command", ("run",)),
+    "monitor": (
+        "Follow the log of a run, by default the newest one on the instance.",
+        "runctl.cli.train.command:monitor_command",
+        ("logs", "watch"),
+    ),
+    "processes": (
+        "Show what runs on an instance, and what it uses.",
+        "runctl.cli.train.command:processes_command",
+        ("ps",),
+    ),
+    "ssh": ("Open a shell on an instance.", "runctl.cli.machines.exec:ssh_command", ()),
+}
+"""What a provider may have: help, place and aliases of each verb, in the order of help."""
+
+_VOLUME_VERBS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "create": ("Create a volume.", "volumes:create_command", ()),
+    "list": ("List volumes.", "volumes:list_command", ("ls",)),
+    "show": ("Show one volume and its snapshots.", "volumes:show_command", ()),
+    "attach": ("Attach a volume to an instance and mount it.", "attaching:attach_command", ()),
+    "mount": ("Mount a volume that is attached.", "attaching:mount_command", ()),
+    "detach": ("Unmount a volume and detach it.", "attaching:detach_command", ()),
+    "resize": (
+        "Make a volume larger or faster while it is used.",
+        "resizing:resize_command",
+        ("extend",),
+    ),
+    "snapshot": ("Take a snapshot of a volume.", "snapshots:snapshot_command", ()),
+    "snapshots": ("List snapshots.", "snapshots:list_command", ("snapshot-list",)),
+    "snapshot-delete": ("Delete snapshots.", "snapshots:delete_command", ()),
+    "restore": ("Make a volume from a snapshot.", "snapshots:restore_command", ()),
+    "clone": ("Copy a volume within its zone.", "copies:clone_command", ("fork",)),
+    "move": ("Take a volume's data to another zone.", "copies:move_command", ()),
+    "prewarm": (
+        "Fill a volume from S3, or from the snapshot that it was made from.",
+        "prewarm:prewarm_command",
+        ("pre-warm",),
+    ),
+    "delete": ("Delete volumes and the data on them.", "volumes:delete_command", ("rm",)),
+}
+"""The commands about volumes, in modules of `runctl.cli.volumes`."""
+
+REFUSED = "runctl.cli.framework.refused:refused_command"
+"""Stands where a provider lacks an ability, and says why."""
 
 
-class Leaf(NamedTuple):
-    """A command (or a group with a module of its own)."""
-
-    help: str
-    target: str
-    """``module:name``; a click command, or with `argument` a function that makes one."""
-    argument: str | None = None
-    aliases: tuple[str, ...] = ()
-
-
-class Branch(NamedTuple):
-    """A group of commands."""
-
-    help: str
-    children: Mapping[str, Leaf | Branch]
-    aliases: tuple[str, ...] = ()
-
-
-def _machines(provider: str) -> dict[str, Leaf | Branch]:
-    """The verbs that every provider has."""
-    return {
-        "list": Leaf("List instances.", "runctl.cli.machines.instances:list_command", provider, ("ls",)),
-        "status": Leaf("Show one instance.", "runctl.cli.machines.instances:status_command", provider),
-        "exec": Leaf("Run a command on an instance.", "runctl.cli.machines.exec:exec_command", provider),
-        "train": Leaf(
-            "Train a script on an instance.", "runctl.cli.train.command:train_command", provider, ("run",)
-        ),
-        "monitor": Leaf(
-            "Follow the log of a run, by default the newest one on the instance.",
-            "runctl.cli.train.command:monitor_command",
-            provider,
-            ("logs", "watch"),
-        ),
-        "processes": Leaf(
-            "Show what runs on an instance, and what it uses.",
-            "runctl.cli.train.command:processes_command",
-            provider,
-            ("ps",),
-        ),
-    }
-
-
-AWS = Branch(
-    "Rent machines on AWS and train on them.",
-    {
-        "create": Leaf(
-            "Rent an instance and wait until it can be used.",
-            "runctl.cli.machines.create:create_command",
-            "aws",
-        ),
-        "list": _machines("aws")["list"],
-        "status": _machines("aws")["status"],
-        "wait": Leaf(
-            "Wait until an instance can be used.", "runctl.cli.machines.instances:wait_command", "aws"
-        ),
-        "start": Leaf("Start a stopped instance.", "runctl.cli.machines.instances:start_command", "aws"),
-        "stop": Leaf(
-            "Stop instances; their disks stay.", "runctl.cli.machines.instances:stop_command", "aws"
-        ),
-        "terminate": Leaf(
-            "End instances for good; EBS volumes stay.",
-            "runctl.cli.machines.instances:terminate_command",
-            "aws",
-            ("rm",),
-        ),
-        **{verb: leaf for verb, leaf in _machines("aws").items() if verb not in {"list", "status"}},
-        "ssh": Leaf("Open a shell on an instance.", "runctl.cli.machines.exec:ssh_command", "aws"),
-        "ebs": Branch(
-            "Keep data on EBS volumes that outlive instances.",
+def provider_commands(plugin: ProviderPlugin) -> Branch:
+    """``runctl NAME``: the verbs that the provider has, its volumes, and what it brings itself."""
+    children: dict[str, Leaf | Branch] = {}
+    for verb, (help_text, target, aliases) in _VERBS.items():
+        if verb in plugin.verbs:
+            children[verb] = Leaf(help_text, target, plugin.name, aliases)
+        elif verb in ABILITY_OF:
+            children[verb] = Leaf(
+                f"Say why {plugin.name} has no {verb}.",
+                REFUSED,
+                f"{plugin.name} {verb}",
+                aliases,
+                hidden=True,
+            )
+    if plugin.volumes is not None:
+        children[plugin.volumes.name] = Branch(
+            plugin.volumes.help,
             {
-                "create": Leaf("Create a volume.", "runctl.cli.volumes.volumes:create_command", "aws"),
-                "list": Leaf("List volumes.", "runctl.cli.volumes.volumes:list_command", "aws", ("ls",)),
-                "show": Leaf(
-                    "Show one volume and its snapshots.", "runctl.cli.volumes.volumes:show_command", "aws"
-                ),
-                "attach": Leaf(
-                    "Attach a volume to an instance and mount it.",
-                    "runctl.cli.volumes.attaching:attach_command",
-                    "aws",
-                ),
-                "mount": Leaf(
-                    "Mount a volume that is attached.", "runctl.cli.volumes.attaching:mount_command", "aws"
-                ),
-                "detach": Leaf(
-                    "Unmount a volume and detach it.", "runctl.cli.volumes.attaching:detach_command", "aws"
-                ),
-                "resize": Leaf(
-                    "Make a volume larger or faster while it is used.",
-                    "runctl.cli.volumes.resizing:resize_command",
-                    "aws",
-                    ("extend",),
-                ),
-                "snapshot": Leaf(
-                    "Take a snapshot of a volume.", "runctl.cli.volumes.snapshots:snapshot_command", "aws"
-                ),
-                "snapshots": Leaf(
-                    "List snapshots.", "runctl.cli.volumes.snapshots:list_command", "aws", ("snapshot-list",)
-                ),
-                "snapshot-delete": Leaf(
-                    "Delete snapshots.", "runctl.cli.volumes.snapshots:delete_command", "aws"
-                ),
-                "restore": Leaf(
-                    "Make a volume from a snapshot.", "runctl.cli.volumes.snapshots:restore_command", "aws"
-                ),
-                "clone": Leaf(
-                    "Copy a volume within its zone.",
-                    "runctl.cli.volumes.copies:clone_command",
-                    "aws",
-                    ("fork",),
-                ),
-                "move": Leaf(
-                    "Take a volume's data to another zone.", "runctl.cli.volumes.copies:move_command", "aws"
-                ),
-                "prewarm": Leaf(
-                    "Fill a volume from S3, or from the snapshot that it was made from.",
-                    "runctl.cli.volumes.prewarm:prewarm_command",
-                    "aws",
-                    ("pre-warm",),
-                ),
-                "delete": Leaf(
-                    "Delete volumes and the data on them.",
-                    "runctl.cli.volumes.volumes:delete_command",
-                    "aws",
-                    ("rm",),
-                ),
+                verb: Leaf(help_text, f"runctl.cli.volumes.{target}", plugin.name, aliases)
+                for verb, (help_text, target, aliases) in _VOLUME_VERBS.items()
             },
-        ),
-    },
-)
+        )
+    return Branch(plugin.help, {**children, **plugin.commands})
 
-LOCAL = Branch("Train on this computer, with the same verbs.", _machines("local"))
+
+ABILITY_OF = {
+    "create": "renting",
+    "terminate": "renting",
+    "start": "stop_and_start",
+    "stop": "stop_and_start",
+}
+"""Which of a provider's abilities a verb needs; see `runctl.providers.interface.Provider`."""
 
 DOCKER = Branch(
     "Build the project's image, push it, and see what there is of it.",
@@ -166,65 +131,64 @@ DOCKER = Branch(
     },
 )
 
-ROOT = Branch(
-    "Train any script on one rented machine: spot prices, EBS volumes and Docker.",
-    {
-        "init": Leaf("Write a .runctl.toml for this project.", "runctl.cli.settings.init:init"),
-        "doctor": Leaf(
-            "Say what works, what is missing, and the exact fix.", "runctl.cli.settings.doctor:doctor"
-        ),
-        "aws": AWS,
-        "local": LOCAL,
-        "docker": DOCKER,
-        "cp": Leaf(
-            "Copy files to or from an instance, or out of a run's folders.", "runctl.cli.machines.cp:cp"
-        ),
-        "runs": Branch(
-            "List runs, show one, read its log, stop it, remove what it keeps.",
-            {
-                "list": Leaf(
-                    "List runs, newest first.", "runctl.cli.runs.commands:list_command", aliases=("ls",)
-                ),
-                "show": Leaf("Show one run.", "runctl.cli.runs.commands:show_command", aliases=("status",)),
-                "logs": Leaf("Print the log of a run.", "runctl.cli.runs.commands:logs_command"),
-                "stop": Leaf(
-                    "Stop runs: SIGTERM first, so that a script can save, then SIGKILL. The machines stay.",
-                    "runctl.cli.runs.commands:stop_command",
-                ),
-                "prune": Leaf(
-                    "Remove what ended runs keep on machines and on this computer.",
-                    "runctl.cli.runs.prune:prune_command",
-                ),
-            },
-        ),
-        "sandbox": Branch(
-            "AWS on this computer, for trying things out.",
-            {
-                "start": Leaf("Start the sandbox.", "runctl.cli.sandbox:start"),
-                "stop": Leaf("Stop the sandbox and everything in it.", "runctl.cli.sandbox:stop"),
-                "status": Leaf("Say whether the sandbox runs, and where.", "runctl.cli.sandbox:status"),
-                "env": Leaf("Print the variables that lead into the sandbox.", "runctl.cli.sandbox:env"),
-            },
-        ),
-        "config": Branch(
-            "Show, check and change the configuration.",
-            {
-                "show": Leaf("Show every value and where it comes from.", "runctl.cli.settings.config:show"),
-                "set": Leaf("Set a key in a configuration file.", "runctl.cli.settings.config:set_command"),
-                "trust": Leaf(
-                    "Trust the project's configuration file.", "runctl.cli.settings.config:trust_command"
-                ),
-                "validate": Leaf(
-                    "Check the configuration files and variables.", "runctl.cli.settings.config:validate"
-                ),
-            },
-        ),
-        "completion": Leaf(
-            "Print the completion script of a shell.", "runctl.cli.framework.completion:completion"
-        ),
-        "version": Leaf("Print the version.", "runctl.cli.version:version"),
-    },
-)
+ROOT_HELP = "Train any script on one rented machine: spot prices, EBS volumes and Docker."
+
+_FIRST: dict[str, Leaf | Branch] = {
+    "init": Leaf("Write a .runctl.toml for this project.", "runctl.cli.settings.init:init"),
+    "doctor": Leaf(
+        "Say what works, what is missing, and the exact fix.", "runctl.cli.settings.doctor:doctor"
+    ),
+}
+"""Before the providers in help."""
+
+_LAST: dict[str, Leaf | Branch] = {
+    "docker": DOCKER,
+    "cp": Leaf("Copy files to or from an instance, or out of a run's folders.", "runctl.cli.machines.cp:cp"),
+    "runs": Branch(
+        "List runs, show one, read its log, stop it, remove what it keeps.",
+        {
+            "list": Leaf(
+                "List runs, newest first.", "runctl.cli.runs.commands:list_command", aliases=("ls",)
+            ),
+            "show": Leaf("Show one run.", "runctl.cli.runs.commands:show_command", aliases=("status",)),
+            "logs": Leaf("Print the log of a run.", "runctl.cli.runs.commands:logs_command"),
+            "stop": Leaf(
+                "Stop runs: SIGTERM first, so that a script can save, then SIGKILL. The machines stay.",
+                "runctl.cli.runs.commands:stop_command",
+            ),
+            "prune": Leaf(
+                "Remove what ended runs keep on machines and on this computer.",
+                "runctl.cli.runs.prune:prune_command",
+            ),
+        },
+    ),
+    "sandbox": Branch(
+        "AWS on this computer, for trying things out.",
+        {
+            "start": Leaf("Start the sandbox.", "runctl.cli.sandbox:start"),
+            "stop": Leaf("Stop the sandbox and everything in it.", "runctl.cli.sandbox:stop"),
+            "status": Leaf("Say whether the sandbox runs, and where.", "runctl.cli.sandbox:status"),
+            "env": Leaf("Print the variables that lead into the sandbox.", "runctl.cli.sandbox:env"),
+        },
+    ),
+    "config": Branch(
+        "Show, check and change the configuration.",
+        {
+            "show": Leaf("Show every value and where it comes from.", "runctl.cli.settings.config:show"),
+            "set": Leaf("Set a key in a configuration file.", "runctl.cli.settings.config:set_command"),
+            "trust": Leaf(
+                "Trust the project's configuration file.", "runctl.cli.settings.config:trust_command"
+            ),
+            "validate": Leaf(
+                "Check the configuration files and variables.", "runctl.cli.settings.config:validate"
+            ),
+        },
+    ),
+    "completion": Leaf(
+        "Print the completion script of a shell.", "runctl.cli.framework.completion:completion"
+    ),
+    "version": Leaf("Print the version.", "runctl.cli.version:version"),
+}
 
 GLOBAL_OPTIONS = (
     ("--output text|json", "How results are printed on stdout."),
@@ -232,12 +196,38 @@ GLOBAL_OPTIONS = (
     ("-y, --yes", "Answer yes to every question."),
     ("-v, --verbose", "Show details, and tracebacks of unexpected errors."),
     ("--config FILE", "Use this file in place of the project's."),
-    ("--profile NAME", "Use this profile of the AWS configuration."),
-    ("--region NAME", "Use this AWS region."),
+    ("--profile NAME", "Use this profile of the provider's own configuration."),
+    ("--region NAME", "Use this region."),
     ("--strict-host-key", "Refuse a machine whose SSH host key nothing vouches for."),
     ("-h, --help", "Show this message and exit."),
 )
 """As shown in help; they may stand before or after any command."""
+
+
+def entry_of(name: str) -> Leaf | Branch | None:
+    """The command of that name below ``runctl``; a provider is loaded for its own name only.
+
+    Raises `Unsupported` for a provider that does not work.
+    """
+    own = {**_FIRST, **_LAST}.get(name)
+    if own is not None or name not in registry.names():
+        return own
+    return provider_commands(registry.plugin(name))
+
+
+def root() -> Branch:
+    """Everything below ``runctl``, with every provider."""
+    return Branch(ROOT_HELP, {**_FIRST, **_providers(), **_LAST})
+
+
+def _providers() -> dict[str, Leaf | Branch]:
+    found: dict[str, Leaf | Branch] = {}
+    for name in registry.names():
+        try:
+            found[name] = provider_commands(registry.plugin(name))
+        except RunctlError:
+            found[name] = Branch("This provider does not work: runctl doctor says why.", {})
+    return found
 
 
 def root_help() -> str:
@@ -247,10 +237,10 @@ def root_help() -> str:
         (
             "Usage: runctl [OPTIONS] COMMAND [ARGS]...",
             "",
-            f"  {ROOT.help}",
+            f"  {ROOT_HELP}",
             "",
             "Commands:",
-            *_rows([(name, help_line(entry)) for name, entry in ROOT.children.items()]),
+            *_rows([(name, help_line(entry)) for name, entry in root().children.items() if not entry.hidden]),
             "",
             "Options (before or after any command):",
             *_rows(options),
@@ -267,10 +257,10 @@ def commands_named(word: str) -> tuple[str, ...]:
         for name, child in branch.children.items():
             if isinstance(child, Branch):
                 yield from below(child, f"{path} {name}")
-            elif path != "runctl" and word in (name, *child.aliases):
+            elif path != "runctl" and not child.hidden and word in (name, *child.aliases):
                 yield f"{path} {name}"
 
-    return tuple(below(ROOT, "runctl"))
+    return tuple(below(root(), "runctl"))
 
 
 def help_line(entry: Leaf | Branch) -> str:

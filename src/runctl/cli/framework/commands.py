@@ -7,6 +7,7 @@ import importlib
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,8 +15,16 @@ import click
 
 from runctl._version import __version__
 from runctl.cli.context import Cli
-from runctl.cli.framework.command_table import ROOT, Branch, Leaf, commands_named, help_line, root_help
+from runctl.cli.framework.command_table import (
+    ROOT_HELP,
+    commands_named,
+    entry_of,
+    help_line,
+    root,
+    root_help,
+)
 from runctl.core.names import did_you_mean
+from runctl.providers.plugin import Branch, Leaf
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -76,9 +85,9 @@ def global_options() -> list[click.Parameter]:
             "--profile",
             setting="profile",
             metavar="NAME",
-            help="Use this profile of the AWS configuration.",
+            help="Use this profile of the provider's own configuration.",
         ),
-        GlobalOption("--region", setting="region", metavar="NAME", help="Use this AWS region."),
+        GlobalOption("--region", setting="region", metavar="NAME", help="Use this region."),
         GlobalOption(
             "--strict-host-key",
             setting="strict_host_key",
@@ -300,24 +309,42 @@ class LazyGroup(Group):
 
     def __init__(self, branch: Branch, name: str) -> None:
         super().__init__(name=name, help=branch.help, no_args_is_help=True)
-        self.children: Mapping[str, Leaf | Branch] = branch.children
-        self._aliases = {alias: name for name, child in branch.children.items() for alias in child.aliases}
+        self._branch = branch
+
+    @property
+    def children(self) -> Mapping[str, Leaf | Branch]:
+        """Every command, those too that only say why they are not there."""
+        return self._branch.children
+
+    @property
+    def listed(self) -> dict[str, Leaf | Branch]:
+        """The commands that help and completion show."""
+        return {name: child for name, child in self.children.items() if not child.hidden}
+
+    def entry(self, name: str) -> Leaf | Branch | None:
+        """The command of that name."""
+        return self.children.get(name)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """In the table's order."""
-        return list(self.children)
+        return list(self.listed)
 
     def words(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Names and aliases."""
-        return [*self.children, *self._aliases]
+        return [*self.listed, *(alias for child in self.listed.values() for alias in child.aliases)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """The command of that name or alias."""
-        name = self._aliases.get(cmd_name, cmd_name)
-        if name not in self.children:
+        name, entry = cmd_name, self.entry(cmd_name)
+        if entry is None:
+            name, entry = next(
+                ((name, child) for name, child in self.children.items() if cmd_name in child.aliases),
+                (cmd_name, None),
+            )
+        if entry is None:
             return None
         if name not in self.commands:
-            self.commands[name] = resolve(name, self.children[name])
+            self.commands[name] = resolve(name, entry)
         return self.commands[name]
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -328,21 +355,21 @@ class LazyGroup(Group):
             return click.Command.shell_complete(self, ctx, incomplete)
         return [
             CompletionItem(name, help=child.help)
-            for name, child in self.children.items()
+            for name, child in self.listed.items()
             if name.startswith(incomplete)
         ]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """From the table, importing nothing."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, help_line(child)) for name, child in self.children.items()])
+            formatter.write_dl([(name, help_line(child)) for name, child in self.listed.items()])
 
 
 class RootGroup(LazyGroup):
     """``runctl`` itself."""
 
     def __init__(self) -> None:
-        super().__init__(ROOT, "runctl")
+        super().__init__(Branch(ROOT_HELP, {}), "runctl")
         self.params.append(
             click.Option(
                 ["--version"],
@@ -353,6 +380,15 @@ class RootGroup(LazyGroup):
                 help="Print the version and exit.",
             )
         )
+
+    @cached_property
+    def children(self) -> Mapping[str, Leaf | Branch]:
+        """Every command; for this alone every provider's description is loaded."""
+        return root().children
+
+    def entry(self, name: str) -> Leaf | Branch | None:
+        """The command of that name, loading no provider but that."""
+        return entry_of(name)
 
     def get_help(self, ctx: click.Context) -> str:  # noqa: ARG002
         """The same text as the path that loads nothing."""
@@ -377,8 +413,8 @@ def resolve(name: str, entry: Leaf | Branch) -> click.Command:
         return LazyGroup(entry, name)
     module, _, attribute = entry.target.partition(":")
     found = getattr(importlib.import_module(module), attribute)
-    command = found if entry.argument is None else found(entry.argument)
+    command = found if isinstance(found, click.Command) else found(entry.argument)
     if not isinstance(command, click.Command):
-        raise TypeError(f"{entry.target} is no command")
+        raise TypeError(f"{entry.target} is not a command")
     command.name = name
     return command

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -34,11 +34,45 @@ def completion(cli: Cli, shell: str) -> None:
     cli.emit({"shell": shell, "script": script}, text=lambda: script, ids=[script])
 
 
+Completer = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
+
+
+def instances_of(provider: str) -> Completer:
+    """Instances of a provider: those that it knows without being asked, and those that commands have shown."""
+
+    def complete(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [*_known([provider], incomplete), *_remembered("instances", incomplete, provider)]
+
+    return complete
+
+
 def complete_instances(
     _ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Instances that commands on this computer have shown and that had not ended, by name and by id."""
-    return _remembered("instances", incomplete)
+    """The same, of every provider."""
+    from runctl.providers.registry import names
+
+    return [*_known(names(), incomplete), *_remembered("instances", incomplete)]
+
+
+def _known(providers: Sequence[str], incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    from runctl.core.errors import RunctlError
+    from runctl.providers.registry import plugin
+
+    found: list[CompletionItem] = []
+    for name in providers:
+        try:
+            known = plugin(name).known_instances(Cli().read_config().config)
+        except RunctlError:
+            continue
+        found += [
+            CompletionItem(instance, help=about)
+            for instance, about in known.items()
+            if instance.startswith(incomplete)
+        ]
+    return found
 
 
 def complete_volumes(
@@ -55,37 +89,30 @@ def complete_snapshots(
     return _remembered("snapshots", incomplete)
 
 
-def complete_instance_types(
-    _ctx: click.Context, _parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Instance types that runctl knows a price of."""
-    import csv
-    from importlib import resources
+def types_of(provider: str) -> Completer:
+    """Instance types that the provider's package knows."""
 
-    from click.shell_completion import CompletionItem
+    def complete(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
 
-    text = (
-        resources.files("runctl.providers.aws").joinpath("data", "aws_prices.csv").read_text(encoding="utf-8")
-    )
-    rows = {row["instance_type"]: row for row in csv.DictReader(text.splitlines())}
-    return [
-        CompletionItem(kind, help=_machine(row)) for kind, row in rows.items() if kind.startswith(incomplete)
-    ]
+        from runctl.providers.registry import plugin
+
+        types = plugin(provider).instance_types()
+        return [
+            CompletionItem(kind, help=about) for kind, about in types.items() if kind.startswith(incomplete)
+        ]
+
+    return complete
 
 
-def _machine(row: Mapping[str, str]) -> str:
-    gpus = f", {row['gpu_count']} {row['gpu_name']}" if row["gpu_name"] else ""
-    return f"{row['vcpus']} vCPUs, {row['memory_gib']} GiB{gpus}"
-
-
-def _remembered(kind: str, incomplete: str) -> list[CompletionItem]:
+def _remembered(kind: str, incomplete: str, provider: str | None = None) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem
 
     from runctl.cli.framework.completion_memory import seen
 
     return [
         CompletionItem(text, help=thing.about)
-        for thing in seen(kind)
+        for thing in seen(kind, provider)
         for text in (thing.name, thing.id)
         if text and text.startswith(incomplete)
     ]

@@ -1,6 +1,6 @@
-"""Names that a shell can be offered without asking AWS: what the last commands have shown.
+"""Names that a shell can be offered without asking a provider: what the last commands have shown.
 
-One small file in the cache folder, its parts by endpoint and profile. What cannot be read or written changes nothing:
+One small file in the cache folder, its parts by provider and account. What cannot be read or written changes nothing:
 a shell then offers less.
 """
 
@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+
+from runctl.providers.registry import names, plugin
 
 INSTANCES = "instances"
 VOLUMES = "volumes"
@@ -38,12 +40,14 @@ class Seen:
 _FIELDS = {field.name for field in fields(Seen)}
 
 
-def remember(kind: str, things: Iterable[Seen], *, region: str | None, everything: bool = False) -> None:
+def remember(
+    kind: str, things: Iterable[Seen], *, provider: str, region: str | None, everything: bool = False
+) -> None:
     """These are what is known of a kind in a region, in addition to what was, or instead with ``everything``."""
     with contextlib.suppress(OSError):
-        whole, where, here = _read(), _account(), region or ""
+        whole, where, here = _read(), _account(provider), region or ""
         before = whole.get(where, {}).get(kind, [])
-        known = {one["id"]: one for one in before if not (everything and one["region"] == here)}
+        known = {old["id"]: old for old in before if not (everything and old["region"] == here)}
         for thing in things:
             known.pop(thing.id, None)
             if not thing.is_over:
@@ -53,17 +57,20 @@ def remember(kind: str, things: Iterable[Seen], *, region: str | None, everythin
             _write({**whole, where: {**whole.get(where, {}), kind: kept}})
 
 
-def seen(kind: str) -> list[Seen]:
-    """What is known of a kind in this account, the latest first."""
+def seen(kind: str, provider: str | None = None) -> list[Seen]:
+    """What is known of a kind in the account that is used now, the latest first; of one provider, or of all."""
     try:
-        return [Seen(**one) for one in reversed(_read().get(_account(), {}).get(kind, []))]
+        whole = _read()
     except OSError:
         return []
+    accounts = [_account(name) for name in ((provider,) if provider else names())]
+    return [Seen(**found) for account in accounts for found in reversed(whole.get(account, {}).get(kind, []))]
 
 
-def _account() -> str:
+def _account(provider: str) -> str:
     """What tells two accounts or two sandboxes from each other, as far as this computer can know without asking."""
-    return f"{os.environ.get('AWS_ENDPOINT_URL', '')}|{os.environ.get('AWS_PROFILE', '')}"
+    variables = plugin(provider).account_variables
+    return "|".join([provider, *(os.environ.get(variable, "") for variable in variables)])
 
 
 def _file() -> Path:
@@ -89,7 +96,8 @@ def _is_sound(found: Any) -> bool:
     return isinstance(found, dict) and all(
         isinstance(kinds, dict)
         and all(
-            isinstance(things, list) and all(isinstance(one, dict) and set(one) == _FIELDS for one in things)
+            isinstance(things, list)
+            and all(isinstance(thing, dict) and set(thing) == _FIELDS for thing in things)
             for things in kinds.values()
         )
         for kinds in found.values()

@@ -18,8 +18,6 @@ from runctl.core.mount_points import is_system_folder
 if TYPE_CHECKING:
     from runctl.providers.interface import VolumeMount
 
-_INSTANCE_ID = re.compile(r"i-[0-9a-f]{8,17}")
-
 
 class Duration(click.ParamType[timedelta]):
     """``90s``, ``15m``, ``2h``, ``1h30m``."""
@@ -92,36 +90,41 @@ class Reference(click.ParamType[str]):
 
     name = "reference"
 
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """As it was written."""
-        found = _ANY_ID.fullmatch(value)
-        if found is not None and _prefix(found) != self.prefix:
+        kinds = kinds_of_id(value)
+        if kinds and self.kind not in kinds:
             self.fail(
-                f"{value} is {_KINDS[_prefix(found)]}, and {_KINDS[self.prefix]} is needed here", param, ctx
+                f"{value} is {with_article(kinds[0])}, and {with_article(self.kind)} is needed here",
+                param,
+                ctx,
             )
         return value
 
 
-_KINDS = {
-    "i": "an instance",
-    "vol": "a volume",
-    "snap": "a snapshot",
-    "ami": "a machine image",
-    "run": "a run",
-}
-_ANY_ID = re.compile(r"(?:(i|vol|snap|ami)-(?:[0-9a-f]{8}|[0-9a-f]{17})|(run)-[0-9a-z]{10})")
+_RUN_ID = re.compile(r"run-[0-9a-z]{10}")
 
 
-def _prefix(found: re.Match[str]) -> str:
-    return found[1] or found[2]
+def kinds_of_id(text: str) -> list[str]:
+    """What the text is an id of, such as ``volume``; none where it can only be a name."""
+    from runctl.providers.registry import plugins
+
+    if _RUN_ID.fullmatch(text):
+        return ["run"]
+    return [each.kind for plugin in plugins() for each in plugin.ids if re.fullmatch(each.pattern, text)]
+
+
+def with_article(kind: str) -> str:
+    """``a volume``, ``an instance``."""
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 RUN = Reference("run")
-SNAPSHOT = Reference("snap")
-VOLUME = Reference("vol")
+SNAPSHOT = Reference("snapshot")
+VOLUME = Reference("volume")
 DURATION = Duration()
 COUNT = WholeNumber(1)
 LINES = WholeNumber(0)
@@ -188,18 +191,25 @@ def instance_id_in(provider: str, reference: str) -> InstanceId | None:
 
     Raises `UsageError` (code ``bad-instance-id``) for what is plainly something else, and says what.
     """
-    if provider != "aws" or _INSTANCE_ID.fullmatch(reference):
+    from runctl.providers.registry import plugin
+
+    described = plugin(provider)
+    own = described.id_of("instance")
+    if own is None or re.fullmatch(own.pattern, reference):
         return InstanceId(reference)
     hint = f"runctl {provider} list shows instances"
-    if reference.startswith("vol-"):
-        message = f"{reference} is a volume, and an instance is needed here"
+    other = next(
+        (each for each in described.ids if each is not own and reference.startswith(each.prefix)), None
+    )
+    if other is not None:
+        message = f"{reference} is {with_article(other.kind)}, and an instance is needed here"
     elif reference.startswith("run-"):
         message = f"{reference} is a run, and an instance is needed here"
         hint = f"runctl runs show {reference} names its instance"
     elif reference.endswith((".py", ".sh")):
         message = f"{reference} is a script, and an instance is needed here: its id or its name"
-    elif reference.startswith("i-"):
-        message = f"{reference!r} is not an instance id: they look like i-0123456789abcdef0"
+    elif reference.startswith(own.prefix):
+        message = f"{reference!r} is not an instance id: they look like {own.example}"
     elif not reference.strip():
         message = "an instance is needed here, and an empty text was given"
     else:

@@ -10,12 +10,13 @@ import click
 
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
-from runctl.cli.machines.resolve import LOCAL, find_instance, transport_option, wanted_transport
+from runctl.cli.machines.resolve import find_instance, provider_of, transport_option, wanted_transport
 from runctl.core.amounts import counted, size
 from runctl.core.errors import Interrupted, NotFound, UsageError
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance
 from runctl.core.names import LATEST
+from runctl.providers.registry import this_computer
 from runctl.runs.records import RunRecord
 from runctl.transport.files import MachineFiles
 
@@ -43,7 +44,7 @@ class Place:
 )
 @click.argument("source", metavar="SOURCE")
 @click.argument("target", metavar="TARGET")
-@transport_option
+@transport_option(None)
 @click.pass_obj
 def cp(cli: Cli, source: str, target: str, transport: str | None) -> None:
     """Copy files to or from an instance, or out of a run's folders.
@@ -87,13 +88,13 @@ def cp(cli: Cli, source: str, target: str, transport: str | None) -> None:
 
 
 def _here(cli: Cli, path: str) -> Place:
-    agent = cli.provider(LOCAL).agent(_this_computer(cli), progress=cli.progress)
+    agent = cli.provider(this_computer()).agent(_this_computer(cli), progress=cli.progress)
     absolute = str(Path(path).expanduser().absolute())
     return Place(MachineFiles(agent), absolute + ("/" if path.endswith("/") else ""), path)
 
 
 def _this_computer(cli: Cli) -> Instance:
-    return cli.provider(LOCAL).instance(InstanceId(LOCAL))
+    return find_instance(cli, this_computer())
 
 
 def _there(cli: Cli, name: str, path: str, transport: str | None) -> Place:
@@ -104,11 +105,11 @@ def _there(cli: Cli, name: str, path: str, transport: str | None) -> Place:
         where = _in_run(record.id, path, str(record.checkpoint_dir or ""), str(record.output_dir or ""))
         reference = record.instance_id
     else:
-        provider, region, where, reference = "aws", None, path, InstanceId(name)
+        provider, region, where, reference = provider_of(cli, name), None, path, InstanceId(name)
         if not path:
             raise UsageError(f"{name}: names no path", hint=f"such as {name}:/mnt/data")
     there = cli.in_region(region)
-    instance = _this_computer(there) if provider == LOCAL else find_instance(there, provider, reference)
+    instance = find_instance(there, provider, reference)
     choice = wanted_transport(there, instance, transport)
     agent = there.provider(provider).agent(instance, choice, there.progress)
     return Place(MachineFiles(agent), where, f"{name}:{path}")

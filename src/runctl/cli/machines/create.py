@@ -5,22 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
-from runctl.cli.framework.completion import complete_instance_types, complete_volumes
+from runctl.cli.framework.completion import complete_volumes, types_of
 from runctl.cli.framework.values import (
     DURATION,
     GIB,
     MOUNT_POINT,
     VOLUME,
-    WholeNumber,
-    instance_id_in,
     pair_volumes,
     parse_tags,
+    with_article,
 )
+from runctl.cli.machines.create_options import provider_options, request_fields, sections_with
 from runctl.cli.machines.instances import READY_TIMEOUT, emit_instance
 from runctl.cli.machines.renting import confirm_renting
 from runctl.core.errors import UsageError
@@ -30,12 +31,13 @@ from runctl.machines.intents import Kind
 from runctl.machines.renting import wait_ready
 from runctl.project.label import project_label
 from runctl.providers.interface import InstanceRequest, require
+from runctl.providers.registry import plugin
 from runctl.render.plans import create_plan_text, plan_document
 
 SECTIONS = {
-    "Machine": ("--instance-type", "--spot", "--ami-id", "--root-volume-size", "--ttl", "--zone", "--subnet"),
+    "Machine": ("--instance-type", "--spot", "--root-volume-size", "--ttl", "--zone"),
     "Volumes": ("--ebs-volume", "--mount-point", "--data-volume-size", "--data-mount-point"),
-    "Access": ("--key-name", "--security-group", "--instance-profile", "--imds-hop-limit"),
+    "Access": (),
     "Names": ("--name", "--project", "--tag"),
     "This command": ("--no-wait", "--timeout", "--dry-run", "--confirm"),
 }
@@ -53,21 +55,22 @@ def examples(provider: str) -> tuple[tuple[str, str], ...]:
 
 def create_command(provider: str) -> click.Command:
     """``create`` of a provider."""
+    described = plugin(provider)
 
     @click.command(
         cls=Command,
-        sections=SECTIONS,
+        sections=sections_with(described, SECTIONS),
         examples=examples(provider),
         exclusive=[("--no-wait", "--timeout")],
         needs=[("--data-mount-point", "--data-volume-size")],
     )
     @click.argument(
-        "type_argument", metavar="[INSTANCE_TYPE]", required=False, shell_complete=complete_instance_types
+        "type_argument", metavar="[INSTANCE_TYPE]", required=False, shell_complete=types_of(provider)
     )
     @click.option(
         "--instance-type",
         metavar="TYPE",
-        shell_complete=complete_instance_types,
+        shell_complete=types_of(provider),
         help="The same as the argument.",
     )
     @click.option("--spot/--on-demand", default=None, help="The market to buy in; never changed silently.")
@@ -90,16 +93,7 @@ def create_command(provider: str) -> click.Command:
         "--data-mount-point", type=MOUNT_POINT, default="/mnt/data", show_default=True, help="Where."
     )
     @click.option("--root-volume-size", type=GIB, metavar="GIB", help="Size of the root disk.")
-    @click.option("--ami-id", metavar="AMI", help="The image; else a current one that suits the machine.")
-    @click.option("--key-name", metavar="NAME", help="An EC2 key pair.")
-    @click.option(
-        "--imds-hop-limit",
-        type=WholeNumber(1, 64),
-        help="2 lets containers take the machine's role; else 1, or the configuration's.",
-    )
-    @click.option("--security-group", metavar="ID|NAME", multiple=True, help="A security group; repeatable.")
-    @click.option("--instance-profile", metavar="NAME", help="What the machine itself may do in AWS.")
-    @click.option("--subnet", metavar="ID", help="A subnet; its zone is the machine's.")
+    @provider_options(described)
     @click.option(
         "--zone",
         "--availability-zone",
@@ -123,6 +117,7 @@ def create_command(provider: str) -> click.Command:
     @click.pass_obj
     def command(
         cli: Cli,
+        /,
         *,
         type_argument: str | None,
         instance_type: str | None,
@@ -132,12 +127,6 @@ def create_command(provider: str) -> click.Command:
         data_volume_size: int | None,
         data_mount_point: str,
         root_volume_size: int | None,
-        ami_id: str | None,
-        key_name: str | None,
-        security_group: tuple[str, ...],
-        instance_profile: str | None,
-        imds_hop_limit: int | None,
-        subnet: str | None,
         zone: str | None,
         project: str | None,
         name: str | None,
@@ -147,6 +136,7 @@ def create_command(provider: str) -> click.Command:
         no_wait: bool,
         dry_run: bool,
         confirm: bool,
+        **own: Any,
     ) -> None:
         """Rent an instance and wait until it can be used.
 
@@ -159,25 +149,20 @@ def create_command(provider: str) -> click.Command:
                 f"{data_mount_point} is both a volume's mount point and the fresh disk's",
                 hint="set --data-mount-point",
             )
-        on_spot = cli.config.aws.spot if spot is None else spot
+        on_spot = cli.defaults(provider).spot if spot is None else spot
         request = InstanceRequest(
-            instance_type=_one_type(type_argument, instance_type),
+            instance_type=_one_type(provider, type_argument, instance_type),
             market=Market.SPOT if on_spot else Market.ON_DEMAND,
             volumes=volumes,
             data_volume_size_gib=data_volume_size,
             data_mount_point=data_mount_point,
             root_volume_size_gib=root_volume_size,
-            image=ami_id,
-            key_name=key_name,
-            security_groups=security_group,
-            instance_profile=instance_profile,
-            imds_hop_limit=imds_hop_limit,
-            subnet=subnet,
             zone=zone,
             project=project_label(project, cli.config, Path.cwd()),
             name=name,
             ttl=ttl,
             tags=parse_tags(tags),
+            **request_fields(described, own),
         )
         cloud = cli.provider(provider)
         machines = require(cloud.renting)
@@ -211,13 +196,14 @@ def _shared_name(cli: Cli, provider: str, name: str | None, own_id: str | None) 
     return [f"{', '.join(others)} {'are' if others[1:] else 'is'} called {name} too: commands need its id"]
 
 
-def _one_type(argument: str | None, option: str | None) -> str | None:
+def _one_type(provider: str, argument: str | None, option: str | None) -> str | None:
     if argument and option and argument != option:
         raise UsageError(f"two instance types: {argument} and --instance-type {option}", hint="leave one out")
     wanted = argument or option
-    if wanted and wanted.startswith(("i-", "vol-")):
-        instance_id_in("aws", wanted)
+    own = next((each for each in plugin(provider).ids if wanted and wanted.startswith(each.prefix)), None)
+    if own is not None:
         raise UsageError(
-            f"{wanted} is an instance, and an instance type is needed here", hint="for example g4dn.xlarge"
+            f"{wanted} is {with_article(own.kind)}, and an instance type is needed here",
+            hint=f"runctl {provider} create --help",
         )
     return wanted

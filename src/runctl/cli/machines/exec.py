@@ -10,7 +10,6 @@ import click
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import PassthroughCommand
 from runctl.cli.machines.resolve import (
-    LOCAL,
     instance_argument,
     own_stdin,
     running_instance,
@@ -32,7 +31,7 @@ def exec_command(provider: str) -> click.Command:
     @instance_argument(provider)
     @click.option("--root", "as_root", is_flag=True, help="Run it as root.")
     @click.option("-n", "--no-stdin", is_flag=True, help="Give the command no input.")
-    @transport_option
+    @transport_option(provider)
     @click.pass_obj
     def command(
         cli: Cli,
@@ -41,7 +40,7 @@ def exec_command(provider: str) -> click.Command:
         no_stdin: bool,
         transport: str | None,
         rest: tuple[str, ...],
-        instance_id: str = LOCAL,
+        instance_id: str | None = None,
     ) -> int:
         """Run a command on an instance.
 
@@ -49,7 +48,7 @@ def exec_command(provider: str) -> click.Command:
         Its output and exit code are this program's own.
         """
         if not rest:
-            words = "" if provider == LOCAL else f" {instance_id}"
+            words = "" if instance_id is None else f" {instance_id}"
             raise UsageError(
                 "no command is given", hint=f"it follows two dashes: runctl {provider} exec{words} -- ls -l"
             )
@@ -79,7 +78,7 @@ def ssh_command(provider: str) -> click.Command:
 
     @click.command(cls=_Remote)
     @instance_argument(provider)
-    @transport_option
+    @transport_option(provider)
     @click.pass_obj
     def command(cli: Cli, instance_id: str, transport: str | None, rest: tuple[str, ...]) -> int:
         """Open a shell on an instance.

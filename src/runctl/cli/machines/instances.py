@@ -10,17 +10,18 @@ import click
 
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
-from runctl.cli.framework.completion import complete_instances
+from runctl.cli.framework.completion import instances_of
 from runctl.cli.framework.completion_memory import INSTANCES, Seen, remember
 from runctl.cli.framework.each import for_each
 from runctl.cli.framework.values import DURATION, wide_option
-from runctl.cli.machines.resolve import LOCAL, find_instance, instance_argument, instance_finder, instance_ids
+from runctl.cli.machines.resolve import find_instance, instance_argument, instance_finder, instance_ids
 from runctl.core.clock import SystemClock
 from runctl.core.models import Instance, Market
 from runctl.core.tags import INTENT, NAME
 from runctl.machines.intents import IntentState, Kind
 from runctl.machines.renting import wait_ready
 from runctl.providers.interface import require
+from runctl.providers.registry import plugin
 from runctl.render.tables import screen_of
 from runctl.render.things import instance_details, instances_table
 
@@ -50,9 +51,14 @@ def emit_instances(
     )
 
 
-def _remember(cli: Cli, instances: Sequence[Instance], *, everything: bool = False) -> None:
+def _remember(
+    cli: Cli, instances: Sequence[Instance], *, provider: str | None = None, everything: bool = False
+) -> None:
     """The shell can offer them from now on."""
-    if any(instance.provider == LOCAL for instance in instances):
+    if provider is None and not instances:
+        return
+    name = provider or instances[0].provider
+    if plugin(name).only_instance is not None:
         return
     remember(
         INSTANCES,
@@ -65,7 +71,8 @@ def _remember(cli: Cli, instances: Sequence[Instance], *, everything: bool = Fal
             )
             for instance in instances
         ],
-        region=cli.config.aws.region,
+        provider=name,
+        region=cli.defaults(name).region,
         everything=everything,
     )
 
@@ -83,13 +90,15 @@ def list_command(provider: str) -> click.Command:
     def command(cli: Cli, include_ended: bool, everyone: bool, wide: bool) -> None:
         """List instances."""
         found = cli.provider(provider).instances(everyone=everyone, include_ended=include_ended)
-        if provider != LOCAL:
-            _remember(cli, found, everything=True)
-        emit_instances(
-            cli, found, owners=everyone, none=f"no instances; runctl {provider} create makes one", wide=wide
-        )
+        _remember(cli, found, provider=provider, everything=True)
+        emit_instances(cli, found, owners=everyone, none=_none(provider), wide=wide)
 
     return command
+
+
+def _none(provider: str) -> str:
+    can_create = "create" in plugin(provider).verbs
+    return f"no instances; runctl {provider} create makes one" if can_create else "no instances"
 
 
 def status_command(provider: str) -> click.Command:
@@ -98,7 +107,7 @@ def status_command(provider: str) -> click.Command:
     @click.command(cls=Command)
     @instance_argument(provider)
     @click.pass_obj
-    def command(cli: Cli, instance_id: str = LOCAL) -> None:
+    def command(cli: Cli, instance_id: str | None = None) -> None:
         """Show one instance."""
         emit_instance(cli, find_instance(cli, provider, instance_id))
 
@@ -153,7 +162,7 @@ def stop_command(provider: str) -> click.Command:
 
     @click.command(cls=Command)
     @click.argument(
-        "references", metavar="INSTANCE...", nargs=-1, required=True, shell_complete=complete_instances
+        "references", metavar="INSTANCE...", nargs=-1, required=True, shell_complete=instances_of(provider)
     )
     @click.pass_obj
     def command(cli: Cli, references: tuple[str, ...]) -> None:
@@ -175,7 +184,7 @@ def terminate_command(provider: str) -> click.Command:
 
     @click.command(cls=Command)
     @click.argument(
-        "references", metavar="INSTANCE...", nargs=-1, required=True, shell_complete=complete_instances
+        "references", metavar="INSTANCE...", nargs=-1, required=True, shell_complete=instances_of(provider)
     )
     @click.option("--dry-run", is_flag=True, help="Show what would be ended, and stop there.")
     @click.option("--wait", is_flag=True, help="Wait until they have ended and their volumes are free.")
@@ -184,7 +193,7 @@ def terminate_command(provider: str) -> click.Command:
     def command(
         cli: Cli, references: tuple[str, ...], *, dry_run: bool, wait: bool, timeout: timedelta
     ) -> None:
-        """End instances for good; EBS volumes stay.
+        """End instances for good; volumes stay.
 
         The disks that were made with an instance go with it. Asks first, unless --yes is given.
         """

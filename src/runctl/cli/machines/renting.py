@@ -51,7 +51,8 @@ def confirm_renting(cli: Cli, provider: str, what: str, price: Price | None, *, 
     """
     if cli.settings.yes:
         return
-    limit = cli.config.aws.ask_above
+    configured = cli.defaults(provider)
+    limit = configured.ask_above
     hourly = None if price is None else price.usd
     answer = decide(
         costs_money=cli.provider(provider).costs_money(),
@@ -63,7 +64,7 @@ def confirm_renting(cli: Cli, provider: str, what: str, price: Price | None, *, 
     cost = "at a price that is not known" if hourly is None else f"for {usd(hourly)} an hour"
     if answer is Answer.REFUSE and limit is not None and not always:
         raise UsageError(
-            f"{what} is not rented {cost} without a yes: [aws] ask_above is {usd(limit)} an hour",
+            f"{what} is not rented {cost} without a yes: {configured.ask_above_key} is {usd(limit)} an hour",
             hint="--yes rents it; or choose a cheaper machine",
             code="confirmation-needed",
         )

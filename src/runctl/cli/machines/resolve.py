@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
@@ -17,45 +18,63 @@ from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState
 from runctl.core.names import did_you_mean
 from runctl.core.tags import NAME
+from runctl.providers.registry import DEFAULT, plugin, plugins
 
 if TYPE_CHECKING:
     from runctl.transport.interface import Transport
-
-LOCAL = "local"
-"""The provider, and its one instance."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def instance_argument(provider: str) -> Callable[[F], F]:
-    """The parameter ``instance_id``: an argument, or without one where there is only this computer."""
+    """The parameter ``instance_id``: an argument, or without one where there is only one instance."""
 
     def decorate(function: F) -> F:
-        if provider == LOCAL:
+        if plugin(provider).only_instance is not None:
             return function
-        from runctl.cli.framework.completion import complete_instances
+        from runctl.cli.framework.completion import instances_of
 
-        return click.argument("instance_id", metavar="INSTANCE", shell_complete=complete_instances)(function)
+        return click.argument("instance_id", metavar="INSTANCE", shell_complete=instances_of(provider))(
+            function
+        )
 
     return decorate
 
 
-def transport_option(function: F) -> F:
-    """The parameter ``transport``: ``None`` leaves it to the configuration."""
+def transport_option(provider: str | None) -> Callable[[F], F]:
+    """The parameter ``transport``: ``None`` leaves it to the configuration.
+
+    Of the provider's transports; without a provider, of all that there are.
+    """
+    described = plugins() if provider is None else (plugin(provider),)
+    names = dict.fromkeys(name for each in described for name in each.transports)
     return click.option(
         "--transport",
-        type=click.Choice(["auto", "ssh", "ssm"]),
+        type=click.Choice(["auto", *names]),
         help="The way to the machine, if not chosen by itself.",
-    )(function)
+    )
 
 
-def find_instance(cli: Cli, provider: str, reference: str = LOCAL) -> Instance:
-    """The instance as it is now, by its id or its name.
+def provider_of(cli: Cli, reference: str) -> str:
+    """Whose instance an id or a name is, where a command does not say.
+
+    That is told from the id's form, then from the names that providers know without asking anybody; else it is the
+    default provider's.
+    """
+    for described in plugins():
+        own = described.id_of("instance")
+        if reference == described.only_instance or (own is not None and re.fullmatch(own.pattern, reference)):
+            return described.name
+    return next((each.name for each in plugins() if reference in each.known_instances(cli.config)), DEFAULT)
+
+
+def find_instance(cli: Cli, provider: str, reference: str | None = None) -> Instance:
+    """The instance as it is now, by its id or its name; without either, the provider's only one.
 
     Names are compared as they are written; instances that have ended have none any more. Raises `UsageError` (code
     ``ambiguous`` where several have the name), `NotFound`.
     """
-    return instance_finder(cli, provider)(reference)
+    return instance_finder(cli, provider)(reference or plugin(provider).only_instance or "")
 
 
 def instance_finder(cli: Cli, provider: str) -> Callable[[str], Instance]:
@@ -64,7 +83,7 @@ def instance_finder(cli: Cli, provider: str) -> Callable[[str], Instance]:
     listed = cache(machines.instances)
 
     def find(reference: str) -> Instance:
-        identifier = InstanceId(LOCAL) if provider == LOCAL else instance_id_in(provider, reference)
+        identifier = instance_id_in(provider, reference)
         return _called(reference, listed(), provider) if identifier is None else machines.instance(identifier)
 
     return find
@@ -106,7 +125,7 @@ def _called(name: str, instances: Sequence[Instance], provider: str) -> Instance
     return matching[0]
 
 
-def running_instance(cli: Cli, provider: str, reference: str = LOCAL) -> Instance:
+def running_instance(cli: Cli, provider: str, reference: str | None = None) -> Instance:
     """The same, and it runs. Raises `Conflict` (code ``not-running``) with what to do about it."""
     instance = find_instance(cli, provider, reference)
     if instance.state is not InstanceState.RUNNING:

@@ -12,7 +12,7 @@ from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_instances
 from runctl.cli.framework.values import DURATION
-from runctl.cli.machines.resolve import LOCAL, find_instance, wanted_transport
+from runctl.cli.machines.resolve import find_instance, provider_of, wanted_transport
 from runctl.core.amounts import counted, size
 from runctl.core.clock import SystemClock
 from runctl.core.errors import RunctlError
@@ -63,13 +63,7 @@ def prune_command(
     Logs, environments and copies of the project go; checkpoints and output stay, and so does every run that goes on
     or that this computer did not start. The list is shown first.
     """
-    only = (
-        None
-        if instance is None
-        else InstanceId(LOCAL)
-        if instance == LOCAL
-        else find_instance(cli, "aws", instance).id
-    )
+    only = None if instance is None else find_instance(cli, provider_of(cli, instance), instance).id
     known = cli.store.list(instance=only)
     agents, kept = _ask_machines(
         cli, {(item.provider, item.region, item.instance_id) for item in known if item.has_ended}

@@ -13,7 +13,15 @@ import click
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.values import wide_option
-from runctl.core.config import SECTIONS, Config, read_file, rules, untrusted_values, values_to_trust
+from runctl.core.config import (
+    OWN_SECTIONS,
+    Config,
+    read_file,
+    rules,
+    sections,
+    untrusted_values,
+    values_to_trust,
+)
 from runctl.core.config_edit import set_value
 from runctl.core.config_files import (
     FILE_NAME,
@@ -159,10 +167,9 @@ def validate(cli: Cli) -> int:
 def masked_values(config: Config) -> dict[str, Any]:
     """Every dotted key with its value, fit to be shown."""
     return {
-        f"{section}.{field.name}": _masked(
-            f"{section}.{field.name}", getattr(getattr(config, section), field.name)
-        )
-        for section, kind in SECTIONS.items()
+        f"{section}.{field.name}": _masked(f"{section}.{field.name}", getattr(values, field.name))
+        for section, kind in sections().items()
+        for values in (getattr(config, section) if section in OWN_SECTIONS else config.section(kind),)
         for field in fields(kind)
     }
 

@@ -16,7 +16,6 @@ from runctl.cli.framework.commands import Command, PassthroughCommand
 from runctl.cli.framework.completion import complete_runs
 from runctl.cli.framework.values import DURATION, LINES, RUN, wide_option
 from runctl.cli.machines.resolve import (
-    LOCAL,
     find_instance,
     instance_argument,
     transport_option,
@@ -133,7 +132,7 @@ def train_command(provider: str) -> click.Command:
     )
     @container_options
     @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
-    @transport_option
+    @transport_option(provider)
     @click.pass_obj
     def command(
         cli: Cli,
@@ -165,7 +164,7 @@ def train_command(provider: str) -> click.Command:
         dry_run: bool,
         transport: str | None,
         rest: tuple[str, ...],
-        instance_id: str = LOCAL,
+        instance_id: str | None = None,
     ) -> int:
         """Train a script on an instance.
 
@@ -207,7 +206,7 @@ def train_command(provider: str) -> click.Command:
                 resume_args=parse_arguments(resume_arg),
             ),
             cli.config,
-            has_volumes=provider != LOCAL,
+            cli.defaults(provider),
         )
         project = plan_project(request)
         on_save = check_watch(project, watch=watch, restart_on_change=restart_on_change)
@@ -235,7 +234,7 @@ def monitor_command(provider: str) -> click.Command:
     )
     @click.option("--tail", type=LINES, metavar="N", help="Begin with the last N lines.")
     @click.option("--wait", is_flag=True, help="Exit with the code of the run's script.")
-    @transport_option
+    @transport_option(provider)
     @click.pass_obj
     def command(
         cli: Cli,
@@ -244,7 +243,7 @@ def monitor_command(provider: str) -> click.Command:
         tail: int | None,
         wait: bool,
         transport: str | None,
-        instance_id: str = LOCAL,
+        instance_id: str | None = None,
     ) -> int:
         """Follow the log of a run, by default the newest one on the instance."""
         from runctl.cli.runs.show_log import show_log
@@ -266,10 +265,10 @@ def processes_command(provider: str) -> click.Command:
     @instance_argument(provider)
     @click.option("--all", "everything", is_flag=True, help="Show runs that have ended, too.")
     @wide_option
-    @transport_option
+    @transport_option(provider)
     @click.pass_obj
     def command(
-        cli: Cli, everything: bool, wide: bool, transport: str | None, instance_id: str = LOCAL
+        cli: Cli, everything: bool, wide: bool, transport: str | None, instance_id: str | None = None
     ) -> None:
         """Show what runs on an instance, and what it uses."""
         from runctl.machines.machine import reach

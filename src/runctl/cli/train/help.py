@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from runctl.cli.machines.resolve import LOCAL
+from runctl.providers.registry import plugin
 
 SECTIONS: Mapping[str, Sequence[str]] = {
     "What runs": ("--command", "--interpreter", "--env", "--env-file", "--workdir"),
@@ -45,14 +45,17 @@ SECTIONS: Mapping[str, Sequence[str]] = {
 def train_examples(provider: str) -> tuple[tuple[str, str], ...]:
     """Command lines, each with what it does."""
     train = f"runctl {provider} train"
-    if provider == LOCAL:
+    if plugin(provider).this_computer:
         return (
             (f"{train} train.py --wait -- --epochs 5", "follow the log, and exit with the script's code"),
             (f"{train} train.py --ebs-mount ./data:/data", "show a folder to the script at /data"),
         )
+    with_volume = (
+        (f"{train} digits train.py --ebs-volume datasets", "attach a volume, and show it to the script"),
+    )
     return (
         (f"{train} digits train.py --wait -- --epochs 5", "follow the log, and exit with the script's code"),
-        (f"{train} digits train.py --ebs-volume datasets", "attach a volume, and show it to the script"),
+        *(with_volume if plugin(provider).volumes is not None else ()),
         (f"{train} digits train.py --dev-mode --watch", "send every save; r starts the run over"),
         (f"{train} digits --command -- torchrun -m digits.train", "run a command instead of a script"),
     )

@@ -11,10 +11,10 @@ import click
 
 from runctl.cli.framework.completion import complete_volumes
 from runctl.cli.framework.values import MOUNT_POINT, VOLUME, pair_volumes
-from runctl.cli.machines.resolve import LOCAL
 from runctl.containers.container_options import ContainerOptions
 from runctl.containers.mounts import VOLUME_FLAG, MountRequest, parse_mount
 from runctl.core.errors import UsageError
+from runctl.providers.registry import plugin
 from runctl.runs.request import split_command
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -152,21 +152,24 @@ def volume_options(provider: str) -> Callable[[Callable[..., Any]], Callable[...
 
 
 def _options(provider: str) -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
-    local = provider == LOCAL
-    what = "a folder" if local else "a volume (a path on the machine, a volume id or name)"
+    described = plugin(provider)
+    has_volumes = described.volumes is not None
+    folder = "a folder" if described.this_computer else "a folder of the machine"
+    attached = " Attached first if it is not." if has_volumes else ""
+    what = "a volume (a path on the machine, a volume id or name)" if has_volumes else folder
     options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
         click.option(
             "--ebs-mount",
             "ebs_mounts",
             multiple=True,
             metavar="SOURCE:TARGET[:ro]",
-            help=f"Show {what} to the script at TARGET.{'' if local else ' Attached first if it is not.'} Repeatable.",
+            help=f"Show {what} to the script at TARGET.{attached} Repeatable.",
         ),
         click.option(
             "--no-ebs-auto", is_flag=True, help="Leave out mounted volumes that no --ebs-mount names."
         ),
     ]
-    if not local:
+    if has_volumes:
         options += [
             click.option(
                 "--ebs-volume",

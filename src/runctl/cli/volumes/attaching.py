@@ -69,7 +69,7 @@ def attach_command(provider: str) -> click.Command:
     @click.argument("instance_id", metavar="INSTANCE", shell_complete=complete_instances)
     @mount_options
     @click.option("--no-mount", is_flag=True, help="Attach it only.")
-    @transport_option
+    @transport_option(provider)
     @click.pass_obj
     def command(
         cli: Cli,
@@ -100,7 +100,7 @@ def attach_command(provider: str) -> click.Command:
             if instance.id not in volume.instances:
                 check_mount_point(agent_on, volume, instance, mount_point)
             attached = attach_and_mount(cloud, agent_on, volume, instance, wish, cli.progress).volume
-        emit_volume(cli, attached)
+        emit_volume(cli, provider, attached)
 
     return command
 
@@ -128,7 +128,7 @@ def mount_command(provider: str) -> click.Command:
         shell_complete=complete_instances,
         help="Where, if several machines have it.",
     )
-    @transport_option
+    @transport_option(provider)
     @click.pass_obj
     def command(
         cli: Cli,
@@ -155,7 +155,9 @@ def mount_command(provider: str) -> click.Command:
                 code="not-attached",
             )
         wish = MountWish(mount_point, fstype, may_format=may_format, read_only=read_only)
-        emit_volume(cli, mount(cloud, agents(cli, transport), volume, instance, wish, cli.progress).volume)
+        emit_volume(
+            cli, provider, mount(cloud, agents(cli, transport), volume, instance, wish, cli.progress).volume
+        )
 
     return command
 
@@ -193,7 +195,7 @@ def detach_command(provider: str) -> click.Command:
         shell_complete=complete_instances,
         help="From where, if several machines have it.",
     )
-    @transport_option
+    @transport_option(provider)
     @click.pass_obj
     def command(
         cli: Cli, *, volume_word: str, force: bool, instance_id: str | None, transport: str | None
@@ -214,6 +216,6 @@ def detach_command(provider: str) -> click.Command:
         )
         if volume.attached_to is None:
             cli.progress.note(f"{volume.name or volume.id} was attached to no machine")
-        emit_volume(cli, detached.volume)
+        emit_volume(cli, provider, detached.volume)
 
     return command

@@ -45,7 +45,7 @@ def clone_command(provider: str) -> click.Command:
     @persistent_option
     @tag_option
     @no_freeze_option
-    @transport_option
+    @transport_option(provider)
     @dry_run_option
     @click.pass_obj
     def command(
@@ -97,7 +97,7 @@ def clone_command(provider: str) -> click.Command:
                     copy = clone()
                 cli.progress.note(still.words)
         note_growth(cli, copy)
-        emit_volume(cli, copy)
+        emit_volume(cli, provider, copy)
 
     return command
 
@@ -171,7 +171,7 @@ def move_command(provider: str) -> click.Command:
         )
         if plan.done and plan.finished is not None:
             cli.progress.note(f"{volume_word} is in {zone} already")
-            emit_volume(cli, plan.finished)
+            emit_volume(cli, provider, plan.finished)
             return
         if shown(cli, plan, move_plan_text(plan), dry_run=dry_run):
             return
@@ -188,7 +188,7 @@ def move_command(provider: str) -> click.Command:
             cli.progress.note(
                 f"the old volume is kept as {kept}, and paid for: runctl {provider} ebs delete {kept}"
             )
-        emit_volume(cli, moved.volume)
+        emit_volume(cli, provider, moved.volume)
 
     return command
 
@@ -198,4 +198,4 @@ def _abandon(cli: Cli, cloud: Provider, word: str, *, dry_run: bool) -> None:
     if shown(cli, plan, abandon_text(plan), dry_run=dry_run):
         return
     cli.confirm(f"Give up moving {plan.source.name or plan.source.id}?")
-    emit_volume(cli, abandon(cloud, plan, cli.progress))
+    emit_volume(cli, cloud.name, abandon(cloud, plan, cli.progress))

@@ -55,22 +55,26 @@ def create_volume(cli: Cli, cloud: Provider, request: VolumeRequest, *, dry_run:
             lambda token: volumes.plan(replace(request, token=token)),
         )
     note_growth(cli, volume)
-    emit_volume(cli, volume)
+    emit_volume(cli, cloud.name, volume)
 
 
-def emit_volume(cli: Cli, volume: Volume) -> None:
+def emit_volume(cli: Cli, provider: str, volume: Volume) -> None:
     """One volume as the command's result."""
-    remember_volumes(cli, [volume])
+    remember_volumes(cli, provider, [volume])
     cli.emit(volume, text=lambda: volume_details(volume), ids=[volume.id])
 
 
-def remember_volumes(cli: Cli, volumes: Sequence[Volume], *, everything: bool = False) -> None:
-    """The shell can offer them from now on."""
+def remember_volumes(cli: Cli, provider: str, volumes: Sequence[Volume], *, everything: bool = False) -> None:
+    """The shell can offer them from now on; not those that end with their instance, which nobody names."""
     gone = {VolumeState.DELETED, VolumeState.DELETING}
     remember(
         VOLUMES,
-        [Seen(v.id, v.name, f"{v.size_gib} GiB, {v.state.value}", v.state in gone) for v in volumes],
-        region=cli.config.aws.region,
+        [
+            Seen(v.id, v.name, f"{v.size_gib} GiB, {v.state.value}", v.state in gone or v.ends_with_instance)
+            for v in volumes
+        ],
+        provider=provider,
+        region=cli.defaults(provider).region,
         everything=everything,
     )
 
@@ -84,9 +88,11 @@ def note_growth(cli: Cli, volume: Volume) -> None:
         )
 
 
-def emit_volumes(cli: Cli, volumes: Sequence[Volume], none: str = "", *, wide: bool = False) -> None:
+def emit_volumes(
+    cli: Cli, provider: str, volumes: Sequence[Volume], none: str = "", *, wide: bool = False
+) -> None:
     """Several; ``none`` is said where there is none."""
-    remember_volumes(cli, volumes)
+    remember_volumes(cli, provider, volumes)
     if not volumes and none:
         cli.progress.note(none)
     cli.emit(

@@ -9,7 +9,7 @@ import click
 
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
-from runctl.cli.framework.completion import complete_instance_types, complete_volumes
+from runctl.cli.framework.completion import complete_volumes, types_of
 from runctl.cli.framework.values import DURATION, MOUNT_POINT, VOLUME
 from runctl.cli.machines.renting import confirm_renting
 from runctl.cli.machines.resolve import transport_option
@@ -45,7 +45,7 @@ def prewarm_command(provider: str) -> click.Command:
     @click.option(
         "--instance-type",
         metavar="TYPE",
-        shell_complete=complete_instance_types,
+        shell_complete=types_of(provider),
         help="The helper machine's; else the cheapest that is fast enough.",
     )
     @click.option("--spot", is_flag=True, help="Rent the helper machine as spot.")
@@ -63,7 +63,7 @@ def prewarm_command(provider: str) -> click.Command:
     )
     @click.option("--detach", is_flag=True, help="Detach it at the end, also from a machine that has it now.")
     @click.option("--dry-run", is_flag=True, help="Show the plan with time and price, and stop there.")
-    @transport_option
+    @transport_option(provider)
     @click.pass_obj
     def command(
         cli: Cli,
@@ -153,7 +153,7 @@ def _prewarm(cli: Cli, provider: str, transport: str | None) -> Prewarm:
         cli.store,
         cli.intents,
         SystemClock(),
-        transport=transport or cli.config.aws.transport,
+        transport=transport or cli.defaults(provider).transport,
         region=cloud.region,
         progress=cli.progress,
         on_pace=show,

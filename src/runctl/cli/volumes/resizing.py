@@ -25,7 +25,7 @@ def resize_command(provider: str) -> click.Command:
     @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.option("--size", type=GIB, metavar="GIB", help="Its new size; volumes only grow.")
     @type_options(None)
-    @transport_option
+    @transport_option(provider)
     @dry_run_option
     @click.pass_obj
     def command(
@@ -60,7 +60,7 @@ def resize_command(provider: str) -> click.Command:
             require(cloud.volumes).tag(done.volume.id, {}, remove=(GROW,))
         if done.growth is not None:
             cli.progress.note(_growth(done.growth))
-        emit_volume(cli, done.volume)
+        emit_volume(cli, provider, done.volume)
 
     return command
 

@@ -58,7 +58,7 @@ def snapshot_command(provider: str) -> click.Command:
     @tag_option
     @no_freeze_option
     @click.option("--no-wait", is_flag=True, help="Return when it has begun; AWS goes on by itself.")
-    @transport_option
+    @transport_option(provider)
     @dry_run_option
     @click.pass_obj
     def command(
@@ -128,6 +128,7 @@ def list_command(provider: str) -> click.Command:
         found = require(cloud.snapshots).list(everyone=everyone, volume_id=volume_id)
         _emit(
             cli,
+            provider,
             found,
             f"no snapshots; runctl {provider} ebs snapshot VOLUME takes one",
             wide=wide,
@@ -166,7 +167,7 @@ def delete_command(provider: str) -> click.Command:
         found = deletions.find(snapshot_words, snapshots.find)
         if dry_run:
             cli.progress.note("would be deleted:")
-            _emit(cli, found)
+            _emit(cli, provider, found)
             return
         if found:
             described = ", ".join(f"{s.id} ({s.name})" if s.name else s.id for s in found)
@@ -177,7 +178,7 @@ def delete_command(provider: str) -> click.Command:
                 snapshots.delete(snapshot.id, cli.progress, include_protected=include_protected)
             return replace(snapshot, state=SnapshotState.DELETED)
 
-        for_each(cli, found, delete, lambda gone: _emit(cli, gone))
+        for_each(cli, found, delete, lambda gone: _emit(cli, provider, gone))
 
     return command
 
@@ -245,6 +246,7 @@ def restore_command(provider: str) -> click.Command:
 
 def _emit(
     cli: Cli,
+    provider: str,
     snapshots: Sequence[Snapshot],
     none: str = "",
     *,
@@ -257,7 +259,8 @@ def _emit(
             Seen(one.id, one.name, f"{one.volume_size_gib} GiB", one.state is SnapshotState.DELETED)
             for one in snapshots
         ],
-        region=cli.config.aws.region,
+        provider=provider,
+        region=cli.defaults(provider).region,
         everything=everything,
     )
     if not snapshots and none:

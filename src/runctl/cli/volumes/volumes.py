@@ -156,8 +156,10 @@ def list_command(provider: str) -> click.Command:
     def command(cli: Cli, everyone: bool, wide: bool) -> None:
         """List volumes."""
         found = require(cli.provider(provider).volumes).list(everyone=everyone)
-        remember_volumes(cli, found, everything=True)
-        emit_volumes(cli, found, f"no volumes; runctl {provider} ebs create --size GIB makes one", wide=wide)
+        remember_volumes(cli, provider, found, everything=True)
+        emit_volumes(
+            cli, provider, found, f"no volumes; runctl {provider} ebs create --size GIB makes one", wide=wide
+        )
 
     return command
 
@@ -238,7 +240,7 @@ def delete_command(provider: str) -> click.Command:
         found = deletions.find(volume_words, volumes.find)
         if dry_run:
             cli.progress.note("would be deleted:")
-            emit_volumes(cli, found)
+            emit_volumes(cli, provider, found)
             return
         if found:
             cli.confirm(f"Delete {', '.join(map(_described, found))} and the data there for good?")
@@ -248,7 +250,7 @@ def delete_command(provider: str) -> click.Command:
                 volumes.delete(volume.id, cli.progress, include_protected=include_protected)
             return replace(volume, state=VolumeState.DELETED)
 
-        for_each(cli, found, delete, lambda gone: emit_volumes(cli, gone))
+        for_each(cli, found, delete, lambda gone: emit_volumes(cli, provider, gone))
 
     return command
 

@@ -58,7 +58,7 @@ class AwsProvider(Provider):
     def scope(self) -> Scope:
         """The account and region, and the configuration's ``[aws]`` section."""
         session = self._context.session
-        return Scope(session.identity.account, session.region, asdict(self._context.config.aws))
+        return Scope(session.identity.account, session.region, asdict(self._context.settings))
 
     def report_to(self, progress: Progress) -> None:
         """See `Provider.report_to`."""

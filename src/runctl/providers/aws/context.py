@@ -9,6 +9,7 @@ from runctl.core.clock import Clock
 from runctl.core.config import Config
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.pricing import PriceBook
+from runctl.providers.aws.settings import AwsConfig
 
 DEFAULT_INSTANCE_TYPE = "m7i.large"
 
@@ -26,6 +27,11 @@ class AwsContext:
     cache_directory: Path
 
     @property
+    def settings(self) -> AwsConfig:
+        """What the configuration's ``[aws]`` says."""
+        return self.config.section(AwsConfig)
+
+    @property
     def instance_type(self) -> str:
         """What a machine is where nobody says: as configured, else `DEFAULT_INSTANCE_TYPE`."""
-        return self.config.aws.instance_type or DEFAULT_INSTANCE_TYPE
+        return self.settings.instance_type or DEFAULT_INSTANCE_TYPE

@@ -80,7 +80,7 @@ def _credentials(context: AwsContext) -> Check:
 
 
 def _network(context: AwsContext) -> Check:
-    configured = context.config.aws.subnet
+    configured = context.settings.subnet
     if configured:
         found = network.subnet(context.session, configured)
         return Check("aws: network", DoctorStatus.OK, f"{found.id} in {found.zone}, {found.vpc}")
@@ -97,7 +97,7 @@ def _network(context: AwsContext) -> Check:
 
 
 def _launching(context: AwsContext) -> Check:
-    aws, session = context.config.aws, context.session
+    aws, session = context.settings, context.session
     type_name = context.instance_type
     image = images.find_image(session, images.describe_instance_type(session, type_name), aws.ami_id)
     arguments: dict[str, Any] = {"ImageId": image.id, "InstanceType": type_name, "MinCount": 1, "MaxCount": 1}
@@ -140,7 +140,7 @@ def _systems_manager(context: AwsContext) -> Check:
 
 
 def _profile(context: AwsContext) -> Check:
-    name = context.config.aws.instance_profile or DEFAULT_PROFILE
+    name = context.settings.instance_profile or DEFAULT_PROFILE
     state = profile_state(context.session, name)
     if state is ProfileState.READY:
         return Check("aws: instance profile", DoctorStatus.OK, name)
@@ -152,7 +152,7 @@ def _profile(context: AwsContext) -> Check:
             fix="have an administrator make a profile with AmazonSSMManagedInstanceCore, then"
             " runctl config set aws.instance_profile NAME",
         )
-    if context.config.aws.instance_profile:
+    if context.settings.instance_profile:
         raise NotFound(
             f"there is no instance profile {name!r}", hint="aws iam list-instance-profiles shows them"
         )

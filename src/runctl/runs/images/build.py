@@ -25,6 +25,7 @@ from runctl.project.dockerfile import DockerfileChoice, DockerfileRequest, choos
 from runctl.project.label import project_folder, project_label
 from runctl.project.manifest import HashCache
 from runctl.project.root import project_name
+from runctl.providers.registry import DEFAULT
 
 if TYPE_CHECKING:
     from runctl.containers.registry_login import Credential
@@ -64,7 +65,7 @@ def image_project(session: Session, cwd: Path, request: DockerfileRequest) -> Im
     return ImageProject(root, project_label(None, session.config, cwd) or root.name, choice)
 
 
-def image_registry(session: Session, name: str = "aws") -> ImageRegistry:
+def image_registry(session: Session, name: str = DEFAULT) -> ImageRegistry:
     """The provider's registry. Raises `Unsupported` with its reason."""
     from runctl.providers.interface import require
 
@@ -133,8 +134,8 @@ class ImageBuild:
             if not _PLATFORM.fullmatch(wanted):
                 raise UsageError(f"--platform {wanted}: write it as linux/amd64 or linux/arm64")
             return wanted
-        kind = self.instance_type or self.session.config.aws.instance_type
-        known = self.session.provider("aws").platform(kind) if kind else None
+        kind = self.instance_type or self.session.defaults(DEFAULT).instance_type
+        known = self.session.provider(DEFAULT).platform(kind) if kind else None
         return known or self.client.platform
 
     @cached_property

@@ -52,7 +52,7 @@ def plan_volume(context: AwsContext, request: VolumeRequest) -> VolumePlan:
     )
     if request.name is not None:
         check_name(context, request.name, request.token)
-    zone = _choose_zone(context, request.zone or context.config.aws.zone, context.instance_type)
+    zone = _choose_zone(context, request.zone or context.settings.zone, context.instance_type)
     token = request.token or new_client_token()
     # What a snapshot was protected by and belonged to, its volumes are and do too.
     handed_down = {} if snapshot is None else tag.inherited(snapshot.tags)

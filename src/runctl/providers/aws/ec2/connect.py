@@ -75,7 +75,7 @@ class Connections:
     def transport(self, instance: Instance, choice: str, progress: Progress) -> Transport:
         """See `Provider.transport`."""
         self._context.session.journal.reached_machines = True
-        wanted = self._context.config.aws.transport if choice == AUTO else choice
+        wanted = self._context.settings.transport if choice == AUTO else choice
         with self._lock:
             known = self._transports.get((instance.id, wanted))
         if known is not None:
@@ -183,7 +183,7 @@ class Connections:
 
     def _identity(self, described: Mapping[str, Any]) -> Path | None:
         """The key file that the machine lets in, if there is one here; else EC2 Instance Connect has to do it."""
-        aws = self._context.config.aws
+        aws = self._context.settings
         if aws.identity_file:
             return expand_user(aws.identity_file)
         key_name = described.get("KeyName")
@@ -211,7 +211,7 @@ class Connections:
             session.ssm,
             instance.id,
             user=login_user(instance),
-            staging=S3Staging(session, self._context.config.aws.staging_bucket, progress),
+            staging=S3Staging(session, self._context.settings.staging_bucket, progress),
             progress=progress,
             still_there=self._asker(instance),
         )
@@ -253,7 +253,7 @@ class Connections:
             host_keys=lambda: console_host_keys(self._context.session, instance.id),
             authorize=authorize,
             still_there=self._asker(instance),
-            strict_host_key=self._context.config.aws.strict_host_key,
+            strict_host_key=self._context.settings.strict_host_key,
             hints=SSH_HINTS,
             on_first_key=lambda fingerprints: progress.warn(
                 f"the host key of {instance.id} ({fingerprints}) is taken on trust: its console does not show it yet,"

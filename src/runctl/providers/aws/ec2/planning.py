@@ -50,7 +50,7 @@ class _Place:
 
 def plan_create(context: AwsContext, request: InstanceRequest, progress: Progress) -> CreatePlan:
     """See `Renting.plan`."""
-    session, aws = context.session, context.config.aws
+    session, aws = context.session, context.settings
     now = context.clock.now()
     ttl = request.ttl if request.ttl is not None else (parse_duration(aws.ttl) if aws.ttl else None)
     _check_request(request, ttl)
@@ -207,7 +207,7 @@ def _mounts(request: InstanceRequest, volumes: Sequence[Volume]) -> tuple[Volume
 
 
 def _place(context: AwsContext, request: InstanceRequest, volumes: Sequence[Volume]) -> _Place:
-    session, aws = context.session, context.config.aws
+    session, aws = context.session, context.settings
     wanted = request.subnet or aws.subnet
     named = network.subnet(session, wanted) if wanted else None
     zone = choose_zone(

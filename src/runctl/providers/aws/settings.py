@@ -1,0 +1,49 @@
+"""The AWS sections of the configuration: ``[aws]`` and ``[ebs]``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from runctl.core.config_values import TRUST
+
+
+@dataclass(frozen=True)
+class AwsConfig:
+    """``[aws]``: which account, and what its machines are like."""
+
+    region: str | None = None
+    profile: str | None = field(default=None, metadata=TRUST)
+    """A profile of ``~/.aws/config``."""
+    instance_type: str | None = None
+    spot: bool = False
+    """Whether `create` buys on the spot market when neither ``--spot`` nor ``--on-demand`` is given."""
+    ami_id: str | None = field(default=None, metadata=TRUST)
+    key_name: str | None = field(default=None, metadata=TRUST)
+    """An EC2 key pair; its private half is `identity_file`."""
+    identity_file: str | None = field(default=None, metadata={"kind": "path", **TRUST})
+    security_groups: tuple[str, ...] = field(default=(), metadata=TRUST)
+    strict_host_key: bool = False
+    """Whether a machine is refused whose SSH host key its console does not show yet."""
+    instance_profile: str | None = field(default=None, metadata=TRUST)
+    imds_hop_limit: int = field(default=1, metadata={"minimum": 1, **TRUST})
+    """With 2, containers reach the metadata service, and can take the machine's role."""
+    subnet: str | None = None
+    zone: str | None = None
+    staging_bucket: str | None = field(default=None, metadata=TRUST)
+    """For what is too big for SSM; by default one is made when first needed."""
+    transport: str = field(default="auto", metadata={"choices": ("auto", "ssh", "ssm")})
+    root_volume_size: int | None = field(default=None, metadata={"minimum": 1})
+    """GiB."""
+    ttl: str | None = field(default=None, metadata={"kind": "duration"})
+    """A machine ends itself after this long, such as ``12h``."""
+    ask_above: Decimal | None = field(default=None, metadata=TRUST)
+    """USD an hour: nothing dearer is rented without somebody's yes, also where there is no terminal to ask on."""
+
+
+@dataclass(frozen=True)
+class EbsConfig:
+    """``[ebs]``: volumes in runs."""
+
+    mount_points: tuple[str, ...] = ()
+    """``SOURCE:TARGET[:ro]``, as ``--ebs-mount`` takes it."""
