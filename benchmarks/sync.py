@@ -36,12 +36,13 @@ def measure() -> Iterator[Result]:
 
 @dataclass
 class Contest:
-    """One project, and places on the same computer that it is sent to."""
+    """One project, and folders of the same computer that it is sent to."""
 
     folder: Path
     project: Path
     server: Server
-    places: Iterator[int] = field(default_factory=itertools.count)
+    targets: Iterator[int] = field(default_factory=itertools.count)
+    changes: Iterator[int] = field(default_factory=itertools.count)
 
     def first(self, peer: str) -> Result:
         """To a machine that has nothing of it; the agent is there."""
@@ -73,12 +74,13 @@ class Contest:
         def before() -> None:
             nonlocal state, cache, copy, client
             if fresh:
-                place = next(self.places)
-                state, cache, copy = (self.folder / f"{kind}-{place}" for kind in ("state", "cache", "copy"))
+                number = next(self.targets)
+                state, cache, copy = (self.folder / f"{kind}-{number}" for kind in ("state", "cache", "copy"))
                 client = agent_over_ssh(self.server, self.folder, state)
             client.version()
             if change:
-                (self.project / "0" / "0.py").write_text(f"VALUE = {next(self.places)}\n")
+                # Another size each time: rsync takes a file of the same size and second for the same.
+                (self.project / "0" / "0.py").write_text("VALUE = 0\n" * (1 + next(self.changes)))
 
         def ours() -> None:
             last[:] = [sync(self.project, client, "benchmark", cache=cache)]
