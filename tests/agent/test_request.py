@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from runctl.agent.errors import AgentError
 from runctl.agent.request import _FIELDS, checked
-from runctl.agent.trees.talk import talk
+from runctl.agent.trees.requests import answer_requests
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -76,7 +76,7 @@ def test_every_request_is_taken_or_refused(request: object) -> None:
 def test_a_sync_answers_every_line(request: dict[str, object]) -> None:
     sink = io.BytesIO()
 
-    talk(json.dumps(request).encode() + b"\n", "p", "0" * 64, io.BytesIO(), sink, "/nonexistent")
+    answer_requests(json.dumps(request).encode() + b"\n", "p", "0" * 64, io.BytesIO(), sink, "/nonexistent")
 
     for line in sink.getvalue().splitlines():
         assert json.loads(line).get("error", {}).get("code") != "agent-failed"

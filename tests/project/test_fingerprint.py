@@ -2,48 +2,39 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from runctl.agent.trees.files import canonical
-from runctl.agent.trees.files import spliced as spliced_by_the_agent
-from runctl.project.manifest import Entry, HashCache, Manifest, build_manifest, spliced
+from runctl.agent.trees.manifest import Manifest
+from runctl.project.fingerprint import Changes, FileStats, Fingerprint
+from runctl.project.manifest import HashCache, build_manifest
 from runctl.project.selection import select
-from runctl.project.snapshot import Look, Snapshot, entry_in
 from tests.project.files import write
 
 ODD = 'odd"name].py'
-SHA = "0123456789abcdef" * 4
-entries = st.one_of(
-    st.tuples(st.just("l"), st.text(min_size=1)),
-    st.tuples(st.just("f"), st.integers(0, 1), st.integers(0, 10**9), st.just(SHA)),
-).map(list)
 
 
-def look(root: Path) -> Look:
-    found = Look.at(select(root))
+def stats(root: Path) -> FileStats:
+    found = FileStats.of(select(root))
     assert found is not None
     return found
 
 
-def taken(root: Path, *, age: float = 100) -> Snapshot:
-    """A snapshot of files that were written ``age`` seconds ago."""
-    at = look(root)
+def taken(root: Path, *, age: float = 100) -> Fingerprint:
+    """A fingerprint of files that were written ``age`` seconds ago."""
+    at = stats(root)
     hashes = HashCache(root.with_suffix(".json"))
     manifest = build_manifest(at.selection, hashes)
     if age > 2:
         # No clock is turned back here: change times cannot be.
         hashes.known = {path: [] for path in manifest.entries}
-    snapshot = at.snapshot(manifest, hashes)
-    assert snapshot is not None
-    return snapshot
+    fingerprint = at.fingerprint(manifest, hashes)
+    assert fingerprint is not None
+    return fingerprint
 
 
 def manifest_of(root: Path) -> Manifest:
@@ -56,13 +47,16 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_nothing_is_touched_when_nothing_was(root: Path) -> None:
-    assert look(root).touched(taken(root)) == []
+    assert stats(root).changes_since(taken(root)) == Changes()
 
 
 def test_a_file_that_was_just_written_counts_as_touched(root: Path) -> None:
     before = taken(root, age=0)
 
-    assert set(look(root).touched(before) or ()) == {"train.py", "src/a,b.py", ODD}
+    changes = stats(root).changes_since(before)
+
+    assert changes is not None
+    assert set(changes.touched) == {"train.py", "src/a,b.py", ODD}
 
 
 def rewrite(path: Path) -> None:
@@ -98,93 +92,93 @@ def test_what_was_touched_is_described_anew_as_if_all_were(
 ) -> None:
     before = taken(root)
     change(root / path)
-    at = look(root)
+    at = stats(root)
 
-    touched = at.touched(before)
-    renewed = at.renewed(before, touched or ())
+    changes = at.changes_since(before)
+    assert changes == Changes((path,))
+    updated = at.updated(before, changes)
 
-    assert touched == [path]
-    assert renewed is not None
-    snapshot, changed = renewed
+    assert updated is not None
+    fingerprint, _, changed = updated
     whole = manifest_of(root)
-    assert (snapshot.text, snapshot.digest) == (whole.text, whole.digest)
-    assert (snapshot.files, snapshot.size_bytes) == (
+    assert (fingerprint.text, fingerprint.digest) == (whole.text, whole.digest)
+    assert (fingerprint.files, fingerprint.size_bytes) == (
         len(whole.entries),
         sum(entry[2] for entry in whole.entries.values() if entry[0] == "f"),
     )
     assert changed == {
-        path: entry
-        for path, entry in whole.entries.items()
-        if entry != Manifest.from_text(before.text).entries[path]
+        path: entry for path, entry in whole.entries.items() if entry != before.manifest.entries[path]
     }
 
 
-@pytest.mark.parametrize("change", ["new", "gone", "moved"])
-def test_files_that_come_and_go_make_it_useless(root: Path, change: str) -> None:
+@pytest.mark.parametrize("change", ["new", "gone", "moved", "replaced by a folder"])
+def test_files_that_come_and_go_are_in_the_new_manifest(root: Path, change: str) -> None:
     before = taken(root)
     if change == "new":
         write(root, {"new.py": "new"})
     elif change == "gone":
         (root / "train.py").unlink()
-    else:
+    elif change == "moved":
         (root / "train.py").rename(root / "trein.py")
+    else:
+        (root / "train.py").unlink()
+        write(root, {"train.py/inside": "x"})
+    at = stats(root)
 
-    assert look(root).touched(before) is None
+    changes = at.changes_since(before)
+    assert changes is not None
+    updated = at.updated(before, changes)
+
+    assert updated is not None
+    fingerprint, _, changed = updated
+    whole = manifest_of(root)
+    assert (fingerprint.text, fingerprint.digest) == (whole.text, whole.digest)
+    assert fingerprint.files == len(whole.entries)
+    assert fingerprint.size_bytes == sum(entry[2] for entry in whole.entries.values())
+    assert set(changed) == whole.entries.keys() - before.manifest.entries.keys()
+    assert set(changes.removed) == before.manifest.entries.keys() - whole.entries.keys()
+    assert at.changes_since(fingerprint) is not None
 
 
 def test_another_project_with_the_same_files_is_not_taken_for_it(root: Path, tmp_path: Path) -> None:
     before = taken(root)
     root.rename(tmp_path / "moved")
 
-    assert look(tmp_path / "moved").touched(before) is None
+    assert stats(tmp_path / "moved").changes_since(before) is None
 
 
-def test_a_new_link_is_looked_at_again_until_it_is_old(root: Path) -> None:
+def test_a_new_link_counts_as_touched_until_it_is_old(root: Path) -> None:
     (root / "latest").symlink_to("train.py")
     before = taken(root)
 
-    assert look(root).touched(before) == ["latest"]
+    assert stats(root).changes_since(before) == Changes(("latest",))
 
 
-def test_many_touched_files_are_not_looked_into_one_by_one(root: Path) -> None:
+def test_many_touched_files_are_not_read_one_by_one(root: Path) -> None:
     write(root, {f"many/{n}.py": str(n) for n in range(200)})
     before = taken(root)
     now = time.time()
     for n in range(200):
         os.utime(root / "many" / f"{n}.py", (now, now + n + 1))
 
-    assert look(root).touched(before) is None
+    assert stats(root).changes_since(before) is None
 
 
 def test_it_is_read_back_as_it_was_saved(root: Path, tmp_path: Path) -> None:
     before = taken(root)
 
-    before.save(tmp_path / "cache" / "snapshot")
+    before.save(tmp_path / "cache" / "fingerprint")
 
-    assert Snapshot.load(tmp_path / "cache" / "snapshot") == before
+    assert Fingerprint.load(tmp_path / "cache" / "fingerprint") == before
 
 
 def test_a_damaged_one_is_none(root: Path, tmp_path: Path) -> None:
-    place = tmp_path / "snapshot"
-    taken(root).save(place)
-    whole = place.read_bytes()
+    path = tmp_path / "fingerprint"
+    taken(root).save(path)
+    whole = path.read_bytes()
 
     for keep in (0, 10, len(whole) - 1):
-        place.write_bytes(whole[:keep])
-        assert Snapshot.load(place) is None
-    place.write_bytes(whole[:-1] + b"?")
-    assert Snapshot.load(place) is None
-
-
-@given(st.dictionaries(st.text(min_size=1), entries, min_size=1), entries, st.data())
-def test_a_spliced_text_is_the_text_of_the_whole(
-    before: dict[str, Entry], new: Entry, data: st.DataObject
-) -> None:
-    path = data.draw(st.sampled_from(sorted(before)))
-    text = Manifest(before).text
-
-    assert entry_in(text, path) == before[path]
-    after = {**before, path: new}
-    assert spliced(text, path, before[path], new) == Manifest(after).text
-    assert spliced_by_the_agent(text, before, {path: new}) == canonical(after)
-    assert json.loads(text) == before
+        path.write_bytes(whole[:keep])
+        assert Fingerprint.load(path) is None
+    path.write_bytes(whole[:-1] + b"?")
+    assert Fingerprint.load(path) is None

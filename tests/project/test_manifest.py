@@ -9,16 +9,13 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from runctl.agent.trees import files as tree_files
+from runctl.agent.trees.manifest import Manifest, contents
 from runctl.core.errors import ProjectError
 from runctl.project import manifest as module
-from runctl.project.manifest import FileChanged, HashCache, Manifest, build_manifest, write_pack
+from runctl.project.manifest import FileChanged, HashCache, build_manifest, write_pack
 from runctl.project.selection import select
 from tests.project.files import write
 
@@ -82,35 +79,6 @@ def test_the_digest_changes_with(tmp_path: Path, change: str) -> None:
         file.symlink_to("y")
 
     assert build(tmp_path).digest != before
-
-
-@given(
-    st.dictionaries(
-        st.text(min_size=1),
-        st.one_of(st.tuples(st.just("l"), st.text()).map(list), st.just(["f", 1, 0, "0"])),
-    )
-)
-def test_both_ends_write_a_manifest_the_same_way(entries: dict[str, Any]) -> None:
-    manifest = Manifest(entries)
-
-    assert manifest.text == tree_files.canonical(entries)
-    assert Manifest.from_text(manifest.text).digest == manifest.digest
-
-
-entries = st.dictionaries(
-    st.sampled_from("abcdef"), st.sampled_from([["f", 0, 1, "1"], ["f", 1, 1, "1"], ["l", "a"]])
-)
-
-
-@given(entries, entries)
-def test_changes_applied_to_the_base_give_the_new_one(old: dict[str, Any], new: dict[str, Any]) -> None:
-    changes = Manifest(new).changes_from(Manifest(old))
-
-    patched = {path: entry for path, entry in old.items() if path not in changes["remove"]} | changes["set"]
-
-    assert patched == new
-    assert not changes["set"].keys() & set(changes["remove"])
-    assert all(old.get(path) != entry for path, entry in changes["set"].items())
 
 
 def test_files_that_were_not_touched_are_not_read_again(
@@ -257,7 +225,7 @@ def test_what_changed_after_it_was_described_does_not_go_into_a_pack(
         change = "first and more"
 
     with pytest.raises(FileChanged):
-        write_pack(tmp_path, manifest.entries, manifest.contents, io.BytesIO())
+        write_pack(tmp_path, manifest.entries, contents(manifest.entries.values()), io.BytesIO())
 
 
 def test_the_same_contents_make_the_same_pack(tmp_path: Path) -> None:
@@ -266,7 +234,7 @@ def test_the_same_contents_make_the_same_pack(tmp_path: Path) -> None:
     packs = []
     for _ in range(2):
         sink = io.BytesIO()
-        write_pack(tmp_path, manifest.entries, manifest.contents, sink)
+        write_pack(tmp_path, manifest.entries, contents(manifest.entries.values()), sink)
         packs.append(sink.getvalue())
 
     assert packs[0] == packs[1]

@@ -169,7 +169,7 @@ def test_projects_of_the_same_name_have_different_names_on_the_machine() -> None
 
 @pytest.mark.parametrize("folder", ["mein Projekt ü!", "...", "-x", "a" * 300, "日本"])
 def test_any_folders_name_becomes_one_that_machines_accept(folder: str) -> None:
-    from runctl.agent.trees.look import is_name
+    from runctl.agent.trees.names import is_name
 
     assert is_name(project_name(Path("/home") / folder))
 

@@ -13,7 +13,7 @@ import platformdirs
 import pytest
 
 from runctl.agent.trees import verbs as trees
-from runctl.agent.trees.look import look
+from runctl.agent.trees.names import tree_status
 from runctl.core.errors import MachineError, Unreachable
 from runctl.project.delivery import EAGER_BYTES
 from runctl.project.manifest import FileChanged, write_pack
@@ -36,7 +36,7 @@ class Machine:
         self.about = (project, digest)
         self.seen: Mapping[str, Any] = {"have": False, "current": False}
         if digest is not None:
-            self.seen = self.looks()
+            self.seen = self.asks()
         return self
 
     def __enter__(self) -> Machine:
@@ -45,11 +45,11 @@ class Machine:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def looks(self) -> Mapping[str, Any]:
-        self.calls.append("look")
-        return look(*self.about, str(self.state))
+    def asks(self) -> Mapping[str, Any]:
+        self.calls.append("status")
+        return tree_status(*self.about, str(self.state))
 
-    def looked(self) -> Mapping[str, Any]:
+    def status(self) -> Mapping[str, Any]:
         return self.seen
 
     def prepare(self) -> None:
@@ -113,7 +113,7 @@ def test_an_unchanged_project_is_one_question(machine: Machine, bring: Bring) ->
 
     second = bring(machine)
 
-    assert machine.calls == ["look"]
+    assert machine.calls == ["status"]
     assert second.unchanged
     assert (second.digest, second.files_sent, second.bytes_sent) == (first.digest, 0, 0)
 
@@ -128,7 +128,7 @@ def test_a_changed_file_goes_alone_after_a_look_at_what_is_there(
 
     result = bring(machine)
 
-    assert machine.calls == ["look", "apply"]
+    assert machine.calls == ["status", "apply"]
     assert (result.files_sent, result.removed) == (1, 1)
     assert result.bytes_sent < 1000
     assert machine.files(root)["train.py"] == b"print(2)"
@@ -196,7 +196,7 @@ def test_a_large_change_for_a_machine_that_lost_the_base_is_sent(
 
     bring(machine)
 
-    assert machine.calls == ["look", "manifest", "apply"]
+    assert machine.calls == ["status", "manifest", "apply"]
     assert len(machine.files(root)) == 4
 
 

@@ -1,4 +1,4 @@
-"""A talk about a project's trees, with the real agent, over each transport."""
+"""A session about a project's trees, with the real agent, over each transport."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import pytest
 from runctl.agent import package
 from runctl.core.errors import MachineError, Unreachable
 from runctl.transport.agent import AgentClient
-from runctl.transport.conversation import Conversation
 from runctl.transport.interface import Completed, Transport
 from runctl.transport.local import LocalTransport
+from runctl.transport.tree_session import StreamedTreeSession
 
 pytestmark = pytest.mark.linux
 
@@ -49,34 +49,34 @@ def tree(data: bytes) -> tuple[dict[str, Any], bytes]:
 def test_a_machine_without_the_agent_gets_it_and_then_the_tree(client: AgentClient, tmp_path: Path) -> None:
     request, pack = tree(b"print(1)")
 
-    with client.trees("demo", None) as talk:
-        talk.prepare()
-        assert talk.looked() == {"have": False, "current": False}
-        assert talk.manifest(request) == {"have": False, "known": True, "missing": "all"}
-        assert talk.apply(request, pack, len(pack))["applied"]
+    with client.trees("demo", None) as session:
+        session.prepare()
+        assert session.status() == {"have": False, "current": False}
+        assert session.manifest(request) == {"have": False, "known": True, "missing": "all"}
+        assert session.apply(request, pack, len(pack))["applied"]
 
     found = tmp_path / "state" / "projects" / "demo" / "current" / "train.py"
     assert found.read_bytes() == b"print(1)"
-    with client.trees("demo", request["digest"]) as talk:
-        assert talk.looked() == {"have": True, "current": True}
+    with client.trees("demo", request["digest"]) as session:
+        assert session.status() == {"have": True, "current": True}
 
 
 def test_an_error_of_the_agent_ends_the_question_and_not_the_talk(client: AgentClient) -> None:
     request, pack = tree(b"print(1)")
 
-    with client.trees("demo", None) as talk:
+    with client.trees("demo", None) as session:
         with pytest.raises(MachineError) as caught:
-            talk.apply(request, pack[:-20], len(pack) - 20)
+            session.apply(request, pack[:-20], len(pack) - 20)
         assert caught.value.code == "bad-pack"
         with pytest.raises(MachineError) as caught:
-            talk.manifest({**request, "digest": "x"})
+            session.manifest({**request, "digest": "x"})
         assert caught.value.code == "bad-request"
-        assert talk.apply(request, pack, len(pack))["applied"]
+        assert session.apply(request, pack, len(pack))["applied"]
 
 
 def test_a_name_that_is_none_is_refused(client: AgentClient) -> None:
-    with client.trees("../demo", "0" * 64) as talk, pytest.raises(MachineError) as caught:
-        talk.looked()
+    with client.trees("../demo", "0" * 64) as session, pytest.raises(MachineError) as caught:
+        session.status()
 
     assert caught.value.code == "bad-request"
 
@@ -96,8 +96,8 @@ def test_a_machine_without_python_is_told_so(tmp_path: Path) -> None:
         python="no-such-python",
     )
 
-    with client.trees("demo", None) as talk, pytest.raises(MachineError) as caught:
-        talk.looked()
+    with client.trees("demo", None) as session, pytest.raises(MachineError) as caught:
+        session.status()
 
     assert caught.value.code == "no-python"
 
@@ -111,8 +111,8 @@ def test_a_connection_that_breaks_is_an_error_of_the_question(moment: str) -> No
             stdin.read(1)
         raise Unreachable("the connection broke")
 
-    with Conversation(converse, lambda call: call()) as talk, pytest.raises(Unreachable):
-        talk.manifest({"project": "demo", "digest": "0" * 64})
+    with StreamedTreeSession(converse, lambda call: call()) as session, pytest.raises(Unreachable):
+        session.manifest({"project": "demo", "digest": "0" * 64})
 
 
 def test_a_pack_that_nobody_reads_to_its_end_does_not_hang() -> None:
@@ -121,5 +121,8 @@ def test_a_pack_that_nobody_reads_to_its_end_does_not_hang() -> None:
         stdin.read(10)
         return Completed(("sync",), 1, b"", b"killed")
 
-    with Conversation(converse, lambda call: call()) as talk, pytest.raises(MachineError, match="killed"):
-        talk.apply({"project": "demo"}, b"x" * 5_000_000, 5_000_000)
+    with (
+        StreamedTreeSession(converse, lambda call: call()) as session,
+        pytest.raises(MachineError, match="killed"),
+    ):
+        session.apply({"project": "demo"}, b"x" * 5_000_000, 5_000_000)

@@ -70,7 +70,7 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "grace_seconds": _is_seconds,
     "hold_seconds": _is_seconds,
     "logins": _is_logins,
-    "look": _is_flag,
+    "status_only": _is_flag,
     "manifest": _is_text,
     "max_bytes": _is_count,
     "mount_point": _is_text,

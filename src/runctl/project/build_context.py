@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from runctl.agent.trees.manifest import Manifest
 from runctl.core.errors import ProjectError
 from runctl.project.dockerignore import DockerIgnore, read_ignore
-from runctl.project.manifest import HashCache, Manifest, build_manifest
+from runctl.project.manifest import HashCache, build_manifest
 from runctl.project.selection import Selection
 
 

@@ -12,11 +12,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from runctl.agent.trees.manifest import Entry, Manifest, contents
 from runctl.core.amounts import counted, size
 from runctl.core.errors import MachineError
 from runctl.core.progress import Progress
-from runctl.project.manifest import Entry, Manifest, sizes, write_pack
-from runctl.transport.conversation import Talk
+from runctl.project.manifest import write_pack
+from runctl.transport.tree_session import TreeSession
 
 EAGER_BYTES = 256 * 1024
 """So much content is sent without asking what the machine has of it: a round trip costs more."""
@@ -50,16 +51,23 @@ class Delta:
     @classmethod
     def between(cls, base: Manifest, manifest: Manifest) -> Delta:
         """What makes the one into the other."""
-        changes = manifest.changes_from(base)
-        new = sizes(changes["set"])
-        for sha in new.keys() & base.contents.keys():
-            del new[sha]
-        return cls(base.digest, changes["set"], tuple(changes["remove"]), new)
+        differences = base.differences(manifest)
+        changed = {path: new for path, (_, new) in differences.items() if new is not None}
+        removed = sorted(path for path, (_, new) in differences.items() if new is None)
+        return cls(base.digest, changed, tuple(removed), new_contents(base, changed))
+
+
+def new_contents(base: Manifest, changed: Mapping[str, Entry]) -> dict[str, int]:
+    """The contents of these entries that are nowhere in ``base``, with their sizes."""
+    new = contents(changed.values())
+    for _, entry in base.files_with(set(new)):
+        new.pop(entry[3], None)
+    return new
 
 
 @dataclass(frozen=True)
 class _Request:
-    words: Mapping[str, Any]
+    fields: Mapping[str, Any]
     entries: Mapping[str, Entry]
     """Where the contents are found here."""
     missing: Mapping[str, int]
@@ -73,7 +81,7 @@ class Delivery:
     root: Path
     project: str
     manifest: Manifest
-    talk: Talk
+    session: TreeSession
     progress: Progress
 
     def deliver(self, delta: Delta | None) -> Sent:
@@ -107,31 +115,31 @@ class Delivery:
         return {"project": self.project, "digest": self.manifest.digest}
 
     def _full(self) -> _Request:
-        words = {**self._name(), "manifest": _encoded(self.manifest.text)}
-        return _Request(words, self.manifest.entries, self.manifest.contents)
+        fields = {**self._name(), "manifest": _encoded(self.manifest.text.encode("ascii"))}
+        return _Request(fields, self.manifest.entries, contents(self.manifest.entries.values()))
 
     def _change(self, delta: Delta) -> _Request:
         changes = json.dumps({"set": delta.changed, "remove": delta.removed}, separators=(",", ":"))
-        words = {**self._name(), "base": delta.base, "changes": _encoded(changes.encode("ascii"))}
-        return _Request(words, delta.changed, delta.new)
+        fields = {**self._name(), "base": delta.base, "changes": _encoded(changes.encode("ascii"))}
+        return _Request(fields, delta.changed, delta.new)
 
     def _rest(self, answer: Mapping[str, Any]) -> _Request:
         """What the machine asks for; it may know the manifest by now."""
-        contents = self.manifest.contents
-        missing = contents
+        there = contents(self.manifest.entries.values())
+        missing: Mapping[str, int] = there
         if answer["missing"] != "all":
-            missing = {sha: contents[sha] for sha in answer["missing"] if sha in contents}
-        words = self._name() if answer["known"] else self._full().words
-        return _Request(words, self.manifest.entries, missing)
+            missing = {sha: there[sha] for sha in answer["missing"] if sha in there}
+        fields = self._name() if answer["known"] else self._full().fields
+        return _Request(fields, self.manifest.entries, missing)
 
     def _ask(self, request: _Request, sent: Sent) -> Mapping[str, Any]:
-        sent.bytes += _weight(request.words)
-        return self.talk.manifest(request.words)
+        sent.bytes += _weight(request.fields)
+        return self.session.manifest(request.fields)
 
     def _apply(self, request: _Request, sent: Sent) -> Mapping[str, Any]:
-        sent.bytes += _weight(request.words)
+        sent.bytes += _weight(request.fields)
         if not request.missing:
-            return self.talk.apply(request.words)
+            return self.session.apply(request.fields)
         total = sum(request.missing.values())
         self.progress.step(f"packing {counted(len(request.missing), 'changed file')}")
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as spool:
@@ -144,7 +152,7 @@ class Delivery:
             body = pack.read() if packed <= _IN_MEMORY else _Counted(pack, packed, self.progress.update)
             sent.files += files
             sent.bytes += packed
-            return self.talk.apply(request.words, body, packed)
+            return self.session.apply(request.fields, body, packed)
 
 
 class _Counted(BytesIO):
@@ -179,5 +187,5 @@ def _encoded(data: bytes) -> str:
     return base64.b64encode(gzip.compress(data, compresslevel=3, mtime=0)).decode("ascii")
 
 
-def _weight(words: Mapping[str, Any]) -> int:
-    return sum(len(value) for value in words.values() if isinstance(value, str))
+def _weight(fields: Mapping[str, Any]) -> int:
+    return sum(len(value) for value in fields.values() if isinstance(value, str))

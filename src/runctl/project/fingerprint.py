@@ -1,8 +1,8 @@
-"""How a project's files looked when it was described last, so that only what was touched is looked into again.
+"""How a project's files looked when it was described last, so that only what has changed since is read.
 
-With thousands of files, an object for each of them costs more than a look at the file. So here all times, sizes and
-inodes are one array, the names are one string, and the manifest stays the text that it is; what differs is found by
-comparing, and a new manifest is made by putting what has changed into the old one's text.
+With thousands of files, an object for each of them costs more than an lstat. So all times, sizes and inodes are one
+array, the names are one string, and the manifest stays the text that it is; what differs is found by comparing, and a
+new manifest is the old one's text, edited.
 """
 
 from __future__ import annotations
@@ -15,33 +15,31 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from runctl.project.atomic import write_atomically
-from runctl.project.manifest import Entry, HashCache, Manifest, describe, is_settled, spliced
+from runctl.agent.trees.manifest import Entry, Manifest
+from runctl.project.caches import write_atomically
+from runctl.project.manifest import HashCache, describe, is_settled
 from runctl.project.selection import Selection
 
-_VERSION = 1
+_VERSION = 2
 _ROW = 5
 """Numbers for each file: modification and change time, size, inode, mode."""
 _ROW_BYTES = _ROW * 8
 _BLOCK_ROWS = 256
-_LONGEST_ENTRY = 1 << 16
-"""Above what a link's target can have: 4,096 bytes, each escaped."""
 _FEW = 50
-"""So many touched files are looked into; with more, describing all is as quick."""
+"""So many changed files are read one by one; with more, describing all is as quick."""
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """A selection and its manifest."""
+class Fingerprint:
+    """A selection as it was, and its manifest."""
 
     root: str
     names: bytes
     rows: bytes
     """Of each file, in the order of the names. Of a file that was just being written it is zeros, which are like
     no file's: see `runctl.project.manifest.HashCache`."""
-    text: bytes
+    text: str
     """The manifest's."""
     digest: str
     """Of the text."""
@@ -49,7 +47,7 @@ class Snapshot:
     size_bytes: int
 
     @classmethod
-    def load(cls, path: Path) -> Snapshot | None:
+    def load(cls, path: Path) -> Fingerprint | None:
         """What was saved there, or nothing."""
         try:
             data = path.read_bytes()
@@ -62,7 +60,7 @@ class Snapshot:
                 facts["root"],
                 rest[:names],
                 rest[names:rows],
-                rest[rows:],
+                rest[rows:].decode("ascii"),
                 facts["digest"],
                 facts["files"],
                 facts["size_bytes"],
@@ -72,7 +70,7 @@ class Snapshot:
 
     def save(self, path: Path) -> None:
         """Replace what was saved there; what cannot be written is not missed."""
-        rest = self.names + self.rows + self.text
+        rest = self.names + self.rows + self.text.encode("ascii")
         facts = {
             "version": _VERSION,
             "sha256": hashlib.sha256(rest).hexdigest(),
@@ -86,10 +84,27 @@ class Snapshot:
         with contextlib.suppress(OSError):
             write_atomically(path, json.dumps(facts).encode("ascii") + b"\n" + rest)
 
+    @property
+    def manifest(self) -> Manifest:
+        """What the files were."""
+        return Manifest(text=self.text, digest=self.digest)
+
 
 @dataclass(frozen=True)
-class Look:
-    """What a selection looks like now, to be compared."""
+class Changes:
+    """What may be different from a fingerprint."""
+
+    touched: tuple[str, ...] = ()
+    """New files, and files whose times, size, inode or mode differ."""
+    removed: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.touched or self.removed)
+
+
+@dataclass(frozen=True)
+class FileStats:
+    """A selection's files as they are now, to be compared."""
 
     selection: Selection
     root: str
@@ -98,7 +113,7 @@ class Look:
     taken_ns: int
 
     @classmethod
-    def at(cls, selection: Selection) -> Look | None:
+    def of(cls, selection: Selection) -> FileStats | None:
         """``None`` where a number is out of range: some file systems have inodes above 2 ** 63."""
         numbers: list[int] = []
         for found in selection.found.values():
@@ -110,22 +125,29 @@ class Look:
         names = "\0".join(selection.found).encode("utf-8", "surrogateescape")
         return cls(selection, str(selection.root), names, rows, time.time_ns())
 
-    def touched(self, before: Snapshot) -> list[str] | None:
-        """The paths that may have changed since; ``None`` if some came or went, or there are many."""
-        if (self.root, self.names) != (before.root, before.names) or len(self.rows) != len(before.rows):
+    def changes_since(self, before: Fingerprint) -> Changes | None:
+        """``None`` for another project, and where there are many."""
+        if self.root != before.root:
             return None
-        if self.rows == before.rows:
-            return []
-        paths = list(self.selection.found)
-        found = []
-        for number in _differing(self.rows, before.rows):
-            found.append(paths[number])
-            if len(found) > _FEW:
-                return None
-        return found
+        if self.names == before.names and len(self.rows) == len(before.rows):
+            if self.rows == before.rows:
+                return Changes()
+            paths = list(self.selection.found)
+            touched = tuple(paths[number] for number in _differing(self.rows, before.rows))
+            return Changes(touched) if len(touched) <= _FEW else None
+        old = before.names.decode("utf-8", "surrogateescape").split("\0")
+        if len(before.rows) != len(old) * _ROW_BYTES or abs(len(old) - len(self.selection.found)) > _FEW:
+            return None
+        rows = {path: _row(before.rows, number) for number, path in enumerate(old)}
+        touched = tuple(
+            path
+            for number, path in enumerate(self.selection.found)
+            if rows.pop(path, None) != _row(self.rows, number)
+        )
+        return Changes(touched, tuple(rows)) if len(touched) + len(rows) <= _FEW else None
 
-    def snapshot(self, manifest: Manifest, settled: HashCache) -> Snapshot | None:
-        """To be saved; ``None`` if a file vanished between the look and the manifest."""
+    def fingerprint(self, manifest: Manifest, settled: HashCache) -> Fingerprint | None:
+        """To be saved; ``None`` if a file has vanished since."""
         entries = manifest.entries
         if entries.keys() != self.selection.found.keys():
             return None
@@ -134,45 +156,48 @@ class Look:
             is_link = entries[path][0] == "l"
             if not (is_settled(found, self.taken_ns) if is_link else path in settled.known):
                 _forget(rows, number)
-        size = sum(entry[2] for entry in entries.values() if entry[0] == "f")
-        return Snapshot(
+        size = sum(_size(entry) for entry in entries.values())
+        return Fingerprint(
             self.root, self.names, bytes(rows), manifest.text, manifest.digest, len(entries), size
         )
 
-    def renewed(self, before: Snapshot, touched: Sequence[str]) -> tuple[Snapshot, dict[str, Entry]] | None:
-        """The snapshot now, and the entries that are not as in the one before.
+    def updated(
+        self, before: Fingerprint, changes: Changes
+    ) -> tuple[Fingerprint, Manifest, dict[str, Entry]] | None:
+        """The fingerprint now, its manifest, and the entries that are not as in the one before.
 
-        ``None`` if a file vanished since the look. Raises what `runctl.project.manifest.describe` raises.
+        ``None`` if a file has vanished since. Raises what `runctl.project.manifest.describe` raises.
         """
         rows = bytearray(self.rows)
-        text, size, changed = before.text, before.size_bytes, {}
-        positions = {path: number for number, path in enumerate(self.selection.found)} if touched else {}
-        for path in touched:
+        manifest, size, changed = before.manifest, before.size_bytes, {}
+        positions = {path: number for number, path in enumerate(self.selection.found)} if changes else {}
+        for path in changes.touched:
             entry, stamp = describe(self.selection.root, path, self.selection.found[path])
-            old = entry_in(text, path)
-            if entry is None or old is None:
+            if entry is None:
                 return None
             if stamp is None:
                 _forget(rows, positions[path])
+            old = manifest.get(path)
             if entry != old:
                 changed[path] = entry
-                text = spliced(text, path, old, entry)
                 size += _size(entry) - _size(old)
-        digest = hashlib.sha256(text).hexdigest() if changed else before.digest
-        return replace(before, rows=bytes(rows), text=text, digest=digest, size_bytes=size), changed
+        size -= sum(_size(manifest.get(path)) for path in changes.removed)
+        if changed or changes.removed:
+            manifest = manifest.with_changes(changed, changes.removed)
+        now = replace(
+            before,
+            names=self.names,
+            rows=bytes(rows),
+            text=manifest.text,
+            digest=manifest.digest,
+            files=len(self.selection.found),
+            size_bytes=size,
+        )
+        return now, manifest, changed
 
 
-def entry_in(text: bytes, path: str) -> list[Any] | None:
-    """The entry of ``path`` in a manifest's text."""
-    key = json.dumps(path).encode("ascii") + b":"
-    # A quote behind an unescaped comma or brace begins a path: inside of one it would be escaped.
-    for before in (b",", b"{"):
-        start = text.find(before + key)
-        if start >= 0:
-            start += len(before + key)
-            entry, _ = json.JSONDecoder().raw_decode(text[start : start + _LONGEST_ENTRY].decode("ascii"))
-            return entry if isinstance(entry, list) else None
-    return None
+def _row(rows: bytes, number: int) -> bytes:
+    return rows[number * _ROW_BYTES : (number + 1) * _ROW_BYTES]
 
 
 def _differing(new: bytes, old: bytes) -> Sequence[int]:
@@ -192,5 +217,5 @@ def _forget(rows: bytearray, number: int) -> None:
     rows[number * _ROW_BYTES : (number + 1) * _ROW_BYTES] = bytes(_ROW_BYTES)
 
 
-def _size(entry: Entry) -> int:
-    return int(entry[2]) if entry[0] == "f" else 0
+def _size(entry: Entry | None) -> int:
+    return int(entry[2]) if entry is not None and entry[0] == "f" else 0

@@ -9,19 +9,15 @@ import json
 import os
 import stat
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from runctl.agent.trees.manifest import Entry, Manifest
 from runctl.core.errors import ProjectError
-from runctl.project.atomic import write_atomically
+from runctl.project.caches import write_atomically
 from runctl.project.selection import Selection, link_target
-
-Entry = Sequence[Any]
-"""``["f", executable (0 or 1), size, sha256]`` or ``["l", target]``: what goes over the wire, as it is. An object for
-each of thousands of files would cost more time than reading them."""
 
 _RACY_NS = 2 * 10**9
 """A file written so shortly before it was hashed may be written again without a change of its times (some file
@@ -39,69 +35,6 @@ class FileChanged(ProjectError):
     """A file was written to while it was being read."""
 
     code = "file-changed"
-
-
-class Manifest:
-    """The content of a tree, from its entries or its text; the other is made when it is asked for."""
-
-    def __init__(self, entries: Mapping[str, Entry]) -> None:
-        self.entries = entries
-
-    @cached_property
-    def entries(self) -> Mapping[str, Entry]:
-        """Path from the root, with forward slashes, to `Entry`."""
-        entries = json.loads(self.text)
-        if not isinstance(entries, dict):
-            raise ValueError("a manifest is a JSON object")
-        return entries
-
-    @cached_property
-    def text(self) -> bytes:
-        """The canonical form: JSON in ASCII with sorted keys and no spaces. Equal trees have equal texts."""
-        return json.dumps(self.entries, sort_keys=True, separators=(",", ":")).encode("ascii")
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of `text`: the tree's name."""
-        return hashlib.sha256(self.text).hexdigest()
-
-    @cached_property
-    def contents(self) -> Mapping[str, int]:
-        """Each distinct content's hash and size."""
-        return sizes(self.entries)
-
-    def changes_from(self, base: Manifest) -> dict[str, Any]:
-        """What makes ``base`` into this: ``{"set": {path: entry}, "remove": [path]}``."""
-        before = base.entries
-        changed = {path: entry for path, entry in self.entries.items() if before.get(path) != entry}
-        return {"set": changed, "remove": sorted(before.keys() - self.entries.keys())}
-
-    @classmethod
-    def from_text(cls, text: bytes) -> Manifest:
-        """Of a text in the canonical form; asking for `entries` raises `ValueError` if it is no manifest's."""
-        manifest = cls.__new__(cls)
-        manifest.text = text
-        return manifest
-
-
-def sizes(entries: Mapping[str, Entry]) -> dict[str, int]:
-    """Each distinct content's hash and size."""
-    return {entry[3]: entry[2] for entry in entries.values() if entry[0] == "f"}
-
-
-def spliced(text: bytes, path: str, old: Entry, new: Entry) -> bytes:
-    """A manifest's text with another entry at a path that it has."""
-    was, member = _member(path, old), _member(path, new)
-    # A quote behind an unescaped comma or brace begins a path: inside of one it would be escaped.
-    for before in (b",", b"{"):
-        head, found, rest = text.partition(before + was)
-        if found:
-            return head + before + member + rest
-    raise ValueError(path)
-
-
-def _member(path: str, entry: Entry) -> bytes:
-    return json.dumps({path: entry}, separators=(",", ":"))[1:-1].encode("ascii")
 
 
 @dataclass

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from runctl.agent.trees.manifest import Manifest
 from runctl.core.places import cache_folder
 from runctl.core.progress import SILENT, Progress
-from runctl.project.delivery import Delivery, Delta, Sent
-from runctl.project.manifest import Entry, FileChanged, HashCache, Manifest, build_manifest, sizes
-from runctl.project.memory import Memory
+from runctl.project.caches import SentTrees
+from runctl.project.delivery import Delivery, Delta, Sent, new_contents
+from runctl.project.fingerprint import Changes, FileStats, Fingerprint
+from runctl.project.manifest import FileChanged, HashCache, build_manifest
 from runctl.project.root import project_name
 from runctl.project.selection import LeftOut, Limits, Selection, select
-from runctl.project.snapshot import Look, Snapshot
-from runctl.transport.conversation import Talk
+from runctl.transport.tree_session import TreeSession
 
 _ATTEMPTS = 3
 
 
 class SyncTarget(Protocol):
-    """A machine that speaks of trees. `runctl.transport.agent.AgentClient` is one."""
+    """A machine that takes project trees. `runctl.transport.agent.AgentClient` is one."""
 
-    def trees(self, project: str, digest: str | None) -> Talk:
-        """Begin to talk about the project; the first question is whether the machine has ``digest``, if any."""
+    def trees(self, project: str, digest: str | None) -> TreeSession:
+        """A session about the project's trees; the first question is whether the machine has ``digest``, if any."""
         ...
 
 
@@ -68,31 +69,34 @@ class _Described:
 @dataclass(frozen=True)
 class _Machine:
     project: str
-    talk: Talk
-    memory: Memory
-    remembered: str | None
-    """Digest of what it was sent last."""
+    session: TreeSession
+    sent_trees: SentTrees
+    sent_last: str | None
+    """Digest of the tree that it was sent last, as far as is known here."""
 
     def has(self, digest: str) -> bool:
         """Whether it is known to have this tree, as its current one now."""
-        looked = self.talk.looked()
-        if digest != self.remembered or not looked["have"]:
+        status = self.session.status()
+        if digest != self.sent_last or not status["have"]:
             return False
         return bool(
-            looked["current"] or self.talk.manifest({"project": self.project, "digest": digest})["have"]
+            status["current"] or self.session.manifest({"project": self.project, "digest": digest})["have"]
         )
 
     def bring(self, root: Path, manifest: Manifest, delta: Delta | None, progress: Progress) -> Sent:
         """It has this tree; ``delta``, from another one, is used if it has that one."""
         if self.has(manifest.digest):
             return Sent()
-        if not self.talk.looked()["have"] or manifest.digest == self.remembered:
+        if not self.session.status()["have"] or manifest.digest == self.sent_last:
             delta = None
-        elif delta is None or delta.base != self.remembered:
-            base = self.memory.read(self.remembered)
+        elif delta is None or delta.base != self.sent_last:
+            base = self.sent_trees.read(self.sent_last)
             delta = Delta.between(base, manifest) if base is not None else None
-        sent = Delivery(root, self.project, manifest, self.talk, progress).deliver(delta)
-        self.memory.write(manifest)
+        with ThreadPoolExecutor(1) as pool:
+            # The machine works meanwhile.
+            saved = pool.submit(self.sent_trees.stage, manifest)
+            sent = Delivery(root, self.project, manifest, self.session, progress).deliver(delta)
+            self.sent_trees.keep(saved.result())
         return sent
 
 
@@ -116,11 +120,11 @@ def sync(
     started = time.monotonic()
     folder = cache if cache is not None else cache_folder()
     project = project_name(root)
-    memory = Memory(folder / "sent", machine, project)
-    remembered = memory.digest()
-    # What is on this disk and what is on the machine take about as long to find out: look at both at once.
-    with target.trees(project, remembered) as talk:
-        there = _Machine(project, talk, memory, remembered)
+    sent_trees = SentTrees(folder / "sent", machine, project)
+    sent_last = sent_trees.digest()
+    # What is on this disk and what is on the machine take about as long to find out: both at once.
+    with target.trees(project, sent_last) as session:
+        there = _Machine(project, session, sent_trees, sent_last)
         for attempt in range(1, _ATTEMPTS + 1):
             selection = select(root, include_patterns, limits)
             try:
@@ -149,36 +153,31 @@ def _bring(
     selection: Selection, machine: _Machine, caches: Path, progress: Progress
 ) -> tuple[_Described, Sent]:
     """The machine has what was selected. Raises `FileChanged` when that is not what it was any more."""
-    look, place = Look.at(selection), caches / f"{machine.project}.snapshot"
-    before = Snapshot.load(place)
-    touched = look.touched(before) if look is not None and before is not None else None
-    if before is not None and touched == [] and machine.has(before.digest):
+    stats, path = FileStats.of(selection), caches / f"{machine.project}.fingerprint"
+    before = Fingerprint.load(path)
+    changes = stats.changes_since(before) if stats is not None and before is not None else None
+    if before is not None and changes == Changes() and machine.has(before.digest):
         return _Described(before.digest, before.files, before.size_bytes), Sent()
     # The machine reads what a change needs while it is found out here which.
-    machine.talk.prepare()
-    if look is not None and before is not None and touched is not None:
-        renewed = look.renewed(before, touched)
-        if renewed is not None:
-            snapshot, changed = renewed
-            delta = Delta(before.digest, changed, (), _not_in(before.text, changed))
+    machine.session.prepare()
+    if stats is not None and before is not None and changes is not None:
+        updated = stats.updated(before, changes)
+        if updated is not None:
+            now, manifest, changed = updated
+            delta = Delta(before.digest, changed, changes.removed, new_contents(before.manifest, changed))
             with ThreadPoolExecutor(1) as pool:
                 # It says nothing of the machine, which works meanwhile.
-                pool.submit(snapshot.save, place)
-                sent = machine.bring(selection.root, Manifest.from_text(snapshot.text), delta, progress)
-            return _Described(snapshot.digest, snapshot.files, snapshot.size_bytes), sent
+                pool.submit(now.save, path)
+                sent = machine.bring(selection.root, manifest, delta, progress)
+            return _Described(now.digest, now.files, now.size_bytes), sent
     hashes = HashCache.load(caches / f"{machine.project}.json")
     manifest = build_manifest(selection, hashes)
     try:
         sent = machine.bring(selection.root, manifest, None, progress)
     finally:
         hashes.save()
-    after = look.snapshot(manifest, hashes) if look is not None else None
+    after = stats.fingerprint(manifest, hashes) if stats is not None else None
     if after is not None:
-        after.save(place)
+        after.save(path)
     size = sum(entry[2] for entry in manifest.entries.values() if entry[0] == "f")
     return _Described(manifest.digest, len(manifest.entries), size), sent
-
-
-def _not_in(text: bytes, entries: Mapping[str, Entry]) -> dict[str, int]:
-    """The contents of the entries that a manifest's text does not have, with their sizes."""
-    return {sha: size for sha, size in sizes(entries).items() if sha.encode("ascii") not in text}

@@ -29,9 +29,9 @@ from runctl.core.journal import Journal
 from runctl.core.progress import SILENT, Progress
 from runctl.transport.answers import answered, count, failed, mapping, record, sequence
 from runctl.transport.commands import tail
-from runctl.transport.conversation import Conversation, InTurns, Talk
 from runctl.transport.interface import Completed, Transport
 from runctl.transport.log_reader import LogReader
+from runctl.transport.tree_session import PolledTreeSession, StreamedTreeSession, TreeSession
 
 _PREPARE = """\
 id -u
@@ -237,10 +237,10 @@ class AgentClient:
         """Nothing of it is left on the machine."""
         self.call("entrust", {"run_id": run_id, "forget": True})
 
-    def trees(self, project: str, digest: str | None) -> Talk:
-        """A conversation about the project's trees, which begins with a look at the one with this digest."""
+    def trees(self, project: str, digest: str | None) -> TreeSession:
+        """A session about the project's trees; its first question is the status of the one with this digest."""
         if not self.transport.streams:
-            return InTurns(self.call, {"project": project, "digest": digest})
+            return PolledTreeSession(self.call, {"project": project, "digest": digest})
 
         def converse(stdin: BinaryIO, on_stdout: Callable[[bytes], None]) -> Completed:
             err = bytearray()
@@ -252,7 +252,7 @@ class AgentClient:
             )
             return Completed(("sync",), code, b"", bytes(err))
 
-        return Conversation(converse, self._installed)
+        return StreamedTreeSession(converse, self._installed)
 
     def logs(
         self,

@@ -1,4 +1,4 @@
-"""A conversation with the agent about a project's trees: one command on the machine for a whole sync."""
+"""A session with the agent about a project's trees: one command on the machine for a whole sync."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from runctl.transport.interface import Completed
 _CHUNK = 1 << 18
 
 
-class Talk(Protocol):
+class TreeSession(Protocol):
     """What can be asked about a project's trees; over when the context ends. Raises as `Transport` does."""
 
     def __enter__(self) -> Self:
-        """The look is on its way, if there is something to look for."""
+        """The first question is on its way, if there is one."""
         ...
 
     def __exit__(self, *_: object) -> None:
         """Nothing of it runs any more."""
         ...
 
-    def looked(self) -> Mapping[str, Any]:
-        """What `runctl.agent.trees.look.look` says of the tree that it began with."""
+    def status(self) -> Mapping[str, Any]:
+        """What `runctl.agent.trees.names.tree_status` says of the tree that it began with."""
         ...
 
     def prepare(self) -> None:
-        """The machine gets ready for a change to that tree, once it has looked. Does not wait."""
+        """The machine gets ready for a change to that tree, once it has answered. Does not wait."""
         ...
 
     def manifest(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -47,11 +47,11 @@ class Talk(Protocol):
         ...
 
 
-class Conversation:
+class StreamedTreeSession:
     """With the agent's `runctl.agent.trees.session.sync`, over a transport that streams.
 
-    The look is answered while the caller does something else: by the time of the next question Python has started on
-    the machine.
+    The first question is answered while the caller does something else: by the time of the next one Python has started
+    on the machine.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Conversation:
         self._answers: queue.SimpleQueue[bytes | BaseException] = queue.SimpleQueue()
         self._rest = b""
         self._over: BaseException | None = None
-        self._looked: Mapping[str, Any] | None = None
+        self._status: Mapping[str, Any] | None = None
         self._lock = threading.Lock()
         self._writer: int | None = None
         self._left = False
@@ -77,7 +77,7 @@ class Conversation:
         self._thread = threading.Thread(target=self._run, name="runctl-sync", daemon=True)
 
     def __enter__(self) -> Self:
-        """The look is on its way."""
+        """The first question is on its way."""
         self._thread.start()
         return self
 
@@ -88,29 +88,29 @@ class Conversation:
             self._close()
         self._thread.join()
 
-    def looked(self) -> Mapping[str, Any]:
+    def status(self) -> Mapping[str, Any]:
         """What it began with."""
-        if self._looked is None:
-            self._looked = self._answer()
-        return self._looked
+        if self._status is None:
+            self._status = self._answer()
+        return self._status
 
     def prepare(self) -> None:
-        """See `Talk`."""
+        """See `TreeSession`."""
         with self._lock:
             self._must_prepare = True
             self._tell()
 
     def manifest(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """See `Talk`."""
-        self.looked()
+        """See `TreeSession`."""
+        self.status()
         self._send(_line(request, "manifest"))
         return self._answer()
 
     def apply(
         self, request: Mapping[str, Any], pack: bytes | BinaryIO | None = None, size: int = 0
     ) -> Mapping[str, Any]:
-        """See `Talk`."""
-        self.looked()
+        """See `TreeSession`."""
+        self.status()
         follows = {} if pack is None else {"pack_bytes": size}
         self._send(_line({**request, **follows}, "apply"))
         source = BytesIO(pack) if isinstance(pack, bytes) else pack
@@ -140,7 +140,7 @@ class Conversation:
             self._answers.put(error)
 
     def _once(self) -> Completed:
-        """Nothing is sent before the look is answered, so that it can begin anew until then."""
+        """Nothing is sent before the first answer, so that it can begin anew until then."""
         reader, writer = os.pipe()
         with open(reader, "rb", buffering=0) as source:  # noqa: PTH123 - a descriptor
             with self._lock:
@@ -169,7 +169,7 @@ class Conversation:
             self._send(_line({}, "prepare"))
 
 
-class InTurns:
+class PolledTreeSession:
     """The same over a transport that does not stream: a command for every question."""
 
     def __init__(self, call: Callable[..., Any], first: Mapping[str, Any]) -> None:
@@ -177,10 +177,10 @@ class InTurns:
         self._call = call
         self._first = first
         self._answers: queue.SimpleQueue[Mapping[str, Any] | BaseException] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._look, name="runctl-sync", daemon=True)
+        self._thread = threading.Thread(target=self._ask_status, name="runctl-sync", daemon=True)
 
     def __enter__(self) -> Self:
-        """The look is on its way, if there is something to look for."""
+        """The first question is on its way, if there is one."""
         self._thread.start()
         return self
 
@@ -188,8 +188,8 @@ class InTurns:
         """Nothing of it runs any more."""
         self._thread.join()
 
-    def looked(self) -> Mapping[str, Any]:
-        """See `Talk`; called once."""
+    def status(self) -> Mapping[str, Any]:
+        """See `TreeSession`; called once."""
         found = self._answers.get()
         self._answers.put(found)
         if isinstance(found, BaseException):
@@ -197,26 +197,26 @@ class InTurns:
         return found
 
     def prepare(self) -> None:
-        """See `Talk`; a question that costs a command of its own does not come early."""
+        """See `TreeSession`; a question that costs a command of its own does not come early."""
 
     def manifest(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """See `Talk`."""
+        """See `TreeSession`."""
         return mapping(self._call("manifest", request))
 
     def apply(
         self, request: Mapping[str, Any], pack: bytes | BinaryIO | None = None, size: int = 0
     ) -> Mapping[str, Any]:
-        """See `Talk`."""
+        """See `TreeSession`."""
         del size
         follows = {} if pack is None else {"pack_follows": True}
         return mapping(self._call("apply", {**request, **follows}, payload=pack))
 
-    def _look(self) -> None:
+    def _ask_status(self) -> None:
         try:
             nothing = {"have": False, "current": False}
             asked = self._first["digest"] is not None
             self._answers.put(
-                mapping(self._call("manifest", {**self._first, "look": True})) if asked else nothing
+                mapping(self._call("manifest", {**self._first, "status_only": True})) if asked else nothing
             )
         except BaseException as error:  # noqa: BLE001 - raised where the answer is waited for
             self._answers.put(error)

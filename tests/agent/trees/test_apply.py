@@ -22,8 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runctl.agent.trees import verbs as trees
-from runctl.agent.trees.files import canonical
-from runctl.agent.trees.look import TreeError
+from runctl.agent.trees.manifest import Manifest
+from runctl.agent.trees.names import TreeError
 from runctl.agent.trees.store import KEEP
 
 NAME = "train-0123abcd"
@@ -43,7 +43,7 @@ def describe(tree: Tree) -> dict[str, Sequence[Any]]:
 
 
 def digest_of(tree: Tree) -> str:
-    return hashlib.sha256(canonical(describe(tree))).hexdigest()
+    return Manifest(describe(tree)).digest
 
 
 def packed(value: Any) -> str:
@@ -157,15 +157,15 @@ def test_asking_for_a_tree_that_was_current_before_makes_it_current_again(tmp_pa
     assert current(tmp_path) == FIRST
 
 
-def test_a_look_changes_nothing(tmp_path: Path) -> None:
+def test_asking_for_the_status_changes_nothing(tmp_path: Path) -> None:
     bring(tmp_path, FIRST)
     bring(tmp_path, {"train.py": b"2"})
-    looks = [
-        trees.manifest({"project": NAME, "digest": digest, "look": True}, str(tmp_path))
+    statuses = [
+        trees.manifest({"project": NAME, "digest": digest, "status_only": True}, str(tmp_path))
         for digest in (digest_of(FIRST), digest_of({"train.py": b"2"}), "0" * 64)
     ]
 
-    assert looks == [
+    assert statuses == [
         {"have": True, "current": False},
         {"have": True, "current": True},
         {"have": False, "current": False},
@@ -187,7 +187,7 @@ def test_changes_to_a_known_tree_are_enough(tmp_path: Path) -> None:
 
     answer = trees.apply(request, io.BytesIO(pack_of({"train.py": b"print(2)\n"})), str(tmp_path))
 
-    assert answer == {"applied": True, "files": 5, "written": 1, "removed": 1}
+    assert answer == {"applied": True, "written": 1, "removed": 1}
     assert current(tmp_path) == second
 
 
@@ -272,7 +272,7 @@ def test_nothing_can_be_written_through_a_symlink(tmp_path: Path) -> None:
 )
 def test_an_entry_that_says_nothing_known_is_refused(tmp_path: Path, entry: Any) -> None:
     entries = {"a": entry}
-    digest = hashlib.sha256(canonical(entries)).hexdigest()
+    digest = Manifest(entries).digest
 
     with pytest.raises(TreeError) as caught:
         trees.manifest({"project": NAME, "digest": digest, "manifest": packed(entries)}, str(tmp_path))
@@ -287,7 +287,7 @@ def test_a_manifest_with_another_digest_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "x" * 200, None])
 def test_a_project_name_that_is_no_folder_name_is_refused(tmp_path: Path, name: Any) -> None:
-    with pytest.raises(TreeError, match="no project name"):
+    with pytest.raises(TreeError, match="is not a project name"):
         trees.manifest({"project": name, "digest": "0" * 64}, str(tmp_path))
 
 

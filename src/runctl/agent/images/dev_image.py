@@ -80,18 +80,15 @@ def removed_files(before: Mapping[str, object], now: Mapping[str, object]) -> tu
 
 def _report_removed(attempt: Attempt, tree: str) -> None:
     """What has been removed from the project is still in the image: nothing can be put over a file to remove it."""
-    from runctl.agent.trees.store import Project
+    from runctl.agent.trees.store import TreeStore
 
     if not tree or attempt.live.tree is None or tree == attempt.live.tree:
         return
     request = {"project": attempt.spec.project, "digest": attempt.live.tree}
-    project = Project.of(request, str(attempt.state))
-    with project.locked(exclusive=False):
-        manifests: dict[str, Mapping[str, object] | None] = {
-            digest: project.read_manifest(digest) for digest in (tree, attempt.live.tree)
-        }
-    before, now = manifests[tree], manifests[attempt.live.tree]
-    gone = removed_files(before, now) if before is not None and now is not None else ()
+    store = TreeStore.of(request, str(attempt.state))
+    with store.locked(exclusive=False):
+        before, now = store.read_manifest(tree), store.read_manifest(attempt.live.tree)
+    gone = removed_files(before.entries, now.entries) if before is not None and now is not None else ()
     if gone:
         attempt.log.line(
             f"dev-mode: removed from the project, and still in the image if it had them: {_listed(gone)}"

@@ -15,8 +15,7 @@ from runctl.agent.errors import AgentError
 from runctl.agent.machine.root import root_available, state_directory
 from runctl.agent.records import RESERVE_BYTES
 from runctl.agent.spec import ContainerSpec, RunSpec, from_json
-from runctl.agent.trees.layout import current, tree_folder
-from runctl.agent.trees.look import is_name
+from runctl.agent.trees.names import current, is_name, tree_folder
 
 KINDS = ("pep723", "uv.lock", "uv", "package", "pyproject", "requirements", "none")
 VARIABLE = re.compile(r"[^=\0]+")

@@ -7,79 +7,74 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import BinaryIO, Dict, List, Set, Tuple
+from typing import BinaryIO
 
 from runctl.agent.trees.files import (
     CHUNK,
     NO_LINKS,
-    Entries,
-    contents,
     discard,
     encoded,
-    flush,
-    flush_file_system,
-    folders,
     limited,
     write_file,
 )
-
-FEW = 100
-"""Up to so many new files are flushed one by one; above, the file system is flushed as a whole."""
+from runctl.agent.trees.manifest import EMPTY, Entry, Manifest, contents, folders
 
 
 class Builder:
-    """Turns a folder that holds ``previous`` into one that holds ``entries``."""
+    """Turns a folder that holds ``before`` into one that holds ``after``."""
 
-    def __init__(self, folder: str, entries: Entries, previous: Entries) -> None:
+    def __init__(self, folder: str, after: Manifest, before: Manifest) -> None:
         self.root = os.fsencode(folder) + b"/"
         self.folder = folder
-        self.entries = entries
-        self.previous = previous
-        self.added = [path for path, entry in entries.items() if previous.get(path) != entry]
-        self.same_paths = previous.keys() == entries.keys()
-        self.gone = self.added
-        if not self.same_paths:
-            self.gone = [path for path, entry in previous.items() if entries.get(path) != entry]
+        self.after = after
+        self.before = before
+        differences = before.differences(after)
+        self.added: dict[str, Entry] = {
+            path: new for path, (_, new) in differences.items() if new is not None
+        }
+        self.gone = [path for path, (old, _) in differences.items() if old is not None]
+        self.new_paths = [path for path, (old, _) in differences.items() if old is None]
+        self.lost_paths = [path for path, (_, new) in differences.items() if new is None]
 
-    def wanted(self) -> Set[str]:
+    def wanted(self) -> set[str]:
         """The contents that are needed and are not where they belong yet."""
-        return contents(self.entries[path] for path in self.added)
+        return set(contents(self.added.values()))
 
     def start(self) -> None:
         """What does not stay is gone, the folders are there, and so are the symlinks.
 
-        Raises `OSError` where the folder does not hold ``previous``.
+        Raises `OSError` where the folder does not hold ``before``.
         """
         for path in self.gone:
             os.unlink(self.root + encoded(path))
-        if not self.same_paths:
-            before, after = folders(self.previous), folders(self.entries)
-            for path in sorted(before - after, key=len, reverse=True):
+        for path in sorted(folders(self.lost_paths), key=len, reverse=True):
+            if not self.after.has_folder(path):
                 os.rmdir(self.root + encoded(path))
-            for path in sorted(after - before, key=len):
+        for path in sorted(folders(self.new_paths), key=len):
+            if self.before is EMPTY or not self.before.has_folder(path):
                 os.mkdir(self.root + encoded(path), 0o755)
         for path in self.added:
-            if self.entries[path][0] == "l":
-                os.symlink(encoded(self.entries[path][1]), self.root + encoded(path))
-            elif self.previous and os.path.lexists(self.root + encoded(path)):
+            if self.added[path][0] == "l":
+                os.symlink(encoded(self.added[path][1]), self.root + encoded(path))
+            elif self.before is not EMPTY and os.path.lexists(self.root + encoded(path)):
                 raise FileExistsError(errno.EEXIST, "it is there already", path)
 
-    def place_known(self, sources: Dict[str, Dict[int, bytes]]) -> List[bytes]:
+    def place_known(self, sources: dict[str, dict[int, bytes]]) -> list[bytes]:
         """The files whose content this machine has are there; returns those that had to be copied."""
         written = []
         for path in self.added:
-            kind, *rest = self.entries[path]
-            places = sources.get(rest[2]) if kind == "f" else None
-            if places and self.place(path, places):
+            kind, *rest = self.added[path]
+            copies = sources.get(rest[2]) if kind == "f" else None
+            if copies and self.place(path, copies):
                 written.append(self.root + encoded(path))
         return written
 
-    def place_packed(self, pack: BinaryIO, packed: List[Tuple[str, int]]) -> List[bytes]:
+    def place_packed(self, pack: BinaryIO, packed: list[tuple[str, int]]) -> list[bytes]:
         """The files whose content is in the pack are there, each checked against its hash."""
-        waiting: Dict[str, List[str]] = {}
+        waiting: dict[str, list[str]] = {}
         for path in self.added:
-            if self.entries[path][0] == "f":
-                waiting.setdefault(self.entries[path][3], []).append(path)
+            if self.added[path][0] == "f":
+                waiting.setdefault(self.added[path][3], []).append(path)
         written = []
         for sha, size in packed:
             paths = [path for path in waiting.get(sha, ()) if not os.path.lexists(self.root + encoded(path))]
@@ -87,7 +82,7 @@ class Builder:
                 discard(pack, size)
                 continue
             first = self.root + encoded(paths[0])
-            executable = self.entries[paths[0]][1]
+            executable = self.added[paths[0]][1]
             write_file(first, executable, limited(pack, size), sha)
             written.append(first)
             for path in paths[1:]:
@@ -95,29 +90,17 @@ class Builder:
                     written.append(self.root + encoded(path))
         return written
 
-    def place(self, path: str, places: Dict[int, bytes]) -> bool:
+    def place(self, path: str, copies: dict[int, bytes]) -> bool:
         """Link the file, or copy it where its mode is another or links are not to be had; says if it copied."""
-        target, (_, executable, _, sha) = self.root + encoded(path), self.entries[path]
-        if executable in places:
+        target, (_, executable, _, sha) = self.root + encoded(path), self.added[path]
+        if executable in copies:
             try:
-                os.link(places[executable], target)
+                os.link(copies[executable], target)
             except OSError as error:
                 if error.errno not in NO_LINKS:
                     raise
             else:
                 return False
-        with open(next(iter(places.values())), "rb") as source:
+        with open(next(iter(copies.values())), "rb") as source:
             write_file(target, executable, iter(lambda: source.read(CHUNK), b""), sha)
         return True
-
-    def flush(self, written: List[bytes]) -> None:
-        """What is new is on the disk before the tree gets its name.
-
-        Contents only: file systems keep the order of names and links, so that whoever finds the tree under its name
-        after a power cut finds them all.
-        """
-        if len(written) > FEW:
-            flush_file_system(self.folder)
-            return
-        for path in written:
-            flush(path)

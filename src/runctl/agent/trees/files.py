@@ -1,4 +1,4 @@
-"""What a tree is made of: the manifest that says so, checked, and its files, written, copied and recognised."""
+"""A tree's files: written, copied and recognised; and what arrives for a tree, checked."""
 
 # Names need not be UTF-8, so paths are bytes here, which pathlib does not take.
 # ruff: noqa: PTH102, PTH103, PTH106, PTH108, PTH112, PTH114, PTH115, PTH118, PTH123, PTH208, PTH211
@@ -16,9 +16,10 @@ import json
 import os
 import stat
 import zlib
-from typing import Any, BinaryIO, Dict, Iterable, Iterator, List, Sequence, Set, Tuple
+from typing import Any, BinaryIO, Iterable, Iterator, Sequence
 
-from runctl.agent.trees.look import TreeError, is_digest
+from runctl.agent.trees.manifest import EMPTY, FEW, Entries, Manifest, folders
+from runctl.agent.trees.names import TreeError, is_digest
 
 STAMP_NS = 10**18
 """The modification time of every file in a tree."""
@@ -29,72 +30,44 @@ _NO_CLONE = NO_LINKS | {errno.EINVAL, errno.ENOTTY, errno.EBADF, errno.ETXTBSY, 
 _FICLONE = 0x40049409
 """From linux/fs.h: the target shares the source's blocks."""
 
-Entries = Dict[str, Sequence[Any]]
-
 
 class Damaged(Exception):
     """A file of a tree is not what was put there."""
-
-
-def canonical(entries: Entries) -> bytes:
-    return json.dumps(entries, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
 def encoded(path: str) -> bytes:
     return path.encode("utf-8", "surrogateescape")
 
 
-def contents(entries: Iterable[Sequence[Any]]) -> Set[str]:
-    return {entry[3] for entry in entries if entry[0] == "f"}
-
-
-def folders(paths: Iterable[str]) -> Set[str]:
-    """Every folder that the paths need, without the root."""
-    folders = {path.rpartition("/")[0] for path in paths}
-    for folder in list(folders):
-        above = folder.rpartition("/")[0]
-        while above and above not in folders:
-            folders.add(above)
-            above = above.rpartition("/")[0]
-    folders.discard("")
-    return folders
-
-
-def spliced(text: bytes, base: Entries, changed: Entries) -> bytes:
-    """`canonical` of ``base`` with ``changed`` in it, from ``base``'s own text: a tenth of the work.
-
-    Every changed path must be one of ``base``'s.
-    """
-    for path, entry in changed.items():
-        old, new = canonical({path: base[path]})[1:-1], canonical({path: entry})[1:-1]
-        # A quote behind an unescaped comma or brace begins a path: inside of one it would be escaped.
-        for before in (b",", b"{"):
-            head, found, rest = text.partition(before + old)
-            if found:
-                text = head + before + new + rest
-                break
-    return text
-
-
-def check(touched: Entries, entries: Entries, base: Entries) -> None:
+def check(touched: Entries, manifest: Manifest, base: Manifest = EMPTY) -> None:
     """Raises `TreeError` for anything that could be written outside the tree, or is not a manifest at all.
 
-    ``touched`` are those of the ``entries`` that are not as in ``base``, which has been checked before.
+    ``touched`` are the manifest's entries that are not as in ``base``, which has been checked before.
     """
     for path, entry in touched.items():
         parts = path.split("/")
         if not path or "\0" in path or "" in parts or "." in parts or ".." in parts:
-            raise TreeError("bad-manifest", "{!r} is no path inside a tree".format(path))
+            raise TreeError("bad-manifest", f"{path!r} is not a path inside a tree")
         if not _is_entry(entry):
-            raise TreeError("bad-manifest", "the manifest says something unknown about {!r}".format(path))
+            raise TreeError("bad-manifest", f"the manifest's entry for {path!r} is of no known kind")
         if entry[0] == "l" and not _stays_inside(parts[:-1], entry[1]):
-            raise TreeError("bad-manifest", "the symlink {!r} leads out of the tree".format(path))
-    if all(path in base for path in touched):
-        # No path is new, so none is a folder of another that was not before.
+            raise TreeError("bad-manifest", f"the symlink {path!r} leads out of the tree")
+    if base is EMPTY or len(touched) > FEW:
+        for folder in folders(manifest.entries):
+            if folder in manifest.entries:
+                raise _both(folder)
         return
-    for folder in folders(entries):
-        if folder in entries:
-            raise TreeError("bad-manifest", "{!r} is both a file and a folder".format(folder))
+    for path in touched:
+        if base.get(path) is None:
+            if manifest.has_folder(path):
+                raise _both(path)
+            for folder in folders([path]):
+                if manifest.get(folder) is not None:
+                    raise _both(folder)
+
+
+def _both(path: str) -> TreeError:
+    return TreeError("bad-manifest", f"{path!r} is both a file and a folder")
 
 
 def _is_entry(entry: Any) -> bool:
@@ -120,7 +93,7 @@ def _stays_inside(folder: Sequence[str], target: str) -> bool:
 
 
 def is_intact(path: bytes, entry: Sequence[Any]) -> bool:
-    """Whether it is still what was put there, by a look at it."""
+    """Whether it is still what was put there, as far as its size, time and mode say."""
     try:
         found = os.lstat(path)
         if entry[0] == "l":
@@ -142,7 +115,7 @@ def decode(text: Any, what: str) -> bytes:
         raise TreeError("bad-request", "the {} is not base64".format(what)) from error
 
 
-def unpack_json(text: Any, what: str) -> Dict[str, Any]:
+def unpack_json(text: Any, what: str) -> dict[str, Any]:
     try:
         value = json.loads(gzip.decompress(decode(text, what)))
     except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
@@ -152,7 +125,7 @@ def unpack_json(text: Any, what: str) -> Dict[str, Any]:
     return value
 
 
-def pack_header(stream: Any) -> List[Tuple[str, int]]:
+def pack_header(stream: Any) -> list[tuple[str, int]]:
     try:
         return [(str(sha), int(size)) for sha, size in json.loads(stream.readline())]
     except (OSError, EOFError, ValueError, TypeError, RecursionError, zlib.error) as error:
@@ -266,7 +239,21 @@ def remove(path: str) -> None:
         os.unlink(path)
 
 
+def flush_all(folder: str, paths: Sequence[Any]) -> None:
+    """They are on the disk; with many of them, so is all of the folder's file system.
+
+    Contents only: file systems keep the order of names and links, so that whoever finds the tree under its name
+    after a power cut finds them all.
+    """
+    if len(paths) > FEW:
+        flush_file_system(folder)
+        return
+    for path in paths:
+        flush(path)
+
+
 def flush(path: Any) -> None:
+    """The file, or the folder's list of names, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

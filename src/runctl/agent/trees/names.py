@@ -1,6 +1,6 @@
-"""What can be said of a project's trees at a glance: by names alone, without the modules that making one needs."""
+"""Where a project's trees are, and what their names alone say, without the modules that making a tree needs."""
 
-# A look is part of every sync: pathlib, re and typing each take longer to import than the look itself.
+# This is part of every sync: pathlib, re and typing each take longer to import than the answer takes.
 # ruff: noqa: PTH110, PTH112, PTH115, PTH118, PTH119
 
 from __future__ import annotations
@@ -8,6 +8,10 @@ from __future__ import annotations
 import os
 
 from runctl.agent.errors import AgentError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _HEX = frozenset("0123456789abcdef")
 _NAME = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-")
@@ -17,7 +21,7 @@ class TreeError(AgentError):
     """A tree cannot be made, or given out; ``code`` is stable, ``hint`` says what to do next."""
 
 
-class Names:
+class TreeNames:
     """Where one project's things are."""
 
     def __init__(self, state: str, name: str) -> None:
@@ -43,22 +47,22 @@ class Names:
         return os.path.isdir(self.tree(digest)) and os.path.exists(self.manifest(digest))
 
 
-def look(project: object, digest: object, state: str | None = None) -> dict[str, bool]:
+def tree_status(project: object, digest: object, state: str | None = None) -> dict[str, bool]:
     """``{"have", "current"}``: is this tree here, and is it the one that was synced last?
 
     Changes nothing and waits for nobody. Raises `TreeError` (``bad-request``).
     """
     name, wanted = checked(project, digest)
-    names = Names(state or state_directory(), name)
+    names = TreeNames(state or state_directory(), name)
     return {"have": names.has(wanted), "current": names.current() == wanted}
 
 
 def checked(project: object, digest: object) -> tuple[str, str]:
     """Both as they are. Raises `TreeError` (``bad-request``) where one could not be a folder of ours."""
     if not isinstance(project, str) or not is_name(project):
-        raise TreeError("bad-request", "{!r} is no project name".format(project))
+        raise TreeError("bad-request", "{!r} is not a project name".format(project))
     if not isinstance(digest, str) or not is_digest(digest):
-        raise TreeError("bad-request", "{!r} is no digest".format(digest))
+        raise TreeError("bad-request", "{!r} is not a digest".format(digest))
     return project, digest
 
 
@@ -76,8 +80,26 @@ def state_directory() -> str:
     """The agent's, as a string."""
     found = os.environ.get("RUNCTL_AGENT_STATE")
     if found:
-        # The usual case, and the import below would double the time that a look takes.
+        # The usual case, and the import below would double the time that it takes.
         return found
     from runctl.agent.machine.root import state_directory as by_rule
 
     return str(by_rule())
+
+
+def project_folder(state: Path, project: str) -> Path:
+    """Holds ``trees/<digest>`` and the link ``current``."""
+    return state / "projects" / project
+
+
+def tree_folder(state: Path, project: str, digest: str) -> Path:
+    """The complete tree with this digest."""
+    return project_folder(state, project) / "trees" / digest
+
+
+def current(state: Path, project: str) -> str | None:
+    """Digest of the tree that was synced last; ``None`` if none was."""
+    try:
+        return (project_folder(state, project) / "current").readlink().name
+    except (FileNotFoundError, OSError):
+        return None

@@ -1,28 +1,28 @@
-"""``sync``: a talk about a project's trees with one process, since Python's start takes longer than an answer."""
+"""``sync``: a session about a project's trees with one process, since Python's start takes longer than an answer."""
 
-# Nothing is imported here that a look does not need: it is part of every sync, and mostly all of it.
+# Nothing is imported here that the first answer does not need: it is part of every sync, and mostly all of it.
 
 from __future__ import annotations
 
 from runctl.agent.errors import AgentError
-from runctl.agent.trees.look import look
+from runctl.agent.trees.names import tree_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import BinaryIO
 
 
-def sync(words: list[str], source: BinaryIO, sink: BinaryIO, state: str | None = None) -> int:
-    """Talk until ``source`` ends or a tree has been applied; returns 0, and 1 when it is refused.
+def sync(argv: list[str], source: BinaryIO, sink: BinaryIO, state: str | None = None) -> int:
+    """Answer requests until ``source`` ends or a tree has been applied; returns 0, and 1 when it is refused.
 
-    ``words`` are the project's name and a tree's digest; the first answer is that of a look at it. What comes then
-    is `runctl.agent.trees.talk.talk`'s.
+    ``argv`` is the project's name and a tree's digest; the first answer is its status. What comes then
+    is `runctl.agent.trees.requests.answer_requests`'s.
     """
-    project, digest = words
+    project, digest = argv
     try:
-        found = look(project, digest, state)
+        found = tree_status(project, digest, state)
     except AgentError as error:
-        from runctl.agent.trees.talk import refusal
+        from runctl.agent.trees.requests import refusal
 
         sink.write(refusal(error))
         return 1
@@ -31,7 +31,7 @@ def sync(words: list[str], source: BinaryIO, sink: BinaryIO, state: str | None =
     sink.flush()
     line = source.readline()
     if line:
-        from runctl.agent.trees.talk import talk
+        from runctl.agent.trees.requests import answer_requests
 
-        talk(line, project, digest, source, sink, state)
+        answer_requests(line, project, digest, source, sink, state)
     return 0

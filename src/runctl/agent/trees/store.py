@@ -1,7 +1,7 @@
 """The folder of one project on this machine: its trees, which of them is current, and the lock that guards them."""
 
-# Names need not be UTF-8, so paths are bytes here, which pathlib does not take.
-# ruff: noqa: PTH102, PTH103, PTH104, PTH105, PTH108, PTH112, PTH118, PTH123, PTH211
+# TreeNames need not be UTF-8, so paths are bytes here, which pathlib does not take.
+# ruff: noqa: PTH102, PTH103, PTH104, PTH105, PTH108, PTH112, PTH116, PTH118, PTH123, PTH211
 
 from __future__ import annotations
 
@@ -9,28 +9,25 @@ import contextlib
 import errno
 import fcntl
 import gzip
-import hashlib
 import io
-import json
 import os
 import time
-from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, Optional, Set, Tuple
+from typing import Any, BinaryIO, Iterator, Mapping
 
 from runctl.agent.trees.build import Builder
 from runctl.agent.trees.files import (
     CHUNK,
-    Entries,
-    canonical,
     check,
     encoded,
     flush,
+    flush_all,
     is_intact,
     pack_header,
     remove,
-    spliced,
     unpack_json,
 )
-from runctl.agent.trees.look import Names, TreeError, checked, is_digest, state_directory
+from runctl.agent.trees.manifest import EMPTY, Manifest
+from runctl.agent.trees.names import TreeError, TreeNames, checked, is_digest, state_directory
 
 KEEP = 3
 """So many trees of a project stay, the current one among them."""
@@ -39,34 +36,33 @@ _PENDING_SECONDS = 86400.0
 """How long a manifest waits for its content before it counts as left over."""
 _IN_MEMORY = 1 << 20
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_FEW = 50
-"""Changes, up to which a manifest's text is made from the one before."""
 
 
-class Project(Names):
-    """One project's folder. What is not in `Names`, `of` or `learn_into` is called with the lock held."""
+class TreeStore(TreeNames):
+    """One project's trees. What is not in `TreeNames`, `of` or `read_ahead` is called with the lock held."""
 
-    def __init__(self, state: str, name: str, parsed: Optional[Dict[str, Entries]] = None) -> None:
+    def __init__(self, state: str, name: str, ahead: dict[str, Manifest] | None = None) -> None:
         super().__init__(state, name)
-        self.parsed = parsed if parsed is not None else {}
-        self.read: Dict[str, Entries] = {}
-        self.texts: Dict[str, bytes] = {}
-        self.new: Dict[str, bytes] = {}
+        self.unflushed: list[bytes] | None = None
+        """``None``: what is written is on the disk before it counts. Else it is collected here, to be flushed later."""
+        self.ahead = ahead if ahead is not None else {}
+        self.read: dict[str, Manifest] = {}
+        self.unsaved: set[str] = set()
 
     @classmethod
     def of(
-        cls, request: Mapping[str, Any], state: Optional[str], parsed: Optional[Dict[str, Entries]] = None
-    ) -> Project:
-        """The one that the request names. ``parsed`` are manifests that `learn_into` has read ahead, by digest."""
+        cls, request: Mapping[str, Any], state: str | None, ahead: dict[str, Manifest] | None = None
+    ) -> TreeStore:
+        """The store of the project that the request names. ``ahead`` has manifests that `read_ahead` has read."""
         name, _ = checked(request.get("project"), request.get("digest"))
-        return cls(state or state_directory(), name, parsed)
+        return cls(state or state_directory(), name, ahead)
 
-    def learn_into(self, parsed: Dict[str, Entries], digest: str) -> None:
-        """Read ahead the manifests that a change to this tree will need; each is checked again when it is needed."""
-        for one in (digest, self.spare()):
-            entries = self.read_manifest(one) if one is not None else None
-            if one is not None and entries is not None:
-                parsed[one] = entries
+    def read_ahead(self, ahead: dict[str, Manifest], digest: str) -> None:
+        """Read the manifests that a change to this tree will need; whether they still count is asked then."""
+        for needed in (digest, self.spare()):
+            manifest = self.read_manifest(needed) if needed is not None else None
+            if needed is not None and manifest is not None:
+                ahead[needed] = manifest
 
     def make_folders(self) -> None:
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
@@ -94,74 +90,74 @@ class Project(Names):
         finally:
             os.close(descriptor)
 
-    def entries_of(self, request: Mapping[str, Any]) -> Optional[Entries]:
+    def manifest_of(self, request: Mapping[str, Any]) -> Manifest | None:
         """The manifest that the request brings, or that is known; ``None`` if neither is so."""
         digest = request["digest"]
-        text: Optional[bytes] = None
-        before: Entries = {}
         if request.get("manifest") is not None:
-            touched = entries = unpack_json(request["manifest"], "manifest")
+            manifest = Manifest(unpack_json(request["manifest"], "manifest"))
+            touched, base = manifest.entries, EMPTY
         elif request.get("changes") is not None:
-            base = request.get("base")
-            whole = self.read_manifest(base) if isinstance(base, str) and is_digest(base) else None
-            if whole is None:
+            named = request.get("base")
+            known = self.read_manifest(named) if isinstance(named, str) and is_digest(named) else None
+            if known is None:
                 return self.read_manifest(digest)
             changes = unpack_json(request["changes"], "changes")
             added, gone = changes.get("set"), changes.get("remove")
-            if not isinstance(added, dict) or not isinstance(gone, list):
+            if (
+                not isinstance(added, dict)
+                or not isinstance(gone, list)
+                or not all(isinstance(each, str) for each in gone)
+            ):
                 raise TreeError("bad-manifest", "the changes do not say what is set and what is removed")
-            touched, entries, before = added, {**whole, **added}, whole
-            for path in gone:
-                entries.pop(path, None)
-            if not gone and len(added) <= _FEW and all(path in whole for path in added):
-                text = spliced(self.texts[str(base)], whole, added)
+            manifest, touched, base = known.with_changes(added, gone), added, known
         else:
             return self.read_manifest(digest)
-        if text is None or hashlib.sha256(text).hexdigest() != digest:
-            text = canonical(entries)
-            if hashlib.sha256(text).hexdigest() != digest:
-                raise TreeError("bad-manifest", "the manifest does not have the digest that it was sent with")
-        check(touched, entries, before)
-        self.new[digest] = text
-        return entries
+        if manifest.digest != digest:
+            raise TreeError("bad-manifest", "the manifest does not have the digest that it was sent with")
+        check(touched, manifest, base)
+        self.read[digest] = manifest
+        self.unsaved.add(digest)
+        return manifest
 
-    def read_manifest(self, digest: str) -> Optional[Entries]:
+    def read_manifest(self, digest: str) -> Manifest | None:
         if digest in self.read:
             return self.read[digest]
         try:
-            with open(self.manifest(digest), "rb") as file:
-                text = file.read()
+            if digest in self.ahead:
+                # Equal digests are equal texts; but somebody may have dropped the tree meanwhile.
+                os.stat(self.manifest(digest))
+                manifest = self.ahead[digest]
+            else:
+                with open(self.manifest(digest), "rb") as file:
+                    manifest = Manifest(text=file.read().decode("ascii", "replace"))
         except FileNotFoundError:
             return None
-        if hashlib.sha256(text).hexdigest() != digest:
+        if manifest.digest != digest:
             return None
-        entries: Entries = self.parsed[digest] if digest in self.parsed else json.loads(text)
-        self.read[digest] = entries
-        self.texts[digest] = text
-        return entries
+        self.read[digest] = manifest
+        return manifest
 
-    def write_manifest(self, digest: str, entries: Entries) -> None:
+    def write_manifest(self, digest: str) -> None:
         """What the request brought is kept; what was read from here is here already."""
-        for partial in self.stage_manifest(digest, entries):
+        for partial in self.stage_manifest(digest):
             flush(partial)
             os.replace(partial, self.manifest(digest))
 
-    def stage_manifest(self, digest: str, entries: Entries) -> List[str]:
-        """What the request brought is beside its place, not flushed; none if it was read from here."""
-        text = self.new.pop(digest, None)
-        if text is None:
+    def stage_manifest(self, digest: str) -> list[str]:
+        """What the request brought is in a file of another name, not flushed; no file if it was read from here."""
+        if digest not in self.unsaved:
             return []
-        self.read[digest] = entries
+        self.unsaved.remove(digest)
         partial = self.manifest(digest) + ".partial"
         try:
             with open(partial, "wb") as file:
-                file.write(text)
+                file.write(self.read[digest].text.encode("ascii"))
         except BaseException:
             remove(partial)
             raise
         return [partial]
 
-    def complete(self) -> List[str]:
+    def complete(self) -> list[str]:
         """The digests of the trees that are here: the current one first, then the newest."""
         current = self.current()
         found = []
@@ -181,25 +177,26 @@ class Project(Names):
             os.unlink(link)
         os.symlink(os.path.join("trees", digest), link)
         os.replace(link, os.path.join(self.folder, "current"))
-        flush(self.folder)
+        if self.unflushed is None:
+            flush(self.folder)
+        else:
+            self.unflushed.append(os.fsencode(self.folder))
 
-    def find_contents(self, wanted: Set[str]) -> Dict[str, Dict[int, bytes]]:
+    def find_contents(self, wanted: set[str]) -> dict[str, dict[int, bytes]]:
         """Where each content is in an intact file: by hash, then by executable or not."""
-        found: Dict[str, Dict[int, bytes]] = {}
+        found: dict[str, dict[int, bytes]] = {}
         for digest in self.complete():
             if len(found) == len(wanted):
                 break
-            entries = self.read_manifest(digest) or {}
+            manifest = self.read_manifest(digest) or EMPTY
             root = os.fsencode(self.tree(digest)) + b"/"
-            for path, entry in entries.items():
-                if entry[0] != "f" or entry[3] not in wanted or entry[1] in found.get(entry[3], ()):
-                    continue
-                if is_intact(root + encoded(path), entry):
+            for path, entry in manifest.files_with(wanted):
+                if entry[1] not in found.get(entry[3], ()) and is_intact(root + encoded(path), entry):
                     found.setdefault(entry[3], {})[entry[1]] = root + encoded(path)
         return found
 
     @contextlib.contextmanager
-    def received(self, stream: Optional[BinaryIO]) -> Iterator[Tuple[BinaryIO, List[Tuple[str, int]]]]:
+    def received(self, stream: BinaryIO | None) -> Iterator[tuple[BinaryIO, list[tuple[str, int]]]]:
         """The pack, open behind its first line, and that line. Needs no lock: a slow sender keeps nobody waiting."""
         if stream is None:
             yield io.BytesIO(), []
@@ -208,7 +205,7 @@ class Project(Names):
         with _spooled(stream, self.folder) as spool, gzip.GzipFile(fileobj=spool, mode="rb") as unpacked:
             yield unpacked, pack_header(unpacked)  # type: ignore[misc]
 
-    def spare(self) -> Optional[str]:
+    def spare(self) -> str | None:
         """The tree that would be pruned by one more; a new one that starts from it costs as much as it differs.
 
         With one file changed of thousands that is one file, where a tree of links to another would be thousands.
@@ -216,14 +213,14 @@ class Project(Names):
         trees = self.complete()
         return trees[-1] if len(trees) >= KEEP and trees[-1] != self.current() else None
 
-    def begin(self, builder: Builder, spare: Optional[str], sources: Dict[str, Dict[int, bytes]]) -> bool:
+    def begin(self, builder: Builder, spare: str | None, sources: dict[str, dict[int, bytes]]) -> bool:
         """Start the new tree, from the spare one if there is one; ``False`` if that cannot be used."""
         if spare is None:
             os.mkdir(builder.folder, 0o755)
             builder.start()
             return True
         root = os.fsencode(self.tree(spare)) + b"/"
-        if any(path.startswith(root) for places in sources.values() for path in places.values()):
+        if any(path.startswith(root) for copies in sources.values() for path in copies.values()):
             return False
         self.forget(spare)
         os.rename(self.tree(spare), builder.folder)
@@ -241,23 +238,28 @@ class Project(Names):
         self,
         digest: str,
         builder: Builder,
-        sources: Dict[str, Dict[int, bytes]],
+        sources: dict[str, dict[int, bytes]],
         pack: BinaryIO,
-        packed: List[Tuple[str, int]],
+        packed: list[tuple[str, int]],
     ) -> int:
-        """``trees/<digest>`` is complete and on the disk; returns how many files were written anew."""
-        staged: List[str] = []
+        """``trees/<digest>`` is complete; returns how many files were written anew."""
+        staged: list[str] = []
         try:
             written = builder.place_known(sources)
             written += builder.place_packed(pack, packed)
-            staged = self.stage_manifest(digest, builder.entries)
-            builder.flush([*written, *map(os.fsencode, staged)])
+            staged = self.stage_manifest(digest)
+            if self.unflushed is None:
+                flush_all(builder.folder, [*written, *map(os.fsencode, staged)])
             for partial in staged:
                 os.replace(partial, self.manifest(digest))
             if os.path.isdir(self.tree(digest)):
                 # It has lost its manifest, so that nobody knows what is in it.
                 os.rename(self.tree(digest), self.tree(digest) + ".dropped")
             os.rename(builder.folder, self.tree(digest))
+            if self.unflushed is not None:
+                root = os.fsencode(self.tree(digest)) + b"/"
+                self.unflushed += [root + path[len(builder.root) :] for path in written]
+                self.unflushed += [os.fsencode(self.manifest(digest)) for _ in staged]
         except BaseException:
             for path in (builder.folder, *staged):
                 remove(path)
@@ -297,9 +299,11 @@ class Project(Names):
     def drop_damaged(self) -> None:
         """Every tree that has a changed file is gone; trees share files, so it may be several."""
         for digest in self.complete():
-            entries = self.read_manifest(digest)
+            manifest = self.read_manifest(digest)
             root = os.fsencode(self.tree(digest)) + b"/"
-            if entries is None or not all(is_intact(root + encoded(p), e) for p, e in entries.items()):
+            if manifest is None or not all(
+                is_intact(root + encoded(path), entry) for path, entry in manifest.entries.items()
+            ):
                 self.drop(digest)
 
 
@@ -321,8 +325,8 @@ def _spooled(stream: BinaryIO, folder: str) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def in_our_words() -> Iterator[None]:
-    """What the file system says, in our words."""
+def file_system_errors() -> Iterator[None]:
+    """What the file system refuses becomes a `TreeError`."""
     try:
         yield
     except OSError as error:
