@@ -5,15 +5,12 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-import os
 from typing import Any, BinaryIO, Mapping
 
 from runctl.agent.errors import AgentError, unexpected
 from runctl.agent.request import checked
 from runctl.agent.trees import verbs as trees
-from runctl.agent.trees.files import flush_all
 from runctl.agent.trees.manifest import Manifest
-from runctl.agent.trees.names import state_directory
 from runctl.agent.trees.store import TreeStore
 
 
@@ -29,7 +26,6 @@ def answer_requests(
     # A short life in which nothing makes cycles: looking for them takes as long as reading a manifest.
     gc.disable()
     ahead: dict[str, Manifest] = {}
-    unflushed: list[bytes] = []
     while line:
         pack = Pack(source, 0)
         try:
@@ -39,7 +35,7 @@ def answer_requests(
                 _prepare(project, digest, state, ahead)
                 line = source.readline()
                 continue
-            answer = {"ok": _answer(request, pack, state, ahead, unflushed)}
+            answer = {"ok": _answer(request, pack, state, ahead)}
         except AgentError as error:
             answer = {"error": error.to_json()}
         except Exception as error:  # noqa: BLE001 (whatever it is, the other side gets JSON)
@@ -47,7 +43,6 @@ def answer_requests(
         sink.write(_line(answer))
         sink.flush()
         if answer.get("ok", {}).get("applied"):
-            _flush_behind(project, state, unflushed)
             return
         pack.skip()
         line = source.readline()
@@ -90,14 +85,13 @@ def _answer(
     pack: Any,
     state: str | None,
     ahead: dict[str, Manifest],
-    unflushed: list[bytes],
 ) -> dict[str, Any]:
     verb = request.get("do")
     if verb == "manifest":
         return trees.manifest(request, state, ahead)
     if verb == "apply":
         whole = {**request, "pack_follows": "pack_bytes" in request}
-        return trees.apply(whole, pack, state, ahead, unflushed)
+        return trees.apply(whole, pack, state, ahead)
     raise AgentError("bad-request", "a sync cannot {!r}: it has prepare, manifest, apply".format(verb))
 
 
@@ -105,25 +99,6 @@ def _prepare(project: str, digest: str, state: str | None, ahead: dict[str, Mani
     # What is wrong will be said to the request that needs it.
     with contextlib.suppress(OSError, ValueError):
         TreeStore.of({"project": project, "digest": digest}, state).read_ahead(ahead, digest)
-
-
-def _flush_behind(project: str, state: str | None, unflushed: list[bytes]) -> None:
-    """What a sync wrote reaches the disk in a process of its own, which nobody waits for.
-
-    It takes as long as all else together, and what a power cut before its end damages is found by its size.
-    """
-    if not unflushed or os.fork():
-        return
-    try:
-        os.setsid()
-        # Nobody is to wait for the end of these.
-        null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in range(3):
-            os.dup2(null, descriptor)
-        with contextlib.suppress(OSError):
-            flush_all(TreeStore(state or state_directory(), project).folder, unflushed)
-    finally:
-        os._exit(0)
 
 
 def _line(answer: Mapping[str, Any]) -> bytes:

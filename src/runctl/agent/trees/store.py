@@ -43,8 +43,6 @@ class TreeStore(TreeNames):
 
     def __init__(self, state: str, name: str, ahead: dict[str, Manifest] | None = None) -> None:
         super().__init__(state, name)
-        self.unflushed: list[bytes] | None = None
-        """``None``: what is written is on the disk before it counts. Else it is collected here, to be flushed later."""
         self.ahead = ahead if ahead is not None else {}
         self.read: dict[str, Manifest] = {}
         self.unsaved: set[str] = set()
@@ -177,10 +175,7 @@ class TreeStore(TreeNames):
             os.unlink(link)
         os.symlink(os.path.join("trees", digest), link)
         os.replace(link, os.path.join(self.folder, "current"))
-        if self.unflushed is None:
-            flush(self.folder)
-        else:
-            self.unflushed.append(os.fsencode(self.folder))
+        flush(self.folder)
 
     def find_contents(self, wanted: set[str]) -> dict[str, dict[int, bytes]]:
         """Where each content is in an intact file: by hash, then by executable or not."""
@@ -242,24 +237,19 @@ class TreeStore(TreeNames):
         pack: BinaryIO,
         packed: list[tuple[str, int]],
     ) -> int:
-        """``trees/<digest>`` is complete; returns how many files were written anew."""
+        """``trees/<digest>`` is complete and on the disk; returns how many files were written anew."""
         staged: list[str] = []
         try:
             written = builder.place_known(sources)
             written += builder.place_packed(pack, packed)
             staged = self.stage_manifest(digest)
-            if self.unflushed is None:
-                flush_all(builder.folder, [*written, *map(os.fsencode, staged)])
+            flush_all(builder.folder, [*written, *map(os.fsencode, staged)])
             for partial in staged:
                 os.replace(partial, self.manifest(digest))
             if os.path.isdir(self.tree(digest)):
                 # It has lost its manifest, so that nobody knows what is in it.
                 os.rename(self.tree(digest), self.tree(digest) + ".dropped")
             os.rename(builder.folder, self.tree(digest))
-            if self.unflushed is not None:
-                root = os.fsencode(self.tree(digest)) + b"/"
-                self.unflushed += [root + path[len(builder.root) :] for path in written]
-                self.unflushed += [os.fsencode(self.manifest(digest)) for _ in staged]
         except BaseException:
             for path in (builder.folder, *staged):
                 remove(path)

@@ -61,7 +61,6 @@ def apply(
     stream: BinaryIO | None = None,
     state: str | None = None,
     ahead: dict[str, Manifest] | None = None,
-    unflushed: list[bytes] | None = None,
 ) -> dict[str, Any]:
     """Make the tree, complete, and then the current one; until then the one before stays.
 
@@ -70,11 +69,9 @@ def apply(
     ``{"applied": false, "known", "missing"}`` when there is more to send. Raises `TreeError`: ``disk-full``,
     ``bad-manifest``, ``bad-pack``, ``busy``.
 
-    All of it is on the disk afterwards; with ``unflushed``, that is added to it which the caller has to flush. A power
-    cut before may leave files empty, which is found by their size: see `copy_tree`.
+    All of it is on the disk afterwards.
     """
     store = TreeStore.of(request, state, ahead)
-    store.unflushed = unflushed
     follows = stream if request.get("pack_follows") else None
     with file_system_errors(), store.received(follows) as (pack, packed), store.locked():
         return _apply(store, request, pack, packed)
