@@ -264,7 +264,7 @@ def test_a_machine_that_cannot_be_asked_is_an_error_and_not_an_empty_one(
     def gone() -> Mapping[str, Any]:
         raise Unreachable("no answer")
 
-    monkeypatch.setattr(machine, "looks", gone)
+    monkeypatch.setattr(machine, "asks", gone)
 
     with pytest.raises(Unreachable):
         bring(machine)
