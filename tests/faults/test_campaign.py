@@ -76,6 +76,20 @@ def test_the_same_command_again_finishes_what_was_killed_after_any_change(
     assert [finding for finding in found if finding is not None and finding.problems] == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["kill_before", "drop_after", "kill_after"])
+@pytest.mark.parametrize("name", ["ebs-create", "ebs-move"])
+def test_a_volume_is_made_and_moved_once_wherever_the_command_is_cut_short(
+    scenarios: dict[str, Scenario], name: str, fault: str
+) -> None:
+    scenario = scenarios[name]
+    chosen = points(calls_of(scenario))
+    found = [point(scenario, fault, call, occurrence) for call, occurrence in chosen]
+
+    assert {call for call, _ in chosen} >= {"ec2:DescribeVolumes", "ec2:CreateVolume"}
+    assert [finding for finding in found if finding is not None and finding.problems] == []
+
+
 def test_the_campaign_runs_one_command_with_one_fault(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ebs-delete", "--fault", "throttle", "--calls", "ec2:DeleteVolume"]) == 0
 

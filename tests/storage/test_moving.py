@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl.core import tags as tag
+from runctl.core.database import Database
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderError
 from runctl.core.models import Volume, VolumeState
+from runctl.machines.intents import IntentState, IntentStore, Kind
+from runctl.machines.moving import MoveRequest, moving
+from runctl.machines.moving import abandon as abandon_begun
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ebs.volumes import EbsVolumes
@@ -46,6 +51,11 @@ def provider(context: Any) -> AwsProvider:
     made = AwsProvider(context)
     made.volumes = Filled(context)
     return made
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> IntentStore:
+    return IntentStore(Database(tmp_path / "state.db"), tmp_path / "intents")
 
 
 class Dying(list[str]):
@@ -136,6 +146,89 @@ def test_a_move_cut_short_after_any_change_is_finished_by_doing_it_again(
     assert len(deaths) == len(dying) >= 7
     for once in ("CreateVolume", "CreateSnapshot", "DeleteSnapshot"):
         assert dying.count(once) == 1
+
+
+@pytest.mark.parametrize("reference", ["name", "id"])
+@pytest.mark.parametrize("delete", [False, True])
+def test_the_same_command_finishes_a_move_also_when_the_id_it_names_is_deleted(
+    provider: AwsProvider, store: IntentStore, dying: Dying, delete: bool, reference: str
+) -> None:
+    old = source(provider)
+    named = "datasets" if reference == "name" else old.id
+    dying.clear()
+    deaths = 0
+    tokens = set()
+    while True:
+        dying.after = len(dying) + 1
+        try:
+            with moving(
+                store,
+                provider,
+                MoveRequest(named, THERE),
+                rate=None,
+                delete_source=delete,
+                include_protected=delete,
+            ) as begun:
+                moved = begun.carry_out()
+        except Killed:
+            deaths += 1
+            (intent,) = store.unfinished()
+            tokens.add(intent.token)
+            continue
+        break
+    assert moved.volume.name == "datasets"
+    check_moved_everything(provider, old, deleted=delete)
+    assert deaths == len(dying) >= 7
+    assert len(tokens) == 1
+    assert store.unfinished() == []
+    assert dying.count("CreateVolume") == dying.count("CreateSnapshot") == 1
+
+
+def test_a_move_is_carried_out_by_one_command_at_a_time(provider: AwsProvider, store: IntentStore) -> None:
+    old = source(provider)
+    request = MoveRequest("datasets", THERE)
+    with moving(store, provider, request, rate=None) as first:
+        provider.volumes.tag(old.id, {tag.MOVE: first.plan.token, tag.MOVE_ZONE: THERE})
+        lock = store.lock(first.plan.token)
+        assert lock is not None
+        with pytest.raises(Conflict) as refused:
+            first.carry_out()
+        lock.release(for_good=False)
+    assert refused.value.code == "moving"
+
+
+def test_a_move_that_another_computer_began_is_finished_with_its_token(
+    provider: AwsProvider, store: IntentStore, dying: Dying
+) -> None:
+    old = source(provider)
+    dying.clear()
+    dying.after = 2
+    with pytest.raises(Killed):
+        move(provider)
+    token = provider.volumes.find(old.id).tags[tag.MOVE]
+    with moving(store, provider, MoveRequest("datasets", THERE), rate=None) as begun:
+        assert begun.plan.token == token
+        begun.carry_out()
+    known = store.get(token)
+    assert known is not None
+    assert (known.kind, known.state) == (Kind.MOVE, IntentState.DONE)
+    check_moved_everything(provider, old, deleted=False)
+
+
+def test_nobody_has_to_finish_a_move_that_was_given_up(
+    provider: AwsProvider, store: IntentStore, dying: Dying
+) -> None:
+    source(provider)
+    dying.clear()
+    dying.after = 2
+    with (
+        pytest.raises(Killed),
+        moving(store, provider, MoveRequest("datasets", THERE), rate=None) as begun,
+    ):
+        begun.carry_out()
+    assert len(store.unfinished()) == 1
+    abandon_begun(store, provider, plan_abandon(provider, "datasets"))
+    assert store.unfinished() == []
 
 
 def test_moving_what_is_there_already_does_nothing(provider: AwsProvider, dying: Dying) -> None:

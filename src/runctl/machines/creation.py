@@ -45,6 +45,8 @@ class Creation:
         self._lock = lock
         self._begun = False
         self._refused = False
+        self.is_taken_up = lock is not None
+        """An earlier call of the same command has begun it."""
         self.existing = intent.resource_id
         """What an earlier call of the same command has made of it; ``None``: nothing that can be seen."""
 
@@ -53,10 +55,27 @@ class Creation:
         """For the request that is planned: the plan has it as its client token."""
         return self._intent.token
 
-    def begin(self) -> None:
-        """It is written down that the thing is to be made; from now on it may be. Raises `StateError`."""
+    def adopt(self, token: str) -> None:
+        """What is to be done was begun with that token, be it on another computer: it is this intent's from now on."""
+        if token == self.token:
+            return
+        if self.is_taken_up:
+            with suppress(StateError):
+                self._store.put(replace(self._intent, state=IntentState.NOTHING))
+        if self._lock is not None:
+            self._lock.release(for_good=True)
+        self._lock = None
+        self._intent = replace(self._intent, token=token)
+
+    def begin(self, alone: str = "") -> None:
+        """It is written down that the thing is to be made; from now on it may be. Raises `StateError`.
+
+        With ``alone``, raises `Conflict` of that message where another process is making it.
+        """
         if self._lock is None:
             self._lock = self._store.lock(self.token)
+            if self._lock is None and alone:
+                raise Conflict(alone, hint="wait until that has ended", code="moving")
         self._store.put(self._intent)
         self._begun = True
 
@@ -106,7 +125,8 @@ class Creation:
     def end(self, *, finished: bool) -> None:
         """The command ends; what is not finished stays open for the same command."""
         state = IntentState.DONE if finished else IntentState.OPEN
-        if not finished and self._refused and self._intent.resource_id is None:
+        nothing = self._refused and self._intent.resource_id is None and self._intent.kind is not Kind.MOVE
+        if not finished and nothing:
             state = IntentState.NOTHING
         if self._begun and state is not IntentState.OPEN:
             with suppress(StateError):

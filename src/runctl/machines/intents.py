@@ -39,6 +39,8 @@ class Kind(StrEnum):
     SNAPSHOT = "snapshot"
     CLONE = "clone"
     """A volume that is a copy of another one, as that is at this moment."""
+    MOVE = "move"
+    """A volume that takes another one's data to another zone."""
     VOLUME_DELETION = "volume-deletion"
     SNAPSHOT_DELETION = "snapshot-deletion"
     TERMINATION = "termination"
@@ -195,6 +197,13 @@ class IntentStore:
             with suppress(StateError):
                 for identifier in change.subject if len(change.subject) == 1 else ():
                     self.close(IntentState.GONE, identifier)
+
+    def end(self, token: str, state: IntentState) -> None:
+        """The intent of that token is over, where it was open. Raises `StateError`."""
+        intent = self.get(token)
+        if intent is not None and intent.state is IntentState.OPEN:
+            self.put(replace(intent, state=state))
+            self._lock_path(token).unlink(missing_ok=True)
 
     def lock(self, token: str) -> Lock | None:
         """The right to carry it out; ``None`` while somebody else has it. Raises `StateError`."""

@@ -75,13 +75,15 @@ def plan_move(
     rate: int | None,
     delete_source: bool = False,
     include_protected: bool = False,
+    token: str | None = None,
 ) -> MovePlan:
-    """What is to be done, or what is left of it. Does nothing yet.
+    """What is to be done, or what is left of it. Does nothing yet. ``token`` is for a move that is begun now.
 
     Raises `NotFound`, `Conflict` (in use; being moved elsewhere; code ``protected`` where the old one may not be
     deleted), `PermissionDenied` (``not-ours``), `UsageError`.
     """
     volumes = require(provider.volumes)
+    new_token = token or new_client_token()
     source, target, token = _find(provider, word, zone)
     if source is None:
         if target is None:
@@ -135,7 +137,7 @@ def plan_move(
             None,
             delete_source,
         )
-    wanted = volumes.plan(_request(source, zone, token or new_client_token(), None))
+    wanted = volumes.plan(_request(source, zone, token or new_token, None))
     filling = require(provider.snapshots).estimate_filling(rate, source.size_gib, zone)
     plan_token = wanted.request.token or ""
     return MovePlan(
@@ -194,8 +196,10 @@ def _carry_out(provider: Provider, plan: MovePlan, progress: Progress, clock: Cl
         volumes.delete(source.id, progress, include_protected=True)
         source = None
     elif source is not None:
-        volumes.tag(source.id, {}, remove=_INTENT)
         source = volumes.find(source.id)
+        if any(key in source.tags for key in _INTENT):
+            volumes.tag(source.id, {}, remove=_INTENT)
+            source = volumes.find(source.id)
     volumes.tag(target.id, {}, remove=_INTENT)
     return Moved(volumes.find(target.id), source)
 
@@ -229,6 +233,7 @@ def _made_and_checked(
 class Abandonment:
     """A move that was begun and is given up: what it made so far goes, the volume is as it was."""
 
+    token: str
     source: Volume
     unfinished: Volume | None
     """The new volume, not checked and not named yet."""
@@ -251,7 +256,7 @@ def plan_abandon(provider: Provider, word: str) -> Abandonment:
             code="moving",
         )
     mine = tuple(one for one in snapshots.list() if one.tags.get(tag.MOVE) == token)
-    return Abandonment(source, _by_token(provider, token, source=False), mine)
+    return Abandonment(token, source, _by_token(provider, token, source=False), mine)
 
 
 def abandon(provider: Provider, plan: Abandonment, progress: Progress = SILENT) -> Volume:
@@ -318,7 +323,8 @@ def _find(provider: Provider, word: str, zone: str) -> tuple[Volume | None, Volu
         if target is None and token is None:
             return _again(found), None, None  # that copy is gone, and it is moved again
         if target is not None and target.zone == zone:
-            return found, target, token
+            # Cut short before its last change, only the new volume still has the token.
+            return found, target, token or target.tags.get(tag.MOVE)
         if token is not None:
             raise NotFound(
                 f"{moved_to}, which volume {found.id} was being moved to, is gone",

@@ -27,11 +27,12 @@ from runctl.cli.volumes.ebs import (
 from runctl.core.errors import RunctlError, UsageError
 from runctl.core.models import Volume
 from runctl.machines.intents import Kind
+from runctl.machines.moving import MoveRequest, abandon, moving
 from runctl.providers.interface import Provider, require
 from runctl.providers.volume_plans import CloneRequest
 from runctl.render.volume_plans import abandon_text, clone_plan_text, move_plan_text
 from runctl.storage.consistency import holding_still
-from runctl.storage.moving import abandon, carry_out, plan_abandon, plan_move
+from runctl.storage.moving import plan_abandon
 
 
 def clone_command(provider: str) -> click.Command:
@@ -161,28 +162,31 @@ def move_command(provider: str) -> click.Command:
             return
         if zone is None:
             raise UsageError("where to?", hint="--availability-zone ZONE, or --abandon a move that was begun")
-        plan = plan_move(
+        request = MoveRequest(volume_word, zone)
+        with moving(
+            cli.intents,
             cloud,
-            volume_word,
-            zone,
+            request,
             rate=None if no_rate else rate or require(cloud.snapshots).fastest_rate,
             delete_source=delete_source,
             include_protected=include_protected,
-        )
-        if plan.done and plan.finished is not None:
-            cli.progress.note(f"{volume_word} is in {zone} already")
-            emit_volume(cli, provider, plan.finished)
-            return
-        if shown(cli, plan, move_plan_text(plan), dry_run=dry_run):
-            return
-        if plan.delete_source and plan.source is not None:
-            cli.confirm(f"Delete {plan.source.id} in {plan.source.zone} when its data is in {zone}?")
-        try:
-            moved = carry_out(cloud, plan, cli.progress)
-        except RunctlError as error:
-            again = "the same command goes on from here"
-            error.hint = "; ".join(part for part in (error.hint, again) if part)
-            raise
+            progress=cli.progress,
+        ) as move:
+            plan = move.plan
+            if plan.done and plan.finished is not None:
+                cli.progress.note(f"{volume_word} is in {zone} already")
+                emit_volume(cli, provider, plan.finished)
+                return
+            if shown(cli, plan, move_plan_text(plan), dry_run=dry_run):
+                return
+            if plan.delete_source and plan.source is not None:
+                cli.confirm(f"Delete {plan.source.id} in {plan.source.zone} when its data is in {zone}?")
+            try:
+                moved = move.carry_out()
+            except RunctlError as error:
+                again = "the same command goes on from here"
+                error.hint = "; ".join(part for part in (error.hint, again) if part)
+                raise
         if moved.source is not None:
             kept = moved.source.name or moved.source.id
             cli.progress.note(
@@ -198,4 +202,4 @@ def _abandon(cli: Cli, cloud: Provider, word: str, *, dry_run: bool) -> None:
     if shown(cli, plan, abandon_text(plan), dry_run=dry_run):
         return
     cli.confirm(f"Give up moving {plan.source.name or plan.source.id}?")
-    emit_volume(cli, cloud.name, abandon(cloud, plan, cli.progress))
+    emit_volume(cli, cloud.name, abandon(cli.intents, cloud, plan, cli.progress))
