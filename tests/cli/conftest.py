@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from click.testing import CliRunner, Result
 
 from runctl.cli.framework.commands import RootGroup
+from runctl.cli.main import run as run_program
 from runctl.providers import registry
 from tests.cli.fake_provider import FakeProvider, Script
 
 Invoke = Callable[..., Result]
+
+
+class Program(RootGroup):
+    """The command line, run by click's test runner as a shell runs it: errors are reported, and decide the code."""
+
+    def main(self, args: Sequence[str] | None = None, *_positional: Any, **_extra: Any) -> NoReturn:
+        sys.exit(run_program(list(args or ())))
 
 
 @pytest.fixture
@@ -33,7 +42,7 @@ def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
     monkeypatch.chdir(folder)
 
     def run(*arguments: str, stdin: str | bytes | None = None) -> Result:
-        result = CliRunner().invoke(RootGroup(), arguments, input=stdin)
+        result = CliRunner().invoke(Program(), arguments, input=stdin)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result

@@ -25,7 +25,7 @@ from runctl.cli.framework.commands import (
     resolve,
 )
 from runctl.providers.plugin import Branch, Leaf
-from tests.cli.conftest import Invoke, data_of
+from tests.cli.conftest import Invoke, Program, data_of
 from tests.cli.fake_provider import Script
 
 GLOBALS: dict[tuple[str, ...], tuple[str, object]] = {
@@ -188,8 +188,8 @@ def test_the_version_is_data_too(invoke: Invoke) -> None:
 
 
 def test_root_help_is_the_same_on_every_path() -> None:
-    assert CliRunner().invoke(RootGroup(), ["--help"]).stdout == root_help() + "\n"
-    assert CliRunner().invoke(RootGroup(), ["-q", "--help"]).stdout == root_help() + "\n"
+    assert CliRunner().invoke(Program(), ["--help"]).stdout == root_help() + "\n"
+    assert CliRunner().invoke(Program(), ["-q", "--help"]).stdout == root_help() + "\n"
 
 
 def leaves(branch: Branch, path: tuple[str, ...] = ("runctl",)) -> Iterator[tuple[str, str, Leaf]]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -393,12 +392,6 @@ class RootGroup(LazyGroup):
     def get_help(self, ctx: click.Context) -> str:  # noqa: ARG002
         """The same text as the path that loads nothing."""
         return root_help()
-
-    def main(self, args: Sequence[str] | None = None, *_positional: Any, **_extra: Any) -> NoReturn:
-        """As the program itself runs, so that click's test runner sees what a shell sees."""
-        from runctl.cli.main import run
-
-        sys.exit(run(sys.argv[1:] if args is None else args))
 
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
