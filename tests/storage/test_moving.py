@@ -311,22 +311,22 @@ def test_a_volume_that_is_not_the_others_equal_does_not_take_its_name(
     changes: dict[str, Any], word: str
 ) -> None:
     with pytest.raises(ProviderError, match=word) as refused:
-        check_moved(a_volume(), replace(SAME, **changes), THERE)
+        check_moved("aws", a_volume(), replace(SAME, **changes), THERE)
     assert refused.value.code == "move-check"
 
 
 @given(st.dictionaries(st.sampled_from(["team", "cost", tag.PROJECT, tag.PURPOSE]), st.text(max_size=5)))
 def test_every_tag_that_a_copy_inherits_has_to_be_there(tags: dict[str, str]) -> None:
     old = a_volume(tags=tags)
-    check_moved(old, replace(SAME, tags={**tags, tag.MOVE: "x"}), THERE)
+    check_moved("aws", old, replace(SAME, tags={**tags, tag.MOVE: "x"}), THERE)
     for key in tags:
         with pytest.raises(ProviderError, match=re.escape(key)):
-            check_moved(old, replace(SAME, tags={k: v for k, v in tags.items() if k != key}), THERE)
+            check_moved("aws", old, replace(SAME, tags={k: v for k, v in tags.items() if k != key}), THERE)
 
 
 def test_what_was_written_to_meanwhile_is_not_moved() -> None:
     with pytest.raises(Conflict, match="lacks what was written"):
-        check_moved(a_volume(instances=(INSTANCE_ID,)), SAME, THERE)
+        check_moved("aws", a_volume(instances=(INSTANCE_ID,)), SAME, THERE)
 
 
 @pytest.mark.parametrize("steps", range(1, 4))

@@ -118,8 +118,7 @@ class OutcomeUnknown(Unreachable):
     def __init__(self, message: str, *, hint: str = "", may_still_happen: bool = False) -> None:
         super().__init__(
             message,
-            hint=hint
-            or "look at what exists now (runctl aws list, runctl aws ebs list) before you try again",
+            hint=hint or "look at what exists now (list) before you try again",
         )
         self.may_still_happen = may_still_happen
         """Nothing was heard for so long that it may be carried out after we have looked."""
@@ -152,8 +151,7 @@ class ZoneMismatch(Conflict):
         super().__init__(
             f"volume {volume} is in {volume_zone}, the instance in {instance_zone}",
             hint=hint
-            or f"create the instance with --zone {volume_zone}, or move the volume's data:"
-            f" runctl aws ebs move {volume} --availability-zone {instance_zone}",
+            or f"create the instance with --zone {volume_zone}, or move the volume to {instance_zone}",
         )
 
 

@@ -10,10 +10,10 @@ _NAME = re.compile(
     r"secret|token|passw|passphrase|credential|private|api_?key|access_?key|auth|(^|_)(key|pat|pwd)$",
     re.IGNORECASE,
 )
-_HARMLESS_NAMES = frozenset({"key_name", "aws.key_name", "tokenizers_parallelism"})
+_HARMLESS_NAMES = frozenset({"key_name", "tokenizers_parallelism"})
 _LOOKS = re.compile(
     r"""
-      (?:AKIA|ASIA)[A-Z0-9]{16}                      # AWS access keys
+      (?:AKIA|ASIA)[A-Z0-9]{16}                      # access keys of AWS
     | gh[pousr]_\w{20,} | github_pat_\w{20,}          # GitHub
     | hf_\w{20,} | sk-[\w-]{20,} | xox[abprs]-[\w-]+  # Hugging Face, OpenAI and kin, Slack
     | eyJ[\w-]+\.[\w-]+\.[\w-]+                       # JSON Web Tokens

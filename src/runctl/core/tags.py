@@ -48,6 +48,8 @@ HELPER_FOR: Final = "runctl:helper-for"
 """On an instance that was rented to fill a volume: which one. It is given back when that is done."""
 NAME: Final = "Name"
 
+CLOUDS_OWN: Final = "aws:"
+"""What tags begin with that the cloud sets itself, and nobody else may set."""
 ABOUT_ONE_THING: Final = frozenset(
     {
         OWNED,
@@ -82,7 +84,9 @@ def inherited(tags: Mapping[str, str]) -> dict[str, str]:
     AWS's own (``aws:``) cannot be set by anybody else.
     """
     return {
-        key: value for key, value in tags.items() if key not in ABOUT_ONE_THING and not key.startswith("aws:")
+        key: value
+        for key, value in tags.items()
+        if key not in ABOUT_ONE_THING and not key.startswith(CLOUDS_OWN)
     }
 
 

@@ -126,6 +126,8 @@ class ProviderPlugin:
     """Which of `ALL_VERBS` it has. Who uses one of the others is told the reason that the provider states."""
     sections: Mapping[str, type] = field(default_factory=dict)
     """Configuration sections by name, as frozen dataclasses; see `runctl.core.config_values.rules_of`."""
+    config_template: str = ""
+    """What ``runctl init`` writes of its sections: TOML, with keys that are comments."""
     defaults: Callable[[Config], Defaults] = no_defaults
     global_options: Mapping[str, str] = field(default_factory=dict)
     """Which configuration key each of the global options ``region``, ``profile``, ``strict_host_key`` sets."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,31 @@ def plugins() -> tuple[ProviderPlugin, ...]:
 def this_computer() -> str:
     """The name of the provider whose only instance is this computer."""
     return next(each.name for each in plugins() if each.this_computer)
+
+
+def owner_of(instance: str) -> str | None:
+    """The provider whose instance it is, as far as the form of the id tells."""
+    for each in plugins():
+        own = each.id_of("instance")
+        if instance == each.only_instance or (own is not None and re.fullmatch(own.pattern, instance)):
+            return each.name
+    return None
+
+
+def is_this_computer(name: str) -> bool:
+    """Whether the provider's only instance is this computer. Of one that is not installed, it is not."""
+    return any(each.name == name and each.this_computer for each in plugins())
+
+
+def command(provider: str, *argv: str) -> str:
+    """What to type: a provider's command, for hints."""
+    return " ".join(("runctl", provider, *argv))
+
+
+def volume_command(provider: str, *argv: str) -> str:
+    """What to type: a command of the provider's group about volumes, for hints."""
+    groups = (each.volumes.name for each in plugins() if each.name == provider and each.volumes is not None)
+    return command(provider, next(groups, "volumes"), *argv)
 
 
 def defaults(name: str, config: Config) -> Defaults:

@@ -6,10 +6,12 @@ import shlex
 from typing import Any
 
 from runctl.agent.spec import ContainerSpec
+from runctl.containers.where import LOCAL
 from runctl.core.amounts import counted, size
 from runctl.core.models import Market
 from runctl.core.money import usd
 from runctl.project.left_out import in_words
+from runctl.providers.registry import is_this_computer
 from runctl.render.json import to_builtins
 from runctl.render.run_mounts import mount_rows, mounts_document
 from runctl.runs.plan import RunPlan
@@ -111,7 +113,7 @@ def image_rows(plan: RunPlan) -> list[tuple[str, str]]:
         "registry": "is in the registry already: nothing to build, nothing to push",
         "engine": "is in this computer's engine already: to be pushed",
         None: "to be built here, pushed, and pulled by the machine"
-        if image.where == "local"
+        if image.where == LOCAL
         else "to be built",
     }[image.there]
     container = plan.spec.container
@@ -124,7 +126,7 @@ def image_rows(plan: RunPlan) -> list[tuple[str, str]]:
 
 
 def _where(plan: RunPlan) -> str:
-    return "here" if plan.image is not None and plan.image.where == "local" else "on the machine"
+    return "here" if plan.image is not None and plan.image.where == LOCAL else "on the machine"
 
 
 def _what_runs(plan: RunPlan) -> str:
@@ -141,7 +143,7 @@ def _what_runs(plan: RunPlan) -> str:
 
 def _machine(plan: RunPlan) -> str:
     instance = plan.instance
-    if instance.provider == "local":
+    if is_this_computer(instance.provider):
         return "this computer"
     parts = [instance.instance_type, instance.market.value]
     return ", ".join([*parts, instance.zone] if instance.zone else parts)

@@ -59,7 +59,10 @@ def initialization_text(filling: Initialization) -> str:
     most = "at most " if filling.estimated else ""
     data = f"{most}{filling.data_gib.normalize():f} GiB"
     if filling.rate is None or filling.takes is None:
-        return f"{data} in the background at AWS's own pace, slow where read first; --initialization-rate promises one"
+        return (
+            f"{data} in the background at the provider's own pace, slow where read first;"
+            " --initialization-rate promises one"
+        )
     price = "" if filling.price is None else f", {usd(filling.price.usd)} once ({filling.price.source})"
     return f"{data} at {filling.rate} MiB/s: all there {duration(filling.takes)} after it is made{price}"
 

@@ -16,6 +16,7 @@ from runctl.core.names import LATEST
 from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
+from runctl.providers.registry import is_this_computer
 from runctl.runs.records import RunRecord, adopted, from_status, never_started, with_its_machine
 from runctl.runs.run_logs.follow import Followed, follow
 from runctl.runs.store import run_store
@@ -142,7 +143,7 @@ def follow_run(
     from runctl.runs.run_logs.archive import log_archive
 
     # The log of a run on this computer is here already.
-    here = record.provider == "local"
+    here = is_this_computer(record.provider)
     keep = None if here else log_archive().writer(record.id, record.attempt, session.progress.warn)
     try:
         return follow(

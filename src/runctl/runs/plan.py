@@ -19,6 +19,7 @@ from runctl.core.ids import RunId
 from runctl.core.models import GitState, Instance, InstanceState
 from runctl.core.tags import is_ours
 from runctl.project.compose_file import check_env_files
+from runctl.providers.registry import is_this_computer
 from runctl.runs.mounts.folder_mounts import folder_mounts
 from runctl.runs.mounts.plan import MountFacts, MountPlan, plan_mounts
 from runctl.runs.project_plan import DEFAULT_GRACE, ProjectPlan, TrainRequest
@@ -47,7 +48,7 @@ class RunPlan:
 
 def check_instance(instance: Instance) -> None:
     """The instance can be trained on. Raises `PermissionDenied` (not ours) or `Conflict` (not running)."""
-    if instance.provider != "local" and not is_ours(instance.tags):
+    if not is_this_computer(instance.provider) and not is_ours(instance.tags):
         raise PermissionDenied(
             f"{instance.id} was not created by runctl",
             hint=f"runctl changes only what it created: runctl {instance.provider} create makes an instance of its own",
@@ -79,7 +80,7 @@ def plan_run_mounts(
     hides some of them is told of. Raises what `plan_mounts` raises.
     """
     container = project.container
-    if facts.instance.provider == "local":
+    if is_this_computer(facts.instance.provider):
         mounts = folder_mounts(project.mount_requests)
     else:
         mounts = plan_mounts(

@@ -89,7 +89,7 @@ class RunStore:
         if reference == LATEST:
             return NotFound(
                 "this computer has started no run yet",
-                hint="runctl aws train starts one",
+                hint="runctl PROVIDER train starts one",
                 code="run-not-found",
             )
         with self._database.reading() as connection:
@@ -97,7 +97,7 @@ class RunStore:
         return NotFound(
             f"this computer knows no run {reference}",
             hint=did_you_mean(reference, known)
-            or "runctl runs list shows those it knows; a machine's own: runctl aws processes INSTANCE",
+            or "runctl runs list shows those it knows; a machine's own: runctl PROVIDER processes INSTANCE",
             code="run-not-found",
         )
 

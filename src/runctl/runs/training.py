@@ -18,6 +18,7 @@ from runctl.machines.intents import IntentState
 from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.project.root import project_name
+from runctl.providers.registry import is_this_computer
 from runctl.runs.images.run_image import BY_CONFIGURATION, ImageOptions, RunImage
 from runctl.runs.launch import launch
 from runctl.runs.mounts.attachments import volumes_attached
@@ -181,7 +182,7 @@ class Training:
             )
 
     def _mount_facts(self) -> MountFacts:
-        if self.instance.provider == "local":
+        if is_this_computer(self.instance.provider):
             return MountFacts(self.instance)
         resume = self.request.resume
         return gather_mount_facts(

@@ -19,6 +19,7 @@ from runctl.core.models import Instance, InstanceState, Volume
 from runctl.core.mount_points import usual_mount_points
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.interface import Provider, require
+from runctl.providers.registry import volume_command
 from runctl.storage.agents import AgentOn as AgentOn  # noqa: PLC0414 (re-exported: a part of this interface)
 from runctl.storage.sharing import check_shared
 from runctl.transport.agent import AgentClient
@@ -167,7 +168,7 @@ def mount(
     elif grows and answer.get("not_grown"):
         progress.warn(
             f"the file system of {volume.name or volume.id} is smaller than the volume: {answer['not_grown']};"
-            f" try again: runctl {instance.provider} ebs resize {volume.id} --size {volume.size_gib}"
+            f" try again: {volume_command(instance.provider, 'resize', volume.id, '--size', str(volume.size_gib))}"
         )
     # Of several machines that have it, it is this one that the result is about.
     now = replace(volumes.find(volume.id), attached_to=instance.id)
@@ -298,7 +299,7 @@ def _mount_change(volume: Volume, instance: Instance, place: str) -> tuple[Chang
             (volume.id, instance.id),
             Effect.MADE,
             f"volume {volume.name or volume.id} {state} mounted at {place} on {instance.id}",
-            undo=f"runctl {instance.provider} ebs detach {volume.id}",
+            undo=volume_command(instance.provider, "detach", volume.id),
         )
         for state in ("may be", "is")
     )
@@ -313,7 +314,7 @@ def _unmount_change(volume: Volume, instance: Instance) -> tuple[Change, Change]
             (volume.id, instance.id),
             Effect.GONE,
             f"volume {volume.name or volume.id} {state} mounted on {instance.id}",
-            undo=f"runctl {instance.provider} ebs mount {volume.id}",
+            undo=volume_command(instance.provider, "mount", volume.id),
         )
         for state in ("may not be", "is no longer")
     )

@@ -24,6 +24,7 @@ from runctl.core.journal import Change, Effect
 from runctl.core.models import Snapshot, Volume, VolumeState
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.interface import Provider, require
+from runctl.providers.registry import volume_command
 from runctl.providers.volume_plans import Initialization, SnapshotRequest, VolumePlan, VolumeRequest
 
 INITIALIZATION_TIMEOUT = timedelta(hours=24)
@@ -103,7 +104,8 @@ def plan_move(
     if not tag.is_ours(source.tags):
         raise PermissionDenied(
             f"volume {source.id} was not created by runctl and is left alone",
-            hint="runctl aws ebs snapshot and restore --availability-zone make a volume of its own",
+            hint=f"{volume_command(provider.name, 'snapshot')} and restore --availability-zone make a volume of"
+            " its own",
             code="not-ours",
         )
     if delete_source and source.persistent and not include_protected:
@@ -116,7 +118,8 @@ def plan_move(
     if source.instances and not over and not volumes.is_being_released(source):
         raise Conflict(
             f"volume {source.name or source.id} is attached to {', '.join(source.instances)}",
-            hint=f"runctl aws ebs detach {source.name or source.id}, so that nothing is written while it moves",
+            hint=f"{volume_command(provider.name, 'detach', source.name or source.id)}, so that nothing is written"
+            " while it moves",
             code="volume-in-use",
         )
     name = source.name
@@ -167,7 +170,7 @@ def _unfinished_move(provider: str, plan: MovePlan) -> Change:
     """How a move that was begun is told. Pure."""
     volume = plan.source or plan.finished
     name = plan.name or (volume.id if volume is not None else "VOLUME")
-    command = f"runctl {provider} ebs move {name}"
+    command = volume_command(provider, "move", name)
     return Change(
         "move",
         () if volume is None else (volume.id, plan.zone),
@@ -221,7 +224,7 @@ def _made_and_checked(
         target = _restore(provider, plan, source, _snapshot(provider, plan, source, progress), progress)
     _wait_filled(provider, target, progress, clock)
     source, target = volumes.find(source.id), volumes.find(target.id)
-    check_moved(source, target, plan.zone)
+    check_moved(provider.name, source, target, plan.zone)
     handed = {tag.MOVED_TO: str(target.id)}
     if plan.old_name:
         handed[tag.NAME] = plan.old_name
@@ -252,7 +255,7 @@ def plan_abandon(provider: Provider, word: str) -> Abandonment:
         zone = found.zone if source is None else source.tags.get(tag.MOVE_ZONE, found.zone)
         raise Conflict(
             f"volume {word} has been moved: the new one was checked, and has its name or gets it next",
-            hint=f"runctl aws ebs move {word} --availability-zone {zone}, which tidies up",
+            hint=f"{volume_command(provider.name, 'move', word, '--availability-zone', zone)}, which tidies up",
             code="moving",
         )
     mine = tuple(one for one in snapshots.list() if one.tags.get(tag.MOVE) == token)
@@ -271,13 +274,14 @@ def abandon(provider: Provider, plan: Abandonment, progress: Progress = SILENT) 
     return volumes.find(plan.source.id)
 
 
-def check_moved(source: Volume, target: Volume, zone: str) -> None:
+def check_moved(provider: str, source: Volume, target: Volume, zone: str) -> None:
     """Raises `ProviderError` or `Conflict` where the new volume is not the old one's equal. Pure."""
+    give_up = volume_command(provider, "move", source.id, "--abandon")
     if source.instances:
         raise Conflict(
             f"{source.id} was attached to {', '.join(source.instances)} while it was moved, and {target.id} lacks what"
             " was written since",
-            hint=f"the old volume is as it was: detach it, runctl aws ebs move {source.id} --abandon, and again",
+            hint=f"the old volume is as it was: detach it, {give_up}, and again",
             code="volume-in-use",
         )
     wrong = [
@@ -300,7 +304,7 @@ def check_moved(source: Volume, target: Volume, zone: str) -> None:
     if wrong:
         raise ProviderError(
             f"the new volume {target.id} is not what {source.id} is: {'; '.join(wrong)}",
-            hint=f"the old volume is as it was: runctl aws ebs move {source.id} --abandon, and move it again",
+            hint=f"the old volume is as it was: {give_up}, and move it again",
             code="move-check",
         )
 
@@ -312,10 +316,10 @@ def _find(provider: Provider, word: str, zone: str) -> tuple[Volume | None, Volu
     token, moved_to = found.tags.get(tag.MOVE), found.tags.get(tag.MOVED_TO)
     under_way_to = found.tags.get(tag.MOVE_ZONE)
     if under_way_to is not None and under_way_to != zone:
+        move = volume_command(provider.name, "move", word)
         raise Conflict(
             f"volume {found.name or found.id} is being moved to {under_way_to}",
-            hint=f"finish that first: runctl aws ebs move {word} --availability-zone {under_way_to};"
-            f" or give it up: runctl aws ebs move {word} --abandon",
+            hint=f"finish that first: {move} --availability-zone {under_way_to}; or give it up: {move} --abandon",
             code="moving",
         )
     if moved_to is not None:
@@ -328,8 +332,7 @@ def _find(provider: Provider, word: str, zone: str) -> tuple[Volume | None, Volu
         if token is not None:
             raise NotFound(
                 f"{moved_to}, which volume {found.id} was being moved to, is gone",
-                hint=f"aws ec2 delete-tags --resources {found.id} --tags Key={tag.MOVE} Key={tag.MOVED_TO}"
-                f" Key={tag.MOVE_ZONE}, and move it again",
+                hint=f"take its tags {tag.MOVE}, {tag.MOVED_TO} and {tag.MOVE_ZONE} off, and move it again",
             )
         return _again(found), None, None
     if found.zone == zone:
@@ -422,7 +425,7 @@ def _restore(
 
 
 def _wait_filled(provider: Provider, target: Volume, progress: Progress, clock: Clock) -> None:
-    """Every block is on the new volume, where it was made with a rate that promises it; else AWS goes on by itself."""
+    """Every block is on the new volume, where it was made with a rate that promises it; else that goes on by itself."""
     volumes = require(provider.volumes)
     if volumes.initialization(target.id).rate is None:
         return
@@ -437,5 +440,5 @@ def _wait_filled(provider: Provider, target: Volume, progress: Progress, clock: 
         clock.sleep(POLL_SECONDS if (status.remaining_seconds or 0) > POLL_SECONDS else 1.0)
     raise Unreachable(
         f"volume {target.id} has not got all its data after {INITIALIZATION_TIMEOUT}",
-        hint="AWS goes on with it by itself; the same command goes on from there later",
+        hint="the provider goes on with it by itself; the same command goes on from there later",
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from runctl.core.errors import Conflict, MachineError, Unreachable
 from runctl.core.models import Instance, InstanceState, Volume
 from runctl.providers.interface import Provider
+from runctl.providers.registry import volume_command
 from runctl.storage.agents import AgentOn
 
 SHARED = "shared"
@@ -63,6 +64,7 @@ def _check_reads_only(agent_on: AgentOn, volume: Volume, other: Instance) -> Non
     if writing:
         raise Conflict(
             f"{other.id} has volume {name} mounted for writing at {writing[0]}: a reader would see halves of files",
-            hint=f"runctl aws ebs detach {name} --instance {other.id}, then attach it to both with --read-only",
+            hint=f"{volume_command(other.provider, 'detach', name, '--instance', other.id)}, then attach it to both"
+            " with --read-only",
             code=SHARED,
         )

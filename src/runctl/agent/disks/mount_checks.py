@@ -61,7 +61,7 @@ def _source(mount: MountSpec, mounted: Sequence[MachineMount]) -> None:
             raise _bad(
                 mount,
                 what,
-                f"runctl aws ebs attach {mount.volume_id} INSTANCE --mount-point {mount.source}",
+                f"attach the volume with --mount-point {mount.source}",
             )
         if holder.read_only and not mount.read_only:
             raise _bad(mount, "the volume is mounted read-only", "add :ro to the mount")

@@ -90,7 +90,7 @@ def check_room(free: int, need: int, free_files: int, files: int, folder: str) -
         raise AgentError(
             "disk-full",
             f"{folder} has {_gib(free)} free, and {_gib(need)} are needed",
-            "make the volume larger: runctl aws ebs resize",
+            "make the volume larger",
         )
     if 0 < free_files < files:
         raise AgentError(

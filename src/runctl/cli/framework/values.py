@@ -14,6 +14,7 @@ from runctl.core.clock import parse_duration
 from runctl.core.errors import UsageError
 from runctl.core.ids import InstanceId
 from runctl.core.mount_points import is_system_folder
+from runctl.core.tags import CLOUDS_OWN
 
 if TYPE_CHECKING:
     from runctl.providers.interface import VolumeMount
@@ -143,7 +144,7 @@ def parse_tags(texts: Iterable[str]) -> dict[str, str]:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise UsageError(f"--tag {text}: expected KEY=VALUE", hint="for example --tag team=vision")
-        if key.lower().startswith(("runctl:", "aws:")):
+        if key.lower().startswith(("runctl:", CLOUDS_OWN)):
             raise UsageError(f"--tag {text}: tags that begin with {key.split(':')[0]}: are not yours to set")
         if key in tags:
             raise UsageError(f"--tag {key} is given twice")

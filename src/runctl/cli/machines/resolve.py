@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
@@ -18,7 +17,7 @@ from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState
 from runctl.core.names import did_you_mean
 from runctl.core.tags import NAME
-from runctl.providers.registry import DEFAULT, plugin, plugins
+from runctl.providers.registry import DEFAULT, owner_of, plugin, plugins
 
 if TYPE_CHECKING:
     from runctl.transport.interface import Transport
@@ -61,11 +60,9 @@ def provider_of(cli: Cli, reference: str) -> str:
     That is told from the id's form, then from the names that providers know without asking anybody; else it is the
     default provider's.
     """
-    for described in plugins():
-        own = described.id_of("instance")
-        if reference == described.only_instance or (own is not None and re.fullmatch(own.pattern, reference)):
-            return described.name
-    return next((each.name for each in plugins() if reference in each.known_instances(cli.config)), DEFAULT)
+    by_form = owner_of(reference)
+    known = (each.name for each in plugins() if reference in each.known_instances(cli.config))
+    return by_form or next(known, DEFAULT)
 
 
 def find_instance(cli: Cli, provider: str, reference: str | None = None) -> Instance:

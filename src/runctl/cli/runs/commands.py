@@ -15,6 +15,7 @@ from runctl.cli.framework.values import COUNT, DURATION, LINES, RUN, wide_option
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, MachineError, NotFound, RunctlError, Unreachable
 from runctl.core.models import RunPhase
+from runctl.providers.registry import command, names
 
 PHASES = tuple(phase.value for phase in RunPhase)
 STATES = (*PHASES, *(reason.value for reason in EndReason))
@@ -84,7 +85,7 @@ def list_command(
         cli.progress.note(
             "none of the runs that this computer knows matches; runctl runs list shows all of them"
             if filtered
-            else "no runs yet; runctl aws train, or runctl local train, starts one"
+            else "no runs yet; " + " or ".join(command(each, "train") for each in names()) + " starts one"
         )
 
 

@@ -15,6 +15,7 @@ from runctl.core.files import write_atomically
 from runctl.project.dockerfile import find_dockerfile
 from runctl.project.files import ProjectFiles
 from runctl.project.label import fit_for_a_tag, project_folder
+from runctl.providers.registry import plugins
 
 TEMPLATE = """\
 # runctl's configuration. Flags and RUNCTL_... variables outrank it; the user's own file stands below it.
@@ -23,17 +24,7 @@ TEMPLATE = """\
 [project]
 name = {name}
 
-[aws]
-# region = "us-east-1"
-# instance_type = "g4dn.xlarge"
-# spot = true
-# ttl = "12h"                     # machines end themselves after this long
-# ask_above = 1.0                 # USD an hour: nothing dearer without a yes
-
-[ebs]
-# mount_points = ["/mnt/data:/data"]   # SOURCE:TARGET[:ro] for every run
-
-[docker]
+{providers}[docker]
 {docker}
 
 [train]
@@ -95,4 +86,5 @@ def render(seen: Seen) -> str:
         if seen.dockerfile
         else '# image = "pytorch/pytorch:latest"   # runs happen in a container of it'
     )
-    return TEMPLATE.format(name=f'"{seen.name}"', docker=docker)
+    providers = "".join(f"{plugin.config_template}\n" for plugin in plugins() if plugin.config_template)
+    return TEMPLATE.format(name=f'"{seen.name}"', docker=docker, providers=providers)

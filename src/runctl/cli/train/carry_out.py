@@ -13,6 +13,7 @@ from runctl.cli.runs.show_log import show_log
 from runctl.core.amounts import counted, size
 from runctl.core.clock import SystemClock
 from runctl.core.errors import RunctlError, UsageError
+from runctl.providers.registry import is_this_computer
 from runctl.render.progress import finish
 from runctl.render.run_plan import run_plan_document, run_plan_lines
 from runctl.runs.plan import RunPlan
@@ -66,7 +67,7 @@ def carry_out(
         return Watched(cli, training, plan, record, on_save is OnSave.RESTART).to_the_end()
     if not wait:
         cli.emit(record.as_run(SystemClock().now()), text=lambda: record.id, ids=[record.id])
-        machine = "" if record.provider == "local" else f" {record.instance_id}"
+        machine = "" if is_this_computer(record.provider) else f" {record.instance_id}"
         command = f"runctl {record.provider} monitor{machine} {record.id}"
         cli.progress.note(f"{record.id} has started; follow it with: {command}")
         return 0

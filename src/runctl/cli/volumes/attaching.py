@@ -16,6 +16,7 @@ from runctl.cli.volumes.ebs import agents, emit_volume
 from runctl.core.errors import Conflict, UsageError
 from runctl.core.models import Instance, Volume
 from runctl.providers.interface import require
+from runctl.providers.registry import volume_command
 from runctl.storage.attaching import (
     MountWish,
     attach_and_mount,
@@ -151,7 +152,7 @@ def mount_command(provider: str) -> click.Command:
         if instance.id not in volume.instances:
             raise Conflict(
                 f"volume {volume.name or volume.id} is not attached to {instance.id}",
-                hint=f"runctl {provider} ebs attach {volume.name or volume.id} {instance.id}",
+                hint=volume_command(provider, "attach", volume.name or volume.id, instance.id),
                 code="not-attached",
             )
         wish = MountWish(mount_point, fstype, may_format=may_format, read_only=read_only)
@@ -167,7 +168,7 @@ def _only_instance(provider: str, volume: Volume) -> str:
     if not volume.instances:
         raise Conflict(
             f"volume {name} is attached to no machine",
-            hint=f"runctl {provider} ebs attach {name} INSTANCE",
+            hint=volume_command(provider, "attach", name, "INSTANCE"),
             code="not-attached",
         )
     if len(volume.instances) > 1:

@@ -29,6 +29,7 @@ from runctl.core.models import Volume
 from runctl.machines.intents import Kind
 from runctl.machines.moving import MoveRequest, abandon, moving
 from runctl.providers.interface import Provider, require
+from runctl.providers.registry import volume_command
 from runctl.providers.volume_plans import CloneRequest
 from runctl.render.volume_plans import abandon_text, clone_plan_text, move_plan_text
 from runctl.storage.consistency import holding_still
@@ -132,7 +133,7 @@ def move_command(provider: str) -> click.Command:
         "--no-initialization-rate",
         "no_rate",
         is_flag=True,
-        help="Pay nothing for that: AWS puts it there at its own pace, and the first reads are slow.",
+        help="Pay nothing for that: it comes at the provider's own pace, and the first reads are slow.",
     )
     @click.option("--delete-source", is_flag=True, help="Delete the old volume when the new one was checked.")
     @include_protected_option
@@ -190,7 +191,7 @@ def move_command(provider: str) -> click.Command:
         if moved.source is not None:
             kept = moved.source.name or moved.source.id
             cli.progress.note(
-                f"the old volume is kept as {kept}, and paid for: runctl {provider} ebs delete {kept}"
+                f"the old volume is kept as {kept}, and paid for: {volume_command(provider, 'delete', kept)}"
             )
         emit_volume(cli, provider, moved.volume)
 

@@ -36,6 +36,7 @@ from runctl.core.models import Snapshot, SnapshotState
 from runctl.machines.intents import Kind
 from runctl.project.label import project_label
 from runctl.providers.interface import require
+from runctl.providers.registry import volume_command
 from runctl.providers.volume_plans import SnapshotRequest, VolumeRequest
 from runctl.render.tables import screen_of
 from runctl.render.volume_plans import (
@@ -57,7 +58,7 @@ def snapshot_command(provider: str) -> click.Command:
     @persistent_option
     @tag_option
     @no_freeze_option
-    @click.option("--no-wait", is_flag=True, help="Return when it has begun; AWS goes on by itself.")
+    @click.option("--no-wait", is_flag=True, help="Return when it has begun; it goes on by itself.")
     @transport_option(provider)
     @dry_run_option
     @click.pass_obj
@@ -130,7 +131,7 @@ def list_command(provider: str) -> click.Command:
             cli,
             provider,
             found,
-            f"no snapshots; runctl {provider} ebs snapshot VOLUME takes one",
+            f"no snapshots; {volume_command(provider, 'snapshot VOLUME')} takes one",
             wide=wide,
             everything=volume_id is None,
         )

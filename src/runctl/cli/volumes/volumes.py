@@ -35,6 +35,7 @@ from runctl.costs.purposes import PURPOSES
 from runctl.machines.intents import Kind
 from runctl.project.label import project_label
 from runctl.providers.interface import Provider, require
+from runctl.providers.registry import volume_command
 from runctl.providers.volume_plans import InitializationStatus, Modification, VolumeRequest
 from runctl.render.json import to_builtins
 from runctl.render.things import volume_details
@@ -158,7 +159,11 @@ def list_command(provider: str) -> click.Command:
         found = require(cli.provider(provider).volumes).list(everyone=everyone)
         remember_volumes(cli, provider, found, everything=True)
         emit_volumes(
-            cli, provider, found, f"no volumes; runctl {provider} ebs create --size GIB makes one", wide=wide
+            cli,
+            provider,
+            found,
+            f"no volumes; {volume_command(provider, 'create --size GIB')} makes one",
+            wide=wide,
         )
 
     return command

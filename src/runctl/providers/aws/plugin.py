@@ -13,6 +13,17 @@ if TYPE_CHECKING:
     from runctl.providers.aws.price_data import SnapshotRow
     from runctl.providers.interface import Provider
 
+CONFIG_TEMPLATE = """\
+[aws]
+# region = "us-east-1"
+# instance_type = "g4dn.xlarge"
+# spot = true
+# ttl = "12h"                     # machines end themselves after this long
+# ask_above = 1.0                 # USD an hour: nothing dearer without a yes
+
+[ebs]
+# mount_points = ["/mnt/data:/data"]   # SOURCE:TARGET[:ro] for every run
+"""
 _HEX = "(?:[0-9a-f]{8}|[0-9a-f]{17})"
 
 
@@ -73,6 +84,7 @@ plugin = ProviderPlugin(
     make=make,
     verbs=ALL_VERBS,
     sections={"aws": AwsConfig, "ebs": EbsConfig},
+    config_template=CONFIG_TEMPLATE,
     defaults=defaults,
     global_options={
         "region": "aws.region",

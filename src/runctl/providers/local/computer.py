@@ -24,6 +24,7 @@ from runctl.providers.interface import (
     DoctorStatus,
     Provider,
 )
+from runctl.providers.registry import command, owner_of
 from runctl.transport.agent import AgentClient
 from runctl.transport.interface import Transport
 from runctl.transport.local import LocalTransport
@@ -38,7 +39,7 @@ class LocalProvider(Provider):
     transports = ("local",)
     renting = Unsupported(
         "this computer is there already: it is yours, and runctl neither creates nor ends it",
-        hint="runctl local train SCRIPT; to rent a machine: runctl aws create",
+        hint="runctl local train SCRIPT; to rent a machine: runctl PROVIDER create",
     )
     stop_and_start = Unsupported("runctl does not stop this computer: it is yours, not rented")
     volumes = Unsupported("this computer has no volumes to attach; use its folders")
@@ -66,9 +67,10 @@ class LocalProvider(Provider):
     def instance(self, instance_id: InstanceId) -> Instance:
         """This computer. Raises `NotFound` for any other id."""
         if instance_id != LOCAL:
+            owner = owner_of(instance_id)
             raise NotFound(
                 f"this computer is the instance 'local'; there is no {instance_id!r}",
-                hint=f"runctl aws status {instance_id}" if instance_id.startswith("i-") else "use local",
+                hint="use local" if owner is None else command(owner, "status", instance_id),
             )
         return Instance(
             id=LOCAL,

@@ -17,6 +17,7 @@ from runctl.machines.creation import Creation, creating
 from runctl.machines.intents import IntentStore, Kind
 from runctl.machines.machine import Machine
 from runctl.providers.interface import Provider, require
+from runctl.providers.registry import command
 from runctl.runs.filling.plan import PROGRAM, PrewarmPlan
 from runctl.storage.attaching import unmount_and_detach
 from runctl.transport.agent import AgentClient
@@ -180,7 +181,8 @@ class HelperMachine:
                 return ""
         words = (
             f"THE HELPER MACHINE MAY STILL RUN ({problem or 'interrupted'}); it ends itself in time,"
-            f" or at once: runctl aws list, runctl aws terminate INSTANCE"
+            f" or at once: {command(self.provider.name, 'list')},"
+            f" {command(self.provider.name, 'terminate', 'INSTANCE')}"
         )
         self.progress.warn(words)
         return words

@@ -13,6 +13,7 @@ from runctl.core.mount_points import default_mount_point
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.filling import StoredData
 from runctl.providers.interface import CreatePlan, InstanceRequest, Provider, require
+from runctl.providers.registry import volume_command
 from runctl.runs.plan import check_instance
 from runctl.storage.attaching import AgentOn
 from runctl.storage.initialising import Decision, Way, decide
@@ -113,11 +114,11 @@ def plan_prewarm(
     `Renting.plan` raises.
     """
     volume = request.volume
-    _check(request)
+    _check(provider.name, request)
     stored = None
     if request.source is not None:
         stored = require(provider.filling).stored_data(request.source.bucket, request.source.prefix, progress)
-        _check_size(volume, stored)
+        _check_size(provider.name, volume, stored)
     found, where, why = _where(provider, request)
     if found is not None and where == "attached":
         check_instance(found)
@@ -182,7 +183,7 @@ def _with_machine(
             if here[0].read_only:
                 raise Conflict(
                     f"{volume.id} is mounted read-only at {point} on {plan.instance.id}",
-                    hint=f"runctl aws ebs detach {volume.id}, and attach it without --read-only",
+                    hint=f"{volume_command(provider.name, 'detach', volume.id)}, and attach it without --read-only",
                     code="read-only",
                 )
     machine, role = None, None
@@ -219,11 +220,12 @@ def default_ttl(seconds: float) -> timedelta:
     return min(LONGEST_TTL, max(SHORTEST_TTL, wanted))
 
 
-def _check(request: PrewarmRequest) -> None:
+def _check(provider: str, request: PrewarmRequest) -> None:
     volume = request.volume
     if volume.state not in {VolumeState.AVAILABLE, VolumeState.IN_USE}:
         raise Conflict(
-            f"volume {volume.id} is {volume.state.value}, not available", hint="runctl aws ebs list"
+            f"volume {volume.id} is {volume.state.value}, not available",
+            hint=volume_command(provider, "list"),
         )
     if request.source is None and (request.delete or request.to or request.mount_point or request.may_format):
         raise UsageError(
@@ -242,12 +244,12 @@ def _check(request: PrewarmRequest) -> None:
         )
 
 
-def _check_size(volume: Volume, stored: StoredData) -> None:
+def _check_size(provider: str, volume: Volume, stored: StoredData) -> None:
     if stored.size_bytes is not None and stored.size_bytes > volume.size_gib * GIB:
         need = -(-stored.size_bytes * 105 // 100 // GIB)
         raise Conflict(
             f"volume {volume.id} has {volume.size_gib} GiB, and there are {stored.size_bytes / GIB:,.1f} GiB to fetch",
-            hint=f"runctl aws ebs resize {volume.id} --size {need}",
+            hint=volume_command(provider, "resize", volume.id, "--size", str(need)),
             code="disk-full",
         )
 
@@ -261,14 +263,14 @@ def _where(provider: Provider, request: PrewarmRequest) -> tuple[Instance | None
         if request.helper:
             raise Conflict(
                 f"volume {volume.id} is in use: attached to {volume.attached_to}",
-                hint=f"leave --helper out to fill it there, or runctl aws ebs detach {volume.id}",
+                hint=f"leave --helper out to fill it there, or {volume_command(provider.name, 'detach', volume.id)}",
                 code="volume-in-use",
             )
         return provider.instance(volume.attached_to), "attached", "the volume is attached to it"
     if request.helper is False:
         raise UsageError(
             f"volume {volume.id} is not attached, and --no-helper rents no machine",
-            hint=f"runctl aws ebs attach {volume.id} INSTANCE, or leave --no-helper out",
+            hint=f"{volume_command(provider.name, 'attach', volume.id, 'INSTANCE')}, or leave --no-helper out",
         )
     if live:
         return live[0], "helper-found", "an earlier call rented it for this volume"
@@ -295,6 +297,6 @@ def _warnings(request: PrewarmRequest, stored: StoredData | None, volume: Volume
         found.append(f"how much there is in {request.source} is not known: {stored.why_not}")
     if stored is not None and not volume.zone.startswith(stored.region):
         found.append(
-            f"the bucket is in {stored.region}, the volume in {volume.zone}: AWS bills the transfer by the GB"
+            f"the bucket is in {stored.region}, the volume in {volume.zone}: the transfer is billed by the GB"
         )
     return tuple(found)

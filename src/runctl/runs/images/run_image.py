@@ -29,6 +29,7 @@ from runctl.containers.where import (
 from runctl.core.errors import MachineError, ProjectError, RunctlError, Unsupported, UsageError
 from runctl.project.dockerfile import DockerfileChoice
 from runctl.project.label import fit_for_a_tag
+from runctl.providers.registry import is_this_computer
 from runctl.runs.images.build import ECR, ImageBuild, ImageProject, image_registry
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class RunImage:
             BuildFacts(
                 asked=self.options.build_on or config.build_on,
                 registry=config.registry,
-                this_computer=self.instance.provider == "local",
+                this_computer=is_this_computer(self.instance.provider),
                 dev_mode=self.container is not None and self.container.code == "mount",
                 engine=engine.platform if engine is not None else None,
                 no_engine=why,
@@ -136,7 +137,7 @@ class RunImage:
             ImageProject(self.root, name, choice),
             self.options.build,
             registry,
-            self.instance.instance_type if self.instance.provider != "local" else None,
+            self.instance.instance_type if not is_this_computer(self.instance.provider) else None,
         )
 
     def settle(self, selection: Selection | None, script: str | None) -> SettledImage | None:
@@ -276,7 +277,7 @@ class RunImage:
     def _shared(self, image: ImagePlan) -> Shared:
         """Where the machine finds what others have built, and leaves what it builds."""
         target, dev_mode = self.build.target, self.container is not None and self.container.code == "mount"
-        if target is None or dev_mode or self.options.only or self.instance.provider == "local":
+        if target is None or dev_mode or self.options.only or is_this_computer(self.instance.provider):
             return NOT_SHARED
         image = replace(image, repository=target.repository)
         if target.plan is None:
@@ -319,7 +320,7 @@ class RunImage:
         from runctl.containers.registry_login import Credential, users_credential
 
         container = plan.spec.container
-        if container is None or self.instance.provider == "local":
+        if container is None or is_this_computer(self.instance.provider):
             return []
         caches = container.build.cache_from if container.build is not None else ()
         published = container.build.published if container.build is not None else None
@@ -363,7 +364,7 @@ class RunImage:
 
     @cached_property
     def _machine_platform(self) -> str | None:
-        if self.instance.provider == "local":
+        if is_this_computer(self.instance.provider):
             return None
         return self.session.provider(self.instance.provider).platform(self.instance.instance_type)
 

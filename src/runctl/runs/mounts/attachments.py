@@ -9,6 +9,7 @@ from runctl.core.errors import Conflict, RunctlError
 from runctl.core.models import Instance, Volume
 from runctl.core.progress import Progress
 from runctl.providers.interface import Provider, require
+from runctl.providers.registry import volume_command
 from runctl.runs.mounts.plan import MountPlan, PlannedAttachment, room_warning
 from runctl.runs.mounts.volume_conflicts import Holder, in_use, is_on
 from runctl.storage.attaching import (
@@ -51,7 +52,7 @@ def volumes_attached(
             mounted = _attach(planned, instance, provider, agent_on, find_holder, progress)
             if mounted.already_mounted and planned in done:
                 done.remove(planned)
-            for warning in _room(plan, mounted):
+            for warning in _room(instance.provider, plan, mounted):
                 progress.warn(warning)
         yield
     except BaseException:
@@ -78,14 +79,14 @@ def _attach(
         if now.attached_to is None or is_on(now, instance) or now.multi_attach:
             raise
         # Somebody else attached it since the plan was made.
-        raise in_use(now, find_holder(now), read_only=planned.read_only) from error
+        raise in_use(instance.provider, now, find_holder(now), read_only=planned.read_only) from error
 
 
-def _room(plan: MountPlan, mounted: Mounted) -> list[str]:
+def _room(provider: str, plan: MountPlan, mounted: Mounted) -> list[str]:
     saves = plan.saves
     if saves is None or saves.spec.volume_id != mounted.volume.id:
         return []
-    return room_warning(saves, mounted.size_bytes, mounted.free_bytes)
+    return room_warning(provider, saves, mounted.size_bytes, mounted.free_bytes)
 
 
 def _give_back(
@@ -110,7 +111,7 @@ def _give_back(
         why = error.message if isinstance(error, RunctlError) else "interrupted"
         progress.warn(
             f"the run did not start, and {label} is still attached to {instance.id} ({why}):"
-            f" runctl aws ebs detach {planned.volume.id}"
+            f" {volume_command(provider.name, 'detach', planned.volume.id)}"
         )
     else:
         progress.note(f"the run did not start: {label} is detached again")

@@ -14,6 +14,7 @@ from runctl.core.blank_volumes import formats_unasked
 from runctl.core.errors import Conflict, NotFound
 from runctl.core.models import Instance, Volume, VolumeState
 from runctl.core.mount_points import MountPoint, is_system_folder, is_within, usual_mount_points
+from runctl.providers.registry import command, volume_command
 from runctl.runs.mounts.volume_conflicts import Holder, Sharer, is_on, named, refuse_attachment
 
 LITTLE_SHARE, LITTLE_BYTES = 10, 5 << 30
@@ -132,8 +133,12 @@ def plan_mounts(
         attachments=tuple(sorted(attachments.values(), key=lambda planned: planned.mount_point.count("/"))),
         data_target=mounts[0].spec.target if mounts else None,
         saves=saves,
-        notes=(*notes, *_notes(mounts, attachments.values()), *_waits(attachments.values(), facts)),
-        warnings=tuple(_little_room(saves)),
+        notes=(
+            *notes,
+            *_notes(facts.instance.provider, mounts, attachments.values()),
+            *_waits(attachments.values(), facts),
+        ),
+        warnings=tuple(_little_room(facts.instance.provider, saves)),
     )
 
 
@@ -171,7 +176,8 @@ class _Locations:
                 raise Conflict(
                     f"volume {named(volume)} is mounted at {mount.mount_point} on {self._facts.instance.id},"
                     f" not at {wanted}",
-                    hint=f"leave --mount-point {wanted} out, or detach it first: runctl aws ebs detach {volume.id}",
+                    hint=f"leave --mount-point {wanted} out, or detach it first:"
+                    f" {volume_command(self._facts.instance.provider, 'detach', volume.id)}",
                     code="mounted-elsewhere",
                 )
             return _Location(mount.mount_point, volume.id, mount, volume)
@@ -209,7 +215,7 @@ class _Locations:
             raise NotFound(
                 f"{request.source} on {instance} is not on a mounted EBS volume; {_what_is_mounted(facts.mounted)}",
                 hint=f"name the volume instead: --ebs-mount VOLUME:{request.target}"
-                + _attach_hint(request.source, instance),
+                + _attach_hint(request.source, facts.instance),
                 code="not-a-mount",
             )
         return max(under, key=lambda location: len(location.path))
@@ -267,7 +273,8 @@ def _mount(
         )
         raise Conflict(
             f"volume {label} was taken from {machine} by force; what is still mounted at {point} there is kept nowhere",
-            hint=f"runctl aws exec --root {machine} -- umount --lazy {point}, then train again",
+            hint=f"{command(facts.instance.provider, 'exec --root', machine, '-- umount --lazy', point)},"
+            " then train again",
             code="volume-lost",
         )
     if mounted is not None and mounted.read_only and not request.read_only:
@@ -275,7 +282,8 @@ def _mount(
         raise Conflict(
             f"volume {label} is mounted read-only at {mounted.mount_point} on {facts.instance.id}",
             hint=f"ask for it read-only: --ebs-mount {replace(request, read_only=True).text};"
-            f" or mount it anew: runctl aws ebs detach {location.volume_id}, and train again."
+            f" or mount it anew: {volume_command(facts.instance.provider, 'detach', str(location.volume_id))},"
+            " and train again."
             " (The kernel makes a volume read-only when its file system has errors: dmesg on the machine says so.)",
             code="read-only",
         )
@@ -319,7 +327,9 @@ def _sharing(volume_id: str | None, facts: MountFacts) -> tuple[Sharer, ...]:
     return tuple(run for run in facts.sharers if volume_id in run.volumes)
 
 
-def _notes(mounts: Iterable[PlannedMount], attachments: Iterable[PlannedAttachment]) -> list[str]:
+def _notes(
+    provider: str, mounts: Iterable[PlannedMount], attachments: Iterable[PlannedAttachment]
+) -> list[str]:
     notes = []
     told = set()
     for mount in mounts:
@@ -334,7 +344,8 @@ def _notes(mounts: Iterable[PlannedMount], attachments: Iterable[PlannedAttachme
                 " the rest of the volume is common"
             )
     notes += [
-        f"{named(planned.volume)} stays attached after the run; runctl aws ebs detach {planned.volume.id} gives it back"
+        f"{named(planned.volume)} stays attached after the run;"
+        f" {volume_command(provider, 'detach', planned.volume.id)} gives it back"
         for planned in attachments
     ]
     return notes
@@ -357,13 +368,13 @@ def _waits(attachments: Iterable[PlannedAttachment], facts: MountFacts) -> list[
     return notes
 
 
-def _little_room(saves: PlannedMount | None) -> list[str]:
+def _little_room(provider: str, saves: PlannedMount | None) -> list[str]:
     if saves is None or saves.free_bytes is None or saves.size_bytes is None:
         return []
-    return room_warning(saves, saves.size_bytes, saves.free_bytes)
+    return room_warning(provider, saves, saves.size_bytes, saves.free_bytes)
 
 
-def room_warning(saves: PlannedMount, size_bytes: int, free_bytes: int) -> list[str]:
+def room_warning(provider: str, saves: PlannedMount, size_bytes: int, free_bytes: int) -> list[str]:
     """What to say when the volume for checkpoints has little room; nothing otherwise."""
     if not little_room(size_bytes, free_bytes):
         return []
@@ -371,7 +382,7 @@ def room_warning(saves: PlannedMount, size_bytes: int, free_bytes: int) -> list[
     label = named(saves.volume) if saves.volume else str(volume)
     warning = (
         f"checkpoints and output go to {label} at {saves.spec.source}, which has {_mib(free_bytes)} free of"
-        f" {_mib(size_bytes)}: runctl aws ebs resize {volume} makes it larger"
+        f" {_mib(size_bytes)}: {volume_command(provider, 'resize', str(volume))} makes it larger"
     )
     return [warning]
 
@@ -380,10 +391,11 @@ def _mib(count: int) -> str:
     return f"{count / (1 << 30):.1f} GiB" if count >= 1 << 30 else f"{count >> 20} MiB"
 
 
-def _attach_hint(path: str, instance: str) -> str:
+def _attach_hint(path: str, instance: Instance) -> str:
     if is_system_folder(path):
         return ""
-    return f"; or attach it there: runctl aws ebs attach VOLUME {instance} --mount-point {path}"
+    attach = volume_command(instance.provider, "attach", "VOLUME", instance.id, "--mount-point", path)
+    return f"; or attach it there: {attach}"
 
 
 def _what_is_mounted(mounted: Iterable[MachineMount]) -> str:

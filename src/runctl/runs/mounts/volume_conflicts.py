@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from runctl.core.errors import Conflict, ZoneMismatch
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, Volume, VolumeState
+from runctl.providers.registry import volume_command
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def refuse_attachment(volume: Volume, instance: Instance, holder: Holder | None,
     if volume.state in {VolumeState.DELETING, VolumeState.DELETED, VolumeState.ERROR}:
         raise Conflict(
             f"volume {named(volume)} is {volume.state.value} and cannot be attached",
-            hint="runctl aws ebs list shows those that can",
+            hint=f"{volume_command(instance.provider, 'list')} shows those that can",
             code="volume-state",
         )
     if instance.zone is not None and volume.zone != instance.zone:
@@ -57,12 +58,12 @@ def refuse_attachment(volume: Volume, instance: Instance, holder: Holder | None,
             volume.zone,
             instance.zone,
             hint=f"create the instance with --zone {volume.zone}, or bring the volume over:"
-            f" runctl aws ebs move {volume.id} --availability-zone {instance.zone}",
+            f" {volume_command(instance.provider, 'move', volume.id, '--availability-zone', instance.zone)}",
         )
     if holder is not None and holder.instance is not None and holder.instance.state.is_over:
         return
     if volume.attached_to is not None and not (read_only and volume.multi_attach):
-        raise in_use(volume, holder or Holder(volume.attached_to), read_only=read_only)
+        raise in_use(instance.provider, volume, holder or Holder(volume.attached_to), read_only=read_only)
 
 
 def is_on(volume: Volume, instance: Instance) -> bool:
@@ -70,7 +71,7 @@ def is_on(volume: Volume, instance: Instance) -> bool:
     return instance.id == volume.attached_to or instance.id in volume.instances
 
 
-def in_use(volume: Volume, holder: Holder, *, read_only: bool) -> Conflict:
+def in_use(provider: str, volume: Volume, holder: Holder, *, read_only: bool) -> Conflict:
     """Another instance has the volume: which, what it does with it, and the ways out."""
     who = [str(holder.instance_id)]
     instance = holder.instance
@@ -85,20 +86,20 @@ def in_use(volume: Volume, holder: Holder, *, read_only: bool) -> Conflict:
     doing = f", where {runs} {'use' if len(holder.runs) > 1 else 'uses'} it" if runs else ""
     return Conflict(
         f"volume {named(volume)} is in use: attached to {' '.join(who)}{doing}",
-        hint=_ways_out(volume, holder, read_only=read_only),
+        hint=_ways_out(provider, volume, holder, read_only=read_only),
         code="volume-in-use",
     )
 
 
-def _ways_out(volume: Volume, holder: Holder, *, read_only: bool) -> str:
+def _ways_out(provider: str, volume: Volume, holder: Holder, *, read_only: bool) -> str:
     stop = f"runctl runs stop {holder.runs[0].run_id}, then " if holder.runs else ""
     ways = [
-        f"free it: {stop}runctl aws ebs detach {volume.id}",
-        f"or work on a copy: runctl aws ebs clone {volume.id}",
+        f"free it: {stop}{volume_command(provider, 'detach', volume.id)}",
+        f"or work on a copy: {volume_command(provider, 'clone', volume.id)}",
     ]
     if volume.multi_attach:
         ways.append(
-            "or, as it has multi-attach, let every machine only read it (:ro, and ebs attach --read-only there)"
+            "or, as it has multi-attach, let every machine only read it (:ro, and attach --read-only there)"
         )
     elif read_only:
         ways.append("several machines can read one volume at once only if it is io2 with multi-attach")

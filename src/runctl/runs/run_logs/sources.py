@@ -20,6 +20,7 @@ from runctl.core.tags import is_ours
 from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.interface import Provider, require
+from runctl.providers.registry import is_this_computer, volume_command
 from runctl.runs.records import RunRecord, adopted
 from runctl.runs.run_logs.archive import LogArchive, Span, log_archive, missing
 from runctl.runs.store import RunStore, run_store
@@ -131,7 +132,8 @@ def _read_volume(
     volume = require(provider.volumes).find(str(record.saved_volume))
     label = f'{volume.id} "{volume.name}"' if volume.name else str(volume.id)
     attach = (
-        f"{label} has it as {path}; runctl aws ebs attach {volume.id} INSTANCE, and the same command reads it"
+        f"{label} has it as {path}; {volume_command(provider.name, 'attach', volume.id, 'INSTANCE')}, and the same"
+        " command reads it"
     )
     if volume.attached_to is None:
         return "", attach
@@ -179,7 +181,7 @@ def fetch_logs(session: Session, instances: Sequence[Instance]) -> None:
     """
     store, archive = run_store(session), log_archive()
     for instance in instances:
-        if instance.provider == "local":
+        if is_this_computer(instance.provider):
             continue
         records = [
             record

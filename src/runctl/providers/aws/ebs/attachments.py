@@ -39,7 +39,13 @@ def attach_volume(
     volume = find_volume(context, volume_id)
     zone = instance.get("Placement", {}).get("AvailabilityZone", "")
     if volume.zone != zone:
-        raise ZoneMismatch(volume.id, volume.zone, zone)
+        raise ZoneMismatch(
+            volume.id,
+            volume.zone,
+            zone,
+            hint=f"create the instance with --zone {volume.zone}, or move the volume's data:"
+            f" runctl aws ebs move {volume.id} --availability-zone {zone}",
+        )
     if volume.state is VolumeState.CREATING:
         volume = wait_state(context, volume.id, VolumeState.AVAILABLE, CREATE_TIMEOUT, progress)
     elif instance_id not in volume.instances:
