@@ -19,6 +19,21 @@ from runctl.agent.spec import AttemptStatus, EndRecord, LogFrame, RunState, from
 
 LIMIT_SECONDS = 60.0
 
+SLEEPER = "import time\nprint('up')\nwhile True: time.sleep(0.1)\n"
+FAMILY = (
+    "import os, subprocess, sys, time\n"
+    "code = 'import time; time.sleep(1000)'\n"
+    "child = subprocess.Popen([sys.executable, '-c', code])\n"
+    "if os.fork() == 0:\n"
+    "    os.setsid()\n"
+    "    if os.fork() == 0:\n"
+    "        print('daemon', os.getpid(), flush=True)\n"
+    "        time.sleep(1000)\n"
+    "    os._exit(0)\n"
+    "print('child', child.pid, flush=True)\n"
+)
+"""A script with a child and a daemon, of which it prints the ids."""
+
 
 def until(condition: Callable[[], Any], what: str, limit: float = LIMIT_SECONDS) -> Any:
     """Wait for a condition and return its first true value."""
@@ -201,3 +216,16 @@ def parse_frames(data: bytes) -> tuple[bytes, list[LogFrame]]:
         frames.append(frame)
         pieces.append(data[newline + 1 : place])
     return b"".join(pieces), frames
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of this number runs: a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def family(agent: Agent, run_id: str) -> list[int]:
+    lines = until(lambda: (found := agent.output(run_id)) and len(found) >= 2 and found, "the family")
+    return [int(line.split()[1]) for line in lines[:2]]

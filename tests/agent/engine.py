@@ -14,6 +14,9 @@ from pathlib import Path
 from tests.agent.driver import until
 from tests.availability import find_program
 
+BASE = "base:py"
+"""An image with this machine's Python."""
+
 PYTHON = "/usr/bin/python3"
 LEFT_OUT = (
     "test",
@@ -163,3 +166,8 @@ def derived(engine: Engine, base: str, name: str, lines: Sequence[str], files: d
         capture_output=True,
         check=True,
     )
+
+
+def in_image(name: str = BASE, **more: str) -> dict[str, str]:
+    """The container of a run's request: one of this image."""
+    return {"image": name, **more}

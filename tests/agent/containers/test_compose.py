@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,10 @@ import pytest
 from runctl.agent.spec import EndReason
 from tests.agent import engine as engines
 from tests.agent.driver import Agent
-from tests.agent.engine import Engine
+from tests.agent.engine import BASE, Engine
 
 pytestmark = [pytest.mark.linux, pytest.mark.root, pytest.mark.docker, pytest.mark.compose]
 
-BASE = "base:py"
 SIDE = "import time\nprint('side is up', flush=True)\ntime.sleep(600)\n"
 FILE = """\
 services:
@@ -34,31 +32,6 @@ services:
     network_mode: none
     command: ["python3", "-u", "-c", {side}]
 """.replace("{side}", json.dumps(SIDE))
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    one = engines.start(tmp_path_factory.mktemp("engine"))
-    try:
-        engines.python_image(one, BASE)
-        yield one
-    finally:
-        engines.stop(one)
-
-
-@pytest.fixture
-def machine(agent: Agent, engine: Engine) -> Iterator[Agent]:
-    """The agent, with that engine; nothing of Compose's is left afterwards."""
-    agent.env = {"DOCKER_HOST": engine.host}
-    yield agent
-    agent.end_everything()
-    agent.started.clear()
-    left = engine.docker("ps", "--all", "--quiet").split()
-    for container in left:
-        engine.docker("rm", "--force", container)
-    assert left == []
-    assert engine.docker("volume", "ls", "--quiet") == ""
-    assert len(engine.docker("network", "ls", "--quiet").split()) <= 3
 
 
 def service(name: str = "trainer", file: str = "compose.yaml", **more: object) -> dict[str, object]:

@@ -6,108 +6,14 @@ import json
 import os
 import subprocess
 import sys
-import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests.agent.driver import Agent, Answer, until
+from tests.agent.disks.loop_machine import LINK, Machine
+from tests.agent.driver import until
 
 pytestmark = [pytest.mark.linux, pytest.mark.root, pytest.mark.namespaces]
-
-MIB = 1 << 20
-LINK = "nvme-Amazon_Elastic_Block_Store_"
-
-
-@dataclass
-class Machine:
-    """A mount namespace of its own with a /dev/disk of its own, in which the agent works."""
-
-    agent: Agent
-    pid: int
-    folder: Path
-    devices: list[str] = field(default_factory=list)
-
-    def run(self, *argv: str, check: bool = True) -> str:
-        done = subprocess.run(
-            ["nsenter", f"--mount=/proc/{self.pid}/ns/mnt", "--", *argv],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert not check or done.returncode == 0, (argv, done.stderr)
-        return done.stdout
-
-    def volume(self, size_mib: int = 320) -> tuple[str, str]:
-        """A new volume, attached: its id and its device."""
-        name = uuid.uuid4().hex[:17]
-        file = self.folder / f"{name}.img"
-        with file.open("wb") as image:
-            image.truncate(size_mib * MIB)
-        done = subprocess.run(
-            ["losetup", "--find", "--show", "--partscan", str(file)],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        device = done.stdout.strip()
-        self.devices.append(device)
-        self.link(name, device)
-        return f"vol-{name}", device
-
-    def link(self, name: str, device: str) -> None:
-        self.run("ln", "-s", device, f"/dev/disk/by-id/{LINK}vol{name}")
-
-    def attach(self, volume: str, point: str = "", **more: object) -> Answer:
-        point = point or str(self.folder / "mnt")
-        request = {"volume_id": volume, "mount_point": point, "wait_seconds": 5, **more}
-        return self.agent.call("attach", request)
-
-    @property
-    def fstab(self) -> str:
-        path = self.folder / "fstab"
-        return path.read_text() if path.exists() else ""
-
-
-@pytest.fixture
-def machine(agent: Agent, tmp_path: Path) -> Iterator[Machine]:
-    """The namespace ends with the test, and all that is mounted in it."""
-    private_dev = tmp_path / "dev"
-    private_dev.mkdir()
-    script = tmp_path / "machine.sh"
-    # A tmpfs over /dev would hide the loop devices: /dev is shown again, with a folder of ours in it.
-    script.write_text(
-        "set -e\n"
-        f"mount --rbind /dev {private_dev}\n"
-        f"mount -t tmpfs -o mode=755 none /dev\n"
-        f"for d in {private_dev}/*; do n=$(basename $d); "
-        "if [ -d $d ] && [ ! -L $d ]; then mkdir /dev/$n; mount --rbind $d /dev/$n; "
-        "elif [ -L $d ]; then cp -P $d /dev/$n; "
-        # Another test's partition may go while this is copied.
-        "else cp -a $d /dev/$n || [ ! -e $d ]; fi; done\n"
-        "mkdir -p /dev/disk/by-id\n"
-        "echo ready\nexec sleep infinity\n"
-    )
-    holder = subprocess.Popen(
-        ["unshare", "--mount", "--propagation", "private", "sh", str(script)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "ready\n"
-    agent.prefix = ("nsenter", f"--mount=/proc/{holder.pid}/ns/mnt", "--")
-    agent.env = {"RUNCTL_FSTAB": str(tmp_path / "fstab"), "RUNCTL_PROBE_SPACING": "0.05"}
-    one = Machine(agent, holder.pid, tmp_path)
-    yield one
-    agent.end_everything()
-    agent.started.clear()
-    holder.kill()
-    holder.wait()
-    holder.stdout.close()
-    for device in one.devices:
-        subprocess.run(["losetup", "--detach", device], check=True)
 
 
 def partitioned(machine: Machine, count: int) -> tuple[str, str]:
@@ -377,75 +283,3 @@ def test_detach_names_who_holds_the_volume(machine: Machine) -> None:
     assert str(holder.pid) in error["message"]
     assert "held" in error["message"]
     assert machine.agent.call("detach", {"volume_id": volume}).ok["was_mounted"] is True
-
-
-def test_detach_sees_a_run_that_has_the_volume_elsewhere(machine: Machine) -> None:
-    volume, _ = machine.volume()
-    machine.attach(volume, format="if-blank")
-    source = str(machine.folder / "mnt")
-    machine.agent.sync({"train.py": "import os, time\nos.chdir('/')\nprint('up')\ntime.sleep(1000)\n"})
-    mount = {"source": source, "target": f"/runctl-test-{os.getpid()}", "volume_id": volume}
-    machine.agent.start("r", "train.py", mounts=[mount])
-    until(lambda: "up" in machine.agent.output("r"), "the script")
-    error = machine.agent.call("detach", {"volume_id": volume}).error
-    assert error["code"] == "disk-busy"
-    machine.agent.stop("r")
-    assert machine.agent.call("detach", {"volume_id": volume}).ok["was_mounted"] is True
-
-
-def test_a_run_on_the_host_sees_its_mounts_at_their_targets_and_leaves_nothing(machine: Machine) -> None:
-    volume, _ = machine.volume()
-    machine.attach(volume, format="if-blank")
-    point = machine.folder / "mnt"
-    machine.run("sh", "-c", f"echo in > {point}/data.txt")
-    target = f"/runctl-test-{os.getpid()}"
-    machine.agent.sync(
-        {
-            "train.py": (
-                "import os\n"
-                "data = os.environ['RUNCTL_DATA_DIR']\n"
-                "print(data, open(data + '/data.txt').read().strip())\n"
-                "open(os.environ['RUNCTL_CHECKPOINT_DIR'] + '/model', 'w').write('weights')\n"
-                "print(os.environ['RUNCTL_CHECKPOINT_DIR'])\n"
-            )
-        }
-    )
-    machine.agent.start(
-        "r", "train.py", mounts=[{"source": str(point), "target": target, "volume_id": volume}]
-    )
-    machine.agent.ended("r")
-    assert machine.agent.output("r") == [f"{target} in", f"{target}/runs/r/checkpoints"]
-    assert machine.run("cat", f"{point}/runs/r/checkpoints/model") == "weights"
-    assert not Path(target).exists()
-    assert machine.agent.status("r").checkpoint_dir == f"{point}/runs/r/checkpoints"
-
-
-def test_a_read_only_mount_of_a_run_cannot_be_written_and_the_volume_still_can(machine: Machine) -> None:
-    volume, _ = machine.volume()
-    machine.attach(volume, format="if-blank")
-    point = machine.folder / "mnt"
-    target = f"/runctl-test-{os.getpid()}"
-    machine.agent.sync(
-        {
-            "train.py": (
-                f"import sys\nfor path in ('{target}/x', '{point}/y'):\n"
-                "    try:\n        open(path, 'w'); print('written')\n"
-                "    except OSError as e: print(e.errno)\n"
-            )
-        }
-    )
-    mount = {"source": str(point), "target": target, "volume_id": volume, "read_only": True}
-    machine.agent.start("r", "train.py", mounts=[mount])
-    machine.agent.ended("r")
-    assert machine.agent.output("r") == ["30", "written"]
-
-
-def test_a_run_is_refused_when_another_volume_is_mounted_there(machine: Machine) -> None:
-    volume, _ = machine.volume()
-    other, _ = machine.volume()
-    machine.attach(volume, format="if-blank")
-    machine.agent.sync({"train.py": "print(1)\n"})
-    mount = {"source": str(machine.folder / "mnt"), "target": "/data", "volume_id": other}
-    error = machine.agent.refused("r", "train.py", mounts=[mount])
-    assert error["code"] == "bad-mount"
-    assert other in error["message"]

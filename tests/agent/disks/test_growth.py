@@ -16,10 +16,8 @@ from hypothesis import strategies as st
 
 from runctl.agent.disks.decision import Facts, Partition, Refuse, Signature
 from runctl.agent.disks.growth import EXT, Grow, Nothing, decide_growth
-from tests.agent.disks.test_disks import MIB, Machine, machine
+from tests.agent.disks.loop_machine import MIB, Machine
 from tests.agent.driver import until
-
-__all__ = ["machine"]
 
 real = [pytest.mark.linux, pytest.mark.root, pytest.mark.namespaces]
 DISK = Facts("/dev/nvme1n1", True, 1 << 30, (None,))

@@ -14,9 +14,7 @@ from runctl.agent.attempt.end_reason import Facts, decide_end
 from runctl.agent.disks.mount_watch import MountState, disk_name, judge, judge_start, name
 from runctl.agent.disks.probe import there
 from runctl.agent.spec import EndReason, MountSpec
-from tests.agent.disks.test_disks import LINK, Machine, machine
-
-__all__ = ["machine"]
+from tests.agent.disks.loop_machine import LINK, Machine
 
 MOUNT = MountSpec("/mnt/data", "/data", False, "vol-0123456789abcdef0")
 FINE = MountState("259:1", True, True, False)
