@@ -96,6 +96,8 @@ def frozen(script: Script) -> Script:
             "wait_snapshot": a_snapshot(),
             "plan_clone": a_clone_plan,
             "clone_volume": a_volume("vol-0fedcba9876543210", name="copy"),
+            "snapshots": [],
+            "volumes": [],
         }
     )
     return script
@@ -279,6 +281,21 @@ def test_a_silent_machine_is_asked_or_left_out(invoke: Invoke, frozen: Script) -
     assert (result.exit_code, "--no-freeze" in last_error(result)["hint"]) == (7, True)
     result = invoke("aws", "ebs", "snapshot", "datasets", "--no-freeze")
     assert (result.exit_code, "what a power cut would have left" in result.stderr) == (0, True)
+
+
+@pytest.mark.parametrize("verb", ["snapshot", "clone"])
+def test_the_same_command_takes_up_what_its_first_call_froze(
+    invoke: Invoke, frozen: Script, verb: str
+) -> None:
+    answer = frozen.answers["agent.freeze"]
+    frozen.answers["agent.freeze"] = Unreachable("no answer")
+    assert invoke("aws", "ebs", verb, "datasets", "--yes").exit_code == 7
+    frozen.answers["agent.freeze"] = answer
+    assert invoke("aws", "ebs", verb, "datasets", "--yes").exit_code == 0
+
+    holders = [call.arguments[0]["holder"] for call in frozen.calls if call.name.startswith("agent.")]
+    assert len(holders) == 3
+    assert len(set(holders)) == 1
 
 
 def test_a_copy_is_made_while_the_file_system_holds_still(invoke: Invoke, frozen: Script) -> None:

@@ -51,20 +51,8 @@ def test_the_same_command_again_finishes_what_a_killed_one_began(
     assert (found.problems, found.again) == ((), 0), found
 
 
-STAYS_FROZEN = pytest.mark.xfail(
-    reason="a command that is killed while it holds a volume still leaves it so until the machine ends that by itself,"
-    " a minute later; the same command again does not end it earlier"
-)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=STAYS_FROZEN if name in ("ebs-snapshot", "ebs-clone") else ())
-        for name in SCENARIOS
-    ],
-)
+@pytest.mark.parametrize("name", list(SCENARIOS))
 def test_the_same_command_again_finishes_what_was_killed_after_any_change(
     scenarios: dict[str, Scenario], name: str
 ) -> None:

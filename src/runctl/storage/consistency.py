@@ -44,14 +44,16 @@ def holding_still(
     provider: Provider,
     agent_on: AgentOn,
     volume: Volume,
+    holder: str,
     *,
     freeze: bool = True,
     progress: Progress = SILENT,
 ) -> Iterator[Stillness]:
     """Inside, the volume's file system is frozen, or else flushed; writers go on afterwards, whatever happens.
 
-    With ``freeze`` false its machine is not asked. Raises `Unreachable` and `MachineError` where it was to be asked
-    and cannot answer.
+    ``holder`` is the intent's token: the same command, given once more after it was killed, takes up what its first
+    call froze. With ``freeze`` false its machine is not asked. Raises `Unreachable` and `MachineError` where it was to
+    be asked and cannot answer.
     """
     instance = _running(provider, volume)
     if instance is None:
@@ -63,7 +65,9 @@ def holding_still(
     progress.step(f"flushing and freezing {volume.name or volume.id} on {instance.id}")
     try:
         agent = agent_on(instance)
-        answer = agent.call("freeze", {"volume_id": volume.id, "hold_seconds": HOLD_SECONDS})
+        answer = agent.call(
+            "freeze", {"volume_id": volume.id, "hold_seconds": HOLD_SECONDS, "holder": holder}
+        )
     except Unreachable as error:
         anyway = "--no-freeze takes it as it is, as after a power cut"
         error.hint = "; ".join(part for part in (error.hint, anyway) if part)
@@ -77,23 +81,32 @@ def holding_still(
     try:
         yield still
     finally:
-        if still.how == "frozen":
-            _thaw(agent_on, volume, instance, progress)
+        if still.how == "frozen" and not _thaw(agent_on, volume, holder, instance, progress):
+            progress.warn(
+                f"beginning took longer than {HOLD_SECONDS:g} s, and {instance.id} let writers go on before: files"
+                " being written at that moment may be cut"
+            )
 
 
-def _thaw(agent_on: AgentOn, volume: Volume, instance: Instance, progress: Progress) -> None:
+def let_go(
+    provider: Provider, agent_on: AgentOn, volume: Volume, holder: str, progress: Progress = SILENT
+) -> None:
+    """Writers go on, where an earlier call of the same command was killed while it held the volume still."""
+    instance = _running(provider, volume)
+    if instance is not None:
+        _thaw(agent_on, volume, holder, instance, progress)
+
+
+def _thaw(agent_on: AgentOn, volume: Volume, holder: str, instance: Instance, progress: Progress) -> bool:
+    """Whether the volume held still until now, as far as that is known."""
     try:
-        answer = agent_on(instance).call("thaw", {"volume_id": volume.id})
+        answer = agent_on(instance).call("thaw", {"volume_id": volume.id, "holder": holder})
     except RunctlError as error:
         progress.warn(
             f"{instance.id} lets writers go on by itself within {HOLD_SECONDS:g} s: {error.message}"
         )
-        return
-    if not answer.get("was_frozen"):
-        progress.warn(
-            f"beginning took longer than {HOLD_SECONDS:g} s, and {instance.id} let writers go on before: files being"
-            " written at that moment may be cut"
-        )
+        return True
+    return bool(answer.get("was_frozen"))
 
 
 def _running(provider: Provider, volume: Volume) -> Instance | None:

@@ -182,6 +182,36 @@ class TestFreezing:
         assert time.monotonic() - began >= 0.5
         assert machine.agent.call("thaw", {"volume_id": volume}).ok == {"was_frozen": False}
 
+    def test_the_same_holder_takes_a_freezing_over_and_renews_its_time(self, machine: Machine) -> None:
+        volume, _ = machine.volume()
+        point = machine.attach(volume, format="if-blank").ok["mount_point"]
+        request = {"volume_id": volume, "holder": "token-1"}
+        assert machine.agent.call("freeze", {**request, "hold_seconds": 1.5}).ok["how"] == "frozen"
+        assert machine.agent.call("freeze", {**request, "hold_seconds": 60}).ok["how"] == "frozen"
+        writer = threading.Thread(target=machine.run, args=("touch", f"{point}/after"))
+        writer.start()
+        writer.join(2)
+        assert writer.is_alive()
+        assert machine.agent.call("thaw", request).ok == {"was_frozen": True}
+        writer.join(5)
+        assert not writer.is_alive()
+        assert machine.agent.call("detach", {"volume_id": volume}).ok["mount_points"] == [point]
+
+    @pytest.mark.parametrize("other", ["token-2", ""])
+    def test_another_command_neither_takes_a_freezing_over_nor_ends_it(
+        self, machine: Machine, other: str
+    ) -> None:
+        volume, _ = machine.volume()
+        machine.attach(volume, format="if-blank")
+        mine, others = (
+            {"volume_id": volume, "holder": name, "hold_seconds": 60} for name in ("token-1", other)
+        )
+        assert machine.agent.call("freeze", mine).ok["how"] == "frozen"
+        seen = machine.agent.call("freeze", others).ok
+        assert (seen["how"], seen["why"]) == ("flushed", "another command holds it")
+        assert machine.agent.call("thaw", others).ok == {"was_frozen": False}
+        assert machine.agent.call("thaw", mine).ok == {"was_frozen": True}
+
     def test_nobody_writes_to_a_volume_that_is_not_mounted(self, machine: Machine) -> None:
         volume, _ = machine.volume()
         assert machine.agent.call("freeze", {"volume_id": volume}).ok["how"] == "unmounted"

@@ -131,17 +131,17 @@ class FolderDisks(Disks):
         point = next((mount.mount_point for mount in self.mounts() if mount.volume_id == volume_id), None)
         return Grown(volume_id, str(folder), FSTYPE, point, False, total, total)
 
-    def freeze(self, volume_id: str, *, hold_seconds: float) -> Frozen:
+    def freeze(self, volume_id: str, *, hold_seconds: float, holder: str) -> Frozen:
         """See `Disks.freeze`; a folder can only be flushed."""
-        del hold_seconds
+        del hold_seconds, holder
         points = tuple(mount.mount_point for mount in self.mounts() if mount.volume_id == volume_id)
         os.sync()
         why = "a folder cannot be frozen" if points else ""
         return Frozen(volume_id, "flushed" if points else "unmounted", points, why)
 
-    def thaw(self, volume_id: str) -> bool:
+    def thaw(self, volume_id: str, *, holder: str) -> bool:
         """See `Disks.thaw`."""
-        del volume_id
+        del volume_id, holder
         return False
 
     def _format(self, request: AttachRequest, folder: Path) -> bool:

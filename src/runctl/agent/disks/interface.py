@@ -143,12 +143,15 @@ class Disks(ABC):
         """
 
     @abstractmethod
-    def freeze(self, volume_id: str, *, hold_seconds: float) -> Frozen:
-        """What was written is on the volume, and where it can be, nothing is written for so long at the most."""
+    def freeze(self, volume_id: str, *, hold_seconds: float, holder: str) -> Frozen:
+        """What was written is on the volume, and where it can be, nothing is written for so long at the most.
+
+        The same ``holder`` takes up a freezing of its own; while another one holds the volume it is only flushed.
+        """
 
     @abstractmethod
-    def thaw(self, volume_id: str) -> bool:
-        """Writers go on. Returns whether the volume was frozen until now; ``False`` too where it never was."""
+    def thaw(self, volume_id: str, *, holder: str) -> bool:
+        """Writers go on. Returns whether ``holder`` held the volume until now; ``False`` too where nobody did."""
 
 
 class NoDisks(Disks):
@@ -178,11 +181,11 @@ class NoDisks(Disks):
         """Raises `AgentError` (``unsupported``)."""
         raise AgentError("unsupported", "volumes can be grown on Linux only")
 
-    def freeze(self, volume_id: str, *, hold_seconds: float) -> Frozen:
+    def freeze(self, volume_id: str, *, hold_seconds: float, holder: str) -> Frozen:
         """Raises `AgentError` (``unsupported``)."""
         raise AgentError("unsupported", "volumes can be mounted on Linux only")
 
-    def thaw(self, volume_id: str) -> bool:
+    def thaw(self, volume_id: str, *, holder: str) -> bool:
         """Nothing is ever frozen."""
         return False
 

@@ -305,7 +305,7 @@ class LinuxDisks(Disks):
         after = _bytes_in(point, probe.size_of(Path(what.device).name))
         return Grown(volume_id, what.device, what.fstype, point, longer, before, after)
 
-    def freeze(self, volume_id: str, *, hold_seconds: float) -> Frozen:
+    def freeze(self, volume_id: str, *, hold_seconds: float, holder: str) -> Frozen:
         """See `Disks.freeze`."""
         points = self._points_of(volume_id)
         if not points:
@@ -314,14 +314,14 @@ class LinuxDisks(Disks):
             mounting.sync(point)
         try:
             # One of the places is enough: it is the file system that is frozen, not the mount.
-            freezing.freeze(points[0], hold_seconds)
+            freezing.freeze(points[0], hold_seconds, holder)
         except OSError as error:
             return Frozen(volume_id, "flushed", tuple(points), error.strerror or str(error))
         return Frozen(volume_id, "frozen", tuple(points))
 
-    def thaw(self, volume_id: str) -> bool:
+    def thaw(self, volume_id: str, *, holder: str) -> bool:
         """See `Disks.thaw`."""
-        return any(freezing.thaw(point) for point in self._points_of(volume_id)[:1])
+        return any(freezing.thaw(point, holder) for point in self._points_of(volume_id)[:1])
 
     def _points_of(self, volume_id: str) -> list[str]:
         device = next((d for d, volume in self.volumes().items() if volume == volume_id), None)

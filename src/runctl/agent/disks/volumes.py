@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from runctl.agent.disks import disks
-from runctl.agent.disks.freezing import checked_hold
+from runctl.agent.disks.freezing import checked_hold, checked_holder
 from runctl.agent.disks.interface import attach_request, volume_id
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import durable, processes
@@ -59,20 +59,24 @@ def grow(request: Mapping[str, Any]) -> Any:
 
 
 def freeze(request: Mapping[str, Any]) -> Any:
-    """The volume holds still, for ``hold_seconds`` at the most. See `disks.freezing.Frozen` for the answer."""
+    """The volume holds still for ``holder``, for ``hold_seconds`` at the most.
+
+    See `disks.freezing.Frozen` for the answer.
+    """
     volume, hold = _volume_in(request, "freeze"), checked_hold(request.get("hold_seconds", 30.0))
+    holder = checked_holder(request.get("holder", ""))
     if _needs_root():
         return call_as_root("freeze", request)
-    return to_json(disks().freeze(volume, hold_seconds=hold))
+    return to_json(disks().freeze(volume, hold_seconds=hold, holder=holder))
 
 
 def thaw(request: Mapping[str, Any]) -> dict[str, bool]:
-    """``was_frozen``: whether it held still until now."""
-    volume = _volume_in(request, "thaw")
+    """``was_frozen``: whether it held still for this ``holder`` until now."""
+    volume, holder = _volume_in(request, "thaw"), checked_holder(request.get("holder", ""))
     if _needs_root():
         found: dict[str, bool] = call_as_root("thaw", request)
         return found
-    return {"was_frozen": disks().thaw(volume)}
+    return {"was_frozen": disks().thaw(volume, holder=holder)}
 
 
 def _check_no_run_has(volume: str) -> None:

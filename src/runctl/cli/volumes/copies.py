@@ -32,7 +32,7 @@ from runctl.providers.interface import Provider, require
 from runctl.providers.registry import volume_command
 from runctl.providers.volume_plans import CloneRequest
 from runctl.render.volume_plans import abandon_text, clone_plan_text, move_plan_text
-from runctl.storage.consistency import holding_still
+from runctl.storage.consistency import holding_still, let_go
 from runctl.storage.moving import plan_abandon
 
 
@@ -91,10 +91,19 @@ def clone_command(provider: str) -> click.Command:
 
             agent_on = agents(cli, transport)
             if creation.existing is not None:
+                if not no_freeze:
+                    let_go(cloud, agent_on, plan.source, creation.token, cli.progress)
                 copy = clone()
             else:
+                # Written down before: after a kill the same command finds what it froze by the same token.
+                creation.begin()
                 with holding_still(
-                    cloud, agent_on, plan.source, freeze=not no_freeze, progress=cli.progress
+                    cloud,
+                    agent_on,
+                    plan.source,
+                    creation.token,
+                    freeze=not no_freeze,
+                    progress=cli.progress,
                 ) as still:
                     copy = clone()
                 cli.progress.note(still.words)

@@ -45,7 +45,7 @@ from runctl.render.volume_plans import (
     snapshots_sum,
     snapshots_table,
 )
-from runctl.storage.consistency import holding_still
+from runctl.storage.consistency import holding_still, let_go
 
 
 def snapshot_command(provider: str) -> click.Command:
@@ -91,12 +91,20 @@ def snapshot_command(provider: str) -> click.Command:
             agent_on = agents(cli, transport)
             if creation.existing is not None:
                 creation.begin()
+                if not no_freeze:
+                    let_go(cloud, agent_on, plan.volume, creation.token, cli.progress)
                 snapshot = snapshots.create(plan, cli.progress)
             else:
+                # Written down before: after a kill the same command finds what it froze by the same token.
+                creation.begin()
                 with holding_still(
-                    cloud, agent_on, plan.volume, freeze=not no_freeze, progress=cli.progress
+                    cloud,
+                    agent_on,
+                    plan.volume,
+                    creation.token,
+                    freeze=not no_freeze,
+                    progress=cli.progress,
                 ) as still:
-                    creation.begin()
                     snapshot = snapshots.create(plan, cli.progress)
                 cli.progress.note(still.words)
             creation.made(snapshot.id)
