@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from runctl.core.amounts import counted
 from runctl.core.clock import SystemClock
@@ -17,9 +18,19 @@ from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
 from runctl.providers.registry import is_this_computer
-from runctl.runs.records import RunRecord, adopted, from_status, never_started, with_its_machine
+from runctl.runs.records import (
+    RunRecord,
+    adopted,
+    from_status,
+    never_started,
+    with_end,
+    with_its_machine,
+)
 from runctl.runs.run_logs.follow import Followed, follow
 from runctl.runs.store import run_store
+
+if TYPE_CHECKING:
+    from runctl.runs.run_logs.sources import KeptLog
 
 
 def machine_of(session: Session, record: RunRecord) -> Machine:
@@ -161,6 +172,25 @@ def follow_run(
             keep.close()
 
 
+def find_kept(session: Session, record: RunRecord) -> tuple[RunRecord, KeptLog]:
+    """What can be had of the log of a run whose machine does not give it, and the record with the end it tells of."""
+    from runctl.runs.run_logs.archive import log_archive
+    from runctl.runs.run_logs.sources import find_kept_log
+
+    there = session.in_region(record.region)
+    kept = find_kept_log(
+        record,
+        log_archive(),
+        provider=there.provider(record.provider),
+        agent_on=lambda instance: reach(there, instance).agent,
+        progress=session.progress,
+    )
+    if kept.end is not None and record.end_reason is not kept.end.reason:
+        record = with_end(record, kept.end)
+        run_store(session).put(record)
+    return record, kept
+
+
 @dataclass(frozen=True)
 class Stopped:
     """What became of a run that was to be stopped."""
@@ -246,15 +276,17 @@ def follow_logs(
         machine = machine_of(session, record)
         record = follow_run(session, machine, record, on_log, to_the_end=follow).record
     except (NotFound, Conflict) as error:
-        archive = log_archive()
-        pieces = list(archive.read(record.id, record.attempt))
+        (record,) = refresh(session, [record])
+        record, kept = find_kept(session, record)
+        pieces = list(log_archive().read(record.id, record.attempt))
         if not pieces:
             raise NotFound(
-                f"{error.message}; nothing of its log was followed here", hint=error.hint, code="log-gone"
+                f"{error.message}; nothing of its log was followed here",
+                hint=kept.elsewhere or error.hint,
+                code="log-gone",
             ) from error
         for _, data in pieces:
             on_log(data)
-        (record,) = refresh(session, [record])
     return record.as_run(SystemClock().now())
 
 

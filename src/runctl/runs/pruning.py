@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from runctl.core.ids import InstanceId
+from runctl.core.errors import RunctlError
+from runctl.core.ids import InstanceId, RunId
+from runctl.core.models import InstanceState
+from runctl.machines.machine import reach
+from runctl.machines.session import Session
 from runctl.runs.records import RunRecord
-from runctl.runs.run_logs.archive import KeptRun
+from runctl.runs.run_logs.archive import KeptRun, log_archive
+from runctl.runs.store import run_store
+from runctl.transport.agent import AgentClient
 
 
 class Kept(StrEnum):
@@ -89,3 +96,72 @@ def prunable(
         if kept.run_id not in known and changed < before:
             found.append(Prunable(kept.run_id, Kept.LOG, HERE, kept.size_bytes, None))
     return tuple(found)
+
+
+class Pruning:
+    """Finds what ended runs keep, and removes it."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._agents: dict[InstanceId, AgentClient] = {}
+        """On the machines that were asked."""
+
+    def find(
+        self,
+        *,
+        before: datetime,
+        instance: InstanceId | None = None,
+        results: bool = False,
+        records: bool = False,
+    ) -> tuple[Prunable, ...]:
+        """What may go, by `prunable`; with ``instance`` only what that machine keeps.
+
+        Machines that run are asked what they keep; one that cannot be asked is told of.
+        """
+        known = run_store(self._session).list(instance=instance)
+        machines = {(run.provider, run.region, run.instance_id) for run in known if run.has_ended}
+        return prunable(
+            known,
+            () if instance is not None else log_archive().runs(),
+            self._ask(machines),
+            before=before,
+            results=results,
+            record=records,
+        )
+
+    def _ask(self, machines: set[tuple[str, str | None, InstanceId]]) -> dict[InstanceId, list[MachineRun]]:
+        kept: dict[InstanceId, list[MachineRun]] = {}
+        for provider, region, identifier in sorted(machines, key=str):
+            there = self._session.in_region(region)
+            try:
+                instance = there.provider(provider).instance(identifier)
+                if instance.state is not InstanceState.RUNNING:
+                    continue
+                there.progress.step(f"asking {identifier} what it keeps")
+                agent = reach(there, instance).agent
+                kept[identifier] = [MachineRun(**entry) for entry in agent.kept_runs()]
+                self._agents[identifier] = agent
+            except RunctlError as error:
+                if error.code not in {"instance-not-found", "not-found"}:
+                    there.progress.warn(f"{identifier} cannot be asked what it keeps: {error.message}")
+        return kept
+
+    def remove(self, found: Sequence[Prunable]) -> None:
+        """All of it is gone. Raises what the machines raise."""
+        on_machines: dict[InstanceId, dict[str, bool]] = defaultdict(dict)
+        for item in found:
+            if item.kept in {Kept.WORK, Kept.RESULTS}:
+                runs = on_machines[InstanceId(item.where)]
+                runs[item.run_id] = runs.get(item.run_id, False) or item.kept is Kept.RESULTS
+        for identifier, runs in on_machines.items():
+            self._session.progress.step(f"removing from {identifier}")
+            for results in (False, True):
+                names = [run_id for run_id, includes_results in runs.items() if includes_results is results]
+                if names:
+                    self._agents[identifier].prune(names, results=results)
+        archive, store = log_archive(), run_store(self._session)
+        for item in found:
+            if item.kept is Kept.LOG:
+                archive.remove(item.run_id)
+            elif item.kept is Kept.RECORD:
+                store.forget(RunId(item.run_id))

@@ -16,21 +16,19 @@ from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_instances
 from runctl.cli.framework.values import WholeNumber, wide_option
 from runctl.cli.machines.resolve import provider_of, running_instance, transport_option, transport_to
-from runctl.containers.image_inputs import repository_name
 from runctl.containers.stored_images import (
     RunDocker,
     StoredImage,
     Where,
     engine_images,
     prunable,
-    remove_from_engine,
 )
 from runctl.core.amounts import counted
-from runctl.core.errors import MachineError, ProjectError, Unsupported
+from runctl.core.errors import MachineError, ProjectError
 from runctl.project.label import project_label
 from runctl.render.images import images_table, pruned_document, pruned_lines
 from runctl.render.tables import screen_of
-from runctl.runs.images.build import ECR, image_registry
+from runctl.runs.images.stored import remove_images, stored_images
 
 _INSTANCE = click.option(
     "--instance",
@@ -66,7 +64,7 @@ def list_command(
         with _docker_on(cli, instance, transport) as docker:
             images = engine_images(docker, project, Where.INSTANCE)
     else:
-        images = _images(cli, project, registry)
+        images = stored_images(cli.session, project, registry or cli.config.docker.registry)
     if not images:
         cli.progress.note("no images; runctl docker build makes one")
     cli.emit(
@@ -110,7 +108,8 @@ def prune_command(
             found = engine_images(docker, project, Where.INSTANCE)
             _prune(cli, found, keep, docker, dry_run=dry_run)
         return
-    _prune(cli, _images(cli, project, registry), keep, None, dry_run=dry_run)
+    images = stored_images(cli.session, project, registry or cli.config.docker.registry)
+    _prune(cli, images, keep, None, dry_run=dry_run)
 
 
 @contextmanager
@@ -151,7 +150,7 @@ def _prune(
         return
     cli.say("\n".join(pruned_lines(going)))
     cli.confirm(f"Remove {counted(len(going), 'image')} for good?")
-    gone, failed = _remove(cli, going, docker)
+    gone, failed = remove_images(cli.session, going, docker)
     cli.emit(
         pruned_document(gone, failed, dry_run=False),
         text=lambda: "\n".join(image.reference for image in gone),
@@ -163,87 +162,6 @@ def _prune(
             hint="a container may use it: docker ps --all",
             code="image-in-use",
         )
-
-
-def _remove(
-    cli: Cli, going: Sequence[StoredImage], docker: RunDocker | None
-) -> tuple[list[StoredImage], list[tuple[StoredImage, str]]]:
-    gone: list[StoredImage] = []
-    failed: list[tuple[StoredImage, str]] = []
-    in_engine = [image for image in going if image.where is not Where.REGISTRY]
-    if in_engine:
-        from runctl.containers.client import find_client
-
-        run = docker or find_client().run
-        for image in in_engine:
-            why = remove_from_engine(run, image)
-            if why:
-                failed.append((image, why))
-            else:
-                gone.append(image)
-    repositories: dict[str, list[StoredImage]] = {}
-    for image in going:
-        if image.where is Where.REGISTRY:
-            repositories.setdefault(_repository_of(image), []).append(image)
-    for name, images in repositories.items():
-        cli.progress.step(f"removing {counted(len(images), 'image')} of {name}")
-        deleted = image_registry(cli.session).delete_images(
-            name, [image.digest for image in images], cli.progress
-        )
-        gone += [image for image in images if image.digest in deleted]
-    return gone, failed
-
-
-_WITHOUT_ENGINE = "look elsewhere: --registry ecr, or --instance INSTANCE"
-
-
-def _images(cli: Cli, project: str | None, registry: str | None) -> tuple[StoredImage, ...]:
-    from runctl.containers.client import find_client
-
-    wanted = registry or cli.config.docker.registry
-    found: list[StoredImage] = []
-    try:
-        found += engine_images(find_client(_WITHOUT_ENGINE).run, project)
-    except (Unsupported, MachineError) as error:
-        if wanted != ECR:
-            raise
-        cli.progress.warn(f"images of this computer are not shown: {error.message}")
-    if wanted == ECR:
-        found += _registry_images(cli, project)
-    elif wanted is None:
-        cli.progress.note("looking at this computer's engine only; --registry ecr looks there, too")
-    else:
-        cli.progress.note(f"what {wanted} has is not shown: runctl lists the provider's own registry only")
-    return tuple(sorted(found, key=lambda image: image.created_at, reverse=True))
-
-
-def _registry_images(cli: Cli, project: str | None) -> list[StoredImage]:
-    provider = image_registry(cli.session)
-    found: list[StoredImage] = []
-    only = None if project is None else repository_name(project)
-    for repository in provider.repositories():
-        if only is not None and repository.name != only:
-            continue
-        found += [
-            StoredImage(
-                reference=image.uri,
-                where=Where.REGISTRY,
-                project=repository.project or repository.name,
-                digest=image.digest,
-                tags=image.tags,
-                size_bytes=image.size_bytes,
-                created_at=image.pushed_at,
-                pulled_at=image.pulled_at,
-            )
-            for image in provider.images(repository.name)
-        ]
-    return found
-
-
-def _repository_of(image: StoredImage) -> str:
-    """The name without the host, the tag and the digest."""
-    path = image.reference.partition("/")[2].partition("@")[0]
-    return path.rpartition(":")[0] or path
 
 
 def _project(cli: Cli) -> str:

@@ -7,17 +7,15 @@ import sys
 from runctl.cli.context import Cli
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Interrupted, NotFound, RunctlError
-from runctl.core.models import Instance
 from runctl.core.money import usd
-from runctl.machines.machine import Machine, reach
+from runctl.machines.machine import Machine
 from runctl.render.json import line
 from runctl.render.progress import LogOutput, finish
-from runctl.runs.control import follow_run
+from runctl.runs.control import find_kept, follow_run
 from runctl.runs.end_reason import exit_code, sentence
-from runctl.runs.records import RunRecord, with_end
+from runctl.runs.records import RunRecord
 from runctl.runs.run_logs.follow import Followed, tail_offset
-from runctl.runs.run_logs.sources import KeptLog, find_kept_log
-from runctl.transport.agent import AgentClient
+from runctl.runs.run_logs.sources import KeptLog
 
 
 def show_log(
@@ -70,23 +68,8 @@ def show_kept_log(cli: Cli, record: RunRecord, why: RunctlError, *, tail: int | 
 
     Raises ``why`` (the machine's own error) where nothing is kept, with where else the log may be.
     """
-    there = cli.in_region(record.region)
-    provider = there.provider(record.provider)
-
-    def agent_on(instance: Instance) -> AgentClient:
-        return reach(there.session, instance).agent
-
-    kept = find_kept_log(
-        record,
-        cli.logs,
-        provider=provider,
-        agent_on=agent_on,
-        progress=cli.progress,
-    )
+    record, kept = find_kept(cli.session, record)
     finish(cli.progress)
-    if kept.end is not None and record.end_reason is not kept.end.reason:
-        record = with_end(record, kept.end)
-        cli.store.put(record)
     spans = cli.logs.spans(record.id, record.attempt)
     if not spans:
         raise NotFound(
