@@ -13,6 +13,7 @@ LONGEST = (
     "e2e/test_local.py",
     "e2e/test_images.py",
     "e2e/test_folders.py",
+    "e2e/test_refusals.py",
     "e2e/test_watch.py",
 )
 """Files below ``tests``, the longest first; measured, and a guess is good enough."""

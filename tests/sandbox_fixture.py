@@ -1,7 +1,7 @@
 """A sandbox for tests: one for the session with namespaces as machines, and one with Docker for those that need it.
 
-A conftest that wants them imports the fixtures by name. The environment of a test leads into a sandbox only with
-`in_sandbox` or `in_docker_sandbox`.
+Every test has these fixtures (``pytest_plugins`` in tests/conftest.py). The environment of a test leads into a sandbox
+only with `in_sandbox` or `in_docker_sandbox`.
 """
 
 from __future__ import annotations

@@ -12,9 +12,6 @@ from runctl.sandbox.ecr.registry import Registry
 from tests.agent import engine as engines
 from tests.agent.engine import Engine
 from tests.e2e.command_line import CommandLine, write_project
-from tests.sandbox_fixture import in_sandbox, sandbox
-
-__all__ = ["in_sandbox", "sandbox"]
 
 BASE = "base:py"
 DOCKERFILE = f"""\

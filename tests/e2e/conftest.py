@@ -12,9 +12,6 @@ import pytest
 
 from runctl.sandbox.control import Faults, SandboxInfo
 from tests.e2e.command_line import CommandLine, until, write_project
-from tests.sandbox_fixture import docker_sandbox, in_docker_sandbox
-
-__all__ = ["docker_sandbox", "in_docker_sandbox"]
 
 TRAIN = """\
 import json, os, pathlib, sys, time

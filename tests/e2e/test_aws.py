@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import signal
-from typing import Any
 
 import pytest
 
 from runctl.core.models import Instance, Volume
 from runctl.sandbox.control import Faults
+from tests.e2e.account import create, terminate, volume, volume_named
 from tests.e2e.command_line import CommandLine, kill, until
 
 pytestmark = [
@@ -20,40 +19,9 @@ pytestmark = [
 ]
 
 INSTANCE_FIELDS = [field.name for field in dataclasses.fields(Instance)]
+
+
 VOLUME_FIELDS = [field.name for field in dataclasses.fields(Volume)]
-
-
-def create(runctl: CommandLine, *options: str) -> str:
-    """An instance, ready."""
-    done = runctl("aws", "create", "t3.medium", "--quiet", *options).ok()
-    instance_id = done.out.strip()
-    assert done.out == f"{instance_id}\n"
-    assert instance_id.startswith("i-")
-    return instance_id
-
-
-def volume(runctl: CommandLine, name: str = "datasets", *options: str) -> str:
-    """A volume."""
-    return runctl("aws", "ebs", "create", "--size", 1, "--name", name, "--quiet", *options).ok().out.strip()
-
-
-def volume_named(runctl: CommandLine, name: str) -> dict[str, Any]:
-    """As ``ebs list`` shows it now."""
-    listed = runctl("aws", "ebs", "list", "--output", "json").ok().json
-    (found,) = [volume for volume in listed if volume["name"] == name]
-    return dict(found)
-
-
-def terminate(runctl: CommandLine, instance_id: str) -> None:
-    """It is gone, and its volumes are free."""
-    runctl("aws", "terminate", instance_id, "--yes").ok()
-    until(
-        lambda: all(
-            found["state"] == "available"
-            for found in runctl("aws", "ebs", "list", "--output", "json").ok().json
-        ),
-        what="the volumes to be free",
-    )
 
 
 @pytest.mark.parametrize("transport", ["ssm", "ssh"])
@@ -300,18 +268,6 @@ def test_an_image_that_does_not_exist_ends_the_run(runctl: CommandLine) -> None:
     assert done.json["end_reason"] == "IMAGE_FAILED"
 
 
-def test_a_machine_without_docker_says_so_before_anything_runs(in_container: CommandLine) -> None:
-    instance = create(in_container, "--ami-id", "ami-0b00000000000001")
-
-    done = in_container("aws", "train", instance, "training/train.py", "--output", "json")
-
-    assert done.code == 1
-    assert done.error["code"] == "no-docker"
-    assert done.error["hint"]
-    (run,) = in_container("runs", "list", "--output", "json").ok().json
-    assert run["end_reason"] == "NOT_STARTED"
-
-
 def test_a_full_volume_is_said_to_be_full(runctl: CommandLine) -> None:
     volume(runctl)
     instance = create(runctl, "--ebs-volume", "datasets", "--mount-point", "/mnt/data")
@@ -325,113 +281,6 @@ def test_a_full_volume_is_said_to_be_full(runctl: CommandLine) -> None:
     assert done.code == 1
     assert done.json["end_reason"] in {"DISK_FULL", "FAILED"}
     assert "No space left on device" in done.err
-
-
-@pytest.mark.parametrize(
-    ("argv", "code", "error_code"),
-    [
-        (["aws", "status", "i-0123456789abcdef0"], 5, None),
-        (["aws", "train", "i-0123456789abcdef0", "training/train.py"], 5, None),
-        (["aws", "terminate", "i-0123456789abcdef0", "--yes"], 5, None),
-        (["aws", "train", "vol-0123456789abcdef0", "training/train.py"], 2, "bad-instance-id"),
-        (["aws", "create", "t3.nonsense"], None, None),
-        (["aws", "create", "--ebs-volume", "nosuch", "--mount-point", "/mnt/x"], 5, None),
-        (["aws", "create", "--ebs-volume", "a", "--ebs-volume", "b", "--mount-point", "/x"], 2, "unpaired"),
-        (["aws", "ebs", "create", "--size", "0"], 2, None),
-        (["aws", "ebs", "delete", "nosuch", "--yes"], 5, None),
-    ],
-)
-def test_bad_input_is_one_clear_error_and_makes_nothing(
-    runctl: CommandLine, argv: list[str], code: int | None, error_code: str | None
-) -> None:
-    done = runctl(*argv, "--output", "json")
-
-    assert done.code == code if code is not None else done.code in {2, 5}, f"{done}"
-    assert done.out == ""
-    assert done.error["message"]
-    assert error_code is None or done.error["code"] == error_code
-    assert runctl("aws", "list", "--output", "json").ok().json == []
-
-
-def test_a_volume_in_another_zone_or_in_use_is_refused(runctl: CommandLine) -> None:
-    volume(runctl, "here", "--availability-zone", "us-east-1a")
-    volume(runctl, "there", "--availability-zone", "us-east-1b")
-    both = [
-        "--ebs-volume",
-        "here",
-        "--mount-point",
-        "/mnt/a",
-        "--ebs-volume",
-        "there",
-        "--mount-point",
-        "/mnt/b",
-    ]
-
-    apart = runctl("aws", "create", "t3.medium", *both, "--output", "json")
-    wrong = runctl(
-        "aws",
-        "create",
-        "t3.medium",
-        "--zone",
-        "us-east-1b",
-        "--ebs-volume",
-        "here",
-        "--mount-point",
-        "/mnt/a",
-        "--output",
-        "json",
-    )
-    instance = create(runctl, "--ebs-volume", "here", "--mount-point", "/mnt/a")
-    taken = runctl(
-        "aws", "create", "t3.medium", "--ebs-volume", "here", "--mount-point", "/mnt/a", "--output", "json"
-    )
-    across = runctl("aws", "ebs", "attach", "there", instance, "--output", "json")
-
-    assert [apart.error["code"], wrong.error["code"], across.error["code"]] == ["zone-mismatch"] * 3
-    assert (taken.code, instance in taken.error["message"]) == (1, True)
-    assert [found["id"] for found in runctl("aws", "list", "--output", "json").ok().json] == [instance]
-
-
-def test_a_mount_that_cannot_be_made_starts_nothing(runctl: CommandLine) -> None:
-    instance = create(runctl)
-
-    done = runctl(
-        "aws", "train", instance, "training/train.py", "--ebs-mount", "/mnt/nowhere:/data", "--output", "json"
-    )
-
-    assert done.code == 5
-    assert done.error["code"] == "not-a-mount"
-    assert runctl("aws", "processes", instance, "--all", "--output", "json").ok().json == []
-
-
-def test_no_capacity_is_said_with_its_own_code_and_leaves_nothing(
-    runctl: CommandLine, faults: Faults
-) -> None:
-    faults.no_capacity(instance_type="t3.medium")
-
-    done = runctl("aws", "create", "t3.medium", "--spot", "--output", "json")
-
-    assert done.code == 6
-    assert done.error["hint"]
-    assert runctl("aws", "list", "--output", "json").ok().json == []
-
-
-@pytest.mark.parametrize(
-    ("changes", "code"),
-    [
-        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, 4),
-        ({"AWS_SESSION_TOKEN": "expired"}, 4),
-        ({"AWS_ACCESS_KEY_ID": "AKIAINVALID"}, 4),
-        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, 7),
-    ],
-)
-def test_credentials_and_endpoint_errors_are_told_apart(
-    runctl: CommandLine, changes: dict[str, str], code: int
-) -> None:
-    done = CommandLine(runctl.cwd, {**runctl.env, **changes})("aws", "list", "--output", "json")
-
-    assert done.code == code, f"{done}"
-    assert done.error["hint"]
 
 
 def test_stop_and_start_keep_the_disk_and_the_mount(runctl: CommandLine) -> None:
@@ -452,22 +301,3 @@ def test_stop_and_start_keep_the_disk_and_the_mount(runctl: CommandLine) -> None
     assert refused.error["code"] == "not-running"
     kept = runctl("aws", "exec", instance, "--", "sh", "-c", "cat ~/here /mnt/data/there").ok()
     assert kept.out == "kept\nkept\n"
-
-
-def test_what_is_not_ours_is_not_touched(runctl: CommandLine) -> None:
-    import boto3
-
-    ec2 = boto3.client("ec2")
-    launched = ec2.run_instances(
-        ImageId="ami-0a12023000000001", InstanceType="t3.micro", MinCount=1, MaxCount=1
-    )
-    theirs = launched["Instances"][0]["InstanceId"]
-    try:
-        done = runctl("aws", "terminate", theirs, "--yes", "--output", "json")
-
-        assert (done.code, done.error["code"]) == (4, "not-ours")
-        assert runctl("aws", "list", "--output", "json").ok().json == []
-        everyone = runctl("aws", "list", "--everyone", "--output", "json").ok().json
-        assert theirs in json.dumps(everyone)
-    finally:
-        ec2.terminate_instances(InstanceIds=[theirs])

@@ -15,9 +15,7 @@ import pytest
 
 from runctl.sandbox.control import SandboxInfo
 from tests.e2e.command_line import CommandLine, Outcome
-from tests.sandbox_fixture import in_sandbox, lead_into, sandbox
-
-__all__ = ["in_sandbox", "sandbox"]
+from tests.sandbox_fixture import lead_into
 
 pytestmark = pytest.mark.namespaces
 

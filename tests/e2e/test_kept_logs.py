@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from runctl.sandbox.control import Faults, SandboxInfo
+from tests.e2e.account import create, terminate, volume
 from tests.e2e.command_line import CommandLine, until, write_project
-from tests.e2e.test_aws import create, terminate, volume
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.docker, pytest.mark.usefixtures("clean_account")]
 

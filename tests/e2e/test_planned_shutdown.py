@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from runctl.sandbox.control import SandboxInfo
+from tests.e2e.account import create, terminate
 from tests.e2e.command_line import CommandLine, until, write_project
-from tests.e2e.test_aws import create, terminate
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.docker, pytest.mark.usefixtures("clean_account")]
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+Make = Callable[[Path, dict[str, str]], Path]
+"""Writes a project's files."""
+AsNobody = Callable[[str, Path], str]
+"""Runs a piece of Python about a folder, as a user to whom modes mean something."""
 
 
 def write(root: Path, files: Mapping[str, str | bytes]) -> Path:

@@ -6,9 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,49 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runctl.core.errors import ProjectError
-from runctl.project.selection import Limits, ProjectTooLarge, lfs_pointers, select
-from tests.project.files import git, repository, write
-
-Make = Callable[[Path, dict[str, str]], Path]
-
-
-@pytest.fixture(params=[repository, write], ids=["git", "ignore rules"])
-def make(request: pytest.FixtureRequest) -> Make:
-    """Makes a project that git selects, and one that the rules do."""
-    made: Make = request.param
-    return made
-
-
-AsNobody = Callable[[str, Path], str]
-
-
-@pytest.fixture
-def as_nobody(tmp_path: Path) -> Iterator[AsNobody]:
-    """Runs a piece of Python as a user to whom modes mean something."""
-
-    def run(program: str, folder: Path) -> str:
-        if os.getuid() != 0:
-            done = subprocess.run(
-                [sys.executable, "-c", program, folder], check=True, capture_output=True, text=True
-            )
-            return done.stdout.strip()
-        for one in (folder, *folder.rglob("*")):
-            os.lchown(one, 65534, 65534)
-        for above in folder.parents:
-            if above.stat().st_uid == 0 and above != above.parent and above.parent != Path("/"):
-                above.chmod(above.stat().st_mode | 0o011)
-        # Interpreter and sources may lie below a home folder that others do not see: they are read before.
-        prepared = "import os, sys, subprocess, pathspec, runctl.project.selection; os.setuid(65534);"
-        prepared += "os.environ['HOME'] = '/';"
-        done = subprocess.run(
-            [sys.executable, "-c", prepared + program, folder], check=True, capture_output=True, text=True
-        )
-        return done.stdout.strip()
-
-    yield run
-    for one in tmp_path.rglob("*"):
-        if not one.is_symlink():
-            one.chmod(0o755)
+from runctl.project.selection import lfs_pointers, select
+from tests.project.files import AsNobody, Make, git, repository, write
 
 
 def chosen(root: Path, *include_patterns: str) -> set[str]:
@@ -331,56 +288,6 @@ def test_any_name_that_the_disk_takes_is_selected(tmp_path: Path, make: Make, na
     assert chosen(tmp_path) == {"train.py", os.fsdecode(name)}
 
 
-def test_an_empty_project_is_an_error(tmp_path: Path, make: Make) -> None:
-    make(tmp_path, {".gitignore": "*\n", "train.py": ""})
-
-    with pytest.raises(ProjectError) as caught:
-        select(tmp_path)
-
-    assert caught.value.code == "empty-project"
-
-
-def test_a_project_above_the_size_limit_names_what_is_big(tmp_path: Path) -> None:
-    write(
-        tmp_path,
-        {"train.py": "", "data/a": "x" * 3000, "data/b": "x" * 3000, "model.bin": "x" * 5000, "s/x": "y"},
-    )
-
-    with pytest.raises(ProjectTooLarge) as caught:
-        select(tmp_path, limits=Limits(max_bytes=10_000))
-
-    message, hint = caught.value.message, caught.value.hint
-    assert message.index("/data/") < message.index("/model.bin") < message.index("/s/")
-    assert ".runctlignore" in hint
-    assert "/data/" in hint
-
-
-def test_what_the_error_suggests_makes_the_project_small_enough(tmp_path: Path) -> None:
-    write(
-        tmp_path, {"train.py": "", "my data/[1].csv": "x" * 9000, "#odd/x": "y" * 9000, "!bang": "z" * 9000}
-    )
-
-    with pytest.raises(ProjectTooLarge) as caught:
-        select(tmp_path, limits=Limits(max_bytes=1000))
-    lines = [line.strip() for line in caught.value.hint.splitlines()[1:]]
-    write(tmp_path, {".runctlignore": "\n".join(lines)})
-
-    assert set(select(tmp_path, limits=Limits(max_bytes=1000)).found) == {"train.py", ".runctlignore"}
-
-
-def test_a_project_with_too_many_files_counts_them_by_folder(tmp_path: Path) -> None:
-    write(tmp_path, {f"many/{n}": "" for n in range(30)} | {"few/1": ""})
-
-    with pytest.raises(ProjectTooLarge, match=r"31 files, the limit 20\. The biggest: /many/ \(30 files\)"):
-        select(tmp_path, limits=Limits(max_files=20))
-
-
-def test_a_project_at_the_limit_is_let_through(tmp_path: Path) -> None:
-    write(tmp_path, {"a": "12345", "b": "12345"})
-
-    assert len(select(tmp_path, limits=Limits(max_bytes=10, max_files=2)).found) == 2
-
-
 def test_a_broken_rule_is_an_error_with_its_line(tmp_path: Path) -> None:
     write(tmp_path, {"train.py": "", ".runctlignore": "ok\n!\n"})
 
@@ -389,7 +296,11 @@ def test_a_broken_rule_is_an_error_with_its_line(tmp_path: Path) -> None:
 
 
 parts = st.sampled_from(["a", "b", "c.log", "d e", "build"])
+
+
 paths = st.lists(parts, min_size=1, max_size=3).map("/".join)
+
+
 rules = st.sampled_from(
     [
         "*.log",
@@ -462,17 +373,6 @@ def test_a_git_lfs_pointer_is_told_from_a_file(make: Make, tmp_path: Path) -> No
     )
 
     assert sorted(lfs_pointers(select(tmp_path))) == ["deep/w.bin", "model.pt"]
-
-
-def test_neither_the_script_nor_its_folder_is_offered_for_leaving_out(tmp_path: Path) -> None:
-    write(tmp_path, {"src/train.py": "x" * 5000, "a.py": "x" * 4000, "data/x": "x" * 3000})
-
-    with pytest.raises(ProjectTooLarge) as caught:
-        select(tmp_path, limits=Limits(max_bytes=10_000), needed=("src/train.py", "a.py"))
-
-    assert "/data/" in caught.value.hint
-    assert "src" not in caught.value.hint
-    assert "a.py" not in caught.value.hint
 
 
 @pytest.mark.parametrize("kind", ["git", "rules"])

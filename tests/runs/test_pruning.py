@@ -10,7 +10,7 @@ from runctl.core.models import RunPhase
 from runctl.runs.pruning import HERE, Kept, MachineRun, prunable
 from runctl.runs.records import RunRecord
 from runctl.runs.run_logs.archive import KeptRun
-from tests.runs.test_store import a_run
+from tests.runs.records import a_run
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 BEFORE = NOW - timedelta(days=30)

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,12 +10,11 @@ import pytest
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, MountSpec, RunState
 from runctl.core.database import Database
 from runctl.core.errors import InstanceEnded, NotFound, UsageError
-from runctl.core.ids import InstanceId, RunId, VolumeId
+from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import GitState, Mount, RunPhase
-from runctl.runs.records import RunRecord, from_status, with_its_machine
+from runctl.runs.records import from_status, with_its_machine
 from runctl.runs.store import RunStore
-
-T0 = datetime(2026, 5, 1, 12, tzinfo=UTC)
+from tests.runs.records import T0, a_run
 
 
 @pytest.fixture
@@ -24,24 +22,6 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
     database = Database(tmp_path / "state.db")
     yield RunStore(database)
     database.close()
-
-
-def a_run(identifier: str = "run-aaaa", **changes: object) -> RunRecord:
-    record = RunRecord(
-        id=RunId(identifier),
-        provider="aws",
-        region="us-east-1",
-        instance_id=InstanceId("i-0abc"),
-        project="digits-1a2b",
-        script="training/train.py",
-        args=("--name", "two words", "", "--", "ü"),
-        state=RunPhase.RUNNING,
-        attempt=1,
-        created_at=T0,
-        mounts=(Mount("/mnt/data", "/data", True, VolumeId("vol-1"), "--ebs-mount"),),
-        price_per_hour=Decimal("0.123456"),
-    )
-    return replace(record, **changes)  # type: ignore[arg-type]
 
 
 def test_what_was_put_is_what_is_found(store: RunStore) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
@@ -16,13 +15,8 @@ from runctl.transport.interface import Transport
 from runctl.transport.local import LocalTransport
 from runctl.transport.ssh import SshTransport
 from runctl.transport.ssh_connection import SshTarget
+from tests.providers.aws.ssm.server import FakeSsm, hurry, staging
 from tests.transport.sshd import Sshd, running
-from tests.transport.ssm_server import FakeSsm, FolderStaging, staging
-
-
-def hurry(seconds: float) -> None:
-    """The pause between two looks at a command, shorter than AWS deserves."""
-    time.sleep(seconds / 4)
 
 
 @pytest.fixture(scope="session")
@@ -74,21 +68,6 @@ def connect(runtime_dir: Path) -> Iterator[Callable[..., SshTransport]]:
         transport.close()
 
 
-@pytest.fixture
-def ssm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeSsm]:
-    """Systems Manager with one instance: this computer."""
-    server = FakeSsm(tmp_path_factory.mktemp("ssm"))
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FolderStaging]:
-    """A staging store."""
-    with staging(tmp_path_factory.mktemp("staging")) as it:
-        yield it
-
-
 @pytest.fixture(
     params=[
         "local",
@@ -96,13 +75,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FolderStaging]:
         pytest.param("ssm", marks=[pytest.mark.root, pytest.mark.linux]),
     ]
 )
-def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
+def transport(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Transport]:
     """Each way to a machine in turn."""
     if request.param == "local":
         yield LocalTransport()
     elif request.param == "ssh":
         yield cast("SshTransport", request.getfixturevalue("over_ssh"))
     else:
-        client = cast("FakeSsm", request.getfixturevalue("ssm"))
-        store = cast("FolderStaging", request.getfixturevalue("store"))
-        yield SsmTransport(client, client.instance_id, user=getpass.getuser(), staging=store, sleep=hurry)
+        client = FakeSsm(tmp_path_factory.mktemp("ssm"))
+        with staging(tmp_path_factory.mktemp("staging")) as store:
+            yield SsmTransport(client, client.instance_id, user=getpass.getuser(), staging=store, sleep=hurry)
+        client.close()

@@ -27,6 +27,11 @@ DOCUMENT_OWN_SIZE = 1_500
 """Of AWS-RunShellScript, about."""
 
 
+def hurry(seconds: float) -> None:
+    """The pause between two looks at a command, shorter than AWS deserves."""
+    time.sleep(seconds / 4)
+
+
 def client_error(operation: str, code: str, message: str = "") -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": message}}, operation)
 
@@ -56,6 +61,14 @@ class FakeSsm:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._asked: set[str] = set()
         self._lock = threading.Lock()
+
+    def requests(self) -> list[dict[str, Any]]:
+        """What the machine was asked, in order."""
+        return [json.loads(sent["Parameters"]["commands"][2]) for sent in self.sent]
+
+    def verbs(self) -> list[str]:
+        """What was asked of it, each by its name."""
+        return [request["op"] for request in self.requests()]
 
     def send_command(
         self,

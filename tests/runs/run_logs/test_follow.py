@@ -25,7 +25,7 @@ from runctl.runs.run_logs.follow import follow
 from runctl.runs.store import RunStore
 from runctl.testing.clock import ManualClock
 from runctl.transport.agent import AgentClient
-from tests.runs.test_store import a_run
+from tests.runs.records import a_run
 
 
 @pytest.fixture
