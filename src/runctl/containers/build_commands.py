@@ -76,7 +76,7 @@ def parse_build_args(
         name, equals, value = text.partition("=")
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise UsageError(
-                f'--build-arg "{text}": "{name}" is no name', hint="write --build-arg NAME=VALUE"
+                f'--build-arg "{text}": "{name}" is not a name', hint="write --build-arg NAME=VALUE"
             )
         if not equals and name not in environ:
             raise UsageError(

@@ -127,7 +127,7 @@ def check_docker_args(options: Sequence[str]) -> None:
         if name is None:
             raise UsageError(
                 f"--docker-arg {option}: it is not an option of docker run",
-                hint="one option in one word: --docker-arg=--network=host",
+                hint="give one option as one argument: --docker-arg=--network=host",
                 code="bad-docker-arg",
             )
         if name in _OWN:
@@ -159,9 +159,9 @@ def _check_value(word: str, name: str) -> None:
     if not has_value and name not in _BARE:
         raise UsageError(
             f"--docker-arg {word}: its value is missing",
-            hint=f"one option in one word: --docker-arg={name}=VALUE"
+            hint=f"give one option as one argument: --docker-arg={name}=VALUE"
             if name.startswith("--")
-            else f"one option in one word: --docker-arg={name}VALUE",
+            else f"give one option as one argument: --docker-arg={name}VALUE",
             code="bad-docker-arg",
         )
     value = word.partition("=")[2] if name.startswith("--") else word[2:]

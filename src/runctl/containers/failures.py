@@ -81,7 +81,7 @@ def registry_failure(said: str, reference: str, doing: str) -> RunctlError:
             code="expired-credentials",
         )
     if _NO_REPOSITORY.search(said):
-        return NotFound(message, hint="the repository must be made first", code="no-repository")
+        return NotFound(message, hint="create the repository first", code="no-repository")
     if _LOGIN.search(said) or (_DENIED.search(said) and "/" not in reference):
         return CredentialsError(
             f"the registry does not let you in: {message}", hint=f"docker login {host}", code="registry-login"

@@ -92,7 +92,7 @@ class ImagePlan:
         parsed = self.inputs.parsed
         if not parsed.stages:
             raise UsageError(
-                f"{self.inputs.dockerfile} has no FROM", hint="it is no Dockerfile", code="no-stage"
+                f"{self.inputs.dockerfile} has no FROM", hint="it is not a Dockerfile", code="no-stage"
             )
         if parsed.stage(self.inputs.target) is None:
             known = ", ".join(

@@ -91,7 +91,7 @@ def run_plan_document(plan: RunPlan) -> dict[str, Any]:
 
 def _source(plan: RunPlan, container: ContainerSpec) -> str:
     if container.compose is not None:
-        return f"the service {container.compose} of {container.compose_file}, with the others beside it"
+        return f"the service {container.compose} of {container.compose_file}, along with the others"
     return container.image or f"{container.dockerfile}, built {_where(plan)}"
 
 

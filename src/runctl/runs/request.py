@@ -51,6 +51,20 @@ def with_configuration(request: TrainRequest, config: Config, defaults: Defaults
     )
 
 
+def build_request(config: Config, cwd: Path, dockerfile: DockerfileRequest) -> TrainRequest:
+    """A run that does nothing but build the image of the project around ``cwd`` on its machine."""
+    return TrainRequest(
+        script=None,
+        cwd=cwd,
+        is_command=True,
+        automatic_mounts=False,
+        docker=True,
+        dockerfile=dockerfile,
+        include_patterns=config.sync.include_patterns,
+        limits=sync_limits(config),
+    )
+
+
 def configured_interpreter(script: Path | None, configured: Mapping[str, str]) -> tuple[str, ...]:
     """The command that runs scripts of this extension; empty where none is configured."""
     if script is None or not script.suffix:

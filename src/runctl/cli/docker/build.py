@@ -124,9 +124,9 @@ def _build_on_instance(
     shown, and its exit code is returned."""
     from runctl.cli.machines.resolve import find_instance, provider_of
     from runctl.cli.train.carry_out import carry_out, show_plan
-    from runctl.project.label import sync_limits
     from runctl.runs.images.run_image import ImageOptions
-    from runctl.runs.project_plan import TrainRequest, plan_project
+    from runctl.runs.project_plan import plan_project
+    from runctl.runs.request import build_request
     from runctl.runs.training import Training
 
     if reference is None:
@@ -135,16 +135,7 @@ def _build_on_instance(
             hint="name it: --instance i-0123456789abcdef0",
             code="no-instance",
         )
-    training_request = TrainRequest(
-        script=None,
-        cwd=Path.cwd(),
-        is_command=True,
-        automatic_mounts=False,
-        docker=True,
-        dockerfile=request,
-        include_patterns=cli.config.sync.include_patterns,
-        limits=sync_limits(cli.config),
-    )
+    training_request = build_request(cli.config, Path.cwd(), request)
     project = plan_project(training_request)
     training = Training(
         cli.session,
@@ -271,7 +262,7 @@ def _emit(cli: Cli, image: ImageBuild, built: Built, pushed: Pushed | None) -> N
 def detect_command(cli: Cli, dockerfile: Path | None, dockerfile_search: bool) -> None:
     """Show which Dockerfile an image would be built from, and why.
 
-    The first that there is: --dockerfile, [docker] dockerfile_path, a known place, --dockerfile-search.
+    The first that there is: --dockerfile, [docker] dockerfile_path, a known location, --dockerfile-search.
     """
     from runctl.containers.dockerfile_text import parse_dockerfile
     from runctl.containers.image_inputs import unpinned_bases

@@ -34,9 +34,9 @@ _INSTANCE = click.option(
     "--instance",
     metavar="ID|NAME",
     shell_complete=complete_instances,
-    help="Those in this machine's engine instead.",
+    help="Images in this machine's engine instead.",
 )
-_ALL = click.option("--all-projects", is_flag=True, help="Of every project, not of this one only.")
+_ALL = click.option("--all-projects", is_flag=True, help="Images of every project, not only of this one.")
 
 
 @click.command("list", cls=Command, exclusive=[("--instance", "--registry")])
@@ -81,7 +81,7 @@ def list_command(
     "--keep",
     type=WholeNumber(0),
     metavar="N",
-    help="How many stay; else [docker] keep_images.",
+    help="Keep this many images (default: [docker] keep_images).",
 )
 @_INSTANCE
 @click.option("--dry-run", is_flag=True, help="Show what would be removed, and stop there.")

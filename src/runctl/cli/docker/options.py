@@ -22,12 +22,12 @@ def dockerfile_options(function: F) -> F:
                 "--dockerfile",
                 metavar="PATH",
                 type=click.Path(path_type=Path),
-                help="Build from this Dockerfile of the project; else [docker] dockerfile_path, else a known place.",
+                help="Build from this Dockerfile (default: [docker] dockerfile_path, else one in a known location).",
             ),
             click.option(
                 "--dockerfile-search",
                 is_flag=True,
-                help="Without one at the known places, look in all of the project that is not ignored.",
+                help="If there is none in the known locations, search the whole project, without what is ignored.",
             ),
         )
     ):
@@ -63,18 +63,18 @@ def build_options(function: F) -> F:
             "build_secrets",
             multiple=True,
             metavar="id=NAME,src=FILE|env=VAR",
-            help="Let RUN --mount=type=secret,id=NAME read it; it is in no image and no command line. Repeatable.",
+            help="Let RUN --mount=type=secret,id=NAME read it; it gets into no image and no command line. Repeatable.",
         ),
         click.option(
             "--platform",
             metavar="OS/ARCH",
             help="Build for this platform; by default the machine's, not this computer's.",
         ),
-        click.option("--rebuild", is_flag=True, help="Build although it is there, without any cache."),
+        click.option("--rebuild", is_flag=True, help="Build even if the image exists, without any cache."),
         click.option(
             "--pull",
             is_flag=True,
-            help="Build although it is there, on the newest base images of their names.",
+            help="Build even if the image exists, on the newest base images.",
         ),
     )
     for option in reversed(added):
@@ -85,7 +85,9 @@ def build_options(function: F) -> F:
 def registry_option(function: F) -> F:
     """The parameter ``registry``: ``None`` leaves it to the configuration."""
     return click.option(
-        "--registry", metavar="ecr|HOST/PATH", help="Where images are kept; else [docker] registry."
+        "--registry",
+        metavar="ecr|HOST/PATH",
+        help="Use this registry (default: [docker] registry).",
     )(function)
 
 
@@ -94,5 +96,5 @@ def build_on_option(function: F) -> F:
     return click.option(
         "--build-on",
         type=click.Choice(["local", "instance"]),
-        help="Where the image is built: here, and pulled from the registry, or on the machine.",
+        help="Build the image here, for the machine to pull from the registry, or on the machine.",
     )(function)

@@ -29,7 +29,7 @@ STATES = (*PHASES, *(reason.value for reason in EndReason))
         ("runctl runs list --state failed --project digits", "those of one project that failed"),
     ],
 )
-@click.option("--cached", is_flag=True, help="Show what is remembered; ask no machine.")
+@click.option("--cached", is_flag=True, help="Show what is known here, without asking machines.")
 @click.option(
     "--instance", metavar="ID|NAME", shell_complete=complete_instances, help="Only runs on this instance."
 )
@@ -43,7 +43,7 @@ STATES = (*PHASES, *(reason.value for reason in EndReason))
     metavar="STATE",
     help=f"Only runs in this state ({', '.join(PHASES)}), or that ended for this reason. Repeatable.",
 )
-@click.option("--limit", type=COUNT, default=50, show_default=True, metavar="N", help="At most N.")
+@click.option("--limit", type=COUNT, default=50, show_default=True, metavar="N", help="Show at most N runs.")
 @wide_option
 @click.pass_obj
 def list_command(
@@ -91,7 +91,7 @@ def list_command(
 
 @click.command(cls=Command, name="show")
 @click.argument("run_id", metavar="RUN", type=RUN, shell_complete=complete_runs)
-@click.option("--cached", is_flag=True, help="Show what is remembered; ask no machine.")
+@click.option("--cached", is_flag=True, help="Show what is known here, without asking machines.")
 @click.pass_obj
 def show_command(cli: Cli, run_id: str, cached: bool) -> None:
     """Show one run."""
@@ -147,7 +147,10 @@ def _log_is_not_there(error: RunctlError) -> bool:
 @click.command(cls=Command, name="stop", exclusive=[("--force", "--grace")])
 @click.argument("run_ids", metavar="RUN...", nargs=-1, required=True, type=RUN, shell_complete=complete_runs)
 @click.option(
-    "--grace", type=DURATION, metavar="TIME", help="Between SIGTERM and SIGKILL (default: the run's own)."
+    "--grace",
+    type=DURATION,
+    metavar="TIME",
+    help="Wait this long between SIGTERM and SIGKILL (default: the run's own).",
 )
 @click.option("--force", is_flag=True, help="SIGKILL at once; nothing is saved.")
 @click.pass_obj

@@ -31,7 +31,7 @@ from runctl.runs.pruning import HERE, Prunable, Pruning
     default="30d",
     show_default=True,
     metavar="TIME",
-    help="Only runs that ended so long ago.",
+    help="Only runs that ended at least this long ago.",
 )
 @click.option(
     "--instance", metavar="ID|NAME", shell_complete=complete_instances, help="Only what this instance keeps."
@@ -39,9 +39,9 @@ from runctl.runs.pruning import HERE, Prunable, Pruning
 @click.option(
     "--include-checkpoints",
     is_flag=True,
-    help="Checkpoints and output on a machine's own disk, too; those on a volume stay in any case.",
+    help="Also remove checkpoints and output on a machine's own disk; those on a volume always stay.",
 )
-@click.option("--records", is_flag=True, help="Forget the runs themselves: runs list shows them no more.")
+@click.option("--records", is_flag=True, help="Forget the runs themselves: runs list no longer shows them.")
 @click.option("--dry-run", is_flag=True, help="Show what would go, and stop.")
 @click.pass_obj
 def prune_command(

@@ -83,7 +83,7 @@ def train_command(provider: str) -> click.Command:
     @click.option(
         "--workdir",
         metavar="PATH",
-        help="Where the script starts; in a container, where the project is (default /workspace).",
+        help="Start the script in this folder; in a container, the project is there (default /workspace).",
     )
     @click.option(
         "--wait", is_flag=True, help="Follow the log to the end and exit with the script's own code."
@@ -92,18 +92,23 @@ def train_command(provider: str) -> click.Command:
     @click.option(
         "--timeout", type=DURATION, metavar="TIME", help="End the run after this long, such as 12h."
     )
-    @click.option("--grace", type=DURATION, metavar="TIME", help="Between SIGTERM and SIGKILL (default 30s).")
+    @click.option(
+        "--grace",
+        type=DURATION,
+        metavar="TIME",
+        help="Wait this long between SIGTERM and SIGKILL (default 30s).",
+    )
     @click.option(
         "--resume-from",
         metavar="RUN|PATH",
         shell_complete=complete_runs,
-        help="Go on from the newest complete checkpoint of a run, or from a checkpoint or folder of the machine. The"
+        help="Resume from the newest complete checkpoint of a run, or from a checkpoint or folder on the machine. The"
         " script finds it in RUNCTL_RESUME_FROM.",
     )
     @click.option(
         "--resume-arg",
         metavar="ARGS",
-        help="Arguments for the script where there is a checkpoint to go on from, such as '--resume {checkpoint}'.",
+        help="Arguments for the script if there is a checkpoint to resume from, such as '--resume {checkpoint}'.",
     )
     @click.option(
         "--sync-code/--no-sync-code",

@@ -50,7 +50,7 @@ def container_options(function: F) -> F:
         click.option(
             "--compose",
             metavar="SERVICE",
-            help="Run in this service of the project's compose.yaml, with the others beside it; without a script,"
+            help="Run in this service of the project's compose.yaml, along with the others; without a script,"
             " what the service itself starts.",
         ),
         click.option(
@@ -66,7 +66,7 @@ def container_options(function: F) -> F:
         click.option(
             "--gpus",
             metavar="all|N|none",
-            help="GPUs for the container (default: all where there are some). Asked for and missing is an error.",
+            help="GPUs for the container (default: all that there are). An error if the machine has fewer.",
         ),
         click.option(
             "--shm-size", metavar="SIZE", help="Shared memory, such as 8g (default: a quarter of the memory)."
@@ -76,7 +76,7 @@ def container_options(function: F) -> F:
             "docker_args",
             multiple=True,
             metavar="OPTION",
-            help="One more option of docker run, in one word: --docker-arg=--network=host. Repeatable.",
+            help="Another option for docker run, as one argument: --docker-arg=--network=host. Repeatable.",
         ),
     ]
     decorated: Any = gather
@@ -185,7 +185,7 @@ def _options(provider: str) -> list[Callable[[Callable[..., Any]], Callable[...,
                 "mount_points",
                 type=MOUNT_POINT,
                 multiple=True,
-                help="Where, for each --ebs-volume in turn; without any, where it was last, else /mnt/NAME.",
+                help="Mount each --ebs-volume, in turn, here (default: where it was last, else /mnt/NAME).",
             ),
         ]
     return options

@@ -101,7 +101,7 @@ class RunImage:
         built = self.container is not None and self.container.dockerfile is not None
         if not built and (self.options.build.given or self.options.build_on):
             raise UsageError(
-                "options of a build were given, and nothing is built: the run has no Dockerfile",
+                "build options have no effect here: the run has no Dockerfile",
                 hint="name one with --dockerfile PATH, or leave them out",
             )
         return built
