@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import compileall
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,16 +17,28 @@ from tests.agent.s3_bucket import Bucket, new_bucket
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The zipapp."""
+    """The zipapp, alone in its folder."""
     return package.build(tmp_path_factory.mktemp("zipapp"))
 
 
+@pytest.fixture(scope="session")
+def unpacked(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the zipapp and what a machine has of it after its first calls: unpacked, and compiled."""
+    folder = tmp_path_factory.mktemp("unpacked")
+    shutil.copy(built, folder)
+    state = {"RUNCTL_AGENT_STATE": str(tmp_path_factory.mktemp("state"))}
+    Agent(folder / built.name, folder, env=state).call("version")
+    compileall.compile_dir(next(folder.glob(".agent-*/")), quiet=1)
+    return folder
+
+
 @pytest.fixture
-def agent(built: Path, tmp_path: Path) -> Iterator[Agent]:
+def agent(built: Path, unpacked: Path, tmp_path: Path) -> Iterator[Agent]:
     """An agent on this machine, with a state directory of its own; its runs end with the test."""
     state = tmp_path / "state"
-    (state / "bin").mkdir(parents=True)
-    shutil.copy(built, state / "bin")
+    state.mkdir()
+    # Compiling takes longer than most verbs, and a machine does it once; `test_package` asks how.
+    shutil.copytree(unpacked, state / "bin", symlinks=True, copy_function=os.link)
     one = Agent(state / "bin" / built.name, state)
     yield one
     one.end_everything()
