@@ -6,14 +6,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-RUNCTL = Path(sys.executable).with_name("runctl")
+from tests.e2e import forked
+from tests.e2e.forked import PROGRAM
 
 T = TypeVar("T")
 
@@ -59,25 +59,17 @@ class CommandLine:
 
     def __call__(self, *argv: object, stdin: str | bytes | None = None, timeout: float = 120) -> Outcome:
         """Run to the end."""
-        words = tuple(str(word) for word in argv)
+        arguments = tuple(str(argument) for argument in argv)
         data = stdin.encode() if isinstance(stdin, str) else stdin
-        done = subprocess.run(
-            [RUNCTL, *words],
-            cwd=self.cwd,
-            env={**os.environ, **self.env},
-            input=b"" if data is None else data,
-            capture_output=True,
-            timeout=timeout,
-            check=False,
+        code, out, err = forked.run(
+            arguments, cwd=self.cwd, env={**os.environ, **self.env}, stdin=data or b"", timeout=timeout
         )
-        return Outcome(
-            words, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-        )
+        return Outcome(arguments, code, out.decode(errors="replace"), err.decode(errors="replace"))
 
     def start(self, *argv: object) -> subprocess.Popen[bytes]:
         """Run beside the test, in a session of its own."""
         return subprocess.Popen(
-            [RUNCTL, *map(str, argv)],
+            [PROGRAM, *map(str, argv)],
             cwd=self.cwd,
             env={**os.environ, **self.env},
             stdin=subprocess.DEVNULL,

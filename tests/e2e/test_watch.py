@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.agent import engine as engines
-from tests.e2e.command_line import RUNCTL, CommandLine, until, write_project
+from tests.e2e.command_line import CommandLine, until, write_project
+from tests.e2e.forked import PROGRAM
 
 pytestmark = pytest.mark.linux
 
@@ -82,7 +83,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[engines.Engine]
 @contextmanager
 def watching(runctl: CommandLine, *options: str) -> Iterator[Watching]:
     process = subprocess.Popen(
-        [RUNCTL, "local", "train", "train.py", "--watch", "--grace", "1s", *options],
+        [PROGRAM, "local", "train", "train.py", "--watch", "--grace", "1s", *options],
         cwd=runctl.cwd,
         env={**os.environ, **runctl.env},
         stdin=subprocess.PIPE,
