@@ -12,7 +12,11 @@ from runctl.core.errors import Conflict, Interrupted
 from runctl.core.journal import Change, Effect, Journal
 
 VOLUME = Change(
-    "volume", ("vol-1",), Effect.MADE, "volume vol-1 exists and is billed", undo="runctl aws ebs delete vol-1"
+    "volume",
+    ("vol-1",),
+    Effect.CREATED,
+    "volume vol-1 exists and is billed",
+    undo="runctl aws ebs delete vol-1",
 )
 
 

@@ -7,7 +7,7 @@ import pytest
 from runctl.core.errors import MachineError
 from runctl.core.journal import Change, Effect, Journal, Standing, net
 
-MADE, GONE, CHANGED = Effect.MADE, Effect.GONE, Effect.CHANGED
+MADE, GONE, CHANGED = Effect.CREATED, Effect.GONE, Effect.CHANGED
 MAYBE = Standing.UNDER_WAY
 
 

@@ -94,7 +94,7 @@ OURS = {tag.OWNED: "true"}
         ({"tags": OURS | {tag.UNUSED: "i-0000000000000dead"}}, False, FormatRule("if-blank")),
         ({"tags": OURS, "snapshot_id": "snap-1"}, False, FormatRule("never")),
         ({"tags": OURS, "source_volume_id": "vol-1"}, False, FormatRule("never")),
-        ({"tags": OURS | {tag.MADE_FROM: "vol-1", tag.UNUSED: INSTANCE_ID}}, False, FormatRule("never")),
+        ({"tags": OURS | {tag.CREATED_FROM: "vol-1", tag.UNUSED: INSTANCE_ID}}, False, FormatRule("never")),
         ({"tags": OURS, "snapshot_id": "snap-1"}, True, FormatRule("if-blank")),
         ({"tags": {}}, False, FormatRule("never")),
         ({"tags": {}}, True, FormatRule("if-blank")),

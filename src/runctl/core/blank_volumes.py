@@ -22,7 +22,7 @@ class FormatRule:
 
 def began_with_data(volume: Volume) -> bool:
     """Whether it was made from a snapshot or from another volume: then it is never taken for blank."""
-    return bool(volume.snapshot_id or volume.source_volume_id or volume.tags.get(tag.MADE_FROM))
+    return bool(volume.snapshot_id or volume.source_volume_id or volume.tags.get(tag.CREATED_FROM))
 
 
 def formats_unasked(volume: Volume) -> bool:

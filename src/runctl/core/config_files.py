@@ -28,8 +28,8 @@ class Problem:
 
     def text(self) -> str:
         """One line for a person: place, key, what is wrong."""
-        place = self.where if self.line is None else f"{self.where}:{self.line}"
-        return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
+        position = self.where if self.line is None else f"{self.where}:{self.line}"
+        return f"{position}: {self.key}: {self.message}" if self.key else f"{position}: {self.message}"
 
 
 @dataclass(frozen=True)
@@ -146,12 +146,12 @@ def parse_file(file: ConfigFile) -> Parsed:
 
 def _syntax(error: tomllib.TOMLDecodeError) -> tuple[str, int | None, str]:
     message = str(error)
-    what, _, place = message.rpartition(" (at ")
-    words = place.rstrip(")").replace(",", "").split()
-    if what and words[:1] == ["line"] and words[1].isdigit():
+    what, _, position = message.rpartition(" (at ")
+    position_parts = position.rstrip(")").replace(",", "").split()
+    if what and position_parts[:1] == ["line"] and position_parts[1].isdigit():
         return (
-            f"not valid TOML: {what}, column {words[-1]}",
-            int(words[1]),
+            f"not valid TOML: {what}, column {position_parts[-1]}",
+            int(position_parts[1]),
             'texts stand in quotes: region = "eu-west-1"',
         )
     return f"not valid TOML: {message}", None, ""

@@ -15,14 +15,14 @@ from enum import StrEnum
 
 from runctl.core.errors import MachineError
 
-LOOK_SECONDS = 4.0
+SETTLE_SECONDS = 4.0
 """How long `Journal.settle` looks for what an unanswered call may have made."""
 
 
 class Effect(StrEnum):
     """What a change does."""
 
-    MADE = "made"
+    CREATED = "made"
     """Something exists that did not: a volume, an attachment, a mount."""
     GONE = "gone"
     """Something does not exist any more."""
@@ -141,7 +141,7 @@ class Journal:
         """What is different now from before; see `net`."""
         return net([entry.change for entry in tuple(self._entries)])
 
-    def settle(self, seconds: float = LOOK_SECONDS) -> tuple[Change, ...]:
+    def settle(self, seconds: float = SETTLE_SECONDS) -> tuple[Change, ...]:
         """As `changes`, after looking for what unanswered calls have made; Ctrl-C and errors end the looking."""
         end = time.monotonic() + seconds
         # Where the looking fails, or is interrupted, it stays "may exist", which is true.
@@ -170,9 +170,9 @@ def net(changes: Sequence[Change]) -> tuple[Change, ...]:
             # Whatever was not certain before is settled by this.
             left = [c for c in left if c not in same or c.standing is Standing.DONE]
             same = [c for c in same if c.standing is Standing.DONE]
-        if change.effect is Effect.MADE and any(c.effect is Effect.MADE for c in same):
+        if change.effect is Effect.CREATED and any(c.effect is Effect.CREATED for c in same):
             continue
-        opposite = any({c.effect, change.effect} == {Effect.MADE, Effect.GONE} for c in same)
+        opposite = any({c.effect, change.effect} == {Effect.CREATED, Effect.GONE} for c in same)
         left = [c for c in left if c not in same]
         if change.effect is Effect.GONE and change.standing is Standing.DONE and len(change.subject) == 1:
             left = [c for c in left if change.subject[0] not in c.subject]

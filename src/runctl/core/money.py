@@ -14,12 +14,12 @@ def usd(amount: Decimal) -> str:
     """For a person: ``$0.0123`` below a dollar, ``$12.34`` above, ``<$0.0001`` for what would round to nothing."""
     if 0 < amount < _LEAST_SHOWN:
         return f"<${_LEAST_SHOWN}"
-    places = Decimal("0.01") if abs(amount) >= 1 or amount == 0 else Decimal("0.0001")
-    return f"${amount.quantize(places, rounding=ROUND_HALF_EVEN)}"
+    decimals = Decimal("0.01") if abs(amount) >= 1 or amount == 0 else Decimal("0.0001")
+    return f"${amount.quantize(decimals, rounding=ROUND_HALF_EVEN)}"
 
 
 def plain(amount: Decimal) -> str:
     """For JSON: a decimal string without exponent, of two to six places: ``8.00``, ``0.1578``."""
     text = format(amount.quantize(Decimal("0.000001"), rounding=ROUND_HALF_EVEN), "f")
-    whole, _, places = text.partition(".")
-    return f"{whole}.{places.rstrip('0').ljust(2, '0')}"
+    whole, _, decimals = text.partition(".")
+    return f"{whole}.{decimals.rstrip('0').ljust(2, '0')}"

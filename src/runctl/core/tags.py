@@ -38,7 +38,7 @@ MOVED_TO: Final = "runctl:moved-to"
 UNUSED: Final = "runctl:unused"
 """On a volume that was created empty: ``true`` until it is attached, then the id of the instance to which runctl
 attached it in order to mount it. It goes when the volume is mounted, attached without mounting, or detached."""
-MADE_FROM: Final = "runctl:made-from"
+CREATED_FROM: Final = "runctl:made-from"
 """On a volume: the snapshot or the volume whose data it began with."""
 INTENT: Final = "runctl:intent"
 """On whatever was made: the token of the intent to make it, which is the call's client token too."""
@@ -50,7 +50,7 @@ NAME: Final = "Name"
 
 CLOUDS_OWN: Final = "aws:"
 """What tags begin with that the cloud sets itself, and nobody else may set."""
-ABOUT_ONE_THING: Final = frozenset(
+NOT_COPIED: Final = frozenset(
     {
         OWNED,
         OWNER,
@@ -65,7 +65,7 @@ ABOUT_ONE_THING: Final = frozenset(
         VOLUME,
         SHAPE,
         UNUSED,
-        MADE_FROM,
+        CREATED_FROM,
         HELPER_FOR,
     }
     | {NAME, MOUNT_POINT, INTENT}
@@ -86,7 +86,7 @@ def inherited(tags: Mapping[str, str]) -> dict[str, str]:
     return {
         key: value
         for key, value in tags.items()
-        if key not in ABOUT_ONE_THING and not key.startswith(CLOUDS_OWN)
+        if key not in NOT_COPIED and not key.startswith(CLOUDS_OWN)
     }
 
 

@@ -119,7 +119,7 @@ class Creation:
         """For the provider's journal."""
         if change.token == self.token:
             self._refused = change.standing is Standing.REFUSED
-            if change.standing is Standing.DONE and change.effect is Effect.MADE and change.subject:
+            if change.standing is Standing.DONE and change.effect is Effect.CREATED and change.subject:
                 self.made(change.subject[0])
 
     def end(self, *, finished: bool) -> None:

@@ -180,7 +180,7 @@ class IntentStore:
         """
         if (
             change.standing is Standing.DONE
-            and change.effect is Effect.MADE
+            and change.effect is Effect.CREATED
             and change.token
             and change.subject
         ):

@@ -17,7 +17,7 @@ def exists(provider: str, instance_id: str) -> Change:
     return Change(
         "instance",
         (instance_id,),
-        Effect.MADE,
+        Effect.CREATED,
         f"instance {instance_id} exists and is billed",
         go_on=f"runctl {provider} wait {instance_id}",
         undo=f"runctl {provider} terminate {instance_id}",

@@ -297,7 +297,7 @@ def _mount_change(volume: Volume, instance: Instance, place: str) -> tuple[Chang
         Change(
             "mount",
             (volume.id, instance.id),
-            Effect.MADE,
+            Effect.CREATED,
             f"volume {volume.name or volume.id} {state} mounted at {place} on {instance.id}",
             undo=volume_command(instance.provider, "detach", volume.id),
         )

@@ -162,7 +162,7 @@ def test_a_proxy_that_answers_is_named_without_its_password(
     with _answering(lambda: ANSWERS["a refusal in words"]) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://ec2.example.test")
         monkeypatch.setenv("http_proxy", url.replace("//", "//ada:secret@"))
-        monkeypatch.setattr(AwsSession, "_look_for_stand_in", lambda _: None)
+        monkeypatch.setattr(AwsSession, "_check_stand_in", lambda _: None)
         with pytest.raises(Unreachable) as caught, our_errors(session.endpoint):
             CALLS["ec2"](session)
 
@@ -204,7 +204,7 @@ def test_who_never_answers_is_named_while_we_wait_and_given_up(
 ) -> None:
     monkeypatch.setattr(session_module, "ANSWER_SECONDS", 0.3)
     monkeypatch.setattr("runctl.providers.aws.calls.slow_calls.SAY_AFTER_SECONDS", 0.1)
-    monkeypatch.setattr("runctl.providers.aws.calls.slow_calls._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("runctl.providers.aws.calls.slow_calls._POLL_SECONDS", 0.02)
     monkeypatch.setenv("AWS_ENDPOINT_URL", silent)
     progress = RecordedProgress()
     session.report_to(progress)

@@ -13,7 +13,7 @@ from runctl.core.models import Instance, Volume, VolumeState
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.parse import mounts_of
 from runctl.providers.aws.calls.session import AwsSession
-from runctl.providers.aws.ebs.volume_lookup import is_replayed, wait_made
+from runctl.providers.aws.ebs.volume_lookup import is_replayed, wait_created
 from runctl.providers.interface import InstanceRequest, VolumeMount
 from runctl.providers.volume_plans import SnapshotRequest, VolumeRequest
 from runctl.testing.progress import RecordedProgress
@@ -63,7 +63,7 @@ def test_a_volume_says_whether_anything_can_be_on_it(provider: AwsProvider, inst
     snapshot = provider.snapshots.create(provider.snapshots.plan(SnapshotRequest(new.id)))
     assert new.tags[tag.UNUSED] == "true"
     restored = make(provider, size_gib=None, snapshot_id=snapshot.id)
-    assert (restored.tags.get(tag.MADE_FROM), restored.tags.get(tag.UNUSED)) == (snapshot.id, None)
+    assert (restored.tags.get(tag.CREATED_FROM), restored.tags.get(tag.UNUSED)) == (snapshot.id, None)
 
     assert provider.volumes.attach(new.id, instance.id).tags[tag.UNUSED] == instance.id
     assert tag.UNUSED not in provider.volumes.detach(new.id).tags
@@ -254,6 +254,6 @@ def test_a_volume_that_an_earlier_call_made_and_is_gone_is_not_waited_for(
     session.ec2.delete_volume(VolumeId=made["VolumeId"])
 
     with pytest.raises(Conflict, match=made["VolumeId"]) as caught:
-        wait_made(provider._context, made, replayed=True, timeout=timedelta(minutes=5), progress=progress)
+        wait_created(provider._context, made, replayed=True, timeout=timedelta(minutes=5), progress=progress)
 
     assert caught.value.code == "token-spent"

@@ -74,11 +74,13 @@ def lifecycle_policy(keep_images: int) -> str:
     return json.dumps({"rules": rules}, sort_keys=True, separators=(",", ":"))
 
 
-def _rule(priority: int, words: str, tagging: Mapping[str, Any], count: str, number: int) -> dict[str, Any]:
+def _rule(
+    priority: int, description: str, tagging: Mapping[str, Any], count: str, number: int
+) -> dict[str, Any]:
     unit = {"countUnit": "days"} if count == "sinceImagePushed" else {}
     return {
         "rulePriority": priority,
-        "description": words,
+        "description": description,
         "selection": {**tagging, "countType": count, "countNumber": number, **unit},
         "action": {"type": "expire"},
     }
@@ -96,11 +98,11 @@ class EcrRegistry(ImageRegistry):
         found = _find(self._context, name)
         if found is None:
             uri = f"{self.login().host}/{name}"
-            words = (
+            description = (
                 f"ECR repository {name} in {self._context.session.region}, encrypted, scanned on push, keeping the"
                 f" newest {keep_images} images (storage is billed by AWS)"
             )
-            return RepositoryPlan(name, uri, False, keep_images, (words,))
+            return RepositoryPlan(name, uri, False, keep_images, (description,))
         if not tag.is_ours(_tags(self._context, found)):
             raise Conflict(
                 f"the ECR repository {name} exists, and runctl did not create it",
@@ -176,7 +178,7 @@ class EcrRegistry(ImageRegistry):
                             tags.get(tag.PROJECT),
                         )
                     )
-        return tuple(sorted(found, key=lambda one: one.name))
+        return tuple(sorted(found, key=lambda image: image.name))
 
     def images(self, repository: str) -> tuple[RegistryImage, ...]:
         """What is in a repository, newest first, every page."""
@@ -188,17 +190,17 @@ class EcrRegistry(ImageRegistry):
         for page in self._context.session.ecr.get_paginator("describe_images").paginate(
             repositoryName=repository
         ):
-            for one in page["imageDetails"]:
-                tags = tuple(sorted(one.get("imageTags", ())))
+            for image in page["imageDetails"]:
+                tags = tuple(sorted(image.get("imageTags", ())))
                 rows.append(
                     RegistryImage(
                         repository,
-                        f"{uri}:{tags[0]}" if tags else f"{uri}@{one['imageDigest']}",
-                        one["imageDigest"],
+                        f"{uri}:{tags[0]}" if tags else f"{uri}@{image['imageDigest']}",
+                        image["imageDigest"],
                         tags,
-                        int(one.get("imageSizeInBytes", 0)),
-                        utc(one["imagePushedAt"]),
-                        utc(one["lastRecordedPullTime"]) if one.get("lastRecordedPullTime") else None,
+                        int(image.get("imageSizeInBytes", 0)),
+                        utc(image["imagePushedAt"]),
+                        utc(image["lastRecordedPullTime"]) if image.get("lastRecordedPullTime") else None,
                     )
                 )
         return tuple(sorted(rows, key=lambda image: image.pushed_at, reverse=True))
@@ -215,8 +217,10 @@ class EcrRegistry(ImageRegistry):
             answer = self._context.session.ecr.batch_delete_image(
                 repositoryName=repository, imageIds=[{"imageDigest": digest} for digest in batch]
             )
-            gone += [one["imageDigest"] for one in answer["imageIds"]]
-            refused = [one for one in answer.get("failures", ()) if one.get("failureCode") != "ImageNotFound"]
+            gone += [image["imageDigest"] for image in answer["imageIds"]]
+            refused = [
+                image for image in answer.get("failures", ()) if image.get("failureCode") != "ImageNotFound"
+            ]
             if refused:
                 raise ProviderError(
                     f"ECR did not delete {len(refused)} images of {repository}: {refused[0].get('failureReason')}"

@@ -104,7 +104,7 @@ def _instance(params: Params, answer: Params | None) -> Change:
         return Change(
             "instance",
             (),
-            Effect.MADE,
+            Effect.CREATED,
             f"an instance ({what}) may exist, and is billed if it does",
             look="runctl aws list",
             token=token,
@@ -113,7 +113,7 @@ def _instance(params: Params, answer: Params | None) -> Change:
     return Change(
         "instance",
         (instance_id,),
-        Effect.MADE,
+        Effect.CREATED,
         f"instance {instance_id} ({what}) exists and is billed",
         go_on=f"runctl aws wait {instance_id}",
         undo=f"runctl aws terminate {instance_id}",
@@ -137,7 +137,7 @@ def _volume(params: Params, answer: Params | None) -> Change:
         return Change(
             "volume",
             (),
-            Effect.MADE,
+            Effect.CREATED,
             f"a volume ({what}) may exist, and is billed if it does"
             if what
             else "a volume may exist, and is billed if it does",
@@ -149,7 +149,7 @@ def _volume(params: Params, answer: Params | None) -> Change:
     return Change(
         "volume",
         (volume_id,),
-        Effect.MADE,
+        Effect.CREATED,
         f"volume {volume_id}{f' ({what})' if what else ''} exists and is billed",
         undo=f"runctl aws ebs delete {volume_id}",
         token=token,
@@ -164,7 +164,7 @@ def _snapshot(params: Params, answer: Params | None) -> Change:
         return Change(
             "snapshot",
             (),
-            Effect.MADE,
+            Effect.CREATED,
             f"a snapshot ({what}) may exist, and is billed if it does",
             look="runctl aws ebs snapshots",
             token=token,
@@ -173,7 +173,7 @@ def _snapshot(params: Params, answer: Params | None) -> Change:
     return Change(
         "snapshot",
         (snapshot_id,),
-        Effect.MADE,
+        Effect.CREATED,
         f"snapshot {snapshot_id} ({what}) exists and is billed; AWS completes it by itself",
         undo=f"runctl aws ebs snapshot-delete {snapshot_id}",
         token=token,
@@ -186,7 +186,7 @@ def _attachment(params: Params, answer: Params | None) -> Change:
     return Change(
         "attachment",
         (volume, instance),
-        Effect.MADE,
+        Effect.CREATED,
         f"volume {volume} {state} to {instance}",
         undo=f"runctl aws ebs detach {volume}",
     )
@@ -234,7 +234,7 @@ def _instances_become(effect: Effect, done: str, maybe: str, undo: str, kind: st
     return describe
 
 
-def _named(kind: str, words: str, key: str, effect: Effect = Effect.MADE) -> Describe:
+def _named(kind: str, noun: str, key: str, effect: Effect = Effect.CREATED) -> Describe:
     """What is made once, under a name that is known, and finished by the next command that needs it."""
 
     def describe(params: Params, answer: Params | None) -> Change:
@@ -243,7 +243,7 @@ def _named(kind: str, words: str, key: str, effect: Effect = Effect.MADE) -> Des
         else:
             state = "exists" if answer is not None else "may exist"
             state += ", and is finished by the next command that needs it"
-        return Change(kind, (params[key],), effect, f"{words} {params[key]} {state}")
+        return Change(kind, (params[key],), effect, f"{noun} {params[key]} {state}")
 
     return describe
 
@@ -263,7 +263,7 @@ CHANGES: Mapping[str, Describe] = {
         Effect.GONE, "is being stopped", "may be being stopped", "runctl aws start", "running"
     ),
     "StartInstances": _instances_become(
-        Effect.MADE, "is starting, and billed", "may be starting, and billed", "runctl aws stop", "running"
+        Effect.CREATED, "is starting, and billed", "may be starting, and billed", "runctl aws stop", "running"
     ),
     "CreateVolume": _volume,
     "CopyVolumes": _volume,

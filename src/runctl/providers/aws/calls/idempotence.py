@@ -18,7 +18,7 @@ USED = "IdempotentParameterMismatch"
 LISTED_WITHIN = timedelta(minutes=1)
 
 
-def made_once(call: Callable[[], T], look: Callable[[], T | None], clock: Clock) -> T:
+def call_once(call: Callable[[], T], find_result: Callable[[], T | None], clock: Clock) -> T:
     """The answer of ``call``; where its token was used before, what ``look`` finds of that.
 
     Raises what they raise, and `Conflict` (code ``token-spent``) where what it was used for is not there any more.
@@ -29,7 +29,7 @@ def made_once(call: Callable[[], T], look: Callable[[], T | None], clock: Clock)
         if error_code(error) != USED:
             raise
         for _ in attempts(clock, LISTED_WITHIN):
-            found = look()
+            found = find_result()
             if found is not None:
                 return found
         raise Conflict(

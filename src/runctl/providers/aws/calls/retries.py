@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 MOST_UNANSWERED = 2
 """How many requests of one call may wait for an answer in vain: each waits as long as the read time-out."""
-_LOOK_SECONDS = (0.0, 1.0, 2.0, 3.0)
+_FIND_PAUSES_SECONDS = (0.0, 1.0, 2.0, 3.0)
 """Pauses before each look at whether a request was carried out; what AWS lists lags behind what it has done."""
 
 _READING = ("BatchGet", "Describe", "Get", "Head", "List")
@@ -119,7 +119,9 @@ def is_repeatable(service: str, operation: str, *, has_token: bool) -> bool:
     return has_token or operation.startswith(_READING) or (service, operation) in REPEATABLE
 
 
-def carried_out(call: Callable[[], T], look: Callable[[], T | None], clock: Clock, *, times: int = 3) -> T:
+def carried_out(
+    call: Callable[[], T], find_result: Callable[[], T | None], clock: Clock, *, times: int = 3
+) -> T:
     """The answer of ``call``, which must not happen twice.
 
     When its outcome is not known, ``look`` says what it has made, or ``None`` for nothing; then it is called again
@@ -130,10 +132,10 @@ def carried_out(call: Callable[[], T], look: Callable[[], T | None], clock: Cloc
         try:
             return call()
         except OutcomeUnknown as error:
-            for pause in _LOOK_SECONDS:
+            for pause in _FIND_PAUSES_SECONDS:
                 if pause:
                     clock.sleep(pause)
-                found = look()
+                found = find_result()
                 if found is not None:
                     return found
             if error.may_still_happen or not left:

@@ -185,7 +185,7 @@ class AwsSession:
             if service not in self._clients:
                 from botocore.config import Config
 
-                self._look_for_stand_in()
+                self._check_stand_in()
 
                 # Presigned addresses are used from machines in the region: they must name it.
                 addressing: Any = {"addressing_style": "path" if self.endpoint else "virtual"}
@@ -210,7 +210,7 @@ class AwsSession:
                 self._clients[service] = client
             return self._clients[service]
 
-    def _look_for_stand_in(self) -> None:
+    def _check_stand_in(self) -> None:
         """Say at once that a sandbox is not running, where botocore would try for many seconds."""
         if self._clients or self.endpoint is None:
             return

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from runctl.core.progress import SILENT, Progress
 
 SAY_AFTER_SECONDS = 3.0
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 
 
 class Waits:
@@ -55,7 +55,7 @@ class Waits:
     def _watch(self) -> None:
         """Ends when nothing is open, so that a library's user is left no thread."""
         while True:
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
             message = self.message()
             if message:
                 self.progress.update(message)

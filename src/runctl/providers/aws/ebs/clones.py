@@ -12,7 +12,7 @@ from runctl.core.ids import VolumeId, new_client_token
 from runctl.core.models import Volume, VolumeState
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.aws.calls.errors import raising_our_errors
-from runctl.providers.aws.calls.idempotence import made_once
+from runctl.providers.aws.calls.idempotence import call_once
 from runctl.providers.aws.calls.parse import tag_list
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.modifications import target_shape
@@ -23,7 +23,7 @@ from runctl.providers.aws.ebs.volume_lookup import (
     find_described,
     find_volume,
     is_replayed,
-    wait_made,
+    wait_created,
 )
 from runctl.providers.volume_plans import (
     ClonePlan,
@@ -69,7 +69,7 @@ class EbsClones(Clones):
         if persistent:
             base[tag.PERSISTENT] = "true"
         tags = new_tags(self._context, base, name=request.name, project=base.get(tag.PROJECT), token=token)
-        tags[tag.MADE_FROM] = source.id
+        tags[tag.CREATED_FROM] = source.id
         if shape.size_gib > source.size_gib:
             tags[tag.GROW] = "true"
         return ClonePlan(
@@ -119,12 +119,14 @@ class EbsClones(Clones):
             return find_volume(self._context, before["VolumeId"])
         if before is None:
             progress.step(f"copying {plan.source.name or plan.source.id} in {plan.source.zone}")
-            before = made_once(
+            before = call_once(
                 create,
                 lambda: of_intent(self._context, plan.client_token),
                 self._context.clock,
             )
-        return wait_made(self._context, before, replayed=replayed, timeout=CLONE_TIMEOUT, progress=progress)
+        return wait_created(
+            self._context, before, replayed=replayed, timeout=CLONE_TIMEOUT, progress=progress
+        )
 
 
 def initialization(context: AwsContext, volume_id: VolumeId) -> InitializationStatus:

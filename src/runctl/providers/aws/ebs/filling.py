@@ -96,7 +96,7 @@ class EbsFilling(Filling):
             },
         )
         found = [priced(self._context, item) for item in items]
-        return tuple(sorted(found, key=lambda one: one.created_at, reverse=True))
+        return tuple(sorted(found, key=lambda helper: helper.created_at, reverse=True))
 
     def plan_role(self, volume_id: VolumeId) -> tuple[str, str]:
         """Its name says whose it is."""
@@ -162,8 +162,8 @@ def _counted(s3: Any, bucket: str, prefix: str, region: str) -> StoredData:
         if number >= MOST_PAGES and page.get("IsTruncated"):
             return StoredData(region, objects, size, whole=False)
     if not objects:
-        place = f"s3://{bucket}/{prefix}".rstrip("/")
+        source = f"s3://{bucket}/{prefix}".rstrip("/")
         raise NotFound(
-            f"there is nothing in {place}", hint=f"check the name: aws s3 ls {place}/", code="nothing-there"
+            f"there is nothing in {source}", hint=f"check the name: aws s3 ls {source}/", code="nothing-there"
         )
     return StoredData(region, objects, size)

@@ -193,10 +193,10 @@ def _check_may_begin(volume: Volume, under_way: Modification | None, recent: Seq
             code="modifying",
         )
     if len(recent) >= MOST_PER_DAY:
-        again = recent[-MOST_PER_DAY] + DAY
+        next_possible = recent[-MOST_PER_DAY] + DAY
         raise Conflict(
             f"volume {name} was changed {len(recent)} times in the last 24 hours, and EC2 allows {MOST_PER_DAY}",
-            hint=f"the next change is possible from {rfc3339(again)} on",
+            hint=f"the next change is possible from {rfc3339(next_possible)} on",
             code="modification-limit",
         )
 

@@ -120,12 +120,12 @@ def shape_text(shape: DiskShape) -> str:
 
 def shape_from_text(text: str, size_gib: int) -> DiskShape | None:
     """What `shape_text` wrote, for a volume of that size; ``None`` for what it did not write."""
-    words = text.split(" ")
-    numbers = [int(word) if word.isdecimal() else None for word in words[1:]]
-    if len(words) != 3 or words[0] not in TYPES:
+    parts = text.split(" ")
+    numbers = [int(word) if word.isdecimal() else None for word in parts[1:]]
+    if len(parts) != 3 or parts[0] not in TYPES:
         return None
     try:
-        return checked_shape(words[0], size_gib, *numbers)
+        return checked_shape(parts[0], size_gib, *numbers)
     except UsageError:
         return None
 

@@ -13,7 +13,7 @@ from runctl.core.errors import NotFound, UsageError
 from runctl.core.ids import new_client_token
 from runctl.core.models import Snapshot, Volume
 from runctl.core.progress import Progress
-from runctl.providers.aws.calls.idempotence import made_once
+from runctl.providers.aws.calls.idempotence import call_once
 from runctl.providers.aws.calls.parse import tag_list
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.snapshot_prices import initialization
@@ -25,7 +25,7 @@ from runctl.providers.aws.ebs.volume_lookup import (
     describe_volumes,
     find_volume,
     is_replayed,
-    wait_made,
+    wait_created,
 )
 from runctl.providers.aws.ec2.zones import ZoneChoice, zone_for_volume
 from runctl.providers.volume_plans import VolumePlan, VolumeRequest
@@ -58,7 +58,7 @@ def plan_volume(context: AwsContext, request: VolumeRequest) -> VolumePlan:
     handed_down = {} if snapshot is None else tag.inherited(snapshot.tags)
     project = request.project or context.config.project.name
     tags = new_tags(context, {**handed_down, **request.tags}, name=request.name, project=project, token=token)
-    tags |= {tag.UNUSED: "true"} if snapshot is None else {tag.MADE_FROM: snapshot.id}
+    tags |= {tag.UNUSED: "true"} if snapshot is None else {tag.CREATED_FROM: snapshot.id}
     if snapshot is not None and size > snapshot.volume_size_gib:
         tags[tag.GROW] = "true"
     persistent = request.persistent or handed_down.get(tag.PERSISTENT) == "true"
@@ -134,12 +134,12 @@ def create_volume(context: AwsContext, plan: VolumePlan, progress: Progress) -> 
         return find_volume(context, before["VolumeId"])
     if before is None:
         progress.step(f"creating a volume of {plan.size_gib} GiB in {request.zone}")
-        before = made_once(
+        before = call_once(
             create,
             lambda: of_intent(context, plan.client_token),
             context.clock,
         )
-    return wait_made(context, before, replayed=replayed, timeout=CREATE_TIMEOUT, progress=progress)
+    return wait_created(context, before, replayed=replayed, timeout=CREATE_TIMEOUT, progress=progress)
 
 
 def of_intent(context: AwsContext, token: str) -> Mapping[str, Any] | None:

@@ -131,15 +131,15 @@ def wait_state(
     )
 
 
-def wait_made(
-    context: AwsContext, made: Mapping[str, Any], *, replayed: bool, timeout: timedelta, progress: Progress
+def wait_created(
+    context: AwsContext, answer: Mapping[str, Any], *, replayed: bool, timeout: timedelta, progress: Progress
 ) -> Volume:
     """The volume that a create call was answered with is available.
 
     ``replayed``: it was made by an earlier call with the same client token. Raises `Conflict` (code ``token-spent``)
     where such a volume was deleted since: EC2 answers with it all the same.
     """
-    volume_id = VolumeId(made["VolumeId"])
+    volume_id = VolumeId(answer["VolumeId"])
     if replayed:
         for _ in attempts(context.clock, VISIBLE_WITHIN):
             try:

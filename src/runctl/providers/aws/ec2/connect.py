@@ -88,9 +88,9 @@ class Connections:
                 f"{instance.id} is {instance.state.value}",
                 hint=f"runctl aws start {instance.id}" if not instance.state.is_over else "create another",
             )
-        made = self._choose(instance, wanted, progress)
+        transport = self._choose(instance, wanted, progress)
         with self._lock:
-            return self._transports.setdefault((instance.id, wanted), made)
+            return self._transports.setdefault((instance.id, wanted), transport)
 
     def agent(self, instance: Instance, choice: str, progress: Progress) -> AgentClient:
         """See `Provider.agent`."""
@@ -101,7 +101,7 @@ class Connections:
             known = self._agents.get((instance.id, choice))
         if known is not None and known.transport is transport:
             return known
-        made = AgentClient(
+        client = AgentClient(
             transport,
             agent_file=lambda: build(self._context.cache_directory / "agent"),
             progress=progress,
@@ -109,8 +109,8 @@ class Connections:
             **self._state_directory(transport),
         )
         with self._lock:
-            self._agents[instance.id, choice] = made
-        return made
+            self._agents[instance.id, choice] = client
+        return client
 
     def forget(self, instance_id: InstanceId) -> None:
         """The next use chooses anew; connections are closed."""

@@ -21,9 +21,9 @@ def host_keys_in(console: str) -> tuple[str, ...]:
         return ()
     return tuple(
         # The console may put a time stamp and the writer's name before each line.
-        " ".join(words[-3:] if len(words) > 2 else words)
+        " ".join(fields[-3:] if len(fields) > 2 else fields)
         for line in rest.partition(_END)[0].splitlines()
-        if len(words := line.split()) >= 2
+        if len(fields := line.split()) >= 2
     )
 
 

@@ -22,7 +22,7 @@ from runctl.core.models import Instance, InstanceState, Market
 from runctl.core.progress import Progress
 from runctl.providers.aws.calls.errors import classify, error_code, our_errors
 from runctl.providers.aws.calls.filters import describe as describe_exactly
-from runctl.providers.aws.calls.idempotence import made_once
+from runctl.providers.aws.calls.idempotence import call_once
 from runctl.providers.aws.calls.parse import DATA_DEVICE, state_reason, tag_list
 from runctl.providers.aws.calls.waiting import attempts
 from runctl.providers.aws.context import AwsContext
@@ -54,7 +54,7 @@ class _Reached:
     """How far a launch has come, for what must be said or undone when it ends early."""
 
     instance_id: InstanceId | None = None
-    made_here: bool = False
+    launched_here: bool = False
     asked: bool = False
     """RunInstances was called and has not answered yet."""
 
@@ -127,7 +127,7 @@ def run_instances_arguments(plan: CreatePlan, root: str, profile: str | None) ->
 
 
 def _create(context: AwsContext, plan: CreatePlan, progress: Progress, reached: _Reached) -> Instance:
-    described = _already_made(context, plan)
+    described = _launched_before(context, plan)
     if described is None:
         for mount in plan.volumes:
             # Nothing is billed while an ending machine still has it.
@@ -155,7 +155,7 @@ def _launch(
     for _ in attempts(context.clock, PROFILE_TIMEOUT):
         try:
             reached.asked = True
-            described = made_once(
+            described = call_once(
                 lambda: context.session.ec2.run_instances(**arguments)["Instances"][0],
                 lambda: _by_plan(context, plan),
                 context.clock,
@@ -173,7 +173,7 @@ def _launch(
                 continue
             raise
         reached.instance_id = InstanceId(described["InstanceId"])
-        reached.made_here, reached.asked = True, False
+        reached.launched_here, reached.asked = True, False
         progress.detail(f"EC2 calls it {reached.instance_id}")
         return described
     raise refused
@@ -228,7 +228,7 @@ def ended(described: Mapping[str, Any]) -> RunctlError:
     )
 
 
-def _already_made(context: AwsContext, plan: CreatePlan) -> Mapping[str, Any] | None:
+def _launched_before(context: AwsContext, plan: CreatePlan) -> Mapping[str, Any] | None:
     """The instance that this very plan has made before."""
     found = _by_plan(context, plan)
     if found is not None and InstanceState(found["State"]["Name"]).is_over:
@@ -268,7 +268,7 @@ def _undo(context: AwsContext, reached: _Reached, error: Exception) -> None:
         if reached.asked:
             _say(error, "the launch may have gone through all the same", "look: runctl aws list")
         return
-    if not reached.made_here:
+    if not reached.launched_here:
         return
     try:
         context.session.ec2.terminate_instances(InstanceIds=[instance_id])

@@ -40,7 +40,7 @@ LONGEST_TTL = timedelta(days=366)
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Location:
     zone: ZoneChoice
     subnet: str | None
     group_ids: tuple[str, ...]
@@ -62,18 +62,20 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
         raise Unsupported(f"{type_name} is not sold as spot", hint="leave --spot out, or choose another type")
     own = None if request.token is None else _own_instance(context, request.token)
     volumes = _volumes(context, request.volumes, own)
-    place = _place(context, request, volumes)
-    _check_offered(session, type_name, place.zone.zone)
+    location = _choose_location(context, request, volumes)
+    _check_offered(session, type_name, location.zone.zone)
     image = images.find_image(session, instance_type, request.image or aws.ami_id)
     root_size = _root_size(request.root_volume_size_gib or aws.root_volume_size, image, instance_type)
     key_name = _key(session, request.key_name or aws.key_name)
     profile = plan_profile(
-        session, request.instance_profile or aws.instance_profile, ssh_works=place.ssh_open and place.public
+        session,
+        request.instance_profile or aws.instance_profile,
+        ssh_works=location.ssh_open and location.public,
     )
     progress.step("looking up prices")
     on_demand = context.prices.on_demand(type_name, progress)
     spot = request.market is Market.SPOT
-    price = context.prices.spot(type_name, place.zone.zone, progress) if spot else on_demand
+    price = context.prices.spot(type_name, location.zone.zone, progress) if spot else on_demand
     project = request.project or context.config.project.name
     mounts = _mounts(request, volumes)
     token = request.token or new_client_token()
@@ -82,8 +84,8 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
         instance_type=type_name,
         market=request.market,
         region=session.region,
-        zone=place.zone.zone,
-        zone_reason=place.zone.reason,
+        zone=location.zone.zone,
+        zone_reason=location.zone.reason,
         image=image.id,
         image_reason=f"{image.reason}: {image.name}" if image.name else image.reason,
         login_user=image.login_user,
@@ -95,9 +97,9 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
         data_mount_point=request.data_mount_point,
         root_volume_size_gib=root_size,
         key_name=key_name,
-        security_groups=place.group_ids,
+        security_groups=location.group_ids,
         instance_profile=profile.name,
-        subnet=place.subnet,
+        subnet=location.subnet,
         project=project,
         owner=owner,
         name=request.name,
@@ -115,7 +117,7 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
         client_token=token,
         imds_hop_limit=request.imds_hop_limit or aws.imds_hop_limit,
         will_also_create=(profile.will_create,) if profile.will_create else (),
-        warnings=(*_leaving(volumes), *_warnings(instance_type, profile, place, price)),
+        warnings=(*_leaving(volumes), *_warnings(instance_type, profile, location, price)),
     )
 
 
@@ -194,11 +196,11 @@ def _mounts(request: InstanceRequest, volumes: Sequence[Volume]) -> tuple[Volume
     for volume, asked in zip(volumes, request.volumes, strict=True):
         point = asked.mount_point
         if point is None:
-            places = usual_mount_points(volume)
-            point = next((place.path for place in places if place.path not in taken), None)
+            usual = usual_mount_points(volume)
+            point = next((candidate.path for candidate in usual if candidate.path not in taken), None)
             if point is None:
                 raise UsageError(
-                    f"volume {asked.volume} has no place of its own: {places[-1].path} is taken",
+                    f"volume {asked.volume} has no mount point of its own: {usual[-1].path} is taken",
                     hint=f"give every volume its --mount-point, such as /mnt/{volume.id}",
                 )
             taken.add(point)
@@ -206,7 +208,7 @@ def _mounts(request: InstanceRequest, volumes: Sequence[Volume]) -> tuple[Volume
     return tuple(found)
 
 
-def _place(context: AwsContext, request: InstanceRequest, volumes: Sequence[Volume]) -> _Place:
+def _choose_location(context: AwsContext, request: InstanceRequest, volumes: Sequence[Volume]) -> _Location:
     session, aws = context.session, context.settings
     wanted = request.subnet or aws.subnet
     named = network.subnet(session, wanted) if wanted else None
@@ -224,7 +226,7 @@ def _place(context: AwsContext, request: InstanceRequest, volumes: Sequence[Volu
     else:
         chosen, vpc, public = named, named.vpc, named.public
     groups = network.security_groups(session, request.security_groups or aws.security_groups, vpc)
-    return _Place(
+    return _Location(
         zone=zone,
         subnet=chosen.id if chosen else None,
         group_ids=tuple(group["GroupId"] for group in groups),
@@ -327,7 +329,7 @@ def _leaving(volumes: Sequence[Volume]) -> tuple[str, ...]:
 
 
 def _warnings(
-    instance_type: InstanceType, profile: ProfilePlan, place: _Place, price: Price | None
+    instance_type: InstanceType, profile: ProfilePlan, location: _Location, price: Price | None
 ) -> tuple[str, ...]:
     warnings = []
     if profile.warning:
@@ -336,7 +338,7 @@ def _warnings(
         warnings.append(
             f"{instance_type.name} has {instance_type.accelerator} accelerators; the image has no driver"
         )
-    if not place.public and not place.ssh_open:
+    if not location.public and not location.ssh_open:
         warnings.append(
             "the subnet gives no public address: the machine needs a NAT gateway or VPC endpoints for Systems"
             " Manager to reach it"

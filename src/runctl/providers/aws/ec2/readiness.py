@@ -33,7 +33,7 @@ from runctl.providers.aws.ec2.userdata import READY_FILE, Ready, parse_ready
 from runctl.transport.interface import Transport
 
 _COMMAND_TIMEOUT = timedelta(seconds=45)
-_LOOK = """\
+_READINESS_SCRIPT = """\
 file="${RUNCTL_MACHINE_ROOT:-}/var/lib/runctl/ready.json"
 if [ -s "$file" ]; then exec cat "$file"; fi
 if [ -e "${RUNCTL_MACHINE_ROOT:-}/var/lib/cloud/instance/boot-finished" ]; then
@@ -142,7 +142,7 @@ def _first_boot(wait: _Wait, transport: Transport) -> Ready:
     seen = ""
     for _ in attempts(wait.context.clock, wait.left):
         try:
-            done = transport.run(["sh", "-c", _LOOK], timeout=_COMMAND_TIMEOUT)
+            done = transport.run(["sh", "-c", _READINESS_SCRIPT], timeout=_COMMAND_TIMEOUT)
         except Unreachable as error:
             seen = error.message
         else:

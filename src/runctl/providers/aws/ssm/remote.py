@@ -269,13 +269,13 @@ def put(request: dict[str, Any]) -> dict[str, Any]:
     folder.mkdir(mode=0o700, exist_ok=True)
     try:
         with receive(request["input"], folder).open("rb") as source:
-            words, say = os.pipe()
+            problem_reader, problem_writer = os.pipe()
             child = os.fork()
             if child == 0:
-                os.write(say, os.fsencode(write_as_user(request, source)))
+                os.write(problem_writer, os.fsencode(write_as_user(request, source)))
                 os._exit(0)
-            os.close(say)
-            with os.fdopen(words, "rb") as file:
+            os.close(problem_writer)
+            with os.fdopen(problem_reader, "rb") as file:
                 problem = file.read().decode(errors="replace")
             os.waitpid(child, 0)
     finally:

@@ -37,7 +37,7 @@ _ANSWER_SECONDS = 60
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 _SENDINGS = 3
 """How often a command is sent whose answer was lost. The program on the machine carries an id out once."""
-_LOOK_SECONDS = (0.5, 1.5, 3.0)
+_POLL_PAUSES_SECONDS = (0.5, 1.5, 3.0)
 """Pauses before each look for a command whose answer was lost in the list of commands, which lags behind."""
 _BOOT = "import sys,zlib,base64;exec(compile(zlib.decompress(base64.b64decode(sys.stdin.readline())),'runctl','exec'))"
 # Data comes through stdin, because arguments can be seen by everybody on the machine.
@@ -126,7 +126,7 @@ class RunCommand:
         self._send(verb, request, 0)
 
     def _send(self, verb: str, request: Mapping[str, Any], wait: float) -> str:
-        line = _one_line({**request, "op": verb})
+        line = _json_line({**request, "op": verb})
         if len(line) > REQUEST_LIMIT:
             raise Unsupported(
                 f"SSM takes commands of {REQUEST_LIMIT:,} characters, this one has {len(line):,}",
@@ -159,7 +159,7 @@ class RunCommand:
 
     def _find(self, comment: str) -> str | None:
         """The id of the command that has this comment, if it was sent."""
-        for pause in _LOOK_SECONDS:
+        for pause in _POLL_PAUSES_SECONDS:
             self._sleep(pause)
             try:
                 # The newest come first.
@@ -265,7 +265,7 @@ class _Busy(Unreachable):
     """Throttled, even after boto3's own retries."""
 
 
-def _one_line(request: Mapping[str, Any]) -> str:
+def _json_line(request: Mapping[str, Any]) -> str:
     # SSM replaces {{ssm:...}} in parameters; two braces next to each other occur in JSON's strings only.
     return json.dumps(request, separators=(",", ":")).replace("{{", r"\u007b\u007b")
 

@@ -57,5 +57,5 @@ def terminal(client: Any, call: Callable[..., Any], instance_id: str, user: str,
 
 def _version() -> tuple[int, ...]:
     done = subprocess.run([_PLUGIN, "--version"], capture_output=True, text=True, check=False)
-    words = done.stdout.strip().split(".")
-    return tuple(int(word) for word in words) if all(word.isdigit() for word in words) else ()
+    parts = done.stdout.strip().split(".")
+    return tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else ()

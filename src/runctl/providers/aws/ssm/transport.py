@@ -41,7 +41,7 @@ _AT_ONCE = 4
 """The SSM agent works on five commands of an instance at a time unless configured otherwise."""
 _WAIT_SECONDS = 20.0
 """How long one command waits for the machine's command before the next one takes over."""
-_FIRST_LOOK_SECONDS = 0.3
+_FIRST_POLL_SECONDS = 0.3
 """After which a stream asks again, and is then answered as soon as there is something."""
 
 
@@ -121,7 +121,7 @@ class SsmTransport(Executing):
             "user": self.user,
             "root": as_root,
             "timeout": timeout.total_seconds() if timeout is not None else None,
-            "wait": _FIRST_LOOK_SECONDS if live else _WAIT_SECONDS,
+            "wait": _FIRST_POLL_SECONDS if live else _WAIT_SECONDS,
         }
         kept = True
         try:
@@ -167,10 +167,10 @@ class SsmTransport(Executing):
         """The first report. What is private leaves neither input nor arguments in the history."""
         command_id = str(request["id"])
         if private and self._staging is not None:
-            begin, words = source.tell(), json.dumps(list(argv)).encode()
+            begin, encoded_argv = source.tell(), json.dumps(list(argv)).encode()
             try:
-                with self._input(command_id, source, private=True, head=words) as described:
-                    hidden = {**request, "argv_bytes": len(words), "input": described}
+                with self._input(command_id, source, private=True, head=encoded_argv) as described:
+                    hidden = {**request, "argv_bytes": len(encoded_argv), "input": described}
                     return self._ask_for_report("start", hidden, outputs)
             except RemoteError as error:
                 if error.code != "staging":
