@@ -60,7 +60,7 @@ def control(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         return ended
 
     stand_in.start, stand_in.stop, stand_in.status = start, stop, lambda: stand_in.running
-    monkeypatch.setattr(sandbox, "_control", lambda: stand_in)
+    monkeypatch.setattr(sandbox, "sandbox_library", lambda: stand_in)
     return stand_in
 
 

@@ -11,7 +11,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from runctl.sandbox.control import Faults, SandboxError, SandboxInfo
+from runctl.core.errors import NotFound
+from runctl.sandbox.control import Faults, SandboxInfo
 from tests.sandbox.account import Account, Machine, code_of, until
 from tests.sandbox.conftest import Launch, MakeVolume
 
@@ -53,7 +54,7 @@ def test_an_instance_is_lost_without_notice(
 
 
 def test_losing_an_instance_that_is_not_there_is_an_error(faults: Faults) -> None:
-    with pytest.raises(SandboxError):
+    with pytest.raises(NotFound, match="i-0123456789abcdef0"):
         faults.kill_instance("i-0123456789abcdef0")
 
 

@@ -45,7 +45,7 @@ def start(cli: Cli, kind: str, docker: str) -> None:
             f"the sandbox needs {missing}, which is not installed", hint=install_hint(), code="missing-extra"
         )
     cli.progress.step("starting the sandbox")
-    control = _control()
+    control = sandbox_library()
     running, configured = control.status(), cli.read_config().config.section(AwsConfig).region
     region = cli.settings.region or (configured if running is None else None)
     info = control.start(region=region, kind=kind, docker=docker, report=cli.progress.update)
@@ -68,7 +68,7 @@ def stop(cli: Cli) -> None:
     Its machines end; no process, mount or network of it is left.
     """
     cli.progress.step("stopping the sandbox")
-    ended = _control().stop(report=cli.progress.update)
+    ended = sandbox_library().stop(report=cli.progress.update)
     cli.emit(ended, text=lambda: "\n".join(ended) or "the sandbox was not running", ids=ended)
     if os.environ.get(SANDBOX_VARIABLE):
         cli.say('this shell still leads there; the way out: eval "$(runctl sandbox env --unset)"')
@@ -81,7 +81,7 @@ def status(cli: Cli) -> int:
 
     The exit code is 1 when it does not.
     """
-    info = _control().status()
+    info = sandbox_library().status()
     if info is None:
         cli.emit({"running": False}, text=lambda: "the sandbox is not running; runctl sandbox start")
         return 1
@@ -102,13 +102,13 @@ def env(cli: Cli, shell: str, unset: bool) -> None:
 
     Without a running sandbox, what is printed leads nowhere, so that no command that follows reaches a real account.
     """
-    control = _control()
+    control = sandbox_library()
     if unset:
         lines = way_out(control, shell)
         cli.emit(control.nowhere({}), text=lambda: lines, ids=[lines])
         return
     try:
-        info = _running_sandbox(control)
+        info = running_sandbox(control)
     except BaseException:
         if not cli.settings.json:
             # `eval` ends well whatever happened here, unless the last of its lines fails.
@@ -120,7 +120,8 @@ def env(cli: Cli, shell: str, unset: bool) -> None:
     cli.emit(variables, text=lambda: lines, ids=[lines])
 
 
-def _running_sandbox(control: ModuleType) -> SandboxInfo:
+def running_sandbox(control: ModuleType) -> SandboxInfo:
+    """The user's sandbox. Raises `NotFound` where it does not run."""
     info: SandboxInfo | None = control.status()
     if info is None:
         raise NotFound("the sandbox is not running", hint="runctl sandbox start", code="sandbox-not-running")
@@ -178,13 +179,14 @@ def _emit(cli: Cli, info: SandboxInfo) -> None:
     )
 
 
-def _control() -> ModuleType:
+def sandbox_library() -> ModuleType:
+    """The sandbox's own library, imported when a command needs it."""
     return import_module("runctl.sandbox.control")
 
 
 def running() -> SandboxInfo | None:
     """The user's sandbox, if it runs."""
-    found: SandboxInfo | None = _control().status()
+    found: SandboxInfo | None = sandbox_library().status()
     return found
 
 

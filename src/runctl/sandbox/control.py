@@ -16,10 +16,12 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from runctl.core.config import NOWHERE, SANDBOX_VARIABLE
-from runctl.core.errors import Conflict, RunctlError, UsageError
+from runctl.core.errors import Conflict, NotFound, RunctlError, UsageError
 from runctl.core.places import make_private_file, make_private_folder
 from runctl.sandbox import record
 from runctl.sandbox.layout import Layout, default_home
@@ -259,17 +261,25 @@ class Faults:
         self._endpoint = info.endpoint_url
         self._token = info.keys.control_token
 
-    def kill_instance(self, instance_id: str) -> None:
-        """It dies without notice: its host is lost."""
-        self._ask("kill", instance_id=instance_id)
+    def kill_instance(self, instance: str) -> str:
+        """It dies without notice: its host is lost. By id or by name; the id."""
+        return str(self._ask("kill", instance_id=instance)["instance_id"])
 
-    def interrupt(self, instance_id: str, seconds: float = 120) -> None:
-        """The spot notice now, the end ``seconds`` later."""
-        self._ask("interrupt", instance_id=instance_id, seconds=seconds)
+    def interrupt(self, instance: str, seconds: float = 120) -> tuple[str, datetime]:
+        """The spot notice now, the end ``seconds`` later, or when an earlier notice has said; the id, and the end.
 
-    def rebalance(self, instance_id: str) -> None:
-        """The rebalance recommendation."""
-        self._ask("rebalance", instance_id=instance_id)
+        Raises `NotFound` for one that is not there, or not a spot instance that runs.
+        """
+        answer = self._ask("interrupt", instance_id=instance, seconds=seconds)
+        return str(answer["instance_id"]), datetime.fromisoformat(answer["ends_at"])
+
+    def rebalance(self, instance: str) -> str:
+        """The rebalance recommendation; the id of the instance."""
+        return str(self._ask("rebalance", instance_id=instance)["instance_id"])
+
+    def current(self) -> dict[str, Any]:
+        """What is to go wrong now, as ``runctl sandbox faults --output json`` shows it."""
+        return self._ask("faults")
 
     def no_capacity(
         self, zone: str | None = None, instance_type: str | None = None, market: str | None = None
@@ -355,12 +365,12 @@ class Faults:
         """Everything goes well again."""
         self._ask("clear")
 
-    def _ask(self, verb: str, **parameters: object) -> None:
-        ask(self._endpoint, self._token, verb, parameters)
+    def _ask(self, verb: str, **parameters: object) -> dict[str, Any]:
+        return ask(self._endpoint, self._token, verb, parameters)
 
 
-def ask(endpoint: str, token: str, verb: str, parameters: Mapping[str, object]) -> object:
-    """One request to the sandbox itself. Raises `SandboxError`."""
+def ask(endpoint: str, token: str, verb: str, parameters: Mapping[str, object]) -> dict[str, Any]:
+    """One request to the sandbox itself. Raises `SandboxError`; `NotFound` for an instance that is not there."""
     request = urllib.request.Request(  # noqa: S310 - our own server, on loopback
         f"{endpoint}{CONTROL}{verb}",
         json.dumps(parameters).encode(),
@@ -368,10 +378,13 @@ def ask(endpoint: str, token: str, verb: str, parameters: Mapping[str, object]) 
     )
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
-            return json.load(answer)
+            found: dict[str, Any] = json.load(answer)
+            return found
     except urllib.error.HTTPError as error:
         with error:
             said = error.read().decode(errors="replace")
+        if error.code == HTTPStatus.NOT_FOUND:
+            raise NotFound(json.loads(said)["error"], hint="runctl aws list") from error
         raise SandboxError(f"the sandbox refused {verb}: {said}") from error
     except OSError as error:
         raise SandboxError(f"the sandbox at {endpoint} does not answer: {error}") from error

@@ -6,29 +6,61 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from runctl.sandbox.capacity import Pool
-from runctl.sandbox.world import World
+from runctl.sandbox.world import Faults, World
 
 
 def apply(world: World, verb: str, parameters: dict[str, Any]) -> Any:
     """Carry out one request. Raises `KeyError` for an unknown verb or instance."""
     if verb not in _VERBS:
         raise KeyError(f"no such fault: {verb}")
-    _VERBS[verb](world, parameters)
-    return {}
+    return _VERBS[verb](world, parameters) or {}
 
 
-def _kill(_world: World, parameters: dict[str, Any]) -> None:
+def _kill(world: World, parameters: dict[str, Any]) -> dict[str, Any]:
     from runctl.sandbox.ec2 import backend
 
-    backend().lose(parameters["instance_id"])
+    instance = _instance(world, parameters)
+    backend().lose(instance.id)
+    return {"instance_id": instance.id}
 
 
-def _rebalance(world: World, parameters: dict[str, Any]) -> None:
-    world.notices[parameters["instance_id"]].rebalance = json.dumps({"noticeTime": _stamp(datetime.now(UTC))})
+def _rebalance(world: World, parameters: dict[str, Any]) -> dict[str, Any]:
+    instance = _spot_instance(world, parameters)
+    world.notices[instance.id].rebalance = json.dumps({"noticeTime": _stamp(datetime.now(UTC))})
+    return {"instance_id": instance.id}
+
+
+def _instance(world: World, parameters: dict[str, Any]) -> Any:
+    """The machine with that id, or the only one with that name. Raises `KeyError`, whose text says why not."""
+    from runctl.sandbox.ec2 import backend
+
+    wanted = parameters["instance_id"]
+    present = [instance for instance in backend().all_instances() if instance.id in world.machines]
+    found = [instance for instance in present if instance.id == wanted] or [
+        instance
+        for instance in present
+        if any(tag["key"] == "Name" and tag["value"] == wanted for tag in instance.get_tags())
+    ]
+    if len(found) > 1:
+        ids = ", ".join(instance.id for instance in found)
+        raise KeyError(f"{len(found)} instances are named {wanted!r}: {ids}; name one by its id")
+    if not found:
+        raise KeyError(f"the sandbox has no instance {wanted!r} that is running or stopped")
+    return found[0]
+
+
+def _spot_instance(world: World, parameters: dict[str, Any]) -> Any:
+    instance = _instance(world, parameters)
+    if instance.lifecycle != "spot":
+        raise KeyError(f"{instance.id} is an on-demand instance: EC2 interrupts spot instances only")
+    if instance._state.name not in {"pending", "running"}:
+        raise KeyError(f"{instance.id} is {instance._state.name}")
+    return instance
 
 
 def _capacity(world: World, parameters: dict[str, Any]) -> None:
@@ -93,26 +125,60 @@ def _clear(world: World, _parameters: dict[str, Any]) -> None:
     world.faults = type(world.faults)()
 
 
-def _interrupt(world: World, parameters: dict[str, Any]) -> None:
-    """The notice now, the end after ``seconds``: AWS gives 120."""
-    instance_id, seconds = parameters["instance_id"], float(parameters["seconds"])
-    at = datetime.now(UTC) + timedelta(seconds=seconds)
-    world.notices[instance_id].instance_action = json.dumps({"action": "terminate", "time": _stamp(at)})
+def _interrupt(world: World, parameters: dict[str, Any]) -> dict[str, Any]:
+    """The notice now, the end after ``seconds``: AWS gives 120. A second notice does not move the end."""
+    instance, seconds = _spot_instance(world, parameters), float(parameters["seconds"])
+    notices = world.notices[instance.id]
+    with world.lock:
+        if notices.instance_action is not None:
+            return {"instance_id": instance.id, "ends_at": json.loads(notices.instance_action)["time"]}
+        at = _stamp(datetime.now(UTC) + timedelta(seconds=seconds))
+        notices.instance_action = json.dumps({"action": "terminate", "time": at})
 
     def end() -> None:
         from runctl.sandbox.ec2 import backend
 
         time.sleep(seconds)
-        backend().take_back(instance_id)
+        backend().take_back(instance.id)
 
     threading.Thread(target=end, daemon=True).start()
+    return {"instance_id": instance.id, "ends_at": at}
+
+
+def _faults(world: World, _parameters: dict[str, Any]) -> dict[str, Any]:
+    """What is to go wrong now, where it differs from a sandbox in which all goes well."""
+    faults, well = world.faults, Faults()
+    with world.lock:
+        found: dict[str, Any] = {
+            "capacity": [
+                {**asdict(pool), "count": count} for pool, count in sorted(faults.capacity.items(), key=str)
+            ],
+            "notices": [
+                {"instance_id": instance_id, **json.loads(notices.instance_action)}
+                for instance_id, notices in sorted(world.notices.items())
+                if notices.instance_action is not None
+            ],
+            "rebalance": sorted(
+                instance_id for instance_id, notices in world.notices.items() if notices.rebalance is not None
+            ),
+            "throttled": {action: times for action, times in faults.throttled.items() if times},
+            "denied": sorted(faults.denied),
+            "ssm_offline": sorted(faults.ssm_offline),
+        }
+        found["other"] = {
+            item.name: getattr(faults, item.name)
+            for item in fields(faults)
+            if item.name not in found and getattr(faults, item.name) != getattr(well, item.name)
+        }
+    return found
 
 
 def _stamp(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-_VERBS: dict[str, Callable[[World, dict[str, Any]], None]] = {
+_VERBS: dict[str, Callable[[World, dict[str, Any]], dict[str, Any] | None]] = {
+    "faults": _faults,
     "kill": _kill,
     "interrupt": _interrupt,
     "rebalance": _rebalance,

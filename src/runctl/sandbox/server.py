@@ -170,6 +170,8 @@ class _Control:
         try:
             parameters = json.loads(environ["wsgi.input"].read(length) or b"{}")
             return answer(start, "200 OK", self._do(path[len(CONTROL) :], parameters))
+        except KeyError as error:
+            return answer(start, "404 Not Found", {"error": str(error.args[0])})
         except Exception as error:
             log.exception("%s", path)
             return answer(start, "400 Bad Request", {"error": str(error)})

@@ -26,8 +26,6 @@ class Faults:
 
     capacity: dict[Pool, int] = field(default_factory=dict)
     """The most instances that there can be at once; what is not in it has room."""
-    spot_scores: dict[str, int] = field(default_factory=dict)
-    """The placement scores that zones have by word of a test."""
     throttled: dict[str, int] = field(default_factory=dict)
     """How many more calls of an action are refused."""
     denied: set[str] = field(default_factory=set)

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from botocore.exceptions import ClientError
 
-from runctl.sandbox.control import Faults, SandboxError
+from runctl.core.errors import NotFound
+from runctl.sandbox.control import Faults
 from runctl.sandbox.layout import Layout
 from tests.sandbox.account import ZONE, Account, code_of, until
 from tests.sandbox.traces import traces
@@ -56,14 +57,20 @@ def live(account: Account, faults: Faults, seed: str) -> tuple[str, str]:
         BlockDeviceMappings=[DISK],
         InstanceInitiatedShutdownBehavior=chosen.choice(["stop", "terminate"]),
         Placement={"AvailabilityZone": ZONE},
+        **chosen.choice([{}, {"InstanceMarketOptions": {"MarketType": "spot"}}]),
     )["Instances"][0]["InstanceId"]
     for action in chosen.choices(actions(account, faults, instance, volume), k=ACTIONS):
         time.sleep(chosen.uniform(0, LONGEST_PAUSE_SECONDS))
         try:
             action()
         except ClientError as error:
-            assert code_of(error) in {"IncorrectInstanceState", "IncorrectState", "VolumeInUse"}
-        except SandboxError as error:
+            assert code_of(error) in {
+                "IncorrectInstanceState",
+                "IncorrectState",
+                "UnsupportedOperation",
+                "VolumeInUse",
+            }
+        except NotFound as error:
             assert instance in str(error)
     account.ec2.terminate_instances(InstanceIds=[instance])
     return instance, volume

@@ -169,6 +169,20 @@ _LAST: dict[str, Leaf | Branch] = {
             "stop": Leaf("Stop the sandbox and everything in it.", "runctl.cli.sandbox:stop"),
             "status": Leaf("Say whether the sandbox runs, and where.", "runctl.cli.sandbox:status"),
             "env": Leaf("Print the variables that lead into the sandbox.", "runctl.cli.sandbox:env"),
+            "interrupt": Leaf(
+                "Give spot instances their notice, then take them back.",
+                "runctl.cli.sandbox_faults:interrupt",
+            ),
+            "rebalance": Leaf(
+                "Give spot instances a rebalance recommendation.", "runctl.cli.sandbox_faults:rebalance"
+            ),
+            "kill": Leaf("Lose instances without notice.", "runctl.cli.sandbox_faults:kill"),
+            "capacity": Leaf(
+                "Say how many instances there can be in a zone.", "runctl.cli.sandbox_faults:capacity"
+            ),
+            "faults": Leaf(
+                "Show what is to go wrong, or let all go well again.", "runctl.cli.sandbox_faults:faults"
+            ),
         },
     ),
     "config": Branch(
