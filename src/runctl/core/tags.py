@@ -84,9 +84,7 @@ def inherited(tags: Mapping[str, str]) -> dict[str, str]:
     AWS's own (``aws:``) cannot be set by anybody else.
     """
     return {
-        key: value
-        for key, value in tags.items()
-        if key not in NOT_COPIED and not key.startswith(CLOUDS_OWN)
+        key: value for key, value in tags.items() if key not in NOT_COPIED and not key.startswith(CLOUDS_OWN)
     }
 
 
