@@ -12,7 +12,7 @@ import runctl
 from runctl.core import errors
 
 PUBLIC = {
-    *("__version__", "connect", "train", "runs", "Config", "Session", "StartedRun"),
+    *("__version__", "connect", "create", "train", "runs", "Config", "Rental", "Session", "StartedRun"),
     *(
         "AttachedVolume",
         "Instance",

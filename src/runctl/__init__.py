@@ -48,12 +48,16 @@ if TYPE_CHECKING:
         Volume,
         VolumeState,
     )
+    from runctl.machines.create import create
+    from runctl.machines.renting import Rental
     from runctl.machines.session import Session
     from runctl.runs.from_python import StartedRun, train
 
 _ORIGINS = {
     "runctl.connection": ("connect",),
     "runctl.core.config": ("Config",),
+    "runctl.machines.create": ("create",),
+    "runctl.machines.renting": ("Rental",),
     "runctl.machines.session": ("Session",),
     "runctl.runs.from_python": ("StartedRun", "train"),
     "runctl.core.errors": (
@@ -114,6 +118,7 @@ __all__ = [
     "ProjectError",
     "ProviderError",
     "QuotaExceeded",
+    "Rental",
     "Run",
     "RunPhase",
     "RunctlError",
@@ -127,6 +132,7 @@ __all__ = [
     "ZoneMismatch",
     "__version__",
     "connect",
+    "create",
     "runs",
     "train",
 ]

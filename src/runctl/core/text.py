@@ -16,3 +16,8 @@ def printable(text: str, *, lines: bool = True) -> str:
     Line ends and tabs stay, unless ``lines`` is false.
     """
     return text.translate(_LINES if lines else _CONTROLS)
+
+
+def with_article(kind: str) -> str:
+    """``a volume``, ``an instance``."""
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"

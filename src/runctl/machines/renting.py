@@ -1,15 +1,206 @@
-"""An instance is waited for, and told of when the waiting ends early: it exists and costs money."""
+"""The one place where machines are rented, waited for, stopped, started and given back, helper machines included.
+
+Whoever keeps account of it listens here (`Rental`). Each thing is written down as an intent before it is rented
+(`runctl.machines.creation`), and the intent's token is in every fact.
+"""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
 
+from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import CapacityError, RunctlError
 from runctl.core.ids import InstanceId
 from runctl.core.journal import Change, Effect
-from runctl.core.models import Instance
+from runctl.core.models import Instance, InstanceState, Market
 from runctl.core.progress import SILENT, Progress
-from runctl.providers.interface import Provider
+from runctl.core.tags import HELPER_FOR, INTENT
+from runctl.machines.creation import Creation, creating
+from runctl.machines.intents import IntentState, IntentStore, Kind
+from runctl.providers.interface import CreatePlan, InstanceRequest, Provider, require
+
+READY_TIMEOUT = timedelta(minutes=15)
+"""A GPU machine with a large image takes some minutes to boot."""
+
+
+class RentalEvent(StrEnum):
+    """What happened to a rented machine."""
+
+    RENTED = "rented"
+    CHANGED = "changed"
+    """It is in another state, such as stopped, in which another price counts."""
+    GIVEN_BACK = "given-back"
+
+
+class RentalKind(StrEnum):
+    """What a machine is rented for."""
+
+    MACHINE = "machine"
+    """For the user."""
+    HELPER = "helper"
+    """For one job of a command, at whose end it is given back."""
+
+
+@dataclass(frozen=True)
+class Rental:
+    """A rented machine at the moment of an event.
+
+    The same event may be told more than once, by a command that finishes what an earlier one began; the token is the
+    same then.
+    """
+
+    event: RentalEvent
+    provider: str
+    id: InstanceId
+    kind: RentalKind
+    instance_type: str
+    market: Market
+    state: InstanceState
+    price_per_hour: Decimal | None
+    """USD; ``None`` where no price is known."""
+    time: datetime
+    """When the provider had answered."""
+    token: str | None
+    """Of the intent to rent it; ``None`` for a machine that was rented by a version without intents."""
+
+
+RentalListener = Callable[[Rental], None]
+
+
+def rental_of(event: RentalEvent, instance: Instance, time: datetime) -> Rental:
+    """The facts of an instance. Pure."""
+    return Rental(
+        event,
+        instance.provider,
+        instance.id,
+        RentalKind.HELPER if HELPER_FOR in instance.tags else RentalKind.MACHINE,
+        instance.instance_type,
+        instance.market,
+        instance.state,
+        instance.price_per_hour,
+        time,
+        instance.tags.get(INTENT),
+    )
+
+
+class Rentals:
+    """The machines of one provider."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        intents: IntentStore,
+        *,
+        clock: Clock | None = None,
+        progress: Progress = SILENT,
+        listeners: Sequence[RentalListener] = (),
+    ) -> None:
+        self.provider = provider
+        self.intents = intents
+        self.clock = clock or SystemClock()
+        self.progress = progress
+        self._listeners = listeners
+
+    @contextmanager
+    def renting(self, request: InstanceRequest) -> Iterator[NewMachine]:
+        """For the time in which a machine is planned, rented and waited for.
+
+        The same request takes up what an earlier command has begun and not finished. Raises what `Renting.plan` raises.
+        """
+        machines = require(self.provider.renting)
+        with self.intending(request) as creation:
+            plan = machines.plan(replace(request, token=creation.token), self.progress)
+            yield NewMachine(self, creation, plan)
+
+    @contextmanager
+    def intending(self, request: object) -> Iterator[Creation]:
+        """The intent to rent a machine; see `creating`."""
+        with creating(
+            self.intents,
+            self.provider,
+            Kind.INSTANCE,
+            request,
+            clock=self.clock,
+            progress=self.progress,
+        ) as creation:
+            yield creation
+
+    def rent(self, plan: CreatePlan, creation: Creation) -> Instance:
+        """The machine exists; it may be booting still. Raises what `Renting.create` raises, and `StateError`."""
+        creation.begin()
+        instance = require(self.provider.renting).create(plan, self.progress)
+        creation.made(instance.id)
+        self._tell(RentalEvent.RENTED, instance)
+        return instance
+
+    def wait_ready(self, instance_id: InstanceId, timeout: timedelta = READY_TIMEOUT) -> Instance:
+        """The machine can be used; see `Provider.wait_ready`. Where that fails, the journal has the machine."""
+        journal = self.provider.journal
+        with journal.unfinished(exists(self.provider.name, instance_id)):
+            try:
+                ready = self.provider.wait_ready(instance_id, timeout=timeout, progress=self.progress)
+            except RunctlError as error:
+                if isinstance(error, CapacityError) or error.code == "instance-ended":
+                    over = f"instance {instance_id} has ended"
+                    journal.record(Change("instance", (instance_id,), Effect.GONE, over))
+                raise
+        self._tell(RentalEvent.CHANGED, ready)
+        return ready
+
+    def finish(self, instance_id: InstanceId, timeout: timedelta = READY_TIMEOUT) -> Instance:
+        """As `wait_ready`; a ``create`` that was cut short has nothing left to do then."""
+        ready = self.wait_ready(instance_id, timeout)
+        self.intents.close(IntentState.DONE, ready.id, ready.tags.get(INTENT))
+        return ready
+
+    def start(self, instance_id: InstanceId) -> Instance:
+        """See `StopAndStart.start`."""
+        return self._changed(require(self.provider.stop_and_start).start(instance_id, self.progress))
+
+    def stop(self, instance_id: InstanceId) -> Instance:
+        """See `StopAndStart.stop`."""
+        return self._changed(require(self.provider.stop_and_start).stop(instance_id, self.progress))
+
+    def give_back(self, instance_id: InstanceId) -> Instance:
+        """See `Renting.terminate`."""
+        ended = require(self.provider.renting).terminate(instance_id, self.progress)
+        self._tell(RentalEvent.GIVEN_BACK, ended)
+        return ended
+
+    def wait_ended(self, instance_id: InstanceId, timeout: timedelta) -> Instance:
+        """See `Renting.wait_ended`."""
+        machines = require(self.provider.renting)
+        return machines.wait_ended(instance_id, timeout=timeout, progress=self.progress)
+
+    def _changed(self, instance: Instance) -> Instance:
+        self._tell(RentalEvent.CHANGED, instance)
+        return instance
+
+    def _tell(self, event: RentalEvent, instance: Instance) -> None:
+        fact = rental_of(event, instance, self.clock.now())
+        for listener in tuple(self._listeners):
+            listener(fact)
+
+
+class NewMachine:
+    """A machine that is planned, and rented when `rent` is called."""
+
+    def __init__(self, rentals: Rentals, creation: Creation, plan: CreatePlan) -> None:
+        self.plan = plan
+        self.existing = creation.existing
+        """The instance that an earlier call of the same command has rented already."""
+        self._rentals = rentals
+        self._creation = creation
+
+    def rent(self, *, wait: timedelta | None = READY_TIMEOUT) -> Instance:
+        """The machine exists and, unless ``wait`` is ``None``, can be used."""
+        instance = self._rentals.rent(self.plan, self._creation)
+        return instance if wait is None else self._rentals.wait_ready(instance.id, wait)
 
 
 def exists(provider: str, instance_id: str) -> Change:
@@ -22,17 +213,3 @@ def exists(provider: str, instance_id: str) -> Change:
         go_on=f"runctl {provider} wait {instance_id}",
         undo=f"runctl {provider} terminate {instance_id}",
     )
-
-
-def wait_ready(
-    provider: Provider, instance_id: InstanceId, timeout: timedelta, progress: Progress = SILENT
-) -> Instance:
-    """The machine can be used; see `Provider.wait_ready`. Where that fails, the journal has the machine."""
-    with provider.journal.unfinished(exists(provider.name, instance_id)):
-        try:
-            return provider.wait_ready(instance_id, timeout=timeout, progress=progress)
-        except RunctlError as error:
-            if isinstance(error, CapacityError) or error.code == "instance-ended":
-                over = f"instance {instance_id} has ended"
-                provider.journal.record(Change("instance", (instance_id,), Effect.GONE, over))
-            raise

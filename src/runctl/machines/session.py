@@ -6,7 +6,7 @@ functions with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from runctl.machines.creation import Creation
     from runctl.machines.deletion import Deletions
     from runctl.machines.intents import IntentStore, Kind
+    from runctl.machines.renting import RentalListener, Rentals
     from runctl.providers.interface import Provider
     from runctl.providers.plugin import Defaults
 
@@ -38,11 +39,13 @@ class Session:
         config_file: Path | None = None,
         flags: Flags | None = None,
         progress: Callable[[], Progress] = lambda: SILENT,
+        rental_listeners: Sequence[RentalListener] = (),
     ) -> None:
         """``config`` is used as it is. Without it the layers are read as seen from the current folder, where
         ``config_file`` stands in for the project's file and ``flags`` outrank them all.
 
-        ``progress`` is asked each time: what shows it may change while the session lasts.
+        ``progress`` is asked each time: what shows it may change while the session lasts. ``rental_listeners`` hear of
+        every machine that is rented, changed and given back; see `runctl.machines.renting.Rental`.
         """
         self._given_config = config
         self._config_file = config_file
@@ -50,6 +53,7 @@ class Session:
         self._progress = progress
         self._providers: dict[str, Provider] = {}
         self._elsewhere: list[Session] = []
+        self.rental_listeners = tuple(rental_listeners)
 
     @property
     def progress(self) -> Progress:
@@ -92,6 +96,7 @@ class Session:
             config_file=self._config_file,
             flags={**self._flags, **dict.fromkeys(keys, (region, "--region"))},
             progress=self._progress,
+            rental_listeners=self.rental_listeners,
         )
         there.__dict__["database"] = self.database
         self._elsewhere.append(there)
@@ -141,6 +146,17 @@ class Session:
 
         if change.effect is Effect.GONE or change.token:
             self.intents.heard(change)
+
+    def rentals(self, provider: str) -> Rentals:
+        """The provider's machines, to be rented and given back."""
+        from runctl.machines.renting import Rentals
+
+        return Rentals(
+            self.provider(provider),
+            self.intents,
+            progress=self.progress,
+            listeners=self.rental_listeners,
+        )
 
     def creating(self, provider: Provider, kind: Kind, request: Any) -> AbstractContextManager[Creation]:
         """See `runctl.machines.creation.creating`."""

@@ -11,11 +11,10 @@ from pathlib import Path
 from runctl.containers.container_options import NO_OPTIONS, ContainerOptions
 from runctl.containers.mounts import parse_mount
 from runctl.core.clock import SystemClock
-from runctl.core.errors import NotFound, UsageError
 from runctl.core.ids import RunId
 from runctl.core.models import Instance, Run
 from runctl.core.names import check_run_name
-from runctl.core.tags import NAME
+from runctl.machines.finding import find_instance
 from runctl.machines.machine import Machine
 from runctl.machines.session import Session
 from runctl.providers.registry import DEFAULT
@@ -137,33 +136,10 @@ def train(
         session.defaults(provider),
     )
     project = plan_project(request)
-    found = instance if isinstance(instance, Instance) else _find(session, provider, instance)
+    found = instance if isinstance(instance, Instance) else find_instance(session, provider, instance)
     if resume_from is not None:
         request = replace(request, resume=find_checkpoint(session, resume_from, found))
     training = Training(session, request, project, found, transport)
     plan = training.plan()
     on_plan(plan)
     return StartedRun(session, plan, training.machine, training.start(plan))
-
-
-def _find(session: Session, provider: str, reference: str | None) -> Instance:
-    """The instance of that id or name; without one, the provider's only one."""
-    instances = session.provider(provider).instances()
-    found = [
-        instance
-        for instance in instances
-        if reference in {None, str(instance.id), instance.tags.get(NAME)} and not instance.state.is_over
-    ]
-    if len(found) > 1:
-        raise UsageError(
-            f"which instance? {', '.join(str(instance.id) for instance in found)}",
-            hint="give the id of one of them",
-            code="ambiguous",
-        )
-    if not found:
-        raise NotFound(
-            f"{provider} has no instance" + (f" {reference!r}" if reference else ""),
-            hint=f"runctl.connect({provider!r}).instances() are those that there are",
-            code="instance-not-found",
-        )
-    return found[0]

@@ -12,6 +12,7 @@ from runctl.core.database import Database
 from runctl.core.errors import CapacityError, Interrupted, ProviderError, RunctlError, Unreachable
 from runctl.core.models import Volume
 from runctl.machines.intents import IntentStore
+from runctl.machines.renting import Rental, RentalEvent, RentalKind
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ec2.renting import Ec2Renting
@@ -102,6 +103,23 @@ def test_a_machine_that_does_not_become_ready_is_given_back(
     assert_no_role(session)
     if isinstance(caught.value, RunctlError) and not isinstance(caught.value, Interrupted):
         assert "the helper machine is given back" in caught.value.message
+
+
+def test_the_helper_is_told_of_to_whoever_keeps_account(
+    prewarm: Prewarm, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Rental] = []
+    prewarm.rental_listeners = [heard.append]
+    plan = plan_of(prewarm, volume)
+    monkeypatch.setattr(AwsProvider, "wait_ready", raising(Unreachable("it never answered")))
+
+    with pytest.raises(Unreachable):
+        prewarm.carry_out(plan)
+
+    assert [fact.event for fact in heard] == [RentalEvent.RENTED, RentalEvent.GIVEN_BACK]
+    assert {fact.kind for fact in heard} == {RentalKind.HELPER}
+    assert len({(fact.id, fact.token) for fact in heard}) == 1
+    assert prewarm.intents.get(heard[0].token or "") is not None
 
 
 def test_a_second_ctrl_c_does_not_keep_the_machine(

@@ -12,9 +12,9 @@ import click
 
 from runctl.core.clock import parse_duration
 from runctl.core.errors import UsageError
-from runctl.core.ids import InstanceId
 from runctl.core.mount_points import is_system_folder
 from runctl.core.tags import CLOUDS_OWN
+from runctl.core.text import with_article
 
 if TYPE_CHECKING:
     from runctl.providers.interface import VolumeMount
@@ -118,11 +118,6 @@ def kinds_of_id(text: str) -> list[str]:
     return [each.kind for plugin in plugins() for each in plugin.ids if re.fullmatch(each.pattern, text)]
 
 
-def with_article(kind: str) -> str:
-    """``a volume``, ``an instance``."""
-    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
-
-
 RUN = Reference("run")
 SNAPSHOT = Reference("snapshot")
 VOLUME = Reference("volume")
@@ -185,34 +180,3 @@ def pair_volumes(volumes: Sequence[str], mount_points: Sequence[str]) -> tuple[V
     if not mount_points:
         return tuple(map(VolumeMount, volumes))
     return tuple(VolumeMount(*pair) for pair in zip(volumes, mount_points, strict=True))
-
-
-def instance_id_in(provider: str, reference: str) -> InstanceId | None:
-    """The id that a reference is; ``None`` where it can only be a name.
-
-    Raises `UsageError` (code ``bad-instance-id``) for what is plainly something else, and says what.
-    """
-    from runctl.providers.registry import plugin
-
-    described = plugin(provider)
-    own = described.id_of("instance")
-    if own is None or re.fullmatch(own.pattern, reference):
-        return InstanceId(reference)
-    hint = f"runctl {provider} list shows instances"
-    other = next(
-        (each for each in described.ids if each is not own and reference.startswith(each.prefix)), None
-    )
-    if other is not None:
-        message = f"{reference} is {with_article(other.kind)}, and an instance is needed here"
-    elif reference.startswith("run-"):
-        message = f"{reference} is a run, and an instance is needed here"
-        hint = f"runctl runs show {reference} names its instance"
-    elif reference.endswith((".py", ".sh")):
-        message = f"{reference} is a script, and an instance is needed here: its id or its name"
-    elif reference.startswith(own.prefix):
-        message = f"{reference!r} is not an instance id: they look like {own.example}"
-    elif not reference.strip():
-        message = "an instance is needed here, and an empty text was given"
-    else:
-        return None
-    raise UsageError(message, hint=hint, code="bad-instance-id")

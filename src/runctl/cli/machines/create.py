@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import click
@@ -19,18 +17,13 @@ from runctl.cli.framework.values import (
     VOLUME,
     pair_volumes,
     parse_tags,
-    with_article,
 )
 from runctl.cli.machines.create_options import provider_options, request_fields, sections_with
 from runctl.cli.machines.instances import READY_TIMEOUT, emit_instance
 from runctl.cli.machines.renting import confirm_renting
 from runctl.core.errors import UsageError
-from runctl.core.models import Market
-from runctl.core.tags import NAME
-from runctl.machines.intents import Kind
-from runctl.machines.renting import wait_ready
-from runctl.project.label import project_label
-from runctl.providers.interface import InstanceRequest, require
+from runctl.core.text import with_article
+from runctl.machines.create import instance_request, new_machine
 from runctl.providers.registry import plugin
 from runctl.render.plans import create_plan_text, plan_document
 
@@ -143,60 +136,37 @@ def create_command(provider: str) -> click.Command:
         The plan with its price is shown first, and on a terminal it asks before it rents; --yes answers. In the sandbox
         it asks nothing. What is not given comes from the configuration.
         """
-        volumes = pair_volumes(ebs_volume, mount_point)
-        if data_volume_size is not None and data_mount_point in mount_point:
-            raise UsageError(
-                f"{data_mount_point} is both a volume's mount point and the fresh disk's",
-                hint="set --data-mount-point",
-            )
-        on_spot = cli.defaults(provider).spot if spot is None else spot
-        request = InstanceRequest(
-            instance_type=_one_type(provider, type_argument, instance_type),
-            market=Market.SPOT if on_spot else Market.ON_DEMAND,
-            volumes=volumes,
+        request = instance_request(
+            cli.session,
+            provider,
+            spot=spot,
+            project=project,
+            volumes=pair_volumes(ebs_volume, mount_point),
             data_volume_size_gib=data_volume_size,
             data_mount_point=data_mount_point,
+            instance_type=_only_type(provider, type_argument, instance_type),
             root_volume_size_gib=root_volume_size,
             zone=zone,
-            project=project_label(project, cli.config, Path.cwd()),
             name=name,
             ttl=ttl,
             tags=parse_tags(tags),
             **request_fields(described, own),
         )
-        cloud = cli.provider(provider)
-        machines = require(cloud.renting)
-        with cli.creating(cloud, Kind.INSTANCE, request) as creation:
-            plan = machines.plan(replace(request, token=creation.token), cli.progress)
-            for warning in (*plan.warnings, *_shared_name(cli, provider, name, creation.existing)):
-                cli.progress.warn(warning)
+        with new_machine(cli.session, provider, request) as machine:
+            plan = machine.plan
             if dry_run:
                 cli.emit(plan_document(plan), text=lambda: create_plan_text(plan))
                 return
             cli.say(create_plan_text(plan))
-            if creation.existing is None:
+            if machine.existing is None:
                 confirm_renting(cli, provider, f"this {plan.instance_type}", plan.price, always=confirm)
-            creation.begin()
-            instance = machines.create(plan, cli.progress)
-            creation.made(instance.id)
-            if not no_wait:
-                instance = wait_ready(cloud, instance.id, timeout, cli.progress)
+            instance = machine.rent(wait=None if no_wait else timeout)
         emit_instance(cli, instance)
 
     return command
 
 
-def _shared_name(cli: Cli, provider: str, name: str | None, own_id: str | None) -> list[str]:
-    """A warning for other instances of that name; ``own_id`` is the one that this command goes on with."""
-    if name is None:
-        return []
-    others = [i.id for i in cli.provider(provider).instances() if i.tags.get(NAME) == name and i.id != own_id]
-    if not others:
-        return []
-    return [f"{', '.join(others)} {'are' if others[1:] else 'is'} called {name} too: commands need its id"]
-
-
-def _one_type(provider: str, argument: str | None, option: str | None) -> str | None:
+def _only_type(provider: str, argument: str | None, option: str | None) -> str | None:
     if argument and option and argument != option:
         raise UsageError(f"two instance types: {argument} and --instance-type {option}", hint="leave one out")
     wanted = argument or option

@@ -14,12 +14,12 @@ from runctl.cli.framework.completion import instances_of
 from runctl.cli.framework.completion_memory import INSTANCES, Seen, remember
 from runctl.cli.framework.each import for_each
 from runctl.cli.framework.values import DURATION, wide_option
-from runctl.cli.machines.resolve import find_instance, instance_argument, instance_finder, instance_ids
+from runctl.cli.machines.resolve import find_instance, instance_argument
 from runctl.core.clock import SystemClock
 from runctl.core.models import Instance, Market
-from runctl.core.tags import INTENT, NAME
-from runctl.machines.intents import IntentState, Kind
-from runctl.machines.renting import wait_ready
+from runctl.core.tags import NAME
+from runctl.machines.finding import instance_finder, instance_ids
+from runctl.machines.intents import Kind
 from runctl.providers.interface import require
 from runctl.providers.registry import plugin
 from runctl.render.tables import screen_of
@@ -129,9 +129,7 @@ def wait_command(provider: str) -> click.Command:
         That is: it runs, can be reached, has finished setting itself up, and its volumes are mounted.
         """
         instance = find_instance(cli, provider, instance_id)
-        ready = wait_ready(cli.provider(provider), instance.id, timeout, cli.progress)
-        cli.intents.close(IntentState.DONE, ready.id, ready.tags.get(INTENT))
-        emit_instance(cli, ready)
+        emit_instance(cli, cli.session.rentals(provider).finish(instance.id, timeout))
 
     return command
 
@@ -148,10 +146,11 @@ def start_command(provider: str) -> click.Command:
     @click.pass_obj
     def command(cli: Cli, instance_id: str, no_wait: bool, timeout: timedelta) -> None:
         """Start a stopped instance."""
-        (identifier,) = instance_ids(cli, provider, [instance_id])
-        instance = require(cli.provider(provider).stop_and_start).start(identifier, cli.progress)
+        (identifier,) = instance_ids(cli.session, provider, [instance_id])
+        rentals = cli.session.rentals(provider)
+        instance = rentals.start(identifier)
         if not no_wait:
-            instance = wait_ready(cli.provider(provider), instance.id, timeout, cli.progress)
+            instance = rentals.wait_ready(instance.id, timeout)
         emit_instance(cli, instance)
 
     return command
@@ -170,11 +169,8 @@ def stop_command(provider: str) -> click.Command:
 
         A stopped instance costs nothing by the hour, but its disks do. What was in memory is lost.
         """
-        ids = instance_ids(cli, provider, references)
-        machines = require(cli.provider(provider).stop_and_start)
-        for_each(
-            cli, ids, lambda each: machines.stop(each, cli.progress), lambda done: emit_instances(cli, done)
-        )
+        ids = instance_ids(cli.session, provider, references)
+        for_each(cli, ids, cli.session.rentals(provider).stop, lambda done: emit_instances(cli, done))
 
     return command
 
@@ -198,9 +194,10 @@ def terminate_command(provider: str) -> click.Command:
         The disks that were made with an instance go with it. Asks first, unless --yes is given.
         """
         cloud = cli.provider(provider)
-        machines = require(cloud.renting)
+        require(cloud.renting)
+        rentals = cli.session.rentals(provider)
         deletions = cli.deletions(cloud, Kind.TERMINATION)
-        found = deletions.find(references, instance_finder(cli, provider))
+        found = deletions.find(references, instance_finder(cli.session, provider))
         if dry_run:
             cli.progress.note("would be ended:")
             emit_instances(cli, found)
@@ -215,10 +212,8 @@ def terminate_command(provider: str) -> click.Command:
 
         def end(instance: Instance) -> Instance:
             with deletions.deleting(instance):
-                ended = machines.terminate(instance.id, cli.progress)
-            if not wait:
-                return ended
-            return machines.wait_ended(instance.id, timeout=timeout, progress=cli.progress)
+                ended = rentals.give_back(instance.id)
+            return rentals.wait_ended(instance.id, timeout) if wait else ended
 
         for_each(cli, found, end, lambda done: emit_instances(cli, done))
 

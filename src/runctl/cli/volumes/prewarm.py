@@ -157,6 +157,7 @@ def _prewarm(cli: Cli, provider: str, transport: str | None) -> Prewarm:
         region=cloud.region,
         progress=cli.progress,
         on_pace=show,
+        rental_listeners=cli.session.rental_listeners,
     )
 
 

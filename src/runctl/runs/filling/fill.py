@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -23,6 +23,7 @@ from runctl.core.models import Instance, Volume
 from runctl.core.progress import SILENT, Progress
 from runctl.machines.intents import IntentStore
 from runctl.machines.machine import Machine, open_machine
+from runctl.machines.renting import RentalListener, Rentals
 from runctl.providers.interface import Provider, require
 from runctl.runs.end_reason import sentence
 from runctl.runs.filling.helper_machine import HelperMachine
@@ -67,6 +68,7 @@ class Prewarm:
     region: str | None = None
     progress: Progress = SILENT
     on_pace: Callable[[Pace], None] = lambda _: None
+    rental_listeners: Sequence[RentalListener] = ()
     _machines: dict[str, Machine] = field(default_factory=dict)
 
     def machine(self, instance: Instance) -> Machine:
@@ -104,9 +106,14 @@ class Prewarm:
         return self._result(plan, plan.instance, record, done, begun)
 
     def _helper(self) -> HelperMachine:
-        return HelperMachine(
-            self.provider, self.intents, self.clock, self.machine, self.region, self.progress
+        rentals = Rentals(
+            self.provider,
+            self.intents,
+            clock=self.clock,
+            progress=self.progress,
+            listeners=self.rental_listeners,
         )
+        return HelperMachine(rentals, self.machine, self.region)
 
     def _work(self, plan: PrewarmPlan, instance: Instance) -> tuple[RunRecord, Mapping[str, Any]]:
         """Attach, mount, run, and leave the volume as the plan says."""

@@ -11,18 +11,17 @@ from runctl.agent.object_store import partition_of, policy
 from runctl.core.clock import Clock, parse_rfc3339
 from runctl.core.errors import Conflict, Interrupted, RunctlError, Unreachable
 from runctl.core.models import Instance, InstanceState, VolumeState
-from runctl.core.progress import SILENT, Progress
+from runctl.core.progress import Progress
 from runctl.core.tags import EXPIRES_AT, INTENT
-from runctl.machines.creation import Creation, creating
-from runctl.machines.intents import IntentStore, Kind
+from runctl.machines.creation import Creation
 from runctl.machines.machine import Machine
+from runctl.machines.renting import READY_TIMEOUT, Rentals
 from runctl.providers.interface import Provider, require
 from runctl.providers.registry import command
 from runctl.runs.filling.plan import PROGRAM, PrewarmPlan
 from runctl.storage.attaching import unmount_and_detach
 from runctl.transport.agent import AgentClient
 
-READY_TIMEOUT = timedelta(minutes=15)
 FREE_TIMEOUT = timedelta(minutes=10)
 """How long an earlier helper machine that is ending may take to let go of the volume."""
 STOP_GRACE = timedelta(seconds=20)
@@ -36,13 +35,25 @@ DEADLINE_COMMAND = "/usr/local/sbin/runctl-deadline"
 class HelperMachine:
     """Rents and gives back, for any number of plans."""
 
-    provider: Provider
-    intents: IntentStore
-    clock: Clock
+    rentals: Rentals
     machine: Callable[[Instance], Machine]
     """The way to a machine."""
     region: str | None = None
-    progress: Progress = SILENT
+
+    @property
+    def provider(self) -> Provider:
+        """Who rents the machine out."""
+        return self.rentals.provider
+
+    @property
+    def clock(self) -> Clock:
+        """By which is waited."""
+        return self.rentals.clock
+
+    @property
+    def progress(self) -> Progress:
+        """Where it is told what is going on."""
+        return self.rentals.progress
 
     @contextmanager
     def rented(self, plan: PrewarmPlan) -> Iterator[Instance]:
@@ -71,9 +82,7 @@ class HelperMachine:
     def _ready(self, plan: PrewarmPlan) -> Instance:
         """The helper machine, ready: the one that an earlier call has left, or a new one."""
         wanted = {"helper_for": plan.request.volume.id}
-        with creating(
-            self.intents, self.provider, Kind.INSTANCE, wanted, clock=self.clock, progress=self.progress
-        ) as creation:
+        with self.rentals.intending(wanted) as creation:
             return self._found_or_rented(plan, creation)
 
     def _found_or_rented(self, plan: PrewarmPlan, creation: Creation) -> Instance:
@@ -92,10 +101,8 @@ class HelperMachine:
             assert plan.machine is not None  # noqa: S101 - the plan says: a helper
             token = creation.token
             machine = replace(plan.machine, client_token=token, tags={**plan.machine.tags, INTENT: token})
-            creation.begin()
-            found = require(self.provider.renting).create(machine, self.progress)
-        creation.made(found.id)
-        ready = self.provider.wait_ready(found.id, timeout=READY_TIMEOUT, progress=self.progress)
+            found = self.rentals.rent(machine, creation)
+        ready = self.rentals.wait_ready(found.id, READY_TIMEOUT)
         if plan.instance is not None:
             # Its program may have ended and be about to end it: from here on its deadline counts again.
             self.machine(ready).transport.run([DEADLINE_COMMAND], as_root=True)
@@ -168,7 +175,7 @@ class HelperMachine:
                 problem = ""
                 for helper in require(self.provider.filling).helpers(plan.request.volume.id):
                     if helper.state is not InstanceState.SHUTTING_DOWN:
-                        require(self.provider.renting).terminate(helper.id, self.progress)
+                        self.rentals.give_back(helper.id)
                 if plan.role is not None and not keep_role:
                     require(self.provider.filling).drop_role(plan.role)
             except KeyboardInterrupt:

@@ -1,0 +1,139 @@
+"""The use case ``create``: a machine is planned, shown to whoever asked for it, rented and waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from runctl.core.errors import UsageError
+from runctl.core.models import Instance, Market
+from runctl.core.tags import NAME
+from runctl.machines.renting import READY_TIMEOUT, NewMachine
+from runctl.machines.session import Session
+from runctl.project.label import project_label
+from runctl.providers.interface import CreatePlan, InstanceRequest, VolumeMount
+from runctl.providers.registry import DEFAULT
+
+
+@contextmanager
+def new_machine(session: Session, provider: str, request: InstanceRequest) -> Iterator[NewMachine]:
+    """For the time in which it is planned, rented and waited for; see `Rentals.renting`.
+
+    What the plan warns of is told.
+    """
+    with session.rentals(provider).renting(request) as machine:
+        for warning in (
+            *machine.plan.warnings,
+            *_shared_name(session, provider, request.name, machine.existing),
+        ):
+            session.progress.warn(warning)
+        yield machine
+
+
+def instance_request(
+    session: Session,
+    provider: str,
+    *,
+    spot: bool | None,
+    project: str | None,
+    volumes: Sequence[VolumeMount],
+    data_volume_size_gib: int | None,
+    data_mount_point: str,
+    **fields: Any,
+) -> InstanceRequest:
+    """The request, with the market and the project that the configuration says where they are not given.
+
+    ``fields`` are those of `InstanceRequest`. Raises `UsageError` where two volumes have one mount point.
+    """
+    if data_volume_size_gib is not None and data_mount_point in {volume.mount_point for volume in volumes}:
+        raise UsageError(
+            f"{data_mount_point} is both a volume's mount point and the fresh disk's",
+            hint="set --data-mount-point",
+        )
+    on_spot = session.defaults(provider).spot if spot is None else spot
+    return InstanceRequest(
+        market=Market.SPOT if on_spot else Market.ON_DEMAND,
+        project=project_label(project, session.config, Path.cwd()),
+        volumes=tuple(volumes),
+        data_volume_size_gib=data_volume_size_gib,
+        data_mount_point=data_mount_point,
+        **fields,
+    )
+
+
+def create(
+    instance_type: str | None = None,
+    *,
+    provider: str = DEFAULT,
+    spot: bool | None = None,
+    volumes: Sequence[str | VolumeMount] = (),
+    data_volume_size_gib: int | None = None,
+    data_mount_point: str = "/mnt/data",
+    root_volume_size_gib: int | None = None,
+    image: str | None = None,
+    key_name: str | None = None,
+    security_groups: Sequence[str] = (),
+    instance_profile: str | None = None,
+    subnet: str | None = None,
+    imds_hop_limit: int | None = None,
+    zone: str | None = None,
+    project: str | None = None,
+    name: str | None = None,
+    ttl: timedelta | None = None,
+    tags: Mapping[str, str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    wait: bool = True,
+    timeout: timedelta = READY_TIMEOUT,
+    on_plan: Callable[[CreatePlan], None] = lambda _: None,
+    session: Session | None = None,
+) -> Instance:
+    """A rented machine that can be used: what ``runctl PROVIDER create`` does, with the same options.
+
+    What is not given comes from the configuration. ``volumes`` are ids or names, each mounted where it was last, else
+    at ``/mnt/NAME``, or `VolumeMount`. ``options`` are the provider's own. ``on_plan`` is called with the finished plan
+    and its price before anything is rented; what it raises ends the matter there. Nobody is asked.
+
+    A call that ends early may have rented the machine: the same call again goes on with that one. Raises
+    `CapacityError`, `QuotaExceeded`, `Conflict`, `NotFound`, `UsageError`, and `Unreachable` when the machine is not
+    ready in time.
+    """
+    session = session or Session()
+    request = instance_request(
+        session,
+        provider,
+        spot=spot,
+        project=project,
+        volumes=[VolumeMount(each) if isinstance(each, str) else each for each in volumes],
+        data_volume_size_gib=data_volume_size_gib,
+        data_mount_point=data_mount_point,
+        instance_type=instance_type,
+        root_volume_size_gib=root_volume_size_gib,
+        image=image,
+        key_name=key_name,
+        security_groups=tuple(security_groups),
+        instance_profile=instance_profile,
+        subnet=subnet,
+        imds_hop_limit=imds_hop_limit,
+        zone=zone,
+        name=name,
+        ttl=ttl,
+        tags=dict(tags or {}),
+        options=dict(options or {}),
+    )
+    with new_machine(session, provider, request) as machine:
+        on_plan(machine.plan)
+        return machine.rent(wait=timeout if wait else None)
+
+
+def _shared_name(session: Session, provider: str, name: str | None, own_id: str | None) -> list[str]:
+    """A warning for other instances of that name; ``own_id`` is the one that this command goes on with."""
+    if name is None:
+        return []
+    known = session.provider(provider).instances()
+    others = [i.id for i in known if i.tags.get(NAME) == name and i.id != own_id]
+    if not others:
+        return []
+    return [f"{', '.join(others)} {'are' if others[1:] else 'is'} called {name} too: commands need its id"]

@@ -1,0 +1,110 @@
+"""Whoever listens hears of every machine from its renting to its end, with the token of its intent."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import boto3
+import pytest
+
+import runctl
+from runctl.core.models import InstanceState, Market
+from runctl.core.tags import HELPER_FOR, INTENT
+from runctl.machines.intents import IntentState
+from runctl.machines.renting import Rental, RentalEvent, RentalKind, rental_of
+from runctl.providers.interface import CreatePlan
+from runctl.sandbox.control import SandboxInfo
+from tests.cli.fake_provider import an_instance
+from tests.sandbox_fixture import in_sandbox, sandbox
+
+__all__ = ["in_sandbox", "sandbox"]
+
+
+@pytest.fixture
+def project(in_sandbox: SandboxInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty one, with a state file of its own."""
+    del in_sandbox
+    (tmp_path / "project" / ".git").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return tmp_path / "project"
+
+
+@pytest.mark.namespaces
+@pytest.mark.root
+@pytest.mark.usefixtures("project")
+def test_a_machine_is_told_of_from_its_renting_to_its_end(capfd: pytest.CaptureFixture[str]) -> None:
+    heard: list[Rental] = []
+    plans: list[CreatePlan] = []
+    session = runctl.Session(rental_listeners=[heard.append])
+
+    made = runctl.create(
+        "g4dn.xlarge", spot=False, name="digits", on_plan=plans.append, wait=False, session=session
+    )
+    rentals = session.rentals("aws")
+    ready = rentals.finish(made.id)
+    rentals.stop(made.id)
+    _wait_stopped(made.id)
+    rentals.start(made.id)
+    rentals.give_back(made.id)
+
+    assert ready.state is InstanceState.RUNNING
+    assert [(fact.event, fact.state.is_over) for fact in heard] == [
+        (RentalEvent.RENTED, False),
+        (RentalEvent.CHANGED, False),
+        (RentalEvent.CHANGED, False),
+        (RentalEvent.CHANGED, False),
+        (RentalEvent.GIVEN_BACK, True),
+    ]
+    (token,) = {fact.token for fact in heard}
+    assert token == plans[0].client_token
+    intent = session.intents.get(token)
+    assert intent is not None
+    assert (intent.resource_id, intent.state) == (made.id, IntentState.DONE)
+    for fact in heard:
+        assert (fact.id, fact.kind, fact.provider) == (made.id, RentalKind.MACHINE, "aws")
+        assert (fact.instance_type, fact.market) == ("g4dn.xlarge", Market.ON_DEMAND)
+    assert heard[0].price_per_hour == plans[0].price.usd  # type: ignore[union-attr]
+    assert sorted(fact.time for fact in heard) == [fact.time for fact in heard]
+    # A library prints nothing.
+    assert capfd.readouterr() == ("", "")
+
+
+def _wait_stopped(instance_id: str) -> None:
+    client = boto3.client("ec2", region_name="us-east-1")
+    client.get_waiter("instance_stopped").wait(InstanceIds=[instance_id], WaiterConfig={"Delay": 1})
+
+
+@pytest.mark.namespaces
+@pytest.mark.root
+@pytest.mark.usefixtures("project")
+def test_what_refuses_the_plan_leaves_nothing_rented() -> None:
+    heard: list[Rental] = []
+    session = runctl.Session(rental_listeners=[heard.append])
+
+    def refuse(plan: CreatePlan) -> None:
+        raise runctl.Conflict(f"{plan.instance_type} costs too much")
+
+    with pytest.raises(runctl.Conflict, match="costs too much"):
+        runctl.create("g4dn.xlarge", name="never", on_plan=refuse, session=session)
+
+    assert heard == []
+    assert session.intents.unfinished() == []
+    assert "never" not in {instance.tags.get("Name") for instance in session.provider("aws").instances()}
+
+
+@pytest.mark.parametrize(
+    ("tags", "kind", "token"),
+    [
+        ({}, RentalKind.MACHINE, None),
+        ({INTENT: "t"}, RentalKind.MACHINE, "t"),
+        ({INTENT: "t", HELPER_FOR: "vol-1"}, RentalKind.HELPER, "t"),
+    ],
+)
+def test_what_a_machine_is_for_and_whose_intent_it_is_stand_in_its_tags(
+    tags: dict[str, str], kind: RentalKind, token: str | None
+) -> None:
+    instance = an_instance(tags=tags, price_per_hour=Decimal("0.5"))
+    fact = rental_of(RentalEvent.RENTED, instance, instance.created_at)
+    assert (fact.kind, fact.token, fact.price_per_hour) == (kind, token, Decimal("0.5"))
