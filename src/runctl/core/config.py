@@ -60,8 +60,8 @@ class DockerConfig:
     """The stage to build; by default the last one."""
     build_args: Mapping[str, str] = field(default_factory=dict)
     build_on: str | None = field(default=None, metadata={"choices": ("local", "instance")})
-    registry: str | None = field(default=None, metadata={**TRUST, "harmless": ("ecr",)})
-    """``ecr``, or ``HOST/PATH``: images are named ``HOST/PATH:TAG`` there."""
+    registry: str | None = field(default=None, metadata=TRUST)
+    """A provider's own by its name (``ecr``), or ``HOST/PATH``: images are named ``HOST/PATH:TAG`` there."""
     keep_images: int = field(default=10, metadata={"minimum": 1})
     """How many a repository of ours keeps."""
     pull_timeout: str = field(default="5m", metadata={"kind": "duration"})
@@ -258,10 +258,12 @@ def read_file(file: ConfigFile) -> tuple[dict[str, tuple[Any, str]], list[Proble
 def values_to_trust(values: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:
     """Of a file's values, those that count only if the user trusts the file."""
     known = rules()
+    # A provider's own registry is the user's.
+    harmless = {"docker.registry": extensions.registries()}
     return {
         key: value
         for key, (value, _) in values.items()
-        if known[key].trust and value not in known[key].harmless
+        if known[key].trust and value not in harmless.get(key, ())
     }
 
 

@@ -52,8 +52,6 @@ class Rule:
     minimum: int | None = None
     trust: bool = False
     """It chooses whose code runs with the user's rights, what it may do, or where data goes; see `config_trust`."""
-    harmless: tuple[str, ...] = ()
-    """Values that need no trust all the same."""
 
     @property
     def expected(self) -> str:

@@ -44,6 +44,13 @@ def sections() -> dict[str, type]:
     return found
 
 
+def registries() -> set[str]:
+    """The names of the providers' own image registries."""
+    return {
+        registry for name in installed() if (registry := getattr(_of(name), "registry", None)) is not None
+    }
+
+
 def broken() -> dict[str, str]:
     """The providers that cannot be loaded, each with the reason."""
     reasons: dict[str, str] = {}
@@ -56,7 +63,11 @@ def broken() -> dict[str, str]:
 
 
 def _sections_of(name: str) -> dict[str, type]:
+    return dict(getattr(_of(name), "sections", {}))
+
+
+def _of(name: str) -> Any:
     try:
-        return dict(loaded(name).sections)
+        return loaded(name)
     except Exception:  # noqa: BLE001 - as above; `broken` and `doctor` say it
-        return {}
+        return None

@@ -141,6 +141,8 @@ class ProviderPlugin:
     """As `runctl.providers.interface.Provider.transports`: what ``--transport`` takes besides ``auto``."""
     create_options: tuple[CreateOption, ...] = ()
     volumes: VolumeGroup | None = None
+    registry: str | None = None
+    """What ``[docker] registry`` and ``--registry`` call its own image registry, such as ``ecr``."""
     commands: Mapping[str, Leaf | Branch] = field(default_factory=dict)
     """Commands of its own."""
     instance_types: Callable[[], Mapping[str, str]] = dict

@@ -70,6 +70,17 @@ def owner_of(instance: str) -> str | None:
     return None
 
 
+def registry_owner(registry: str | None) -> str | None:
+    """The provider whose own image registry has this name."""
+    named = (each.name for each in plugins() if registry is not None and each.registry == registry)
+    return next(named, None)
+
+
+def usual_registry(provider: str = DEFAULT) -> str | None:
+    """The name of the provider's own image registry, or without one of the default provider's."""
+    return plugin(provider).registry or plugin(DEFAULT).registry
+
+
 def is_this_computer(name: str) -> bool:
     """Whether the provider's only instance is this computer. Of one that is not installed, it is not."""
     return any(each.name == name and each.this_computer for each in plugins())

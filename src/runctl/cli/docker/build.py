@@ -22,8 +22,9 @@ from runctl.containers.image_plan import BuildOptions
 from runctl.containers.where import INSTANCE, LOCAL
 from runctl.core.errors import MachineError, NotFound, Unsupported, UsageError
 from runctl.project.dockerfile import DockerfileRequest
+from runctl.providers.registry import usual_registry
 from runctl.render.images import build_document, build_text, image_plan_document, image_plan_lines, push_text
-from runctl.runs.images.build import ECR, ImageBuild, image_project
+from runctl.runs.images.build import ImageBuild, image_project
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the plan, and stop there.")
 
@@ -169,7 +170,7 @@ def push_command(
 ) -> None:
     """Push the image of the project as it is now, unless the registry has it.
 
-    The options are those that it was built with. An ECR repository is created if it is missing.
+    The options are those that it was built with. The provider's repository is created if it is missing.
     """
     if build.rebuild:
         raise UsageError("docker push builds nothing", hint="runctl docker build-push --rebuild (or --pull)")
@@ -178,7 +179,7 @@ def push_command(
         dockerfile,
         search=dockerfile_search,
         build=build,
-        registry=registry or cli.config.docker.registry or ECR,
+        registry=registry or cli.config.docker.registry or usual_registry(),
     )
     if not image.client.has_image(image.plan.local):
         raise NotFound(
@@ -211,15 +212,15 @@ def build_push_command(
 ) -> None:
     """Build the project's image and push it, unless the registry has it.
 
-    An ECR repository is created if it is missing. Every stage's cache is pushed too, so that another machine builds
-    only what has changed.
+    The provider's repository is created if it is missing. Every stage's cache is pushed too, so that another machine
+    builds only what has changed.
     """
     image = _image_build(
         cli,
         dockerfile,
         search=dockerfile_search,
         build=build,
-        registry=registry or cli.config.docker.registry or ECR,
+        registry=registry or cli.config.docker.registry or usual_registry(),
     )
     if dry_run:
         _show(cli, image, pushes=True)

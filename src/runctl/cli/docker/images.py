@@ -57,7 +57,7 @@ def list_command(
 ) -> None:
     """List the project's images.
 
-    Those in this computer's engine, and in ECR if it is the registry; or those of one machine.
+    Those in this computer's engine, and in the provider's own registry if that is configured; or those of one machine.
     """
     project = None if all_projects else _project(cli)
     if instance is not None:
@@ -99,8 +99,8 @@ def prune_command(
 ) -> None:
     """Remove all but the newest images of the project.
 
-    Here, and in ECR if it is the registry; or on one machine. Only images that runctl built, and repositories
-    that it created. Caches stay. Asks first, unless --yes is given.
+    Here, and in the provider's own registry if that is configured; or on one machine. Only images that runctl built,
+    and repositories that it created. Caches stay. Asks first, unless --yes is given.
     """
     project = None if all_projects else _project(cli)
     if instance is not None:
@@ -108,8 +108,8 @@ def prune_command(
             found = engine_images(docker, project, Where.INSTANCE)
             _prune(cli, found, keep, docker, dry_run=dry_run)
         return
-    images = stored_images(cli.session, project, registry or cli.config.docker.registry)
-    _prune(cli, images, keep, None, dry_run=dry_run)
+    registry = registry or cli.config.docker.registry
+    _prune(cli, stored_images(cli.session, project, registry), keep, None, registry=registry, dry_run=dry_run)
 
 
 @contextmanager
@@ -134,6 +134,7 @@ def _prune(
     keep: int | None,
     docker: RunDocker | None,
     *,
+    registry: str | None = None,
     dry_run: bool,
 ) -> None:
     """``docker`` is the machine's, ``None`` this computer's."""
@@ -150,7 +151,7 @@ def _prune(
         return
     cli.say("\n".join(pruned_lines(going)))
     cli.confirm(f"Remove {counted(len(going), 'image')} for good?")
-    gone, failed = remove_images(cli.session, going, docker)
+    gone, failed = remove_images(cli.session, going, docker, registry=registry)
     cli.emit(
         pruned_document(gone, failed, dry_run=False),
         text=lambda: "\n".join(image.reference for image in gone),

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from runctl.containers.image_plan import BuildOptions, Rebuild
+from runctl.providers.registry import usual_registry
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -86,7 +87,7 @@ def registry_option(function: F) -> F:
     """The parameter ``registry``: ``None`` leaves it to the configuration."""
     return click.option(
         "--registry",
-        metavar="ecr|HOST/PATH",
+        metavar=f"{usual_registry()}|HOST/PATH",
         help="Use this registry (default: [docker] registry).",
     )(function)
 

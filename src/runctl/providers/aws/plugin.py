@@ -133,6 +133,7 @@ plugin = ProviderPlugin(
         ),
     ),
     volumes=VolumeGroup("ebs", "Keep data on EBS volumes that outlive instances."),
+    registry="ecr",
     instance_types=instance_types,
     account_variables=("AWS_ENDPOINT_URL", "AWS_PROFILE"),
 )

@@ -25,14 +25,13 @@ from runctl.project.dockerfile import DockerfileChoice, DockerfileRequest, choos
 from runctl.project.label import project_folder, project_label
 from runctl.project.manifest import HashCache
 from runctl.project.root import project_name
-from runctl.providers.registry import DEFAULT
+from runctl.providers.registry import DEFAULT, registry_owner, usual_registry
 
 if TYPE_CHECKING:
     from runctl.containers.registry_login import Credential
     from runctl.machines.session import Session
     from runctl.providers.image_registry import ImageRegistry, RepositoryPlan
 
-ECR = "ecr"
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9]+(/[a-z0-9]+)?")
 _LARGE_CONTEXT_BYTES = 1 << 30
 
@@ -65,7 +64,7 @@ def image_project(session: Session, cwd: Path, request: DockerfileRequest) -> Im
     return ImageProject(root, project_label(None, session.config, cwd) or root.name, choice)
 
 
-def image_registry(session: Session, name: str = DEFAULT) -> ImageRegistry:
+def image_registry(session: Session, name: str) -> ImageRegistry:
     """The provider's registry. Raises `Unsupported` with its reason."""
     from runctl.providers.interface import require
 
@@ -95,7 +94,9 @@ class ImageBuild:
     project: ImageProject
     options: BuildOptions
     registry: str | None = None
-    """``ecr``, ``HOST/PATH``, or ``None``: no registry."""
+    """A provider's own by its name, ``HOST/PATH``, or ``None``: no registry."""
+    provider: str = DEFAULT
+    """Whose machine the image is for."""
     instance_type: str | None = None
     """Of the machine that the image is for; by default the configured one."""
     without_engine: str = ""
@@ -134,8 +135,8 @@ class ImageBuild:
             if not _PLATFORM.fullmatch(wanted):
                 raise UsageError(f"--platform {wanted}: write it as linux/amd64 or linux/arm64")
             return wanted
-        kind = self.instance_type or self.session.defaults(DEFAULT).instance_type
-        known = self.session.provider(DEFAULT).platform(kind) if kind else None
+        kind = self.instance_type or self.session.defaults(self.provider).instance_type
+        known = self.session.provider(self.provider).platform(kind) if kind else None
         return known or self.client.platform
 
     @cached_property
@@ -153,19 +154,24 @@ class ImageBuild:
             )
         return context
 
+    @property
+    def owner(self) -> str | None:
+        """The provider whose own registry it is."""
+        return registry_owner(self.registry)
+
     @cached_property
     def target(self) -> Target | None:
         """The repository in the registry, as far as it can be known without making it."""
         if self.registry is None:
             return None
-        if self.registry == ECR:
+        if self.owner is not None:
             name = repository_name(self.project.name)
             keep = self.session.config.docker.keep_images
-            plan = image_registry(self.session).plan_repository(name, keep_images=keep)
+            plan = image_registry(self.session, self.owner).plan_repository(name, keep_images=keep)
             return Target(plan.uri, plan)
         if not is_repository(self.registry):
             raise UsageError(
-                f'the registry "{self.registry}" is neither ecr nor HOST/PATH',
+                f'the registry "{self.registry}" is neither {usual_registry()} nor HOST/PATH',
                 hint='such as [docker] registry = "ghcr.io/ada/digits"',
                 code="bad-registry",
             )
@@ -204,7 +210,7 @@ class ImageBuild:
 
     @contextmanager
     def logged_in(self) -> Iterator[ImageBuilder]:
-        """A builder that may push; at ECR by a token of its own, elsewhere by the user's own login."""
+        """A builder that may push; at a provider's own registry by a token, elsewhere by the user's own login."""
         from runctl.containers.registry_login import logged_in
 
         with logged_in(self.client, self.credential()) as client:
@@ -214,15 +220,17 @@ class ImageBuild:
         """A token where the provider gives one."""
         from runctl.containers.registry_login import Credential
 
-        if self.registry != ECR:
+        if self.owner is None:
             return None
-        login = image_registry(self.session).login()
+        login = image_registry(self.session, self.owner).login()
         return Credential(login.host, login.username, login.password)
 
     def ensure_repository(self) -> None:
         """What the plan says will be created is there."""
-        if self.target is not None and self.target.plan is not None and self.target.plan.will_create:
-            image_registry(self.session).ensure_repository(
+        if self.owner is None or self.target is None or self.target.plan is None:
+            return
+        if self.target.plan.will_create:
+            image_registry(self.session, self.owner).ensure_repository(
                 self.target.plan, project=self.project.name, progress=self.session.progress
             )
 

@@ -29,8 +29,8 @@ from runctl.containers.where import (
 from runctl.core.errors import MachineError, ProjectError, RunctlError, Unsupported, UsageError
 from runctl.project.dockerfile import DockerfileChoice
 from runctl.project.label import fit_for_a_tag
-from runctl.providers.registry import is_this_computer
-from runctl.runs.images.build import ECR, ImageBuild, ImageProject, image_registry
+from runctl.providers.registry import is_this_computer, registry_owner, usual_registry
+from runctl.runs.images.build import ImageBuild, ImageProject, image_registry
 
 if TYPE_CHECKING:
     from runctl.containers.registry_login import Credential
@@ -129,7 +129,7 @@ class RunImage:
         assert self.container is not None  # noqa: S101 - asked only where there is a Dockerfile
         registry = self.session.config.docker.registry
         if self.location.where == LOCAL:
-            registry = registry or ECR
+            registry = registry or usual_registry(self.instance.provider)
         choice = DockerfileChoice(str(self.container.dockerfile), "")
         name = self.session.config.project.name or fit_for_a_tag(self.root.name)
         return ImageBuild(
@@ -137,6 +137,7 @@ class RunImage:
             ImageProject(self.root, name, choice),
             self.options.build,
             registry,
+            self.instance.provider,
             self.instance.instance_type if not is_this_computer(self.instance.provider) else None,
         )
 
@@ -287,8 +288,8 @@ class RunImage:
             known = users_credential(target.repository.partition("/")[0])
             return Shared(image.remote) if known is not None else NOT_SHARED
         tags: set[str] = set()
-        if target.plan.exists:
-            found = image_registry(self.session, self.instance.provider).images(target.plan.name)
+        if target.plan.exists and self.build.owner is not None:
+            found = image_registry(self.session, self.build.owner).images(target.plan.name)
             tags = {tag for stored in found for tag in stored.tags}
         pushes = caches_to_push(image.stages, None, tags.__contains__)
         return Shared(
@@ -330,8 +331,11 @@ class RunImage:
             return []
         registry = self.session.config.docker.registry
         built_here = plan.image is not None and plan.image.where == LOCAL
-        if registry == ECR or (registry is None and built_here) or self._is_providers(hosts):
-            login = image_registry(self.session, self.instance.provider).login()
+        if registry is None and built_here:
+            registry = self.build.registry
+        owner = registry_owner(registry) or (self.instance.provider if self._is_providers(hosts) else None)
+        if owner is not None:
+            login = image_registry(self.session, owner).login()
             return [Credential(login.host, login.username, login.password)] if login.host in hosts else []
         if registry is None or registry.partition("/")[0] not in hosts:
             return []

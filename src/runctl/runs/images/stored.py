@@ -16,9 +16,8 @@ from runctl.containers.stored_images import (
 from runctl.core.amounts import counted
 from runctl.core.errors import MachineError, Unsupported
 from runctl.machines.session import Session
-from runctl.runs.images.build import ECR, image_registry
-
-_WITHOUT_ENGINE = "look elsewhere: --registry ecr, or --instance INSTANCE"
+from runctl.providers.registry import registry_owner, usual_registry
+from runctl.runs.images.build import image_registry
 
 
 def stored_images(session: Session, project: str | None, registry: str | None) -> tuple[StoredImage, ...]:
@@ -26,17 +25,19 @@ def stored_images(session: Session, project: str | None, registry: str | None) -
 
     What is not looked at is said. Raises `Unsupported` or `MachineError` where neither can be asked.
     """
+    owner, usual = registry_owner(registry), usual_registry()
     found: list[StoredImage] = []
     try:
-        found += engine_images(find_client(_WITHOUT_ENGINE).run, project)
+        client = find_client(f"look elsewhere: --registry {usual}, or --instance INSTANCE")
+        found += engine_images(client.run, project)
     except (Unsupported, MachineError) as error:
-        if registry != ECR:
+        if owner is None:
             raise
         session.progress.warn(f"images of this computer are not shown: {error.message}")
-    if registry == ECR:
-        found += _registry_images(session, project)
+    if owner is not None:
+        found += _registry_images(session, owner, project)
     elif registry is None:
-        session.progress.note("looking at this computer's engine only; --registry ecr looks there, too")
+        session.progress.note(f"looking at this computer's engine only; --registry {usual} looks there, too")
     else:
         session.progress.note(
             f"what {registry} has is not shown: runctl lists the provider's own registry only"
@@ -44,8 +45,8 @@ def stored_images(session: Session, project: str | None, registry: str | None) -
     return tuple(sorted(found, key=lambda image: image.created_at, reverse=True))
 
 
-def _registry_images(session: Session, project: str | None) -> list[StoredImage]:
-    registry = image_registry(session)
+def _registry_images(session: Session, owner: str, project: str | None) -> list[StoredImage]:
+    registry = image_registry(session, owner)
     only = None if project is None else repository_name(project)
     return [
         StoredImage(
@@ -65,12 +66,18 @@ def _registry_images(session: Session, project: str | None) -> list[StoredImage]
 
 
 def remove_images(
-    session: Session, images: Sequence[StoredImage], docker: RunDocker | None = None
+    session: Session,
+    images: Sequence[StoredImage],
+    docker: RunDocker | None = None,
+    *,
+    registry: str | None = None,
 ) -> tuple[list[StoredImage], list[tuple[StoredImage, str]]]:
     """Those that are gone, and those that are still there, each with the reason.
 
-    ``docker`` is that of the machine whose images they are; ``None``: this computer's.
+    ``docker`` is that of the machine whose images they are; ``None``: this computer's. ``registry`` is the one
+    that `stored_images` was asked of.
     """
+    owner = registry_owner(registry)
     gone: list[StoredImage] = []
     failed: list[tuple[StoredImage, str]] = []
     in_engine = [image for image in images if image.where is not Where.REGISTRY]
@@ -87,9 +94,10 @@ def remove_images(
         if image.where is Where.REGISTRY:
             repositories.setdefault(_repository_of(image), []).append(image)
     for name, in_repository in repositories.items():
+        assert owner is not None  # noqa: S101 - else there are none
         session.progress.step(f"removing {counted(len(in_repository), 'image')} of {name}")
         digests = [image.digest for image in in_repository]
-        deleted = image_registry(session).delete_images(name, digests, session.progress)
+        deleted = image_registry(session, owner).delete_images(name, digests, session.progress)
         gone += [image for image in in_repository if image.digest in deleted]
     return gone, failed
 
