@@ -264,14 +264,14 @@ def root_help() -> str:
     )
 
 
-def commands_named(word: str) -> tuple[str, ...]:
+def commands_named(wanted: str) -> tuple[str, ...]:
     """The commands below a group that have this name or alias, such as ``runctl aws train`` for ``train``."""
 
     def below(branch: Branch, path: str) -> Iterator[str]:
         for name, child in branch.children.items():
             if isinstance(child, Branch):
                 yield from below(child, f"{path} {name}")
-            elif path != "runctl" and not child.hidden and word in (name, *child.aliases):
+            elif path != "runctl" and not child.hidden and wanted in (name, *child.aliases):
                 yield f"{path} {name}"
 
     return tuple(below(root(), "runctl"))

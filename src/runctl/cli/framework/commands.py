@@ -235,11 +235,13 @@ class TooManyArguments(click.UsageError):
 
 
 class Misplaced(click.UsageError):
-    """A word that this command does not take, where another program's may have been meant."""
+    """An argument that this command does not take, where another program's may have been meant."""
 
-    def __init__(self, message: str, ctx: click.Context, word: str, *, option: str | None = None) -> None:
+    def __init__(self, message: str, ctx: click.Context, argument: str, *, option: str | None = None) -> None:
         super().__init__(message, ctx)
-        self.suggestion = f"what the script or command is to get follows two dashes: -- {shlex.quote(word)}"
+        self.suggestion = (
+            f"what the script or command is to get follows two dashes: -- {shlex.quote(argument)}"
+        )
         self.option = option
 
 
@@ -280,13 +282,13 @@ class Group(_WithGlobals, click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command by its name or alias; the name is always the canonical one."""
-        word = args[0]
-        command = self.get_command(ctx, word)
+        name = args[0]
+        command = self.get_command(ctx, name)
         if command is None and not ctx.resilient_parsing:
-            raise UnknownCommand(word, ctx, self.words(ctx))
+            raise UnknownCommand(name, ctx, self.names(ctx))
         return (command.name if command else None), command, args[1:]
 
-    def words(self, ctx: click.Context) -> list[str]:
+    def names(self, ctx: click.Context) -> list[str]:
         """Everything that may stand in the command's place."""
         return self.list_commands(ctx)
 
@@ -294,11 +296,11 @@ class Group(_WithGlobals, click.Group):
 class UnknownCommand(click.UsageError):
     """There is no such command; knows what was meant."""
 
-    def __init__(self, word: str, ctx: click.Context, known: list[str]) -> None:
-        what = "option" if word.startswith("-") else "command"
-        super().__init__(f"{ctx.command_path} has no {what} {word!r}", ctx)
-        elsewhere = commands_named(word) if ctx.parent is None else ()
-        self.suggestion = did_you_mean(word, known)
+    def __init__(self, name: str, ctx: click.Context, known: list[str]) -> None:
+        what = "option" if name.startswith("-") else "command"
+        super().__init__(f"{ctx.command_path} has no {what} {name!r}", ctx)
+        elsewhere = commands_named(name) if ctx.parent is None else ()
+        self.suggestion = did_you_mean(name, known)
         if elsewhere:
             self.suggestion = f"did you mean {' or '.join(elsewhere)}?"
 
@@ -328,7 +330,7 @@ class LazyGroup(Group):
         """In the table's order."""
         return list(self.listed)
 
-    def words(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+    def names(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Names and aliases."""
         return [*self.listed, *(alias for child in self.listed.values() for alias in child.aliases)]
 

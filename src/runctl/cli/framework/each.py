@@ -1,4 +1,4 @@
-"""One command, several things."""
+"""Apply one command to several resources."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ from typing import TypeVar
 from runctl.cli.context import Cli
 from runctl.core.errors import RunctlError
 
-Thing = TypeVar("Thing")
+Resource = TypeVar("Resource")
 Done = TypeVar("Done")
 
 
 def for_each(
-    cli: Cli, things: Iterable[Thing], act: Callable[[Thing], Done], emit: Callable[[Sequence[Done]], None]
+    cli: Cli,
+    resources: Iterable[Resource],
+    act: Callable[[Resource], Done],
+    emit: Callable[[Sequence[Done]], None],
 ) -> None:
-    """Do it to each; one that fails does not spare the others.
+    """Do it to each; the rest are done though one fails.
 
     Those that succeeded are the command's result. The first error is raised at the end, the others are warned of.
     """
     done: list[Done] = []
     failed: list[RunctlError] = []
-    for thing in things:
+    for resource in resources:
         try:
-            done.append(act(thing))
+            done.append(act(resource))
         except RunctlError as error:
             failed.append(error)
     if done or not failed:

@@ -105,17 +105,17 @@ def wanted_output(argv: Sequence[str]) -> str:
     """What ``--output`` says, also on a line that cannot be parsed; the last one counts."""
     wanted = "text"
     ours = _before_dashes(argv)
-    for position, word in enumerate(ours):
-        if word.startswith("--output="):
-            wanted = word.removeprefix("--output=")
-        elif word == "--output" and position + 1 < len(ours):
+    for position, argument in enumerate(ours):
+        if argument.startswith("--output="):
+            wanted = argument.removeprefix("--output=")
+        elif argument == "--output" and position + 1 < len(ours):
             wanted = ours[position + 1]
     return wanted
 
 
 def is_verbose(argv: Sequence[str]) -> bool:
     """Whether ``--verbose`` stands anywhere on the line."""
-    return any(word in {"-v", "--verbose"} for word in _before_dashes(argv))
+    return any(argument in {"-v", "--verbose"} for argument in _before_dashes(argv))
 
 
 def _before_dashes(argv: Sequence[str]) -> Sequence[str]:
@@ -147,7 +147,7 @@ def _path(error: click.UsageError) -> str:
     return error.ctx.command_path if error.ctx is not None else "runctl"
 
 
-def _nearest_option(word: str, ctx: click.Context) -> str:
+def _nearest_option(option: str, ctx: click.Context) -> str:
     """Compared without dashes, which all options share."""
     names = [
         name
@@ -156,7 +156,7 @@ def _nearest_option(word: str, ctx: click.Context) -> str:
     ]
     bare = {name.lstrip("-"): name for name in names if name.startswith("--")}
     # A misspelt option shares most of its letters: "--spot" is no "--transport".
-    suggestion = did_you_mean(word.lstrip("-"), bare, likeness=0.7)
+    suggestion = did_you_mean(option.lstrip("-"), bare, likeness=0.7)
     return suggestion.replace('"', '"--', 1) if suggestion else ""
 
 

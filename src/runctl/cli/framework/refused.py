@@ -23,9 +23,9 @@ class _Anything(Command):
         return []
 
 
-def refused_command(words: str) -> click.Command:
+def refused_command(argument: str) -> click.Command:
     """The command for ``PROVIDER VERB``."""
-    provider, verb = words.split()
+    provider, verb = argument.split()
 
     @click.command(cls=_Anything, help=f"Say why {provider} has no {verb}.")
     @click.pass_obj

@@ -169,10 +169,10 @@ def pair_volumes(volumes: Sequence[str], mount_points: Sequence[str]) -> tuple[V
         )
     from runctl.providers.interface import VolumeMount
 
-    for flag, words in (("--ebs-volume", volumes), ("--mount-point", mount_points)):
-        for word in words:
-            if list(words).count(word) > 1:
-                raise UsageError(f"{flag} {word} is given twice")
+    for flag, values in (("--ebs-volume", volumes), ("--mount-point", mount_points)):
+        for value in values:
+            if list(values).count(value) > 1:
+                raise UsageError(f"{flag} {value} is given twice")
     for inner in mount_points:
         for outer in mount_points:
             if inner.startswith(outer + "/"):

@@ -69,8 +69,8 @@ def report(found: Sequence[tuple[str, Check]], *, style: bool = False) -> str:
         if part != last:
             lines += [*([""] if lines else []), part]
             last = part
-        word = check.status.value.ljust(7)
-        shown = f"\x1b[{_COLOURS[check.status]}m{word}\x1b[0m" if style else word
+        status = check.status.value.ljust(7)
+        shown = f"\x1b[{_COLOURS[check.status]}m{status}\x1b[0m" if style else status
         lines.append(f"  {shown}  {check.name.ljust(width)}  {check.detail}".rstrip())
         if check.fix and check.status is not DoctorStatus.OK:
             lines.append(f"  {' ' * 7}  {' ' * width}  fix: {check.fix}")

@@ -54,7 +54,7 @@ def init(cli: Cli, force: bool, name: str | None) -> None:
 
     A file that exists is overwritten only with --force, or when the question is answered with yes.
     """
-    seen = look(Path.cwd(), name)
+    seen = describe_project(Path.cwd(), name)
     target = seen.root / FILE_NAME
     existing, _ = find_project_file(seen.root)
     if existing is not None and existing.table:
@@ -73,7 +73,7 @@ def init(cli: Cli, force: bool, name: str | None) -> None:
     )
 
 
-def look(folder: Path, name: str | None) -> Seen:
+def describe_project(folder: Path, name: str | None) -> Seen:
     """The project that a folder belongs to, or the folder itself."""
     root = project_folder(folder) or folder
     return Seen(root, fit_for_a_tag(name or root.name), find_dockerfile(ProjectFiles(root)) is not None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from runctl.cli.context import Cli
-from runctl.cli.framework.keys import Keys
+from runctl.cli.framework.prompts import Keys
 from runctl.cli.runs.show_log import show_log
 from runctl.core.amounts import counted, size
 from runctl.core.clock import SystemClock
