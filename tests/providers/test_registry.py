@@ -32,6 +32,35 @@ def test_a_misspelt_name_gets_a_suggestion() -> None:
     assert caught.value.hint == 'did you mean "aws"?'
 
 
+def test_hints_are_made_of_a_providers_own_verbs() -> None:
+    assert registry.command("local", "train", "train.py") == "runctl local train train.py"
+    assert registry.volume_command("aws", "list") == "runctl aws ebs list"
+    assert registry.volume_command("not-installed", "list") == "runctl not-installed volumes list"
+
+
+@pytest.mark.parametrize(
+    ("instance", "owner"), [("i-0123456789abcdef0", "aws"), ("local", "local"), ("digits", None)]
+)
+def test_an_instances_owner_is_told_from_the_form_of_its_id(instance: str, owner: str | None) -> None:
+    assert registry.owner_of(instance) == owner
+
+
+def test_only_the_provider_of_this_computer_is_this_computer() -> None:
+    assert registry.is_this_computer("local")
+    assert not registry.is_this_computer("aws")
+    assert not registry.is_this_computer("not-installed")
+
+
+def test_a_registry_is_found_by_the_name_that_its_provider_gives_it(plug_in: Any) -> None:
+    assert (registry.registry_owner("ecr"), registry.registry_owner("ghcr.io/ada/digits")) == ("aws", None)
+    assert registry.usual_registry("local") == "ecr"  # it has none, so that the default provider's is meant
+
+    plug_in("tests.providers.test_registry:WITH_REGISTRY")
+    assert registry.registry_owner("shelf") == "mine"
+    assert registry.usual_registry("mine") == "shelf"
+    assert extensions.registries() == {"shelf"}
+
+
 @pytest.fixture
 def plug_in(monkeypatch: pytest.MonkeyPatch) -> Any:
     def install(value: str) -> None:
@@ -71,6 +100,7 @@ def a_number(_: Config) -> Any:
 
 EXPLODES = ProviderPlugin("mine", "It does not work.", explode)
 MAKES_A_NUMBER = ProviderPlugin("mine", "It does not work either.", a_number)
+WITH_REGISTRY = ProviderPlugin("mine", "It has an image registry.", explode, registry="shelf")
 MISNAMED = ProviderPlugin("another", "It is not called as its entry point.", a_number)
 
 
