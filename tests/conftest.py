@@ -83,11 +83,23 @@ def no_settings_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Generat
         yield
 
 
+@pytest.fixture(scope="session")
+def packed_agents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the agent is packed once for all tests: its name is a digest of its content, which is checked."""
+    return tmp_path_factory.mktemp("agents")
+
+
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path_factory: pytest.TempPathFactory, no_settings_of_the_user: None) -> Generator[None]:
+def own_folders(
+    tmp_path_factory: pytest.TempPathFactory, no_settings_of_the_user: None, packed_agents: Path
+) -> Generator[None]:
     """Every test has data, configuration and cache folders of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        _point_folders(patch, tmp_path_factory.mktemp("xdg"))
+        folder = tmp_path_factory.mktemp("xdg")
+        _point_folders(patch, folder)
+        cache = folder / "cache" / "runctl"
+        cache.mkdir(parents=True)
+        (cache / "agent").symlink_to(packed_agents)
         yield
 
 
