@@ -428,7 +428,7 @@ def remove_leftovers(layout: Layout) -> list[str]:
     from runctl.sandbox.ebs import disks, lazy_backing
     from runctl.sandbox.ecr.registry import Registry, remove_registries
     from runctl.sandbox.machines import network
-    from runctl.sandbox.machines.machine import remove_folder
+    from runctl.sandbox.machines.machine import ENDED, remove_folder
 
     removed: list[str] = []
     server = record.read(layout)
@@ -450,7 +450,8 @@ def remove_leftovers(layout: Layout) -> list[str]:
         with contextlib.suppress(OSError):
             docker_engine.remove_cgroups(folder.name)
         remove_folder(folder)
-        removed.append(f"machine {folder.name}")
+        if folder.suffix != ENDED:
+            removed.append(f"machine {folder.name}")
     for file in sorted(layout.volumes.glob("*")) if layout.volumes.exists() else []:
         shutil.rmtree(file) if file.is_dir() else file.unlink()
         removed.append(f"disk {file.name}")

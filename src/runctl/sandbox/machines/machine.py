@@ -160,7 +160,7 @@ class Machine:
         # What was cut off from its parent while it was being started.
         kill_all(self.namespace)
         self._network.disconnect(self.number)
-        remove_folder(self.folder)
+        discard(self.folder)
 
     def power(self, action: str) -> None:
         """As if ``shutdown`` had been called inside."""
@@ -409,6 +409,18 @@ def registry_port(layout: Layout) -> int | None:
         return int((layout.home / "registry.port").read_text())
     except (OSError, ValueError):
         return None
+
+
+ENDED = ".ended"
+"""Ends the name of a machine's folder whose content is being removed."""
+
+
+def discard(folder: Path) -> None:
+    """Gone; its content follows. The files of an image take seconds, and who ends a machine waits for none of them."""
+    ended = folder.with_name(folder.name + ENDED)
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(ended)
+        threading.Thread(target=remove_folder, args=(ended,), daemon=True).start()
 
 
 def remove_folder(folder: Path) -> None:
