@@ -114,7 +114,7 @@ def test_only_the_session_makes_ec2_clients() -> None:
         for file in folder.rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Attribute)
-        and node.attr in {"client", "resource"}
+        and node.attr in {"client", "create_client", "resource"}
         and not (isinstance(node.value, ast.Name) and node.value.id == "self")
     }
 

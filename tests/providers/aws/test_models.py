@@ -51,6 +51,6 @@ def test_a_users_own_descriptions_come_first(tmp_path: Path, monkeypatch: pytest
     folder.with_suffix(".json").write_text(json.dumps({"mine": True}))
     monkeypatch.setenv("AWS_DATA_PATH", str(folder.parent))
 
-    found = AwsSession(region="us-east-1", profile=None)._boto._session.get_component("data_loader")
+    found = AwsSession(region="us-east-1", profile=None)._botocore.get_component("data_loader")
 
     assert found.load_data("_retry") == {"mine": True}

@@ -8,7 +8,6 @@ from datetime import timedelta
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance
 from runctl.core.progress import SILENT, Progress
-from runctl.providers.aws import doctor
 from runctl.providers.aws.calls.errors import raising_our_errors
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.clones import EbsClones
@@ -101,4 +100,7 @@ class AwsProvider(Provider):
 
     def doctor(self) -> tuple[Check, ...]:
         """What works, what is missing, and the exact fix."""
-        return doctor.doctor(self._context)
+        # What it asks with takes a while to import, and no other command needs it.
+        from runctl.providers.aws.doctor import doctor
+
+        return doctor(self._context)

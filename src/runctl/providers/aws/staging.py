@@ -12,6 +12,9 @@ from runctl.providers.aws.calls.errors import error_code, our_errors
 from runctl.providers.aws.calls.parse import tag_list, tags_of
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from s3transfer.manager import TransferManager
+
     from runctl.providers.aws.calls.session import AwsSession
 
 PREFIX = "staging/"
@@ -45,14 +48,14 @@ class S3Staging:
     def write(self, key: str, source: BinaryIO) -> None:
         """The object holds what ``source`` had left."""
         bucket = self.bucket()
-        with our_errors(self._session.endpoint):
-            self._session.s3.upload_fileobj(source, bucket, PREFIX + key)
+        with our_errors(self._session.endpoint), _transfers(self._session.s3) as transfers:
+            transfers.upload(source, bucket, PREFIX + key).result()
 
     def read(self, key: str, sink: BinaryIO) -> None:
         """Write the object's bytes to ``sink``."""
         bucket = self.bucket()
-        with our_errors(self._session.endpoint):
-            self._session.s3.download_fileobj(bucket, PREFIX + key, sink)
+        with our_errors(self._session.endpoint), _transfers(self._session.s3) as transfers:
+            transfers.download(bucket, PREFIX + key, sink).result()
 
     def delete(self, key: str) -> None:
         """The object is gone; already gone is fine."""
@@ -180,3 +183,11 @@ class S3Staging:
                     operation, Params={"Bucket": bucket, "Key": PREFIX + key}, ExpiresIn=URL_SECONDS
                 )
             )
+
+
+def _transfers(client: S3Client) -> TransferManager:
+    """In parts and in parallel where there is much; for a ``with``."""
+    # Most commands stage nothing.
+    from boto3.s3.transfer import TransferConfig, create_transfer_manager
+
+    return create_transfer_manager(client, TransferConfig())

@@ -295,7 +295,7 @@ def from_botocore(error: Exception, endpoint: str | None) -> RunctlError | None:
     if isinstance(error, botocore.ParamValidationError):
         return UsageError(f"AWS's rules for this call are broken: {error}")
     if isinstance(error, botocore.BotoCoreError) or type(error).__module__.startswith(
-        ("boto3.", "botocore.")
+        ("botocore.", "s3transfer.")
     ):
         return ProviderError(f"{error}")
     if _is_of_a_parser(error) or _is_missing_from_an_answer(error):

@@ -1,4 +1,8 @@
-"""Who we are at AWS and where: boto3 clients, made when they are first needed."""
+"""Who we are at AWS and where: boto3's clients, made when they are first needed.
+
+By botocore, which makes them for boto3 too: boto3 adds resources and transfers, whose import takes longer than
+EC2's answer.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from runctl.providers.aws.calls.filters import keep_literal
 from runctl.providers.aws.calls.mfa import remember_roles
 
 if TYPE_CHECKING:
-    import boto3
+    from botocore.session import Session
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_ec2_instance_connect import EC2InstanceConnectClient
     from mypy_boto3_ecr import ECRClient
@@ -89,8 +93,12 @@ class AwsSession:
 
     @cached_property
     def region(self) -> str:
-        """From flags and configuration, then ``AWS_REGION``, then what boto3 finds. Raises `ConfigError`."""
-        region = self._wanted_region or os.environ.get("AWS_REGION") or self._boto.region_name
+        """From flags and configuration, then ``AWS_REGION``, then what botocore finds. Raises `ConfigError`."""
+        region = (
+            self._wanted_region
+            or os.environ.get("AWS_REGION")
+            or self._botocore.get_config_variable("region")
+        )
         if not region:
             raise no_region()
         return region
@@ -152,13 +160,12 @@ class AwsSession:
         return client
 
     def _pricing_region(self) -> str:
-        partition = self._boto.get_partition_for_region(self.region)
-        regions = self._boto.get_available_regions("pricing", partition_name=partition)
+        partition = self._botocore.get_partition_for_region(self.region)
+        regions = self._botocore.get_available_regions("pricing", partition_name=partition)
         return "us-east-1" if "us-east-1" in regions else next(iter(regions), self.region)
 
     @cached_property
-    def _boto(self) -> boto3.Session:
-        import boto3
+    def _botocore(self) -> Session:
         from botocore.session import Session
 
         from runctl.providers.aws.calls.botocore_loader import loader
@@ -178,7 +185,7 @@ class AwsSession:
                 # A role is assumed in the region that was asked for, too.
                 session.set_config_variable("region", region)
             remember_roles(session)
-            return boto3.Session(profile_name=profile, botocore_session=session)
+            return session
 
     def _client(self, service: str, *, region: str | None = None) -> Any:
         with self._lock:
@@ -199,7 +206,7 @@ class AwsSession:
                     s3=addressing if service == "s3" else None,
                 )
                 with our_errors(self.endpoint):
-                    make: Any = self._boto.client
+                    make: Any = self._botocore.create_client
                     client = make(service, region_name=region or self.region, config=config)
                 if service == "ec2":
                     keep_literal(client)
