@@ -85,7 +85,9 @@ def _measure(docker: str, engine: Engine, registry: Registry, folder: Path) -> I
         """The engine has the base image, and nothing else."""
         change()
         keep = engine.docker("image", "inspect", "--format", "{{.Id}}", BASE).strip()
-        ids = {one for one in engine.docker("image", "ls", "--quiet", "--no-trunc").split() if one != keep}
+        ids = {
+            image for image in engine.docker("image", "ls", "--quiet", "--no-trunc").split() if image != keep
+        }
         if ids:
             engine.docker("image", "rm", "--force", *ids, check=False)
         engine.docker("builder", "prune", "--all", "--force")
@@ -122,7 +124,7 @@ def _docker() -> str:
     """The program that runctl takes, too: both build with the same BuildKit. Raises `Skipped`."""
     if os.geteuid() != 0 or shutil.which("docker-registry") is None:
         raise Skipped("needs root and docker-registry")
-    best = choose([one for program in programs() if (one := examine(program)) is not None])
+    best = choose([found for program in programs() if (found := examine(program)) is not None])
     if best is None or best.builder is not Builder.BUILT_IN:
         raise Skipped("needs a docker that builds with the engine's own BuildKit")
     return best.program

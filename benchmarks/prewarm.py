@@ -56,7 +56,7 @@ class Contest:
     environment: dict[str, str]
     mounted: Path
     s5cmd: str | None
-    places: Iterator[int] = field(default_factory=itertools.count)
+    targets: Iterator[int] = field(default_factory=itertools.count)
 
     def against(
         self,
@@ -70,7 +70,7 @@ class Contest:
         """In turn, three times."""
 
         def run(argv: Callable[[str, Path], list[str]]) -> None:
-            into = self.mounted / str(next(self.places))
+            into = self.mounted / str(next(self.targets))
             into.mkdir()
             command(argv(prefix, into), **self.environment)()
             command(["sync", "-f", str(into)])()

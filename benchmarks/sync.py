@@ -134,10 +134,10 @@ def make_project(folder: Path) -> Path:
         lines = (f"VALUE_{line} = {chance.getrandbits(64)}" for line in range(30))
         path.write_text("\n".join(lines) + "\n")
     git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.com", "-C", str(project)]
-    for words in (
+    for arguments in (
         ["init", "--quiet", f"--separate-git-dir={folder / 'git'}"],
         ["add", "."],
         ["commit", "--quiet", "--message", "x"],
     ):
-        subprocess.run([*git, *words], check=True, stdin=subprocess.DEVNULL)
+        subprocess.run([*git, *arguments], check=True, stdin=subprocess.DEVNULL)
     return project

@@ -32,7 +32,7 @@ from runctl.providers.aws.calls.changes import describer
 from runctl.providers.aws.iam.roles import DEFAULT_PROFILE
 from runctl.providers.interface import InstanceRequest
 from runctl.providers.volume_plans import SnapshotRequest, VolumeRequest
-from runctl.storage.attaching import MountWish, attach_and_mount
+from runctl.storage.attaching import MountOptions, attach_and_mount
 from tests.machines.conftest import Cut, Ended, Runctl
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.root]
@@ -137,7 +137,7 @@ class World:
 
     def attached(self) -> str:
         name = self.volume()
-        instance, wish = self.provider.instance(InstanceId(self.machine)), MountWish(fstype="xfs")
+        instance, wish = self.provider.instance(InstanceId(self.machine)), MountOptions(fstype="xfs")
         attach_and_mount(self.provider, self.provider.agent, self.provider.volumes.find(name), instance, wish)
         return name
 

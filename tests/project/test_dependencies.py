@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runctl.agent.spec import Dependencies
+from runctl.agent.spec import Dependencies, DependencyKind
 from runctl.core.errors import ProjectError
 from runctl.project.dependencies import Needs
 from runctl.project.dependencies import find_dependencies as find
@@ -32,7 +32,9 @@ def test_metadata_in_the_script_comes_first(tmp_path: Path) -> None:
 
     needs = find_dependencies(tmp_path, "a/train.py")
 
-    assert needs.spec == Dependencies("pep723", "a/train.py", ("numpy>=2", "rich"), ">=3.11", "a")
+    assert needs.spec == Dependencies(
+        DependencyKind.PEP723, "a/train.py", ("numpy>=2", "rich"), ">=3.11", "a"
+    )
     assert "PEP 723" in needs.reason
 
 
@@ -55,7 +57,7 @@ def test_the_project_table_comes_before_requirements(tmp_path: Path) -> None:
 
     needs = find_dependencies(tmp_path, "train.py")
 
-    assert needs.spec == Dependencies("pyproject", "pyproject.toml", ("torch",), ">=3.10")
+    assert needs.spec == Dependencies(DependencyKind.PYPROJECT, "pyproject.toml", ("torch",), ">=3.10")
 
 
 def test_a_pyproject_that_only_configures_tools_is_passed_over(tmp_path: Path) -> None:
@@ -100,7 +102,7 @@ def test_metadata_is_found_in_scripts_of_any_make(tmp_path: Path, text: str) -> 
 def test_an_empty_block_is_a_word_too(tmp_path: Path) -> None:
     write(tmp_path, {"train.py": "# /// script\n# dependencies = []\n# ///\n", "requirements.txt": "x"})
 
-    assert find_dependencies(tmp_path, "train.py").spec == Dependencies("pep723", "train.py")
+    assert find_dependencies(tmp_path, "train.py").spec == Dependencies(DependencyKind.PEP723, "train.py")
 
 
 def test_an_unclosed_block_is_ignored_and_mentioned(tmp_path: Path) -> None:

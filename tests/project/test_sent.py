@@ -8,7 +8,7 @@ import pytest
 
 from runctl.containers.copied import copied_paths
 from runctl.core.errors import UsageError
-from runctl.project.left_out import in_words
+from runctl.project.left_out import described
 from runctl.project.sent import choose_sent
 from runctl.runs.project_plan import TrainRequest, plan_project
 from tests.project.files import repository, write
@@ -36,7 +36,7 @@ def test_what_is_left_out_is_told_by_folder_and_count(tmp_path: Path, kind: str)
         ("data/", 2, False),
         ("src/pkg/data/", 1, True),
     ]
-    assert in_words(sent.left_out) == "./ (3 files), data/ (2 files), src/pkg/data/ (1 file)"
+    assert described(sent.left_out) == "./ (3 files), data/ (2 files), src/pkg/data/ (1 file)"
     (warning,) = sent.warnings
     assert "src/pkg/data/ is not sent" in warning
     assert ("(.gitignore:1: data/)" in warning) is (kind == "git")
@@ -48,7 +48,7 @@ def test_a_package_is_named_though_nothing_of_the_folders_around_it_is_sent(tmp_
 
     sent = choose_sent(tmp_path, (), None, ())
 
-    assert in_words(sent.left_out) == "build/lib/pkg/ (1 file), data/raw/ (1 file), src/pkg/data/ (1 file)"
+    assert described(sent.left_out) == "build/lib/pkg/ (1 file), data/raw/ (1 file), src/pkg/data/ (1 file)"
     (warning,) = sent.warnings
     assert "src/pkg/data/ is not sent (.gitignore:1: data/)" in warning
 

@@ -14,7 +14,7 @@ from runctl.core.errors import Conflict, MachineError, ProviderError, Unreachabl
 from runctl.core.models import Instance, InstanceState, VolumeState
 from runctl.core.mount_points import usual_mount_points
 from runctl.storage.attaching import (
-    MountWish,
+    MountOptions,
     attach_and_mount,
     attach_only,
     check_mount_point,
@@ -77,7 +77,7 @@ def test_a_machine_that_cannot_mount_leaves_the_volume_attached_and_says_so(scri
 
 def test_a_mount_that_cannot_be_noted_is_a_mount_all_the_same(script: Script) -> None:
     script.answers["remember_mount"] = ProviderError("no right to tag")
-    wish = MountWish("/mnt/datasets", read_only=True)
+    wish = MountOptions("/mnt/datasets", read_only=True)
     assert attach_and_mount(FakeProvider(script), on(script), a_volume(), an_instance(), wish).device
     assert script.only("agent.attach")[0]["read_only"] is True
 
@@ -107,7 +107,7 @@ def test_only_what_runctl_made_empty_or_was_offered_may_get_a_file_system(
     volume = a_volume(**facts)
     script.answers["attach_volume"] = replace(ATTACHED, **facts)
     attach_and_mount(
-        FakeProvider(script), on(script), volume, an_instance(), MountWish(may_format=may_format)
+        FakeProvider(script), on(script), volume, an_instance(), MountOptions(may_format=may_format)
     )
     request = script.only("agent.attach")[0]
     assert FormatRule(request["format"], request["known_blank"]) == rule

@@ -45,7 +45,7 @@ def test_after_a_break_it_goes_on_at_the_next_byte(first: bytes, second: bytes, 
     whole = first + second
     log, seen, _ = reader()
     log.feed(framed(0, whole)[:cut])
-    log.begin_again()
+    log.restart()
     log.feed(framed(log.offset, whole[log.offset :]))
     assert bytes(seen) == whole
 

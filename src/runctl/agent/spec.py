@@ -72,13 +72,44 @@ class MountSpec:
     """Which rule asked for it, in words for a person: ``--ebs-mount``, ``config``, ``automatic``."""
 
 
+class DependencyKind(str, enum.Enum):
+    """Where a script's dependencies are written down, and so who installs them."""
+
+    PEP723 = "pep723"
+    """In the script's own header."""
+    UV_LOCK = "uv.lock"
+    """In the lock of a project that uv manages."""
+    UV = "uv"
+    """In a project that uv manages, without a lock."""
+    PACKAGE = "package"
+    """In a folder that pip can install."""
+    PYPROJECT = "pyproject"
+    """In a pyproject.toml that is not a package: a list of requirements."""
+    REQUIREMENTS = "requirements"
+    """In a requirements.txt."""
+    NONE = "none"
+
+    @property
+    def is_synced_by_uv(self) -> bool:
+        """``uv sync`` installs the project."""
+        return self in (DependencyKind.UV_LOCK, DependencyKind.UV)
+
+    @property
+    def is_list(self) -> bool:
+        """The requirements come with the request, and nothing else of the file is read."""
+        return self in (DependencyKind.PEP723, DependencyKind.PYPROJECT)
+
+    @property
+    def may_read_requirements(self) -> bool:
+        """A requirements.txt in the same folder is its source or its export, not another answer."""
+        return self is DependencyKind.PACKAGE or self.is_synced_by_uv
+
+
 @dataclass(frozen=True)
 class Dependencies:
     """What the script needs on the host, as the command line resolved it from the project."""
 
-    kind: str = "none"
-    """``pep723`` (the script's own header); ``uv.lock`` and ``uv`` (a project that uv manages, locked or not);
-    ``package`` (a folder that pip can install); ``pyproject`` (a list of requirements); ``requirements``; ``none``."""
+    kind: DependencyKind = DependencyKind.NONE
     path: Optional[str] = None
     """The file it came from, relative to the project root, with forward slashes."""
     requirements: tuple[str, ...] = ()

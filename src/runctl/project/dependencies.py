@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from runctl.agent.spec import Dependencies
+from runctl.agent.spec import Dependencies, DependencyKind
 from runctl.core.errors import ProjectError
 from runctl.project.files import ProjectFiles
 
@@ -151,10 +151,12 @@ def _inline(search: _Search, script: str) -> tuple[Dependencies | None, str]:
     locked = search.has(folder, f"{name}.lock")
     uv = bool(_uv_table(data)) or locked
     _check_sources(search, script, folder, data)
-    words = f"{_count(requirements)} in the script itself (PEP 723)"
-    words += f", locked in {name}.lock" if locked else ", by uv ([tool.uv])" if uv else ""
-    spec = Dependencies("pep723", script, requirements, requires_python, folder, uv=uv, locked=locked)
-    return spec, words
+    reason = f"{_count(requirements)} in the script itself (PEP 723)"
+    reason += f", locked in {name}.lock" if locked else ", by uv ([tool.uv])" if uv else ""
+    spec = Dependencies(
+        DependencyKind.PEP723, script, requirements, requires_python, folder, uv=uv, locked=locked
+    )
+    return spec, reason
 
 
 def _project(search: _Search, folder: str) -> tuple[Dependencies, str] | None:
@@ -176,22 +178,22 @@ def _project(search: _Search, folder: str) -> tuple[Dependencies, str] | None:
         _check_sources(search, path, folder, data)
         python = _with_pinned_python(search, folder, requires_python)
         lock = _join(home, "uv.lock")
-        kind, file = ("uv.lock", lock) if locked else ("uv", path)
+        kind, file = (DependencyKind.UV_LOCK, lock) if locked else (DependencyKind.UV, path)
         spec = Dependencies(kind, file, requirements, python, folder, uv=True, locked=locked)
         if locked:
             return spec, f"locked in {lock}" + (f", for {folder}" if folder != home else "")
         return spec, f"{_count(requirements)} in {path}, by uv"
     is_dynamic = {"dependencies", "optional-dependencies"} & set(project.get("dynamic", ()))
     if "build-system" in data or is_dynamic:
-        words = "dependencies" if is_dynamic else _count(requirements)
+        listed = "dependencies" if is_dynamic else _count(requirements)
         return Dependencies(
-            "package", path, requirements, requires_python, folder
-        ), f"{words} of the package in {path}"
+            DependencyKind.PACKAGE, path, requirements, requires_python, folder
+        ), f"{listed} of the package in {path}"
     if "dependencies" not in project and search.has(folder, "requirements.txt"):
         # Nothing is written down here.
         return None
     return Dependencies(
-        "pyproject", path, requirements, requires_python, folder
+        DependencyKind.PYPROJECT, path, requirements, requires_python, folder
     ), f"{_count(requirements)} in {path}"
 
 
@@ -225,10 +227,10 @@ def _is_among(root: Path, home: str, folder: str, patterns: Any) -> bool:
 
 def _with_pinned_python(search: _Search, folder: str, requires_python: str | None) -> str | None:
     """With what ``.python-version`` asks for, which uv reads in the project's folder and above."""
-    for place in _folders_up_from(folder):
-        if not search.has(place, ".python-version"):
+    for above in _folders_up_from(folder):
+        if not search.has(above, ".python-version"):
             continue
-        text = (search.root / place / ".python-version").read_text(encoding="utf-8", errors="replace")
+        text = (search.root / above / ".python-version").read_text(encoding="utf-8", errors="replace")
         lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
         match = _PINNED_PYTHON.fullmatch(lines[0]) if lines else None
         if match is None:
@@ -243,7 +245,7 @@ def _requirements(search: _Search, folder: str) -> tuple[Dependencies, str] | No
         return None
     path = _join(folder, "requirements.txt")
     _check_listed_files(search, path, folder)
-    return Dependencies("requirements", path, folder=folder), f"listed in {path}"
+    return Dependencies(DependencyKind.REQUIREMENTS, path, folder=folder), f"listed in {path}"
 
 
 def _package(search: _Search, folder: str) -> tuple[Dependencies, str] | None:
@@ -265,16 +267,18 @@ def _package(search: _Search, folder: str) -> tuple[Dependencies, str] | None:
             )
         else:
             python = _python_of_poetry(_table(poetry, "dependencies").get("python"))
-            spec = Dependencies("package", path, requires_python=python, folder=folder)
+            spec = Dependencies(DependencyKind.PACKAGE, path, requires_python=python, folder=folder)
             return spec, f"dependencies of the package in {path} (Poetry)"
     if has_setup_py or (declared is not None and data):
         name = "setup.cfg" if declared is not None else "setup.py"
         path = _join(folder, name)
         python = (declared or {}).get("python_requires")
-        spec = Dependencies("package", path, requires_python=python, folder=folder)
+        spec = Dependencies(DependencyKind.PACKAGE, path, requires_python=python, folder=folder)
         return spec, f"dependencies of the package in {path}"
     if builds and _table(_table(data, "tool"), "flit"):
-        return Dependencies("package", path, folder=folder), f"dependencies of the package in {path}"
+        return Dependencies(
+            DependencyKind.PACKAGE, path, folder=folder
+        ), f"dependencies of the package in {path}"
     return None
 
 
@@ -308,10 +312,10 @@ def _python_of_poetry(value: Any) -> str | None:
 def _passed_over(search: _Search, folder: str, found: Dependencies) -> str:
     """Files beside the one that decided, which may have been meant."""
     others = [name for name in (*_NOT_READ, "requirements.txt") if search.files.has(_join(folder, name))]
-    if found.kind == "requirements":
+    if found.kind is DependencyKind.REQUIREMENTS:
         others = [name for name in others if name != "requirements.txt"]
         others += [name for name in ("setup.py",) if search.files.has(_join(folder, name))]
-    elif found.kind in {"package", "uv", "uv.lock"} and "requirements.txt" in others:
+    elif found.kind.may_read_requirements and "requirements.txt" in others:
         # What is dynamic may be read from there, and a lock may have been exported to there.
         others.remove("requirements.txt")
     return f" (not read: {', '.join(others)})" if others else ""
@@ -327,7 +331,7 @@ def _nothing(search: _Search, folders: list[str]) -> str:
         )
         if not here:
             continue
-        first = next((words for start, words in _EXPORTS.items() if here[0].startswith(start)), None)
+        first = next((command for start, command in _EXPORTS.items() if here[0].startswith(start)), None)
         way_out = first or f"rename it to requirements.txt, or write one that says -r {here[0]}"
         search.warnings.append(
             f"{_join(folder, here[0])} is not read: its packages are not installed; {way_out}"
@@ -340,8 +344,8 @@ def _check_sources(search: _Search, where: str, folder: str, data: dict[str, Any
     """Warn of ``[tool.uv.sources]`` that lead to a path which the machine does not get."""
     sources = _uv_table(data).get("sources")
     for name, source in sources.items() if isinstance(sources, dict) else ():
-        for one in source if isinstance(source, list) else [source]:
-            path = one.get("path") if isinstance(one, dict) else None
+        for each in source if isinstance(source, list) else [source]:
+            path = each.get("path") if isinstance(each, dict) else None
             if isinstance(path, str):
                 _check_path(search, f"{where}: the source of {name}", folder, path)
 
@@ -379,11 +383,11 @@ def _parse(text: str, path: str, before: int = 0) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         message = str(error)
-        place = _TOML_LINE.search(message)
+        position = _TOML_LINE.search(message)
         last = len(text.splitlines())
-        line = before + (int(place[1]) if place else last)
-        words = _TOML_LINE.sub("", message).strip()
-        raise ProjectError(f"{path}:{line}: {words}", hint="it must be valid TOML") from error
+        line = before + (int(position[1]) if position else last)
+        problem = _TOML_LINE.sub("", message).strip()
+        raise ProjectError(f"{path}:{line}: {problem}", hint="it must be valid TOML") from error
 
 
 def _text(file: Path, path: str) -> str:
@@ -429,8 +433,8 @@ def _upwards(script: str) -> list[str]:
 
 def _folders_up_from(folder: str) -> Iterator[str]:
     path = PurePosixPath(folder)
-    for one in (path, *path.parents):
-        yield "" if one == PurePosixPath(".") else one.as_posix()
+    for above in (path, *path.parents):
+        yield "" if above == PurePosixPath(".") else above.as_posix()
 
 
 def _split(path: str) -> tuple[str, str]:

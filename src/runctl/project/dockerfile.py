@@ -91,7 +91,7 @@ def named_dockerfile(root: Path, cwd: Path, request: DockerfileRequest) -> str |
 
 def find_dockerfile(files: ProjectFiles) -> DockerfileChoice | None:
     """The first of `SEARCHED` that is a file, or ``None``."""
-    found = [place for place in SEARCHED if files.has(place)]
+    found = [path for path in SEARCHED if files.has(path)]
     if not found:
         return None
     first, *others = found
@@ -148,7 +148,7 @@ def _named(root: Path, cwd: Path, named: Path) -> DockerfileChoice:
     if not given.is_file():
         from_root = root / named
         if not from_root.is_file():
-            near = did_you_mean(named.as_posix(), [place for place in SEARCHED if (root / place).is_file()])
+            near = did_you_mean(named.as_posix(), [path for path in SEARCHED if (root / path).is_file()])
             raise NotFound(
                 f"--dockerfile: there is no {named} in {cwd}",
                 hint=near or "the path is relative to the folder that you are in",
@@ -158,11 +158,11 @@ def _named(root: Path, cwd: Path, named: Path) -> DockerfileChoice:
     return DockerfileChoice(_inside(root, given, f"--dockerfile {named}"), "--dockerfile", FLAG)
 
 
-def _inside(root: Path, given: Path, words: str) -> str:
+def _inside(root: Path, given: Path, named_by: str) -> str:
     path = given.parent.resolve() / given.name
     if not path.is_relative_to(root) or not path.resolve().is_relative_to(root):
         raise UsageError(
-            f"{words} is outside the project {root}",
+            f"{named_by} is outside the project {root}",
             hint="the build's context is the project: put the Dockerfile into it",
             code="dockerfile-outside",
         )

@@ -2,7 +2,8 @@
 
 They are not git's: a pattern begins at the root unless it starts with ``**``, and the last line that matches a path,
 or a folder above it, decides. No pattern is matched by backtracking, which a file from elsewhere could make endless: it
-takes at most the pattern's length times the path's.
+takes at most the pattern's length times the path's. Own code, as the kept libraries (pathspec among them) know git's
+rules only, and docker's own is in Go.
 """
 
 from __future__ import annotations
@@ -99,17 +100,17 @@ class Pattern:
     def __init__(self, text: str) -> None:
         """Raises `ValueError` or `re.error` for what is no pattern."""
         self._singles: list[tuple[int, Callable[[str], object]]] = []
-        self._stays = self._stays_in_name = self._leaves_at_slash = self._skips_one = self._skips_two = 0
+        self._stays = self._stays_in_name = self._leaves_at_slash = self._skips_single = self._skips_two = 0
         bit = 1
         for part in _parts(text):
             if part == "*":
                 self._stays_in_name |= bit
-                self._skips_one |= bit
+                self._skips_single |= bit
             elif part == "**":
                 self._stays |= bit
-                self._skips_one |= bit
+                self._skips_single |= bit
             elif part == "**/":
-                self._skips_one |= bit
+                self._skips_single |= bit
                 self._skips_two |= bit
                 bit <<= 1
                 self._stays |= bit
@@ -167,7 +168,7 @@ class Pattern:
     def _skipped(self, state: int) -> int:
         """With the positions that are reached by taking nothing."""
         while True:
-            more = state | (state & self._skips_one) << 1 | (state & self._skips_two) << 2
+            more = state | (state & self._skips_single) << 1 | (state & self._skips_two) << 2
             if more == state:
                 return state
             state = more
@@ -197,12 +198,12 @@ def _parts(pattern: str) -> Iterator[str | Callable[[str], object]]:
             end = pattern.find("]", at + 1)
             if end < 0:
                 raise ValueError("a [ is not closed")
-            yield _one_of(pattern[at:end])
+            yield _character_set(pattern[at:end])
             at = end + 1
         else:
             yield character.__eq__
 
 
-def _one_of(inside: str) -> Callable[[str], object]:
+def _character_set(inside: str) -> Callable[[str], object]:
     body = inside.removeprefix("^").replace("\\", "\\\\").replace("[", "\\[")
     return re.compile(f"[^/{body}]" if inside.startswith("^") else f"[{body}]").fullmatch

@@ -2,7 +2,8 @@
 
 A repository's own configuration names programs: a file system monitor, hooks, how a remote is reached, filters. A
 cloned repository has none of it, an unpacked archive may. git itself refuses a repository that belongs to another
-user (``safe.directory``).
+user (``safe.directory``). The program and no library: it alone reads every version of its index and ignore rules, and
+it is there wherever there are repositories.
 """
 
 from __future__ import annotations
@@ -39,19 +40,21 @@ class GitFailed(Exception):
     """git cannot say; the message is its own."""
 
 
-def run_git(folder: Path, *words: str, stdin: bytes | None = None, accepted: Sequence[int] = (0,)) -> bytes:
+def run_git(
+    folder: Path, *arguments: str, stdin: bytes | None = None, accepted: Sequence[int] = (0,)
+) -> bytes:
     """What git prints about a folder: it reads, writes nothing, reaches no remote, and runs none of its programs.
 
     Commands that compare contents (``status``, ``diff``) need `no_filters` besides. Raises `GitFailed`.
     """
-    return run_git_with_warnings(folder, *words, stdin=stdin, accepted=accepted)[0]
+    return run_git_with_warnings(folder, *arguments, stdin=stdin, accepted=accepted)[0]
 
 
 def run_git_with_warnings(
-    folder: Path, *words: str, stdin: bytes | None = None, accepted: Sequence[int] = (0,)
+    folder: Path, *arguments: str, stdin: bytes | None = None, accepted: Sequence[int] = (0,)
 ) -> tuple[bytes, str]:
     """As `run_git`; and what git printed on stderr."""
-    command = ["git", "--no-optional-locks", "-C", os.fspath(folder), *_NOTHING_RUNS, *words]
+    command = ["git", "--no-optional-locks", "-C", os.fspath(folder), *_NOTHING_RUNS, *arguments]
     try:
         done = subprocess.run(
             command,

@@ -18,8 +18,10 @@ def project_folder(folder: Path) -> Path | None:
     from runctl.project.root import MARKERS
 
     above = project_folders(folder)
-    root = next((place for place in above if (place / ".git").exists()), None)
-    return root or next((place for place in above if any((place / name).is_file() for name in MARKERS)), None)
+    root = next((folder for folder in above if (folder / ".git").exists()), None)
+    return root or next(
+        (folder for folder in above if any((folder / name).is_file() for name in MARKERS)), None
+    )
 
 
 def project_label(flag: str | None, config: Config, folder: Path) -> str | None:

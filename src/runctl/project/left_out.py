@@ -47,10 +47,10 @@ def left_out(files: ProjectFiles) -> tuple[LeftOutFolder, ...]:
     never = pathspec.GitIgnoreSpec.from_lines([".git/", *DEFAULT_EXCLUDES])
     budget = [_MOST_COUNTED]
     found = list(_below(files, "", never, budget))
-    return tuple(sorted(found, key=lambda one: (-one.files, one.path)))
+    return tuple(sorted(found, key=lambda folder: (-folder.files, folder.path)))
 
 
-def in_words(folders: tuple[LeftOutFolder, ...]) -> str:
+def described(folders: tuple[LeftOutFolder, ...]) -> str:
     """The biggest by name, the rest by their number."""
     shown = [folder.described for folder in folders[:_ENOUGH_NAMED]]
     rest = folders[_ENOUGH_NAMED:]

@@ -1,4 +1,8 @@
-"""The names of a project's files: by git where git knows them, else by the gitignore rules found on the way."""
+"""The names of a project's files: by git where git knows them, else by the gitignore rules found on the way.
+
+A rule's meaning is pathspec's, a library that follows git. The walk is our own: pathspec's goes into ignored folders
+too, and knows no .gitignore in a folder below.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +91,7 @@ def list_included(root: Path, patterns: Sequence[str]) -> Found:
         raise ProjectError(f"--include-pattern {' '.join(patterns)}: {error}") from error
     found: Found = {}
     for start in _starts(patterns):
-        status = _look(f"{root}/{start}")
+        status = _status(f"{root}/{start}")
         if status is not None and stat.S_ISDIR(status.st_mode):
             found.update((path, seen) for path, seen in _files_below(root, start) if spec.match_file(path))
         elif status is not None and spec.match_file(start):
@@ -122,7 +126,7 @@ def _ask_git(root: Path, below: str, found: Found, skipped: list[tuple[str, str]
         for name in names:
             # Submodules come as a name without files, untracked repositories with a slash at the end.
             path = (below + name).rstrip("/")
-            status = _look(path, descriptor)
+            status = _status(path, descriptor)
             if status is None:
                 # Tracked and deleted: it does not belong to the project any more.
                 continue
@@ -148,7 +152,7 @@ def _submodules(root: Path, below: str, folders: Sequence[str]) -> list[str]:
     return [below + os.fsdecode(entry.partition(b"\t")[2]) for entry in entries]
 
 
-def _look(path: str, descriptor: int | None = None) -> os.stat_result | None:
+def _status(path: str, descriptor: int | None = None) -> os.stat_result | None:
     """The path's status, from the folder behind the descriptor; ``None`` when there is nothing."""
     try:
         return os.lstat(path, dir_fd=descriptor)
@@ -160,10 +164,10 @@ def _look(path: str, descriptor: int | None = None) -> os.stat_result | None:
 
 def _git_files(folder: Path) -> tuple[Iterator[str], list[tuple[str, str]]]:
     """Names, and the folders that git could not read."""
-    words = ["ls-files", "-z", "-co", "--exclude-standard"]
+    arguments = ["ls-files", "-z", "-co", "--exclude-standard"]
     for pattern in DEFAULT_EXCLUDES:
-        words += ["-x", pattern]
-    listed, warnings = run_git_with_warnings(folder, *words)
+        arguments += ["-x", pattern]
+    listed, warnings = run_git_with_warnings(folder, *arguments)
     unreadable = [(match[1], match[2]) for match in _UNREADABLE.finditer(warnings)]
     # Conflicts are listed once per side.
     return iter(dict.fromkeys(os.fsdecode(listed).split("\0")[:-1])), unreadable

@@ -140,17 +140,17 @@ def write_pack(root: Path, entries: Mapping[str, Entry], wanted: Collection[str]
     The stream is one JSON line, ``[[sha256, size], …]``, and the contents in that order. Each is checked while it is
     read: what arrives is what the entry says, or `FileChanged` is raised.
     """
-    places: dict[str, tuple[str, int]] = {}
+    packed: dict[str, tuple[str, int]] = {}
     for path, entry in entries.items():
         if entry[0] == "f" and entry[3] in wanted:
-            places.setdefault(entry[3], (path, entry[2]))
-    header = [[sha, size] for sha, (_, size) in places.items()]
+            packed.setdefault(entry[3], (path, entry[2]))
+    header = [[sha, size] for sha, (_, size) in packed.items()]
     # No name and no time in it: the same contents are the same bytes.
     with gzip.GzipFile(filename="", fileobj=sink, mode="wb", compresslevel=3, mtime=0) as stream:
         stream.write(json.dumps(header, separators=(",", ":")).encode("ascii") + b"\n")
-        for sha, (path, size) in places.items():
+        for sha, (path, size) in packed.items():
             _pack_file(root, path, size, sha, stream)
-    return len(places)
+    return len(packed)
 
 
 def _hash(root: Path, path: str) -> tuple[os.stat_result, str]:

@@ -133,19 +133,19 @@ def find_root_of_folder(cwd: Path) -> ProjectRoot:
 
 def project_name(root: Path) -> str:
     """The project's name on machines: the folder's own, and what tells it from others of that name."""
-    words = re.sub(r"[^A-Za-z0-9._-]+", "-", root.name).strip("-._") or "project"
-    return f"{words[:48]}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", root.name).strip("-._") or "project"
+    return f"{name[:48]}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}"
 
 
 def _project_above(folder: Path) -> tuple[Path, str] | None:
-    candidates = [place for place in (folder, *folder.parents) if not _is_too_much(place)]
-    for place in candidates:
-        if (place / ".git").exists():
-            return place, "it has .git"
-    for place in candidates:
+    candidates = [candidate for candidate in (folder, *folder.parents) if not _is_too_much(candidate)]
+    for candidate in candidates:
+        if (candidate / ".git").exists():
+            return candidate, "it has .git"
+    for candidate in candidates:
         for marker in MARKERS:
-            if (place / marker).is_file():
-                return place, f"it has {marker}"
+            if (candidate / marker).is_file():
+                return candidate, f"it has {marker}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Which files of a project go to a machine, and why the others do not."""
+"""Which files of a project go to a machine, and why the others do not. The ignore file's rules are read by pathspec."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def select(
     selection = Selection(
         root,
         found,
-        _words(listing),
+        _described(listing),
         tuple(refused),
         (*(LeftOut(path, reason) for path, reason in listing.skipped), *skipped),
     )
@@ -158,7 +158,7 @@ def pattern_for(path: str) -> str:
     return _SPECIAL.sub(r"\\\g<0>", path)
 
 
-def _words(listing: Listing) -> str:
+def _described(listing: Listing) -> str:
     return f"ignore rules ({listing.note})" if listing.note else listing.selected_by
 
 
@@ -251,9 +251,9 @@ def _mib(size: int) -> str:
 
 def _empty(selection: Selection) -> ProjectError:
     left_out = len(selection.refused) + len(selection.skipped)
-    words = f"; {left_out} left out" if left_out else ""
+    note = f"; {left_out} left out" if left_out else ""
     return ProjectError(
-        f"the project {selection.root} is empty: nothing is selected by {selection.selected_by}{words}",
+        f"the project {selection.root} is empty: nothing is selected by {selection.selected_by}{note}",
         hint=f"look at .gitignore and {IGNORE_FILE}, or bring files back with --include-pattern",
         code="empty-project",
     )

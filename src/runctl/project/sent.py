@@ -45,16 +45,16 @@ def choose_sent(
     is sent although it is ignored, unless it looks like a secret. Raises what `select` raises."""
     selection = select(root, include_patterns, limits, named)
     patterns, warnings = tuple(include_patterns), []
-    refused = {one.path for one in selection.refused}
+    refused = {file.path for file in selection.refused}
     missing = [path for path in named if path not in selection.found and path not in refused]
     if missing:
         patterns += tuple("/" + pattern_for(path) for path in missing)
         selection = select(root, patterns, limits, named)
         for path, why in why_ignored(root, missing).items():
             warnings.append(f"{path} is ignored ({why}); it is sent all the same, as it is named here")
-    for one in selection.refused:
-        warnings.append(f"not sent: {one.path} ({one.reason}); --include-pattern {one.path} sends it")
-    warnings += [f"not sent: {one.path} ({one.reason})" for one in selection.skipped]
+    for file in selection.refused:
+        warnings.append(f"not sent: {file.path} ({file.reason}); --include-pattern {file.path} sends it")
+    warnings += [f"not sent: {file.path} ({file.reason})" for file in selection.skipped]
     warnings += _without_a_match(include_patterns, [*selection.found, *refused])
     pointers = lfs_pointers(selection)
     if pointers:

@@ -10,7 +10,7 @@ from runctl.containers.where import LOCAL
 from runctl.core.amounts import counted, size
 from runctl.core.models import Market
 from runctl.core.money import usd
-from runctl.project.left_out import in_words
+from runctl.project.left_out import described
 from runctl.providers.registry import is_this_computer
 from runctl.render.json import to_builtins
 from runctl.render.run_mounts import mount_rows, mounts_document
@@ -30,7 +30,7 @@ def run_plan_lines(plan: RunPlan) -> list[str]:
         sent = f"{counted(len(selection.found), 'file')}, {size(selection.total_bytes)}"
         rows.append(("code", f"{sent}, selected by {selection.selected_by}"))
         if project.sent.left_out:
-            rows.append(("left out", in_words(project.sent.left_out)))
+            rows.append(("left out", described(project.sent.left_out)))
     else:
         rows.append(("code", "not synced (--no-sync-code)"))
     if project.container is None:

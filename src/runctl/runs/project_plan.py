@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
-from runctl.agent.spec import ContainerSpec, Dependencies
+from runctl.agent.spec import ContainerSpec, Dependencies, DependencyKind
 from runctl.agent.starter import how_to_run, nothing_runs, starter
 from runctl.checkpoints.resume import ResumeFrom
 from runctl.containers.container_options import (
@@ -202,12 +202,14 @@ def _needs(
     except ProjectError:
         # Nothing of it is used.
         return Needs(Dependencies(), "what the image has")
-    if found.spec.kind == "none":
+    if found.spec.kind is DependencyKind.NONE:
         return Needs(Dependencies(), "what the image has")
     reason = f"what the image has; not installed in a container: {found.reason}"
     warnings: tuple[str, ...] = ()
-    header = found.spec.kind == "pep723" and (found.spec.requirements or found.spec.requires_python)
-    if header or (container.image is not None and found.spec.kind != "pep723"):
+    header = found.spec.kind is DependencyKind.PEP723 and (
+        found.spec.requirements or found.spec.requires_python
+    )
+    if header or (container.image is not None and found.spec.kind is not DependencyKind.PEP723):
         way_out = "--no-docker installs them, or let the image have them"
         warnings = (f"{found.spec.path}: what it needs is not installed in a container; {way_out}",)
     return Needs(Dependencies(), reason, warnings)

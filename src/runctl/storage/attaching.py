@@ -30,7 +30,7 @@ DEVICE_WAIT_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class MountWish:
+class MountOptions:
     """How a volume shall be mounted."""
 
     mount_point: str | None = None
@@ -86,7 +86,7 @@ def attach_and_mount(
     agent_on: AgentOn,
     volume: Volume,
     instance: Instance,
-    wish: MountWish | None = None,
+    options: MountOptions | None = None,
     progress: Progress = SILENT,
 ) -> Mounted:
     """The volume is attached to the running instance and mounted there; each may be so already.
@@ -95,16 +95,16 @@ def attach_and_mount(
     attached, and the error's hint says so.
     """
     volumes = require(provider.volumes)
-    wish = wish or MountWish()
+    options = options or MountOptions()
     # Before it is attached: what may not be mounted there has no business there.
-    check_shared(provider, agent_on, volume, instance, read_only=wish.read_only)
+    check_shared(provider, agent_on, volume, instance, read_only=options.read_only)
     attached = volumes.attach(volume.id, instance.id, progress)
     # The tags and the name are those that the caller saw and decided by, but for the record of the first use.
     tags = {key: value for key, value in volume.tags.items() if key != tag.UNUSED}
     tags.update({key: value for key, value in attached.tags.items() if key == tag.UNUSED})
     known = replace(attached, name=volume.name, mount_point=volume.mount_point, tags=tags)
     try:
-        return mount(provider, agent_on, known, instance, wish, progress)
+        return mount(provider, agent_on, known, instance, options, progress)
     except RunctlError as error:
         state = f"{volume.id} is attached to {instance.id}, and not mounted"
         error.hint = "; ".join(part for part in (error.hint, state) if part)
@@ -126,42 +126,44 @@ def mount(
     agent_on: AgentOn,
     volume: Volume,
     instance: Instance,
-    wish: MountWish | None = None,
+    options: MountOptions | None = None,
     progress: Progress = SILENT,
 ) -> Mounted:
     """The volume, which is attached to the instance, is mounted there, now and after a restart.
 
     It is known from then on where it is mounted. A blank volume that runctl created empty gets a file system; see
-    `MountWish.may_format` for others, and `runctl.core.blank_volumes` for what counts as blank. Raises `MachineError`
-    with the agent's code (``no-device``, ``blank``, ``not-blank``, ``mounted-elsewhere``, ``mount-point-taken``,
+    `MountOptions.may_format` for others, and `runctl.core.blank_volumes` for what counts as blank. Raises
+    `MachineError` with the agent's code (``no-device``, ``blank``, ``not-blank``, ``mounted-elsewhere``, ``mount-point-taken``,
     ``cannot-mount``, ``disk-busy``), `Unreachable`, and `Conflict` (code ``shared``) where other machines have it too:
     see `check_shared`.
     """
     volumes = require(provider.volumes)
-    wish = wish or MountWish()
-    shared = check_shared(provider, agent_on, volume, instance, read_only=wish.read_only)
-    place = wish.mount_point or usual_mount_points(volume, instance)[0].path
-    progress.step(f"mounting {volume.id} at {place}")
-    rule = format_rule(volume, instance.id, may_format=wish.may_format)
-    options: dict[str, Any] = {
-        "fstype": wish.fstype,
+    options = options or MountOptions()
+    shared = check_shared(provider, agent_on, volume, instance, read_only=options.read_only)
+    mount_point = options.mount_point or usual_mount_points(volume, instance)[0].path
+    progress.step(f"mounting {volume.id} at {mount_point}")
+    rule = format_rule(volume, instance.id, may_format=options.may_format)
+    request: dict[str, Any] = {
+        "fstype": options.fstype,
         "format": rule.format,
         "known_blank": rule.known_blank,
-        "read_only": wish.read_only,
+        "read_only": options.read_only,
         "wait_seconds": DEVICE_WAIT_SECONDS,
     }
     if shared:
-        options["shared"] = True
-    grows = tag.GROW in volume.tags and not wish.read_only
+        request["shared"] = True
+    grows = tag.GROW in volume.tags and not options.read_only
     if grows:
-        options["grow"] = True
+        request["grow"] = True
     agent = agent_on(instance)
-    with agent.journal.changing(*_mount_change(volume, instance, place)):
-        answer = agent.attach(volume.id, place, progress=progress, **options)
+    with agent.journal.changing(*_mount_change(volume, instance, mount_point)):
+        answer = agent.attach(volume.id, mount_point, progress=progress, **request)
     try:
-        volumes.remember_mount(volume.id, instance.id, place)
+        volumes.remember_mount(volume.id, instance.id, mount_point)
     except RunctlError as error:
-        progress.warn(f"{volume.id} is mounted at {place}, but that could not be noted: {error.message}")
+        progress.warn(
+            f"{volume.id} is mounted at {mount_point}, but that could not be noted: {error.message}"
+        )
     if grows and answer.get("grown"):
         volumes.tag(volume.id, {}, remove=(tag.GROW,))
         progress.note(f"the file system of {volume.name or volume.id} has grown to the volume's size")
@@ -172,7 +174,7 @@ def mount(
         )
     # Of several machines that have it, it is this one that the result is about.
     now = replace(volumes.find(volume.id), attached_to=instance.id)
-    mounted = _mounted(now, place, answer)
+    mounted = _mounted(now, mount_point, answer)
     _explain(mounted, progress)
     return mounted
 
@@ -281,24 +283,24 @@ def check_mount_point(agent_on: AgentOn, volume: Volume, instance: Instance, mou
     To be called before it is attached. Raises `Conflict` (code ``mount-point-taken``) naming what is there, and what
     the machine raises.
     """
-    place = mount_point or usual_mount_points(volume, instance)[0].path
-    taken = next((one for one in agent_on(instance).mounts() if one.mount_point == place), None)
+    mount_point = mount_point or usual_mount_points(volume, instance)[0].path
+    taken = next((found for found in agent_on(instance).mounts() if found.mount_point == mount_point), None)
     if taken is not None and taken.volume_id != volume.id:
         raise Conflict(
-            f"{place} on {instance.id} is taken by volume {taken.volume_id or taken.device}",
+            f"{mount_point} on {instance.id} is taken by volume {taken.volume_id or taken.device}",
             hint=f"nothing was attached; choose another: --mount-point /mnt/{volume.id}",
             code="mount-point-taken",
         )
 
 
-def _mount_change(volume: Volume, instance: Instance, place: str) -> tuple[Change, Change]:
+def _mount_change(volume: Volume, instance: Instance, mount_point: str) -> tuple[Change, Change]:
     """How mounting it is told while it is under way, and afterwards. Pure."""
     may, done = (
         Change(
             "mount",
             (volume.id, instance.id),
             Effect.CREATED,
-            f"volume {volume.name or volume.id} {state} mounted at {place} on {instance.id}",
+            f"volume {volume.name or volume.id} {state} mounted at {mount_point} on {instance.id}",
             undo=volume_command(instance.provider, "detach", volume.id),
         )
         for state in ("may be", "is")
@@ -321,8 +323,8 @@ def _unmount_change(volume: Volume, instance: Instance) -> tuple[Change, Change]
     return may, done
 
 
-def _mounted(volume: Volume, place: str, answer: Mapping[str, Any]) -> Mounted:
-    point, device = str(answer.get("mount_point") or place), str(answer.get("device") or "")
+def _mounted(volume: Volume, mount_point: str, answer: Mapping[str, Any]) -> Mounted:
+    point, device = str(answer.get("mount_point") or mount_point), str(answer.get("device") or "")
     return Mounted(
         # The provider does not see inside the machine; the agent, which has just mounted it, does.
         volume=replace(volume, mount_point=point, device=volume.device or device or None),

@@ -28,12 +28,12 @@ class Stillness:
     why: str = ""
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """For a person."""
-        places = ", ".join(self.mount_points)
+        mounts = ", ".join(self.mount_points)
         return {
-            "frozen": f"the file system at {places} held still: the copy is whole",
-            "flushed": f"{places} was flushed, not frozen ({self.why}): files being written at that moment may be cut",
+            "frozen": f"the file system at {mounts} held still: the copy is whole",
+            "flushed": f"{mounts} was flushed, not frozen ({self.why}): files being written at that moment may be cut",
             "unmounted": "nothing has it mounted: the copy is whole",
             "unasked": "its machine was not asked: the copy is what a power cut would have left",
         }[self.how]

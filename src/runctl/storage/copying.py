@@ -79,10 +79,10 @@ def copy(
     progress.step(f"copying {counted(len(want.files), 'file')}")
     sent_files, sent_bytes = _bring(source, listing, target, want, progress, clock)
     target.finish(want.root, want.folders, want.links)
-    one = listing.kind == "file"
+    is_file = listing.kind == "file"
     return Copied(
         source=listing.path,
-        target=str(PurePosixPath(want.root) / want.files[0].path) if one else want.root,
+        target=str(PurePosixPath(want.root) / want.files[0].path) if is_file else want.root,
         files=len(want.files),
         bytes=sum(entry.size for entry in want.files),
         sent_files=sent_files,
@@ -106,8 +106,8 @@ def _wanted(listing: Listing, there: Listing, target_path: str) -> _Want:
         return _Want(there.path, kinds["f"], kinds["d"], kinds["l"], listing.skipped)
     (entry,) = listing.entries
     into = there.kind == "folder" or target_path.endswith("/")
-    place = PurePosixPath(there.path)
-    root, name = (place, entry.path) if into else (place.parent, place.name)
+    path = PurePosixPath(there.path)
+    root, name = (path, entry.path) if into else (path.parent, path.name)
     return _Want(str(root), (replace(entry, path=name),), (), (), ())
 
 

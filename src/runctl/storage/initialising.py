@@ -40,26 +40,26 @@ def decide(origin: VolumeOrigin, size_bytes: int, reading: Estimate) -> Decision
     """
     if origin.complete:
         return Decision(Way.DONE, "all its blocks are there", 0.0)
-    words = [f"reading every block: at least {_span(reading.seconds)}, {_price(reading)}"]
+    facts = [f"reading every block: at least {_span(reading.seconds)}, {_price(reading)}"]
     if origin.rate_mibps is None:
         if origin.rate_price is not None and origin.rate_seconds is not None:
-            words.append(
+            facts.append(
                 "a new volume from the snapshot with the highest initialisation rate: about"
                 f" {_span(origin.rate_seconds)}, {usd(origin.rate_price.usd)}"
             )
-        return Decision(Way.READ, "it was made without an initialisation rate", reading.seconds, tuple(words))
+        return Decision(Way.READ, "it was made without an initialisation rate", reading.seconds, tuple(facts))
     left = origin.remaining_seconds
     if left is None:
         share = 1 - (origin.progress or 0) / 100
         left = int(size_bytes * share / (origin.rate_mibps * (1 << 20)))
-    words.insert(
+    facts.insert(
         0, f"its initialisation rate of {origin.rate_mibps} MiB/s: about {_span(left)}, paid already"
     )
     if left <= reading.seconds * 2:
         return Decision(
-            Way.WAIT, "its initialisation rate brings the blocks, and is paid already", left, tuple(words)
+            Way.WAIT, "its initialisation rate brings the blocks, and is paid already", left, tuple(facts)
         )
-    return Decision(Way.READ, "reading is done in less than half the time", reading.seconds, tuple(words))
+    return Decision(Way.READ, "reading is done in less than half the time", reading.seconds, tuple(facts))
 
 
 def _price(reading: Estimate) -> str:

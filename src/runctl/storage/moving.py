@@ -186,7 +186,7 @@ def _carry_out(provider: Provider, plan: MovePlan, progress: Progress, clock: Cl
     snapshots = require(provider.snapshots)
     source, target = plan.source, plan.finished
     if source is not None and source.tags.get(tag.MOVED_TO) is None:
-        target = _made_and_checked(provider, plan, source, progress, clock)
+        target = _checked_copy(provider, plan, source, progress, clock)
     if target is None:
         raise AssertionError("a move has a volume that it leads to")
     if plan.name and target.name != plan.name:
@@ -207,7 +207,7 @@ def _carry_out(provider: Provider, plan: MovePlan, progress: Progress, clock: Cl
     return Moved(volumes.find(target.id), source)
 
 
-def _made_and_checked(
+def _checked_copy(
     provider: Provider, plan: MovePlan, source: Volume, progress: Progress, clock: Clock
 ) -> Volume:
     """The new volume equals the old one, which says so and has given its name away."""
@@ -258,7 +258,7 @@ def plan_abandon(provider: Provider, word: str) -> Abandonment:
             hint=f"{volume_command(provider.name, 'move', word, '--availability-zone', zone)}, which tidies up",
             code="moving",
         )
-    mine = tuple(one for one in snapshots.list() if one.tags.get(tag.MOVE) == token)
+    mine = tuple(snapshot for snapshot in snapshots.list() if snapshot.tags.get(tag.MOVE) == token)
     return Abandonment(token, source, _by_token(provider, token, source=False), mine)
 
 
@@ -325,7 +325,7 @@ def _find(provider: Provider, word: str, zone: str) -> tuple[Volume | None, Volu
     if moved_to is not None:
         target = _still_there(provider, moved_to)
         if target is None and token is None:
-            return _again(found), None, None  # that copy is gone, and it is moved again
+            return _unmoved(found), None, None  # that copy is gone, and it is moved again
         if target is not None and target.zone == zone:
             # Cut short before its last change, only the new volume still has the token.
             return found, target, token or target.tags.get(tag.MOVE)
@@ -334,7 +334,7 @@ def _find(provider: Provider, word: str, zone: str) -> tuple[Volume | None, Volu
                 f"{moved_to}, which volume {found.id} was being moved to, is gone",
                 hint=f"take its tags {tag.MOVE}, {tag.MOVED_TO} and {tag.MOVE_ZONE} off, and move it again",
             )
-        return _again(found), None, None
+        return _unmoved(found), None, None
     if found.zone == zone:
         # What has the name is the new volume.
         if token is not None:
@@ -357,7 +357,7 @@ def _named(provider: Provider, word: str) -> Volume:
         return begun[0]
 
 
-def _again(source: Volume) -> Volume:
+def _unmoved(source: Volume) -> Volume:
     """As if it had never been moved."""
     return replace(source, tags={key: value for key, value in source.tags.items() if key != tag.MOVED_TO})
 

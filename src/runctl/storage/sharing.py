@@ -18,7 +18,7 @@ SHARED = "shared"
 
 def others(volume: Volume, instance: Instance) -> tuple[str, ...]:
     """The other instances that have it."""
-    return tuple(one for one in volume.instances if one != instance.id)
+    return tuple(each for each in volume.instances if each != instance.id)
 
 
 def check_shared(
@@ -31,15 +31,17 @@ def check_shared(
     elsewhere = others(volume, instance) if volume.multi_attach else ()
     if not elsewhere:
         return False
-    name, places = volume.name or volume.id, ", ".join(elsewhere)
+    name, instances = volume.name or volume.id, ", ".join(elsewhere)
     if not read_only:
         raise Conflict(
-            f"volume {name} is on {places} too, and a second writer destroys ext4 and xfs",
+            f"volume {name} is on {instances} too, and a second writer destroys ext4 and xfs",
             hint="add --read-only; to write, detach it from the others first",
             code=SHARED,
         )
     for identifier in elsewhere:
-        other = next((one for one in provider.instances(everyone=True) if one.id == identifier), None)
+        other = next(
+            (instance for instance in provider.instances(everyone=True) if instance.id == identifier), None
+        )
         if other is not None and other.state is InstanceState.RUNNING:
             _check_reads_only(agent_on, volume, other)
     return True

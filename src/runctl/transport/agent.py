@@ -178,12 +178,12 @@ class AgentClient:
         """What the machine keeps of each run: ``run_id``, ``ended``, ``work_bytes``, ``result_bytes``."""
         return tuple(
             {
-                "run_id": str(one.get("run_id")),
-                "ended": one.get("ended") is True,
-                "work_bytes": count(one, "work_bytes"),
-                "result_bytes": count(one, "result_bytes"),
+                "run_id": str(kept.get("run_id")),
+                "ended": kept.get("ended") is True,
+                "work_bytes": count(kept, "work_bytes"),
+                "result_bytes": count(kept, "result_bytes"),
             }
-            for one in sequence(self.call("runs", {}), "runs")
+            for kept in sequence(self.call("runs", {}), "runs")
         )
 
     def prune(self, run_ids: Sequence[str], *, results: bool) -> None:
@@ -278,7 +278,7 @@ class AgentClient:
         failures, alive = 0, self._clock.monotonic()
         while True:
             before = reader.offset
-            reader.begin_again()
+            reader.restart()
             try:
                 if self.transport.streams:
                     self._follow_stream(reader, request, follow=follow)
@@ -336,7 +336,7 @@ class AgentClient:
             )
             wait = timedelta(seconds=_POLL_SECONDS) + _HEADROOM
             done = self._installed(lambda line=line, wait=wait: self._run("logs", line, wait))  # type: ignore[misc]
-            reader.begin_again()
+            reader.restart()
             reader.feed(done.stdout)
             if reader.frame is None or not reader.complete:
                 raise failed("logs", done)
@@ -355,12 +355,12 @@ class AgentClient:
             if len(ids) != 2:
                 raise failed("install", ready)
             folders = [state, f"{state}/bin"]
-            made = self.transport.run(
+            prepared = self.transport.run(
                 ["install", "-d", "-m", "0755", "-o", ids[0], "-g", ids[1], "--", *folders], as_root=True
             )
-            if made.exit_code != 0:
+            if prepared.exit_code != 0:
                 raise MachineError(
-                    f"cannot make {state} on the machine: {tail(made.stderr)}",
+                    f"cannot make {state} on the machine: {tail(prepared.stderr)}",
                     hint="the login user needs sudo without a password, or a state folder that it may write",
                 )
         self.transport.put(self._file.read_bytes(), self._path)
@@ -377,9 +377,9 @@ class AgentClient:
     def _argv(self, verb: str) -> list[str]:
         return [*self._interpreter(), str(self._path), verb]
 
-    def _quick(self, *words: str) -> list[str]:
+    def _quick(self, *arguments: str) -> list[str]:
         """For a verb that needs nothing but the standard library: without anybody's start-up files and packages."""
-        return [*self._interpreter(), "-I", "-S", "-c", QUICK, str(self._path), *words]
+        return [*self._interpreter(), "-I", "-S", "-c", QUICK, str(self._path), *arguments]
 
     def _interpreter(self) -> list[str]:
         return ["env", *(f"{name}={value}" for name, value in self._env.items()), self._python]

@@ -71,17 +71,17 @@ class MachineFiles:
     def listing(self, path: str, *, checksums: bool = False, shallow: bool = False) -> Listing:
         """What is there; a relative path counts from the login user's home. ``shallow``: without a folder's entries."""
         answer = mapping(self._agent.call("files", {"path": path, "hash": checksums, "shallow": shallow}))
-        entries = tuple(_entry(one) for one in sequence(answer, "entries"))
-        skipped = tuple(str(one) for one in sequence(answer, "skipped"))
+        entries = tuple(_entry(item) for item in sequence(answer, "entries"))
+        skipped = tuple(str(entry) for entry in sequence(answer, "skipped"))
         return Listing(str(answer.get("kind")), str(answer.get("path")), entries, skipped)
 
     def have(self, root: str, files: Sequence[Entry]) -> tuple[str, tuple[int, ...]]:
         """What ``root`` is, and how many bytes of each file are there: all of them where it is the same."""
-        request = {"root": root, "files": [[one.path, one.size, one.text] for one in files]}
+        request = {"root": root, "files": [[file.path, file.size, file.text] for file in files]}
         answer = mapping(self._agent.call("files-have", request))
         numbers: list[Any] = list(sequence(answer, "have"))
         found = tuple(count({"have": number}, "have") for number in numbers)
-        if len(found) != len(files) or any(n > one.size for n, one in zip(found, files, strict=True)):
+        if len(found) != len(files) or any(n > item.size for n, item in zip(found, files, strict=True)):
             raise MachineError("the agent's answer about files cannot be used", code="bad-answer")
         return str(answer.get("kind")), found
 
@@ -94,7 +94,7 @@ class MachineFiles:
         stream breaks off.
         """
         reader = _PieceReader(pieces, on_bytes)
-        asked = [{"path": one.path, "offset": one.offset, "length": one.length} for one in pieces]
+        asked = [{"path": piece.path, "offset": piece.offset, "length": piece.length} for piece in pieces]
         self._agent.pour("files-fetch", {"root": root, "pieces": asked}, reader.feed)
         if not reader.done:
             raise Unreachable("the connection broke in the middle of a file")
@@ -112,15 +112,15 @@ class MachineFiles:
     def store(self, root: str, pieces: Sequence[Piece], data: BinaryIO) -> None:
         """The machine has these bytes, which follow each other in ``data``; files that are whole are in their place."""
         self._agent.call(
-            "files-store", {"root": root, "pieces": [asdict(one) for one in pieces]}, payload=data
+            "files-store", {"root": root, "pieces": [asdict(piece) for piece in pieces]}, payload=data
         )
 
     def finish(self, root: str, folders: Sequence[Entry], links: Sequence[Entry]) -> None:
         """Folders have their modes, links are there, and everything is on the machine's disk."""
         request = {
             "root": root,
-            "folders": [[one.path, one.mode] for one in folders],
-            "links": [[one.path, one.text] for one in links],
+            "folders": [[folder.path, folder.mode] for folder in folders],
+            "links": [[link.path, link.text] for link in links],
         }
         self._agent.call("files-finish", request)
 

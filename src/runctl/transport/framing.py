@@ -61,7 +61,7 @@ class Framed:
         """
         self._buffer += data
         if self.part is Part.BEFORE:
-            self._look_for_the_beginning()
+            self._find_beginning()
         if self.part is Part.BODY:
             self._pass_the_body_on()
         if self.part is Part.NUMBER:
@@ -74,7 +74,7 @@ class Framed:
         if self.part is Part.AFTER:
             self._buffer = b""
 
-    def _look_for_the_beginning(self) -> None:
+    def _find_beginning(self) -> None:
         start = self._buffer.find(self._mark)
         if start < 0:
             self._buffer = self._buffer[-(len(self._mark) + _LONGEST_NUMBER) :]

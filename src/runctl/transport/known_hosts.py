@@ -80,5 +80,5 @@ def _fingerprint(blob: str) -> str:
 
 def is_host_key(line: str) -> bool:
     """Whether it reads like a public key: a type and a base64 blob."""
-    words = line.split()
-    return len(words) >= 2 and words[0].startswith(_KEY_TYPES) and words[1].startswith("AAAA")
+    fields = line.split()
+    return len(fields) >= 2 and fields[0].startswith(_KEY_TYPES) and fields[1].startswith("AAAA")

@@ -34,7 +34,7 @@ class LogReader:
         """Whether the agent has said that this was the last frame."""
         return self.frame is not None and self.frame.last
 
-    def begin_again(self) -> None:
+    def restart(self) -> None:
         """A new stream of frames follows, asked for from ``offset``; what was left of the old one is forgotten."""
         self._header = b""
         self._current = None
@@ -49,7 +49,7 @@ class LogReader:
             else:
                 piece, data = data[: self._missing], data[self._missing :]
                 self._missing -= len(piece)
-                self._hand_on(piece)
+                self._pass_on(piece)
             if self._current is not None and self._missing == 0:
                 self._finish(self._current)
 
@@ -70,7 +70,7 @@ class LogReader:
         self._seen_before = min(frame.length, self.offset - frame.offset)
         return rest
 
-    def _hand_on(self, piece: bytes) -> None:
+    def _pass_on(self, piece: bytes) -> None:
         skipped = min(self._seen_before, len(piece))
         self._seen_before -= skipped
         fresh = piece[skipped:]

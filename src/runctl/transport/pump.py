@@ -15,7 +15,7 @@ from enum import Enum
 from typing import IO, BinaryIO
 
 CHUNK = 65536
-_LOOK_AGAIN_SECONDS = 0.1
+_CHECK_SECONDS = 0.1
 
 
 class Outcome(Enum):
@@ -58,7 +58,7 @@ def pump(
                 feed.start()
             if finished():
                 return Outcome.FINISHED
-            wait = _LOOK_AGAIN_SECONDS
+            wait = _CHECK_SECONDS
             if deadline is not None:
                 wait = min(wait, deadline - time.monotonic())
                 if wait <= 0:

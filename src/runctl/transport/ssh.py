@@ -189,11 +189,11 @@ class SshTransport(Executing):
         argv = self._command(argv, as_root=as_root)
         deadline = time.monotonic() + timeout.total_seconds() if timeout is not None else None
         give_up = time.monotonic() + _QUEUE_SECONDS
-        again = False
-        place = stdin.tell() if stdin is not None and stdin.seekable() else None
+        repeated = False
+        start = stdin.tell() if stdin is not None and stdin.seekable() else None
         while True:
-            if stdin is not None and place is not None:
-                stdin.seek(place)
+            if stdin is not None and start is not None:
+                stdin.seek(start)
             with self._lock:
                 slot = self._slot
             self._ensure(slot)
@@ -205,7 +205,7 @@ class SshTransport(Executing):
                 command=_wrapped(mark, argv),
                 stdin=stdin,
                 # What cannot be read a second time is not touched before the command has begun.
-                may_feed=call.has_begun if place is None else _always,
+                may_feed=call.has_begun if start is None else _always,
                 deadline=deadline,
                 end=functools.partial(self._end, call, slot, as_root=as_root),
             )
@@ -221,9 +221,9 @@ class SshTransport(Executing):
                 )
             if session_refused(log) and time.monotonic() < give_up:
                 self._next_slot(slot)
-            elif not again:
+            elif not repeated:
                 # The shared connection died between two commands; this one never began, so it may begin now.
-                again = True
+                repeated = True
             else:
                 raise Unreachable(
                     f"cannot run a command on {self.target} over ssh: {log.strip() or 'the connection ends'}",

@@ -234,9 +234,9 @@ def public_key(identity: Path | None) -> str:
     """The public half of a key file, in OpenSSH's one-line form."""
     if identity is None:
         raise Unsupported("authorising a key needs a key file")
-    beside = identity.with_name(identity.name + ".pub")
-    if beside.is_file():
-        return beside.read_text(encoding="utf-8").strip()
+    public_key = identity.with_name(identity.name + ".pub")
+    if public_key.is_file():
+        return public_key.read_text(encoding="utf-8").strip()
     done = subprocess.run(
         ["ssh-keygen", "-y", "-P", "", "-f", str(identity)], capture_output=True, text=True, check=False
     )

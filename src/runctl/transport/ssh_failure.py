@@ -27,7 +27,7 @@ SESSION_REFUSED = ("session open refused", "session request failed", "administra
 def session_refused(log: str) -> bool:
     """Whether the server takes no further session on this connection (sshd's MaxSessions, 10 unless set)."""
     lowered = log.lower()
-    return any(words in lowered for words in SESSION_REFUSED)
+    return any(phrase in lowered for phrase in SESSION_REFUSED)
 
 
 def classify(

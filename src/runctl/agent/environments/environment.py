@@ -18,7 +18,7 @@ from runctl.agent.environments import installers, interpreter
 from runctl.agent.environments.interpreter import Interpreter
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import durable
-from runctl.agent.spec import Dependencies
+from runctl.agent.spec import Dependencies, DependencyKind
 
 UV_VERSION = "0.13.9"
 UV_WHEELS = (
@@ -114,8 +114,8 @@ def prepare(needs: Dependencies, builder: VenvBuilder) -> Ready:
             f"requires-python of {needs.path}: {error}",
             "write it as pip understands it, such as >=3.10",
         ) from error
-    lists_nothing = needs.kind in ("pep723", "pyproject") and not needs.requirements and not needs.locked
-    nothing_to_install = needs.kind == "none" or lists_nothing
+    lists_nothing = needs.kind.is_list and not needs.requirements and not needs.locked
+    nothing_to_install = needs.kind is DependencyKind.NONE or lists_nothing
     if nothing_to_install and base is not None:
         builder.say(f"running with {base.description}")
         return Ready(base.path, None)
@@ -133,11 +133,11 @@ def prepare(needs: Dependencies, builder: VenvBuilder) -> Ready:
                 f"{needs.path} needs uv: it is not on the machine and could not be installed",
                 "install uv on the machine: https://docs.astral.sh/uv/",
             )
-    if uv is not None and needs.kind in ("uv", "uv.lock"):
+    if uv is not None and needs.kind.is_synced_by_uv:
         _sync_project(needs, base, uv, builder)
     else:
         _make(base, uv, needs, builder)
-        if uv is not None and needs.kind == "pep723" and not nothing_to_install:
+        if uv is not None and needs.kind is DependencyKind.PEP723 and not nothing_to_install:
             _sync_script(needs, uv, builder)
         elif not nothing_to_install:
             _install(needs, base, uv, builder)
@@ -172,7 +172,7 @@ def _install(needs: Dependencies, base: Interpreter | None, uv: str | None, buil
 def _is_for_pip(needs: Dependencies, folder: Path, settings: Mapping[str, str]) -> bool:
     if installers.needs_pip(settings):
         return True
-    if needs.kind != "requirements":
+    if needs.kind is not DependencyKind.REQUIREMENTS:
         return False
     return bool(
         installers.options_beyond_uv(PurePosixPath(needs.path or "").name, lambda path: _read(folder / path))
@@ -205,9 +205,9 @@ def _pip_configuration(builder: VenvBuilder, base: Interpreter | None) -> list[s
 
 
 def _what_to_install(needs: Dependencies, builder: VenvBuilder) -> list[str]:
-    if needs.kind == "requirements":
+    if needs.kind is DependencyKind.REQUIREMENTS:
         return ["-r", PurePosixPath(needs.path or "requirements.txt").name]
-    if needs.kind == "package":
+    if needs.kind is DependencyKind.PACKAGE:
         # Editable, so that the package finds its data files in the run's copy.
         return ["-e", "."]
     listing = builder.target.with_name("requirements.txt")
@@ -216,13 +216,15 @@ def _what_to_install(needs: Dependencies, builder: VenvBuilder) -> list[str]:
 
 
 def _described(needs: Dependencies) -> str:
-    if needs.kind == "requirements":
+    if needs.kind is DependencyKind.REQUIREMENTS:
         return needs.path or "requirements.txt"
-    if needs.kind == "package":
+    if needs.kind is DependencyKind.PACKAGE:
         return f"the package of {needs.path}"
     count = len(needs.requirements)
     text = "{} requirement{}".format(count, "" if count == 1 else "s")
-    return text + (" of the script" if needs.kind == "pep723" else " of " + (needs.path or "pyproject.toml"))
+    return text + (
+        " of the script" if needs.kind is DependencyKind.PEP723 else " of " + (needs.path or "pyproject.toml")
+    )
 
 
 def _make(base: Interpreter | None, uv: str | None, needs: Dependencies, builder: VenvBuilder) -> None:
@@ -301,9 +303,9 @@ def _with_indexes_of_lock(
     needs: Dependencies, env: Mapping[str, str], builder: VenvBuilder
 ) -> Mapping[str, str]:
     path = builder.work / PurePosixPath(needs.path or "")
-    lock = path.with_name(path.name + ".lock") if needs.kind == "pep723" else path
+    lock = path.with_name(path.name + ".lock") if needs.kind is DependencyKind.PEP723 else path
     settings = [folder / name for folder in (builder.folder(needs), lock.parent) for name in _SETTINGS_OF_UV]
-    settings += [path] if needs.kind == "pep723" else []
+    settings += [path] if needs.kind is DependencyKind.PEP723 else []
     texts = [_read(file) or "" for file in settings]
     known = "\n".join([*texts, *(value for name, value in env.items() if name.startswith("UV_"))])
     indexes = installers.indexes_of_lock(_read(lock) or "", known)

@@ -17,7 +17,6 @@ from runctl.agent.records import RESERVE_BYTES
 from runctl.agent.spec import ContainerSpec, RunSpec, from_json
 from runctl.agent.trees.names import current, is_name, tree_folder
 
-KINDS = ("pep723", "uv.lock", "uv", "package", "pyproject", "requirements", "none")
 VARIABLE = re.compile(r"[^=\0]+")
 BUILTIN = ("fill",)
 """The agent's own programs that a run may be."""
@@ -87,8 +86,6 @@ def _values(spec: RunSpec) -> None:
         raise AgentError("bad-request", f"{spec.project!r} is not a project name")
     if spec.tree is not None and not is_name(spec.tree):
         raise AgentError("bad-request", f"{spec.tree!r} is not a tree digest")
-    if spec.dependencies.kind not in KINDS:
-        raise AgentError("bad-request", f"dependencies of an unknown kind: {spec.dependencies.kind}")
     path = spec.dependencies.path
     if path is not None and (PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts):
         raise AgentError("bad-request", f"{path!r} is not a path inside the project")

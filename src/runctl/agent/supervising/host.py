@@ -15,7 +15,7 @@ from runctl.agent.environments import environment, script
 from runctl.agent.machine import processes
 from runctl.agent.machine import root as machine
 from runctl.agent.machine.shutdown import ProcessStopper
-from runctl.agent.spec import EndReason, RunState
+from runctl.agent.spec import DependencyKind, EndReason, RunState
 from runctl.agent.trees.verbs import copy_tree
 
 
@@ -45,7 +45,7 @@ def run_on_host(attempt: Attempt) -> Outcome:
         path = None if spec.is_command else script.checked_path(folder.work, spec.script)
         cwd = script.folder(spec, folder.work)
         login = script.login_environment(machine.login_user(), attempt.own_environment())
-        needs_python = script.uses_python(spec) or spec.dependencies.kind != "none"
+        needs_python = script.uses_python(spec) or spec.dependencies.kind is not DependencyKind.NONE
         builder = environment.VenvBuilder(
             env=login,
             work=folder.work,

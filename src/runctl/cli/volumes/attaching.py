@@ -18,7 +18,7 @@ from runctl.core.models import Instance, Volume
 from runctl.providers.interface import require
 from runctl.providers.registry import volume_command
 from runctl.storage.attaching import (
-    MountWish,
+    MountOptions,
     attach_and_mount,
     attach_only,
     check_mount_point,
@@ -96,11 +96,11 @@ def attach_command(provider: str) -> click.Command:
             _check_alone(volume, instance)
             attached = attach_only(cloud, volume, instance, cli.progress)
         else:
-            wish = MountWish(mount_point, fstype, may_format=may_format, read_only=read_only)
+            options = MountOptions(mount_point, fstype, may_format=may_format, read_only=read_only)
             agent_on = agents(cli, transport)
             if instance.id not in volume.instances:
                 check_mount_point(agent_on, volume, instance, mount_point)
-            attached = attach_and_mount(cloud, agent_on, volume, instance, wish, cli.progress).volume
+            attached = attach_and_mount(cloud, agent_on, volume, instance, options, cli.progress).volume
         emit_volume(cli, provider, attached)
 
     return command
@@ -155,9 +155,11 @@ def mount_command(provider: str) -> click.Command:
                 hint=volume_command(provider, "attach", volume.name or volume.id, instance.id),
                 code="not-attached",
             )
-        wish = MountWish(mount_point, fstype, may_format=may_format, read_only=read_only)
+        options = MountOptions(mount_point, fstype, may_format=may_format, read_only=read_only)
         emit_volume(
-            cli, provider, mount(cloud, agents(cli, transport), volume, instance, wish, cli.progress).volume
+            cli,
+            provider,
+            mount(cloud, agents(cli, transport), volume, instance, options, cli.progress).volume,
         )
 
     return command

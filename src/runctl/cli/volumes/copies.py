@@ -106,7 +106,7 @@ def clone_command(provider: str) -> click.Command:
                     progress=cli.progress,
                 ) as still:
                     copy = clone()
-                cli.progress.note(still.words)
+                cli.progress.note(still.description)
         note_growth(cli, copy)
         emit_volume(cli, provider, copy)
 

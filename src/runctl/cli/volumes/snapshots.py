@@ -106,7 +106,7 @@ def snapshot_command(provider: str) -> click.Command:
                     progress=cli.progress,
                 ) as still:
                     snapshot = snapshots.create(plan, cli.progress)
-                cli.progress.note(still.words)
+                cli.progress.note(still.description)
             creation.made(snapshot.id)
             if not no_wait:
                 snapshot = snapshots.wait(snapshot.id, cli.progress)

@@ -32,7 +32,7 @@ from runctl.runs.launch import start
 from runctl.runs.records import RunRecord, adopted, planned
 from runctl.runs.run_logs.follow import Followed, follow
 from runctl.runs.store import RunStore
-from runctl.storage.attaching import MountWish, attach_and_mount, unmount, unmount_and_detach
+from runctl.storage.attaching import MountOptions, attach_and_mount, unmount, unmount_and_detach
 from runctl.storage.pace import Pace
 from runctl.transport.agent import AgentClient
 
@@ -122,9 +122,9 @@ class Prewarm:
         if request.source is None:
             require(self.provider.volumes).attach(volume.id, instance.id, self.progress)
         elif not plan.was_mounted:
-            wish = MountWish(plan.mount_point, may_format=request.may_format)
+            options = MountOptions(plan.mount_point, may_format=request.may_format)
             point = attach_and_mount(
-                self.provider, self.agent_on, volume, instance, wish, self.progress
+                self.provider, self.agent_on, volume, instance, options, self.progress
             ).mount_point
         try:
             record, done = self._run(plan, instance, plan.arguments(point))

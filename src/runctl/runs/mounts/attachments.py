@@ -15,7 +15,7 @@ from runctl.runs.mounts.volume_conflicts import Holder, in_use, is_on
 from runctl.storage.attaching import (
     AgentOn,
     Mounted,
-    MountWish,
+    MountOptions,
     attach_and_mount,
     mount,
     unmount,
@@ -70,7 +70,7 @@ def _attach(
     find_holder: FindHolder,
     progress: Progress,
 ) -> Mounted:
-    wanted = MountWish(mount_point=planned.mount_point, read_only=planned.read_only)
+    wanted = MountOptions(mount_point=planned.mount_point, read_only=planned.read_only)
     try:
         make = mount if planned.attached else attach_and_mount
         return make(provider, agent_on, planned.volume, instance, wanted, progress)
