@@ -133,9 +133,9 @@ def mount(
 
     It is known from then on where it is mounted. A blank volume that runctl created empty gets a file system; see
     `MountOptions.may_format` for others, and `runctl.core.blank_volumes` for what counts as blank. Raises
-    `MachineError` with the agent's code (``no-device``, ``blank``, ``not-blank``, ``mounted-elsewhere``, ``mount-point-taken``,
-    ``cannot-mount``, ``disk-busy``), `Unreachable`, and `Conflict` (code ``shared``) where other machines have it too:
-    see `check_shared`.
+    `MachineError` with the agent's code (``no-device``, ``blank``, ``not-blank``, ``mounted-elsewhere``,
+    ``mount-point-taken``, ``cannot-mount``, ``disk-busy``), `Unreachable`, and `Conflict` (code ``shared``) where
+    other machines have it too: see `check_shared`.
     """
     volumes = require(provider.volumes)
     options = options or MountOptions()
