@@ -130,7 +130,7 @@ def run_with_compose(attempt: Attempt, container: ContainerSpec, service: str, f
         attempt.check()
 
         def start() -> None:
-            attempt.phase(f"starting {service}" + (f", beside {', '.join(others)}" if others else ""))
+            attempt.phase(f"starting {service}" + (f", with {', '.join(others)}" if others else ""))
             arguments = ("up", "--detach", "--no-recreate", "--no-build")
             failed = "the services could not be started"
             _run_compose(attempt, compose, arguments, failed, starts_script=True)
@@ -207,7 +207,7 @@ def _create(
     """All containers are created, the run's own with what it is to run; none has started."""
     # Only the container that Compose would create says which entry point it has and what is in it: so it is created
     # with any command first, and then with the right one.
-    attempt.phase(f"making the services of {container.compose_file}")
+    attempt.phase(f"creating the services of {container.compose_file}")
     code = container_code.Code(container_code.CodeSource.IMAGE)
     plan = container_plan.make_plan(attempt, engine, container, "", {}, code, quiet=True)
     document = _prepare_override(attempt, plan, service, services)
@@ -247,11 +247,11 @@ def _recreate(
     written = attempt.folder.path / "compose-override.json"
     durable.write_json(written, document)
     compose.use_override(written)
-    _run_compose(attempt, compose, ("up", "--no-start"), "the services could not be made")
+    _run_compose(attempt, compose, ("up", "--no-start"), "the services could not be created")
     for member in members(engine, compose_plan.project_name(attempt.spec)):
         if member.service == service:
             facts, why = engine.inspect("container", member.container_id)
             if facts is None:
                 raise AgentError("image-failed", f"the container of {service} is gone: {why}")
             return member.container_id, facts
-    raise AgentError("image-failed", f"Compose has made no container of {service}")
+    raise AgentError("image-failed", f"Compose created no container for {service}")

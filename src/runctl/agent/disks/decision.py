@@ -144,12 +144,12 @@ def _partitioned(facts: Facts) -> Decision:
 def _signed(facts: Facts, found: list[Signature]) -> Decision:
     first = found[0]
     if len(found) < len(facts.signatures) or any(s != first for s in found):
-        return Refuse("not-blank", f"{facts.device} looks different each time it is looked at", "try again")
+        return Refuse("not-blank", f"{facts.device} shows other signatures each time it is read", "try again")
     if first.ambivalent:
         return Refuse(
             "not-blank",
-            f"{facts.device} carries the marks of several file systems",
-            "look at it with wipefs on the machine",
+            f"{facts.device} has the signatures of several file systems",
+            "wipefs lists them on the machine",
         )
     if first.usage != "filesystem":
         what = first.type or first.table or "something unknown"
@@ -159,7 +159,7 @@ def _signed(facts: Facts, found: list[Signature]) -> Decision:
 
 def _unsigned(facts: Facts, format_mode: str, fstype: str, read_only: bool, known_blank: bool) -> Decision:
     if len(facts.signatures) < PROBES:
-        return Refuse("no-device", f"{facts.device} was looked at too seldom to be called blank")
+        return Refuse("no-device", f"{facts.device} was read too few times to prove that it is blank")
     if not facts.zeroed:
         return Refuse(
             "not-blank",

@@ -185,7 +185,7 @@ class FolderDisks(Disks):
             or (path.exists() and not path.is_dir())
             or (path.is_dir() and any(path.iterdir()))
         ):
-            raise AgentError("mount-point-taken", f"{point} is there already", "choose another mount point")
+            raise AgentError("mount-point-taken", f"{point} exists already", "choose another mount point")
 
     def _is_mounted(self, point: str, folder: Path) -> bool:
         path = self._root / point.lstrip("/")

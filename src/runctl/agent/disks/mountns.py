@@ -66,7 +66,9 @@ def enter(mounts: Sequence[MountSpec], markers: Path) -> None:
             raise AgentError("cannot-mount", f"{what}: {os.strerror(number)}")
 
     if libc.unshare(CLONE_NEWNS) != 0:
-        raise AgentError("cannot-mount", f"no mount namespace can be made: {os.strerror(ctypes.get_errno())}")
+        raise AgentError(
+            "cannot-mount", f"cannot create a mount namespace: {os.strerror(ctypes.get_errno())}"
+        )
     mount("none", "/", MS_REC | MS_SLAVE, "the mount namespace cannot be separated from the machine's")
     # Opened before anything is mounted: one mount's target may cover another one's source.
     opened = [os.open(m.source, os.O_PATH | os.O_DIRECTORY) for m in mounts]

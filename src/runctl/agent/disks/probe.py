@@ -41,7 +41,7 @@ def signature(device: str) -> Signature | None:
     if done.returncode == BLKID_AMBIVALENT:
         return Signature(ambivalent=True)
     if done.returncode != 0:
-        raise AgentError("cannot-mount", f"blkid cannot look at {device}: {done.stderr.strip()}")
+        raise AgentError("cannot-mount", f"blkid cannot read {device}: {done.stderr.strip()}")
     found = parse_export(done.stdout)
     if not found.get("TYPE") and not found.get("PTTYPE"):
         return Signature(usage="other", type="something unknown")

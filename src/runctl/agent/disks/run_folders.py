@@ -83,9 +83,9 @@ def make(folders: RunFolders) -> None:
         except PermissionError as error:
             reason = str(error)
         except OSError as error:
-            raise AgentError("cannot-write", f"cannot make {path}: {error}") from error
+            raise AgentError("cannot-write", f"cannot create {path}: {error}") from error
         if not root_available():
-            raise AgentError("cannot-write", f"cannot make {path}: {reason}", "give it to " + user.name)
+            raise AgentError("cannot-write", f"cannot create {path}: {reason}", "give it to " + user.name)
         # -o and -g apply to the last folder alone; the run's own folder above it, and the one of all runs, are
         # ours as well.
         above = [path.parent.parent] if not path.parent.parent.exists() else []
@@ -95,7 +95,7 @@ def make(folders: RunFolders) -> None:
                 as_root(["install", "-d", *owner, str(folder)]), capture_output=True, text=True, check=False
             )
             if done.returncode:
-                raise AgentError("cannot-write", f"cannot make {folder}: {done.stderr.strip()}")
+                raise AgentError("cannot-write", f"cannot create {folder}: {done.stderr.strip()}")
 
 
 def _saves(spec: RunSpec) -> MountSpec | None:

@@ -236,7 +236,7 @@ def _make(base: Interpreter | None, uv: str | None, needs: Dependencies, builder
             "getting Python {}".format(needs.requires_python or ""), argv, builder.variables, builder.work
         )
         return
-    builder.say(f"making an environment on {base.description}")
+    builder.say(f"creating an environment with {base.description}")
     if uv is not None:
         argv = [uv, "venv", "--quiet", "--system-site-packages", "--python", base.path, str(builder.target)]
     elif base.venv and (base.pip or base.ensurepip):
@@ -249,7 +249,7 @@ def _make(base: Interpreter | None, uv: str | None, needs: Dependencies, builder
             f"{base.path} can install nothing: it has neither pip nor venv, and there is no uv",
             "sudo apt-get install python3-venv python3-pip, or use an image that has them",
         )
-    builder.run("making the environment", argv, builder.variables, builder.work)
+    builder.run("creating the environment", argv, builder.variables, builder.work)
     if base.nested:
         # system-site-packages means the base's base: a virtual environment's own packages are shown by hand.
         for folder in (builder.target / "lib").glob("python*/site-packages"):

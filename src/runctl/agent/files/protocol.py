@@ -200,14 +200,14 @@ def _store_piece(target: Path, piece: Mapping[str, Any], source: BinaryIO) -> bo
     fd = os.open(part, flags, 0o600)
     try:
         if os.fstat(fd).st_size < piece["offset"]:
-            raise AgentError("damaged", f"the unfinished copy of {target} has become shorter")
+            raise AgentError("damaged", f"the unfinished copy of {target} was truncated")
         _take(source, fd, piece["offset"], piece["length"])
         if piece["offset"] + piece["length"] < piece["size"]:
             return False
         os.ftruncate(fd, piece["size"])
         if sha256_of(part) != piece["sha256"]:
             part.unlink()
-            raise AgentError("damaged", f"{target} arrived damaged: its checksum is another one")
+            raise AgentError("damaged", f"{target} arrived damaged: its checksum does not match")
         os.fchmod(fd, piece["mode"] & 0o777)
         os.utime(fd, ns=(piece["mtime_ns"], piece["mtime_ns"]))
         if piece["size"] >= FLUSHED_BYTES:

@@ -21,7 +21,7 @@ def check(spec: RunSpec) -> None:
         return
     path = on_machine(spec.resume_from)
     if not path.exists():
-        raise AgentError("no-checkpoint", f"there is no {spec.resume_from} on the machine to go on from")
+        raise AgentError("no-checkpoint", f"there is no {spec.resume_from} on the machine to resume from")
     choice = checkpoints.newest(path)
     if choice.chosen is None:
         why = "; ".join(checkpoints.described(choice, path)) or "there is none"

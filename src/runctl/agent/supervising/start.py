@@ -116,7 +116,7 @@ def _launch(folder: AttemptFolder, spec: RunSpec) -> None:
         said = (folder.path / "supervisor.err").read_text(errors="replace").strip()[-2000:]
     # Should it come up after all, it finds that it is not wanted.
     folder.write_stop(
-        StopRequest(grace_seconds=0.0, requested_at=time.time(), message="the start was given up")
+        StopRequest(grace_seconds=0.0, requested_at=time.time(), message="it did not start in time")
     )
     if not _appeared(folder, 0.0):
         _forget(folder)
