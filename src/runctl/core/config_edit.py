@@ -8,7 +8,7 @@ from typing import Any
 
 from runctl.core.config import read_file, rules
 from runctl.core.config_files import ConfigFile, Problem
-from runctl.core.config_values import Bad, toml_value
+from runctl.core.config_values import Bad, Rule, rules_of, toml_value
 from runctl.core.errors import ConfigError, UsageError
 from runctl.core.files import write_atomically
 from runctl.core.names import did_you_mean
@@ -23,14 +23,13 @@ def set_value(file: ConfigFile, key: str, text: str) -> Any:
     import tomlkit
     import tomlkit.exceptions
 
-    section, name, below = _locate(key)
-    rule = rules()[f"{section}.{name}"]
+    tables, name, rule = _locate(key)
     before, old_problems = "", []
     if file.path.exists():
         before = _read(file.path)
         old_problems = read_file(file)[1]
     try:
-        value = text if below else toml_value(rule, text)
+        value = text if rule is None else toml_value(rule, text)
         document = tomlkit.parse(before)
     except Bad as bad:
         raise ConfigError(f"{key}: {bad}") from bad
@@ -39,14 +38,14 @@ def set_value(file: ConfigFile, key: str, text: str) -> Any:
             old_problems[0].text() if old_problems else f"{file.path}: {error}", hint="mend the file first"
         ) from error
     table: Any = document
-    path = (*file.table, section, *((name,) if below else ()))
+    path = (*file.table, *tables)
     for depth, part in enumerate(path, start=1):
         if part not in table:
             table.add(part, tomlkit.table(is_super_table=depth < len(path)))
         table = table[part]
         if not hasattr(table, "add"):
             raise ConfigError(f"{file.path}: {part}: expected a table", hint="mend the file first")
-    table[below or name] = value
+    table[name] = value
     after = tomlkit.dumps(document)
     new = _new_problems(file, after, old_problems)
     if new:
@@ -55,15 +54,23 @@ def set_value(file: ConfigFile, key: str, text: str) -> Any:
     return value
 
 
-def _locate(key: str) -> tuple[str, str, str]:
-    parts = key.split(".", 2)
+def _locate(key: str) -> tuple[tuple[str, ...], str, Rule | None]:
+    """The tables above a key, its own name there, and what it may hold; ``None`` for a text in a map."""
+    section, _, rest = key.partition(".")
+    name, _, below = rest.partition(".")
     known = rules()
-    if len(parts) >= 2:
-        section, name = parts[0], parts[1]
-        below = parts[2] if len(parts) == 3 else ""
-        rule = known.get(f"{section}.{name}")
-        if rule is not None and (not below or rule.base == "map"):
-            return section, name, below
+    rule = known.get(f"{section}.{name}")
+    if rule is not None and not below:
+        return (section,), name, rule
+    if rule is not None and rule.base == "map":
+        return (section, name), below, None
+    if rule is not None and rule.table is not None:
+        table, _, cell = below.rpartition(".")
+        known = {
+            f"{section}.{name}.{table or 'NAME'}.{each}": it for each, it in rules_of(rule.table).items()
+        }
+        if table and key in known:
+            return (section, name, table), cell, known[key]
     raise UsageError(
         f"there is no key {key!r}",
         hint=did_you_mean(key, known) or "runctl config show lists them",

@@ -7,6 +7,7 @@ with direnv and mise. What is trusted are the values: another edit of the file t
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -44,7 +45,8 @@ def distrust(file: Path) -> bool:
 
 def digest_of(values: Mapping[str, Any]) -> str:
     """SHA-256 of the values by key, in hex."""
-    text = json.dumps({key: _plain(value) for key, value in values.items()}, sort_keys=True)
+    plain = {key: _plain(value) for key, value in values.items()}
+    text = json.dumps(plain, sort_keys=True, default=_table)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -52,6 +54,12 @@ def _plain(value: Any) -> Any:
     return (
         dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else str(value)
     )
+
+
+def _table(value: Any) -> dict[str, str]:
+    """One of a table of tables, as far as it is not its defaults: what was added to its kind later changes nothing."""
+    set_fields = [each for each in dataclasses.fields(value) if getattr(value, each.name) != each.default]
+    return {each.name: str(getattr(value, each.name)) for each in set_fields}
 
 
 def _read() -> dict[str, str]:

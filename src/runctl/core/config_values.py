@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runctl.core.clock import parse_duration
+from runctl.core.names import did_you_mean
 
 TRUST = {"trust": True}
 """Metadata of a field that counts in a project's file only when the user trusts that file."""
 
-Base = Literal["text", "number", "amount", "switch", "list", "map"]
+Base = Literal["text", "number", "amount", "switch", "list", "map", "tables"]
 
 _EXPECTED: dict[Base, str] = {
     "text": "text in quotes",
@@ -27,6 +28,7 @@ _EXPECTED: dict[Base, str] = {
     "switch": "true or false",
     "list": 'a list of texts, such as ["a", "b"]',
     "map": "a table of texts",
+    "tables": "a table for each name",
 }
 _SWITCHES = {
     "true": True,
@@ -52,6 +54,8 @@ class Rule:
     minimum: int | None = None
     trust: bool = False
     """It chooses whose code runs with the user's rights, what it may do, or where data goes; see `config_trust`."""
+    table: type | None = None
+    """Of ``tables``: the dataclass that each of them is, which states its keys as a section's does."""
 
     @property
     def expected(self) -> str:
@@ -81,13 +85,16 @@ def rules_of(section: type) -> dict[str, Rule]:
     found: dict[str, Rule] = {}
     for field in dataclasses.fields(section):
         default = field.default if field.default is not dataclasses.MISSING else {}
-        found[field.name] = Rule(_base(hints[field.name]), default, **field.metadata)
+        base, table = _base(hints[field.name])
+        found[field.name] = Rule(base, default, table=table, **field.metadata)
     return found
 
 
-def _base(hint: Any) -> Base:
+def _base(hint: Any) -> tuple[Base, type | None]:
     if typing.get_origin(hint) in {typing.Union, types.UnionType}:
         (hint,) = [inner for inner in typing.get_args(hint) if inner is not type(None)]
+    if typing.get_origin(hint) is Mapping and dataclasses.is_dataclass(typing.get_args(hint)[1]):
+        return "tables", typing.get_args(hint)[1]
     bases: dict[Any, Base] = {
         str: "text",
         int: "number",
@@ -96,7 +103,7 @@ def _base(hint: Any) -> Base:
         tuple: "list",
         Mapping: "map",
     }
-    return bases[typing.get_origin(hint) or hint]
+    return bases[typing.get_origin(hint) or hint], None
 
 
 def check(rule: Rule, value: object, *, relative_to: Path) -> Any:
@@ -119,11 +126,34 @@ def check(rule: Rule, value: object, *, relative_to: Path) -> Any:
                 raise Bad(f"expected {rule.expected}, but it holds {describe(item)}")
         return tuple(value)
     if rule.base == "map" and isinstance(value, dict):
-        for name, item in value.items():
-            if not isinstance(item, str):
-                raise Bad(f"expected text in quotes, not {describe(item)}", (name,))
-        return dict(value)
+        return {name: _text_in_map(name, item) for name, item in value.items()}
+    if rule.table is not None and isinstance(value, dict):
+        return {name: _check_table(rule.table, name, item, relative_to) for name, item in value.items()}
     raise Bad(f"expected {rule.expected}, not {describe(value)}")
+
+
+def _text_in_map(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise Bad(f"expected text in quotes, not {describe(value)}", (name,))
+    return value
+
+
+def _check_table(kind: type, name: str, value: object, relative_to: Path) -> Any:
+    if not isinstance(value, dict):
+        raise Bad(f"expected a table, not {describe(value)}", (name,))
+    known, good = rules_of(kind), {}
+    for key, item in value.items():
+        if key not in known:
+            suggestion = did_you_mean(key, known) or f"known keys: {', '.join(known)}"
+            raise Bad(f"unknown key; {suggestion}", (name, key))
+        try:
+            good[key] = check(known[key], item, relative_to=relative_to)
+        except Bad as bad:
+            raise Bad(str(bad), (name, key, *bad.below)) from None
+    for field in dataclasses.fields(kind):
+        if field.name not in good and field.default is field.default_factory is dataclasses.MISSING:
+            raise Bad(f"it has no {field.name}", (name,))
+    return kind(**good)
 
 
 def from_text(rule: Rule, text: str, *, relative_to: Path) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -175,8 +175,12 @@ def masked_values(config: Config) -> dict[str, Any]:
 
 
 def _masked(key: str, value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        value = {
+            each.name: found for each in fields(value) if (found := getattr(value, each.name)) != each.default
+        }
     if isinstance(value, Mapping):
-        return {name: masked(f"{key}.{name}", item) for name, item in value.items()}
+        return {name: _masked(f"{key}.{name}", item) for name, item in value.items()}
     if isinstance(value, tuple):
         return tuple(masked(key, item) for item in value)
     return masked(key, value) if isinstance(value, str) else value
@@ -186,7 +190,10 @@ def _text(value: Any) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Mapping):
-        return ", ".join(f"{name}={item}" for name, item in value.items()) or None
+        shown = {
+            name: f"({_text(item)})" if isinstance(item, Mapping) else item for name, item in value.items()
+        }
+        return ", ".join(f"{name}={item}" for name, item in shown.items()) or None
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or None
     return None if value is None else str(value)
