@@ -13,13 +13,13 @@ from runctl.agent.package import build
 from runctl.core.errors import MachineError
 from runctl.project.root import project_name
 from runctl.project.sync import sync
+from runctl.testing.sshd import running
 from runctl.transport.agent import AgentClient
 from runctl.transport.interface import Transport
 from runctl.transport.local import LocalTransport
 from runctl.transport.ssh import SshTransport
 from runctl.transport.ssh_connection import SshTarget
 from tests.project.files import repository, write
-from tests.transport.sshd import running
 
 
 @pytest.fixture(params=["local", pytest.param("ssh", marks=pytest.mark.sshd)])

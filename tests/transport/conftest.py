@@ -11,12 +11,12 @@ from typing import cast
 import pytest
 
 from runctl.providers.aws.ssm.transport import SsmTransport
+from runctl.testing.sshd import Sshd, running
 from runctl.transport.interface import Transport
 from runctl.transport.local import LocalTransport
 from runctl.transport.ssh import SshTransport
 from runctl.transport.ssh_connection import SshTarget
 from tests.providers.aws.ssm.server import FakeSsm, hurry, staging
-from tests.transport.sshd import Sshd, running
 
 
 @pytest.fixture(scope="session")

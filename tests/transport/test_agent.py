@@ -308,7 +308,7 @@ def test_a_follower_gives_up_when_nothing_arrives_for_too_long(tmp_path: Path) -
 @pytest.mark.sshd
 @pytest.mark.root
 def test_following_survives_the_death_of_the_connection(tmp_path: Path, connect: Any) -> None:
-    from tests.transport.sshd import running
+    from runctl.testing.sshd import running
 
     with running(tmp_path / "sshd") as server:
         client = AgentClient(

@@ -19,10 +19,10 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from runctl.core.errors import CredentialsError, HostKeyChanged, HostKeyUnknown, Unreachable
+from runctl.testing.sshd import Sshd, free_port, keygen, running
 from runctl.transport.ssh import SshTransport
 from runctl.transport.ssh_connection import SshTarget, one_time_key, private_directory
 from runctl.transport.ssh_failure import SshHints
-from tests.transport.sshd import Sshd, free_port, keygen, running
 
 pytestmark = [pytest.mark.sshd, pytest.mark.root, pytest.mark.linux]
 Connect = Callable[..., SshTransport]
@@ -311,6 +311,27 @@ def test_the_users_own_configuration_is_not_read(
     (tmp_path / ".ssh").mkdir(mode=0o700)
     (tmp_path / ".ssh" / "config").write_text("Host *\n  ProxyCommand false\n  User nobody\n")
     assert connect(sshd).run(["id", "-un"]).stdout.decode().strip() == sshd.user
+
+
+def test_a_machine_behind_another_is_reached_through_it(
+    own_sshd: Sshd, runtime_dir: Path, tmp_path: Path
+) -> None:
+    through = [
+        *("ssh", "-F", "none", "-i", str(own_sshd.identity), "-p", str(own_sshd.port)),
+        *("-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={tmp_path / 'jump'}"),
+        *("-W", f"127.0.0.1:{own_sshd.port}", f"{own_sshd.user}@127.0.0.1"),
+    ]
+    transport = SshTransport(
+        SshTarget("inner.invalid", own_sshd.user, "inner", proxy_command=shlex.join(through)),
+        runtime_dir=runtime_dir,
+        known_hosts=tmp_path / "known hosts",
+        identity=own_sshd.identity,
+    )
+    try:
+        assert transport.run(["echo", "inner"]).stdout == b"inner\n"
+    finally:
+        transport.close()
+    assert own_sshd.words().count("Accepted publickey") == 2
 
 
 def test_a_runtime_folder_with_a_long_name_does_not_matter(

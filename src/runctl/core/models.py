@@ -17,7 +17,7 @@ class Market(StrEnum):
     SPOT = "spot"
     ON_DEMAND = "on-demand"
     OWNED = "owned"
-    """This computer: nobody sends a bill."""
+    """It is the user's own, such as this computer: it was not rented, and nobody sends a bill."""
 
 
 class InstanceState(StrEnum):
@@ -29,6 +29,8 @@ class InstanceState(StrEnum):
     STOPPED = "stopped"
     SHUTTING_DOWN = "shutting-down"
     TERMINATED = "terminated"
+    UNREACHABLE = "unreachable"
+    """It does not answer, and nobody else can say how it is: it may well be running."""
 
     @property
     def is_over(self) -> bool:

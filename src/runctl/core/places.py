@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import stat
+import warnings
 from pathlib import Path
 
 import platformdirs
@@ -22,6 +23,14 @@ def cache_folder() -> Path:
     folder = platformdirs.user_cache_path(_NAME)
     nearest = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     return folder if os.access(nearest, os.W_OK | os.X_OK) else _passing_folder()
+
+
+def runtime_folder() -> Path:
+    """Sockets of connections that commands share; the user's alone, and gone after a reboot."""
+    with warnings.catch_warnings():
+        # Of a folder in /tmp where XDG_RUNTIME_DIR is not set: it is made private before anything is put there.
+        warnings.simplefilter("ignore")
+        return platformdirs.user_runtime_path(_NAME)
 
 
 @functools.cache

@@ -41,6 +41,7 @@ def instance_details(instance: Instance, now: datetime) -> str:
             "id": instance.id,
             "name": instance.tags.get(NAME),
             "state": instance.state.value,
+            "reason": instance.state_reason,
             "type": instance.instance_type,
             "market": instance.market.value,
             "zone": instance.zone,

@@ -35,6 +35,8 @@ class SshTarget:
     host_key_alias: str
     """What its host key is remembered under: the instance's id, which stays while addresses come and go."""
     port: int = 22
+    proxy_command: str | None = None
+    """What carries the connection where the machine is behind another, as of ssh's option ProxyCommand."""
 
     def __str__(self) -> str:
         return f"{self.host_key_alias} ({self.user}@{self.host}:{self.port})"
@@ -142,6 +144,7 @@ class SshConnections:
             *("-o", "ControlMaster=yes"),
             *("-o", f"ControlPersist={_PERSIST_SECONDS}"),
             *("-o", f"StrictHostKeyChecking={strict}"),
+            *("-o", f"ProxyCommand={self.target.proxy_command or 'none'}"),
             *("-E", str(log)),
             *("-N", "-f"),
             *self.destination,

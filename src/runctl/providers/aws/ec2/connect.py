@@ -10,8 +10,6 @@ from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-import platformdirs
-
 from runctl.core import tags as tag
 from runctl.core.errors import (
     InstanceEnded,
@@ -24,6 +22,7 @@ from runctl.core.errors import (
 from runctl.core.home_folder import expand_user
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState
+from runctl.core.places import runtime_folder
 from runctl.core.progress import Progress
 from runctl.providers.aws.calls.errors import our_errors
 from runctl.providers.aws.calls.parse import instance_of
@@ -247,7 +246,7 @@ class Connections:
 
         return SshTransport(
             SshTarget(address, login_user(instance), instance.id),
-            runtime_dir=runtime_directory(),
+            runtime_dir=runtime_folder(),
             known_hosts=state / "known_hosts",
             identity=identity,
             host_keys=lambda: console_host_keys(self._context.session, instance.id),
@@ -280,11 +279,6 @@ class Connections:
 def login_user(instance: Instance) -> str:
     """Who logs in to the machine."""
     return instance.tags.get(tag.LOGIN_USER) or "ec2-user"
-
-
-def runtime_directory() -> Path:
-    """Where the sockets of shared connections are; private to the user."""
-    return platformdirs.user_runtime_path("runctl")
 
 
 def _closed(instance: Instance) -> SshFacts:

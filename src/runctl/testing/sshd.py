@@ -1,4 +1,4 @@
-"""A real sshd on a high port of this computer, with keys and configuration of its own."""
+"""A real sshd on a high port of this computer, with keys and configuration of its own: a machine to reach over SSH."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from runctl.core.errors import Unsupported
 
 
 @dataclass(frozen=True)
@@ -28,22 +30,27 @@ class Sshd:
 
     @property
     def host_keys(self) -> tuple[str, ...]:
+        """Its public key, as a line of a known_hosts file without the host."""
         return (self.host_key.with_suffix(".pub").read_text().strip(),)
 
     def words(self) -> str:
+        """What it has logged."""
         return self.log.read_text(errors="replace")
 
 
 def program() -> str | None:
+    """Where it is installed; ``None`` where it is not."""
     return shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
 def keygen(path: Path) -> Path:
+    """A new key pair; its private half is at the path."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
     return path
 
 
 def free_port() -> int:
+    """A port on which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -53,9 +60,10 @@ def free_port() -> int:
 def running(
     home: Path, *, port: int | None = None, identity: Path | None = None, settings: str = ""
 ) -> Iterator[Sshd]:
-    """An sshd that is there for the length of the block; its children end with it."""
+    """An sshd that is there for the length of the block; its children end with it. Raises `Unsupported` without one."""
     path = program()
-    assert path is not None
+    if path is None:
+        raise Unsupported("there is no sshd on this computer", hint="install OpenSSH's server")
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)
     # The privilege separation folder; a package's init script makes it, and nothing else would here.
@@ -79,7 +87,8 @@ def running(
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
-            assert server.poll() is None and time.monotonic() < limit, log.read_text() if log.exists() else ""
+            if server.poll() is not None or time.monotonic() > limit:
+                raise RuntimeError(f"sshd does not answer: {log.read_text() if log.exists() else ''}")
             time.sleep(0.02)
         yield Sshd(port, getpass.getuser(), identity, host_key, authorized, log, server.pid)
     finally:
