@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from runctl.core.amounts import size
-from runctl.providers.registry import is_this_computer
+from runctl.core.models import Market
 from runctl.runs.mounts.plan import PlannedAttachment, PlannedMount
 from runctl.runs.mounts.volume_conflicts import named
 from runctl.runs.plan import RunPlan
@@ -16,7 +16,7 @@ def mount_rows(plan: RunPlan) -> list[tuple[str, str]]:
     mounts = plan.mounts
     rows = [("attach", attachment_text(planned)) for planned in mounts.attachments]
     rows += [("mount", mount_text(mount)) for mount in mounts.mounts]
-    if not is_this_computer(plan.instance.provider):
+    if plan.instance.market is not Market.OWNED:
         rows.append(("saves", _saves(plan)))
     rows += [("note", note) for note in mounts.notes]
     return rows

@@ -9,10 +9,9 @@ from typing import Any
 
 from runctl.agent.spec import AttemptStatus
 from runctl.core.amounts import counted, size
-from runctl.core.models import GitState, Run
+from runctl.core.models import GitState, Market, Run
 from runctl.core.money import usd
 from runctl.core.names import project_of
-from runctl.providers.registry import is_this_computer
 from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit, table
 from runctl.render.things import duration
 
@@ -59,7 +58,7 @@ def _elapsed(run: Run) -> str | None:
 
 def run_details(run: Run) -> str:
     """Everything about one run, and what is needed to repeat it."""
-    market = run.market if not is_this_computer(run.provider) else None
+    market = run.market if run.market != Market.OWNED else None
     where = [run.provider, run.instance_name, run.instance_type, market, run.region]
     fields: dict[str, str | None] = {
         "id": run.id,
@@ -101,9 +100,7 @@ def run_details(run: Run) -> str:
 def _log(run: Run) -> str | None:
     """Where the log outlives the machine; runs logs looks at all of these places."""
     if run.saved_volume is None:
-        return (
-            f"on {run.instance_id} alone" if not is_this_computer(run.provider) else f"on {run.instance_id}"
-        )
+        return f"on {run.instance_id} alone" if run.market != Market.OWNED else f"on {run.instance_id}"
     return f"{run.saved_folder}/logs/{run.attempt}.log on {run.saved_volume}, and on {run.instance_id}"
 
 

@@ -16,7 +16,7 @@ from runctl.containers.mounts import MountRequest, hidden_files
 from runctl.containers.where import ImagePlanOfRun
 from runctl.core.errors import Conflict, NotFound, PermissionDenied
 from runctl.core.ids import RunId
-from runctl.core.models import GitState, Instance, InstanceState
+from runctl.core.models import GitState, Instance, InstanceState, Market
 from runctl.core.tags import is_ours
 from runctl.project.compose_file import check_env_files
 from runctl.providers.registry import is_this_computer
@@ -48,7 +48,7 @@ class RunPlan:
 
 def check_instance(instance: Instance) -> None:
     """The instance can be trained on. Raises `PermissionDenied` (not ours) or `Conflict` (not running)."""
-    if not is_this_computer(instance.provider) and not is_ours(instance.tags):
+    if instance.market is not Market.OWNED and not is_ours(instance.tags):
         raise PermissionDenied(
             f"{instance.id} was not created by runctl",
             hint=f"runctl changes only what it created: runctl {instance.provider} create makes an instance of its own",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ def instances_of(provider: str) -> Completer:
     """Instances of a provider: those that it knows without being asked, and those that commands have shown."""
 
     def complete(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        return [*_known([provider], incomplete), *_remembered("instances", incomplete, provider)]
+        return _each_once(_known([provider], incomplete), _remembered("instances", incomplete, provider))
 
     return complete
 
@@ -52,7 +53,15 @@ def complete_instances(
     """The same, of every provider."""
     from runctl.providers.registry import names
 
-    return [*_known(names(), incomplete), *_remembered("instances", incomplete)]
+    return _each_once(_known(names(), incomplete), _remembered("instances", incomplete))
+
+
+def _each_once(*found: Sequence[CompletionItem]) -> list[CompletionItem]:
+    """All of them; of those with the same text the first."""
+    by_text: dict[str, CompletionItem] = {}
+    for item in itertools.chain(*found):
+        by_text.setdefault(item.value, item)
+    return list(by_text.values())
 
 
 def _known(providers: Sequence[str], incomplete: str) -> list[CompletionItem]:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from runctl.agent.spec import AttemptStatus
 from runctl.containers.mounts import MountRequest
-from runctl.core.errors import NotFound, PermissionDenied, RunctlError
+from runctl.core.errors import NotFound, PermissionDenied, RunctlError, Unsupported
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import Instance, InstanceState, Volume
 from runctl.core.progress import Progress
@@ -56,7 +56,7 @@ def gather_mount_facts(
             )
         except NotFound:
             gone.add(volume_id)
-        except PermissionDenied:
+        except (PermissionDenied, Unsupported):
             continue  # its name and its type are not known, that is all
         else:
             if volume_id in there and not is_on(volume, instance):
