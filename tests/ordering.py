@@ -11,6 +11,7 @@ LONGEST = (
     "docs/test_documentation.py",
     "e2e/test_training_volumes.py",
     "e2e/test_local.py",
+    "e2e/test_hosts_provider.py",
     "e2e/test_images.py",
     "e2e/test_folders.py",
     "e2e/test_refusals.py",

@@ -15,6 +15,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import click
@@ -22,7 +24,7 @@ import pytest
 
 from runctl.agent.spec import EndReason, EndRecord
 from runctl.cli.framework.commands import RootGroup
-from runctl.core import errors, models
+from runctl.core import errors, extensions, models
 from runctl.core.config import rules
 from runctl.runs.end_reason import exit_code
 from tests.docs.pages import blocks, matches, needs, script, steps
@@ -177,6 +179,18 @@ def rows(page: str, title: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[0].splitlines()[2:]]
 
 
+@pytest.fixture
+def example_provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The package in examples/provider, as if it were installed: pages name its commands."""
+    monkeypatch.syspath_prepend(REPOSITORY / "examples" / "provider" / "src")
+    entry = EntryPoint("hosts", "runctl_hosts.plugin:plugin", extensions.PROVIDERS)
+    everything = {**extensions.installed(), "hosts": (entry,)}
+    monkeypatch.setattr(extensions, "installed", lambda: everything)
+    yield
+    extensions.loaded.cache_clear()
+
+
+@pytest.mark.usefixtures("example_provider")
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_a_command_that_is_only_named_exists_too(page: Path) -> None:
     for line in named_commands(page.read_text()):
