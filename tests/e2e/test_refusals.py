@@ -17,7 +17,7 @@ pytestmark = [
 ]
 
 
-def test_a_machine_without_docker_says_so_before_anything_runs(in_container: CommandLine) -> None:
+def test_a_machine_without_docker_says_so_before_anything_is_sent(in_container: CommandLine) -> None:
     instance = create(in_container, "--ami-id", "ami-0b00000000000001")
 
     done = in_container("aws", "train", instance, "training/train.py", "--output", "json")
@@ -25,8 +25,8 @@ def test_a_machine_without_docker_says_so_before_anything_runs(in_container: Com
     assert done.code == 1
     assert done.error["code"] == "no-docker"
     assert done.error["hint"]
-    (run,) = in_container("runs", "list", "--output", "json").ok().json
-    assert run["end_reason"] == "NOT_STARTED"
+    assert "sync" not in done.err
+    assert in_container("runs", "list", "--output", "json").ok().json == []
 
 
 @pytest.mark.parametrize(

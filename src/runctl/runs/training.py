@@ -105,6 +105,9 @@ class Training:
     def start(self, plan: RunPlan) -> RunRecord:
         """The run has been taken up by its machine. Raises what `launch` raises, and `Interrupted` for Ctrl-C."""
         try:
+            if self.project.container is not None and not needs_check(self.project.container):
+                # A machine without Docker is found out about before anything is attached, sent or built.
+                self.machine.agent.check(self.project.container)
             with self._volumes_attached(plan), self._image.ready(plan):
                 record = self._launch(plan)
         except KeyboardInterrupt:
