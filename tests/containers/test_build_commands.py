@@ -10,8 +10,7 @@ import pytest
 from runctl.containers.build_commands import Secret, parse_build_args, parse_secret
 from runctl.containers.build_log import BuildLog
 from runctl.containers.client import Builder
-from runctl.containers.dockerfile_text import Instruction
-from runctl.containers.explain import copies, explain
+from runctl.containers.explain import explain
 from runctl.containers.image_inputs import ImageInputs
 from runctl.containers.image_plan import ImagePlan, Rebuild
 from runctl.containers.registry_login import private_config
@@ -151,23 +150,6 @@ def test_plain_progress_is_read_as_steps() -> None:
     assert log.errors == ["ERROR: exit code: 1"]
     assert "  0.5 hello" in shown
     assert not any("not found" in line for line in shown if line)
-
-
-@pytest.mark.parametrize(
-    ("rest", "path", "taken"),
-    [
-        (". /w", "a/b.py", True),
-        ("src/ /w", "src/a.py", True),
-        ("src /w", "srcs/a.py", False),
-        ("--chown=1:1 *.txt /w", "requirements.txt", True),
-        ("*.txt /w", "a/requirements.txt", False),
-        ('["a b.txt", "/w"]', "a b.txt", True),
-        ("--from=deps . /w", "a", False),
-        ("./a.py b.py /w/", "b.py", True),
-    ],
-)
-def test_a_copy_takes_what_its_sources_name(rest: str, path: str, taken: bool) -> None:
-    assert copies(Instruction(1, "COPY", rest), path) is taken
 
 
 def test_a_changed_base_image_is_the_reason_for_what_follows() -> None:

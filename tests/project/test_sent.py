@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from runctl.containers.copied import copied_paths
 from runctl.core.errors import UsageError
 from runctl.project.left_out import described
 from runctl.project.sent import choose_sent
@@ -135,12 +134,3 @@ def test_a_file_that_nothing_runs_is_refused_before_anything_is_sent(
         plan_project(TrainRequest(Path(name), cwd=tmp_path))
 
     assert hint in caught.value.hint
-
-
-def test_what_a_dockerfile_copies_from_its_context_is_read() -> None:
-    text = (
-        "FROM a AS other\nCOPY only-there /x\nFROM b\nCOPY --chown=1 dist/ ./src/a.py /x/\n"
-        'ADD ["w x.whl", "/y/"]\nCOPY --from=other /z /z\nADD https://h/f /f\nCOPY *.txt $A /t/\nCOPY . .\n'
-    )
-
-    assert copied_paths(text) == [(2, "only-there"), (4, "dist"), (4, "src/a.py"), (5, "w x.whl"), (9, ".")]

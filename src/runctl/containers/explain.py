@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from runctl.containers.build_log import Step
+from runctl.containers.copied import copies
 from runctl.containers.dockerfile_text import DockerfileText, Instruction, Stage
 from runctl.containers.image_inputs import ImageInputs
 
@@ -177,35 +176,6 @@ def _before_it_changed(found: Instruction | None, stage: Stage, old: Stage) -> b
         return texts[: texts.index(found.text)] if found is not None and found.text in texts else texts
 
     return until(stage.instructions) != until(old.instructions)
-
-
-def copies(instruction: Instruction, path: str) -> bool:
-    """Whether a COPY or ADD would take this path of the context. Pure."""
-    if re.search(r"--from=", instruction.rest):
-        return False
-    for source in _sources(instruction.rest):
-        clean = source.strip("/").removeprefix("./") or "."
-        if clean == ".":
-            return True
-        parts = path.split("/")
-        pattern = clean.split("/")
-        if len(parts) >= len(pattern) and all(map(fnmatch.fnmatchcase, parts, pattern)):
-            return True
-    return False
-
-
-def _sources(rest: str) -> list[str]:
-    rest = re.sub(r"^(?:--\S+\s+)+", "", rest.partition("\n")[0])
-    if rest.startswith("["):
-        arguments = re.findall(r'"((?:[^"\\]|\\.)*)"', rest)
-    else:
-        try:
-            arguments = shlex.split(rest)
-        except ValueError:
-            arguments = rest.split()
-    return [
-        argument for argument in arguments[:-1] if not argument.startswith("<<") and "://" not in argument
-    ]
 
 
 def _from_names(stage: Stage, found: Instruction | None) -> list[str]:
