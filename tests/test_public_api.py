@@ -12,7 +12,19 @@ import runctl
 from runctl.core import errors
 
 PUBLIC = {
-    *("__version__", "connect", "create", "train", "runs", "Config", "Rental", "Session", "StartedRun"),
+    *(
+        "__version__",
+        "connect",
+        "create",
+        "terminate",
+        "train",
+        "runs",
+        "volumes",
+        "Config",
+        "Rental",
+        "Session",
+        "StartedRun",
+    ),
     *(
         "AttachedVolume",
         "Instance",
@@ -21,6 +33,7 @@ PUBLIC = {
         "Mount",
         "Run",
         "RunPhase",
+        "Snapshot",
         "Volume",
         "VolumeState",
     ),

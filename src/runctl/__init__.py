@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from runctl._version import __version__
 
 if TYPE_CHECKING:
-    from runctl import runs
+    from runctl import runs, volumes
     from runctl.connection import connect
     from runctl.core.config import Config
     from runctl.core.errors import (
@@ -45,10 +45,11 @@ if TYPE_CHECKING:
         Mount,
         Run,
         RunPhase,
+        Snapshot,
         Volume,
         VolumeState,
     )
-    from runctl.machines.create import create
+    from runctl.machines.instances import create, terminate
     from runctl.machines.renting import Rental
     from runctl.machines.session import Session
     from runctl.runs.from_python import StartedRun, train
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 _ORIGINS = {
     "runctl.connection": ("connect",),
     "runctl.core.config": ("Config",),
-    "runctl.machines.create": ("create",),
+    "runctl.machines.instances": ("create", "terminate"),
     "runctl.machines.renting": ("Rental",),
     "runctl.machines.session": ("Session",),
     "runctl.runs.from_python": ("StartedRun", "train"),
@@ -90,6 +91,7 @@ _ORIGINS = {
         "Mount",
         "Run",
         "RunPhase",
+        "Snapshot",
         "Volume",
         "VolumeState",
     ),
@@ -123,6 +125,7 @@ __all__ = [
     "RunPhase",
     "RunctlError",
     "Session",
+    "Snapshot",
     "StartedRun",
     "Unreachable",
     "Unsupported",
@@ -134,13 +137,15 @@ __all__ = [
     "connect",
     "create",
     "runs",
+    "terminate",
     "train",
+    "volumes",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "runs":
-        return import_module("runctl.runs")
+    if name in ("runs", "volumes"):
+        return import_module(f"runctl.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_MODULES[name]), name)

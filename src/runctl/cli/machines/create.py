@@ -23,7 +23,7 @@ from runctl.cli.machines.instances import READY_TIMEOUT, emit_instance
 from runctl.cli.machines.renting import confirm_renting
 from runctl.core.errors import UsageError
 from runctl.core.text import with_article
-from runctl.machines.create import instance_request, new_machine
+from runctl.machines.instances import instance_request, new_machine
 from runctl.providers.registry import plugin
 from runctl.render.plans import create_plan_text, plan_document
 

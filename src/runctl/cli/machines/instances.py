@@ -18,9 +18,8 @@ from runctl.cli.machines.resolve import find_instance, instance_argument
 from runctl.core.clock import SystemClock
 from runctl.core.models import Instance, Market
 from runctl.core.tags import NAME
-from runctl.machines.finding import instance_finder, instance_ids
-from runctl.machines.intents import Kind
-from runctl.providers.interface import require
+from runctl.machines.finding import instance_ids
+from runctl.machines.instances import ending
 from runctl.providers.registry import plugin
 from runctl.render.tables import screen_of
 from runctl.render.things import instance_details, instances_table
@@ -193,29 +192,21 @@ def terminate_command(provider: str) -> click.Command:
 
         The disks that were made with an instance go with it. Asks first, unless --yes is given.
         """
-        cloud = cli.provider(provider)
-        require(cloud.renting)
-        rentals = cli.session.rentals(provider)
-        deletions = cli.deletions(cloud, Kind.TERMINATION)
-        found = deletions.find(references, instance_finder(cli.session, provider))
+        ended = ending(cli.session, provider, references, wait=timeout if wait else None)
+        found = ended.found
         if dry_run:
             cli.progress.note("would be ended:")
             emit_instances(cli, found)
             return
-        ending = [instance for instance in found if not instance.state.is_over]
-        if ending:
-            _look_after_runs(cli, ending)
-            cli.confirm(_question(ending))
+        live = [instance for instance in found if not instance.state.is_over]
+        if live:
+            _look_after_runs(cli, live)
+            cli.confirm(_question(live))
             from runctl.runs.run_logs.sources import fetch_logs
 
-            fetch_logs(cli.session, ending)
+            fetch_logs(cli.session, live)
 
-        def end(instance: Instance) -> Instance:
-            with deletions.deleting(instance):
-                ended = rentals.give_back(instance.id)
-            return rentals.wait_ended(instance.id, timeout) if wait else ended
-
-        for_each(cli, found, end, lambda done: emit_instances(cli, done))
+        for_each(cli, found, ended.delete, lambda done: emit_instances(cli, done))
 
     return command
 

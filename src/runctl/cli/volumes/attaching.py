@@ -12,20 +12,16 @@ from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_instances, complete_volumes
 from runctl.cli.framework.values import MOUNT_POINT, VOLUME
 from runctl.cli.machines.resolve import find_instance, running_instance, transport_option
-from runctl.cli.volumes.ebs import agents, emit_volume
+from runctl.cli.volumes.ebs import emit_volume
 from runctl.core.errors import Conflict, UsageError
-from runctl.core.models import Instance, Volume
+from runctl.core.models import Volume
+from runctl.machines.volumes import agents, attach, detach
 from runctl.providers.interface import require
 from runctl.providers.registry import volume_command
 from runctl.storage.attaching import (
     MountOptions,
-    attach_and_mount,
-    attach_only,
-    check_mount_point,
     mount,
-    unmount_and_detach,
 )
-from runctl.storage.sharing import SHARED, others
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -89,31 +85,15 @@ def attach_command(provider: str) -> click.Command:
         A blank volume that runctl created gets a file system; any other one only with --format, and only if it
         is blank. A volume with --multi-attach that another machine has is mounted with --read-only, on all of them.
         """
-        cloud = cli.provider(provider)
+        require(cli.provider(provider).volumes)
         instance = running_instance(cli, provider, instance_id)
-        volume = require(cloud.volumes).find(volume_word)
-        if no_mount:
-            _check_alone(volume, instance)
-            attached = attach_only(cloud, volume, instance, cli.progress)
-        else:
-            options = MountOptions(mount_point, fstype, may_format=may_format, read_only=read_only)
-            agent_on = agents(cli, transport)
-            if instance.id not in volume.instances:
-                check_mount_point(agent_on, volume, instance, mount_point)
-            attached = attach_and_mount(cloud, agent_on, volume, instance, options, cli.progress).volume
+        options = MountOptions(mount_point, fstype, may_format=may_format, read_only=read_only)
+        attached = attach(
+            cli.session, provider, volume_word, instance, None if no_mount else options, transport=transport
+        )
         emit_volume(cli, provider, attached)
 
     return command
-
-
-def _check_alone(volume: Volume, instance: Instance) -> None:
-    elsewhere = others(volume, instance)
-    if volume.multi_attach and elsewhere:
-        raise Conflict(
-            f"volume {volume.name or volume.id} is on {', '.join(elsewhere)} too, and what mounts it here is not known",
-            hint="attach it with --read-only",
-            code=SHARED,
-        )
 
 
 def mount_command(provider: str) -> click.Command:
@@ -159,7 +139,7 @@ def mount_command(provider: str) -> click.Command:
         emit_volume(
             cli,
             provider,
-            mount(cloud, agents(cli, transport), volume, instance, options, cli.progress).volume,
+            mount(cloud, agents(cli.session, transport), volume, instance, options, cli.progress).volume,
         )
 
     return command
@@ -207,18 +187,10 @@ def detach_command(provider: str) -> click.Command:
 
         What was written is flushed first. A volume in use is refused, naming what uses it.
         """
-        cloud = cli.provider(provider)
-        volume = require(cloud.volumes).find(volume_word)
-        detached = unmount_and_detach(
-            cloud,
-            agents(cli, transport),
-            volume,
-            force=force,
-            instance_id=None if instance_id is None else find_instance(cli, provider, instance_id).id,
-            progress=cli.progress,
+        instance = None if instance_id is None else find_instance(cli, provider, instance_id)
+        detached = detach(
+            cli.session, provider, volume_word, instance=instance, force=force, transport=transport
         )
-        if volume.attached_to is None:
-            cli.progress.note(f"{volume.name or volume.id} was attached to no machine")
         emit_volume(cli, provider, detached.volume)
 
     return command

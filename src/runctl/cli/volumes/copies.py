@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import click
 
 from runctl.cli.context import Cli
@@ -12,8 +10,6 @@ from runctl.cli.framework.completion import complete_volumes
 from runctl.cli.framework.values import GIB, MIB_PER_SECOND, VOLUME, parse_tags
 from runctl.cli.machines.resolve import transport_option
 from runctl.cli.volumes.ebs import (
-    agents,
-    check_name,
     dry_run_option,
     emit_volume,
     include_protected_option,
@@ -25,14 +21,12 @@ from runctl.cli.volumes.ebs import (
     type_options,
 )
 from runctl.core.errors import RunctlError, UsageError
-from runctl.core.models import Volume
-from runctl.machines.intents import Kind
 from runctl.machines.moving import MoveRequest, abandon, moving
+from runctl.machines.volumes import new_clone
 from runctl.providers.interface import Provider, require
 from runctl.providers.registry import volume_command
 from runctl.providers.volume_plans import CloneRequest
 from runctl.render.volume_plans import abandon_text, clone_plan_text, move_plan_text
-from runctl.storage.consistency import holding_still, let_go
 from runctl.storage.moving import plan_abandon
 
 
@@ -71,42 +65,13 @@ def clone_command(provider: str) -> click.Command:
         held still for the moment. Type, project,
         protection and tags are the original's.
         """
-        check_name(name)
-        cloud = cli.provider(provider)
-        clones = require(cloud.clones)
-        wanted = CloneRequest(
+        request = CloneRequest(
             volume_word, name, size, kind, iops, throughput, persistent or None, parse_tags(tags)
         )
-        with cli.creating(cloud, Kind.CLONE, wanted) as creation:
-            plan = clones.plan(replace(wanted, token=creation.token))
-            if shown(cli, plan, clone_plan_text(plan), dry_run=dry_run):
+        with new_clone(cli.session, provider, request, freeze=not no_freeze, transport=transport) as prepared:
+            if shown(cli, prepared.plan, clone_plan_text(prepared.plan), dry_run=dry_run):
                 return
-
-            def clone() -> Volume:
-                return creation.make(
-                    plan,
-                    lambda plan: clones.create(plan, cli.progress),
-                    lambda token: clones.plan(replace(wanted, token=token)),
-                )
-
-            agent_on = agents(cli, transport)
-            if creation.existing is not None:
-                if not no_freeze:
-                    let_go(cloud, agent_on, plan.source, creation.token, cli.progress)
-                copy = clone()
-            else:
-                # Written down before: after a kill the same command finds what it froze by the same token.
-                creation.begin()
-                with holding_still(
-                    cloud,
-                    agent_on,
-                    plan.source,
-                    creation.token,
-                    freeze=not no_freeze,
-                    progress=cli.progress,
-                ) as still:
-                    copy = clone()
-                cli.progress.note(still.description)
+            copy = prepared.carry_out()
         note_growth(cli, copy)
         emit_volume(cli, provider, copy)
 

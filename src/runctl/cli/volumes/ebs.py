@@ -4,58 +4,64 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from runctl.cli.context import Cli
 from runctl.cli.framework.completion_memory import VOLUMES, Seen, remember
+from runctl.cli.framework.each import for_each
 from runctl.cli.framework.values import COUNT, MIB_PER_SECOND
-from runctl.cli.machines.resolve import wanted_transport
-from runctl.core.models import Instance, Volume, VolumeState
-from runctl.core.names import check_resource_name
+from runctl.core.models import Instance, Snapshot, Volume, VolumeState
 from runctl.core.tags import GROW
-from runctl.machines.intents import Kind
-from runctl.providers.interface import Provider, require
+from runctl.machines.deletion import Deleting, Resource
+from runctl.machines.volumes import new_volume
 from runctl.providers.volume_plans import VolumeRequest
 from runctl.render.plans import plan_document
 from runctl.render.tables import screen_of
 from runctl.render.things import volume_details, volumes_table
 from runctl.render.volume_plans import volume_plan_text
-from runctl.storage.agents import AgentOn
-
-if TYPE_CHECKING:
-    from runctl.transport.agent import AgentClient
 
 F = TypeVar("F", bound=Callable[..., Any])
 VOLUME_TYPES = ("gp3", "gp2", "io2", "io1", "st1", "sc1")
 
 
-def agents(cli: Cli, transport: str | None) -> AgentOn:
-    """How to reach the agent of an instance."""
-
-    def agent_on(instance: Instance) -> AgentClient:
-        choice = wanted_transport(cli, instance, transport)
-        return cli.provider(instance.provider).agent(instance, choice, cli.progress)
-
-    return agent_on
-
-
-def create_volume(cli: Cli, cloud: Provider, request: VolumeRequest, *, dry_run: bool) -> None:
+def create_volume(cli: Cli, provider: str, request: VolumeRequest, *, dry_run: bool) -> None:
     """Plan it, show the plan, make it once; the volume is the command's result."""
-    volumes = require(cloud.volumes)
-    with cli.creating(cloud, Kind.VOLUME, request) as creation:
-        plan = volumes.plan(replace(request, token=creation.token))
-        if shown(cli, plan, volume_plan_text(plan), dry_run=dry_run):
+    with new_volume(cli.session, provider, request) as prepared:
+        if shown(cli, prepared.plan, volume_plan_text(prepared.plan), dry_run=dry_run):
             return
-        volume = creation.make(
-            plan,
-            lambda plan: volumes.create(plan, cli.progress),
-            lambda token: volumes.plan(replace(request, token=token)),
-        )
+        volume = prepared.carry_out()
     note_growth(cli, volume)
-    emit_volume(cli, cloud.name, volume)
+    emit_volume(cli, provider, volume)
+
+
+def delete_all(
+    cli: Cli,
+    deleting: Deleting[Resource],
+    emit: Callable[[Sequence[Resource]], None],
+    question: Callable[[str], str],
+    *,
+    dry_run: bool,
+) -> None:
+    """Show what would be deleted, or ask and delete it; what is deleted is the command's result."""
+    if dry_run:
+        cli.progress.note("would be deleted:")
+        emit(deleting.found)
+        return
+    if deleting.found:
+        cli.confirm(question(", ".join(map(_described, deleting.found))))
+    for_each(cli, deleting.found, deleting.delete, emit)
+
+
+def _described(resource: Instance | Volume | Snapshot) -> str:
+    parts: tuple[str | None, ...] = ()
+    if isinstance(resource, Volume):
+        parts = (resource.name, f"{resource.size_gib} GiB", "persistent" if resource.persistent else None)
+    elif isinstance(resource, Snapshot):
+        parts = (resource.name,)
+    known = ", ".join(part for part in parts if part)
+    return f"{resource.id} ({known})" if known else resource.id
 
 
 def emit_volume(cli: Cli, provider: str, volume: Volume) -> None:
@@ -109,12 +115,6 @@ def shown(cli: Cli, plan: object, text: str, *, dry_run: bool) -> bool:
         return True
     cli.say(text)
     return False
-
-
-def check_name(name: str | None) -> None:
-    """Raises `UsageError` for a ``--name`` that could not be used in other commands."""
-    if name is not None:
-        check_resource_name(name, "a volume or snapshot", "datasets")
 
 
 def type_options(default: str | None) -> Callable[[F], F]:

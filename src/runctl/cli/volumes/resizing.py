@@ -9,13 +9,11 @@ from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_volumes
 from runctl.cli.framework.values import GIB, VOLUME
 from runctl.cli.machines.resolve import transport_option
-from runctl.cli.volumes.ebs import agents, dry_run_option, emit_volume, shown, type_options
-from runctl.core.errors import UsageError
-from runctl.core.tags import GROW
-from runctl.providers.interface import require
+from runctl.cli.volumes.ebs import dry_run_option, emit_volume, shown, type_options
+from runctl.machines.volumes import larger_volume
 from runctl.providers.volume_plans import ResizeRequest
 from runctl.render.volume_plans import resize_plan_text
-from runctl.storage.growing import Growth, resize
+from runctl.storage.growing import Growth
 
 
 def resize_command(provider: str) -> click.Command:
@@ -45,19 +43,19 @@ def resize_command(provider: str) -> click.Command:
         short, the same command finishes it.
         Asks first, unless --yes is given: volumes do not shrink.
         """
-        if size is None and kind is None and iops is None and throughput is None:
-            raise UsageError(
-                "nothing to change is named", hint="add --size, --volume-type, --iops or --throughput"
-            )
-        cloud = cli.provider(provider)
-        plan = require(cloud.resizing).plan(volume_word, ResizeRequest(size, kind, iops, throughput))
+        prepared = larger_volume(
+            cli.session,
+            provider,
+            volume_word,
+            ResizeRequest(size, kind, iops, throughput),
+            transport=transport,
+        )
+        plan = prepared.plan
         if shown(cli, plan, resize_plan_text(plan), dry_run=dry_run):
             return
         if plan.changes:
             cli.confirm(f"Change {plan.volume.name or plan.volume.id}: {', '.join(plan.changes)}?")
-        done = resize(cloud, agents(cli, transport), plan, cli.progress)
-        if done.growth is not None and GROW in done.volume.tags:
-            require(cloud.volumes).tag(done.volume.id, {}, remove=(GROW,))
+        done = prepared.carry_out()
         if done.growth is not None:
             cli.progress.note(_growth(done.growth))
         emit_volume(cli, provider, done.volume)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import click
 
@@ -13,13 +11,11 @@ from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_snapshots, complete_volumes
 from runctl.cli.framework.completion_memory import SNAPSHOTS, Seen, remember
-from runctl.cli.framework.each import for_each
 from runctl.cli.framework.values import GIB, SNAPSHOT, VOLUME, parse_tags, wide_option
 from runctl.cli.machines.resolve import transport_option
 from runctl.cli.volumes.ebs import (
-    agents,
-    check_name,
     create_volume,
+    delete_all,
     dry_run_option,
     include_protected_option,
     no_freeze_option,
@@ -30,11 +26,9 @@ from runctl.cli.volumes.ebs import (
     type_options,
     zone_option,
 )
-from runctl.core import tags as tag
 from runctl.core.clock import SystemClock
 from runctl.core.models import Snapshot, SnapshotState
-from runctl.machines.intents import Kind
-from runctl.project.label import project_label
+from runctl.machines.volumes import like_original, new_snapshot, snapshot_deletion
 from runctl.providers.interface import require
 from runctl.providers.registry import volume_command
 from runctl.providers.volume_plans import SnapshotRequest, VolumeRequest
@@ -45,7 +39,6 @@ from runctl.render.volume_plans import (
     snapshots_sum,
     snapshots_table,
 )
-from runctl.storage.consistency import holding_still, let_go
 
 
 def snapshot_command(provider: str) -> click.Command:
@@ -80,36 +73,14 @@ def snapshot_command(provider: str) -> click.Command:
         Where a machine has it mounted, its file system is flushed and held still for the moment in which the snapshot
         begins. Project, protection and tags are the volume's.
         """
-        check_name(name)
-        cloud = cli.provider(provider)
-        snapshots = require(cloud.snapshots)
         request = SnapshotRequest(volume_word, name, description, persistent or None, parse_tags(tags))
-        with cli.creating(cloud, Kind.SNAPSHOT, request) as creation:
-            plan = snapshots.plan(replace(request, token=creation.token))
+        with new_snapshot(
+            cli.session, provider, request, freeze=not no_freeze, wait=not no_wait, transport=transport
+        ) as prepared:
+            plan = prepared.plan
             if shown(cli, plan, snapshot_plan_text(plan, SystemClock().now()), dry_run=dry_run):
                 return
-            agent_on = agents(cli, transport)
-            if creation.existing is not None:
-                creation.begin()
-                if not no_freeze:
-                    let_go(cloud, agent_on, plan.volume, creation.token, cli.progress)
-                snapshot = snapshots.create(plan, cli.progress)
-            else:
-                # Written down before: after a kill the same command finds what it froze by the same token.
-                creation.begin()
-                with holding_still(
-                    cloud,
-                    agent_on,
-                    plan.volume,
-                    creation.token,
-                    freeze=not no_freeze,
-                    progress=cli.progress,
-                ) as still:
-                    snapshot = snapshots.create(plan, cli.progress)
-                cli.progress.note(still.description)
-            creation.made(snapshot.id)
-            if not no_wait:
-                snapshot = snapshots.wait(snapshot.id, cli.progress)
+            snapshot = prepared.carry_out()
         cli.emit(snapshot, text=lambda: snapshot_details(snapshot, SystemClock().now()), ids=[snapshot.id])
 
     return command
@@ -170,24 +141,13 @@ def delete_command(provider: str) -> click.Command:
         Those that runctl took. Asks first, unless --yes is given. Persistent ones are refused. Others
         of the same volume stay whole.
         """
-        cloud = cli.provider(provider)
-        snapshots = require(cloud.snapshots)
-        deletions = cli.deletions(cloud, Kind.SNAPSHOT_DELETION)
-        found = deletions.find(snapshot_words, snapshots.find)
-        if dry_run:
-            cli.progress.note("would be deleted:")
-            _emit(cli, provider, found)
-            return
-        if found:
-            described = ", ".join(f"{s.id} ({s.name})" if s.name else s.id for s in found)
-            cli.confirm(f"Delete {described} for good?")
-
-        def delete(snapshot: Snapshot) -> Snapshot:
-            with deletions.deleting(snapshot):
-                snapshots.delete(snapshot.id, cli.progress, include_protected=include_protected)
-            return replace(snapshot, state=SnapshotState.DELETED)
-
-        for_each(cli, found, delete, lambda gone: _emit(cli, provider, gone))
+        delete_all(
+            cli,
+            snapshot_deletion(cli.session, provider, snapshot_words, include_protected=include_protected),
+            lambda gone: _emit(cli, provider, gone),
+            lambda described: f"Delete {described} for good?",
+            dry_run=dry_run,
+        )
 
     return command
 
@@ -228,27 +188,20 @@ def restore_command(provider: str) -> click.Command:
         Of the type and speed that the original had. Project, protection and tags are the snapshot's.
         The snapshot stays.
         """
-        check_name(name)
-        cloud = cli.provider(provider)
-        snapshots = require(cloud.snapshots)
-        snapshot = snapshots.find(snapshot_word)
-        was = snapshots.original_shape(snapshot, size or snapshot.volume_size_gib)
-        same = was is not None and kind in {None, was.type}
         request = VolumeRequest(
             size_gib=size,
             name=name,
-            type=kind or (was.type if was is not None else "gp3"),
-            iops=iops or (was.iops if was is not None and same else None),
-            throughput=throughput or (was.throughput if was is not None and same else None),
+            iops=iops,
+            throughput=throughput,
             zone=zone,
             persistent=persistent,
-            project=project or snapshot.tags.get(tag.PROJECT) or project_label(None, cli.config, Path.cwd()),
-            snapshot_id=snapshot.id,
+            project=project,
+            snapshot_id=snapshot_word,
             initialization_rate=rate,
             tags=parse_tags(tags),
-            type_reason="as the volume was" if same and kind is None else "",
         )
-        create_volume(cli, cloud, request, dry_run=dry_run)
+        request = like_original(cli.session, cli.provider(provider), request, chosen=kind)
+        create_volume(cli, provider, request, dry_run=dry_run)
 
     return command
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,11 +10,10 @@ import click
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_snapshots, complete_volumes
-from runctl.cli.framework.each import for_each
 from runctl.cli.framework.values import GIB, SNAPSHOT, VOLUME, parse_tags, wide_option
 from runctl.cli.volumes.ebs import (
-    check_name,
     create_volume,
+    delete_all,
     dry_run_option,
     emit_volumes,
     include_protected_option,
@@ -28,20 +25,21 @@ from runctl.cli.volumes.ebs import (
     zone_option,
 )
 from runctl.core.clock import SystemClock
-from runctl.core.errors import UsageError
-from runctl.core.models import Snapshot, Volume, VolumeState
-from runctl.core.tags import PURPOSE
 from runctl.costs.purposes import PURPOSES
-from runctl.machines.intents import Kind
-from runctl.project.label import project_label
-from runctl.providers.interface import Provider, require
+from runctl.machines.volumes import (
+    DEFAULT_TYPE,
+    VolumeDetails,
+    details,
+    for_purpose,
+    volume_deletion,
+    with_project,
+)
+from runctl.providers.interface import require
 from runctl.providers.registry import volume_command
-from runctl.providers.volume_plans import InitializationStatus, Modification, VolumeRequest
+from runctl.providers.volume_plans import VolumeRequest
 from runctl.render.json import to_builtins
 from runctl.render.things import volume_details
 from runctl.render.volume_plans import snapshots_table
-
-DEFAULT_TYPE = "gp3"
 
 
 def create_command(provider: str) -> click.Command:
@@ -99,9 +97,6 @@ def create_command(provider: str) -> click.Command:
 
         It is encrypted, and holds no file system until it is mounted for the first time.
         """
-        check_name(name)
-        if size is None and snapshot is None:
-            raise UsageError("a new volume needs a size", hint="--size GIB, or --from-snapshot")
         request = VolumeRequest(
             size_gib=size,
             name=name,
@@ -110,41 +105,18 @@ def create_command(provider: str) -> click.Command:
             throughput=throughput,
             zone=zone,
             persistent=persistent,
-            project=project_label(project, cli.config, Path.cwd()),
+            project=project,
             snapshot_id=snapshot,
             initialization_rate=rate,
             multi_attach=multi_attach,
             tags=parse_tags(tags),
         )
-        cloud = cli.provider(provider)
+        request = with_project(cli.session, request)
         if purpose is not None:
-            taken = size or require(cloud.snapshots).find(snapshot or "").volume_size_gib
-            request = for_purpose(cloud, request, purpose, taken, chosen=kind)
-        create_volume(cli, cloud, request, dry_run=dry_run)
+            request = for_purpose(cli.provider(provider), request, purpose, chosen=kind)
+        create_volume(cli, provider, request, dry_run=dry_run)
 
     return command
-
-
-def for_purpose(
-    cloud: Provider, request: VolumeRequest, purpose: str, size_gib: int, *, chosen: str | None
-) -> VolumeRequest:
-    """The request with what suits the purpose; numbers that were given stay. Raises `UsageError`."""
-    if chosen is not None:
-        raise UsageError(
-            f"--for {purpose} chooses the type, and --volume-type {chosen} does too",
-            hint="leave one of them out",
-        )
-    found = require(cloud.volumes).suggest(purpose, size_gib)
-    if found is None:
-        raise UsageError(f"{cloud.name} has no advice for {purpose}", hint="choose with --volume-type")
-    return replace(
-        request,
-        type=found.type,
-        iops=request.iops or found.iops,
-        throughput=request.throughput or found.throughput,
-        type_reason=f"for {purpose}: {found.reason}",
-        tags={**request.tags, PURPOSE: purpose},
-    )
 
 
 def list_command(provider: str) -> click.Command:
@@ -180,32 +152,21 @@ def show_command(provider: str) -> click.Command:
 
         What it is, what is being changed, and how far it has the data that it was made from.
         """
-        cloud = cli.provider(provider)
-        volumes = require(cloud.volumes)
-        volume = volumes.find(volume_word)
-        modification = require(cloud.resizing).latest(volume.id)
-        filling = None if volume.snapshot_id is None else volumes.initialization(volume.id)
-        snapshots = require(cloud.snapshots).list(everyone=True, volume_id=volume.id)
+        found = details(cli.provider(provider), volume_word)
         document: Mapping[str, Any] = {
-            **to_builtins(volume),
-            "modification": to_builtins(modification),
-            "initialization": to_builtins(filling),
-            "snapshots": to_builtins(snapshots),
+            **to_builtins(found.volume),
+            "modification": to_builtins(found.modification),
+            "initialization": to_builtins(found.initialization),
+            "snapshots": to_builtins(found.snapshots),
         }
-        cli.emit(
-            document, text=lambda: _everything(volume, modification, filling, snapshots), ids=[volume.id]
-        )
+        cli.emit(document, text=lambda: _everything(found), ids=[found.volume.id])
 
     return command
 
 
-def _everything(
-    volume: Volume,
-    modification: Modification | None,
-    filling: InitializationStatus | None,
-    snapshots: tuple[Snapshot, ...],
-) -> str:
-    lines = [volume_details(volume)]
+def _everything(found: VolumeDetails) -> str:
+    lines = [volume_details(found.volume)]
+    modification, filling = found.modification, found.initialization
     if modification is not None:
         far = "" if modification.progress is None else f", {modification.progress} %"
         lines.append(
@@ -214,8 +175,8 @@ def _everything(
     if filling is not None and not filling.complete:
         far = "" if filling.progress is None else f", {filling.progress} % so far"
         lines.append(f"its data is still being put onto it{far}")
-    if snapshots:
-        lines.append(snapshots_table(snapshots, SystemClock().now()))
+    if found.snapshots:
+        lines.append(snapshots_table(found.snapshots, SystemClock().now()))
     return "\n\n".join(lines)
 
 
@@ -239,27 +200,12 @@ def delete_command(provider: str) -> click.Command:
 
         Asks first, unless --yes is given. Attached and persistent volumes are refused.
         """
-        cloud = cli.provider(provider)
-        volumes = require(cloud.volumes)
-        deletions = cli.deletions(cloud, Kind.VOLUME_DELETION)
-        found = deletions.find(volume_words, volumes.find)
-        if dry_run:
-            cli.progress.note("would be deleted:")
-            emit_volumes(cli, provider, found)
-            return
-        if found:
-            cli.confirm(f"Delete {', '.join(map(_described, found))} and the data there for good?")
-
-        def delete(volume: Volume) -> Volume:
-            with deletions.deleting(volume):
-                volumes.delete(volume.id, cli.progress, include_protected=include_protected)
-            return replace(volume, state=VolumeState.DELETED)
-
-        for_each(cli, found, delete, lambda gone: emit_volumes(cli, provider, gone))
+        delete_all(
+            cli,
+            volume_deletion(cli.session, provider, volume_words, include_protected=include_protected),
+            lambda gone: emit_volumes(cli, provider, gone),
+            lambda described: f"Delete {described} and the data there for good?",
+            dry_run=dry_run,
+        )
 
     return command
-
-
-def _described(volume: Volume) -> str:
-    parts = (volume.name, f"{volume.size_gib} GiB", "persistent" if volume.persistent else None)
-    return f"{volume.id} ({', '.join(part for part in parts if part)})"

@@ -1,4 +1,4 @@
-"""The use case ``create``: a machine is planned, shown to whoever asked for it, rented and waited for."""
+"""Machines by the use cases ``create`` and ``terminate``: planned, shown to whoever asked, rented and given back."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from typing import Any
 from runctl.core.errors import UsageError
 from runctl.core.models import Instance, Market
 from runctl.core.tags import NAME
+from runctl.machines.deletion import Deleting, deleting
+from runctl.machines.finding import instance_finder
+from runctl.machines.intents import Kind
 from runctl.machines.renting import READY_TIMEOUT, NewMachine
 from runctl.machines.session import Session
 from runctl.project.label import project_label
-from runctl.providers.interface import CreatePlan, InstanceRequest, VolumeMount
+from runctl.providers.interface import CreatePlan, InstanceRequest, VolumeMount, require
 from runctl.providers.registry import DEFAULT
+
+ENDED_TIMEOUT = timedelta(minutes=15)
 
 
 @contextmanager
@@ -126,6 +131,47 @@ def create(
     with new_machine(session, provider, request) as machine:
         on_plan(machine.plan)
         return machine.rent(wait=timeout if wait else None)
+
+
+def ending(
+    session: Session, provider: str, references: Sequence[str], *, wait: timedelta | None = None
+) -> Deleting[Instance]:
+    """Instances by id or name, each to be given back; with ``wait``, their volumes are free then.
+
+    Raises what `Deletions.find` raises; ending one raises what `Renting.terminate` raises.
+    """
+    rentals = session.rentals(provider)
+    require(rentals.provider.renting)
+    found = deleting(
+        session,
+        rentals.provider,
+        Kind.TERMINATION,
+        references,
+        instance_finder(session, provider),
+        lambda instance: rentals.give_back(instance.id),
+    )
+
+    def end(instance: Instance) -> Instance:
+        ended = found.delete(instance)
+        return ended if wait is None else rentals.wait_ended(ended.id, wait)
+
+    return Deleting(found.found, end)
+
+
+def terminate(
+    *instances: str | Instance,
+    wait: bool = False,
+    timeout: timedelta = ENDED_TIMEOUT,
+    provider: str = DEFAULT,
+    session: Session | None = None,
+) -> tuple[Instance, ...]:
+    """The instances end for good; volumes stay. With ``wait``, their volumes can be attached elsewhere then.
+
+    Raises `NotFound`, `UsageError` (ambiguous name), `PermissionDenied` for an instance that runctl did not create.
+    """
+    references = [each if isinstance(each, str) else each.id for each in instances]
+    found = ending(session or Session(), provider, references, wait=timeout if wait else None)
+    return tuple(map(found.delete, found.found))
 
 
 def _shared_name(session: Session, provider: str, name: str | None, own_id: str | None) -> list[str]:

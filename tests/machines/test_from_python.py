@@ -1,0 +1,58 @@
+"""`runctl.create`, `runctl.volumes` and `runctl.terminate`: what the page shows, on machines of the sandbox."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import runctl
+from tests.machines.conftest import Runctl
+
+pytestmark = [pytest.mark.namespaces, pytest.mark.root]
+
+PAGE = Path(__file__).parents[2] / "docs" / "from-python.md"
+
+
+def test_the_page_does_what_it_shows(runctl: Runctl, capsys: pytest.CaptureFixture[str]) -> None:
+    page = PAGE.read_text()
+    rented = page[page.index("## Rent a machine") : page.index("## Progress")]
+    namespace: dict[str, object] = {}
+    for block in re.findall(r"^```python\n(.*?)^```", rented, re.DOTALL | re.MULTILINE):
+        exec(compile(block, str(PAGE), "exec"), namespace)
+
+    printed = capsys.readouterr().out
+    assert re.match(r"renting g4dn.xlarge for 0\.\d+ USD an hour\ni-\w+ running\n", printed)
+    assert "completed with the data of vol-" in printed
+    assert runctl.ok("aws", "list").document == []
+    assert runctl.ok("aws", "ebs", "list").document == []
+
+
+@pytest.mark.usefixtures("runctl")
+def test_volumes_are_made_changed_and_copied_without_a_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    session = runctl.Session()
+    volumes = runctl.volumes
+    made = volumes.create(1, name="small", zone="us-east-1a", tags={"team": "blue"}, session=session)
+    assert (made.size_gib, made.tags["team"]) == (1, "blue")
+
+    assert volumes.resize("small", 2, session=session).size_gib == 2
+    copy = volumes.clone("small", name="copy", session=session)
+    taken = volumes.snapshot("copy", name="copied", session=session)
+    back = volumes.restore("copied", name="back", zone="us-east-1a", session=session)
+
+    assert (copy.source_volume_id, taken.volume_id, back.snapshot_id) == (made.id, copy.id, taken.id)
+    assert [each.id for each in volumes.snapshots("copy", session=session)] == [taken.id]
+    assert volumes.show("copy", session=session).snapshots == (taken,)
+    assert [each.id for each in volumes.delete("copy", "back", session=session)] == [copy.id, back.id]
+    volumes.delete_snapshots("copied", session=session)
+    moved = volumes.move("small", "us-east-1b", delete_source=True, session=session)
+    assert (moved.name, moved.zone) == ("small", "us-east-1b")
+    volumes.delete("small", session=session)
+
+    assert volumes.list(session=session) == ()
+    assert session.intents.unfinished() == []
+    with pytest.raises(runctl.NotFound):
+        volumes.show("small", session=session)
+    # A library prints nothing.
+    assert capsys.readouterr() == ("", "")
