@@ -45,6 +45,14 @@ def test_an_instances_owner_is_told_from_the_form_of_its_id(instance: str, owner
     assert registry.owner_of(instance) == owner
 
 
+def test_an_id_is_told_from_a_name_by_how_it_begins() -> None:
+    found = registry.id_like("volume", "vol-nonsense")
+
+    assert found is not None
+    assert found.example == "vol-0123456789abcdef0"
+    assert registry.id_like("volume", "datasets") is None
+
+
 def test_only_the_provider_of_this_computer_is_this_computer() -> None:
     assert registry.is_this_computer("local")
     assert not registry.is_this_computer("aws")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from runctl.core.errors import UsageError
 from runctl.core.mount_points import is_within, why_not_a_target
+from runctl.providers.registry import id_like
 
-VOLUME_ID = re.compile(r"vol-[0-9a-f]{8,17}")
 FLAG, VOLUME_FLAG, CONFIG, AUTOMATIC = "--ebs-mount", "--ebs-volume", "config", "automatic"
 RESERVED = "/runctl"
 """In a container: where checkpoints, output and the home folder are when they are on no volume."""
@@ -57,8 +57,9 @@ def parse_mount(text: str, origin: str = FLAG) -> MountRequest:
         raise _wrong(text, origin, f'"{mode}" is not a mode; it can be ro or rw')
     if "/" in source and not source.startswith("/"):
         raise _wrong(text, origin, f'the source "{source}" is neither an absolute path nor a volume')
-    if source.startswith("vol-") and not VOLUME_ID.fullmatch(source):
-        raise _wrong(text, origin, f'"{source}" is not a volume id; an id looks like vol-0123456789abcdef0')
+    like = id_like("volume", source)
+    if like is not None and not re.fullmatch(like.pattern, source):
+        raise _wrong(text, origin, f'"{source}" is not a volume id; an id looks like {like.example}')
     if not target.startswith("/"):
         raise _wrong(text, origin, f'the target "{target}" is not an absolute path')
     for path in (source, target):

@@ -10,7 +10,7 @@ from runctl.core import extensions
 from runctl.core.errors import NotFound, RunctlError, Unsupported
 from runctl.core.names import did_you_mean
 from runctl.core.progress import SILENT, Progress
-from runctl.providers.plugin import Defaults, ProviderPlugin
+from runctl.providers.plugin import Defaults, IdKind, ProviderPlugin
 
 if TYPE_CHECKING:
     from runctl.core.config import Config
@@ -59,6 +59,12 @@ def plugins() -> tuple[ProviderPlugin, ...]:
 def this_computer() -> str:
     """The name of the provider whose only instance is this computer."""
     return next(each.name for each in plugins() if each.this_computer)
+
+
+def id_like(kind: str, text: str) -> IdKind | None:
+    """How the ids of this kind look that begin as the text does, whoever's they are; ``None``: it is a name."""
+    kinds = (each.id_of(kind) for each in plugins())
+    return next((own for own in kinds if own is not None and text.startswith(own.prefix)), None)
 
 
 def owner_of(instance: str) -> str | None:

@@ -133,7 +133,7 @@ def _build_on_instance(
     if reference is None:
         raise UsageError(
             "--build-on instance: on which one?",
-            hint="name it: --instance i-0123456789abcdef0",
+            hint="name it: --instance INSTANCE",
             code="no-instance",
         )
     training_request = build_request(cli.config, Path.cwd(), request)
