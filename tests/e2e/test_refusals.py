@@ -25,7 +25,7 @@ def test_a_machine_without_docker_says_so_before_anything_is_sent(in_container: 
     assert done.code == 1
     assert done.error["code"] == "no-docker"
     assert done.error["hint"]
-    assert "sync" not in done.err
+    assert "sending" not in done.err
     assert in_container("runs", "list", "--output", "json").ok().json == []
 
 
