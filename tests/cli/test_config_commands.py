@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runctl.core.config import load
-from runctl.core.config_files import user_config_path
+from runctl.core.config.files import user_config_path
 from runctl.providers.aws.settings import AwsConfig
 from tests.cli.conftest import Invoke, data_of, error_of
 

@@ -11,7 +11,7 @@ from runctl.cli.framework.checks import check_computer
 from runctl.cli.settings.doctor import report
 from runctl.core.config import read
 from runctl.core.errors import CredentialsError
-from runctl.core.places import state_file
+from runctl.core.files import state_file
 from runctl.providers.interface import Check, DoctorStatus
 from tests.cli.conftest import Invoke
 from tests.cli.fake_provider import Script

@@ -17,7 +17,7 @@ import pytest
 
 from runctl.cli.main import run
 from runctl.core import errors
-from runctl.core.places import cache_folder
+from runctl.core.files import cache_folder
 
 START = "from runctl.cli.main import main; main()"
 """What the installed script does."""
@@ -329,7 +329,7 @@ def offered(words: str) -> list[str]:
 
 def test_runs_are_offered_by_name_and_id_from_the_local_state() -> None:
     from runctl.core.database import Database
-    from runctl.core.places import state_file
+    from runctl.core.files import state_file
 
     database = Database(state_file())
     with database.transaction() as connection:
@@ -382,7 +382,7 @@ def test_names_of_another_account_or_sandbox_are_not_offered(monkeypatch: pytest
 )
 def test_a_damaged_memory_offers_nothing_and_is_written_anew(damaged: str) -> None:
     from runctl.cli.framework.completion_memory import INSTANCES, Seen, remember, seen
-    from runctl.core.places import cache_folder
+    from runctl.core.files import cache_folder
 
     cache_folder().mkdir(parents=True, exist_ok=True)
     (cache_folder() / "completion.json").write_text(damaged)
@@ -392,7 +392,7 @@ def test_a_damaged_memory_offers_nothing_and_is_written_anew(damaged: str) -> No
 
 
 def test_completion_without_any_state_offers_nothing_and_makes_no_file() -> None:
-    from runctl.core.places import state_file
+    from runctl.core.files import state_file
 
     done = completed(
         env={"_RUNCTL_COMPLETE": "bash_complete", "COMP_WORDS": "runctl aws status i-", "COMP_CWORD": "3"}

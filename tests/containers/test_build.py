@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from runctl.core.places import cache_folder
+from runctl.core.files import cache_folder
 from runctl.project.build_context import read_context
 from runctl.sandbox.ecr.registry import Registry
 from tests.agent import engine as engines

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runctl.core.database import MIGRATIONS, Database, StateError
-from runctl.core.places import make_private_file
+from runctl.core.files import make_private_file
 
 
 def test_a_new_file_gets_the_newest_schema(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from botocore.config import Config
 from runctl.connection import connect
 from runctl.core import tags as tag
 from runctl.core.database import Database
+from runctl.core.files import intents_folder, state_file
 from runctl.core.ids import InstanceId
-from runctl.core.places import intents_folder, state_file
 from runctl.machines.intents import IntentStore
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls import idempotence

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runctl.containers.client import Builder
 from runctl.core.errors import NotFound, Unsupported, UsageError
-from runctl.core.home_folder import expand_user
+from runctl.core.files import expand_user
 
 _SECRET_ID = re.compile(r"[A-Za-z0-9_.-]+")
 

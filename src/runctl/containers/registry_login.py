@@ -15,7 +15,7 @@ from typing import Any
 
 from runctl.containers.client import DockerClient
 from runctl.containers.failures import registry_failure
-from runctl.core.home_folder import expand_user
+from runctl.core.files import expand_user
 
 CONFIG_FILE = "config.json"
 _HELPER_SECONDS = 30

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from runctl.core.errors import RunctlError
-from runctl.core.places import make_private_file, make_private_folder
+from runctl.core.files import make_private_file, make_private_folder
 
 MIGRATIONS: tuple[str, ...] = (
     """

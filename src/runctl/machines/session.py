@@ -106,14 +106,14 @@ class Session:
     def database(self) -> Database:
         """What this computer remembers; the file is opened when it is first needed."""
         from runctl.core.database import Database
-        from runctl.core.places import state_file
+        from runctl.core.files import state_file
 
         return Database(state_file())
 
     @cached_property
     def intents(self) -> IntentStore:
         """What this computer has set out to rent and make."""
-        from runctl.core.places import intents_folder
+        from runctl.core.files import intents_folder
         from runctl.machines.intents import IntentStore
 
         return IntentStore(self.database, intents_folder())

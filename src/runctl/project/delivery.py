@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from runctl.agent.trees.manifest import Entry, Manifest, contents
-from runctl.core.amounts import counted, size
 from runctl.core.errors import MachineError
 from runctl.core.progress import Progress
+from runctl.core.text import counted, size
 from runctl.project.manifest import write_pack
 from runctl.transport.tree_session import TreeSession
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runctl.core.errors import Conflict, NotFound, UsageError
-from runctl.core.home_folder import expand_user
+from runctl.core.files import expand_user
 from runctl.core.names import did_you_mean
 from runctl.project.files import ProjectFiles
 

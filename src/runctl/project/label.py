@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runctl.core.config import Config
-from runctl.core.config_files import project_folders
+from runctl.core.config.files import project_folders
 
 if TYPE_CHECKING:
     from runctl.project.selection import Limits

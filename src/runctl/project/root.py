@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runctl.core.errors import NotFound, ProjectError, UsageError
-from runctl.core.home_folder import expand_user
+from runctl.core.files import expand_user
 from runctl.core.names import did_you_mean
 
 MARKERS = (

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pathspec
 
-from runctl.core.amounts import counted
 from runctl.core.errors import ProjectError
+from runctl.core.text import counted
 from runctl.project.listing import Found, Listing, list_included, list_project
 from runctl.project.root import kind_of
 from runctl.project.secrets import is_named, secret_parts

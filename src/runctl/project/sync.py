@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from runctl.agent.trees.manifest import Manifest
-from runctl.core.places import cache_folder
+from runctl.core.files import cache_folder
 from runctl.core.progress import SILENT, Progress
 from runctl.project.caches import SentTrees
 from runctl.project.delivery import Delivery, Delta, Sent, new_contents

@@ -267,7 +267,7 @@ class Provider(ABC):
     def agent(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> AgentClient:
         """The agent on the machine, over `transport`, knowing where its state is; its first call installs it."""
         from runctl.agent.package import build
-        from runctl.core.places import cache_folder
+        from runctl.core.files import cache_folder
 
         return AgentClient(
             self.transport(instance, choice, progress),

@@ -125,7 +125,7 @@ class ProviderPlugin:
     verbs: tuple[str, ...] = BASIC_VERBS
     """Which of `ALL_VERBS` it has. Who uses one of the others is told the reason that the provider states."""
     sections: Mapping[str, type] = field(default_factory=dict)
-    """Configuration sections by name, as frozen dataclasses; see `runctl.core.config_values.rules_of`."""
+    """Configuration sections by name, as frozen dataclasses; see `runctl.core.config.values.rules_of`."""
     config_template: str = ""
     """What ``runctl init`` writes of its sections: TOML, with keys that are comments."""
     defaults: Callable[[Config], Defaults] = no_defaults

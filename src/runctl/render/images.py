@@ -10,7 +10,7 @@ from runctl.containers.building import Built, Pushed
 from runctl.containers.dockerfile_text import DockerfileText
 from runctl.containers.image_plan import ImagePlan
 from runctl.containers.stored_images import StoredImage
-from runctl.core.amounts import counted, size
+from runctl.core.text import counted, size
 from runctl.project.build_context import BuildContext
 from runctl.project.dockerfile import DockerfileChoice
 from runctl.render.json import to_builtins

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from runctl.core.amounts import counted, size
 from runctl.core.models import Market
 from runctl.core.money import usd
+from runctl.core.text import counted, size
 from runctl.render.json import to_builtins
 from runctl.render.plans import plan_document
 from runctl.runs.filling.fill import PrewarmResult

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from runctl.core.amounts import size
 from runctl.core.models import Market
+from runctl.core.text import size
 from runctl.runs.mounts.plan import PlannedAttachment, PlannedMount
 from runctl.runs.mounts.volume_conflicts import named
 from runctl.runs.plan import RunPlan

@@ -7,9 +7,9 @@ from typing import Any
 
 from runctl.agent.spec import ContainerSpec
 from runctl.containers.where import LOCAL
-from runctl.core.amounts import counted, size
 from runctl.core.models import Market
 from runctl.core.money import usd
+from runctl.core.text import counted, size
 from runctl.project.left_out import described
 from runctl.providers.registry import is_this_computer
 from runctl.render.json import to_builtins

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from runctl.agent.spec import AttemptStatus
-from runctl.core.amounts import counted, size
 from runctl.core.models import GitState, Market, Run
 from runctl.core.money import usd
 from runctl.core.names import project_of
+from runctl.core.text import counted, size
 from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit, table
 from runctl.render.things import duration
 

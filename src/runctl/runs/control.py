@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from runctl.core.amounts import counted
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, MachineError, NotFound, RunctlError, Unreachable, UsageError
 from runctl.core.models import InstanceState, Run, RunPhase
 from runctl.core.names import LATEST
+from runctl.core.text import counted
 from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of

@@ -22,7 +22,7 @@ from typing import Any
 
 from runctl.core.config import NOWHERE, SANDBOX_VARIABLE
 from runctl.core.errors import Conflict, NotFound, RunctlError, UsageError
-from runctl.core.places import make_private_file, make_private_folder
+from runctl.core.files import make_private_file, make_private_folder
 from runctl.sandbox import record
 from runctl.sandbox.layout import Layout, default_home
 from runctl.sandbox.machines import docker_engine

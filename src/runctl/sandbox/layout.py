@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from runctl.core.places import data_folder
+from runctl.core.files import data_folder
 
 
 @dataclass(frozen=True)

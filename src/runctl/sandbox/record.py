@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from runctl.core.places import make_private_file
+from runctl.core.files import make_private_file
 from runctl.sandbox.layout import Layout
 
 CONTROL = "/_sandbox/"

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
-from runctl.core.amounts import counted
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import Conflict, NotFound, Unreachable
 from runctl.core.progress import SILENT, Progress
+from runctl.core.text import counted
 from runctl.transport.files import Entry, Listing, MachineFiles, Piece
 
 BATCH_BYTES = 8 << 20

@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from runctl.core.errors import MachineError
-from runctl.core.files import write_atomically
-from runctl.core.places import cache_folder
+from runctl.core.files import cache_folder, write_atomically
 
 ASK = """\
 boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)

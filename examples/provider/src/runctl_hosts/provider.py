@@ -22,10 +22,10 @@ from runctl.core.errors import (
     Unreachable,
     Unsupported,
 )
+from runctl.core.files import cache_folder, data_folder, runtime_folder
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState, Market
 from runctl.core.names import did_you_mean
-from runctl.core.places import cache_folder, data_folder, runtime_folder
 from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import LOGIN_USER
 from runctl.providers.interface import Check, DoctorStatus, Provider

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from runctl.core.config import Config
-from runctl.core.config_values import TRUST
+from runctl.core.config.values import TRUST
 from runctl.core.errors import ConfigError
 
 _NAME = re.compile(r"(?!run-)[A-Za-z0-9][A-Za-z0-9._-]*")

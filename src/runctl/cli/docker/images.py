@@ -23,8 +23,8 @@ from runctl.containers.stored_images import (
     engine_images,
     prunable,
 )
-from runctl.core.amounts import counted
 from runctl.core.errors import MachineError, ProjectError
+from runctl.core.text import counted
 from runctl.project.label import project_label
 from runctl.render.images import images_table, pruned_document, pruned_lines
 from runctl.render.tables import screen_of

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from runctl._version import __version__
-from runctl.core.amounts import counted
 from runctl.core.config import SANDBOX_VARIABLE, Reading
 from runctl.core.database import Database
 from runctl.core.errors import RunctlError
+from runctl.core.text import counted
 from runctl.providers.interface import Check, DoctorStatus
 
 Which = Callable[[str], str | None]

@@ -152,7 +152,7 @@ def _from_state(query: str, incomplete: str) -> list[CompletionItem]:
 
     from click.shell_completion import CompletionItem
 
-    from runctl.core.places import state_file
+    from runctl.core.files import state_file
 
     try:
         with closing(

@@ -74,7 +74,7 @@ def _account(provider: str) -> str:
 
 
 def _file() -> Path:
-    from runctl.core.places import cache_folder
+    from runctl.core.files import cache_folder
 
     return cache_folder() / "completion.json"
 

@@ -58,8 +58,8 @@ def failure_of(error: BaseException, left: Left | None = None) -> Failure:
 
 def _of_a_file(error: OSError) -> Failure:
     """A file or folder of this computer that cannot be used is nothing that runctl can mend."""
-    from runctl.core.config_files import user_config_path
-    from runctl.core.places import cache_folder, data_folder
+    from runctl.core.config.files import user_config_path
+    from runctl.core.files import cache_folder, data_folder
 
     path = os.fsdecode(error.filename)
     ours = {

@@ -11,11 +11,11 @@ import click
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.machines.resolve import find_instance, provider_of, transport_option, wanted_transport
-from runctl.core.amounts import counted, size
 from runctl.core.errors import Interrupted, NotFound, UsageError
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance
 from runctl.core.names import LATEST
+from runctl.core.text import counted, size
 from runctl.providers.registry import this_computer
 from runctl.runs.records import RunRecord
 from runctl.transport.files import MachineFiles

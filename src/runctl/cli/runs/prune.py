@@ -12,8 +12,8 @@ from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_instances
 from runctl.cli.framework.values import DURATION
 from runctl.cli.machines.resolve import find_instance, provider_of
-from runctl.core.amounts import counted, size
 from runctl.core.clock import SystemClock
+from runctl.core.text import counted, size
 from runctl.runs.pruning import HERE, Prunable, Pruning
 
 

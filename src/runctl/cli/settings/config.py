@@ -22,8 +22,8 @@ from runctl.core.config import (
     untrusted_values,
     values_to_trust,
 )
-from runctl.core.config_edit import set_value
-from runctl.core.config_files import (
+from runctl.core.config.edit import set_value
+from runctl.core.config.files import (
     FILE_NAME,
     PYPROJECT,
     PYPROJECT_TABLE,
@@ -31,7 +31,7 @@ from runctl.core.config_files import (
     find_project_file,
     user_config_path,
 )
-from runctl.core.config_trust import distrust, trust
+from runctl.core.config.trust import distrust, trust
 from runctl.core.errors import ConfigError, NotFound
 from runctl.core.masking import MASK, is_secret, masked
 from runctl.render.tables import Column, fit, screen_of

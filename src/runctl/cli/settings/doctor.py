@@ -13,8 +13,8 @@ from runctl.cli.framework.checks import check_computer
 from runctl.cli.framework.commands import Command
 from runctl.core.config import Config
 from runctl.core.errors import NotFound, RunctlError
+from runctl.core.files import state_file
 from runctl.core.names import did_you_mean
-from runctl.core.places import state_file
 from runctl.providers.interface import Check, DoctorStatus
 from runctl.render.tables import wants_style
 

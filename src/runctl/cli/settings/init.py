@@ -9,7 +9,7 @@ import click
 
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
-from runctl.core.config_files import FILE_NAME, find_project_file
+from runctl.core.config.files import FILE_NAME, find_project_file
 from runctl.core.errors import Conflict
 from runctl.core.files import write_atomically
 from runctl.project.dockerfile import find_dockerfile

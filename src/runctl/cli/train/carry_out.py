@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from runctl.cli.context import Cli
 from runctl.cli.framework.prompts import Keys
 from runctl.cli.runs.show_log import show_log
-from runctl.core.amounts import counted, size
 from runctl.core.clock import SystemClock
 from runctl.core.errors import RunctlError, UsageError
+from runctl.core.text import counted, size
 from runctl.providers.registry import is_this_computer
 from runctl.render.progress import finish
 from runctl.render.run_plan import run_plan_document, run_plan_lines

@@ -30,7 +30,7 @@ _HEX = "(?:[0-9a-f]{8}|[0-9a-f]{17})"
 def make(config: Config) -> Provider:
     """The provider for the configured profile and region. Makes no call."""
     from runctl.core.clock import SystemClock
-    from runctl.core.places import cache_folder, data_folder
+    from runctl.core.files import cache_folder, data_folder
     from runctl.providers.aws.aws_provider import AwsProvider
     from runctl.providers.aws.calls.session import AwsSession
     from runctl.providers.aws.context import AwsContext

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from runctl.core.config_values import TRUST
+from runctl.core.config.values import TRUST
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def make(config: Config) -> Provider:
     """The provider with this computer as its only instance."""
-    from runctl.core.places import cache_folder, data_folder
+    from runctl.core.files import cache_folder, data_folder
     from runctl.providers.local.computer import LocalProvider
 
     return LocalProvider(

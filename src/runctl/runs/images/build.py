@@ -19,7 +19,7 @@ from runctl.containers.image_inputs import ImageInputs, repository_name
 from runctl.containers.image_plan import BuildOptions, ImagePlan
 from runctl.containers.reference import is_repository
 from runctl.core.errors import ProjectError, UsageError
-from runctl.core.places import cache_folder, data_folder
+from runctl.core.files import cache_folder, data_folder
 from runctl.project.build_context import BuildContext, read_context
 from runctl.project.dockerfile import DockerfileChoice, DockerfileRequest, choose_dockerfile, no_dockerfile
 from runctl.project.label import project_folder, project_label

@@ -253,7 +253,7 @@ class RunImage:
 
     def _image_on_machine(self, selection: Selection) -> tuple[ImagePlan, str]:
         """Its inputs are what is sent, less what .dockerignore leaves out; and the digest of what is sent."""
-        from runctl.core.places import cache_folder
+        from runctl.core.files import cache_folder
         from runctl.project.build_context import context_of_manifest
         from runctl.project.manifest import HashCache, build_manifest
         from runctl.project.root import project_name

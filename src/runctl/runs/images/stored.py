@@ -13,8 +13,8 @@ from runctl.containers.stored_images import (
     engine_images,
     remove_from_engine,
 )
-from runctl.core.amounts import counted
 from runctl.core.errors import MachineError, Unsupported
+from runctl.core.text import counted
 from runctl.machines.session import Session
 from runctl.providers.registry import registry_owner, usual_registry
 from runctl.runs.images.build import image_registry

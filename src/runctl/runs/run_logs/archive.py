@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runctl.agent.spec import EndRecord, dumps, from_json, loads
-from runctl.core.places import data_folder
+from runctl.core.files import data_folder
 
 LIMIT_BYTES = 1 << 30
 """Of all logs on this computer together."""

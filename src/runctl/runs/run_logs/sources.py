@@ -10,13 +10,13 @@ from datetime import timedelta
 from pathlib import PurePosixPath
 
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, from_json, loads
-from runctl.core.amounts import size as size_text
 from runctl.core.clock import SystemClock
 from runctl.core.errors import RunctlError
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState
 from runctl.core.progress import Progress
 from runctl.core.tags import is_ours
+from runctl.core.text import size as size_text
 from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.interface import Provider, require

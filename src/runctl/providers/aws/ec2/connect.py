@@ -19,10 +19,9 @@ from runctl.core.errors import (
     Unreachable,
     Unsupported,
 )
-from runctl.core.home_folder import expand_user
+from runctl.core.files import expand_user, runtime_folder
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState
-from runctl.core.places import runtime_folder
 from runctl.core.progress import Progress
 from runctl.providers.aws.calls.errors import our_errors
 from runctl.providers.aws.calls.parse import instance_of

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runctl.core.config_edit import set_value
-from runctl.core.config_files import ConfigFile
+from runctl.core.config.edit import set_value
+from runctl.core.config.files import ConfigFile
 from runctl.core.errors import ConfigError, UsageError
 
 COMMENTED = """# ours

@@ -10,10 +10,10 @@ import pytest
 
 from runctl.core import extensions
 from runctl.core.config import load, read, read_file, rules, untrusted_values, values_to_trust
-from runctl.core.config_edit import set_value
-from runctl.core.config_files import ConfigFile
-from runctl.core.config_trust import trust
-from runctl.core.config_values import TRUST
+from runctl.core.config.edit import set_value
+from runctl.core.config.files import ConfigFile
+from runctl.core.config.trust import trust
+from runctl.core.config.values import TRUST
 from runctl.core.errors import ConfigError, UsageError
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from runctl.core.config import read_file, rules
-from runctl.core.config_files import ConfigFile, Problem
-from runctl.core.config_values import Bad, Rule, rules_of, toml_value
+from runctl.core.config.files import ConfigFile, Problem
+from runctl.core.config.values import Bad, Rule, rules_of, toml_value
 from runctl.core.errors import ConfigError, UsageError
 from runctl.core.files import write_atomically
 from runctl.core.names import did_you_mean

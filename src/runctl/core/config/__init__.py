@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from runctl.core import extensions
-from runctl.core.config_files import (
+from runctl.core.config.files import (
     ConfigFile,
     Problem,
     find_project_file,
@@ -23,8 +23,8 @@ from runctl.core.config_files import (
     parse_file,
     user_config_path,
 )
-from runctl.core.config_trust import is_trusted
-from runctl.core.config_values import TRUST, Bad, Rule, check, describe, from_text, rules_of
+from runctl.core.config.trust import is_trusted
+from runctl.core.config.values import TRUST, Bad, Rule, check, describe, from_text, rules_of
 from runctl.core.errors import ConfigError
 from runctl.core.names import did_you_mean
 

@@ -19,8 +19,8 @@ from runctl.core.config import (
     sections,
     values_to_trust,
 )
-from runctl.core.config_files import ConfigFile
-from runctl.core.config_trust import distrust, trust
+from runctl.core.config.files import ConfigFile
+from runctl.core.config.trust import distrust, trust
 from runctl.core.errors import ConfigError
 from runctl.providers.aws.settings import AwsConfig
 

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from runctl.core.errors import ConfigError
-from runctl.core.files import write_atomically
-from runctl.core.places import data_folder, make_private_folder
+from runctl.core.files import data_folder, make_private_folder, write_atomically
 
 
 def trust_file() -> Path:
