@@ -67,13 +67,16 @@ def sshd(tmp_path: Path) -> Iterator[Sshd]:
 
 
 @pytest.fixture
-def runctl(python: Path, sshd: Sshd, tmp_path: Path) -> Installed:
+def runctl(python: Path, sshd: Sshd, packed_agents: Path, tmp_path: Path) -> Installed:
     """In a project, with a configuration that names a machine that answers and one that does not."""
     project = write_project(tmp_path / "project", {"train.py": TRAIN})
     env = {f"XDG_{each}_HOME": str(tmp_path / each.lower()) for each in ("DATA", "CONFIG", "CACHE", "STATE")}
     for variable, folder in (("HOME", tmp_path / "home"), ("XDG_RUNTIME_DIR", tmp_path / "run")):
         folder.mkdir(mode=0o700)
         env[variable] = str(folder)
+    cache = tmp_path / "cache" / "runctl"
+    cache.mkdir(parents=True)
+    (cache / "agent").symlink_to(packed_agents)
     config = tmp_path / "config" / "runctl" / "config.toml"
     config.parent.mkdir(parents=True)
     config.write_text(

@@ -14,11 +14,18 @@ from runctl_hosts.provider import HostsProvider
 from runctl_hosts.settings import HostConfig, HostsConfig
 
 
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the agent is packed once for all tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_folders(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the user's known hosts are asked, nor are those of runctl changed."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for folder in ("DATA", "CACHE", "STATE", "CONFIG"):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    for folder in ("DATA", "STATE", "CONFIG"):
         monkeypatch.setenv(f"XDG_{folder}_HOME", str(tmp_path / folder.lower()))
 
 

@@ -16,6 +16,7 @@ from runctl.providers.interface import DoctorStatus
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
 from runctl.testing.sshd import Sshd, keygen
+from runctl_hosts.facts import FactsMemory
 from runctl_hosts.provider import HostsProvider
 from runctl_hosts.settings import HostConfig, HostsConfig
 
@@ -81,8 +82,9 @@ def test_a_key_that_is_taken_on_trust_is_said(hosts: Make, box: HostConfig) -> N
     assert any("taken on trust" in said for said in progress.warnings)
 
 
-def test_waiting_ends_when_the_time_is_up(dead: HostConfig) -> None:
-    provider = HostsProvider(HostsConfig({"off": dead}), clock=ManualClock())
+def test_waiting_ends_when_the_time_is_up(dead: HostConfig, tmp_path: Path) -> None:
+    memory = FactsMemory(tmp_path / "facts.json")
+    provider = HostsProvider(HostsConfig({"off": dead}), memory=memory, clock=ManualClock())
     with pytest.raises(Unreachable):
         provider.wait_ready(InstanceId("off"), timeout=timedelta(minutes=5))
 
