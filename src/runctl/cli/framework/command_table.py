@@ -198,6 +198,9 @@ _LAST: dict[str, Leaf | Branch] = {
             ),
         },
     ),
+    "simulate": Leaf(
+        "Compare what spot and on-demand policies would have cost.", "runctl.cli.simulate:simulate"
+    ),
     "completion": Leaf(
         "Print the completion script of a shell.", "runctl.cli.framework.completion:completion"
     ),

@@ -1,0 +1,108 @@
+"""A comparison of policies as a table and as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runctl.agent.deadline import Policy
+from runctl.core.errors import UsageError
+from runctl.render.tables import Column, Screen, fit
+from runctl.simulation.comparison import Comparison, PolicyResult
+
+FORMATS = (".svg", ".png", ".pdf")
+_COLOURS = {
+    # Okabe and Ito's, which people who see colours differently can tell apart.
+    Policy.ON_DEMAND: "#999999",
+    Policy.SPOT: "#E69F00",
+    Policy.SPOT_THEN_ON_DEMAND: "#56B4E9",
+    Policy.UNIFORM_PROGRESS: "#CC79A7",
+    Policy.DEADLINE: "#009E73",
+}
+
+
+def simulation_text(comparison: Comparison, screen: Screen) -> str:
+    """The share of time with capacity first, then a line for each policy."""
+    shares = ", ".join(f"{pool.name} {pool.available:.1%}" for pool in comparison.pools)
+    results = comparison.policies
+    table = fit(
+        [
+            Column("POLICY", [result.policy.value for result in results]),
+            Column("SAVED", [f"{result.saved:.1%}" for result in results], right=True),
+            Column("COST", [f"{result.cost:.2f}" for result in results], right=True),
+            Column("LATE", [str(result.late) for result in results], right=True),
+            Column("MEAN FINISH", [_hours(result.finish_hours) for result in results], rank=2, right=True),
+            Column("LAST FINISH", [_hours(r.latest_finish_hours) for r in results], rank=1, right=True),
+            Column("ON-DEMAND", [_hours(r.on_demand_hours) for r in results], rank=1, right=True),
+            Column("ATTEMPTS", [f"{r.attempts:.1f}" for r in results], rank=3, right=True),
+            Column("INTERRUPTIONS", [f"{r.interruptions:.1f}" for r in results], rank=4, right=True),
+        ],
+        screen,
+    )
+    return "\n".join(
+        (
+            f"Time with capacity: {shares}; in any pool {comparison.any_available:.1%}.",
+            f"{_what(comparison)}.",
+            f"Prices per hour: {comparison.spot_price} on spot, {comparison.on_demand_price} on demand.",
+            "",
+            table,
+        )
+    )
+
+
+def draw(comparison: Comparison, path: Path) -> None:
+    """Draw what each policy saved: on average, and by the moment of the start. Raises `UsageError`."""
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"{path.name} does not end with {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    try:
+        from matplotlib import rc_context
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UsageError(
+            "pictures are drawn by matplotlib, which is not installed", hint="pip install 'runctl[plot]'"
+        ) from error
+
+    # Text stays text in an SVG, and the same numbers give the same file.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "runctl"}):
+        figure = Figure(figsize=(10, 4.2), layout="constrained")
+        FigureCanvasAgg(figure)
+        bars, lines = figure.subplots(1, 2, width_ratios=(2, 3))
+        names = [result.policy.value for result in comparison.policies]
+        colours = [_COLOURS[result.policy] for result in comparison.policies]
+        drawn = bars.barh(names, [100 * result.saved for result in comparison.policies], color=colours)
+        bars.bar_label(drawn, labels=[_label(result) for result in comparison.policies], padding=3)
+        bars.invert_yaxis()
+        bars.set_xlim(0, 100)
+        bars.set_xlabel("saved against on-demand alone, mean (%)")
+        for result, colour in zip(comparison.policies, colours, strict=True):
+            days, saved = zip(*result.saved_by_start, strict=True)
+            lines.plot(days, [100 * each for each in saved], color=colour, label=result.policy.value)
+        lines.set_xlabel("start of the run in the traces (days)")
+        lines.set_ylabel("saved (%)")
+        lines.grid(alpha=0.3)
+        lines.legend(loc="center right", fontsize="small")
+        for axes in (bars, lines):
+            axes.spines[["top", "right"]].set_visible(False)
+        figure.suptitle(_what(comparison))
+        try:
+            figure.savefig(path, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _what(comparison: Comparison) -> str:
+    pools = "1 pool" if len(comparison.pools) == 1 else f"{len(comparison.pools)} pools"
+    runs = "1 run" if comparison.runs == 1 else f"{comparison.runs} runs"
+    return (
+        f"{runs} of {comparison.job_hours:g} h in {comparison.deadline_hours:g} h over {pools} "
+        f"and {comparison.days:.1f} days, {comparison.restart_minutes:g} min for a restart"
+    )
+
+
+def _label(result: PolicyResult) -> str:
+    late = f", {result.late} late" if result.late else ""
+    return f"{100 * result.saved:.1f}%{late}"
+
+
+def _hours(value: float | None) -> str | None:
+    return None if value is None else f"{value:.1f} h"
