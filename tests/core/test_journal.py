@@ -6,6 +6,7 @@ import pytest
 
 from runctl.core.errors import MachineError
 from runctl.core.journal import Change, Effect, Journal, Standing, net
+from runctl.testing.clock import ManualClock
 
 MADE, GONE, CHANGED = Effect.CREATED, Effect.GONE, Effect.CHANGED
 MAYBE = Standing.UNDER_WAY
@@ -77,7 +78,9 @@ def test_what_an_unanswered_call_has_made_is_looked_for() -> None:
     journal = Journal()
     answers = [None, change(MADE, "v")]
     journal.begin(change(MADE), find=lambda: answers.pop(0))
-    assert [(each.subject, each.standing) for each in journal.settle()] == [(("v",), Standing.DONE)]
+    assert [(each.subject, each.standing) for each in journal.settle(clock=ManualClock())] == [
+        (("v",), Standing.DONE)
+    ]
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), RuntimeError()])
@@ -87,7 +90,7 @@ def test_a_look_that_fails_leaves_it_uncertain(failure: BaseException) -> None:
 
     journal = Journal()
     journal.begin(change(MADE), find=find)
-    assert [each.standing for each in journal.settle()] == [MAYBE]
+    assert [each.standing for each in journal.settle(clock=ManualClock())] == [MAYBE]
 
 
 def test_a_listener_hears_of_each_change_as_it_begins_and_ends() -> None:

@@ -7,15 +7,17 @@ A provider has one journal. The command line reads it when a command ends by Ctr
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from enum import StrEnum
 
+from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import MachineError
+from runctl.core.waiting import attempts
 
-SETTLE_SECONDS = 4.0
+SETTLE_TIMEOUT = timedelta(seconds=4)
 """How long `Journal.settle` looks for what an unanswered call may have made."""
 
 
@@ -141,18 +143,17 @@ class Journal:
         """What is different now from before; see `net`."""
         return net([entry.change for entry in tuple(self._entries)])
 
-    def settle(self, seconds: float = SETTLE_SECONDS) -> tuple[Change, ...]:
+    def settle(self, timeout: timedelta = SETTLE_TIMEOUT, clock: Clock | None = None) -> tuple[Change, ...]:
         """As `changes`, after looking for what unanswered calls have made; Ctrl-C and errors end the looking."""
-        end = time.monotonic() + seconds
         # Where the looking fails, or is interrupted, it stays "may exist", which is true.
         with suppress(KeyboardInterrupt, Exception):
-            while (unanswered := self._unanswered()) and time.monotonic() < end:
-                for entry in unanswered:
+            for _ in attempts(clock or SystemClock(), timeout):
+                for entry in self._unanswered():
                     found = entry.find() if entry.find is not None else None
                     if found is not None:
                         entry.done(found)
-                if self._unanswered():
-                    time.sleep(0.5)
+                if not self._unanswered():
+                    break
         return self.changes()
 
     def _unanswered(self) -> list[Entry]:

@@ -23,6 +23,7 @@ from runctl.core.ids import new_client_token
 from runctl.core.journal import Change, Effect
 from runctl.core.models import Snapshot, Volume, VolumeState
 from runctl.core.progress import SILENT, Progress
+from runctl.core.waiting import attempts
 from runctl.providers.interface import Provider, require
 from runctl.providers.registry import volume_command
 from runctl.providers.volume_plans import Initialization, SnapshotRequest, VolumePlan, VolumeRequest
@@ -430,14 +431,12 @@ def _wait_filled(provider: Provider, target: Volume, progress: Progress, clock: 
     if volumes.initialization(target.id).rate is None:
         return
     progress.step(f"waiting until {target.id} has all its data")
-    began = clock.monotonic()
-    while clock.monotonic() - began < INITIALIZATION_TIMEOUT.total_seconds():
+    for _ in attempts(clock, INITIALIZATION_TIMEOUT, first=1.0, most=POLL_SECONDS):
         status = volumes.initialization(target.id)
         if status.complete:
             return
         left = "" if status.remaining_seconds is None else f", about {status.remaining_seconds} s left"
         progress.update(f"{target.id} is being filled{left}", done=status.progress or 0, total=100)
-        clock.sleep(POLL_SECONDS if (status.remaining_seconds or 0) > POLL_SECONDS else 1.0)
     raise Unreachable(
         f"volume {target.id} has not got all its data after {INITIALIZATION_TIMEOUT}",
         hint="the provider goes on with it by itself; the same command goes on from there later",

@@ -21,6 +21,7 @@ from runctl.core.errors import (
 from runctl.core.ids import RunId, new_run_id
 from runctl.core.models import Instance, Volume
 from runctl.core.progress import SILENT, Progress
+from runctl.core.waiting import attempts
 from runctl.machines.intents import IntentStore
 from runctl.machines.machine import Machine, open_machine
 from runctl.machines.renting import RentalListener, Rentals
@@ -196,12 +197,11 @@ class Prewarm:
         volume = plan.request.volume
         self.progress.step(f"waiting for {volume.id} to be initialised")
         try:
-            while True:
+            for _ in attempts(self.clock, None, first=1.0, most=30.0):
                 origin = require(self.provider.filling).volume_origin(volume.id)
                 if origin.complete:
                     return
                 self.progress.update("per cent", done=origin.progress or 0, total=100)
-                self.clock.sleep(min(30.0, max(1.0, (origin.remaining_seconds or 30) / 20)))
         except KeyboardInterrupt:
             raise Interrupted(
                 f"stopped watching; {volume.id} is being initialised all the same",

@@ -13,6 +13,7 @@ from runctl.core.errors import Conflict, Interrupted, RunctlError, Unreachable
 from runctl.core.models import Instance, InstanceState, VolumeState
 from runctl.core.progress import Progress
 from runctl.core.tags import EXPIRES_AT, INTENT
+from runctl.core.waiting import attempts
 from runctl.machines.creation import Creation
 from runctl.machines.machine import Machine
 from runctl.machines.renting import READY_TIMEOUT, Rentals
@@ -114,15 +115,14 @@ class HelperMachine:
             return
         volume = plan.request.volume
         self.progress.step(f"waiting for {volume.attached_to}, an earlier helper, to let go of {volume.id}")
-        deadline = self.clock.monotonic() + FREE_TIMEOUT.total_seconds()
-        while require(self.provider.volumes).find(volume.id).state is not VolumeState.AVAILABLE:
-            if self.clock.monotonic() >= deadline:
-                raise Conflict(
-                    f"{volume.id} is still attached to {volume.attached_to}, which is ending",
-                    hint="run the same command again in some minutes",
-                    code="volume-in-use",
-                )
-            self.clock.sleep(2.0)
+        for _ in attempts(self.clock, FREE_TIMEOUT, first=2.0):
+            if require(self.provider.volumes).find(volume.id).state is VolumeState.AVAILABLE:
+                return
+        raise Conflict(
+            f"{volume.id} is still attached to {volume.attached_to}, which is ending",
+            hint="run the same command again in some minutes",
+            code="volume-in-use",
+        )
 
     def _given_back(
         self, plan: PrewarmPlan, instance: Instance | None, error: BaseException

@@ -10,6 +10,7 @@ from datetime import timedelta
 from runctl.agent.spec import EndRecord, LogFrame
 from runctl.core.clock import Clock
 from runctl.core.errors import InstanceEnded, MachineError, RunctlError, Unreachable
+from runctl.core.waiting import attempts
 from runctl.machines.machine import Machine
 from runctl.providers.ended import what_became_of
 from runctl.runs.records import RunRecord, end_with_its_machine, from_status, with_end, with_its_machine
@@ -111,12 +112,11 @@ def follow(
 
 def _what_became_of(machine: Machine, clock: Clock, *, wait: bool) -> InstanceEnded | None:
     """The provider's word; with ``wait`` it has a moment to say it: who refuses us may know before who is asked."""
-    until = clock.monotonic() + (LAST_WORD.total_seconds() if wait else 0.0)
-    while True:
+    for _ in attempts(clock, LAST_WORD if wait else timedelta(0), first=1.0):
         became = what_became_of(machine.provider, machine.instance.id)
-        if became is not None or clock.monotonic() >= until:
+        if became is not None:
             return became
-        clock.sleep(1.0)
+    return None
 
 
 def _ended_with_its_machine(

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from runctl.core.clock import Clock
 from runctl.core.errors import Conflict
+from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import error_code
-from runctl.providers.aws.calls.waiting import attempts
 
 T = TypeVar("T")
 

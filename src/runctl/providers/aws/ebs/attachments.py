@@ -11,10 +11,10 @@ from runctl.core.errors import Conflict, Unreachable, ZoneMismatch
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import Volume, VolumeState
 from runctl.core.progress import Progress
+from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import error_code
 from runctl.providers.aws.calls.parse import device_in_use, free_device, volume_of
 from runctl.providers.aws.calls.retries import carried_out
-from runctl.providers.aws.calls.waiting import attempts
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.mounting import forget_unused
 from runctl.providers.aws.ebs.volume_creation import CREATE_TIMEOUT

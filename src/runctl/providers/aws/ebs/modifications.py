@@ -16,10 +16,10 @@ from runctl.core.errors import Conflict, ProviderError, Unreachable, UsageError
 from runctl.core.ids import VolumeId
 from runctl.core.models import Volume
 from runctl.core.progress import SILENT, Progress
+from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import error_code, raising_our_errors
 from runctl.providers.aws.calls.parse import tag_list, utc
 from runctl.providers.aws.calls.retries import carried_out
-from runctl.providers.aws.calls.waiting import attempts
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.types import TYPES, checked_shape, monthly_price
 from runctl.providers.aws.ebs.volume_lookup import check_ours, find_volume

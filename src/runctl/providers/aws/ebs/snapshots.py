@@ -13,11 +13,11 @@ from runctl.core.ids import SnapshotId, VolumeId, new_client_token
 from runctl.core.models import Snapshot, SnapshotState
 from runctl.core.names import check_resource_name
 from runctl.core.progress import SILENT, Progress
+from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import error_code, our_errors, raising_our_errors
 from runctl.providers.aws.calls.filters import describe
 from runctl.providers.aws.calls.parse import snapshot_of, tag_list, tags_of, utc
 from runctl.providers.aws.calls.retries import carried_out
-from runctl.providers.aws.calls.waiting import attempts
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.snapshot_prices import RATES, initialization, snapshot_price
 from runctl.providers.aws.ebs.types import shape_from_text, shape_text

@@ -13,10 +13,10 @@ from runctl.core.ids import VolumeId
 from runctl.core.models import Volume, VolumeState
 from runctl.core.names import check_resource_name
 from runctl.core.progress import Progress
+from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import our_errors
 from runctl.providers.aws.calls.filters import describe
 from runctl.providers.aws.calls.parse import tags_of, utc, volume_of
-from runctl.providers.aws.calls.waiting import attempts
 from runctl.providers.aws.context import AwsContext
 
 OVER = frozenset({"deleting", "deleted"})

@@ -13,10 +13,10 @@ from runctl.core.errors import Conflict, NotFound, PermissionDenied
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState, Market
 from runctl.core.progress import SILENT, Progress
+from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import error_code, raising_our_errors
 from runctl.providers.aws.calls.filters import describe as describe_exactly
 from runctl.providers.aws.calls.parse import instance_of, tags_of, utc
-from runctl.providers.aws.calls.waiting import attempts
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.interface import StopAndStart
 

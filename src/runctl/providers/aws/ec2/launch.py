@@ -20,11 +20,11 @@ from runctl.core.errors import (
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import Instance, InstanceState, Market
 from runctl.core.progress import Progress
+from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import classify, error_code, our_errors
 from runctl.providers.aws.calls.filters import describe as describe_exactly
 from runctl.providers.aws.calls.idempotence import call_once
 from runctl.providers.aws.calls.parse import DATA_DEVICE, state_reason, tag_list
-from runctl.providers.aws.calls.waiting import attempts
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.attachments import attach_volume
 from runctl.providers.aws.ebs.volume_lookup import find_volume, in_use

@@ -19,9 +19,9 @@ from runctl.core.errors import (
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import Instance, InstanceState
 from runctl.core.progress import Progress
+from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import refused_by_aws
 from runctl.providers.aws.calls.parse import DATA_DEVICE, DATA_VOLUME, instance_of, mounts_of, tags_of
-from runctl.providers.aws.calls.waiting import attempts
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.attachments import attach_volume
 from runctl.providers.aws.ebs.mounting import remember_mount

@@ -8,8 +8,8 @@ from runctl.core.errors import NotFound, Unreachable
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState, Volume, VolumeState
 from runctl.core.progress import Progress
+from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.parse import instance_of
-from runctl.providers.aws.calls.waiting import attempts
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.volume_lookup import find_volume
 from runctl.providers.aws.ec2.instances import describe, find_described, priced

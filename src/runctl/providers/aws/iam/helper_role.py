@@ -12,9 +12,9 @@ from runctl.core.clock import Clock
 from runctl.core.errors import NotFound, PermissionDenied
 from runctl.core.ids import VolumeId
 from runctl.core.progress import Progress
+from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import error_code, our_errors
 from runctl.providers.aws.calls.parse import tag_list, tags_of
-from runctl.providers.aws.calls.waiting import attempts
 from runctl.providers.aws.iam.roles import (
     REACH_POLICY,
     ProfileState,
