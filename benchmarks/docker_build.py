@@ -93,8 +93,10 @@ def _measure(docker: str, engine: Engine, registry: Registry, folder: Path) -> I
         engine.docker("builder", "prune", "--all", "--force")
 
     change()
-    yield interleaved("build and push, nothing changed", runctl, PEER, plain, rounds=ROUNDS)
-    yield interleaved("build and push, one file changed", runctl, PEER, plain, rounds=ROUNDS, before=change)
+    yield interleaved("build and push, nothing changed", runctl, PEER, plain, rounds=ROUNDS, target=1)
+    yield interleaved(
+        "build and push, one file changed", runctl, PEER, plain, rounds=ROUNDS, before=change, target=1
+    )
     yield interleaved(
         "the same on a machine that has built nothing",
         runctl,

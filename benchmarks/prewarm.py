@@ -79,7 +79,13 @@ class Contest:
                 raise RuntimeError(f"{argv(prefix, into)[0]} brought {len(files)} files, not {count}")
 
         return interleaved(
-            what, lambda: run(self.ours), peer, lambda: run(other), rounds=3, before=self.clear
+            what,
+            lambda: run(self.ours),
+            peer,
+            lambda: run(other),
+            rounds=3,
+            before=self.clear,
+            target=1.2 if peer == "s5cmd" else None,
         )
 
     def clear(self) -> None:

@@ -34,4 +34,5 @@ def measure() -> Iterator[Result]:
             "`aws ec2 describe-instances`",
             command([str(aws), "ec2", "describe-instances", "--output", "json"], **environment),
             rounds=15,
+            target=0.6,
         )

@@ -46,15 +46,20 @@ class Contest:
 
     def first(self, peer: str) -> Result:
         """To a machine that has nothing of it; the agent is there."""
-        return self._contest(f"sync, {FILES:,} files, first", peer, fresh=True)
+        return self._contest(
+            f"sync, {FILES:,} files, first", peer, fresh=True, target=1.5 if peer == "rsync" else 0.3
+        )
 
     def unchanged(self, peer: str) -> Result:
         """Again, and nothing has changed."""
-        return self._contest(f"sync, {FILES:,} files, nothing changed", peer, target=0.5)
+        return self._contest(
+            f"sync, {FILES:,} files, nothing changed", peer, target=0.5 if peer == "rsync" else None
+        )
 
     def one_changed(self, peer: str) -> Result:
         """Again, and one file has."""
-        result = self._contest(f"sync, {FILES:,} files, one changed", peer, change=True, target=0.5)
+        target = 0.5 if peer == "rsync" else None
+        result = self._contest(f"sync, {FILES:,} files, one changed", peer, change=True, target=target)
         reached = self.folder / f"{peer}-copy" / "0" / "0.py"
         if reached.read_text() != (self.project / "0" / "0.py").read_text():
             raise RuntimeError(f"{peer} did not bring the change over")
@@ -92,7 +97,7 @@ class Contest:
             lambda: self._copy(peer, copy),
             rounds=5 if peer == "rsync" else 3,
             before=before,
-            target=target if peer == "rsync" else None,
+            target=target,
         )
         expected = {"first": FILES, "nothing changed": 0, "one changed": 1}[what.rpartition(", ")[2]]
         if last[0].files_sent != expected:
