@@ -9,18 +9,20 @@ import tempfile
 import warnings
 from pathlib import Path
 
-import platformdirs
-
 _NAME = "runctl"
 
 
 def data_folder() -> Path:
     """State that outlives a reboot: the state file, keys, the sandbox."""
+    import platformdirs
+
     return platformdirs.user_data_path(_NAME)
 
 
 def cache_folder() -> Path:
     """What can be made again; where the platform's own folder cannot be written, one that goes with this process."""
+    import platformdirs
+
     folder = platformdirs.user_cache_path(_NAME)
     nearest = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     return folder if os.access(nearest, os.W_OK | os.X_OK) else _passing_folder()
@@ -28,6 +30,8 @@ def cache_folder() -> Path:
 
 def runtime_folder() -> Path:
     """Sockets of connections that commands share; the user's alone, and gone after a reboot."""
+    import platformdirs
+
     with warnings.catch_warnings():
         # Of a folder in /tmp where XDG_RUNTIME_DIR is not set: it is made private before anything is put there.
         warnings.simplefilter("ignore")
