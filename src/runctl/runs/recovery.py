@@ -1,0 +1,134 @@
+"""What follows when an attempt has ended: another one, where and on which market, or none, and why. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from runctl.agent.deadline import Job, Move, Policy, Standing, decide
+from runctl.agent.spec import EndReason
+
+RETRIED = frozenset({EndReason.INTERRUPTED, EndReason.LOST, EndReason.NO_CAPACITY, EndReason.NOT_STARTED})
+"""Ends that say nothing about the script: the same attempt may well succeed on another machine. All others would end in
+the same way again, or are what somebody wanted."""
+
+
+@dataclass(frozen=True)
+class PastAttempt:
+    """An attempt that has ended. Times in seconds since the run's start."""
+
+    reason: EndReason
+    market: Literal["spot", "on-demand"]
+    pool: str
+    """The type and zone of its machine, or of the one that it did not get."""
+    ended_at: float
+    paid: float = 0.0
+    """For how long its machine was paid."""
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """By when the run must have ended, and how."""
+
+    policy: Policy
+    job: Job
+
+
+@dataclass(frozen=True)
+class RecoveryRules:
+    """What whoever started the run allows."""
+
+    max_attempts: int
+    """In all, the first included."""
+    retry_within: float
+    """Seconds after an end in which a machine must be found."""
+    on_demand_after: float | None = None
+    """Seconds without spot capacity after which on-demand is allowed; ``None``: never."""
+    deadline: Deadline | None = None
+    """Decides in place of `on_demand_after`: whoever sets one has agreed to on-demand where it needs that."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the run is now. Times in seconds."""
+
+    elapsed: float
+    """Since the run's start."""
+    done: float
+    """Work that lies in verified checkpoints."""
+    pools_with_capacity: tuple[str, ...]
+    """As far as is known, in the order in which they are preferred."""
+
+
+@dataclass(frozen=True)
+class NextAttempt:
+    """Rent this, and carry on."""
+
+    market: Literal["spot", "on-demand"]
+    pool: str | None
+    """``None``: on-demand takes any."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing can be had now: ask again at the next look at the capacity."""
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """The run has ended."""
+
+    why: str
+    """A sentence's rest, for a person, after the run's id."""
+
+
+def decide_next(
+    attempts: Sequence[PastAttempt], rules: RecoveryRules, progress: Progress
+) -> NextAttempt | Wait | GiveUp:
+    """What follows the last of the attempts. Raises `ValueError` where there is none."""
+    if not attempts:
+        raise ValueError("no attempt has ended")
+    last = attempts[-1]
+    if last.reason not in RETRIED:
+        return GiveUp(f"ended as {last.reason.value}, which another machine does not change")
+    if len(attempts) >= rules.max_attempts:
+        return GiveUp(f"has had {len(attempts)} of {rules.max_attempts} attempts")
+    searched = progress.elapsed - last.ended_at
+    if rules.deadline is not None:
+        market = _by_deadline(rules.deadline, attempts, progress)
+    elif progress.pools_with_capacity:
+        market = Move.SPOT
+    elif rules.on_demand_after is not None and searched >= rules.on_demand_after:
+        market = Move.ON_DEMAND
+    else:
+        market = Move.WAIT
+    if market is Move.ON_DEMAND:
+        return NextAttempt("on-demand", None)
+    if market is Move.SPOT:
+        return NextAttempt("spot", _best(attempts, progress.pools_with_capacity))
+    if searched > rules.retry_within:
+        return GiveUp(f"found no machine within {rules.retry_within / 60:g} minutes")
+    return Wait()
+
+
+def _by_deadline(deadline: Deadline, attempts: Sequence[PastAttempt], progress: Progress) -> Move:
+    def paid(market: str) -> float:
+        return sum(attempt.paid for attempt in attempts if attempt.market == market)
+
+    lost = {EndReason.INTERRUPTED, EndReason.LOST}
+    standing = Standing(
+        elapsed=progress.elapsed,
+        done=progress.done,
+        spot_available=bool(progress.pools_with_capacity),
+        on_spot=paid("spot"),
+        on_demand=paid("on-demand"),
+        interruptions=sum(each.market == "spot" and each.reason in lost for each in attempts),
+    )
+    return decide(deadline.policy, deadline.job, standing)
+
+
+def _best(attempts: Sequence[PastAttempt], pools: Sequence[str]) -> str:
+    """The pool that has not failed, or that failed longest ago; among equals the preferred one."""
+    failed = {attempt.pool: number for number, attempt in enumerate(attempts)}
+    return min(pools, key=lambda pool: failed.get(pool, -1))
