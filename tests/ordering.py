@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 LONGEST = (
-    "e2e/test_prewarm.py",
+    "docs/test_documentation.py",
+    "machines/test_cut_short.py",
     "e2e/test_aws.py",
     "e2e/test_ebs.py",
-    "docs/test_documentation.py",
     "e2e/test_training_volumes.py",
+    "e2e/test_prewarm.py",
+    "faults/test_campaign.py",
+    "e2e/test_images.py",
+    "e2e/test_kept_logs.py",
     "e2e/test_local.py",
     "e2e/test_hosts_provider.py",
-    "e2e/test_images.py",
     "e2e/test_folders.py",
     "e2e/test_refusals.py",
     "e2e/test_watch.py",

@@ -176,18 +176,29 @@ class Agent:
 
     def output(self, run_id: str) -> list[str]:
         """The script's own lines."""
-        return [line for line in self.log(run_id).splitlines() if not line.startswith("[runctl] ")]
+        return scripts_own(self.log(run_id))
 
     def says(self, run_id: str, text: str) -> None:
         """Wait until a line of the script holds this."""
-
-        def look() -> bool:
-            ended = self.status(run_id).state is RunState.ENDED
-            found = any(text in line for line in self.output(run_id))
-            assert found or not ended, self.log(run_id)
-            return found
-
-        until(look, f"{text!r} in the log of {run_id}")
+        limit, log = time.monotonic() + LIMIT_SECONDS, b""
+        with subprocess.Popen(
+            self.command("logs"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self.environment
+        ) as follower:
+            assert follower.stdin is not None
+            assert follower.stdout is not None
+            follower.stdin.write(json.dumps({"run_id": run_id, "follow": True}).encode())
+            follower.stdin.close()
+            try:
+                # A frame comes now and then also when the script is silent.
+                while head := follower.stdout.readline():
+                    frame = from_json(LogFrame, json.loads(head))
+                    log += follower.stdout.read(frame.length)
+                    if any(text in line for line in scripts_own(log.decode(errors="replace"))):
+                        return
+                    assert time.monotonic() < limit, f"{run_id} does not say {text!r}: {log!r}"
+            finally:
+                follower.kill()
+        raise AssertionError(f"{run_id} has not said {text!r}: {log!r}")
 
     def folder(self, run_id: str, attempt: int = 1) -> Path:
         return self.state / "runs" / run_id / str(attempt)
@@ -204,6 +215,11 @@ class Agent:
         """No run of this agent is left."""
         for run_id in set(self.started):
             self.call("stop", {"run_id": run_id, "force": True})
+
+
+def scripts_own(log: str) -> list[str]:
+    """Its lines without those that are runctl's."""
+    return [line for line in log.splitlines() if not line.startswith("[runctl] ")]
 
 
 def parse_frames(data: bytes) -> tuple[bytes, list[LogFrame]]:

@@ -53,10 +53,19 @@ def test_a_machine_that_tells_everybody_to_end_has_told_the_training_and_its_log
 
 @pytest.mark.linux
 def test_a_copying_process_that_is_killed_is_followed_by_another(agent: Agent) -> None:
-    agent.sync({"t.py": "import time\nfor i in range(60): print('line', i); time.sleep(0.05)\n"})
+    # What a process holds that is killed is lost: it holds nothing while the script waits.
+    waits_once = (
+        "import os, pathlib, time\n"
+        "go = pathlib.Path(os.environ['RUNCTL_OUTPUT_DIR'], 'go')\n"
+        "for i in range(60):\n"
+        "    print('line', i)\n"
+        "    while i == 3 and not go.exists(): time.sleep(0.05)\n"
+    )
+    agent.sync({"t.py": waits_once})
     agent.start("r", "t.py")
     agent.says("r", "line 3")
     os.kill(agent.live("r")["follower"]["pid"], signal.SIGKILL)
+    (agent.state / "runs" / "r" / "output" / "go").touch()
     assert agent.ended("r").reason is EndReason.COMPLETED
     assert agent.output("r") == [f"line {i}" for i in range(60)]
 
