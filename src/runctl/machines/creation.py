@@ -29,7 +29,7 @@ from runctl.providers.interface import Provider, require
 from runctl.providers.volumes import Snapshots, Volumes
 
 Thing = Instance | Volume | Snapshot
-Made = TypeVar("Made", Instance, Volume, Snapshot)
+Created = TypeVar("Created", Instance, Volume, Snapshot)
 Plan = TypeVar("Plan")
 
 TOKEN_SPENT = "token-spent"  # noqa: S105 - an error's code
@@ -79,14 +79,16 @@ class Creation:
         self._store.put(self._intent)
         self._begun = True
 
-    def made(self, resource_id: str) -> None:
+    def note_id(self, resource_id: str) -> None:
         """The provider has named it. A file that cannot be written now is no reason to stop: the tag finds it."""
         if self._begun and self._intent.resource_id != resource_id:
             self._intent = replace(self._intent, resource_id=resource_id)
             with suppress(StateError):
                 self._store.put(self._intent)
 
-    def make(self, plan: Plan, create: Callable[[Plan], Made], plan_with: Callable[[str], Plan]) -> Made:
+    def make(
+        self, plan: Plan, create: Callable[[Plan], Created], plan_with: Callable[[str], Plan]
+    ) -> Created:
         """Begin, and the thing as ``create`` makes it by the plan.
 
         Where the plan's token has made something that was deleted since, it is made by the plan that ``plan_with`` has
@@ -102,7 +104,7 @@ class Creation:
             plan = plan_with(self.token)
             self.begin()
             thing = create(plan)
-        self.made(thing.id)
+        self.note_id(thing.id)
         return thing
 
     def _renew(self) -> None:
@@ -120,7 +122,7 @@ class Creation:
         if change.token == self.token:
             self._refused = change.standing is Standing.REFUSED
             if change.standing is Standing.DONE and change.effect is Effect.CREATED and change.subject:
-                self.made(change.subject[0])
+                self.note_id(change.subject[0])
 
     def end(self, *, finished: bool) -> None:
         """The command ends; what is not finished stays open for the same command."""

@@ -52,7 +52,7 @@ class Move:
         """See `runctl.storage.moving.carry_out`. Raises `Conflict` (code ``moving``) while another command does it."""
         self._creation.begin(alone=f"the volume is being moved to {self.plan.zone} by another command")
         moved = steps.carry_out(self._provider, self.plan, self._progress, self._clock)
-        self._creation.made(moved.volume.id)
+        self._creation.note_id(moved.volume.id)
         return moved
 
 

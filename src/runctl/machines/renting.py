@@ -134,7 +134,7 @@ class Rentals:
         """The machine exists; it may be booting still. Raises what `Renting.create` raises, and `StateError`."""
         creation.begin()
         instance = require(self.provider.renting).create(plan, self.progress)
-        creation.made(instance.id)
+        creation.note_id(instance.id)
         self._tell(RentalEvent.RENTED, instance)
         return instance
 

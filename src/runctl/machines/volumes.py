@@ -174,7 +174,7 @@ def new_snapshot(
         def take() -> Snapshot:
             creation.begin()
             taken = snapshots.create(plan, session.progress)
-            creation.made(taken.id)
+            creation.note_id(taken.id)
             return taken
 
         def carry_out() -> Snapshot:
@@ -231,9 +231,9 @@ def _held_still(
         return make()
     # Written down before: after a kill the same command finds what it froze by the same token.
     with holding_still(cloud, agent_on, volume, creation.token, freeze=freeze, progress=progress) as still:
-        made = make()
+        result = make()
     progress.note(still.description)
-    return made
+    return result
 
 
 def larger_volume(

@@ -200,7 +200,7 @@ def terminate_command(provider: str) -> click.Command:
             return
         live = [instance for instance in found if not instance.state.is_over]
         if live:
-            _look_after_runs(cli, live)
+            _record_runs(cli, live)
             cli.confirm(_question(live))
             from runctl.runs.run_logs.sources import fetch_logs
 
@@ -211,7 +211,7 @@ def terminate_command(provider: str) -> click.Command:
     return command
 
 
-def _look_after_runs(cli: Cli, instances: Sequence[Instance]) -> None:
+def _record_runs(cli: Cli, instances: Sequence[Instance]) -> None:
     """Remember how runs on these machines ended while the machines can still say; name those that go on."""
     from runctl.runs.control import refresh
 

@@ -62,7 +62,7 @@ def attach_command(provider: str) -> click.Command:
             ("--no-mount", option) for option in ("--mount-point", "--format", "--fstype", "--read-only")
         ],
     )
-    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
+    @click.argument("volume_name", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.argument("instance_id", metavar="INSTANCE", shell_complete=complete_instances)
     @mount_options
     @click.option("--no-mount", is_flag=True, help="Attach it only.")
@@ -71,7 +71,7 @@ def attach_command(provider: str) -> click.Command:
     def command(
         cli: Cli,
         *,
-        volume_word: str,
+        volume_name: str,
         instance_id: str,
         mount_point: str | None,
         no_mount: bool,
@@ -89,7 +89,7 @@ def attach_command(provider: str) -> click.Command:
         instance = running_instance(cli, provider, instance_id)
         options = MountOptions(mount_point, fstype, may_format=may_format, read_only=read_only)
         attached = attach(
-            cli.session, provider, volume_word, instance, None if no_mount else options, transport=transport
+            cli.session, provider, volume_name, instance, None if no_mount else options, transport=transport
         )
         emit_volume(cli, provider, attached)
 
@@ -100,7 +100,7 @@ def mount_command(provider: str) -> click.Command:
     """``ebs mount`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
+    @click.argument("volume_name", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @mount_options
     @click.option(
         "--instance",
@@ -114,7 +114,7 @@ def mount_command(provider: str) -> click.Command:
     def command(
         cli: Cli,
         *,
-        volume_word: str,
+        volume_name: str,
         mount_point: str | None,
         may_format: bool,
         fstype: str,
@@ -127,7 +127,7 @@ def mount_command(provider: str) -> click.Command:
         On the machine that has it, now and after a restart. The rules are those of attach.
         """
         cloud = cli.provider(provider)
-        volume = require(cloud.volumes).find(volume_word)
+        volume = require(cloud.volumes).find(volume_name)
         instance = running_instance(cli, provider, instance_id or _only_instance(provider, volume))
         if instance.id not in volume.instances:
             raise Conflict(
@@ -165,7 +165,7 @@ def detach_command(provider: str) -> click.Command:
     """``ebs detach`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
+    @click.argument("volume_name", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.option(
         "--force",
         is_flag=True,
@@ -181,7 +181,7 @@ def detach_command(provider: str) -> click.Command:
     @transport_option(provider)
     @click.pass_obj
     def command(
-        cli: Cli, *, volume_word: str, force: bool, instance_id: str | None, transport: str | None
+        cli: Cli, *, volume_name: str, force: bool, instance_id: str | None, transport: str | None
     ) -> None:
         """Unmount a volume and detach it.
 
@@ -189,7 +189,7 @@ def detach_command(provider: str) -> click.Command:
         """
         instance = None if instance_id is None else find_instance(cli, provider, instance_id)
         detached = detach(
-            cli.session, provider, volume_word, instance=instance, force=force, transport=transport
+            cli.session, provider, volume_name, instance=instance, force=force, transport=transport
         )
         emit_volume(cli, provider, detached.volume)
 

@@ -34,7 +34,7 @@ def clone_command(provider: str) -> click.Command:
     """``ebs clone`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
+    @click.argument("volume_name", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.option("--name", metavar="NAME", help="A name to call the copy by; unique among yours.")
     @click.option("--size", type=GIB, metavar="GIB", help="Larger than the original.")
     @type_options("as the original is")
@@ -47,7 +47,7 @@ def clone_command(provider: str) -> click.Command:
     def command(
         cli: Cli,
         *,
-        volume_word: str,
+        volume_name: str,
         name: str | None,
         size: int | None,
         kind: str | None,
@@ -66,7 +66,7 @@ def clone_command(provider: str) -> click.Command:
         protection and tags are the original's.
         """
         request = CloneRequest(
-            volume_word, name, size, kind, iops, throughput, persistent or None, parse_tags(tags)
+            volume_name, name, size, kind, iops, throughput, persistent or None, parse_tags(tags)
         )
         with new_clone(cli.session, provider, request, freeze=not no_freeze, transport=transport) as prepared:
             if shown(cli, prepared.plan, clone_plan_text(prepared.plan), dry_run=dry_run):
@@ -91,7 +91,7 @@ def move_command(provider: str) -> click.Command:
         ],
         needs=[("--include-protected", "--delete-source")],
     )
-    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
+    @click.argument("volume_name", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.option("--availability-zone", "--zone", "zone", metavar="ZONE", help="Where it is to be.")
     @click.option(
         "--abandon", "giving_up", is_flag=True, help="Give up a move that was begun: the volume is as it was."
@@ -116,7 +116,7 @@ def move_command(provider: str) -> click.Command:
     def command(
         cli: Cli,
         *,
-        volume_word: str,
+        volume_name: str,
         zone: str | None,
         giving_up: bool,
         rate: int,
@@ -133,11 +133,11 @@ def move_command(provider: str) -> click.Command:
         """
         cloud = cli.provider(provider)
         if giving_up:
-            _abandon(cli, cloud, volume_word, dry_run=dry_run)
+            _abandon(cli, cloud, volume_name, dry_run=dry_run)
             return
         if zone is None:
             raise UsageError("where to?", hint="--availability-zone ZONE, or --abandon a move that was begun")
-        request = MoveRequest(volume_word, zone)
+        request = MoveRequest(volume_name, zone)
         with moving(
             cli.intents,
             cloud,
@@ -149,7 +149,7 @@ def move_command(provider: str) -> click.Command:
         ) as move:
             plan = move.plan
             if plan.done and plan.finished is not None:
-                cli.progress.note(f"{volume_word} is in {zone} already")
+                cli.progress.note(f"{volume_name} is in {zone} already")
                 emit_volume(cli, provider, plan.finished)
                 return
             if shown(cli, plan, move_plan_text(plan), dry_run=dry_run):
@@ -159,8 +159,8 @@ def move_command(provider: str) -> click.Command:
             try:
                 moved = move.carry_out()
             except RunctlError as error:
-                again = "the same command goes on from here"
-                error.hint = "; ".join(part for part in (error.hint, again) if part)
+                go_on = "the same command goes on from here"
+                error.hint = "; ".join(part for part in (error.hint, go_on) if part)
                 raise
         if moved.source is not None:
             kept = moved.source.name or moved.source.id

@@ -29,7 +29,7 @@ def prewarm_command(provider: str) -> click.Command:
         cls=Command,
         exclusive=[("--no-helper", option) for option in ("--instance-type", "--spot", "--ttl")],
     )
-    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
+    @click.argument("volume_name", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.option(
         "--from", "source", metavar="s3://BUCKET/FOLDER", help="Fill it from S3; else from its snapshot."
     )
@@ -68,7 +68,7 @@ def prewarm_command(provider: str) -> click.Command:
     def command(
         cli: Cli,
         *,
-        volume_word: str,
+        volume_name: str,
         source: str | None,
         to: str | None,
         delete: bool,
@@ -93,7 +93,7 @@ def prewarm_command(provider: str) -> click.Command:
 
         place = None if source is None else _source(source)
         request = PrewarmRequest(
-            volume=require(cli.provider(provider).volumes).find(volume_word),
+            volume=require(cli.provider(provider).volumes).find(volume_name),
             source=place,
             to=to.rstrip("/") if to else None,
             delete=delete,

@@ -20,7 +20,7 @@ def resize_command(provider: str) -> click.Command:
     """``ebs resize`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
+    @click.argument("volume_name", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.option("--size", type=GIB, metavar="GIB", help="Its new size; volumes only grow.")
     @type_options(None)
     @transport_option(provider)
@@ -29,7 +29,7 @@ def resize_command(provider: str) -> click.Command:
     def command(
         cli: Cli,
         *,
-        volume_word: str,
+        volume_name: str,
         size: int | None,
         kind: str | None,
         iops: int | None,
@@ -46,7 +46,7 @@ def resize_command(provider: str) -> click.Command:
         prepared = larger_volume(
             cli.session,
             provider,
-            volume_word,
+            volume_name,
             ResizeRequest(size, kind, iops, throughput),
             transport=transport,
         )

@@ -45,7 +45,7 @@ def snapshot_command(provider: str) -> click.Command:
     """``ebs snapshot`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
+    @click.argument("volume_name", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.option("--name", metavar="NAME", help="A name to call it by; unique among yours.")
     @click.option("--description", default="", metavar="TEXT", help="What the console shows.")
     @persistent_option
@@ -58,7 +58,7 @@ def snapshot_command(provider: str) -> click.Command:
     def command(
         cli: Cli,
         *,
-        volume_word: str,
+        volume_name: str,
         name: str | None,
         description: str,
         persistent: bool,
@@ -73,7 +73,7 @@ def snapshot_command(provider: str) -> click.Command:
         Where a machine has it mounted, its file system is flushed and held still for the moment in which the snapshot
         begins. Project, protection and tags are the volume's.
         """
-        request = SnapshotRequest(volume_word, name, description, persistent or None, parse_tags(tags))
+        request = SnapshotRequest(volume_name, name, description, persistent or None, parse_tags(tags))
         with new_snapshot(
             cli.session, provider, request, freeze=not no_freeze, wait=not no_wait, transport=transport
         ) as prepared:
@@ -91,12 +91,12 @@ def list_command(provider: str) -> click.Command:
 
     @click.command(cls=Command)
     @click.argument(
-        "volume_word", metavar="[VOLUME]", required=False, type=VOLUME, shell_complete=complete_volumes
+        "volume_name", metavar="[VOLUME]", required=False, type=VOLUME, shell_complete=complete_volumes
     )
     @click.option("--everyone", is_flag=True, help="Those of this account that runctl did not take too.")
     @wide_option
     @click.pass_obj
-    def command(cli: Cli, volume_word: str | None, everyone: bool, wide: bool) -> None:
+    def command(cli: Cli, volume_name: str | None, everyone: bool, wide: bool) -> None:
         """List snapshots.
 
         Of one volume or of all, with size, age and price. A snapshot is billed for what it does not
@@ -104,7 +104,7 @@ def list_command(provider: str) -> click.Command:
         can cost.
         """
         cloud = cli.provider(provider)
-        volume_id = None if volume_word is None else require(cloud.volumes).find(volume_word).id
+        volume_id = None if volume_name is None else require(cloud.volumes).find(volume_name).id
         found = require(cloud.snapshots).list(everyone=everyone, volume_id=volume_id)
         _emit(
             cli,
@@ -125,7 +125,7 @@ def delete_command(provider: str) -> click.Command:
 
     @click.command(cls=Command)
     @click.argument(
-        "snapshot_words",
+        "snapshot_names",
         type=SNAPSHOT,
         shell_complete=complete_snapshots,
         metavar="SNAPSHOT...",
@@ -135,7 +135,7 @@ def delete_command(provider: str) -> click.Command:
     @include_protected_option
     @click.option("--dry-run", is_flag=True, help="Show what would be deleted, and stop there.")
     @click.pass_obj
-    def command(cli: Cli, *, snapshot_words: tuple[str, ...], include_protected: bool, dry_run: bool) -> None:
+    def command(cli: Cli, *, snapshot_names: tuple[str, ...], include_protected: bool, dry_run: bool) -> None:
         """Delete snapshots.
 
         Those that runctl took. Asks first, unless --yes is given. Persistent ones are refused. Others
@@ -143,7 +143,7 @@ def delete_command(provider: str) -> click.Command:
         """
         delete_all(
             cli,
-            snapshot_deletion(cli.session, provider, snapshot_words, include_protected=include_protected),
+            snapshot_deletion(cli.session, provider, snapshot_names, include_protected=include_protected),
             lambda gone: _emit(cli, provider, gone),
             lambda described: f"Delete {described} for good?",
             dry_run=dry_run,
@@ -156,7 +156,7 @@ def restore_command(provider: str) -> click.Command:
     """``ebs restore`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("snapshot_word", type=SNAPSHOT, shell_complete=complete_snapshots, metavar="SNAPSHOT")
+    @click.argument("snapshot_name", type=SNAPSHOT, shell_complete=complete_snapshots, metavar="SNAPSHOT")
     @click.option("--name", metavar="NAME", help="A name to call it by; unique among yours.")
     @click.option("--size", type=GIB, metavar="GIB", help="Larger than the volume was.")
     @type_options("as the volume was")
@@ -170,7 +170,7 @@ def restore_command(provider: str) -> click.Command:
     def command(
         cli: Cli,
         *,
-        snapshot_word: str,
+        snapshot_name: str,
         name: str | None,
         size: int | None,
         kind: str | None,
@@ -196,7 +196,7 @@ def restore_command(provider: str) -> click.Command:
             zone=zone,
             persistent=persistent,
             project=project,
-            snapshot_id=snapshot_word,
+            snapshot_id=snapshot_name,
             initialization_rate=rate,
             tags=parse_tags(tags),
         )

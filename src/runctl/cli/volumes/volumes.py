@@ -145,14 +145,14 @@ def show_command(provider: str) -> click.Command:
     """``ebs show`` of a provider."""
 
     @click.command(cls=Command)
-    @click.argument("volume_word", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
+    @click.argument("volume_name", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.pass_obj
-    def command(cli: Cli, volume_word: str) -> None:
+    def command(cli: Cli, volume_name: str) -> None:
         """Show one volume and its snapshots.
 
         What it is, what is being changed, and how far it has the data that it was made from.
         """
-        found = details(cli.provider(provider), volume_word)
+        found = details(cli.provider(provider), volume_name)
         document: Mapping[str, Any] = {
             **to_builtins(found.volume),
             "modification": to_builtins(found.modification),
@@ -185,7 +185,7 @@ def delete_command(provider: str) -> click.Command:
 
     @click.command(cls=Command)
     @click.argument(
-        "volume_words",
+        "volume_names",
         metavar="VOLUME...",
         nargs=-1,
         required=True,
@@ -195,14 +195,14 @@ def delete_command(provider: str) -> click.Command:
     @include_protected_option
     @click.option("--dry-run", is_flag=True, help="Show what would be deleted, and stop there.")
     @click.pass_obj
-    def command(cli: Cli, *, volume_words: tuple[str, ...], include_protected: bool, dry_run: bool) -> None:
+    def command(cli: Cli, *, volume_names: tuple[str, ...], include_protected: bool, dry_run: bool) -> None:
         """Delete volumes and the data on them.
 
         Asks first, unless --yes is given. Attached and persistent volumes are refused.
         """
         delete_all(
             cli,
-            volume_deletion(cli.session, provider, volume_words, include_protected=include_protected),
+            volume_deletion(cli.session, provider, volume_names, include_protected=include_protected),
             lambda gone: emit_volumes(cli, provider, gone),
             lambda described: f"Delete {described} and the data there for good?",
             dry_run=dry_run,

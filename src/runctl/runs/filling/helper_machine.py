@@ -140,13 +140,13 @@ class HelperMachine:
             left = "no helper machine is left; one that comes into being all the same ends itself in time"
             kept = ""
         facts = "; ".join(part for part in (left or "the helper machine is given back", kept) if part)
-        again = "the same command goes on from there"
+        same_command = "the same command goes on from there"
         if asked:
-            return Interrupted(f"interrupted; {facts}", hint=again)
+            return Interrupted(f"interrupted; {facts}", hint=same_command)
         if isinstance(error, RunctlError):
             error.message = f"{error.message}; {facts}"
             error.args = (error.message,)
-            error.hint = error.hint or again
+            error.hint = error.hint or same_command
         else:
             error.add_note(f"{volume.id}: {facts}")
         return error
@@ -186,13 +186,13 @@ class HelperMachine:
                     self.clock.sleep(1.0)
             else:
                 return ""
-        words = (
+        message = (
             f"THE HELPER MACHINE MAY STILL RUN ({problem or 'interrupted'}); it ends itself in time,"
             f" or at once: {command(self.provider.name, 'list')},"
             f" {command(self.provider.name, 'terminate', 'INSTANCE')}"
         )
-        self.progress.warn(words)
-        return words
+        self.progress.warn(message)
+        return message
 
     def _agent_on(self, instance: Instance) -> AgentClient:
         return self.machine(instance).agent
