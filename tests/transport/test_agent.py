@@ -22,6 +22,7 @@ import pytest
 from runctl.agent import package
 from runctl.agent.spec import EndReason, LogFrame, RunSpec, RunState, dumps
 from runctl.core.errors import MachineError, Unreachable
+from runctl.core.files import cache_folder
 from runctl.core.progress import Silent
 from runctl.transport.agent import AgentClient
 from runctl.transport.interface import Completed, Transport
@@ -35,7 +36,7 @@ def client(transport: Transport, tmp_path: Path) -> Iterator[AgentClient]:
     """An agent with a state folder of its own."""
     it = AgentClient(
         transport,
-        agent_file=lambda: package.build(tmp_path / "cache"),
+        agent_file=lambda: package.build(cache_folder() / "agent"),
         state_directory=str(tmp_path / "state"),
     )
     yield it
@@ -313,7 +314,7 @@ def test_following_survives_the_death_of_the_connection(tmp_path: Path, connect:
     with running(tmp_path / "sshd") as server:
         client = AgentClient(
             connect(server),
-            agent_file=lambda: package.build(tmp_path / "cache"),
+            agent_file=lambda: package.build(cache_folder() / "agent"),
             state_directory=str(tmp_path / "state"),
         )
         spec = give_code(

@@ -13,6 +13,7 @@ import pytest
 
 from runctl.agent import package
 from runctl.core.errors import Conflict, MachineError, NotFound, Unreachable
+from runctl.core.files import cache_folder
 from runctl.storage.copying import BATCH_BYTES, copy
 from runctl.testing.clock import ManualClock
 from runctl.transport.agent import AgentClient
@@ -26,7 +27,7 @@ def test_pieces_of_a_file_are_read(transport: Transport, tmp_path: Path) -> None
     (tmp_path / "file").write_bytes(data)
     agent = AgentClient(
         transport,
-        agent_file=lambda: package.build(tmp_path / "cache"),
+        agent_file=lambda: package.build(cache_folder() / "agent"),
         state_directory=str(tmp_path / "state"),
     )
     files, found = MachineFiles(agent), bytearray(len(data))
@@ -47,7 +48,7 @@ def machine_files(transport: Transport, folder: Path) -> MachineFiles:
     return MachineFiles(
         AgentClient(
             transport,
-            agent_file=lambda: package.build(folder / "cache"),
+            agent_file=lambda: package.build(cache_folder() / "agent"),
             state_directory=str(folder / "state"),
         )
     )

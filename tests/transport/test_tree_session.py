@@ -16,6 +16,7 @@ import pytest
 
 from runctl.agent import package
 from runctl.core.errors import MachineError, Unreachable
+from runctl.core.files import cache_folder
 from runctl.transport.agent import AgentClient
 from runctl.transport.interface import Completed, Transport
 from runctl.transport.local import LocalTransport
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.linux
 def client(transport: Transport, tmp_path: Path) -> AgentClient:
     return AgentClient(
         transport,
-        agent_file=lambda: package.build(tmp_path / "cache"),
+        agent_file=lambda: package.build(cache_folder() / "agent"),
         state_directory=str(tmp_path / "state"),
         python=sys.executable,
     )
@@ -91,7 +92,7 @@ def test_a_talk_in_which_nothing_is_asked_leaves_nothing_running(client: AgentCl
 def test_a_machine_without_python_is_told_so(tmp_path: Path) -> None:
     client = AgentClient(
         LocalTransport(),
-        agent_file=lambda: package.build(tmp_path / "cache"),
+        agent_file=lambda: package.build(cache_folder() / "agent"),
         state_directory=str(tmp_path / "state"),
         python="no-such-python",
     )
