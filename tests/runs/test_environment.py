@@ -64,7 +64,7 @@ def test_a_folder_and_what_is_not_text_are_told_apart_from_a_missing_file(tmp_pa
     with pytest.raises(UsageError, match=r"is not UTF-8 text \(byte 7\)") as caught:
         read_env_file(latin, {})
     assert "iconv" in caught.value.hint
-    with pytest.raises(NotFound, match="there is no such file"):
+    with pytest.raises(NotFound, match="the file does not exist"):
         read_env_file(tmp_path / "none.env", {})
 
 
@@ -77,5 +77,5 @@ def test_an_error_in_an_env_file_names_file_and_line(tmp_path: Path) -> None:
 
 
 def test_a_missing_env_file_is_not_found(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="no such file"):
+    with pytest.raises(NotFound, match="the file does not exist"):
         read_env_file(tmp_path / "none", {})

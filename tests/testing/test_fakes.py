@@ -15,7 +15,7 @@ from runctl.transport.interface import Completed
 
 
 def test_a_command_that_nobody_scripted_fails_the_test() -> None:
-    with pytest.raises(AssertionError, match="nobody scripted"):
+    with pytest.raises(AssertionError, match="no answer was scripted"):
         FakeTransport().run(["true"])
 
 

@@ -57,7 +57,7 @@ class Left:
                 "effect": change.effect.value,
                 "certain": change.standing is Standing.DONE,
                 "fact": change.fact,
-                "look": change.look or None,
+                "look": change.check or None,
                 "go_on": change.go_on or None,
                 "undo": change.undo or None,
             }
@@ -67,15 +67,15 @@ class Left:
 
 def _complete(change: Change, options: Sequence[str]) -> Change:
     more = " " + shlex.join(options) if options else ""
-    commands = {name: getattr(change, name) for name in ("look", "go_on", "undo")}
+    commands = {name: getattr(change, name) for name in ("check", "go_on", "undo")}
     return replace(change, **{name: text + more for name, text in commands.items() if text})
 
 
 def line_of(change: Change) -> str:
     """One change as a line for a person."""
     parts = [change.fact]
-    if change.look:
-        parts.append(f"look: {change.look}")
+    if change.check:
+        parts.append(f"check: {change.check}")
     if change.go_on:
         parts.append(f"go on: {change.go_on}")
     if change.undo:

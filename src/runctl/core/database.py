@@ -195,7 +195,7 @@ class Database:
         if version() > len(MIGRATIONS):
             raise StateError(
                 f"{self.path} was written by a newer runctl (schema {version()}, this one knows {len(MIGRATIONS)})",
-                hint="upgrade runctl, or move the file away: it holds history, no control",
+                hint="upgrade runctl, or move the file away: it holds only history",
             )
         while version() < len(MIGRATIONS):
             connection.execute("BEGIN IMMEDIATE")

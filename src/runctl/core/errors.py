@@ -118,7 +118,7 @@ class OutcomeUnknown(Unreachable):
     def __init__(self, message: str, *, hint: str = "", may_still_happen: bool = False) -> None:
         super().__init__(
             message,
-            hint=hint or "look at what exists now (list) before you try again",
+            hint=hint or "check what exists now (list) before you try again",
         )
         self.may_still_happen = may_still_happen
         """Nothing was heard for so long that it may be carried out after we have looked."""

@@ -53,7 +53,7 @@ class Change:
     effect: Effect
     fact: str
     """A sentence without a full stop: "volume vol-0abc exists and is billed"."""
-    look: str = ""
+    check: str = ""
     """A command that shows whether it is so, where that is not certain."""
     go_on: str = ""
     """A command that finishes what was begun, where that is not the same command."""

@@ -38,7 +38,7 @@ def check_run_name(name: str) -> None:
     """Return if a run may be called so. Raises `UsageError` (code ``bad-name``)."""
     if name == LATEST:
         raise UsageError(
-            f"--run-name {name}: that is what the newest run is called anyway",
+            f"--run-name {name} is reserved: it always means the newest run",
             hint="leave it out",
             code="bad-name",
         )

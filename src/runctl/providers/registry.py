@@ -32,7 +32,7 @@ def plugin(name: str) -> ProviderPlugin:
     """
     if name not in names():
         hint = did_you_mean(name, names()) or f"installed: {', '.join(names())}"
-        raise NotFound(f"there is no provider {name!r}", hint=hint)
+        raise NotFound(f"provider {name!r} is not installed", hint=hint)
     entry = extensions.installed()[name][0]
     try:
         found = extensions.loaded(name)
@@ -126,7 +126,7 @@ def load(name: str, config: Config, *, progress: Progress = SILENT) -> Provider:
     except Exception as error:
         raise _broken(entry, f"{type(error).__name__}: {error}") from error
     if not isinstance(provider, Provider):
-        raise _broken(entry, f"it made a {type(provider).__name__}, not a Provider")
+        raise _broken(entry, f"it returned a {type(provider).__name__}, not a Provider")
     provider.report_to(progress)
     progress.detail(f"provider {name}: {entry.value}")
     return provider

@@ -48,7 +48,7 @@ def detected_text(found: dict[str, Any]) -> str:
             "dockerfile": found["dockerfile"],
             "why": found["reason"],
             "context": found["context"],
-            "left out by": found["ignore_file"] or "nothing: there is no .dockerignore",
+            "left out by": found["ignore_file"] or "nothing: the project has no .dockerignore",
             "stages": "; ".join(_stage_text(stage) for stage in found["stages"]),
         }
     )

@@ -22,7 +22,7 @@ def prewarm_plan_text(plan: PrewarmPlan) -> str:
     if plan.request.source is not None:
         fields.append(("from", f"{plan.request.source}, {_amount(plan)}"))
         fields.append(
-            ("into", f"{plan.into}{'; files gone from S3 are removed' if plan.request.delete else ''}")
+            ("into", f"{plan.into}{'; files deleted from S3 are removed' if plan.request.delete else ''}")
         )
     else:
         fields.append(("how", f"{_WAYS[plan.way]}: {plan.reason}"))
@@ -175,7 +175,7 @@ def prewarm_text(result: PrewarmResult) -> str:
     if plan.way == "done":
         return f"{volume.id}: nothing to do, {plan.reason}"
     if plan.way == "wait":
-        return f"{volume.id}: all its blocks are there, after {took}"
+        return f"{volume.id}: all its blocks are loaded, after {took}"
     cost = (
         ""
         if not plan.on_helper

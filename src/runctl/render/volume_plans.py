@@ -64,7 +64,7 @@ def initialization_text(filling: Initialization) -> str:
             " --initialization-rate promises one"
         )
     price = "" if filling.price is None else f", {usd(filling.price.usd)} once ({filling.price.source})"
-    return f"{data} at {filling.rate} MiB/s: all there {duration(filling.takes)} after it is made{price}"
+    return f"{data} at {filling.rate} MiB/s: loaded {duration(filling.takes)} after creation{price}"
 
 
 def snapshot_plan_text(plan: SnapshotPlan, now: datetime) -> str:
@@ -137,7 +137,7 @@ def move_plan_text(plan: MovePlan) -> str:
         fields.append(("from", f"{_named(plan.source)} in {plan.source.zone}"))
     fields.append(("to", plan.zone))
     if plan.finished is not None:
-        fields.append(("new volume", f"{plan.finished.id} is there"))
+        fields.append(("new volume", f"{plan.finished.id} exists already"))
     elif plan.target is not None:
         request = plan.target.request
         fields += [

@@ -40,7 +40,7 @@ def read_env_file(path: Path, inherited: Mapping[str, str]) -> dict[str, str]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise NotFound(f"--env-file {path}: there is no such file", hint="check the path") from error
+        raise NotFound(f"--env-file {path}: the file does not exist", hint="check the path") from error
     except IsADirectoryError as error:
         raise UsageError(
             f"--env-file {path} is a folder, and a file is needed", hint=f"such as {path / '.env'}"

@@ -142,7 +142,7 @@ def _refuse_another(running: SandboxInfo, region: str | None, kind: str, docker:
     ):
         if wanted != found:
             raise Conflict(
-                f"a sandbox runs already, with {what} {found} and not {wanted}",
+                f"a sandbox is already running, with {what} {found}, not {wanted}",
                 hint="runctl sandbox stop ends it, with everything in it; then start another",
                 code="sandbox-differs",
             )
@@ -152,7 +152,7 @@ def _refuse_full_disk(home: Path) -> None:
     free = shutil.disk_usage(home).free
     if free < LEAST_FREE_BYTES:
         raise SandboxError(
-            f"there is no space for a sandbox in {home}: {free >> 20} MiB are free, and it needs"
+            f"not enough space for a sandbox in {home}: {free >> 20} MiB are free, it needs"
             f" {LEAST_FREE_BYTES >> 20} MiB at least",
             hint="XDG_DATA_HOME can name a folder on another disk",
         )
@@ -163,7 +163,7 @@ def _start(layout: Layout, region: str, kind: str, docker: str, report: Report) 
     if kind == "namespaces" and against_namespaces:
         raise UsageError(
             f"namespaces cannot be used here: {against_namespaces}",
-            hint="leave --kind out for what works here",
+            hint="leave --kind out to get one that works here",
         )
     chosen = ("folders" if against_namespaces else "namespaces") if kind == "auto" else kind
     lacking = left_out(chosen, against_namespaces, docker)
@@ -195,7 +195,7 @@ def _alone(layout: Layout) -> Iterator[None]:
         lock = layout.lock_file.open("w")
     except OSError as error:
         raise SandboxError(
-            f"the sandbox's folder {layout.home} cannot be made: {error.strerror}",
+            f"cannot create the sandbox's folder {layout.home}: {error.strerror}",
             hint="choose another folder: XDG_DATA_HOME=FOLDER",
         ) from error
     with lock as file:

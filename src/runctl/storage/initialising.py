@@ -39,7 +39,7 @@ def decide(origin: VolumeOrigin, size_bytes: int, reading: Estimate) -> Decision
     ``reading`` is what reading everything takes and costs at the least: blocks that EBS has to fetch come slower.
     """
     if origin.complete:
-        return Decision(Way.DONE, "all its blocks are there", 0.0)
+        return Decision(Way.DONE, "all its blocks are loaded", 0.0)
     facts = [f"reading every block: at least {_span(reading.seconds)}, {_price(reading)}"]
     if origin.rate_mibps is None:
         if origin.rate_price is not None and origin.rate_seconds is not None:

@@ -89,7 +89,7 @@ def plan_move(
     source, target, token = _find(provider, word, zone)
     if source is None:
         if target is None:
-            raise NotFound(f"there is no volume {word!r}")
+            raise NotFound(f"volume {word!r} does not exist")
         return MovePlan(
             None,
             None,

@@ -63,7 +63,7 @@ def running(
     """An sshd that is there for the length of the block; its children end with it. Raises `Unsupported` without one."""
     path = program()
     if path is None:
-        raise Unsupported("there is no sshd on this computer", hint="install OpenSSH's server")
+        raise Unsupported("sshd is not installed on this computer", hint="install OpenSSH's server")
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)
     # The privilege separation folder; a package's init script makes it, and nothing else would here.

@@ -69,7 +69,7 @@ class FakeTransport(Transport):
                 if isinstance(answer, BaseException):
                     raise answer
                 return answer
-        raise AssertionError(f"nobody scripted {command}")
+        raise AssertionError(f"no answer was scripted for {command}")
 
     def stream(
         self,
@@ -94,7 +94,7 @@ class FakeTransport(Transport):
     def get(self, source: PurePosixPath, sink: BinaryIO) -> int:
         """From `files`."""
         if source not in self.files:
-            raise NotFound(f"there is no {source}")
+            raise NotFound(f"{source} does not exist")
         return sink.write(self.files[source])
 
     def close(self) -> None:

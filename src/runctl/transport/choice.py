@@ -42,7 +42,7 @@ class NoChoice:
 
     def error(self, machine: str) -> Unreachable:
         """What to raise about it."""
-        return Unreachable(f"there is no way to {machine}: {'; '.join(self.reasons)}", hint=self.hint)
+        return Unreachable(f"cannot reach {machine}: {'; '.join(self.reasons)}", hint=self.hint)
 
 
 def choose(requested: str, candidates: Sequence[Candidate]) -> Choice | NoChoice:
@@ -57,7 +57,7 @@ def choose(requested: str, candidates: Sequence[Candidate]) -> Choice | NoChoice
     if not considered:
         names = (AUTO, *(candidate.name for candidate in candidates))
         hint = did_you_mean(requested, names) or f"it can be {', '.join(names)}"
-        return NoChoice((f'there is no transport "{requested}"',), hint)
+        return NoChoice((f'unknown transport "{requested}"',), hint)
     obstacles = [f"{each.name}: {each.obstacle}" for each in considered]
     for index, candidate in enumerate(considered):
         if candidate.obstacle:

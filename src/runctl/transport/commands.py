@@ -17,7 +17,7 @@ from runctl.core.errors import PermissionDenied
 from runctl.transport.interface import Completed
 
 NO_SUCH_FILE = 44
-"""What `GET` ends with when there is no such file; no program of POSIX does."""
+"""What `GET` ends with when the file does not exist; no program of POSIX does."""
 
 GET = """\
 if ! [ -e "$1" ]; then exit 44; fi
@@ -59,7 +59,7 @@ def refuse_password(completed: Completed, machine: str) -> None:
     ):
         raise PermissionDenied(
             f"the login user of {machine} may not become root without a password",
-            hint="add the user to sudoers with NOPASSWD; ready-made cloud images have it so",
+            hint="add the user to sudoers with NOPASSWD; cloud images are set up like this",
         )
 
 

@@ -70,7 +70,7 @@ class Executing(Transport):
         command = ["sh", "-c", GET, "sh", relative(source)]
         code = self._execute(command, None, take, err.extend, timeout=None, as_root=False, live=False)
         if code == NO_SUCH_FILE:
-            raise NotFound(f"there is no {source} on {self._where()}")
+            raise NotFound(f"{source} does not exist on {self._where()}")
         if code != 0:
             raise MachineError(f"cannot read {source} on {self._where()}: {tail(err)}")
         return total

@@ -83,7 +83,7 @@ class Transport(ABC):
 
     @abstractmethod
     def get(self, source: PurePosixPath, sink: BinaryIO) -> int:
-        """Write the file's bytes to ``sink`` and return how many. Raises `NotFound` where there is no such file."""
+        """Write the file's bytes to ``sink`` and return how many. Raises `NotFound` where the file does not exist."""
 
     def terminal(self, argv: Sequence[str] = ()) -> int:
         """Hand this terminal to a shell (or ``argv``) on the machine and return its exit code.

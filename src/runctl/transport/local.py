@@ -66,7 +66,7 @@ class LocalTransport(Executing):
                     sink.write(data)
                     total += len(data)
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise NotFound(f"there is no {path} on this computer") from error
+            raise NotFound(f"{path} does not exist on this computer") from error
         except (PermissionError, IsADirectoryError) as error:
             raise MachineError(f"cannot read {path}: {error.strerror}") from error
         return total

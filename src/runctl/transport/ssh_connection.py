@@ -133,7 +133,7 @@ class SshConnections:
 
     def _start(self, slot: int, strict: str) -> None:
         if self.identity is not None and not self.identity.is_file():
-            raise CredentialsError(f"there is no key file {self.identity}")
+            raise CredentialsError(f"key file {self.identity} does not exist")
         if self.authorize is not None:
             self.authorize(public_key(self.identity))
         log = self.socket(slot).with_name(f"{self._name()}-{slot}.log")
@@ -161,7 +161,9 @@ class SshConnections:
                 start_new_session=True,
             )
         except FileNotFoundError as error:
-            raise Unsupported("there is no ssh on this computer", hint="install OpenSSH's client") from error
+            raise Unsupported(
+                "ssh is not installed on this computer", hint="install OpenSSH's client"
+            ) from error
         except subprocess.TimeoutExpired as error:
             raise Unreachable(
                 f"{self.target} did not finish the ssh login within {seconds + 20:.0f} s"

@@ -14,7 +14,7 @@ class SshHints:
     """What to do when SSH fails, as whoever gives the machine knows it."""
 
     unreachable: str = "is the machine running, and does its firewall let SSH in from here?"
-    one_time_key: str = "the machine does not let keys in that are made for one connection"
+    one_time_key: str = "the machine refuses keys that are made for one connection"
     key_refused: str = "is {identity} a private key that the machine lets in, and the login user right?"
     """With ``{identity}``, the key file."""
     no_key: str = "name the private key that the machine lets in"

@@ -194,7 +194,7 @@ def test_a_named_file_stands_in_for_the_projects(project: Path, user_file: Path,
 
 
 def test_a_named_file_that_is_missing_is_an_error(project: Path, user_file: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no such file"):
+    with pytest.raises(ConfigError, match="the file does not exist"):
         load(project, environ={}, user_file=user_file, config_file=project / "missing.toml")
 
 
@@ -276,10 +276,10 @@ def test_what_a_projects_file_may_not_choose_counts_only_when_it_is_trusted(
     reading = read(project, environ={}, user_file=user_file)
     (problem,) = reading.problems
     assert (problem.where, problem.line) == (str(file), 3 if "interpreters" in line else 4)
-    assert "not trusted" in problem.message
+    assert "must be trusted" in problem.message
     assert "runctl config trust" in problem.hint
     assert dataclasses.replace(reading.config, origins={}) == Config(project=ProjectConfig(name="x"))
-    with pytest.raises(ConfigError, match="not trusted"):
+    with pytest.raises(ConfigError, match="must be trusted"):
         load(project, environ={}, user_file=user_file)
 
     wanted = values_to_trust(read_file(ConfigFile(file))[0])

@@ -104,7 +104,7 @@ def test_nothing_is_set_that_leaves_a_table_without_what_it_needs(file: ConfigFi
 
 @pytest.mark.parametrize("key", ["farm.machines.a.adress", "farm.machines.a"])
 def test_a_key_that_no_table_has_cannot_be_set(file: ConfigFile, key: str) -> None:
-    with pytest.raises(UsageError, match="there is no key"):
+    with pytest.raises(UsageError, match="unknown key"):
         set_value(file, key, "x")
 
 

@@ -178,7 +178,7 @@ def test_data_that_may_not_be_listed_from_here_is_planned_without_its_size(
     plan = plan_prewarm(provider, PrewarmRequest(volume, Source(BUCKET, "set")), no_agent)
 
     assert plan.size_bytes is None
-    assert "is not known: your own account may not list it" in plan.warnings[0]
+    assert "is not known: your account is not allowed to list it" in plan.warnings[0]
     assert plan.estimate.seconds > 60
 
 

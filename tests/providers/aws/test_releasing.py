@@ -43,7 +43,7 @@ def test_a_volume_is_free_when_its_instance_has_let_go_of_it(
     answers["state"], progress = state, RecordedProgress()
 
     assert releasing.released(context, HELD, progress) == FREE
-    assert progress.steps == [f"waiting until {INSTANCE_ID}, which is shutting down, lets go of datasets"]
+    assert progress.steps == [f"waiting until {INSTANCE_ID}, which is shutting down, releases datasets"]
 
 
 @pytest.mark.parametrize("state", ["running", "pending", "stopping", "stopped"])

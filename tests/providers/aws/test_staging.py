@@ -126,7 +126,7 @@ def test_a_bucket_that_others_made_under_our_name_in_the_same_account_is_left_al
     session.s3.create_bucket(Bucket=staging.default_bucket)
     session.s3.put_bucket_tagging(Bucket=staging.default_bucket, Tagging=theirs)  # type: ignore[arg-type]
 
-    with pytest.raises(PermissionDenied, match="not made by runctl"):
+    with pytest.raises(PermissionDenied, match="did not create the bucket"):
         staging.bucket()
 
     assert session.s3.get_bucket_tagging(Bucket=staging.default_bucket)["TagSet"] == theirs["TagSet"]

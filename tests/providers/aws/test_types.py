@@ -37,7 +37,7 @@ def test_more_throughput_brings_the_iops_that_it_needs() -> None:
         ("io2", 4, 4001, None, "1000 for each GiB"),
         ("io1", 10, 501, None, "50 for each GiB"),
         ("io2", 100, 5000, 500, "throughput of an io2"),
-        ("gp4", 1, None, None, "no volume type"),
+        ("gp4", 1, None, None, "not a volume type"),
     ],
 )
 def test_what_ebs_would_refuse_is_refused_here_with_the_limit(

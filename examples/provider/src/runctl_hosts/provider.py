@@ -144,7 +144,7 @@ class HostsProvider(Provider):
     def doctor(self) -> tuple[Check, ...]:
         """Whether there is ssh, and which machines answer."""
         if shutil.which("ssh") is None:
-            missing = "there is no ssh on this computer"
+            missing = "ssh is not installed on this computer"
             return (Check("hosts: ssh", DoctorStatus.FAILED, missing, fix="install OpenSSH's client"),)
         names = names_of(self._settings)
         if not names:

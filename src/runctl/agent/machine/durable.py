@@ -50,7 +50,7 @@ def write_into(room: Path, value: Any, path: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in ``path``, or ``None`` where there is no such file."""
+    """The object in ``path``, or ``None`` where the file does not exist."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -41,7 +41,7 @@ def doctor(cli: Cli, providers: tuple[str, ...]) -> int:
     for name in providers:
         if name not in known:
             hint = did_you_mean(name, known) or f"installed: {', '.join(known)}"
-            raise NotFound(f"there is no provider {name!r}", hint=hint)
+            raise NotFound(f"provider {name!r} is not installed", hint=hint)
     reading = cli.read_config()
     cli.progress.step("looking at this computer")
     found = [("computer", check) for check in check_computer(reading, state_file())]

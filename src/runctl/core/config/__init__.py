@@ -178,7 +178,7 @@ def read(
     if config_file is not None:
         project = ConfigFile(config_file, ("tool", "runctl") if config_file.name == "pyproject.toml" else ())
         if not is_readable_file(config_file):
-            problems.append(Problem(str(config_file), None, "", "there is no such file", "check the path"))
+            problems.append(Problem(str(config_file), None, "", "the file does not exist", "check the path"))
             project = None
     else:
         project, found_problems = find_project_file(cwd)
@@ -282,8 +282,8 @@ def _distrusted(file: ConfigFile, untrusted: Mapping[str, Any]) -> list[Problem]
             str(file.path),
             parsed.line_of(tuple(key.split("."))),
             key,
-            "it decides what runs with your rights, or where data goes, and this file is not trusted",
-            "look at the file, then: runctl config trust",
+            "it decides what runs with your rights, or where data goes, so the file must be trusted first",
+            "read the file, then: runctl config trust",
         )
         for key in untrusted
     ]

@@ -35,7 +35,7 @@ def set_value(file: ConfigFile, key: str, text: str) -> Any:
         raise ConfigError(f"{key}: {bad}") from bad
     except tomlkit.exceptions.ParseError as error:
         raise ConfigError(
-            old_problems[0].text() if old_problems else f"{file.path}: {error}", hint="mend the file first"
+            old_problems[0].text() if old_problems else f"{file.path}: {error}", hint="fix the file first"
         ) from error
     table: Any = document
     path = (*file.table, *tables)
@@ -44,7 +44,7 @@ def set_value(file: ConfigFile, key: str, text: str) -> Any:
             table.add(part, tomlkit.table(is_super_table=depth < len(path)))
         table = table[part]
         if not hasattr(table, "add"):
-            raise ConfigError(f"{file.path}: {part}: expected a table", hint="mend the file first")
+            raise ConfigError(f"{file.path}: {part}: expected a table", hint="fix the file first")
     table[name] = value
     after = tomlkit.dumps(document)
     new = _new_problems(file, after, old_problems)
@@ -72,7 +72,7 @@ def _locate(key: str) -> tuple[tuple[str, ...], str, Rule | None]:
         if table and key in known:
             return (section, name, table), cell, known[key]
     raise UsageError(
-        f"there is no key {key!r}",
+        f"unknown key {key!r}",
         hint=did_you_mean(key, known) or "runctl config show lists them",
         code="unknown-key",
     )

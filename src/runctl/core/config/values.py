@@ -204,7 +204,7 @@ def _check_text(rule: Rule, value: str, relative_to: Path) -> str:
         try:
             return str(relative_to / Path(value).expanduser())
         except RuntimeError:
-            raise Bad(f'expected a path, but there is no such home folder: "{value}"') from None
+            raise Bad(f'expected a path, but this home folder does not exist: "{value}"') from None
     return value
 
 

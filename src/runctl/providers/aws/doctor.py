@@ -18,7 +18,7 @@ PLUGIN_GUIDE = (
     "session-manager-working-with-install-plugin.html"
 )
 
-REPEAT = "try again in a minute; https://health.aws.amazon.com shows known troubles"
+REPEAT = "try again in a minute; https://health.aws.amazon.com shows known problems"
 
 
 def doctor(context: AwsContext) -> tuple[Check, ...]:
@@ -27,13 +27,16 @@ def doctor(context: AwsContext) -> tuple[Check, ...]:
     region = _guarded("aws: region", lambda: Check("aws: region", DoctorStatus.OK, context.session.region))
     checks.append(region)
     if region.status is not DoctorStatus.OK:
-        return (*checks, Check("aws: account", DoctorStatus.SKIPPED, "without a region nothing can be asked"))
+        return (
+            *checks,
+            Check("aws: account", DoctorStatus.SKIPPED, "nothing can be checked without a region"),
+        )
     account = _guarded("aws: credentials", lambda: _credentials(context))
     checks.append(account)
     if account.status is not DoctorStatus.OK:
         return (
             *checks,
-            Check("aws: permissions", DoctorStatus.SKIPPED, "without credentials nothing can be asked"),
+            Check("aws: permissions", DoctorStatus.SKIPPED, "nothing can be checked without credentials"),
         )
     named: list[tuple[str, Callable[[], Check]]] = [
         ("aws: network", lambda: _network(context)),
@@ -61,7 +64,7 @@ def _programs() -> Iterator[Check]:
     yield Check(
         "aws: ssh",
         DoctorStatus.OK if ssh else DoctorStatus.WARNING,
-        ssh or "there is no ssh: machines are reached through Systems Manager only",
+        ssh or "ssh is not installed: machines are reached through Systems Manager only",
         "" if ssh else "install OpenSSH's client (apt-get install openssh-client)",
     )
     plugin = shutil.which("session-manager-plugin")
@@ -135,7 +138,7 @@ def _systems_manager(context: AwsContext) -> Check:
     answer = context.session.ssm.describe_instance_information(MaxResults=5)
     seen = len(answer["InstanceInformationList"])
     return Check(
-        "aws: systems manager", DoctorStatus.OK, f"may be asked; {'some' if seen else 'no'} machines online"
+        "aws: systems manager", DoctorStatus.OK, f"available; {'some' if seen else 'no'} machines online"
     )
 
 
@@ -148,15 +151,15 @@ def _profile(context: AwsContext) -> Check:
         return Check(
             "aws: instance profile",
             DoctorStatus.WARNING,
-            f"{name} cannot be looked at: no permission for iam:GetInstanceProfile",
-            fix="have an administrator make a profile with AmazonSSMManagedInstanceCore, then"
+            f"cannot check {name}: no permission for iam:GetInstanceProfile",
+            fix="have an administrator create a profile with AmazonSSMManagedInstanceCore, then"
             " runctl config set aws.instance_profile NAME",
         )
     if context.settings.instance_profile:
         raise NotFound(
-            f"there is no instance profile {name!r}", hint="aws iam list-instance-profiles shows them"
+            f"instance profile {name!r} does not exist", hint="aws iam list-instance-profiles shows them"
         )
-    return Check("aws: instance profile", DoctorStatus.OK, f"{name} will be made by the first launch")
+    return Check("aws: instance profile", DoctorStatus.OK, f"the first launch creates {name}")
 
 
 def _prices(context: AwsContext) -> Check:

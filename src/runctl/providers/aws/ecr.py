@@ -184,7 +184,7 @@ class EcrRegistry(ImageRegistry):
         """What is in a repository, newest first, every page."""
         found = _find(self._context, repository)
         if found is None:
-            raise NotFound(f"there is no ECR repository {repository} in {self._context.session.region}")
+            raise NotFound(f"ECR repository {repository} does not exist in {self._context.session.region}")
         uri = found["repositoryUri"]
         rows: list[RegistryImage] = []
         for page in self._context.session.ecr.get_paginator("describe_images").paginate(
@@ -231,7 +231,7 @@ class EcrRegistry(ImageRegistry):
 def _must_be_ours(context: AwsContext, name: str) -> None:
     found = _find(context, name)
     if found is None:
-        raise NotFound(f"there is no ECR repository {name} in {context.session.region}")
+        raise NotFound(f"ECR repository {name} does not exist in {context.session.region}")
     if not tag.is_ours(_tags(context, found)):
         raise PermissionDenied(
             f"the ECR repository {name} was not created by runctl",

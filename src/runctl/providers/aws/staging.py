@@ -76,7 +76,7 @@ class S3Staging:
     def _checked(self, bucket: str) -> str:
         if not self._exists(bucket, {}):
             raise NotFound(
-                f"there is no bucket {bucket!r}",
+                f"bucket {bucket!r} does not exist",
                 hint="create it, or name another: runctl config set aws.staging_bucket NAME",
             )
         return bucket
@@ -107,7 +107,7 @@ class S3Staging:
         tags = tags_of(answer["TagSet"])  # type: ignore[arg-type]
         if tags and not tag.is_ours(tags):
             raise PermissionDenied(
-                f"the bucket {bucket} was not made by runctl, and is left alone",
+                f"runctl did not create the bucket {bucket}, and does not use it",
                 hint="name one of yours: runctl config set aws.staging_bucket NAME; or use --transport ssh",
                 code="not-ours",
             )

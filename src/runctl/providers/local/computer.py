@@ -38,7 +38,7 @@ class LocalProvider(Provider):
     name = "local"
     transports = ("local",)
     renting = Unsupported(
-        "this computer is there already: it is yours, and runctl neither creates nor ends it",
+        "this computer is yours: runctl neither creates nor terminates it",
         hint="runctl local train SCRIPT; to rent a machine: runctl PROVIDER create",
     )
     stop_and_start = Unsupported("runctl does not stop this computer: it is yours, not rented")
@@ -69,7 +69,7 @@ class LocalProvider(Provider):
         if instance_id != LOCAL:
             owner = owner_of(instance_id)
             raise NotFound(
-                f"this computer is the instance 'local'; there is no {instance_id!r}",
+                f"instance {instance_id!r} does not exist: this computer is the instance 'local'",
                 hint="use local" if owner is None else command(owner, "status", instance_id),
             )
         return Instance(
@@ -157,7 +157,7 @@ def _docker_check() -> Check:
         return Check(
             name,
             DoctorStatus.WARNING,
-            "there is no docker: runs go without a container",
+            "docker is not installed: runs go without a container",
             fix="https://docs.docker.com/engine/install, or apt-get install docker.io",
         )
     try:

@@ -200,7 +200,7 @@ class Front:
         try:
             name, digest = self._images.links.meaning(request.query.get("ticket", [""])[0])
         except (UnknownToken, ExpiredToken):
-            raise Refused(403, "DENIED", "the link is not good, or not any more") from None
+            raise Refused(403, "DENIED", "the link is invalid or has expired") from None
         if request.path != f"{LAYERS}{name}/{digest}" or request.method not in {"GET", "HEAD"}:
             raise Refused(403, "DENIED", "the link is for something else")
         onward = Request(request.method, f"/v2/{name}/blobs/{digest}", request.headers, request.begun)

@@ -263,7 +263,7 @@ def _interpreter(root: Path) -> str:
     for candidate in (sys._base_executable, sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):  # type: ignore[attr-defined]
         if candidate and (root / candidate.lstrip("/")).exists():
             return str(candidate)
-    raise FileNotFoundError(f"there is no Python below {root}")
+    raise FileNotFoundError(f"no Python was found below {root}")
 
 
 def _mount(*arguments: str) -> None:

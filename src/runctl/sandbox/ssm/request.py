@@ -196,7 +196,7 @@ def _moment(text: str) -> datetime:
     try:
         return _aware(datetime.fromisoformat(text))
     except ValueError as error:
-        raise ValidationException(f"{text} is no ISO 8601 date and time.") from error
+        raise ValidationException(f"{text} is not an ISO 8601 date and time.") from error
 
 
 def _aware(moment: datetime) -> datetime:

@@ -65,7 +65,7 @@ def test_a_start_that_arrives_after_its_caller_gave_up_starts_nothing(ssm: FakeS
     request = {"id": os.urandom(16).hex(), "argv": ["touch", str(tmp_path / "ran")], "user": "root"}
     commands.ask("drop", request)
 
-    with pytest.raises(RemoteError, match="given it up"):
+    with pytest.raises(RemoteError, match="gave up"):
         commands.ask("start", request)
 
     assert not (tmp_path / "ran").exists()

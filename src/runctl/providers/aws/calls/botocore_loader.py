@@ -29,7 +29,7 @@ class _Reader(JSONFileLoader):
     """With a faster parser."""
 
     def load_file(self, file_path: str) -> Any:
-        """What is in it; ``None`` where there is no such file."""
+        """What is in it; ``None`` where the file does not exist."""
         content = _content(Path(f"{file_path}.json"), Path(f"{file_path}.json.gz"))
         return None if content is None else msgspec.json.decode(content)
 

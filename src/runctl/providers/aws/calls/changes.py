@@ -106,7 +106,7 @@ def _instance(params: Params, answer: Params | None) -> Change:
             (),
             Effect.CREATED,
             f"an instance ({what}) may exist, and is billed if it does",
-            look="runctl aws list",
+            check="runctl aws list",
             token=token,
         )
     instance_id = answer["Instances"][0]["InstanceId"]
@@ -141,7 +141,7 @@ def _volume(params: Params, answer: Params | None) -> Change:
             f"a volume ({what}) may exist, and is billed if it does"
             if what
             else "a volume may exist, and is billed if it does",
-            look="runctl aws ebs list",
+            check="runctl aws ebs list",
             token=token,
         )
     item = answer["Volumes"][0] if "Volumes" in answer else answer
@@ -166,7 +166,7 @@ def _snapshot(params: Params, answer: Params | None) -> Change:
             (),
             Effect.CREATED,
             f"a snapshot ({what}) may exist, and is billed if it does",
-            look="runctl aws ebs snapshots",
+            check="runctl aws ebs snapshots",
             token=token,
         )
     snapshot_id = answer["SnapshotId"]

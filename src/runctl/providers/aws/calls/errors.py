@@ -160,7 +160,7 @@ def classify(code: str, message: str, operation: str) -> RunctlError:
         )
     if code == "AuthFailure.ServiceLinkedRoleCreationNotPermitted":
         return PermissionDenied(
-            f"not allowed to make the service role that spot instances need: {said}",
+            f"not allowed to create the service role that spot instances need: {said}",
             hint="have an administrator do it once: aws iam create-service-linked-role"
             " --aws-service-name spot.amazonaws.com",
         )
@@ -194,17 +194,17 @@ def _otherwise(code: str, said: str, operation: str) -> RunctlError:
             said, hint="it may be protected from termination in the AWS console", code="protected"
         )
     if code in CONFLICT or code.endswith((".Duplicate", ".InUse")):
-        return Conflict(said, hint="look at its state, wait until it is free, and try again")
+        return Conflict(said, hint="check its state, wait until it is free, and try again")
     if code in THROTTLED:
         return ProviderError(
-            f"AWS slows this account down, also after several tries: {said}",
+            f"AWS is throttling this account, even after several retries: {said}",
             hint="wait a minute and try again; other tools in the account may be calling AWS too often",
             code="throttled",
         )
     if code in UNAVAILABLE:
         return Unreachable(
             f"AWS could not answer {operation}: {said}",
-            hint="try again in a minute; https://health.aws.amazon.com shows known troubles",
+            hint="try again in a minute; https://health.aws.amazon.com shows known problems",
         )
     return ProviderError(f"AWS refused {operation}: {said}")
 
@@ -314,7 +314,7 @@ class UnexpectedAnswer(ProviderError):
         )
         super().__init__(
             f"{endpoint or 'AWS'} answered in a form that cannot be understood: {missing}",
-            hint="is there a proxy in between, or does AWS_ENDPOINT_URL name what does not speak AWS's language?",
+            hint="check for a proxy in between, and that AWS_ENDPOINT_URL names an AWS endpoint",
         )
 
 
@@ -346,7 +346,7 @@ def not_answering(endpoint: str, reason: str, *, stand_in: bool = True) -> Unrea
     if proxy is not None:
         return Unreachable(
             f"{endpoint} does not answer through the proxy {proxy}: {reason}",
-            hint=f"is that proxy right (HTTP_PROXY, HTTPS_PROXY)? NO_PROXY={urlsplit(endpoint).hostname} goes past it",
+            hint=f"check the proxy (HTTP_PROXY, HTTPS_PROXY); NO_PROXY={urlsplit(endpoint).hostname} bypasses it",
         )
     return Unreachable(
         f"{endpoint} does not answer: {reason}",

@@ -33,7 +33,7 @@ def call_once(call: Callable[[], T], find_result: Callable[[], T | None], clock:
             if found is not None:
                 return found
         raise Conflict(
-            "what this request has made before does not exist any more",
-            hint="the same command again makes a new one",
+            "what this request created earlier no longer exists",
+            hint="run the same command again to create a new one",
             code="token-spent",
         ) from error

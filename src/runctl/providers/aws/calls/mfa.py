@@ -39,7 +39,7 @@ def ask_code(prompt: str) -> str:
     if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
         device = prompt.removeprefix("Enter MFA code for ").rstrip(": ")
         raise CredentialsError(
-            f"the AWS profile's role asks for a code of {device}, and there is no terminal to ask on",
+            f"the AWS profile's role asks for an MFA code of {device}, and there is no terminal to ask on",
             hint="sign in once on a terminal, with this profile: aws sts get-caller-identity; its credentials are then"
             " used here until they expire",
             code="mfa-needed",

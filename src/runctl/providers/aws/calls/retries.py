@@ -181,7 +181,7 @@ def _stop_retries(
     said = str(caught_exception or f"{error.get('Message') or 'no reason'} (HTTP {status})")
     raise OutcomeUnknown(
         f"the answer to {name} was lost, and it may have been carried out: {said.rstrip('.')}",
-        hint="look at what exists now (runctl aws list, runctl aws ebs list) before you try again",
+        hint="check what exists now (runctl aws list, runctl aws ebs list) before you try again",
         may_still_happen=failure is Failure.UNANSWERED,
     ) from caught_exception
 

@@ -66,7 +66,7 @@ def attach_volume(
                 )
     raise Unreachable(
         f"volume {volume_id} did not become attached to {instance_id} within {ATTACH_TIMEOUT}",
-        hint=f"look at it: aws ec2 describe-volumes --volume-ids {volume_id}; or try again",
+        hint=f"check it: aws ec2 describe-volumes --volume-ids {volume_id}; or try again",
     )
 
 
@@ -104,7 +104,7 @@ def _detach(
     if _is_root_disk(context, volume.id, instance_id):
         raise Conflict(
             f"volume {volume.id} is the root disk of {instance_id}",
-            hint="root disks go with their instance",
+            hint="root disks are deleted with their instance",
             code="root-disk",
         )
     progress.step(f"detaching {volume.name or volume.id}")

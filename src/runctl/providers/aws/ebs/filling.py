@@ -40,7 +40,9 @@ class EbsFilling(Filling):
         except Exception as error:
             if error_code(error) not in {"AccessDenied", "403"}:
                 raise
-            return StoredData(region, None, None, whole=False, why_not="your own account may not list it")
+            return StoredData(
+                region, None, None, whole=False, why_not="your account is not allowed to list it"
+            )
 
     def volume_origin(self, volume_id: VolumeId) -> VolumeOrigin:
         """From DescribeVolumes and DescribeVolumeStatus."""
@@ -135,14 +137,14 @@ def _bucket_region(s3: Any, bucket: str) -> str:
         code = error_code(error)
         if code in {"404", "NoSuchBucket"}:
             raise NotFound(
-                f"there is no bucket {bucket}", hint="aws s3 ls shows yours", code="no-bucket"
+                f"bucket {bucket} does not exist", hint="aws s3 ls shows yours", code="no-bucket"
             ) from error
         headers = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPHeaders", {})
         if headers.get("x-amz-bucket-region"):
             return str(headers["x-amz-bucket-region"])
         if code in {"403", "AccessDenied"}:
             raise PermissionDenied(
-                f"you may not look at the bucket {bucket}",
+                f"you have no access to the bucket {bucket}",
                 hint="s3:ListBucket on it is needed, to see in which region it is and how much there is",
             ) from error
         raise

@@ -112,7 +112,7 @@ def decide_resize(
     if wanted.size_gib < becoming.size_gib:
         raise UsageError(
             f"volume {volume.name or volume.id} has {becoming.size_gib:,} GiB, and volumes do not shrink",
-            hint=f"make one of {wanted.size_gib} GiB, copy the data there, and delete this one",
+            hint=f"create one of {wanted.size_gib} GiB, copy the data there, and delete this one",
         )
     before = DiskShape(volume.type, volume.size_gib, volume.iops, volume.throughput)
     recent = [moment for moment in modified_at(volume) if now - moment < DAY]
@@ -215,7 +215,10 @@ def _warnings(volume: Volume, wanted: DiskShape, changes: Sequence[str], recent:
         f" {left} {'is' if left == 1 else 'are'} left today"
     )
     if (wanted.type, wanted.iops, wanted.throughput) != (volume.type, volume.iops, volume.throughput):
-        yield "new performance is there when it is completed, which can take hours; until then not below the old one"
+        yield (
+            "the new performance is reached when the modification completes, which can take hours;"
+            " until then it is at least the old one"
+        )
 
 
 def _is_under_way(latest: Modification | None, plan: ResizePlan) -> bool:
@@ -259,7 +262,7 @@ def _modify(context: AwsContext, plan: ResizePlan) -> None:
         if code == "VolumeModificationRateExceeded":
             raise Conflict(
                 f"EC2 allows {MOST_PER_DAY} changes of a volume in 24 hours: {error}",
-                hint="wait until the time it names; changes made elsewhere count too",
+                hint="wait until the time it names; changes by other tools count too",
                 code="modification-limit",
             ) from error
         if code == "IncorrectModificationState":

@@ -39,7 +39,7 @@ def suggest(purpose: str, size_gib: int) -> Suggestion:
             "gp3",
             None,
             None,
-            "what can be made again needs the cheapest SSD, with what is included and no more",
+            "data that can be downloaded or built again needs only the cheapest SSD at its included performance",
         )
     if purpose == "archive":
         return _archive(size_gib)

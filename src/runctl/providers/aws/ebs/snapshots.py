@@ -185,14 +185,14 @@ class EbsSnapshots(Snapshots):
             return
         if not tag.is_ours(snapshot.tags):
             raise PermissionDenied(
-                f"snapshot {snapshot.id} was not taken by runctl and is left alone",
+                f"snapshot {snapshot.id} was not taken by runctl, and stays",
                 hint=f"if you are sure: aws ec2 delete-snapshot --snapshot-id {snapshot.id}",
                 code="not-ours",
             )
         if snapshot.persistent and not include_protected:
             raise Conflict(
                 f"snapshot {snapshot.name or snapshot.id} is marked persistent",
-                hint=f"if it may really go: runctl aws ebs snapshot-delete {snapshot.id} --include-protected",
+                hint=f"to delete it anyway: runctl aws ebs snapshot-delete {snapshot.id} --include-protected",
                 code="protected",
             )
         progress.step(f"deleting {snapshot.name or snapshot.id}")
@@ -230,5 +230,5 @@ def check_name(context: AwsContext, name: str, token: str | None = None) -> None
 def _no_snapshot(id_or_name: str, context: AwsContext) -> NotFound:
     return NotFound(
         f"{context.session.region} has no snapshot {id_or_name!r}",
-        hint="`runctl aws ebs snapshots` shows yours, --region looks elsewhere",
+        hint="`runctl aws ebs snapshots` shows yours; --region searches another region",
     )

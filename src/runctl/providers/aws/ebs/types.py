@@ -80,7 +80,7 @@ def checked_shape(type_name: str, size_gib: int, iops: int | None, throughput: i
     """
     disk = TYPES.get(type_name)
     if disk is None:
-        raise UsageError(f"{type_name!r} is no volume type", hint=f"use one of {', '.join(TYPES)}")
+        raise UsageError(f"{type_name!r} is not a volume type", hint=f"use one of {', '.join(TYPES)}")
     _within(f"{_a(type_name)} volume's size", size_gib, disk.size_gib, "GiB")
     if iops is not None and disk.iops is None:
         raise UsageError(

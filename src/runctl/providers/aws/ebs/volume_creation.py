@@ -43,7 +43,8 @@ def plan_volume(context: AwsContext, request: VolumeRequest) -> VolumePlan:
         checked_multi_attach(request.type)
     if request.initialization_rate is not None and snapshot is None:
         raise UsageError(
-            "an empty volume needs no --initialization-rate", hint="it is for volumes made --from-snapshot"
+            "an empty volume needs no --initialization-rate",
+            hint="it is for volumes created with --from-snapshot",
         )
     filling = (
         None

@@ -92,7 +92,7 @@ def check_name(context: AwsContext, name: str, token: str | None = None) -> None
 def check_not_empty(id_or_name: str, kind: str) -> None:
     """Raises `UsageError` for a blank text, which is what an unset shell variable gives."""
     if not id_or_name.strip():
-        raise UsageError(f"{kind} is needed here, and an empty text was given", hint="use its id or its name")
+        raise UsageError(f"expected {kind}, not an empty text", hint="use its id or its name")
 
 
 def in_use(volume: Volume) -> Conflict:
@@ -117,8 +117,8 @@ def wait_state(
             return volume
         if volume.state is VolumeState.ERROR:
             raise ProviderError(
-                f"volume {volume_id} is in error: EC2 could not make it",
-                hint="often its KMS key, or its snapshot, cannot be used; delete it and look at the console",
+                f"volume {volume_id} is in error: EC2 could not create it",
+                hint="often its KMS key or its snapshot cannot be used; delete it and check the console",
             )
         progress.update(f"{volume_id} is {volume.state.value}")
     state = volume.state.value if volume else "not visible"
@@ -168,8 +168,8 @@ def is_replayed(answered_at: str, created_at: datetime | None) -> bool:
 
 def _token_spent(volume_id: str) -> Conflict:
     return Conflict(
-        f"volume {volume_id} was made by this request before, and was deleted since",
-        hint="the same command again makes a new one",
+        f"this request created volume {volume_id} earlier, and it has been deleted since",
+        hint="run the same command again to create a new one",
         code="token-spent",
     )
 
@@ -208,7 +208,7 @@ def find_described(context: AwsContext, id_or_name: str) -> Mapping[str, Any]:
 def _no_volume(id_or_name: str, context: AwsContext) -> NotFound:
     return NotFound(
         f"{context.session.region} has no volume {id_or_name!r}",
-        hint="`runctl aws ebs list` shows yours, --region looks elsewhere",
+        hint="`runctl aws ebs list` shows yours; --region searches another region",
     )
 
 

@@ -51,7 +51,7 @@ SSH_HINTS = SshHints(
     " instance's key pair",
     key_refused="is {identity} the private key of the instance's key pair, and the login user the image's own?",
     no_key="name the private key of the instance's key pair (aws.identity_file), or use --transport ssm",
-    unknown_host_key="its console shows the key some minutes after the boot: try again; or use --transport ssm, or"
+    unknown_host_key="the console shows the key some minutes after the boot: try again, or use --transport ssm, or"
     " leave --strict-host-key (aws.strict_host_key) out",
 )
 _CLOSED_HINT = "a new machine needs a minute; after that: does its security group allow the port from here?"

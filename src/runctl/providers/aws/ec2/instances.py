@@ -42,7 +42,7 @@ def describe(context: AwsContext, instance_id: InstanceId) -> Mapping[str, Any]:
     """Raises `NotFound`."""
     found = find_described(context, instance_id)
     if found is None:
-        hint = "`runctl aws list` shows yours, --region looks elsewhere"
+        hint = "`runctl aws list` shows yours; --region searches another region"
         if instance_id.startswith("vol-"):
             hint = "that is a volume's id; " + hint
         raise NotFound(f"{context.session.region} has no instance {instance_id!r}", hint=hint)
@@ -142,7 +142,7 @@ def _ours(context: AwsContext, instance_id: InstanceId) -> Mapping[str, Any]:
     if not tag.is_ours(tags_of(described.get("Tags"))):
         raise PermissionDenied(
             f"{instance_id} was not created by runctl and is left alone",
-            hint="use the AWS console or `aws ec2` for machines that others made",
+            hint="use the AWS console or `aws ec2` for machines that others created",
             code="not-ours",
         )
     return described

@@ -266,7 +266,7 @@ def _undo(context: AwsContext, reached: _Reached, error: Exception) -> None:
     instance_id = reached.instance_id
     if instance_id is None:
         if reached.asked:
-            _say(error, "the launch may have gone through all the same", "look: runctl aws list")
+            _say(error, "the launch may still have succeeded", "check: runctl aws list")
         return
     if not reached.launched_here:
         return
@@ -279,7 +279,7 @@ def _undo(context: AwsContext, reached: _Reached, error: Exception) -> None:
             f"end it: runctl aws terminate {instance_id}",
         )
         return
-    _say(error, f"{instance_id}, just made, is terminated: nothing is left running", "")
+    _say(error, f"the new instance {instance_id} was terminated: nothing is left running", "")
 
 
 def _say(error: Exception, fact: str, hint: str) -> None:

@@ -74,7 +74,7 @@ class _Wait:
         """The instance, which still runs. Raises the reason's error when it does not."""
         described = find_described(self.context, self.instance_id)
         if described is None:
-            raise NotFound(f"{self.instance_id} is gone", hint="runctl aws list")
+            raise NotFound(f"instance {self.instance_id} no longer exists", hint="runctl aws list")
         if described["State"]["Name"] != InstanceState.RUNNING.value:
             raise ended(described)
         return instance_of(described)
@@ -151,7 +151,7 @@ def _first_boot(wait: _Wait, transport: Transport) -> Ready:
             if done.exit_code == _BOOT_OVER:
                 raise MachineError(
                     f"the first boot of {wait.instance_id} ended without {READY_FILE}: {_log_end(transport)}",
-                    hint=f"look around: runctl aws ssh {wait.instance_id};"
+                    hint=f"investigate: runctl aws ssh {wait.instance_id};"
                     f" undo: runctl aws terminate {wait.instance_id}",
                     code="user-data",
                 )
@@ -165,7 +165,7 @@ def _judged(wait: _Wait, transport: Transport, ready: Ready) -> Ready:
     if not ready.ok:
         raise MachineError(
             f"the first boot of {wait.instance_id} failed: {'; '.join(ready.failures)}",
-            hint=f"look around: runctl aws ssh {wait.instance_id}; undo: runctl aws terminate {wait.instance_id};"
+            hint=f"investigate: runctl aws ssh {wait.instance_id}; undo: runctl aws terminate {wait.instance_id};"
             f" the log's end: {_log_end(transport)}",
             code="user-data",
         )
@@ -236,5 +236,5 @@ def _attached_id(instance: Instance, volume_key: str) -> VolumeId:
             return volume.volume_id
     raise NotFound(
         f"{instance.id} has no volume at {DATA_DEVICE}, where its data volume was",
-        hint=f"make one: runctl aws ebs create; or a new machine: runctl aws terminate {instance.id}",
+        hint=f"create one: runctl aws ebs create; or replace the machine: runctl aws terminate {instance.id}",
     )

@@ -31,7 +31,7 @@ def released(context: AwsContext, volume: Volume, progress: Progress) -> Volume:
     if volume.state is not VolumeState.IN_USE or not is_being_released(context, volume):
         return volume
     holder = f"{', '.join(volume.instances)}, which is shutting down," if volume.instances else "its machine"
-    progress.step(f"waiting until {holder} lets go of {volume.name or volume.id}")
+    progress.step(f"waiting until {holder} releases {volume.name or volume.id}")
     for waited in attempts(context.clock, RELEASE_TIMEOUT):
         volume = find_volume(context, volume.id)
         if volume.state is not VolumeState.IN_USE:

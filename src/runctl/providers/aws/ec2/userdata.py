@@ -49,7 +49,7 @@ def parse_ready(text: bytes) -> Ready:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MachineError(
             f"{READY_FILE} on the machine cannot be read: {error}",
-            hint="was it written by runctl? look at /var/log/cloud-init-output.log there",
+            hint="check that runctl wrote it, and read /var/log/cloud-init-output.log on the machine",
             code="user-data",
         ) from error
 

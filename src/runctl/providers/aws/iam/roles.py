@@ -85,7 +85,7 @@ def plan_profile(session: AwsSession, asked: str | None, *, ssh_works: bool) -> 
         state = profile_state(session, asked)
         if state is ProfileState.MISSING:
             raise NotFound(
-                f"there is no instance profile {asked!r}", hint="aws iam list-instance-profiles shows them"
+                f"instance profile {asked!r} does not exist", hint="aws iam list-instance-profiles shows them"
             )
         unchecked = f"instance profile {asked} was not checked: no permission for iam:GetInstanceProfile"
         return ProfilePlan(asked, warning=unchecked if state is ProfileState.UNKNOWN else None)

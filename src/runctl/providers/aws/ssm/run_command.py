@@ -221,7 +221,7 @@ class RunCommand:
             answer = loads(output)
         except ValueError:
             raise MachineError(
-                f"SSM's command on {self.instance_id} ended as {details}: {problem or output[-400:]}",
+                f"the SSM command on {self.instance_id} ended as {details}: {problem or output[-400:]}",
                 code="bad-answer",
             ) from None
         if "error" in answer:

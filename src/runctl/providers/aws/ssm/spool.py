@@ -76,7 +76,7 @@ def finished(request: dict[str, Any]) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     if "dropped" in answer:
-        raise Refused("lost", "its caller had given it up before this request arrived")
+        raise Refused("lost", "its caller gave up before this request arrived")
     return answer
 
 
