@@ -17,7 +17,7 @@ class Market(StrEnum):
     SPOT = "spot"
     ON_DEMAND = "on-demand"
     OWNED = "owned"
-    """It is the user's own, such as this computer: it was not rented, and nobody sends a bill."""
+    """It is the user's own, such as this computer: it is not rented and costs nothing."""
 
 
 class InstanceState(StrEnum):
@@ -112,12 +112,12 @@ class Volume:
     instances: tuple[InstanceId, ...] = ()
     """All that have it; more than one only with ``multi_attach``."""
     snapshot_id: SnapshotId | None = None
-    """What it was made from."""
+    """What it was created from."""
     created_at: datetime | None = None
     source_volume_id: VolumeId | None = None
     """The volume that it was copied from."""
     ends_with_instance: bool = False
-    """It was made with the instance that it is attached to, and is deleted with it: its root disk, for one."""
+    """It was created with the instance that it is attached to, and is deleted with it: its root disk, for one."""
 
 
 class SnapshotState(StrEnum):
@@ -142,9 +142,9 @@ class Snapshot:
     progress: int | None
     """Per cent of the copying that is done."""
     volume_id: VolumeId | None
-    """What it was taken of; that volume may be gone."""
+    """What it was taken of; that volume may no longer exist."""
     volume_size_gib: int
-    """Of that volume, and the least that a volume made from it can have."""
+    """Of that volume, and the smallest size of a volume created from it."""
     data_gib: Decimal | None
     """What is in it in full, as if it were the only snapshot; ``None`` where EC2 does not say."""
     encrypted: bool

@@ -15,7 +15,7 @@ _ENDING = frozenset({InstanceState.SHUTTING_DOWN, InstanceState.STOPPING})
 
 
 def ended(instance: Instance, silent_seconds: float = float("inf")) -> InstanceEnded | None:
-    """The error of waiting for a machine that has been silent for so long, if the provider says that it is no more."""
+    """The error of waiting for a machine that has been silent for so long, if the provider says that it has ended."""
     if instance.state not in _OVER and not (
         instance.state in _ENDING and silent_seconds >= STILL_SPEAKS_SECONDS
     ):

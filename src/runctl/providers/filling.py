@@ -92,7 +92,7 @@ class Filling(ABC):
 
     @abstractmethod
     def drop_role(self, name: str) -> None:
-        """The role is gone, if it is ours; gone already is fine."""
+        """The role is deleted, if it is ours; one that does not exist is fine."""
 
     @abstractmethod
     def machine_variables(self) -> Mapping[str, str]:

@@ -30,7 +30,7 @@ class RepositoryPlan:
     """What image names begin with: host and name."""
     exists: bool
     keep_images: int
-    """How many images its lifecycle rule leaves, beside what is kept as cache."""
+    """How many images its lifecycle rule keeps, not counting caches."""
     will_create: tuple[str, ...] = ()
     """In words: what comes into being or changes."""
 
@@ -65,7 +65,7 @@ class ImageRegistry(ABC):
 
     @abstractmethod
     def plan_repository(self, name: str, *, keep_images: int) -> RepositoryPlan:
-        """What is there, and what `ensure_repository` would do. Creates nothing.
+        """What exists, and what `ensure_repository` would do. Creates nothing.
 
         Raises `Conflict` (code ``not-ours``) when it is there and was not created by runctl.
         """
@@ -96,5 +96,5 @@ class ImageRegistry(ABC):
     def delete_images(
         self, repository: str, digests: Sequence[str], progress: Progress = SILENT
     ) -> tuple[str, ...]:
-        """These are gone; returns the digests that were there. Raises `PermissionDenied` (code ``not-ours``) for a
+        """These are deleted; returns the digests that existed. Raises `PermissionDenied` (code ``not-ours``) for a
         repository that runctl did not create."""

@@ -104,7 +104,7 @@ class CreatePlan:
     volumes: tuple[VolumeMount, ...]
     """By id. Every one was looked at: it exists, is free and is in ``zone``."""
     volume_prices: Mapping[str, Price]
-    """Monthly, by volume id; ``root`` and ``data`` for those made with the instance."""
+    """Monthly, by volume id; ``root`` and ``data`` for those created with the instance."""
     data_volume_size_gib: int | None
     data_mount_point: str
     root_volume_size_gib: int | None
@@ -176,7 +176,7 @@ class Renting(ABC):
 
     @abstractmethod
     def terminate(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
-        """It is shutting down or gone; its own disks go with it, volumes brought along stay. Idempotent.
+        """It is shutting down or terminated; its own disks go with it, volumes brought along stay. Idempotent.
 
         Raises `NotFound`, `PermissionDenied` (code ``not-ours``) for an instance that runctl did not create.
         """

@@ -1,4 +1,4 @@
-"""What an entry point of the group ``runctl.providers`` leads to: a provider, described before it is made.
+"""What an entry point of the group ``runctl.providers`` leads to: a provider, described before it is created.
 
 It is all that the command line needs for a provider's commands, options, completion and configuration. Importing the
 module that holds it must be quick: it is imported for ``runctl --help``. What is heavy is imported by `make`.

@@ -109,7 +109,7 @@ def defaults(name: str, config: Config) -> Defaults:
 
 
 def load(name: str, config: Config, *, progress: Progress = SILENT) -> Provider:
-    """The provider of that name, made for this configuration. Raises as `plugin` does."""
+    """The provider of that name, created for this configuration. Raises as `plugin` does."""
     from runctl.providers.interface import Provider
 
     described = plugin(name)

@@ -24,7 +24,7 @@ class DiskShape:
 
 @dataclass(frozen=True)
 class Initialization:
-    """How the data of a snapshot gets onto a volume that is made from it."""
+    """How the data of a snapshot gets onto a volume created from it."""
 
     rate: int | None
     """MiB/s; ``None``: in the background at the provider's own pace, and block by block when one is read first."""
@@ -167,7 +167,7 @@ class ResizePlan:
     price_after: Price | None
     """Per month."""
     modifications_today: int
-    """In the last 24 hours, that runctl made."""
+    """Made by runctl in the last 24 hours."""
     warnings: tuple[str, ...] = ()
 
 
@@ -211,14 +211,14 @@ class ClonePlan:
 
 @dataclass(frozen=True)
 class InitializationStatus:
-    """How far a volume made from a snapshot or of another volume has its data."""
+    """How much of its data a volume created from a snapshot or another volume has."""
 
     complete: bool
     progress: int | None
     """Per cent; ``None`` where the provider does not say."""
     remaining_seconds: int | None
     rate: int | None = None
-    """MiB/s that were promised when it was made."""
+    """MiB/s that were promised when it was created."""
 
 
 def changes_between(

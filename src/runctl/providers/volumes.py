@@ -90,7 +90,7 @@ class Volumes(ABC):
     def delete(
         self, volume_id: VolumeId, progress: Progress = SILENT, *, include_protected: bool = False
     ) -> None:
-        """The volume is gone; already gone is fine.
+        """The volume is deleted; one that does not exist is fine.
 
         Raises `Conflict` while it is attached or (code ``protected``) persistent, `PermissionDenied` (code
         ``not-ours``) for a volume that runctl did not create. ``include_protected`` takes a persistent one too.
@@ -144,7 +144,7 @@ class Snapshots(ABC):
     def delete(
         self, snapshot_id: SnapshotId, progress: Progress = SILENT, *, include_protected: bool = False
     ) -> None:
-        """The snapshot is gone; already gone is fine.
+        """The snapshot is deleted; one that does not exist is fine.
 
         Raises `PermissionDenied` (code ``not-ours``), `Conflict` (code ``protected``, or ``in-use`` by an image).
         """

@@ -52,7 +52,7 @@ def to_builtins(value: Any) -> Any:
 
 
 def _encodable(text: str) -> str:
-    """File names and arguments may hold bytes that are no text; JSON is UTF-8 always."""
+    """File names and arguments may hold bytes that are not text; JSON is UTF-8 always."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -54,7 +54,7 @@ def create_plan_text(plan: CreatePlan) -> str:
 
 
 def plan_document(plan: Any) -> dict[str, Any]:
-    """The plan for programs; the token that would carry it out is nobody's business."""
+    """The plan for programs; the token that would carry it out is left out."""
     document: dict[str, Any] = _without_tokens(to_builtins(plan))
     return document
 

@@ -196,7 +196,7 @@ class LineProgress(WarningsOnly):
 
 
 class TerminalProgress(WarningsOnly):
-    """A spinner beside the step under way, and a line that stays for each that ended."""
+    """A spinner next to the step under way, and a line that stays for each that ended."""
 
     def __init__(
         self, stream: TextIO, *, verbose: bool = False, monotonic: Callable[[], float] = time.monotonic

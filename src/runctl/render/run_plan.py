@@ -53,7 +53,7 @@ def run_plan_lines(plan: RunPlan) -> list[str]:
 
 
 def run_plan_document(plan: RunPlan) -> dict[str, Any]:
-    """The plan for programs; the values of variables are nobody's business."""
+    """The plan for programs; the values of variables are left out, as they may be secret."""
     project, spec = plan.project, plan.spec
     selection = project.sent.selection
     document: dict[str, Any] = to_builtins(

@@ -30,5 +30,5 @@ class Staging(Protocol):
         ...
 
     def delete(self, key: str) -> None:
-        """The object is gone; already gone is fine."""
+        """The object is deleted; one that does not exist is fine."""
         ...

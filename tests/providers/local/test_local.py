@@ -54,7 +54,7 @@ def test_another_id_points_at_where_it_may_be(local: LocalProvider) -> None:
 
 
 def test_it_is_neither_created_nor_ended(local: LocalProvider) -> None:
-    with pytest.raises(Unsupported, match="there already"):
+    with pytest.raises(Unsupported, match="neither creates"):
         require(local.renting)
 
 

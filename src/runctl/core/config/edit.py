@@ -15,7 +15,7 @@ from runctl.core.names import did_you_mean
 
 
 def set_value(file: ConfigFile, key: str, text: str) -> Any:
-    """The file holds the value, and is made if it did not exist; what it was read as is returned.
+    """The file holds the value, and is created if it did not exist; what it was read as is returned.
 
     Lists are written with commas, ``train.env.NAME`` sets one variable. Raises `UsageError` for an unknown key,
     `ConfigError` for a value that does not fit and for a file that is broken already; the file is then untouched.

@@ -1,4 +1,4 @@
-"""ECR: repositories that are made when first needed, tokens, and what is in them."""
+"""ECR: repositories that are created when first needed, tokens, and what is in them."""
 
 from __future__ import annotations
 

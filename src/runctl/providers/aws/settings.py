@@ -31,14 +31,14 @@ class AwsConfig:
     subnet: str | None = None
     zone: str | None = None
     staging_bucket: str | None = field(default=None, metadata=TRUST)
-    """For what is too big for SSM; by default one is made when first needed."""
+    """For what is too big for SSM; by default one is created when first needed."""
     transport: str = field(default="auto", metadata={"choices": ("auto", "ssh", "ssm")})
     root_volume_size: int | None = field(default=None, metadata={"minimum": 1})
     """GiB."""
     ttl: str | None = field(default=None, metadata={"kind": "duration"})
     """A machine ends itself after this long, such as ``12h``."""
     ask_above: Decimal | None = field(default=None, metadata=TRUST)
-    """USD an hour: nothing dearer is rented without somebody's yes, also where there is no terminal to ask on."""
+    """USD an hour: a machine that costs more is only rented after a confirmation, even without a terminal to ask on."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ URL_SECONDS = 3600
 
 
 class S3Staging:
-    """Implements `runctl.transport.staging.Staging`. The bucket is made when it is first needed."""
+    """Implements `runctl.transport.staging.Staging`. The bucket is created when it is first needed."""
 
     def __init__(self, session: AwsSession, bucket: str | None, progress: Progress = SILENT) -> None:
         """``bucket`` is one of the user's, which must exist; without one, runctl's own is used."""
@@ -58,7 +58,7 @@ class S3Staging:
             transfers.download(bucket, PREFIX + key, sink).result()
 
     def delete(self, key: str) -> None:
-        """The object is gone; already gone is fine."""
+        """The object is deleted; one that does not exist is fine."""
         bucket = self.bucket()
         with our_errors(self._session.endpoint):
             self._session.s3.delete_object(Bucket=bucket, Key=PREFIX + key)

@@ -1,4 +1,4 @@
-"""This computer as a provider: one instance, always there, nobody sends a bill."""
+"""This computer as a provider: one instance, always running, free of charge."""
 
 # ruff: noqa: ARG002 (the interface has arguments that this computer does not need)
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A client token that AWS knows already: what was made with it is found, although it is not listed yet."""
+"""A client token that AWS knows already: what was created with it is found, although it is not listed yet."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from runctl.providers.aws.ebs.types import monthly_price
 from runctl.providers.volume_plans import DiskShape
 
 DATA_DEVICE = "/dev/sdf"
-"""Where the volume that is made with an instance is attached."""
+"""Where the volume that is created with an instance is attached."""
 DATA_VOLUME = "data"
 """Its name in the `MOUNTS` tag: its id is not known when the tag is written."""
 TAG_VALUE_LIMIT = 256
@@ -89,7 +89,7 @@ def mounts_tag(mounts: Iterable[tuple[str, str]]) -> str:
 
 
 def mounts_of(tags: Mapping[str, str]) -> dict[str, str]:
-    """Mount point by volume id (or `DATA_VOLUME`) from an instance's tags; what is no pair is left out."""
+    """Mount point by volume id (or `DATA_VOLUME`) from an instance's tags; what is not a pair is left out."""
     pairs = (pair.partition("=") for pair in tags.get(tag.MOUNTS, "").split())
     return {volume: mount_point for volume, equals, mount_point in pairs if equals and mount_point}
 

@@ -85,7 +85,7 @@ class Failure(Enum):
     NOT_SENT = "not-sent"
     """No connection was made: nothing can have happened."""
     THROTTLED = "throttled"
-    """AWS refused to look at it: nothing has happened."""
+    """AWS refused the request: nothing has happened."""
     UNANSWERED = "unanswered"
     """It was sent and nothing came in time: it may have been carried out, or still be."""
     LOST = "lost"

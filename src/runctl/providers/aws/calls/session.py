@@ -1,4 +1,4 @@
-"""Who we are at AWS and where: boto3's clients, made when they are first needed.
+"""Who we are at AWS and where: boto3's clients, created when they are first needed.
 
 By botocore, which makes them for boto3 too: boto3 adds resources and transfers, whose import takes longer than
 EC2's answer.

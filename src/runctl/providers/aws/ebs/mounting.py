@@ -19,7 +19,7 @@ from runctl.providers.aws.ec2.instances import LIVE, find_described
 
 
 def remember_mount(context: AwsContext, volume: Volume, instance: Instance, mount_point: str) -> None:
-    """Tag what is ours of the two; what others made keeps its tags."""
+    """Tag what is ours of the two; what others created keeps its tags."""
     checked_mount_point(mount_point)
     if tag.is_ours(volume.tags) and volume.tags.get(tag.MOUNT_POINT) != mount_point:
         context.session.ec2.create_tags(

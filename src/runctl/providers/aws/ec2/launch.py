@@ -207,7 +207,7 @@ def wait_running(
 
 
 def ended(described: Mapping[str, Any]) -> RunctlError:
-    """The error for an instance that is no longer, or not any more, on its way to run; with EC2's reason. Pure."""
+    """The error for an instance that is no longer starting; with EC2's reason. Pure."""
     instance_id, state = described["InstanceId"], InstanceState(described["State"]["Name"])
     reason = state_reason(described) or "EC2 gives no reason"
     code = described.get("StateReason", {}).get("Code", "")
@@ -229,7 +229,7 @@ def ended(described: Mapping[str, Any]) -> RunctlError:
 
 
 def _launched_before(context: AwsContext, plan: CreatePlan) -> Mapping[str, Any] | None:
-    """The instance that this very plan has made before."""
+    """The instance that this very plan created before."""
     found = _by_plan(context, plan)
     if found is not None and InstanceState(found["State"]["Name"]).is_over:
         raise Conflict(
@@ -262,7 +262,7 @@ def _profile(context: AwsContext, plan: CreatePlan, progress: Progress) -> str |
 
 
 def _undo(context: AwsContext, reached: _Reached, error: Exception) -> None:
-    """End the instance that this call made, and say in the error what is left."""
+    """End the instance that this call created, and say in the error what is left."""
     instance_id = reached.instance_id
     if instance_id is None:
         if reached.asked:

@@ -1,4 +1,4 @@
-"""Resolves a request for an instance into a plan: looks at everything, creates nothing."""
+"""Resolves a request for an instance into a plan: reads everything, creates nothing."""
 
 from __future__ import annotations
 
