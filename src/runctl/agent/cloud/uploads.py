@@ -127,14 +127,15 @@ class _InParts:
         size = len(self._data)
         found = self._left()
         each = part_size(size, found)
-        if self._upload_id is None:
-            self._upload_id = self._s3.begin_upload(self._key)
-            self._begun(self._upload_id)
+        upload_id = self._upload_id
+        if upload_id is None:
+            upload_id = self._s3.begin_upload(self._key)
+            self._begun(upload_id)
         there = {part.number: part for part in found}
         spans = [(begin, min(size, begin + each)) for begin in range(0, size, each)]
         with ThreadPoolExecutor(min(self._threads, len(spans))) as pool:
             jobs = [
-                pool.submit(self._part, number, span, there.get(number))
+                pool.submit(self._part, upload_id, number, span, there.get(number))
                 for number, span in enumerate(spans, 1)
             ]
             try:
@@ -144,7 +145,7 @@ class _InParts:
                     job.cancel()
                 raise
         crc32 = joined_crc32([(digest, end - begin) for (_, digest, _), (begin, end) in zip(done, spans)])
-        self._complete([part for part, _, _ in done], crc32)
+        self._complete(upload_id, [part for part, _, _ in done], crc32)
         return Uploaded(self._key, size, crc32, sum(sent for _, _, sent in done))
 
     def _left(self) -> list[Part]:
@@ -159,24 +160,24 @@ class _InParts:
             self._upload_id = None
             return []
 
-    def _part(self, number: int, span: tuple[int, int], there: Part | None) -> tuple[Part, str, int]:
+    def _part(
+        self, upload_id: str, number: int, span: tuple[int, int], there: Part | None
+    ) -> tuple[Part, str, int]:
         """The part is there; its checksum, and how many bytes were sent for that."""
         begin, end = span
-        assert self._upload_id is not None  # noqa: S101 (it has begun)
         with memoryview(self._data) as whole, whole[begin:end] as data:
             crc32 = _crc32(data)
             if there is not None and _is_same(there, data, crc32):
                 return Part(number, there.etag, len(data), in_base64(crc32)), crc32, 0
             return (
-                self._s3.put_part(self._key, self._upload_id, number, data, in_base64(crc32)),
+                self._s3.put_part(self._key, upload_id, number, data, in_base64(crc32)),
                 crc32,
                 len(data),
             )
 
-    def _complete(self, parts: Sequence[Part], crc32: str) -> None:
-        assert self._upload_id is not None  # noqa: S101 (it has begun)
+    def _complete(self, upload_id: str, parts: Sequence[Part], crc32: str) -> None:
         try:
-            self._s3.complete_upload(self._key, self._upload_id, parts, in_base64(crc32))
+            self._s3.complete_upload(self._key, upload_id, parts, in_base64(crc32))
         except Refusal as refusal:
             if refusal.s3_code != "NoSuchUpload":
                 raise
