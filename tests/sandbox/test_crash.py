@@ -153,9 +153,9 @@ def test_one_that_crashed_before_it_wrote_down_anything_is_cleaned_by_stop(
 @pytest.mark.parametrize(
     ("asked", "named"),
     [
-        ({"region": "eu-west-1"}, "region us-east-1 and not eu-west-1"),
-        ({"kind": "folders"}, "kind namespaces and not folders"),
-        ({"docker": "on"}, "docker off and not on"),
+        ({"region": "eu-west-1"}, "region us-east-1, not eu-west-1"),
+        ({"kind": "folders"}, "kind namespaces, not folders"),
+        ({"docker": "on"}, "docker off, not on"),
     ],
 )
 def test_one_that_runs_is_not_taken_for_another(
