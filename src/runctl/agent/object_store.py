@@ -101,3 +101,18 @@ def policy(source: Source, partition: str = "aws") -> dict[str, Any]:
 def to_add(source: Source, partition: str = "aws") -> str:
     """What a person adds to a role's policy: the first two statements, on one line."""
     return json.dumps(statements(source, partition)[:2], separators=(",", ":"))
+
+
+def to_write(source: Source, partition: str = "aws") -> str:
+    """What a machine needs that keeps checkpoints in a folder, on one line: reading, writing, listing, deleting."""
+    bucket = f"arn:{partition}:s3:::{source.bucket}"
+    prefix = literal(source.prefix)
+    actions = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
+    actions += ["s3:ListMultipartUploadParts"]
+    allowed = {
+        "Effect": "Allow",
+        "Action": actions,
+        "Resource": f"{bucket}/{prefix}/*" if prefix else bucket + "/*",
+    }
+    listing = {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": bucket}
+    return json.dumps([allowed, listing], separators=(",", ":"))

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Optional, TypeVar
 
+from runctl.agent.checkpoint_spec import CheckpointSchedule, CheckpointStatus, StoreSpec
+
 PROTOCOL = 1
 """Raised when a verb changes its meaning, not when a key is added."""
 
@@ -239,6 +241,9 @@ class RunSpec:
     sees it, in ``RUNCTL_RESUME_FROM``."""
     resume_args: tuple[str, ...] = ()
     """Appended to ``args`` where there is a checkpoint; ``{checkpoint}`` in them is its path."""
+    store: Optional[StoreSpec] = None
+    checkpoint_schedule: Optional[CheckpointSchedule] = None
+    """``None``: the script alone decides when it saves."""
 
 
 @dataclass(frozen=True)
@@ -299,6 +304,8 @@ class AttemptStatus:
     output_dir: Optional[str] = None
     saved: Optional[SavedFolder] = None
     """``None``: what the run saves is on the machine's own disk, and ends with it."""
+    checkpoint: Optional[CheckpointStatus] = None
+    """The newest complete one; ``None``: there is none."""
     cpu_percent: Optional[float] = None
     rss_bytes: Optional[int] = None
     gpu_percent: Optional[float] = None

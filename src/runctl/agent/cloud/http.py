@@ -6,6 +6,7 @@ This one knows no more of HTTP/1.1 than S3 and the metadata service speak: lengt
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Union
 
     Bytes = Union[bytes, bytearray, memoryview]
+    Body = Union[bytes, bytearray, memoryview, "FilePart"]
 
 _HEAD_LIMIT = 1 << 16
 _ROOM = 1 << 18
@@ -24,6 +26,32 @@ _ROOM = 1 << 18
 
 class Broken(OSError):
     """The connection ended, or what came is not HTTP; the same request may be sent again on a new one."""
+
+
+@dataclass(frozen=True)
+class FilePart:
+    """A stretch of an open file as a body: read while it is sent, so that memory never holds it."""
+
+    descriptor: int
+    begin: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.begin
+
+    def pieces(self) -> Iterator[bytes]:
+        """Its bytes, in order. Raises `EOFError` where they cannot be read, or the file is shorter now."""
+        place = self.begin
+        while place < self.end:
+            try:
+                data = os.pread(self.descriptor, min(_ROOM, self.end - place), place)
+            except OSError as error:
+                # Not one of the connection's: the request cannot be sent again.
+                raise EOFError(str(error)) from error
+            if not data:
+                raise EOFError("the file became shorter while it was read")
+            place += len(data)
+            yield data
 
 
 @dataclass(frozen=True)
@@ -52,7 +80,7 @@ class Connection:
             self._socket.close()
         self._socket, self._rest = None, b""
 
-    def ask(self, method: str, target: str, headers: Mapping[str, str], body: Bytes = b"") -> Head:
+    def ask(self, method: str, target: str, headers: Mapping[str, str], body: Body = b"") -> Head:
         """Send it, and read the answer's head; the answer's body must be read before the next one. Raises `Broken`."""
         lines = [f"{method} {target} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -79,12 +107,15 @@ class Connection:
         if head.headers.get("connection", "").lower() == "close":
             self.close()
 
-    def _answer(self, data: bytes, body: Bytes) -> Head:
+    def _answer(self, data: bytes, body: Body) -> Head:
         if self._socket is None:
             self._socket = self._connected()
         try:
             self._socket.sendall(data)
-            if body:
+            if isinstance(body, FilePart):
+                for piece in body.pieces():
+                    self._socket.sendall(piece)
+            elif body:
                 self._socket.sendall(body)
         except OSError as error:
             if not body:

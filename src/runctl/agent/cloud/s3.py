@@ -23,12 +23,15 @@ from runctl.agent.errors import AgentError
 from runctl.agent.object_store import domain_of
 
 if TYPE_CHECKING:
-    from runctl.agent.cloud.http import Bytes
+    from runctl.agent.cloud.http import Body
 
 TRIES = 6
 TIMEOUT = 30.0
 _TEMPORARY = (429, 500, 502, 503, 504)
-_TEMPORARY_CODES = ("SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable")
+_TEMPORARY_CODES = (
+    *("SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable"),
+    *("ConditionalRequestConflict", "OperationAborted"),
+)
 _MOST_SECONDS = 20.0
 _SIZE = re.compile(r"[0-9]{1,18}\Z")
 
@@ -103,10 +106,20 @@ class S3:
     Every method raises `Refusal`, and `AgentError` (``s3-unreachable``, ``no-role``).
     """
 
-    def __init__(self, bucket: str, location: Location, credentials: Credentials) -> None:
+    def __init__(
+        self,
+        bucket: str,
+        location: Location,
+        credentials: Credentials,
+        *,
+        tries: int = TRIES,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        """``timeout`` seconds is how long a connection may be silent; a request is sent ``tries`` times at most."""
         self.bucket = bucket
         self.location = location
         self._credentials = credentials
+        self._tries, self._timeout = tries, timeout
         self._idle: deque[Connection] = deque()
         self._tls = None
         secure, self._host, self._port, self._header, self._base = location.host_and_base(bucket)
@@ -135,16 +148,18 @@ class S3:
     def get(
         self,
         key: str,
-        etag: str,
+        etag: str | None,
         receiver: Receiver,
         *,
         span: tuple[int, int] | None = None,
     ) -> None:
         """The object's bytes (or those from ``span[0]`` up to ``span[1]``) have been received.
 
-        Only if it still is the one with that ETag: else `Refusal` with status 412.
+        Only if it still is the one with that ETag, where one is given: else `Refusal` with status 412.
         """
-        headers = {"if-match": f'"{etag}"', "x-amz-checksum-mode": "ENABLED"}
+        headers = {"x-amz-checksum-mode": "ENABLED"}
+        if etag is not None:
+            headers["if-match"] = f'"{etag}"'
         if span is not None:
             headers["range"] = f"bytes={span[0]}-{span[1] - 1}"
         self._retried("GET", key, {}, headers, b"", receiver)
@@ -162,10 +177,24 @@ class S3:
             return None
         return int(headers.get("content-length", "0")) or None
 
-    def put(self, key: str, body: Bytes, crc32: str) -> str:
-        """The object has these bytes, whose CRC-32 (base64) S3 has checked and keeps; returns its ETag."""
-        head, _ = self._call("PUT", key, {}, _stated(crc32), body)
+    def put(self, key: str, body: Body, crc32: str, *, only_new: bool = False) -> str:
+        """The object has these bytes, whose CRC-32 (base64) S3 has checked and keeps; returns its ETag.
+
+        With ``only_new`` there must be none yet: else `Refusal` with status 412, also where an answer to the same
+        request was lost.
+        """
+        condition = {"if-none-match": "*"} if only_new else {}
+        head, _ = self._call("PUT", key, {}, {**_stated(crc32), **condition}, body)
         return head.headers.get("etag", "").strip('"')
+
+    def read(self, key: str) -> bytes:
+        """All of a small object."""
+        _, body = self._call("GET", key, {})
+        return body
+
+    def delete(self, key: str) -> None:
+        """There is no such object."""
+        self._call("DELETE", key, {})
 
     def begin_upload(self, key: str) -> str:
         """The id of a new multipart upload, of whose whole S3 will keep the CRC-32."""
@@ -173,7 +202,7 @@ class S3:
         _, body = self._call("POST", key, {"uploads": ""}, headers)
         return _text(_parsed(body), "UploadId")
 
-    def put_part(self, key: str, upload_id: str, number: int, body: Bytes, crc32: str) -> Part:
+    def put_part(self, key: str, upload_id: str, number: int, body: Body, crc32: str) -> Part:
         """The part is there, checked; one of the same number before it is replaced."""
         query = {"partNumber": str(number), "uploadId": upload_id}
         head, _ = self._call("PUT", key, query, _stated(crc32), body)
@@ -228,7 +257,7 @@ class S3:
         key: str,
         parameters: Mapping[str, str],
         headers: Mapping[str, str] | None = None,
-        body: Bytes = b"",
+        body: Body = b"",
     ) -> tuple[Head, bytes]:
         """A request whose answer is short."""
         answer = bytearray()
@@ -246,11 +275,11 @@ class S3:
         key: str,
         parameters: Mapping[str, str],
         headers: Mapping[str, str],
-        body: Bytes,
+        body: Body,
         receiver: Receiver,
     ) -> Head:
         failure: Exception = Broken("not tried")
-        for attempt in range(TRIES):
+        for attempt in range(self._tries):
             if attempt:
                 time.sleep(min(_MOST_SECONDS, 0.2 * 2**attempt) * (0.5 + random.random() / 2))  # noqa: S311 (a pause)
             try:
@@ -275,7 +304,7 @@ class S3:
         key: str,
         parameters: Mapping[str, str],
         headers: Mapping[str, str],
-        body: Bytes,
+        body: Body,
         receiver: Receiver,
     ) -> Head:
         path, query = self._path(key), query_of(parameters)
@@ -304,7 +333,7 @@ class S3:
     def _connection(self) -> Connection:
         with suppress(IndexError):
             return self._idle.pop()
-        return Connection(self._host, self._port, self._tls, TIMEOUT)
+        return Connection(self._host, self._port, self._tls, self._timeout)
 
 
 def _stated(crc32: str) -> dict[str, str]:

@@ -5,17 +5,17 @@ What S3 keeps afterwards has been compared with the file: by the CRC-32 of the w
 
 from __future__ import annotations
 
-import mmap
 import os
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
 from runctl.agent.cloud.checksums import MIB, Digest, check_for, in_base64, joined_crc32
+from runctl.agent.cloud.http import FilePart
 from runctl.agent.cloud.s3 import S3, Part, Refusal
 from runctl.agent.errors import AgentError
 
@@ -48,8 +48,9 @@ def upload(
     upload_id: str | None = None,
     begun: Callable[[str], None] = lambda _: None,
     threads: int = THREADS,
+    verify: bool = True,
 ) -> Uploaded:
-    """The file is the object ``key``, and S3 has the same checksum of it.
+    """The file is the object ``key``, and S3 has the same checksum of it: with ``verify`` it is asked afterwards, too.
 
     ``upload_id`` is that of an upload of the same file which was interrupted: its parts are sent only if they differ.
     ``begun`` is told the id of the upload in parts before the first part is sent, to be kept for that. After an error
@@ -58,33 +59,43 @@ def upload(
     Raises `AgentError`: ``changed`` (the file, while it was read), ``corrupt`` (S3 has something else), ``denied`` and
     what `S3` raises.
     """
-    try:
-        with file.open("rb") as source:
-            before = os.fstat(source.fileno())
+    with file.open("rb") as source:
+        before = os.fstat(source.fileno())
+        whole = FilePart(source.fileno(), 0, before.st_size)
+        try:
             if before.st_size <= WHOLE:
-                done = _put_whole(s3, key, source.read())
+                done = _put_whole(s3, key, whole)
             else:
-                with closing(mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)) as data:
-                    done = _InParts(s3, key, data, upload_id, begun, threads).run()
-            after = file.stat()
-    except Refusal as refusal:
-        if refusal.status == 403:
-            message = f"this machine's role may not write s3://{s3.bucket}/{key}: {refusal}"
-            raise AgentError("denied", message, "add s3:PutObject and s3:GetObject to its role") from refusal
-        raise
-    if (after.st_mtime_ns, after.st_size, after.st_ino) != (
-        before.st_mtime_ns,
-        before.st_size,
-        before.st_ino,
-    ):
-        raise AgentError(
-            "changed", f"{file} changed while it was uploaded", "upload it when nobody writes to it"
-        )
-    _verify(s3, done)
+                done = _InParts(s3, key, whole, upload_id, begun, threads).run()
+        except EOFError:
+            raise _changed(file) from None
+        except Refusal as refusal:
+            if refusal.status == 403:
+                message = f"this machine's role may not write s3://{s3.bucket}/{key}: {refusal}"
+                raise AgentError(
+                    "denied", message, "add s3:PutObject and s3:GetObject to its role"
+                ) from refusal
+            if refusal.s3_code == "BadDigest" and _differs(before, file.stat()):
+                raise _changed(file) from refusal
+            raise
+    if _differs(before, file.stat()):
+        raise _changed(file)
+    if verify:
+        _verify(s3, done)
     return done
 
 
-def _put_whole(s3: S3, key: str, data: bytes) -> Uploaded:
+def _differs(before: os.stat_result, after: os.stat_result) -> bool:
+    return any(getattr(before, name) != getattr(after, name) for name in ("st_mtime_ns", "st_size", "st_ino"))
+
+
+def _changed(file: Path) -> AgentError:
+    return AgentError(
+        "changed", f"{file} changed while it was uploaded", "upload it when nobody writes to it"
+    )
+
+
+def _put_whole(s3: S3, key: str, data: FilePart) -> Uploaded:
     crc32 = _crc32(data)
     s3.put(key, data, in_base64(crc32))
     return Uploaded(key, len(data), crc32, len(data))
@@ -111,7 +122,7 @@ class _InParts:
         self,
         s3: S3,
         key: str,
-        data: mmap.mmap,
+        data: FilePart,
         upload_id: str | None,
         begun: Callable[[str], None],
         threads: int,
@@ -164,16 +175,11 @@ class _InParts:
         self, upload_id: str, number: int, span: tuple[int, int], there: Part | None
     ) -> tuple[Part, str, int]:
         """The part is there; its checksum, and how many bytes were sent for that."""
-        begin, end = span
-        with memoryview(self._data) as whole, whole[begin:end] as data:
-            crc32 = _crc32(data)
-            if there is not None and _is_same(there, data, crc32):
-                return Part(number, there.etag, len(data), in_base64(crc32)), crc32, 0
-            return (
-                self._s3.put_part(self._key, upload_id, number, data, in_base64(crc32)),
-                crc32,
-                len(data),
-            )
+        data = FilePart(self._data.descriptor, *span)
+        crc32 = _crc32(data)
+        if there is not None and _is_same(there, data, crc32):
+            return Part(number, there.etag, len(data), in_base64(crc32)), crc32, 0
+        return self._s3.put_part(self._key, upload_id, number, data, in_base64(crc32)), crc32, len(data)
 
     def _complete(self, upload_id: str, parts: Sequence[Part], crc32: str) -> None:
         try:
@@ -196,16 +202,20 @@ def part_size(size: int, found: Sequence[Part]) -> int:
     return max(PART, -(-size // MOST_PARTS // MIB) * MIB)
 
 
-def _crc32(data: bytes | memoryview) -> str:
-    return f"{zlib.crc32(data):08x}"
+def _crc32(data: FilePart) -> str:
+    value = 0
+    for piece in data.pieces():
+        value = zlib.crc32(piece, value)
+    return f"{value:08x}"
 
 
-def _is_same(part: Part, data: memoryview, crc32: str) -> bool:
+def _is_same(part: Part, data: FilePart, crc32: str) -> bool:
     """Whether S3's part is these bytes: by the checksum that it says, else by the ETag, which is an MD5 without KMS."""
     if part.size != len(data):
         return False
     if part.crc32:
         return part.crc32 == in_base64(crc32)
     digest = Digest("md5")
-    digest.add(data)
+    for piece in data.pieces():
+        digest.add(piece)
     return digest.hex() == part.etag

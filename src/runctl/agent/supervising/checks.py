@@ -33,7 +33,7 @@ def check(spec: RunSpec) -> str | None:
     tree = _tree(spec)
     check_mounts(spec)
     if spec.resume_from is not None:
-        from runctl.agent.files import resume
+        from runctl.agent.checkpoints import resume
 
         if not is_target(spec.resume_from):
             raise AgentError("bad-request", f"{spec.resume_from!r} is not an absolute path")

@@ -152,7 +152,7 @@ class Supervisor:
         try:
             if cannot_mount:
                 raise AgentError("cannot-mount", cannot_mount)  # noqa: TRY301 (told like those found here)
-            from runctl.agent.files import resume
+            from runctl.agent.checkpoints import resume
 
             self.attempt.volumes.check_start()
             self.attempt.spec = resume.settled(self.spec, self.attempt.folders, self.log.line)

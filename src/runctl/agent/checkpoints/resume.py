@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable
 
+from runctl.agent.checkpoints import choosing
 from runctl.agent.disks.run_folders import RunFolders
 from runctl.agent.errors import AgentError
-from runctl.agent.files import checkpoints
 from runctl.agent.machine.root import on_machine
 from runctl.agent.spec import MountSpec, RunSpec
 
@@ -22,9 +23,9 @@ def check(spec: RunSpec) -> None:
     path = on_machine(spec.resume_from)
     if not path.exists():
         raise AgentError("no-checkpoint", f"there is no {spec.resume_from} on the machine to resume from")
-    choice = checkpoints.newest(path)
+    choice = choosing.newest(path)
     if choice.chosen is None:
-        why = "; ".join(checkpoints.described(choice, path)) or "there is none"
+        why = "; ".join(choosing.described(choice, path)) or "there is none"
         raise AgentError(
             "no-checkpoint",
             f"{spec.resume_from} has no complete checkpoint: {why}",
@@ -36,12 +37,12 @@ def settled(spec: RunSpec, folders: RunFolders, say: Callable[[str], None]) -> R
     """The spec as the script is to be started: ``resume_from`` as the script sees it (``None``: nothing to go on from),
     with the arguments that name it, and the mount that shows it."""
     folder = folders.checkpoints
-    choice = checkpoints.newest(folder)
+    choice = choosing.newest(folder)
     seen: str | None = folders.checkpoints_seen
     if choice.chosen is None and spec.resume_from is not None:
         folder, seen = on_machine(spec.resume_from), None
-        choice = checkpoints.newest(folder)
-    for line in checkpoints.described(choice, folder):
+        choice = choosing.newest(folder)
+    for line in choosing.described(choice, folder):
         say("checkpoint " + line)
     if choice.chosen is None:
         return dataclasses.replace(spec, resume_from=None)
@@ -61,8 +62,13 @@ def settled(spec: RunSpec, folders: RunFolders, say: Callable[[str], None]) -> R
         spec,
         resume_from=path,
         mounts=mounts,
-        args=(*spec.args, *checkpoints.arguments(spec.resume_args, path)),
+        args=(*spec.args, *arguments(spec.resume_args, path)),
     )
+
+
+def arguments(template: Sequence[str], checkpoint: str) -> tuple[str, ...]:
+    """The template's arguments with ``{checkpoint}`` filled in; none without a checkpoint. Pure."""
+    return tuple(word.replace("{checkpoint}", checkpoint) for word in template) if checkpoint else ()
 
 
 def _in_mount(spec: RunSpec, path: Path) -> str | None:
