@@ -39,6 +39,8 @@ class Account:
     iam: Any
     ec2: Any
     bucket: str
+    others: frozenset[str]
+    """Instances that another test has left in the same sandbox."""
 
     def put(self, prefix: str, contents: dict[str, bytes]) -> None:
         """Objects below a prefix."""
@@ -46,10 +48,8 @@ class Account:
             self.s3.put_object(Bucket=self.bucket, Key=f"{prefix}/{name}", Body=data)
 
     def live(self) -> list[str]:
-        """Instances that have not ended."""
-        states = ["pending", "running", "stopping", "stopped"]
-        answer = self.ec2.describe_instances(Filters=[{"Name": "instance-state-name", "Values": states}])
-        return [item["InstanceId"] for group in answer["Reservations"] for item in group["Instances"]]
+        """This test's instances that have not ended."""
+        return sorted(live_instances(self.ec2) - self.others)
 
     def helper_roles(self) -> list[str]:
         """Roles and profiles that were made for helper machines."""
@@ -70,6 +70,13 @@ class Account:
         until(lambda: self.state_of(volume) == "available", what="the volume to be free")
 
 
+def live_instances(ec2: Any) -> frozenset[str]:
+    """All instances of the account that have not ended."""
+    states = ["pending", "running", "stopping", "stopped"]
+    answer = ec2.describe_instances(Filters=[{"Name": "instance-state-name", "Values": states}])
+    return frozenset(item["InstanceId"] for group in answer["Reservations"] for item in group["Instances"])
+
+
 @pytest.fixture
 def account(in_docker_sandbox: SandboxInfo) -> Iterator[Account]:
     """With an empty bucket of its own."""
@@ -82,7 +89,7 @@ def account(in_docker_sandbox: SandboxInfo) -> Iterator[Account]:
     s3, iam, ec2 = boto3.client("s3", **words), boto3.client("iam", **words), boto3.client("ec2", **words)
     bucket = "data-" + os.urandom(6).hex()
     s3.create_bucket(Bucket=bucket)
-    yield Account(s3, iam, ec2, bucket)
+    yield Account(s3, iam, ec2, bucket, live_instances(ec2))
     s3.close()
     iam.close()
     ec2.close()
