@@ -20,6 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "status": ("supervising.status", "status"),
     "list": ("supervising.status", "list_attempts"),
     "stop": ("supervising.stop", "stop"),
+    "interrupt": ("supervising.stop", "interrupt"),
     "mounts": ("disks.volumes", "mounts"),
     "attach": ("disks.volumes", "attach"),
     "detach": ("disks.volumes", "detach"),

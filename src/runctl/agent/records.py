@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from runctl.agent.errors import AgentError
+from runctl.agent.interruption import Notice
 from runctl.agent.machine import durable
 from runctl.agent.machine.processes import Identity
 from runctl.agent.machine.root import state_directory
@@ -45,6 +46,12 @@ class Live:
     checkpoint_dir: Optional[str] = None
     output_dir: Optional[str] = None
     saved: Optional[SavedFolder] = None
+    rebalance_at: Optional[float] = None
+    """When the provider recommended to move, in seconds since the epoch."""
+    machine_ends_at: Optional[float] = None
+    """When the provider takes the machine back, in seconds since the epoch."""
+    let_go: bool = False
+    """It has saved everything, and uses no volume any more."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,8 @@ class StopRequest:
     grace_seconds: float = 30.0
     requested_at: float = 0.0
     message: str = "stopped on request"
+    machine_ends_at: Optional[float] = None
+    """When the provider takes the machine back, in seconds since the epoch; ``None``: it stays."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +127,15 @@ class AttemptFolder:
     def write_stop(self, request: StopRequest) -> None:
         """Leave a word for the supervisor."""
         durable.write_json(self.path / "stop.json", request)
+
+    def notice(self) -> Optional[Notice]:
+        """The interruption that a user plays."""
+        data = durable.read_json(self.path / "notice.json")
+        return None if data is None else from_json(Notice, data)
+
+    def write_notice(self, notice: Notice) -> None:
+        """Leave it for the supervisor."""
+        durable.write_json(self.path / "notice.json", notice)
 
     def write_end(self, end: EndRecord) -> None:
         """The end is on disk, and on a full disk too: it takes the reserve's place. The run's secrets are not."""

@@ -83,6 +83,7 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "run_id": _is_text,
     "running": _is_flag,
     "sample_seconds": _is_seconds,
+    "seconds": _is_seconds,
     "secrets": _is_secrets,
     "size_bytes": _is_count,
     "volume_id": _is_text,

@@ -25,6 +25,23 @@ STATE_DIRECTORY = "/var/lib/runctl"
 """Where the agent keeps everything, unless ``RUNCTL_AGENT_STATE`` says otherwise."""
 
 
+CHECKPOINT_SIGNAL = "USR1"
+"""What asks a script for a checkpoint unless the run says otherwise."""
+CHECKPOINT_SIGNALS = ("USR1", "USR2", "HUP", "none")
+"""What it may be: signals that nobody sends to end a process; ``none`` never asks."""
+
+HAND_OFF_STAGES = (
+    "heard",
+    "signalled",
+    "script_ended",
+    "verified",
+    "published",
+    "flushed",
+    "unmounted",
+    "detached",
+)
+"""In the order in which they come."""
+
 ExitCode = Annotated[int, "may be negative"]
 """What a process or an engine has reported. Every other whole number in this contract is at least 0."""
 
@@ -235,6 +252,9 @@ class RunSpec:
     timeout_seconds: Optional[float] = None
     grace_seconds: float = 30.0
     """Between SIGTERM and SIGKILL."""
+    checkpoint_signal: Optional[str] = None
+    """Asks the script for a checkpoint, where it has a handler for it: ``USR1``, …; ``none`` never asks. ``None`` is
+    `CHECKPOINT_SIGNAL`."""
     resume_from: Optional[str] = None
     """Absolute path on the machine: a checkpoint, or a folder of which the newest complete one is taken. A further
     attempt goes on from the run's own checkpoints instead, once it has any. The script finds what was chosen, as it
@@ -244,6 +264,24 @@ class RunSpec:
     store: Optional[StoreSpec] = None
     checkpoint_schedule: Optional[CheckpointSchedule] = None
     """``None``: the script alone decides when it saves."""
+
+
+@dataclass(frozen=True)
+class HandOff:
+    """What an attempt has left for the next one when its machine was taken back."""
+
+    machine_ends_at: float
+    """Seconds since the epoch, as the provider announced it."""
+    stages: Mapping[str, float] = field(default_factory=dict)
+    """Seconds since the epoch, by `HAND_OFF_STAGES`; a stage that was not reached is missing."""
+    checkpoint: Optional[str] = None
+    """The newest complete one, from the run's checkpoint folder, with forward slashes."""
+    sha256: Optional[str] = None
+    """Of the file; of a folder, that of its files' list as ``sha256sum`` writes it, sorted by name."""
+    step: Optional[int] = None
+    """That the checkpoint was saved at, as far as its name tells."""
+    left: tuple[str, ...] = ()
+    """What was not done, and where it is instead, a sentence each."""
 
 
 @dataclass(frozen=True)
@@ -265,6 +303,9 @@ class EndRecord:
     """Whether the whole log is on the volume too (see `SavedFolder`); ``None`` where there is no volume."""
     max_rss_bytes: Optional[int] = None
     cpu_seconds: Optional[float] = None
+    hand_off: Optional[HandOff] = None
+    """``None`` unless the machine was taken back while the run went on. Nobody may end such a machine but its
+    provider: another end hides the reason."""
 
 
 @dataclass(frozen=True)
@@ -309,6 +350,10 @@ class AttemptStatus:
     cpu_percent: Optional[float] = None
     rss_bytes: Optional[int] = None
     gpu_percent: Optional[float] = None
+    rebalance_at: Optional[float] = None
+    """When the provider recommended to move, in seconds since the epoch."""
+    machine_ends_at: Optional[float] = None
+    """When the provider takes the machine back, in seconds since the epoch; ``None`` while it may stay."""
     end: Optional[EndRecord] = None
     now: Optional[float] = None
     """The machine's clock when it answered; its other times are by the same clock, which need not be the reader's."""

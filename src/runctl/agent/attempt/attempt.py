@@ -5,26 +5,29 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from runctl.agent.attempt.children import Children, Exited
 from runctl.agent.attempt.collector import Collector, witness
 from runctl.agent.attempt.log import FULL, Log
 from runctl.agent.attempt.watchers import watchers
 from runctl.agent.attempt.watchers.interface import Watched
+from runctl.agent.cloud.metadata import Metadata
+from runctl.agent.cloud.spot_notices import TIMEOUT_SECONDS, NoticeReader
 from runctl.agent.disks.mount_watch import MountWatch
 from runctl.agent.disks.run_folders import RunFolders, run_folders
 from runctl.agent.environments.script import NETWORK
 from runctl.agent.errors import AgentError
-from runctl.agent.machine import durable
+from runctl.agent.machine import durable, processes
 from runctl.agent.machine.root import state_directory
-from runctl.agent.machine.shutdown import Shutdown
+from runctl.agent.machine.shutdown import Shutdown, ask_for_checkpoint
 from runctl.agent.records import AttemptFolder, StopRequest, changed
-from runctl.agent.spec import EndReason, RunSpec, RunState
+from runctl.agent.spec import CHECKPOINT_SIGNAL, EndReason, RunSpec, RunState
 
 SETUP_GRACE_SECONDS = 5.0
 """Installers and builders have nothing to save."""
@@ -43,6 +46,8 @@ class Outcome:
     signal: int | None = None
     max_rss_bytes: int | None = None
     cpu_seconds: float | None = None
+    killed: bool = False
+    """It did not end in the grace."""
 
 
 class EndedEarlyError(Exception):
@@ -76,7 +81,23 @@ class Attempt:
         self._script_began: float | None = None
         self._request: StopRequest | None = None
         self._shutdown: Shutdown | None = None
-        watched = Watched(folder, spec, children, self.volumes, lambda: self._script_began, log.line)
+        self.notices = NoticeReader(Metadata(os.environ, TIMEOUT_SECONDS), children.wake)
+        self.publish_seconds: Callable[[], float] = lambda: 0.0
+        """How long publishing the next checkpoint is going to take; whoever publishes says it."""
+        self.stages: dict[str, float] = {}
+        """When each stage of an interruption was reached, for the hand-off."""
+        watched = Watched(
+            folder,
+            spec,
+            children,
+            self.volumes,
+            lambda: self._script_began,
+            log.line,
+            self.notices,
+            lambda: self.publish_seconds(),
+            self.ask_for_checkpoint,
+            self.update,
+        )
         self._watchers = watchers(watched)
 
     def update(self, **values: Any) -> None:
@@ -98,6 +119,12 @@ class Attempt:
         """The time limit counts from here."""
         self._script_began = time.monotonic()
 
+    def script_ended(self, told_at: float | None) -> None:
+        """It ended now; ``told_at``: when it got SIGTERM, in seconds since the epoch, if it did."""
+        if told_at is not None:
+            self.stages.setdefault("signalled", told_at)
+        self.stages.setdefault("script_ended", time.time())
+
     @property
     def stop_request(self) -> StopRequest | None:
         """Why the attempt is to end, if it is."""
@@ -108,24 +135,40 @@ class Attempt:
         """The end that was asked for, counted from when that was seen; a later request may shorten the grace."""
         if self.collector.keep_going():
             self.update(follower=self.collector.identity())
-        request = self._current_request()
-        if request is None:
-            return None
-        if self._shutdown is None:
-            told = self.children.terminated and self._everybody_was_told()
-            self._request, self._shutdown = request, Shutdown(time.monotonic(), request.grace_seconds, told)
-            with contextlib.suppress(OSError):
-                self.update(state=RunState.STOPPING, phase=request.message)
-            self.log.line(f"{request.message}: SIGTERM, then {request.grace_seconds:g} s of grace")
-        elif request.grace_seconds < self._shutdown.grace:
-            self._shutdown = dataclasses.replace(self._shutdown, grace=request.grace_seconds)
+        if self._request is None:
+            request = next(filter(None, (watcher.stop_request() for watcher in self._watchers)), None)
+            if request is None:
+                return None
+            self._begin_shutdown(request)
+        for watcher in self._watchers:
+            request = watcher.stop_request() if watcher.sharpens else None
+            if request is not None and self._shutdown is not None:
+                self._note_end_of_machine(request)
+                self._shutdown = sharpened(self._shutdown, request)
         return self._shutdown
 
-    def _current_request(self) -> StopRequest | None:
-        asked = (
-            watcher.stop_request() for watcher in self._watchers if self._request is None or watcher.sharpens
-        )
-        return next(filter(None, asked), self._request)
+    def _begin_shutdown(self, request: StopRequest) -> None:
+        told = self.children.terminated and self._everybody_was_told()
+        self._request, self._shutdown = request, Shutdown(time.monotonic(), request.grace_seconds, told)
+        with contextlib.suppress(OSError):
+            self.update(state=RunState.STOPPING, phase=request.message)
+        self.log.line(f"{request.message}: SIGTERM, then {request.grace_seconds:g} s of grace")
+        self._note_end_of_machine(request)
+
+    def _note_end_of_machine(self, request: StopRequest) -> None:
+        if request.machine_ends_at is None or request.machine_ends_at == self.live.machine_ends_at:
+            return
+        if request is not self._request:
+            self.log.line(f"{request.message}: at most {request.grace_seconds:g} s of grace are left")
+        self.stages.setdefault("heard", request.requested_at)
+        with contextlib.suppress(OSError):
+            self.update(machine_ends_at=request.machine_ends_at)
+
+    @property
+    def machine_ends_at(self) -> float | None:
+        """When the provider takes the machine back, in seconds since the epoch; ``None`` while it may stay."""
+        self.shutdown()
+        return self.live.machine_ends_at
 
     def _everybody_was_told(self) -> bool:
         seen = witness(self.folder.path)
@@ -133,6 +176,17 @@ class Attempt:
         while not seen.exists() and time.monotonic() < deadline:
             self.children.pause(0.02)
         return seen.exists()
+
+    def ask_for_checkpoint(self) -> bool:
+        """Whoever has a handler for the run's signal has been asked to save; false where nobody has (yet)."""
+        name = self.spec.checkpoint_signal or CHECKPOINT_SIGNAL
+        script = self.live.script
+        if name == "none" or script is None or not processes.alive(script):
+            return False
+        asked = ask_for_checkpoint(script.pid, getattr(signal, "SIG" + name))
+        if asked:
+            self.log.line("asking process {} for a checkpoint (SIG{})".format(", ".join(map(str, asked)), name))
+        return bool(asked)
 
     def check(self) -> None:
         """Go on, or raise `EndedEarlyError`."""
@@ -184,6 +238,17 @@ class Attempt:
     def state(self) -> Path:
         """The agent's state directory."""
         return state_directory()
+
+
+def sharpened(shutdown: Shutdown, request: StopRequest) -> Shutdown:
+    """A shutdown that has begun, with no more grace than a later request leaves it.
+
+    `stop` counts from the first request on; the machine's end comes when it comes.
+    """
+    grace = request.grace_seconds
+    if request.machine_ends_at is not None:
+        grace += shutdown.elapsed
+    return dataclasses.replace(shutdown, grace=min(shutdown.grace, grace))
 
 
 def _present(names: Sequence[str]) -> dict[str, str]:

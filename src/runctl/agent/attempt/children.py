@@ -54,10 +54,10 @@ class Children:
         self._rss: dict[int, int] = {}
         self._popen: dict[int, subprocess.Popen[bytes]] = {}
         self._spared: set[int] = set()
-        self._wake, wake_up = os.pipe()
-        for fd in (self._wake, wake_up):
+        self._wake, self._wake_up = os.pipe()
+        for fd in (self._wake, self._wake_up):
             os.set_blocking(fd, False)
-        signal.set_wakeup_fd(wake_up, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._wake_up, warn_on_full_buffer=False)
         for number in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGHUP):
             signal.signal(number, lambda *_: None)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -65,6 +65,11 @@ class Children:
 
     def _terminate(self, *_: object) -> None:
         self.terminated = True
+
+    def wake(self) -> None:
+        """Whoever waits here looks around at once. May be called from any thread."""
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_up, b"\0")
 
     def start(
         self,

@@ -53,7 +53,15 @@ def conclude(attempt: Attempt, exited: Exited, since: int, before: tuple[int, in
         says_read_only=says_read_only(attempt.log.tail(since)),
     )
     reason, message = decide_end(facts)
-    return Outcome(reason, message, exited.exit_code, exited.signal, exited.max_rss_bytes, round(cpu, 3))
+    return Outcome(
+        reason,
+        message,
+        exited.exit_code,
+        exited.signal,
+        exited.max_rss_bytes,
+        round(cpu, 3),
+        killed=exited.killed,
+    )
 
 
 def _writable_mounts(attempt: Attempt) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from calendar import timegm
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ ENDPOINT_VARIABLE = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
 _TOKEN = "x-aws-ec2-metadata-token"  # noqa: S105 (the name of a header)
 _LIFETIME = _TOKEN + "-ttl-seconds"
 _TOKEN_SECONDS = 300
+_CLOCK_TOLERANCE = 2.0
 
 
 class Metadata:
@@ -24,6 +26,8 @@ class Metadata:
         self._connection = Connection(url.hostname or "", url.port or 80, None, timeout)
         self._token = ""
         self._token_ends = 0.0
+        self.clock_ahead = 0.0
+        """Seconds by which this machine's clock is ahead of the service's, as far as its answers tell."""
 
     def get(self, path: str) -> str | None:
         """What is at the path below ``latest/meta-data``; ``None`` where there is nothing.
@@ -60,4 +64,15 @@ class Metadata:
     def _ask(self, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, str]:
         extra = {"content-length": "0"} if method == "PUT" else {}
         head = self._connection.ask(method, path, {"host": self._host, **extra, **headers})
+        self._compare_clocks(head.headers.get("date", ""))
         return head.status, b"".join(map(bytes, self._connection.body(method, head))).decode()
+
+    def _compare_clocks(self, date: str) -> None:
+        try:
+            there = timegm(time.strptime(date, "%a, %d %b %Y %H:%M:%S GMT"))
+        except ValueError:
+            return
+        # The header has whole seconds; what differs less than that is no difference.
+        ahead = time.time() - (there + 0.5)
+        if abs(ahead - self.clock_ahead) > _CLOCK_TOLERANCE:
+            self.clock_ahead = ahead

@@ -1,4 +1,4 @@
-"""AWS Signature Version 4 as S3 wants it: in a request's headers, or in an address for somebody else to use."""
+"""AWS Signature Version 4 as S3 and EC2 want it: in a request's headers, or in an address for somebody else to use."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def query_of(parameters: Mapping[str, str]) -> str:
 
 
 @lru_cache(maxsize=64)
-def _signing_key(secret: str, day: str, region: str) -> bytes:
+def _signing_key(secret: str, day: str, region: str, service: str) -> bytes:
     key = ("AWS4" + secret).encode()
-    for word in (day, region, "s3", "aws4_request"):
+    for word in (day, region, service, "aws4_request"):
         key = hmac.new(key, word.encode(), hashlib.sha256).digest()
     return key
 
@@ -47,13 +47,14 @@ def signed(
     region: str,
     moment: str,
     payload: str = EMPTY,
+    service: str = "s3",
 ) -> dict[str, str]:
     """The headers to send. ``moment`` is the time as ``20260501T120000Z``; ``payload`` the body's SHA-256. Pure."""
     send = {"host": host, "x-amz-content-sha256": payload, "x-amz-date": moment, **headers}
     if keys.token:
         send["x-amz-security-token"] = keys.token
-    listed, signature = _signature(method, path, query, send, keys, region, moment, payload)
-    credential = f"{keys.access_key}/{_scope(moment, region)}"
+    listed, signature = _signature(method, path, query, send, keys, region, moment, payload, service)
+    credential = f"{keys.access_key}/{_scope(moment, region, service)}"
     send["authorization"] = (
         f"{_ALGORITHM} Credential={credential}, SignedHeaders={listed}, Signature={signature}"
     )
@@ -78,8 +79,8 @@ def presigned(method: str, host: str, path: str, keys: Keys, region: str, moment
     return f"{query}&X-Amz-Signature={signature}"
 
 
-def _scope(moment: str, region: str) -> str:
-    return f"{moment[:8]}/{region}/s3/aws4_request"
+def _scope(moment: str, region: str, service: str = "s3") -> str:
+    return f"{moment[:8]}/{region}/{service}/aws4_request"
 
 
 def _signature(
@@ -91,6 +92,7 @@ def _signature(
     region: str,
     moment: str,
     payload: str,
+    service: str = "s3",
 ) -> tuple[str, str]:
     """The names of the headers that are signed, and the signature."""
     names = sorted(headers)
@@ -98,6 +100,6 @@ def _signature(
     canonical = "".join(f"{name}:{headers[name]}\n" for name in names)
     request = "\n".join((method, path, query, canonical, listed, payload))
     digest = hashlib.sha256(request.encode()).hexdigest()
-    text = "\n".join((_ALGORITHM, moment, _scope(moment, region), digest))
-    key = _signing_key(keys.secret_key, moment[:8], region)
+    text = "\n".join((_ALGORITHM, moment, _scope(moment, region, service), digest))
+    key = _signing_key(keys.secret_key, moment[:8], region, service)
     return listed, hmac.new(key, text.encode(), hashlib.sha256).hexdigest()

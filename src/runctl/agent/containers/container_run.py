@@ -79,6 +79,7 @@ def run_to_end(
     )
     waiter = Waiter(attempt, engine, container_id, pid)
     state = waiter.wait(log, companion)
+    attempt.script_ended(waiter.told_at)
     log.complete()
     if companion is not None:
         companion.close()
@@ -197,6 +198,11 @@ class Waiter:
         elif not self._kill_sent:
             self.killed = True
             self._kill_sent = self._stopper.kill()
+
+    @property
+    def told_at(self) -> float | None:
+        """When the container was told to end, in seconds since the epoch."""
+        return self._stopper.told_at
 
     def _sample(self) -> None:
         """The engine does not say what a container has used when it is over, so it is measured meanwhile."""

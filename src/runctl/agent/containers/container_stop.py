@@ -24,6 +24,8 @@ class ContainerStopper:
         self._first = processes.identity(pid) if pid and is_first_of(pid, container_id) else None
         self.requested = False
         """The container has been told to end."""
+        self.told_at: float | None = None
+        """When, in seconds since the epoch."""
 
     def request(self, shutdown: Shutdown) -> None:
         """Whoever SIGTERM is for now has got it."""
@@ -31,11 +33,13 @@ class ContainerStopper:
             self._first = self._first_process()
         if self._first is not None:
             self._processes.request([self._first.pid], processes.table(), shutdown)
-            self.requested = True
+            self.requested = self.requested or self._processes.requested
+            self.told_at = self._processes.told_at
         elif not self.requested:
             # An engine on another machine, or behind a virtual one.
             done = self._engine.call("kill", "--signal", "TERM", self._container_id)
             self.requested = done.returncode == 0
+            self.told_at = time.time() if self.requested else None
 
     def _first_process(self) -> processes.Identity | None:
         facts, _ = self._engine.inspect("container", self._container_id)

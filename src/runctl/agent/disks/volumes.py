@@ -89,6 +89,7 @@ def _check_no_run_has(volume: str) -> None:
             spec is None
             or all(mount.volume_id != volume for mount in spec.mounts)
             or folder.end() is not None
+            or live.let_go
         ):
             continue
         if any(map(processes.alive, (live.supervisor, live.script, live.follower))):

@@ -129,19 +129,23 @@ def as_root(argv: Sequence[str], env: Mapping[str, str] | None = None) -> list[s
     return [*prefix, *(f"{name}={value}" for name, value in (env or {}).items()), *argv]
 
 
-def agent_as_root(*arguments: str) -> list[str]:
-    """The command line that runs a verb of this program as root, in the same circumstances."""
+def agent_as_root(*arguments: str, through: Sequence[str] = ()) -> list[str]:
+    """The command line that runs a verb of this program as root, in the same circumstances; ``through`` stands before
+    it: ``nsenter …``."""
     env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     env[LOGIN_VARIABLE] = str(login_user().uid)
-    return as_root([*agent_command(), *arguments], env)
+    return as_root([*through, *agent_command(), *arguments], env)
 
 
-def call_as_root(verb: str, request: Mapping[str, Any]) -> Any:
-    """Run a verb as root and return its ``ok``. Raises `AgentError`, its own or ``needs-root``."""
+def call_as_root(verb: str, request: Mapping[str, Any], through: Sequence[str] = ()) -> Any:
+    """Run a verb as root and return its ``ok``; ``through`` as in `agent_as_root`.
+
+    Raises `AgentError`, its own or ``needs-root``.
+    """
     if not root_available():
         raise needs_root(verb)
     done = subprocess.run(
-        agent_as_root(verb), input=json.dumps(request).encode(), capture_output=True, check=False
+        agent_as_root(verb, through=through), input=json.dumps(request).encode(), capture_output=True, check=False
     )
     try:
         answer: dict[str, Any] = json.loads(done.stdout)

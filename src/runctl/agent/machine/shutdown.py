@@ -52,6 +52,8 @@ class ProcessStopper:
         self._history = History()
         self.requested = False
         """The run has been told to end."""
+        self.told_at: float | None = None
+        """When the first of its processes got SIGTERM, in seconds since the epoch."""
 
     @property
     def told(self) -> frozenset[Key]:
@@ -64,6 +66,9 @@ class ProcessStopper:
         for pid in roots:
             tree.update((process.pid, process) for process in processes.descendants(pid, table))
         members = run_members(tree.values())
+        if not members:
+            # It has ended by itself, before anybody could tell it.
+            return []
         first, self.requested = not self.requested, True
         if first:
             targets = stop_targets.first_targets(roots, members)
@@ -72,7 +77,22 @@ class ProcessStopper:
         self._history = stop_targets.after_telling(self._history, targets, members, first=first)
         if not (first and shutdown.everybody_told):
             self._send(targets, signal.SIGTERM)
+        if targets and self.told_at is None:
+            self.told_at = time.time()
         return targets
+
+
+def ask_for_checkpoint(
+    root: int, number: int, send: Callable[[Iterable[int], int], None] = processes.send
+) -> list[int]:
+    """Those below ``root``, itself included, that have a handler for this signal have got it; returns them."""
+    table = processes.table()
+    tree = [table[root]] if root in table else []
+    targets = stop_targets.checkpoint_targets(
+        [root], run_members([*tree, *processes.descendants(root, table)]), number
+    )
+    send(targets, number)
+    return targets
 
 
 def run_members(tree: Iterable[Process]) -> dict[int, Member]:

@@ -111,11 +111,6 @@ class Member:
         return self.pid, self.started
 
     @property
-    def can_save(self) -> bool:
-        """It has a handler for SIGTERM."""
-        return signal.SIGTERM in self.caught
-
-    @property
     def background(self) -> bool:
         """A shell has started it with ``&``: such a job ignores the keyboard's signals (POSIX, asynchronous lists)."""
         return {signal.SIGINT, signal.SIGQUIT} <= self.ignored
@@ -194,6 +189,12 @@ def next_targets(
     return list(dict.fromkeys(pid for pid in found if members[pid].key not in history.told))
 
 
+def checkpoint_targets(roots: Sequence[int], members: Mapping[int, Member], number: int) -> list[int]:
+    """Who gets the signal that asks for a checkpoint: only processes with a handler for it, as it ends all others."""
+    tree = _Tree(members)
+    return [pid for root in roots for pid in tree.savers(root, number)]
+
+
 def after_telling(
     history: History, targets: Iterable[int], members: Mapping[int, Member], *, first: bool = False
 ) -> History:
@@ -248,7 +249,8 @@ class _Tree:
         children = self.below(member.pid)
         return children[:1] if self.is_a(member, INITS) else children
 
-    def savers(self, pid: int) -> list[int]:
+    def savers(self, pid: int, number: int = signal.SIGTERM) -> list[int]:
+        """The uppermost ones on each branch that have a handler for this signal."""
         member = self.members.get(pid)
         if member is None:
             return []
@@ -257,15 +259,15 @@ class _Tree:
             saver
             for child in branches
             if self._may_save_for(member, child)
-            for saver in self.savers(child.pid)
+            for saver in self.savers(child.pid, number)
         ]
         if self.carries(member):
-            if below or not (member.can_save and self.is_a(member, SHELLS)):
+            if below or not (number in member.caught and self.is_a(member, SHELLS)):
                 return below
             # A trap runs when the command in the foreground has ended, so it is of use only without one.
             blocked = any(not child.background and self.plain(child.pid) for child in branches)
             return [] if blocked else [pid]
-        if member.can_save and not self.accompanies(member):
+        if number in member.caught and not self.accompanies(member):
             return [pid]
         return below
 

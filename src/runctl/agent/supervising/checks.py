@@ -14,7 +14,7 @@ from runctl.agent.environments import script
 from runctl.agent.errors import AgentError
 from runctl.agent.machine.root import root_available, state_directory
 from runctl.agent.records import RESERVE_BYTES
-from runctl.agent.spec import ContainerSpec, RunSpec, from_json
+from runctl.agent.spec import CHECKPOINT_SIGNALS, ContainerSpec, RunSpec, from_json
 from runctl.agent.trees.names import current, is_name, tree_folder
 
 VARIABLE = re.compile(r"[^=\0]+")
@@ -93,6 +93,8 @@ def _values(spec: RunSpec) -> None:
         raise AgentError("bad-request", f"a time limit of {spec.timeout_seconds:g} s leaves no time")
     if spec.grace_seconds < 0:
         raise AgentError("bad-request", "the grace cannot be negative")
+    if spec.checkpoint_signal not in (None, *CHECKPOINT_SIGNALS):
+        raise AgentError("bad-request", f"{spec.checkpoint_signal!r} is not a signal that asks for a checkpoint")
     if spec.workdir and ".." in PurePosixPath(spec.workdir).parts:
         raise AgentError("bad-request", f"the working folder {spec.workdir!r} leads out of the project")
     if spec.builtin and (spec.script not in BUILTIN or spec.container is not None):

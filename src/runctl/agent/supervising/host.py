@@ -117,6 +117,7 @@ def run_script(attempt: Attempt, argv: Sequence[str], env: dict[str, str], cwd: 
     )
     stopper = ProcessStopper()
     exited = attempt.children.wait(pid, attempt.shutdown, stopper)
+    attempt.script_ended(stopper.told_at)
     shutdown = attempt.shutdown() if exited.stop_requested else None
     grace = min(spec.grace_seconds, LEFTOVER_SECONDS)
     if shutdown is not None:

@@ -111,6 +111,8 @@ def observe(folder: AttemptFolder) -> AttemptStatus:
         checkpoint_dir=live.checkpoint_dir,
         output_dir=live.output_dir,
         saved=live.saved,
+        rebalance_at=live.rebalance_at,
+        machine_ends_at=live.machine_ends_at,
         end=end,
         now=time.time(),
     )

@@ -1,4 +1,4 @@
-"""``stop``: the attempt ends, with its script and everything below it; done when it has ended."""
+"""``stop`` and ``interrupt``: the attempt ends, with its script and everything below it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from runctl.agent.attempt.attempt import marks as marks_of
 from runctl.agent.errors import AgentError
+from runctl.agent.interruption import NOTICE_SECONDS, Notice
 from runctl.agent.machine import durable, processes
 from runctl.agent.machine.shutdown import ProcessStopper, Shutdown
 from runctl.agent.records import AttemptFolder, Live, StopRequest, find
@@ -51,6 +52,23 @@ def stop(request: Mapping[str, Any]) -> AttemptStatus:
             return _stop_orphan(folder, reason, message, grace)
         time.sleep(0.05)
     raise AgentError("stop-timeout", f"run {folder.run_id} has not ended in time", "runctl runs stop --force")
+
+
+def interrupt(request: Mapping[str, Any]) -> AttemptStatus:
+    """The attempt is interrupted as if its provider had just announced the machine's end in ``seconds`` (default 120).
+
+    The machine stays: nothing is unmounted. Raises `AgentError` (``has-ended``).
+    """
+    folder = find(request)
+    seen = observe(folder)
+    supervisor = folder.live().supervisor
+    if seen.state is RunState.ENDED or supervisor is None or not processes.alive(supervisor):
+        raise AgentError("has-ended", f"run {folder.run_id} has ended, so that nothing can interrupt it")
+    given = request.get("seconds")
+    seconds = NOTICE_SECONDS if given is None else max(0.0, float(given))
+    folder.write_notice(Notice(time.time() + seconds, is_rehearsal=True))
+    _tell(supervisor.pid)
+    return observe(folder)
 
 
 def _grace(request: Mapping[str, Any], folder: AttemptFolder) -> float:

@@ -26,6 +26,7 @@ from runctl.agent.machine.root import (
 )
 from runctl.agent.records import AttemptFolder, attempt_folder, attempts
 from runctl.agent.spec import EndReason, EndRecord, RunSpec, RunState
+from runctl.agent.supervising.hand_off import HandOver
 from runctl.agent.supervising.host import copy_project, run_on_host
 from runctl.agent.supervising.log_copy import LogCopier
 
@@ -146,6 +147,7 @@ class Supervisor:
         )
         if self.copier is not None:
             self.copier.start()
+        self.attempt.notices.start()
         self._finish(self._outcome(cannot_mount))
 
     def _outcome(self, cannot_mount: str) -> Outcome:
@@ -208,6 +210,7 @@ class Supervisor:
         self.children.end_all(1.0)
         self.attempt.collector.finish()
         self._tidy()
+        hand_over = self._hand_over(outcome)
         if self.copier is not None and self.copier.trouble:
             self.log.line(f"warning: the log is not kept on the volume: {self.copier.trouble}")
         self.log.line(f"{outcome.reason.value}: {outcome.message}")
@@ -222,9 +225,25 @@ class Supervisor:
             log_sha256=checksum,
             max_rss_bytes=outcome.max_rss_bytes,
             cpu_seconds=outcome.cpu_seconds,
+            hand_off=None if hand_over is None else hand_over.record(),
         )
-        self._write_end(self._copied(end))
+        end = self._copied(end)
+        if hand_over is not None:
+            # The volume has the end record by now, without the stages that follow.
+            hand_over.release_volumes()
+            end = dataclasses.replace(end, hand_off=hand_over.record())
+        self._write_end(end)
         self.attempt.update(state=RunState.ENDED, phase="")
+
+    def _hand_over(self, outcome: Outcome) -> HandOver | None:
+        """For a run that was still going on when its machine's end was announced."""
+        ends_at = self.attempt.live.machine_ends_at
+        if ends_at is None or outcome.reason is EndReason.COMPLETED:
+            return None
+        hand_over = HandOver(self.attempt, ends_at)
+        if self.attempt.live.started_at is not None:
+            hand_over.verify(killed=outcome.killed)
+        return hand_over
 
     def _copied(self, end: EndRecord) -> EndRecord:
         """Before the end is known to anybody: whoever reads it may give the machine back at once."""

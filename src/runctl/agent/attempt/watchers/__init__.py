@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from runctl.agent.attempt.watchers.interface import Watched, Watcher
+from runctl.agent.attempt.watchers.interruption_notice import InterruptionNotice
 from runctl.agent.attempt.watchers.lost_volume import LostVolume
 from runctl.agent.attempt.watchers.planned_shutdown import PlannedShutdown
+from runctl.agent.attempt.watchers.rebalance import RebalanceRecommendation
 from runctl.agent.attempt.watchers.stop_file import StopFile
 from runctl.agent.attempt.watchers.supervisor_signal import SupervisorSignal
 from runctl.agent.attempt.watchers.time_limit import TimeLimit
 
-WATCHERS = (StopFile, SupervisorSignal, LostVolume, TimeLimit, PlannedShutdown)
+WATCHERS = (
+    StopFile,
+    InterruptionNotice,
+    SupervisorSignal,
+    LostVolume,
+    TimeLimit,
+    PlannedShutdown,
+    RebalanceRecommendation,
+)
 """In the order in which they are asked; the first that has a request decides why the attempt ends."""
 
 

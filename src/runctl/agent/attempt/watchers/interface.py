@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Protocol
+from typing import Any, Callable, Protocol
 
 from runctl.agent.attempt.children import Children
+from runctl.agent.cloud.spot_notices import NoticeReader
 from runctl.agent.disks.mount_watch import MountWatch
 from runctl.agent.records import AttemptFolder, StopRequest
 from runctl.agent.spec import RunSpec
@@ -23,6 +24,14 @@ class Watched:
     """When the script's own process started, on the monotonic clock; ``None`` during the set-up."""
     log: Callable[[str], None]
     """Writes a line of ours into the attempt's log."""
+    notices: NoticeReader
+    """What the provider has announced."""
+    publish_seconds: Callable[[], float]
+    """How long publishing the next checkpoint is going to take, by what was measured."""
+    ask_for_checkpoint: Callable[[], bool]
+    """Asks the script for one; false where nothing listens yet. See `Attempt.ask_for_checkpoint`."""
+    remember: Callable[..., Any]
+    """Writes values of `Live` down."""
 
 
 class Watcher(Protocol):

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import time
 from pathlib import Path
 
 from runctl.agent.attempt.watchers.interface import Watched
-from runctl.agent.cloud.metadata import Metadata
+from runctl.agent.attempt.watchers.interruption_notice import interruption_request
 from runctl.agent.records import StopRequest
 from runctl.agent.spec import EndReason
 
-METADATA_SECONDS = 0.5
-"""The service is in the machine's own host. The training waits for its SIGTERM meanwhile."""
+ANSWER_SECONDS = 0.5
+"""Whoever is asked is on the machine or in its host. The training waits for its SIGTERM meanwhile."""
 NO_LOGINS = Path("/run/nologin")
 """systemd makes it when a machine goes down."""
 
@@ -25,24 +23,27 @@ class SupervisorSignal:
     sharpens = False
 
     def __init__(self, watched: Watched) -> None:
-        self._children = watched.children
-        self._spec = watched.spec
+        self._watched = watched
 
     def stop_request(self) -> StopRequest | None:
         """INTERRUPTED only when EC2 says that it takes the machine back; any other SIGTERM is STOPPED."""
-        if not self._children.terminated:
+        watched = self._watched
+        if not watched.children.terminated:
             return None
-        reason, message = why_terminated(spot_notice(), goes_down())
-        return StopRequest(reason, self._spec.grace_seconds, time.time(), message)
+        watched.notices.read_now(ANSWER_SECONDS)
+        notice = watched.notices.interruption
+        if notice is not None:
+            return interruption_request(notice, watched.publish_seconds(), time.time())
+        return StopRequest(
+            EndReason.STOPPED, watched.spec.grace_seconds, time.time(), why_stopped(goes_down())
+        )
 
 
-def why_terminated(notice: str | None, down: bool) -> tuple[EndReason, str]:
-    """The reason and the message for a SIGTERM to the supervisor: ``notice`` is EC2's, ``down`` the machine's state."""
-    if notice is not None:
-        return EndReason.INTERRUPTED, f"EC2 takes the spot machine back ({notice})"
+def why_stopped(down: bool) -> str:
+    """What a SIGTERM to the supervisor means where the provider takes nothing back; ``down``: the machine goes."""
     if down:
-        return EndReason.STOPPED, "the machine was shut down"
-    return EndReason.STOPPED, "somebody on the machine ended the run's supervisor (SIGTERM)"
+        return "the machine was shut down"
+    return "somebody on the machine ended the run's supervisor (SIGTERM)"
 
 
 def goes_down() -> bool:
@@ -53,23 +54,8 @@ def goes_down() -> bool:
         return False
     try:
         done = subprocess.run(
-            ["systemctl", "is-system-running"], capture_output=True, timeout=METADATA_SECONDS, check=False
+            ["systemctl", "is-system-running"], capture_output=True, timeout=ANSWER_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.stdout.strip() == b"stopping"
-
-
-def spot_notice() -> str | None:
-    """EC2's notice that it takes the machine back: what it does, and when; ``None`` without one (instance metadata,
-    ``spot/instance-action``)."""
-    try:
-        body = Metadata(os.environ, METADATA_SECONDS).get("spot/instance-action")
-        return None if body is None else _notice(body)
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def _notice(body: str) -> str:
-    notice = json.loads(body)
-    return f"{notice['action']} at {notice['time']}" if isinstance(notice, dict) else "notice"

@@ -1,0 +1,116 @@
+"""What a machine asks EC2 for about itself, signed with its own role's keys (EC2's Query API)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Mapping
+from urllib.parse import urlencode, urlsplit
+
+from runctl.agent.cloud.credentials import Credentials
+from runctl.agent.cloud.http import Broken, Connection
+from runctl.agent.cloud.metadata import ENDPOINT_VARIABLE, Metadata
+from runctl.agent.cloud.signing import signed
+from runctl.agent.errors import AgentError
+from runctl.agent.object_store import domain_of
+
+VERSION = "2016-11-15"
+TIMEOUT_SECONDS = 5.0
+TRIES = 3
+_TEMPORARY = ("RequestLimitExceeded", "Unavailable", "InternalError", "ServiceUnavailable")
+_GONE = ("IncorrectState", "InvalidAttachment.NotFound")
+"""The volume is not attached (any more)."""
+
+
+class Ec2:
+    """EC2 as one machine may ask it."""
+
+    def __init__(self, instance_id: str, region: str, credentials: Credentials, endpoint: str = "") -> None:
+        self._instance_id, self._region, self._credentials = instance_id, region, credentials
+        url = urlsplit(endpoint or f"https://ec2.{region}.{domain_of(region)}")
+        self._host, self._path = url.netloc, url.path or "/"
+        tls = None
+        if url.scheme == "https":
+            import ssl
+
+            tls = ssl.create_default_context()
+        port = url.port or (443 if tls else 80)
+        self._connection = Connection(url.hostname or "", port, tls, TIMEOUT_SECONDS)
+
+    def detach_volume(self, volume_id: str) -> None:
+        """EC2 is taking the volume from this machine, or it is not attached.
+
+        Raises `AgentError`: ``ec2-refused``, ``ec2-unreachable``, ``no-role``.
+        """
+        self._call("DetachVolume", {"VolumeId": volume_id, "InstanceId": self._instance_id})
+
+    def _call(self, action: str, parameters: Mapping[str, str]) -> None:
+        body = urlencode({"Action": action, "Version": VERSION, **parameters}).encode()
+        error = AgentError("ec2-unreachable", "EC2 cannot be reached from this machine")
+        for number in range(TRIES):
+            if number:
+                time.sleep(0.25 * 2**number)
+            try:
+                status, text = self._post(body)
+            except Broken:
+                continue
+            if status < 300:
+                return
+            code = _between(text, "Code") or str(status)
+            if code in _GONE:
+                return
+            if code == "UnauthorizedOperation":
+                why = f"its role does not allow ec2:{action}"
+            else:
+                why = "EC2 refuses {}: {} {}".format(action, code, _between(text, "Message")).rstrip()
+            error = AgentError("ec2-refused", why)
+            if code not in _TEMPORARY:
+                break
+        raise error
+
+    def _post(self, body: bytes) -> tuple[int, str]:
+        headers = signed(
+            "POST",
+            self._host,
+            self._path,
+            "",
+            {"content-type": "application/x-www-form-urlencoded; charset=utf-8"},
+            self._credentials.now(),
+            self._region,
+            time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
+            hashlib.sha256(body).hexdigest(),
+            "ec2",
+        )
+        try:
+            head = self._connection.ask(
+                "POST", self._path, {**headers, "content-length": str(len(body))}, body
+            )
+            text = b"".join(map(bytes, self._connection.body("POST", head)))
+        finally:
+            self._connection.close()
+        return head.status, text.decode("utf-8", "replace")
+
+
+def this_machine(variables: Mapping[str, str]) -> Ec2:
+    """EC2 for the machine that this program runs on, whose login has these variables.
+
+    Its role's keys alone are used: a user's own keys may belong to another account. Raises `AgentError`
+    (``ec2-unreachable``).
+    """
+    service = {name: os.environ[name] for name in (ENDPOINT_VARIABLE,) if name in os.environ}
+    metadata = Metadata(service, TIMEOUT_SECONDS)
+    try:
+        instance_id, region = metadata.get("instance-id"), metadata.get("placement/region")
+    except OSError as error:
+        raise AgentError("ec2-unreachable", f"the machine's metadata cannot be read: {error}") from error
+    if instance_id is None or region is None:
+        raise AgentError("ec2-unreachable", "the machine's metadata names no instance")
+    endpoint = variables.get("AWS_ENDPOINT_URL_EC2") or variables.get("AWS_ENDPOINT_URL") or ""
+    return Ec2(instance_id, region, Credentials(service), endpoint)
+
+
+def _between(text: str, name: str) -> str:
+    found = re.search(f"<{name}>([^<]*)</{name}>", text)
+    return found.group(1) if found else ""

@@ -1,0 +1,113 @@
+"""An interruption: what the provider's notice says, and how the time until the machine's end is used. Pure."""
+
+from __future__ import annotations
+
+import json
+from calendar import timegm
+from collections.abc import Iterable
+from dataclasses import dataclass
+from time import strptime
+
+NOTICE_SECONDS = 120.0
+"""EC2 announces an interruption so long before (best effort)."""
+RESERVE_SECONDS = 12.0
+"""For what follows when the script has ended: the log's end, the end record, unmounting and detaching volumes."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """The provider is going to take the machine back."""
+
+    machine_ends_at: float
+    """Seconds since the epoch, by the machine's own clock."""
+    action: str = "terminate"
+    """What the provider will do: ``terminate``, ``stop`` or ``hibernate``."""
+    is_rehearsal: bool = False
+    """A user plays it: the machine stays."""
+
+    @property
+    def ends_in_words(self) -> str:
+        """``12:30:05 UTC``."""
+        from time import gmtime, strftime
+
+        return strftime("%H:%M:%S UTC", gmtime(self.machine_ends_at))
+
+
+@dataclass(frozen=True)
+class TimePlan:
+    """How the seconds until the machine's end are shared out."""
+
+    grace: float
+    """For the script, between SIGTERM and SIGKILL."""
+    publish: float
+    """For what must then be sent away."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Something that is to be published before the machine ends."""
+
+    name: str
+    size_bytes: int
+    importance: int
+    """The greater ones go first."""
+
+
+def parse_time(text: str) -> float:
+    """Seconds since the epoch of ``2026-11-28T12:30:05Z``. Raises `ValueError`."""
+    return float(timegm(strptime(text, "%Y-%m-%dT%H:%M:%SZ")))
+
+
+def parse_notice(body: str, clock_ahead: float = 0.0) -> Notice:
+    """What ``spot/instance-action`` says; ``clock_ahead`` are the seconds by which this clock is ahead of EC2's.
+
+    Raises `ValueError` for what is not a notice.
+    """
+    try:
+        document = json.loads(body)
+        return Notice(parse_time(document["time"]) + clock_ahead, str(document["action"]))
+    except (LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f"it is not a notice of an interruption: {body[:80]!r}") from error
+
+
+def parse_rebalance(body: str, clock_ahead: float = 0.0) -> float:
+    """When the recommendation was given (``events/recommendations/rebalance``). Raises `ValueError`."""
+    try:
+        return parse_time(json.loads(body)["noticeTime"]) + clock_ahead
+    except (LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f"it is not a rebalance recommendation: {body[:80]!r}") from error
+
+
+def plan_time(left: float, publish_seconds: float = 0.0) -> TimePlan:
+    """``left`` seconds until the machine's end, of which publishing is expected to need ``publish_seconds``.
+
+    The script has what is left of them, half of the time at the least: without a checkpoint there is nothing to
+    publish.
+    """
+    left = max(0.0, left)
+    usable = left - min(RESERVE_SECONDS, left / 2)
+    publish = min(max(0.0, publish_seconds), usable / 2)
+    return TimePlan(usable - publish, publish)
+
+
+def choose_uploads(
+    uploads: Iterable[Upload], seconds: float, bytes_per_second: float | None
+) -> tuple[list[Upload], list[Upload]]:
+    """What can be published in the time, in the order in which to do it, and what cannot.
+
+    The most important first; among equals the smallest, so that as many as possible are whole. What does not fit is
+    passed over for less important things that do. Without a measured bandwidth everything is worth a try.
+    """
+    in_turn = sorted(uploads, key=lambda upload: (-upload.importance, upload.size_bytes, upload.name))
+    if bytes_per_second is None:
+        return in_turn, []
+    room = max(0.0, seconds) * bytes_per_second
+    fit: list[Upload] = []
+    rest: list[Upload] = []
+    for upload in in_turn:
+        if upload.size_bytes <= room:
+            room -= upload.size_bytes
+            fit.append(upload)
+        else:
+            rest.append(upload)
+    return fit, rest

@@ -1,0 +1,242 @@
+"""The end of an attempt whose machine is taken back: its checkpoint verified, its volumes free for the next machine.
+
+The machine itself is left alone: only its provider may end it, as another end hides the reason and costs money.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, TypeVar
+
+from runctl.agent.attempt.attempt import Attempt
+from runctl.agent.checkpoints import choosing
+from runctl.agent.checkpoints.folders import files_of
+from runctl.agent.disks import mountns
+from runctl.agent.disks.volumes import detach
+from runctl.agent.environments.script import login_environment
+from runctl.agent.errors import AgentError
+from runctl.agent.machine.processes import LINUX
+from runctl.agent.machine.root import as_root, call_as_root, folder_root, login_user, on_machine
+from runctl.agent.spec import HandOff, RunSpec
+
+END_SECONDS = 4.0
+"""Kept back until the machine's end for the end record."""
+PATIENCE_SECONDS = 0.5
+"""Between two attempts to unmount what another run on the machine still saves to."""
+BLOCK = 1 << 20
+MACHINES_NAMESPACE = ("nsenter", "--target", "1", "--mount", "--")
+
+T = TypeVar("T")
+
+
+class HandOver:
+    """Made when the script has ended. Nothing here outlasts the machine, or raises."""
+
+    def __init__(self, attempt: Attempt, machine_ends_at: float) -> None:
+        self._attempt = attempt
+        self._ends_at = machine_ends_at
+        self._stages = attempt.stages
+        self._checkpoint: Path | None = None
+        self._sha256: str | None = None
+        self._step: int | None = None
+        self._left: list[str] = []
+        self.is_rehearsal = attempt.notices.interruption is None
+
+    @property
+    def until(self) -> float:
+        """By when everything must be done, in seconds since the epoch."""
+        return self._ends_at - END_SECONDS
+
+    def record(self) -> HandOff:
+        """What has been done until now."""
+        folder = self._attempt.folders.checkpoints
+        name = None
+        if self._checkpoint is not None:
+            name = self._checkpoint.relative_to(folder).as_posix()
+            name = self._checkpoint.name if name == "." else name
+        return HandOff(self._ends_at, dict(self._stages), name, self._sha256, self._step, tuple(self._left))
+
+    def reached(self, stage: str) -> None:
+        """The stage is done now."""
+        self._stages[stage] = time.time()
+
+    def leave(self, what: str) -> None:
+        """Say what is not done, in the log too."""
+        self._left.append(what)
+        self._attempt.log.line(what)
+
+    def verify(self, *, killed: bool) -> None:
+        """The newest complete checkpoint is known, with its checksum. ``killed``: the script may have been writing."""
+        # What cannot be checked counts when nobody writes to it any more, and nobody does.
+        now = time.time() if killed else time.time() + 3600
+        folder = self._attempt.folders.checkpoints
+
+        def find() -> tuple[choosing.Choice, str | None, int | None]:
+            choice = choosing.newest(folder, now)
+            if choice.chosen is None:
+                return choice, None, None
+            return choice, checksum(choice.chosen, self.until), choosing.step_of(choice.chosen)
+
+        found = within(self.until - time.time(), find)
+        if found is None:
+            self.leave("the newest checkpoint could not be checked in time: the next attempt checks it")
+            return
+        choice, self._sha256, self._step = found
+        for line in choosing.described(choice, folder):
+            self._attempt.log.line("checkpoint " + line)
+        if choice.chosen is None:
+            self.leave("there is no complete checkpoint: the next attempt begins anew")
+            return
+        self._checkpoint = choice.chosen
+        self.reached("verified")
+        saved_at = max(file.stat().st_mtime for file in (files_of(choice.chosen) or [choice.chosen]))
+        heard_at = self._stages.get("heard", saved_at)
+        if saved_at < heard_at - 1:
+            self.leave(
+                f"the script saved nothing after the notice: its newest checkpoint is {heard_at - saved_at:.0f} s older"
+            )
+
+    def release_volumes(self) -> None:
+        """What was written is on the run's volumes; they are unmounted and, if the machine may, detached."""
+        volumes = {m.volume_id: m for m in self._attempt.spec.mounts if m.volume_id is not None}
+        if not volumes:
+            return
+        flushed = within(self.until - time.time(), lambda: flush(on_machine(m.source) for m in volumes.values()))
+        if flushed is not True:
+            self.leave("what was written to the volumes could not be flushed in time")
+            return
+        self.reached("flushed")
+        if self.is_rehearsal:
+            return
+        self._attempt.update(let_go=True)
+        unmounted = [volume for volume in sorted(volumes) if self._unmounted(volume)]
+        if len(unmounted) == len(volumes):
+            self.reached("unmounted")
+        self._detach(unmounted)
+
+    def _unmounted(self, volume: str) -> bool:
+        """Runs beside this one may still save to it: they are waited for."""
+        why = "no time was left"
+        while time.time() < self.until:
+            done = within(self.until - time.time(), lambda: unmount(self._attempt.spec, volume))
+            if done is None:
+                why = "it took too long"
+                break
+            if done.ok:
+                return True
+            why = done.why
+            if not done.may_change:
+                break
+            time.sleep(PATIENCE_SECONDS)
+        self._left.append(f"volume {volume} is still mounted: {why}")
+        return False
+
+    def _detach(self, volumes: Sequence[str]) -> None:
+        for volume in volumes:
+            done = within(self.until - time.time(), lambda: detach_by_api(volume))
+            if done is None or not done.ok:
+                why = done.why if done is not None else "it took too long"
+                self._left.append(
+                    f"volume {volume} is unmounted, and stays attached until the machine ends: {why}"
+                )
+        if volumes and not any("stays attached" in sentence for sentence in self._left):
+            self.reached("detached")
+
+
+@dataclass(frozen=True)
+class Done:
+    """How something went that may fail."""
+
+    why: str = ""
+    """Why it failed; empty if it did not."""
+    may_change: bool = False
+    """It may succeed a moment later."""
+
+    @property
+    def ok(self) -> bool:
+        """It is done."""
+        return not self.why
+
+
+def within(seconds: float, function: Callable[[], T]) -> T | None:
+    """What the function returns; ``None`` when it has not returned in time, or failed: a disk may hang for ever."""
+    found: list[T] = []
+
+    def call() -> None:
+        with contextlib.suppress(OSError, ValueError, AgentError):
+            found.append(function())
+
+    thread = threading.Thread(target=call, name="hand-off", daemon=True)
+    thread.start()
+    thread.join(max(0.0, seconds))
+    return found[0] if found else None
+
+
+def checksum(path: Path, until: float) -> str | None:
+    """SHA-256 of a file, or of a folder's list of files as ``sha256sum`` writes it, sorted by name; ``None`` where that
+    takes longer than ``until``. Raises `OSError`."""
+    if path.is_file():
+        return _sha256(path, until)
+    lines = []
+    for name, file in sorted((file.relative_to(path).as_posix(), file) for file in files_of(path)):
+        digest = _sha256(file, until)
+        if digest is None:
+            return None
+        lines.append(f"{digest}  {name}\n")
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _sha256(path: Path, until: float) -> str | None:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while data := file.read(BLOCK):
+            if time.time() >= until:
+                return None
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def flush(folders: Iterable[Path]) -> bool:
+    """What was written to their file systems is on the disks. Raises `OSError`."""
+    for folder in folders:
+        if LINUX:
+            subprocess.run(["sync", "-f", str(folder)], capture_output=True, check=False)
+        else:
+            os.sync()
+    return True
+
+
+def unmount(spec: RunSpec, volume: str) -> Done:
+    """The volume is mounted nowhere on the machine, as far as this run is concerned."""
+    binds = mountns.to_bind(spec) if folder_root() is None else []
+    try:
+        if not binds:
+            detach({"volume_id": volume})
+            return Done()
+        # This process sees the mounts in a namespace of its own, the machine's are elsewhere.
+        for bind in reversed(binds):
+            if bind.volume_id == volume:
+                subprocess.run(as_root(["umount", bind.target]), capture_output=True, check=False)
+        call_as_root("detach", {"volume_id": volume}, through=MACHINES_NAMESPACE)
+    except AgentError as error:
+        return Done(error.message, error.code == "disk-busy")
+    return Done()
+
+
+def detach_by_api(volume: str) -> Done:
+    """EC2 takes the volume from this machine, if the machine's role may ask for that."""
+    from runctl.agent.cloud.ec2 import this_machine
+
+    try:
+        this_machine(login_environment(login_user(), {})).detach_volume(volume)
+    except AgentError as error:
+        return Done(error.message)
+    return Done()
