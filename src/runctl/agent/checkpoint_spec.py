@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
+CHECKPOINT_SIGNALS = ("USR1", "USR2", "HUP", "none")
+"""What may ask a script for a checkpoint, where it has a handler for it; ``none`` never asks."""
+
 
 @dataclass(frozen=True)
 class StoreSpec:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
-from calendar import timegm
-from collections.abc import Iterable
-from dataclasses import dataclass
-from time import strptime
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from time import gmtime, strftime, strptime
+from typing import Optional
 
 NOTICE_SECONDS = 120.0
 """EC2 announces an interruption so long before (best effort)."""
+HAND_OFF_STAGES = (
+    "heard",
+    "signalled",
+    "script_ended",
+    "verified",
+    "published",
+    "flushed",
+    "unmounted",
+    "detached",
+)
+"""In the order in which they come."""
 RESERVE_SECONDS = 12.0
 """For what follows when the script has ended: the log's end, the end record, unmounting and detaching volumes."""
 
@@ -28,9 +39,25 @@ class Notice:
     @property
     def ends_in_words(self) -> str:
         """``12:30:05 UTC``."""
-        from time import gmtime, strftime
-
         return strftime("%H:%M:%S UTC", gmtime(self.machine_ends_at))
+
+
+@dataclass(frozen=True)
+class HandOff:
+    """What an attempt has left for the next one when its machine was taken back."""
+
+    machine_ends_at: float
+    """Seconds since the epoch, as the provider announced it."""
+    stages: Mapping[str, float] = field(default_factory=dict)
+    """Seconds since the epoch, by `HAND_OFF_STAGES`; a stage that was not reached is missing."""
+    checkpoint: Optional[str] = None
+    """The newest complete one, from the run's checkpoint folder, with forward slashes."""
+    sha256: Optional[str] = None
+    """Of the file; of a folder, that of its files' list as ``sha256sum`` writes it, sorted by name."""
+    step: Optional[int] = None
+    """That the checkpoint was saved at, as far as its name tells."""
+    left: tuple[str, ...] = ()
+    """What was not done, and where it is instead, a sentence each."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +82,8 @@ class Upload:
 
 def parse_time(text: str) -> float:
     """Seconds since the epoch of ``2026-11-28T12:30:05Z``. Raises `ValueError`."""
+    from calendar import timegm
+
     return float(timegm(strptime(text, "%Y-%m-%dT%H:%M:%SZ")))
 
 

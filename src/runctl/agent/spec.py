@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Optional, TypeVar
 
 from runctl.agent.checkpoint_spec import CheckpointSchedule, CheckpointStatus, StoreSpec
+from runctl.agent.interruption import HandOff
 
 PROTOCOL = 1
 """Raised when a verb changes its meaning, not when a key is added."""
@@ -24,23 +25,6 @@ PROTOCOL = 1
 STATE_DIRECTORY = "/var/lib/runctl"
 """Where the agent keeps everything, unless ``RUNCTL_AGENT_STATE`` says otherwise."""
 
-
-CHECKPOINT_SIGNAL = "USR1"
-"""What asks a script for a checkpoint unless the run says otherwise."""
-CHECKPOINT_SIGNALS = ("USR1", "USR2", "HUP", "none")
-"""What it may be: signals that nobody sends to end a process; ``none`` never asks."""
-
-HAND_OFF_STAGES = (
-    "heard",
-    "signalled",
-    "script_ended",
-    "verified",
-    "published",
-    "flushed",
-    "unmounted",
-    "detached",
-)
-"""In the order in which they come."""
 
 ExitCode = Annotated[int, "may be negative"]
 """What a process or an engine has reported. Every other whole number in this contract is at least 0."""
@@ -253,8 +237,7 @@ class RunSpec:
     grace_seconds: float = 30.0
     """Between SIGTERM and SIGKILL."""
     checkpoint_signal: Optional[str] = None
-    """Asks the script for a checkpoint, where it has a handler for it: ``USR1``, …; ``none`` never asks. ``None`` is
-    `CHECKPOINT_SIGNAL`."""
+    """One of `runctl.agent.checkpoint_spec.CHECKPOINT_SIGNALS`; ``None`` is the first of them."""
     resume_from: Optional[str] = None
     """Absolute path on the machine: a checkpoint, or a folder of which the newest complete one is taken. A further
     attempt goes on from the run's own checkpoints instead, once it has any. The script finds what was chosen, as it
@@ -264,24 +247,6 @@ class RunSpec:
     store: Optional[StoreSpec] = None
     checkpoint_schedule: Optional[CheckpointSchedule] = None
     """``None``: the script alone decides when it saves."""
-
-
-@dataclass(frozen=True)
-class HandOff:
-    """What an attempt has left for the next one when its machine was taken back."""
-
-    machine_ends_at: float
-    """Seconds since the epoch, as the provider announced it."""
-    stages: Mapping[str, float] = field(default_factory=dict)
-    """Seconds since the epoch, by `HAND_OFF_STAGES`; a stage that was not reached is missing."""
-    checkpoint: Optional[str] = None
-    """The newest complete one, from the run's checkpoint folder, with forward slashes."""
-    sha256: Optional[str] = None
-    """Of the file; of a folder, that of its files' list as ``sha256sum`` writes it, sorted by name."""
-    step: Optional[int] = None
-    """That the checkpoint was saved at, as far as its name tells."""
-    left: tuple[str, ...] = ()
-    """What was not done, and where it is instead, a sentence each."""
 
 
 @dataclass(frozen=True)

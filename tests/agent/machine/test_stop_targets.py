@@ -7,15 +7,23 @@ import signal
 
 import pytest
 
-from runctl.agent.machine.stop_targets import History, Member, after_telling, first_targets, next_targets
+from runctl.agent.machine.stop_targets import (
+    History,
+    Member,
+    after_telling,
+    checkpoint_targets,
+    first_targets,
+    next_targets,
+)
 
 SAVES = frozenset((int(signal.SIGTERM),))
 BACKGROUND = frozenset((int(signal.SIGINT), int(signal.SIGQUIT)))
+ASKED = frozenset((int(signal.SIGUSR1),))
 LOADER = frozenset(map(int, (signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGTERM)))
 
 
 def tree(text: str) -> dict[int, Member]:
-    """One process a line, indented below its parent: ``PID [save|loader] [bg] COMMAND LINE``."""
+    """One process a line, indented below its parent: ``PID [save|ask|both|loader] [bg] COMMAND LINE``."""
     members: dict[int, Member] = {}
     above: list[tuple[int, int]] = []
     for line in text.strip("\n").splitlines():
@@ -24,9 +32,9 @@ def tree(text: str) -> dict[int, Member]:
         above = [one for one in above if one[0] < indent]
         pid, words = int(words[0]), words[1:]
         caught = ignored = frozenset[int]()
-        while words[0] in ("save", "loader", "bg"):
+        while words[0] in ("save", "ask", "both", "loader", "bg"):
             flag = words.pop(0)
-            caught = {"save": SAVES, "loader": LOADER}.get(flag, caught)
+            caught = {"save": SAVES, "ask": ASKED, "both": SAVES | ASKED, "loader": LOADER}.get(flag, caught)
             ignored = BACKGROUND if flag == "bg" else ignored
         name = words[0].rsplit("/", 1)[-1][:15]
         parent = above[-1][1] if above else 1
@@ -151,6 +159,24 @@ def test_sigterm_goes_to_the_training_and_to_nobody_else(name: str) -> None:
     members = tree(text)
     roots = [pid for pid, one in members.items() if one.parent not in members]
     assert sorted(first_targets(roots, members)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("10 python t.py", []),
+        ("10 save python t.py", []),
+        ("10 both python t.py\n 11 both python t.py", [10]),
+        ("10 bash t.sh\n 11 tee log\n 12 ask python t.py", [12]),
+        # A launcher that forwards SIGTERM to its ranks knows nothing of this signal.
+        ("10 save python torchrun t.py\n 11 ask python -u t.py\n 12 ask python -u t.py", [11, 12]),
+        ("10 save tini -- python t.py\n 11 both python t.py", [11]),
+        # The default of every process that does not handle it is to die of it.
+        ("10 bash t.sh\n 11 python a.py\n 12 ask python b.py", [12]),
+    ],
+)
+def test_only_who_has_a_handler_for_it_is_asked_for_a_checkpoint(text: str, expected: list[int]) -> None:
+    assert checkpoint_targets([10], tree(text), signal.SIGUSR1) == expected
 
 
 def test_what_a_script_ends_with_has_the_rest_of_the_grace() -> None:

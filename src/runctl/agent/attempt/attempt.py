@@ -17,6 +17,7 @@ from runctl.agent.attempt.collector import Collector, witness
 from runctl.agent.attempt.log import FULL, Log
 from runctl.agent.attempt.watchers import watchers
 from runctl.agent.attempt.watchers.interface import Watched
+from runctl.agent.checkpoint_spec import CHECKPOINT_SIGNALS
 from runctl.agent.cloud.metadata import Metadata
 from runctl.agent.cloud.spot_notices import TIMEOUT_SECONDS, NoticeReader
 from runctl.agent.disks.mount_watch import MountWatch
@@ -27,7 +28,7 @@ from runctl.agent.machine import durable, processes
 from runctl.agent.machine.root import state_directory
 from runctl.agent.machine.shutdown import Shutdown, ask_for_checkpoint
 from runctl.agent.records import AttemptFolder, StopRequest, changed
-from runctl.agent.spec import CHECKPOINT_SIGNAL, EndReason, RunSpec, RunState
+from runctl.agent.spec import EndReason, RunSpec, RunState
 
 SETUP_GRACE_SECONDS = 5.0
 """Installers and builders have nothing to save."""
@@ -94,11 +95,14 @@ class Attempt:
             lambda: self._script_began,
             log.line,
             self.notices,
-            lambda: self.publish_seconds(),
+            self._publish_seconds,
             self.ask_for_checkpoint,
             self.update,
         )
         self._watchers = watchers(watched)
+
+    def _publish_seconds(self) -> float:
+        return self.publish_seconds()
 
     def update(self, **values: Any) -> None:
         """Write down what has changed. A full disk does not stop a training: the old state is shown meanwhile."""
@@ -179,13 +183,15 @@ class Attempt:
 
     def ask_for_checkpoint(self) -> bool:
         """Whoever has a handler for the run's signal has been asked to save; false where nobody has (yet)."""
-        name = self.spec.checkpoint_signal or CHECKPOINT_SIGNAL
+        name = self.spec.checkpoint_signal or CHECKPOINT_SIGNALS[0]
         script = self.live.script
         if name == "none" or script is None or not processes.alive(script):
             return False
         asked = ask_for_checkpoint(script.pid, getattr(signal, "SIG" + name))
         if asked:
-            self.log.line("asking process {} for a checkpoint (SIG{})".format(", ".join(map(str, asked)), name))
+            self.log.line(
+                "asking process {} for a checkpoint (SIG{})".format(", ".join(map(str, asked)), name)
+            )
         return bool(asked)
 
     def check(self) -> None:

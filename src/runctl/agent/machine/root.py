@@ -145,7 +145,10 @@ def call_as_root(verb: str, request: Mapping[str, Any], through: Sequence[str] =
     if not root_available():
         raise needs_root(verb)
     done = subprocess.run(
-        agent_as_root(verb, through=through), input=json.dumps(request).encode(), capture_output=True, check=False
+        agent_as_root(verb, through=through),
+        input=json.dumps(request).encode(),
+        capture_output=True,
+        check=False,
     )
     try:
         answer: dict[str, Any] = json.loads(done.stdout)

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from runctl.agent.checkpoint_spec import CHECKPOINT_SIGNALS
 from runctl.agent.disks import mountns
 from runctl.agent.disks.mount_checks import check_mounts, is_target
 from runctl.agent.environments import script
 from runctl.agent.errors import AgentError
 from runctl.agent.machine.root import root_available, state_directory
 from runctl.agent.records import RESERVE_BYTES
-from runctl.agent.spec import CHECKPOINT_SIGNALS, ContainerSpec, RunSpec, from_json
+from runctl.agent.spec import ContainerSpec, RunSpec, from_json
 from runctl.agent.trees.names import current, is_name, tree_folder
 
 VARIABLE = re.compile(r"[^=\0]+")
@@ -94,7 +95,9 @@ def _values(spec: RunSpec) -> None:
     if spec.grace_seconds < 0:
         raise AgentError("bad-request", "the grace cannot be negative")
     if spec.checkpoint_signal not in (None, *CHECKPOINT_SIGNALS):
-        raise AgentError("bad-request", f"{spec.checkpoint_signal!r} is not a signal that asks for a checkpoint")
+        raise AgentError(
+            "bad-request", f"{spec.checkpoint_signal!r} is not a signal that asks for a checkpoint"
+        )
     if spec.workdir and ".." in PurePosixPath(spec.workdir).parts:
         raise AgentError("bad-request", f"the working folder {spec.workdir!r} leads out of the project")
     if spec.builtin and (spec.script not in BUILTIN or spec.container is not None):

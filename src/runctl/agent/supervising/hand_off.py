@@ -23,9 +23,10 @@ from runctl.agent.disks import mountns
 from runctl.agent.disks.volumes import detach
 from runctl.agent.environments.script import login_environment
 from runctl.agent.errors import AgentError
+from runctl.agent.interruption import NOTICE_SECONDS, HandOff
 from runctl.agent.machine.processes import LINUX
 from runctl.agent.machine.root import as_root, call_as_root, folder_root, login_user, on_machine
-from runctl.agent.spec import HandOff, RunSpec
+from runctl.agent.spec import RunSpec
 
 END_SECONDS = 4.0
 """Kept back until the machine's end for the end record."""
@@ -53,7 +54,8 @@ class HandOver:
     @property
     def until(self) -> float:
         """By when everything must be done, in seconds since the epoch."""
-        return self._ends_at - END_SECONDS
+        heard_at = self._stages.get("heard", self._ends_at - NOTICE_SECONDS)
+        return self._ends_at - min(END_SECONDS, max(0.0, self._ends_at - heard_at) / 4)
 
     def record(self) -> HandOff:
         """What has been done until now."""
@@ -109,7 +111,9 @@ class HandOver:
         volumes = {m.volume_id: m for m in self._attempt.spec.mounts if m.volume_id is not None}
         if not volumes:
             return
-        flushed = within(self.until - time.time(), lambda: flush(on_machine(m.source) for m in volumes.values()))
+        flushed = within(
+            self.until - time.time(), lambda: flush(on_machine(m.source) for m in volumes.values())
+        )
         if flushed is not True:
             self.leave("what was written to the volumes could not be flushed in time")
             return
@@ -140,15 +144,17 @@ class HandOver:
         return False
 
     def _detach(self, volumes: Sequence[str]) -> None:
-        for volume in volumes:
-            done = within(self.until - time.time(), lambda: detach_by_api(volume))
-            if done is None or not done.ok:
-                why = done.why if done is not None else "it took too long"
-                self._left.append(
-                    f"volume {volume} is unmounted, and stays attached until the machine ends: {why}"
-                )
-        if volumes and not any("stays attached" in sentence for sentence in self._left):
+        results = [self._detached(volume) for volume in volumes]
+        if results and all(results):
             self.reached("detached")
+
+    def _detached(self, volume: str) -> bool:
+        done = within(self.until - time.time(), lambda: detach_by_api(volume))
+        if done is not None and done.ok:
+            return True
+        why = done.why if done is not None else "it took too long"
+        self._left.append(f"volume {volume} is unmounted, and stays attached until the machine ends: {why}")
+        return False
 
 
 @dataclass(frozen=True)

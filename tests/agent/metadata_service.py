@@ -1,0 +1,64 @@
+"""An instance metadata service (version 2) that announces what a test wants, on a port of this computer."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from runctl.agent.cloud.metadata import ENDPOINT_VARIABLE
+
+
+class MetadataService(http.server.ThreadingHTTPServer):
+    """Nothing is announced at first."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.texts: dict[str, str] = {"instance-life-cycle": "spot"}
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """That lead an agent here."""
+        return {ENDPOINT_VARIABLE: f"http://127.0.0.1:{self.server_port}"}
+
+    def interrupt(self, seconds: float) -> None:
+        """The machine ends so many seconds from now."""
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
+        self.texts["spot/instance-action"] = json.dumps({"action": "terminate", "time": at})
+
+    def recommend_rebalance(self) -> None:
+        """An interruption has become likely."""
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self.texts["events/recommendations/rebalance"] = json.dumps({"noticeTime": at})
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: MetadataService
+
+    def do_PUT(self) -> None:
+        self._answer("token" if self.path == "/latest/api/token" else None)
+
+    def do_GET(self) -> None:
+        allowed = self.headers["X-aws-ec2-metadata-token"] == "token"
+        self._answer(self.server.texts.get(self.path.removeprefix("/latest/meta-data/")) if allowed else None)
+
+    def _answer(self, body: str | None) -> None:
+        self.send_response(404 if body is None else 200)
+        self.send_header("Content-Length", str(len(body or "")))
+        self.end_headers()
+        self.wfile.write((body or "").encode())
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def metadata_service() -> Iterator[MetadataService]:
+    """One that answers until the block is left."""
+    with MetadataService() as service:
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        yield service
+        service.shutdown()

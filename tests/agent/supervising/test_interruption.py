@@ -1,0 +1,123 @@
+"""A machine that is taken back: the script saves in time, and the end record says what the next attempt finds."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from runctl.agent.interruption import HAND_OFF_STAGES
+from runctl.agent.spec import EndReason, RunState
+from tests.agent.driver import Agent, until
+from tests.agent.metadata_service import MetadataService, metadata_service
+from tests.agent.supervising.test_stop import STUBBORN
+
+pytestmark = pytest.mark.linux
+
+SAVES = """\
+import json, os, signal, sys, time
+folder = os.environ["RUNCTL_CHECKPOINT_DIR"]
+step = 0
+def save(number, _):
+    open(folder + "/.new", "w").write(json.dumps({"step": step}))
+    os.replace(folder + "/.new", f"{folder}/step-{step}.json")
+    print("saved by", number, flush=True)
+    if number == signal.SIGTERM:
+        sys.exit(0)
+signal.signal(signal.SIGTERM, save)
+signal.signal(signal.SIGUSR1, save)
+print("up", flush=True)
+while True:
+    step += 1
+    time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def metadata(agent: Agent) -> Iterator[MetadataService]:
+    with metadata_service() as service:
+        agent.env.update(service.variables)
+        yield service
+
+
+def test_a_notice_lets_the_script_save_and_the_end_record_hands_over(
+    agent: Agent, metadata: MetadataService
+) -> None:
+    agent.sync({"train.py": SAVES})
+    agent.start("r", "train.py")
+    agent.says("r", "up")
+    metadata.recommend_rebalance()
+    agent.says("r", f"saved by {int(signal.SIGUSR1)}")
+    assert agent.status("r").state is RunState.RUNNING
+    assert agent.status("r").rebalance_at is not None
+    metadata.interrupt(90)
+    end = agent.ended("r")
+    assert (end.reason, end.exit_code) == (EndReason.INTERRUPTED, 0)
+    assert end.message.startswith("EC2 takes the spot machine back (terminate at ")
+    given = end.hand_off
+    assert given is not None
+    in_turn = sorted(given.stages, key=given.stages.__getitem__)
+    assert in_turn == ["heard", "signalled", "script_ended", "verified"]
+    assert in_turn == [stage for stage in HAND_OFF_STAGES if stage in in_turn]
+    assert given.stages["verified"] <= end.ended_at < given.machine_ends_at
+    assert given.checkpoint == f"step-{given.step}.json"
+    saved = (agent.state / "runs/r/checkpoints" / given.checkpoint).read_bytes()
+    assert given.sha256 == hashlib.sha256(saved).hexdigest()
+    assert given.left == ()
+
+
+def test_a_script_that_ignores_sigterm_is_killed_before_the_machine_ends(
+    agent: Agent, metadata: MetadataService
+) -> None:
+    agent.sync({"train.py": STUBBORN})
+    agent.start("r", "train.py", grace_seconds=600.0)
+    agent.says("r", "up")
+    metadata.interrupt(6)
+    end = agent.ended("r")
+    assert (end.reason, end.signal) == (EndReason.INTERRUPTED, signal.SIGKILL)
+    assert end.hand_off is not None
+    assert end.ended_at < end.hand_off.machine_ends_at
+    assert end.hand_off.checkpoint is None
+    assert any("begins anew" in sentence for sentence in end.hand_off.left)
+
+
+def test_a_notice_bounds_the_grace_of_a_run_that_is_stopped_already(
+    agent: Agent, metadata: MetadataService
+) -> None:
+    agent.sync({"train.py": STUBBORN})
+    agent.start("r", "train.py")
+    agent.says("r", "up")
+    metadata.interrupt(6)
+    # Whichever of the two is seen first decides the reason; the machine's end comes in any case.
+    seen = agent.stop("r", grace_seconds=600.0)
+    assert seen.end is not None
+    assert seen.end.reason in {EndReason.STOPPED, EndReason.INTERRUPTED}
+    assert seen.end.hand_off is not None
+    assert seen.end.ended_at < seen.end.hand_off.machine_ends_at
+
+
+def test_a_notice_during_the_set_up_is_an_interruption_too(agent: Agent, metadata: MetadataService) -> None:
+    agent.sync({"train.py": "print('never')\n", "setup.py": "import time\ntime.sleep(600)\n"})
+    agent.start("r", "train.py", dependencies={"kind": "package", "path": "setup.py"})
+    until(lambda: "installing" in agent.log("r"), "the set-up")
+    metadata.interrupt(60)
+    end = agent.ended("r")
+    assert end.reason is EndReason.INTERRUPTED
+    assert "never" not in agent.output("r")
+    assert end.hand_off is not None
+    assert end.hand_off.checkpoint is None
+
+
+def test_a_user_rehearses_an_interruption_anywhere(agent: Agent) -> None:
+    agent.sync({"train.py": SAVES})
+    agent.start("r", "train.py")
+    agent.says("r", "up")
+    assert agent.call("interrupt", {"run_id": "r", "seconds": 60.0}).ok["state"] in ("RUNNING", "STOPPING")
+    end = agent.ended("r")
+    assert end.reason is EndReason.INTERRUPTED
+    assert "rehearsed" in end.message
+    assert end.hand_off is not None
+    assert end.hand_off.checkpoint is not None
+    assert agent.call("interrupt", {"run_id": "r"}).error["code"] == "has-ended"

@@ -1,0 +1,96 @@
+"""What a notice says, and how the two minutes are shared out."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runctl.agent.interruption import (
+    RESERVE_SECONDS,
+    Notice,
+    Upload,
+    choose_uploads,
+    parse_notice,
+    parse_rebalance,
+    plan_time,
+)
+
+NOON = 1795867200.0
+"""2026-11-28T12:00:00Z."""
+
+
+@pytest.mark.parametrize(
+    ("body", "clock_ahead", "expected"),
+    [
+        ('{"action": "terminate", "time": "2026-11-28T12:00:00Z"}', 0.0, Notice(NOON, "terminate")),
+        ('{"action": "stop", "time": "2026-11-28T12:00:00Z"}', -90.0, Notice(NOON - 90, "stop")),
+        ('{"action": "hibernate", "time": "2026-11-28T12:00:00Z"}', 90.0, Notice(NOON + 90, "hibernate")),
+    ],
+)
+def test_a_notice_says_when_the_machine_ends_by_the_machines_own_clock(
+    body: str, clock_ahead: float, expected: Notice
+) -> None:
+    assert parse_notice(body, clock_ahead) == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "<html>", "[]", "{}", '{"action": "terminate", "time": "soon"}', '{"time": 7}', "[" * 100_000],
+)
+def test_what_is_not_a_notice_is_not_taken_for_one(body: str) -> None:
+    with pytest.raises(ValueError):
+        parse_notice(body)
+    with pytest.raises(ValueError):
+        parse_rebalance(body)
+
+
+def test_a_recommendation_has_its_time() -> None:
+    assert parse_rebalance('{"noticeTime": "2026-11-28T12:00:00Z"}', 5.0) == NOON + 5
+
+
+@pytest.mark.parametrize(
+    ("left", "publish", "grace"),
+    [
+        (120.0, 0.0, 120.0 - RESERVE_SECONDS),
+        (120.0, 20.0, 100.0 - RESERVE_SECONDS),
+        (120.0, 3600.0, (120.0 - RESERVE_SECONDS) / 2),
+        (10.0, 0.0, 5.0),
+        (0.0, 30.0, 0.0),
+        (-60.0, 0.0, 0.0),
+    ],
+)
+def test_the_script_has_what_publishing_and_the_end_leave_it(
+    left: float, publish: float, grace: float
+) -> None:
+    assert plan_time(left, publish).grace == grace
+
+
+@given(st.floats(-1e3, 1e3), st.floats(0, 1e6))
+def test_the_plan_never_takes_longer_than_the_machine_lives(left: float, publish: float) -> None:
+    plan = plan_time(left, publish)
+    assert plan.grace >= plan.publish >= 0 or plan.grace >= left / 4 >= 0
+    assert plan.grace + plan.publish <= max(0.0, left)
+
+
+uploads = st.lists(
+    st.builds(Upload, st.text(max_size=3), st.integers(0, 1 << 40), st.integers(0, 3)), max_size=8
+)
+
+
+@given(uploads, st.floats(0, 200), st.one_of(st.none(), st.floats(1, 1e9)))
+def test_what_is_published_fits_and_is_the_most_important(
+    some: list[Upload], seconds: float, bandwidth: float | None
+) -> None:
+    fit, rest = choose_uploads(some, seconds, bandwidth)
+    assert sorted(map(repr, fit + rest)) == sorted(map(repr, some))
+    importance = [upload.importance for upload in fit]
+    assert importance == sorted(importance, reverse=True)
+    if bandwidth is None:
+        assert rest == []
+        return
+    room = seconds * bandwidth
+    assert sum(upload.size_bytes for upload in fit) <= room
+    for left_out in rest:
+        before = [upload.size_bytes for upload in fit if upload.importance >= left_out.importance]
+        assert left_out.size_bytes > room - sum(before)
