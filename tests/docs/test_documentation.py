@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import click
@@ -183,7 +182,7 @@ def rows(page: str, title: str) -> list[list[str]]:
 def example_provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The package in examples/provider, as if it were installed: pages name its commands."""
     monkeypatch.syspath_prepend(REPOSITORY / "examples" / "provider" / "src")
-    entry = EntryPoint("hosts", "runctl_hosts.plugin:plugin", extensions.PROVIDERS)
+    entry = extensions.Extension("hosts", "runctl_hosts.plugin:plugin")
     everything = {**extensions.installed(), "hosts": (entry,)}
     monkeypatch.setattr(extensions, "installed", lambda: everything)
     yield

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
 from typing import Any
 
 import pytest
@@ -72,7 +71,7 @@ def test_a_registry_is_found_by_the_name_that_its_provider_gives_it(plug_in: Any
 @pytest.fixture
 def plug_in(monkeypatch: pytest.MonkeyPatch) -> Any:
     def install(value: str) -> None:
-        entry = EntryPoint("mine", value, extensions.PROVIDERS)
+        entry = extensions.Extension("mine", value)
         monkeypatch.setattr(extensions, "installed", lambda: {"mine": (entry,)})
         extensions.loaded.cache_clear()
 

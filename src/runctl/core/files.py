@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import stat
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -89,6 +88,8 @@ def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:
 
     ``mode`` is that of a new file; one that is there keeps its own. Raises `OSError`.
     """
+    import tempfile
+
     target = path.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     mode = target.stat().st_mode & 0o777 if target.exists() else mode

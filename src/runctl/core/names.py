@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 
@@ -69,6 +68,8 @@ def why_not_a_name(name: str) -> str:
 
 def did_you_mean(word: str, known: Iterable[str], *, likeness: float = 0.6) -> str:
     """``did you mean "region"?`` for the nearest known word that is at least so alike (0 to 1), or an empty string."""
+    import difflib
+
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=likeness)
     return f'did you mean "{near[0]}"?' if near else ""
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runctl.core.errors import Unsupported
 from runctl.core.ids import InstanceId, VolumeId
@@ -22,11 +22,13 @@ from runctl.core.journal import Journal
 from runctl.core.models import Instance, Market
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.prices import Price as Price  # noqa: PLC0414 (re-exported: a part of this interface)
-from runctl.providers.filling import Filling
-from runctl.providers.image_registry import ImageRegistry
-from runctl.providers.volumes import Clones, Resizing, Snapshots, Volumes
-from runctl.transport.agent import AgentClient
-from runctl.transport.interface import Transport
+
+if TYPE_CHECKING:
+    from runctl.providers.filling import Filling
+    from runctl.providers.image_registry import ImageRegistry
+    from runctl.providers.volumes import Clones, Resizing, Snapshots, Volumes
+    from runctl.transport.agent import AgentClient
+    from runctl.transport.interface import Transport
 
 
 @dataclass(frozen=True)
@@ -268,6 +270,7 @@ class Provider(ABC):
         """The agent on the machine, over `transport`, knowing where its state is; its first call installs it."""
         from runctl.agent.package import build
         from runctl.core.files import cache_folder
+        from runctl.transport.agent import AgentClient
 
         return AgentClient(
             self.transport(instance, choice, progress),

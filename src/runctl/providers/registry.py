@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
 from runctl.core import extensions
 from runctl.core.errors import NotFound, RunctlError, Unsupported
+from runctl.core.extensions import Extension
 from runctl.core.names import did_you_mean
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.plugin import Defaults, IdKind, ProviderPlugin
@@ -132,8 +132,8 @@ def load(name: str, config: Config, *, progress: Progress = SILENT) -> Provider:
     return provider
 
 
-def _broken(entry: EntryPoint, why: str) -> Unsupported:
-    package = entry.dist.name if entry.dist is not None else "an unknown package"
+def _broken(entry: Extension, why: str) -> Unsupported:
+    package = entry.package or "an unknown package"
     return Unsupported(
         f"provider {entry.name!r} ({entry.value}, of {package}) does not work: {why}",
         hint=f"upgrade or remove {package}",

@@ -27,11 +27,18 @@ from runctl.core.errors import NotFound, PermissionDenied, Unsupported
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState
 from runctl.core.tags import is_ours
+from runctl.providers.filling import Filling
+from runctl.providers.image_registry import ImageRegistry
 from runctl.providers.interface import CreatePlan, DoctorStatus, InstanceRequest, Provider, require
+from runctl.providers.volumes import Clones, Resizing, Snapshots, Volumes
 
+# The interface itself imports these for type checkers only.
+_IMPORTED_FOR_TYPES = (Clones, Filling, ImageRegistry, Resizing, Snapshots, Volumes)
 ABILITIES: Mapping[str, type] = {
     name: next(kind for kind in get_args(hint) if kind is not Unsupported)
-    for name, hint in get_type_hints(Provider).items()
+    for name, hint in get_type_hints(
+        Provider, localns={kind.__name__: kind for kind in _IMPORTED_FOR_TYPES}
+    ).items()
     if Unsupported in get_args(hint)
 }
 """What a provider may have, and the interface that each ability has."""

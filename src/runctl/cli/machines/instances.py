@@ -19,7 +19,6 @@ from runctl.core.clock import SystemClock
 from runctl.core.models import Instance, Market
 from runctl.core.tags import NAME
 from runctl.machines.finding import instance_ids
-from runctl.machines.instances import ending
 from runctl.providers.registry import plugin
 from runctl.render.tables import screen_of
 from runctl.render.things import instance_details, instances_table
@@ -192,6 +191,8 @@ def terminate_command(provider: str) -> click.Command:
 
         The disks that were made with an instance go with it. Asks first, unless --yes is given.
         """
+        from runctl.machines.instances import ending
+
         ended = ending(cli.session, provider, references, wait=timeout if wait else None)
         found = ended.found
         if dry_run:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import stat
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tomllib
 
 FILE_NAME = ".runctl.toml"
 PYPROJECT = "pyproject.toml"
@@ -57,6 +59,8 @@ class Parsed:
         A beginning that ends inside a multi-line value does not parse, so the statement that brings a key in
         starts on the line after the last beginning that did.
         """
+        import tomllib
+
         full = (*self.table, *path)
         lines = self.text.splitlines(keepends=True)
         start = 0
@@ -122,6 +126,8 @@ def project_folders(cwd: Path) -> list[Path]:
 def parse_file(file: ConfigFile) -> Parsed:
     """What stands in the file; a file that cannot be read or parsed is a problem, not an exception."""
 
+    import tomllib
+
     def nothing(message: str, line: int | None = None, hint: str = "", text: str = "") -> Parsed:
         return Parsed(text, file.table, {}, (Problem(str(file.path), line, "", message, hint),))
 
@@ -165,6 +171,8 @@ def _has_table(pyproject: Path) -> tuple[bool, list[Problem]]:
         return False, []
     if "runctl" not in text:
         return False, []
+    import tomllib
+
     try:
         content = tomllib.loads(text)
     except RecursionError:

@@ -8,8 +8,6 @@ with direnv and mise. What is trusted are the values: another edit of the file t
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,6 +42,9 @@ def distrust(file: Path) -> bool:
 
 def digest_of(values: Mapping[str, Any]) -> str:
     """SHA-256 of the values by key, in hex."""
+    import hashlib
+    import json
+
     plain = {key: _plain(value) for key, value in values.items()}
     text = json.dumps(plain, sort_keys=True, default=_table)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -62,6 +63,8 @@ def _table(value: Any) -> dict[str, str]:
 
 
 def _read() -> dict[str, str]:
+    import json
+
     try:
         known = json.loads(trust_file().read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -70,7 +73,7 @@ def _read() -> dict[str, str]:
 
 
 def _write(known: Mapping[str, str]) -> None:
-    # Not at the top: it reads configuration, which asks what is trusted.
+    import json
 
     file = trust_file()
     try:

@@ -1,58 +1,113 @@
 """The AWS provider: machines of EC2, and what else it can do, each an object of the module that knows its subject."""
 
+# An ability of the interface's is an attribute, and here a cached property, which mypy takes for read-only.
+# mypy: disable-error-code="override"
+
 from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.aws.calls.errors import raising_our_errors
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.ebs.clones import EbsClones
-from runctl.providers.aws.ebs.filling import EbsFilling
-from runctl.providers.aws.ebs.modifications import EbsResizing
-from runctl.providers.aws.ebs.snapshots import EbsSnapshots
-from runctl.providers.aws.ebs.volumes import EbsVolumes
-from runctl.providers.aws.ec2 import instances, readiness
-from runctl.providers.aws.ec2.connect import TRANSPORTS, Connections
-from runctl.providers.aws.ec2.instances import Ec2StopAndStart
-from runctl.providers.aws.ec2.renting import Ec2Renting
-from runctl.providers.aws.ecr import EcrRegistry, platform_of
+from runctl.providers.aws.settings import TRANSPORTS
 from runctl.providers.interface import Check, Provider, Scope
-from runctl.transport.agent import AgentClient
-from runctl.transport.interface import Transport
+
+if TYPE_CHECKING:
+    from runctl.providers.aws.ebs.clones import EbsClones
+    from runctl.providers.aws.ebs.filling import EbsFilling
+    from runctl.providers.aws.ebs.modifications import EbsResizing
+    from runctl.providers.aws.ebs.snapshots import EbsSnapshots
+    from runctl.providers.aws.ebs.volumes import EbsVolumes
+    from runctl.providers.aws.ec2.connect import Connections
+    from runctl.providers.aws.ec2.instances import Ec2StopAndStart
+    from runctl.providers.aws.ec2.renting import Ec2Renting
+    from runctl.providers.aws.ecr import EcrRegistry
+    from runctl.transport.agent import AgentClient
+    from runctl.transport.interface import Transport
 
 
 @raising_our_errors
 class AwsProvider(Provider):
-    """EC2 instances, EBS volumes and ECR images of one account and region."""
+    """EC2 instances, EBS volumes and ECR images of one account and region.
+
+    An ability is imported when it is asked for: a command needs one or two of them, and starts sooner.
+    """
 
     name = "aws"
     transports = TRANSPORTS
-    renting: Ec2Renting
-    stop_and_start: Ec2StopAndStart
-    volumes: EbsVolumes
-    snapshots: EbsSnapshots
-    clones: EbsClones
-    resizing: EbsResizing
-    filling: EbsFilling
-    registry: EcrRegistry
 
     def __init__(self, context: AwsContext) -> None:
         self._context = context
         self.session = context.session
         self.journal = context.session.journal
-        self._connections = Connections(context)
-        self.renting = Ec2Renting(context, self._connections.forget)
-        self.stop_and_start = Ec2StopAndStart(context, self._connections.forget)
-        self.volumes = EbsVolumes(context)
-        self.snapshots = EbsSnapshots(context)
-        self.clones = EbsClones(context)
-        self.resizing = EbsResizing(context)
-        self.filling = EbsFilling(context)
-        self.registry = EcrRegistry(context)
+
+    @cached_property
+    def _connections(self) -> Connections:
+        from runctl.providers.aws.ec2.connect import Connections
+
+        return Connections(self._context)
+
+    @cached_property
+    def renting(self) -> Ec2Renting:
+        """Instances are created and ended."""
+        from runctl.providers.aws.ec2.renting import Ec2Renting
+
+        return Ec2Renting(self._context, self._connections.forget)
+
+    @cached_property
+    def stop_and_start(self) -> Ec2StopAndStart:
+        """Instances are stopped and started."""
+        from runctl.providers.aws.ec2.instances import Ec2StopAndStart
+
+        return Ec2StopAndStart(self._context, self._connections.forget)
+
+    @cached_property
+    def volumes(self) -> EbsVolumes:
+        """EBS volumes."""
+        from runctl.providers.aws.ebs.volumes import EbsVolumes
+
+        return EbsVolumes(self._context)
+
+    @cached_property
+    def snapshots(self) -> EbsSnapshots:
+        """EBS snapshots."""
+        from runctl.providers.aws.ebs.snapshots import EbsSnapshots
+
+        return EbsSnapshots(self._context)
+
+    @cached_property
+    def clones(self) -> EbsClones:
+        """Volumes are copied."""
+        from runctl.providers.aws.ebs.clones import EbsClones
+
+        return EbsClones(self._context)
+
+    @cached_property
+    def resizing(self) -> EbsResizing:
+        """Volumes are made larger or faster."""
+        from runctl.providers.aws.ebs.modifications import EbsResizing
+
+        return EbsResizing(self._context)
+
+    @cached_property
+    def filling(self) -> EbsFilling:
+        """Volumes are filled from S3."""
+        from runctl.providers.aws.ebs.filling import EbsFilling
+
+        return EbsFilling(self._context)
+
+    @cached_property
+    def registry(self) -> EcrRegistry:
+        """ECR."""
+        from runctl.providers.aws.ecr import EcrRegistry
+
+        return EcrRegistry(self._context)
 
     def scope(self) -> Scope:
         """The account and region, and the configuration's ``[aws]`` section."""
@@ -67,14 +122,20 @@ class AwsProvider(Provider):
         self, instance_id: InstanceId, *, timeout: timedelta, progress: Progress = SILENT
     ) -> Instance:
         """The machine can be used: running, reachable, user-data finished, its volumes attached and mounted."""
+        from runctl.providers.aws.ec2 import readiness
+
         return readiness.wait_ready(self._context, self._connections, instance_id, timeout, progress)
 
     def instance(self, instance_id: InstanceId) -> Instance:
         """As it is now."""
+        from runctl.providers.aws.ec2 import instances
+
         return instances.priced(self._context, instances.describe(self._context, instance_id))
 
     def instances(self, *, everyone: bool = False, include_ended: bool = False) -> tuple[Instance, ...]:
         """All of them, newest first, every page."""
+        from runctl.providers.aws.ec2 import instances
+
         return instances.list_instances(self._context, everyone=everyone, include_ended=include_ended)
 
     def transport(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> Transport:
@@ -96,11 +157,12 @@ class AwsProvider(Provider):
 
     def platform(self, instance_type: str) -> str | None:
         """By the type's name."""
+        from runctl.providers.aws.ecr import platform_of
+
         return platform_of(instance_type)
 
     def doctor(self) -> tuple[Check, ...]:
         """What works, what is missing, and the exact fix."""
-        # What it asks with takes a while to import, and no other command needs it.
         from runctl.providers.aws.doctor import doctor
 
         return doctor(self._context)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from runctl.providers.aws.settings import AwsConfig, EbsConfig
+from runctl.providers.aws.settings import TRANSPORTS, AwsConfig, EbsConfig
 from runctl.providers.plugin import ALL_VERBS, CreateOption, Defaults, IdKind, ProviderPlugin, VolumeGroup
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ plugin = ProviderPlugin(
         IdKind("snapshot", "snap-", f"snap-{_HEX}", "snap-0123456789abcdef0"),
         IdKind("machine image", "ami-", f"ami-{_HEX}", "ami-0123456789abcdef0"),
     ),
-    transports=("ssh", "ssm"),
+    transports=TRANSPORTS,
     create_options=(
         CreateOption(
             "--ami-id",

@@ -7,6 +7,9 @@ from decimal import Decimal
 
 from runctl.core.config.values import TRUST
 
+TRANSPORTS = ("ssh", "ssm")
+"""The ways to a machine, in this order: SSH streams."""
+
 
 @dataclass(frozen=True)
 class AwsConfig:
@@ -32,7 +35,7 @@ class AwsConfig:
     zone: str | None = None
     staging_bucket: str | None = field(default=None, metadata=TRUST)
     """For what is too big for SSM; by default one is created when first needed."""
-    transport: str = field(default="auto", metadata={"choices": ("auto", "ssh", "ssm")})
+    transport: str = field(default="auto", metadata={"choices": ("auto", *TRANSPORTS)})
     root_volume_size: int | None = field(default=None, metadata={"minimum": 1})
     """GiB."""
     ttl: str | None = field(default=None, metadata={"kind": "duration"})

@@ -6,7 +6,6 @@ import os
 import re
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from runctl.core.errors import Unreachable
 
@@ -18,6 +17,8 @@ _LOGIN = re.compile(r"//[^/@]*@")
 
 def proxy_for(url: str) -> str | None:
     """The proxy that the environment names for this address, without its password; ``None``: straight there."""
+    from urllib.request import getproxies, proxy_bypass
+
     address = urlsplit(url)
     if not address.hostname or proxy_bypass(address.hostname):
         return None

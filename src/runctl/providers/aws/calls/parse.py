@@ -21,9 +21,6 @@ from runctl.core.models import (
     Volume,
     VolumeState,
 )
-from runctl.providers.aws.ebs.snapshot_prices import snapshot_price
-from runctl.providers.aws.ebs.types import monthly_price
-from runctl.providers.volume_plans import DiskShape
 
 DATA_DEVICE = "/dev/sdf"
 """Where the volume that is created with an instance is attached."""
@@ -150,6 +147,9 @@ def volume_of(
 
     Of several instances, ``seen_from`` is the one whose attachment counts, else the first.
     """
+    from runctl.providers.aws.ebs.types import monthly_price
+    from runctl.providers.volume_plans import DiskShape
+
     tags = tags_of(described.get("Tags"))
     attachments = [
         a for a in described.get("Attachments", ()) if a.get("State") not in {"detached", "detaching"}
@@ -193,6 +193,8 @@ def volume_of(
 
 def snapshot_of(described: Mapping[str, Any], region: str) -> Snapshot:
     """An item of ``DescribeSnapshots``, or what ``CreateSnapshot`` answers."""
+    from runctl.providers.aws.ebs.snapshot_prices import snapshot_price
+
     tags = tags_of(described.get("Tags"))
     in_full = described.get("FullSnapshotSizeInBytes")
     # EC2 rounds what it bills to the byte; a hundredth of a GiB is enough for people.

@@ -29,6 +29,7 @@ from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2.hostkeys import console_host_keys
 from runctl.providers.aws.ec2.instances import describe
 from runctl.providers.aws.ec2.network import lets_ssh_in
+from runctl.providers.aws.settings import TRANSPORTS
 from runctl.providers.aws.ssm.candidate import ssm_candidate
 from runctl.providers.ended import ended
 from runctl.transport.agent import AgentClient
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from runctl.transport.ssh import SshTransport
 
 SSH_PORT = 22
-TRANSPORTS = ("ssh", "ssm")
-"""In this order: SSH streams."""
 SSH_HINTS = SshHints(
     unreachable="is the instance running, and does its security group allow port 22 from here? --transport ssm needs no"
     " port",
