@@ -361,6 +361,10 @@ class Faults:
         """ECR's lifecycle policies are carried out now: AWS does it within a day."""
         self._ask("expire-images")
 
+    def schedule_late(self, seconds: float) -> None:
+        """Scheduled actions of Auto Scaling groups come that late; on AWS it may be two minutes."""
+        self._ask("schedule-late", seconds=seconds)
+
     def clear(self) -> None:
         """Everything goes well again."""
         self._ask("clear")

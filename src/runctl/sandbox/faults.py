@@ -115,6 +115,10 @@ def _lazy_blocks(world: World, parameters: dict[str, Any]) -> None:
     world.faults.background_mibps = float(parameters["background_mibps"])
 
 
+def _schedule_late(world: World, parameters: dict[str, Any]) -> None:
+    world.faults.schedule_late = float(parameters["seconds"])
+
+
 def _age_modifications(_world: World, parameters: dict[str, Any]) -> None:
     from runctl.sandbox.ec2 import backend
 
@@ -192,6 +196,7 @@ _VERBS: dict[str, Callable[[World, dict[str, Any]], dict[str, Any] | None]] = {
     "expire-images": _expire_images,
     "volume-times": _volume_times,
     "lazy-blocks": _lazy_blocks,
+    "schedule-late": _schedule_late,
     "age-modifications": _age_modifications,
     "clear": _clear,
 }

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from runctl.sandbox.autoscaling.groups import Group
 from runctl.sandbox.capacity import Pool
 from runctl.sandbox.ebs.disks import Disks
 from runctl.sandbox.layout import Layout
@@ -48,6 +49,8 @@ class Faults:
     """How fast lazy blocks come by themselves where no rate was paid for."""
     ecr_token_seconds: float = 12 * 3600
     """How long a password for ECR's registry is good."""
+    schedule_late: float = 0.0
+    """How late scheduled actions of Auto Scaling groups are; on AWS up to two minutes."""
 
 
 @dataclass
@@ -79,6 +82,9 @@ class World:
     providers: list[Callable[[World, Machine, Any], Callable[[], None]]] = field(default_factory=list)
     """Called for every machine that has booted (with moto's instance); each returns what ends its service."""
     services: dict[str, list[Callable[[], None]]] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
+    """Auto Scaling groups by name."""
+    deleted_groups: list[Group] = field(default_factory=list)
     faults: Faults = field(default_factory=Faults)
     lock: threading.RLock = field(default_factory=threading.RLock)
 

@@ -20,7 +20,7 @@ from runctl.sandbox.api.http_server import Start, Wsgi
 from runctl.sandbox.api.rights import ExpiredKey, Need, UnknownKey
 from runctl.sandbox.s3 import request as s3_request
 from runctl.sandbox.s3.objects import REQUEST_KEY
-from runctl.sandbox.world import ACCOUNT, World
+from runctl.sandbox.world import ACCOUNT, World, current
 
 IDEMPOTENT = {"CreateFleet", "RunInstances", "CreateVolume", "CopyVolumes"}
 EXPIRED_TOKEN = "expired"  # noqa: S105 - the word that tests use for one
@@ -28,7 +28,12 @@ UNKNOWN_KEY = (
     "The access key or security token included in the request is not valid in this sandbox: each start has keys of"
     ' its own, which eval "$(runctl sandbox env)" sets'
 )
-LAUNCHES = {("ec2", "RunInstances"), ("ec2", "CreateFleet"), ("ec2", "RequestSpotInstances")}
+LAUNCHES = {
+    ("ec2", "RunInstances"),
+    ("ec2", "CreateFleet"),
+    ("ec2", "RequestSpotInstances"),
+    ("autoscaling", "CreateAutoScalingGroup"),
+}
 REQUEST = "00000000-0000-4000-8000-000000000000"
 
 _here = threading.local()
@@ -242,7 +247,18 @@ def _read(environ: dict[str, Any]) -> _Call:
         region = scope[2]
         resources = [*_repositories(_body(environ), region)]
     needs = tuple(Need(f"{service}:{call.action}", resource) for resource in resources)
+    if service == "autoscaling":
+        needs = (_need_of_group(call),)
     return replace(call, needs=needs)
+
+
+def _need_of_group(call: _Call) -> Need:
+    """With the group's tags, by which policies tell one group from another; reading is allowed for all or none."""
+    action = f"autoscaling:{call.action}"
+    group = current().groups.get(call.form.get("AutoScalingGroupName", ""))
+    if group is None or call.action.startswith("Describe"):
+        return Need(action, None)
+    return Need(action, group.arn, group.tag_context)
 
 
 def _read_s3(environ: dict[str, Any], call: _Call) -> _Call:

@@ -163,15 +163,15 @@ def _create_fleet(self: Any) -> ActionResult:
     }
     backend = self.ec2_backend
     targets = check(request)
-    pools = list(_pools(request, backend))
-    _refuse_duplicates(pools)
+    found = list(pools(request, backend))
+    _refuse_duplicates(found)
     self.error_on_dryrun()
     outcome = Outcome()
     fleet = InstantFleet(backend, request, outcome)
-    run = functools.partial(_run_instance, _caller(self), request)
+    run = functools.partial(run_instance, _caller(self), request)
     for market, wanted in targets.items():
         strategy = _strategy(request, market)
-        _launch(in_order(pools, market, strategy, self.region), market, wanted, run, outcome)
+        _launch(in_order(found, market, strategy, self.region), market, wanted, run, outcome)
     least = int(request.get("SpotOptions", {}).get("MinTargetCapacity") or 0)
     if sum(market == "spot" for _, market, _ in outcome.launched) < least:
         fleet.terminate_instances()
@@ -254,7 +254,8 @@ def in_order(pools: Sequence[Pool], market: str, strategy: str, region: str) -> 
     return sorted(pools, key=lambda pool: (price(pool), pool.rank))
 
 
-def _pools(request: Mapping[str, Any], backend: Any) -> Iterator[Pool]:
+def pools(request: Mapping[str, Any], backend: Any) -> Iterator[Pool]:
+    """One for each override of the request's templates. Raises what EC2 answers to a template that is not right."""
     rank = 0
     for config in request["LaunchTemplateConfigs"]:
         named = config.get("LaunchTemplateSpecification") or {}
@@ -347,7 +348,8 @@ def _launch(
             )
 
 
-def _run_instance(client: Any, request: Mapping[str, Any], pool: Pool, market: str) -> str:
+def run_instance(client: Any, request: Mapping[str, Any], pool: Pool, market: str) -> str:
+    """One instance of the pool, with the request's tags on top of the template's; its id. Raises `ClientError`."""
     launch: dict[str, Any] = {**pool.launch, "MinCount": 1, "MaxCount": 1}
     if market == "spot":
         options: dict[str, Any] = {
@@ -386,11 +388,12 @@ def _caller(response: Any) -> Any:
     """A client with the caller's keys: a fleet launches what its caller may launch."""
     authorization = response.headers.get("Authorization", "")
     key = authorization.partition("Credential=")[2].partition("/")[0]
-    return _client(key, response.headers.get("X-Amz-Security-Token") or "", response.region)
+    return client_of(key, response.headers.get("X-Amz-Security-Token") or "", response.region)
 
 
 @functools.lru_cache(maxsize=16)
-def _client(key: str, token: str, region: str) -> Any:
+def client_of(key: str, token: str, region: str) -> Any:
+    """EC2 of this sandbox for whoever has these keys."""
     session = boto3.Session(
         aws_access_key_id=key,
         aws_secret_access_key="unchecked",  # noqa: S106 - this server looks at the key's id alone
