@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -37,13 +38,12 @@ def main() -> NoReturn:
             watch()
             sys.stdout.write(answer + "\n")
             unwritten = failure()
-            sys.exit(0 if unwritten is None else _for_unwritten(unwritten, argv))
-    import gc
+            _exit(0 if unwritten is None else _for_unwritten(unwritten, argv))
     import signal
 
     # Most of a command's life is the making of objects that stay until its end: looking for garbage among them over
-    # and over takes a sixth of it.
-    gc.set_threshold(50_000, 20, 100)
+    # and over takes a quarter of it.
+    gc.set_threshold(200_000, 20, 100)
     signal.signal(signal.SIGTERM, _as_ctrl_c)
     watch()
     try:
@@ -52,6 +52,12 @@ def main() -> NoReturn:
         # Before the command began, or while its error was being reported: there is nothing more to say.
         sys.stderr.write("error: interrupted\n")
         code = INTERRUPTED
+    _exit(code)
+
+
+def _exit(code: int) -> NoReturn:
+    """End the process; nobody looks for garbage among everything there is, as Python would before it ends."""
+    gc.freeze()
     sys.exit(code)
 
 

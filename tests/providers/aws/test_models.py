@@ -3,28 +3,69 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from botocore.exceptions import UnknownServiceError
 from botocore.loaders import create_loader
 
-from runctl.providers.aws.calls.botocore_loader import loader
+from runctl.providers.aws.calls.botocore_loader import loader, without_documentation
 from runctl.providers.aws.calls.session import AwsSession
 
 SERVICES = ["ec2", "ssm", "ecr", "iam", "sts", "s3", "ec2-instance-connect", "pricing"]
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "runctl" / "botocore"
+
+
 @pytest.mark.parametrize("service", SERVICES)
-def test_they_are_the_same(service: str) -> None:
-    ours, theirs = loader(None), create_loader()
+def test_they_are_the_same_but_for_documentation(service: str) -> None:
+    ours, cached, theirs = loader(None), loader(None), create_loader()
 
     for kind in ("service-2", "endpoint-rule-set-1", "paginators-1", "waiters-2"):
         known = service in theirs.list_available_services(kind)
         assert (service in ours.list_available_services(kind)) is known
         # A comparison of its own: to show how megabytes differ takes pytest minutes.
-        same = not known or ours.load_service_model(service, kind) == theirs.load_service_model(service, kind)
-        assert same, kind
+        wanted = without_documentation(theirs.load_service_model(service, kind)) if known else None
+        for which in (ours, cached):
+            same = not known or without_documentation(which.load_service_model(service, kind)) == wanted
+            assert same, kind
+
+
+def test_a_member_that_is_called_documentation_stays() -> None:
+    shape = {
+        "documentation": "A text.",
+        "members": {"documentation": {"shape": "String"}},
+        "list": [{"documentation": "x"}],
+    }
+
+    assert without_documentation(shape) == {"members": {"documentation": {"shape": "String"}}, "list": [{}]}
+
+
+def test_what_is_cached_is_used_and_made_anew_when_it_is_damaged_or_old(cache: Path) -> None:
+    ec2 = loader(None).load_service_model("ec2", "service-2")
+    (kept,) = cache.glob("ec2-*-service-2-*")
+
+    kept.write_text('{"mine": true}')
+    assert loader(None).load_service_model("ec2", "service-2") == {"mine": True}
+
+    kept.write_text('{"mine": tr')
+    (cache / "ec2-2016-11-15-service-2-of-another-version.json").write_text("{}")
+    os.utime(cache / "ec2-2016-11-15-service-2-of-another-version.json", (0, 0))
+    assert loader(None).load_service_model("ec2", "service-2") == ec2
+    assert [file.name for file in cache.glob("ec2-*-service-2-*")] == [kept.name]
+    assert loader(None).load_service_model("ec2", "service-2") == ec2
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(cache: Path) -> None:
+    cache.parent.mkdir(parents=True)
+    cache.write_text("not a folder")
+
+    assert loader(None).load_service_model("sts", "service-2")["metadata"]["serviceId"] == "STS"
 
 
 @pytest.mark.parametrize("name", ["endpoints", "partitions", "_retry"])

@@ -1,21 +1,32 @@
 """botocore's descriptions of AWS's services, found by name and read by a faster parser.
 
 A short command has little else to do: botocore looks through the folders of all services for the one that is asked for,
-and EC2's description is megabytes of JSON. `benchmarks.startup` measures such a command.
+and EC2's description is megabytes of packed JSON, most of them documentation. `benchmarks.startup` measures such a
+command.
 """
 
 from __future__ import annotations
 
 import gzip
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from botocore.exceptions import DataNotFoundError
 from botocore.loaders import JSONFileLoader, Loader
+
+from runctl.core.files import cache_folder, write_atomically
+
+_FORMAT = 1
+"""Of what is kept in the cache."""
+_UNUSED_SECONDS = 30 * 24 * 3600
+"""What another version of botocore left behind is removed after this."""
 
 
 def loader(data_path: str | None) -> Loader:
@@ -26,18 +37,43 @@ def loader(data_path: str | None) -> Loader:
 
 
 class _Reader(JSONFileLoader):
-    """With a faster parser."""
+    """With a faster parser, and what is packed without its documentation, which is most of it."""
 
     def load_file(self, file_path: str) -> Any:
         """What is in it; ``None`` where the file does not exist."""
-        content = _content(Path(f"{file_path}.json"), Path(f"{file_path}.json.gz"))
-        return None if content is None else msgspec.json.decode(content)
+        plain, packed = Path(f"{file_path}.json"), Path(f"{file_path}.json.gz")
+        if plain.is_file():
+            return msgspec.json.decode(plain.read_bytes())
+        return _unpacked(packed) if packed.is_file() else None
 
 
-def _content(plain: Path, packed: Path) -> bytes | None:
-    if plain.is_file():
-        return plain.read_bytes()
-    return gzip.decompress(packed.read_bytes()) if packed.is_file() else None
+def _unpacked(packed: Path) -> Any:
+    """What is in the file, kept in the cache for the next command."""
+    found = packed.stat()
+    known_by = f"{packed}\0{found.st_size}\0{found.st_mtime_ns}\0{_FORMAT}"
+    version, service = packed.parent, packed.parent.parent
+    prefix = f"{service.name}-{version.name}-{packed.name.partition('.')[0]}-"
+    cached = cache_folder() / "botocore" / f"{prefix}{sha256(known_by.encode()).hexdigest()[:16]}.json"
+    with suppress(OSError, msgspec.DecodeError):
+        return msgspec.json.decode(cached.read_bytes())
+    description = without_documentation(msgspec.json.decode(gzip.decompress(packed.read_bytes())))
+    with suppress(OSError):
+        for old in cached.parent.glob(f"{prefix}*"):
+            if time.time() - old.stat().st_mtime > _UNUSED_SECONDS:
+                old.unlink()
+        write_atomically(cached, msgspec.json.encode(description).decode(), mode=0o600)
+    return description
+
+
+def without_documentation(value: Any) -> Any:
+    """The description without the texts for people; a member that is called so is no text, and stays. Pure."""
+    if isinstance(value, dict):
+        return {
+            key: without_documentation(item)
+            for key, item in value.items()
+            if key != "documentation" or not isinstance(item, str)
+        }
+    return [without_documentation(item) for item in value] if isinstance(value, list) else value
 
 
 class _Models(Loader):
