@@ -1,7 +1,8 @@
-"""``sandbox interrupt | rebalance | kill | capacity | faults``, in a sandbox that runs."""
+"""``sandbox interrupt | rebalance | kill | capacity | replay | faults``, in a sandbox that runs."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -168,3 +169,34 @@ def test_without_a_sandbox_each_says_how_to_start_one(
     for arguments in (["kill", "x"], ["interrupt", "x"], ["capacity", "all", "1"], ["faults"]):
         error = error_of(invoke("sandbox", *arguments, "--output", "json"))
         assert error["hint"] == "runctl sandbox start"
+
+
+def test_a_trace_is_played_and_leaves_no_limit(account: Account, invoke: Invoke, tmp_path: Path) -> None:
+    instance_id = launch(account)
+    zone = account.describe(instance_id)["Placement"]["AvailabilityZone"]
+    trace = tmp_path / "trace.json"
+    trace.write_text(json.dumps({"metadata": {"gap_seconds": 300}, "data": [1, 1, 0, 0, 1]}))
+
+    played = invoke(
+        *("sandbox", "replay", str(trace), "--pool", zone, "--speed", "3000", "--notice", "1s"),
+        *("--output", "json"),
+    )
+
+    rows = [json.loads(line) for line in played.stdout.splitlines()]
+    assert [(row["hours"], row["available"], row["interrupted"]) for row in rows] == [
+        (0.0, True, []),
+        (0.167, False, [instance_id]),
+        (0.333, True, []),
+    ]
+    assert {row["pool"] for row in rows} == {zone}
+    account.wait_state(instance_id, "terminated")
+    assert account.describe(instance_id)["StateReason"]["Code"] == "Server.SpotInstanceTermination"
+    assert data_of(invoke("sandbox", "faults", "--output", "json"))["capacity"] == []
+
+
+def test_traces_and_pools_that_do_not_go_together_are_refused(invoke: Invoke, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.json"
+    trace.write_text(json.dumps({"metadata": {"gap_seconds": 300}, "data": [1]}))
+    refused = invoke("sandbox", "replay", str(trace), "--pool", "us-east-1a", "--pool", "us-east-1b")
+    assert refused.exit_code == 2
+    assert "1 trace and 2 --pool" in refused.stderr

@@ -1,23 +1,32 @@
-"""``sandbox interrupt | rebalance | kill | capacity | faults``: what goes wrong in a cloud, on request."""
+"""``sandbox interrupt | rebalance | kill | capacity | replay | faults``: what goes wrong in a cloud, on request."""
 
 from __future__ import annotations
 
+import json
+import sys
+import time
+from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
-from runctl.cli.framework.values import DURATION
+from runctl.cli.framework.values import DURATION, WholeNumber
 from runctl.cli.sandbox import running_sandbox, sandbox_library
 from runctl.core.clock import rfc3339
+from runctl.core.errors import UsageError
+from runctl.core.text import counted
 from runctl.render.tables import details
 
 if TYPE_CHECKING:
     from runctl.sandbox.control import Faults
+    from runctl.simulation.traces import Means
 
 MARKETS = ("spot", "on-demand")
+ZONE_LETTERS = "abcdef"
 
 
 class Capacity(click.ParamType["int | None"]):
@@ -122,6 +131,90 @@ def capacity(cli: Cli, where: str, count: int | None, market: str | None) -> Non
             count, zone=None if zone == "all" else zone, instance_type=kind or None, market=market
         )
     _emit(cli, faults)
+
+
+@click.command(cls=Command)
+@click.argument("files", nargs=-1, required=True, metavar="TRACE...", type=click.Path(path_type=Path))
+@click.option(
+    "--pool",
+    "pools",
+    multiple=True,
+    metavar="ZONE[/TYPE]",
+    help="Where each trace is played, in turn.  [default: the region's zones from a on]",
+)
+@click.option(
+    "--speed", type=WholeNumber(1), default="1000", show_default=True, help="Times faster than it was."
+)
+@click.option(
+    "--trace-means",
+    type=click.Choice(["available", "preempted"]),
+    default="available",
+    show_default=True,
+    help="What a number above 0 in the traces says.",
+)
+@click.option(
+    "--notice",
+    type=DURATION,
+    default="2m",
+    show_default=True,
+    help="How long after their notice instances are taken back, by your clock.",
+)
+@click.pass_obj
+def replay(
+    cli: Cli,
+    files: tuple[Path, ...],
+    pools: tuple[str, ...],
+    speed: int,
+    trace_means: Means,
+    notice: timedelta,
+) -> None:
+    """Play traces of spot capacity: launches are refused, instances interrupted.
+
+    While a pool of a trace has no capacity, spot instances are refused there; those that run get their notice when it
+    is lost. It ends with the traces, or with Ctrl-C, and takes its limits away.
+
+    \b
+    runctl sandbox replay zone-a.json zone-b.json --speed 5000 --notice 10s
+    """
+    from runctl.simulation.traces import changes, read_traces
+
+    traces = read_traces(files, trace_means)
+    found = _faults()
+    region = running_sandbox(sandbox_library()).region
+    places = pools or tuple(f"{region}{letter}" for letter in ZONE_LETTERS[: len(traces)])
+    if len(places) != len(traces):
+        raise UsageError(
+            f"{counted(len(traces), 'trace')} and {counted(len(places), '--pool')}", hint="give one for each"
+        )
+    where = [(zone, kind or None) for zone, _, kind in (place.partition("/") for place in places)]
+    began = time.monotonic()
+    try:
+        for change in changes(traces):
+            time.sleep(max(0.0, began + change.at / speed - time.monotonic()))
+            zone, kind = where[change.pool]
+            found.capacity(None if change.available else 0, zone=zone, instance_type=kind, market="spot")
+            ended = (
+                []
+                if change.available
+                else found.interrupt_pool(notice.total_seconds(), zone=zone, instance_type=kind)
+            )
+            row = {
+                "hours": round(change.at / 3600, 3),
+                "pool": places[change.pool],
+                "available": change.available,
+                "interrupted": ended,
+            }
+            cli.write(json.dumps(row) if cli.settings.json else _replayed(row))
+            sys.stdout.flush()
+    finally:
+        for zone, kind in where:
+            found.capacity(None, zone=zone, instance_type=kind, market="spot")
+
+
+def _replayed(row: Mapping[str, Any]) -> str:
+    what = "has capacity" if row["available"] else "has no capacity"
+    ended = f"; {', '.join(row['interrupted'])} interrupted" if row["interrupted"] else ""
+    return f"{row['hours']:9.2f} h  {row['pool']} {what}{ended}"
 
 
 @click.command(cls=Command)

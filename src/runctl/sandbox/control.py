@@ -273,6 +273,13 @@ class Faults:
         answer = self._ask("interrupt", instance_id=instance, seconds=seconds)
         return str(answer["instance_id"]), datetime.fromisoformat(answer["ends_at"])
 
+    def interrupt_pool(
+        self, seconds: float, *, zone: str | None = None, instance_type: str | None = None
+    ) -> list[str]:
+        """As `interrupt` for all spot instances there; their ids."""
+        answer = self._ask("interrupt-pool", seconds=seconds, zone=zone, instance_type=instance_type)
+        return [str(instance_id) for instance_id in answer["instance_ids"]]
+
     def rebalance(self, instance: str) -> str:
         """The rebalance recommendation; the id of the instance."""
         return str(self._ask("rebalance", instance_id=instance)["instance_id"])

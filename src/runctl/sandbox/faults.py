@@ -149,6 +149,23 @@ def _interrupt(world: World, parameters: dict[str, Any]) -> dict[str, Any]:
     return {"instance_id": instance.id, "ends_at": at}
 
 
+def _interrupt_pool(world: World, parameters: dict[str, Any]) -> dict[str, Any]:
+    """All spot instances of a zone, and of a type where one is given, have their notice; their ids."""
+    from runctl.sandbox.ec2 import backend
+
+    pool = Pool(parameters.get("zone"), parameters.get("instance_type"), "spot")
+    found = [
+        instance.id
+        for instance in backend().all_instances()
+        if instance.lifecycle == "spot"
+        and instance._state.name in {"pending", "running"}
+        and pool.holds(Pool(instance.availability_zone, instance.instance_type, "spot"))
+    ]
+    for instance_id in found:
+        _interrupt(world, {"instance_id": instance_id, "seconds": parameters["seconds"]})
+    return {"instance_ids": found}
+
+
 def _faults(world: World, _parameters: dict[str, Any]) -> dict[str, Any]:
     """What is to go wrong now, where it differs from a sandbox in which all goes well."""
     faults, well = world.faults, Faults()
@@ -185,6 +202,7 @@ _VERBS: dict[str, Callable[[World, dict[str, Any]], dict[str, Any] | None]] = {
     "faults": _faults,
     "kill": _kill,
     "interrupt": _interrupt,
+    "interrupt-pool": _interrupt_pool,
     "rebalance": _rebalance,
     "capacity": _capacity,
     "throttle": _throttle,

@@ -69,6 +69,28 @@ def read_traces(paths: Sequence[Path], means: Means = "available") -> list[Trace
     return traces
 
 
+@dataclass(frozen=True)
+class CapacityChange:
+    """A pool gets capacity, or loses it."""
+
+    at: float
+    """Seconds since the traces' start."""
+    pool: int
+    """Which of the traces."""
+    available: bool
+
+
+def changes(traces: Sequence[Trace]) -> list[CapacityChange]:
+    """All changes in the order of their times, how each pool begins among them."""
+    found = [
+        CapacityChange(number * trace.gap, pool, now)
+        for pool, trace in enumerate(traces)
+        for number, (before, now) in enumerate(zip((None, *trace.available), trace.available, strict=False))
+        if now is not before
+    ]
+    return sorted(found, key=lambda change: (change.at, change.pool))
+
+
 def made_traces(
     count: int,
     *,

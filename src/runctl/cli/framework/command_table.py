@@ -180,6 +180,10 @@ _LAST: dict[str, Leaf | Branch] = {
             "capacity": Leaf(
                 "Say how many instances there can be in a zone.", "runctl.cli.sandbox_faults:capacity"
             ),
+            "replay": Leaf(
+                "Play traces of spot capacity: launches are refused, instances interrupted.",
+                "runctl.cli.sandbox_faults:replay",
+            ),
             "faults": Leaf(
                 "Show what is to go wrong, or let all go well again.", "runctl.cli.sandbox_faults:faults"
             ),
