@@ -267,7 +267,7 @@ def test_every_end_reason_is_explained() -> None:
     assert [row[0].strip("`") for row in rows("json.md", "Run")] == [reason.value for reason in EndReason]
 
 
-@pytest.mark.parametrize("shape", ["Instance", "Volume", "Snapshot", "Run"])
+@pytest.mark.parametrize("shape", ["Instance", "Volume", "Snapshot", "Run", "Checkpoint"])
 def test_a_json_shape_is_the_models(shape: str) -> None:
     text = (REPOSITORY / "docs" / "json.md").read_text()
     (example,) = [json.loads(block.body) for block in blocks(text) if block.options.get("shape") == shape]

@@ -1,1 +1,1 @@
-"""What runs have saved, as this computer sees it. Which checkpoint is complete is decided on the machine."""
+"""What runs have saved, as this computer sees it: where, what may be removed, how it is fetched and put back."""

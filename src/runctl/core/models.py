@@ -168,6 +168,51 @@ class Mount:
     """Which rule asked for it: ``--ebs-mount``, ``config``, ``automatic``."""
 
 
+class CheckpointState(StrEnum):
+    """What is known of a checkpoint's bytes."""
+
+    COMPLETE = "complete"
+    """By its format it was written to its end; in a store, everything that its manifest names is there."""
+    VERIFIED = "verified"
+    """All of it was read, and is what its formats, checksums and manifest say."""
+    BROKEN = "broken"
+    """It is still being written, was cut short, or has changed; ``problem`` says which."""
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """One file of a checkpoint."""
+
+    path: str
+    """From the folder that the checkpoint is in."""
+    size_bytes: int
+    sha256: str | None
+    """``None`` where nobody has read it yet."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a script has saved to go on from: a file or a folder, with the files that belong to it."""
+
+    name: str
+    """The file or folder, from the folder of checkpoints."""
+    step: int | None
+    """As its own files or its name say; ``None`` where neither does."""
+    state: CheckpointState
+    problem: str
+    """Why it is broken, in words; else empty."""
+    saved_at: datetime
+    """When its last file was written, by the clock of the machine that wrote it."""
+    size_bytes: int
+    where: str
+    """The folder or the store that it is in."""
+    attempt: int | None = None
+    """Of the run, in a store."""
+    number: int | None = None
+    """Within the attempt, in a store: of two, the later one is the newer."""
+    files: tuple[CheckpointFile, ...] = ()
+
+
 class RunPhase(StrEnum):
     """The state of a run as users see it."""
 

@@ -13,7 +13,18 @@ from runctl.core.names import did_you_mean
 from runctl.core.tags import NAME
 from runctl.core.text import with_article
 from runctl.machines.session import Session
-from runctl.providers.registry import plugin
+from runctl.providers.registry import DEFAULT, owner_of, plugin, plugins
+
+
+def provider_of(session: Session, reference: str) -> str:
+    """Whose instance an id or a name is, where a command does not say.
+
+    That is told from the id's form, then from the names that providers know without asking anybody; else it is the
+    default provider's.
+    """
+    by_form = owner_of(reference)
+    known = (each.name for each in plugins() if reference in each.known_instances(session.config))
+    return by_form or next(known, DEFAULT)
 
 
 def find_instance(session: Session, provider: str, reference: str | None = None) -> Instance:

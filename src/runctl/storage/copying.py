@@ -8,7 +8,7 @@ that the same copy given again goes on where it broke off, and sends nothing whe
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import BinaryIO
@@ -75,11 +75,20 @@ def copy(
         raise NotFound(f"there is no {source_path}", hint="check the path", code="no-such-file")
     there = target.listing(target_path, shallow=True)
     want = _wanted(listing, there, target_path)
-    clock = clock or SystemClock()
     progress.step(f"copying {counted(len(want.files), 'file')}")
-    sent_files, sent_bytes = _bring(source, listing, target, want, progress, clock)
-    target.finish(want.root, want.folders, want.links)
     is_file = listing.kind == "file"
+    sent_files, sent_bytes = copy_files(
+        source,
+        listing.path,
+        target,
+        want.root,
+        want.files,
+        # A file of its own is asked for by its own path.
+        source_paths={entry.path: "" for entry in want.files} if is_file else None,
+        progress=progress,
+        clock=clock,
+    )
+    target.finish(want.root, want.folders, want.links)
     return Copied(
         source=listing.path,
         target=str(PurePosixPath(want.root) / want.files[0].path) if is_file else want.root,
@@ -111,29 +120,37 @@ def _wanted(listing: Listing, there: Listing, target_path: str) -> _Want:
     return _Want(str(root), (replace(entry, path=name),), (), (), ())
 
 
-def _bring(
+def copy_files(
     source: MachineFiles,
-    listing: Listing,
+    source_root: str,
     target: MachineFiles,
-    want: _Want,
-    progress: Progress,
-    clock: Clock,
+    target_root: str,
+    files: Sequence[Entry],
+    *,
+    source_paths: Mapping[str, str] | None = None,
+    progress: Progress = SILENT,
+    clock: Clock | None = None,
 ) -> tuple[int, int]:
-    total = sum(entry.size for entry in want.files)
-    # A file of its own is asked for by its own path.
-    original = {entry.path: "" if listing.kind == "file" else entry.path for entry in want.files}
+    """Each of the files, whose SHA-256 is known, is below ``target_root`` as it is below ``source_root``.
+
+    Returns how many files and bytes had to go over. ``source_paths`` are those that have another name there. Raises as
+    `copy` does.
+    """
+    clock = clock or SystemClock()
+    original = source_paths or {entry.path: entry.path for entry in files}
+    total = sum(entry.size for entry in files)
     sent: dict[str, int] = {}
     failures = 0
     while True:
         arrived = False
         try:
-            _, have = target.have(want.root, want.files)
+            _, have = target.have(target_root, files)
             done = sum(have)
             progress.update(done=done, total=total)
-            for batch in batches(want.files, have):
+            for batch in batches(files, have):
                 with tempfile.TemporaryFile() as data:
-                    _take(source, listing.path, batch, original, data)
-                    target.store(want.root, batch, data)
+                    _take(source, source_root, batch, original, data)
+                    target.store(target_root, batch, data)
                 arrived = True
                 for piece in batch:
                     sent[piece.path] = sent.get(piece.path, 0) + piece.length
@@ -175,7 +192,7 @@ def batches(files: Sequence[Entry], have: Sequence[int]) -> Iterator[tuple[Piece
 
 
 def _take(
-    source: MachineFiles, root: str, batch: Sequence[Piece], original: dict[str, str], data: BinaryIO
+    source: MachineFiles, root: str, batch: Sequence[Piece], original: Mapping[str, str], data: BinaryIO
 ) -> None:
     """``data`` has the bytes of the batch. Raises `Conflict` for a file that has become shorter meanwhile."""
     asked = [replace(piece, path=original[piece.path]) for piece in batch]

@@ -33,7 +33,7 @@ TEMPORARY = re.compile(
 )
 UNREADABLE = (
     *(ValueError, LookupError, TypeError, AttributeError, RecursionError, SyntaxError, EOFError),
-    *(OverflowError, NotImplementedError),
+    *(OverflowError, NotImplementedError, MemoryError),
 )
 """What parsers raise for headers that make no sense."""
 _TRAINER_FOLDER = re.compile(r"checkpoint-\d+")

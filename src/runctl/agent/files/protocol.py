@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from runctl.agent.errors import AgentError
-from runctl.agent.machine.root import login_user, on_machine
+from runctl.agent.machine.root import named_path
 from runctl.agent.spec import dumps
 
 BLOCK = 1 << 20
@@ -32,7 +32,7 @@ def files(request: Mapping[str, Any]) -> dict[str, Any]:
     target. ``skipped`` are those that are none of the three, and links that lead out of the folder. With ``shallow`` a
     folder has no entries. Raises `AgentError` (``cannot-read``).
     """
-    root = _root(request)
+    root = named_path(request)
     digest = bool(request.get("hash"))
     skipped: list[str] = []
     try:
@@ -53,7 +53,7 @@ def files(request: Mapping[str, Any]) -> dict[str, Any]:
 def fetch(request: Mapping[str, Any], sink: BinaryIO) -> int:
     """Write each of ``pieces`` (``path`` below ``root``, ``offset``, ``length``) to ``sink``: a JSON line that repeats
     the piece with the length that there is, then so many bytes. The last line has ``done``."""
-    root = _root(request)
+    root = named_path(request)
     for piece in _pieces(request):
         path = _below(root, piece["path"]) if piece["path"] else root
         left, offset = piece["length"], piece["offset"]
@@ -78,7 +78,7 @@ def fetch(request: Mapping[str, Any], sink: BinaryIO) -> int:
 def have(request: Mapping[str, Any]) -> dict[str, Any]:
     """For each of ``files`` (path below ``root``, size, SHA-256) how many of its bytes are there: all of them where the
     file is the same, those of an unfinished copy of the same file, or 0. ``kind`` is what ``root`` is now."""
-    root = _root(request)
+    root = named_path(request)
     found = []
     for path, size, sha in _rows(request, "files", 3):
         found.append(_bytes_there(_below(root, path), _number(size), str(sha)))
@@ -90,7 +90,7 @@ def store(request: Mapping[str, Any], source: BinaryIO) -> dict[str, Any]:
     """Take the bytes of ``pieces``, which follow each other in ``source``; a file whose last bytes these are is checked
     and takes its place. A piece has ``path``, ``offset``, ``length``, and the file's ``size``, ``sha256``, ``mode``
     and ``mtime_ns``. Raises `AgentError`: ``cannot-write``, ``disk-full``, ``damaged``."""
-    root = _root(request)
+    root = named_path(request)
     stored = []
     for piece in _pieces(request):
         target = _below(root, piece["path"])
@@ -105,7 +105,7 @@ def store(request: Mapping[str, Any], source: BinaryIO) -> dict[str, Any]:
 
 def finish(request: Mapping[str, Any]) -> dict[str, Any]:
     """Make the ``folders`` (path, mode) and ``links`` (path, target) below ``root``; all of it is on the disk."""
-    root = _root(request)
+    root = named_path(request)
     try:
         # The innermost first: a folder that may not be written is closed when all below it is there.
         for path, mode in sorted(_rows(request, "folders", 2), key=lambda row: str(row[0]), reverse=True):
@@ -241,17 +241,6 @@ def _make_parents(root: Path, target: Path) -> None:
         if path.is_symlink():
             raise NotADirectoryError(errno.ENOTDIR, "a link is in the way", str(path))
         path.mkdir(exist_ok=True)
-
-
-def _root(request: Mapping[str, Any]) -> Path:
-    given = request.get("root", request.get("path"))
-    if not isinstance(given, str) or not given or "\0" in given:
-        raise AgentError("bad-request", f"{given!r} is not a path")
-    # As the transports have it: a relative path counts from the login user's home.
-    home = on_machine(login_user().home)
-    if given == "~" or given.startswith("~/"):
-        return home / given[2:]
-    return on_machine(given) if given.startswith("/") else home / given
 
 
 def _below(root: Path, path: Any) -> Path:

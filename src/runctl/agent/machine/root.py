@@ -61,6 +61,20 @@ def on_machine(path: str) -> Path:
     return root / path.lstrip("/")
 
 
+def named_path(request: Mapping[str, Any]) -> Path:
+    """``root`` of a request, else its ``path``. Raises `AgentError` (``bad-request``).
+
+    A relative one counts from the login user's home, as the transports have it.
+    """
+    given = request.get("root", request.get("path"))
+    if not isinstance(given, str) or not given or "\0" in given:
+        raise AgentError("bad-request", f"{given!r} is not a path")
+    home = on_machine(login_user().home)
+    if given == "~" or given.startswith("~/"):
+        return home / given[2:]
+    return on_machine(given) if given.startswith("/") else home / given
+
+
 def state_path() -> Path:
     """Where the agent keeps everything, whether it is there or not."""
     named = os.environ.get(STATE_VARIABLE)

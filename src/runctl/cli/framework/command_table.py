@@ -14,6 +14,7 @@ from runctl.providers import registry
 from runctl.providers.plugin import Branch, Leaf, ProviderPlugin
 
 _INSTANCES = "runctl.cli.machines.instances"
+_CHECKPOINTS = "runctl.cli.checkpoints"
 _VERBS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "create": (
         "Rent an instance and wait until it can be used.",
@@ -144,6 +145,26 @@ _FIRST: dict[str, Leaf | Branch] = {
 _LAST: dict[str, Leaf | Branch] = {
     "docker": DOCKER,
     "cp": Leaf("Copy files to or from an instance, or out of a run's folders.", "runctl.cli.machines.cp:cp"),
+    "checkpoint": Branch(
+        "List, verify, fetch, put back and prune checkpoints.",
+        {
+            "list": Leaf(
+                "List checkpoints, newest first.", f"{_CHECKPOINTS}.reading:list_command", aliases=("ls",)
+            ),
+            "show": Leaf(
+                "Show one checkpoint: its files and their SHA-256.", f"{_CHECKPOINTS}.reading:show_command"
+            ),
+            "verify": Leaf(
+                "Read checkpoints to their ends and compare them with their formats and checksums.",
+                f"{_CHECKPOINTS}.reading:verify_command",
+            ),
+            "pull": Leaf("Fetch a checkpoint into a folder here.", f"{_CHECKPOINTS}.copying:pull_command"),
+            "push": Leaf(
+                "Put a checkpoint where a run can resume from it.", f"{_CHECKPOINTS}.copying:push_command"
+            ),
+            "prune": Leaf("Remove older checkpoints.", f"{_CHECKPOINTS}.prune:prune_command"),
+        },
+    ),
     "runs": Branch(
         "List runs, show one, read its log, stop it, remove what it keeps.",
         {

@@ -11,7 +11,7 @@ import click
 
 from runctl.cli.context import Cli
 from runctl.core.models import Instance
-from runctl.providers.registry import DEFAULT, owner_of, plugin, plugins
+from runctl.providers.registry import plugin, plugins
 
 if TYPE_CHECKING:
     from runctl.transport.interface import Transport
@@ -49,14 +49,10 @@ def transport_option(provider: str | None) -> Callable[[F], F]:
 
 
 def provider_of(cli: Cli, reference: str) -> str:
-    """Whose instance an id or a name is, where a command does not say.
+    """See `runctl.machines.finding.provider_of`."""
+    from runctl.machines import finding
 
-    That is told from the id's form, then from the names that providers know without asking anybody; else it is the
-    default provider's.
-    """
-    by_form = owner_of(reference)
-    known = (each.name for each in plugins() if reference in each.known_instances(cli.config))
-    return by_form or next(known, DEFAULT)
+    return finding.provider_of(cli.session, reference)
 
 
 def find_instance(cli: Cli, provider: str, reference: str | None = None) -> Instance:

@@ -1,0 +1,32 @@
+"""What the commands about checkpoints share: how a source is named, and the words of the plan that is shown first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.framework.completion import complete_runs
+from runctl.runs.checkpoints.places import Places, find_places
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def source_argument(name: str = "source", metavar: str = "SOURCE") -> Callable[[F], F]:
+    """A place that has checkpoints."""
+    return click.argument(name, metavar=metavar, shell_complete=complete_runs)
+
+
+def name_option(text: str) -> Callable[[F], F]:
+    """``--name``: one checkpoint of several."""
+    return click.option("--name", metavar="NAME", help=text)
+
+
+def places_of(cli: Cli, reference: str, transport: str | None = None) -> Places:
+    """Where the checkpoints are; what cannot be asked is told."""
+    places = find_places(cli.session, reference, transport)
+    for sentence in places.elsewhere:
+        cli.progress.warn(sentence)
+    return places

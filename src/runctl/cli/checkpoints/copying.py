@@ -1,0 +1,138 @@
+"""``checkpoint pull`` and ``push``: a checkpoint comes here, or goes where a run can resume from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from runctl.cli.checkpoints.common import name_option, places_of, source_argument
+from runctl.cli.context import Cli
+from runctl.cli.framework.commands import Command
+from runctl.cli.machines.resolve import transport_option
+from runctl.core.errors import Interrupted, UsageError
+from runctl.core.models import Checkpoint
+from runctl.core.text import counted, size
+from runctl.runs.checkpoints.control import Located, Moved, choose, pull, push
+
+
+@click.command(
+    cls=Command,
+    name="pull",
+    examples=[
+        ("runctl checkpoint pull latest ./best", "the newest checkpoint of the newest run"),
+        ("runctl checkpoint pull base ./best --name best.pt", "the one that the script calls best.pt"),
+    ],
+)
+@source_argument()
+@click.argument("target", metavar="FOLDER", type=click.Path(path_type=Path))
+@name_option("This one, in place of the newest that is complete.")
+@click.option("--replace", is_flag=True, help="Replace FOLDER, whatever is in it.")
+@click.option("--dry-run", is_flag=True, help="Show what would be fetched, and stop.")
+@transport_option(None)
+@click.pass_obj
+def pull_command(
+    cli: Cli,
+    *,
+    source: str,
+    target: Path,
+    name: str | None,
+    replace: bool,
+    dry_run: bool,
+    transport: str | None,
+) -> None:
+    """Fetch a checkpoint into a folder here.
+
+    SOURCE is a run (its id, its name or latest), a folder here, or INSTANCE:PATH. Every file is compared with its
+    SHA-256, and FOLDER is there once all of them are. The same command again goes on where it broke off. The files lie
+    in FOLDER as the script has saved them, so that push can put them back.
+    """
+    from runctl.checkpoints.arriving import check_target
+
+    places = places_of(cli, source, transport)
+    check_target(target.expanduser().absolute(), replace=replace)
+    located, passed_over = choose(places, name, cli.progress)
+    _tell(cli, passed_over)
+    if dry_run:
+        _emit_plan(cli, located.checkpoint, located.place.label, str(target))
+        return
+    try:
+        done = pull(located, target, replace=replace, progress=cli.progress)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"interrupted: {target} is as it was", hint="the same command goes on from here"
+        ) from None
+    _emit(cli, done)
+
+
+@click.command(
+    cls=Command,
+    name="push",
+    examples=[
+        ("runctl checkpoint push ./best base", "the run goes on from it the next time"),
+    ],
+)
+@click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path, exists=True))
+@source_argument("target", "TARGET")
+@name_option("This one, in place of the newest in FOLDER that is complete.")
+@click.option("--dry-run", is_flag=True, help="Show what would be sent, and stop.")
+@transport_option(None)
+@click.pass_obj
+def push_command(
+    cli: Cli, *, folder: Path, target: str, name: str | None, dry_run: bool, transport: str | None
+) -> None:
+    """Put a checkpoint where a run can resume from it.
+
+    TARGET is a run that has ended (its id, its name or latest), or INSTANCE:PATH. The checkpoint is read to its end
+    first; it is the newest of the run once all of it has arrived, so that the next attempt goes on from it.
+    """
+    from runctl.runs.checkpoints.places import Places, folder_here
+
+    source = folder_here(cli.session, str(folder))
+    located, passed_over = choose(Places(str(folder), (source,)), name, cli.progress)
+    _tell(cli, passed_over)
+    places = places_of(cli, target, transport)
+    if places.record is None and ":" not in target:
+        raise UsageError(
+            f"{target} is a folder here", hint="push takes a run, or INSTANCE:PATH; cp -r copies folders here"
+        )
+    if dry_run:
+        where = ", ".join(place.label for place in places.found)
+        _emit_plan(cli, located.checkpoint, source.label, where)
+        return
+    try:
+        done = [push(source, located.checkpoint, place, cli.progress) for place in places.found]
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "interrupted: the run's newest checkpoint is the one that it was",
+            hint="the same command goes on from here",
+        ) from None
+    _emit(cli, done[-1])
+
+
+def _tell(cli: Cli, passed_over: tuple[Located, ...]) -> None:
+    for each in passed_over:
+        cli.progress.warn(f"{each.checkpoint.name} is newer, and not complete: {each.checkpoint.problem}")
+
+
+def _emit_plan(cli: Cli, checkpoint: Checkpoint, source: str, target: str) -> None:
+    plan = Moved(
+        checkpoint.name, checkpoint.step, source, target, len(checkpoint.files), checkpoint.size_bytes, 0, 0
+    )
+    cli.emit(plan, text=lambda: f"would copy {_words(plan)} from {source} to {target}", ids=[checkpoint.name])
+
+
+def _emit(cli: Cli, done: Moved) -> None:
+    cli.emit(
+        done,
+        text=lambda: (
+            f"{_words(done)}, at {done.target}"
+            f" ({counted(done.sent_files, 'file')} sent, {size(done.sent_bytes)})"
+        ),
+        ids=[done.target],
+    )
+
+
+def _words(moved: Moved) -> str:
+    step = "" if moved.step is None else f" (step {moved.step:,})"
+    return f"{moved.name}{step}: {counted(moved.files, 'file')}, {size(moved.size_bytes)}"

@@ -1,0 +1,104 @@
+"""``checkpoint prune``: older checkpoints go, after the plan was shown."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import click
+
+from runctl.cli.checkpoints.common import places_of, source_argument
+from runctl.cli.context import Cli
+from runctl.cli.framework.commands import Command
+from runctl.cli.machines.resolve import transport_option
+from runctl.core.clock import SystemClock
+from runctl.core.models import Checkpoint
+from runctl.core.text import counted, size
+from runctl.runs.checkpoints.control import PrunePlan, plan_prune, prune
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """One checkpoint, and what became of it."""
+
+    checkpoint: Checkpoint
+    keep: bool
+    reason: str
+
+
+@click.command(
+    cls=Command,
+    name="prune",
+    examples=[
+        ("runctl checkpoint prune latest --keep-last 2 --dry-run", "what would go"),
+        ("runctl checkpoint prune base --keep-last 1 --keep-best 'best*'", "the newest and the best stay"),
+    ],
+)
+@source_argument()
+@click.option(
+    "--keep-last",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="How many complete ones stay of each place.",
+)
+@click.option(
+    "--keep-best",
+    multiple=True,
+    metavar="GLOB",
+    help="The newest of each name that fits stays as well, such as 'best*'. Repeatable.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would go, and stop.")
+@transport_option(None)
+@click.pass_obj
+def prune_command(
+    cli: Cli,
+    *,
+    source: str,
+    keep_last: int,
+    keep_best: tuple[str, ...],
+    dry_run: bool,
+    transport: str | None,
+) -> None:
+    """Remove older checkpoints.
+
+    SOURCE is a run (its id, its name or latest), a folder here, or INSTANCE:PATH. The newest complete one stays
+    always, and so does the one that a running attempt went on from. Broken ones go where a complete one is newer. The
+    plan is shown first.
+    """
+    from runctl.render.checkpoints import decisions_table
+    from runctl.render.tables import screen_of
+
+    places = places_of(cli, source, transport)
+    plans = plan_prune(places, keep_last=keep_last, keep_best=keep_best, progress=cli.progress)
+    rows = [(each.checkpoint, each.keep, each.reason) for plan in plans for each in plan.decisions]
+    removed = [checkpoint for checkpoint, keep, _ in rows if not keep]
+    now = SystemClock().now()
+    if removed and not dry_run:
+        cli.say(decisions_table(rows, now, screen_of(sys.stderr)))
+        cli.confirm(
+            f"Remove {counted(len(removed), 'checkpoint')}"
+            f" ({size(sum(each.size_bytes for each in removed))}) from {_where(plans)}?"
+        )
+        gone = [each for plan in plans for each in prune(plan, cli.progress)]
+        removed = [each for each in removed if (each.where, each.name) in {(g.where, g.name) for g in gone}]
+    result = [Pruned(checkpoint, keep, reason) for checkpoint, keep, reason in rows]
+    cli.emit(
+        result,
+        text=lambda: (
+            (decisions_table(rows, now, screen_of(sys.stdout)) if dry_run else _sum(removed))
+            if removed
+            else "nothing to remove"
+        ),
+        ids=[each.name for each in removed],
+    )
+
+
+def _sum(removed: list[Checkpoint]) -> str:
+    total = size(sum(each.size_bytes for each in removed))
+    return f"removed {counted(len(removed), 'checkpoint')}, {total}"
+
+
+def _where(plans: tuple[PrunePlan, ...]) -> str:
+    return " and ".join(plan.place.label for plan in plans if plan.removed)

@@ -1,0 +1,1 @@
+"""Checkpoints of runs, folders and stores: found, verified, fetched, put back, pruned, and resumed from."""

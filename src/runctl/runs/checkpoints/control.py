@@ -1,0 +1,195 @@
+"""What is done with checkpoints, wherever they are: listed, verified, fetched, put back and pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runctl.agent.checkpoints.choosing import is_note
+from runctl.checkpoints.arriving import arriving_folder, check_target, keep_only, put_in_place
+from runctl.checkpoints.interface import CheckpointPlace, identity
+from runctl.checkpoints.pruning import Decision, decide
+from runctl.core.errors import NotFound, RunctlError
+from runctl.core.models import Checkpoint, CheckpointState
+from runctl.core.progress import SILENT, Progress
+from runctl.runs.checkpoints.machine_folder import MachineFolder, broken
+from runctl.runs.checkpoints.places import Places
+
+
+@dataclass(frozen=True)
+class Located:
+    """A checkpoint, and the place that has it."""
+
+    place: CheckpointPlace
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What ``pull`` and ``push`` have done."""
+
+    name: str
+    step: int | None
+    source: str
+    target: str
+    """The file or folder of the checkpoint where it is now, or the store's address."""
+    files: int
+    size_bytes: int
+    sent_files: int
+    """The others were there."""
+    sent_bytes: int
+
+
+def list_checkpoints(places: Places, progress: Progress = SILENT) -> tuple[Located, ...]:
+    """All that the places have, each place's newest first. Raises where none of the places answers."""
+    found: list[Located] = []
+    failures: list[RunctlError] = []
+    for place in places.found:
+        try:
+            found += [Located(place, checkpoint) for checkpoint in place.checkpoints(progress)]
+        except RunctlError as error:
+            failures.append(error)
+            if len(failures) < len(places.found):
+                progress.warn(f"{place.label}: {error.message}")
+    if len(failures) == len(places.found):
+        raise failures[0]
+    return tuple(found)
+
+
+def choose(
+    places: Places, name: str | None = None, progress: Progress = SILENT
+) -> tuple[Located, tuple[Located, ...]]:
+    """The newest whole checkpoint, or the newest of that name; with those that were passed over as broken.
+
+    Raises `NotFound` (code ``no-checkpoint``), `Conflict` (code ``broken-checkpoint``) for a named one that is broken.
+    """
+    everything = list_checkpoints(places, progress)
+    matching = [each for each in everything if _is_called(each.checkpoint, name)]
+    if not matching:
+        asked = f"no checkpoint {name}" if name else "no checkpoint"
+        hint = f"runctl checkpoint list {places.reference}" if everything else ""
+        raise NotFound(f"{places.reference} has {asked}", hint=hint, code="no-checkpoint")
+    whole = [each for each in matching if each.checkpoint.state is not CheckpointState.BROKEN]
+    if not whole:
+        first = matching[0].checkpoint
+        raise broken(first.name, first.problem)
+    # The machine's own clock says when it was saved, in the store as in its folder.
+    chosen = max(whole, key=lambda each: each.checkpoint.saved_at)
+    older = [each for each in matching if each.checkpoint.saved_at > chosen.checkpoint.saved_at]
+    return chosen, tuple(older)
+
+
+def _is_called(checkpoint: Checkpoint, name: str | None) -> bool:
+    """By its own name, or by that of a file that was saved together with it."""
+    if name is None or checkpoint.name == name:
+        return True
+    return not is_note(name) and any(file.path == name for file in checkpoint.files)
+
+
+def verify(
+    places: Places, name: str | None = None, *, newest: bool = False, progress: Progress = SILENT
+) -> tuple[Checkpoint, ...]:
+    """All checkpoints, those of one name, or the newest of each place, after every byte of them was read."""
+    found = list_checkpoints(places, progress)
+    verified: list[Checkpoint] = []
+    for place in places.found:
+        own = [each.checkpoint for each in found if each.place is place]
+        wanted = [each for each in own if _is_called(each, name)]
+        verified += place.verify(wanted[:1] if newest else wanted, progress)
+    if not verified:
+        asked = f"no checkpoint {name}" if name else "no checkpoint"
+        raise NotFound(f"{places.reference} has {asked}", code="no-checkpoint")
+    return tuple(verified)
+
+
+def pull(located: Located, target: Path, *, replace: bool = False, progress: Progress = SILENT) -> Moved:
+    """The checkpoint is in the folder ``target``, every file compared with its checksum; all of it, or nothing.
+
+    Its files are there as they are in the folder that it comes from. The same call goes on where one before it broke
+    off. Raises `Conflict` (codes ``exists``, ``broken-checkpoint``).
+    """
+    checkpoint = located.checkpoint
+    target = target.expanduser().absolute()
+    check_target(target, replace=replace)
+    folder = arriving_folder(target)
+    folder.mkdir(parents=True, exist_ok=True)
+    sent = located.place.fetch(checkpoint, folder, progress)
+    keep_only(folder, {file.path for file in checkpoint.files})
+    put_in_place(folder, target)
+    return Moved(
+        name=checkpoint.name,
+        step=checkpoint.step,
+        source=located.place.label,
+        target=str(target / checkpoint.name),
+        files=len(checkpoint.files),
+        size_bytes=checkpoint.size_bytes,
+        sent_files=sent.files,
+        sent_bytes=sent.bytes,
+    )
+
+
+def push(
+    source: MachineFolder,
+    checkpoint: Checkpoint,
+    target: CheckpointPlace,
+    progress: Progress = SILENT,
+) -> Moved:
+    """The checkpoint of ``source``, a folder here, read to its end, is the newest of ``target``.
+
+    Raises `Conflict` (codes ``broken-checkpoint``, ``run-goes-on``).
+    """
+    (verified,) = source.verify([checkpoint], progress)
+    if verified.state is CheckpointState.BROKEN:
+        raise broken(verified.name, verified.problem)
+    sent = target.accept(verified, source.folder, progress)
+    return Moved(
+        name=verified.name,
+        step=verified.step,
+        source=source.label,
+        target=f"{target.label.rstrip('/')}/{verified.name}",
+        files=len(verified.files),
+        size_bytes=verified.size_bytes,
+        sent_files=sent.files,
+        sent_bytes=sent.bytes,
+    )
+
+
+@dataclass(frozen=True)
+class PrunePlan:
+    """What `prune` keeps and removes in one place."""
+
+    place: CheckpointPlace
+    keep_last: int
+    keep_best: tuple[str, ...]
+    decisions: tuple[Decision, ...]
+
+    @property
+    def removed(self) -> tuple[Checkpoint, ...]:
+        """What goes."""
+        return tuple(each.checkpoint for each in self.decisions if not each.keep)
+
+
+def plan_prune(
+    places: Places, *, keep_last: int, keep_best: Sequence[str] = (), progress: Progress = SILENT
+) -> tuple[PrunePlan, ...]:
+    """What would go of each place; see `runctl.checkpoints.pruning.decide`."""
+    found = list_checkpoints(places, progress)
+    plans = []
+    for place in places.found:
+        own = [each.checkpoint for each in found if each.place is place]
+        if own:
+            in_use = place.in_use(own)
+            decisions = decide(own, keep_last=keep_last, keep_best=keep_best, in_use=in_use)
+            plans.append(PrunePlan(place, keep_last, tuple(keep_best), decisions))
+    return tuple(plans)
+
+
+def prune(plan: PrunePlan, progress: Progress = SILENT) -> tuple[Checkpoint, ...]:
+    """What the plan removes is gone, and returned; what has come into use meanwhile, or would be the newest, stays."""
+    now = plan.place.checkpoints(progress)
+    decisions = decide(now, keep_last=plan.keep_last, keep_best=plan.keep_best, in_use=plan.place.in_use(now))
+    planned = {identity(each) for each in plan.removed}
+    gone = [each.checkpoint for each in decisions if not each.keep and identity(each.checkpoint) in planned]
+    plan.place.remove(gone, progress)
+    return tuple(gone)

@@ -1,0 +1,154 @@
+"""From what a command line names to the places that have its checkpoints: a folder, an instance's folder, a run."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from runctl.checkpoints.interface import CheckpointPlace
+from runctl.core.errors import Conflict, NotFound, RunctlError, Unreachable, UsageError
+from runctl.core.ids import InstanceId
+from runctl.core.models import InstanceState
+from runctl.core.names import LATEST
+from runctl.core.tags import is_ours
+from runctl.machines.finding import find_instance, provider_of
+from runctl.machines.machine import reach
+from runctl.machines.session import Session
+from runctl.providers.interface import require
+from runctl.providers.registry import is_this_computer, this_computer, volume_command
+from runctl.runs.checkpoints.machine_folder import MachineFolder
+from runctl.runs.control import machine_of
+from runctl.runs.records import RunRecord
+from runctl.runs.store import run_store
+from runctl.transport.agent import AgentClient
+
+_REMOTE = re.compile(r"(?P<name>[^/:]+):(?P<path>.+)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the checkpoints are that a command line names."""
+
+    reference: str
+    """As it was named."""
+    found: tuple[CheckpointPlace, ...]
+    """At least one."""
+    record: RunRecord | None = None
+    """The run, where one was named."""
+    elsewhere: tuple[str, ...] = ()
+    """In words: where more may be, which cannot be asked now, and how it could."""
+
+
+def find_places(session: Session, reference: str, transport: str | None = None) -> Places:
+    """Where the checkpoints of ``reference`` are: ``INSTANCE:PATH``, a run's id or name, or a folder here.
+
+    Raises `NotFound` (code ``no-checkpoint`` for a run whose checkpoints nobody has), `UsageError`, and what reaching
+    an instance raises.
+    """
+    remote = _REMOTE.fullmatch(reference)
+    if remote is not None:
+        return Places(
+            reference, (_on_instance(session, remote["name"], remote["path"], reference, transport),)
+        )
+    if "/" in reference or reference in {".", "..", "~"}:
+        return Places(reference, (folder_here(session, reference),))
+    try:
+        record = run_store(session).get(reference)
+    except NotFound:
+        if reference != LATEST and Path(reference).exists():
+            return Places(reference, (folder_here(session, reference),))
+        raise
+    return _of_run(session, reference, record, transport)
+
+
+def folder_here(session: Session, path: str) -> MachineFolder:
+    """A folder of this computer."""
+    absolute = str(Path(path).expanduser().absolute())
+    return MachineFolder(agent_here(session), absolute, path, agent_here(session))
+
+
+def agent_here(session: Session) -> AgentClient:
+    """The agent of this computer."""
+    provider = session.provider(this_computer())
+    return provider.agent(find_instance(session, this_computer()), progress=session.progress)
+
+
+def _on_instance(session: Session, name: str, path: str, label: str, transport: str | None) -> MachineFolder:
+    if ".." in PurePosixPath(path).parts:
+        raise UsageError(f"{label}: the path must not have ..", hint=f"such as {name}:/mnt/data/checkpoints")
+    instance = find_instance(session, provider_of(session, name), name)
+    machine = reach(session, instance, transport)
+    return MachineFolder(machine.agent, path, label, agent_here(session))
+
+
+def _of_run(session: Session, reference: str, record: RunRecord, transport: str | None) -> Places:
+    """The machine's folder while the machine is there, then the volume, wherever that is mounted now."""
+    elsewhere: list[str] = []
+    found: list[CheckpointPlace] = []
+    try:
+        folder = _on_machine(session, record, transport)
+        found += [folder] if folder is not None else []
+    except (NotFound, Conflict, Unreachable) as error:
+        elsewhere.append(error.message)
+        on_volume, why_not = _on_volume(session, record, transport)
+        found += [on_volume] if on_volume is not None else []
+        elsewhere += [why_not] if why_not else []
+    if found:
+        return Places(reference, tuple(found), record, tuple(elsewhere))
+    raise NotFound(
+        f"the checkpoints of {record.id} cannot be reached: "
+        + ("; ".join(elsewhere) or "it has never started, and has none"),
+        hint=f"runctl runs show {record.id}",
+        code="no-checkpoint",
+    )
+
+
+def _on_machine(session: Session, record: RunRecord, transport: str | None) -> MachineFolder | None:
+    """``None`` for a run that has never started. Raises what `machine_of` raises."""
+    machine = machine_of(session, record)
+    folder = record.checkpoint_dir
+    if folder is None:
+        status = machine.agent.status(record.id, record.attempt)
+        folder = status.checkpoint_dir
+    if folder is None:
+        return None
+    agent = machine.agent
+    if transport is not None:
+        agent = reach(session.in_region(record.region), machine.instance, transport).agent
+    where = folder if is_this_computer(record.provider) else f"{machine.instance.id}:{folder}"
+    return MachineFolder(agent, folder, where, agent_here(session))
+
+
+def _on_volume(
+    session: Session, record: RunRecord, transport: str | None
+) -> tuple[MachineFolder | None, str]:
+    """The folder on whatever has the run's volume mounted, or why there is none, in words."""
+    if record.saved_volume is None or record.saved_folder is None:
+        return (
+            None,
+            "it saved to the disk of its machine, which ended with it" if record.checkpoint_dir else "",
+        )
+    there = session.in_region(record.region)
+    provider = there.provider(record.provider)
+    path = PurePosixPath(record.saved_folder) / "checkpoints"
+    try:
+        volume = require(provider.volumes).find(str(record.saved_volume))
+        has_them = f"{volume.id} has them in {path}"
+        if volume.attached_to is None:
+            attach = volume_command(provider.name, "attach", volume.id, "INSTANCE")
+            return (
+                None,
+                f"{has_them}, and is attached to no instance: {attach}, and the same command reads them",
+            )
+        holder = provider.instance(InstanceId(volume.attached_to))
+        if holder.state is not InstanceState.RUNNING or not is_ours(holder.tags):
+            return None, f"{has_them}, and is attached to {holder.id}, which is {holder.state.value}"
+        agent = reach(there, holder, transport).agent
+        point = next((mount.mount_point for mount in agent.mounts() if mount.volume_id == volume.id), None)
+    except RunctlError as error:
+        return None, f"{record.saved_volume} has them in {path}, and cannot be read: {error.message}"
+    if point is None:
+        return None, f"{has_them}, and is attached to {holder.id}, but not mounted there"
+    folder = str(PurePosixPath(point) / path)
+    return MachineFolder(agent, folder, f"{holder.id}:{folder}", agent_here(session)), ""

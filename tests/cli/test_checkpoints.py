@@ -1,0 +1,93 @@
+"""``runctl checkpoint``: what a run has saved, from the command line, on this computer."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from runctl.core.models import Checkpoint
+from tests.cli.conftest import Invoke, error_of
+from tests.e2e.command_line import CommandLine, write_project
+
+TRAIN = """\
+import os, zipfile
+folder = os.environ["RUNCTL_CHECKPOINT_DIR"]
+print("resumes from", os.path.basename(os.environ.get("RUNCTL_RESUME_FROM", "")))
+for step in (1, 2, 3):
+    for name in (f"model-step-{step}.pt", f"optimizer-step-{step}.pt"):
+        with zipfile.ZipFile(os.path.join(folder, name), "w") as file:
+            file.writestr("archive/data.pkl", name * 1000)
+"""
+
+
+@pytest.fixture
+def runctl(tmp_path: Path) -> CommandLine:
+    """In a project whose run ``base`` has ended."""
+    project = write_project(tmp_path / "project", {"train.py": TRAIN})
+    runctl = CommandLine(project, {"XDG_DATA_HOME": str(tmp_path / "data")})
+    runctl("local", "train", "train.py", "--run-name", "base", "--wait").ok()
+    return runctl
+
+
+def test_a_runs_checkpoints_are_listed_pulled_pushed_and_pruned(runctl: CommandLine) -> None:
+    found = runctl("checkpoint", "list", "base", "--output", "json").ok().json
+    missing = runctl("checkpoint", "list", "./nothing-here", "--output", "json")
+    wrong = runctl("checkpoint", "show", "base", "--name", "x.pt", "--output", "json")
+    pulled = runctl(
+        "checkpoint", "pull", "base", "./best", "--name", "model-step-2.pt", "--output", "json"
+    ).ok()
+    again = runctl("checkpoint", "pull", "base", "./best", "--output", "json")
+    local = runctl("checkpoint", "show", "./best", "--output", "json").ok().json
+    asked = runctl("checkpoint", "prune", "latest", "--keep-last", "1", "--output", "json")
+    runctl("checkpoint", "prune", "latest", "--keep-last", "1", "--keep-best", "*-1.pt", "--yes").ok()
+    pruned = runctl("checkpoint", "list", "base", "--quiet").ok().out.split()
+    pushed = runctl("checkpoint", "push", "./best", "base", "--output", "json").ok().json
+    newest = runctl("checkpoint", "list", "base", "--quiet").ok().out.split()
+
+    assert list(found[0]) == [field.name for field in dataclasses.fields(Checkpoint)]
+    assert [(each["name"], each["step"], each["state"]) for each in found] == [
+        (f"optimizer-step-{step}.pt", step, "complete") for step in (3, 2, 1)
+    ]
+    assert (missing.code, missing.error["message"]) == (5, "there is no ./nothing-here")
+    assert wrong.error["code"] == "no-checkpoint"
+    files = ["model-step-2.pt", "optimizer-step-2.pt"]
+    assert sorted(path.name for path in (runctl.cwd / "best").iterdir()) == files
+    assert (pulled.json["files"], pulled.json["sent_files"]) == (2, 2)
+    assert again.error["code"] == "exists"
+    assert [(file["path"], len(file["sha256"])) for file in local["files"]] == [(name, 64) for name in files]
+    assert asked.error["code"] == "confirmation-needed"
+    assert pruned == ["optimizer-step-3.pt", "optimizer-step-1.pt"]
+    assert (pushed["name"], pushed["step"]) == ("optimizer-step-2.pt", 2)
+    assert newest == ["optimizer-step-2.pt", "optimizer-step-3.pt", "optimizer-step-1.pt"]
+
+
+def test_verify_ends_with_1_when_a_byte_is_not_what_it_was(runctl: CommandLine) -> None:
+    (path,) = Path(runctl.env["XDG_DATA_HOME"]).rglob("model-step-3.pt")
+    runctl("checkpoint", "verify", path.parent).ok()
+    data = bytearray(path.read_bytes())
+    data[200] ^= 1
+    path.write_bytes(data)
+
+    done = runctl("checkpoint", "verify", "base", "--output", "json")
+    refused = runctl("checkpoint", "pull", "base", "./best", "--output", "json")
+
+    assert (done.code, done.error["code"]) == (1, "broken-checkpoint")
+    assert [each["state"] for each in done.json] == ["broken", "verified", "verified"]
+    assert "another CRC-32" in done.json[0]["problem"]
+    assert refused.error["code"] == "broken-checkpoint"
+    assert not (runctl.cwd / "best").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("list", "run-0"), "knows no run run-0"),
+        (("list", "latest"), "has started no run"),
+        (("list", "gpu-box:../x"), "must not have .."),
+        (("prune", "latest", "--keep-last", "0"), "--keep-last"),
+    ],
+)
+def test_what_cannot_be_meant_is_said(invoke: Invoke, words: tuple[str, ...], said: str) -> None:
+    assert said in error_of(invoke("checkpoint", *words, "--output", "json"))["message"]
