@@ -75,6 +75,7 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX intents_by_state ON intents (state);
     CREATE INDEX intents_by_resource ON intents (resource_id);
     """,
+    "ALTER TABLE runs ADD COLUMN hand_off TEXT",
 )
 """Each is applied once, in order; the file's ``user_version`` counts them. Never edit one that was released."""
 

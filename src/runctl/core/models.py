@@ -239,6 +239,24 @@ class GitState:
 
 
 @dataclass(frozen=True)
+class HandOff:
+    """What an attempt has left for the next one when its machine was taken back. Times by the machine's clock."""
+
+    machine_ends_at: datetime
+    """As the provider announced it."""
+    stages: Mapping[str, datetime]
+    """When each was reached, in their order: ``heard``, ``signalled``, ``script_ended``, ``verified``, ``published``,
+    ``flushed``, ``unmounted``, ``detached``. A stage that was not reached is missing."""
+    checkpoint: str | None
+    """The newest complete one, from the run's checkpoint folder."""
+    sha256: str | None
+    """Of the file; of a folder, that of its files' list as ``sha256sum`` writes it, sorted by name."""
+    step: int | None
+    left: tuple[str, ...]
+    """What was not done, and where it is instead, a sentence each."""
+
+
+@dataclass(frozen=True)
 class Run:
     """One training job, from its plan to its end reason, and what is needed to repeat it."""
 
@@ -291,3 +309,5 @@ class Run:
     """Where on that volume, from the root of its file system."""
     log_bytes: int | None = None
     """Length of the log when the machine was last asked."""
+    hand_off: HandOff | None = None
+    """``None`` unless the machine was taken back while the run went on."""

@@ -85,6 +85,7 @@ def run_details(run: Run) -> str:
         "checkpoints": run.checkpoint_dir,
         "output": run.output_dir,
         "log": _log(run),
+        **_hand_off(run),
         "cost": None
         if run.cost is None
         else f"{usd(run.cost)} for the instance{'' if run.end_reason else ' so far'}",
@@ -95,6 +96,31 @@ def run_details(run: Run) -> str:
     ]
     text = details(fields)
     return text + ("\n\n" + table(["SOURCE", "TARGET", "MODE", "VOLUME", "FROM"], mounts) if mounts else "")
+
+
+def _hand_off(run: Run) -> dict[str, str | None]:
+    """The story of an interruption: how long after the notice each stage was reached, and what is left."""
+    given = run.hand_off
+    if given is None:
+        return {}
+    heard = given.stages.get("heard")
+    after = [
+        f"{stage.replace('_', ' ')} {(at - heard).total_seconds():.1f} s"
+        for stage, at in given.stages.items()
+        if heard is not None and stage != "heard"
+    ]
+    saved = None
+    if given.checkpoint is not None:
+        step = f", step {given.step}" if given.step is not None else ""
+        checksum = f", SHA-256 {given.sha256}" if given.sha256 else ""
+        saved = f"{given.checkpoint}{step}{checksum}"
+    announced = f" of the machine's end at {given.machine_ends_at:%H:%M:%S}"
+    return {
+        "notice": f"{heard:%Y-%m-%d %H:%M:%S} UTC,{announced}" if heard else announced.strip(),
+        "then": ", ".join(after) or None,
+        "handed over": saved,
+        "not done": "; ".join(given.left) or None,
+    }
 
 
 def _log(run: Run) -> str | None:

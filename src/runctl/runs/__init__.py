@@ -1,7 +1,7 @@
 """The heart: a training job from its plan to its end.
 
-For programs, the functions that the commands of ``runctl runs`` call: `list`, `show`, `logs` and `stop`. Each is
-imported when it is first used.
+For programs, the functions that the commands of ``runctl runs`` call: `list`, `show`, `logs`, `stop` and
+`interrupt`. Each is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -11,13 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from runctl.runs.control import follow_logs as logs
+    from runctl.runs.control import interrupt, stop
     from runctl.runs.control import list_runs as list  # noqa: A004 - runctl.runs.list reads as what it is
     from runctl.runs.control import show_run as show
-    from runctl.runs.control import stop
 
-_FUNCTIONS = {"list": "list_runs", "logs": "follow_logs", "show": "show_run", "stop": "stop"}
+_FUNCTIONS = {
+    "interrupt": "interrupt",
+    "list": "list_runs",
+    "logs": "follow_logs",
+    "show": "show_run",
+    "stop": "stop",
+}
 
-__all__ = ["list", "logs", "show", "stop"]
+__all__ = ["interrupt", "list", "logs", "show", "stop"]
 
 
 def __getattr__(name: str) -> Any:

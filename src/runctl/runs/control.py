@@ -216,6 +216,23 @@ def stop_run(
     return Stopped(record, had_ended=record.end_reason is not EndReason.STOPPED)
 
 
+def interrupt_run(session: Session, record: RunRecord, notice: timedelta) -> RunRecord:
+    """The run is ending as if its machine had just been taken back; the machine stays. Raises `Conflict`."""
+    ended = Conflict(f"{record.id} has ended, so that nothing can interrupt it", code="has-ended")
+    if record.has_ended:
+        raise ended
+    machine = machine_of(session, record)
+    try:
+        status = machine.agent.interrupt(record.id, record.attempt, notice=notice)
+    except MachineError as error:
+        if error.code == "has-ended":
+            raise ended from error
+        raise
+    record = from_status(record, status, SystemClock().now())
+    run_store(session).put(record)
+    return record
+
+
 # The public functions of `runctl.runs`: the same as the commands', for a program.
 
 
@@ -301,3 +318,13 @@ def stop(
     session = session or Session()
     stopped = stop_run(session, run_store(session).get(reference), grace=grace, force=force)
     return stopped.record.as_run(SystemClock().now())
+
+
+def interrupt(
+    reference: str, *, notice: timedelta = timedelta(minutes=2), session: Session | None = None
+) -> Run:
+    """An interruption is rehearsed: the run gets its notice as if its machine were taken back, and saves; the machine
+    stays. Returns at once. Raises `Conflict` for a run that has ended, `NotFound`, `UsageError`, `Unreachable`."""
+    session = session or Session()
+    record = interrupt_run(session, run_store(session).get(reference), notice)
+    return record.as_run(SystemClock().now())

@@ -7,10 +7,12 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from runctl.agent.interruption import HAND_OFF_STAGES
+from runctl.agent.interruption import HandOff as HandOffSpec
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, MountSpec, RunSpec, RunState
 from runctl.core.errors import InstanceEnded
 from runctl.core.ids import InstanceId, RunId, VolumeId
-from runctl.core.models import GitState, Instance, Mount, Run, RunPhase
+from runctl.core.models import GitState, HandOff, Instance, Mount, Run, RunPhase
 from runctl.core.tags import NAME
 
 _PHASES = {
@@ -68,6 +70,8 @@ class RunRecord:
     log_bytes: int | None = None
     log_sha256: str | None = None
     """Of the whole log; once the run has ended."""
+    hand_off: HandOffSpec | None = None
+    """What the attempt has left for the next one, if its machine was taken back."""
     clock_ahead: float = 0.0
     """Seconds by which the machine's clock is ahead of this computer's. The times above are by the machine's."""
 
@@ -95,8 +99,9 @@ class RunRecord:
         shared = {
             field.name: getattr(self, field.name)
             for field in fields(Run)
-            if field.name not in {"cost", "elapsed_seconds", "end_reason"}
+            if field.name not in {"cost", "elapsed_seconds", "end_reason", "hand_off"}
         }
+        shared["hand_off"] = None if self.hand_off is None else as_hand_off(self.hand_off)
         reason = self.end_reason.value if self.end_reason is not None else None
         elapsed = round(self._seconds(self.started_at, now), 1) if self.started_at else None
         return Run(**shared, end_reason=reason, cost=self.cost(now), elapsed_seconds=elapsed)
@@ -191,6 +196,20 @@ def with_end(record: RunRecord, end: EndRecord) -> RunRecord:
         ended_at=datetime.fromtimestamp(end.ended_at, UTC),
         exit_code=end.exit_code,
         message=end.message,
+        hand_off=end.hand_off,
+    )
+
+
+def as_hand_off(given: HandOffSpec) -> HandOff:
+    """As the JSON contract shows it."""
+    reached = {stage: moment(given.stages[stage]) for stage in HAND_OFF_STAGES if stage in given.stages}
+    return HandOff(
+        machine_ends_at=datetime.fromtimestamp(given.machine_ends_at, UTC),
+        stages={stage: at for stage, at in reached.items() if at is not None},
+        checkpoint=given.checkpoint,
+        sha256=given.sha256,
+        step=given.step,
+        left=given.left,
     )
 
 

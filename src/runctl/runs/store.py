@@ -9,7 +9,8 @@ from dataclasses import asdict, fields
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from runctl.agent.spec import EndReason
+from runctl.agent.interruption import HandOff
+from runctl.agent.spec import EndReason, dumps, from_json, loads
 from runctl.core.clock import parse_rfc3339
 from runctl.core.database import Database
 from runctl.core.errors import NotFound, UsageError
@@ -146,6 +147,7 @@ def _to_row(record: RunRecord) -> tuple[object, ...]:
         "interpreter": json.dumps(record.interpreter),
         "variables": json.dumps(record.variables),
         "git": json.dumps(asdict(record.git)) if record.git is not None else None,
+        "hand_off": dumps(record.hand_off) if record.hand_off is not None else None,
     }
     return tuple(values[name] for name in _COLUMNS)
 
@@ -173,4 +175,5 @@ def _from_row(row: sqlite3.Row) -> RunRecord:
     values["variables"] = tuple(json.loads(row["variables"]))
     git = json.loads(row["git"]) if row["git"] else None
     values["git"] = GitState(**{**git, "changed": tuple(git["changed"])}) if git else None
+    values["hand_off"] = from_json(HandOff, loads(row["hand_off"])) if row["hand_off"] else None
     return RunRecord(**values)

@@ -174,6 +174,14 @@ class AgentClient:
             request["grace_seconds"] = grace.total_seconds()
         return record(AttemptStatus, self.call("stop", request))
 
+    def interrupt(self, run_id: str, attempt: int | None = None, *, notice: timedelta) -> AttemptStatus:
+        """The attempt ends as if its provider had just announced the machine's end in that time; the machine stays.
+
+        Raises `MachineError` (code ``has-ended``).
+        """
+        request = {**_attempt(run_id, attempt), "seconds": notice.total_seconds()}
+        return record(AttemptStatus, self.call("interrupt", request))
+
     def kept_runs(self) -> tuple[Mapping[str, Any], ...]:
         """What the machine keeps of each run: ``run_id``, ``ended``, ``work_bytes``, ``result_bytes``."""
         return tuple(

@@ -177,6 +177,10 @@ _LAST: dict[str, Leaf | Branch] = {
                 "Stop runs: SIGTERM first, so that a script can save, then SIGKILL. The machines stay.",
                 "runctl.cli.runs.commands:stop_command",
             ),
+            "interrupt": Leaf(
+                "Rehearse an interruption: a run gets its notice as if its machine were taken back, and ends.",
+                "runctl.cli.runs.commands:interrupt_command",
+            ),
             "prune": Leaf(
                 "Remove what ended runs keep on machines and on this computer.",
                 "runctl.cli.runs.prune:prune_command",

@@ -175,3 +175,33 @@ def stop_command(cli: Cli, run_ids: tuple[str, ...], grace: timedelta | None, fo
         text=lambda: "\n".join(lines),
         ids=[record.id for record in records],
     )
+
+
+@click.command(
+    cls=Command,
+    name="interrupt",
+    examples=[("runctl runs interrupt latest --notice 30s", "see whether the script saves in half a minute")],
+)
+@click.argument("run_id", metavar="RUN", type=RUN, shell_complete=complete_runs)
+@click.option(
+    "--notice",
+    type=DURATION,
+    default="2m",
+    show_default=True,
+    metavar="TIME",
+    help="So long until the machine would end.",
+)
+@click.pass_obj
+def interrupt_command(cli: Cli, run_id: str, notice: timedelta) -> None:
+    """Rehearse an interruption: a run gets its notice as if its machine were taken back, and ends.
+
+    Nothing happens to the machine. Works with every provider, also with those that give no notice.
+    """
+    from runctl.runs.control import interrupt_run
+
+    record = interrupt_run(cli.session, cli.store.get(run_id), notice)
+    cli.emit(
+        record.as_run(SystemClock().now()),
+        text=lambda: f"{record.id} has its notice; runctl runs logs {record.id} --follow shows what it does",
+        ids=[record.id],
+    )
