@@ -39,7 +39,7 @@ _SENTENCES = {
     EndReason.TIME_LIMIT: "was ended at its time limit",
     EndReason.BUDGET: "was ended at its budget",
     EndReason.IDLE: "was ended because it was idle",
-    EndReason.INTERRUPTED: "was interrupted: the machine was taken back",
+    EndReason.INTERRUPTED: "was interrupted",
     EndReason.LOST: "was lost: its machine was gone before it ended",
     EndReason.SETUP_FAILED: "never started: its dependencies could not be installed",
     EndReason.IMAGE_FAILED: "never started: its image could not be made",

@@ -55,7 +55,7 @@ def test_a_notice_lets_the_script_save_and_the_end_record_hands_over(
     metadata.interrupt(90)
     end = agent.ended("r")
     assert (end.reason, end.exit_code) == (EndReason.INTERRUPTED, 0)
-    assert end.message.startswith("EC2 takes the spot machine back (terminate at ")
+    assert end.message.startswith("EC2 takes the spot machine back at ")
     given = end.hand_off
     assert given is not None
     in_turn = sorted(given.stages, key=given.stages.__getitem__)

@@ -42,11 +42,13 @@ def test_role_and_profile_are_made_tagged_and_joined(
     assert [r["RoleName"] for r in profile["Roles"]] == [DEFAULT_PROFILE]
     assert tag.is_ours(tags_of(role["Tags"]))  # type: ignore[arg-type]
     assert "ec2.amazonaws.com" in str(role["AssumeRolePolicyDocument"])
-    (policy,) = attached
-    assert policy["RoleName"] == DEFAULT_PROFILE
-    assert "ssm:UpdateInstanceInformation" in policy["PolicyDocument"]
-    assert "GetParameter" not in policy["PolicyDocument"]
-    assert "*:" not in policy["PolicyDocument"]
+    assert {policy["RoleName"] for policy in attached} == {DEFAULT_PROFILE}
+    reach, hand_over = (policy["PolicyDocument"] for policy in attached)
+    assert "ssm:UpdateInstanceInformation" in reach
+    assert "GetParameter" not in reach
+    assert "*:" not in reach
+    assert "ec2:DetachVolume" in hand_over
+    assert "aws:ResourceTag/runctl:managed" in hand_over
 
 
 def test_doing_it_twice_is_fine(
@@ -56,7 +58,7 @@ def test_doing_it_twice_is_fine(
     ensure_default_profile(session, clock, progress)
 
     assert profile_state(session, DEFAULT_PROFILE) is ProfileState.READY
-    assert len(attached) == 1
+    assert len(attached) == 2
 
 
 def test_a_creation_that_was_cut_short_is_finished(

@@ -14,6 +14,7 @@ from runctl.agent.cloud.http import Broken, Connection
 from runctl.agent.cloud.metadata import ENDPOINT_VARIABLE, Metadata
 from runctl.agent.cloud.signing import signed
 from runctl.agent.errors import AgentError
+from runctl.agent.machine.root import machine_variables
 from runctl.agent.object_store import domain_of
 
 VERSION = "2016-11-15"
@@ -93,13 +94,14 @@ class Ec2:
         return head.status, text.decode("utf-8", "replace")
 
 
-def this_machine(variables: Mapping[str, str]) -> Ec2:
-    """EC2 for the machine that this program runs on, whose login has these variables.
+def this_machine() -> Ec2:
+    """EC2 for the machine that this program runs on.
 
     Its role's keys alone are used: a user's own keys may belong to another account. Raises `AgentError`
     (``ec2-unreachable``).
     """
-    service = {name: os.environ[name] for name in (ENDPOINT_VARIABLE,) if name in os.environ}
+    variables = {**machine_variables(), **os.environ}
+    service = {ENDPOINT_VARIABLE: variables.get(ENDPOINT_VARIABLE, "")}
     metadata = Metadata(service, TIMEOUT_SECONDS)
     try:
         instance_id, region = metadata.get("instance-id"), metadata.get("placement/region")

@@ -125,6 +125,20 @@ def root_available() -> bool:
     return done.returncode == 0
 
 
+def machine_variables() -> dict[str, str]:
+    """What the machine sets for every login (``/etc/environment``, pam_env(8)), which a service does not see."""
+    try:
+        text = on_machine("/etc/environment").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    lines = (line.strip().partition("=") for line in text.splitlines() if not line.lstrip().startswith("#"))
+    return {
+        name.strip().rpartition("export ")[2]: value.strip().strip("\"'")
+        for name, separator, value in lines
+        if separator
+    }
+
+
 def agent_command() -> list[str]:
     """How to start this very program again."""
     main = sys.modules["__main__"]

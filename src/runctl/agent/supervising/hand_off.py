@@ -19,14 +19,13 @@ from typing import Callable, TypeVar
 from runctl.agent.attempt.attempt import Attempt
 from runctl.agent.checkpoints import choosing
 from runctl.agent.checkpoints.folders import files_of
-from runctl.agent.disks import mountns
+from runctl.agent.disks import mount_table, mountns
 from runctl.agent.disks.volumes import detach
-from runctl.agent.environments.script import login_environment
 from runctl.agent.errors import AgentError
 from runctl.agent.interruption import NOTICE_SECONDS, HandOff
 from runctl.agent.machine.processes import LINUX
-from runctl.agent.machine.root import as_root, call_as_root, folder_root, login_user, on_machine
-from runctl.agent.spec import RunSpec
+from runctl.agent.machine.root import as_root, call_as_root, folder_root, on_machine
+from runctl.agent.spec import MountSpec
 
 END_SECONDS = 4.0
 """Kept back until the machine's end for the end record."""
@@ -120,17 +119,20 @@ class HandOver:
         self.reached("flushed")
         if self.is_rehearsal:
             return
+        own_namespace = bool(mountns.to_bind(self._attempt.spec)) and folder_root() is None
+        if own_namespace:
+            within(self.until - time.time(), lambda: leave_volumes(volumes.values()))
         self._attempt.update(let_go=True)
-        unmounted = [volume for volume in sorted(volumes) if self._unmounted(volume)]
+        unmounted = [volume for volume in sorted(volumes) if self._unmounted(volume, own_namespace)]
         if len(unmounted) == len(volumes):
             self.reached("unmounted")
         self._detach(unmounted)
 
-    def _unmounted(self, volume: str) -> bool:
+    def _unmounted(self, volume: str, own_namespace: bool) -> bool:
         """Runs beside this one may still save to it: they are waited for."""
         why = "no time was left"
-        while time.time() < self.until:
-            done = within(self.until - time.time(), lambda: unmount(self._attempt.spec, volume))
+        while time.time() < self.until - PATIENCE_SECONDS:
+            done = within(self.until - time.time(), lambda: unmount(volume, own_namespace=own_namespace))
             if done is None:
                 why = "it took too long"
                 break
@@ -220,18 +222,26 @@ def flush(folders: Iterable[Path]) -> bool:
     return True
 
 
-def unmount(spec: RunSpec, volume: str) -> Done:
-    """The volume is mounted nowhere on the machine, as far as this run is concerned."""
-    binds = mountns.to_bind(spec) if folder_root() is None else []
+def leave_volumes(volumes: Iterable[MountSpec]) -> None:
+    """Where this process sees the machine's mounts in a namespace of its own, these are not mounted there any more."""
+    wanted = set()
+    for mount in volumes:
+        with contextlib.suppress(OSError):
+            wanted.add(on_machine(mount.source).stat().st_dev)
+    wanted.discard(Path("/").stat().st_dev)
+    for entry in reversed(mount_table.own_mounts()):
+        major, minor = map(int, entry.device_number.split(":"))
+        if os.makedev(major, minor) in wanted:
+            subprocess.run(as_root(["umount", entry.mount_point]), capture_output=True, check=False)
+
+
+def unmount(volume: str, *, own_namespace: bool) -> Done:
+    """The volume is mounted nowhere on the machine; ``own_namespace``: this process sees other mounts than it has."""
     try:
-        if not binds:
+        if own_namespace:
+            call_as_root("detach", {"volume_id": volume}, through=MACHINES_NAMESPACE)
+        else:
             detach({"volume_id": volume})
-            return Done()
-        # This process sees the mounts in a namespace of its own, the machine's are elsewhere.
-        for bind in reversed(binds):
-            if bind.volume_id == volume:
-                subprocess.run(as_root(["umount", bind.target]), capture_output=True, check=False)
-        call_as_root("detach", {"volume_id": volume}, through=MACHINES_NAMESPACE)
     except AgentError as error:
         return Done(error.message, error.code == "disk-busy")
     return Done()
@@ -242,7 +252,7 @@ def detach_by_api(volume: str) -> Done:
     from runctl.agent.cloud.ec2 import this_machine
 
     try:
-        this_machine(login_environment(login_user(), {})).detach_volume(volume)
+        this_machine().detach_volume(volume)
     except AgentError as error:
         return Done(error.message)
     return Done()

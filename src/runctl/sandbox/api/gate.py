@@ -214,6 +214,10 @@ def _beyond_rights(call: _Call, codes: _RefusalCodes) -> tuple[int, str, str] | 
     return 403 if call.family in {"ec2", "s3"} else 400, codes.denied, message
 
 
+BY_TAGS = frozenset({("ec2", "AttachVolume"), ("ec2", "DetachVolume")})
+"""What a role may be allowed to do with some resources only, by their tags."""
+
+
 def _read(environ: dict[str, Any]) -> _Call:
     query = {name: values[0] for name, values in parse_qs(environ.get("QUERY_STRING", "")).items()}
     authorization = environ.get("HTTP_AUTHORIZATION", "")
@@ -246,10 +250,12 @@ def _read(environ: dict[str, Any]) -> _Call:
     if service == "ecr" and call.access_key.startswith(rights.TEMPORARY):
         region = scope[2]
         resources = [*_repositories(_body(environ), region)]
-    needs = tuple(Need(f"{service}:{call.action}", resource) for resource in resources)
+    needs = [Need(f"{service}:{call.action}", resource) for resource in resources]
+    if (service, call.action) in BY_TAGS and call.access_key.startswith(rights.TEMPORARY):
+        needs = rights.ec2_needs(call.action, call.form, scope[2])
     if service == "autoscaling":
-        needs = (_need_of_group(call),)
-    return replace(call, needs=needs)
+        needs = [_need_of_group(call)]
+    return replace(call, needs=tuple(needs))
 
 
 def _need_of_group(call: _Call) -> Need:

@@ -19,8 +19,8 @@ NOON = 1795867200.0
 @pytest.mark.parametrize(
     ("notice", "said"),
     [
-        (Notice(NOON), "EC2 takes the spot machine back (terminate at 12:00:00 UTC)"),
-        (Notice(NOON, "stop"), "EC2 takes the spot machine back (stop at 12:00:00 UTC)"),
+        (Notice(NOON), "EC2 takes the spot machine back at 12:00:00 UTC"),
+        (Notice(NOON, "stop"), "EC2 stops the spot machine at 12:00:00 UTC"),
         (
             Notice(NOON, is_rehearsal=True),
             "an interruption is rehearsed, as if the machine ended at 12:00:00 UTC",

@@ -43,5 +43,6 @@ def interruption_request(notice: Notice, publish_seconds: float, now: float) -> 
     if notice.is_rehearsal:
         message = f"an interruption is rehearsed, as if the machine ended at {notice.ends_in_words}"
     else:
-        message = f"EC2 takes the spot machine back ({notice.action} at {notice.ends_in_words})"
+        does = {"stop": "stops the spot machine", "hibernate": "hibernates the spot machine"}
+        message = f"EC2 {does.get(notice.action, 'takes the spot machine back')} at {notice.ends_in_words}"
     return StopRequest(EndReason.INTERRUPTED, round(grace, 1), now, message, notice.machine_ends_at)

@@ -1,4 +1,4 @@
-"""The instance profile that lets Systems Manager reach a machine."""
+"""The instance profile that lets Systems Manager reach a machine, and the machine let its volumes go."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DEFAULT_PROFILE = "runctl-instance"
 """Both the role and the profile that carries it."""
 REACH_POLICY = "reach-by-systems-manager"
-"""The inline policy of runctl's own roles."""
+"""The inline policy of each of runctl's own roles."""
 _REACH_ACTIONS = {
     "ssm": (
         "DescribeAssociation",
@@ -48,6 +48,8 @@ _REACH_ACTIONS = {
 }
 """What SSM's agent calls for commands and sessions. AWS's own AmazonSSMManagedInstanceCore also lets everything on the
 machine read every parameter of the account, which is where many keep passwords."""
+HAND_OVER_POLICY = "let-volumes-go"
+"""The inline policy with which a machine that is taken back detaches its volumes, for the next one."""
 WITHOUT_PROFILE = (
     "the machine gets no instance profile, so Systems Manager cannot reach it: only SSH can"
     " (a key pair or EC2 Instance Connect, with port 22 open to this computer)"
@@ -99,7 +101,7 @@ def plan_profile(session: AwsSession, asked: str | None, *, ssh_works: bool) -> 
     return ProfilePlan(
         DEFAULT_PROFILE,
         will_create=f"IAM role and instance profile {DEFAULT_PROFILE}, with just the rights that let Systems Manager"
-        " reach the machine (free; once for the account)",
+        " reach the machine, and the machine detach runctl's volumes (free; once for the account)",
     )
 
 
@@ -144,9 +146,23 @@ def trust_policy() -> dict[str, Any]:
 
 
 def reach_policy() -> dict[str, Any]:
-    """A machine with it can be reached by Systems Manager, and can do nothing else in the account. Pure."""
+    """A machine with it can be reached by Systems Manager. Pure."""
     actions = [f"{service}:{name}" for service, names in _REACH_ACTIONS.items() for name in names]
     statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def hand_over_policy() -> dict[str, Any]:
+    """A machine with it can detach volumes that runctl created from machines that runctl created. Pure.
+
+    EC2 asks for both, the volume and the instance.
+    """
+    statement = {
+        "Effect": "Allow",
+        "Action": "ec2:DetachVolume",
+        "Resource": "*",
+        "Condition": {"StringEquals": {f"aws:ResourceTag/{tag.OWNED}": tag.OWNED_VALUE}},
+    }
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
@@ -170,9 +186,8 @@ def ensure_default_profile(session: AwsSession, clock: Clock, progress: Progress
         except Exception as error:
             if error_code(error) != "EntityAlreadyExists":
                 raise
-        iam.put_role_policy(
-            RoleName=DEFAULT_PROFILE, PolicyName=REACH_POLICY, PolicyDocument=json.dumps(reach_policy())
-        )
+        for name, policy in ((REACH_POLICY, reach_policy()), (HAND_OVER_POLICY, hand_over_policy())):
+            iam.put_role_policy(RoleName=DEFAULT_PROFILE, PolicyName=name, PolicyDocument=json.dumps(policy))
         try:
             iam.create_instance_profile(InstanceProfileName=DEFAULT_PROFILE, Tags=tags)  # type: ignore[arg-type]
         except Exception as error:

@@ -1,0 +1,71 @@
+"""EC2 takes a machine back: what its runs saved is verified, and on a volume that the next machine can have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runctl.sandbox.control import Faults
+from tests.agent.supervising.test_interruption import SAVES
+from tests.agent.supervising.test_stop import STUBBORN
+from tests.e2e.account import create, volume, volume_named
+from tests.e2e.command_line import CommandLine, until, write_project
+
+pytestmark = [pytest.mark.namespaces, pytest.mark.docker, pytest.mark.usefixtures("clean_account")]
+
+
+def test_a_notice_ends_the_runs_in_time_and_frees_their_volume(
+    runctl: CommandLine, faults: Faults, tmp_path: Path
+) -> None:
+    write_project(runctl.cwd, {"train.py": SAVES, "stubborn.py": STUBBORN})
+    volume_id = volume(runctl, "results")
+    machine = create(runctl, "--spot")
+    train = ("aws", "train", machine, "--ebs-mount", "results:/results", "--quiet")
+    saves = runctl(*train, "train.py").ok().out.strip()
+    stubborn = runctl(*train, "stubborn.py", "--grace", "1h").ok().out.strip()
+    for run in (saves, stubborn):
+        until(lambda run=run: "up" in runctl("runs", "logs", run).out, what="the script's first line")
+
+    faults.interrupt(machine, seconds=24)
+    followed = runctl("runs", "logs", stubborn, "--wait")
+    assert followed.code == 143
+    assert "SIGTERM, then" in followed.out
+
+    def ended(run: str) -> dict[str, object]:
+        shown = runctl("runs", "show", run, "--output", "json").ok().json
+        assert (shown["state"], shown["end_reason"]) == ("ended", "INTERRUPTED"), shown
+        assert shown["message"].startswith("EC2 takes the spot machine back at ")
+        return dict(shown["hand_off"])
+
+    # The volume is free while the machine still lives: the last of its runs has let it go.
+    until(lambda: volume_named(runctl, "results")["state"] == "available", what="the volume to be free")
+    assert runctl("aws", "status", machine, "--output", "json").ok().json["state"] == "running"
+    handed = ended(saves)
+    assert handed["checkpoint"] == f"step-{handed['step']}.json"
+    assert {"heard", "signalled", "script_ended", "verified", "flushed"} <= set(handed["stages"])  # type: ignore[call-overload]
+    killed = ended(stubborn)
+    assert killed["checkpoint"] is None
+    assert "detached" in {*handed["stages"], *killed["stages"]}  # type: ignore[misc]
+    shown = runctl("runs", "show", saves).ok().out
+    assert "signalled " in shown
+    assert str(handed["sha256"]) in shown
+
+    # The next machine finds it: the checkpoint, and the end record with what was handed over.
+    second = create(runctl, "--ebs-volume", "results")
+    saved = runctl(
+        "aws",
+        "exec",
+        second,
+        "--",
+        "sha256sum",
+        f"/mnt/results/runs/{saves}/checkpoints/{handed['checkpoint']}",
+    )
+    assert saved.ok().out.split()[0] == handed["sha256"]
+    kept = (
+        runctl("aws", "exec", second, "--", "sudo", "cat", f"/mnt/results/runs/{saves}/logs/1.end.json")
+        .ok()
+        .out
+    )
+    assert str(handed["sha256"]) in kept
+    assert volume_id in runctl("runs", "show", saves, "--cached").ok().out
