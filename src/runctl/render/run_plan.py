@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from runctl.agent.checkpoint_spec import CHECKPOINT_SIGNALS
 from runctl.agent.spec import ContainerSpec
 from runctl.containers.where import LOCAL
 from runctl.core.models import Market
@@ -82,6 +83,7 @@ def run_plan_document(plan: RunPlan) -> dict[str, Any]:
             "compose_env": sorted(spec.compose_env),
             "timeout_seconds": spec.timeout_seconds,
             "grace_seconds": spec.grace_seconds,
+            "checkpoint_signal": spec.checkpoint_signal or CHECKPOINT_SIGNALS[0],
             "resume_from": spec.resume_from,
             "resume_args": spec.resume_args,
         }

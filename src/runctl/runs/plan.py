@@ -142,6 +142,7 @@ def plan_run(
         container=container,
         timeout_seconds=request.timeout.total_seconds() if request.timeout else None,
         grace_seconds=(request.grace or DEFAULT_GRACE).total_seconds(),
+        checkpoint_signal=request.checkpoint_signal,
         resume_from=resume_from,
         resume_args=request.resume_args,
     )

@@ -72,6 +72,8 @@ class TrainRequest:
     """The variables of whoever calls: a Compose file may take some of them."""
     timeout: timedelta | None = None
     grace: timedelta | None = None
+    checkpoint_signal: str | None = None
+    """One of `runctl.agent.checkpoint_spec.CHECKPOINT_SIGNALS`; ``None``: the first of them."""
     """``None``: `DEFAULT_GRACE`."""
     resume: ResumeFrom | None = None
     resume_args: tuple[str, ...] = ()

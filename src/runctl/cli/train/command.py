@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from runctl.agent.checkpoint_spec import CHECKPOINT_SIGNALS
 from runctl.cli.context import Cli
 from runctl.cli.docker.options import build_on_option, build_options, dockerfile_options
 from runctl.cli.framework.commands import Command, PassthroughCommand
@@ -99,6 +100,13 @@ def train_command(provider: str) -> click.Command:
         help="Wait this long between SIGTERM and SIGKILL (default 30s).",
     )
     @click.option(
+        "--checkpoint-signal",
+        type=click.Choice(CHECKPOINT_SIGNALS, case_sensitive=False),
+        metavar="SIGNAL",
+        help="Ask the script for a checkpoint with this signal, where it has a handler for it: USR1 (default), USR2,"
+        " HUP or none.",
+    )
+    @click.option(
         "--resume-from",
         metavar="RUN|PATH",
         shell_complete=complete_runs,
@@ -159,6 +167,7 @@ def train_command(provider: str) -> click.Command:
         run_name: str | None,
         timeout: timedelta | None,
         grace: timedelta | None,
+        checkpoint_signal: str | None,
         resume_from: str | None,
         resume_arg: str | None,
         sync_code: bool | None,
@@ -205,6 +214,7 @@ def train_command(provider: str) -> click.Command:
                 caller_env=os.environ,
                 timeout=timeout,
                 grace=grace,
+                checkpoint_signal=checkpoint_signal,
                 sync_code=sync_choice(sync_code, dev_mode=dev_mode),
                 include_patterns=include_patterns,
                 name=run_name,

@@ -15,6 +15,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "--run-name",
         "--timeout",
         "--grace",
+        "--checkpoint-signal",
         "--resume-from",
         "--resume-arg",
         "--dry-run",
