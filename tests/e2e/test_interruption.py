@@ -24,8 +24,10 @@ def test_a_notice_ends_the_runs_in_time_and_frees_their_volume(
     train = ("aws", "train", machine, "--ebs-mount", "results:/results", "--quiet")
     saves = runctl(*train, "train.py").ok().out.strip()
     stubborn = runctl(*train, "stubborn.py", "--grace", "1h").ok().out.strip()
-    for run in (saves, stubborn):
-        until(lambda run=run: "up" in runctl("runs", "logs", run).out, what="the script's first line")
+    until(
+        lambda: all("up" in runctl("runs", "logs", run).out for run in (saves, stubborn)),
+        what="the scripts' first lines",
+    )
 
     faults.interrupt(machine, seconds=24)
     followed = runctl("runs", "logs", stubborn, "--wait")
