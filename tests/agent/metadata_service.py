@@ -18,20 +18,25 @@ class MetadataService(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.texts: dict[str, str] = {"instance-life-cycle": "spot"}
+        self.clock_ahead = 0.0
+        """Seconds by which the service's clock is ahead of this computer's."""
 
     @property
     def variables(self) -> dict[str, str]:
         """That lead an agent here."""
         return {ENDPOINT_VARIABLE: f"http://127.0.0.1:{self.server_port}"}
 
+    def _now(self) -> float:
+        return time.time() + self.clock_ahead
+
     def interrupt(self, seconds: float) -> None:
         """The machine ends so many seconds from now."""
-        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._now() + seconds))
         self.texts["spot/instance-action"] = json.dumps({"action": "terminate", "time": at})
 
     def recommend_rebalance(self) -> None:
         """An interruption has become likely."""
-        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._now()))
         self.texts["events/recommendations/rebalance"] = json.dumps({"noticeTime": at})
 
 
@@ -50,6 +55,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body or "")))
         self.end_headers()
         self.wfile.write((body or "").encode())
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """For the header ``Date``."""
+        now = time.time() if timestamp is None else timestamp
+        return super().date_time_string(now + self.server.clock_ahead)
 
     def log_message(self, *_: object) -> None:
         """Nothing."""

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 
+import pytest
+
+from runctl.agent.cloud.metadata import Metadata
 from runctl.agent.cloud.spot_notices import INTERRUPTION, LIFE_CYCLE, REBALANCE, NoticeReader
 from runctl.agent.interruption import Notice
 from tests.agent.driver import until
+from tests.agent.metadata_service import metadata_service
 
 NOON = 1795867200.0
 NOTICE = '{"action": "terminate", "time": "2026-11-28T12:00:00Z"}'
@@ -98,3 +103,16 @@ def test_whoever_asks_a_service_that_hangs_waits_no_longer_than_it_said() -> Non
     assert reader.listens
     release.set()
     reader.close()
+
+
+@pytest.mark.parametrize("ahead", [0.0, -600.0, 7200.0])
+def test_the_end_of_a_machine_whose_clock_is_wrong_is_told_by_that_clock(ahead: float) -> None:
+    with metadata_service() as service:
+        service.clock_ahead = ahead
+        reader = NoticeReader(Metadata(service.variables, 5.0))
+        reader.start()
+        service.interrupt(120)
+        reader.read_now(10)
+        reader.close()
+        assert reader.interruption is not None
+        assert reader.interruption.machine_ends_at == pytest.approx(time.time() + 120, abs=15)

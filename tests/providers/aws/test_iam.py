@@ -10,6 +10,8 @@ from runctl.providers.aws.calls.parse import tags_of
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.iam.roles import (
     DEFAULT_PROFILE,
+    HAND_OVER_POLICY,
+    REACH_POLICY,
     ProfileState,
     ensure_default_profile,
     profile_state,
@@ -58,7 +60,9 @@ def test_doing_it_twice_is_fine(
     ensure_default_profile(session, clock, progress)
 
     assert profile_state(session, DEFAULT_PROFILE) is ProfileState.READY
-    assert len(attached) == 2
+    assert [call["PolicyName"] for call in attached if call["PolicyName"] != HAND_OVER_POLICY] == [
+        REACH_POLICY
+    ]
 
 
 def test_a_creation_that_was_cut_short_is_finished(
@@ -71,6 +75,22 @@ def test_a_creation_that_was_cut_short_is_finished(
     ensure_default_profile(session, clock, progress)
 
     assert profile_state(session, DEFAULT_PROFILE) is ProfileState.READY
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_a_role_of_an_earlier_version_is_let_detach_volumes_where_the_account_may(
+    session: AwsSession, clock: ManualClock, progress: RecordedProgress, refuse: Refuse, may: bool
+) -> None:
+    iam = session.iam
+    for name in iam.list_role_policies(RoleName=DEFAULT_PROFILE)["PolicyNames"]:
+        iam.delete_role_policy(RoleName=DEFAULT_PROFILE, PolicyName=name)
+    if not may:
+        refuse(iam, "PutRolePolicy", "AccessDenied", "not authorized to perform: iam:PutRolePolicy")
+
+    ensure_default_profile(session, clock, progress)
+
+    expected = [HAND_OVER_POLICY] if may else []
+    assert iam.list_role_policies(RoleName=DEFAULT_PROFILE)["PolicyNames"] == expected
 
 
 def test_an_account_that_may_not_is_told_so(

@@ -123,6 +123,9 @@ def run_script(attempt: Attempt, argv: Sequence[str], env: dict[str, str], cwd: 
     if shutdown is not None:
         # What the script started may still be saving: it has the rest of the grace.
         grace = max(0.0, shutdown.began + shutdown.grace - time.monotonic())
+        if attempt.live.machine_ends_at is not None:
+            # Of the time until a machine's end, what follows needs its share.
+            grace = min(grace, spec.grace_seconds)
     leftover = attempt.children.end_all(grace, told=stopper.told, fade=FADE_SECONDS)
     attempt.collector.finish()
     if leftover:

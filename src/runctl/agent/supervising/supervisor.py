@@ -28,7 +28,7 @@ from runctl.agent.records import AttemptFolder, attempt_folder, attempts
 from runctl.agent.spec import EndReason, EndRecord, RunSpec, RunState
 from runctl.agent.supervising.hand_off import HandOver
 from runctl.agent.supervising.host import copy_project, run_on_host
-from runctl.agent.supervising.log_copy import LogCopier
+from runctl.agent.supervising.log_copy import END_SECONDS, LogCopier
 
 REASONS = {
     "setup-failed": EndReason.SETUP_FAILED,
@@ -250,10 +250,15 @@ class Supervisor:
         if self.copier is None:
             return end
         kept = dataclasses.replace(end, log_kept=True)
-        if self.copier.finish(kept):
+        if self.copier.finish(kept, self._copy_seconds()):
             return kept
         sys.stderr.write("the log's copy is not complete: {}\n".format(self.copier.trouble or "too slow"))
         return dataclasses.replace(end, log_kept=False)
+
+    def _copy_seconds(self) -> float:
+        """How long the log's copy on the volume is waited for: a volume may hang."""
+        ends_at = self.attempt.live.machine_ends_at
+        return END_SECONDS if ends_at is None else min(END_SECONDS, max(1.0, (ends_at - time.time()) / 2))
 
     def _write_end(self, end: EndRecord) -> None:
         # The reserve makes this work on a full disk; another's writing may still take the room before us.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -166,12 +167,28 @@ def hand_over_policy() -> dict[str, Any]:
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
+def _let_volumes_go(session: AwsSession) -> None:
+    """A role that an earlier version made has `HAND_OVER_POLICY` too, as far as the account may see to that."""
+    with suppress(PermissionDenied), our_errors(session.endpoint):
+        try:
+            session.iam.get_role_policy(RoleName=DEFAULT_PROFILE, PolicyName=HAND_OVER_POLICY)
+        except Exception as error:
+            if error_code(error) != "NoSuchEntity":
+                raise
+            session.iam.put_role_policy(
+                RoleName=DEFAULT_PROFILE,
+                PolicyName=HAND_OVER_POLICY,
+                PolicyDocument=json.dumps(hand_over_policy()),
+            )
+
+
 def ensure_default_profile(session: AwsSession, clock: Clock, progress: Progress) -> None:
     """runctl's own role and profile exist, tagged. Two at the same time are fine.
 
     Raises `PermissionDenied` when the account may not make them.
     """
     if profile_state(session, DEFAULT_PROFILE) is ProfileState.READY:
+        _let_volumes_go(session)
         return
     progress.step(f"creating the IAM role and instance profile {DEFAULT_PROFILE}")
     iam, tags = session.iam, tag_list({tag.OWNED: tag.OWNED_VALUE})
