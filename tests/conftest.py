@@ -22,7 +22,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("runctl")
 
-pytest_plugins = ("tests.sandbox_fixture",)
+pytest_plugins = ("tests.sandbox_fixture", "tests.aws_fixtures")
 
 KEPT_VARIABLES = frozenset({"RUNCTL_IMAGE_CACHE", "AWS_CA_BUNDLE"})
 """Variables of this computer that hold no settings of the user's."""

@@ -28,13 +28,20 @@ def running_sandbox(data_home: Path, *, docker: str) -> Iterator[SandboxInfo]:
         control.stop(home=home)
 
 
+@contextmanager
+def namespaces_sandbox(data_home: Path) -> Iterator[SandboxInfo]:
+    """Machines without Docker, which start quickest; skips the test where this computer cannot have them."""
+    _need("namespaces")
+    with running_sandbox(data_home, docker="off") as info:
+        yield info
+
+
 @pytest.fixture(scope="session")
 def sandbox(
     tmp_path_factory: pytest.TempPathFactory, no_settings_of_the_user: None
 ) -> Generator[SandboxInfo]:
-    """Machines without Docker, which start quickest."""
-    _need("namespaces")
-    with running_sandbox(tmp_path_factory.mktemp("sandbox"), docker="off") as info:
+    """The one that tests share; a folder of tests that need one of their own overrides it in its conftest."""
+    with namespaces_sandbox(tmp_path_factory.mktemp("sandbox")) as info:
         yield info
 
 

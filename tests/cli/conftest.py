@@ -61,3 +61,8 @@ def error_of(result: Result) -> Any:
     assert result.exit_code != 0
     assert result.stdout == ""
     return json.loads(result.stderr)["error"]
+
+
+def last_error(result: Any) -> Any:
+    """The JSON error that is the last thing on stderr, after the plan."""
+    return json.loads(result.stderr[result.stderr.rindex('{\n  "error"') :])["error"]

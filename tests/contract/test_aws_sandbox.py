@@ -23,9 +23,7 @@ from runctl.sandbox.control import Faults, SandboxInfo
 from runctl.testing.contract import READY_TIMEOUT, MachineContract, RentingContract
 from runctl.testing.progress import RecordedProgress
 from runctl.testing.volume_contract import CloneContract, VolumeContract
-from tests.sandbox_fixture import in_sandbox, lead_into, sandbox
-
-__all__ = ["in_sandbox", "sandbox"]
+from tests.sandbox_fixture import lead_into
 
 pytestmark = pytest.mark.namespaces
 

@@ -8,9 +8,16 @@ import pytest
 
 from runctl.sandbox.control import SandboxInfo
 from tests.faults.account import Account
-from tests.sandbox_fixture import sandbox
+from tests.sandbox_fixture import namespaces_sandbox
 
-__all__ = ["sandbox"]
+
+@pytest.fixture(scope="session")
+def sandbox(
+    tmp_path_factory: pytest.TempPathFactory, no_settings_of_the_user: None
+) -> Generator[SandboxInfo]:
+    """One for these tests: everything in it is deleted before each command."""
+    with namespaces_sandbox(tmp_path_factory.mktemp("faults")) as info:
+        yield info
 
 
 @pytest.fixture(scope="session")

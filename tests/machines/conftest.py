@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,16 @@ import pytest
 
 from runctl.cli.main import run
 from runctl.sandbox.control import SandboxInfo
-from tests.sandbox_fixture import in_sandbox, sandbox
+from tests.sandbox_fixture import namespaces_sandbox
 
-__all__ = ["in_sandbox", "sandbox"]
+
+@pytest.fixture(scope="session")
+def sandbox(
+    tmp_path_factory: pytest.TempPathFactory, no_settings_of_the_user: None
+) -> Generator[SandboxInfo]:
+    """One for these tests: they count what is in the account, and leave calls unfinished there."""
+    with namespaces_sandbox(tmp_path_factory.mktemp("cut-short")) as info:
+        yield info
 
 
 @dataclass

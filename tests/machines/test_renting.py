@@ -16,9 +16,6 @@ from runctl.machines.renting import Rental, RentalEvent, RentalKind, rental_of
 from runctl.providers.interface import CreatePlan
 from runctl.sandbox.control import SandboxInfo
 from tests.cli.fake_provider import an_instance
-from tests.sandbox_fixture import in_sandbox, sandbox
-
-__all__ = ["in_sandbox", "sandbox"]
 
 
 @pytest.fixture

@@ -26,9 +26,6 @@ from runctl.providers.interface import InstanceRequest, VolumeMount
 from runctl.providers.volume_plans import InitializationStatus, VolumeRequest
 from runctl.storage.moving import Moved, abandon, carry_out, check_moved, plan_abandon, plan_move
 from tests.cli.fake_provider import INSTANCE_ID, a_volume
-from tests.providers.aws.conftest import aws, clock, context, loaded_clients, moto_endpoint, session
-
-__all__ = ["aws", "clock", "context", "loaded_clients", "moto_endpoint", "session"]
 
 HERE, THERE = "us-east-1a", "us-east-1b"
 CHANGES = re.compile(r"(Create|Delete|Attach|Detach|Modify)\w+")

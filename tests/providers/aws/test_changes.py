@@ -14,7 +14,7 @@ import runctl.providers.aws
 from runctl.core.journal import Standing
 from runctl.providers.aws.calls.changes import BOOKKEEPING, CHANGES, READING, describer
 from runctl.providers.aws.calls.session import AwsSession
-from tests.providers.aws.conftest import Refuse
+from tests.aws_fixtures import Refuse
 
 CLIENTS = {"ec2": "ec2", "iam": "iam", "s3": "s3", "ecr": "ecr", "ssm": "ssm"}
 

@@ -21,7 +21,7 @@ from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
 from runctl.testing.transport import FakeTransport
 from runctl.transport.ssh import SshTransport
-from tests.providers.aws.conftest import Refuse, context_of
+from tests.aws_fixtures import Refuse, context_of
 
 Ping = Callable[[str | None], None]
 

@@ -11,7 +11,7 @@ from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.interface import Check, DoctorStatus
 from runctl.testing.clock import ManualClock
-from tests.providers.aws.conftest import Refuse, context_of
+from tests.aws_fixtures import Refuse, context_of
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from runctl.providers.aws.iam.roles import REACH_POLICY
 from runctl.providers.interface import InstanceRequest
 from runctl.providers.volume_plans import VolumeRequest
 from runctl.runs.filling.plan import PrewarmRequest, plan_prewarm
-from tests.providers.aws.conftest import Refuse
+from tests.aws_fixtures import Refuse
 
 BUCKET = "data"
 

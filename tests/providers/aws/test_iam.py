@@ -18,7 +18,7 @@ from runctl.providers.aws.iam.roles import (
 )
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
-from tests.providers.aws.conftest import Refuse
+from tests.aws_fixtures import Refuse
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from runctl.providers.interface import InstanceRequest, VolumeMount
 from runctl.providers.volume_plans import VolumeRequest
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
-from tests.providers.aws.conftest import Refuse, context_of
+from tests.aws_fixtures import Refuse, context_of
 
 
 def a_volume(provider: AwsProvider, name: str = "datasets", **changes: Any) -> str:

@@ -20,8 +20,8 @@ from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ebs.modifications import MOST_PER_DAY, decide_resize
 from runctl.providers.volume_plans import Modification, ResizePlan, ResizeRequest, VolumeRequest
+from tests.aws_fixtures import Refuse
 from tests.cli.fake_provider import a_volume
-from tests.providers.aws.conftest import Refuse
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 UNDER_WAY = Modification("optimizing", 40, 200, "gp3", 3000, 125, NOW)

@@ -21,7 +21,7 @@ from runctl.providers.aws.iam.roles import DEFAULT_PROFILE
 from runctl.providers.interface import InstanceRequest, VolumeMount
 from runctl.providers.volume_plans import VolumeRequest
 from runctl.testing.clock import ManualClock
-from tests.providers.aws.conftest import Refuse, context_of
+from tests.aws_fixtures import Refuse, context_of
 
 
 def a_volume(provider: AwsProvider, name: str, zone: str = "us-east-1b") -> str:

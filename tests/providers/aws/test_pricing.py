@@ -14,7 +14,7 @@ from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.pricing import ON_DEMAND_KEPT, SPOT_KEPT, PriceBook
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
-from tests.providers.aws.conftest import Refuse
+from tests.aws_fixtures import Refuse
 
 OFFER = json.dumps(
     {

@@ -26,7 +26,7 @@ from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
 from runctl.testing.transport import FakeTransport
 from runctl.transport.interface import Completed
-from tests.providers.aws.conftest import Refuse
+from tests.aws_fixtures import Refuse
 
 FIVE_MINUTES = timedelta(minutes=5)
 READY = json.dumps({"ok": True, "docker": "25.0", "user": "ec2-user", "finished_at": 1, "steps": []}).encode()

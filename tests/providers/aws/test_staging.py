@@ -12,7 +12,7 @@ from runctl.core.errors import NotFound, PermissionDenied, RunctlError
 from runctl.providers.aws.calls.parse import tags_of
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.staging import S3Staging
-from tests.providers.aws.conftest import Refuse
+from tests.aws_fixtures import Refuse
 
 
 def test_a_machine_without_rights_reads_and_writes_by_url(session: AwsSession) -> None:

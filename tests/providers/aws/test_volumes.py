@@ -17,7 +17,7 @@ from runctl.providers.aws.ebs.volume_lookup import is_replayed, wait_created
 from runctl.providers.interface import InstanceRequest, VolumeMount
 from runctl.providers.volume_plans import SnapshotRequest, VolumeRequest
 from runctl.testing.progress import RecordedProgress
-from tests.providers.aws.conftest import Refuse
+from tests.aws_fixtures import Refuse
 
 
 def make(provider: AwsProvider, **request: object) -> Volume:

@@ -1,4 +1,7 @@
-"""AWS as moto plays it, in this process, with a way to have calls refused."""
+"""Fixtures of AWS as moto plays it, in this process, with a way to have calls refused.
+
+Every test has them (``pytest_plugins`` in tests/conftest.py); moto is imported when the first test asks for one.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moto.ec2.models import amis
-from moto.kms.utils import generate_private_key
-from moto.server import ThreadedMotoServer
-from moto.utilities.utils import load_resource
 
 from runctl.core.clock import Clock
 from runctl.core.config import Config, ProjectConfig
@@ -24,7 +23,6 @@ from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.iam.roles import DEFAULT_PROFILE
 from runctl.providers.aws.pricing import PriceBook
 from runctl.providers.aws.settings import AwsConfig
-from runctl.sandbox.ec2 import filter_patterns
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
 
@@ -42,6 +40,12 @@ class OfflinePrices(PriceBook):
 @pytest.fixture(scope="session")
 def moto_endpoint() -> Generator[str]:
     """One server for the session; `aws` empties it for each test."""
+    from moto.ec2.models import amis
+    from moto.kms.utils import generate_private_key
+    from moto.server import ThreadedMotoServer
+
+    from runctl.sandbox.ec2 import filter_patterns
+
     filter_patterns.install()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     with pytest.MonkeyPatch.context() as patch:
@@ -55,6 +59,8 @@ def moto_endpoint() -> Generator[str]:
 
 def _without_images_for_ecs(path: str) -> Any:
     """For each test moto makes all images anew: a thousand of them for a service that is not used here."""
+    from moto.utilities.utils import load_resource
+
     if "/ecs/" in path:
         raise FileNotFoundError(path)
     return load_resource(path)

@@ -1,4 +1,4 @@
-"""``aws ebs``."""
+"""``aws ebs attach``, ``mount`` and ``detach``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from runctl.core.errors import Conflict, MachineError, NotFound, PermissionDenied, Unreachable, ZoneMismatch
+from runctl.core.errors import MachineError, PermissionDenied, Unreachable, ZoneMismatch
+from runctl.core.ids import InstanceId
 from runctl.core.models import InstanceState, VolumeState
 from runctl.core.tags import MOUNT_POINT, OWNED, OWNED_VALUE
-from runctl.providers.volume_plans import VolumeRequest
-from tests.cli.conftest import Invoke, data_of, error_of
-from tests.cli.fake_provider import INSTANCE_ID, VOLUME_ID, Script, a_volume, a_volume_plan, an_instance
+from tests.cli.conftest import Invoke, data_of, error_of, last_error
+from tests.cli.fake_provider import INSTANCE_ID, OTHER_ID, VOLUME_ID, Script, a_volume, an_instance
+from tests.cli.volumes.conftest import ON_IT
 
 
 @pytest.fixture
@@ -53,59 +54,6 @@ def attached(script: Script) -> Script:
         }
     )
     return script
-
-
-def test_a_volume_has_the_promised_json_shape(invoke: Invoke, script: Script) -> None:
-    script.answers["volumes"] = (a_volume(),)
-    assert data_of(invoke("aws", "ebs", "list", "--output", "json")) == [
-        {
-            "id": VOLUME_ID,
-            "name": "datasets",
-            "state": "available",
-            "size_gib": 100,
-            "type": "gp3",
-            "iops": 3000,
-            "throughput": 125,
-            "zone": "us-east-1a",
-            "encrypted": True,
-            "attached_to": None,
-            "device": None,
-            "mount_point": None,
-            "persistent": False,
-            "price_per_month": "8.00",
-            "tags": {"runctl:managed": "true"},
-            "multi_attach": False,
-            "instances": [],
-            "snapshot_id": None,
-            "created_at": None,
-            "source_volume_id": None,
-            "ends_with_instance": False,
-        }
-    ]
-
-
-def test_create_shows_its_plan_and_prints_the_id(invoke: Invoke, script: Script) -> None:
-    script.answers.update(plan_volume=a_volume_plan, create_volume=a_volume())
-    result = invoke("aws", "ebs", "create", "--size", "100", "--name", "datasets")
-    assert "$8.00 a month" in result.stderr
-    assert VOLUME_ID in result.stdout
-    (request,) = script.only("plan_volume")
-    assert replace(request, token=None) == VolumeRequest(size_gib=100, name="datasets", project="project")
-
-
-def test_create_dry_run_creates_nothing(invoke: Invoke, script: Script) -> None:
-    script.answers["plan_volume"] = a_volume_plan
-    plan = data_of(invoke("aws", "ebs", "create", "--size", "1", "--dry-run", "--output", "json"))
-    assert plan["price"]["usd"] == "8.00"
-    assert script.names() == ["plan_volume"]
-
-
-@pytest.mark.parametrize(
-    "words", ["", "--size 0", "--size x", "--size 1 --name vol-1", "--size 1 --name /mnt"]
-)
-def test_create_refuses_what_cannot_be_meant(invoke: Invoke, script: Script, words: str) -> None:
-    assert invoke("aws", "ebs", "create", *words.split()).exit_code == 2
-    assert script.calls == []
 
 
 def test_attach_mounts_where_it_is_told_and_remembers_it(invoke: Invoke, attachable: Script) -> None:
@@ -216,6 +164,42 @@ def test_attach_needs_a_running_instance(invoke: Invoke, attachable: Script) -> 
     assert attachable.names() == ["instance"]
 
 
+def test_attaching_only_is_refused_where_another_machine_has_it(invoke: Invoke, script: Script) -> None:
+    script.answers.update(
+        volume=replace(ON_IT, multi_attach=True, instances=(OTHER_ID,)), instance=an_instance()
+    )
+    result = invoke("aws", "ebs", "attach", "datasets", INSTANCE_ID, "--no-mount", "--output", "json")
+    assert last_error(result)["code"] == "shared"
+    assert "attach_volume" not in script.names()
+
+
+def test_mount_finds_the_machine_that_has_it(invoke: Invoke, script: Script) -> None:
+    script.answers.update(
+        {
+            "volume": ON_IT,
+            "instance": an_instance(),
+            "agent": None,
+            "agent.attach": {},
+            "remember_mount": None,
+        }
+    )
+    assert invoke("aws", "ebs", "mount", "datasets", "--mount-point", "/mnt/d").exit_code == 0
+    assert script.only("agent.attach")[0]["mount_point"] == "/mnt/d"
+    assert "attach_volume" not in script.names()
+
+
+@pytest.mark.parametrize(
+    ("instances", "code", "exit_code"),
+    [((), "not-attached", 1), ((INSTANCE_ID, OTHER_ID), "usage", 2)],
+)
+def test_mount_wants_one_machine(
+    invoke: Invoke, script: Script, instances: tuple[InstanceId, ...], code: str, exit_code: int
+) -> None:
+    script.answers["volume"] = replace(ON_IT, instances=instances)
+    result = invoke("aws", "ebs", "mount", "datasets", "--output", "json")
+    assert (result.exit_code, last_error(result)["code"]) == (exit_code, code)
+
+
 def test_detach_unmounts_first(invoke: Invoke, attached: Script) -> None:
     assert data_of(invoke("aws", "ebs", "detach", "datasets", "--output", "json"))["state"] == "available"
     assert [name for name in attached.names() if "detach" in name] == ["agent.detach", "detach_volume"]
@@ -249,33 +233,25 @@ def test_a_stopped_machine_has_nothing_to_unmount(invoke: Invoke, attached: Scri
     assert attached.names() == ["volume", "instance", "detach_volume"]
 
 
-def test_delete_without_a_terminal_refuses(invoke: Invoke, script: Script) -> None:
-    script.answers["volume"] = a_volume()
-    result = invoke("aws", "ebs", "delete", "datasets")
-    assert result.exit_code == 2
-    assert f"{VOLUME_ID} (datasets, 100 GiB)" in result.stderr
-    assert script.names() == ["volume"]
+def test_a_volume_that_is_attached_nowhere_is_said_to_be_free(invoke: Invoke, script: Script) -> None:
+    script.answers.update({"volume": a_volume(), "detach_volume": a_volume()})
+    result = invoke("aws", "ebs", "detach", "datasets")
+    assert (result.exit_code, "datasets was attached to no machine" in result.stderr) == (0, True)
 
 
-def test_delete_takes_several_and_each_once(invoke: Invoke, script: Script) -> None:
+def test_a_shared_volume_leaves_the_machine_that_is_named(invoke: Invoke, script: Script) -> None:
+    shared = replace(ON_IT, multi_attach=True, instances=(INSTANCE_ID, OTHER_ID))
     script.answers.update(
-        volume=lambda word: a_volume() if word == "datasets" else a_volume(word), delete_volume=None
+        {
+            "volume": shared,
+            "instance": an_instance,
+            "agent": None,
+            "agent.detach": {},
+            "detach_volume": shared,
+        }
     )
-    gone = data_of(invoke("aws", "ebs", "rm", "datasets", VOLUME_ID, "vol-2", "-y", "--output", "json"))
-    assert [(v["id"], v["state"]) for v in gone] == [(VOLUME_ID, "deleted"), ("vol-2", "deleted")]
-
-
-def test_a_protected_volume_does_not_spare_the_others(invoke: Invoke, script: Script) -> None:
-    def delete(identifier: str) -> None:
-        if identifier == VOLUME_ID:
-            raise Conflict(f"{identifier} is persistent", code="protected")
-
-    script.answers.update(volume=a_volume, delete_volume=delete)
-    result = invoke("aws", "ebs", "delete", VOLUME_ID, "vol-2", "--yes", "--quiet")
-    assert (result.exit_code, result.stdout) == (1, "vol-2\n")
-    assert "is persistent" in result.stderr
-
-
-def test_an_unknown_volume_is_exit_code_5(invoke: Invoke, script: Script) -> None:
-    script.answers["volume"] = NotFound("there is no volume x")
-    assert invoke("aws", "ebs", "delete", "x", "--yes").exit_code == 5
+    result = invoke("aws", "ebs", "detach", "datasets", "--output", "json")
+    assert (last_error(result)["code"], "agent.detach" in script.names()) == ("shared", False)
+    assert invoke("aws", "ebs", "detach", "datasets", "--instance", OTHER_ID).exit_code == 0
+    assert script.only("detach_volume") == (VOLUME_ID, False, OTHER_ID)
+    assert script.only("agent")[0] == OTHER_ID
