@@ -14,7 +14,7 @@ import boto3
 import pytest
 
 from runctl.sandbox import control
-from runctl.sandbox.control import SandboxInfo
+from runctl.sandbox.connection import SandboxInfo
 from tests.availability import reason_against
 
 

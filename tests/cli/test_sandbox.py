@@ -16,7 +16,7 @@ import pytest
 
 from runctl.cli import sandbox
 from runctl.core.config import NOWHERE, SANDBOX_VARIABLE
-from runctl.sandbox import control as control_module
+from runctl.sandbox import connection
 from runctl.sandbox.record import Keys
 from tests.cli.conftest import Invoke, data_of, error_of
 
@@ -35,17 +35,13 @@ class Info:
     started_at: datetime = datetime(2026, 5, 1, tzinfo=UTC)
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
-        return control_module.environment(
-            self.endpoint_url, NASTY, Keys("AKIA0", "secret", "token"), inherited
-        )
+        return connection.environment(self.endpoint_url, NASTY, Keys("AKIA0", "secret", "token"), inherited)
 
 
 @pytest.fixture
 def control(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A sandbox that is not running; `start` says how it was started."""
     stand_in = SimpleNamespace(running=None, started_with=None)
-    for name in ("nowhere", "misleading", "proxies_without_sandbox"):
-        setattr(stand_in, name, getattr(control_module, name))
 
     def start(*, report: Callable[[str], None], region: str | None, **options: object) -> Info:
         report("making machines")
@@ -195,7 +191,7 @@ def test_no_proxy_stands_before_a_sandbox(before: str, inside: str, after: str) 
     variables = Info().environment({"NO_PROXY": before})
 
     assert (variables["NO_PROXY"], variables["no_proxy"]) == (inside, inside)
-    assert control_module.proxies_without_sandbox(variables)["NO_PROXY"] == after
+    assert connection.proxies_without_sandbox(variables)["NO_PROXY"] == after
 
 
 def test_stop_says_how_to_leave_where_the_shell_leads_there(

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from runctl.sandbox.control import Faults, SandboxInfo
+from runctl.sandbox.connection import SandboxInfo
+from runctl.sandbox.fault_client import Faults
 from tests.cli.conftest import Invoke, data_of, error_of
 from tests.sandbox.account import Account, code_of
 

@@ -14,7 +14,8 @@ import boto3
 import pytest
 
 from runctl.containers.client import choose, examine, programs
-from runctl.sandbox.control import Faults, SandboxInfo
+from runctl.sandbox.connection import SandboxInfo
+from runctl.sandbox.fault_client import Faults
 from tests.agent.engine import Engine
 from tests.e2e.command_line import CommandLine
 

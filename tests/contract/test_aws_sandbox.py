@@ -19,7 +19,8 @@ from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.settings import AwsConfig
 from runctl.providers.interface import InstanceRequest, Provider, VolumeMount
 from runctl.providers.volume_plans import VolumeRequest
-from runctl.sandbox.control import Faults, SandboxInfo
+from runctl.sandbox.connection import SandboxInfo
+from runctl.sandbox.fault_client import Faults
 from runctl.testing.contract import READY_TIMEOUT, MachineContract, RentingContract
 from runctl.testing.progress import RecordedProgress
 from runctl.testing.volume_contract import CloneContract, VolumeContract

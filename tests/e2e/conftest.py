@@ -10,7 +10,8 @@ from typing import Any
 import boto3
 import pytest
 
-from runctl.sandbox.control import Faults, SandboxInfo
+from runctl.sandbox.connection import SandboxInfo
+from runctl.sandbox.fault_client import Faults
 from tests.e2e.command_line import CommandLine, until, write_project
 
 TRAIN = """\

@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 import pytest
 
-from runctl.sandbox.control import SandboxInfo
+from runctl.sandbox.connection import SandboxInfo
 from tests.agent import engine as engines
 from tests.agent.engine import Engine
 from tests.e2e.command_line import CommandLine, write_project

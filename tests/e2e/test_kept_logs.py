@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runctl.sandbox.control import Faults, SandboxInfo
+from runctl.sandbox.connection import SandboxInfo
+from runctl.sandbox.fault_client import Faults
 from tests.e2e.account import create, terminate, volume
 from tests.e2e.command_line import CommandLine, until, write_project
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runctl.sandbox.control import SandboxInfo
+from runctl.sandbox.connection import SandboxInfo
 from tests.e2e.account import create, terminate
 from tests.e2e.command_line import CommandLine, until, write_project
 

@@ -17,7 +17,8 @@ import boto3
 import pytest
 
 from runctl.agent.object_store import Source, policy
-from runctl.sandbox.control import Faults, SandboxInfo
+from runctl.sandbox.connection import SandboxInfo
+from runctl.sandbox.fault_client import Faults
 from tests.docs.pages import blocks
 from tests.e2e.command_line import CommandLine, Outcome, until
 

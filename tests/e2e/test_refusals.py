@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from runctl.sandbox.control import Faults
+from runctl.sandbox.fault_client import Faults
 from tests.e2e.account import create, volume
 from tests.e2e.command_line import CommandLine
 

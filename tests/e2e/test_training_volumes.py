@@ -15,7 +15,7 @@ from typing import Any
 import boto3
 import pytest
 
-from runctl.sandbox.control import SandboxInfo
+from runctl.sandbox.connection import SandboxInfo
 from tests.e2e.command_line import CommandLine, Outcome, kill, until, write_project
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.docker]

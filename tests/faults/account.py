@@ -19,7 +19,7 @@ import boto3
 from botocore.config import Config
 
 from runctl.core.config import SANDBOX_VARIABLE
-from runctl.sandbox.control import SandboxInfo
+from runctl.sandbox.connection import SandboxInfo
 from tests.faults.proxy import Call, FaultProxy
 
 RUNCTL = Path(sys.executable).with_name("runctl")

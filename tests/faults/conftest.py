@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 import pytest
 
-from runctl.sandbox.control import SandboxInfo
+from runctl.sandbox.connection import SandboxInfo
 from tests.faults.account import Account
 from tests.sandbox_fixture import namespaces_sandbox
 

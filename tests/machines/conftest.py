@@ -12,7 +12,7 @@ import botocore.endpoint
 import pytest
 
 from runctl.cli.main import run
-from runctl.sandbox.control import SandboxInfo
+from runctl.sandbox.connection import SandboxInfo
 from tests.sandbox_fixture import namespaces_sandbox
 
 

@@ -14,7 +14,7 @@ from runctl.core.tags import HELPER_FOR, INTENT
 from runctl.machines.intents import IntentState
 from runctl.machines.renting import Rental, RentalEvent, RentalKind, rental_of
 from runctl.providers.interface import CreatePlan
-from runctl.sandbox.control import SandboxInfo
+from runctl.sandbox.connection import SandboxInfo
 from tests.cli.fake_provider import an_instance
 
 

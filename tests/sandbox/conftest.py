@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from runctl.sandbox.control import Faults, SandboxInfo
+from runctl.sandbox.connection import SandboxInfo
 from runctl.sandbox.ecr.registry import PROGRAM, Registry
+from runctl.sandbox.fault_client import Faults
 from tests.availability import missing_programs
 from tests.sandbox.account import ZONE, Account, Machine
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from runctl.sandbox.control import SandboxInfo
+from runctl.sandbox.connection import SandboxInfo
 from tests.sandbox.account import AMAZON_LINUX, Account
 
 pytestmark = pytest.mark.namespaces

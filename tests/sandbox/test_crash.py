@@ -16,7 +16,8 @@ import pytest
 
 from runctl.core.errors import Conflict
 from runctl.sandbox import control
-from runctl.sandbox.control import Faults, SandboxError, SandboxInfo
+from runctl.sandbox.connection import SandboxError, SandboxInfo
+from runctl.sandbox.fault_client import Faults
 from tests.sandbox.account import ZONE, Account, Machine, until
 from tests.sandbox.ecr.images import Client, password_of
 from tests.sandbox.traces import traces

@@ -12,7 +12,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from runctl.core.errors import NotFound
-from runctl.sandbox.control import Faults, SandboxInfo
+from runctl.sandbox.connection import SandboxInfo
+from runctl.sandbox.fault_client import Faults
 from tests.sandbox.account import Account, Machine, code_of, until
 from tests.sandbox.conftest import Launch, MakeVolume
 

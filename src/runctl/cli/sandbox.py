@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -20,9 +20,7 @@ from runctl.core.errors import NotFound, Unsupported
 from runctl.providers.aws.settings import AwsConfig
 from runctl.render.json import to_builtins
 from runctl.render.tables import details
-
-if TYPE_CHECKING:
-    from runctl.sandbox.control import SandboxInfo
+from runctl.sandbox.connection import SandboxInfo, misleading, nowhere, proxies_without_sandbox
 
 
 @click.command(cls=Command)
@@ -102,42 +100,41 @@ def env(cli: Cli, shell: str, unset: bool) -> None:
 
     Without a running sandbox, what is printed leads nowhere, so that no command that follows reaches a real account.
     """
-    control = sandbox_library()
     if unset:
-        lines = way_out(control, shell)
-        cli.emit(control.nowhere({}), text=lambda: lines, ids=[lines])
+        lines = way_out(shell)
+        cli.emit(nowhere({}), text=lambda: lines, ids=[lines])
         return
     try:
-        info = running_sandbox(control)
+        info = running_sandbox()
     except BaseException:
         if not cli.settings.json:
             # `eval` ends well whatever happened here, unless the last of its lines fails.
-            lead_nowhere = way_in(control, control.nowhere(os.environ), shell)
+            lead_nowhere = way_in(nowhere(os.environ), shell)
             cli.write(f"{lead_nowhere}\nfalse")
         raise
     variables = info.environment(os.environ)
-    lines = way_in(control, variables, shell)
+    lines = way_in(variables, shell)
     cli.emit(variables, text=lambda: lines, ids=[lines])
 
 
-def running_sandbox(control: ModuleType) -> SandboxInfo:
+def running_sandbox() -> SandboxInfo:
     """The user's sandbox. Raises `NotFound` where it does not run."""
-    info: SandboxInfo | None = control.status()
+    info = running()
     if info is None:
         raise NotFound("the sandbox is not running", hint="runctl sandbox start", code="sandbox-not-running")
     return info
 
 
-def way_in(control: ModuleType, variables: Mapping[str, str], shell: str) -> str:
+def way_in(variables: Mapping[str, str], shell: str) -> str:
     """Lines for the shell that set these, and nothing that would lead past the sandbox."""
-    others = unset_lines(control.misleading(os.environ), shell)
+    others = unset_lines(misleading(os.environ), shell)
     return "\n".join(filter(None, [others, export_lines(variables, shell)]))
 
 
-def way_out(control: ModuleType, shell: str) -> str:
+def way_out(shell: str) -> str:
     """Lines for the shell that take away what `way_in` sets."""
-    kept = {name: value for name, value in control.proxies_without_sandbox(os.environ).items() if value}
-    gone = [name for name in control.nowhere({}) if name not in kept]
+    kept = {name: value for name, value in proxies_without_sandbox(os.environ).items() if value}
+    gone = [name for name in nowhere({}) if name not in kept]
     return "\n".join(filter(None, [unset_lines(gone, shell), export_lines(kept, shell)]))
 
 

@@ -15,14 +15,14 @@ import click
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.values import DURATION, WholeNumber
-from runctl.cli.sandbox import running_sandbox, sandbox_library
+from runctl.cli.sandbox import running_sandbox
 from runctl.core.clock import rfc3339
 from runctl.core.errors import UsageError
 from runctl.core.text import counted
 from runctl.render.tables import details
+from runctl.sandbox.fault_client import Faults
 
 if TYPE_CHECKING:
-    from runctl.sandbox.control import Faults
     from runctl.simulation.traces import Means
 
 MARKETS = ("spot", "on-demand")
@@ -180,7 +180,7 @@ def replay(
 
     traces = read_traces(files, trace_means)
     found = _faults()
-    region = running_sandbox(sandbox_library()).region
+    region = running_sandbox().region
     places = pools or tuple(f"{region}{letter}" for letter in ZONE_LETTERS[: len(traces)])
     if len(places) != len(traces):
         raise UsageError(
@@ -229,9 +229,7 @@ def faults(cli: Cli, clear: bool) -> None:
 
 
 def _faults() -> Faults:
-    library = sandbox_library()
-    found: Faults = library.Faults(running_sandbox(library))
-    return found
+    return Faults(running_sandbox())
 
 
 def _emit(cli: Cli, faults: Faults) -> None:

@@ -1,4 +1,4 @@
-"""What is to go wrong, on request: the server's side of `runctl.sandbox.control.Faults`."""
+"""What is to go wrong, on request: the server's side of `runctl.sandbox.fault_client.Faults`."""
 
 from __future__ import annotations
 

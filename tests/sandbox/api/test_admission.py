@@ -15,7 +15,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from runctl.sandbox.api import admission
-from runctl.sandbox.control import SandboxInfo
+from runctl.sandbox.connection import SandboxInfo
 from runctl.sandbox.record import TOKEN_HEADER, Keys
 from tests.sandbox.account import Account
 

@@ -15,7 +15,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from runctl.sandbox.control import Faults
+from runctl.sandbox.fault_client import Faults
 from runctl.sandbox.record import TOKEN_HEADER
 from tests.sandbox.account import Account, Machine, code_of, until
 from tests.sandbox.conftest import Launch

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.sandbox.control import Faults
 from runctl.sandbox.ebs.lazy_blocks import BLOCK_BYTES, LazyBlocks
+from runctl.sandbox.fault_client import Faults
 from tests.sandbox.account import Account, Machine, until
 from tests.sandbox.conftest import Launch, MakeVolume
 

@@ -9,8 +9,8 @@ import pytest
 from botocore.exceptions import ClientError
 from moto.ec2.exceptions import EC2ClientError
 
-from runctl.sandbox.control import Faults
 from runctl.sandbox.ec2.initialization import MIB, Initialization, checked_rate
+from runctl.sandbox.fault_client import Faults
 from tests.sandbox.account import ZONE, Account, code_of, until
 from tests.sandbox.conftest import Launch, MakeVolume
 

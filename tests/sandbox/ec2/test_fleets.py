@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from runctl.sandbox.control import Faults
+from runctl.sandbox.fault_client import Faults
 from tests.sandbox.account import Account, code_of
 
 pytestmark = pytest.mark.namespaces

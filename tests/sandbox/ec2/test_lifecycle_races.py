@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from runctl.core.errors import NotFound
-from runctl.sandbox.control import Faults
+from runctl.sandbox.fault_client import Faults
 from runctl.sandbox.layout import Layout
 from tests.sandbox.account import ZONE, Account, code_of, until
 from tests.sandbox.traces import traces

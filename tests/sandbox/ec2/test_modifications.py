@@ -10,9 +10,9 @@ import pytest
 from botocore.exceptions import ClientError
 from moto.ec2.exceptions import EC2ClientError
 
-from runctl.sandbox.control import Faults
 from runctl.sandbox.ebs.volume_rules import Shape, checked_shape
 from runctl.sandbox.ec2.modifications import Modification, check_may_begin, target_shape
+from runctl.sandbox.fault_client import Faults
 from tests.sandbox.account import Account, code_of, until
 from tests.sandbox.conftest import Launch, MakeVolume
 

@@ -10,8 +10,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from runctl.sandbox import control
-from runctl.sandbox.control import Faults
 from runctl.sandbox.ebs.blocks import BLOCK_BYTES, changed_blocks, read_block, written_blocks
+from runctl.sandbox.fault_client import Faults
 from tests.sandbox.account import ZONE, Account, code_of, until
 from tests.sandbox.conftest import Launch, MakeVolume
 

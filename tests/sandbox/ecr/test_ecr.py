@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from runctl.sandbox import control
-from runctl.sandbox.control import Faults
+from runctl.sandbox import abilities
 from runctl.sandbox.ecr.manifest import OCI_INDEX
+from runctl.sandbox.fault_client import Faults
 from tests.sandbox.account import Account, code_of
 from tests.sandbox.ecr.images import Client, digest_of, listing, manifest, password_of
 
@@ -71,11 +71,11 @@ def refused(call: Any, **words: Any) -> str:
 def test_a_computer_without_the_registry_says_what_ecr_lacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not any("ECR" in sentence for sentence in control.left_out("folders", "", "off"))
+    assert not any("ECR" in sentence for sentence in abilities.left_out("folders", "", "off"))
     monkeypatch.setenv("PATH", str(tmp_path))
 
     for kind in ("folders", "namespaces"):
-        assert any("docker-registry" in sentence for sentence in control.left_out(kind, "", "off"))
+        assert any("docker-registry" in sentence for sentence in abilities.left_out(kind, "", "off"))
 
 
 def test_the_token_is_for_the_registry_that_the_repository_is_in(

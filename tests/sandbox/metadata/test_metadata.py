@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from botocore.session import Session
 
-from runctl.sandbox import control
 from runctl.sandbox.api.listener import Listener, relayed_to
 from runctl.sandbox.ebs.disks import Disks
+from runctl.sandbox.fault_client import Faults
 from runctl.sandbox.folders.machine import FolderMachine
 from runctl.sandbox.layout import Layout
 from runctl.sandbox.metadata.facts import InstanceFacts, InstanceRole
@@ -324,7 +324,7 @@ def test_a_machine_reads_its_own_metadata(launch: Callable[..., Machine]) -> Non
 
 @pytest.mark.namespaces
 def test_an_interruption_is_noticed_inside(
-    account: Account, launch: Callable[..., Machine], faults: control.Faults
+    account: Account, launch: Callable[..., Machine], faults: Faults
 ) -> None:
     machine = launch(InstanceMarketOptions={"MarketType": "spot"})
     assert ask_inside(machine, "meta-data/instance-life-cycle") == "spot"

@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.sandbox.control import SandboxInfo
+from runctl.sandbox.connection import SandboxInfo
 from runctl.sandbox.s3.bodies import BadBody, unpacked
 from runctl.sandbox.s3.objects import requested
 from tests.sandbox.account import Account, code_of

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from runctl.sandbox.control import Faults
+from runctl.sandbox.fault_client import Faults
 from tests.sandbox.account import AMAZON_LINUX, Account, code_of, until
 
 pytestmark = pytest.mark.namespaces

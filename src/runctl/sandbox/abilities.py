@@ -1,0 +1,63 @@
+"""What a sandbox can do on this computer, and why not more."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+from runctl.sandbox.machines import docker_engine
+
+NEEDED = ("unshare", "nsenter", "ip", "iptables", "losetup", "mkfs.ext4", "sshd", "ssh-keygen")
+SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+"""Where the programs may be that root has and others have not on their PATH."""
+
+
+def why_no_namespaces() -> str:
+    """Why machines cannot be namespaces on this computer; empty when they can."""
+    if sys.platform != "linux":
+        return "that needs Linux"
+    if os.geteuid() != 0:
+        return "that needs root"
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *SYSTEM_FOLDERS])
+    absent = [name for name in NEEDED if shutil.which(name, path=path) is None]
+    if absent:
+        return f"not installed: {', '.join(absent)}"
+    probe = subprocess.run(
+        [
+            "unshare",
+            "--mount",
+            "--pid",
+            "--net",
+            "--uts",
+            "--ipc",
+            "--fork",
+            "mount",
+            "-t",
+            "tmpfs",
+            "x",
+            "/mnt",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    return f"the kernel refuses: {probe.stderr.strip()}" if probe.returncode else ""
+
+
+def left_out(kind: str, against_namespaces: str, docker: str) -> tuple[str, ...]:
+    """Sentences: what a sandbox of that kind cannot do on this computer, and why."""
+    from runctl.sandbox.ecr.registry import PROGRAM
+
+    ecr = () if shutil.which(PROGRAM) else (f"no images in ECR: {PROGRAM} is not installed",)
+    if kind == "folders":
+        because = against_namespaces or "asked for"
+        what = f"machines are folders and processes of this computer, not namespaces ({because}): no SSH, no Docker,"
+        return (f"{what} volumes are folders", *ecr)
+    missing = docker_engine.missing_programs()
+    if docker == "off":
+        return ("no Docker in the machines (asked for)", *ecr)
+    without = f"no Docker in the machines: not installed: {', '.join(missing)}"
+    return ((without,) if missing else ()) + ecr
