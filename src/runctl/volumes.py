@@ -77,7 +77,7 @@ def create(
     request = VolumeRequest(
         size_gib=size_gib,
         name=name,
-        type=type or _use_cases.DEFAULT_TYPE,
+        type=type,
         iops=iops,
         throughput=throughput,
         zone=zone,

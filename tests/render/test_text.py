@@ -192,7 +192,9 @@ def test_the_plan_names_volumes_disks_and_the_end() -> None:
 
 
 def test_a_volume_plan_names_size_speed_and_protection() -> None:
-    request = VolumeRequest(size_gib=10, name="d", iops=3000, zone="z", persistent=True, snapshot_id="snap-1")
+    request = VolumeRequest(
+        size_gib=10, name="d", type="gp3", iops=3000, zone="z", persistent=True, snapshot_id="snap-1"
+    )
     text = volume_plan_text(a_volume_plan(request))
     for words in (
         "10 GiB",

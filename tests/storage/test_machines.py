@@ -12,30 +12,13 @@ from runctl.costs.prices import Price
 from runctl.providers.filling import MachineSpeed, VolumeOrigin
 from runctl.runs.filling.plan import LONGEST_TTL, SHORTEST_TTL, default_ttl
 from runctl.storage.initialising import Way, decide
-from runctl.storage.machines import BOOT_SECONDS, MIB, PATIENCE, Estimate, choose, estimate, volume_mibps
+from runctl.storage.machines import BOOT_SECONDS, MIB, PATIENCE, Estimate, choose, estimate
 from runctl.storage.pace import Pace
 
 GIB = 1 << 30
 SMALL = MachineSpeed("small", 80, 30, Price(Decimal("0.04"), "list", current=True))
 LARGE = MachineSpeed("large", 600, 800, Price(Decimal("0.40"), "list", current=True))
 UNPRICED = MachineSpeed("unpriced", 10_000, 10_000, None)
-
-
-@pytest.mark.parametrize(
-    ("shape", "expected"),
-    [
-        (("gp3", 100, 3000, 125), 125),
-        (("gp3", 100, 3000, 1000), 1000),
-        (("gp2", 100, 300, None), 125),
-        (("gp2", 500, 1500, None), 250),
-        (("io2", 100, 64_000, None), 4000),
-        (("io1", 100, 2000, None), 500),
-        (("st1", 2048, None, None), 80),
-        (("sc1", 2048, None, None), 24),
-    ],
-)
-def test_what_a_volume_moves(shape: tuple[str, int, int | None, int | None], expected: float) -> None:
-    assert volume_mibps(*shape) == expected
 
 
 def test_the_slowest_part_bounds_the_rate_and_reading_needs_no_network() -> None:

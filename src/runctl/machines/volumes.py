@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from runctl.core import tags as tag
 from runctl.core.errors import Conflict, UsageError
 from runctl.core.models import Instance, Snapshot, SnapshotState, Volume, VolumeState
-from runctl.core.names import check_resource_name
 from runctl.machines.creation import Creation
 from runctl.machines.deletion import Deleting, deleting
 from runctl.machines.intents import Kind
@@ -23,6 +22,7 @@ from runctl.machines.machine import transport_choice
 from runctl.machines.session import Session
 from runctl.project.label import project_label
 from runctl.providers.interface import Provider, require
+from runctl.providers.names import check_resource_name
 from runctl.providers.volume_plans import (
     ClonePlan,
     CloneRequest,
@@ -50,8 +50,6 @@ from runctl.storage.sharing import SHARED, others
 
 if TYPE_CHECKING:
     from runctl.transport.agent import AgentClient
-
-DEFAULT_TYPE = "gp3"
 
 Plan = TypeVar("Plan")
 Result = TypeVar("Result")
@@ -123,7 +121,7 @@ def like_original(
     project = request.project or snapshot.tags.get(tag.PROJECT)
     return replace(
         request,
-        type=chosen or (was.type if was is not None else DEFAULT_TYPE),
+        type=chosen or (None if was is None else was.type),
         iops=request.iops or (was.iops if was is not None and same else None),
         throughput=request.throughput or (was.throughput if was is not None and same else None),
         project=project_label(project, session.config, Path.cwd()),

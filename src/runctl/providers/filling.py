@@ -9,10 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from runctl.core.ids import VolumeId
-from runctl.core.models import Instance
+from runctl.core.models import Instance, Volume
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.prices import Price
 
@@ -36,7 +36,8 @@ class MachineSpeed:
     """What an instance type can move, as baseline, and what it costs."""
 
     instance_type: str
-    ebs_mibps: float
+    volume_mibps: float
+    """To and from all its volumes."""
     network_mibps: float
     price: Price | None
     """Per hour, on demand."""
@@ -68,6 +69,13 @@ class Filling(ABC):
     @abstractmethod
     def volume_origin(self, volume_id: VolumeId) -> VolumeOrigin:
         """Whether the volume was made from a snapshot, and what is left of that."""
+
+    helper_types: ClassVar[tuple[str, ...]]
+    """The instance types from which a helper machine is chosen: small and common, some with much network."""
+
+    @abstractmethod
+    def volume_mibps(self, volume: Volume) -> float:
+        """What the volume moves, as baseline."""
 
     @abstractmethod
     def machine_speeds(

@@ -53,7 +53,7 @@ class IdKind:
     kind: str
     """``instance``, ``volume``, ``snapshot``, ``machine image``."""
     prefix: str
-    """What all of them begin with; no name that begins so is looked up."""
+    """What all of them begin with; no name that begins so is looked up, or given to anything new."""
     pattern: str
     """A regular expression for the whole id."""
     example: str
@@ -84,6 +84,10 @@ class VolumeGroup:
 
     name: str
     help: str
+    types: tuple[str, ...]
+    """What ``--volume-type`` takes, the one that is used without it first."""
+    shareable: tuple[str, ...] = ()
+    """Those that several instances can have at once."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from runctl.core.errors import NotFound, RunctlError, Unsupported
 from runctl.core.extensions import Extension
 from runctl.core.names import did_you_mean
 from runctl.core.progress import SILENT, Progress
-from runctl.providers.plugin import Defaults, IdKind, ProviderPlugin
+from runctl.providers.plugin import Defaults, IdKind, ProviderPlugin, VolumeGroup
 
 if TYPE_CHECKING:
     from runctl.core.config import Config
@@ -67,6 +67,11 @@ def id_like(kind: str, text: str) -> IdKind | None:
     return next((own for own in kinds if own is not None and text.startswith(own.prefix)), None)
 
 
+def id_prefixes() -> tuple[str, ...]:
+    """What the ids of every provider's resources begin with."""
+    return tuple(sorted({kind.prefix for each in plugins() for kind in each.ids}))
+
+
 def owner_of(instance: str) -> str | None:
     """The provider whose instance it is, as far as the form of the id tells."""
     for each in plugins():
@@ -101,6 +106,14 @@ def volume_command(provider: str, *argv: str) -> str:
     """What to type: a command of the provider's group about volumes, for hints."""
     groups = (each.volumes.name for each in plugins() if each.name == provider and each.volumes is not None)
     return command(provider, next(groups, "volumes"), *argv)
+
+
+def volume_group(provider: str) -> VolumeGroup:
+    """The provider's group of commands about volumes. Raises as `plugin` does, `Unsupported` where it has none."""
+    group = plugin(provider).volumes
+    if group is None:
+        raise Unsupported(f"{provider} has no volumes")
+    return group
 
 
 def defaults(name: str, config: Config) -> Defaults:

@@ -45,7 +45,8 @@ class VolumeRequest:
     size_gib: int | None
     """``None``: as large as the snapshot's volume."""
     name: str | None = None
-    type: str = "gp3"
+    type: str | None = None
+    """``None``: the provider's usual one, said in the plan."""
     iops: int | None = None
     throughput: int | None = None
     """MiB/s."""
@@ -70,7 +71,7 @@ class VolumePlan:
     """What `Volumes.create` is about to do and cost; every field decided."""
 
     request: VolumeRequest
-    """With size, zone, IOPS and throughput filled in."""
+    """With size, type, zone, IOPS and throughput filled in."""
     zone_reason: str
     price: Price | None
     """Per month."""

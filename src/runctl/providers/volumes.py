@@ -100,6 +100,10 @@ class Volumes(ABC):
     def tag(self, volume_id: VolumeId, tags: Mapping[str, str], *, remove: Collection[str] = ()) -> None:
         """The volume has these tags (and not those) from now on; in one call each, adding first."""
 
+    def chosen_shape(self, volume: Volume) -> DiskShape:
+        """What another volume like it is created with: its IOPS and throughput only where they can be chosen."""
+        return DiskShape(volume.type, volume.size_gib, volume.iops, volume.throughput)
+
     def suggest(self, purpose: str, size_gib: int) -> Suggestion | None:
         """What a volume of that size should be, for one of `runctl.costs.purposes.PURPOSES`; ``None``: no advice."""
         return None

@@ -227,10 +227,10 @@ def _named(volume: Volume) -> str:
     return f"{name}, {volume.size_gib:,} GiB {volume.type}"
 
 
-def _shape(kind: str, iops: int | None, throughput: int | None) -> str:
+def _shape(kind: str | None, iops: int | None, throughput: int | None) -> str:
     speed = [f"{iops:,} IOPS"] if iops else []
     speed += [f"{throughput:,} MiB/s"] if throughput else []
-    return ", ".join([kind, *speed])
+    return ", ".join([kind or "the provider's usual type", *speed])
 
 
 def _monthly(price: Price | None) -> str:

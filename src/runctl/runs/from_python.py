@@ -13,10 +13,10 @@ from runctl.containers.mounts import parse_mount
 from runctl.core.clock import SystemClock
 from runctl.core.ids import RunId
 from runctl.core.models import Instance, Run
-from runctl.core.names import check_run_name
 from runctl.machines.finding import find_instance
 from runctl.machines.machine import Machine
 from runctl.machines.session import Session
+from runctl.providers.names import check_run_name
 from runctl.providers.registry import DEFAULT
 from runctl.runs.control import follow_run, refresh, stop_run
 from runctl.runs.plan import RunPlan

@@ -1,7 +1,7 @@
 """Which machine fills a volume, how fast that goes, and what it costs: decisions on plain data.
 
-What moves is bounded by three baselines: the volume's throughput, the machine's way to EBS and its network. Bursts are
-not counted on: they end after half an hour at most.
+What moves is bounded by three baselines: the volume's throughput, what the machine moves to and from volumes, and its
+network. Bursts are not counted on: they end after half an hour at most.
 """
 
 from __future__ import annotations
@@ -17,18 +17,6 @@ BOOT_SECONDS = 90
 """From renting to the first byte, and from the last to the end: billed as well."""
 PATIENCE = 1.5
 """A machine that takes this many times as long as the fastest is not chosen, however little it costs."""
-CANDIDATES = (
-    "t3.medium",
-    "m6i.large",
-    "m7i.large",
-    "c6in.large",
-    "c6in.xlarge",
-    "c6in.2xlarge",
-    "c6in.4xlarge",
-    "m7i.xlarge",
-    "m7i.2xlarge",
-)
-"""Small and common, some with much network: what a helper machine is chosen from."""
 
 
 @dataclass(frozen=True)
@@ -43,26 +31,13 @@ class Estimate:
     """``None`` where no price is known."""
 
 
-def volume_mibps(kind: str, size_gib: int, iops: int | None, throughput: int | None) -> float:
-    """What a volume of that type moves, as baseline (EC2's documentation, "Amazon EBS volume types"). Pure."""
-    if throughput:
-        return float(throughput)
-    if kind in {"io1", "io2"}:
-        return min(4000.0 if kind == "io2" else 1000.0, (iops or 100) * 256 / 1024)
-    if kind == "st1":
-        return min(500.0, max(5.0, 40 * size_gib / 1024))
-    if kind == "sc1":
-        return min(192.0, max(3.0, 12 * size_gib / 1024))
-    return 125.0 if size_gib <= 170 else 250.0
-
-
 def estimate(
     volume: float, offer: MachineSpeed | None, size: int, *, rented: bool, network: bool = True
 ) -> Estimate:
-    """Moving ``size`` bytes between S3 or nowhere (without ``network``) and a volume of that many MiB/s. Pure."""
+    """Moving ``size`` bytes between the object store (without ``network``: nowhere) and such a volume. Pure."""
     bounds = [(volume, "the volume's throughput")]
     if offer is not None:
-        bounds.append((offer.ebs_mibps, f"what {offer.instance_type} has to EBS"))
+        bounds.append((offer.volume_mibps, f"what {offer.instance_type} moves to and from volumes"))
         if network:
             bounds.append((offer.network_mibps, f"the network of {offer.instance_type}"))
     rate, bound = min(bounds, key=lambda pair: pair[0])

@@ -27,6 +27,7 @@ from runctl.core.waiting import attempts
 from runctl.providers.interface import Provider, require
 from runctl.providers.registry import volume_command
 from runctl.providers.volume_plans import Initialization, SnapshotRequest, VolumePlan, VolumeRequest
+from runctl.providers.volumes import Volumes
 
 INITIALIZATION_TIMEOUT = timedelta(hours=24)
 POLL_SECONDS = 10.0
@@ -141,7 +142,7 @@ def plan_move(
             None,
             delete_source,
         )
-    wanted = volumes.plan(_request(source, zone, token or new_token, None))
+    wanted = volumes.plan(_request(volumes, source, zone, token or new_token, None))
     filling = require(provider.snapshots).estimate_filling(rate, source.size_gib, zone)
     plan_token = wanted.request.token or ""
     return MovePlan(
@@ -379,19 +380,21 @@ def _still_there(provider: Provider, volume_id: str) -> Volume | None:
     return None if found.state in {VolumeState.DELETING, VolumeState.DELETED} else found
 
 
-def _request(source: Volume, zone: str, token: str, snapshot: Snapshot | None) -> VolumeRequest:
+def _request(
+    volumes: Volumes, source: Volume, zone: str, token: str, snapshot: Snapshot | None
+) -> VolumeRequest:
     tags = {**tag.inherited(source.tags), tag.MOVE: token}
     if tag.MOUNT_POINT in source.tags:
         tags[tag.MOUNT_POINT] = source.tags[tag.MOUNT_POINT]
     name = source.tags.get(tag.MOVE_NAME) or source.name
     if name:
         tags[tag.MOVE_NAME] = name
-    chosen = source.type in {"gp3", "io1", "io2"}
+    shape = volumes.chosen_shape(source)
     return VolumeRequest(
-        size_gib=source.size_gib,
-        type=source.type,
-        iops=source.iops if chosen else None,
-        throughput=source.throughput if source.type == "gp3" else None,
+        size_gib=shape.size_gib,
+        type=shape.type,
+        iops=shape.iops,
+        throughput=shape.throughput,
         zone=zone,
         persistent=source.persistent,
         project=source.tags.get(tag.PROJECT),
@@ -419,7 +422,7 @@ def _restore(
     provider: Provider, plan: MovePlan, source: Volume, snapshot: Snapshot, progress: Progress
 ) -> Volume:
     volumes = require(provider.volumes)
-    wanted = _request(source, plan.zone, plan.token, snapshot)
+    wanted = _request(volumes, source, plan.zone, plan.token, snapshot)
     if plan.initialization is not None:
         wanted = replace(wanted, initialization_rate=plan.initialization.rate)
     return volumes.create(volumes.plan(wanted), progress)

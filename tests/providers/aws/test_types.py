@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl.core.errors import UsageError
-from runctl.providers.aws.ebs.types import TYPES, checked_shape, monthly_price
+from runctl.providers.aws.ebs.types import TYPES, USUAL_TYPE, baseline_mibps, checked_shape, monthly_price
+from runctl.providers.aws.plugin import plugin
 from runctl.providers.volume_plans import DiskShape
 
 
@@ -87,3 +88,29 @@ def test_another_regions_price_says_that_it_is_not_that_regions_own() -> None:
 
     assert price is not None
     assert "eu-west-1 may differ" in price.source
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        (("gp3", 100, 3000, 125), 125),
+        (("gp3", 100, 3000, 1000), 1000),
+        (("gp2", 100, 300, None), 125),
+        (("gp2", 500, 1500, None), 250),
+        (("io2", 100, 64_000, None), 4000),
+        (("io1", 100, 2000, None), 500),
+        (("st1", 2048, None, None), 80),
+        (("sc1", 2048, None, None), 24),
+    ],
+)
+def test_what_a_volume_moves(shape: tuple[str, int, int | None, int | None], expected: float) -> None:
+    assert baseline_mibps(DiskShape(*shape)) == expected
+
+
+def test_the_commands_offer_the_types_that_there_are() -> None:
+    assert plugin.volumes is not None
+    offered = plugin.volumes.types
+    assert offered[0] == USUAL_TYPE
+    # Magnetic volumes are of the generation before: EBS keeps them for those who have them.
+    assert set(offered) == set(TYPES) - {"standard"}
+    assert set(plugin.volumes.shareable) == {name for name, disk in TYPES.items() if disk.multi_attach}

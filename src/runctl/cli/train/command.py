@@ -31,7 +31,7 @@ from runctl.cli.train.options import (
 )
 from runctl.containers.container_options import ContainerOptions
 from runctl.containers.image_plan import BuildOptions
-from runctl.core.names import check_run_name
+from runctl.providers.names import check_run_name
 
 
 class _Train(PassthroughCommand):

@@ -37,7 +37,7 @@ def clone_command(provider: str) -> click.Command:
     @click.argument("volume_name", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.option("--name", metavar="NAME", help="A name to call the copy by; unique among yours.")
     @click.option("--size", type=GIB, metavar="GIB", help="Larger than the original.")
-    @type_options("as the original is")
+    @type_options(provider, "as the original is")
     @persistent_option
     @tag_option
     @no_freeze_option

@@ -16,6 +16,7 @@ from runctl.core.models import Instance, Snapshot, Volume, VolumeState
 from runctl.core.tags import GROW
 from runctl.machines.deletion import Deleting, Resource
 from runctl.machines.volumes import new_volume
+from runctl.providers.registry import volume_group
 from runctl.providers.volume_plans import VolumeRequest
 from runctl.render.plans import plan_document
 from runctl.render.tables import screen_of
@@ -23,7 +24,6 @@ from runctl.render.things import volume_details, volumes_table
 from runctl.render.volume_plans import volume_plan_text
 
 F = TypeVar("F", bound=Callable[..., Any])
-VOLUME_TYPES = ("gp3", "gp2", "io2", "io1", "st1", "sc1")
 
 
 def create_volume(cli: Cli, provider: str, request: VolumeRequest, *, dry_run: bool) -> None:
@@ -117,11 +117,15 @@ def shown(cli: Cli, plan: object, text: str, *, dry_run: bool) -> bool:
     return False
 
 
-def type_options(default: str | None) -> Callable[[F], F]:
-    """``--volume-type``, ``--iops`` and ``--throughput``; ``kind`` is ``None`` where nothing was said."""
+def type_options(provider: str, default: str | None = None) -> Callable[[F], F]:
+    """``--volume-type``, ``--iops`` and ``--throughput``; ``kind`` is ``None`` where nothing was said.
+
+    ``default`` says what the type is then, where it is not the provider's usual one.
+    """
+    types = volume_group(provider).types
 
     def decorate(function: F) -> F:
-        shown_default = default or "as it is"
+        shown_default = default or types[0]
         for option in (
             click.option("--throughput", type=MIB_PER_SECOND, metavar="MIB", help="MiB a second."),
             click.option("--iops", type=COUNT, metavar="N", help="I/O operations a second."),
@@ -129,8 +133,8 @@ def type_options(default: str | None) -> Callable[[F], F]:
                 "--volume-type",
                 "--type",
                 "kind",
-                type=click.Choice(VOLUME_TYPES),
-                help=f"The EBS volume type; default: {shown_default}.",
+                type=click.Choice(types),
+                help=f"The volume type; default: {shown_default}.",
             ),
         ):
             function = option(function)

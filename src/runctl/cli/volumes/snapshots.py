@@ -159,7 +159,7 @@ def restore_command(provider: str) -> click.Command:
     @click.argument("snapshot_name", type=SNAPSHOT, shell_complete=complete_snapshots, metavar="SNAPSHOT")
     @click.option("--name", metavar="NAME", help="A name to call it by; unique among yours.")
     @click.option("--size", type=GIB, metavar="GIB", help="Larger than the volume was.")
-    @type_options("as the volume was")
+    @type_options(provider, "as the volume was")
     @zone_option
     @rate_option
     @persistent_option

@@ -27,7 +27,6 @@ from runctl.cli.volumes.ebs import (
 from runctl.core.clock import SystemClock
 from runctl.costs.purposes import PURPOSES
 from runctl.machines.volumes import (
-    DEFAULT_TYPE,
     VolumeDetails,
     details,
     for_purpose,
@@ -35,7 +34,7 @@ from runctl.machines.volumes import (
     with_project,
 )
 from runctl.providers.interface import require
-from runctl.providers.registry import volume_command
+from runctl.providers.registry import volume_command, volume_group
 from runctl.providers.volume_plans import VolumeRequest
 from runctl.render.json import to_builtins
 from runctl.render.things import volume_details
@@ -44,11 +43,12 @@ from runctl.render.volume_plans import snapshots_table
 
 def create_command(provider: str) -> click.Command:
     """``ebs create`` of a provider."""
+    shareable = ", ".join(volume_group(provider).shareable)
 
     @click.command(cls=Command)
     @click.option("--size", type=GIB, metavar="GIB", help="Its size.")
     @click.option("--name", metavar="NAME", help="A name to call it by; unique among yours.")
-    @type_options(DEFAULT_TYPE)
+    @type_options(provider)
     @click.option(
         "--for", "purpose", type=click.Choice(PURPOSES), help="Choose type and performance by what it is for."
     )
@@ -64,7 +64,7 @@ def create_command(provider: str) -> click.Command:
     )
     @rate_option
     @click.option(
-        "--multi-attach", is_flag=True, help="Let several machines have it at once, read-only (io2, io1)."
+        "--multi-attach", is_flag=True, help=f"Let several machines have it at once, read-only ({shareable})."
     )
     @persistent_option
     @click.option(
@@ -100,7 +100,7 @@ def create_command(provider: str) -> click.Command:
         request = VolumeRequest(
             size_gib=size,
             name=name,
-            type=kind or DEFAULT_TYPE,
+            type=kind,
             iops=iops,
             throughput=throughput,
             zone=zone,

@@ -132,7 +132,12 @@ plugin = ProviderPlugin(
             most=64,
         ),
     ),
-    volumes=VolumeGroup("ebs", "Keep data on EBS volumes that outlive instances."),
+    volumes=VolumeGroup(
+        "ebs",
+        "Keep data on EBS volumes that outlive instances.",
+        types=("gp3", "gp2", "io2", "io1", "st1", "sc1"),
+        shareable=("io2", "io1"),
+    ),
     registry="ecr",
     instance_types=instance_types,
     account_variables=("AWS_ENDPOINT_URL", "AWS_PROFILE"),

@@ -17,7 +17,7 @@ from runctl.providers.registry import volume_command
 from runctl.runs.plan import check_instance
 from runctl.storage.attaching import AgentOn
 from runctl.storage.initialising import Decision, Way, decide
-from runctl.storage.machines import CANDIDATES, Estimate, choose, estimate, volume_mibps
+from runctl.storage.machines import Estimate, choose, estimate
 
 PROGRAM = "fill"
 """The agent's program that does it on the machine. Its runs are known by this name and their arguments."""
@@ -124,11 +124,12 @@ def plan_prewarm(
         check_instance(found)
     size = stored.size_bytes if stored else volume.size_gib * GIB
     likely = volume.size_gib * GIB if size is None else size
-    speed = volume_mibps(volume.type, volume.size_gib, volume.iops, volume.throughput)
-    names = (
-        (found.instance_type,) if found else (request.instance_type,) if request.instance_type else CANDIDATES
-    )
-    offers = require(provider.filling).machine_speeds(names, volume.zone, progress)
+    filling = require(provider.filling)
+    speed = filling.volume_mibps(volume)
+    names = filling.helper_types
+    if found is not None or request.instance_type is not None:
+        names = (found.instance_type if found is not None else str(request.instance_type),)
+    offers = filling.machine_speeds(names, volume.zone, progress)
     network = request.source is not None
     if found is not None or (request.instance_type is not None and offers):
         chosen = offers[0] if offers else None

@@ -8,16 +8,18 @@ from typing import Any
 from runctl.core import tags as tag
 from runctl.core.errors import NotFound, PermissionDenied
 from runctl.core.ids import VolumeId
-from runctl.core.models import Instance
+from runctl.core.models import Instance, Volume
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.aws.calls.errors import error_code, raising_our_errors
 from runctl.providers.aws.calls.filters import describe
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.snapshot_prices import RATES, initialization
+from runctl.providers.aws.ebs.types import baseline_mibps
 from runctl.providers.aws.ec2 import network
 from runctl.providers.aws.ec2.instances import LIVE, priced
 from runctl.providers.aws.iam import helper_role
 from runctl.providers.filling import Filling, MachineSpeed, StoredData, VolumeOrigin
+from runctl.providers.volume_plans import DiskShape
 
 MOST_PAGES = 100
 """Of a thousand objects: a plan is not to take minutes; the machine lists all of them."""
@@ -26,6 +28,18 @@ MOST_PAGES = 100
 @raising_our_errors
 class EbsFilling(Filling):
     """EBS volumes that are filled from S3; see `Filling`."""
+
+    helper_types = (
+        "t3.medium",
+        "m6i.large",
+        "m7i.large",
+        "c6in.large",
+        "c6in.xlarge",
+        "c6in.2xlarge",
+        "c6in.4xlarge",
+        "m7i.xlarge",
+        "m7i.2xlarge",
+    )
 
     def __init__(self, context: AwsContext) -> None:
         self._context = context
@@ -64,6 +78,10 @@ class EbsFilling(Filling):
             rate_price=whole.price,
             rate_seconds=whole.takes.total_seconds() if whole.takes else None,
         )
+
+    def volume_mibps(self, volume: Volume) -> float:
+        """By its type's documented baseline."""
+        return baseline_mibps(DiskShape(volume.type, volume.size_gib, volume.iops, volume.throughput))
 
     def machine_speeds(
         self, names: tuple[str, ...], zone: str | None, progress: Progress = SILENT

@@ -11,7 +11,6 @@ from runctl.core.clock import rfc3339
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderError, Unreachable, UsageError
 from runctl.core.ids import SnapshotId, VolumeId, new_client_token
 from runctl.core.models import Snapshot, SnapshotState
-from runctl.core.names import check_resource_name
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import error_code, our_errors, raising_our_errors
@@ -22,6 +21,7 @@ from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.snapshot_prices import RATES, initialization, snapshot_price
 from runctl.providers.aws.ebs.types import shape_from_text, shape_text
 from runctl.providers.aws.ebs.volume_lookup import check_not_empty, find_volume
+from runctl.providers.names import check_resource_name
 from runctl.providers.volume_plans import DiskShape, Initialization, SnapshotPlan, SnapshotRequest
 from runctl.providers.volumes import Snapshots
 

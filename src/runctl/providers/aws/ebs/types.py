@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from runctl.core.errors import UsageError
+from runctl.core.models import Volume
 from runctl.costs.prices import Price
 from runctl.providers.volume_plans import DiskShape
 
@@ -69,6 +70,7 @@ TYPES = {
     "standard": DiskType((1, 1024), Decimal("0.05")),
 }
 """By the API's volume type name."""
+USUAL_TYPE = "gp3"
 
 _MIBPS_PER_IOPS = Decimal("0.25")
 
@@ -106,6 +108,30 @@ def checked_shape(type_name: str, size_gib: int, iops: int | None, throughput: i
                 hint=f"add --iops {needed}",
             )
     return DiskShape(type_name, size_gib, iops, throughput)
+
+
+def baseline_mibps(shape: DiskShape) -> float:
+    """What such a volume moves when no burst helps it ("Amazon EBS volume types" in the EBS user guide)."""
+    if shape.throughput:
+        return float(shape.throughput)
+    if shape.type in {"io1", "io2"}:
+        return min(4000.0 if shape.type == "io2" else 1000.0, (shape.iops or 100) * 256 / 1024)
+    if shape.type == "st1":
+        return min(500.0, max(5.0, 40 * shape.size_gib / 1024))
+    if shape.type == "sc1":
+        return min(192.0, max(3.0, 12 * shape.size_gib / 1024))
+    return 125.0 if shape.size_gib <= 170 else 250.0
+
+
+def chosen_shape(volume: Volume) -> DiskShape:
+    """The volume's type and size, with the IOPS and throughput that its type lets one choose."""
+    disk = TYPES.get(volume.type, DiskType((1, volume.size_gib), Decimal(0)))
+    return DiskShape(
+        volume.type,
+        volume.size_gib,
+        None if disk.iops is None else volume.iops,
+        None if disk.throughput is None else volume.throughput,
+    )
 
 
 def shape_text(shape: DiskShape) -> str:

@@ -18,7 +18,7 @@ from runctl.providers.aws.calls.parse import tag_list
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.snapshot_prices import initialization
 from runctl.providers.aws.ebs.snapshots import find_snapshot
-from runctl.providers.aws.ebs.types import checked_multi_attach, checked_shape, monthly_price
+from runctl.providers.aws.ebs.types import USUAL_TYPE, checked_multi_attach, checked_shape, monthly_price
 from runctl.providers.aws.ebs.volume_lookup import (
     OVER,
     check_name,
@@ -38,9 +38,9 @@ def plan_volume(context: AwsContext, request: VolumeRequest) -> VolumePlan:
     region = context.session.region
     snapshot = None if request.snapshot_id is None else find_snapshot(context, request.snapshot_id)
     size = _size(request, snapshot)
-    shape = checked_shape(request.type, size, request.iops, request.throughput)
+    shape = checked_shape(request.type or USUAL_TYPE, size, request.iops, request.throughput)
     if request.multi_attach:
-        checked_multi_attach(request.type)
+        checked_multi_attach(shape.type)
     if request.initialization_rate is not None and snapshot is None:
         raise UsageError(
             "an empty volume needs no --initialization-rate",
@@ -68,6 +68,7 @@ def plan_volume(context: AwsContext, request: VolumeRequest) -> VolumePlan:
     decided = replace(
         request,
         size_gib=size,
+        type=shape.type,
         iops=shape.iops,
         throughput=shape.throughput,
         zone=zone.zone,

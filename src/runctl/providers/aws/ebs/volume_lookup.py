@@ -11,13 +11,13 @@ from runctl.core import tags as tag
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, ProviderError, Unreachable, UsageError
 from runctl.core.ids import VolumeId
 from runctl.core.models import Volume, VolumeState
-from runctl.core.names import check_resource_name
 from runctl.core.progress import Progress
 from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import our_errors
 from runctl.providers.aws.calls.filters import describe
 from runctl.providers.aws.calls.parse import tags_of, utc, volume_of
 from runctl.providers.aws.context import AwsContext
+from runctl.providers.names import check_resource_name
 
 OVER = frozenset({"deleting", "deleted"})
 VISIBLE_WITHIN = timedelta(seconds=10)

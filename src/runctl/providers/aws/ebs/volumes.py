@@ -17,6 +17,7 @@ from runctl.providers.aws.calls.retries import carried_out
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs import attachments, mounting, purposes, volume_creation
 from runctl.providers.aws.ebs.clones import initialization
+from runctl.providers.aws.ebs.types import chosen_shape
 from runctl.providers.aws.ebs.volume_lookup import (
     check_ours,
     find_described,
@@ -25,7 +26,7 @@ from runctl.providers.aws.ebs.volume_lookup import (
     list_volumes,
 )
 from runctl.providers.aws.ec2 import instances, releasing
-from runctl.providers.volume_plans import InitializationStatus, VolumePlan, VolumeRequest
+from runctl.providers.volume_plans import DiskShape, InitializationStatus, VolumePlan, VolumeRequest
 from runctl.providers.volumes import Volumes
 
 
@@ -105,6 +106,10 @@ class EbsVolumes(Volumes):
             self._context.session.ec2.delete_tags(
                 Resources=[volume_id], Tags=[{"Key": key} for key in remove]
             )
+
+    def chosen_shape(self, volume: Volume) -> DiskShape:
+        """By its type's limits."""
+        return chosen_shape(volume)
 
     def suggest(self, purpose: str, size_gib: int) -> Suggestion | None:
         """By what the types cost and do."""

@@ -13,7 +13,6 @@ from runctl.core.errors import Conflict, NotFound, Unsupported, UsageError
 from runctl.core.ids import new_client_token
 from runctl.core.models import Market, Volume, VolumeState
 from runctl.core.mount_points import usual_mount_points
-from runctl.core.names import check_resource_name
 from runctl.core.progress import Progress
 from runctl.providers.aws.calls.errors import NotOffered, our_errors
 from runctl.providers.aws.calls.filters import describe as describe_exactly
@@ -26,6 +25,7 @@ from runctl.providers.aws.ec2.releasing import is_being_released
 from runctl.providers.aws.ec2.zones import ZoneChoice, choose_zone
 from runctl.providers.aws.iam.roles import ProfilePlan, plan_profile
 from runctl.providers.interface import CreatePlan, InstanceRequest, Price, VolumeMount
+from runctl.providers.names import check_resource_name
 from runctl.providers.volume_plans import DiskShape
 
 if TYPE_CHECKING:
