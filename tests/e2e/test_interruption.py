@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runctl.sandbox.control import Faults
+from runctl.sandbox.fault_client import Faults
 from tests.agent.supervising.test_interruption import SAVES
 from tests.agent.supervising.test_stop import STUBBORN
 from tests.e2e.account import create, volume, volume_named
