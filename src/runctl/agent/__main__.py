@@ -56,6 +56,10 @@ def main(argv: list[str] | None = None) -> int:
         from runctl.agent.attempt.collector import collect
 
         return collect(arguments[1:])
+    if verb in ("publish", "restore"):
+        from runctl.agent.supervising import publish_process
+
+        return (publish_process.publish if verb == "publish" else publish_process.fetch)(arguments[1:])
     if verb == "fill":
         from runctl.agent.fill.program import fill
 

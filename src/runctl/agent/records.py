@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.errors import AgentError
 from runctl.agent.interruption import Notice
 from runctl.agent.machine import durable
@@ -52,6 +53,8 @@ class Live:
     """When the provider takes the machine back, in seconds since the epoch."""
     let_go: bool = False
     """It has saved everything, and uses no volume any more."""
+    checkpoint_every: Optional[float] = None
+    """Seconds between two requests for a checkpoint, as they are made now."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,15 @@ class AttemptFolder:
         """What `stop` asked for."""
         data = durable.read_json(self.path / "stop.json")
         return None if data is None else from_json(StopRequest, data)
+
+    def checkpoint(self) -> Optional[CheckpointStatus]:
+        """The newest checkpoint, as it was found last."""
+        data = durable.read_json(self.path / "checkpoint.json")
+        return None if data is None else from_json(CheckpointStatus, data)
+
+    def write_checkpoint(self, status: CheckpointStatus) -> None:
+        """Replace what is known; it need not survive a power cut."""
+        durable.write_json(self.path / "checkpoint.json", status)
 
     def write_spec(self, spec: RunSpec) -> None:
         """Keep the request; it may hold secrets and is for its owner alone."""

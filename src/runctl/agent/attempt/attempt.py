@@ -79,6 +79,8 @@ class Attempt:
         self.folders: RunFolders = run_folders(spec, folder)
         self.volumes = MountWatch(spec)
         self.collector = Collector(folder.path, log, children)
+        self.each_second: list[Callable[[], None]] = []
+        """Called about once a second while the attempt goes on."""
         self._script_began: float | None = None
         self._request: StopRequest | None = None
         self._shutdown: Shutdown | None = None
@@ -139,6 +141,8 @@ class Attempt:
         """The end that was asked for, counted from when that was seen; a later request may shorten the grace."""
         if self.collector.keep_going():
             self.update(follower=self.collector.identity())
+        for function in self.each_second:
+            function()
         if self._request is None:
             request = next(filter(None, (watcher.stop_request() for watcher in self._watchers)), None)
             if request is None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.checkpoints.folders import CHECKPOINT_FILES, TEMPORARY, files_of, incomplete
 
 DEPTH = 6
@@ -101,11 +102,13 @@ def belonging(checkpoint: Path, found: Sequence[Checkpoint]) -> list[Path]:
         other.path for other in found if other.path.parent == checkpoint.parent and other.path.is_file()
     ]
     together = {path for path in beside if numbers and _numbers(path.name) == numbers}
+    saved = {other.path for other in found}
     notes = {
         Path(entry.path)
         for entry in _entries(checkpoint.parent)
         if entry.is_file(follow_symlinks=False)
         and is_note(entry.name)
+        and Path(entry.path) not in saved
         and not TEMPORARY.search(entry.name)
         and entry.stat().st_size <= LARGEST_NOTE
     }
@@ -126,6 +129,17 @@ def step_of(checkpoint: Path) -> int | None:
         found = pattern.findall(checkpoint.name)
         if found and len(found[-1]) <= 15:
             return int(found[-1])
+    return None
+
+
+def status_of(folder: Path) -> CheckpointStatus | None:
+    """The newest complete checkpoint of a folder that no store is kept for; ``None`` where there is none."""
+    found = by_age(candidates(folder))
+    for checkpoint in found:
+        if not incomplete(checkpoint.path, time.time()):
+            return CheckpointStatus(
+                str(checkpoint.path), checkpoint.changed_ns / 1e9, step_of(checkpoint.path)
+            )
     return None
 
 

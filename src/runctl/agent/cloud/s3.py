@@ -25,6 +25,14 @@ from runctl.agent.object_store import domain_of
 if TYPE_CHECKING:
     from runctl.agent.cloud.http import Body
 
+DEFAULT_REGION = "us-east-1"
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
+VARIABLES = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    *("AWS_EC2_METADATA_SERVICE_ENDPOINT", *ENDPOINTS, *REGIONS),
+)
+"""What of a process's variables matters to a store."""
 TRIES = 6
 TIMEOUT = 30.0
 _TEMPORARY = (429, 500, 502, 503, 504)
@@ -73,6 +81,15 @@ class Location:
             return True, host, 443, host, path_of(bucket)
         host = f"{bucket}.s3.{self.region}.{domain}"
         return True, host, 443, host, ""
+
+
+def location_of(variables: Mapping[str, str], region: str = "", endpoint: str = "") -> Location:
+    """What is given, else what the variables of SDKs say. Pure."""
+
+    def first(names: Sequence[str]) -> str:
+        return next((variables[name] for name in names if variables.get(name)), "")
+
+    return Location(region or first(REGIONS) or DEFAULT_REGION, endpoint or first(ENDPOINTS))
 
 
 @dataclass(frozen=True)

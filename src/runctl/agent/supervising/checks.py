@@ -39,6 +39,10 @@ def check(spec: RunSpec) -> str | None:
         if not is_target(spec.resume_from):
             raise AgentError("bad-request", f"{spec.resume_from!r} is not an absolute path")
         resume.check(spec)
+    if spec.store is not None:
+        from runctl.agent.supervising.publishing import check_store
+
+        check_store(spec, os.environ)
     if spec.container is not None:
         _can_run(spec.container)
     else:

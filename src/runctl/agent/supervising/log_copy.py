@@ -7,9 +7,13 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from runctl.agent.checkpoints import layout
 from runctl.agent.spec import EndRecord, dumps
+
+if TYPE_CHECKING:
+    from runctl.agent.checkpoints.stores import Store
 
 LOGS = "logs"
 """The folder below the run's own, on the volume: ``logs/1.log`` and ``logs/1.end.json`` of the first attempt."""
@@ -108,6 +112,39 @@ class FolderStore:
         """See `LogStore`."""
         os.close(self._file)
         os.close(self._folder)
+
+
+class StoredLog:
+    """In a run's prefix, as pieces that are named by where they begin."""
+
+    def __init__(self, store: Store, attempt: int) -> None:
+        self._store, self._attempt = store, attempt
+        self._size: int | None = None
+
+    def size(self) -> int:
+        """See `LogStore`. Asked of the store once. Raises `AgentError`, as the other methods do."""
+        if self._size is None:
+            pieces = [
+                (layout.log_offset(key), key) for key in self._store.keys(layout.log_prefix(self._attempt))
+            ]
+            last = max(((offset, key) for offset, key in pieces if offset is not None), default=None)
+            self._size = 0 if last is None else last[0] + len(self._store.read(last[1]))
+        return self._size
+
+    def write(self, offset: int, data: bytes) -> None:
+        """See `LogStore`."""
+        self._store.put(layout.log_key(self._attempt, offset), data)
+        self._size = offset + len(data)
+
+    def flush(self) -> None:
+        """See `LogStore`: it is as soon as it is written."""
+
+    def seal(self, end: EndRecord) -> None:
+        """See `LogStore`."""
+        self._store.put(layout.end_key(self._attempt), dumps(end).encode())
+
+    def close(self) -> None:
+        """See `LogStore`: the store is its owner's."""
 
 
 class LogCopier:

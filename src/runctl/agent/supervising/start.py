@@ -70,7 +70,8 @@ def _write_intent(folder: AttemptFolder, spec: RunSpec, tree: str | None) -> Non
     try:
         folder.path.mkdir(mode=0o755, parents=True, exist_ok=True)
         folder.reserve()
-        kept = {name: os.environ[name] for name in (*NETWORK, "LANG", "PATH") if name in os.environ}
+        names = (*NETWORK, "LANG", "PATH", *(store_variables() if spec.store is not None else ()))
+        kept = {name: os.environ[name] for name in names if name in os.environ}
         durable.write_json(folder.path / "environ.json", kept)
         folder.write_live(Live(created_at=time.time(), phase="starting", tree=tree, saved=saved_folder(spec)))
         folder.log.touch(mode=0o600)
@@ -81,6 +82,13 @@ def _write_intent(folder: AttemptFolder, spec: RunSpec, tree: str | None) -> Non
         raise AgentError(
             "disk-full", f"the attempt cannot be written down: {error}", "free some space"
         ) from error
+
+
+def store_variables() -> tuple[str, ...]:
+    """Those of ours that a store needs; the script does not get them."""
+    from runctl.agent.cloud.s3 import VARIABLES
+
+    return VARIABLES
 
 
 def _forget(folder: AttemptFolder) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runctl.agent.attempt.log import Log, digest
+from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.machine import durable, processes
 from runctl.agent.records import AttemptFolder, Live, attempts, find
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunSpec, RunState
@@ -113,9 +114,33 @@ def observe(folder: AttemptFolder) -> AttemptStatus:
         saved=live.saved,
         rebalance_at=live.rebalance_at,
         machine_ends_at=live.machine_ends_at,
+        checkpoint=_newest_checkpoint(folder, spec, live, end),
         end=end,
         now=time.time(),
     )
+
+
+def _newest_checkpoint(
+    folder: AttemptFolder, spec: RunSpec, live: Live, end: EndRecord | None
+) -> CheckpointStatus | None:
+    """What the store has, else what is on the disk; of a run that has ended what was found at its end."""
+    known = folder.checkpoint()
+    if end is not None or live.checkpoint_dir is None or live.started_at is None:
+        return known
+    if known is None and spec.store is None:
+        from runctl.agent.checkpoints.choosing import status_of
+
+        known = status_of(Path(live.checkpoint_dir))
+    schedule = spec.checkpoint_schedule
+    if schedule is None:
+        return known
+    from runctl.agent.checkpoints.schedule import late_seconds
+
+    newest = max(live.started_at, known.saved_at if known is not None else 0.0)
+    late = late_seconds(time.time(), newest, live.checkpoint_every or schedule.every_seconds or 0.0)
+    if not late:
+        return known
+    return dataclasses.replace(known or CheckpointStatus("", 0.0), late_seconds=round(late, 1))
 
 
 def conclude_if_gone(folder: AttemptFolder) -> tuple[EndRecord | None, Live, str]:

@@ -9,6 +9,7 @@ import re
 import sys
 import time
 import traceback
+from typing import TYPE_CHECKING
 
 from runctl.agent.attempt.attempt import Attempt, EndedEarlyError, Outcome
 from runctl.agent.attempt.children import Children
@@ -30,6 +31,9 @@ from runctl.agent.supervising.hand_off import HandOver
 from runctl.agent.supervising.host import copy_project, run_on_host
 from runctl.agent.supervising.log_copy import END_SECONDS, LogCopier
 
+if TYPE_CHECKING:
+    from runctl.agent.supervising.publishing import Publishing
+
 REASONS = {
     "setup-failed": EndReason.SETUP_FAILED,
     "image-failed": EndReason.IMAGE_FAILED,
@@ -38,12 +42,15 @@ REASONS = {
     "no-compose": EndReason.IMAGE_FAILED,
     "cannot-mount": EndReason.DATA_FAILED,
     "cannot-write": EndReason.DATA_FAILED,
+    "cannot-restore": EndReason.DATA_FAILED,
     "disk-full": EndReason.DISK_FULL,
     "lost": EndReason.LOST,
 }
 
 
 CAUSE_LENGTH = 300
+PUBLISH_RESERVE_SECONDS = 4.0
+"""Kept back for the log, the volumes and what else follows the last checkpoint where the machine is taken back."""
 _CAUSE = re.compile(r"\s*(×|error|fatal|failed|E:)", re.IGNORECASE)
 
 
@@ -134,6 +141,13 @@ class Supervisor:
         self.copier: LogCopier | None = None
         if self.attempt.live.saved is not None:
             self.copier = LogCopier(folder.log, self.attempt.folders.checkpoints.parent, folder.attempt)
+        self.publishing: Publishing | None = None
+        if spec.store is not None:
+            from runctl.agent.supervising.publishing import Publishing
+
+            self.publishing = Publishing(self.attempt)
+            self.attempt.publish_seconds = self.publishing.seconds_for_next
+            self.attempt.each_second.append(self.publishing.keep_going)
 
     def run(self, cannot_mount: str = "") -> None:
         """The attempt has ended and `EndRecord` says how."""
@@ -157,6 +171,9 @@ class Supervisor:
             from runctl.agent.checkpoints import resume
 
             self.attempt.volumes.check_start()
+            if self.publishing is not None:
+                self.publishing.restore()
+                self.publishing.start()
             self.attempt.spec = resume.settled(self.spec, self.attempt.folders, self.log.line)
             for warning in self.attempt.volumes.warnings():
                 self.log.line(warning)
@@ -211,6 +228,7 @@ class Supervisor:
         self.attempt.collector.finish()
         self._tidy()
         hand_over = self._hand_over(outcome)
+        self._publish_last(hand_over)
         if self.copier is not None and self.copier.trouble:
             self.log.line(f"warning: the log is not kept on the volume: {self.copier.trouble}")
         self.log.line(f"{outcome.reason.value}: {outcome.message}")
@@ -245,8 +263,28 @@ class Supervisor:
             hand_over.verify(killed=outcome.killed)
         return hand_over
 
+    def _publish_last(self, hand_over: HandOver | None) -> None:
+        """The newest checkpoint is in the run's store, or the log and the hand-off say why it is not."""
+        if self.publishing is None:
+            return
+        if hand_over is None:
+            self.attempt.update(phase="publishing the last checkpoint")
+            for sentence in self.publishing.finish(None).left:
+                self.log.line("warning: " + sentence)
+            return
+        answer = self.publishing.finish(hand_over.until - PUBLISH_RESERVE_SECONDS)
+        for sentence in answer.left:
+            hand_over.leave(sentence)
+        if not answer.left and answer.published is not None:
+            hand_over.reached("published")
+
     def _copied(self, end: EndRecord) -> EndRecord:
         """Before the end is known to anybody: whoever reads it may give the machine back at once."""
+        if self.publishing is not None:
+            sealed = self.publishing.seal(end, self.attempt.live.machine_ends_at)
+            self.publishing.stop()
+            if not sealed:
+                sys.stderr.write("the log in the store is not complete\n")
         if self.copier is None:
             return end
         kept = dataclasses.replace(end, log_kept=True)

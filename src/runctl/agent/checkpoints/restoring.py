@@ -1,0 +1,135 @@
+"""Brings the newest checkpoint of a run's prefix onto a machine that has none of it, compared with its checksums."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+from runctl.agent.checkpoints import choosing, layout
+from runctl.agent.checkpoints.folders import incomplete
+from runctl.agent.checkpoints.layout import Manifest, StoredFile
+from runctl.agent.checkpoints.stores import LARGE, THREADS, Store
+from runctl.agent.errors import AgentError
+
+PARTIAL = ".runctl-restore-"
+"""Begins the name of the folder that is filled first; never a checkpoint's."""
+BROKEN = ("store-missing", "store-corrupt")
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A checkpoint that is on the machine now."""
+
+    manifest: Manifest
+    fetched: int
+    """Bytes; 0 where the machine had all of it."""
+    seconds: float
+
+
+def restore(
+    store: Store, folder: Path, say: Callable[[str], None], now: float | None = None
+) -> Restored | None:
+    """The newest checkpoint in the store that is whole is in the folder; ``None`` where the store has none.
+
+    A checkpoint of the folder's own that is newer stays what is resumed from, and then nothing is fetched. The one
+    before is taken where the newest in the store is broken, and ``say`` is told. Raises `AgentError` where the store
+    does not answer or refuses, and `OSError` where the folder cannot be written.
+    """
+    moment = time.time() if now is None else now
+    own = _own(folder, moment)
+    keys = layout.newest_first(store.keys(layout.CHECKPOINTS))
+    for key in keys:
+        try:
+            manifest = layout.decode(store.read(key))
+            if own is not None and not is_newer(manifest, own):
+                return None
+            return _fetched(store, manifest, folder, moment)
+        except ValueError as error:
+            say(f"{key} in the store cannot be used: {error}")
+        except AgentError as error:
+            if error.code not in BROKEN:
+                raise
+            say(f"{key} in the store cannot be used: {error.message}")
+    if keys:
+        raise AgentError(
+            "no-checkpoint",
+            f"none of the {len(keys)} checkpoint(s) in the store can be used",
+            "runctl checkpoint verify says what is wrong with each",
+        )
+    return None
+
+
+def is_newer(manifest: Manifest, own: float) -> bool:
+    """Whether a checkpoint in the store was saved after the folder's own newest (seconds since the epoch). Pure.
+
+    Two clocks may have told the times; less than a second is no difference.
+    """
+    return manifest.created_at > own + 1.0
+
+
+def _own(folder: Path, now: float) -> float | None:
+    choice = choosing.newest(folder, now)
+    if choice.chosen is None:
+        return None
+    changed = [found.changed_ns for found in choosing.candidates(folder) if found.path == choice.chosen]
+    return max(changed, default=0) / 1e9
+
+
+def _fetched(store: Store, manifest: Manifest, folder: Path, now: float) -> Restored:
+    began = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(PARTIAL + "*"):
+        # Of a machine that died meanwhile.
+        shutil.rmtree(left, ignore_errors=True)
+    _check_room(folder, manifest)
+    partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder))
+    try:
+        _fetch_all(store, manifest.files, partial)
+        why = incomplete(partial / manifest.name, now + 3600)
+        if why:
+            raise AgentError("store-corrupt", f"{manifest.name} is not complete: {why}")
+        # A new checkpoint must be newer than what was fetched, whatever the clock of the machine before said.
+        moment = min(manifest.created_at, now)
+        for file in manifest.files:
+            source, target = partial / file.path, folder / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.chmod(file.mode & 0o777)
+            os.utime(source, (moment, moment))
+            source.replace(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Restored(manifest, manifest.size, time.monotonic() - began)
+
+
+def _fetch_all(store: Store, files: Sequence[StoredFile], into: Path) -> None:
+    for file in files:
+        (into / file.path).parent.mkdir(parents=True, exist_ok=True)
+    large = [file for file in files if file.size > LARGE]
+    with ThreadPoolExecutor(THREADS) as pool:
+        jobs = [pool.submit(store.fetch, file, into / file.path) for file in files if file not in large]
+        try:
+            for file in large:
+                store.fetch(file, into / file.path)
+            for job in jobs:
+                job.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _check_room(folder: Path, manifest: Manifest) -> None:
+    facts = os.statvfs(folder)
+    free = facts.f_bavail * facts.f_frsize
+    if free < manifest.size:
+        raise AgentError(
+            "disk-full",
+            f"{manifest.name} has {manifest.size:,} bytes, and {folder} has room for {free:,}",
+            "take a larger volume, or mount one",
+        )

@@ -1,0 +1,231 @@
+"""The supervisor's side of publishing, which is done by a process of its own (`publish_process`)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runctl.agent.attempt.attempt import Attempt
+from runctl.agent.disks import run_folders
+from runctl.agent.environments.script import login_environment
+from runctl.agent.errors import AgentError
+from runctl.agent.machine import processes
+from runctl.agent.machine.root import PASSED_ON, agent_command, login_user
+from runctl.agent.records import without_values
+from runctl.agent.spec import EndReason, EndRecord, RunSpec, dumps, to_json
+
+FINISH_SECONDS = 600.0
+"""How long the end of a run waits for its last checkpoint to be published where its machine stays."""
+SEAL_SECONDS = 30.0
+"""And for its log."""
+RESTART_SECONDS = 10.0
+"""Between two starts of a process that keeps ending."""
+_STOP_SECONDS = 3.0
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What publishing has come to in the end."""
+
+    published: str | None = None
+    """The newest checkpoint that is in the store."""
+    step: int | None = None
+    left: tuple[str, ...] = ()
+    """What is not, and why: a sentence each."""
+
+
+class Publishing:
+    """The process beside the training. Nothing here raises, or waits longer than it says."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._pid: int | None = None
+        self._commands = self._answers = -1
+        self._started_at = 0.0
+        self._rest = b""
+        self._asking = False
+
+    def restore(self) -> None:
+        """A machine that has none of the run's checkpoints has the newest one that is in its store.
+
+        Raises `AgentError` (``cannot-restore``): a run that has saved something does not begin anew.
+        """
+        attempt = self._attempt
+        run_folders.make(attempt.folders)
+        argv = [*agent_command(), "restore", attempt.spec.run_id, str(attempt.spec.attempt)]
+        try:
+            attempt.run_step("looking for checkpoints in the store", argv, environment(attempt), Path("/"))
+        except AgentError as error:
+            said = attempt.log.last_lines(0, 1).removeprefix("[runctl] ")
+            raise AgentError("cannot-restore", said or error.message) from error
+
+    def start(self) -> None:
+        """It publishes from now on, at the lowest priority that the machine has."""
+        self._started_at = time.monotonic()
+        theirs, self._commands = os.pipe()
+        self._answers, ours = os.pipe()
+        os.set_blocking(self._answers, False)
+        spec = self._attempt.spec
+        argv = [*least_priority(), *agent_command(), "publish", spec.run_id, str(spec.attempt)]
+        try:
+            self._pid = self._attempt.children.start(
+                argv,
+                output=ours,
+                errors=sys.stderr.fileno(),
+                env=environment(self._attempt),
+                cwd=Path("/"),
+                stdin=theirs,
+            )
+            self._attempt.children.spare(self._pid)
+        except OSError as error:
+            self._attempt.log.line(f"warning: checkpoints are not published: {error}")
+        finally:
+            os.close(theirs)
+            os.close(ours)
+
+    def keep_going(self) -> None:
+        """It is started once more if somebody, or the want of memory, has ended it."""
+        if self._asking or self._pid is None or not self._attempt.children.ended(self._pid):
+            return
+        if time.monotonic() - self._started_at < RESTART_SECONDS:
+            return
+        self._leave()
+        self.start()
+
+    def seconds_for_next(self) -> float:
+        """How long publishing the next checkpoint takes, by what the last ones took; 0 where none was."""
+        with contextlib.suppress(OSError, ValueError):
+            found = json.loads((self._attempt.folder.path / "publishing.json").read_text())
+            return float(found["seconds"])
+        return 0.0
+
+    def finish(self, machine_ends_at: float | None) -> Answer:
+        """The run's last checkpoint is in the store, or the answer says what is not. The script has ended."""
+        until = machine_ends_at if machine_ends_at is not None else time.time() + FINISH_SECONDS
+        self._ensure()
+        answer = self._asked({"finish": until}, until)
+        if answer is None:
+            return Answer(left=("the last checkpoint could not be published in time",))
+        left = [
+            f"{each['name']} ({each['size']:,} bytes) is not published: {each['why']}"
+            for each in answer["left"]
+        ]
+        return Answer(answer.get("name"), answer.get("step"), tuple(left))
+
+    def seal(self, end: EndRecord, machine_ends_at: float | None) -> bool:
+        """Whether the whole log and the end record are in the store; nothing is written to the log meanwhile."""
+        until = time.time() + SEAL_SECONDS
+        if machine_ends_at is not None:
+            until = min(until, machine_ends_at)
+        self._ensure()
+        answer = self._asked({"seal": to_json(end), "until": until}, until)
+        return answer is not None and bool(answer.get("sealed"))
+
+    def stop(self) -> None:
+        """The process has ended."""
+        if self._pid is None:
+            return
+        with contextlib.suppress(OSError):
+            os.close(self._commands)
+        self._commands = -1
+        deadline, pid = time.monotonic() + _STOP_SECONDS, self._pid
+        while not self._attempt.children.ended(pid):
+            if time.monotonic() >= deadline:
+                processes.send([pid], 9)
+            self._attempt.children.pause(_POLL_SECONDS)
+        self._leave()
+
+    def _ensure(self) -> None:
+        if self._pid is None or self._attempt.children.ended(self._pid):
+            self._leave()
+            self.start()
+
+    def _leave(self) -> None:
+        if self._pid is not None:
+            self._attempt.children.wait(self._pid)
+        self._pid = None
+        for descriptor in (self._commands, self._answers):
+            if descriptor >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+        self._commands = self._answers = -1
+        self._rest = b""
+
+    def _asked(self, command: Mapping[str, Any], until: float) -> dict[str, Any] | None:
+        """What it answers; ``None`` where it does not in time, or has ended. Then it is ended, to do nothing late."""
+        self._asking = True
+        try:
+            os.write(self._commands, json.dumps(command).encode() + b"\n")
+        except OSError:
+            return None
+        while time.time() < min(until, self._time_left()) and not self._is_forced():
+            self._attempt.children.pause(_POLL_SECONDS, (self._answers,))
+            line = self._line()
+            if line is not None:
+                found: dict[str, Any] = json.loads(line)
+                return found
+            if self._pid is None or self._attempt.children.ended(self._pid):
+                return None
+        self.stop()
+        return None
+
+    def _time_left(self) -> float:
+        """By when it must have answered: a notice may come also while the last checkpoint is published."""
+        ends_at = self._attempt.machine_ends_at
+        return float("inf") if ends_at is None else ends_at
+
+    def _is_forced(self) -> bool:
+        """Somebody wants the end at once: the request has no grace left. An interruption's has none for the script."""
+        request = self._attempt.stop_request
+        return request is not None and request.reason is EndReason.STOPPED and request.grace_seconds == 0
+
+    def _line(self) -> bytes | None:
+        with contextlib.suppress(BlockingIOError):
+            self._rest += os.read(self._answers, 1 << 16)
+        line, newline, rest = self._rest.partition(b"\n")
+        if not newline:
+            return None
+        self._rest = rest
+        return line
+
+
+def least_priority() -> list[str]:
+    """The words that go before a command that takes what nobody else wants."""
+    nice = ["nice", "-n", "19"] if shutil.which("nice") else []
+    return [*nice, *(["ionice", "-c", "3"] if shutil.which("ionice") else [])]
+
+
+def environment(attempt: Attempt) -> dict[str, str]:
+    """What the processes are run with."""
+    return variables(attempt.spec, attempt.own_environment())
+
+
+def variables(spec: RunSpec, own: Mapping[str, str]) -> dict[str, str]:
+    """The login user's, those of ours that lead to the store, and the run's own: keys may be in any of them."""
+    from runctl.agent.cloud.s3 import VARIABLES
+
+    kept = {name: value for name, value in own.items() if name in VARIABLES}
+    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return {**login_environment(login_user(), own), **kept, **spec.env, **passed}
+
+
+def check_store(spec: RunSpec, own: Mapping[str, str]) -> None:
+    """The machine can write to the run's store: what the run was asked for is there. Raises `AgentError`."""
+    if spec.store is None:
+        return
+    from runctl.agent.checkpoints.stores import open_store
+
+    store = open_store(spec.store, spec.run_id, variables(spec, own), tries=2, timeout=5.0)
+    try:
+        store.put("spec.json", dumps(without_values(spec)).encode())
+    finally:
+        store.close()

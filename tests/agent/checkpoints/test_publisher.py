@@ -1,0 +1,302 @@
+"""What of a run's checkpoints reaches a store, in which order, and what comes back of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from runctl.agent.checkpoint_spec import StoreSpec
+from runctl.agent.checkpoints import layout
+from runctl.agent.checkpoints.layout import Manifest
+from runctl.agent.checkpoints.publisher import Publisher
+from runctl.agent.checkpoints.restoring import restore
+from runctl.agent.checkpoints.stores import LARGE, Store, open_store
+from runctl.agent.errors import AgentError
+from tests.agent.checkpoints.samples import archive
+from tests.agent.s3_bucket import Bucket
+
+NEW = b"n" * 3000
+
+
+@dataclass
+class Run:
+    """A run's folder, its store, and what was said."""
+
+    folder: Path
+    store: Store
+    said: list[str] = field(default_factory=list)
+
+    def publisher(self, attempt: int = 1, **options: object) -> Publisher:
+        return Publisher(self.store, self.folder, "run-1", attempt, say=self.said.append, **options)  # type: ignore[arg-type]
+
+    def save(self, name: str, payload: bytes = NEW, age: float = 60.0) -> Path:
+        return self.put(name, archive(payload), age)
+
+    def put(self, name: str, data: bytes, age: float = 60.0) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        os.utime(path, (time.time() - age, time.time() - age))
+        return path
+
+    def manifests(self) -> list[Manifest]:
+        keys = layout.newest_first(self.store.keys("checkpoints/"))
+        return [layout.decode(self.store.read(key)) for key in reversed(keys)]
+
+    def data(self) -> set[str]:
+        return set(self.store.keys("data/"))
+
+
+@pytest.fixture(params=["folder", "s3"])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Run]:
+    (tmp_path / "checkpoints").mkdir()
+    if request.param == "folder":
+        (tmp_path / "store").mkdir()
+        store = open_store(StoreSpec(str(tmp_path / "store")), "run-1", {})
+    else:
+        bucket: Bucket = request.getfixturevalue("bucket")
+        store = open_store(StoreSpec(f"s3://{bucket.name}/a b"), "run-1", bucket.account)
+    yield Run(tmp_path / "checkpoints", store)
+    store.close()
+
+
+def test_a_checkpoint_is_published_once_with_what_belongs_to_it(run: Run) -> None:
+    run.save("model-1.pt")
+    run.save("optimizer-1.pt", b"o" * 100)
+    run.put("config.json", b"{}")
+    publisher = run.publisher()
+
+    assert publisher.publish_new(time.time())
+    assert not publisher.publish_new(time.time())
+
+    (manifest,) = run.manifests()
+    assert (manifest.name, manifest.step, manifest.number) == ("optimizer-1.pt", None, 1)
+    assert [file.path for file in manifest.files] == ["config.json", "model-1.pt", "optimizer-1.pt"]
+    assert run.data() == {layout.data_key(file.sha256) for file in manifest.files}
+    assert publisher.published.manifest == manifest
+
+
+def test_only_what_changed_is_sent(run: Run) -> None:
+    for number, name in enumerate(("a", "b", "c")):
+        run.put(f"checkpoint-1/{name}.safetensors.bin", bytes([number]) * 500)
+    run.put("checkpoint-1/trainer_state.json", b'{"global_step": 1}')
+    publisher = run.publisher()
+    publisher.publish_new(time.time())
+    before = run.data()
+
+    shutil.copytree(run.folder / "checkpoint-1", run.folder / "checkpoint-2")
+    run.put("checkpoint-2/b.safetensors.bin", b"changed", age=5)
+    run.put("checkpoint-2/trainer_state.json", b'{"global_step": 2}', age=5)
+    publisher.publish_new(time.time())
+
+    assert [manifest.step for manifest in run.manifests()] == [1, 2]
+    assert len(run.data() - before) == 2
+    assert "of which 25 were new" in run.said[-1]
+
+
+def test_a_half_written_one_is_never_published_and_the_one_before_it_is(run: Run) -> None:
+    run.save("step-1.pt", age=100)
+    run.put("step-2.pt", archive(NEW)[:-10])
+    publisher = run.publisher()
+    publisher.publish_new(time.time())
+    assert [manifest.name for manifest in run.manifests()] == ["step-1.pt"]
+
+    run.save("step-2.pt")
+    publisher.publish_new(time.time())
+    assert [manifest.name for manifest in run.manifests()] == ["step-1.pt", "step-2.pt"]
+
+
+def test_one_that_is_saved_over_the_last_is_published_again(run: Run) -> None:
+    run.save("last.pt", b"1")
+    publisher = run.publisher()
+    publisher.publish_new(time.time())
+    run.save("last.pt", b"2", age=5)
+    publisher.publish_new(time.time())
+    assert [manifest.number for manifest in run.manifests()] == [1, 2]
+
+
+def test_old_ones_are_removed_with_their_data_and_the_best_stays(run: Run) -> None:
+    publisher = run.publisher(keep_last=1, keep_best=("best*",))
+    run.save("best.pt", b"best", age=100)
+    publisher.publish_new(time.time())
+    for number in (1, 2, 3):
+        run.save(f"step-{number}.pt", bytes([number]), age=50 - number)
+        publisher.publish_new(time.time())
+    assert [manifest.name for manifest in run.manifests()] == ["best.pt", "step-3.pt"]
+    assert len(run.data()) == 2
+
+
+def test_what_is_kept_as_best_is_published_also_when_a_newer_one_is_there(run: Run) -> None:
+    run.save("best.pt", b"best", age=100)
+    run.save("step-1.pt", b"1", age=50)
+    run.save("step-2.pt", b"2", age=10)
+    run.publisher(keep_best=("best*",)).publish_new(time.time())
+    assert [manifest.name for manifest in run.manifests()] == ["best.pt", "step-2.pt"]
+
+
+def test_a_further_publisher_goes_on_counting_and_sends_nothing_twice(run: Run) -> None:
+    run.save("step-1.pt")
+    run.publisher().publish_new(time.time())
+    again = run.publisher()
+    again.publish_new(time.time())
+    assert len(run.manifests()) == 1
+    assert again.published.manifest == run.manifests()[0]
+    run.save("step-2.pt", b"2", age=5)
+    again.publish_new(time.time())
+    assert [manifest.key for manifest in run.manifests()] == [
+        "checkpoints/0001-000001.json",
+        "checkpoints/0001-000002.json",
+    ]
+
+
+def test_a_machine_that_has_none_gets_the_newest_whole_and_with_its_modes(run: Run, tmp_path: Path) -> None:
+    run.save("deep/step-1.pt", age=100)
+    new = run.put("checkpoint-2/weights.bin", b"w" * 1000)
+    new.chmod(0o600)
+    run.put("checkpoint-2/empty.txt", b"")
+    publisher = run.publisher()
+    publisher.publish_new(time.time() - 50)
+    publisher.publish_new(time.time())
+    fresh = tmp_path / "fresh"
+
+    restored = restore(run.store, fresh, run.said.append)
+
+    assert restored is not None
+    assert restored.manifest.name == "checkpoint-2"
+    assert {path.name: path.read_bytes() for path in (fresh / "checkpoint-2").iterdir()} == {
+        "weights.bin": b"w" * 1000,
+        "empty.txt": b"",
+    }
+    assert (fresh / "checkpoint-2/weights.bin").stat().st_mode & 0o777 == 0o600
+    assert restore(run.store, fresh, run.said.append) is None
+    # What is saved from now on is newer.
+    assert (fresh / "checkpoint-2/weights.bin").stat().st_mtime < time.time()
+
+
+def test_where_the_newest_is_broken_the_one_before_it_comes_and_that_is_said(
+    run: Run, tmp_path: Path
+) -> None:
+    publisher = run.publisher()
+    for number in (1, 2, 3):
+        run.save(f"step-{number}.pt", bytes([number]) * 50, age=50 - number)
+        publisher.publish_new(time.time())
+    _, second, third = run.manifests()
+    run.store.delete(layout.data_key(third.files[0].sha256))
+    run.store.put(layout.data_key(second.files[0].sha256), b"damaged")
+
+    restored = restore(run.store, tmp_path / "fresh", run.said.append)
+
+    assert restored is not None
+    assert restored.manifest.name == "step-1.pt"
+    told = next(line for line in run.said if "cannot be used" in line)
+    assert told.startswith("checkpoints/0001-000003.json")
+    assert [path.name for path in (tmp_path / "fresh").iterdir()] == ["step-1.pt"]
+
+
+def test_where_none_is_whole_the_run_does_not_begin_from_nothing(run: Run, tmp_path: Path) -> None:
+    run.save("step-1.pt")
+    run.publisher().publish_new(time.time())
+    run.store.delete(next(iter(run.data())))
+    with pytest.raises(AgentError) as caught:
+        restore(run.store, tmp_path / "fresh", run.said.append)
+    assert caught.value.code == "no-checkpoint"
+    assert restore(open_empty(run), tmp_path / "fresh", run.said.append) is None
+
+
+def open_empty(run: Run) -> Store:
+    for key in list(run.store.keys("checkpoints/")):
+        run.store.delete(key)
+    return run.store
+
+
+def test_a_newer_one_of_the_machine_itself_stays(run: Run) -> None:
+    run.save("step-1.pt", age=100)
+    run.publisher().publish_new(time.time())
+    run.save("step-2.pt", age=10)
+    assert restore(run.store, run.folder, run.said.append) is None
+
+
+def test_a_large_file_goes_and_comes_in_parts(run: Run, tmp_path: Path) -> None:
+    data = os.urandom(1 << 20) * ((LARGE >> 20) + 3) + b"end"
+    run.put("weights.bin", data)
+    run.publisher().publish_new(time.time())
+    assert restore(run.store, tmp_path / "fresh", run.said.append) is not None
+    assert (tmp_path / "fresh/weights.bin").read_bytes() == data
+
+
+def test_at_the_end_the_last_is_published_without_waiting_for_quiet(run: Run) -> None:
+    run.put("weights.bin", b"w", age=0)
+    publisher = run.publisher()
+    assert not publisher.publish_new(time.time())
+    published = publisher.finish(time.time() + 60)
+    assert published.manifest == run.manifests()[0]
+    assert published.left == ()
+
+
+def test_what_is_not_published_in_the_end_is_said(run: Run) -> None:
+    run.save("step-1.pt", age=100)
+    publisher = run.publisher()
+    publisher.publish_new(time.time())
+    new = run.save("step-2.pt", b"2", age=10)
+    publisher._store = Away()  # type: ignore[assignment]
+    published = publisher.finish(time.time() + 60)
+    assert [(left.name, left.size, left.why) for left in published.left] == [
+        ("step-2.pt", new.stat().st_size, "it is away")
+    ]
+    assert published.manifest == run.manifests()[0]
+
+
+class Away:
+    """A store that does not answer."""
+
+    def __getattr__(self, name: str) -> object:
+        def refuse(*_: object, **__: object) -> None:
+            raise AgentError("store-away", "it is away")
+
+        return refuse
+
+
+def test_a_checkpoint_that_changes_while_it_is_sent_is_not_published(run: Run) -> None:
+    path = run.save("step-1.pt")
+    publisher = run.publisher()
+    real = run.store
+
+    class Slow:
+        def __getattr__(self, name: str) -> object:
+            if name == "put_file":
+                os.utime(path)
+            return getattr(real, name)
+
+    publisher._store = Slow()  # type: ignore[assignment]
+    with pytest.raises(AgentError) as caught:
+        publisher.publish_new(time.time())
+    assert caught.value.code == "changed"
+    assert run.manifests() == []
+
+
+def test_two_publishers_at_once_leave_only_whole_checkpoints(run: Run) -> None:
+    for number in range(1, 4):
+        run.save(f"step-{number}.pt", bytes([number]) * 100, age=50 - number)
+    failed: list[AgentError] = []
+
+    def publish() -> None:
+        try:
+            run.publisher().publish_new(time.time())
+        except AgentError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=publish) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert {manifest.name for manifest in run.manifests()} == {"step-3.pt"}
+    assert len(run.data()) == 1
