@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import click
 
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_volumes, types_of
-from runctl.cli.framework.values import (
-    DURATION,
-    GIB,
-    MOUNT_POINT,
-    VOLUME,
-    pair_volumes,
-    parse_tags,
-)
-from runctl.cli.machines.create_options import provider_options, request_fields, sections_with
+from runctl.cli.framework.values import DURATION, MOUNT_POINT, VOLUME, pair_volumes
+from runctl.cli.machines.create_options import MachineOptions, machine_options, sections_with
 from runctl.cli.machines.instances import READY_TIMEOUT, emit_instance
 from runctl.cli.machines.renting import confirm_renting
 from runctl.core.errors import UsageError
-from runctl.core.text import with_article
-from runctl.machines.instances import instance_request, new_machine
+from runctl.machines.instances import new_machine
 from runctl.providers.registry import plugin
 from runctl.render.plans import create_plan_text, plan_document
 
@@ -60,13 +52,7 @@ def create_command(provider: str) -> click.Command:
     @click.argument(
         "type_argument", metavar="[INSTANCE_TYPE]", required=False, shell_complete=types_of(provider)
     )
-    @click.option(
-        "--instance-type",
-        metavar="TYPE",
-        shell_complete=types_of(provider),
-        help="The same as the argument.",
-    )
-    @click.option("--spot/--on-demand", default=None, help="The market to buy in; never changed silently.")
+    @machine_options(provider)
     @click.option(
         "--ebs-volume",
         metavar="ID|NAME",
@@ -81,26 +67,6 @@ def create_command(provider: str) -> click.Command:
         multiple=True,
         help="Where, for each --ebs-volume in turn; without any, where it was last, else /mnt/NAME.",
     )
-    @click.option("--data-volume-size", type=GIB, metavar="GIB", help="Add a disk that ends with it.")
-    @click.option(
-        "--data-mount-point", type=MOUNT_POINT, default="/mnt/data", show_default=True, help="Where."
-    )
-    @click.option("--root-volume-size", type=GIB, metavar="GIB", help="Size of the root disk.")
-    @provider_options(described)
-    @click.option(
-        "--zone",
-        "--availability-zone",
-        metavar="ZONE",
-        help="An availability zone; volumes decide it otherwise.",
-    )
-    @click.option(
-        "--project",
-        metavar="NAME",
-        help="Tag it as this project's; else the configuration's, or the folder's name.",
-    )
-    @click.option("--name", metavar="NAME", help="Its Name tag.")
-    @click.option("--tag", "tags", metavar="KEY=VALUE", multiple=True, help="A tag; repeatable.")
-    @click.option("--ttl", type=DURATION, help="The machine ends itself after this long, whatever happens.")
     @click.option(
         "--timeout", type=DURATION, default=READY_TIMEOUT, show_default=True, help="Give up waiting."
     )
@@ -113,45 +79,22 @@ def create_command(provider: str) -> click.Command:
         /,
         *,
         type_argument: str | None,
-        instance_type: str | None,
-        spot: bool | None,
+        wanted: MachineOptions,
         ebs_volume: tuple[str, ...],
         mount_point: tuple[str, ...],
-        data_volume_size: int | None,
-        data_mount_point: str,
-        root_volume_size: int | None,
-        zone: str | None,
-        project: str | None,
-        name: str | None,
-        tags: tuple[str, ...],
-        ttl: timedelta | None,
         timeout: timedelta,
         no_wait: bool,
         dry_run: bool,
         confirm: bool,
-        **own: Any,
     ) -> None:
         """Rent an instance and wait until it can be used.
 
         The plan with its price is shown first, and on a terminal it asks before it rents; --yes answers. In the sandbox
         it asks nothing. What is not given comes from the configuration.
         """
-        request = instance_request(
-            cli.session,
-            provider,
-            spot=spot,
-            project=project,
-            volumes=pair_volumes(ebs_volume, mount_point),
-            data_volume_size_gib=data_volume_size,
-            data_mount_point=data_mount_point,
-            instance_type=_only_type(provider, type_argument, instance_type),
-            root_volume_size_gib=root_volume_size,
-            zone=zone,
-            name=name,
-            ttl=ttl,
-            tags=parse_tags(tags),
-            **request_fields(described, own),
-        )
+        if type_argument:
+            wanted = replace(wanted, instance_type=_only_type(type_argument, wanted.instance_type))
+        request = wanted.request(cli.session, provider, pair_volumes(ebs_volume, mount_point))
         with new_machine(cli.session, provider, request) as machine:
             plan = machine.plan
             if dry_run:
@@ -166,14 +109,7 @@ def create_command(provider: str) -> click.Command:
     return command
 
 
-def _only_type(provider: str, argument: str | None, option: str | None) -> str | None:
-    if argument and option and argument != option:
+def _only_type(argument: str, option: str | None) -> str:
+    if option and argument != option:
         raise UsageError(f"two instance types: {argument} and --instance-type {option}", hint="leave one out")
-    wanted = argument or option
-    own = next((each for each in plugin(provider).ids if wanted and wanted.startswith(each.prefix)), None)
-    if own is not None:
-        raise UsageError(
-            f"{wanted} is {with_article(own.kind)}, and an instance type is needed here",
-            hint=f"runctl {provider} create --help",
-        )
-    return wanted
+    return argument

@@ -1,16 +1,140 @@
-"""The options of ``create`` that a provider's plug-in describes, as click options and as fields of the request."""
+"""Options that say which machine to rent: those of every provider, and those that a plug-in describes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import click
 
-from runctl.cli.framework.values import WholeNumber
+from runctl.cli.framework.completion import types_of
+from runctl.cli.framework.values import DURATION, GIB, MOUNT_POINT, WholeNumber, parse_tags
+from runctl.core.errors import UsageError
+from runctl.core.text import with_article
+from runctl.machines.instances import instance_request
+from runctl.machines.session import Session
+from runctl.providers.interface import InstanceRequest, VolumeMount
 from runctl.providers.plugin import CreateOption, ProviderPlugin
+from runctl.providers.registry import plugin
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class MachineOptions:
+    """What the user wants of a new machine; what is ``None`` comes from the configuration."""
+
+    instance_type: str | None
+    spot: bool | None
+    data_volume_size: int | None
+    """GiB."""
+    data_mount_point: str
+    root_volume_size: int | None
+    """GiB."""
+    zone: str | None
+    project: str | None
+    name: str | None
+    tags: tuple[str, ...]
+    """``KEY=VALUE``."""
+    ttl: timedelta | None
+    own: Mapping[str, Any]
+    """The values of the plug-in's options, by `parameter_of`."""
+
+    def request(self, session: Session, provider: str, volumes: Sequence[VolumeMount]) -> InstanceRequest:
+        """The request to rent it. Raises `UsageError`."""
+        _refuse_id(provider, self.instance_type)
+        return instance_request(
+            session,
+            provider,
+            spot=self.spot,
+            project=self.project,
+            volumes=volumes,
+            data_volume_size_gib=self.data_volume_size,
+            data_mount_point=self.data_mount_point,
+            instance_type=self.instance_type,
+            root_volume_size_gib=self.root_volume_size,
+            zone=self.zone,
+            name=self.name,
+            ttl=self.ttl,
+            tags=parse_tags(self.tags),
+            **request_fields(plugin(provider), self.own),
+        )
+
+
+def machine_options(provider: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds the options; the command gets them as the one parameter ``wanted``: `MachineOptions`."""
+    described = plugin(provider)
+    own_names = tuple(parameter_of(option) for option in described.create_options)
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def gather(*arguments: Any, **given: Any) -> Any:
+            wanted = MachineOptions(
+                **{name: given.pop(name) for name in _SHARED}, own={name: given.pop(name) for name in own_names}
+            )
+            return function(*arguments, wanted=wanted, **given)
+
+        decorated = provider_options(described)(gather)
+        for option in reversed(_shared_options(provider)):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+_SHARED = (
+    *("instance_type", "spot", "data_volume_size", "data_mount_point", "root_volume_size", "zone", "project"),
+    *("name", "tags", "ttl"),
+)
+"""The fields of `MachineOptions` that are options of every provider."""
+
+
+def _shared_options(provider: str) -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
+    return [
+        click.option(
+            "--instance-type",
+            metavar="TYPE",
+            shell_complete=types_of(provider),
+            help="What to rent; else the configuration's, or the provider's choice.",
+        ),
+        click.option(
+            "--spot/--on-demand", default=None, help="The market to buy in; never changed silently."
+        ),
+        click.option("--data-volume-size", type=GIB, metavar="GIB", help="Add a disk that ends with it."),
+        click.option(
+            "--data-mount-point", type=MOUNT_POINT, default="/mnt/data", show_default=True, help="Where."
+        ),
+        click.option("--root-volume-size", type=GIB, metavar="GIB", help="Size of the root disk."),
+        click.option(
+            "--zone",
+            "--availability-zone",
+            metavar="ZONE",
+            help="An availability zone; volumes decide it otherwise.",
+        ),
+        click.option(
+            "--project",
+            metavar="NAME",
+            help="Tag it as this project's; else the configuration's, or the folder's name.",
+        ),
+        click.option("--name", metavar="NAME", help="Its Name tag."),
+        click.option("--tag", "tags", metavar="KEY=VALUE", multiple=True, help="A tag; repeatable."),
+        click.option(
+            "--ttl", type=DURATION, help="The machine ends itself after this long, whatever happens."
+        ),
+    ]
+
+
+def _refuse_id(provider: str, instance_type: str | None) -> None:
+    ids = plugin(provider).ids
+    own = next((each for each in ids if instance_type and instance_type.startswith(each.prefix)), None)
+    if own is not None:
+        raise UsageError(
+            f"{instance_type} is {with_article(own.kind)}, and an instance type is needed here",
+            hint=f"runctl {provider} create --help",
+        )
 
 
 def provider_options(plugin: ProviderPlugin) -> Callable[[F], F]:

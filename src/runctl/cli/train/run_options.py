@@ -1,0 +1,214 @@
+"""The options that say what a run is: of ``train``, and of ``launch``, which rents the machine for it first."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runctl.agent.checkpoint_spec import CHECKPOINT_SIGNALS
+from runctl.cli.context import Cli
+from runctl.cli.docker.options import build_on_option, build_options, dockerfile_options
+from runctl.cli.framework.completion import complete_runs
+from runctl.cli.framework.values import DURATION
+from runctl.cli.train.options import (
+    VolumeOptions,
+    container_options,
+    parse_interpreter,
+    sync_choice,
+    volume_options,
+)
+from runctl.containers.container_options import ContainerOptions
+from runctl.containers.image_plan import BuildOptions
+from runctl.providers.names import check_run_name
+
+if TYPE_CHECKING:
+    from runctl.runs.images.run_image import ImageOptions
+    from runctl.runs.project_plan import TrainRequest
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the user wants to run; each field is an option, or what options were gathered into."""
+
+    as_command: bool
+    interpreter: str | None
+    volumes: VolumeOptions
+    docker: bool | None
+    dockerfile: Path | None
+    dockerfile_search: bool
+    build: BuildOptions
+    build_on: str | None
+    image: str | None
+    env: tuple[str, ...]
+    env_files: tuple[Path, ...]
+    workdir: str | None
+    run_name: str | None
+    timeout: timedelta | None
+    grace: timedelta | None
+    checkpoint_signal: str | None
+    resume_from: str | None
+    """What it names is found once the machine is known."""
+    resume_arg: str | None
+    sync_code: bool | None
+    dev_mode: bool
+    include_patterns: tuple[str, ...]
+    container: ContainerOptions
+
+    @property
+    def image_options(self) -> ImageOptions:
+        """How the run's image is built, and where."""
+        from runctl.runs.images.run_image import ImageOptions
+
+        return ImageOptions(self.build, self.build_on)
+
+    def request(self, cli: Cli, provider: str, script: Path | None, args: tuple[str, ...]) -> TrainRequest:
+        """The request, with what the configuration says where the options say nothing. Raises `UsageError`."""
+        from runctl.checkpoints.resume import parse_arguments
+        from runctl.project.dockerfile import DockerfileRequest
+        from runctl.runs.environment import gather
+        from runctl.runs.project_plan import TrainRequest
+        from runctl.runs.request import with_configuration
+
+        if self.run_name is not None:
+            check_run_name(self.run_name)
+        request = TrainRequest(
+            script=script,
+            args=args,
+            is_command=self.as_command,
+            interpreter=parse_interpreter(self.interpreter),
+            container=self.container,
+            cwd=Path.cwd(),
+            mounts=self.volumes.mounts,
+            automatic_mounts=self.volumes.automatic,
+            docker=self.docker,
+            image=self.image,
+            dockerfile=DockerfileRequest(self.dockerfile, search=self.dockerfile_search),
+            workdir=self.workdir,
+            env=gather({}, self.env_files, self.env, os.environ),
+            caller_env=os.environ,
+            timeout=self.timeout,
+            grace=self.grace,
+            checkpoint_signal=self.checkpoint_signal,
+            sync_code=sync_choice(self.sync_code, dev_mode=self.dev_mode),
+            include_patterns=self.include_patterns,
+            name=self.run_name,
+            resume_args=parse_arguments(self.resume_arg),
+        )
+        return with_configuration(request, cli.config, cli.defaults(provider))
+
+
+def run_options(provider: str) -> Decorator:
+    """Adds the options; the command gets them as the one parameter ``run``: `RunOptions`."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def gather(*arguments: Any, **given: Any) -> Any:
+            run = RunOptions(**{field.name: given.pop(field.name) for field in fields(RunOptions)})
+            return function(*arguments, run=run, **given)
+
+        decorated: Callable[..., Any] = gather
+        for option in reversed(_options(provider)):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+def _options(provider: str) -> list[Decorator]:
+    return [
+        click.option(
+            "--command",
+            "as_command",
+            is_flag=True,
+            help="Run what follows -- as a command, instead of a script; without any, what the image itself starts.",
+        ),
+        click.option(
+            "--interpreter",
+            metavar="PROGRAM",
+            help="Run the script with this program (default: by its extension, or its #! line).",
+        ),
+        volume_options(provider),
+        click.option(
+            "--docker/--no-docker",
+            "docker",
+            default=None,
+            help="Run in a container, or on the host; by default in one if the project has a Dockerfile.",
+        ),
+        dockerfile_options,
+        build_options,
+        build_on_option,
+        click.option("--image", metavar="REFERENCE", help="Run in a container from this image."),
+        click.option(
+            "--env", "env", multiple=True, metavar="K=V", help="Set a variable for the script. Repeatable."
+        ),
+        click.option(
+            "--env-file",
+            "env_files",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            help="Read variables from a file.",
+        ),
+        click.option(
+            "--workdir",
+            metavar="PATH",
+            help="Start the script in this folder; in a container, the project is there (default /workspace).",
+        ),
+        click.option("--run-name", metavar="NAME", help="A name to call the run by, such as baseline."),
+        click.option(
+            "--timeout", type=DURATION, metavar="TIME", help="End the run after this long, such as 12h."
+        ),
+        click.option(
+            "--grace",
+            type=DURATION,
+            metavar="TIME",
+            help="Wait this long between SIGTERM and SIGKILL (default 30s).",
+        ),
+        click.option(
+            "--checkpoint-signal",
+            type=click.Choice(CHECKPOINT_SIGNALS, case_sensitive=False),
+            metavar="SIGNAL",
+            help="Ask the script for a checkpoint with this signal, where it has a handler for it: USR1 (default), USR2,"
+            " HUP or none.",
+        ),
+        click.option(
+            "--resume-from",
+            metavar="RUN|PATH",
+            shell_complete=complete_runs,
+            help="Resume from the newest complete checkpoint of a run, or from a checkpoint or folder on the machine."
+            " The script finds it in RUNCTL_RESUME_FROM.",
+        ),
+        click.option(
+            "--resume-arg",
+            metavar="ARGS",
+            help="Arguments for the script if there is a checkpoint to resume from, such as '--resume {checkpoint}'.",
+        ),
+        click.option(
+            "--sync-code/--no-sync-code",
+            "sync_code",
+            default=None,
+            help="Send the project, and use it over the image's copy; or leave what is there. By default it is sent,"
+            " and used unless the image has the script.",
+        ),
+        click.option(
+            "--dev-mode",
+            is_flag=True,
+            help="The same as --sync-code: an edit runs without building the image again.",
+        ),
+        click.option(
+            "--include-pattern",
+            "include_patterns",
+            multiple=True,
+            metavar="GLOB",
+            help="Send files that the ignore rules leave out. Repeatable.",
+        ),
+        container_options,
+    ]
