@@ -21,11 +21,15 @@ from pathlib import Path
 import click
 import pytest
 
+from runctl.agent.after_run import MachineEnd
 from runctl.agent.spec import EndReason, EndRecord
 from runctl.cli.framework.commands import RootGroup
+from runctl.cli.train.launched import LaunchedRun
 from runctl.core import errors, extensions, models
 from runctl.core.config import rules
 from runctl.runs.end_reason import exit_code
+from runctl.runs.launch_plan import ResultsPlan
+from runctl.runs.results import Results
 from tests.docs.pages import blocks, matches, needs, script, steps
 
 REPOSITORY = Path(__file__).parents[2]
@@ -273,6 +277,24 @@ def test_a_json_shape_is_the_models(shape: str) -> None:
     (example,) = [json.loads(block.body) for block in blocks(text) if block.options.get("shape") == shape]
     model = getattr(models, shape)
     assert list(example) == [field.name for field in dataclasses.fields(model)]
+
+
+def test_a_launchs_documents_are_as_documented() -> None:
+    text = (REPOSITORY / "docs" / "json.md").read_text()
+    shapes = {
+        shape: json.loads(block.body)
+        for block in blocks(text)
+        if (shape := block.options.get("shape")) is not None
+    }
+    ended, plan = shapes["Launched"], shapes["LaunchPlan"]
+
+    def names(kind: type) -> list[str]:
+        return [field.name for field in dataclasses.fields(kind)]
+
+    assert list(ended) == names(LaunchedRun)
+    assert list(ended["results"]) == names(Results)
+    assert list(plan["results"]) == names(ResultsPlan)
+    assert list(plan["machine_end"]) == names(MachineEnd) == list(shapes["Run"]["machine_end"])
 
 
 def test_every_key_of_the_configuration_is_documented() -> None:

@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "list": ("supervising.status", "list_attempts"),
     "stop": ("supervising.stop", "stop"),
     "interrupt": ("supervising.stop", "interrupt"),
+    "fetched": ("supervising.machine_end", "fetched"),
     "mounts": ("disks.volumes", "mounts"),
     "attach": ("disks.volumes", "attach"),
     "detach": ("disks.volumes", "detach"),
@@ -52,6 +53,10 @@ def main(argv: list[str] | None = None) -> int:
         from runctl.agent.supervising.supervisor import supervise
 
         return supervise(arguments[1:])
+    if verb == "end-machine":
+        from runctl.agent.supervising.machine_end import end_machine
+
+        return end_machine(arguments[1:])
     if verb == "collect":
         from runctl.agent.attempt.collector import collect
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Optional, TypeVar
 
+from runctl.agent.after_run import MachineEnd
 from runctl.agent.checkpoint_spec import CheckpointSchedule, CheckpointStatus, StoreSpec
 from runctl.agent.interruption import HandOff
 
@@ -247,6 +248,8 @@ class RunSpec:
     store: Optional[StoreSpec] = None
     checkpoint_schedule: Optional[CheckpointSchedule] = None
     """``None``: the script alone decides when it saves."""
+    machine_end: Optional[MachineEnd] = None
+    """``None``: the machine was not rented for the run, and stays as it is."""
 
 
 @dataclass(frozen=True)
@@ -312,6 +315,8 @@ class AttemptStatus:
     """``None``: what the run saves is on the machine's own disk, and ends with it."""
     checkpoint: Optional[CheckpointStatus] = None
     """The newest complete one; ``None``: there is none."""
+    machine_end: Optional[MachineEnd] = None
+    """See `RunSpec.machine_end`."""
     cpu_percent: Optional[float] = None
     rss_bytes: Optional[int] = None
     gpu_percent: Optional[float] = None

@@ -76,6 +76,10 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX intents_by_resource ON intents (resource_id);
     """,
     "ALTER TABLE runs ADD COLUMN hand_off TEXT",
+    """
+    ALTER TABLE runs ADD COLUMN machine_end TEXT;
+    ALTER TABLE runs ADD COLUMN results TEXT;
+    """,
 )
 """Each is applied once, in order; the file's ``user_version`` counts them. Never edit one that was released."""
 

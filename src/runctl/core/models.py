@@ -257,6 +257,20 @@ class HandOff:
 
 
 @dataclass(frozen=True)
+class MachineAfterRun:
+    """When a machine that was rented for a run ends itself. Every time counts from the run's end."""
+
+    keep: bool
+    """It stays until somebody ends it."""
+    read_within_seconds: float
+    """Where results and log are safe elsewhere: how long it waits for somebody to read the end."""
+    fetch_within_seconds: float
+    """Where they are on its own disk alone: how long it waits for somebody to fetch them."""
+    keep_on_failure_seconds: float
+    """It stays this long after an end other than COMPLETED."""
+
+
+@dataclass(frozen=True)
 class Run:
     """One training job, from its plan to its end reason, and what is needed to repeat it."""
 
@@ -311,3 +325,7 @@ class Run:
     """Length of the log when the machine was last asked."""
     hand_off: HandOff | None = None
     """``None`` unless the machine was taken back while the run went on."""
+    machine_end: MachineAfterRun | None = None
+    """What becomes of the machine, which was rented for the run; ``None``: it was not."""
+    results: str | None = None
+    """Where on this computer what the run wrote is brought when it has ended."""

@@ -55,6 +55,11 @@ class Creation:
         """For the request that is planned: the plan has it as its client token."""
         return self._intent.token
 
+    @property
+    def resource_id(self) -> str | None:
+        """Of the thing, as far as it is known."""
+        return self._intent.resource_id
+
     def adopt(self, token: str) -> None:
         """What is to be done was begun with that token, be it on another computer: it is this intent's from now on."""
         if token == self.token:

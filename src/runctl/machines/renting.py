@@ -194,13 +194,26 @@ class NewMachine:
         self.plan = plan
         self.existing = creation.existing
         """The instance that an earlier call of the same command has rented already."""
+        self.instance: Instance | None = None
+        """Once it is rented."""
         self._rentals = rentals
         self._creation = creation
 
     def rent(self, *, wait: timedelta | None = READY_TIMEOUT) -> Instance:
         """The machine exists and, unless ``wait`` is ``None``, can be used."""
-        instance = self._rentals.rent(self.plan, self._creation)
-        return instance if wait is None else self._rentals.wait_ready(instance.id, wait)
+        self.instance = self._rentals.rent(self.plan, self._creation)
+        if wait is not None:
+            self.instance = self._rentals.wait_ready(self.instance.id, wait)
+        return self.instance
+
+    def find(self) -> Instance | None:
+        """What `rent` has made although it was interrupted, as far as the provider can tell by now."""
+        provider = self._rentals.provider
+        provider.journal.settle(clock=self._rentals.clock)
+        made = self._creation.resource_id
+        if self.instance is None and made is not None:
+            self.instance = provider.instance(InstanceId(made))
+        return self.instance
 
 
 def exists(provider: str, instance_id: str) -> Change:

@@ -159,6 +159,9 @@ def require(found: Ability | Unsupported) -> Ability:
 class Renting(ABC):
     """Machines that are created and ended."""
 
+    ends_on_shutdown = False
+    """A machine that shuts itself down is given back by that: it is billed no longer."""
+
     @abstractmethod
     def plan(self, request: InstanceRequest, progress: Progress = SILENT) -> CreatePlan:
         """Resolve every open question of the request without creating anything.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from runctl.core.config import Config
     from runctl.providers.interface import Provider
 
-BASIC_VERBS = ("list", "status", "exec", "train", "monitor", "processes")
+BASIC_VERBS = ("list", "status", "exec", "launch", "train", "monitor", "processes")
 """What every provider's machines can be asked for."""
 RENTING_VERBS = ("create", "wait", "terminate")
 STOP_VERBS = ("start", "stop")

@@ -11,8 +11,11 @@ from runctl.render.json import to_builtins
 from runctl.render.things import duration
 
 
-def create_plan_text(plan: CreatePlan) -> str:
-    """What, market, zone and why, image, disks, prices and their source, what else comes into being."""
+def create_plan_text(plan: CreatePlan, ends: str = "") -> str:
+    """What, market, zone and why, image, disks, prices and their source, what else comes into being.
+
+    ``ends``: when it does, where not only the time to live says so.
+    """
     fields: list[tuple[str, str]] = [
         ("machine", f"{plan.instance_type}, {plan.market.value}, {plan.region}"),
         ("zone", because(plan.zone or "left to the provider", plan.zone_reason)),
@@ -43,12 +46,11 @@ def create_plan_text(plan: CreatePlan) -> str:
         if text:
             fields.append((name, text))
     fields += [("price", text) for text in _hourly(plan)]
-    fields.append(
-        (
-            "ends",
-            f"by itself after {duration(plan.ttl)}" if plan.ttl else "when it is told to; --ttl sets a limit",
-        )
-    )
+    limit = f"by itself after {duration(plan.ttl)}" if plan.ttl else ""
+    if ends:
+        fields.append(("ends", f"{ends}; in any case {limit}" if limit else ends))
+    else:
+        fields.append(("ends", limit or "when it is told to; --ttl sets a limit"))
     fields += [("also makes", text) for text in plan.will_also_create]
     return block(f"create one instance on {plan.provider}:", fields)
 

@@ -18,8 +18,8 @@ from runctl.render.run_mounts import mount_rows, mounts_document
 from runctl.runs.plan import RunPlan
 
 
-def run_plan_lines(plan: RunPlan) -> list[str]:
-    """The plan as ``label  value`` lines."""
+def run_plan_lines(plan: RunPlan, *, price: bool = True) -> list[str]:
+    """The plan as ``label  value`` lines; without the machine's ``price`` where that is told elsewhere."""
     instance, project, spec = plan.instance, plan.project, plan.spec
     selection = project.sent.selection
     rows = [
@@ -48,7 +48,7 @@ def run_plan_lines(plan: RunPlan) -> list[str]:
         rows.append(("resumes", f"from the newest complete checkpoint at {spec.resume_from} on the machine"))
     if spec.timeout_seconds is not None:
         rows.append(("limit", f"{spec.timeout_seconds:g} s, then SIGTERM and {spec.grace_seconds:g} s grace"))
-    if instance.price_per_hour is not None and instance.market is not Market.OWNED:
+    if price and instance.price_per_hour is not None and instance.market is not Market.OWNED:
         rows.append(("price", f"{usd(instance.price_per_hour)} per hour ({instance.market.value})"))
     return [f"{label:<9}{value}" for label, value in rows]
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
+from runctl.agent.after_run import MachineEnd
 from runctl.agent.spec import AttemptStatus
-from runctl.core.models import GitState, Market, Run
+from runctl.core.models import GitState, MachineAfterRun, Market, Run
 from runctl.core.money import usd
 from runctl.core.names import project_of
 from runctl.core.text import counted, size
@@ -27,7 +29,7 @@ def runs_table(runs: Sequence[Run], *, screen: Screen = PLAIN) -> str:
             Column("STATE", [_state(run) for run in runs], is_state=True),
             Column("SCRIPT", [command_line(run) for run in runs], 1, cut=True),
             Column("PROJECT", [project_of(run.project) for run in runs], 4),
-            Column("INSTANCE", [run.instance_id for run in runs], 5 if screen.width else WIDE),
+            Column("INSTANCE", [_instance(run) for run in runs], 5 if screen.width else WIDE),
             Column(
                 "STARTED (UTC)",
                 [f"{run.started_at:%Y-%m-%d %H:%M}" if run.started_at else None for run in runs],
@@ -45,6 +47,10 @@ def _state(run: Run) -> str:
     if run.end_reason is None:
         return run.state.value
     return f"{run.end_reason} {run.exit_code}" if run.exit_code else run.end_reason
+
+
+def _instance(run: Run) -> str:
+    return run.instance_id if run.machine_end is None else f"{run.instance_id} (rented for it)"
 
 
 def command_line(run: Run) -> str:
@@ -67,6 +73,9 @@ def run_details(run: Run) -> str:
         "end": " ".join(filter(None, [run.end_reason, f"({run.message})" if run.message else None])) or None,
         "exit code": None if run.exit_code is None else str(run.exit_code),
         "instance": f"{run.instance_id} ({', '.join(filter(None, where))})",
+        "rented": None
+        if run.machine_end is None
+        else f"for this run; ends {machine_end_text(run.machine_end)}",
         "project": run.project,
         "git": _git(run.git),
         "changed": _changed(run.git),
@@ -84,6 +93,9 @@ def run_details(run: Run) -> str:
         "ended": f"{run.ended_at:%Y-%m-%d %H:%M:%S} UTC" if run.ended_at else None,
         "checkpoints": run.checkpoint_dir,
         "output": run.output_dir,
+        "results": None
+        if run.results is None
+        else f"{run.results}/{run.id} (runctl runs results {run.id} brings them)",
         "log": _log(run),
         **_hand_off(run),
         "cost": None
@@ -121,6 +133,23 @@ def _hand_off(run: Run) -> dict[str, str | None]:
         "handed over": saved,
         "not done": "; ".join(given.left) or None,
     }
+
+
+def machine_end_text(end: MachineEnd | MachineAfterRun, price_per_hour: Decimal | None = None) -> str:
+    """When a machine that was rented for a run ends, and what waiting for that costs at the most."""
+    if end.keep:
+        return "when it is terminated; until then it is billed"
+    text = "by itself when the run has ended"
+    if end.fetch_within_seconds > end.read_within_seconds:
+        text += " and its results were fetched; if nobody fetches them,"
+        text += f" {duration(timedelta(seconds=end.fetch_within_seconds))} after the run"
+        if price_per_hour is not None:
+            cost = price_per_hour * Decimal(str(end.fetch_within_seconds)) / 3600
+            text += f" ({usd(cost)} at most)"
+    if end.keep_on_failure_seconds:
+        stays = duration(timedelta(seconds=end.keep_on_failure_seconds))
+        text += f"; stays for {stays} if the run does not complete"
+    return text
 
 
 def _log(run: Run) -> str | None:

@@ -34,6 +34,7 @@ def launch(
     """
     spec = plan.spec if sync is None else replace(plan.spec, tree=sync())
     record = planned(spec, plan.instance, clock.now(), region, name=plan.name, git=plan.git)
+    record = replace(record, results=plan.results)
     return start(record, spec, machine, store, clock=clock, progress=progress)
 
 

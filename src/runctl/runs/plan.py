@@ -44,6 +44,8 @@ class RunPlan:
     """What the user calls the run."""
     git: GitState | None = None
     """What the project is made of, as far as git knows."""
+    results: str | None = None
+    """Where on this computer what the run wrote is brought when it has ended."""
 
 
 def check_instance(instance: Instance) -> None:
@@ -145,6 +147,8 @@ def plan_run(
         checkpoint_signal=request.checkpoint_signal,
         resume_from=resume_from,
         resume_args=request.resume_args,
+        # This computer was rented for nobody.
+        machine_end=None if is_this_computer(instance.provider) else request.machine_end,
     )
     return RunPlan(
         run_id=run_id,
@@ -155,6 +159,7 @@ def plan_run(
         image=image,
         name=request.name,
         git=git,
+        results=request.results,
     )
 
 

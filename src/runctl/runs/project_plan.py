@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
+from runctl.agent.after_run import MachineEnd
 from runctl.agent.spec import ContainerSpec, Dependencies, DependencyKind
 from runctl.agent.starter import how_to_run, nothing_runs, starter
 from runctl.checkpoints.resume import ResumeFrom
@@ -83,6 +84,10 @@ class TrainRequest:
     limits: Limits | None = None
     name: str | None = None
     """``--run-name``."""
+    machine_end: MachineEnd | None = None
+    """What becomes of the machine after the run; ``None``: it is not rented for it."""
+    results: str | None = None
+    """Where what the run wrote is brought when it has ended: an absolute folder of this computer."""
 
 
 @dataclass(frozen=True)

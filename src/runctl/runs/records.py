@@ -3,16 +3,17 @@ Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from runctl.agent.after_run import MachineEnd
 from runctl.agent.interruption import HAND_OFF_STAGES
 from runctl.agent.interruption import HandOff as HandOffSpec
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, MountSpec, RunSpec, RunState
 from runctl.core.errors import InstanceEnded
 from runctl.core.ids import InstanceId, RunId, VolumeId
-from runctl.core.models import GitState, HandOff, Instance, Mount, Run, RunPhase
+from runctl.core.models import GitState, HandOff, Instance, MachineAfterRun, Mount, Run, RunPhase
 from runctl.core.tags import NAME
 
 _PHASES = {
@@ -72,6 +73,10 @@ class RunRecord:
     """Of the whole log; once the run has ended."""
     hand_off: HandOffSpec | None = None
     """What the attempt has left for the next one, if its machine was taken back."""
+    machine_end: MachineEnd | None = None
+    """What becomes of the machine, which was rented for the run; ``None``: it was not."""
+    results: str | None = None
+    """Where on this computer what the run wrote is to be brought."""
     clock_ahead: float = 0.0
     """Seconds by which the machine's clock is ahead of this computer's. The times above are by the machine's."""
 
@@ -99,9 +104,10 @@ class RunRecord:
         shared = {
             field.name: getattr(self, field.name)
             for field in fields(Run)
-            if field.name not in {"cost", "elapsed_seconds", "end_reason", "hand_off"}
+            if field.name not in {"cost", "elapsed_seconds", "end_reason", "hand_off", "machine_end"}
         }
         shared["hand_off"] = None if self.hand_off is None else as_hand_off(self.hand_off)
+        shared["machine_end"] = MachineAfterRun(**asdict(self.machine_end)) if self.machine_end else None
         reason = self.end_reason.value if self.end_reason is not None else None
         elapsed = round(self._seconds(self.started_at, now), 1) if self.started_at else None
         return Run(**shared, end_reason=reason, cost=self.cost(now), elapsed_seconds=elapsed)
@@ -140,6 +146,7 @@ def planned(
         timeout_seconds=spec.timeout_seconds,
         variables=tuple(sorted(spec.env)),
         git=git,
+        machine_end=spec.machine_end,
     )
 
 
@@ -179,6 +186,7 @@ def from_status(record: RunRecord, status: AttemptStatus, now: datetime) -> RunR
         mounts=tuple(as_mount(mount) for mount in status.mounts) or record.mounts,
         saved_volume=VolumeId(status.saved.volume_id) if status.saved else record.saved_volume,
         saved_folder=status.saved.path if status.saved else record.saved_folder,
+        machine_end=status.machine_end or record.machine_end,
         log_bytes=status.log_bytes,
     )
     return with_end(updated, status.end) if status.end is not None else updated

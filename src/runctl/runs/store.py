@@ -9,6 +9,7 @@ from dataclasses import asdict, fields
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from runctl.agent.after_run import MachineEnd
 from runctl.agent.interruption import HandOff
 from runctl.agent.spec import EndReason, dumps, from_json, loads
 from runctl.core.clock import parse_rfc3339
@@ -148,6 +149,7 @@ def _to_row(record: RunRecord) -> tuple[object, ...]:
         "variables": json.dumps(record.variables),
         "git": json.dumps(asdict(record.git)) if record.git is not None else None,
         "hand_off": dumps(record.hand_off) if record.hand_off is not None else None,
+        "machine_end": dumps(record.machine_end) if record.machine_end is not None else None,
     }
     return tuple(values[name] for name in _COLUMNS)
 
@@ -176,4 +178,6 @@ def _from_row(row: sqlite3.Row) -> RunRecord:
     git = json.loads(row["git"]) if row["git"] else None
     values["git"] = GitState(**{**git, "changed": tuple(git["changed"])}) if git else None
     values["hand_off"] = from_json(HandOff, loads(row["hand_off"])) if row["hand_off"] else None
+    ends = row["machine_end"]
+    values["machine_end"] = from_json(MachineEnd, loads(ends)) if ends else None
     return RunRecord(**values)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from runctl.agent.spec import EndReason
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Interrupted
-from runctl.core.ids import new_run_id
+from runctl.core.ids import InstanceId, RunId, new_run_id
 from runctl.core.models import Instance, Volume
 from runctl.core.tags import INTENT
 from runctl.machines.intents import IntentState
@@ -54,6 +54,9 @@ class Training:
     instance: Instance
     transport: str | None = None
     image_options: ImageOptions = BY_CONFIGURATION
+    run_id: RunId = field(default_factory=new_run_id)
+    _told: set[str] = field(default_factory=set)
+    """What was warned of already."""
     _syncing: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
@@ -68,33 +71,39 @@ class Training:
 
     def plan(self) -> RunPlan:
         """The finished plan. Everything that can be wrong is found here; nothing has been sent or started."""
+        check_instance(self.instance)
+        if needs_check(self.project.container):
+            self.machine.agent.check(self.project.container)
+        return self._planned(self._mount_facts(), self._image)
+
+    def plan_before_renting(self, facts: MountFacts) -> RunPlan:
+        """As `plan`, for a machine that is not rented yet: it is asked nothing, and ``facts`` are what it will have."""
+        return self._planned(facts, self._image_on(None))
+
+    def _planned(self, facts: MountFacts, image_of_run: RunImage) -> RunPlan:
         from runctl.project.git_state import git_state
 
-        request, project, progress = self.request, self.project, self.session.progress
-        check_instance(self.instance)
+        request, project = self.request, self.project
         for warning in project.sent.warnings:
-            progress.warn(warning)
+            self._warn(warning)
         self._warn_of_taken_name()
-        if needs_check(project.container):
-            self.machine.agent.check(project.container)
-        facts = self._mount_facts()
         selection = project.sent.selection
         mounts = plan_run_mounts(request, project, facts, selection.found if selection is not None else ())
         for warning in mounts.warnings:
-            progress.warn(warning)
+            self._warn(warning)
         if project.compose is not None and project.compose.variables.missing:
             names = ", ".join(project.compose.variables.missing)
-            progress.warn(
+            self._warn(
                 f"{project.compose.file.name} uses {names}, set neither here nor in .env: it is empty there"
             )
         path = resume_path(request.resume, mounts, facts)
-        image = self._image.settle(selection, None if project.is_command else project.script)
+        image = image_of_run.settle(selection, None if project.is_command else project.script)
         return plan_run(
             request,
             project,
             facts.instance,
             mounts,
-            run_id=new_run_id(),
+            run_id=self.run_id,
             resume_from=path,
             project_name=project_name(project.root.path),
             container=image.container if image is not None else None,
@@ -158,12 +167,16 @@ class Training:
 
     @cached_property
     def _image(self) -> RunImage:
+        return self._image_on(self.machine)
+
+    def _image_on(self, machine: Machine | None) -> RunImage:
         return RunImage(
             self.session,
             self.image_options,
             self.project.container,
             self.project.root.path,
-            self.machine,
+            self.instance,
+            machine,
         )
 
     def _launch(self, plan: RunPlan) -> RunRecord:
@@ -177,12 +190,15 @@ class Training:
             progress=self.session.progress,
         )
 
+    def _warn(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self.session.progress.warn(text)
+
     def _warn_of_taken_name(self) -> None:
         taken = self.store.list(name=self.request.name, limit=1) if self.request.name else ()
         for record in taken:
-            self.session.progress.warn(
-                f"{record.id} is called {self.request.name}, too: use ids to tell the two runs apart"
-            )
+            self._warn(f"{record.id} is called {self.request.name}, too: use ids to tell the two runs apart")
 
     def _mount_facts(self) -> MountFacts:
         if is_this_computer(self.instance.provider):
@@ -234,8 +250,11 @@ class Training:
         )
 
 
-def find_checkpoint(session: Session, text: str, instance: Instance) -> ResumeFrom:
-    """What ``--resume-from`` names: a run, or a path of the machine. Raises `NotFound`, `Conflict`, `UsageError`."""
+def find_checkpoint(session: Session, text: str, instance: Instance | None = None) -> ResumeFrom:
+    """What ``--resume-from`` names: a run, or a path of the machine; without ``instance``, of one that is to be rented.
+
+    Raises `NotFound`, `Conflict`, `UsageError`.
+    """
     from runctl.checkpoints.resume import from_path, from_run, is_path
 
     if is_path(text):
@@ -247,5 +266,5 @@ def find_checkpoint(session: Session, text: str, instance: Instance) -> ResumeFr
         saved_folder=record.saved_folder,
         checkpoint_dir=record.checkpoint_dir,
         saved_on=record.instance_id,
-        instance_id=instance.id,
+        instance_id=instance.id if instance is not None else InstanceId(""),
     )

@@ -13,6 +13,7 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from runctl.agent.after_run import Stay
 from runctl.agent.package import QUICK
 from runctl.agent.spec import (
     STATE_DIRECTORY,
@@ -181,6 +182,14 @@ class AgentClient:
         """
         request = {**_attempt(run_id, attempt), "seconds": notice.total_seconds()}
         return record(AttemptStatus, self.call("interrupt", request))
+
+    def fetched(self, run_id: str, attempt: int) -> Stay | None:
+        """Whoever calls has all that they want of the run. Why the machine stays all the same; ``None``: it ends now.
+
+        Raises `MachineError` (``run-goes-on``, ``not-rented``).
+        """
+        stay = mapping(self.call("fetched", _attempt(run_id, attempt))).get("stay")
+        return None if stay is None else record(Stay, stay)
 
     def kept_runs(self) -> tuple[Mapping[str, Any], ...]:
         """What the machine keeps of each run: ``run_id``, ``ended``, ``work_bytes``, ``result_bytes``."""

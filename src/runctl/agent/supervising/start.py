@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from runctl.agent.disks import mountns
@@ -16,24 +15,21 @@ from runctl.agent.disks.run_folders import saved_folder
 from runctl.agent.environments.script import NETWORK
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import durable
+from runctl.agent.machine.daemon import circumstances, systemd_run, under_systemd
 from runctl.agent.machine.root import (
-    LOGIN_VARIABLE,
-    PASSED_ON,
     agent_as_root,
     agent_command,
     as_root,
     folder_root,
     login_user,
-    root_available,
     state_directory,
 )
 from runctl.agent.records import AttemptFolder, Live, StopRequest, attempt_folder, attempts, without_values
 from runctl.agent.spec import AttemptStatus, RunSpec, from_json
-from runctl.agent.supervising import checks
+from runctl.agent.supervising import checks, machine_end
 from runctl.agent.supervising.status import observe
 
 LAUNCH_SECONDS = 20.0
-SYSTEMD = Path("/run/systemd/system")
 
 
 def start(request: Mapping[str, Any]) -> AttemptStatus:
@@ -62,6 +58,7 @@ def start(request: Mapping[str, Any]) -> AttemptStatus:
         if known is None or (folder.live().supervisor is None and folder.end() is None):
             tree = checks.check(spec)
             _write_intent(folder, spec, tree)
+            _leave_machine_end(folder, spec)
             _launch(folder, spec)
     return observe(folder)
 
@@ -98,16 +95,25 @@ def _forget(folder: AttemptFolder) -> None:
         folder.path.parent.rmdir()
 
 
+def _leave_machine_end(folder: AttemptFolder, spec: RunSpec) -> None:
+    """Before the run: none goes on without it."""
+    try:
+        machine_end.leave_behind(folder, spec)
+    except AgentError:
+        _forget(folder)
+        raise
+
+
 def _launch(folder: AttemptFolder, spec: RunSpec) -> None:
     namespace = bool(mountns.to_bind(spec)) and folder_root() is None
     with durable.locked(mountns.lock_of(state_directory() / "targets")):
         pass  # made by this user, so that root does not make it root's
     arguments = [*(["--namespace"] if namespace else []), spec.run_id, str(spec.attempt)]
     tried = []
-    if _under_systemd():
+    if under_systemd():
         command = as_root(
             systemd_command(
-                spec, namespace, agent_command(), _circumstances(), login_user().uid, login_user().gid
+                spec, namespace, agent_command(), circumstances(), login_user().uid, login_user().gid
             )
         )
         if _run(command, folder):
@@ -156,20 +162,6 @@ def _appeared(folder: AttemptFolder, seconds: float = LAUNCH_SECONDS) -> bool:
         time.sleep(0.01)
 
 
-def _under_systemd() -> bool:
-    return (
-        SYSTEMD.is_dir()
-        and folder_root() is None
-        and shutil.which("systemd-run") is not None
-        and root_available()
-    )
-
-
-def _circumstances() -> dict[str, str]:
-    env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    return {**env, LOGIN_VARIABLE: str(login_user().uid)}
-
-
 def systemd_command(
     spec: RunSpec, namespace: bool, agent: Sequence[str], env: Mapping[str, str], uid: int, gid: int
 ) -> list[str]:
@@ -184,13 +176,9 @@ def systemd_command(
         "TasksMax=infinity",
         f"TimeoutStopSec={spec.grace_seconds + 30:.0f}",
     ]
-    identity = [] if namespace else [f"--uid={uid}", f"--gid={gid}"]
     flags = ["--namespace", "--foreground"] if namespace else ["--foreground"]
+    unit = f"runctl-{spec.run_id}-{spec.attempt}"
     return [
-        *("systemd-run", "--quiet", "--collect", "--no-block"),
-        f"--unit=runctl-{spec.run_id}-{spec.attempt}",
-        *("--property=" + setting for setting in properties),
-        *(f"--setenv={name}={value}" for name, value in sorted(env.items())),
-        *identity,
-        *("--", *agent, "supervise", *flags, spec.run_id, str(spec.attempt)),
+        *systemd_run(unit, properties, env, None if namespace else (uid, gid)),
+        *(*agent, "supervise", *flags, spec.run_id, str(spec.attempt)),
     ]

@@ -17,6 +17,7 @@ from runctl.agent.attempt.log import FULL, Log
 from runctl.agent.disks import mountns, run_folders
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import processes
+from runctl.agent.machine.daemon import daemonise, redirect
 from runctl.agent.machine.root import (
     LOGIN_VARIABLE,
     PASSED_ON,
@@ -66,37 +67,14 @@ def supervise(arguments: list[str]) -> int:
     folder = attempt_folder(run_id, int(number))
     if "--namespace" in flags:
         return _in_own_namespace(folder, [flag for flag in flags if flag != "--namespace"])
-    if "--foreground" not in flags and not _daemonise():
+    if "--foreground" not in flags and not daemonise():
         return 0
     spec = folder.spec()
     if spec is None:
         raise AgentError("no-such-run", f"there is no spec in {folder.path}")
-    _redirect(folder)
+    redirect(folder.path / "supervisor.err")
     Supervisor(folder, spec).run(why)
     return 0
-
-
-def _daemonise() -> bool:
-    """True in a grandchild that no terminal, session or parent can reach; false in the caller."""
-    if os.fork():
-        os.wait()
-        return False
-    os.setsid()
-    if os.fork():
-        os._exit(0)
-    return True
-
-
-def _redirect(folder: AttemptFolder) -> None:
-    os.chdir("/")
-    nothing = os.open(os.devnull, os.O_RDWR)
-    errors = os.open(folder.path / "supervisor.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(nothing, 0)
-    os.dup2(errors, 1)
-    os.dup2(errors, 2)
-    for fd in (nothing, errors):
-        if fd > 2:
-            os.close(fd)
 
 
 def _in_own_namespace(folder: AttemptFolder, flags: list[str]) -> int:

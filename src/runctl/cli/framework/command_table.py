@@ -28,6 +28,11 @@ _VERBS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "stop": ("Stop instances; their disks stay.", f"{_INSTANCES}:stop_command", ()),
     "terminate": ("End instances for good; volumes stay.", f"{_INSTANCES}:terminate_command", ("rm",)),
     "exec": ("Run a command on an instance.", "runctl.cli.machines.exec:exec_command", ()),
+    "launch": (
+        "Rent an instance, train a script on it, bring its results home, and give it back.",
+        "runctl.cli.train.launch:launch_command",
+        (),
+    ),
     "train": ("Train a script on an instance.", "runctl.cli.train.command:train_command", ("run",)),
     "monitor": (
         "Follow the log of a run, by default the newest one on the instance.",
@@ -166,13 +171,16 @@ _LAST: dict[str, Leaf | Branch] = {
         },
     ),
     "runs": Branch(
-        "List runs, show one, read its log, stop it, remove what it keeps.",
+        "List runs, show one, read its log, fetch its results, stop it, remove what it keeps.",
         {
             "list": Leaf(
                 "List runs, newest first.", "runctl.cli.runs.commands:list_command", aliases=("ls",)
             ),
             "show": Leaf("Show one run.", "runctl.cli.runs.commands:show_command", aliases=("status",)),
             "logs": Leaf("Print the log of a run.", "runctl.cli.runs.commands:logs_command"),
+            "results": Leaf(
+                "Bring what a run wrote to this computer.", "runctl.cli.runs.results:results_command"
+            ),
             "stop": Leaf(
                 "Stop runs: SIGTERM first, so that a script can save, then SIGKILL. The machines stay.",
                 "runctl.cli.runs.commands:stop_command",

@@ -73,7 +73,8 @@ def machine_options(provider: str) -> Callable[[Callable[..., Any]], Callable[..
         @functools.wraps(function)
         def gather(*arguments: Any, **given: Any) -> Any:
             wanted = MachineOptions(
-                **{name: given.pop(name) for name in _SHARED}, own={name: given.pop(name) for name in own_names}
+                **{name: given.pop(name) for name in _SHARED},
+                own={name: given.pop(name) for name in own_names},
             )
             return function(*arguments, wanted=wanted, **given)
 

@@ -26,11 +26,12 @@ def show_log(
     follow: bool,
     tail: int | None = None,
     document: bool = False,
+    emits: bool = True,
 ) -> int:
     """Print the log, then say how the run ended; the exit code that ``--wait`` promises (0 while it goes on).
 
     The log is data: it goes to stdout as it is, or as JSON lines. With ``document`` (``train --wait``) the run is the
-    result: under ``--output json`` the log goes to stderr and the run to stdout.
+    result: under ``--output json`` the log goes to stderr and the run to stdout, unless the caller ``emits`` it.
     """
     finish(cli.progress)
     offset = tail_offset(machine, record, tail) if tail is not None else 0
@@ -43,14 +44,11 @@ def show_log(
             sink.finish()
             cut_off = output.mid_line
     except KeyboardInterrupt:
-        raise Interrupted(
-            f"stopped watching; {record.id} goes on on {record.instance_id}",
-            hint=f"runctl runs logs {record.id} --follow takes it up again, runctl runs stop {record.id} ends it",
-        ) from None
+        raise _stopped_watching(record) from None
     if cut_off and sys.stderr.isatty() and stream.isatty():
         stream.write("\n")
         stream.flush()
-    if document and cli.settings.json:
+    if document and emits and cli.settings.json:
         cli.emit(followed.record.as_run(SystemClock().now()), text=str)
     if followed.end is None:
         return 0
@@ -61,6 +59,17 @@ def show_log(
         )
     _say_end(cli, followed, log_was_shown=not sink.silent)
     return exit_code(followed.end)
+
+
+def _stopped_watching(record: RunRecord) -> Interrupted:
+    hint = f"runctl runs logs {record.id} --follow takes it up again, runctl runs stop {record.id} ends it"
+    if record.results is not None:
+        hint += f", runctl runs results {record.id} brings its results home"
+    ends = record.machine_end is not None and not record.machine_end.keep
+    afterwards = ", which ends itself after it" if ends else ""
+    return Interrupted(
+        f"stopped watching; {record.id} goes on on {record.instance_id}{afterwards}", hint=hint
+    )
 
 
 def show_kept_log(cli: Cli, record: RunRecord, why: RunctlError, *, tail: int | None) -> int:
@@ -96,6 +105,10 @@ def _say_end(cli: Cli, followed: Followed, *, log_was_shown: bool) -> None:
     record, end = followed.record, followed.end
     assert end is not None  # noqa: S101 - the caller has looked
     lines = [sentence(record.id, end, log_was_shown=log_was_shown)]
+    if record.machine_end is not None and not record.machine_end.keep:
+        # Whoever brings the results home and gives the machine back says what became of both.
+        cli.say(lines[0])
+        return
     if record.checkpoint_dir and record.started_at is not None:
         lines.append(f"checkpoints: {record.checkpoint_dir} on {record.instance_id}")
     cost = record.cost(SystemClock().now())

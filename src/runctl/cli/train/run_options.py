@@ -176,8 +176,8 @@ def _options(provider: str) -> list[Decorator]:
             "--checkpoint-signal",
             type=click.Choice(CHECKPOINT_SIGNALS, case_sensitive=False),
             metavar="SIGNAL",
-            help="Ask the script for a checkpoint with this signal, where it has a handler for it: USR1 (default), USR2,"
-            " HUP or none.",
+            help="Ask the script for a checkpoint with this signal, where it has a handler for it: USR1 (default),"
+            " USR2, HUP or none.",
         ),
         click.option(
             "--resume-from",

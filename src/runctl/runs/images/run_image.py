@@ -88,12 +88,10 @@ class RunImage:
     options: ImageOptions
     container: ContainerSpec | None
     root: Path
-    machine: Machine
-
-    @property
-    def instance(self) -> Instance:
-        """Where the run is to be."""
-        return self.machine.instance
+    instance: Instance
+    """Where the run is to be."""
+    machine: Machine | None
+    """``None``: it is not rented yet, and will have no image."""
 
     @cached_property
     def is_built(self) -> bool:
@@ -170,16 +168,17 @@ class RunImage:
         if not logins and not secrets:
             yield
             return
+        assert self.machine is not None  # noqa: S101 - nothing is entrusted to a machine that is not there
         self.machine.agent.entrust(plan.run_id, logins=logins, secrets=secrets)
         try:
             yield
         except BaseException:
-            self._forget(plan)
+            self._forget(self.machine, plan)
             raise
 
-    def _forget(self, plan: RunPlan) -> None:
+    def _forget(self, machine: Machine, plan: RunPlan) -> None:
         try:
-            self.machine.agent.forget_entrusted(plan.run_id)
+            machine.agent.forget_entrusted(plan.run_id)
         except RunctlError as error:
             self.session.progress.detail(f"what {plan.run_id} was entrusted with goes later: {error.message}")
 
@@ -200,7 +199,7 @@ class RunImage:
         options = self.build.options
         cached = self.session.config.docker.registry is not None and not options.rebuild.no_cache
         there = None
-        if not options.rebuild and self.machine.agent.has_image(image.local):
+        if not options.rebuild and self.machine is not None and self.machine.agent.has_image(image.local):
             there = "machine"
         shared = self._shared(image) if there is None else NOT_SHARED
         if shared.is_there and not options.rebuild:

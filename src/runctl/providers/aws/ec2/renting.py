@@ -18,6 +18,9 @@ from runctl.providers.interface import CreatePlan, InstanceRequest, Renting
 class Ec2Renting(Renting):
     """See `Renting`."""
 
+    # Every launch asks for InstanceInitiatedShutdownBehavior=terminate.
+    ends_on_shutdown = True
+
     def __init__(self, context: AwsContext, close_connections: Callable[[InstanceId], None]) -> None:
         self._context = context
         self._close_connections = close_connections

@@ -1,0 +1,81 @@
+"""What becomes of a machine that was rented for a run once that has ended: what was asked for, and the decision. Pure.
+
+Part of `runctl.agent.spec`'s contract.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+READ_SECONDS = 20.0
+"""How long a machine stays for whoever reads the end of the log, also where nobody is known to."""
+TAKEN_BACK_SECONDS = 600.0
+"""How long a machine waits for its provider, which is taking it back, before it ends itself after all."""
+
+
+@dataclass(frozen=True)
+class MachineEnd:
+    """When the machine ends itself. Every time counts from the run's end."""
+
+    keep: bool = False
+    """It stays until somebody ends it."""
+    read_within_seconds: float = READ_SECONDS
+    """Where results and log are safe elsewhere: how long it waits for somebody to say that they have read the end."""
+    fetch_within_seconds: float = READ_SECONDS
+    """Where they are on its own disk alone: how long it waits for somebody to fetch them."""
+    keep_on_failure_seconds: float = 0.0
+    """It stays this long after an end other than COMPLETED."""
+
+
+@dataclass(frozen=True)
+class EndedRun:
+    """What decides whether the machine of a run that has ended is needed any longer."""
+
+    seconds: float
+    """Since the run's end."""
+    completed: bool
+    taken_back: bool = False
+    """The machine is being taken back by its provider, who alone is to end it."""
+    fetched: bool = False
+    """Somebody has said that they have everything they want of it."""
+    safe_elsewhere: bool = False
+    """Results and log are on a volume or in an object store."""
+    others: bool = False
+    """Another run goes on on the machine."""
+
+
+@dataclass(frozen=True)
+class Stay:
+    """Why a machine has not ended itself."""
+
+    why: str
+    """In words, after "it stays because"."""
+    seconds: Optional[float] = None
+    """Until so many seconds after the run's end; ``None``: until something else changes."""
+
+
+def why_it_stays(end: MachineEnd, run: EndedRun) -> Optional[Stay]:
+    """``None``: it ends itself now."""
+    if end.keep:
+        return Stay("it is to be kept")
+    if run.others:
+        return Stay("another run goes on on it")
+    if run.taken_back:
+        return _until(run, "its provider takes it back", TAKEN_BACK_SECONDS)
+    reasons = []
+    if not run.fetched and run.safe_elsewhere:
+        reasons.append(("somebody may be reading the end of the log", end.read_within_seconds))
+    elif not run.fetched:
+        reasons.append(("its results have not been fetched", end.fetch_within_seconds))
+    if not run.completed:
+        reasons.append(("the run did not complete", end.keep_on_failure_seconds))
+    return max(
+        (stay for stay in (_until(run, *reason) for reason in reasons) if stay is not None),
+        key=lambda stay: stay.seconds or 0.0,
+        default=None,
+    )
+
+
+def _until(run: EndedRun, why: str, seconds: float) -> Optional[Stay]:
+    return Stay(why, seconds) if run.seconds < seconds else None

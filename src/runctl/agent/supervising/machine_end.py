@@ -1,0 +1,129 @@
+"""A machine that was rented for a run ends itself when that has ended and its results are safe, with nobody watching.
+
+A process of its own waits for that from the run's start on, so that the machine ends although the supervisor was
+killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runctl.agent.after_run import EndedRun, MachineEnd, Stay, why_it_stays
+from runctl.agent.errors import AgentError
+from runctl.agent.machine import durable
+from runctl.agent.machine.daemon import circumstances, daemonise, redirect, systemd_run, under_systemd
+from runctl.agent.machine.root import agent_command, as_root, login_user
+from runctl.agent.records import AttemptFolder, attempt_folder, attempts, find
+from runctl.agent.spec import EndReason, EndRecord, RunSpec, to_json
+from runctl.agent.supervising.status import conclude_if_gone
+
+POLL_SECONDS = 1.0
+RETRY_SECONDS = 30.0
+"""After a shutdown that was refused, or that has not ended the machine."""
+FETCHED = "fetched.json"
+
+
+def leave_behind(folder: AttemptFolder, spec: RunSpec) -> None:
+    """Where the machine is to end with the run, a process waits for that from now on. Raises `AgentError`."""
+    if spec.machine_end is None or spec.machine_end.keep:
+        return
+    command = [*agent_command(), "end-machine", spec.run_id, str(spec.attempt)]
+    if under_systemd():
+        user = login_user()
+        unit = f"runctl-{spec.run_id}-{spec.attempt}-end"
+        start = systemd_run(unit, (), circumstances(), (user.uid, user.gid))
+        if _run([*as_root(start), *command, "--foreground"], folder):
+            return
+    if not _run(command, folder):
+        raise AgentError(
+            "no-machine-end", "the process that is to end the machine after the run did not start", ""
+        )
+
+
+def _run(command: list[str], folder: AttemptFolder) -> bool:
+    with (folder.path / "machine-end.err").open("ab") as errors:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
+            start_new_session=True,
+            check=False,
+        )
+    return done.returncode == 0
+
+
+def end_machine(arguments: list[str]) -> int:
+    """Wait and end the machine: ``RUN_ID ATTEMPT [--foreground]``."""
+    folder = attempt_folder(arguments[0], int(arguments[1]))
+    if "--foreground" not in arguments and not daemonise():
+        return 0
+    spec = folder.spec()
+    if spec is None or spec.machine_end is None:
+        return 0
+    redirect(folder.path / "machine-end.err")
+    while True:
+        # One whose supervisor has gone is given its end here: it is not waited for.
+        ends = {other.path: conclude_if_gone(other)[0] for other in attempts()}
+        newer = [other for other in attempts(folder.run_id) if other.attempt > folder.attempt]
+        if newer:
+            # It has a process of its own that ends the machine.
+            return 0
+        if _is_over(folder, spec.machine_end, ends):
+            _shut_down()
+            time.sleep(RETRY_SECONDS)
+        time.sleep(POLL_SECONDS)
+
+
+def _is_over(folder: AttemptFolder, wanted: MachineEnd, ends: Mapping[Path, EndRecord | None]) -> bool:
+    if folder.path not in ends:
+        # The run could not be started after all, or was pruned: only other runs need the machine.
+        return None not in ends.values()
+    end = ends[folder.path]
+    return end is not None and stay_of(folder, wanted, end) is None
+
+
+def _shut_down() -> None:
+    """The provider ends a machine that shuts down, and bills it no longer."""
+    command = as_root(["shutdown", "-h", "now"])
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.stderr.write(f"{' '.join(command)}: exit code {done.returncode}: {done.stderr}\n")
+        sys.stderr.flush()
+
+
+def stay_of(
+    folder: AttemptFolder, wanted: MachineEnd, end: EndRecord, *, fetched: bool = False
+) -> Stay | None:
+    """Why the machine does not end itself now, after this end of the attempt; ``None``: it does."""
+    return why_it_stays(
+        wanted,
+        EndedRun(
+            seconds=max(0.0, time.time() - end.ended_at),
+            completed=end.reason is EndReason.COMPLETED,
+            taken_back=end.reason is EndReason.INTERRUPTED,
+            fetched=fetched or (folder.path / FETCHED).exists(),
+            others=any(other.end() is None for other in attempts() if other.path != folder.path),
+        ),
+    )
+
+
+def fetched(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Whoever asks has everything that they want of the run. ``stay`` says why the machine goes on all the same;
+    ``null``: it ends itself now. Raises `AgentError` (``run-goes-on``, ``not-rented``)."""
+    folder = find(request)
+    spec, end = folder.spec(), conclude_if_gone(folder)[0]
+    if spec is None or spec.machine_end is None:
+        raise AgentError("not-rented", f"this machine was not rented for {folder.run_id}")
+    if end is None:
+        raise AgentError("run-goes-on", f"{folder.run_id} has not ended")
+    with contextlib.suppress(OSError):
+        # On a full disk the machine waits in vain, for as long as it was told to; whoever asks may end it.
+        durable.write_json(folder.path / FETCHED, {"at": time.time()})
+    return {"stay": to_json(stay_of(folder, spec.machine_end, end, fetched=True))}

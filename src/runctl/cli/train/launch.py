@@ -1,0 +1,241 @@
+"""``launch``: a machine is rented, the script trained on it, its results brought home, and the machine given back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.framework.commands import PassthroughCommand
+from runctl.cli.framework.completion import instances_of
+from runctl.cli.framework.values import DURATION
+from runctl.cli.machines.create import SECTIONS as CREATE_SECTIONS
+from runctl.cli.machines.create_options import MachineOptions, machine_options, sections_with
+from runctl.cli.machines.instances import READY_TIMEOUT
+from runctl.cli.machines.renting import confirm_renting
+from runctl.cli.machines.resolve import find_instance, transport_option
+from runctl.cli.train.help import SECTIONS as TRAIN_SECTIONS
+from runctl.cli.train.run_options import RunOptions, run_options
+from runctl.providers.registry import plugin
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class _Launch(PassthroughCommand):
+    rest_name = "ARGS"
+
+
+AFTER_RUN = "After the run"
+
+
+def launch_command(provider: str) -> click.Command:
+    """``launch`` of a provider: one that rents its machines, or one whose machines are there."""
+    return _renting(provider) if "create" in plugin(provider).verbs else _on_own_machine(provider)
+
+
+def _renting(provider: str) -> click.Command:
+    @click.command(
+        cls=_Launch,
+        sections=_sections(provider),
+        examples=_examples(provider),
+        exclusive=[
+            ("--dockerfile", "--dockerfile-search"),
+            ("--results", "--no-results"),
+            ("--keep", "--keep-on-failure"),
+            ("--keep", "--fetch-within"),
+        ],
+        needs=[("--data-mount-point", "--data-volume-size")],
+    )
+    @click.argument("script", type=click.Path(path_type=Path), required=False)
+    @machine_options(provider)
+    @run_options(provider)
+    @_results_option
+    @click.option(
+        "--no-results",
+        is_flag=True,
+        help="Bring nothing home: what is not on a volume ends with the machine.",
+    )
+    @click.option(
+        "--fetch-within",
+        type=DURATION,
+        metavar="TIME",
+        default="12h",
+        show_default=True,
+        help="How long the machine waits for its results to be fetched; then it ends itself.",
+    )
+    @click.option("--keep", is_flag=True, help="Leave the machine; it is billed until it is terminated.")
+    @click.option(
+        "--keep-on-failure",
+        type=DURATION,
+        metavar="TIME",
+        help="Leave the machine for so long, such as 1h, if the run does not complete.",
+    )
+    @_wait_option
+    @click.option(
+        "--ready-timeout",
+        type=DURATION,
+        default=READY_TIMEOUT,
+        show_default=True,
+        help="Give up waiting for the machine.",
+    )
+    @click.option("--dry-run", is_flag=True, help="Show the plan with its price, and stop there.")
+    @click.option("--confirm", is_flag=True, help="Ask before renting, in the sandbox too.")
+    @transport_option(provider)
+    @click.pass_obj
+    def command(
+        cli: Cli,
+        script: Path | None,
+        wanted: MachineOptions,
+        run: RunOptions,
+        results: Path | None,
+        no_results: bool,
+        fetch_within: timedelta,
+        keep: bool,
+        keep_on_failure: timedelta | None,
+        wait: bool,
+        ready_timeout: timedelta,
+        dry_run: bool,
+        confirm: bool,
+        transport: str | None,
+        rest: tuple[str, ...],
+    ) -> int:
+        """Rent a machine, train a script on it, bring its results home, and give the machine back.
+
+        The plan with its price is shown first, and on a terminal it asks before it rents; --yes answers. What is wrong
+        in the project is found before anything is rented. A run that has started goes on when this computer sleeps,
+        and its machine ends itself when the run has ended and its results are safe, whether or not anyone watches.
+        """
+        from runctl.cli.train.launched import carry_out_launch, show_launch_plan
+        from runctl.runs.launch_plan import AfterRun
+        from runctl.runs.launching import LaunchRequest, launching
+
+        after = AfterRun(
+            results=results,
+            bring_results=not no_results,
+            keep=keep,
+            keep_on_failure=keep_on_failure or timedelta(0),
+            fetch_within=fetch_within,
+            follows=wait,
+        )
+        train = run.request(cli, provider, script, rest)
+        request = LaunchRequest(train, after, run.resume_from, run.image_options, transport)
+        machine = wanted.request(cli.session, provider, ())
+        with launching(cli.session, provider, request, machine) as launch:
+            if dry_run:
+                show_launch_plan(cli, launch.plan)
+                return 0
+
+            def may_rent() -> None:
+                plan = launch.plan.machine
+                if plan is not None and launch.new is not None and launch.new.existing is None:
+                    confirm_renting(cli, provider, f"this {plan.instance_type}", plan.price, always=confirm)
+
+            started = carry_out_launch(cli, launch, may_rent=may_rent, ready_timeout=ready_timeout)
+        return started.to_the_end() if wait else started.left_alone()
+
+    return command
+
+
+def _on_own_machine(provider: str) -> click.Command:
+    @click.command(
+        cls=_Launch,
+        sections={**TRAIN_SECTIONS, AFTER_RUN: ("--results",)},
+        examples=_examples(provider),
+        exclusive=[("--dockerfile", "--dockerfile-search")],
+    )
+    @click.argument("script", type=click.Path(path_type=Path), required=False)
+    @_instance_option(provider)
+    @run_options(provider)
+    @_results_option
+    @_wait_option
+    @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
+    @transport_option(provider)
+    @click.pass_obj
+    def command(
+        cli: Cli,
+        script: Path | None,
+        run: RunOptions,
+        results: Path | None,
+        wait: bool,
+        dry_run: bool,
+        transport: str | None,
+        rest: tuple[str, ...],
+        instance_id: str | None = None,
+    ) -> int:
+        """Train a script and bring its results to a folder.
+
+        The machine is there already: nothing is rented, and nothing given back.
+        """
+        from runctl.cli.train.launched import carry_out_launch, show_launch_plan
+        from runctl.runs.launch_plan import AfterRun
+        from runctl.runs.launching import LaunchRequest, launch_on
+
+        train = run.request(cli, provider, script, rest)
+        after = AfterRun(results=results, follows=wait)
+        request = LaunchRequest(train, after, run.resume_from, run.image_options, transport)
+        launch = launch_on(cli.session, find_instance(cli, provider, instance_id), request)
+        if dry_run:
+            show_launch_plan(cli, launch.plan)
+            return 0
+        started = carry_out_launch(cli, launch)
+        return started.to_the_end() if wait else started.left_alone()
+
+    return command
+
+
+_results_option: Decorator = click.option(
+    "--results",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Bring output, checkpoints and log to FOLDER/RUN: at the end with --wait, else with runs results (default:"
+    " they stay on the volume that the run saves to; without one, the folder results).",
+)
+_wait_option: Decorator = click.option(
+    "--wait",
+    is_flag=True,
+    help="Follow the log, bring the results home, see the machine given back, and exit with the script's own code.",
+)
+
+
+def _instance_option(provider: str) -> Decorator:
+    if plugin(provider).only_instance is not None:
+        return lambda function: function
+    return click.option(
+        "--instance",
+        "instance_id",
+        metavar="ID|NAME",
+        required=True,
+        shell_complete=instances_of(provider),
+        help="The machine.",
+    )
+
+
+def _sections(provider: str) -> dict[str, tuple[str, ...]]:
+    """The titles of ``create`` and of ``train``, with what both have under one of them."""
+    own = sections_with(plugin(provider), CREATE_SECTIONS)
+    own.pop("This command", None)
+    found = {title: tuple(options) for title, options in TRAIN_SECTIONS.items()}
+    for title, options in own.items():
+        found[title] = (*found.get(title, ()), *options)
+    found["The run"] = (*found["The run"], "--ready-timeout", "--confirm")
+    after = ("--results", "--no-results", "--fetch-within", "--keep", "--keep-on-failure")
+    return {"Machine": found.pop("Machine"), **found, AFTER_RUN: after}
+
+
+def _examples(provider: str) -> tuple[tuple[str, str], ...]:
+    launch = f"runctl {provider} launch"
+    if "create" not in plugin(provider).verbs:
+        where = "" if plugin(provider).only_instance is not None else " --instance NAME"
+        return ((f"{launch}{where} train.py --results results --wait", "train, and copy the results there"),)
+    return (
+        (
+            f"{launch} train.py --spot --wait -- --epochs 5",
+            "the whole way, with the results in the folder results",
+        ),
+        (f"{launch} train.py --ttl 12h --keep-on-failure 1h", "the machine ends itself with nobody watching"),
+        (f"{launch} train.py --dry-run", "show the plan with its price, and rent nothing"),
+    )

@@ -1,0 +1,170 @@
+"""A launch as a person sees it: the plan, the start, the log, the results brought home, the machine given back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+from runctl.cli.context import Cli
+from runctl.cli.runs.show_log import show_log
+from runctl.core.clock import SystemClock
+from runctl.core.errors import Interrupted, RunctlError
+from runctl.core.models import Run
+from runctl.core.money import usd
+from runctl.core.text import counted, size
+from runctl.machines.machine import Machine
+from runctl.machines.renting import READY_TIMEOUT
+from runctl.providers.ended import what_became_of
+from runctl.providers.registry import command, is_this_computer
+from runctl.render.launch_plan import launch_plan_document, launch_plan_text
+from runctl.render.run_table import machine_end_text
+from runctl.runs.launch_plan import LaunchPlan
+from runctl.runs.launching import Launch
+from runctl.runs.records import RunRecord
+from runctl.runs.results import GivenBack, Results, fetch_results, give_back
+
+
+@dataclass(frozen=True)
+class LaunchedRun:
+    """The result of ``launch --wait``."""
+
+    run: Run
+    results: Results | None
+    """``None``: they stay where the run wrote them."""
+    given_back: bool
+    """The machine was rented for the run, and is billed no longer."""
+    machine_seconds: float | None
+    """From the machine's creation until now."""
+    machine_cost: Decimal | None
+    """USD for the machine up to now, without its disks."""
+
+
+def show_launch_plan(cli: Cli, plan: LaunchPlan) -> None:
+    """``--dry-run``: the plan is the result."""
+    cli.emit(launch_plan_document(plan), text=lambda: launch_plan_text(plan), ids=())
+
+
+def carry_out_launch(
+    cli: Cli,
+    launch: Launch,
+    *,
+    may_rent: Callable[[], None] = lambda: None,
+    ready_timeout: timedelta = READY_TIMEOUT,
+) -> Launched:
+    """The plan is shown, somebody agreed where that is needed, and the run has started."""
+    cli.say(launch_plan_text(launch.plan))
+    may_rent()
+    return Launched(cli, launch, launch.start(ready_timeout))
+
+
+@dataclass
+class Launched:
+    """A run that its machine has taken up."""
+
+    cli: Cli
+    launch: Launch
+    record: RunRecord
+
+    def left_alone(self) -> int:
+        """Say how to follow it, and what becomes of the machine."""
+        record, cli = self.record, self.cli
+        cli.emit(record.as_run(SystemClock().now()), text=lambda: record.id, ids=[record.id])
+        where = "" if is_this_computer(record.provider) else f" on {record.instance_id}"
+        cli.progress.note(
+            f"{record.id} has started{where}; follow it with: runctl runs logs {record.id} --follow"
+        )
+        if record.machine_end is not None:
+            cli.progress.note(f"{record.instance_id} ends {machine_end_text(record.machine_end)}")
+        if record.results is not None:
+            cli.progress.note(f"bring its results to {record.results}: runctl runs results {record.id}")
+        return 0
+
+    def to_the_end(self) -> int:
+        """Follow it, bring its results home, see the machine given back; the exit code that ``--wait`` promises."""
+        cli, machine = self.cli, self.launch.training.machine
+        if cli.settings.quiet:
+            cli.write(self.record.id)
+        code = show_log(cli, machine, self.record, follow=True, document=True, emits=False)
+        record = cli.store.get(self.record.id)
+        results = bring_home(cli, machine, record, record.results) if record.results is not None else None
+        ended = end_rental(cli, machine, record)
+        if cli.settings.json:
+            cli.emit(
+                LaunchedRun(
+                    record.as_run(SystemClock().now()),
+                    results,
+                    given_back=ended is not None and ended.stay is None,
+                    machine_seconds=round(ended.seconds, 1) if ended is not None else None,
+                    machine_cost=ended.cost if ended is not None else None,
+                ),
+                text=str,
+            )
+        return code
+
+
+def bring_home(cli: Cli, machine: Machine, record: RunRecord, folder: str) -> Results | None:
+    """The results are in the folder, and it is said where; ``None`` where the machine has ended and they with it."""
+    gone = what_became_of(machine.provider, machine.instance.id) if record.machine_end is not None else None
+    if gone is not None:
+        where = "they are on its volume" if record.saved_volume else "what was on its own disk is lost"
+        cli.progress.warn(f"the results of {record.id} cannot be fetched: {gone.message}; {where}")
+        return None
+    later = f"runctl runs results {record.id} goes on where this one was"
+    try:
+        results = fetch_results(cli.session, machine, record, Path(folder))
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted: the results of {record.id} are not all here", hint=later) from None
+    except RunctlError as error:
+        error.hint = "; ".join(part for part in (error.hint, later) if part)
+        raise
+    if results.skipped:
+        shown = ", ".join(results.skipped[:3]) + (", ..." if results.skipped[3:] else "")
+        cli.progress.warn(f"not copied, as it is no file or a link that leads out of the folder: {shown}")
+    cli.say(f"results: {results.folder} ({counted(results.files, 'file')}, {size(results.bytes)})")
+    return results
+
+
+def end_rental(cli: Cli, machine: Machine, record: RunRecord) -> GivenBack | None:
+    """The machine of an ended run is given back, and it is said what it cost, or why it stays; ``None`` for a machine
+    that was not rented for the run."""
+    if record.machine_end is None:
+        return None
+    instance = machine.instance
+    if record.machine_end.keep:
+        end_it = command(record.provider, "terminate", instance.id)
+        cli.say(f"{instance.id} stays, and is billed until it is terminated: {end_it}")
+        return None
+    cli.progress.step(f"giving {instance.id} back")
+    try:
+        ended = give_back(cli.session, machine, record)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"interrupted: {instance.id} ends itself, as the run has ended",
+            hint=f"{command(record.provider, 'status', instance.id)} shows it",
+        ) from None
+    if ended.stay is None:
+        cli.say(_cost(ended))
+    else:
+        cli.say(_stays(record, ended))
+    return ended
+
+
+def _cost(ended: GivenBack) -> str:
+    instance = ended.instance
+    if ended.cost is None or instance.price_per_hour is None:
+        return f"{instance.id} is given back after {ended.seconds:.0f} s"
+    price = f"{usd(instance.price_per_hour)} an hour, {instance.market.value}"
+    return f"cost: {usd(ended.cost)} ({ended.seconds:.0f} s at {price}); {instance.id} is given back"
+
+
+def _stays(record: RunRecord, ended: GivenBack) -> str:
+    stay, until = ended.stay, ""
+    if stay is not None and stay.seconds is not None and record.ended_at is not None:
+        at = datetime.fromtimestamp(record.ended_at.timestamp() + stay.seconds, UTC)
+        until = f" until {at:%H:%M:%S} UTC"
+    end_it = command(record.provider, "terminate", ended.instance.id)
+    why = stay.why if stay is not None else ""
+    return f"{ended.instance.id} stays{until}: {why}; {end_it} ends it at once"

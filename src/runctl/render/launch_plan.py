@@ -1,0 +1,47 @@
+"""A `LaunchPlan` for a person and for programs: the machine with its price, the run, and what becomes of both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runctl.render.json import to_builtins
+from runctl.render.plans import create_plan_text, plan_document
+from runctl.render.run_plan import run_plan_document, run_plan_lines
+from runctl.render.run_table import machine_end_text
+from runctl.runs.launch_plan import LaunchPlan, ResultsPlan, Safety
+
+
+def launch_plan_text(plan: LaunchPlan) -> str:
+    """The machine as ``create`` shows it, with its end; the run as ``train`` does, with its results."""
+    results = f"{'results':<9}{_results(plan.results)}"
+    if plan.machine is None:
+        return "\n".join([*run_plan_lines(plan.run), results])
+    end, price = plan.run.spec.machine_end, plan.machine.price
+    ends = machine_end_text(end, price.usd if price is not None else None) if end is not None else ""
+    return "\n".join([create_plan_text(plan.machine, ends), *run_plan_lines(plan.run, price=False), results])
+
+
+def launch_plan_document(plan: LaunchPlan) -> dict[str, Any]:
+    """The same for programs. Of a machine that is not rented yet ``run.instance`` is null; ``machine`` describes it."""
+    run = run_plan_document(plan.run)
+    if plan.machine is not None:
+        run["instance"] = None
+    document: dict[str, Any] = {
+        "machine": plan_document(plan.machine) if plan.machine is not None else None,
+        "run": run,
+        "results": to_builtins(plan.results),
+        "machine_end": to_builtins(plan.run.spec.machine_end),
+    }
+    return document
+
+
+def _results(results: ResultsPlan) -> str:
+    match results.safety:
+        case Safety.FOLDER:
+            return f"output, checkpoints and log are brought to {results.where}"
+        case Safety.VOLUME:
+            return f"output, checkpoints and log stay on {results.where}"
+        case Safety.MACHINE:
+            return "output, checkpoints and log stay on the machine"
+        case Safety.NOWHERE:
+            return "output and checkpoints end with the machine (--no-results)"

@@ -1,0 +1,178 @@
+"""What ``launch`` is about to do, decided before anything is rented: which volumes the machine must have, what the run
+will see on it, where its results go, and when the machine ends. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+
+from runctl.agent.after_run import READ_SECONDS, MachineEnd
+from runctl.agent.spec import MachineMount
+from runctl.checkpoints.resume import ResumeFrom
+from runctl.containers.mounts import MountRequest
+from runctl.core.errors import NotFound, UsageError
+from runctl.core.ids import InstanceId
+from runctl.core.models import Instance, InstanceState, Volume
+from runctl.core.mount_points import is_within
+from runctl.providers.interface import CreatePlan, InstanceRequest, VolumeMount
+from runctl.runs.mounts.plan import MountFacts, PlannedMount
+from runctl.runs.plan import RunPlan
+
+NEW_MACHINE = InstanceId("a new machine")
+"""Stands for the id of a machine that is not rented yet."""
+DATA_DISK = "data"
+"""Stands for the id of a disk that is created with the machine."""
+DEFAULT_RESULTS = "results"
+FETCH_WITHIN = timedelta(hours=12)
+FOLLOWER_SECONDS = 600.0
+"""How long a machine waits for somebody who follows the run and has lost the connection at its end."""
+
+
+@dataclass(frozen=True)
+class AfterRun:
+    """What was asked for the time after the run."""
+
+    results: Path | None = None
+    """The folder of this computer that they are brought to; ``None``: see `plan_results`."""
+    bring_results: bool = True
+    keep: bool = False
+    """The machine stays."""
+    keep_on_failure: timedelta = timedelta(0)
+    fetch_within: timedelta = FETCH_WITHIN
+    follows: bool = False
+    """Somebody waits for the run's end."""
+
+
+class Safety(StrEnum):
+    """Where a run's results are safe once it has ended."""
+
+    FOLDER = "folder"
+    """In a folder of this computer, when they have been brought there."""
+    VOLUME = "volume"
+    """On the volume to which the run saves."""
+    MACHINE = "machine"
+    """On its machine, which is not given back."""
+    NOWHERE = "nowhere"
+    """They end with the machine."""
+
+
+@dataclass(frozen=True)
+class ResultsPlan:
+    """Where output, checkpoints and log are once the run has ended."""
+
+    safety: Safety
+    where: str | None = None
+    """The folder of this computer (the run's own is made in it), or the volume's name or id."""
+
+    @property
+    def folder(self) -> str | None:
+        """The folder of this computer that they are to be brought to."""
+        return self.where if self.safety is Safety.FOLDER else None
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """Everything that `runctl.runs.launching.Launch` is about to do."""
+
+    machine: CreatePlan | None
+    """``None``: the machine is there, and nothing is rented."""
+    run: RunPlan
+    """For a machine to be rented: what it will be when the machine is as `machine` says."""
+    results: ResultsPlan
+
+
+def with_volumes(
+    request: InstanceRequest, mounts: Sequence[MountRequest], resume: ResumeFrom | None
+) -> InstanceRequest:
+    """The request for a machine that has every volume which the run names: they decide its zone."""
+    points: dict[str, str | None] = {volume.volume: volume.mount_point for volume in request.volumes}
+    for mount in mounts:
+        if not mount.is_path:
+            points[mount.source] = points.get(mount.source) or mount.mount_point
+    if resume is not None and resume.volume_id is not None:
+        points.setdefault(str(resume.volume_id), None)
+    return replace(request, volumes=tuple(VolumeMount(*pair) for pair in points.items()))
+
+
+def without_repeats(request: InstanceRequest, volumes: Mapping[str, Volume]) -> InstanceRequest:
+    """The request with each volume once, where it is named by its name and by its id."""
+    points: dict[str, str | None] = {}
+    for mount in request.volumes:
+        identifier = str(volumes[mount.volume].id)
+        points[identifier] = points.get(identifier) or mount.mount_point
+    return replace(request, volumes=tuple(VolumeMount(*pair) for pair in points.items()))
+
+
+def machine_to_be(plan: CreatePlan, now: datetime) -> Instance:
+    """The machine as it will be once it can be used."""
+    return Instance(
+        id=NEW_MACHINE,
+        provider=plan.provider,
+        state=InstanceState.RUNNING,
+        instance_type=plan.instance_type,
+        market=plan.market,
+        zone=plan.zone,
+        public_ip=None,
+        private_ip=None,
+        price_per_hour=plan.price.usd if plan.price is not None else None,
+        project=plan.project,
+        owner=plan.owner,
+        created_at=now,
+        tags=plan.tags,
+    )
+
+
+def mounts_to_be(plan: CreatePlan, instance: Instance, volumes: Mapping[str, Volume]) -> MountFacts:
+    """What will be mounted on the machine; ``volumes`` are those of the plan, by every name that a request uses."""
+    mounted = []
+    for mount in plan.volumes:
+        size = volumes[mount.volume].size_gib << 30
+        mounted.append(MachineMount(str(mount.mount_point), "", mount.volume, "", size, size))
+    if plan.data_volume_size_gib is not None:
+        size = plan.data_volume_size_gib << 30
+        mounted.append(MachineMount(plan.data_mount_point, "", DATA_DISK, "", size, size))
+    return MountFacts(instance, mounted, volumes)
+
+
+def check_resume_path(resume: ResumeFrom | None, facts: MountFacts) -> None:
+    """A path to resume from can be on a machine that is new. Raises `NotFound`."""
+    if resume is None or resume.volume_id is not None:
+        return
+    if not any(is_within(resume.path, mount.mount_point) for mount in facts.mounted):
+        raise NotFound(
+            f"--resume-from {resume.path}: a new machine has nothing there",
+            hint="name the run that saved it, or the volume that it is on: --ebs-volume VOLUME",
+            code="no-such-file",
+        )
+
+
+def plan_results(after: AfterRun, saves: PlannedMount | None, cwd: Path, *, rented: bool) -> ResultsPlan:
+    """Where they are safe: where that was asked for; else on the volume that outlives the machine; else they are
+    brought to the folder ``results``. Raises `UsageError` where a file has the folder's place."""
+    if after.results is not None or (rented and after.bring_results and not after.keep):
+        volume = saves.volume if saves is not None else None
+        if after.results is None and volume is not None and not volume.ends_with_instance:
+            return ResultsPlan(Safety.VOLUME, volume.name or str(volume.id))
+        folder = cwd / (after.results or DEFAULT_RESULTS)
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(
+                f"{folder} is not a folder, and results are to be brought there", hint="--results FOLDER"
+            )
+        return ResultsPlan(Safety.FOLDER, str(folder))
+    return ResultsPlan(Safety.NOWHERE if rented and not after.keep else Safety.MACHINE)
+
+
+def plan_machine_end(after: AfterRun, results: ResultsPlan) -> MachineEnd:
+    """When the machine ends itself after the run."""
+    if after.keep:
+        return MachineEnd(keep=True)
+    read = FOLLOWER_SECONDS if after.follows else READ_SECONDS
+    fetched = results.safety is Safety.FOLDER
+    return MachineEnd(
+        read_within_seconds=read,
+        fetch_within_seconds=max(read, after.fetch_within.total_seconds()) if fetched else read,
+        keep_on_failure_seconds=after.keep_on_failure.total_seconds(),
+    )

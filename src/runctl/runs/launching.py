@@ -1,0 +1,209 @@
+"""The use case ``launch``: ``create`` and ``train`` one after the other, and the machine given back at the end.
+
+Everything that can be found wrong is found before the machine is rented. Once the run has started its machine ends
+itself (`runctl.agent.after_run`); a machine on which it could not be started is given back here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from runctl.agent.spec import EndReason
+from runctl.core.clock import SystemClock
+from runctl.core.errors import Interrupted, RunctlError, Unsupported
+from runctl.core.models import Instance, Volume
+from runctl.machines.instances import new_machine
+from runctl.machines.machine import reach
+from runctl.machines.renting import READY_TIMEOUT, NewMachine
+from runctl.machines.session import Session
+from runctl.providers.interface import InstanceRequest, Provider, require
+from runctl.providers.registry import command
+from runctl.runs.images.run_image import BY_CONFIGURATION, ImageOptions
+from runctl.runs.launch_plan import (
+    AfterRun,
+    LaunchPlan,
+    check_resume_path,
+    machine_to_be,
+    mounts_to_be,
+    plan_machine_end,
+    plan_results,
+    with_volumes,
+    without_repeats,
+)
+from runctl.runs.project_plan import TrainRequest, plan_project
+from runctl.runs.records import RunRecord, never_started
+from runctl.runs.training import Training, find_checkpoint
+
+TRIES = 3
+PAUSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class LaunchRequest:
+    """What the user asked for, configuration already merged in."""
+
+    train: TrainRequest
+    after: AfterRun
+    resume_from: str | None = None
+    """A run, or a path of the machine."""
+    image_options: ImageOptions = BY_CONFIGURATION
+    transport: str | None = None
+
+
+@contextmanager
+def launching(
+    session: Session, provider: str, request: LaunchRequest, machine: InstanceRequest
+) -> Iterator[Launch]:
+    """For the time in which a machine is planned and rented, and the run started on it: see `Launch`.
+
+    The same request takes up a machine that an earlier call has rented and not used. Raises what `plan_project`,
+    `Renting.plan` and `Training.plan` raise, and `Unsupported` where a machine cannot end itself.
+    """
+    train, own = request.train, session.provider(provider)
+    _check_machine_end(own, request.after)
+    project = plan_project(train)
+    resume = train.resume
+    if request.resume_from is not None:
+        resume = find_checkpoint(session, request.resume_from)
+        train = replace(train, resume=resume)
+    machine = with_volumes(machine, project.mount_requests, resume)
+    volumes = _volumes(own, machine)
+    with new_machine(session, provider, without_repeats(machine, volumes)) as new:
+        instance = machine_to_be(new.plan, SystemClock().now())
+        facts = mounts_to_be(new.plan, instance, volumes)
+        check_resume_path(resume, facts)
+        training = Training(session, train, project, instance, request.transport, request.image_options)
+        run = training.plan_before_renting(facts)
+        results = plan_results(request.after, run.mounts.saves, train.cwd, rented=True)
+        end = plan_machine_end(request.after, results)
+        training.request = replace(train, machine_end=end, results=results.folder)
+        run = replace(run, spec=replace(run.spec, machine_end=end), results=results.folder)
+        yield Launch(training, LaunchPlan(new.plan, run, results), new)
+
+
+def launch_on(session: Session, instance: Instance, request: LaunchRequest) -> Launch:
+    """The same on a machine that is there: nothing is rented, and nothing given back. Raises what `Training.plan`
+    raises."""
+    train = request.train
+    if request.resume_from is not None:
+        train = replace(train, resume=find_checkpoint(session, request.resume_from, instance))
+    results = plan_results(request.after, None, train.cwd, rented=False)
+    train = replace(train, results=results.folder)
+    training = Training(
+        session, train, plan_project(train), instance, request.transport, request.image_options
+    )
+    return Launch(training, LaunchPlan(None, training.plan(), results))
+
+
+@dataclass
+class Launch:
+    """A run that is planned, and started when `start` is called."""
+
+    training: Training
+    plan: LaunchPlan
+    new: NewMachine | None = None
+    """The machine that is rented for it; ``None``: it is there."""
+
+    def start(self, ready_timeout: timedelta = READY_TIMEOUT) -> RunRecord:
+        """The machine is rented and has taken up the run.
+
+        Where that cannot be done the machine is given back, after Ctrl-C too, and the error that comes out says so.
+        Raises what `NewMachine.rent` and `Training.start` raise, and `Interrupted`.
+        """
+        if self.new is None:
+            return self.training.start(self.plan.run)
+        try:
+            self.training.instance = self.new.rent(wait=ready_timeout)
+            # As it was planned, with what the machine says now that it can be asked.
+            return self.training.start(self.training.plan())
+        except BaseException as error:
+            told = self._after_failure(self.new, error)
+            if told is error:
+                raise
+            raise told from error
+
+    def _after_failure(self, new: NewMachine, error: BaseException) -> BaseException:
+        """The machine is given back unless the run may be going on on it; the error says which."""
+        instance = new.instance
+        interrupted = isinstance(error, (KeyboardInterrupt, Interrupted))
+        if instance is None and interrupted:
+            instance = new.find()
+        if instance is None:
+            return error
+        if self._is_used(new, instance):
+            return error
+        if interrupted:
+            self.training.session.progress.warn(f"interrupted: giving {instance.id} back first")
+        provider = instance.provider
+        problem = self._give_back(instance)
+        if problem:
+            facts = f"{instance.id} MAY STILL BE RUNNING ({problem})"
+            hint = f"end it: {command(provider, 'terminate', instance.id)}"
+        else:
+            facts, hint = f"{instance.id} is given back", ""
+        known = self.training.store.find(self.training.run_id)
+        if known is not None and not known.has_ended:
+            now = known.by_its_clock(SystemClock().now())
+            self.training.store.put(never_started(known, now, "its machine was given back before it started"))
+        if interrupted:
+            return Interrupted(f"interrupted before the run was started; {facts}", hint=hint)
+        if isinstance(error, RunctlError):
+            error.message = f"{error.message}; {facts}"
+            error.args = (error.message,)
+            error.hint = "; ".join(part for part in (hint, error.hint) if part)
+        else:
+            error.add_note(facts)
+        return error
+
+    def _is_used(self, new: NewMachine, instance: Instance) -> bool:
+        """Whether the run was started after all, or an earlier call's run goes on on it."""
+        known = self.training.store.find(self.training.run_id)
+        may_have_started = known is not None and known.end_reason is not EndReason.NOT_STARTED
+        if not may_have_started and new.existing is None:
+            return False
+        for _ in range(TRIES):
+            try:
+                runs = reach(self.training.session, instance, self.training.transport).agent.attempts()
+            except (RunctlError, KeyboardInterrupt):
+                SystemClock().sleep(PAUSE_SECONDS)
+            else:
+                return any(run.end is None or run.run_id == self.training.run_id for run in runs)
+        return True
+
+    def _give_back(self, instance: Instance) -> str:
+        """Empty when it is ended; else why not. A second Ctrl-C does not get in between: the machine costs money."""
+        rentals = self.training.session.rentals(instance.provider)
+        problem = ""
+        for _ in range(TRIES):
+            try:
+                rentals.give_back(instance.id)
+            except KeyboardInterrupt:
+                problem = "interrupted"
+            except RunctlError as error:
+                problem = error.message
+                with suppress(KeyboardInterrupt):
+                    SystemClock().sleep(PAUSE_SECONDS)
+            else:
+                return ""
+        return problem
+
+
+def _check_machine_end(provider: Provider, after: AfterRun) -> None:
+    """Raises `Unsupported` where nobody would end the machine."""
+    if not require(provider.renting).ends_on_shutdown and not (after.keep or after.follows):
+        raise Unsupported(
+            f"a machine of {provider.name} cannot end itself after the run",
+            hint="--wait gives it back at the end, --keep leaves it",
+        )
+
+
+def _volumes(provider: Provider, request: InstanceRequest) -> dict[str, Volume]:
+    """The volumes of the request by the names that it uses, and by id. Raises `NotFound`, `Unsupported`."""
+    found: dict[str, Volume] = {}
+    for mount in request.volumes:
+        volume = require(provider.volumes).find(mount.volume)
+        found[mount.volume] = found[str(volume.id)] = volume
+    return found

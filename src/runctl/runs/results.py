@@ -1,0 +1,171 @@
+"""What a run wrote, brought to this computer when it has ended, and its machine given back after that."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+from runctl.agent.after_run import Stay
+from runctl.agent.spec import EndRecord, dumps
+from runctl.core.clock import SystemClock
+from runctl.core.errors import Conflict, NotFound, Unreachable
+from runctl.core.models import Instance
+from runctl.machines.finding import find_instance
+from runctl.machines.instances import ENDED_TIMEOUT
+from runctl.machines.machine import Machine
+from runctl.machines.session import Session
+from runctl.providers.ended import what_became_of
+from runctl.providers.registry import this_computer
+from runctl.runs.control import follow_run
+from runctl.runs.records import RunRecord
+from runctl.storage.copying import copy
+from runctl.transport.files import MachineFiles
+
+FOLDERS = ("output", "checkpoints")
+LOGS = "logs"
+"""As on a volume: ``logs/1.log`` and ``logs/1.end.json`` of the first attempt."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a run wrote, as it is on this computer now."""
+
+    run_id: str
+    folder: Path
+    """With ``output``, ``checkpoints`` and ``logs``."""
+    files: int
+    bytes: int
+    sent_bytes: int
+    """What had to go over; the rest was there."""
+    skipped: tuple[str, ...] = ()
+    """Neither files nor folders, and links that lead out of the folder."""
+    complete: bool = True
+    """The run had ended."""
+
+
+@dataclass(frozen=True)
+class GivenBack:
+    """What became of a machine that was rented for a run."""
+
+    instance: Instance
+    stay: Stay | None
+    """Why it goes on; ``None``: it is given back."""
+    seconds: float
+    """From its creation until now."""
+
+    @property
+    def cost(self) -> Decimal | None:
+        """USD for the machine up to now, without its disks; ``None`` where no price is known."""
+        if self.instance.price_per_hour is None:
+            return None
+        return self.instance.price_per_hour * Decimal(str(self.seconds)) / 3600
+
+
+def fetch_results(session: Session, machine: Machine, record: RunRecord, folder: Path) -> Results:
+    """The run's output, checkpoints and log are in ``folder/RUN``, each file checked by its checksum.
+
+    What is there already is not sent again. Raises what `runctl.storage.copying.copy` and `follow_run` raise.
+    """
+    target = _run_folder(folder.absolute(), record.id)
+    here = MachineFiles(session.provider(this_computer()).agent(find_instance(session, this_computer())))
+    there = MachineFiles(machine.agent)
+    files = total = sent = 0
+    skipped: list[str] = []
+    for name, path in zip(FOLDERS, (record.output_dir, record.checkpoint_dir), strict=True):
+        if path is None:
+            continue
+        try:
+            done = copy(there, path, here, str(target / name), progress=session.progress)
+        except NotFound:
+            # A run that was never set up has none.
+            continue
+        files, total, sent = files + done.files, total + done.bytes, sent + done.sent_bytes
+        skipped += [f"{name}/{entry}" for entry in done.skipped]
+    log, end = _fetch_log(session, machine, record, target / LOGS)
+    return Results(
+        record.id,
+        target,
+        files + 1,
+        total + log,
+        sent + log,
+        tuple(skipped),
+        complete=end is not None,
+    )
+
+
+def give_back(
+    session: Session, machine: Machine, record: RunRecord, *, wait: timedelta | None = ENDED_TIMEOUT
+) -> GivenBack:
+    """The machine of an ended run knows that nothing is wanted from it any more, and is given back unless something
+    keeps it; with ``wait``, it has ended and its volumes are free.
+
+    Raises `Unreachable` when the machine does not answer, though its provider says that it runs.
+    """
+    rentals = session.rentals(machine.instance.provider)
+    stay = None
+    try:
+        stay = machine.agent.fetched(record.id, record.attempt)
+    except Unreachable:
+        if what_became_of(machine.provider, machine.instance.id) is None:
+            raise
+    if stay is None:
+        with suppress(NotFound):
+            rentals.give_back(machine.instance.id)
+            if wait is not None:
+                rentals.wait_ended(machine.instance.id, wait)
+    now = SystemClock().now()
+    return GivenBack(machine.instance, stay, max(0.0, (now - machine.instance.created_at).total_seconds()))
+
+
+def _run_folder(folder: Path, run_id: str) -> Path:
+    """The run's own folder. One that is made for results is left out of git, and so of what the next run sends."""
+    try:
+        new = not folder.exists()
+        target = folder / run_id
+        target.mkdir(parents=True, exist_ok=True)
+        if new:
+            (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+    except OSError as error:
+        raise Conflict(
+            f"results cannot be brought to {folder}: {error.strerror}",
+            hint=f"runctl runs results {run_id} FOLDER brings them elsewhere",
+            code="results-folder",
+        ) from error
+    return target
+
+
+def _fetch_log(
+    session: Session, machine: Machine, record: RunRecord, folder: Path
+) -> tuple[int, EndRecord | None]:
+    """The attempt's log, and how it ended, are in the folder; with the log's length in bytes."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{record.attempt}.log"
+    partial = path.with_name(f".{path.name}.part")
+
+    def write(data: bytes) -> None:
+        file.write(data)
+
+    with _removed_unless_renamed(partial), partial.open("wb") as file:
+        followed = follow_run(session, machine, record, write, to_the_end=record.has_ended)
+        file.flush()
+        os.fsync(file.fileno())
+        if followed.intact is False:
+            session.progress.warn(f"the log of {record.id} does not have the checksum that its machine wrote")
+        partial.replace(path)
+    if followed.end is not None:
+        end = folder / f"{record.attempt}.end.json"
+        end.write_text(dumps(followed.end) + "\n", encoding="utf-8")
+    return followed.offset, followed.end
+
+
+@contextmanager
+def _removed_unless_renamed(path: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)

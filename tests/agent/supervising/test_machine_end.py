@@ -1,0 +1,99 @@
+"""The machine that was rented for a run ends itself after it, also when the run's supervisor does not live to see it.
+
+The machine here is this computer, so that its ``shutdown`` is a program that only writes down that it was called.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from runctl.agent.spec import EndReason
+from tests.agent.driver import SLEEPER, Agent, until
+
+pytestmark = pytest.mark.linux
+
+FETCHED_SOON = {"read_within_seconds": 0.0, "fetch_within_seconds": 3600.0}
+AT_ONCE = {"read_within_seconds": 0.0, "fetch_within_seconds": 0.0}
+
+
+@pytest.fixture
+def shut_down(agent: Agent, tmp_path: Path) -> Path:
+    """The file that is there once the machine was told to shut down."""
+    programs, called = tmp_path / "programs", tmp_path / "called"
+    programs.mkdir()
+    for name, text in (
+        ("shutdown", f'#!/bin/sh\necho "$@" >>{called}\n'),
+        ("sudo", '#!/bin/sh\n[ "$1" = -n ] && shift\nexec "$@"\n'),
+        # The unit would have a PATH of its own.
+        ("systemd-run", "#!/bin/sh\nexit 1\n"),
+    ):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    agent.env["PATH"] = f"{programs}:{os.environ['PATH']}"
+    return called
+
+
+def test_a_machine_ends_when_its_results_are_fetched_and_no_other_run_goes_on(
+    agent: Agent, shut_down: Path
+) -> None:
+    agent.sync({"quick.py": "print('done')\n", "train.py": SLEEPER})
+    agent.start("other", "train.py")
+    agent.running("other")
+    agent.start("r", "quick.py", machine_end=FETCHED_SOON)
+    assert agent.call("fetched", {"run_id": "other"}).error["code"] == "not-rented"
+    agent.ended("r")
+
+    stay = agent.call("fetched", {"run_id": "r", "attempt": 1}).ok["stay"]
+    assert stay == {"why": "another run goes on on it", "seconds": None}
+    assert not shut_down.exists()
+
+    agent.stop("other", force=True)
+    until(shut_down.exists, "the shutdown")
+    assert shut_down.read_text() == "-h now\n"
+
+
+def test_a_killed_supervisor_does_not_leave_the_machine_behind(agent: Agent, shut_down: Path) -> None:
+    agent.sync({"train.py": SLEEPER})
+    agent.start("r", "train.py", machine_end=AT_ONCE)
+    script = agent.running("r").pid
+    assert script is not None
+    os.kill(agent.supervisor("r"), signal.SIGKILL)
+    assert not shut_down.exists()
+    os.kill(script, signal.SIGKILL)
+
+    until(shut_down.exists, "the shutdown")
+    assert agent.ended("r").reason is EndReason.LOST
+
+
+def test_a_machine_that_is_kept_and_a_further_attempt_end_nothing(agent: Agent, shut_down: Path) -> None:
+    agent.sync({"quick.py": "print('done')\n", "train.py": SLEEPER})
+    agent.start("kept", "quick.py", machine_end={**AT_ONCE, "keep": True})
+    agent.ended("kept")
+    agent.start("r", "train.py", machine_end={**AT_ONCE, "read_within_seconds": 0.0})
+    agent.running("r")
+    agent.stop("kept")
+    # The second attempt is there before the first has ended: only the second one's end counts.
+    agent.start("r", "train.py", attempt=2, machine_end=AT_ONCE)
+    agent.stop("r", attempt=1, force=True)
+    until(lambda: not _ends(agent, "r", 1), "the first attempt's process to leave")
+    assert not shut_down.exists()
+
+    agent.stop("r", attempt=2, force=True)
+    until(shut_down.exists, "the shutdown")
+
+
+def _ends(agent: Agent, run_id: str, attempt: int) -> bool:
+    """Whether a process waits for the end of this attempt."""
+    wanted = ["end-machine", run_id, str(attempt)]
+    for folder in Path("/proc").iterdir():
+        try:
+            words = (folder / "cmdline").read_text().split("\0")
+        except OSError:
+            continue
+        if str(agent.archive) in words and words[-4:-1] == wanted:
+            return True
+    return False

@@ -1,0 +1,167 @@
+"""What a launch decides before anything is rented."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from runctl.agent.after_run import READ_SECONDS, MachineEnd
+from runctl.checkpoints.resume import ResumeFrom
+from runctl.containers.mounts import parse_mount
+from runctl.core.clock import SystemClock
+from runctl.core.errors import NotFound, UsageError
+from runctl.core.ids import VolumeId
+from runctl.core.models import Market, Volume
+from runctl.providers.interface import CreatePlan, InstanceRequest, Price, VolumeMount
+from runctl.runs.launch_plan import (
+    FOLLOWER_SECONDS,
+    AfterRun,
+    ResultsPlan,
+    Safety,
+    check_resume_path,
+    machine_to_be,
+    mounts_to_be,
+    plan_machine_end,
+    plan_results,
+    with_volumes,
+    without_repeats,
+)
+from runctl.runs.mounts.plan import MountPlan, PlannedMount, plan_mounts
+from tests.runs.mounts.machine import DATASETS, FREE, VOLUMES, a_volume_request
+
+KNOWN: dict[str, Volume] = {key: volume for volume in VOLUMES for key in (str(volume.id), str(volume.name))}
+PLAN = CreatePlan(
+    provider="aws",
+    instance_type="g5.xlarge",
+    market=Market.SPOT,
+    region="us-east-1",
+    zone="us-east-1a",
+    zone_reason="datasets is there",
+    image="ami-1",
+    image_reason="",
+    login_user="ubuntu",
+    price=Price(Decimal("0.42"), "spot price history", current=True),
+    on_demand_price=None,
+    volumes=(VolumeMount(DATASETS, "/mnt/datasets"),),
+    volume_prices={},
+    data_volume_size_gib=None,
+    data_mount_point="/mnt/data",
+    root_volume_size_gib=30,
+    key_name=None,
+    security_groups=(),
+    instance_profile=None,
+    subnet=None,
+    project=None,
+    owner=None,
+    name=None,
+    ttl=None,
+    tags={},
+    client_token="token",
+)
+
+
+def planned(*texts: str, plan: CreatePlan = PLAN) -> MountPlan:
+    """The mounts of a run on a machine that is rented by the plan."""
+    facts = mounts_to_be(plan, machine_to_be(plan, SystemClock().now()), KNOWN)
+    return plan_mounts([parse_mount(text) for text in texts], facts, automatic=True)
+
+
+def test_the_machine_is_asked_for_with_every_volume_that_the_run_names_each_once() -> None:
+    request = with_volumes(
+        InstanceRequest(),
+        [parse_mount("datasets:/data:ro"), a_volume_request(DATASETS, "/mnt/x"), parse_mount("/mnt/x/a:/a")],
+        ResumeFrom("runs/r/checkpoints", VolumeId(FREE)),
+    )
+
+    assert request.volumes == (
+        VolumeMount("datasets", None),
+        VolumeMount(DATASETS, "/mnt/x"),
+        VolumeMount(FREE, None),
+    )
+    assert without_repeats(request, KNOWN).volumes == (
+        VolumeMount(DATASETS, "/mnt/x"),
+        VolumeMount(FREE, None),
+    )
+
+
+def test_the_runs_mounts_are_planned_on_a_machine_that_is_not_there_yet() -> None:
+    found = planned("/mnt/datasets/imagenet:/data")
+
+    assert [(m.spec.source, m.spec.target, m.spec.volume_id) for m in found.mounts] == [
+        ("/mnt/datasets/imagenet", "/data", DATASETS)
+    ]
+    assert found.attachments == ()
+    with pytest.raises(NotFound, match="/srv/data on a new machine is not on a mounted EBS volume"):
+        planned("/srv/data:/data")
+
+
+def test_a_path_to_resume_from_must_be_on_a_volume_of_the_new_machine() -> None:
+    facts = mounts_to_be(PLAN, machine_to_be(PLAN, SystemClock().now()), KNOWN)
+
+    check_resume_path(ResumeFrom("/mnt/datasets/runs/r/checkpoints"), facts)
+    check_resume_path(ResumeFrom("runs/r/checkpoints", VolumeId(DATASETS)), facts)
+    with pytest.raises(NotFound, match="a new machine has nothing there"):
+        check_resume_path(ResumeFrom("/home/ubuntu/last.pt"), facts)
+
+
+def saves(plan: CreatePlan = PLAN) -> PlannedMount | None:
+    return planned(plan=plan).saves
+
+
+WITH_DISK = replace(PLAN, volumes=(), data_volume_size_gib=50)
+"""Its only volume is one that ends with it."""
+
+
+@pytest.mark.parametrize(
+    ("after", "mount", "expected"),
+    [
+        (AfterRun(), saves(), ResultsPlan(Safety.VOLUME, "datasets")),
+        (AfterRun(), None, ResultsPlan(Safety.FOLDER, "/work/results")),
+        (AfterRun(), saves(WITH_DISK), ResultsPlan(Safety.FOLDER, "/work/results")),
+        (AfterRun(results=Path("out")), saves(), ResultsPlan(Safety.FOLDER, "/work/out")),
+        (AfterRun(bring_results=False), saves(), ResultsPlan(Safety.NOWHERE)),
+        (AfterRun(keep=True), None, ResultsPlan(Safety.MACHINE)),
+        (AfterRun(keep=True, results=Path("/out")), None, ResultsPlan(Safety.FOLDER, "/out")),
+    ],
+)
+def test_results_are_safe_somewhere_unless_somebody_wants_none(
+    after: AfterRun, mount: PlannedMount | None, expected: ResultsPlan
+) -> None:
+    assert plan_results(after, mount, Path("/work"), rented=True) == expected
+
+
+def test_on_a_machine_that_is_there_results_stay_unless_they_are_asked_for(tmp_path: Path) -> None:
+    assert plan_results(AfterRun(), None, tmp_path, rented=False) == ResultsPlan(Safety.MACHINE)
+    asked = AfterRun(results=Path("out"))
+    assert plan_results(asked, None, tmp_path, rented=False).folder == str(tmp_path / "out")
+    (tmp_path / "out").touch()
+    with pytest.raises(UsageError, match="is not a folder"):
+        plan_results(asked, None, tmp_path, rented=False)
+
+
+@pytest.mark.parametrize(
+    ("after", "safety", "expected"),
+    [
+        (AfterRun(keep=True), Safety.MACHINE, MachineEnd(keep=True)),
+        (AfterRun(), Safety.VOLUME, MachineEnd(read_within_seconds=READ_SECONDS)),
+        (AfterRun(), Safety.FOLDER, MachineEnd(fetch_within_seconds=12 * 3600.0)),
+        (
+            AfterRun(follows=True),
+            Safety.VOLUME,
+            MachineEnd(read_within_seconds=FOLLOWER_SECONDS, fetch_within_seconds=FOLLOWER_SECONDS),
+        ),
+        (
+            AfterRun(fetch_within=timedelta(seconds=5), keep_on_failure=timedelta(hours=1)),
+            Safety.FOLDER,
+            MachineEnd(fetch_within_seconds=READ_SECONDS, keep_on_failure_seconds=3600.0),
+        ),
+    ],
+)
+def test_a_machine_waits_for_what_is_on_it_alone(
+    after: AfterRun, safety: Safety, expected: MachineEnd
+) -> None:
+    assert plan_machine_end(after, ResultsPlan(safety)) == expected
