@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runctl.sandbox.control import SandboxInfo
+from runctl.sandbox.connection import SandboxInfo
 from tests.e2e.account import volume, volume_named
 from tests.e2e.command_line import CommandLine, until, write_project
 
