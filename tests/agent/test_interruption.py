@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 from runctl.agent.interruption import (
     RESERVE_SECONDS,
     Notice,
-    Upload,
-    choose_uploads,
     parse_notice,
     parse_rebalance,
     plan_time,
@@ -71,26 +69,3 @@ def test_the_plan_never_takes_longer_than_the_machine_lives(left: float, publish
     plan = plan_time(left, publish)
     assert plan.grace >= plan.publish >= 0 or plan.grace >= left / 4 >= 0
     assert plan.grace + plan.publish <= max(0.0, left)
-
-
-uploads = st.lists(
-    st.builds(Upload, st.text(max_size=3), st.integers(0, 1 << 40), st.integers(0, 3)), max_size=8
-)
-
-
-@given(uploads, st.floats(0, 200), st.one_of(st.none(), st.floats(1, 1e9)))
-def test_what_is_published_fits_and_is_the_most_important(
-    some: list[Upload], seconds: float, bandwidth: float | None
-) -> None:
-    fit, rest = choose_uploads(some, seconds, bandwidth)
-    assert sorted(map(repr, fit + rest)) == sorted(map(repr, some))
-    importance = [upload.importance for upload in fit]
-    assert importance == sorted(importance, reverse=True)
-    if bandwidth is None:
-        assert rest == []
-        return
-    room = seconds * bandwidth
-    assert sum(upload.size_bytes for upload in fit) <= room
-    for left_out in rest:
-        before = [upload.size_bytes for upload in fit if upload.importance >= left_out.importance]
-        assert left_out.size_bytes > room - sum(before)

@@ -29,7 +29,7 @@ def test_a_notice_ends_the_runs_in_time_and_frees_their_volume(
         what="the scripts' first lines",
     )
 
-    faults.interrupt(machine, seconds=24)
+    faults.interrupt(machine, seconds=16)
     followed = runctl("runs", "logs", stubborn, "--wait")
     assert followed.code == 143
     assert "SIGTERM, then" in followed.out

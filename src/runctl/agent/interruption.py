@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import gmtime, strftime, strptime
 from typing import Optional
@@ -70,16 +70,6 @@ class TimePlan:
     """For what must then be sent away."""
 
 
-@dataclass(frozen=True)
-class Upload:
-    """Something that is to be published before the machine ends."""
-
-    name: str
-    size_bytes: int
-    importance: int
-    """The greater ones go first."""
-
-
 def parse_time(text: str) -> float:
     """Seconds since the epoch of ``2026-11-28T12:30:05Z``. Raises `ValueError`."""
     from calendar import timegm
@@ -117,26 +107,3 @@ def plan_time(left: float, publish_seconds: float = 0.0) -> TimePlan:
     usable = left - min(RESERVE_SECONDS, left / 2)
     publish = min(max(0.0, publish_seconds), usable / 2)
     return TimePlan(usable - publish, publish)
-
-
-def choose_uploads(
-    uploads: Iterable[Upload], seconds: float, bytes_per_second: float | None
-) -> tuple[list[Upload], list[Upload]]:
-    """What can be published in the time, in the order in which to do it, and what cannot.
-
-    The most important first; among equals the smallest, so that as many as possible are whole. What does not fit is
-    passed over for less important things that do. Without a measured bandwidth everything is worth a try.
-    """
-    in_turn = sorted(uploads, key=lambda upload: (-upload.importance, upload.size_bytes, upload.name))
-    if bytes_per_second is None:
-        return in_turn, []
-    room = max(0.0, seconds) * bytes_per_second
-    fit: list[Upload] = []
-    rest: list[Upload] = []
-    for upload in in_turn:
-        if upload.size_bytes <= room:
-            room -= upload.size_bytes
-            fit.append(upload)
-        else:
-            rest.append(upload)
-    return fit, rest

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, TypeVar
+from typing import Callable, Generic, TypeVar
 
 from runctl.agent.attempt.attempt import Attempt
 from runctl.agent.checkpoints import choosing
@@ -29,6 +29,8 @@ from runctl.agent.spec import MountSpec
 
 END_SECONDS = 4.0
 """Kept back until the machine's end for the end record."""
+VOLUMES_SECONDS = 6.0
+"""For flushing, unmounting and detaching."""
 PATIENCE_SECONDS = 0.5
 """Between two attempts to unmount what another run on the machine still saves to."""
 BLOCK = 1 << 20
@@ -45,7 +47,7 @@ class HandOver:
         self._ends_at = machine_ends_at
         self._stages = attempt.stages
         self._checkpoint: Path | None = None
-        self._sha256: str | None = None
+        self._checksum: Background[str | None] | None = None
         self._step: int | None = None
         self._left: list[str] = []
         self.is_rehearsal = attempt.notices.interruption is None
@@ -56,14 +58,27 @@ class HandOver:
         heard_at = self._stages.get("heard", self._ends_at - NOTICE_SECONDS)
         return self._ends_at - min(END_SECONDS, max(0.0, self._ends_at - heard_at) / 4)
 
+    @property
+    def _left_seconds(self) -> float:
+        return self.until - time.time()
+
+    @property
+    def _checksum_until(self) -> float:
+        """A file that is still read cannot be unmounted."""
+        ended_at = self._stages.get("script_ended", self._ends_at - NOTICE_SECONDS)
+        return self.until - min(VOLUMES_SECONDS, max(0.0, self.until - ended_at) / 2)
+
     def record(self) -> HandOff:
-        """What has been done until now."""
+        """What has been done until now; the checksum is waited for while there is time."""
+        checksum = None
+        if self._checksum is not None:
+            checksum = self._checksum.result(self._checksum_until - time.time())
         folder = self._attempt.folders.checkpoints
         name = None
         if self._checkpoint is not None:
             name = self._checkpoint.relative_to(folder).as_posix()
             name = self._checkpoint.name if name == "." else name
-        return HandOff(self._ends_at, dict(self._stages), name, self._sha256, self._step, tuple(self._left))
+        return HandOff(self._ends_at, dict(self._stages), name, checksum, self._step, tuple(self._left))
 
     def reached(self, stage: str) -> None:
         """The stage is done now."""
@@ -75,30 +90,35 @@ class HandOver:
         self._attempt.log.line(what)
 
     def verify(self, *, killed: bool) -> None:
-        """The newest complete checkpoint is known, with its checksum. ``killed``: the script may have been writing."""
+        """The newest complete checkpoint is known. ``killed``: the script may have been writing.
+
+        Its checksum is computed meanwhile: publishing it begins at once.
+        """
         # What cannot be checked counts when nobody writes to it any more, and nobody does.
         now = time.time() if killed else time.time() + 3600
         folder = self._attempt.folders.checkpoints
 
-        def find() -> tuple[choosing.Choice, str | None, int | None]:
+        def find() -> tuple[choosing.Choice, int | None, float]:
             choice = choosing.newest(folder, now)
             if choice.chosen is None:
-                return choice, None, None
-            return choice, checksum(choice.chosen, self.until), choosing.step_of(choice.chosen)
+                return choice, None, 0.0
+            files = files_of(choice.chosen) if choice.chosen.is_dir() else [choice.chosen]
+            return choice, choosing.step_of(choice.chosen), max(file.stat().st_mtime for file in files)
 
-        found = within(self.until - time.time(), find)
+        found = Background(find).result(self._left_seconds)
         if found is None:
             self.leave("the newest checkpoint could not be checked in time: the next attempt checks it")
             return
-        choice, self._sha256, self._step = found
+        choice, self._step, saved_at = found
         for line in choosing.described(choice, folder):
             self._attempt.log.line("checkpoint " + line)
-        if choice.chosen is None:
+        path = choice.chosen
+        if path is None:
             self.leave("there is no complete checkpoint: the next attempt begins anew")
             return
-        self._checkpoint = choice.chosen
+        self._checkpoint = path
+        self._checksum = Background(lambda: checksum_of(path, self._checksum_until))
         self.reached("verified")
-        saved_at = max(file.stat().st_mtime for file in (files_of(choice.chosen) or [choice.chosen]))
         heard_at = self._stages.get("heard", saved_at)
         if saved_at < heard_at - 1:
             self.leave(
@@ -110,18 +130,17 @@ class HandOver:
         volumes = {m.volume_id: m for m in self._attempt.spec.mounts if m.volume_id is not None}
         if not volumes:
             return
-        flushed = within(
-            self.until - time.time(), lambda: flush(on_machine(m.source) for m in volumes.values())
-        )
-        if flushed is not True:
-            self.leave("what was written to the volumes could not be flushed in time")
+        # From here on nothing is written to the log: its length and checksum are known.
+        sources = [on_machine(mount.source) for mount in volumes.values()]
+        if Background(lambda: flush(sources)).result(self._left_seconds) is not True:
+            self._left.append("what was written to the volumes could not be flushed in time")
             return
         self.reached("flushed")
         if self.is_rehearsal:
             return
         own_namespace = bool(mountns.to_bind(self._attempt.spec)) and folder_root() is None
         if own_namespace:
-            within(self.until - time.time(), lambda: leave_volumes(volumes.values()))
+            Background(lambda: leave_volumes(volumes.values())).result(self._left_seconds)
         self._attempt.update(let_go=True)
         unmounted = [volume for volume in sorted(volumes) if self._unmounted(volume, own_namespace)]
         if len(unmounted) == len(volumes):
@@ -132,7 +151,7 @@ class HandOver:
         """Runs beside this one may still save to it: they are waited for."""
         why = "no time was left"
         while time.time() < self.until - PATIENCE_SECONDS:
-            done = within(self.until - time.time(), lambda: unmount(volume, own_namespace=own_namespace))
+            done = Background(lambda: unmount(volume, own_namespace=own_namespace)).result(self._left_seconds)
             if done is None:
                 why = "it took too long"
                 break
@@ -151,7 +170,7 @@ class HandOver:
             self.reached("detached")
 
     def _detached(self, volume: str) -> bool:
-        done = within(self.until - time.time(), lambda: detach_by_api(volume))
+        done = Background(lambda: detach_by_api(volume)).result(self._left_seconds)
         if done is not None and done.ok:
             return True
         why = done.why if done is not None else "it took too long"
@@ -174,21 +193,26 @@ class Done:
         return not self.why
 
 
-def within(seconds: float, function: Callable[[], T]) -> T | None:
-    """What the function returns; ``None`` when it has not returned in time, or failed: a disk may hang for ever."""
-    found: list[T] = []
+class Background(Generic[T]):
+    """A function that runs in a thread of its own: a disk may hang for ever."""
 
-    def call() -> None:
+    def __init__(self, function: Callable[[], T]) -> None:
+        self._found: list[T] = []
+        self._function = function
+        self._thread = threading.Thread(target=self._call, name="hand-off", daemon=True)
+        self._thread.start()
+
+    def result(self, seconds: float) -> T | None:
+        """What it returns; ``None`` when it has not returned in this time, or failed."""
+        self._thread.join(max(0.0, seconds))
+        return self._found[0] if self._found else None
+
+    def _call(self) -> None:
         with contextlib.suppress(OSError, ValueError, AgentError):
-            found.append(function())
-
-    thread = threading.Thread(target=call, name="hand-off", daemon=True)
-    thread.start()
-    thread.join(max(0.0, seconds))
-    return found[0] if found else None
+            self._found.append(self._function())
 
 
-def checksum(path: Path, until: float) -> str | None:
+def checksum_of(path: Path, until: float) -> str | None:
     """SHA-256 of a file, or of a folder's list of files as ``sha256sum`` writes it, sorted by name; ``None`` where that
     takes longer than ``until``. Raises `OSError`."""
     if path.is_file():

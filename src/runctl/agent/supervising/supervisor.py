@@ -226,7 +226,10 @@ class Supervisor:
         end = self._copied(end)
         if hand_over is not None:
             # The volume has the end record by now, without the stages that follow.
-            hand_over.release_volumes()
+            try:
+                hand_over.release_volumes()
+            except Exception:  # noqa: BLE001 (an attempt always ends with a record)
+                sys.stderr.write(traceback.format_exc())
             end = dataclasses.replace(end, hand_off=hand_over.record())
         self._write_end(end)
         self.attempt.update(state=RunState.ENDED, phase="")
