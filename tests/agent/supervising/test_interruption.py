@@ -83,21 +83,6 @@ def test_a_script_that_ignores_sigterm_is_killed_before_the_machine_ends(
     assert any("begins anew" in sentence for sentence in end.hand_off.left)
 
 
-def test_a_notice_bounds_the_grace_of_a_run_that_is_stopped_already(
-    agent: Agent, metadata: MetadataService
-) -> None:
-    agent.sync({"train.py": STUBBORN})
-    agent.start("r", "train.py")
-    agent.says("r", "up")
-    metadata.interrupt(6)
-    # Whichever of the two is seen first decides the reason; the machine's end comes in any case.
-    seen = agent.stop("r", grace_seconds=600.0)
-    assert seen.end is not None
-    assert seen.end.reason in {EndReason.STOPPED, EndReason.INTERRUPTED}
-    assert seen.end.hand_off is not None
-    assert seen.end.ended_at < seen.end.hand_off.machine_ends_at
-
-
 def test_a_notice_during_the_set_up_is_an_interruption_too(agent: Agent, metadata: MetadataService) -> None:
     agent.sync({"train.py": "print('never')\n", "setup.py": "import time\ntime.sleep(600)\n"})
     agent.start("r", "train.py", dependencies={"kind": "package", "path": "setup.py"})

@@ -13,6 +13,8 @@ import pytest
 
 from runctl.agent.spec import EndReason
 from tests.agent.driver import SLEEPER, Agent, until
+from tests.agent.metadata_service import metadata_service
+from tests.agent.supervising.test_stop import STUBBORN
 
 pytestmark = pytest.mark.linux
 
@@ -97,3 +99,22 @@ def _ends(agent: Agent, run_id: str, attempt: int) -> bool:
         if str(agent.archive) in words and words[-4:-1] == wanted:
             return True
     return False
+
+
+def test_a_machine_that_is_taken_back_is_left_to_its_provider_however_the_run_ended(
+    agent: Agent, shut_down: Path
+) -> None:
+    agent.sync({"train.py": STUBBORN})
+    with metadata_service() as metadata:
+        agent.env.update(metadata.variables)
+        agent.start("r", "train.py", machine_end=AT_ONCE)
+        agent.says("r", "up")
+        metadata.interrupt(6)
+        # Whichever is seen first decides the reason; the machine's end comes in any case.
+        seen = agent.stop("r", grace_seconds=600.0)
+    assert seen.end is not None
+    assert seen.end.reason in {EndReason.STOPPED, EndReason.INTERRUPTED}
+    assert seen.end.hand_off is not None
+    assert seen.end.ended_at < seen.end.hand_off.machine_ends_at
+    assert agent.call("fetched", {"run_id": "r"}).ok["stay"]["why"] == "its provider takes it back"
+    assert not shut_down.exists()

@@ -63,6 +63,12 @@ class HandOver:
         return self.until - time.time()
 
     @property
+    def publish_until(self) -> float:
+        """By when the checkpoint must be published, so that the run's volumes can be let go."""
+        has_volumes = any(mount.volume_id for mount in self._attempt.spec.mounts)
+        return self.until - (VOLUMES_SECONDS if has_volumes else 1.0)
+
+    @property
     def _checksum_until(self) -> float:
         """A file that is still read cannot be unmounted."""
         ended_at = self._stages.get("script_ended", self._ends_at - NOTICE_SECONDS)

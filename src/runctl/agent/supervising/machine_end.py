@@ -107,7 +107,7 @@ def stay_of(
         EndedRun(
             seconds=max(0.0, time.time() - end.ended_at),
             completed=end.reason is EndReason.COMPLETED,
-            taken_back=end.reason is EndReason.INTERRUPTED,
+            taken_back=end.reason is EndReason.INTERRUPTED or folder.live().machine_ends_at is not None,
             fetched=fetched or (folder.path / FETCHED).exists(),
             others=any(other.end() is None for other in attempts() if other.path != folder.path),
         ),

@@ -50,8 +50,6 @@ REASONS = {
 
 
 CAUSE_LENGTH = 300
-PUBLISH_RESERVE_SECONDS = 4.0
-"""Kept back for the log, the volumes and what else follows the last checkpoint where the machine is taken back."""
 _CAUSE = re.compile(r"\s*(×|error|fatal|failed|E:)", re.IGNORECASE)
 
 
@@ -253,7 +251,7 @@ class Supervisor:
             for sentence in self.publishing.finish(None).left:
                 self.log.line("warning: " + sentence)
             return
-        answer = self.publishing.finish(hand_over.until - PUBLISH_RESERVE_SECONDS)
+        answer = self.publishing.finish(hand_over.publish_until)
         for sentence in answer.left:
             hand_over.leave(sentence)
         if not answer.left and answer.published is not None:
