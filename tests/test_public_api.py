@@ -18,6 +18,8 @@ PUBLIC = {
         "create",
         "terminate",
         "train",
+        "launch",
+        "LaunchedRun",
         "runs",
         "volumes",
         "Config",

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from runctl.machines.renting import Rental
     from runctl.machines.session import Session
     from runctl.runs.from_python import StartedRun, train
+    from runctl.runs.launch_from_python import LaunchedRun, launch
 
 _ORIGINS = {
     "runctl.connection": ("connect",),
@@ -61,6 +62,7 @@ _ORIGINS = {
     "runctl.machines.renting": ("Rental",),
     "runctl.machines.session": ("Session",),
     "runctl.runs.from_python": ("StartedRun", "train"),
+    "runctl.runs.launch_from_python": ("LaunchedRun", "launch"),
     "runctl.core.errors": (
         "CapacityError",
         "ConfigError",
@@ -111,6 +113,7 @@ __all__ = [
     "InstanceEnded",
     "InstanceState",
     "Interrupted",
+    "LaunchedRun",
     "MachineError",
     "Market",
     "Mount",
@@ -136,6 +139,7 @@ __all__ = [
     "__version__",
     "connect",
     "create",
+    "launch",
     "runs",
     "terminate",
     "train",

@@ -24,12 +24,11 @@ import pytest
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.spec import EndReason, EndRecord
 from runctl.cli.framework.commands import RootGroup
-from runctl.cli.train.launched import LaunchedRun
 from runctl.core import errors, extensions, models
 from runctl.core.config import rules
 from runctl.runs.end_reason import exit_code
 from runctl.runs.launch_plan import ResultsPlan
-from runctl.runs.results import Results
+from runctl.runs.results import LaunchEnd, Results
 from tests.docs.pages import blocks, matches, needs, script, steps
 
 REPOSITORY = Path(__file__).parents[2]
@@ -286,12 +285,12 @@ def test_a_launchs_documents_are_as_documented() -> None:
         for block in blocks(text)
         if (shape := block.options.get("shape")) is not None
     }
-    ended, plan = shapes["Launched"], shapes["LaunchPlan"]
+    ended, plan = shapes["LaunchEnd"], shapes["LaunchPlan"]
 
     def names(kind: type) -> list[str]:
         return [field.name for field in dataclasses.fields(kind)]
 
-    assert list(ended) == names(LaunchedRun)
+    assert list(ended) == names(LaunchEnd)
     assert list(ended["results"]) == names(Results)
     assert list(plan["results"]) == names(ResultsPlan)
     assert list(plan["machine_end"]) == names(MachineEnd) == list(shapes["Run"]["machine_end"])

@@ -16,6 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "from-python.md"
 
 
 def test_the_page_does_what_it_shows(runctl: Runctl, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("train.py").write_text("import sys\nprint('trains', sys.argv[1:])\n")
     page = PAGE.read_text()
     rented = page[page.index("## Rent a machine") : page.index("## Progress")]
     namespace: dict[str, object] = {}
@@ -24,6 +25,9 @@ def test_the_page_does_what_it_shows(runctl: Runctl, capsys: pytest.CaptureFixtu
 
     printed = capsys.readouterr().out
     assert re.match(r"renting g4dn.xlarge for 0\.\d+ USD an hour\ni-\w+ running\n", printed)
+    assert re.search(r"^for 0\.\d+ USD an hour$", printed, re.MULTILINE)
+    assert "trains ['--epochs', '3']" in printed
+    assert "COMPLETED True True" in printed
     assert "completed with the data of vol-" in printed
     assert runctl.ok("aws", "list").document == []
     assert runctl.ok("aws", "ebs", "list").document == []

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from runctl.core.errors import UsageError
 from runctl.core.models import Instance, Market
@@ -69,6 +69,50 @@ def instance_request(
     )
 
 
+class MachineArguments(TypedDict, total=False):
+    """What a program may say of a new machine: the arguments of `create` that are about it."""
+
+    instance_type: str | None
+    spot: bool | None
+    volumes: Sequence[str | VolumeMount]
+    data_volume_size_gib: int | None
+    data_mount_point: str
+    root_volume_size_gib: int | None
+    image: str | None
+    key_name: str | None
+    security_groups: Sequence[str]
+    instance_profile: str | None
+    subnet: str | None
+    imds_hop_limit: int | None
+    zone: str | None
+    project: str | None
+    name: str | None
+    ttl: timedelta | None
+    tags: Mapping[str, str] | None
+    options: Mapping[str, Any] | None
+
+
+def machine_request(
+    session: Session, provider: str, **arguments: Unpack[MachineArguments]
+) -> InstanceRequest:
+    """As `instance_request`, of what a program says."""
+    given: dict[str, Any] = dict(arguments)
+    volumes = given.pop("volumes", ())
+    return instance_request(
+        session,
+        provider,
+        spot=given.pop("spot", None),
+        project=given.pop("project", None),
+        volumes=[VolumeMount(each) if isinstance(each, str) else each for each in volumes],
+        data_volume_size_gib=given.pop("data_volume_size_gib", None),
+        data_mount_point=given.pop("data_mount_point", "/mnt/data"),
+        security_groups=tuple(given.pop("security_groups", ())),
+        tags=dict(given.pop("tags", None) or {}),
+        options=dict(given.pop("options", None) or {}),
+        **given,
+    )
+
+
 def create(
     instance_type: str | None = None,
     *,
@@ -106,27 +150,27 @@ def create(
     ready in time.
     """
     session = session or Session()
-    request = instance_request(
+    request = machine_request(
         session,
         provider,
+        instance_type=instance_type,
         spot=spot,
-        project=project,
-        volumes=[VolumeMount(each) if isinstance(each, str) else each for each in volumes],
+        volumes=volumes,
         data_volume_size_gib=data_volume_size_gib,
         data_mount_point=data_mount_point,
-        instance_type=instance_type,
         root_volume_size_gib=root_volume_size_gib,
         image=image,
         key_name=key_name,
-        security_groups=tuple(security_groups),
+        security_groups=security_groups,
         instance_profile=instance_profile,
         subnet=subnet,
         imds_hop_limit=imds_hop_limit,
         zone=zone,
+        project=project,
         name=name,
         ttl=ttl,
-        tags=dict(tags or {}),
-        options=dict(options or {}),
+        tags=tags,
+        options=options,
     )
     with new_machine(session, provider, request) as machine:
         on_plan(machine.plan)

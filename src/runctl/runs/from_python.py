@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, TypedDict, Unpack
 
 from runctl.containers.container_options import NO_OPTIONS, ContainerOptions
 from runctl.containers.mounts import parse_mount
@@ -73,6 +74,50 @@ class StartedRun:
         return record.as_run(SystemClock().now())
 
 
+class TrainArguments(TypedDict, total=False):
+    """What a program may say of a run: the arguments of `train` that are about it."""
+
+    is_command: bool
+    cwd: Path | None
+    mounts: Sequence[str]
+    automatic_mounts: bool
+    docker: bool | None
+    image: str | None
+    container: ContainerOptions
+    env: Mapping[str, str] | None
+    workdir: str | None
+    timeout: timedelta | None
+    grace: timedelta | None
+    checkpoint_signal: str | None
+    resume_args: Sequence[str]
+    sync_code: bool | None
+    name: str | None
+
+
+def train_request(
+    session: Session,
+    provider: str,
+    script: str | Path | None,
+    args: Sequence[str],
+    **arguments: Unpack[TrainArguments],
+) -> TrainRequest:
+    """What a program says of a run, with what the configuration says where it says nothing. Raises `UsageError`."""
+    given: dict[str, Any] = dict(arguments)
+    if given.get("name") is not None:
+        check_run_name(given["name"])
+    request = TrainRequest(
+        script=Path(script) if script is not None else None,
+        args=tuple(args),
+        cwd=given.pop("cwd", None) or Path.cwd(),
+        mounts=tuple(parse_mount(text) for text in given.pop("mounts", ())),
+        env=given.pop("env", None) or {},
+        caller_env=os.environ,
+        resume_args=tuple(given.pop("resume_args", ())),
+        **given,
+    )
+    return with_configuration(request, session.config, session.defaults(provider))
+
+
 def train(
     script: str | Path | None,
     args: Sequence[str] = (),
@@ -110,32 +155,27 @@ def train(
     the machine refuses (nothing runs) and `Unreachable` when its answer was lost (the run may have started).
     """
     session = session or Session()
-    if name is not None:
-        check_run_name(name)
     provider = instance.provider if isinstance(instance, Instance) else provider
-    request = with_configuration(
-        TrainRequest(
-            script=Path(script) if script is not None else None,
-            args=tuple(args),
-            is_command=is_command,
-            container=container,
-            cwd=cwd or Path.cwd(),
-            mounts=tuple(parse_mount(text) for text in mounts),
-            automatic_mounts=automatic_mounts,
-            docker=docker,
-            image=image,
-            workdir=workdir,
-            env=env or {},
-            caller_env=os.environ,
-            timeout=timeout,
-            grace=grace,
-            checkpoint_signal=checkpoint_signal,
-            sync_code=sync_code,
-            name=name,
-            resume_args=tuple(resume_args),
-        ),
-        session.config,
-        session.defaults(provider),
+    request = train_request(
+        session,
+        provider,
+        script,
+        args,
+        is_command=is_command,
+        cwd=cwd,
+        mounts=mounts,
+        automatic_mounts=automatic_mounts,
+        docker=docker,
+        image=image,
+        container=container,
+        env=env,
+        workdir=workdir,
+        timeout=timeout,
+        grace=grace,
+        checkpoint_signal=checkpoint_signal,
+        resume_args=resume_args,
+        sync_code=sync_code,
+        name=name,
     )
     project = plan_project(request)
     found = instance if isinstance(instance, Instance) else find_instance(session, provider, instance)

@@ -14,7 +14,7 @@ from runctl.agent.after_run import Stay
 from runctl.agent.spec import EndRecord, dumps
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, NotFound, Unreachable
-from runctl.core.models import Instance
+from runctl.core.models import Instance, Run
 from runctl.machines.finding import find_instance
 from runctl.machines.instances import ENDED_TIMEOUT
 from runctl.machines.machine import Machine
@@ -64,6 +64,32 @@ class GivenBack:
         if self.instance.price_per_hour is None:
             return None
         return self.instance.price_per_hour * Decimal(str(self.seconds)) / 3600
+
+
+@dataclass(frozen=True)
+class LaunchEnd:
+    """How a launch ended that somebody has waited for."""
+
+    run: Run
+    results: Results | None
+    """``None``: they stay where the run wrote them."""
+    given_back: bool
+    """The machine was rented for the run, and is billed no longer."""
+    machine_seconds: float | None
+    """From the machine's creation until now."""
+    machine_cost: Decimal | None
+    """USD for the machine up to now, without its disks."""
+
+
+def launch_end(record: RunRecord, results: Results | None, ended: GivenBack | None) -> LaunchEnd:
+    """All of it together; ``ended`` is ``None`` for a machine that was not rented for the run, or is kept."""
+    return LaunchEnd(
+        record.as_run(SystemClock().now()),
+        results,
+        given_back=ended is not None and ended.stay is None,
+        machine_seconds=round(ended.seconds, 1) if ended is not None else None,
+        machine_cost=ended.cost if ended is not None else None,
+    )
 
 
 def fetch_results(session: Session, machine: Machine, record: RunRecord, folder: Path) -> Results:

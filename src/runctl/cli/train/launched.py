@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 
 from runctl.cli.context import Cli
 from runctl.cli.runs.show_log import show_log
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Interrupted, RunctlError
-from runctl.core.models import Run
 from runctl.core.money import usd
 from runctl.core.text import counted, size
 from runctl.machines.machine import Machine
@@ -24,22 +22,7 @@ from runctl.render.run_table import machine_end_text
 from runctl.runs.launch_plan import LaunchPlan
 from runctl.runs.launching import Launch
 from runctl.runs.records import RunRecord
-from runctl.runs.results import GivenBack, Results, fetch_results, give_back
-
-
-@dataclass(frozen=True)
-class LaunchedRun:
-    """The result of ``launch --wait``."""
-
-    run: Run
-    results: Results | None
-    """``None``: they stay where the run wrote them."""
-    given_back: bool
-    """The machine was rented for the run, and is billed no longer."""
-    machine_seconds: float | None
-    """From the machine's creation until now."""
-    machine_cost: Decimal | None
-    """USD for the machine up to now, without its disks."""
+from runctl.runs.results import GivenBack, Results, fetch_results, give_back, launch_end
 
 
 def show_launch_plan(cli: Cli, plan: LaunchPlan) -> None:
@@ -92,16 +75,7 @@ class Launched:
         results = bring_home(cli, machine, record, record.results) if record.results is not None else None
         ended = end_rental(cli, machine, record)
         if cli.settings.json:
-            cli.emit(
-                LaunchedRun(
-                    record.as_run(SystemClock().now()),
-                    results,
-                    given_back=ended is not None and ended.stay is None,
-                    machine_seconds=round(ended.seconds, 1) if ended is not None else None,
-                    machine_cost=ended.cost if ended is not None else None,
-                ),
-                text=str,
-            )
+            cli.emit(launch_end(record, results, ended), text=str)
         return code
 
 

@@ -1,0 +1,111 @@
+"""``runctl.launch``: the whole way from a program, by the same use case as the command's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Unpack
+
+from runctl.core.errors import Unsupported, UsageError
+from runctl.core.models import Instance
+from runctl.machines.finding import find_instance
+from runctl.machines.instances import MachineArguments, machine_request
+from runctl.machines.session import Session
+from runctl.providers.registry import DEFAULT
+from runctl.runs.from_python import StartedRun, TrainArguments, train_request
+from runctl.runs.launch_plan import DEFAULT_RESULTS, FETCH_WITHIN, AfterRun, LaunchPlan
+from runctl.runs.launching import Launch, LaunchRequest, launch_on, launching
+from runctl.runs.results import GivenBack, LaunchEnd, Results, fetch_results, give_back, launch_end
+
+
+@dataclass
+class LaunchedRun(StartedRun):
+    """A run that its machine has taken up. Both go on without this object; the machine ends itself after the run."""
+
+    def fetch_results(self, folder: str | Path | None = None) -> Results:
+        """Output, checkpoints and log are in ``folder/RUN``, as far as there are any by now.
+
+        Without ``folder``, where `launch` was told, else in ``results``. Raises what is raised where the machine does
+        not answer, or has ended.
+        """
+        self.status()
+        where = folder or self._record.results or DEFAULT_RESULTS
+        return fetch_results(self.session, self._machine, self._record, Path(where))
+
+    def give_back(self) -> GivenBack | None:
+        """The machine of a run that has ended is given back, unless something keeps it; ``None`` for one that was not
+        rented for the run, or is to be kept."""
+        self.status()
+        rented = self._record.machine_end
+        if rented is None or rented.keep:
+            return None
+        return give_back(self.session, self._machine, self._record)
+
+    def finish(self, on_log: Callable[[bytes], None] = lambda _: None) -> LaunchEnd:
+        """What ``launch --wait`` does: the run has ended, its results are home, and its machine is given back."""
+        self.follow(on_log)
+        results = self.fetch_results() if self._record.results is not None else None
+        return launch_end(self._record, results, self.give_back())
+
+
+def launch(
+    script: str | Path | None,
+    args: Sequence[str] = (),
+    *,
+    provider: str = DEFAULT,
+    machine: MachineArguments | None = None,
+    instance: Instance | str | None = None,
+    results: str | Path | None = None,
+    bring_results: bool = True,
+    fetch_within: timedelta = FETCH_WITHIN,
+    keep: bool = False,
+    keep_on_failure: timedelta = timedelta(0),
+    follows: bool = True,
+    resume_from: str | None = None,
+    transport: str | None = None,
+    on_plan: Callable[[LaunchPlan], None] = lambda _: None,
+    session: Session | None = None,
+    **run: Unpack[TrainArguments],
+) -> LaunchedRun:
+    """A machine is rented and has taken up a run: what ``runctl PROVIDER launch`` does, with the same options.
+
+    ``machine`` are arguments of `runctl.create`, ``run`` those of `runctl.train`. ``on_plan`` is called with the
+    finished plan and its price before anything is rented; what it raises ends the matter there. Nobody is asked.
+    ``follows``: the program calls `LaunchedRun.finish`, and the machine waits for it for some minutes. Where a
+    provider's machines are there already, ``instance`` names one, and nothing is rented.
+
+    Raises what `runctl.create` and `runctl.train` raise. A machine on which the run could not be started is given back
+    first, and the error says so.
+    """
+    session = session or Session()
+    after = AfterRun(
+        Path(results) if results is not None else None,
+        bring_results,
+        keep,
+        keep_on_failure,
+        fetch_within,
+        follows,
+    )
+    request = LaunchRequest(
+        train_request(session, provider, script, args, **run), after, resume_from, transport=transport
+    )
+    if isinstance(session.provider(provider).renting, Unsupported):
+        if machine is not None:
+            raise UsageError(f"{provider} rents no machine", hint="leave machine out, and name an instance")
+        found = instance if isinstance(instance, Instance) else find_instance(session, provider, instance)
+        own = launch_on(session, found, request)
+        on_plan(own.plan)
+        return _started(session, own)
+    if instance is not None:
+        raise UsageError("launch rents a machine", hint="runctl.train runs on one that is there")
+    wanted = machine_request(session, provider, **(machine or {}))
+    with launching(session, provider, request, wanted) as new:
+        on_plan(new.plan)
+        return _started(session, new)
+
+
+def _started(session: Session, launch: Launch) -> LaunchedRun:
+    record = launch.start()
+    return LaunchedRun(session, launch.plan.run, launch.training.machine, record)
