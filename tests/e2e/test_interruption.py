@@ -33,6 +33,8 @@ def test_a_notice_ends_the_runs_in_time_and_frees_their_volume(
     followed = runctl("runs", "logs", stubborn, "--wait")
     assert followed.code == 143
     assert "SIGTERM, then" in followed.out
+    assert f"checkpoints: runs/{stubborn}/checkpoints on {volume_id}" in followed.err
+    assert "billed until" not in followed.err
 
     def ended(run: str) -> dict[str, object]:
         shown = runctl("runs", "show", run, "--output", "json").ok().json

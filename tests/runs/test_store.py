@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from runctl.agent.interruption import HandOff
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, MountSpec, RunState
 from runctl.core.database import Database
 from runctl.core.errors import InstanceEnded, NotFound, UsageError
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import GitState, Mount, RunPhase
-from runctl.runs.records import from_status, with_its_machine
+from runctl.render.run_table import run_details
+from runctl.runs.records import from_status, with_end, with_its_machine
 from runctl.runs.store import RunStore
 from tests.runs.records import T0, a_run
 
@@ -48,6 +50,32 @@ def test_what_is_needed_to_repeat_a_run_is_kept(store: RunStore) -> None:
 
     assert store.get("run-aaaa") == record
     assert store.get("run-aaaa").as_run(T0).git == record.git
+
+
+def test_what_a_machine_that_was_taken_back_left_is_kept_and_told(store: RunStore) -> None:
+    began = T0.timestamp()
+    given = HandOff(
+        began + 120,
+        {"verified": began + 2.25, "heard": began, "signalled": began + 0.5},
+        "step-7.pt",
+        "0" * 64,
+        7,
+        ("volume vol-1 is still mounted: it took too long",),
+    )
+    end = EndRecord(EndReason.INTERRUPTED, began + 3, hand_off=given)
+
+    store.put(with_end(a_run(), end))
+
+    found = store.get("run-aaaa")
+    assert found.hand_off == given
+    shown = found.as_run(T0)
+    assert shown.hand_off is not None
+    assert list(shown.hand_off.stages) == ["heard", "signalled", "verified"]
+    story = run_details(shown)
+    assert "heard 2026-05-01 12:00:00 UTC, of an end at 12:02:00" in story
+    assert "signalled 0.5 s, verified 2.2 s" in story
+    assert f"step-7.pt, step 7, SHA-256 {'0' * 64}" in story
+    assert "still mounted: it took too long" in story
 
 
 def test_a_run_is_found_by_its_name_and_as_the_latest(store: RunStore) -> None:

@@ -58,6 +58,8 @@ class HandOff:
     """That the checkpoint was saved at, as far as its name tells."""
     left: tuple[str, ...] = ()
     """What was not done, and where it is instead, a sentence each."""
+    is_rehearsal: bool = False
+    """A user played the notice: the machine stays, and its volumes stay mounted."""
 
 
 @dataclass(frozen=True)

@@ -254,6 +254,8 @@ class HandOff:
     step: int | None
     left: tuple[str, ...]
     """What was not done, and where it is instead, a sentence each."""
+    is_rehearsal: bool
+    """A user played the notice (``runs interrupt``): the machine stays."""
 
 
 @dataclass(frozen=True)

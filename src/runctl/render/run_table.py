@@ -116,6 +116,7 @@ def _hand_off(run: Run) -> dict[str, str | None]:
     if given is None:
         return {}
     heard = given.stages.get("heard")
+    how = "rehearsed" if given.is_rehearsal else "heard"
     after = [
         f"{stage.replace('_', ' ')} {(at - heard).total_seconds():.1f} s"
         for stage, at in given.stages.items()
@@ -126,9 +127,10 @@ def _hand_off(run: Run) -> dict[str, str | None]:
         step = f", step {given.step}" if given.step is not None else ""
         checksum = f", SHA-256 {given.sha256}" if given.sha256 else ""
         saved = f"{given.checkpoint}{step}{checksum}"
-    announced = f" of the machine's end at {given.machine_ends_at:%H:%M:%S}"
     return {
-        "notice": f"{heard:%Y-%m-%d %H:%M:%S} UTC,{announced}" if heard else announced.strip(),
+        "notice": f"{how} {heard:%Y-%m-%d %H:%M:%S} UTC, of an end at {given.machine_ends_at:%H:%M:%S}"
+        if heard
+        else None,
         "then": ", ".join(after) or None,
         "handed over": saved,
         "not done": "; ".join(given.left) or None,

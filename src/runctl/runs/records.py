@@ -218,6 +218,7 @@ def as_hand_off(given: HandOffSpec) -> HandOff:
         sha256=given.sha256,
         step=given.step,
         left=given.left,
+        is_rehearsal=given.is_rehearsal,
     )
 
 

@@ -65,7 +65,7 @@ def test_a_notice_lets_the_script_save_and_the_end_record_hands_over(
     assert given.checkpoint == f"step-{given.step}.json"
     saved = (agent.state / "runs/r/checkpoints" / given.checkpoint).read_bytes()
     assert given.sha256 == hashlib.sha256(saved).hexdigest()
-    assert given.left == ()
+    assert (given.left, given.is_rehearsal) == ((), False)
 
 
 def test_a_script_that_ignores_sigterm_is_killed_before_the_machine_ends(
@@ -105,4 +105,5 @@ def test_a_user_rehearses_an_interruption_anywhere(agent: Agent) -> None:
     assert "rehearsed" in end.message
     assert end.hand_off is not None
     assert end.hand_off.checkpoint is not None
+    assert end.hand_off.is_rehearsal
     assert agent.call("interrupt", {"run_id": "r"}).error["code"] == "has-ended"

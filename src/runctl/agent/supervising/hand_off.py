@@ -84,7 +84,15 @@ class HandOver:
         if self._checkpoint is not None:
             name = self._checkpoint.relative_to(folder).as_posix()
             name = self._checkpoint.name if name == "." else name
-        return HandOff(self._ends_at, dict(self._stages), name, checksum, self._step, tuple(self._left))
+        return HandOff(
+            self._ends_at,
+            dict(self._stages),
+            name,
+            checksum,
+            self._step,
+            tuple(self._left),
+            self.is_rehearsal,
+        )
 
     def reached(self, stage: str) -> None:
         """The stage is done now."""

@@ -107,11 +107,17 @@ def stay_of(
         EndedRun(
             seconds=max(0.0, time.time() - end.ended_at),
             completed=end.reason is EndReason.COMPLETED,
-            taken_back=end.reason is EndReason.INTERRUPTED or folder.live().machine_ends_at is not None,
+            taken_back=_is_taken_back(folder, end),
             fetched=fetched or (folder.path / FETCHED).exists(),
             others=any(other.end() is None for other in attempts() if other.path != folder.path),
         ),
     )
+
+
+def _is_taken_back(folder: AttemptFolder, end: EndRecord) -> bool:
+    if end.hand_off is not None and end.hand_off.is_rehearsal:
+        return False
+    return end.reason is EndReason.INTERRUPTED or folder.live().machine_ends_at is not None
 
 
 def fetched(request: Mapping[str, Any]) -> dict[str, Any]:

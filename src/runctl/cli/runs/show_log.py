@@ -110,15 +110,31 @@ def _say_end(cli: Cli, followed: Followed, *, log_was_shown: bool) -> None:
         cli.say(lines[0])
         return
     if record.checkpoint_dir and record.started_at is not None:
-        lines.append(f"checkpoints: {record.checkpoint_dir} on {record.instance_id}")
+        lines.append(f"checkpoints: {_where_saved(followed)}")
     cost = record.cost(SystemClock().now())
     if cost and record.price_per_hour is not None and record.ended_at is not None:
         span = record.ended_at - record.created_at
         lines.append(
             f"cost: {usd(cost)} ({span.total_seconds():.0f} s at {usd(record.price_per_hour)} an hour, {record.market}"
-            f"{'' if followed.machine_ended else '; the instance is billed until it is terminated'})"
+            f"{'' if _machine_ends(followed) else '; the instance is billed until it is terminated'})"
         )
     cli.say("\n".join(lines))
+
+
+def _machine_ends(followed: Followed) -> bool:
+    """Nobody need end the machine: it has ended, or its provider is taking it back."""
+    given = followed.record.hand_off
+    return followed.machine_ended or (given is not None and not given.is_rehearsal)
+
+
+def _where_saved(followed: Followed) -> str:
+    """Where the run's checkpoints can be found from now on, and which the newest is if the run was interrupted."""
+    record = followed.record
+    where = f"{record.checkpoint_dir} on {record.instance_id}"
+    if record.saved_volume is not None and _machine_ends(followed):
+        where = f"{record.saved_folder}/checkpoints on {record.saved_volume}"
+    newest = record.hand_off.checkpoint if record.hand_off is not None else None
+    return f"{where}; the newest is {newest}" if newest else where
 
 
 def _print(cli: Cli, output: LogOutput, record: RunRecord, tail: int | None) -> None:
