@@ -114,6 +114,23 @@ def test_a_role_without_policies_may_nothing_but_ask_who_it_is(
     assert refusal(acting.client("ssm").describe_instance_information)[0] == "AccessDeniedException"
 
 
+def test_a_role_may_detach_what_has_the_tag_and_nothing_else(account: Account, role: MakeRole) -> None:
+    statement = allow("ec2:DetachVolume", "*")
+    statement["Condition"] = {"StringEquals": {"aws:ResourceTag/mine": "true"}}
+    acting, owner = Acting(account, role(statement)).client("ec2"), account.client("ec2")
+    tags = [{"ResourceType": "volume", "Tags": [{"Key": "mine", "Value": "true"}]}]
+    zone = {"AvailabilityZone": "us-east-1a", "Size": 1}
+    mine, other = (
+        owner.create_volume(**zone, **more)["VolumeId"] for more in ({"TagSpecifications": tags}, {})
+    )
+
+    assert refusal(acting.detach_volume, VolumeId=mine)[0] == "IncorrectState"
+    assert refusal(acting.detach_volume, VolumeId=other)[0] == "UnauthorizedOperation"
+    assert refusal(acting.detach_volume, VolumeId=mine, InstanceId="i-0abc")[0] == "UnauthorizedOperation"
+    for volume in (mine, other):
+        owner.delete_volume(VolumeId=volume)
+
+
 def test_a_role_may_what_its_policy_says_and_no_more(account: Account, role: MakeRole, bucket: str) -> None:
     read = allow("s3:GetObject", f"arn:aws:s3:::{bucket}/train/*")
     listing = allow("s3:ListBucket", f"arn:aws:s3:::{bucket}")

@@ -267,7 +267,8 @@ def _checked(followed: Followed, heard: Heard) -> Mapping[str, Any]:
     end = followed.end
     if end is not None and end.reason is EndReason.COMPLETED and heard.result is not None:
         return {key: value for key, value in heard.result.items() if key != "event"}
-    if heard.error is not None and (end is None or end.reason is not EndReason.STOPPED):
+    told_to_end = end is not None and end.reason in {EndReason.STOPPED, EndReason.INTERRUPTED}
+    if heard.error is not None and not told_to_end:
         code, message = str(heard.error.get("code")), str(heard.error.get("message"))
         hint = str(heard.error.get("hint") or "")
         if code in _DENIED:

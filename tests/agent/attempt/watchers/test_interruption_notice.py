@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from runctl.agent.attempt.attempt import sharpened
-from runctl.agent.attempt.watchers.interruption_notice import interruption_request
+from runctl.agent.attempt.watchers.interruption_notice import InterruptionNotice, interruption_request
+from runctl.agent.cloud.metadata import Metadata
+from runctl.agent.cloud.spot_notices import NoticeReader
 from runctl.agent.interruption import RESERVE_SECONDS, Notice
 from runctl.agent.machine.shutdown import Shutdown
-from runctl.agent.records import StopRequest
+from runctl.agent.records import AttemptFolder, StopRequest
 from runctl.agent.spec import EndReason
 
 NOON = 1795867200.0
@@ -47,3 +51,23 @@ def test_a_notice_that_comes_while_a_run_ends_bounds_its_grace_from_now_on() -> 
 def test_a_second_stop_counts_from_the_first() -> None:
     shutdown = Shutdown(time.monotonic() - 100, 600.0)
     assert sharpened(shutdown, StopRequest(grace_seconds=5.0)).grace == 5.0
+
+
+def test_two_notices_make_one_end_and_an_earlier_one_brings_it_forward(tmp_path: Path) -> None:
+    reader = NoticeReader(Metadata({}, 1.0))
+    watcher = InterruptionNotice(
+        SimpleNamespace(folder=AttemptFolder(tmp_path), notices=reader, publish_seconds=lambda: 0.0)  # type: ignore[arg-type]
+    )
+    now = time.time()
+    assert watcher.stop_request() is None
+    reader.interruption = Notice(now + 100)
+    first = watcher.stop_request()
+    assert first is not None
+    for same_or_later in (100, 200):
+        reader.interruption = Notice(now + same_or_later)
+        assert watcher.stop_request() is first
+    reader.interruption = Notice(now + 50)
+    earlier = watcher.stop_request()
+    assert earlier is not None
+    assert (earlier.reason, earlier.machine_ends_at) == (first.reason, now + 50)
+    assert earlier.grace_seconds < first.grace_seconds

@@ -1,0 +1,121 @@
+"""What a machine asks EC2 for about itself: signed as botocore signs it, and asked again when it may be."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Iterator
+from urllib.parse import parse_qs
+
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials as BotoCredentials
+
+from runctl.agent.cloud.credentials import Credentials
+from runctl.agent.cloud.ec2 import Ec2
+from runctl.agent.errors import AgentError
+
+KEYS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "example", "AWS_SESSION_TOKEN": "token"}
+
+
+def refusal(status: int, code: str, message: str = "") -> tuple[int, str]:
+    text = f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors></Response>"
+    return status, text
+
+
+DONE = (200, "<DetachVolumeResponse/>")
+
+
+class Endpoint(http.server.HTTPServer):
+    """Answers in turn; remembers what was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers: list[tuple[int, str]] = []
+        self.asked: list[tuple[dict[str, str], bytes]] = []
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Endpoint
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked.append(({name.lower(): value for name, value in self.headers.items()}, body))
+        status, text = self.server.answers.pop(0)
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    with Endpoint() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def detach(endpoint: Endpoint) -> None:
+    url = f"http://127.0.0.1:{endpoint.server_port}"
+    Ec2("i-0abc", "eu-west-1", Credentials(KEYS), url).detach_volume("vol-0abc")
+
+
+def test_a_request_is_signed_as_botocore_signs_it(endpoint: Endpoint) -> None:
+    endpoint.answers = [DONE]
+    detach(endpoint)
+    ((headers, body),) = endpoint.asked
+    assert parse_qs(body.decode()) == {
+        "Action": ["DetachVolume"],
+        "Version": ["2016-11-15"],
+        "VolumeId": ["vol-0abc"],
+        "InstanceId": ["i-0abc"],
+    }
+    signed = headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+    request = AWSRequest(
+        "POST",
+        f"http://{headers['host']}/",
+        headers={name: headers[name] for name in signed},
+        data=body,
+    )
+    request.context["timestamp"] = headers["x-amz-date"]
+    auth = SigV4Auth(BotoCredentials("AKIAEXAMPLE", "example", "token"), "ec2", "eu-west-1")
+    expected = auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
+    assert headers["authorization"].rpartition("=")[2] == expected
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [refusal(503, "RequestLimitExceeded"), DONE],
+        [refusal(500, "InternalError"), refusal(503, "Unavailable"), DONE],
+        [refusal(400, "IncorrectState", "Volume 'vol-0abc' is in the 'available' state.")],
+    ],
+)
+def test_a_volume_is_let_go_in_the_end(endpoint: Endpoint, answers: list[tuple[int, str]]) -> None:
+    endpoint.answers = list(answers)
+    detach(endpoint)
+    assert len(endpoint.asked) == len(answers)
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ([refusal(403, "UnauthorizedOperation", "You are not")], "its role does not allow ec2:DetachVolume"),
+        (
+            [refusal(400, "InvalidVolume.NotFound", "It does not exist.")],
+            "EC2 refuses DetachVolume: InvalidVolume.NotFound It does not exist.",
+        ),
+        ([refusal(503, "RequestLimitExceeded")] * 3, "EC2 refuses DetachVolume: RequestLimitExceeded"),
+    ],
+)
+def test_a_refusal_is_told(endpoint: Endpoint, answers: list[tuple[int, str]], said: str) -> None:
+    endpoint.answers = list(answers)
+    with pytest.raises(AgentError) as raised:
+        detach(endpoint)
+    assert raised.value.message == said
+    assert endpoint.answers == []
