@@ -7,7 +7,7 @@ from itertools import islice, pairwise
 
 import pytest
 
-from runctl.core.waiting import attempts
+from runctl.core.waiting import Backoff, attempts
 from runctl.testing.clock import ManualClock
 
 
@@ -38,3 +38,17 @@ def test_what_the_asking_takes_counts() -> None:
         asked.append(seconds)
         clock.sleep(29)
     assert asked == [0, pytest.approx(29.2)]  # the second ends after the limit
+
+
+def test_a_try_that_got_somewhere_begins_with_the_shortest_pause_again() -> None:
+    pauses: list[float] = []
+    clock = ManualClock()
+    clock.on_sleep = pauses.append
+    backoff = Backoff(clock, first=2.0, most=4.0)
+    for _ in range(3):
+        backoff.sleep()
+    backoff.reset()
+    backoff.sleep()
+    backoff.sleep(at_most=1.0)
+
+    assert pauses == [2.0, 3.0, 4.0, 2.0, 1.0]

@@ -16,7 +16,7 @@ from runctl.transport.interface import Transport
 from runctl.transport.local import LocalTransport
 from runctl.transport.ssh import SshTransport
 from runctl.transport.ssh_connection import SshTarget
-from tests.providers.aws.ssm.server import FakeSsm, hurry, staging
+from tests.providers.aws.ssm.server import HURRY, FakeSsm, staging
 
 
 @pytest.fixture(scope="session")
@@ -86,5 +86,5 @@ def transport(
     else:
         client = FakeSsm(tmp_path_factory.mktemp("ssm"))
         with staging(tmp_path_factory.mktemp("staging")) as store:
-            yield SsmTransport(client, client.instance_id, user=getpass.getuser(), staging=store, sleep=hurry)
+            yield SsmTransport(client, client.instance_id, user=getpass.getuser(), staging=store, clock=HURRY)
         client.close()

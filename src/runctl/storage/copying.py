@@ -17,6 +17,7 @@ from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import Conflict, NotFound, Unreachable
 from runctl.core.progress import SILENT, Progress
 from runctl.core.text import counted
+from runctl.core.waiting import Backoff
 from runctl.transport.files import Entry, Listing, MachineFiles, Piece
 
 BATCH_BYTES = 8 << 20
@@ -24,7 +25,7 @@ BATCH_BYTES = 8 << 20
 BATCH_FILES = 500
 TRIES = 5
 """Broken connections in a row, without a byte in between, after which a copy gives up."""
-PAUSE_SECONDS = 2.0
+FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 2.0, 8.0
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ def copy_files(
     total = sum(entry.size for entry in files)
     sent: dict[str, int] = {}
     failures = 0
+    backoff = Backoff(clock, first=FIRST_PAUSE_SECONDS, most=MOST_PAUSE_SECONDS)
     while True:
         arrived = False
         try:
@@ -157,13 +159,16 @@ def copy_files(
                 done += sum(piece.length for piece in batch)
                 progress.update(done=done, total=total)
         except Unreachable as error:
-            failures = 1 if arrived else failures + 1
+            if arrived:
+                failures = 0
+                backoff.reset()
+            failures += 1
             if failures >= TRIES:
                 raise Unreachable(
                     error.message, hint="the same command goes on where this one was", code=error.code
                 ) from error
             progress.note(f"{error.message}; trying again")
-            clock.sleep(PAUSE_SECONDS * failures)
+            backoff.sleep()
         else:
             return len(sent), sum(sent.values())
 

@@ -28,6 +28,7 @@ from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import HostKeyChanged, MachineError, Unreachable
 from runctl.core.journal import Journal
 from runctl.core.progress import SILENT, Progress
+from runctl.core.waiting import Backoff
 from runctl.transport.answers import answered, count, failed, mapping, record, sequence
 from runctl.transport.commands import tail
 from runctl.transport.interface import Completed, Transport
@@ -48,7 +49,7 @@ _POLL_SECONDS = 10
 _POLL_BYTES = 1 << 20
 _SIGNALLED = 128
 """Exit codes above it say that a signal ended a program."""
-_RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+_FIRST_RETRY_SECONDS, _MOST_RETRY_SECONDS = 0.5, 15.0
 _HEADROOM = timedelta(seconds=15)
 """On top of a long poll, before its machine counts as silent; asking again repeats nothing."""
 
@@ -292,7 +293,8 @@ class AgentClient:
         """
         reader = LogReader(offset, on_bytes, on_heartbeat)
         request = _attempt(run_id, attempt)
-        failures, alive = 0, self._clock.monotonic()
+        alive = self._clock.monotonic()
+        backoff = Backoff(self._clock, first=_FIRST_RETRY_SECONDS, most=_MOST_RETRY_SECONDS)
         while True:
             before = reader.offset
             reader.restart()
@@ -305,15 +307,14 @@ class AgentClient:
                 raise
             except Unreachable as error:
                 if reader.offset > before or reader.frame is not None:
-                    failures, alive = 0, self._clock.monotonic()
+                    alive = self._clock.monotonic()
+                    backoff.reset()
                 silent = self._clock.monotonic() - alive
                 on_silence(silent)
                 if silent >= patience.total_seconds():
                     raise
-                pause = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
-                failures += 1
                 self._progress.note(f"{error.message}; trying again from byte {reader.offset} of the log")
-                self._clock.sleep(pause)
+                backoff.sleep()
             else:
                 assert reader.frame is not None  # noqa: S101 - both ways return only with a last frame
                 return reader.frame

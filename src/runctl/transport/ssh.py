@@ -17,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, ClassVar
 
+from runctl.core.clock import SystemClock
 from runctl.core.errors import (
     CredentialsError,
     InstanceEnded,
@@ -24,6 +25,7 @@ from runctl.core.errors import (
     RunctlError,
     Unreachable,
 )
+from runctl.core.waiting import Backoff
 from runctl.transport.commands import (
     PUT,
     interactive,
@@ -190,6 +192,7 @@ class SshTransport(Executing):
         deadline = time.monotonic() + timeout.total_seconds() if timeout is not None else None
         give_up = time.monotonic() + _QUEUE_SECONDS
         repeated = False
+        all_refused = Backoff(SystemClock())
         start = stdin.tell() if stdin is not None and stdin.seekable() else None
         while True:
             if stdin is not None and start is not None:
@@ -220,7 +223,8 @@ class SshTransport(Executing):
                     hint="whether it ended is not known",
                 )
             if session_refused(log) and time.monotonic() < give_up:
-                self._next_slot(slot)
+                if self._next_slot(slot):
+                    all_refused.sleep()
             elif not repeated:
                 # The shared connection died between two commands; this one never began, so it may begin now.
                 repeated = True
@@ -238,13 +242,12 @@ class SshTransport(Executing):
             self._still_there(float("inf"))
             raise
 
-    def _next_slot(self, full: int) -> None:
+    def _next_slot(self, full: int) -> bool:
+        """The next command takes another connection; whether that is the first again, as all are full."""
         with self._lock:
             if self._slot == full:
                 self._slot = (full + 1) % _SLOTS
-            wrapped = self._slot == 0
-        if wrapped:
-            time.sleep(0.2)
+            return self._slot == 0
 
     def _once(
         self,

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
+from runctl.agent.cloud.http import pause_before_try
 from runctl.agent.cloud.metadata import Metadata
 from runctl.agent.errors import AgentError
 
@@ -52,7 +53,7 @@ class Credentials:
     def _fetch(self, old: Keys | None) -> Keys:
         for attempt in range(_TRIES):
             if attempt:
-                time.sleep(0.25 * 2**attempt)
+                pause_before_try(attempt)
             try:
                 name = self._metadata.get(_ROLE)
                 text = None if name is None else self._metadata.get(_ROLE + name.split("\n")[0].strip())

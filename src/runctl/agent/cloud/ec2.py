@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from urllib.parse import urlencode, urlsplit
 
 from runctl.agent.cloud.credentials import Credentials
-from runctl.agent.cloud.http import Broken, Connection
+from runctl.agent.cloud.http import Broken, Connection, pause_before_try
 from runctl.agent.cloud.metadata import ENDPOINT_VARIABLE, Metadata
 from runctl.agent.cloud.signing import signed
 from runctl.agent.errors import AgentError
@@ -52,7 +52,7 @@ class Ec2:
         error = AgentError("ec2-unreachable", "EC2 cannot be reached from this machine")
         for number in range(TRIES):
             if number:
-                time.sleep(0.25 * 2**number)
+                pause_before_try(number)
             try:
                 status, text = self._post(body)
             except Broken:

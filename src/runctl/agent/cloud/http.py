@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     Bytes = Union[bytes, bytearray, memoryview]
     Body = Union[bytes, bytearray, memoryview, "FilePart"]
 
+_MOST_PAUSE_SECONDS = 20.0
 _HEAD_LIMIT = 1 << 16
 _ROOM = 1 << 18
 """Bytes of a body that are handed on at a time."""
@@ -26,6 +28,14 @@ _ROOM = 1 << 18
 
 class Broken(OSError):
     """The connection ended, or what came is not HTTP; the same request may be sent again on a new one."""
+
+
+def pause_before_try(number: int) -> None:
+    """Sleep before a request is sent again: twice as long each time, 20 s at most, and not all machines at once."""
+    import random
+
+    seconds = min(_MOST_PAUSE_SECONDS, 0.25 * 2.0**number)
+    time.sleep(seconds * (0.5 + random.random() / 2))  # noqa: S311 (a pause)
 
 
 @dataclass(frozen=True)

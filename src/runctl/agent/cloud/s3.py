@@ -5,19 +5,18 @@ Our own, as machines have no SDK: see the package's docstring. What came is prov
 
 from __future__ import annotations
 
-import random
 import re
 import time
 import xml.etree.ElementTree as ET
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Callable
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from runctl.agent.cloud.credentials import Credentials
-from runctl.agent.cloud.http import Broken, Connection, Head
+from runctl.agent.cloud.http import Broken, Connection, Head, pause_before_try
 from runctl.agent.cloud.signing import EMPTY, UNSIGNED, path_of, presigned, query_of, signed
 from runctl.agent.errors import AgentError
 from runctl.agent.object_store import domain_of
@@ -40,7 +39,6 @@ _TEMPORARY_CODES = (
     *("SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable"),
     *("ConditionalRequestConflict", "OperationAborted"),
 )
-_MOST_SECONDS = 20.0
 _SIZE = re.compile(r"[0-9]{1,18}\Z")
 
 Sink = Callable[[memoryview], None]
@@ -117,6 +115,17 @@ class Refusal(AgentError):
         """Where the bucket is, where S3 says so."""
 
 
+@dataclass(frozen=True)
+class _Request:
+    """One request for an object or, with an empty key, for the bucket; it may be sent several times."""
+
+    method: str
+    key: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Body = b""
+
+
 class S3:
     """One bucket. Safe to use from several threads, not from two processes: connections stay open to be used anew.
 
@@ -179,7 +188,7 @@ class S3:
             headers["if-match"] = f'"{etag}"'
         if span is not None:
             headers["range"] = f"bytes={span[0]}-{span[1] - 1}"
-        self._retried("GET", key, {}, headers, b"", receiver)
+        self._send(_Request("GET", key, headers=headers), receiver)
 
     def head(self, key: str, *, part: int | None = None) -> dict[str, str]:
         """An object's headers, its checksums among them; with ``part`` those of its part of that number, from 1."""
@@ -283,24 +292,17 @@ class S3:
             answer.clear()
             return answer.extend
 
-        head = self._retried(method, key, parameters, headers or {}, body, receive)
+        head = self._send(_Request(method, key, parameters, headers or {}, body), receive)
         return head, bytes(answer)
 
-    def _retried(
-        self,
-        method: str,
-        key: str,
-        parameters: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: Body,
-        receiver: Receiver,
-    ) -> Head:
+    def _send(self, request: _Request, receiver: Receiver) -> Head:
+        """Try as often as it may help. Raises `Refusal`, `AgentError` (``s3-unreachable``)."""
         failure: Exception = Broken("not tried")
         for attempt in range(self._tries):
             if attempt:
-                time.sleep(min(_MOST_SECONDS, 0.2 * 2**attempt) * (0.5 + random.random() / 2))  # noqa: S311 (a pause)
+                pause_before_try(attempt)
             try:
-                return self._once(method, key, parameters, headers, body, receiver)
+                return self._try(request, receiver)
             except Refusal as refusal:
                 if refusal.status not in _TEMPORARY and refusal.s3_code not in _TEMPORARY_CODES:
                     raise
@@ -315,28 +317,21 @@ class S3:
             "the machine needs a way to S3: a public address, a NAT gateway or a gateway endpoint",
         )
 
-    def _once(
-        self,
-        method: str,
-        key: str,
-        parameters: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: Body,
-        receiver: Receiver,
-    ) -> Head:
-        path, query = self._path(key), query_of(parameters)
-        if method in ("PUT", "POST"):
-            headers = {**headers, "content-length": str(len(body))}
+    def _try(self, request: _Request, receiver: Receiver) -> Head:
+        path, query = self._path(request.key), query_of(request.parameters)
+        headers = dict(request.headers)
+        if request.method in ("PUT", "POST"):
+            headers["content-length"] = str(len(request.body))
         keys, region = self._credentials.now(), self.location.region
-        payload = UNSIGNED if body else EMPTY
-        send = signed(method, self._header, path, query, headers, keys, region, _moment(), payload)
+        payload = UNSIGNED if request.body else EMPTY
+        send = signed(request.method, self._header, path, query, headers, keys, region, _moment(), payload)
         connection = self._connection()
         # One that ended in an error is closed, and as good as a new one.
         try:
-            head = connection.ask(method, path + ("?" + query if query else ""), send, body)
+            head = connection.ask(request.method, path + ("?" + query if query else ""), send, request.body)
             refused = bytearray()
             take = receiver(head.headers) if head.status < 300 else refused.extend
-            for piece in connection.body(method, head):
+            for piece in connection.body(request.method, head):
                 take(piece)
         except BaseException:
             connection.close()

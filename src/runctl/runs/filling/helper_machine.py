@@ -13,7 +13,7 @@ from runctl.core.errors import Conflict, Interrupted, RunctlError, Unreachable
 from runctl.core.models import Instance, InstanceState, VolumeState
 from runctl.core.progress import Progress
 from runctl.core.tags import EXPIRES_AT, INTENT
-from runctl.core.waiting import attempts
+from runctl.core.waiting import Backoff, attempts
 from runctl.machines.creation import Creation
 from runctl.machines.machine import Machine
 from runctl.machines.renting import READY_TIMEOUT, Rentals
@@ -170,6 +170,7 @@ class HelperMachine:
         A second Ctrl-C does not get in between: the machine costs money, and this is a matter of seconds.
         """
         problem = ""
+        backoff = Backoff(self.clock, first=1.0)
         for attempt in range(3):
             try:
                 problem = ""
@@ -183,7 +184,7 @@ class HelperMachine:
             except RunctlError as error:
                 problem = error.message
                 if attempt < 2:
-                    self.clock.sleep(1.0)
+                    backoff.sleep()
             else:
                 return ""
         message = (

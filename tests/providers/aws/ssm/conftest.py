@@ -8,7 +8,7 @@ import pytest
 
 from runctl.providers.aws.ssm import spool as ssm_spool
 from runctl.providers.aws.ssm.transport import SsmTransport
-from tests.providers.aws.ssm.server import FakeSsm, FolderStaging, hurry, staging
+from tests.providers.aws.ssm.server import HURRY, FakeSsm, FolderStaging, staging
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FolderStaging]:
 @pytest.fixture
 def bare(ssm: FakeSsm) -> SsmTransport:
     """Without a staging store."""
-    return SsmTransport(ssm, ssm.instance_id, user="root", sleep=hurry)
+    return SsmTransport(ssm, ssm.instance_id, user="root", clock=HURRY)
 
 
 @pytest.fixture
 def staged(ssm: FakeSsm, store: FolderStaging) -> SsmTransport:
-    return SsmTransport(ssm, ssm.instance_id, user="root", staging=store, sleep=hurry)
+    return SsmTransport(ssm, ssm.instance_id, user="root", staging=store, clock=HURRY)

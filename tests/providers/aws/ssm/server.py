@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 from botocore.exceptions import ClientError
 
+from runctl.core.clock import SystemClock
 from runctl.core.errors import OutcomeUnknown
 from runctl.providers.aws.ssm import spool as ssm_spool
 
@@ -27,9 +28,15 @@ DOCUMENT_OWN_SIZE = 1_500
 """Of AWS-RunShellScript, about."""
 
 
-def hurry(seconds: float) -> None:
-    """The pause between two looks at a command, shorter than AWS deserves."""
-    time.sleep(seconds / 4)
+class HurriedClock(SystemClock):
+    """Pauses between two questions are shorter than AWS deserves."""
+
+    def sleep(self, seconds: float) -> None:
+        """A quarter of that."""
+        super().sleep(seconds / 4)
+
+
+HURRY = HurriedClock()
 
 
 def client_error(operation: str, code: str, message: str = "") -> ClientError:

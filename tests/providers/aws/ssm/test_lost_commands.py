@@ -17,7 +17,7 @@ from runctl.providers.aws.ssm import spool as ssm_spool
 from runctl.providers.aws.ssm.run_command import RemoteError, RunCommand
 from runctl.providers.aws.ssm.transport import SsmTransport
 from runctl.transport.interface import CommandTimeout
-from tests.providers.aws.ssm.server import FakeSsm, hurry
+from tests.providers.aws.ssm.server import HURRY, FakeSsm
 
 pytestmark = [pytest.mark.root, pytest.mark.linux]
 
@@ -61,7 +61,7 @@ def test_whichever_request_of_a_command_is_lost_its_output_is_whole(
 
 
 def test_a_start_that_arrives_after_its_caller_gave_up_starts_nothing(ssm: FakeSsm, tmp_path: Path) -> None:
-    commands = RunCommand(ssm, ssm.instance_id, sleep=hurry)
+    commands = RunCommand(ssm, ssm.instance_id, clock=HURRY)
     request = {"id": os.urandom(16).hex(), "argv": ["touch", str(tmp_path / "ran")], "user": "root"}
     commands.ask("drop", request)
 
@@ -95,7 +95,7 @@ def test_a_command_outlives_the_ssm_agents_own_command(ssm: FakeSsm, tmp_path: P
             killed.append(str(process.pid))
         go.touch()
 
-    transport = SsmTransport(ssm, ssm.instance_id, user="root", sleep=hurry)
+    transport = SsmTransport(ssm, ssm.instance_id, user="root", clock=HURRY)
     script = 'echo one; until [ -e "$1" ]; do sleep 0.05; done; echo two'
     code = transport.stream(["sh", "-c", script, "sh", str(go)], on_stdout=on_stdout, on_stderr=on_stdout)
     assert (code, bytes(seen)) == (0, b"one\ntwo\n")
@@ -110,7 +110,7 @@ def test_a_supervisor_that_was_killed_is_not_an_end(bare: SsmTransport, tmp_path
 def test_the_same_start_twice_runs_the_command_once(ssm: FakeSsm, tmp_path: Path) -> None:
     """As when boto3 repeats a SendCommand whose answer was lost."""
     mark = tmp_path / "mark"
-    commands = RunCommand(ssm, ssm.instance_id, sleep=hurry)
+    commands = RunCommand(ssm, ssm.instance_id, clock=HURRY)
     empty = {"size": 0, "sha256": __import__("hashlib").sha256().hexdigest(), "data": "eJwDAAAAAAE="}
     request = {
         "id": os.urandom(16).hex(),
@@ -148,4 +148,4 @@ def test_old_spools_are_swept_and_young_ones_are_not(bare: SsmTransport) -> None
 @pytest.mark.parametrize("name", ["../../etc", "", "0" * 31, "0" * 32 + "/x"])
 def test_an_id_cannot_lead_out_of_the_spools(ssm: FakeSsm, name: str) -> None:
     with pytest.raises(MachineError, match="no such id"):
-        RunCommand(ssm, ssm.instance_id, sleep=hurry).ask("drop", {"id": name})
+        RunCommand(ssm, ssm.instance_id, clock=HURRY).ask("drop", {"id": name})

@@ -18,36 +18,32 @@ from runctl.core.errors import (
 )
 from runctl.providers.aws.ssm.run_command import RunCommand
 from runctl.providers.aws.ssm.transport import SsmTransport
-from tests.providers.aws.ssm.server import FakeSsm, client_error, hurry
+from runctl.testing.clock import ManualClock
+from tests.providers.aws.ssm.server import HURRY, FakeSsm, client_error
 
 pytestmark = [pytest.mark.root, pytest.mark.linux]
 
 
 def test_a_machine_that_its_provider_calls_ended_is_not_waited_for(ssm: FakeSsm) -> None:
-    now, asked = [0.0], [0]
-
-    def sleep(seconds: float) -> None:
-        now[0] += seconds
+    clock, asked = ManualClock(), [0]
 
     def still_there(_silent: float) -> None:
         asked[0] += 1
-        if now[0] > 12:
+        if clock.monotonic() > 12:
             raise InstanceEnded("it is terminated")
 
     ssm.deaf = True
-    commands = RunCommand(
-        ssm, ssm.instance_id, still_there=still_there, sleep=sleep, monotonic=lambda: now[0]
-    )
+    commands = RunCommand(ssm, ssm.instance_id, still_there=still_there, clock=clock)
     with pytest.raises(InstanceEnded):
         commands.ask("drop", {"id": "0" * 32})
 
-    assert now[0] < 20
+    assert clock.monotonic() < 20
     assert asked[0] <= 4
 
 
 def test_an_instance_that_ssm_does_not_know_is_unreachable(ssm: FakeSsm) -> None:
     with pytest.raises(Unreachable) as caught:
-        SsmTransport(ssm, "i-other", user="root", sleep=hurry).run(["true"])
+        SsmTransport(ssm, "i-other", user="root", clock=HURRY).run(["true"])
     assert "instance profile" in caught.value.hint
 
 
@@ -84,7 +80,7 @@ def test_no_credentials_and_no_network_are_told_apart(
 
 
 def test_throttling_while_waiting_is_waited_out(ssm: FakeSsm) -> None:
-    transport = SsmTransport(ssm, ssm.instance_id, user="root", sleep=hurry)
+    transport = SsmTransport(ssm, ssm.instance_id, user="root", clock=HURRY)
     real = ssm.send_command
 
     def send(**parameters: Any) -> Any:
@@ -99,44 +95,36 @@ def test_throttling_while_waiting_is_waited_out(ssm: FakeSsm) -> None:
 def test_a_machine_that_does_not_take_commands_up_is_unreachable_and_the_command_cancelled(
     ssm: FakeSsm,
 ) -> None:
-    clock = [0.0]
-
-    def sleep(seconds: float) -> None:
-        clock[0] += seconds
-
+    clock = ManualClock()
     ssm.deaf = True
-    commands = RunCommand(ssm, ssm.instance_id, sleep=sleep, monotonic=lambda: clock[0])
+    commands = RunCommand(ssm, ssm.instance_id, clock=clock)
     with pytest.raises(Unreachable, match="does not answer through SSM"):
         commands.ask("drop", {"id": "0" * 32})
     assert ssm.cancelled == [ssm.sent[0]["CommandId"]]
-    assert clock[0] < 200
+    assert clock.monotonic() < 200
 
 
 def test_polling_begins_quickly_and_becomes_patient(ssm: FakeSsm) -> None:
     pauses: list[float] = []
-    clock = [0.0]
-
-    def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-        clock[0] += seconds
-
+    clock = ManualClock()
+    clock.on_sleep = pauses.append
     ssm.deaf = True
     with pytest.raises(Unreachable):
-        RunCommand(ssm, ssm.instance_id, sleep=sleep, monotonic=lambda: clock[0]).ask(
-            "drop", {"id": "0" * 32}
-        )
+        RunCommand(ssm, ssm.instance_id, clock=clock).ask("drop", {"id": "0" * 32})
     assert pauses[0] <= 0.2
     assert max(pauses) <= 1.0
 
 
 def test_a_cancelled_command_says_so(ssm: FakeSsm) -> None:
-    def sleep(seconds: float) -> None:
+    def cancel(_seconds: float) -> None:
         for sent in ssm.sent:
             if sent["CommandId"] not in ssm.cancelled:
                 ssm.cancel_command(CommandId=sent["CommandId"], InstanceIds=[ssm.instance_id])
 
+    clock = ManualClock()
+    clock.on_sleep = cancel
     with pytest.raises(Unreachable, match="Cancelled"):
-        RunCommand(ssm, ssm.instance_id, sleep=sleep).ask("drop", {"id": "0" * 32})
+        RunCommand(ssm, ssm.instance_id, clock=clock).ask("drop", {"id": "0" * 32})
 
 
 def test_a_machine_without_python_is_told_so(bare: SsmTransport, ssm: FakeSsm, tmp_path: Path) -> None:

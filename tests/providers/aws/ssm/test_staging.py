@@ -17,7 +17,7 @@ from runctl.core.errors import (
 from runctl.core.progress import Silent
 from runctl.providers.aws.ssm.transport import SsmTransport
 from runctl.testing.progress import RecordedProgress
-from tests.providers.aws.ssm.server import FakeSsm, FolderStaging, hurry
+from tests.providers.aws.ssm.server import HURRY, FakeSsm, FolderStaging
 
 pytestmark = [pytest.mark.root, pytest.mark.linux]
 
@@ -58,7 +58,7 @@ def test_a_store_that_the_machine_cannot_reach_is_done_without(ssm: FakeSsm, sto
 
     progress = RecordedProgress()
     apart = Apart(store.folder, store.url)
-    transport = SsmTransport(ssm, ssm.instance_id, user="root", staging=apart, progress=progress, sleep=hurry)
+    transport = SsmTransport(ssm, ssm.instance_id, user="root", staging=apart, progress=progress, clock=HURRY)
 
     assert transport.run(["cat"], stdin=b"once", private=True).stdout == b"once"
     assert any("30 days" in warning for warning in progress.warnings)
@@ -72,7 +72,7 @@ def test_without_a_store_a_private_input_passes_with_a_warning(ssm: FakeSsm) -> 
             self.said += message
 
     warnings = Warnings()
-    transport = SsmTransport(ssm, ssm.instance_id, user="root", progress=warnings, sleep=hurry)
+    transport = SsmTransport(ssm, ssm.instance_id, user="root", progress=warnings, clock=HURRY)
     assert transport.run(["cat"], stdin=b"the secret", private=True).stdout == b"the secret"
     assert "command history" in warnings.said
 
@@ -98,7 +98,7 @@ def test_a_store_that_the_machine_cannot_write_to_is_done_without(
         user="root",
         staging=Unwritable(store.folder, store.url),
         progress=notes,
-        sleep=hurry,
+        clock=HURRY,
     )
     done = transport.run(["cat", str(tmp_path / "noise")])
     assert done.stdout == (tmp_path / "noise").read_bytes()
@@ -115,7 +115,7 @@ def test_a_store_that_we_may_not_use_is_done_without(ssm: FakeSsm, tmp_path: Pat
 
             return refuse
 
-    transport = SsmTransport(ssm, ssm.instance_id, user="root", staging=Denied(), sleep=hurry)
+    transport = SsmTransport(ssm, ssm.instance_id, user="root", staging=Denied(), clock=HURRY)
     noise = os.urandom(120_000)
     assert transport.run(["cat"], stdin=noise).stdout == noise
 
@@ -127,7 +127,7 @@ def test_what_the_store_spoils_is_noticed(ssm: FakeSsm, store: FolderStaging, tm
             (self.folder / key).write_bytes(zlib.compress(b"something else"))
 
     transport = SsmTransport(
-        ssm, ssm.instance_id, user="root", staging=Spoiling(store.folder, store.url), sleep=hurry
+        ssm, ssm.instance_id, user="root", staging=Spoiling(store.folder, store.url), clock=HURRY
     )
     target = tmp_path / "target"
     with pytest.raises(MachineError) as caught:

@@ -22,7 +22,7 @@ from runctl.core.errors import (
 from runctl.providers.aws.ssm import remote as ssm_remote
 from runctl.providers.aws.ssm import spool as ssm_spool
 from runctl.providers.aws.ssm.transport import SsmTransport
-from tests.providers.aws.ssm.server import FakeSsm, hurry
+from tests.providers.aws.ssm.server import HURRY, FakeSsm
 
 pytestmark = [pytest.mark.root, pytest.mark.linux]
 
@@ -69,7 +69,7 @@ def test_a_machine_that_is_a_folder_keeps_its_own_environment(ssm: FakeSsm, tmp_
         "RUNCTL_AGENT_STATE": f"{tmp_path}/state",
         "HOME": str(tmp_path),
     }
-    transport = SsmTransport(ssm, ssm.instance_id, user="no-such-user", sleep=hurry)
+    transport = SsmTransport(ssm, ssm.instance_id, user="no-such-user", clock=HURRY)
     done = transport.run(["sh", "-c", "pwd; echo $HOME $RUNCTL_AGENT_STATE; id -u"])
     assert done.stdout.decode().split() == [
         str(tmp_path),
@@ -106,7 +106,7 @@ def test_a_command_line_beyond_the_limit_is_refused_before_it_is_sent(
 
 def test_a_command_as_the_login_user_is_in_its_home_with_its_groups(ssm: FakeSsm) -> None:
     account = pwd.getpwnam("nobody")
-    transport = SsmTransport(ssm, ssm.instance_id, user="nobody", sleep=hurry)
+    transport = SsmTransport(ssm, ssm.instance_id, user="nobody", clock=HURRY)
     done = transport.run(["sh", "-c", "id -u; id -g; echo $HOME; echo $USER; umask; echo x >/dev/stderr"])
     assert done.stdout.decode().split() == [
         str(account.pw_uid),
@@ -125,7 +125,7 @@ def test_a_file_belongs_to_the_login_user_who_also_needs_the_right_to_write_it(
 ) -> None:
     import tempfile
 
-    transport = SsmTransport(ssm, ssm.instance_id, user="nobody", sleep=hurry)
+    transport = SsmTransport(ssm, ssm.instance_id, user="nobody", clock=HURRY)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with pytest.raises(MachineError, match="Permission denied"):
@@ -150,7 +150,7 @@ def test_a_machine_that_is_a_folder_needs_no_name_for_its_user(ssm: FakeSsm) -> 
         os.chown(home, number, number)
         ssm.prefix = ["setpriv", f"--reuid={number}", f"--regid={number}", "--clear-groups"]
         ssm.env = {"HOME": home, ssm_remote.MACHINE_ROOT: home}
-        transport = SsmTransport(ssm, ssm.instance_id, user="ec2-user", sleep=hurry)
+        transport = SsmTransport(ssm, ssm.instance_id, user="ec2-user", clock=HURRY)
 
         transport.put(b"written", PurePosixPath("folder/file"))
         done = transport.run(["sh", "-c", "id -u; pwd; cat folder/file"])

@@ -7,19 +7,21 @@ carried out; sending it again is harmless for some operations and makes a second
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from enum import Enum
 from typing import Any, TypeVar
 
 from runctl.core.clock import Clock
 from runctl.core.errors import OutcomeUnknown
+from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import THROTTLED
 
 T = TypeVar("T")
 
 MOST_UNANSWERED = 2
 """How many requests of one call may wait for an answer in vain: each waits as long as the read time-out."""
-_FIND_PAUSES_SECONDS = (0.0, 1.0, 2.0, 3.0)
-"""Pauses before each look at whether a request was carried out; what AWS lists lags behind what it has done."""
+FIND_TIMEOUT = timedelta(seconds=6)
+"""For AWS to list what a request has made: that lags behind what it has done."""
 
 _READING = ("BatchGet", "Describe", "Get", "Head", "List")
 
@@ -124,17 +126,15 @@ def carried_out(
 ) -> T:
     """The answer of ``call``, which must not happen twice.
 
-    When its outcome is not known, ``look`` says what it has made, or ``None`` for nothing; then it is called again
-    unless it may still be under way. Raises `OutcomeUnknown` when nothing is seen of a request that may still be
-    carried out, and what ``call`` and ``look`` raise.
+    When its outcome is not known, ``find_result`` says what it has made, or ``None`` for nothing; then it is called
+    again unless it may still be under way. Raises `OutcomeUnknown` when nothing is seen of a request that may still be
+    carried out, and what ``call`` and ``find_result`` raise.
     """
     for left in reversed(range(times)):
         try:
             return call()
         except OutcomeUnknown as error:
-            for pause in _FIND_PAUSES_SECONDS:
-                if pause:
-                    clock.sleep(pause)
+            for _ in attempts(clock, FIND_TIMEOUT, first=1.0):
                 found = find_result()
                 if found is not None:
                     return found

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from runctl.core.progress import SILENT, Progress
 
 SAY_AFTER_SECONDS = 3.0
-_POLL_SECONDS = 1.0
+_TICK_SECONDS = 1.0
+"""How often the message is renewed."""
 
 
 class Waits:
@@ -55,7 +56,7 @@ class Waits:
     def _watch(self) -> None:
         """Ends when nothing is open, so that a library's user is left no thread."""
         while True:
-            time.sleep(_POLL_SECONDS)
+            time.sleep(_TICK_SECONDS)
             message = self.message()
             if message:
                 self.progress.update(message)

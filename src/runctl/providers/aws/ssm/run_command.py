@@ -7,13 +7,14 @@ import functools
 import json
 import secrets
 import shlex
-import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from datetime import timedelta
 from importlib import resources
 from typing import Any
 
 from runctl.agent.spec import loads
+from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import (
     CredentialsError,
     MachineError,
@@ -24,6 +25,7 @@ from runctl.core.errors import (
     Unreachable,
     Unsupported,
 )
+from runctl.core.waiting import Backoff, attempts
 from runctl.transport.silence import Silence, StillThere, nothing_known
 
 REQUEST_LIMIT = 48_000
@@ -37,8 +39,8 @@ _ANSWER_SECONDS = 60
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 _SENDINGS = 3
 """How often a command is sent whose answer was lost. The program on the machine carries an id out once."""
-_POLL_PAUSES_SECONDS = (0.5, 1.5, 3.0)
-"""Pauses before each look for a command whose answer was lost in the list of commands, which lags behind."""
+_FIND_TIMEOUT = timedelta(seconds=5)
+"""For a command whose answer was lost to be in the list of commands, which lags behind."""
 _BOOT = "import sys,zlib,base64;exec(compile(zlib.decompress(base64.b64decode(sys.stdin.readline())),'runctl','exec'))"
 # Data comes through stdin, because arguments can be seen by everybody on the machine.
 _FIRST_LINE = "exec " + shlex.join(["python3", "-I", "-c", _BOOT]) + " <<'RUNCTL'"
@@ -76,15 +78,13 @@ class RunCommand:
         instance_id: str,
         *,
         still_there: StillThere = nothing_known,
-        sleep: Callable[[float], None] = time.sleep,
-        monotonic: Callable[[], float] = time.monotonic,
+        clock: Clock | None = None,
     ) -> None:
         """``still_there`` is what `Silence` asks."""
         self.client = client
         self.instance_id = instance_id
         self._still_there = still_there
-        self._sleep = sleep
-        self._monotonic = monotonic
+        self._clock = clock or SystemClock()
 
     def ask(self, verb: str, request: Mapping[str, Any], *, wait: float = 0) -> dict[str, Any]:
         """The program's answer; it is expected to take no more than ``wait`` seconds and a bit.
@@ -159,8 +159,7 @@ class RunCommand:
 
     def _find(self, comment: str) -> str | None:
         """The id of the command that has this comment, if it was sent."""
-        for pause in _POLL_PAUSES_SECONDS:
-            self._sleep(pause)
+        for _ in attempts(self._clock, _FIND_TIMEOUT, first=1.0):
             try:
                 # The newest come first.
                 answer = self.call("list_commands", InstanceId=self.instance_id, MaxResults=50)
@@ -175,12 +174,12 @@ class RunCommand:
     def _wait(self, command_id: str, wait: float) -> Mapping[str, Any]:
         """The ended invocation."""
         taken_up = False
-        silence = Silence(self._still_there, monotonic=self._monotonic)
-        limit = self._monotonic() + _DELIVERY_SECONDS + _ANSWER_SECONDS
-        pause = _FIRST_PAUSE
+        silence = Silence(self._still_there, monotonic=self._clock.monotonic)
+        limit = self._clock.monotonic() + _DELIVERY_SECONDS + _ANSWER_SECONDS
+        # No machine has an answer at once, and asking is rationed: the first pause comes before the first question.
+        backoff = Backoff(self._clock, first=_FIRST_PAUSE, most=_LONGEST_PAUSE)
         while True:
-            self._sleep(pause)
-            pause = min(pause * 1.4, _LONGEST_PAUSE)
+            backoff.sleep()
             try:
                 invocation = self.call(
                     "get_command_invocation", CommandId=command_id, InstanceId=self.instance_id
@@ -190,11 +189,11 @@ class RunCommand:
             status = invocation["Status"]
             if status == "InProgress" and not taken_up:
                 taken_up = True
-                limit = self._monotonic() + wait + _ANSWER_SECONDS
+                limit = self._clock.monotonic() + wait + _ANSWER_SECONDS
             if status not in {"Pending", "InProgress", "Delayed", "Cancelling"}:
                 return dict(invocation)
             silence.check()
-            if self._monotonic() >= limit:
+            if self._clock.monotonic() >= limit:
                 raise Unreachable(
                     f"{self.instance_id} does not answer through SSM ({status})",
                     hint="is the instance running, and its SSM agent with it?",

@@ -9,7 +9,6 @@ import json
 import os
 import secrets
 import tempfile
-import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, ClassVar
 
+from runctl.core.clock import Clock
 from runctl.core.errors import MachineError, RunctlError, Unreachable, Unsupported
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.aws.ssm.run_command import RemoteError, RunCommand
@@ -66,7 +66,7 @@ class SsmTransport(Executing):
         staging: Staging | None = None,
         progress: Progress = SILENT,
         still_there: StillThere = nothing_known,
-        sleep: Callable[[float], None] = time.sleep,
+        clock: Clock | None = None,
     ) -> None:
         """``client`` is boto3's ``ssm`` client; ``user`` the machine's login user, as whom commands run.
 
@@ -76,7 +76,7 @@ class SsmTransport(Executing):
         self.instance_id = instance_id
         self.user = user
         self._client = client
-        self._commands = RunCommand(client, instance_id, still_there=still_there, sleep=sleep)
+        self._commands = RunCommand(client, instance_id, still_there=still_there, clock=clock)
         self._staging = staging
         self._progress = progress
 
