@@ -32,7 +32,7 @@ def shares(files: Sequence[str], workers: int) -> list[int]:
     long: list[list[int]] = [[] for _ in range(workers)]
     for turn, name in enumerate(name for name in LONGEST if any(file.endswith(name) for file in files)):
         long[turn % workers] += [place for place, file in enumerate(files) if file.endswith(name)]
-    chosen = {place for one in long for place in one}
+    chosen = {place for item in long for place in item}
     rest = [place for place in range(len(files)) if place not in chosen]
     order: list[int] = []
     for worker, first in enumerate(long):

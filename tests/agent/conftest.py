@@ -39,9 +39,9 @@ def agent(built: Path, unpacked: Path, tmp_path: Path) -> Iterator[Agent]:
     state.mkdir()
     # Compiling takes longer than most verbs, and a machine does it once; `test_package` asks how.
     shutil.copytree(unpacked, state / "bin", symlinks=True, copy_function=os.link)
-    one = Agent(state / "bin" / built.name, state)
-    yield one
-    one.end_everything()
+    item = Agent(state / "bin" / built.name, state)
+    yield item
+    item.end_everything()
 
 
 @pytest.fixture(scope="session")

@@ -83,8 +83,8 @@ class Agent:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "RUNCTL_AGENT_STATE": str(self.state), **self.env}
 
-    def command(self, *words: str) -> list[str]:
-        return [*self.prefix, self.python, str(self.archive), *words]
+    def command(self, *argv: str) -> list[str]:
+        return [*self.prefix, self.python, str(self.archive), *argv]
 
     def call(self, verb: str, request: Mapping[str, Any] | None = None, payload: bytes = b"") -> Answer:
         done = subprocess.run(

@@ -42,15 +42,15 @@ class Engine:
     def host(self) -> str:
         return f"unix://{self.socket}"
 
-    def docker(self, *words: str, stdin: bytes = b"", check: bool = True) -> str:
+    def docker(self, *argv: str, stdin: bytes = b"", check: bool = True) -> str:
         done = subprocess.run(
-            ["docker", *words],
+            ["docker", *argv],
             input=stdin,
             env={**os.environ, "DOCKER_HOST": self.host},
             capture_output=True,
             check=False,
         )
-        assert not check or done.returncode == 0, (words, done.stderr.decode())
+        assert not check or done.returncode == 0, (argv, done.stderr.decode())
         return done.stdout.decode()
 
 
@@ -130,7 +130,7 @@ def python_image(engine: Engine, name: str) -> None:
     programs = [binary, str(Path("/bin/sh").resolve()), "/usr/bin/env", "/bin/sleep"]
     library = Path("/usr/lib") / version
     modules = [str(p) for p in (library / "lib-dynload").glob("*.so")]
-    needed = {one for program in [*programs, *modules] for one in libraries(program)}
+    needed = {item for program in [*programs, *modules] for item in libraries(program)}
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w", dereference=True) as archive:
         for path in sorted({*programs, *needed}):

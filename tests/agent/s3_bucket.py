@@ -56,9 +56,9 @@ class Bucket:
     into: Path
     client: Any = field(repr=False)
 
-    def put(self, key: str, data: bytes = b"x", **words: Any) -> None:
+    def put(self, key: str, data: bytes = b"x", **parameters: Any) -> None:
         """An object in one piece."""
-        self.client.put_object(Bucket=self.name, Key=key, Body=data, **words)
+        self.client.put_object(Bucket=self.name, Key=key, Body=data, **parameters)
 
     def put_parts(self, key: str, data: bytes, part: int, folder: Path) -> None:
         """An object in parts."""
@@ -73,8 +73,8 @@ class Bucket:
 
     def argv(self, source: str = "", *options: str) -> list[str]:
         """The program's command line."""
-        words = ["s3", f"s3://{self.name}/{source}", str(self.into), "--region", REGION, *options]
-        return [sys.executable, "-m", "runctl.agent", "fill", *words]
+        argv = ["s3", f"s3://{self.name}/{source}", str(self.into), "--region", REGION, *options]
+        return [sys.executable, "-m", "runctl.agent", "fill", *argv]
 
     def environment(self) -> dict[str, str]:
         """What it is run with."""

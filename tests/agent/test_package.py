@@ -93,7 +93,7 @@ def test_the_agent_needs_nothing_but_the_standard_library_of_python_39(path: Pat
         if isinstance(node, ast.ImportFrom):
             names = [node.module or ""]
         elif isinstance(node, ast.Import):
-            names = [one.name for one in node.names]
+            names = [item.name for item in node.names]
         else:
             continue
         for name in names:

@@ -8,7 +8,7 @@ from runctl.agent.starter import shebang, starter
 
 
 @pytest.mark.parametrize(
-    ("shown", "interpreter", "head", "executable", "words"),
+    ("shown", "interpreter", "head", "executable", "argv"),
     [
         ("a/train.py", (), b"", False, ["py3", "-u", "a/train.py"]),
         ("train.py", (), b"#!/usr/bin/env ruby\n", True, ["py3", "-u", "train.py"]),
@@ -35,9 +35,9 @@ from runctl.agent.starter import shebang, starter
     ],
 )
 def test_a_script_runs_by_what_was_asked_its_first_line_or_its_extension(
-    shown: str, interpreter: tuple[str, ...], head: bytes, executable: bool, words: list[str] | None
+    shown: str, interpreter: tuple[str, ...], head: bytes, executable: bool, argv: list[str] | None
 ) -> None:
-    assert starter(shown, "py3", interpreter, head, executable=executable) == words
+    assert starter(shown, "py3", interpreter, head, executable=executable) == argv
 
 
 @pytest.mark.parametrize("head", [b"", b"#!", b"#!\n", b"# !/bin/sh\n", b"x#!/bin/sh\n", b"#!/bin/sh"])

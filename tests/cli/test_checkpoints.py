@@ -38,7 +38,7 @@ def test_a_runs_checkpoints_are_listed_pulled_pushed_and_pruned(runctl: CommandL
     pulled = runctl(
         "checkpoint", "pull", "base", "./best", "--name", "model-step-2.pt", "--output", "json"
     ).ok()
-    again = runctl("checkpoint", "pull", "base", "./best", "--output", "json")
+    second = runctl("checkpoint", "pull", "base", "./best", "--output", "json")
     local = runctl("checkpoint", "show", "./best", "--output", "json").ok().json
     asked = runctl("checkpoint", "prune", "latest", "--keep-last", "1", "--output", "json")
     runctl("checkpoint", "prune", "latest", "--keep-last", "1", "--keep-best", "*-1.pt", "--yes").ok()
@@ -55,7 +55,7 @@ def test_a_runs_checkpoints_are_listed_pulled_pushed_and_pruned(runctl: CommandL
     files = ["model-step-2.pt", "optimizer-step-2.pt"]
     assert sorted(path.name for path in (runctl.cwd / "best").iterdir()) == files
     assert (pulled.json["files"], pulled.json["sent_files"]) == (2, 2)
-    assert again.error["code"] == "exists"
+    assert second.error["code"] == "exists"
     assert [(file["path"], len(file["sha256"])) for file in local["files"]] == [(name, 64) for name in files]
     assert asked.error["code"] == "confirmation-needed"
     assert pruned == ["optimizer-step-3.pt", "optimizer-step-1.pt"]
@@ -81,7 +81,7 @@ def test_verify_ends_with_1_when_a_byte_is_not_what_it_was(runctl: CommandLine) 
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("argv", "said"),
     [
         (("list", "run-0"), "knows no run run-0"),
         (("list", "latest"), "has started no run"),
@@ -89,5 +89,5 @@ def test_verify_ends_with_1_when_a_byte_is_not_what_it_was(runctl: CommandLine) 
         (("prune", "latest", "--keep-last", "0"), "--keep-last"),
     ],
 )
-def test_what_cannot_be_meant_is_said(invoke: Invoke, words: tuple[str, ...], said: str) -> None:
-    assert said in error_of(invoke("checkpoint", *words, "--output", "json"))["message"]
+def test_what_cannot_be_meant_is_said(invoke: Invoke, argv: tuple[str, ...], said: str) -> None:
+    assert said in error_of(invoke("checkpoint", *argv, "--output", "json"))["message"]

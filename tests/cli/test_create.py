@@ -42,25 +42,25 @@ def test_the_plan_with_its_price_is_shown_before_anything_is_created(invoke: Inv
     result = invoke("aws", "create", "--spot", "--ttl", "12h")
     plan, _, rest = result.stderr.partition(f"waiting for {INSTANCE_ID}")
     assert rest
-    for words in (
+    for phrase in (
         "g4dn.xlarge, spot",
         "$0.1578 an hour",
         "$0.5260",
         "the volume is there",
         "the role runctl-instance",
     ):
-        assert words in plan
+        assert phrase in plan
     assert aws.names() == ["plan_create", "create", "wait_ready"]
 
 
 def test_every_option_reaches_the_request(invoke: Invoke, aws: Script) -> None:
-    words = (
+    argv = (
         "aws create p3.2xlarge --spot --ebs-volume a --mount-point /mnt/a --ebs-volume vol-1 --mount-point /mnt/b/"
         " --data-volume-size 50 --data-mount-point /scratch --root-volume-size 40 --ami-id ami-1 --key-name k"
         " --security-group sg-1 --security-group sg-2 --instance-profile ip --subnet s --zone z --project p --name n"
         " --ttl 1h30m --tag a=1 --tag b=x=y"
     )
-    assert invoke(*words.split()).exit_code == 0
+    assert invoke(*argv.split()).exit_code == 0
     request = requested(aws)
     assert request.ttl is not None
     assert request.ttl.total_seconds() == 5400
@@ -102,7 +102,7 @@ def test_the_market_is_the_flags_else_the_configurations(
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("argv", "message"),
     [
         ("--mount-point /mnt/a", "--mount-point /mnt/a has no --ebs-volume"),
         ("--ebs-volume a --mount-point /mnt/a --ebs-volume b", "--ebs-volume b has no --mount-point"),
@@ -132,9 +132,9 @@ def test_the_market_is_the_flags_else_the_configurations(
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anybody_is_asked(
-    invoke: Invoke, aws: Script, words: str, message: str
+    invoke: Invoke, aws: Script, argv: str, message: str
 ) -> None:
-    error = error_of(invoke("aws", "create", *words.split(), "--output", "json"))
+    error = error_of(invoke("aws", "create", *argv.split(), "--output", "json"))
     assert message in error["message"]
     assert aws.calls == []
 

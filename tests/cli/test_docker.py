@@ -78,7 +78,7 @@ def test_detect_outside_a_project_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "way"),
+    ("text", "way"),
     [
         ("list", "--registry ecr, or --instance INSTANCE"),
         ("prune", "--registry ecr, or --instance INSTANCE"),
@@ -86,10 +86,10 @@ def test_detect_outside_a_project_says_so(tmp_path: Path) -> None:
     ],
 )
 def test_without_an_engine_the_hint_names_what_this_command_can_do(
-    runctl: CommandLine, tmp_path: Path, words: str, way: str
+    runctl: CommandLine, tmp_path: Path, text: str, way: str
 ) -> None:
     lonely = CommandLine(runctl.cwd, {"PATH": str(tmp_path), "DOCKER_HOST": f"unix://{tmp_path}/none.sock"})
-    refused = lonely("docker", words)
+    refused = lonely("docker", text)
     assert refused.code == 1
     assert way in refused.err
 

@@ -51,7 +51,7 @@ def test_a_missing_ssh_fails_with_the_command_that_installs_it(tools: tuple[str,
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("answer", "phrase"),
     [
         ((1, "Cannot connect to the Docker daemon"), "does not run"),
         ((1, "permission denied while trying to connect"), "may not use"),
@@ -59,11 +59,11 @@ def test_a_missing_ssh_fails_with_the_command_that_installs_it(tools: tuple[str,
     ],
 )
 def test_a_docker_engine_that_cannot_be_used_is_a_warning_with_a_fix(
-    answer: tuple[int, str], words: str
+    answer: tuple[int, str], phrase: str
 ) -> None:
     docker = checks(answers={"docker": answer})["docker"]
     assert docker.status is DoctorStatus.WARNING
-    assert words in docker.detail
+    assert phrase in docker.detail
     assert docker.fix
 
 

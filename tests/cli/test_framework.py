@@ -77,8 +77,8 @@ def test_global_options_may_stand_anywhere_before_the_dashes(
     chosen: list[tuple[str, ...]], places: list[int], rest: list[str]
 ) -> None:
     slots: list[list[str]] = [[], [], [], [], []]
-    for words, place in zip(chosen, places, strict=False):
-        slots[place] += words
+    for phrase, place in zip(chosen, places, strict=False):
+        slots[place] += phrase
     line = [
         *slots[0],
         "group",
@@ -94,7 +94,7 @@ def test_global_options_may_stand_anywhere_before_the_dashes(
         *rest,
     ]
     settings, word, own, passed = run_probe(line)
-    expected = dict(GLOBALS[words] for words in chosen)
+    expected = dict(GLOBALS[phrase] for phrase in chosen)
     assert settings == Settings(**expected)  # type: ignore[arg-type]
     assert (word, own, passed) == ("word", "o", tuple(rest))
 
@@ -116,7 +116,7 @@ def test_nothing_after_the_dashes_is_ever_read(rest: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "stderr"),
+    ("argv", "code", "stderr"),
     [
         ("aws lst", 2, "error: runctl aws has no command 'lst'\nhint: did you mean \"list\"?\n"),
         ("aws log", 2, "error: runctl aws has no command 'log'\nhint: did you mean \"logs\"?\n"),
@@ -140,13 +140,13 @@ def test_nothing_after_the_dashes_is_ever_read(rest: list[str]) -> None:
         ),
     ],
 )
-def test_a_wrong_line_says_what_was_meant(invoke: Invoke, words: str, code: int, stderr: str) -> None:
-    result = invoke(*words.split())
+def test_a_wrong_line_says_what_was_meant(invoke: Invoke, argv: str, code: int, stderr: str) -> None:
+    result = invoke(*argv.split())
     assert (result.exit_code, result.stderr, result.stdout) == (code, stderr, "")
 
 
 @pytest.mark.parametrize(
-    "words",
+    "argv",
     [
         "--output json aws lst",
         "aws lst --output json",
@@ -155,8 +155,8 @@ def test_a_wrong_line_says_what_was_meant(invoke: Invoke, words: str, code: int,
         "aws --output json",
     ],
 )
-def test_a_wrong_line_is_json_when_json_is_asked_for_anywhere(invoke: Invoke, words: str) -> None:
-    result = invoke(*words.split())
+def test_a_wrong_line_is_json_when_json_is_asked_for_anywhere(invoke: Invoke, argv: str) -> None:
+    result = invoke(*argv.split())
     assert result.exit_code == 2
     assert set(json.loads(result.stderr)["error"]) == {"code", "message", "hint"}
 
@@ -235,8 +235,8 @@ def test_every_command_takes_the_global_options_and_explains_each_of_its_own() -
 
 def test_no_alias_hides_a_command() -> None:
     def check(branch: Branch) -> None:
-        words = [*branch.children, *(alias for child in branch.children.values() for alias in child.aliases)]
-        assert len(words) == len(set(words))
+        argv = [*branch.children, *(alias for child in branch.children.values() for alias in child.aliases)]
+        assert len(argv) == len(set(argv))
         for child in branch.children.values():
             if isinstance(child, Branch):
                 check(child)
@@ -285,7 +285,7 @@ def test_the_promised_commands_and_aliases_are_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "both"),
+    ("argv", "both"),
     [
         ("aws create --spot --on-demand", ("--spot", "--on-demand")),
         ("aws create --on-demand --zone z --spot", ("--spot", "--on-demand")),
@@ -301,24 +301,24 @@ def test_the_promised_commands_and_aliases_are_there() -> None:
     ],
 )
 def test_options_that_exclude_each_other_are_refused(
-    invoke: Invoke, words: str, both: tuple[str, str]
+    invoke: Invoke, argv: str, both: tuple[str, str]
 ) -> None:
-    result = invoke(*words.split())
+    result = invoke(*argv.split())
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(f"error: {both[0]} and {both[1]} contradict each other\n")
 
 
 @pytest.mark.parametrize(
-    ("words", "option", "needed"),
+    ("argv", "option", "needed"),
     [
         ("aws create --data-mount-point /mnt/x", "--data-mount-point", "--data-volume-size"),
         ("aws ebs move v --zone z --include-protected", "--include-protected", "--delete-source"),
     ],
 )
 def test_an_option_that_means_nothing_without_another_is_refused(
-    invoke: Invoke, script: Script, words: str, option: str, needed: str
+    invoke: Invoke, script: Script, argv: str, option: str, needed: str
 ) -> None:
-    result = invoke(*words.split())
+    result = invoke(*argv.split())
     assert result.exit_code == 2
     assert f"{option} means nothing without {needed}" in result.stderr
     assert script.calls == []
@@ -340,7 +340,7 @@ def test_an_option_may_be_repeated_and_be_another_ones_value(invoke: Invoke) -> 
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("text", "said"),
     [
         ("aws create --root-volume-size 1GB", "'1GB' is not a whole number: write 1 for 1 GiB"),
         ("aws ebs create --size -5", "-5 is too small: 1 GiB is the least"),
@@ -353,8 +353,8 @@ def test_an_option_may_be_repeated_and_be_another_ones_value(invoke: Invoke) -> 
         ("aws status a b", "'b' is one argument too many: runctl aws status takes INSTANCE and no more"),
     ],
 )
-def test_a_wrong_value_is_told_in_our_own_words(invoke: Invoke, words: str, said: str) -> None:
-    result = invoke(*shlex.split(words))
+def test_a_wrong_value_is_told_in_our_own_words(invoke: Invoke, text: str, said: str) -> None:
+    result = invoke(*shlex.split(text))
     assert result.exit_code in {2, 3}
     assert said in result.stderr
 
@@ -383,8 +383,8 @@ def test_help_has_its_options_in_sections_and_examples_that_can_be_parsed(invoke
             assert [p.opts for p in own if not placed & set(p.opts)] == [], path
         for line, _ in getattr(command, "examples", ()):
             assert line.startswith(path), line
-            words = line.removeprefix(path).split()
-            command.make_context(path, words, obj=Cli())
+            phrase = line.removeprefix(path).split()
+            command.make_context(path, phrase, obj=Cli())
     text = invoke("aws", "train", "--help").stdout
     titles = ("What runs:", "Volumes:", "Container:", "Image build:", "Global options:", "Examples:")
     assert [title for title in titles if f"\n{title}\n" in text] == list(titles)
@@ -402,7 +402,7 @@ INST, VOL, SNAP, RUN = (
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("text", "said"),
     [
         (f"aws ebs show {INST}", f"{INST} is an instance, and a volume is needed here"),
         (f"aws ebs delete data {SNAP}", f"{SNAP} is a snapshot, and a volume is needed here"),
@@ -417,9 +417,9 @@ INST, VOL, SNAP, RUN = (
     ],
 )
 def test_the_id_of_another_kind_is_told_before_anybody_is_asked(
-    invoke: Invoke, script: Script, words: str, said: str
+    invoke: Invoke, script: Script, text: str, said: str
 ) -> None:
-    result = invoke(*shlex.split(words))
+    result = invoke(*shlex.split(text))
     assert result.exit_code in {2, 3}
     assert said in result.stderr
     assert script.calls == []

@@ -67,11 +67,9 @@ def test_version_and_help_import_nothing_but_the_standard_library(word: str) -> 
     assert modules_after(word) == {"runctl"}
 
 
-@pytest.mark.parametrize(
-    "words", ["aws --help", "aws ebs --help", "sandbox --help", "-v --help", "config -h"]
-)
-def test_help_of_groups_imports_click_alone(words: str) -> None:
-    assert modules_after(*words.split()) == {"runctl", "click"}
+@pytest.mark.parametrize("argv", ["aws --help", "aws ebs --help", "sandbox --help", "-v --help", "config -h"])
+def test_help_of_groups_imports_click_alone(argv: str) -> None:
+    assert modules_after(*argv.split()) == {"runctl", "click"}
 
 
 def test_a_command_that_asks_nobody_imports_no_aws_and_no_rich() -> None:
@@ -92,8 +90,8 @@ def test_a_broken_configuration_stops_no_help_init_validate_or_doctor(
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".git").mkdir()
     (tmp_path / ".runctl.toml").write_text("[aws\n")
-    for words in ("--help", "aws --help", "aws create --help", "completion zsh", "version", "config show"):
-        assert completed(*words.split()).returncode == 0, words
+    for argv in ("--help", "aws --help", "aws create --help", "completion zsh", "version", "config show"):
+        assert completed(*argv.split()).returncode == 0, argv
     validated = completed("config", "validate")
     assert validated.returncode == 3
     assert ".runctl.toml:1: not valid TOML" in validated.stdout
@@ -184,9 +182,9 @@ def test_nobody_reading_stdout_is_quiet() -> None:
     read, write = os.pipe()
     os.close(read)
     try:
-        for words in (["--help"], ["config", "show"]):
+        for argv in (["--help"], ["config", "show"]):
             done = subprocess.run(
-                start(*words), stdout=write, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+                start(*argv), stdout=write, stderr=subprocess.PIPE, text=True, timeout=60, check=False
             )
             assert (done.returncode, done.stderr) == (141, "")
     finally:
@@ -269,7 +267,7 @@ def test_each_shell_has_a_completion_script(shell: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "offered"),
+    ("argv", "offered"),
     [
         ("runctl ", {"aws", "local", "runs", "doctor"}),
         ("runctl aws te", {"terminate"}),
@@ -281,12 +279,12 @@ def test_each_shell_has_a_completion_script(shell: str) -> None:
         ("runctl config set aws.re", {"aws.region"}),
     ],
 )
-def test_bash_is_offered_what_fits(words: str, offered: set[str]) -> None:
-    parts = words.split(" ")
+def test_bash_is_offered_what_fits(argv: str, offered: set[str]) -> None:
+    parts = argv.split(" ")
     done = completed(
         env={
             "_RUNCTL_COMPLETE": "bash_complete",
-            "COMP_WORDS": words,
+            "COMP_WORDS": argv,
             "COMP_CWORD": str(len(parts) - 1),
         }
     )
@@ -319,10 +317,10 @@ def test_completion_of_commands_imports_click_alone(monkeypatch: pytest.MonkeyPa
     assert modules_after() == {"runctl", "click"}
 
 
-def offered(words: str) -> list[str]:
+def offered(argv: str) -> list[str]:
     """What bash is offered for the last word."""
-    count = len(words.split(" ")) - 1
-    done = completed(env={"_RUNCTL_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(count)})
+    count = len(argv.split(" ")) - 1
+    done = completed(env={"_RUNCTL_COMPLETE": "bash_complete", "COMP_WORDS": argv, "COMP_CWORD": str(count)})
     assert done.returncode == 0, done.stderr
     return [line.partition(",")[2] for line in done.stdout.split()]
 

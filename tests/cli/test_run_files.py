@@ -11,7 +11,7 @@ from tests.e2e.command_line import CommandLine, until, write_project
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("argv", "said"),
     [
         (("a", "b"), "a and b are both here"),
         (("gpu-box:/a", "gpu-box:/b"), "both on machines"),
@@ -20,8 +20,8 @@ from tests.e2e.command_line import CommandLine, until, write_project
         (("latest:checkpoints", "b"), "has started no run"),
     ],
 )
-def test_one_side_is_here_and_the_other_is_named(invoke: Invoke, words: tuple[str, str], said: str) -> None:
-    assert said in error_of(invoke("cp", *words, "--output", "json"))["message"]
+def test_one_side_is_here_and_the_other_is_named(invoke: Invoke, argv: tuple[str, str], said: str) -> None:
+    assert said in error_of(invoke("cp", *argv, "--output", "json"))["message"]
 
 
 def test_a_runs_folders_are_copied_by_the_runs_name(tmp_path: Path) -> None:
@@ -56,8 +56,8 @@ def test_what_old_runs_keep_is_shown_and_removed(tmp_path: Path) -> None:
 
     assert young == []
     # A run on this computer has its log where it ran: there is no copy.
-    assert [(one["run_id"], one["kept"], one["where"]) for one in shown] == [(run["id"], "work", "local")]
+    assert [(item["run_id"], item["kept"], item["where"]) for item in shown] == [(run["id"], "work", "local")]
     assert asked.error["code"] == "confirmation-needed"
-    assert [one["kept"] for one in removed] == ["work", "record"]
+    assert [entry["kept"] for entry in removed] == ["work", "record"]
     assert runctl("runs", "list", "--output", "json").ok().json == []
     assert not list((tmp_path / "runctl/local/runs" / run["id"]).glob("*"))

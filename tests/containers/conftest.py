@@ -29,12 +29,12 @@ COPY . /workspace
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """One engine for the module."""
-    one = engines.start(tmp_path_factory.mktemp("engine"), bridge=True)
+    item = engines.start(tmp_path_factory.mktemp("engine"), bridge=True)
     try:
-        engines.python_image(one, BASE)
-        yield one
+        engines.python_image(item, BASE)
+        yield item
     finally:
-        engines.stop(one)
+        engines.stop(item)
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +43,10 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    one = Registry(tmp_path_factory.mktemp("registry"), "127.0.0.1", port)
-    one.start()
-    yield one
-    one.stop()
+    item = Registry(tmp_path_factory.mktemp("registry"), "127.0.0.1", port)
+    item.start()
+    yield item
+    item.stop()
 
 
 @pytest.fixture

@@ -58,9 +58,9 @@ def test_the_same_project_is_built_once(runctl: CommandLine, engine: Engine) -> 
     assert first["platform"] == "linux/amd64" or first["platform"].startswith("linux/")
     assert first["reference"] in tags(engine)
     assert (second["built"], second["found_in"], second["tag"]) == (False, "engine", first["tag"])
-    again = runctl("docker", "build").ok().err
-    assert "in the engine already: nothing was built" in again
-    assert ".git" not in again
+    repeated = runctl("docker", "build").ok().err
+    assert "in the engine already: nothing was built" in repeated
+    assert ".git" not in repeated
 
 
 def test_a_context_with_the_history_in_it_is_warned_of(runctl: CommandLine, project: Path) -> None:
@@ -111,7 +111,7 @@ def test_the_reasons_name_requirements_arguments_and_instructions(runctl: Comman
     (project / "Dockerfile").write_text(text.replace("echo $MARK", "echo now $MARK"))
     instruction = build(runctl, "--build-arg", "MARK=two")["cache"]["breaks"]
 
-    assert [one["stage"] for one in requirements] == ["deps", "1"]
+    assert [requirement["stage"] for requirement in requirements] == ["deps", "1"]
     assert requirements[0]["reason"] == "requirements.txt changed"
     assert requirements[1]["reason"] == "the stage deps, which it is made of, was built anew"
     assert argument[0]["reason"] == "the build argument MARK changed"
@@ -153,12 +153,12 @@ def test_what_is_hashed_is_what_docker_sends(tmp_path: Path, engine: Engine) -> 
 
     entries: dict[str, str] = {}
     with tarfile.open(fileobj=io.BytesIO(file_in(engine, image, "/"))) as archive:
-        for one in archive:
-            path = one.name.removeprefix("./").strip("/")
+        for item in archive:
+            path = item.name.removeprefix("./").strip("/")
             if path.partition("/")[0] in {"", "dev", "etc", "proc", "sys", ".dockerenv"}:
                 continue
-            kind = "l" if one.issym() else "d" if one.isdir() else "f"
-            entries[path] = f"l {one.linkname}" if kind == "l" else f"{kind} {one.mode & 0o7777:04o}"
+            kind = "l" if item.issym() else "d" if item.isdir() else "f"
+            entries[path] = f"l {item.linkname}" if kind == "l" else f"{kind} {item.mode & 0o7777:04o}"
     assert entries == {path: " ".join(entry.split()[:2]) for path, entry in context.entries.items()}
 
 
@@ -204,19 +204,19 @@ def test_a_secret_is_in_no_image_no_digest_and_no_command_line(
     assert b"hidden-in" not in saved
     records = Path(os.environ["XDG_DATA_HOME"], "runctl", "builds")
     assert not any(b"hidden-in" in file.read_bytes() for file in records.iterdir())
-    again = build(
+    second = build(
         with_secret, "--secret", f"id=file,src={tmp_path / 'token'}", "--secret", "id=var,env=TOKEN"
     )
-    assert (again["built"], again["tag"]) == (False, built["tag"])
+    assert (second["built"], second["tag"]) == (False, built["tag"])
 
 
 def test_bad_secrets_and_arguments_are_refused_before_anything_is_done(runctl: CommandLine) -> None:
-    for words, code in (
+    for argv, code in (
         (("--secret", "id=a,src=/nowhere"), 5),
         (("--target", "nonesuch"), 2),
         (("--registry", "Not A Registry"), 2),
     ):
-        done = runctl("docker", "build", *words, "--output", "json")
+        done = runctl("docker", "build", *argv, "--output", "json")
         assert done.code == code, f"{done}"
 
 
@@ -255,7 +255,7 @@ def test_two_builds_at_once_build_once(runctl: CommandLine, project: Path) -> No
     (project / "Dockerfile").write_text(f"FROM {BASE}\nRUN sleep 1; echo once > /once\nCOPY . /workspace\n")
 
     both = [runctl.start("docker", "build", "--output", "json") for _ in range(2)]
-    answers = [json.loads(one.communicate(timeout=60)[0]) for one in both]
+    answers = [json.loads(item.communicate(timeout=60)[0]) for item in both]
 
     assert sorted(answer["built"] for answer in answers) == [False, True]
     assert len({answer["tag"] for answer in answers}) == 1
@@ -278,10 +278,10 @@ def test_ctrl_c_leaves_no_image_and_nothing_running(
     assert not _running(f"docker\0build\0--progress\0plain\0--file\0{project}")
 
 
-def _running(words: str) -> bool:
+def _running(text: str) -> bool:
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if words.encode() in file.read_bytes():
+            if text.encode() in file.read_bytes():
                 return True
         except OSError:
             continue
@@ -313,7 +313,7 @@ def test_a_push_happens_once_and_needs_an_image(
     built = build(runctl)
 
     pushed = build(runctl, "--registry", where, verb="push")
-    again = build(runctl, "--registry", where, verb="push")
+    second = build(runctl, "--registry", where, verb="push")
     both = build(runctl, "--registry", where, verb="build-push")
 
     assert (missing.code, missing.error["code"]) == (5, "no-image")
@@ -321,7 +321,7 @@ def test_a_push_happens_once_and_needs_an_image(
     assert pushed["push"]["pushed"] is True
     assert pushed["push"]["digest"].startswith("sha256:")
     assert pushed["push"]["caches"] == ["cache-deps", "cache"]
-    assert again["push"]["pushed"] is False
+    assert second["push"]["pushed"] is False
     assert (both["built"], both["found_in"], both["push"]["pushed"]) == (False, "registry", False)
     assert registry.has("team/digits", built["tag"]) == pushed["push"]["digest"]
     assert set(registry.tags("team/digits")) == {built["tag"], "cache", "cache-deps"}
@@ -401,13 +401,13 @@ def test_images_are_listed_and_the_old_ones_removed(
     finally:
         engine.docker("rm", "user")
 
-    assert [one["reference"] for one in plan["removed"]] == [one["reference"] for one in listed[1:]]
+    assert [item["reference"] for item in plan["removed"]] == [entry["reference"] for entry in listed[1:]]
     assert (plan["dry_run"], plan["failed"]) == (True, [])
     assert unasked.error["code"] == "confirmation-needed"
     # One is in use by a container, and said so; the others are gone.
     assert (done.code, done.error["code"]) == (1, "image-in-use")
-    assert [one["reference"] for one in done.json["failed"]] == [listed[1]["reference"]]
-    assert [one["digest"] for one in left] == [listed[0]["digest"], listed[1]["digest"]]
+    assert [candidate["reference"] for candidate in done.json["failed"]] == [listed[1]["reference"]]
+    assert [element["digest"] for element in left] == [listed[0]["digest"], listed[1]["digest"]]
 
 
 def test_a_full_disk_is_named(project: Path, tmp_path: Path) -> None:

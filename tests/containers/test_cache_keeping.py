@@ -39,7 +39,7 @@ STAGES = ("deps", None)
     ],
 )
 def test_what_is_pushed(uses: list[StageUse] | None, there: list[str], tags: list[str]) -> None:
-    assert [one.tag for one in caches_to_push(STAGES, uses, there.__contains__)] == tags
+    assert [item.tag for item in caches_to_push(STAGES, uses, there.__contains__)] == tags
 
 
 @given(st.integers(1, 9), st.integers(0, 9))
@@ -48,5 +48,5 @@ def test_a_whole_cache_is_replaced_by_a_whole_one_only(steps: int, built: int) -
 
     pushed = caches_to_push((None,), [use], lambda _: True)
 
-    assert not any(one.tag == "cache" for one in pushed) or use.from_start
-    assert all(one.tag in cache_tags((None,)) for one in pushed)
+    assert not any(entry.tag == "cache" for entry in pushed) or use.from_start
+    assert all(item.tag in cache_tags((None,)) for item in pushed)

@@ -29,8 +29,8 @@ from runctl.core.errors import UsageError
     ],
 )
 def test_an_option_in_one_word_is_passed_on(word: str) -> None:
-    made = with_options(ContainerSpec(image="x"), ContainerOptions(docker_args=(word,)))
-    assert made.docker_args == (word,)
+    created = with_options(ContainerSpec(image="x"), ContainerOptions(docker_args=(word,)))
+    assert created.docker_args == (word,)
 
 
 @pytest.mark.parametrize(
@@ -68,16 +68,16 @@ def test_what_would_break_supervision_is_refused_with_the_reason(word: str, reas
     assert caught.value.code == "bad-docker-arg"
 
 
-@pytest.mark.parametrize("wish", ["", "0", "-1", "some", "1.5", "٣"])
-def test_gpus_are_all_none_or_a_number(wish: str) -> None:
+@pytest.mark.parametrize("options", ["", "0", "-1", "some", "1.5", "٣"])
+def test_gpus_are_all_none_or_a_number(options: str) -> None:
     with pytest.raises(UsageError, match="--gpus"):
-        with_options(ContainerSpec(image="x"), ContainerOptions(gpus=wish))
+        with_options(ContainerSpec(image="x"), ContainerOptions(gpus=options))
 
 
 def test_wishes_become_the_container() -> None:
-    wishes = ContainerOptions(entrypoint=(), user="", gpus="2", shm_mib=8192)
-    made = with_options(ContainerSpec(image="x", workdir="/app"), wishes)
-    assert made == ContainerSpec(image="x", workdir="/app", entrypoint=(), user="", gpus="2", shm_mib=8192)
+    options = ContainerOptions(entrypoint=(), user="", gpus="2", shm_mib=8192)
+    created = with_options(ContainerSpec(image="x", workdir="/app"), options)
+    assert created == ContainerSpec(image="x", workdir="/app", entrypoint=(), user="", gpus="2", shm_mib=8192)
 
 
 def test_what_is_about_a_container_is_refused_on_the_host() -> None:

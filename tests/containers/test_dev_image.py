@@ -61,9 +61,9 @@ def test_everything_but_the_code_is_looked_at(lines: list[str], looked_at: set[s
 
 
 def test_a_comment_changes_nothing_and_an_instruction_does() -> None:
-    one = look("FROM base\nCOPY . .\n")
-    assert look("# words\nFROM  base\n\nCOPY . .\n").parts == one.parts
-    assert look("FROM base:2\nCOPY . .\n").parts[DOCKERFILE] != one.parts[DOCKERFILE]
+    item = look("FROM base\nCOPY . .\n")
+    assert look("# words\nFROM  base\n\nCOPY . .\n").parts == item.parts
+    assert look("FROM base:2\nCOPY . .\n").parts[DOCKERFILE] != item.parts[DOCKERFILE]
 
 
 def test_the_options_of_the_build_are_part_of_it() -> None:

@@ -27,8 +27,8 @@ def ecr(in_sandbox: SandboxInfo) -> Iterator[Any]:
     """The API; every repository is gone afterwards."""
     client = boto3.client("ecr", endpoint_url=in_sandbox.endpoint_url, region_name=in_sandbox.region)
     yield client
-    for one in client.describe_repositories()["repositories"]:
-        client.delete_repository(repositoryName=one["repositoryName"], force=True)
+    for describe_repository in client.describe_repositories()["repositories"]:
+        client.delete_repository(repositoryName=describe_repository["repositoryName"], force=True)
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def runctl(project: Path, engine: Engine, ecr: Any, tmp_path: Path) -> CommandLi
     return CommandLine(project, env)
 
 
-def json_of(runctl: CommandLine, *words: object) -> Any:
-    return runctl("docker", *words, "--output", "json").ok().json
+def json_of(runctl: CommandLine, *argv: object) -> Any:
+    return runctl("docker", *argv, "--output", "json").ok().json
 
 
 def test_a_repository_is_made_once_and_nothing_is_pushed_twice(
@@ -55,22 +55,22 @@ def test_a_repository_is_made_once_and_nothing_is_pushed_twice(
 
     first = json_of(runctl, "build-push")
     second = json_of(runctl, "build-push")
-    again = json_of(runctl, "build-push", "--dry-run")
+    repeated = json_of(runctl, "build-push", "--dry-run")
 
-    (made,) = ecr.describe_repositories()["repositories"]
+    (created,) = ecr.describe_repositories()["repositories"]
     tags = {
-        one["Key"]: one["Value"]
-        for one in ecr.list_tags_for_resource(resourceArn=made["repositoryArn"])["tags"]
+        item["Key"]: item["Value"]
+        for item in ecr.list_tags_for_resource(resourceArn=created["repositoryArn"])["tags"]
     }
     policy = json.loads(ecr.get_lifecycle_policy(repositoryName="runctl/digits")["lifecyclePolicyText"])
-    assert plan["reference"] == first["reference"] == f"{made['repositoryUri']}:{first['tag']}"
+    assert plan["reference"] == first["reference"] == f"{created['repositoryUri']}:{first['tag']}"
     assert "ECR repository runctl/digits" in plan["will_create"][0]
     assert (tags["runctl:managed"], tags["runctl:project"]) == ("true", "digits")
-    assert made["imageScanningConfiguration"] == {"scanOnPush": True}
+    assert created["imageScanningConfiguration"] == {"scanOnPush": True}
     assert policy["rules"][-1]["selection"]["countNumber"] == 10
     assert first["push"]["pushed"] is True
     assert (second["built"], second["found_in"], second["push"]["pushed"]) == (False, "registry", False)
-    assert (again["there_already"], again["will_create"]) == ("registry", [])
+    assert (repeated["there_already"], repeated["will_create"]) == ("registry", [])
     # The user's docker configuration is as it was, and the token is nowhere.
     users = tmp_path / "users-docker"
     assert [file.name for file in users.iterdir()] == ["config.json"]
@@ -88,33 +88,35 @@ def test_the_number_of_images_that_stay_is_configured(
         json_of(runctl, "build-push")
 
     Faults(in_sandbox).expire_images()
-    left = [one for one in json_of(runctl, "list") if one["where"] == "registry"]
+    left = [item for item in json_of(runctl, "list") if item["where"] == "registry"]
     plan = json_of(runctl, "prune", "--keep", 0, "--dry-run")
     done = json_of(runctl, "prune", "--keep", 0, "--yes")
-    after = [one for one in json_of(runctl, "list") if one["where"] == "registry"]
+    after = [entry for entry in json_of(runctl, "list") if entry["where"] == "registry"]
 
     def versions(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [one for one in images if not any("cache" in tag for tag in one["tags"])]
+        return [image for image in images if not any("cache" in tag for tag in image["tags"])]
 
     # The first is a cache, too, and stays; of the others the newest does.
     assert len(versions(left)) == 1
-    assert {one["reference"] for one in plan["removed"]} == {one["reference"] for one in done["removed"]}
+    assert {candidate["reference"] for candidate in plan["removed"]} == {
+        element["reference"] for element in done["removed"]
+    }
     assert versions(after) == []
-    assert {tag for one in after for tag in one["tags"]} >= {"cache", "cache-deps"}
+    assert {tag for each in after for tag in each["tags"]} >= {"cache", "cache-deps"}
 
 
 def test_a_repository_of_somebody_else_is_not_touched(runctl: CommandLine, ecr: Any) -> None:
-    made = ecr.create_repository(repositoryName="runctl/digits")["repository"]
+    created = ecr.create_repository(repositoryName="runctl/digits")["repository"]
 
     refused = runctl("docker", "build-push", "--output", "json")
-    named = json_of(runctl, "build", "--registry", made["repositoryUri"])
+    named = json_of(runctl, "build", "--registry", created["repositoryUri"])
     listed = json_of(runctl, "list", "--registry", "ecr")
 
     assert (refused.code, refused.error["code"]) == (1, "not-ours")
-    assert made["repositoryUri"] in refused.error["hint"]
+    assert created["repositoryUri"] in refused.error["hint"]
     assert named["reference"] == f"runctl/digits:{named['tag']}"
     assert ecr.list_images(repositoryName="runctl/digits")["imageIds"] == []
-    assert not any(one["where"] == "registry" for one in listed)
+    assert not any(item["where"] == "registry" for item in listed)
 
 
 def test_a_token_that_is_not_taken_is_named_and_nothing_is_created(
@@ -137,12 +139,12 @@ def test_a_token_that_is_not_taken_is_named_and_nothing_is_created(
 
 
 def test_a_registry_that_wants_a_login_says_so(runctl: CommandLine, ecr: Any) -> None:
-    made = ecr.create_repository(repositoryName="somebodys/own")["repository"]
+    created = ecr.create_repository(repositoryName="somebodys/own")["repository"]
 
-    done = runctl("docker", "build-push", "--registry", made["repositoryUri"], "--output", "json")
+    done = runctl("docker", "build-push", "--registry", created["repositoryUri"], "--output", "json")
 
     assert (done.code, done.error["code"]) == (4, "registry-login"), f"{done}"
-    assert done.error["hint"] == f"docker login {made['repositoryUri'].partition('/')[0]}"
+    assert done.error["hint"] == f"docker login {created['repositoryUri'].partition('/')[0]}"
 
 
 def test_no_password_is_on_a_command_line_or_in_a_file_that_others_may_read(
@@ -150,7 +152,7 @@ def test_no_password_is_on_a_command_line_or_in_a_file_that_others_may_read(
 ) -> None:
     told, modes, typed = tmp_path / "told", tmp_path / "modes", tmp_path / "typed"
     program = tmp_path / "bin/docker"
-    best = choose([one for each in programs() if (one := examine(each)) is not None])
+    best = choose([item for each in programs() if (item := examine(each)) is not None])
     assert best is not None
     program.parent.mkdir()
     program.write_text(
@@ -182,8 +184,8 @@ exit $code
     assert password not in told.read_bytes()
     logins = [line.split() for line in told.read_text().splitlines() if " login " in line]
     assert logins
-    words = [line[line.index("login") + 1 :] for line in logins]
-    assert all(line[:3] == ["--username", "AWS", "--password-stdin"] for line in words), words
-    assert all(len(line) == 4 and ":" in line[3] for line in words), words
+    argv = [line[line.index("login") + 1 :] for line in logins]
+    assert all(line[:3] == ["--username", "AWS", "--password-stdin"] for line in argv), argv
+    assert all(len(line) == 4 and ":" in line[3] for line in argv), argv
     assert set(modes.read_text().split()) <= {"600", "700"}
     assert not list(Path(runctl.env["TMPDIR"]).iterdir())

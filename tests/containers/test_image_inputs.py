@@ -42,27 +42,32 @@ INPUTS = ImageInputs(
 def test_a_dockerfile_is_read_as_instructions_with_their_lines() -> None:
     parsed = parse_dockerfile(DOCKERFILE)
 
-    assert [(one.line, one.keyword) for one in parsed.instructions][:4] == [
+    assert [(item.line, item.keyword) for item in parsed.instructions][:4] == [
         (2, "ARG"),
         (3, "FROM"),
         (4, "RUN"),
         (8, "FROM"),
     ]
     assert parsed.instructions[2].text == "RUN apt-get update && apt-get install -y git"
-    assert [(one.index, one.name, one.target) for one in parsed.stages] == [
+    assert [(stage.index, stage.name, stage.target) for stage in parsed.stages] == [
         (0, "base", "base"),
         (1, "deps", "deps"),
         (2, "unused", "unused"),
         (3, None, "3"),
     ]
-    assert [one.keyword for one in parsed.stages[3].instructions] == ["FROM", "COPY", "COPY", "COPY"]
+    assert [instruction.keyword for instruction in parsed.stages[3].instructions] == [
+        "FROM",
+        "COPY",
+        "COPY",
+        "COPY",
+    ]
 
 
 def test_the_stages_that_a_target_needs_are_those_it_is_made_of() -> None:
     parsed = parse_dockerfile(DOCKERFILE)
 
-    assert [one.target for one in parsed.needed(None)] == ["base", "deps", "3"]
-    assert [one.target for one in parsed.needed("DEPS")] == ["base", "deps"]
+    assert [item.target for item in parsed.needed(None)] == ["base", "deps", "3"]
+    assert [entry.target for entry in parsed.needed("DEPS")] == ["base", "deps"]
     assert parsed.needed("nonesuch") == ()
 
 
@@ -95,10 +100,10 @@ def test_the_order_in_which_files_are_found_does_not_matter(context: dict[str, s
     shuffled = list(context.items())
     random.shuffle(shuffled)
 
-    one = dataclasses.replace(INPUTS, context=context)
+    item = dataclasses.replace(INPUTS, context=context)
     other = dataclasses.replace(INPUTS, context=dict(shuffled))
 
-    assert one.digest == other.digest
+    assert item.digest == other.digest
 
 
 @given(st.text())

@@ -23,10 +23,10 @@ class TestAwsInstances(RentingContract):
     @pytest.fixture
     def foreign_instance(self, session: AwsSession) -> InstanceId:
         images: Any = session.ec2.describe_images(Owners=["amazon"])["Images"]
-        made = session.ec2.run_instances(
+        created = session.ec2.run_instances(
             ImageId=images[0]["ImageId"], InstanceType="t3.micro", MinCount=1, MaxCount=1
         )
-        return InstanceId(made["Instances"][0]["InstanceId"])
+        return InstanceId(created["Instances"][0]["InstanceId"])
 
 
 class TestAwsVolumes(VolumeContract):

@@ -30,9 +30,9 @@ pytestmark = pytest.mark.namespaces
 
 
 def a_provider(**settings: str) -> AwsProvider:
-    made = registry.load("aws", Config(provided=(AwsConfig(**settings),)))  # type: ignore[arg-type]
-    assert isinstance(made, AwsProvider)
-    return made
+    created = registry.load("aws", Config(provided=(AwsConfig(**settings),)))  # type: ignore[arg-type]
+    assert isinstance(created, AwsProvider)
+    return created
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ class TestSandboxInstances(RentingContract):
     def foreign_instance(self, aws: AwsProvider) -> Generator[InstanceId]:
         ec2 = aws.session.ec2
         image = aws.renting.plan(InstanceRequest()).image
-        made = ec2.run_instances(ImageId=image, InstanceType="t3.micro", MinCount=1, MaxCount=1)
-        instance_id = made["Instances"][0]["InstanceId"]
+        created = ec2.run_instances(ImageId=image, InstanceType="t3.micro", MinCount=1, MaxCount=1)
+        instance_id = created["Instances"][0]["InstanceId"]
         yield InstanceId(instance_id)
         ec2.terminate_instances(InstanceIds=[instance_id])
 
@@ -174,8 +174,8 @@ def test_throttling_is_waited_out(aws: AwsProvider, sandbox: SandboxInfo) -> Non
 def test_every_stage_of_the_wait_is_told(aws: AwsProvider, machine: Instance) -> None:
     progress = RecordedProgress()
 
-    again = aws.wait_ready(machine.id, timeout=READY_TIMEOUT, progress=progress)
+    second = aws.wait_ready(machine.id, timeout=READY_TIMEOUT, progress=progress)
 
-    assert again.state is InstanceState.RUNNING
+    assert second.state is InstanceState.RUNNING
     assert [step for step in progress.steps if "reached" in step or "boot" in step or "mounting" in step]
     assert any("answers over" in note for note in progress.notes)

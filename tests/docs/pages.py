@@ -51,8 +51,8 @@ def blocks(text: str) -> list[Block]:
     """Every fenced block of the page, in order."""
     found = []
     for match in _FENCE.finditer(text):
-        language, *words = match["info"].split() or [""]
-        options = dict(word.partition("=")[::2] for word in words)
+        language, *argv = match["info"].split() or [""]
+        options = dict(word.partition("=")[::2] for word in argv)
         found.append(Block(text.count("\n", 0, match.start()) + 1, language, options, match["body"]))
     return found
 

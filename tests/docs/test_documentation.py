@@ -215,19 +215,19 @@ def unknown_words(line: str) -> list[str]:
     """The commands and options in it that the command line does not have."""
     command: click.Command = RootGroup()
     context = click.Context(command)
-    words = shlex.split(line)[1:]
-    while words and isinstance(command, click.Group) and not words[0].startswith("-"):
-        child = command.get_command(context, words[0])
+    text = shlex.split(line)[1:]
+    while text and isinstance(command, click.Group) and not text[0].startswith("-"):
+        child = command.get_command(context, text[0])
         if child is None:
-            return words[:1]
+            return text[:1]
         command = child
-        del words[0]
+        del text[0]
     known = {
         option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts]
     }
     return [
         word
-        for word in words
+        for word in text
         if word.startswith("-") and word.partition("=")[0] not in known | {"--help", "-h"}
     ]
 

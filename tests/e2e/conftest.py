@@ -77,8 +77,8 @@ def clean_account(ec2: Any) -> Iterator[None]:
 
     def instances() -> list[str]:
         reservations = ec2.describe_instances()["Reservations"]
-        found = [one for reservation in reservations for one in reservation["Instances"]]
-        return [one["InstanceId"] for one in found if one["State"]["Name"] != "terminated"]
+        found = [item for reservation in reservations for item in reservation["Instances"]]
+        return [entry["InstanceId"] for entry in found if entry["State"]["Name"] != "terminated"]
 
     if left := instances():
         ec2.terminate_instances(InstanceIds=left)
@@ -87,9 +87,9 @@ def clean_account(ec2: Any) -> Iterator[None]:
     def volumes() -> list[dict[str, Any]]:
         return list(ec2.describe_volumes()["Volumes"])
 
-    until(lambda: all(one["State"] == "available" for one in volumes()), what="the volumes to be free")
-    for one in volumes():
-        ec2.delete_volume(VolumeId=one["VolumeId"])
+    until(lambda: all(volume["State"] == "available" for volume in volumes()), what="the volumes to be free")
+    for volume in volumes():
+        ec2.delete_volume(VolumeId=volume["VolumeId"])
 
 
 @pytest.fixture(scope="session")

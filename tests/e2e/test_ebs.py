@@ -34,11 +34,11 @@ def machines(sandbox: SandboxInfo, tmp_path_factory: pytest.TempPathFactory) -> 
     with pytest.MonkeyPatch.context() as patch:
         lead_into(sandbox, patch)
         run = CommandLine(tmp_path_factory.mktemp("machines"))
-        made = [
+        result = [
             run("aws", "create", "t3.medium", "--zone", ZONE, "--quiet").ok().out.strip() for _ in range(2)
         ]
-        yield made[0], made[1]
-        ended = run("aws", "terminate", *made, "--yes", "--wait", "--output", "json").ok().json
+        yield result[0], result[1]
+        ended = run("aws", "terminate", *result, "--yes", "--wait", "--output", "json").ok().json
         assert {each["state"] for each in ended} == {"terminated"}
 
 
@@ -56,17 +56,17 @@ def nothing_left(in_sandbox: SandboxInfo) -> Iterator[None]:
     volumes = ec2.describe_volumes(Filters=named)["Volumes"]
     for volume in volumes:
         for attachment in volume["Attachments"]:
-            words = {"VolumeId": volume["VolumeId"], "InstanceId": attachment["InstanceId"]}
-            ec2.detach_volume(**words, Force=True)
+            parameters = {"VolumeId": volume["VolumeId"], "InstanceId": attachment["InstanceId"]}
+            ec2.detach_volume(**parameters, Force=True)
     for volume in volumes:
         ec2.delete_volume(VolumeId=volume["VolumeId"])
     for snapshot in ec2.describe_snapshots(OwnerIds=["self"], Filters=named)["Snapshots"]:
         ec2.delete_snapshot(SnapshotId=snapshot["SnapshotId"])
 
 
-def ebs(runctl: CommandLine, *words: object) -> Any:
+def ebs(runctl: CommandLine, *argv: object) -> Any:
     """What ``aws ebs`` answers in JSON."""
-    return runctl("aws", "ebs", *words, "--output", "json").ok().json
+    return runctl("aws", "ebs", *argv, "--output", "json").ok().json
 
 
 def on(runctl: CommandLine, machine: str, program: str) -> str:
@@ -79,9 +79,9 @@ def created(runctl: CommandLine, name: str, *options: object) -> Any:
     return ebs(runctl, "create", "--size", 1, "--name", name, "--zone", ZONE, *options)
 
 
-def mortal(runctl: CommandLine, *words: object) -> Outcome:
+def mortal(runctl: CommandLine, *arguments: object) -> Outcome:
     """The command, killed after the first thing that it changes."""
-    argv = [sys.executable, "-m", "tests.e2e.killed", *map(str, words)]
+    argv = [sys.executable, "-m", "tests.e2e.killed", *map(str, arguments)]
     done = subprocess.run(
         argv,
         cwd=Path(__file__).resolve().parents[2],
@@ -95,21 +95,21 @@ def mortal(runctl: CommandLine, *words: object) -> Outcome:
     return Outcome(tuple(argv), done.returncode, done.stdout, done.stderr)
 
 
-def killed(runctl: CommandLine, *words: object) -> str:
+def killed(runctl: CommandLine, *argv: object) -> str:
     """After what the command died."""
-    done = mortal(runctl, *words)
+    done = mortal(runctl, *argv)
     assert done.code == -signal.SIGKILL, str(done)
     return done.err.rpartition("KILLED AFTER ")[2].strip()
 
 
-def until_it_lives(runctl: CommandLine, *words: object) -> list[str]:
+def until_it_lives(runctl: CommandLine, *argv: object) -> list[str]:
     """Run a command again and again, dying a step later each time, until there is nothing left to change.
 
     Returns after what it died.
     """
     deaths: list[str] = []
     while len(deaths) < MOST_DEATHS:
-        done = mortal(runctl, *words)
+        done = mortal(runctl, *argv)
         if done.code != -signal.SIGKILL:
             done.ok()
             return deaths
@@ -127,9 +127,9 @@ def test_a_volume_grows_under_its_files_also_when_it_is_killed_in_between(
     assert (plan["changes"], plan["modifications_today"]) == (["size 1 → 2 GiB"], 0)
     refused = runctl("aws", "ebs", "resize", "e2e-grows", "--size", 2, "--output", "json")
     assert refused.error["code"] == "confirmation-needed"
-    words = ("aws", "ebs", "extend", "e2e-grows", "--size", 2, "--yes", "--output", "json")
-    assert killed(runctl, *words) == "ModifyVolume"
-    done = runctl(*words).ok()
+    argv = ("aws", "ebs", "extend", "e2e-grows", "--size", 2, "--yes", "--output", "json")
+    assert killed(runctl, *argv) == "ModifyVolume"
+    done = runctl(*argv).ok()
     assert done.json["size_gib"] == 2
     assert "its xfs file system (/mnt/grows) grew from 0.94 to 1.94 GiB" in done.err
     assert int(on(runctl, machine, "df --output=size -m /mnt/grows | tail -1")) > 1900
@@ -144,13 +144,13 @@ def test_attaching_that_is_killed_anywhere_is_finished_and_survives_a_restart(
     runctl: CommandLine, machine: str
 ) -> None:
     volume = created(runctl, "e2e-killed-attaching")
-    words = ("aws", "ebs", "attach", "e2e-killed-attaching", machine, "--mount-point", "/mnt/cut")
-    deaths = until_it_lives(runctl, *words)
+    argv = ("aws", "ebs", "attach", "e2e-killed-attaching", machine, "--mount-point", "/mnt/cut")
+    deaths = until_it_lives(runctl, *argv)
     # The first two are about the record of the volume's first use, which a death makes void.
     assert deaths[:4] == ["CreateTags", "DeleteTags", "AttachVolume", "the agent's attach"]
     assert set(deaths[4:]) == {"CreateTags"}
-    mine = [one for one in ebs(runctl, "list") if one["name"] == "e2e-killed-attaching"]
-    assert [(one["id"], one["mount_point"], one["instances"]) for one in mine] == [
+    mine = [eb for eb in ebs(runctl, "list") if eb["name"] == "e2e-killed-attaching"]
+    assert [(item["id"], item["mount_point"], item["instances"]) for item in mine] == [
         (volume["id"], "/mnt/cut", [machine])
     ]
     assert (
@@ -181,21 +181,21 @@ def test_a_move_that_is_killed_anywhere_is_finished_by_the_same_command(
     in_use = runctl("aws", "ebs", "move", "e2e-moves", "--zone", OTHER_ZONE, "--output", "json")
     assert in_use.error["code"] == "volume-in-use"
     ebs(runctl, "detach", "e2e-moves")
-    words = ["aws", "ebs", "move", "e2e-moves", "--zone", OTHER_ZONE, "--yes", "--delete-source"]
-    protected = runctl(*words, "--output", "json")
+    argv = ["aws", "ebs", "move", "e2e-moves", "--zone", OTHER_ZONE, "--yes", "--delete-source"]
+    protected = runctl(*argv, "--output", "json")
     assert protected.error["code"] == "protected"
-    words.append("--include-protected")
-    deaths = until_it_lives(runctl, *words)
+    argv.append("--include-protected")
+    deaths = until_it_lives(runctl, *argv)
     once = ("CreateSnapshot", "CreateVolume", "DeleteSnapshot", "DeleteVolume")
     assert [deaths.count(operation) for operation in once] == [1, 1, 1, 1]
     assert {"CreateTags", "DeleteTags"} <= set(deaths)
-    (new,) = [one for one in ebs(runctl, "list") if one["name"] == "e2e-moves"]
+    (new,) = [eb for eb in ebs(runctl, "list") if eb["name"] == "e2e-moves"]
     assert (new["zone"], new["persistent"], new["tags"]["team"]) == (OTHER_ZONE, True, "vision")
     assert (new["size_gib"], new["throughput"], new["encrypted"]) == (1, 250, True)
-    assert old["id"] not in {one["id"] for one in ebs(runctl, "list")}
+    assert old["id"] not in {item["id"] for item in ebs(runctl, "list")}
     assert ebs(runctl, "snapshots", "--everyone") == []
     assert not [key for key in new["tags"] if key.startswith("runctl:move-")]
-    assert runctl(*words, "--output", "json").ok().json["id"] == new["id"]
+    assert runctl(*argv, "--output", "json").ok().json["id"] == new["id"]
     ebs(runctl, "show", "e2e-moves")
 
 
@@ -221,8 +221,8 @@ def test_what_was_moved_or_restored_has_the_files(runctl: CommandLine, machine: 
     for name, content in (("e2e-back", "precious"), ("e2e-copy", "changed")):
         ebs(runctl, "attach", name, machine, "--mount-point", f"/mnt/{name}")
         assert on(runctl, machine, f"cat /mnt/{name}/file").strip() == content
-    for words in (("delete", "e2e-copy"), ("snapshot-delete", "e2e-taken")):
-        assert runctl("aws", "ebs", *words, "--yes", "--output", "json").error["code"] in {
+    for argv in (("delete", "e2e-copy"), ("snapshot-delete", "e2e-taken")):
+        assert runctl("aws", "ebs", *argv, "--yes", "--output", "json").error["code"] in {
             "protected",
             "volume-in-use",
         }
@@ -239,8 +239,8 @@ def test_data_without_a_file_system_is_never_formatted_over(runctl: CommandLine,
     ebs(runctl, "restore", "e2e-of-raw", "--name", "e2e-restored", "--zone", ZONE)
     ebs(runctl, "clone", "e2e-raw", "--name", "e2e-cloned")
 
-    def refused(*words: object) -> str:
-        error = runctl("aws", "ebs", *words, "--output", "json").error
+    def refused(*argv: object) -> str:
+        error = runctl("aws", "ebs", *argv, "--output", "json").error
         return str(error["code"])
 
     assert refused("attach", "e2e-raw", machine) == "not-blank"
@@ -294,22 +294,22 @@ def test_a_volume_of_a_machine_that_is_shutting_down_is_waited_for(runctl: Comma
 def test_a_volume_for_several_machines_is_read_only_on_all_of_them(
     runctl: CommandLine, machines: tuple[str, str]
 ) -> None:
-    one, two = machines
+    item, two = machines
     created(runctl, "e2e-shared", "--size", 4, "--volume-type", "io2", "--iops", 100, "--multi-attach")
-    ebs(runctl, "attach", "e2e-shared", one, "--mount-point", "/mnt/shared")
-    on(runctl, one, "echo read me > /mnt/shared/file")
+    ebs(runctl, "attach", "e2e-shared", item, "--mount-point", "/mnt/shared")
+    on(runctl, item, "echo read me > /mnt/shared/file")
     attach = ("aws", "ebs", "attach", "e2e-shared", two, "--mount-point", "/mnt/shared", "--output", "json")
     writes = runctl(*attach)
     assert (writes.error["code"], "second writer" in writes.error["message"]) == ("shared", True)
     beside_a_writer = runctl(*attach, "--read-only")
     assert "mounted for writing at /mnt/shared" in beside_a_writer.error["message"]
     ebs(runctl, "detach", "e2e-shared")
-    ebs(runctl, "attach", "e2e-shared", one, "--mount-point", "/mnt/shared", "--read-only")
+    ebs(runctl, "attach", "e2e-shared", item, "--mount-point", "/mnt/shared", "--read-only")
     both = runctl(*attach, "--read-only").ok().json
     assert (both["attached_to"], sorted(both["instances"])) == (two, sorted(machines))
     for machine in machines:
         assert on(runctl, machine, "cat /mnt/shared/file") == "read me\n"
     which = runctl("aws", "ebs", "detach", "e2e-shared", "--output", "json")
     assert which.error["code"] == "shared"
-    assert ebs(runctl, "detach", "e2e-shared", "--instance", two)["instances"] == [one]
-    assert on(runctl, one, "cat /mnt/shared/file") == "read me\n"
+    assert ebs(runctl, "detach", "e2e-shared", "--instance", two)["instances"] == [item]
+    assert on(runctl, item, "cat /mnt/shared/file") == "read me\n"

@@ -157,9 +157,9 @@ def test_commands_and_files_go_there(runctl: Installed, tmp_path: Path) -> None:
 
 
 def test_the_shell_is_offered_commands_and_machines(runctl: Installed) -> None:
-    def offered(*words: str) -> list[str]:
-        env = {"_RUNCTL_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(("runctl", *words))}
-        done = replace(runctl, env={**runctl.env, **env, "COMP_CWORD": str(len(words))})().ok()
+    def offered(*argv: str) -> list[str]:
+        env = {"_RUNCTL_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(("runctl", *argv))}
+        done = replace(runctl, env={**runctl.env, **env, "COMP_CWORD": str(len(argv))})().ok()
         return [line.partition(",")[2] for line in done.out.splitlines()]
 
     assert "hosts" in offered("ho")

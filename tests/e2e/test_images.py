@@ -28,12 +28,12 @@ STEPS = "ARG MARK=none\nRUN echo $MARK > /mark\nCOPY . /workspace\n"
 @pytest.fixture
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """This computer's engine."""
-    one = engines.start(tmp_path_factory.mktemp("e"), bridge=True)
+    item = engines.start(tmp_path_factory.mktemp("e"), bridge=True)
     try:
-        engines.python_image(one, BASE)
-        yield one
+        engines.python_image(item, BASE)
+        yield item
     finally:
-        engines.stop(one)
+        engines.stop(item)
 
 
 @pytest.fixture
@@ -73,14 +73,14 @@ def test_an_image_is_built_where_the_plan_says_and_once(
     shown = project(*here, "--dry-run").ok().out
     assert ecr.describe_repositories()["repositories"] == []
     first = project(*here, "--build-arg", "MARK=here", "--wait").ok()
-    again = project(*here, "--build-arg", "MARK=here", "--dry-run", "--output", "json").ok().json["image"]
+    repeated = project(*here, "--build-arg", "MARK=here", "--dry-run", "--output", "json").ok().json["image"]
 
     assert (plan["where"], plan["there"], plan["platform"]) == ("local", None, "linux/amd64")
     assert "ECR repository runctl/digits" in plan["will_create"][0]
     assert "to be built here, pushed, and pulled by the machine" in shown
     assert "mark here" in first.out
     assert "pulling the image" in first.out
-    assert (again["there"], again["will_create"]) == ("registry", [])
+    assert (repeated["there"], repeated["will_create"]) == ("registry", [])
 
     on_machine = project(*there, "--dry-run", "--output", "json").ok().json["image"]
     second = project(*there, "--wait").ok()
@@ -122,8 +122,8 @@ def test_an_image_is_built_where_the_plan_says_and_once(
     # Neither token nor secret is left there.
     looked = 'ls -A /var/lib/runctl/entrusted; test ! -e "$HOME/.docker/config.json" && echo "no login"'
     assert project("aws", "exec", instance, "--", "sh", "-c", looked).ok().out == "no login\n"
-    for one in ecr.describe_repositories()["repositories"]:
-        ecr.delete_repository(repositoryName=one["repositoryName"], force=True)
+    for describe_repository in ecr.describe_repositories()["repositories"]:
+        ecr.delete_repository(repositoryName=describe_repository["repositoryName"], force=True)
 
 
 def test_what_one_machine_has_built_the_next_one_finds_in_ecr(
@@ -141,24 +141,24 @@ def test_what_one_machine_has_built_the_next_one_finds_in_ecr(
     ecr: Any = boto3.client(
         "ecr", endpoint_url=in_docker_sandbox.endpoint_url, region_name=in_docker_sandbox.region
     )
-    one, two = (runctl("aws", "create", "t3.medium", "--quiet").ok().out.strip() for _ in range(2))
+    item, two = (runctl("aws", "create", "t3.medium", "--quiet").ok().out.strip() for _ in range(2))
     run = ("train.py", "--build-arg", "MARK=shared")
 
-    plan = runctl("aws", "train", one, *run, "--dry-run").ok().out
+    plan = runctl("aws", "train", item, *run, "--dry-run").ok().out
     assert ecr.describe_repositories()["repositories"] == []
-    first = runctl("aws", "train", one, *run, "--wait").ok()
-    again = runctl("aws", "train", two, *run, "--dry-run", "--output", "json").ok().json["image"]
+    first = runctl("aws", "train", item, *run, "--wait").ok()
+    repeated = runctl("aws", "train", two, *run, "--dry-run", "--output", "json").ok().json["image"]
     second = runctl("aws", "train", two, *run, "--wait").ok()
     images = runctl("docker", "list", "--output", "json").ok().json
 
     assert "before the run starts: other machines need not build it" in plan
     assert "creates  ECR repository runctl/digits" in plan
     assert "mark shared" in first.out
-    assert (again["there"], again["published"], again["will_create"]) == ("registry", None, [])
+    assert (repeated["there"], repeated["published"], repeated["will_create"]) == ("registry", None, [])
     assert "pulling the image" in second.out
     assert "mark shared" in second.out
-    assert again["reference"] in [image["reference"] for image in images]
+    assert repeated["reference"] in [image["reference"] for image in images]
     left = "ls -A /var/lib/runctl/entrusted"
-    assert runctl("aws", "exec", one, "--", "sh", "-c", left).ok().out == ""
+    assert runctl("aws", "exec", item, "--", "sh", "-c", left).ok().out == ""
     for repository in ecr.describe_repositories()["repositories"]:
         ecr.delete_repository(repositoryName=repository["repositoryName"], force=True)

@@ -81,13 +81,17 @@ def live_instances(ec2: Any) -> frozenset[str]:
 @pytest.fixture
 def account(in_docker_sandbox: SandboxInfo) -> Iterator[Account]:
     """With an empty bucket of its own."""
-    words: dict[str, Any] = {
+    parameters: dict[str, Any] = {
         "endpoint_url": in_docker_sandbox.endpoint_url,
         "region_name": in_docker_sandbox.region,
         "aws_access_key_id": in_docker_sandbox.environment()["AWS_ACCESS_KEY_ID"],
         "aws_secret_access_key": in_docker_sandbox.environment()["AWS_SECRET_ACCESS_KEY"],
     }
-    s3, iam, ec2 = boto3.client("s3", **words), boto3.client("iam", **words), boto3.client("ec2", **words)
+    s3, iam, ec2 = (
+        boto3.client("s3", **parameters),
+        boto3.client("iam", **parameters),
+        boto3.client("ec2", **parameters),
+    )
     bucket = "data-" + os.urandom(6).hex()
     s3.create_bucket(Bucket=bucket)
     yield Account(s3, iam, ec2, bucket, live_instances(ec2))
@@ -112,12 +116,12 @@ def digest(contents: dict[str, bytes]) -> str:
 
 def volume(runctl: CommandLine, name: str, size: int = 1, *options: str) -> str:
     """A blank volume."""
-    made = runctl("aws", "ebs", "create", "--size", size, "--name", name, "--quiet", *options).ok()
-    return made.out.strip()
+    created = runctl("aws", "ebs", "create", "--size", size, "--name", name, "--quiet", *options).ok()
+    return created.out.strip()
 
 
-def prewarm(runctl: CommandLine, *words: object) -> Outcome:
-    return runctl("aws", "ebs", "prewarm", *words, timeout=280)
+def prewarm(runctl: CommandLine, *argv: object) -> Outcome:
+    return runctl("aws", "ebs", "prewarm", *argv, timeout=280)
 
 
 def test_a_helper_fills_a_volume_its_own_machine_brings_it_up_to_date_and_a_copy_is_read_whole(
@@ -176,15 +180,15 @@ def _a_copy_is_read_whole_once(runctl: CommandLine, account: Account, faults: Fa
     until(lambda: account.state_of(copy) == "available", what="the copy to be there")
     planned = prewarm(runctl, copy, "--dry-run", "--output", "json").ok()
     done = prewarm(runctl, copy, "--output", "json").ok()
-    again = prewarm(runctl, copy, "--output", "json").ok()
+    second = prewarm(runctl, copy, "--output", "json").ok()
     until(lambda: account.state_of(copy) == "available", what="the copy to be free")
     account.ec2.delete_volume(VolumeId=copy)
     account.ec2.delete_snapshot(SnapshotId=snapshot)
 
     assert planned.json["way"] == "read"
-    assert any("initialisation rate" in words for words in planned.json["considered"])
+    assert any("initialisation rate" in phrase for phrase in planned.json["considered"])
     assert (done.json["way"], done.json["bytes"], done.json["helper"]) == ("read", 1 << 30, True)
-    assert (again.json["way"], again.json["instance_id"]) == ("done", None)
+    assert (second.json["way"], second.json["instance_id"]) == ("done", None)
     assert account.live() == account.helper_roles() == []
 
 
@@ -193,8 +197,8 @@ def test_ctrl_c_gives_the_helper_machine_back_and_the_same_command_goes_on(
 ) -> None:
     account.put("cats", {str(number): os.urandom(2000) for number in range(400)})
     identifier = volume(runctl, "datasets")
-    words = ("aws", "ebs", "prewarm", "datasets", "--from", f"s3://{account.bucket}/cats")
-    process = runctl.start(*words)
+    argv = ("aws", "ebs", "prewarm", "datasets", "--from", f"s3://{account.bucket}/cats")
+    process = runctl.start(*argv)
     seen = _read_until(process, "filling")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
@@ -203,7 +207,7 @@ def test_ctrl_c_gives_the_helper_machine_back_and_the_same_command_goes_on(
     assert b"helper machine is given back" in err
     account.assert_nothing_left(identifier)
 
-    done = prewarm(runctl, *words[3:], "--output", "json").ok()
+    done = prewarm(runctl, *argv[3:], "--output", "json").ok()
     assert done.json["files"] == 400
     account.assert_nothing_left(identifier)
 
@@ -213,16 +217,16 @@ def test_a_command_killed_at_any_step_leaves_one_helper_that_the_same_command_ta
 ) -> None:
     account.put("cats", {str(number): os.urandom(2000) for number in range(300)})
     identifier = volume(runctl, "datasets")
-    words = ("aws", "ebs", "prewarm", "datasets", "--from", f"s3://{account.bucket}/cats")
+    argv = ("aws", "ebs", "prewarm", "datasets", "--from", f"s3://{account.bucket}/cats")
     for step in ("waiting until", "mounting", "filling", "detaching", "terminating"):
-        process = runctl.start(*words)
+        process = runctl.start(*argv)
         seen = _read_until(process, step)
         process.kill()
         process.communicate(timeout=30)
         assert f"\n{step}" in seen or seen.startswith(step), seen
         assert len(account.live()) <= 1, seen
 
-    done = prewarm(runctl, *words[3:], "--output", "json").ok()
+    done = prewarm(runctl, *argv[3:], "--output", "json").ok()
 
     assert done.json["files"] == 300
     account.assert_nothing_left(identifier)
@@ -234,8 +238,8 @@ def test_a_helper_whose_command_was_killed_ends_itself_when_its_work_is_done(
 ) -> None:
     account.put("cats", {"only": b"one"})
     identifier = volume(runctl, "datasets")
-    words = ("aws", "ebs", "prewarm", "datasets", "--from", f"s3://{account.bucket}/cats")
-    process = runctl.start(*words)
+    argv = ("aws", "ebs", "prewarm", "datasets", "--from", f"s3://{account.bucket}/cats")
+    process = runctl.start(*argv)
     _read_until(process, "filling")
     process.kill()
     process.communicate(timeout=30)
@@ -252,8 +256,8 @@ def test_a_helper_whose_command_was_killed_ends_itself_when_its_work_is_done(
 
     until(lambda: account.live() == [], what="the helper's end")
     until(lambda: account.state_of(identifier) == "available", what="the volume to be free")
-    again = prewarm(runctl, *words[3:], "--output", "json").ok()
-    assert (again.json["files"], again.json["fetched_files"]) == (1, 0)
+    second = prewarm(runctl, *argv[3:], "--output", "json").ok()
+    assert (second.json["files"], second.json["fetched_files"]) == (1, 0)
     account.assert_nothing_left(identifier)
 
 

@@ -64,8 +64,8 @@ class Fleet:
     second: str
 
     def volume(self, name: str, *options: str) -> str:
-        made = self.runctl("aws", "ebs", "create", "--size", 1, "--name", name, "--quiet", *options).ok()
-        return made.out.strip()
+        created = self.runctl("aws", "ebs", "create", "--size", 1, "--name", name, "--quiet", *options).ok()
+        return created.out.strip()
 
     def train(self, *options: object, on: str = "", script: str = "train.py", code: int = 0) -> Outcome:
         done = self.runctl("aws", "train", on or self.first, script, "--output", "json", *options)
@@ -77,8 +77,8 @@ class Fleet:
 
     def watch(self, *options: object, project: Path | None = None, until_it_says: str = "tick") -> Watched:
         runctl = self.runctl if project is None else self.runctl.in_folder(project)
-        words = ["--wait", "--output", "json", "--grace", "2s", "--", "--forever"]
-        process = runctl.start("aws", "train", self.first, "train.py", *options, *words)
+        argv = ["--wait", "--output", "json", "--grace", "2s", "--", "--forever"]
+        process = runctl.start("aws", "train", self.first, "train.py", *options, *argv)
         assert process.stderr is not None
         told = ""
         while until_it_says not in told:
@@ -132,7 +132,7 @@ def test_a_volume_is_attached_for_a_container_which_saves_to_it_as_the_login_use
 
     done = fleet.train("--ebs-mount", "attached:/data", *IMAGE, "--user", "0", "--wait")
 
-    assert [(one["volume_id"], one["mount_point"], one["attached"]) for one in plan["attachments"]] == [
+    assert [(item["volume_id"], item["mount_point"], item["attached"]) for item in plan["attachments"]] == [
         (volume, "/mnt/attached", False)
     ]
     assert plan["mounts"][0] == {
@@ -153,9 +153,9 @@ def test_a_volume_is_attached_for_a_container_which_saves_to_it_as_the_login_use
     assert set(owners.split()) == {"ec2-user"}
     assert fleet.on_machine("cat", f"/mnt/attached/runs/{run}/checkpoints/deep/last") == "saved"
     assert fleet.attached_to(volume) == fleet.first
-    again = fleet.train("--ebs-mount", "attached:/data", *IMAGE, "--dry-run").json
-    assert again["attachments"] == []
-    assert 0 < again["mounts"][0]["free_bytes"] < again["mounts"][0]["size_bytes"]
+    second = fleet.train("--ebs-mount", "attached:/data", *IMAGE, "--dry-run").json
+    assert second["attachments"] == []
+    assert 0 < second["mounts"][0]["free_bytes"] < second["mounts"][0]["size_bytes"]
 
 
 def test_on_the_host_ebs_volume_and_a_folder_of_it_are_shown(fleet: Fleet) -> None:
@@ -173,9 +173,9 @@ def test_on_the_host_ebs_volume_and_a_folder_of_it_are_shown(fleet: Fleet) -> No
     within = fleet.train("--ebs-mount", folder, "--ebs-mount", whole, *host, "--wait")
     missing = fleet.train("--ebs-mount", "/mnt/x/nosuch:/data", *host, code=1)
 
-    shown = [(one["source"], one["target"], one["read_only"], one["origin"]) for one in plan["mounts"]]
+    shown = [(item["source"], item["target"], item["read_only"], item["origin"]) for item in plan["mounts"]]
     assert shown == [("/mnt/x", "/configured", True, "config")]
-    assert [(one["mount_point"], one["read_only"]) for one in plan["attachments"]] == [("/mnt/x", True)]
+    assert [(entry["mount_point"], entry["read_only"]) for entry in plan["attachments"]] == [("/mnt/x", True)]
     assert f"at /mnt/x /mnt/x/runs/{run}/checkpoints" in done.err
     assert f"at /earlier /now/runs/{within.json['id']}/checkpoints" in within.err
     assert missing.error["code"] == "bad-mount"

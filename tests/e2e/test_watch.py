@@ -72,12 +72,12 @@ def runctl(tmp_path: Path) -> CommandLine:
 
 @pytest.fixture
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[engines.Engine]:
-    one = engines.start(tmp_path_factory.mktemp("engine"))
+    item = engines.start(tmp_path_factory.mktemp("engine"))
     try:
-        engines.python_image(one, "base:py")
-        yield one
+        engines.python_image(item, "base:py")
+        yield item
     finally:
-        engines.stop(one)
+        engines.stop(item)
 
 
 @contextmanager
@@ -91,13 +91,13 @@ def watching(runctl: CommandLine, *options: str) -> Iterator[Watching]:
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    one = Watching(process)
+    item = Watching(process)
     try:
-        yield one
+        yield item
     finally:
         if process.poll() is None:
             process.kill()
-        one.ended()
+        item.ended()
         for pipe in (process.stdin, process.stdout, process.stderr):
             assert pipe is not None
             pipe.close()
@@ -111,37 +111,37 @@ def save(runctl: CommandLine, version: int, seconds: int = 600) -> None:
 
 
 def test_a_save_starts_the_run_over_and_its_end_waits_for_the_next_one(runctl: CommandLine) -> None:
-    with watching(runctl, "--restart-on-change") as one:
-        one.says("version 1 1")
-        one.says("watching")
+    with watching(runctl, "--restart-on-change") as item:
+        item.says("version 1 1")
+        item.says("watching")
         save(runctl, 2, 0)
-        one.says("version 2 2")
-        one.says("the next save starts it over")
+        item.says("version 2 2")
+        item.says("the next save starts it over")
         save(runctl, 3)
-        one.says("version 3 3")
-        assert "synced 1 changed file," in one.text
+        item.says("version 3 3")
+        assert "synced 1 changed file," in item.text
         (run,) = runctl("runs", "list", "--output", "json").ok().json
         assert (run["attempt"], run["state"]) == (3, "running")
 
 
 def test_a_save_is_synced_and_a_key_starts_the_run_over(runctl: CommandLine) -> None:
-    with watching(runctl) as one:
-        one.says("version 1 1")
-        one.says("watching")
+    with watching(runctl) as item:
+        item.says("version 1 1")
+        item.says("watching")
         save(runctl, 2)
-        one.says("r starts the run over with it")
-        assert "version 2" not in one.text
-        one.type("r\n")
-        one.says("version 2 2")
+        item.says("r starts the run over with it")
+        assert "version 2" not in item.text
+        item.type("r\n")
+        item.says("version 2 2")
 
 
 def test_ctrl_c_stops_watching_and_leaves_the_run_going(runctl: CommandLine) -> None:
-    with watching(runctl) as one:
-        one.says("version 1 1")
-        one.says("watching")
-        one.process.send_signal(signal.SIGINT)
-        assert one.ended() == 130, one.text
-        assert "goes on" in one.text
+    with watching(runctl) as item:
+        item.says("version 1 1")
+        item.says("watching")
+        item.process.send_signal(signal.SIGINT)
+        assert item.ended() == 130, item.text
+        assert "goes on" in item.text
         (run,) = runctl("runs", "list", "--output", "json").ok().json
         assert run["state"] == "running"
 
@@ -153,13 +153,13 @@ def test_without_anybody_to_ask_the_runs_code_is_the_commands(runctl: CommandLin
 
 def test_a_project_that_grows_too_large_is_not_synced_and_the_run_goes_on(runctl: CommandLine) -> None:
     (runctl.cwd / ".runctl.toml").write_text("[sync]\nmax_files = 4\n")
-    with watching(runctl) as one:
-        one.says("version 1 1")
-        one.says("watching")
+    with watching(runctl) as item:
+        item.says("version 1 1")
+        item.says("watching")
         for number in range(5):
             (runctl.cwd / f"extra{number}").write_text("")
-        one.says("not synced: the project is too large to sync")
-        assert one.process.poll() is None
+        item.says("not synced: the project is too large to sync")
+        assert item.process.poll() is None
 
 
 def test_a_project_above_the_limit_starts_nothing(runctl: CommandLine) -> None:
@@ -171,7 +171,7 @@ def test_a_project_above_the_limit_starts_nothing(runctl: CommandLine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "phrase"),
     [
         (["--restart-on-change"], "needs --watch"),
         (["--watch", "--image", "x"], "needs --dev-mode"),
@@ -179,10 +179,10 @@ def test_a_project_above_the_limit_starts_nothing(runctl: CommandLine) -> None:
         (["--dev-mode", "--no-sync-code"], "contradict"),
     ],
 )
-def test_watching_what_does_not_run_is_refused(runctl: CommandLine, options: list[str], words: str) -> None:
+def test_watching_what_does_not_run_is_refused(runctl: CommandLine, options: list[str], phrase: str) -> None:
     done = runctl("local", "train", "train.py", *options)
     assert done.code == 2
-    assert words in done.err
+    assert phrase in done.err
 
 
 @pytest.mark.root
@@ -194,16 +194,16 @@ def test_in_a_container_an_edit_runs_without_a_build_and_a_dependency_with_one(
     (runctl.cwd / "Dockerfile").write_text(text)
     (runctl.cwd / "requirements.txt").write_text("")
     command_line = CommandLine(runctl.cwd, {**runctl.env, "DOCKER_HOST": engine.host})
-    with watching(command_line, "--dev-mode", "--restart-on-change") as one:
-        one.says("version 1 1")
-        one.says("watching")
-        assert "the image is built: no image of this project" in one.text
+    with watching(command_line, "--dev-mode", "--restart-on-change") as item:
+        item.says("version 1 1")
+        item.says("watching")
+        assert "the image is built: no image of this project" in item.text
         save(runctl, 2)
-        one.says("version 2 2")
-        assert "is used without a build" in one.text
-        before = len(one.text)
+        item.says("version 2 2")
+        assert "is used without a build" in item.text
+        before = len(item.text)
         (runctl.cwd / "requirements.txt").write_text("# more\n")
-        one.says("version 2 3", before)
-        assert "the image is built: requirements.txt changed" in one.text[before:]
-        assert "Successfully built" in one.text[before:]
+        item.says("version 2 3", before)
+        assert "the image is built: requirements.txt changed" in item.text[before:]
+        assert "Successfully built" in item.text[before:]
     assert engine.docker("ps", "--all", "--quiet") == ""

@@ -114,8 +114,8 @@ def test_an_interrupted_training_ends_with_the_same_weights(new_training: Callab
     assert interrupted.run("--epochs", "60").returncode == 0
     last = whole.checkpoints()[-1]
     assert interrupted.checkpoints()[-1] == last
-    one, other = (each.folder / "checkpoints" / last for each in (whole, interrupted))
-    assert one.read_bytes() == other.read_bytes()
+    item, other = (each.folder / "checkpoints" / last for each in (whole, interrupted))
+    assert item.read_bytes() == other.read_bytes()
 
 
 def test_a_named_checkpoint_is_the_one_that_is_taken_up(training: Training) -> None:

@@ -89,13 +89,13 @@ def point(scenario: Scenario, fault: str, call: str = "", occurrence: int = 1, *
     if not first.faults:
         return None
     problems = [*_misbehaved(first)]
-    again: Done | None = None
+    second: Done | None = None
     if first.code != 0:
         problems += _unmarked(account, before)
-        again = account.run(*scenario.command(), cwd=scenario.cwd)
-        problems += _misbehaved(again)
-        if again.code != 0:
-            problems.append(f"refused again: {again.err.strip()[-300:]}")
+        second = account.run(*scenario.command(), cwd=scenario.cwd)
+        problems += _misbehaved(second)
+        if second.code != 0:
+            problems.append(f"refused again: {second.err.strip()[-300:]}")
     after = account.things()
     counts = Counter(thing.kind for thing in after.values() if thing.id not in before)
     problems += [
@@ -107,14 +107,14 @@ def point(scenario: Scenario, fault: str, call: str = "", occurrence: int = 1, *
     left = [thing.id for thing in after.values() if thing.kind == "staging object"]
     if left and first.code == 0:
         problems.append(f"left in the bucket: {left}")
-    last = again or first
+    last = second or first
     return Finding(
         type(scenario).__name__,
         fault,
         ", ".join(first.faults),
         occurrence,
         first.code,
-        again.code if again else None,
+        second.code if second else None,
         first.seconds,
         tuple(problems),
         last.err.strip()[-300:] if last.code else "",
@@ -152,12 +152,12 @@ def _misbehaved(done: Done) -> Iterator[str]:
 
 def _unmarked(account: Account, before: Mapping[str, Thing]) -> Iterator[str]:
     """What a killed command has left, and nobody would find."""
-    made = [thing for thing in account.things().values() if thing.id not in before]
-    for thing in made:
+    created = [thing for thing in account.things().values() if thing.id not in before]
+    for thing in created:
         if thing.kind in _TAGGED and thing.tags.get(OWNED) != "true":
             yield f"without our tag: {thing.kind} {thing.id}"
     for kind, command in _LISTED.items():
-        of_kind = [thing.id for thing in made if thing.kind == kind]
+        of_kind = [thing.id for thing in created if thing.kind == kind]
         listed = account.run(*command, "--quiet").out.split() if of_kind else []
         yield from (f"not listed: {kind} {identifier}" for identifier in of_kind if identifier not in listed)
 
@@ -207,7 +207,7 @@ def _tell(finding: Finding, out: Path | None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    faults = "\n".join(f"  {name:14} {words}" for name, words in FAULTS.items())
+    faults = "\n".join(f"  {name:14} {phrase}" for name, phrase in FAULTS.items())
     parser = argparse.ArgumentParser(
         prog="scripts/campaign",
         description="Runs commands in a sandbox of its own, with one fault at each of their calls to AWS, then the"

@@ -63,14 +63,14 @@ class Scenario(ABC):
     def volume(self) -> str:
         """A new volume of this round's name; its id. By AWS's own calls: making one is not what is tested here."""
         tags = [{"Key": OWNED, "Value": "true"}, {"Key": "Name", "Value": self.name}]
-        made = self.account.ec2.create_volume(
+        created = self.account.ec2.create_volume(
             AvailabilityZone=ZONE,
             Size=1,
             VolumeType="gp3",
             Encrypted=True,
             TagSpecifications=[{"ResourceType": "volume", "Tags": tags}],
         )
-        return str(made["VolumeId"])
+        return str(created["VolumeId"])
 
     def attached(self) -> str:
         """The same, mounted on the machine."""
@@ -236,10 +236,10 @@ class Create(Scenario):
         return ["aws", "create", "--spot", *with_volume, "--quiet"]
 
     def missing(self, before: Things, after: Things) -> str:
-        made = tuple(t.id for t in new(before, after, "instance"))
-        if len(made) != 1 or after[self.id].attached_to != made:
-            return f"instances {made}, the volume is on {after[self.id].attached_to}"
-        seen = self.account.run("aws", "exec", made[0], "-n", "--", "findmnt", "-n", "/mnt/data")
+        created = tuple(t.id for t in new(before, after, "instance"))
+        if len(created) != 1 or after[self.id].attached_to != created:
+            return f"instances {created}, the volume is on {after[self.id].attached_to}"
+        seen = self.account.run("aws", "exec", created[0], "-n", "--", "findmnt", "-n", "/mnt/data")
         return "" if seen.code == 0 else f"/mnt/data is not mounted: {seen.err[-100:]}"
 
 

@@ -25,10 +25,10 @@ KILLED_AT = [
 @pytest.fixture(scope="session")
 def scenarios(account: Account) -> dict[str, Scenario]:
     """With one machine for all that need one."""
-    made = {name: kind(account) for name, kind in SCENARIOS.items()}
-    for scenario in made.values():
-        scenario.shares_with = tuple(made.values())
-    return made
+    created = {name: kind(account) for name, kind in SCENARIOS.items()}
+    for scenario in created.values():
+        scenario.shares_with = tuple(created.values())
+    return created
 
 
 @pytest.mark.parametrize("name", SHORT)

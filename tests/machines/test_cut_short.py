@@ -137,8 +137,10 @@ class World:
 
     def attached(self) -> str:
         name = self.volume()
-        instance, wish = self.provider.instance(InstanceId(self.machine)), MountOptions(fstype="xfs")
-        attach_and_mount(self.provider, self.provider.agent, self.provider.volumes.find(name), instance, wish)
+        instance, options = self.provider.instance(InstanceId(self.machine)), MountOptions(fstype="xfs")
+        attach_and_mount(
+            self.provider, self.provider.agent, self.provider.volumes.find(name), instance, options
+        )
         return name
 
     def snapshot(self) -> str:
@@ -150,13 +152,13 @@ class World:
         return name
 
     def launched(self, *, stopped: bool = False) -> str:
-        made = self.provider.renting.create(self.provider.renting.plan(InstanceRequest(zone=ZONE)))
+        created = self.provider.renting.create(self.provider.renting.plan(InstanceRequest(zone=ZONE)))
         if stopped:
-            self.provider.stop_and_start.stop(made.id)
+            self.provider.stop_and_start.stop(created.id)
             self.account.ec2.get_waiter("instance_stopped").wait(
-                InstanceIds=[made.id], WaiterConfig={"Delay": 1}
+                InstanceIds=[created.id], WaiterConfig={"Delay": 1}
             )
-        return made.id
+        return created.id
 
 
 @dataclass(frozen=True)
@@ -244,11 +246,11 @@ def test_ctrl_c_says_what_exists_and_the_same_command_finishes_the_job(world: Wo
 
         assert ended.code == 130, f"{where}: {ended}"
         check_what_is_said(ended, account, things, attachments, where)
-        again = world.runctl(*argv)
-        assert again.code == 0, f"{where}, again: {again}"
-        made = account.things().keys() - things.keys()
-        assert len(made) == scenario.makes, f"{where}: {made}"
-        assert all(tag.is_ours(account.things()[each]) for each in made), where
+        second = world.runctl(*argv)
+        assert second.code == 0, f"{where}, again: {second}"
+        created = account.things().keys() - things.keys()
+        assert len(created) == scenario.makes, f"{where}: {created}"
+        assert all(tag.is_ours(account.things()[each]) for each in created), where
         assert intents().unfinished() == [], where
         told.append(bool(ended.error.get("changes")))
     assert any(told), "no point at which anything was said"
@@ -327,16 +329,16 @@ def test_what_a_killed_command_has_made_is_finished_by_the_same_command(
     kill_after(operation, *argv)
     (left,) = intents().unfinished()
 
-    again = world.runctl(*argv)
+    second = world.runctl(*argv)
 
-    assert again.code == 0, again
-    assert "is not finished: going on with it" in again.err
-    (made,) = world.account.things().keys() - things.keys()
-    assert made == again.document["id"]
-    assert world.account.things()[made][tag.INTENT] == left.token
+    assert second.code == 0, second
+    assert "is not finished: going on with it" in second.err
+    (created,) = world.account.things().keys() - things.keys()
+    assert created == second.document["id"]
+    assert world.account.things()[created][tag.INTENT] == left.token
     assert intents().unfinished() == []
     another = world.runctl.ok(*argv[:4], *argv[4:]).document["id"] if operation == "CreateVolume" else ""
-    assert another != made
+    assert another != created
 
 
 def test_a_command_that_still_runs_in_another_shell_is_another_intent(world: World) -> None:
@@ -373,13 +375,13 @@ def test_what_a_killed_command_has_made_and_somebody_deleted_is_made_anew(
     argv = ("aws", "ebs", "create", "--size", "1", "--zone", ZONE)
     before = world.account.things().keys()
     kill_after("CreateVolume", *argv)
-    (made,) = world.account.things().keys() - before
-    wait_for_another_second(world, made)
-    world.account.ec2.delete_volume(VolumeId=made)
+    (created,) = world.account.things().keys() - before
+    wait_for_another_second(world, created)
+    world.account.ec2.delete_volume(VolumeId=created)
 
-    again = world.runctl.ok(*argv).document["id"]
+    second = world.runctl.ok(*argv).document["id"]
 
-    assert world.account.things().keys() - before == {again}
+    assert world.account.things().keys() - before == {second}
     assert intents().unfinished() == []
 
 
@@ -403,9 +405,9 @@ def test_a_killed_deletion_is_known_to_the_same_command(
     argv = ("aws", *command, prepare(world))
     kill_after(operation, *argv, "--yes")
 
-    again = world.runctl.ok(*argv)
+    second = world.runctl.ok(*argv)
 
-    assert "is deleted already, by the command of" in again.err
+    assert "is deleted already, by the command of" in second.err
     assert intents().unfinished() == []
 
 
@@ -414,9 +416,9 @@ def test_what_has_the_name_of_a_deleted_volume_now_is_left_alone(world: World) -
     kill_after("DeleteVolume", "aws", "ebs", "delete", name, "--yes")
     newer = world.runctl.ok("aws", "ebs", "create", "--size", "1", "--zone", ZONE, "--name", name)
 
-    again = world.runctl("aws", "ebs", "delete", name)
+    second = world.runctl("aws", "ebs", "delete", name)
 
-    assert (again.code, again.error["code"]) == (1, "name-moved-on")
+    assert (second.code, second.error["code"]) == (1, "name-moved-on")
     assert newer.document["id"] in world.account.things()
     world.runctl.ok("aws", "ebs", "delete", newer.document["id"])
 
@@ -424,10 +426,10 @@ def test_what_has_the_name_of_a_deleted_volume_now_is_left_alone(world: World) -
 def test_what_was_deleted_since_is_not_taken_up(world: World) -> None:
     argv = ("aws", "ebs", "create", "--size", "1", "--zone", ZONE)
     cut = world.runctl(*argv, cut=Cut("CreateVolume"))
-    (made,) = cut.error["changes"][0]["ids"]
-    world.account.ec2.delete_volume(VolumeId=made)
+    (created,) = cut.error["changes"][0]["ids"]
+    world.account.ec2.delete_volume(VolumeId=created)
 
-    again = world.runctl.ok(*argv).document["id"]
+    second = world.runctl.ok(*argv).document["id"]
 
-    assert again != made
+    assert second != created
     assert intents().unfinished() == []

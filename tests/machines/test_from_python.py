@@ -37,15 +37,15 @@ def test_the_page_does_what_it_shows(runctl: Runctl, capsys: pytest.CaptureFixtu
 def test_volumes_are_made_changed_and_copied_without_a_machine(capsys: pytest.CaptureFixture[str]) -> None:
     session = runctl.Session()
     volumes = runctl.volumes
-    made = volumes.create(1, name="small", zone="us-east-1a", tags={"team": "blue"}, session=session)
-    assert (made.size_gib, made.tags["team"]) == (1, "blue")
+    created = volumes.create(1, name="small", zone="us-east-1a", tags={"team": "blue"}, session=session)
+    assert (created.size_gib, created.tags["team"]) == (1, "blue")
 
     assert volumes.resize("small", 2, session=session).size_gib == 2
     copy = volumes.clone("small", name="copy", session=session)
     taken = volumes.snapshot("copy", name="copied", session=session)
     back = volumes.restore("copied", name="back", zone="us-east-1a", session=session)
 
-    assert (copy.source_volume_id, taken.volume_id, back.snapshot_id) == (made.id, copy.id, taken.id)
+    assert (copy.source_volume_id, taken.volume_id, back.snapshot_id) == (created.id, copy.id, taken.id)
     assert [each.id for each in volumes.snapshots("copy", session=session)] == [taken.id]
     assert volumes.show("copy", session=session).snapshots == (taken,)
     assert [each.id for each in volumes.delete("copy", "back", session=session)] == [copy.id, back.id]

@@ -36,15 +36,15 @@ def test_a_machine_is_told_of_from_its_renting_to_its_end(capfd: pytest.CaptureF
     plans: list[CreatePlan] = []
     session = runctl.Session(rental_listeners=[heard.append])
 
-    made = runctl.create(
+    created = runctl.create(
         "g4dn.xlarge", spot=False, name="digits", on_plan=plans.append, wait=False, session=session
     )
     rentals = session.rentals("aws")
-    ready = rentals.finish(made.id)
-    rentals.stop(made.id)
-    _wait_stopped(made.id)
-    rentals.start(made.id)
-    rentals.give_back(made.id)
+    ready = rentals.finish(created.id)
+    rentals.stop(created.id)
+    _wait_stopped(created.id)
+    rentals.start(created.id)
+    rentals.give_back(created.id)
 
     assert ready.state is InstanceState.RUNNING
     assert [(fact.event, fact.state.is_over) for fact in heard] == [
@@ -58,9 +58,9 @@ def test_a_machine_is_told_of_from_its_renting_to_its_end(capfd: pytest.CaptureF
     assert token == plans[0].client_token
     intent = session.intents.get(token)
     assert intent is not None
-    assert (intent.resource_id, intent.state) == (made.id, IntentState.DONE)
+    assert (intent.resource_id, intent.state) == (created.id, IntentState.DONE)
     for fact in heard:
-        assert (fact.id, fact.kind, fact.provider) == (made.id, RentalKind.MACHINE, "aws")
+        assert (fact.id, fact.kind, fact.provider) == (created.id, RentalKind.MACHINE, "aws")
         assert (fact.instance_type, fact.market) == ("g4dn.xlarge", Market.ON_DEMAND)
     assert heard[0].price_per_hour == plans[0].price.usd  # type: ignore[union-attr]
     assert sorted(fact.time for fact in heard) == [fact.time for fact in heard]

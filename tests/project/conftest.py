@@ -16,8 +16,8 @@ from tests.project.files import AsNobody, Make, repository, write
 @pytest.fixture(params=[repository, write], ids=["git", "ignore rules"])
 def make(request: pytest.FixtureRequest) -> Make:
     """Makes a project that git selects, and one that the rules do."""
-    made: Make = request.param
-    return made
+    created: Make = request.param
+    return created
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def as_nobody(tmp_path: Path) -> Iterator[AsNobody]:
                 [sys.executable, "-c", program, folder], check=True, capture_output=True, text=True
             )
             return done.stdout.strip()
-        for one in (folder, *folder.rglob("*")):
-            os.lchown(one, 65534, 65534)
+        for item in (folder, *folder.rglob("*")):
+            os.lchown(item, 65534, 65534)
         for above in folder.parents:
             if above.stat().st_uid == 0 and above != above.parent and above.parent != Path("/"):
                 above.chmod(above.stat().st_mode | 0o011)
@@ -44,6 +44,6 @@ def as_nobody(tmp_path: Path) -> Iterator[AsNobody]:
         return done.stdout.strip()
 
     yield run
-    for one in tmp_path.rglob("*"):
-        if not one.is_symlink():
-            one.chmod(0o755)
+    for item in tmp_path.rglob("*"):
+        if not item.is_symlink():
+            item.chmod(0o755)

@@ -23,9 +23,9 @@ def write(root: Path, files: Mapping[str, str | bytes]) -> Path:
     return root
 
 
-def git(root: Path, *words: str) -> None:
+def git(root: Path, *argv: str) -> None:
     """Run git there."""
-    command = ["git", "-C", os.fspath(root), "-c", "protocol.file.allow=always", *words]
+    command = ["git", "-C", os.fspath(root), "-c", "protocol.file.allow=always", *argv]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
 
 

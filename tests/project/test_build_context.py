@@ -50,9 +50,9 @@ def test_dockerignore_means_what_docker_means(text: str, out: list[str], kept: l
 
 def backtracking(pattern: str) -> re.Pattern[str]:
     """As docker's own matcher translates a pattern (moby/patternmatcher), and matches by trying."""
-    words = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
+    text = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
     parts = re.findall(r"\*\*/?|.", pattern, re.DOTALL)
-    out = [words.get(part.replace("**", "**/") if part == "**" else part, re.escape(part)) for part in parts]
+    out = [text.get(part.replace("**", "**/") if part == "**" else part, re.escape(part)) for part in parts]
     if parts and parts[-1] in {"**", "**/"}:
         out[-1] = ".*"
     return re.compile("".join(out), re.DOTALL)
@@ -71,7 +71,7 @@ def test_a_pattern_matches_what_it_matches_by_trying(
 
     for path in (names, names[:-1] + others, others):
         above = ["/".join(path[:count]) for count in range(1, len(path) + 1)]
-        assert pattern.matches("/".join(path)) is any(expected.fullmatch(one) for one in above)
+        assert pattern.matches("/".join(path)) is any(expected.fullmatch(item) for item in above)
 
 
 @pytest.mark.parametrize("line", ["**/" * 15 + "x", "**/a/" * 15 + "x", "*a" * 30, "**a" * 20 + "x"])

@@ -233,7 +233,7 @@ def test_a_header_with_settings_of_uv_is_for_uv_alone(tmp_path: Path) -> None:
         spec = find_dependencies(tmp_path, script).spec
         return spec.uv, spec.locked
 
-    assert [kinds(one) for one in ("t.py", "plain.py", "locked.py")] == [
+    assert [kinds(item) for item in ("t.py", "plain.py", "locked.py")] == [
         (True, False),
         (False, False),
         (True, True),
@@ -241,7 +241,7 @@ def test_a_header_with_settings_of_uv_is_for_uv_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "words"),
+    ("file", "text", "phrase"),
     [
         ("environment.yml", "", "conda env export"),
         ("Pipfile", "", "pipenv requirements"),
@@ -255,13 +255,13 @@ def test_a_header_with_settings_of_uv_is_for_uv_alone(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_nobody_reads_is_said_with_a_way_out(tmp_path: Path, file: str, text: str, words: str) -> None:
+def test_what_nobody_reads_is_said_with_a_way_out(tmp_path: Path, file: str, text: str, phrase: str) -> None:
     write(tmp_path, {"t.py": "", file: text})
 
     needs = find_dependencies(tmp_path, "t.py")
 
     assert needs.spec.kind == "none"
-    assert any(re.search(words, warning) for warning in needs.warnings)
+    assert any(re.search(phrase, warning) for warning in needs.warnings)
 
 
 def test_what_is_not_sent_decides_nothing_and_is_named(tmp_path: Path) -> None:

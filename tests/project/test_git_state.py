@@ -11,9 +11,9 @@ import pytest
 from runctl.project.git_state import MOST_NAMED, git_state
 
 
-def git(folder: Path, *words: str) -> str:
+def git(folder: Path, *argv: str) -> str:
     done = subprocess.run(
-        ["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@b.c", *words],
+        ["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@b.c", *argv],
         check=True,
         capture_output=True,
         text=True,

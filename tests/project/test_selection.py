@@ -81,7 +81,7 @@ def test_a_submodule_that_is_not_checked_out_is_reported(tmp_path: Path) -> None
 
     skipped = select(root).skipped
 
-    assert [one.path for one in skipped] == ["lib"]
+    assert [item.path for item in skipped] == ["lib"]
     assert "not checked out" in skipped[0].reason
 
 
@@ -209,7 +209,7 @@ def test_secrets_stay_at_home_and_are_reported(tmp_path: Path, make: Make) -> No
     selection = select(tmp_path)
 
     assert set(selection.found) == {"train.py", ".env.example"}
-    assert {one.path for one in selection.refused} == {".env", "conf/server.pem", ".aws/config"}
+    assert {item.path for item in selection.refused} == {".env", "conf/server.pem", ".aws/config"}
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_links_inside_are_kept_and_links_out_are_reported(tmp_path: Path, make: 
     selection = select(root)
 
     assert set(selection.found) == {"src/a.py", "inside", "src/up", "absolute", "dangling"}
-    assert {one.path for one in selection.skipped} == {"out", "etc", "itself"}
+    assert {item.path for item in selection.skipped} == {"out", "etc", "itself"}
 
 
 def test_a_link_that_leaves_by_way_of_another_link_is_reported(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_link_that_leaves_by_way_of_another_link_is_reported(tmp_path: Path) -
     (root / "a" / "b" / "top").symlink_to("../..")
     (root / "sly").symlink_to("a/b/top/../secret")
 
-    assert "sly" in {one.path for one in select(root).skipped}
+    assert "sly" in {item.path for item in select(root).skipped}
 
 
 def test_sockets_and_pipes_are_reported(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_sockets_and_pipes_are_reported(tmp_path: Path) -> None:
         finally:
             os.chdir(here)
 
-        skipped = {one.path: one.reason for one in select(tmp_path).skipped}
+        skipped = {item.path: item.reason for item in select(tmp_path).skipped}
 
     assert skipped == {"pipe": "a pipe", "sock": "a socket"}
 

@@ -30,7 +30,7 @@ def test_what_is_left_out_is_told_by_folder_and_count(tmp_path: Path, kind: str)
 
     sent = choose_sent(tmp_path, (), None, ())
 
-    assert [(one.path, one.files, one.is_code) for one in sent.left_out] == [
+    assert [(item.path, item.files, item.is_code) for item in sent.left_out] == [
         ("./", 3, False),
         ("data/", 2, False),
         ("src/pkg/data/", 1, True),
@@ -105,7 +105,9 @@ def test_what_is_not_sent_does_not_decide_and_is_said(
 
     assert plan.container is None
     assert plan.dependencies.kind in {"none", "pyproject"}
-    assert any(f"{ignored} is not sent (.gitignore:1: {ignored})" in one for one in plan.sent.warnings)
+    assert any(
+        f"{ignored} is not sent (.gitignore:1: {ignored})" in warning for warning in plan.sent.warnings
+    )
 
 
 def test_in_a_container_the_plan_says_what_is_not_installed(tmp_path: Path) -> None:

@@ -341,8 +341,8 @@ def test_what_is_left_out_is_in_the_result(root: Path, machine: Machine, bring: 
 
     result = bring(machine)
 
-    assert [one.path for one in result.refused] == [".env"]
-    assert [one.path for one in result.skipped] == ["out"]
+    assert [item.path for item in result.refused] == [".env"]
+    assert [entry.path for entry in result.skipped] == ["out"]
     assert ".env" not in machine.files(root)
 
 

@@ -196,14 +196,14 @@ def test_a_volume_plan_names_size_speed_and_protection() -> None:
         size_gib=10, name="d", type="gp3", iops=3000, zone="z", persistent=True, snapshot_id="snap-1"
     )
     text = volume_plan_text(a_volume_plan(request))
-    for words in (
+    for phrase in (
         "10 GiB",
         "gp3, 3,000 IOPS, encrypted",
         "z (the cheapest for spot)",
         "snap-1",
         "marked persistent",
     ):
-        assert words in text
+        assert phrase in text
     assert "not known" in volume_plan_text(replace(a_volume_plan(request), price=None))
 
 

@@ -40,12 +40,12 @@ def test_only_what_ended_long_ago_goes_and_results_and_records_only_when_asked()
     plain = prunable([old, new, living], logs, {on: runs}, before=BEFORE)
     everything = prunable([old, new, living], logs, {on: runs}, before=BEFORE, results=True, record=True)
 
-    assert [(one.run_id, one.kept, one.where, one.size_bytes) for one in plain] == [
+    assert [(item.run_id, item.kept, item.where, item.size_bytes) for item in plain] == [
         ("run-old", Kept.LOG, HERE, 7),
         ("run-old", Kept.WORK, on, 10),
     ]
-    assert [one.kept for one in everything] == [Kept.LOG, Kept.WORK, Kept.RESULTS, Kept.RECORD]
-    assert {one.run_id for one in everything} == {"run-old"}
+    assert [entry.kept for entry in everything] == [Kept.LOG, Kept.WORK, Kept.RESULTS, Kept.RECORD]
+    assert {candidate.run_id for candidate in everything} == {"run-old"}
 
 
 def test_a_run_that_the_machine_says_goes_on_stays_whatever_is_remembered() -> None:
@@ -56,4 +56,4 @@ def test_a_run_that_the_machine_says_goes_on_stays_whatever_is_remembered() -> N
 
 def test_a_log_without_a_record_goes_by_its_age() -> None:
     logs = [KeptRun("run-a", 1, OLD.timestamp()), KeptRun("run-b", 1, NEW.timestamp())]
-    assert [one.run_id for one in prunable([], logs, {}, before=BEFORE)] == ["run-a"]
+    assert [item.run_id for item in prunable([], logs, {}, before=BEFORE)] == ["run-a"]

@@ -36,7 +36,7 @@ def test_a_command_without_words_is_what_the_image_starts(project: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("request_", "words"),
+    ("request_", "text"),
     [
         (TrainRequest(None), "no script is given"),
         (TrainRequest(Path("train.py"), is_command=True), "contradict"),
@@ -50,10 +50,10 @@ def test_a_command_without_words_is_what_the_image_starts(project: Path) -> None
         ),
     ],
 )
-def test_what_contradicts_itself_is_refused(project: Path, request_: TrainRequest, words: str) -> None:
+def test_what_contradicts_itself_is_refused(project: Path, request_: TrainRequest, text: str) -> None:
     import dataclasses
 
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(UsageError, match=text):
         plan_project(dataclasses.replace(request_, cwd=project))
 
 

@@ -22,10 +22,10 @@ ZONE = "us-east-1a"
 T = TypeVar("T")
 
 
-def until(look: Callable[[], T], what: str | Callable[[], str], seconds: float = 20) -> T:
+def until(check: Callable[[], T], what: str | Callable[[], str], seconds: float = 20) -> T:
     """The first true answer; ``what`` is said where there is none in time."""
     deadline = time.monotonic() + seconds
-    while not (answer := look()):
+    while not (answer := check()):
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds} s for {what if isinstance(what, str) else what()}")
         time.sleep(0.05)
@@ -43,11 +43,11 @@ class Account:
     def __init__(self, info: SandboxInfo, folder: Path) -> None:
         self.info = info
         self.folder = folder
-        words = info.environment()
+        text = info.environment()
         self.session = boto3.Session(
-            aws_access_key_id=words["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=words["AWS_SECRET_ACCESS_KEY"],
-            region_name=words["AWS_REGION"],
+            aws_access_key_id=text["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=text["AWS_SECRET_ACCESS_KEY"],
+            region_name=text["AWS_REGION"],
         )
 
     def client(self, service: str, **more: Any) -> Any:
@@ -92,14 +92,14 @@ class Account:
     @cached_property
     def open_group(self) -> str:
         """A security group that lets SSH in from anywhere."""
-        made = self.ec2.create_security_group(GroupName="ssh-from-anywhere", Description="tests")
+        created = self.ec2.create_security_group(GroupName="ssh-from-anywhere", Description="tests")
         self.ec2.authorize_security_group_ingress(
-            GroupId=made["GroupId"],
+            GroupId=created["GroupId"],
             IpPermissions=[
                 {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
             ],
         )
-        return str(made["GroupId"])
+        return str(created["GroupId"])
 
     def describe(self, instance_id: str) -> dict[str, Any]:
         """The instance as DescribeInstances shows it."""
@@ -126,12 +126,12 @@ class Account:
 
     def snapshot(self, volume_id: str, **more: Any) -> dict[str, Any]:
         """A snapshot of the volume, once it is completed."""
-        made = self.ec2.create_snapshot(VolumeId=volume_id, **more)["SnapshotId"]
+        created = self.ec2.create_snapshot(VolumeId=volume_id, **more)["SnapshotId"]
 
         def found() -> dict[str, Any]:
-            return dict(self.ec2.describe_snapshots(SnapshotIds=[made])["Snapshots"][0])
+            return dict(self.ec2.describe_snapshots(SnapshotIds=[created])["Snapshots"][0])
 
-        until(lambda: found()["State"] == "completed", f"{made} to be completed")
+        until(lambda: found()["State"] == "completed", f"{created} to be completed")
         return found()
 
 
@@ -149,9 +149,9 @@ class Machine:
         """Run a shell script as the login user."""
         options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"]
         options += ["BatchMode=yes", "ConnectTimeout=5", "IdentitiesOnly=yes"]
-        words = [word for option in options for word in ("-o", option)]
+        argv = [word for option in options for word in ("-o", option)]
         return subprocess.run(
-            ["ssh", *words, "-i", str(self.account.key_file), f"{self.user}@{self.address}", script],
+            ["ssh", *argv, "-i", str(self.account.key_file), f"{self.user}@{self.address}", script],
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -117,12 +117,12 @@ def make_volume(account: Account) -> Generator[MakeVolume]:
     ids: list[str] = []
 
     def call(size: int = 1, zone: str = ZONE, **more: Any) -> str:
-        made = account.ec2.create_volume(
+        created = account.ec2.create_volume(
             **{"Size": size, "AvailabilityZone": zone, "VolumeType": "gp3", **more}
         )
-        ids.append(made["VolumeId"])
-        account.wait_volume(made["VolumeId"], "available")
-        return str(made["VolumeId"])
+        ids.append(created["VolumeId"])
+        account.wait_volume(created["VolumeId"], "available")
+        return str(created["VolumeId"])
 
     yield call
     for volume_id in ids:

@@ -19,10 +19,10 @@ pytestmark = pytest.mark.namespaces
 AWS = Path(sysconfig.get_path("scripts"), "aws")
 
 
-def aws(*words: str) -> subprocess.CompletedProcess[str]:
+def aws(*argv: str) -> subprocess.CompletedProcess[str]:
     """The command, in the environment of the test."""
     return subprocess.run(
-        [str(AWS), "--output", "json", *words],
+        [str(AWS), "--output", "json", *argv],
         capture_output=True,
         text=True,
         timeout=60,
@@ -32,9 +32,9 @@ def aws(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def answer(*words: str) -> Any:
+def answer(*argv: str) -> Any:
     """What it prints as JSON; it must end well."""
-    done = aws(*words)
+    done = aws(*argv)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout) if done.stdout.strip() else None
 

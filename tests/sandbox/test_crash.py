@@ -105,11 +105,11 @@ def test_a_crashed_one_is_cleaned_by_the_next_start_which_says_so(home: Path, tm
     kill_server(info)
     said: list[str] = []
 
-    again = control.start(home=home, kind="namespaces", docker="off", report=said.append)
+    second = control.start(home=home, kind="namespaces", docker="off", report=said.append)
 
-    assert again.pid != info.pid
+    assert second.pid != info.pid
     assert any(machine.id in line for line in said)
-    account = Account(again, tmp_path / "again")
+    account = Account(second, tmp_path / "again")
     assert account.ec2.describe_instances()["Reservations"] == []
     assert not any(machine.id in line for line in traces(home))
 
@@ -131,9 +131,9 @@ def test_a_crashed_one_with_a_disk_that_is_not_initialized_is_cleaned(home: Path
     assert any("lazy" in line for line in traces(home))
     kill_server(info)
 
-    again = start(home)
+    second = start(home)
 
-    assert again.pid != info.pid
+    assert second.pid != info.pid
     assert not any("lazy" in line or machine.id in line for line in traces(home))
 
 

@@ -24,9 +24,9 @@ SPOT = {"InstanceMarketOptions": {"MarketType": "spot"}}
 METADATA = "http://169.254.169.254/latest"
 
 
-def refusal(call: Callable[..., Any], **words: Any) -> str:
+def refusal(call: Callable[..., Any], **parameters: Any) -> str:
     with pytest.raises(ClientError) as refused:
-        call(**words)
+        call(**parameters)
     return code_of(refused.value)
 
 

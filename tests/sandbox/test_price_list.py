@@ -33,8 +33,8 @@ CLIENT_FILTERS = {
 
 
 def ask(filters: dict[str, str], **more: Any) -> list[dict[str, Any]]:
-    words = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in filters.items()]
-    answer = get_products({"ServiceCode": "AmazonEC2", "Filters": words, **more})
+    argv = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in filters.items()]
+    answer = get_products({"ServiceCode": "AmazonEC2", "Filters": argv, **more})
     return [json.loads(text) for text in answer["PriceList"]]
 
 
@@ -144,8 +144,8 @@ def test_pages_hold_every_product_once() -> None:
     seen: list[str] = []
     token = None
     while True:
-        words: dict[str, Any] = {"ServiceCode": "AmazonEC2", "MaxResults": 100}
-        answer = get_products({**words, **({"NextToken": token} if token else {})})
+        parameters: dict[str, Any] = {"ServiceCode": "AmazonEC2", "MaxResults": 100}
+        answer = get_products({**parameters, **({"NextToken": token} if token else {})})
         seen += [json.loads(text)["product"]["sku"] for text in answer["PriceList"]]
         token = answer.get("NextToken")
         if token is None:
@@ -155,7 +155,7 @@ def test_pages_hold_every_product_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code"),
+    ("text", "code"),
     [
         ({"ServiceCode": "AmazonNothing"}, "NotFoundException"),
         ({"ServiceCode": "AmazonEC2", "MaxResults": 101}, "InvalidParameterException"),
@@ -163,9 +163,9 @@ def test_pages_hold_every_product_once() -> None:
         ({"ServiceCode": "AmazonEC2", "NextToken": "LTE="}, "InvalidNextTokenException"),
     ],
 )
-def test_what_the_price_list_refuses_has_its_code(words: dict[str, Any], code: str) -> None:
+def test_what_the_price_list_refuses_has_its_code(text: dict[str, Any], code: str) -> None:
     with pytest.raises(Refused) as refused:
-        get_products(words)
+        get_products(text)
 
     assert refused.value.code == code
 

@@ -35,9 +35,9 @@ def _processes(home: Path) -> list[str]:
         if not entry.name.isdigit() or entry.name == str(os.getpid()):
             continue
         with suppress(OSError):
-            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if words and (str(home) in words or str(home) in _root_of(entry)):
-                found.append(f"{entry.name} {words.strip()}")
+            argv = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if argv and (str(home) in argv or str(home) in _root_of(entry)):
+                found.append(f"{entry.name} {argv.strip()}")
     return found
 
 

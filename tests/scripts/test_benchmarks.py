@@ -41,8 +41,8 @@ def test_a_row_says_who_was_compared_and_whether_the_target_was_missed() -> None
 
 def test_the_page_keeps_its_words_around_new_results() -> None:
     page = f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n"
-    again = put_into(put_into(page, "new"), "newer")
-    assert again == f"before\n\n{BEGIN}\n\nnewer\n\n{END}\n\nafter\n"
+    second = put_into(put_into(page, "new"), "newer")
+    assert second == f"before\n\n{BEGIN}\n\nnewer\n\n{END}\n\nafter\n"
 
 
 def test_a_page_without_a_place_for_results_is_refused() -> None:
@@ -55,14 +55,14 @@ def test_what_is_measured_again_takes_its_own_place_and_leaves_the_others() -> N
     sync = [Result("sync", 1.0, peer, 2.0, 1) for peer in ("rsync", "scp")]
     page = put_into(f"{BEGIN}\n{END}", render([*sync, Result("start", 1.0, "", None, 1)], {}, first))
 
-    again = [Result("sync", 4.0, "rsync", 2.0, 1), Result("new", 1.0, "", None, 1)]
-    page = put_into(page, render(again, {}, second, rows_of(page)))
+    repeated = [Result("sync", 4.0, "rsync", 2.0, 1), Result("new", 1.0, "", None, 1)]
+    page = put_into(page, render(repeated, {}, second, rows_of(page)))
 
     assert rows_of(page) == [
-        row(again[0], second),
+        row(repeated[0], second),
         row(sync[1], first),
         row(Result("start", 1.0, "", None, 1), first),
-        row(again[1], second),
+        row(repeated[1], second),
     ]
 
 

@@ -9,7 +9,7 @@ import pytest
 from runctl.agent.deadline import Job, Policy
 from runctl.core.errors import UsageError
 from runctl.simulation.comparison import Comparison, compare
-from runctl.simulation.traces import Trace, made_traces
+from runctl.simulation.traces import Trace, synthetic_traces
 
 HOUR = 3600.0
 
@@ -25,7 +25,7 @@ def compared(traces: list[Trace], job: Job, runs: int) -> Comparison:
 def test_the_deadline_policy_saves_more_than_its_peers_that_keep_deadlines(
     between: float, availability: float, restart: float
 ) -> None:
-    traces = made_traces(
+    traces = synthetic_traces(
         1, between_interruptions=between * HOUR, availability=availability, length=30 * 86400, seed=11
     )
     job = Job(work=24 * HOUR, deadline=30 * HOUR, restart=restart, tick=traces[0].gap)

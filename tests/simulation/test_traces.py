@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runctl.core.errors import UsageError
-from runctl.simulation.traces import made_traces, read_trace, read_traces
+from runctl.simulation.traces import read_trace, read_traces, synthetic_traces
 
 
 def written(folder: Path, name: str, content: Any) -> Path:
@@ -62,7 +62,7 @@ def test_traces_probed_at_different_distances_are_refused(tmp_path: Path) -> Non
 
 
 def test_random_traces_are_as_their_statistics_say() -> None:
-    traces = made_traces(
+    traces = synthetic_traces(
         4, between_interruptions=6 * 3600, availability=0.8, length=400 * 86400, gap=300, seed=3
     )
     for each in traces:
@@ -76,12 +76,12 @@ def test_random_traces_are_as_their_statistics_say() -> None:
 
 def test_a_seed_gives_the_same_traces_each_time() -> None:
     def made(seed: int) -> Any:
-        return made_traces(2, between_interruptions=3600, availability=0.5, length=86400, seed=seed)
+        return synthetic_traces(2, between_interruptions=3600, availability=0.5, length=86400, seed=seed)
 
     assert made(1) == made(1)
     assert made(1) != made(2)
 
 
 def test_pools_that_always_have_capacity() -> None:
-    (each,) = made_traces(1, between_interruptions=3600, availability=1.0, length=86400)
+    (each,) = synthetic_traces(1, between_interruptions=3600, availability=1.0, length=86400)
     assert each.share == 1.0

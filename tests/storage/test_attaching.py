@@ -77,8 +77,8 @@ def test_a_machine_that_cannot_mount_leaves_the_volume_attached_and_says_so(scri
 
 def test_a_mount_that_cannot_be_noted_is_a_mount_all_the_same(script: Script) -> None:
     script.answers["remember_mount"] = ProviderError("no right to tag")
-    wish = MountOptions("/mnt/datasets", read_only=True)
-    assert attach_and_mount(FakeProvider(script), on(script), a_volume(), an_instance(), wish).device
+    options = MountOptions("/mnt/datasets", read_only=True)
+    assert attach_and_mount(FakeProvider(script), on(script), a_volume(), an_instance(), options).device
     assert script.only("agent.attach")[0]["read_only"] is True
 
 

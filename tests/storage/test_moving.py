@@ -45,9 +45,9 @@ class Killed(BaseException):
 
 @pytest.fixture
 def provider(context: Any) -> AwsProvider:
-    made = AwsProvider(context)
-    made.volumes = Filled(context)
-    return made
+    created = AwsProvider(context)
+    created.volumes = Filled(context)
+    return created
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def check_moved_everything(provider: AwsProvider, old: Volume, *, deleted: bool)
         assert left[old.id].name == f"datasets-in-{HERE}"
         assert left[old.id].tags[tag.MOVED_TO] == new.id
     assert provider.snapshots.list(everyone=True) == () or all(
-        one.tags.get(tag.MOVE) is None for one in provider.snapshots.list()
+        item.tags.get(tag.MOVE) is None for item in provider.snapshots.list()
     )
     for volume in left.values():
         assert not {tag.MOVE, tag.MOVE_ZONE, tag.MOVE_NAME} & set(volume.tags)
@@ -254,8 +254,8 @@ def test_the_kept_copy_can_move_again(provider: AwsProvider) -> None:
     source(provider)
     first = move(provider).volume
     provider.volumes.delete(first.id, include_protected=True)
-    again = move(provider, f"datasets-in-{HERE}").volume
-    assert (again.zone, again.name) == (THERE, f"datasets-in-{HERE}")
+    second = move(provider, f"datasets-in-{HERE}").volume
+    assert (second.zone, second.name) == (THERE, f"datasets-in-{HERE}")
 
 
 def test_one_move_at_a_time(provider: AwsProvider, session: AwsSession, dying: Dying) -> None:

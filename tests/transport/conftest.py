@@ -50,7 +50,7 @@ def runtime_dir() -> Iterator[Path]:
 @pytest.fixture
 def connect(runtime_dir: Path) -> Iterator[Callable[..., SshTransport]]:
     """Makes transports to a server, and closes them."""
-    made: list[SshTransport] = []
+    created: list[SshTransport] = []
 
     def make(server: Sshd, *, alias: str = "i-0123456789abcdef0", **options: object) -> SshTransport:
         settings = {"identity": server.identity, **options}
@@ -60,11 +60,11 @@ def connect(runtime_dir: Path) -> Iterator[Callable[..., SshTransport]]:
             known_hosts=runtime_dir / "known hosts",
             **settings,  # type: ignore[arg-type]
         )
-        made.append(transport)
+        created.append(transport)
         return transport
 
     yield make
-    for transport in made:
+    for transport in created:
         transport.close()
 
 

@@ -63,15 +63,15 @@ def give_code(client: AgentClient, source: str) -> RunSpec:
 
 
 def counting(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    made: list[tuple[str, ...]] = []
+    created: list[tuple[str, ...]] = []
     real = transport.run
 
     def run(argv: Sequence[str], **options: Any) -> Completed:
-        made.append(tuple(argv))
+        created.append(tuple(argv))
         return real(argv, **options)
 
     monkeypatch.setattr(transport, "run", run)
-    return made
+    return created
 
 
 def test_what_may_be_secret_passes_as_such(client: AgentClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,15 +79,15 @@ def test_a_folder_is_copied_with_its_modes_and_links_and_a_second_time_nothing_i
     (source / "empty").touch()
     (source / "a/inside").symlink_to("../empty")
     machine, here = machine_files(transport, tmp_path), machine_files(LocalTransport(), tmp_path / "here")
-    one, other = (here, machine) if towards == "the machine" else (machine, here)
+    item, other = (here, machine) if towards == "the machine" else (machine, here)
 
-    first = copy(one, str(source), other, str(target))
+    first = copy(item, str(source), other, str(target))
     kept = (target / "a/b/big").stat().st_mtime_ns
-    again = copy(one, str(source), other, str(target))
+    second = copy(item, str(source), other, str(target))
 
     assert tree(target) == tree(source)
     assert (first.files, first.sent_files) == (4, 4)
-    assert (again.files, again.sent_bytes) == (4, 0)
+    assert (second.files, second.sent_bytes) == (4, 0)
     assert (target / "a/b/big").stat().st_mtime_ns == kept == (source / "a/b/big").stat().st_mtime_ns
 
 

@@ -37,7 +37,7 @@ class Notice:
     """A user plays it: the machine stays."""
 
     @property
-    def ends_in_words(self) -> str:
+    def ends_at_text(self) -> str:
         """``12:30:05 UTC``."""
         return strftime("%H:%M:%S UTC", gmtime(self.machine_ends_at))
 

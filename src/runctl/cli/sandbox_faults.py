@@ -181,12 +181,13 @@ def replay(
     traces = read_traces(files, trace_means)
     found = _faults()
     region = running_sandbox().region
-    places = pools or tuple(f"{region}{letter}" for letter in ZONE_LETTERS[: len(traces)])
-    if len(places) != len(traces):
+    zones_and_types = pools or tuple(f"{region}{letter}" for letter in ZONE_LETTERS[: len(traces)])
+    if len(zones_and_types) != len(traces):
         raise UsageError(
-            f"{counted(len(traces), 'trace')} and {counted(len(places), '--pool')}", hint="give one for each"
+            f"{counted(len(traces), 'trace')} and {counted(len(zones_and_types), '--pool')}",
+            hint="give one for each",
         )
-    where = [(zone, kind or None) for zone, _, kind in (place.partition("/") for place in places)]
+    where = [(zone, kind or None) for zone, _, kind in (each.partition("/") for each in zones_and_types)]
     began = time.monotonic()
     try:
         for change in changes(traces):
@@ -200,7 +201,7 @@ def replay(
             )
             row = {
                 "hours": round(change.at / 3600, 3),
-                "pool": places[change.pool],
+                "pool": zones_and_types[change.pool],
                 "available": change.available,
                 "interrupted": ended,
             }

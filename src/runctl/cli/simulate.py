@@ -17,7 +17,7 @@ from runctl.core.errors import UsageError
 from runctl.render.simulation import draw, simulation_text
 from runctl.render.tables import screen_of
 from runctl.simulation.comparison import compare
-from runctl.simulation.traces import Means, Trace, made_traces, read_traces
+from runctl.simulation.traces import Means, Trace, read_traces, synthetic_traces
 
 
 class _Price(click.ParamType[Decimal]):
@@ -150,7 +150,7 @@ def simulate(
     if files:
         traces = read_traces(files, trace_means)
     else:
-        traces = made_traces(
+        traces = synthetic_traces(
             pools,
             between_interruptions=between_interruptions.total_seconds(),
             availability=availability,

@@ -23,7 +23,7 @@ SEARCHED = (
 )
 """Looked at in this order; the first that is there is used. The build's context is the root for all of them."""
 
-FLAG, CONFIG, KNOWN_PLACE, SEARCH = "--dockerfile", "config", "known place", "--dockerfile-search"
+FLAG, CONFIG, KNOWN_PATH, SEARCH = "--dockerfile", "config", "known place", "--dockerfile-search"
 _DOCKERFILE = re.compile(r"(?i)(dockerfile|containerfile)(\..+)?|.+\.(dockerfile|containerfile)")
 _NO_DOCKERFILE = re.compile(r"(?i)\.(dockerignore|md|txt|rst|bak|orig|j2|jinja2?|tmpl|template|py|sh)$")
 """Files beside a Dockerfile that are named after it and are none."""
@@ -37,8 +37,8 @@ class DockerfileChoice:
     """From the root, with forward slashes."""
     reason: str
     """For a person: which one, and which others were passed over."""
-    found_by: str = KNOWN_PLACE
-    """`FLAG`, `CONFIG`, `KNOWN_PLACE` or `SEARCH`."""
+    found_by: str = KNOWN_PATH
+    """`FLAG`, `CONFIG`, `KNOWN_PATH` or `SEARCH`."""
     passed_over: tuple[str, ...] = ()
 
 
@@ -96,7 +96,7 @@ def find_dockerfile(files: ProjectFiles) -> DockerfileChoice | None:
         return None
     first, *others = found
     passed_over = f"; {', '.join(others)} not used" if others else ""
-    return DockerfileChoice(first, f"the project has {first}{passed_over}", KNOWN_PLACE, tuple(others))
+    return DockerfileChoice(first, f"the project has {first}{passed_over}", KNOWN_PATH, tuple(others))
 
 
 def no_dockerfile(root: Path) -> NotFound:
@@ -114,7 +114,7 @@ def looks_like_dockerfile(path: str) -> bool:
     return _DOCKERFILE.fullmatch(name) is not None and _NO_DOCKERFILE.search(name) is None
 
 
-def one_of(candidates: Iterable[str], root: Path) -> DockerfileChoice:
+def chosen_of(candidates: Iterable[str], root: Path) -> DockerfileChoice:
     """The only Dockerfile among these paths from the root. Pure. Raises `NotFound`, `Conflict`."""
     found = sorted(path for path in candidates if looks_like_dockerfile(path))
     if not found:
@@ -136,7 +136,7 @@ def _searched(files: ProjectFiles) -> DockerfileChoice:
     from runctl.project.listing import list_project
 
     paths = files.sent if files.sent is not None else list_project(files.root).found
-    return one_of((path for path in paths if files.has(path)), files.root)
+    return chosen_of((path for path in paths if files.has(path)), files.root)
 
 
 def _named(root: Path, cwd: Path, named: Path) -> DockerfileChoice:

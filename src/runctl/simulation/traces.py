@@ -91,7 +91,7 @@ def changes(traces: Sequence[Trace]) -> list[CapacityChange]:
     return sorted(found, key=lambda change: (change.at, change.pool))
 
 
-def made_traces(
+def synthetic_traces(
     count: int,
     *,
     between_interruptions: float,

@@ -33,7 +33,7 @@ class Sshd:
         """Its public key, as a line of a known_hosts file without the host."""
         return (self.host_key.with_suffix(".pub").read_text().strip(),)
 
-    def words(self) -> str:
+    def log_text(self) -> str:
         """What it has logged."""
         return self.log.read_text(errors="replace")
 

@@ -145,7 +145,7 @@ class VolumeContract:
         assert snapshot.state is SnapshotState.COMPLETED
         assert is_ours(snapshot.tags)
         assert (snapshot.volume_id, snapshot.volume_size_gib) == (volume.id, 1)
-        assert snapshot.id in {one.id for one in require(provider.snapshots).list(volume_id=volume.id)}
+        assert snapshot.id in {each.id for each in require(provider.snapshots).list(volume_id=volume.id)}
         require(provider.volumes).delete(volume.id)
         assert require(provider.snapshots).find("contract-snapshot").id == snapshot.id
         with pytest.raises(Conflict):

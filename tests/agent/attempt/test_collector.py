@@ -78,7 +78,7 @@ def test_the_program_that_containers_start_with_is_built_from_its_source() -> No
 
 @pytest.mark.linux
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("argv", "code", "said"),
     [
         (["printenv", "a.b"], 0, "kept\n"),
         (["sh", "-c", "echo out; echo err >&2"], 0, "out\nerr\n"),
@@ -92,7 +92,7 @@ def test_the_program_that_containers_start_with_is_built_from_its_source() -> No
     ],
 )
 def test_a_program_is_started_with_its_output_as_one_stream(
-    tmp_path: Path, words: list[str], code: int, said: str
+    tmp_path: Path, argv: list[str], code: int, said: str
 ) -> None:
     program, log = tmp_path / "redirect", tmp_path / "log"
     program.write_bytes(base64.b64decode(PROGRAMS[os.uname().machine]))
@@ -101,5 +101,5 @@ def test_a_program_is_started_with_its_output_as_one_stream(
     (tmp_path / "orphan").chmod(0o755)
     log.touch()
     env = {"a.b": "kept", "PATH": "/nowhere::/usr/bin:/bin"}
-    done = subprocess.run([program, log, *words], env=env, cwd=tmp_path, check=False)
+    done = subprocess.run([program, log, *argv], env=env, cwd=tmp_path, check=False)
     assert (done.returncode, log.read_text()) == (code, said)

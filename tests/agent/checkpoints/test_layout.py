@@ -69,21 +69,21 @@ def test_the_newest_has_the_greatest_name() -> None:
 
 
 def test_pruning_keeps_the_last_and_of_each_best_name_the_newest() -> None:
-    made = [
+    created = [
         *(numbered(1, 1, "best.pt", 1), numbered(1, 2, "s-2.pt", 2), numbered(1, 3, "best.pt", 3)),
         *(numbered(2, 1, "s-3.pt", 4), numbered(2, 2, "deep/s-4.pt", 5)),
     ]
-    assert to_prune(made, 1, ("best*",)) == [made[0], made[1], made[3]]
-    assert to_prune(made, 0) == made[:-1]
-    assert to_prune(made, None) == []
+    assert to_prune(created, 1, ("best*",)) == [created[0], created[1], created[3]]
+    assert to_prune(created, 0) == created[:-1]
+    assert to_prune(created, None) == []
 
 
 MADE = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(0, 4)), unique_by=lambda m: m[:2])
 
 
 @given(MADE, st.integers(0, 4))
-def test_no_data_of_a_kept_checkpoint_is_unused(made: list[tuple[int, int, int]], last: int) -> None:
-    manifests = [numbered(attempt, number, content=content) for attempt, number, content in made]
+def test_no_data_of_a_kept_checkpoint_is_unused(created: list[tuple[int, int, int]], last: int) -> None:
+    manifests = [numbered(attempt, number, content=content) for attempt, number, content in created]
     gone = to_prune(manifests, last)
     kept = [each for each in manifests if each not in gone]
     assert not manifests or max(manifests, key=lambda each: each.key) in kept

@@ -52,4 +52,4 @@ def test_the_script_is_shown_the_checkpoint_where_it_sees_it(
     path = expected.format(**names)
     assert (found.resume_from, found.args) == (path, ("--lr", "1", "--resume", path))
     added = found.mounts[len(spec.mounts) :]
-    assert [one.target for one in added] == ([path] if path.startswith("/runctl") else [])
+    assert [item.target for item in added] == ([path] if path.startswith("/runctl") else [])

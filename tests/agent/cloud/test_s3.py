@@ -192,7 +192,7 @@ def test_an_s3_that_does_not_answer_is_said_to(server: Callable[[Answer], S3]) -
 
 
 @pytest.mark.parametrize(
-    ("refusal", "code", "words"),
+    ("refusal", "code", "phrase"),
     [
         (Refusal(404, "NoSuchBucket", ""), "no-bucket", "no bucket data"),
         (
@@ -204,11 +204,11 @@ def test_an_s3_that_does_not_answer_is_said_to(server: Callable[[Answer], S3]) -
         (Refusal(400, "Strange", "x"), "s3-refused", "Strange: x"),
     ],
 )
-def test_a_refused_listing_is_explained(refusal: Refusal, code: str, words: str) -> None:
+def test_a_refused_listing_is_explained(refusal: Refusal, code: str, phrase: str) -> None:
     error = explained(refusal, Source("data", "set"), Location("us-east-1"))
 
     assert error.code == code
-    assert words in error.message
+    assert phrase in error.message
     assert code != "denied" or '"arn:aws:s3:::data/set/*"' in error.hint
 
 

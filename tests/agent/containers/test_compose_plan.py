@@ -66,8 +66,8 @@ def test_services_are_found_in_what_compose_prints() -> None:
 
 
 def test_what_is_laid_over_the_file_is_meant_as_it_is() -> None:
-    one = plan(mounts=(MountSpec("/mnt/$data", "/data", read_only=True),))
-    document = with_command(override(one, "t", [Service("t"), Service("db")], {"TOKEN": "a$b"}), one, "t")
+    item = plan(mounts=(MountSpec("/mnt/$data", "/data", read_only=True),))
+    document = with_command(override(item, "t", [Service("t"), Service("db")], {"TOKEN": "a$b"}), item, "t")
     main = json.loads(json.dumps(document))["services"]["t"]
     assert main["environment"] == {"TOKEN": "a$$b"}
     assert main["entrypoint"] == ["python3"]
@@ -83,10 +83,10 @@ def test_a_services_own_command_and_folder_are_left_to_it() -> None:
     container = ContainerSpec(compose="t", compose_file="c")
     spec = RunSpec("r", "", is_command=True, container=container)
     folder = AttemptFolder(Path("/state/runs/r/1"))
-    one = Plan(
+    item = Plan(
         spec, container, "img", run_folders(spec, folder), folder, False, ["serve"], "", "ubuntu", "", 64
     )
-    main = with_command(override(one, "t", [Service("t")], {}), one, "t")["services"]["t"]
+    main = with_command(override(item, "t", [Service("t")], {}), item, "t")["services"]["t"]
     assert not {"entrypoint", "command", "working_dir", "user", "deploy"} & set(main)
 
 

@@ -193,8 +193,8 @@ def test_a_machine_without_docker_says_so_before_anything_starts(agent: Agent, t
 
 def test_a_command_runs_in_place_of_a_script(machine: Agent) -> None:
     machine.sync({"pkg/__init__.py": "", "pkg/train.py": "import sys\nprint('module', sys.argv[1:])\n"})
-    words = ["-m", "pkg.train", "a b"]
-    machine.start("r", "python3", *words, is_command=True, container=in_image(code="mount"))
+    argv = ["-m", "pkg.train", "a b"]
+    machine.start("r", "python3", *argv, is_command=True, container=in_image(code="mount"))
     assert machine.ended("r").reason is EndReason.COMPLETED, machine.log("r")
     assert machine.output("r")[-1] == "module ['a b']"
 
@@ -239,8 +239,8 @@ def test_options_size_and_user_reach_the_container(machine: Agent) -> None:
         "print(s.f_blocks * s.f_frsize >> 20, os.getuid(), os.getgid(), socket.gethostname())\n"
     )
     machine.sync({"train.py": code})
-    wishes = {"image": BASE, "shm_mib": 96, "user": "1234:5678", "docker_args": ["--hostname=named"]}
-    machine.start("r", "train.py", container=wishes)
+    options = {"image": BASE, "shm_mib": 96, "user": "1234:5678", "docker_args": ["--hostname=named"]}
+    machine.start("r", "train.py", container=options)
     assert machine.ended("r").reason is EndReason.COMPLETED, machine.log("r")
     assert machine.output("r")[-1] == "96 1234 5678 named"
 

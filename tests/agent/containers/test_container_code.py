@@ -145,8 +145,8 @@ def test_the_project_is_not_written_onto_what_is_mounted_in_it(
     other = tmp_path / "other"
     other.mkdir()
     mount = {"source": str(data), "target": "/workspace/data"}
-    wishes = {"image": "mounted:1", "code": "mount", "docker_args": [f"-v{other}:/workspace/other:ro"]}
-    machine.start("r", "train.py", container=wishes, mounts=[mount])
+    options = {"image": "mounted:1", "code": "mount", "docker_args": [f"-v{other}:/workspace/other:ro"]}
+    machine.start("r", "train.py", container=options, mounts=[mount])
     assert machine.ended("r").reason is EndReason.COMPLETED, machine.log("r")
     assert machine.output("r")[-1] == "the volume's", machine.log("r")
     assert (data / "x").read_text() == "the volume's"

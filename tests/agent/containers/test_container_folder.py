@@ -40,8 +40,8 @@ ENTRIES = (
 def rewritten(sink: io.BytesIO) -> dict[str, int]:
     sink.seek(0)
     with tarfile.open(fileobj=sink) as archive:
-        assert {(one.uid, one.gid) for one in archive} == {OWNER}
-        return {one.name: one.mode for one in archive}
+        assert {(entry.uid, entry.gid) for entry in archive} == {OWNER}
+        return {item.name: item.mode for item in archive}
 
 
 def test_everything_is_the_users_and_nothing_runs_with_more_rights() -> None:

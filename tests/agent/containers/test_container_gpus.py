@@ -11,7 +11,7 @@ NONE, BARE, READY = MachineGpus(), MachineGpus(2), MachineGpus(2, toolkit=True)
 
 
 @pytest.mark.parametrize(
-    ("wish", "seen", "value"),
+    ("options", "seen", "value"),
     [
         ("auto", NONE, ""),
         ("auto", READY, "all"),
@@ -23,14 +23,14 @@ NONE, BARE, READY = MachineGpus(), MachineGpus(2), MachineGpus(2, toolkit=True)
     ],
 )
 def test_a_container_gets_what_was_asked_for_or_all_there_are(
-    wish: str, seen: MachineGpus, value: str
+    options: str, seen: MachineGpus, value: str
 ) -> None:
-    made = decide(wish, seen)
-    assert (made.value, made.warning) == (value, "")
+    created = decide(options, seen)
+    assert (created.value, created.warning) == (value, "")
 
 
 @pytest.mark.parametrize(
-    ("wish", "seen", "words"),
+    ("options", "seen", "text"),
     [
         ("all", NONE, "no NVIDIA GPU"),
         ("1", NONE, "no NVIDIA GPU"),
@@ -39,22 +39,22 @@ def test_a_container_gets_what_was_asked_for_or_all_there_are(
     ],
 )
 def test_gpus_that_were_asked_for_and_cannot_be_given_are_an_error(
-    wish: str, seen: MachineGpus, words: str
+    options: str, seen: MachineGpus, text: str
 ) -> None:
-    with pytest.raises(AgentError, match=words) as caught:
-        decide(wish, seen)
+    with pytest.raises(AgentError, match=text) as caught:
+        decide(options, seen)
     assert caught.value.code == "no-gpu"
     assert caught.value.hint
 
 
 def test_a_run_without_the_gpus_that_are_there_says_so() -> None:
-    made = decide("auto", BARE)
-    assert made.value == ""
-    assert "the run goes without" in made.warning
+    created = decide("auto", BARE)
+    assert created.value == ""
+    assert "the run goes without" in created.warning
 
 
-@pytest.mark.parametrize("wish", ["", "0", "-1", "many"])
-def test_a_wish_that_is_none_is_refused(wish: str) -> None:
+@pytest.mark.parametrize("options", ["", "0", "-1", "many"])
+def test_a_wish_that_is_none_is_refused(options: str) -> None:
     with pytest.raises(AgentError) as caught:
-        decide(wish, READY)
+        decide(options, READY)
     assert caught.value.code == "bad-request"

@@ -48,28 +48,28 @@ def spec(**more: object) -> RunSpec:
 
 
 def test_values_of_variables_are_on_no_command_line() -> None:
-    one = plan(spec(env={"TOKEN": "secret"}))
-    words = create(one, sorted(environment(one)))
-    assert "TOKEN" in words
-    assert not any("secret" in word for word in words)
+    item = plan(spec(env={"TOKEN": "secret"}))
+    text = create(item, sorted(environment(item)))
+    assert "TOKEN" in text
+    assert not any("secret" in word for word in text)
 
 
 def test_gpus_are_asked_for_only_where_there_are_some() -> None:
     assert "--gpus" not in create(plan(spec()), [])
-    words = create(plan(spec(), gpus="2"), [])
-    assert words[words.index("--gpus") + 1] == "2"
+    text = create(plan(spec(), gpus="2"), [])
+    assert text[text.index("--gpus") + 1] == "2"
 
 
 def test_it_runs_as_the_login_user_without_privileges() -> None:
-    words = create(plan(spec()), [])
-    assert words[words.index("--user") + 1] == "1000:1000"
-    assert "--privileged" not in words
-    assert "--cap-add" not in words
+    text = create(plan(spec()), [])
+    assert text[text.index("--user") + 1] == "1000:1000"
+    assert "--privileged" not in text
+    assert "--cap-add" not in text
 
 
 def test_the_scripts_folder_and_arguments_are_kept() -> None:
-    words = create(plan(spec()), [])
-    assert words[words.index("--entrypoint") :] == [
+    text = create(plan(spec()), [])
+    assert text[text.index("--entrypoint") :] == [
         "--entrypoint",
         "python3",
         "img",
@@ -80,9 +80,9 @@ def test_the_scripts_folder_and_arguments_are_kept() -> None:
 
 
 def test_a_wrapping_entry_point_gets_the_whole_command() -> None:
-    words = create(plan(spec(), entrypoint=["/entry.sh"]), [])
-    assert "--entrypoint" not in words
-    assert words[-5:] == ["img", "python3", "-u", "training/train.py", "a b"]
+    text = create(plan(spec(), entrypoint=["/entry.sh"]), [])
+    assert "--entrypoint" not in text
+    assert text[-5:] == ["img", "python3", "-u", "training/train.py", "a b"]
 
 
 def test_checkpoints_go_to_the_first_writable_volume_where_the_script_sees_it() -> None:
@@ -90,11 +90,11 @@ def test_checkpoints_go_to_the_first_writable_volume_where_the_script_sees_it() 
         MountSpec("/mnt/ro", "/ro", read_only=True, volume_id="vol-1"),
         MountSpec("/mnt/data", "/data", volume_id="vol-2"),
     )
-    one = plan(spec(mounts=mounts))
-    assert str(one.run_folders.checkpoints) == "/mnt/data/runs/r/checkpoints"
-    env = environment(one)
+    item = plan(spec(mounts=mounts))
+    assert str(item.run_folders.checkpoints) == "/mnt/data/runs/r/checkpoints"
+    env = environment(item)
     assert (env["RUNCTL_CHECKPOINT_DIR"], env["RUNCTL_DATA_DIR"]) == ("/data/runs/r/checkpoints", "/ro")
-    binds = [word for word in create(one, []) if word.startswith("type=bind")]
+    binds = [word for word in create(item, []) if word.startswith("type=bind")]
     assert "type=bind,source=/mnt/ro,target=/ro,readonly" in binds
     assert not any("target=/runctl/checkpoints" in word for word in binds)
 
@@ -134,15 +134,15 @@ def test_scripts_run_by_their_kind() -> None:
     assert command(RunSpec("r", "bin/tool", container=container), "python3") == ["bin/tool"]
 
 
-def in_container(*, is_command: bool = False, args: tuple[str, ...] = (), **wishes: object) -> RunSpec:
-    container = ContainerSpec(image="img", **wishes)  # type: ignore[arg-type]
+def in_container(*, is_command: bool = False, args: tuple[str, ...] = (), **options: object) -> RunSpec:
+    container = ContainerSpec(image="img", **options)  # type: ignore[arg-type]
     return RunSpec(
         "r", "python" if is_command else "t.py", args=args, is_command=is_command, container=container
     )
 
 
 @pytest.mark.parametrize(
-    ("one", "image_has", "start", "run"),
+    ("item", "image_has", "start", "run"),
     [
         (in_container(), ["/entry.sh"], [], ["python3", "-u", "t.py"]),
         (in_container(), ["serve"], ["--entrypoint", "python3"], ["-u", "t.py"]),
@@ -161,18 +161,18 @@ def in_container(*, is_command: bool = False, args: tuple[str, ...] = (), **wish
     ],
 )
 def test_a_script_goes_through_a_wrapper_and_a_command_through_any_entry_point(
-    one: RunSpec, image_has: list[str] | None, start: list[str], run: list[str]
+    item: RunSpec, image_has: list[str] | None, start: list[str], run: list[str]
 ) -> None:
-    assert one.container is not None
-    kept = kept_entrypoint(one.container, image_has, is_command=one.is_command)
-    assert entrypoint_and_arguments(plan(one, entrypoint=kept)) == (start, run)
+    assert item.container is not None
+    kept = kept_entrypoint(item.container, image_has, is_command=item.is_command)
+    assert entrypoint_and_arguments(plan(item, entrypoint=kept)) == (start, run)
 
 
 def test_options_of_dockers_own_stand_before_the_image() -> None:
-    one = in_container(docker_args=("--network=host", "-v/a:/b"))
-    words = create(plan(one), ["A"])
-    assert words.index("--network=host") < words.index("img")
-    assert words.index("-v/a:/b") < words.index("img")
+    item = in_container(docker_args=("--network=host", "-v/a:/b"))
+    text = create(plan(item), ["A"])
+    assert text.index("--network=host") < text.index("img")
+    assert text.index("-v/a:/b") < text.index("img")
 
 
 def test_the_images_own_user_is_left_alone() -> None:
@@ -187,16 +187,16 @@ def test_the_inits_complaint_is_told_from_a_scripts_own_exit_code() -> None:
 
 
 def test_the_supervisor_is_a_unit_of_its_own_that_outlives_an_out_of_memory_kill() -> None:
-    words = systemd_command(
+    text = systemd_command(
         RunSpec("r", "train.py", grace_seconds=60), False, ["python3", "a.pyz"], {"A": "b"}, 1000, 1000
     )
-    assert "--property=OOMPolicy=continue" in words
-    assert "--property=KillMode=mixed" in words
-    assert "--property=TimeoutStopSec=90" in words
-    assert words[words.index("--") + 1 :] == ["python3", "a.pyz", "supervise", "--foreground", "r", "1"]
+    assert "--property=OOMPolicy=continue" in text
+    assert "--property=KillMode=mixed" in text
+    assert "--property=TimeoutStopSec=90" in text
+    assert text[text.index("--") + 1 :] == ["python3", "a.pyz", "supervise", "--foreground", "r", "1"]
 
 
 def test_a_supervisor_that_must_mount_starts_as_root() -> None:
-    words = systemd_command(RunSpec("r", "train.py"), True, ["python3", "a.pyz"], {}, 1000, 1000)
-    assert not any(word.startswith("--uid") for word in words)
-    assert "--namespace" in words
+    text = systemd_command(RunSpec("r", "train.py"), True, ["python3", "a.pyz"], {}, 1000, 1000)
+    assert not any(word.startswith("--uid") for word in text)
+    assert "--namespace" in text

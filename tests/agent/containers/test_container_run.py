@@ -207,21 +207,21 @@ def test_an_engine_that_is_stopped_for_good_ends_the_run_as_lost(
     agent: Agent, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """It kills its containers, and comes back no more."""
-    one = engines.start(tmp_path_factory.mktemp("own"))
+    item = engines.start(tmp_path_factory.mktemp("own"))
     try:
-        engines.python_image(one, BASE)
-        agent.env = {"DOCKER_HOST": one.host, "RUNCTL_ENGINE_GONE_SECONDS": "3"}
+        engines.python_image(item, BASE)
+        agent.env = {"DOCKER_HOST": item.host, "RUNCTL_ENGINE_GONE_SECONDS": "3"}
         agent.sync({"train.py": "import time\nprint('up')\ntime.sleep(600)\n"})
         agent.start("r", "train.py", container=in_image())
         agent.says("r", "up")
-        one.process.terminate()
-        one.process.wait(60)
+        item.process.terminate()
+        item.process.wait(60)
         end = agent.ended("r")
         assert end.reason is EndReason.LOST
         assert "the Docker engine is gone" in end.message
     finally:
-        if one.process.poll() is None:
-            engines.stop(one)
+        if item.process.poll() is None:
+            engines.stop(item)
 
 
 def test_an_engine_that_is_restarted_meanwhile_is_borne_with(
@@ -229,44 +229,44 @@ def test_an_engine_that_is_restarted_meanwhile_is_borne_with(
 ) -> None:
     """Live restore: the container goes on while its engine is away, and so does its log."""
     folder = tmp_path_factory.mktemp("own")
-    one = engines.start(folder, "--live-restore")
+    item = engines.start(folder, "--live-restore")
     try:
-        engines.python_image(one, BASE)
-        agent.env = {"DOCKER_HOST": one.host}
+        engines.python_image(item, BASE)
+        agent.env = {"DOCKER_HOST": item.host}
         script = (
             "import os, time\nfor i in range(60): print('line', i); time.sleep(0.1)\nraise SystemExit(5)\n"
         )
         agent.sync({"train.py": script})
         agent.start("r", "train.py", container=in_image())
         agent.says("r", "line 3")
-        one.process.terminate()
-        one.process.wait(60)
-        one = engines.start(folder, "--live-restore")
+        item.process.terminate()
+        item.process.wait(60)
+        item = engines.start(folder, "--live-restore")
         end = agent.ended("r")
         assert (end.reason, end.exit_code) == (EndReason.FAILED, 5), agent.log("r")
         numbers = [int(line.split()[1]) for line in agent.output("r") if line.startswith("line")]
         assert numbers == list(range(60))
         assert end.message.endswith("; the Docker engine was away for a while")
     finally:
-        engines.stop(one)
+        engines.stop(item)
 
 
 def test_a_run_that_its_engine_took_along_says_so(
     agent: Agent, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("own")
-    one = engines.start(folder)
+    item = engines.start(folder)
     try:
-        engines.python_image(one, BASE)
-        agent.env = {"DOCKER_HOST": one.host}
+        engines.python_image(item, BASE)
+        agent.env = {"DOCKER_HOST": item.host}
         agent.sync({"train.py": "import time\nprint('up')\ntime.sleep(600)\n"})
         agent.start("r", "train.py", container=in_image())
         agent.says("r", "up")
-        one.process.terminate()
-        one.process.wait(60)
-        one = engines.start(folder)
+        item.process.terminate()
+        item.process.wait(60)
+        item = engines.start(folder)
         end = agent.ended("r")
         assert end.reason is EndReason.FAILED
         assert "the Docker engine had ended, and with it its containers" in end.message
     finally:
-        engines.stop(one)
+        engines.stop(item)

@@ -36,7 +36,7 @@ def test_without_an_instance_store_there_is_nothing_to_say() -> None:
 
 
 @pytest.mark.parametrize(
-    ("now", "words"),
+    ("now", "phrase"),
     [
         ({"images": 1}, "1 image(s)"),
         ({"containers": 2}, "2 container(s)"),
@@ -45,10 +45,10 @@ def test_without_an_instance_store_there_is_nothing_to_say() -> None:
         ({"restartable": False}, "systemctl"),
     ],
 )
-def test_what_somebody_has_is_not_moved(now: dict[str, object], words: str) -> None:
+def test_what_somebody_has_is_not_moved(now: dict[str, object], phrase: str) -> None:
     found = decide(dataclasses.replace(FRESH, **now), [blank()])  # type: ignore[arg-type]
     assert isinstance(found, Keep)
-    assert words in found.why
+    assert phrase in found.why
 
 
 @pytest.mark.parametrize(

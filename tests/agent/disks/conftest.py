@@ -40,12 +40,12 @@ def machine(agent: Agent, tmp_path: Path) -> Iterator[Machine]:
     assert holder.stdout.readline() == "ready\n"
     agent.prefix = ("nsenter", f"--mount=/proc/{holder.pid}/ns/mnt", "--")
     agent.env = {"RUNCTL_FSTAB": str(tmp_path / "fstab"), "RUNCTL_PROBE_SPACING": "0.05"}
-    one = Machine(agent, holder.pid, tmp_path)
-    yield one
+    item = Machine(agent, holder.pid, tmp_path)
+    yield item
     agent.end_everything()
     agent.started.clear()
     holder.kill()
     holder.wait()
     holder.stdout.close()
-    for device in one.devices:
+    for device in item.devices:
         subprocess.run(["losetup", "--detach", device], check=True)

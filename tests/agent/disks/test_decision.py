@@ -53,8 +53,8 @@ def test_the_providers_word_spares_the_reading_but_not_the_looking() -> None:
 
 
 def test_a_file_system_is_mounted_whatever_was_wished() -> None:
-    for wish in ("if-blank", "never"):
-        assert decide_format(having(EXT4), wish, "xfs") == Mount("/dev/nvme1n1", "ext4", "u")
+    for options in ("if-blank", "never"):
+        assert decide_format(having(EXT4), options, "xfs") == Mount("/dev/nvme1n1", "ext4", "u")
 
 
 @pytest.mark.parametrize(
@@ -135,13 +135,13 @@ anything = st.builds(
 
 @given(facts=anything, wish=st.sampled_from(["if-blank", "never"]), known_blank=st.booleans())
 def test_whatever_is_seen_only_a_blank_and_offered_disk_is_formatted(
-    facts: Facts, wish: str, known_blank: bool
+    facts: Facts, options: str, known_blank: bool
 ) -> None:
-    if isinstance(decide_format(facts, wish, "ext4", known_blank=known_blank), Format):
-        assert wish == "if-blank"
+    if isinstance(decide_format(facts, options, "ext4", known_blank=known_blank), Format):
+        assert options == "if-blank"
         assert known_blank or facts.zero_bytes >= facts.size_bytes
         assert len(facts.signatures) >= PROBES
-        assert all(one is None for one in facts.signatures)
+        assert all(signature is None for signature in facts.signatures)
         assert facts.zeroed
         assert facts.readable
         assert not facts.partitions

@@ -47,8 +47,8 @@ def test_a_blank_disk_is_formatted_once(machine: Machine, fstype: str) -> None:
     point = machine.folder / "mnt"
     machine.run("sh", "-c", f"echo precious > {point}/data")
     machine.agent.call("detach", {"volume_id": volume}).ok  # noqa: B018
-    again = machine.attach(volume, format="if-blank").ok
-    assert (again["formatted"], again["uuid"]) == (False, answer["uuid"])
+    second = machine.attach(volume, format="if-blank").ok
+    assert (second["formatted"], second["uuid"]) == (False, answer["uuid"])
     assert machine.run("cat", f"{point}/data") == "precious\n"
 
 

@@ -97,8 +97,8 @@ class TestGrowing:
         grown = machine.agent.call("grow", {"volume_id": volume, "size_bytes": 640 * MIB}).ok
         assert (grown["fstype"], grown["mount_point"], grown["partition_grown"]) == (fstype, point, False)
         assert grown["after_bytes"] > 1.8 * grown["before_bytes"]
-        again = machine.agent.call("grow", {"volume_id": volume, "size_bytes": 640 * MIB}).ok
-        assert again["before_bytes"] == again["after_bytes"] == grown["after_bytes"]
+        second = machine.agent.call("grow", {"volume_id": volume, "size_bytes": 640 * MIB}).ok
+        assert second["before_bytes"] == second["after_bytes"] == grown["after_bytes"]
         assert machine.run("cat", f"{point}/file") == "kept\n"
 
     @pytest.mark.parametrize("fstype", ["ext4", "xfs"])
@@ -238,12 +238,12 @@ class TestSharing:
         assert machine.attach(volume, shared=True, format="if-blank").error["code"] == "cannot-mount"
 
     def test_a_copy_beside_its_original_is_remembered_by_its_own_name(self, machine: Machine) -> None:
-        one, device = machine.volume()
-        assert machine.attach(one, str(machine.folder / "one"), format="if-blank", fstype="xfs").ok
-        assert machine.agent.call("detach", {"volume_id": one}).ok
+        item, device = machine.volume()
+        assert machine.attach(item, str(machine.folder / "one"), format="if-blank", fstype="xfs").ok
+        assert machine.agent.call("detach", {"volume_id": item}).ok
         two, twin = machine.volume()
         subprocess.run(["dd", f"if={device}", f"of={twin}", "bs=1M", "status=none"], check=True)
-        assert machine.attach(one, str(machine.folder / "one")).ok
+        assert machine.attach(item, str(machine.folder / "one")).ok
         assert machine.attach(two, str(machine.folder / "two")).ok
         (line,) = [x for x in machine.fstab.splitlines() if two in x]
         assert line.startswith(f"/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_{two.replace('-', '')} ")

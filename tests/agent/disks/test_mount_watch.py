@@ -32,7 +32,7 @@ LOOKS = st.builds(
 
 
 @pytest.mark.parametrize(
-    ("first", "now", "lost", "words"),
+    ("first", "now", "lost", "phrase"),
     [
         (FINE, FINE, None, ""),
         (FINE, MountState("259:1", True, False), True, "taken away"),
@@ -49,18 +49,20 @@ LOOKS = st.builds(
     ],
 )
 def test_what_is_wrong_with_a_volume_is_told(
-    first: MountState, now: MountState, lost: bool | None, words: str
+    first: MountState, now: MountState, lost: bool | None, phrase: str
 ) -> None:
     found = judge(MOUNT, first, now)
 
     assert (found.lost if found else None) is lost
-    assert found is None or (words in found.message and "vol-0123456789abcdef0 at /mnt/data" in found.message)
+    assert found is None or (
+        phrase in found.message and "vol-0123456789abcdef0 at /mnt/data" in found.message
+    )
 
 
 @given(LOOKS)
-def test_what_has_not_changed_is_no_trouble(look: MountState) -> None:
-    assert judge(MOUNT, look, look) is None
-    assert judge_start(MOUNT, look, look) is None
+def test_what_has_not_changed_is_no_trouble(check: MountState) -> None:
+    assert judge(MOUNT, check, check) is None
+    assert judge_start(MOUNT, check, check) is None
 
 
 @given(LOOKS, LOOKS)
@@ -95,7 +97,7 @@ def test_a_disk_is_named_by_its_volume() -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "reason", "words"),
+    ("facts", "reason", "phrase"),
     [
         (
             Facts(1, None, volume_lost="gone"),
@@ -111,11 +113,11 @@ def test_a_disk_is_named_by_its_volume() -> None:
         (Facts(None, 9, requested=EndReason.STOPPED, volume_lost="gone"), EndReason.STOPPED, "told to end"),
     ],
 )
-def test_the_end_says_what_became_of_the_volume(facts: Facts, reason: EndReason, words: str) -> None:
+def test_the_end_says_what_became_of_the_volume(facts: Facts, reason: EndReason, phrase: str) -> None:
     found, message = decide_end(facts)
 
     assert found is reason
-    assert words in message
+    assert phrase in message
 
 
 TICKS = "import time\nwhile True:\n    print('tick', flush=True)\n    time.sleep(0.1)\n"

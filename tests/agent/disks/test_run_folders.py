@@ -47,7 +47,7 @@ def test_a_folder_that_a_container_replaced_by_a_link_leads_nowhere(tmp_path: Pa
     run_folders.make(folders)
     inside = victim / folders.checkpoints.relative_to(volume / replaced)
     inside.mkdir(parents=True)
-    for path in (inside, *[one for one in inside.parents if tmp_path in one.parents]):
+    for path in (inside, *[parent for parent in inside.parents if tmp_path in parent.parents]):
         path.chmod(VICTIM)
         os.chown(path, 4321, 4321)
     (volume / replaced).rename(volume / "away")

@@ -125,10 +125,10 @@ def test_a_disk_with_a_mark_is_never_formatted_unforced(disk: str, mark: str) ->
     if mark not in LESS_THAN_BLKID_WANTS:
         assert seen, "blkid sees nothing"
         assert mark.rpartition(" ")[2] in {seen[0].type, seen[0].table}
-    for wish in ("if-blank", "never"):
+    for options in ("if-blank", "never"):
         for fstype in ("ext4", "xfs"):
-            decision = decide_format(facts, wish, fstype)
-            a_file_system = any(one.usage == "filesystem" for one in seen)
+            decision = decide_format(facts, options, fstype)
+            a_file_system = any(item.usage == "filesystem" for item in seen)
             assert isinstance(decision, Mount if a_file_system else Refuse), decision
     blank(disk)
 

@@ -28,16 +28,16 @@ def wheel(folder: Path, name: str, version: str, needs: Sequence[str] = ()) -> P
     folder.mkdir(exist_ok=True)
     path = folder / f"{name}-{version}-py3-none-any.whl"
     info = f"{name}-{version}.dist-info"
-    requires = "".join(f"Requires-Dist: {one}\n" for one in needs)
+    requires = "".join(f"Requires-Dist: {need}\n" for need in needs)
     files = {
         f"{name}.py": f"VERSION = '{version}'\n",
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requires}",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    files[f"{info}/RECORD"] = "".join(f"{one},,\n" for one in [*files, f"{info}/RECORD"])
+    files[f"{info}/RECORD"] = "".join(f"{entry},,\n" for entry in [*files, f"{info}/RECORD"])
     with zipfile.ZipFile(path, "w") as archive:
-        for one, text in files.items():
-            archive.writestr(one, text)
+        for item, text in files.items():
+            archive.writestr(item, text)
     return path
 
 

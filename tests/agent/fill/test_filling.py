@@ -112,15 +112,15 @@ def test_one_object_can_be_the_source(bucket: Bucket) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "code", "words"),
+    ("source", "code", "phrase"),
     [("nothing", "nothing-there", "nothing in s3://"), ("", "nothing-there", "nothing in s3://")],
 )
-def test_an_empty_place_is_an_error(bucket: Bucket, source: str, code: str, words: str) -> None:
+def test_an_empty_place_is_an_error(bucket: Bucket, source: str, code: str, phrase: str) -> None:
     said = bucket.fill(source)
 
     assert said.code == 1
     assert said.last["code"] == code
-    assert words in said.last["message"]
+    assert phrase in said.last["message"]
 
 
 def test_a_bucket_that_is_not_there_is_an_error(bucket: Bucket) -> None:
@@ -139,13 +139,13 @@ def test_keys_that_can_be_no_files_are_named_and_nothing_is_fetched(bucket: Buck
     said = bucket.fill("set")
 
     assert (said.code, said.last["code"]) == (1, "bad-keys")
-    for words in (
+    for phrase in (
         "'set/a/../b': it has . or ..",
         "'set/x': it is a file, and the folder of 'x/y'",
         "255",
         "two slashes",
     ):
-        assert words in said.last["message"]
+        assert phrase in said.last["message"]
     assert bucket.files() == {}
 
 

@@ -109,18 +109,20 @@ def test_only_what_lacks_changed_or_was_touched_is_fetched(data: st.DataObject) 
     plan = differences(goal, before, here.get)
 
     fetched = {path for path, _ in plan.fetch}
-    for path, wish in goal.files.items():
+    for path, options in goal.files.items():
         there = (
             path in before
             and path in here
-            and before[path].etag == wish.etag
-            and before[path].size == wish.size == here[path].size
+            and before[path].etag == options.etag
+            and before[path].size == options.size == here[path].size
             and before[path].modified_ns == here[path].modified_ns
         )
         assert (path in fetched) is not there
     assert plan.same + len(fetched) == len(goal.files)
     assert set(plan.extra) == set(before) - set(goal.files)
-    assert [wish.size for _, wish in plan.fetch] == sorted((w.size for _, w in plan.fetch), reverse=True)
+    assert [options.size for _, options in plan.fetch] == sorted(
+        (w.size for _, w in plan.fetch), reverse=True
+    )
 
 
 def test_finished_pieces_are_no_jobs() -> None:
@@ -243,9 +245,9 @@ def test_a_record_read_again_says_the_same_and_a_cut_one_nothing_wrong(
         else:
             record.drop_pieces(path, etag)
     record.flush()
-    again = Record(folder, "s3://b")
-    again.load()
-    assert (again.files, again.pieces) == (
+    second = Record(folder, "s3://b")
+    second.load()
+    assert (second.files, second.pieces) == (
         record.files,
         {key: value for key, value in record.pieces.items() if value},
     )

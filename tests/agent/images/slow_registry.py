@@ -52,11 +52,11 @@ class Door:
         ):
             while not self.closed:
                 readable, _, _ = select.select([client, server], [], [], 0.2)
-                for one in readable:
-                    data = one.recv(8192)
-                    if not data or (one is server and not self._let_through(len(data))):
+                for item in readable:
+                    data = item.recv(8192)
+                    if not data or (item is server and not self._let_through(len(data))):
                         return
-                    (client if one is server else server).sendall(data)
+                    (client if item is server else server).sendall(data)
 
     def _let_through(self, size: int) -> bool:
         if self.bytes_per_second is not None:

@@ -10,7 +10,7 @@ PARTS = {"the Dockerfile": "1", "requirements.txt": "2"}
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "words"),
+    ("before", "now", "text"),
     [
         (PARTS, PARTS, None),
         (None, PARTS, "no image of this project has been built on this machine"),
@@ -21,9 +21,9 @@ PARTS = {"the Dockerfile": "1", "requirements.txt": "2"}
     ],
 )
 def test_an_image_is_built_again_only_if_something_but_code_has_changed(
-    before: dict[str, str] | None, now: dict[str, str], words: str | None
+    before: dict[str, str] | None, now: dict[str, str], text: str | None
 ) -> None:
-    assert why_build(before, now) == words
+    assert why_build(before, now) == text
 
 
 def test_files_that_are_no_more_are_named() -> None:

@@ -29,12 +29,12 @@ RUN exit 3
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    one = engines.start(tmp_path_factory.mktemp("engine"), bridge=True)
+    item = engines.start(tmp_path_factory.mktemp("engine"), bridge=True)
     try:
-        engines.python_image(one, BASE)
-        yield one
+        engines.python_image(item, BASE)
+        yield item
     finally:
-        engines.stop(one)
+        engines.stop(item)
 
 
 @pytest.fixture

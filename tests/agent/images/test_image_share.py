@@ -38,8 +38,8 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine,
             engines.python_image(started[-1], BASE)
         yield started[0], started[1]
     finally:
-        for one in started:
-            engines.stop(one)
+        for item in started:
+            engines.stop(item)
 
 
 @pytest.fixture
@@ -48,10 +48,10 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    one = Registry(tmp_path / "registry", "127.0.0.1", port)
-    one.start()
-    yield one
-    one.stop()
+    item = Registry(tmp_path / "registry", "127.0.0.1", port)
+    item.start()
+    yield item
+    item.stop()
 
 
 def on(agent: Agent, engine: Engine) -> Agent:

@@ -10,8 +10,8 @@ from runctl.agent.images.pull_progress import PullProgress, parse_size
 A, B, C = "b70be912a96d", "e8293cf80e77", "db53ff82457f"
 
 
-def drawn(layer: str, words: str, up: int = 1) -> bytes:
-    return f"\x1b[{up}A\x1b[2K\r{layer}: {words}\r\x1b[{up}B".encode()
+def drawn(layer: str, text: str, up: int = 1) -> bytes:
+    return f"\x1b[{up}A\x1b[2K\r{layer}: {text}\r\x1b[{up}B".encode()
 
 
 def bar(done: str, total: str) -> str:

@@ -27,18 +27,18 @@ def tree(text: str) -> dict[int, Member]:
     members: dict[int, Member] = {}
     above: list[tuple[int, int]] = []
     for line in text.strip("\n").splitlines():
-        words = shlex.split(line.strip(), posix=True)
+        argv = shlex.split(line.strip(), posix=True)
         indent = len(line) - len(line.lstrip())
-        above = [one for one in above if one[0] < indent]
-        pid, words = int(words[0]), words[1:]
+        above = [item for item in above if item[0] < indent]
+        pid = int(argv.pop(0))
         caught = ignored = frozenset[int]()
-        while words[0] in ("save", "ask", "both", "loader", "bg"):
-            flag = words.pop(0)
+        while argv[0] in ("save", "ask", "both", "loader", "bg"):
+            flag = argv.pop(0)
             caught = {"save": SAVES, "ask": ASKED, "both": SAVES | ASKED, "loader": LOADER}.get(flag, caught)
             ignored = BACKGROUND if flag == "bg" else ignored
-        name = words[0].rsplit("/", 1)[-1][:15]
+        name = argv[0].rsplit("/", 1)[-1][:15]
         parent = above[-1][1] if above else 1
-        members[pid] = Member(pid, parent, tuple(words), name, str(pid), caught, ignored)
+        members[pid] = Member(pid, parent, tuple(argv), name, str(pid), caught, ignored)
         above.append((indent, pid))
     return members
 
@@ -157,7 +157,7 @@ TREES = {
 def test_sigterm_goes_to_the_training_and_to_nobody_else(name: str) -> None:
     text, expected = TREES[name]
     members = tree(text)
-    roots = [pid for pid, one in members.items() if one.parent not in members]
+    roots = [pid for pid, item in members.items() if item.parent not in members]
     assert sorted(first_targets(roots, members)) == expected
 
 
@@ -199,8 +199,8 @@ def test_a_later_stage_that_can_save_is_told_before_the_grace_is_over() -> None:
 
 def test_a_loop_that_starts_the_training_anew_is_ended_with_it() -> None:
     history = after_telling(History(), [11], tree("10 bash t.sh\n 11 save python t.py --lr 1"), first=True)
-    again = tree("10 bash t.sh\n 12 python t.py --lr 2")
-    assert next_targets([10], again, history, late=False) == [12, 10]
+    second = tree("10 bash t.sh\n 12 python t.py --lr 2")
+    assert next_targets([10], second, history, late=False) == [12, 10]
 
 
 def test_workers_that_a_told_parent_starts_are_its_own_matter() -> None:

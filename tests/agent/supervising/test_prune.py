@@ -13,7 +13,7 @@ def test_what_an_ended_run_keeps_goes_but_for_its_results_and_a_living_one_stays
     agent.ended("done")
     agent.start("living", "long.py")
     agent.says("living", "up")
-    kept = {one["run_id"]: one for one in agent.call("runs").ok["runs"]}
+    kept = {item["run_id"]: item for item in agent.call("runs").ok["runs"]}
     refused = agent.call("prune", {"run_ids": ["done", "living"]})
     folder = agent.state / "runs/done"
 

@@ -357,9 +357,9 @@ def test_list_shows_what_a_run_uses_now(agent: Agent) -> None:
     agent.sync({"train.py": "x = bytearray(50 << 20)\nprint('up')\nwhile True: pass\n"})
     agent.start("r", "train.py")
     agent.says("r", "up")
-    (one,) = agent.call("list", {"sample_seconds": 0.5}).ok
-    assert one["cpu_percent"] > 10
-    assert one["rss_bytes"] > 50 << 20
+    (item,) = agent.call("list", {"sample_seconds": 0.5}).ok
+    assert item["cpu_percent"] > 10
+    assert item["rss_bytes"] > 50 << 20
 
 
 def test_the_supervisor_is_small_and_idle(agent: Agent) -> None:
@@ -389,8 +389,8 @@ def test_a_request_that_is_no_json_is_answered_in_json(agent: Agent) -> None:
 
 def test_a_state_directory_that_cannot_be_written_is_named_with_the_fix(built: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    one = Agent(built, tmp_path / "file" / "state")
-    error = one.call("status").error
+    item = Agent(built, tmp_path / "file" / "state")
+    error = item.call("status").error
     assert error["code"] == "no-state"
     assert "sudo install -d" in error["hint"]
 
@@ -399,7 +399,7 @@ def test_the_agent_runs_on_the_oldest_python_that_is_here(built: Path, tmp_path:
     named = shutil.which("python3.9")
     works = named and subprocess.run([named, "-c", ""], capture_output=True, check=False).returncode == 0
     python = named if named and works else sys.executable
-    one = Agent(built, tmp_path / "state", python=python)
-    one.sync({"train.py": "print('ran')\n"})
-    one.start("r", "train.py")
-    assert one.ended("r").reason is EndReason.COMPLETED
+    item = Agent(built, tmp_path / "state", python=python)
+    item.sync({"train.py": "print('ran')\n"})
+    item.start("r", "train.py")
+    assert item.ended("r").reason is EndReason.COMPLETED

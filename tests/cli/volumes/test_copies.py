@@ -32,12 +32,12 @@ def test_giving_up_a_move_asks_and_deletes_what_it_made(invoke: Invoke, script: 
         delete_snapshot=None,
         tag_volume=None,
     )
-    words = ("aws", "ebs", "move", "datasets", "--abandon", "--output", "json")
-    plan = json.loads(invoke(*words, "--dry-run").stdout)
+    argv = ("aws", "ebs", "move", "datasets", "--abandon", "--output", "json")
+    plan = json.loads(invoke(*argv, "--dry-run").stdout)
     assert (plan["unfinished"]["id"], len(plan["snapshots"])) == (half.id, 1)
-    assert last_error(invoke(*words))["code"] == "confirmation-needed"
+    assert last_error(invoke(*argv))["code"] == "confirmation-needed"
     assert "delete_volume" not in script.names()
-    assert invoke(*words, "--yes").exit_code == 0
+    assert invoke(*argv, "--yes").exit_code == 0
     assert script.only("delete_volume") == (half.id, "include_protected")
     assert script.only("delete_snapshot") == (a_snapshot().id, "include_protected")
 

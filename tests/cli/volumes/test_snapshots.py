@@ -86,20 +86,20 @@ def test_snapshots_of_one_volume(invoke: Invoke, script: Script) -> None:
 
 
 def test_deleting_snapshots_asks_and_goes_on_after_a_refusal(invoke: Invoke, script: Script) -> None:
-    one, two = a_snapshot(), a_snapshot("snap-0fedcba9876543210")
+    item, two = a_snapshot(), a_snapshot("snap-0fedcba9876543210")
 
     def delete(identifier: str, *_: object) -> None:
-        if identifier == one.id:
+        if identifier == item.id:
             raise Conflict("marked persistent", code="protected")
 
-    script.answers.update(snapshot=lambda word: one if word == "one" else two, delete_snapshot=delete)
-    words = ("aws", "ebs", "snapshot-delete", "one", "two", "--output", "json")
-    assert last_error(invoke(*words))["code"] == "confirmation-needed"
-    result = invoke(*words, "--yes")
+    script.answers.update(snapshot=lambda word: item if word == "one" else two, delete_snapshot=delete)
+    argv = ("aws", "ebs", "snapshot-delete", "one", "two", "--output", "json")
+    assert last_error(invoke(*argv))["code"] == "confirmation-needed"
+    result = invoke(*argv, "--yes")
     assert (result.exit_code, last_error(result)["code"]) == (1, "protected")
     assert [found["id"] for found in json.loads(result.stdout)] == [two.id]
     script.calls.clear()
-    invoke(*words, "--yes", "--include-protected")
+    invoke(*argv, "--yes", "--include-protected")
     assert all(
         call.arguments[1:] == ("include_protected",)
         for call in script.calls

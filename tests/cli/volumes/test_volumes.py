@@ -61,10 +61,10 @@ def test_create_dry_run_creates_nothing(invoke: Invoke, script: Script) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["", "--size 0", "--size x", "--size 1 --name vol-1", "--size 1 --name /mnt"]
+    "argv", ["", "--size 0", "--size x", "--size 1 --name vol-1", "--size 1 --name /mnt"]
 )
-def test_create_refuses_what_cannot_be_meant(invoke: Invoke, script: Script, words: str) -> None:
-    assert invoke("aws", "ebs", "create", *words.split()).exit_code == 2
+def test_create_refuses_what_cannot_be_meant(invoke: Invoke, script: Script, argv: str) -> None:
+    assert invoke("aws", "ebs", "create", *argv.split()).exit_code == 2
     assert script.calls == []
 
 
@@ -83,7 +83,7 @@ def test_numbers_that_are_given_win_over_the_purpose(invoke: Invoke, script: Scr
 
 
 @pytest.mark.parametrize(
-    "words",
+    "argv",
     [
         "--size 1 --for archive --volume-type gp3",
         "--size 1 --volume-type gp9",
@@ -92,8 +92,8 @@ def test_numbers_that_are_given_win_over_the_purpose(invoke: Invoke, script: Scr
         "--size 1 --name snap-1",
     ],
 )
-def test_what_contradicts_itself_is_refused(invoke: Invoke, script: Script, words: str) -> None:
-    assert invoke("aws", "ebs", "create", *words.split()).exit_code == 2
+def test_what_contradicts_itself_is_refused(invoke: Invoke, script: Script, argv: str) -> None:
+    assert invoke("aws", "ebs", "create", *argv.split()).exit_code == 2
     assert script.calls == []
 
 
@@ -117,10 +117,10 @@ def test_both_names_of_the_options_mean_the_same(invoke: Invoke, script: Script)
 
 def test_a_rate_and_sharing_reach_the_provider(invoke: Invoke, script: Script) -> None:
     script.answers.update(plan_volume=lambda request: a_volume_plan(replace(request, size_gib=100)))
-    words = (
+    argv = (
         "create --from-snapshot nightly --initialization-rate 200 --multi-attach --volume-type io2 --iops 100"
     )
-    invoke("aws", "ebs", *words.split(), "--dry-run")
+    invoke("aws", "ebs", *argv.split(), "--dry-run")
     request: VolumeRequest = script.only("plan_volume")[0]
     assert (request.initialization_rate, request.multi_attach) == (200, True)
 
@@ -135,8 +135,8 @@ def test_show_tells_of_changes_data_and_snapshots(invoke: Invoke, script: Script
         snapshots=(a_snapshot(),),
     )
     text = invoke("aws", "ebs", "show", "datasets").stdout
-    for words in ("optimizing, 40 %", "30 % so far", "before-cleaning"):
-        assert words in text
+    for phrase in ("optimizing, 40 %", "30 % so far", "before-cleaning"):
+        assert phrase in text
     shown = data_of(invoke("aws", "ebs", "show", "datasets", "--output", "json"))
     assert shown["modification"]["state"] == "optimizing"
     assert shown["snapshots"][0]["name"] == "before-cleaning"

@@ -121,7 +121,7 @@ def test_two_project_files_side_by_side_are_a_problem(project: Path, user_file: 
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "key", "words"),
+    ("text", "line", "key", "phrase"),
     [
         ('[aws]\n\n# where\nregoin = "x"\n', 4, "aws.regoin", "unknown key"),
         ("[asw]\nspot = true\n", 1, "asw", "unknown section"),
@@ -142,12 +142,12 @@ def test_two_project_files_side_by_side_are_a_problem(project: Path, user_file: 
     ],
 )
 def test_every_problem_names_file_line_and_key(
-    project: Path, user_file: Path, text: str, line: int, key: str, words: str
+    project: Path, user_file: Path, text: str, line: int, key: str, phrase: str
 ) -> None:
     file = write(project / ".runctl.toml", text)
     (problem,) = read(project, environ={}, user_file=user_file).problems
     assert (problem.where, problem.line, problem.key) == (str(file), line, key)
-    assert words in problem.message
+    assert phrase in problem.message
     with pytest.raises(ConfigError, match=f":{line}: ") as caught:
         load(project, environ={}, user_file=user_file)
     assert caught.value.exit_code == 3

@@ -30,10 +30,10 @@ def create_volume(session: AwsSession) -> None:
 
 def test_an_answered_call_is_told_with_the_id_and_what_takes_it_back(session: AwsSession) -> None:
     create_volume(session)
-    (made,) = session.journal.changes()
-    (volume,) = made.subject
-    assert made.fact == f"volume {volume} (data, 1 GiB, us-east-1a) exists and is billed"
-    assert made.undo == f"runctl aws ebs delete {volume}"
+    (created,) = session.journal.changes()
+    (volume,) = created.subject
+    assert created.fact == f"volume {volume} (data, 1 GiB, us-east-1a) exists and is billed"
+    assert created.undo == f"runctl aws ebs delete {volume}"
 
 
 def test_a_refused_call_has_changed_nothing(session: AwsSession, refuse: Refuse) -> None:

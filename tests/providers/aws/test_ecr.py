@@ -81,11 +81,11 @@ def test_a_repository_is_planned_made_and_found_again(provider: AwsProvider, ses
 
     provider.registry.ensure_repository(plan, project="digits", progress=SILENT)
     provider.registry.ensure_repository(plan, project="digits", progress=SILENT)
-    again = provider.registry.plan_repository(NAME, keep_images=5)
+    second = provider.registry.plan_repository(NAME, keep_images=5)
     more = provider.registry.plan_repository(NAME, keep_images=6)
     (found,) = provider.registry.repositories()
 
-    assert (again.exists, again.will_create) == (True, ())
+    assert (second.exists, second.will_create) == (True, ())
     assert more.will_create == (f"lifecycle rule of ECR repository {NAME}: the newest 6 images stay",)
     assert (found.name, found.ours, found.project) == (NAME, True, "digits")
     assert provider.registry.images(NAME) == ()
@@ -105,7 +105,7 @@ def test_what_is_not_tagged_ours_is_neither_used_nor_changed(
 
     assert refused.value.code == "not-ours"
     assert provider.registry.repositories() == ()
-    assert [one.ours for one in provider.registry.repositories(everyone=True)] == [False]
+    assert [repository.ours for repository in provider.registry.repositories(everyone=True)] == [False]
 
 
 def test_images_of_no_repository_are_not_found(provider: AwsProvider) -> None:

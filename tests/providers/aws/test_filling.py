@@ -52,9 +52,9 @@ def no_agent(_: Any) -> Any:
 def test_the_role_reads_the_source_and_is_gone_afterwards(
     provider: AwsProvider, session: AwsSession, volume: Volume, policies: list[dict[str, str]]
 ) -> None:
-    name, words = provider.filling.plan_role(volume.id)
+    name, text = provider.filling.plan_role(volume.id)
     assert name == f"runctl-prewarm-{volume.id}"
-    assert "deleted at the end" in words
+    assert "deleted at the end" in text
 
     for prefix in ("old", "set"):
         provider.filling.ensure_role(name, policy(Source(BUCKET, prefix)))
@@ -114,7 +114,7 @@ def test_a_helper_that_runs_is_taken_over_and_others_are_not(
     plan = plan_prewarm(provider, PrewarmRequest(volume, Source(BUCKET, "set")), no_agent)
 
     assert (plan.where, plan.instance and plan.instance.id, plan.machine) == ("helper-found", helper.id, None)
-    assert [one.id for one in provider.filling.helpers(volume.id)] == [helper.id]
+    assert [item.id for item in provider.filling.helpers(volume.id)] == [helper.id]
     assert provider.filling.helpers(VolumeId("vol-2")) == ()
     provider.renting.terminate(helper.id)
     assert provider.instance(other.id).state.value == "running"

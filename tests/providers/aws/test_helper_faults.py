@@ -128,10 +128,10 @@ def test_a_second_ctrl_c_does_not_keep_the_machine(
     plan = plan_of(prewarm, volume)
     real, impatient = Ec2Renting.terminate, [KeyboardInterrupt()]
 
-    def terminate(*words: Any) -> Any:
+    def terminate(*argv: Any) -> Any:
         if impatient:
             raise impatient.pop()
-        return real(*words)
+        return real(*argv)
 
     monkeypatch.setattr(AwsProvider, "wait_ready", raising(KeyboardInterrupt()))
     monkeypatch.setattr(Ec2Renting, "terminate", terminate)

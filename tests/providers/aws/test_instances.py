@@ -125,11 +125,11 @@ def test_a_machine_that_has_ended_does_neither(provider: AwsProvider, verb: str)
 @pytest.mark.parametrize("verb", ["terminate", "stop", "start"])
 def test_others_machines_are_left_alone(provider: AwsProvider, session: AwsSession, verb: str) -> None:
     images: Any = session.ec2.describe_images(Owners=["amazon"])["Images"]
-    made = session.ec2.run_instances(ImageId=images[0]["ImageId"], MinCount=1, MaxCount=1)["Instances"][0]
+    created = session.ec2.run_instances(ImageId=images[0]["ImageId"], MinCount=1, MaxCount=1)["Instances"][0]
 
     with pytest.raises(PermissionDenied) as caught:
         getattr(provider.renting if verb == "terminate" else provider.stop_and_start, verb)(
-            InstanceId(made["InstanceId"])
+            InstanceId(created["InstanceId"])
         )
 
     assert caught.value.code == "not-ours"

@@ -222,9 +222,9 @@ def test_ctrl_c_after_the_launch_says_what_exists(
         provider.renting.create(plan)
 
     (left,) = live(session)
-    _volume, made, attachment = provider.journal.changes()
-    assert (made.subject, made.standing) == ((left["InstanceId"],), Standing.DONE)
-    assert (made.go_on, made.undo) == (
+    _volume, created, attachment = provider.journal.changes()
+    assert (created.subject, created.standing) == ((left["InstanceId"],), Standing.DONE)
+    assert (created.go_on, created.undo) == (
         f"runctl aws wait {left['InstanceId']}",
         f"runctl aws terminate {left['InstanceId']}",
     )
@@ -297,8 +297,8 @@ def test_without_iam_rights_but_with_ssh_the_launch_goes_on_and_warns(
 
     provider.renting.create(plan, progress)
 
-    (made,) = live(session)
-    assert "IamInstanceProfile" not in made
+    (created,) = live(session)
+    assert "IamInstanceProfile" not in created
     assert any("only SSH can" in warning for warning in progress.warnings)
 
 

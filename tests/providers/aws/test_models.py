@@ -75,7 +75,7 @@ def test_what_belongs_to_no_service_is_the_same(name: str) -> None:
 
 
 def test_the_list_of_all_is_the_same() -> None:
-    ours, theirs = (one.list_available_services("service-2") for one in (loader(None), create_loader()))
+    ours, theirs = (item.list_available_services("service-2") for item in (loader(None), create_loader()))
 
     assert list(ours) == theirs
     assert (len(ours), ours[0], "nothing" in ours) == (len(theirs), theirs[0], False)

@@ -56,12 +56,12 @@ def behind(proxy: FaultProxy) -> AwsSession:
 
 
 def _volume(session: AwsSession) -> VolumeId:
-    made = session.ec2.create_volume(
+    created = session.ec2.create_volume(
         AvailabilityZone="us-east-1a",
         Size=1,
         TagSpecifications=[{"ResourceType": "volume", "Tags": [{"Key": "runctl:managed", "Value": "true"}]}],
     )
-    return VolumeId(made["VolumeId"])
+    return VolumeId(created["VolumeId"])
 
 
 @pytest.mark.parametrize("fault", ["drop_after", "http500_after"])
@@ -239,9 +239,9 @@ def _called() -> set[tuple[str, str]]:
     for file in [*root.glob("providers/**/*.py"), *root.glob("transport/*.py")]:
         tree = ast.parse(file.read_text("utf-8"))
         for node in ast.walk(tree):
-            words = {node.attr} if isinstance(node, ast.Attribute) else set()
+            text = {node.attr} if isinstance(node, ast.Attribute) else set()
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                words = {node.value}
+                text = {node.value}
             for service in _CLIENTS.values():
-                found |= {(service, names[service, word]) for word in words if (service, word) in names}
+                found |= {(service, names[service, word]) for word in text if (service, word) in names}
     return found

@@ -250,10 +250,12 @@ def test_which_answer_is_that_of_an_earlier_call(
 def test_a_volume_that_an_earlier_call_made_and_is_gone_is_not_waited_for(
     provider: AwsProvider, session: AwsSession, progress: RecordedProgress
 ) -> None:
-    made = session.ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)
-    session.ec2.delete_volume(VolumeId=made["VolumeId"])
+    created = session.ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)
+    session.ec2.delete_volume(VolumeId=created["VolumeId"])
 
-    with pytest.raises(Conflict, match=made["VolumeId"]) as caught:
-        wait_created(provider._context, made, replayed=True, timeout=timedelta(minutes=5), progress=progress)
+    with pytest.raises(Conflict, match=created["VolumeId"]) as caught:
+        wait_created(
+            provider._context, created, replayed=True, timeout=timedelta(minutes=5), progress=progress
+        )
 
     assert caught.value.code == "token-spent"

@@ -124,7 +124,9 @@ def test_a_path_where_the_instance_expects_a_volume_gets_it_mounted() -> None:
 
     found = plan("/mnt/data/set:/data", where=around(mounts=(ROOT,), instance=expecting))
 
-    assert [(one.mount_point, one.attached) for one in found.attachments] == [("/mnt/data", True)]
+    assert [(attachment.mount_point, attachment.attached) for attachment in found.attachments] == [
+        ("/mnt/data", True)
+    ]
     assert shown(found) == [("/mnt/data/set", "/data", DATASETS)]
 
 
@@ -137,7 +139,7 @@ def test_a_volume_that_runctl_did_not_make_is_never_formatted() -> None:
 def test_what_everybody_only_reads_is_mounted_read_only_on_the_machine_too() -> None:
     only_read, mixed = plan("free:/data:ro"), plan("free:/data:ro", "free:/out")
 
-    assert [one.read_only for one in (*only_read.attachments, *mixed.attachments)] == [True, False]
+    assert [item.read_only for item in (*only_read.attachments, *mixed.attachments)] == [True, False]
     assert not only_read.attachments[0].formats_if_blank
 
 
@@ -153,7 +155,7 @@ def test_ebs_volume_is_seen_where_ebs_mount_says_otherwise(text: str) -> None:
     found = plan(text, volumes=(a_volume_request("free", "/mnt/here"),))
 
     assert [(spec.target, spec.origin) for spec in found.specs] == [("/data", FLAG)]
-    assert [one.mount_point for one in found.attachments] == ["/mnt/here"]
+    assert [attachment.mount_point for attachment in found.attachments] == ["/mnt/here"]
 
 
 def test_ebs_volume_that_is_mounted_stays_where_it_is_or_is_refused() -> None:
@@ -175,7 +177,7 @@ def test_two_volumes_do_not_get_one_mount_point() -> None:
 
     found = plan("one:/a", "two:/b", where=around(*both, mounts=()))
 
-    assert [one.mount_point for one in found.attachments] == ["/mnt/same", "/mnt/two"]
+    assert [attachment.mount_point for attachment in found.attachments] == ["/mnt/same", "/mnt/two"]
 
 
 def test_targets_of_volumes_are_checked_like_all_others() -> None:
@@ -349,7 +351,7 @@ def test_runs_that_share_a_volume_read_write_are_said() -> None:
     both = plan("/mnt/data:/data", where=around(sharers=(run, reader)))
     reading = plan("/mnt/data:/data:ro", where=around(sharers=(run, reader)))
 
-    assert [one.run_id for one in both.mounts[0].shared_with] == ["run-abc", "run-def"]
+    assert [item.run_id for item in both.mounts[0].shared_with] == ["run-abc", "run-def"]
     assert "run-abc (other.py)" in both.notes[0]
     assert "run-def" not in both.notes[0]
     assert reading.notes == ()
@@ -399,8 +401,8 @@ def test_whatever_is_asked_for_the_plan_is_sound(
     assert len(set(targets)) == len(targets)
     assert [target.count("/") for target in targets] == sorted(target.count("/") for target in targets)
     for spec in found.specs:
-        mount = next((one for one in where.mounted if one.volume_id == spec.volume_id), None)
-        planned = next((one for one in found.attachments if one.volume.id == spec.volume_id), None)
+        mount = next((item for item in where.mounted if item.volume_id == spec.volume_id), None)
+        planned = next((entry for entry in found.attachments if entry.volume.id == spec.volume_id), None)
         assert (mount is None) != (planned is None)
         # Read-only is never widened: neither what was asked for, nor what the machine has.
         assert spec.read_only or not (mount.read_only if mount else planned and planned.read_only)
@@ -411,7 +413,7 @@ def test_whatever_is_asked_for_the_plan_is_sound(
         assert spec.read_only == request.read_only
     if workdir is not None:
         assert not any(target == workdir or workdir.startswith(target + "/") for target in targets)
-    points = [one.mount_point for one in found.attachments]
-    assert not set(points) & {one.mount_point for one in where.mounted}
+    points = [attachment.mount_point for attachment in found.attachments]
+    assert not set(points) & {candidate.mount_point for candidate in where.mounted}
     if found.saves is not None:
         assert not found.saves.spec.read_only

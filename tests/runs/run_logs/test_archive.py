@@ -88,7 +88,7 @@ def test_the_longest_untouched_go_when_there_is_no_more_room(tmp_path: Path) -> 
         writer.close()
         os.utime(tmp_path / f"run-{number}/1/0.log", (number, number))
     assert archive.writer("run-4", 1, refuse) is not None
-    assert [one.run_id for one in archive.runs()] == ["run-2", "run-3"]
+    assert [run.run_id for run in archive.runs()] == ["run-2", "run-3"]
 
 
 def test_of_one_long_log_the_end_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,13 +200,11 @@ def test_an_application_that_breaks_is_an_error_500(
     assert "GET /" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "words", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nnothing\r\n\r\n", b"\x16\x03\x01"]
-)
-def test_what_is_no_request_ends_the_connection(serve: Serve, words: bytes) -> None:
+@pytest.mark.parametrize("text", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nnothing\r\n\r\n", b"\x16\x03\x01"])
+def test_what_is_no_request_ends_the_connection(serve: Serve, text: bytes) -> None:
     port = serve(echo).connection.port
     with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(words)
+        connection.sendall(text)
         connection.shutdown(socket.SHUT_WR)
         connection.settimeout(5)
 

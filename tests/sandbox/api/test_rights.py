@@ -34,13 +34,13 @@ def allow(action: object, resource: object) -> Statement:
 @pytest.fixture
 def role(account: Account) -> Iterator[MakeRole]:
     """A role with these statements; its name. It is gone after the test."""
-    iam, made = account.client("iam"), []
+    iam, created = account.client("iam"), []
 
     def call(*statements: Statement, attached: tuple[str, ...] = ()) -> str:
         name = f"role-{secrets.token_hex(4)}"
         trust = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
         iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps({"Statement": [trust]}))
-        made.append(name)
+        created.append(name)
         if statements:
             document = {"Version": "2012-10-17", "Statement": statements}
             iam.put_role_policy(RoleName=name, PolicyName="own", PolicyDocument=json.dumps(document))
@@ -49,7 +49,7 @@ def role(account: Account) -> Iterator[MakeRole]:
         return name
 
     yield call
-    for name in made:
+    for name in created:
         for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]:
             iam.delete_role_policy(RoleName=name, PolicyName=policy)
         for attached in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
@@ -88,10 +88,10 @@ class Acting:
         )
 
 
-def refusal(call: Callable[..., Any], **words: Any) -> tuple[str, str]:
+def refusal(call: Callable[..., Any], **parameters: Any) -> tuple[str, str]:
     """AWS's code and sentence."""
     with pytest.raises(ClientError) as raised:
-        call(**words)
+        call(**parameters)
     return code_of(raised.value), str(raised.value.response["Error"]["Message"])
 
 
@@ -103,9 +103,9 @@ def test_a_role_without_policies_may_nothing_but_ask_who_it_is(
 
     who = acting.client("sts").get_caller_identity()
     assert who["Arn"] == f"arn:aws:sts::123456789012:assumed-role/{name}/tester"
-    code, words = refusal(acting.client("s3").get_object, Bucket=bucket, Key="train/a")
+    code, text = refusal(acting.client("s3").get_object, Bucket=bucket, Key="train/a")
     assert code == "AccessDenied"
-    assert words == (
+    assert text == (
         f"User: {who['Arn']} is not authorized to perform: s3:GetObject on resource:"
         " arn:aws:s3:::rights/train/a because no identity-based policy allows the s3:GetObject action"
     )

@@ -34,9 +34,9 @@ def groups(account: Account) -> Any:
 @pytest.fixture
 def template(account: Account) -> Generator[str]:
     data = {"ImageId": account.image, "SecurityGroupIds": [account.open_group]}
-    made = account.ec2.create_launch_template(LaunchTemplateName="group-test", LaunchTemplateData=data)
-    yield made["LaunchTemplate"]["LaunchTemplateId"]
-    account.ec2.delete_launch_template(LaunchTemplateId=made["LaunchTemplate"]["LaunchTemplateId"])
+    created = account.ec2.create_launch_template(LaunchTemplateName="group-test", LaunchTemplateData=data)
+    yield created["LaunchTemplate"]["LaunchTemplateId"]
+    account.ec2.delete_launch_template(LaunchTemplateId=created["LaunchTemplate"]["LaunchTemplateId"])
 
 
 @pytest.fixture
@@ -164,14 +164,14 @@ def test_sizes_are_changed_by_hand_and_by_the_clock_within_their_bounds(
     create_group(DesiredCapacity=0)
     with pytest.raises(ClientError, match="above max value 1"):
         groups.set_desired_capacity(AutoScalingGroupName=NAME, DesiredCapacity=2)
-    for wrong, words in (
+    for wrong, phrase in (
         ({"StartTime": datetime.now(UTC) - timedelta(seconds=5), "DesiredCapacity": 1}, "in the past"),
         (
             {"StartTime": datetime.now(UTC) + timedelta(hours=1), "DesiredCapacity": 2},
             "between the specified",
         ),
     ):
-        with pytest.raises(ClientError, match=words):
+        with pytest.raises(ClientError, match=phrase):
             groups.put_scheduled_update_group_action(
                 AutoScalingGroupName=NAME, ScheduledActionName="now", **wrong
             )
@@ -195,7 +195,7 @@ def test_sizes_are_changed_by_hand_and_by_the_clock_within_their_bounds(
 def test_what_aws_refuses_is_refused(account: Account, groups: Any, create_group: CreateGroup) -> None:
     create_group(DesiredCapacity=0)
     data = {"ImageId": account.image, "InstanceMarketOptions": {"MarketType": "spot"}}
-    made = account.ec2.create_launch_template(LaunchTemplateName="spot-template", LaunchTemplateData=data)
+    created = account.ec2.create_launch_template(LaunchTemplateName="spot-template", LaunchTemplateData=data)
     wrong_template = {
         "LaunchTemplate": {
             "LaunchTemplateSpecification": {"LaunchTemplateName": "spot-template", "Version": "1"},
@@ -212,7 +212,7 @@ def test_what_aws_refuses_is_refused(account: Account, groups: Any, create_group
         with pytest.raises(ClientError) as refused:
             create_group(**parameters)
         assert code_of(refused.value) == code
-    account.ec2.delete_launch_template(LaunchTemplateId=made["LaunchTemplate"]["LaunchTemplateId"])
+    account.ec2.delete_launch_template(LaunchTemplateId=created["LaunchTemplate"]["LaunchTemplateId"])
     with pytest.raises(ClientError, match="no PutLifecycleHook"):
         groups.put_lifecycle_hook(AutoScalingGroupName=NAME, LifecycleHookName="hook")
 

@@ -53,11 +53,11 @@ def test_first_reads_are_slow_side_by_side_they_are_not_and_second_ones_are_fast
     halfway = progress(account, volume)
     beside = " ".join(f"{READ} skip={20 + part * 5} count=5 &" for part in range(4))
     side_by_side = seconds_of(machine, f"{beside} wait")
-    again = seconds_of(machine, f"{READ} count={BLOCKS}")
+    second = seconds_of(machine, f"{READ} count={BLOCKS}")
 
     assert one_by_one >= 2.0
     assert 0.5 <= side_by_side < one_by_one
-    assert again < one_by_one
+    assert second < one_by_one
     assert 40 <= halfway <= 60
     until(lambda: progress(account, volume) == 100, "the volume to be initialized")
     assert machine.root("cmp -n 30000000 /dev/sdf /dev/sdg && echo same").strip() == "same"

@@ -17,9 +17,9 @@ from tests.sandbox.conftest import Launch, MakeVolume
 SHARED = {"size": 4, "VolumeType": "io2", "Iops": 100, "MultiAttachEnabled": True}
 
 
-def refusal(call: Callable[..., Any], **words: Any) -> str:
+def refusal(call: Callable[..., Any], **parameters: Any) -> str:
     with pytest.raises(ClientError) as refused:
-        call(**words)
+        call(**parameters)
     return code_of(refused.value)
 
 
@@ -27,22 +27,24 @@ def refusal(call: Callable[..., Any], **words: Any) -> str:
 def test_a_multi_attach_volume_is_at_two_machines(
     account: Account, launch: Launch, make_volume: MakeVolume
 ) -> None:
-    volume, one, other = make_volume(**SHARED), launch(), launch()
-    account.ec2.attach_volume(VolumeId=volume, InstanceId=one.id, Device="/dev/sdf")
-    one.root("mkfs.ext4 -q /dev/sdf; mkdir /mnt/data; mount /dev/sdf /mnt/data; echo shared > /mnt/data/file")
-    one.root("umount /mnt/data")
+    volume, item, other = make_volume(**SHARED), launch(), launch()
+    account.ec2.attach_volume(VolumeId=volume, InstanceId=item.id, Device="/dev/sdf")
+    item.root(
+        "mkfs.ext4 -q /dev/sdf; mkdir /mnt/data; mount /dev/sdf /mnt/data; echo shared > /mnt/data/file"
+    )
+    item.root("umount /mnt/data")
 
     account.ec2.attach_volume(VolumeId=volume, InstanceId=other.id, Device="/dev/sdg")
-    one.root("mount -o ro /dev/sdf /mnt/data")
+    item.root("mount -o ro /dev/sdf /mnt/data")
     seen = other.root("mkdir /mnt/data; mount -o ro /dev/sdg /mnt/data; cat /mnt/data/file")
     attachments = account.volume(volume)["Attachments"]
     by_filter = account.ec2.describe_volumes(
         Filters=[{"Name": "attachment.instance-id", "Values": [other.id]}]
     )["Volumes"]
 
-    assert seen.strip() == one.root("cat /mnt/data/file").strip() == "shared"
+    assert seen.strip() == item.root("cat /mnt/data/file").strip() == "shared"
     assert {(a["InstanceId"], a["Device"], a["State"]) for a in attachments} == {
-        (one.id, "/dev/sdf", "attached"),
+        (item.id, "/dev/sdf", "attached"),
         (other.id, "/dev/sdg", "attached"),
     }
     assert volume in [found["VolumeId"] for found in by_filter]
@@ -51,19 +53,19 @@ def test_a_multi_attach_volume_is_at_two_machines(
 
     other.root("umount /mnt/data")
     account.ec2.detach_volume(VolumeId=volume, InstanceId=other.id)
-    assert [a["InstanceId"] for a in account.volume(volume)["Attachments"]] == [one.id]
+    assert [a["InstanceId"] for a in account.volume(volume)["Attachments"]] == [item.id]
     assert other.run("find /dev -type b").split() == []
-    assert one.root("cat /mnt/data/file").strip() == "shared"
-    account.ec2.terminate_instances(InstanceIds=[one.id])
-    account.wait_state(one.id, "terminated")
+    assert item.root("cat /mnt/data/file").strip() == "shared"
+    account.ec2.terminate_instances(InstanceIds=[item.id])
+    account.wait_state(item.id, "terminated")
     account.wait_volume(volume, "available")
 
 
 @pytest.mark.namespaces
 def test_multi_attach_is_for_provisioned_iops(account: Account) -> None:
-    words = {"Size": 4, "AvailabilityZone": "us-east-1a", "MultiAttachEnabled": True}
+    parameters = {"Size": 4, "AvailabilityZone": "us-east-1a", "MultiAttachEnabled": True}
 
-    code = refusal(account.ec2.create_volume, VolumeType="gp3", **words)
+    code = refusal(account.ec2.create_volume, VolumeType="gp3", **parameters)
 
     assert code == "InvalidParameterCombination"
 
@@ -87,7 +89,7 @@ def test_a_root_volume_stays_and_an_attachment_is_named_rightly(
 
 
 def instance(kind: str = "m5.large", **more: Any) -> Any:
-    words: dict[str, Any] = {
+    parameters: dict[str, Any] = {
         "id": "i-1",
         "availability_zone": "us-east-1a",
         "instance_type": kind,
@@ -95,18 +97,18 @@ def instance(kind: str = "m5.large", **more: Any) -> Any:
         "root_device_name": "/dev/xvda",
         "block_device_mapping": {"/dev/xvda": object()},
     }
-    return SimpleNamespace(**{**words, **more})
+    return SimpleNamespace(**{**parameters, **more})
 
 
 def volume(*held: Any, **more: Any) -> Any:
-    words = {
+    parameters = {
         "id": "vol-1",
         "availability_zone": "us-east-1a",
         "multi_attach_enabled": False,
         "status": "in-use" if held else "available",
-        "held": [SimpleNamespace(instance=one, device="/dev/sdf") for one in held],
+        "held": [SimpleNamespace(instance=item, device="/dev/sdf") for item in held],
     }
-    return SimpleNamespace(**{**words, **more})
+    return SimpleNamespace(**{**parameters, **more})
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from tests.sandbox.conftest import Launch, MakeVolume
 WRITER = "while :; do dd if=/dev/urandom of=/mnt/data/busy bs=1M count=8 conv=fsync; done"
 
 
-def refusal(call: Callable[..., Any], **words: Any) -> str:
+def refusal(call: Callable[..., Any], **parameters: Any) -> str:
     with pytest.raises(ClientError) as refused:
-        call(**words)
+        call(**parameters)
     return code_of(refused.value)
 
 
@@ -29,10 +29,10 @@ def copied(account: Account) -> Generator[Callable[..., dict[str, Any]]]:
     ids: list[str] = []
 
     def call(source: str, **more: Any) -> dict[str, Any]:
-        (made,) = account.ec2.copy_volumes(SourceVolumeId=source, **more)["Volumes"]
-        ids.append(made["VolumeId"])
-        account.wait_volume(made["VolumeId"], "available")
-        return dict(made)
+        (created,) = account.ec2.copy_volumes(SourceVolumeId=source, **more)["Volumes"]
+        ids.append(created["VolumeId"])
+        account.wait_volume(created["VolumeId"], "available")
+        return dict(created)
 
     yield call
     for volume_id in dict.fromkeys(ids):
@@ -122,8 +122,8 @@ def test_a_copy_has_the_shape_that_was_asked_for(
     initialized(account, gp3)
     io2 = copied(volume, VolumeType="io2", Iops=4000, Size=4, MultiAttachEnabled=True)["VolumeId"]
 
-    one, other = account.volume(gp3), account.volume(io2)
-    assert (one["VolumeType"], one["Iops"], one["Throughput"], one["Size"]) == ("gp3", 5000, 500, 10)
+    item, other = account.volume(gp3), account.volume(io2)
+    assert (item["VolumeType"], item["Iops"], item["Throughput"], item["Size"]) == ("gp3", 5000, 500, 10)
     assert (other["VolumeType"], other["Iops"], other["MultiAttachEnabled"]) == ("io2", 4000, True)
     assert not account.volume(volume)["MultiAttachEnabled"]
 
@@ -137,14 +137,14 @@ def test_a_copy_is_initialized_meanwhile_and_one_at_a_time(
     copy = copied(volume)["VolumeId"]
 
     row = status(account, copy)
-    again = refusal(account.ec2.copy_volumes, SourceVolumeId=volume)
+    second = refusal(account.ec2.copy_volumes, SourceVolumeId=volume)
     of_the_copy = refusal(account.ec2.copy_volumes, SourceVolumeId=copy)
     faults.clear()
     initialized(account, copy)
 
     assert row["InitializationStatusDetails"] == {"InitializationType": "volume-copy", "Progress": 0}
     assert {"Name": "initialization-state", "Status": "initializing"} in row["VolumeStatus"]["Details"]
-    assert (again, of_the_copy) == ("CopyVolumesLimitExceeded", "IncorrectState")
+    assert (second, of_the_copy) == ("CopyVolumesLimitExceeded", "IncorrectState")
     details = status(account, copy)["VolumeStatus"]["Details"]
     assert {"Name": "initialization-state", "Status": "completed"} in details
     copied(volume)
@@ -173,9 +173,9 @@ def test_the_same_token_gives_the_same_copy(
 ) -> None:
     volume = make_volume()
 
-    one, other = copied(volume, ClientToken="copy"), copied(volume, ClientToken="copy")
+    item, other = copied(volume, ClientToken="copy"), copied(volume, ClientToken="copy")
 
-    assert one["VolumeId"] == other["VolumeId"]
+    assert item["VolumeId"] == other["VolumeId"]
 
 
 @pytest.mark.namespaces
@@ -206,9 +206,9 @@ def test_a_volume_from_a_snapshot_is_initialized_at_the_rate_that_is_paid_for(
 
 @pytest.mark.namespaces
 def test_an_initialization_rate_is_for_snapshots(account: Account, make_volume: MakeVolume) -> None:
-    words = {"AvailabilityZone": ZONE, "VolumeType": "gp3", "VolumeInitializationRate": 100}
+    parameters = {"AvailabilityZone": ZONE, "VolumeType": "gp3", "VolumeInitializationRate": 100}
 
-    assert refusal(account.ec2.create_volume, Size=1, **words) == "InvalidParameterCombination"
+    assert refusal(account.ec2.create_volume, Size=1, **parameters) == "InvalidParameterCombination"
 
 
 @pytest.mark.parametrize("rate", [0, 99, 301])

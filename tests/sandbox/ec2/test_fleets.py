@@ -21,7 +21,7 @@ ZONES = ("us-east-1a", "us-east-1b")
 
 @pytest.fixture
 def template(account: Account) -> Generator[str]:
-    made = account.ec2.create_launch_template(
+    created = account.ec2.create_launch_template(
         LaunchTemplateName="fleet-test",
         LaunchTemplateData={
             "ImageId": account.image,
@@ -31,8 +31,8 @@ def template(account: Account) -> Generator[str]:
             ],
         },
     )["LaunchTemplate"]
-    yield made["LaunchTemplateId"]
-    account.ec2.delete_launch_template(LaunchTemplateId=made["LaunchTemplateId"])
+    yield created["LaunchTemplateId"]
+    account.ec2.delete_launch_template(LaunchTemplateId=created["LaunchTemplateId"])
 
 
 @pytest.fixture
@@ -142,8 +142,8 @@ def test_a_limit_on_a_zone_counts_those_that_run(create_fleet: CreateFleet, faul
 
     assert zones <= set(ZONES)
     assert len(answer["Instances"]) + len(answer["Errors"]) == 1
-    again = create_fleet(types=("t3.micro",), zones=ZONES[:1])
-    assert again["Instances"] == []
+    second = create_fleet(types=("t3.micro",), zones=ZONES[:1])
+    assert second["Instances"] == []
 
 
 def test_the_errors_of_wrong_pools_do_not_keep_a_good_one_from_launching(create_fleet: CreateFleet) -> None:
@@ -255,7 +255,7 @@ def test_two_subnets_in_one_zone_are_refused_whole(
 
 
 def test_a_template_that_says_it_is_spot_is_refused(account: Account, create_fleet: CreateFleet) -> None:
-    made = account.ec2.create_launch_template(
+    created = account.ec2.create_launch_template(
         LaunchTemplateName="says-spot",
         LaunchTemplateData={
             "ImageId": account.image,
@@ -269,7 +269,7 @@ def test_a_template_that_says_it_is_spot_is_refused(account: Account, create_fle
             LaunchTemplateConfigs=[
                 {
                     "LaunchTemplateSpecification": {
-                        "LaunchTemplateId": made["LaunchTemplateId"],
+                        "LaunchTemplateId": created["LaunchTemplateId"],
                         "Version": "1",
                     }
                 }
@@ -277,4 +277,4 @@ def test_a_template_that_says_it_is_spot_is_refused(account: Account, create_fle
         )
 
     assert code_of(caught.value) == "InvalidFleetConfig"
-    account.ec2.delete_launch_template(LaunchTemplateId=made["LaunchTemplateId"])
+    account.ec2.delete_launch_template(LaunchTemplateId=created["LaunchTemplateId"])

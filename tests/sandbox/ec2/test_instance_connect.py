@@ -53,8 +53,8 @@ def door(tmp_path: Path) -> Iterator[tuple[str, Door]]:
             "ec2", region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
         )
         image = ec2.describe_images()["Images"][0]["ImageId"]
-        made = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, InstanceType="t3.micro")
-        instance_id, machine = made["Instances"][0]["InstanceId"], Door()
+        created = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, InstanceType="t3.micro")
+        instance_id, machine = created["Instances"][0]["InstanceId"], Door()
         layout, before = Layout(tmp_path), list(world._current)
         here = World(layout, "us-east-1", 1, None, False, Disks(layout))
         machines: dict[str, Any] = here.machines

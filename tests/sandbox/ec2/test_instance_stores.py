@@ -53,11 +53,11 @@ def test_an_instance_store_outlives_a_reboot_and_not_a_stop(account: Account, la
     account.ec2.stop_instances(InstanceIds=[machine.id])
     account.wait_state(machine.id, "stopped")
     account.ec2.start_instances(InstanceIds=[machine.id])
-    again = Machine(account, account.wait_state(machine.id, "running"), "ec2-user")
+    second = Machine(account, account.wait_state(machine.id, "running"), "ec2-user")
 
     assert blank == ""
     assert after_reboot.strip() == "quick"
-    assert again.root("blkid -p /dev/nvme1n1 || true") == ""
+    assert second.root("blkid -p /dev/nvme1n1 || true") == ""
     account.ec2.terminate_instances(InstanceIds=[machine.id])
     account.wait_state(machine.id, "terminated")
     assert list((account.info.home / "volumes").glob(f"{machine.id}*")) == []

@@ -87,17 +87,17 @@ def test_what_it_writes_stays_on_its_own_disk(launch: Launch) -> None:
 
 
 def test_two_machines_reach_each_other_by_address(account: Account, launch: Launch) -> None:
-    one, other = launch(), launch()
+    item, other = launch(), launch()
 
-    reached = one.run(f"exec 3<>/dev/tcp/{other.address}/22 && head -c 7 <&3")
+    reached = item.run(f"exec 3<>/dev/tcp/{other.address}/22 && head -c 7 <&3")
 
     assert reached == "SSH-2.0"
 
 
 def test_its_packets_fit_through_this_computers_way_out(launch: Launch) -> None:
     routes = subprocess.run(["ip", "route", "get", "203.0.113.1"], capture_output=True, text=True, check=True)
-    words = routes.stdout.split()
-    outward = int(Path("/sys/class/net", words[words.index("dev") + 1], "mtu").read_text())
+    text = routes.stdout.split()
+    outward = int(Path("/sys/class/net", text[text.index("dev") + 1], "mtu").read_text())
     machine = launch()
 
     device = machine.run("ip route show default").split()[4]
@@ -178,9 +178,9 @@ def _console(account: Account, instance_id: str, wanted: str) -> str:
 
 
 def test_each_machine_has_host_keys_of_its_own(launch: Launch) -> None:
-    one, other = launch(), launch()
+    item, other = launch(), launch()
 
-    keys = {machine.run("cat /etc/ssh/ssh_host_ed25519_key.pub").split()[1] for machine in (one, other)}
+    keys = {machine.run("cat /etc/ssh/ssh_host_ed25519_key.pub").split()[1] for machine in (item, other)}
 
     assert len(keys) == 2
 
@@ -261,11 +261,11 @@ def test_tags_of_the_launch_are_on_instance_and_volumes(account: Account, run_in
 
 
 def test_the_same_token_gives_the_same_instance(account: Account, run_instances: Run) -> None:
-    one = run_instances(ClientToken="once")
+    item = run_instances(ClientToken="once")
 
     other = run_instances(ClientToken="once")
 
-    assert other["InstanceId"] == one["InstanceId"]
+    assert other["InstanceId"] == item["InstanceId"]
 
 
 def test_the_same_token_for_something_else_is_refused(account: Account, run_instances: Run) -> None:

@@ -93,13 +93,13 @@ def test_a_stopped_instance_has_its_disk_when_it_starts_again(account: Account, 
     account.ec2.stop_instances(InstanceIds=[machine.id])
     stopped = account.wait_state(machine.id, "stopped")
     account.ec2.start_instances(InstanceIds=[machine.id])
-    again = Machine(account, account.wait_state(machine.id, "running"), "ec2-user")
+    second = Machine(account, account.wait_state(machine.id, "running"), "ec2-user")
 
     assert stopped["StateReason"]["Code"] == "Client.UserInitiatedShutdown"
     assert "PublicIpAddress" not in stopped
-    assert again.run("cat ~/file").strip() == "kept"
-    assert again.run("cat /etc/ssh/ssh_host_ed25519_key.pub") == key
-    assert again.run("cat /var/lib/boots").split() == ["x"]
+    assert second.run("cat ~/file").strip() == "kept"
+    assert second.run("cat /etc/ssh/ssh_host_ed25519_key.pub") == key
+    assert second.run("cat /var/lib/boots").split() == ["x"]
 
 
 def test_one_that_is_stopped_while_it_boots_is_stopped_and_can_be_started(
@@ -172,8 +172,8 @@ def test_a_machine_that_shuts_itself_down_is_stopped_otherwise(account: Account,
     described = account.wait_state(machine.id, "stopped")
     assert described["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
     account.ec2.start_instances(InstanceIds=[machine.id])
-    again = Machine(account, account.wait_state(machine.id, "running"), "ec2-user")
-    assert again.run("cat ~/file").strip() == "kept"
+    second = Machine(account, account.wait_state(machine.id, "running"), "ec2-user")
+    assert second.run("cat ~/file").strip() == "kept"
 
 
 def test_a_shutdown_planned_for_later_can_be_called_off(account: Account, launch: Launch) -> None:

@@ -20,9 +20,9 @@ NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 GP3 = Shape("gp3", 100, 3000, 125)
 
 
-def refusal(call: Callable[..., Any], **words: Any) -> str:
+def refusal(call: Callable[..., Any], **parameters: Any) -> str:
     with pytest.raises(ClientError) as refused:
-        call(**words)
+        call(**parameters)
     return code_of(refused.value)
 
 
@@ -114,7 +114,10 @@ def test_what_was_never_modified_has_no_modification(account: Account, make_volu
 
     assert code == "InvalidVolumeModification.NotFound"
     assert volume not in [
-        one["VolumeId"] for one in account.ec2.describe_volumes_modifications()["VolumesModifications"]
+        describe_volumes_modification["VolumeId"]
+        for describe_volumes_modification in account.ec2.describe_volumes_modifications()[
+            "VolumesModifications"
+        ]
     ]
 
 
@@ -132,7 +135,7 @@ def test_a_refused_modification_changes_nothing(account: Account, make_volume: M
 
 
 @pytest.mark.parametrize(
-    ("words", "becomes"),
+    ("parameters", "becomes"),
     [
         ({"size": 200}, Shape("gp3", 200, 3000, 125)),
         ({"iops": 8000, "throughput": 1000}, Shape("gp3", 100, 8000, 1000)),
@@ -143,12 +146,12 @@ def test_a_refused_modification_changes_nothing(account: Account, make_volume: M
     ],
     ids=str,
 )
-def test_what_is_not_said_is_kept_or_ec2s_default(words: dict[str, Any], becomes: Shape) -> None:
-    assert target(GP3, **words) == becomes
+def test_what_is_not_said_is_kept_or_ec2s_default(parameters: dict[str, Any], becomes: Shape) -> None:
+    assert target(GP3, **parameters) == becomes
 
 
 @pytest.mark.parametrize(
-    ("now", "words", "code"),
+    ("now", "parameters", "code"),
     [
         (GP3, {"size": 99}, "InvalidParameterValue"),
         (GP3, {"size": 65537}, "InvalidParameterValue"),
@@ -167,16 +170,18 @@ def test_what_is_not_said_is_kept_or_ec2s_default(words: dict[str, Any], becomes
     ],
     ids=str,
 )
-def test_a_change_that_ebs_does_not_make_is_refused(now: Shape, words: dict[str, Any], code: str) -> None:
+def test_a_change_that_ebs_does_not_make_is_refused(
+    now: Shape, parameters: dict[str, Any], code: str
+) -> None:
     with pytest.raises(EC2ClientError) as refused:
-        target(now, **words)
+        target(now, **parameters)
     assert refused.value.code == code
 
 
-def target(now: Shape, **words: Any) -> Shape:
+def target(now: Shape, **parameters: Any) -> Shape:
     """`target_shape` with what is not said left out."""
     named: dict[str, Any] = dict.fromkeys(("kind", "size", "iops", "throughput", "multi_attach"))
-    return target_shape(now, **{**named, **words})
+    return target_shape(now, **{**named, **parameters})
 
 
 def test_the_limit_per_day_rolls() -> None:

@@ -16,9 +16,9 @@ from tests.sandbox.account import ZONE, Account, code_of, until
 from tests.sandbox.conftest import Launch, MakeVolume
 
 
-def refusal(call: Callable[..., Any], **words: Any) -> str:
+def refusal(call: Callable[..., Any], **parameters: Any) -> str:
     with pytest.raises(ClientError) as refused:
-        call(**words)
+        call(**parameters)
     return code_of(refused.value)
 
 
@@ -46,19 +46,19 @@ def test_a_snapshot_is_pending_until_it_is_completed(
     faults.volume_times(snapshot=3600)
     tags = [{"Key": "Name", "Value": "epoch 3"}]
 
-    made = account.ec2.create_snapshot(
+    created = account.ec2.create_snapshot(
         VolumeId=make_volume(), TagSpecifications=[{"ResourceType": "snapshot", "Tags": tags}]
     )
-    snapshots.append(made["SnapshotId"])
-    pending = state(account, made["SnapshotId"])
+    snapshots.append(created["SnapshotId"])
+    pending = state(account, created["SnapshotId"])
     too_early = refusal(
-        account.ec2.create_volume, SnapshotId=made["SnapshotId"], AvailabilityZone=ZONE, VolumeType="gp3"
+        account.ec2.create_volume, SnapshotId=created["SnapshotId"], AvailabilityZone=ZONE, VolumeType="gp3"
     )
     faults.clear()
 
-    assert (made["State"], made["Tags"]) == ("pending", tags)
+    assert (created["State"], created["Tags"]) == ("pending", tags)
     assert (pending, too_early) == ("pending 0%", "IncorrectState")
-    until(lambda: state(account, made["SnapshotId"]) == "completed 100%", "the snapshot to be completed")
+    until(lambda: state(account, created["SnapshotId"]) == "completed 100%", "the snapshot to be completed")
 
 
 @pytest.mark.namespaces
@@ -70,10 +70,10 @@ def test_snapshots_are_listed_by_owner_tag_and_volume_in_pages(
         if number == 4:
             until(lambda: not _pending(account, volume), "the first ones to be completed")
         tags = [{"Key": "number", "Value": str(number)}]
-        made = account.ec2.create_snapshot(
+        created = account.ec2.create_snapshot(
             VolumeId=volume, TagSpecifications=[{"ResourceType": "snapshot", "Tags": tags}]
         )
-        snapshots.append(made["SnapshotId"])
+        snapshots.append(created["SnapshotId"])
     of_volume = [{"Name": "volume-id", "Values": [volume]}]
 
     pages = list(
@@ -85,9 +85,9 @@ def test_snapshots_are_listed_by_owner_tag_and_volume_in_pages(
     amazons = describe(OwnerIds=["amazon"])["Snapshots"]
 
     assert [len(page["Snapshots"]) for page in pages] == [5, 2]
-    assert {one["SnapshotId"] for page in pages for one in page["Snapshots"]} == set(snapshots)
-    assert [one["SnapshotId"] for one in tagged] == [snapshots[3]]
-    assert not set(snapshots) & {one["SnapshotId"] for one in amazons}
+    assert {item["SnapshotId"] for page in pages for item in page["Snapshots"]} == set(snapshots)
+    assert [entry["SnapshotId"] for entry in tagged] == [snapshots[3]]
+    assert not set(snapshots) & {amazon["SnapshotId"] for amazon in amazons}
     assert refusal(describe, SnapshotIds=["snap-0123456789abcdef0"]) == "InvalidSnapshot.NotFound"
 
 
@@ -135,8 +135,8 @@ def test_a_snapshot_weighs_what_was_written_and_knows_what_changed(
     assert first["FullSnapshotSizeInBytes"] == 8 * BLOCK_BYTES
     assert second["FullSnapshotSizeInBytes"] == 9 * BLOCK_BYTES
     assert (listed["BlockSize"], listed["VolumeSize"]) == (BLOCK_BYTES, 1)
-    assert [one["BlockIndex"] for one in listed["Blocks"]] == list(range(100, 108))
-    assert [one["BlockIndex"] for one in changed] == [106, 107, 2000]
+    assert [item["BlockIndex"] for item in listed["Blocks"]] == list(range(100, 108))
+    assert [entry["BlockIndex"] for entry in changed] == [106, 107, 2000]
     assert "FirstBlockToken" not in changed[-1]
     assert block["BlockData"].read().rstrip(b"\0") == b"end"
 
@@ -150,10 +150,10 @@ def test_blocks_are_told_in_pages_and_of_snapshots_that_are_there(
     machine.root("dd if=/dev/urandom of=/dev/sdf bs=1M count=60 oflag=direct status=none")
     snapshots.append(account.snapshot(volume)["SnapshotId"])
 
-    one = ebs.list_snapshot_blocks(SnapshotId=snapshots[0], MaxResults=100)
-    other = ebs.list_snapshot_blocks(SnapshotId=snapshots[0], MaxResults=100, NextToken=one["NextToken"])
+    item = ebs.list_snapshot_blocks(SnapshotId=snapshots[0], MaxResults=100)
+    other = ebs.list_snapshot_blocks(SnapshotId=snapshots[0], MaxResults=100, NextToken=item["NextToken"])
 
-    assert [block["BlockIndex"] for block in (*one["Blocks"], *other["Blocks"])] == list(range(120))
+    assert [block["BlockIndex"] for block in (*item["Blocks"], *other["Blocks"])] == list(range(120))
     assert "NextToken" not in other
     unknown = "snap-0123456789abcdef0"
     assert refusal(ebs.list_snapshot_blocks, SnapshotId=unknown) == "ResourceNotFoundException"
@@ -209,17 +209,17 @@ def test_a_snapshot_that_an_image_is_made_of_is_kept(
 
 
 def test_blocks_of_a_file_are_those_with_data(tmp_path: Path) -> None:
-    one, other = tmp_path / "one", tmp_path / "other"
-    for file, places in ((one, (0, 7)), (other, (0, 3))):
+    item, other = tmp_path / "one", tmp_path / "other"
+    for file, places in ((item, (0, 7)), (other, (0, 3))):
         with file.open("wb") as stream:
             stream.truncate(16 * BLOCK_BYTES)
             for place in places:
                 stream.seek(place * BLOCK_BYTES + 4096)
                 stream.write(b"data")
 
-    assert (written_blocks(one), written_blocks(other)) == ([0, 7], [0, 3])
-    assert changed_blocks(one, other) == [3, 7]
-    assert read_block(one, 7)[4096:4100] == b"data"
+    assert (written_blocks(item), written_blocks(other)) == ([0, 7], [0, 3])
+    assert changed_blocks(item, other) == [3, 7]
+    assert read_block(item, 7)[4096:4100] == b"data"
     assert written_blocks(tmp_path / "absent") == []
 
 
@@ -244,8 +244,8 @@ def test_volumes_that_are_folders_have_snapshots_and_copies_too(tmp_path: Path) 
         account.ec2.detach_volume(VolumeId=volume)
 
         assert snapshot["FullSnapshotSizeInBytes"] == len("kept")
-        for made in (restored["VolumeId"], copy["VolumeId"]):
-            assert (home / "volumes" / made / "file").read_text() == "kept"
+        for created in (restored["VolumeId"], copy["VolumeId"]):
+            assert (home / "volumes" / created / "file").read_text() == "kept"
         assert account.volume(volume)["State"] == "available"
     finally:
         control.stop(home=home)

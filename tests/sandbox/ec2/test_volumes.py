@@ -19,10 +19,10 @@ MOUNT = "mkdir -p /mnt/data; mount /dev/sdf /mnt/data"
 FORMAT_AND_MOUNT = f"mkfs.ext4 -q /dev/sdf; {MOUNT}"
 
 
-def refusal(call: Callable[..., Any], **words: Any) -> str:
+def refusal(call: Callable[..., Any], **parameters: Any) -> str:
     """The code with which AWS refuses the call."""
     with pytest.raises(ClientError) as refused:
-        call(**words)
+        call(**parameters)
     return code_of(refused.value)
 
 
@@ -43,30 +43,30 @@ def test_what_is_written_on_one_machine_is_there_on_the_next(
 
 
 def test_a_new_volume_is_created_and_then_available(account: Account, make_volume: MakeVolume) -> None:
-    made = account.ec2.create_volume(Size=1, AvailabilityZone=ZONE, VolumeType="gp3")
+    created = account.ec2.create_volume(Size=1, AvailabilityZone=ZONE, VolumeType="gp3")
 
-    assert made["State"] == "creating"
-    described = account.wait_volume(made["VolumeId"], "available")
+    assert created["State"] == "creating"
+    described = account.wait_volume(created["VolumeId"], "available")
     assert (described["Size"], described["Iops"], described["Throughput"]) == (1, 3000, 125)
-    account.ec2.delete_volume(VolumeId=made["VolumeId"])
+    account.ec2.delete_volume(VolumeId=created["VolumeId"])
 
 
 def test_a_disk_is_found_by_its_volumes_id(launch: Launch, make_volume: MakeVolume) -> None:
-    one, other, machine = make_volume(1), make_volume(2), launch()
-    machine.attach(one, "/dev/sdf")
+    item, other, machine = make_volume(1), make_volume(2), launch()
+    machine.attach(item, "/dev/sdf")
     machine.attach(other, "/dev/sdg")
 
-    sizes = [int(machine.root(f"blockdev --getsize64 {machine.disk(volume)}")) for volume in (one, other)]
+    sizes = [int(machine.root(f"blockdev --getsize64 {machine.disk(volume)}")) for volume in (item, other)]
 
     assert sizes == [1 << 30, 2 << 30]
 
 
 def test_disks_are_not_numbered_in_the_order_of_attaching(launch: Launch, make_volume: MakeVolume) -> None:
-    one, other, machine = make_volume(), make_volume(), launch()
-    machine.attach(one, "/dev/sdf")
+    item, other, machine = make_volume(), make_volume(), launch()
+    machine.attach(item, "/dev/sdf")
     machine.attach(other, "/dev/sdg")
 
-    nodes = machine.run(f"readlink -f {machine.disk(one)}; readlink -f {machine.disk(other)}").split()
+    nodes = machine.run(f"readlink -f {machine.disk(item)}; readlink -f {machine.disk(other)}").split()
 
     assert all(node.startswith("/dev/nvme") for node in nodes)
     assert nodes != sorted(nodes)
@@ -80,11 +80,11 @@ def test_the_name_asked_for_leads_to_the_disk(launch: Launch, make_volume: MakeV
 
 
 def test_a_machine_has_no_disks_but_its_own(launch: Launch, make_volume: MakeVolume) -> None:
-    volume, one, other = make_volume(), launch(), launch()
-    one.attach(volume)
+    volume, item, other = make_volume(), launch(), launch()
+    item.attach(volume)
 
     assert other.run("find /dev -type b").split() == []
-    assert len(one.run("find /dev -type b").split()) == 1
+    assert len(item.run("find /dev -type b").split()) == 1
 
 
 def test_a_volume_of_another_zone_is_refused(
@@ -101,8 +101,8 @@ def test_a_volume_of_another_zone_is_refused(
 def test_a_volume_in_use_is_refused_to_others(
     account: Account, launch: Launch, make_volume: MakeVolume
 ) -> None:
-    volume, one, other = make_volume(), launch(), launch()
-    one.attach(volume)
+    volume, item, other = make_volume(), launch(), launch()
+    item.attach(volume)
 
     assert (
         refusal(account.ec2.attach_volume, VolumeId=volume, InstanceId=other.id, Device="/dev/sdf")
@@ -112,8 +112,8 @@ def test_a_volume_in_use_is_refused_to_others(
 
 
 def test_a_device_name_serves_one_volume(account: Account, launch: Launch, make_volume: MakeVolume) -> None:
-    one, other, machine = make_volume(), make_volume(), launch()
-    machine.attach(one)
+    item, other, machine = make_volume(), make_volume(), launch()
+    machine.attach(item)
 
     assert (
         refusal(account.ec2.attach_volume, VolumeId=other, InstanceId=machine.id, Device="/dev/sdf")
@@ -150,10 +150,10 @@ def test_detaching_what_is_not_attached_is_refused(account: Account, make_volume
     ids=str,
 )
 def test_a_shape_that_ebs_does_not_sell_is_refused(account: Account, shape: dict[str, Any]) -> None:
-    words = {"Size": 10, "AvailabilityZone": ZONE, "VolumeType": "gp3", **shape}
+    parameters = {"Size": 10, "AvailabilityZone": ZONE, "VolumeType": "gp3", **shape}
     before = len(account.ec2.describe_volumes()["Volumes"])
 
-    code = refusal(account.ec2.create_volume, **words)
+    code = refusal(account.ec2.create_volume, **parameters)
 
     assert code in {
         "InvalidParameterValue",
@@ -165,9 +165,9 @@ def test_a_shape_that_ebs_does_not_sell_is_refused(account: Account, shape: dict
 
 
 def test_the_same_token_gives_the_same_volume(account: Account, make_volume: MakeVolume) -> None:
-    one, other = make_volume(ClientToken="token"), make_volume(ClientToken="token")
+    item, other = make_volume(ClientToken="token"), make_volume(ClientToken="token")
 
-    assert one == other
+    assert item == other
     assert (
         refusal(
             account.ec2.create_volume, Size=2, AvailabilityZone=ZONE, VolumeType="gp3", ClientToken="token"
@@ -338,9 +338,9 @@ def test_a_volume_stays_attached_over_a_stop_and_a_start(
     account.ec2.stop_instances(InstanceIds=[machine.id])
     account.wait_state(machine.id, "stopped")
     account.ec2.start_instances(InstanceIds=[machine.id])
-    again = Machine(account, account.wait_state(machine.id, "running"), "ec2-user")
+    second = Machine(account, account.wait_state(machine.id, "running"), "ec2-user")
 
-    assert again.root(f"{MOUNT}; cat /mnt/data/file").strip() == "kept"
+    assert second.root(f"{MOUNT}; cat /mnt/data/file").strip() == "kept"
 
 
 def test_a_volume_can_be_attached_to_a_stopped_instance(
@@ -352,9 +352,9 @@ def test_a_volume_can_be_attached_to_a_stopped_instance(
 
     machine.attach(volume)
     account.ec2.start_instances(InstanceIds=[machine.id])
-    again = Machine(account, account.wait_state(machine.id, "running"), "ec2-user")
+    second = Machine(account, account.wait_state(machine.id, "running"), "ec2-user")
 
-    again.run(f"test -b {again.disk(volume)}")
+    second.run(f"test -b {second.disk(volume)}")
 
 
 def test_disks_asked_for_at_launch_are_there_at_boot_and_go_as_they_were_told_to(
@@ -395,7 +395,7 @@ def test_a_disk_asked_for_at_launch_is_as_fast_as_it_was_asked_to_be(
     )["InstanceId"]
 
     found = account.ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [instance]}])
-    shapes = {(one["VolumeType"], one["Iops"], one.get("Throughput")) for one in found["Volumes"]}
+    shapes = {(item["VolumeType"], item["Iops"], item.get("Throughput")) for item in found["Volumes"]}
     assert shapes >= {("gp3", 4000, 500), ("io2", 200, None)}
 
 

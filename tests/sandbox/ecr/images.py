@@ -41,13 +41,13 @@ class Client:
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
         """One request; ``path`` begins below the repository, or with a slash."""
-        words = dict(headers or {})
+        text = dict(headers or {})
         if self.password is not None:
-            words["Authorization"] = "Basic " + base64.b64encode(f"AWS:{self.password}".encode()).decode()
+            text["Authorization"] = "Basic " + base64.b64encode(f"AWS:{self.password}".encode()).decode()
         connection = http.client.HTTPConnection(self.host, timeout=20)
         try:
             whole = path if path.startswith("/") else f"/v2/{self.name}/{path}"
-            connection.request(method, whole, body=body, headers=words)
+            connection.request(method, whole, body=body, headers=text)
             response = connection.getresponse()
             return Answer(response.status, dict(response.getheaders()), response.read())
         finally:
@@ -92,7 +92,7 @@ def digest_of(content: bytes) -> str:
 
 def manifest(config: bytes, *layers: bytes) -> bytes:
     """Of an image."""
-    words: dict[str, Any] = {
+    text: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": DOCKER_IMAGE,
         "config": {"mediaType": CONFIG_TYPE, "size": len(config), "digest": digest_of(config)},
@@ -100,7 +100,7 @@ def manifest(config: bytes, *layers: bytes) -> bytes:
             {"mediaType": LAYER_TYPE, "size": len(layer), "digest": digest_of(layer)} for layer in layers
         ],
     }
-    return json.dumps(words).encode()
+    return json.dumps(text).encode()
 
 
 def listing(*digests: str) -> bytes:

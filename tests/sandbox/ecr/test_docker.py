@@ -48,9 +48,9 @@ def docker_here(tmp_path: Path) -> Iterator[Docker]:
         engine = engines.start(Path(short))
         environment = {**os.environ, "DOCKER_HOST": engine.host, "DOCKER_CONFIG": str(tmp_path / "config")}
 
-        def docker(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        def docker(*argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
             return subprocess.run(
-                ["docker", *words],
+                ["docker", *argv],
                 capture_output=True,
                 text=True,
                 input=stdin,

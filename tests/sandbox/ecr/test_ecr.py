@@ -38,10 +38,10 @@ def password(ecr: Any) -> str:
 @pytest.fixture
 def repository(ecr: Any) -> Iterator[dict[str, Any]]:
     """It is empty, and gone after the test."""
-    made = ecr.create_repository(repositoryName=f"team/{secrets.token_hex(4)}")["repository"]
-    yield made
+    created = ecr.create_repository(repositoryName=f"team/{secrets.token_hex(4)}")["repository"]
+    yield created
     try:
-        ecr.delete_repository(repositoryName=made["repositoryName"], force=True)
+        ecr.delete_repository(repositoryName=created["repositoryName"], force=True)
     except ClientError as error:
         assert code_of(error) == "RepositoryNotFoundException"
 
@@ -62,9 +62,9 @@ def tags(ecr: Any, client: Client) -> dict[str, set[str]]:
     return {row["imageDigest"]: set(row.get("imageTags", ())) for row in described(ecr, client)}
 
 
-def refused(call: Any, **words: Any) -> str:
+def refused(call: Any, **parameters: Any) -> str:
     with pytest.raises(ClientError) as raised:
-        call(**words)
+        call(**parameters)
     return code_of(raised.value)
 
 
@@ -299,12 +299,16 @@ def test_a_repository_goes_with_its_images_only_when_forced(ecr: Any, client: Cl
 def test_the_api_gives_a_tag_to_an_image_that_is_there(ecr: Any, client: Client) -> None:
     digest = client.push_image("1")
     (image,) = ecr.batch_get_image(repositoryName=client.name, imageIds=[{"imageTag": "1"}])["images"]
-    words = {"repositoryName": client.name, "imageManifest": image["imageManifest"], "imageTag": "latest"}
+    parameters = {
+        "repositoryName": client.name,
+        "imageManifest": image["imageManifest"],
+        "imageTag": "latest",
+    }
 
-    ecr.put_image(**words)
+    ecr.put_image(**parameters)
 
     assert client.ask("HEAD", "manifests/latest").headers["Docker-Content-Digest"] == digest
-    assert refused(ecr.put_image, **words) == "ImageAlreadyExistsException"
+    assert refused(ecr.put_image, **parameters) == "ImageAlreadyExistsException"
 
 
 def test_the_api_takes_a_whole_image(ecr: Any, client: Client) -> None:
@@ -331,9 +335,9 @@ def test_the_api_takes_a_whole_image(ecr: Any, client: Client) -> None:
 
 def test_a_link_to_a_layer_opens_without_a_token(ecr: Any, client: Client) -> None:
     client.push_image("1", b"layer")
-    words = {"repositoryName": client.name, "layerDigest": digest_of(b"layer")}
+    parameters = {"repositoryName": client.name, "layerDigest": digest_of(b"layer")}
 
-    url = ecr.get_download_url_for_layer(**words)["downloadUrl"]
+    url = ecr.get_download_url_for_layer(**parameters)["downloadUrl"]
 
     stranger = Client(f"{client.host}/{client.name}", None)
     path = url.partition(client.host)[2]

@@ -110,6 +110,6 @@ def test_as_many_stay_as_the_rule_says(ages: list[tuple[int, list[str]]], number
 
     taken = gone(images, rule(1, **most(number)))
 
-    kept = [one.pushed for one in images if one.digest not in taken]
+    kept = [item.pushed for item in images if item.digest not in taken]
     assert len(kept) == min(number, len(images))
-    assert all(one.pushed <= min(kept) for one in images if one.digest in taken)
+    assert all(entry.pushed <= min(kept) for entry in images if entry.digest in taken)

@@ -18,7 +18,7 @@ CACHE = "application/vnd.buildkit.cacheconfig.v0"
 def image(
     media_type: str | None = OCI_IMAGE, config: str = "application/vnd.oci.image.config.v1+json"
 ) -> bytes:
-    words: dict[str, Any] = {
+    parameters: dict[str, Any] = {
         "schemaVersion": 2,
         "config": {"mediaType": config, "size": 10, "digest": "sha256:c"},
         "layers": [
@@ -26,7 +26,7 @@ def image(
             {"mediaType": LAYER, "size": 200, "digest": "sha256:b"},
         ],
     }
-    return json.dumps(words if media_type is None else {**words, "mediaType": media_type}).encode()
+    return json.dumps(parameters if media_type is None else {**parameters, "mediaType": media_type}).encode()
 
 
 def listing(media_type: str, entry_type: str) -> bytes:
@@ -66,14 +66,14 @@ def test_a_build_cache_that_is_a_list_of_layers_is_refused() -> None:
 
 
 def test_a_layer_that_its_publisher_keeps_is_not_asked_for() -> None:
-    words = json.loads(image())
-    words["layers"][0]["urls"] = ["https://example.com/layer"]
+    text = json.loads(image())
+    text["layers"][0]["urls"] = ["https://example.com/layer"]
 
-    assert ecr_manifest.read(json.dumps(words).encode(), None).blobs == ("sha256:c", "sha256:b")
+    assert ecr_manifest.read(json.dumps(text).encode(), None).blobs == ("sha256:c", "sha256:b")
 
 
 @pytest.mark.parametrize(
-    ("body", "words"),
+    ("body", "text"),
     [
         (b"{", "JSON"),
         (b"[]", "JSON"),
@@ -85,6 +85,6 @@ def test_a_layer_that_its_publisher_keeps_is_not_asked_for() -> None:
         (b" " * (ecr_manifest.MOST_BYTES + 1), "larger"),
     ],
 )
-def test_what_is_no_manifest_is_refused(body: bytes, words: str) -> None:
-    with pytest.raises(BadManifest, match=words):
+def test_what_is_no_manifest_is_refused(body: bytes, text: str) -> None:
+    with pytest.raises(BadManifest, match=text):
         ecr_manifest.read(body, None)

@@ -33,10 +33,10 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 10) -> None
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[FolderMachine]:
-    made = FolderMachine(tmp_path / "machine", "i-0abc", metadata_endpoint="http://127.0.0.1:1338")
-    made.create()
-    yield made
-    made.stop(grace_seconds=0)
+    created = FolderMachine(tmp_path / "machine", "i-0abc", metadata_endpoint="http://127.0.0.1:1338")
+    created.create()
+    yield created
+    created.stop(grace_seconds=0)
 
 
 def output(machine: FolderMachine, *command: str, code: int = 0) -> str:
@@ -333,9 +333,9 @@ def test_the_agent_mounts_a_volume_and_what_is_written_there_is_on_it(
 ) -> None:
     (tmp_path / "volume").mkdir()
     machine.attach(VOLUME, tmp_path / "volume", "/dev/sdf")
-    words = {"volume_id": VOLUME, "mount_point": "/mnt/data", "fstype": "ext4", "format": "if-blank"}
+    parameters = {"volume_id": VOLUME, "mount_point": "/mnt/data", "fstype": "ext4", "format": "if-blank"}
 
-    assert "ok" in ask_agent(machine, "attach", **words)
+    assert "ok" in ask_agent(machine, "attach", **parameters)
     (machine.path("/mnt/data") / "kept").write_text("yes")
     with pytest.raises(Conflict, match="/mnt/data"):
         machine.detach(VOLUME)

@@ -31,8 +31,8 @@ def run(*command: str, timeout: float = 60, input_text: str | None = None) -> st
 def reserve_namespace() -> int:
     """A number whose network namespace did not exist: other test runs on this computer take others."""
     for number in range(250):
-        made = subprocess.run(["ip", "netns", "add", f"rct-{number}"], capture_output=True, check=False)
-        if made.returncode == 0:
+        created = subprocess.run(["ip", "netns", "add", f"rct-{number}"], capture_output=True, check=False)
+        if created.returncode == 0:
             return number
     raise AssertionError("every test network is taken")
 

@@ -26,14 +26,14 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         pytest.skip(reason)
     base = tmp_path_factory.mktemp("engine")
     with ExitStack() as stack:
-        made = Machine(base, f"i-test{os.getpid()}", stack)
-        registry = Registry(base / "registry", made.host, 5000)
+        created = Machine(base, f"i-test{os.getpid()}", stack)
+        registry = Registry(base / "registry", created.host, 5000)
         registry.start()
         stack.callback(registry.stop)
         images.provide(registry, recipes=[images.BUSYBOX])
-        made.registry = registry
-        made.boot(registry.address)
-        yield made
+        created.registry = registry
+        created.boot(registry.address)
+        yield created
 
 
 on_a_machine = [pytest.mark.root, pytest.mark.linux, pytest.mark.namespaces, pytest.mark.docker]
@@ -194,13 +194,13 @@ def test_a_client_is_told_why_the_engine_does_not_start(machine: Machine) -> Non
 def other(machine: Machine, tmp_path: Path) -> Iterator[Machine]:
     """A second machine, for tests that end it."""
     with ExitStack() as stack:
-        made = Machine(tmp_path, f"{machine.name}b", stack)
-        registry = Registry(tmp_path / "registry", made.host, 5000)
+        created = Machine(tmp_path, f"{machine.name}b", stack)
+        registry = Registry(tmp_path / "registry", created.host, 5000)
         registry.start()
         stack.callback(registry.stop)
         images.provide(registry, recipes=[images.BUSYBOX])
-        made.boot(registry.address)
-        yield made
+        created.boot(registry.address)
+        yield created
 
 
 @marked

@@ -40,10 +40,10 @@ def started(account: Account) -> Machine:
 @pytest.fixture(scope="module")
 def machine(account: Account) -> Iterator[Machine]:
     """One for all tests here; without Docker."""
-    made = started(account)
-    yield made
-    account.ec2.terminate_instances(InstanceIds=[made.id])
-    account.wait_state(made.id, "terminated")
+    created = started(account)
+    yield created
+    account.ec2.terminate_instances(InstanceIds=[created.id])
+    account.wait_state(created.id, "terminated")
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,9 @@ def layout(tmp_path: Path) -> Generator[Layout]:
 
 def test_one_that_was_removed_before_it_booted_starts_nothing(layout: Layout) -> None:
     """As when a sandbox stops while its machines are booting."""
-    made = Network(layout)
-    made.make()
-    machine = Machine(layout, made, Hardware("i-0123456789abcdef0", "ec2-user", False, None, None, {}))
+    created = Network(layout)
+    created.make()
+    machine = Machine(layout, created, Hardware("i-0123456789abcdef0", "ec2-user", False, None, None, {}))
     machine.remove()
     with pytest.raises(BootFailed, match="has been removed"):
         machine.boot(first=True)

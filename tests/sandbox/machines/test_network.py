@@ -26,34 +26,34 @@ def layout(tmp_path: Path) -> Generator[Layout]:
 
 def test_the_gateway_keeps_its_address_as_machines_come_and_go(layout: Layout) -> None:
     """A machine that remembers it would otherwise send into nothing until it asks again."""
-    made = Network(layout)
-    made.make()
+    created = Network(layout)
+    created.make()
     device = Path("/sys/class/net", layout.bridge, "address")
     seen = {device.read_text()}
     numbers = []
     for _ in range(6):
-        number, _address = made.connect()
+        number, _address = created.connect()
         numbers.append(number)
         seen.add(device.read_text())
     for number in numbers:
-        made.disconnect(number)
+        created.disconnect(number)
         seen.add(device.read_text())
     assert len(seen) == 1
 
 
 def test_a_machine_reaches_the_gateway_just_after_others_came(layout: Layout) -> None:
-    made = Network(layout)
-    made.make()
-    first, _address = made.connect()
+    created = Network(layout)
+    created.make()
+    first, _address = created.connect()
 
     def call(port: int) -> None:
-        socket.create_connection((made.gateway, port), timeout=2).close()
+        socket.create_connection((created.gateway, port), timeout=2).close()
 
-    with socket.create_server((made.gateway, 0), backlog=16) as server:
+    with socket.create_server((created.gateway, 0), backlog=16) as server:
         port = server.getsockname()[1]
         network.inside(layout.namespace(first), partial(call, port))
         for _ in range(4):
-            made.connect()
+            created.connect()
             network.inside(layout.namespace(first), partial(call, port))
 
 
@@ -93,36 +93,34 @@ def test_another_computer_reaches_neither_the_sandbox_nor_its_machines(
     layout: Layout, stranger: tuple[str, str]
 ) -> None:
     """Linux takes packets for any of its addresses on every device, and forwards what a route sends its way."""
-    made = Network(layout)
-    made.make()
-    number, address = made.connect()
+    created = Network(layout)
+    created.make()
+    number, address = created.connect()
     namespace, way = stranger
-    network.run("ip", "-netns", namespace, "route", "add", str(made.subnet), "via", way)
+    network.run("ip", "-netns", namespace, "route", "add", str(created.subnet), "via", way)
     machine = layout.namespace(number)
     with (
-        socket.create_server((made.gateway, 0)) as server,
+        socket.create_server((created.gateway, 0)) as server,
         network.listen(machine, address, 22),
         socket.create_server((way, 0)) as outside,
     ):
         port = server.getsockname()[1]
         assert reaches(namespace, way, outside.getsockname()[1])
 
-        assert not reaches(namespace, made.gateway, port)
+        assert not reaches(namespace, created.gateway, port)
         assert not reaches(namespace, address, 22)
-        assert reaches(None, made.gateway, port)
+        assert reaches(None, created.gateway, port)
         assert reaches(None, address, 22)
-        assert reaches(machine, made.gateway, port)
+        assert reaches(machine, created.gateway, port)
 
 
 def test_another_user_of_this_computer_does_not_reach_the_machines_registry(layout: Layout) -> None:
-    made = Network(layout)
-    made.make()
-    with socket.create_server((made.gateway, network.REGISTRY_PORT)):
-        call = (
-            f"import socket; socket.create_connection(('{made.gateway}', {network.REGISTRY_PORT}), timeout=2)"
-        )
+    created = Network(layout)
+    created.make()
+    with socket.create_server((created.gateway, network.REGISTRY_PORT)):
+        call = f"import socket; socket.create_connection(('{created.gateway}', {network.REGISTRY_PORT}), timeout=2)"
 
-        assert reaches(None, made.gateway, network.REGISTRY_PORT)
+        assert reaches(None, created.gateway, network.REGISTRY_PORT)
         stranger = subprocess.run(
             ["setpriv", "--reuid=65534", "--clear-groups", "/usr/bin/python3", "-c", call],
             capture_output=True,

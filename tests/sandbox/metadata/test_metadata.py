@@ -90,9 +90,9 @@ class Imds:
 
 @pytest.fixture
 def imds(tmp_path: Path) -> Iterator[Imds]:
-    made = Imds(tmp_path)
-    yield made
-    made.stop()
+    created = Imds(tmp_path)
+    yield created
+    created.stop()
 
 
 def read(path: str, facts: InstanceFacts = FACTS, notices: Notices | None = None) -> str | None:

@@ -50,7 +50,7 @@ def test_a_listings_prefix_is_there_for_conditions() -> None:
 def test_a_copy_reads_its_source_too() -> None:
     found = needs(read("PUT", "/data/a/b", ""), {"x-amz-copy-source": "/other/x%20y?versionId=1"})
 
-    assert [one[:2] for one in found] == [
+    assert [item[:2] for item in found] == [
         ("s3:PutObject", OBJECT),
         ("s3:GetObject", "arn:aws:s3:::other/x y"),
     ]
@@ -61,7 +61,7 @@ def test_a_removal_of_many_takes_the_right_to_each() -> None:
 
     found = needs(read("POST", "/data", "delete"), {}, body)
 
-    assert [one[:2] for one in found] == [
+    assert [item[:2] for item in found] == [
         ("s3:DeleteObject", f"{BUCKET}/a&b"),
         ("s3:DeleteObject", f"{BUCKET}/c"),
     ]

@@ -47,9 +47,9 @@ def s3(account: Account, content: bytes) -> Any:
     return account.s3
 
 
-def code(call: Callable[..., Any], **words: Any) -> str:
+def code(call: Callable[..., Any], **parameters: Any) -> str:
     with pytest.raises(ClientError) as raised:
-        call(Bucket="transfers", **words)
+        call(Bucket="transfers", **parameters)
     return code_of(raised.value)
 
 
@@ -179,9 +179,9 @@ def test_a_key_may_have_any_characters(s3: Any) -> None:
 @pytest.mark.namespaces
 @pytest.mark.parametrize("algorithm", ["CRC32", "SHA1", "SHA256"])
 def test_an_upload_with_a_wrong_checksum_is_refused(s3: Any, algorithm: str) -> None:
-    words = {"Key": "wrong", "Body": b"content", f"Checksum{algorithm}": "AAAAAA=="}
+    parameters = {"Key": "wrong", "Body": b"content", f"Checksum{algorithm}": "AAAAAA=="}
 
-    assert code(s3.put_object, **words) == "BadDigest"
+    assert code(s3.put_object, **parameters) == "BadDigest"
     assert code(s3.head_object, Key="wrong") == "404"
 
 
@@ -194,8 +194,8 @@ def test_aws_s3_sync_brings_a_folder_there_and_back(in_sandbox: SandboxInfo, s3:
         (source / name).write_bytes(os.urandom(size))
     aws = Path(sysconfig.get_path("scripts"), "aws")
 
-    for one, other in ((str(source), "s3://transfers/sync"), ("s3://transfers/sync", str(target))):
-        subprocess.run([aws, "s3", "sync", "--quiet", one, other], check=True, timeout=60)
+    for item, other in ((str(source), "s3://transfers/sync"), ("s3://transfers/sync", str(target))):
+        subprocess.run([aws, "s3", "sync", "--quiet", item, other], check=True, timeout=60)
 
     assert {path.name: path.read_bytes() for path in target.iterdir()} == {
         path.name: path.read_bytes() for path in source.iterdir()

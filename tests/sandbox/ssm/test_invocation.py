@@ -20,10 +20,10 @@ Start = Callable[..., Invocation]
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[FolderMachine]:
-    made = FolderMachine(tmp_path / "a machine", INSTANCE)
-    made.create()
-    yield made
-    made.stop(grace_seconds=0)
+    created = FolderMachine(tmp_path / "a machine", INSTANCE)
+    created.create()
+    yield created
+    created.stop(grace_seconds=0)
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ INSTANCE = "i-0123456789abcdef0"
 
 
 def getter(**more: Any) -> Callable[[str, Any], Any]:
-    words = {
+    text = {
         "InstanceIds": [INSTANCE],
         "DocumentName": "AWS-RunShellScript",
         "Parameters": {"commands": ["true"]},
         **more,
     }
-    return words.get
+    return text.get
 
 
 def test_a_request_has_the_documents_defaults() -> None:
@@ -37,7 +37,7 @@ def test_an_execution_timeout_below_five_seconds_is_the_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code"),
+    ("parameters", "code"),
     [
         ({"InstanceIds": []}, "ValidationException"),
         ({"Targets": [{"Key": "tag:a", "Values": ["b"]}]}, "ValidationException"),
@@ -55,9 +55,9 @@ def test_an_execution_timeout_below_five_seconds_is_the_default() -> None:
         ({"Parameters": {"commands": ["x" * (64 * 1024 + 1)]}}, "MaxDocumentSizeExceeded"),
     ],
 )
-def test_what_aws_refuses_is_refused_with_its_code(words: dict[str, Any], code: str) -> None:
+def test_what_aws_refuses_is_refused_with_its_code(parameters: dict[str, Any], code: str) -> None:
     with pytest.raises(SSMException) as refused:
-        ssm_request.parse(getter(**words), "us-east-1")
+        ssm_request.parse(getter(**parameters), "us-east-1")
 
     assert refused.value.code == code
 

@@ -225,8 +225,8 @@ def test_commands_and_their_invocations_are_listed(account: Account, managed: Ma
 
 def test_a_tag_chooses_instances(account: Account, managed: Managed) -> None:
     tag = secrets.token_hex(4)
-    words = [{"ResourceType": "instance", "Tags": [{"Key": "group", "Value": tag}]}]
-    instance_id = managed(TagSpecifications=words)
+    argv = [{"ResourceType": "instance", "Tags": [{"Key": "group", "Value": tag}]}]
+    instance_id = managed(TagSpecifications=argv)
 
     sent = account.ssm.send_command(
         Targets=[{"Key": "tag:group", "Values": [tag]}],

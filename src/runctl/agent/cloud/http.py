@@ -51,16 +51,16 @@ class FilePart:
 
     def pieces(self) -> Iterator[bytes]:
         """Its bytes, in order. Raises `EOFError` where they cannot be read, or the file is shorter now."""
-        place = self.begin
-        while place < self.end:
+        position = self.begin
+        while position < self.end:
             try:
-                data = os.pread(self.descriptor, min(_ROOM, self.end - place), place)
+                data = os.pread(self.descriptor, min(_ROOM, self.end - position), position)
             except OSError as error:
                 # Not one of the connection's: the request cannot be sent again.
                 raise EOFError(str(error)) from error
             if not data:
                 raise EOFError("the file became shorter while it was read")
-            place += len(data)
+            position += len(data)
             yield data
 
 

@@ -59,17 +59,17 @@ class Builder:
             elif self.before is not EMPTY and os.path.lexists(self.root + encoded(path)):
                 raise FileExistsError(errno.EEXIST, "it is there already", path)
 
-    def place_known(self, sources: dict[str, dict[int, bytes]]) -> list[bytes]:
+    def write_known(self, sources: dict[str, dict[int, bytes]]) -> list[bytes]:
         """The files whose content this machine has are there; returns those that had to be copied."""
         written = []
         for path in self.added:
             kind, *rest = self.added[path]
             copies = sources.get(rest[2]) if kind == "f" else None
-            if copies and self.place(path, copies):
+            if copies and self._link_or_copy(path, copies):
                 written.append(self.root + encoded(path))
         return written
 
-    def place_packed(self, pack: BinaryIO, packed: list[tuple[str, int]]) -> list[bytes]:
+    def write_packed(self, pack: BinaryIO, packed: list[tuple[str, int]]) -> list[bytes]:
         """The files whose content is in the pack are there, each checked against its hash."""
         waiting: dict[str, list[str]] = {}
         for path in self.added:
@@ -86,11 +86,11 @@ class Builder:
             write_file(first, executable, limited(pack, size), sha)
             written.append(first)
             for path in paths[1:]:
-                if self.place(path, {executable: first}):
+                if self._link_or_copy(path, {executable: first}):
                     written.append(self.root + encoded(path))
         return written
 
-    def place(self, path: str, copies: dict[int, bytes]) -> bool:
+    def _link_or_copy(self, path: str, copies: dict[int, bytes]) -> bool:
         """Link the file, or copy it where its mode is another or links are not to be had; says if it copied."""
         target, (_, executable, _, sha) = self.root + encoded(path), self.added[path]
         if executable in copies:

@@ -240,8 +240,8 @@ class TreeStore(TreeNames):
         """``trees/<digest>`` is complete and on the disk; returns how many files were written anew."""
         staged: list[str] = []
         try:
-            written = builder.place_known(sources)
-            written += builder.place_packed(pack, packed)
+            written = builder.write_known(sources)
+            written += builder.write_packed(pack, packed)
             staged = self.stage_manifest(digest)
             flush_all(builder.folder, [*written, *map(os.fsencode, staged)])
             for partial in staged:

@@ -25,7 +25,7 @@ RUN_FOLDERS = ("checkpoints", "output")
 
 
 @dataclass(frozen=True)
-class Place:
+class CopySide:
     """One side of a copy."""
 
     files: MachineFiles
@@ -87,17 +87,17 @@ def cp(cli: Cli, source: str, target: str, transport: str | None) -> None:
     )
 
 
-def _here(cli: Cli, path: str) -> Place:
+def _here(cli: Cli, path: str) -> CopySide:
     agent = cli.provider(this_computer()).agent(_this_computer(cli), progress=cli.progress)
     absolute = str(Path(path).expanduser().absolute())
-    return Place(MachineFiles(agent), absolute + ("/" if path.endswith("/") else ""), path)
+    return CopySide(MachineFiles(agent), absolute + ("/" if path.endswith("/") else ""), path)
 
 
 def _this_computer(cli: Cli) -> Instance:
     return find_instance(cli, this_computer())
 
 
-def _there(cli: Cli, name: str, path: str, transport: str | None) -> Place:
+def _there(cli: Cli, name: str, path: str, transport: str | None) -> CopySide:
     """A run's folder, else an instance's path. Raises `UsageError`, `NotFound`."""
     record = _run_called(cli, name)
     if record is not None:
@@ -112,7 +112,7 @@ def _there(cli: Cli, name: str, path: str, transport: str | None) -> Place:
     instance = find_instance(there, provider, reference)
     choice = wanted_transport(there, instance, transport)
     agent = there.provider(provider).agent(instance, choice, there.progress)
-    return Place(MachineFiles(agent), where, f"{name}:{path}")
+    return CopySide(MachineFiles(agent), where, f"{name}:{path}")
 
 
 def _run_called(cli: Cli, name: str) -> RunRecord | None:

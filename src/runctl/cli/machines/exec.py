@@ -48,9 +48,10 @@ def exec_command(provider: str) -> click.Command:
         Its output and exit code are this program's own.
         """
         if not rest:
-            words = "" if instance_id is None else f" {instance_id}"
+            machine_argument = "" if instance_id is None else f" {instance_id}"
             raise UsageError(
-                "no command is given", hint=f"it follows two dashes: runctl {provider} exec{words} -- ls -l"
+                "no command is given",
+                hint=f"it follows two dashes: runctl {provider} exec{machine_argument} -- ls -l",
             )
         cli.leave_stderr_to_the_command()
         instance = running_instance(cli, provider, instance_id)

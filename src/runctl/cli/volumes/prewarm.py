@@ -91,10 +91,9 @@ def prewarm_command(provider: str) -> click.Command:
         from runctl.providers.interface import require
         from runctl.runs.filling.plan import PrewarmRequest
 
-        place = None if source is None else _source(source)
         request = PrewarmRequest(
             volume=require(cli.provider(provider).volumes).find(volume_name),
-            source=place,
+            source=None if source is None else _source(source),
             to=to.rstrip("/") if to else None,
             delete=delete,
             helper=helper,

@@ -218,8 +218,13 @@ def _emit(
     remember(
         SNAPSHOTS,
         [
-            Seen(one.id, one.name, f"{one.volume_size_gib} GiB", one.state is SnapshotState.DELETED)
-            for one in snapshots
+            Seen(
+                snapshot.id,
+                snapshot.name,
+                f"{snapshot.volume_size_gib} GiB",
+                snapshot.state is SnapshotState.DELETED,
+            )
+            for snapshot in snapshots
         ],
         provider=provider,
         region=cli.defaults(provider).region,

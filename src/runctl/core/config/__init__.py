@@ -341,16 +341,16 @@ def _overlay(merged: dict[str, tuple[Any, str]], stronger: Mapping[str, tuple[An
 
 
 def _build(merged: Mapping[str, tuple[Any, str]]) -> Config:
-    def made(section: str, kind: type) -> Any:
+    def section_of(section: str, kind: type) -> Any:
         names = [field.name for field in dataclasses.fields(kind)]
         return kind(
             **{name: merged[f"{section}.{name}"][0] for name in names if f"{section}.{name}" in merged}
         )
 
-    own = {section: made(section, kind) for section, kind in OWN_SECTIONS.items()}
+    own = {section: section_of(section, kind) for section, kind in OWN_SECTIONS.items()}
     provided = tuple(
         value
         for section, kind in sections().items()
-        if section not in OWN_SECTIONS and (value := made(section, kind)) != kind()
+        if section not in OWN_SECTIONS and (value := section_of(section, kind)) != kind()
     )
     return Config(**own, provided=provided, origins={key: origin for key, (_, origin) in merged.items()})

@@ -259,8 +259,8 @@ def _where(provider: Provider, request: PrewarmRequest) -> tuple[Instance | None
     """The machine that there is, which kind it is, and why that one."""
     volume = request.volume
     helpers = require(provider.filling).helpers(volume.id)
-    live = [one for one in helpers if one.state in {InstanceState.PENDING, InstanceState.RUNNING}]
-    if volume.attached_to is not None and volume.attached_to not in {one.id for one in helpers}:
+    live = [helper for helper in helpers if helper.state in {InstanceState.PENDING, InstanceState.RUNNING}]
+    if volume.attached_to is not None and volume.attached_to not in {helper.id for helper in helpers}:
         if request.helper:
             raise Conflict(
                 f"volume {volume.id} is in use: attached to {volume.attached_to}",

@@ -23,7 +23,7 @@ from runctl.sandbox.ec2.fleets import REFUSED_IN_TEMPLATE
 from runctl.sandbox.world import ACCOUNT, current
 
 _NAME = re.compile(r"[^:]{1,255}")
-_NOT_MADE = (
+_UNSUPPORTED = (
     "LaunchConfigurationName",
     "InstanceId",
     "LifecycleHookSpecificationList",
@@ -96,7 +96,7 @@ def _create(request: dict[str, Any]) -> None:
             "AlreadyExists",
             f"AutoScalingGroup by this name already exists - A group with the name {name} already exists",
         )
-    _refuse_what_is_not_made(request)
+    _refuse_unsupported(request)
     least, most = _size(request, "MinSize"), _size(request, "MaxSize")
     if least is None or most is None:
         raise ValidationError("MinSize and MaxSize are required")
@@ -121,8 +121,8 @@ def _create(request: dict[str, Any]) -> None:
     current().groups[name] = group
 
 
-def _refuse_what_is_not_made(request: Mapping[str, Any]) -> None:
-    for name in _NOT_MADE:
+def _refuse_unsupported(request: Mapping[str, Any]) -> None:
+    for name in _UNSUPPORTED:
         if request.get(name) not in (None, [], {}, False, "false"):
             raise AutoscalingClientError("UnsupportedOperation", f"This sandbox knows no {name}.")
 
@@ -278,7 +278,7 @@ def _instances(request: dict[str, Any]) -> dict[str, Any]:
 
 def _update(request: dict[str, Any]) -> None:
     group = _group(request)
-    _refuse_what_is_not_made(request)
+    _refuse_unsupported(request)
     least, most, desired = (_size(request, name) for name in ("MinSize", "MaxSize", "DesiredCapacity"))
     bounds = (group.least if least is None else least, group.most if most is None else most)
     within = min(max(group.desired, bounds[0]), bounds[1]) if desired is None else desired

@@ -29,7 +29,7 @@ from runctl.sandbox.ec2 import backend, fleets
 from runctl.sandbox.ec2.embodied import log
 from runctl.sandbox.world import World, current
 
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 RETRY_SECONDS = 1.0
 """Between a launch that has failed and the next."""
 NAME_TAG = "aws:autoscaling:groupName"
@@ -53,15 +53,15 @@ class Keeper:
 
     def _keep(self) -> None:
         while True:
-            self._wake.wait(LOOK_SECONDS if self._world.groups else None)
+            self._wake.wait(POLL_SECONDS if self._world.groups else None)
             self._wake.clear()
             for group in list(self._world.groups.values()):
                 try:
-                    self._look(group)
+                    self._keep_group(group)
                 except Exception:  # noqa: BLE001 (it has a traceback in the log, and other groups need keeping)
                     log.exception("the group %s could not be kept", group.name)
 
-    def _look(self, group: Group) -> None:
+    def _keep_group(self, group: Group) -> None:
         with self._world.lock:
             if "ScheduledActions" not in group.suspended:
                 late = timedelta(seconds=self._world.faults.schedule_late)

@@ -39,7 +39,7 @@ ON_DEMAND_STRATEGIES = ("lowest-price", "prioritized")
 TAGGED = frozenset({"fleet", "instance", "volume", "network-interface"})
 REFUSED_IN_TEMPLATE = "InstanceMarketOptions"
 """Whether it is spot is the fleet's to say; a template that says it too is refused."""
-_NOT_MADE = {
+_UNSUPPORTED = {
     "SpotOptions": ("SingleInstanceType", "SingleAvailabilityZone", "MaintenanceStrategies"),
     "OnDemandOptions": ("SingleInstanceType", "SingleAvailabilityZone", "CapacityReservationOptions"),
 }
@@ -187,7 +187,7 @@ def check(request: Mapping[str, Any]) -> dict[str, int]:
     kind = request.get("Type", "maintain")
     if kind != "instant":
         raise EC2ClientError("UnsupportedOperation", f"This sandbox makes no fleets of the type {kind}.")
-    for options, names in _NOT_MADE.items():
+    for options, names in _UNSUPPORTED.items():
         for name in names:
             if name in request.get(options, {}):
                 raise EC2ClientError("UnsupportedOperation", f"This sandbox knows no {options}.{name}.")

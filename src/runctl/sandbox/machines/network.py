@@ -13,7 +13,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -63,7 +63,7 @@ class Network:
 
     def make(self) -> None:
         """The bridge is up, packets are forwarded and translated on their way out."""
-        with _one_at_a_time():
+        with _locked():
             self.subnet = _free_subnet()
             self.mtu = _outward_mtu()
             bridge = self._layout.bridge
@@ -251,7 +251,7 @@ def remove(layout: Layout) -> list[str]:
 
 def hold_forwarding(device: str) -> None:
     """This computer forwards packets for as long as that network device is there, or until `release_forwarding`."""
-    with _one_at_a_time():
+    with _locked():
         _FORWARDING.mkdir(mode=0o700, exist_ok=True)
         before = _FORWARDING / _BEFORE
         if not before.exists():
@@ -262,7 +262,7 @@ def hold_forwarding(device: str) -> None:
 
 def release_forwarding(device: str) -> None:
     """The setting is as it was before the first who held it, once the last one is gone. Safe to repeat."""
-    with _one_at_a_time():
+    with _locked():
         if not _FORWARDING.is_dir():
             return
         (_FORWARDING / device).unlink(missing_ok=True)
@@ -358,12 +358,12 @@ def _routes() -> list[dict[str, str]]:
     return found
 
 
-class _one_at_a_time:  # noqa: N801 - used as a function
+@contextlib.contextmanager
+def _locked() -> Iterator[None]:
     """Two sandboxes that start at once take different subnets."""
-
-    def __enter__(self) -> None:
-        self._file = os.open("/run/runctl-sandbox.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._file)
+    lock = os.open("/run/runctl-sandbox.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)

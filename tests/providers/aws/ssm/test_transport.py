@@ -82,8 +82,8 @@ def test_a_machine_that_is_a_folder_keeps_its_own_environment(ssm: FakeSsm, tmp_
 
 
 def test_braces_do_not_become_parameters_of_the_document(bare: SsmTransport) -> None:
-    words = ["{{ssm:secret}}", "{{{x}}}", "{{", "}}", "{%raw%}"]
-    assert bare.run(["printf", "%s\\n", *words]).stdout.decode().split("\n")[:-1] == words
+    argv = ["{{ssm:secret}}", "{{{x}}}", "{{", "}}", "{%raw%}"]
+    assert bare.run(["printf", "%s\\n", *argv]).stdout.decode().split("\n")[:-1] == argv
 
 
 def test_what_is_sent_cannot_be_seen_in_the_process_list(bare: SsmTransport, ssm: FakeSsm) -> None:

@@ -41,8 +41,8 @@ def interruption_request(notice: Notice, publish_seconds: float, now: float) -> 
     """What a notice that was heard ``now`` asks of the run. Pure."""
     grace = plan_time(notice.machine_ends_at - now, publish_seconds).grace
     if notice.is_rehearsal:
-        message = f"an interruption is rehearsed, as if the machine ended at {notice.ends_in_words}"
+        message = f"an interruption is rehearsed, as if the machine ended at {notice.ends_at_text}"
     else:
         does = {"stop": "stops the spot machine", "hibernate": "hibernates the spot machine"}
-        message = f"EC2 {does.get(notice.action, 'takes the spot machine back')} at {notice.ends_in_words}"
+        message = f"EC2 {does.get(notice.action, 'takes the spot machine back')} at {notice.ends_at_text}"
     return StopRequest(EndReason.INTERRUPTED, round(grace, 1), now, message, notice.machine_ends_at)
