@@ -32,6 +32,15 @@ def test_git_selects_what_is_tracked_and_what_is_new_and_not_ignored(tmp_path: P
     assert selection.selected_by == "git"
 
 
+def test_what_is_expected_changes_nothing_in_what_is_found(tmp_path: Path) -> None:
+    repository(tmp_path, {"train.py": "", "old.py": "", ".gitignore": "*.log\n", "x.log": ""})
+    (tmp_path / "old.py").unlink()
+    write(tmp_path, {"new.py": "", "folder/x.py": ""})
+    expected = ("train.py", "old.py", "x.log", "train.py/gone", "folder", "n" * 300, "new.py")
+
+    assert select(tmp_path, likely=expected).found == select(tmp_path).found
+
+
 def test_a_tracked_file_that_was_deleted_is_not_sent(tmp_path: Path) -> None:
     repository(tmp_path, {"train.py": "", "old.py": "", "gone/x.py": ""})
     (tmp_path / "old.py").unlink()

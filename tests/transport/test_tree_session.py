@@ -89,6 +89,20 @@ def test_a_talk_in_which_nothing_is_asked_leaves_nothing_running(client: AgentCl
     assert not [thread for thread in threading.enumerate() if thread.name == "runctl-sync"]
 
 
+def test_a_command_that_has_answered_is_not_waited_for() -> None:
+    left = threading.Event()
+
+    def converse(stdin: BinaryIO, on_stdout: Callable[[bytes], None]) -> Completed:
+        on_stdout(b'{"ok":{"have":true,"current":true}}\n')
+        assert stdin.read() == b""
+        left.wait()
+        return Completed(("sync",), 0, b"", b"")
+
+    with StreamedTreeSession(converse, lambda call: call()) as session:
+        assert session.status() == {"have": True, "current": True}
+    left.set()
+
+
 def test_a_machine_without_python_is_told_so(tmp_path: Path) -> None:
     client = AgentClient(
         LocalTransport(),

@@ -85,6 +85,11 @@ class Fingerprint:
             write_atomically(path, json.dumps(facts).encode("ascii") + b"\n" + rest)
 
     @property
+    def paths(self) -> list[str]:
+        """The names, each by itself."""
+        return self.names.decode("utf-8", "surrogateescape").split("\0")
+
+    @property
     def manifest(self) -> Manifest:
         """What the files were."""
         return Manifest(text=self.text, digest=self.digest)
@@ -135,7 +140,7 @@ class FileStats:
             paths = list(self.selection.found)
             touched = tuple(paths[number] for number in _differing(self.rows, before.rows))
             return Changes(touched) if len(touched) <= _FEW else None
-        old = before.names.decode("utf-8", "surrogateescape").split("\0")
+        old = before.paths
         if len(before.rows) != len(old) * _ROW_BYTES or abs(len(old) - len(self.selection.found)) > _FEW:
             return None
         rows = {path: _row(before.rows, number) for number, path in enumerate(old)}

@@ -11,6 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,14 +65,17 @@ class Listing:
     """Path and reason."""
 
 
-def list_project(root: Path) -> Listing:
-    """The files that belong to the project at ``root``. Raises `ProjectError` when a folder or rule cannot be read."""
+def list_project(root: Path, likely: Sequence[str] = ()) -> Listing:
+    """The files that belong to the project at ``root``. Raises `ProjectError` when a folder or rule cannot be read.
+
+    ``likely`` are paths that git will probably list: they are looked at while it does.
+    """
     if not (root / ".git").exists():
         return _by_rules(root, "no git repository")
     found: Found = {}
     skipped: list[tuple[str, str]] = []
     try:
-        _ask_git(root, "", found, skipped)
+        _ask_git(root, "", found, skipped, likely)
     except GitFailed as error:
         return _by_rules(root, str(error))
     return Listing(_drop_environments(found), "git", skipped=tuple(skipped))
@@ -115,18 +119,23 @@ def _starts(patterns: Sequence[str]) -> set[str]:
     return {""} if "" in starts else starts
 
 
-def _ask_git(root: Path, below: str, found: Found, skipped: list[tuple[str, str]]) -> None:
+def _ask_git(
+    root: Path, below: str, found: Found, skipped: list[tuple[str, str]], likely: Sequence[str] = ()
+) -> None:
     """Add what git lists in ``below``, and in the repositories inside it."""
-    names, unreadable = _git_files(root / below)
-    skipped += [(below + path, f"it cannot be read: {why}") for path, why in unreadable]
     folders: list[str] = []
     # By its descriptor: the way to the folder is not looked up anew for each of thousands of files.
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        with ThreadPoolExecutor(1) as pool:
+            listed = pool.submit(_git_files, root / below)
+            seen = _statuses(likely, descriptor)
+            names, unreadable = listed.result()
+        skipped += [(below + path, f"it cannot be read: {why}") for path, why in unreadable]
         for name in names:
             # Submodules come as a name without files, untracked repositories with a slash at the end.
             path = (below + name).rstrip("/")
-            status = _status(path, descriptor)
+            status = seen[path] if path in seen else _status(path, descriptor)
             if status is None:
                 # Tracked and deleted: it does not belong to the project any more.
                 continue
@@ -150,6 +159,15 @@ def _submodules(root: Path, below: str, folders: Sequence[str]) -> list[str]:
     listed = run_git(root / below, "ls-files", "-z", "--stage", "--", *names)
     entries = (entry for entry in listed.split(b"\0") if entry.startswith(_SUBMODULE))
     return [below + os.fsdecode(entry.partition(b"\t")[2]) for entry in entries]
+
+
+def _statuses(paths: Sequence[str], descriptor: int) -> dict[str, os.stat_result | None]:
+    """What `_status` says of each, up to the first that it cannot tell: whether that matters is not known here."""
+    seen: dict[str, os.stat_result | None] = {}
+    with contextlib.suppress(ProjectError):
+        for path in paths:
+            seen[path] = _status(path, descriptor)
+    return seen
 
 
 def _status(path: str, descriptor: int | None = None) -> os.stat_result | None:

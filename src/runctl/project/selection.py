@@ -79,15 +79,17 @@ def select(
     include_patterns: Sequence[str] = (),
     limits: Limits | None = None,
     needed: Sequence[str] = (),
+    likely: Sequence[str] = (),
 ) -> Selection:
     """What of the project at ``root`` is to be sent.
 
     git says what belongs to it (tracked files, and untracked ones that are not ignored), else the gitignore rules
     found in it do. ``.runctlignore`` takes more out; ``include_patterns`` (gitignore syntax) bring back what is
-    ignored. ``.git`` never goes along. ``needed`` are files that no hint suggests to leave out. Raises `ProjectError`
-    when nothing is left or a rule cannot be read, and `ProjectTooLarge`.
+    ignored. ``.git`` never goes along. ``needed`` are files that no hint suggests to leave out; ``likely`` is as for
+    `runctl.project.listing.list_project`. Raises `ProjectError` when nothing is left or a rule cannot be read, and
+    `ProjectTooLarge`.
     """
-    listing = list_project(root)
+    listing = list_project(root, likely)
     listed = _without_ignored(root, listing.found)
     if include_patterns:
         listed = listed | list_included(root, include_patterns)

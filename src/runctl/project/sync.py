@@ -124,11 +124,15 @@ def sync(
     sent_last = sent_trees.digest()
     # What is on this disk and what is on the machine take about as long to find out: both at once.
     with target.trees(project, sent_last) as session:
+        # The machine reads what a change needs while it is found out here whether there is one.
+        session.prepare()
         there = _Machine(project, session, sent_trees, sent_last)
+        before = Fingerprint.load(_fingerprint(folder, project))
+        likely = before.paths if before is not None and before.root == str(root) else ()
         for attempt in range(1, _ATTEMPTS + 1):
-            selection = select(root, include_patterns, limits)
+            selection = select(root, include_patterns, limits, likely=likely)
             try:
-                described, sent = _bring(selection, there, folder / "hashes", progress)
+                described, sent = _bring(selection, there, folder, before, progress)
             except FileChanged as error:
                 if attempt == _ATTEMPTS:
                     raise
@@ -149,17 +153,21 @@ def sync(
     )
 
 
+def _fingerprint(cache: Path, project: str) -> Path:
+    return cache / "hashes" / f"{project}.fingerprint"
+
+
 def _bring(
-    selection: Selection, machine: _Machine, caches: Path, progress: Progress
+    selection: Selection, machine: _Machine, cache: Path, before: Fingerprint | None, progress: Progress
 ) -> tuple[_Described, Sent]:
-    """The machine has what was selected. Raises `FileChanged` when that is not what it was any more."""
-    stats, path = FileStats.of(selection), caches / f"{machine.project}.fingerprint"
-    before = Fingerprint.load(path)
+    """The machine has what was selected, which is compared with how it was ``before``.
+
+    Raises `FileChanged` when that is not what it was any more.
+    """
+    stats, path = FileStats.of(selection), _fingerprint(cache, machine.project)
     changes = stats.changes_since(before) if stats is not None and before is not None else None
     if before is not None and changes == Changes() and machine.has(before.digest):
         return _Described(before.digest, before.files, before.size_bytes), Sent()
-    # The machine reads what a change needs while it is found out here which.
-    machine.session.prepare()
     if stats is not None and before is not None and changes is not None:
         updated = stats.updated(before, changes)
         if updated is not None:
@@ -170,7 +178,7 @@ def _bring(
                 pool.submit(now.save, path)
                 sent = machine.bring(selection.root, manifest, delta, progress)
             return _Described(now.digest, now.files, now.size_bytes), sent
-    hashes = HashCache.load(caches / f"{machine.project}.json")
+    hashes = HashCache.load(cache / "hashes" / f"{machine.project}.json")
     manifest = build_manifest(selection, hashes)
     try:
         sent = machine.bring(selection.root, manifest, None, progress)

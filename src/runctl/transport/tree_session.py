@@ -18,14 +18,14 @@ _CHUNK = 1 << 18
 
 
 class TreeSession(Protocol):
-    """What can be asked about a project's trees; over when the context ends. Raises as `Transport` does."""
+    """What can be asked about a project's trees, within the context. Raises as `Transport` does."""
 
     def __enter__(self) -> Self:
         """The first question is on its way, if there is one."""
         ...
 
-    def __exit__(self, *_: object) -> None:
-        """Nothing of it runs any more."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """The machine has nothing left to do for it."""
         ...
 
     def status(self) -> Mapping[str, Any]:
@@ -81,12 +81,13 @@ class StreamedTreeSession:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """The command on the machine has ended."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """The command on the machine has ended; after its last answer it only has to end, and is not waited for."""
         with self._lock:
             self._left = True
             self._close()
-        self._thread.join()
+        if kind is not None or self._status is None:
+            self._thread.join()
 
     def status(self) -> Mapping[str, Any]:
         """What it began with."""
@@ -184,7 +185,7 @@ class PolledTreeSession:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Nothing of it runs any more."""
         self._thread.join()
 
