@@ -27,6 +27,7 @@ from runctl.core.tags import OWNED, OWNED_VALUE, SHAPE
 from runctl.costs.purposes import Suggestion
 from runctl.providers.aws.ebs.purposes import suggest
 from runctl.providers.aws.ebs.types import shape_from_text
+from runctl.providers.capacity import RefusalListener, no_listener
 from runctl.providers.interface import (
     Check,
     CreatePlan,
@@ -268,7 +269,9 @@ class FakeRenting(Renting):
     def plan(self, request: InstanceRequest, progress: Progress = SILENT) -> CreatePlan:
         return self.script.answer("plan_create", request)  # type: ignore[no-any-return]
 
-    def create(self, plan: CreatePlan, progress: Progress = SILENT) -> Instance:
+    def create(
+        self, plan: CreatePlan, progress: Progress = SILENT, refused: RefusalListener = no_listener
+    ) -> Instance:
         return self.script.answer("create", plan)  # type: ignore[no-any-return]
 
     def terminate(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:

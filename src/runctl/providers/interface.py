@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,6 +23,15 @@ from runctl.core.journal import Journal
 from runctl.core.models import Instance, Market
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.prices import Price as Price  # noqa: PLC0414 (re-exported: a part of this interface)
+from runctl.providers.capacity import (
+    LeftOut,
+    Needs,
+    Offer,
+    Pool,
+    RefusalListener,
+    SpotFallback,
+    no_listener,
+)
 
 if TYPE_CHECKING:
     from runctl.providers.filling import Filling
@@ -47,7 +57,17 @@ class InstanceRequest:
     """What a user wants of a new instance. ``None`` leaves the choice to configuration, then to the provider."""
 
     instance_type: str | None = None
+    other_types: tuple[str, ...] = ()
+    """More types that will do as well as ``instance_type``: what can be had is taken."""
+    needs: Needs | None = None
+    """What the machine must have; without ``instance_type``, every type that has it will do."""
     market: Market = Market.ON_DEMAND
+    max_price: Decimal | None = None
+    """USD an hour: a dearer offer is not taken. It is never bid."""
+    fallback: SpotFallback = field(default_factory=SpotFallback)
+    """What is done where no spot machine can be had; whoever rents decides by it, providers do not."""
+    avoid: tuple[Pool, ...] = ()
+    """Pools that are asked last, as one that has just taken a machine back."""
     volumes: tuple[VolumeMount, ...] = ()
     data_volume_size_gib: int | None = None
     """A fresh volume that dies with the instance, mounted at ``data_mount_point``."""
@@ -125,6 +145,13 @@ class CreatePlan:
     """In words: what else comes into being, such as an IAM role."""
     warnings: tuple[str, ...] = ()
     imds_hop_limit: int = 1
+    offers: tuple[Offer, ...] = ()
+    """Where the machine may come from, the best first; ``instance_type`` and ``zone`` are those of the first where
+    there are several. Empty: the provider has one way only."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What the request would allow and is not asked, each with the reason."""
+    max_price: Decimal | None = None
+    fallback: SpotFallback = field(default_factory=SpotFallback)
 
 
 class DoctorStatus(StrEnum):
@@ -171,12 +198,15 @@ class Renting(ABC):
         """
 
     @abstractmethod
-    def create(self, plan: CreatePlan, progress: Progress = SILENT) -> Instance:
+    def create(
+        self, plan: CreatePlan, progress: Progress = SILENT, refused: RefusalListener = no_listener
+    ) -> Instance:
         """The instance exists, tagged; it may still be booting (see `Provider.wait_ready`).
 
         Calling it again with the same plan returns the same instance. It may have created the machine even if it
-        raised: the tags and the client token find it. Raises `CapacityError`, `QuotaExceeded`; never falls back
-        to another market.
+        raised: the tags and the client token find it. ``refused`` hears of every pool that was asked in vain, also
+        where another one had a machine. Raises `CapacityError`, `QuotaExceeded`, saying what each pool answered; never
+        falls back to another market.
         """
 
     @abstractmethod

@@ -52,7 +52,9 @@ def test_the_instance_and_all_that_comes_with_it_is_tagged_in_the_call_that_make
     provider: AwsProvider, session: AwsSession
 ) -> None:
     plan = provider.renting.plan(
-        InstanceRequest(market=Market.SPOT, data_volume_size_gib=5, tags={"team": "vision"})
+        InstanceRequest(
+            market=Market.SPOT, zone="us-east-1a", data_volume_size_gib=5, tags={"team": "vision"}
+        )
     )
     calls: list[dict[str, Any]] = []
     session.ec2.meta.events.register(
@@ -115,7 +117,7 @@ def test_spot_is_asked_for_once_and_without_a_bid(provider: AwsProvider) -> None
 def test_a_refused_spot_launch_is_not_tried_on_demand(
     provider: AwsProvider, session: AwsSession, refuse: Refuse
 ) -> None:
-    plan = provider.renting.plan(InstanceRequest(market=Market.SPOT))
+    plan = provider.renting.plan(InstanceRequest(market=Market.SPOT, zone="us-east-1a"))
     message = "There is no Spot capacity available in us-east-1a; try us-east-1b"
     refused = refuse(session.ec2, "RunInstances", "InsufficientInstanceCapacity", message)
 

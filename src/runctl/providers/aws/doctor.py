@@ -102,7 +102,7 @@ def _network(context: AwsContext) -> Check:
 def _launching(context: AwsContext) -> Check:
     aws, session = context.settings, context.session
     type_name = context.instance_type
-    image = images.find_image(session, images.describe_instance_type(session, type_name), aws.ami_id)
+    image = images.find_image(session, images.describe_instance_types(session, [type_name])[0], aws.ami_id)
     arguments: dict[str, Any] = {"ImageId": image.id, "InstanceType": type_name, "MinCount": 1, "MaxCount": 1}
     if aws.subnet:
         arguments["SubnetId"] = aws.subnet

@@ -20,6 +20,8 @@ Describe = Callable[[Params, Params | None], Change]
 READING = ("Describe", "Get", "List", "Head", "Batch", "AssumeRole", "Decode", "Search")
 BATCHES = frozenset({"BatchDeleteImage"})
 """Operations that begin as reading ones do, and change something."""
+LAUNCHING = frozenset({"RunInstances", "CreateFleet"})
+FOUND_BY_INTENT = LAUNCHING | {"CreateVolume", "CopyVolumes", "CreateSnapshot"}
 BOOKKEEPING = frozenset(
     {
         # Tags, and the parts of what another line of the table tells of.
@@ -69,6 +71,9 @@ def watch(client: Any, journal: Journal) -> None:
         if key not in context:
             return
         params, describe, entry = context[key]
+        if _came_to_nothing(params, parsed):
+            entry.refused()
+            return
         _settle(entry, http_response.status_code, lambda: describe(params, parsed))
 
     events.register("before-parameter-build.*.*", begun)
@@ -90,6 +95,11 @@ def _settle(entry: Entry, status: int, change: Callable[[], Change]) -> None:
     # A server's own fault says nothing of whether it was carried out.
 
 
+def _came_to_nothing(params: Params, answer: Params) -> bool:
+    """Whether it is a fleet that no pool had an instance for: AWS answers that with success."""
+    return "LaunchTemplateConfigs" in params and "FleetId" in answer and not answer.get("Instances")
+
+
 def _unnamed(operation: str) -> Describe:
     def describe(_params: Params, answer: Params | None) -> Change:
         was = "was called" if answer is not None else "was called, and may have been carried out"
@@ -99,7 +109,9 @@ def _unnamed(operation: str) -> Describe:
 
 
 def _instance(params: Params, answer: Params | None) -> Change:
-    what, token = str(params.get("InstanceType")), str(params.get("ClientToken", ""))
+    what = str(params.get("InstanceType"))
+    # A launch that is tried again elsewhere has a client token of its own each time.
+    token = _created_tags(params).get(tag.INTENT) or str(params.get("ClientToken", ""))
     if answer is None:
         return Change(
             "instance",
@@ -118,6 +130,32 @@ def _instance(params: Params, answer: Params | None) -> Change:
         go_on=f"runctl aws wait {instance_id}",
         undo=f"runctl aws terminate {instance_id}",
         token=token,
+    )
+
+
+def _fleet(params: Params, answer: Params | None) -> Change:
+    """What matters of a fleet of the type instant is its instance."""
+    overrides = [item for config in params["LaunchTemplateConfigs"] for item in config["Overrides"]]
+    types = " or ".join(dict.fromkeys(str(item.get("InstanceType")) for item in overrides))
+    launch = {"InstanceType": types, "TagSpecifications": params.get("TagSpecifications")}
+    if answer is None:
+        return _instance(launch, None)
+    launched = [
+        {**launch, "InstanceType": group.get("InstanceType", types), "InstanceId": instance_id}
+        for group in answer["Instances"]
+        for instance_id in group["InstanceIds"]
+    ]
+    return _instance(launched[0], {"Instances": launched})
+
+
+def _template(params: Params, answer: Params | None) -> Change:
+    name = params["LaunchTemplateName"]
+    state = "exists" if answer is not None else "may exist"
+    return Change(
+        "launch template",
+        (name,),
+        Effect.CREATED,
+        f"launch template {name} {state}; it costs nothing, and the next command that needs several pools deletes it",
     )
 
 
@@ -256,6 +294,9 @@ def _images(params: Params, answer: Params | None) -> Change:
 
 CHANGES: Mapping[str, Describe] = {
     "RunInstances": _instance,
+    "CreateFleet": _fleet,
+    "CreateLaunchTemplate": _template,
+    "DeleteLaunchTemplate": _deleted("launch template", "LaunchTemplateName"),
     "TerminateInstances": _instances_become(
         Effect.GONE, "is being terminated", "may be being terminated", "", "instance"
     ),
@@ -291,16 +332,22 @@ def _created_tags(params: Params) -> dict[str, str]:
 def _find(client: Any, operation: str, params: Params) -> Find | None:
     """Looks for what an unanswered call has made, by the tag that it was to be made with."""
     token = _created_tags(params).get(tag.INTENT)
-    if token is None or operation not in {"RunInstances", "CreateVolume", "CopyVolumes", "CreateSnapshot"}:
+    if token is None or operation not in {
+        "RunInstances",
+        "CreateFleet",
+        "CreateVolume",
+        "CopyVolumes",
+        "CreateSnapshot",
+    }:
         return None
     describe = CHANGES[operation]
     filters = [{"Name": f"tag:{tag.INTENT}", "Values": [token]}]
 
     def find() -> Change | None:
-        if operation == "RunInstances":
+        if operation in LAUNCHING:
             reservations = client.describe_instances(Filters=filters)["Reservations"]
             found = [item for reservation in reservations for item in reservation["Instances"]]
-            return describe(params, {"Instances": found}) if found else None
+            return _instance(found[0], {"Instances": found}) if found else None
         if operation == "CreateSnapshot":
             found = client.describe_snapshots(OwnerIds=["self"], Filters=filters)["Snapshots"]
         else:

@@ -252,6 +252,13 @@ def error_code(error: Exception) -> str:
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
+def error_message(error: Exception) -> str:
+    """AWS's own words in botocore's ``ClientError``; the text of other exceptions."""
+    response = getattr(error, "response", None)
+    said = response.get("Error", {}).get("Message") if isinstance(response, dict) else None
+    return str(said or error)
+
+
 def refused_by_aws(error: RunctlError) -> bool:
     """Whether it was AWS that refused, and not a machine."""
     return type(error.__cause__).__module__.startswith("botocore")

@@ -137,7 +137,7 @@ class EbsFilling(Filling):
         return {"AWS_ENDPOINT_URL": endpoint} if endpoint else {}
 
     def _is_offered(self, name: str, zone: str | None) -> bool:
-        return zone is None or zone in network.offered_zones(self._context.session, name)
+        return zone is None or zone in network.offered_zones(self._context.session, [name])[name]
 
 
 def baselines(described: Mapping[str, Any]) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,16 @@ class InstanceType:
     """``nvidia``, ``neuron``, or another maker's name in lower case; ``None`` without one."""
     spot: bool
     """Whether it is sold on the spot market at all."""
+    vcpus: int = 0
+    memory_mib: int = 0
+    gpu_name: str | None = None
+    gpu_count: int = 0
+    gpu_memory_mib: int = 0
+    """Of each GPU."""
+    shares_gpu: bool = False
+    """Its GPU is a part of one."""
+    burstable: bool = False
+    """Its CPUs are fast on credit only."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +77,33 @@ def instance_type_of(described: Mapping[str, Any]) -> InstanceType:
     accelerator = None
     if described.get("NeuronInfo") or described.get("InferenceAcceleratorInfo"):
         accelerator = "neuron"
-    for gpu in described.get("GpuInfo", {}).get("Gpus", ()):
+    gpus = described.get("GpuInfo", {}).get("Gpus", ())
+    for gpu in gpus:
         accelerator = str(gpu.get("Manufacturer", "unknown")).lower()
     return InstanceType(
         name=described["InstanceType"],
         architecture="arm64" if "arm64" in architectures else "x86_64",
         accelerator=accelerator,
         spot="spot" in described.get("SupportedUsageClasses", ["spot"]),
+        vcpus=described.get("VCpuInfo", {}).get("DefaultVCpus", 0),
+        memory_mib=described.get("MemoryInfo", {}).get("SizeInMiB", 0),
+        gpu_name=gpus[0].get("Name") if gpus else None,
+        gpu_count=sum(gpu.get("Count", 0) for gpu in gpus),
+        gpu_memory_mib=gpus[0].get("MemoryInfo", {}).get("SizeInMiB", 0) if gpus else 0,
+        shares_gpu=any(gpu.get("GpuPartitionSize", 1) < 1 for gpu in gpus),
+        burstable=bool(described.get("BurstablePerformanceSupported")),
     )
+
+
+def has_old_gpu(instance_type: InstanceType) -> bool:
+    """Whether the current deep-learning images do not know its GPUs. Pure."""
+    return instance_type.name.partition(".")[0] in _OLD_NVIDIA
+
+
+def image_family(instance_type: InstanceType) -> str:
+    """Types of the same family boot the same image. Pure."""
+    drivers = {"nvidia": "NVIDIA", "neuron": "Neuron"}.get(instance_type.accelerator or "", "no accelerator")
+    return f"{instance_type.architecture}, {drivers}"
 
 
 def parameter_for(instance_type: InstanceType) -> tuple[str, str]:
@@ -84,7 +113,7 @@ def parameter_for(instance_type: InstanceType) -> tuple[str, str]:
     """
     arch = instance_type.architecture
     if instance_type.accelerator == "nvidia":
-        if instance_type.name.partition(".")[0] in _OLD_NVIDIA:
+        if has_old_gpu(instance_type):
             raise Unsupported(
                 f"the current deep-learning images do not know the GPUs of {instance_type.name}",
                 hint="name an AMI with an older NVIDIA driver: --ami-id, or choose g4dn or newer",
@@ -108,18 +137,27 @@ def login_user_for(name: str, description: str, tags: Mapping[str, str]) -> str:
     return "ec2-user"
 
 
-def describe_instance_type(session: AwsSession, name: str) -> InstanceType:
-    """Raises `NotFound` for a type that the region does not have."""
-    hint = did_you_mean(name, snapshot_types()) or "https://aws.amazon.com/ec2/instance-types lists them"
+def describe_instance_types(session: AwsSession, names: Sequence[str]) -> tuple[InstanceType, ...]:
+    """In the order of ``names``. Raises `NotFound` for a type that the region does not have."""
     try:
-        answer = session.ec2.describe_instance_types(InstanceTypes=[name])  # type: ignore[list-item]
+        answer = session.ec2.describe_instance_types(InstanceTypes=list(names))  # type: ignore[arg-type]
     except Exception as error:
         if error_code(error) not in {"InvalidInstanceType", "InvalidParameterValue"}:
             raise
-        raise NotFound(f"{session.region} has no instance type {name!r}", hint=hint) from error
-    if not answer["InstanceTypes"]:
-        raise NotFound(f"{session.region} has no instance type {name!r}", hint=hint)
-    return instance_type_of(answer["InstanceTypes"][0])
+        unknown = [name for name in names if name in str(error)] or list(names)
+        raise _no_such_type(session, unknown[0]) from error
+    found: dict[str, InstanceType] = {
+        str(item["InstanceType"]): instance_type_of(item) for item in answer["InstanceTypes"]
+    }
+    for name in names:
+        if name not in found:
+            raise _no_such_type(session, name)
+    return tuple(found[name] for name in dict.fromkeys(names))
+
+
+def _no_such_type(session: AwsSession, name: str) -> NotFound:
+    hint = did_you_mean(name, snapshot_types()) or "https://aws.amazon.com/ec2/instance-types lists them"
+    return NotFound(f"{session.region} has no instance type {name!r}", hint=hint)
 
 
 def find_image(session: AwsSession, instance_type: InstanceType, image_id: str | None) -> Image:

@@ -1,4 +1,4 @@
-"""Carries out a plan: one RunInstances call, then the volumes; nothing is left running when that fails."""
+"""Carries out a plan: RunInstances or one fleet, then the volumes; nothing is left running when that fails."""
 
 from __future__ import annotations
 
@@ -21,7 +21,15 @@ from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import Instance, InstanceState, Market
 from runctl.core.progress import Progress
 from runctl.core.waiting import attempts
-from runctl.providers.aws.calls.errors import classify, error_code, our_errors
+from runctl.providers.aws.calls.errors import (
+    CAPACITY,
+    QUOTA,
+    classify,
+    error_code,
+    error_message,
+    our_errors,
+    zones_named,
+)
 from runctl.providers.aws.calls.filters import describe as describe_exactly
 from runctl.providers.aws.calls.idempotence import call_once
 from runctl.providers.aws.calls.parse import DATA_DEVICE, state_reason, tag_list
@@ -29,6 +37,15 @@ from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.attachments import attach_volume
 from runctl.providers.aws.ebs.volume_lookup import find_volume, in_use
 from runctl.providers.aws.ec2 import network
+from runctl.providers.aws.ec2.fleets import (
+    PROFILE_TIMEOUT,
+    is_about_profile,
+    is_fleet,
+    launch_from_pools,
+    nothing_available,
+    refusal_of,
+    zones_to_try,
+)
 from runctl.providers.aws.ec2.images import root_device
 from runctl.providers.aws.ec2.instances import describe, find_described, priced
 from runctl.providers.aws.ec2.releasing import released
@@ -39,11 +56,11 @@ from runctl.providers.aws.iam.roles import (
     ensure_default_profile,
     unreachable_without_profile,
 )
+from runctl.providers.capacity import Offer, Pool, Refusal, RefusalListener, no_listener
 from runctl.providers.interface import CreatePlan
 
 RUNNING_TIMEOUT = timedelta(minutes=5)
-PROFILE_TIMEOUT = timedelta(seconds=90)
-"""How long a new instance profile may take until EC2 knows it."""
+VISIBLE_TIMEOUT = timedelta(minutes=1)
 
 _METADATA_KEY = re.compile(r"[A-Za-z0-9+=.,_:@-]+")
 """Tag keys that the metadata service can show; EC2 refuses a launch that wants to show others."""
@@ -59,12 +76,14 @@ class _Reached:
     """RunInstances was called and has not answered yet."""
 
 
-def create(context: AwsContext, plan: CreatePlan, progress: Progress) -> Instance:
+def create(
+    context: AwsContext, plan: CreatePlan, progress: Progress, refused: RefusalListener = no_listener
+) -> Instance:
     """See `Renting.create`."""
     reached = _Reached()
     try:
         with our_errors(context.session.endpoint):
-            return _create(context, plan, progress, reached)
+            return _create(context, plan, progress, reached, refused)
     except Exception as error:
         _undo(context, reached, error)
         raise
@@ -126,7 +145,9 @@ def run_instances_arguments(plan: CreatePlan, root: str, profile: str | None) ->
     return arguments
 
 
-def _create(context: AwsContext, plan: CreatePlan, progress: Progress, reached: _Reached) -> Instance:
+def _create(
+    context: AwsContext, plan: CreatePlan, progress: Progress, reached: _Reached, refused: RefusalListener
+) -> Instance:
     described = _launched_before(context, plan)
     if described is None:
         for mount in plan.volumes:
@@ -134,7 +155,7 @@ def _create(context: AwsContext, plan: CreatePlan, progress: Progress, reached: 
             volume = released(context, find_volume(context, mount.volume), progress)
             if volume.instances:
                 raise in_use(volume)
-        described = _launch(context, plan, progress, reached)
+        described = _launch(context, plan, progress, reached, refused)
     reached.instance_id = instance_id = InstanceId(described["InstanceId"])
     if plan.volumes:
         described = wait_running(context, instance_id, RUNNING_TIMEOUT, progress)
@@ -145,17 +166,79 @@ def _create(context: AwsContext, plan: CreatePlan, progress: Progress, reached: 
 
 
 def _launch(
-    context: AwsContext, plan: CreatePlan, progress: Progress, reached: _Reached
+    context: AwsContext, plan: CreatePlan, progress: Progress, reached: _Reached, refused: RefusalListener
 ) -> Mapping[str, Any]:
     profile = _profile(context, plan, progress)
     arguments = run_instances_arguments(plan, root_device(context.session, plan.image), profile)
-    where = plan.zone or plan.region
-    progress.step(f"launching {plan.instance_type} ({plan.market.value}) in {where}")
-    described: Mapping[str, Any]
+    if is_fleet(plan.market, plan.offers):
+        reached.asked = True
+        try:
+            instance_id = launch_from_pools(
+                context, plan, arguments, lambda: _id_by_plan(context, plan), progress, refused
+            )
+        except Exception as error:
+            if error_code(error) or isinstance(error, RunctlError):
+                reached.asked = False
+            raise
+        reached.instance_id, reached.launched_here, reached.asked = instance_id, True, False
+        progress.detail(f"EC2 calls it {instance_id}")
+        return _visible(context, instance_id)
+    described = _run_instances(context, plan, arguments, progress, reached, refused)
+    reached.instance_id = InstanceId(described["InstanceId"])
+    reached.launched_here, reached.asked = True, False
+    progress.detail(f"EC2 calls it {reached.instance_id}")
+    return described
+
+
+def _run_instances(
+    context: AwsContext,
+    plan: CreatePlan,
+    arguments: Mapping[str, Any],
+    progress: Progress,
+    reached: _Reached,
+    refused: RefusalListener,
+) -> Mapping[str, Any]:
+    """In the plan's zone; where EC2 chooses it and has no capacity there, in one zone after the other."""
+    refusals: list[Refusal] = []
+    left: list[Offer] | None = None
+    while True:
+        offer = left.pop(0) if left else None
+        zone = plan.zone if offer is None else offer.pool.zone
+        progress.step(f"launching {plan.instance_type} ({plan.market.value}) in {zone or plan.region}")
+        try:
+            return _run_once(context, plan, in_zone(arguments, offer), progress, reached)
+        except Exception as error:
+            code = error_code(error)
+            if code not in CAPACITY | QUOTA:
+                raise
+            failed = zone or next(iter(zones_named(str(error))), "")
+            if failed:
+                pool = Pool(plan.instance_type, failed)
+                refusals.append(refusal_of(pool, plan.market, code, error_message(error)))
+                refused(refusals[-1])
+            if plan.zone is not None or code in QUOTA:
+                raise
+            if left is None:
+                left = zones_to_try(error_message(error), plan.offers, {failed})
+            if not left:
+                raise nothing_available(plan.market, plan.offers, refusals) from error
+
+
+def in_zone(arguments: Mapping[str, Any], offer: Offer | None) -> dict[str, Any]:
+    """The same launch in the zone of an offer, as a request of its own; without one it is as it was. Pure."""
+    if offer is None:
+        return dict(arguments)
+    token = f"{arguments['ClientToken']}-{offer.pool.zone}"
+    return {**arguments, "ClientToken": token, "SubnetId": offer.subnet}
+
+
+def _run_once(
+    context: AwsContext, plan: CreatePlan, arguments: dict[str, Any], progress: Progress, reached: _Reached
+) -> Mapping[str, Any]:
     for _ in attempts(context.clock, PROFILE_TIMEOUT):
         try:
             reached.asked = True
-            described = call_once(
+            described: Mapping[str, Any] = call_once(
                 lambda: context.session.ec2.run_instances(**arguments)["Instances"][0],
                 lambda: _by_plan(context, plan),
                 context.clock,
@@ -163,20 +246,25 @@ def _launch(
         except Exception as error:
             if error_code(error):
                 reached.asked = False
-            if (
-                error_code(error) == "InvalidParameterValue"
-                and "nstance" in str(error)
-                and "rofile" in str(error)
-            ):
+            if is_about_profile(error_code(error), str(error)):
                 progress.update("EC2 does not know the new instance profile yet")
-                refused = error
+                failure = error
                 continue
             raise
-        reached.instance_id = InstanceId(described["InstanceId"])
-        reached.launched_here, reached.asked = True, False
-        progress.detail(f"EC2 calls it {reached.instance_id}")
         return described
-    raise refused
+    raise failure
+
+
+def _visible(context: AwsContext, instance_id: InstanceId) -> Mapping[str, Any]:
+    """The instance, as soon as EC2 shows what it has just named."""
+    for _ in attempts(context.clock, VISIBLE_TIMEOUT):
+        described = find_described(context, instance_id)
+        if described is not None:
+            return described
+    raise Unreachable(
+        f"EC2 has launched {instance_id} and does not show it after {VISIBLE_TIMEOUT}",
+        hint=f"runctl aws wait {instance_id}",
+    )
 
 
 def wait_running(
@@ -245,6 +333,11 @@ def _by_plan(context: AwsContext, plan: CreatePlan) -> Mapping[str, Any] | None:
         context.session.ec2, "describe_instances", {f"tag:{tag.INTENT}": [plan.client_token]}
     )
     return items[0] if items else None
+
+
+def _id_by_plan(context: AwsContext, plan: CreatePlan) -> InstanceId | None:
+    found = _by_plan(context, plan)
+    return None if found is None else InstanceId(found["InstanceId"])
 
 
 def _profile(context: AwsContext, plan: CreatePlan, progress: Progress) -> str | None:

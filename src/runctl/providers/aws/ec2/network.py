@@ -39,35 +39,33 @@ def default_subnets(session: AwsSession) -> tuple[Subnet, ...]:
     return tuple(sorted(found, key=lambda s: s.zone))
 
 
-def subnet_in(subnets: Sequence[Subnet], zone: str | None) -> Subnet | None:
-    """The default subnet to name: the zone's, or none while EC2 chooses. Pure.
-
-    Raises `UsageError` where there is none to choose from.
-    """
+def check_subnet_in(subnets: Sequence[Subnet], zone: str | None) -> None:
+    """Raises `UsageError` where there is no default subnet: none in the zone, or none at all. Pure."""
     if not subnets:
         raise UsageError(
             "the region has no default VPC, so a subnet must be named",
             hint="--subnet subnet-… (or `aws ec2 create-default-vpc`)",
         )
-    if zone is None:
-        return None
-    for candidate in subnets:
-        if candidate.zone == zone:
-            return candidate
-    raise UsageError(
-        f"the default VPC has no subnet in {zone}",
-        hint=f"--subnet subnet-… of that zone, `aws ec2 create-default-subnet --availability-zone {zone}`,"
-        f" or another zone: {', '.join(s.zone for s in subnets)}",
-    )
+    if zone is not None and all(candidate.zone != zone for candidate in subnets):
+        raise UsageError(
+            f"the default VPC has no subnet in {zone}",
+            hint=f"--subnet subnet-… of that zone, `aws ec2 create-default-subnet --availability-zone {zone}`,"
+            f" or another zone: {', '.join(s.zone for s in subnets)}",
+        )
 
 
-def offered_zones(session: AwsSession, instance_type: str) -> tuple[str, ...]:
-    """The zones of the region that have the type, sorted."""
+def offered_zones(session: AwsSession, instance_types: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+    """The zones of the region that have each type, sorted; none for a type that the region does not offer."""
     paginator = session.ec2.get_paginator("describe_instance_type_offerings")
     pages = paginator.paginate(
-        LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": [instance_type]}]
+        LocationType="availability-zone",
+        Filters=[{"Name": "instance-type", "Values": list(instance_types)}],
     )
-    return tuple(sorted(item["Location"] for page in pages for item in page["InstanceTypeOfferings"]))
+    found: dict[str, list[str]] = {name: [] for name in instance_types}
+    for page in pages:
+        for item in page["InstanceTypeOfferings"]:
+            found[item["InstanceType"]].append(item["Location"])
+    return {name: tuple(sorted(zones)) for name, zones in found.items()}
 
 
 def security_groups(session: AwsSession, wanted: Sequence[str], vpc: str) -> tuple[Mapping[str, Any], ...]:

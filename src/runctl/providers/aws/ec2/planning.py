@@ -9,21 +9,27 @@ from typing import TYPE_CHECKING
 
 from runctl.core import tags as tag
 from runctl.core.clock import parse_duration, rfc3339
-from runctl.core.errors import Conflict, NotFound, Unsupported, UsageError
+from runctl.core.errors import Conflict, UsageError
 from runctl.core.ids import new_client_token
 from runctl.core.models import Market, Volume, VolumeState
+from runctl.core.money import usd
 from runctl.core.mount_points import usual_mount_points
 from runctl.core.progress import Progress
-from runctl.providers.aws.calls.errors import NotOffered, our_errors
+from runctl.providers.aws import price_data
+from runctl.providers.aws.calls.errors import our_errors
 from runctl.providers.aws.calls.filters import describe as describe_exactly
 from runctl.providers.aws.calls.parse import DATA_VOLUME, TAG_VALUE_LIMIT, checked_mount_point, mounts_tag
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.types import checked_shape, monthly_price
 from runctl.providers.aws.ebs.volume_lookup import check_not_moving, find_volume
 from runctl.providers.aws.ec2 import images, network
+from runctl.providers.aws.ec2.fleets import is_fleet
+from runctl.providers.aws.ec2.offers import Limits, select
 from runctl.providers.aws.ec2.releasing import is_being_released
+from runctl.providers.aws.ec2.type_choice import choose_types
 from runctl.providers.aws.ec2.zones import ZoneChoice, choose_zone
 from runctl.providers.aws.iam.roles import ProfilePlan, plan_profile
+from runctl.providers.capacity import Offer, Pool
 from runctl.providers.interface import CreatePlan, InstanceRequest, Price, VolumeMount
 from runctl.providers.names import check_resource_name
 from runctl.providers.volume_plans import DiskShape
@@ -31,18 +37,21 @@ from runctl.providers.volume_plans import DiskShape
 if TYPE_CHECKING:
     from runctl.providers.aws.calls.session import AwsSession
     from runctl.providers.aws.ec2.images import Image, InstanceType
+    from runctl.providers.aws.ec2.network import Subnet
 
-"""2 vCPUs, 8 GiB, no credits that run out; sold in every large region."""
 MOST_VOLUMES = 11
 """The device names ``/dev/sdf`` to ``/dev/sdp``."""
 RESERVED_TAGS = "runctl:"
 LONGEST_TTL = timedelta(days=366)
+MOST_ASKED = 8
+"""The price list is asked for each type by itself: for more types, the prices that are known already will do."""
 
 
 @dataclass(frozen=True)
 class _Location:
     zone: ZoneChoice
-    subnet: str | None
+    subnets: tuple[Subnet, ...]
+    """Those that can be used, one for each zone."""
     group_ids: tuple[str, ...]
     ssh_open: bool
     public: bool
@@ -56,14 +65,23 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
     _check_request(request, ttl)
     progress.step("looking at the account, the machine type and the volumes")
     owner = session.identity.name
-    type_name = request.instance_type or context.instance_type
-    instance_type = images.describe_instance_type(session, type_name)
-    if request.market is Market.SPOT and not instance_type.spot:
-        raise Unsupported(f"{type_name} is not sold as spot", hint="leave --spot out, or choose another type")
+    types = choose_types(context, request)
     own = None if request.token is None else _own_instance(context, request.token)
     volumes = _volumes(context, request.volumes, own)
     location = _choose_location(context, request, volumes)
-    _check_offered(session, type_name, location.zone.zone)
+    prices = _Prices(context, request.market, [each.name for each in types], progress)
+    selection = select(
+        region=session.region,
+        offered=network.offered_zones(session, [each.name for each in types]),
+        zone=location.zone,
+        subnets=location.subnets,
+        price=prices.of,
+        limits=Limits(request.max_price),
+        avoid=request.avoid,
+    )
+    first = selection.offers[0].pool
+    instance_type = next(each for each in types if each.name == first.instance_type)
+    zone = _zone(location.zone, request.market, selection.offers)
     image = images.find_image(session, instance_type, request.image or aws.ami_id)
     root_size = _root_size(request.root_volume_size_gib or aws.root_volume_size, image, instance_type)
     key_name = _key(session, request.key_name or aws.key_name)
@@ -72,20 +90,17 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
         request.instance_profile or aws.instance_profile,
         ssh_works=location.ssh_open and location.public,
     )
-    progress.step("looking up prices")
-    on_demand = context.prices.on_demand(type_name, progress)
-    spot = request.market is Market.SPOT
-    price = context.prices.spot(type_name, location.zone.zone, progress) if spot else on_demand
+    price, on_demand = prices.planned(selection.offers), prices.on_demand
     project = request.project or context.config.project.name
     mounts = _mounts(request, volumes)
     token = request.token or new_client_token()
     return CreatePlan(
         provider="aws",
-        instance_type=type_name,
+        instance_type=instance_type.name,
         market=request.market,
         region=session.region,
-        zone=location.zone.zone,
-        zone_reason=location.zone.reason,
+        zone=zone.zone,
+        zone_reason=zone.reason,
         image=image.id,
         image_reason=f"{image.reason}: {image.name}" if image.name else image.reason,
         login_user=image.login_user,
@@ -99,7 +114,7 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
         key_name=key_name,
         security_groups=location.group_ids,
         instance_profile=profile.name,
-        subnet=location.subnet,
+        subnet=next((net.id for net in location.subnets if net.zone == zone.zone), None),
         project=project,
         owner=owner,
         name=request.name,
@@ -118,6 +133,10 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
         imds_hop_limit=request.imds_hop_limit or aws.imds_hop_limit,
         will_also_create=(profile.will_create,) if profile.will_create else (),
         warnings=(*_leaving(volumes), *_warnings(instance_type, profile, location, price)),
+        offers=selection.offers,
+        left_out=selection.left_out,
+        max_price=request.max_price,
+        fallback=request.fallback,
     )
 
 
@@ -220,15 +239,15 @@ def _choose_location(context: AwsContext, request: InstanceRequest, volumes: Seq
         region=session.region,
     )
     if named is None:
-        defaults = network.default_subnets(session)
-        chosen = network.subnet_in(defaults, zone.zone)
-        vpc, public = defaults[0].vpc, all(subnet.public for subnet in defaults)
+        usable = network.default_subnets(session)
+        network.check_subnet_in(usable, zone.zone)
     else:
-        chosen, vpc, public = named, named.vpc, named.public
+        usable = (named,)
+    vpc, public = usable[0].vpc, all(subnet.public for subnet in usable)
     groups = network.security_groups(session, request.security_groups or aws.security_groups, vpc)
     return _Location(
         zone=zone,
-        subnet=chosen.id if chosen else None,
+        subnets=usable,
         group_ids=tuple(group["GroupId"] for group in groups),
         ssh_open=network.lets_ssh_in(groups),
         public=public,
@@ -249,18 +268,53 @@ def _root_size(asked: int | None, image: Image, instance_type: InstanceType) -> 
     return checked_shape("gp3", asked, None, None).size_gib
 
 
-def _check_offered(session: AwsSession, instance_type: str, zone: str | None) -> None:
-    offered = network.offered_zones(session, instance_type)
-    if not offered:
-        raise NotFound(
-            f"{session.region} does not offer {instance_type}", hint="another region or instance type"
-        )
-    if zone is not None and zone not in offered:
-        raise NotOffered(
-            f"{instance_type} does not exist in {zone}",
-            zones=offered,
-            hint=f"it exists in {', '.join(offered)}; or choose another instance type",
-        )
+def _zone(chosen: ZoneChoice, market: Market, offers: Sequence[Offer]) -> ZoneChoice:
+    """The zone of the machine; ``None`` while there are several."""
+    zones = {offer.pool.zone for offer in offers}
+    if chosen.zone is not None or (len(zones) > 1 and not is_fleet(market, offers)):
+        return chosen
+    if len(zones) == 1:
+        return ZoneChoice(zones.pop(), "no other zone will do")
+    how = "price and capacity" if market is Market.SPOT else "price"
+    return ZoneChoice(None, f"EC2 chooses among {len(zones)} zones by {how}")
+
+
+class _Prices:
+    """What the pools cost in the market, and what the types cost on demand."""
+
+    def __init__(self, context: AwsContext, market: Market, types: Sequence[str], progress: Progress) -> None:
+        self._context, self._market, self._types = context, market, types
+        progress.step("looking up prices")
+        ask = context.prices.on_demand if len(types) <= MOST_ASKED else context.prices.known_on_demand
+        self._on_demand = {name: ask(name) for name in types}
+        self._quotes = context.prices.spot_quotes(types, progress) if market is Market.SPOT else ()
+
+    def of(self, pool: Pool) -> Price | None:
+        """An hour of it."""
+        if self._market is Market.ON_DEMAND:
+            return self._on_demand[pool.instance_type]
+        own = [quote for quote in self._quotes if quote.instance_type == pool.instance_type]
+        price = price_data.spot_price(own, pool.zone, self._context.clock.now())
+        return price or price_data.snapshot_spot(pool.instance_type, self._context.session.region)
+
+    def planned(self, offers: Sequence[Offer]) -> Price | None:
+        """An hour of the dearest pool, so as not to promise less; ``None`` where one has no price."""
+        prices = [offer.price for offer in offers]
+        known = [price for price in prices if price is not None]
+        if not known or len(known) < len(prices):
+            return None
+        low, high = min(known, key=lambda price: price.usd), max(known, key=lambda price: price.usd)
+        if low.usd == high.usd:
+            return high
+        depends = "the zone" if len(self._types) == 1 else "the type and the zone"
+        source = f"{high.source}; {usd(low.usd)} to {usd(high.usd)} depending on {depends}"
+        return Price(high.usd, source, current=low.current and high.current)
+
+    @property
+    def on_demand(self) -> Price | None:
+        """An hour of the cheapest type."""
+        known = [price for price in self._on_demand.values() if price is not None]
+        return min(known, key=lambda price: price.usd, default=None)
 
 
 def _key(session: AwsSession, name: str | None) -> str | None:

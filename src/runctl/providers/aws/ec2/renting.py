@@ -11,6 +11,7 @@ from runctl.core.progress import SILENT, Progress
 from runctl.providers.aws.calls.errors import raising_our_errors
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2 import instances, launch, planning, releasing
+from runctl.providers.capacity import RefusalListener, no_listener
 from runctl.providers.interface import CreatePlan, InstanceRequest, Renting
 
 
@@ -29,9 +30,11 @@ class Ec2Renting(Renting):
         """Zone, image, network, rights and prices."""
         return planning.plan_create(self._context, request, progress)
 
-    def create(self, plan: CreatePlan, progress: Progress = SILENT) -> Instance:
-        """RunInstances, with its volumes attached."""
-        return launch.create(self._context, plan, progress)
+    def create(
+        self, plan: CreatePlan, progress: Progress = SILENT, refused: RefusalListener = no_listener
+    ) -> Instance:
+        """RunInstances, or CreateFleet where several pools will do; with its volumes attached."""
+        return launch.create(self._context, plan, progress, refused)
 
     def terminate(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
         """TerminateInstances, for what is ours."""

@@ -1,0 +1,314 @@
+"""One machine from the best of several pools: CreateFleet of the type instant, and the launch template that it needs.
+
+Sources: CreateFleet, CreateFleetError and FleetLaunchTemplateOverridesRequest in the EC2 API reference. The template is
+made for the call and deleted after it: an instant fleet does not need it any longer. The fleet itself is never deleted,
+as that would end its instance; it holds nothing and costs nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from runctl.core import tags as tag
+from runctl.core.errors import CapacityError, QuotaExceeded, RunctlError, Unsupported
+from runctl.core.ids import InstanceId
+from runctl.core.models import Market
+from runctl.core.progress import Progress
+from runctl.core.text import counted
+from runctl.core.waiting import attempts
+from runctl.providers.aws.calls.errors import NoCapacityInZone, classify, error_code, zones_named
+from runctl.providers.aws.calls.idempotence import call_once
+from runctl.providers.aws.calls.parse import tag_list
+from runctl.providers.aws.context import AwsContext
+from runctl.providers.capacity import Offer, Pool, Refusal, RefusalListener, RefusalReason, pools_text
+from runctl.providers.interface import CreatePlan
+
+TEMPLATE_PREFIX = "runctl-fleet-"
+LEFT_BEHIND_AFTER = timedelta(hours=1)
+"""A template lives for the seconds of one call; an older one was left by a command that was killed."""
+PROFILE_TIMEOUT = timedelta(seconds=90)
+"""How long a new instance profile may take until EC2 knows it."""
+NO_ADDRESS = frozenset({"InsufficientFreeAddressesInSubnet", "InvalidSubnetID.NotFound"})
+"""Refusals that another zone's subnet may not have."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What CreateFleet answered."""
+
+    instance_id: InstanceId | None
+    refusals: tuple[Refusal, ...]
+
+
+def is_fleet(market: Market, offers: Sequence[Offer]) -> bool:
+    """Whether the pools are asked by one fleet. Pure.
+
+    For one type on demand EC2 chooses the zone by itself.
+    """
+    types = {offer.pool.instance_type for offer in offers}
+    return len(offers) > 1 and (market is Market.SPOT or len(types) > 1)
+
+
+def template_arguments(
+    plan: CreatePlan, launch: Mapping[str, Any], tags: Mapping[str, str]
+) -> dict[str, Any]:
+    """What CreateLaunchTemplate is called with for a launch that RunInstances would be called with. Pure.
+
+    Without the market, which is the fleet's to say, and without what differs from pool to pool.
+    """
+    left = {"MinCount", "MaxCount", "ClientToken", "InstanceType", "InstanceMarketOptions"}
+    left |= {"SubnetId", "Placement", "TagSpecifications"}
+    data = {name: value for name, value in launch.items() if name not in left}
+    data["UserData"] = base64.b64encode(data["UserData"].encode()).decode()
+    return {
+        "LaunchTemplateName": TEMPLATE_PREFIX + plan.client_token,
+        "LaunchTemplateData": data,
+        "TagSpecifications": [{"ResourceType": "launch-template", "Tags": tag_list(tags)}],
+    }
+
+
+def fleet_arguments(
+    plan: CreatePlan, offers: Sequence[Offer], template: str, launch: Mapping[str, Any], token: str
+) -> dict[str, Any]:
+    """What CreateFleet is called with. Pure.
+
+    Type, market and strategy have defaults that buy again for ever, on demand and where it is cheapest today: all
+    three are set. No price is bid.
+    """
+    capacity = {"TotalTargetCapacity": 1, "DefaultTargetCapacityType": plan.market.value}
+    options: dict[str, Any] = {"OnDemandOptions": {"AllocationStrategy": "lowest-price"}}
+    if plan.market is Market.SPOT:
+        options = {
+            "SpotOptions": {
+                "AllocationStrategy": "price-capacity-optimized",
+                "InstanceInterruptionBehavior": "terminate",
+            }
+        }
+    # CreateFleet tags no spot request; a template that did would keep on-demand machines from launching.
+    specifications = [item for item in launch["TagSpecifications"] if "spot" not in item["ResourceType"]]
+    fleet = next(item["Tags"] for item in specifications if item["ResourceType"] == "volume")
+    return {
+        "Type": "instant",
+        "ClientToken": token,
+        "TargetCapacitySpecification": capacity,
+        **options,
+        "LaunchTemplateConfigs": [
+            {
+                "LaunchTemplateSpecification": {"LaunchTemplateId": template, "Version": "1"},
+                "Overrides": [
+                    {"InstanceType": offer.pool.instance_type, "SubnetId": offer.subnet} for offer in offers
+                ],
+            }
+        ],
+        "TagSpecifications": [*specifications, {"ResourceType": "fleet", "Tags": fleet}],
+    }
+
+
+def outcome_of(answer: Mapping[str, Any], offers: Sequence[Offer], market: Market) -> Outcome:
+    """CreateFleet's answer: errors may come beside an instance, and no error at all without one. Pure."""
+    pools = {(offer.pool.instance_type, offer.subnet): offer.pool for offer in offers}
+    refusals = []
+    for item in answer.get("Errors") or ():
+        override = item.get("LaunchTemplateAndOverrides", {}).get("Overrides", {})
+        kind = str(override.get("InstanceType", ""))
+        pool = pools.get((kind, override.get("SubnetId"))) or Pool(
+            kind, override.get("AvailabilityZone", "?")
+        )
+        refusals.append(refusal_of(pool, market, item.get("ErrorCode", ""), item.get("ErrorMessage", "")))
+    launched = [found for group in answer.get("Instances") or () for found in group.get("InstanceIds", ())]
+    return Outcome(InstanceId(launched[0]) if launched else None, tuple(refusals))
+
+
+def refusal_of(pool: Pool, market: Market, code: str, message: str) -> Refusal:
+    """What a pool's error calls for. Pure."""
+    error = classify(code, message, "CreateFleet")
+    if isinstance(error, QuotaExceeded):
+        reason = RefusalReason.QUOTA
+    elif code == "SpotMaxPriceTooLow":
+        reason = RefusalReason.PRICE
+    elif isinstance(error, CapacityError):
+        reason = RefusalReason.NO_CAPACITY
+    elif isinstance(error, Unsupported) or code in NO_ADDRESS:
+        reason = RefusalReason.NOT_OFFERED
+    else:
+        reason = RefusalReason.WRONG
+    return Refusal(pool, market, reason, code, message)
+
+
+def nothing_available(market: Market, offers: Sequence[Offer], refusals: Sequence[Refusal]) -> RunctlError:
+    """The one error for pools that all gave nothing, with what each of them answered. Pure.
+
+    Where any pool may have capacity later it is a `CapacityError`; where the quota alone is in the way
+    `QuotaExceeded`; where the request itself is wrong, the error that EC2's code stands for.
+    """
+    reasons = {refusal.reason for refusal in refusals}
+    what = f"no {market.value} machine could be had from {len(offers)} pools"
+    if len(offers) == 1:
+        what = f"no {market.value} machine could be had"
+    message = f"{what}: {_by_answer(offers, refusals)}"
+    if not refusals or reasons & {RefusalReason.NO_CAPACITY, RefusalReason.PRICE}:
+        tried = tuple(dict.fromkeys(offer.pool.zone for offer in offers))
+        return NoCapacityInZone(message, zones=tried, hint=_capacity_hint(market, reasons))
+    if RefusalReason.QUOTA in reasons:
+        quota = next(refusal for refusal in refusals if refusal.reason is RefusalReason.QUOTA)
+        return QuotaExceeded(message, hint=classify(quota.code, quota.message, "CreateFleet").hint)
+    if reasons == {RefusalReason.NOT_OFFERED}:
+        return Unsupported(message, hint="name other instance types, or allow other zones or another subnet")
+    wrong = next(refusal for refusal in refusals if refusal.reason is RefusalReason.WRONG)
+    error = classify(wrong.code, wrong.message, "CreateFleet")
+    error.message = message
+    error.args = (message,)
+    return error
+
+
+def _capacity_hint(market: Market, reasons: set[RefusalReason]) -> str:
+    hints = ["try again later, or allow more types and zones: --instance-type may be repeated"]
+    if market is Market.SPOT:
+        hints.append(
+            "--spot-fallback on-demand:after=20m rents on demand after twenty minutes without capacity"
+        )
+    if RefusalReason.QUOTA in reasons:
+        hints.append("where it says quota, waiting does not help: ask for more, or name other types")
+    if RefusalReason.WRONG in reasons:
+        hints.append("what EC2 calls wrong is refused each time: leave those types out")
+    return "; ".join(hints)
+
+
+def _by_answer(offers: Sequence[Offer], refusals: Sequence[Refusal]) -> str:
+    groups: dict[tuple[RefusalReason, str], list[Refusal]] = {}
+    for refusal in refusals:
+        groups.setdefault((refusal.reason, refusal.code), []).append(refusal)
+    parts = []
+    for (reason, code), found in groups.items():
+        said = f" (EC2: {found[0].message.rstrip('.')})" if reason is not RefusalReason.NO_CAPACITY else ""
+        parts.append(f"{_REASONS[reason]} [{code}] for {pools_text(item.pool for item in found)}{said}")
+    answered = {refusal.pool for refusal in refusals}
+    silent = [offer.pool for offer in offers if offer.pool not in answered]
+    if silent:
+        parts.append(f"EC2 gave no reason for {pools_text(silent)}")
+    return "; ".join(parts)
+
+
+_REASONS = {
+    RefusalReason.NO_CAPACITY: "no capacity",
+    RefusalReason.PRICE: "too low a price",
+    RefusalReason.QUOTA: "the quota is reached",
+    RefusalReason.NOT_OFFERED: "cannot be placed there",
+    RefusalReason.WRONG: "refused",
+}
+
+
+def launch_from_pools(
+    context: AwsContext,
+    plan: CreatePlan,
+    launch: Mapping[str, Any],
+    find_result: Callable[[], InstanceId | None],
+    progress: Progress,
+    refused: RefusalListener,
+) -> InstanceId:
+    """The machine exists, from the best pool that has one; pools to be asked last have a fleet of their own.
+
+    Raises what `nothing_available` has, and what CreateLaunchTemplate and CreateFleet raise.
+    """
+    refusals: list[Refusal] = []
+    with _template(context, plan, launch) as template:
+        for last in (False, True):
+            offers = [offer for offer in plan.offers if offer.last is last]
+            if not offers:
+                continue
+            progress.step(f"asking {counted(len(offers), 'pool')} for a {plan.market.value} machine")
+            outcome = _ask(context, plan, offers, (template, launch), find_result, progress)
+            for refusal in outcome.refusals:
+                progress.detail(f"{refusal.pool}: {refusal.code}: {refusal.message}")
+                refused(refusal)
+            if outcome.instance_id is not None:
+                return outcome.instance_id
+            refusals += outcome.refusals
+    raise nothing_available(plan.market, plan.offers, refusals)
+
+
+def _ask(
+    context: AwsContext,
+    plan: CreatePlan,
+    offers: Sequence[Offer],
+    what: tuple[str, Mapping[str, Any]],
+    find_result: Callable[[], InstanceId | None],
+    progress: Progress,
+) -> Outcome:
+    """One fleet, and another one as long as EC2 does not know a new instance profile yet: each has its own token."""
+    template, launch = what
+
+    def found() -> Outcome | None:
+        identifier = find_result()
+        return None if identifier is None else Outcome(identifier, ())
+
+    suffix = "-last" if offers[0].last else ""
+    for number, _ in enumerate(attempts(context.clock, PROFILE_TIMEOUT)):
+        token = f"{plan.client_token}{suffix}{f'-{number}' if number else ''}"
+        arguments = fleet_arguments(plan, offers, template, launch, token)
+
+        def call(arguments: dict[str, Any] = arguments) -> Outcome:
+            return outcome_of(context.session.ec2.create_fleet(**arguments), offers, plan.market)
+
+        outcome = call_once(call, found, context.clock)
+        if outcome.instance_id is not None or not outcome.refusals:
+            break
+        if not all(is_about_profile(refusal.code, refusal.message) for refusal in outcome.refusals):
+            break
+        progress.update("EC2 does not know the new instance profile yet")
+    return outcome
+
+
+def is_about_profile(code: str, message: str) -> bool:
+    """Whether EC2 says that it does not know an instance profile: it may be new. Pure."""
+    return code == "InvalidParameterValue" and "nstance" in message and "rofile" in message
+
+
+@contextmanager
+def _template(context: AwsContext, plan: CreatePlan, launch: Mapping[str, Any]) -> Iterator[str]:
+    """A launch template for the time of the call. One that the same command left when it was killed is replaced."""
+    ec2 = context.session.ec2
+    tags = {
+        key: value for key, value in plan.tags.items() if key not in {tag.MOUNTS, tag.LOGIN_USER, tag.NAME}
+    }
+    arguments = template_arguments(plan, launch, tags)
+    name = arguments["LaunchTemplateName"]
+    try:
+        made = ec2.create_launch_template(**arguments)
+    except Exception as error:
+        if error_code(error) != "InvalidLaunchTemplateName.AlreadyExistsException":
+            raise
+        ec2.delete_launch_template(LaunchTemplateName=name)
+        made = ec2.create_launch_template(**arguments)
+    try:
+        yield made["LaunchTemplate"]["LaunchTemplateId"]
+    finally:
+        _delete_templates(context, name)
+
+
+def _delete_templates(context: AwsContext, name: str) -> None:
+    """The template is gone, and so are those that killed commands have left. They cost nothing: a failure can wait."""
+    ec2, oldest = context.session.ec2, context.clock.now() - LEFT_BEHIND_AFTER
+    with suppress(Exception):
+        ec2.delete_launch_template(LaunchTemplateName=name)
+        pages = ec2.get_paginator("describe_launch_templates").paginate(
+            Filters=[{"Name": f"tag:{tag.OWNED}", "Values": [tag.OWNED_VALUE]}]
+        )
+        for template in (item for page in pages for item in page["LaunchTemplates"]):
+            other = template["LaunchTemplateName"]
+            if other.startswith(TEMPLATE_PREFIX) and template["CreateTime"] < oldest:
+                ec2.delete_launch_template(LaunchTemplateName=other)
+
+
+def zones_to_try(message: str, offers: Sequence[Offer], tried: Collection[str]) -> list[Offer]:
+    """The offers of zones that were not tried, those first that EC2's message names as having capacity. Pure."""
+    named = zones_named(message)
+    left = [offer for offer in offers if offer.pool.zone not in tried]
+    return sorted(
+        left, key=lambda each: named.index(each.pool.zone) if each.pool.zone in named else len(named)
+    )
