@@ -263,6 +263,8 @@ class FakeAgent:
 
 
 class FakeRenting(Renting):
+    choosing = True
+
     def __init__(self, script: Script) -> None:
         self.script = script
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from runctl.core.models import InstanceState, Market
+from runctl.providers.capacity import FallbackMode, LeftOut, Offer, Pool, SpotFallback
 from runctl.providers.interface import InstanceRequest, Price, VolumeMount
 from runctl.providers.volume_plans import VolumeRequest
 from runctl.render.plans import create_plan_text, plan_document
@@ -212,3 +213,22 @@ def test_plans_for_programs_hold_no_token() -> None:
     assert document["ttl"] == 3600.0
     assert document["price"]["usd"] == "0.1578"
     assert "token" not in str(document)
+
+
+def test_a_plan_with_several_pools_says_which_types_how_many_and_what_is_left_out() -> None:
+    offers = tuple(
+        Offer(Pool(kind, zone), None) for kind in ("g5.xlarge", "g4dn.xlarge") for zone in ("a", "b")
+    )
+    left_out = (LeftOut(Pool("g5.xlarge", "c"), "the volume's zone"),) * 2
+    fallback = SpotFallback(FallbackMode.ON_DEMAND, timedelta(minutes=20))
+    request = InstanceRequest(market=Market.SPOT)
+
+    text = plan_text(request, offers=offers, left_out=left_out, fallback=fallback)
+
+    assert "g5.xlarge or g4dn.xlarge, spot" in text
+    assert "4 of 6 (2 left out: the volume's zone)" in text
+    assert (
+        "after 20m without capacity, it rents on demand for $0.5260 an hour, $0.3682 more than spot" in text
+    )
+    assert "4, each a type in a zone" in plan_text(request, offers=offers)
+    assert "pools" not in plan_text(request, offers=offers[:1])

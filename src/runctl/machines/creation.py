@@ -105,17 +105,17 @@ class Creation:
         except Conflict as error:
             if error.code != TOKEN_SPENT:
                 raise
-            self._renew()
+            self.renew(IntentState.GONE)
             plan = plan_with(self.token)
             self.begin()
             thing = create(plan)
         self.note_id(thing.id)
         return thing
 
-    def _renew(self) -> None:
-        """What the old token has made is gone; from here on it is a new intent."""
+    def renew(self, state: IntentState) -> None:
+        """The old token is used up, and ``state`` is what has come of it; from here on it is a new intent."""
         with suppress(StateError):
-            self._store.put(replace(self._intent, state=IntentState.GONE))
+            self._store.put(replace(self._intent, state=state))
         if self._lock is not None:
             self._lock.release(for_good=True)
         self._intent = replace(self._intent, token=new_client_token(), resource_id=None)

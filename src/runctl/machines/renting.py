@@ -14,13 +14,14 @@ from decimal import Decimal
 from enum import StrEnum
 
 from runctl.core.clock import Clock, SystemClock
-from runctl.core.errors import CapacityError, RunctlError
+from runctl.core.errors import CapacityError, Conflict, RunctlError
 from runctl.core.ids import InstanceId
 from runctl.core.journal import Change, Effect
 from runctl.core.models import Instance, InstanceState, Market
 from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import HELPER_FOR, INTENT
-from runctl.machines.creation import Creation, creating
+from runctl.machines.creation import TOKEN_SPENT, Creation, creating
+from runctl.machines.fallback import AskFallback, NextStep, next_step, nobody_to_ask, pause
 from runctl.machines.intents import IntentState, IntentStore, Kind
 from runctl.providers.interface import CreatePlan, InstanceRequest, Provider, require
 
@@ -113,9 +114,11 @@ class Rentals:
         The same request takes up what an earlier command has begun and not finished. Raises what `Renting.plan` raises.
         """
         machines = require(self.provider.renting)
+        if request.other_types or request.needs or request.max_price is not None:
+            require(machines.choosing)
         with self.intending(request) as creation:
             plan = machines.plan(replace(request, token=creation.token), self.progress)
-            yield NewMachine(self, creation, plan)
+            yield NewMachine(self, creation, plan, request)
 
     @contextmanager
     def intending(self, request: object) -> Iterator[Creation]:
@@ -190,18 +193,28 @@ class Rentals:
 class NewMachine:
     """A machine that is planned, and rented when `rent` is called."""
 
-    def __init__(self, rentals: Rentals, creation: Creation, plan: CreatePlan) -> None:
+    def __init__(
+        self, rentals: Rentals, creation: Creation, plan: CreatePlan, request: InstanceRequest
+    ) -> None:
         self.plan = plan
+        """What was carried out in the end, after `rent`: on demand, where no spot machine was to be had."""
         self.existing = creation.existing
         """The instance that an earlier call of the same command has rented already."""
         self.instance: Instance | None = None
         """Once it is rented."""
         self._rentals = rentals
         self._creation = creation
+        self._request = request
 
-    def rent(self, *, wait: timedelta | None = READY_TIMEOUT) -> Instance:
-        """The machine exists and, unless ``wait`` is ``None``, can be used."""
-        self.instance = self._rentals.rent(self.plan, self._creation)
+    def rent(
+        self, *, wait: timedelta | None = READY_TIMEOUT, ask_fallback: AskFallback = nobody_to_ask
+    ) -> Instance:
+        """The machine exists and, unless ``wait`` is ``None``, can be used.
+
+        Where no spot machine can be had, the request's fallback says what follows; ``ask_fallback`` is for
+        `FallbackMode.ASK`. Each try is an intent with a token of its own.
+        """
+        self.instance = self._rent(ask_fallback)
         if wait is not None:
             self.instance = self._rentals.wait_ready(self.instance.id, wait)
         return self.instance
@@ -214,6 +227,40 @@ class NewMachine:
         if self.instance is None and made is not None:
             self.instance = provider.instance(InstanceId(made))
         return self.instance
+
+    def _rent(self, ask_fallback: AskFallback) -> Instance:
+        clock, progress, fallback = self._rentals.clock, self._rentals.progress, self._request.fallback
+        start, tries = clock.monotonic(), 0
+        while True:
+            try:
+                if tries:
+                    self._plan_anew(self._request.market)
+                return self._rentals.rent(self.plan, self._creation)
+            except Conflict as error:
+                if error.code != TOKEN_SPENT or tries:
+                    raise
+                self._creation.renew(IntentState.GONE)
+            except CapacityError as error:
+                waited = timedelta(seconds=clock.monotonic() - start)
+                step = next_step(fallback, self.plan.market, error, waited)
+                if step is NextStep.FAIL:
+                    raise
+                self._creation.renew(IntentState.NOTHING)
+                if step is not NextStep.TRY_AGAIN:
+                    self._plan_anew(Market.ON_DEMAND)
+                    if step is NextStep.ASK and not ask_fallback(self.plan, error):
+                        raise
+                    break
+                rest = pause(tries, fallback.after - waited)
+                progress.update(f"no spot capacity yet; asking again in {rest.total_seconds():.0f} s")
+                clock.sleep(rest.total_seconds())
+            tries += 1
+        progress.note("no spot machine could be had: renting on demand")
+        return self._rentals.rent(self.plan, self._creation)
+
+    def _plan_anew(self, market: Market) -> None:
+        request = replace(self._request, market=market, token=self._creation.token)
+        self.plan = require(self._rentals.provider.renting).plan(request, self._rentals.progress)
 
 
 def exists(provider: str, instance_id: str) -> Change:

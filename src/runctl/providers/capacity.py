@@ -81,6 +81,8 @@ class LeftOut:
 
     pool: Pool
     reason: str
+    price: Price | None = None
+    """An hour of it, where that is the reason."""
 
 
 class RefusalReason(StrEnum):
@@ -121,7 +123,7 @@ def no_listener(_: Refusal) -> None:
 def pools_text(pools: Iterable[Pool]) -> str:
     """Pools for a person: each type once, with its zones."""
     zones: dict[str, list[str]] = {}
-    for pool in pools:
+    for pool in sorted(pools):
         zones.setdefault(pool.instance_type, []).append(pool.zone)
     return ", ".join(f"{kind} in {' and '.join(_joined(found))}" for kind, found in zones.items())
 

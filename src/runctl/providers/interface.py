@@ -188,6 +188,10 @@ class Renting(ABC):
 
     ends_on_shutdown = False
     """A machine that shuts itself down is given back by that: it is billed no longer."""
+    choosing: bool | Unsupported = Unsupported(
+        "this provider rents one instance type at a time, at its price"
+    )
+    """True where requests may have ``other_types``, ``needs`` and ``max_price``."""
 
     @abstractmethod
     def plan(self, request: InstanceRequest, progress: Progress = SILENT) -> CreatePlan:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from runctl.core.models import Market
 from runctl.core.money import usd
+from runctl.machines.fallback import price_difference
+from runctl.providers.capacity import FallbackMode
 from runctl.providers.interface import CreatePlan, Price
 from runctl.render.json import to_builtins
 from runctl.render.things import duration
+
+MOST_TYPES_NAMED = 4
 
 
 def create_plan_text(plan: CreatePlan, ends: str = "") -> str:
@@ -17,8 +22,9 @@ def create_plan_text(plan: CreatePlan, ends: str = "") -> str:
     ``ends``: when it does, where not only the time to live says so.
     """
     fields: list[tuple[str, str]] = [
-        ("machine", f"{plan.instance_type}, {plan.market.value}, {plan.region}"),
+        ("machine", f"{types_text(plan)}, {plan.market.value}, {plan.region}"),
         ("zone", because(plan.zone or "left to the provider", plan.zone_reason)),
+        *(("pools", text) for text in _pools(plan)),
         ("image", f"{because(plan.image, plan.image_reason)}, login user {plan.login_user}"),
     ]
     for mount in plan.volumes:
@@ -46,6 +52,7 @@ def create_plan_text(plan: CreatePlan, ends: str = "") -> str:
         if text:
             fields.append((name, text))
     fields += [("price", text) for text in _hourly(plan)]
+    fields += [("without spot", text) for text in _fallback(plan)]
     limit = f"by itself after {duration(plan.ttl)}" if plan.ttl else ""
     if ends:
         fields.append(("ends", f"{ends}; in any case {limit}" if limit else ends))
@@ -53,6 +60,36 @@ def create_plan_text(plan: CreatePlan, ends: str = "") -> str:
         fields.append(("ends", limit or "when it is told to; --ttl sets a limit"))
     fields += [("also makes", text) for text in plan.will_also_create]
     return block(f"create one instance on {plan.provider}:", fields)
+
+
+def types_text(plan: CreatePlan) -> str:
+    """The instance types that will do: ``g5.xlarge``, ``g5.xlarge or g4dn.xlarge``, or how many there are."""
+    types = list(dict.fromkeys(offer.pool.instance_type for offer in plan.offers)) or [plan.instance_type]
+    if len(types) <= MOST_TYPES_NAMED:
+        return " or ".join([", ".join(types[:-1]), types[-1]] if types[1:] else types)
+    return f"{', '.join(types[:MOST_TYPES_NAMED])} or one of {len(types) - MOST_TYPES_NAMED} more types"
+
+
+def _pools(plan: CreatePlan) -> list[str]:
+    """From how many pools the machine may come, and why not from others; nothing where EC2 has all of one type."""
+    types = {offer.pool.instance_type for offer in plan.offers}
+    if not plan.left_out and (len(plan.offers) < 2 or (len(types) == 1 and plan.market is Market.ON_DEMAND)):
+        return []
+    if not plan.left_out:
+        return [f"{len(plan.offers)}, each a type in a zone"]
+    reasons = Counter(item.reason for item in plan.left_out)
+    left_out = "; ".join(f"{count} left out: {reason}" for reason, count in reasons.items())
+    return [f"{len(plan.offers)} of {len(plan.offers) + len(plan.left_out)} ({left_out})"]
+
+
+def _fallback(plan: CreatePlan) -> list[str]:
+    """What happens where no spot machine can be had, with the price."""
+    mode, after = plan.fallback.mode, plan.fallback.after
+    if plan.market is not Market.SPOT or mode is FallbackMode.NONE:
+        return []
+    does = "asks whether to rent" if mode is FallbackMode.ASK else "rents"
+    when = f"after {duration(after)} without capacity, it " if after else "it "
+    return [f"{when}{does} {price_difference(plan)}"]
 
 
 def plan_document(plan: Any) -> dict[str, Any]:

@@ -11,16 +11,17 @@ from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_volumes, types_of
 from runctl.cli.framework.values import DURATION, MOUNT_POINT, VOLUME, pair_volumes
+from runctl.cli.machines.capacity_options import FLAGS
 from runctl.cli.machines.create_options import MachineOptions, machine_options, sections_with
 from runctl.cli.machines.instances import READY_TIMEOUT, emit_instance
-from runctl.cli.machines.renting import confirm_renting
-from runctl.core.errors import UsageError
+from runctl.cli.machines.renting import ask_fallback, confirm_renting, may_be_asked
 from runctl.machines.instances import new_machine
 from runctl.providers.registry import plugin
-from runctl.render.plans import create_plan_text, plan_document
+from runctl.render.plans import create_plan_text, plan_document, types_text
 
 SECTIONS = {
     "Machine": ("--instance-type", "--spot", "--root-volume-size", "--ttl", "--zone"),
+    "What will do": FLAGS,
     "Volumes": ("--ebs-volume", "--mount-point", "--data-volume-size", "--data-mount-point"),
     "Access": (),
     "Names": ("--name", "--project", "--tag"),
@@ -33,6 +34,7 @@ def examples(provider: str) -> tuple[tuple[str, str], ...]:
     create = f"runctl {provider} create"
     return (
         (f"{create} g5.xlarge --spot --name digits", "a spot machine that other commands know as digits"),
+        (f"{create} --gpu A10G:1 --spot", "any type with such a GPU, wherever there is capacity"),
         (f"{create} --ebs-volume datasets --ttl 12h", "with a volume, for twelve hours at most"),
         (f"{create} g5.xlarge --dry-run", "show the plan with its price, and rent nothing"),
     )
@@ -93,8 +95,10 @@ def create_command(provider: str) -> click.Command:
         it asks nothing. What is not given comes from the configuration.
         """
         if type_argument:
-            wanted = replace(wanted, instance_type=_only_type(type_argument, wanted.instance_type))
-        request = wanted.request(cli.session, provider, pair_volumes(ebs_volume, mount_point))
+            wanted = replace(wanted, instance_types=(type_argument, *wanted.instance_types))
+        request = wanted.request(
+            cli.session, provider, pair_volumes(ebs_volume, mount_point), terminal=may_be_asked(cli)
+        )
         with new_machine(cli.session, provider, request) as machine:
             plan = machine.plan
             if dry_run:
@@ -102,14 +106,10 @@ def create_command(provider: str) -> click.Command:
                 return
             cli.say(create_plan_text(plan))
             if machine.existing is None:
-                confirm_renting(cli, provider, f"this {plan.instance_type}", plan.price, always=confirm)
-            instance = machine.rent(wait=None if no_wait else timeout)
+                confirm_renting(cli, provider, f"this {types_text(plan)}", plan.price, always=confirm)
+            instance = machine.rent(
+                wait=None if no_wait else timeout, ask_fallback=lambda *asked: ask_fallback(cli, *asked)
+            )
         emit_instance(cli, instance)
 
     return command
-
-
-def _only_type(argument: str, option: str | None) -> str:
-    if option and argument != option:
-        raise UsageError(f"two instance types: {argument} and --instance-type {option}", hint="leave one out")
-    return argument

@@ -12,6 +12,7 @@ import click
 
 from runctl.cli.framework.completion import types_of
 from runctl.cli.framework.values import DURATION, GIB, MOUNT_POINT, WholeNumber, parse_tags
+from runctl.cli.machines.capacity_options import NAMES, capacity_fields, capacity_options
 from runctl.core.errors import UsageError
 from runctl.core.text import with_article
 from runctl.machines.instances import instance_request
@@ -27,7 +28,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 class MachineOptions:
     """What the user wants of a new machine; what is ``None`` comes from the configuration."""
 
-    instance_type: str | None
+    instance_types: tuple[str, ...]
+    """Any of them will do."""
     spot: bool | None
     data_volume_size: int | None
     """GiB."""
@@ -40,12 +42,19 @@ class MachineOptions:
     tags: tuple[str, ...]
     """``KEY=VALUE``."""
     ttl: timedelta | None
+    capacity: Mapping[str, Any]
+    """The values of `capacity_options`, by name."""
     own: Mapping[str, Any]
     """The values of the plug-in's options, by `parameter_of`."""
 
-    def request(self, session: Session, provider: str, volumes: Sequence[VolumeMount]) -> InstanceRequest:
-        """The request to rent it. Raises `UsageError`."""
-        _refuse_id(provider, self.instance_type)
+    def request(
+        self, session: Session, provider: str, volumes: Sequence[VolumeMount], *, terminal: bool = False
+    ) -> InstanceRequest:
+        """The request to rent it; ``terminal``: somebody can be asked. Raises `UsageError`."""
+        for name in self.instance_types:
+            _refuse_id(provider, name)
+        types = tuple(dict.fromkeys(self.instance_types))
+        spot = session.defaults(provider).spot if self.spot is None else self.spot
         return instance_request(
             session,
             provider,
@@ -54,12 +63,14 @@ class MachineOptions:
             volumes=volumes,
             data_volume_size_gib=self.data_volume_size,
             data_mount_point=self.data_mount_point,
-            instance_type=self.instance_type,
+            instance_type=types[0] if types else None,
+            other_types=types[1:],
             root_volume_size_gib=self.root_volume_size,
             zone=self.zone,
             name=self.name,
             ttl=self.ttl,
             tags=parse_tags(self.tags),
+            **capacity_fields(self.capacity, spot=spot, terminal=terminal),
             **request_fields(plugin(provider), self.own),
         )
 
@@ -74,6 +85,7 @@ def machine_options(provider: str) -> Callable[[Callable[..., Any]], Callable[..
         def gather(*arguments: Any, **given: Any) -> Any:
             wanted = MachineOptions(
                 **{name: given.pop(name) for name in _SHARED},
+                capacity={name: given.pop(name) for name in NAMES},
                 own={name: given.pop(name) for name in own_names},
             )
             return function(*arguments, wanted=wanted, **given)
@@ -87,7 +99,15 @@ def machine_options(provider: str) -> Callable[[Callable[..., Any]], Callable[..
 
 
 _SHARED = (
-    *("instance_type", "spot", "data_volume_size", "data_mount_point", "root_volume_size", "zone", "project"),
+    *(
+        "instance_types",
+        "spot",
+        "data_volume_size",
+        "data_mount_point",
+        "root_volume_size",
+        "zone",
+        "project",
+    ),
     *("name", "tags", "ttl"),
 )
 """The fields of `MachineOptions` that are options of every provider."""
@@ -97,10 +117,13 @@ def _shared_options(provider: str) -> list[Callable[[Callable[..., Any]], Callab
     return [
         click.option(
             "--instance-type",
+            "instance_types",
             metavar="TYPE",
+            multiple=True,
             shell_complete=types_of(provider),
-            help="What to rent; else the configuration's, or the provider's choice.",
+            help="What to rent; of several, what can be had. Else the configuration's, or the provider's choice.",
         ),
+        *capacity_options(),
         click.option(
             "--spot/--on-demand", default=None, help="The market to buy in; never changed silently."
         ),
@@ -128,9 +151,9 @@ def _shared_options(provider: str) -> list[Callable[[Callable[..., Any]], Callab
     ]
 
 
-def _refuse_id(provider: str, instance_type: str | None) -> None:
+def _refuse_id(provider: str, instance_type: str) -> None:
     ids = plugin(provider).ids
-    own = next((each for each in ids if instance_type and instance_type.startswith(each.prefix)), None)
+    own = next((each for each in ids if instance_type.startswith(each.prefix)), None)
     if own is not None:
         raise UsageError(
             f"{instance_type} is {with_article(own.kind)}, and an instance type is needed here",

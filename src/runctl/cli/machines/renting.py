@@ -7,11 +7,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from runctl.cli.context import Cli
-from runctl.core.errors import UsageError
+from runctl.core.errors import CapacityError, RunctlError, UsageError
 from runctl.core.money import usd
 
 if TYPE_CHECKING:
     from runctl.costs.prices import Price
+    from runctl.providers.interface import CreatePlan
 
 
 class Answer(enum.Enum):
@@ -70,3 +71,23 @@ def confirm_renting(cli: Cli, provider: str, what: str, price: Price | None, *, 
         )
     if answer is not Answer.RENT:
         cli.confirm(f"Rent {what} {cost}?")
+
+
+def may_be_asked(cli: Cli) -> bool:
+    """Whether somebody can be asked what ``--yes`` does not answer: a price that is not the plan's."""
+    return cli.has_terminal and not cli.settings.yes
+
+
+def ask_fallback(cli: Cli, plan: CreatePlan, error: CapacityError) -> bool:
+    """Whether the on-demand machine is to be rented in place of a spot machine that could not be had."""
+    if not may_be_asked(cli):
+        return False
+    price = "at a price that is not known" if plan.price is None else f"for {usd(plan.price.usd)} an hour"
+    cli.say(error.message)
+    try:
+        cli.confirm(f"Rent {plan.instance_type} on demand {price} instead?")
+    except RunctlError as refusal:
+        if refusal.code != "declined":
+            raise
+        return False
+    return True

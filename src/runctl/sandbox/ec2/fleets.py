@@ -7,6 +7,7 @@ that whatever is true of a launch is true here, rights and refusals included.
 
 from __future__ import annotations
 
+import base64
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -361,6 +362,9 @@ def run_instance(client: Any, request: Mapping[str, Any], pool: Pool, market: st
         launch["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": options}
     else:
         launch.pop("InstanceMarketOptions", None)
+    if launch.get("UserData"):
+        # A template has it in base64; the client encodes what RunInstances is given.
+        launch["UserData"] = base64.b64decode(str(launch["UserData"]))
     tags = [_tag_specification(item) for item in launch.pop("TagSpecifications", [])]
     asked = [item for item in request.get("TagSpecifications", []) if item["ResourceType"] != "fleet"]
     launch["TagSpecifications"] = _together([*tags, *asked])

@@ -19,7 +19,7 @@ from runctl.core.errors import CapacityError, QuotaExceeded, RunctlError, Unsupp
 from runctl.core.ids import InstanceId
 from runctl.core.models import Market
 from runctl.core.progress import Progress
-from runctl.core.text import counted
+from runctl.core.text import counted, with_article
 from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import NoCapacityInZone, classify, error_code, zones_named
 from runctl.providers.aws.calls.idempotence import call_once
@@ -221,7 +221,9 @@ def launch_from_pools(
             offers = [offer for offer in plan.offers if offer.last is last]
             if not offers:
                 continue
-            progress.step(f"asking {counted(len(offers), 'pool')} for a {plan.market.value} machine")
+            progress.step(
+                f"asking {counted(len(offers), 'pool')} for {with_article(plan.market.value)} machine"
+            )
             outcome = _ask(context, plan, offers, (template, launch), find_result, progress)
             for refusal in outcome.refusals:
                 progress.detail(f"{refusal.pool}: {refusal.code}: {refusal.message}")

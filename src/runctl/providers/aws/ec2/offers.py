@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from runctl.core.errors import CapacityError, NotFound, QuotaExceeded, RunctlError, UsageError
 from runctl.core.money import usd
+from runctl.core.text import counted
 from runctl.providers.aws.calls.errors import NotOffered
 from runctl.providers.aws.ec2.network import Subnet
 from runctl.providers.aws.ec2.zones import ZoneChoice
@@ -66,7 +67,7 @@ def select(
             elif kind in beyond:
                 left_out.append((LeftOut(pool, beyond[kind]), QuotaExceeded))
             elif limits.max_price is not None and (cost is None or cost.usd > limits.max_price):
-                left_out.append((LeftOut(pool, _dear(cost, limits.max_price)), CapacityError))
+                left_out.append((LeftOut(pool, _dear(cost, limits.max_price), cost), CapacityError))
             else:
                 offers.append(Offer(pool, cost, nets[name], pool in avoid))
     if not offers:
@@ -80,8 +81,8 @@ def _rank(offer: Offer) -> tuple[bool, Decimal, Pool]:
 
 def _dear(price: Price | None, most: Decimal) -> str:
     if price is None:
-        return f"no price is known to compare with the limit of {usd(most)} an hour"
-    return f"{usd(price.usd)} an hour is above the limit of {usd(most)}"
+        return f"its price is not known, and the limit is {usd(most)} an hour"
+    return f"above the limit of {usd(most)} an hour"
 
 
 def _nothing_left(
@@ -109,10 +110,11 @@ def _nothing_left(
         )
     if CapacityError in kinds:
         dear = [item for item, kind in left_out if kind is CapacityError]
-        shown = "; ".join(f"{item.pool}: {item.reason}" for item in dear[:4])
-        rest = f"; and {len(dear) - 4} more" if len(dear) > 4 else ""
+        priced = [(item.price.usd, item.pool) for item in dear if item.price is not None]
+        cheapest = f"; the cheapest is {min(priced)[1]} for {usd(min(priced)[0])}" if priced else ""
         return CapacityError(
-            f"nothing is offered within --max-price: {shown}{rest}",
+            f"nothing is offered within --max-price: {counted(len(dear), 'pool')} of {types}"
+            f" {'is' if len(dear) == 1 else 'are'} {dear[0].reason}{cheapest}",
             hint="raise --max-price, allow more types or zones, or try again later: spot prices move",
             code=TOO_DEAR,
         )

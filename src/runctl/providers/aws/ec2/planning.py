@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from runctl.core import tags as tag
@@ -90,7 +91,7 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
         request.instance_profile or aws.instance_profile,
         ssh_works=location.ssh_open and location.public,
     )
-    price, on_demand = prices.planned(selection.offers), prices.on_demand
+    price, on_demand = prices.planned(selection.offers), prices.on_demand(selection.offers)
     project = request.project or context.config.project.name
     mounts = _mounts(request, volumes)
     token = request.token or new_client_token()
@@ -310,11 +311,10 @@ class _Prices:
         source = f"{high.source}; {usd(low.usd)} to {usd(high.usd)} depending on {depends}"
         return Price(high.usd, source, current=low.current and high.current)
 
-    @property
-    def on_demand(self) -> Price | None:
-        """An hour of the cheapest type."""
-        known = [price for price in self._on_demand.values() if price is not None]
-        return min(known, key=lambda price: price.usd, default=None)
+    def on_demand(self, offers: Sequence[Offer]) -> Price | None:
+        """What the machine that `planned` is the price of costs on demand."""
+        dearest = max(offers, key=lambda offer: offer.price.usd if offer.price else Decimal("Infinity"))
+        return self._on_demand[dearest.pool.instance_type]
 
 
 def _key(session: AwsSession, name: str | None) -> str | None:

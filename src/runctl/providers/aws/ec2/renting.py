@@ -21,6 +21,7 @@ class Ec2Renting(Renting):
 
     # Every launch asks for InstanceInitiatedShutdownBehavior=terminate.
     ends_on_shutdown = True
+    choosing = True
 
     def __init__(self, context: AwsContext, close_connections: Callable[[InstanceId], None]) -> None:
         self._context = context

@@ -134,7 +134,7 @@ def _check_same_image(types: Sequence[InstanceType]) -> None:
 def _all_types(session: AwsSession, market: Market) -> list[InstanceType]:
     usage = "spot" if market is Market.SPOT else "on-demand"
     filters: Any = [
-        {"Name": "current-generation", "Values": ["true"]},
+        {"Name": "hypervisor", "Values": ["nitro"]},
         {"Name": "bare-metal", "Values": ["false"]},
         {"Name": "supported-usage-class", "Values": [usage]},
         {"Name": "processor-info.supported-architecture", "Values": ["x86_64"]},
