@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import click
@@ -26,9 +27,14 @@ from runctl.agent.spec import EndReason, EndRecord
 from runctl.cli.framework.commands import RootGroup
 from runctl.core import errors, extensions, models
 from runctl.core.config import rules
+from runctl.costs.prices import Price
+from runctl.providers.capacity import LeftOut, Offer, Pool
+from runctl.providers.interface import InstanceRequest
+from runctl.render.plans import plan_document
 from runctl.runs.end_reason import exit_code
 from runctl.runs.launch_plan import ResultsPlan
 from runctl.runs.results import LaunchEnd, Results
+from tests.cli.fake_provider import a_plan
 from tests.docs.pages import blocks, matches, needs, script, steps
 
 REPOSITORY = Path(__file__).parents[2]
@@ -294,6 +300,25 @@ def test_a_launchs_documents_are_as_documented() -> None:
     assert list(ended["results"]) == names(Results)
     assert list(plan["results"]) == names(ResultsPlan)
     assert list(plan["machine_end"]) == names(MachineEnd) == list(shapes["Run"]["machine_end"])
+
+
+def test_the_offers_of_a_plan_are_as_documented() -> None:
+    text = (REPOSITORY / "docs" / "json.md").read_text()
+    (body,) = [block.body for block in blocks(text) if block.options.get("shape") == "Offers"]
+    example = json.loads(body)
+    offers = (Offer(Pool("g4dn.xlarge", "us-east-1b"), Price(Decimal(1), "a test", current=True), "subnet"),)
+    left_out = (LeftOut(Pool("g4dn.xlarge", "us-east-1c"), "the volume's zone"),)
+    plan = plan_document(a_plan(InstanceRequest(), offers=offers, left_out=left_out))
+
+    for name, shown in example.items():
+        assert shape_of(plan[name]) == shape_of(shown), name
+
+
+def shape_of(value: object) -> object:
+    """The keys of a document, all the way down."""
+    if isinstance(value, dict):
+        return {key: shape_of(entry) for key, entry in value.items()}
+    return [shape_of(entry) for entry in value] if isinstance(value, list) else None
 
 
 def test_every_key_of_the_configuration_is_documented() -> None:

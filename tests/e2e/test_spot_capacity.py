@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runctl.sandbox.control import Faults
+from runctl.sandbox.fault_client import Faults
 from tests.e2e.command_line import CommandLine
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.usefixtures("clean_account")]

@@ -15,6 +15,7 @@ from runctl.agent.spec import EndReason
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Interrupted, RunctlError, Unsupported
 from runctl.core.models import Instance, Volume
+from runctl.machines.fallback import AskFallback, nobody_to_ask
 from runctl.machines.instances import new_machine
 from runctl.machines.machine import reach
 from runctl.machines.renting import READY_TIMEOUT, NewMachine
@@ -107,8 +108,10 @@ class Launch:
     new: NewMachine | None = None
     """The machine that is rented for it; ``None``: it is there."""
 
-    def start(self, ready_timeout: timedelta = READY_TIMEOUT) -> RunRecord:
-        """The machine is rented and has taken up the run.
+    def start(
+        self, ready_timeout: timedelta = READY_TIMEOUT, ask_fallback: AskFallback = nobody_to_ask
+    ) -> RunRecord:
+        """The machine is rented and has taken up the run; ``ask_fallback`` as in `NewMachine.rent`.
 
         Where that cannot be done the machine is given back, after Ctrl-C too, and the error that comes out says so.
         Raises what `NewMachine.rent` and `Training.start` raise, and `Interrupted`.
@@ -116,7 +119,7 @@ class Launch:
         if self.new is None:
             return self.training.start(self.plan.run)
         try:
-            self.training.instance = self.new.rent(wait=ready_timeout)
+            self.training.instance = self.new.rent(wait=ready_timeout, ask_fallback=ask_fallback)
             # As it was planned, with what the machine says now that it can be asked.
             return self.training.start(self.training.plan())
         except BaseException as error:

@@ -32,7 +32,7 @@ from runctl.providers.aws.ec2.fleets import (
 from runctl.providers.capacity import Offer, Pool, Refusal, RefusalReason
 from runctl.providers.interface import CreatePlan, InstanceRequest, Price
 from runctl.testing.clock import ManualClock
-from tests.providers.aws.conftest import Refuse
+from tests.aws_fixtures import Refuse
 
 A, B = "us-east-1a", "us-east-1b"
 TYPES = ("m7i.large", "m6i.large")

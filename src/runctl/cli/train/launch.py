@@ -16,7 +16,7 @@ from runctl.cli.framework.values import DURATION
 from runctl.cli.machines.create import SECTIONS as CREATE_SECTIONS
 from runctl.cli.machines.create_options import MachineOptions, machine_options, sections_with
 from runctl.cli.machines.instances import READY_TIMEOUT
-from runctl.cli.machines.renting import confirm_renting
+from runctl.cli.machines.renting import confirm_renting, may_be_asked
 from runctl.cli.machines.resolve import find_instance, transport_option
 from runctl.cli.train.help import SECTIONS as TRAIN_SECTIONS
 from runctl.cli.train.run_options import RunOptions, run_options
@@ -110,6 +110,7 @@ def _renting(provider: str) -> click.Command:
         and its machine ends itself when the run has ended and its results are safe, whether or not anyone watches.
         """
         from runctl.cli.train.launched import carry_out_launch, show_launch_plan
+        from runctl.render.plans import types_text
         from runctl.runs.launch_plan import AfterRun
         from runctl.runs.launching import LaunchRequest, launching
 
@@ -123,7 +124,7 @@ def _renting(provider: str) -> click.Command:
         )
         train = run.request(cli, provider, script, rest)
         request = LaunchRequest(train, after, run.resume_from, run.image_options, transport)
-        machine = wanted.request(cli.session, provider, ())
+        machine = wanted.request(cli.session, provider, (), terminal=may_be_asked(cli))
         with launching(cli.session, provider, request, machine) as launch:
             if dry_run:
                 show_launch_plan(cli, launch.plan)
@@ -132,7 +133,7 @@ def _renting(provider: str) -> click.Command:
             def may_rent() -> None:
                 plan = launch.plan.machine
                 if plan is not None and launch.new is not None and launch.new.existing is None:
-                    confirm_renting(cli, provider, f"this {plan.instance_type}", plan.price, always=confirm)
+                    confirm_renting(cli, provider, f"this {types_text(plan)}", plan.price, always=confirm)
 
             started = carry_out_launch(cli, launch, may_rent=may_rent, ready_timeout=ready_timeout)
         return started.to_the_end() if wait else started.left_alone()

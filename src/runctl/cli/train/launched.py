@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from runctl.cli.context import Cli
+from runctl.cli.machines.renting import ask_fallback
 from runctl.cli.runs.show_log import show_log
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Interrupted, RunctlError
@@ -40,7 +41,8 @@ def carry_out_launch(
     """The plan is shown, somebody agreed where that is needed, and the run has started."""
     cli.say(launch_plan_text(launch.plan))
     may_rent()
-    return Launched(cli, launch, launch.start(ready_timeout))
+    record = launch.start(ready_timeout, lambda *asked: ask_fallback(cli, *asked))
+    return Launched(cli, launch, record)
 
 
 @dataclass
