@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +15,7 @@ from tests.e2e.command_line import CommandLine, until, write_project
 pytestmark = [pytest.mark.namespaces, pytest.mark.docker, pytest.mark.usefixtures("clean_account")]
 
 
-def test_a_notice_ends_the_runs_in_time_and_frees_their_volume(
-    runctl: CommandLine, faults: Faults, tmp_path: Path
-) -> None:
+def test_a_notice_ends_the_runs_in_time_and_frees_their_volume(runctl: CommandLine, faults: Faults) -> None:
     write_project(runctl.cwd, {"train.py": SAVES, "stubborn.py": STUBBORN})
     volume_id = volume(runctl, "results")
     machine = create(runctl, "--spot")
@@ -73,3 +71,27 @@ def test_a_notice_ends_the_runs_in_time_and_frees_their_volume(
     )
     assert str(handed["sha256"]) in kept
     assert volume_id in runctl("runs", "show", saves, "--cached").ok().out
+
+
+def test_a_machine_that_was_rented_for_a_run_is_left_to_ec2_when_it_takes_it_back(
+    runctl: CommandLine, faults: Faults, ec2: Any
+) -> None:
+    write_project(runctl.cwd, {"train.py": SAVES})
+    volume_id = volume(runctl, "results")
+    launch = ("aws", "launch", "train.py", "--instance-type", "t3.medium", "--spot", "--yes")
+    run = runctl(*launch, "--ebs-volume", "results", "--quiet").ok().out.strip()
+    until(lambda: "up" in runctl("runs", "logs", run).out, what="the script's first line")
+    machine = runctl("runs", "show", run, "--output", "json").ok().json["instance_id"]
+
+    faults.interrupt(machine, seconds=10)
+    followed = runctl("runs", "logs", run, "--wait")
+    assert followed.code == 143
+    assert f"checkpoints: runs/{run}/checkpoints on {volume_id}; the newest is step-" in followed.err
+
+    def described() -> dict[str, Any]:
+        found = ec2.describe_instances(InstanceIds=[machine])["Reservations"][0]["Instances"][0]
+        return dict(found)
+
+    # An end by the machine itself, or by anybody else, would have another reason, and cost the first hour.
+    until(lambda: described()["State"]["Name"] == "terminated", what="the machine's end")
+    assert described()["StateReason"]["Code"] == "Server.SpotInstanceTermination"

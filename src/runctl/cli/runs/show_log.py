@@ -105,7 +105,7 @@ def _say_end(cli: Cli, followed: Followed, *, log_was_shown: bool) -> None:
     record, end = followed.record, followed.end
     assert end is not None  # noqa: S101 - the caller has looked
     lines = [sentence(record.id, end, log_was_shown=log_was_shown)]
-    if record.machine_end is not None and not record.machine_end.keep:
+    if record.machine_end is not None and not record.machine_end.keep and record.hand_off is None:
         # Whoever brings the results home and gives the machine back says what became of both.
         cli.say(lines[0])
         return

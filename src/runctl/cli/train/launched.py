@@ -113,6 +113,12 @@ def end_rental(cli: Cli, machine: Machine, record: RunRecord) -> GivenBack | Non
         end_it = command(record.provider, "terminate", instance.id)
         cli.say(f"{instance.id} stays, and is billed until it is terminated: {end_it}")
         return None
+    taken = record.hand_off
+    if taken is not None and not taken.is_rehearsal:
+        # Whoever ends it now hides the reason, and pays for the hour that it would have had for nothing.
+        at = datetime.fromtimestamp(taken.machine_ends_at, UTC)
+        cli.say(f"{instance.id} is left to its provider, which takes it back at {at:%H:%M:%S} UTC")
+        return None
     cli.progress.step(f"giving {instance.id} back")
     try:
         ended = give_back(cli.session, machine, record)
