@@ -91,7 +91,7 @@ def status(cli: Cli) -> int:
 @click.option(
     "--shell", type=click.Choice(["sh", "fish"]), default="sh", help="Whose language; sh suits bash and zsh."
 )
-@click.option("--unset", is_flag=True, help="Print the way out instead.")
+@click.option("--unset", is_flag=True, help="Print the lines that lead out again.")
 @click.pass_obj
 def env(cli: Cli, shell: str, unset: bool) -> None:
     """Print the variables that lead into the sandbox.

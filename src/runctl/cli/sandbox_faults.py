@@ -143,7 +143,11 @@ def capacity(cli: Cli, where: str, count: int | None, market: str | None) -> Non
     help="Where each trace is played, in turn.  [default: the region's zones from a on]",
 )
 @click.option(
-    "--speed", type=WholeNumber(1), default="1000", show_default=True, help="Times faster than it was."
+    "--speed",
+    type=WholeNumber(1),
+    default="1000",
+    show_default=True,
+    help="How many times faster than recorded.",
 )
 @click.option(
     "--trace-means",
@@ -219,10 +223,10 @@ def _replayed(row: Mapping[str, Any]) -> str:
 
 
 @click.command(cls=Command)
-@click.option("--clear", is_flag=True, help="Let all go well again. Notices that were given stay given.")
+@click.option("--clear", is_flag=True, help="Clear them all. Notices that were given stay given.")
 @click.pass_obj
 def faults(cli: Cli, clear: bool) -> None:
-    """Show what is to go wrong, or let all go well again."""
+    """Show the faults that are set, or clear them."""
     found = _faults()
     if clear:
         found.clear()

@@ -26,7 +26,7 @@ from runctl.runs.checkpoints.control import Located, Moved, choose, pull, push
 )
 @source_argument()
 @click.argument("target", metavar="FOLDER", type=click.Path(path_type=Path))
-@name_option("This one, in place of the newest that is complete.")
+@name_option("Use this checkpoint in place of the newest complete one.")
 @click.option("--replace", is_flag=True, help="Replace FOLDER, whatever is in it.")
 @click.option("--dry-run", is_flag=True, help="Show what would be fetched, and stop.")
 @transport_option(None)
@@ -72,9 +72,9 @@ def pull_command(
         ("runctl checkpoint push ./best base", "the run goes on from it the next time"),
     ],
 )
-@click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path, exists=True))
+@click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
 @source_argument("target", "TARGET")
-@name_option("This one, in place of the newest in FOLDER that is complete.")
+@name_option("Use this checkpoint in place of the newest complete one in FOLDER.")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and stop.")
 @transport_option(None)
 @click.pass_obj

@@ -10,6 +10,7 @@ import click
 from runctl.cli.checkpoints.common import places_of, source_argument
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
+from runctl.cli.framework.values import WholeNumber
 from runctl.cli.machines.resolve import transport_option
 from runctl.core.clock import SystemClock
 from runctl.core.models import Checkpoint
@@ -37,17 +38,17 @@ class Pruned:
 @source_argument()
 @click.option(
     "--keep-last",
-    type=click.IntRange(min=1),
+    type=WholeNumber(1),
     default=3,
     show_default=True,
     metavar="N",
-    help="How many complete ones stay of each place.",
+    help="How many complete checkpoints to keep in each folder.",
 )
 @click.option(
     "--keep-best",
     multiple=True,
     metavar="GLOB",
-    help="The newest of each name that fits stays as well, such as 'best*'. Repeatable.",
+    help="Keep the newest checkpoint of each matching name as well, such as 'best*'; repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would go, and stop.")
 @transport_option(None)

@@ -52,7 +52,7 @@ def list_command(cli: Cli, source: str, transport: str | None) -> None:
     examples=[("runctl checkpoint show latest --name step-300.pt", "one that is not the newest")],
 )
 @source_argument()
-@name_option("This one, in place of the newest that is complete.")
+@name_option("Use this checkpoint in place of the newest complete one.")
 @transport_option(None)
 @click.pass_obj
 def show_command(cli: Cli, source: str, name: str | None, transport: str | None) -> None:
@@ -78,7 +78,7 @@ def show_command(cli: Cli, source: str, name: str | None, transport: str | None)
 )
 @source_argument()
 @name_option("Only this one.")
-@click.option("--newest", is_flag=True, help="Only the newest of each place.")
+@click.option("--newest", is_flag=True, help="Only the newest of each folder.")
 @transport_option(None)
 @click.pass_obj
 def verify_command(cli: Cli, source: str, name: str | None, newest: bool, transport: str | None) -> None:

@@ -154,7 +154,9 @@ _LAST: dict[str, Leaf | Branch] = {
         "List, verify, fetch, put back and prune checkpoints.",
         {
             "list": Leaf(
-                "List checkpoints, newest first.", f"{_CHECKPOINTS}.reading:list_command", aliases=("ls",)
+                "List the checkpoints of a run, a folder or an instance's folder, newest first.",
+                f"{_CHECKPOINTS}.reading:list_command",
+                aliases=("ls",),
             ),
             "show": Leaf(
                 "Show one checkpoint: its files and their SHA-256.", f"{_CHECKPOINTS}.reading:show_command"
@@ -218,7 +220,7 @@ _LAST: dict[str, Leaf | Branch] = {
                 "runctl.cli.sandbox_faults:replay",
             ),
             "faults": Leaf(
-                "Show what is to go wrong, or let all go well again.", "runctl.cli.sandbox_faults:faults"
+                "Show the faults that are set, or clear them.", "runctl.cli.sandbox_faults:faults"
             ),
         },
     ),

@@ -121,15 +121,25 @@ def _shared_options(provider: str) -> list[Callable[[Callable[..., Any]], Callab
             metavar="TYPE",
             multiple=True,
             shell_complete=types_of(provider),
-            help="What to rent; of several, what can be had. Else the configuration's, or the provider's choice.",
+            help="The instance type; repeat it to take whichever can be had. Default: the configuration's, or the provider's"
+            " choice.",
         ),
         *capacity_options(),
         click.option(
             "--spot/--on-demand", default=None, help="The market to buy in; never changed silently."
         ),
-        click.option("--data-volume-size", type=GIB, metavar="GIB", help="Add a disk that ends with it."),
         click.option(
-            "--data-mount-point", type=MOUNT_POINT, default="/mnt/data", show_default=True, help="Where."
+            "--data-volume-size",
+            type=GIB,
+            metavar="GIB",
+            help="Add a data disk of this size; it is deleted with the machine.",
+        ),
+        click.option(
+            "--data-mount-point",
+            type=MOUNT_POINT,
+            default="/mnt/data",
+            show_default=True,
+            help="Where that disk is mounted.",
         ),
         click.option("--root-volume-size", type=GIB, metavar="GIB", help="Size of the root disk."),
         click.option(
@@ -143,7 +153,7 @@ def _shared_options(provider: str) -> list[Callable[[Callable[..., Any]], Callab
             metavar="NAME",
             help="Tag it as this project's; else the configuration's, or the folder's name.",
         ),
-        click.option("--name", metavar="NAME", help="Its Name tag."),
+        click.option("--name", metavar="NAME", help="The machine's Name tag."),
         click.option("--tag", "tags", metavar="KEY=VALUE", multiple=True, help="A tag; repeatable."),
         click.option(
             "--ttl", type=DURATION, help="The machine ends itself after this long, whatever happens."

@@ -80,9 +80,12 @@ def list_command(provider: str) -> click.Command:
 
     @click.command(cls=Command)
     @click.option(
-        "--all", "include_ended", is_flag=True, help="Ended ones too, as long as the provider knows them."
+        "--all",
+        "include_ended",
+        is_flag=True,
+        help="Include ended machines, as long as the provider lists them.",
     )
-    @click.option("--everyone", is_flag=True, help="Those that runctl did not create too.")
+    @click.option("--everyone", is_flag=True, help="Include those that runctl did not create.")
     @wide_option
     @click.pass_obj
     def command(cli: Cli, include_ended: bool, everyone: bool, wide: bool) -> None:

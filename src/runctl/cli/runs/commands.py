@@ -152,7 +152,7 @@ def _log_is_not_there(error: RunctlError) -> bool:
     metavar="TIME",
     help="Wait this long between SIGTERM and SIGKILL (default: the run's own).",
 )
-@click.option("--force", is_flag=True, help="SIGKILL at once; nothing is saved.")
+@click.option("--force", is_flag=True, help="Kill it at once, with SIGKILL; nothing is saved.")
 @click.pass_obj
 def stop_command(cli: Cli, run_ids: tuple[str, ...], grace: timedelta | None, force: bool) -> None:
     """Stop runs: SIGTERM first, so that a script can save, then SIGKILL. The machines stay."""
@@ -189,7 +189,7 @@ def stop_command(cli: Cli, run_ids: tuple[str, ...], grace: timedelta | None, fo
     default="2m",
     show_default=True,
     metavar="TIME",
-    help="So long until the machine would end.",
+    help="How long until the machine would end.",
 )
 @click.pass_obj
 def interrupt_command(cli: Cli, run_id: str, notice: timedelta) -> None:

@@ -66,7 +66,7 @@ def show(cli: Cli, wide: bool) -> None:
     "key", shell_complete=lambda _ctx, _parameter, start: [k for k in rules() if k.startswith(start)]
 )
 @click.argument("value")
-@click.option("--user", "for_user", is_flag=True, help="In the user's file, for all projects.")
+@click.option("--user", "for_user", is_flag=True, help="Write to the user's file, for all projects.")
 @click.pass_obj
 def set_command(cli: Cli, key: str, value: str, for_user: bool) -> None:
     """Set a key in a configuration file.
@@ -89,7 +89,7 @@ def set_command(cli: Cli, key: str, value: str, for_user: bool) -> None:
 
 
 @click.command("trust", cls=Command)
-@click.option("--revoke", is_flag=True, help="Trust nothing of this file any more.")
+@click.option("--revoke", is_flag=True, help="Stop trusting this file.")
 @click.pass_obj
 def trust_command(cli: Cli, revoke: bool) -> None:
     """Trust the project's configuration file.

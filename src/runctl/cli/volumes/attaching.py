@@ -65,7 +65,7 @@ def attach_command(provider: str) -> click.Command:
     @click.argument("volume_name", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.argument("instance_id", metavar="INSTANCE", shell_complete=complete_instances)
     @mount_options
-    @click.option("--no-mount", is_flag=True, help="Attach it only.")
+    @click.option("--no-mount", is_flag=True, help="Attach without mounting.")
     @transport_option(provider)
     @click.pass_obj
     def command(
@@ -107,7 +107,7 @@ def mount_command(provider: str) -> click.Command:
         "instance_id",
         metavar="INSTANCE",
         shell_complete=complete_instances,
-        help="Where, if several machines have it.",
+        help="The machine to mount it on, if several have it.",
     )
     @transport_option(provider)
     @click.pass_obj
@@ -176,7 +176,7 @@ def detach_command(provider: str) -> click.Command:
         "instance_id",
         metavar="INSTANCE",
         shell_complete=complete_instances,
-        help="From where, if several machines have it.",
+        help="The machine to detach it from, if several have it.",
     )
     @transport_option(provider)
     @click.pass_obj

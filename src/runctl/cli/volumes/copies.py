@@ -36,7 +36,7 @@ def clone_command(provider: str) -> click.Command:
     @click.command(cls=Command)
     @click.argument("volume_name", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.option("--name", metavar="NAME", help="A name to call the copy by; unique among yours.")
-    @click.option("--size", type=GIB, metavar="GIB", help="Larger than the original.")
+    @click.option("--size", type=GIB, metavar="GIB", help="Make the copy larger than the original.")
     @type_options(provider, "as the original is")
     @persistent_option
     @tag_option
@@ -92,7 +92,9 @@ def move_command(provider: str) -> click.Command:
         needs=[("--include-protected", "--delete-source")],
     )
     @click.argument("volume_name", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
-    @click.option("--availability-zone", "--zone", "zone", metavar="ZONE", help="Where it is to be.")
+    @click.option(
+        "--availability-zone", "--zone", "zone", metavar="ZONE", help="The availability zone to move it to."
+    )
     @click.option(
         "--abandon", "giving_up", is_flag=True, help="Give up a move that was begun: the volume is as it was."
     )
@@ -101,13 +103,13 @@ def move_command(provider: str) -> click.Command:
         "rate",
         type=MIB_PER_SECOND,
         metavar="MIB",
-        help="MiB a second at which its data is put onto the new volume, for a price; by default the most there is.",
+        help="MiB/s at which its data is put onto the new volume, for a price; by default the highest.",
     )
     @click.option(
         "--no-initialization-rate",
         "no_rate",
         is_flag=True,
-        help="Pay nothing for that: it comes at the provider's own pace, and the first reads are slow.",
+        help="Pay for no rate: the data comes at the provider's own pace, and first reads are slow.",
     )
     @click.option("--delete-source", is_flag=True, help="Delete the old volume when the new one was checked.")
     @include_protected_option

@@ -127,8 +127,8 @@ def type_options(provider: str, default: str | None = None) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         shown_default = default or types[0]
         for option in (
-            click.option("--throughput", type=MIB_PER_SECOND, metavar="MIB", help="MiB a second."),
-            click.option("--iops", type=COUNT, metavar="N", help="I/O operations a second."),
+            click.option("--throughput", type=MIB_PER_SECOND, metavar="MIB", help="Throughput in MiB/s."),
+            click.option("--iops", type=COUNT, metavar="N", help="I/O operations per second."),
             click.option(
                 "--volume-type",
                 "--type",
@@ -155,7 +155,7 @@ rate_option = click.option(
     "rate",
     type=MIB_PER_SECOND,
     metavar="MIB",
-    help="Have the snapshot's data put onto it at 100 to 300 MiB a second, for a price.",
+    help="Put the snapshot's data onto it at 100 to 300 MiB/s, for a price.",
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Show the plan with its price, and stop there.")
 persistent_option = click.option(
@@ -163,8 +163,8 @@ persistent_option = click.option(
 )
 tag_option = click.option("--tag", "tags", metavar="KEY=VALUE", multiple=True, help="A tag; repeatable.")
 include_protected_option = click.option(
-    "--include-protected", is_flag=True, help="What is marked persistent too; it must be named here."
+    "--include-protected", is_flag=True, help="Also delete what is marked persistent; it must be named here."
 )
 no_freeze_option = click.option(
-    "--no-freeze", is_flag=True, help="Do not ask the machine: the copy is as after a power cut."
+    "--no-freeze", is_flag=True, help="Do not freeze the file system first: the copy is as after a power cut."
 )

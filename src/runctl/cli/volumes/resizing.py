@@ -21,7 +21,7 @@ def resize_command(provider: str) -> click.Command:
 
     @click.command(cls=Command)
     @click.argument("volume_name", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
-    @click.option("--size", type=GIB, metavar="GIB", help="Its new size; volumes only grow.")
+    @click.option("--size", type=GIB, metavar="GIB", help="The new size; volumes only grow.")
     @type_options(provider, "as it is")
     @transport_option(provider)
     @dry_run_option

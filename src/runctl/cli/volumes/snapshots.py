@@ -51,7 +51,7 @@ def snapshot_command(provider: str) -> click.Command:
     @persistent_option
     @tag_option
     @no_freeze_option
-    @click.option("--no-wait", is_flag=True, help="Return when it has begun; it goes on by itself.")
+    @click.option("--no-wait", is_flag=True, help="Return once it has begun; it goes on by itself.")
     @transport_option(provider)
     @dry_run_option
     @click.pass_obj
@@ -93,7 +93,9 @@ def list_command(provider: str) -> click.Command:
     @click.argument(
         "volume_name", metavar="[VOLUME]", required=False, type=VOLUME, shell_complete=complete_volumes
     )
-    @click.option("--everyone", is_flag=True, help="Those of this account that runctl did not take too.")
+    @click.option(
+        "--everyone", is_flag=True, help="Include snapshots of this account that runctl did not take."
+    )
     @wide_option
     @click.pass_obj
     def command(cli: Cli, volume_name: str | None, everyone: bool, wide: bool) -> None:
@@ -158,7 +160,7 @@ def restore_command(provider: str) -> click.Command:
     @click.command(cls=Command)
     @click.argument("snapshot_name", type=SNAPSHOT, shell_complete=complete_snapshots, metavar="SNAPSHOT")
     @click.option("--name", metavar="NAME", help="A name to call it by; unique among yours.")
-    @click.option("--size", type=GIB, metavar="GIB", help="Larger than the volume was.")
+    @click.option("--size", type=GIB, metavar="GIB", help="Make it larger than the volume was.")
     @type_options(provider, "as the volume was")
     @zone_option
     @rate_option

@@ -46,7 +46,7 @@ def create_command(provider: str) -> click.Command:
     shareable = ", ".join(volume_group(provider).shareable)
 
     @click.command(cls=Command)
-    @click.option("--size", type=GIB, metavar="GIB", help="Its size.")
+    @click.option("--size", type=GIB, metavar="GIB", help="The volume's size.")
     @click.option("--name", metavar="NAME", help="A name to call it by; unique among yours.")
     @type_options(provider)
     @click.option(
@@ -123,7 +123,7 @@ def list_command(provider: str) -> click.Command:
     """``ebs list`` of a provider."""
 
     @click.command(cls=Command)
-    @click.option("--everyone", is_flag=True, help="Those that runctl did not create too.")
+    @click.option("--everyone", is_flag=True, help="Include those that runctl did not create.")
     @wide_option
     @click.pass_obj
     def command(cli: Cli, everyone: bool, wide: bool) -> None:
