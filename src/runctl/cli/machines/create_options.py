@@ -121,8 +121,8 @@ def _shared_options(provider: str) -> list[Callable[[Callable[..., Any]], Callab
             metavar="TYPE",
             multiple=True,
             shell_complete=types_of(provider),
-            help="The instance type; repeat it to take whichever can be had. Default: the configuration's, or the provider's"
-            " choice.",
+            help="The instance type; repeat it to take whichever can be had (default: the configuration's, or"
+            " the provider's choice).",
         ),
         *capacity_options(),
         click.option(
