@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from runctl.providers.aws.ebs.types import TYPES
 from runctl.providers.aws.price_data import snapshot
 from runctl.sandbox import price_list
-from runctl.sandbox.price_list import PriceListService, Refused, SpotQuery, get_products, spot_history
+from runctl.sandbox.price_list import PriceListService, Refused, get_products
+from runctl.sandbox.spot_prices import SpotQuery, spot_history, spot_price_on
 from tests.sandbox.account import Account
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
@@ -69,7 +70,7 @@ def test_the_same_question_has_the_same_answer() -> None:
 @given(st.sampled_from(sorted(snapshot())), st.integers(0, 400))
 def test_no_spot_price_is_above_on_demand(row: tuple[str, str], day: int) -> None:
     kind, region = row
-    amount = price_list.spot_price_on(kind, region, f"{region}a", NOW + timedelta(days=day))
+    amount = spot_price_on(kind, region, f"{region}a", NOW + timedelta(days=day))
 
     known = snapshot()[row]
     assert (amount is None) == (known.spot_median is None)

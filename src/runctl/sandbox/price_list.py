@@ -1,4 +1,4 @@
-"""What AWS asks for machines and volumes, from the shipped snapshot: spot price history, and the price list API."""
+"""What AWS asks for machines and volumes, from the shipped snapshot: the price list API."""
 
 from __future__ import annotations
 
@@ -6,20 +6,15 @@ import base64
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from decimal import ROUND_HALF_UP, Decimal
+from datetime import UTC, datetime
+from decimal import Decimal
 from functools import cache
 from importlib import resources
 from typing import Any
 
 from botocore.session import get_session
-from moto.core.responses import ActionResult
-from moto.core.utils import utcnow
-from moto.ec2.exceptions import EC2ClientError
-from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS
-from moto.ec2.responses.spot_instances import SpotInstances
 
 from runctl.sandbox.api.pages import offset_of, token_at
 
@@ -33,12 +28,6 @@ STORAGE_USD_PER_GIB = {
     "standard": Decimal("0.05"),
 }
 """USD a month, of us-east-1's public list. The sandbox has its own, as AWS has: it does not ask its client."""
-LINUX = "Linux/UNIX"
-_LINUX_NAMES = frozenset({LINUX, "Linux/UNIX (Amazon VPC)"})
-HISTORY_DAYS = 90
-ZONE_SPREAD = Decimal("0.08")
-DAY_SPREAD = Decimal("0.02")
-_CENT_OF_A_CENT = Decimal("0.0001")
 
 TARGET = "AWSPriceListService."
 PUBLISHED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -65,18 +54,6 @@ class Refused(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
-
-
-@dataclass(frozen=True)
-class SpotQuery:
-    """What a DescribeSpotPriceHistory asks for; empty means all."""
-
-    instance_types: frozenset[str] = frozenset()
-    zones: frozenset[str] = frozenset()
-    products: frozenset[str] = frozenset()
-    prices: frozenset[str] = frozenset()
-    start: datetime | None = None
-    end: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -121,116 +98,9 @@ def _usd(text: str) -> Decimal | None:
     return Decimal(text) if text else None
 
 
-def spot_price_on(instance_type: str, region: str, zone: str, day: datetime) -> Decimal | None:
-    """USD per hour on that day: the region's median, some percent off by zone and day, never above on-demand."""
-    row = price_rows().get((instance_type, region))
-    if row is None or row.spot_median is None:
-        return None
-    off = ZONE_SPREAD * _swing(instance_type, zone) + DAY_SPREAD * _swing(
-        instance_type, zone, f"{day:%Y-%m-%d}"
-    )
-    price = (row.spot_median * (1 + off)).quantize(_CENT_OF_A_CENT, ROUND_HALF_UP)
-    price = max(price, _CENT_OF_A_CENT)
-    return price if row.on_demand is None else min(price, row.on_demand)
-
-
-def spot_price(instance_type: str, region: str, zone: str, moment: datetime) -> Decimal | None:
-    """USD per hour at that moment, as the history has it; ``None`` where there is no spot."""
-    change = _change_before(moment, instance_type, zone)
-    return spot_price_on(instance_type, region, zone, change)
-
-
-def spot_history(region: str, query: SpotQuery, now: datetime) -> list[dict[str, Any]]:
-    """The API's rows, the newest first: every change in the time asked for, and the price that it began with.
-
-    A price changes once a day, at an hour of its own.
-    """
-    if query.products and not query.products & _LINUX_NAMES:
-        return []
-    end = min(query.end or now, now)
-    start = max(query.start or now - timedelta(days=HISTORY_DAYS), now - timedelta(days=HISTORY_DAYS))
-    start = min(start, end)
-    rows: list[dict[str, Any]] = []
-    for offering in INSTANCE_TYPE_OFFERINGS["availability-zone"].get(region, []):
-        kind, zone = offering["InstanceType"], offering["Location"]
-        if query.instance_types and kind not in query.instance_types:
-            continue
-        if query.zones and zone not in query.zones:
-            continue
-        rows += _zone_history(kind, region, zone, start, end)
-    if query.prices:
-        rows = [row for row in rows if row["SpotPrice"] in query.prices]
-    rows.sort(key=lambda row: (row["InstanceType"], row["AvailabilityZone"]))
-    rows.sort(key=lambda row: row["Timestamp"], reverse=True)
-    return rows
-
-
-def _zone_history(
-    instance_type: str, region: str, zone: str, start: datetime, end: datetime
-) -> Iterator[dict[str, Any]]:
-    change = _change_before(end, instance_type, zone)
-    while True:
-        price = spot_price_on(instance_type, region, zone, change)
-        if price is None:
-            return
-        yield {
-            "AvailabilityZone": zone,
-            "InstanceType": instance_type,
-            "ProductDescription": LINUX,
-            "SpotPrice": f"{price:.6f}",
-            "Timestamp": change,
-        }
-        if change <= start:
-            return
-        change -= timedelta(days=1)
-
-
-def _change_before(moment: datetime, instance_type: str, zone: str) -> datetime:
-    minutes = int.from_bytes(_digest(instance_type, zone, "hour")[:4], "big") % (24 * 60)
-    change = moment.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(minutes=minutes)
-    return change if change <= moment else change - timedelta(days=1)
-
-
-def _swing(*parts: str) -> Decimal:
-    """From -1 to 1, always the same for the same words."""
-    return Decimal(int.from_bytes(_digest(*parts)[:4], "big")) / Decimal(2**31) - 1
-
-
-def _digest(*parts: str) -> bytes:
+def digest_of(*parts: str) -> bytes:
+    """The same bytes for the same parts, everywhere and always: what prices are drawn from."""
     return hashlib.sha256("/".join(parts).encode()).digest()
-
-
-def describe_spot_price_history(self: Any) -> ActionResult:
-    """moto's response to DescribeSpotPriceHistory, with prices, times and pages."""
-    filters = self._filters_from_querystring()
-    known = {"availability-zone", "instance-type", "product-description", "spot-price", "timestamp"}
-    for name in filters:
-        if name not in known:
-            raise EC2ClientError("InvalidParameterValue", f"The filter '{name}' is invalid")
-    zone = self._get_param("AvailabilityZone")
-    query = SpotQuery(
-        instance_types=_both(self._get_param("InstanceTypes", []), filters.get("instance-type", [])),
-        zones=_both([zone] if zone else [], filters.get("availability-zone", [])),
-        products=_both(self._get_param("ProductDescriptions", []), filters.get("product-description", [])),
-        prices=frozenset(filters.get("spot-price", [])),
-        start=_moment(self._get_param("StartTime")),
-        end=_moment(self._get_param("EndTime")),
-    )
-    self.error_on_dryrun()
-    rows = spot_history(self.region, query, utcnow().replace(tzinfo=UTC))
-    size = min(max(int(self._get_param("MaxResults") or 1000), 1), 1000)
-    try:
-        start = offset_of(self._get_param("NextToken"))
-    except ValueError as error:
-        raise EC2ClientError("InvalidNextToken", "The token is invalid or has expired") from error
-    # EC2 ends this listing with an empty token, not without one.
-    token = token_at(start + size) if start + size < len(rows) else ""
-    return ActionResult({"SpotPriceHistory": rows[start : start + size], "NextToken": token})
-
-
-def install() -> None:
-    """moto's EC2 answers with these prices from now on. `PriceListService` has to be put before moto besides."""
-    SpotInstances.describe_spot_price_history = describe_spot_price_history  # type: ignore[method-assign]
 
 
 class PriceListService:
@@ -297,7 +167,7 @@ class Product:
     def sku(self) -> str:
         """Its number: the same for the same product."""
         parts = [self.family, *(f"{name}={value}" for name, value in sorted(self.attributes.items()))]
-        return base64.b32encode(_digest(*parts))[:16].decode()
+        return base64.b32encode(digest_of(*parts))[:16].decode()
 
 
 @cache
@@ -447,16 +317,3 @@ def _answer(operation: str, query: Mapping[str, Any]) -> dict[str, Any]:
             "Services": [{"ServiceCode": "AmazonEC2", "AttributeNames": ["productFamily", *names]}],
         }
     raise Refused("UnknownOperationException", f"{operation} is not part of the sandbox")
-
-
-def _both(first: Sequence[str], second: Sequence[str]) -> frozenset[str]:
-    """What satisfies a parameter and a filter that mean the same; a name that no row has when nothing does."""
-    if first and second:
-        return frozenset(first) & frozenset(second) or frozenset({""})
-    return frozenset(first or second)
-
-
-def _moment(value: Any) -> datetime | None:
-    if value is None or isinstance(value, datetime):
-        return value if value is None or value.tzinfo is not None else value.replace(tzinfo=UTC)
-    return datetime.fromisoformat(str(value)).astimezone(UTC)

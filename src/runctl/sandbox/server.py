@@ -112,7 +112,7 @@ def _moto() -> Wsgi:
 
 def _install(world: World) -> None:
     """Put our back-ends in moto's place, then fill in what an account finds there."""
-    from runctl.sandbox import ec2, price_list
+    from runctl.sandbox import ec2, spot_prices
     from runctl.sandbox.autoscaling import api as autoscaling
     from runctl.sandbox.ebs import ebs_direct
     from runctl.sandbox.ec2 import instance_connect
@@ -121,7 +121,7 @@ def _install(world: World) -> None:
     from runctl.sandbox.ssm import api as ssm
     from runctl.sandbox.ssm.backend import set_public_parameter
 
-    for module in (ec2, autoscaling, ebs_direct, ssm, instance_connect, price_list):
+    for module in (ec2, autoscaling, ebs_direct, ssm, instance_connect, spot_prices):
         module.install()
     ecr.install(world)
     metadata.install(world)

@@ -25,7 +25,8 @@ from moto.ec2.models.fleets import Fleet, FleetsBackend
 from moto.ec2.responses.fleets import Fleets
 from moto.ec2.utils import convert_tag_spec, random_fleet_id
 
-from runctl.sandbox import price_list
+from runctl.sandbox.price_list import price_rows
+from runctl.sandbox.spot_prices import spot_price
 from runctl.sandbox.world import current
 
 MARKETS = ("spot", "on-demand")
@@ -241,9 +242,9 @@ def in_order(pools: Sequence[Pool], market: str, strategy: str, region: str) -> 
 
     def price(pool: Pool) -> Decimal:
         if market == "spot":
-            found = price_list.spot_price(pool.instance_type, region, pool.zone, datetime.now(UTC))
+            found = spot_price(pool.instance_type, region, pool.zone, datetime.now(UTC))
         else:
-            row = price_list.price_rows().get((pool.instance_type, region))
+            row = price_rows().get((pool.instance_type, region))
             found = row.on_demand if row else None
         return Decimal("Infinity") if found is None else found
 
