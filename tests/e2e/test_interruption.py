@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.namespaces, pytest.mark.docker, pytest.mark.usefixture
 def test_a_notice_ends_the_runs_in_time_and_frees_their_volume(runctl: CommandLine, faults: Faults) -> None:
     write_project(runctl.cwd, {"train.py": SAVES, "stubborn.py": STUBBORN})
     volume_id = volume(runctl, "results")
-    machine = create(runctl, "--spot")
+    machine = create(runctl, "--spot", "--ebs-volume", "results")
     train = ("aws", "train", machine, "--ebs-mount", "results:/results", "--quiet")
     saves = runctl(*train, "train.py").ok().out.strip()
     stubborn = runctl(*train, "stubborn.py", "--grace", "1h").ok().out.strip()

@@ -191,6 +191,10 @@ class Attempt:
         script = self.live.script
         if name == "none" or script is None or not processes.alive(script):
             return False
+        container = self.live.container_id
+        if container is not None and not processes.is_first_of(script.pid, container):
+            # The engine is behind a virtual machine: the number is that of somebody else here.
+            return False
         asked = ask_for_checkpoint(script.pid, getattr(signal, "SIG" + name))
         if asked:
             self.log.line(

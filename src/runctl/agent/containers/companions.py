@@ -19,6 +19,8 @@ from runctl.agent.spec import EndReason
 LABEL = "com.docker.compose.project"
 STOP_SECONDS = 5
 """For side-cars; the run itself has had its grace by then."""
+HURRIED_STOP_SECONDS = 1
+"""The same where the machine is being taken back: what the run has saved is waiting."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,13 @@ def members(engine: docker.Engine, project: str) -> list[Member]:
     ]
 
 
-def remove_project(engine: docker.Engine, project: str) -> None:
+def remove_project(engine: docker.Engine, project: str, *, hurry: bool = False) -> None:
     """No container, network or volume of the project is left; volumes that the file calls external are not its own."""
     containers = _ids(engine, "ps", "--all", project)
     if containers:
-        patience = 60.0 + STOP_SECONDS * len(containers)
-        engine.call("stop", "--time", str(STOP_SECONDS), *containers, timeout=patience)
+        seconds = HURRIED_STOP_SECONDS if hurry else STOP_SECONDS
+        patience = 60.0 + seconds * len(containers)
+        engine.call("stop", "--time", str(seconds), *containers, timeout=patience)
         engine.call("rm", "--force", "--volumes", *containers, timeout=patience)
     for kind in ("network", "volume"):
         found = _ids(engine, kind, "ls", project)

@@ -138,7 +138,7 @@ def run_with_compose(attempt: Attempt, container: ContainerSpec, service: str, f
         sidecars = Sidecars(attempt, engine, project, others)
         return sidecars.explain(run_to_end(attempt, engine, container, container_id, start, sidecars))
     finally:
-        remove_project(engine, project)
+        remove_project(engine, project, hurry=attempt.live.machine_ends_at is not None)
         if container.user not in (None, docker.owner()):
             run_folders.give_to_user(attempt.folders)
 

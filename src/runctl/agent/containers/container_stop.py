@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import time
 
@@ -21,7 +20,7 @@ class ContainerStopper:
         self._engine = engine
         self._container_id = container_id
         self._processes = ProcessStopper()
-        self._first = processes.identity(pid) if pid and is_first_of(pid, container_id) else None
+        self._first = processes.identity(pid) if pid and processes.is_first_of(pid, container_id) else None
         self.requested = False
         """The container has been told to end."""
         self.told_at: float | None = None
@@ -44,7 +43,7 @@ class ContainerStopper:
     def _first_process(self) -> processes.Identity | None:
         facts, _ = self._engine.inspect("container", self._container_id)
         pid = int(((facts or {}).get("State") or {}).get("Pid") or 0)
-        return processes.identity(pid) if pid and is_first_of(pid, self._container_id) else None
+        return processes.identity(pid) if pid and processes.is_first_of(pid, self._container_id) else None
 
     def end(self, shutdown: Shutdown) -> None:
         """The container has ended: by itself when it was told to, or killed when the grace was over."""
@@ -67,15 +66,3 @@ class ContainerStopper:
     def _runs(self) -> bool:
         facts, _ = self._engine.inspect("container", self._container_id)
         return bool(((facts or {}).get("State") or {}).get("Running"))
-
-
-def is_first_of(pid: int, container_id: str) -> bool:
-    """Whether this number, which the engine gave, is the container's first process here as well."""
-    folder = processes.PROC / str(pid)
-    try:
-        status, groups = (folder / "status").read_text(errors="replace"), (folder / "cgroup").read_text()
-    except OSError:
-        return False
-    numbers = re.search(r"^NSpid:\s*(\d+(?:\s+\d+)*)$", status, re.MULTILINE)
-    inner = numbers.group(1).split() if numbers else []
-    return container_id in groups or (len(inner) > 1 and inner[-1] == "1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -138,6 +139,18 @@ def alive(who: Identity | None) -> bool:
         and found.state not in "ZX"
         and boot_id() == who.boot
     )
+
+
+def is_first_of(pid: int, container_id: str) -> bool:
+    """Whether this number, which the engine gave, is the container's first process here as well."""
+    folder = PROC / str(pid)
+    try:
+        status, groups = (folder / "status").read_text(errors="replace"), (folder / "cgroup").read_text()
+    except OSError:
+        return False
+    numbers = re.search(r"^NSpid:\s*(\d+(?:\s+\d+)*)$", status, re.MULTILINE)
+    inner = numbers.group(1).split() if numbers else []
+    return container_id in groups or (len(inner) > 1 and inner[-1] == "1")
 
 
 def descendants(root: int, processes: dict[int, Process]) -> list[Process]:
