@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import UnknownServiceError
 from botocore.loaders import create_loader
+from botocore.model import ServiceModel
 
 from runctl.providers.aws.calls.botocore_loader import loader, without_documentation
 from runctl.providers.aws.calls.session import AwsSession
@@ -44,6 +45,14 @@ def test_a_member_that_is_called_documentation_stays() -> None:
     }
 
     assert without_documentation(shape) == {"members": {"documentation": {"shape": "String"}}, "list": [{}]}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_botocore_finds_what_it_reads_with_the_first_call(service: str) -> None:
+    model = ServiceModel(loader(None).load_service_model(service, "service-2"), service)
+
+    assert all(each.documentation for each in model.client_context_parameters)
+    assert bool(model.client_context_parameters) is (service == "s3")
 
 
 def test_what_is_cached_is_used_and_made_anew_when_it_is_damaged_or_old(cache: Path) -> None:

@@ -23,7 +23,7 @@ from botocore.loaders import JSONFileLoader, Loader
 
 from runctl.core.files import cache_folder, write_atomically
 
-_FORMAT = 1
+_FORMAT = 2
 """Of what is kept in the cache."""
 _UNUSED_SECONDS = 30 * 24 * 3600
 """What another version of botocore left behind is removed after this."""
@@ -66,10 +66,13 @@ def _unpacked(packed: Path) -> Any:
 
 
 def without_documentation(value: Any) -> Any:
-    """The description without the texts for people; a member that is called so is no text, and stays. Pure."""
+    """The description without the texts for people; a member that is called so is no text, and stays. Pure.
+
+    botocore itself reads the texts of S3's settings for clients (``ClientContextParameter``), and fails without them.
+    """
     if isinstance(value, dict):
         return {
-            key: without_documentation(item)
+            key: item if key == "clientContextParams" else without_documentation(item)
             for key, item in value.items()
             if key != "documentation" or not isinstance(item, str)
         }
