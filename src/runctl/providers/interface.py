@@ -36,6 +36,7 @@ from runctl.providers.capacity import (
 if TYPE_CHECKING:
     from runctl.providers.filling import Filling
     from runctl.providers.image_registry import ImageRegistry
+    from runctl.providers.object_storage import ObjectStorage
     from runctl.providers.volumes import Clones, Resizing, Snapshots, Volumes
     from runctl.transport.agent import AgentClient
     from runctl.transport.interface import Transport
@@ -263,6 +264,7 @@ class Provider(ABC):
         "this provider's volumes cannot be filled from an object store"
     )
     registry: ImageRegistry | Unsupported = Unsupported("this provider has no image registry")
+    object_storage: ObjectStorage | Unsupported = Unsupported("this provider has no object store")
 
     @cached_property
     def journal(self) -> Journal:

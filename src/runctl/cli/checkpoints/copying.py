@@ -43,9 +43,9 @@ def pull_command(
 ) -> None:
     """Fetch a checkpoint into a folder here.
 
-    SOURCE is a run (its id, its name or latest), a folder here, or INSTANCE:PATH. Every file is compared with its
-    SHA-256, and FOLDER is there once all of them are. The same command again goes on where it broke off. The files lie
-    in FOLDER as the script has saved them, so that push can put them back.
+    SOURCE is a run (its id, its name or latest), a folder here, INSTANCE:PATH, or s3://BUCKET/PREFIX/RUN. Every
+    file is compared with its SHA-256, and FOLDER is there once all of them are. The same command again goes on
+    where it broke off. The files lie in FOLDER as the script has saved them, so that push can put them back.
     """
     from runctl.checkpoints.arriving import check_target
 
@@ -83,8 +83,9 @@ def push_command(
 ) -> None:
     """Put a checkpoint where a run can resume from it.
 
-    TARGET is a run that has ended (its id, its name or latest), or INSTANCE:PATH. The checkpoint is read to its end
-    first; it is the newest of the run once all of it has arrived, so that the next attempt goes on from it.
+    TARGET is a run that has ended (its id, its name or latest), INSTANCE:PATH, or s3://BUCKET/PREFIX/RUN. The
+    checkpoint is read to its end first; it is the newest of the run once all of it has arrived, so that the next
+    attempt goes on from it.
     """
     from runctl.runs.checkpoints.places import Places, folder_here
 
@@ -94,7 +95,8 @@ def push_command(
     places = places_of(cli, target, transport)
     if places.record is None and ":" not in target:
         raise UsageError(
-            f"{target} is a folder here", hint="push takes a run, or INSTANCE:PATH; cp -r copies folders here"
+            f"{target} is a folder here",
+            hint="push takes a run, INSTANCE:PATH or an address in an object store",
         )
     if dry_run:
         where = ", ".join(place.label for place in places.found)

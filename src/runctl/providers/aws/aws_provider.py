@@ -28,13 +28,14 @@ if TYPE_CHECKING:
     from runctl.providers.aws.ec2.instances import Ec2StopAndStart
     from runctl.providers.aws.ec2.renting import Ec2Renting
     from runctl.providers.aws.ecr import EcrRegistry
+    from runctl.providers.aws.s3_storage import S3Storage
     from runctl.transport.agent import AgentClient
     from runctl.transport.interface import Transport
 
 
 @raising_our_errors
 class AwsProvider(Provider):
-    """EC2 instances, EBS volumes and ECR images of one account and region.
+    """EC2 instances, EBS volumes, ECR images and S3 objects of one account and region.
 
     An ability is imported when it is asked for: a command needs one or two of them, and starts sooner.
     """
@@ -108,6 +109,13 @@ class AwsProvider(Provider):
         from runctl.providers.aws.ecr import EcrRegistry
 
         return EcrRegistry(self._context)
+
+    @cached_property
+    def object_storage(self) -> S3Storage:
+        """Objects of S3 are read and written from here."""
+        from runctl.providers.aws.s3_storage import S3Storage
+
+        return S3Storage(self._context)
 
     def scope(self) -> Scope:
         """The account and region, and the configuration's ``[aws]`` section."""

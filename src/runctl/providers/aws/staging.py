@@ -48,14 +48,14 @@ class S3Staging:
     def write(self, key: str, source: BinaryIO) -> None:
         """The object holds what ``source`` had left."""
         bucket = self.bucket()
-        with our_errors(self._session.endpoint), _transfers(self._session.s3) as transfers:
-            transfers.upload(source, bucket, PREFIX + key).result()
+        with our_errors(self._session.endpoint), transfers(self._session.s3) as manager:
+            manager.upload(source, bucket, PREFIX + key).result()
 
     def read(self, key: str, sink: BinaryIO) -> None:
         """Write the object's bytes to ``sink``."""
         bucket = self.bucket()
-        with our_errors(self._session.endpoint), _transfers(self._session.s3) as transfers:
-            transfers.download(bucket, PREFIX + key, sink).result()
+        with our_errors(self._session.endpoint), transfers(self._session.s3) as manager:
+            manager.download(bucket, PREFIX + key, sink).result()
 
     def delete(self, key: str) -> None:
         """The object is deleted; one that does not exist is fine."""
@@ -185,7 +185,7 @@ class S3Staging:
             )
 
 
-def _transfers(client: S3Client) -> TransferManager:
+def transfers(client: S3Client) -> TransferManager:
     """In parts and in parallel where there is much; for a ``with``."""
     # Most commands stage nothing.
     from boto3.s3.transfer import TransferConfig, create_transfer_manager

@@ -9,6 +9,7 @@ from pathlib import Path
 from runctl.agent.checkpoints.choosing import is_note
 from runctl.checkpoints.arriving import arriving_folder, check_target, keep_only, put_in_place
 from runctl.checkpoints.interface import CheckpointPlace, identity
+from runctl.checkpoints.prefix import StoredCheckpoints
 from runctl.checkpoints.pruning import Decision, decide
 from runctl.core.errors import NotFound, RunctlError
 from runctl.core.models import Checkpoint, CheckpointState
@@ -67,17 +68,29 @@ def choose(
     everything = list_checkpoints(places, progress)
     matching = [each for each in everything if _is_called(each.checkpoint, name)]
     if not matching:
-        asked = f"no checkpoint {name}" if name else "no checkpoint"
-        hint = f"runctl checkpoint list {places.reference}" if everything else ""
-        raise NotFound(f"{places.reference} has {asked}", hint=hint, code="no-checkpoint")
-    whole = [each for each in matching if each.checkpoint.state is not CheckpointState.BROKEN]
-    if not whole:
+        raise _nothing(places, name, anything=bool(everything))
+    newest: list[Located] = []
+    passed_over: list[Located] = []
+    for place in places.found:
+        for each in matching:
+            if each.place is place and each.checkpoint.state is not CheckpointState.BROKEN:
+                newest.append(each)
+                break
+            passed_over += [each] if each.place is place else []
+    if not newest:
         first = matching[0].checkpoint
         raise broken(first.name, first.problem)
-    # The machine's own clock says when it was saved, in the store as in its folder.
-    chosen = max(whole, key=lambda each: each.checkpoint.saved_at)
-    older = [each for each in matching if each.checkpoint.saved_at > chosen.checkpoint.saved_at]
-    return chosen, tuple(older)
+    return max(newest, key=lambda each: each.checkpoint.saved_at), tuple(passed_over)
+
+
+def _nothing(places: Places, name: str | None, *, anything: bool) -> NotFound:
+    hint = f"runctl checkpoint list {places.reference}" if anything else ""
+    for place in places.found:
+        below = place.runs_below() if isinstance(place, StoredCheckpoints) and not anything else []
+        if below:
+            hint = "name a run's own folder: " + ", ".join(below[:5]) + (", ..." if below[5:] else "")
+    asked = f"no checkpoint {name}" if name else "no checkpoint"
+    return NotFound(f"{places.reference} has {asked}", hint=hint, code="no-checkpoint")
 
 
 def _is_called(checkpoint: Checkpoint, name: str | None) -> bool:
@@ -98,8 +111,7 @@ def verify(
         wanted = [each for each in own if _is_called(each, name)]
         verified += place.verify(wanted[:1] if newest else wanted, progress)
     if not verified:
-        asked = f"no checkpoint {name}" if name else "no checkpoint"
-        raise NotFound(f"{places.reference} has {asked}", code="no-checkpoint")
+        raise _nothing(places, name, anything=bool(found))
     return tuple(verified)
 
 

@@ -6,8 +6,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from runctl.agent.object_store import parse_source
 from runctl.checkpoints.interface import CheckpointPlace
-from runctl.core.errors import Conflict, NotFound, RunctlError, Unreachable, UsageError
+from runctl.checkpoints.prefix import StoredCheckpoints
+from runctl.core.errors import Conflict, NotFound, RunctlError, Unreachable, Unsupported, UsageError
 from runctl.core.ids import InstanceId
 from runctl.core.models import InstanceState
 from runctl.core.names import LATEST
@@ -16,7 +18,7 @@ from runctl.machines.finding import find_instance, provider_of
 from runctl.machines.machine import reach
 from runctl.machines.session import Session
 from runctl.providers.interface import require
-from runctl.providers.registry import is_this_computer, this_computer, volume_command
+from runctl.providers.registry import is_this_computer, plugins, this_computer, volume_command
 from runctl.runs.checkpoints.machine_folder import MachineFolder
 from runctl.runs.control import machine_of
 from runctl.runs.records import RunRecord
@@ -41,11 +43,14 @@ class Places:
 
 
 def find_places(session: Session, reference: str, transport: str | None = None) -> Places:
-    """Where the checkpoints of ``reference`` are: ``INSTANCE:PATH``, a run's id or name, or a folder here.
+    """Where the checkpoints of ``reference`` are: ``INSTANCE:PATH``, ``s3://BUCKET/PREFIX/RUN``, a run's
+    id or name, or a folder here.
 
     Raises `NotFound` (code ``no-checkpoint`` for a run whose checkpoints nobody has), `UsageError`, and what reaching
     an instance raises.
     """
+    if "://" in reference:
+        return Places(reference, (stored_at(session, reference),))
     remote = _REMOTE.fullmatch(reference)
     if remote is not None:
         return Places(
@@ -60,6 +65,20 @@ def find_places(session: Session, reference: str, transport: str | None = None) 
             return Places(reference, (folder_here(session, reference),))
         raise
     return _of_run(session, reference, record, transport)
+
+
+def stored_at(session: Session, address: str, provider: str | None = None) -> StoredCheckpoints:
+    """A run's prefix in an object store. Raises `UsageError`, `Unsupported` where no provider has such a store."""
+    try:
+        source = parse_source(address)
+    except ValueError as error:
+        raise UsageError(str(error), hint="such as s3://bucket/runs/run-7kq2m9xd4t") from error
+    names = dict.fromkeys([*([provider] if provider else []), *(each.name for each in plugins())])
+    for name in names:
+        storage = session.provider(name).object_storage
+        if not isinstance(storage, Unsupported) and address.startswith(f"{storage.scheme}://"):
+            return StoredCheckpoints(storage, source.bucket, source.prefix)
+    raise Unsupported(f"no provider that is installed has an object store for {address}")
 
 
 def folder_here(session: Session, path: str) -> MachineFolder:

@@ -195,7 +195,8 @@ class AwsSession:
                 self._check_stand_in()
 
                 # Presigned addresses are used from machines in the region: they must name it.
-                addressing: Any = {"addressing_style": "path" if self.endpoint else "virtual"}
+                own_s3 = self.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3")
+                addressing: Any = {"addressing_style": "path" if own_s3 else "virtual"}
                 config = Config(
                     connect_timeout=CONNECT_SECONDS,
                     read_timeout=OBJECT_SECONDS if service == "s3" else ANSWER_SECONDS,

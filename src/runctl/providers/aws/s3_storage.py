@@ -1,0 +1,113 @@
+"""S3 as an object store, for this computer; see `ObjectStorage`. Any store that speaks S3's protocol will do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from runctl.core.errors import NotFound
+from runctl.providers.aws.calls.errors import error_code, our_errors
+from runctl.providers.aws.context import AwsContext
+from runctl.providers.aws.staging import transfers
+from runctl.providers.object_storage import ObjectStorage, StoredObject
+
+_CHUNK_BYTES = 1 << 20
+_TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
+
+
+class S3Storage(ObjectStorage):
+    """Buckets that the account may use."""
+
+    scheme = "s3"
+
+    def __init__(self, context: AwsContext) -> None:
+        self._session = context.session
+
+    def objects(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
+        """By ListObjectsV2."""
+        for page in self._pages(bucket, prefix):
+            for item in page.get("Contents", ()):
+                yield StoredObject(item["Key"], item["Size"], item["LastModified"])
+
+    def folders(self, bucket: str, prefix: str) -> Iterator[str]:
+        """By ListObjectsV2 with a delimiter."""
+        for page in self._pages(bucket, prefix, Delimiter="/"):
+            for item in page.get("CommonPrefixes", ()):
+                yield item["Prefix"].rstrip("/")
+
+    def read(self, bucket: str, key: str) -> bytes:
+        """By GetObject."""
+        found = bytearray()
+        self.fetch(bucket, key, found.extend)
+        return bytes(found)
+
+    def fetch(
+        self,
+        bucket: str,
+        key: str,
+        write: Callable[[bytes], None],
+        *,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> None:
+        """By GetObject with a range."""
+        span: dict[str, Any] = {}
+        if start or stop is not None:
+            span = {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
+        with self._explaining(bucket, key):
+            answer = self._session.s3.get_object(Bucket=bucket, Key=key, **span)
+            for chunk in answer["Body"].iter_chunks(_CHUNK_BYTES):
+                write(chunk)
+
+    def put(self, bucket: str, key: str, data: bytes, *, only_new: bool = False) -> bool:
+        """By PutObject, with ``If-None-Match: *``."""
+        condition: dict[str, Any] = {"IfNoneMatch": "*"} if only_new else {}
+        with self._explaining(bucket, key):
+            try:
+                self._session.s3.put_object(Bucket=bucket, Key=key, Body=data, **condition)
+            except Exception as error:
+                if not only_new or error_code(error) not in _TAKEN:
+                    raise
+                # A request whose answer was lost is sent again, and meets what it has written itself.
+                return self.read(bucket, key) == data
+        return True
+
+    def upload(self, bucket: str, key: str, path: Path, on_bytes: Callable[[int], None]) -> None:
+        """In parts, several at once, where there is much."""
+        from s3transfer.subscribers import BaseSubscriber
+
+        class Heard(BaseSubscriber):
+            def on_progress(self, future: Any, bytes_transferred: int, **_: Any) -> None:  # noqa: ARG002
+                on_bytes(bytes_transferred)
+
+        with self._explaining(bucket, key), transfers(self._session.s3) as sending:
+            sending.upload(str(path), bucket, key, subscribers=[Heard()]).result()
+
+    def delete(self, bucket: str, key: str) -> None:
+        """By DeleteObject."""
+        with self._explaining(bucket, key):
+            self._session.s3.delete_object(Bucket=bucket, Key=key)
+
+    def _pages(self, bucket: str, prefix: str, **options: Any) -> Iterator[Any]:
+        pages = self._session.s3.get_paginator("list_objects_v2").paginate(
+            Bucket=bucket, Prefix=prefix, **options
+        )
+        with self._explaining(bucket, prefix):
+            yield from pages
+
+    @contextmanager
+    def _explaining(self, bucket: str, key: str) -> Iterator[None]:
+        with our_errors(self._session.endpoint):
+            try:
+                yield
+            except Exception as error:
+                code = error_code(error)
+                if code == "NoSuchBucket":
+                    raise NotFound(
+                        f"bucket {bucket} does not exist", hint="aws s3 ls shows yours", code="no-bucket"
+                    ) from error
+                if code in {"NoSuchKey", "404"}:
+                    raise NotFound(f"s3://{bucket}/{key} does not exist", code="no-object") from error
+                raise
