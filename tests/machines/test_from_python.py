@@ -8,11 +8,30 @@ from pathlib import Path
 import pytest
 
 import runctl
+from runctl.sandbox.connection import SandboxInfo
 from tests.machines.conftest import Runctl
+from tests.sandbox.account import Account, until
 
-pytestmark = [pytest.mark.namespaces, pytest.mark.root]
+pytestmark = [pytest.mark.namespaces, pytest.mark.root, pytest.mark.usefixtures("empty_account")]
 
 PAGE = Path(__file__).parents[2] / "docs" / "from-python.md"
+
+
+@pytest.fixture
+def empty_account(sandbox: SandboxInfo, tmp_path: Path) -> None:
+    """Other tests leave in the sandbox what a killed command had made; these count what is there."""
+    ec2 = Account(sandbox, tmp_path).ec2
+
+    def instances() -> list[str]:
+        found = [each for group in ec2.describe_instances()["Reservations"] for each in group["Instances"]]
+        return [each["InstanceId"] for each in found if each["State"]["Name"] != "terminated"]
+
+    if left := instances():
+        ec2.terminate_instances(InstanceIds=left)
+        until(lambda: not instances(), "the instances to be gone")
+    volumes = [volume["VolumeId"] for volume in ec2.describe_volumes()["Volumes"]]
+    for volume_id in volumes:
+        ec2.delete_volume(VolumeId=volume_id)
 
 
 def test_the_page_does_what_it_shows(runctl: Runctl, capsys: pytest.CaptureFixture[str]) -> None:

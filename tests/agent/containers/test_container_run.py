@@ -183,6 +183,8 @@ def test_a_container_keeps_its_exit_code_when_the_supervisor_is_killed(
     )
     machine.start("r", "train.py", container=in_image())
     machine.says("r", "up")
+    # The script may have spoken before its supervisor has written down that it runs.
+    until(lambda: machine.status("r").state is RunState.RUNNING, "the run")
     os.kill(machine.supervisor("r"), signal.SIGKILL)
     until(lambda: "supervisor is gone" in machine.status("r").phase, "the loss")
     assert machine.status("r").state is RunState.RUNNING
