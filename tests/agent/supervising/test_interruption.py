@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +68,42 @@ def test_a_notice_lets_the_script_save_and_the_end_record_hands_over(
     saved = (agent.state / "runs/r/checkpoints" / given.checkpoint).read_bytes()
     assert given.sha256 == hashlib.sha256(saved).hexdigest()
     assert (given.left, given.is_rehearsal) == ((), False)
+
+
+def test_with_a_store_the_checkpoint_is_published_before_the_end_is_written(
+    agent: Agent, metadata: MetadataService, tmp_path: Path
+) -> None:
+    (tmp_path / "store").mkdir()
+    agent.sync({"train.py": SAVES})
+    agent.start("r", "train.py", store={"url": str(tmp_path / "store")})
+    agent.says("r", "up")
+    metadata.interrupt(90)
+    given = agent.ended("r").hand_off
+    assert given is not None
+    in_turn = sorted(given.stages, key=given.stages.__getitem__)
+    assert in_turn == ["heard", "signalled", "script_ended", "verified", "published"]
+    store = tmp_path / "store/r"
+    assert (store / "data" / str(given.sha256)).is_file()
+    (kept,) = store.glob("attempts/*/end.json")
+    assert json.loads(kept.read_text())["hand_off"]["checkpoint"] == given.checkpoint
+
+
+def test_a_store_that_is_away_delays_no_end_and_the_hand_over_says_what_it_lacks(
+    agent: Agent, metadata: MetadataService, tmp_path: Path
+) -> None:
+    (tmp_path / "store").mkdir()
+    agent.sync({"train.py": SAVES})
+    agent.start("r", "train.py", store={"url": str(tmp_path / "store")})
+    agent.says("r", "up")
+    (tmp_path / "store").rename(tmp_path / "away")
+    metadata.interrupt(10)
+    end = agent.ended("r")
+    assert end.reason is EndReason.INTERRUPTED
+    assert end.hand_off is not None
+    assert end.ended_at < end.hand_off.machine_ends_at
+    assert end.hand_off.checkpoint is not None
+    assert "published" not in end.hand_off.stages
+    assert any("published" in sentence for sentence in end.hand_off.left)
 
 
 def test_a_script_that_ignores_sigterm_is_killed_before_the_machine_ends(
