@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.agent.after_run import TAKEN_BACK_SECONDS, EndedRun, MachineEnd, why_it_stays
+from runctl.agent.after_run import TAKEN_BACK_SECONDS, UPLOADING, EndedRun, MachineEnd, why_it_stays
 
 END = MachineEnd(read_within_seconds=20.0, fetch_within_seconds=3600.0, keep_on_failure_seconds=600.0)
 COMPLETED = EndedRun(seconds=0.0, completed=True)
@@ -21,12 +21,14 @@ FAILED = EndedRun(seconds=0.0, completed=False)
         (COMPLETED, 3600.0),
         (replace(COMPLETED, seconds=3600.0), None),
         (replace(COMPLETED, fetched=True), None),
-        (replace(COMPLETED, safe_elsewhere=True), 20.0),
-        (replace(COMPLETED, safe_elsewhere=True, seconds=20.0), None),
+        (replace(COMPLETED, read=True), 3600.0),
+        (replace(COMPLETED, uploaded=True), 20.0),
+        (replace(COMPLETED, uploaded=True, read=True), None),
+        (replace(COMPLETED, uploaded=True, seconds=20.0), None),
         (FAILED, 3600.0),
         (replace(FAILED, fetched=True), 600.0),
         (replace(FAILED, fetched=True, seconds=600.0), None),
-        (replace(FAILED, safe_elsewhere=True), 600.0),
+        (replace(FAILED, uploaded=True, read=True), 600.0),
         (replace(FAILED, taken_back=True, fetched=True), TAKEN_BACK_SECONDS),
         (replace(FAILED, taken_back=True, fetched=True, seconds=TAKEN_BACK_SECONDS), None),
     ],
@@ -47,12 +49,22 @@ def test_it_stays_while_another_run_goes_on_and_where_it_is_to_be_kept() -> None
         assert stay.seconds is None
 
 
+def test_it_says_what_its_results_are_waiting_for() -> None:
+    end = replace(END, results_url="s3://mine/runs")
+    waiting, failed = why_it_stays(end, COMPLETED), why_it_stays(end, replace(COMPLETED, trouble="denied"))
+
+    assert waiting is not None
+    assert failed is not None
+    assert (waiting.why, failed.why) == (UPLOADING, "its results could not be uploaded: denied")
+    assert why_it_stays(end, replace(COMPLETED, trouble="denied", fetched=True)) is None
+
+
 SECONDS = st.floats(min_value=0.0, max_value=1e6)
 
 
 @given(
     st.builds(MachineEnd, st.just(value=False), SECONDS, SECONDS, SECONDS),
-    st.builds(EndedRun, SECONDS, *[st.booleans()] * 4, st.just(value=False)),
+    st.builds(EndedRun, SECONDS, *[st.booleans()] * 3, others=st.just(value=False), uploaded=st.booleans()),
 )
 def test_no_machine_waits_longer_than_it_says(end: MachineEnd, run: EndedRun) -> None:
     stay = why_it_stays(end, run)

@@ -22,7 +22,6 @@ from pathlib import Path
 import click
 import pytest
 
-from runctl.agent.after_run import MachineEnd
 from runctl.agent.spec import EndReason, EndRecord
 from runctl.cli.framework.commands import RootGroup
 from runctl.core import errors, extensions, models
@@ -299,7 +298,7 @@ def test_a_launchs_documents_are_as_documented() -> None:
     assert list(ended) == names(LaunchEnd)
     assert list(ended["results"]) == names(Results)
     assert list(plan["results"]) == names(ResultsPlan)
-    assert list(plan["machine_end"]) == names(MachineEnd) == list(shapes["Run"]["machine_end"])
+    assert list(plan["machine_end"]) == names(models.MachineAfterRun) == list(shapes["Run"]["machine_end"])
 
 
 def test_the_offers_of_a_plan_are_as_documented() -> None:

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from runctl.sandbox.connection import SandboxInfo
@@ -36,6 +37,19 @@ def project(tmp_path: Path) -> CommandLine:
 @pytest.fixture
 def runctl(in_docker_sandbox: SandboxInfo, project: CommandLine) -> CommandLine:
     return project
+
+
+def client(sandbox: SandboxInfo, service: str) -> Any:
+    """boto3's, of the account."""
+    environment = sandbox.environment()
+    make: Any = boto3.client
+    return make(
+        service,
+        endpoint_url=sandbox.endpoint_url,
+        region_name=sandbox.region,
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+    )
 
 
 def instances(ec2: Any) -> list[dict[str, Any]]:
@@ -129,6 +143,41 @@ def test_a_machine_ends_itself_with_nobody_watching_and_waits_for_results_that_a
     assert (Path(done.json["folder"]) / "output" / "metrics.csv").exists()
     assert f"{fetched.json['instance_id']} is given back" in done.err
     assert running(ec2) == []
+
+
+@pytest.mark.namespaces
+@pytest.mark.docker
+@pytest.mark.usefixtures("clean_account")
+def test_the_machine_puts_its_results_into_s3_before_it_ends_itself(
+    runctl: CommandLine, ec2: Any, docker_sandbox: SandboxInfo
+) -> None:
+    missing = runctl("aws", "launch", "train.py", "--results", "s3://nowhere-at-all/runs")
+    assert missing.code == 5
+    assert "there is no bucket nowhere-at-all" in missing.err
+    assert running(ec2) == []
+    s3 = client(docker_sandbox, "s3")
+    s3.create_bucket(Bucket="launched")
+
+    alone = (
+        runctl("aws", "launch", "train.py", "--results", "s3://launched/runs", "--output", "json").ok().json
+    )
+    done = runctl(
+        "aws", "launch", "train.py", "--results", "s3://launched/runs", "--wait", "--", "--exit", "3"
+    )
+
+    assert done.code == 3, f"{done}"
+    assert "results: s3://launched/runs/run-" in done.err
+    assert "is given back" in done.err
+    until(lambda: ended(ec2, alone["instance_id"]), seconds=60, what="the machine's own end")
+    assert running(ec2) == []
+    above = f"runs/{alone['id']}/"
+    listed = s3.list_objects_v2(Bucket="launched", Prefix=above)["Contents"]
+    assert {found["Key"].removeprefix(above) for found in listed} == {
+        *("run.json", "output/metrics.csv", "checkpoints/last.txt", "logs/1.log", "logs/1.end.json"),
+    }
+    log = s3.get_object(Bucket="launched", Key=above + "logs/1.log")["Body"].read()
+    assert b"trains on" in log
+    assert alone["results"] == "s3://launched/runs"
 
 
 @pytest.mark.namespaces

@@ -122,10 +122,11 @@ WITH_DISK = replace(PLAN, volumes=(), data_volume_size_gib=50)
         (AfterRun(), saves(), ResultsPlan(Safety.VOLUME, "datasets")),
         (AfterRun(), None, ResultsPlan(Safety.FOLDER, "/work/results")),
         (AfterRun(), saves(WITH_DISK), ResultsPlan(Safety.FOLDER, "/work/results")),
-        (AfterRun(results=Path("out")), saves(), ResultsPlan(Safety.FOLDER, "/work/out")),
+        (AfterRun(results="out"), saves(), ResultsPlan(Safety.FOLDER, "/work/out")),
+        (AfterRun(results="s3://mine/runs/"), saves(), ResultsPlan(Safety.STORE, "s3://mine/runs")),
         (AfterRun(bring_results=False), saves(), ResultsPlan(Safety.NOWHERE)),
         (AfterRun(keep=True), None, ResultsPlan(Safety.MACHINE)),
-        (AfterRun(keep=True, results=Path("/out")), None, ResultsPlan(Safety.FOLDER, "/out")),
+        (AfterRun(keep=True, results="/out"), None, ResultsPlan(Safety.FOLDER, "/out")),
     ],
 )
 def test_results_are_safe_somewhere_unless_somebody_wants_none(
@@ -136,11 +137,15 @@ def test_results_are_safe_somewhere_unless_somebody_wants_none(
 
 def test_on_a_machine_that_is_there_results_stay_unless_they_are_asked_for(tmp_path: Path) -> None:
     assert plan_results(AfterRun(), None, tmp_path, rented=False) == ResultsPlan(Safety.MACHINE)
-    asked = AfterRun(results=Path("out"))
-    assert plan_results(asked, None, tmp_path, rented=False).folder == str(tmp_path / "out")
+    asked = AfterRun(results="out")
+    assert plan_results(asked, None, tmp_path, rented=False).target == str(tmp_path / "out")
     (tmp_path / "out").touch()
     with pytest.raises(UsageError, match="is not a folder"):
         plan_results(asked, None, tmp_path, rented=False)
+    with pytest.raises(UsageError, match="only a machine that is rented"):
+        plan_results(AfterRun(results="s3://mine/runs"), None, tmp_path, rented=False)
+    with pytest.raises(UsageError, match="not an S3 address"):
+        plan_results(AfterRun(results="gs://mine/runs"), None, tmp_path, rented=True)
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,14 @@ Part of `runctl.agent.spec`'s contract.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Optional
 
 READ_SECONDS = 20.0
 """How long a machine stays for whoever reads the end of the log, also where nobody is known to."""
+UPLOADING = "its results are being uploaded"
+NOT_UPLOADED = "its results could not be uploaded"
 TAKEN_BACK_SECONDS = 600.0
 """How long a machine waits for its provider, which is taking it back, before it ends itself after all."""
 
@@ -26,6 +29,10 @@ class MachineEnd:
     """Where they are on its own disk alone: how long it waits for somebody to fetch them."""
     keep_on_failure_seconds: float = 0.0
     """It stays this long after an end other than COMPLETED."""
+    results_url: Optional[str] = None
+    """``s3://bucket/prefix``, to which the machine uploads what the run wrote, below the run's id."""
+    results_env: Mapping[str, str] = field(default_factory=dict)
+    """Variables that lead there, where the machine's own do not."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +46,12 @@ class EndedRun:
     """The machine is being taken back by its provider, who alone is to end it."""
     fetched: bool = False
     """Somebody has said that they have everything they want of it."""
-    safe_elsewhere: bool = False
-    """Results and log are on a volume or in an object store."""
+    read: bool = False
+    """Somebody has said that they have read the end of the log."""
+    uploaded: bool = False
+    """What it wrote is at `MachineEnd.results_url`."""
+    trouble: str = ""
+    """Why it is not, in words, after a first try."""
     others: bool = False
     """Another run goes on on the machine."""
 
@@ -64,10 +75,13 @@ def why_it_stays(end: MachineEnd, run: EndedRun) -> Optional[Stay]:
     if run.taken_back:
         return _until(run, "its provider takes it back", TAKEN_BACK_SECONDS)
     reasons = []
-    if not run.fetched and run.safe_elsewhere:
+    if run.uploaded and not (run.read or run.fetched):
         reasons.append(("somebody may be reading the end of the log", end.read_within_seconds))
-    elif not run.fetched:
-        reasons.append(("its results have not been fetched", end.fetch_within_seconds))
+    elif not run.uploaded and not run.fetched:
+        why = "its results have not been fetched"
+        if end.results_url is not None:
+            why = f"{NOT_UPLOADED}: {run.trouble}" if run.trouble else UPLOADING
+        reasons.append((why, end.fetch_within_seconds))
     if not run.completed:
         reasons.append(("the run did not complete", end.keep_on_failure_seconds))
     return max(

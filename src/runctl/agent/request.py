@@ -75,6 +75,7 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "max_bytes": _is_count,
     "mount_point": _is_text,
     "offset": _is_count,
+    "only_read": _is_flag,
     "pack_bytes": _is_count,
     "pack_follows": _is_flag,
     "project": _is_text,

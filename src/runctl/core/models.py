@@ -270,6 +270,8 @@ class MachineAfterRun:
     """Where they are on its own disk alone: how long it waits for somebody to fetch them."""
     keep_on_failure_seconds: float
     """It stays this long after an end other than COMPLETED."""
+    results_url: str | None
+    """Where in an object store the machine puts what the run wrote, below the run's id."""
 
 
 @dataclass(frozen=True)
@@ -330,4 +332,4 @@ class Run:
     machine_end: MachineAfterRun | None = None
     """What becomes of the machine, which was rented for the run; ``None``: it was not."""
     results: str | None = None
-    """Where on this computer what the run wrote is brought when it has ended."""
+    """Where what the run wrote is brought after it: a folder of this computer, or an address."""

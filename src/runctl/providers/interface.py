@@ -90,6 +90,9 @@ class InstanceRequest:
     tags: Mapping[str, str] = field(default_factory=dict)
     imds_hop_limit: int | None = None
     """How many hops away the metadata service still answers: with 2, containers can take the machine's role."""
+    writes: tuple[str, ...] = ()
+    """Addresses in an object store (``s3://bucket/prefix``) that the machine itself must be able to write to, read and
+    list, by a right of its own."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """What the provider's own options of ``create`` say; see `runctl.providers.plugin.CreateOption`."""
     token: str | None = None
@@ -153,6 +156,8 @@ class CreatePlan:
     """What the request would allow and is not asked, each with the reason."""
     max_price: Decimal | None = None
     fallback: SpotFallback = field(default_factory=SpotFallback)
+    writes: tuple[str, ...] = ()
+    """As in the request; ``instance_profile`` lets it."""
 
 
 class DoctorStatus(StrEnum):

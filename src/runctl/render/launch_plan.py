@@ -9,6 +9,7 @@ from runctl.render.plans import create_plan_text, plan_document
 from runctl.render.run_plan import run_plan_document, run_plan_lines
 from runctl.render.run_table import machine_end_text
 from runctl.runs.launch_plan import LaunchPlan, ResultsPlan, Safety
+from runctl.runs.records import machine_after_run
 
 
 def launch_plan_text(plan: LaunchPlan) -> str:
@@ -23,14 +24,14 @@ def launch_plan_text(plan: LaunchPlan) -> str:
 
 def launch_plan_document(plan: LaunchPlan) -> dict[str, Any]:
     """The same for programs. Of a machine that is not rented yet ``run.instance`` is null; ``machine`` describes it."""
-    run = run_plan_document(plan.run)
+    run, end = run_plan_document(plan.run), plan.run.spec.machine_end
     if plan.machine is not None:
         run["instance"] = None
     document: dict[str, Any] = {
         "machine": plan_document(plan.machine) if plan.machine is not None else None,
         "run": run,
         "results": to_builtins(plan.results),
-        "machine_end": to_builtins(plan.run.spec.machine_end),
+        "machine_end": to_builtins(machine_after_run(end)) if end is not None else None,
     }
     return document
 
@@ -39,6 +40,8 @@ def _results(results: ResultsPlan) -> str:
     match results.safety:
         case Safety.FOLDER:
             return f"output, checkpoints and log are brought to {results.where}"
+        case Safety.STORE:
+            return f"output, checkpoints and log are put into {results.where} by the machine"
         case Safety.VOLUME:
             return f"output, checkpoints and log stay on {results.where}"
         case Safety.MACHINE:

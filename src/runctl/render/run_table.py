@@ -142,7 +142,9 @@ def machine_end_text(end: MachineEnd | MachineAfterRun, price_per_hour: Decimal 
     if end.keep:
         return "when it is terminated; until then it is billed"
     text = "by itself when the run has ended"
-    if end.fetch_within_seconds > end.read_within_seconds:
+    if end.results_url is not None:
+        text += f" and its results are in {end.results_url}"
+    elif end.fetch_within_seconds > end.read_within_seconds:
         text += " and its results were fetched; if nobody fetches them,"
         text += f" {duration(timedelta(seconds=end.fetch_within_seconds))} after the run"
         if price_per_hour is not None:

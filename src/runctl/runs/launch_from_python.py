@@ -15,7 +15,7 @@ from runctl.machines.instances import MachineArguments, machine_request
 from runctl.machines.session import Session
 from runctl.providers.registry import DEFAULT
 from runctl.runs.from_python import StartedRun, TrainArguments, train_request
-from runctl.runs.launch_plan import DEFAULT_RESULTS, FETCH_WITHIN, AfterRun, LaunchPlan
+from runctl.runs.launch_plan import DEFAULT_RESULTS, FETCH_WITHIN, AfterRun, LaunchPlan, is_address
 from runctl.runs.launching import Launch, LaunchRequest, launch_on, launching
 from runctl.runs.results import GivenBack, LaunchEnd, Results, fetch_results, give_back, launch_end
 
@@ -31,7 +31,8 @@ class LaunchedRun(StartedRun):
         not answer, or has ended.
         """
         self.status()
-        where = folder or self._record.results or DEFAULT_RESULTS
+        named = None if self._in_store else self._record.results
+        where = folder or named or DEFAULT_RESULTS
         return fetch_results(self.session, self._machine, self._record, Path(where))
 
     def give_back(self) -> GivenBack | None:
@@ -41,13 +42,19 @@ class LaunchedRun(StartedRun):
         rented = self._record.machine_end
         if rented is None or rented.keep:
             return None
-        return give_back(self.session, self._machine, self._record)
+        return give_back(self.session, self._machine, self._record, only_read=self._in_store)
 
     def finish(self, on_log: Callable[[bytes], None] = lambda _: None) -> LaunchEnd:
         """What ``launch --wait`` does: the run has ended, its results are home, and its machine is given back."""
         self.follow(on_log)
-        results = self.fetch_results() if self._record.results is not None else None
+        home = self._record.results is not None and not self._in_store
+        results = self.fetch_results() if home else None
         return launch_end(self._record, results, self.give_back())
+
+    @property
+    def _in_store(self) -> bool:
+        """Its machine puts the results into an object store."""
+        return self._record.results is not None and is_address(self._record.results)
 
 
 def launch(
@@ -81,7 +88,7 @@ def launch(
     """
     session = session or Session()
     after = AfterRun(
-        Path(results) if results is not None else None,
+        str(results) if results is not None else None,
         bring_results,
         keep,
         keep_on_failure,

@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from runctl.agent.after_run import READ_SECONDS, MachineEnd
+from runctl.agent.object_store import parse_source
 from runctl.agent.spec import MachineMount
 from runctl.checkpoints.resume import ResumeFrom
 from runctl.containers.mounts import MountRequest
@@ -35,8 +36,9 @@ FOLLOWER_SECONDS = 600.0
 class AfterRun:
     """What was asked for the time after the run."""
 
-    results: Path | None = None
-    """The folder of this computer that they are brought to; ``None``: see `plan_results`."""
+    results: str | None = None
+    """The folder of this computer that they are brought to, or an address in an object store; ``None``: see
+    `plan_results`."""
     bring_results: bool = True
     keep: bool = False
     """The machine stays."""
@@ -51,6 +53,8 @@ class Safety(StrEnum):
 
     FOLDER = "folder"
     """In a folder of this computer, when they have been brought there."""
+    STORE = "store"
+    """In an object store, into which the machine puts them."""
     VOLUME = "volume"
     """On the volume to which the run saves."""
     MACHINE = "machine"
@@ -65,12 +69,12 @@ class ResultsPlan:
 
     safety: Safety
     where: str | None = None
-    """The folder of this computer (the run's own is made in it), or the volume's name or id."""
+    """The folder of this computer or the address (the run's own is made in it), or the volume's name or id."""
 
     @property
-    def folder(self) -> str | None:
-        """The folder of this computer that they are to be brought to."""
-        return self.where if self.safety is Safety.FOLDER else None
+    def target(self) -> str | None:
+        """The folder of this computer, or the address, that they are to be brought to."""
+        return self.where if self.safety in (Safety.FOLDER, Safety.STORE) else None
 
 
 @dataclass(frozen=True)
@@ -151,12 +155,19 @@ def check_resume_path(resume: ResumeFrom | None, facts: MountFacts) -> None:
 
 def plan_results(after: AfterRun, saves: PlannedMount | None, cwd: Path, *, rented: bool) -> ResultsPlan:
     """Where they are safe: where that was asked for; else on the volume that outlives the machine; else they are
-    brought to the folder ``results``. Raises `UsageError` where a file has the folder's place."""
+    brought to the folder ``results``. Raises `UsageError` for what is neither a folder nor an address."""
+    if after.results is not None and is_address(after.results):
+        if not rented:
+            raise UsageError(
+                f"--results {after.results}: only a machine that is rented for the run puts them there",
+                hint="--results FOLDER copies them",
+            )
+        return ResultsPlan(Safety.STORE, checked_address(after.results))
     if after.results is not None or (rented and after.bring_results and not after.keep):
         volume = saves.volume if saves is not None else None
         if after.results is None and volume is not None and not volume.ends_with_instance:
             return ResultsPlan(Safety.VOLUME, volume.name or str(volume.id))
-        folder = cwd / (after.results or DEFAULT_RESULTS)
+        folder = cwd / Path(after.results or DEFAULT_RESULTS).expanduser()
         if folder.exists() and not folder.is_dir():
             raise UsageError(
                 f"{folder} is not a folder, and results are to be brought there", hint="--results FOLDER"
@@ -165,14 +176,34 @@ def plan_results(after: AfterRun, saves: PlannedMount | None, cwd: Path, *, rent
     return ResultsPlan(Safety.NOWHERE if rented and not after.keep else Safety.MACHINE)
 
 
-def plan_machine_end(after: AfterRun, results: ResultsPlan) -> MachineEnd:
-    """When the machine ends itself after the run."""
+def is_address(results: str) -> bool:
+    """Whether ``--results`` names something in an object store."""
+    return "://" in results
+
+
+def checked_address(text: str) -> str:
+    """Raises `UsageError`."""
+    try:
+        return str(parse_source(text))
+    except ValueError as error:
+        raise UsageError(f"--results {text}: {error}", hint="such as s3://mine/runs, or a folder") from error
+
+
+def plan_machine_end(
+    after: AfterRun, results: ResultsPlan, variables: Mapping[str, str] | None = None
+) -> MachineEnd:
+    """When the machine ends itself after the run; ``variables`` lead its programs to the provider's services."""
+    url = results.where if results.safety is Safety.STORE else None
+    env = dict(variables or {}) if url is not None else {}
     if after.keep:
-        return MachineEnd(keep=True)
+        return MachineEnd(keep=True, results_url=url, results_env=env)
     read = FOLLOWER_SECONDS if after.follows else READ_SECONDS
-    fetched = results.safety is Safety.FOLDER
+    # Results that cannot be put where they belong can still be fetched.
+    fetched = results.safety in (Safety.FOLDER, Safety.STORE)
     return MachineEnd(
         read_within_seconds=read,
         fetch_within_seconds=max(read, after.fetch_within.total_seconds()) if fetched else read,
         keep_on_failure_seconds=after.keep_on_failure.total_seconds(),
+        results_url=url,
+        results_env=env,
     )

@@ -6,7 +6,7 @@ itself (`runctl.agent.after_run`); a machine on which it could not be started is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -27,6 +27,8 @@ from runctl.runs.launch_plan import (
     AfterRun,
     LaunchPlan,
     check_resume_path,
+    checked_address,
+    is_address,
     machine_to_be,
     mounts_to_be,
     plan_machine_end,
@@ -71,6 +73,9 @@ def launching(
         resume = find_checkpoint(session, request.resume_from)
         train = replace(train, resume=resume)
     machine = with_volumes(machine, project.mount_requests, resume)
+    if request.after.results is not None and is_address(request.after.results):
+        address = checked_address(request.after.results)
+        machine = replace(machine, writes=(*machine.writes, address))
     volumes = _volumes(own, machine)
     with new_machine(session, provider, without_repeats(machine, volumes)) as new:
         instance = machine_to_be(new.plan, SystemClock().now())
@@ -79,9 +84,9 @@ def launching(
         training = Training(session, train, project, instance, request.transport, request.image_options)
         run = training.plan_before_renting(facts)
         results = plan_results(request.after, run.mounts.saves, train.cwd, rented=True)
-        end = plan_machine_end(request.after, results)
-        training.request = replace(train, machine_end=end, results=results.folder)
-        run = replace(run, spec=replace(run.spec, machine_end=end), results=results.folder)
+        end = plan_machine_end(request.after, results, _variables(own))
+        training.request = replace(train, machine_end=end, results=results.target)
+        run = replace(run, spec=replace(run.spec, machine_end=end), results=results.target)
         yield Launch(training, LaunchPlan(new.plan, run, results), new)
 
 
@@ -92,7 +97,7 @@ def launch_on(session: Session, instance: Instance, request: LaunchRequest) -> L
     if request.resume_from is not None:
         train = replace(train, resume=find_checkpoint(session, request.resume_from, instance))
     results = plan_results(request.after, None, train.cwd, rented=False)
-    train = replace(train, results=results.folder)
+    train = replace(train, results=results.target)
     training = Training(
         session, train, plan_project(train), instance, request.transport, request.image_options
     )
@@ -201,6 +206,11 @@ def _check_machine_end(provider: Provider, after: AfterRun) -> None:
             f"a machine of {provider.name} cannot end itself after the run",
             hint="--wait gives it back at the end, --keep leaves it",
         )
+
+
+def _variables(provider: Provider) -> Mapping[str, str]:
+    """What leads programs on a machine to the provider's services."""
+    return {} if isinstance(provider.filling, Unsupported) else provider.filling.machine_variables()
 
 
 def _volumes(provider: Provider, request: InstanceRequest) -> dict[str, Volume]:

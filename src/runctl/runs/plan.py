@@ -45,7 +45,7 @@ class RunPlan:
     git: GitState | None = None
     """What the project is made of, as far as git knows."""
     results: str | None = None
-    """Where on this computer what the run wrote is brought when it has ended."""
+    """Where what the run wrote is brought after it: a folder of this computer, or an address."""
 
 
 def check_instance(instance: Instance) -> None:

@@ -87,7 +87,7 @@ class TrainRequest:
     machine_end: MachineEnd | None = None
     """What becomes of the machine after the run; ``None``: it is not rented for it."""
     results: str | None = None
-    """Where what the run wrote is brought when it has ended: an absolute folder of this computer."""
+    """Where what the run wrote is brought after it: an absolute folder of this computer, or an address."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@ Pure."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -76,7 +76,7 @@ class RunRecord:
     machine_end: MachineEnd | None = None
     """What becomes of the machine, which was rented for the run; ``None``: it was not."""
     results: str | None = None
-    """Where on this computer what the run wrote is to be brought."""
+    """Where what the run wrote is brought after it: a folder of this computer, or an address."""
     clock_ahead: float = 0.0
     """Seconds by which the machine's clock is ahead of this computer's. The times above are by the machine's."""
 
@@ -107,10 +107,15 @@ class RunRecord:
             if field.name not in {"cost", "elapsed_seconds", "end_reason", "hand_off", "machine_end"}
         }
         shared["hand_off"] = None if self.hand_off is None else as_hand_off(self.hand_off)
-        shared["machine_end"] = MachineAfterRun(**asdict(self.machine_end)) if self.machine_end else None
+        shared["machine_end"] = machine_after_run(self.machine_end) if self.machine_end else None
         reason = self.end_reason.value if self.end_reason is not None else None
         elapsed = round(self._seconds(self.started_at, now), 1) if self.started_at else None
         return Run(**shared, end_reason=reason, cost=self.cost(now), elapsed_seconds=elapsed)
+
+
+def machine_after_run(end: MachineEnd) -> MachineAfterRun:
+    """As the JSON contract shows it."""
+    return MachineAfterRun(**{field.name: getattr(end, field.name) for field in fields(MachineAfterRun)})
 
 
 def planned(

@@ -10,7 +10,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from runctl.agent.after_run import Stay
+from runctl.agent.after_run import UPLOADING, Stay
 from runctl.agent.spec import EndRecord, dumps
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, NotFound, Unreachable
@@ -27,6 +27,7 @@ from runctl.storage.copying import copy
 from runctl.transport.files import MachineFiles
 
 FOLDERS = ("output", "checkpoints")
+POLL_SECONDS = 1.0
 LOGS = "logs"
 """As on a volume: ``logs/1.log`` and ``logs/1.end.json`` of the first attempt."""
 
@@ -72,7 +73,7 @@ class LaunchEnd:
 
     run: Run
     results: Results | None
-    """``None``: they stay where the run wrote them."""
+    """``None``: they stay where the run wrote them, or its machine has put them into an object store."""
     given_back: bool
     """The machine was rented for the run, and is billed no longer."""
     machine_seconds: float | None
@@ -125,17 +126,29 @@ def fetch_results(session: Session, machine: Machine, record: RunRecord, folder:
 
 
 def give_back(
-    session: Session, machine: Machine, record: RunRecord, *, wait: timedelta | None = ENDED_TIMEOUT
+    session: Session,
+    machine: Machine,
+    record: RunRecord,
+    *,
+    only_read: bool = False,
+    wait: timedelta | None = ENDED_TIMEOUT,
 ) -> GivenBack:
     """The machine of an ended run knows that nothing is wanted from it any more, and is given back unless something
     keeps it; with ``wait``, it has ended and its volumes are free.
+
+    ``only_read``: it sees to its results itself, and that is waited for.
 
     Raises `Unreachable` when the machine does not answer, though its provider says that it runs.
     """
     rentals = session.rentals(machine.instance.provider)
     stay = None
     try:
-        stay = machine.agent.fetched(record.id, record.attempt)
+        stay = machine.agent.fetched(record.id, record.attempt, only_read=only_read)
+        if stay is not None and stay.why == UPLOADING:
+            session.progress.step(f"waiting for the results to be in {record.results}")
+        while stay is not None and stay.why == UPLOADING:
+            SystemClock().sleep(POLL_SECONDS)
+            stay = machine.agent.fetched(record.id, record.attempt, only_read=only_read)
     except Unreachable:
         if what_became_of(machine.provider, machine.instance.id) is None:
             raise

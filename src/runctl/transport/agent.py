@@ -184,12 +184,14 @@ class AgentClient:
         request = {**_attempt(run_id, attempt), "seconds": notice.total_seconds()}
         return record(AttemptStatus, self.call("interrupt", request))
 
-    def fetched(self, run_id: str, attempt: int) -> Stay | None:
-        """Whoever calls has all that they want of the run. Why the machine stays all the same; ``None``: it ends now.
+    def fetched(self, run_id: str, attempt: int, *, only_read: bool = False) -> Stay | None:
+        """Whoever calls has all that they want of the run; with ``only_read``, of its log, and the machine sees to its
+        results itself. Why the machine stays all the same; ``None``: it ends now.
 
         Raises `MachineError` (``run-goes-on``, ``not-rented``).
         """
-        stay = mapping(self.call("fetched", _attempt(run_id, attempt))).get("stay")
+        request = {**_attempt(run_id, attempt), "only_read": only_read}
+        stay = mapping(self.call("fetched", request)).get("stay")
         return None if stay is None else record(Stay, stay)
 
     def kept_runs(self) -> tuple[Mapping[str, Any], ...]:

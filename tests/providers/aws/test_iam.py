@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from runctl.core import tags as tag
-from runctl.core.errors import PermissionDenied
+from runctl.core.errors import NotFound, PermissionDenied
 from runctl.providers.aws.calls.parse import tags_of
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.iam.roles import (
     DEFAULT_PROFILE,
     HAND_OVER_POLICY,
     REACH_POLICY,
+    STORE_POLICY,
     ProfileState,
     ensure_default_profile,
+    ensure_store_profile,
+    plan_profile,
     profile_state,
+    store_profile,
 )
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
@@ -51,6 +57,27 @@ def test_role_and_profile_are_made_tagged_and_joined(
     assert "*:" not in reach
     assert "ec2:DetachVolume" in hand_over
     assert "aws:ResourceTag/runctl:managed" in hand_over
+
+
+def test_a_machine_that_writes_to_a_store_has_a_role_for_just_that(
+    session: AwsSession, clock: ManualClock, progress: RecordedProgress, attached: list[dict[str, str]]
+) -> None:
+    session.s3.create_bucket(Bucket="mine")
+    writes = ("s3://mine/runs",)
+    plan = plan_profile(session, None, ssh_works=False, writes=writes)
+    assert plan.name == store_profile(writes)
+    assert "s3://mine/runs" in str(plan.will_create)
+
+    ensure_store_profile(session, plan.name, writes, clock, progress)
+    ensure_store_profile(session, plan.name, writes, clock, progress)
+
+    assert [policy["PolicyName"] for policy in attached] == [REACH_POLICY, HAND_OVER_POLICY, STORE_POLICY]
+    granted = json.loads(attached[-1]["PolicyDocument"])["Statement"]
+    assert granted[0]["Resource"] == "arn:aws:s3:::mine/runs/*"
+    assert "s3:PutObject" in granted[0]["Action"]
+    assert plan_profile(session, None, ssh_works=False, writes=writes).will_create is None
+    with pytest.raises(NotFound, match="there is no bucket nowhere-at-all"):
+        plan_profile(session, "own-profile", ssh_works=False, writes=("s3://nowhere-at-all",))
 
 
 def test_doing_it_twice_is_fine(

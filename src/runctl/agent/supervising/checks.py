@@ -43,6 +43,11 @@ def check(spec: RunSpec) -> str | None:
         from runctl.agent.supervising.publishing import check_store
 
         check_store(spec, os.environ)
+    if spec.machine_end is not None and spec.machine_end.results_url is not None:
+        from runctl.agent.supervising.publishing import variables
+        from runctl.agent.supervising.results import check_results
+
+        check_results(spec, {**spec.machine_end.results_env, **variables(spec, os.environ)})
     if spec.container is not None:
         _can_run(spec.container)
     else:

@@ -21,17 +21,23 @@ from runctl.agent.machine.daemon import circumstances, daemonise, redirect, syst
 from runctl.agent.machine.root import agent_command, as_root, login_user
 from runctl.agent.records import AttemptFolder, attempt_folder, attempts, find
 from runctl.agent.spec import EndReason, EndRecord, RunSpec, to_json
+from runctl.agent.supervising.publishing import variables
+from runctl.agent.supervising.results import UPLOADED, upload_results
 from runctl.agent.supervising.status import conclude_if_gone
 
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 30.0
 """After a shutdown that was refused, or that has not ended the machine."""
-FETCHED = "fetched.json"
+FETCHED, READ = "fetched.json", "read.json"
+"""In the attempt's folder, once somebody has said so."""
+TROUBLE = "results-trouble.json"
+"""There, after a try to upload the results: why it did not succeed."""
 
 
 def leave_behind(folder: AttemptFolder, spec: RunSpec) -> None:
     """Where the machine is to end with the run, a process waits for that from now on. Raises `AgentError`."""
-    if spec.machine_end is None or spec.machine_end.keep:
+    wanted = spec.machine_end
+    if wanted is None or (wanted.keep and wanted.results_url is None):
         return
     command = [*agent_command(), "end-machine", spec.run_id, str(spec.attempt)]
     if under_systemd():
@@ -68,6 +74,11 @@ def end_machine(arguments: list[str]) -> int:
     if spec is None or spec.machine_end is None:
         return 0
     redirect(folder.path / "machine-end.err")
+    # Read now: keys among the run's variables are forgotten at its end.
+    own = durable.read_json(folder.path / "environ.json") or {}
+    wanted = spec.machine_end
+    env = {**wanted.results_env, **variables(spec, own)} if wanted.results_url is not None else {}
+    retry_at = 0.0
     while True:
         # One whose supervisor has gone is given its end here: it is not waited for.
         ends = {other.path: conclude_if_gone(other)[0] for other in attempts()}
@@ -75,10 +86,31 @@ def end_machine(arguments: list[str]) -> int:
         if newer:
             # It has a process of its own that ends the machine.
             return 0
+        if ends.get(folder.path) is not None and time.monotonic() >= retry_at and not _uploaded(folder, spec):
+            _upload(folder, spec, env)
+            retry_at = time.monotonic() + RETRY_SECONDS
         if _is_over(folder, spec.machine_end, ends):
             _shut_down()
             time.sleep(RETRY_SECONDS)
         time.sleep(POLL_SECONDS)
+
+
+def _uploaded(folder: AttemptFolder, spec: RunSpec) -> bool:
+    wanted = spec.machine_end
+    return wanted is None or wanted.results_url is None or (folder.path / UPLOADED).exists()
+
+
+def _upload(folder: AttemptFolder, spec: RunSpec, env: Mapping[str, str]) -> None:
+    """Its results are in S3, or the attempt's folder says why they are not."""
+    trouble = ""
+    try:
+        upload_results(folder, spec, env)
+    except AgentError as error:
+        trouble = error.message + (f"; {error.hint}" if error.hint else "")
+    except OSError as error:
+        trouble = str(error)
+    with contextlib.suppress(OSError):
+        durable.write_json(folder.path / TROUBLE, {"why": trouble})
 
 
 def _is_over(folder: AttemptFolder, wanted: MachineEnd, ends: Mapping[Path, EndRecord | None]) -> bool:
@@ -98,18 +130,23 @@ def _shut_down() -> None:
         sys.stderr.flush()
 
 
-def stay_of(
-    folder: AttemptFolder, wanted: MachineEnd, end: EndRecord, *, fetched: bool = False
-) -> Stay | None:
-    """Why the machine does not end itself now, after this end of the attempt; ``None``: it does."""
+def stay_of(folder: AttemptFolder, wanted: MachineEnd, end: EndRecord, said: str = "") -> Stay | None:
+    """Why the machine does not end itself now, after this end of the attempt; ``None``: it does.
+
+    ``said`` is `FETCHED` or `READ` where somebody says that at this moment.
+    """
+    trouble = durable.read_json(folder.path / TROUBLE) or {}
     return why_it_stays(
         wanted,
         EndedRun(
             seconds=max(0.0, time.time() - end.ended_at),
             completed=end.reason is EndReason.COMPLETED,
             taken_back=_is_taken_back(folder, end),
-            fetched=fetched or (folder.path / FETCHED).exists(),
+            fetched=said == FETCHED or (folder.path / FETCHED).exists(),
             others=any(other.end() is None for other in attempts() if other.path != folder.path),
+            read=said == READ or (folder.path / READ).exists(),
+            uploaded=(folder.path / UPLOADED).exists(),
+            trouble=str(trouble.get("why", "")),
         ),
     )
 
@@ -121,15 +158,19 @@ def _is_taken_back(folder: AttemptFolder, end: EndRecord) -> bool:
 
 
 def fetched(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Whoever asks has everything that they want of the run. ``stay`` says why the machine goes on all the same;
-    ``null``: it ends itself now. Raises `AgentError` (``run-goes-on``, ``not-rented``)."""
+    """Whoever asks has everything that they want of the run; with ``only_read`` they have read its end, and the machine
+    is to see to its results itself. ``stay`` says why it goes on all the same; ``null``: it ends itself now.
+
+    Raises `AgentError` (``run-goes-on``, ``not-rented``).
+    """
     folder = find(request)
     spec, end = folder.spec(), conclude_if_gone(folder)[0]
     if spec is None or spec.machine_end is None:
         raise AgentError("not-rented", f"this machine was not rented for {folder.run_id}")
     if end is None:
         raise AgentError("run-goes-on", f"{folder.run_id} has not ended")
+    said = READ if request.get("only_read") else FETCHED
     with contextlib.suppress(OSError):
         # On a full disk the machine waits in vain, for as long as it was told to; whoever asks may end it.
-        durable.write_json(folder.path / FETCHED, {"at": time.time()})
-    return {"stay": to_json(stay_of(folder, spec.machine_end, end, fetched=True))}
+        durable.write_json(folder.path / said, {"at": time.time()})
+    return {"stay": to_json(stay_of(folder, spec.machine_end, end, said))}

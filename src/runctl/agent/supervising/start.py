@@ -67,7 +67,10 @@ def _write_intent(folder: AttemptFolder, spec: RunSpec, tree: str | None) -> Non
     try:
         folder.path.mkdir(mode=0o755, parents=True, exist_ok=True)
         folder.reserve()
-        names = (*NETWORK, "LANG", "PATH", *(store_variables() if spec.store is not None else ()))
+        stores = spec.store is not None or (
+            spec.machine_end is not None and spec.machine_end.results_url is not None
+        )
+        names = (*NETWORK, "LANG", "PATH", *(store_variables() if stores else ()))
         kept = {name: os.environ[name] for name in names if name in os.environ}
         durable.write_json(folder.path / "environ.json", kept)
         folder.write_live(Live(created_at=time.time(), phase="starting", tree=tree, saved=saved_folder(spec)))

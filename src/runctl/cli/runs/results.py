@@ -32,11 +32,12 @@ def results_command(cli: Cli, run_id: str, folder: Path | None) -> None:
     """
     from runctl.cli.train.launched import bring_home, end_rental
     from runctl.runs.control import machine_of, refresh
-    from runctl.runs.launch_plan import DEFAULT_RESULTS
+    from runctl.runs.launch_plan import DEFAULT_RESULTS, is_address
 
     (record,) = refresh(cli.session, [cli.store.get(run_id)])
     machine = machine_of(cli.session, record)
-    results = bring_home(cli, machine, record, str(folder or record.results or DEFAULT_RESULTS))
+    named = None if record.results is None or is_address(record.results) else record.results
+    results = bring_home(cli, machine, record, str(folder or named or DEFAULT_RESULTS))
     if results is None:
         return
     cli.emit(results, text=lambda: str(results.folder), ids=[str(results.folder)])

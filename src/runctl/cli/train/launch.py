@@ -53,7 +53,7 @@ def _renting(provider: str) -> click.Command:
     @click.argument("script", type=click.Path(path_type=Path), required=False)
     @machine_options(provider)
     @run_options(provider)
-    @_results_option
+    @_results_option(rents=True)
     @click.option(
         "--no-results",
         is_flag=True,
@@ -91,7 +91,7 @@ def _renting(provider: str) -> click.Command:
         script: Path | None,
         wanted: MachineOptions,
         run: RunOptions,
-        results: Path | None,
+        results: str | None,
         no_results: bool,
         fetch_within: timedelta,
         keep: bool,
@@ -151,7 +151,7 @@ def _on_own_machine(provider: str) -> click.Command:
     @click.argument("script", type=click.Path(path_type=Path), required=False)
     @_instance_option(provider)
     @run_options(provider)
-    @_results_option
+    @_results_option(rents=False)
     @_wait_option
     @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
     @transport_option(provider)
@@ -160,7 +160,7 @@ def _on_own_machine(provider: str) -> click.Command:
         cli: Cli,
         script: Path | None,
         run: RunOptions,
-        results: Path | None,
+        results: str | None,
         wait: bool,
         dry_run: bool,
         transport: str | None,
@@ -188,13 +188,20 @@ def _on_own_machine(provider: str) -> click.Command:
     return command
 
 
-_results_option: Decorator = click.option(
-    "--results",
-    metavar="FOLDER",
-    type=click.Path(path_type=Path),
-    help="Bring output, checkpoints and log to FOLDER/RUN: at the end with --wait, else with runs results (default:"
-    " they stay on the volume that the run saves to; without one, the folder results).",
-)
+def _results_option(*, rents: bool) -> Decorator:
+    home = "Bring output, checkpoints and log to FOLDER/RUN: at the end with --wait, else with runs results"
+    if not rents:
+        return click.option(
+            "--results", metavar="FOLDER", help=f"{home} (default: they stay where they are)."
+        )
+    return click.option(
+        "--results",
+        metavar="FOLDER|s3://…",
+        help=f"{home}; or have the machine put them into an object store (default: they stay on the volume that the run"
+        " saves to; without one, the folder results).",
+    )
+
+
 _wait_option: Decorator = click.option(
     "--wait",
     is_flag=True,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from runctl.agent.after_run import NOT_UPLOADED
 from runctl.cli.context import Cli
 from runctl.cli.machines.renting import ask_fallback
 from runctl.cli.runs.show_log import show_log
@@ -20,7 +21,7 @@ from runctl.providers.ended import what_became_of
 from runctl.providers.registry import command, is_this_computer
 from runctl.render.launch_plan import launch_plan_document, launch_plan_text
 from runctl.render.run_table import machine_end_text
-from runctl.runs.launch_plan import LaunchPlan
+from runctl.runs.launch_plan import LaunchPlan, is_address
 from runctl.runs.launching import Launch
 from runctl.runs.records import RunRecord
 from runctl.runs.results import GivenBack, Results, fetch_results, give_back, launch_end
@@ -63,7 +64,9 @@ class Launched:
         )
         if record.machine_end is not None:
             cli.progress.note(f"{record.instance_id} ends {machine_end_text(record.machine_end)}")
-        if record.results is not None:
+        if record.results is not None and is_address(record.results):
+            cli.progress.note(f"its results will be at {record.results}/{record.id}")
+        elif record.results is not None:
             cli.progress.note(f"bring its results to {record.results}: runctl runs results {record.id}")
         return 0
 
@@ -74,8 +77,9 @@ class Launched:
             cli.write(self.record.id)
         code = show_log(cli, machine, self.record, follow=True, document=True, emits=False)
         record = cli.store.get(self.record.id)
-        results = bring_home(cli, machine, record, record.results) if record.results is not None else None
-        ended = end_rental(cli, machine, record)
+        home = record.results is not None and not is_address(record.results)
+        results = bring_home(cli, machine, record, str(record.results)) if home else None
+        ended = end_rental(cli, machine, record, only_read=record.results is not None and not home)
         if cli.settings.json:
             cli.emit(launch_end(record, results, ended), text=str)
         return code
@@ -103,9 +107,9 @@ def bring_home(cli: Cli, machine: Machine, record: RunRecord, folder: str) -> Re
     return results
 
 
-def end_rental(cli: Cli, machine: Machine, record: RunRecord) -> GivenBack | None:
+def end_rental(cli: Cli, machine: Machine, record: RunRecord, *, only_read: bool = False) -> GivenBack | None:
     """The machine of an ended run is given back, and it is said what it cost, or why it stays; ``None`` for a machine
-    that was not rented for the run."""
+    that was not rented for the run. ``only_read``: the machine sees to its results itself."""
     if record.machine_end is None:
         return None
     instance = machine.instance
@@ -121,12 +125,14 @@ def end_rental(cli: Cli, machine: Machine, record: RunRecord) -> GivenBack | Non
         return None
     cli.progress.step(f"giving {instance.id} back")
     try:
-        ended = give_back(cli.session, machine, record)
+        ended = give_back(cli.session, machine, record, only_read=only_read)
     except KeyboardInterrupt:
         raise Interrupted(
             f"interrupted: {instance.id} ends itself, as the run has ended",
             hint=f"{command(record.provider, 'status', instance.id)} shows it",
         ) from None
+    if only_read and (ended.stay is None or not ended.stay.why.startswith(NOT_UPLOADED)):
+        cli.say(f"results: {record.results}/{record.id}")
     if ended.stay is None:
         cli.say(_cost(ended))
     else:

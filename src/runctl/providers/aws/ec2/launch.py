@@ -54,6 +54,8 @@ from runctl.providers.aws.iam.roles import (
     DEFAULT_PROFILE,
     WITHOUT_PROFILE,
     ensure_default_profile,
+    ensure_store_profile,
+    store_profile,
     unreachable_without_profile,
 )
 from runctl.providers.capacity import Offer, Pool, Refusal, RefusalListener, no_listener
@@ -341,6 +343,8 @@ def _id_by_plan(context: AwsContext, plan: CreatePlan) -> InstanceId | None:
 
 
 def _profile(context: AwsContext, plan: CreatePlan, progress: Progress) -> str | None:
+    if plan.writes and plan.instance_profile == store_profile(plan.writes):
+        ensure_store_profile(context.session, plan.instance_profile, plan.writes, context.clock, progress)
     if plan.instance_profile != DEFAULT_PROFILE:
         return plan.instance_profile
     try:

@@ -90,6 +90,7 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
         session,
         request.instance_profile or aws.instance_profile,
         ssh_works=location.ssh_open and location.public,
+        writes=request.writes,
     )
     price, on_demand = prices.planned(selection.offers), prices.on_demand(selection.offers)
     project = request.project or context.config.project.name
@@ -132,6 +133,7 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
         ),
         client_token=token,
         imds_hop_limit=request.imds_hop_limit or aws.imds_hop_limit,
+        writes=request.writes,
         will_also_create=(profile.will_create,) if profile.will_create else (),
         warnings=(*_leaving(volumes), *_warnings(instance_type, profile, location, price)),
         offers=selection.offers,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from runctl.agent.object_store import parse_source, to_write
 from runctl.core import tags as tag
 from runctl.core.clock import Clock
 from runctl.core.errors import NotFound, PermissionDenied
@@ -57,6 +60,11 @@ WITHOUT_PROFILE = (
 )
 
 
+STORE_PREFIX = "runctl-writes-"
+"""Of the role and the profile of machines that write to an object store; one for each set of addresses."""
+STORE_POLICY = "write-to-the-store"
+
+
 class ProfileState(StrEnum):
     """What is known of an instance profile."""
 
@@ -78,12 +86,17 @@ class ProfilePlan:
     warning: str | None = None
 
 
-def plan_profile(session: AwsSession, asked: str | None, *, ssh_works: bool) -> ProfilePlan:
-    """The profile asked for, else runctl's own, which `ensure_default_profile` makes when it is missing.
+def plan_profile(
+    session: AwsSession, asked: str | None, *, ssh_works: bool, writes: Sequence[str] = ()
+) -> ProfilePlan:
+    """The profile asked for, else runctl's own, which `ensure_default_profile` makes when it is missing; for a machine
+    that ``writes`` to an object store one that lets it, which `ensure_store_profile` makes.
 
     Raises `NotFound` for one asked for that does not exist, `PermissionDenied` where neither Systems Manager nor
     SSH would reach the machine.
     """
+    for address in writes:
+        _check_bucket(session, parse_source(address).bucket)
     if asked is not None:
         state = profile_state(session, asked)
         if state is ProfileState.MISSING:
@@ -92,6 +105,16 @@ def plan_profile(session: AwsSession, asked: str | None, *, ssh_works: bool) -> 
             )
         unchecked = f"instance profile {asked} was not checked: no permission for iam:GetInstanceProfile"
         return ProfilePlan(asked, warning=unchecked if state is ProfileState.UNKNOWN else None)
+    if writes:
+        name = store_profile(writes)
+        where = ", ".join(writes)
+        return ProfilePlan(
+            name,
+            will_create=None
+            if profile_state(session, name) is ProfileState.READY
+            else f"IAM role and instance profile {name}, with the rights to write to {where}, besides those that let"
+            " Systems Manager reach the machine (free; once for this address)",
+        )
     state = profile_state(session, DEFAULT_PROFILE)
     if state is ProfileState.READY:
         return ProfilePlan(DEFAULT_PROFILE)
@@ -104,6 +127,21 @@ def plan_profile(session: AwsSession, asked: str | None, *, ssh_works: bool) -> 
         will_create=f"IAM role and instance profile {DEFAULT_PROFILE}, with just the rights that let Systems Manager"
         " reach the machine, and the machine detach runctl's volumes (free; once for the account)",
     )
+
+
+def _check_bucket(session: AwsSession, bucket: str) -> None:
+    """Raises `NotFound`. A bucket that only the machine may look at is left to it."""
+    try:
+        with our_errors(session.endpoint):
+            session.s3.head_bucket(Bucket=bucket)
+    except PermissionDenied:
+        return
+    except NotFound as error:
+        raise NotFound(
+            f"there is no bucket {bucket}",
+            hint=f"create it: aws s3 mb s3://{bucket}",
+            code="bucket-not-found",
+        ) from error
 
 
 def unreachable_without_profile(why: str) -> PermissionDenied:
@@ -190,12 +228,38 @@ def ensure_default_profile(session: AwsSession, clock: Clock, progress: Progress
     if profile_state(session, DEFAULT_PROFILE) is ProfileState.READY:
         _let_volumes_go(session)
         return
-    progress.step(f"creating the IAM role and instance profile {DEFAULT_PROFILE}")
+    _make(session, DEFAULT_PROFILE, {}, clock, progress)
+
+
+def store_profile(writes: Sequence[str]) -> str:
+    """The name of the profile that lets a machine write to these addresses. Pure."""
+    return STORE_PREFIX + hashlib.sha256("\n".join(sorted(writes)).encode()).hexdigest()[:12]
+
+
+def store_policy(writes: Sequence[str], partition: str) -> dict[str, Any]:
+    """A machine with it can write to these addresses, read and list what is there, and delete what it wrote. Pure."""
+    found = [each for text in writes for each in json.loads(to_write(parse_source(text), partition))]
+    return {"Version": "2012-10-17", "Statement": found}
+
+
+def ensure_store_profile(
+    session: AwsSession, name: str, writes: Sequence[str], clock: Clock, progress: Progress
+) -> None:
+    """As `ensure_default_profile`, for a machine that ``writes`` to an object store."""
+    if profile_state(session, name) is not ProfileState.READY:
+        policies = {STORE_POLICY: store_policy(writes, session.identity.partition)}
+        _make(session, name, policies, clock, progress)
+
+
+def _make(
+    session: AwsSession, name: str, policies: Mapping[str, Any], clock: Clock, progress: Progress
+) -> None:
+    progress.step(f"creating the IAM role and instance profile {name}")
     iam, tags = session.iam, tag_list({tag.OWNED: tag.OWNED_VALUE})
     with our_errors(session.endpoint):
         try:
             iam.create_role(
-                RoleName=DEFAULT_PROFILE,
+                RoleName=name,
                 AssumeRolePolicyDocument=json.dumps(trust_policy()),
                 Description="Lets AWS Systems Manager reach machines that runctl rents",
                 Tags=tags,  # type: ignore[arg-type]
@@ -203,19 +267,20 @@ def ensure_default_profile(session: AwsSession, clock: Clock, progress: Progress
         except Exception as error:
             if error_code(error) != "EntityAlreadyExists":
                 raise
-        for name, policy in ((REACH_POLICY, reach_policy()), (HAND_OVER_POLICY, hand_over_policy())):
-            iam.put_role_policy(RoleName=DEFAULT_PROFILE, PolicyName=name, PolicyDocument=json.dumps(policy))
+        own = {REACH_POLICY: reach_policy(), HAND_OVER_POLICY: hand_over_policy(), **policies}
+        for title, policy in own.items():
+            iam.put_role_policy(RoleName=name, PolicyName=title, PolicyDocument=json.dumps(policy))
         try:
-            iam.create_instance_profile(InstanceProfileName=DEFAULT_PROFILE, Tags=tags)  # type: ignore[arg-type]
+            iam.create_instance_profile(InstanceProfileName=name, Tags=tags)  # type: ignore[arg-type]
         except Exception as error:
             if error_code(error) != "EntityAlreadyExists":
                 raise
         try:
-            iam.add_role_to_instance_profile(InstanceProfileName=DEFAULT_PROFILE, RoleName=DEFAULT_PROFILE)
+            iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
         except Exception as error:
             # A profile holds one role: LimitExceeded means that another runctl was quicker.
             if error_code(error) not in {"EntityAlreadyExists", "LimitExceeded"}:
                 raise
     for _ in attempts(clock, timedelta(seconds=30)):
-        if profile_state(session, DEFAULT_PROFILE) is ProfileState.READY:
+        if profile_state(session, name) is ProfileState.READY:
             return
