@@ -74,6 +74,16 @@ def interleaved(
     return Result(what, statistics.median(times[0]), peer, statistics.median(times[1]), rounds, target)
 
 
+def alone(what: str, ours: Callable[[], object], *, rounds: int, target: float) -> Result:
+    """Time what has no peer; one unmeasured round first. ``target`` is in seconds."""
+    times = []
+    for _ in range(rounds + 1):
+        started = time.perf_counter()
+        ours()
+        times.append(time.perf_counter() - started)
+    return Result(what, statistics.median(times[1:]), "", None, rounds, target)
+
+
 def command(argv: Sequence[str], **environment: str) -> Callable[[], None]:
     """A call that runs a program to its end and fails if it fails."""
     env = {**os.environ, **environment}

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.account import sandbox_account
-from benchmarks.measure import Result, Skipped, command, interleaved
+from benchmarks.measure import Result, Skipped, alone, command, interleaved
 
 BIN = Path(sys.executable).parent
 
 
 def measure() -> Iterator[Result]:
-    """``--version``, ``--help``, and the instances of an account that has none."""
+    """``--version``, ``--help``, the runs of a user who has none, and the instances of an account that has none."""
     aws = BIN / "aws"
     if not aws.exists():
         raise Skipped("the AWS command line is not in the environment")
@@ -26,6 +26,15 @@ def measure() -> Iterator[Result]:
             command([str(aws), peer_option]),
             rounds=15,
             target=0.3,
+        )
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        # No run is known: what is measured is the command.
+        folders = {f"XDG_{kind}_HOME": f"{name}/{kind}" for kind in ("DATA", "CONFIG", "STATE", "CACHE")}
+        yield alone(
+            "`runctl runs list`, no run",
+            command([str(BIN / "runctl"), "runs", "list"], **folders),
+            rounds=15,
+            target=0.1,
         )
     with tempfile.TemporaryDirectory(prefix="bench-") as name, sandbox_account(Path(name)) as environment:
         yield interleaved(

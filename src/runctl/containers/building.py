@@ -131,18 +131,19 @@ class ImageBuilder:
         plan: ImagePlan,
         secrets: tuple[Secret, ...] = (),
         *,
-        rebuild: bool = False,
+        asked: bool = False,
         report: CacheReport | None = None,
     ) -> Pushed:
         """The registry has the image, and each stage as a cache for the next machine.
 
+        With ``asked`` the registry has been asked whether it has the image, or is to get it all the same.
         ``report`` says how the build that has just been went, and so what is new for the caches.
         The image must be in the engine. Raises `CredentialsError`, `PermissionDenied`, `Unreachable`, `NotFound`
         (no such repository); what was sent so far is kept by the registry, and the tag appears last.
         """
         reference = str(plan.remote)
         started = time.monotonic()
-        if not rebuild and self.in_registry(reference):
+        if not asked and self.in_registry(reference):
             return Pushed(reference, False, None, 0, 0, time.monotonic() - started)
         self._tag(plan.local, reference)
         self.progress.step(f"pushing {reference}")

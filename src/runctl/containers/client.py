@@ -33,6 +33,10 @@ class Candidate:
     program: str
     version: tuple[int, int]
     buildx: bool
+    engine: Mapping[str, object] | None = None
+    """What the engine says of itself; ``None``: none answers."""
+    said: str = ""
+    """The last line of why."""
 
     @property
     def builder(self) -> Builder:
@@ -128,36 +132,57 @@ def find_client(otherwise: str = "") -> DockerClient:
         best = choose([candidate for candidate in pool.map(examine, known) if candidate is not None])
     if best is None:
         raise Unsupported(f"{known[0]} cannot be run", hint="docker --version shows why", code="no-docker")
-    client = DockerClient(best.program, best.builder, "")
-    done = client.run("version", "--format", "{{json .Server}}", timeout=_ANSWER_SECONDS)
-    server = _json(done.stdout) if done.returncode == 0 else None
-    if not isinstance(server, dict):
-        said = done.stderr.decode(errors="replace").strip().splitlines()
+    if best.engine is None:
         raise MachineError(
-            f"no Docker engine answers on this computer: {said[-1] if said else 'it said nothing'}",
+            f"no Docker engine answers on this computer: {best.said or 'it said nothing'}",
             hint=f"start Docker{instead}",
             code="no-engine",
         )
-    platform = f"{server.get('Os', 'linux')}/{server.get('Arch', 'amd64')}"
+    client = DockerClient(best.program, best.builder, "")
+    platform = f"{best.engine.get('Os', 'linux')}/{best.engine.get('Arch', 'amd64')}"
     exports, keeps = _builder_facts(client) if best.builder is Builder.BUILDX else (False, True)
     return DockerClient(best.program, best.builder, platform, exports, keeps)
 
 
 def examine(program: str) -> Candidate | None:
-    """What a docker program can do; ``None`` for one that cannot be run."""
-    try:
-        done = subprocess.run(
-            [program, "--version"], capture_output=True, timeout=_ANSWER_SECONDS, check=False
+    """What a docker program can do, and what its engine says; ``None`` for one that cannot be run.
+
+    Each question is a start of the program, which takes longer than the answer: so all are asked at once.
+    """
+    with ThreadPoolExecutor(2) as pool:
+        plugin = pool.submit(_asked, program, "buildx", "version")
+        answer = _asked(program, "version", "--format", "{{json .}}")
+        buildx = plugin.result()
+    said = answer.stderr.decode(errors="replace").strip().splitlines()
+    known = _json(answer.stdout)
+    client, server = (known.get(each) if isinstance(known, dict) else None for each in ("Client", "Server"))
+    version = str(client.get("Version", "")) if isinstance(client, dict) else ""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if found is None:
+        # A program that says nothing of itself while its engine hangs.
+        found = re.search(
+            r"version (\d+)\.(\d+)", _asked(program, "--version").stdout.decode(errors="replace")
         )
-        found = re.search(rb"version (\d+)\.(\d+)", done.stdout)
-        if found is None:
-            return None
-        buildx = subprocess.run(
-            [program, "buildx", "version"], capture_output=True, timeout=_ANSWER_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
+    if found is None:
         return None
-    return Candidate(program, (int(found.group(1)), int(found.group(2))), buildx.returncode == 0)
+    return Candidate(
+        program,
+        (int(found.group(1)), int(found.group(2))),
+        buildx.returncode == 0,
+        server if isinstance(server, dict) and answer.returncode == 0 else None,
+        said[-1] if said else "",
+    )
+
+
+def _asked(program: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """One that cannot be run, or hangs, has an exit code other than 0."""
+    argv = [program, *arguments]
+    try:
+        return subprocess.run(argv, capture_output=True, timeout=_ANSWER_SECONDS, check=False)
+    except OSError as error:
+        return subprocess.CompletedProcess(argv, 127, b"", str(error).encode())
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(argv, 124, b"", b"docker does not answer")
 
 
 def cache_support(driver: str, driver_status: Iterable[Sequence[str]]) -> tuple[bool, bool]:
@@ -171,9 +196,11 @@ def cache_support(driver: str, driver_status: Iterable[Sequence[str]]) -> tuple[
 
 
 def _builder_facts(client: DockerClient) -> tuple[bool, bool]:
-    said = client.run("buildx", "inspect").stdout.decode(errors="replace")
+    with ThreadPoolExecutor(1) as pool:
+        inspected = pool.submit(client.run, "buildx", "inspect")
+        status = _json(client.run("info", "--format", "{{json .DriverStatus}}").stdout)
+        said = inspected.result().stdout.decode(errors="replace")
     found = re.search(r"^Driver:\s*(\S+)", said, re.MULTILINE)
-    status = _json(client.run("info", "--format", "{{json .DriverStatus}}").stdout)
     return cache_support(found.group(1) if found else "docker", status if isinstance(status, list) else ())
 
 

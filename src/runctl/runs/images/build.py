@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -242,6 +243,12 @@ class ImageBuild:
         finally:
             hashes.save()
 
+    def _read_while_docker_answers(self) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            client = pool.submit(lambda: self.client)
+            _ = self.context
+            client.result()
+
     def find(self, *, pushes: bool) -> str | None:
         """Where the image is already: ``registry`` (asked only with ``pushes``), ``engine``, or ``None``.
 
@@ -274,6 +281,7 @@ class ImageBuild:
         ``on_build`` is called before the first step of a build.
         """
         assert self.target is not None  # noqa: S101 - there is a registry
+        self._read_while_docker_answers()
         reference, rebuild = str(self.plan.remote), self.options.rebuild
         with self.logged_in() as builder:
             if not rebuild and not self.target.is_new and builder.in_registry(reference):
@@ -289,4 +297,4 @@ class ImageBuild:
             built = builder.build(self.plan, self.secrets, rebuild=rebuild, push=True, now=self.now)
             if built.where == "registry":
                 return built, Pushed(reference, True, None, 0, 0, 0.0)
-            return built, builder.push(self.plan, self.secrets, rebuild=bool(rebuild), report=built.report)
+            return built, builder.push(self.plan, self.secrets, asked=True, report=built.report)
