@@ -72,7 +72,15 @@ def loaded_clients(moto_endpoint: str) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         _as_user(patch, moto_endpoint)
         session = AwsSession(region=REGION, profile=None)
-        for client in (session.ec2, session.ssm, session.iam, session.sts, session.s3, session.pricing):
+        for client in (
+            session.ec2,
+            session.ssm,
+            session.iam,
+            session.sts,
+            session.s3,
+            session.pricing,
+            session.quotas,
+        ):
             client.meta.region_name  # noqa: B018
         session.instance_connect.meta.region_name  # noqa: B018
         return session._clients

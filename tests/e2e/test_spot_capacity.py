@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from runctl.sandbox.fault_client import Faults
 from tests.e2e.command_line import CommandLine
@@ -78,3 +79,26 @@ def test_a_volume_decides_the_zone_and_the_plan_says_what_that_leaves_out(runctl
     shown = runctl(*CREATE[:-1], "--ebs-volume", "datasets", "--dry-run").ok()
 
     assert "2 of 10 (8 left out: the volume's zone)" in shown.out
+
+
+def test_a_quota_is_looked_at_before_and_bites_whoever_does_not_look(
+    runctl: CommandLine, ec2: Any, faults: Faults
+) -> None:
+    faults.quota("g", 4, market="spot")
+    both = ("aws", "create", "g5.2xlarge", "--instance-type", "g5.xlarge", "--spot", *JSON)
+
+    plan = runctl(*both, "--dry-run").ok().json
+    assert {offer["pool"]["instance_type"] for offer in plan["offers"]} == {"g5.xlarge"}
+    assert "it has 8 vCPUs, and 4 of 4 are free" in plan["left_out"][0]["reason"]
+
+    faults.quota("g", 0)
+    refused = runctl(*both)
+    assert (refused.code, refused.error["code"]) == (6, "quota")
+    for market, code in (("spot", "MaxSpotInstanceCountExceeded"), ("on-demand", "VcpuLimitExceeded")):
+        options: dict[str, Any] = (
+            {"InstanceMarketOptions": {"MarketType": "spot"}} if market == "spot" else {}
+        )
+        with pytest.raises(ClientError, match=code):
+            ec2.run_instances(
+                ImageId=plan["image"], InstanceType="g5.xlarge", MinCount=1, MaxCount=1, **options
+            )

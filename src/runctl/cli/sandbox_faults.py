@@ -26,6 +26,25 @@ if TYPE_CHECKING:
     from runctl.simulation.traces import Means
 
 MARKETS = ("spot", "on-demand")
+QUOTA_KINDS = ("standard", "g", "p")
+
+
+class Vcpus(click.ParamType["int | None"]):
+    """A number, or ``restore``, which is ``None``."""
+
+    name = "vcpus"
+
+    def convert(
+        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        """How many vCPUs."""
+        if isinstance(value, int) or value == "restore":
+            return None if value == "restore" else int(value)
+        if value.isascii() and value.isdigit():
+            return int(value)
+        return self.fail(f"{value!r} is not a number of vCPUs or 'restore'", param, ctx)
+
+
 ZONE_LETTERS = "abcdef"
 
 
@@ -130,6 +149,26 @@ def capacity(cli: Cli, where: str, count: int | None, market: str | None) -> Non
         faults.capacity(
             count, zone=None if zone == "all" else zone, instance_type=kind or None, market=market
         )
+    _emit(cli, faults)
+
+
+@click.command(cls=Command)
+@click.argument("kind", type=click.Choice(QUOTA_KINDS), metavar="standard|g|p")
+@click.argument("vcpus", type=Vcpus(), metavar="N|restore")
+@click.option("--market", type=click.Choice(MARKETS), help="Of this market only.  [default: both]")
+@click.pass_obj
+def quota(cli: Cli, kind: str, vcpus: int | None, market: str | None) -> None:
+    """Say how many vCPUs the account may run at once.
+
+    Kinds are EC2's: standard is what is not accelerated, g and p have NVIDIA's GPUs. Launches above it are refused as
+    EC2 refuses them: VcpuLimitExceeded, and for spot MaxSpotInstanceCountExceeded.
+
+    \b
+    runctl sandbox quota g 0 --market spot
+    runctl sandbox quota standard restore
+    """
+    faults = _faults()
+    faults.quota(kind, vcpus, market=market)
     _emit(cli, faults)
 
 
@@ -247,6 +286,8 @@ def _text(current: dict[str, Any]) -> str:
     for limit in current["capacity"]:
         parts = (limit["zone"] or "all zones", limit["instance_type"], limit["market"])
         rows[f"capacity of {' '.join(part for part in parts if part)}"] = str(limit["count"] or "none")
+    for quota in current["quotas"]:
+        rows[f"quota of {quota['kind']} {quota['market']}"] = counted(quota["vcpus"], "vCPU")
     for notice in current["notices"]:
         rows[notice["instance_id"]] = f"is taken back at {notice['time']}"
     for instance_id in current["rebalance"]:

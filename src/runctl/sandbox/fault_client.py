@@ -62,6 +62,13 @@ class Faults:
         """
         self._ask("capacity", count=count, zone=zone, instance_type=instance_type, market=market)
 
+    def quota(self, kind: str, vcpus: int | None, *, market: str | None = None) -> None:
+        """The account may run so many vCPUs of a kind (``standard``, ``g``, ``p``) at once; ``None``: as at first.
+
+        Launches above it are refused with VcpuLimitExceeded or, as spot, MaxSpotInstanceCountExceeded.
+        """
+        self._ask("quota", kind=kind, vcpus=vcpus, market=market)
+
     def throttle(self, action: str, times: int) -> None:
         """The next calls of that action are refused."""
         self._ask("throttle", action=action, times=times)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from runctl.sandbox.capacity import Pool
+from runctl.sandbox.quotas import QUOTA_OF
 from runctl.sandbox.world import Faults, World
 
 
@@ -72,6 +73,18 @@ def _capacity(world: World, parameters: dict[str, Any]) -> None:
             world.faults.capacity.pop(pool, None)
         else:
             world.faults.capacity[pool] = int(count)
+
+
+def _quota(world: World, parameters: dict[str, Any]) -> None:
+    """The account may have so many vCPUs of a kind; without a number, as many as at first."""
+    vcpus = parameters.get("vcpus")
+    with world.lock:
+        for market in [parameters["market"]] if parameters.get("market") else ["on-demand", "spot"]:
+            code = QUOTA_OF[parameters["kind"], market].code
+            if vcpus is None:
+                world.faults.quotas.pop(code, None)
+            else:
+                world.faults.quotas[code] = int(vcpus)
 
 
 def _throttle(world: World, parameters: dict[str, Any]) -> None:
@@ -182,6 +195,11 @@ def _faults(world: World, _parameters: dict[str, Any]) -> dict[str, Any]:
             "rebalance": sorted(
                 instance_id for instance_id, notices in world.notices.items() if notices.rebalance is not None
             ),
+            "quotas": [
+                {"kind": quota.kind, "market": quota.market, "vcpus": faults.quotas[quota.code]}
+                for quota in QUOTA_OF.values()
+                if quota.code in faults.quotas
+            ],
             "throttled": {action: times for action, times in faults.throttled.items() if times},
             "denied": sorted(faults.denied),
             "ssm_offline": sorted(faults.ssm_offline),
@@ -205,6 +223,7 @@ _VERBS: dict[str, Callable[[World, dict[str, Any]], dict[str, Any] | None]] = {
     "interrupt-pool": _interrupt_pool,
     "rebalance": _rebalance,
     "capacity": _capacity,
+    "quota": _quota,
     "throttle": _throttle,
     "deny": _deny,
     "boot-delay": _boot_delay,

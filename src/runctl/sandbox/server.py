@@ -73,7 +73,7 @@ def serve(layout: Layout, region: str, kind: str, *, docker: bool) -> None:
     # Nobody is answered before everything is there.
     ready = threading.Event()
     hosts = LOOPBACK if network is None else (*LOOPBACK, network.gateway)
-    gate = Admission(_once_ready(Gate(_moto(), world), ready), hosts)
+    gate = Admission(_once_ready(Gate(_moto(world), world), ready), hosts)
     control = Admission(_once_ready(_Control(gate, world), ready), hosts)
     world.port = HttpServer(control, socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)).port
     if network is not None:
@@ -96,18 +96,20 @@ def serve(layout: Layout, region: str, kind: str, *, docker: bool) -> None:
     os._exit(0)
 
 
-def _moto() -> Wsgi:
+def _moto(world: World) -> Wsgi:
     from moto import backends
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
     from runctl.sandbox.price_list import PriceListService
+    from runctl.sandbox.quotas import QuotaService
     from runctl.sandbox.s3.bodies import ChunkedBodies
     from runctl.sandbox.s3.objects import ObjectReads
 
     # moto looks them up on disk twice for every request, which takes a third of an answer's time.
     modules = tuple(backends.list_of_moto_modules())
     backends.list_of_moto_modules = lambda: iter(modules)
-    return PriceListService(ObjectReads(ChunkedBodies(DomainDispatcherApplication(create_backend_app))))
+    application = ObjectReads(ChunkedBodies(DomainDispatcherApplication(create_backend_app)))
+    return PriceListService(QuotaService(application, lambda: world.faults.quotas))
 
 
 def _install(world: World) -> None:

@@ -27,6 +27,8 @@ class Faults:
 
     capacity: dict[Pool, int] = field(default_factory=dict)
     """The most instances that there can be at once; what is not in it has room."""
+    quotas: dict[str, int] = field(default_factory=dict)
+    """vCPUs by a quota's code, where they are not `runctl.sandbox.quotas.QUOTAS`' own."""
     throttled: dict[str, int] = field(default_factory=dict)
     """How many more calls of an action are refused."""
     denied: set[str] = field(default_factory=set)

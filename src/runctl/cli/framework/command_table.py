@@ -215,6 +215,9 @@ _LAST: dict[str, Leaf | Branch] = {
             "capacity": Leaf(
                 "Say how many instances there can be in a zone.", "runctl.cli.sandbox_faults:capacity"
             ),
+            "quota": Leaf(
+                "Say how many vCPUs the account may run at once.", "runctl.cli.sandbox_faults:quota"
+            ),
             "replay": Leaf(
                 "Play traces of spot capacity: launches are refused, instances interrupted.",
                 "runctl.cli.sandbox_faults:replay",

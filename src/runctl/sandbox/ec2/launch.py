@@ -20,6 +20,7 @@ from runctl.sandbox.capacity import Pool, has_room
 from runctl.sandbox.ec2.lifecycle import UP, Lifecycle, SandboxInstance
 from runctl.sandbox.ec2.spot_requests import note_fulfilled
 from runctl.sandbox.machines.machine import Hardware
+from runctl.sandbox.quotas import check as check_quota
 from runctl.sandbox.spot_prices import spot_price
 from runctl.sandbox.world import World
 
@@ -83,6 +84,14 @@ class Launch(Lifecycle):
             for other in self.all_instances()
             if other._state.name in UP
         ]
+        check_quota(
+            kind,
+            market,
+            count,
+            [(str(pool.instance_type), str(pool.market)) for pool in running],
+            self._vcpus,
+            self.world.faults.quotas,
+        )
         if market == "spot":
             _check_spot_price(kind, self.region_name, zone)
         wanted = Pool(zone, kind, market)
@@ -92,6 +101,10 @@ class Launch(Lifecycle):
                 f"We currently do not have sufficient {kind} capacity in the Availability Zone you requested"
                 f" ({zone}). Our system will be working on provisioning additional capacity.",
             )
+
+    def _vcpus(self, kind: str) -> int:
+        (described,) = self.describe_instance_types([kind], {})
+        return int(described["VCpuInfo"]["DefaultVCpus"])
 
     def _complete_root(self, instance: Any, tags: dict[str, str]) -> None:
         """Whatever other disks were asked for, there is a root volume, and it goes with the instance."""

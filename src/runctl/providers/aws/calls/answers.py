@@ -90,7 +90,7 @@ def _is_foreign(answer: Any, service: str) -> bool:
     start = body[:500].lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
         return True
-    speaks_json = service in {"ecr", "pricing", "ssm", "ec2-instance-connect"}
+    speaks_json = service in {"ecr", "pricing", "service-quotas", "ssm", "ec2-instance-connect"}
     return not start.startswith((b"{",) if speaks_json else (b"<",))
 
 

@@ -59,6 +59,9 @@ ANSWER_SECONDS = 20
 OBJECT_SECONDS = 60
 """The same for S3, which answers an upload only after its last byte."""
 
+INFORMATION = frozenset({"pricing", "service-quotas"})
+"""Services that are not worth waiting for: there is the snapshot of prices, and EC2 enforces its quotas itself."""
+
 
 class AwsSession:
     """Clients for one profile and region. Safe to use from several threads."""
@@ -159,6 +162,11 @@ class AwsSession:
         client: PricingClient = self._client("pricing", region=region)
         return client
 
+    @property
+    def quotas(self) -> Any:
+        """Service Quotas: what the account may have."""
+        return self._client("service-quotas")
+
     def _pricing_region(self) -> str:
         partition = self._botocore.get_partition_for_region(self.region)
         regions = self._botocore.get_available_regions("pricing", partition_name=partition)
@@ -200,8 +208,7 @@ class AwsSession:
                 config = Config(
                     connect_timeout=CONNECT_SECONDS,
                     read_timeout=OBJECT_SECONDS if service == "s3" else ANSWER_SECONDS,
-                    # A price is not worth waiting for: there is the snapshot.
-                    retries={"mode": "standard", "total_max_attempts": 2 if service == "pricing" else 5},
+                    retries={"mode": "standard", "total_max_attempts": 2 if service in INFORMATION else 5},
                     user_agent_extra=f"runctl/{__version__}",
                     signature_version="s3v4" if service == "s3" else None,
                     s3=addressing if service == "s3" else None,

@@ -26,6 +26,7 @@ from runctl.providers.aws.ebs.volume_lookup import check_not_moving, find_volume
 from runctl.providers.aws.ec2 import images, network
 from runctl.providers.aws.ec2.fleets import is_fleet
 from runctl.providers.aws.ec2.offers import Limits, select
+from runctl.providers.aws.ec2.quotas import find_beyond_quota
 from runctl.providers.aws.ec2.releasing import is_being_released
 from runctl.providers.aws.ec2.type_choice import choose_types
 from runctl.providers.aws.ec2.zones import ZoneChoice, choose_zone
@@ -77,7 +78,7 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
         zone=location.zone,
         subnets=location.subnets,
         price=prices.of,
-        limits=Limits(request.max_price),
+        limits=Limits(request.max_price, find_beyond_quota(session, types, request.market, progress)),
         avoid=request.avoid,
     )
     first = selection.offers[0].pool
