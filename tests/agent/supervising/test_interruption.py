@@ -112,7 +112,7 @@ def test_a_script_that_ignores_sigterm_is_killed_before_the_machine_ends(
     agent.sync({"train.py": STUBBORN})
     agent.start("r", "train.py", grace_seconds=600.0)
     agent.says("r", "up")
-    metadata.interrupt(6)
+    metadata.interrupt(10)
     end = agent.ended("r")
     assert (end.reason, end.signal) == (EndReason.INTERRUPTED, signal.SIGKILL)
     assert end.hand_off is not None

@@ -109,7 +109,7 @@ def test_a_machine_that_is_taken_back_is_left_to_its_provider_however_the_run_en
         agent.env.update(metadata.variables)
         agent.start("r", "train.py", machine_end=AT_ONCE)
         agent.says("r", "up")
-        metadata.interrupt(6)
+        metadata.interrupt(10)
         # Whichever is seen first decides the reason; the machine's end comes in any case.
         seen = agent.stop("r", grace_seconds=600.0)
     assert seen.end is not None
