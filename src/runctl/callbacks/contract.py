@@ -1,0 +1,63 @@
+"""What a script and its machine have agreed on: signals that ask for a checkpoint, variables that say where it is."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+EXIT_CODE = 128 + signal.SIGTERM
+"""Of a script that has saved and ended because of SIGTERM."""
+
+
+def resume_path() -> str | None:
+    """The checkpoint to go on from, as ``RUNCTL_RESUME_FROM`` says; ``None`` at the beginning, and without runctl."""
+    return os.environ.get("RUNCTL_RESUME_FROM") or None
+
+
+def checkpoint_folder(folder: str | os.PathLike[str] | None = None) -> Path:
+    """``folder``, else ``RUNCTL_CHECKPOINT_DIR``, else ``checkpoints`` in the current folder. It exists."""
+    path = Path(folder or os.environ.get("RUNCTL_CHECKPOINT_DIR") or "checkpoints")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+class Requests:
+    """What signals have asked for since somebody looked. They only make a note: the script saves between two steps."""
+
+    def __init__(self, checkpoint_signal: int | None = signal.SIGUSR1) -> None:
+        """Handles SIGTERM and ``checkpoint_signal`` from now on; must be made in the main thread."""
+        self.must_end = False
+        """SIGTERM has come."""
+        self._asked = False
+        signal.signal(signal.SIGTERM, self._end)
+        if checkpoint_signal is not None:
+            signal.signal(checkpoint_signal, self._ask)
+
+    def take(self) -> bool:
+        """Whether a checkpoint is asked for; asked once more, it no longer is."""
+        asked = self._asked or self.must_end
+        self._asked = False
+        return asked
+
+    def _end(self, *_: object) -> None:
+        self.must_end = True
+
+    def _ask(self, *_: object) -> None:
+        self._asked = True
+
+
+def save_whole(target: Path, write: Callable[[Path], object]) -> None:
+    """What ``write`` puts at the path that it is given is at ``target``, durably and all at once."""
+    # What begins with a dot is not a checkpoint.
+    partial = target.with_name(f".{target.name}.partial")
+    write(partial)
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    partial.replace(target)
+    opened = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -1,0 +1,80 @@
+"""Signals make a note, and a checkpoint is there as a whole. No framework is needed for that."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runctl.callbacks.contract import Requests, checkpoint_folder, resume_path, save_whole
+
+FRAMEWORKS = {"torch", "lightning", "pytorch_lightning", "transformers"}
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Those of before are there again afterwards."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+def test_no_framework_is_imported_before_its_callback_is_used() -> None:
+    program = (
+        "import sys, runctl, runctl.callbacks; runctl.callbacks.resume_path();"
+        f" print(sorted({FRAMEWORKS!r} & set(sys.modules)), 'runctl.callbacks' in sys.modules)"
+    )
+    alone = "import sys, runctl; print('runctl.callbacks' in sys.modules)"
+
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for code in (program, alone)
+    ]
+
+    assert said == ["[] True", "False"]
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_signal_asks_once_and_sigterm_until_the_end() -> None:
+    requests = Requests(signal.SIGUSR2)
+    assert not requests.take()
+
+    os.kill(os.getpid(), signal.SIGUSR2)
+    assert (requests.take(), requests.take(), requests.must_end) == (True, False, False)
+
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert (requests.take(), requests.take(), requests.must_end) == (True, True, True)
+
+
+def test_a_save_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    target = tmp_path / "step-1.pt"
+    save_whole(target, lambda path: path.write_text("first"))
+
+    def fails(path: Path) -> None:
+        path.write_text("half")
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        save_whole(target, fails)
+
+    assert target.read_text() == "first"
+
+
+def test_the_machine_says_where_checkpoints_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNCTL_CHECKPOINT_DIR", str(tmp_path / "kept"))
+    monkeypatch.setenv("RUNCTL_RESUME_FROM", "")
+    assert (checkpoint_folder(), resume_path()) == (tmp_path / "kept", None)
+
+    monkeypatch.delenv("RUNCTL_CHECKPOINT_DIR")
+    monkeypatch.setenv("RUNCTL_RESUME_FROM", "/x/step-1.pt")
+    monkeypatch.chdir(tmp_path)
+    assert (checkpoint_folder(), resume_path()) == (Path("checkpoints"), "/x/step-1.pt")
+    assert (tmp_path / "checkpoints").is_dir()
