@@ -134,6 +134,8 @@ def test_a_machine_ends_itself_with_nobody_watching_and_waits_for_results_that_a
     gone = until(lambda: ended(ec2, saved.json["instance_id"]), seconds=60, what="the machine's own end")
     assert gone["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
     assert volume_named(runctl, "datasets")["state"] == "available"
+    lost = runctl("runs", "show", saved.json["id"], "--output", "json").ok().json
+    assert "it was to end itself after the run" in lost["message"]
     # The other's are on its own disk: it waits for them, though its run ended in the same minute.
     run = fetched.json["id"]
     assert running(ec2) == [fetched.json["instance_id"]]
@@ -175,9 +177,13 @@ def test_the_machine_puts_its_results_into_s3_before_it_ends_itself(
     assert {found["Key"].removeprefix(above) for found in listed} == {
         *("run.json", "output/metrics.csv", "checkpoints/last.txt", "logs/1.log", "logs/1.end.json"),
     }
-    log = s3.get_object(Bucket="launched", Key=above + "logs/1.log")["Body"].read()
-    assert b"trains on" in log
+    # How it ended, and what it wrote, can be had though nobody has asked its machine.
     assert alone["results"] == "s3://launched/runs"
+    assert runctl("runs", "show", alone["id"], "--output", "json").ok().json["end_reason"] == "COMPLETED"
+    fetched = runctl("runs", "results", alone["id"], "--output", "json").ok().json
+    found = results_in(Path(fetched["folder"]))
+    assert found["output/metrics.csv"] == "loss\n0.1\n"
+    assert "trains on" in found["logs/1.log"]
 
 
 @pytest.mark.namespaces

@@ -6,11 +6,19 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from runctl.core.clock import SystemClock
-from runctl.core.errors import Conflict, MachineError, NotFound, RunctlError, Unreachable, UsageError
+from runctl.core.errors import (
+    Conflict,
+    InstanceEnded,
+    MachineError,
+    NotFound,
+    RunctlError,
+    Unreachable,
+    UsageError,
+)
 from runctl.core.models import InstanceState, Run, RunPhase
 from runctl.core.names import LATEST
 from runctl.core.text import counted
@@ -28,6 +36,7 @@ from runctl.runs.records import (
 )
 from runctl.runs.run_logs.follow import Followed, follow
 from runctl.runs.store import run_store
+from runctl.runs.stored_results import end_in_store
 
 if TYPE_CHECKING:
     from runctl.runs.run_logs.sources import KeptLog
@@ -83,10 +92,16 @@ def _ask(session: Session, group: list[RunRecord]) -> list[RunRecord]:
             provider = session.in_region(first.region).provider(first.provider)
             gone = what_became_of(provider, first.instance_id)
             if gone is not None:
-                return [with_its_machine(record, gone, now) for record in group]
+                return [_without_machine(session, record, gone, now) for record in group]
         session.progress.warn(f"{first.instance_id} cannot be asked: {error.message}")
         return [replace(record, state=RunPhase.UNKNOWN) for record in group]
     return [_ask_machine(session, machine, record) for record in group]
+
+
+def _without_machine(session: Session, record: RunRecord, gone: InstanceEnded, now: datetime) -> RunRecord:
+    """The record of a run whose machine has ended: by what it has put into an object store before, else by that."""
+    end = end_in_store(session, record)
+    return with_its_machine(record, gone, now) if end is None else with_end(record, end)
 
 
 def _ask_machine(session: Session, machine: Machine, record: RunRecord) -> RunRecord:
@@ -100,7 +115,7 @@ def _ask_machine(session: Session, machine: Machine, record: RunRecord) -> RunRe
     except RunctlError as error:
         gone = what_became_of(machine.provider, machine.instance.id)
         if gone is not None:
-            return with_its_machine(record, gone, now)
+            return _without_machine(session, record, gone, now)
         session.progress.warn(f"{record.instance_id} cannot be asked: {error.message}")
         return replace(record, state=RunPhase.UNKNOWN)
     return from_status(record, status, SystemClock().now())

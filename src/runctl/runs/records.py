@@ -240,7 +240,12 @@ def end_with_its_machine(gone: InstanceEnded, at: datetime) -> EndRecord:
 
 def with_its_machine(record: RunRecord, gone: InstanceEnded, at: datetime) -> RunRecord:
     """The record of a run whose instance the provider says, at ``at`` by this computer's clock, has ended."""
-    return with_end(record, end_with_its_machine(gone, record.by_its_clock(at)))
+    end = end_with_its_machine(gone, record.by_its_clock(at))
+    if record.machine_end is not None and not record.machine_end.keep and not gone.interrupted:
+        where = f"; {record.saved_volume} has its log and results" if record.saved_volume is not None else ""
+        planned_end = "it was to end itself after the run, whose end nobody has asked for in time"
+        end = replace(end, message=f"{end.message}: {planned_end}{where}")
+    return with_end(record, end)
 
 
 def as_mount(mount: MountSpec) -> Mount:

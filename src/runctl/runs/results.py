@@ -13,7 +13,7 @@ from pathlib import Path
 from runctl.agent.after_run import UPLOADING, Stay
 from runctl.agent.spec import EndRecord, dumps
 from runctl.core.clock import SystemClock
-from runctl.core.errors import Conflict, NotFound, Unreachable
+from runctl.core.errors import Conflict, NotFound, RunctlError
 from runctl.core.models import Instance, Run
 from runctl.machines.finding import find_instance
 from runctl.machines.instances import ENDED_TIMEOUT
@@ -22,7 +22,9 @@ from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
 from runctl.providers.registry import this_computer
 from runctl.runs.control import follow_run
+from runctl.runs.launch_plan import is_address
 from runctl.runs.records import RunRecord
+from runctl.runs.stored_results import fetch_from_store
 from runctl.storage.copying import copy
 from runctl.transport.files import MachineFiles
 
@@ -125,6 +127,19 @@ def fetch_results(session: Session, machine: Machine, record: RunRecord, folder:
     )
 
 
+def stored_results(session: Session, record: RunRecord, folder: Path) -> Results | None:
+    """As `fetch_results`, of a run whose machine has ended: what that has put into an object store before; ``None``
+    where there is nothing."""
+    if record.results is None or not is_address(record.results):
+        return None
+    target = _run_folder(folder.absolute(), record.id)
+    done = fetch_from_store(session, record, target)
+    if done is None:
+        return None
+    files, total, sent = done
+    return Results(record.id, target, files, total, sent)
+
+
 def give_back(
     session: Session,
     machine: Machine,
@@ -149,7 +164,8 @@ def give_back(
         while stay is not None and stay.why == UPLOADING:
             SystemClock().sleep(POLL_SECONDS)
             stay = machine.agent.fetched(record.id, record.attempt, only_read=only_read)
-    except Unreachable:
+    except RunctlError:
+        # It ends itself as soon as nothing keeps it, be it in the middle of an answer.
         if what_became_of(machine.provider, machine.instance.id) is None:
             raise
     if stay is None:

@@ -28,15 +28,25 @@ def results_command(cli: Cli, run_id: str, folder: Path | None) -> None:
 
     Its output, checkpoints and log come to FOLDER/RUN (default: what --results named, else the folder results); every
     file is checked by its checksum, and what is there already is not sent again. A machine that was rented for the run
-    and waits for this ends itself afterwards. Of a run that goes on comes what it has written up to now.
+    and waits for this ends itself afterwards. Of a run that goes on comes what it has written up to now. What a machine
+    that has ended has put into an object store comes from there.
     """
     from runctl.cli.train.launched import bring_home, end_rental
+    from runctl.core.errors import NotFound
     from runctl.runs.control import machine_of, refresh
     from runctl.runs.launch_plan import DEFAULT_RESULTS, is_address
+    from runctl.runs.results import stored_results
 
     (record,) = refresh(cli.session, [cli.store.get(run_id)])
-    machine = machine_of(cli.session, record)
     named = None if record.results is None or is_address(record.results) else record.results
+    try:
+        machine = machine_of(cli.session, record)
+    except NotFound:
+        stored = stored_results(cli.session, record, Path(folder or DEFAULT_RESULTS))
+        if stored is None:
+            raise
+        cli.emit(stored, text=lambda: str(stored.folder), ids=[str(stored.folder)])
+        return
     results = bring_home(cli, machine, record, str(folder or named or DEFAULT_RESULTS))
     if results is None:
         return
