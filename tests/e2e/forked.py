@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 PROGRAM = Path(sys.executable).with_name("runctl")
 REPOSITORY = Path(__file__).parents[2]
-LEFT_OUT = ("runctl.agent.", "runctl.sandbox.", "runctl.__main__")
+LEFT_OUT = ("runctl.agent.", "runctl.callbacks.", "runctl.sandbox.", "runctl.__main__")
 """What a command does not import."""
 LIBRARIES = ("boto3", "botocore.httpsession", "botocore.parsers", "botocore.signers", "s3transfer.manager")
 
