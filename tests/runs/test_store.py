@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.interruption import HandOff
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, MountSpec, RunState
 from runctl.core.database import Database
@@ -14,7 +16,7 @@ from runctl.core.errors import InstanceEnded, NotFound, UsageError
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import GitState, Mount, RunPhase
 from runctl.render.run_table import run_details
-from runctl.runs.records import from_status, with_end, with_its_machine
+from runctl.runs.records import as_known, from_status, with_end, with_its_machine
 from runctl.runs.store import RunStore
 from tests.runs.records import T0, a_run
 
@@ -240,3 +242,38 @@ def test_cost_and_duration_come_from_the_machines_clock_alone(behind: timedelta)
     for record in (running, with_its_machine(running, InstanceEnded("gone"), half_an_hour), done):
         assert record.cost(half_an_hour) == Decimal("0.15")
         assert record.as_run(half_an_hour).elapsed_seconds == 1740.0
+
+
+def test_the_story_of_a_run_has_all_attempts_and_what_was_done_again(store: RunStore) -> None:
+    first = a_run(
+        zone="us-east-1a",
+        instance_type="g5.xlarge",
+        market="spot",
+        started_at=T0 + timedelta(minutes=1),
+        checkpoint=CheckpointStatus("/mnt/c/step-40.pt", T0.timestamp() + 3000, 40),
+    )
+    ended = with_end(first, EndRecord(EndReason.INTERRUPTED, T0.timestamp() + 3600))
+    second = replace(
+        first,
+        attempt=2,
+        instance_id=InstanceId("i-0def"),
+        zone="us-east-1b",
+        created_at=T0 + timedelta(hours=2),
+        started_at=T0 + timedelta(hours=2, minutes=1),
+        resumed=CheckpointStatus("/mnt/c/step-40.pt", T0.timestamp() + 3000, 40),
+        checkpoint=CheckpointStatus("/mnt/c/step-70.pt", T0.timestamp() + 9000, 70),
+        past=(as_known(ended),),
+    )
+
+    store.put(second)
+
+    assert store.get("run-aaaa") == second
+    run = second.as_run(T0 + timedelta(hours=3))
+    assert [attempt.lost_seconds for attempt in run.attempts] == [600.0, None]
+    assert run.cost == Decimal("0.123456") * 2
+    story = run_details(run).splitlines()[-3:]
+    assert [" ".join(line.split()) for line in story] == [
+        "ATTEMPT INSTANCE TYPE MARKET ZONE USD/H FROM TO END DONE AGAIN",
+        "1 i-0abc g5.xlarge spot us-east-1a 0.123456 the beginning step 40 INTERRUPTED 10m",
+        "2 i-0def g5.xlarge spot us-east-1b 0.123456 step 40 step 70 - -",
+    ]

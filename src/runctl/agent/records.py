@@ -47,6 +47,8 @@ class Live:
     checkpoint_dir: Optional[str] = None
     output_dir: Optional[str] = None
     saved: Optional[SavedFolder] = None
+    resumed: Optional[CheckpointStatus] = None
+    """What it went on from; ``None``: from the beginning."""
     rebalance_at: Optional[float] = None
     """When the provider recommended to move, in seconds since the epoch."""
     machine_ends_at: Optional[float] = None

@@ -315,6 +315,8 @@ class AttemptStatus:
     """``None``: what the run saves is on the machine's own disk, and ends with it."""
     checkpoint: Optional[CheckpointStatus] = None
     """The newest complete one; ``None``: there is none."""
+    resumed: Optional[CheckpointStatus] = None
+    """What the attempt went on from; ``None``: from the beginning, or it is not known yet."""
     machine_end: Optional[MachineEnd] = None
     """See `RunSpec.machine_end`."""
     cpu_percent: Optional[float] = None

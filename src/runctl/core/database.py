@@ -80,6 +80,18 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE runs ADD COLUMN machine_end TEXT;
     ALTER TABLE runs ADD COLUMN results TEXT;
     """,
+    """
+    ALTER TABLE runs ADD COLUMN zone TEXT;
+    ALTER TABLE runs ADD COLUMN checkpoint TEXT;
+    ALTER TABLE runs ADD COLUMN resumed TEXT;
+    ALTER TABLE runs ADD COLUMN past TEXT NOT NULL DEFAULT '[]';
+    CREATE TABLE recipes (
+        run_id TEXT PRIMARY KEY,
+        kept_at TEXT NOT NULL,
+        tree TEXT,
+        recipe TEXT NOT NULL
+    ) STRICT;
+    """,
 )
 """Each is applied once, in order; the file's ``user_version`` counts them. Never edit one that was released."""
 

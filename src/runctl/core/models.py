@@ -275,6 +275,37 @@ class MachineAfterRun:
 
 
 @dataclass(frozen=True)
+class RunAttempt:
+    """One attempt of a run. Times by its machine's clock."""
+
+    attempt: int
+    """From 1."""
+    instance_id: InstanceId
+    instance_type: str | None
+    market: str | None
+    zone: str | None
+    price_per_hour: Decimal | None
+    """USD, of the instance, when the attempt began."""
+    created_at: datetime
+    started_at: datetime | None
+    """When the script's process started."""
+    ended_at: datetime | None
+    end_reason: str | None
+    message: str
+    resumed_from: str | None
+    """Name of the checkpoint that it went on from; ``None``: from the beginning, or not known yet."""
+    resumed_step: int | None
+    """Of that checkpoint, as far as it tells."""
+    checkpoint: str | None
+    """Name of the newest complete checkpoint, when the machine was last asked."""
+    step: int | None
+    """Of that one."""
+    lost_seconds: float | None
+    """Work that had to be done again: from the last checkpoint that the next attempt went on from until the end;
+    ``None`` where there is no next attempt, or it has not said yet."""
+
+
+@dataclass(frozen=True)
 class Run:
     """One training job, from its plan to its end reason, and what is needed to repeat it."""
 
@@ -318,7 +349,7 @@ class Run:
     price_per_hour: Decimal | None
     """USD, of the instance, when the run began."""
     cost: Decimal | None
-    """USD of the instance (not of volumes) over the run's time so far; ``None`` where no price is known."""
+    """USD of the instances (not of volumes) over the time of all attempts so far; ``None`` where no price is known."""
     elapsed_seconds: float | None = None
     """Since the script started, until its end or now, by the machine's clock alone."""
     saved_volume: VolumeId | None = None
@@ -333,3 +364,7 @@ class Run:
     """What becomes of the machine, which was rented for the run; ``None``: it was not."""
     results: str | None = None
     """Where what the run wrote is brought after it: a folder of this computer, or an address."""
+    zone: str | None = None
+    """Where the instance is."""
+    attempts: tuple[RunAttempt, ...] = ()
+    """All of them, the first one first. What the run itself says is of the last one."""

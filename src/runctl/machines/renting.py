@@ -204,7 +204,8 @@ class NewMachine:
         """Once it is rented."""
         self._rentals = rentals
         self._creation = creation
-        self._request = request
+        self.request = request
+        """What it is rented by."""
 
     def rent(
         self, *, wait: timedelta | None = READY_TIMEOUT, ask_fallback: AskFallback = nobody_to_ask
@@ -229,12 +230,12 @@ class NewMachine:
         return self.instance
 
     def _rent(self, ask_fallback: AskFallback) -> Instance:
-        clock, progress, fallback = self._rentals.clock, self._rentals.progress, self._request.fallback
+        clock, progress, fallback = self._rentals.clock, self._rentals.progress, self.request.fallback
         start, tries = clock.monotonic(), 0
         while True:
             try:
                 if tries:
-                    self._plan_anew(self._request.market)
+                    self._plan_anew(self.request.market)
                 return self._rentals.rent(self.plan, self._creation)
             except Conflict as error:
                 if error.code != TOKEN_SPENT or tries:
@@ -259,7 +260,7 @@ class NewMachine:
         return self._rentals.rent(self.plan, self._creation)
 
     def _plan_anew(self, market: Market) -> None:
-        request = replace(self._request, market=market, token=self._creation.token)
+        request = replace(self.request, market=market, token=self._creation.token)
         self.plan = require(self._rentals.provider.renting).plan(request, self._rentals.progress)
 
 

@@ -219,6 +219,15 @@ class Renting(ABC):
         falls back to another market.
         """
 
+    def request_like(self, instance: Instance) -> InstanceRequest:
+        """What another machine like this one would be rented by, anywhere in the region; its volumes are left out.
+
+        Raises `NotFound` where the provider does not know the machine any more.
+        """
+        return InstanceRequest(
+            instance_type=instance.instance_type, market=instance.market, project=instance.project
+        )
+
     @abstractmethod
     def terminate(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
         """It is shutting down or terminated; its own disks go with it, volumes brought along stay. Idempotent.

@@ -10,7 +10,7 @@ from typing import Any
 
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.spec import AttemptStatus
-from runctl.core.models import GitState, MachineAfterRun, Market, Run
+from runctl.core.models import GitState, MachineAfterRun, Market, Run, RunAttempt
 from runctl.core.money import usd
 from runctl.core.names import project_of
 from runctl.core.text import counted, size
@@ -107,7 +107,35 @@ def run_details(run: Run) -> str:
         for mount in run.mounts
     ]
     text = details(fields)
-    return text + ("\n\n" + table(["SOURCE", "TARGET", "MODE", "VOLUME", "FROM"], mounts) if mounts else "")
+    if mounts:
+        text += "\n\n" + table(["SOURCE", "TARGET", "MODE", "VOLUME", "FROM"], mounts)
+    return text + ("\n\n" + attempts_of_run(run.attempts) if len(run.attempts) > 1 else "")
+
+
+def attempts_of_run(attempts: Sequence[RunAttempt]) -> str:
+    """One line an attempt: where it was, from which checkpoint to which, how it ended, and what was done again."""
+    return table(
+        ["ATTEMPT", "INSTANCE", "TYPE", "MARKET", "ZONE", "USD/H", "FROM", "TO", "END", "DONE AGAIN"],
+        [
+            [
+                str(each.attempt),
+                each.instance_id,
+                each.instance_type,
+                each.market,
+                each.zone,
+                None if each.price_per_hour is None else f"{each.price_per_hour:f}",
+                _checkpoint_text(each.resumed_from, each.resumed_step) or "the beginning",
+                _checkpoint_text(each.checkpoint, each.step),
+                each.end_reason,
+                None if each.lost_seconds is None else duration(timedelta(seconds=each.lost_seconds)),
+            ]
+            for each in attempts
+        ],
+    )
+
+
+def _checkpoint_text(name: str | None, step: int | None) -> str | None:
+    return f"step {step}" if name is not None and step is not None else name
 
 
 def _hand_off(run: Run) -> dict[str, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from runctl.agent.spec import RunSpec
@@ -11,7 +12,7 @@ from runctl.core.errors import MachineError, Unreachable
 from runctl.core.progress import SILENT, Progress
 from runctl.machines.machine import Machine
 from runctl.runs.plan import RunPlan
-from runctl.runs.records import RunRecord, from_status, never_started, planned
+from runctl.runs.records import RunRecord, as_known, from_status, never_started, planned
 from runctl.runs.store import RunStore
 
 
@@ -21,6 +22,7 @@ def launch(
     store: RunStore,
     *,
     sync: Callable[[], str] | None,
+    keep: Callable[[RunSpec], AbstractContextManager[None]] = lambda _: nullcontext(),
     clock: Clock,
     region: str | None = None,
     progress: Progress = SILENT,
@@ -29,13 +31,17 @@ def launch(
 
     ``sync`` brings the code over and returns the digest of its tree (``None``: it is not to be synced). The intent is
     recorded before the machine is told, so that a crash in between leaves something that ``runs list`` can settle.
+    ``keep`` keeps meanwhile what a further attempt needs.
     Raises `MachineError` when the agent refuses (nothing runs, and the record says so) and `Unreachable` when its
     answer was lost (the run may have started; the record stays open until the machine has been asked).
     """
     spec = plan.spec if sync is None else replace(plan.spec, tree=sync())
     record = planned(spec, plan.instance, clock.now(), region, name=plan.name, git=plan.git)
-    record = replace(record, results=plan.results)
-    return start(record, spec, machine, store, clock=clock, progress=progress)
+    known = store.find(plan.run_id)
+    past = (*known.past, as_known(known)) if known is not None and known.attempt < spec.attempt else ()
+    record = replace(record, results=plan.results, past=past)
+    with keep(spec):
+        return start(record, spec, machine, store, clock=clock, progress=progress)
 
 
 def start(

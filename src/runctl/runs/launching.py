@@ -124,6 +124,7 @@ class Launch:
         if self.new is None:
             return self.training.start(self.plan.run)
         try:
+            self.training.rented_by = self.new.request
             self.training.instance = self.new.rent(wait=ready_timeout, ask_fallback=ask_fallback)
             # As it was planned, with what the machine says now that it can be asked.
             return self.training.start(self.training.plan())

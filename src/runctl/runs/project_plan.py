@@ -42,6 +42,7 @@ from runctl.project.files import ProjectFiles
 from runctl.project.root import ProjectRoot, find_root, find_root_of_folder
 from runctl.project.selection import Limits
 from runctl.project.sent import Sent, choose_sent, does_not_count, nothing_sent
+from runctl.runs.recovery import Recovery
 
 DEFAULT_GRACE = timedelta(seconds=30)
 
@@ -73,9 +74,10 @@ class TrainRequest:
     """The variables of whoever calls: a Compose file may take some of them."""
     timeout: timedelta | None = None
     grace: timedelta | None = None
+    """``None``: `DEFAULT_GRACE`."""
+    recovery: Recovery = field(default_factory=Recovery)
     checkpoint_signal: str | None = None
     """One of `runctl.agent.checkpoint_spec.CHECKPOINT_SIGNALS`; ``None``: the first of them."""
-    """``None``: `DEFAULT_GRACE`."""
     resume: ResumeFrom | None = None
     resume_args: tuple[str, ...] = ()
     """Given to the script where there is a checkpoint; ``{checkpoint}`` in them is its path."""

@@ -6,14 +6,16 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import PurePosixPath
 
 from runctl.agent.after_run import MachineEnd
+from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.interruption import HAND_OFF_STAGES
 from runctl.agent.interruption import HandOff as HandOffSpec
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, MountSpec, RunSpec, RunState
 from runctl.core.errors import InstanceEnded
 from runctl.core.ids import InstanceId, RunId, VolumeId
-from runctl.core.models import GitState, HandOff, Instance, MachineAfterRun, Mount, Run, RunPhase
+from runctl.core.models import GitState, HandOff, Instance, MachineAfterRun, Mount, Run, RunAttempt, RunPhase
 from runctl.core.tags import NAME
 
 _PHASES = {
@@ -24,6 +26,25 @@ _PHASES = {
     RunState.ENDED: RunPhase.ENDED,
 }
 """The agent's state in the JSON contract's words, which are older and also know ``unknown``."""
+
+
+@dataclass(frozen=True)
+class KnownAttempt:
+    """An attempt, or what is remembered of one that another has followed."""
+
+    attempt: int
+    instance_id: InstanceId
+    instance_type: str | None
+    market: str | None
+    zone: str | None
+    price_per_hour: Decimal | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    end_reason: EndReason | None
+    message: str
+    checkpoint: CheckpointStatus | None
+    resumed: CheckpointStatus | None
 
 
 @dataclass(frozen=True)
@@ -77,6 +98,13 @@ class RunRecord:
     """What becomes of the machine, which was rented for the run; ``None``: it was not."""
     results: str | None = None
     """Where what the run wrote is brought after it: a folder of this computer, or an address."""
+    zone: str | None = None
+    checkpoint: CheckpointStatus | None = None
+    """The newest complete one, when the machine was last asked."""
+    resumed: CheckpointStatus | None = None
+    """What the attempt went on from; ``None``: from the beginning, or not known yet."""
+    past: tuple[KnownAttempt, ...] = ()
+    """The attempts before this one, the first one first."""
     clock_ahead: float = 0.0
     """Seconds by which the machine's clock is ahead of this computer's. The times above are by the machine's."""
 
@@ -90,10 +118,15 @@ class RunRecord:
         return self.state is RunPhase.ENDED
 
     def cost(self, now: datetime) -> Decimal | None:
-        """USD for the instance from the run's creation to its end, or to ``now``."""
+        """USD for the instances of all attempts, each from the attempt's creation to its end, or to ``now``."""
         if self.price_per_hour is None:
             return None
-        return self.price_per_hour * Decimal(str(self._seconds(self.created_at, now))) / 3600
+        cost = self.price_per_hour * Decimal(str(self._seconds(self.created_at, now))) / 3600
+        for before in self.past:
+            if before.price_per_hour is not None and before.ended_at is not None:
+                seconds = max((before.ended_at - before.created_at).total_seconds(), 0.0)
+                cost += before.price_per_hour * Decimal(str(seconds)) / 3600
+        return cost
 
     def _seconds(self, since: datetime, now: datetime) -> float:
         until = self.ended_at or self.by_its_clock(now)
@@ -104,8 +137,10 @@ class RunRecord:
         shared = {
             field.name: getattr(self, field.name)
             for field in fields(Run)
-            if field.name not in {"cost", "elapsed_seconds", "end_reason", "hand_off", "machine_end"}
+            if field.name
+            not in {"attempts", "cost", "elapsed_seconds", "end_reason", "hand_off", "machine_end"}
         }
+        shared["attempts"] = attempts_of(self)
         shared["hand_off"] = None if self.hand_off is None else as_hand_off(self.hand_off)
         shared["machine_end"] = machine_after_run(self.machine_end) if self.machine_end else None
         reason = self.end_reason.value if self.end_reason is not None else None
@@ -152,6 +187,7 @@ def planned(
         variables=tuple(sorted(spec.env)),
         git=git,
         machine_end=spec.machine_end,
+        zone=instance.zone,
     )
 
 
@@ -192,6 +228,8 @@ def from_status(record: RunRecord, status: AttemptStatus, now: datetime) -> RunR
         saved_volume=VolumeId(status.saved.volume_id) if status.saved else record.saved_volume,
         saved_folder=status.saved.path if status.saved else record.saved_folder,
         machine_end=status.machine_end or record.machine_end,
+        checkpoint=status.checkpoint if status.checkpoint and status.checkpoint.path else record.checkpoint,
+        resumed=status.resumed or record.resumed,
         log_bytes=status.log_bytes,
     )
     return with_end(updated, status.end) if status.end is not None else updated
@@ -211,6 +249,46 @@ def with_end(record: RunRecord, end: EndRecord) -> RunRecord:
         message=end.message,
         hand_off=end.hand_off,
     )
+
+
+def as_known(record: RunRecord) -> KnownAttempt:
+    """The attempt that the record is of."""
+    return KnownAttempt(**{field.name: getattr(record, field.name) for field in fields(KnownAttempt)})
+
+
+def attempts_of(record: RunRecord) -> tuple[RunAttempt, ...]:
+    """All attempts, as the JSON contract shows them."""
+    attempts = (*record.past, as_known(record))
+    shown = []
+    for given, following in zip(attempts, (*attempts[1:], None), strict=True):
+        lost = None
+        if following is not None and following.started_at is not None and given.ended_at is not None:
+            since = moment(following.resumed.saved_at) if following.resumed else given.started_at
+            # Without a checkpoint of its own, the next attempt goes on from where this one did.
+            since = max(filter(None, (since, given.started_at)), default=None)
+            lost = round(max((given.ended_at - since).total_seconds(), 0.0), 1) if since else 0.0
+        newest, resumed = given.checkpoint, given.resumed
+        shown.append(
+            RunAttempt(
+                attempt=given.attempt,
+                instance_id=given.instance_id,
+                instance_type=given.instance_type,
+                market=given.market,
+                zone=given.zone,
+                price_per_hour=given.price_per_hour,
+                created_at=given.created_at,
+                started_at=given.started_at,
+                ended_at=given.ended_at,
+                end_reason=given.end_reason.value if given.end_reason is not None else None,
+                message=given.message,
+                resumed_from=PurePosixPath(resumed.path).name if resumed else None,
+                resumed_step=resumed.step if resumed else None,
+                checkpoint=PurePosixPath(newest.path).name if newest and newest.path else None,
+                step=newest.step if newest else None,
+                lost_seconds=lost,
+            )
+        )
+    return tuple(shown)
 
 
 def as_hand_off(given: HandOffSpec) -> HandOff:

@@ -49,6 +49,18 @@ class RecoveryRules:
     """Decides in place of `on_demand_after`: whoever sets one has agreed to on-demand where it needs that."""
 
 
+DEFAULT_RULES = RecoveryRules(max_attempts=20, retry_within=3600.0)
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What whoever starts a run says of its further attempts."""
+
+    auto_resume: bool = False
+    """Whoever waits for the run, or watches all runs, starts them."""
+    rules: RecoveryRules = DEFAULT_RULES
+
+
 @dataclass(frozen=True)
 class Progress:
     """Where the run is now. Times in seconds."""

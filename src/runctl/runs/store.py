@@ -9,7 +9,10 @@ from dataclasses import asdict, fields
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from runctl.agent.after_run import MachineEnd
+from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.interruption import HandOff
 from runctl.agent.spec import EndReason, dumps, from_json, loads
 from runctl.core.clock import parse_rfc3339
@@ -18,7 +21,8 @@ from runctl.core.errors import NotFound, UsageError
 from runctl.core.ids import RunId, VolumeId
 from runctl.core.models import GitState, Mount, RunPhase
 from runctl.core.names import LATEST, did_you_mean
-from runctl.runs.records import RunRecord
+from runctl.runs.records import KnownAttempt, RunRecord
+from runctl.runs.recovery import RETRIED
 
 if TYPE_CHECKING:
     from runctl.machines.session import Session
@@ -46,11 +50,15 @@ class RunStore:
                 f"INSERT OR REPLACE INTO runs ({names}) VALUES ({marks})",  # noqa: S608 (names are constants)
                 _to_row(record),
             )
+            if record.has_ended and record.end_reason not in RETRIED:
+                # It has ended for good: nobody needs its variables' values any more.
+                connection.execute("DELETE FROM recipes WHERE run_id = ?", (record.id,))
 
     def forget(self, run_id: RunId) -> None:
         """There is no record of the run."""
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM runs WHERE id = ?", (run_id,))
+            connection.execute("DELETE FROM recipes WHERE run_id = ?", (run_id,))
 
     def get(self, reference: str) -> RunRecord:
         """The run that a user means: by its id, an unambiguous beginning of it, its name, or `LATEST`.
@@ -151,6 +159,9 @@ def _to_row(record: RunRecord) -> tuple[object, ...]:
         "hand_off": dumps(record.hand_off) if record.hand_off is not None else None,
         "machine_end": dumps(record.machine_end) if record.machine_end is not None else None,
     }
+    for column in ("checkpoint", "resumed"):
+        values[column] = dumps(values[column]) if values[column] is not None else None
+    values["past"] = msgspec.json.encode(record.past).decode()
     return tuple(values[name] for name in _COLUMNS)
 
 
@@ -180,4 +191,7 @@ def _from_row(row: sqlite3.Row) -> RunRecord:
     values["hand_off"] = from_json(HandOff, loads(row["hand_off"])) if row["hand_off"] else None
     ends = row["machine_end"]
     values["machine_end"] = from_json(MachineEnd, loads(ends)) if ends else None
+    for column in ("checkpoint", "resumed"):
+        values[column] = from_json(CheckpointStatus, loads(row[column])) if row[column] else None
+    values["past"] = msgspec.json.decode(row["past"], type=tuple[KnownAttempt, ...])
     return RunRecord(**values)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from runctl.agent.spec import EndReason
+from runctl.agent.spec import EndReason, RunSpec
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Interrupted
 from runctl.core.ids import InstanceId, RunId, new_run_id
@@ -18,6 +19,7 @@ from runctl.machines.intents import IntentState
 from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.project.root import project_name
+from runctl.providers.interface import InstanceRequest
 from runctl.providers.registry import is_this_computer
 from runctl.runs.images.run_image import BY_CONFIGURATION, ImageOptions, RunImage
 from runctl.runs.launch import launch
@@ -34,6 +36,7 @@ from runctl.runs.plan import (
     resume_path,
 )
 from runctl.runs.project_plan import ProjectPlan, TrainRequest
+from runctl.runs.recipe import Recipe, keeping, kept_volumes
 from runctl.runs.records import RunRecord
 from runctl.runs.store import RunStore, run_store
 from runctl.transport.agent import AgentClient
@@ -55,6 +58,8 @@ class Training:
     transport: str | None = None
     image_options: ImageOptions = BY_CONFIGURATION
     run_id: RunId = field(default_factory=new_run_id)
+    rented_by: InstanceRequest | None = None
+    """What the machine was rented by for the run; ``None``: it was there."""
     _told: set[str] = field(default_factory=set)
     """What was warned of already."""
     _syncing: threading.Lock = field(default_factory=threading.Lock)
@@ -185,10 +190,30 @@ class Training:
             self.machine,
             self.store,
             sync=(lambda: self.sync().digest) if self.project.sent.selection is not None else None,
+            keep=self._keeping(plan),
             clock=SystemClock(),
             region=self.machine.provider.region,
             progress=self.session.progress,
         )
+
+    def _keeping(self, plan: RunPlan) -> Callable[[RunSpec], AbstractContextManager[None]]:
+        """What a further attempt needs is kept while the first one starts. This computer is no machine that could be
+        replaced by another one, and a run that only builds an image has nothing to go on from."""
+        build = plan.spec.container.build if plan.spec.container is not None else None
+        if is_this_computer(self.instance.provider) or (build is not None and build.only):
+            return lambda _: nullcontext()
+        recipe = Recipe(
+            spec=plan.spec,
+            provider=self.instance.provider,
+            region=self.machine.provider.region,
+            transport=self.transport,
+            volumes=kept_volumes(plan.mounts),
+            rules=self.request.recovery.rules,
+            auto_resume=self.request.recovery.auto_resume,
+        )
+        if self.rented_by is not None:
+            recipe = recipe.rented_by(self.rented_by)
+        return partial(keeping, self.session, recipe, self.machine, self.project.root.path)
 
     def _warn(self, text: str) -> None:
         if text not in self._told:

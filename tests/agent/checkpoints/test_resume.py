@@ -48,8 +48,10 @@ def test_the_script_is_shown_the_checkpoint_where_it_sees_it(
         mounts=tuple(MountSpec(source.format(**names), target) for source, target in mounts),
     )
     where = RunFolders(own, own, "/seen", "/seen", "/data", None)
-    found = settled(spec, where, lambda _: None)
+    found, resumed = settled(spec, where, lambda _: None)
     path = expected.format(**names)
     assert (found.resume_from, found.args) == (path, ("--lr", "1", "--resume", path))
+    assert resumed is not None
+    assert resumed.path == str(own / saved if saved else old / "a.pt")
     added = found.mounts[len(spec.mounts) :]
     assert [item.target for item in added] == ([path] if path.startswith("/runctl") else [])

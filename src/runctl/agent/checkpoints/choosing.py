@@ -50,6 +50,8 @@ class Choice:
     chosen: Path | None
     passed_over: tuple[Checkpoint, ...] = ()
     """Those that are newer, and not complete."""
+    changed_ns: int = 0
+    """The newest file of what was chosen."""
 
 
 def newest(folder: Path, now: float | None = None) -> Choice:
@@ -60,7 +62,7 @@ def newest(folder: Path, now: float | None = None) -> Choice:
     for checkpoint in by_age(candidates(folder)):
         why_not = incomplete(checkpoint.path, moment)
         if not why_not:
-            return Choice(checkpoint.path, tuple(passed_over))
+            return Choice(checkpoint.path, tuple(passed_over), checkpoint.changed_ns)
         passed_over.append(Checkpoint(checkpoint.path, checkpoint.changed_ns, why_not))
     return Choice(None, tuple(passed_over))
 

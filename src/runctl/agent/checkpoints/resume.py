@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable
 
+from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.checkpoints import choosing
 from runctl.agent.disks.run_folders import RunFolders
 from runctl.agent.errors import AgentError
@@ -33,9 +34,11 @@ def check(spec: RunSpec) -> None:
         )
 
 
-def settled(spec: RunSpec, folders: RunFolders, say: Callable[[str], None]) -> RunSpec:
+def settled(
+    spec: RunSpec, folders: RunFolders, say: Callable[[str], None]
+) -> tuple[RunSpec, CheckpointStatus | None]:
     """The spec as the script is to be started: ``resume_from`` as the script sees it (``None``: nothing to go on from),
-    with the arguments that name it, and the mount that shows it."""
+    with the arguments that name it, and the mount that shows it; and the checkpoint, as the machine sees it."""
     folder = folders.checkpoints
     choice = choosing.newest(folder)
     seen: str | None = folders.checkpoints_seen
@@ -45,7 +48,7 @@ def settled(spec: RunSpec, folders: RunFolders, say: Callable[[str], None]) -> R
     for line in choosing.described(choice, folder):
         say("checkpoint " + line)
     if choice.chosen is None:
-        return dataclasses.replace(spec, resume_from=None)
+        return dataclasses.replace(spec, resume_from=None), None
     mounts = spec.mounts
     if seen is not None:
         path = _join(seen, folder, choice.chosen)
@@ -58,12 +61,14 @@ def settled(spec: RunSpec, folders: RunFolders, say: Callable[[str], None]) -> R
             mounts = (*mounts, MountSpec(str(choice.chosen), target, True, None, "--resume-from"))
         path = found or target
     say(f"resuming from {path}")
-    return dataclasses.replace(
+    started = dataclasses.replace(
         spec,
         resume_from=path,
         mounts=mounts,
         args=(*spec.args, *arguments(spec.resume_args, path)),
     )
+    step = choosing.step_of(choice.chosen)
+    return started, CheckpointStatus(str(choice.chosen), choice.changed_ns / 1e9, step)
 
 
 def arguments(template: Sequence[str], checkpoint: str) -> tuple[str, ...]:

@@ -115,6 +115,7 @@ def observe(folder: AttemptFolder) -> AttemptStatus:
         rebalance_at=live.rebalance_at,
         machine_ends_at=live.machine_ends_at,
         checkpoint=_newest_checkpoint(folder, spec, live, end),
+        resumed=live.resumed,
         machine_end=spec.machine_end,
         end=end,
         now=time.time(),

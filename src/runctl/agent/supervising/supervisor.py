@@ -150,7 +150,8 @@ class Supervisor:
             if self.publishing is not None:
                 self.publishing.restore()
                 self.publishing.start()
-            self.attempt.spec = resume.settled(self.spec, self.attempt.folders, self.log.line)
+            self.attempt.spec, resumed = resume.settled(self.spec, self.attempt.folders, self.log.line)
+            self.attempt.update(resumed=resumed)
             for warning in self.attempt.volumes.warnings():
                 self.log.line(warning)
             return self._run()

@@ -69,6 +69,8 @@ class PlannedMount:
     """``None``: the machine has it mounted."""
     shared_with: tuple[Sharer, ...] = ()
     """Other runs on the machine that have the same volume."""
+    mount_point: str | None = None
+    """Of the volume, on the machine."""
 
 
 @dataclass(frozen=True)
@@ -296,6 +298,7 @@ def _mount(
         free_bytes=mounted.free_bytes if mounted else None,
         attachment=attachments.get(location.volume_id or ""),
         shared_with=_sharing(location.volume_id, facts),
+        mount_point=location.path if location.volume_id is not None else None,
     )
 
 

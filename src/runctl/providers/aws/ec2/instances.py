@@ -18,7 +18,7 @@ from runctl.providers.aws.calls.errors import error_code, raising_our_errors
 from runctl.providers.aws.calls.filters import describe as describe_exactly
 from runctl.providers.aws.calls.parse import instance_of, tags_of, utc
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.interface import StopAndStart
+from runctl.providers.interface import InstanceRequest, StopAndStart
 
 LIVE = [state.value for state in InstanceState if not state.is_over]
 _ID = re.compile(r"i-[0-9a-f]{8,17}")
@@ -65,6 +65,37 @@ def list_instances(context: AwsContext, *, everyone: bool, include_ended: bool) 
     items.sort(key=lambda item: (utc(item.get("LaunchTime")), item["InstanceId"]), reverse=True)
     hourly = context.prices.hourly(items)
     return tuple(instance_of(item, hourly[item["InstanceId"]]) for item in items)
+
+
+def request_like(context: AwsContext, instance: Instance) -> InstanceRequest:
+    """See `Renting.request_like`. The network is left open: another zone has another subnet."""
+    described = describe(context, instance.id)
+    root = next(
+        (
+            disk["Ebs"]["VolumeId"]
+            for disk in described.get("BlockDeviceMappings", ())
+            if disk["DeviceName"] == described.get("RootDeviceName")
+        ),
+        None,
+    )
+    size = None
+    if root is not None:
+        (volume,) = context.session.ec2.describe_volumes(VolumeIds=[root])["Volumes"]
+        size = int(volume["Size"])
+    profile = described.get("IamInstanceProfile", {}).get("Arn")
+    hops = described.get("MetadataOptions", {}).get("HttpPutResponseHopLimit")
+    return InstanceRequest(
+        instance_type=described["InstanceType"],
+        market=instance.market,
+        root_volume_size_gib=size,
+        image=described["ImageId"],
+        key_name=described.get("KeyName"),
+        security_groups=tuple(group["GroupId"] for group in described.get("SecurityGroups", ())),
+        instance_profile=profile.rpartition("/")[2] if profile else None,
+        imds_hop_limit=hops,
+        project=instance.project,
+        name=instance.tags.get(tag.NAME),
+    )
 
 
 def terminate(context: AwsContext, instance_id: InstanceId, progress: Progress) -> Instance:

@@ -37,6 +37,10 @@ class Ec2Renting(Renting):
         """RunInstances, or CreateFleet where several pools will do; with its volumes attached."""
         return launch.create(self._context, plan, progress, refused)
 
+    def request_like(self, instance: Instance) -> InstanceRequest:
+        """With its image, key, security groups, role and root disk."""
+        return instances.request_like(self._context, instance)
+
     def terminate(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
         """TerminateInstances, for what is ours."""
         instance = instances.terminate(self._context, instance_id, progress)

@@ -1,0 +1,175 @@
+"""Projects as runs were given them, kept on this computer: by a run's next attempt the folder may have changed.
+
+Below one folder: ``trees/DIGEST.json`` is a tree's manifest, ``contents/AB/SHA256`` a file. Files that several trees
+have are there once, and a project that has not changed costs one look. Nothing here is needed by a run that goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from runctl.agent.trees.manifest import Manifest, contents
+from runctl.core.errors import NotFound, ProjectError
+from runctl.core.files import cache_folder, data_folder, make_private_folder
+from runctl.core.progress import SILENT, Progress
+from runctl.core.text import size
+from runctl.project.caches import SentTrees, write_atomically
+from runctl.project.delivery import Delivery, Sent
+from runctl.project.sync import SyncTarget
+
+LARGEST_TREE = 1 << 30
+"""Bytes of files; a larger project is not kept."""
+_CHUNK = 1 << 20
+_DIGEST_LENGTH = 64
+
+
+class NotKept(ProjectError):
+    """A project could not be kept; the message says why."""
+
+    code = "project-not-kept"
+
+
+class KeptProjects:
+    """The trees that are kept in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._trees = folder / "trees"
+        self._contents = folder / "contents"
+
+    def has(self, digest: str) -> bool:
+        """Whether the tree can be sent from here."""
+        return (self._trees / f"{digest}.json").is_file()
+
+    def keep(self, root: Path, manifest: Manifest) -> None:
+        """The files of the tree, found below ``root``, are here. Raises `NotKept`."""
+        if self.has(manifest.digest):
+            return
+        wanted = contents(manifest.entries.values())
+        total = sum(wanted.values())
+        if total > LARGEST_TREE:
+            raise NotKept(
+                f"the project has {size(total)}; up to {size(LARGEST_TREE)} are kept for further attempts"
+            )
+        try:
+            make_private_folder(self._trees)
+            make_private_folder(self._contents)
+            for path, entry in manifest.entries.items():
+                if entry[0] == "f" and not self._content(entry[3]).exists():
+                    self._take(root / path, entry[3])
+            # Last: a tree is kept once its manifest is there.
+            write_atomically(self._trees / f"{manifest.digest}.json", manifest.text.encode("ascii"))
+        except OSError as error:
+            raise NotKept(
+                f"the project cannot be kept for further attempts: {error.strerror or error}"
+            ) from error
+
+    def send(
+        self, digest: str, project: str, target: SyncTarget, machine: str, progress: Progress = SILENT
+    ) -> Sent:
+        """The tree is the current one of ``project`` on the machine.
+
+        Raises `NotFound` (code ``project-not-kept``), and what `Delivery.deliver` raises.
+        """
+        manifest = self._manifest(digest)
+        with self._laid_out(manifest) as root, target.trees(project, digest) as session:
+            status = session.status()
+            if status["have"] and status["current"]:
+                return Sent()
+            sent = Delivery(root, project, manifest, session, progress).deliver(None)
+        sent_trees = SentTrees(cache_folder() / "sent", machine, project)
+        sent_trees.keep(sent_trees.stage(manifest))
+        return sent
+
+    def prune(self, needed: Collection[str]) -> None:
+        """Trees that are not in ``needed`` are gone, with the files that only they had."""
+        with contextlib.suppress(OSError):
+            trees = list(self._trees.glob("*.json"))
+            unneeded = [path for path in trees if path.stem not in needed]
+            if not unneeded:
+                return
+            for path in unneeded:
+                path.unlink(missing_ok=True)
+            kept: set[str] = set()
+            for path in trees:
+                if path.stem in needed:
+                    kept |= contents(Manifest(text=path.read_text("ascii")).entries.values()).keys()
+            for path in self._contents.glob("*/*"):
+                if path.name not in kept and len(path.name) == _DIGEST_LENGTH:
+                    path.unlink(missing_ok=True)
+
+    def _content(self, sha: str) -> Path:
+        return self._contents / sha[:2] / sha
+
+    def _take(self, source: Path, sha: str) -> None:
+        target = self._content(sha)
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        descriptor, partial = tempfile.mkstemp(dir=target.parent)
+        try:
+            if _copy(source, descriptor) == sha:
+                Path(partial).replace(target)
+                return
+        finally:
+            Path(partial).unlink(missing_ok=True)
+        raise NotKept(f"{source.name} has changed while the project was kept for further attempts")
+
+    def _manifest(self, digest: str) -> Manifest:
+        try:
+            text = (self._trees / f"{digest}.json").read_text("ascii")
+        except OSError:
+            text = ""
+        manifest = Manifest(text=text)
+        if manifest.digest != digest:
+            raise NotFound(
+                "the project's files of this run are not kept on this computer",
+                hint="start a new run from its checkpoints: runctl PROVIDER train … --resume-from RUN",
+                code="project-not-kept",
+            )
+        return manifest
+
+    @contextmanager
+    def _laid_out(self, manifest: Manifest) -> Iterator[Path]:
+        """The files at their paths, in a folder that is gone afterwards."""
+        root = Path(tempfile.mkdtemp(prefix=".send-", dir=self._trees))
+        try:
+            for path, entry in manifest.entries.items():
+                if entry[0] != "f":
+                    continue
+                (root / path).parent.mkdir(parents=True, exist_ok=True)
+                # What it holds is checked when it is packed.
+                os.link(self._content(entry[3]), root / path)
+            yield root
+        except FileNotFoundError as error:
+            raise NotFound(
+                "some of the project's files of this run are not kept on this computer any more",
+                hint="start a new run from its checkpoints: runctl PROVIDER train … --resume-from RUN",
+                code="project-not-kept",
+            ) from error
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def _copy(source: Path, descriptor: int) -> str:
+    """The file is copied; SHA-256 of what was."""
+    digest = hashlib.sha256()
+    with open(descriptor, "wb") as copy, source.open("rb") as file:
+        while data := file.read(_CHUNK):
+            digest.update(data)
+            copy.write(data)
+    return digest.hexdigest()
+
+
+def kept_projects() -> KeptProjects:
+    """Those of this user."""
+    return KeptProjects(data_folder() / "projects")
+
+
+def sent_manifest(machine: str, project: str, digest: str) -> Manifest | None:
+    """What the machine was sent, where that is still known here."""
+    return SentTrees(cache_folder() / "sent", machine, project).read(digest)

@@ -1,0 +1,175 @@
+"""What a further attempt of a run needs, kept on this computer from the run's start to its end for good.
+
+The spec has the values of the variables that the user set, secrets among them: the state file is the user's alone, and
+the recipe goes when the run has ended in a way that nobody recovers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+
+from runctl.agent.spec import RunSpec
+from runctl.core.clock import Clock, SystemClock
+from runctl.core.database import Database
+from runctl.core.errors import NotFound, RunctlError
+from runctl.machines.machine import Machine
+from runctl.machines.session import Session
+from runctl.project.kept import KeptProjects, NotKept, kept_projects, sent_manifest
+from runctl.providers.interface import InstanceRequest, require
+from runctl.runs.mounts.plan import MountPlan
+from runctl.runs.recovery import DEFAULT_RULES, RecoveryRules
+
+KEPT_FOR = timedelta(days=30)
+"""A run that nobody has recovered for so long is not going to be."""
+
+
+@dataclass(frozen=True)
+class KeptVolume:
+    """A volume that the run's machine had mounted for it."""
+
+    volume_id: str
+    mount_point: str
+    """On the machine."""
+    read_only: bool
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run as it was settled when its last attempt was started."""
+
+    spec: RunSpec
+    """With the tree's digest."""
+    provider: str
+    region: str | None
+    transport: str | None = None
+    """As it was chosen; ``None``: by configuration."""
+    volumes: tuple[KeptVolume, ...] = ()
+    """Outer mount points first."""
+    request: InstanceRequest | None = None
+    """What the machine was rented by, or would be; ``None``: the provider cannot say."""
+    rules: RecoveryRules = DEFAULT_RULES
+    auto_resume: bool = False
+    """Whoever watches runs recovers it without being told its id."""
+
+    @property
+    def run_id(self) -> str:
+        """The run's."""
+        return self.spec.run_id
+
+    def rented_by(self, request: InstanceRequest) -> Recipe:
+        """The recipe of a run whose machine was rented for it. Volumes are attached by the next attempt itself."""
+        return replace(self, request=replace(request, volumes=(), token=None))
+
+
+class Recipes:
+    """The recipes in the local state file."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def put(self, recipe: Recipe, clock: Clock | None = None) -> None:
+        """The recipe is what the file holds for its run. Raises `StateError`."""
+        now = (clock or SystemClock()).now()
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO recipes (run_id, kept_at, tree, recipe) VALUES (?, ?, ?, ?)",
+                (recipe.run_id, now.isoformat(), recipe.spec.tree, msgspec.json.encode(recipe).decode()),
+            )
+
+    def find(self, run_id: str) -> Recipe | None:
+        """That of a run, or ``None``."""
+        with self._database.reading() as connection:
+            row = connection.execute("SELECT recipe FROM recipes WHERE run_id = ?", (run_id,)).fetchone()
+        return msgspec.json.decode(row["recipe"], type=Recipe) if row is not None else None
+
+    def get(self, run_id: str) -> Recipe:
+        """That of a run. Raises `NotFound`."""
+        found = self.find(run_id)
+        if found is None:
+            raise NotFound(
+                f"this computer does not have what another attempt of {run_id} needs",
+                hint="only runs that were started here can be recovered here, until they have ended for good",
+                code="recipe-not-found",
+            )
+        return found
+
+    def all(self) -> list[Recipe]:
+        """Every one, the oldest first."""
+        with self._database.reading() as connection:
+            rows = connection.execute("SELECT recipe FROM recipes ORDER BY kept_at, run_id").fetchall()
+        return [msgspec.json.decode(row["recipe"], type=Recipe) for row in rows]
+
+    def prune(self, projects: KeptProjects, clock: Clock | None = None) -> None:
+        """Recipes that are too old are gone, and the projects that no recipe names."""
+        before = (clock or SystemClock()).now() - KEPT_FOR
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM recipes WHERE kept_at < ?", (before.isoformat(),))
+            rows = connection.execute("SELECT DISTINCT tree FROM recipes").fetchall()
+        projects.prune({row["tree"] for row in rows if row["tree"]})
+
+
+def kept_volumes(mounts: MountPlan) -> tuple[KeptVolume, ...]:
+    """The volumes of a run's mounts. Pure."""
+    found: dict[str, KeptVolume] = {}
+    for mount in mounts.mounts:
+        identifier = mount.spec.volume_id
+        if identifier is None or mount.mount_point is None:
+            continue
+        before = found.get(identifier)
+        read_only = mount.spec.read_only and (before is None or before.read_only)
+        found[identifier] = KeptVolume(identifier, mount.mount_point, read_only)
+    return tuple(sorted(found.values(), key=lambda volume: volume.mount_point.count("/")))
+
+
+@contextmanager
+def keeping(session: Session, recipe: Recipe, machine: Machine, root: Path, spec: RunSpec) -> Iterator[None]:
+    """The recipe is kept, for the spec as it was settled; what takes longer is done beside the block.
+
+    A run starts also where that fails: it is told.
+    """
+    recipes, projects = Recipes(session.database), kept_projects()
+    recipe = replace(recipe, spec=spec)
+    recipes.put(recipe)
+    with ThreadPoolExecutor(2) as pool:
+        kept = pool.submit(_keep_project, projects, machine, root, spec)
+        request = pool.submit(_request, recipe, machine)
+        yield
+        recipe = replace(recipe, request=request.result())
+        trouble = kept.result()
+    if trouble:
+        tell = session.progress.warn if recipe.auto_resume else session.progress.detail
+        tell(f"{recipe.run_id} cannot be recovered: {trouble}")
+    if recipes.find(recipe.run_id) is not None:  # it may have ended for good by now
+        recipes.put(recipe)
+    recipes.prune(projects)
+
+
+def _keep_project(projects: KeptProjects, machine: Machine, root: Path, spec: RunSpec) -> str:
+    """Empty, or why the project could not be kept."""
+    if spec.tree is None or projects.has(spec.tree):
+        return ""
+    manifest = sent_manifest(machine.instance.id, spec.project, spec.tree)
+    if manifest is None:
+        return "what was sent of the project is not known here any more"
+    try:
+        projects.keep(root, manifest)
+    except NotKept as error:
+        return error.message
+    return ""
+
+
+def _request(recipe: Recipe, machine: Machine) -> InstanceRequest | None:
+    """What another such machine is rented by, as long as the provider can say."""
+    if recipe.request is not None:
+        return recipe.request
+    try:
+        return require(machine.provider.renting).request_like(machine.instance)
+    except RunctlError:
+        return None
