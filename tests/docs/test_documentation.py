@@ -27,8 +27,11 @@ from runctl.cli.framework.commands import RootGroup
 from runctl.core import errors, extensions, models
 from runctl.core.config import rules
 from runctl.costs.prices import Price
+from runctl.machines.pool_record import PoolSummary
+from runctl.machines.spot_market import PoolAdvice, PoolPrices
 from runctl.providers.capacity import LeftOut, Offer, Pool
 from runctl.providers.interface import InstanceRequest
+from runctl.providers.spot_market import PricePoint
 from runctl.render.plans import plan_document
 from runctl.runs.end_reason import exit_code
 from runctl.runs.launch_plan import ResultsPlan
@@ -311,6 +314,21 @@ def test_the_offers_of_a_plan_are_as_documented() -> None:
 
     for name, shown in example.items():
         assert shape_of(plan[name]) == shape_of(shown), name
+
+
+def test_what_is_said_of_the_spot_market_is_as_documented() -> None:
+    text = (REPOSITORY / "docs" / "json.md").read_text()
+    shapes = {
+        block.options["shape"]: json.loads(block.body) for block in blocks(text) if "shape" in block.options
+    }
+
+    def names(kind: type) -> list[str]:
+        return [field.name for field in dataclasses.fields(kind)]
+
+    assert list(shapes["PoolPrices"]) == names(PoolPrices)
+    assert list(shapes["PoolPrices"]["history"][0]) == names(PricePoint)
+    assert list(shapes["PoolAdvice"]) == names(PoolAdvice)
+    assert list(shapes["PoolAdvice"]["seen"]) == names(PoolSummary)
 
 
 def shape_of(value: object) -> object:

@@ -92,6 +92,23 @@ MIGRATIONS: tuple[str, ...] = (
         recipe TEXT NOT NULL
     ) STRICT;
     """,
+    """
+    CREATE TABLE pool_events (
+        id INTEGER PRIMARY KEY,
+        provider TEXT NOT NULL,
+        account TEXT NOT NULL,
+        region TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        instance_type TEXT NOT NULL,
+        zone TEXT NOT NULL,
+        market TEXT NOT NULL,
+        at TEXT NOT NULL,
+        instance_id TEXT,
+        reason TEXT NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX pool_events_of_instances ON pool_events (instance_id, kind);
+    CREATE INDEX pool_events_by_time ON pool_events (at);
+    """,
 )
 """Each is applied once, in order; the file's ``user_version`` counts them. Never edit one that was released."""
 

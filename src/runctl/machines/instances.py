@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -17,6 +18,7 @@ from runctl.machines.intents import Kind
 from runctl.machines.renting import READY_TIMEOUT, NewMachine
 from runctl.machines.session import Session
 from runctl.project.label import project_label
+from runctl.providers.capacity import Needs, SpotFallback
 from runctl.providers.interface import CreatePlan, InstanceRequest, VolumeMount, require
 from runctl.providers.registry import DEFAULT
 
@@ -73,6 +75,10 @@ class MachineArguments(TypedDict, total=False):
     """What a program may say of a new machine: the arguments of `create` that are about it."""
 
     instance_type: str | None
+    other_types: Sequence[str]
+    needs: Needs | None
+    max_price: Decimal | None
+    fallback: SpotFallback | None
     spot: bool | None
     volumes: Sequence[str | VolumeMount]
     data_volume_size_gib: int | None
@@ -109,6 +115,8 @@ def machine_request(
         security_groups=tuple(given.pop("security_groups", ())),
         tags=dict(given.pop("tags", None) or {}),
         options=dict(given.pop("options", None) or {}),
+        other_types=tuple(given.pop("other_types", ())),
+        fallback=given.pop("fallback", None) or SpotFallback(),
         **given,
     )
 
@@ -116,6 +124,10 @@ def machine_request(
 def create(
     instance_type: str | None = None,
     *,
+    other_types: Sequence[str] = (),
+    needs: Needs | None = None,
+    max_price: Decimal | None = None,
+    fallback: SpotFallback | None = None,
     provider: str = DEFAULT,
     spot: bool | None = None,
     volumes: Sequence[str | VolumeMount] = (),
@@ -141,9 +153,11 @@ def create(
 ) -> Instance:
     """A rented machine that can be used: what ``runctl PROVIDER create`` does, with the same options.
 
-    What is not given comes from the configuration. ``volumes`` are ids or names, each mounted where it was last, else
-    at ``/mnt/NAME``, or `VolumeMount`. ``options`` are the provider's own. ``on_plan`` is called with the finished plan
-    and its price before anything is rented; what it raises ends the matter there. Nobody is asked.
+    What is not given comes from the configuration. ``other_types`` will do as well as ``instance_type``; ``needs`` may
+    stand for both. ``max_price`` is in USD an hour, ``fallback`` says what follows without spot capacity.
+    ``volumes`` are ids or names, each mounted where it was last, else at ``/mnt/NAME``, or `VolumeMount`. ``options``
+    are the provider's own. ``on_plan`` is called with the finished plan and its price before anything is rented; what
+    it raises ends the matter there. Nobody is asked.
 
     A call that ends early may have rented the machine: the same call again goes on with that one. Raises
     `CapacityError`, `QuotaExceeded`, `Conflict`, `NotFound`, `UsageError`, and `Unreachable` when the machine is not
@@ -154,6 +168,10 @@ def create(
         session,
         provider,
         instance_type=instance_type,
+        other_types=other_types,
+        needs=needs,
+        max_price=max_price,
+        fallback=fallback,
         spot=spot,
         volumes=volumes,
         data_volume_size_gib=data_volume_size_gib,

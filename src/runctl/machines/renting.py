@@ -23,6 +23,7 @@ from runctl.core.tags import HELPER_FOR, INTENT
 from runctl.machines.creation import TOKEN_SPENT, Creation, creating
 from runctl.machines.fallback import AskFallback, NextStep, next_step, nobody_to_ask, pause
 from runctl.machines.intents import IntentState, IntentStore, Kind
+from runctl.providers.capacity import Refusal
 from runctl.providers.interface import CreatePlan, InstanceRequest, Provider, require
 
 READY_TIMEOUT = timedelta(minutes=15)
@@ -68,9 +69,20 @@ class Rental:
     """When the provider had answered."""
     token: str | None
     """Of the intent to rent it; ``None`` for a machine that was rented by a version without intents."""
+    zone: str | None = None
+
+
+@dataclass(frozen=True)
+class RefusedPool:
+    """A pool that was asked for a machine in vain, at that time."""
+
+    provider: str
+    refusal: Refusal
+    time: datetime
 
 
 RentalListener = Callable[[Rental], None]
+RefusedPoolListener = Callable[[RefusedPool], None]
 
 
 def rental_of(event: RentalEvent, instance: Instance, time: datetime) -> Rental:
@@ -86,6 +98,7 @@ def rental_of(event: RentalEvent, instance: Instance, time: datetime) -> Rental:
         instance.price_per_hour,
         time,
         instance.tags.get(INTENT),
+        instance.zone,
     )
 
 
@@ -100,12 +113,17 @@ class Rentals:
         clock: Clock | None = None,
         progress: Progress = SILENT,
         listeners: Sequence[RentalListener] = (),
+        refusal_listeners: Sequence[RefusedPoolListener] = (),
+        rank: Callable[[CreatePlan], CreatePlan] = lambda plan: plan,
     ) -> None:
+        """``rank`` puts the offers of a plan into the order in which they are asked."""
         self.provider = provider
         self.intents = intents
         self.clock = clock or SystemClock()
         self.progress = progress
         self._listeners = listeners
+        self._refusal_listeners = refusal_listeners
+        self._rank = rank
 
     @contextmanager
     def renting(self, request: InstanceRequest) -> Iterator[NewMachine]:
@@ -117,8 +135,11 @@ class Rentals:
         if request.other_types or request.needs or request.max_price is not None:
             require(machines.choosing)
         with self.intending(request) as creation:
-            plan = machines.plan(replace(request, token=creation.token), self.progress)
-            yield NewMachine(self, creation, plan, request)
+            yield NewMachine(self, creation, self.plan(replace(request, token=creation.token)), request)
+
+    def plan(self, request: InstanceRequest) -> CreatePlan:
+        """See `Renting.plan`; the offers are ranked by what is remembered of them."""
+        return self._rank(require(self.provider.renting).plan(request, self.progress))
 
     @contextmanager
     def intending(self, request: object) -> Iterator[Creation]:
@@ -136,7 +157,7 @@ class Rentals:
     def rent(self, plan: CreatePlan, creation: Creation) -> Instance:
         """The machine exists; it may be booting still. Raises what `Renting.create` raises, and `StateError`."""
         creation.begin()
-        instance = require(self.provider.renting).create(plan, self.progress)
+        instance = require(self.provider.renting).create(plan, self.progress, self._refused)
         creation.note_id(instance.id)
         self._tell(RentalEvent.RENTED, instance)
         return instance
@@ -183,6 +204,11 @@ class Rentals:
     def _changed(self, instance: Instance) -> Instance:
         self._tell(RentalEvent.CHANGED, instance)
         return instance
+
+    def _refused(self, refusal: Refusal) -> None:
+        fact = RefusedPool(self.provider.name, refusal, self.clock.now())
+        for listener in tuple(self._refusal_listeners):
+            listener(fact)
 
     def _tell(self, event: RentalEvent, instance: Instance) -> None:
         fact = rental_of(event, instance, self.clock.now())
@@ -261,7 +287,7 @@ class NewMachine:
 
     def _plan_anew(self, market: Market) -> None:
         request = replace(self.request, market=market, token=self._creation.token)
-        self.plan = require(self._rentals.provider.renting).plan(request, self._rentals.progress)
+        self.plan = self._rentals.plan(request)
 
 
 def exists(provider: str, instance_id: str) -> Change:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from runctl.machines.creation import Creation
     from runctl.machines.deletion import Deletions
     from runctl.machines.intents import IntentStore, Kind
+    from runctl.machines.pool_record import PoolRecord
     from runctl.machines.renting import RentalListener, Rentals
     from runctl.providers.interface import Provider
     from runctl.providers.plugin import Defaults
@@ -149,14 +150,26 @@ class Session:
 
     def rentals(self, provider: str) -> Rentals:
         """The provider's machines, to be rented and given back."""
+        from runctl.core.clock import SystemClock
+        from runctl.machines.pool_record import with_record
         from runctl.machines.renting import Rentals
 
+        record, clock = self.pool_record(provider), SystemClock()
         return Rentals(
             self.provider(provider),
             self.intents,
+            clock=clock,
             progress=self.progress,
-            listeners=self.rental_listeners,
+            listeners=(*self.rental_listeners, record.heard),
+            refusal_listeners=(record.refused,),
+            rank=lambda plan: with_record(plan, record.events(clock.now()), clock.now()),
         )
+
+    def pool_record(self, provider: str) -> PoolRecord:
+        """What this computer has seen of the provider's capacity."""
+        from runctl.machines.pool_record import PoolRecord
+
+        return PoolRecord(self.database, self.provider(provider))
 
     def creating(self, provider: Provider, kind: Kind, request: Any) -> AbstractContextManager[Creation]:
         """See `runctl.machines.creation.creating`."""

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from runctl.providers.filling import Filling
     from runctl.providers.image_registry import ImageRegistry
     from runctl.providers.object_storage import ObjectStorage
+    from runctl.providers.spot_market import SpotMarket
     from runctl.providers.volumes import Clones, Resizing, Snapshots, Volumes
     from runctl.transport.agent import AgentClient
     from runctl.transport.interface import Transport
@@ -277,6 +278,7 @@ class Provider(ABC):
     filling: Filling | Unsupported = Unsupported(
         "this provider's volumes cannot be filled from an object store"
     )
+    spot_market: SpotMarket | Unsupported = Unsupported("this provider has no spot market")
     registry: ImageRegistry | Unsupported = Unsupported("this provider has no image registry")
     object_storage: ObjectStorage | Unsupported = Unsupported("this provider has no object store")
 

@@ -21,6 +21,7 @@ from runctl.core.errors import NotFound, UsageError
 from runctl.core.ids import RunId, VolumeId
 from runctl.core.models import GitState, Mount, RunPhase
 from runctl.core.names import LATEST, did_you_mean
+from runctl.machines.pool_record import note_interrupted
 from runctl.runs.records import KnownAttempt, RunRecord
 from runctl.runs.recovery import RETRIED
 
@@ -53,6 +54,8 @@ class RunStore:
             if record.has_ended and record.end_reason not in RETRIED:
                 # It has ended for good: nobody needs its variables' values any more.
                 connection.execute("DELETE FROM recipes WHERE run_id = ?", (record.id,))
+        if record.end_reason == EndReason.INTERRUPTED.value and record.ended_at is not None:
+            note_interrupted(self._database, record.instance_id, record.ended_at)
 
     def forget(self, run_id: RunId) -> None:
         """There is no record of the run."""

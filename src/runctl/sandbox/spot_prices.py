@@ -15,6 +15,7 @@ from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS
 from moto.ec2.responses.spot_instances import SpotInstances
 
 from runctl.sandbox.api.pages import offset_of, token_at
+from runctl.sandbox.capacity import Pool, has_room
 from runctl.sandbox.price_list import digest_of, price_rows
 
 LINUX = "Linux/UNIX"
@@ -140,8 +141,35 @@ def describe_spot_price_history(self: Any) -> ActionResult:
     return ActionResult({"SpotPriceHistory": rows[start : start + size], "NextToken": token})
 
 
+FEW_TYPES = 3
+"""For fewer types EC2's scores are low, whatever there is."""
+
+
+def get_spot_placement_scores(self: Any) -> ActionResult:
+    """GetSpotPlacementScores, which moto has not: high where the sandbox has capacity, low for few types."""
+    types = self._get_param("InstanceTypes", [])
+    if not types:
+        raise EC2ClientError("MissingParameter", "The request must contain the parameter InstanceTypes")
+    regions = self._get_param("RegionNames", []) or [self.region]
+    single = str(self._get_param("SingleAvailabilityZone")).lower() == "true"
+    self.error_on_dryrun()
+    backend = self.ec2_backend
+    limits = backend.world.faults.capacity
+    scores = []
+    for zone in backend.describe_availability_zones() if self.region in regions else []:
+        pools = [Pool(zone.name, kind, "spot") for kind in types]
+        open_ones = [pool for pool in pools if has_room(pool, 1, limits, [])]
+        most = 9 if len(types) >= FEW_TYPES else 3
+        score = max(1, round(most * len(open_ones) / len(pools)))
+        scores.append({"Region": self.region, "AvailabilityZoneId": zone.zone_id, "Score": score})
+    if not single and scores:
+        scores = [{"Region": self.region, "Score": max(row["Score"] for row in scores)}]
+    return ActionResult({"SpotPlacementScores": sorted(scores, key=lambda row: -row["Score"])[:10]})
+
+
 def install() -> None:
     """moto's EC2 answers with these prices from now on. `PriceListService` has to be put before moto besides."""
+    SpotInstances.get_spot_placement_scores = get_spot_placement_scores  # type: ignore[attr-defined]
     SpotInstances.describe_spot_price_history = describe_spot_price_history  # type: ignore[method-assign]
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from runctl.providers.aws.ec2.connect import Connections
     from runctl.providers.aws.ec2.instances import Ec2StopAndStart
     from runctl.providers.aws.ec2.renting import Ec2Renting
+    from runctl.providers.aws.ec2.spot_market import Ec2SpotMarket
     from runctl.providers.aws.ecr import EcrRegistry
     from runctl.providers.aws.s3_storage import S3Storage
     from runctl.transport.agent import AgentClient
@@ -102,6 +103,13 @@ class AwsProvider(Provider):
         from runctl.providers.aws.ebs.filling import EbsFilling
 
         return EbsFilling(self._context)
+
+    @cached_property
+    def spot_market(self) -> Ec2SpotMarket:
+        """Spot prices and placement scores."""
+        from runctl.providers.aws.ec2.spot_market import Ec2SpotMarket
+
+        return Ec2SpotMarket(self._context)
 
     @cached_property
     def registry(self) -> EcrRegistry:

@@ -6,7 +6,15 @@ import os
 from typing import TYPE_CHECKING
 
 from runctl.providers.aws.settings import TRANSPORTS, AwsConfig, EbsConfig
-from runctl.providers.plugin import ALL_VERBS, CreateOption, Defaults, IdKind, ProviderPlugin, VolumeGroup
+from runctl.providers.plugin import (
+    ALL_VERBS,
+    CreateOption,
+    Defaults,
+    IdKind,
+    Leaf,
+    ProviderPlugin,
+    VolumeGroup,
+)
 
 if TYPE_CHECKING:
     from runctl.core.config import Config
@@ -132,6 +140,16 @@ plugin = ProviderPlugin(
             most=64,
         ),
     ),
+    commands={
+        "spot-prices": Leaf(
+            "Show what spot machines cost, and have cost.", "runctl.cli.machines.spot:prices_command", "aws"
+        ),
+        "spot-advice": Leaf(
+            "Show where spot capacity is likely: prices, scores, and what was seen here.",
+            "runctl.cli.machines.spot:advice_command",
+            "aws",
+        ),
+    },
     volumes=VolumeGroup(
         "ebs",
         "Keep data on EBS volumes that outlive instances.",

@@ -1,0 +1,73 @@
+"""``spot-prices`` and ``spot-advice``: what is known of spot capacity before anything is rented."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.framework.commands import Command
+from runctl.cli.framework.completion import types_of
+from runctl.cli.framework.values import WholeNumber
+from runctl.core.clock import SystemClock
+from runctl.render.spot import advice_table, prices_table
+
+MOST_DAYS = 90
+"""So far back EC2's history goes."""
+
+
+def prices_command(provider: str) -> click.Command:
+    """``spot-prices`` of a provider."""
+
+    @click.command(
+        cls=Command,
+        examples=[
+            (f"runctl {provider} spot-prices g5.xlarge g4dn.xlarge --days 30", "of two types, for a month")
+        ],
+    )
+    @click.argument("types", metavar="TYPE...", nargs=-1, required=True, shell_complete=types_of(provider))
+    @click.option(
+        "--days",
+        type=WholeNumber(1, MOST_DAYS, unit="days"),
+        default="7",
+        show_default=True,
+        help="How far to look back.",
+    )
+    @click.pass_obj
+    def command(cli: Cli, types: tuple[str, ...], days: int) -> None:
+        """Show what spot machines cost now in each zone, and have cost.
+
+        The mean is weighted by how long each price held. With --output json every change is listed.
+        """
+        from runctl.machines.spot_market import spot_prices
+
+        found = spot_prices(cli.session, provider, tuple(dict.fromkeys(types)), timedelta(days=days))
+        cli.emit(found, text=lambda: prices_table(found))
+
+    return command
+
+
+def advice_command(provider: str) -> click.Command:
+    """``spot-advice`` of a provider."""
+
+    @click.command(
+        cls=Command,
+        examples=[(f"runctl {provider} spot-advice g5.xlarge g4dn.xlarge g6.xlarge", "where to try first")],
+    )
+    @click.argument("types", metavar="TYPE...", nargs=-1, required=True, shell_complete=types_of(provider))
+    @click.pass_obj
+    def command(cli: Cli, types: tuple[str, ...]) -> None:
+        """Show where spot capacity is likely, the best first.
+
+        Prices now, the provider's placement scores (1 to 10; low for fewer than three types) where the account may ask
+        for them, and what this computer has seen: machines rented, refused and taken back.
+        """
+        from runctl.machines.spot_market import spot_advice
+
+        found = spot_advice(cli.session, provider, tuple(dict.fromkeys(types)))
+        if found.no_scores:
+            cli.progress.note(found.no_scores)
+        cli.emit(found.pools, text=lambda: advice_table(found.pools, SystemClock().now()))
+
+    return command
