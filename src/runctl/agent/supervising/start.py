@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -24,8 +25,16 @@ from runctl.agent.machine.root import (
     login_user,
     state_directory,
 )
-from runctl.agent.records import AttemptFolder, Live, StopRequest, attempt_folder, attempts, without_values
-from runctl.agent.spec import AttemptStatus, RunSpec, from_json
+from runctl.agent.records import (
+    AttemptFolder,
+    Live,
+    StopRequest,
+    attempt_folder,
+    attempts,
+    find,
+    without_values,
+)
+from runctl.agent.spec import AttemptStatus, RunSpec, from_json, to_json
 from runctl.agent.supervising import checks, machine_end
 from runctl.agent.supervising.status import observe
 
@@ -61,6 +70,39 @@ def start(request: Mapping[str, Any]) -> AttemptStatus:
             _leave_machine_end(folder, spec)
             _launch(folder, spec)
     return observe(folder)
+
+
+def start_again(request: Mapping[str, Any]) -> AttemptStatus:
+    """The next attempt of the run ``run_id`` is being set up as its last one was. ``env`` has the values of variables:
+    those of an attempt that has ended are kept nowhere.
+
+    Raises `AgentError`: ``no-such-run``, ``run-goes-on``, ``machine-ends`` (its machine was rented for it, and ends
+    with it), ``no-values`` (of variables that it had), and what `start` raises.
+    """
+    last = find({"run_id": request.get("run_id")})
+    spec, given = last.spec(), request.get("env") or {}
+    if spec is None or observe(last).end is None:
+        raise AgentError("run-goes-on", f"attempt {last.attempt} of {last.run_id} has not ended")
+    if spec.machine_end is not None:
+        raise AgentError(
+            "machine-ends",
+            f"the machine of {last.run_id} was rented for it, and ends with it",
+            f"runctl launch --resume-from {last.run_id}",
+        )
+    missing = sorted({name for name in (*spec.env, *spec.compose_env) if name not in given})
+    if missing:
+        raise AgentError(
+            "no-values",
+            f"the values of {', '.join(missing)} are no longer on this machine",
+            "give them again: " + " ".join(f"--env {name}" for name in missing),
+        )
+    following = dataclasses.replace(
+        spec,
+        attempt=last.attempt + 1,
+        env={name: str(given[name]) for name in spec.env},
+        compose_env={name: str(given[name]) for name in spec.compose_env},
+    )
+    return start({"spec": to_json(following)})
 
 
 def _write_intent(folder: AttemptFolder, spec: RunSpec, tree: str | None) -> None:

@@ -170,6 +170,10 @@ _LAST: dict[str, Leaf | Branch] = {
                 "Put a checkpoint where a run can resume from it.", f"{_CHECKPOINTS}.copying:push_command"
             ),
             "prune": Leaf("Remove older checkpoints.", f"{_CHECKPOINTS}.prune:prune_command"),
+            "resume": Leaf(
+                "Start a further attempt of a run on its machine, from its newest checkpoint there.",
+                f"{_CHECKPOINTS}.resume:resume_command",
+            ),
         },
     ),
     "runs": Branch(

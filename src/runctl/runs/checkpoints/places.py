@@ -15,7 +15,7 @@ from runctl.core.models import InstanceState
 from runctl.core.names import LATEST
 from runctl.core.tags import is_ours
 from runctl.machines.finding import find_instance, provider_of
-from runctl.machines.machine import reach
+from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.interface import require
 from runctl.providers.registry import is_this_computer, plugins, this_computer, volume_command
@@ -126,17 +126,18 @@ def _of_run(session: Session, reference: str, record: RunRecord, transport: str 
 def _on_machine(session: Session, record: RunRecord, transport: str | None) -> MachineFolder | None:
     """``None`` for a run that has never started. Raises what `machine_of` raises."""
     machine = machine_of(session, record)
-    folder = record.checkpoint_dir
-    if folder is None:
-        status = machine.agent.status(record.id, record.attempt)
-        folder = status.checkpoint_dir
+    if transport is not None:
+        machine = reach(session.in_region(record.region), machine.instance, transport)
+    return folder_of_run(session, machine, record)
+
+
+def folder_of_run(session: Session, machine: Machine, record: RunRecord) -> MachineFolder | None:
+    """The run's own folder on its machine; ``None`` for a run that has never started."""
+    folder = record.checkpoint_dir or machine.agent.status(record.id, record.attempt).checkpoint_dir
     if folder is None:
         return None
-    agent = machine.agent
-    if transport is not None:
-        agent = reach(session.in_region(record.region), machine.instance, transport).agent
     where = folder if is_this_computer(record.provider) else f"{machine.instance.id}:{folder}"
-    return MachineFolder(agent, folder, where, agent_here(session))
+    return MachineFolder(machine.agent, folder, where, agent_here(session))
 
 
 def _on_volume(

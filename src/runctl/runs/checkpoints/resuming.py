@@ -1,0 +1,82 @@
+"""A further attempt of a run on the machine that it was on, from the newest checkpoint that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from runctl.core.clock import SystemClock
+from runctl.core.errors import Conflict, NotFound
+from runctl.core.models import Checkpoint, CheckpointState, RunPhase
+from runctl.machines.machine import Machine
+from runctl.machines.session import Session
+from runctl.providers.registry import command
+from runctl.runs.checkpoints.places import folder_of_run
+from runctl.runs.control import machine_of, refresh
+from runctl.runs.records import RunRecord, as_known, from_status
+from runctl.runs.store import run_store
+
+
+@dataclass(frozen=True)
+class ResumePlan:
+    """What `resume` is about to start."""
+
+    record: RunRecord
+    """Of the attempt before."""
+    machine: Machine
+    checkpoint: Checkpoint
+
+    @property
+    def attempt(self) -> int:
+        """The number of the one that follows."""
+        return self.record.attempt + 1
+
+
+def plan_resume(session: Session, reference: str) -> ResumePlan:
+    """Everything that can be wrong is found here. Raises `NotFound`, `Conflict` (codes ``run-goes-on``,
+    ``no-checkpoint``), and what reaching the machine raises."""
+    (record,) = refresh(session, [run_store(session).get(reference)])
+    if not record.has_ended:
+        raise Conflict(
+            f"{record.id} has not ended: it is {record.state.value}",
+            hint=f"runctl runs stop {record.id}",
+            code="run-goes-on",
+        )
+    try:
+        machine = machine_of(session, record)
+    except NotFound as error:
+        train = command(record.provider, "train", "INSTANCE", record.script, "--resume-from", str(record.id))
+        raise NotFound(error.message, hint=f"on another machine: {train}", code=error.code) from error
+    folder = folder_of_run(session, machine, record)
+    found = folder.checkpoints(session.progress) if folder is not None else ()
+    whole = [each for each in found if each.state is not CheckpointState.BROKEN]
+    if not whole:
+        raise Conflict(
+            f"{record.id} has no complete checkpoint on {record.instance_id}",
+            hint=f"runctl checkpoint push FOLDER {record.id} puts one there",
+            code="no-checkpoint",
+        )
+    return ResumePlan(record, machine, whole[0])
+
+
+def resume(session: Session, plan: ResumePlan, env: Mapping[str, str]) -> RunRecord:
+    """The next attempt has been taken up by the machine, as the last one was. Raises `MachineError`."""
+    session.progress.step(f"starting attempt {plan.attempt} of {plan.record.id} on {plan.record.instance_id}")
+    status = plan.machine.agent.start_again(plan.record.id, env)
+    before = plan.record
+    begun = replace(
+        before,
+        past=(*before.past, as_known(before)),
+        state=RunPhase.PENDING,
+        attempt=status.attempt,
+        end_reason=None,
+        exit_code=None,
+        message="",
+        started_at=None,
+        ended_at=None,
+        log_sha256=None,
+        hand_off=None,
+    )
+    record = from_status(begun, status, SystemClock().now())
+    run_store(session).put(record)
+    return record
