@@ -107,8 +107,12 @@ def test_the_machines_are_listed_with_those_that_do_not_answer(runctl: Installed
 
 
 def test_a_script_is_trained_there_and_its_run_can_be_looked_at(runctl: Installed, tmp_path: Path) -> None:
-    trained = runctl("hosts", "train", "gpu-box", "train.py", "--wait", "--output", "json").ok().json
+    words = ("--instance", "gpu-box", "--results", "out", "--wait", "--output", "json")
+    launched = runctl("hosts", "launch", "train.py", *words).ok().json
+    trained = launched["run"]
 
+    assert (Path(launched["results"]["folder"]) / "checkpoints" / "last.txt").read_text() == "saved"
+    assert launched["given_back"] is False
     assert (trained["provider"], trained["instance_id"], trained["end_reason"]) == (
         "hosts",
         "gpu-box",
