@@ -21,8 +21,6 @@ from runctl.agent.machine.daemon import circumstances, daemonise, redirect, syst
 from runctl.agent.machine.root import agent_command, as_root, login_user
 from runctl.agent.records import AttemptFolder, attempt_folder, attempts, find
 from runctl.agent.spec import EndReason, EndRecord, RunSpec, to_json
-from runctl.agent.supervising.publishing import variables
-from runctl.agent.supervising.results import UPLOADED, upload_results
 from runctl.agent.supervising.status import conclude_if_gone
 
 POLL_SECONDS = 1.0
@@ -30,6 +28,8 @@ RETRY_SECONDS = 30.0
 """After a shutdown that was refused, or that has not ended the machine."""
 FETCHED, READ = "fetched.json", "read.json"
 """In the attempt's folder, once somebody has said so."""
+UPLOADED = "results.json"
+"""There, once the results are where they belong."""
 TROUBLE = "results-trouble.json"
 """There, after a try to upload the results: why it did not succeed."""
 
@@ -75,9 +75,8 @@ def end_machine(arguments: list[str]) -> int:
         return 0
     redirect(folder.path / "machine-end.err")
     # Read now: keys among the run's variables are forgotten at its end.
-    own = durable.read_json(folder.path / "environ.json") or {}
     wanted = spec.machine_end
-    env = {**wanted.results_env, **variables(spec, own)} if wanted.results_url is not None else {}
+    env = _leading_there(folder, spec, wanted) if wanted.results_url is not None else {}
     retry_at = 0.0
     while True:
         # One whose supervisor has gone is given its end here: it is not waited for.
@@ -95,6 +94,15 @@ def end_machine(arguments: list[str]) -> int:
         time.sleep(POLL_SECONDS)
 
 
+def _leading_there(folder: AttemptFolder, spec: RunSpec, wanted: MachineEnd) -> dict[str, str]:
+    """The variables by which the machine reaches where its results go."""
+    # Imported where it is needed: most machines have no more to do than to wait.
+    from runctl.agent.supervising.publishing import variables
+
+    own = durable.read_json(folder.path / "environ.json") or {}
+    return {**wanted.results_env, **variables(spec, own)}
+
+
 def _uploaded(folder: AttemptFolder, spec: RunSpec) -> bool:
     wanted = spec.machine_end
     return wanted is None or wanted.results_url is None or (folder.path / UPLOADED).exists()
@@ -102,9 +110,12 @@ def _uploaded(folder: AttemptFolder, spec: RunSpec) -> bool:
 
 def _upload(folder: AttemptFolder, spec: RunSpec, env: Mapping[str, str]) -> None:
     """Its results are in S3, or the attempt's folder says why they are not."""
+    from runctl.agent.supervising.results import upload_results
+
     trouble = ""
     try:
         upload_results(folder, spec, env)
+        durable.write_json(folder.path / UPLOADED, {"at": time.time()})
     except AgentError as error:
         trouble = error.message + (f"; {error.hint}" if error.hint else "")
     except OSError as error:

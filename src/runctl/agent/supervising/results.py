@@ -14,15 +14,12 @@ from runctl.agent.cloud.credentials import Credentials
 from runctl.agent.cloud.s3 import S3, Location, Refusal, location_of
 from runctl.agent.cloud.uploads import upload
 from runctl.agent.errors import AgentError
-from runctl.agent.machine import durable
 from runctl.agent.object_store import Source, parse_source, partition_of, to_write
 from runctl.agent.records import AttemptFolder
 from runctl.agent.spec import RunSpec, dumps
 
 MARK = "run.json"
 """``URL/RUN/run.json`` says which run it is; it is there from the start on."""
-UPLOADED = "results.json"
-"""In the attempt's folder, once all of it is there."""
 FILES_AT_ONCE = 8
 
 
@@ -48,7 +45,6 @@ def upload_results(folder: AttemptFolder, spec: RunSpec, env: Mapping[str, str])
         return
     source = results_source(spec.machine_end.results_url)
     _with_bucket(source, env, lambda s3, above: _upload(s3, above, folder, spec))
-    durable.write_json(folder.path / UPLOADED, {"url": f"{source}/{folder.run_id}"})
 
 
 def results_source(url: str) -> Source:
