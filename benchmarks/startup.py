@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.account import sandbox_account
-from benchmarks.measure import Result, Skipped, alone, command, interleaved
+from benchmarks.measure import Result, Skipped, command, cpu_time, interleaved
 
 BIN = Path(sys.executable).parent
 
@@ -30,8 +30,8 @@ def measure() -> Iterator[Result]:
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         # No run is known: what is measured is the command.
         folders = {f"XDG_{kind}_HOME": f"{name}/{kind}" for kind in ("DATA", "CONFIG", "STATE", "CACHE")}
-        yield alone(
-            "`runctl runs list`, no run",
+        yield cpu_time(
+            "`runctl runs list`, no run, CPU time",
             command([str(BIN / "runctl"), "runs", "list"], **folders),
             rounds=15,
             target=0.1,
