@@ -319,6 +319,7 @@ def kill_after(operation: str, *argv: str) -> None:
         (("aws", "create", "--zone", ZONE, "--ebs-volume", "VOLUME"), "RunInstances"),
         (("aws", "create", "--zone", ZONE, "--ebs-volume", "VOLUME"), "AttachVolume"),
         (("aws", "create", "--zone", ZONE), "SendCommand"),
+        (("aws", "create", "t3.micro", "--instance-type", "t3.small", "--spot"), "CreateFleet"),
     ],
 )
 def test_what_a_killed_command_has_made_is_finished_by_the_same_command(
@@ -337,8 +338,23 @@ def test_what_a_killed_command_has_made_is_finished_by_the_same_command(
     assert created == second.document["id"]
     assert world.account.things()[created][tag.INTENT] == left.token
     assert intents().unfinished() == []
+    assert world.account.ec2.describe_launch_templates()["LaunchTemplates"] == []
     another = world.runctl.ok(*argv[:4], *argv[4:]).document["id"] if operation == "CreateVolume" else ""
     assert another != created
+
+
+def test_a_killed_command_that_has_made_only_a_launch_template_is_done_anew(world: World) -> None:
+    argv = ("aws", "create", "t3.micro", "--instance-type", "t3.small", "--spot", "--no-wait")
+    kill_after("CreateLaunchTemplate", *argv)
+    (left,) = intents().unfinished()
+    (template,) = world.account.ec2.describe_launch_templates()["LaunchTemplates"]
+    assert template["LaunchTemplateName"].endswith(left.token)
+
+    second = world.runctl.ok(*argv).document["id"]
+
+    assert world.account.things()[second][tag.INTENT] == left.token
+    assert world.account.ec2.describe_launch_templates()["LaunchTemplates"] == []
+    assert intents().unfinished() == []
 
 
 def test_a_command_that_still_runs_in_another_shell_is_another_intent(world: World) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from runctl.agent.deadline import Policy
-from runctl.core.errors import UsageError
+from runctl.render.pictures import drawing
 from runctl.render.tables import Column, Screen, fit
 from runctl.simulation.comparison import Comparison, PolicyResult
 
-FORMATS = (".svg", ".png", ".pdf")
 _COLOURS = {
     # Okabe and Ito's, which people who see colours differently can tell apart.
     Policy.ON_DEMAND: "#999999",
@@ -51,21 +50,7 @@ def simulation_text(comparison: Comparison, screen: Screen) -> str:
 
 def draw(comparison: Comparison, path: Path) -> None:
     """Draw what each policy saved: on average, and by the moment of the start. Raises `UsageError`."""
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"{path.name} does not end with {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
-    try:
-        from matplotlib import rc_context
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError(
-            "pictures are drawn by matplotlib, which is not installed", hint="pip install 'runctl[plot]'"
-        ) from error
-
-    # Text stays text in an SVG, and the same numbers give the same file.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "runctl"}):
-        figure = Figure(figsize=(10, 4.2), layout="constrained")
-        FigureCanvasAgg(figure)
+    with drawing(path, (10, 4.2)) as figure:
         bars, lines = figure.subplots(1, 2, width_ratios=(2, 3))
         names = [result.policy.value for result in comparison.policies]
         colours = [_COLOURS[result.policy] for result in comparison.policies]
@@ -84,10 +69,6 @@ def draw(comparison: Comparison, path: Path) -> None:
         for axes in (bars, lines):
             axes.spines[["top", "right"]].set_visible(False)
         figure.suptitle(_what(comparison))
-        try:
-            figure.savefig(path, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
-        except OSError as error:
-            raise UsageError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _what(comparison: Comparison) -> str:

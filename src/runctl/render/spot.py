@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runctl.core.money import usd
+from runctl.render.pictures import COLOURS, drawing
 from runctl.render.tables import table
 from runctl.render.things import duration
 
@@ -34,6 +36,30 @@ def prices_table(pools: Sequence[PoolPrices]) -> str:
             for each in pools
         ],
     )
+
+
+def draw_prices(pools: Sequence[PoolPrices], path: Path, now: datetime) -> None:
+    """Draw each pool's price over time, each type in a colour, and on demand for comparison. Raises `UsageError`."""
+    types = sorted({each.pool.instance_type for each in pools})
+    colours = {kind: COLOURS[number % len(COLOURS)] for number, kind in enumerate(types)}
+    with drawing(path, (9, 4.5)) as figure:
+        axes = figure.subplots()
+        for each in pools:
+            colour = colours[each.pool.instance_type]
+            times = [*(point.since for point in each.history), now]
+            prices = [*(float(point.usd) for point in each.history), float(each.usd)]
+            axes.step(times, prices, where="post", color=colour, linewidth=1)  # type: ignore[arg-type]
+            axes.annotate(each.pool.zone, (now, prices[-1]), fontsize="x-small", color=colour)
+        for kind in types:
+            on_demand = next(each.on_demand_usd for each in pools if each.pool.instance_type == kind)
+            axes.plot([], [], color=colours[kind], label=kind)
+            if on_demand is not None:
+                axes.axhline(float(on_demand), color=colours[kind], linestyle=":", label=f"{kind} on demand")
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel("USD an hour")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+        axes.spines[["top", "right"]].set_visible(False)
 
 
 def advice_table(pools: Sequence[PoolAdvice], now: datetime) -> str:

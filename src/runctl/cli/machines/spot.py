@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import click
 
@@ -11,7 +12,7 @@ from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import types_of
 from runctl.cli.framework.values import WholeNumber
 from runctl.core.clock import SystemClock
-from runctl.render.spot import advice_table, prices_table
+from runctl.render.spot import advice_table, draw_prices, prices_table
 
 MOST_DAYS = 90
 """So far back EC2's history goes."""
@@ -34,8 +35,11 @@ def prices_command(provider: str) -> click.Command:
         show_default=True,
         help="How far to look back.",
     )
+    @click.option(
+        "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw it: .svg, .png or .pdf."
+    )
     @click.pass_obj
-    def command(cli: Cli, types: tuple[str, ...], days: int) -> None:
+    def command(cli: Cli, types: tuple[str, ...], days: int, plot: Path | None) -> None:
         """Show what spot machines cost now in each zone, and have cost.
 
         The mean is weighted by how long each price held. With --output json every change is listed.
@@ -43,6 +47,8 @@ def prices_command(provider: str) -> click.Command:
         from runctl.machines.spot_market import spot_prices
 
         found = spot_prices(cli.session, provider, tuple(dict.fromkeys(types)), timedelta(days=days))
+        if plot is not None:
+            draw_prices(found, plot, SystemClock().now())
         cli.emit(found, text=lambda: prices_table(found))
 
     return command

@@ -290,14 +290,20 @@ def _template(context: AwsContext, plan: CreatePlan, launch: Mapping[str, Any]) 
     try:
         yield made["LaunchTemplate"]["LaunchTemplateId"]
     finally:
-        _delete_templates(context, name)
+        delete_template(context, plan)
+        _delete_old_templates(context)
 
 
-def _delete_templates(context: AwsContext, name: str) -> None:
-    """The template is gone, and so are those that killed commands have left. They cost nothing: a failure can wait."""
+def delete_template(context: AwsContext, plan: CreatePlan) -> None:
+    """The plan's template is gone, if there was one. It costs nothing: a failure can wait."""
+    with suppress(Exception):
+        context.session.ec2.delete_launch_template(LaunchTemplateName=TEMPLATE_PREFIX + plan.client_token)
+
+
+def _delete_old_templates(context: AwsContext) -> None:
+    """What killed commands have left is gone."""
     ec2, oldest = context.session.ec2, context.clock.now() - LEFT_BEHIND_AFTER
     with suppress(Exception):
-        ec2.delete_launch_template(LaunchTemplateName=name)
         pages = ec2.get_paginator("describe_launch_templates").paginate(
             Filters=[{"Name": f"tag:{tag.OWNED}", "Values": [tag.OWNED_VALUE]}]
         )

@@ -39,6 +39,7 @@ from runctl.providers.aws.ebs.volume_lookup import find_volume, in_use
 from runctl.providers.aws.ec2 import network
 from runctl.providers.aws.ec2.fleets import (
     PROFILE_TIMEOUT,
+    delete_template,
     is_about_profile,
     is_fleet,
     launch_from_pools,
@@ -158,6 +159,9 @@ def _create(
             if volume.instances:
                 raise in_use(volume)
         described = _launch(context, plan, progress, reached, refused)
+    elif is_fleet(plan.market, plan.offers):
+        # A command that was killed after its fleet has left the template.
+        delete_template(context, plan)
     reached.instance_id = instance_id = InstanceId(described["InstanceId"])
     if plan.volumes:
         described = wait_running(context, instance_id, RUNNING_TIMEOUT, progress)
