@@ -135,7 +135,7 @@ def test_a_machine_ends_itself_with_nobody_watching_and_waits_for_results_that_a
     assert gone["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
     assert volume_named(runctl, "datasets")["state"] == "available"
     lost = runctl("runs", "show", saved.json["id"], "--output", "json").ok().json
-    assert "it was to end itself after the run" in lost["message"]
+    assert "as it was to end itself then" in lost["message"]
     # The other's are on its own disk: it waits for them, though its run ended in the same minute.
     run = fetched.json["id"]
     assert running(ec2) == [fetched.json["instance_id"]]

@@ -126,6 +126,7 @@ WITH_DISK = replace(PLAN, volumes=(), data_volume_size_gib=50)
         (AfterRun(results="s3://mine/runs/"), saves(), ResultsPlan(Safety.STORE, "s3://mine/runs")),
         (AfterRun(bring_results=False), saves(), ResultsPlan(Safety.NOWHERE)),
         (AfterRun(keep=True), None, ResultsPlan(Safety.MACHINE)),
+        (AfterRun(keep=True), saves(), ResultsPlan(Safety.VOLUME, "datasets")),
         (AfterRun(keep=True, results="/out"), None, ResultsPlan(Safety.FOLDER, "/out")),
     ],
 )

@@ -163,10 +163,11 @@ def plan_results(after: AfterRun, saves: PlannedMount | None, cwd: Path, *, rent
                 hint="--results FOLDER copies them",
             )
         return ResultsPlan(Safety.STORE, checked_address(after.results))
+    volume = saves.volume if saves is not None else None
+    outlives = rented and volume is not None and not volume.ends_with_instance
+    if after.results is None and after.bring_results and volume is not None and outlives:
+        return ResultsPlan(Safety.VOLUME, volume.name or str(volume.id))
     if after.results is not None or (rented and after.bring_results and not after.keep):
-        volume = saves.volume if saves is not None else None
-        if after.results is None and volume is not None and not volume.ends_with_instance:
-            return ResultsPlan(Safety.VOLUME, volume.name or str(volume.id))
         folder = cwd / Path(after.results or DEFAULT_RESULTS).expanduser()
         if folder.exists() and not folder.is_dir():
             raise UsageError(

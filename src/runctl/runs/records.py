@@ -321,8 +321,8 @@ def with_its_machine(record: RunRecord, gone: InstanceEnded, at: datetime) -> Ru
     end = end_with_its_machine(gone, record.by_its_clock(at))
     if record.machine_end is not None and not record.machine_end.keep and not gone.interrupted:
         where = f"; {record.saved_volume} has its log and results" if record.saved_volume is not None else ""
-        planned_end = "it was to end itself after the run, whose end nobody has asked for in time"
-        end = replace(end, message=f"{end.message}: {planned_end}{where}")
+        perhaps = "perhaps after the run, as it was to end itself then; how the run ended is not known here"
+        end = replace(end, message=f"{end.message}: {perhaps}{where}")
     return with_end(record, end)
 
 
