@@ -240,7 +240,8 @@ class RunSpec:
     checkpoint_signal: Optional[str] = None
     """One of `runctl.agent.checkpoint_spec.CHECKPOINT_SIGNALS`; ``None`` is the first of them."""
     resume_from: Optional[str] = None
-    """Absolute path on the machine: a checkpoint, or a folder of which the newest complete one is taken. A further
+    """Absolute path on the machine: a checkpoint, or a folder of which the newest complete one is taken; or the address
+    of a run's prefix in a store. A further
     attempt goes on from the run's own checkpoints instead, once it has any. The script finds what was chosen, as it
     sees it, in ``RUNCTL_RESUME_FROM``."""
     resume_args: tuple[str, ...] = ()

@@ -109,6 +109,9 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE UNIQUE INDEX pool_events_of_instances ON pool_events (instance_id, kind);
     CREATE INDEX pool_events_by_time ON pool_events (at);
     """,
+    """
+    ALTER TABLE runs ADD COLUMN store TEXT;
+    """,
 )
 """Each is applied once, in order; the file's ``user_version`` counts them. Never edit one that was released."""
 

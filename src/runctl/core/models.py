@@ -306,6 +306,24 @@ class RunAttempt:
 
 
 @dataclass(frozen=True)
+class NewestCheckpoint:
+    """The newest complete checkpoint of a run, when its machine was last asked."""
+
+    path: str | None
+    """On the machine; ``None``: there is none, and the rest says why."""
+    saved_at: datetime | None
+    step: int | None
+    published_at: datetime | None
+    """When all of it was in the run's store; ``None``: it is not, or there is no store."""
+    sha256: str | None
+    """Of the file; of a folder, of its files' list as ``sha256sum`` writes it, sorted by name."""
+    trouble: str
+    """Why it is not in the store; empty if nothing is wrong."""
+    late_seconds: float
+    """By how much it is older than it should be; 0 if it is not."""
+
+
+@dataclass(frozen=True)
 class Run:
     """One training job, from its plan to its end reason, and what is needed to repeat it."""
 
@@ -358,6 +376,9 @@ class Run:
     """Where on that volume, from the root of its file system."""
     log_bytes: int | None = None
     """Length of the log when the machine was last asked."""
+    store: str | None = None
+    """Where its checkpoints and its log are kept besides: below ``STORE/ID/``."""
+    checkpoint: NewestCheckpoint | None = None
     hand_off: HandOff | None = None
     """``None`` unless the machine was taken back while the run went on."""
     machine_end: MachineAfterRun | None = None

@@ -44,8 +44,10 @@ def run_plan_lines(plan: RunPlan, *, price: bool = True) -> list[str]:
         rows += image_rows(plan)
         rows += _compose_rows(plan)
     rows += mount_rows(plan)
+    rows += _checkpoint_rows(plan)
     if spec.resume_from is not None:
-        rows.append(("resumes", f"from the newest complete checkpoint at {spec.resume_from} on the machine"))
+        where = spec.resume_from if "://" in spec.resume_from else spec.resume_from + " on the machine"
+        rows.append(("resumes", f"from the newest complete checkpoint at {where}"))
     if spec.timeout_seconds is not None:
         rows.append(("limit", f"{spec.timeout_seconds:g} s, then SIGTERM and {spec.grace_seconds:g} s grace"))
     if price and instance.price_per_hour is not None and instance.market is not Market.OWNED:
@@ -84,11 +86,32 @@ def run_plan_document(plan: RunPlan) -> dict[str, Any]:
             "timeout_seconds": spec.timeout_seconds,
             "grace_seconds": spec.grace_seconds,
             "checkpoint_signal": spec.checkpoint_signal or CHECKPOINT_SIGNALS[0],
+            "store": spec.store,
+            "checkpoint_schedule": spec.checkpoint_schedule,
             "resume_from": spec.resume_from,
             "resume_args": spec.resume_args,
         }
     )
     return document
+
+
+def _checkpoint_rows(plan: RunPlan) -> list[tuple[str, str]]:
+    """Where else they are kept, which stay there, and how often the script is asked for one."""
+    store, schedule = plan.spec.store, plan.spec.checkpoint_schedule
+    rows = []
+    if store is not None:
+        kept = "all stay" if store.keep_last is None else f"the newest {store.keep_last} stay"
+        best = "".join(f", and {pattern}" for pattern in store.keep_best)
+        at = f" at {store.endpoint}" if store.endpoint else ""
+        rows.append(("publishes", f"checkpoints and log to {store.url}/{plan.run_id}{at}; {kept}{best}"))
+    if schedule is not None:
+        often = (
+            "as often as it is worth its time"
+            if schedule.every_seconds is None
+            else f"every {schedule.every_seconds:g} s"
+        )
+        rows.append(("checkpoints", f"the script is asked for one {often}"))
+    return rows
 
 
 def _source(plan: RunPlan, container: ContainerSpec) -> str:

@@ -45,8 +45,29 @@ def runs_table(runs: Sequence[Run], *, screen: Screen = PLAIN) -> str:
 def _state(run: Run) -> str:
     """The state; of a run that has ended its reason, with the code of a script that failed."""
     if run.end_reason is None:
-        return run.state.value
+        newest = run.checkpoint
+        alarm = newest is not None and (newest.late_seconds or newest.trouble)
+        return f"{run.state.value}, checkpoint late" if alarm else run.state.value
     return f"{run.end_reason} {run.exit_code}" if run.exit_code else run.end_reason
+
+
+def _newest(run: Run) -> str | None:
+    """The newest checkpoint, whether it is in the store, and whether it is late."""
+    newest = run.checkpoint
+    if newest is None:
+        return None
+    parts = ["none" if newest.path is None else newest.path.rpartition("/")[2]]
+    if newest.saved_at is not None:
+        parts.append(f"saved {newest.saved_at:%Y-%m-%d %H:%M:%S} UTC")
+    if newest.published_at is not None:
+        parts.append(f"published {newest.published_at:%H:%M:%S}")
+    elif run.store is not None and newest.path is not None:
+        parts.append("not published")
+    if newest.late_seconds:
+        parts.append(f"LATE by {duration(timedelta(seconds=newest.late_seconds))}")
+    if newest.trouble:
+        parts.append(newest.trouble)
+    return ", ".join(parts)
 
 
 def _instance(run: Run) -> str:
@@ -92,6 +113,8 @@ def run_details(run: Run) -> str:
         "started": f"{run.started_at:%Y-%m-%d %H:%M:%S} UTC" if run.started_at else None,
         "ended": f"{run.ended_at:%Y-%m-%d %H:%M:%S} UTC" if run.ended_at else None,
         "checkpoints": run.checkpoint_dir,
+        "newest": _newest(run),
+        "store": None if run.store is None else f"{run.store}/{run.id}",
         "output": run.output_dir,
         "results": None
         if run.results is None

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+from runctl.checkpoints.keeping import NOTHING, Keeping
 from runctl.containers.container_options import NO_OPTIONS, ContainerOptions
 from runctl.containers.mounts import parse_mount
 from runctl.core.clock import SystemClock
@@ -89,6 +90,7 @@ class TrainArguments(TypedDict, total=False):
     timeout: timedelta | None
     grace: timedelta | None
     checkpoint_signal: str | None
+    checkpoints: Keeping
     resume_args: Sequence[str]
     sync_code: bool | None
     name: str | None
@@ -112,6 +114,7 @@ def train_request(
         mounts=tuple(parse_mount(text) for text in given.pop("mounts", ())),
         env=given.pop("env", None) or {},
         caller_env=os.environ,
+        keeping=given.pop("checkpoints", NOTHING),
         resume_args=tuple(given.pop("resume_args", ())),
         **given,
     )
@@ -136,6 +139,7 @@ def train(
     timeout: timedelta | None = None,
     grace: timedelta | None = None,
     checkpoint_signal: str | None = None,
+    checkpoints: Keeping = NOTHING,
     resume_from: str | None = None,
     resume_args: Sequence[str] = (),
     sync_code: bool | None = None,
@@ -173,6 +177,7 @@ def train(
         timeout=timeout,
         grace=grace,
         checkpoint_signal=checkpoint_signal,
+        checkpoints=checkpoints,
         resume_args=resume_args,
         sync_code=sync_code,
         name=name,

@@ -143,7 +143,7 @@ def mounts_to_be(plan: CreatePlan, instance: Instance, volumes: Mapping[str, Vol
 
 def check_resume_path(resume: ResumeFrom | None, facts: MountFacts) -> None:
     """A path to resume from can be on a machine that is new. Raises `NotFound`."""
-    if resume is None or resume.volume_id is not None:
+    if resume is None or resume.volume_id is not None or resume.is_in_store:
         return
     if not any(is_within(resume.path, mount.mount_point) for mount in facts.mounted):
         raise NotFound(

@@ -147,6 +147,8 @@ def plan_run(
         checkpoint_signal=request.checkpoint_signal,
         resume_from=resume_from,
         resume_args=request.resume_args,
+        store=request.keeping.store(),
+        checkpoint_schedule=request.keeping.schedule(),
         # This computer was rented for nobody.
         machine_end=None if is_this_computer(instance.provider) else request.machine_end,
     )

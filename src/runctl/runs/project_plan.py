@@ -11,6 +11,7 @@ from pathlib import Path
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.spec import ContainerSpec, Dependencies, DependencyKind
 from runctl.agent.starter import how_to_run, nothing_runs, starter
+from runctl.checkpoints.keeping import NOTHING, Keeping
 from runctl.checkpoints.resume import ResumeFrom
 from runctl.containers.container_options import (
     NO_OPTIONS,
@@ -78,6 +79,7 @@ class TrainRequest:
     recovery: Recovery = field(default_factory=Recovery)
     checkpoint_signal: str | None = None
     """One of `runctl.agent.checkpoint_spec.CHECKPOINT_SIGNALS`; ``None``: the first of them."""
+    keeping: Keeping = NOTHING
     resume: ResumeFrom | None = None
     resume_args: tuple[str, ...] = ()
     """Given to the script where there is a checkpoint; ``{checkpoint}`` in them is its path."""

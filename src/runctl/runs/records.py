@@ -15,7 +15,17 @@ from runctl.agent.interruption import HandOff as HandOffSpec
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, MountSpec, RunSpec, RunState
 from runctl.core.errors import InstanceEnded
 from runctl.core.ids import InstanceId, RunId, VolumeId
-from runctl.core.models import GitState, HandOff, Instance, MachineAfterRun, Mount, Run, RunAttempt, RunPhase
+from runctl.core.models import (
+    GitState,
+    HandOff,
+    Instance,
+    MachineAfterRun,
+    Mount,
+    NewestCheckpoint,
+    Run,
+    RunAttempt,
+    RunPhase,
+)
 from runctl.core.tags import NAME
 
 _PHASES = {
@@ -99,6 +109,8 @@ class RunRecord:
     results: str | None = None
     """Where what the run wrote is brought after it: a folder of this computer, or an address."""
     zone: str | None = None
+    store: str | None = None
+    """Where its checkpoints and its log are kept besides: below ``STORE/ID/``."""
     checkpoint: CheckpointStatus | None = None
     """The newest complete one, when the machine was last asked."""
     resumed: CheckpointStatus | None = None
@@ -138,9 +150,20 @@ class RunRecord:
             field.name: getattr(self, field.name)
             for field in fields(Run)
             if field.name
-            not in {"attempts", "cost", "elapsed_seconds", "end_reason", "hand_off", "machine_end"}
+            not in {
+                *(
+                    "attempts",
+                    "cost",
+                    "elapsed_seconds",
+                    "end_reason",
+                    "hand_off",
+                    "machine_end",
+                    "checkpoint",
+                ),
+            }
         }
         shared["attempts"] = attempts_of(self)
+        shared["checkpoint"] = None if self.checkpoint is None else as_newest(self.checkpoint)
         shared["hand_off"] = None if self.hand_off is None else as_hand_off(self.hand_off)
         shared["machine_end"] = machine_after_run(self.machine_end) if self.machine_end else None
         reason = self.end_reason.value if self.end_reason is not None else None
@@ -188,6 +211,7 @@ def planned(
         git=git,
         machine_end=spec.machine_end,
         zone=instance.zone,
+        store=spec.store.url if spec.store is not None else None,
     )
 
 
@@ -228,9 +252,9 @@ def from_status(record: RunRecord, status: AttemptStatus, now: datetime) -> RunR
         saved_volume=VolumeId(status.saved.volume_id) if status.saved else record.saved_volume,
         saved_folder=status.saved.path if status.saved else record.saved_folder,
         machine_end=status.machine_end or record.machine_end,
-        checkpoint=status.checkpoint if status.checkpoint and status.checkpoint.path else record.checkpoint,
         resumed=status.resumed or record.resumed,
         log_bytes=status.log_bytes,
+        checkpoint=newest_checkpoint(record.checkpoint, status.checkpoint),
     )
     return with_end(updated, status.end) if status.end is not None else updated
 
@@ -289,6 +313,29 @@ def attempts_of(record: RunRecord) -> tuple[RunAttempt, ...]:
             )
         )
     return tuple(shown)
+
+
+def newest_checkpoint(
+    known: CheckpointStatus | None, told: CheckpointStatus | None
+) -> CheckpointStatus | None:
+    """What is known of a run's newest checkpoint once its machine has told. A machine that has none yet, and cannot
+    reach the store, has not lost it."""
+    if told is None or told.path or known is None:
+        return told or known
+    return replace(known, trouble=told.trouble, late_seconds=told.late_seconds)
+
+
+def as_newest(given: CheckpointStatus) -> NewestCheckpoint:
+    """The agent's words in the JSON contract's."""
+    return NewestCheckpoint(
+        path=given.path or None,
+        saved_at=moment(given.saved_at) if given.path else None,
+        step=given.step,
+        published_at=moment(given.published_at),
+        sha256=given.sha256 or None,
+        trouble=given.trouble,
+        late_seconds=given.late_seconds,
+    )
 
 
 def as_hand_off(given: HandOffSpec) -> HandOff:

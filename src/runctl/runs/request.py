@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from runctl.checkpoints.keeping import with_defaults
 from runctl.containers.container_options import ContainerOptions
 from runctl.containers.mounts import CONFIG, parse_mount
 from runctl.core.clock import parse_duration
@@ -45,6 +46,7 @@ def with_configuration(request: TrainRequest, config: Config, defaults: Defaults
         container_workdir=config.docker.workdir,
         env=gather(config.train.env, (), [f"{name}={value}" for name, value in request.env.items()], {}),
         timeout=timeout,
+        keeping=with_defaults(request.keeping, config.checkpoints),
         grace=request.grace or parse_duration(config.train.grace),
         include_patterns=(*config.sync.include_patterns, *request.include_patterns),
         limits=request.limits or sync_limits(config),

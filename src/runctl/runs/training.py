@@ -291,5 +291,6 @@ def find_checkpoint(session: Session, text: str, instance: Instance | None = Non
         saved_folder=record.saved_folder,
         checkpoint_dir=record.checkpoint_dir,
         saved_on=record.instance_id,
+        store=record.store,
         instance_id=instance.id if instance is not None else InstanceId(""),
     )

@@ -15,7 +15,7 @@ from typing import Callable, Protocol, TypeVar
 
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.checkpoints.folders import sha256_of
-from runctl.agent.checkpoints.layout import StoredFile, data_key
+from runctl.agent.checkpoints.layout import CHECKPOINTS, DATA, StoredFile, data_key
 from runctl.agent.cloud.checksums import MIB, in_base64
 from runctl.agent.cloud.credentials import Credentials
 from runctl.agent.cloud.s3 import S3, Location, Refusal, location_of
@@ -86,6 +86,28 @@ def open_store(
     location = location_of(variables, spec.region, spec.endpoint)
     below = Source(source.bucket, "/".join(filter(None, (source.prefix, run_id))))
     return S3Store(below, location, Credentials(variables), tries=tries, timeout=timeout)
+
+
+def open_prefix(
+    address: str,
+    store: StoreSpec | None,
+    variables: Mapping[str, str],
+    *,
+    tries: int = 3,
+    timeout: float = 20.0,
+) -> Store:
+    """The prefix of a run by its own address; ``store`` says the endpoint, where the run that asks has one there."""
+    url, _, run_id = address.rstrip("/").rpartition("/")
+    spec = StoreSpec(url, store.endpoint if store else "", store.region if store else "")
+    return open_store(spec, run_id, variables, tries=tries, timeout=timeout)
+
+
+def is_prefix(text: str | None) -> bool:
+    """Whether what a run is to resume from is a run's prefix in a store, and not a checkpoint or a folder of some."""
+    if text is None or "://" in text:
+        return text is not None
+    folder = on_machine(text)
+    return (folder / DATA).is_dir() and any(folder.glob(CHECKPOINTS + "*-*.json"))
 
 
 class FolderStore:

@@ -33,13 +33,18 @@ def check(spec: RunSpec) -> str | None:
     _room()
     tree = _tree(spec)
     check_mounts(spec)
+    in_store = False
     if spec.resume_from is not None:
+        from runctl.agent.checkpoints.stores import is_prefix
+
+        in_store = is_prefix(spec.resume_from)
+    if spec.resume_from is not None and not in_store:
         from runctl.agent.checkpoints import resume
 
         if not is_target(spec.resume_from):
             raise AgentError("bad-request", f"{spec.resume_from!r} is not an absolute path")
         resume.check(spec)
-    if spec.store is not None:
+    if spec.store is not None or in_store:
         from runctl.agent.supervising.publishing import check_store
 
         check_store(spec, os.environ)

@@ -19,10 +19,10 @@ from typing import Any
 
 from runctl.agent.attempt.log import Log
 from runctl.agent.checkpoint_spec import CheckpointStatus, StoreSpec
-from runctl.agent.checkpoints import layout
+from runctl.agent.checkpoints import choosing, layout
 from runctl.agent.checkpoints.publisher import Published, Publisher
 from runctl.agent.checkpoints.restoring import restore
-from runctl.agent.checkpoints.stores import Store, open_store
+from runctl.agent.checkpoints.stores import Store, is_prefix, open_prefix, open_store
 from runctl.agent.disks.run_folders import run_folders
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import durable
@@ -37,7 +37,8 @@ LOG_SECONDS = 15.0
 """What of the log may be missing in the store when the machine is gone without a word."""
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0
 """Seconds between two tries at a store that fails."""
-FATAL = ("store-denied", "bad-request")
+FETCHED = "resume"
+"""In the run's folder: what another run has saved, fetched from its store."""
 
 
 def publish(arguments: list[str]) -> int:
@@ -45,40 +46,59 @@ def publish(arguments: list[str]) -> int:
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
         # A machine that goes down tells everybody; the supervisor says when the end is.
         signal.signal(number, signal.SIG_IGN)
-    folder, spec, store_spec = _asked_for(arguments)
-    _Process(folder, spec, store_spec).run()
+    folder, spec = _asked_for(arguments)
+    if spec.store is None:
+        raise AgentError("no-such-run", f"{spec.run_id} has no store")
+    _Process(folder, spec, spec.store).run()
     return 0
 
 
 def fetch(arguments: list[str]) -> int:
     """Bring the newest checkpoint of ``RUN_ID ATTEMPT`` onto this machine; 1 where that fails, with why in the log."""
-    folder, spec, store_spec = _asked_for(arguments)
+    folder, spec = _asked_for(arguments)
     log = Log(folder.log)
-    target = run_folders(spec, folder).checkpoints
-    store = open_store(store_spec, spec.run_id, os.environ, tries=6)
+    own = run_folders(spec, folder).checkpoints
+    address, target = "", own
+    try:
+        if spec.store is not None:
+            address = f"{spec.store.url}/{spec.run_id}"
+            _fetch(open_store(spec.store, spec.run_id, os.environ, tries=6), own, address, log)
+        if (
+            choosing.newest(own).chosen is None
+            and spec.resume_from is not None
+            and is_prefix(spec.resume_from)
+        ):
+            address, target = spec.resume_from, folder.path.parent / FETCHED
+            store = open_prefix(address, spec.store, os.environ, tries=6)
+            _fetch(store, target, address, log)
+            if choosing.newest(target).chosen is None:
+                raise AgentError("no-checkpoint", "there is none")  # noqa: TRY301 (told like those found there)
+    except (AgentError, OSError) as error:
+        log.line(f"the newest checkpoint cannot be fetched from {address}: {_words(error)}")
+        return 1
+    return 0
+
+
+def _fetch(store: Store, target: Path, address: str, log: Log) -> None:
     try:
         restored = restore(store, target, log.line)
-    except (AgentError, OSError) as error:
-        log.line(f"the newest checkpoint cannot be fetched from {store_spec.url}: {_words(error)}")
-        return 1
     finally:
         store.close()
     if restored is not None:
         manifest = restored.manifest
         log.line(
-            f"fetched {manifest.name} of attempt {manifest.attempt} from {store_spec.url}:"
+            f"fetched {manifest.name} of attempt {manifest.attempt} from {address}:"
             f" {len(manifest.files)} file(s), {manifest.size:,} bytes in {restored.seconds:.1f} s, checksums compared"
         )
-    return 0
 
 
-def _asked_for(arguments: list[str]) -> tuple[AttemptFolder, RunSpec, StoreSpec]:
+def _asked_for(arguments: list[str]) -> tuple[AttemptFolder, RunSpec]:
     run_id, number = arguments
     folder = attempt_folder(run_id, int(number))
     spec = folder.spec()
-    if spec is None or spec.store is None:
-        raise AgentError("no-such-run", f"there is no run with a store in {folder.path}")
-    return folder, spec, spec.store
+    if spec is None:
+        raise AgentError("no-such-run", f"there is no run in {folder.path}")
+    return folder, spec
 
 
 class _Process:

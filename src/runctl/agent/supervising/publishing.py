@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from runctl.agent.attempt.attempt import Attempt
+from runctl.agent.checkpoints import layout
+from runctl.agent.checkpoints.stores import is_prefix, open_prefix, open_store
+from runctl.agent.cloud.s3 import VARIABLES
 from runctl.agent.disks import run_folders
 from runctl.agent.environments.script import login_environment
 from runctl.agent.errors import AgentError
@@ -53,20 +57,6 @@ class Publishing:
         self._started_at = 0.0
         self._rest = b""
         self._asking = False
-
-    def restore(self) -> None:
-        """A machine that has none of the run's checkpoints has the newest one that is in its store.
-
-        Raises `AgentError` (``cannot-restore``): a run that has saved something does not begin anew.
-        """
-        attempt = self._attempt
-        run_folders.make(attempt.folders)
-        argv = [*agent_command(), "restore", attempt.spec.run_id, str(attempt.spec.attempt)]
-        try:
-            attempt.run_step("looking for checkpoints in the store", argv, environment(attempt), Path("/"))
-        except AgentError as error:
-            said = attempt.log.last_lines(0, 1).removeprefix("[runctl] ")
-            raise AgentError("cannot-restore", said or error.message) from error
 
     def start(self) -> None:
         """It publishes from now on, at the lowest priority that the machine has."""
@@ -198,6 +188,25 @@ class Publishing:
         return line
 
 
+def restore(attempt: Attempt, spec: RunSpec) -> RunSpec:
+    """The machine has the newest checkpoint of the run's store, or of the prefix that it is to resume from; the spec
+    names that by a path then.
+
+    Raises `AgentError` (``cannot-restore``): a run that has saved something does not begin anew.
+    """
+    run_folders.make(attempt.folders)
+    argv = [*agent_command(), "restore", spec.run_id, str(spec.attempt)]
+    try:
+        attempt.run_step("looking for checkpoints in the store", argv, environment(attempt), Path("/"))
+    except AgentError as error:
+        said = attempt.log.last_lines(0, 1).removeprefix("[runctl] ")
+        raise AgentError("cannot-restore", said or error.message) from error
+    if not is_prefix(spec.resume_from):
+        return spec
+    fetched = attempt.folder.path.parent / "resume"
+    return dataclasses.replace(spec, resume_from=str(fetched) if fetched.is_dir() else None)
+
+
 def least_priority() -> list[str]:
     """The words that go before a command that takes what nobody else wants."""
     nice = ["nice", "-n", "19"] if shutil.which("nice") else []
@@ -211,21 +220,32 @@ def environment(attempt: Attempt) -> dict[str, str]:
 
 def variables(spec: RunSpec, own: Mapping[str, str]) -> dict[str, str]:
     """The login user's, those of ours that lead to the store, and the run's own: keys may be in any of them."""
-    from runctl.agent.cloud.s3 import VARIABLES
-
     kept = {name: value for name, value in own.items() if name in VARIABLES}
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return {**login_environment(login_user(), own), **kept, **spec.env, **passed}
 
 
 def check_store(spec: RunSpec, own: Mapping[str, str]) -> None:
-    """The machine can write to the run's store: what the run was asked for is there. Raises `AgentError`."""
-    if spec.store is None:
-        return
-    from runctl.agent.checkpoints.stores import open_store
+    """What the run was asked for is in its store, and there is a checkpoint in the prefix that it is to resume from.
 
-    store = open_store(spec.store, spec.run_id, variables(spec, own), tries=2, timeout=5.0)
-    try:
-        store.put("spec.json", dumps(without_values(spec)).encode())
-    finally:
-        store.close()
+    Raises `AgentError`.
+    """
+    given = variables(spec, own)
+    if spec.store is not None:
+        store = open_store(spec.store, spec.run_id, given, tries=2, timeout=5.0)
+        try:
+            store.put("spec.json", dumps(without_values(spec)).encode())
+        finally:
+            store.close()
+    if spec.resume_from is not None and is_prefix(spec.resume_from):
+        store = open_prefix(spec.resume_from, spec.store, given, tries=2, timeout=5.0)
+        try:
+            found = layout.newest_first(store.keys(layout.CHECKPOINTS))
+        finally:
+            store.close()
+        if not found:
+            raise AgentError(
+                "no-checkpoint",
+                f"there is no checkpoint in {spec.resume_from}",
+                "leave --resume-from out to start from the beginning",
+            )

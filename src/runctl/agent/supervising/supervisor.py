@@ -147,9 +147,8 @@ class Supervisor:
             from runctl.agent.checkpoints import resume
 
             self.attempt.volumes.check_start()
-            if self.publishing is not None:
-                self.publishing.restore()
-                self.publishing.start()
+            if self.spec.store is not None or self.spec.resume_from is not None:
+                self._restore()
             self.attempt.spec, resumed = resume.settled(self.spec, self.attempt.folders, self.log.line)
             self.attempt.update(resumed=resumed)
             for warning in self.attempt.volumes.warnings():
@@ -165,6 +164,15 @@ class Supervisor:
             return self._broken(error)
         except Exception as error:  # noqa: BLE001 (an attempt always ends with a record)
             return self._broken(error)
+
+    def _restore(self) -> None:
+        from runctl.agent.checkpoints.stores import is_prefix
+        from runctl.agent.supervising.publishing import restore
+
+        if self.publishing is not None or is_prefix(self.spec.resume_from):
+            self.spec = restore(self.attempt, self.spec)
+        if self.publishing is not None:
+            self.publishing.start()
 
     def _run(self) -> Outcome:
         container = self.spec.container

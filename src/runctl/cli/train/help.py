@@ -21,6 +21,17 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "--dry-run",
         "--transport",
     ),
+    "Checkpoints": (
+        "--checkpoint-s3",
+        "--checkpoint-folder",
+        "--checkpoint-endpoint",
+        "--checkpoint-every",
+        "--checkpoint-signal",
+        "--keep-last",
+        "--keep-best",
+        "--resume-from",
+        "--resume-arg",
+    ),
     "Code": ("--sync-code", "--dev-mode", "--include-pattern"),
     "Volumes": ("--ebs-mount", "--ebs-volume", "--mount-point", "--no-ebs-auto"),
     "Container": (

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import click
 
+from runctl.checkpoints.keeping import Keeping
 from runctl.cli.framework.completion import complete_volumes
-from runctl.cli.framework.values import MOUNT_POINT, VOLUME, pair_volumes
+from runctl.cli.framework.values import COUNT, MOUNT_POINT, VOLUME, pair_volumes
 from runctl.containers.container_options import ContainerOptions
 from runctl.containers.mounts import VOLUME_FLAG, MountRequest, parse_mount
 from runctl.core.errors import UsageError
@@ -77,6 +78,75 @@ def container_options(function: F) -> F:
             multiple=True,
             metavar="OPTION",
             help="Another option for docker run, as one argument: --docker-arg=--network=host. Repeatable.",
+        ),
+    ]
+    decorated: Any = gather
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated  # type: ignore[no-any-return]
+
+
+def checkpoint_options(function: F) -> F:
+    """The parameter ``keeping``, gathered from options of their own."""
+
+    @functools.wraps(function)
+    def gather(
+        *arguments: Any,
+        checkpoint_s3: str | None,
+        checkpoint_folder: str | None,
+        checkpoint_endpoint: str | None,
+        checkpoint_every: str | None,
+        keep_last: int | None,
+        keep_best: tuple[str, ...],
+        **others: Any,
+    ) -> Any:
+        if checkpoint_s3 is not None and checkpoint_folder is not None:
+            raise UsageError(
+                "--checkpoint-s3 and --checkpoint-folder exclude each other", hint="leave one of them out"
+            )
+        keeping = Keeping(
+            s3=checkpoint_s3,
+            folder=checkpoint_folder,
+            endpoint=checkpoint_endpoint,
+            every=checkpoint_every,
+            keep_last=keep_last,
+            keep_best=keep_best,
+        )
+        return function(*arguments, keeping=keeping, **others)
+
+    options = [
+        click.option(
+            "--checkpoint-s3",
+            metavar="s3://BUCKET/PREFIX",
+            help="Publish each complete checkpoint and the log there, while the run goes on; another machine resumes"
+            " from it.",
+        ),
+        click.option(
+            "--checkpoint-folder",
+            metavar="PATH",
+            help="The same to a folder of the machine, such as a shared mount.",
+        ),
+        click.option(
+            "--checkpoint-endpoint",
+            metavar="URL",
+            help="With --checkpoint-s3: the S3-compatible store (default: the provider's own).",
+        ),
+        click.option(
+            "--checkpoint-every",
+            metavar="TIME|auto",
+            help="Ask the script for a checkpoint this often; auto weighs what one costs against interruptions.",
+        ),
+        click.option(
+            "--keep-last",
+            type=COUNT,
+            metavar="N",
+            help="Keep only the newest N checkpoints in the store (default: all).",
+        ),
+        click.option(
+            "--keep-best",
+            multiple=True,
+            metavar="GLOB",
+            help="With --keep-last: keep the newest of each name that matches as well, such as 'best*'. Repeatable.",
         ),
     ]
     decorated: Any = gather

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runctl.agent.checkpoint_spec import CHECKPOINT_SIGNALS
+from runctl.checkpoints.keeping import Keeping
 from runctl.cli.context import Cli
 from runctl.cli.docker.options import build_on_option, build_options, dockerfile_options
 from runctl.cli.framework.completion import complete_runs
 from runctl.cli.framework.values import DURATION
 from runctl.cli.train.options import (
     VolumeOptions,
+    checkpoint_options,
     container_options,
     parse_interpreter,
     sync_choice,
@@ -55,6 +57,7 @@ class RunOptions:
     timeout: timedelta | None
     grace: timedelta | None
     checkpoint_signal: str | None
+    keeping: Keeping
     resume_from: str | None
     """What it names is found once the machine is known."""
     resume_arg: str | None
@@ -98,6 +101,7 @@ class RunOptions:
             timeout=self.timeout,
             grace=self.grace,
             checkpoint_signal=self.checkpoint_signal,
+            keeping=self.keeping,
             sync_code=sync_choice(self.sync_code, dev_mode=self.dev_mode),
             include_patterns=self.include_patterns,
             name=self.run_name,
@@ -179,12 +183,13 @@ def _options(provider: str) -> list[Decorator]:
             help="Ask the script for a checkpoint with this signal, where it has a handler for it: USR1 (default),"
             " USR2, HUP or none.",
         ),
+        checkpoint_options,
         click.option(
             "--resume-from",
-            metavar="RUN|PATH",
+            metavar="RUN|PATH|s3://",
             shell_complete=complete_runs,
-            help="Resume from the newest complete checkpoint of a run, or from a checkpoint or folder on the machine."
-            " The script finds it in RUNCTL_RESUME_FROM.",
+            help="Resume from the newest complete checkpoint of a run, of a run's prefix in a store, or from a"
+            " checkpoint or folder on the machine. The script finds it in RUNCTL_RESUME_FROM.",
         ),
         click.option(
             "--resume-arg",

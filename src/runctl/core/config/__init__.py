@@ -81,6 +81,23 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class CheckpointsConfig:
+    """``[checkpoints]``: what a run saves is kept elsewhere as well."""
+
+    s3: str | None = field(default=None, metadata=TRUST)
+    """``s3://bucket/prefix``."""
+    folder: str | None = field(default=None, metadata={**TRUST, "kind": "absolute"})
+    """Of the machine, where no ``s3`` is named."""
+    endpoint: str | None = field(default=None, metadata=TRUST)
+    """Of an S3-compatible store; by default AWS."""
+    every: str | None = None
+    """How often the script is asked for one: a duration, or ``auto``."""
+    keep_last: int | None = field(default=None, metadata={"minimum": 1})
+    keep_best: tuple[str, ...] = ()
+    """Patterns of names of which the newest stays besides."""
+
+
+@dataclass(frozen=True)
 class SyncConfig:
     """``[sync]``: what of the project goes to the machine."""
 
@@ -97,6 +114,7 @@ class Config:
     project: ProjectConfig = ProjectConfig()
     docker: DockerConfig = DockerConfig()
     train: TrainConfig = TrainConfig()
+    checkpoints: CheckpointsConfig = CheckpointsConfig()
     sync: SyncConfig = SyncConfig()
     provided: tuple[Any, ...] = ()
     """The sections that providers bring, where something in them is not the default; see `section`."""
@@ -139,6 +157,7 @@ OWN_SECTIONS: dict[str, type] = {
     "project": ProjectConfig,
     "docker": DockerConfig,
     "train": TrainConfig,
+    "checkpoints": CheckpointsConfig,
     "sync": SyncConfig,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runctl.agent.attempt.watchers.checkpoint_clock import CheckpointClock
 from runctl.agent.attempt.watchers.interface import Watched, Watcher
 from runctl.agent.attempt.watchers.interruption_notice import InterruptionNotice
 from runctl.agent.attempt.watchers.lost_volume import LostVolume
@@ -19,6 +20,7 @@ WATCHERS = (
     TimeLimit,
     PlannedShutdown,
     RebalanceRecommendation,
+    CheckpointClock,
 )
 """In the order in which they are asked; the first that has a request decides why the attempt ends."""
 

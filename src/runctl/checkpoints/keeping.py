@@ -1,0 +1,108 @@
+"""What was asked for a run's checkpoints: where else they are kept, how often, and which stay. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from runctl.agent.checkpoint_spec import CheckpointSchedule, StoreSpec
+from runctl.agent.object_store import parse_source
+from runctl.core.clock import parse_duration
+from runctl.core.config import CheckpointsConfig
+from runctl.core.errors import UsageError
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """As options or the configuration say it; what is ``None`` or empty is not given."""
+
+    s3: str | None = None
+    """``s3://bucket/prefix``."""
+    folder: str | None = None
+    """An absolute folder of the machine, in place of ``s3``."""
+    endpoint: str | None = None
+    """Of an S3-compatible store."""
+    every: str | None = None
+    """A duration, or `AUTO`."""
+    keep_last: int | None = None
+    keep_best: tuple[str, ...] = ()
+
+    def store(self) -> StoreSpec | None:
+        """Where they are kept besides; ``None``: nowhere. Raises `UsageError`."""
+        url = self.s3 or self.folder
+        if url is None:
+            for flag, given in (("--keep-last", self.keep_last), ("--keep-best", self.keep_best)):
+                if given:
+                    raise UsageError(
+                        f"{flag} says what stays in a store, and there is none",
+                        hint="name one: --checkpoint-s3 s3://bucket/prefix",
+                    )
+            return None
+        if self.s3 is not None:
+            _check_s3(self.s3)
+        elif not url.startswith("/") or ".." in url.split("/"):
+            raise UsageError(
+                f"--checkpoint-folder {url}: it must be an absolute path on the machine, without ..",
+                hint="such as /mnt/shared/runs",
+            )
+        return StoreSpec(
+            url=url.rstrip("/"),
+            endpoint=_checked_endpoint(self.endpoint),
+            keep_last=self.keep_last,
+            keep_best=self.keep_best,
+        )
+
+    def schedule(self) -> CheckpointSchedule | None:
+        """How often the script is asked; ``None``: never. Raises `UsageError`."""
+        if self.every is None:
+            return None
+        if self.every == AUTO:
+            return CheckpointSchedule()
+        try:
+            seconds = parse_duration(self.every).total_seconds()
+        except ValueError as error:
+            raise UsageError(
+                f"--checkpoint-every {self.every}: {error}", hint=f"such as 10m, or {AUTO}"
+            ) from error
+        if seconds < 1:
+            raise UsageError(
+                f"--checkpoint-every {self.every}: less than a second is not possible", hint="such as 10m"
+            )
+        return CheckpointSchedule(every_seconds=seconds)
+
+
+NOTHING = Keeping()
+
+
+def with_defaults(given: Keeping, config: CheckpointsConfig) -> Keeping:
+    """What was given, and what the configuration says where nothing was."""
+    names_store = given.s3 is not None or given.folder is not None
+    return Keeping(
+        s3=given.s3 if names_store else config.s3,
+        folder=given.folder if names_store or config.s3 is not None else config.folder,
+        endpoint=given.endpoint or config.endpoint,
+        every=given.every or config.every,
+        keep_last=given.keep_last if given.keep_last is not None else config.keep_last,
+        keep_best=given.keep_best or config.keep_best,
+    )
+
+
+def _check_s3(text: str) -> None:
+    try:
+        parse_source(text)
+    except ValueError as error:
+        raise UsageError(f"--checkpoint-s3: {error}") from error
+
+
+def _checked_endpoint(text: str | None) -> str:
+    if text is None:
+        return ""
+    url = urlsplit(text)
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise UsageError(
+            f"--checkpoint-endpoint {text}: it is not the URL of a store",
+            hint="such as https://minio.example:9000",
+        )
+    return text.rstrip("/")

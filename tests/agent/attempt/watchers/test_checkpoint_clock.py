@@ -1,0 +1,62 @@
+"""When a script is asked for a checkpoint, and when a late one is told of."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runctl.agent.attempt.watchers.checkpoint_clock import Clock
+from runctl.agent.checkpoint_spec import CheckpointSchedule
+
+TEN = CheckpointSchedule(every_seconds=10.0)
+AUTO = CheckpointSchedule(between_interruptions=86400.0)
+
+
+def test_it_is_due_so_long_after_the_start_the_last_request_and_the_last_checkpoint() -> None:
+    clock = Clock(began_at=100.0)
+    assert not clock.is_due(TEN, 109.9)
+    assert clock.is_due(TEN, 110.0)
+    asked = dataclasses.replace(clock, asked_at=110.0)
+    assert not asked.is_due(TEN, 119.9)
+    assert asked.is_due(TEN, 120.0)
+    assert not asked.saw(115.0).is_due(TEN, 124.9)
+
+
+def test_it_is_late_after_three_intervals_and_a_checkpoint_ends_that() -> None:
+    clock = Clock(began_at=100.0)
+    assert clock.late(TEN, 130.0) == 0
+    assert clock.late(TEN, 131.0) == 1
+    assert clock.saw(131.0).late(TEN, 132.0) == 0
+    # One from before the script's start, restored or of an earlier attempt, is not the script's.
+    assert clock.saw(99.0) == clock
+
+
+def test_auto_measures_what_one_costs_from_the_request_on() -> None:
+    clock = Clock(began_at=0.0)
+    first = clock.every(AUTO)
+    measured = dataclasses.replace(clock, asked_at=1000.0).saw(1002.0)
+    assert measured.cost == 2.0
+    assert measured.every(AUTO) < first
+    # The next one was saved by the script's own decision.
+    assert measured.saw(1500.0).cost == 2.0
+    again = dataclasses.replace(measured, asked_at=2000.0).saw(2006.0)
+    assert again.cost == 4.0
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.1, 100), st.sampled_from(["asked", "saved", "pass"])), max_size=30),
+    st.floats(1, 1000),
+)
+def test_no_two_requests_come_closer_than_the_interval(events: list[tuple[float, str]], every: float) -> None:
+    schedule, clock, now, asked = CheckpointSchedule(every), Clock(0.0), 0.0, [0.0]
+    for passed, what in events:
+        now += passed
+        if what == "saved":
+            clock = clock.saw(now)
+        elif what == "asked" and clock.is_due(schedule, now):
+            clock = dataclasses.replace(clock, asked_at=now)
+            asked.append(now)
+    assert all(later - earlier >= every * (1 - 1e-9) for earlier, later in itertools.pairwise(asked))
