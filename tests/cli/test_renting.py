@@ -7,7 +7,10 @@ from decimal import Decimal
 import pytest
 
 from runctl.cli.context import Cli
-from runctl.cli.machines.renting import Answer, decide
+from runctl.cli.machines.renting import Answer, decide, highest_price
+from runctl.core.models import Market
+from runctl.providers.capacity import FallbackMode, SpotFallback
+from runctl.providers.interface import InstanceRequest
 from tests.cli.conftest import Invoke
 from tests.cli.fake_provider import Script, a_plan, an_instance
 
@@ -92,3 +95,12 @@ def test_without_a_terminal_the_limit_decides(invoke: Invoke, aws: Script) -> No
 def test_the_limit_is_an_amount(invoke: Invoke, text: str, code: int) -> None:
     result = invoke("config", "set", "--", "aws.ask_above", text)
     assert result.exit_code == code, result.stderr
+
+
+def test_the_price_that_follows_by_itself_counts_for_the_limit() -> None:
+    spot = InstanceRequest(market=Market.SPOT)
+    fallback = SpotFallback(FallbackMode.ON_DEMAND)
+
+    assert highest_price(a_plan(spot)).usd == Decimal("0.1578")  # type: ignore[union-attr]
+    assert highest_price(a_plan(spot, fallback=fallback)).usd == Decimal("0.526")  # type: ignore[union-attr]
+    assert highest_price(a_plan(spot, fallback=fallback, on_demand_price=None)) is None

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from runctl.core.database import Database
-from runctl.core.errors import CapacityError, QuotaExceeded, Unsupported
+from runctl.core.errors import CapacityError, QuotaExceeded, Unsupported, UsageError
 from runctl.core.models import Instance, Market
 from runctl.core.tags import INTENT
-from runctl.machines.fallback import NextStep, next_step, pause, price_difference
+from runctl.machines.fallback import NextStep, check_fallback, next_step, pause, price_difference
 from runctl.machines.intents import IntentState, IntentStore
 from runctl.machines.renting import Rentals
 from runctl.providers.capacity import FallbackMode, Needs, SpotFallback
@@ -60,6 +60,22 @@ def test_the_difference_in_price_is_said() -> None:
 
     assert price_difference(plan) == "on demand for $0.5260 an hour, $0.3682 more than spot"
     assert "not known" in price_difference(a_plan(InstanceRequest(), on_demand_price=None))
+
+
+@pytest.mark.parametrize(
+    ("mode", "limit", "refused"),
+    [(ON_DEMAND, "0.50", True), (ON_DEMAND, "0.60", False), (ASK, "0.50", False)],
+)
+def test_a_fallback_above_the_limit_on_the_price_is_refused_at_once(
+    mode: FallbackMode, limit: str, refused: bool
+) -> None:
+    plan = a_plan(InstanceRequest(market=Market.SPOT), fallback=SpotFallback(mode), max_price=Decimal(limit))
+
+    if refused:
+        with pytest.raises(UsageError, match=r"above --max-price 0\.50"):
+            check_fallback(plan)
+    else:
+        check_fallback(plan)
 
 
 class EmptyMarket:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from enum import Enum
 
-from runctl.core.errors import CapacityError, QuotaExceeded
+from runctl.core.errors import CapacityError, QuotaExceeded, UsageError
 from runctl.core.models import Market
 from runctl.core.money import usd
 from runctl.providers.capacity import FallbackMode, SpotFallback
@@ -43,6 +43,19 @@ def next_step(fallback: SpotFallback, market: Market, error: CapacityError, wait
     if waited < fallback.after and not isinstance(error, QuotaExceeded):
         return NextStep.TRY_AGAIN
     return NextStep.ASK if fallback.mode is FallbackMode.ASK else NextStep.ON_DEMAND
+
+
+def check_fallback(plan: CreatePlan) -> None:
+    """Raises `UsageError` for an on-demand machine that would be above the limit on the price. Pure."""
+    on_demand, most = plan.on_demand_price, plan.max_price
+    types = {offer.pool.instance_type for offer in plan.offers}
+    if plan.fallback.mode is FallbackMode.NONE or on_demand is None or most is None or len(types) > 1:
+        return
+    if plan.fallback.mode is FallbackMode.ON_DEMAND and on_demand.usd > most:
+        raise UsageError(
+            f"{plan.instance_type} costs {usd(on_demand.usd)} an hour on demand, which is above --max-price {most}",
+            hint="leave out --max-price or --spot-fallback, or raise the limit",
+        )
 
 
 def pause(tries: int, left: timedelta) -> timedelta:

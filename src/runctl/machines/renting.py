@@ -21,7 +21,7 @@ from runctl.core.models import Instance, InstanceState, Market
 from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import HELPER_FOR, INTENT
 from runctl.machines.creation import TOKEN_SPENT, Creation, creating
-from runctl.machines.fallback import AskFallback, NextStep, next_step, nobody_to_ask, pause
+from runctl.machines.fallback import AskFallback, NextStep, check_fallback, next_step, nobody_to_ask, pause
 from runctl.machines.intents import IntentState, IntentStore, Kind
 from runctl.providers.capacity import Refusal
 from runctl.providers.interface import CreatePlan, InstanceRequest, Provider, require
@@ -135,7 +135,9 @@ class Rentals:
         if request.other_types or request.needs or request.max_price is not None:
             require(machines.choosing)
         with self.intending(request) as creation:
-            yield NewMachine(self, creation, self.plan(replace(request, token=creation.token)), request)
+            plan = self.plan(replace(request, token=creation.token))
+            check_fallback(plan)
+            yield NewMachine(self, creation, plan, request)
 
     def plan(self, request: InstanceRequest) -> CreatePlan:
         """See `Renting.plan`; the offers are ranked by what is remembered of them."""

@@ -14,7 +14,7 @@ from runctl.cli.framework.values import DURATION, MOUNT_POINT, VOLUME, pair_volu
 from runctl.cli.machines.capacity_options import FLAGS
 from runctl.cli.machines.create_options import MachineOptions, machine_options, sections_with
 from runctl.cli.machines.instances import READY_TIMEOUT, emit_instance
-from runctl.cli.machines.renting import ask_fallback, confirm_renting, may_be_asked
+from runctl.cli.machines.renting import ask_fallback, confirm_renting, highest_price, may_be_asked
 from runctl.machines.instances import new_machine
 from runctl.providers.registry import plugin
 from runctl.render.plans import create_plan_text, plan_document, types_text
@@ -106,7 +106,9 @@ def create_command(provider: str) -> click.Command:
                 return
             cli.say(create_plan_text(plan))
             if machine.existing is None:
-                confirm_renting(cli, provider, f"this {types_text(plan)}", plan.price, always=confirm)
+                confirm_renting(
+                    cli, provider, f"this {types_text(plan)}", highest_price(plan), always=confirm
+                )
             instance = machine.rent(
                 wait=None if no_wait else timeout, ask_fallback=lambda *asked: ask_fallback(cli, *asked)
             )

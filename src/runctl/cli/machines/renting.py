@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from runctl.cli.context import Cli
 from runctl.core.errors import CapacityError, RunctlError, UsageError
+from runctl.core.models import Market
 from runctl.core.money import usd
+from runctl.providers.capacity import FallbackMode
 
 if TYPE_CHECKING:
     from runctl.costs.prices import Price
@@ -71,6 +73,18 @@ def confirm_renting(cli: Cli, provider: str, what: str, price: Price | None, *, 
         )
     if answer is not Answer.RENT:
         cli.confirm(f"Rent {what} {cost}?")
+
+
+def highest_price(plan: CreatePlan) -> Price | None:
+    """What an hour may cost: on demand too, where that follows by itself when there is no spot capacity. Pure.
+
+    ``None`` where a price is not known.
+    """
+    prices = [plan.price]
+    if plan.market is Market.SPOT and plan.fallback.mode is FallbackMode.ON_DEMAND:
+        prices.append(plan.on_demand_price)
+    known = [price for price in prices if price is not None]
+    return max(known, key=lambda price: price.usd) if len(known) == len(prices) else None
 
 
 def may_be_asked(cli: Cli) -> bool:

@@ -16,7 +16,7 @@ from runctl.cli.framework.values import DURATION
 from runctl.cli.machines.create import SECTIONS as CREATE_SECTIONS
 from runctl.cli.machines.create_options import MachineOptions, machine_options, sections_with
 from runctl.cli.machines.instances import READY_TIMEOUT
-from runctl.cli.machines.renting import confirm_renting, may_be_asked
+from runctl.cli.machines.renting import confirm_renting, highest_price, may_be_asked
 from runctl.cli.machines.resolve import find_instance, transport_option
 from runctl.cli.train.help import SECTIONS as TRAIN_SECTIONS
 from runctl.cli.train.run_options import RunOptions, run_options
@@ -133,7 +133,9 @@ def _renting(provider: str) -> click.Command:
             def may_rent() -> None:
                 plan = launch.plan.machine
                 if plan is not None and launch.new is not None and launch.new.existing is None:
-                    confirm_renting(cli, provider, f"this {types_text(plan)}", plan.price, always=confirm)
+                    confirm_renting(
+                        cli, provider, f"this {types_text(plan)}", highest_price(plan), always=confirm
+                    )
 
             started = carry_out_launch(cli, launch, may_rent=may_rent, ready_timeout=ready_timeout)
         return started.to_the_end() if wait else started.left_alone()
