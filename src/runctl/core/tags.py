@@ -46,6 +46,8 @@ GROW: Final = "runctl:grow"
 """On a volume, and on its copies: ``true`` while its file system is smaller than it is; the next mount lets it grow."""
 HELPER_FOR: Final = "runctl:helper-for"
 """On an instance that was rented to fill a volume: which one. It is given back when that is done."""
+ATTEMPT: Final = "runctl:attempt"
+"""On an instance that was rented for a further attempt of a run: ``RUN/N``."""
 NAME: Final = "Name"
 
 CLOUDS_OWN: Final = "aws:"

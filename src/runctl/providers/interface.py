@@ -88,6 +88,8 @@ class InstanceRequest:
     """The machine ends itself after this long, whatever happens to runctl."""
     helper_for: VolumeId | None = None
     """It is rented for this volume's sake only; see `runctl.providers.filling`."""
+    attempt: str | None = None
+    """It is rented for this attempt of a run, ``RUN/N``: the tag `runctl.core.tags.ATTEMPT`."""
     tags: Mapping[str, str] = field(default_factory=dict)
     imds_hop_limit: int | None = None
     """How many hops away the metadata service still answers: with 2, containers can take the machine's role."""

@@ -1,7 +1,7 @@
 """The heart: a training job from its plan to its end.
 
-For programs, the functions that the commands of ``runctl runs`` call: `list`, `show`, `logs`, `stop` and
-`interrupt`. Each is imported when it is first used.
+For programs, the functions that the commands of ``runctl runs`` call: `list`, `show`, `logs`, `stop`,
+`interrupt`, `recover` and `watch`. Each is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -14,19 +14,23 @@ if TYPE_CHECKING:
     from runctl.runs.control import interrupt, stop
     from runctl.runs.control import list_runs as list  # noqa: A004 - runctl.runs.list reads as what it is
     from runctl.runs.control import show_run as show
+    from runctl.runs.watching import recover, watch
 
 _FUNCTIONS = {
-    "interrupt": "interrupt",
-    "list": "list_runs",
-    "logs": "follow_logs",
-    "show": "show_run",
-    "stop": "stop",
+    "interrupt": "runctl.runs.control:interrupt",
+    "list": "runctl.runs.control:list_runs",
+    "logs": "runctl.runs.control:follow_logs",
+    "recover": "runctl.runs.watching:recover",
+    "show": "runctl.runs.control:show_run",
+    "stop": "runctl.runs.control:stop",
+    "watch": "runctl.runs.watching:watch",
 }
 
-__all__ = ["interrupt", "list", "logs", "show", "stop"]
+__all__ = ["interrupt", "list", "logs", "recover", "show", "stop", "watch"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _FUNCTIONS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("runctl.runs.control"), _FUNCTIONS[name])
+    module, _, function = _FUNCTIONS[name].partition(":")
+    return getattr(import_module(module), function)

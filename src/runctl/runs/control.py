@@ -222,13 +222,35 @@ def stop_run(
     from runctl.agent.spec import EndReason
 
     if record.has_ended:
-        return Stopped(record, had_ended=True)
-    machine = machine_of(session, record)
+        return _stop_recovery(session, record)
+    try:
+        machine = machine_of(session, record)
+    except NotFound:
+        (record,) = refresh(session, [record])
+        if not record.has_ended:
+            raise
+        return _stop_recovery(session, record)
     session.progress.step(f"stopping {record.id} on {record.instance_id}")
     status = machine.agent.stop(record.id, record.attempt, grace=grace, force=force)
     record = from_status(record, status, SystemClock().now())
     run_store(session).put(record)
     return Stopped(record, had_ended=record.end_reason is not EndReason.STOPPED)
+
+
+def _stop_recovery(session: Session, record: RunRecord) -> Stopped:
+    """Of a run that has ended: nobody starts another attempt. Whoever prepares one finds that out, and gives back what
+    is rented for it."""
+    from runctl.agent.spec import EndReason
+    from runctl.runs.recovery import RETRIED
+
+    if record.end_reason not in RETRIED:
+        return Stopped(record, had_ended=True)
+    message = f"stopped on request after attempt {record.attempt} ended as {record.end_reason.value}"
+    stopped = replace(record, end_reason=EndReason.STOPPED, message=message)
+    if not run_store(session).replace(stopped, record):
+        # Its next attempt has begun meanwhile.
+        return stop_run(session, run_store(session).get(record.id))
+    return Stopped(stopped, had_ended=False)
 
 
 def interrupt_run(session: Session, record: RunRecord, notice: timedelta) -> RunRecord:

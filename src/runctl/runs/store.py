@@ -44,18 +44,33 @@ class RunStore:
 
     def put(self, record: RunRecord) -> None:
         """The record is what the file holds for its id."""
-        names = ", ".join(_COLUMNS)
-        marks = ", ".join("?" * len(_COLUMNS))
         with self._database.transaction() as connection:
-            connection.execute(
-                f"INSERT OR REPLACE INTO runs ({names}) VALUES ({marks})",  # noqa: S608 (names are constants)
-                _to_row(record),
-            )
-            if record.has_ended and record.end_reason not in RETRIED:
-                # It has ended for good: nobody needs its variables' values any more.
-                connection.execute("DELETE FROM recipes WHERE run_id = ?", (record.id,))
+            self._write(connection, record)
         if record.end_reason == EndReason.INTERRUPTED.value and record.ended_at is not None:
             note_interrupted(self._database, record.instance_id, record.ended_at)
+
+    def _write(self, connection: sqlite3.Connection, record: RunRecord) -> None:
+        names = ", ".join(_COLUMNS)
+        marks = ", ".join("?" * len(_COLUMNS))
+        connection.execute(
+            f"INSERT OR REPLACE INTO runs ({names}) VALUES ({marks})",  # noqa: S608 (names are constants)
+            _to_row(record),
+        )
+        if record.has_ended and record.end_reason not in RETRIED:
+            # It has ended for good: nobody needs its variables' values any more.
+            connection.execute("DELETE FROM recipes WHERE run_id = ?", (record.id,))
+
+    def replace(self, record: RunRecord, before: RunRecord) -> bool:
+        """The record is what the file holds, unless the attempt or the end there is another one than ``before`` has."""
+        with self._database.transaction() as connection:
+            row = connection.execute(
+                "SELECT attempt, end_reason FROM runs WHERE id = ?", (record.id,)
+            ).fetchone()
+            reason = before.end_reason.value if before.end_reason is not None else None
+            if row is None or (row["attempt"], row["end_reason"]) != (before.attempt, reason):
+                return False
+            self._write(connection, record)
+        return True
 
     def forget(self, run_id: RunId) -> None:
         """There is no record of the run."""

@@ -177,7 +177,7 @@ _LAST: dict[str, Leaf | Branch] = {
         },
     ),
     "runs": Branch(
-        "List runs, show one, read its log, fetch its results, stop it, remove what it keeps.",
+        "List runs, show one, read its log, fetch its results, stop or recover it, remove what it keeps.",
         {
             "list": Leaf(
                 "List runs, newest first.", "runctl.cli.runs.commands:list_command", aliases=("ls",)
@@ -194,6 +194,14 @@ _LAST: dict[str, Leaf | Branch] = {
             "interrupt": Leaf(
                 "Rehearse an interruption: a run gets its notice as if its machine were taken back, and ends.",
                 "runctl.cli.runs.commands:interrupt_command",
+            ),
+            "recover": Leaf(
+                "Start the next attempt of a run that was interrupted, on another machine.",
+                "runctl.cli.runs.recovery:recover_command",
+            ),
+            "watch": Leaf(
+                "Recover runs whenever they are interrupted, until all have ended.",
+                "runctl.cli.runs.recovery:watch_command",
             ),
             "prune": Leaf(
                 "Remove what ended runs keep on machines and on this computer.",

@@ -18,8 +18,8 @@ from runctl.render.progress import finish
 from runctl.render.run_plan import run_plan_document, run_plan_lines
 from runctl.runs.plan import RunPlan
 from runctl.runs.project_plan import ProjectPlan
+from runctl.runs.saves import Watcher
 from runctl.runs.training import Training
-from runctl.runs.watch import Watcher
 
 if TYPE_CHECKING:
     from runctl.project.sync import SyncResult

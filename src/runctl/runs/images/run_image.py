@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runctl.agent.spec import BuildSpec, ContainerSpec
+from runctl.agent.spec import BuildSpec, ContainerSpec, RunSpec
 from runctl.containers.cache_keeping import caches_to_push
 from runctl.containers.client import DockerClient, find_client
 from runctl.containers.image_inputs import ImageInputs, unpinned_bases
@@ -160,27 +160,35 @@ class RunImage:
             self.build.build_and_push()
         elif plan.image is not None and plan.image.will_create:
             self.build.ensure_repository()
+        built_here = plan.image is not None and plan.image.where == LOCAL
+        with self.entrusted(plan.spec, self._secrets(plan), built_here=built_here):
+            yield
+
+    @contextmanager
+    def entrusted(
+        self, spec: RunSpec, secrets: Mapping[str, str], *, built_here: bool = False
+    ) -> Iterator[None]:
+        """The machine can get the run's images; what it was entrusted with for that is gone when the block fails."""
         logins = [
             {"host": login.host, "username": login.username, "password": login.password}
-            for login in self._logins(plan)
+            for login in self._logins(spec, built_here=built_here)
         ]
-        secrets = self._secrets(plan)
         if not logins and not secrets:
             yield
             return
         assert self.machine is not None  # noqa: S101 - nothing is entrusted to a machine that is not there
-        self.machine.agent.entrust(plan.run_id, logins=logins, secrets=secrets)
+        self.machine.agent.entrust(spec.run_id, logins=logins, secrets=secrets)
         try:
             yield
         except BaseException:
-            self._forget(self.machine, plan)
+            self._forget(self.machine, spec.run_id)
             raise
 
-    def _forget(self, machine: Machine, plan: RunPlan) -> None:
+    def _forget(self, machine: Machine, run_id: str) -> None:
         try:
-            machine.agent.forget_entrusted(plan.run_id)
+            machine.agent.forget_entrusted(run_id)
         except RunctlError as error:
-            self.session.progress.detail(f"what {plan.run_id} was entrusted with goes later: {error.message}")
+            self.session.progress.detail(f"what {run_id} was entrusted with goes later: {error.message}")
 
     def _settle_local(self, container: ContainerSpec) -> SettledImage:
         image, target = self.build.plan, self.build.target
@@ -315,11 +323,11 @@ class RunImage:
             unpinned=unpinned_bases(image.inputs.parsed, image.inputs.target),
         )
 
-    def _logins(self, plan: RunPlan) -> list[Credential]:
+    def _logins(self, spec: RunSpec, *, built_here: bool) -> list[Credential]:
         """For the machine: it has no rights of its own in the registry, and gets a token that ends by itself."""
         from runctl.containers.registry_login import Credential, users_credential
 
-        container = plan.spec.container
+        container = spec.container
         if container is None or is_this_computer(self.instance.provider):
             return []
         caches = container.build.cache_from if container.build is not None else ()
@@ -329,7 +337,6 @@ class RunImage:
         if not hosts:
             return []
         registry = self.session.config.docker.registry
-        built_here = plan.image is not None and plan.image.where == LOCAL
         if registry is None and built_here:
             registry = self.build.registry
         owner = registry_owner(registry) or (self.instance.provider if self._is_providers(hosts) else None)
@@ -404,3 +411,11 @@ def with_dev_parts(
     except (OSError, UnicodeDecodeError) as error:
         raise ProjectError(f"what the image is made of cannot be read: {error}") from error
     return replace(container, dev_parts=found.parts, dev_notes=found.notes)
+
+
+@contextmanager
+def logged_in(session: Session, machine: Machine, spec: RunSpec) -> Iterator[None]:
+    """The machine can get the images of a run that is settled already; see `RunImage.entrusted`."""
+    image = RunImage(session, BY_CONFIGURATION, spec.container, Path(), machine.instance, machine)
+    with image.entrusted(spec, {}):
+        yield

@@ -371,6 +371,8 @@ def _tags(
         tags[tag.EXPIRES_AT] = rfc3339(now + ttl)
     if request.helper_for is not None:
         tags[tag.HELPER_FOR] = request.helper_for
+    if request.attempt is not None:
+        tags[tag.ATTEMPT] = request.attempt
     if pairs:
         tags[tag.MOUNTS] = mounts_tag(pairs)
     return tags

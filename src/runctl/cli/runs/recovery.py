@@ -1,0 +1,72 @@
+"""``runs recover`` and ``runs watch``: a run that was interrupted goes on on another machine."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.framework.commands import Command
+from runctl.cli.framework.completion import complete_runs
+from runctl.cli.framework.values import DURATION, RUN
+from runctl.core.clock import SystemClock
+
+
+@click.command(
+    cls=Command,
+    name="recover",
+    examples=[("runctl runs recover latest", "one look, for cron: a run that goes on is left alone")],
+)
+@click.argument("run_id", metavar="RUN", type=RUN, shell_complete=complete_runs)
+@click.pass_obj
+def recover_command(cli: Cli, run_id: str) -> None:
+    """Start the next attempt of a run that was interrupted, on another machine.
+
+    It keeps all of the first one: arguments, variables, project as it was sent, image, volumes, machine type. A run
+    that goes on, or that has ended for good, is left as it is. Exits with 6 where no machine is to be had now.
+    """
+    from runctl.runs.recovering import recover_run
+    from runctl.runs.watching import check_capacity
+
+    recovered = recover_run(cli.session, cli.store.get(run_id))
+    check_capacity(recovered)
+    record = recovered.record
+    cli.emit(record.as_run(SystemClock().now()), text=lambda: f"{record.id} {recovered.why}", ids=[record.id])
+
+
+@click.command(
+    cls=Command,
+    name="watch",
+    examples=[
+        ("runctl runs watch", "all runs that were started with --auto-resume"),
+        ("runctl runs watch latest", "one run, however it was started"),
+    ],
+)
+@click.argument("run_ids", metavar="[RUN...]", nargs=-1, type=RUN, shell_complete=complete_runs)
+@click.option("--every", type=DURATION, default="10s", show_default=True, help="Time between two looks.")
+@click.pass_obj
+def watch_command(cli: Cli, run_ids: tuple[str, ...], every: timedelta) -> None:
+    """Recover runs whenever they are interrupted, until all have ended.
+
+    Without RUN, those that were started with --auto-resume. Stop it and start it again as you like, here in several
+    terminals too: each attempt is started once.
+    """
+    from runctl.runs.watching import watch_runs, watched_runs
+
+    records = watch_runs(
+        cli.session,
+        watched_runs(cli.session, run_ids),
+        on_change=lambda recovered: cli.progress.note(f"{recovered.record.id} {recovered.why}"),
+        every=every,
+    )
+    now = SystemClock().now()
+
+    def text() -> str:
+        return "\n".join(
+            f"{record.id} ended as {record.end_reason.value if record.end_reason else 'unknown'}"
+            f" after {record.attempt} attempt{'' if record.attempt == 1 else 's'}"
+            for record in records
+        )
+
+    cli.emit([record.as_run(now) for record in records], text=text, ids=[record.id for record in records])

@@ -1,0 +1,132 @@
+"""Runs are watched, and each that was interrupted is recovered: by ``runs watch``, by ``--wait``, from a program.
+
+Nothing is remembered between two looks: a watcher that was killed is started again, and several do no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from runctl.core.clock import Clock, SystemClock
+from runctl.core.errors import CapacityError, Interrupted, RunctlError, UsageError
+from runctl.core.models import Run
+from runctl.core.text import counted
+from runctl.machines.session import Session
+from runctl.runs.recipe import Recipes
+from runctl.runs.records import RunRecord
+from runctl.runs.recovering import BeingRecovered, Outcome, Recovered, recover_run
+from runctl.runs.recovery import RETRIED
+from runctl.runs.store import run_store
+
+LOOK_EVERY = timedelta(seconds=10)
+
+OnChange = Callable[[Recovered], None]
+"""Hears of every outcome that is another one than at the look before."""
+
+
+def watched_runs(session: Session, references: Sequence[str]) -> list[RunRecord]:
+    """Those that are named; without any, those that were started with ``--auto-resume`` and have not ended for good.
+
+    Raises `NotFound`, and `UsageError` where there is none.
+    """
+    store = run_store(session)
+    if references:
+        return [store.get(reference) for reference in references]
+    recipes = [recipe for recipe in Recipes(session.database).all() if recipe.auto_resume]
+    found = [record for record in (store.find(recipe.run_id) for recipe in recipes) if record is not None]
+    if not found:
+        raise UsageError(
+            "no run that was started with --auto-resume goes on",
+            hint="name the runs: runctl runs watch RUN",
+            code="nothing-to-watch",
+        )
+    return found
+
+
+def watch_runs(
+    session: Session,
+    records: Sequence[RunRecord],
+    *,
+    on_change: OnChange = lambda _: None,
+    every: timedelta = LOOK_EVERY,
+    clock: Clock | None = None,
+) -> list[RunRecord]:
+    """Every run has ended for good, and was recovered until then.
+
+    What keeps a run from being recovered is warned of, and tried again. Raises `Interrupted` for Ctrl-C: runs that have
+    started go on, and what was rented for an attempt that has not is given back.
+    """
+    clock, store = clock or SystemClock(), run_store(session)
+    open_ids = [record.id for record in records]
+    told: dict[str, str] = {}
+
+    def look(run_id: str) -> bool:
+        """Whether it has ended for good."""
+        try:
+            recovered = recover_run(session, store.get(run_id), clock=clock)
+        except BeingRecovered:
+            return False
+        except Interrupted:
+            raise
+        except RunctlError as error:
+            if told.get(run_id) != error.message:
+                told[run_id] = error.message
+                session.progress.warn(
+                    f"{run_id}: {error.message}" + (f" ({error.hint})" if error.hint else "")
+                )
+            return store.get(run_id).end_reason not in {None, *RETRIED} or error.code in {
+                "recipe-not-found",
+                "unsupported",
+                "project-not-kept",
+            }
+        if told.get(run_id) != recovered.why:
+            told[run_id] = recovered.why
+            on_change(recovered)
+        return recovered.outcome is Outcome.ENDED
+
+    try:
+        while True:
+            open_ids = [run_id for run_id in open_ids if not look(run_id)]
+            if not open_ids:
+                return [store.get(record.id) for record in records]
+            session.progress.step(f"watching {counted(len(open_ids), 'run')}")
+            clock.sleep(every.total_seconds())
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"stopped watching {counted(len(open_ids), 'run')}; those that have started go on",
+            hint="runctl runs watch takes it up again",
+        ) from None
+
+
+def recover(reference: str, *, session: Session | None = None) -> Run:
+    """The run's next attempt has started, if it has ended in a way that another machine changes; else it is as it was.
+
+    Raises `NotFound`, `UsageError`, `CapacityError` where no machine is to be had now, `Conflict` (code
+    ``being-recovered``) where another program does it, and what renting and starting raise.
+    """
+    session = session or Session()
+    recovered = recover_run(session, run_store(session).get(reference))
+    check_capacity(recovered)
+    return recovered.record.as_run(SystemClock().now())
+
+
+def check_capacity(recovered: Recovered) -> None:
+    """Raises `CapacityError` where no machine was to be had."""
+    if recovered.outcome is Outcome.NO_CAPACITY:
+        raise CapacityError(
+            f"{recovered.record.id} {recovered.why}",
+            hint=f"runctl runs watch {recovered.record.id} asks again until there is one",
+        )
+
+
+def watch(
+    *references: str,
+    on_change: OnChange = lambda _: None,
+    every: timedelta = LOOK_EVERY,
+    session: Session | None = None,
+) -> tuple[Run, ...]:
+    """Every one of the runs has ended for good, and was recovered until then; see `watched_runs`, `watch_runs`."""
+    session = session or Session()
+    records = watch_runs(session, watched_runs(session, references), on_change=on_change, every=every)
+    return tuple(record.as_run(SystemClock().now()) for record in records)

@@ -1,0 +1,135 @@
+"""A run that was interrupted goes on elsewhere with all that the first attempt had, whoever dies meanwhile."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+
+from runctl.sandbox.fault_client import Faults
+from tests.e2e.account import create, volume, volume_named
+from tests.e2e.command_line import CommandLine, kill, until, write_project
+
+pytestmark = [pytest.mark.namespaces, pytest.mark.docker, pytest.mark.usefixtures("clean_account")]
+
+STEPS = 200
+TRAIN = """\
+import json, os, pathlib, signal, sys, time
+
+folder = pathlib.Path(os.environ["RUNCTL_CHECKPOINT_DIR"])
+weights, step, stop = 1, 0, []
+resumed = os.environ.get("RUNCTL_RESUME_FROM")
+if resumed:
+    weights, step = json.loads(pathlib.Path(resumed).read_text())
+print("begins at step", step, flush=True)
+
+def save():
+    part = folder / f"step-{step}.json.tmp"
+    part.write_text(json.dumps([weights, step]))
+    part.rename(folder / f"step-{step}.json")
+
+signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
+while step < int(sys.argv[1]):
+    weights = (weights * 6364136223846793005 + 1442695040888963407) % 2**64
+    step += 1
+    if step % 10 == 0 or stop:
+        save()
+    if stop:
+        sys.exit(1)
+    time.sleep(0.05)
+save()
+print("weights", weights, os.environ["SALT"], flush=True)
+"""
+
+
+def weights(steps: int) -> int:
+    value = 1
+    for _ in range(steps):
+        value = (value * 6364136223846793005 + 1442695040888963407) % 2**64
+    return value
+
+
+def a_run(runctl: CommandLine, machine: str, steps: int = STEPS) -> str:
+    write_project(runctl.cwd, {"train.py": TRAIN})
+    train = ("aws", "train", machine, "--ebs-mount", "results:/results", "--env", "SALT=kept", "--quiet")
+    run = str(runctl(*train, "train.py", "--", steps).ok().out.strip())
+    until(lambda: "begins" in runctl("runs", "logs", run).out, what="the script's first line")
+    # Whatever happens to the folder now: a run keeps what it was given.
+    (runctl.cwd / "train.py").write_text("raise SystemExit('another project')")
+    return run
+
+
+def shown(runctl: CommandLine, run: str) -> Any:
+    return runctl("runs", "show", run, "--output", "json").ok().json
+
+
+def rented_for(ec2: Any, attempt: str) -> list[Any]:
+    """Every machine that was ever rented for it."""
+    reservations = ec2.describe_instances(Filters=[{"Name": "tag:runctl:attempt", "Values": [attempt]}])
+    return [item for each in reservations["Reservations"] for item in each["Instances"]]
+
+
+def test_a_watcher_that_is_killed_and_two_at_once_carry_a_run_on_once_with_the_same_weights(
+    runctl: CommandLine, faults: Faults, ec2: Any
+) -> None:
+    volume(runctl, "results")
+    machine = create(runctl, "--spot", "--ebs-volume", "results")
+    run = a_run(runctl, machine)
+    until(lambda: (shown(runctl, run)["attempts"][0]["step"] or 0) >= 10, what="a checkpoint")
+
+    faults.interrupt(machine, seconds=8)
+    first = runctl.start("runs", "watch", run, "--every", "1s")
+    until(lambda: rented_for(ec2, f"{run}/2"), seconds=60, what="the second machine to be rented")
+    kill(first)
+    watchers = [runctl.start("runs", "watch", run, "--every", "1s") for _ in range(2)]
+    for watcher in watchers:
+        out, err = watcher.communicate(timeout=120)
+        assert watcher.returncode == 0, err.decode()
+        assert out.decode().strip() == f"{run} ended as COMPLETED after 2 attempts"
+
+    assert f"weights {weights(STEPS)} kept" in runctl("runs", "logs", run).out
+    assert len(rented_for(ec2, f"{run}/2")) == 1
+    attempts = shown(runctl, run)["attempts"]
+    assert [each["end_reason"] for each in attempts] == ["INTERRUPTED", "COMPLETED"]
+    assert attempts[0]["message"].startswith("EC2 takes the spot machine back")
+    assert [each["zone"] for each in attempts] == [attempts[0]["zone"]] * 2
+    # A notice loses nothing: what is saved then is what the next attempt begins with.
+    assert attempts[1]["resumed_step"] > 0
+    assert attempts[0]["lost_seconds"] < 1
+    until(lambda: rented_for(ec2, f"{run}/2")[0]["State"]["Name"] == "terminated", seconds=60)
+    assert volume_named(runctl, "results")["state"] == "available"
+    again = runctl("runs", "recover", run).ok()
+    assert "ended as COMPLETED, which another machine does not change" in again.out
+    assert not rented_for(ec2, f"{run}/3")
+
+
+def test_a_run_whose_machine_died_unannounced_stays_stopped_when_it_is_stopped_meanwhile(
+    runctl: CommandLine, faults: Faults, ec2: Any
+) -> None:
+    volume(runctl, "results")
+    machine = create(runctl, "--ebs-volume", "results")
+    run = a_run(runctl, machine, steps=100_000)
+    faults.kill_instance(machine)
+
+    # Ctrl-C gives back what was rented, and says how to go on.
+    recovering = runctl.start("runs", "recover", run)
+    until(lambda: rented_for(ec2, f"{run}/2"), seconds=60, what="the second machine to be rented")
+    _, err = kill(recovering, signal.SIGINT)
+    assert recovering.returncode == 130
+    assert "is given back" in err
+    assert f"runctl runs recover {run}" in err
+    assert rented_for(ec2, f"{run}/2")[0]["State"]["Name"] in {"shutting-down", "terminated"}
+
+    recovering = runctl.start("runs", "recover", run)
+    until(lambda: len(rented_for(ec2, f"{run}/2")) == 2, seconds=60, what="a machine to be rented anew")
+    assert "being recovered" in runctl("runs", "recover", run).err
+    assert f"{run} ended (STOPPED)" in runctl("runs", "stop", run).ok().out
+    _, err = (each.decode() for each in recovering.communicate(timeout=120))
+    assert f"{run} was stopped while its next attempt was prepared" in err
+    assert "is given back" in err
+
+    assert shown(runctl, run)["end_reason"] == "STOPPED"
+    states = {each["State"]["Name"] for each in rented_for(ec2, f"{run}/2")}
+    assert states <= {"shutting-down", "terminated"}
+    assert "ended as STOPPED" in runctl("runs", "recover", run).ok().out

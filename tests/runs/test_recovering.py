@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from runctl.agent.after_run import MachineEnd
+from runctl.agent.spec import ContainerSpec, EndReason, MountSpec, RunSpec
+from runctl.core.models import Market, RunPhase
+from runctl.providers.capacity import FallbackMode, Pool, SpotFallback
+from runctl.providers.interface import InstanceRequest, VolumeMount
+from runctl.runs.recipe import Recipe
+from runctl.runs.records import RunRecord, as_known
+from runctl.runs.recovering import history, next_request, next_spec, rules_of
+from tests.runs.records import T0, a_run
+
+SPOT = InstanceRequest("g5.xlarge", market=Market.SPOT)
+SAVES = MountSpec("/mnt/data", "/data", False, "vol-1", "--ebs-mount")
+ENDS = MachineEnd(fetch_within_seconds=12 * 3600.0)
+RECIPE = Recipe(RunSpec("run-aaaa", "train.py", mounts=(SAVES,)), "aws", "us-east-1", request=SPOT)
+
+
+def ended(**changes: object) -> RunRecord:
+    values: dict[str, object] = {
+        "state": RunPhase.ENDED,
+        "end_reason": EndReason.INTERRUPTED,
+        "ended_at": T0 + timedelta(hours=1),
+        "market": "spot",
+        "instance_type": "g5.xlarge",
+        "zone": "us-east-1a",
+    }
+    return a_run("run-aaaa", **{**values, **changes})
+
+
+def test_the_pool_that_has_failed_is_asked_last_and_volumes_decide_the_zone() -> None:
+    known = Pool("g5.xlarge", "us-east-1c")
+    request = replace(
+        SPOT, zone="us-east-1a", subnet="subnet-a", avoid=(known,), volumes=(VolumeMount("vol-1"),), token="t"
+    )
+
+    asked = next_request(request, ended(), 2, Market.SPOT, "us-east-1b")
+
+    assert asked == InstanceRequest(
+        "g5.xlarge",
+        market=Market.SPOT,
+        zone="us-east-1b",
+        avoid=(known, Pool("g5.xlarge", "us-east-1a")),
+        attempt="run-aaaa/2",
+    )
+    assert next_request(request, ended(), 2, Market.SPOT, None).subnet == "subnet-a"
+
+
+@pytest.mark.parametrize(
+    ("request_", "after"),
+    [
+        (SPOT, None),
+        (replace(SPOT, fallback=SpotFallback(FallbackMode.ASK)), None),
+        (replace(SPOT, fallback=SpotFallback(FallbackMode.ON_DEMAND, timedelta(minutes=20))), 1200.0),
+        (replace(SPOT, market=Market.ON_DEMAND), 0.0),
+    ],
+)
+def test_spot_turns_into_on_demand_only_where_that_was_asked_for(
+    request_: InstanceRequest, after: float | None
+) -> None:
+    assert rules_of(replace(RECIPE, request=request_)).on_demand_after == after
+
+
+@pytest.mark.parametrize(
+    ("image", "pulled"),
+    [
+        ("python:3.11", "python@sha256:1"),
+        ("localhost:5000/team/python", "localhost:5000/team/python@sha256:1"),
+        ("localhost:5000/team/python:3.11@sha256:0", "localhost:5000/team/python@sha256:1"),
+    ],
+)
+def test_the_next_attempt_has_the_image_of_the_first_by_its_digest(image: str, pulled: str) -> None:
+    recipe = replace(RECIPE, spec=replace(RECIPE.spec, container=ContainerSpec(image=image)))
+
+    spec = next_spec(recipe, ended(image_digest="sha256:1"), ends_itself=True)
+
+    assert spec == replace(recipe.spec, attempt=2, container=ContainerSpec(image=pulled), machine_end=ENDS)
+
+
+@pytest.mark.parametrize(
+    ("given", "ends_itself", "end"),
+    [
+        (None, True, ENDS),
+        (None, False, None),
+        (MachineEnd(keep_on_failure_seconds=60.0), True, MachineEnd(keep_on_failure_seconds=60.0)),
+    ],
+)
+def test_a_machine_that_was_rented_for_an_attempt_ends_itself(
+    given: MachineEnd | None, ends_itself: bool, end: MachineEnd | None
+) -> None:
+    recipe = replace(RECIPE, spec=replace(RECIPE.spec, machine_end=given))
+    assert next_spec(recipe, ended(), ends_itself=ends_itself).machine_end == end
+
+
+def test_all_attempts_count_with_what_was_paid_for_them() -> None:
+    first = ended()
+    second = ended(
+        attempt=2,
+        market="on-demand",
+        zone="us-east-1b",
+        end_reason=EndReason.LOST,
+        created_at=T0 + timedelta(hours=2),
+        ended_at=T0 + timedelta(hours=5),
+        past=(as_known(first),),
+    )
+
+    found = history(second)
+
+    assert [(each.reason, each.market, each.pool, each.ended_at, each.paid) for each in found] == [
+        (EndReason.INTERRUPTED, "spot", "g5.xlarge in us-east-1a", 3600.0, 3600.0),
+        (EndReason.LOST, "on-demand", "g5.xlarge in us-east-1b", 5 * 3600.0, 3 * 3600.0),
+    ]
