@@ -104,11 +104,12 @@ def _moto(world: World) -> Wsgi:
     from runctl.sandbox.quotas import QuotaService
     from runctl.sandbox.s3.bodies import ChunkedBodies
     from runctl.sandbox.s3.objects import ObjectReads
+    from runctl.sandbox.s3.writes import SerialWrites
 
     # moto looks them up on disk twice for every request, which takes a third of an answer's time.
     modules = tuple(backends.list_of_moto_modules())
     backends.list_of_moto_modules = lambda: iter(modules)
-    application = ObjectReads(ChunkedBodies(DomainDispatcherApplication(create_backend_app)))
+    application = ObjectReads(SerialWrites(ChunkedBodies(DomainDispatcherApplication(create_backend_app))))
     return PriceListService(QuotaService(application, lambda: world.faults.quotas))
 
 

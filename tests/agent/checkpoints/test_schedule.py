@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from runctl.agent.checkpoints.schedule import (
     SHORTEST_SECONDS,
     best_interval,
+    expected_extra_seconds,
     fits,
     late_seconds,
     time_with_checkpoints,
@@ -62,3 +63,10 @@ def test_what_fits_is_what_the_measured_speed_can_send() -> None:
     assert not fits(101, 10, 10)
     assert fits(10**12, None, 1)
     assert not fits(1, None, 0)
+
+
+@given(st.floats(3 * HOUR, 100 * HOUR), st.floats(1 * HOUR, 12 * HOUR))
+def test_on_spot_going_without_costs_more_than_checkpoints_do(work: float, between: float) -> None:
+    without = expected_extra_seconds(work, between, 180, checkpoints=False)
+    with_them = expected_extra_seconds(work, between, 180, checkpoints=True)
+    assert without > with_them or work < between

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import socket
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotoCredentials
 
+from runctl.agent.cloud.checksums import in_base64
 from runctl.agent.cloud.credentials import Credentials, Keys
 from runctl.agent.cloud.s3 import S3, Location, Refusal, Sink
 from runctl.agent.cloud.signing import path_of, query_of, signed
@@ -220,3 +223,22 @@ def test_an_object_that_changed_meanwhile_is_refused(bucket: Bucket) -> None:
         s3.get("key", "0" * 32, lambda _: lambda _: None)
     s3.close()
     assert caught.value.status == 412
+
+
+def test_of_many_who_write_a_new_key_at_once_one_succeeds(bucket: Bucket) -> None:
+    s3 = bucket.s3()
+    start = threading.Barrier(16)
+
+    def put(number: int) -> int:
+        body = f"{number}".encode()
+        start.wait()
+        try:
+            s3.put("lease", body, in_base64(f"{zlib.crc32(body):08x}"), only_new=True)
+        except Refusal as refusal:
+            return refusal.status
+        return 200
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = sorted(pool.map(put, range(16)))
+    s3.close()
+    assert answers == [200, *[412] * 15]

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import select
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -171,3 +176,116 @@ def test_the_script_gets_none_of_the_keys_of_the_store(machine: Agent, bucket: B
     machine.start("run-7", "train.py", **where(bucket))
     machine.ended("run-7")
     assert machine.output("run-7") == ["False"]
+
+
+BIG = """\
+import os, pathlib, time
+path = pathlib.Path(os.environ["RUNCTL_CHECKPOINT_DIR"]) / ".weights.bin"
+with path.open("wb") as file:
+    for _ in range(200): file.write(os.urandom(1 << 20))
+path.rename(path.with_name("weights.bin"))
+print("saved", flush=True)
+while True: time.sleep(0.1)
+"""
+
+
+def process_of(run_id: str) -> int:
+    """The process that publishes beside the run."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"publish" in words and run_id.encode() in words:
+            return int(path.parent.name)
+    raise AssertionError(f"nothing publishes beside {run_id}")
+
+
+def test_a_large_checkpoint_is_published_in_little_memory_and_at_the_lowest_priority(
+    machine: Agent, bucket: Bucket, store: Callable[[str], Store]
+) -> None:
+    machine.sync({"train.py": BIG})
+    machine.start("run-8", "train.py", **where(bucket))
+    until(lambda: manifests(store("run-8")), "it is published")
+    pid = process_of("run-8")
+    status = Path(f"/proc/{pid}/status").read_text()
+    peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    assert peak < 40 << 10, f"{peak} KiB"
+    assert os.getpriority(os.PRIO_PROCESS, pid) == 19
+
+
+def test_a_store_that_goes_away_is_told_of_and_caught_up_with(
+    machine: Agent, bucket: Bucket, s3_account: dict[str, str]
+) -> None:
+    with Proxy(s3_account["AWS_ENDPOINT_URL"]) as proxy:
+        machine.start("run-9", "train.py", "2", "stay", **where(bucket, endpoint=proxy.url))
+        run = open_store(StoreSpec(f"s3://{bucket.name}/runs"), "run-9", bucket.account)
+        until(lambda: manifests(run), "the first is published")
+        proxy.refuses = True
+        folder = Path(machine.status("run-9").checkpoint_dir or "")
+        (folder / "step-3.json").write_text('{"step": 3}')
+        told = until(lambda: (found := machine.status("run-9").checkpoint) and found.trouble, "it is told")
+        assert "does not answer" in told
+        assert "the training goes on" in machine.log("run-9")
+        proxy.refuses = False
+        until(lambda: manifests(run)[0].name == "step-3.json", "it catches up")
+        until(lambda: "again" in machine.log("run-9"), "it is told")
+        machine.stop("run-9")
+        run.close()
+
+
+def test_the_end_of_a_run_waits_no_longer_than_it_must_for_a_store_that_is_away(
+    machine: Agent, bucket: Bucket, s3_account: dict[str, str]
+) -> None:
+    with Proxy(s3_account["AWS_ENDPOINT_URL"]) as proxy:
+        machine.start("run-10", "train.py", "1", "stay", **where(bucket, endpoint=proxy.url))
+        machine.says("run-10", "saved 1")
+        proxy.refuses = True
+        folder = Path(machine.status("run-10").checkpoint_dir or "")
+        (folder / "step-2.json").write_text('{"step": 2}')
+        stopped = machine.stop("run-10", force=True)
+        assert stopped.end is not None
+        assert stopped.end.reason is EndReason.STOPPED
+
+
+class Proxy:
+    """Stands before the store, and closes every connection while it ``refuses``."""
+
+    def __init__(self, endpoint: str) -> None:
+        url = urlsplit(endpoint)
+        self._target = (url.hostname or "", url.port or 80)
+        self.refuses = False
+        self._open: set[socket.socket] = set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> Proxy:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._pass_on, args=(client,), daemon=True).start()
+
+    def _pass_on(self, client: socket.socket) -> None:
+        with client, socket.create_connection(self._target) as server:
+            while not self.refuses:
+                readable, _, _ = select.select([client, server], [], [], 0.05)
+                for source in readable:
+                    try:
+                        data = source.recv(1 << 16)
+                    except OSError:
+                        return
+                    if not data:
+                        return
+                    (server if source is client else client).sendall(data)

@@ -53,3 +53,17 @@ def time_with_checkpoints(
 def fits(size: int, bytes_per_second: float | None, seconds: float) -> bool:
     """Whether so many bytes can be sent in the time that is left, by the speed that was measured; unknown is yes."""
     return seconds > 0 and (bytes_per_second is None or size <= bytes_per_second * seconds)
+
+
+def expected_extra_seconds(
+    work: float, between_interruptions: float, restart: float, *, checkpoints: bool
+) -> float:
+    """What interruptions add to ``work`` seconds of training: without checkpoints, or at the best interval.
+
+    Times the price of the machine this is what going without costs.
+    """
+    if not checkpoints:
+        return time_without_checkpoints(work, between_interruptions, restart) - work
+    every = best_interval(FIRST_COST_SECONDS, between_interruptions)
+    taken = time_with_checkpoints(work, between_interruptions, restart, every=every, cost=FIRST_COST_SECONDS)
+    return taken - work

@@ -1,0 +1,36 @@
+"""Writes to one key come one after the other, so that a condition and the write that depends on it are one step.
+
+moto looks whether ``If-None-Match`` or ``If-Match`` holds, and writes later: there two writers at once both succeed,
+where S3 refuses one of them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from runctl.sandbox.api.http_server import Start, Wsgi
+from runctl.sandbox.s3.objects import REQUEST_KEY
+from runctl.sandbox.s3.request import S3Request
+
+_LOCKS = 64
+
+
+class SerialWrites:
+    """WSGI middleware around moto."""
+
+    def __init__(self, application: Wsgi) -> None:
+        self._application = application
+        self._locks = [threading.Lock() for _ in range(_LOCKS)]
+
+    def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
+        """One request."""
+        request: S3Request | None = environ.get(REQUEST_KEY)
+        if request is None or not request.key or request.method not in {"PUT", "POST", "DELETE"}:
+            return self._application(environ, start)
+        if "partNumber" in request.query:
+            # A part is no object yet.
+            return self._application(environ, start)
+        with self._locks[hash((request.bucket, request.key)) % _LOCKS]:
+            return list(self._application(environ, start))
