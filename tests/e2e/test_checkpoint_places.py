@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +27,58 @@ for step in (1, 2):
 """
 
 
+BUCKET = "checkpoint-places"
+
+
 @pytest.fixture
-def bucket(docker_sandbox: SandboxInfo) -> str:
+def account(docker_sandbox: SandboxInfo) -> Callable[[str], Any]:
+    """boto3's client of a service; there is a bucket."""
     environment = docker_sandbox.environment()
-    s3 = boto3.client(
-        "s3",
-        endpoint_url=docker_sandbox.endpoint_url,
-        region_name="us-east-1",
-        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-    )
-    s3.create_bucket(Bucket="checkpoint-places")
-    return "checkpoint-places"
+
+    def client(service: str) -> Any:
+        return boto3.client(
+            service,  # type: ignore[call-overload]
+            endpoint_url=docker_sandbox.endpoint_url,
+            region_name="us-east-1",
+            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        )
+
+    client("s3").create_bucket(Bucket=BUCKET)
+    return client
 
 
-def test_checkpoints_are_found_where_they_are_now(runctl: CommandLine, bucket: str) -> None:
+def allow(iam: Any, bucket: str) -> None:
+    """Instances may use the bucket."""
+    statement = {
+        "Effect": "Allow",
+        "Action": "s3:*",
+        "Resource": [f"arn:aws:s3:::{bucket}{end}" for end in ("", "/*")],
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    iam.put_role_policy(RoleName="runctl-instance", PolicyName=bucket, PolicyDocument=policy)
+
+
+def test_checkpoints_are_found_where_they_are_now(
+    runctl: CommandLine, account: Callable[[str], Any], docker_sandbox: SandboxInfo
+) -> None:
     write_project(runctl.cwd, {"train.py": SAVES})
     results = volume(runctl, "results")
     first = create(runctl, "--ebs-volume", "results")
     train = ("aws", "train", first, "train.py", "--wait", "--run-name")
     runctl(*train, "base", "--ebs-mount", "results:/results").ok()
     runctl(*train, "disk", "--no-ebs-auto").ok()
+    allow(account("iam"), BUCKET)
+    store = f"s3://{BUCKET}/published"
+    runctl(
+        *train,
+        "stored",
+        "--no-ebs-auto",
+        "--checkpoint-s3",
+        store,
+        "--checkpoint-endpoint",
+        docker_sandbox.endpoint_url,
+    ).ok()
 
     def checkpoint(*words: object) -> Any:
         return runctl("checkpoint", *words, "--output", "json").ok().json
@@ -64,16 +97,22 @@ def test_checkpoints_are_found_where_they_are_now(runctl: CommandLine, bucket: s
     pulled = checkpoint("pull", "disk", "./one", "--name", "step-1.pt")
     assert (pulled["sent_files"], pulled["target"]) == (1, str(runctl.cwd / "one/step-1.pt"))
     assert zipfile.ZipFile(runctl.cwd / "one/step-1.pt").read("weights") == b"1" * 100_000
-    assert checkpoint("push", "./one", f"s3://{bucket}/runs/run-x")["sent_files"] == 1
-    assert [each["state"] for each in checkpoint("verify", f"s3://{bucket}/runs/run-x")] == ["verified"]
-    unknown = runctl("checkpoint", "pull", f"s3://{bucket}/runs", "./x", "--output", "json").error
-    assert unknown["hint"] == f"name a run's own folder: s3://{bucket}/runs/run-x"
-    checkpoint("pull", f"s3://{bucket}/runs/run-x", "./two")
+    assert checkpoint("push", "./one", f"s3://{BUCKET}/runs/run-x")["sent_files"] == 1
+    assert [each["state"] for each in checkpoint("verify", f"s3://{BUCKET}/runs/run-x")] == ["verified"]
+    unknown = runctl("checkpoint", "pull", f"s3://{BUCKET}/runs", "./x", "--output", "json").error
+    assert unknown["hint"] == f"name a run's own folder: s3://{BUCKET}/runs/run-x"
+    checkpoint("pull", f"s3://{BUCKET}/runs/run-x", "./two")
     assert _same(runctl.cwd / "one/step-1.pt", runctl.cwd / "two/step-1.pt")
     checkpoint("push", "./two", "base")
     assert [each["name"] for each in checkpoint("list", "base")] == ["step-1.pt", "step-2.pt"]
     again = ("aws", "train", first, "train.py", "--resume-from", "base", "--no-ebs-auto", "--wait")
     assert "/checkpoints/step-1.pt" in runctl(*again).ok().out
+
+    # Of a run that publishes, in both places.
+    both = checkpoint("list", "stored")
+    run_id = runctl("runs", "show", "stored", "--output", "json").ok().json["id"]
+    assert {each["where"].partition("://")[0] for each in both} == {"s3", both[0]["where"]}
+    checkpoint("push", "./two", "stored")
 
     # The machine goes; the volume has those of the one run, and nothing has those of the other.
     terminate(runctl, first)
@@ -81,6 +120,9 @@ def test_checkpoints_are_found_where_they_are_now(runctl: CommandLine, bucket: s
     assert (gone["code"], "ended with it" in gone["message"]) == ("no-checkpoint", True)
     kept = runctl("checkpoint", "list", "base", "--output", "json").error
     assert f"runctl aws ebs attach {results} INSTANCE" in kept["message"]
+    stored = checkpoint("verify", "stored")
+    assert {(each["where"], each["state"]) for each in stored} == {(f"{store}/{run_id}", "verified")}
+    assert checkpoint("pull", "stored", "./three")["name"] == "step-1.pt"
     second = create(runctl, "--ebs-volume", "results")
     found = checkpoint("list", "base")
     assert {each["where"].partition(":")[0] for each in found} == {second}

@@ -52,7 +52,7 @@ def run_plan_lines(plan: RunPlan, *, price: bool = True) -> list[str]:
         rows.append(("limit", f"{spec.timeout_seconds:g} s, then SIGTERM and {spec.grace_seconds:g} s grace"))
     if price and instance.price_per_hour is not None and instance.market is not Market.OWNED:
         rows.append(("price", f"{usd(instance.price_per_hour)} per hour ({instance.market.value})"))
-    return [f"{label:<9}{value}" for label, value in rows]
+    return [f"{label:<8} {value}" for label, value in rows]
 
 
 def run_plan_document(plan: RunPlan) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def _on_instance(session: Session, name: str, path: str, label: str, transport: 
 
 
 def _of_run(session: Session, reference: str, record: RunRecord, transport: str | None) -> Places:
-    """The machine's folder while the machine is there, then the volume, wherever that is mounted now."""
+    """The machine's folder while the machine is there, else the volume, wherever that is mounted now; and the store."""
     elsewhere: list[str] = []
     found: list[CheckpointPlace] = []
     try:
@@ -113,6 +113,9 @@ def _of_run(session: Session, reference: str, record: RunRecord, transport: str 
         on_volume, why_not = _on_volume(session, record, transport)
         found += [on_volume] if on_volume is not None else []
         elsewhere += [why_not] if why_not else []
+    stored, folder_store = _in_store(session, record)
+    found += [stored] if stored is not None else []
+    elsewhere += [folder_store] if folder_store and not found else []
     if found:
         return Places(reference, tuple(found), record, tuple(elsewhere))
     raise NotFound(
@@ -138,6 +141,16 @@ def folder_of_run(session: Session, machine: Machine, record: RunRecord) -> Mach
         return None
     where = folder if is_this_computer(record.provider) else f"{machine.instance.id}:{folder}"
     return MachineFolder(machine.agent, folder, where, agent_here(session))
+
+
+def _in_store(session: Session, record: RunRecord) -> tuple[StoredCheckpoints | None, str]:
+    """What the run publishes to, or where that is in words, if it cannot be read from here."""
+    if record.store is None:
+        return None, ""
+    address = f"{record.store.rstrip('/')}/{record.id}"
+    if "://" not in address:
+        return None, f"it published to the folder {address}, on whatever has that mounted"
+    return stored_at(session.in_region(record.region), address, record.provider), ""
 
 
 def _on_volume(
