@@ -62,6 +62,7 @@ REPEATABLE = frozenset(
         ("iam", "DetachRolePolicy"),
         ("iam", "RemoveRoleFromInstanceProfile"),
         ("s3", "CreateBucket"),
+        ("ec2", "DeleteLaunchTemplate"),
         ("ec2", "DeleteSnapshot"),
     }
 )
