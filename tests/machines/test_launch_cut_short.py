@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.namespaces, pytest.mark.root]
     [
         (Cut("RunInstances", before=True), "may exist"),
         (Cut("RunInstances"), "is given back"),
-        (Cut("DescribeInstances", occurrence=3), "is given back"),
+        (Cut("DescribeInstanceInformation"), "is given back"),
         (Cut("SendCommand"), "is given back"),
         (Cut("SendCommand", occurrence=4, before=True), "is given back"),
     ],

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runctl.agent.after_run import READ_SECONDS, MachineEnd
+from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.checkpoints.resume import ResumeFrom
 from runctl.containers.mounts import parse_mount
 from runctl.core.clock import SystemClock
@@ -27,6 +28,7 @@ from runctl.runs.launch_plan import (
     mounts_to_be,
     plan_machine_end,
     plan_results,
+    with_addresses,
     with_volumes,
     without_repeats,
 )
@@ -86,6 +88,18 @@ def test_the_machine_is_asked_for_with_every_volume_that_the_run_names_each_once
         VolumeMount(DATASETS, "/mnt/x"),
         VolumeMount(FREE, None),
     )
+
+
+def test_the_machine_may_write_where_results_and_checkpoints_go() -> None:
+    both = AfterRun(results="s3://mine/runs/")
+
+    def writes(after: AfterRun, store: StoreSpec | None) -> tuple[str, ...]:
+        return with_addresses(InstanceRequest(), after, store).writes
+
+    assert writes(both, StoreSpec("s3://mine/saved")) == ("s3://mine/runs", "s3://mine/saved")
+    assert writes(both, StoreSpec("s3://mine/runs")) == ("s3://mine/runs",)
+    assert writes(AfterRun(results="out"), StoreSpec("s3://other/x", endpoint="https://minio.example")) == ()
+    assert writes(AfterRun(), StoreSpec("/mnt/shared/runs")) == ()
 
 
 def test_the_runs_mounts_are_planned_on_a_machine_that_is_not_there_yet() -> None:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from runctl.agent.after_run import READ_SECONDS, MachineEnd
+from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.object_store import parse_source
 from runctl.agent.spec import MachineMount
 from runctl.checkpoints.resume import ResumeFrom
@@ -99,6 +100,19 @@ def with_volumes(
     if resume is not None and resume.volume_id is not None:
         points.setdefault(str(resume.volume_id), None)
     return replace(request, volumes=tuple(VolumeMount(*pair) for pair in points.items()))
+
+
+def with_addresses(request: InstanceRequest, after: AfterRun, store: StoreSpec | None) -> InstanceRequest:
+    """The request for a machine that may write where results and checkpoints go. Raises `UsageError`.
+
+    A store with an endpoint of its own knows nothing of the machine's rights.
+    """
+    addresses = list(request.writes)
+    if after.results is not None and is_address(after.results):
+        addresses.append(checked_address(after.results))
+    if store is not None and is_address(store.url) and not store.endpoint:
+        addresses.append(checked_address(store.url))
+    return replace(request, writes=tuple(dict.fromkeys(addresses)))
 
 
 def without_repeats(request: InstanceRequest, volumes: Mapping[str, Volume]) -> InstanceRequest:

@@ -27,12 +27,11 @@ from runctl.runs.launch_plan import (
     AfterRun,
     LaunchPlan,
     check_resume_path,
-    checked_address,
-    is_address,
     machine_to_be,
     mounts_to_be,
     plan_machine_end,
     plan_results,
+    with_addresses,
     with_volumes,
     without_repeats,
 )
@@ -73,9 +72,7 @@ def launching(
         resume = find_checkpoint(session, request.resume_from)
         train = replace(train, resume=resume)
     machine = with_volumes(machine, project.mount_requests, resume)
-    if request.after.results is not None and is_address(request.after.results):
-        address = checked_address(request.after.results)
-        machine = replace(machine, writes=(*machine.writes, address))
+    machine = with_addresses(machine, request.after, train.keeping.store())
     volumes = _volumes(own, machine)
     with new_machine(session, provider, without_repeats(machine, volumes)) as new:
         instance = machine_to_be(new.plan, SystemClock().now())
