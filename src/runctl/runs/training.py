@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from runctl.agent.spec import EndReason, RunSpec
 from runctl.core.clock import SystemClock
-from runctl.core.errors import Interrupted
+from runctl.core.errors import Interrupted, Unsupported
 from runctl.core.ids import InstanceId, RunId, new_run_id
 from runctl.core.models import Instance, Volume
 from runctl.core.tags import INTENT
@@ -85,10 +85,19 @@ class Training:
         """As `plan`, for a machine that is not rented yet: it is asked nothing, and ``facts`` are what it will have."""
         return self._planned(facts, self._image_on(None))
 
+    @property
+    def _request(self) -> TrainRequest:
+        """With the variables that lead the machine to the provider's own store, where checkpoints go there."""
+        store = self.request.keeping.store()
+        filling = self.session.provider(self.instance.provider).filling
+        if store is None or store.url.startswith("/") or store.endpoint or isinstance(filling, Unsupported):
+            return self.request
+        return replace(self.request, env={**filling.machine_variables(), **self.request.env})
+
     def _planned(self, facts: MountFacts, image_of_run: RunImage) -> RunPlan:
         from runctl.project.git_state import git_state
 
-        request, project = self.request, self.project
+        request, project = self._request, self.project
         for warning in project.sent.warnings:
             self._warn(warning)
         self._warn_of_taken_name()
@@ -156,7 +165,7 @@ class Training:
         self.project = project
         image = self._image.settle(project.sent.selection, None if project.is_command else project.script)
         following = plan_run(
-            self.request,
+            self._request,
             project,
             plan.instance,
             plan.mounts,
