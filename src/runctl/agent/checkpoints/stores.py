@@ -337,7 +337,9 @@ class S3Store:
         return AgentError(code, f"{self._prefix} is not available: {refusal}")
 
     def _denied(self, why: str) -> AgentError:
-        statements = to_write(self._prefix, partition_of(self._s3.location.region))
+        # For all runs that are kept there: each has an id of its own.
+        above = Source(self._prefix.bucket, self._prefix.prefix.rpartition("/")[0])
+        statements = to_write(above, partition_of(self._s3.location.region))
         return AgentError(
             "store-denied",
             f"this machine may not use {self._prefix}: {why}",

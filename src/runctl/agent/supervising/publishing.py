@@ -22,7 +22,7 @@ from runctl.agent.disks import run_folders
 from runctl.agent.environments.script import login_environment
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import processes
-from runctl.agent.machine.root import PASSED_ON, agent_command, login_user
+from runctl.agent.machine.root import PASSED_ON, agent_command, login_user, machine_variables
 from runctl.agent.records import without_values
 from runctl.agent.spec import EndReason, EndRecord, RunSpec, dumps, to_json
 
@@ -220,7 +220,7 @@ def environment(attempt: Attempt) -> dict[str, str]:
 
 def variables(spec: RunSpec, own: Mapping[str, str]) -> dict[str, str]:
     """The login user's, those of ours that lead to the store, and the run's own: keys may be in any of them."""
-    kept = {name: value for name, value in own.items() if name in VARIABLES}
+    kept = {name: value for name, value in {**machine_variables(), **own}.items() if name in VARIABLES}
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return {**login_environment(login_user(), own), **kept, **spec.env, **passed}
 
