@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from datetime import timedelta
 from typing import Any
 
 from runctl.agent.checkpoint_spec import CHECKPOINT_SIGNALS
@@ -15,6 +16,7 @@ from runctl.project.left_out import described
 from runctl.providers.registry import is_this_computer
 from runctl.render.json import to_builtins
 from runctl.render.run_mounts import mount_rows, mounts_document
+from runctl.render.things import duration
 from runctl.runs.plan import RunPlan
 
 
@@ -48,6 +50,11 @@ def run_plan_lines(plan: RunPlan, *, price: bool = True) -> list[str]:
     if spec.resume_from is not None:
         where = spec.resume_from if "://" in spec.resume_from else spec.resume_from + " on the machine"
         rows.append(("resumes", f"from the newest complete checkpoint at {where}"))
+    if plan.recovery.auto_resume:
+        rules = plan.recovery.rules
+        within = duration(timedelta(seconds=rules.retry_within))
+        when = f"at most {rules.max_attempts} attempts, each machine found within {within}"
+        rows.append(("recovers", f"on another machine, while --wait or runs watch goes on: {when}"))
     if spec.timeout_seconds is not None:
         rows.append(("limit", f"{spec.timeout_seconds:g} s, then SIGTERM and {spec.grace_seconds:g} s grace"))
     if price and instance.price_per_hour is not None and instance.market is not Market.OWNED:
@@ -88,6 +95,9 @@ def run_plan_document(plan: RunPlan) -> dict[str, Any]:
             "checkpoint_signal": spec.checkpoint_signal or CHECKPOINT_SIGNALS[0],
             "store": spec.store,
             "checkpoint_schedule": spec.checkpoint_schedule,
+            "auto_resume": plan.recovery.auto_resume,
+            "max_attempts": plan.recovery.rules.max_attempts,
+            "retry_within_seconds": plan.recovery.rules.retry_within,
             "resume_from": spec.resume_from,
             "resume_args": spec.resume_args,
         }

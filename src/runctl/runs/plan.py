@@ -6,7 +6,7 @@ A `RunPlan` is finished when it is made; nobody replaces a part of it afterwards
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import TypeGuard
 
@@ -23,6 +23,7 @@ from runctl.providers.registry import is_this_computer
 from runctl.runs.mounts.folder_mounts import folder_mounts
 from runctl.runs.mounts.plan import MountFacts, MountPlan, plan_mounts
 from runctl.runs.project_plan import DEFAULT_GRACE, ProjectPlan, TrainRequest
+from runctl.runs.recovery import Recovery
 
 RESUME_ORIGIN = "--resume-from"
 
@@ -44,6 +45,8 @@ class RunPlan:
     """What the user calls the run."""
     git: GitState | None = None
     """What the project is made of, as far as git knows."""
+    recovery: Recovery = field(default_factory=Recovery)
+    """Whether another machine takes the run up when its own is taken back."""
     results: str | None = None
     """Where what the run wrote is brought after it: a folder of this computer, or an address."""
 
@@ -162,6 +165,7 @@ def plan_run(
         name=request.name,
         git=git,
         results=request.results,
+        recovery=request.recovery,
     )
 
 

@@ -272,7 +272,16 @@ def with_end(record: RunRecord, end: EndRecord) -> RunRecord:
         exit_code=end.exit_code,
         message=end.message,
         hand_off=end.hand_off,
+        checkpoint=_handed_over(end) or record.checkpoint,
     )
+
+
+def _handed_over(end: EndRecord) -> CheckpointStatus | None:
+    """The checkpoint of a hand-over, which the machine may have let go of before it was asked."""
+    given = end.hand_off
+    if given is None or given.checkpoint is None:
+        return None
+    return CheckpointStatus(given.checkpoint, given.stages.get("script_ended", end.ended_at), given.step)
 
 
 def as_known(record: RunRecord) -> KnownAttempt:

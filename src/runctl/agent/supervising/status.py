@@ -127,8 +127,14 @@ def _newest_checkpoint(
 ) -> CheckpointStatus | None:
     """What the store has, else what is on the disk; of a run that has ended what was found at its end."""
     known = folder.checkpoint()
-    if end is not None or live.checkpoint_dir is None or live.started_at is None:
+    if live.checkpoint_dir is None or live.started_at is None:
         return known
+    if end is not None:
+        from runctl.agent.checkpoints.choosing import status_of
+
+        found = status_of(Path(live.checkpoint_dir)) if known is None and spec.store is None else None
+        # What is newer is a later attempt's.
+        return found if found is not None and found.saved_at <= end.ended_at else known
     if known is None and spec.store is None:
         from runctl.agent.checkpoints.choosing import status_of
 

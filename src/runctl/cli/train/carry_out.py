@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from runctl.cli.context import Cli
 from runctl.cli.framework.prompts import Keys
+from runctl.cli.runs.attempts import follow_attempts
 from runctl.cli.runs.show_log import show_log
 from runctl.core.clock import SystemClock
 from runctl.core.errors import RunctlError, UsageError
@@ -73,7 +74,7 @@ def carry_out(
         return 0
     if cli.settings.quiet:
         cli.write(record.id)
-    return show_log(cli, training.machine, record, follow=True, document=True)
+    return follow_attempts(cli, training.machine, record)[0]
 
 
 @dataclass

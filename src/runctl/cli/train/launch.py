@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from runctl.cli.machines.renting import confirm_renting, highest_price, may_be_a
 from runctl.cli.machines.resolve import find_instance, transport_option
 from runctl.cli.train.help import SECTIONS as TRAIN_SECTIONS
 from runctl.cli.train.run_options import RunOptions, run_options
+from runctl.core.models import Market
 from runctl.providers.registry import plugin
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -125,6 +127,10 @@ def _renting(provider: str) -> click.Command:
         train = run.request(cli, provider, script, rest)
         request = LaunchRequest(train, after, run.resume_from, run.image_options, transport)
         machine = wanted.request(cli.session, provider, (), terminal=may_be_asked(cli))
+        if run.auto_resume is None and machine.market is Market.SPOT:
+            request = replace(
+                request, train=replace(train, recovery=replace(train.recovery, auto_resume=True))
+            )
         with launching(cli.session, provider, request, machine) as launch:
             if dry_run:
                 show_launch_plan(cli, launch.plan)

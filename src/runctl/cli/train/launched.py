@@ -10,7 +10,7 @@ from pathlib import Path
 from runctl.agent.after_run import NOT_UPLOADED
 from runctl.cli.context import Cli
 from runctl.cli.machines.renting import ask_fallback
-from runctl.cli.runs.show_log import show_log
+from runctl.cli.runs.attempts import follow_attempts
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Interrupted, RunctlError
 from runctl.core.money import usd
@@ -75,8 +75,7 @@ class Launched:
         cli, machine = self.cli, self.launch.training.machine
         if cli.settings.quiet:
             cli.write(self.record.id)
-        code = show_log(cli, machine, self.record, follow=True, document=True, emits=False)
-        record = cli.store.get(self.record.id)
+        code, machine, record = follow_attempts(cli, machine, self.record, emits=False)
         home = record.results is not None and not is_address(record.results)
         results = bring_home(cli, machine, record, str(record.results)) if home else None
         ended = end_rental(cli, machine, record, only_read=record.results is not None and not home)

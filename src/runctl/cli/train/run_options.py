@@ -17,7 +17,7 @@ from runctl.checkpoints.keeping import Keeping
 from runctl.cli.context import Cli
 from runctl.cli.docker.options import build_on_option, build_options, dockerfile_options
 from runctl.cli.framework.completion import complete_runs
-from runctl.cli.framework.values import DURATION
+from runctl.cli.framework.values import COUNT, DURATION
 from runctl.cli.train.options import (
     VolumeOptions,
     checkpoint_options,
@@ -28,11 +28,14 @@ from runctl.cli.train.options import (
 )
 from runctl.containers.container_options import ContainerOptions
 from runctl.containers.image_plan import BuildOptions
+from runctl.core.errors import UsageError
 from runctl.providers.names import check_run_name
+from runctl.providers.registry import plugin
 
 if TYPE_CHECKING:
     from runctl.runs.images.run_image import ImageOptions
     from runctl.runs.project_plan import TrainRequest
+    from runctl.runs.recovery import Recovery
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -65,6 +68,28 @@ class RunOptions:
     dev_mode: bool
     include_patterns: tuple[str, ...]
     container: ContainerOptions
+    auto_resume: bool | None = None
+    max_attempts: int | None = None
+    retry_within: timedelta | None = None
+
+    @property
+    def recovery(self) -> Recovery:
+        """Whether further attempts are started, and how many."""
+        from runctl.runs.recovery import DEFAULT_RULES, Recovery, RecoveryRules
+
+        asked = self.max_attempts is not None or self.retry_within is not None
+        if asked and self.auto_resume is False:
+            raise UsageError(
+                "--max-attempts and --retry-within have no effect with --no-auto-resume",
+                hint="leave them out",
+            )
+        rules = RecoveryRules(
+            self.max_attempts or DEFAULT_RULES.max_attempts,
+            self.retry_within.total_seconds()
+            if self.retry_within is not None
+            else DEFAULT_RULES.retry_within,
+        )
+        return Recovery(bool(self.auto_resume) or asked, rules)
 
     @property
     def image_options(self) -> ImageOptions:
@@ -106,6 +131,7 @@ class RunOptions:
             include_patterns=self.include_patterns,
             name=self.run_name,
             resume_args=parse_arguments(self.resume_arg),
+            recovery=self.recovery,
         )
         return with_configuration(request, cli.config, cli.defaults(provider))
 
@@ -116,7 +142,7 @@ def run_options(provider: str) -> Decorator:
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def gather(*arguments: Any, **given: Any) -> Any:
-            run = RunOptions(**{field.name: given.pop(field.name) for field in fields(RunOptions)})
+            run = RunOptions(**{field.name: given.pop(field.name, None) for field in fields(RunOptions)})
             return function(*arguments, run=run, **given)
 
         decorated: Callable[..., Any] = gather
@@ -125,6 +151,30 @@ def run_options(provider: str) -> Decorator:
         return decorated
 
     return decorate
+
+
+def _recovery_options() -> list[Decorator]:
+    return [
+        click.option(
+            "--auto-resume/--no-auto-resume",
+            "auto_resume",
+            default=None,
+            help="With --wait, and whenever runs watch goes on: start the run again on another machine when its own was"
+            " taken back or lost (default for launch --spot).",
+        ),
+        click.option(
+            "--max-attempts",
+            type=COUNT,
+            metavar="N",
+            help="Attempts in all, the first included (default 20); implies --auto-resume.",
+        ),
+        click.option(
+            "--retry-within",
+            type=DURATION,
+            metavar="TIME",
+            help="Give up when no machine is found for so long (default 1h); implies --auto-resume.",
+        ),
+    ]
 
 
 def _options(provider: str) -> list[Decorator]:
@@ -196,6 +246,7 @@ def _options(provider: str) -> list[Decorator]:
             metavar="ARGS",
             help="Arguments for the script if there is a checkpoint to resume from, such as '--resume {checkpoint}'.",
         ),
+        *([] if plugin(provider).this_computer else _recovery_options()),
         click.option(
             "--sync-code/--no-sync-code",
             "sync_code",

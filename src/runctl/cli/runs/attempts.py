@@ -1,0 +1,52 @@
+"""``--wait``: a run is followed to its end, over all of its attempts where they are started by whoever waits."""
+
+from __future__ import annotations
+
+from runctl.cli.context import Cli
+from runctl.cli.runs.show_log import show_log
+from runctl.core.clock import SystemClock
+from runctl.machines.machine import Machine
+from runctl.runs.records import RunRecord
+from runctl.runs.recovery import RETRIED
+
+
+def follow_attempts(
+    cli: Cli, machine: Machine, record: RunRecord, *, emits: bool = True
+) -> tuple[int, Machine, RunRecord]:
+    """The log of every attempt is shown; the exit code, machine and record of the last one.
+
+    With ``emits``, the run is the document under ``--output json``.
+    """
+    while True:
+        code = show_log(cli, machine, record, follow=True, document=True, emits=False)
+        record = cli.store.get(record.id)
+        following = _recovered(cli, record) if record.end_reason in RETRIED else None
+        if following is None:
+            break
+        machine, record = following
+    if emits and cli.settings.json:
+        cli.emit(record.as_run(SystemClock().now()), text=str)
+    return code, machine, record
+
+
+def _recovered(cli: Cli, record: RunRecord) -> tuple[Machine, RunRecord] | None:
+    """The next attempt and its machine; ``None`` where there is none."""
+    from runctl.runs.control import machine_of
+    from runctl.runs.recipe import Recipes
+    from runctl.runs.recovering import BeingRecovered, Outcome, recover_run
+
+    recipe = Recipes(cli.session.database).find(record.id)
+    if recipe is None or not recipe.auto_resume:
+        return None
+    cli.progress.note(f"{record.id} goes on on another machine; Ctrl-C gives that back")
+    while True:
+        try:
+            recovered = recover_run(cli.session, record, once=False)
+        except BeingRecovered:
+            cli.progress.step(f"waiting for another command that recovers {record.id}")
+            SystemClock().sleep(2.0)
+            continue
+        cli.progress.note(f"{record.id} {recovered.why}")
+        if recovered.outcome is Outcome.ENDED:
+            return None
+        return machine_of(cli.session, recovered.record), recovered.record
