@@ -390,7 +390,10 @@ def test_help_has_its_options_in_sections_and_examples_that_can_be_parsed(invoke
     assert [title for title in titles if f"\n{title}\n" in text] == list(titles)
 
 
-OPTIONS_OF_OTHER_PROVIDERS = {"--ebs-volume", "--mount-point"}
+OPTIONS_OF_OTHER_PROVIDERS = {
+    *("--ebs-volume", "--mount-point"),
+    *("--auto-resume", "--max-attempts", "--retry-within"),
+}
 
 
 INST, VOL, SNAP, RUN = (

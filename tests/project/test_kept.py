@@ -47,17 +47,19 @@ def test_what_no_run_needs_any_more_goes_and_what_another_tree_has_stays(tmp_pat
     assert contents == {"two", "same"}
 
 
-def test_a_file_that_changed_since_it_was_sent_is_not_kept_as_what_it_is_not(tmp_path: Path) -> None:
+def test_a_file_that_is_written_meanwhile_is_kept_as_it_is_then(tmp_path: Path) -> None:
     root, projects = tmp_path / "p", KeptProjects(tmp_path / "kept")
-    manifest = a_project(root, train="one")
-    (root / "train.py").write_text("two")
+    manifest = a_project(root, train="one", log="first")
+    (root / "log.py").write_text("first, second")
 
-    with pytest.raises(NotKept, match="changed"):
-        projects.keep(root, manifest)
+    tree = projects.keep(root, manifest)
 
-    assert not projects.has(manifest.digest)
+    assert tree.changed == ("log.py",)
+    machine = Machine(tmp_path / "machine")
+    projects.send(tree.digest, "p-1", machine, "i-1")
+    assert machine.files("p-1") == {"train.py": b"one", "log.py": b"first, second"}
     with pytest.raises(NotFound, match="not kept"):
-        projects.send(manifest.digest, "p-1", Machine(tmp_path / "machine"), "i-1")
+        projects.check(manifest.digest)
 
 
 def test_a_project_that_is_too_large_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

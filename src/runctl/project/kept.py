@@ -13,9 +13,10 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from runctl.agent.trees.manifest import Manifest, contents
+from runctl.agent.trees.manifest import Entry, Manifest, contents
 from runctl.core.errors import NotFound, ProjectError
 from runctl.core.files import cache_folder, data_folder, make_private_folder
 from runctl.core.progress import SILENT, Progress
@@ -36,6 +37,15 @@ class NotKept(ProjectError):
     code = "project-not-kept"
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A tree that is kept."""
+
+    digest: str
+    changed: tuple[str, ...] = ()
+    """Files that are not as they were sent: they have changed while the project was kept."""
+
+
 class KeptProjects:
     """The trees that are kept in one folder."""
 
@@ -47,10 +57,11 @@ class KeptProjects:
         """Whether the tree can be sent from here."""
         return (self._trees / f"{digest}.json").is_file()
 
-    def keep(self, root: Path, manifest: Manifest) -> None:
-        """The files of the tree, found below ``root``, are here. Raises `NotKept`."""
+    def keep(self, root: Path, manifest: Manifest) -> Kept:
+        """The files of the tree, found below ``root``, are here: those that have changed meanwhile as they are now, as
+        a log that is written in the project. Raises `NotKept`."""
         if self.has(manifest.digest):
-            return
+            return Kept(manifest.digest)
         wanted = contents(manifest.entries.values())
         total = sum(wanted.values())
         if total > LARGEST_TREE:
@@ -60,15 +71,20 @@ class KeptProjects:
         try:
             make_private_folder(self._trees)
             make_private_folder(self._contents)
+            changed: dict[str, Entry] = {}
             for path, entry in manifest.entries.items():
                 if entry[0] == "f" and not self._content(entry[3]).exists():
-                    self._take(root / path, entry[3])
+                    size_bytes, sha = self._take(root / path)
+                    if sha != entry[3]:
+                        changed[path] = ["f", entry[1], size_bytes, sha]
+            tree = manifest.with_changes(changed) if changed else manifest
             # Last: a tree is kept once its manifest is there.
-            write_atomically(self._trees / f"{manifest.digest}.json", manifest.text.encode("ascii"))
+            write_atomically(self._trees / f"{tree.digest}.json", tree.text.encode("ascii"))
         except OSError as error:
             raise NotKept(
                 f"the project cannot be kept for further attempts: {error.strerror or error}"
             ) from error
+        return Kept(tree.digest, tuple(sorted(changed)))
 
     def send(
         self, digest: str, project: str, target: SyncTarget, machine: str, progress: Progress = SILENT
@@ -107,17 +123,22 @@ class KeptProjects:
     def _content(self, sha: str) -> Path:
         return self._contents / sha[:2] / sha
 
-    def _take(self, source: Path, sha: str) -> None:
-        target = self._content(sha)
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        descriptor, partial = tempfile.mkstemp(dir=target.parent)
+    def _take(self, source: Path) -> tuple[int, str]:
+        """The file as it is now is here; its size and its hash."""
+        descriptor, partial = tempfile.mkstemp(dir=self._contents)
         try:
-            if _copy(source, descriptor) == sha:
-                Path(partial).replace(target)
-                return
-        finally:
+            size_bytes, sha = _copy(source, descriptor)
+            target = self._content(sha)
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            Path(partial).replace(target)
+        except BaseException:
             Path(partial).unlink(missing_ok=True)
-        raise NotKept(f"{source.name} has changed while the project was kept for further attempts")
+            raise
+        return size_bytes, sha
+
+    def check(self, digest: str) -> None:
+        """Raises `NotFound` where the tree is not kept."""
+        self._manifest(digest)
 
     def _manifest(self, digest: str) -> Manifest:
         try:
@@ -155,14 +176,17 @@ class KeptProjects:
             shutil.rmtree(root, ignore_errors=True)
 
 
-def _copy(source: Path, descriptor: int) -> str:
-    """The file is copied; SHA-256 of what was."""
-    digest = hashlib.sha256()
+def _copy(source: Path, descriptor: int) -> tuple[int, str]:
+    """The file is copied, no more of it than there was at first; size and SHA-256 of what was."""
+    digest, left = hashlib.sha256(), source.stat().st_size
+    size_bytes = 0
     with open(descriptor, "wb") as copy, source.open("rb") as file:
-        while data := file.read(_CHUNK):
+        while data := file.read(min(_CHUNK, left)):
             digest.update(data)
             copy.write(data)
-    return digest.hexdigest()
+            size_bytes += len(data)
+            left -= len(data)
+    return size_bytes, digest.hexdigest()
 
 
 def kept_projects() -> KeptProjects:

@@ -21,7 +21,7 @@ from runctl.core.database import Database
 from runctl.core.errors import NotFound, RunctlError
 from runctl.machines.machine import Machine
 from runctl.machines.session import Session
-from runctl.project.kept import KeptProjects, NotKept, kept_projects, sent_manifest
+from runctl.project.kept import Kept, KeptProjects, NotKept, kept_projects, sent_manifest
 from runctl.providers.interface import InstanceRequest, require
 from runctl.runs.mounts.plan import MountPlan
 from runctl.runs.recovery import DEFAULT_RULES, RecoveryRules
@@ -137,32 +137,39 @@ def keeping(session: Session, recipe: Recipe, machine: Machine, root: Path, spec
     recipes, projects = Recipes(session.database), kept_projects()
     recipe = replace(recipe, spec=spec)
     recipes.put(recipe)
+    tell = session.progress.warn if recipe.auto_resume else session.progress.detail
     with ThreadPoolExecutor(2) as pool:
-        kept = pool.submit(_keep_project, projects, machine, root, spec)
+        keeps = pool.submit(_keep_project, projects, machine, root, spec)
         request = pool.submit(_request, recipe, machine)
         yield
         recipe = replace(recipe, request=request.result())
-        trouble = kept.result()
+        kept, trouble = keeps.result()
+    if kept is not None:
+        recipe = replace(recipe, spec=replace(spec, tree=kept.digest))
+        for path in kept.changed[:3]:
+            tell(f"{path} changes: a further attempt has it as it is now")
     if trouble:
-        tell = session.progress.warn if recipe.auto_resume else session.progress.detail
         tell(f"{recipe.run_id} cannot be recovered: {trouble}")
     if recipes.find(recipe.run_id) is not None:  # it may have ended for good by now
         recipes.put(recipe)
     recipes.prune(projects)
 
 
-def _keep_project(projects: KeptProjects, machine: Machine, root: Path, spec: RunSpec) -> str:
-    """Empty, or why the project could not be kept."""
-    if spec.tree is None or projects.has(spec.tree):
-        return ""
+def _keep_project(
+    projects: KeptProjects, machine: Machine, root: Path, spec: RunSpec
+) -> tuple[Kept | None, str]:
+    """What is kept, or why nothing is."""
+    if spec.tree is None:
+        return None, ""
+    if projects.has(spec.tree):
+        return Kept(spec.tree), ""
     manifest = sent_manifest(machine.instance.id, spec.project, spec.tree)
     if manifest is None:
-        return "what was sent of the project is not known here any more"
+        return None, "what was sent of the project is not known here any more"
     try:
-        projects.keep(root, manifest)
+        return projects.keep(root, manifest), ""
     except NotKept as error:
-        return error.message
-    return ""
+        return None, error.message
 
 
 def _request(recipe: Recipe, machine: Machine) -> InstanceRequest | None:

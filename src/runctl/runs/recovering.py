@@ -22,6 +22,7 @@ from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import CapacityError, Conflict, Interrupted, NotFound, RunctlError, Unsupported
 from runctl.core.files import data_folder, make_private_folder
 from runctl.core.ids import InstanceId, VolumeId
+from runctl.core.journal import Change, Effect
 from runctl.core.models import Instance, InstanceState, Market, RunPhase, VolumeState
 from runctl.core.tags import ATTEMPT, INTENT
 from runctl.machines.intents import IntentState
@@ -323,6 +324,9 @@ class _Recovering:
             return self._start_on(staying, next_spec(self.recipe, self.record, ends_itself=False))
         number = self.record.attempt + 1
         self._check_recipe()
+        # Nobody has to be told of a machine that its provider has taken back.
+        over = f"instance {self.record.instance_id} has ended"
+        self.provider.journal.record(Change("instance", (self.record.instance_id,), Effect.GONE, over))
         instance: Instance | None = None
         try:
             instance = self._adopted(number) or self._rent(market, number)
@@ -367,6 +371,8 @@ class _Recovering:
                 f"the image of {spec.run_id} is built with secrets, which are not kept",
                 hint="start a new run from its checkpoints: --resume-from",
             )
+        if spec.tree is not None:
+            kept_projects().check(spec.tree)
         if self.recipe.request is None:
             raise Unsupported(
                 f"what a machine like that of {spec.run_id} is rented by is not known",

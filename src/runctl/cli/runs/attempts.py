@@ -38,7 +38,7 @@ def _recovered(cli: Cli, record: RunRecord) -> tuple[Machine, RunRecord] | None:
     recipe = Recipes(cli.session.database).find(record.id)
     if recipe is None or not recipe.auto_resume:
         return None
-    cli.progress.note(f"{record.id} goes on on another machine; Ctrl-C gives that back")
+    cli.progress.note(f"recovering {record.id}; Ctrl-C gives back what is rented for that")
     while True:
         try:
             recovered = recover_run(cli.session, record, once=False)
