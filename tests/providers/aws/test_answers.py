@@ -204,7 +204,7 @@ def test_who_never_answers_is_named_while_we_wait_and_given_up(
 ) -> None:
     monkeypatch.setattr(session_module, "ANSWER_SECONDS", 0.3)
     monkeypatch.setattr("runctl.providers.aws.calls.slow_calls.SAY_AFTER_SECONDS", 0.1)
-    monkeypatch.setattr("runctl.providers.aws.calls.slow_calls._POLL_SECONDS", 0.02)
+    monkeypatch.setattr("runctl.providers.aws.calls.slow_calls._TICK_SECONDS", 0.02)
     monkeypatch.setenv("AWS_ENDPOINT_URL", silent)
     progress = RecordedProgress()
     session.report_to(progress)

@@ -29,7 +29,7 @@ _VERBS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "terminate": ("End instances for good; volumes stay.", f"{_INSTANCES}:terminate_command", ("rm",)),
     "exec": ("Run a command on an instance.", "runctl.cli.machines.exec:exec_command", ()),
     "launch": (
-        "Rent an instance, train a script on it, bring its results home, and give it back.",
+        "Train a script from start to finish: rent a machine if need be, bring the results home.",
         "runctl.cli.train.launch:launch_command",
         (),
     ),

@@ -105,7 +105,7 @@ def _renting(provider: str) -> click.Command:
         transport: str | None,
         rest: tuple[str, ...],
     ) -> int:
-        """Rent a machine, train a script on it, bring its results home, and give the machine back.
+        """Train a script from start to finish: rent a machine if need be, bring the results home.
 
         The plan with its price is shown first, and on a terminal it asks before it rents; --yes answers. What is wrong
         in the project is found before anything is rented. A run that has started goes on when this computer sleeps,
@@ -152,7 +152,7 @@ def _renting(provider: str) -> click.Command:
 def _on_own_machine(provider: str) -> click.Command:
     @click.command(
         cls=_Launch,
-        sections={**TRAIN_SECTIONS, AFTER_RUN: ("--results",)},
+        sections=_sections_there(),
         examples=_examples(provider),
         exclusive=[("--dockerfile", "--dockerfile-search")],
     )
@@ -175,7 +175,7 @@ def _on_own_machine(provider: str) -> click.Command:
         rest: tuple[str, ...],
         instance_id: str | None = None,
     ) -> int:
-        """Train a script and bring its results to a folder.
+        """Train a script from start to finish: rent a machine if need be, bring the results home.
 
         The machine is there already: nothing is rented, and nothing given back.
         """
@@ -230,11 +230,22 @@ def _instance_option(provider: str) -> Decorator:
     )
 
 
+def _sections_there() -> dict[str, tuple[str, ...]]:
+    """The titles of ``train``, where nothing is rented."""
+    watching = ("--watch", "--restart-on-change")
+    found = {
+        title: tuple(option for option in options if option not in watching)
+        for title, options in TRAIN_SECTIONS.items()
+    }
+    return {**found, AFTER_RUN: ("--results",)}
+
+
 def _sections(provider: str) -> dict[str, tuple[str, ...]]:
     """The titles of ``create`` and of ``train``, with what both have under one of them."""
     own = sections_with(plugin(provider), CREATE_SECTIONS)
     own.pop("This command", None)
-    found = {title: tuple(options) for title, options in TRAIN_SECTIONS.items()}
+    found = _sections_there()
+    del found[AFTER_RUN]
     for title, options in own.items():
         found[title] = (*found.get(title, ()), *options)
     found["The run"] = (*found["The run"], "--ready-timeout", "--confirm")

@@ -142,10 +142,12 @@ plugin = ProviderPlugin(
     ),
     commands={
         "spot-prices": Leaf(
-            "Show what spot machines cost, and have cost.", "runctl.cli.machines.spot:prices_command", "aws"
+            "Show what spot machines cost now in each zone, and have cost.",
+            "runctl.cli.machines.spot:prices_command",
+            "aws",
         ),
         "spot-advice": Leaf(
-            "Show where spot capacity is likely: prices, scores, and what was seen here.",
+            "Show where spot capacity is likely, the best first.",
             "runctl.cli.machines.spot:advice_command",
             "aws",
         ),
