@@ -1,0 +1,357 @@
+"""Every order of interruptions, silence, kills, stops and ends leaves one run with one end, and nothing rented."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from runctl.agent.after_run import MachineEnd
+from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunSpec, RunState
+from runctl.core.config import Config
+from runctl.core.database import Database
+from runctl.core.errors import CapacityError, MachineError, NotFound, RunctlError, Unreachable, Unsupported
+from runctl.core.ids import InstanceId
+from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.progress import SILENT, Progress
+from runctl.core.tags import ATTEMPT, INTENT
+from runctl.machines.intents import IntentStore
+from runctl.machines.session import Session
+from runctl.providers.capacity import RefusalListener, no_listener
+from runctl.providers.interface import Check, CreatePlan, InstanceRequest, Provider, Renting
+from runctl.runs import control, recovering
+from runctl.runs.recipe import Recipe, Recipes
+from runctl.runs.records import from_status, planned
+from runctl.runs.recovering import Outcome, recover_run
+from runctl.runs.recovery import RETRIED, RecoveryRules
+from runctl.runs.store import run_store
+from runctl.testing.clock import ManualClock
+from tests.cli.fake_provider import a_plan, an_instance
+
+RUN = "run-aaaa"
+FIRST = InstanceId("i-first")
+
+
+class Killed(BaseException):
+    """The watcher's process is gone: nothing that it would still do happens."""
+
+
+@dataclass
+class World:
+    """A provider, its machines, and the agents on them."""
+
+    machines: dict[InstanceId, Instance] = field(default_factory=dict)
+    runs: dict[InstanceId, dict[int, AttemptStatus]] = field(default_factory=dict)
+    specs: dict[int, RunSpec] = field(default_factory=dict)
+    silent: set[InstanceId] = field(default_factory=set)
+    """They go on, and nobody reaches them."""
+    capacity: bool = True
+    calls_left: int | None = None
+    """Until the process is killed; ``None``: it is not."""
+    meanwhile: tuple[int, Callable[[], None]] | None = None
+    """After so many calls somebody else does this."""
+    clock: ManualClock = field(default_factory=ManualClock)
+    ended: bool = False
+    """The run has ended for good, and whoever asks can know."""
+    started_after_end: bool = False
+
+    def called(self) -> None:
+        """Something is asked of the world. Raises `Killed`."""
+        if self.meanwhile is not None:
+            left, happens = self.meanwhile
+            self.meanwhile = (left - 1, happens) if left else None
+            if not left:
+                happens()
+        if self.calls_left is not None:
+            if self.calls_left == 0:
+                raise Killed
+            self.calls_left -= 1
+
+    def going(self) -> list[InstanceId]:
+        return [name for name, machine in self.machines.items() if not machine.state.is_over]
+
+    def training(self) -> list[InstanceId]:
+        return [i for i in self.going() if any(run.end is None for run in self.runs[i].values())]
+
+    def end(self, instance: InstanceId, *, interrupted: bool = False) -> None:
+        known = self.machines[instance]
+        self.machines[instance] = replace(known, state=InstanceState.TERMINATED, interrupted=interrupted)
+
+
+@dataclass
+class Agent:
+    """On one machine."""
+
+    world: World
+    instance: InstanceId
+
+    def _reached(self) -> None:
+        self.world.called()
+        if self.instance in self.world.silent or self.world.machines[self.instance].state.is_over:
+            raise Unreachable("it does not answer")
+
+    def status(self, _run: str, attempt: int) -> AttemptStatus:
+        self._reached()
+        try:
+            return self.world.runs[self.instance][attempt]
+        except KeyError:
+            raise MachineError("it is not there", code="no-such-run") from None
+
+    def start(self, spec: RunSpec) -> AttemptStatus:
+        self._reached()
+        known = self.world.runs[self.instance]
+        if spec.attempt not in known:
+            self.world.started_after_end |= self.world.ended
+            self.world.specs[spec.attempt] = spec
+            now = self.world.clock.now().timestamp()
+            known[spec.attempt] = AttemptStatus(
+                RUN,
+                spec.attempt,
+                RunState.RUNNING,
+                created_at=now,
+                started_at=now,
+                machine_end=spec.machine_end,
+            )
+        # The answer may be lost.
+        self.world.called()
+        return known[spec.attempt]
+
+    def stop(self, _run: str, attempt: int, **_: object) -> AttemptStatus:
+        known = self.status(RUN, attempt)
+        if known.end is None:
+            self.conclude(EndReason.STOPPED)
+        return self.world.runs[self.instance][attempt]
+
+    def conclude(self, reason: EndReason) -> None:
+        """The script that runs has ended."""
+        runs = self.world.runs[self.instance]
+        attempt = next(number for number, run in runs.items() if run.end is None)
+        end = EndRecord(reason, self.world.clock.now().timestamp())
+        runs[attempt] = replace(runs[attempt], state=RunState.ENDED, end=end)
+
+
+class Rents(Renting):
+    ends_on_shutdown = True
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def plan(self, request: InstanceRequest, progress: Progress = SILENT) -> CreatePlan:
+        self.world.called()
+        tags = {ATTEMPT: str(request.attempt), INTENT: str(request.token)}
+        return a_plan(request, tags=tags, client_token=str(request.token))
+
+    def create(
+        self, plan: CreatePlan, progress: Progress = SILENT, refused: RefusalListener = no_listener
+    ) -> Instance:
+        self.world.called()
+        for machine in self.world.machines.values():
+            if machine.tags.get(INTENT) == plan.client_token:
+                return machine
+        if not self.world.capacity:
+            raise CapacityError("there is no machine")
+        name = InstanceId(f"i-{len(self.world.machines)}")
+        self.world.machines[name] = an_instance(
+            id=name, state=InstanceState.PENDING, tags=plan.tags, market=plan.market
+        )
+        self.world.runs[name] = {}
+        # The answer may be lost.
+        self.world.called()
+        return self.world.machines[name]
+
+    def terminate(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
+        self.world.called()
+        self.world.end(instance_id)
+        return self.world.machines[instance_id]
+
+    def wait_ended(
+        self, instance_id: InstanceId, *, timeout: timedelta, progress: Progress = SILENT
+    ) -> Instance:
+        self.world.called()
+        return self.world.machines[instance_id]
+
+
+class Cloud(Provider):
+    name = "aws"
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.renting = Rents(world)
+
+    def instance(self, instance_id: InstanceId) -> Instance:
+        self.world.called()
+        try:
+            return self.world.machines[instance_id]
+        except KeyError:
+            raise NotFound("it is not there") from None
+
+    def instances(self, *, everyone: bool = False, include_ended: bool = False) -> tuple[Instance, ...]:
+        self.world.called()
+        return tuple(each for each in self.world.machines.values() if include_ended or not each.state.is_over)
+
+    def wait_ready(
+        self, instance_id: InstanceId, *, timeout: timedelta, progress: Progress = SILENT
+    ) -> Instance:
+        self.world.called()
+        known = self.world.machines[instance_id]
+        self.world.machines[instance_id] = replace(known, state=InstanceState.RUNNING)
+        return self.world.machines[instance_id]
+
+    def transport(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> Any:
+        raise Unsupported("agents are reached without one")
+
+    def doctor(self) -> tuple[Check, ...]:
+        return ()
+
+
+class Recovery(RuleBasedStateMachine):
+    """One run, whatever happens to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self._exit = contextlib.ExitStack()
+        folder = Path(self._exit.enter_context(tempfile.TemporaryDirectory()))
+        self.session = Session(config=Config())
+        database = Database(folder / "state.db")
+        self._exit.callback(database.close)
+        cloud = Cloud(self.world)
+        values: Mapping[str, Any] = {
+            "database": database,
+            "intents": IntentStore(database, folder / "intents"),
+            "_providers": {"aws": cloud},
+        }
+        self.session.__dict__.update(values)
+
+        def reach(_session: Session, instance: Instance, _choice: str | None = None) -> Any:
+            agent = Agent(self.world, instance.id)
+            return SimpleNamespace(provider=cloud, instance=instance, agent=agent, reconnect=lambda: None)
+
+        for module in (control, recovering):
+            self._exit.enter_context(patch.object(module, "reach", reach))
+        self._exit.enter_context(patch.object(control, "SystemClock", lambda: self.world.clock))
+        self._exit.enter_context(patch.object(recovering, "data_folder", lambda: folder))
+        self.store = run_store(self.session)
+        machine = an_instance(id=FIRST, market=Market.SPOT, tags={})
+        self.world.machines[FIRST], self.world.runs[FIRST] = machine, {}
+        spec = RunSpec(RUN, "train", is_command=True, machine_end=MachineEnd())
+        status = Agent(self.world, FIRST).start(spec)
+        now = self.world.clock.now()
+        self.store.put(from_status(planned(spec, machine, now, None), status, now))
+        request = InstanceRequest("t3.micro", market=Market.SPOT)
+        Recipes(database).put(
+            Recipe(spec, "aws", None, request=request, rules=RecoveryRules(1000, 3600.0)), self.world.clock
+        )
+
+    @rule(interrupted=st.booleans())
+    @precondition(lambda self: self.world.going())
+    def the_provider_ends_a_machine(self, interrupted: bool) -> None:
+        self.world.end(self.world.going()[-1], interrupted=interrupted)
+
+    @rule()
+    @precondition(lambda self: self.world.going())
+    def a_machine_falls_silent(self) -> None:
+        self.world.silent.add(self.world.going()[-1])
+
+    @rule()
+    def machines_speak_again(self) -> None:
+        self.world.silent.clear()
+
+    @rule(there_is=st.booleans())
+    def capacity_changes(self, there_is: bool) -> None:
+        self.world.capacity = there_is
+
+    @rule()
+    @precondition(lambda self: self.world.training())
+    def the_script_completes(self) -> None:
+        (machine,) = self.world.training()
+        Agent(self.world, machine).conclude(EndReason.COMPLETED)
+
+    @rule(killed_after=st.none() | st.integers(0, 25))
+    def somebody_recovers_it(self, killed_after: int | None) -> None:
+        self.world.calls_left = killed_after
+        self._recover()
+
+    @rule(calls=st.integers(0, 15))
+    def somebody_stops_it_while_it_is_recovered(self, calls: int) -> None:
+        self.world.meanwhile = (calls, self._stop)
+        self._recover()
+
+    @rule(calls=st.integers(0, 15))
+    def a_machine_ends_while_it_is_recovered(self, calls: int) -> None:
+        def end() -> None:
+            for machine in self.world.going()[-1:]:
+                self.world.end(machine)
+
+        self.world.meanwhile = (calls, end)
+        self._recover()
+
+    def _recover(self) -> None:
+        self.world.clock.advance(timedelta(seconds=61))
+        with contextlib.suppress(Killed, RunctlError):
+            recover_run(self.session, self.store.get(RUN), clock=self.world.clock)
+        self.world.calls_left = self.world.meanwhile = None
+        self._note_end()
+
+    @rule(killed_after=st.none() | st.integers(0, 5))
+    def somebody_stops_it(self, killed_after: int | None) -> None:
+        self.world.calls_left = killed_after
+        with contextlib.suppress(Killed):
+            self._stop()
+        self.world.calls_left = None
+
+    def _stop(self) -> None:
+        with contextlib.suppress(RunctlError):
+            control.stop_run(self.session, self.store.get(RUN))
+        self._note_end()
+
+    def _note_end(self) -> None:
+        record = self.store.get(RUN)
+        self.world.ended |= record.has_ended and record.end_reason not in RETRIED
+
+    @invariant()
+    def one_attempt_runs_at_most_and_none_is_started_after_the_end(self) -> None:
+        assert len(self.world.training()) <= 1
+        started = [number for runs in self.world.runs.values() for number in runs]
+        assert len(started) == len(set(started))
+        assert not self.world.started_after_end
+
+    def teardown(self) -> None:
+        """Once all is well again the run ends, and its machines with it."""
+        try:
+            self._to_the_end()
+        finally:
+            self._exit.close()
+
+    def _to_the_end(self) -> None:
+        self.world.capacity = True
+        self.world.silent.clear()
+        for _ in range(4):
+            self.world.clock.advance(timedelta(seconds=61))
+            recovered = recover_run(self.session, self.store.get(RUN), clock=self.world.clock)
+            for machine in self.world.training():
+                Agent(self.world, machine).conclude(EndReason.COMPLETED)
+            if recovered.outcome is Outcome.ENDED:
+                break
+        assert recovered.outcome is Outcome.ENDED, recovered
+        record = self.store.get(RUN)
+        assert record.end_reason in {EndReason.COMPLETED, EndReason.STOPPED}
+        ends = [each.end_reason for each in record.past]
+        assert all(reason in RETRIED for reason in ends)
+        # A machine whose run has ended ends itself; none is rented besides.
+        used = {name for name, runs in self.world.runs.items() if runs}
+        assert set(self.world.going()) <= used
+
+
+TestRecovery = Recovery.TestCase
+TestRecovery.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
