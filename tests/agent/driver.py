@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -212,9 +214,24 @@ class Agent:
         return live
 
     def end_everything(self) -> None:
-        """No run of this agent is left."""
+        """No run of this agent is left, nor a process that waits for the end of one."""
         for run_id in set(self.started):
             self.call("stop", {"run_id": run_id, "force": True})
+        for pid in self.waiting_for_an_end():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def waiting_for_an_end(self) -> list[int]:
+        """The processes of this agent that would end the machine after a run."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                argv = (folder / "cmdline").read_text().split("\0")
+            except OSError:
+                continue
+            if "end-machine" in argv and any(word.startswith(f"{self.state}/") for word in argv):
+                found.append(int(folder.name))
+        return found
 
 
 def scripts_own(log: str) -> list[str]:

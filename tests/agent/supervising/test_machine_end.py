@@ -88,6 +88,26 @@ def test_a_machine_that_is_kept_and_a_further_attempt_end_nothing(agent: Agent, 
     until(shut_down.exists, "the shutdown")
 
 
+def test_no_other_program_than_the_machines_own_is_called_to_end_it(
+    agent: Agent, shut_down: Path, tmp_path: Path
+) -> None:
+    agent.sync({"train.py": SLEEPER})
+    first, second, other = tmp_path / "programs", tmp_path / "second", tmp_path / "called-second"
+    second.mkdir()
+    (second / "shutdown").write_text(f'#!/bin/sh\necho "$@" >>{other}\n')
+    (second / "shutdown").chmod(0o755)
+    agent.env["PATH"] = agent.env["PATH"].replace(f"{first}:", f"{first}:{second}:")
+    agent.start("r", "train.py", machine_end=AT_ONCE)
+    agent.running("r")
+    (first / "shutdown").unlink()
+    agent.stop("r", force=True)
+
+    errors = agent.state / "runs" / "r" / "1" / "machine-end.err"
+    until(lambda: errors.exists() and "shutdown" in errors.read_text(), "the failure")
+    assert not other.exists()
+    assert not shut_down.exists()
+
+
 def _ends(agent: Agent, run_id: str, attempt: int) -> bool:
     """Whether a process waits for the end of this attempt."""
     wanted = ["end-machine", run_id, str(attempt)]

@@ -7,6 +7,7 @@ killed.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 import sys
 import time
@@ -77,6 +78,8 @@ def end_machine(arguments: list[str]) -> int:
     # Read now: keys among the run's variables are forgotten at its end.
     wanted = spec.machine_end
     env = _leading_there(folder, spec, wanted) if wanted.results_url is not None else {}
+    # Found now: whoever may have put another in its place later has no say in what ends the machine.
+    program = shutil.which("shutdown") or "shutdown"
     retry_at = 0.0
     while True:
         # One whose supervisor has gone is given its end here: it is not waited for.
@@ -89,7 +92,7 @@ def end_machine(arguments: list[str]) -> int:
             _upload(folder, spec, env)
             retry_at = time.monotonic() + RETRY_SECONDS
         if _is_over(folder, spec.machine_end, ends):
-            _shut_down()
+            _shut_down(program)
             time.sleep(RETRY_SECONDS)
         time.sleep(POLL_SECONDS)
 
@@ -132,12 +135,16 @@ def _is_over(folder: AttemptFolder, wanted: MachineEnd, ends: Mapping[Path, EndR
     return end is not None and stay_of(folder, wanted, end) is None
 
 
-def _shut_down() -> None:
+def _shut_down(program: str) -> None:
     """The provider ends a machine that shuts down, and bills it no longer."""
-    command = as_root(["shutdown", "-h", "now"])
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.stderr.write(f"{' '.join(command)}: exit code {done.returncode}: {done.stderr}\n")
+    command = as_root([program, "-h", "now"])
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        problem = f"exit code {done.returncode}: {done.stderr}" if done.returncode else ""
+    except OSError as error:
+        problem = str(error)
+    if problem:
+        sys.stderr.write(f"{' '.join(command)}: {problem}\n")
         sys.stderr.flush()
 
 
