@@ -17,7 +17,6 @@ from tests.runs.records import T0, a_run
 
 SPOT = InstanceRequest("g5.xlarge", market=Market.SPOT)
 SAVES = MountSpec("/mnt/data", "/data", False, "vol-1", "--ebs-mount")
-ENDS = MachineEnd(fetch_within_seconds=12 * 3600.0)
 RECIPE = Recipe(RunSpec("run-aaaa", "train.py", mounts=(SAVES,)), "aws", "us-east-1", request=SPOT)
 
 
@@ -79,21 +78,25 @@ def test_the_next_attempt_has_the_image_of_the_first_by_its_digest(image: str, p
 
     spec = next_spec(recipe, ended(image_digest="sha256:1"), ends_itself=True)
 
-    assert spec == replace(recipe.spec, attempt=2, container=ContainerSpec(image=pulled), machine_end=ENDS)
+    assert spec == replace(
+        recipe.spec, attempt=2, container=ContainerSpec(image=pulled), machine_end=MachineEnd()
+    )
 
 
 @pytest.mark.parametrize(
-    ("given", "ends_itself", "end"),
+    ("mounts", "given", "ends_itself", "end"),
     [
-        (None, True, ENDS),
-        (None, False, None),
-        (MachineEnd(keep_on_failure_seconds=60.0), True, MachineEnd(keep_on_failure_seconds=60.0)),
+        ((SAVES,), None, True, MachineEnd()),
+        ((SAVES,), None, False, None),
+        # What it writes would end with it.
+        ((replace(SAVES, read_only=True),), None, True, MachineEnd(fetch_within_seconds=12 * 3600.0)),
+        ((), MachineEnd(keep_on_failure_seconds=60.0), True, MachineEnd(keep_on_failure_seconds=60.0)),
     ],
 )
-def test_a_machine_that_was_rented_for_an_attempt_ends_itself(
-    given: MachineEnd | None, ends_itself: bool, end: MachineEnd | None
+def test_a_machine_that_was_rented_for_an_attempt_ends_itself_when_nothing_is_lost_by_that(
+    mounts: tuple[MountSpec, ...], given: MachineEnd | None, ends_itself: bool, end: MachineEnd | None
 ) -> None:
-    recipe = replace(RECIPE, spec=replace(RECIPE.spec, machine_end=given))
+    recipe = replace(RECIPE, spec=replace(RECIPE.spec, mounts=mounts, machine_end=given))
     assert next_spec(recipe, ended(), ends_itself=ends_itself).machine_end == end
 
 

@@ -231,7 +231,10 @@ def next_spec(recipe: Recipe, record: RunRecord, *, ends_itself: bool) -> RunSpe
         container = replace(container, image=f"{name}@{record.image_digest}")
     end = spec.machine_end
     if end is None and ends_itself:
-        end = MachineEnd(fetch_within_seconds=FETCH_WITHIN.total_seconds())
+        saved = (
+            any(mount.volume_id and not mount.read_only for mount in spec.mounts) or spec.store is not None
+        )
+        end = MachineEnd() if saved else MachineEnd(fetch_within_seconds=FETCH_WITHIN.total_seconds())
     return replace(spec, attempt=record.attempt + 1, container=container, machine_end=end)
 
 
@@ -329,10 +332,13 @@ class _Recovering:
         self.provider.journal.record(Change("instance", (self.record.instance_id,), Effect.GONE, over))
         instance: Instance | None = None
         try:
-            instance = self._adopted(number) or self._rent(market, number)
-            self._check_wanted()
-            if instance.state is InstanceState.PENDING:
+            instance = self._adopted(number)
+            if instance is None:
+                instance = self._rent(market, number)
+            else:
+                # Whoever rented it may not have seen its first boot finish.
                 instance = self.rentals.wait_ready(instance.id, READY_TIMEOUT)
+            self._check_wanted()
             ends_itself = require(self.provider.renting).ends_on_shutdown
             return self._start_on(instance, next_spec(self.recipe, self.record, ends_itself=ends_itself))
         except CapacityError:
