@@ -354,4 +354,4 @@ class Recovery(RuleBasedStateMachine):
 
 
 TestRecovery = Recovery.TestCase
-TestRecovery.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestRecovery.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)

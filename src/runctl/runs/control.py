@@ -76,9 +76,15 @@ def refresh(session: Session, records: Sequence[RunRecord]) -> list[RunRecord]:
         answers = list(pool.map(lambda group: _ask(session, group), on_machines.values()))
     updated = {record.id: record for answer in answers for record in answer}
     store = run_store(session)
-    for record in updated.values():
-        if record.state is not RunPhase.UNKNOWN:
-            store.put(record)
+    for before in records:
+        answer = updated.get(before.id, before)
+        if (
+            answer.state is not RunPhase.UNKNOWN
+            and answer is not before
+            and not store.replace(answer, before)
+        ):
+            # Stopped, or gone on as another attempt, while its machine was asked: that counts.
+            updated[before.id] = store.find(before.id) or answer
     return [updated.get(record.id, record) for record in records]
 
 
