@@ -12,6 +12,8 @@ LONGEST = (
     "e2e/test_training_volumes.py",
     "e2e/test_prewarm.py",
     "faults/test_campaign.py",
+    "e2e/test_launch.py",
+    "e2e/test_recovery.py",
     "e2e/test_images.py",
     "e2e/test_kept_logs.py",
     "e2e/test_local.py",

@@ -105,4 +105,4 @@ def test_a_run_goes_on_from_a_run_whose_machine_is_gone(
     refused = runctl(
         "aws", "train", second, "train.py", "--resume-from", "/mnt/results/lost+found", "--output", "json"
     )
-    assert refused.error["code"] == "no-checkpoint"
+    assert refused.error["code"] == "no-checkpoint", refused.err

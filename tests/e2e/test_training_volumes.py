@@ -113,11 +113,16 @@ def fleet(
     first = runctl(*create).ok().out.strip()
     yield Fleet(runctl, ec2, first, second)
     runctl("aws", "terminate", first, second, "--yes").ok()
-    until(lambda: no_volume_is_left(ec2), seconds=60, what="the volumes to be gone")
+    until(lambda: no_volume_is_left(ec2, {first, second}), seconds=60, what="the volumes to be gone")
 
 
-def no_volume_is_left(ec2: Any) -> bool:
-    left = ec2.describe_volumes()["Volumes"]
+def no_volume_is_left(ec2: Any, machines: set[str]) -> bool:
+    """Other tests' machines, which may be there still, keep theirs."""
+    left = [
+        volume
+        for volume in ec2.describe_volumes()["Volumes"]
+        if all(held["InstanceId"] in machines for held in volume["Attachments"])
+    ]
     for volume in left:
         # Root disks go by themselves, at any moment.
         with contextlib.suppress(ec2.exceptions.ClientError):

@@ -18,7 +18,14 @@ def run_pytest(folder: Path, test: str, **environment: str) -> subprocess.Comple
     """Run one test file under this repository's conftest, in a process of its own."""
     package = folder / "tests"
     package.mkdir()
-    for name in ("__init__.py", "availability.py", "conftest.py", "ordering.py", "sandbox_fixture.py"):
+    for name in (
+        "__init__.py",
+        "aws_fixtures.py",
+        "availability.py",
+        "conftest.py",
+        "ordering.py",
+        "sandbox_fixture.py",
+    ):
         (package / name).write_text((REPOSITORY / "tests" / name).read_text())
     (package / "test_it.py").write_text(test)
     markers = "\n".join(["[pytest]", "markers =", "    docker: x", "    root: x", "    sshd: x"])

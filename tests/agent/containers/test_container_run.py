@@ -12,7 +12,7 @@ import pytest
 
 from runctl.agent.spec import EndReason, RunState
 from tests.agent import engine as engines
-from tests.agent.driver import Agent, until
+from tests.agent.driver import Agent, alive, until
 from tests.agent.engine import BASE, Engine, in_image
 
 pytestmark = [pytest.mark.linux, pytest.mark.root, pytest.mark.docker]
@@ -157,6 +157,8 @@ def test_the_log_has_the_scripts_bytes_in_their_order_as_they_are_written(
         until(lambda name=name: b"step 2/3" in machine.frames(name)[0], f"{name}'s live output")  # type: ignore[misc]
     live = json.loads((machine.folder("killed") / "status.json").read_text())
     os.kill(live["follower"]["pid"], signal.SIGKILL)
+    # Until it is gone it may still take from the pipe what is then lost with it.
+    until(lambda: not alive(live["follower"]["pid"]), "its end")
     for name in runs:
         (machine.state / f"runs/{name}/output/go").touch()
     for name in runs:

@@ -133,7 +133,7 @@ anything = st.builds(
 )
 
 
-@given(facts=anything, wish=st.sampled_from(["if-blank", "never"]), known_blank=st.booleans())
+@given(facts=anything, options=st.sampled_from(["if-blank", "never"]), known_blank=st.booleans())
 def test_whatever_is_seen_only_a_blank_and_offered_disk_is_formatted(
     facts: Facts, options: str, known_blank: bool
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable
@@ -22,7 +23,8 @@ def check(spec: RunSpec) -> None:
     if spec.resume_from is None:
         return
     path = on_machine(spec.resume_from)
-    if not path.exists():
+    # In a folder that this user may not look into there is nothing either; pathlib raises for one.
+    if not os.path.exists(path):  # noqa: PTH110
         raise AgentError("no-checkpoint", f"there is no {spec.resume_from} on the machine to resume from")
     choice = choosing.newest(path)
     if choice.chosen is None:

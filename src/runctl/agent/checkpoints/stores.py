@@ -107,7 +107,8 @@ def is_prefix(text: str | None) -> bool:
     if text is None or "://" in text:
         return text is not None
     folder = on_machine(text)
-    return (folder / DATA).is_dir() and any(folder.glob(CHECKPOINTS + "*-*.json"))
+    # Where this user may not look, pathlib raises.
+    return os.path.isdir(folder / DATA) and any(folder.glob(CHECKPOINTS + "*-*.json"))  # noqa: PTH112
 
 
 class FolderStore:
