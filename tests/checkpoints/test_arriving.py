@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from runctl.checkpoints.arriving import arriving_folder, check_target, keep_only, put_in_place
+from runctl.checkpoints.arriving import (
+    arriving_folder,
+    check_outside,
+    check_target,
+    keep_only,
+    put_in_place,
+    target_of,
+)
 from runctl.core.errors import Conflict
 
 
@@ -43,3 +50,28 @@ def test_a_folder_with_something_in_it_is_replaced_on_request_only(tmp_path: Pat
         check_target(tmp_path / "full", replace=False)
     with pytest.raises(Conflict, match="not a folder"):
         check_target(tmp_path / "file", replace=True)
+
+
+def test_what_is_not_from_a_pull_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project, home = tmp_path / "project", tmp_path / "home"
+    write(project / "src/train.py", "")
+    write(home / "thesis.tex", "")
+    write(tmp_path / "clone/.git/HEAD", "")
+    write(project / "saved/model.pt", "")
+    monkeypatch.chdir(project / "src")
+    monkeypatch.setenv("HOME", str(home))
+
+    for target, why in [
+        (".", "the folder that you are in"),
+        ("..", "the folder that you are in is in it"),
+        ("~", "your home"),
+        (str(tmp_path), "is in it"),
+        ("../../clone", "git repository"),
+    ]:
+        with pytest.raises(Conflict, match=why):
+            check_target(target_of(Path(target)), replace=True)
+    for target in ("../saved", "../../project"):
+        with pytest.raises(Conflict, match="the checkpoint comes from"):
+            check_outside(target_of(Path(target)), project / "saved")
+    check_outside(target_of(Path("../saved/best")), project / "saved")
+    assert target_of(Path("../../new")) == tmp_path / "new"

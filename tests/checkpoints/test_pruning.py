@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -9,8 +10,8 @@ from hypothesis import strategies as st
 
 from runctl.agent.checkpoints.layout import Manifest, StoredFile, to_prune
 from runctl.checkpoints.interface import identity
-from runctl.checkpoints.pruning import decide, went_on_from
-from runctl.core.models import Checkpoint, CheckpointState
+from runctl.checkpoints.pruning import decide, may_be_other, went_on_from
+from runctl.core.models import Checkpoint, CheckpointFile, CheckpointState
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 BROKEN, COMPLETE = CheckpointState.BROKEN, CheckpointState.COMPLETE
@@ -68,3 +69,42 @@ def test_an_attempt_went_on_from_the_newest_whole_one_of_when_it_started() -> No
 
     assert went_on_from(found, NOW - timedelta(minutes=3)) == identity(found[2])
     assert went_on_from(found, NOW - timedelta(minutes=20)) is None
+
+
+def test_what_may_not_be_a_checkpoint_stays_and_counts_for_nothing() -> None:
+    found = [
+        saved("secret.env", 1),
+        saved("model-2.pt", 2),
+        saved("src/step-1.py", 3),
+        saved("model-1.pt", 4),
+    ]
+    others = {identity(each) for each in found[::2]}
+
+    decisions = decide(found, keep_last=1, others=others)
+
+    assert [each.keep for each in decisions] == [True, True, True, False]
+    assert decisions[1].reason == "the newest complete one"
+
+
+def test_a_folders_files_are_told_from_checkpoints() -> None:
+    def holding(name: str, *files: str) -> Checkpoint:
+        return replace(saved(name, 1), files=tuple(CheckpointFile(file, 1, None) for file in files or [name]))
+
+    checkpoints = [
+        *(
+            holding("a/MODEL.PT"),
+            holding("x.safetensors"),
+            holding("checkpoint-3", "checkpoint-3/pytorch_model.bin"),
+        ),
+        *(holding("dcp", "dcp/.metadata", "dcp/__0_0.distcp"), holding("step-1", "step-1/rank0/w.npz")),
+    ]
+    others = [
+        *(holding("train.py"), holding("src/model-1.py"), holding("secret.env"), holding("data.zip")),
+        *(
+            holding("extension", "extension/manifest.json", "extension/main.js"),
+            holding("step-1", "step-1/README"),
+        ),
+    ]
+
+    assert [may_be_other(each) for each in checkpoints] == [False] * len(checkpoints)
+    assert [may_be_other(each) for each in others] == [True] * len(others)

@@ -324,6 +324,26 @@ def test_an_option_that_means_nothing_without_another_is_refused(
     assert script.calls == []
 
 
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        ("aws create --subnet ''", "--subnet"),
+        ("aws create --instance-type=", "--instance-type"),
+        ("aws create --gpu '' --spot", "--gpu"),
+        ("aws launch x.py --checkpoint-s3 '' -- 1", "--checkpoint-s3"),
+        ("local launch x.py --results ''", "--results"),
+        ("aws list --region ''", "--region"),
+        ("runs list --config ''", "--config"),
+        ("checkpoint pull latest '' --replace", "FOLDER"),
+    ],
+)
+def test_an_empty_value_is_not_taken_for_none(invoke: Invoke, script: Script, argv: str, named: str) -> None:
+    result = invoke(*shlex.split(argv))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {named} is empty\n")
+    assert script.calls == []
+
+
 def test_an_option_may_be_repeated_and_be_another_ones_value(invoke: Invoke) -> None:
     assert "contradict" not in invoke("aws", "create", "--spot", "--spot", "--help").stderr
     seen: list[object] = []

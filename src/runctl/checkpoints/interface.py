@@ -36,6 +36,8 @@ class CheckpointPlace(ABC):
 
     label: str
     """As it is shown, and as a command line names it."""
+    is_shared: bool = False
+    """It is not a run's own: what lies there may be anything."""
 
     @abstractmethod
     def checkpoints(self, progress: Progress = SILENT) -> tuple[Checkpoint, ...]:

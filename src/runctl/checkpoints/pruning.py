@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import PurePosixPath
 
+from runctl.agent.checkpoints.folders import CHECKPOINT_FILES, MANIFESTS
+from runctl.agent.checkpoints.formats import PICKLES, ZIPS
 from runctl.agent.checkpoints.layout import matches
 from runctl.checkpoints.interface import Identity, identity
 from runctl.core.models import Checkpoint, CheckpointState
+
+WEIGHTS = frozenset(
+    (
+        *(set(ZIPS) - {".zip"}),
+        *PICKLES,
+        *(".safetensors", ".h5", ".hdf5", ".bin", ".distcp", ".msgpack", ".eqx", ".pdparams"),
+    )
+)
+"""Files of these kinds hold a model, in a folder that may hold anything."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +39,21 @@ def decide(
     keep_last: int,
     keep_best: Sequence[str] = (),
     in_use: Collection[Identity] = (),
+    others: Collection[Identity] = (),
 ) -> tuple[Decision, ...]:
     """One decision for each of ``found``, which are the newest first.
 
     The newest that is not broken stays always, so do the last ``keep_last``, the newest of each name that ``keep_best``
     fits, and those ``in_use``. Broken ones go when a whole one is newer: before that they may be in the middle of being
-    written.
+    written. ``others`` are files that may not be checkpoints at all: they stay, and count for nothing.
     """
     decisions: list[Decision] = []
     whole = 0
     best: set[str] = set()
     for checkpoint in found:
+        if identity(checkpoint) in others:
+            decisions.append(Decision(checkpoint, True, "it may not be a checkpoint"))
+            continue
         broken = checkpoint.state is CheckpointState.BROKEN
         whole += not broken
         is_best = not broken and checkpoint.name not in best and matches(checkpoint.name, keep_best)
@@ -56,6 +72,19 @@ def decide(
         gone = checkpoint.problem if broken else "older than those that are kept"
         decisions.append(Decision(checkpoint, bool(reason), reason or gone))
     return tuple(decisions)
+
+
+def may_be_other(checkpoint: Checkpoint) -> bool:
+    """Whether what lies in a folder that no run is known to save to may be something else, such as a program."""
+    files = [PurePosixPath(file.path) for file in checkpoint.files]
+    if any(checkpoint.name in map(str, file.parents) for file in files):
+        names = {file.name for file in files}
+        return not names & (CHECKPOINT_FILES - set(MANIFESTS)) and not any(map(_holds_weights, files))
+    return not _holds_weights(PurePosixPath(checkpoint.name))
+
+
+def _holds_weights(path: PurePosixPath) -> bool:
+    return path.suffix.lower() in WEIGHTS
 
 
 def went_on_from(found: Sequence[Checkpoint], started_at: datetime) -> Identity | None:

@@ -13,7 +13,7 @@ from runctl.cli.machines.resolve import transport_option
 from runctl.core.errors import Interrupted, UsageError
 from runctl.core.models import Checkpoint
 from runctl.core.text import counted, size
-from runctl.runs.checkpoints.control import Located, Moved, choose, pull, push
+from runctl.runs.checkpoints.control import Located, Moved, check_pull, choose, pull, push
 
 
 @click.command(
@@ -27,7 +27,11 @@ from runctl.runs.checkpoints.control import Located, Moved, choose, pull, push
 @source_argument()
 @click.argument("target", metavar="FOLDER", type=click.Path(path_type=Path))
 @name_option("Use this checkpoint in place of the newest complete one.")
-@click.option("--replace", is_flag=True, help="Replace FOLDER, whatever is in it.")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Replace whatever is in FOLDER; never the folder you are in, your home, a git repository, or SOURCE.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be fetched, and stop.")
 @transport_option(None)
 @click.pass_obj
@@ -47,11 +51,12 @@ def pull_command(
     file is compared with its SHA-256, and FOLDER is there once all of them are. The same command again goes on
     where it broke off. The files lie in FOLDER as the script has saved them, so that push can put them back.
     """
-    from runctl.checkpoints.arriving import check_target
+    from runctl.checkpoints.arriving import check_target, target_of
 
     places = places_of(cli, source, transport)
-    check_target(target.expanduser().absolute(), replace=replace)
+    check_target(target_of(target), replace=replace)
     located, passed_over = choose(places, name, cli.progress)
+    check_pull(located, target, replace=replace)
     _tell(cli, passed_over)
     if dry_run:
         _emit_plan(cli, located.checkpoint, located.place.label, str(target))

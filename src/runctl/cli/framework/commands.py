@@ -55,6 +55,10 @@ class GlobalOption(click.Option):
             ctx.obj.settings = dataclasses.replace(ctx.obj.settings, **{self.setting: value})
 
 
+class MayBeEmpty(click.Option):
+    """An option for which ``''`` means something."""
+
+
 def global_options() -> list[click.Parameter]:
     """Fresh ones, for one command."""
     return [
@@ -128,12 +132,27 @@ class _WithGlobals(click.Command):
         try:
             rest = super().parse_args(ctx, args)
             if not ctx.resilient_parsing:
+                self._refuse_empty(ctx, given)
                 self._refuse_both_sides(ctx, given)
                 self._refuse_exclusive(ctx)
         except click.UsageError as error:
             error.ctx = error.ctx or ctx
             raise
         return rest
+
+    def _refuse_empty(self, ctx: click.Context, args: list[str]) -> None:
+        """``--subnet "$SUBNET"`` without such a variable: the option is not taken for one that is not given."""
+        if not any(arg == "" or arg.endswith("=") for arg in args):
+            return
+        values, _, _ = self.make_parser(ctx).parse_args(list(args))
+        for parameter in self.params:
+            value = values.get(parameter.name or "")
+            if "" not in (value if isinstance(value, list | tuple) else [value]):
+                continue
+            if isinstance(parameter, MayBeEmpty):
+                continue
+            if isinstance(parameter, click.Option) or isinstance(parameter.type, click.Path):
+                raise Empty(parameter, ctx)
 
     def _refuse_both_sides(self, ctx: click.Context, args: list[str]) -> None:
         """``--spot --on-demand``: two sides of one switch."""
@@ -203,6 +222,16 @@ class Contradiction(click.UsageError):
     def __init__(self, first: str, second: str, ctx: click.Context) -> None:
         super().__init__(f"{first} and {second} contradict each other", ctx)
         self.suggestion = "leave one of them out"
+
+
+class Empty(click.UsageError):
+    """An option, or a path, that is given as an empty text."""
+
+    def __init__(self, parameter: click.Parameter, ctx: click.Context) -> None:
+        is_option = isinstance(parameter, click.Option)
+        name = max(parameter.opts, key=len) if is_option else parameter.make_metavar(ctx)
+        super().__init__(f"{name} is empty", ctx)
+        self.suggestion = "give it a value" + (", or leave it out" if is_option else "")
 
 
 class Lonely(click.UsageError):

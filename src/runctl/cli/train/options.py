@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from runctl.checkpoints.keeping import Keeping
+from runctl.cli.framework.commands import MayBeEmpty
 from runctl.cli.framework.completion import complete_volumes
 from runctl.cli.framework.values import COUNT, MOUNT_POINT, VOLUME, pair_volumes
 from runctl.containers.container_options import ContainerOptions
@@ -56,11 +57,13 @@ def container_options(function: F) -> F:
         ),
         click.option(
             "--entrypoint",
+            cls=MayBeEmpty,
             metavar="PROGRAM",
             help="Start this in the container instead of the image's own entry point; '' is none.",
         ),
         click.option(
             "--user",
+            cls=MayBeEmpty,
             metavar="USER",
             help="Run as this user in the container (default: the login user; '' is the image's own).",
         ),

@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runctl.agent.checkpoints.choosing import is_note
-from runctl.checkpoints.arriving import arriving_folder, check_target, keep_only, put_in_place
+from runctl.checkpoints.arriving import (
+    arriving_folder,
+    check_outside,
+    check_target,
+    keep_only,
+    put_in_place,
+    target_of,
+)
 from runctl.checkpoints.interface import CheckpointPlace, identity
 from runctl.checkpoints.prefix import StoredCheckpoints
-from runctl.checkpoints.pruning import Decision, decide
+from runctl.checkpoints.pruning import Decision, decide, may_be_other
 from runctl.core.errors import NotFound, RunctlError
 from runctl.core.models import Checkpoint, CheckpointState
 from runctl.core.progress import SILENT, Progress
@@ -115,15 +122,23 @@ def verify(
     return tuple(verified)
 
 
+def check_pull(located: Located, target: Path, *, replace: bool = False) -> None:
+    """The checkpoint may be put at ``target``. Raises `Conflict` (codes ``exists``, ``not-replaceable``)."""
+    target = target_of(target)
+    check_target(target, replace=replace)
+    if isinstance(located.place, MachineFolder) and located.place.is_here:
+        check_outside(target, located.place.folder)
+
+
 def pull(located: Located, target: Path, *, replace: bool = False, progress: Progress = SILENT) -> Moved:
     """The checkpoint is in the folder ``target``, every file compared with its checksum; all of it, or nothing.
 
     Its files are there as they are in the folder that it comes from. The same call goes on where one before it broke
-    off. Raises `Conflict` (codes ``exists``, ``broken-checkpoint``).
+    off. Raises `Conflict` (code ``broken-checkpoint``) and what `check_pull` raises.
     """
     checkpoint = located.checkpoint
-    target = target.expanduser().absolute()
-    check_target(target, replace=replace)
+    target = target_of(target)
+    check_pull(located, target, replace=replace)
     folder = arriving_folder(target)
     folder.mkdir(parents=True, exist_ok=True)
     sent = located.place.fetch(checkpoint, folder, progress)
@@ -191,16 +206,22 @@ def plan_prune(
     for place in places.found:
         own = [each.checkpoint for each in found if each.place is place]
         if own:
-            in_use = place.in_use(own)
-            decisions = decide(own, keep_last=keep_last, keep_best=keep_best, in_use=in_use)
+            decisions = _decisions(place, own, keep_last, keep_best)
             plans.append(PrunePlan(place, keep_last, tuple(keep_best), decisions))
     return tuple(plans)
+
+
+def _decisions(
+    place: CheckpointPlace, found: Sequence[Checkpoint], keep_last: int, keep_best: Sequence[str]
+) -> tuple[Decision, ...]:
+    others = {identity(each) for each in found if place.is_shared and may_be_other(each)}
+    return decide(found, keep_last=keep_last, keep_best=keep_best, in_use=place.in_use(found), others=others)
 
 
 def prune(plan: PrunePlan, progress: Progress = SILENT) -> tuple[Checkpoint, ...]:
     """What the plan removes is gone, and returned; what has come into use meanwhile, or would be the newest, stays."""
     now = plan.place.checkpoints(progress)
-    decisions = decide(now, keep_last=plan.keep_last, keep_best=plan.keep_best, in_use=plan.place.in_use(now))
+    decisions = _decisions(plan.place, now, plan.keep_last, plan.keep_best)
     planned = {identity(each) for each in plan.removed}
     gone = [each.checkpoint for each in decisions if not each.keep and identity(each.checkpoint) in planned]
     plan.place.remove(gone, progress)

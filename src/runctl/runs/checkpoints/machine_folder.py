@@ -23,12 +23,21 @@ from runctl.transport.files import Entry, MachineFiles
 class MachineFolder(CheckpointPlace):
     """A folder of checkpoints, or one checkpoint, at a path of a machine."""
 
-    def __init__(self, agent: AgentClient, path: str, label: str, here: AgentClient) -> None:
-        """``here`` is the agent of this computer, where what is fetched goes."""
+    def __init__(
+        self,
+        agent: AgentClient,
+        path: str,
+        label: str,
+        here: AgentClient,
+        *,
+        is_shared: bool = False,
+        is_here: bool = False,
+    ) -> None:
+        """``here`` is the agent of this computer, where what is fetched goes; with ``is_here`` the folder is there."""
         self._agent, self._path, self._here = agent, path, here
         self._base = path
         """What names count from; the agent says it."""
-        self.label = label
+        self.label, self.is_shared, self.is_here = label, is_shared, is_here
 
     @property
     def folder(self) -> Path:

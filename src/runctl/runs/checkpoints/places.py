@@ -84,7 +84,8 @@ def stored_at(session: Session, address: str, provider: str | None = None) -> St
 def folder_here(session: Session, path: str) -> MachineFolder:
     """A folder of this computer."""
     absolute = str(Path(path).expanduser().absolute())
-    return MachineFolder(agent_here(session), absolute, path, agent_here(session))
+    here = agent_here(session)
+    return MachineFolder(here, absolute, path, here, is_shared=True, is_here=True)
 
 
 def agent_here(session: Session) -> AgentClient:
@@ -98,7 +99,8 @@ def _on_instance(session: Session, name: str, path: str, label: str, transport: 
         raise UsageError(f"{label}: the path must not have ..", hint=f"such as {name}:/mnt/data/checkpoints")
     instance = find_instance(session, provider_of(session, name), name)
     machine = reach(session, instance, transport)
-    return MachineFolder(machine.agent, path, label, agent_here(session))
+    is_here = is_this_computer(instance.provider)
+    return MachineFolder(machine.agent, path, label, agent_here(session), is_shared=True, is_here=is_here)
 
 
 def _of_run(session: Session, reference: str, record: RunRecord, transport: str | None) -> Places:
@@ -139,8 +141,9 @@ def folder_of_run(session: Session, machine: Machine, record: RunRecord) -> Mach
     folder = record.checkpoint_dir or machine.agent.status(record.id, record.attempt).checkpoint_dir
     if folder is None:
         return None
-    where = folder if is_this_computer(record.provider) else f"{machine.instance.id}:{folder}"
-    return MachineFolder(machine.agent, folder, where, agent_here(session))
+    is_here = is_this_computer(record.provider)
+    where = folder if is_here else f"{machine.instance.id}:{folder}"
+    return MachineFolder(machine.agent, folder, where, agent_here(session), is_here=is_here)
 
 
 def _in_store(session: Session, record: RunRecord) -> tuple[StoredCheckpoints | None, str]:
