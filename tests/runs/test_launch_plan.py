@@ -14,7 +14,7 @@ from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.checkpoints.resume import ResumeFrom
 from runctl.containers.mounts import parse_mount
 from runctl.core.clock import SystemClock
-from runctl.core.errors import NotFound, UsageError
+from runctl.core.errors import Conflict, NotFound, UsageError
 from runctl.core.ids import VolumeId
 from runctl.core.models import Market, Volume
 from runctl.providers.interface import CreatePlan, InstanceRequest, Price, VolumeMount
@@ -33,6 +33,7 @@ from runctl.runs.launch_plan import (
     without_repeats,
 )
 from runctl.runs.mounts.plan import MountPlan, PlannedMount, plan_mounts
+from runctl.runs.results import check_results_folder
 from tests.runs.mounts.machine import DATASETS, FREE, VOLUMES, a_volume_request
 
 KNOWN: dict[str, Volume] = {key: volume for volume in VOLUMES for key in (str(volume.id), str(volume.name))}
@@ -148,6 +149,17 @@ def test_results_are_safe_somewhere_unless_somebody_wants_none(
     after: AfterRun, mount: PlannedMount | None, expected: ResultsPlan
 ) -> None:
     assert plan_results(after, mount, Path("/work"), rented=True) == expected
+
+
+def test_a_results_folder_that_cannot_be_made_is_found_before_anything_is_rented(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file/results", Path("/proc/results")):
+        with pytest.raises(Conflict, match=f"results cannot be brought to {folder}"):
+            check_results_folder(ResultsPlan(Safety.FOLDER, str(folder)))
+    check_results_folder(ResultsPlan(Safety.FOLDER, str(tmp_path / "a/b")))
+    check_results_folder(ResultsPlan(Safety.STORE, "s3://mine/runs"))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_on_a_machine_that_is_there_results_stay_unless_they_are_asked_for(tmp_path: Path) -> None:

@@ -7,20 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
 
-from runctl.agent.checkpoints.folders import CHECKPOINT_FILES, MANIFESTS
-from runctl.agent.checkpoints.formats import PICKLES, ZIPS
+from runctl.agent.checkpoints.folders import CHECKPOINT_FILES, MANIFESTS, WEIGHTS
 from runctl.agent.checkpoints.layout import matches
 from runctl.checkpoints.interface import Identity, identity
 from runctl.core.models import Checkpoint, CheckpointState
-
-WEIGHTS = frozenset(
-    (
-        *(set(ZIPS) - {".zip"}),
-        *PICKLES,
-        *(".safetensors", ".h5", ".hdf5", ".bin", ".distcp", ".msgpack", ".eqx", ".pdparams"),
-    )
-)
-"""Files of these kinds hold a model, in a folder that may hold anything."""
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,8 @@ class InstanceRequest:
     name: str | None = None
     ttl: timedelta | None = None
     """The machine ends itself after this long, whatever happens to runctl."""
+    unused_for: timedelta | None = None
+    """The machine ends itself when no run was started on it within so long, and nothing is being sent to it."""
     helper_for: VolumeId | None = None
     """It is rented for this volume's sake only; see `runctl.providers.filling`."""
     attempt: str | None = None
@@ -161,6 +163,8 @@ class CreatePlan:
     fallback: SpotFallback = field(default_factory=SpotFallback)
     writes: tuple[str, ...] = ()
     """As in the request; ``instance_profile`` lets it."""
+    unused_for: timedelta | None = None
+    """As in the request."""
 
 
 class DoctorStatus(StrEnum):

@@ -58,6 +58,10 @@ def create_plan_text(plan: CreatePlan, ends: str = "") -> str:
         fields.append(("ends", f"{ends}; in any case {limit}" if limit else ends))
     else:
         fields.append(("ends", limit or "when it is told to; --ttl sets a limit"))
+    if plan.unused_for:
+        fields.append(
+            ("unused", f"ends by itself when no run was started on it within {duration(plan.unused_for)}")
+        )
     fields += [("also makes", text) for text in plan.will_also_create]
     return block(f"create one instance on {plan.provider}:", fields)
 

@@ -37,10 +37,13 @@ from runctl.runs.launch_plan import (
 )
 from runctl.runs.project_plan import TrainRequest, plan_project
 from runctl.runs.records import RunRecord, never_started
+from runctl.runs.results import check_results_folder
 from runctl.runs.training import Training, find_checkpoint
 
 TRIES = 3
 PAUSE_SECONDS = 1.0
+UNUSED_FOR = timedelta(hours=3)
+"""A machine that nobody has started the run on ends itself after so long: whoever rented it was killed."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ def launching(
     machine = with_volumes(machine, project.mount_requests, resume)
     machine = with_addresses(machine, request.after, train.keeping.store())
     volumes = _volumes(own, machine)
+    machine = replace(machine, unused_for=None if request.after.keep else UNUSED_FOR)
     with new_machine(session, provider, without_repeats(machine, volumes)) as new:
         instance = machine_to_be(new.plan, SystemClock().now())
         facts = mounts_to_be(new.plan, instance, volumes)
@@ -81,6 +85,7 @@ def launching(
         training = Training(session, train, project, instance, request.transport, request.image_options)
         run = training.plan_before_renting(facts)
         results = plan_results(request.after, run.mounts.saves, train.cwd, rented=True)
+        check_results_folder(results)
         end = plan_machine_end(request.after, results, _variables(own))
         training.request = replace(train, machine_end=end, results=results.target)
         run = replace(run, spec=replace(run.spec, machine_end=end), results=results.target)
@@ -94,6 +99,7 @@ def launch_on(session: Session, instance: Instance, request: LaunchRequest) -> L
     if request.resume_from is not None:
         train = replace(train, resume=find_checkpoint(session, request.resume_from, instance))
     results = plan_results(request.after, None, train.cwd, rented=False)
+    check_results_folder(results)
     train = replace(train, results=results.target)
     training = Training(
         session, train, plan_project(train), instance, request.transport, request.image_options

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from runctl.agent.after_run import UPLOADING, Stay
 from runctl.agent.spec import EndRecord, dumps
@@ -22,7 +23,7 @@ from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
 from runctl.providers.registry import this_computer
 from runctl.runs.control import follow_run
-from runctl.runs.launch_plan import is_address
+from runctl.runs.launch_plan import ResultsPlan, Safety, is_address
 from runctl.runs.records import RunRecord
 from runctl.runs.stored_results import fetch_from_store
 from runctl.storage.copying import copy
@@ -175,6 +176,34 @@ def give_back(
                 rentals.wait_ended(machine.instance.id, wait)
     now = SystemClock().now()
     return GivenBack(machine.instance, stay, max(0.0, (now - machine.instance.created_at).total_seconds()))
+
+
+def check_results_folder(results: ResultsPlan) -> None:
+    """A folder of this computer that results are to be brought to can be made and written to; nothing is left there.
+
+    Raises `Conflict` (code ``results-folder``).
+    """
+    if results.safety is not Safety.FOLDER:
+        return
+    folder = Path(str(results.where))
+    made: list[Path] = []
+    try:
+        for path in reversed([folder, *folder.parents]):
+            if not path.exists():
+                path.mkdir()
+                made.append(path)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise Conflict(
+            f"results cannot be brought to {folder}: {error.strerror}",
+            hint="--results FOLDER names another folder",
+            code="results-folder",
+        ) from error
+    finally:
+        for path in reversed(made):
+            with suppress(OSError):
+                path.rmdir()
 
 
 def _run_folder(folder: Path, run_id: str) -> Path:

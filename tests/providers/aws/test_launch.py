@@ -317,6 +317,12 @@ def test_the_time_to_live_is_in_the_tags_and_in_the_first_boot(
     )
 
 
+def test_a_machine_that_is_rented_for_a_run_ends_itself_when_none_is_started(provider: AwsProvider) -> None:
+    plan = provider.renting.plan(InstanceRequest(unused_for=timedelta(hours=3)))
+
+    assert "RUNCTL_UNUSED=10800\n" in run_instances_arguments(plan, "/dev/xvda", None)["UserData"]
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [

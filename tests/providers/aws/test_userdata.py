@@ -119,6 +119,31 @@ def test_a_machine_that_cannot_end_itself_is_not_ready(tmp_path: Path) -> None:
 
 
 @pytest.mark.namespaces
+@pytest.mark.parametrize("has_run", [True, False])
+def test_a_machine_that_nobody_has_used_ends_itself(tmp_path: Path, has_run: bool) -> None:
+    script = user_data(login_user="root", deadline=None, docker=False, unused_for=timedelta(hours=3))
+    before = "mkdir -p /var/lib/runctl/runs/run-1\n" if has_run else ""
+
+    done = own_machine(
+        tmp_path,
+        f"{before}{script}\n/usr/local/sbin/runctl-unused\n",
+        shutdown="mkdir -p /var/lib/runctl/runs/end-of-test",
+        systemctl="",
+        sleep="",
+        # The first time it is asked, something is being sent.
+        find=f"[ -e {tmp_path}/asked ] || {{ touch {tmp_path}/asked; echo /var/lib/runctl/projects; }}",
+    )
+
+    calls = (tmp_path / "calls").read_text() if (tmp_path / "calls").exists() else ""
+    assert done.returncode == 0, done.stderr
+    assert parse_ready((tmp_path / "state/runctl/ready.json").read_bytes()).ok
+    assert ("shutdown -h now" in calls) is not has_run
+    if not has_run:
+        assert calls.index("find ") < calls.index("shutdown -h now")
+        assert calls[: calls.index("find ")].count("sleep 60\n") >= 3 * 60
+
+
+@pytest.mark.namespaces
 def test_docker_is_started_and_opened_to_the_login_user(tmp_path: Path) -> None:
     own_machine(
         tmp_path,

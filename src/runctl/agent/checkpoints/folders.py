@@ -16,7 +16,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from runctl.agent.checkpoints.formats import broken_file
+from runctl.agent.checkpoints.formats import PICKLES, ZIPS, broken_file
 
 MANIFESTS = ("manifest.json", "checksums.json", "SHA256SUMS")
 """In a folder: SHA-256 by file, as JSON (``{"files": {...}}`` or the object itself), or as sha256sum writes it."""
@@ -28,6 +28,13 @@ CHECKPOINT_FILES = frozenset(
     )
 )
 """A folder with one of these files is one checkpoint, and not a folder of several."""
+WEIGHTS = frozenset(
+    (
+        *(kind for kind in (*ZIPS, *PICKLES) if kind != ".zip"),
+        *(".safetensors", ".h5", ".hdf5", ".bin", ".distcp", ".msgpack", ".eqx", ".pdparams"),
+    )
+)
+"""Files of these kinds hold a model, in a folder that may hold anything."""
 TEMPORARY = re.compile(
     r"(^\.)|(~$)|(^tmp)|(\.(tmp|temp|part|partial|incomplete|lock|swp)([._-].*)?$)|(_tmp$)", re.I
 )

@@ -1,6 +1,7 @@
 # Makes a fresh machine ready for runctl's agent and says so in /var/lib/runctl/ready.json.
 # Runs once, as root, at the first boot. The lines above this one set RUNCTL_USER, RUNCTL_DEADLINE (seconds since
-# the epoch, or empty) and RUNCTL_DOCKER (1 to install Docker where it is missing). No disk is touched here.
+# the epoch, or empty), RUNCTL_DOCKER (1 to install Docker where it is missing) and RUNCTL_UNUSED (the seconds after which
+# a machine without a run ends itself, or empty). No disk is touched here.
 set -u
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 root="${RUNCTL_MACHINE_ROOT:-}"
@@ -54,6 +55,44 @@ END
         all_well=false
         step ttl false "$output"
     fi
+fi
+
+if [ -n "$RUNCTL_UNUSED" ] && [ -z "$root" ]; then
+    mkdir -p /usr/local/sbin
+    cat >/usr/local/sbin/runctl-unused <<'END'
+#!/bin/sh
+# Ends this machine when no run was started on it in time. What was written within half an hour, such as a project that
+# is being sent, says that somebody is about to.
+left=UNUSED
+while [ -z "$(ls -A /var/lib/runctl/runs 2>/dev/null)" ]; do
+    if [ "$left" -le 0 ] && [ -z "$(find /var/lib/runctl -cmin -30 -print -quit 2>/dev/null)" ]; then
+        shutdown -h now
+        left=600
+    fi
+    pause=60
+    [ "$left" -le 0 ] || [ "$left" -ge "$pause" ] || pause=$left
+    sleep "$pause"
+    left=$((left - pause))
+done
+END
+    sed -i "s/UNUSED/$RUNCTL_UNUSED/" /usr/local/sbin/runctl-unused
+    chmod 755 /usr/local/sbin/runctl-unused
+    if [ -d /run/systemd/system ]; then
+        cat >/etc/systemd/system/runctl-unused.service <<'END'
+[Unit]
+Description=End this machine when no run was started on it
+[Service]
+ExecStart=/usr/local/sbin/runctl-unused
+[Install]
+WantedBy=multi-user.target
+END
+        output=$(systemctl enable runctl-unused.service 2>&1 && systemctl start --no-block runctl-unused.service 2>&1)
+    else
+        output=$(setsid /usr/local/sbin/runctl-unused </dev/null >/dev/null 2>&1 &)
+    fi && step unused true "$RUNCTL_UNUSED seconds" || {
+        all_well=false
+        step unused false "$output"
+    }
 fi
 
 if output=$( (mkdir -p "$state" && chmod 755 "$state") 2>&1 ); then

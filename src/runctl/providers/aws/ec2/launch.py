@@ -111,6 +111,7 @@ def run_instances_arguments(plan: CreatePlan, root: str, profile: str | None) ->
             deadline=parse_rfc3339(expires) if expires else None,
             # What fills volumes needs no engine, and installing one takes longer than many a filling.
             docker=tag.HELPER_FOR not in plan.tags,
+            unused_for=plan.unused_for,
         ),
         "BlockDeviceMappings": disks,
         "MetadataOptions": {

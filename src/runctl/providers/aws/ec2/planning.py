@@ -135,6 +135,7 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
         client_token=token,
         imds_hop_limit=request.imds_hop_limit or aws.imds_hop_limit,
         writes=request.writes,
+        unused_for=request.unused_for,
         will_also_create=(profile.will_create,) if profile.will_create else (),
         warnings=(*_leaving(volumes), *_warnings(instance_type, profile, location, price)),
         offers=selection.offers,

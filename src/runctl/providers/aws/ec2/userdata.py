@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -28,12 +28,15 @@ class Ready:
     """In words, also those that do not keep the machine from being used."""
 
 
-def user_data(*, login_user: str, deadline: datetime | None, docker: bool = True) -> str:
+def user_data(
+    *, login_user: str, deadline: datetime | None, docker: bool = True, unused_for: timedelta | None = None
+) -> str:
     """The script, below `LIMIT_BYTES`. Every value is quoted; the program itself never changes."""
     values = {
         "RUNCTL_USER": login_user,
         "RUNCTL_DEADLINE": str(int(deadline.timestamp())) if deadline else "",
         "RUNCTL_DOCKER": "1" if docker else "0",
+        "RUNCTL_UNUSED": str(int(unused_for.total_seconds())) if unused_for else "",
     }
     assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
     return f"#!/bin/sh\n{assignments}{_program()}"
