@@ -89,10 +89,14 @@ END
         output=$(systemctl enable runctl-unused.service 2>&1 && systemctl start --no-block runctl-unused.service 2>&1)
     else
         output=$(setsid /usr/local/sbin/runctl-unused </dev/null >/dev/null 2>&1 &)
-    fi && step unused true "$RUNCTL_UNUSED seconds" || {
+    fi
+    started=$?
+    if [ "$started" = 0 ]; then
+        step unused true "$RUNCTL_UNUSED seconds"
+    else
         all_well=false
         step unused false "$output"
-    }
+    fi
 fi
 
 if output=$( (mkdir -p "$state" && chmod 755 "$state") 2>&1 ); then
