@@ -14,7 +14,7 @@ import click
 
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
-from runctl.cli.framework.values import DURATION, WholeNumber
+from runctl.cli.framework.values import DURATION, WholeNumber, trace_means_option
 from runctl.cli.sandbox import running_sandbox
 from runctl.core.clock import rfc3339
 from runctl.core.errors import UsageError
@@ -188,13 +188,7 @@ def quota(cli: Cli, kind: str, vcpus: int | None, market: str | None) -> None:
     show_default=True,
     help="How many times faster than recorded.",
 )
-@click.option(
-    "--trace-means",
-    type=click.Choice(["available", "preempted"]),
-    default="available",
-    show_default=True,
-    help="What a number above 0 in the traces says.",
-)
+@trace_means_option
 @click.option(
     "--notice",
     type=DURATION,

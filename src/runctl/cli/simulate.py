@@ -12,7 +12,7 @@ import click
 from runctl.agent.deadline import Job, Policy
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
-from runctl.cli.framework.values import Duration, WholeNumber, wide_option
+from runctl.cli.framework.values import Duration, WholeNumber, trace_means_option, wide_option
 from runctl.core.errors import UsageError
 from runctl.render.simulation import draw, simulation_text
 from runctl.render.tables import screen_of
@@ -56,13 +56,7 @@ class _Share(click.ParamType[float]):
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The capacity of one pool, as JSON; repeat it for several pools.",
 )
-@click.option(
-    "--trace-means",
-    type=click.Choice(["available", "preempted"]),
-    default="available",
-    show_default=True,
-    help="What a number above 0 in the traces says.",
-)
+@trace_means_option
 @click.option("--job", required=True, type=Duration(), help="How long the run takes without interruptions.")
 @click.option("--deadline", required=True, type=Duration(), help="How long it may take.")
 @click.option(

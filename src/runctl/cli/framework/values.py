@@ -129,6 +129,16 @@ MIB_PER_SECOND = WholeNumber(1, unit="MiB/s")
 MOUNT_POINT = MountPoint()
 
 
+trace_means_option = click.option(
+    "--trace-means",
+    type=click.Choice(["available", "preempted"]),
+    default="available",
+    show_default=True,
+    help="What a number above 0 in the traces says.",
+)
+"""See `runctl.simulation.traces.Means`."""
+
+
 wide_option = click.option("--wide", is_flag=True, help="Show every column, however wide the terminal is.")
 
 
