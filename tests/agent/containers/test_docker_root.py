@@ -38,8 +38,8 @@ def test_without_an_instance_store_there_is_nothing_to_say() -> None:
 @pytest.mark.parametrize(
     ("now", "phrase"),
     [
-        ({"images": 1}, "1 image(s)"),
-        ({"containers": 2}, "2 container(s)"),
+        ({"images": 1}, "it has 1 image and 0 containers"),
+        ({"containers": 2}, "2 containers"),
         ({"running": 1}, "running"),
         ({"data_root": "/data/docker"}, "somebody has put it at /data/docker"),
         ({"restartable": False}, "systemctl"),

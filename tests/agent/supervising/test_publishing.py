@@ -151,7 +151,7 @@ def test_a_run_does_not_begin_anew_where_its_checkpoints_cannot_be_fetched(
     end = other.ended("run-4")
     other.end_everything()
     assert end.reason is EndReason.DATA_FAILED
-    assert "none of the 1 checkpoint(s) in the store can be used" in end.message
+    assert "none of 1 checkpoint in the store can be used" in end.message
     assert other.output("run-4") == []
 
 

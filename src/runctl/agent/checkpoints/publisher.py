@@ -18,6 +18,7 @@ from runctl.agent.checkpoints.layout import Manifest, StoredFile
 from runctl.agent.checkpoints.schedule import fits
 from runctl.agent.checkpoints.stores import LARGE, THREADS, Store
 from runctl.agent.errors import AgentError
+from runctl.agent.text import counted
 
 SIBLING_SECONDS = 60.0
 """For how long a file that belongs to a checkpoint may be incomplete before the checkpoint goes without it."""
@@ -197,7 +198,7 @@ class Publisher:
         manifest = self._put_manifest(manifest)
         self._note(checkpoint, before, manifest, time.time())
         self._say(
-            f"published {name}: {len(files)} file(s), {manifest.size:,} bytes, of which {sent:,} were new"
+            f"published {name}: {counted(len(files), 'file')}, {manifest.size:,} bytes, of which {sent:,} were new"
         )
         self._prune()
         return True

@@ -17,6 +17,7 @@ from runctl.agent.checkpoints.folders import incomplete
 from runctl.agent.checkpoints.layout import Manifest, StoredFile
 from runctl.agent.checkpoints.stores import LARGE, THREADS, Store
 from runctl.agent.errors import AgentError
+from runctl.agent.text import counted
 
 PARTIAL = ".runctl-restore-"
 """Begins the name of the folder that is filled first; never a checkpoint's."""
@@ -60,7 +61,7 @@ def restore(
     if keys:
         raise AgentError(
             "no-checkpoint",
-            f"none of the {len(keys)} checkpoint(s) in the store can be used",
+            f"none of {counted(len(keys), 'checkpoint')} in the store can be used",
             "runctl checkpoint verify says what is wrong with each",
         )
     return None

@@ -23,6 +23,7 @@ from runctl.agent.disks.decision import INSTANCE_STORE, Facts, Refuse, decide_fo
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import docker, durable
 from runctl.agent.machine.root import call_as_root, folder_root, root_available
+from runctl.agent.text import counted
 
 LABEL = "runctl-docker"
 DEFAULT_ROOT = "/var/lib/docker"
@@ -78,7 +79,8 @@ def decide(now: Situation, stores: Sequence[Store]) -> Keep | Move:
         return Keep(f"somebody has put it at {now.data_root}")
     if now.images or now.containers:
         return Keep(
-            f"it has {now.images} image(s) and {now.containers} container(s) at {now.data_root} already"
+            f"it has {counted(now.images, 'image')} and {counted(now.containers, 'container')} at {now.data_root}"
+            " already"
         )
     if not now.restartable:
         return Keep("there is no systemctl to start the engine again")

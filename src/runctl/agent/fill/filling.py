@@ -21,6 +21,7 @@ from runctl.agent.fill.report import Report
 from runctl.agent.fill.transfer import Outcome, Transfer
 from runctl.agent.fill.worker import Done, Setting, partial_name
 from runctl.agent.object_store import Source, partition_of, to_add
+from runctl.agent.text import counted
 
 PASSES = 3
 """How often S3 is listed anew because objects changed while they were read."""
@@ -69,7 +70,9 @@ def _filled(
         _add(total, outcome)
         if not outcome.changed:
             break
-        report.say("note", message=f"{len(outcome.changed)} object(s) changed while they were read; again")
+        report.say(
+            "note", message=f"{counted(len(outcome.changed), 'object')} changed while they were read; again"
+        )
     else:
         raise AgentError(
             "changed",

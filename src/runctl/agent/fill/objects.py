@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from runctl.agent.cloud.s3 import Object
 from runctl.agent.errors import AgentError
 from runctl.agent.object_store import Source
+from runctl.agent.text import counted
 
 LONGEST_NAME = 255
 """Bytes in one part of a path: ext4's and XFS's limit."""
@@ -67,8 +68,8 @@ def wanted(source: Source, objects: Sequence[Object]) -> Wanted:
         more = f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
         raise AgentError(
             "bad-keys",
-            "{} object(s) of {} can be no files: {}{}".format(
-                len(refused), source, "; ".join(refused[:_SHOWN]), more
+            "{} of {} cannot be files: {}{}".format(
+                counted(len(refused), "object"), source, "; ".join(refused[:_SHOWN]), more
             ),
             "rename them in S3, or fill from a folder without them",
         )

@@ -14,6 +14,7 @@ from runctl.agent.images.pull_progress import PullProgress
 from runctl.agent.images.terminal import run_in_terminal
 from runctl.agent.machine import docker
 from runctl.agent.spec import BuildSpec, ContainerSpec
+from runctl.agent.text import counted
 
 FIRST_REPORT_SECONDS = 3.0
 REPORT_SECONDS = 10.0
@@ -121,7 +122,7 @@ def _pull(
         raise AgentError("image-failed", f"{failed}:\n{last}", _hint(last))
     _, layers, here, _, _ = progress.numbers()
     seconds = time.monotonic() - began
-    attempt.log.line(f"pulled {layers} layer(s), {here / 10**6:.0f} MB in {seconds:.0f} s")
+    attempt.log.line(f"pulled {counted(layers, 'layer')}, {here / 10**6:.0f} MB in {seconds:.0f} s")
 
 
 def _push(attempt: Attempt, engine: docker.Engine, container: ContainerSpec, reference: str) -> None:

@@ -29,6 +29,7 @@ from runctl.agent.machine import durable
 from runctl.agent.records import AttemptFolder, attempt_folder
 from runctl.agent.spec import EndRecord, RunSpec, from_json
 from runctl.agent.supervising.log_copy import StoredLog, copy
+from runctl.agent.text import counted
 
 POLL_SECONDS = 1.0
 BUSY_SHARE = 100
@@ -88,7 +89,8 @@ def _fetch(store: Store, target: Path, address: str, log: Log) -> None:
         manifest = restored.manifest
         log.line(
             f"fetched {manifest.name} of attempt {manifest.attempt} from {address}:"
-            f" {len(manifest.files)} file(s), {manifest.size:,} bytes in {restored.seconds:.1f} s, checksums compared"
+            f" {counted(len(manifest.files), 'file')}, {manifest.size:,} bytes in {restored.seconds:.1f} s,"
+            " checksums compared"
         )
 
 
