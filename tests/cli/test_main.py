@@ -229,7 +229,8 @@ def test_ctrl_c_and_sigterm_end_it_with_130_and_one_line(number: signal.Signals,
     code = (
         "import time, pathlib\n"
         "from runctl.machines.session import Session\n"
-        f"def wait(cli):\n    pathlib.Path({str(ready)!r}).touch()\n    time.sleep(60)\n"
+        # A signal just before a sleep is looked at after it: many short ones, as Python has no way around that.
+        f"def wait(cli):\n    pathlib.Path({str(ready)!r}).touch()\n    for _ in range(600): time.sleep(0.1)\n"
         f"Session.read_config = wait\n{START}"
     )
     process = subprocess.Popen(
