@@ -6,6 +6,7 @@ The machine here is this computer, so that its ``shutdown`` is a program that on
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -86,6 +87,23 @@ def test_a_machine_that_is_kept_and_a_further_attempt_end_nothing(agent: Agent, 
 
     agent.stop("r", attempt=2, force=True)
     until(shut_down.exists, "the shutdown")
+
+
+def test_a_look_that_fails_does_not_leave_the_machine_behind(agent: Agent, shut_down: Path) -> None:
+    agent.sync({"train.py": SLEEPER})
+    agent.start("r", "train.py", machine_end=AT_ONCE)
+    agent.running("r")
+    unreadable = agent.folder("other")
+    unreadable.mkdir(parents=True)
+    for name in ("spec.json", "status.json"):
+        (unreadable / name).write_text("{")
+    errors = agent.folder("r") / "machine-end.err"
+    until(lambda: "JSONDecodeError" in errors.read_text(), "the failure")
+    shutil.rmtree(unreadable.parent)
+    agent.stop("r", force=True)
+
+    until(shut_down.exists, "the shutdown")
+    assert errors.read_text().count("Traceback") == 1
 
 
 def test_no_other_program_than_the_machines_own_is_called_to_end_it(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +22,20 @@ def daemonise() -> bool:
     if os.fork():
         os._exit(0)
     return True
+
+
+def leaves_behind(command: Sequence[str], errors: Path) -> bool:
+    """Run a program that leaves another one behind; whether it succeeded. What it says goes to the end of that file."""
+    with errors.open("ab") as sink:
+        done = subprocess.run(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
+            check=False,
+        )
+    return done.returncode == 0
 
 
 def redirect(errors: Path) -> None:

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,14 @@ from typing import Any
 from runctl.agent.after_run import EndedRun, MachineEnd, Stay, why_it_stays
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import durable
-from runctl.agent.machine.daemon import circumstances, daemonise, redirect, systemd_run, under_systemd
+from runctl.agent.machine.daemon import (
+    circumstances,
+    daemonise,
+    leaves_behind,
+    redirect,
+    systemd_run,
+    under_systemd,
+)
 from runctl.agent.machine.root import agent_command, as_root, login_user
 from runctl.agent.records import AttemptFolder, attempt_folder, attempts, find
 from runctl.agent.spec import EndReason, EndRecord, RunSpec, to_json
@@ -27,6 +35,8 @@ from runctl.agent.supervising.status import conclude_if_gone
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 30.0
 """After a shutdown that was refused, or that has not ended the machine."""
+ERRORS = "machine-end.err"
+"""In the attempt's folder: what went wrong."""
 FETCHED, READ = "fetched.json", "read.json"
 """In the attempt's folder, once somebody has said so."""
 UPLOADED = "results.json"
@@ -40,30 +50,18 @@ def leave_behind(folder: AttemptFolder, spec: RunSpec) -> None:
     wanted = spec.machine_end
     if wanted is None or (wanted.keep and wanted.results_url is None):
         return
+    errors = folder.path / ERRORS
     command = [*agent_command(), "end-machine", spec.run_id, str(spec.attempt)]
     if under_systemd():
         user = login_user()
         unit = f"runctl-{spec.run_id}-{spec.attempt}-end"
         start = systemd_run(unit, (), circumstances(), (user.uid, user.gid))
-        if _run([*as_root(start), *command, "--foreground"], folder):
+        if leaves_behind([*as_root(start), *command, "--foreground"], errors):
             return
-    if not _run(command, folder):
+    if not leaves_behind(command, errors):
         raise AgentError(
             "no-machine-end", "the process that is to end the machine after the run did not start", ""
         )
-
-
-def _run(command: list[str], folder: AttemptFolder) -> bool:
-    with (folder.path / "machine-end.err").open("ab") as errors:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=errors,
-            stderr=errors,
-            start_new_session=True,
-            check=False,
-        )
-    return done.returncode == 0
 
 
 def end_machine(arguments: list[str]) -> int:
@@ -74,27 +72,52 @@ def end_machine(arguments: list[str]) -> int:
     spec = folder.spec()
     if spec is None or spec.machine_end is None:
         return 0
-    redirect(folder.path / "machine-end.err")
-    # Read now: keys among the run's variables are forgotten at its end.
-    wanted = spec.machine_end
-    env = _leading_there(folder, spec, wanted) if wanted.results_url is not None else {}
-    # Found now: whoever may have put another in its place later has no say in what ends the machine.
-    program = shutil.which("shutdown") or "shutdown"
-    retry_at = 0.0
-    while True:
+    redirect(folder.path / ERRORS)
+    _MachineEnder(folder, spec, spec.machine_end).run()
+    return 0
+
+
+class _MachineEnder:
+    """Waits for the end of the run, and of all else that needs the machine."""
+
+    def __init__(self, folder: AttemptFolder, spec: RunSpec, wanted: MachineEnd) -> None:
+        self._folder, self._spec, self._wanted = folder, spec, wanted
+        # Read now: keys among the run's variables are forgotten at its end.
+        self._env = _leading_there(folder, spec, wanted) if wanted.results_url is not None else {}
+        # Found now: whoever may have put another in its place later has no say in what ends the machine.
+        self._program = shutil.which("shutdown") or "shutdown"
+        self._upload_at = 0.0
+
+    def run(self) -> None:
+        """Nothing is left to do; or the machine ends, and this with it."""
+        said = ""
+        while True:
+            try:
+                if self._look():
+                    return
+            except Exception as error:  # noqa: BLE001 (without this process the machine would go on for good)
+                if said != repr(error):
+                    said = repr(error)
+                    sys.stderr.write(traceback.format_exc())
+                    sys.stderr.flush()
+            time.sleep(POLL_SECONDS)
+
+    def _look(self) -> bool:
+        """Whether nothing is left to do. Uploads the results and ends the machine as soon as it is time."""
+        folder = self._folder
         # One whose supervisor has gone is given its end here: it is not waited for.
         ends = {other.path: conclude_if_gone(other)[0] for other in attempts()}
-        newer = [other for other in attempts(folder.run_id) if other.attempt > folder.attempt]
-        if newer:
+        if any(other.attempt > folder.attempt for other in attempts(folder.run_id)):
             # It has a process of its own that ends the machine.
-            return 0
-        if ends.get(folder.path) is not None and time.monotonic() >= retry_at and not _uploaded(folder, spec):
-            _upload(folder, spec, env)
-            retry_at = time.monotonic() + RETRY_SECONDS
-        if _is_over(folder, spec.machine_end, ends):
-            _shut_down(program)
+            return True
+        uploaded = self._wanted.results_url is None or (folder.path / UPLOADED).exists()
+        if ends.get(folder.path) is not None and not uploaded and time.monotonic() >= self._upload_at:
+            _upload(folder, self._spec, self._env)
+            self._upload_at = time.monotonic() + RETRY_SECONDS
+        if _is_over(folder, self._wanted, ends):
+            _shut_down(self._program)
             time.sleep(RETRY_SECONDS)
-        time.sleep(POLL_SECONDS)
+        return False
 
 
 def _leading_there(folder: AttemptFolder, spec: RunSpec, wanted: MachineEnd) -> dict[str, str]:
@@ -104,11 +127,6 @@ def _leading_there(folder: AttemptFolder, spec: RunSpec, wanted: MachineEnd) -> 
 
     own = durable.read_json(folder.path / "environ.json") or {}
     return {**wanted.results_env, **variables(spec, own)}
-
-
-def _uploaded(folder: AttemptFolder, spec: RunSpec) -> bool:
-    wanted = spec.machine_end
-    return wanted is None or wanted.results_url is None or (folder.path / UPLOADED).exists()
 
 
 def _upload(folder: AttemptFolder, spec: RunSpec, env: Mapping[str, str]) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from runctl.agent.disks.run_folders import saved_folder
 from runctl.agent.environments.script import NETWORK
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import durable
-from runctl.agent.machine.daemon import circumstances, systemd_run, under_systemd
+from runctl.agent.machine.daemon import circumstances, leaves_behind, systemd_run, under_systemd
 from runctl.agent.machine.root import (
     agent_as_root,
     agent_command,
@@ -154,25 +153,25 @@ def _launch(folder: AttemptFolder, spec: RunSpec) -> None:
     with durable.locked(mountns.lock_of(state_directory() / "targets")):
         pass  # made by this user, so that root does not make it root's
     arguments = [*(["--namespace"] if namespace else []), spec.run_id, str(spec.attempt)]
-    tried = []
+    tried, errors = [], folder.path / "supervisor.err"
     if under_systemd():
         command = as_root(
             systemd_command(
                 spec, namespace, agent_command(), circumstances(), login_user().uid, login_user().gid
             )
         )
-        if _run(command, folder):
+        if leaves_behind(command, errors):
             tried.append("systemd-run")
             if _appeared(folder):
                 return
     command = (
         agent_as_root("supervise", *arguments) if namespace else [*agent_command(), "supervise", *arguments]
     )
-    if not tried and _run(command, folder) and _appeared(folder):
+    if not tried and leaves_behind(command, errors) and _appeared(folder):
         return
     said = ""
     with contextlib.suppress(OSError):
-        said = (folder.path / "supervisor.err").read_text(errors="replace").strip()[-2000:]
+        said = errors.read_text(errors="replace").strip()[-2000:]
     # Should it come up after all, it finds that it is not wanted.
     folder.write_stop(
         StopRequest(grace_seconds=0.0, requested_at=time.time(), message="it did not start in time")
@@ -182,19 +181,6 @@ def _launch(folder: AttemptFolder, spec: RunSpec) -> None:
     raise AgentError(
         "supervisor-failed", "the run's supervisor did not start" + (": " + said if said else "")
     )
-
-
-def _run(command: Sequence[str], folder: AttemptFolder) -> bool:
-    with (folder.path / "supervisor.err").open("ab") as errors:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=errors,
-            stderr=errors,
-            start_new_session=True,
-            check=False,
-        )
-    return done.returncode == 0
 
 
 def _appeared(folder: AttemptFolder, seconds: float = LAUNCH_SECONDS) -> bool:
