@@ -15,6 +15,7 @@ import pytest
 from runctl.agent.spec import EndReason
 from tests.agent.driver import SLEEPER, Agent, until
 from tests.agent.metadata_service import metadata_service
+from tests.agent.s3_bucket import Bucket
 from tests.agent.supervising.test_stop import STUBBORN
 
 pytestmark = pytest.mark.linux
@@ -87,6 +88,26 @@ def test_a_machine_that_is_kept_and_a_further_attempt_end_nothing(agent: Agent, 
 
     agent.stop("r", attempt=2, force=True)
     until(shut_down.exists, "the shutdown")
+
+
+def test_a_kept_machine_stays_when_its_run_is_pruned_after_or_before_the_upload(
+    agent: Agent, shut_down: Path, bucket: Bucket
+) -> None:
+    agent.env.update(bucket.account)
+    agent.sync({"quick.py": "print('done')\n"})
+    kept = {**AT_ONCE, "keep": True, "results_url": f"s3://{bucket.name}/results"}
+    agent.start("uploaded", "quick.py", machine_end=kept)
+    agent.ended("uploaded")
+    until((agent.folder("uploaded") / "results.json").exists, "the upload")
+    agent.start("left", "quick.py", machine_end=kept)
+    for found in bucket.client.list_objects_v2(Bucket=bucket.name)["Contents"]:
+        bucket.client.delete_object(Bucket=bucket.name, Key=found["Key"])
+    bucket.client.delete_bucket(Bucket=bucket.name)
+    agent.ended("left")
+
+    assert agent.call("prune", {"run_ids": ["uploaded", "left"]}).ok == {}
+    until(lambda: not (_ends(agent, "uploaded", 1) or _ends(agent, "left", 1)), "both processes to leave")
+    assert not shut_down.exists()
 
 
 def test_a_look_that_fails_does_not_leave_the_machine_behind(agent: Agent, shut_down: Path) -> None:

@@ -111,6 +111,9 @@ class _MachineEnder:
             # It has a process of its own that ends the machine.
             return True
         uploaded = self._wanted.results_url is None or (folder.path / UPLOADED).exists()
+        if self._wanted.keep and (uploaded or folder.path not in ends):
+            # There is nothing more to upload, and nothing to end.
+            return True
         if ends.get(folder.path) is not None and not uploaded and time.monotonic() >= self._upload_at:
             _upload(folder, self._spec, self._env)
             self._upload_at = time.monotonic() + RETRY_SECONDS
