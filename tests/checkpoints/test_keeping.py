@@ -30,6 +30,7 @@ def test_a_store_and_a_schedule_are_what_was_asked_for() -> None:
         Keeping(keep_best=("best*",)),
         Keeping(every="soon"),
         Keeping(every="0.1s"),
+        Keeping(every="99999999999999d"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_a_hint(keeping: Keeping) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -52,25 +53,26 @@ def parse_rfc3339(text: str) -> datetime:
     return moment.astimezone(UTC)
 
 
+LONGEST = timedelta(days=36_500)
+"""A longer time span is a slip, and a date that far from now need not exist."""
+
+_NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
 def parse_duration(text: str) -> timedelta:
     """``90``, ``90s``, ``15m``, ``2h``, ``1d`` and sums such as ``1h30m``; a bare number is seconds.
 
-    Raises `ValueError` for anything else, zero and negative values included.
+    Raises `ValueError` for anything else: zero, negative values, and what is longer than `LONGEST` included.
     """
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    total, number = 0.0, ""
-    for character in text.strip().lower():
-        if character.isdigit() or character == ".":
-            number += character
-        elif character in units and number:
-            total += float(number) * units[character]
-            number = ""
-        else:
-            raise ValueError(f"{text!r} is not a duration; write 90s, 15m, 2h or 1h30m")
-    if number:
-        if total:
-            raise ValueError(f"{text!r} ends in a number without a unit; write 1h30m, not 1h30")
-        total = float(number)
+    written = text.strip().lower()
+    if re.fullmatch(f"(?:{_NUMBER}[smhd])+{_NUMBER}", written):
+        raise ValueError(f"{text!r} ends in a number without a unit; write 1h30m, not 1h30")
+    known = re.fullmatch(f"(?:{_NUMBER}[smhd])+|{_NUMBER}", written)
+    parts = re.findall(f"({_NUMBER})([smhd]?)", written) if known else []
+    total = sum(float(number) * _UNITS[unit] for number, unit in parts)
     if total <= 0:
         raise ValueError(f"{text!r} is not a duration; write 90s, 15m, 2h or 1h30m")
+    if total > LONGEST.total_seconds():
+        raise ValueError(f"{text!r} is too long; {LONGEST.days}d is the most")
     return timedelta(seconds=total)

@@ -33,7 +33,7 @@ class Duration(click.ParamType[timedelta]):
             return value
         try:
             return parse_duration(value)
-        except (ValueError, OverflowError) as error:
+        except ValueError as error:
             self.fail(str(error), param, ctx)
 
 
@@ -42,8 +42,9 @@ class WholeNumber(click.ParamType[int]):
 
     name = "number"
 
-    def __init__(self, least: int, most: int | None = None, *, unit: str = "") -> None:
-        self.least, self.most, self.unit = least, most, unit
+    def __init__(self, least: int, most: int | None = None, *, unit: str = "", one: str = "") -> None:
+        self.least, self.most = least, most
+        self.unit, self.one = unit, one or unit
 
     def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number."""
@@ -61,7 +62,7 @@ class WholeNumber(click.ParamType[int]):
         return number
 
     def _amount(self, number: int) -> str:
-        return f"{number} {self.unit}".strip()
+        return f"{number} {self.one if number == 1 else self.unit}".strip()
 
     def _example(self, text: str) -> str:
         digits = re.match(r"\d+", text)

@@ -82,7 +82,7 @@ class Fallback(click.ParamType[SpotFallback]):
             self.fail(f"{value!r} is not one of none, ask, on-demand, on-demand:after=20m", param, ctx)
         try:
             after = parse_duration(matched[2]) if matched[2] else SpotFallback().after
-        except (ValueError, OverflowError) as error:
+        except ValueError as error:
             self.fail(str(error), param, ctx)
         return SpotFallback(FallbackMode(matched[1]), after)
 

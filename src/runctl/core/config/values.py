@@ -196,7 +196,7 @@ def _check_text(rule: Rule, value: str, relative_to: Path) -> str:
     if rule.kind == "duration":
         try:
             parse_duration(value)
-        except (ValueError, OverflowError):
+        except ValueError:
             raise Bad(f'expected {rule.expected}, not "{value}"') from None
     if rule.kind == "absolute" and not value.startswith("/"):
         raise Bad(f'expected {rule.expected}, not "{value}"')
