@@ -15,9 +15,12 @@ from runctl.core.database import Database
 from runctl.core.errors import InstanceEnded, NotFound, UsageError
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import GitState, Mount, RunPhase
+from runctl.machines.pool_record import PoolEventKind, PoolRecord
+from runctl.machines.renting import RentalEvent, rental_of
 from runctl.render.run_table import run_details
 from runctl.runs.records import as_known, from_status, with_end, with_its_machine
 from runctl.runs.store import RunStore
+from tests.cli.fake_provider import FakeProvider, Script, an_instance
 from tests.runs.records import T0, a_run
 
 
@@ -277,3 +280,19 @@ def test_the_story_of_a_run_has_all_attempts_and_what_was_done_again(store: RunS
         "1 i-0abc g5.xlarge spot us-east-1a 0.123456 the beginning step 40 INTERRUPTED 10m",
         "2 i-0def g5.xlarge spot us-east-1b 0.123456 step 40 step 70 - -",
     ]
+
+
+def test_an_interruption_that_is_found_out_by_asking_is_remembered_of_the_machine_s_pool(
+    store: RunStore, tmp_path: Path
+) -> None:
+    database = Database(tmp_path / "state.db")
+    pools = PoolRecord(database, FakeProvider(Script()))
+    pools.heard(rental_of(RentalEvent.RENTED, an_instance("i-0abc"), T0))
+    before = a_run()
+    store.put(before)
+
+    assert store.replace(with_end(before, EndRecord(EndReason.INTERRUPTED, T0.timestamp() + 60)), before)
+
+    kinds = [event.kind for event in pools.events(T0)]
+    database.close()
+    assert kinds == [PoolEventKind.RENTED, PoolEventKind.INTERRUPTED]

@@ -46,7 +46,10 @@ class RunStore:
         """The record is what the file holds for its id."""
         with self._database.transaction() as connection:
             self._write(connection, record)
-        if record.end_reason == EndReason.INTERRUPTED.value and record.ended_at is not None:
+        self._note_end(record)
+
+    def _note_end(self, record: RunRecord) -> None:
+        if record.end_reason is EndReason.INTERRUPTED and record.ended_at is not None:
             note_interrupted(self._database, record.instance_id, record.ended_at)
 
     def _write(self, connection: sqlite3.Connection, record: RunRecord) -> None:
@@ -70,6 +73,7 @@ class RunStore:
             if row is None or (row["attempt"], row["end_reason"]) != (before.attempt, reason):
                 return False
             self._write(connection, record)
+        self._note_end(record)
         return True
 
     def forget(self, run_id: RunId) -> None:
