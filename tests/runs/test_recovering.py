@@ -10,6 +10,7 @@ from runctl.agent.spec import ContainerSpec, EndReason, MountSpec, RunSpec
 from runctl.core.models import Market, RunPhase
 from runctl.providers.capacity import FallbackMode, Pool, SpotFallback
 from runctl.providers.interface import InstanceRequest, VolumeMount
+from runctl.runs.launch_plan import UNUSED_FOR
 from runctl.runs.recipe import Recipe
 from runctl.runs.records import RunRecord, as_known
 from runctl.runs.recovering import history, next_request, next_spec, rules_of
@@ -45,6 +46,7 @@ def test_the_pool_that_has_failed_is_asked_last_and_volumes_decide_the_zone() ->
         market=Market.SPOT,
         zone="us-east-1b",
         avoid=(known, Pool("g5.xlarge", "us-east-1a")),
+        unused_for=UNUSED_FOR,
         attempt="run-aaaa/2",
     )
     assert next_request(request, ended(), 2, Market.SPOT, None).subnet == "subnet-a"

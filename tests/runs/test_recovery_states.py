@@ -12,15 +12,27 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from runctl.agent.after_run import MachineEnd
-from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunSpec, RunState
+from runctl.agent.checkpoint_spec import StoreSpec
+from runctl.agent.checkpoints.layout import end_key
+from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunSpec, RunState, dumps
 from runctl.core.config import Config
 from runctl.core.database import Database
-from runctl.core.errors import CapacityError, MachineError, NotFound, RunctlError, Unreachable, Unsupported
+from runctl.core.errors import (
+    CapacityError,
+    Conflict,
+    InstanceEnded,
+    MachineError,
+    NotFound,
+    RunctlError,
+    Unreachable,
+    Unsupported,
+)
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState, Market
 from runctl.core.progress import SILENT, Progress
@@ -29,11 +41,14 @@ from runctl.machines.intents import IntentStore
 from runctl.machines.session import Session
 from runctl.providers.capacity import RefusalListener, no_listener
 from runctl.providers.interface import Check, CreatePlan, InstanceRequest, Provider, Renting
+from runctl.providers.object_storage import ObjectStorage
 from runctl.runs import control, recovering
 from runctl.runs.recipe import Recipe, Recipes
-from runctl.runs.records import from_status, planned
+from runctl.runs.records import from_status, planned, with_its_machine
 from runctl.runs.recovering import Outcome, recover_run
 from runctl.runs.recovery import RETRIED, RecoveryRules
+from runctl.runs.run_logs import sources
+from runctl.runs.run_logs.sources import KeptLog
 from runctl.runs.store import run_store
 from runctl.testing.clock import ManualClock
 from tests.cli.fake_provider import a_plan, an_instance
@@ -61,6 +76,8 @@ class World:
     meanwhile: tuple[int, Callable[[], None]] | None = None
     """After so many calls somebody else does this."""
     clock: ManualClock = field(default_factory=ManualClock)
+    ends: dict[str, bytes] = field(default_factory=dict)
+    """What machines have put into the object store of their attempts' ends."""
     ended: bool = False
     """The run has ended for good, and whoever asks can know."""
     started_after_end: bool = False
@@ -138,6 +155,8 @@ class Agent:
         attempt = next(number for number, run in runs.items() if run.end is None)
         end = EndRecord(reason, self.world.clock.now().timestamp())
         runs[attempt] = replace(runs[attempt], state=RunState.ENDED, end=end)
+        self.world.ends[f"runs/{RUN}/{end_key(attempt)}"] = dumps(end).encode()
+        self.world.ended = True
 
 
 class Rents(Renting):
@@ -181,12 +200,35 @@ class Rents(Renting):
         return self.world.machines[instance_id]
 
 
+class Store(ObjectStorage):
+    """What is read of it."""
+
+    scheme = "s3"
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def read(self, bucket: str, key: str) -> bytes:
+        self.world.called()
+        assert bucket == "bucket"
+        try:
+            return self.world.ends[key]
+        except KeyError:
+            raise NotFound("it is not there") from None
+
+    def objects(self, *_: object, **__: object) -> Any:
+        raise AssertionError("nobody has to look for an object whose key is known")
+
+    folders = fetch = put = upload = delete = objects
+
+
 class Cloud(Provider):
     name = "aws"
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.renting = Rents(world)
+        self.object_storage = Store(world)
 
     def instance(self, instance_id: InstanceId) -> Instance:
         self.world.called()
@@ -244,7 +286,8 @@ class Recovery(RuleBasedStateMachine):
         self.store = run_store(self.session)
         machine = an_instance(id=FIRST, market=Market.SPOT, tags={})
         self.world.machines[FIRST], self.world.runs[FIRST] = machine, {}
-        spec = RunSpec(RUN, "train", is_command=True, machine_end=MachineEnd())
+        store = StoreSpec("s3://bucket/runs")
+        spec = RunSpec(RUN, "train", is_command=True, machine_end=MachineEnd(), store=store)
         status = Agent(self.world, FIRST).start(spec)
         now = self.world.clock.now()
         self.store.put(from_status(planned(spec, machine, now, None), status, now))
@@ -351,6 +394,43 @@ class Recovery(RuleBasedStateMachine):
         # A machine whose run has ended ends itself; none is rented besides.
         used = {name for name, runs in self.world.runs.items() if runs}
         assert set(self.world.going()) <= used
+
+
+def test_a_run_that_is_stopped_while_its_last_end_is_read_stays_stopped() -> None:
+    there = Recovery()
+
+    def stop_and_read(*_: object) -> EndRecord:
+        control.stop_run(there.session, there.store.get(RUN))
+        return EndRecord(EndReason.INTERRUPTED, there.world.clock.now().timestamp())
+
+    there.world.end(FIRST)
+    with (
+        patch.object(recovering, "end_in_store", stop_and_read),
+        pytest.raises(Conflict, match="stays stopped"),
+    ):
+        recover_run(there.session, there.store.get(RUN), clock=there.world.clock)
+
+    assert there.store.get(RUN).end_reason is EndReason.STOPPED
+    assert not there.world.going()
+    there.teardown()
+
+
+def test_what_a_volume_tells_of_the_last_end_does_not_undo_a_stop() -> None:
+    there = Recovery()
+    lost = InstanceEnded("it is gone", interrupted=False)
+    known = with_its_machine(there.store.get(RUN), lost, there.world.clock.now())
+    there.store.put(known)
+
+    def stop_and_read(*_: object, **__: object) -> KeptLog:
+        control.stop_run(there.session, there.store.get(RUN))
+        return KeptLog(None, (), EndRecord(EndReason.INTERRUPTED, there.world.clock.now().timestamp()))
+
+    with patch.object(sources, "find_kept_log", stop_and_read):
+        control.find_kept(there.session, known)
+
+    assert there.store.get(RUN).end_reason is EndReason.STOPPED
+    there.world.end(FIRST)
+    there.teardown()
 
 
 TestRecovery = Recovery.TestCase

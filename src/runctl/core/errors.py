@@ -44,6 +44,16 @@ class RunctlError(Exception):
             self.code = code
 
 
+def add_fact(error: BaseException, fact: str, hint: str = "") -> None:
+    """The error says this as well, after its own message; the hint comes before its own."""
+    if not isinstance(error, RunctlError):
+        error.add_note(fact)
+        return
+    error.message = f"{error.message}; {fact}"
+    error.args = (error.message,)
+    error.hint = "; ".join(part for part in (hint, error.hint) if part)
+
+
 class UsageError(RunctlError):
     """The command line says something that cannot be meant."""
 

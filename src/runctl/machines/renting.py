@@ -7,7 +7,7 @@ Whoever keeps account of it listens here (`Rental`). Each thing is written down 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -25,9 +25,13 @@ from runctl.machines.fallback import AskFallback, NextStep, check_fallback, next
 from runctl.machines.intents import IntentState, IntentStore, Kind
 from runctl.providers.capacity import Refusal
 from runctl.providers.interface import CreatePlan, InstanceRequest, Provider, require
+from runctl.providers.registry import command
 
 READY_TIMEOUT = timedelta(minutes=15)
 """A GPU machine with a large image takes some minutes to boot."""
+TRIES = 3
+PAUSE_SECONDS = 1.0
+"""How often a machine is given back, and the time between two tries."""
 
 
 class RentalEvent(StrEnum):
@@ -197,6 +201,26 @@ class Rentals:
         ended = require(self.provider.renting).terminate(instance_id, self.progress)
         self._tell(RentalEvent.GIVEN_BACK, ended)
         return ended
+
+    def give_back_surely(self, instance_id: InstanceId) -> tuple[str, str]:
+        """The machine is given back, or whoever reads these words can do it: what became of it, and what to do.
+
+        A second Ctrl-C does not get in between: the machine costs money.
+        """
+        problem = ""
+        for _ in range(TRIES):
+            try:
+                self.give_back(instance_id)
+            except KeyboardInterrupt:
+                problem = "interrupted"
+            except RunctlError as error:
+                problem = error.message
+                with suppress(KeyboardInterrupt):
+                    self.clock.sleep(PAUSE_SECONDS)
+            else:
+                return f"{instance_id} is given back", ""
+        ends = command(self.provider.name, "terminate", instance_id)
+        return f"{instance_id} MAY STILL BE RUNNING ({problem})", f"end it: {ends}"
 
     def wait_ended(self, instance_id: InstanceId, timeout: timedelta) -> Instance:
         """See `Renting.wait_ended`."""

@@ -207,8 +207,10 @@ def find_kept(session: Session, record: RunRecord) -> tuple[RunRecord, KeptLog]:
         progress=session.progress,
     )
     if kept.end is not None and record.end_reason is not kept.end.reason:
-        record = with_end(record, kept.end)
-        run_store(session).put(record)
+        ended = with_end(record, kept.end)
+        # Unless it was stopped, or has gone on as another attempt, while that was read.
+        run_store(session).replace(ended, record)
+        record = ended
     return record, kept
 
 

@@ -29,6 +29,8 @@ DATA_DISK = "data"
 """Stands for the id of a disk that is created with the machine."""
 DEFAULT_RESULTS = "results"
 FETCH_WITHIN = timedelta(hours=12)
+UNUSED_FOR = timedelta(hours=3)
+"""A machine that nobody has started the run on ends itself after so long: whoever rented it was killed."""
 FOLLOWER_SECONDS = 600.0
 """How long a machine waits for somebody who follows the run and has lost the connection at its end."""
 

@@ -7,13 +7,13 @@ itself (`runctl.agent.after_run`); a machine on which it could not be started is
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from runctl.agent.spec import EndReason
 from runctl.core.clock import SystemClock
-from runctl.core.errors import Interrupted, RunctlError, Unsupported
+from runctl.core.errors import Interrupted, RunctlError, Unsupported, add_fact
 from runctl.core.models import Instance, Volume
 from runctl.machines.fallback import AskFallback, nobody_to_ask
 from runctl.machines.instances import new_machine
@@ -21,9 +21,9 @@ from runctl.machines.machine import reach
 from runctl.machines.renting import READY_TIMEOUT, NewMachine
 from runctl.machines.session import Session
 from runctl.providers.interface import InstanceRequest, Provider, require
-from runctl.providers.registry import command
 from runctl.runs.images.run_image import BY_CONFIGURATION, ImageOptions
 from runctl.runs.launch_plan import (
+    UNUSED_FOR,
     AfterRun,
     LaunchPlan,
     check_resume_path,
@@ -40,10 +40,9 @@ from runctl.runs.records import RunRecord, never_started
 from runctl.runs.results import check_results_folder
 from runctl.runs.training import Training, find_checkpoint
 
-TRIES = 3
-PAUSE_SECONDS = 1.0
-UNUSED_FOR = timedelta(hours=3)
-"""A machine that nobody has started the run on ends itself after so long: whoever rented it was killed."""
+ASKED = 3
+ASKED_EVERY = 1.0
+"""How often a machine is asked whether it has taken up the run, and the seconds between."""
 
 
 @dataclass(frozen=True)
@@ -149,25 +148,15 @@ class Launch:
             return error
         if interrupted:
             self.training.session.progress.warn(f"interrupted: giving {instance.id} back first")
-        provider = instance.provider
-        problem = self._give_back(instance)
-        if problem:
-            facts = f"{instance.id} MAY STILL BE RUNNING ({problem})"
-            hint = f"end it: {command(provider, 'terminate', instance.id)}"
-        else:
-            facts, hint = f"{instance.id} is given back", ""
+        rentals = self.training.session.rentals(instance.provider)
+        facts, hint = rentals.give_back_surely(instance.id)
         known = self.training.store.find(self.training.run_id)
         if known is not None and not known.has_ended:
             now = known.by_its_clock(SystemClock().now())
             self.training.store.put(never_started(known, now, "its machine was given back before it started"))
         if interrupted:
             return Interrupted(f"interrupted before the run was started; {facts}", hint=hint)
-        if isinstance(error, RunctlError):
-            error.message = f"{error.message}; {facts}"
-            error.args = (error.message,)
-            error.hint = "; ".join(part for part in (hint, error.hint) if part)
-        else:
-            error.add_note(facts)
+        add_fact(error, facts, hint)
         return error
 
     def _is_used(self, new: NewMachine, instance: Instance) -> bool:
@@ -176,31 +165,14 @@ class Launch:
         may_have_started = known is not None and known.end_reason is not EndReason.NOT_STARTED
         if not may_have_started and new.existing is None:
             return False
-        for _ in range(TRIES):
+        for _ in range(ASKED):
             try:
                 runs = reach(self.training.session, instance, self.training.transport).agent.attempts()
             except (RunctlError, KeyboardInterrupt):
-                SystemClock().sleep(PAUSE_SECONDS)
+                SystemClock().sleep(ASKED_EVERY)
             else:
                 return any(run.end is None or run.run_id == self.training.run_id for run in runs)
         return True
-
-    def _give_back(self, instance: Instance) -> str:
-        """Empty when it is ended; else why not. A second Ctrl-C does not get in between: the machine costs money."""
-        rentals = self.training.session.rentals(instance.provider)
-        problem = ""
-        for _ in range(TRIES):
-            try:
-                rentals.give_back(instance.id)
-            except KeyboardInterrupt:
-                problem = "interrupted"
-            except RunctlError as error:
-                problem = error.message
-                with suppress(KeyboardInterrupt):
-                    SystemClock().sleep(PAUSE_SECONDS)
-            else:
-                return ""
-        return problem
 
 
 def _check_machine_end(provider: Provider, after: AfterRun) -> None:

@@ -17,9 +17,17 @@ from functools import cached_property
 from pathlib import Path
 
 from runctl.agent.after_run import MachineEnd
-from runctl.agent.spec import EndReason, RunSpec
+from runctl.agent.spec import EndReason, EndRecord, RunSpec
 from runctl.core.clock import Clock, SystemClock
-from runctl.core.errors import CapacityError, Conflict, Interrupted, NotFound, RunctlError, Unsupported
+from runctl.core.errors import (
+    CapacityError,
+    Conflict,
+    Interrupted,
+    NotFound,
+    RunctlError,
+    Unsupported,
+    add_fact,
+)
 from runctl.core.files import data_folder, make_private_folder
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.journal import Change, Effect
@@ -32,11 +40,10 @@ from runctl.machines.session import Session
 from runctl.project.kept import kept_projects
 from runctl.providers.capacity import FallbackMode, Pool, SpotFallback
 from runctl.providers.interface import InstanceRequest, Provider, require
-from runctl.providers.registry import command
 from runctl.runs.control import find_kept, refresh
 from runctl.runs.images.run_image import logged_in
 from runctl.runs.launch import start
-from runctl.runs.launch_plan import FETCH_WITHIN
+from runctl.runs.launch_plan import FETCH_WITHIN, UNUSED_FOR
 from runctl.runs.mounts.attachments import volumes_attached
 from runctl.runs.mounts.facts import find_holder
 from runctl.runs.mounts.plan import MountPlan, PlannedAttachment
@@ -53,13 +60,13 @@ from runctl.runs.recovery import (
     decide_next,
 )
 from runctl.runs.store import run_store
+from runctl.runs.stored_results import end_in_store
 from runctl.transport.agent import AgentClient
 
 RELEASE_TIMEOUT = timedelta(minutes=10)
 """For how long a machine that is shutting down is waited for, so that its volumes can be attached elsewhere."""
 REFUSED_FOR = 60.0
 """Seconds after which spot capacity that was refused is asked for again."""
-TRIES = 3
 PAUSE = 5.0
 ANY_POOL = "any"
 """The provider chooses among the types and zones that the request allows."""
@@ -119,8 +126,11 @@ def recover_run(
             why = "cannot be asked" if known.state is RunPhase.UNKNOWN else f"is {known.state.value}"
             return Recovered(known, Outcome.GOES_ON, why)
         recovering.record = known
-        if known.end_reason not in RETRIED:
-            return Recovered(known, Outcome.ENDED, _ended(known))
+        if known.end_reason in RETRIED:
+            # Before anything is rented: whoever asked the provider first may not have known this.
+            recovering.take_end(known, end_in_store(recovering.session, known))
+        if recovering.record.end_reason not in RETRIED:
+            return Recovered(recovering.record, Outcome.ENDED, _ended(recovering.record))
         return recovering.to_the_next_attempt(once=once)
 
 
@@ -210,6 +220,7 @@ def next_request(
         subnet=None if moves else request.subnet,
         avoid=(*(pool for pool in request.avoid if pool not in failed), *failed),
         fallback=SpotFallback(),
+        unused_for=UNUSED_FOR,
         attempt=f"{record.id}/{attempt}",
         volumes=(),
         token=None,
@@ -238,7 +249,7 @@ def next_spec(recipe: Recipe, record: RunRecord, *, ends_itself: bool) -> RunSpe
     return replace(spec, attempt=record.attempt + 1, container=container, machine_end=end)
 
 
-class _HasEndedError(Exception):
+class _HasEndedError(RunctlError):
     """The run had ended for good, which only its volume knew."""
 
 
@@ -305,8 +316,10 @@ class _Recovering:
             if isinstance(step, NextAttempt):
                 try:
                     return self._attempt(Market(step.market))
-                except _HasEndedError:
-                    return Recovered(self.record, Outcome.ENDED, _ended(self.record))
+                except _HasEndedError as error:
+                    # What was rented to find that out may be going on.
+                    why = f"{error.message} ({error.hint})" if error.hint else error.message
+                    return Recovered(self.record, Outcome.ENDED, why)
                 except CapacityError as error:
                     refusal, refused_at = error.message, self.clock.monotonic()
                     waits = progress.elapsed - attempts[-1].ended_at <= rules.retry_within
@@ -437,12 +450,21 @@ class _Recovering:
         if self.record.saved_volume is None:
             return
         record, kept = find_kept(self.session, self.record)
-        if kept.end is None:
-            return
-        self.record = with_end(record, kept.end)
-        self.store.put(self.record)
+        self.take_end(record, kept.end)
         if self.record.end_reason not in RETRIED:
-            raise _HasEndedError
+            raise _HasEndedError(_ended(self.record))
+
+    def take_end(self, known: RunRecord, end: EndRecord | None) -> None:
+        """What the machine itself wrote of the attempt's end is what is remembered.
+
+        Raises `Conflict` as `_check_wanted` does.
+        """
+        if end is None:
+            return
+        record = with_end(known, end)
+        if not self.store.replace(record, known):
+            raise self._stopped()
+        self.record = record
 
     def _written_down(self, spec: RunSpec, instance: Instance) -> RunRecord:
         """The next attempt is what is remembered of the run, unless somebody has stopped it meanwhile."""
@@ -534,30 +556,11 @@ class _Recovering:
         if may_have_started:
             facts, hint = f"attempt {number} may go on on {instance.id}", f"runctl runs show {self.record.id}"
         else:
-            facts, hint = self._given_back(instance)
+            facts, hint = self.rentals.give_back_surely(instance.id)
         if isinstance(error, KeyboardInterrupt):
             return Interrupted(
                 f"interrupted; {facts}",
                 hint=f"{hint + '; ' if hint else ''}runctl runs recover {self.record.id}",
             )
-        if isinstance(error, RunctlError):
-            error.message = f"{error.message}; {facts}"
-            error.args = (error.message,)
-            error.hint = "; ".join(part for part in (hint, error.hint) if part)
+        add_fact(error, facts, hint)
         return error
-
-    def _given_back(self, instance: Instance) -> tuple[str, str]:
-        problem = ""
-        for _ in range(TRIES):
-            try:
-                self.rentals.give_back(instance.id)
-            except KeyboardInterrupt:
-                problem = "interrupted"
-            except RunctlError as error:
-                problem = error.message
-                with suppress(KeyboardInterrupt):
-                    self.clock.sleep(1.0)
-            else:
-                return f"{instance.id} is given back", ""
-        ends = command(instance.provider, "terminate", instance.id)
-        return f"{instance.id} MAY STILL BE RUNNING ({problem})", f"end it: {ends}"

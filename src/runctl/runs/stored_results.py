@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
+from runctl.agent.checkpoints.layout import end_key
 from runctl.agent.object_store import Source, parse_source
 from runctl.agent.spec import EndRecord, from_json, loads
 from runctl.core.errors import MachineError, NotFound, RunctlError, Unsupported
@@ -18,17 +20,20 @@ from runctl.runs.records import RunRecord
 
 
 def end_in_store(session: Session, record: RunRecord) -> EndRecord | None:
-    """How the run ended, by the record that its machine has put there last; ``None`` where there is none, or it cannot
-    be read from here."""
-    found = _place(record)
-    if found is None:
-        return None
-    try:
-        storage = _storage(session, record)
-        text = storage.read(found.bucket, f"{found.prefix}/logs/{record.attempt}.end.json")
-        return from_json(EndRecord, loads(text))
-    except (RunctlError, ValueError, TypeError):
-        return None
+    """How the attempt ended, by the record that its machine has put last beside its results, or beside its checkpoints;
+    ``None`` where there is none, or it cannot be read from here."""
+    addresses = (
+        (record.results, f"logs/{record.attempt}.end.json"),
+        (record.store, end_key(record.attempt)),
+    )
+    for address, key in addresses:
+        found = _run_prefix(address, record)
+        if found is None:
+            continue
+        with suppress(RunctlError, ValueError, TypeError):
+            text = _storage(session, record).read(found.bucket, f"{found.prefix}/{key}")
+            return from_json(EndRecord, loads(text))
+    return None
 
 
 def fetch_from_store(session: Session, record: RunRecord, target: Path) -> tuple[int, int, int] | None:
@@ -36,14 +41,14 @@ def fetch_from_store(session: Session, record: RunRecord, target: Path) -> tuple
 
     A file of the right size is there already: it is as old as the run's end.
     """
-    place = _place(record)
-    if place is None:
+    source = _run_prefix(record.results, record)
+    if source is None:
         return None
     storage = _storage(session, record)
-    found = list(_files(storage.objects(place.bucket, place.prefix + "/"), place))
+    found = list(_files(storage.objects(source.bucket, source.prefix + "/"), source))
     if not found:
         return None
-    session.progress.step(f"fetching {counted(len(found), 'file')} from {place}")
+    session.progress.step(f"fetching {counted(len(found), 'file')} from {source}")
     total, sent = sum(each.size_bytes for _, each in found), 0
     for path, each in found:
         file = target / path
@@ -53,7 +58,7 @@ def fetch_from_store(session: Session, record: RunRecord, target: Path) -> tuple
         partial = file.with_name(f".{file.name}.part")
         try:
             with partial.open("wb") as opened:
-                storage.fetch(place.bucket, each.key, lambda data, to=opened: _write(to.fileno(), data))  # type: ignore[misc]
+                storage.fetch(source.bucket, each.key, lambda data, to=opened: _write(to.fileno(), data))  # type: ignore[misc]
             if partial.stat().st_size != each.size_bytes:
                 raise MachineError(f"{each.key} is not complete", hint="run the same command again")
             partial.replace(file)
@@ -64,11 +69,11 @@ def fetch_from_store(session: Session, record: RunRecord, target: Path) -> tuple
     return len(found), total, sent
 
 
-def _place(record: RunRecord) -> Source | None:
-    """The run's own prefix."""
-    if record.results is None or not is_address(record.results):
+def _run_prefix(address: str | None, record: RunRecord) -> Source | None:
+    """The run's own, below an address in an object store."""
+    if address is None or not is_address(address):
         return None
-    source = parse_source(record.results)
+    source = parse_source(address)
     return Source(source.bucket, "/".join(filter(None, (source.prefix, record.id))))
 
 
@@ -79,10 +84,10 @@ def _storage(session: Session, record: RunRecord) -> ObjectStorage:
         raise NotFound(f"{record.results} cannot be read from here: {error.message}") from error
 
 
-def _files(objects: Iterator[StoredObject], place: Source) -> Iterator[tuple[PurePosixPath, StoredObject]]:
+def _files(objects: Iterator[StoredObject], source: Source) -> Iterator[tuple[PurePosixPath, StoredObject]]:
     """Those that the run wrote, each with its path below the run's folder; none leads out of that."""
     for each in objects:
-        path = PurePosixPath(each.key[len(place.prefix) + 1 :])
+        path = PurePosixPath(each.key[len(source.prefix) + 1 :])
         if path.parts[:1] in (("output",), ("checkpoints",), ("logs",)) and ".." not in path.parts:
             yield path, each
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from runctl.agent.object_store import partition_of, policy
 from runctl.core.clock import Clock, parse_rfc3339
-from runctl.core.errors import Conflict, Interrupted, RunctlError, Unreachable
+from runctl.core.errors import Conflict, Interrupted, RunctlError, Unreachable, add_fact
 from runctl.core.models import Instance, InstanceState, VolumeState
 from runctl.core.progress import Progress
 from runctl.core.tags import EXPIRES_AT, INTENT
@@ -128,7 +128,6 @@ class HelperMachine:
         self, plan: PrewarmPlan, instance: Instance | None, error: BaseException
     ) -> BaseException:
         """The helper machine is given back, and the error says so."""
-        volume = plan.request.volume
         asked = isinstance(error, (KeyboardInterrupt, Interrupted))
         if asked:
             self.progress.warn("interrupted: giving the helper machine back first")
@@ -143,12 +142,9 @@ class HelperMachine:
         same_command = "the same command goes on from there"
         if asked:
             return Interrupted(f"interrupted; {facts}", hint=same_command)
+        add_fact(error, facts)
         if isinstance(error, RunctlError):
-            error.message = f"{error.message}; {facts}"
-            error.args = (error.message,)
             error.hint = error.hint or same_command
-        else:
-            error.add_note(f"{volume.id}: {facts}")
         return error
 
     def _let_go(self, plan: PrewarmPlan, instance: Instance) -> None:

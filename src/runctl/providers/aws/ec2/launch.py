@@ -16,6 +16,7 @@ from runctl.core.errors import (
     PermissionDenied,
     RunctlError,
     Unreachable,
+    add_fact,
 )
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import Instance, InstanceState, Market
@@ -368,26 +369,17 @@ def _undo(context: AwsContext, reached: _Reached, error: Exception) -> None:
     instance_id = reached.instance_id
     if instance_id is None:
         if reached.asked:
-            _say(error, "the launch may still have succeeded", "check: runctl aws list")
+            add_fact(error, "the launch may still have succeeded", "check: runctl aws list")
         return
     if not reached.launched_here:
         return
     try:
         context.session.ec2.terminate_instances(InstanceIds=[instance_id])
     except Exception as failure:  # noqa: BLE001 (whatever it is, the machine may be running and must be named)
-        _say(
+        add_fact(
             error,
             f"{instance_id} IS STILL RUNNING, it could not be terminated ({failure})",
             f"end it: runctl aws terminate {instance_id}",
         )
         return
-    _say(error, f"the new instance {instance_id} was terminated: nothing is left running", "")
-
-
-def _say(error: Exception, fact: str, hint: str) -> None:
-    if not isinstance(error, RunctlError):
-        error.add_note(fact)
-        return
-    error.message = f"{error.message}; {fact}"
-    error.args = (error.message,)
-    error.hint = "; ".join(part for part in (hint, error.hint) if part)
+    add_fact(error, f"the new instance {instance_id} was terminated: nothing is left running")
