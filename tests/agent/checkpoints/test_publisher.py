@@ -300,3 +300,24 @@ def test_two_publishers_at_once_leave_only_whole_checkpoints(run: Run) -> None:
     assert failed == []
     assert {manifest.name for manifest in run.manifests()} == {"step-3.pt"}
     assert len(run.data()) == 1
+@pytest.mark.parametrize("size", [1000, 17 << 20])
+def test_no_data_has_another_content_than_its_key_says(run: Run, size: int) -> None:
+    path = run.put("weights.bin", b"1" * size)
+    publisher = run.publisher()
+    real = run.store
+
+    class Overwritten:
+        """The script writes over the file, once its checksum is known."""
+
+        def __getattr__(self, name: str) -> object:
+            if name == "put_file":
+                path.write_bytes(b"2" * size)
+            return getattr(real, name)
+
+    publisher._store = Overwritten()  # type: ignore[assignment]
+    with pytest.raises(AgentError) as caught:
+        publisher.publish_new(time.time())
+    assert caught.value.code == "changed"
+    assert run.data() == set()
+
+

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +25,10 @@ SIBLING_SECONDS = 60.0
 """For how long a file that belongs to a checkpoint may be incomplete before the checkpoint goes without it."""
 _MOST_NUMBERS = 1000
 
-Signature = tuple[tuple[str, int, int, int], ...]
-"""Path, size, time of change and inode of each file that is more than a note."""
+Identity = tuple[str, int, int, int]
+"""Path, size, time of change and inode of a file: when they are the same, so are its bytes."""
+Signature = tuple[Identity, ...]
+"""Of each file that is more than a note."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Publisher:
         self._known: set[str] | None = None
         self._manifests: dict[str, Manifest] = {}
         self._seen: dict[Path, Signature] = {}
-        self._checksums: dict[tuple[str, int, int, int], str] = {}
+        self._checksums: dict[Identity, str] = {}
         self._number = 1
         self._last_ns = 0
         self._sending: Path | None = None
@@ -234,7 +237,7 @@ class Publisher:
                 raise AgentError("changed", f"{newest} is newer, and little time is left")
         try:
             facts = path.stat()
-            key = (str(path), facts.st_size, facts.st_mtime_ns, facts.st_ino)
+            key = _identity(path, facts)
             checksum = self._checksums.get(key) or sha256_of(path)
         except FileNotFoundError:
             raise AgentError("changed", f"{path.name} was removed while it was copied") from None
@@ -244,7 +247,7 @@ class Publisher:
         data = layout.data_key(checksum)
         if data in known:
             return file, 0
-        sent = self._store.put_file(file, path)
+        sent = self._store.put_file(file, path, facts)
         known.add(data)
         return file, sent
 
@@ -313,5 +316,9 @@ def _signature(files: Sequence[Path]) -> Signature:
             facts = path.stat()
         except FileNotFoundError:
             continue
-        found.append((str(path), facts.st_size, facts.st_mtime_ns, facts.st_ino))
+        found.append(_identity(path, facts))
     return tuple(sorted(found))
+
+
+def _identity(path: Path, facts: os.stat_result) -> Identity:
+    return str(path), facts.st_size, facts.st_mtime_ns, facts.st_ino

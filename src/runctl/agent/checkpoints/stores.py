@@ -40,9 +40,9 @@ class Store(Protocol):
     Every method raises `AgentError`: ``store-away`` (it may answer later), ``store-denied``, ``store-refused``.
     """
 
-    def put_file(self, file: StoredFile, path: Path) -> int:
+    def put_file(self, file: StoredFile, path: Path, facts: os.stat_result) -> int:
         """The bytes of ``path`` are at the file's `data_key`; returns how many were sent. Also ``changed``: the file is
-        not what it was when its checksum was made."""
+        not what it was when its checksum was made, after ``facts``; other bytes are never there."""
         ...
 
     def put(self, key: str, data: bytes, *, only_new: bool = False) -> bool:
@@ -117,7 +117,7 @@ class FolderStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def put_file(self, file: StoredFile, path: Path) -> int:
+    def put_file(self, file: StoredFile, path: Path, facts: os.stat_result) -> int:  # noqa: ARG002 (it is compared itself)
         """See `Store`."""
         target = self._folder / data_key(file.sha256)
         with _explaining(str(self._folder)):
@@ -215,7 +215,7 @@ class S3Store:
         self._lock = threading.Lock()
         self._unfinished: dict[str, str] = {}
 
-    def put_file(self, file: StoredFile, path: Path) -> int:
+    def put_file(self, file: StoredFile, path: Path, facts: os.stat_result) -> int:
         """See `Store`."""
         key = self._key(data_key(file.sha256))
 
@@ -229,6 +229,7 @@ class S3Store:
                     s3,
                     key,
                     path,
+                    facts=facts,
                     upload_id=self._unfinished.get(key),
                     begun=begun,
                     threads=THREADS if file.size > LARGE else 1,
@@ -236,8 +237,6 @@ class S3Store:
                 )
             except FileNotFoundError:
                 raise _changed(path) from None
-            if done.size != file.size:
-                raise _changed(path)
             self._unfinished.pop(key, None)
             return done.sent
 

@@ -45,12 +45,15 @@ def upload(
     key: str,
     file: Path,
     *,
+    facts: os.stat_result | None = None,
     upload_id: str | None = None,
     begun: Callable[[str], None] = lambda _: None,
     threads: int = THREADS,
     verify: bool = True,
 ) -> Uploaded:
     """The file is the object ``key``, and S3 has the same checksum of it: with ``verify`` it is asked afterwards, too.
+
+    ``facts`` are those of the file that is meant: one that has changed since does not become the object.
 
     ``upload_id`` is that of an upload of the same file which was interrupted: its parts are sent only if they differ.
     ``begun`` is told the id of the upload in parts before the first part is sent, to be kept for that. After an error
@@ -60,13 +63,18 @@ def upload(
     what `S3` raises.
     """
     with file.open("rb") as source:
-        before = os.fstat(source.fileno())
+        before = facts or os.fstat(source.fileno())
         whole = FilePart(source.fileno(), 0, before.st_size)
+
+        def check() -> None:
+            if _differs(before, os.fstat(source.fileno())):
+                raise _changed(file)
+
         try:
             if before.st_size <= WHOLE:
-                done = _put_whole(s3, key, whole)
+                done = _put_whole(s3, key, whole, check)
             else:
-                done = _InParts(s3, key, whole, upload_id, begun, threads).run()
+                done = _InParts(s3, key, whole, upload_id, begun, threads).run(check)
         except EOFError:
             raise _changed(file) from None
         except Refusal as refusal:
@@ -95,8 +103,10 @@ def _changed(file: Path) -> AgentError:
     )
 
 
-def _put_whole(s3: S3, key: str, data: FilePart) -> Uploaded:
+def _put_whole(s3: S3, key: str, data: FilePart, check: Callable[[], None]) -> Uploaded:
     crc32 = _crc32(data)
+    # What is sent has this checksum, or S3 refuses it.
+    check()
     s3.put(key, data, in_base64(crc32))
     return Uploaded(key, len(data), crc32, len(data))
 
@@ -134,7 +144,8 @@ class _InParts:
         self._begun = begun
         self._threads = threads
 
-    def run(self) -> Uploaded:
+    def run(self, check: Callable[[], None]) -> Uploaded:
+        """``check`` raises where the file has changed: then the parts never become the object."""
         size = len(self._data)
         found = self._left()
         each = part_size(size, found)
@@ -156,6 +167,7 @@ class _InParts:
                     job.cancel()
                 raise
         crc32 = joined_crc32([(digest, end - begin) for (_, digest, _), (begin, end) in zip(done, spans)])
+        check()
         self._complete(upload_id, [part for part, _, _ in done], crc32)
         return Uploaded(self._key, size, crc32, sum(sent for _, _, sent in done))
 
