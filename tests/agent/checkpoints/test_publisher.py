@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -131,6 +131,28 @@ def test_old_ones_are_removed_with_their_data_and_the_best_stays(run: Run) -> No
         publisher.publish_new(time.time())
     assert [manifest.name for manifest in run.manifests()] == ["best.pt", "step-3.pt"]
     assert len(run.data()) == 2
+
+
+def test_what_somebody_else_has_published_meanwhile_keeps_its_data(run: Run) -> None:
+    publisher = run.publisher(keep_last=1, keep_best=("pinned*",))
+    run.save("step-1.pt", b"1", age=50)
+    publisher.publish_new(time.time())
+    (first,) = run.manifests()
+    pinned = replace(first, number=2, name="pinned.pt", files=(replace(first.files[0], path="pinned.pt"),))
+    run.store.put(pinned.key, layout.encode(pinned))
+
+    run.save("step-2.pt", b"2", age=40)
+    publisher.publish_new(time.time())
+    assert [manifest.name for manifest in run.manifests()] == ["pinned.pt", "step-2.pt"]
+    assert layout.data_key(first.files[0].sha256) in run.data()
+
+    # The run goes on elsewhere: what is there is that attempt's to remove.
+    elsewhere = replace(pinned, attempt=2, number=1)
+    run.store.put(elsewhere.key, layout.encode(elsewhere))
+    run.save("step-3.pt", b"3", age=30)
+    publisher.publish_new(time.time())
+    names = [manifest.name for manifest in run.manifests()]
+    assert names == ["pinned.pt", "step-2.pt", "step-3.pt", "pinned.pt"]
 
 
 def test_what_is_kept_as_best_is_published_also_when_a_newer_one_is_there(run: Run) -> None:
@@ -281,25 +303,6 @@ def test_a_checkpoint_that_changes_while_it_is_sent_is_not_published(run: Run) -
     assert run.manifests() == []
 
 
-def test_two_publishers_at_once_leave_only_whole_checkpoints(run: Run) -> None:
-    for number in range(1, 4):
-        run.save(f"step-{number}.pt", bytes([number]) * 100, age=50 - number)
-    failed: list[AgentError] = []
-
-    def publish() -> None:
-        try:
-            run.publisher().publish_new(time.time())
-        except AgentError as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=publish) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failed == []
-    assert {manifest.name for manifest in run.manifests()} == {"step-3.pt"}
-    assert len(run.data()) == 1
 @pytest.mark.parametrize("size", [1000, 17 << 20])
 def test_no_data_has_another_content_than_its_key_says(run: Run, size: int) -> None:
     path = run.put("weights.bin", b"1" * size)
@@ -321,3 +324,22 @@ def test_no_data_has_another_content_than_its_key_says(run: Run, size: int) -> N
     assert run.data() == set()
 
 
+def test_two_publishers_at_once_leave_only_whole_checkpoints(run: Run) -> None:
+    for number in range(1, 4):
+        run.save(f"step-{number}.pt", bytes([number]) * 100, age=50 - number)
+    failed: list[AgentError] = []
+
+    def publish() -> None:
+        try:
+            run.publisher().publish_new(time.time())
+        except AgentError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=publish) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert {manifest.name for manifest in run.manifests()} == {"step-3.pt"}
+    assert len(run.data()) == 1

@@ -76,6 +76,7 @@ class Publisher:
         self._say, self._hurry = say, hurry
         self._known: set[str] | None = None
         self._manifests: dict[str, Manifest] = {}
+        self._unreadable: set[str] = set()
         self._seen: dict[Path, Signature] = {}
         self._checksums: dict[Identity, str] = {}
         self._number = 1
@@ -157,16 +158,22 @@ class Publisher:
             return
         known = set(self._store.keys(layout.DATA))
         keys = layout.newest_first(self._store.keys(layout.CHECKPOINTS))
-        for key in keys if self._keep_last is not None else keys[:1]:
-            try:
-                self._manifests[key] = layout.decode(self._store.read(key))
-            except ValueError as error:
-                self._say(f"{key} in the store is not a manifest of ours: {error}")
+        self._read_manifests(keys if self._keep_last is not None else keys[:1])
         numbers = [number for attempt, number in map(_order, keys) if attempt == self._attempt]
         self._number = max(numbers, default=0) + 1
         if self._manifests:
             self.published = Published(self._manifests[max(self._manifests, key=_order)])
         self._known = known
+
+    def _read_manifests(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            if key in self._manifests or key in self._unreadable:
+                continue
+            try:
+                self._manifests[key] = layout.decode(self._store.read(key))
+            except ValueError as error:
+                self._unreadable.add(key)
+                self._say(f"{key} in the store is not a manifest of ours: {error}")
 
     def _publish(
         self, checkpoint: Checkpoint, found: Sequence[Checkpoint], now: float, *, last: bool
@@ -273,11 +280,15 @@ class Publisher:
 
     def _prune(self) -> None:
         """A manifest goes first, then the data that no other names. What cannot be removed is said, and stays."""
-        gone = layout.to_prune(list(self._manifests.values()), self._keep_last, self._keep_best)
-        if not gone or self._hurry():
+        if self._hurry() or not self._to_prune():
             return
         try:
-            for manifest in gone:
+            # Whoever has published meanwhile may have named the same data.
+            self._read_manifests(layout.newest_first(self._store.keys(layout.CHECKPOINTS)))
+            if any(manifest.attempt > self._attempt for manifest in self._manifests.values()):
+                # The run goes on elsewhere, and what it goes on from is not ours to remove.
+                return
+            for manifest in self._to_prune():
                 self._store.delete(manifest.key)
                 del self._manifests[manifest.key]
                 of_it = {layout.data_key(file.sha256) for file in manifest.files}
@@ -287,6 +298,9 @@ class Publisher:
                     self._store.delete(key)
         except AgentError as error:
             self._say(f"warning: older checkpoints stay in the store: {error.message}")
+
+    def _to_prune(self) -> list[Manifest]:
+        return layout.to_prune(list(self._manifests.values()), self._keep_last, self._keep_best)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()
