@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from runctl.runs.control import interrupt, stop
     from runctl.runs.control import list_runs as list  # noqa: A004 - runctl.runs.list reads as what it is
     from runctl.runs.control import show_run as show
-    from runctl.runs.watching import recover, watch
+    from runctl.runs.recovering.watching import recover, watch
 
 _FUNCTIONS = {
     "interrupt": "runctl.runs.control:interrupt",
     "list": "runctl.runs.control:list_runs",
     "logs": "runctl.runs.control:follow_logs",
-    "recover": "runctl.runs.watching:recover",
+    "recover": "runctl.runs.recovering.watching:recover",
     "show": "runctl.runs.control:show_run",
     "stop": "runctl.runs.control:stop",
-    "watch": "runctl.runs.watching:watch",
+    "watch": "runctl.runs.recovering.watching:watch",
 }
 
 __all__ = ["interrupt", "list", "logs", "recover", "show", "stop", "watch"]

@@ -33,7 +33,7 @@ def _recovered(cli: Cli, record: RunRecord) -> tuple[Machine, RunRecord] | None:
     """The next attempt and its machine; ``None`` where there is none."""
     from runctl.runs.control import machine_of
     from runctl.runs.recipe import Recipes
-    from runctl.runs.recovering import BeingRecovered, Outcome, recover_run
+    from runctl.runs.recovering.recover import BeingRecovered, Outcome, recover_run
 
     recipe = Recipes(cli.session.database).find(record.id)
     if recipe is None or not recipe.auto_resume:

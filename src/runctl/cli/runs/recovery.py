@@ -16,7 +16,7 @@ from runctl.core.clock import SystemClock
 @click.command(
     cls=Command,
     name="recover",
-    examples=[("runctl runs recover latest", "one look, for cron: a run that goes on is left alone")],
+    examples=[("runctl runs recover latest", "once, for cron: a run that goes on is left alone")],
 )
 @click.argument("run_id", metavar="RUN", type=RUN, shell_complete=complete_runs)
 @click.pass_obj
@@ -26,8 +26,8 @@ def recover_command(cli: Cli, run_id: str) -> None:
     It keeps all of the first one: arguments, variables, project as it was sent, image, volumes, machine type. A run
     that goes on, or that has ended for good, is left as it is. Exits with 6 where no machine is to be had now.
     """
-    from runctl.runs.recovering import recover_run
-    from runctl.runs.watching import check_capacity
+    from runctl.runs.recovering.recover import recover_run
+    from runctl.runs.recovering.watching import check_capacity
 
     recovered = recover_run(cli.session, cli.store.get(run_id))
     check_capacity(recovered)
@@ -44,7 +44,7 @@ def recover_command(cli: Cli, run_id: str) -> None:
     ],
 )
 @click.argument("run_ids", metavar="[RUN...]", nargs=-1, type=RUN, shell_complete=complete_runs)
-@click.option("--every", type=DURATION, default="10s", show_default=True, help="Time between two looks.")
+@click.option("--every", type=DURATION, default="10s", show_default=True, help="Time between two rounds.")
 @click.pass_obj
 def watch_command(cli: Cli, run_ids: tuple[str, ...], every: timedelta) -> None:
     """Recover runs whenever they are interrupted, until all have ended.
@@ -52,7 +52,7 @@ def watch_command(cli: Cli, run_ids: tuple[str, ...], every: timedelta) -> None:
     Without RUN, those that were started with --auto-resume. Stop it and start it again as you like, here in several
     terminals too: each attempt is started once.
     """
-    from runctl.runs.watching import watch_runs, watched_runs
+    from runctl.runs.recovering.watching import watch_runs, watched_runs
 
     records = watch_runs(
         cli.session,

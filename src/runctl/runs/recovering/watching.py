@@ -1,6 +1,6 @@
 """Runs are watched, and each that was interrupted is recovered: by ``runs watch``, by ``--wait``, from a program.
 
-Nothing is remembered between two looks: a watcher that was killed is started again, and several do no harm.
+Nothing is remembered between two rounds: a watcher that was killed is started again, and several do no harm.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from runctl.core.text import counted
 from runctl.machines.session import Session
 from runctl.runs.recipe import Recipes
 from runctl.runs.records import RunRecord
-from runctl.runs.recovering import BeingRecovered, Outcome, Recovered, recover_run
+from runctl.runs.recovering.recover import BeingRecovered, Outcome, Recovered, recover_run
 from runctl.runs.recovery import RETRIED
 from runctl.runs.store import run_store
 
-LOOK_EVERY = timedelta(seconds=10)
+ASK_EVERY = timedelta(seconds=10)
 
 OnChange = Callable[[Recovered], None]
-"""Hears of every outcome that is another one than at the look before."""
+"""Hears of every outcome that is another one than the one before."""
 
 
 def watched_runs(session: Session, references: Sequence[str]) -> list[RunRecord]:
@@ -49,7 +49,7 @@ def watch_runs(
     records: Sequence[RunRecord],
     *,
     on_change: OnChange = lambda _: None,
-    every: timedelta = LOOK_EVERY,
+    every: timedelta = ASK_EVERY,
     clock: Clock | None = None,
 ) -> list[RunRecord]:
     """Every run has ended for good, and was recovered until then.
@@ -61,8 +61,8 @@ def watch_runs(
     open_ids = [record.id for record in records]
     told: dict[str, str] = {}
 
-    def look(run_id: str) -> bool:
-        """Whether it has ended for good."""
+    def has_ended(run_id: str) -> bool:
+        """Whether it has ended for good; where it was interrupted, it is recovered."""
         try:
             recovered = recover_run(session, store.get(run_id), clock=clock)
         except BeingRecovered:
@@ -87,7 +87,7 @@ def watch_runs(
 
     try:
         while True:
-            open_ids = [run_id for run_id in open_ids if not look(run_id)]
+            open_ids = [run_id for run_id in open_ids if not has_ended(run_id)]
             if not open_ids:
                 return [store.get(record.id) for record in records]
             session.progress.step(f"watching {counted(len(open_ids), 'run')}")
@@ -123,7 +123,7 @@ def check_capacity(recovered: Recovered) -> None:
 def watch(
     *references: str,
     on_change: OnChange = lambda _: None,
-    every: timedelta = LOOK_EVERY,
+    every: timedelta = ASK_EVERY,
     session: Session | None = None,
 ) -> tuple[Run, ...]:
     """Every one of the runs has ended for good, and was recovered until then; see `watched_runs`, `watch_runs`."""

@@ -42,10 +42,11 @@ from runctl.machines.session import Session
 from runctl.providers.capacity import RefusalListener, no_listener
 from runctl.providers.interface import Check, CreatePlan, InstanceRequest, Provider, Renting
 from runctl.providers.object_storage import ObjectStorage
-from runctl.runs import control, recovering
+from runctl.runs import control
 from runctl.runs.recipe import Recipe, Recipes
 from runctl.runs.records import from_status, planned, with_its_machine
-from runctl.runs.recovering import Outcome, recover_run
+from runctl.runs.recovering import recover, volumes
+from runctl.runs.recovering.recover import Outcome, recover_run
 from runctl.runs.recovery import RETRIED, RecoveryRules
 from runctl.runs.run_logs import sources
 from runctl.runs.run_logs.sources import KeptLog
@@ -279,10 +280,10 @@ class Recovery(RuleBasedStateMachine):
             agent = Agent(self.world, instance.id)
             return SimpleNamespace(provider=cloud, instance=instance, agent=agent, reconnect=lambda: None)
 
-        for module in (control, recovering):
+        for module in (control, recover, volumes):
             self._exit.enter_context(patch.object(module, "reach", reach))
         self._exit.enter_context(patch.object(control, "SystemClock", lambda: self.world.clock))
-        self._exit.enter_context(patch.object(recovering, "data_folder", lambda: folder))
+        self._exit.enter_context(patch.object(recover, "data_folder", lambda: folder))
         self.store = run_store(self.session)
         machine = an_instance(id=FIRST, market=Market.SPOT, tags={})
         self.world.machines[FIRST], self.world.runs[FIRST] = machine, {}
@@ -405,12 +406,26 @@ def test_a_run_that_is_stopped_while_its_last_end_is_read_stays_stopped() -> Non
 
     there.world.end(FIRST)
     with (
-        patch.object(recovering, "end_in_store", stop_and_read),
+        patch.object(recover, "end_in_store", stop_and_read),
         pytest.raises(Conflict, match="stays stopped"),
     ):
         recover_run(there.session, there.store.get(RUN), clock=there.world.clock)
 
     assert there.store.get(RUN).end_reason is EndReason.STOPPED
+    assert not there.world.going()
+    there.teardown()
+
+
+def test_a_machine_that_was_rented_in_vain_is_given_back_whatever_was_not_to_be_had() -> None:
+    there = Recovery()
+    there.world.end(FIRST)
+
+    with patch.object(recover, "logged_in", side_effect=CapacityError("there is no more of it")):
+        recovered = recover_run(there.session, there.store.get(RUN), clock=there.world.clock)
+
+    assert recovered.outcome is Outcome.NO_CAPACITY
+    assert "is given back" in recovered.why
+    assert len(there.world.machines) == 2
     assert not there.world.going()
     there.teardown()
 

@@ -13,7 +13,7 @@ from runctl.providers.interface import InstanceRequest, VolumeMount
 from runctl.runs.launch_plan import UNUSED_FOR
 from runctl.runs.recipe import Recipe
 from runctl.runs.records import RunRecord, as_known
-from runctl.runs.recovering import history, next_request, next_spec, rules_of
+from runctl.runs.recovering.next_attempt import history, next_request, next_spec, rules_of
 from tests.runs.records import T0, a_run
 
 SPOT = InstanceRequest("g5.xlarge", market=Market.SPOT)

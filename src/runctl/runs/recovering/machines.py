@@ -1,0 +1,114 @@
+"""The machine of a run's next attempt: the one that is there still, one that was rented already, or a new one."""
+
+from __future__ import annotations
+
+from runctl.core.errors import (
+    Interrupted,
+    NotFound,
+    Unsupported,
+    add_fact,
+)
+from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.tags import ATTEMPT
+from runctl.machines.renting import READY_TIMEOUT
+from runctl.project.kept import kept_projects
+from runctl.providers.interface import require
+from runctl.runs.recovering.next_attempt import next_request
+from runctl.runs.recovering.run import RecoveredRun
+
+
+def same_machine(run: RecoveredRun) -> Instance | None:
+    """The machine of the last attempt, where nobody takes it back: it was only started anew, say."""
+    given = run.record.hand_off
+    if given is not None and not given.is_rehearsal:
+        return None
+    try:
+        instance = run.provider.instance(run.record.instance_id)
+    except NotFound:
+        return None
+    going = instance.state is InstanceState.RUNNING and not instance.interrupted
+    return instance if going else None
+
+
+def check_recipe(run: RecoveredRun) -> None:
+    """Raises `Unsupported` for what only the first attempt's machine had."""
+    spec = run.recipe.spec
+    if spec.tree is None and not spec.is_command and not spec.builtin:
+        raise Unsupported(
+            f"{spec.run_id} used the project that its machine had (--no-sync-code)",
+            hint="start a new run from its checkpoints: --resume-from",
+        )
+    if spec.container is not None and spec.container.build is not None and spec.container.build.secrets:
+        raise Unsupported(
+            f"the image of {spec.run_id} is built with secrets, which are not kept",
+            hint="start a new run from its checkpoints: --resume-from",
+        )
+    if spec.tree is not None:
+        kept_projects().check(spec.tree)
+    if run.recipe.request is None:
+        raise Unsupported(
+            f"what a machine like that of {spec.run_id} is rented by is not known",
+            hint="start a new run from its checkpoints: --resume-from",
+        )
+
+
+def rented_before(run: RecoveredRun, number: int) -> Instance | None:
+    """What an earlier call has rented for this attempt; it can be used. Raises what `Rentals.wait_ready` raises."""
+    found = find_rented(run, number)
+    if found is None:
+        return None
+    run.session.progress.note(f"{found.id} was rented for attempt {number} already: going on with it")
+    # Whoever rented it may not have seen its first boot finish.
+    return run.rentals.wait_ready(found.id, READY_TIMEOUT)
+
+
+def find_rented(run: RecoveredRun, number: int) -> Instance | None:
+    """What goes on of the machines that were rented for this attempt."""
+    wanted = f"{run.record.id}/{number}"
+    there = [
+        each
+        for each in run.provider.instances()
+        if each.tags.get(ATTEMPT) == wanted and not each.state.is_over
+    ]
+    return there[-1] if there else None
+
+
+def rent(run: RecoveredRun, market: Market, number: int) -> Instance:
+    """A new machine for this attempt; it can be used. Raises what `NewMachine.rent` raises, and `NotFound`."""
+    request = run.recipe.request
+    assert request is not None  # noqa: S101 - `check_recipe` has looked
+    wanted = next_request(request, run.record, number, market, _zone(run))
+    with run.rentals.renting(wanted) as new:
+        return new.rent()
+
+
+def _zone(run: RecoveredRun) -> str | None:
+    """Where the run's volumes are. Raises `NotFound`."""
+    zones = {require(run.provider.volumes).find(volume.volume_id).zone for volume in run.recipe.volumes}
+    return next(iter(zones), None)
+
+
+def after_failure(
+    run: RecoveredRun, instance: Instance | None, number: int, error: BaseException
+) -> BaseException:
+    """What was rented for the attempt is given back unless it may have started; the error says which."""
+    if isinstance(error, KeyboardInterrupt) and instance is None:
+        return Interrupted(
+            f"interrupted; nothing is rented for attempt {number} of {run.record.id}",
+            hint=f"runctl runs recover {run.record.id}",
+        )
+    known = run.store.find(run.record.id)
+    may_have_started = known is not None and known.attempt == number and not known.has_ended
+    if instance is None:
+        return error
+    if may_have_started:
+        facts, hint = f"attempt {number} may go on on {instance.id}", f"runctl runs show {run.record.id}"
+    else:
+        facts, hint = run.rentals.give_back_surely(instance.id)
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted(
+            f"interrupted; {facts}",
+            hint=f"{hint + '; ' if hint else ''}runctl runs recover {run.record.id}",
+        )
+    add_fact(error, facts, hint)
+    return error

@@ -1,0 +1,121 @@
+"""What the next attempt of a run is, by all that came before: its rules, its machine's request, its spec. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from runctl.agent.after_run import MachineEnd
+from runctl.agent.spec import EndReason, RunSpec
+from runctl.core.models import Market
+from runctl.providers.capacity import FallbackMode, Pool, SpotFallback
+from runctl.providers.interface import InstanceRequest
+from runctl.runs.launch_plan import FETCH_WITHIN, UNUSED_FOR
+from runctl.runs.recipe import Recipe
+from runctl.runs.records import RunRecord, as_known
+from runctl.runs.recovery import (
+    GiveUp,
+    PastAttempt,
+    Progress,
+    RecoveryRules,
+    decide_next,
+)
+
+
+def _past(record: RunRecord, since: datetime) -> PastAttempt:
+    ended = record.ended_at or record.created_at
+    return PastAttempt(
+        reason=record.end_reason or EndReason.LOST,
+        market="spot" if record.market == Market.SPOT.value else "on-demand",
+        pool=str(Pool(record.instance_type or "", record.zone or "")),
+        ended_at=(ended - since).total_seconds(),
+        paid=max((ended - record.created_at).total_seconds(), 0.0),
+    )
+
+
+def history(record: RunRecord) -> list[PastAttempt]:
+    """All attempts of a run that has ended, for `decide_next`. Pure."""
+    attempts = (*record.past, as_known(record))
+    first = attempts[0].created_at
+    return [
+        _past(
+            replace(
+                record,
+                end_reason=each.end_reason,
+                market=each.market,
+                instance_type=each.instance_type,
+                zone=each.zone,
+                ended_at=each.ended_at,
+                created_at=each.created_at,
+            ),
+            first,
+        )
+        for each in attempts
+    ]
+
+
+def rules_of(recipe: Recipe) -> RecoveryRules:
+    """The rules, with what the request says of on-demand machines. Pure."""
+    request, rules = recipe.request, recipe.rules
+    if request is None or rules.on_demand_after is not None:
+        return rules
+    if request.market is not Market.SPOT:
+        return replace(rules, on_demand_after=0.0)
+    if request.fallback.mode is FallbackMode.ON_DEMAND:
+        return replace(rules, on_demand_after=request.fallback.after.total_seconds())
+    return rules
+
+
+def next_request(
+    request: InstanceRequest, record: RunRecord, attempt: int, market: Market, zone: str | None
+) -> InstanceRequest:
+    """What the machine of the next attempt is rented by. Pure.
+
+    ``zone`` is where its volumes are. The pool that has just failed is asked last.
+    """
+    failed = (
+        (Pool(record.instance_type, record.zone),)
+        if record.instance_type is not None and record.zone is not None
+        else ()
+    )
+    moves = zone is not None and zone != request.zone
+    return replace(
+        request,
+        market=market,
+        zone=zone or request.zone,
+        subnet=None if moves else request.subnet,
+        avoid=(*(pool for pool in request.avoid if pool not in failed), *failed),
+        fallback=SpotFallback(),
+        unused_for=UNUSED_FOR,
+        attempt=f"{record.id}/{attempt}",
+        volumes=(),
+        token=None,
+    )
+
+
+def next_spec(recipe: Recipe, record: RunRecord, *, ends_itself: bool) -> RunSpec:
+    """The spec of the next attempt. Pure.
+
+    An image that was pulled is taken by its digest. A machine that was rented for the attempt ends itself after it,
+    once what it wrote is safe or was fetched.
+    """
+    spec = recipe.spec
+    container = spec.container
+    if container is not None and container.image is not None and record.image_digest is not None:
+        name = container.image.partition("@")[0]
+        folder, slash, last = name.rpartition("/")
+        name = f"{folder}{slash}{last.partition(':')[0]}"
+        container = replace(container, image=f"{name}@{record.image_digest}")
+    end = spec.machine_end
+    if end is None and ends_itself:
+        saved = (
+            any(mount.volume_id and not mount.read_only for mount in spec.mounts) or spec.store is not None
+        )
+        end = MachineEnd() if saved else MachineEnd(fetch_within_seconds=FETCH_WITHIN.total_seconds())
+    return replace(spec, attempt=record.attempt + 1, container=container, machine_end=end)
+
+
+def why_it_ended(record: RunRecord) -> str:
+    """For a person, after the run's id: why there is no further attempt. Pure."""
+    step = decide_next([_past(record, record.created_at)], RecoveryRules(2, 0.0), Progress(0.0, 0.0, ()))
+    return step.why if isinstance(step, GiveUp) else "has ended"

@@ -1,0 +1,241 @@
+"""The use case ``recover``: a further attempt of a run on another machine, with all that the first one had.
+
+What follows is decided by `runctl.runs.recovery.decide_next`; here it is done. Whoever does it may be killed at any
+point: the machine of attempt N carries ``RUN/N`` in a tag that is set in the call that rents it, the next call finds it
+by that, and an agent starts one attempt once. On this computer one process at a time recovers a run.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from runctl.agent.spec import EndReason, RunSpec
+from runctl.core.clock import Clock, SystemClock
+from runctl.core.errors import (
+    CapacityError,
+    Conflict,
+    NotFound,
+)
+from runctl.core.files import data_folder, make_private_folder
+from runctl.core.journal import Change, Effect
+from runctl.core.models import Instance, InstanceState, Market, RunPhase
+from runctl.core.tags import INTENT
+from runctl.machines.intents import IntentState
+from runctl.machines.machine import reach
+from runctl.machines.session import Session
+from runctl.project.kept import kept_projects
+from runctl.providers.interface import require
+from runctl.runs.control import refresh
+from runctl.runs.images.run_image import logged_in
+from runctl.runs.launch import start
+from runctl.runs.records import RunRecord, as_known
+from runctl.runs.recovering.machines import (
+    after_failure,
+    check_recipe,
+    find_rented,
+    rent,
+    rented_before,
+    same_machine,
+)
+from runctl.runs.recovering.next_attempt import history, next_spec, rules_of, why_it_ended
+from runctl.runs.recovering.run import HasEndedError, RecoveredRun
+from runctl.runs.recovering.volumes import volumes_as_before
+from runctl.runs.recovery import (
+    RETRIED,
+    GiveUp,
+    NextAttempt,
+    Progress,
+    decide_next,
+)
+from runctl.runs.store import run_store
+from runctl.runs.stored_results import end_in_store
+
+REFUSED_FOR = 60.0
+"""Seconds after which spot capacity that was refused is asked for again."""
+PAUSE = 5.0
+ANY_POOL = "any"
+"""The provider chooses among the types and zones that the request allows."""
+
+
+class Outcome(Enum):
+    """What has come of recovering a run."""
+
+    STARTED = "started"
+    """The next attempt has been taken up by its machine."""
+    GOES_ON = "goes-on"
+    """The run has not ended, or nobody can say that it has."""
+    ENDED = "ended"
+    """It has ended, and there is no further attempt."""
+    NO_CAPACITY = "no-capacity"
+    """No machine was to be had now."""
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A run after somebody has looked whether it needs another attempt."""
+
+    record: RunRecord
+    outcome: Outcome
+    why: str = ""
+    """For a person, after the run's id."""
+
+
+class BeingRecovered(Conflict):
+    """Another process of this computer recovers the run."""
+
+    code = "being-recovered"
+
+
+def recover_run(
+    session: Session,
+    record: RunRecord,
+    *,
+    once: bool = True,
+    clock: Clock | None = None,
+) -> Recovered:
+    """The run's next attempt has started, if it has ended in a way that another machine changes.
+
+    ``once``: a machine that is not to be had now is not waited for. What was rented is given back where the attempt
+    could not be started, after Ctrl-C too. Raises `BeingRecovered`, `NotFound` for a run that was not started here, and
+    what renting, attaching and starting raise.
+    """
+    store = run_store(session)
+    with _alone(record.id):
+        known = store.get(record.id)
+        run = RecoveredRun(session, known, clock or SystemClock())
+        unfinished = _unfinished(run)
+        if unfinished is not None:
+            return unfinished
+        (known,) = refresh(session, [known])
+        if not known.has_ended:
+            why = "cannot be asked" if known.state is RunPhase.UNKNOWN else f"is {known.state.value}"
+            return Recovered(known, Outcome.GOES_ON, why)
+        run.record = known
+        if known.end_reason in RETRIED:
+            # Before anything is rented: whoever asked the provider first may not have known this.
+            run.take_end(known, end_in_store(run.session, known))
+        if run.record.end_reason not in RETRIED:
+            return Recovered(run.record, Outcome.ENDED, why_it_ended(run.record))
+        return _to_the_next_attempt(run, once=once)
+
+
+@contextmanager
+def _alone(run_id: str) -> Iterator[None]:
+    """For the time in which a run is recovered; it ends with the process. Raises `BeingRecovered`."""
+    folder = data_folder() / "recoveries"
+    make_private_folder(folder)
+    path: Path = folder / f"{run_id}.lock"
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BeingRecovered(
+                f"{run_id} is being recovered by another command",
+                hint=f"runctl runs show {run_id} shows how far it is",
+            ) from error
+        yield
+
+
+def _unfinished(run: RecoveredRun) -> Recovered | None:
+    """An attempt that was written down, and whose machine may not have heard of it, has started."""
+    record = run.record
+    never_heard = record.end_reason is EndReason.NOT_STARTED or record.state is RunPhase.PENDING
+    if not record.past or not never_heard:
+        return None
+    recipe = run.recipes.find(record.id)
+    if recipe is None or recipe.spec.attempt != record.attempt:
+        return None
+    try:
+        instance = run.provider.instance(record.instance_id)
+    except NotFound:
+        return None
+    if instance.state is not InstanceState.RUNNING:
+        return None
+    return _start_on(run, instance, recipe.spec, record)
+
+
+def _to_the_next_attempt(run: RecoveredRun, *, once: bool) -> Recovered:
+    """Rent, attach, send, start; as often as `decide_next` says so."""
+    rules, attempts = rules_of(run.recipe), history(run.record)
+    refused_at: float | None = None
+    refusal = "there is no capacity"
+    while True:
+        run.check_wanted()
+        free = refused_at is None or run.clock.monotonic() - refused_at >= REFUSED_FOR
+        on_spot = run.recipe.request is None or run.recipe.request.market is Market.SPOT
+        first = (run.record.past or (as_known(run.record),))[0].created_at
+        progress = Progress(
+            elapsed=(run.record.by_its_clock(run.clock.now()) - first).total_seconds(),
+            done=0.0,
+            pools_with_capacity=(ANY_POOL,) if free and on_spot else (),
+        )
+        step = decide_next(attempts, rules, progress)
+        if isinstance(step, GiveUp):
+            return Recovered(run.record, Outcome.ENDED, step.why)
+        if isinstance(step, NextAttempt):
+            try:
+                return _attempt(run, Market(step.market))
+            except HasEndedError as error:
+                # What was rented to find that out may be going on.
+                why = f"{error.message} ({error.hint})" if error.hint else error.message
+                return Recovered(run.record, Outcome.ENDED, why)
+            except CapacityError as error:
+                refusal, refused_at = error.message, run.clock.monotonic()
+                waits = progress.elapsed - attempts[-1].ended_at <= rules.retry_within
+                if step.market == Market.SPOT.value and (waits or rules.on_demand_after is not None):
+                    # Whether that calls for another market, for waiting or for giving up is decided there.
+                    run.session.progress.detail(f"{run.record.id}: {refusal}")
+                    continue
+                if not waits:
+                    return Recovered(run.record, Outcome.ENDED, f"has no machine: {refusal}")
+        if once:
+            return Recovered(run.record, Outcome.NO_CAPACITY, f"has no machine: {refusal}")
+        run.session.progress.step(f"waiting for a machine for {run.record.id}")
+        run.clock.sleep(PAUSE)
+
+
+def _attempt(run: RecoveredRun, market: Market) -> Recovered:
+    staying = same_machine(run)
+    if staying is not None:
+        return _start_on(run, staying, next_spec(run.recipe, run.record, ends_itself=False))
+    number = run.record.attempt + 1
+    check_recipe(run)
+    # Nobody has to be told of a machine that its provider has taken back.
+    over = f"instance {run.record.instance_id} has ended"
+    run.provider.journal.record(Change("instance", (run.record.instance_id,), Effect.GONE, over))
+    instance: Instance | None = None
+    try:
+        instance = rented_before(run, number) or rent(run, market, number)
+        run.check_wanted()
+        ends_itself = require(run.provider.renting).ends_on_shutdown
+        return _start_on(run, instance, next_spec(run.recipe, run.record, ends_itself=ends_itself))
+    except BaseException as error:
+        if instance is None and isinstance(error, CapacityError):
+            raise
+        if instance is None:
+            run.provider.journal.settle(clock=run.clock)
+            instance = find_rented(run, number)
+        told = after_failure(run, instance, number, error)
+        if told is error:
+            raise
+        raise told from error
+
+
+def _start_on(
+    run: RecoveredRun, instance: Instance, spec: RunSpec, known: RunRecord | None = None
+) -> Recovered:
+    machine = reach(run.session, instance, run.recipe.transport)
+    with volumes_as_before(run, machine), logged_in(run.session, machine, spec):
+        if known is None:
+            run.read_end_on_volume()
+        if spec.tree is not None:
+            kept_projects().send(spec.tree, spec.project, machine.agent, instance.id, run.session.progress)
+        record = known or run.written_down(spec, instance)
+        record = start(record, spec, machine, run.store, clock=run.clock, progress=run.session.progress)
+    run.session.intents.close(IntentState.DONE, instance.id, instance.tags.get(INTENT))
+    return Recovered(record, Outcome.STARTED, f"goes on as attempt {record.attempt} on {instance.id}")

@@ -1,0 +1,102 @@
+"""A run that is being recovered: what is known of it here, and what its own machines have said of its end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+
+from runctl.agent.spec import EndRecord, RunSpec
+from runctl.core.clock import Clock
+from runctl.core.errors import (
+    Conflict,
+    RunctlError,
+)
+from runctl.core.models import Instance
+from runctl.machines.renting import Rentals
+from runctl.machines.session import Session
+from runctl.providers.interface import Provider
+from runctl.runs.control import find_kept
+from runctl.runs.recipe import Recipe, Recipes
+from runctl.runs.records import RunRecord, as_known, planned, with_end
+from runctl.runs.recovering.next_attempt import why_it_ended
+from runctl.runs.recovery import (
+    RETRIED,
+)
+from runctl.runs.store import run_store
+
+
+class HasEndedError(RunctlError):
+    """The run had ended for good, which only its volume knew."""
+
+
+class RecoveredRun:
+    """One run, from the end of an attempt to the start of the next one."""
+
+    def __init__(self, session: Session, record: RunRecord, clock: Clock) -> None:
+        self.session = session.in_region(record.region)
+        self.record = record
+        self.clock = clock
+        self.store = run_store(session)
+        self.recipes = Recipes(session.database)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """Raises `NotFound`."""
+        return self.recipes.get(self.record.id)
+
+    @cached_property
+    def provider(self) -> Provider:
+        """Whose machines the run is on."""
+        return self.session.provider(self.record.provider)
+
+    @cached_property
+    def rentals(self) -> Rentals:
+        """Its machines."""
+        return self.session.rentals(self.record.provider)
+
+    def read_end_on_volume(self) -> None:
+        """What the last attempt wrote of its end before its machine was gone, where that is on a volume that is mounted
+        now, counts more than what the provider says. Raises `HasEndedError` where the run has ended for good."""
+        if self.record.saved_volume is None:
+            return
+        record, kept = find_kept(self.session, self.record)
+        self.take_end(record, kept.end)
+        if self.record.end_reason not in RETRIED:
+            raise HasEndedError(why_it_ended(self.record))
+
+    def take_end(self, known: RunRecord, end: EndRecord | None) -> None:
+        """What the machine itself wrote of the attempt's end is what is remembered.
+
+        Raises `Conflict` as `check_wanted` does.
+        """
+        if end is None:
+            return
+        record = with_end(known, end)
+        if not self.store.replace(record, known):
+            raise self._stopped()
+        self.record = record
+
+    def written_down(self, spec: RunSpec, instance: Instance) -> RunRecord:
+        """The next attempt is what is remembered of the run, unless somebody has stopped it meanwhile."""
+        before = self.record
+        record = planned(
+            spec, instance, self.clock.now(), self.record.region, name=before.name, git=before.git
+        )
+        record = replace(record, results=before.results, past=(*before.past, as_known(before)))
+        if not self.store.replace(record, before):
+            raise self._stopped()
+        self.recipes.put(replace(self.recipe, spec=spec))
+        return record
+
+    def check_wanted(self) -> None:
+        """Raises `Conflict` (code ``run-changed``) where the run was stopped meanwhile, or went on elsewhere."""
+        now = self.store.find(self.record.id)
+        if now is None or (now.attempt, now.end_reason) != (self.record.attempt, self.record.end_reason):
+            raise self._stopped()
+
+    def _stopped(self) -> Conflict:
+        return Conflict(
+            f"{self.record.id} was stopped while its next attempt was prepared; it stays stopped",
+            hint=f"runctl runs show {self.record.id}",
+            code="run-changed",
+        )
