@@ -14,11 +14,15 @@ import pytest
 
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.checkpoints import layout
+from runctl.agent.checkpoints.choosing import newest
 from runctl.agent.checkpoints.layout import Manifest
 from runctl.agent.checkpoints.publisher import Publisher
 from runctl.agent.checkpoints.restoring import restore
+from runctl.agent.checkpoints.resume import settled
 from runctl.agent.checkpoints.stores import LARGE, Store, open_store
+from runctl.agent.disks.run_folders import RunFolders
 from runctl.agent.errors import AgentError
+from runctl.agent.spec import RunSpec
 from tests.agent.checkpoints.samples import archive
 from tests.agent.s3_bucket import Bucket
 
@@ -260,6 +264,19 @@ def test_at_the_end_the_last_is_published_without_waiting_for_quiet(run: Run) ->
     published = publisher.finish(time.time() + 60)
     assert published.manifest == run.manifests()[0]
     assert published.left == ()
+
+
+def test_what_was_saved_a_moment_ago_can_be_gone_on_from_at_once(run: Run, tmp_path: Path) -> None:
+    run.put("step-1/weights.bin", b"w", age=0)
+    run.publisher().finish(time.time() + 60)
+    fresh = tmp_path / "fresh"
+    assert restore(run.store, fresh, run.said.append) is not None
+    for folder in (run.folder, fresh):
+        spec, _ = settled(
+            RunSpec("run-1", "train.py"), RunFolders(folder, folder, "/seen", "", "", None), print
+        )
+        assert spec.resume_from == "/seen/step-1"
+    assert newest(fresh).chosen == fresh / "step-1"
 
 
 def test_what_is_not_published_in_the_end_is_said(run: Run) -> None:

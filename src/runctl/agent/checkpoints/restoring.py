@@ -14,6 +14,7 @@ from typing import Callable
 
 from runctl.agent.checkpoints import choosing, layout
 from runctl.agent.checkpoints.folders import incomplete
+from runctl.agent.checkpoints.formats import QUIET_SECONDS
 from runctl.agent.checkpoints.layout import Manifest, StoredFile
 from runctl.agent.checkpoints.stores import LARGE, THREADS, Store
 from runctl.agent.errors import AgentError
@@ -77,10 +78,7 @@ def is_newer(manifest: Manifest, own: float) -> bool:
 
 def _own(folder: Path, now: float) -> float | None:
     choice = choosing.newest(folder, now)
-    if choice.chosen is None:
-        return None
-    changed = [found.changed_ns for found in choosing.candidates(folder) if found.path == choice.chosen]
-    return max(changed, default=0) / 1e9
+    return None if choice.chosen is None else choice.changed_ns / 1e9
 
 
 def _fetched(store: Store, manifest: Manifest, folder: Path, now: float) -> Restored:
@@ -96,8 +94,9 @@ def _fetched(store: Store, manifest: Manifest, folder: Path, now: float) -> Rest
         why = incomplete(partial / manifest.name, now + 3600)
         if why:
             raise AgentError("store-corrupt", f"{manifest.name} is not complete: {why}")
-        # A new checkpoint must be newer than what was fetched, whatever the clock of the machine before said.
-        moment = min(manifest.created_at, now)
+        # A new checkpoint must be newer than what was fetched, and that not be taken for one that is still written,
+        # whatever the clock of the machine before said.
+        moment = min(manifest.created_at, now - QUIET_SECONDS)
         for file in manifest.files:
             source, target = partial / file.path, folder / file.path
             target.parent.mkdir(parents=True, exist_ok=True)

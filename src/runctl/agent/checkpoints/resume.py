@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable
 
 from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.checkpoints import choosing
+from runctl.agent.checkpoints.formats import QUIET_SECONDS
 from runctl.agent.disks.run_folders import RunFolders
 from runctl.agent.errors import AgentError
 from runctl.agent.machine.root import on_machine
@@ -42,7 +44,8 @@ def settled(
     """The spec as the script is to be started: ``resume_from`` as the script sees it (``None``: nothing to go on from),
     with the arguments that name it, and the mount that shows it; and the checkpoint, as the machine sees it."""
     folder = folders.checkpoints
-    choice = choosing.newest(folder)
+    # The run's own script has not begun: nobody writes there any more.
+    choice = choosing.newest(folder, time.time() + QUIET_SECONDS + 1)
     seen: str | None = folders.checkpoints_seen
     if choice.chosen is None and spec.resume_from is not None:
         folder, seen = on_machine(spec.resume_from), None
