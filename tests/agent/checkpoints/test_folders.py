@@ -118,6 +118,10 @@ def test_hugging_faces_trainer_writes_its_state_last(tmp_path: Path) -> None:
     assert incomplete(folder, NOW) != ""
     put(folder, "trainer_state.json", b'{"global_step": 40}')
     assert incomplete(folder, NOW) == ""
+    # Of one that has only just got its model, the rest may come yet.
+    put(tmp_path / "checkpoint-50", "model.safetensors", safetensors(), age=1)
+    assert newest(tmp_path, NOW).chosen == folder
+    assert newest(tmp_path, NOW + 2).chosen == tmp_path / "checkpoint-50"
     # The finished model has no state, and needs none.
     put(tmp_path / "final", "model.safetensors", safetensors())
     put(tmp_path / "final", "training_args.bin", archive())

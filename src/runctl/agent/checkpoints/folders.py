@@ -16,7 +16,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from runctl.agent.checkpoints.formats import PICKLES, ZIPS, broken_file
+from runctl.agent.checkpoints.formats import PICKLES, QUIET_SECONDS, WRITING, ZIPS, broken_file
 
 MANIFESTS = ("manifest.json", "checksums.json", "SHA256SUMS")
 """In a folder: SHA-256 by file, as JSON (``{"files": {...}}`` or the object itself), or as sha256sum writes it."""
@@ -43,6 +43,8 @@ UNREADABLE = (
     *(OverflowError, NotImplementedError, MemoryError),
 )
 """What parsers raise for headers that make no sense."""
+_LAST_FILES = frozenset(("trainer_state.json", DCP, *MANIFESTS))
+"""What has one of these was finished when that was: it is written last."""
 _TRAINER_FOLDER = re.compile(r"checkpoint-\d+")
 _LARGEST_METADATA = 64 << 20
 
@@ -84,11 +86,14 @@ def _broken_folder(folder: Path, now: float) -> str:
     why = _missing_shard(folder) or _missing_index(folder) or _missing_distributed(folder)
     if why:
         return why
-    # A folder is not renamed file by file: its last file tells when it was finished.
     for file in files:
         why = broken_file(file, now, may_be_empty=file.suffix in (".txt", ".lock", "", ".py"))
         if why:
             return f"{file.relative_to(folder)}: {why}"
+    if _LAST_FILES.isdisjoint(file.name for file in files if file.parent == folder):
+        # Nothing says that no further file comes but that none has come for a while.
+        age = now - max(file.stat().st_mtime for file in files)
+        return WRITING if 0 <= age < QUIET_SECONDS else ""
     return ""
 
 
