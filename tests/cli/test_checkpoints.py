@@ -80,6 +80,22 @@ def test_verify_ends_with_1_when_a_byte_is_not_what_it_was(runctl: CommandLine) 
     assert not (runctl.cwd / "best").exists()
 
 
+def test_what_is_not_known_to_be_a_checkpoint_is_pushed_only_by_its_name(runctl: CommandLine) -> None:
+    (runctl.cwd / "model.py").write_text("pass")
+
+    refused = runctl("checkpoint", "push", ".", "base", "--output", "json")
+    runctl("checkpoint", "pull", "base", "./best", "--name", "model-step-2.pt").ok()
+    (runctl.cwd / "best/later.py").write_text("pass")
+    found = runctl("checkpoint", "push", "./best", "base", "--dry-run", "--output", "json").ok().json
+    named = runctl(
+        *("checkpoint", "push", ".", "base", "--name", "train.py", "--dry-run", "--output", "json")
+    ).ok()
+
+    assert refused.error["code"] == "maybe-no-checkpoint"
+    assert found["name"] == "optimizer-step-2.pt"
+    assert named.json["name"] == "train.py"
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [

@@ -92,10 +92,11 @@ def push_command(
     checkpoint is read to its end first; it is the newest of the run once all of it has arrived, so that the next
     attempt goes on from it.
     """
-    from runctl.runs.checkpoints.places import Places, folder_here
+    from runctl.runs.checkpoints.control import choose_to_push
+    from runctl.runs.checkpoints.places import folder_here
 
     source = folder_here(cli.session, str(folder))
-    located, passed_over = choose(Places(str(folder), (source,)), name, cli.progress)
+    located, passed_over = choose_to_push(source, name, cli.progress)
     _tell(cli, passed_over)
     places = places_of(cli, target, transport)
     if places.record is None and ":" not in target:

@@ -18,7 +18,7 @@ from runctl.checkpoints.arriving import (
 from runctl.checkpoints.interface import CheckpointPlace, identity
 from runctl.checkpoints.prefix import StoredCheckpoints
 from runctl.checkpoints.pruning import Decision, decide, may_be_other
-from runctl.core.errors import NotFound, RunctlError
+from runctl.core.errors import Conflict, NotFound, RunctlError
 from runctl.core.models import Checkpoint, CheckpointState
 from runctl.core.progress import SILENT, Progress
 from runctl.runs.checkpoints.machine_folder import MachineFolder, broken
@@ -74,8 +74,14 @@ def choose(
     """
     everything = list_checkpoints(places, progress)
     matching = [each for each in everything if _is_called(each.checkpoint, name)]
+    return _newest(places, matching, name, anything=bool(everything))
+
+
+def _newest(
+    places: Places, matching: Sequence[Located], name: str | None = None, *, anything: bool = False
+) -> tuple[Located, tuple[Located, ...]]:
     if not matching:
-        raise _nothing(places, name, anything=bool(everything))
+        raise _nothing(places, name, anything=anything)
     newest: list[Located] = []
     passed_over: list[Located] = []
     for place in places.found:
@@ -88,6 +94,28 @@ def choose(
         first = matching[0].checkpoint
         raise broken(first.name, first.problem)
     return max(newest, key=lambda each: each.checkpoint.saved_at), tuple(passed_over)
+
+
+def choose_to_push(
+    source: MachineFolder, name: str | None = None, progress: Progress = SILENT
+) -> tuple[Located, tuple[Located, ...]]:
+    """As `choose`, from a folder here that may have other files besides, such as a project's.
+
+    Raises `Conflict` (code ``maybe-no-checkpoint``) where nobody has said which of several it is, and none is known to
+    be a checkpoint by its kind.
+    """
+    places = Places(source.label, (source,))
+    if name is not None:
+        return choose(places, name, progress)
+    found = list_checkpoints(places, progress)
+    known = [each for each in found if not may_be_other(each.checkpoint)]
+    if not known and len(found) > 1:
+        raise Conflict(
+            f"{source.label} has several files, and none is known to be a checkpoint by its kind",
+            hint=f"name the one to push, such as --name {found[0].checkpoint.name}",
+            code="maybe-no-checkpoint",
+        )
+    return _newest(places, known or found)
 
 
 def _nothing(places: Places, name: str | None, *, anything: bool) -> NotFound:
