@@ -298,6 +298,7 @@ def test_the_promised_commands_and_aliases_are_there() -> None:
         ("aws ebs attach v i-1 --no-mount --fstype xfs", ("--no-mount", "--fstype")),
         ("aws ebs prewarm v --no-helper --spot", ("--no-helper", "--spot")),
         ("docker build --build-on local --instance i-1", ("--build-on local", "--instance")),
+        ("aws launch x.py --no-results --fetch-within 2h", ("--no-results", "--fetch-within")),
     ],
 )
 def test_options_that_exclude_each_other_are_refused(

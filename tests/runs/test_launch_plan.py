@@ -18,6 +18,7 @@ from runctl.core.errors import Conflict, NotFound, UsageError
 from runctl.core.ids import VolumeId
 from runctl.core.models import Market, Volume
 from runctl.providers.interface import CreatePlan, InstanceRequest, Price, VolumeMount
+from runctl.render.run_table import machine_end_text
 from runctl.runs.launch_plan import (
     FOLLOWER_SECONDS,
     AfterRun,
@@ -28,6 +29,7 @@ from runctl.runs.launch_plan import (
     mounts_to_be,
     plan_machine_end,
     plan_results,
+    ttl_warning,
     with_addresses,
     with_volumes,
     without_repeats,
@@ -197,3 +199,32 @@ def test_a_machine_waits_for_what_is_on_it_alone(
     after: AfterRun, safety: Safety, expected: MachineEnd
 ) -> None:
     assert plan_machine_end(after, ResultsPlan(safety)) == expected
+
+
+@pytest.mark.parametrize(
+    ("after", "safety", "hours", "warns"),
+    [
+        (AfterRun(), Safety.FOLDER, 4, True),
+        (AfterRun(), Safety.FOLDER, 12, False),
+        (AfterRun(), Safety.FOLDER, None, False),
+        (AfterRun(follows=True), Safety.FOLDER, 4, False),
+        (AfterRun(keep=True), Safety.MACHINE, 4, False),
+        (AfterRun(), Safety.VOLUME, 4, False),
+        (AfterRun(), Safety.STORE, 4, False),
+    ],
+)
+def test_a_machine_that_may_end_before_its_results_are_fetched_is_warned_of(
+    after: AfterRun, safety: Safety, hours: int | None, warns: bool
+) -> None:
+    end = plan_machine_end(after, ResultsPlan(safety, "results"))
+    warning = ttl_warning(after, end, None if hours is None else timedelta(hours=hours))
+    assert (warning is not None) is warns
+    assert not warns or (warning or "").startswith("the machine ends 4 hours after it is created (--ttl)")
+
+
+def test_waiting_for_results_costs_no_more_than_the_machine_lives() -> None:
+    end = plan_machine_end(AfterRun(), ResultsPlan(Safety.FOLDER, "results"))
+    price = Decimal("0.42")
+    assert "($5.04 at most)" in machine_end_text(end, price)
+    assert "($5.04 at most)" in machine_end_text(end, price, timedelta(hours=24))
+    assert "($0.8400 at most)" in machine_end_text(end, price, timedelta(hours=2))

@@ -69,7 +69,8 @@ def test_what_a_machine_that_was_taken_back_left_is_kept_and_told(store: RunStor
     )
     end = EndRecord(EndReason.INTERRUPTED, began + 3, hand_off=given)
 
-    store.put(with_end(a_run(), end))
+    saved = a_run(saved_volume=VolumeId("vol-1"), saved_folder="runs/run-aaaa")
+    store.put(with_end(saved, end))
 
     found = store.get("run-aaaa")
     assert found.hand_off == given
@@ -81,6 +82,8 @@ def test_what_a_machine_that_was_taken_back_left_is_kept_and_told(store: RunStor
     assert "signalled 0.5 s, verified 2.2 s" in story
     assert f"step-7.pt, step 7, SHA-256 {'0' * 64}" in story
     assert "still mounted: it took too long" in story
+    (log,) = [line for line in story.splitlines() if line.startswith("log")]
+    assert log.endswith(" runs/run-aaaa/logs/1.log on vol-1"), "its disk went with it"
 
 
 def test_a_run_is_found_by_its_name_and_as_the_latest(store: RunStore) -> None:

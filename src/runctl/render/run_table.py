@@ -188,8 +188,13 @@ def _hand_off(run: Run) -> dict[str, str | None]:
     }
 
 
-def machine_end_text(end: MachineEnd | MachineAfterRun, price_per_hour: Decimal | None = None) -> str:
-    """When a machine that was rented for a run ends, and what waiting for that costs at the most."""
+def machine_end_text(
+    end: MachineEnd | MachineAfterRun, price_per_hour: Decimal | None = None, ttl: timedelta | None = None
+) -> str:
+    """When a machine that was rented for a run ends, and what waiting for that costs at the most.
+
+    ``ttl``: after how long it ends in any case, from its creation.
+    """
     if end.keep:
         return "when it is terminated; until then it is billed"
     text = "by itself when the run has ended"
@@ -199,7 +204,8 @@ def machine_end_text(end: MachineEnd | MachineAfterRun, price_per_hour: Decimal 
         text += " and its results were fetched; if nobody fetches them,"
         text += f" {duration(timedelta(seconds=end.fetch_within_seconds))} after the run"
         if price_per_hour is not None:
-            cost = price_per_hour * Decimal(str(end.fetch_within_seconds)) / 3600
+            seconds = min(end.fetch_within_seconds, ttl.total_seconds() if ttl else end.fetch_within_seconds)
+            cost = price_per_hour * Decimal(str(seconds)) / 3600
             text += f" ({usd(cost)} at most)"
     if end.keep_on_failure_seconds:
         stays = duration(timedelta(seconds=end.keep_on_failure_seconds))
@@ -209,9 +215,13 @@ def machine_end_text(end: MachineEnd | MachineAfterRun, price_per_hour: Decimal 
 
 def _log(run: Run) -> str | None:
     """Where the log outlives the machine; runs logs looks at all of these places."""
-    if run.saved_volume is None:
+    volume = f"{run.saved_folder}/logs/{run.attempt}.log on {run.saved_volume}" if run.saved_volume else None
+    if run.hand_off is not None and not run.hand_off.is_rehearsal:
+        # Its provider has taken the machine back, and its disk with it.
+        return volume
+    if volume is None:
         return f"on {run.instance_id} alone" if run.market != Market.OWNED else f"on {run.instance_id}"
-    return f"{run.saved_folder}/logs/{run.attempt}.log on {run.saved_volume}, and on {run.instance_id}"
+    return f"{volume}, and on {run.instance_id}"
 
 
 def _git(git: GitState | None) -> str | None:

@@ -31,6 +31,7 @@ from runctl.runs.launch_plan import (
     mounts_to_be,
     plan_machine_end,
     plan_results,
+    ttl_warning,
     with_addresses,
     with_volumes,
     without_repeats,
@@ -86,6 +87,9 @@ def launching(
         results = plan_results(request.after, run.mounts.saves, train.cwd, rented=True)
         check_results_folder(results)
         end = plan_machine_end(request.after, results, _variables(own))
+        warning = ttl_warning(request.after, end, new.plan.ttl)
+        if warning is not None:
+            session.progress.warn(warning)
         training.request = replace(train, machine_end=end, results=results.target)
         run = replace(run, spec=replace(run.spec, machine_end=end), results=results.target)
         yield Launch(training, LaunchPlan(new.plan, run, results), new)

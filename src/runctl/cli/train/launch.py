@@ -47,6 +47,7 @@ def _renting(provider: str) -> click.Command:
         exclusive=[
             ("--dockerfile", "--dockerfile-search"),
             ("--results", "--no-results"),
+            ("--no-results", "--fetch-within"),
             ("--keep", "--keep-on-failure"),
             ("--keep", "--fetch-within"),
         ],
