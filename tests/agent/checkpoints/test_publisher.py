@@ -23,7 +23,9 @@ from runctl.agent.checkpoints.stores import LARGE, Store, open_store
 from runctl.agent.disks.run_folders import RunFolders
 from runctl.agent.errors import AgentError
 from runctl.agent.spec import RunSpec
-from tests.agent.checkpoints.samples import archive
+from runctl.agent.supervising.hand_off import checksum_of as checksum_in_folder
+from runctl.agent.supervising.publish_process import checksum_of
+from tests.agent.checkpoints.samples import archive, safetensors
 from tests.agent.s3_bucket import Bucket
 
 NEW = b"n" * 3000
@@ -277,6 +279,24 @@ def test_what_was_saved_a_moment_ago_can_be_gone_on_from_at_once(run: Run, tmp_p
         )
         assert spec.resume_from == "/seen/step-1"
     assert newest(fresh).chosen == fresh / "step-1"
+
+
+def test_what_is_saved_into_the_folder_itself_comes_back_too(run: Run, tmp_path: Path) -> None:
+    run.put("checkpoint-1/trainer_state.json", b'{"global_step": 1}', age=100)
+    publisher = run.publisher(keep_last=1)
+    publisher.publish_new(time.time())
+    # As `trainer.save_model()` and `accelerator.save_state(folder)` do.
+    run.put("model.safetensors", safetensors())
+    publisher.publish_new(time.time())
+    fresh = tmp_path / "fresh"
+
+    restored = restore(run.store, fresh, run.said.append)
+
+    assert restored is not None
+    assert newest(fresh).chosen == fresh
+    assert (fresh / "model.safetensors").read_bytes() == safetensors()
+    assert (fresh / "checkpoint-1/trainer_state.json").is_file()
+    assert checksum_of(restored.manifest) == checksum_in_folder(fresh, time.time() + 60)
 
 
 def test_what_is_not_published_in_the_end_is_said(run: Run) -> None:

@@ -18,6 +18,8 @@ from runctl.agent.spec import dumps, from_json, loads
 
 FORMAT = 1
 DATA, CHECKPOINTS, ATTEMPTS = "data/", "checkpoints/", "attempts/"
+WHOLE_FOLDER = "."
+"""The name of a checkpoint that a script has saved into the run's checkpoint folder itself."""
 _MANIFEST = re.compile(r"checkpoints/(\d{4,})-(\d{6,})\.json")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LOG = re.compile(r"attempts/\d{4,}/log/(\d{12,})")
@@ -45,7 +47,7 @@ class Manifest:
     number: int
     """Within the attempt, from 1."""
     name: str
-    """What ``RUNCTL_RESUME_FROM`` names of it: a file or a folder, from the run's checkpoint folder."""
+    """What ``RUNCTL_RESUME_FROM`` names of it: a file or a folder, from the run's checkpoint folder; ``.`` is that."""
     created_at: float
     """When its last file was written, in seconds since the epoch by the clock of its machine."""
     files: tuple[StoredFile, ...]
@@ -119,7 +121,8 @@ def decode(data: bytes) -> Manifest:
     if found.get("format") != FORMAT:
         raise ValueError(f"its format is {found.get('format')!r}, not {FORMAT}")
     manifest: Manifest = from_json(Manifest, found)
-    for path in (manifest.name, *(file.path for file in manifest.files)):
+    names = [] if manifest.name == WHOLE_FOLDER else [manifest.name]
+    for path in (*names, *(file.path for file in manifest.files)):
         if not is_inside(path):
             raise ValueError(f"{path!r} is not a path inside the checkpoint folder")
     for file in manifest.files:

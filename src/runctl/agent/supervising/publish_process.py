@@ -245,7 +245,8 @@ def checksum_of(manifest: layout.Manifest) -> str:
     alone = next((file.sha256 for file in manifest.files if file.path == manifest.name), None)
     if alone is not None:
         return alone
-    inside = sorted((file.path[len(manifest.name) + 1 :], file.sha256) for file in manifest.files)
+    above = 0 if manifest.name == layout.WHOLE_FOLDER else len(manifest.name) + 1
+    inside = sorted((file.path[above:], file.sha256) for file in manifest.files)
     return hashlib.sha256("".join(f"{sha256}  {name}\n" for name, sha256 in inside).encode()).hexdigest()
 
 
