@@ -52,10 +52,15 @@ def save_whole(target: Path, write: Callable[[Path], object]) -> None:
     """What ``write`` puts at the path that it is given is at ``target``, durably and all at once."""
     # What begins with a dot is not a checkpoint.
     partial = target.with_name(f".{target.name}.partial")
-    write(partial)
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    partial.replace(target)
+    try:
+        write(partial)
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(target)
+    except BaseException:
+        # On a full disk, what is of no use would be what fills it.
+        partial.unlink(missing_ok=True)
+        raise
     opened = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(opened)
