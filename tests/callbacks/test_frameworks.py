@@ -17,6 +17,7 @@ import pytest
 
 import runctl
 from runctl.agent.checkpoints.choosing import newest
+from runctl.agent.machine import durable
 from runctl.core.files import cache_folder
 
 SOURCE = Path(runctl.__file__).parents[1]
@@ -121,10 +122,15 @@ def python() -> str:
         return named
     folder = cache_folder() / "frameworks" / "-".join(REQUIREMENTS).replace("*", "x")
     found = folder / "bin/python"
-    if not (folder / "complete").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        subprocess.run([found, "-m", "pip", "install", "--quiet", *REQUIREMENTS], check=True, timeout=1500)
-        (folder / "complete").touch()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Each process of the test run asks for it.
+    with durable.locked(folder.parent / "lock"):
+        if not (folder / "complete").exists():
+            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+            subprocess.run(
+                [found, "-m", "pip", "install", "--quiet", *REQUIREMENTS], check=True, timeout=1500
+            )
+            (folder / "complete").touch()
     return str(found)
 
 
