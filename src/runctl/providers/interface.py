@@ -9,13 +9,13 @@ it needs with `require`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from runctl.core.errors import Unsupported
 from runctl.core.ids import InstanceId, VolumeId
@@ -262,6 +262,36 @@ class StopAndStart(ABC):
     @abstractmethod
     def start(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
         """A stopped instance is starting; see `Provider.wait_ready`."""
+
+
+class made_when_asked(Generic[Ability]):  # noqa: N801 (a decorator)
+    """An ability that is made when it is first asked for: a method's decorator, for classes of `Provider`.
+
+    `functools.cached_property` does the same; type checkers take what that makes for read-only, which no ability is.
+    """
+
+    def __init__(self, make: Callable[[Any], Ability]) -> None:
+        self._make = make
+        self._name = make.__name__
+        self.__doc__ = make.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type) -> Ability: ...
+
+    def __get__(self, instance: object | None, owner: type) -> Ability | Self:
+        if instance is None:
+            return self
+        made = instance.__dict__
+        if self._name not in made:
+            made[self._name] = self._make(instance)
+        ability: Ability = made[self._name]
+        return ability
+
+    def __set__(self, instance: object, ability: Ability) -> None:
+        instance.__dict__[self._name] = ability
 
 
 class Provider(ABC):

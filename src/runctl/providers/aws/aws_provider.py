@@ -1,8 +1,5 @@
 """The AWS provider: machines of EC2, and what else it can do, each an object of the module that knows its subject."""
 
-# An ability of the interface's is an attribute, and here a cached property, which mypy takes for read-only.
-# mypy: disable-error-code="override"
-
 from __future__ import annotations
 
 from dataclasses import asdict
@@ -16,7 +13,7 @@ from runctl.core.progress import SILENT, Progress
 from runctl.providers.aws.calls.errors import raising_our_errors
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.settings import TRANSPORTS
-from runctl.providers.interface import Check, Provider, Scope
+from runctl.providers.interface import Check, Provider, Scope, made_when_asked
 
 if TYPE_CHECKING:
     from runctl.providers.aws.ebs.clones import EbsClones
@@ -55,70 +52,70 @@ class AwsProvider(Provider):
 
         return Connections(self._context)
 
-    @cached_property
+    @made_when_asked
     def renting(self) -> Ec2Renting:
         """Instances are created and ended."""
         from runctl.providers.aws.ec2.renting import Ec2Renting
 
         return Ec2Renting(self._context, self._connections.forget)
 
-    @cached_property
+    @made_when_asked
     def stop_and_start(self) -> Ec2StopAndStart:
         """Instances are stopped and started."""
         from runctl.providers.aws.ec2.instances import Ec2StopAndStart
 
         return Ec2StopAndStart(self._context, self._connections.forget)
 
-    @cached_property
+    @made_when_asked
     def volumes(self) -> EbsVolumes:
         """EBS volumes."""
         from runctl.providers.aws.ebs.volumes import EbsVolumes
 
         return EbsVolumes(self._context)
 
-    @cached_property
+    @made_when_asked
     def snapshots(self) -> EbsSnapshots:
         """EBS snapshots."""
         from runctl.providers.aws.ebs.snapshots import EbsSnapshots
 
         return EbsSnapshots(self._context)
 
-    @cached_property
+    @made_when_asked
     def clones(self) -> EbsClones:
         """Volumes are copied."""
         from runctl.providers.aws.ebs.clones import EbsClones
 
         return EbsClones(self._context)
 
-    @cached_property
+    @made_when_asked
     def resizing(self) -> EbsResizing:
         """Volumes are made larger or faster."""
         from runctl.providers.aws.ebs.modifications import EbsResizing
 
         return EbsResizing(self._context)
 
-    @cached_property
+    @made_when_asked
     def filling(self) -> EbsFilling:
         """Volumes are filled from S3."""
         from runctl.providers.aws.ebs.filling import EbsFilling
 
         return EbsFilling(self._context)
 
-    @cached_property
+    @made_when_asked
     def spot_market(self) -> Ec2SpotMarket:
         """Spot prices and placement scores."""
         from runctl.providers.aws.ec2.spot_market import Ec2SpotMarket
 
         return Ec2SpotMarket(self._context)
 
-    @cached_property
+    @made_when_asked
     def registry(self) -> EcrRegistry:
         """ECR."""
         from runctl.providers.aws.ecr import EcrRegistry
 
         return EcrRegistry(self._context)
 
-    @cached_property
+    @made_when_asked
     def object_storage(self) -> S3Storage:
         """Objects of S3 are read and written from here."""
         from runctl.providers.aws.s3_storage import S3Storage
