@@ -11,7 +11,8 @@ from pathlib import Path
 import click
 
 from runctl.cli.framework.command_table import GLOBAL_OPTIONS
-from runctl.cli.framework.commands import GlobalOption, RootGroup
+from runctl.cli.framework.commands import RootGroup
+from runctl.cli.framework.options import GlobalOption
 
 PAGE = Path(__file__).parents[1] / "docs" / "commands.md"
 HEAD = """\

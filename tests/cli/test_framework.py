@@ -17,13 +17,13 @@ from runctl.cli.framework.command_table import root as command_tree
 from runctl.cli.framework.command_table import root_help
 from runctl.cli.framework.commands import (
     Command,
-    GlobalOption,
     Group,
     LazyGroup,
     PassthroughCommand,
     RootGroup,
     resolve,
 )
+from runctl.cli.framework.options import GlobalOption
 from runctl.providers.plugin import Branch, Leaf
 from tests.cli.conftest import Invoke, Program, data_of
 from tests.cli.fake_provider import Script

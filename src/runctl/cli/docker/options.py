@@ -9,15 +9,17 @@ from typing import Any, TypeVar
 
 import click
 
+from runctl.cli.framework.options import with_options
 from runctl.containers.image_plan import BuildOptions, Rebuild
 from runctl.providers.registry import usual_registry
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def dockerfile_options(function: F) -> F:
+def dockerfile_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The parameters ``dockerfile`` and ``dockerfile_search``."""
-    for option in reversed(
+    return with_options(
+        function,
         (
             click.option(
                 "--dockerfile",
@@ -30,13 +32,11 @@ def dockerfile_options(function: F) -> F:
                 is_flag=True,
                 help="If there is none in the known locations, search the whole project, without what is ignored.",
             ),
-        )
-    ):
-        function = option(function)
-    return function
+        ),
+    )
 
 
-def build_options(function: F) -> F:
+def build_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The parameter ``build``: `BuildOptions`."""
 
     @functools.wraps(function)
@@ -78,9 +78,7 @@ def build_options(function: F) -> F:
             help="Build even if the image exists, on the newest base images.",
         ),
     )
-    for option in reversed(added):
-        wrapper = option(wrapper)
-    return wrapper  # type: ignore[return-value]
+    return with_options(wrapper, added)
 
 
 def registry_option(function: F) -> F:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import shlex
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from runctl._version import __version__
-from runctl.cli.context import Cli
 from runctl.cli.framework.command_table import (
     ROOT_HELP,
     commands_named,
@@ -22,6 +19,7 @@ from runctl.cli.framework.command_table import (
     root,
     root_help,
 )
+from runctl.cli.framework.options import GlobalOption, MayBeEmpty, global_options
 from runctl.core.names import did_you_mean
 from runctl.providers.plugin import Branch, Leaf
 
@@ -35,69 +33,6 @@ OPTIONS = "Options"
 
 OPTION_WIDTH = 26
 """Of the column of options in help, at the most."""
-
-
-class GlobalOption(click.Option):
-    """An option that every command and group takes; the one nearest to the end of the line wins."""
-
-    def __init__(self, *declarations: str, setting: str, **attributes: Any) -> None:
-        super().__init__(
-            [f"global_{setting}", *declarations],
-            expose_value=False,
-            callback=self._store,
-            default=None,
-            **attributes,
-        )
-        self.setting = setting
-
-    def _store(self, ctx: click.Context, _parameter: click.Parameter, value: Any) -> None:
-        if value is not None and isinstance(ctx.obj, Cli):
-            ctx.obj.settings = dataclasses.replace(ctx.obj.settings, **{self.setting: value})
-
-
-class MayBeEmpty(click.Option):
-    """An option for which ``''`` means something."""
-
-
-def global_options() -> list[click.Parameter]:
-    """Fresh ones, for one command."""
-    return [
-        GlobalOption(
-            "--output",
-            setting="output",
-            type=click.Choice(["text", "json"]),
-            help="How results are printed on stdout.",
-        ),
-        GlobalOption("-q", "--quiet", setting="quiet", is_flag=True, help="Print ids only, and no progress."),
-        GlobalOption("-y", "--yes", setting="yes", is_flag=True, help="Answer yes to every question."),
-        GlobalOption(
-            "-v",
-            "--verbose",
-            setting="verbose",
-            is_flag=True,
-            help="Show details, and tracebacks of unexpected errors.",
-        ),
-        GlobalOption(
-            "--config",
-            setting="config_file",
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="Use this file in place of the project's.",
-        ),
-        GlobalOption(
-            "--profile",
-            setting="profile",
-            metavar="NAME",
-            help="Use this profile of the provider's own configuration.",
-        ),
-        GlobalOption("--region", setting="region", metavar="NAME", help="Use this region."),
-        GlobalOption(
-            "--strict-host-key",
-            setting="strict_host_key",
-            is_flag=True,
-            help="Refuse a machine whose SSH host key nothing vouches for.",
-        ),
-    ]
 
 
 class _WithGlobals(click.Command):

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from runctl.cli.framework.completion import types_of
+from runctl.cli.framework.options import with_options
 from runctl.cli.framework.values import DURATION, GIB, MOUNT_POINT, WholeNumber, parse_tags
 from runctl.cli.machines.capacity_options import NAMES, capacity_fields, capacity_options
 from runctl.core.errors import UsageError
@@ -90,10 +91,7 @@ def machine_options(provider: str) -> Callable[[Callable[..., Any]], Callable[..
             )
             return function(*arguments, wanted=wanted, **given)
 
-        decorated = provider_options(described)(gather)
-        for option in reversed(_shared_options(provider)):
-            decorated = option(decorated)
-        return decorated
+        return with_options(provider_options(described)(gather), _shared_options(provider))
 
     return decorate
 

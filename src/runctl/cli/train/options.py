@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from runctl.checkpoints.keeping import Keeping
-from runctl.cli.framework.commands import MayBeEmpty
 from runctl.cli.framework.completion import complete_volumes
+from runctl.cli.framework.options import MayBeEmpty, with_options
 from runctl.cli.framework.values import COUNT, MOUNT_POINT, VOLUME, pair_volumes
 from runctl.containers.container_options import ContainerOptions
 from runctl.containers.mounts import VOLUME_FLAG, MountRequest, parse_mount
@@ -24,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
-def container_options(function: F) -> F:
+def container_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The parameter ``container``, gathered from options of their own."""
 
     @functools.wraps(function)
@@ -83,13 +83,10 @@ def container_options(function: F) -> F:
             help="Another option for docker run, as one argument: --docker-arg=--network=host. Repeatable.",
         ),
     ]
-    decorated: Any = gather
-    for option in reversed(options):
-        decorated = option(decorated)
-    return decorated  # type: ignore[no-any-return]
+    return with_options(gather, options)
 
 
-def checkpoint_options(function: F) -> F:
+def checkpoint_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The parameter ``keeping``, gathered from options of their own."""
 
     @functools.wraps(function)
@@ -152,10 +149,7 @@ def checkpoint_options(function: F) -> F:
             help="With --keep-last: keep the newest of each name that matches as well, such as 'best*'. Repeatable.",
         ),
     ]
-    decorated: Any = gather
-    for option in reversed(options):
-        decorated = option(decorated)
-    return decorated  # type: ignore[no-any-return]
+    return with_options(gather, options)
 
 
 def parse_size_mib(text: str) -> int:
@@ -217,9 +211,7 @@ def volume_options(provider: str) -> Callable[[Callable[..., Any]], Callable[...
             )
             return function(*args, volumes=VolumeOptions(mounts, automatic=not no_ebs_auto), **rest)
 
-        for option in reversed(_options(provider)):
-            bundled = option(bundled)
-        return bundled
+        return with_options(bundled, _options(provider))
 
     return decorate
 

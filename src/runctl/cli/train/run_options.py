@@ -17,6 +17,7 @@ from runctl.checkpoints.keeping import Keeping
 from runctl.cli.context import Cli
 from runctl.cli.docker.options import build_on_option, build_options, dockerfile_options
 from runctl.cli.framework.completion import complete_runs
+from runctl.cli.framework.options import Decorator, with_options
 from runctl.cli.framework.values import COUNT, DURATION
 from runctl.cli.train.options import (
     VolumeOptions,
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from runctl.runs.images.run_image import ImageOptions
     from runctl.runs.project_plan import TrainRequest
     from runctl.runs.recovery import Recovery
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 @dataclass(frozen=True)
@@ -145,10 +144,7 @@ def run_options(provider: str) -> Decorator:
             run = RunOptions(**{field.name: given.pop(field.name, None) for field in fields(RunOptions)})
             return function(*arguments, run=run, **given)
 
-        decorated: Callable[..., Any] = gather
-        for option in reversed(_options(provider)):
-            decorated = option(decorated)
-        return decorated
+        return with_options(gather, _options(provider))
 
     return decorate
 
