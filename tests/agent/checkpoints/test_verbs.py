@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runctl.agent.checkpoints import choosing
 from runctl.agent.checkpoints.verbs import checkpoints, place, remove
 from runctl.agent.errors import AgentError
 from tests.agent.checkpoints.samples import archive, put, safetensors
@@ -79,6 +82,19 @@ def test_what_has_arrived_becomes_the_newest_and_replaces_its_name(tmp_path: Pat
     assert [each["name"] for each in listed(tmp_path)] == ["step-3", "step-9"]
     assert names(tmp_path) == ["step-3", "step-9"]
     assert names(tmp_path / "step-3") == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("seconds_ago", [50.0, 1.9])
+def test_what_has_arrived_counts_at_once_though_its_format_has_no_end(
+    tmp_path: Path, seconds_ago: float
+) -> None:
+    saved = time.time() - seconds_ago
+    os.utime(put(tmp_path, "step-5.bin", b"weights"), (saved, saved))
+    put(tmp_path, ".arriving/step-3.bin", b"weights")
+
+    place({"path": str(tmp_path), "arriving": ".arriving", "name": "step-3.bin"})
+
+    assert choosing.newest(tmp_path, time.time()).chosen == tmp_path / "step-3.bin"
 
 
 def test_a_removed_file_takes_its_companions_and_a_folder_all_that_is_in_it(tmp_path: Path) -> None:

@@ -13,9 +13,14 @@ from typing import Any
 from runctl.agent.checkpoints import choosing
 from runctl.agent.checkpoints.choosing import Checkpoint
 from runctl.agent.checkpoints.folders import UNREADABLE, incomplete, sha256_of
+from runctl.agent.checkpoints.formats import QUIET_SECONDS
 from runctl.agent.checkpoints.layout import is_inside
 from runctl.agent.errors import AgentError
 from runctl.agent.machine.root import named_path
+
+_QUIET_NS = int(QUIET_SECONDS * 1e9)
+_LATER_NS = 1_000_000
+"""So much later than the newest one there is newer on every file system that tells them apart."""
 
 
 def checkpoints(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,16 +52,18 @@ def checkpoints(request: Mapping[str, Any]) -> dict[str, Any]:
 def place(request: Mapping[str, Any]) -> dict[str, Any]:
     """What is in the folder ``arriving`` below ``path`` is in its place, and is the newest checkpoint there.
 
-    ``name`` is its file or folder. One of the same name is replaced.
+    ``name`` is its file or folder. One of the same name is replaced. It is whole, so that it counts at once: its time
+    of change is one at which files that have no end of their own are quiet.
     """
     root = named_path(request)
     name = _inside(request.get("name"))
     arriving = root / _inside(request.get("arriving"))
     try:
-        now = time.time()
+        newest = max((each.changed_ns for each in choosing.candidates(root)), default=0)
+        changed = max(time.time_ns() - _QUIET_NS, newest + _LATER_NS)
         for above, _, files in os.walk(arriving):
             for file in files:
-                os.utime(Path(above) / file, (now, now))
+                os.utime(Path(above) / file, ns=(changed, changed))
         main = arriving / name
         # What lies beside a file goes first: whoever sees the file sees all that belongs to it.
         for path in sorted(arriving.rglob("*")):
@@ -65,6 +72,10 @@ def place(request: Mapping[str, Any]) -> dict[str, Any]:
         _move(main, root / name)
         shutil.rmtree(arriving)
         os.sync()
+        left = changed + _QUIET_NS - time.time_ns()
+        if 0 < left <= _QUIET_NS:
+            # Another one was saved a moment ago, and this is newer.
+            time.sleep(left / 1e9)
     except OSError as error:
         why = error.strerror or str(error)
         raise AgentError("cannot-write", f"cannot put {root / name} in place: {why}") from error
