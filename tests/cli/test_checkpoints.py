@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from runctl.core.models import Checkpoint
+from runctl.core.progress import Progress
+from runctl.runs.checkpoints.machine_folder import MachineFolder
+from runctl.transport.agent import AgentClient
 from tests.cli.conftest import Invoke, error_of
 from tests.e2e.command_line import CommandLine, write_project
 
@@ -107,3 +112,39 @@ def test_what_is_not_known_to_be_a_checkpoint_is_pushed_only_by_its_name(runctl:
 )
 def test_what_cannot_be_meant_is_said(invoke: Invoke, argv: tuple[str, ...], said: str) -> None:
     assert said in error_of(invoke("checkpoint", *argv, "--output", "json"))["message"]
+
+
+def test_a_removal_that_is_interrupted_does_not_say_that_nothing_was_changed(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (1, 2, 3):
+        file = tmp_path / f"step-{step}.bin"
+        file.write_bytes(b"weights")
+        os.utime(file, (step, step))
+    remove = MachineFolder.remove
+
+    def interrupted(folder: MachineFolder, gone: Sequence[Checkpoint], progress: Progress) -> None:
+        remove(folder, gone[:1], progress)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MachineFolder, "remove", interrupted)
+    arguments = ("checkpoint", "prune", str(tmp_path), "--keep-last", "1", "--yes", "-q", "--output", "json")
+    error = error_of(invoke(*arguments))
+
+    assert error["message"].startswith("interrupted: of 2 checkpoints to remove some may be gone")
+    assert error["hint"]
+    assert len(list(tmp_path.glob("step-*.bin"))) == 2
+
+
+def test_whoever_has_asked_this_computers_agent_is_not_told_that_nothing_was_changed(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(AgentClient, "call", interrupted)
+
+    assert (
+        error_of(invoke("checkpoint", "list", str(tmp_path), "-q", "--output", "json"))["message"]
+        == "interrupted"
+    )

@@ -13,6 +13,7 @@ from runctl.cli.framework.commands import Command
 from runctl.cli.framework.values import WholeNumber
 from runctl.cli.machines.resolve import transport_option
 from runctl.core.clock import SystemClock
+from runctl.core.errors import Interrupted
 from runctl.core.models import Checkpoint
 from runctl.core.text import counted, size
 from runctl.runs.checkpoints.control import PrunePlan, plan_prune, prune
@@ -82,7 +83,7 @@ def prune_command(
             f"Remove {counted(len(removed), 'checkpoint')}"
             f" ({size(sum(each.size_bytes for each in removed))}) from {_where(plans)}?"
         )
-        gone = [each for plan in plans for each in prune(plan, cli.progress)]
+        gone = _pruned(cli, plans, len(removed))
         removed = [each for each in removed if (each.where, each.name) in {(g.where, g.name) for g in gone}]
     result = [Pruned(checkpoint, keep, reason) for checkpoint, keep, reason in rows]
     cli.emit(
@@ -94,6 +95,16 @@ def prune_command(
         ),
         ids=[each.name for each in removed],
     )
+
+
+def _pruned(cli: Cli, plans: tuple[PrunePlan, ...], planned: int) -> list[Checkpoint]:
+    try:
+        return [each for plan in plans for each in prune(plan, cli.progress)]
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"interrupted: of {counted(planned, 'checkpoint')} to remove some may be gone; what is to stay is there",
+            hint="the same command removes the rest",
+        ) from None
 
 
 def _sum(removed: list[Checkpoint]) -> str:

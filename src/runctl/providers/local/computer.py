@@ -96,6 +96,7 @@ class LocalProvider(Provider):
         """This computer's own processes."""
         if choice not in {"auto", "local"}:
             raise Unsupported(f"this computer is not reached by {choice}", hint="leave --transport out")
+        self.journal.reached_machines = True
         if self._transport is None:
             progress.detail("transport local: this computer")
             self._transport = LocalTransport(env={"RUNCTL_AGENT_STATE": str(self._state_directory)})
