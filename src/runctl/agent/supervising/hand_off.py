@@ -19,6 +19,7 @@ from typing import Callable, Generic, TypeVar
 from runctl.agent.attempt.attempt import Attempt
 from runctl.agent.checkpoints import choosing
 from runctl.agent.checkpoints.folders import files_of
+from runctl.agent.checkpoints.layout import WHOLE_FOLDER
 from runctl.agent.disks import mount_table, mountns
 from runctl.agent.disks.volumes import detach
 from runctl.agent.errors import AgentError
@@ -48,6 +49,7 @@ class HandOver:
         self._stages = attempt.stages
         self._checkpoint: Path | None = None
         self._checksum: Background[str | None] | None = None
+        self._published_sha256: str | None = None
         self._step: int | None = None
         self._left: list[str] = []
         self.is_rehearsal = attempt.notices.interruption is None
@@ -74,16 +76,21 @@ class HandOver:
         ended_at = self._stages.get("script_ended", self._ends_at - NOTICE_SECONDS)
         return self.until - min(VOLUMES_SECONDS, max(0.0, self.until - ended_at) / 2)
 
+    @property
+    def _name(self) -> str | None:
+        """The checkpoint's, as a manifest has it."""
+        if self._checkpoint is None:
+            return None
+        return self._checkpoint.relative_to(self._attempt.folders.checkpoints).as_posix()
+
     def record(self) -> HandOff:
         """What has been done until now; the checksum is waited for while there is time."""
-        checksum = None
-        if self._checksum is not None:
+        checksum = self._published_sha256
+        if checksum is None and self._checksum is not None:
             checksum = self._checksum.result(self._checksum_until - time.time())
-        folder = self._attempt.folders.checkpoints
-        name = None
-        if self._checkpoint is not None:
-            name = self._checkpoint.relative_to(folder).as_posix()
-            name = self._checkpoint.name if name == "." else name
+        name = self._name
+        if name == WHOLE_FOLDER and self._checkpoint is not None:
+            name = self._checkpoint.name
         return HandOff(
             self._ends_at,
             dict(self._stages),
@@ -104,10 +111,7 @@ class HandOver:
         self._attempt.log.line(what)
 
     def verify(self, *, killed: bool) -> None:
-        """The newest complete checkpoint is known. ``killed``: the script may have been writing.
-
-        Its checksum is computed meanwhile: publishing it begins at once.
-        """
+        """The newest complete checkpoint is known. ``killed``: the script may have been writing."""
         # What cannot be checked counts when nobody writes to it any more, and nobody does.
         now = time.time() if killed else time.time() + 3600
         folder = self._attempt.folders.checkpoints
@@ -131,13 +135,24 @@ class HandOver:
             self.leave("there is no complete checkpoint: the next attempt begins anew")
             return
         self._checkpoint = path
-        self._checksum = Background(lambda: checksum_of(path, self._checksum_until))
         self.reached("verified")
         heard_at = self._stages.get("heard", saved_at)
         if saved_at < heard_at - 1:
             self.leave(
                 f"the script saved nothing after the notice: its newest checkpoint is {heard_at - saved_at:.0f} s older"
             )
+
+    def published(self, name: str, sha256: str) -> None:
+        """The checkpoint of this name is in the store, which has its checksum."""
+        if name == self._name:
+            self._published_sha256 = sha256
+        self.reached("published")
+
+    def compute_checksum(self) -> None:
+        """Where nobody who publishes it has: the checkpoint is read once more, while there is time."""
+        path = self._checkpoint
+        if path is not None and self._published_sha256 is None:
+            self._checksum = Background(lambda: checksum_of(path, self._checksum_until))
 
     def release_volumes(self) -> None:
         """What was written is on the run's volumes; they are unmounted and, if the machine may, detached."""

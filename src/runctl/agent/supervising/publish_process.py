@@ -197,6 +197,7 @@ class _Process:
         return {
             "name": manifest.name if manifest is not None else None,
             "step": manifest.step if manifest is not None else None,
+            "sha256": checksum_of(manifest) if manifest is not None else "",
             "left": [{"name": left.name, "size": left.size, "why": left.why} for left in published.left],
         }
 

@@ -43,6 +43,8 @@ class Answer:
     published: str | None = None
     """The newest checkpoint that is in the store."""
     step: int | None = None
+    sha256: str = ""
+    """Of it: see `publish_process.checksum_of`."""
     left: tuple[str, ...] = ()
     """What is not, and why: a sentence each."""
 
@@ -109,7 +111,7 @@ class Publishing:
             f"{each['name']} ({each['size']:,} bytes) is not published: {each['why']}"
             for each in answer["left"]
         ]
-        return Answer(answer.get("name"), answer.get("step"), tuple(left))
+        return Answer(answer.get("name"), answer.get("step"), answer.get("sha256", ""), tuple(left))
 
     def seal(self, end: EndRecord, machine_ends_at: float | None) -> bool:
         """Whether the whole log and the end record are in the store; nothing is written to the log meanwhile."""

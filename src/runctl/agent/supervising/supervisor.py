@@ -253,18 +253,22 @@ class Supervisor:
 
     def _publish_last(self, hand_over: HandOver | None) -> None:
         """The newest checkpoint is in the run's store, or the log and the hand-off say why it is not."""
-        if self.publishing is None:
-            return
+        if self.publishing is not None:
+            self._finish_publishing(self.publishing, hand_over)
+        if hand_over is not None:
+            hand_over.compute_checksum()
+
+    def _finish_publishing(self, publishing: Publishing, hand_over: HandOver | None) -> None:
         if hand_over is None:
             self.attempt.update(phase="publishing the last checkpoint")
-            for sentence in self.publishing.finish(None).left:
+            for sentence in publishing.finish(None).left:
                 self.log.line("warning: " + sentence)
             return
-        answer = self.publishing.finish(hand_over.publish_until)
+        answer = publishing.finish(hand_over.publish_until)
         for sentence in answer.left:
             hand_over.leave(sentence)
         if not answer.left and answer.published is not None:
-            hand_over.reached("published")
+            hand_over.published(answer.published, answer.sha256)
 
     def _copied(self, end: EndRecord) -> EndRecord:
         """Before the end is known to anybody: whoever reads it may give the machine back at once."""
