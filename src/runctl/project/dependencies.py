@@ -8,25 +8,32 @@ from __future__ import annotations
 
 import configparser
 import re
-import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from runctl.agent.spec import Dependencies, DependencyKind
 from runctl.core.errors import ProjectError
+from runctl.project.declarations import (
+    Declarations,
+    check_listed_files,
+    check_sources,
+    folders_up_from,
+    join_path,
+    parse_toml,
+    split_path,
+    strings,
+    table_in,
+    text_or_none,
+    uv_table,
+)
 from runctl.project.files import ProjectFiles
 
 _BLOCK = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
 """The reference pattern of https://packaging.python.org/en/latest/specifications/inline-script-metadata/."""
 _OPENING = re.compile(r"(?m)^# /// script$")
-_TOML_LINE = re.compile(r"\(at line (\d+), column \d+\)$")
 _PINNED_PYTHON = re.compile(r"(?:cpython-|cpython@|python)?(\d+(?:\.\d+){0,2})")
 _POETRY_PYTHON = re.compile(r"([\^~])(\d+)(?:\.(\d+))?(?:\.\d+)?")
-_LISTED_FILE = re.compile(
-    r"^(?:(?:-r|--requirement|-c|--constraint|-e|--editable|-f|--find-links)[ =]*)?(?P<path>[^\s\[;#]+)"
-)
 _NOT_READ = (
     "environment.yml",
     "environment.yaml",
@@ -60,32 +67,6 @@ class Needs:
     """Files that would have decided, and are not sent."""
 
 
-@dataclass
-class _Search:
-    files: ProjectFiles
-    stays_here: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def root(self) -> Path:
-        return self.files.root
-
-    def has(self, folder: str, name: str) -> bool:
-        path = _join(folder, name)
-        if self.files.has(path):
-            return True
-        if self.files.stays_here(path) and path not in self.stays_here:
-            self.stays_here.append(path)
-        return False
-
-    def pyproject(self, folder: str) -> dict[str, Any]:
-        """Its content; empty where there is none. Raises `ProjectError`."""
-        if not self.has(folder, "pyproject.toml"):
-            return {}
-        path = _join(folder, "pyproject.toml")
-        return _parse(_text(self.root / path, path), path)
-
-
 def find_dependencies(files: ProjectFiles, script: str) -> Needs:
     """What the script (a path from the root; empty for a command) needs, and why in words.
 
@@ -95,7 +76,7 @@ def find_dependencies(files: ProjectFiles, script: str) -> Needs:
     machine does not get does not count. Raises `ProjectError` naming file and line when what should answer cannot be
     read.
     """
-    search = _Search(files)
+    search = Declarations(files)
     inline, note = _inline(search, script)
     if inline is not None:
         return _needs(search, inline, note)
@@ -108,11 +89,11 @@ def find_dependencies(files: ProjectFiles, script: str) -> Needs:
     return _needs(search, Dependencies(), _nothing(search, folders) + note)
 
 
-def _needs(search: _Search, spec: Dependencies, reason: str) -> Needs:
+def _needs(search: Declarations, spec: Dependencies, reason: str) -> Needs:
     return Needs(spec, reason, tuple(search.warnings), tuple(search.stays_here))
 
 
-def _inline(search: _Search, script: str) -> tuple[Dependencies | None, str]:
+def _inline(search: Declarations, script: str) -> tuple[Dependencies | None, str]:
     path = search.root / script
     if not script or not _is_python(path):
         return None, ""
@@ -142,15 +123,15 @@ def _inline(search: _Search, script: str) -> tuple[Dependencies | None, str]:
     content = "".join(
         line[2:] if line.startswith("# ") else line[1:] for line in block["content"].splitlines(keepends=True)
     )
-    data = _parse(content, script, before=_line_of(text, block.start("content")) - 1)
-    requirements = _strings(data.get("dependencies", []), f"{script}: dependencies in the script metadata")
+    data = parse_toml(content, script, before=_line_of(text, block.start("content")) - 1)
+    requirements = strings(data.get("dependencies", []), f"{script}: dependencies in the script metadata")
     requires_python = data.get("requires-python")
     if requires_python is not None and not isinstance(requires_python, str):
         raise ProjectError(f"{script}: requires-python in the script metadata must be a string")
-    folder, name = _split(script)
+    folder, name = split_path(script)
     locked = search.has(folder, f"{name}.lock")
-    uv = bool(_uv_table(data)) or locked
-    _check_sources(search, script, folder, data)
+    uv = bool(uv_table(data)) or locked
+    check_sources(search, script, folder, data)
     reason = f"{_count(requirements)} in the script itself (PEP 723)"
     reason += f", locked in {name}.lock" if locked else ", by uv ([tool.uv])" if uv else ""
     spec = Dependencies(
@@ -159,25 +140,25 @@ def _inline(search: _Search, script: str) -> tuple[Dependencies | None, str]:
     return spec, reason
 
 
-def _project(search: _Search, folder: str) -> tuple[Dependencies, str] | None:
+def _project(search: Declarations, folder: str) -> tuple[Dependencies, str] | None:
     data = search.pyproject(folder)
-    path = _join(folder, "pyproject.toml")
+    path = join_path(folder, "pyproject.toml")
     project = data.get("project")
     if project is not None and not isinstance(project, dict):
         raise ProjectError(f"{path}: project must be a table")
-    is_workspace = "workspace" in _uv_table(data)
+    is_workspace = "workspace" in uv_table(data)
     if project is None and not is_workspace:
         return None
     project = project or {}
-    requirements = _strings(project.get("dependencies", []), f"{path}: project.dependencies")
-    requires_python = _text_or_none(project.get("requires-python"))
+    requirements = strings(project.get("dependencies", []), f"{path}: project.dependencies")
+    requires_python = text_or_none(project.get("requires-python"))
     workspace = _workspace_of(search, folder)
     home = workspace if workspace is not None else folder
     locked = search.has(home, "uv.lock")
     if locked or workspace is not None or _uses_uv(search, folder, data):
-        _check_sources(search, path, folder, data)
+        check_sources(search, path, folder, data)
         python = _with_pinned_python(search, folder, requires_python)
-        lock = _join(home, "uv.lock")
+        lock = join_path(home, "uv.lock")
         kind, file = (DependencyKind.UV_LOCK, lock) if locked else (DependencyKind.UV, path)
         spec = Dependencies(kind, file, requirements, python, folder, uv=True, locked=locked)
         if locked:
@@ -197,15 +178,15 @@ def _project(search: _Search, folder: str) -> tuple[Dependencies, str] | None:
     ), f"{_count(requirements)} in {path}"
 
 
-def _uses_uv(search: _Search, folder: str, data: dict[str, Any]) -> bool:
+def _uses_uv(search: Declarations, folder: str, data: dict[str, Any]) -> bool:
     tool = data.get("tool")
     return (isinstance(tool, dict) and "uv" in tool) or search.has(folder, "uv.toml")
 
 
-def _workspace_of(search: _Search, folder: str) -> str | None:
+def _workspace_of(search: Declarations, folder: str) -> str | None:
     """The root of the uv workspace that a project is in, by ``members`` and ``exclude``; uv has the last word."""
-    for home in _folders_up_from(folder):
-        workspace = _uv_table(search.pyproject(home)).get("workspace")
+    for home in folders_up_from(folder):
+        workspace = uv_table(search.pyproject(home)).get("workspace")
         if not isinstance(workspace, dict):
             continue
         if home == folder:
@@ -225,9 +206,9 @@ def _is_among(root: Path, home: str, folder: str, patterns: Any) -> bool:
         return False
 
 
-def _with_pinned_python(search: _Search, folder: str, requires_python: str | None) -> str | None:
+def _with_pinned_python(search: Declarations, folder: str, requires_python: str | None) -> str | None:
     """With what ``.python-version`` asks for, which uv reads in the project's folder and above."""
-    for above in _folders_up_from(folder):
+    for above in folders_up_from(folder):
         if not search.has(above, ".python-version"):
             continue
         text = (search.root / above / ".python-version").read_text(encoding="utf-8", errors="replace")
@@ -240,21 +221,21 @@ def _with_pinned_python(search: _Search, folder: str, requires_python: str | Non
     return requires_python
 
 
-def _requirements(search: _Search, folder: str) -> tuple[Dependencies, str] | None:
+def _requirements(search: Declarations, folder: str) -> tuple[Dependencies, str] | None:
     if not search.has(folder, "requirements.txt"):
         return None
-    path = _join(folder, "requirements.txt")
-    _check_listed_files(search, path, folder)
+    path = join_path(folder, "requirements.txt")
+    check_listed_files(search, path, folder)
     return Dependencies(DependencyKind.REQUIREMENTS, path, folder=folder), f"listed in {path}"
 
 
-def _package(search: _Search, folder: str) -> tuple[Dependencies, str] | None:
+def _package(search: Declarations, folder: str) -> tuple[Dependencies, str] | None:
     """What pip can install without a ``[project]`` table."""
     data = search.pyproject(folder)
     has_setup_py, declared = search.has(folder, "setup.py"), _declared_in_setup_cfg(search, folder)
     builds = "build-system" in data
-    poetry = _table(_table(data, "tool"), "poetry")
-    path = _join(folder, "pyproject.toml")
+    poetry = table_in(table_in(data, "tool"), "poetry")
+    path = join_path(folder, "pyproject.toml")
     if poetry:
         if not builds:
             search.warnings.append(
@@ -266,23 +247,23 @@ def _package(search: _Search, folder: str) -> tuple[Dependencies, str] | None:
                 " poetry export > requirements.txt lists them"
             )
         else:
-            python = _python_of_poetry(_table(poetry, "dependencies").get("python"))
+            python = _python_of_poetry(table_in(poetry, "dependencies").get("python"))
             spec = Dependencies(DependencyKind.PACKAGE, path, requires_python=python, folder=folder)
             return spec, f"dependencies of the package in {path} (Poetry)"
     if has_setup_py or (declared is not None and data):
         name = "setup.cfg" if declared is not None else "setup.py"
-        path = _join(folder, name)
+        path = join_path(folder, name)
         python = (declared or {}).get("python_requires")
         spec = Dependencies(DependencyKind.PACKAGE, path, requires_python=python, folder=folder)
         return spec, f"dependencies of the package in {path}"
-    if builds and _table(_table(data, "tool"), "flit"):
+    if builds and table_in(table_in(data, "tool"), "flit"):
         return Dependencies(
             DependencyKind.PACKAGE, path, folder=folder
         ), f"dependencies of the package in {path}"
     return None
 
 
-def _declared_in_setup_cfg(search: _Search, folder: str) -> dict[str, str] | None:
+def _declared_in_setup_cfg(search: Declarations, folder: str) -> dict[str, str] | None:
     """What setuptools' ``[options]`` are; ``None`` where setup.cfg only configures other tools."""
     if not search.has(folder, "setup.cfg"):
         return None
@@ -309,113 +290,35 @@ def _python_of_poetry(value: Any) -> str | None:
     return f"{lower},<{int(major) + 1}" if is_major else f"{lower},<{major}.{int(minor) + 1}"
 
 
-def _passed_over(search: _Search, folder: str, found: Dependencies) -> str:
+def _passed_over(search: Declarations, folder: str, found: Dependencies) -> str:
     """Files beside the one that decided, which may have been meant."""
-    others = [name for name in (*_NOT_READ, "requirements.txt") if search.files.has(_join(folder, name))]
+    others = [name for name in (*_NOT_READ, "requirements.txt") if search.files.has(join_path(folder, name))]
     if found.kind is DependencyKind.REQUIREMENTS:
         others = [name for name in others if name != "requirements.txt"]
-        others += [name for name in ("setup.py",) if search.files.has(_join(folder, name))]
+        others += [name for name in ("setup.py",) if search.files.has(join_path(folder, name))]
     elif found.kind.may_read_requirements and "requirements.txt" in others:
         # What is dynamic may be read from there, and a lock may have been exported to there.
         others.remove("requirements.txt")
     return f" (not read: {', '.join(others)})" if others else ""
 
 
-def _nothing(search: _Search, folders: list[str]) -> str:
+def _nothing(search: Declarations, folders: list[str]) -> str:
     for folder in folders:
-        here = [name for name in _NOT_READ if search.files.has(_join(folder, name))]
+        here = [name for name in _NOT_READ if search.files.has(join_path(folder, name))]
         here += sorted(
             path.name
             for path in (search.root / folder).glob("requirements*.txt")
-            if search.files.has(_join(folder, path.name))
+            if search.files.has(join_path(folder, path.name))
         )
         if not here:
             continue
         first = next((command for start, command in _EXPORTS.items() if here[0].startswith(start)), None)
         way_out = first or f"rename it to requirements.txt, or write one that says -r {here[0]}"
         search.warnings.append(
-            f"{_join(folder, here[0])} is not read: its packages are not installed; {way_out}"
+            f"{join_path(folder, here[0])} is not read: its packages are not installed; {way_out}"
         )
         return f"no dependencies that pip or uv read: plain Python (not read: {', '.join(here)})"
     return "none declared: plain Python"
-
-
-def _check_sources(search: _Search, where: str, folder: str, data: dict[str, Any]) -> None:
-    """Warn of ``[tool.uv.sources]`` that lead to a path which the machine does not get."""
-    sources = _uv_table(data).get("sources")
-    for name, source in sources.items() if isinstance(sources, dict) else ():
-        for each in source if isinstance(source, list) else [source]:
-            path = each.get("path") if isinstance(each, dict) else None
-            if isinstance(path, str):
-                _check_path(search, f"{where}: the source of {name}", folder, path)
-
-
-def _check_listed_files(search: _Search, path: str, folder: str) -> None:
-    """Warn of files and folders that requirements.txt names and the machine does not get."""
-    for raw in _text(search.root / path, path).splitlines():
-        line = raw.strip()
-        match = _LISTED_FILE.match(line)
-        named = match["path"] if match else ""
-        is_path = line.startswith("-") or named.startswith(".") or named.endswith((".whl", ".tar.gz", ".zip"))
-        if is_path and not named.startswith("-") and "://" not in named and "$" not in named:
-            _check_path(search, path, folder, named)
-
-
-def _check_path(search: _Search, where: str, folder: str, path: str) -> None:
-    full = search.root / folder / path
-    if not full.exists():
-        # The installer says so, better than we could.
-        return
-    resolved = full.resolve()
-    if not resolved.is_relative_to(search.root):
-        search.warnings.append(f"{where}: {path} is outside the project and is not sent")
-        return
-    inside = resolved.relative_to(search.root).as_posix()
-    if search.files.stays_here(inside):
-        search.warnings.append(
-            f"{where}: {path} is ignored and is not sent; --include-pattern {inside} sends it"
-        )
-
-
-def _parse(text: str, path: str, before: int = 0) -> dict[str, Any]:
-    """TOML, or an error with the line of the file, ``before`` lines of which are not in ``text``."""
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        message = str(error)
-        position = _TOML_LINE.search(message)
-        last = len(text.splitlines())
-        line = before + (int(position[1]) if position else last)
-        problem = _TOML_LINE.sub("", message).strip()
-        raise ProjectError(f"{path}:{line}: {problem}", hint="it must be valid TOML") from error
-
-
-def _text(file: Path, path: str) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ProjectError(f"{path} is not UTF-8") from error
-    except OSError as error:
-        raise ProjectError(f"{path} cannot be read: {error.strerror}", code="unreadable-file") from error
-
-
-def _table(data: dict[str, Any], name: str) -> dict[str, Any]:
-    found = data.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def _uv_table(data: dict[str, Any]) -> dict[str, Any]:
-    return _table(_table(data, "tool"), "uv")
-
-
-def _strings(value: Any, where: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ProjectError(f"{where} must be a list of strings", hint='such as ["numpy>=2"]')
-    return tuple(value)
-
-
-def _text_or_none(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def _is_python(path: Path) -> bool:
@@ -428,22 +331,7 @@ def _is_python(path: Path) -> bool:
 
 def _upwards(script: str) -> list[str]:
     """The folders from the script's own up to the root, as paths from the root; the root is ``""``."""
-    return list(_folders_up_from(_split(script)[0]))
-
-
-def _folders_up_from(folder: str) -> Iterator[str]:
-    path = PurePosixPath(folder)
-    for above in (path, *path.parents):
-        yield "" if above == PurePosixPath(".") else above.as_posix()
-
-
-def _split(path: str) -> tuple[str, str]:
-    folder, _, name = path.rpartition("/")
-    return folder, name
-
-
-def _join(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
+    return list(folders_up_from(split_path(script)[0]))
 
 
 def _line_of(text: str, position: int) -> int:
