@@ -29,7 +29,7 @@ from runctl.providers.aws.ec2.fleets import (
     refusal_of,
     zones_to_try,
 )
-from runctl.providers.capacity import Offer, Pool, Refusal, RefusalReason
+from runctl.providers.capacity import Needs, Offer, Pool, Refusal, RefusalReason
 from runctl.providers.interface import CreatePlan, InstanceRequest, Price
 from runctl.testing.clock import ManualClock
 from tests.aws_fixtures import Refuse
@@ -290,3 +290,16 @@ def test_where_ec2_chooses_the_zone_the_others_are_tried_with_tokens_of_their_ow
     assert instance.zone == "us-east-1c"
     assert [refusal.pool for refusal in heard] == [Pool(plan.instance_type, A)]
     assert len({call["ClientToken"] for call in calls}) == len(calls) == 2
+
+
+def test_what_a_region_sells_is_asked_for_once_however_often_a_machine_is_planned(
+    provider: AwsProvider, session: AwsSession
+) -> None:
+    asked = recorded(session, "DescribeInstanceTypes")
+    request = InstanceRequest(needs=Needs(cpus=2, memory_gib=8))
+
+    plans = [provider.renting.plan(request) for _ in range(2)]
+
+    assert plans[0].instance_type == plans[1].instance_type
+    pages = [call for call in asked if call.get("Filters") and "NextToken" not in call]
+    assert len(pages) == 1

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runctl.core.clock import Clock
 from runctl.core.config import Config
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.pricing import PriceBook
 from runctl.providers.aws.settings import AwsConfig
+
+if TYPE_CHECKING:
+    from runctl.core.models import Market
+    from runctl.providers.aws.ec2.images import InstanceType
 
 DEFAULT_INSTANCE_TYPE = "m7i.large"
 
@@ -25,6 +30,8 @@ class AwsContext:
     state_directory: Path
     """For keys and known hosts, on this computer."""
     cache_directory: Path
+    types_sold: dict[Market, list[InstanceType]] = field(default_factory=dict, repr=False, compare=False)
+    """What `choose_types` has found that the region sells: many pages, and another plan may be made every minute."""
 
     @property
     def settings(self) -> AwsConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runctl.core.errors import NotFound, Unsupported, UsageError
 from runctl.core.models import Market
@@ -18,9 +18,6 @@ from runctl.providers.aws.ec2.images import (
 )
 from runctl.providers.capacity import Needs
 from runctl.providers.interface import InstanceRequest
-
-if TYPE_CHECKING:
-    from runctl.providers.aws.calls.session import AwsSession
 
 MOST_PRICED = 60
 """Of the types that have what is needed, so many of the smallest are compared by price."""
@@ -46,7 +43,7 @@ def choose_types(context: AwsContext, request: InstanceRequest) -> tuple[Instanc
             f"{named[0]} is named, and needs are stated as well",
             hint="name instance types, or say what the machine needs, not both",
         )
-    fitting = [each for each in _all_types(context.session, request.market) if fits(each, request.needs)]
+    fitting = [each for each in _all_types(context, request.market) if fits(each, request.needs)]
     if not fitting:
         raise NotFound(
             f"{context.session.region} has no instance type with {needs_text(request.needs)}",
@@ -131,7 +128,10 @@ def _check_same_image(types: Sequence[InstanceType]) -> None:
             )
 
 
-def _all_types(session: AwsSession, market: Market) -> list[InstanceType]:
+def _all_types(context: AwsContext, market: Market) -> list[InstanceType]:
+    known = context.types_sold.get(market)
+    if known is not None:
+        return known
     usage = "spot" if market is Market.SPOT else "on-demand"
     filters: Any = [
         {"Name": "hypervisor", "Values": ["nitro"]},
@@ -139,8 +139,10 @@ def _all_types(session: AwsSession, market: Market) -> list[InstanceType]:
         {"Name": "supported-usage-class", "Values": [usage]},
         {"Name": "processor-info.supported-architecture", "Values": ["x86_64"]},
     ]
-    pages = session.ec2.get_paginator("describe_instance_types").paginate(Filters=filters)
-    return [instance_type_of(item) for page in pages for item in page["InstanceTypes"]]
+    pages = context.session.ec2.get_paginator("describe_instance_types").paginate(Filters=filters)
+    found = [instance_type_of(item) for page in pages for item in page["InstanceTypes"]]
+    context.types_sold[market] = found
+    return found
 
 
 def _lowest_prices(context: AwsContext, types: Sequence[InstanceType], market: Market) -> dict[str, Decimal]:
