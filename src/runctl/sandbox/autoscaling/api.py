@@ -6,9 +6,8 @@ recurrence) is refused, not ignored.
 
 from __future__ import annotations
 
-import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,25 +15,25 @@ from moto.autoscaling.exceptions import AutoscalingClientError, ValidationError
 from moto.autoscaling.responses import AutoScalingResponse
 from moto.core.responses import ActionResult, EmptyResult
 
-from runctl.sandbox.autoscaling.groups import PROCESSES, Activity, Group, ScheduledAction
+from runctl.sandbox.autoscaling.groups import Activity, Group, ScheduledAction
 from runctl.sandbox.autoscaling.keeper import keeper, note, resize
+from runctl.sandbox.autoscaling.request import (
+    GROUP_NAME,
+    check_sizes,
+    group_of,
+    group_tag,
+    is_true,
+    launches_of,
+    moment_of,
+    not_found,
+    processes_of,
+    refuse_unsupported,
+    size_of,
+    subnets_of,
+)
 from runctl.sandbox.ec2 import backend
-from runctl.sandbox.ec2.fleets import REFUSED_IN_TEMPLATE
 from runctl.sandbox.world import ACCOUNT, current
 
-_NAME = re.compile(r"[^:]{1,255}")
-_UNSUPPORTED = (
-    "LaunchConfigurationName",
-    "InstanceId",
-    "LifecycleHookSpecificationList",
-    "LoadBalancerNames",
-    "TargetGroupARNs",
-    "TrafficSources",
-    "AvailabilityZoneDistribution",
-    "InstanceMaintenancePolicy",
-    "NewInstancesProtectedFromScaleIn",
-    "MaxInstanceLifetime",
-)
 GRACE_SECONDS = 300
 COOLDOWN_SECONDS = 300
 
@@ -87,7 +86,7 @@ def _refusal(name: str) -> Callable[[dict[str, Any]], Any]:
 
 def _create(request: dict[str, Any]) -> None:
     name = str(request.get("AutoScalingGroupName", ""))
-    if not _NAME.fullmatch(name):
+    if not GROUP_NAME.fullmatch(name):
         raise ValidationError(
             "AutoScalingGroupName is missing, or longer than 255 characters, or has a colon"
         )
@@ -96,13 +95,13 @@ def _create(request: dict[str, Any]) -> None:
             "AlreadyExists",
             f"AutoScalingGroup by this name already exists - A group with the name {name} already exists",
         )
-    _refuse_unsupported(request)
-    least, most = _size(request, "MinSize"), _size(request, "MaxSize")
+    refuse_unsupported(request)
+    least, most = size_of(request, "MinSize"), size_of(request, "MaxSize")
     if least is None or most is None:
         raise ValidationError("MinSize and MaxSize are required")
-    desired = _size(request, "DesiredCapacity")
-    template, overrides, distribution = _launches(request)
-    subnets = _subnets(request)
+    desired = size_of(request, "DesiredCapacity")
+    template, overrides, distribution = launches_of(request)
+    subnets = subnets_of(request)
     group = Group(
         name=name,
         arn=f"arn:aws:autoscaling:{current().region}:{ACCOUNT}:autoScalingGroup:{uuid.uuid4()}:autoScalingGroupName/{name}",
@@ -114,80 +113,11 @@ def _create(request: dict[str, Any]) -> None:
         template=template,
         overrides=overrides,
         distribution=distribution,
-        capacity_rebalance=_is_true(request.get("CapacityRebalance")),
-        tags=[_group_tag(name, tag) for tag in request.get("Tags", [])],
+        capacity_rebalance=is_true(request.get("CapacityRebalance")),
+        tags=[group_tag(name, tag) for tag in request.get("Tags", [])],
     )
-    _check_sizes(group.desired, least, most)
+    check_sizes(group.desired, least, most)
     current().groups[name] = group
-
-
-def _refuse_unsupported(request: Mapping[str, Any]) -> None:
-    for name in _UNSUPPORTED:
-        if request.get(name) not in (None, [], {}, False, "false"):
-            raise AutoscalingClientError("UnsupportedOperation", f"This sandbox knows no {name}.")
-
-
-def _launches(
-    request: Mapping[str, Any],
-) -> tuple[Mapping[str, Any], list[Mapping[str, Any]], Mapping[str, Any] | None]:
-    """Template, overrides and distribution. The template's version is settled at each launch, as AWS does it."""
-    policy = request.get("MixedInstancesPolicy")
-    if bool(policy) == bool(request.get("LaunchTemplate")):
-        raise ValidationError(
-            "Valid requests must contain either LaunchTemplate, LaunchConfigurationName, InstanceId or"
-            " MixedInstancesPolicy parameter."
-        )
-    named = policy["LaunchTemplate"]["LaunchTemplateSpecification"] if policy else request["LaunchTemplate"]
-    overrides = list(policy["LaunchTemplate"].get("Overrides", [])) if policy else []
-    if len(overrides) > 40:
-        raise ValidationError("The number of launch template overrides must not exceed 40.")
-    for override in overrides:
-        for part in override:
-            if part != "InstanceType":
-                raise AutoscalingClientError(
-                    "UnsupportedOperation", f"This sandbox knows no {part} in an override."
-                )
-    region_backend = backend()
-    template = (
-        region_backend.get_launch_template(named["LaunchTemplateId"])
-        if "LaunchTemplateId" in named
-        else region_backend.get_launch_template_by_name(named.get("LaunchTemplateName", ""))
-    )
-    version = str(named.get("Version") or "$Default")
-    if REFUSED_IN_TEMPLATE in template.get_version(version).data:
-        if policy:
-            raise ValidationError(
-                "Incompatible launch template: You cannot use a launch template that is set to request Spot Instances"
-                " (InstanceMarketOptions) when you configure an Auto Scaling group with a mixed instances policy."
-            )
-        raise AutoscalingClientError(
-            "UnsupportedOperation",
-            "This sandbox knows no group whose template says the market: mix instances.",
-        )
-    specification = {"LaunchTemplateId": template.id, "Version": version}
-    return specification, overrides, dict(policy.get("InstancesDistribution") or {}) if policy else None
-
-
-def _subnets(request: Mapping[str, Any]) -> tuple[str, ...]:
-    text = str(request.get("VPCZoneIdentifier") or "")
-    ids = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not ids:
-        raise ValidationError("At least one VPC Subnet is required in this sandbox (VPCZoneIdentifier).")
-    zones = [backend().get_subnet(subnet).availability_zone for subnet in ids]
-    if len(set(zones)) < len(zones):
-        raise ValidationError(
-            "The subnets are in the same Availability Zone; this sandbox takes one for each."
-        )
-    return ids
-
-
-def _check_sizes(desired: int, least: int, most: int) -> None:
-    if least > most:
-        raise ValidationError(f"Max bound, {most}, must be greater than or equal to min bound, {least}")
-    if not least <= desired <= most:
-        raise ValidationError(
-            f"Desired capacity:{desired} must be between the specified min size:{least} and max size:{most}"
-        )
 
 
 def _describe(request: dict[str, Any]) -> dict[str, Any]:
@@ -277,24 +207,24 @@ def _instances(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _update(request: dict[str, Any]) -> None:
-    group = _group(request)
-    _refuse_unsupported(request)
-    least, most, desired = (_size(request, name) for name in ("MinSize", "MaxSize", "DesiredCapacity"))
+    group = group_of(request)
+    refuse_unsupported(request)
+    least, most, desired = (size_of(request, name) for name in ("MinSize", "MaxSize", "DesiredCapacity"))
     bounds = (group.least if least is None else least, group.most if most is None else most)
     within = min(max(group.desired, bounds[0]), bounds[1]) if desired is None else desired
-    _check_sizes(within, *bounds)
+    check_sizes(within, *bounds)
     if request.get("MixedInstancesPolicy") or request.get("LaunchTemplate"):
-        group.template, group.overrides, group.distribution = _launches(request)
+        group.template, group.overrides, group.distribution = launches_of(request)
     if request.get("VPCZoneIdentifier"):
-        group.subnets = _subnets(request)
+        group.subnets = subnets_of(request)
     if "CapacityRebalance" in request:
-        group.capacity_rebalance = _is_true(request["CapacityRebalance"])
+        group.capacity_rebalance = is_true(request["CapacityRebalance"])
     resize(group, within, *bounds)
 
 
 def _set_desired(request: dict[str, Any]) -> None:
-    group = _group(request)
-    desired = _size(request, "DesiredCapacity")
+    group = group_of(request)
+    desired = size_of(request, "DesiredCapacity")
     if desired is None:
         raise ValidationError("DesiredCapacity is required")
     for bound, verb, beyond in (
@@ -309,8 +239,8 @@ def _set_desired(request: dict[str, Any]) -> None:
 
 
 def _delete(request: dict[str, Any]) -> None:
-    group = _group(request)
-    if (group.members or group.desired) and not _is_true(request.get("ForceDelete")):
+    group = group_of(request)
+    if (group.members or group.desired) and not is_true(request.get("ForceDelete")):
         raise AutoscalingClientError(
             "ResourceInUse",
             "You cannot delete an AutoScalingGroup while there are instances or pending Spot instance request(s) still"
@@ -329,7 +259,7 @@ def _terminate(request: dict[str, Any]) -> dict[str, Any]:
         raise ValidationError(
             f"Instance Id not found - No managed instance found for instance ID {instance_id}"
         )
-    smaller = _is_true(request.get("ShouldDecrementDesiredCapacity"))
+    smaller = is_true(request.get("ShouldDecrementDesiredCapacity"))
     if smaller and group.desired - 1 < group.least:
         raise ValidationError(
             f"Currently, desiredSize equals minSize ({group.least}). Terminating instance without replacement will"
@@ -349,10 +279,10 @@ def _terminate(request: dict[str, Any]) -> dict[str, Any]:
 def _activities(request: dict[str, Any]) -> dict[str, Any]:
     name = request.get("AutoScalingGroupName")
     groups = list(current().groups.values())
-    if _is_true(request.get("IncludeDeletedGroups")):
+    if is_true(request.get("IncludeDeletedGroups")):
         groups += current().deleted_groups
     elif name and name not in current().groups:
-        raise _not_found(str(name))
+        raise not_found(str(name))
     found = [
         _activity(group, activity)
         for group in groups
@@ -378,36 +308,28 @@ def _activity(group: Group, activity: Activity) -> dict[str, Any]:
 
 
 def _suspend(request: dict[str, Any]) -> None:
-    _group(request).suspended |= set(_processes(request))
+    group_of(request).suspended |= set(processes_of(request))
 
 
 def _resume(request: dict[str, Any]) -> None:
-    _group(request).suspended -= set(_processes(request))
-
-
-def _processes(request: Mapping[str, Any]) -> list[str]:
-    names = [str(name) for name in request.get("ScalingProcesses") or PROCESSES]
-    for name in names:
-        if name not in PROCESSES:
-            raise ValidationError(f"Invalid scaling process {name!r}")
-    return names
+    group_of(request).suspended -= set(processes_of(request))
 
 
 def _schedule(request: dict[str, Any]) -> None:
-    group = _group(request)
+    group = group_of(request)
     for name in ("Recurrence", "EndTime", "TimeZone"):
         if request.get(name):
             raise AutoscalingClientError("UnsupportedOperation", f"This sandbox knows no {name}.")
-    start = _moment(request.get("StartTime") or request.get("Time"))
+    start = moment_of(request.get("StartTime") or request.get("Time"))
     if start is None:
         raise ValidationError("StartTime is required in this sandbox.")
     if start <= datetime.now(UTC):
         raise ValidationError("Given start time is in the past")
-    desired, least, most = (_size(request, size) for size in ("DesiredCapacity", "MinSize", "MaxSize"))
+    desired, least, most = (size_of(request, size) for size in ("DesiredCapacity", "MinSize", "MaxSize"))
     if desired is least is most is None:
         raise ValidationError("At least one of DesiredCapacity, MinSize and MaxSize is required")
     bounds = (group.least if least is None else least, group.most if most is None else most)
-    _check_sizes(min(max(group.desired, bounds[0]), bounds[1]) if desired is None else desired, *bounds)
+    check_sizes(min(max(group.desired, bounds[0]), bounds[1]) if desired is None else desired, *bounds)
     action = ScheduledAction(str(request.get("ScheduledActionName", "")), start, desired, least, most)
     others = [each for each in group.scheduled.values() if each.name != action.name]
     if any(each.start == start for each in others):
@@ -419,7 +341,7 @@ def _schedule(request: dict[str, Any]) -> None:
 
 def _scheduled(request: dict[str, Any]) -> dict[str, Any]:
     wanted = request.get("ScheduledActionNames") or []
-    groups = [_group(request)] if request.get("AutoScalingGroupName") else list(current().groups.values())
+    groups = [group_of(request)] if request.get("AutoScalingGroupName") else list(current().groups.values())
     found = [
         {
             "AutoScalingGroupName": group.name,
@@ -439,16 +361,14 @@ def _scheduled(request: dict[str, Any]) -> dict[str, Any]:
 
 def _unschedule(request: dict[str, Any]) -> None:
     name = str(request.get("ScheduledActionName", ""))
-    if _group(request).scheduled.pop(name, None) is None:
+    if group_of(request).scheduled.pop(name, None) is None:
         raise ValidationError("Scheduled action name not found")
 
 
 def _tag(request: dict[str, Any]) -> None:
     for tag in request.get("Tags", []):
-        group = _group({"AutoScalingGroupName": tag.get("ResourceId")})
-        group.tags = [each for each in group.tags if each["Key"] != tag["Key"]] + [
-            _group_tag(group.name, tag)
-        ]
+        group = group_of({"AutoScalingGroupName": tag.get("ResourceId")})
+        group.tags = [each for each in group.tags if each["Key"] != tag["Key"]] + [group_tag(group.name, tag)]
 
 
 def _tags(request: dict[str, Any]) -> dict[str, Any]:
@@ -459,49 +379,3 @@ def _tags(request: dict[str, Any]) -> dict[str, Any]:
             raise ValidationError(f"Unknown filter name {wanted['Name']!r}")
         found = [tag for tag in found if tag.get(key) in wanted.get("Values", [])]
     return {"Tags": found}
-
-
-def _group(request: Mapping[str, Any]) -> Group:
-    """Raises ValidationError where there is none, or where it is being deleted."""
-    name = str(request.get("AutoScalingGroupName", ""))
-    group = current().groups.get(name)
-    if group is None:
-        raise _not_found(name)
-    if group.deleting:
-        raise AutoscalingClientError("ScalingActivityInProgress", f"The group {name} is being deleted")
-    return group
-
-
-def _not_found(name: str) -> ValidationError:
-    return ValidationError(f"AutoScalingGroup name not found - AutoScalingGroup '{name}' not found")
-
-
-def _group_tag(name: str, tag: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "ResourceId": name,
-        "ResourceType": "auto-scaling-group",
-        "Key": tag["Key"],
-        "Value": tag.get("Value", ""),
-        "PropagateAtLaunch": _is_true(tag.get("PropagateAtLaunch")),
-    }
-
-
-def _size(request: Mapping[str, Any], name: str) -> int | None:
-    value = request.get(name)
-    if value is None:
-        return None
-    if int(value) < 0:
-        raise ValidationError(f"{name} must not be negative")
-    return int(value)
-
-
-def _moment(value: Any) -> datetime | None:
-    if value is None or isinstance(value, datetime):
-        moment = value
-    else:
-        moment = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
-
-
-def _is_true(value: Any) -> bool:
-    return value is True or str(value).lower() == "true"
