@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from runctl.core.files import make_private_file
 from runctl.sandbox.abilities import SYSTEM_FOLDERS
@@ -47,10 +48,20 @@ def launch(layout: Layout, region: str, kind: str, *, docker: bool) -> subproces
 def is_server_of(layout: Layout, pid: int) -> bool:
     """Whether that process is this sandbox's server, and not another one that has its number now."""
     _children[:] = [child for child in _children if child.poll() is None]
-    done = subprocess.run(
+    command = _command_of(pid)
+    return "runctl.sandbox.server" in command and str(layout.home) in command
+
+
+def _command_of(pid: int) -> str:
+    """Its command line; empty when it has ended. Small Linux systems have no ``ps``, and macOS no /proc."""
+    if Path("/proc/self").exists():
+        try:
+            return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" "))
+        except OSError:
+            return ""
+    return subprocess.run(
         ["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return "runctl.sandbox.server" in done.stdout and str(layout.home) in done.stdout
+    ).stdout
 
 
 def stop(layout: Layout, pid: int) -> None:
