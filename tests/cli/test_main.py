@@ -200,6 +200,21 @@ def test_a_full_disk_behind_stdout_is_an_error_and_no_traceback() -> None:
     assert done.stderr == "error: the result could not be written: No space left on device\n"
 
 
+def test_a_full_disk_of_this_computer_is_no_fault_of_runctl(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from runctl.cli.main import run
+    from runctl.machines.session import Session
+
+    def fail(session: Session) -> None:
+        Path("/dev/full").write_text("x")
+
+    monkeypatch.setattr(Session, "read_config", fail)
+    assert run(["config", "validate"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: this computer: no space left on device\nhint: make room")
+
+
 def test_a_broken_pipe_that_is_not_stdout_is_a_fault_and_not_hidden(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

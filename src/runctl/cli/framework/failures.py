@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from runctl.core.names import did_you_mean
 from runctl.core.text import printable
 
 GO_ON = "the same command again goes on from here"
+DISK_FULL = "make room and give the same command again; XDG_DATA_HOME puts runctl's own files elsewhere"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ def failure_of(error: BaseException, left: Left | None = None) -> Failure:
         )
     if isinstance(error, OSError) and error.filename is not None and error.errno is not None:
         return _of_a_file(error)
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        # Writing to a file that is open does not say which.
+        return Failure("file", f"this computer: {os.strerror(error.errno).lower()}", DISK_FULL, 1)
     text = " ".join(str(error).split())
     return Failure(
         "unexpected",
