@@ -14,7 +14,7 @@ from runctl.checkpoints.arriving import (
     put_in_place,
     target_of,
 )
-from runctl.core.errors import Conflict
+from runctl.core.errors import Conflict, UsageError
 
 
 def write(path: Path, text: str) -> None:
@@ -75,3 +75,9 @@ def test_what_is_not_from_a_pull_is_never_replaced(tmp_path: Path, monkeypatch: 
             check_outside(target_of(Path(target)), project / "saved")
     check_outside(target_of(Path("../saved/best")), project / "saved")
     assert target_of(Path("../../new")) == tmp_path / "new"
+
+
+@pytest.mark.parametrize("address", ["s3://mine/best", "s3:/mine/best", "gpu-box:/mnt/best"])
+def test_an_address_is_not_a_folder_to_make_here(address: str) -> None:
+    with pytest.raises(UsageError, match="not a folder of this computer"):
+        target_of(Path(address))

@@ -165,6 +165,8 @@ def test_a_results_folder_that_cannot_be_made_is_found_before_anything_is_rented
 
 
 def test_on_a_machine_that_is_there_results_stay_unless_they_are_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a folder of this computer"):
+        plan_results(AfterRun(results="s3:/mine/runs"), None, tmp_path, rented=True)
     assert plan_results(AfterRun(), None, tmp_path, rented=False) == ResultsPlan(Safety.MACHINE)
     asked = AfterRun(results="out")
     assert plan_results(asked, None, tmp_path, rented=False).target == str(tmp_path / "out")

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from runctl.core.errors import Conflict
+from runctl.core.files import check_is_here
 
 ARRIVING = ".runctl-arriving"
 """In a machine's folder of checkpoints, for what is not whole yet: what begins with a dot is not a checkpoint."""
@@ -21,8 +22,9 @@ def arriving_folder(target: Path) -> Path:
 def target_of(path: Path) -> Path:
     """The folder that a command line names, without ``~`` and ``..``: its neighbours are found from its own name.
 
-    A link at its end is not followed.
+    A link at its end is not followed. Raises `UsageError` for an address.
     """
+    check_is_here(path)
     path = path.expanduser().absolute()
     return path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
 

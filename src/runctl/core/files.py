@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import stat
 import warnings
 from pathlib import Path
+
+from runctl.core.errors import UsageError
 
 _NAME = "runctl"
 
@@ -104,6 +107,15 @@ def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def check_is_here(folder: Path) -> None:
+    """Raises `UsageError` for ``s3://bucket/folder`` and ``INSTANCE:/folder``, where a folder of this computer is
+    meant: it would be made here by that name."""
+    if re.match(r"[A-Za-z0-9][\w.+-]+:/", str(folder)):
+        raise UsageError(
+            f"{str(folder)!r} is not a folder of this computer", hint="name one, such as ./results"
+        )
 
 
 def expand_user(path: str | Path) -> Path:

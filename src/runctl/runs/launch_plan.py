@@ -16,6 +16,7 @@ from runctl.agent.spec import MachineMount
 from runctl.checkpoints.resume import ResumeFrom
 from runctl.containers.mounts import MountRequest
 from runctl.core.errors import NotFound, UsageError
+from runctl.core.files import check_is_here
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState, Volume
 from runctl.core.mount_points import is_within
@@ -184,6 +185,7 @@ def plan_results(after: AfterRun, saves: PlannedMount | None, cwd: Path, *, rent
     if after.results is None and after.bring_results and volume is not None and outlives:
         return ResultsPlan(Safety.VOLUME, volume.name or str(volume.id))
     if after.results is not None or (rented and after.bring_results and not after.keep):
+        check_is_here(Path(after.results or DEFAULT_RESULTS))
         folder = cwd / Path(after.results or DEFAULT_RESULTS).expanduser()
         if folder.exists() and not folder.is_dir():
             raise UsageError(

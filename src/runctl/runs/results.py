@@ -15,6 +15,7 @@ from runctl.agent.after_run import UPLOADING, Stay
 from runctl.agent.spec import EndRecord, dumps
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, NotFound, RunctlError
+from runctl.core.files import check_is_here
 from runctl.core.models import Instance, Run
 from runctl.machines.finding import find_instance
 from runctl.machines.instances import ENDED_TIMEOUT
@@ -101,6 +102,7 @@ def fetch_results(session: Session, machine: Machine, record: RunRecord, folder:
 
     What is there already is not sent again. Raises what `runctl.storage.copying.copy` and `follow_run` raise.
     """
+    check_is_here(folder)
     target = _run_folder(folder.absolute(), record.id)
     here = MachineFiles(session.provider(this_computer()).agent(find_instance(session, this_computer())))
     there = MachineFiles(machine.agent)
@@ -133,6 +135,7 @@ def stored_results(session: Session, record: RunRecord, folder: Path) -> Results
     where there is nothing."""
     if record.results is None or not is_address(record.results):
         return None
+    check_is_here(folder)
     target = _run_folder(folder.absolute(), record.id)
     done = fetch_from_store(session, record, target)
     if done is None:
