@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from unittest.mock import patch
 
 import boto3
 import pytest
 
 import runctl
+from runctl.core.database import Database
+from runctl.core.errors import Unreachable
+from runctl.core.ids import InstanceId
 from runctl.core.models import InstanceState, Market
 from runctl.core.tags import HELPER_FOR, INTENT
-from runctl.machines.intents import IntentState
-from runctl.machines.renting import Rental, RentalEvent, RentalKind, rental_of
+from runctl.machines.intents import IntentState, IntentStore
+from runctl.machines.renting import Rental, RentalEvent, RentalKind, Rentals, rental_of
 from runctl.providers.interface import CreatePlan
 from runctl.sandbox.connection import SandboxInfo
-from tests.cli.fake_provider import an_instance
+from runctl.testing.clock import ManualClock
+from tests.cli.fake_provider import FakeProvider, FakeRenting, Script, an_instance
 
 
 @pytest.fixture
@@ -105,3 +110,28 @@ def test_what_a_machine_is_for_and_whose_intent_it_is_stand_in_its_tags(
     instance = an_instance(tags=tags, price_per_hour=Decimal("0.5"))
     fact = rental_of(RentalEvent.RENTED, instance, instance.created_at)
     assert (fact.kind, fact.token, fact.price_per_hour) == (kind, token, Decimal("0.5"))
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        ([KeyboardInterrupt, Unreachable("no answer"), None], ("i-1 is given back", "")),
+        (
+            [Unreachable("no answer"), KeyboardInterrupt, Unreachable("no answer")],
+            ("i-1 MAY STILL BE RUNNING (no answer)", "end it: runctl aws terminate i-1"),
+        ),
+    ],
+)
+def test_giving_back_after_a_failure_is_neither_given_up_nor_interrupted(
+    answers: list[object], told: tuple[str, str], tmp_path: Path
+) -> None:
+    database = Database(tmp_path / "state.db")
+    intents = IntentStore(database, tmp_path / "intents")
+    rentals = Rentals(FakeProvider(Script()), intents, clock=ManualClock())
+    ended = an_instance("i-1", state=InstanceState.TERMINATED)
+
+    with patch.object(FakeRenting, "terminate", side_effect=[each or ended for each in answers]) as asked:
+        assert rentals.give_back_surely(InstanceId("i-1")) == told
+
+    assert asked.call_count == 3
+    database.close()

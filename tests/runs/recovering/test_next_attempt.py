@@ -36,7 +36,12 @@ def ended(**changes: object) -> RunRecord:
 def test_the_pool_that_has_failed_is_asked_last_and_volumes_decide_the_zone() -> None:
     known = Pool("g5.xlarge", "us-east-1c")
     request = replace(
-        SPOT, zone="us-east-1a", subnet="subnet-a", avoid=(known,), volumes=(VolumeMount("vol-1"),), token="t"
+        replace(SPOT, fallback=SpotFallback(FallbackMode.ON_DEMAND)),
+        zone="us-east-1a",
+        subnet="subnet-a",
+        avoid=(known,),
+        volumes=(VolumeMount("vol-1"),),
+        token="t",
     )
 
     asked = next_request(request, ended(), 2, Market.SPOT, "us-east-1b")

@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.checkpoints.layout import end_key
+from runctl.agent.interruption import HandOff
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunSpec, RunState, dumps
 from runctl.core.config import Config
 from runctl.core.database import Database
@@ -46,7 +47,7 @@ from runctl.runs import control
 from runctl.runs.recipe import Recipe, Recipes
 from runctl.runs.records import from_status, planned, with_its_machine
 from runctl.runs.recovering import recover, volumes
-from runctl.runs.recovering.recover import Outcome, recover_run
+from runctl.runs.recovering.recover import Outcome, Recovered, recover_run
 from runctl.runs.recovery import RETRIED, RecoveryRules
 from runctl.runs.run_logs import sources
 from runctl.runs.run_logs.sources import KeptLog
@@ -157,7 +158,7 @@ class Agent:
         end = EndRecord(reason, self.world.clock.now().timestamp())
         runs[attempt] = replace(runs[attempt], state=RunState.ENDED, end=end)
         self.world.ends[f"runs/{RUN}/{end_key(attempt)}"] = dumps(end).encode()
-        self.world.ended = True
+        self.world.ended |= reason not in RETRIED
 
 
 class Rents(Renting):
@@ -427,6 +428,75 @@ def test_a_machine_that_was_rented_in_vain_is_given_back_whatever_was_not_to_be_
     assert "is given back" in recovered.why
     assert len(there.world.machines) == 2
     assert not there.world.going()
+    there.teardown()
+
+
+def recovered_by_another(there: Recovery) -> Recovered:
+    """What comes of it after a process that was killed."""
+    there.world.clock.advance(timedelta(seconds=61))
+    recovered = recover_run(there.session, there.store.get(RUN), clock=there.world.clock)
+    assert recovered.outcome is Outcome.STARTED
+    assert there.session.intents.unfinished() == []
+    return recovered
+
+
+def test_a_machine_that_a_killed_process_has_rented_is_taken_though_another_market_is_asked_now() -> None:
+    there = Recovery()
+    there.world.end(FIRST)
+    with patch.object(Cloud, "wait_ready", side_effect=Killed), pytest.raises(Killed):
+        there.world.calls_left = 100
+        with patch.object(Rents, "terminate", side_effect=Killed):
+            recover_run(there.session, there.store.get(RUN), clock=there.world.clock)
+    there.world.calls_left = None
+    (rented,) = there.world.going()
+    recipes = Recipes(there.session.database)
+    recipe = recipes.get(RUN)
+    assert recipe.request is not None
+    recipes.put(replace(recipe, request=replace(recipe.request, market=Market.ON_DEMAND)), there.world.clock)
+
+    there.world.clock.advance(timedelta(seconds=61))
+    recovered = recover_run(there.session, there.store.get(RUN), clock=there.world.clock)
+
+    assert (recovered.outcome, recovered.record.instance_id) == (Outcome.STARTED, rented)
+    assert there.world.going() == [rented]
+    assert there.world.machines[rented].state is InstanceState.RUNNING
+    there.teardown()
+
+
+def test_an_attempt_that_was_written_down_and_never_started_keeps_its_number() -> None:
+    there = Recovery()
+    there.world.end(FIRST)
+    with patch.object(recover, "start", side_effect=Killed), pytest.raises(Killed):
+        recover_run(there.session, there.store.get(RUN), clock=there.world.clock)
+    # Its process had written it down when it was killed.
+    written = there.store.get(RUN)
+    assert written.attempt == 2
+
+    recovered = recovered_by_another(there)
+
+    assert recovered.record.attempt == 2
+    assert there.world.going() == [written.instance_id]
+    there.teardown()
+
+
+@pytest.mark.parametrize("taken_back", [None, "interrupted", "handed over"])
+def test_a_run_that_was_lost_goes_on_on_its_machine_unless_that_is_taken_back(taken_back: str | None) -> None:
+    there = Recovery()
+    Agent(there.world, FIRST).conclude(EndReason.LOST)
+    if taken_back == "interrupted":
+        there.world.machines[FIRST] = replace(there.world.machines[FIRST], interrupted=True)
+    if taken_back == "handed over":
+        run = there.world.runs[FIRST][1]
+        assert run.end is not None
+        given = HandOff(there.world.clock.now().timestamp() + 120)
+        there.world.runs[FIRST][1] = replace(run, end=replace(run.end, hand_off=given))
+        there.world.ends.clear()
+
+    recovered = recovered_by_another(there)
+
+    assert (recovered.record.instance_id == FIRST) is (taken_back is None)
+    assert len(there.world.machines) == (1 if taken_back is None else 2)
+    there.world.end(FIRST)
     there.teardown()
 
 
