@@ -6,18 +6,24 @@ import json
 import os
 import select
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 from urllib.parse import urlsplit
 
 import pytest
 
+from runctl.agent.attempt.attempt import Attempt
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.checkpoints import layout
 from runctl.agent.checkpoints.layout import Manifest
 from runctl.agent.checkpoints.stores import Store, open_store
 from runctl.agent.spec import EndReason
+from runctl.agent.supervising import publishing
 from tests.agent.driver import Agent, until
 from tests.agent.s3_bucket import Bucket
 
@@ -289,3 +295,20 @@ class Proxy:
                     if not data:
                         return
                     (server if source is client else client).sendall(data)
+
+
+def test_a_process_that_nothing_can_end_does_not_hold_up_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing, "_STOP_SECONDS", 0.1)
+    # As of one that waits for a disk which hangs, the signal changes nothing.
+    monkeypatch.setattr("runctl.agent.machine.processes.send", lambda *_: None)
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as child:
+        children = SimpleNamespace(
+            ended=lambda _: child.poll() is not None, wait=lambda _: child.wait(), pause=lambda *_: None
+        )
+        process = publishing.Publishing(cast(Attempt, SimpleNamespace(children=children)))
+        process._pid = child.pid
+        process.stop()
+        assert child.poll() is None
+        child.kill()
