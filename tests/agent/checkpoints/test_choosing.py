@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runctl.agent.checkpoints.choosing import belonging, candidates, newest, step_of
+from runctl.agent.checkpoints.choosing import belonging, candidates, newest, status_of, step_of
 from tests.agent.checkpoints.samples import NOW, WHOLE, archive, put, safetensors
 
 
@@ -138,3 +140,21 @@ def test_what_is_chosen_is_whole_and_nothing_whole_is_newer(saved: list[tuple[st
         choice = newest(folder, NOW)
         assert choice.chosen == (whole[min(whole)] if whole else None)
         assert not {checkpoint.path for checkpoint in choice.passed_over} & set(whole.values())
+
+
+def test_what_an_earlier_look_has_found_is_not_read_once_more(tmp_path: Path) -> None:
+    weights = put(tmp_path, "step-1/weights.bin", b"weights")
+    checksum = hashlib.sha256(b"weights").hexdigest()
+    put(tmp_path, "step-1/SHA256SUMS", f"{checksum}  weights.bin\n".encode())
+    found = status_of(tmp_path)
+    assert found is not None
+    facts = weights.stat()
+    weights.write_bytes(b"damaged")
+    os.utime(weights, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+    assert status_of(tmp_path) is None
+    assert status_of(tmp_path, found) == found
+    new = put(tmp_path, "step-2.pt", archive(), age=10)
+    newer = status_of(tmp_path, found)
+    assert newer is not None
+    assert newer.path == str(new)

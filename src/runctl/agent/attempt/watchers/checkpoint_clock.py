@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from runctl.agent.attempt.watchers.interface import Watched
-from runctl.agent.checkpoint_spec import CheckpointSchedule
+from runctl.agent.checkpoint_spec import CheckpointSchedule, CheckpointStatus
 from runctl.agent.checkpoints.choosing import status_of
 from runctl.agent.checkpoints.schedule import FIRST_COST_SECONDS, best_interval, late_seconds
 from runctl.agent.disks.run_folders import run_folders
@@ -69,6 +69,7 @@ class CheckpointClock:
         self._watched = watched
         self._folder = run_folders(watched.spec, watched.folder).checkpoints
         self._clock: Clock | None = None
+        self._found: CheckpointStatus | None = None
         self._next_look = 0.0
         self._every = 0.0
         self._told_late = self._told_deaf = False
@@ -81,8 +82,8 @@ class CheckpointClock:
         now = time.time()
         self._next_look = time.monotonic() + LOOK_SECONDS
         clock = self._clock or Clock(now - (time.monotonic() - began))
-        found = status_of(self._folder)
-        clock = clock.saw(None if found is None else found.saved_at)
+        self._found = status_of(self._folder, self._found)
+        clock = clock.saw(None if self._found is None else self._found.saved_at)
         every = clock.every(schedule)
         if every != self._every:
             self._every = every
