@@ -162,6 +162,21 @@ def test_a_capacity_that_is_no_number_is_refused(invoke: Invoke, count: str) -> 
     assert "none" in error["message"] or "option" in error["message"].lower()
 
 
+def test_a_zone_or_a_type_that_there_is_not_is_refused(
+    account: Account, invoke: Invoke, tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace.json"
+    trace.write_text(json.dumps({"metadata": {"gap_seconds": 300}, "data": [1]}))
+
+    for arguments in (["capacity", "us-east-9a", "1"], ["replay", str(trace), "--pool", "us-east-9a"]):
+        error = error_of(invoke("sandbox", *arguments, "--output", "json"))
+        assert (error["code"], "us-east-9a" in error["message"]) == ("not-found", True)
+        assert "us-east-1a" in error["hint"]
+    error = error_of(invoke("sandbox", "capacity", "us-east-1a/g5.xlrge", "1", "--output", "json"))
+    assert error["hint"] == 'did you mean "g5.xlarge"?'
+    assert data_of(invoke("sandbox", "faults", "--output", "json"))["capacity"] == []
+
+
 def test_without_a_sandbox_each_says_how_to_start_one(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -225,6 +225,8 @@ def replay(
             hint="give one for each",
         )
     where = [(zone, kind or None) for zone, _, kind in (each.partition("/") for each in zones_and_types)]
+    for zone, kind in where:
+        found.capacity(None, zone=zone, instance_type=kind, market="spot")
     began = time.monotonic()
     try:
         for change in changes(traces):

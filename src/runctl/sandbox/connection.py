@@ -88,7 +88,7 @@ def proxies_without_sandbox(inherited: Mapping[str, str]) -> dict[str, str]:
 
 
 def ask(endpoint: str, token: str, verb: str, parameters: Mapping[str, object]) -> dict[str, Any]:
-    """One request to the sandbox itself. Raises `SandboxError`; `NotFound` for an instance that is not there."""
+    """One request to the sandbox itself. Raises `SandboxError`; `NotFound` for what it has not, such as an instance."""
     request = urllib.request.Request(  # noqa: S310 - our own server, on loopback
         f"{endpoint}{CONTROL}{verb}",
         json.dumps(parameters).encode(),
@@ -102,7 +102,8 @@ def ask(endpoint: str, token: str, verb: str, parameters: Mapping[str, object]) 
         with error:
             said = error.read().decode(errors="replace")
         if error.code == HTTPStatus.NOT_FOUND:
-            raise NotFound(json.loads(said)["error"], hint="runctl aws list") from error
+            refusal = json.loads(said)
+            raise NotFound(refusal["error"], hint=refusal.get("hint", "runctl aws list")) from error
         raise SandboxError(f"the sandbox refused {verb}: {said}") from error
     except OSError as error:
         raise SandboxError(f"the sandbox at {endpoint} does not answer: {error}") from error

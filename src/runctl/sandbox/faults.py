@@ -10,13 +10,14 @@ from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from runctl.core.names import did_you_mean
 from runctl.sandbox.capacity import Pool
 from runctl.sandbox.quotas import QUOTA_OF
 from runctl.sandbox.world import Faults, World
 
 
 def apply(world: World, verb: str, parameters: dict[str, Any]) -> Any:
-    """Carry out one request. Raises `KeyError` for an unknown verb or instance."""
+    """Carry out one request. Raises `KeyError` for an unknown verb, instance, zone or type; with a hint, or none."""
     if verb not in _VERBS:
         raise KeyError(f"no such fault: {verb}")
     return _VERBS[verb](world, parameters) or {}
@@ -64,9 +65,25 @@ def _spot_instance(world: World, parameters: dict[str, Any]) -> Any:
     return instance
 
 
+def _pool(parameters: dict[str, Any]) -> Pool:
+    """Raises `KeyError`, with a hint, for a zone or a type that there is not: nothing would ever go wrong there."""
+    from moto.ec2.models.instance_types import INSTANCE_TYPES
+
+    from runctl.sandbox.ec2 import backend
+
+    pool = Pool(*(parameters.get(name) for name in ("zone", "instance_type", "market")))
+    zones = [zone.name for zone in backend().describe_availability_zones()]
+    if pool.zone is not None and pool.zone not in zones:
+        raise KeyError(f"the sandbox has no zone {pool.zone!r}", f"it has {', '.join(zones)}")
+    if pool.instance_type is not None and pool.instance_type not in INSTANCE_TYPES:
+        hint = did_you_mean(pool.instance_type, INSTANCE_TYPES) or "name a type of EC2's, such as g5.xlarge"
+        raise KeyError(f"the sandbox has no instance type {pool.instance_type!r}", hint)
+    return pool
+
+
 def _capacity(world: World, parameters: dict[str, Any]) -> None:
     """At most ``count`` instances at once in a pool; without a count, as many as anybody wants."""
-    pool = Pool(*(parameters.get(name) for name in ("zone", "instance_type", "market")))
+    pool = _pool(parameters)
     count = parameters.get("count")
     with world.lock:
         if count is None:
@@ -166,7 +183,7 @@ def _interrupt_pool(world: World, parameters: dict[str, Any]) -> dict[str, Any]:
     """All spot instances of a zone, and of a type where one is given, have their notice; their ids."""
     from runctl.sandbox.ec2 import backend
 
-    pool = Pool(parameters.get("zone"), parameters.get("instance_type"), "spot")
+    pool = _pool({**parameters, "market": "spot"})
     found = [
         instance.id
         for instance in backend().all_instances()

@@ -175,7 +175,8 @@ class _Control:
             parameters = json.loads(environ["wsgi.input"].read(length) or b"{}")
             return answer(start, "200 OK", self._do(path[len(CONTROL) :], parameters))
         except KeyError as error:
-            return answer(start, "404 Not Found", {"error": str(error.args[0])})
+            said = dict(zip(("error", "hint"), map(str, error.args), strict=False))
+            return answer(start, "404 Not Found", said)
         except Exception as error:
             log.exception("%s", path)
             return answer(start, "400 Bad Request", {"error": str(error)})
