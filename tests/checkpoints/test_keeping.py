@@ -44,3 +44,13 @@ def test_the_configuration_fills_in_what_was_not_given() -> None:
     assert with_defaults(NOTHING, config) == Keeping(s3="s3://ours/runs", every="auto", keep_last=5)
     given = Keeping(folder="/mnt/shared", every="5m")
     assert with_defaults(given, config) == Keeping(folder="/mnt/shared", every="5m", keep_last=5)
+
+
+@pytest.mark.parametrize("folder", [None, "/mnt/shared"])
+def test_an_endpoint_needs_a_store_that_it_is_of(folder: str | None) -> None:
+    given = Keeping(folder=folder, endpoint="https://minio.example")
+    with pytest.raises(UsageError, match="none is used"):
+        with_defaults(given, CheckpointsConfig())
+    assert (
+        with_defaults(Keeping(folder=folder), CheckpointsConfig(endpoint="https://minio.example")).s3 is None
+    )

@@ -77,10 +77,16 @@ NOTHING = Keeping()
 
 
 def with_defaults(given: Keeping, config: CheckpointsConfig) -> Keeping:
-    """What was given, and what the configuration says where nothing was."""
+    """What was given, and what the configuration says where nothing was. Raises `UsageError`."""
     names_store = given.s3 is not None or given.folder is not None
+    s3 = given.s3 if names_store else config.s3
+    if given.endpoint is not None and s3 is None:
+        raise UsageError(
+            "--checkpoint-endpoint says where an object store is, and none is used",
+            hint="add --checkpoint-s3 s3://bucket/prefix, or leave it out",
+        )
     return Keeping(
-        s3=given.s3 if names_store else config.s3,
+        s3=s3,
         folder=given.folder if names_store or config.s3 is not None else config.folder,
         endpoint=given.endpoint or config.endpoint,
         every=given.every or config.every,
