@@ -368,6 +368,7 @@ def test_an_option_may_be_repeated_and_be_another_ones_value(invoke: Invoke) -> 
         ("aws ebs create --iops many --size 1", "'many' is not a whole number, such as 1"),
         ("runs logs r --tail x", "'x' is not a whole number, such as 1"),
         ("completion powershell", "invalid value for 'SHELL'"),
+        ("sandbox quota", "missing argument 'standard|g|p'\nhint: "),
         ("aws train i a.py --interpreter ''", "--interpreter is empty"),
         ("--config nosuch.toml aws list", "hint: check the path"),
         ("aws ebs resize v", "nothing to change is named"),

@@ -133,6 +133,9 @@ def _usage_message(error: click.UsageError) -> str:
         return f"{_path(error)} has no option {option!r}"
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         return f"{_path(error)} needs a command"
+    if isinstance(error, click.MissingParameter) and error.param is not None:
+        # click lists the choices below it, one a line.
+        return f"missing {error.param.param_type_name} {error.param.get_error_hint(error.ctx)}"
     return error.format_message().rstrip(".")
 
 
