@@ -46,10 +46,13 @@ def test_what_is_gone_in_one_place_is_found_in_another_and_what_is_gone_everywhe
         assert refused.error["message"].count(zone) == 2
     assert "--spot-fallback" in refused.error["hint"]
     advice = runctl("aws", "spot-advice", "t3.micro", "t3.small", "m7i.large", *JSON).ok().json
+    unknown = runctl("aws", "spot-advice", "nosuch", *JSON).error
     own = [row for row in advice if row["pool"]["instance_type"] == "t3.small"]
     assert sum(row["seen"]["launches"] for row in own) == 1
     assert all(row["seen"]["refusals"] >= 1 and row["score"] == 1 for row in own)
     assert advice[0]["pool"]["instance_type"] == "m7i.large", "what has refused lately comes last"
+    assert unknown["code"] == "not-found"
+    assert "--region" in unknown["hint"]
     running, templates = left(ec2)
     assert [item["InstanceId"] for item in running] == [instance["id"]]
     assert templates == []

@@ -48,7 +48,8 @@ class Ec2SpotMarket(SpotMarket):
             if name not in known:
                 raise NotFound(
                     f"{self._context.session.region} has no spot prices of {name}",
-                    hint=did_you_mean(name, snapshot_types()),
+                    hint=did_you_mean(name, snapshot_types())
+                    or "https://aws.amazon.com/ec2/instance-types lists the types; --region asks another region",
                 )
         return tuple(sorted(found, key=lambda point: (point.pool, point.since)))
 
