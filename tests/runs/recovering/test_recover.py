@@ -460,6 +460,28 @@ def test_a_machine_that_a_killed_process_has_rented_is_taken_though_another_mark
     assert (recovered.outcome, recovered.record.instance_id) == (Outcome.STARTED, rented)
     assert there.world.going() == [rented]
     assert there.world.machines[rented].state is InstanceState.RUNNING
+    assert there.session.intents.unfinished() == []
+    there.teardown()
+
+
+def test_a_run_that_is_stopped_while_a_machine_is_waited_for_is_waited_for_no_longer() -> None:
+    there = Recovery()
+    there.world.end(FIRST)
+    there.world.capacity = False
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            there.world.capacity = True
+            control.stop_run(there.session, there.store.get(RUN))
+        there.world.clock.advance(timedelta(seconds=61))
+
+    with patch.object(there.world.clock, "sleep", sleep), pytest.raises(Conflict, match="stays stopped"):
+        recover_run(there.session, there.store.get(RUN), once=False, clock=there.world.clock)
+
+    assert len(slept) == 3
+    assert list(there.world.machines) == [FIRST], "nothing was rented for it"
     there.teardown()
 
 
