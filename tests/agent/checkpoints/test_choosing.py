@@ -80,6 +80,7 @@ def test_files_of_the_same_numbers_and_notes_belong_together(tmp_path: Path) -> 
     ]
     put(tmp_path, "model-10.pt", archive())
     put(tmp_path, "big.csv", b"x" * ((1 << 20) + 1))
+    put(tmp_path, ".config.json", b"{")
     put(tmp_path, "deep/scheduler-20.pt", archive())
     assert belonging(new, candidates(tmp_path)) == expected
     best = put(tmp_path, "best.pt", archive())

@@ -17,7 +17,7 @@ from runctl.agent.checkpoints import layout
 from runctl.agent.checkpoints.choosing import newest
 from runctl.agent.checkpoints.layout import Manifest
 from runctl.agent.checkpoints.publisher import Publisher
-from runctl.agent.checkpoints.restoring import restore
+from runctl.agent.checkpoints.restoring import PARTIAL, restore
 from runctl.agent.checkpoints.resume import settled
 from runctl.agent.checkpoints.stores import LARGE, Store, open_store
 from runctl.agent.disks.run_folders import RunFolders
@@ -359,6 +359,61 @@ def test_no_data_has_another_content_than_its_key_says(run: Run, size: int) -> N
         publisher.publish_new(time.time())
     assert caught.value.code == "changed"
     assert run.data() == set()
+
+
+def test_when_time_is_short_an_older_one_is_given_up_for_the_newest_and_nothing_is_removed(run: Run) -> None:
+    first = run.save("step-1.pt", b"1", age=90)
+    publisher = run.publisher(keep_last=1)
+    publisher.publish_new(time.time())
+    for name in ("a", "b"):
+        run.put(f"step-2/{name}.bin", name.encode() * 100, age=60)
+    hurried = run.publisher(keep_last=1, hurry=lambda: True)
+    real = run.store
+
+    class Interrupted:
+        """The script saves once more while the one before is sent."""
+
+        def __getattr__(self, name: str) -> object:
+            if name == "keys":
+                run.save("step-3.pt", b"3", age=30)
+            return getattr(real, name)
+
+    hurried._store = Interrupted()  # type: ignore[assignment]
+    with pytest.raises(AgentError) as caught:
+        hurried.publish_new(time.time())
+    assert (caught.value.code, len(run.data())) == ("changed", 1)
+    assert hurried.finish(time.time() + 60).left == ()
+    assert [manifest.name for manifest in run.manifests()] == [first.name, "step-3.pt"]
+
+
+def test_a_file_that_belongs_to_a_checkpoint_is_waited_for_but_not_for_ever(run: Run) -> None:
+    run.save("optimizer-1.pt", age=100)
+    half = run.put("model-1.pt", archive(NEW)[:-10], age=101)
+    publisher = run.publisher()
+    os.utime(half, (time.time() - 101, time.time() - 30))
+    run.save("optimizer-1.pt", age=20)
+    assert not publisher.publish_new(time.time())
+    assert publisher.publish_new(time.time() + 60)
+    (manifest,) = run.manifests()
+    assert [file.path for file in manifest.files] == ["optimizer-1.pt"]
+
+
+def test_what_does_not_fit_is_not_fetched_and_what_an_earlier_fetch_left_goes(
+    run: Run, tmp_path: Path
+) -> None:
+    run.save("step-1.pt")
+    run.publisher().publish_new(time.time())
+    left = tmp_path / "fresh" / f"{PARTIAL}of-before"
+    left.mkdir(parents=True)
+    restore(run.store, tmp_path / "fresh", run.said.append)
+    assert [path.name for path in (tmp_path / "fresh").iterdir()] == ["step-1.pt"]
+
+    (small,) = run.manifests()
+    huge = replace(small, number=2, files=(replace(small.files[0], size=1 << 60),))
+    run.store.put(huge.key, layout.encode(huge))
+    with pytest.raises(AgentError) as caught:
+        restore(run.store, tmp_path / "other", run.said.append)
+    assert caught.value.code == "disk-full"
 
 
 def test_two_publishers_at_once_leave_only_whole_checkpoints(run: Run) -> None:
