@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ class MetadataService(http.server.ThreadingHTTPServer):
         self.texts: dict[str, str] = {"instance-life-cycle": "spot"}
         self.clock_ahead = 0.0
         """Seconds by which the service's clock is ahead of this computer's."""
+        self.tokens: set[str] = set()
+        """Those that are valid: clear it, and all have ended."""
 
     @property
     def variables(self) -> dict[str, str]:
@@ -44,14 +47,21 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: MetadataService
 
     def do_PUT(self) -> None:
-        self._answer("token" if self.path == "/latest/api/token" else None)
+        if self.path != "/latest/api/token":
+            self._answer(None)
+            return
+        token = secrets.token_hex(8)
+        self.server.tokens.add(token)
+        self._answer(token)
 
     def do_GET(self) -> None:
-        allowed = self.headers["X-aws-ec2-metadata-token"] == "token"
-        self._answer(self.server.texts.get(self.path.removeprefix("/latest/meta-data/")) if allowed else None)
+        if self.headers["X-aws-ec2-metadata-token"] not in self.server.tokens:
+            self._answer(None, 401)
+            return
+        self._answer(self.server.texts.get(self.path.removeprefix("/latest/meta-data/")))
 
-    def _answer(self, body: str | None) -> None:
-        self.send_response(404 if body is None else 200)
+    def _answer(self, body: str | None, without: int = 404) -> None:
+        self.send_response(without if body is None else 200)
         self.send_header("Content-Length", str(len(body or "")))
         self.end_headers()
         self.wfile.write((body or "").encode())

@@ -116,3 +116,12 @@ def test_the_end_of_a_machine_whose_clock_is_wrong_is_told_by_that_clock(ahead: 
         reader.close()
         assert reader.interruption is not None
         assert reader.interruption.machine_ends_at == pytest.approx(time.time() + 120, abs=15)
+
+
+def test_a_token_that_has_ended_early_hides_no_notice() -> None:
+    with metadata_service() as service:
+        metadata = Metadata(service.variables, 5.0)
+        assert metadata.get("spot/instance-action") is None
+        service.tokens.clear()
+        service.interrupt(60)
+        assert metadata.get("spot/instance-action") is not None
