@@ -200,6 +200,24 @@ def test_a_state_folder_that_only_root_can_make_is_made_by_root_for_the_user(tmp
     ]
 
 
+def test_a_state_folder_that_nobody_can_make_is_one_line(tmp_path: Path) -> None:
+    class Refusing(LocalTransport):
+        """The disk is read-only: each folder is refused with a line of its own."""
+
+        def run(self, argv: Sequence[str], **options: Any) -> Completed:
+            if options.get("as_root"):
+                return Completed(tuple(argv), 1, b"", b"state: read-only\nstate/bin: read-only\n")
+            return Completed(tuple(argv), 1, b"1000\n1001\n", b"")
+
+    agent = tmp_path / "agent.pyz"
+    agent.write_text("")
+    client = AgentClient(Refusing(), agent_file=agent, state_directory="/state")
+    with pytest.raises(MachineError) as caught:
+        client.install()
+    assert caught.value.message == "cannot make /state on the machine: state/bin: read-only"
+    assert "XDG_DATA_HOME" in caught.value.hint
+
+
 class Breaking(Transport):
     """Follows a log that is in memory, and loses the connection where it is told to."""
 

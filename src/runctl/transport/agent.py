@@ -384,9 +384,12 @@ class AgentClient:
                 ["install", "-d", "-m", "0755", "-o", ids[0], "-g", ids[1], "--", *folders], as_root=True
             )
             if prepared.exit_code != 0:
+                # One line for each folder that could not be made, and all say the same.
+                said = "".join(tail(prepared.stderr).splitlines()[-1:])
                 raise MachineError(
-                    f"cannot make {state} on the machine: {tail(prepared.stderr)}",
-                    hint="the login user needs sudo without a password, or a state folder that it may write",
+                    f"cannot make {state} on the machine: {said}",
+                    hint="the user needs a state folder that it may write (XDG_DATA_HOME moves that of this computer),"
+                    " or sudo without a password",
                 )
         self.transport.put(self._file.read_bytes(), self._path)
 
