@@ -95,7 +95,8 @@ def watch_runs(
     except KeyboardInterrupt:
         raise Interrupted(
             f"stopped watching {counted(len(open_ids), 'run')}; those that have started go on",
-            hint="runctl runs watch takes it up again",
+            # Without names it watches those that were started with --auto-resume, and no others.
+            hint=f"runctl runs watch {' '.join(open_ids)} takes it up again",
         ) from None
 
 
