@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runctl.agent.spec import AttemptStatus, EndRecord, LogFrame, RunState, from_json
+from runctl.agent.encoding import from_json
+from runctl.agent.spec import AttemptStatus, EndRecord, LogFrame, RunState
 
 LIMIT_SECONDS = 60.0
 

@@ -131,7 +131,16 @@ def test_a_quick_verb_loads_little(agent: Agent) -> None:
     loaded = {line.rpartition(b"|")[2].strip().decode() for line in done.stderr.splitlines()}
     ours = {name.removeprefix("runctl.agent.") for name in loaded if name.startswith("runctl.agent.")}
     assert ours == {
-        *("__main__", "errors", "request", "spec", "after_run", "checkpoint_spec", "interruption"),
+        *(
+            "__main__",
+            "errors",
+            "request",
+            "spec",
+            "encoding",
+            "after_run",
+            "checkpoint_spec",
+            "interruption",
+        ),
         *("machine", "machine.durable", "machine.processes", "machine.root"),
         *("attempt", "attempt.log", "records"),
     }

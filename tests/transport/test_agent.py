@@ -20,7 +20,8 @@ from typing import Any, BinaryIO, ClassVar
 import pytest
 
 from runctl.agent import package
-from runctl.agent.spec import EndReason, LogFrame, RunSpec, RunState, dumps
+from runctl.agent.encoding import dumps
+from runctl.agent.spec import EndReason, LogFrame, RunSpec, RunState
 from runctl.core.errors import MachineError, Unreachable
 from runctl.core.files import cache_folder
 from runctl.core.progress import Silent

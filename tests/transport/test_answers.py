@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from runctl.agent.spec import AttemptStatus, EndRecord, LogFrame, RunSpec, from_json
+from runctl.agent.encoding import from_json
+from runctl.agent.spec import AttemptStatus, EndRecord, LogFrame, RunSpec
 from runctl.core.errors import MachineError
 from runctl.providers.aws.ec2.userdata import parse_ready
 from runctl.transport.answers import answered, count, record

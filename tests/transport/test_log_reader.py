@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.agent.spec import EndReason, EndRecord, LogFrame, RunState, dumps
+from runctl.agent.encoding import dumps
+from runctl.agent.spec import EndReason, EndRecord, LogFrame, RunState
 from runctl.core.errors import MachineError
 from runctl.transport.log_reader import LogReader
 

@@ -87,8 +87,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(verb: str) -> int:
+    from runctl.agent.encoding import dumps
     from runctl.agent.errors import AgentError, unexpected
-    from runctl.agent.spec import dumps
 
     try:
         if verb == "logs":
@@ -135,9 +135,9 @@ def _apply() -> Any:
 
 
 def _request(data: bytes) -> Mapping[str, Any]:
+    from runctl.agent.encoding import loads
     from runctl.agent.errors import AgentError
     from runctl.agent.request import checked
-    from runctl.agent.spec import loads
 
     try:
         request = loads(data.decode() or "{}")

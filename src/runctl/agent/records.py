@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Optional
 
 from runctl.agent.checkpoint_spec import CheckpointStatus
+from runctl.agent.encoding import from_json
 from runctl.agent.errors import AgentError
 from runctl.agent.interruption import Notice
 from runctl.agent.machine import durable
 from runctl.agent.machine.processes import Identity
 from runctl.agent.machine.root import state_directory
-from runctl.agent.spec import EndReason, EndRecord, RunSpec, RunState, SavedFolder, from_json
+from runctl.agent.spec import EndReason, EndRecord, RunSpec, RunState, SavedFolder
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """Fits a folder name, a container name and a systemd unit."""

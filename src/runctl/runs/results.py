@@ -12,7 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from runctl.agent.after_run import UPLOADING, Stay
-from runctl.agent.spec import EndRecord, dumps
+from runctl.agent.encoding import dumps
+from runctl.agent.spec import EndRecord
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, NotFound, RunctlError
 from runctl.core.files import check_is_here

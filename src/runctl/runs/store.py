@@ -13,8 +13,9 @@ import msgspec
 
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.checkpoint_spec import CheckpointStatus
+from runctl.agent.encoding import dumps, from_json, loads
 from runctl.agent.interruption import HandOff
-from runctl.agent.spec import EndReason, dumps, from_json, loads
+from runctl.agent.spec import EndReason
 from runctl.core.clock import parse_rfc3339
 from runctl.core.database import Database
 from runctl.core.errors import NotFound, UsageError

@@ -8,8 +8,9 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from runctl.agent.checkpoints.layout import end_key
+from runctl.agent.encoding import from_json, loads
 from runctl.agent.object_store import Source, parse_source
-from runctl.agent.spec import EndRecord, from_json, loads
+from runctl.agent.spec import EndRecord
 from runctl.core.errors import MachineError, NotFound, RunctlError, Unsupported
 from runctl.core.text import counted
 from runctl.machines.session import Session

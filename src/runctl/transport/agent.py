@@ -14,16 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from runctl.agent.after_run import Stay
+from runctl.agent.encoding import to_json
 from runctl.agent.package import QUICK
-from runctl.agent.spec import (
-    STATE_DIRECTORY,
-    AttemptStatus,
-    ContainerSpec,
-    LogFrame,
-    MachineMount,
-    RunSpec,
-    to_json,
-)
+from runctl.agent.spec import STATE_DIRECTORY, AttemptStatus, ContainerSpec, LogFrame, MachineMount, RunSpec
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import HostKeyChanged, MachineError, Unreachable
 from runctl.core.journal import Journal

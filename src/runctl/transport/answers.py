@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from runctl.agent.spec import LARGEST_COUNT, from_json, loads
+from runctl.agent.encoding import LARGEST_COUNT, from_json, loads
 from runctl.core.errors import MachineError
 from runctl.transport.commands import tail
 from runctl.transport.interface import Completed

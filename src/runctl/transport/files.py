@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
-from runctl.agent.spec import loads
+from runctl.agent.encoding import loads
 from runctl.core.errors import MachineError, Unreachable
 from runctl.transport.agent import AgentClient
 from runctl.transport.answers import count, mapping, sequence

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from runctl.agent.spec import LogFrame, from_json, loads
+from runctl.agent.encoding import from_json, loads
+from runctl.agent.spec import LogFrame
 from runctl.core.errors import MachineError
 
 _LONGEST_HEADER = 65536

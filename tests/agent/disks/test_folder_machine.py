@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from runctl.agent.spec import EndReason, EndRecord, SavedFolder, from_json
+from runctl.agent.encoding import from_json
+from runctl.agent.spec import EndReason, EndRecord, SavedFolder
 from tests.agent.driver import Agent, until
 
 VOLUME = "vol-0123456789abcdef0"

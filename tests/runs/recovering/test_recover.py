@@ -20,8 +20,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.checkpoints.layout import end_key
+from runctl.agent.encoding import dumps
 from runctl.agent.interruption import HandOff
-from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunSpec, RunState, dumps
+from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunSpec, RunState
 from runctl.core.config import Config
 from runctl.core.database import Database
 from runctl.core.errors import (

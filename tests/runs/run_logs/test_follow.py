@@ -9,7 +9,8 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from runctl.agent.spec import EndReason, EndRecord, LogFrame, RunState, dumps
+from runctl.agent.encoding import dumps
+from runctl.agent.spec import EndReason, EndRecord, LogFrame, RunState
 from runctl.core.database import Database
 from runctl.core.errors import (
     CredentialsError,

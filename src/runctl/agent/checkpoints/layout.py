@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Optional
 
-from runctl.agent.spec import dumps, from_json, loads
+from runctl.agent.encoding import dumps, from_json, loads
 
 FORMAT = 1
 DATA, CHECKPOINTS, ATTEMPTS = "data/", "checkpoints/", "attempts/"

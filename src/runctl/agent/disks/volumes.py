@@ -10,11 +10,11 @@ from typing import Any
 from runctl.agent.disks import disks
 from runctl.agent.disks.freezing import checked_hold, checked_holder
 from runctl.agent.disks.interface import attach_request, volume_id
+from runctl.agent.encoding import to_json
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import durable, processes
 from runctl.agent.machine.root import call_as_root, folder_root, state_path
 from runctl.agent.records import attempts
-from runctl.agent.spec import to_json
 
 
 def mounts(_request: Mapping[str, Any]) -> dict[str, Any]:

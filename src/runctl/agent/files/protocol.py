@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from runctl.agent.encoding import dumps
 from runctl.agent.errors import AgentError
 from runctl.agent.machine.root import named_path
-from runctl.agent.spec import dumps
 
 BLOCK = 1 << 20
 FLUSHED_BYTES = 1 << 20

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from runctl.agent.spec import loads, to_json
+from runctl.agent.encoding import loads, to_json
 
 PRIVATE = 0o600
 

@@ -11,11 +11,12 @@ from typing import Any
 from runctl.agent.checkpoint_spec import CHECKPOINT_SIGNALS
 from runctl.agent.disks import mountns
 from runctl.agent.disks.mount_checks import check_mounts, is_target
+from runctl.agent.encoding import from_json
 from runctl.agent.environments import script
 from runctl.agent.errors import AgentError
 from runctl.agent.machine.root import root_available, state_directory
 from runctl.agent.records import RESERVE_BYTES
-from runctl.agent.spec import ContainerSpec, RunSpec, from_json
+from runctl.agent.spec import ContainerSpec, RunSpec
 from runctl.agent.trees.names import current, is_name, tree_folder
 
 VARIABLE = re.compile(r"[^=\0]+")

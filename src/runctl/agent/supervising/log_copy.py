@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from runctl.agent.checkpoints import layout
-from runctl.agent.spec import EndRecord, dumps
+from runctl.agent.encoding import dumps
+from runctl.agent.spec import EndRecord
 
 if TYPE_CHECKING:
     from runctl.agent.checkpoints.stores import Store

@@ -7,9 +7,10 @@ import time
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
+from runctl.agent.encoding import dumps
 from runctl.agent.errors import AgentError
 from runctl.agent.records import AttemptFolder, find
-from runctl.agent.spec import EndRecord, LogFrame, RunState, dumps
+from runctl.agent.spec import EndRecord, LogFrame, RunState
 from runctl.agent.supervising.status import conclude_if_gone
 
 FRAME_BYTES = 256 * 1024

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from runctl.agent.after_run import EndedRun, MachineEnd, Stay, why_it_stays
+from runctl.agent.encoding import to_json
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import durable
 from runctl.agent.machine.daemon import (
@@ -29,7 +30,7 @@ from runctl.agent.machine.daemon import (
 )
 from runctl.agent.machine.root import agent_command, as_root, login_user
 from runctl.agent.records import AttemptFolder, attempt_folder, attempts, find
-from runctl.agent.spec import EndReason, EndRecord, RunSpec, to_json
+from runctl.agent.spec import EndReason, EndRecord, RunSpec
 from runctl.agent.supervising.status import conclude_if_gone
 
 POLL_SECONDS = 1.0

@@ -24,10 +24,11 @@ from runctl.agent.checkpoints.publisher import Published, Publisher
 from runctl.agent.checkpoints.restoring import restore
 from runctl.agent.checkpoints.stores import Store, is_prefix, open_prefix, open_store
 from runctl.agent.disks.run_folders import run_folders
+from runctl.agent.encoding import from_json
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import durable
 from runctl.agent.records import AttemptFolder, attempt_folder
-from runctl.agent.spec import EndRecord, RunSpec, from_json
+from runctl.agent.spec import EndRecord, RunSpec
 from runctl.agent.supervising.log_copy import StoredLog, copy
 from runctl.agent.text import counted
 

@@ -20,12 +20,13 @@ from runctl.agent.checkpoints import layout
 from runctl.agent.checkpoints.stores import is_prefix, open_prefix, open_store
 from runctl.agent.cloud.s3 import VARIABLES
 from runctl.agent.disks import run_folders
+from runctl.agent.encoding import dumps, to_json
 from runctl.agent.environments.script import login_environment
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import processes
 from runctl.agent.machine.root import PASSED_ON, agent_command, login_user, machine_variables
 from runctl.agent.records import without_values
-from runctl.agent.spec import EndReason, EndRecord, RunSpec, dumps, to_json
+from runctl.agent.spec import EndReason, EndRecord, RunSpec
 
 FINISH_SECONDS = 600.0
 """How long the end of a run waits for its last checkpoint to be published where its machine stays."""

@@ -13,10 +13,11 @@ from runctl.agent.cloud.checksums import in_base64
 from runctl.agent.cloud.credentials import Credentials
 from runctl.agent.cloud.s3 import S3, Location, Refusal, location_of
 from runctl.agent.cloud.uploads import upload
+from runctl.agent.encoding import dumps
 from runctl.agent.errors import AgentError
 from runctl.agent.object_store import Source, parse_source, partition_of, to_write
 from runctl.agent.records import AttemptFolder
-from runctl.agent.spec import RunSpec, dumps
+from runctl.agent.spec import RunSpec
 
 MARK = "run.json"
 """``URL/RUN/run.json`` says which run it is; it is there from the start on."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from runctl.agent.disks import mountns
 from runctl.agent.disks.run_folders import saved_folder
+from runctl.agent.encoding import from_json, to_json
 from runctl.agent.environments.script import NETWORK
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import durable
@@ -33,7 +34,7 @@ from runctl.agent.records import (
     find,
     without_values,
 )
-from runctl.agent.spec import AttemptStatus, RunSpec, from_json, to_json
+from runctl.agent.spec import AttemptStatus, RunSpec
 from runctl.agent.supervising import checks, machine_end
 from runctl.agent.supervising.status import observe
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from runctl.agent.spec import EndReason, RunSpec, loads
+from runctl.agent.encoding import loads
+from runctl.agent.spec import EndReason, RunSpec
 from runctl.core.clock import Clock
 from runctl.core.errors import (
     Conflict,

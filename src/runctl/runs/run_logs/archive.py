@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runctl.agent.spec import EndRecord, dumps, from_json, loads
+from runctl.agent.encoding import dumps, from_json, loads
+from runctl.agent.spec import EndRecord
 from runctl.core.files import data_folder
 
 LIMIT_BYTES = 1 << 30

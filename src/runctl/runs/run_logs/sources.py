@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import PurePosixPath
 
-from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, from_json, loads
+from runctl.agent.encoding import from_json, loads
+from runctl.agent.spec import AttemptStatus, EndReason, EndRecord
 from runctl.core.clock import SystemClock
 from runctl.core.errors import RunctlError
 from runctl.core.ids import InstanceId

@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from runctl.agent.spec import loads
+from runctl.agent.encoding import loads
 from runctl.core.errors import MachineError
 
 LIMIT_BYTES = 16 * 1024

@@ -13,7 +13,7 @@ from datetime import timedelta
 from importlib import resources
 from typing import Any
 
-from runctl.agent.spec import loads
+from runctl.agent.encoding import loads
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import (
     CredentialsError,
