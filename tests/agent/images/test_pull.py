@@ -61,7 +61,7 @@ def test_the_log_says_how_far_a_pull_is(pulling: tuple[Agent, Door, str]) -> Non
     agent.start("r", "train.py", container={"image": name})
     assert agent.ended("r").reason is EndReason.COMPLETED, agent.log("r")
     assert re.search(r"pulling: layer \d of 3, \d+ of (at least )?\d+ MB", agent.log("r")), agent.log("r")
-    assert re.search(r"pulled 3 layer\(s\), 12 MB in \d+ s", agent.log("r"))
+    assert re.search(r"pulled 3 layers, 12 MB in \d+ s", agent.log("r"))
 
 
 def test_a_pull_that_stalls_ends_although_it_never_fails(pulling: tuple[Agent, Door, str]) -> None:
