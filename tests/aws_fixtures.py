@@ -21,7 +21,7 @@ from runctl.providers.aws.calls.changes import watch
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.iam.roles import DEFAULT_PROFILE
-from runctl.providers.aws.pricing import PriceBook
+from runctl.providers.aws.prices.book import PriceBook
 from runctl.providers.aws.settings import AwsConfig
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
@@ -33,7 +33,7 @@ Refuse = Callable[..., list[dict[str, Any]]]
 class OfflinePrices(PriceBook):
     """moto has no price list."""
 
-    def _from_price_list(self, *_: Any) -> None:
+    def _documents(self, *_: Any) -> None:
         return None
 
 

@@ -24,15 +24,14 @@ from runctl.core.models import (
 )
 from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import OWNED, OWNED_VALUE, SHAPE
-from runctl.costs.purposes import Suggestion
 from runctl.providers.aws.ebs.purposes import suggest
 from runctl.providers.aws.ebs.types import shape_from_text
+from runctl.providers.aws.prices.shipped import shipped_rates
 from runctl.providers.capacity import RefusalListener, no_listener
 from runctl.providers.interface import (
     Check,
     CreatePlan,
     InstanceRequest,
-    Price,
     Provider,
     Renting,
     StopAndStart,
@@ -47,12 +46,14 @@ from runctl.providers.volume_plans import (
     ResizeRequest,
     SnapshotPlan,
     SnapshotRequest,
+    Suggestion,
     VolumePlan,
     VolumeRequest,
 )
 from runctl.providers.volumes import Clones, Resizing, Snapshots, Volumes
 from runctl.transport.agent import AgentClient
 from runctl.transport.interface import Completed, Transport
+from tests.rates import hourly, monthly
 
 INSTANCE_ID = InstanceId("i-0123456789abcdef0")
 OTHER_ID = InstanceId("i-0fedcba9876543210")
@@ -130,10 +131,10 @@ def a_plan(request: InstanceRequest, **changes: Any) -> CreatePlan:
         "image": "ami-0123",
         "image_reason": "Deep Learning AMI",
         "login_user": "ubuntu",
-        "price": Price(Decimal("0.1578"), "spot price history", current=True),
-        "on_demand_price": Price(Decimal("0.526"), "price list", current=True),
+        "price": hourly("0.1578", "spot price history"),
+        "on_demand_price": hourly("0.526", "price list"),
         "volumes": request.volumes,
-        "volume_prices": {"root": Price(Decimal("2.40"), "public gp3 price", current=False)},
+        "volume_prices": {"root": monthly("2.40", "public gp3 price")},
         "data_volume_size_gib": request.data_volume_size_gib,
         "data_mount_point": request.data_mount_point,
         "root_volume_size_gib": 30,
@@ -153,9 +154,7 @@ def a_plan(request: InstanceRequest, **changes: Any) -> CreatePlan:
 
 
 def a_volume_plan(request: VolumeRequest) -> VolumePlan:
-    return VolumePlan(
-        request, "the cheapest for spot", Price(Decimal(8), "public gp3 price", current=False), "token"
-    )
+    return VolumePlan(request, "the cheapest for spot", monthly(8, "public gp3 price"), "token")
 
 
 @dataclass
@@ -341,7 +340,7 @@ class FakeVolumes(Volumes):
         return self.script.answer("initialization", volume_id)  # type: ignore[no-any-return]
 
     def suggest(self, purpose: str, size_gib: int) -> Suggestion | None:
-        return suggest(purpose, size_gib)
+        return suggest(purpose, size_gib, shipped_rates("us-east-1"))
 
 
 class FakeSnapshots(Snapshots):

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 
 import click
@@ -26,18 +25,18 @@ from runctl.agent.spec import EndReason, EndRecord
 from runctl.cli.framework.commands import RootGroup
 from runctl.core import errors, extensions, models
 from runctl.core.config import rules
-from runctl.costs.prices import Price
 from runctl.machines.pool_record import PoolSummary
 from runctl.machines.spot_market import PoolAdvice, PoolPrices
 from runctl.providers.capacity import LeftOut, Offer, Pool
 from runctl.providers.interface import InstanceRequest
-from runctl.providers.spot_market import PricePoint
+from runctl.providers.prices import PricePoint
 from runctl.render.plans import plan_document
 from runctl.runs.end_reason import exit_code
 from runctl.runs.launch_plan import ResultsPlan
 from runctl.runs.results import LaunchEnd, Results
 from tests.cli.fake_provider import a_plan
 from tests.docs.pages import blocks, matches, needs, script, steps
+from tests.rates import hourly
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [
@@ -308,7 +307,7 @@ def test_the_offers_of_a_plan_are_as_documented() -> None:
     text = (REPOSITORY / "docs" / "json.md").read_text()
     (body,) = [block.body for block in blocks(text) if block.options.get("shape") == "Offers"]
     example = json.loads(body)
-    offers = (Offer(Pool("g4dn.xlarge", "us-east-1b"), Price(Decimal(1), "a test", current=True), "subnet"),)
+    offers = (Offer(Pool("g4dn.xlarge", "us-east-1b"), hourly(1, "a test"), "subnet"),)
     left_out = (LeftOut(Pool("g4dn.xlarge", "us-east-1c"), "the volume's zone"),)
     plan = plan_document(a_plan(InstanceRequest(), offers=offers, left_out=left_out))
 

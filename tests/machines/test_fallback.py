@@ -17,10 +17,11 @@ from runctl.machines.fallback import NextStep, check_fallback, next_step, pause,
 from runctl.machines.intents import IntentState, IntentStore
 from runctl.machines.renting import Rentals
 from runctl.providers.capacity import FallbackMode, Needs, SpotFallback
-from runctl.providers.interface import CreatePlan, InstanceRequest, Price
+from runctl.providers.interface import CreatePlan, InstanceRequest
 from runctl.testing.clock import ManualClock
 from runctl.testing.progress import RecordedProgress
 from tests.cli.fake_provider import FakeProvider, Script, a_plan, an_instance
+from tests.rates import hourly
 
 NONE, ASK, ON_DEMAND = FallbackMode.NONE, FallbackMode.ASK, FallbackMode.ON_DEMAND
 NO_CAPACITY, QUOTA = CapacityError("no capacity"), QuotaExceeded("0 vCPUs")
@@ -93,7 +94,7 @@ class EmptyMarket:
 
     def plan(self, request: InstanceRequest) -> CreatePlan:
         self.planned.append(request)
-        on_demand = {"price": Price(Decimal("0.526"), "price list", current=True)}
+        on_demand = {"price": hourly("0.526", "price list")}
         changes = {} if request.market is Market.SPOT else on_demand
         return a_plan(request, client_token=request.token, **changes)
 

@@ -23,9 +23,9 @@ from runctl.machines.pool_record import (
 from runctl.machines.renting import RefusedPool, RentalEvent, rental_of
 from runctl.machines.spot_market import pool_prices
 from runctl.providers.capacity import Offer, Pool, Refusal, RefusalReason
-from runctl.providers.interface import Price
-from runctl.providers.spot_market import PricePoint
+from runctl.providers.prices import PricePoint
 from tests.cli.fake_provider import FakeProvider, Script, an_instance
+from tests.rates import hourly
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 A, B, C = (Pool("g5.xlarge", f"us-east-1{letter}") for letter in "abc")
@@ -87,7 +87,7 @@ def test_the_mean_lifetime_counts_machines_that_were_not_taken_back() -> None:
 
 
 def offer(pool: Pool, price: str) -> Offer:
-    return Offer(pool, Price(Decimal(price), "a test", current=True))
+    return Offer(pool, hourly(price, "a test"))
 
 
 @pytest.mark.parametrize(

@@ -5,20 +5,20 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from runctl.core.models import InstanceState, Market
 from runctl.providers.capacity import FallbackMode, LeftOut, Offer, Pool, SpotFallback
-from runctl.providers.interface import InstanceRequest, Price, VolumeMount
+from runctl.providers.interface import InstanceRequest, VolumeMount
 from runctl.providers.volume_plans import VolumeRequest
 from runctl.render.plans import create_plan_text, plan_document
 from runctl.render.tables import WIDE, Column, Screen, details, fit, wants_style
 from runctl.render.things import duration, instance_details, instances_table, volume_details, volumes_table
 from runctl.render.volume_plans import snapshots_table, volume_plan_text
 from tests.cli.fake_provider import INSTANCE_ID, a_plan, a_snapshot, a_volume, a_volume_plan, an_instance
+from tests.rates import hourly, monthly
 
 NOW = datetime(2026, 5, 1, 15, 5, tzinfo=UTC)
 
@@ -169,9 +169,7 @@ def test_the_plan_of_an_on_demand_machine_compares_nothing() -> None:
 
 
 def test_a_spot_price_above_on_demand_is_shown_without_a_boast() -> None:
-    text = plan_text(
-        InstanceRequest(market=Market.SPOT), price=Price(Decimal("0.6"), "history", current=True)
-    )
+    text = plan_text(InstanceRequest(market=Market.SPOT), price=hourly("0.6", "history"))
     assert "less" not in text
     assert "on demand $0.5260" in text
 
@@ -185,7 +183,7 @@ def test_the_plan_names_volumes_disks_and_the_end() -> None:
     request = InstanceRequest(
         volumes=(VolumeMount("vol-1", "/mnt/a"),), data_volume_size_gib=50, ttl=timedelta(hours=12)
     )
-    prices = {"vol-1": Price(Decimal(8), "gp3", current=True), "data": Price(Decimal(4), "gp3", current=True)}
+    prices = {"vol-1": monthly(8, "gp3", current=True), "data": monthly(4, "gp3", current=True)}
     text = plan_text(request, volume_prices=prices)
     assert "vol-1 at /mnt/a, $8.00 a month (gp3)" in text
     assert "50 GiB at /mnt/data, ends with the instance, $4.00 a month" in text

@@ -17,7 +17,7 @@ from runctl.core.clock import SystemClock
 from runctl.core.errors import Conflict, NotFound, UsageError
 from runctl.core.ids import VolumeId
 from runctl.core.models import Market, Volume
-from runctl.providers.interface import CreatePlan, InstanceRequest, Price, VolumeMount
+from runctl.providers.interface import CreatePlan, InstanceRequest, VolumeMount
 from runctl.render.run_table import machine_end_text
 from runctl.runs.launch_plan import (
     FOLLOWER_SECONDS,
@@ -36,6 +36,7 @@ from runctl.runs.launch_plan import (
 )
 from runctl.runs.mounts.plan import MountPlan, PlannedMount, plan_mounts
 from runctl.runs.results import check_results_folder
+from tests.rates import hourly
 from tests.runs.mounts.machine import DATASETS, FREE, VOLUMES, a_volume_request
 
 KNOWN: dict[str, Volume] = {key: volume for volume in VOLUMES for key in (str(volume.id), str(volume.name))}
@@ -49,7 +50,7 @@ PLAN = CreatePlan(
     image="ami-1",
     image_reason="",
     login_user="ubuntu",
-    price=Price(Decimal("0.42"), "spot price history", current=True),
+    price=hourly("0.42", "spot price history"),
     on_demand_price=None,
     volumes=(VolumeMount(DATASETS, "/mnt/datasets"),),
     volume_prices={},

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.providers.aws.ebs.types import TYPES
-from runctl.providers.aws.price_data import snapshot
+from runctl.providers.aws.prices.region_rates import Item
+from runctl.providers.aws.prices.shipped import shipped_rates, snapshot
 from runctl.sandbox import price_list
 from runctl.sandbox.price_list import PriceListService, Refused, get_products
+from runctl.sandbox.price_rates import SERVICES
 from runctl.sandbox.spot_prices import SpotQuery, spot_history, spot_price_on
 from tests.sandbox.account import Account
 
@@ -131,7 +132,9 @@ def test_the_price_list_says_eu_where_others_say_europe() -> None:
 def test_a_volumes_storage_has_a_price_by_the_month(name: str) -> None:
     (document,) = ask({"volumeApiName": name, "regionCode": REGION, "productFamily": "Storage"})
 
-    assert price(document) == ("GB-Mo", TYPES[name].usd_per_gib)
+    storage = shipped_rates(REGION).first(Item(f"ebs-{name}"))
+    assert storage is not None
+    assert price(document) == ("GB-Mo", storage.usd)
 
 
 @pytest.mark.parametrize(
@@ -143,14 +146,13 @@ def test_what_nothing_matches_is_empty(change: dict[str, str]) -> None:
 
 def test_pages_hold_every_product_once() -> None:
     seen: list[str] = []
-    token = None
-    while True:
-        parameters: dict[str, Any] = {"ServiceCode": "AmazonEC2", "MaxResults": 100}
-        answer = get_products({**parameters, **({"NextToken": token} if token else {})})
-        seen += [json.loads(text)["product"]["sku"] for text in answer["PriceList"]]
-        token = answer.get("NextToken")
-        if token is None:
-            break
+    for service in SERVICES:
+        token: str | None = None
+        while token != "":
+            parameters: dict[str, Any] = {"ServiceCode": service, "MaxResults": 100}
+            answer = get_products({**parameters, **({"NextToken": token} if token else {})})
+            seen += [json.loads(text)["product"]["sku"] for text in answer["PriceList"]]
+            token = answer.get("NextToken", "")
 
     assert len(seen) == len(set(seen)) == len(price_list.products())
 

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctl.costs.prices import Price
 from runctl.providers.filling import MachineSpeed, VolumeOrigin
 from runctl.runs.filling.plan import LONGEST_TTL, SHORTEST_TTL, default_ttl
 from runctl.storage.initialising import Way, decide
 from runctl.storage.machines import BOOT_SECONDS, MIB, PATIENCE, Estimate, choose, estimate
 from runctl.storage.pace import Pace
+from tests.rates import hourly
 
 GIB = 1 << 30
-SMALL = MachineSpeed("small", 80, 30, Price(Decimal("0.04"), "list", current=True))
-LARGE = MachineSpeed("large", 600, 800, Price(Decimal("0.40"), "list", current=True))
+SMALL = MachineSpeed("small", 80, 30, hourly("0.04", "list"))
+LARGE = MachineSpeed("large", 600, 800, hourly("0.40", "list"))
 UNPRICED = MachineSpeed("unpriced", 10_000, 10_000, None)
 
 
@@ -46,7 +46,7 @@ speeds = st.builds(
     st.text(min_size=1, max_size=3),
     st.floats(1, 5000),
     st.floats(1, 5000),
-    st.integers(1, 500).map(lambda cents: Price(Decimal(cents) / 100, "list", current=True)),
+    st.integers(1, 500).map(lambda cents: hourly(Decimal(cents) / 100, "list")),
 )
 
 
@@ -80,7 +80,7 @@ def test_a_paid_rate_is_waited_for_unless_reading_is_much_faster(origin: VolumeO
 
 
 def test_what_was_weighed_is_said_with_time_and_price() -> None:
-    price = Price(Decimal("0.36"), "list", current=True)
+    price = hourly("0.36", "list")
     origin = VolumeOrigin("snap-1", None, False, 0, None, rate_price=price, rate_seconds=342)
 
     decision = decide(origin, 100 * GIB, READING)

@@ -8,14 +8,16 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from runctl.core.clock import SystemClock
-from runctl.core.errors import Unsupported
+from runctl.core.errors import NotFound, Unsupported
 from runctl.core.models import Market
-from runctl.costs.prices import Price
+from runctl.core.names import did_you_mean
+from runctl.costs.rates import Per, Rate
 from runctl.machines.pool_record import PoolSummary, ranked, summaries
 from runctl.machines.session import Session
 from runctl.providers.capacity import Offer, Pool
 from runctl.providers.interface import require
-from runctl.providers.spot_market import PricePoint
+from runctl.providers.prices import PricePoint
+from runctl.providers.registry import plugin
 
 NOW = timedelta(hours=1)
 
@@ -64,14 +66,24 @@ def spot_prices(
     session: Session, provider: str, types: Sequence[str], days: timedelta, now: datetime | None = None
 ) -> tuple[PoolPrices, ...]:
     """The prices of each pool of these types, the cheapest now first. Raises `NotFound`, `Unsupported`."""
-    market = require(session.provider(provider).spot_market)
+    found = session.provider(provider)
+    prices = require(found.prices)
     now = now or SystemClock().now()
-    points = market.price_history(types, now - days)
-    return pool_prices(points, market.on_demand_prices(types), now - days, now)
+    points = prices.spot_history(types, found.region, now - days)
+    known = {point.pool.instance_type for point in points}
+    for name in types:
+        if name not in known:
+            raise NotFound(
+                f"{found.region or provider} has no spot prices of {name}",
+                hint=did_you_mean(name, tuple(plugin(provider).instance_types()))
+                or "look the type up at the provider; --region asks another region",
+            )
+    on_demand = {name: prices.instance(name, found.region, Market.ON_DEMAND) for name in types}
+    return pool_prices(points, on_demand, now - days, now)
 
 
 def pool_prices(
-    points: Sequence[PricePoint], on_demand: Mapping[str, Price | None], start: datetime, end: datetime
+    points: Sequence[PricePoint], on_demand: Mapping[str, Rate | None], start: datetime, end: datetime
 ) -> tuple[PoolPrices, ...]:
     """The history of each pool between two moments, and what it comes to. Pure."""
     found = []
@@ -117,7 +129,7 @@ def spot_advice(session: Session, provider: str, types: Sequence[str]) -> SpotAd
     scores = require(session.provider(provider).spot_market).placement_scores(types)
     seen = summaries(session.pool_record(provider).events(now), Market.SPOT)
     offers = [
-        Offer(pool, Price(each.usd, "spot price history", current=True)) for pool, each in prices.items()
+        Offer(pool, Rate(each.usd, Per.HOUR, now, "spot price history")) for pool, each in prices.items()
     ]
     return SpotAdvice(
         tuple(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 
+from runctl.core.errors import Unsupported
 from runctl.core.models import Market
-from runctl.costs.prices import Price
+from runctl.costs.rates import Rate
 
 
 @dataclass(frozen=True, order=True)
@@ -67,7 +69,7 @@ class Offer:
     """A pool that a machine may come from."""
 
     pool: Pool
-    price: Price | None
+    price: Rate | None
     """An hour in the plan's market."""
     subnet: str | None = None
     """The network that its machine gets, where one is named."""
@@ -81,7 +83,7 @@ class LeftOut:
 
     pool: Pool
     reason: str
-    price: Price | None = None
+    price: Rate | None = None
     """An hour of it, where that is the reason."""
 
 
@@ -111,6 +113,17 @@ class Refusal:
     """The provider's own."""
     message: str
     """The provider's own."""
+
+
+class SpotMarket(ABC):
+    """The ability to tell how likely spot capacity is."""
+
+    @abstractmethod
+    def placement_scores(self, instance_types: Sequence[str]) -> Mapping[str, int] | Unsupported:
+        """By zone, from 1 to 10, how likely it is that a machine of one of these types can be had.
+
+        `Unsupported` where nobody says, with the reason.
+        """
 
 
 RefusalListener = Callable[[Refusal], None]

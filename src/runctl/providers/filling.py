@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from runctl.core.ids import VolumeId
 from runctl.core.models import Instance, Volume
 from runctl.core.progress import SILENT, Progress
-from runctl.costs.prices import Price
+from runctl.costs.rates import Rate
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class MachineSpeed:
     volume_mibps: float
     """To and from all its volumes."""
     network_mibps: float
-    price: Price | None
+    price: Rate | None
     """Per hour, on demand."""
 
 
@@ -53,7 +53,7 @@ class VolumeOrigin:
     progress: int | None
     """Per cent."""
     remaining_seconds: int | None
-    rate_price: Price | None = None
+    rate_price: Rate | None = None
     """What the highest initialisation rate costs for a new volume from the snapshot, once."""
     rate_seconds: float | None = None
     """How long that takes."""

@@ -22,7 +22,7 @@ from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.journal import Journal
 from runctl.core.models import Instance, Market
 from runctl.core.progress import SILENT, Progress
-from runctl.costs.prices import Price as Price  # noqa: PLC0414 (re-exported: a part of this interface)
+from runctl.costs.rates import Rate as Rate  # noqa: PLC0414 (re-exported: a part of this interface)
 from runctl.providers.capacity import (
     LeftOut,
     Needs,
@@ -30,6 +30,7 @@ from runctl.providers.capacity import (
     Pool,
     RefusalListener,
     SpotFallback,
+    SpotMarket,
     no_listener,
 )
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from runctl.providers.filling import Filling
     from runctl.providers.image_registry import ImageRegistry
     from runctl.providers.object_storage import ObjectStorage
-    from runctl.providers.spot_market import SpotMarket
+    from runctl.providers.prices import Prices
     from runctl.providers.volumes import Clones, Resizing, Snapshots, Volumes
     from runctl.transport.agent import AgentClient
     from runctl.transport.interface import Transport
@@ -129,12 +130,12 @@ class CreatePlan:
     image: str
     image_reason: str
     login_user: str
-    price: Price | None
-    on_demand_price: Price | None
+    price: Rate | None
+    on_demand_price: Rate | None
     """What the same machine costs on demand, for comparison."""
     volumes: tuple[VolumeMount, ...]
     """By id. Every one was looked at: it exists, is free and is in ``zone``."""
-    volume_prices: Mapping[str, Price]
+    volume_prices: Mapping[str, Rate]
     """Monthly, by volume id; ``root`` and ``data`` for those created with the instance."""
     data_volume_size_gib: int | None
     data_mount_point: str
@@ -314,6 +315,7 @@ class Provider(ABC):
     filling: Filling | Unsupported = Unsupported(
         "this provider's volumes cannot be filled from an object store"
     )
+    prices: Prices | Unsupported = Unsupported("this provider does not tell what its machines cost")
     spot_market: SpotMarket | Unsupported = Unsupported("this provider has no spot market")
     registry: ImageRegistry | Unsupported = Unsupported("this provider has no image registry")
     object_storage: ObjectStorage | Unsupported = Unsupported("this provider has no object store")

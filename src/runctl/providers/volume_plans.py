@@ -8,7 +8,21 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from runctl.core.models import Snapshot, Volume
-from runctl.costs.prices import Price
+from runctl.costs.rates import Rate
+
+PURPOSES = ("datasets", "checkpoints", "scratch", "archive")
+"""What a volume may be for, where the provider is to suggest one."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A type and its numbers; ``None`` leaves a number to the type's default."""
+
+    type: str
+    iops: int | None
+    throughput: int | None
+    """MiB/s."""
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -34,7 +48,7 @@ class Initialization:
     """The provider does not say how much data there is: it is at most the volume's size."""
     takes: timedelta | None
     """At the most; ``None`` where no rate is promised."""
-    price: Price | None
+    price: Rate | None
     """Once."""
 
 
@@ -73,7 +87,7 @@ class VolumePlan:
     request: VolumeRequest
     """With size, type, zone, IOPS and throughput filled in."""
     zone_reason: str
-    price: Price | None
+    price: Rate | None
     """Per month."""
     client_token: str
     initialization: Initialization | None = None
@@ -111,7 +125,7 @@ class SnapshotPlan:
     description: str
     persistent: bool
     tags: Mapping[str, str]
-    price: Price | None
+    price: Rate | None
     """Per month, at the most: if every block of the volume were written, and none in an earlier snapshot."""
     incremental_to: Snapshot | None
     """The newest snapshot of the same volume: only what has changed since is copied and billed."""
@@ -164,8 +178,8 @@ class ResizePlan:
     """In words, such as ``size 10 → 20 GiB``; empty where the volume is (or is becoming) so already."""
     pending: Modification | None
     """What is under way already, and is what was asked for."""
-    price_before: Price | None
-    price_after: Price | None
+    price_before: Rate | None
+    price_after: Rate | None
     """Per month."""
     modifications_today: int
     """Made by runctl in the last 24 hours."""
@@ -203,7 +217,7 @@ class ClonePlan:
     persistent: bool
     multi_attach: bool
     tags: Mapping[str, str]
-    price: Price | None
+    price: Rate | None
     """Per month."""
     copy_fee: str
     """In words: what is billed once for the copying."""
@@ -241,6 +255,6 @@ def changes_between(
     return tuple(found)
 
 
-def difference(before: Price | None, after: Price | None) -> Decimal | None:
+def difference(before: Rate | None, after: Rate | None) -> Decimal | None:
     """USD a month more; ``None`` where a price is not known."""
     return None if before is None or after is None else after.usd - before.usd

@@ -11,7 +11,6 @@ from decimal import Decimal
 from runctl.core.ids import InstanceId, SnapshotId, VolumeId
 from runctl.core.models import Snapshot, Volume
 from runctl.core.progress import SILENT, Progress
-from runctl.costs.purposes import Suggestion
 from runctl.providers.volume_plans import (
     ClonePlan,
     CloneRequest,
@@ -23,6 +22,7 @@ from runctl.providers.volume_plans import (
     ResizeRequest,
     SnapshotPlan,
     SnapshotRequest,
+    Suggestion,
     VolumePlan,
     VolumeRequest,
 )
@@ -105,7 +105,7 @@ class Volumes(ABC):
         return DiskShape(volume.type, volume.size_gib, volume.iops, volume.throughput)
 
     def suggest(self, purpose: str, size_gib: int) -> Suggestion | None:
-        """What a volume of that size should be, for one of `runctl.costs.purposes.PURPOSES`; ``None``: no advice."""
+        """What a volume of that size should be, for one of `volume_plans.PURPOSES`; ``None``: no advice."""
         return None
 
     def initialization(self, volume_id: VolumeId) -> InitializationStatus:

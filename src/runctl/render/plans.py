@@ -9,7 +9,7 @@ from runctl.core.models import Market
 from runctl.core.money import usd
 from runctl.machines.fallback import price_difference
 from runctl.providers.capacity import FallbackMode
-from runctl.providers.interface import CreatePlan, Price
+from runctl.providers.interface import CreatePlan, Rate
 from runctl.render.json import to_builtins
 from runctl.render.things import duration
 
@@ -124,7 +124,7 @@ def _hourly(plan: CreatePlan) -> list[str]:
     return lines
 
 
-def _monthly(price: Price | None) -> str:
+def _monthly(price: Rate | None) -> str:
     return f", {usd(price.usd)} a month ({price.source})" if price else ""
 
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from runctl.core.models import Snapshot, Volume
 from runctl.core.money import usd
-from runctl.costs.prices import Price
+from runctl.costs.rates import Rate
 from runctl.providers.volume_plans import (
     ClonePlan,
     Initialization,
@@ -233,5 +233,5 @@ def _shape(kind: str | None, iops: int | None, throughput: int | None) -> str:
     return ", ".join([kind or "the provider's usual type", *speed])
 
 
-def _monthly(price: Price | None) -> str:
+def _monthly(price: Rate | None) -> str:
     return f"{usd(price.usd)} a month ({price.source})" if price else "not known"

@@ -1,13 +1,11 @@
-"""What AWS asks for machines and volumes, from the shipped snapshot: the price list API."""
+"""What AWS asks for machines and all else that runctl rents: the price list API, machines from the shipped snapshot."""
 
 from __future__ import annotations
 
-import base64
 import csv
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
@@ -17,33 +15,12 @@ from typing import Any
 from botocore.session import get_session
 
 from runctl.sandbox.api.pages import offset_of, token_at
-
-STORAGE_USD_PER_GIB = {
-    "gp3": Decimal("0.08"),
-    "gp2": Decimal("0.10"),
-    "io1": Decimal("0.125"),
-    "io2": Decimal("0.125"),
-    "st1": Decimal("0.045"),
-    "sc1": Decimal("0.015"),
-    "standard": Decimal("0.05"),
-}
-"""USD a month, of us-east-1's public list. The sandbox has its own, as AWS has: it does not ask its client."""
+from runctl.sandbox.price_rates import DATA_TRANSFER, SERVICES, Product, other_products
 
 TARGET = "AWSPriceListService."
 PUBLISHED = datetime(2026, 1, 1, tzinfo=UTC)
 _ON_DEMAND, _PER_UNIT = "JRTCKXETXF", "6YS6EN2CT7"
 """The price list's own codes for the on-demand offer and its rate."""
-SNAPSHOT_USD = Decimal("0.05")
-"""A GB-month of what snapshots store, at us-east-1's list price."""
-_VOLUME_NAMES = {
-    "gp3": ("General Purpose", "SSD-backed"),
-    "gp2": ("General Purpose", "SSD-backed"),
-    "io1": ("Provisioned IOPS", "SSD-backed"),
-    "io2": ("Provisioned IOPS", "SSD-backed"),
-    "st1": ("Throughput Optimized HDD", "HDD-backed"),
-    "sc1": ("Cold HDD", "HDD-backed"),
-}
-
 Start = Callable[..., Any]
 Wsgi = Callable[[dict[str, Any], Start], Iterable[bytes]]
 
@@ -98,11 +75,6 @@ def _usd(text: str) -> Decimal | None:
     return Decimal(text) if text else None
 
 
-def digest_of(*parts: str) -> bytes:
-    """The same bytes for the same parts, everywhere and always: what prices are drawn from."""
-    return hashlib.sha256("/".join(parts).encode()).digest()
-
-
 class PriceListService:
     """WSGI middleware that answers the price list API, which moto has not."""
 
@@ -126,9 +98,10 @@ class PriceListService:
 
 
 def get_products(query: Mapping[str, Any]) -> dict[str, Any]:
-    """GetProducts: the products of AmazonEC2 that have every attribute asked for. Raises `Refused`."""
-    if query.get("ServiceCode") != "AmazonEC2":
-        raise Refused("NotFoundException", f"Service code {query.get('ServiceCode')} not found")
+    """GetProducts: the products of a service that have every attribute asked for. Raises `Refused`."""
+    service = query.get("ServiceCode")
+    if service not in SERVICES:
+        raise Refused("NotFoundException", f"Service code {service} not found")
     wanted: list[tuple[str, str]] = []
     for item in query.get("Filters") or []:
         if item.get("Type") != "TERM_MATCH":
@@ -136,7 +109,11 @@ def get_products(query: Mapping[str, Any]) -> dict[str, Any]:
                 "InvalidParameterException", f"Filter type {item.get('Type')} is not supported here"
             )
         wanted.append((item["Field"], item["Value"]))
-    found = [product for product in products() if all(_matches(product, *pair) for pair in wanted)]
+    found = [
+        product
+        for product in products()
+        if product.service == service and all(_matches(product, *pair) for pair in wanted)
+    ]
     size = int(query.get("MaxResults") or 100)
     if not 1 <= size <= 100:
         raise Refused("InvalidParameterException", "MaxResults must be between 1 and 100")
@@ -153,30 +130,15 @@ def get_products(query: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-@dataclass(frozen=True)
-class Product:
-    """One line of the price list."""
-
-    family: str
-    attributes: Mapping[str, str]
-    unit: str
-    usd: Decimal
-    description: str
-
-    @property
-    def sku(self) -> str:
-        """Its number: the same for the same product."""
-        parts = [self.family, *(f"{name}={value}" for name, value in sorted(self.attributes.items()))]
-        return base64.b32encode(digest_of(*parts))[:16].decode()
-
-
 @cache
 def products() -> tuple[Product, ...]:
-    """On-demand Linux instances, and the storage of volumes and snapshots, in every region of the snapshot."""
+    """On-demand Linux instances, and what else costs, in every region of the snapshot."""
     found = [_instance(row) for row in price_rows().values() if row.on_demand is not None]
     for region in sorted({row.region for row in price_rows().values()}):
-        found += [_storage(name, region) for name in _VOLUME_NAMES]
-        found.append(_snapshots(region))
+        found += [
+            replace(each, attributes={**each.attributes, **_location(region, each)})
+            for each in other_products(region)
+        ]
     return tuple(found)
 
 
@@ -184,9 +146,12 @@ def _instance(row: PriceRow) -> Product:
     usd = row.on_demand or Decimal(0)
     gpu = {"gpu": str(row.gpu_count)} if row.gpu_count else {}
     return Product(
+        "AmazonEC2",
         "Compute Instance",
         {
-            **_location(row.region),
+            "regionCode": row.region,
+            "location": _locations().get(row.region, row.region),
+            "locationType": "AWS Region",
             "servicecode": "AmazonEC2",
             "servicename": "Amazon Elastic Compute Cloud",
             "instanceType": row.instance_type,
@@ -206,51 +171,16 @@ def _instance(row: PriceRow) -> Product:
             **gpu,
         },
         "Hrs",
-        usd,
+        ((0, usd),),
         f"${usd} per On Demand Linux {row.instance_type} Instance Hour",
     )
 
 
-def _storage(name: str, region: str) -> Product:
-    kind, media = _VOLUME_NAMES[name]
-    usd = STORAGE_USD_PER_GIB[name]
-    return Product(
-        "Storage",
-        {
-            **_location(region),
-            "servicecode": "AmazonEC2",
-            "servicename": "Amazon Elastic Compute Cloud",
-            "volumeApiName": name,
-            "volumeType": kind,
-            "storageMedia": media,
-            "usagetype": f"EBS:VolumeUsage.{name}",
-            "operation": "",
-        },
-        "GB-Mo",
-        usd,
-        f"${usd} per GB-month of {kind} ({name}) provisioned storage",
-    )
-
-
-def _snapshots(region: str) -> Product:
-    return Product(
-        "Storage Snapshot",
-        {
-            **_location(region),
-            "servicecode": "AmazonEC2",
-            "servicename": "Amazon Elastic Compute Cloud",
-            "storageMedia": "Amazon S3",
-            "usagetype": "EBS:SnapshotUsage",
-            "operation": "CreateSnapshot",
-        },
-        "GB-Mo",
-        SNAPSHOT_USD,
-        f"${SNAPSHOT_USD} per GB-Month of snapshot data stored",
-    )
-
-
-def _location(region: str) -> dict[str, str]:
-    return {"regionCode": region, "location": _locations().get(region, region), "locationType": "AWS Region"}
+def _location(region: str, product: Product) -> dict[str, str]:
+    name = _locations().get(region, region)
+    if product.service == DATA_TRANSFER:
+        return {"fromRegionCode": region, "fromLocation": name, "fromLocationType": "AWS Region"}
+    return {"regionCode": region, "location": name, "locationType": "AWS Region"}
 
 
 @cache
@@ -271,7 +201,19 @@ def _matches(product: Product, field: str, value: str) -> bool:
 def _document(product: Product) -> str:
     sku = product.sku
     offer = f"{sku}.{_ON_DEMAND}"
-    rate = f"{offer}.{_PER_UNIT}"
+    ends = [*(str(start) for start, _ in product.tiers[1:]), "Inf"]
+    dimensions = {
+        f"{offer}.{_PER_UNIT}{number or ''}": {
+            "unit": product.unit,
+            "endRange": end,
+            "description": product.description,
+            "appliesTo": [],
+            "rateCode": f"{offer}.{_PER_UNIT}{number or ''}",
+            "beginRange": str(start),
+            "pricePerUnit": {"USD": f"{usd:.10f}"},
+        }
+        for number, ((start, usd), end) in enumerate(zip(product.tiers, ends, strict=True))
+    }
     return json.dumps(
         {
             "product": {
@@ -279,21 +221,11 @@ def _document(product: Product) -> str:
                 "attributes": dict(product.attributes),
                 "sku": sku,
             },
-            "serviceCode": "AmazonEC2",
+            "serviceCode": product.service,
             "terms": {
                 "OnDemand": {
                     offer: {
-                        "priceDimensions": {
-                            rate: {
-                                "unit": product.unit,
-                                "endRange": "Inf",
-                                "description": product.description,
-                                "appliesTo": [],
-                                "rateCode": rate,
-                                "beginRange": "0",
-                                "pricePerUnit": {"USD": f"{product.usd:.10f}"},
-                            }
-                        },
+                        "priceDimensions": dimensions,
                         "sku": sku,
                         "effectiveDate": f"{PUBLISHED:%Y-%m-%dT%H:%M:%SZ}",
                         "offerTermCode": _ON_DEMAND,
@@ -311,9 +243,17 @@ def _answer(operation: str, query: Mapping[str, Any]) -> dict[str, Any]:
     if operation == "GetProducts":
         return get_products(query)
     if operation == "DescribeServices":
-        names = sorted({name for product in products() for name in product.attributes})
+        names = {
+            service: sorted(
+                {name for each in products() if each.service == service for name in each.attributes}
+            )
+            for service in SERVICES
+        }
         return {
             "FormatVersion": "aws_v1",
-            "Services": [{"ServiceCode": "AmazonEC2", "AttributeNames": ["productFamily", *names]}],
+            "Services": [
+                {"ServiceCode": service, "AttributeNames": ["productFamily", *found]}
+                for service, found in names.items()
+            ],
         }
     raise Refused("UnknownOperationException", f"{operation} is not part of the sandbox")

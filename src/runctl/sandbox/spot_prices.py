@@ -16,7 +16,8 @@ from moto.ec2.responses.spot_instances import SpotInstances
 
 from runctl.sandbox.api.pages import offset_of, token_at
 from runctl.sandbox.capacity import Pool, has_room
-from runctl.sandbox.price_list import digest_of, price_rows
+from runctl.sandbox.price_list import price_rows
+from runctl.sandbox.price_rates import digest_of
 
 LINUX = "Linux/UNIX"
 _LINUX_NAMES = frozenset({LINUX, "Linux/UNIX (Amazon VPC)"})

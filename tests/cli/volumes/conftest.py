@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 import pytest
 
 from runctl.core.models import VolumeState
-from runctl.costs.prices import Price
 from runctl.providers.volume_plans import ClonePlan, CloneRequest, SnapshotPlan, SnapshotRequest
 from tests.cli.fake_provider import INSTANCE_ID, Script, a_snapshot, a_volume, an_instance
+from tests.rates import monthly
 
 ON_IT = a_volume(attached_to=INSTANCE_ID, state=VolumeState.IN_USE, instances=(INSTANCE_ID,))
-PRICE = Price(Decimal(8), "EBS list price", current=False)
+PRICE = monthly(8, "EBS list price")
 
 
 def a_snapshot_plan(request: SnapshotRequest) -> SnapshotPlan:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from runctl.core.errors import Unreachable
 from runctl.core.models import InstanceState
-from runctl.costs.prices import Price
 from runctl.providers.volume_plans import ResizePlan, ResizeRequest
 from tests.cli.conftest import Invoke, data_of, last_error
 from tests.cli.fake_provider import VOLUME_ID, Script, an_instance
 from tests.cli.volumes.conftest import ON_IT, PRICE
+from tests.rates import monthly
 
 
 def a_resize_plan(volume: Any = ON_IT, **changes: Any) -> ResizePlan:
@@ -27,7 +26,7 @@ def a_resize_plan(volume: Any = ON_IT, **changes: Any) -> ResizePlan:
         "changes": ("size 100 → 200 GiB",),
         "pending": None,
         "price_before": PRICE,
-        "price_after": Price(Decimal(16), "EBS list price", current=False),
+        "price_after": monthly(16, "EBS list price"),
         "modifications_today": 1,
         "warnings": ("it cannot be undone: volumes do not shrink",),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -30,9 +29,10 @@ from runctl.providers.aws.ec2.fleets import (
     zones_to_try,
 )
 from runctl.providers.capacity import Needs, Offer, Pool, Refusal, RefusalReason
-from runctl.providers.interface import CreatePlan, InstanceRequest, Price
+from runctl.providers.interface import CreatePlan, InstanceRequest
 from runctl.testing.clock import ManualClock
 from tests.aws_fixtures import Refuse
+from tests.rates import hourly
 
 A, B = "us-east-1a", "us-east-1b"
 TYPES = ("m7i.large", "m6i.large")
@@ -55,8 +55,7 @@ DENIED = ("UnauthorizedOperation", "You are not authorized to perform this opera
 
 def offers(*pools: tuple[str, str]) -> tuple[Offer, ...]:
     return tuple(
-        Offer(Pool(kind, zone), Price(Decimal("0.3"), "a test", current=True), f"subnet-{zone[-1]}")
-        for kind, zone in pools
+        Offer(Pool(kind, zone), hourly("0.3", "a test"), f"subnet-{zone[-1]}") for kind, zone in pools
     )
 
 

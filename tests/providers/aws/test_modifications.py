@@ -19,6 +19,7 @@ from runctl.core.models import Volume
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.ebs.modifications import MOST_PER_DAY, decide_resize
+from runctl.providers.aws.prices.shipped import shipped_rates
 from runctl.providers.volume_plans import Modification, ResizePlan, ResizeRequest, VolumeRequest
 from tests.aws_fixtures import Refuse
 from tests.cli.fake_provider import a_volume
@@ -30,7 +31,7 @@ UNDER_WAY = Modification("optimizing", 40, 200, "gp3", 3000, 125, NOW)
 def decide(
     request: ResizeRequest, volume: Volume | None = None, latest: Modification | None = None
 ) -> ResizePlan:
-    return decide_resize(volume or a_volume(), request, latest, NOW, "us-east-1")
+    return decide_resize(volume or a_volume(), request, latest, NOW, shipped_rates("us-east-1"))
 
 
 def modified(*hours_ago: float) -> Volume:

@@ -15,7 +15,8 @@ from runctl.providers.aws.ec2.offers import TOO_DEAR, Limits, Selection, select
 from runctl.providers.aws.ec2.type_choice import cheapest_types, fits
 from runctl.providers.aws.ec2.zones import ZoneChoice
 from runctl.providers.capacity import LeftOut, Needs, Pool
-from runctl.providers.interface import Price
+from runctl.providers.interface import Rate
+from tests.rates import hourly
 
 A, B, C = "us-east-1a", "us-east-1b", "us-east-1c"
 SMALL, LARGE = "g4dn.xlarge", "g5.xlarge"
@@ -23,9 +24,9 @@ PRICES = {(SMALL, A): "0.20", (SMALL, B): "0.30", (LARGE, A): "0.50", (LARGE, B)
 OPEN = ZoneChoice(None, "EC2 chooses")
 
 
-def price(pool: Pool) -> Price | None:
+def price(pool: Pool) -> Rate | None:
     amount = PRICES.get((pool.instance_type, pool.zone))
-    return None if amount is None else Price(Decimal(amount), "a test", current=True)
+    return None if amount is None else hourly(amount, "a test")
 
 
 def selected(**changes: Any) -> Selection:

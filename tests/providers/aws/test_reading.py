@@ -20,6 +20,7 @@ from runctl.providers.aws.calls.parse import (
     mounts_tag,
     volume_of,
 )
+from runctl.providers.aws.prices.shipped import shipped_rates
 
 ID = "i-0123456789abcdef0"
 
@@ -73,7 +74,7 @@ def test_a_volume_that_is_being_detached_is_attached_to_nothing() -> None:
         "Attachments": [attachment],
     }
 
-    volume = volume_of(item, "us-east-1")
+    volume = volume_of(item, shipped_rates("us-east-1"))
 
     assert volume.attached_to is None
     assert volume.device is None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl.core.errors import UsageError
-from runctl.providers.aws.ebs.types import TYPES, USUAL_TYPE, baseline_mibps, checked_shape, monthly_price
+from runctl.providers.aws.ebs.types import TYPES, USUAL_TYPE, baseline_mibps, checked_shape
 from runctl.providers.aws.plugin import plugin
+from runctl.providers.aws.prices.region_rates import Item
+from runctl.providers.aws.prices.shipped import shipped_rates
 from runctl.providers.volume_plans import DiskShape
 
 
@@ -62,32 +62,11 @@ def test_a_shape_that_passes_passes_again_and_has_a_price(
     except UsageError:
         return
     assert checked_shape(shape.type, shape.size_gib, shape.iops, shape.throughput) == shape
-    price = monthly_price(shape, "us-east-1")
+    rates = shipped_rates("us-east-1")
+    price, storage = rates.volume(shape), rates.first(Item(f"ebs-{type_name}"))
     assert price is not None
-    assert price.usd >= TYPES[type_name].usd_per_gib * size
-
-
-@pytest.mark.parametrize(
-    ("shape", "usd"),
-    [
-        (DiskShape("gp3", 100, 3000, 125), "8"),
-        (DiskShape("gp3", 100, 4000, 1000), "48"),
-        (DiskShape("io2", 100, 40000, None), "2456.5"),
-        (DiskShape("gp2", 100, 300, None), "10"),
-    ],
-)
-def test_the_monthly_price_follows_the_pricing_page(shape: DiskShape, usd: str) -> None:
-    price = monthly_price(shape, "us-east-1")
-
-    assert price is not None
-    assert price.usd == Decimal(usd)
-
-
-def test_another_regions_price_says_that_it_is_not_that_regions_own() -> None:
-    price = monthly_price(DiskShape("gp3", 1, 3000, 125), "eu-west-1")
-
-    assert price is not None
-    assert "eu-west-1 may differ" in price.source
+    assert storage is not None
+    assert price.usd >= storage.usd * size
 
 
 @pytest.mark.parametrize(

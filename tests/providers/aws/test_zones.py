@@ -10,7 +10,7 @@ import pytest
 
 from runctl.core.errors import UsageError, ZoneMismatch
 from runctl.providers.aws.ec2.zones import choose_zone, zone_for_volume
-from runctl.providers.aws.price_data import SpotQuote
+from runctl.providers.aws.prices.spot_history import SpotQuote
 
 A, B = "us-east-1a", "us-east-1b"
 

@@ -13,7 +13,7 @@ from runctl.core.money import usd
 from runctl.providers.capacity import FallbackMode
 
 if TYPE_CHECKING:
-    from runctl.costs.prices import Price
+    from runctl.costs.rates import Rate
     from runctl.providers.interface import CreatePlan
 
 
@@ -46,7 +46,7 @@ def decide(
     return Answer.REFUSE if above or always else Answer.RENT
 
 
-def confirm_renting(cli: Cli, provider: str, what: str, price: Price | None, *, always: bool = False) -> None:
+def confirm_renting(cli: Cli, provider: str, what: str, price: Rate | None, *, always: bool = False) -> None:
     """Return when ``what`` may be rented.
 
     Raises `UsageError` (code ``confirmation-needed``) where a yes is needed and nobody can be asked, `RunctlError`
@@ -75,7 +75,7 @@ def confirm_renting(cli: Cli, provider: str, what: str, price: Price | None, *, 
         cli.confirm(f"Rent {what} {cost}?")
 
 
-def highest_price(plan: CreatePlan) -> Price | None:
+def highest_price(plan: CreatePlan) -> Rate | None:
     """What an hour may cost: on demand too, where that follows by itself when there is no spot capacity. Pure.
 
     ``None`` where a price is not known.

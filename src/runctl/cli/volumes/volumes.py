@@ -25,7 +25,6 @@ from runctl.cli.volumes.ebs import (
     zone_option,
 )
 from runctl.core.clock import SystemClock
-from runctl.costs.purposes import PURPOSES
 from runctl.machines.volumes import (
     VolumeDetails,
     details,
@@ -35,7 +34,7 @@ from runctl.machines.volumes import (
 )
 from runctl.providers.interface import require
 from runctl.providers.registry import volume_command, volume_group
-from runctl.providers.volume_plans import VolumeRequest
+from runctl.providers.volume_plans import PURPOSES, VolumeRequest
 from runctl.render.json import to_builtins
 from runctl.render.things import volume_details
 from runctl.render.volume_plans import snapshots_table

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from runctl.providers.aws.ec2.renting import Ec2Renting
     from runctl.providers.aws.ec2.spot_market import Ec2SpotMarket
     from runctl.providers.aws.ecr import EcrRegistry
+    from runctl.providers.aws.prices.ability import AwsPrices
     from runctl.providers.aws.s3_storage import S3Storage
     from runctl.transport.agent import AgentClient
     from runctl.transport.interface import Transport
@@ -102,8 +103,15 @@ class AwsProvider(Provider):
         return EbsFilling(self._context)
 
     @made_when_asked
+    def prices(self) -> AwsPrices:
+        """What EC2, EBS, S3, ECR and the network cost."""
+        from runctl.providers.aws.prices.ability import AwsPrices
+
+        return AwsPrices(self._context)
+
+    @made_when_asked
     def spot_market(self) -> Ec2SpotMarket:
-        """Spot prices and placement scores."""
+        """Placement scores."""
         from runctl.providers.aws.ec2.spot_market import Ec2SpotMarket
 
         return Ec2SpotMarket(self._context)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from runctl.core.clock import Clock
 from runctl.core.config import Config
 from runctl.providers.aws.calls.session import AwsSession
-from runctl.providers.aws.pricing import PriceBook
+from runctl.providers.aws.prices.book import PriceBook
 from runctl.providers.aws.settings import AwsConfig
 
 if TYPE_CHECKING:

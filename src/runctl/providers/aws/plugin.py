@@ -18,7 +18,7 @@ from runctl.providers.plugin import (
 
 if TYPE_CHECKING:
     from runctl.core.config import Config
-    from runctl.providers.aws.price_data import SnapshotRow
+    from runctl.providers.aws.prices.shipped import SnapshotRow
     from runctl.providers.interface import Provider
 
 CONFIG_TEMPLATE = """\
@@ -42,7 +42,7 @@ def make(config: Config) -> Provider:
     from runctl.providers.aws.aws_provider import AwsProvider
     from runctl.providers.aws.calls.session import AwsSession
     from runctl.providers.aws.context import AwsContext
-    from runctl.providers.aws.pricing import PriceBook
+    from runctl.providers.aws.prices.book import PriceBook
 
     aws = config.section(AwsConfig)
     session = AwsSession(region=aws.region, profile=aws.profile)
@@ -76,7 +76,7 @@ def defaults(config: Config) -> Defaults:
 
 def instance_types() -> dict[str, str]:
     """Those that runctl ships a price of, with their CPUs, memory and GPUs."""
-    from runctl.providers.aws.price_data import snapshot
+    from runctl.providers.aws.prices.shipped import snapshot
 
     return {row.instance_type: _machine(row) for row in snapshot().values()}
 

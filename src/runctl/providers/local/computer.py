@@ -24,6 +24,7 @@ from runctl.providers.interface import (
     DoctorStatus,
     Provider,
 )
+from runctl.providers.prices import FreePrices
 from runctl.providers.registry import command, owner_of
 from runctl.transport.agent import AgentClient
 from runctl.transport.interface import Transport
@@ -47,6 +48,7 @@ class LocalProvider(Provider):
     clones = Unsupported("this computer has no volumes to copy")
     resizing = Unsupported("this computer has no volumes to resize")
     filling = Unsupported("this computer has no volumes to fill")
+    prices = FreePrices("this computer is not rented")
     registry = Unsupported(
         "this computer has no image registry", hint='name one: [docker] registry = "HOST/PATH"'
     )

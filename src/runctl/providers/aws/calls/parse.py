@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import ROUND_UP, Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runctl.core import tags as tag
 from runctl.core.errors import UsageError
@@ -21,6 +21,9 @@ from runctl.core.models import (
     Volume,
     VolumeState,
 )
+
+if TYPE_CHECKING:
+    from runctl.providers.aws.prices.region_rates import RegionRates
 
 DATA_DEVICE = "/dev/sdf"
 """Where the volume that is created with an instance is attached."""
@@ -138,7 +141,7 @@ def instance_of(described: Mapping[str, Any], price_per_hour: Decimal | None = N
 
 def volume_of(
     described: Mapping[str, Any],
-    region: str,
+    rates: RegionRates,
     instance_type: str | None = None,
     *,
     seen_from: str | None = None,
@@ -147,7 +150,6 @@ def volume_of(
 
     Of several instances, ``seen_from`` is the one whose attachment counts, else the first.
     """
-    from runctl.providers.aws.ebs.types import monthly_price
     from runctl.providers.volume_plans import DiskShape
 
     tags = tags_of(described.get("Tags"))
@@ -163,7 +165,7 @@ def volume_of(
         described.get("Iops"),
         described.get("Throughput"),
     )
-    price = monthly_price(shape, region)
+    price = rates.volume(shape)
     volume_id = VolumeId(described["VolumeId"])
     device = attachment.get("Device") if attachment else None
     return Volume(
@@ -191,10 +193,8 @@ def volume_of(
     )
 
 
-def snapshot_of(described: Mapping[str, Any], region: str) -> Snapshot:
+def snapshot_of(described: Mapping[str, Any], rates: RegionRates) -> Snapshot:
     """An item of ``DescribeSnapshots``, or what ``CreateSnapshot`` answers."""
-    from runctl.providers.aws.ebs.snapshot_prices import snapshot_price
-
     tags = tags_of(described.get("Tags"))
     in_full = described.get("FullSnapshotSizeInBytes")
     # EC2 rounds what it bills to the byte; a hundredth of a GiB is enough for people.
@@ -202,6 +202,7 @@ def snapshot_of(described: Mapping[str, Any], region: str) -> Snapshot:
     size = described["VolumeSize"]
     done = re.fullmatch(r"(\d+)%", described.get("Progress") or "")
     volume_id = described.get("VolumeId")
+    price = rates.snapshot(size if data_gib is None else data_gib)
     return Snapshot(
         id=SnapshotId(described["SnapshotId"]),
         name=tags.get(tag.NAME) or None,
@@ -213,7 +214,7 @@ def snapshot_of(described: Mapping[str, Any], region: str) -> Snapshot:
         data_gib=data_gib,
         encrypted=bool(described.get("Encrypted")),
         persistent=tags.get(tag.PERSISTENT) == "true",
-        price_per_month=snapshot_price(data_gib, size, region).usd,
+        price_per_month=price.usd if price else None,
         description=described.get("Description") or "",
         created_at=utc(described.get("StartTime")),
         tags=tags,

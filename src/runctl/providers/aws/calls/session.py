@@ -74,10 +74,30 @@ class AwsSession:
         self._clients: dict[str, Any] = {}
         self._lock = threading.RLock()
         self._waits = slow_calls.Waits()
+        self._origin: AwsSession | None = None
+        self._elsewhere: dict[str, AwsSession] = {}
+
+    def in_region(self, region: str) -> AwsSession:
+        """The same user in another region; clients are made for it alone."""
+        if self._origin is not None:
+            return self._origin.in_region(region)
+        with self._lock:
+            if region == self.region:
+                return self
+            if region not in self._elsewhere:
+                other = AwsSession(region=region, profile=self._profile, journal=self.journal)
+                other._origin, other._lock, other._waits = self, self._lock, self._waits
+                self._elsewhere[region] = other
+            return self._elsewhere[region]
 
     def report_to(self, progress: Progress) -> None:
         """Say there from now on when an answer takes long."""
         self._waits.progress = progress
+
+    @property
+    def profile(self) -> str | None:
+        """The profile that was asked for by name or in the configuration."""
+        return self._profile
 
     @property
     def endpoint(self) -> str | None:
@@ -157,7 +177,9 @@ class AwsSession:
 
     @property
     def pricing(self) -> PricingClient:
-        """The price list, which AWS serves from a few regions only."""
+        """The price list, which AWS serves from a few regions only, for all of them."""
+        if self._origin is not None:
+            return self._origin.pricing
         region = self._pricing_region() if self.endpoint is None else self.region
         client: PricingClient = self._client("pricing", region=region)
         return client
@@ -174,6 +196,8 @@ class AwsSession:
 
     @cached_property
     def _botocore(self) -> Session:
+        if self._origin is not None:
+            return self._origin._botocore
         from botocore.session import Session
 
         from runctl.providers.aws.calls.botocore_loader import loader

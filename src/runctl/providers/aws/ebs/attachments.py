@@ -61,9 +61,7 @@ def attach_volume(
         item = find_described(context, volume_id)
         for attachment in item["Attachments"]:
             if attachment["InstanceId"] == instance_id and attachment["State"] == "attached":
-                return volume_of(
-                    item, context.session.region, instance["InstanceType"], seen_from=instance_id
-                )
+                return volume_of(item, context.prices.rates, instance["InstanceType"], seen_from=instance_id)
     raise Unreachable(
         f"volume {volume_id} did not become attached to {instance_id} within {ATTACH_TIMEOUT}",
         hint=f"check it: aws ec2 describe-volumes --volume-ids {volume_id}; or try again",

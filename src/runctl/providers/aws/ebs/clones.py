@@ -16,7 +16,6 @@ from runctl.providers.aws.calls.idempotence import call_once
 from runctl.providers.aws.calls.parse import tag_list
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.modifications import target_shape
-from runctl.providers.aws.ebs.types import monthly_price
 from runctl.providers.aws.ebs.volume_creation import new_tags, of_intent
 from runctl.providers.aws.ebs.volume_lookup import (
     check_name,
@@ -82,7 +81,7 @@ class EbsClones(Clones):
             persistent=persistent,
             multi_attach=source.multi_attach and shape.type == source.type,
             tags=tags,
-            price=monthly_price(shape, self._context.session.region),
+            price=self._context.prices.rates.volume(shape),
             copy_fee=COPY_FEE,
             client_token=token,
         )

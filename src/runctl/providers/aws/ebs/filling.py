@@ -13,7 +13,7 @@ from runctl.core.progress import SILENT, Progress
 from runctl.providers.aws.calls.errors import error_code, raising_our_errors
 from runctl.providers.aws.calls.filters import describe
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.ebs.snapshot_prices import RATES, initialization
+from runctl.providers.aws.ebs.initialization import RATES, initialization
 from runctl.providers.aws.ebs.types import baseline_mibps
 from runctl.providers.aws.ec2 import network
 from runctl.providers.aws.ec2.instances import LIVE, priced
@@ -67,7 +67,7 @@ class EbsFilling(Filling):
             return VolumeOrigin(None, None, complete=True, progress=None, remaining_seconds=None)
         found: Any = session.ec2.describe_volume_status(VolumeIds=[volume_id])["VolumeStatuses"]
         details = found[0].get("InitializationStatusDetails", {}) if found else {}
-        whole = initialization(max(RATES), None, volume["Size"], session.region)
+        whole = initialization(max(RATES), None, volume["Size"], self._context.prices.rates)
         percent, left = details.get("Progress"), details.get("EstimatedTimeToCompleteInSeconds")
         return VolumeOrigin(
             snapshot,

@@ -21,8 +21,9 @@ from runctl.providers.aws.calls.errors import error_code, raising_our_errors
 from runctl.providers.aws.calls.parse import tag_list, utc
 from runctl.providers.aws.calls.retries import carried_out
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.ebs.types import TYPES, checked_shape, monthly_price
+from runctl.providers.aws.ebs.types import TYPES, checked_shape
 from runctl.providers.aws.ebs.volume_lookup import check_ours, find_volume
+from runctl.providers.aws.prices.region_rates import RegionRates
 from runctl.providers.volume_plans import DiskShape, Modification, ResizePlan, ResizeRequest, changes_between
 from runctl.providers.volumes import Resizing
 
@@ -75,7 +76,7 @@ class EbsResizing(Resizing):
         volume = find_volume(self._context, id_or_name)
         check_ours(volume)
         latest = latest_modification(self._context, volume.id)
-        return decide_resize(volume, request, latest, self._context.clock.now(), self._context.session.region)
+        return decide_resize(volume, request, latest, self._context.clock.now(), self._context.prices.rates)
 
     def resize(self, plan: ResizePlan, progress: Progress = SILENT) -> Volume:
         """ModifyVolume, waited for until it is ``optimizing``."""
@@ -103,7 +104,7 @@ class EbsResizing(Resizing):
 
 
 def decide_resize(
-    volume: Volume, request: ResizeRequest, latest: Modification | None, now: datetime, region: str
+    volume: Volume, request: ResizeRequest, latest: Modification | None, now: datetime, rates: RegionRates
 ) -> ResizePlan:
     """What of the request is left to do. Pure; raises as `Resizing.plan` does."""
     under_way = latest if latest is not None and latest.is_under_way else None
@@ -128,8 +129,8 @@ def decide_resize(
         throughput=wanted.throughput,
         changes=changes,
         pending=under_way,
-        price_before=monthly_price(before, region),
-        price_after=monthly_price(wanted, region),
+        price_before=rates.volume(before),
+        price_after=rates.volume(wanted),
         modifications_today=len(recent),
         warnings=tuple(_warnings(volume, wanted, changes, len(recent))),
     )

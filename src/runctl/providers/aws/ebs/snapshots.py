@@ -18,7 +18,7 @@ from runctl.providers.aws.calls.filters import describe
 from runctl.providers.aws.calls.parse import snapshot_of, tag_list, tags_of, utc
 from runctl.providers.aws.calls.retries import carried_out
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.ebs.snapshot_prices import RATES, initialization, snapshot_price
+from runctl.providers.aws.ebs.initialization import RATES, initialization
 from runctl.providers.aws.ebs.types import shape_from_text, shape_text
 from runctl.providers.aws.ebs.volume_lookup import check_not_empty, find_volume
 from runctl.providers.names import check_resource_name
@@ -43,12 +43,12 @@ def list_snapshots(
         filters["volume-id"] = [volume_id]
     items = describe_snapshots(context, filters)
     items.sort(key=lambda item: (utc(item.get("StartTime")), item["SnapshotId"]), reverse=True)
-    return tuple(snapshot_of(item, context.session.region) for item in items)
+    return tuple(snapshot_of(item, context.prices.rates) for item in items)
 
 
 def find_snapshot(context: AwsContext, id_or_name: str) -> Snapshot:
     """By id or by Name tag. Raises `NotFound`, `Conflict` (several of the name)."""
-    region = context.session.region
+    rates = context.prices.rates
     check_not_empty(id_or_name, "a snapshot")
     if id_or_name.startswith("snap-"):
         try:
@@ -68,7 +68,7 @@ def find_snapshot(context: AwsContext, id_or_name: str) -> Snapshot:
         )
     if not found:
         raise _no_snapshot(id_or_name, context)
-    return snapshot_of(found[0], region)
+    return snapshot_of(found[0], rates)
 
 
 @raising_our_errors
@@ -86,7 +86,7 @@ class EbsSnapshots(Snapshots):
 
     def estimate_filling(self, rate: int | None, size_gib: int, zone: str) -> Initialization:
         """By EBS's provisioned initialisation rates."""
-        return initialization(rate, None, size_gib, zone[:-1])
+        return initialization(rate, None, size_gib, self._context.prices.in_region(zone[:-1]).rates)
 
     def original_shape(self, snapshot: Snapshot, size_gib: int) -> DiskShape | None:
         """As its tag says."""
@@ -123,7 +123,7 @@ class EbsSnapshots(Snapshots):
             tags[tag.NAME] = request.name
         earlier = list_snapshots(self._context, everyone=True, volume_id=volume.id)
         newest = next((s for s in earlier if s.state is SnapshotState.COMPLETED), None)
-        price = snapshot_price(None, volume.size_gib, self._context.session.region)
+        price = self._context.prices.rates.snapshot(volume.size_gib)
         description = request.description or f"runctl: {volume.name or volume.id}"
         return SnapshotPlan(volume, request.name, description, persistent, tags, price, newest, token)
 
@@ -143,11 +143,11 @@ class EbsSnapshots(Snapshots):
 
         before = begun()
         if before:
-            return snapshot_of(before, self._context.session.region)
+            return snapshot_of(before, self._context.prices.rates)
         progress.step(f"taking a snapshot of {plan.volume.name or plan.volume.id}")
         specification: Any = [{"ResourceType": "snapshot", "Tags": tag_list(plan.tags)}]
         taken = carried_out(create, begun, self._context.clock)
-        return snapshot_of({"Tags": tag_list(plan.tags), **taken}, self._context.session.region)
+        return snapshot_of({"Tags": tag_list(plan.tags), **taken}, self._context.prices.rates)
 
     def wait(
         self, snapshot_id: SnapshotId, progress: Progress = SILENT, timeout: timedelta = timedelta(hours=24)

@@ -1,7 +1,6 @@
-"""What EBS volumes cost a month, and the sizes, IOPS and throughputs that each type allows.
+"""The sizes, IOPS and throughputs that each type of EBS volume allows.
 
-Limits: "Amazon EBS volume types" in the EBS user guide (gp3 as raised in September 2025). Prices: the public
-list prices of us-east-1 from the Amazon EBS pricing page; other regions are up to about a quarter dearer.
+From "Amazon EBS volume types" in the EBS user guide (gp3 as raised in September 2025).
 """
 
 from __future__ import annotations
@@ -11,27 +10,19 @@ from decimal import Decimal
 
 from runctl.core.errors import UsageError
 from runctl.core.models import Volume
-from runctl.costs.prices import Price
 from runctl.providers.volume_plans import DiskShape
-
-LIST_PRICE_REGION = "us-east-1"
 
 
 @dataclass(frozen=True)
 class DiskType:
-    """What one volume type allows and costs."""
+    """What one volume type allows."""
 
     size_gib: tuple[int, int]
-    usd_per_gib: Decimal
     iops: tuple[int, int] | None = None
     """``None``: they cannot be chosen."""
     iops_per_gib: int = 0
     throughput: tuple[int, int] | None = None
     """MiB/s; ``None``: it cannot be chosen."""
-    usd_per_iops: tuple[tuple[int, Decimal], ...] = ()
-    """Tiers: (from that many IOPS on, USD per IOPS and month)."""
-    usd_per_mibps: Decimal = Decimal(0)
-    """Above the throughput that is included."""
     iops_needed: bool = False
     multi_attach: bool = False
 
@@ -39,35 +30,28 @@ class DiskType:
 TYPES = {
     "gp3": DiskType(
         (1, 65536),
-        Decimal("0.08"),
         iops=(3000, 80000),
         iops_per_gib=500,
         throughput=(125, 2000),
-        usd_per_iops=((3000, Decimal("0.005")),),
-        usd_per_mibps=Decimal("0.04"),
     ),
-    "gp2": DiskType((1, 16384), Decimal("0.10")),
+    "gp2": DiskType((1, 16384)),
     "io1": DiskType(
         (4, 16384),
-        Decimal("0.125"),
         iops=(100, 64000),
         iops_per_gib=50,
-        usd_per_iops=((0, Decimal("0.065")),),
         iops_needed=True,
         multi_attach=True,
     ),
     "io2": DiskType(
         (4, 65536),
-        Decimal("0.125"),
         iops=(100, 256000),
         iops_per_gib=1000,
-        usd_per_iops=((0, Decimal("0.065")), (32000, Decimal("0.0455")), (64000, Decimal("0.03185"))),
         iops_needed=True,
         multi_attach=True,
     ),
-    "st1": DiskType((125, 16384), Decimal("0.045")),
-    "sc1": DiskType((125, 16384), Decimal("0.015")),
-    "standard": DiskType((1, 1024), Decimal("0.05")),
+    "st1": DiskType((125, 16384)),
+    "sc1": DiskType((125, 16384)),
+    "standard": DiskType((1, 1024)),
 }
 """By the API's volume type name."""
 USUAL_TYPE = "gp3"
@@ -125,7 +109,7 @@ def baseline_mibps(shape: DiskShape) -> float:
 
 def chosen_shape(volume: Volume) -> DiskShape:
     """The volume's type and size, with the IOPS and throughput that its type lets one choose."""
-    disk = TYPES.get(volume.type, DiskType((1, volume.size_gib), Decimal(0)))
+    disk = TYPES.get(volume.type, DiskType((1, volume.size_gib)))
     return DiskShape(
         volume.type,
         volume.size_gib,
@@ -164,29 +148,6 @@ def checked_multi_attach(type_name: str) -> None:
             f"{_a(type_name)} volume cannot be attached to several instances",
             hint=f"--multi-attach needs --volume-type {' or '.join(reversed(able))}",
         )
-
-
-def monthly_price(shape: DiskShape, region: str) -> Price | None:
-    """USD for a month of it at list prices; ``None`` for a type without a known price."""
-    disk = TYPES.get(shape.type)
-    if disk is None:
-        return None
-    amount = disk.usd_per_gib * shape.size_gib
-    for index, (start, usd) in enumerate(disk.usd_per_iops):
-        end = disk.usd_per_iops[index + 1][0] if index + 1 < len(disk.usd_per_iops) else None
-        above = max((shape.iops or 0) - start, 0)
-        amount += usd * (above if end is None else min(above, end - start))
-    if disk.throughput is not None and shape.throughput is not None:
-        amount += disk.usd_per_mibps * max(shape.throughput - disk.throughput[0], 0)
-    return list_price(amount, region)
-
-
-def list_price(amount: Decimal, region: str) -> Price:
-    """An amount at `LIST_PRICE_REGION`'s prices, as it is quoted for a region."""
-    source = f"EBS list price of {LIST_PRICE_REGION}"
-    if region != LIST_PRICE_REGION:
-        source += f"; {region} may differ by up to a quarter"
-    return Price(amount, source, current=False)
 
 
 def _checked_iops(

@@ -16,9 +16,9 @@ from runctl.core.progress import Progress
 from runctl.providers.aws.calls.idempotence import call_once
 from runctl.providers.aws.calls.parse import tag_list
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.ebs.snapshot_prices import initialization
+from runctl.providers.aws.ebs.initialization import initialization
 from runctl.providers.aws.ebs.snapshots import find_snapshot
-from runctl.providers.aws.ebs.types import USUAL_TYPE, checked_multi_attach, checked_shape, monthly_price
+from runctl.providers.aws.ebs.types import USUAL_TYPE, checked_multi_attach, checked_shape
 from runctl.providers.aws.ebs.volume_lookup import (
     OVER,
     check_name,
@@ -35,7 +35,7 @@ CREATE_TIMEOUT = timedelta(minutes=5)
 
 def plan_volume(context: AwsContext, request: VolumeRequest) -> VolumePlan:
     """See `Volumes.plan`. The zone is chosen for the machine that the configuration names."""
-    region = context.session.region
+    rates = context.prices.rates
     snapshot = None if request.snapshot_id is None else find_snapshot(context, request.snapshot_id)
     size = _size(request, snapshot)
     shape = checked_shape(request.type or USUAL_TYPE, size, request.iops, request.throughput)
@@ -49,7 +49,7 @@ def plan_volume(context: AwsContext, request: VolumeRequest) -> VolumePlan:
     filling = (
         None
         if snapshot is None
-        else initialization(request.initialization_rate, snapshot.data_gib, snapshot.volume_size_gib, region)
+        else initialization(request.initialization_rate, snapshot.data_gib, snapshot.volume_size_gib, rates)
     )
     if request.name is not None:
         check_name(context, request.name, request.token)
@@ -77,7 +77,7 @@ def plan_volume(context: AwsContext, request: VolumeRequest) -> VolumePlan:
         snapshot_id=None if snapshot is None else snapshot.id,
         tags=tags,
     )
-    return VolumePlan(decided, zone.reason, monthly_price(shape, region), token, filling)
+    return VolumePlan(decided, zone.reason, rates.volume(shape), token, filling)
 
 
 def new_tags(

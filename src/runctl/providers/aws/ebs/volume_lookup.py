@@ -36,15 +36,15 @@ def list_volumes(context: AwsContext, *, everyone: bool) -> tuple[Volume, ...]:
     items = describe_volumes(context, {} if everyone else {f"tag:{tag.OWNED}": [tag.OWNED_VALUE]})
     items.sort(key=lambda item: (utc(item.get("CreateTime")), item["VolumeId"]), reverse=True)
     types = _instance_types(context, items)
-    region = context.session.region
-    return tuple(volume_of(item, region, types.get(_attached_to(item) or "")) for item in items)
+    rates = context.prices.rates
+    return tuple(volume_of(item, rates, types.get(_attached_to(item) or "")) for item in items)
 
 
 def find_volume(context: AwsContext, id_or_name: str) -> Volume:
     """By id or by Name tag. Raises `NotFound`, `Conflict` (several of the name)."""
     item = find_described(context, id_or_name)
     types = _instance_types(context, [item])
-    return volume_of(item, context.session.region, types.get(_attached_to(item) or ""))
+    return volume_of(item, context.prices.rates, types.get(_attached_to(item) or ""))
 
 
 def check_ours(volume: Volume) -> None:

@@ -10,7 +10,6 @@ from runctl.core.errors import Conflict, NotFound
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import Volume, VolumeState
 from runctl.core.progress import SILENT, Progress
-from runctl.costs.purposes import Suggestion
 from runctl.providers.aws.calls.errors import our_errors, raising_our_errors
 from runctl.providers.aws.calls.parse import instance_of, tag_list
 from runctl.providers.aws.calls.retries import carried_out
@@ -26,7 +25,13 @@ from runctl.providers.aws.ebs.volume_lookup import (
     list_volumes,
 )
 from runctl.providers.aws.ec2 import instances, releasing
-from runctl.providers.volume_plans import DiskShape, InitializationStatus, VolumePlan, VolumeRequest
+from runctl.providers.volume_plans import (
+    DiskShape,
+    InitializationStatus,
+    Suggestion,
+    VolumePlan,
+    VolumeRequest,
+)
 from runctl.providers.volumes import Volumes
 
 
@@ -113,7 +118,7 @@ class EbsVolumes(Volumes):
 
     def suggest(self, purpose: str, size_gib: int) -> Suggestion | None:
         """By what the types cost and do."""
-        return purposes.suggest(purpose, size_gib)
+        return purposes.suggest(purpose, size_gib, self._context.prices.rates)
 
     def initialization(self, volume_id: VolumeId) -> InitializationStatus:
         """From DescribeVolumeStatus."""

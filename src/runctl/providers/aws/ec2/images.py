@@ -12,7 +12,7 @@ from runctl.core.errors import NotFound, ProviderError, Unsupported, UsageError
 from runctl.core.names import did_you_mean
 from runctl.providers.aws.calls.errors import error_code, our_errors
 from runctl.providers.aws.calls.parse import tags_of
-from runctl.providers.aws.price_data import snapshot_types
+from runctl.providers.aws.prices.shipped import snapshot_types
 
 if TYPE_CHECKING:
     from runctl.providers.aws.calls.session import AwsSession

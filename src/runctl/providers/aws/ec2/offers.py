@@ -13,7 +13,7 @@ from runctl.providers.aws.calls.errors import NotOffered
 from runctl.providers.aws.ec2.network import Subnet
 from runctl.providers.aws.ec2.zones import ZoneChoice
 from runctl.providers.capacity import LeftOut, Offer, Pool, pools_text
-from runctl.providers.interface import Price
+from runctl.providers.interface import Rate
 
 TOO_DEAR = "too-dear"
 """Code of the error where every offer is above ``--max-price``."""
@@ -43,7 +43,7 @@ def select(
     offered: Mapping[str, Sequence[str]],
     zone: ZoneChoice,
     subnets: Sequence[Subnet],
-    price: Callable[[Pool], Price | None],
+    price: Callable[[Pool], Rate | None],
     limits: Limits,
     avoid: Collection[Pool] = (),
 ) -> Selection:
@@ -79,7 +79,7 @@ def _rank(offer: Offer) -> tuple[bool, Decimal, Pool]:
     return offer.last, Decimal("Infinity") if offer.price is None else offer.price.usd, offer.pool
 
 
-def _dear(price: Price | None, most: Decimal) -> str:
+def _dear(price: Rate | None, most: Decimal) -> str:
     if price is None:
         return f"its price is not known, and the limit is {usd(most)} an hour"
     return f"above the limit of {usd(most)} an hour"

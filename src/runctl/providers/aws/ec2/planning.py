@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -16,12 +16,11 @@ from runctl.core.models import Market, Volume, VolumeState
 from runctl.core.money import usd
 from runctl.core.mount_points import usual_mount_points
 from runctl.core.progress import Progress
-from runctl.providers.aws import price_data
 from runctl.providers.aws.calls.errors import our_errors
 from runctl.providers.aws.calls.filters import describe as describe_exactly
 from runctl.providers.aws.calls.parse import DATA_VOLUME, TAG_VALUE_LIMIT, checked_mount_point, mounts_tag
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.ebs.types import checked_shape, monthly_price
+from runctl.providers.aws.ebs.types import checked_shape
 from runctl.providers.aws.ebs.volume_lookup import check_not_moving, find_volume
 from runctl.providers.aws.ec2 import images, network
 from runctl.providers.aws.ec2.fleets import is_fleet
@@ -31,8 +30,10 @@ from runctl.providers.aws.ec2.releasing import is_being_released
 from runctl.providers.aws.ec2.type_choice import choose_types
 from runctl.providers.aws.ec2.zones import ZoneChoice, choose_zone
 from runctl.providers.aws.iam.roles import ProfilePlan, plan_profile
+from runctl.providers.aws.prices import shipped, spot_history
+from runctl.providers.aws.prices.region_rates import RegionRates
 from runctl.providers.capacity import Offer, Pool
-from runctl.providers.interface import CreatePlan, InstanceRequest, Price, VolumeMount
+from runctl.providers.interface import CreatePlan, InstanceRequest, Rate, VolumeMount
 from runctl.providers.names import check_resource_name
 from runctl.providers.volume_plans import DiskShape
 
@@ -110,7 +111,7 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
         price=price,
         on_demand_price=on_demand,
         volumes=mounts,
-        volume_prices=_volume_prices(session.region, volumes, root_size, request.data_volume_size_gib),
+        volume_prices=_volume_prices(context.prices.rates, volumes, root_size, request.data_volume_size_gib),
         data_volume_size_gib=request.data_volume_size_gib,
         data_mount_point=request.data_mount_point,
         root_volume_size_gib=root_size,
@@ -294,15 +295,15 @@ class _Prices:
         self._on_demand = {name: ask(name) for name in types}
         self._quotes = context.prices.spot_quotes(types, progress) if market is Market.SPOT else ()
 
-    def of(self, pool: Pool) -> Price | None:
+    def of(self, pool: Pool) -> Rate | None:
         """An hour of it."""
         if self._market is Market.ON_DEMAND:
             return self._on_demand[pool.instance_type]
         own = [quote for quote in self._quotes if quote.instance_type == pool.instance_type]
-        price = price_data.spot_price(own, pool.zone, self._context.clock.now())
-        return price or price_data.snapshot_spot(pool.instance_type, self._context.session.region)
+        price = spot_history.spot_price(own, pool.zone, self._context.clock.now())
+        return price or shipped.snapshot_spot(pool.instance_type, self._context.session.region)
 
-    def planned(self, offers: Sequence[Offer]) -> Price | None:
+    def planned(self, offers: Sequence[Offer]) -> Rate | None:
         """An hour of the dearest pool, so as not to promise less; ``None`` where one has no price."""
         prices = [offer.price for offer in offers]
         known = [price for price in prices if price is not None]
@@ -313,9 +314,10 @@ class _Prices:
             return high
         depends = "the zone" if len(self._types) == 1 else "the type and the zone"
         source = f"{high.source}; {usd(low.usd)} to {usd(high.usd)} depending on {depends}"
-        return Price(high.usd, source, current=low.current and high.current)
+        current = low.current and high.current
+        return replace(high, source=source, current=current)
 
-    def on_demand(self, offers: Sequence[Offer]) -> Price | None:
+    def on_demand(self, offers: Sequence[Offer]) -> Rate | None:
         """What the machine that `planned` is the price of costs on demand."""
         dearest = max(offers, key=lambda offer: offer.price.usd if offer.price else Decimal("Infinity"))
         return self._on_demand[dearest.pool.instance_type]
@@ -329,17 +331,15 @@ def _key(session: AwsSession, name: str | None) -> str | None:
 
 
 def _volume_prices(
-    region: str, volumes: Sequence[Volume], root_size: int, data_size: int | None
-) -> Mapping[str, Price]:
-    prices: dict[str, Price | None] = {
-        volume.id: monthly_price(
-            DiskShape(volume.type, volume.size_gib, volume.iops, volume.throughput), region
-        )
+    rates: RegionRates, volumes: Sequence[Volume], root_size: int, data_size: int | None
+) -> Mapping[str, Rate]:
+    prices: dict[str, Rate | None] = {
+        volume.id: rates.volume(DiskShape(volume.type, volume.size_gib, volume.iops, volume.throughput))
         for volume in volumes
     }
-    prices["root"] = monthly_price(checked_shape("gp3", root_size, None, None), region)
+    prices["root"] = rates.volume(checked_shape("gp3", root_size, None, None))
     if data_size is not None:
-        prices[DATA_VOLUME] = monthly_price(checked_shape("gp3", data_size, None, None), region)
+        prices[DATA_VOLUME] = rates.volume(checked_shape("gp3", data_size, None, None))
     return {name: price for name, price in prices.items() if price is not None}
 
 
@@ -389,7 +389,7 @@ def _leaving(volumes: Sequence[Volume]) -> tuple[str, ...]:
 
 
 def _warnings(
-    instance_type: InstanceType, profile: ProfilePlan, location: _Location, price: Price | None
+    instance_type: InstanceType, profile: ProfilePlan, location: _Location, price: Rate | None
 ) -> tuple[str, ...]:
     warnings = []
     if profile.warning:

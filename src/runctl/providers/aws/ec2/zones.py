@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runctl.core.errors import UsageError, ZoneMismatch
-from runctl.providers.aws.price_data import SpotQuote
+from runctl.providers.aws.prices.spot_history import SpotQuote
 
 
 @dataclass(frozen=True)

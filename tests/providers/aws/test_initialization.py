@@ -1,4 +1,4 @@
-"""What snapshots cost, how long volumes take to be filled from them, and which volume suits what."""
+"""How long volumes take to be filled from snapshots, what that costs, and which volume suits what."""
 
 from __future__ import annotations
 
@@ -10,47 +10,44 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl.core.errors import UsageError
-from runctl.costs.purposes import PURPOSES
+from runctl.providers.aws.ebs.initialization import initialization
 from runctl.providers.aws.ebs.purposes import suggest
-from runctl.providers.aws.ebs.snapshot_prices import initialization, snapshot_price
 from runctl.providers.aws.ebs.types import checked_multi_attach, checked_shape, shape_from_text, shape_text
-from runctl.providers.volume_plans import DiskShape
+from runctl.providers.aws.prices.shipped import shipped_rates
+from runctl.providers.volume_plans import PURPOSES, DiskShape
+
+RATES = shipped_rates("us-east-1")
 
 
 def test_the_rate_promises_a_time_for_a_price() -> None:
     # 250 GiB at 200 MiB/s: 1,280 s, and $0.000012 for each GiB and MiB/s.
-    filling = initialization(200, Decimal(250), 500, "us-east-1")
+    filling = initialization(200, Decimal(250), 500, shipped_rates("us-east-1"))
     assert filling.takes == timedelta(seconds=1280)
     assert filling.price is not None
     assert (filling.price.usd, filling.estimated) == (Decimal("0.6"), False)
 
 
 def test_what_ec2_does_not_say_is_at_most_the_volume() -> None:
-    filling = initialization(300, None, 100, "eu-west-1")
+    filling = initialization(300, None, 100, shipped_rates("eu-west-1"))
     assert (filling.data_gib, filling.estimated) == (Decimal(100), True)
     assert filling.price is not None
     assert "eu-west-1 may differ" in filling.price.source
 
 
 def test_without_a_rate_nothing_is_promised_or_paid() -> None:
-    filling = initialization(None, Decimal(10), 100, "us-east-1")
+    filling = initialization(None, Decimal(10), 100, shipped_rates("us-east-1"))
     assert (filling.takes, filling.price) == (None, None)
 
 
 @pytest.mark.parametrize("rate", [0, 99, 301, 10**6])
 def test_a_rate_that_ec2_does_not_have_is_refused(rate: int) -> None:
     with pytest.raises(UsageError, match="100 to 300"):
-        initialization(rate, None, 1, "us-east-1")
-
-
-def test_a_snapshot_costs_at_most_its_data() -> None:
-    assert snapshot_price(Decimal(40), 100, "us-east-1").usd == Decimal("2.00")
-    assert snapshot_price(None, 100, "us-east-1").usd == Decimal("5.00")
+        initialization(rate, None, 1, shipped_rates("us-east-1"))
 
 
 @given(st.sampled_from(PURPOSES), st.integers(1, 65536))
 def test_every_purpose_has_a_volume_within_the_limits_and_says_why(purpose: str, size: int) -> None:
-    found = suggest(purpose, size)
+    found = suggest(purpose, size, RATES)
     shape = checked_shape(found.type, size, found.iops, found.throughput)
     assert shape.type == found.type
     assert found.reason
@@ -58,12 +55,12 @@ def test_every_purpose_has_a_volume_within_the_limits_and_says_why(purpose: str,
 
 @pytest.mark.parametrize(("size", "kind"), [(124, "gp3"), (125, "sc1"), (16384, "sc1"), (16385, "gp3")])
 def test_an_archive_is_on_the_cheapest_disk_that_is_large_enough(size: int, kind: str) -> None:
-    assert suggest("archive", size).type == kind
+    assert suggest("archive", size, RATES).type == kind
 
 
 def test_a_small_archive_that_would_be_cheaper_larger_says_so() -> None:
-    assert "--size 125" in suggest("archive", 50).reason
-    assert "--size 125" not in suggest("archive", 10).reason
+    assert "--size 125" in suggest("archive", 50, RATES).reason
+    assert "--size 125" not in suggest("archive", 10, RATES).reason
 
 
 @given(st.sampled_from(["gp3", "gp2", "io1", "io2", "st1", "sc1"]), st.integers(125, 16384))
