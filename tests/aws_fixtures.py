@@ -80,6 +80,7 @@ def loaded_clients(moto_endpoint: str) -> dict[str, Any]:
             session.s3,
             session.pricing,
             session.quotas,
+            session.autoscaling,
         ):
             client.meta.region_name  # noqa: B018
         session.instance_connect.meta.region_name  # noqa: B018

@@ -22,6 +22,7 @@ from runctl.providers.volume_plans import VolumeRequest
 from runctl.sandbox.connection import SandboxInfo
 from runctl.sandbox.fault_client import Faults
 from runctl.testing.contract import READY_TIMEOUT, MachineContract, RentingContract
+from runctl.testing.group_contract import GroupContract
 from runctl.testing.progress import RecordedProgress
 from runctl.testing.volume_contract import CloneContract, VolumeContract
 from tests.sandbox_fixture import lead_into
@@ -59,6 +60,17 @@ class TestSandboxCopies(CloneContract):
     @pytest.fixture
     def provider(self, aws: AwsProvider) -> Provider:
         return aws
+
+
+class TestSandboxGroups(GroupContract):
+    @pytest.fixture
+    def provider(self, aws: AwsProvider) -> Provider:
+        return aws
+
+    @pytest.fixture
+    def store_url(self, aws: AwsProvider) -> str:
+        aws.session.s3.create_bucket(Bucket="contract-groups")
+        return "s3://contract-groups/runs"
 
 
 class TestSandboxVolumes(VolumeContract):

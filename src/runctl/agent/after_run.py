@@ -18,6 +18,17 @@ TAKEN_BACK_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
+class GroupEnd:
+    """The group that has rented the machine, and would replace it: ended by the machine, itself last."""
+
+    group: str
+    template: str = ""
+    """What it starts machines by; empty: nothing that has to go."""
+    others: tuple[str, ...] = ()
+    """Other groups of the run, which end first."""
+
+
+@dataclass(frozen=True)
 class MachineEnd:
     """When the machine ends itself. Every time counts from the run's end."""
 
@@ -33,6 +44,8 @@ class MachineEnd:
     """``s3://bucket/prefix``, to which the machine uploads what the run wrote, below the run's id."""
     results_env: Mapping[str, str] = field(default_factory=dict)
     """Variables that lead there, where the machine's own do not."""
+    group: Optional[GroupEnd] = None
+    """``None``: the machine ends by shutting down."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +67,8 @@ class EndedRun:
     """Why it is not, in words, after a first try."""
     others: bool = False
     """Another run goes on on the machine."""
+    followed: bool = False
+    """The machine's group lets another attempt follow, here or on another machine."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +87,8 @@ def why_it_stays(end: MachineEnd, run: EndedRun) -> Optional[Stay]:
         return Stay("it is to be kept")
     if run.others:
         return Stay("another run goes on on it")
+    if run.followed:
+        return Stay("another attempt of the run follows")
     if run.taken_back:
         return _until(run, "its provider takes it back", TAKEN_BACK_SECONDS)
     reasons = []

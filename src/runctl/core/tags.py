@@ -48,6 +48,8 @@ HELPER_FOR: Final = "runctl:helper-for"
 """On an instance that was rented to fill a volume: which one. It is given back when that is done."""
 ATTEMPT: Final = "runctl:attempt"
 """On an instance that was rented for a further attempt of a run: ``RUN/N``."""
+RUN: Final = "runctl:run"
+"""On all that was made for one run whose machines a group rents: the run's id."""
 NAME: Final = "Name"
 
 CLOUDS_OWN: Final = "aws:"
@@ -69,6 +71,7 @@ NOT_COPIED: Final = frozenset(
         UNUSED,
         CREATED_FROM,
         HELPER_FOR,
+        RUN,
     }
     | {NAME, MOUNT_POINT, INTENT}
 )

@@ -36,6 +36,7 @@ from runctl.providers.capacity import (
 
 if TYPE_CHECKING:
     from runctl.providers.filling import Filling
+    from runctl.providers.groups import Groups
     from runctl.providers.image_registry import ImageRegistry
     from runctl.providers.object_storage import ObjectStorage
     from runctl.providers.prices import Prices
@@ -319,6 +320,7 @@ class Provider(ABC):
     spot_market: SpotMarket | Unsupported = Unsupported("this provider has no spot market")
     registry: ImageRegistry | Unsupported = Unsupported("this provider has no image registry")
     object_storage: ObjectStorage | Unsupported = Unsupported("this provider has no object store")
+    groups: Groups | Unsupported = Unsupported("this provider does not replace a machine by itself")
 
     @cached_property
     def journal(self) -> Journal:

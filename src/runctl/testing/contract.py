@@ -28,6 +28,7 @@ from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState
 from runctl.core.tags import is_ours
 from runctl.providers.filling import Filling
+from runctl.providers.groups import Groups
 from runctl.providers.image_registry import ImageRegistry
 from runctl.providers.interface import CreatePlan, DoctorStatus, InstanceRequest, Provider, require
 from runctl.providers.object_storage import ObjectStorage
@@ -36,7 +37,7 @@ from runctl.providers.volumes import Clones, Resizing, Snapshots, Volumes
 
 # The interface itself imports these for type checkers only.
 _IMPORTED_FOR_TYPES = (
-    *(Clones, Filling, ImageRegistry, ObjectStorage, Prices, Resizing, Snapshots, Volumes),
+    *(Clones, Filling, Groups, ImageRegistry, ObjectStorage, Prices, Resizing, Snapshots, Volumes),
 )
 ABILITIES: Mapping[str, type] = {
     name: next(kind for kind in get_args(hint) if kind is not Unsupported)

@@ -1,4 +1,5 @@
-"""What a machine asks EC2 for about itself: signed as botocore signs it, and asked again when it may be."""
+"""What a machine asks EC2 and Auto Scaling for about itself: signed as botocore signs it, and asked again when it may
+be."""
 
 from __future__ import annotations
 
@@ -12,6 +13,8 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotoCredentials
 
+from runctl.agent.after_run import GroupEnd
+from runctl.agent.cloud.autoscaling import AutoScaling, end_groups
 from runctl.agent.cloud.credentials import Credentials
 from runctl.agent.cloud.ec2 import Ec2
 from runctl.agent.errors import AgentError
@@ -119,3 +122,51 @@ def test_a_refusal_is_told(endpoint: Endpoint, answers: list[tuple[int, str]], s
         detach(endpoint)
     assert raised.value.message == said
     assert endpoint.answers == []
+
+
+def actions(endpoint: Endpoint) -> list[dict[str, str]]:
+    found = [{key: value[0] for key, value in parse_qs(body.decode()).items()} for _, body in endpoint.asked]
+    return [{key: value for key, value in each.items() if key != "Version"} for each in found]
+
+
+GONE = refusal(400, "ValidationError", "AutoScalingGroup name not found - null")
+
+
+def end(endpoint: Endpoint) -> None:
+    url = f"http://127.0.0.1:{endpoint.server_port}"
+    keys = Credentials(KEYS)
+    wanted = GroupEnd("runctl-run-1", template="runctl-run-1", others=("runctl-run-1-on-demand",))
+    end_groups(wanted, AutoScaling("i-0abc", "eu-west-1", keys, url), Ec2("i-0abc", "eu-west-1", keys, url))
+
+
+def test_the_other_group_ends_first_then_the_template_and_the_machines_own_group_last(
+    endpoint: Endpoint,
+) -> None:
+    busy = refusal(500, "ResourceContention", "busy")
+    endpoint.answers = [DONE, busy, DONE, DONE, DONE, refusal(400, "ScalingActivityInProgress", "busy"), DONE]
+    end(endpoint)
+    told = [(each["Action"], each.get("AutoScalingGroupName", "")) for each in actions(endpoint)]
+    assert list(dict.fromkeys(told)) == [
+        ("SetDesiredCapacity", "runctl-run-1-on-demand"),
+        ("DeleteAutoScalingGroup", "runctl-run-1-on-demand"),
+        ("DeleteLaunchTemplate", ""),
+        ("SetDesiredCapacity", "runctl-run-1"),
+        ("DeleteAutoScalingGroup", "runctl-run-1"),
+    ]
+    forced = [each for each in actions(endpoint) if each["Action"] == "DeleteAutoScalingGroup"]
+    assert all(each["ForceDelete"] == "true" for each in forced)
+
+
+def test_what_somebody_else_has_ended_is_passed_over(endpoint: Endpoint) -> None:
+    no_template = refusal(400, "InvalidLaunchTemplateName.NotFoundException", "It does not exist.")
+    endpoint.answers = [GONE, GONE, no_template, DONE, GONE]
+    end(endpoint)
+    assert len(endpoint.asked) == 5
+
+
+def test_nothing_after_a_refusal_is_done(endpoint: Endpoint) -> None:
+    """The machine is needed for the next try, and its own group is what keeps it."""
+    endpoint.answers = [refusal(403, "AccessDenied", "not authorized")]
+    with pytest.raises(AgentError, match="its role does not allow autoscaling:SetDesiredCapacity"):
+        end(endpoint)
+    assert len(endpoint.asked) == 1

@@ -16,7 +16,7 @@ from runctl.providers.aws.calls.changes import BOOKKEEPING, CHANGES, READING, de
 from runctl.providers.aws.calls.session import AwsSession
 from tests.aws_fixtures import Refuse
 
-CLIENTS = {"ec2": "ec2", "iam": "iam", "s3": "s3", "ecr": "ecr", "ssm": "ssm"}
+CLIENTS = {"ec2": "ec2", "iam": "iam", "s3": "s3", "ecr": "ecr", "ssm": "ssm", "autoscaling": "autoscaling"}
 
 
 def facts(session: AwsSession) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a machine asks EC2 for about itself, signed with its own role's keys (EC2's Query API)."""
+"""What a machine asks EC2 for about itself, signed with its own role's keys (the Query API of EC2 and its like)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
+from typing import TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from runctl.agent.cloud.credentials import Credentials
@@ -17,20 +18,30 @@ from runctl.agent.errors import AgentError
 from runctl.agent.machine.root import machine_variables
 from runctl.agent.object_store import domain_of
 
-VERSION = "2016-11-15"
 TIMEOUT_SECONDS = 5.0
 TRIES = 3
-_TEMPORARY = ("RequestLimitExceeded", "Unavailable", "InternalError", "ServiceUnavailable")
+_TEMPORARY = (
+    *("RequestLimitExceeded", "Throttling", "Unavailable", "InternalError", "InternalFailure"),
+    *("ServiceUnavailable", "ResourceContention", "ScalingActivityInProgress"),
+)
+_DENIED = ("UnauthorizedOperation", "AccessDenied")
 _GONE = ("IncorrectState", "InvalidAttachment.NotFound")
 """The volume is not attached (any more)."""
+
+Service = TypeVar("Service", bound="Ec2")
 
 
 class Ec2:
     """EC2 as one machine may ask it."""
 
+    service = "ec2"
+    """As its addresses and its rights begin."""
+    title = "EC2"
+    version = "2016-11-15"
+
     def __init__(self, instance_id: str, region: str, credentials: Credentials, endpoint: str = "") -> None:
         self._instance_id, self._region, self._credentials = instance_id, region, credentials
-        url = urlsplit(endpoint or f"https://ec2.{region}.{domain_of(region)}")
+        url = urlsplit(endpoint or f"https://{self.service}.{region}.{domain_of(region)}")
         self._host, self._path = url.netloc, url.path or "/"
         tls = None
         if url.scheme == "https":
@@ -47,9 +58,17 @@ class Ec2:
         """
         self._call("DetachVolume", {"VolumeId": volume_id, "InstanceId": self._instance_id})
 
+    def delete_launch_template(self, name: str) -> None:
+        """There is no such template. Raises `AgentError` as `detach_volume` does."""
+        try:
+            self._call("DeleteLaunchTemplate", {"LaunchTemplateName": name})
+        except AgentError as error:
+            if "NotFound" not in error.message:
+                raise
+
     def _call(self, action: str, parameters: Mapping[str, str]) -> None:
-        body = urlencode({"Action": action, "Version": VERSION, **parameters}).encode()
-        error = AgentError("ec2-unreachable", "EC2 cannot be reached from this machine")
+        body = urlencode({"Action": action, "Version": self.version, **parameters}).encode()
+        error = AgentError("ec2-unreachable", f"{self.title} cannot be reached from this machine")
         for number in range(TRIES):
             if number:
                 pause_before_try(number)
@@ -62,10 +81,10 @@ class Ec2:
             code = _between(text, "Code") or str(status)
             if code in _GONE:
                 return
-            if code == "UnauthorizedOperation":
-                why = f"its role does not allow ec2:{action}"
+            if code in _DENIED:
+                why = f"its role does not allow {self.service}:{action}"
             else:
-                why = "EC2 refuses {}: {} {}".format(action, code, _between(text, "Message")).rstrip()
+                why = f"{self.title} refuses {action}: {code} {_between(text, 'Message')}".rstrip()
             error = AgentError("ec2-refused", why)
             if code not in _TEMPORARY:
                 break
@@ -82,7 +101,7 @@ class Ec2:
             self._region,
             time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
             hashlib.sha256(body).hexdigest(),
-            "ec2",
+            self.service,
         )
         try:
             head = self._connection.ask(
@@ -95,7 +114,12 @@ class Ec2:
 
 
 def this_machine() -> Ec2:
-    """EC2 for the machine that this program runs on.
+    """EC2 for the machine that this program runs on. Raises as `of_this_machine` does."""
+    return of_this_machine(Ec2)
+
+
+def of_this_machine(kind: type[Service]) -> Service:
+    """The service for the machine that this program runs on.
 
     Its role's keys alone are used: a user's own keys may belong to another account. Raises `AgentError`
     (``ec2-unreachable``).
@@ -109,8 +133,9 @@ def this_machine() -> Ec2:
         raise AgentError("ec2-unreachable", f"the machine's metadata cannot be read: {error}") from error
     if instance_id is None or region is None:
         raise AgentError("ec2-unreachable", "the machine's metadata names no instance")
-    endpoint = variables.get("AWS_ENDPOINT_URL_EC2") or variables.get("AWS_ENDPOINT_URL") or ""
-    return Ec2(instance_id, region, Credentials(service), endpoint)
+    own = variables.get("AWS_ENDPOINT_URL_" + kind.service.replace("-", "_").upper())
+    endpoint = own or variables.get("AWS_ENDPOINT_URL") or ""
+    return kind(instance_id, region, Credentials(service), endpoint)
 
 
 def _between(text: str, name: str) -> str:

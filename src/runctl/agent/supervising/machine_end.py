@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runctl.agent.after_run import EndedRun, MachineEnd, Stay, why_it_stays
+from runctl.agent.after_run import EndedRun, GroupEnd, MachineEnd, Stay, why_it_stays
 from runctl.agent.encoding import to_json
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import durable
@@ -38,6 +38,8 @@ RETRY_SECONDS = 30.0
 """After a shutdown that was refused, or that has not ended the machine."""
 ERRORS = "machine-end.err"
 """In the attempt's folder: what went wrong."""
+FOLLOWED = frozenset({EndReason.INTERRUPTED, EndReason.LOST})
+"""Ends after which a group's machine goes on with the run, or the next one does."""
 FETCHED, READ = "fetched.json", "read.json"
 """In the attempt's folder, once somebody has said so."""
 UPLOADED = "results.json"
@@ -119,7 +121,10 @@ class _MachineEnder:
             _upload(folder, self._spec, self._env)
             self._upload_at = time.monotonic() + RETRY_SECONDS
         if _is_over(folder, self._wanted, ends):
-            _shut_down(self._program)
+            if self._wanted.group is None:
+                _shut_down(self._program)
+            elif ends.get(folder.path) is not None:
+                _end_groups(folder, self._wanted.group)
             time.sleep(RETRY_SECONDS)
         return False
 
@@ -157,6 +162,18 @@ def _is_over(folder: AttemptFolder, wanted: MachineEnd, ends: Mapping[Path, EndR
     return end is not None and stay_of(folder, wanted, end) is None
 
 
+def _end_groups(folder: AttemptFolder, group: GroupEnd) -> None:
+    """The group would replace a machine that only shuts down; it is deleted, and the machine goes with it."""
+    # Imported where it is needed: most machines were rented by no group.
+    from runctl.agent.cloud.autoscaling import end_groups
+
+    try:
+        end_groups(group)
+    except AgentError as error:
+        sys.stderr.write(f"{folder.run_id}: {group.group} could not be ended: {error.message}\n")
+        sys.stderr.flush()
+
+
 def _shut_down(program: str) -> None:
     """The provider ends a machine that shuts down, and bills it no longer."""
     command = as_root([program, "-h", "now"])
@@ -184,6 +201,7 @@ def stay_of(folder: AttemptFolder, wanted: MachineEnd, end: EndRecord, said: str
             taken_back=_is_taken_back(folder, end),
             fetched=said == FETCHED or (folder.path / FETCHED).exists(),
             others=any(other.end() is None for other in attempts() if other.path != folder.path),
+            followed=wanted.group is not None and end.reason in FOLLOWED,
             read=said == READ or (folder.path / READ).exists(),
             uploaded=(folder.path / UPLOADED).exists(),
             trouble=str(trouble.get("why", "")),

@@ -16,6 +16,7 @@ from runctl.providers.aws.settings import TRANSPORTS
 from runctl.providers.interface import Check, Provider, Scope, made_when_asked
 
 if TYPE_CHECKING:
+    from runctl.providers.aws.autoscaling.groups import AutoScalingGroups
     from runctl.providers.aws.ebs.clones import EbsClones
     from runctl.providers.aws.ebs.filling import EbsFilling
     from runctl.providers.aws.ebs.modifications import EbsResizing
@@ -129,6 +130,13 @@ class AwsProvider(Provider):
         from runctl.providers.aws.s3_storage import S3Storage
 
         return S3Storage(self._context)
+
+    @made_when_asked
+    def groups(self) -> AutoScalingGroups:
+        """Auto Scaling groups of size one."""
+        from runctl.providers.aws.autoscaling.groups import AutoScalingGroups
+
+        return AutoScalingGroups(self._context)
 
     def scope(self) -> Scope:
         """The account and region, and the configuration's ``[aws]`` section."""

@@ -38,6 +38,10 @@ BOOKKEEPING = frozenset(
         "PutBucketTagging",
         "PutPublicAccessBlock",
         "PutLifecyclePolicy",
+        "SuspendProcesses",
+        "PutScheduledUpdateGroupAction",
+        # The role that AWS itself acts by: once for an account, and AWS's own.
+        "CreateServiceLinkedRole",
         # What passes through the staging bucket expires there.
         "PutObject",
         "DeleteObject",
@@ -151,11 +155,44 @@ def _fleet(params: Params, answer: Params | None) -> Change:
 def _template(params: Params, answer: Params | None) -> Change:
     name = params["LaunchTemplateName"]
     state = "exists" if answer is not None else "may exist"
+    run = _created_tags(params).get(tag.RUN)
+    if run is not None:
+        fact = f"launch template {name} {state}; it costs nothing"
+        return Change("launch template", (name,), Effect.CREATED, fact, undo=f"runctl runs stop {run}")
     return Change(
         "launch template",
         (name,),
         Effect.CREATED,
         f"launch template {name} {state}; it costs nothing, and the next command that needs several pools deletes it",
+    )
+
+
+def _group(params: Params, answer: Params | None) -> Change:
+    """It has no machine yet: see `_group_size`."""
+    name, tags = params["AutoScalingGroupName"], tags_of(params.get("Tags"))
+    state = "exists" if answer is not None else "may exist"
+    return Change(
+        "group",
+        (name,),
+        Effect.CREATED,
+        f"Auto Scaling group {name} {state}",
+        undo=f"runctl runs stop {tags.get(tag.RUN, 'RUN')}",
+        token=tags.get(tag.INTENT, ""),
+    )
+
+
+def _group_size(params: Params, answer: Params | None) -> Change:
+    name, size = params["AutoScalingGroupName"], params["DesiredCapacity"]
+    if not size:
+        state = "rents nothing more" if answer is not None else "may rent nothing more"
+        return Change("group size", (name,), Effect.GONE, f"Auto Scaling group {name} {state}")
+    state = "rents its machine, which is billed" if answer is not None else "may be renting its machine"
+    return Change(
+        "group size",
+        (name,),
+        Effect.CREATED,
+        f"Auto Scaling group {name} {state}",
+        check="runctl runs list",
     )
 
 
@@ -297,6 +334,9 @@ CHANGES: Mapping[str, Describe] = {
     "CreateFleet": _fleet,
     "CreateLaunchTemplate": _template,
     "DeleteLaunchTemplate": _deleted("launch template", "LaunchTemplateName"),
+    "CreateAutoScalingGroup": _group,
+    "SetDesiredCapacity": _group_size,
+    "DeleteAutoScalingGroup": _deleted("group", "AutoScalingGroupName"),
     "TerminateInstances": _instances_become(
         Effect.GONE, "is being terminated", "may be being terminated", "", "instance"
     ),

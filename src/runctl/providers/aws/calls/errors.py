@@ -87,6 +87,7 @@ NOT_FOUND = {
     "ParameterNotFound",
 }
 CONFLICT = {
+    "AlreadyExists",
     "BucketAlreadyExists",
     "BucketAlreadyOwnedByYou",
     "DeleteConflict",
@@ -94,6 +95,9 @@ CONFLICT = {
     "EntityAlreadyExists",
     "IncorrectInstanceState",
     "IncorrectState",
+    "ResourceContention",
+    "ResourceInUse",
+    "ScalingActivityInProgress",
     "VolumeInUse",
 }
 THROTTLED = {

@@ -152,6 +152,11 @@ class AwsSession:
         return client
 
     @property
+    def autoscaling(self) -> Any:
+        """EC2 Auto Scaling."""
+        return self._client("autoscaling")
+
+    @property
     def iam(self) -> IAMClient:
         """Roles and instance profiles."""
         client: IAMClient = self._client("iam")

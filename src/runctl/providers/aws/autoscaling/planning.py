@@ -1,0 +1,152 @@
+"""What a run's Auto Scaling group is to be, and the calls that make it. Pure but for what `plan_create` looks up.
+
+Sources: "Auto Scaling groups with multiple instance types and purchase options", "Suspend-resume processes" and
+"Health checks" in the EC2 Auto Scaling user guide; CreateAutoScalingGroup and CreateLaunchTemplate in the API
+references.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from runctl.core import tags as tag
+from runctl.core.clock import parse_duration
+from runctl.core.errors import UsageError
+from runctl.core.ids import RunId
+from runctl.core.models import Market
+from runctl.core.progress import Progress
+from runctl.providers.aws.autoscaling.rights import rights_text
+from runctl.providers.aws.calls.parse import tag_list
+from runctl.providers.aws.context import AwsContext
+from runctl.providers.aws.ec2.planning import plan_create
+from runctl.providers.groups import GroupPlan, GroupRequest
+
+MOST_TYPES = 40
+"""Overrides of a mixed instances policy."""
+SHORTEST_TTL = timedelta(minutes=5)
+SUSPENDED = ("AZRebalance",)
+"""It would end a machine that works, to balance zones."""
+END_ACTION = "runctl-ttl"
+
+
+def name_of(run_id: RunId) -> str:
+    """Of the group, its template and its role. Pure."""
+    return f"runctl-{run_id}"
+
+
+def plan_group(context: AwsContext, request: GroupRequest, progress: Progress) -> GroupPlan:
+    """See `Groups.plan`."""
+    run_id, wanted = request.take_up.run_id, request.machine
+    configured = context.settings.ttl
+    ttl = request.ttl or (parse_duration(configured) if configured else None)
+    if ttl is not None and ttl < SHORTEST_TTL:
+        raise UsageError(f"--ttl {ttl} is too short for a group of machines", hint="five minutes at least")
+    machine = plan_create(context, wanted, progress)
+    volumes = tuple(mount.volume for mount in machine.volumes)
+    own_profile = wanted.instance_profile or context.settings.instance_profile
+    role = None if own_profile else name_of(run_id)
+    types = tuple(dict.fromkeys(offer.pool.instance_type for offer in machine.offers))
+    if len(types) > MOST_TYPES:
+        raise UsageError(
+            f"{len(types)} instance types are more than the {MOST_TYPES} that an Auto Scaling group takes",
+            hint="ask for more of the machine, or name types: --instance-type",
+        )
+    tags = {key: value for key, value in machine.tags.items() if key != tag.EXPIRES_AT}
+    machine = replace(
+        machine,
+        instance_profile=own_profile or role,
+        # A machine that ends itself is replaced: the group has the time to live, and ends what nobody uses.
+        ttl=None,
+        unused_for=None,
+        tags={**tags, tag.RUN: run_id},
+        will_also_create=(),
+    )
+    return GroupPlan(
+        machine=machine,
+        take_up=request.take_up,
+        name=name_of(run_id),
+        role=role,
+        rights=rights_text(volumes, wanted.writes, request.reads) if role else (),
+        subnets=tuple(dict.fromkeys(offer.subnet for offer in machine.offers if offer.subnet is not None)),
+        types=types or (machine.instance_type,),
+        bid=wanted.max_price if wanted.market is Market.SPOT else None,
+        reads=request.reads,
+        ttl=ttl,
+        ends_at=context.clock.now() + ttl if ttl is not None else None,
+    )
+
+
+def run_tags(plan: GroupPlan) -> dict[str, str]:
+    """What everything that is made for the group is tagged with; its machines have more. Pure."""
+    left = {tag.MOUNTS, tag.LOGIN_USER, tag.NAME}
+    return {key: value for key, value in plan.machine.tags.items() if key not in left}
+
+
+def template_arguments(plan: GroupPlan, launch: Mapping[str, Any]) -> dict[str, Any]:
+    """What CreateLaunchTemplate is called with, for a launch that RunInstances would be called with. Pure.
+
+    The market is the group's to say: with a mixed instances policy a template that says it is refused. What a group
+    launches has its tags from the template, volumes too. No tag for spot requests: on-demand machines would not launch.
+    """
+    left = {
+        "MinCount",
+        "MaxCount",
+        "ClientToken",
+        "InstanceType",
+        "InstanceMarketOptions",
+        "SubnetId",
+        "Placement",
+    }
+    data = {name: value for name, value in launch.items() if name not in left}
+    data["UserData"] = base64.b64encode(data["UserData"].encode()).decode()
+    data["TagSpecifications"] = [
+        item for item in launch["TagSpecifications"] if "spot" not in item["ResourceType"]
+    ]
+    return {
+        "LaunchTemplateName": plan.name,
+        "ClientToken": plan.machine.client_token,
+        "LaunchTemplateData": data,
+        "TagSpecifications": [{"ResourceType": "launch-template", "Tags": tag_list(run_tags(plan))}],
+    }
+
+
+def group_arguments(plan: GroupPlan, template_id: str) -> dict[str, Any]:
+    """What CreateAutoScalingGroup is called with. Pure.
+
+    It begins with no machine: the call that sets its size is the one that rents. Percentage and strategy have defaults
+    that buy on demand, and where it is cheapest today. The version is pinned: another one would be another machine.
+    Capacity rebalancing is off: it would end the machine on a mere recommendation, without a notice.
+    """
+    spot = plan.machine.market is Market.SPOT
+    distribution: dict[str, Any] = {
+        "OnDemandBaseCapacity": 0,
+        "OnDemandPercentageAboveBaseCapacity": 0 if spot else 100,
+        "OnDemandAllocationStrategy": "lowest-price",
+        "SpotAllocationStrategy": "price-capacity-optimized",
+    }
+    if plan.bid is not None:
+        distribution["SpotMaxPrice"] = f"{plan.bid:f}"
+    return {
+        "AutoScalingGroupName": plan.name,
+        "MixedInstancesPolicy": {
+            "LaunchTemplate": {
+                "LaunchTemplateSpecification": {"LaunchTemplateId": template_id, "Version": "1"},
+                "Overrides": [{"InstanceType": name} for name in plan.types],
+            },
+            "InstancesDistribution": distribution,
+        },
+        "MinSize": 0,
+        "MaxSize": 1,
+        "DesiredCapacity": 0,
+        "VPCZoneIdentifier": ",".join(plan.subnets),
+        "CapacityRebalance": False,
+        "Tags": [
+            # The template tags its machines: of one key, the group's value would win.
+            {"Key": key, "Value": value, "PropagateAtLaunch": False}
+            for key, value in run_tags(plan).items()
+        ],
+    }
