@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from runctl.agent.checkpoint_spec import CheckpointSchedule, StoreSpec
@@ -15,6 +17,8 @@ def test_a_store_and_a_schedule_are_what_was_asked_for() -> None:
     assert keeping.store() == StoreSpec("s3://mine/runs", keep_last=3, keep_best=("best*",))
     assert keeping.schedule() == CheckpointSchedule(every_seconds=600.0)
     assert Keeping(every="auto").schedule() == CheckpointSchedule()
+    measured = Keeping(every="auto").schedule(timedelta(hours=5))
+    assert measured == CheckpointSchedule(between_interruptions=5 * 3600.0)
     assert Keeping(folder="/mnt/shared").store() == StoreSpec("/mnt/shared")
     assert (NOTHING.store(), NOTHING.schedule()) == (None, None)
 
@@ -44,6 +48,9 @@ def test_the_configuration_fills_in_what_was_not_given() -> None:
     assert with_defaults(NOTHING, config) == Keeping(s3="s3://ours/runs", every="auto", keep_last=5)
     given = Keeping(folder="/mnt/shared", every="5m")
     assert with_defaults(given, config) == Keeping(folder="/mnt/shared", every="5m", keep_last=5)
+    without = Keeping(without=True)
+    assert with_defaults(without, config) == Keeping(every="auto", without=True)
+    assert with_defaults(without, config).store() is None
 
 
 @pytest.mark.parametrize("folder", [None, "/mnt/shared"])

@@ -12,10 +12,13 @@ from runctl.core.database import Database
 from runctl.core.models import InstanceState, Market
 from runctl.core.tags import INTENT
 from runctl.machines.pool_record import (
+    USUAL_LIFE,
+    Lifetime,
     PoolEvent,
     PoolEventKind,
     PoolRecord,
     PoolSummary,
+    expected_lifetime,
     note_interrupted,
     ranked,
     summaries,
@@ -84,6 +87,24 @@ def test_the_mean_lifetime_counts_machines_that_were_not_taken_back() -> None:
     assert summaries(events, Market.SPOT)[A].mean_lifetime == 6 * HOUR
     assert summaries(events[:2], Market.SPOT)[A].mean_lifetime is None
     assert summaries(events, Market.ON_DEMAND) == {}
+
+
+def test_the_expected_lifetime_moves_from_the_usual_one_to_what_was_seen() -> None:
+    def life(number: int, pool: Pool, lived: timedelta, end: PoolEventKind) -> list[PoolEvent]:
+        instance = f"i-{number}"
+        return [
+            PoolEvent(PoolEventKind.RENTED, pool, Market.SPOT, NOW, instance),
+            PoolEvent(end, pool, Market.SPOT, NOW + lived, instance),
+        ]
+
+    taken, given_back = PoolEventKind.INTERRUPTED, PoolEventKind.GIVEN_BACK
+    events = [*life(1, A, 10 * HOUR, taken), *life(2, A, 12 * HOUR, given_back), *life(3, B, HOUR, taken)]
+
+    assert expected_lifetime([], A.instance_type, A.zone) == Lifetime(USUAL_LIFE)
+    assert expected_lifetime(events, A.instance_type, A.zone) == Lifetime((USUAL_LIFE + 22 * HOUR) / 2, 1)
+    assert expected_lifetime(events, A.instance_type, None) == Lifetime((USUAL_LIFE + 23 * HOUR) / 3, 2)
+    assert expected_lifetime(events, "p3.2xlarge", None) == Lifetime(USUAL_LIFE)
+    assert expected_lifetime(life(4, A, 6 * HOUR, given_back), A.instance_type, A.zone).mean == 8 * HOUR
 
 
 def offer(pool: Pool, price: str) -> Offer:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from runctl.agent.checkpoint_spec import CheckpointSchedule, StoreSpec
@@ -28,6 +29,8 @@ class Keeping:
     """A duration, or `AUTO`."""
     keep_last: int | None = None
     keep_best: tuple[str, ...] = ()
+    without: bool = False
+    """None is kept elsewhere, and a spot machine that takes all of them with it is accepted."""
 
     def store(self) -> StoreSpec | None:
         """Where they are kept besides; ``None``: nowhere. Raises `UsageError`."""
@@ -54,12 +57,17 @@ class Keeping:
             keep_best=self.keep_best,
         )
 
-    def schedule(self) -> CheckpointSchedule | None:
-        """How often the script is asked; ``None``: never. Raises `UsageError`."""
+    def schedule(self, between_interruptions: timedelta | None = None) -> CheckpointSchedule | None:
+        """How often the script is asked; ``None``: never. Raises `UsageError`.
+
+        ``between_interruptions`` is what was measured, where anything was.
+        """
         if self.every is None:
             return None
         if self.every == AUTO:
-            return CheckpointSchedule()
+            if between_interruptions is None:
+                return CheckpointSchedule()
+            return CheckpointSchedule(between_interruptions=between_interruptions.total_seconds())
         try:
             seconds = parse_duration(self.every).total_seconds()
         except ValueError as error:
@@ -78,6 +86,8 @@ NOTHING = Keeping()
 
 def with_defaults(given: Keeping, config: CheckpointsConfig) -> Keeping:
     """What was given, and what the configuration says where nothing was. Raises `UsageError`."""
+    if given.without:
+        return replace(given, every=given.every or config.every)
     names_store = given.s3 is not None or given.folder is not None
     s3 = given.s3 if names_store else config.s3
     if given.endpoint is not None and s3 is None:

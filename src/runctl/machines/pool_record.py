@@ -29,6 +29,8 @@ REFUSED_LATELY = timedelta(minutes=30)
 """A pool that had no capacity so shortly ago comes after those that have not refused."""
 TAKEN_BACK_LATELY = timedelta(hours=2)
 """A pool that took a machine back so shortly ago is asked when no other has one."""
+USUAL_LIFE = timedelta(hours=2)
+"""How long a spot machine is taken to live where nothing was seen: hours are the cautious side."""
 
 
 class PoolEventKind(StrEnum):
@@ -66,6 +68,15 @@ class PoolSummary:
     last_interrupted_at: datetime | None = None
     mean_lifetime: timedelta | None = None
     """Machine time for each interruption; ``None`` where none was seen."""
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """How long a spot machine is expected to live."""
+
+    mean: timedelta
+    interruptions: int = 0
+    """That were seen here. `USUAL_LIFE` counts as one more."""
 
 
 class PoolRecord:
@@ -116,6 +127,10 @@ class PoolRecord:
             for row in rows
         )
 
+    def lifetime(self, instance_type: str, zone: str | None, now: datetime) -> Lifetime:
+        """See `expected_lifetime`."""
+        return expected_lifetime(self.events(now), instance_type, zone)
+
     def _put(self, event: PoolEvent) -> None:
         # The same event may be told twice, by a command that finishes what an earlier one began.
         statement = (
@@ -151,27 +166,45 @@ def summaries(events: Sequence[PoolEvent], market: Market) -> dict[Pool, PoolSum
     return {pool: _summary([event for event in own if event.pool == pool]) for pool in {e.pool for e in own}}
 
 
+def expected_lifetime(events: Sequence[PoolEvent], instance_type: str, zone: str | None) -> Lifetime:
+    """Of a spot machine of this type in the zone, or in any; what was not seen often is near `USUAL_LIFE`. Pure."""
+    own = [
+        event
+        for event in events
+        if event.market is Market.SPOT
+        and event.pool.instance_type == instance_type
+        and zone in {None, event.pool.zone}
+    ]
+    taken = sum(event.kind is PoolEventKind.INTERRUPTED for event in own)
+    return Lifetime((USUAL_LIFE + _lived(own)) / (1 + taken), taken)
+
+
 def _summary(events: Sequence[PoolEvent]) -> PoolSummary:
-    began = {event.instance_id: event.at for event in events if event.kind is PoolEventKind.RENTED}
+    began = {event.instance_id for event in events if event.kind is PoolEventKind.RENTED}
     refused = [
         event.at
         for event in events
         if event.kind is PoolEventKind.REFUSED and event.reason == RefusalReason.NO_CAPACITY.value
     ]
     taken = [event.at for event in events if event.kind is PoolEventKind.INTERRUPTED]
-    ended: dict[str | None, datetime] = {}
-    for event in events:
-        if event.instance_id in began and event.kind is not PoolEventKind.RENTED:
-            ended.setdefault(event.instance_id, event.at)
-    lived = sum((end - began[instance_id] for instance_id, end in ended.items()), timedelta())
     return PoolSummary(
         launches=len(began),
         refusals=len(refused),
         interruptions=len(taken),
         last_refused_at=max(refused, default=None),
         last_interrupted_at=max(taken, default=None),
-        mean_lifetime=lived / len(taken) if taken else None,
+        mean_lifetime=_lived(events) / len(taken) if taken else None,
     )
+
+
+def _lived(events: Sequence[PoolEvent]) -> timedelta:
+    """The time of all machines whose beginning and end were seen."""
+    began = {event.instance_id: event.at for event in events if event.kind is PoolEventKind.RENTED}
+    ended: dict[str | None, datetime] = {}
+    for event in events:
+        if event.instance_id in began and event.kind is not PoolEventKind.RENTED:
+            ended.setdefault(event.instance_id, event.at)
+    return sum((end - began[instance_id] for instance_id, end in ended.items()), timedelta())
 
 
 def ranked(offers: Sequence[Offer], seen: Mapping[Pool, PoolSummary], now: datetime) -> tuple[Offer, ...]:

@@ -18,6 +18,7 @@ from runctl.render.json import to_builtins
 from runctl.render.run_mounts import mount_rows, mounts_document
 from runctl.render.things import duration
 from runctl.runs.plan import RunPlan
+from runctl.runs.spot_risk import risk_text
 
 
 def run_plan_lines(plan: RunPlan, *, price: bool = True) -> list[str]:
@@ -95,6 +96,7 @@ def run_plan_document(plan: RunPlan) -> dict[str, Any]:
             "checkpoint_signal": spec.checkpoint_signal or CHECKPOINT_SIGNALS[0],
             "store": spec.store,
             "checkpoint_schedule": spec.checkpoint_schedule,
+            "spot_risk": _risk_document(plan),
             "auto_resume": plan.recovery.auto_resume,
             "max_attempts": plan.recovery.rules.max_attempts,
             "retry_within_seconds": plan.recovery.rules.retry_within,
@@ -114,6 +116,8 @@ def _checkpoint_rows(plan: RunPlan) -> list[tuple[str, str]]:
         best = "".join(f", and {pattern}" for pattern in store.keep_best)
         at = f" at {store.endpoint}" if store.endpoint else ""
         rows.append(("publishes", f"checkpoints and log to {store.url}/{plan.run_id}{at}; {kept}{best}"))
+    if plan.spot_risk is not None:
+        rows.append(("at risk", f"nothing saved outlives the machine: {risk_text(plan.spot_risk)}"))
     if schedule is not None:
         often = (
             "as often as it is worth its time"
@@ -122,6 +126,17 @@ def _checkpoint_rows(plan: RunPlan) -> list[tuple[str, str]]:
         )
         rows.append(("checkpoints", f"the script is asked for one {often}"))
     return rows
+
+
+def _risk_document(plan: RunPlan) -> dict[str, Any] | None:
+    if plan.spot_risk is None:
+        return None
+    lifetime = plan.spot_risk.lifetime
+    return {
+        "between_interruptions_seconds": lifetime.mean,
+        "interruptions_seen": lifetime.interruptions,
+        "costs": plan.spot_risk.costs,
+    }
 
 
 def _source(plan: RunPlan, container: ContainerSpec) -> str:

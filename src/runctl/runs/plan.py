@@ -18,12 +18,14 @@ from runctl.core.errors import Conflict, NotFound, PermissionDenied
 from runctl.core.ids import RunId
 from runctl.core.models import GitState, Instance, InstanceState, Market
 from runctl.core.tags import is_ours
+from runctl.machines.pool_record import Lifetime
 from runctl.project.compose_file import check_env_files
 from runctl.providers.registry import is_this_computer
 from runctl.runs.mounts.folder_mounts import folder_mounts
 from runctl.runs.mounts.plan import MountFacts, MountPlan, plan_mounts
 from runctl.runs.project_plan import DEFAULT_GRACE, ProjectPlan, TrainRequest
 from runctl.runs.recovery import Recovery
+from runctl.runs.spot_risk import SpotRisk, is_unsaved, spot_risk
 
 RESUME_ORIGIN = "--resume-from"
 
@@ -49,6 +51,8 @@ class RunPlan:
     """Whether another machine takes the run up when its own is taken back."""
     results: str | None = None
     """Where what the run wrote is brought after it: a folder of this computer, or an address."""
+    spot_risk: SpotRisk | None = None
+    """What interruptions are expected to cost; ``None``: checkpoints outlive the machine, or nobody takes it back."""
 
 
 def check_instance(instance: Instance) -> None:
@@ -119,12 +123,13 @@ def plan_run(
     container: ContainerSpec | None,
     image: ImagePlanOfRun | None = None,
     git: GitState | None = None,
+    lifetime: Lifetime | None = None,
 ) -> RunPlan:
     """Join the project with what the machine has and what its image is.
 
     ``container`` is the one that the agent gets: `runctl.runs.images.run_image.SettledImage.container`;
-    ``resume_from`` is what `resume_path` says. Raises `ProjectError` for a file that a Compose service needs and that
-    is not sent.
+    ``resume_from`` is what `resume_path` says; ``lifetime`` is that of a spot machine, where the plan depends on it.
+    Raises `ProjectError` for a file that a Compose service needs and that is not sent.
     """
     selection = project.sent.selection
     if project.compose is not None and selection is not None:
@@ -151,7 +156,7 @@ def plan_run(
         resume_from=resume_from,
         resume_args=request.resume_args,
         store=request.keeping.store(),
-        checkpoint_schedule=request.keeping.schedule(),
+        checkpoint_schedule=request.keeping.schedule(lifetime.mean if lifetime is not None else None),
         # This computer was rented for nobody.
         machine_end=None if is_this_computer(instance.provider) else request.machine_end,
     )
@@ -166,6 +171,9 @@ def plan_run(
         git=git,
         results=request.results,
         recovery=request.recovery,
+        spot_risk=spot_risk(lifetime, instance.price_per_hour, request.timeout)
+        if lifetime is not None and is_unsaved(instance.market, spec.store, spec.container, mounts.saves)
+        else None,
     )
 
 

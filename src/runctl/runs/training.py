@@ -9,14 +9,16 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from runctl.agent.spec import EndReason, RunSpec
+from runctl.agent.spec import ContainerSpec, EndReason, RunSpec
+from runctl.checkpoints.keeping import AUTO
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Interrupted, Unsupported
 from runctl.core.ids import InstanceId, RunId, new_run_id
-from runctl.core.models import Instance, Volume
+from runctl.core.models import Instance, Market, Volume
 from runctl.core.tags import INTENT
 from runctl.machines.intents import IntentState
 from runctl.machines.machine import Machine, reach
+from runctl.machines.pool_record import Lifetime
 from runctl.machines.session import Session
 from runctl.project.root import project_name
 from runctl.providers.interface import InstanceRequest
@@ -25,7 +27,7 @@ from runctl.runs.images.run_image import BY_CONFIGURATION, ImageOptions, RunImag
 from runctl.runs.launch import launch
 from runctl.runs.mounts.attachments import volumes_attached
 from runctl.runs.mounts.facts import find_holder, gather_mount_facts
-from runctl.runs.mounts.plan import MountFacts
+from runctl.runs.mounts.plan import MountFacts, MountPlan
 from runctl.runs.mounts.volume_conflicts import Holder
 from runctl.runs.plan import (
     RunPlan,
@@ -38,6 +40,7 @@ from runctl.runs.plan import (
 from runctl.runs.project_plan import ProjectPlan, TrainRequest
 from runctl.runs.recipe import Recipe, keeping, kept_volumes
 from runctl.runs.records import RunRecord
+from runctl.runs.spot_risk import check_risk, is_unsaved, risk_text
 from runctl.runs.store import RunStore, run_store
 from runctl.transport.agent import AgentClient
 
@@ -79,11 +82,22 @@ class Training:
         check_instance(self.instance)
         if needs_check(self.project.container):
             self.machine.agent.check(self.project.container)
-        return self._planned(self._mount_facts(), self._image)
+        plan = self._planned(self._mount_facts(), self._image)
+        if plan.spot_risk is not None and not self.request.keeping.without and self.rented_by is None:
+            # The machine is there, and paid for: whoever rented it may know better.
+            self._warn(f"nothing that this run saves outlives its spot machine: {risk_text(plan.spot_risk)}")
+        return plan
 
     def plan_before_renting(self, facts: MountFacts) -> RunPlan:
-        """As `plan`, for a machine that is not rented yet: it is asked nothing, and ``facts`` are what it will have."""
-        return self._planned(facts, self._image_on(None))
+        """As `plan`, for a machine that is not rented yet: it is asked nothing, and ``facts`` are what it will have.
+
+        Raises `UsageError` (code ``no-checkpoints``) besides.
+        """
+        plan = self._planned(facts, self._image_on(None))
+        if plan.spot_risk is not None and not self.request.keeping.without:
+            has_volumes = not isinstance(self.session.provider(facts.instance.provider).volumes, Unsupported)
+            check_risk(plan.spot_risk, has_volumes=has_volumes)
+        return plan
 
     @property
     def _request(self) -> TrainRequest:
@@ -123,6 +137,19 @@ class Training:
             container=image.container if image is not None else None,
             image=image.shown if image is not None else None,
             git=git_state(project.root.path),
+            lifetime=self._lifetime(facts.instance, mounts, image.container if image is not None else None),
+        )
+
+    def _lifetime(
+        self, instance: Instance, mounts: MountPlan, container: ContainerSpec | None
+    ) -> Lifetime | None:
+        """What was seen of such machines, where the run depends on it."""
+        keeping = self.request.keeping
+        unsaved = is_unsaved(instance.market, keeping.store(), container, mounts.saves)
+        if instance.market is not Market.SPOT or not (unsaved or keeping.every == AUTO):
+            return None
+        return self.session.pool_record(instance.provider).lifetime(
+            instance.instance_type, instance.zone, SystemClock().now()
         )
 
     def start(self, plan: RunPlan) -> RunRecord:

@@ -29,6 +29,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "--checkpoint-signal",
         "--keep-last",
         "--keep-best",
+        "--no-checkpoint",
         "--resume-from",
         "--resume-arg",
     ),

@@ -261,7 +261,7 @@ def _examples(provider: str) -> tuple[tuple[str, str], ...]:
         return ((f"{launch}{where} train.py --results results --wait", "train, and copy the results there"),)
     return (
         (
-            f"{launch} train.py --spot --wait -- --epochs 5",
+            f"{launch} train.py --spot --checkpoint-s3 s3://mine/runs --wait -- --epochs 5",
             "the whole way, with the results in the folder results",
         ),
         (f"{launch} train.py --ttl 12h --keep-on-failure 1h", "the machine ends itself with nobody watching"),

@@ -98,11 +98,16 @@ def checkpoint_options(function: Callable[..., Any]) -> Callable[..., Any]:
         checkpoint_every: str | None,
         keep_last: int | None,
         keep_best: tuple[str, ...],
+        no_checkpoint: bool,
         **others: Any,
     ) -> Any:
         if checkpoint_s3 is not None and checkpoint_folder is not None:
             raise UsageError(
                 "--checkpoint-s3 and --checkpoint-folder exclude each other", hint="leave one of them out"
+            )
+        if no_checkpoint and (checkpoint_s3 or checkpoint_folder):
+            raise UsageError(
+                "--no-checkpoint and a place for checkpoints exclude each other", hint="leave one of them out"
             )
         keeping = Keeping(
             s3=checkpoint_s3,
@@ -111,6 +116,7 @@ def checkpoint_options(function: Callable[..., Any]) -> Callable[..., Any]:
             every=checkpoint_every,
             keep_last=keep_last,
             keep_best=keep_best,
+            without=no_checkpoint,
         )
         return function(*arguments, keeping=keeping, **others)
 
@@ -147,6 +153,11 @@ def checkpoint_options(function: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             metavar="GLOB",
             help="With --keep-last: keep the newest of each name that matches as well, such as 'best*'. Repeatable.",
+        ),
+        click.option(
+            "--no-checkpoint",
+            is_flag=True,
+            help="Publish none, and accept that a spot machine that is taken back takes what was saved with it.",
         ),
     ]
     return with_options(gather, options)

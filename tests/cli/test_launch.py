@@ -1,0 +1,52 @@
+"""``aws launch``: what is decided before anything is rented."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runctl.core.models import Market
+from tests.cli.conftest import Invoke, data_of, error_of
+from tests.cli.fake_provider import Script, a_plan
+
+LAUNCH = ("aws", "launch", "train.py", "--dry-run", "--output", "json")
+
+
+@pytest.fixture
+def aws(script: Script, invoke: Invoke) -> Script:
+    """A plan is all that is asked for."""
+    script.answers.update(instances=(), plan_create=a_plan)
+    Path("train.py").write_text("print('trains')\n")
+    return script
+
+
+@pytest.mark.usefixtures("aws")
+def test_spot_without_checkpoints_that_outlive_the_machine_is_refused_unless_that_is_accepted(
+    invoke: Invoke,
+) -> None:
+    error = error_of(invoke(*LAUNCH, "--spot"))
+    assert error["code"] == "no-checkpoints"
+    assert "8 hours of training take 102 hours longer on average" in error["message"]
+
+    accepted = data_of(invoke(*LAUNCH, "--spot", "--no-checkpoint"))
+    (hour, _) = accepted["run"]["spot_risk"]["costs"]
+    assert accepted["machine"]["market"] == Market.SPOT.value
+    assert hour["work_seconds"] == 3600
+    assert 1000 < hour["extra_seconds"] < 1300
+
+    for enough in (("--checkpoint-s3", "s3://mine/runs"), ("--timeout", "10m"), ("--on-demand",)):
+        planned = data_of(invoke(*LAUNCH, *(() if enough[0] == "--on-demand" else ("--spot",)), *enough))
+        assert (planned["run"]["spot_risk"] is None) is (enough[0] != "--timeout")
+
+
+@pytest.mark.usefixtures("aws")
+def test_no_checkpoint_leaves_out_the_configured_store_and_contradicts_one_that_is_named(
+    invoke: Invoke,
+) -> None:
+    Path("runctl.toml").write_text('[checkpoints]\ns3 = "s3://ours/runs"\n')
+
+    assert data_of(invoke(*LAUNCH, "--spot"))["run"]["store"]["url"] == "s3://ours/runs"
+    assert data_of(invoke(*LAUNCH, "--spot", "--no-checkpoint"))["run"]["store"] is None
+    both = error_of(invoke(*LAUNCH, "--spot", "--no-checkpoint", "--checkpoint-s3", "s3://mine/runs"))
+    assert "exclude each other" in both["message"]
