@@ -10,7 +10,7 @@ from runctl.core.models import Market
 from tests.cli.conftest import Invoke, data_of, error_of
 from tests.cli.fake_provider import Script, a_plan
 
-LAUNCH = ("aws", "launch", "train.py", "--dry-run", "--output", "json")
+LAUNCH = ("aws", "launch", "train.py", "--wait", "--dry-run", "--output", "json")
 
 
 @pytest.fixture
@@ -44,7 +44,8 @@ def test_spot_without_checkpoints_that_outlive_the_machine_is_refused_unless_tha
 def test_no_checkpoint_leaves_out_the_configured_store_and_contradicts_one_that_is_named(
     invoke: Invoke,
 ) -> None:
-    Path("runctl.toml").write_text('[checkpoints]\ns3 = "s3://ours/runs"\n')
+    Path(".runctl.toml").write_text('[checkpoints]\ns3 = "s3://ours/runs"\n')
+    assert invoke("config", "trust", "--yes").exit_code == 0
 
     assert data_of(invoke(*LAUNCH, "--spot"))["run"]["store"]["url"] == "s3://ours/runs"
     assert data_of(invoke(*LAUNCH, "--spot", "--no-checkpoint"))["run"]["store"] is None

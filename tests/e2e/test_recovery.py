@@ -133,3 +133,50 @@ def test_a_run_whose_machine_died_unannounced_stays_stopped_when_it_is_stopped_m
     states = {each["State"]["Name"] for each in rented_for(ec2, f"{run}/2")}
     assert states <= {"shutting-down", "terminated"}
     assert "ended as STOPPED" in runctl("runs", "recover", run).ok().out
+
+
+def test_volume_and_run_go_through_three_zones_with_the_same_weights_and_one_old_volume_is_kept(
+    runctl: CommandLine, faults: Faults
+) -> None:
+    own = volume(runctl, "results", "--zone", "us-east-1a")
+    machine = create(runctl, "--spot", "--ebs-volume", "results")
+    run = a_run(runctl, machine)
+    until(lambda: (shown(runctl, run)["attempts"][0]["step"] or 0) >= 10, what="a checkpoint")
+    zones = ["us-east-1a"]
+
+    faults.no_capacity(zone=zones[0], market="spot")
+    faults.interrupt(machine, seconds=8)
+    assert runctl("runs", "logs", run, "--wait").code == 143
+    recovered = runctl("runs", "recover", run).ok()
+    assert (
+        "without a machine in us-east-1a, volumes follow to another zone: results by snapshot"
+        in recovered.err
+    )
+    assert "results-in-us-east-1a, and paid for, $0.0800 a month: runctl aws ebs delete" in recovered.err
+    second = shown(runctl, run)
+    zones.append(second["zone"])
+    copy = volume_named(runctl, "results")
+    assert (copy["zone"], copy["attached_to"]) == (second["zone"], second["instance_id"])
+
+    # Without notice this time, and in the middle of a checkpoint like as not.
+    faults.no_capacity(zone=zones[1], market="spot")
+    faults.kill_instance(second["instance_id"])
+    until(lambda: shown(runctl, run)["state"] == "ended", what="the loss to be known")
+    runctl("runs", "recover", run).ok()
+    zones.append(shown(runctl, run)["zone"])
+
+    assert runctl("runs", "logs", run, "--wait").code == 0
+    assert f"weights {weights(STEPS)} kept" in runctl("runs", "logs", run).out
+    assert len(set(zones)) == 3
+    found = shown(runctl, run)
+    assert [each["zone"] for each in found["attempts"]] == zones
+    assert [each["volume_id"] for each in found["moved_volumes"]] == [own, copy["id"]]
+    assert [each["to_zone"] for each in found["moved_volumes"]] == zones[1:]
+    assert f"results from us-east-1a to {zones[1]} for attempt 2" in runctl("runs", "show", run).ok().out
+    kept = runctl("aws", "ebs", "list", "--output", "json").ok().json
+    assert {(each["name"], each["zone"]) for each in kept if each["name"]} == {
+        ("results-in-us-east-1a", "us-east-1a"),
+        ("results", zones[2]),
+    }
+    assert volume_named(runctl, "results-in-us-east-1a")["id"] == own
+    assert runctl("aws", "ebs", "snapshots", "--quiet").ok().out == ""

@@ -14,11 +14,11 @@ from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, MountSpec, Ru
 from runctl.core.database import Database
 from runctl.core.errors import InstanceEnded, NotFound, UsageError
 from runctl.core.ids import InstanceId, VolumeId
-from runctl.core.models import GitState, Mount, RunPhase
+from runctl.core.models import GitState, Market, Mount, MovedVolume, RunPhase, SpotFallback
 from runctl.machines.pool_record import PoolEventKind, PoolRecord
 from runctl.machines.renting import RentalEvent, rental_of
 from runctl.render.run_table import run_details
-from runctl.runs.records import as_known, from_status, with_end, with_its_machine
+from runctl.runs.records import as_known, fell_back, from_status, with_end, with_its_machine
 from runctl.runs.store import RunStore
 from tests.cli.fake_provider import FakeProvider, Script, an_instance
 from tests.runs.records import T0, a_run
@@ -55,6 +55,34 @@ def test_what_is_needed_to_repeat_a_run_is_kept(store: RunStore) -> None:
 
     assert store.get("run-aaaa") == record
     assert store.get("run-aaaa").as_run(T0).git == record.git
+
+
+def test_what_an_attempt_on_demand_costs_more_and_where_volumes_went_is_kept_and_told(
+    store: RunStore,
+) -> None:
+    fallback = SpotFallback(Decimal("0.1"))
+    moved = MovedVolume("results", VolumeId("vol-1"), "us-east-1a", VolumeId("vol-2"), "us-east-1b", 2)
+    before = a_run(market="on-demand", price_per_hour=Decimal("0.35"), fallback=fallback)
+    record = replace(before, attempt=2, fallback=None, moved_volumes=(moved,), past=(as_known(before),))
+
+    store.put(record)
+
+    found = store.get("run-aaaa")
+    assert found == record
+    shown = found.as_run(T0)
+    assert [each.fallback for each in shown.attempts] == [fallback, None]
+    text = run_details(shown)
+    assert "attempt 1, as no spot machine could be had, $0.2500 an hour more" in text
+    assert "results from us-east-1a to us-east-1b for attempt 2 (vol-2 has the data of vol-1)" in text
+
+
+def test_only_a_machine_on_demand_in_place_of_spot_is_a_fallback() -> None:
+    price = Decimal("0.1")
+    on_demand, spot = (an_instance(market=market) for market in (Market.ON_DEMAND, Market.SPOT))
+
+    assert fell_back(Market.SPOT, on_demand, price) == SpotFallback(price)
+    assert fell_back(Market.SPOT, spot, price) is None
+    assert fell_back(Market.ON_DEMAND, on_demand, price) is None
 
 
 def test_what_a_machine_that_was_taken_back_left_is_kept_and_told(store: RunStore) -> None:

@@ -112,6 +112,10 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE runs ADD COLUMN store TEXT;
     """,
+    """
+    ALTER TABLE runs ADD COLUMN fallback TEXT;
+    ALTER TABLE runs ADD COLUMN moved_volumes TEXT NOT NULL DEFAULT '[]';
+    """,
 )
 """Each is applied once, in order; the file's ``user_version`` counts them. Never edit one that was released."""
 

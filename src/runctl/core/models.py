@@ -275,6 +275,28 @@ class MachineAfterRun:
 
 
 @dataclass(frozen=True)
+class SpotFallback:
+    """An attempt that was to be on a spot machine, and is on demand as none could be had."""
+
+    spot_price_per_hour: Decimal | None
+    """USD, of the spot machine that it was to have; ``None``: not known."""
+
+
+@dataclass(frozen=True)
+class MovedVolume:
+    """A volume of a run whose data has followed it to another zone."""
+
+    name: str | None
+    volume_id: VolumeId
+    """The one that the run had, which is kept unless it was such a copy itself."""
+    zone: str
+    to_volume_id: VolumeId
+    to_zone: str
+    attempt: int
+    """For which it was moved."""
+
+
+@dataclass(frozen=True)
 class RunAttempt:
     """One attempt of a run. Times by its machine's clock."""
 
@@ -303,6 +325,8 @@ class RunAttempt:
     lost_seconds: float | None
     """Work that had to be done again: from the last checkpoint that the next attempt went on from until the end;
     ``None`` where there is no next attempt, or it has not said yet."""
+    fallback: SpotFallback | None = None
+    """``None``: it is on the market that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -389,3 +413,5 @@ class Run:
     """Where the instance is."""
     attempts: tuple[RunAttempt, ...] = ()
     """All of them, the first one first. What the run itself says is of the last one."""
+    moved_volumes: tuple[MovedVolume, ...] = ()
+    """Each time that a volume has followed the run to another zone."""

@@ -18,6 +18,7 @@ from runctl.render.json import to_builtins
 from runctl.render.run_mounts import mount_rows, mounts_document
 from runctl.render.things import duration
 from runctl.runs.plan import RunPlan
+from runctl.runs.relocation import relocation_text
 from runctl.runs.spot_risk import risk_text
 
 
@@ -56,6 +57,8 @@ def run_plan_lines(plan: RunPlan, *, price: bool = True) -> list[str]:
         within = duration(timedelta(seconds=rules.retry_within))
         when = f"at most {rules.max_attempts} attempts, each machine found within {within}"
         rows.append(("recovers", f"on another machine, while --wait or runs watch goes on: {when}"))
+        if plan.relocation.moves or plan.relocation.why_not:
+            rows.append(("volumes", relocation_text(plan.relocation)))
     if spec.timeout_seconds is not None:
         rows.append(("limit", f"{spec.timeout_seconds:g} s, then SIGTERM and {spec.grace_seconds:g} s grace"))
     if price and instance.price_per_hour is not None and instance.market is not Market.OWNED:

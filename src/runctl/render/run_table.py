@@ -121,6 +121,8 @@ def run_details(run: Run) -> str:
         else f"{run.results}/{run.id} (runctl runs results {run.id} brings them)",
         "log": _log(run),
         **_hand_off(run),
+        "on demand": _fallback(run),
+        "moved": _moved(run),
         "cost": None
         if run.cost is None
         else f"{usd(run.cost)} for the instance{'' if run.end_reason else ' so far'}",
@@ -155,6 +157,28 @@ def attempts_of_run(attempts: Sequence[RunAttempt]) -> str:
             for each in attempts
         ],
     )
+
+
+def _fallback(run: Run) -> str | None:
+    """The attempts that were to be on spot machines, and how much more each costs."""
+    told = []
+    for each in run.attempts:
+        if each.fallback is None:
+            continue
+        spot, price = each.fallback.spot_price_per_hour, each.price_per_hour
+        more = f", {usd(price - spot)} an hour more" if spot is not None and price is not None else ""
+        told.append(f"attempt {each.attempt}, as no spot machine could be had{more}")
+    return "; ".join(told) or None
+
+
+def _moved(run: Run) -> str | None:
+    """The volumes that have followed the run, and which is kept."""
+    told = [
+        f"{moved.name or moved.volume_id} from {moved.zone} to {moved.to_zone} for attempt {moved.attempt}"
+        f" ({moved.to_volume_id} has the data of {moved.volume_id})"
+        for moved in run.moved_volumes
+    ]
+    return "; ".join(told) or None
 
 
 def _checkpoint_text(name: str | None, step: int | None) -> str | None:

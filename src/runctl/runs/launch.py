@@ -9,6 +9,7 @@ from dataclasses import replace
 from runctl.agent.spec import RunSpec
 from runctl.core.clock import Clock
 from runctl.core.errors import MachineError, Unreachable
+from runctl.core.models import SpotFallback
 from runctl.core.progress import SILENT, Progress
 from runctl.machines.machine import Machine
 from runctl.runs.plan import RunPlan
@@ -25,18 +26,21 @@ def launch(
     keep: Callable[[RunSpec], AbstractContextManager[None]] = lambda _: nullcontext(),
     clock: Clock,
     region: str | None = None,
+    fallback: SpotFallback | None = None,
     progress: Progress = SILENT,
 ) -> RunRecord:
     """The attempt has been taken up by the agent, and is recorded here.
 
     ``sync`` brings the code over and returns the digest of its tree (``None``: it is not to be synced). The intent is
     recorded before the machine is told, so that a crash in between leaves something that ``runs list`` can settle.
-    ``keep`` keeps meanwhile what a further attempt needs.
+    ``keep`` keeps meanwhile what a further attempt needs; with ``fallback`` the machine was to be a spot machine.
     Raises `MachineError` when the agent refuses (nothing runs, and the record says so) and `Unreachable` when its
     answer was lost (the run may have started; the record stays open until the machine has been asked).
     """
     spec = plan.spec if sync is None else replace(plan.spec, tree=sync())
-    record = planned(spec, plan.instance, clock.now(), region, name=plan.name, git=plan.git)
+    record = planned(
+        spec, plan.instance, clock.now(), region, name=plan.name, git=plan.git, fallback=fallback
+    )
     known = store.find(plan.run_id)
     past = (*known.past, as_known(known)) if known is not None and known.attempt < spec.attempt else ()
     record = replace(record, results=plan.results, past=past)

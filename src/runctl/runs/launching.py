@@ -14,7 +14,7 @@ from datetime import timedelta
 from runctl.agent.spec import EndReason
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Interrupted, RunctlError, Unsupported, add_fact
-from runctl.core.models import Instance, Volume
+from runctl.core.models import Instance, SpotFallback, Volume
 from runctl.machines.fallback import AskFallback, nobody_to_ask
 from runctl.machines.instances import new_machine
 from runctl.machines.machine import reach
@@ -37,7 +37,7 @@ from runctl.runs.launch_plan import (
     without_repeats,
 )
 from runctl.runs.project_plan import TrainRequest, plan_project
-from runctl.runs.records import RunRecord, never_started
+from runctl.runs.records import RunRecord, fell_back, never_started
 from runctl.runs.results import check_results_folder
 from runctl.runs.training import Training, find_checkpoint
 
@@ -83,6 +83,7 @@ def launching(
         facts = mounts_to_be(new.plan, instance, volumes)
         check_resume_path(resume, facts)
         training = Training(session, train, project, instance, request.transport, request.image_options)
+        training.named_zone = machine.zone or machine.subnet
         run = training.plan_before_renting(facts)
         results = plan_results(request.after, run.mounts.saves, train.cwd, rented=True)
         check_results_folder(results)
@@ -132,6 +133,7 @@ class Launch:
         try:
             self.training.rented_by = self.new.request
             self.training.instance = self.new.rent(wait=ready_timeout, ask_fallback=ask_fallback)
+            self.training.fallback = self._fallback(self.new.request, self.training.instance)
             # As it was planned, with what the machine says now that it can be asked.
             return self.training.start(self.training.plan())
         except BaseException as error:
@@ -139,6 +141,11 @@ class Launch:
             if told is error:
                 raise
             raise told from error
+
+    def _fallback(self, request: InstanceRequest, instance: Instance) -> SpotFallback | None:
+        """Beside the price that the plan had."""
+        price = self.plan.machine.price if self.plan.machine is not None else None
+        return fell_back(request.market, instance, price.usd if price is not None else None)
 
     def _after_failure(self, new: NewMachine, error: BaseException) -> BaseException:
         """The machine is given back unless the run may be going on on it; the error says which."""

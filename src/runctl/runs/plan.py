@@ -25,6 +25,7 @@ from runctl.runs.mounts.folder_mounts import folder_mounts
 from runctl.runs.mounts.plan import MountFacts, MountPlan, plan_mounts
 from runctl.runs.project_plan import DEFAULT_GRACE, ProjectPlan, TrainRequest
 from runctl.runs.recovery import Recovery
+from runctl.runs.relocation import Relocation
 from runctl.runs.spot_risk import SpotRisk, is_unsaved, spot_risk
 
 RESUME_ORIGIN = "--resume-from"
@@ -53,6 +54,8 @@ class RunPlan:
     """Where what the run wrote is brought after it: a folder of this computer, or an address."""
     spot_risk: SpotRisk | None = None
     """What interruptions are expected to cost; ``None``: checkpoints outlive the machine, or nobody takes it back."""
+    relocation: Relocation = field(default_factory=Relocation)
+    """How its volumes follow it to another zone, where it is recovered."""
 
 
 def check_instance(instance: Instance) -> None:
@@ -124,6 +127,7 @@ def plan_run(
     image: ImagePlanOfRun | None = None,
     git: GitState | None = None,
     lifetime: Lifetime | None = None,
+    relocation: Relocation | None = None,
 ) -> RunPlan:
     """Join the project with what the machine has and what its image is.
 
@@ -174,6 +178,7 @@ def plan_run(
         spot_risk=spot_risk(lifetime, instance.price_per_hour, request.timeout)
         if lifetime is not None and is_unsaved(instance.market, spec.store, spec.container, mounts.saves)
         else None,
+        relocation=relocation or Relocation(),
     )
 
 

@@ -38,6 +38,8 @@ class KeptVolume:
     mount_point: str
     """On the machine."""
     read_only: bool
+    moved_from: tuple[str, ...] = ()
+    """The volumes whose data it has, which followed the run from zone to zone; the first is the user's own."""
 
 
 @dataclass(frozen=True)

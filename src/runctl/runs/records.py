@@ -20,11 +20,14 @@ from runctl.core.models import (
     HandOff,
     Instance,
     MachineAfterRun,
+    Market,
     Mount,
+    MovedVolume,
     NewestCheckpoint,
     Run,
     RunAttempt,
     RunPhase,
+    SpotFallback,
 )
 from runctl.core.tags import NAME
 
@@ -55,6 +58,7 @@ class KnownAttempt:
     message: str
     checkpoint: CheckpointStatus | None
     resumed: CheckpointStatus | None
+    fallback: SpotFallback | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,10 @@ class RunRecord:
     """The newest complete one, when the machine was last asked."""
     resumed: CheckpointStatus | None = None
     """What the attempt went on from; ``None``: from the beginning, or not known yet."""
+    fallback: SpotFallback | None = None
+    """The attempt was to be on a spot machine."""
+    moved_volumes: tuple[MovedVolume, ...] = ()
+    """Each time that a volume has followed the run to another zone."""
     past: tuple[KnownAttempt, ...] = ()
     """The attempts before this one, the first one first."""
     clock_ahead: float = 0.0
@@ -184,6 +192,7 @@ def planned(
     *,
     name: str | None = None,
     git: GitState | None = None,
+    fallback: SpotFallback | None = None,
 ) -> RunRecord:
     """What is remembered of a run before its machine has been told of it."""
     return RunRecord(
@@ -209,10 +218,18 @@ def planned(
         timeout_seconds=spec.timeout_seconds,
         variables=tuple(sorted(spec.env)),
         git=git,
+        fallback=fallback,
         machine_end=spec.machine_end,
         zone=instance.zone,
         store=spec.store.url if spec.store is not None else None,
     )
+
+
+def fell_back(wanted: Market, instance: Instance, spot_price_per_hour: Decimal | None) -> SpotFallback | None:
+    """That the machine is on demand where spot was asked for; ``None``: it is not so."""
+    if wanted is not Market.SPOT or instance.market is not Market.ON_DEMAND:
+        return None
+    return SpotFallback(spot_price_per_hour)
 
 
 def adopted(
@@ -319,6 +336,7 @@ def attempts_of(record: RunRecord) -> tuple[RunAttempt, ...]:
                 checkpoint=PurePosixPath(newest.path).name if newest and newest.path else None,
                 step=newest.step if newest else None,
                 lost_seconds=lost,
+                fallback=given.fallback,
             )
         )
     return tuple(shown)

@@ -20,7 +20,7 @@ from runctl.core.clock import parse_rfc3339
 from runctl.core.database import Database
 from runctl.core.errors import NotFound, UsageError
 from runctl.core.ids import RunId, VolumeId
-from runctl.core.models import GitState, Mount, RunPhase
+from runctl.core.models import GitState, Mount, MovedVolume, RunPhase, SpotFallback
 from runctl.core.names import LATEST, did_you_mean
 from runctl.machines.pool_record import note_interrupted
 from runctl.runs.records import KnownAttempt, RunRecord
@@ -184,7 +184,10 @@ def _to_row(record: RunRecord) -> tuple[object, ...]:
     }
     for column in ("checkpoint", "resumed"):
         values[column] = dumps(values[column]) if values[column] is not None else None
-    values["past"] = msgspec.json.encode(record.past).decode()
+    for column in ("past", "moved_volumes"):
+        values[column] = msgspec.json.encode(values[column]).decode()
+    if record.fallback is not None:
+        values["fallback"] = msgspec.json.encode(record.fallback).decode()
     return tuple(values[name] for name in _COLUMNS)
 
 
@@ -217,4 +220,7 @@ def _from_row(row: sqlite3.Row) -> RunRecord:
     for column in ("checkpoint", "resumed"):
         values[column] = from_json(CheckpointStatus, loads(row[column])) if row[column] else None
     values["past"] = msgspec.json.decode(row["past"], type=tuple[KnownAttempt, ...])
+    values["moved_volumes"] = msgspec.json.decode(row["moved_volumes"], type=tuple[MovedVolume, ...])
+    fallback = row["fallback"]
+    values["fallback"] = msgspec.json.decode(fallback, type=SpotFallback) if fallback else None
     return RunRecord(**values)

@@ -14,7 +14,7 @@ from runctl.checkpoints.keeping import AUTO
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Interrupted, Unsupported
 from runctl.core.ids import InstanceId, RunId, new_run_id
-from runctl.core.models import Instance, Market, Volume
+from runctl.core.models import Instance, Market, SpotFallback, Volume
 from runctl.core.tags import INTENT
 from runctl.machines.intents import IntentState
 from runctl.machines.machine import Machine, reach
@@ -40,6 +40,7 @@ from runctl.runs.plan import (
 from runctl.runs.project_plan import ProjectPlan, TrainRequest
 from runctl.runs.recipe import Recipe, keeping, kept_volumes
 from runctl.runs.records import RunRecord
+from runctl.runs.relocation import Relocation, VolumeInUse, plan_relocation
 from runctl.runs.spot_risk import check_risk, is_unsaved, risk_text
 from runctl.runs.store import RunStore, run_store
 from runctl.transport.agent import AgentClient
@@ -63,6 +64,10 @@ class Training:
     run_id: RunId = field(default_factory=new_run_id)
     rented_by: InstanceRequest | None = None
     """What the machine was rented by for the run; ``None``: it was there."""
+    named_zone: str | None = None
+    """Where the user wants its machines."""
+    fallback: SpotFallback | None = None
+    """It was to be a spot machine."""
     _told: set[str] = field(default_factory=set)
     """What was warned of already."""
     _syncing: threading.Lock = field(default_factory=threading.Lock)
@@ -138,6 +143,18 @@ class Training:
             image=image.shown if image is not None else None,
             git=git_state(project.root.path),
             lifetime=self._lifetime(facts.instance, mounts, image.container if image is not None else None),
+            relocation=self._relocation(mounts),
+        )
+
+    def _relocation(self, mounts: MountPlan) -> Relocation | None:
+        """How the run's volumes follow it, where somebody recovers it."""
+        if not self.request.recovery.auto_resume:
+            return None
+        snapshots = self.session.provider(self.instance.provider).snapshots
+        return plan_relocation(
+            [VolumeInUse(m.volume, m.spec.read_only) for m in mounts.mounts if m.volume is not None],
+            named_zone=self.named_zone,
+            no_snapshots=snapshots.message if isinstance(snapshots, Unsupported) else "",
         )
 
     def _lifetime(
@@ -229,6 +246,7 @@ class Training:
             keep=self._keeping(plan),
             clock=SystemClock(),
             region=self.machine.provider.region,
+            fallback=self.fallback,
             progress=self.session.progress,
         )
 

@@ -6,8 +6,10 @@ from datetime import timedelta
 import pytest
 
 from runctl.agent.after_run import MachineEnd
+from runctl.agent.checkpoint_spec import CheckpointSchedule
 from runctl.agent.spec import ContainerSpec, EndReason, MountSpec, RunSpec
 from runctl.core.models import Market, RunPhase
+from runctl.machines.pool_record import Lifetime
 from runctl.providers.capacity import FallbackMode, Pool, SpotFallback
 from runctl.providers.interface import InstanceRequest, VolumeMount
 from runctl.runs.launch_plan import UNUSED_FOR
@@ -125,3 +127,14 @@ def test_all_attempts_count_with_what_was_paid_for_them() -> None:
         (EndReason.INTERRUPTED, "spot", "g5.xlarge in us-east-1a", 3600.0, 3600.0),
         (EndReason.LOST, "on-demand", "g5.xlarge in us-east-1b", 5 * 3600.0, 3 * 3600.0),
     ]
+
+
+def test_a_schedule_that_is_computed_uses_what_was_seen_of_machines_by_now() -> None:
+    seen = Lifetime(timedelta(hours=5), 2)
+
+    def schedule(given: CheckpointSchedule) -> CheckpointSchedule | None:
+        recipe = replace(RECIPE, spec=replace(RECIPE.spec, checkpoint_schedule=given))
+        return next_spec(recipe, ended(), ends_itself=True, lifetime=seen).checkpoint_schedule
+
+    assert schedule(CheckpointSchedule()) == CheckpointSchedule(between_interruptions=5 * 3600.0)
+    assert schedule(CheckpointSchedule(every_seconds=60.0)) == CheckpointSchedule(every_seconds=60.0)

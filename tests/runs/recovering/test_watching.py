@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from runctl.agent.spec import EndReason
 from runctl.core.errors import Interrupted
+from runctl.core.models import RunPhase
 from runctl.core.progress import SILENT
+from runctl.runs.records import RunRecord
 from runctl.runs.recovering import watching
-from runctl.runs.recovering.recover import BeingRecovered
+from runctl.runs.recovering.recover import BeingRecovered, Outcome, Recovered
+from runctl.runs.recovering.watching import goes_on
+from tests.runs.records import a_run
 
 
 def test_whoever_stops_watching_is_told_how_to_watch_the_same_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,6 +27,7 @@ def test_whoever_stops_watching_is_told_how_to_watch_the_same_runs(monkeypatch: 
         raise KeyboardInterrupt
 
     monkeypatch.setattr(watching, "recover_run", recovered_elsewhere)
+    monkeypatch.setattr(watching, "refresh", lambda *_: [])
     monkeypatch.setattr(watching, "run_store", lambda _: SimpleNamespace(get=str))
     session: Any = SimpleNamespace(progress=SILENT)
     records: Any = [SimpleNamespace(id="run-a"), SimpleNamespace(id="run-b")]
@@ -30,3 +37,50 @@ def test_whoever_stops_watching_is_told_how_to_watch_the_same_runs(monkeypatch: 
         watching.watch_runs(session, records, clock=clock)
 
     assert stopped.value.hint == "runctl runs watch run-a run-b takes it up again"
+
+
+def test_runs_that_go_on_are_asked_side_by_side_and_only_the_others_are_recovered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    going = [a_run("run-a"), a_run("run-b")]
+    ended = replace(going[0], state=RunPhase.ENDED, end_reason=EndReason.INTERRUPTED)
+    asked: list[list[str]] = []
+    recovered: list[str] = []
+
+    def refresh(_: object, records: list[RunRecord]) -> list[RunRecord]:
+        asked.append([record.id for record in records])
+        return [ended, going[1]] if len(asked) == 1 else records
+
+    def recover(_: object, record: RunRecord, **__: object) -> Recovered:
+        recovered.append(record.id)
+        return Recovered(record, Outcome.ENDED, "has ended")
+
+    def again(_: float) -> None:
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(watching, "refresh", refresh)
+    monkeypatch.setattr(watching, "recover_run", recover)
+    by_id = {record.id: record for record in going}
+    monkeypatch.setattr(watching, "run_store", lambda _: SimpleNamespace(get=by_id.__getitem__))
+    session: Any = SimpleNamespace(progress=SILENT)
+    told: list[str] = []
+
+    with pytest.raises(Interrupted):
+        watching.watch_runs(
+            session,
+            going,
+            clock=SimpleNamespace(sleep=again),
+            on_change=lambda r: told.append(r.why),  # type: ignore[arg-type]
+        )
+
+    assert asked == [["run-a", "run-b"], ["run-b"]]
+    assert recovered == ["run-a"]
+    assert told == ["has ended", "is running"]
+
+
+def test_a_run_whose_machine_may_not_have_heard_of_it_is_looked_after() -> None:
+    assert goes_on(a_run(state=RunPhase.RUNNING))
+    assert goes_on(a_run(state=RunPhase.UNKNOWN))
+    assert not goes_on(a_run(state=RunPhase.PENDING))
+    assert not goes_on(a_run(state=RunPhase.ENDED))

@@ -13,6 +13,7 @@ from runctl.render.json import line
 from runctl.render.progress import LogOutput, finish
 from runctl.runs.control import find_kept, follow_run
 from runctl.runs.end_reason import exit_code, sentence
+from runctl.runs.recipe import Recipes
 from runctl.runs.records import RunRecord
 from runctl.runs.run_logs.follow import Followed, tail_offset
 from runctl.runs.run_logs.sources import KeptLog
@@ -44,7 +45,7 @@ def show_log(
             sink.finish()
             cut_off = output.mid_line
     except KeyboardInterrupt:
-        raise _stopped_watching(record) from None
+        raise _stopped_watching(cli, record) from None
     if cut_off and sys.stderr.isatty() and stream.isatty():
         stream.write("\n")
         stream.flush()
@@ -61,10 +62,13 @@ def show_log(
     return exit_code(followed.end)
 
 
-def _stopped_watching(record: RunRecord) -> Interrupted:
+def _stopped_watching(cli: Cli, record: RunRecord) -> Interrupted:
     hint = f"runctl runs logs {record.id} --follow takes it up again, runctl runs stop {record.id} ends it"
     if record.results is not None:
         hint += f", runctl runs results {record.id} brings its results home"
+    recipe = Recipes(cli.session.database).find(record.id)
+    if recipe is not None and recipe.auto_resume:
+        hint += f", runctl runs watch {record.id} starts it again elsewhere when its machine is taken back"
     ends = record.machine_end is not None and not record.machine_end.keep
     afterwards = ", which ends itself after it" if ends else ""
     return Interrupted(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from runctl.core.errors import (
+    CapacityError,
     Interrupted,
     NotFound,
+    QuotaExceeded,
     Unsupported,
     add_fact,
 )
@@ -12,9 +14,10 @@ from runctl.core.models import Instance, InstanceState, Market
 from runctl.core.tags import ATTEMPT
 from runctl.machines.renting import READY_TIMEOUT
 from runctl.project.kept import kept_projects
-from runctl.providers.interface import require
 from runctl.runs.recovering.next_attempt import next_request
+from runctl.runs.recovering.relocating import relocation_of, volumes_zone
 from runctl.runs.recovering.run import RecoveredRun
+from runctl.runs.relocation import is_due, relocation_text
 
 
 def same_machine(run: RecoveredRun) -> Instance | None:
@@ -74,18 +77,29 @@ def find_rented(run: RecoveredRun, number: int) -> Instance | None:
 
 
 def rent(run: RecoveredRun, market: Market, number: int) -> Instance:
-    """A new machine for this attempt; it can be used. Raises what `NewMachine.rent` raises, and `NotFound`."""
+    """A new machine for this attempt; it can be used. Where the zone of the run's volumes has none, and it is sooner
+    for them to follow, it is in another zone. Raises what `NewMachine.rent` raises, and `NotFound`."""
+    zone = volumes_zone(run)
+    try:
+        return _rent(run, market, number, zone)
+    except QuotaExceeded:
+        raise
+    except CapacityError as error:
+        if zone is None:
+            raise
+        relocation = relocation_of(run)
+        if not is_due(relocation, run.searched()):
+            add_fact(error, relocation_text(relocation), "")
+            raise
+        run.session.progress.note(relocation_text(relocation))
+    return _rent(run, market, number, None)
+
+
+def _rent(run: RecoveredRun, market: Market, number: int, zone: str | None) -> Instance:
     request = run.recipe.request
     assert request is not None  # noqa: S101 - `check_recipe` has looked
-    wanted = next_request(request, run.record, number, market, _zone(run))
-    with run.rentals.renting(wanted) as new:
+    with run.rentals.renting(next_request(request, run.record, number, market, zone)) as new:
         return new.rent()
-
-
-def _zone(run: RecoveredRun) -> str | None:
-    """Where the run's volumes are. Raises `NotFound`."""
-    zones = {require(run.provider.volumes).find(volume.volume_id).zone for volume in run.recipe.volumes}
-    return next(iter(zones), None)
 
 
 def after_failure(

@@ -8,6 +8,7 @@ from datetime import datetime
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.spec import EndReason, RunSpec
 from runctl.core.models import Market
+from runctl.machines.pool_record import Lifetime
 from runctl.providers.capacity import FallbackMode, Pool, SpotFallback
 from runctl.providers.interface import InstanceRequest
 from runctl.runs.launch_plan import FETCH_WITHIN, UNUSED_FOR
@@ -93,11 +94,13 @@ def next_request(
     )
 
 
-def next_spec(recipe: Recipe, record: RunRecord, *, ends_itself: bool) -> RunSpec:
+def next_spec(
+    recipe: Recipe, record: RunRecord, *, ends_itself: bool, lifetime: Lifetime | None = None
+) -> RunSpec:
     """The spec of the next attempt. Pure.
 
     An image that was pulled is taken by its digest. A machine that was rented for the attempt ends itself after it,
-    once what it wrote is safe or was fetched.
+    once what it wrote is safe or was fetched. ``lifetime`` is what was seen of such machines by now.
     """
     spec = recipe.spec
     container = spec.container
@@ -112,7 +115,16 @@ def next_spec(recipe: Recipe, record: RunRecord, *, ends_itself: bool) -> RunSpe
             any(mount.volume_id and not mount.read_only for mount in spec.mounts) or spec.store is not None
         )
         end = MachineEnd() if saved else MachineEnd(fetch_within_seconds=FETCH_WITHIN.total_seconds())
-    return replace(spec, attempt=record.attempt + 1, container=container, machine_end=end)
+    schedule = spec.checkpoint_schedule
+    if schedule is not None and schedule.every_seconds is None and lifetime is not None:
+        schedule = replace(schedule, between_interruptions=lifetime.mean.total_seconds())
+    return replace(
+        spec,
+        attempt=record.attempt + 1,
+        container=container,
+        machine_end=end,
+        checkpoint_schedule=schedule,
+    )
 
 
 def why_it_ended(record: RunRecord) -> str:

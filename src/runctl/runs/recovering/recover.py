@@ -27,6 +27,7 @@ from runctl.core.models import Instance, InstanceState, Market, RunPhase
 from runctl.core.tags import INTENT
 from runctl.machines.intents import IntentState
 from runctl.machines.machine import reach
+from runctl.machines.pool_record import Lifetime
 from runctl.machines.session import Session
 from runctl.project.kept import kept_projects
 from runctl.providers.interface import require
@@ -43,6 +44,7 @@ from runctl.runs.recovering.machines import (
     same_machine,
 )
 from runctl.runs.recovering.next_attempt import history, next_spec, rules_of, why_it_ended
+from runctl.runs.recovering.relocating import bring_volumes, tidy_up
 from runctl.runs.recovering.run import HasEndedError, RecoveredRun
 from runctl.runs.recovering.volumes import volumes_as_before
 from runctl.runs.recovery import (
@@ -113,8 +115,7 @@ def recover_run(
             return unfinished
         (known,) = refresh(session, [known])
         if not known.has_ended:
-            why = "cannot be asked" if known.state is RunPhase.UNKNOWN else f"is {known.state.value}"
-            return Recovered(known, Outcome.GOES_ON, why)
+            return Recovered(known, Outcome.GOES_ON, going_on(known))
         run.record = known
         if known.end_reason in RETRIED:
             # Before anything is rented: whoever asked the provider first may not have known this.
@@ -122,6 +123,11 @@ def recover_run(
         if run.record.end_reason not in RETRIED:
             return Recovered(run.record, Outcome.ENDED, why_it_ended(run.record))
         return _to_the_next_attempt(run, once=once)
+
+
+def going_on(record: RunRecord) -> str:
+    """For a person, after the run's id: how far it is. Pure."""
+    return "cannot be asked" if record.state is RunPhase.UNKNOWN else f"is {record.state.value}"
 
 
 @contextmanager
@@ -212,8 +218,10 @@ def _attempt(run: RecoveredRun, market: Market) -> Recovered:
     try:
         instance = rented_before(run, number) or rent(run, market, number)
         run.check_wanted()
+        bring_volumes(run, instance)
         ends_itself = require(run.provider.renting).ends_on_shutdown
-        return _start_on(run, instance, next_spec(run.recipe, run.record, ends_itself=ends_itself))
+        spec = next_spec(run.recipe, run.record, ends_itself=ends_itself, lifetime=_lifetime(run, instance))
+        return _start_on(run, instance, spec)
     except BaseException as error:
         if instance is None and isinstance(error, CapacityError):
             raise
@@ -224,6 +232,14 @@ def _attempt(run: RecoveredRun, market: Market) -> Recovered:
         if told is error:
             raise
         raise told from error
+
+
+def _lifetime(run: RecoveredRun, instance: Instance) -> Lifetime | None:
+    """What was seen of such machines, where the provider takes them back."""
+    if instance.market is not Market.SPOT:
+        return None
+    record = run.session.pool_record(instance.provider)
+    return record.lifetime(instance.instance_type, instance.zone, run.clock.now())
 
 
 def _start_on(
@@ -238,4 +254,5 @@ def _start_on(
         record = known or run.written_down(spec, instance)
         record = start(record, spec, machine, run.store, clock=run.clock, progress=run.session.progress)
     run.session.intents.close(IntentState.DONE, instance.id, instance.tags.get(INTENT))
+    tidy_up(run)
     return Recovered(record, Outcome.STARTED, f"goes on as attempt {record.attempt} on {instance.id}")

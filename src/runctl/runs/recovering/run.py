@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from functools import cached_property
 
 from runctl.agent.spec import EndRecord, RunSpec
@@ -11,13 +12,13 @@ from runctl.core.errors import (
     Conflict,
     RunctlError,
 )
-from runctl.core.models import Instance
+from runctl.core.models import Instance, Market, MovedVolume, SpotFallback
 from runctl.machines.renting import Rentals
 from runctl.machines.session import Session
 from runctl.providers.interface import Provider
 from runctl.runs.control import find_kept
 from runctl.runs.recipe import Recipe, Recipes
-from runctl.runs.records import RunRecord, as_known, planned, with_end
+from runctl.runs.records import RunRecord, as_known, fell_back, planned, with_end
 from runctl.runs.recovering.next_attempt import why_it_ended
 from runctl.runs.recovery import (
     RETRIED,
@@ -54,6 +55,16 @@ class RecoveredRun:
         """Its machines."""
         return self.session.rentals(self.record.provider)
 
+    def keep(self, recipe: Recipe) -> None:
+        """The recipe is what the next attempt is made by. Raises `StateError`."""
+        self.recipes.put(recipe, self.clock)
+        self.__dict__["recipe"] = recipe
+
+    def searched(self) -> timedelta:
+        """For how long the run has had no machine."""
+        ended = self.record.ended_at or self.record.created_at
+        return self.record.by_its_clock(self.clock.now()) - ended
+
     def read_end_on_volume(self) -> None:
         """What the last attempt wrote of its end before its machine was gone, where that is on a volume that is mounted
         now, counts more than what the provider says. Raises `HasEndedError` where the run has ended for good."""
@@ -80,13 +91,44 @@ class RecoveredRun:
         """The next attempt is what is remembered of the run, unless somebody has stopped it meanwhile."""
         before = self.record
         record = planned(
-            spec, instance, self.clock.now(), self.record.region, name=before.name, git=before.git
+            spec,
+            instance,
+            self.clock.now(),
+            self.record.region,
+            name=before.name,
+            git=before.git,
+            fallback=self._fallback(instance),
         )
-        record = replace(record, results=before.results, past=(*before.past, as_known(before)))
+        record = replace(
+            record,
+            results=before.results,
+            moved_volumes=before.moved_volumes,
+            past=(*before.past, as_known(before)),
+        )
         if not self.store.replace(record, before):
             raise self._stopped()
-        self.recipes.put(replace(self.recipe, spec=spec))
+        self.keep(replace(self.recipe, spec=spec))
         return record
+
+    def _fallback(self, instance: Instance) -> SpotFallback | None:
+        """Beside the price of the last spot machine that the run had."""
+        request = self.recipe.request
+        paid = [
+            each.price_per_hour
+            for each in (*self.record.past, as_known(self.record))
+            if each.market == Market.SPOT.value
+        ]
+        return fell_back(request.market, instance, paid[-1] if paid else None) if request else None
+
+    def volume_moved(self, moved: MovedVolume) -> None:
+        """It is remembered, unless the run was stopped meanwhile: whoever goes on finds that out."""
+        before = self.record
+        record = replace(before, moved_volumes=(*before.moved_volumes, moved))
+        if before.saved_volume == moved.volume_id:
+            # What the last attempt wrote of its end came along.
+            record = replace(record, saved_volume=moved.to_volume_id)
+        if self.store.replace(record, before):
+            self.record = record
 
     def check_wanted(self) -> None:
         """Raises `Conflict` (code ``run-changed``) where the run was stopped meanwhile, or went on elsewhere."""

@@ -55,7 +55,7 @@ def _attachment(run: RecoveredRun, wanted: KeptVolume, instance: Instance) -> Pl
     volume = find(VolumeId(wanted.volume_id))
     holder = volume.attached_to
     if volume.state is VolumeState.IN_USE and holder is not None and not is_on(volume, instance):
-        _wait_for_release(run, holder)
+        wait_for_release(run, holder)
         volume = find(volume.id)
     return PlannedAttachment(
         volume,
@@ -67,7 +67,7 @@ def _attachment(run: RecoveredRun, wanted: KeptVolume, instance: Instance) -> Pl
     )
 
 
-def _wait_for_release(run: RecoveredRun, holder: InstanceId) -> None:
+def wait_for_release(run: RecoveredRun, holder: InstanceId) -> None:
     """A machine that is ending lets go of its volumes. One that goes on keeps them: attaching says so."""
     taken_back = holder == run.record.instance_id
     with suppress(NotFound):

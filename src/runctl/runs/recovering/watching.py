@@ -6,16 +6,18 @@ Nothing is remembered between two rounds: a watcher that was killed is started a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import CapacityError, Interrupted, RunctlError, UsageError
-from runctl.core.models import Run
+from runctl.core.models import Run, RunPhase
 from runctl.core.text import counted
 from runctl.machines.session import Session
+from runctl.runs.control import refresh
 from runctl.runs.recipe import Recipes
 from runctl.runs.records import RunRecord
-from runctl.runs.recovering.recover import BeingRecovered, Outcome, Recovered, recover_run
+from runctl.runs.recovering.recover import BeingRecovered, Outcome, Recovered, going_on, recover_run
 from runctl.runs.recovery import RETRIED
 from runctl.runs.store import run_store
 
@@ -44,6 +46,18 @@ def watched_runs(session: Session, references: Sequence[str]) -> list[RunRecord]
     return found
 
 
+def _asked(session: Session, records: Sequence[RunRecord]) -> dict[str, RunRecord]:
+    """What their machines say, all asked side by side; without those of which that cannot be told at once."""
+    with suppress(RunctlError):
+        return {record.id: record for record in refresh(session, records)}
+    return {}
+
+
+def goes_on(record: RunRecord) -> bool:
+    """Its machine has taken the attempt up, and says that it has not ended. Pure."""
+    return not record.has_ended and record.state is not RunPhase.PENDING
+
+
 def watch_runs(
     session: Session,
     records: Sequence[RunRecord],
@@ -61,10 +75,14 @@ def watch_runs(
     open_ids = [record.id for record in records]
     told: dict[str, str] = {}
 
-    def has_ended(run_id: str) -> bool:
+    def has_ended(run_id: str, asked: RunRecord | None) -> bool:
         """Whether it has ended for good; where it was interrupted, it is recovered."""
         try:
-            recovered = recover_run(session, store.get(run_id), clock=clock)
+            recovered = (
+                Recovered(asked, Outcome.GOES_ON, going_on(asked))
+                if asked is not None and goes_on(asked)
+                else recover_run(session, store.get(run_id), clock=clock)
+            )
         except BeingRecovered:
             return False
         except Interrupted:
@@ -87,7 +105,8 @@ def watch_runs(
 
     try:
         while True:
-            open_ids = [run_id for run_id in open_ids if not has_ended(run_id)]
+            asked = _asked(session, [store.get(run_id) for run_id in open_ids])
+            open_ids = [run_id for run_id in open_ids if not has_ended(run_id, asked.get(run_id))]
             if not open_ids:
                 return [store.get(record.id) for record in records]
             session.progress.step(f"watching {counted(len(open_ids), 'run')}")

@@ -1,0 +1,155 @@
+"""The run's volumes follow it to the zone of its next machine, where their own zone has none.
+
+Each move is one of `runctl.machines.moving`, which is taken up where it was cut short. The user's own volume stays as
+it was; copies that an earlier move of the same run has made are deleted once the newest is in use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from runctl.core.errors import NotFound, RunctlError, Unsupported
+from runctl.core.ids import VolumeId
+from runctl.core.models import Instance, MovedVolume, Volume, VolumeState
+from runctl.core.money import usd
+from runctl.core.tags import MOVED_TO
+from runctl.machines.moving import MoveRequest, moving
+from runctl.providers.interface import require
+from runctl.providers.registry import volume_command
+from runctl.runs.recipe import KeptVolume, Recipe
+from runctl.runs.recovering.run import RecoveredRun
+from runctl.runs.recovering.volumes import wait_for_release
+from runctl.runs.relocation import Relocation, VolumeInUse, plan_relocation
+
+
+def current_volume(run: RecoveredRun, kept: KeptVolume) -> Volume:
+    """The volume that has the data now: somebody may have moved it since. Raises `NotFound`."""
+    find = require(run.provider.volumes).find
+    volume = find(kept.volume_id)
+    seen = {volume.id}
+    while (following := volume.tags.get(MOVED_TO)) is not None and following not in seen:
+        try:
+            there = find(following)
+        except NotFound:
+            break
+        if there.state in {VolumeState.DELETING, VolumeState.DELETED}:
+            break
+        seen.add(there.id)
+        volume = there
+    return volume
+
+
+def volumes_zone(run: RecoveredRun) -> str | None:
+    """Where the run's volumes are; ``None``: it has none. Raises `NotFound`."""
+    return next((current_volume(run, kept).zone for kept in run.recipe.volumes), None)
+
+
+def relocation_of(run: RecoveredRun) -> Relocation:
+    """How the run's volumes can follow it."""
+    request, snapshots = run.recipe.request, run.provider.snapshots
+    used = [VolumeInUse(current_volume(run, kept), kept.read_only) for kept in run.recipe.volumes]
+    named = (request.zone or request.subnet) if request is not None else None
+    return plan_relocation(
+        used,
+        named_zone=named,
+        no_snapshots=snapshots.message if isinstance(snapshots, Unsupported) else "",
+    )
+
+
+def bring_volumes(run: RecoveredRun, instance: Instance) -> None:
+    """Every volume of the run is in the machine's zone, and the run's recipe names it. Raises what moving raises."""
+    for kept in run.recipe.volumes:
+        volume, moved_from = current_volume(run, kept), kept.moved_from
+        if volume.id != kept.volume_id:
+            # Somebody else has moved it, or a process that was killed when it had: the one before is theirs.
+            moved_from = ()
+            _adopt(run, _find(run, kept.volume_id), volume, moved_from)
+            _say_kept(run, kept.volume_id)
+        if instance.zone is not None and volume.zone != instance.zone:
+            _adopt(run, volume, _moved(run, volume, instance.zone), (*moved_from, str(volume.id)))
+
+
+def _find(run: RecoveredRun, volume_id: str) -> Volume:
+    return require(run.provider.volumes).find(volume_id)
+
+
+def _moved(run: RecoveredRun, volume: Volume, zone: str) -> Volume:
+    if volume.attached_to is not None:
+        wait_for_release(run, volume.attached_to)
+    label = volume.name or volume.id
+    run.session.progress.note(f"{label} follows from {volume.zone} to {zone} by snapshot")
+    # No rate is paid for: what is read first comes first, and the script starts at once.
+    request = MoveRequest(str(volume.id), zone)
+    with moving(
+        run.session.intents,
+        run.provider,
+        request,
+        rate=None,
+        clock=run.clock,
+        progress=run.session.progress,
+    ) as move:
+        moved = move.carry_out()
+    return moved.volume
+
+
+def _adopt(run: RecoveredRun, old: Volume, new: Volume, moved_from: tuple[str, ...]) -> None:
+    """From now on it is the run's volume, also for a process that goes on after this one was killed."""
+    run.keep(with_volume(run.recipe, str(old.id), str(new.id), moved_from))
+    attempt = run.record.attempt + 1
+    run.volume_moved(MovedVolume(new.name, old.id, old.zone, new.id, new.zone, attempt))
+
+
+def with_volume(recipe: Recipe, old: str, new: str, moved_from: tuple[str, ...] = ()) -> Recipe:
+    """The recipe with one volume in place of another that its data came from. Pure."""
+    mounts = tuple(
+        replace(mount, volume_id=new) if mount.volume_id == old else mount for mount in recipe.spec.mounts
+    )
+    volumes = tuple(
+        replace(kept, volume_id=new, moved_from=moved_from) if kept.volume_id == old else kept
+        for kept in recipe.volumes
+    )
+    return replace(recipe, spec=replace(recipe.spec, mounts=mounts), volumes=volumes)
+
+
+def tidy_up(run: RecoveredRun) -> None:
+    """The next attempt uses its volumes: of those before them only the user's own is kept, and it is said that it is
+    paid for. What cannot be deleted is warned of."""
+    for kept in run.recipe.volumes:
+        own, *copies = kept.moved_from or ("",)
+        for copy in copies:
+            _delete_copy(run, copy)
+        if copies:
+            run.keep(_without_copies(run.recipe, kept.volume_id))
+        elif own:
+            _say_kept(run, own)
+
+
+def _without_copies(recipe: Recipe, volume_id: str) -> Recipe:
+    volumes = tuple(
+        replace(kept, moved_from=kept.moved_from[:1]) if kept.volume_id == volume_id else kept
+        for kept in recipe.volumes
+    )
+    return replace(recipe, volumes=volumes)
+
+
+def _delete_copy(run: RecoveredRun, volume_id: str) -> None:
+    volumes = require(run.provider.volumes)
+    try:
+        volumes.delete(VolumeId(volume_id), run.session.progress, include_protected=True)
+    except RunctlError as error:
+        delete = volume_command(run.provider.name, "delete", volume_id)
+        run.session.progress.warn(
+            f"{volume_id}, an earlier copy of the run's volume, is still there and paid for ({error.message}): {delete}"
+        )
+
+
+def _say_kept(run: RecoveredRun, volume_id: str) -> None:
+    try:
+        own = require(run.provider.volumes).find(volume_id)
+    except RunctlError:
+        return
+    price = f", {usd(own.price_per_month)} a month" if own.price_per_month is not None else ""
+    delete = volume_command(run.provider.name, "delete", own.name or own.id)
+    run.session.progress.note(
+        f"the volume that the run had in {own.zone} is kept as {own.name or own.id}, and paid for{price}: {delete}"
+    )

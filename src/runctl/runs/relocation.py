@@ -1,0 +1,145 @@
+"""Whether a run's volumes follow it to another zone, how, and when that is sooner than waiting for their own. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+from runctl.core.ids import VolumeId
+from runctl.core.models import Volume
+from runctl.core.tags import is_ours
+
+USUAL_OUTAGE = timedelta(minutes=10)
+"""For how long a zone that has just refused is taken to refuse: spot capacity comes back within minutes, or for long
+it does not."""
+SNAPSHOT_SECONDS = 60.0
+"""From asking for a snapshot of little until a volume made of it can be attached in another zone."""
+SNAPSHOT_SECONDS_PER_GIB = 6.0
+"""For each GiB besides: a snapshot takes in about 170 MiB a second. Its volume is read from while it fills."""
+
+
+class Way(StrEnum):
+    """How a volume's data gets to another zone."""
+
+    SNAPSHOT = "snapshot"
+    """A volume is made of a snapshot of it, and takes its name."""
+    REFILL = "refill"
+    """An empty volume is filled from the object store that this one was filled from."""
+
+
+@dataclass(frozen=True)
+class Refill:
+    """A volume that can be had anew from an object store."""
+
+    source: str
+    """``s3://bucket/prefix``."""
+    seconds: float
+    """From an empty volume until it is full."""
+
+
+@dataclass(frozen=True)
+class VolumeMove:
+    """How one volume follows."""
+
+    volume_id: VolumeId
+    name: str | None
+    zone: str
+    """Where it is."""
+    way: Way
+    seconds: float
+    """About how long that takes."""
+    usd_per_month: Decimal | None = None
+    """What the old volume goes on costing, which is kept."""
+    source: str | None = None
+    """Of a refill."""
+
+    @property
+    def label(self) -> str:
+        """What a person calls the volume."""
+        return self.name or str(self.volume_id)
+
+
+@dataclass(frozen=True)
+class Relocation:
+    """How all volumes of a run follow it."""
+
+    moves: tuple[VolumeMove, ...] = ()
+    why_not: str = ""
+    """Why they cannot, in words; empty where they can, or there are none."""
+
+    @property
+    def seconds(self) -> float:
+        """Until all are there."""
+        return sum(move.seconds for move in self.moves)
+
+
+@dataclass(frozen=True)
+class VolumeInUse:
+    """A volume as the run has it."""
+
+    volume: Volume
+    read_only: bool
+    """The run does not write to it."""
+    refill: Refill | None = None
+
+
+def plan_relocation(
+    volumes: Sequence[VolumeInUse], *, named_zone: str | None = None, no_snapshots: str = ""
+) -> Relocation:
+    """The quickest way for each volume. ``named_zone`` is the one that the user wants the machine in, ``no_snapshots``
+    why the provider has none."""
+    if named_zone is not None and volumes:
+        return Relocation(why_not=f"{named_zone} was asked for by name")
+    moves = []
+    for used in volumes:
+        move, why_not = _quickest(used, no_snapshots)
+        if move is None:
+            return Relocation(why_not=f"{used.volume.name or used.volume.id} {why_not}")
+        moves.append(move)
+    return Relocation(tuple(moves))
+
+
+def _quickest(used: VolumeInUse, no_snapshots: str) -> tuple[VolumeMove | None, str]:
+    volume, refill = used.volume, used.refill
+    if not is_ours(volume.tags):
+        return None, "was not created by runctl"
+    ways: list[tuple[float, Way, str | None]] = []
+    if not no_snapshots:
+        ways.append((SNAPSHOT_SECONDS + SNAPSHOT_SECONDS_PER_GIB * volume.size_gib, Way.SNAPSHOT, None))
+    # What the run has written itself is in no object store.
+    if refill is not None and used.read_only:
+        ways.append((refill.seconds, Way.REFILL, refill.source))
+    if not ways:
+        return None, f"cannot be copied: {no_snapshots}"
+    seconds, way, source = min(ways, key=lambda found: found[0])
+    return (
+        VolumeMove(volume.id, volume.name, volume.zone, way, seconds, volume.price_per_month, source),
+        "",
+    )
+
+
+def is_due(relocation: Relocation, searched: timedelta) -> bool:
+    """Whether to move now, ``searched`` after the run had its machine; the zone of its volumes has just refused one.
+
+    At once where that takes no longer than an outage usually does. Else once as long was waited as moving takes:
+    whoever does so waits at most twice as long as with knowing the future (the ski rental problem).
+    """
+    if relocation.why_not or not relocation.moves:
+        return False
+    return relocation.seconds <= max(USUAL_OUTAGE.total_seconds(), searched.total_seconds())
+
+
+def relocation_text(relocation: Relocation) -> str:
+    """How the volumes follow, as the end of a sentence."""
+    if relocation.why_not:
+        return f"volumes stay in their zone: {relocation.why_not}"
+    ways = ", ".join(
+        f"{move.label} by snapshot" if move.way is Way.SNAPSHOT else f"{move.label} filled from {move.source}"
+        for move in relocation.moves
+    )
+    zones = " and ".join(sorted({move.zone for move in relocation.moves}))
+    minutes = max(1, round(relocation.seconds / 60))
+    return f"without a machine in {zones}, volumes follow to another zone: {ways}, in about {minutes} min"

@@ -1,0 +1,101 @@
+"""Whether volumes follow a run to another zone, how, and when."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from runctl.agent.spec import MountSpec, RunSpec
+from runctl.core.ids import VolumeId
+from runctl.core.tags import OWNED, OWNED_VALUE
+from runctl.runs.recipe import KeptVolume, Recipe
+from runctl.runs.recovering.relocating import with_volume
+from runctl.runs.relocation import (
+    USUAL_OUTAGE,
+    Refill,
+    VolumeInUse,
+    Way,
+    is_due,
+    plan_relocation,
+    relocation_text,
+)
+from tests.cli.fake_provider import a_volume
+
+OURS = {OWNED: OWNED_VALUE}
+SMALL = a_volume("vol-1", name="results", zone="us-east-1a", size_gib=1, tags=OURS)
+LARGE = a_volume("vol-2", name="datasets", zone="us-east-1a", size_gib=1000, tags=OURS)
+
+
+def test_a_small_volume_follows_at_once_and_a_large_one_when_as_long_was_waited_as_that_takes() -> None:
+    small = plan_relocation([VolumeInUse(SMALL, read_only=False)])
+    large = plan_relocation([VolumeInUse(SMALL, read_only=False), VolumeInUse(LARGE, read_only=True)])
+
+    assert small.seconds == 66
+    assert is_due(small, timedelta())
+    assert large.seconds == 66 + 6060
+    assert timedelta(seconds=large.seconds) > USUAL_OUTAGE
+    assert not is_due(large, timedelta(seconds=6125))
+    assert is_due(large, timedelta(seconds=6126))
+    assert relocation_text(large) == (
+        "without a machine in us-east-1a, volumes follow to another zone: results by snapshot, datasets by snapshot,"
+        " in about 102 min"
+    )
+
+
+def test_a_volume_that_is_only_read_is_filled_from_its_object_store_where_that_is_sooner() -> None:
+    refill = Refill("s3://mine/data", 600.0)
+
+    (filled,) = plan_relocation([VolumeInUse(LARGE, read_only=True, refill=refill)]).moves
+    (written,) = plan_relocation([VolumeInUse(LARGE, read_only=False, refill=refill)]).moves
+    (slower,) = plan_relocation([VolumeInUse(SMALL, read_only=True, refill=refill)]).moves
+
+    assert (filled.way, filled.seconds, filled.source) == (Way.REFILL, 600.0, "s3://mine/data")
+    assert written.way is slower.way is Way.SNAPSHOT
+
+
+@pytest.mark.parametrize(
+    ("volume", "zone", "no_snapshots", "why_not"),
+    [
+        (SMALL, "us-east-1a", "", "us-east-1a was asked for by name"),
+        (replace(SMALL, tags={}), None, "", "results was not created by runctl"),
+        (
+            SMALL,
+            None,
+            "this provider has no snapshots",
+            "results cannot be copied: this provider has no snapshots",
+        ),
+    ],
+)
+def test_volumes_that_cannot_follow_stay_for_a_reason(
+    volume: object, zone: str | None, no_snapshots: str, why_not: str
+) -> None:
+    used = VolumeInUse(volume, read_only=False)  # type: ignore[arg-type]
+    found = plan_relocation([used], named_zone=zone, no_snapshots=no_snapshots)
+
+    assert (found.moves, found.why_not) == ((), why_not)
+    assert not is_due(found, timedelta(days=1))
+    assert relocation_text(found) == f"volumes stay in their zone: {why_not}"
+
+
+def test_a_run_without_volumes_has_nothing_that_could_follow() -> None:
+    assert not is_due(plan_relocation([], named_zone="us-east-1a"), timedelta(days=1))
+
+
+def test_the_recipe_names_the_new_volume_everywhere_and_remembers_the_old_one() -> None:
+    mounts = tuple(
+        MountSpec(f"/mnt/{name}", f"/{name}", False, volume, "--ebs-mount")
+        for name, volume in (("results", "vol-1"), ("other", "vol-3"))
+    )
+    volumes = tuple(KeptVolume(volume, f"/mnt/{volume}", False) for volume in ("vol-1", "vol-3"))
+    recipe = Recipe(RunSpec("run-aaaa", "train.py", mounts=mounts), "aws", None, volumes=volumes)
+
+    moved = with_volume(recipe, "vol-1", "vol-9", ("vol-1",))
+
+    assert [mount.volume_id for mount in moved.spec.mounts] == ["vol-9", "vol-3"]
+    assert moved.volumes == (
+        KeptVolume("vol-9", "/mnt/vol-1", False, ("vol-1",)),
+        KeptVolume("vol-3", "/mnt/vol-3", False),
+    )
+    assert VolumeId("vol-9") == moved.volumes[0].volume_id
