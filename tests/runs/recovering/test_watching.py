@@ -71,7 +71,7 @@ def test_runs_that_go_on_are_asked_side_by_side_and_only_the_others_are_recovere
             session,
             going,
             clock=SimpleNamespace(sleep=again),
-            on_change=lambda r: told.append(r.why),  # type: ignore[arg-type]
+            on_change=lambda r: told.append(r.why),
         )
 
     assert asked == [["run-a", "run-b"], ["run-b"]]
