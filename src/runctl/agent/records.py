@@ -73,6 +73,18 @@ class StopRequest:
 
 
 @dataclass(frozen=True)
+class HeldLease:
+    """A run's lease as the process that keeps it has written it down."""
+
+    until: float
+    """By when everything that needs it must have stopped, by `runctl.agent.lease.clock`; 0: it is lost."""
+    wanted_by: str = ""
+    """Who asks for the run to be handed over."""
+    trouble: str = ""
+    """Why it was not renewed at the last try."""
+
+
+@dataclass(frozen=True)
 class AttemptFolder:
     """Everything about one attempt of one run."""
 
@@ -198,13 +210,28 @@ def without_values(spec: RunSpec) -> RunSpec:
     )
 
 
-def attempt_folder(run_id: str, attempt: int) -> AttemptFolder:
-    """Where this attempt is or would be. Raises `AgentError` (``bad-request``) for a name that is none."""
+def taking_up_folder(run_id: str) -> Path:
+    """What this machine keeps of its claim to the run. Raises `AgentError` (``bad-request``) for a bad name."""
+    return _checked_folder(state_directory() / "taking-up", run_id)
+
+
+def lease_file(run_id: str) -> Path:
+    """Where the `HeldLease` is."""
+    return taking_up_folder(run_id) / "lease.json"
+
+
+def _checked_folder(above: Path, run_id: str) -> Path:
     if not RUN_ID.fullmatch(run_id):
         raise AgentError("bad-request", f"{run_id!r} is not a run id", "letters, digits, - and _, at most 64")
+    return above / run_id
+
+
+def attempt_folder(run_id: str, attempt: int) -> AttemptFolder:
+    """Where this attempt is or would be. Raises `AgentError` (``bad-request``) for a name that is none."""
+    run_folder = _checked_folder(state_directory() / "runs", run_id)
     if attempt < 1:
         raise AgentError("bad-request", f"attempts are counted from 1, not {attempt}")
-    return AttemptFolder(state_directory() / "runs" / run_id / str(attempt))
+    return AttemptFolder(run_folder / str(attempt))
 
 
 def attempts(run_id: Optional[str] = None) -> list[AttemptFolder]:

@@ -45,6 +45,11 @@ class EndReason(str, enum.Enum):
     NOT_STARTED = "NOT_STARTED"
 
 
+RETRIED = frozenset({EndReason.INTERRUPTED, EndReason.LOST, EndReason.NO_CAPACITY, EndReason.NOT_STARTED})
+"""Ends that say nothing about the script: the same attempt may well succeed on another machine. All others would end in
+the same way again, or are what somebody wanted."""
+
+
 class RunState(str, enum.Enum):
     """Where an attempt is. ``ENDED`` always comes with an `EndReason`."""
 
@@ -245,6 +250,8 @@ class RunSpec:
     """``None``: the script alone decides when it saves."""
     machine_end: Optional[MachineEnd] = None
     """``None``: the machine was not rented for the run, and stays as it is."""
+    leased: bool = False
+    """The attempt may go on only while its machine has the run's lease, which the verb ``take-up`` keeps."""
 
 
 @dataclass(frozen=True)

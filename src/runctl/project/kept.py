@@ -7,7 +7,9 @@ have are there once, and a project that has not changed costs one look. Nothing 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -15,6 +17,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 from runctl.agent.trees.manifest import Entry, Manifest, contents
 from runctl.core.errors import NotFound, ProjectError
@@ -23,6 +26,7 @@ from runctl.core.progress import SILENT, Progress
 from runctl.core.text import size
 from runctl.project.caches import SentTrees, write_atomically
 from runctl.project.delivery import Delivery, Sent
+from runctl.project.manifest import write_pack
 from runctl.project.sync import SyncTarget
 
 LARGEST_TREE = 1 << 30
@@ -102,6 +106,52 @@ class KeptProjects:
         sent_trees = SentTrees(cache_folder() / "sent", machine, project)
         sent_trees.keep(sent_trees.stage(manifest))
         return sent
+
+    @contextmanager
+    def packed(self, digest: str) -> Iterator[tuple[str, Path]]:
+        """The tree's manifest, and a file with all of its contents as `write_pack` packs them, gone afterwards.
+
+        Raises `NotFound` (code ``project-not-kept``).
+        """
+        manifest = self._manifest(digest)
+        with (
+            self._laid_out(manifest) as root,
+            tempfile.NamedTemporaryFile(dir=self._trees, prefix=".pack-") as file,
+        ):
+            sink: Any = file
+            write_pack(root, manifest.entries, contents(manifest.entries.values()), sink)
+            file.flush()
+            yield manifest.text, Path(file.name)
+
+    @contextmanager
+    def receiving(self, text: str, digest: str) -> Iterator[IO[bytes]]:
+        """The tree is kept, by its manifest ``text`` and the pack that the block has written. Raises `NotKept`."""
+        manifest = Manifest(text=text)
+        if manifest.digest != digest:
+            raise NotKept("the description of the project is damaged")
+        make_private_folder(self._trees)
+        make_private_folder(self._contents)
+        with tempfile.TemporaryFile(dir=self._contents) as pack:
+            yield pack
+            pack.seek(0)
+            try:
+                with gzip.GzipFile(fileobj=pack, mode="rb") as stream:
+                    for sha, length in json.loads(stream.readline()):
+                        self._receive(stream.read(length), sha)
+            except (OSError, EOFError, ValueError, TypeError) as error:
+                raise NotKept(f"the project cannot be unpacked: {error}") from error
+        wanted = contents(manifest.entries.values())
+        missing = [sha for sha in wanted if not self._content(sha).exists()]
+        if missing:
+            raise NotKept(f"the project's pack lacks {len(missing)} of its files")
+        write_atomically(self._trees / f"{digest}.json", text.encode("ascii"))
+
+    def _receive(self, data: bytes, sha: str) -> None:
+        if hashlib.sha256(data).hexdigest() != sha:
+            raise ValueError(f"{sha} has another checksum")
+        target = self._content(sha)
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        write_atomically(target, data)
 
     def prune(self, needed: Collection[str]) -> None:
         """Trees that are not in ``needed`` are gone, with the files that only they had."""

@@ -18,6 +18,16 @@ class StoredObject:
     modified_at: datetime
 
 
+@dataclass(frozen=True)
+class ObjectVersion:
+    """A small object as one answer of the store describes it."""
+
+    data: bytes
+    etag: str
+    age_seconds: float
+    """Since it was written, by the store's own clock; 0 where the store does not say."""
+
+
 class ObjectStorage(ABC):
     """The ability to keep objects in buckets, by the account of whoever runs runctl. Safe to use from several threads.
 
@@ -58,6 +68,18 @@ class ObjectStorage(ABC):
     @abstractmethod
     def put(self, bucket: str, key: str, data: bytes, *, only_new: bool = False) -> bool:
         """The object holds this. With ``only_new`` one that exists is left alone: whether the object holds this."""
+
+    @abstractmethod
+    def version(self, bucket: str, key: str) -> ObjectVersion | None:
+        """The object as it is now; ``None`` where there is none."""
+
+    @abstractmethod
+    def replace(self, bucket: str, key: str, data: bytes, etag: str) -> str | None:
+        """The object holds this, and has the ETag that is returned, if it was the one with ``etag`` until now (``""``:
+        if there was none); else ``None``, also where an answer to the same request was lost.
+
+        A store that knows no conditional writes ignores ``etag`` or refuses.
+        """
 
     @abstractmethod
     def upload(self, bucket: str, key: str, path: Path, on_bytes: Callable[[int], None]) -> None:

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runctl.agent.deadline import Job, Move, Policy, Standing, decide
+from runctl.agent.spec import RETRIED as RETRIED  # noqa: PLC0414 (what is retried is part of the decision)
 from runctl.agent.spec import EndReason
-
-RETRIED = frozenset({EndReason.INTERRUPTED, EndReason.LOST, EndReason.NO_CAPACITY, EndReason.NOT_STARTED})
-"""Ends that say nothing about the script: the same attempt may well succeed on another machine. All others would end in
-the same way again, or are what somebody wanted."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import http.server
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs
 
 import pytest
@@ -170,3 +171,48 @@ def test_nothing_after_a_refusal_is_done(endpoint: Endpoint) -> None:
     with pytest.raises(AgentError, match="its role does not allow autoscaling:SetDesiredCapacity"):
         end(endpoint)
     assert len(endpoint.asked) == 1
+
+
+TAKEN = refusal(
+    400, "InvalidParameterValue", "Invalid value '/dev/sdf': Attachment point /dev/sdf is already in use"
+)
+ATTACHED = (200, "<AttachVolumeResponse/>")
+
+
+@pytest.mark.parametrize(
+    ("answers", "device"),
+    [
+        ([ATTACHED], "/dev/sdf"),
+        ([TAKEN, ATTACHED], "/dev/sdg"),
+        ([refusal(400, "VolumeInUse", "vol-0abc is already attached to an instance")], None),
+        ([refusal(400, "IncorrectState", "'vol-0abc' is not 'available'.")], None),
+    ],
+)
+def test_a_volume_is_attached_under_a_free_name_once_nobody_has_it(
+    endpoint: Endpoint, answers: list[tuple[int, str]], device: str | None
+) -> None:
+    endpoint.answers = list(answers)
+    url = f"http://127.0.0.1:{endpoint.server_port}"
+    assert Ec2("i-0abc", "eu-west-1", Credentials(KEYS), url).attach_volume("vol-0abc") == device
+    last = parse_qs(endpoint.asked[-1][1].decode())
+    assert (last["Action"], last["VolumeId"], last["InstanceId"]) == (
+        ["AttachVolume"],
+        ["vol-0abc"],
+        ["i-0abc"],
+    )
+
+
+def test_a_volume_of_another_zone_is_not_waited_for(endpoint: Endpoint) -> None:
+    endpoint.answers = [refusal(400, "InvalidVolume.ZoneMismatch", "The volume is not in the same zone.")]
+    url = f"http://127.0.0.1:{endpoint.server_port}"
+    with pytest.raises(AgentError, match="ZoneMismatch"):
+        Ec2("i-0abc", "eu-west-1", Credentials(KEYS), url).attach_volume("vol-0abc")
+
+
+def test_a_clock_that_is_wrong_does_not_spoil_the_signature(endpoint: Endpoint) -> None:
+    endpoint.answers = [DONE]
+    url = f"http://127.0.0.1:{endpoint.server_port}"
+    Ec2("i-0abc", "eu-west-1", Credentials(KEYS), url, 86400.0).detach_volume("vol-0abc")
+    ((headers, _),) = endpoint.asked
+    said = datetime.strptime(headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    assert abs(datetime.now(UTC) - timedelta(days=1) - said) < timedelta(minutes=5)

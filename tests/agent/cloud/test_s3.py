@@ -179,6 +179,28 @@ def test_a_body_is_sent_again_to_an_s3_that_was_busy(server: Callable[[Answer], 
     assert asked == [0, 1, 2]
 
 
+def test_a_machine_whose_clock_is_wrong_signs_with_the_time_that_s3_has(
+    server: Callable[[Answer], S3],
+) -> None:
+    asked: list[int] = []
+
+    def answer(connection: socket.socket, number: int) -> None:
+        asked.append(number)
+        if number:
+            connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+            return
+        body = b"<Error><Code>RequestTimeTooSkewed</Code></Error>"
+        date = b"Thu, 01 Jan 2015 00:00:00 GMT"
+        head = b"HTTP/1.1 403 Forbidden\r\nDate: %s\r\nContent-Length: %d\r\n\r\n" % (date, len(body))
+        connection.sendall(head + body)
+
+    s3 = server(answer)
+    s3.delete("key")
+    s3.close()
+    assert asked == [0, 1]
+    assert "X-Amz-Date=20150101T0000" in s3.address("GET", "key", 60)
+
+
 def test_chunks_are_put_together(server: Callable[[Answer], S3]) -> None:
     def answer(connection: socket.socket, number: int) -> None:
         connection.sendall(

@@ -103,7 +103,7 @@ def test_what_a_run_saves_is_in_the_store_with_its_log_and_its_end_and_another_m
     assert log_in(run, 1) == machine.folder("run-1").joinpath("log").read_bytes()
     end = json.loads(run.read("attempts/0001/end.json"))
     assert (end["reason"], end["log_bytes"]) == ("STOPPED", len(log_in(run, 1)))
-    asked = json.loads(run.read("spec.json"))
+    asked = json.loads(run.read("attempts/0001/spec.json"))
     assert (asked["run_id"], asked["script"]) == ("run-1", "train.py")
 
     other = other_machine(machine, tmp_path)

@@ -222,7 +222,7 @@ class Store(ObjectStorage):
     def objects(self, *_: object, **__: object) -> Any:
         raise AssertionError("nobody has to look for an object whose key is known")
 
-    folders = fetch = put = upload = delete = objects
+    folders = fetch = put = upload = delete = version = replace = objects
 
 
 class Cloud(Provider):

@@ -120,7 +120,7 @@ class FolderStore:
     def put_file(self, file: StoredFile, path: Path, facts: os.stat_result) -> int:  # noqa: ARG002 (it is compared itself)
         """See `Store`."""
         target = self._folder / data_key(file.sha256)
-        with _explaining(str(self._folder)):
+        with explaining(str(self._folder)):
             if target.exists() and target.stat().st_size == file.size:
                 return 0
             self._make(target.parent)
@@ -137,7 +137,7 @@ class FolderStore:
     def put(self, key: str, data: bytes, *, only_new: bool = False) -> bool:
         """See `Store`."""
         target = self._folder / key
-        with _explaining(str(self._folder)):
+        with explaining(str(self._folder)):
             self._make(target.parent)
             partial = _partial(target)
             try:
@@ -159,7 +159,7 @@ class FolderStore:
 
     def read(self, key: str) -> bytes:
         """See `Store`."""
-        with _explaining(str(self._folder)):
+        with explaining(str(self._folder)):
             try:
                 return (self._folder / key).read_bytes()
             except FileNotFoundError:
@@ -168,7 +168,7 @@ class FolderStore:
     def fetch(self, file: StoredFile, path: Path) -> None:
         """See `Store`."""
         source = self._folder / data_key(file.sha256)
-        with _explaining(str(self._folder)):
+        with explaining(str(self._folder)):
             if not source.exists():
                 raise _missing(data_key(file.sha256))
             if _copy(source, path) != file.sha256:
@@ -177,7 +177,7 @@ class FolderStore:
     def keys(self, prefix: str) -> Iterator[str]:
         """See `Store`."""
         above = prefix.rpartition("/")[0]
-        with _explaining(str(self._folder)):
+        with explaining(str(self._folder)):
             found = [
                 str((Path(folder) / name).relative_to(self._folder))
                 for folder, _, names in os.walk(self._folder / above)
@@ -188,7 +188,7 @@ class FolderStore:
 
     def delete(self, key: str) -> None:
         """See `Store`."""
-        with _explaining(str(self._folder)):
+        with explaining(str(self._folder)):
             (self._folder / key).unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -217,7 +217,7 @@ class S3Store:
 
     def put_file(self, file: StoredFile, path: Path, facts: os.stat_result) -> int:
         """See `Store`."""
-        key = self._key(data_key(file.sha256))
+        key = self.key_of(data_key(file.sha256))
 
         def begun(upload_id: str) -> None:
             with self._lock:
@@ -240,7 +240,7 @@ class S3Store:
             self._unfinished.pop(key, None)
             return done.sent
 
-        return self._asked(put)
+        return self.asked(put)
 
     def put(self, key: str, data: bytes, *, only_new: bool = False) -> bool:
         """See `Store`."""
@@ -248,33 +248,33 @@ class S3Store:
 
         def put(s3: S3) -> bool:
             try:
-                s3.put(self._key(key), data, crc32, only_new=only_new)
+                s3.put(self.key_of(key), data, crc32, only_new=only_new)
             except Refusal as refusal:
                 if refusal.status != 412:
                     raise
                 # An earlier try of this very request may have done it, its answer lost.
-                return s3.read(self._key(key)) == data
+                return s3.read(self.key_of(key)) == data
             return True
 
-        return self._asked(put)
+        return self.asked(put)
 
     def read(self, key: str) -> bytes:
         """See `Store`."""
-        return self._asked(lambda s3: s3.read(self._key(key)))
+        return self.asked(lambda s3: s3.read(self.key_of(key)))
 
     def fetch(self, file: StoredFile, path: Path) -> None:
         """See `Store`."""
-        key = self._key(data_key(file.sha256))
+        key = self.key_of(data_key(file.sha256))
         with path.open("wb") as opened:
             descriptor = opened.fileno()
             if file.size <= LARGE:
-                found = self._asked(lambda s3: _received(s3, key, descriptor))
+                found = self.asked(lambda s3: _received(s3, key, descriptor))
             else:
                 os.posix_fallocate(descriptor, 0, file.size)
                 spans = [(begin, min(file.size, begin + _RANGE)) for begin in range(0, file.size, _RANGE)]
                 with ThreadPoolExecutor(THREADS) as pool:
                     for _ in pool.map(
-                        lambda span: self._asked(lambda s3: _received_part(s3, key, descriptor, span)), spans
+                        lambda span: self.asked(lambda s3: _received_part(s3, key, descriptor, span)), spans
                     ):
                         pass
                 found = ""
@@ -283,12 +283,12 @@ class S3Store:
 
     def keys(self, prefix: str) -> Iterator[str]:
         """See `Store`."""
-        cut = len(self._key(""))
-        return iter(self._asked(lambda s3: [found.key[cut:] for found in s3.list(self._key(prefix))]))
+        cut = len(self.key_of(""))
+        return iter(self.asked(lambda s3: [found.key[cut:] for found in s3.list(self.key_of(prefix))]))
 
     def delete(self, key: str) -> None:
         """See `Store`."""
-        self._asked(lambda s3: s3.delete(self._key(key)))
+        self.asked(lambda s3: s3.delete(self.key_of(key)))
 
     def close(self) -> None:
         """See `Store`."""
@@ -301,11 +301,12 @@ class S3Store:
     def _at(self, location: Location) -> S3:
         return S3(self._prefix.bucket, location, self._credentials, tries=self._tries, timeout=self._timeout)
 
-    def _key(self, key: str) -> str:
+    def key_of(self, key: str) -> str:
+        """The object's key, for a key below the prefix."""
         return f"{self._prefix.prefix}/{key}"
 
-    def _asked(self, call: Callable[[S3], _T]) -> _T:
-        """What S3 says; a bucket of another region is asked there from then on."""
+    def asked(self, call: Callable[[S3], _T]) -> _T:
+        """What S3 says; a bucket of another region is asked there from then on. Raises what `Store` raises."""
         try:
             try:
                 return call(self._s3)
@@ -408,7 +409,7 @@ def _partial(target: Path) -> Path:
 
 
 @contextmanager
-def _explaining(folder: str) -> Iterator[None]:
+def explaining(folder: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -27,6 +27,19 @@ _TEMPORARY = (
 _DENIED = ("UnauthorizedOperation", "AccessDenied")
 _GONE = ("IncorrectState", "InvalidAttachment.NotFound")
 """The volume is not attached (any more)."""
+_HELD = ("VolumeInUse", "IncorrectState")
+"""Another machine has it still, or is letting go of it."""
+DEVICES = tuple(f"/dev/sd{letter}" for letter in "fghijklmnop")
+"""What EC2 recommends for EBS volumes ("Device names" in its user guide)."""
+
+
+class Ec2Refusal(AgentError):
+    """EC2's answer is no."""
+
+    def __init__(self, ec2_code: str, message: str) -> None:
+        super().__init__("ec2-refused", message)
+        self.ec2_code = ec2_code
+        """EC2's own word, such as ``VolumeInUse``."""
 
 Service = TypeVar("Service", bound="Ec2")
 
@@ -39,8 +52,17 @@ class Ec2:
     title = "EC2"
     version = "2016-11-15"
 
-    def __init__(self, instance_id: str, region: str, credentials: Credentials, endpoint: str = "") -> None:
-        self._instance_id, self._region, self._credentials = instance_id, region, credentials
+    def __init__(
+        self,
+        instance_id: str,
+        region: str,
+        credentials: Credentials,
+        endpoint: str = "",
+        clock_ahead: float = 0.0,
+    ) -> None:
+        """``clock_ahead``: seconds by which this machine's clock is ahead of EC2's."""
+        self.instance_id = instance_id
+        self._region, self._credentials, self._clock_ahead = region, credentials, clock_ahead
         url = urlsplit(endpoint or f"https://{self.service}.{region}.{domain_of(region)}")
         self._host, self._path = url.netloc, url.path or "/"
         tls = None
@@ -56,7 +78,30 @@ class Ec2:
 
         Raises `AgentError`: ``ec2-refused``, ``ec2-unreachable``, ``no-role``.
         """
-        self._call("DetachVolume", {"VolumeId": volume_id, "InstanceId": self._instance_id})
+        try:
+            self._call("DetachVolume", {"VolumeId": volume_id, "InstanceId": self.instance_id})
+        except Ec2Refusal as refusal:
+            if refusal.ec2_code not in _GONE:
+                raise
+
+    def attach_volume(self, volume_id: str) -> str | None:
+        """The name of the device under which EC2 attaches the volume; ``None`` while another machine has it.
+
+        Raises `AgentError` as `detach_volume` does.
+        """
+        for device in DEVICES:
+            parameters = {"VolumeId": volume_id, "InstanceId": self.instance_id, "Device": device}
+            try:
+                self._call("AttachVolume", parameters)
+            except Ec2Refusal as refusal:
+                if refusal.ec2_code in _HELD:
+                    return None
+                if refusal.ec2_code != "InvalidParameterValue" or device not in refusal.message:
+                    raise
+                # Another volume has this name.
+                continue
+            return device
+        raise AgentError("ec2-refused", f"this machine has no free device name for {volume_id}")
 
     def delete_launch_template(self, name: str) -> None:
         """There is no such template. Raises `AgentError` as `detach_volume` does."""
@@ -79,13 +124,11 @@ class Ec2:
             if status < 300:
                 return
             code = _between(text, "Code") or str(status)
-            if code in _GONE:
-                return
             if code in _DENIED:
                 why = f"its role does not allow {self.service}:{action}"
             else:
                 why = f"{self.title} refuses {action}: {code} {_between(text, 'Message')}".rstrip()
-            error = AgentError("ec2-refused", why)
+            error = Ec2Refusal(code, why)
             if code not in _TEMPORARY:
                 break
         raise error
@@ -99,7 +142,7 @@ class Ec2:
             {"content-type": "application/x-www-form-urlencoded; charset=utf-8"},
             self._credentials.now(),
             self._region,
-            time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
+            time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() - self._clock_ahead)),
             hashlib.sha256(body).hexdigest(),
             self.service,
         )
@@ -135,7 +178,7 @@ def of_this_machine(kind: type[Service]) -> Service:
         raise AgentError("ec2-unreachable", "the machine's metadata names no instance")
     own = variables.get("AWS_ENDPOINT_URL_" + kind.service.replace("-", "_").upper())
     endpoint = own or variables.get("AWS_ENDPOINT_URL") or ""
-    return kind(instance_id, region, Credentials(service), endpoint)
+    return kind(instance_id, region, Credentials(service), endpoint, metadata.clock_ahead)
 
 
 def _between(text: str, name: str) -> str:

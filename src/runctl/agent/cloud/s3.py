@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import time
 import xml.etree.ElementTree as ET
+from calendar import timegm
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -38,6 +39,7 @@ _TEMPORARY = (429, 500, 502, 503, 504)
 _TEMPORARY_CODES = (
     *("SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable"),
     *("ConditionalRequestConflict", "OperationAborted"),
+    "RequestTimeTooSkewed",
 )
 _SIZE = re.compile(r"[0-9]{1,18}\Z")
 
@@ -148,6 +150,7 @@ class S3:
         self._tries, self._timeout = tries, timeout
         self._idle: deque[Connection] = deque()
         self._tls = None
+        self._clock_ahead = 0.0
         secure, self._host, self._port, self._header, self._base = location.host_and_base(bucket)
         if secure:
             import ssl
@@ -203,20 +206,24 @@ class S3:
             return None
         return int(headers.get("content-length", "0")) or None
 
-    def put(self, key: str, body: Body, crc32: str, *, only_new: bool = False) -> str:
+    def put(self, key: str, body: Body, crc32: str, *, only_new: bool = False, etag: str = "") -> str:
         """The object has these bytes, whose CRC-32 (base64) S3 has checked and keeps; returns its ETag.
 
-        With ``only_new`` there must be none yet: else `Refusal` with status 412, also where an answer to the same
-        request was lost.
+        With ``only_new`` there must be none yet, with ``etag`` it must be the one that has it: else `Refusal` with
+        status 412 (404 where there is none), also where an answer to the same request was lost.
         """
-        condition = {"if-none-match": "*"} if only_new else {}
+        condition = {"if-none-match": "*"} if only_new else {"if-match": f'"{etag}"'} if etag else {}
         head, _ = self._call("PUT", key, {}, {**_stated(crc32), **condition}, body)
         return head.headers.get("etag", "").strip('"')
 
     def read(self, key: str) -> bytes:
         """All of a small object."""
-        _, body = self._call("GET", key, {})
-        return body
+        return self.read_with_headers(key)[0]
+
+    def read_with_headers(self, key: str) -> tuple[bytes, dict[str, str]]:
+        """All of a small object, and the headers of the answer."""
+        head, body = self._call("GET", key, {})
+        return body, head.headers
 
     def delete(self, key: str) -> None:
         """There is no such object."""
@@ -270,7 +277,7 @@ class S3:
         """A presigned URL: who has it may send one kind of request for this object, without rights of his own."""
         path = self._path(key)
         query = presigned(
-            method, self._header, path, self._credentials.now(), self.location.region, _moment(), seconds
+            method, self._header, path, self._credentials.now(), self.location.region, self._moment(), seconds
         )
         return f"{'https' if self._tls else 'http'}://{self._header}{path}?{query}"
 
@@ -324,7 +331,8 @@ class S3:
             headers["content-length"] = str(len(request.body))
         keys, region = self._credentials.now(), self.location.region
         payload = UNSIGNED if request.body else EMPTY
-        send = signed(request.method, self._header, path, query, headers, keys, region, _moment(), payload)
+        moment = self._moment()
+        send = signed(request.method, self._header, path, query, headers, keys, region, moment, payload)
         connection = self._connection()
         # One that ended in an error is closed, and as good as a new one.
         try:
@@ -339,8 +347,15 @@ class S3:
         finally:
             self._idle.append(connection)
         if head.status >= 300:
-            raise _refusal(head, bytes(refused))
+            refusal = _refusal(head, bytes(refused))
+            if refusal.s3_code == "RequestTimeTooSkewed":
+                # By more than 15 minutes: from now on requests carry the time that S3 has.
+                self._clock_ahead = time.time() - _time_of(head.headers.get("date", ""))
+            raise refusal
         return head
+
+    def _moment(self) -> str:
+        return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() - self._clock_ahead))
 
     def _connection(self) -> Connection:
         with suppress(IndexError):
@@ -352,8 +367,11 @@ def _stated(crc32: str) -> dict[str, str]:
     return {"x-amz-sdk-checksum-algorithm": "CRC32", "x-amz-checksum-crc32": crc32}
 
 
-def _moment() -> str:
-    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+def _time_of(date: str) -> float:
+    try:
+        return float(timegm(time.strptime(date, "%a, %d %b %Y %H:%M:%S GMT")))
+    except ValueError:
+        return time.time()
 
 
 def _refusal(head: Head, body: bytes) -> Refusal:

@@ -27,6 +27,7 @@ from runctl.agent.machine import processes
 from runctl.agent.machine.root import PASSED_ON, agent_command, login_user, machine_variables
 from runctl.agent.records import without_values
 from runctl.agent.spec import EndReason, EndRecord, RunSpec
+from runctl.agent.stored_run import spec_key
 
 FINISH_SECONDS = 600.0
 """How long the end of a run waits for its last checkpoint to be published where its machine stays."""
@@ -243,7 +244,7 @@ def check_store(spec: RunSpec, own: Mapping[str, str]) -> None:
     if spec.store is not None:
         store = open_store(spec.store, spec.run_id, given, tries=2, timeout=5.0)
         try:
-            store.put("spec.json", dumps(without_values(spec)).encode())
+            store.put(spec_key(spec.attempt), dumps(without_values(spec)).encode())
         finally:
             store.close()
     if spec.resume_from is not None and is_prefix(spec.resume_from):

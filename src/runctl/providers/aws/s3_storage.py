@@ -7,14 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from runctl.agent.lease import age_of
 from runctl.core.errors import NotFound
 from runctl.providers.aws.calls.errors import error_code, our_errors
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.staging import transfers
-from runctl.providers.object_storage import ObjectStorage, StoredObject
+from runctl.providers.object_storage import ObjectStorage, ObjectVersion, StoredObject
 
 _CHUNK_BYTES = 1 << 20
 _TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
+_ABSENT = {"NoSuchKey", "404"}
 
 
 class S3Storage(ObjectStorage):
@@ -74,6 +76,30 @@ class S3Storage(ObjectStorage):
                 return self.read(bucket, key) == data
         return True
 
+    def version(self, bucket: str, key: str) -> ObjectVersion | None:
+        """By GetObject."""
+        with self._explaining(bucket, key):
+            try:
+                answer = self._session.s3.get_object(Bucket=bucket, Key=key)
+            except Exception as error:
+                if error_code(error) in _ABSENT:
+                    return None
+                raise
+            age = age_of(answer["ResponseMetadata"]["HTTPHeaders"])
+            return ObjectVersion(answer["Body"].read(), answer["ETag"].strip('"'), age)
+
+    def replace(self, bucket: str, key: str, data: bytes, etag: str) -> str | None:
+        """By PutObject, with ``If-Match``."""
+        condition: dict[str, Any] = {"IfMatch": f'"{etag}"'} if etag else {"IfNoneMatch": "*"}
+        with self._explaining(bucket, key):
+            try:
+                answer = self._session.s3.put_object(Bucket=bucket, Key=key, Body=data, **condition)
+            except Exception as error:
+                if error_code(error) in _TAKEN or (etag and error_code(error) in _ABSENT):
+                    return None
+                raise
+        return str(answer["ETag"].strip('"'))
+
     def upload(self, bucket: str, key: str, path: Path, on_bytes: Callable[[int], None]) -> None:
         """In parts, several at once, where there is much."""
         from s3transfer.subscribers import BaseSubscriber
@@ -108,6 +134,6 @@ class S3Storage(ObjectStorage):
                     raise NotFound(
                         f"bucket {bucket} does not exist", hint="aws s3 ls shows yours", code="no-bucket"
                     ) from error
-                if code in {"NoSuchKey", "404"}:
+                if code in _ABSENT:
                     raise NotFound(f"s3://{bucket}/{key} does not exist", code="no-object") from error
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runctl.agent.attempt.watchers.checkpoint_clock import CheckpointClock
+from runctl.agent.attempt.watchers.held_lease import LeaseWatch
 from runctl.agent.attempt.watchers.interface import Watched, Watcher
 from runctl.agent.attempt.watchers.interruption_notice import InterruptionNotice
 from runctl.agent.attempt.watchers.lost_volume import LostVolume
@@ -17,6 +18,7 @@ WATCHERS = (
     InterruptionNotice,
     SupervisorSignal,
     LostVolume,
+    LeaseWatch,
     TimeLimit,
     PlannedShutdown,
     RebalanceRecommendation,

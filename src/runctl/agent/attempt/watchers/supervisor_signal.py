@@ -26,7 +26,10 @@ class SupervisorSignal:
         self._watched = watched
 
     def stop_request(self) -> StopRequest | None:
-        """INTERRUPTED only when EC2 says that it takes the machine back; any other SIGTERM is STOPPED."""
+        """INTERRUPTED when EC2 says that it takes the machine back; any other SIGTERM is STOPPED.
+
+        A leased run goes on elsewhere when its machine goes down, by whomever: its group replaces the machine.
+        """
         watched = self._watched
         if not watched.children.terminated:
             return None
@@ -34,9 +37,9 @@ class SupervisorSignal:
         notice = watched.notices.interruption
         if notice is not None:
             return interruption_request(notice, watched.publish_seconds(), time.time())
-        return StopRequest(
-            EndReason.STOPPED, watched.spec.grace_seconds, time.time(), why_stopped(goes_down())
-        )
+        down = goes_down()
+        reason = EndReason.INTERRUPTED if down and watched.spec.leased else EndReason.STOPPED
+        return StopRequest(reason, watched.spec.grace_seconds, time.time(), why_stopped(down))
 
 
 def why_stopped(down: bool) -> str:

@@ -1,0 +1,80 @@
+"""What lies at a run's prefix in its store, so that a machine which knows nothing but the address can take up the run.
+
+``spec.json`` is the `RunSpec`, values of variables included; ``run.json`` a `StoredRun`; ``agent.pyz`` this program;
+``project/DIGEST.json`` the manifest of a tree and ``project/DIGEST.pack`` its files, as the verb ``apply`` takes both.
+Each attempt has ``spec.json`` (as it was asked for, without values of variables), ``machine.json`` (a `StoredMachine`)
+and ``status.json`` (an `AttemptStatus`) beside its log and its end. Checkpoints are described by
+`runctl.agent.checkpoints.layout`, the lease by `runctl.agent.lease`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+FORMAT = 1
+SPEC, RUN, AGENT = "spec.json", "run.json", "agent.pyz"
+PROJECT, ATTEMPTS = "project/", "attempts/"
+MOST_ATTEMPTS = 20
+
+
+@dataclass(frozen=True)
+class StoredVolume:
+    """A volume that every attempt's machine has mounted."""
+
+    volume_id: str
+    mount_point: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """What an attempt needs besides its spec."""
+
+    volumes: tuple[StoredVolume, ...] = ()
+    """Outer mount points first."""
+    max_attempts: int = MOST_ATTEMPTS
+    """In all."""
+    client: Mapping[str, Any] = field(default_factory=dict)
+    """What a computer needs to recover the run; machines do not read it."""
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class StoredMachine:
+    """The machine of an attempt."""
+
+    instance_id: str
+    created_at: float
+    """When the attempt began there, in seconds since the epoch."""
+    instance_type: str = ""
+    zone: str = ""
+    market: str = ""
+    price_per_hour: str = ""
+    """USD; empty where whoever wrote this did not know it."""
+
+
+def manifest_key(digest: str) -> str:
+    """Of the tree with this digest."""
+    return f"{PROJECT}{digest}.json"
+
+
+def pack_key(digest: str) -> str:
+    """Of its files."""
+    return f"{PROJECT}{digest}.pack"
+
+
+def spec_key(attempt: int) -> str:
+    """What the attempt was asked for."""
+    return f"{ATTEMPTS}{attempt:04}/spec.json"
+
+
+def machine_key(attempt: int) -> str:
+    """Where the attempt runs."""
+    return f"{ATTEMPTS}{attempt:04}/machine.json"
+
+
+def status_key(attempt: int) -> str:
+    """How far it was when its machine wrote last."""
+    return f"{ATTEMPTS}{attempt:04}/status.json"
