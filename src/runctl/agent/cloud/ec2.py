@@ -41,6 +41,7 @@ class Ec2Refusal(AgentError):
         self.ec2_code = ec2_code
         """EC2's own word, such as ``VolumeInUse``."""
 
+
 Service = TypeVar("Service", bound="Ec2")
 
 
