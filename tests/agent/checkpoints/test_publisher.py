@@ -15,7 +15,7 @@ import pytest
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.checkpoints import layout
 from runctl.agent.checkpoints.choosing import newest
-from runctl.agent.checkpoints.layout import Manifest
+from runctl.agent.checkpoints.layout import Manifest, StoredFile
 from runctl.agent.checkpoints.publisher import Publisher
 from runctl.agent.checkpoints.restoring import PARTIAL, restore
 from runctl.agent.checkpoints.resume import settled
@@ -384,6 +384,41 @@ def test_when_time_is_short_an_older_one_is_given_up_for_the_newest_and_nothing_
     assert (caught.value.code, len(run.data())) == ("changed", 1)
     assert hurried.finish(time.time() + 60).left == ()
     assert [manifest.name for manifest in run.manifests()] == [first.name, "step-3.pt"]
+
+
+def test_what_cannot_be_sent_in_time_lets_an_older_one_go_first_that_can(run: Run) -> None:
+    small = run.save("step-1.pt", b"s" * 1000, age=90)
+    publisher = run.publisher(hurry=lambda: True)
+    publisher.publish_new(time.time())
+    run.save("step-2.pt", b"t" * 2000, age=60)
+    large = run.save("step-3.pt", os.urandom(200_000), age=30)
+    real = run.store
+
+    class Cut:
+        """What is too large does not go through."""
+
+        def __getattr__(self, name: str) -> object:
+            def put_file(file: StoredFile, path: Path, facts: os.stat_result) -> int:
+                if path == large:
+                    raise AgentError("store-away", "the time is over")
+                return real.put_file(file, path, facts)
+
+            return put_file if name == "put_file" else getattr(real, name)
+
+    publisher._store = Cut()  # type: ignore[assignment]
+    publisher.bytes_per_second = 1000.0
+    published = publisher.finish(time.time() + 60)
+
+    assert [manifest.name for manifest in run.manifests()] == [small.name, "step-2.pt"]
+    assert published.manifest == run.manifests()[-1]
+    (left,) = published.left
+    assert (left.name, left.why) == ("step-3.pt", "the time is over")
+
+    # The whole of it goes as soon as there is time.
+    publisher._store = real
+    publisher.bytes_per_second = None
+    assert publisher.finish(time.time() + 60).left == ()
+    assert [manifest.name for manifest in run.manifests()][-1] == "step-3.pt"
 
 
 def test_a_file_that_belongs_to_a_checkpoint_is_waited_for_but_not_for_ever(run: Run) -> None:

@@ -14,6 +14,7 @@ from runctl.agent.checkpoints.schedule import (
     expected_extra_seconds,
     fits,
     late_seconds,
+    sent_before_the_newest,
     time_with_checkpoints,
     time_without_checkpoints,
 )
@@ -70,3 +71,20 @@ def test_on_spot_going_without_costs_more_than_checkpoints_do(work: float, betwe
     without = expected_extra_seconds(work, between, 180, checkpoints=False)
     with_them = expected_extra_seconds(work, between, 180, checkpoints=True)
     assert without > with_them or work < between
+
+
+@pytest.mark.parametrize(
+    ("remaining", "speed", "seconds", "first"),
+    [
+        ([], 10.0, 10.0, None),
+        ([100, 50], 10.0, 10.0, None),
+        ([101, 200, 50, 10], 10.0, 10.0, 2),
+        ([101, 200], 10.0, 10.0, None),
+        ([10**12, 1], None, 10.0, None),
+        ([1, 1], 10.0, 0.0, None),
+    ],
+)
+def test_the_newest_checkpoint_that_can_be_sent_goes_before_a_newer_one_that_cannot(
+    remaining: list[int], speed: float | None, seconds: float, first: int | None
+) -> None:
+    assert sent_before_the_newest(remaining, speed, seconds) == first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -16,7 +17,7 @@ from runctl.agent.checkpoints.choosing import Checkpoint
 from runctl.agent.checkpoints.folders import incomplete, sha256_of
 from runctl.agent.checkpoints.formats import QUIET_SECONDS
 from runctl.agent.checkpoints.layout import Manifest, StoredFile
-from runctl.agent.checkpoints.schedule import fits
+from runctl.agent.checkpoints.schedule import fits, sent_before_the_newest
 from runctl.agent.checkpoints.stores import LARGE, THREADS, Store
 from runctl.agent.errors import AgentError
 from runctl.agent.text import counted
@@ -24,6 +25,8 @@ from runctl.agent.text import counted
 SIBLING_SECONDS = 60.0
 """For how long a file that belongs to a checkpoint may be incomplete before the checkpoint goes without it."""
 _MOST_NUMBERS = 1000
+_MOST_WEIGHED = 5
+"""Of the newest checkpoints, when time is short."""
 
 Identity = tuple[str, int, int, int]
 """Path, size, time of change and inode of a file: when they are the same, so are its bytes."""
@@ -82,6 +85,8 @@ class Publisher:
         self._number = 1
         self._last_ns = 0
         self._sending: Path | None = None
+        self._settled: Path | None = None
+        """What is sent though a newer one is there, which cannot be sent in time."""
         self.bytes_per_second: float | None = None
         """As measured while sending."""
         self.published = Published()
@@ -110,14 +115,13 @@ class Publisher:
         """
         found = choosing.by_age(choosing.candidates(self._folder))
         moment = now() + QUIET_SECONDS + 1
-        newest = next((each for each in found if not incomplete(each.path, moment)), None)
-        if newest is None:
+        complete = [each for each in found if not incomplete(each.path, moment)][:_MOST_WEIGHED]
+        if not complete:
             return self.published
-        why = ""
+        newest, why = complete[0], ""
         size = sum(_size(path) for path in choosing.belonging(newest.path, found))
-        if not fits(size, self.bytes_per_second, until - now()):
-            why = f"at {self.bytes_per_second or 0:,.0f} bytes a second it cannot be sent in time"
         try:
+            why = self._send_what_fits(complete, found, moment, until - now())
             self.publish_new(now(), last=True)
         except (AgentError, OSError) as error:
             why = getattr(error, "message", "") or str(error)
@@ -125,6 +129,41 @@ class Publisher:
             left = Left(self._name(newest.path), size, why or "it changed while it was copied")
             self.published = dataclasses.replace(self.published, left=(left,), trouble=left.why)
         return self.published
+
+    def _send_what_fits(
+        self, complete: Sequence[Checkpoint], found: Sequence[Checkpoint], moment: float, seconds: float
+    ) -> str:
+        """Where the newest cannot be sent in time, the newest that can be is in the store, and it is said why.
+
+        Raises `AgentError` where the store cannot be asked.
+        """
+        self._begin()
+        since = self.published.manifest.created_at if self.published.manifest is not None else 0.0
+        unsent = [each for each in complete if each.changed_ns / 1e9 > since]
+        remaining = [self._remaining(each, found) for each in unsent]
+        if not remaining or fits(remaining[0], self.bytes_per_second, seconds):
+            return ""
+        why = f"at {self.bytes_per_second or 0:,.0f} bytes a second it cannot be sent in time"
+        first = sent_before_the_newest(remaining, self.bytes_per_second, seconds)
+        if first is None:
+            return why
+        self._settled = unsent[first].path
+        with contextlib.suppress(AgentError, OSError):
+            self._publish(unsent[first], found, moment, last=True)
+            why += f"; {self._name(unsent[first].path)}, which is older, went first"
+        self._settled = None
+        return why
+
+    def _remaining(self, checkpoint: Checkpoint, found: Sequence[Checkpoint]) -> int:
+        """Bytes of it that the store may not have yet."""
+        known = self._known or set()
+        left = 0
+        for path in choosing.belonging(checkpoint.path, found):
+            with contextlib.suppress(OSError):
+                facts = path.stat()
+                checksum = self._checksums.get(_identity(path, facts))
+                left += 0 if checksum is not None and layout.data_key(checksum) in known else facts.st_size
+        return left
 
     def _due(self, found: Sequence[Checkpoint], now: float, *, last: bool) -> list[Checkpoint]:
         """The newest complete one if the store lacks it, and those before it that are kept as best; oldest first."""
@@ -238,7 +277,7 @@ class Publisher:
             return None
 
     def _send_file(self, path: Path) -> tuple[StoredFile, int]:
-        if self._hurry():
+        if self._hurry() and self._sending != self._settled:
             newest = choosing.newest(self._folder, time.time() + QUIET_SECONDS + 1).chosen
             if newest != self._sending:
                 raise AgentError("changed", f"{newest} is newer, and little time is left")

@@ -7,6 +7,7 @@ Young's (1974) is the first term. Interruptions are as likely at any moment: tim
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 LATE_AFTER = 3.0
 """Intervals after which a checkpoint that has not come is late."""
@@ -53,6 +54,18 @@ def time_with_checkpoints(
 def fits(size: int, bytes_per_second: float | None, seconds: float) -> bool:
     """Whether so many bytes can be sent in the time that is left, by the speed that was measured; unknown is yes."""
     return seconds > 0 and (bytes_per_second is None or size <= bytes_per_second * seconds)
+
+
+def sent_before_the_newest(
+    remaining: Sequence[int], bytes_per_second: float | None, seconds: float
+) -> int | None:
+    """Which checkpoint is sent first when the newest cannot be sent in time: the newest of those that can.
+
+    ``remaining`` are the bytes that are left to send of each, the newest first; ``None``: the newest itself is sent.
+    """
+    if not remaining or fits(remaining[0], bytes_per_second, seconds):
+        return None
+    return next((i for i, left in enumerate(remaining) if i and fits(left, bytes_per_second, seconds)), None)
 
 
 def expected_extra_seconds(

@@ -111,10 +111,16 @@ class Publishing:
         if answer is None:
             return Answer(left=("the last checkpoint could not be published in time",))
         left = [
-            f"{each['name']} ({each['size']:,} bytes) is not published: {each['why']}"
+            f"{each['name']} ({each['size']:,} bytes) is not published: {each['why']}{self._stays()}"
             for each in answer["left"]
         ]
         return Answer(answer.get("name"), answer.get("step"), answer.get("sha256", ""), tuple(left))
+
+    def _stays(self) -> str:
+        """Where a checkpoint is that is not in the store."""
+        spec = self._attempt.spec
+        volumes = [mount.volume_id for mount in spec.mounts if mount.target == spec.save_target]
+        return f"; it stays on {volumes[0]}" if volumes and volumes[0] else ""
 
     def seal(self, end: EndRecord, machine_ends_at: float | None) -> bool:
         """Whether the whole log and the end record are in the store; nothing is written to the log meanwhile."""
