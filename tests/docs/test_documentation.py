@@ -29,6 +29,7 @@ from runctl.machines.pool_record import PoolSummary
 from runctl.machines.spot_market import PoolAdvice, PoolPrices
 from runctl.providers.capacity import LeftOut, Offer, Pool
 from runctl.providers.interface import InstanceRequest
+from runctl.providers.inventory import Resource, Unread
 from runctl.providers.prices import PricePoint
 from runctl.render.plans import plan_document
 from runctl.runs.end_reason import exit_code
@@ -283,6 +284,19 @@ def test_a_json_shape_is_the_models(shape: str) -> None:
     (example,) = [json.loads(block.body) for block in blocks(text) if block.options.get("shape") == shape]
     model = getattr(models, shape)
     assert list(example) == [field.name for field in dataclasses.fields(model)]
+
+
+def test_a_resources_documents_are_as_documented() -> None:
+    text = (REPOSITORY / "docs" / "json.md").read_text()
+    shapes = {
+        block.options["shape"]: json.loads(block.body) for block in blocks(text) if "shape" in block.options
+    }
+
+    assert list(shapes["Resource"]) == [
+        *(field.name for field in dataclasses.fields(Resource)),
+        "price_per_month",
+    ]
+    assert list(shapes["Unread"]) == [field.name for field in dataclasses.fields(Unread)]
 
 
 def test_a_launchs_documents_are_as_documented() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 _BIDIRECTIONAL = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _CONTROLS = {
     code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
@@ -36,3 +38,16 @@ def size(count: int) -> str:
 def counted(number: int, thing: str, things: str | None = None) -> str:
     """``1 file``, ``1,200 files``; ``things`` is the plural where it is not made with an s."""
     return f"{number:,} {thing if number == 1 else things or thing + 's'}"
+
+
+def time_span(span: timedelta) -> str:
+    """``45s``, ``12m``, ``3h05m``, ``2d4h``: two units at most."""
+    seconds = max(0, int(span.total_seconds()))
+    if seconds < 60:
+        return f"{seconds}s"
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if hours < 1:
+        return f"{minutes}m"
+    if days < 1:
+        return f"{hours}h{minutes % 60:02d}m"
+    return f"{days}d{hours % 24}h"

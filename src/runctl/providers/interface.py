@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from runctl.providers.filling import Filling
     from runctl.providers.groups import Groups
     from runctl.providers.image_registry import ImageRegistry
+    from runctl.providers.inventory import Inventory
     from runctl.providers.object_storage import ObjectStorage
     from runctl.providers.prices import Prices
     from runctl.providers.volumes import Clones, Resizing, Snapshots, Volumes
@@ -321,6 +322,9 @@ class Provider(ABC):
     registry: ImageRegistry | Unsupported = Unsupported("this provider has no image registry")
     object_storage: ObjectStorage | Unsupported = Unsupported("this provider has no object store")
     groups: Groups | Unsupported = Unsupported("this provider does not replace a machine by itself")
+    inventory: Inventory | Unsupported = Unsupported(
+        "this provider cannot list everything that runctl has made"
+    )
 
     @cached_property
     def journal(self) -> Journal:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from runctl.core.models import Instance, Volume
 from runctl.core.money import usd
 from runctl.core.tags import EXPIRES_AT, LOGIN_USER, NAME
+from runctl.core.text import time_span
 from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit, table
 
 
@@ -110,13 +111,5 @@ def volume_details(volume: Volume) -> str:
 
 
 def duration(span: timedelta) -> str:
-    """``45s``, ``12m``, ``3h05m``, ``2d4h``: two units at most."""
-    seconds = max(0, int(span.total_seconds()))
-    if seconds < 60:
-        return f"{seconds}s"
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
-    if hours < 1:
-        return f"{minutes}m"
-    if days < 1:
-        return f"{hours}h{minutes % 60:02d}m"
-    return f"{days}d{hours % 24}h"
+    """See `runctl.core.text.time_span`."""
+    return time_span(span)

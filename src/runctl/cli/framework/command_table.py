@@ -209,6 +209,27 @@ _LAST: dict[str, Leaf | Branch] = {
             ),
         },
     ),
+    "resources": Branch(
+        "Show everything that runctl has made with providers, and remove what nobody needs.",
+        {
+            "list": Leaf(
+                "List everything that runctl has made, in all regions.",
+                "runctl.cli.resources.listing:list_command",
+                aliases=("ls",),
+            ),
+            "show": Leaf(
+                "Show one resource, and whether a cleanup would remove it.",
+                "runctl.cli.resources.listing:show_command",
+            ),
+            "summary": Leaf(
+                "Count what there is, with its size and price a month.",
+                "runctl.cli.resources.listing:summary_command",
+            ),
+            "export": Leaf(
+                "Write the list as CSV, JSON or a page.", "runctl.cli.resources.listing:export_command"
+            ),
+        },
+    ),
     "sandbox": Branch(
         "AWS on this computer, for trying things out.",
         {

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from runctl.providers.aws.ec2.renting import Ec2Renting
     from runctl.providers.aws.ec2.spot_market import Ec2SpotMarket
     from runctl.providers.aws.ecr import EcrRegistry
+    from runctl.providers.aws.inventory.inventory import AwsInventory
     from runctl.providers.aws.prices.ability import AwsPrices
     from runctl.providers.aws.s3_storage import S3Storage
     from runctl.transport.agent import AgentClient
@@ -137,6 +138,13 @@ class AwsProvider(Provider):
         from runctl.providers.aws.autoscaling.groups import AutoScalingGroups
 
         return AutoScalingGroups(self._context)
+
+    @made_when_asked
+    def inventory(self) -> AwsInventory:
+        """Everything that runctl has made in the account is listed and removed."""
+        from runctl.providers.aws.inventory.inventory import AwsInventory
+
+        return AwsInventory(self._context)
 
     def scope(self) -> Scope:
         """The account and region, and the configuration's ``[aws]`` section."""

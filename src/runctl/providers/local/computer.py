@@ -49,6 +49,9 @@ class LocalProvider(Provider):
     resizing = Unsupported("this computer has no volumes to resize")
     filling = Unsupported("this computer has no volumes to fill")
     prices = FreePrices("this computer is not rented")
+    inventory = Unsupported(
+        "nothing is rented on this computer", hint="runctl runs prune removes what ended runs keep on it"
+    )
     registry = Unsupported(
         "this computer has no image registry", hint='name one: [docker] registry = "HOST/PATH"'
     )

@@ -292,10 +292,14 @@ def _modification(params: Params, answer: Params | None) -> Change:
     )
 
 
-def _deleted(kind: str, key: str) -> Describe:
+def _deleted(kind: str, *keys: str) -> Describe:
+    """``keys`` are the parameters that may say which one."""
+
     def describe(params: Params, answer: Params | None) -> Change:
         state = "is deleted" if answer is not None else "may be deleted"
-        return Change(kind, (params[key],), Effect.GONE, f"{kind} {params[key]} {state}")
+        given = next(params[key] for key in keys if key in params)
+        named = ", ".join(given) if isinstance(given, list) else given
+        return Change(kind, (named,), Effect.GONE, f"{kind} {named} {state}")
 
     return describe
 
@@ -333,10 +337,16 @@ CHANGES: Mapping[str, Describe] = {
     "RunInstances": _instance,
     "CreateFleet": _fleet,
     "CreateLaunchTemplate": _template,
-    "DeleteLaunchTemplate": _deleted("launch template", "LaunchTemplateName"),
     "CreateAutoScalingGroup": _group,
     "SetDesiredCapacity": _group_size,
     "DeleteAutoScalingGroup": _deleted("group", "AutoScalingGroupName"),
+    "DeleteLaunchTemplate": _deleted("launch template", "LaunchTemplateName", "LaunchTemplateId"),
+    "DeleteFleets": _deleted("fleet", "FleetIds"),
+    "CancelSpotInstanceRequests": _deleted("spot request", "SpotInstanceRequestIds"),
+    "DeleteKeyPair": _deleted("key pair", "KeyPairId", "KeyName"),
+    "DeleteSecurityGroup": _deleted("security group", "GroupId", "GroupName"),
+    "DeleteBucket": _deleted("bucket", "Bucket"),
+    "DeleteRepository": _deleted("image repository", "repositoryName"),
     "TerminateInstances": _instances_become(
         Effect.GONE, "is being terminated", "may be being terminated", "", "instance"
     ),

@@ -84,6 +84,7 @@ NOT_FOUND = {
     "NoSuchBucket",
     "NoSuchEntity",
     "NoSuchKey",
+    "NoSuchUpload",
     "ParameterNotFound",
 }
 CONFLICT = {

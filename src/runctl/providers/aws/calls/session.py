@@ -59,6 +59,10 @@ ANSWER_SECONDS = 20
 OBJECT_SECONDS = 60
 """The same for S3, which answers an upload only after its last byte."""
 
+ATTEMPTS = 5
+ATTEMPTS_ELSEWHERE = 3
+"""Of a call in a region that is one of many: whoever asks all of them does not wait minutes for a dead one."""
+
 INFORMATION = frozenset({"pricing", "service-quotas"})
 """Services that are not worth waiting for: there is the snapshot of prices, and EC2 enforces its quotas itself."""
 
@@ -74,6 +78,7 @@ class AwsSession:
         self._clients: dict[str, Any] = {}
         self._lock = threading.RLock()
         self._waits = slow_calls.Waits()
+        self._attempts = ATTEMPTS
         self._origin: AwsSession | None = None
         self._elsewhere: dict[str, AwsSession] = {}
 
@@ -87,6 +92,7 @@ class AwsSession:
             if region not in self._elsewhere:
                 other = AwsSession(region=region, profile=self._profile, journal=self.journal)
                 other._origin, other._lock, other._waits = self, self._lock, self._waits
+                other._attempts = ATTEMPTS_ELSEWHERE
                 self._elsewhere[region] = other
             return self._elsewhere[region]
 
@@ -237,7 +243,10 @@ class AwsSession:
                 config = Config(
                     connect_timeout=CONNECT_SECONDS,
                     read_timeout=OBJECT_SECONDS if service == "s3" else ANSWER_SECONDS,
-                    retries={"mode": "standard", "total_max_attempts": 2 if service in INFORMATION else 5},
+                    retries={
+                        "mode": "standard",
+                        "total_max_attempts": 2 if service in INFORMATION else self._attempts,
+                    },
                     user_agent_extra=f"runctl/{__version__}",
                     signature_version="s3v4" if service == "s3" else None,
                     s3=addressing if service == "s3" else None,

@@ -1,0 +1,80 @@
+"""What a decision about a resource rests on, beside the resource itself: plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+
+from runctl.providers.inventory import Resource
+
+OLDER_THAN = timedelta(hours=1)
+"""What is younger may still be made by a command, here or on another computer."""
+
+
+class Include(StrEnum):
+    """What is removed only where somebody asks for it: it may be wanted, and nothing says that it is not."""
+
+    INSTANCES = "instances"
+    """Machines on which no run goes on."""
+    VOLUMES = "volumes"
+    """Volumes that are attached to nothing, with the data on them."""
+    SNAPSHOTS = "snapshots"
+    OBJECTS = "objects"
+    """Checkpoints, results and logs of runs that have ended."""
+    IMAGES = "images"
+    SHARED = "shared"
+    """What the account has once for everybody: roles, buckets, repositories. The next command makes it again."""
+
+
+@dataclass(frozen=True)
+class RunFact:
+    """What this computer knows of a run."""
+
+    id: str
+    instance_id: str
+    volumes: frozenset[str]
+    """Those that it mounts, and the one that has its checkpoints."""
+    store: str | None
+    """Its own address in an object store, with its id at the end."""
+    goes_on: bool
+    """Its machine may still be running it."""
+    unfinished: bool
+    """It goes on, or another attempt of it may follow: its data is needed."""
+    rented: bool = False
+    """Its machine was rented for it and is to end with it."""
+    image_digest: str | None = None
+
+
+@dataclass(frozen=True)
+class IntentFact:
+    """What this computer knows of something that was to be made."""
+
+    token: str
+    kind: str
+    unfinished: bool
+    """The command that began it has not come to its end."""
+    busy: bool
+    """It is being made at this moment."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All of it."""
+
+    users: Mapping[str, str | None] = field(default_factory=dict)
+    """By provider, what the caller's own resources have as their owner."""
+    runs: tuple[RunFact, ...] = ()
+    intents: Mapping[str, IntentFact] = field(default_factory=dict)
+    """By token."""
+    existing: Mapping[str, Resource] = field(default_factory=dict)
+    """By id, everything that was listed."""
+    going: frozenset[str] = frozenset()
+    """The ids of what is removed before."""
+    protected: Mapping[str, str] = field(default_factory=dict)
+    """By id, why the provider would refuse."""
+    older_than: timedelta = OLDER_THAN
+    include: frozenset[Include] = frozenset()
+    state_error: str = ""
+    """Why this computer's own state cannot be read: what it knows of runs is missing."""

@@ -1,0 +1,140 @@
+"""What this computer knows that bears on a resource: its runs, and what it was about to make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from runctl.agent.spec import EndReason
+from runctl.cleanup.facts import Facts, IntentFact, RunFact
+from runctl.core import tags as tag
+from runctl.core.database import StateError
+from runctl.machines.intents import Intent
+from runctl.providers.inventory import EVERYTHING, Listing, Resource, ResourceKind
+from runctl.runs.records import RunRecord
+from runctl.runs.recovery import RETRIED
+from runctl.runs.store import run_store
+
+if TYPE_CHECKING:
+    from runctl.machines.session import Session
+
+_NEVER_RAN = frozenset({EndReason.NOT_STARTED, EndReason.NO_CAPACITY})
+
+
+def stores_of(session: Session, provider: str) -> Mapping[str, str]:
+    """The addresses at which runs of this computer keep their data, each with the run's id."""
+    try:
+        records = run_store(session).list()
+    except StateError:
+        return {}
+    return {
+        address: record.id
+        for record in records
+        if record.provider == provider and (address := store_of(record)) is not None
+    }
+
+
+def store_of(record: RunRecord) -> str | None:
+    """A run's own address. Pure."""
+    return None if record.store is None else f"{record.store.rstrip('/')}/{record.id}"
+
+
+def run_fact(record: RunRecord) -> RunFact:
+    """What of a run bears on resources. Pure."""
+    volumes = {mount.volume_id for mount in record.mounts if mount.volume_id}
+    if record.saved_volume is not None:
+        volumes.add(record.saved_volume)
+    never_ran = record.end_reason in _NEVER_RAN and record.attempt == 1 and record.checkpoint is None
+    return RunFact(
+        id=record.id,
+        instance_id=record.instance_id,
+        volumes=frozenset(volumes),
+        store=store_of(record),
+        goes_on=not record.has_ended,
+        unfinished=not record.has_ended or (record.end_reason in RETRIED and not never_ran),
+        rented=record.machine_end is not None and not record.machine_end.keep,
+        image_digest=record.image_digest,
+    )
+
+
+def gather(session: Session, users: Mapping[str, str | None], listing: Listing) -> Facts:
+    """The facts for judging what was listed; a state file that cannot be read is said in them."""
+    existing = {resource.id: resource for resource in listing.resources}
+    try:
+        runs = tuple(map(run_fact, run_store(session).list()))
+        intents = {intent.token: _intent_fact(session, intent) for intent in session.intents.unfinished()}
+    except StateError as error:
+        return Facts(users=users, existing=existing, state_error=error.message)
+    return Facts(users=users, runs=runs, intents=intents, existing=existing)
+
+
+def _intent_fact(session: Session, intent: Intent) -> IntentFact:
+    lock = session.intents.lock(intent.token)
+    if lock is not None:
+        lock.release(for_good=False)
+    return IntentFact(intent.token, intent.kind.value, unfinished=True, busy=lock is None)
+
+
+def with_intents(session: Session, listing: Listing) -> Listing:
+    """The listing, and what this computer was about to make or delete where nothing of it is there.
+
+    Where a region could not be read nothing is known of its intents, and none is listed.
+    """
+    try:
+        intents = session.intents.unfinished()
+    except StateError:
+        return listing
+    silent = {each.provider for each in listing.unread if each.what == EVERYTHING}
+    accounts = {
+        name: session.provider(name).scope().account for name in {each.provider for each in intents} - silent
+    }
+    return replace(
+        listing,
+        resources=(
+            *listing.resources,
+            *(
+                _as_resource(intent)
+                for intent in intents
+                if accounts.get(intent.provider, "") == intent.account and is_left_over(intent, listing)
+            ),
+        ),
+    )
+
+
+def is_left_over(intent: Intent, listing: Listing) -> bool:
+    """Whether an open intent has nothing to show, and all of its region was read. Pure."""
+    unread = any(
+        each.provider == intent.provider and each.region in {None, intent.region} for each in listing.unread
+    )
+    if unread or (intent.region is not None and intent.region not in listing.regions):
+        return False
+    return not any(
+        resource.id == intent.resource_id or resource.tags.get(tag.INTENT) == intent.token
+        for resource in listing.resources
+    )
+
+
+def _as_resource(intent: Intent) -> Resource:
+    what = intent.kind.value.replace("-", " ")
+    return Resource(
+        kind=ResourceKind.INTENT,
+        id=intent.token,
+        name=intent.name,
+        provider=intent.provider,
+        region=intent.region,
+        zone=None,
+        state=intent.state.value,
+        created_at=intent.created_at,
+        project=intent.project,
+        owner=None,
+        size_bytes=None,
+        details=f"{what} {intent.resource_id}" if intent.resource_id else what,
+        tags={tag.OWNED: tag.OWNED_VALUE},
+    )
+
+
+def unfinished_on(records: Sequence[RunRecord], listing: Listing) -> list[RunRecord]:
+    """The runs that may go on on a machine that was listed. Pure."""
+    machines = {each.id for each in listing.resources if each.kind is ResourceKind.INSTANCE}
+    return [record for record in records if not record.has_ended and record.instance_id in machines]

@@ -1,0 +1,205 @@
+"""What there is with every provider, and what of it a user wants to see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from runctl.core.errors import NotFound, RunctlError, Unsupported, UsageError
+from runctl.core.names import did_you_mean
+from runctl.providers.inventory import EVERYTHING, Inventory, Listing, Resource, ResourceKind, Unread
+from runctl.providers.registry import names
+
+if TYPE_CHECKING:
+    from runctl.machines.session import Session
+
+
+class SortKey(StrEnum):
+    """By what a list is sorted."""
+
+    KIND = "kind"
+    AGE = "age"
+    COST = "cost"
+    REGION = "region"
+    NAME = "name"
+    SIZE = "size"
+
+
+class GroupKey(StrEnum):
+    """By what resources are put together."""
+
+    KIND = "kind"
+    REGION = "region"
+    PROJECT = "project"
+    OWNER = "owner"
+    STATE = "state"
+    PROVIDER = "provider"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of the resources is meant; everything in it must hold."""
+
+    kinds: frozenset[ResourceKind] = frozenset()
+    """Empty: all."""
+    project: str | None = None
+    state: str | None = None
+    older_than: timedelta | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    references: tuple[str, ...] = ()
+    """Ids or names, compared exactly; empty: all."""
+
+
+@dataclass(frozen=True)
+class Priced:
+    """A resource, and what it costs while it stays as it is."""
+
+    resource: Resource
+    usd_per_month: Decimal | None
+    """``None``: no price is known."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Resources that have something in common."""
+
+    name: str
+    count: int
+    size_bytes: int
+    usd_per_month: Decimal
+    unpriced: int
+    """How many of them have no known price, and are not in the sum."""
+
+
+def inventories(session: Session, provider: str | None = None) -> Mapping[str, Inventory]:
+    """By name, of one provider or of all that can list what runctl has made.
+
+    Raises `Unsupported` where the provider that was asked for cannot, or none can.
+    """
+    found: dict[str, Inventory] = {}
+    reason: Unsupported | None = None
+    for name in names() if provider is None else [provider]:
+        ability = session.provider(name).inventory
+        if isinstance(ability, Unsupported):
+            reason = ability
+        else:
+            found[name] = ability
+    if not found:
+        raise Unsupported(
+            reason.message if reason else "no provider is installed", hint=reason.hint if reason else ""
+        )
+    return found
+
+
+def list_all(session: Session, *, provider: str | None = None) -> Listing:
+    """Everything of every owner, of all regions (or the one that was asked for by name), every provider's.
+
+    What cannot be read is in `Listing.unread`. Raises the error of a provider that cannot be asked at all where no
+    other can be.
+    """
+    from runctl.cleanup.knowledge import stores_of
+
+    regions = None if session.region is None else [session.region]
+    resources: list[Resource] = []
+    unread: list[Unread] = []
+    asked: list[str] = []
+    failed: RunctlError | None = None
+    answered = False
+    for name, inventory in inventories(session, provider).items():
+        try:
+            found = inventory.list(
+                regions=regions, stores=stores_of(session, name), progress=session.progress
+            )
+        except RunctlError as error:
+            failed = error
+            unread.append(Unread(name, None, EVERYTHING, error.message, error.code))
+            continue
+        answered = True
+        resources += found.resources
+        unread += found.unread
+        asked += found.regions
+    if failed is not None and not answered:
+        raise failed
+    return Listing(tuple(resources), tuple(unread), tuple(asked))
+
+
+def of_user(resources: Iterable[Resource], users: Mapping[str, str | None]) -> list[Resource]:
+    """The caller's own, and what all share. Pure."""
+    return [each for each in resources if each.owner is None or each.owner == users.get(each.provider)]
+
+
+def select(resources: Sequence[Resource], selection: Selection, now: datetime) -> list[Resource]:
+    """Those that are meant. Pure. Raises `NotFound` for a reference that nothing is called by."""
+    found = [each for each in resources if _fits(each, selection, now)]
+    if not selection.references:
+        return found
+    wanted = set(selection.references)
+    known = {each.id for each in resources} | {each.name for each in resources if each.name}
+    for reference in selection.references:
+        if not reference.strip():
+            raise UsageError("a resource is needed here, and an empty text was given")
+        if reference not in known:
+            raise NotFound(
+                f"runctl has made nothing that is called {reference!r}",
+                hint=did_you_mean(reference, known) or "runctl resources list shows what there is",
+                code="resource-not-found",
+            )
+    return [each for each in found if each.id in wanted or each.name in wanted]
+
+
+def _fits(resource: Resource, selection: Selection, now: datetime) -> bool:
+    old_enough = selection.older_than is None or (
+        resource.created_at is not None and now - resource.created_at >= selection.older_than
+    )
+    return (
+        old_enough
+        and (not selection.kinds or resource.kind in selection.kinds)
+        and selection.project in {None, resource.project}
+        and selection.state in {None, resource.state}
+        and all(resource.tags.get(key) == value for key, value in selection.tags.items())
+    )
+
+
+def in_order(priced: Iterable[Priced], by: SortKey) -> list[Priced]:
+    """Sorted: the oldest, the dearest and the largest first. Pure."""
+    kinds = list(ResourceKind)
+    nothing = Decimal(-1)
+    keys: Mapping[SortKey, Callable[[Priced], tuple[object, ...]]] = {
+        SortKey.KIND: lambda _each: (),
+        SortKey.AGE: lambda each: (
+            each.resource.created_at is None,
+            each.resource.created_at.timestamp() if each.resource.created_at else 0.0,
+        ),
+        SortKey.COST: lambda each: (-(nothing if each.usd_per_month is None else each.usd_per_month),),
+        SortKey.REGION: lambda each: (each.resource.region or "",),
+        SortKey.NAME: lambda each: (each.resource.name is None, each.resource.name or ""),
+        SortKey.SIZE: lambda each: (-(each.resource.size_bytes or 0),),
+    }
+
+    def key(each: Priced) -> tuple[object, ...]:
+        last = (kinds.index(each.resource.kind), each.resource.region or "", each.resource.id)
+        return (*keys[by](each), *last)
+
+    return sorted(priced, key=key)
+
+
+def grouped(priced: Iterable[Priced], by: GroupKey) -> list[Group]:
+    """The sums, by what they have in common. Pure."""
+    parts: dict[str, list[Priced]] = {}
+    for each in priced:
+        value = getattr(each.resource, by.value)
+        parts.setdefault(str(value) if value else "-", []).append(each)
+    return [
+        Group(
+            name,
+            len(part),
+            sum(each.resource.size_bytes or 0 for each in part),
+            sum((each.usd_per_month for each in part if each.usd_per_month is not None), Decimal(0)),
+            sum(each.usd_per_month is None for each in part),
+        )
+        for name, part in sorted(parts.items())
+    ]

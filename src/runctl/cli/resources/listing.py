@@ -1,0 +1,212 @@
+"""``resources list``, ``show``, ``summary`` and ``export``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runctl.cleanup.listing import GroupKey, Priced, SortKey, grouped, in_order
+from runctl.cli.context import Cli
+from runctl.cli.framework.commands import Command
+from runctl.cli.framework.values import wide_option
+from runctl.cli.resources.common import EVERYONE, PROVIDER, check_provider, filters, selection, warn_of_unread
+from runctl.core.clock import SystemClock
+
+
+@click.command(
+    cls=Command,
+    name="list",
+    examples=[
+        ("runctl resources list --kind volume --older-than 7d", "volumes that exist for a week"),
+        ("runctl resources list --sort cost --region us-east-1", "of one region, the dearest first"),
+    ],
+)
+@click.argument("references", metavar="[ID|NAME]...", nargs=-1)
+@filters
+@EVERYONE
+@click.option(
+    "--sort",
+    type=click.Choice([key.value for key in SortKey]),
+    default=SortKey.KIND.value,
+    show_default=True,
+    help="The oldest, the dearest or the largest first.",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N of them.")
+@wide_option
+@click.pass_obj
+def list_command(
+    cli: Cli,
+    /,
+    *,
+    references: tuple[str, ...],
+    provider: str | None,
+    everyone: bool,
+    sort: str,
+    limit: int | None,
+    wide: bool,
+    **chosen: Any,
+) -> int:
+    """List everything that runctl has made: every kind, in all regions at once.
+
+    That is your own and what the account shares. Exit code 1 means that something could not be read: it is said, and
+    never taken for empty.
+    """
+    from runctl.cleanup.overview import overview
+
+    check_provider(provider)
+    found = overview(
+        cli.session, selection(references=references, **chosen), provider=provider, everyone=everyone
+    )
+    ordered = in_order(found.resources, SortKey(sort))
+    shown = ordered if limit is None else ordered[:limit]
+
+    def text() -> str:
+        from runctl.render.resources import resources_table
+        from runctl.render.tables import screen_of
+
+        return resources_table(
+            shown, SystemClock().now(), owners=everyone, screen=screen_of(sys.stdout, wide=wide)
+        )
+
+    cli.emit(
+        {"resources": [flat(each) for each in shown], "unread": found.unread, "regions": found.regions},
+        text=text,
+        ids=[each.resource.id for each in shown],
+    )
+    if not shown and not found.unread:
+        cli.progress.note("nothing that runctl has made is there")
+    if len(shown) < len(ordered):
+        cli.progress.note(f"{len(ordered) - len(shown):,} more are not shown (--limit)")
+    return warn_of_unread(cli, found.unread)
+
+
+def flat(priced: Priced) -> dict[str, Any]:
+    """As the JSON contract has it: the resource's own fields, and its price."""
+    from dataclasses import fields
+
+    resource = priced.resource
+    return {
+        **{each.name: getattr(resource, each.name) for each in fields(resource)},
+        "price_per_month": priced.usd_per_month,
+    }
+
+
+@click.command(cls=Command, name="show")
+@click.argument("reference", metavar="ID|NAME")
+@PROVIDER
+@click.pass_obj
+def show_command(cli: Cli, *, reference: str, provider: str | None) -> int:
+    """Show one resource, and whether a cleanup would remove it.
+
+    Names are compared exactly.
+    """
+    from runctl.cleanup.overview import detail
+
+    check_provider(provider)
+    found = detail(cli.session, reference, provider=provider)
+
+    def text() -> str:
+        from runctl.render.resources import resource_details
+
+        return resource_details(found, SystemClock().now())
+
+    priced = Priced(found.resource, found.usd_per_month)
+    document = {**flat(priced), "removable": found.verdict.removable, "why": found.verdict.why}
+    cli.emit(document, text=text, ids=[found.resource.id])
+    return 0
+
+
+@click.command(
+    cls=Command,
+    name="summary",
+    examples=[("runctl resources summary --group-by region", "what there is in each region")],
+)
+@click.option(
+    "--group-by",
+    type=click.Choice([key.value for key in GroupKey]),
+    default=GroupKey.KIND.value,
+    show_default=True,
+    help="What belongs together.",
+)
+@filters
+@EVERYONE
+@click.pass_obj
+def summary_command(
+    cli: Cli, /, *, group_by: str, provider: str | None, everyone: bool, **chosen: Any
+) -> int:
+    """Count what runctl has made, with its size and what it costs a month while it stays."""
+    from runctl.cleanup.overview import overview
+
+    check_provider(provider)
+    found = overview(cli.session, selection(**chosen), provider=provider, everyone=everyone)
+    groups = grouped(found.resources, GroupKey(group_by))
+
+    def text() -> str:
+        from runctl.render.resources import summary_table
+
+        return summary_table(groups, group_by)
+
+    cli.emit(
+        {"groups": groups, "unread": found.unread, "regions": found.regions},
+        text=text,
+        ids=[group.name for group in groups],
+    )
+    return warn_of_unread(cli, found.unread)
+
+
+@click.command(
+    cls=Command,
+    name="export",
+    examples=[("runctl resources export --format html --to resources.html", "one page for a browser")],
+)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["csv", "json", "html"]),
+    default="csv",
+    show_default=True,
+    help="What it is written as.",
+)
+@click.option(
+    "--to", type=click.Path(dir_okay=False, path_type=Path), help="Write this file; by default to stdout."
+)
+@filters
+@EVERYONE
+@click.pass_obj
+def export_command(
+    cli: Cli, /, *, kind: str, to: Path | None, provider: str | None, everyone: bool, **chosen: Any
+) -> int:
+    """Write the list as CSV, JSON or a page that needs no network."""
+    from runctl.cleanup.overview import overview
+    from runctl.core.files import write_atomically
+    from runctl.render import resources
+    from runctl.render.json import document
+
+    check_provider(provider)
+    found = overview(cli.session, selection(**chosen), provider=provider, everyone=everyone)
+    ordered = in_order(found.resources, SortKey.KIND)
+    now = SystemClock().now()
+    if kind == "csv":
+        written = resources.as_csv(ordered)
+    elif kind == "html":
+        written = resources.as_page(ordered, found.unread, found.regions, now)
+    else:
+        parts = {
+            "resources": [flat(each) for each in ordered],
+            "unread": found.unread,
+            "regions": found.regions,
+        }
+        written = document(parts) + "\n"
+    if to is None:
+        cli.write(written)
+    else:
+        write_atomically(to, written)
+        cli.emit(
+            {"file": to, "resources": len(ordered)},
+            text=lambda: f"{len(ordered):,} resources in {to}",
+            ids=[str(to)],
+        )
+    return warn_of_unread(cli, found.unread)

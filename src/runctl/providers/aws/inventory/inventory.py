@@ -1,0 +1,174 @@
+"""AWS's `Inventory`: every kind in every region is asked at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
+
+from runctl.agent.object_store import partition_of
+from runctl.core.errors import CredentialsError, PermissionDenied, RunctlError
+from runctl.core.progress import SILENT, Progress
+from runctl.providers.aws.calls.errors import our_errors, raising_our_errors
+from runctl.providers.aws.calls.session import AwsSession
+from runctl.providers.aws.context import AwsContext
+from runctl.providers.aws.inventory import account, regional, removal
+from runctl.providers.aws.inventory.regional import Found
+from runctl.providers.inventory import Inventory, Listing, Resource, ResourceKind, Unread
+
+_THREADS = 48
+"""Most of their time they wait for an answer from another continent."""
+
+
+@dataclass(frozen=True)
+class _Question:
+    region: str | None
+    what: str
+    ask: Callable[[], Found]
+
+
+@raising_our_errors
+class AwsInventory(Inventory):
+    """See `Inventory`."""
+
+    def __init__(self, context: AwsContext) -> None:
+        self._context = context
+
+    def user(self) -> str | None:
+        """As the tag `runctl.core.tags.OWNER` has it."""
+        return self._context.session.identity.name
+
+    def list(
+        self,
+        *,
+        regions: Sequence[str] | None = None,
+        stores: Mapping[str, str] | None = None,
+        progress: Progress = SILENT,
+    ) -> Listing:
+        """Side by side."""
+        home = self._context.session
+        user = home.identity.name
+        asked, unasked = (tuple(regions), ()) if regions is not None else self._used_regions()
+        unread = [*unasked]
+        progress.step(f"listing what there is in {len(asked)} regions" if len(asked) != 1 else "listing")
+        questions = [
+            *self._of_regions(asked),
+            _Question(None, "roles", partial(account.roles, home)),
+            _Question(None, "instance profiles", partial(account.profiles, home)),
+            _Question(None, "buckets", partial(account.buckets, home)),
+            *(
+                _Question(None, f"objects in {address}", partial(account.stored, home, address, run, user))
+                for address, run in (stores or {}).items()
+            ),
+        ]
+        found: list[Resource] = []
+        with ThreadPoolExecutor(min(_THREADS, len(questions))) as pool:
+            for number, (resources, missing) in enumerate(pool.map(self._answer, questions), 1):
+                found += resources
+                unread += missing
+                progress.update(done=number, total=len(questions))
+        return Listing(tuple(used_by(found)), tuple(together(unread)), asked)
+
+    def _of_regions(self, regions: Sequence[str]) -> Iterator[_Question]:
+        for region in regions:
+            session = self.session_in(region)
+            for what, read in regional.KINDS.items():
+                yield _Question(region, what, partial(read, session))
+            yield _Question(region, "images", partial(account.registry, session))
+
+    def _answer(self, question: _Question) -> tuple[Sequence[Resource], Sequence[Unread]]:
+        try:
+            with our_errors(self._context.session.endpoint):
+                found = question.ask()
+        except RunctlError as error:
+            if isinstance(error, CredentialsError) and not isinstance(error, PermissionDenied):
+                raise
+            return (), (account.untold(question.region, question.what, error),)
+        return found.resources, found.unread
+
+    def _used_regions(self) -> tuple[tuple[str, ...], tuple[Unread, ...]]:
+        """Those that are enabled for the account; where they cannot be listed, the configured one alone."""
+        session = self._context.session
+        try:
+            with our_errors(session.endpoint):
+                answer = session.ec2.describe_regions(AllRegions=False)["Regions"]
+        except CredentialsError as error:
+            if not isinstance(error, PermissionDenied):
+                raise
+            unread = Unread("aws", None, f"every region but {session.region}", error.message, error.code)
+            return (session.region,), (unread,)
+        partition = session.identity.partition
+        names = sorted(
+            item["RegionName"]
+            for item in answer
+            if item.get("OptInStatus") != "not-opted-in" and partition_of(item["RegionName"]) == partition
+        )
+        return tuple(names), ()
+
+    def session_in(self, region: str | None) -> AwsSession:
+        """The session of a region; the home session for what belongs to the account."""
+        home = self._context.session
+        return home if region is None else home.in_region(region)
+
+    def protection(self, resource: Resource) -> str:
+        """EC2's protection from termination."""
+        if resource.kind is not ResourceKind.INSTANCE:
+            return ""
+        answer = self.session_in(resource.region).ec2.describe_instance_attribute(
+            InstanceId=resource.id, Attribute="disableApiTermination"
+        )
+        return (
+            "it is protected from termination in EC2"
+            if answer.get("DisableApiTermination", {}).get("Value")
+            else ""
+        )
+
+    def remove(self, resource: Resource, progress: Progress = SILENT) -> None:
+        """See `runctl.providers.aws.inventory.removal`."""
+        progress.step(f"removing {resource.kind.value.replace('-', ' ')} {resource.name or resource.id}")
+        removal.remove(self.session_in(resource.region), resource, self._all_sessions)
+
+    def is_gone(self, resource: Resource) -> bool:
+        """As the kind's own call says."""
+        return removal.find(self.session_in(resource.region), resource) is None
+
+    def stop(self, resource: Resource, progress: Progress = SILENT) -> None:
+        """StopInstances."""
+        progress.step(f"stopping {resource.name or resource.id}")
+        removal.stop(self.session_in(resource.region), resource)
+
+    def is_stopped(self, resource: Resource) -> bool:
+        """It is stopped, or gone."""
+        return removal.state(self.session_in(resource.region), resource) in {None, "stopped"}
+
+    def _all_sessions(self) -> Sequence[AwsSession]:
+        names, unread = self._used_regions()
+        if unread:
+            raise PermissionDenied(unread[0].reason, hint="ask for permission to ec2:DescribeRegions")
+        return [self.session_in(name) for name in names]
+
+
+def used_by(found: Sequence[Resource]) -> Iterator[Resource]:
+    """Every resource, with what uses it as far as only the others say: a template's groups, a role's profiles. Pure."""
+    users: dict[tuple[ResourceKind, str | None, str], list[str]] = {}
+    for each in found:
+        if each.kind is ResourceKind.GROUP and each.source:
+            users.setdefault((ResourceKind.LAUNCH_TEMPLATE, each.region, each.source), []).append(each.id)
+        if each.kind is ResourceKind.INSTANCE_PROFILE and each.source:
+            users.setdefault((ResourceKind.ROLE, None, each.source), []).append(each.id)
+    for each in found:
+        more = users.get((each.kind, each.region, each.id), ())
+        yield replace(each, attached_to=(*each.attached_to, *more)) if more else each
+
+
+def together(unread: Sequence[Unread]) -> Iterator[Unread]:
+    """One for all kinds that a region does not tell of for the same reason. Pure."""
+
+    def cause(each: Unread) -> tuple[str, str]:
+        return (each.region or "", each.code)
+
+    for _, same in groupby(sorted(unread, key=cause), key=cause):
+        several = list(same)
+        yield replace(several[0], what=", ".join(each.what for each in several))

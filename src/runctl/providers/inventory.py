@@ -1,0 +1,165 @@
+"""What a provider can say of everything that runctl has left with it: listed in all regions, removed one by one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from runctl.core import tags as tag
+from runctl.core.progress import SILENT, Progress
+
+EVERYTHING = "everything"
+"""What is unread of a provider that cannot be asked at all."""
+
+
+class ResourceKind(StrEnum):
+    """The kinds of resources."""
+
+    GROUP = "instance-group"
+    """It rents instances again by itself."""
+    FLEET = "fleet"
+    SPOT_REQUEST = "spot-request"
+    INSTANCE = "instance"
+    VOLUME = "volume"
+    SNAPSHOT = "snapshot"
+    LAUNCH_TEMPLATE = "launch-template"
+    UPLOAD = "upload"
+    """A multipart upload that was not completed: its parts are billed, and no listing of objects shows them."""
+    OBJECTS = "objects"
+    """All objects of one run, or those that pass through the staging bucket."""
+    BUCKET = "bucket"
+    IMAGE = "image"
+    REPOSITORY = "repository"
+    INSTANCE_PROFILE = "instance-profile"
+    ROLE = "role"
+    SECURITY_GROUP = "security-group"
+    KEY_PAIR = "key-pair"
+    INTENT = "intent"
+    """What this computer was about to make when a command was cut short."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One thing that runctl has made, or that was made for it; fields in the JSON contract's order."""
+
+    kind: ResourceKind
+    id: str
+    """As the provider calls it; with `kind` and `region` it is unique."""
+    name: str | None
+    provider: str
+    region: str | None
+    """``None``: it belongs to the account, not to a region."""
+    zone: str | None
+    state: str
+    """In the provider's words; empty where the kind has no states."""
+    created_at: datetime | None
+    """``None``: the provider does not say."""
+    project: str | None
+    owner: str | None
+    """Who made it; ``None``: it is shared by all of the account."""
+    size_bytes: int | None
+    attached_to: tuple[str, ...] = ()
+    """The ids of what uses it at the moment: it cannot be removed before these."""
+    ends_with: str | None = None
+    """The id of what takes it along when it is removed."""
+    type: str | None = None
+    """Of an instance or a volume."""
+    market: str | None = None
+    """Of an instance."""
+    iops: int | None = None
+    throughput: int | None = None
+    """MiB/s."""
+    source: str | None = None
+    """Of a snapshot, the volume; of an image, its repository."""
+    helper_for: str | None = None
+    """The volume that it was made to fill: nobody needs it afterwards."""
+    details: str = ""
+    """What else a person should know."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Tells it from everything else of the provider."""
+        return f"{self.kind.value} {self.region or ''} {self.id}"
+
+    @property
+    def is_persistent(self) -> bool:
+        """Whether its owner has said that it stays."""
+        return self.tags.get(tag.PERSISTENT) == "true"
+
+
+@dataclass(frozen=True)
+class Unread:
+    """What could not be listed. Nothing is known of it: it is not empty."""
+
+    provider: str
+    region: str | None
+    """``None``: the account's."""
+    what: str
+    """The kinds, or the one resource, in words."""
+    reason: str
+    code: str
+    """Of the error."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What there is."""
+
+    resources: tuple[Resource, ...]
+    unread: tuple[Unread, ...] = ()
+    regions: tuple[str, ...] = ()
+    """Those that were asked."""
+
+
+class Inventory(ABC):
+    """The ability to list and remove everything that runctl has made, whichever computer made it."""
+
+    @abstractmethod
+    def user(self) -> str | None:
+        """What resources of the caller have as their owner; ``None``: the provider knows no users."""
+
+    @abstractmethod
+    def list(
+        self,
+        *,
+        regions: Sequence[str] | None = None,
+        stores: Mapping[str, str] | None = None,
+        progress: Progress = SILENT,
+    ) -> Listing:
+        """Everything that has runctl's tag, of every owner, in ``regions`` (all that the account uses), side by side.
+
+        ``stores`` are addresses in an object store that runs of this computer have their own, each with the run's id:
+        objects have no tags. Never raises for one region or kind that cannot be read: that is in ``unread``.
+        Raises `CredentialsError` where nobody can be asked at all.
+        """
+
+    def protection(self, resource: Resource) -> str:
+        """Why the provider would refuse to remove it, in words; empty where it would not, or does not say."""
+        del resource
+        return ""
+
+    @abstractmethod
+    def remove(self, resource: Resource, progress: Progress = SILENT) -> None:
+        """It is removed, or on its way; one that is gone is fine. Whether it is ours is asked once more.
+
+        Raises `PermissionDenied` (code ``not-ours``) for what runctl did not create, `Conflict` while it is used.
+        """
+
+    @abstractmethod
+    def is_gone(self, resource: Resource) -> bool:
+        """Whether it does not exist any more, and is not billed."""
+
+    def stop(self, resource: Resource, progress: Progress = SILENT) -> None:
+        """An instance costs nothing by the hour any more, and can be started again.
+
+        Raises `Conflict` where it can only be ended.
+        """
+        self.remove(resource, progress)
+
+    def is_stopped(self, resource: Resource) -> bool:
+        """Whether it costs nothing by the hour any more."""
+        return self.is_gone(resource)

@@ -1,0 +1,244 @@
+"""Resources as tables, CSV and a page."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from runctl.cleanup.listing import Group, Priced
+from runctl.core.clock import rfc3339
+from runctl.core.money import plain, usd
+from runctl.core.text import size, time_span
+from runctl.providers.inventory import Resource, Unread
+from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit
+
+if TYPE_CHECKING:
+    from runctl.cleanup.overview import Detail
+
+
+def resources_table(
+    priced: Sequence[Priced], now: datetime, *, owners: bool = False, screen: Screen = PLAIN
+) -> str:
+    """One line a resource."""
+    found = [each.resource for each in priced]
+    columns = [
+        Column("KIND", [r.kind.value for r in found]),
+        Column("ID", [r.id for r in found]),
+        Column("NAME", [r.name for r in found], 2, cut=True),
+        Column("STATE", [r.state for r in found], 3, is_state=True),
+        Column("TYPE", [r.type for r in found], WIDE),
+        Column("REGION", [r.zone or r.region for r in found], 4),
+        Column("SIZE", [_size(r) for r in found], 5, right=True),
+        Column("AGE", [_age(r, now) for r in found], 3, right=True),
+        Column("USED BY", [_users(r) for r in found], 6, cut=True),
+        Column("PROJECT", [r.project for r in found], WIDE),
+        Column("$/MONTH", [_usd(each.usd_per_month) for each in priced], 1, right=True),
+    ]
+    if owners:
+        columns.append(Column("OWNER", [r.owner for r in found], 1))
+    return fit(columns, screen)
+
+
+def resource_details(found: Detail, now: datetime) -> str:
+    """Everything about one resource, with what a cleanup would make of it."""
+    resource = found.resource
+    text = details(
+        {
+            "id": resource.id,
+            "kind": resource.kind.value,
+            "name": resource.name,
+            "state": resource.state,
+            "type": ", ".join(filter(None, [resource.type, resource.market])),
+            "provider": resource.provider,
+            "region": resource.region or "(the account's)",
+            "zone": resource.zone,
+            "size": _size(resource),
+            "used by": _users(resource),
+            "goes with": resource.ends_with,
+            "made from": resource.source,
+            "project": resource.project,
+            "owner": resource.owner or "(all of the account)",
+            "created": f"{resource.created_at:%Y-%m-%d %H:%M:%S} UTC, {time_span(now - resource.created_at)} ago"
+            if resource.created_at
+            else None,
+            "price": f"{usd(found.usd_per_month)} a month" if found.usd_per_month is not None else None,
+            "details": resource.details,
+            "cleanup": f"{'removes it' if found.verdict.removable else 'keeps it'}: {found.verdict.why}",
+        }
+    )
+    tags = "\n".join(f"  {key} = {value}" for key, value in sorted(resource.tags.items()))
+    return f"{text}\ntags\n{tags}" if tags else text
+
+
+def summary_table(groups: Sequence[Group], by: str) -> str:
+    """One line a group, and the sum."""
+    count = sum(group.count for group in groups)
+    total = Group(
+        "all",
+        count,
+        sum(group.size_bytes for group in groups),
+        sum((group.usd_per_month for group in groups), Decimal(0)),
+        sum(group.unpriced for group in groups),
+    )
+    rows = [*groups, total] if groups else []
+    return fit(
+        [
+            Column(by.upper(), [group.name for group in rows]),
+            Column("COUNT", [f"{group.count:,}" for group in rows], right=True),
+            Column(
+                "SIZE",
+                [size(group.size_bytes) if group.size_bytes else None for group in rows],
+                1,
+                right=True,
+            ),
+            Column("$/MONTH", [_sum(group) for group in rows], right=True),
+        ]
+    )
+
+
+def _sum(group: Group) -> str | None:
+    if group.unpriced == group.count:
+        return None
+    return usd(group.usd_per_month) + ("+" if group.unpriced else "")
+
+
+_COLUMNS = (
+    "kind",
+    "id",
+    "name",
+    "provider",
+    "region",
+    "zone",
+    "state",
+    "created_at",
+    "project",
+    "owner",
+    "size_bytes",
+    "attached_to",
+    "ends_with",
+    "type",
+    "market",
+    "iops",
+    "throughput",
+    "source",
+    "details",
+)
+
+
+def as_csv(priced: Sequence[Priced]) -> str:
+    """With a header (RFC 4180); what is not known is empty."""
+    written = io.StringIO()
+    writer = csv.writer(written)
+    writer.writerow([*_COLUMNS, "price_per_month"])
+    for each in priced:
+        price = "" if each.usd_per_month is None else plain(each.usd_per_month)
+        writer.writerow([*(_cell(getattr(each.resource, name)) for name in _COLUMNS), price])
+    return written.getvalue()
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    text = str(value)
+    # A spreadsheet takes such a cell for a formula (OWASP, "CSV Injection").
+    return f"'{text}" if text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text
+
+
+_STYLE = """
+body { font: 14px/1.45 system-ui, sans-serif; margin: 2rem; color: #1f2328; background: #fff; }
+h1 { font-size: 1.3rem; } p.note { color: #9a6700; }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #d1d9e0; vertical-align: top; }
+th { position: sticky; top: 0; background: #f6f8fa; } td.n { text-align: right; white-space: nowrap; }
+td.id { font-family: ui-monospace, monospace; font-size: 12px; word-break: break-all; }
+@media (prefers-color-scheme: dark) { body { background: #0d1117; color: #e6edf3; } th { background: #161b22; }
+th, td { border-color: #30363d; } p.note { color: #d29922; } }
+"""
+
+
+def as_page(priced: Sequence[Priced], unread: Sequence[Unread], regions: Sequence[str], now: datetime) -> str:
+    """One file that shows the list in a browser without network or scripts."""
+    total = sum((each.usd_per_month for each in priced if each.usd_per_month is not None), Decimal(0))
+    rows = "\n".join(map(_row, priced))
+    missing = "\n".join(
+        f'<p class="note">{html.escape(each.what)}'
+        f"{f' in {html.escape(each.region)}' if each.region else ''} could not be read: {html.escape(each.reason)}</p>"
+        for each in unread
+    )
+    heads = (
+        "Kind",
+        "Id",
+        "Name",
+        "State",
+        "Region",
+        "Owner",
+        "Project",
+        "Created",
+        "Size",
+        "Used by",
+        "$/month",
+    )
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Resources</title><style>{_STYLE}</style></head><body>
+<h1>{len(priced):,} resources, {usd(total)} a month</h1>
+<p>{now:%Y-%m-%d %H:%M} UTC, in {html.escape(", ".join(regions)) or "all regions"}</p>
+{missing}
+<table><thead><tr>{"".join(f"<th>{head}</th>" for head in heads)}</tr></thead><tbody>
+{rows}
+</tbody></table></body></html>
+"""
+
+
+def _row(each: Priced) -> str:
+    r = each.resource
+    cells = (
+        ("", r.kind.value),
+        ("id", r.id),
+        ("", r.name),
+        ("", r.state),
+        ("", r.zone or r.region),
+        ("", r.owner),
+        ("", r.project),
+        ("", f"{r.created_at:%Y-%m-%d %H:%M}" if r.created_at else None),
+        ("n", _size(r)),
+        ("id", " ".join(r.attached_to)),
+        ("n", _usd(each.usd_per_month)),
+    )
+    return (
+        "<tr>"
+        + "".join(
+            f'<td class="{kind}">{html.escape(text or "")}</td>'
+            if kind
+            else f"<td>{html.escape(text or '')}</td>"
+            for kind, text in cells
+        )
+        + "</tr>"
+    )
+
+
+def _size(resource: Resource) -> str | None:
+    return None if resource.size_bytes is None else size(resource.size_bytes)
+
+
+def _age(resource: Resource, now: datetime) -> str | None:
+    return None if resource.created_at is None else time_span(now - resource.created_at)
+
+
+def _users(resource: Resource) -> str | None:
+    shown = resource.attached_to[:2]
+    more = len(resource.attached_to) - len(shown)
+    return " ".join(shown) + (f" and {more} more" if more else "") if shown else None
+
+
+def _usd(amount: Decimal | None) -> str | None:
+    return None if amount is None else usd(amount)
