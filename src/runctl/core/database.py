@@ -117,6 +117,57 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE runs ADD COLUMN fallback TEXT;
     ALTER TABLE runs ADD COLUMN moved_volumes TEXT NOT NULL DEFAULT '[]';
     """,
+    """
+    CREATE TABLE ledger (
+        id INTEGER PRIMARY KEY,
+        kind TEXT NOT NULL,
+        provider TEXT NOT NULL,
+        account TEXT NOT NULL,
+        region TEXT NOT NULL,
+        resource_id TEXT,
+        token TEXT,
+        opened_at INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        in_sandbox INTEGER NOT NULL,
+        machine TEXT,
+        part TEXT NOT NULL,
+        zone TEXT,
+        shape TEXT NOT NULL,
+        market TEXT NOT NULL,
+        project TEXT,
+        owner TEXT,
+        name TEXT,
+        run_id TEXT,
+        attempt INTEGER,
+        minimum_seconds INTEGER NOT NULL,
+        seen_at INTEGER,
+        ended_at INTEGER,
+        end_reason TEXT NOT NULL,
+        taken_back INTEGER NOT NULL,
+        estimated INTEGER NOT NULL,
+        expected TEXT,
+        over_budget INTEGER NOT NULL,
+        began_at INTEGER,
+        total INTEGER,
+        list_total INTEGER
+    ) STRICT;
+    CREATE UNIQUE INDEX ledger_by_resource ON ledger (provider, account, resource_id);
+    CREATE UNIQUE INDEX ledger_by_part ON ledger (provider, account, machine, part) WHERE machine IS NOT NULL;
+    CREATE UNIQUE INDEX ledger_by_token ON ledger (token);
+    CREATE INDEX ledger_by_state ON ledger (state);
+    CREATE INDEX ledger_by_end ON ledger (ended_at);
+    CREATE TABLE ledger_intervals (
+        entry INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        began INTEGER NOT NULL,
+        ended INTEGER,
+        usd TEXT,
+        per TEXT NOT NULL,
+        list_usd TEXT,
+        continues INTEGER NOT NULL,
+        PRIMARY KEY (entry, number)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 """Each is applied once, in order; the file's ``user_version`` counts them. Never edit one that was released."""
 

@@ -83,6 +83,9 @@ class Instance:
     """Why it is in this state, in the provider's words; ``None`` where it does not say."""
     interrupted: bool = False
     """The provider took it back, or is about to: a spot instance's end."""
+    ended_at: datetime | None = None
+    """When it stopped or ended, by the provider's clock; ``None`` while it goes on, and where the provider does not
+    say."""
 
 
 @dataclass(frozen=True)

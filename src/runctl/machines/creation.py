@@ -39,7 +39,10 @@ TOKEN_SPENT = "token-spent"  # noqa: S105 - an error's code
 class Creation:
     """One thing that a command is about to make, or to finish making."""
 
-    def __init__(self, store: IntentStore, intent: Intent, lock: Lock | None) -> None:
+    def __init__(
+        self, store: IntentStore, intent: Intent, lock: Lock | None, made: Callable[[Thing], None]
+    ) -> None:
+        self._made = made
         self._store = store
         self._intent = intent
         self._lock = lock
@@ -91,6 +94,11 @@ class Creation:
             with suppress(StateError):
                 self._store.put(self._intent)
 
+    def note(self, thing: Thing) -> None:
+        """It was made: its id is written down, and whoever keeps account of it is told."""
+        self.note_id(thing.id)
+        self._made(thing)
+
     def make(
         self, plan: Plan, create: Callable[[Plan], Created], plan_with: Callable[[str], Plan]
     ) -> Created:
@@ -109,7 +117,7 @@ class Creation:
             plan = plan_with(self.token)
             self.begin()
             thing = create(plan)
-        self.note_id(thing.id)
+        self.note(thing)
         return thing
 
     def renew(self, state: IntentState) -> None:
@@ -151,11 +159,13 @@ def creating(
     *,
     clock: Clock | None = None,
     progress: Progress = SILENT,
+    made: Callable[[Thing], None] = lambda _: None,
 ) -> Iterator[Creation]:
     """For the time in which a thing is planned, made and made ready.
 
     In the block: plan the request with `Creation.token`, call `Creation.begin`, carry the plan out. Its end means that
-    all was done that was asked; an error or Ctrl-C leaves the intent open where the thing may exist.
+    all was done that was asked; an error or Ctrl-C leaves the intent open where the thing may exist. ``made`` is called
+    with the thing once it exists.
     """
     clock = clock or SystemClock()
     scope = provider.scope()
@@ -177,7 +187,7 @@ def creating(
                 f"{found.resource_id} was begun by the same command at {found.created_at:%Y-%m-%d %H:%M} UTC and is"
                 " not finished: going on with it"
             )
-        creation = Creation(store, found or new, lock)
+        creation = Creation(store, found or new, lock, made)
         stop = provider.journal.listen(creation.hear)
         finished = False
         try:

@@ -73,7 +73,11 @@ class Rental:
     """When the provider had answered."""
     token: str | None
     """Of the intent to rent it; ``None`` for a machine that was rented by a version without intents."""
+    instance: Instance
+    """As the provider described it."""
     zone: str | None = None
+    plan: CreatePlan | None = None
+    """By which it was rented; with `RentalEvent.RENTED`."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,9 @@ RentalListener = Callable[[Rental], None]
 RefusedPoolListener = Callable[[RefusedPool], None]
 
 
-def rental_of(event: RentalEvent, instance: Instance, time: datetime) -> Rental:
+def rental_of(
+    event: RentalEvent, instance: Instance, time: datetime, plan: CreatePlan | None = None
+) -> Rental:
     """The facts of an instance. Pure."""
     return Rental(
         event,
@@ -102,7 +108,9 @@ def rental_of(event: RentalEvent, instance: Instance, time: datetime) -> Rental:
         instance.price_per_hour,
         time,
         instance.tags.get(INTENT),
+        instance,
         instance.zone,
+        plan,
     )
 
 
@@ -116,15 +124,20 @@ class Rentals:
         *,
         clock: Clock | None = None,
         progress: Progress = SILENT,
+        before: Sequence[Callable[[CreatePlan], None]] = (),
         listeners: Sequence[RentalListener] = (),
         refusal_listeners: Sequence[RefusedPoolListener] = (),
         rank: Callable[[CreatePlan], CreatePlan] = lambda plan: plan,
     ) -> None:
-        """``rank`` puts the offers of a plan into the order in which they are asked."""
+        """``rank`` puts the offers of a plan into the order in which they are asked.
+
+        What one of ``before`` raises, just before the call that rents, keeps the machine from being rented.
+        """
         self.provider = provider
         self.intents = intents
         self.clock = clock or SystemClock()
         self.progress = progress
+        self._before = before
         self._listeners = listeners
         self._refusal_listeners = refusal_listeners
         self._rank = rank
@@ -162,10 +175,12 @@ class Rentals:
 
     def rent(self, plan: CreatePlan, creation: Creation) -> Instance:
         """The machine exists; it may be booting still. Raises what `Renting.create` raises, and `StateError`."""
+        for check in self._before:
+            check(plan)
         creation.begin()
         instance = require(self.provider.renting).create(plan, self.progress, self._refused)
         creation.note_id(instance.id)
-        self._tell(RentalEvent.RENTED, instance)
+        self._tell(RentalEvent.RENTED, instance, plan)
         return instance
 
     def wait_ready(self, instance_id: InstanceId, timeout: timedelta = READY_TIMEOUT) -> Instance:
@@ -236,8 +251,8 @@ class Rentals:
         for listener in tuple(self._refusal_listeners):
             listener(fact)
 
-    def _tell(self, event: RentalEvent, instance: Instance) -> None:
-        fact = rental_of(event, instance, self.clock.now())
+    def _tell(self, event: RentalEvent, instance: Instance, plan: CreatePlan | None = None) -> None:
+        fact = rental_of(event, instance, self.clock.now(), plan)
         for listener in tuple(self._listeners):
             listener(fact)
 

@@ -6,6 +6,7 @@ functions with it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from runctl.machines.creation import Creation
     from runctl.machines.deletion import Deletions
     from runctl.machines.intents import IntentStore, Kind
+    from runctl.machines.ledger_record import LedgerRecord
     from runctl.machines.pool_record import PoolRecord
     from runctl.machines.renting import RentalListener, Rentals
     from runctl.providers.interface import Provider
@@ -117,7 +119,9 @@ class Session:
         from runctl.core.files import intents_folder
         from runctl.machines.intents import IntentStore
 
-        return IntentStore(self.database, intents_folder())
+        store = IntentStore(self.database, intents_folder())
+        store.listen(lambda intent: self.ledger_record(intent.provider).intended(intent))
+        return store
 
     def provider(self, name: str) -> Provider:
         """The provider of that name, configured. Raises `ConfigError` and what its factory raises."""
@@ -125,8 +129,16 @@ class Session:
             from runctl.providers.registry import load
 
             self._providers[name] = load(name, self.config, progress=self.progress)
-            self._providers[name].journal.listen(self._record)
+            self._providers[name].journal.listen(lambda change: self._record(name, change))
         return self._providers[name]
+
+    @cached_property
+    def in_sandbox(self) -> bool:
+        """Whether what is rented here costs nothing."""
+        from runctl.core.config import SANDBOX_VARIABLE
+        from runctl.providers.registry import DEFAULT
+
+        return bool(os.environ.get(SANDBOX_VARIABLE)) and not self.provider(DEFAULT).costs_money()
 
     def defaults(self, provider: str) -> Defaults:
         """What the configuration says for a provider where a use case is not told."""
@@ -141,12 +153,13 @@ class Session:
         for session in self._elsewhere:
             yield from session.used_providers()
 
-    def _record(self, change: Change) -> None:
+    def _record(self, provider: str, change: Change) -> None:
         """What intents have made, and what is gone; the state file is opened for that only."""
         from runctl.core.journal import Effect
 
         if change.effect is Effect.GONE or change.token:
             self.intents.heard(change)
+            self.ledger_record(provider).changed(change)
 
     def rentals(self, provider: str) -> Rentals:
         """The provider's machines, to be rented and given back."""
@@ -154,13 +167,14 @@ class Session:
         from runctl.machines.pool_record import with_record
         from runctl.machines.renting import Rentals
 
-        record, clock = self.pool_record(provider), SystemClock()
+        record, ledger, clock = self.pool_record(provider), self.ledger_record(provider), SystemClock()
         return Rentals(
             self.provider(provider),
             self.intents,
             clock=clock,
             progress=self.progress,
-            listeners=(*self.rental_listeners, record.heard),
+            before=(ledger.about_to_rent,),
+            listeners=(ledger.heard, *self.rental_listeners, record.heard),
             refusal_listeners=(record.refused,),
             rank=lambda plan: with_record(plan, record.events(clock.now()), clock.now()),
         )
@@ -171,11 +185,24 @@ class Session:
 
         return PoolRecord(self.database, self.provider(provider))
 
+    def ledger_record(self, provider: str) -> LedgerRecord:
+        """What writes the provider's things into the ledger."""
+        from runctl.machines.ledger_record import LedgerRecord
+
+        return LedgerRecord(self.database, self.provider(provider))
+
     def creating(self, provider: Provider, kind: Kind, request: Any) -> AbstractContextManager[Creation]:
         """See `runctl.machines.creation.creating`."""
         from runctl.machines.creation import creating
 
-        return creating(self.intents, provider, kind, request, progress=self.progress)
+        return creating(
+            self.intents,
+            provider,
+            kind,
+            request,
+            progress=self.progress,
+            made=self.ledger_record(provider.name).seen,
+        )
 
     def deletions(self, provider: Provider, kind: Kind) -> Deletions:
         """See `runctl.machines.deletion.Deletions`."""

@@ -172,7 +172,7 @@ def new_snapshot(
         def take() -> Snapshot:
             creation.begin()
             taken = snapshots.create(plan, session.progress)
-            creation.note_id(taken.id)
+            creation.note(taken)
             return taken
 
         def carry_out() -> Snapshot:
@@ -247,6 +247,7 @@ def larger_volume(
 
     def carry_out() -> Resized:
         done = resize(cloud, agents(session, transport), plan, session.progress)
+        session.ledger_record(provider).seen(done.volume)
         if done.growth is not None and tag.GROW in done.volume.tags:
             require(cloud.volumes).tag(done.volume.id, {}, remove=(tag.GROW,))
         return done

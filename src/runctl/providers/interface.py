@@ -22,6 +22,7 @@ from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.journal import Journal
 from runctl.core.models import Instance, Market
 from runctl.core.progress import SILENT, Progress
+from runctl.costs.billing import BillingRules
 from runctl.costs.rates import Rate as Rate  # noqa: PLC0414 (re-exported: a part of this interface)
 from runctl.providers.capacity import (
     LeftOut,
@@ -325,6 +326,8 @@ class Provider(ABC):
     inventory: Inventory | Unsupported = Unsupported(
         "this provider cannot list everything that runctl has made"
     )
+    billing: BillingRules = BillingRules()
+    """How it bills what it rents by the hour: by the second, from the first one, unless it says otherwise."""
 
     @cached_property
     def journal(self) -> Journal:

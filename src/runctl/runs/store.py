@@ -22,6 +22,7 @@ from runctl.core.errors import NotFound, UsageError
 from runctl.core.ids import RunId, VolumeId
 from runctl.core.models import GitState, Mount, MovedVolume, RunPhase, SpotFallback
 from runctl.core.names import LATEST, did_you_mean
+from runctl.costs.report import RunTime
 from runctl.machines.pool_record import note_interrupted
 from runctl.runs.records import KnownAttempt, RunRecord
 from runctl.runs.recovery import RETRIED
@@ -139,6 +140,27 @@ class RunStore:
         with self._database.reading() as connection:
             row = connection.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
         return _from_row(row) if row is not None else None
+
+    def times(self) -> Sequence[RunTime]:
+        """When each run worked on which instance, attempt by attempt."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT id, attempt, instance_id, created_at, ended_at, past FROM runs"
+            ).fetchall()
+        found = []
+        for row in rows:
+            ended = parse_rfc3339(row["ended_at"]) if row["ended_at"] else None
+            began = parse_rfc3339(row["created_at"])
+            found.append(RunTime(row["id"], row["instance_id"], began, ended, row["attempt"]))
+            if row["past"] != "[]":
+                past = msgspec.json.decode(row["past"], type=tuple[KnownAttempt, ...])
+                found += [
+                    RunTime(
+                        row["id"], each.instance_id, each.created_at, each.ended_at or began, each.attempt
+                    )
+                    for each in past
+                ]
+        return found
 
     def list(
         self,

@@ -230,6 +230,16 @@ _LAST: dict[str, Leaf | Branch] = {
             ),
         },
     ),
+    "cost": Branch(
+        "Show what was spent.",
+        {
+            "report": Leaf(
+                "Show what was spent, by run, project, user, kind, day or month.",
+                "runctl.cli.costs.report:report_command",
+            ),
+            "run": Leaf("Show what a run cost, attempt by attempt.", "runctl.cli.costs.report:run_command"),
+        },
+    ),
     "sandbox": Branch(
         "AWS on this computer, for trying things out.",
         {

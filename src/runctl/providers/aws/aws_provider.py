@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance
 from runctl.core.progress import SILENT, Progress
+from runctl.costs.billing import BillingRules
 from runctl.providers.aws.calls.errors import raising_our_errors
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.settings import TRANSPORTS
@@ -43,6 +44,14 @@ class AwsProvider(Provider):
 
     name = "aws"
     transports = TRANSPORTS
+    # Linux machines: by the second, at least a minute of each start; nothing for a spot machine that EC2 takes back in
+    # its first hour; and the spot price at the start of an instance-hour holds for that hour (EC2 user guide, "Billing
+    # for interrupted Spot Instances"; EC2 FAQ).
+    billing = BillingRules(
+        minimum=timedelta(seconds=60),
+        free_if_taken_back_within=timedelta(hours=1),
+        spot_price_holds_for=timedelta(hours=1),
+    )
 
     def __init__(self, context: AwsContext) -> None:
         self._context = context

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import moto.ec2.models.instances as moto_instances
+from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 
 from runctl.sandbox.api.gate import parameter
@@ -32,6 +33,8 @@ class SandboxInstance(moto_instances.Instance):
 
     sandbox_address: str | None = None
     ended_at: float | None = None
+    left_at = ""
+    """When it was last stopped or ended, as StateTransitionReason has it."""
     spot_instance_request_id: str | None = None
 
     def __init__(self, *arguments: Any, **attributes: Any) -> None:
@@ -129,6 +132,9 @@ class Lifecycle(InstanceStores, SecurityGroups):
                 raise _wrong_state(instance, "started")
             before.append((instance, _state_of(instance)))
             if self._move(instance, {"stopped"}, "pending"):
+                # EC2's LaunchTime is that of the last start.
+                instance.launch_time = utcnow()
+                instance._reason, instance.state_reason = "", moto_instances.StateReason()
                 self._in_background(self._boot, instance)
         return before
 
@@ -164,6 +170,10 @@ class Lifecycle(InstanceStores, SecurityGroups):
             if instance._state.name not in before:
                 return False
             instance._state.name, instance._state.code = after, STATE_CODES[after]
+            if after in {"stopping", "shutting-down"}:
+                # From here on EC2 does not bill it.
+                instance.left_at = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} GMT"
+                instance._reason = f"User initiated ({instance.left_at})"
             return True
 
     def _boot(self, instance: Any) -> None:
@@ -208,6 +218,7 @@ class Lifecycle(InstanceStores, SecurityGroups):
             with self.world.lock:
                 if instance._state.name == "stopping":  # and has not been terminated meanwhile
                     instance.stop()
+                    instance._reason = f"User initiated ({instance.left_at})"
                     instance.state_reason = moto_instances.StateReason(
                         f"{code}: User initiated shutdown", code
                     )
@@ -254,7 +265,7 @@ class Lifecycle(InstanceStores, SecurityGroups):
             instance.terminate()
             note_ended(instance, code)
             instance.state_reason = moto_instances.StateReason(f"{code}: {message}", code)
-            instance._reason = f"{message} ({datetime.now(UTC):%Y-%m-%d %H:%M:%S} GMT)"
+            instance._reason = f"{message} ({instance.left_at})"
             instance.ended_at = time.monotonic()
 
     def _powered_off(self, instance: Any, action: str) -> None:

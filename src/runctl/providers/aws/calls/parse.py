@@ -136,7 +136,19 @@ def instance_of(described: Mapping[str, Any], price_per_hour: Decimal | None = N
         tags=tags,
         state_reason=described.get("StateReason", {}).get("Message") or None,
         interrupted=described.get("StateReason", {}).get("Code") in INTERRUPTIONS,
+        ended_at=_ended_at(described),
     )
+
+
+def _ended_at(described: Mapping[str, Any]) -> datetime | None:
+    """From ``StateTransitionReason``, such as ``User initiated (2026-05-01 12:00:00 GMT)``: the one place where EC2
+    says it of an instance."""
+    if described["State"]["Name"] in {"pending", "running"}:
+        return None
+    told = re.search(
+        r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)", described.get("StateTransitionReason") or ""
+    )
+    return datetime.strptime(told.group(1), "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC) if told else None
 
 
 def volume_of(

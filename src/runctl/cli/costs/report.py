@@ -1,0 +1,94 @@
+"""``cost report`` and ``cost run``: what was spent."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.costs.common import MOMENT, cached_option, warn_unsettled
+from runctl.cli.framework.commands import Command
+from runctl.cli.framework.completion import complete_runs
+from runctl.cli.framework.values import RUN, wide_option
+from runctl.costs.ledger import By
+
+
+@click.command(
+    cls=Command,
+    name="report",
+    examples=[
+        ("runctl cost report --since 2026-11-01 --by day", "what each day of a month cost"),
+        ("runctl cost report --by project --format csv", "for a spreadsheet"),
+    ],
+)
+@click.option(
+    "--by",
+    type=click.Choice([by.value for by in By]),
+    default=By.RUN.value,
+    show_default=True,
+    help="Sum it by this.",
+)
+@click.option(
+    "--since",
+    type=MOMENT,
+    metavar="TIME",
+    help="From then on: a date (its first second, UTC), or 7d for seven days ago (default: this month).",
+)
+@click.option("--until", type=MOMENT, metavar="TIME", help="Until then (default: now).")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="How it is printed on stdout.",
+)
+@cached_option
+@wide_option
+@click.pass_obj
+def report_command(
+    cli: Cli,
+    *,
+    by: str,
+    since: datetime | None,
+    until: datetime | None,
+    form: str,
+    cached: bool,
+    wide: bool,
+) -> None:
+    """Show what was spent, from the ledger of this computer.
+
+    The ledger has every machine, volume, snapshot and public address from its first to its last second. The cloud is
+    asked first what became of those that go on.
+    """
+    from runctl.render.costs import report_csv, report_text
+    from runctl.render.json import document
+    from runctl.render.tables import screen_of
+    from runctl.runs.costs import cost_report
+
+    found = cost_report(By(by), since=since, until=until, cached=cached, session=cli.session)
+    warn_unsettled(cli, found.unsettled)
+    if form == "json" or (form == "csv" and not cli.settings.json):
+        cli.write(document(found) if form == "json" else report_csv(found))
+        return
+    cli.emit(
+        found,
+        text=lambda: report_text(found, screen_of(sys.stdout, wide=wide)),
+        ids=[line.key for line in found.lines],
+    )
+
+
+@click.command(cls=Command, name="run")
+@click.argument("run_id", metavar="RUN", type=RUN, shell_complete=complete_runs)
+@cached_option
+@click.pass_obj
+def run_command(cli: Cli, run_id: str, cached: bool) -> None:
+    """Show what a run cost: each attempt, and what the same would have cost on demand."""
+    from runctl.render.costs import run_cost_text
+    from runctl.render.tables import screen_of
+    from runctl.runs.costs import cost_of_run
+
+    found = cost_of_run(run_id, cached=cached, session=cli.session)
+    cli.emit(found, text=lambda: run_cost_text(found, screen_of(sys.stdout)), ids=[found.run_id])

@@ -1,0 +1,341 @@
+"""The ledger: a row for each rented thing, from its first to its last second, with the price of each interval.
+
+It is kept in the local state file and only ever says what the cloud has said, or what a plan is about to ask of it. A
+thing is written down before the call that rents it; what became of it is told by whoever sees it
+(`runctl.machines.bookkeeping`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from runctl.core.database import Database
+from runctl.costs.billing import QUANTUM, Interval, Per, accrued, at_list_price
+
+
+class EntryKind(StrEnum):
+    """What is rented."""
+
+    INSTANCE = "instance"
+    VOLUME = "volume"
+    SNAPSHOT = "snapshot"
+    ADDRESS = "address"
+    """A public IPv4 address of an instance."""
+
+
+class EntryState(StrEnum):
+    """How much of a life is known."""
+
+    INTENDED = "intended"
+    """It is about to be rented, and may exist."""
+    OPEN = "open"
+    """It exists, and may cost money at this moment."""
+    ENDED = "ended"
+    """It does not exist any more, and what the spot market asked for it is still to be looked up."""
+    CLOSED = "closed"
+    """It does not exist any more: nothing about it changes."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it costs nothing more."""
+        return self in {EntryState.ENDED, EntryState.CLOSED}
+
+
+class By(StrEnum):
+    """What spending is summed by."""
+
+    RUN = "run"
+    PROJECT = "project"
+    USER = "user"
+    PROVIDER = "provider"
+    KIND = "kind"
+    DAY = "day"
+    MONTH = "month"
+
+
+NONE = "-"
+"""The key of what belongs to no run, project or user."""
+
+
+@dataclass(frozen=True)
+class ClosedSum:
+    """What closed entries of one key came to."""
+
+    key: str
+    usd: Decimal
+    list_usd: Decimal
+    things: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One rented thing. Times in UTC, whole seconds."""
+
+    kind: EntryKind
+    provider: str
+    account: str
+    region: str
+    resource_id: str | None
+    """As the provider calls it; ``None`` while that is not known."""
+    token: str | None
+    """Of the intent to rent it."""
+    opened_at: datetime
+    """When it was written down."""
+    state: EntryState
+    intervals: tuple[Interval, ...] = ()
+    """The times in which it cost money; where there is a gap, it did not."""
+    in_sandbox: bool = False
+    """Nobody pays for it."""
+    machine: str | None = None
+    """The instance that it came with and goes with; of a root disk and an address."""
+    part: str = ""
+    """Which of the things that come with an instance: ``root``, ``data``, ``address``."""
+    zone: str | None = None
+    shape: str = ""
+    """An instance's type, a volume's size and type."""
+    market: str = ""
+    project: str | None = None
+    owner: str | None = None
+    name: str | None = None
+    run_id: str | None = None
+    """What it was rented for, where that is a run."""
+    attempt: int | None = None
+    minimum_seconds: int = 0
+    """See `runctl.costs.billing.BillingRules.minimum`."""
+    seen_at: datetime | None = None
+    """When the provider has last said how it is."""
+    ended_at: datetime | None = None
+    end_reason: str = ""
+    """In the provider's words."""
+    taken_back: bool = False
+    """The provider ended it: a spot machine that was interrupted."""
+    estimated: bool = False
+    """When it ended is not known from the provider: it is the last moment at which something was heard of it."""
+    expected: Decimal | None = None
+    """USD that it is going to cost, as far as was known when it was planned."""
+    over_budget: bool = False
+    """It was rented although a budget was used up."""
+    id: int | None = None
+    """In the ledger; ``None`` before it is written."""
+
+    @property
+    def minimum(self) -> timedelta:
+        """Each uninterrupted time counts as at least so long."""
+        return timedelta(seconds=self.minimum_seconds)
+
+    @property
+    def current(self) -> Interval | None:
+        """What it costs at this moment."""
+        last = self.intervals[-1] if self.intervals else None
+        return last if last is not None and last.end is None else None
+
+    @property
+    def began_at(self) -> datetime | None:
+        """When it first cost money."""
+        return self.intervals[0].start if self.intervals else None
+
+    def cost(self, until: datetime) -> Decimal:
+        """USD from its first second."""
+        return accrued(self.intervals, until, self.minimum)
+
+    def list_cost(self, until: datetime) -> Decimal:
+        """USD on demand for the same time."""
+        return accrued(at_list_price(self.intervals), until, self.minimum)
+
+    @property
+    def has_list_price(self) -> bool:
+        """What was paid is not what it costs on demand."""
+        return any(interval.list_usd is not None for interval in self.intervals)
+
+    @property
+    def is_priced(self) -> bool:
+        """Every interval's price is known."""
+        return all(interval.usd is not None for interval in self.intervals)
+
+
+_SUMMED = "(total IS NOT NULL AND estimated = 0 AND began_at >= ? AND ended_at <= ?)"
+_KEYS = {
+    By.RUN: "run_id",
+    By.PROJECT: "project",
+    By.USER: "owner",
+    By.PROVIDER: "provider",
+    By.KIND: "kind",
+    By.DAY: "strftime('%Y-%m-%d', began_at, 'unixepoch')",
+    By.MONTH: "strftime('%Y-%m', began_at, 'unixepoch')",
+}
+_LAST = "max(began_at, ended_at - 1), 'unixepoch'"
+_WHOLE = {
+    # An instance that was not rented for a run may have worked for several.
+    By.RUN: "(run_id IS NOT NULL OR (machine IS NULL AND kind != 'instance'))",
+    By.DAY: f"(strftime('%Y-%m-%d', began_at, 'unixepoch') = strftime('%Y-%m-%d', {_LAST}))",
+    By.MONTH: f"(strftime('%Y-%m', began_at, 'unixepoch') = strftime('%Y-%m', {_LAST}))",
+}
+"""Which entries have one key over all of their time."""
+
+_COLUMNS = tuple(field.name for field in fields(Entry) if field.name not in {"id", "intervals"})
+_TIMES = ("opened_at", "seen_at", "ended_at")
+_FLAGS = ("in_sandbox", "taken_back", "estimated", "over_budget")
+
+
+class Ledger:
+    """The rows in the local state file. Every method raises `StateError`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def put(self, *entries: Entry) -> tuple[Entry, ...]:
+        """The ledger has these as they are given: all of them, or none."""
+        with self._database.transaction() as connection:
+            return tuple(write(connection, entry) for entry in entries)
+
+    def drop(self, token: str) -> None:
+        """Nothing came of that intent."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "DELETE FROM ledger_intervals WHERE entry IN (SELECT id FROM ledger WHERE token = ? AND state = ?)",
+                (token, EntryState.INTENDED.value),
+            )
+            connection.execute(
+                "DELETE FROM ledger WHERE token = ? AND state = ?", (token, EntryState.INTENDED.value)
+            )
+
+    def of_token(self, token: str) -> Entry | None:
+        """What an intent was to rent."""
+        return next(iter(self.select("token = ?", (token,))), None)
+
+    def of_resource(self, provider: str, account: str, resource_id: str) -> Entry | None:
+        """The thing of that id."""
+        found = self.select(
+            "provider = ? AND account = ? AND resource_id = ?", (provider, account, resource_id)
+        )
+        return next(iter(found), None)
+
+    def unfinished(self, provider: str, account: str, region: str) -> list[Entry]:
+        """What may exist there."""
+        return self.select(
+            "provider = ? AND account = ? AND region = ? AND state != 'closed'", (provider, account, region)
+        )
+
+    def touching(
+        self, since: datetime, until: datetime, *, in_sandbox: bool, beyond: By | None = None
+    ) -> list[Entry]:
+        """What existed at some time in between, the oldest first; ``beyond`` what `closed_sums` sums by that, where it
+        is given."""
+        condition = "in_sandbox = ? AND began_at < ? AND (ended_at IS NULL OR ended_at >= ?)"
+        first, last = _seconds(since), _seconds(until)
+        if beyond is None:
+            return self.select(condition, (int(in_sandbox), last, first))
+        summed = f"{_SUMMED} AND {_WHOLE.get(beyond, 'TRUE')}"
+        return self.select(
+            f"{condition} AND NOT coalesce({summed}, FALSE)", (int(in_sandbox), last, first, first, last)
+        )
+
+    def closed_sums(self, by: By, since: datetime, until: datetime, *, in_sandbox: bool) -> list[ClosedSum]:
+        """The sums of entries that need not be cut: closed, all of their time in between and of one key."""
+        query = (
+            f"SELECT coalesce({_KEYS[by]}, '{NONE}'), sum(total), sum(list_total), count(*) FROM ledger"  # noqa: S608 (constants)
+            f" WHERE in_sandbox = ? AND {_SUMMED} AND {_WHOLE.get(by, 'TRUE')} GROUP BY 1"
+        )
+        values = (int(in_sandbox), _seconds(since), _seconds(until))
+        with self._database.reading() as connection:
+            rows = connection.execute(query, values).fetchall()
+        return [
+            ClosedSum(key, usd * QUANTUM, list_usd * QUANTUM, things) for key, usd, list_usd, things in rows
+        ]
+
+    def select(self, condition: str, values: Sequence[object]) -> list[Entry]:
+        """The entries for which the SQL condition holds, the oldest first."""
+        with self._database.reading() as connection:
+            return read(connection, condition, values)
+
+
+def read(connection: sqlite3.Connection, condition: str, values: Sequence[object]) -> list[Entry]:
+    """As `Ledger.select`, within a transaction."""
+    rows = connection.execute(
+        f"SELECT * FROM ledger WHERE {condition} ORDER BY opened_at, id",  # noqa: S608 (conditions are constants)
+        values,
+    ).fetchall()
+    intervals: dict[int, list[Interval]] = {}
+    query = f"SELECT * FROM ledger_intervals WHERE entry IN (SELECT id FROM ledger WHERE {condition})"  # noqa: S608
+    found = connection.execute(f"{query} ORDER BY entry, number", values)
+    for entry, _, began, ended, usd, per, list_usd, continues in found:
+        intervals.setdefault(entry, []).append(
+            Interval(
+                _moment(began),
+                None if ended is None else _moment(ended),
+                None if usd is None else Decimal(usd),
+                Per(per),
+                None if list_usd is None else Decimal(list_usd),
+                bool(continues),
+            )
+        )
+    return [_entry(row, intervals.get(row["id"], ())) for row in rows]
+
+
+def write(connection: sqlite3.Connection, entry: Entry) -> Entry:
+    """As `Ledger.put`, within a transaction."""
+    values = {name: getattr(entry, name) for name in _COLUMNS}
+    values |= {name: _seconds(values[name]) for name in _TIMES if values[name] is not None}
+    values |= {name: int(values[name]) for name in _FLAGS}
+    values |= {"kind": entry.kind.value, "state": entry.state.value}
+    values["expected"] = None if entry.expected is None else str(entry.expected)
+    values["id"] = entry.id
+    values["began_at"] = None if entry.began_at is None else _seconds(entry.began_at)
+    end = entry.ended_at if entry.state is EntryState.CLOSED and entry.is_priced else None
+    # What is billed beyond a short life's end is in it.
+    end = None if end is None else end + entry.minimum
+    values["total"] = None if end is None else _millionths(entry.cost(end))
+    values["list_total"] = None if end is None else _millionths(entry.list_cost(end))
+    names = ("id", *_COLUMNS, "began_at", "total", "list_total")
+    cursor = connection.execute(
+        f"INSERT OR REPLACE INTO ledger ({', '.join(names)})"  # noqa: S608 (names are constants)
+        f" VALUES ({', '.join(f':{name}' for name in names)})",
+        values,
+    )
+    number = cursor.lastrowid
+    assert number is not None  # noqa: S101 - it was inserted
+    connection.execute("DELETE FROM ledger_intervals WHERE entry = ?", (number,))
+    connection.executemany(
+        "INSERT INTO ledger_intervals VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                number,
+                index,
+                _seconds(each.start),
+                None if each.end is None else _seconds(each.end),
+                None if each.usd is None else str(each.usd),
+                each.per.value,
+                None if each.list_usd is None else str(each.list_usd),
+                int(each.continues),
+            )
+            for index, each in enumerate(entry.intervals)
+        ],
+    )
+    return replace(entry, id=number)
+
+
+def _entry(row: sqlite3.Row, intervals: Iterable[Interval]) -> Entry:
+    values: dict[str, Any] = {name: row[name] for name in _COLUMNS}
+    values |= {name: _moment(values[name]) for name in _TIMES if values[name] is not None}
+    values |= {name: bool(values[name]) for name in _FLAGS}
+    values |= {"kind": EntryKind(row["kind"]), "state": EntryState(row["state"])}
+    values["expected"] = None if row["expected"] is None else Decimal(row["expected"])
+    return Entry(**values, id=row["id"], intervals=tuple(intervals))
+
+
+def _seconds(moment: datetime) -> int:
+    return int(moment.timestamp())
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _millionths(usd: Decimal) -> int:
+    return int(usd / QUANTUM)

@@ -1,0 +1,240 @@
+"""Writes into the ledger what is rented at one provider: before the call that rents, and with each word of it after.
+
+Before a rent the entry must be durable: where the state file cannot be written, nothing is rented (`StateError`).
+After it nothing here makes a command fail: what could not be written is found again by the tag of its intent, when the
+ledger is next compared with the cloud (`runctl.machines.settling`).
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from runctl.core.clock import Clock, SystemClock
+from runctl.core.database import Database, StateError
+from runctl.core.errors import RunctlError
+from runctl.core.journal import Change, Effect, Standing
+from runctl.core.models import Instance, Market, Snapshot, Volume
+from runctl.core.tags import ATTEMPT, INTENT
+from runctl.costs.billing import Interval, Per, whole_seconds
+from runctl.costs.ledger import Entry, EntryKind, EntryState, Ledger
+from runctl.costs.sightings import (
+    ended,
+    with_address,
+    with_instance,
+    with_snapshot,
+    with_spot_prices,
+    with_volume,
+)
+from runctl.machines.intents import Intent, IntentState, Kind
+
+if TYPE_CHECKING:
+    from runctl.machines.creation import Thing
+    from runctl.machines.renting import Rental
+    from runctl.providers.interface import CreatePlan, Provider
+
+EXPECTED_AT_LEAST = timedelta(hours=1)
+"""Without an estimate a machine is expected to cost what it costs in this time."""
+
+_CREATED: dict[Kind, EntryKind] = {
+    Kind.VOLUME: EntryKind.VOLUME,
+    Kind.CLONE: EntryKind.VOLUME,
+    Kind.MOVE: EntryKind.VOLUME,
+    Kind.SNAPSHOT: EntryKind.SNAPSHOT,
+}
+
+
+class LedgerRecord:
+    """The ledger's entries at one provider, account and region."""
+
+    def __init__(self, database: Database, provider: Provider, clock: Clock | None = None) -> None:
+        self.ledger = Ledger(database)
+        self.provider = provider
+        self.clock = clock or SystemClock()
+
+    @cached_property
+    def scope(self) -> tuple[str, str, str]:
+        """Provider, account and region."""
+        scope = self.provider.scope()
+        return self.provider.name, scope.account or "", scope.region or ""
+
+    def blank(self, kind: EntryKind, token: str | None, at: datetime | None = None) -> Entry:
+        """The entry of something of which nothing is known yet."""
+        provider, account, region = self.scope
+        rules = self.provider.billing
+        return Entry(
+            kind=kind,
+            provider=provider,
+            account=account,
+            region=region,
+            resource_id=None,
+            token=token,
+            opened_at=whole_seconds(at or self.clock.now()),
+            state=EntryState.INTENDED,
+            in_sandbox=not self.provider.costs_money(),
+            minimum_seconds=0 if kind is EntryKind.SNAPSHOT else int(rules.minimum.total_seconds()),
+        )
+
+    def about_to_rent(self, plan: CreatePlan) -> None:
+        """The machine is in the ledger, and may be rented. Raises `StateError`."""
+        if plan.market is Market.OWNED or self.ledger.of_token(plan.client_token) is not None:
+            return
+        run_id, _, attempt = plan.tags.get(ATTEMPT, "").partition("/")
+        hours = int(EXPECTED_AT_LEAST / timedelta(hours=1))
+        entry = replace(
+            self.blank(EntryKind.INSTANCE, plan.client_token),
+            zone=plan.zone,
+            shape=plan.instance_type,
+            market=plan.market.value,
+            project=plan.project,
+            owner=plan.owner,
+            name=plan.name,
+            run_id=run_id or None,
+            attempt=int(attempt) if attempt.isdigit() else None,
+            expected=None if plan.price is None else plan.price.usd * hours,
+        )
+        self.ledger.put(entry)
+
+    def heard(self, rental: Rental) -> None:
+        """For `Rentals`: a machine was rented, has changed, or was given back."""
+        with suppress(StateError, RunctlError):
+            self.seen_instance(rental.instance, rental.time, rental.plan)
+
+    def seen_instance(self, instance: Instance, now: datetime, plan: CreatePlan | None = None) -> None:
+        """The ledger has what the provider says of a machine, and what came and goes with it. Raises `StateError`."""
+        if instance.market is Market.OWNED:
+            return
+        token = instance.tags.get(INTENT)
+        known = self._known(instance.id, token)
+        if known is None:
+            known = self.blank(EntryKind.INSTANCE, token, instance.created_at)
+        on_spot = plan is not None and plan.market is Market.SPOT
+        list_usd = plan.on_demand_price.usd if on_spot and plan and plan.on_demand_price else None
+        entry = with_instance(known, instance, now, self.provider.billing, list_usd)
+        parts = {part.part: part for part in self._parts(instance.id)}
+        if plan is not None:
+            for part in ("root", "data"):
+                if part not in parts and part in plan.volume_prices:
+                    parts[part] = self._disk(entry, instance, plan, part)
+        address = parts.get("address")
+        if instance.public_ip is not None or (address is not None and address.current is not None):
+            known_address = address or self._part(entry, instance, EntryKind.ADDRESS, "address")
+            parts["address"] = with_address(known_address, instance, now, self._address_price())
+        if entry.state.is_over and entry.ended_at is not None:
+            parts = {name: ended(part, entry.ended_at) for name, part in parts.items()}
+        self.ledger.put(entry, *parts.values())
+
+    def seen(self, thing: Thing) -> None:
+        """For `creating` and others who have just made or changed a thing; a ledger that cannot be written can wait."""
+        with suppress(StateError, RunctlError):
+            if isinstance(thing, Instance):
+                self.seen_instance(thing, self.clock.now())
+            elif isinstance(thing, Volume):
+                self.seen_volume(thing, self.clock.now())
+            else:
+                self.seen_snapshot(thing, self.clock.now())
+
+    def seen_volume(self, volume: Volume, now: datetime) -> None:
+        """The ledger has what the provider says of a volume. Raises `StateError`."""
+        token = volume.tags.get(INTENT)
+        known = self._known(volume.id, None if volume.ends_with_instance else token)
+        if known is None and volume.ends_with_instance and volume.attached_to is not None:
+            known = self._disk_of(volume)
+        if known is None:
+            known = self.blank(EntryKind.VOLUME, token, volume.created_at)
+        self.ledger.put(with_volume(known, volume, now))
+
+    def seen_snapshot(self, snapshot: Snapshot, now: datetime) -> None:
+        """The ledger has what the provider says of a snapshot. Raises `StateError`."""
+        token = snapshot.tags.get(INTENT)
+        known = self._known(snapshot.id, token) or self.blank(EntryKind.SNAPSHOT, token, snapshot.created_at)
+        self.ledger.put(with_snapshot(known, snapshot, now))
+
+    def intended(self, intent: Intent) -> None:
+        """For `IntentStore`: what is about to be made besides machines is written down; what was refused, taken out.
+
+        Raises `StateError` where it cannot be written down: nothing was made yet.
+        """
+        kind = _CREATED.get(intent.kind)
+        if intent.state is IntentState.NOTHING and not intent.kind.is_deletion:
+            with suppress(StateError):
+                self.ledger.drop(intent.token)
+            return
+        is_new = intent.state is IntentState.OPEN and intent.resource_id is None
+        if kind is not None and is_new and self.ledger.of_token(intent.token) is None:
+            entry = self.blank(kind, intent.token, intent.created_at)
+            self.ledger.put(replace(entry, name=intent.name, project=intent.project))
+
+    def changed(self, change: Change) -> None:
+        """For a provider's journal: a volume or a snapshot is gone."""
+        if (
+            change.standing is Standing.DONE
+            and change.effect is Effect.GONE
+            and change.kind in {"volume", "snapshot"}
+            and len(change.subject) == 1
+        ):
+            with suppress(StateError, RunctlError):
+                known = self._known(change.subject[0], None)
+                if known is not None and not known.state.is_over:
+                    self.ledger.put(ended(known, self.clock.now()))
+
+    def price_spot(self) -> None:
+        """Spot machines have the prices that the market had. Raises `StateError`."""
+        found = self.ledger.select(
+            "provider = ? AND account = ? AND region = ? AND kind = 'instance' AND state = 'ended'",
+            self.scope,
+        )
+        self.ledger.put(*(with_spot_prices(entry, (), self.provider.billing) for entry in found))
+
+    def _address_price(self) -> Decimal | None:
+        """What an hour of a public address costs; ``None`` where nobody says."""
+        return None
+
+    def _known(self, resource_id: str, token: str | None) -> Entry | None:
+        found = self.ledger.of_resource(*self.scope[:2], resource_id)
+        return found or (self.ledger.of_token(token) if token else None)
+
+    def _parts(self, instance_id: str) -> list[Entry]:
+        return self.ledger.select(
+            "provider = ? AND account = ? AND machine = ?", (*self.scope[:2], instance_id)
+        )
+
+    def _part(self, entry: Entry, instance: Instance, kind: EntryKind, part: str) -> Entry:
+        blank = self.blank(kind, None, instance.created_at)
+        return replace(
+            blank,
+            machine=instance.id,
+            part=part,
+            zone=entry.zone,
+            project=entry.project,
+            owner=entry.owner,
+            name=entry.name,
+            run_id=entry.run_id,
+            attempt=entry.attempt,
+            state=EntryState.OPEN,
+        )
+
+    def _disk(self, entry: Entry, instance: Instance, plan: CreatePlan, part: str) -> Entry:
+        size = plan.root_volume_size_gib if part == "root" else plan.data_volume_size_gib
+        begun = Interval(whole_seconds(instance.created_at), None, plan.volume_prices[part].usd, Per.MONTH)
+        disk = self._part(entry, instance, EntryKind.VOLUME, part)
+        return replace(disk, shape="" if size is None else f"{size} GiB", intervals=(begun,))
+
+    def _disk_of(self, volume: Volume) -> Entry | None:
+        """The disk that a plan had and that is this volume: of its size, and not named yet."""
+        assert volume.attached_to is not None  # noqa: S101 - looked at by the caller
+        for part in self._parts(volume.attached_to):
+            unnamed = part.kind is EntryKind.VOLUME and part.resource_id is None
+            if unnamed and part.shape.split(" ", maxsplit=1)[0] in {"", str(volume.size_gib)}:
+                return part
+        blank = self.blank(EntryKind.VOLUME, None, volume.created_at)
+        machine = self.ledger.of_resource(*self.scope[:2], volume.attached_to)
+        if machine is None:
+            return None
+        return replace(
+            blank, machine=volume.attached_to, part=volume.id, run_id=machine.run_id, attempt=machine.attempt
+        )

@@ -1,0 +1,165 @@
+"""What was spent, for the commands of ``runctl cost`` and for programs: the ledger, settled and summed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from runctl.core.clock import Clock, SystemClock
+from runctl.core.errors import UsageError
+from runctl.costs.billing import NOTHING, month_start
+from runctl.costs.ledger import By, Entry, Ledger
+from runctl.costs.report import CostReport, RunTime, by_run, report
+from runctl.machines.session import Session
+from runctl.machines.settling import settle
+from runctl.runs.store import run_store
+
+
+def cost_report(
+    by: By | str = By.RUN,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    cached: bool = False,
+    session: Session | None = None,
+    clock: Clock | None = None,
+) -> CostReport:
+    """What was spent from ``since`` (the first of this month without it) until ``until`` (now without it).
+
+    The cloud is asked first what became of what goes on in the ledger; ``cached`` leaves that out. Times are UTC.
+    Raises `UsageError` where nothing lies in between.
+    """
+    session, clock = session or Session(), clock or SystemClock()
+    now = clock.now()
+    until = min(until or now, now)
+    since = since or month_start(until)
+    if since >= until:
+        raise UsageError(f"--since {since:%Y-%m-%d %H:%M} is not before --until {until:%Y-%m-%d %H:%M} (UTC)")
+    unsettled: Sequence[str] = () if cached else settle(session, clock=clock).problems
+    ledger, by, in_sandbox = Ledger(session.database), By(by), session.in_sandbox
+    return report(
+        ledger.touching(since, until, in_sandbox=in_sandbox, beyond=by),
+        by,
+        since,
+        until,
+        run_store(session).times() if by is By.RUN else (),
+        closed=ledger.closed_sums(by, since, until, in_sandbox=in_sandbox),
+        unsettled=unsettled,
+    )
+
+
+@dataclass(frozen=True)
+class AttemptCost:
+    """What one attempt of a run cost, with all that came and went with its machine."""
+
+    attempt: int
+    instance_id: str
+    instance_type: str
+    market: str
+    zone: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    usd: Decimal
+    saved_usd: Decimal
+    end_reason: str
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """What a run cost."""
+
+    run_id: str
+    attempts: tuple[AttemptCost, ...]
+    usd: Decimal
+    """The sum over the attempts, to the last digit."""
+    saved_usd: Decimal
+    """What the same machines would have cost more on demand, for the same time."""
+    exact: bool
+    """Every price and every end is known from the provider; what goes on is counted until now."""
+    as_of: datetime
+
+
+def cost_of_run(
+    reference: str, *, cached: bool = False, session: Session | None = None, clock: Clock | None = None
+) -> RunCost:
+    """What the run cost so far. Raises what `RunStore.get` raises."""
+    session, clock = session or Session(), clock or SystemClock()
+    run_id = run_store(session).get(reference).id
+    if not cached:
+        settle(session, clock=clock)
+    return run_cost(session, run_id, clock.now())
+
+
+def run_cost(session: Session, run_id: str, now: datetime) -> RunCost:
+    """As `cost_of_run`, of what the ledger has."""
+    times = [time for time in run_store(session).times() if time.run_id == run_id]
+    ids = {time.instance_id for time in times}
+    marks = ", ".join("?" * len(ids)) or "NULL"
+    entries = Ledger(session.database).select(
+        f"run_id = ? OR machine IN ({marks}) OR resource_id IN ({marks})", (run_id, *ids, *ids)
+    )
+    return _run_cost(run_id, entries, times, now)
+
+
+def _run_cost(run_id: str, entries: Sequence[Entry], times: Sequence[RunTime], now: datetime) -> RunCost:
+    """Pure."""
+    everyone = sorted(times, key=lambda time: time.start)
+    known: dict[str, list[RunTime]] = {}
+    for time in everyone:
+        known.setdefault(time.instance_id, []).append(time)
+    attempts: dict[str, AttemptCost] = {}
+    exact = bool(entries)
+    for entry in entries:
+        began = entry.began_at
+        machine = entry.machine or entry.resource_id
+        if began is None or machine is None:
+            continue
+        exact = exact and entry.is_priced and not entry.estimated
+        usd = listed = NOTHING
+        for key, start, end in by_run(entry, began, entry.ended_at or now, known):
+            if key == run_id:
+                last = end == (entry.ended_at or now)
+                until = end + entry.minimum if last and entry.ended_at is not None else end
+                usd += entry.cost(until) - entry.cost(start)
+                listed += entry.list_cost(until) - entry.list_cost(start)
+        attempts[machine] = _with(attempts.get(machine), entry, machine, usd, listed - usd, known)
+    found = sorted(attempts.values(), key=lambda attempt: (attempt.attempt, attempt.started_at))
+    return RunCost(
+        run_id,
+        tuple(found),
+        sum((each.usd for each in found), NOTHING),
+        sum((each.saved_usd for each in found), NOTHING),
+        exact,
+        now,
+    )
+
+
+def _with(
+    attempt: AttemptCost | None,
+    entry: Entry,
+    machine: str,
+    usd: Decimal,
+    saved: Decimal,
+    known: dict[str, list[RunTime]],
+) -> AttemptCost:
+    """The attempt with what this entry adds to it. Pure."""
+    if attempt is not None:
+        usd, saved = usd + attempt.usd, saved + attempt.saved_usd
+    if attempt is not None and entry.machine is not None:
+        return AttemptCost(**{**vars(attempt), "usd": usd, "saved_usd": saved})
+    times = known.get(machine, ())
+    number = entry.attempt or (times[0].attempt if times else 1)
+    return AttemptCost(
+        number,
+        machine,
+        "" if entry.machine else entry.shape,
+        entry.market,
+        entry.zone,
+        entry.began_at or entry.opened_at,
+        entry.ended_at,
+        usd,
+        saved,
+        entry.end_reason,
+    )

@@ -1,0 +1,225 @@
+"""What is rented is in the ledger before the call, and closed by what the provider says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from runctl.core.database import Database, StateError
+from runctl.core.errors import CapacityError
+from runctl.core.journal import Change, Effect
+from runctl.core.models import Instance, InstanceState, Market, Volume
+from runctl.core.tags import INTENT
+from runctl.costs.ledger import Entry, EntryKind, EntryState, Ledger
+from runctl.machines.creation import creating
+from runctl.machines.intents import IntentStore, Kind
+from runctl.machines.ledger_record import LedgerRecord
+from runctl.machines.renting import Rentals
+from runctl.machines.settling import settle_at
+from runctl.providers.interface import CreatePlan, InstanceRequest
+from runctl.providers.volume_plans import VolumeRequest
+from runctl.testing.clock import ManualClock
+from tests.cli.fake_provider import FakeProvider, Script, a_plan, a_snapshot, a_volume, an_instance
+
+NOON = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(tmp_path / "state.db")
+    yield database
+    database.close()
+
+
+class Shop:
+    """A provider's machines with the ledger listening, as a session has it."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self.clock = ManualClock()
+        self.script = Script()
+        self.provider = FakeProvider(self.script)
+        self.record = LedgerRecord(database, self.provider, self.clock)
+        self.intents = IntentStore(database, folder / "intents")
+        self.intents.listen(self.record.intended)
+        self.rentals = Rentals(
+            self.provider,
+            self.intents,
+            clock=self.clock,
+            before=(self.record.about_to_rent,),
+            listeners=(self.record.heard,),
+        )
+        self.ledger = Ledger(database)
+        self.script.answers["plan_create"] = lambda request: a_plan(request, client_token=request.token)
+
+    def entries(self) -> list[Entry]:
+        return self.ledger.select("TRUE", ())
+
+    def entry(self, kind: EntryKind) -> Entry:
+        (found,) = [entry for entry in self.entries() if entry.kind is kind]
+        return found
+
+    def rents(self, answer: Callable[[CreatePlan], Instance], **changes: Any) -> Instance:
+        """A machine is rented; ``answer`` is what the provider makes of it."""
+        self.script.answers["create"] = answer
+        with self.rentals.renting(InstanceRequest(market=Market.SPOT, **changes)) as new:
+            return new.rent(wait=None)
+
+    def shows(self, *instances: Instance, volumes: Any = (), snapshots: Any = ()) -> None:
+        """From now on the provider lists these; the ledger is compared with them."""
+        self.provider.instances = lambda **_: instances  # type: ignore[method-assign]
+        self.script.answers |= {"volumes": volumes, "snapshots": snapshots}
+        settle_at(self.record, self.clock.now())
+
+
+@pytest.fixture
+def shop(database: Database, tmp_path: Path) -> Shop:
+    return Shop(database, tmp_path)
+
+
+def as_planned(plan: CreatePlan) -> Instance:
+    return an_instance("i-1", tags={INTENT: plan.client_token}, created_at=NOON, state=InstanceState.PENDING)
+
+
+def test_a_machine_is_in_the_ledger_before_the_call_and_priced_after_it(shop: Shop) -> None:
+    before: list[Entry] = []
+
+    def answer(plan: CreatePlan) -> Instance:
+        before.extend(shop.entries())
+        return as_planned(plan)
+
+    shop.rents(answer)
+
+    (intended,) = before
+    assert (intended.state, intended.resource_id, intended.shape) == (
+        EntryState.INTENDED,
+        None,
+        "g4dn.xlarge",
+    )
+    assert (intended.project, intended.owner, intended.expected) == ("digits", "ada", Decimal("0.1578"))
+    machine = shop.entry(EntryKind.INSTANCE)
+    assert (machine.id, machine.resource_id, machine.state) == (intended.id, "i-1", EntryState.OPEN)
+    assert machine.cost(NOON + 2 * HOUR) == Decimal("0.3156")
+    assert machine.list_cost(NOON + 2 * HOUR) == Decimal("1.052")
+    # its root disk, which ends with it: 2.40 x (30.5 / 31 + 0.5 / 30)
+    disk = shop.entry(EntryKind.VOLUME)
+    assert (disk.machine, disk.part, disk.shape) == ("i-1", "root", "30 GiB")
+    assert disk.cost(NOON + 31 * DAY) == Decimal("2.40129")
+
+
+def test_a_ledger_that_cannot_be_written_keeps_a_machine_from_being_rented(shop: Shop) -> None:
+    with (
+        patch.object(Ledger, "put", side_effect=StateError("the disk is full")),
+        pytest.raises(StateError),
+    ):
+        shop.rents(as_planned)
+    assert "create" not in shop.script.names()
+    assert shop.intents.unfinished() == []
+
+
+def test_a_ledger_that_cannot_be_written_after_the_call_costs_nobody_a_machine(shop: Shop) -> None:
+    def answer(plan: CreatePlan) -> Instance:
+        broken.start()
+        return as_planned(plan)
+
+    broken = patch.object(Ledger, "put", side_effect=StateError("the disk is full"))
+    try:
+        rented = shop.rents(answer)
+    finally:
+        broken.stop()
+
+    assert rented.id == "i-1"
+    assert shop.entry(EntryKind.INSTANCE).state is EntryState.INTENDED
+    # The tag of the intent finds the row.
+    shop.shows(replace(rented, state=InstanceState.RUNNING))
+    machine = shop.entry(EntryKind.INSTANCE)
+    assert (machine.resource_id, machine.state) == ("i-1", EntryState.OPEN)
+    assert machine.cost(NOON + HOUR) == Decimal("0.1578")
+
+
+def test_a_machine_that_was_refused_is_taken_out_again(shop: Shop) -> None:
+    def refuse(plan: CreatePlan) -> Instance:
+        raise CapacityError("no capacity")
+
+    with pytest.raises(CapacityError):
+        shop.rents(refuse)
+    shop.clock.advance(2 * HOUR)
+    shop.shows()
+    assert shop.entries() == []
+
+
+def test_a_machine_that_ended_while_nobody_looked_gets_its_true_end_with_all_that_went_with_it(
+    shop: Shop,
+) -> None:
+    rented = shop.rents(as_planned)
+    root = a_volume("vol-1", attached_to="i-1", ends_with_instance=True, size_gib=30, created_at=NOON)
+    shop.shows(replace(rented, state=InstanceState.RUNNING), volumes=(root,))
+    shop.clock.advance(3 * DAY)
+
+    over = replace(rented, state=InstanceState.TERMINATED, ended_at=NOON + 5 * HOUR, price_per_hour=None)
+    shop.shows(over)
+
+    machine, disk = shop.entry(EntryKind.INSTANCE), shop.entry(EntryKind.VOLUME)
+    assert (machine.state, machine.ended_at) == (EntryState.CLOSED, NOON + 5 * HOUR)
+    assert (disk.resource_id, disk.ended_at) == ("vol-1", NOON + 5 * HOUR)
+    assert not machine.estimated
+
+
+def test_a_machine_that_is_not_shown_any_more_ended_when_it_was_last_seen_and_its_parts_too(
+    shop: Shop,
+) -> None:
+    rented = shop.rents(as_planned)
+    shop.clock.advance(2 * HOUR)
+    shop.shows(replace(rented, state=InstanceState.RUNNING))
+    shop.clock.advance(2 * HOUR)
+    shop.shows()
+    for entry in shop.entries():
+        assert (entry.state.is_over, entry.ended_at, entry.estimated) == (True, NOON + 2 * HOUR, True)
+
+
+def test_a_list_that_lags_behind_ends_nothing(shop: Shop) -> None:
+    shop.rents(as_planned)
+    shop.shows()
+    assert not any(entry.state.is_over for entry in shop.entries())
+
+
+def test_what_another_computer_rented_gets_its_row_from_its_tags_once(shop: Shop) -> None:
+    elsewhere = an_instance("i-2", tags={INTENT: "another"}, created_at=NOON - DAY, price_per_hour=Decimal(1))
+    volume = a_volume("vol-2", created_at=NOON - DAY)
+    for _ in range(2):
+        shop.shows(elsewhere, volumes=(volume,), snapshots=(a_snapshot(created_at=NOON - DAY),))
+    assert shop.entry(EntryKind.INSTANCE).cost(NOON) == Decimal(24)
+    assert shop.entry(EntryKind.VOLUME).cost(NOON) == Decimal("0.262366")  # 4 / 30 + 4 / 31
+    assert shop.entry(EntryKind.SNAPSHOT).owner is None
+
+
+def test_a_volume_is_in_the_ledger_from_its_intent_to_its_deletion(shop: Shop) -> None:
+    request = VolumeRequest(100, name="datasets", project="digits")
+    with creating(
+        shop.intents, shop.provider, Kind.VOLUME, request, clock=shop.clock, made=shop.record.seen
+    ) as creation:
+        made = a_volume(created_at=NOON, tags={INTENT: creation.token})
+        intended: list[Entry] = []
+
+        def make(plan: object) -> Volume:
+            intended.extend(shop.entries())
+            return made
+
+        creation.make(object(), make, lambda token: object())
+    shop.clock.advance(15 * DAY)
+    gone = Change("volume", (made.id,), Effect.GONE, f"volume {made.id} is deleted")
+    shop.record.changed(gone)
+    shop.record.changed(gone)
+
+    (before,) = intended
+    assert (before.state, before.name, before.project) == (EntryState.INTENDED, "datasets", "digits")
+    entry = shop.entry(EntryKind.VOLUME)
+    assert (entry.id, entry.state, entry.ended_at) == (before.id, EntryState.CLOSED, NOON + 15 * DAY)
+    assert entry.cost(NOON + 31 * DAY) == Decimal("3.870968")  # 8 x 15 / 31
