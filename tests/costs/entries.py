@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from runctl.costs.billing import Interval, Per
+from runctl.costs.billing import Interval
 from runctl.costs.ledger import Entry, EntryKind, EntryState
+from runctl.costs.rates import Per
 
 
 def at(text: str) -> datetime:

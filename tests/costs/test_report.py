@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runctl.core.database import Database
-from runctl.costs.billing import Interval, Per
+from runctl.costs.billing import Interval
 from runctl.costs.ledger import By, Entry, EntryKind, EntryState, Ledger
+from runctl.costs.rates import Per
 from runctl.costs.report import CostReport, RunTime, report
 from tests.costs.entries import an_entry, at, interval
 from tests.costs.test_billing import lives, moments

@@ -15,20 +15,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
-from enum import StrEnum
+
+from runctl.costs.rates import Per
 
 QUANTUM = Decimal("0.000001")
 """Accrued amounts are rounded to it: what JSON shows of an amount is all of it, so that what is shown adds up, too."""
 SECOND = timedelta(seconds=1)
 NOTHING = Decimal(0)
-
-
-class Per(StrEnum):
-    """The time that a price is for."""
-
-    HOUR = "hour"
-    MONTH = "month"
-    """A calendar month in UTC: a second of February costs more than one of March."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +46,7 @@ class Interval:
     usd: Decimal | None
     """What is paid for `per`; ``None``: no price is known, and nothing is counted."""
     per: Per = Per.HOUR
+    """An hour, or a calendar month in UTC: a second of February costs more than one of March."""
     list_usd: Decimal | None = None
     """What the same costs on demand, where something else is paid."""
     continues: bool = False

@@ -16,7 +16,8 @@ from enum import StrEnum
 from typing import Any
 
 from runctl.core.database import Database
-from runctl.costs.billing import QUANTUM, Interval, Per, accrued, at_list_price
+from runctl.costs.billing import QUANTUM, Interval, accrued, at_list_price
+from runctl.costs.rates import Per
 
 
 class EntryKind(StrEnum):

@@ -13,8 +13,9 @@ from decimal import Decimal
 
 from runctl.core.models import Instance, InstanceState, Market, Snapshot, SnapshotState, Volume, VolumeState
 from runctl.core.tags import ATTEMPT, NAME
-from runctl.costs.billing import BillingRules, Interval, Per, PriceStep, settled, stepped, whole_seconds
+from runctl.costs.billing import BillingRules, Interval, PriceStep, settled, stepped, whole_seconds
 from runctl.costs.ledger import Entry, EntryKind, EntryState
+from runctl.costs.rates import Per
 
 _BILLED = frozenset({InstanceState.PENDING, InstanceState.RUNNING})
 _GONE = frozenset({VolumeState.DELETING, VolumeState.DELETED})

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.database import Database, StateError
-from runctl.core.errors import RunctlError
+from runctl.core.errors import RunctlError, Unsupported
 from runctl.core.journal import Change, Effect, Standing
 from runctl.core.models import Instance, Market, Snapshot, Volume
 from runctl.core.tags import ATTEMPT, INTENT
-from runctl.costs.billing import Interval, Per, whole_seconds
+from runctl.costs.billing import Interval, PriceStep, whole_seconds
 from runctl.costs.ledger import Entry, EntryKind, EntryState, Ledger
+from runctl.costs.rates import Per
 from runctl.costs.sightings import (
     ended,
     with_address,
@@ -104,8 +105,13 @@ class LedgerRecord:
         with suppress(StateError, RunctlError):
             self.seen_instance(rental.instance, rental.time, rental.plan)
 
-    def seen_instance(self, instance: Instance, now: datetime, plan: CreatePlan | None = None) -> None:
-        """The ledger has what the provider says of a machine, and what came and goes with it. Raises `StateError`."""
+    def seen_instance(
+        self, instance: Instance, now: datetime, plan: CreatePlan | None = None, *, ask: bool = False
+    ) -> None:
+        """The ledger has what the provider says of a machine, and what came and goes with it. Raises `StateError`.
+
+        With ``ask``, the provider is asked for prices that are not known yet.
+        """
         if instance.market is Market.OWNED:
             return
         token = instance.tags.get(INTENT)
@@ -114,6 +120,9 @@ class LedgerRecord:
             known = self.blank(EntryKind.INSTANCE, token, instance.created_at)
         on_spot = plan is not None and plan.market is Market.SPOT
         list_usd = plan.on_demand_price.usd if on_spot and plan and plan.on_demand_price else None
+        spot = instance.market is Market.SPOT
+        if ask and list_usd is None and spot and not known.has_list_price and not instance.state.is_over:
+            list_usd = self._on_demand(instance.instance_type)
         entry = with_instance(known, instance, now, self.provider.billing, list_usd)
         parts = {part.part: part for part in self._parts(instance.id)}
         if plan is not None:
@@ -123,7 +132,9 @@ class LedgerRecord:
         address = parts.get("address")
         if instance.public_ip is not None or (address is not None and address.current is not None):
             known_address = address or self._part(entry, instance, EntryKind.ADDRESS, "address")
-            parts["address"] = with_address(known_address, instance, now, self._address_price())
+            parts["address"] = with_address(
+                known_address, instance, now, self._address_price if ask else None
+            )
         if entry.state.is_over and entry.ended_at is not None:
             parts = {name: ended(part, entry.ended_at) for name, part in parts.items()}
         self.ledger.put(entry, *parts.values())
@@ -183,16 +194,47 @@ class LedgerRecord:
                     self.ledger.put(ended(known, self.clock.now()))
 
     def price_spot(self) -> None:
-        """Spot machines have the prices that the market had. Raises `StateError`."""
-        found = self.ledger.select(
-            "provider = ? AND account = ? AND region = ? AND kind = 'instance' AND state = 'ended'",
-            self.scope,
-        )
-        self.ledger.put(*(with_spot_prices(entry, (), self.provider.billing) for entry in found))
+        """Spot machines have the prices that the market had. Raises what `Prices.spot_history` raises, `StateError`.
 
+        One that goes on is asked for only when its price may have moved.
+        """
+        rules, now = self.provider.billing, self.clock.now()
+        found = [
+            entry
+            for entry in self.ledger.unfinished(*self.scope)
+            if entry.kind is EntryKind.INSTANCE and entry.market == Market.SPOT.value and entry.intervals
+            if entry.state is EntryState.ENDED
+            or now - (entry.began_at or now) >= rules.spot_price_holds_for
+            or not entry.is_priced
+        ]
+        pools: dict[tuple[str, str | None], list[Entry]] = {}
+        for entry in found:
+            pools.setdefault((entry.shape, entry.zone), []).append(entry)
+        for (instance_type, zone), entries in pools.items():
+            since = min(entry.began_at or now for entry in entries)
+            steps = self._spot_steps(instance_type, zone, since)
+            self.ledger.put(*(with_spot_prices(entry, steps, rules) for entry in entries))
+
+    def _spot_steps(self, instance_type: str, zone: str | None, since: datetime) -> list[PriceStep]:
+        prices = self.provider.prices
+        if isinstance(prices, Unsupported):
+            return []
+        history = prices.spot_history([instance_type], self.provider.region, since, zone)
+        return sorted((PriceStep(point.since, point.usd) for point in history), key=lambda step: step.at)
+
+    @cached_property
     def _address_price(self) -> Decimal | None:
         """What an hour of a public address costs; ``None`` where nobody says."""
-        return None
+        prices = self.provider.prices
+        rate = None if isinstance(prices, Unsupported) else prices.public_ip(self.provider.region)
+        return None if rate is None else rate.usd
+
+    def _on_demand(self, instance_type: str) -> Decimal | None:
+        prices = self.provider.prices
+        if isinstance(prices, Unsupported):
+            return None
+        rate = prices.instance(instance_type, self.provider.region, Market.ON_DEMAND)
+        return None if rate is None else rate.usd
 
     def _known(self, resource_id: str, token: str | None) -> Entry | None:
         found = self.ledger.of_resource(*self.scope[:2], resource_id)

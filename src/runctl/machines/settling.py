@@ -75,7 +75,7 @@ def settle_at(record: LedgerRecord, now: datetime) -> None:
     """The ledger agrees with what the provider shows in its region. Raises what the provider raises, `StateError`."""
     seen = look(record.provider)
     for instance in seen.instances:
-        record.seen_instance(instance, now)
+        record.seen_instance(instance, now, ask=True)
     for volume in seen.volumes or ():
         record.seen_volume(volume, now)
     for snapshot in seen.snapshots or ():
