@@ -25,11 +25,11 @@ from runctl.runs.launch_plan import (
     ResultsPlan,
     Safety,
     check_resume_path,
+    end_warning,
     machine_to_be,
     mounts_to_be,
     plan_machine_end,
     plan_results,
-    ttl_warning,
     with_addresses,
     with_volumes,
     without_repeats,
@@ -220,9 +220,11 @@ def test_a_machine_that_may_end_before_its_results_are_fetched_is_warned_of(
     after: AfterRun, safety: Safety, hours: int | None, warns: bool
 ) -> None:
     end = plan_machine_end(after, ResultsPlan(safety, "results"))
-    warning = ttl_warning(after, end, None if hours is None else timedelta(hours=hours))
+    warning = end_warning(after, end, None if hours is None else timedelta(hours=hours))
     assert (warning is not None) is warns
-    assert not warns or (warning or "").startswith("the machine ends 4 hours after it is created (--ttl)")
+    assert not warns or (warning or "").startswith(
+        "the machine ends 4 hours after it is created (--ttl, --budget)"
+    )
 
 
 def test_waiting_for_results_costs_no_more_than_the_machine_lives() -> None:

@@ -9,11 +9,13 @@ import io
 import os
 import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 CHECKSUM_LENGTH = 64
 LEFT_OUT = ("package.py",)
+GUARD = "runctl/agent/guard/"
 LARGEST_BYTES = 256 << 10
 """What the file may have, held by a test. It is sent once to a machine, before the machine's first run, while somebody
 waits: this takes half a second on a home's uplink of 4 Mbit/s, and SSM sends it in pieces. How long a verb takes does
@@ -118,21 +120,38 @@ def digest() -> str:
     return content.hexdigest()
 
 
+def guard() -> bytes:
+    """The guard alone, for user data, which has little room: a zipapp, compressed as a whole by zlib."""
+    members = {
+        name: without_prose(data.decode()).encode()
+        for name, data in _sources().items()
+        if name.startswith(GUARD)
+    }
+    members["__main__.py"] = members.pop(GUARD + "__main__.py")
+    members.update({"runctl/__init__.py": b"", "runctl/agent/__init__.py": b""})
+    return zlib.compress(_packed(members, zipfile.ZIP_STORED), 9)
+
+
 def _archive() -> bytes:
     members = {name: without_prose(data.decode()).encode() for name, data in _sources().items()}
     members["runctl/__init__.py"] = b""
     members["__main__.py"] = LAUNCH.replace("{digest}", digest()[:16]).encode()
+    packed = b"#!/usr/bin/env python3\n" + _packed(members, zipfile.ZIP_DEFLATED, b"0" * CHECKSUM_LENGTH)
+    packed = packed[:-CHECKSUM_LENGTH]
+    return packed + hashlib.sha256(packed).hexdigest().encode()
+
+
+def _packed(members: dict[str, bytes], method: int, comment: bytes = b"") -> bytes:
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w") as archive:
         for name, data in sorted(members.items()):
             entry = zipfile.ZipInfo(name, EPOCH)
             entry.external_attr = 0o644 << 16
             entry.create_system = 3
-            archive.writestr(entry, data, zipfile.ZIP_DEFLATED, compresslevel=9)
-        # The archive's own comment, its last bytes, is a checksum of all before: packing takes a second, reading none.
-        archive.comment = b"0" * CHECKSUM_LENGTH
-    packed = b"#!/usr/bin/env python3\n" + sink.getvalue()[:-CHECKSUM_LENGTH]
-    return packed + hashlib.sha256(packed).hexdigest().encode()
+            archive.writestr(entry, data, method, compresslevel=9)
+        # The agent's own comment, its last bytes, is a checksum of all before: packing takes a second, reading none.
+        archive.comment = comment
+    return sink.getvalue()
 
 
 def _is_whole(path: Path) -> bool:

@@ -234,6 +234,8 @@ class RunSpec:
     container: Optional[ContainerSpec] = None
     """``None`` runs on the host."""
     timeout_seconds: Optional[float] = None
+    idle_seconds: Optional[float] = None
+    """The run ends when it has used no processor, disk, network or GPU, and has written nothing, for so long."""
     grace_seconds: float = 30.0
     """Between SIGTERM and SIGKILL."""
     checkpoint_signal: Optional[str] = None

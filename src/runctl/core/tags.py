@@ -13,6 +13,11 @@ OWNER: Final = "runctl:owner"
 """Who created it: the caller's user name or role session, for people who share an account."""
 CREATED_AT: Final = "runctl:created-at"
 EXPIRES_AT: Final = "runctl:expires-at"
+"""On an instance: when it ends itself at the latest, by its time to live or its budget, if it is not stopped before."""
+IDLE_TIMEOUT: Final = "runctl:idle-timeout"
+"""On an instance: it ends itself when nothing has used it for so many seconds."""
+BUDGET: Final = "runctl:budget"
+"""On an instance: USD that it may cost."""
 LOGIN_USER: Final = "runctl:login-user"
 MOUNTS: Final = "runctl:mounts"
 """On an instance: ``vol-0abc=/mnt/data`` pairs joined by a space, what user-data has been told to mount."""
@@ -60,6 +65,8 @@ NOT_COPIED: Final = frozenset(
         OWNER,
         CREATED_AT,
         EXPIRES_AT,
+        IDLE_TIMEOUT,
+        BUDGET,
         MOUNTS,
         MODIFICATIONS,
         MOVE,

@@ -94,6 +94,8 @@ class MachineArguments(TypedDict, total=False):
     project: str | None
     name: str | None
     ttl: timedelta | None
+    budget: Decimal | None
+    idle_timeout: timedelta | None
     tags: Mapping[str, str] | None
     options: Mapping[str, Any] | None
 
@@ -144,6 +146,8 @@ def create(
     project: str | None = None,
     name: str | None = None,
     ttl: timedelta | None = None,
+    budget: Decimal | None = None,
+    idle_timeout: timedelta | None = None,
     tags: Mapping[str, str] | None = None,
     options: Mapping[str, Any] | None = None,
     wait: bool = True,
@@ -154,7 +158,8 @@ def create(
     """A rented machine that can be used: what ``runctl PROVIDER create`` does, with the same options.
 
     What is not given comes from the configuration. ``other_types`` will do as well as ``instance_type``; ``needs`` may
-    stand for both. ``max_price`` is in USD an hour, ``fallback`` says what follows without spot capacity.
+    stand for both. ``max_price`` is in USD an hour, ``fallback`` says what follows without spot capacity. ``ttl``,
+    ``budget`` (USD) and ``idle_timeout`` (zero: never) say when the machine ends itself.
     ``volumes`` are ids or names, each mounted where it was last, else at ``/mnt/NAME``, or `VolumeMount`. ``options``
     are the provider's own. ``on_plan`` is called with the finished plan and its price before anything is rented; what
     it raises ends the matter there. Nobody is asked.
@@ -187,6 +192,8 @@ def create(
         project=project,
         name=name,
         ttl=ttl,
+        budget=budget,
+        idle_timeout=idle_timeout,
         tags=tags,
         options=options,
     )

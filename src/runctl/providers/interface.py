@@ -89,7 +89,11 @@ class InstanceRequest:
     project: str | None = None
     name: str | None = None
     ttl: timedelta | None = None
-    """The machine ends itself after this long, whatever happens to runctl."""
+    """The machine ends itself when it has run for this long, whatever happens to runctl."""
+    budget: Decimal | None = None
+    """USD: the machine ends itself before it has cost more than this, with the disks that are rented with it."""
+    idle_timeout: timedelta | None = None
+    """The machine ends itself when nothing has used it for so long; zero: never; see `runctl.providers.limits`."""
     unused_for: timedelta | None = None
     """The machine ends itself when no run was started on it within so long, and nothing is being sent to it."""
     helper_for: VolumeId | None = None
@@ -169,6 +173,17 @@ class CreatePlan:
     """As in the request; ``instance_profile`` lets it."""
     unused_for: timedelta | None = None
     """As in the request."""
+    budget: Decimal | None = None
+    """As in the request."""
+    budget_time: timedelta | None = None
+    """For how long the budget pays; the machine ends itself then."""
+    idle_timeout: timedelta | None = None
+    """The machine ends itself when nothing has used it for so long; ``None``: never."""
+
+    @property
+    def longest(self) -> timedelta | None:
+        """How long the machine runs at most, by its time to live and its budget; ``None``: nothing limits it."""
+        return min((limit for limit in (self.ttl, self.budget_time) if limit is not None), default=None)
 
 
 class DoctorStatus(StrEnum):

@@ -19,7 +19,7 @@ def launch_plan_text(plan: LaunchPlan) -> str:
         return "\n".join([*run_plan_lines(plan.run), results])
     end, price = plan.run.spec.machine_end, plan.machine.price
     usd = price.usd if price is not None else None
-    ends = machine_end_text(end, usd, plan.machine.ttl) if end is not None else ""
+    ends = machine_end_text(end, usd, plan.machine.longest) if end is not None else ""
     return "\n".join([create_plan_text(plan.machine, ends), *run_plan_lines(plan.run, price=False), results])
 
 

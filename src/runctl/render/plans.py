@@ -53,17 +53,34 @@ def create_plan_text(plan: CreatePlan, ends: str = "") -> str:
             fields.append((name, text))
     fields += [("price", text) for text in _hourly(plan)]
     fields += [("without spot", text) for text in _fallback(plan)]
-    limit = f"by itself after {duration(plan.ttl)}" if plan.ttl else ""
+    limits = limits_text(plan)
     if ends:
-        fields.append(("ends", f"{ends}; in any case {limit}" if limit else ends))
+        fields.append(("ends", f"{ends}; in any case {limits}" if limits else ends))
     else:
-        fields.append(("ends", limit or "when it is told to; --ttl sets a limit"))
+        fields.append(("ends", limits or "when it is told to; --ttl and --budget set limits"))
     if plan.unused_for:
         fields.append(
             ("unused", f"ends by itself when no run was started on it within {duration(plan.unused_for)}")
         )
     fields += [("also makes", text) for text in plan.will_also_create]
     return block(f"create one instance on {plan.provider}:", fields)
+
+
+def limits_text(plan: CreatePlan) -> str:
+    """What ends the machine by itself; empty where nothing does."""
+    parts = [f"by itself after {duration(plan.ttl)}"] if plan.ttl else []
+    if plan.budget is not None:
+        paid = (
+            f"after {duration(plan.budget_time)}, which {usd(plan.budget)} pay for"
+            if plan.budget_time
+            else ""
+        )
+        parts.append(
+            f"by itself {paid}" if paid else f"never by its budget of {usd(plan.budget)}: it costs nothing"
+        )
+    if plan.idle_timeout is not None:
+        parts.append(f"by itself when nothing has used it for {duration(plan.idle_timeout)}")
+    return "; ".join(parts)
 
 
 def types_text(plan: CreatePlan) -> str:

@@ -195,16 +195,17 @@ def plan_results(after: AfterRun, saves: PlannedMount | None, cwd: Path, *, rent
     return ResultsPlan(Safety.NOWHERE if rented and not after.keep else Safety.MACHINE)
 
 
-def ttl_warning(after: AfterRun, end: MachineEnd, ttl: timedelta | None) -> str | None:
+def end_warning(after: AfterRun, end: MachineEnd, longest: timedelta | None) -> str | None:
     """That a machine which waits for its results to be fetched may end before that, in words."""
     waits = (
         not (after.follows or end.keep or end.results_url)
         and end.fetch_within_seconds > end.read_within_seconds
     )
-    if ttl is None or not waits or ttl.total_seconds() >= end.fetch_within_seconds:
+    if longest is None or not waits or longest.total_seconds() >= end.fetch_within_seconds:
         return None
+    hours = f"{longest.total_seconds() / 3600:.4g}"
     return (
-        f"the machine ends {ttl.total_seconds() / 3600:g} hours after it is created (--ttl), whether or not its results"
+        f"the machine ends {hours} hours after it is created (--ttl, --budget), whether or not its results"
         f" were fetched; it would wait {end.fetch_within_seconds / 3600:g} hours for that (--fetch-within)"
     )
 

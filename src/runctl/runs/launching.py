@@ -21,17 +21,18 @@ from runctl.machines.machine import reach
 from runctl.machines.renting import READY_TIMEOUT, NewMachine
 from runctl.machines.session import Session
 from runctl.providers.interface import InstanceRequest, Provider, require
+from runctl.providers.limits import OFF
 from runctl.runs.images.run_image import BY_CONFIGURATION, ImageOptions
 from runctl.runs.launch_plan import (
     UNUSED_FOR,
     AfterRun,
     LaunchPlan,
     check_resume_path,
+    end_warning,
     machine_to_be,
     mounts_to_be,
     plan_machine_end,
     plan_results,
-    ttl_warning,
     with_addresses,
     with_volumes,
     without_repeats,
@@ -77,7 +78,12 @@ def launching(
     machine = with_volumes(machine, project.mount_requests, resume)
     machine = with_addresses(machine, request.after, train.keeping.store())
     volumes = _volumes(own, machine)
-    machine = replace(machine, unused_for=None if request.after.keep else UNUSED_FOR)
+    machine = replace(
+        machine,
+        unused_for=None if request.after.keep else UNUSED_FOR,
+        idle_timeout=machine.idle_timeout or OFF,
+    )
+    train = replace(train, idle_timeout=machine.idle_timeout)
     with new_machine(session, provider, without_repeats(machine, volumes)) as new:
         instance = machine_to_be(new.plan, SystemClock().now())
         facts = mounts_to_be(new.plan, instance, volumes)
@@ -88,7 +94,7 @@ def launching(
         results = plan_results(request.after, run.mounts.saves, train.cwd, rented=True)
         check_results_folder(results)
         end = plan_machine_end(request.after, results, _variables(own))
-        warning = ttl_warning(request.after, end, new.plan.ttl)
+        warning = end_warning(request.after, end, new.plan.longest)
         if warning is not None:
             session.progress.warn(warning)
         training.request = replace(train, machine_end=end, results=results.target)

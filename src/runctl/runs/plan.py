@@ -155,6 +155,7 @@ def plan_run(
         dependencies=project.dependencies,
         container=container,
         timeout_seconds=request.timeout.total_seconds() if request.timeout else None,
+        idle_seconds=request.idle_timeout.total_seconds() if request.idle_timeout else None,
         grace_seconds=(request.grace or DEFAULT_GRACE).total_seconds(),
         checkpoint_signal=request.checkpoint_signal,
         resume_from=resume_from,

@@ -88,6 +88,8 @@ class TrainRequest:
     limits: Limits | None = None
     name: str | None = None
     """``--run-name``."""
+    idle_timeout: timedelta | None = None
+    """The run ends when it has done nothing for so long."""
     machine_end: MachineEnd | None = None
     """What becomes of the machine after the run; ``None``: it is not rented for it."""
     results: str | None = None

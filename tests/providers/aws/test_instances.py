@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,8 +12,6 @@ from runctl.core.models import Instance, InstanceState, Market
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.interface import InstanceRequest
-from runctl.testing.clock import ManualClock
-from runctl.testing.progress import RecordedProgress
 
 
 def make(provider: AwsProvider, **request: Any) -> Instance:
@@ -90,18 +87,6 @@ def test_a_machine_stops_and_starts(provider: AwsProvider) -> None:
     assert provider.stop_and_start.stop(instance.id).state in {InstanceState.STOPPING, InstanceState.STOPPED}
     assert provider.stop_and_start.start(instance.id).state in {InstanceState.PENDING, InstanceState.RUNNING}
     assert provider.stop_and_start.start(instance.id).state in {InstanceState.PENDING, InstanceState.RUNNING}
-
-
-def test_starting_a_machine_whose_time_is_over_warns(
-    provider: AwsProvider, clock: ManualClock, progress: RecordedProgress
-) -> None:
-    instance = make(provider, ttl=timedelta(hours=1))
-    provider.stop_and_start.stop(instance.id)
-    clock.advance(timedelta(hours=2))
-
-    provider.stop_and_start.start(instance.id, progress)
-
-    assert any("2026-05-01T13:00:00Z" in warning for warning in progress.warnings)
 
 
 def test_a_spot_machine_cannot_be_stopped_and_the_hint_says_what_can(provider: AwsProvider) -> None:

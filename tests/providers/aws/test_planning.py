@@ -45,6 +45,18 @@ def test_without_a_wish_the_documented_defaults_are_taken(provider: AwsProvider)
     assert plan.will_also_create == ()
 
 
+def test_a_budget_counts_on_the_highest_price_of_the_week(provider: AwsProvider) -> None:
+    on_demand = provider.renting.plan(InstanceRequest(budget=Decimal(1), instance_type="t3.medium"))
+    assert on_demand.price is not None
+    assert on_demand.budget_time is not None
+
+    hourly = on_demand.price.usd + on_demand.volume_prices["root"].usd / 730
+    assert on_demand.budget_time == timedelta(seconds=int(3600 / hourly))
+    assert on_demand.tags[tag.BUDGET] == "1"
+    assert on_demand.tags[tag.IDLE_TIMEOUT] == "3600"
+    assert tag.EXPIRES_AT in on_demand.tags
+
+
 def test_the_request_beats_the_configuration(session: AwsSession, clock: ManualClock, tmp_path: Path) -> None:
     provider = AwsProvider(
         context_of(session, clock, tmp_path, instance_type="t3.micro", root_volume_size=50, ttl="3h")
@@ -114,6 +126,8 @@ def test_the_same_volume_by_name_and_by_id_is_named_twice(provider: AwsProvider)
         ),
         (InstanceRequest(volumes=(VolumeMount("a", "data"),)), "mount point"),
         (InstanceRequest(ttl=timedelta(seconds=1)), "time to live"),
+        (InstanceRequest(idle_timeout=timedelta(seconds=1)), "idle timeout"),
+        (InstanceRequest(budget=Decimal("0.0001")), "pays for"),
         (InstanceRequest(tags={"runctl:managed": "false"}), "reserved"),
         (InstanceRequest(tags={"aws:x": "y"}), "reserved"),
         (InstanceRequest(data_volume_size_gib=0), "GiB"),

@@ -6,11 +6,12 @@ import os
 import shutil
 import subprocess
 import time
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from runctl.agent.guard.daemon import read_limits
+from runctl.agent.guard.limits import Limits
 from runctl.core.errors import MachineError
 from runctl.providers.aws.ec2.userdata import LIMIT_BYTES, parse_ready, user_data
 
@@ -29,7 +30,7 @@ def boot(
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_boot_reports_that_the_machine_is_ready(tmp_path: Path, shell: str) -> None:
-    done = boot(user_data(login_user="ec2-user", deadline=None), tmp_path, shell)
+    done = boot(user_data(login_user="ec2-user"), tmp_path, shell)
 
     ready = parse_ready((tmp_path / "var/lib/runctl/ready.json").read_bytes())
     assert done.returncode == 0, done.stderr
@@ -46,7 +47,7 @@ def test_a_machine_without_python_is_reported_as_failed(tmp_path: Path) -> None:
         if found:
             (tools / name).symlink_to(found)
 
-    boot(user_data(login_user="ec2-user", deadline=None), tmp_path, path=str(tools))
+    boot(user_data(login_user="ec2-user"), tmp_path, path=str(tools))
 
     ready = parse_ready((tmp_path / "var/lib/runctl/ready.json").read_bytes())
     assert not ready.ok
@@ -56,7 +57,7 @@ def test_a_machine_without_python_is_reported_as_failed(tmp_path: Path) -> None:
 def test_a_state_folder_that_cannot_be_made_is_reported_by_a_missing_report(tmp_path: Path) -> None:
     (tmp_path / "var").write_text("in the way")
 
-    done = boot(user_data(login_user="ec2-user", deadline=None), tmp_path)
+    done = boot(user_data(login_user="ec2-user"), tmp_path)
 
     assert done.returncode != 0
     assert b"state: false" in done.stdout
@@ -64,7 +65,10 @@ def test_a_state_folder_that_cannot_be_made_is_reported_by_a_missing_report(tmp_
 
 @pytest.mark.parametrize("user", ["ec2-user", "o'brien", "$(touch /tmp/never)", "a b"])
 def test_values_are_data_and_never_run(tmp_path: Path, user: str) -> None:
-    boot(user_data(login_user=user, deadline=datetime(2030, 1, 1, tzinfo=UTC)), tmp_path)
+    boot(
+        user_data(login_user=user, limits=Limits(budget_seconds=3600, budget="$1'; touch /tmp/never")),
+        tmp_path,
+    )
 
     ready = (tmp_path / "var/lib/runctl/ready.json").read_text()
     assert f'"user":"{user}"' in ready
@@ -73,7 +77,7 @@ def test_values_are_data_and_never_run(tmp_path: Path, user: str) -> None:
 
 def own_machine(folder: Path, script: str, **tools: str) -> subprocess.CompletedProcess[bytes]:
     """Boot with this computer's root folder, but with /var/lib and the like, and the ``tools``, from ``folder``."""
-    for name in ("state", "sbin", "units", "tools"):
+    for name in ("state", "sbin", "units", "lib", "profile", "tools"):
         (folder / name).mkdir()
     for name, body in tools.items():
         tool = folder / "tools" / name.replace("_", "-")
@@ -81,9 +85,14 @@ def own_machine(folder: Path, script: str, **tools: str) -> subprocess.Completed
         tool.chmod(0o755)
     (folder / "user-data").write_text(script)
     mounts = [("state", "/var/lib"), ("sbin", "/usr/local/sbin"), ("units", "/etc/systemd/system")]
+    mounts += [("lib", "/usr/local/lib"), ("profile", "/etc/profile.d")]
     program = "".join(f"mount --bind {folder}/{name} {target} && " for name, target in mounts)
     return subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", "sh", "-c", f"{program} sh {folder}/user-data"],
+        # Nothing that it leaves running outlives it.
+        [
+            *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
+            *("--propagation", "private", "sh", "-c", f"{program} sh {folder}/user-data"),
+        ],
         env={"PATH": f"{folder}/tools:/usr/sbin:/usr/bin:/sbin:/bin"},
         capture_output=True,
         check=False,
@@ -92,62 +101,37 @@ def own_machine(folder: Path, script: str, **tools: str) -> subprocess.Completed
 
 
 @pytest.mark.namespaces
-def test_the_deadline_is_set_at_once_and_again_after_each_boot(tmp_path: Path) -> None:
-    deadline = datetime.now(UTC) + timedelta(minutes=90)
+def test_the_machine_has_its_guard_before_anything_else(tmp_path: Path) -> None:
+    limits = Limits(ttl_seconds=5400, idle_seconds=3600)
 
-    done = own_machine(
-        tmp_path, user_data(login_user="root", deadline=deadline, docker=False), shutdown="", systemctl=""
-    )
+    done = own_machine(tmp_path, user_data(login_user="root", limits=limits, docker=False), shutdown="")
 
-    calls = (tmp_path / "calls").read_text().splitlines()
     assert done.returncode == 0, done.stderr
-    assert "systemctl enable runctl-deadline.service" in calls
-    assert calls[-1] in {"shutdown -h +90", "shutdown -h +89"}
-    assert str(int(deadline.timestamp())) in (tmp_path / "sbin/runctl-deadline").read_text()
+    ready = parse_ready((tmp_path / "state/runctl/ready.json").read_bytes())
+    assert (ready.ok, ready.failures) == (True, ())
+    assert read_limits(tmp_path / "state/runctl-guard") == limits
+    assert "guard.pyz run" in (tmp_path / "state/cloud/scripts/per-boot/runctl-guard").read_text()
+    assert not (tmp_path / "calls").exists()
 
 
 @pytest.mark.namespaces
-def test_a_machine_that_cannot_end_itself_is_not_ready(tmp_path: Path) -> None:
-    deadline = datetime.now(UTC) + timedelta(minutes=90)
-    script = user_data(login_user="root", deadline=deadline, docker=False)
+def test_a_machine_without_its_guard_ends_all_the_same_and_is_not_ready(tmp_path: Path) -> None:
+    limits = Limits(ttl_seconds=7200, budget_seconds=5459)
+    script = user_data(login_user="root", limits=limits, docker=False)
 
-    own_machine(tmp_path, script, shutdown="echo no bus >&2; exit 1", systemctl="")
+    own_machine(tmp_path, script, shutdown="", base64="echo no base64 >&2; exit 1")
 
     ready = parse_ready((tmp_path / "state/runctl/ready.json").read_bytes())
     assert not ready.ok
-    assert ready.failures == ("ttl: no bus",)
-
-
-@pytest.mark.namespaces
-@pytest.mark.parametrize("has_run", [True, False])
-def test_a_machine_that_nobody_has_used_ends_itself(tmp_path: Path, has_run: bool) -> None:
-    script = user_data(login_user="root", deadline=None, docker=False, unused_for=timedelta(hours=3))
-    before = "mkdir -p /var/lib/runctl/runs/run-1\n" if has_run else ""
-
-    done = own_machine(
-        tmp_path,
-        f"{before}{script}\n/usr/local/sbin/runctl-unused\n",
-        shutdown="mkdir -p /var/lib/runctl/runs/end-of-test",
-        systemctl="",
-        sleep="",
-        # The first time it is asked, something is being sent.
-        find=f"[ -e {tmp_path}/asked ] || {{ touch {tmp_path}/asked; echo /var/lib/runctl/projects; }}",
-    )
-
-    calls = (tmp_path / "calls").read_text() if (tmp_path / "calls").exists() else ""
-    assert done.returncode == 0, done.stderr
-    assert parse_ready((tmp_path / "state/runctl/ready.json").read_bytes()).ok
-    assert ("shutdown -h now" in calls) is not has_run
-    if not has_run:
-        assert calls.index("find ") < calls.index("shutdown -h now")
-        assert calls[: calls.index("find ")].count("sleep 60\n") >= 3 * 60
+    assert ready.failures[0].startswith("limits: ")
+    assert "shutdown -h +90" in (tmp_path / "calls").read_text()
 
 
 @pytest.mark.namespaces
 def test_docker_is_started_and_opened_to_the_login_user(tmp_path: Path) -> None:
     own_machine(
         tmp_path,
-        user_data(login_user="root", deadline=None),
+        user_data(login_user="root"),
         docker="echo 25.0.3",
         systemctl="",
         getent="",
@@ -167,7 +151,7 @@ def test_docker_that_cannot_be_started_is_recorded_without_waiting_for_it(tmp_pa
 
     own_machine(
         tmp_path,
-        user_data(login_user="root", deadline=None),
+        user_data(login_user="root"),
         docker="echo no daemon >&2; exit 1",
         systemctl="echo Unit docker not found >&2; exit 5",
         service="exit 1",
@@ -185,9 +169,7 @@ def test_docker_that_cannot_be_started_is_recorded_without_waiting_for_it(tmp_pa
 def test_docker_that_cannot_be_installed_is_recorded_and_the_machine_is_ready_all_the_same(
     tmp_path: Path,
 ) -> None:
-    script = user_data(login_user="root", deadline=None).replace(
-        "command -v docker", "command -v no-docker-here"
-    )
+    script = user_data(login_user="root").replace("command -v docker", "command -v no-docker-here")
 
     own_machine(tmp_path, script, dnf="echo no repository >&2; exit 1")
 
@@ -199,14 +181,14 @@ def test_docker_that_cannot_be_installed_is_recorded_and_the_machine_is_ready_al
 
 
 def test_the_script_is_small_enough_for_ec2() -> None:
-    script = user_data(login_user="u" * 32, deadline=datetime(2030, 1, 1, tzinfo=UTC))
+    script = user_data(login_user="u" * 32, limits=Limits(1e7, 1e7, "$10000.00", 1e7, 1e7))
 
-    assert len(script.encode()) < LIMIT_BYTES / 2
+    assert len(script.encode()) < LIMIT_BYTES - 2048
     assert script.startswith("#!/bin/sh\n")
 
 
 def test_no_disk_is_touched() -> None:
-    script = user_data(login_user="ec2-user", deadline=None)
+    script = user_data(login_user="ec2-user")
 
     for word in ("mkfs", "mount ", "parted", "fdisk", "/dev/nvme", "/dev/sd", "upgrade"):
         assert word not in script

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 
@@ -15,7 +16,7 @@ from runctl.providers.interface import InstanceRequest, VolumeMount
 from runctl.runs.launch_plan import UNUSED_FOR
 from runctl.runs.recipe import Recipe
 from runctl.runs.records import RunRecord, as_known
-from runctl.runs.recovering.next_attempt import history, next_request, next_spec, rules_of
+from runctl.runs.recovering.next_attempt import history, next_request, next_spec, rules_of, spent
 from tests.runs.records import T0, a_run
 
 SPOT = InstanceRequest("g5.xlarge", market=Market.SPOT)
@@ -57,6 +58,20 @@ def test_the_pool_that_has_failed_is_asked_last_and_volumes_decide_the_zone() ->
         attempt="run-aaaa/2",
     )
     assert next_request(request, ended(), 2, Market.SPOT, None).subnet == "subnet-a"
+
+
+def test_what_earlier_attempts_have_cost_is_taken_from_the_budget() -> None:
+    first = ended(price_per_hour=Decimal("1.20"))
+    second = replace(
+        ended(attempt=2, price_per_hour=Decimal("2.40"), ended_at=T0 + timedelta(minutes=55)),
+        past=(as_known(first),),
+    )
+
+    # An hour and five minutes at 1.20, and an hour at 2.40: an hour that the provider gives back is counted.
+    assert spent(second) == Decimal("1.30") + Decimal("2.40")
+    asked = next_request(replace(SPOT, budget=Decimal(25)), second, 3, Market.SPOT, None)
+    assert asked.budget == Decimal("21.30")
+    assert next_request(SPOT, second, 3, Market.SPOT, None).budget is None
 
 
 @pytest.mark.parametrize(

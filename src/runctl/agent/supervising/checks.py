@@ -105,6 +105,8 @@ def _values(spec: RunSpec) -> None:
     path = spec.dependencies.path
     if path is not None and (PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts):
         raise AgentError("bad-request", f"{path!r} is not a path inside the project")
+    if spec.idle_seconds is not None and spec.idle_seconds <= 0:
+        raise AgentError("bad-request", f"an idle timeout of {spec.idle_seconds:g} s leaves no time")
     if spec.timeout_seconds is not None and spec.timeout_seconds <= 0:
         raise AgentError("bad-request", f"a time limit of {spec.timeout_seconds:g} s leaves no time")
     if spec.grace_seconds < 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from decimal import Decimal, InvalidOperation
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,37 @@ class Duration(click.ParamType[timedelta]):
             return parse_duration(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class Timeout(Duration):
+    """A duration, or ``off``: zero."""
+
+    name = "duration|off"
+
+    def convert(
+        self, value: str | timedelta, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """The time span."""
+        return timedelta(0) if value == "off" else super().convert(value, param, ctx)
+
+
+class Budget(click.ParamType[Decimal]):
+    """An amount of US dollars above zero: ``25usd``, ``25`` or ``$25``."""
+
+    name = "usd"
+
+    def convert(
+        self, value: str | Decimal, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Decimal:
+        """The amount."""
+        written = str(value).strip().lower().removeprefix("$").removesuffix("usd").strip()
+        try:
+            amount = Decimal(written)
+        except InvalidOperation:
+            amount = Decimal("NaN")
+        if not amount.is_finite() or amount <= 0:
+            self.fail(f"{value!r} is not an amount of dollars; write 25usd", param, ctx)
+        return amount
 
 
 class WholeNumber(click.ParamType[int]):
@@ -123,6 +155,8 @@ RUN = Reference("run")
 SNAPSHOT = Reference("snapshot")
 VOLUME = Reference("volume")
 DURATION = Duration()
+TIMEOUT = Timeout()
+BUDGET = Budget()
 COUNT = WholeNumber(1)
 LINES = WholeNumber(0)
 GIB = WholeNumber(1, unit="GiB")

@@ -20,7 +20,8 @@ from runctl.providers.registry import plugin
 from runctl.render.plans import create_plan_text, plan_document, types_text
 
 SECTIONS = {
-    "Machine": ("--instance-type", "--spot", "--root-volume-size", "--ttl", "--zone"),
+    "Machine": ("--instance-type", "--spot", "--root-volume-size", "--zone"),
+    "Limits": ("--ttl", "--budget", "--idle-timeout"),
     "What will do": FLAGS,
     "Volumes": ("--ebs-volume", "--mount-point", "--data-volume-size", "--data-mount-point"),
     "Access": (),

@@ -6,13 +6,14 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import click
 
 from runctl.cli.framework.completion import types_of
 from runctl.cli.framework.options import with_options
-from runctl.cli.framework.values import DURATION, GIB, MOUNT_POINT, WholeNumber, parse_tags
+from runctl.cli.framework.values import BUDGET, DURATION, GIB, MOUNT_POINT, TIMEOUT, WholeNumber, parse_tags
 from runctl.cli.machines.capacity_options import NAMES, capacity_fields, capacity_options
 from runctl.core.errors import UsageError
 from runctl.core.text import with_article
@@ -43,6 +44,10 @@ class MachineOptions:
     tags: tuple[str, ...]
     """``KEY=VALUE``."""
     ttl: timedelta | None
+    budget: Decimal | None
+    """USD."""
+    idle_timeout: timedelta | None
+    """Zero: never."""
     capacity: Mapping[str, Any]
     """The values of `capacity_options`, by name."""
     own: Mapping[str, Any]
@@ -70,6 +75,8 @@ class MachineOptions:
             zone=self.zone,
             name=self.name,
             ttl=self.ttl,
+            budget=self.budget,
+            idle_timeout=self.idle_timeout,
             tags=parse_tags(self.tags),
             **capacity_fields(self.capacity, spot=spot, terminal=terminal),
             **request_fields(plugin(provider), self.own),
@@ -106,7 +113,7 @@ _SHARED = (
         "zone",
         "project",
     ),
-    *("name", "tags", "ttl"),
+    *("name", "tags", "ttl", "budget", "idle_timeout"),
 )
 """The fields of `MachineOptions` that are options of every provider."""
 
@@ -155,6 +162,19 @@ def _shared_options(provider: str) -> list[Callable[[Callable[..., Any]], Callab
         click.option("--tag", "tags", metavar="KEY=VALUE", multiple=True, help="A tag; repeatable."),
         click.option(
             "--ttl", type=DURATION, help="The machine ends itself after this long, whatever happens."
+        ),
+        click.option(
+            "--budget",
+            type=BUDGET,
+            metavar="USD",
+            help="The machine ends itself before it has cost more, such as 25usd; of a run, all its attempts together.",
+        ),
+        click.option(
+            "--idle-timeout",
+            type=TIMEOUT,
+            metavar="DURATION|off",
+            help="The machine ends itself when nothing uses it for so long; never during a run that does something"
+            " (default: 1h for machines that are not rented for a run).",
         ),
     ]
 

@@ -49,7 +49,7 @@ class Rule:
     base: Base
     default: Any
     kind: str | None = None
-    """``duration``, ``path`` (made absolute) or ``absolute`` (must be)."""
+    """``duration``, ``timeout`` (a duration or ``off``), ``path`` (made absolute) or ``absolute`` (must be)."""
     choices: tuple[str, ...] = ()
     minimum: int | None = None
     trust: bool = False
@@ -64,6 +64,8 @@ class Rule:
             return "one of " + ", ".join(f'"{choice}"' for choice in self.choices)
         if self.kind == "duration":
             return 'a duration such as "90s", "15m" or "1h30m"'
+        if self.kind == "timeout":
+            return 'a duration such as "30m", or "off"'
         if self.kind == "absolute":
             return "an absolute path in quotes"
         if self.minimum is not None:
@@ -193,7 +195,7 @@ def _check_text(rule: Rule, value: str, relative_to: Path) -> str:
         raise Bad(f"expected {rule.expected}, not an empty one; leave the key out instead")
     if rule.choices and value not in rule.choices:
         raise Bad(f'expected {rule.expected}, not "{value}"')
-    if rule.kind == "duration":
+    if rule.kind == "duration" or (rule.kind == "timeout" and value != "off"):
         try:
             parse_duration(value)
         except ValueError:

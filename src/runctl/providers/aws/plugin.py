@@ -27,6 +27,7 @@ CONFIG_TEMPLATE = """\
 # instance_type = "g4dn.xlarge"
 # spot = true
 # ttl = "12h"                     # machines end themselves after this long
+# idle_timeout = "1h"             # and when nothing has used them for this long; or "off"
 # ask_above = 1.0                 # USD an hour: nothing dearer without a yes
 
 [ebs]

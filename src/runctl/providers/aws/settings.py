@@ -40,6 +40,9 @@ class AwsConfig:
     """GiB."""
     ttl: str | None = field(default=None, metadata={"kind": "duration"})
     """A machine ends itself after this long, such as ``12h``."""
+    idle_timeout: str | None = field(default=None, metadata={"kind": "timeout"})
+    """A machine that was not rented for a run ends itself when nothing has used it for so long: ``1h`` unless said
+    otherwise, or ``off``."""
     ask_above: Decimal | None = field(default=None, metadata=TRUST)
     """USD an hour: a machine that costs more is only rented after a confirmation, even without a terminal to ask on."""
 

@@ -8,15 +8,18 @@ from runctl.core.errors import (
     NotFound,
     QuotaExceeded,
     Unsupported,
+    UsageError,
     add_fact,
 )
 from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.money import usd
 from runctl.core.tags import ATTEMPT
 from runctl.machines.renting import READY_TIMEOUT
 from runctl.project.kept import kept_projects
+from runctl.providers.limits import TOO_LITTLE
 from runctl.runs.recovering.next_attempt import next_request
 from runctl.runs.recovering.relocating import relocation_of, volumes_zone
-from runctl.runs.recovering.run import RecoveredRun
+from runctl.runs.recovering.run import HasEndedError, RecoveredRun
 from runctl.runs.relocation import is_due, relocation_text
 
 
@@ -98,8 +101,16 @@ def rent(run: RecoveredRun, market: Market, number: int) -> Instance:
 def _rent(run: RecoveredRun, market: Market, number: int, zone: str | None) -> Instance:
     request = run.recipe.request
     assert request is not None  # noqa: S101 - `check_recipe` has looked
-    with run.rentals.renting(next_request(request, run.record, number, market, zone)) as new:
-        return new.rent()
+    wanted = next_request(request, run.record, number, market, zone)
+    if wanted.budget is not None and wanted.budget <= 0:
+        raise HasEndedError(f"has used up its budget of {usd(request.budget or wanted.budget)}")
+    try:
+        with run.rentals.renting(wanted) as new:
+            return new.rent()
+    except UsageError as error:
+        if error.code != TOO_LITTLE:
+            raise
+        raise HasEndedError(f"has used up its budget: {error.message}") from error
 
 
 def after_failure(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.spec import EndReason, RunSpec
@@ -21,6 +22,9 @@ from runctl.runs.recovery import (
     RecoveryRules,
     decide_next,
 )
+
+BOOT_AND_END = timedelta(minutes=5)
+"""For which a machine is paid before its attempt is created and after that has ended."""
 
 
 def _past(record: RunRecord, since: datetime) -> PastAttempt:
@@ -88,10 +92,25 @@ def next_request(
         avoid=(*(pool for pool in request.avoid if pool not in failed), *failed),
         fallback=SpotFallback(),
         unused_for=UNUSED_FOR,
+        budget=None if request.budget is None else request.budget - spent(record),
         attempt=f"{record.id}/{attempt}",
         volumes=(),
         token=None,
     )
+
+
+def spent(record: RunRecord) -> Decimal:
+    """USD at most that the machines of all attempts so far have cost. Pure.
+
+    Each is counted from before it was there, and the provider's gifts, as an hour that it takes back, are not counted
+    on: a budget holds in any case.
+    """
+    total = Decimal(0)
+    for each in (*record.past, as_known(record)):
+        if each.price_per_hour is not None and each.ended_at is not None:
+            time = max(each.ended_at - each.created_at, timedelta(0)) + BOOT_AND_END
+            total += each.price_per_hour * Decimal(time.total_seconds()) / 3600
+    return total
 
 
 def next_spec(

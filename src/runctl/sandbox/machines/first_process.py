@@ -95,6 +95,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     start_services(boot)
     Path(UP).touch()
+    run_boot_scripts()
     if boot["user_data"] is not None:
         threading.Thread(target=run_user_data, args=(boot["user_data"],), daemon=True).start()
     else:
@@ -145,6 +146,16 @@ def install_power_switches(root: Path) -> None:
         path = folder / name
         path.write_text(text)
         path.chmod(0o755)
+
+
+def run_boot_scripts() -> None:
+    """As cloud-init does on every boot, before user data (its module ``scripts-per-boot``)."""
+    folder = Path("/var/lib/cloud/scripts/per-boot")
+    with Path("/var/log/cloud-init-output.log").open("ab") as log:
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            subprocess.run(
+                [str(path)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False, cwd="/"
+            )
 
 
 def run_user_data(text: str) -> None:

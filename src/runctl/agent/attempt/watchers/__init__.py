@@ -7,6 +7,7 @@ from runctl.agent.attempt.watchers.held_lease import LeaseWatch
 from runctl.agent.attempt.watchers.interface import Watched, Watcher
 from runctl.agent.attempt.watchers.interruption_notice import InterruptionNotice
 from runctl.agent.attempt.watchers.lost_volume import LostVolume
+from runctl.agent.attempt.watchers.machine_limit import MachineLimit
 from runctl.agent.attempt.watchers.planned_shutdown import PlannedShutdown
 from runctl.agent.attempt.watchers.rebalance import RebalanceRecommendation
 from runctl.agent.attempt.watchers.stop_file import StopFile
@@ -20,6 +21,7 @@ WATCHERS = (
     LostVolume,
     LeaseWatch,
     TimeLimit,
+    MachineLimit,
     PlannedShutdown,
     RebalanceRecommendation,
     CheckpointClock,

@@ -1,7 +1,7 @@
 # Makes a fresh machine ready for runctl's agent and says so in /var/lib/runctl/ready.json.
-# Runs once, as root, at the first boot. The lines above this one set RUNCTL_USER, RUNCTL_DEADLINE (seconds since
-# the epoch, or empty), RUNCTL_DOCKER (1 to install Docker where it is missing) and RUNCTL_UNUSED (the seconds after which
-# a machine without a run ends itself, or empty). No disk is touched here.
+# Runs once, as root, at the first boot. The lines above this one set RUNCTL_USER, RUNCTL_LIMITS (JSON: what ends this
+# machine), RUNCTL_GUARD (the program that does so), RUNCTL_MINUTES (when it ends if that program cannot be started, or
+# empty) and RUNCTL_DOCKER (1 to install Docker where it is missing). No disk is touched here.
 set -u
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 root="${RUNCTL_MACHINE_ROOT:-}"
@@ -25,77 +25,18 @@ limited() { # SECONDS COMMAND...
     if command -v timeout >/dev/null 2>&1; then timeout "$@"; else shift; "$@"; fi
 }
 
-if [ -n "$RUNCTL_DEADLINE" ] && [ -z "$root" ]; then
-    mkdir -p /usr/local/sbin
-    cat >/usr/local/sbin/runctl-deadline <<'END'
-#!/bin/sh
-# Ends this machine at its deadline, also after a reboot.
-minutes=$(( (DEADLINE - $(date +%s) + 59) / 60 ))
-[ "$minutes" -gt 0 ] || minutes=0
-exec shutdown -h "+$minutes"
-END
-    sed -i "s/DEADLINE/$RUNCTL_DEADLINE/" /usr/local/sbin/runctl-deadline
-    chmod 755 /usr/local/sbin/runctl-deadline
-    if [ -d /etc/systemd/system ]; then
-        cat >/etc/systemd/system/runctl-deadline.service <<'END'
-[Unit]
-Description=End this machine at the deadline that runctl set
-[Service]
-Type=oneshot
-ExecStart=/usr/local/sbin/runctl-deadline
-[Install]
-WantedBy=multi-user.target
-END
-        systemctl enable runctl-deadline.service >/dev/null 2>&1
-    fi
-    if output=$(/usr/local/sbin/runctl-deadline 2>&1); then
-        step ttl true "$output"
+if [ -z "$root" ]; then
+    guard=/usr/local/lib/runctl/guard.pyz
+    unpack='import sys, zlib; sys.stdout.buffer.write(zlib.decompress(sys.stdin.buffer.read()))'
+    if output=$( (mkdir -p "${guard%/*}" &&
+        printf '%s' "$RUNCTL_GUARD" | base64 -d | python3 -c "$unpack" >"$guard.new" && mv "$guard.new" "$guard" &&
+        python3 -IS "$guard" install "$RUNCTL_LIMITS" "$(command -v python3)" -IS "$guard" run) 2>&1); then
+        step limits true "$RUNCTL_LIMITS"
     else
         # A machine that cannot end itself must not be taken for one that does.
         all_well=false
-        step ttl false "$output"
-    fi
-fi
-
-if [ -n "$RUNCTL_UNUSED" ] && [ -z "$root" ]; then
-    mkdir -p /usr/local/sbin
-    cat >/usr/local/sbin/runctl-unused <<'END'
-#!/bin/sh
-# Ends this machine when no run was started on it in time. What was written within half an hour, such as a project that
-# is being sent, says that somebody is about to.
-left=UNUSED
-while [ -z "$(ls -A /var/lib/runctl/runs 2>/dev/null)" ]; do
-    if [ "$left" -le 0 ] && [ -z "$(find /var/lib/runctl -cmin -30 -print -quit 2>/dev/null)" ]; then
-        shutdown -h now
-        left=600
-    fi
-    pause=60
-    [ "$left" -le 0 ] || [ "$left" -ge "$pause" ] || pause=$left
-    sleep "$pause"
-    left=$((left - pause))
-done
-END
-    sed -i "s/UNUSED/$RUNCTL_UNUSED/" /usr/local/sbin/runctl-unused
-    chmod 755 /usr/local/sbin/runctl-unused
-    if [ -d /run/systemd/system ]; then
-        cat >/etc/systemd/system/runctl-unused.service <<'END'
-[Unit]
-Description=End this machine when no run was started on it
-[Service]
-ExecStart=/usr/local/sbin/runctl-unused
-[Install]
-WantedBy=multi-user.target
-END
-        output=$(systemctl enable runctl-unused.service 2>&1 && systemctl start --no-block runctl-unused.service 2>&1)
-    else
-        output=$(setsid /usr/local/sbin/runctl-unused </dev/null >/dev/null 2>&1 &)
-    fi
-    started=$?
-    if [ "$started" = 0 ]; then
-        step unused true "$RUNCTL_UNUSED seconds"
-    else
-        all_well=false
-        step unused false "$output"
+        step limits false "$output"
+        [ -z "$RUNCTL_MINUTES" ] || shutdown -h "+$RUNCTL_MINUTES"
     fi
 fi
 

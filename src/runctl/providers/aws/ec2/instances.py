@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from runctl.core import tags as tag
-from runctl.core.clock import parse_rfc3339
+from runctl.core.clock import rfc3339
 from runctl.core.errors import Conflict, NotFound, PermissionDenied
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState, Market
@@ -18,6 +18,7 @@ from runctl.providers.aws.calls.errors import error_code, raising_our_errors
 from runctl.providers.aws.calls.filters import describe as describe_exactly
 from runctl.providers.aws.calls.parse import instance_of, tags_of, utc
 from runctl.providers.aws.context import AwsContext
+from runctl.providers.aws.ec2.limits import expiry_after_stop
 from runctl.providers.interface import InstanceRequest, StopAndStart
 
 LIVE = [state.value for state in InstanceState if not state.is_over]
@@ -156,13 +157,14 @@ class Ec2StopAndStart(StopAndStart):
                 hint="wait a minute and try again",
                 code="instance-stopping",
             )
-        expires = tags_of(described.get("Tags")).get(tag.EXPIRES_AT)
-        if expires and parse_rfc3339(expires) <= self._context.clock.now():
-            progress.warn(
-                f"{instance_id} had to end by {expires}: it will end itself soon after it has started"
-            )
         progress.step(f"starting {instance_id}")
         self._context.session.ec2.start_instances(InstanceIds=[instance_id])
+        expires = expiry_after_stop(described, self._context.clock.now())
+        if expires is not None:
+            # Its guard counts the time for which it runs; the tag says what that comes to.
+            self._context.session.ec2.create_tags(
+                Resources=[instance_id], Tags=[{"Key": tag.EXPIRES_AT, "Value": rfc3339(expires)}]
+            )
         return priced(
             self._context, _settled(self._context, described, {InstanceState.PENDING, InstanceState.RUNNING})
         )

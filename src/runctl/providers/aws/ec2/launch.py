@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any
 
 from runctl.core import tags as tag
-from runctl.core.clock import parse_rfc3339
 from runctl.core.errors import (
     CapacityError,
     Conflict,
@@ -51,7 +50,7 @@ from runctl.providers.aws.ec2.fleets import (
 from runctl.providers.aws.ec2.images import root_device
 from runctl.providers.aws.ec2.instances import describe, find_described, priced
 from runctl.providers.aws.ec2.releasing import released
-from runctl.providers.aws.ec2.userdata import user_data
+from runctl.providers.aws.ec2.userdata import machine_limits, user_data
 from runctl.providers.aws.iam.roles import (
     DEFAULT_PROFILE,
     WITHOUT_PROFILE,
@@ -100,7 +99,6 @@ def run_instances_arguments(plan: CreatePlan, root: str, profile: str | None) ->
     if plan.data_volume_size_gib is not None:
         disks.append({"DeviceName": DATA_DEVICE, "Ebs": {**ebs, "VolumeSize": plan.data_volume_size_gib}})
     tagged = ["instance", "volume", "network-interface"]
-    expires = plan.tags.get(tag.EXPIRES_AT)
     arguments: dict[str, Any] = {
         "ImageId": plan.image,
         "InstanceType": plan.instance_type,
@@ -109,10 +107,15 @@ def run_instances_arguments(plan: CreatePlan, root: str, profile: str | None) ->
         "ClientToken": plan.client_token,
         "UserData": user_data(
             login_user=plan.login_user,
-            deadline=parse_rfc3339(expires) if expires else None,
+            limits=machine_limits(
+                ttl=plan.ttl,
+                budget=plan.budget,
+                budget_time=plan.budget_time,
+                idle_timeout=plan.idle_timeout,
+                unused_for=plan.unused_for,
+            ),
             # What fills volumes needs no engine, and installing one takes longer than many a filling.
             docker=tag.HELPER_FOR not in plan.tags,
-            unused_for=plan.unused_for,
         ),
         "BlockDeviceMappings": disks,
         "MetadataOptions": {

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from runctl.core import tags as tag
-from runctl.core.clock import parse_duration, rfc3339
+from runctl.core.clock import rfc3339
 from runctl.core.errors import Conflict, UsageError
 from runctl.core.ids import new_client_token
 from runctl.core.models import Market, Volume, VolumeState
@@ -24,6 +24,7 @@ from runctl.providers.aws.ebs.types import checked_shape
 from runctl.providers.aws.ebs.volume_lookup import check_not_moving, find_volume
 from runctl.providers.aws.ec2 import images, network
 from runctl.providers.aws.ec2.fleets import is_fleet
+from runctl.providers.aws.ec2.limits import plan_limits
 from runctl.providers.aws.ec2.offers import Limits, select
 from runctl.providers.aws.ec2.quotas import find_beyond_quota
 from runctl.providers.aws.ec2.releasing import is_being_released
@@ -34,6 +35,7 @@ from runctl.providers.aws.prices import shipped, spot_history
 from runctl.providers.aws.prices.region_rates import RegionRates
 from runctl.providers.capacity import Offer, Pool
 from runctl.providers.interface import CreatePlan, InstanceRequest, Rate, VolumeMount
+from runctl.providers.limits import MachineLimits
 from runctl.providers.names import check_resource_name
 from runctl.providers.volume_plans import DiskShape
 
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
 MOST_VOLUMES = 11
 """The device names ``/dev/sdf`` to ``/dev/sdp``."""
 RESERVED_TAGS = "runctl:"
-LONGEST_TTL = timedelta(days=366)
 MOST_ASKED = 8
 """The price list is asked for each type by itself: for more types, the prices that are known already will do."""
 
@@ -64,8 +65,7 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
     """See `Renting.plan`."""
     session, aws = context.session, context.settings
     now = context.clock.now()
-    ttl = request.ttl if request.ttl is not None else (parse_duration(aws.ttl) if aws.ttl else None)
-    _check_request(request, ttl)
+    _check_request(request)
     progress.step("looking at the account, the machine type and the volumes")
     owner = session.identity.name
     types = choose_types(context, request)
@@ -95,6 +95,9 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
         writes=request.writes,
     )
     price, on_demand = prices.planned(selection.offers), prices.on_demand(selection.offers)
+    disks = _volume_prices(context.prices.rates, volumes, root_size, request.data_volume_size_gib)
+    own_disks = [disks[name].usd for name in ("root", DATA_VOLUME) if name in disks]
+    limits = plan_limits(context, request, selection.offers, price, own_disks)
     project = request.project or context.config.project.name
     mounts = _mounts(request, volumes)
     token = request.token or new_client_token()
@@ -111,7 +114,7 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
         price=price,
         on_demand_price=on_demand,
         volumes=mounts,
-        volume_prices=_volume_prices(context.prices.rates, volumes, root_size, request.data_volume_size_gib),
+        volume_prices=disks,
         data_volume_size_gib=request.data_volume_size_gib,
         data_mount_point=request.data_mount_point,
         root_volume_size_gib=root_size,
@@ -122,7 +125,10 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
         project=project,
         owner=owner,
         name=request.name,
-        ttl=ttl,
+        ttl=limits.ttl,
+        budget=limits.budget,
+        budget_time=limits.budget_time,
+        idle_timeout=limits.idle_timeout,
         tags=_tags(
             request=request,
             mounts=mounts,
@@ -131,7 +137,7 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
             login_user=image.login_user,
             token=token,
             now=now,
-            ttl=ttl,
+            limits=limits,
         ),
         client_token=token,
         imds_hop_limit=request.imds_hop_limit or aws.imds_hop_limit,
@@ -146,12 +152,7 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
     )
 
 
-def _check_request(request: InstanceRequest, ttl: timedelta | None) -> None:
-    if ttl is not None and not timedelta(minutes=1) <= ttl <= LONGEST_TTL:
-        raise UsageError(
-            f"a time to live of {ttl} is too {'short' if ttl < LONGEST_TTL else 'long'}",
-            hint="use one minute to 366 days, such as --ttl 12h; a number without a unit is seconds",
-        )
+def _check_request(request: InstanceRequest) -> None:
     if request.name is not None:
         check_resource_name(request.name, "an instance", "trainer")
     points = [mount.mount_point for mount in request.volumes if mount.mount_point is not None]
@@ -352,7 +353,7 @@ def _tags(
     login_user: str,
     token: str,
     now: datetime,
-    ttl: timedelta | None,
+    limits: MachineLimits,
 ) -> Mapping[str, str]:
     pairs: list[tuple[str, str]] = [(mount.volume, mount.mount_point or "") for mount in mounts]
     if request.data_volume_size_gib is not None:
@@ -368,8 +369,12 @@ def _tags(
     }
     if project:
         tags[tag.PROJECT] = project
-    if ttl is not None:
-        tags[tag.EXPIRES_AT] = rfc3339(now + ttl)
+    if limits.longest is not None:
+        tags[tag.EXPIRES_AT] = rfc3339(now + limits.longest)
+    if limits.idle_timeout is not None:
+        tags[tag.IDLE_TIMEOUT] = str(int(limits.idle_timeout.total_seconds()))
+    if limits.budget is not None:
+        tags[tag.BUDGET] = str(limits.budget)
     if request.helper_for is not None:
         tags[tag.HELPER_FOR] = request.helper_for
     if request.attempt is not None:

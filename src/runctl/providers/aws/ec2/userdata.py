@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import shlex
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
+from decimal import Decimal
 from functools import cache
 from importlib import resources
 from typing import Any
 
-from runctl.agent.encoding import loads
+from runctl.agent import package
+from runctl.agent.encoding import dumps, loads
+from runctl.agent.guard.limits import Limits
 from runctl.core.errors import MachineError
+from runctl.core.money import usd
 
 LIMIT_BYTES = 16 * 1024
 """EC2's limit for user-data before its encoding."""
+UNLIMITED = Limits()
 READY_FILE = "/var/lib/runctl/ready.json"
 
 
@@ -28,15 +34,15 @@ class Ready:
     """In words, also those that do not keep the machine from being used."""
 
 
-def user_data(
-    *, login_user: str, deadline: datetime | None, docker: bool = True, unused_for: timedelta | None = None
-) -> str:
+def user_data(*, login_user: str, limits: Limits = UNLIMITED, docker: bool = True) -> str:
     """The script, below `LIMIT_BYTES`. Every value is quoted; the program itself never changes."""
+    seconds = [each for each in (limits.ttl_seconds, limits.budget_seconds) if each is not None]
     values = {
         "RUNCTL_USER": login_user,
-        "RUNCTL_DEADLINE": str(int(deadline.timestamp())) if deadline else "",
+        "RUNCTL_LIMITS": dumps(limits),
+        "RUNCTL_MINUTES": str(int(min(seconds) // 60)) if seconds else "",
         "RUNCTL_DOCKER": "1" if docker else "0",
-        "RUNCTL_UNUSED": str(int(unused_for.total_seconds())) if unused_for else "",
+        "RUNCTL_GUARD": _guard(),
     }
     assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
     return f"#!/bin/sh\n{assignments}{_program()}"
@@ -55,6 +61,33 @@ def parse_ready(text: bytes) -> Ready:
             hint="check that runctl wrote it, and read /var/log/cloud-init-output.log on the machine",
             code="user-data",
         ) from error
+
+
+def machine_limits(
+    *,
+    ttl: timedelta | None,
+    budget: Decimal | None,
+    budget_time: timedelta | None,
+    idle_timeout: timedelta | None,
+    unused_for: timedelta | None,
+) -> Limits:
+    """What the machine's guard is told."""
+    return Limits(
+        ttl_seconds=_seconds(ttl),
+        budget_seconds=_seconds(budget_time),
+        budget=usd(budget) if budget is not None else "",
+        idle_seconds=_seconds(idle_timeout),
+        unused_seconds=_seconds(unused_for),
+    )
+
+
+def _seconds(span: timedelta | None) -> float | None:
+    return None if span is None else span.total_seconds()
+
+
+@cache
+def _guard() -> str:
+    return base64.b64encode(package.guard()).decode()
 
 
 @cache

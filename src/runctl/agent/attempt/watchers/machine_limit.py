@@ -1,0 +1,84 @@
+"""The machine ends itself at a limit, or the run has done nothing for too long: what the guard has found."""
+
+from __future__ import annotations
+
+import time
+
+from runctl.agent.attempt.watchers.interface import Watched
+from runctl.agent.attempt.watchers.planned_shutdown import RESERVE_SECONDS
+from runctl.agent.guard.activity import now, read_object
+from runctl.agent.guard.daemon import STATUS, number
+from runctl.agent.guard.limits import in_words
+from runctl.agent.machine.root import on_machine
+from runctl.agent.records import StopRequest
+from runctl.agent.spec import EndReason
+
+LOOK_SECONDS = 2.0
+ASKED_BEFORE_SECONDS = 120.0
+"""So long before the run is ended it is asked for a checkpoint: it may know that signal, and not SIGTERM."""
+ENDS_RUNS = {
+    EndReason.TIME_LIMIT.value: (EndReason.TIME_LIMIT, "the machine's time to live"),
+    EndReason.BUDGET.value: (EndReason.BUDGET, "the budget"),
+}
+
+
+class MachineLimit:
+    """Ends a run so early that its last checkpoint is safe when the machine's time or budget is over."""
+
+    sharpens = False
+
+    def __init__(self, watched: Watched) -> None:
+        self._watched = watched
+        self._status = on_machine(str(STATUS))
+        self._next_look = 0.0
+        self._asked = False
+        self._wrote_at, self._log_bytes = now(), -1
+
+    def stop_request(self) -> StopRequest | None:
+        """With TIME_LIMIT or BUDGET by the machine's limits, with IDLE by the run's own."""
+        if time.monotonic() < self._next_look:
+            return None
+        self._next_look = time.monotonic() + LOOK_SECONDS
+        found = read_object(self._status)
+        if not found:
+            return None
+        return self._by_machine(found) or self._by_idleness(found)
+
+    def _by_machine(self, found: dict[str, object]) -> StopRequest | None:
+        cause, ends_at = found.get("cause"), number(found.get("ends_at"))
+        if cause not in ENDS_RUNS or ends_at is None:
+            self._asked = False
+            return None
+        left, grace = ends_at - now(), self._watched.spec.grace_seconds
+        lead = lead_seconds(grace, self._watched.publish_seconds())
+        reason, what = ENDS_RUNS[str(cause)]
+        if left <= lead:
+            message = f"{what} is used up in {in_words(max(0.0, left))}"
+            return StopRequest(reason, grace, time.time(), message)
+        if left > lead + ASKED_BEFORE_SECONDS:
+            # Or more time was given meanwhile.
+            self._asked = False
+        elif not self._asked:
+            self._asked = True
+            self._watched.log(f"{what} is used up in {in_words(left)}")
+            self._watched.ask_for_checkpoint()
+        return None
+
+    def _by_idleness(self, found: dict[str, object]) -> StopRequest | None:
+        limit, busy_at = self._watched.spec.idle_seconds, number(found.get("busy_at"))
+        if limit is None or busy_at is None or self._watched.script_began() is None:
+            return None
+        size = self._watched.folder.log_bytes()
+        if size != self._log_bytes:
+            self._log_bytes, self._wrote_at = size, now()
+        idle = now() - max(busy_at, self._wrote_at)
+        if idle < limit:
+            return None
+        message = f"the run has used nothing and written nothing for {in_words(idle)}"
+        return StopRequest(EndReason.IDLE, self._watched.spec.grace_seconds, time.time(), message)
+
+
+def lead_seconds(grace: float, publish: float) -> float:
+    """So long before the machine's end a run is ended: for its grace, its last checkpoint's way to the store, and its
+    end. What is measured may take twice as long. Pure."""
+    return grace + 2 * publish + RESERVE_SECONDS

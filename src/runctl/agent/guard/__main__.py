@@ -1,0 +1,7 @@
+"""The guard as a program: ``guard.pyz run``."""
+
+import sys
+
+from runctl.agent.guard.daemon import main
+
+sys.exit(main(sys.argv[1:]))
