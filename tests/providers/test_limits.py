@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,9 +22,9 @@ from runctl.providers.limits import (
 )
 
 
-def settled(for_a_run: bool = False, **given: timedelta | Decimal | None) -> MachineLimits:
-    asked = {"ttl": None, "budget": None, "idle_timeout": None, **given}
-    return settled_limits(**asked, for_a_run=for_a_run, per_hour=Decimal("2.50"))  # type: ignore[arg-type]
+def settled(*, for_a_run: bool = False, **given: Any) -> MachineLimits:
+    asked: dict[str, Any] = {"ttl": None, "budget": None, "idle_timeout": None, **given}
+    return settled_limits(**asked, for_a_run=for_a_run, per_hour=Decimal("2.50"))
 
 
 def test_a_machine_that_is_not_rented_for_a_run_ends_when_nobody_uses_it() -> None:
@@ -50,7 +51,7 @@ def test_a_budget_is_the_time_that_it_pays_for() -> None:
         ({"budget": Decimal("0.04")}, "pays for 57 seconds", TOO_LITTLE),
     ],
 )
-def test_a_limit_that_cannot_be_kept_is_refused(asked: dict[str, timedelta], said: str, code: str) -> None:
+def test_a_limit_that_cannot_be_kept_is_refused(asked: dict[str, Any], said: str, code: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
         settled(**asked)
 

@@ -31,7 +31,7 @@ from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2.fleets import PROFILE_TIMEOUT
 from runctl.providers.aws.ec2.images import root_device
 from runctl.providers.aws.ec2.launch import run_instances_arguments
-from runctl.providers.aws.ec2.userdata import LIMIT_BYTES
+from runctl.providers.aws.ec2.userdata import LIMIT_BYTES, compressed
 from runctl.providers.groups import GroupPlan, MachineGroup
 
 BUSY = frozenset({"ResourceContention", "ScalingActivityInProgress"})
@@ -109,7 +109,7 @@ def _ensure_template(context: AwsContext, plan: GroupPlan, progress: Progress) -
         region=plan.machine.region,
         store_region=_store_region(context, plan),
     )
-    if len(launch["UserData"].encode()) > LIMIT_BYTES:
+    if len(compressed(launch["UserData"])) > LIMIT_BYTES:
         raise UsageError(
             f"the address {plan.take_up.url} is too long for a machine's user data",
             hint="use a shorter prefix",

@@ -23,6 +23,7 @@ from runctl.providers.aws.autoscaling.rights import rights_text
 from runctl.providers.aws.calls.parse import tag_list
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2.planning import plan_create
+from runctl.providers.aws.ec2.userdata import compressed
 from runctl.providers.groups import GroupPlan, GroupRequest
 
 MOST_TYPES = 40
@@ -102,7 +103,7 @@ def template_arguments(plan: GroupPlan, launch: Mapping[str, Any]) -> dict[str, 
         "Placement",
     }
     data = {name: value for name, value in launch.items() if name not in left}
-    data["UserData"] = base64.b64encode(data["UserData"].encode()).decode()
+    data["UserData"] = base64.b64encode(compressed(data["UserData"])).decode()
     data["TagSpecifications"] = [
         item for item in launch["TagSpecifications"] if "spot" not in item["ResourceType"]
     ]

@@ -27,9 +27,9 @@ limited() { # SECONDS COMMAND...
 
 if [ -z "$root" ]; then
     guard=/usr/local/lib/runctl/guard.pyz
-    unpack='import sys, zlib; sys.stdout.buffer.write(zlib.decompress(sys.stdin.buffer.read()))'
+    unpack='import base64, sys, zlib; sys.stdout.buffer.write(zlib.decompress(base64.b85decode(sys.argv[1])))'
     if output=$( (mkdir -p "${guard%/*}" &&
-        printf '%s' "$RUNCTL_GUARD" | base64 -d | python3 -c "$unpack" >"$guard.new" && mv "$guard.new" "$guard" &&
+        python3 -c "$unpack" "$RUNCTL_GUARD" >"$guard.new" && mv "$guard.new" "$guard" &&
         python3 -IS "$guard" install "$RUNCTL_LIMITS" "$(command -v python3)" -IS "$guard" run) 2>&1); then
         step limits true "$RUNCTL_LIMITS"
     else

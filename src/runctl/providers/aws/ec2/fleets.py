@@ -25,6 +25,7 @@ from runctl.providers.aws.calls.errors import NoCapacityInZone, classify, error_
 from runctl.providers.aws.calls.idempotence import call_once
 from runctl.providers.aws.calls.parse import tag_list
 from runctl.providers.aws.context import AwsContext
+from runctl.providers.aws.ec2.userdata import compressed
 from runctl.providers.capacity import Offer, Pool, Refusal, RefusalListener, RefusalReason, pools_text
 from runctl.providers.interface import CreatePlan
 
@@ -64,7 +65,7 @@ def template_arguments(
     left = {"MinCount", "MaxCount", "ClientToken", "InstanceType", "InstanceMarketOptions"}
     left |= {"SubnetId", "Placement", "TagSpecifications"}
     data = {name: value for name, value in launch.items() if name not in left}
-    data["UserData"] = base64.b64encode(data["UserData"].encode()).decode()
+    data["UserData"] = base64.b64encode(compressed(data["UserData"])).decode()
     return {
         "LaunchTemplateName": TEMPLATE_PREFIX + plan.client_token,
         "LaunchTemplateData": data,

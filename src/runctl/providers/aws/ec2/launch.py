@@ -50,7 +50,7 @@ from runctl.providers.aws.ec2.fleets import (
 from runctl.providers.aws.ec2.images import root_device
 from runctl.providers.aws.ec2.instances import describe, find_described, priced
 from runctl.providers.aws.ec2.releasing import released
-from runctl.providers.aws.ec2.userdata import machine_limits, user_data
+from runctl.providers.aws.ec2.userdata import compressed, machine_limits, user_data
 from runctl.providers.aws.iam.roles import (
     DEFAULT_PROFILE,
     WITHOUT_PROFILE,
@@ -194,6 +194,7 @@ def _launch(
         reached.instance_id, reached.launched_here, reached.asked = instance_id, True, False
         progress.detail(f"EC2 calls it {instance_id}")
         return _visible(context, instance_id)
+    arguments["UserData"] = compressed(arguments["UserData"])
     described = _run_instances(context, plan, arguments, progress, reached, refused)
     reached.instance_id = InstanceId(described["InstanceId"])
     reached.launched_here, reached.asked = True, False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import shlex
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +19,7 @@ from runctl.core.errors import MachineError
 from runctl.core.money import usd
 
 LIMIT_BYTES = 16 * 1024
-"""EC2's limit for user-data before its encoding."""
+"""EC2's limit for user data, before its base64 and as `compressed`."""
 UNLIMITED = Limits()
 READY_FILE = "/var/lib/runctl/ready.json"
 
@@ -35,7 +36,7 @@ class Ready:
 
 
 def user_data(*, login_user: str, limits: Limits = UNLIMITED, docker: bool = True) -> str:
-    """The script, below `LIMIT_BYTES`. Every value is quoted; the program itself never changes."""
+    """The script. Every value is quoted; the program itself never changes."""
     seconds = [each for each in (limits.ttl_seconds, limits.budget_seconds) if each is not None]
     values = {
         "RUNCTL_USER": login_user,
@@ -46,6 +47,11 @@ def user_data(*, login_user: str, limits: Limits = UNLIMITED, docker: bool = Tru
     }
     assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
     return f"#!/bin/sh\n{assignments}{_program()}"
+
+
+def compressed(script: str) -> bytes:
+    """As EC2 is given it: cloud-init unpacks it, and there is room for little otherwise."""
+    return gzip.compress(script.encode(), mtime=0)
 
 
 def parse_ready(text: bytes) -> Ready:
@@ -87,7 +93,7 @@ def _seconds(span: timedelta | None) -> float | None:
 
 @cache
 def _guard() -> str:
-    return base64.b64encode(package.guard()).decode()
+    return base64.b85encode(package.guard()).decode()
 
 
 @cache
