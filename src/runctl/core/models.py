@@ -177,7 +177,7 @@ class CheckpointState(StrEnum):
     COMPLETE = "complete"
     """By its format it was written to its end; in a store, everything that its manifest names is there."""
     VERIFIED = "verified"
-    """All of it was read, and is what its formats, checksums and manifest say."""
+    """All of it was read and compared with checksums: its formats', its folder's or its manifest's."""
     BROKEN = "broken"
     """It is still being written, was cut short, or has changed; ``problem`` says which."""
 

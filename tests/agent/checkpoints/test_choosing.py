@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -159,3 +160,22 @@ def test_what_an_earlier_look_has_found_is_not_read_once_more(tmp_path: Path) ->
     newer = status_of(tmp_path, found)
     assert newer is not None
     assert newer.path == str(new)
+
+
+@pytest.mark.parametrize("above", ["", "out/"])
+def test_a_trainers_final_model_is_not_what_is_gone_on_from(above: str, tmp_path: Path) -> None:
+    for step, age in ((500, 300.0), (1000, 200.0)):
+        for name, data in (("model.safetensors", safetensors()), ("trainer_state.json", b"{}")):
+            put(tmp_path, f"{above}checkpoint-{step}/{name}", data, age)
+    put(tmp_path, f"{above}model.safetensors", safetensors(), 100.0)
+    put(tmp_path, f"{above}training_args.bin", archive(), 100.0)
+    folder = tmp_path / above
+
+    found = {each.path for each in candidates(tmp_path)}
+
+    assert found == {folder / "checkpoint-500", folder / "checkpoint-1000"}
+    assert newest(tmp_path, NOW).chosen == folder / "checkpoint-1000"
+    # Where there is nothing else, the model is what there is.
+    shutil.rmtree(folder / "checkpoint-500")
+    shutil.rmtree(folder / "checkpoint-1000")
+    assert newest(tmp_path, NOW).chosen == folder

@@ -208,6 +208,26 @@ def test_a_machine_that_has_none_gets_the_newest_whole_and_with_its_modes(run: R
     assert (fresh / "checkpoint-2/weights.bin").stat().st_mtime < time.time()
 
 
+def test_a_restored_folder_takes_the_place_of_a_half_of_it_as_a_whole(run: Run, tmp_path: Path) -> None:
+    run.put("checkpoint-2/model.safetensors", safetensors())
+    run.put("checkpoint-2/trainer_state.json", b'{"global_step": 2}')
+    run.publisher().publish_new(time.time())
+    fresh = tmp_path / "fresh"
+    half = fresh / "checkpoint-2"
+    half.mkdir(parents=True)
+    (half / "model.safetensors").write_bytes(safetensors()[:-5])
+    (half / "optimizer.pt").write_bytes(b"of a save that was cut short")
+
+    assert restore(run.store, fresh, run.said.append) is not None
+
+    assert sorted(path.name for path in fresh.rglob("*")) == [
+        "checkpoint-2",
+        "model.safetensors",
+        "trainer_state.json",
+    ]
+    assert newest(fresh).chosen == half
+
+
 def test_where_the_newest_is_broken_the_one_before_it_comes_and_that_is_said(
     run: Run, tmp_path: Path
 ) -> None:
@@ -285,7 +305,7 @@ def test_what_is_saved_into_the_folder_itself_comes_back_too(run: Run, tmp_path:
     run.put("checkpoint-1/trainer_state.json", b'{"global_step": 1}', age=100)
     publisher = run.publisher(keep_last=1)
     publisher.publish_new(time.time())
-    # As `trainer.save_model()` and `accelerator.save_state(folder)` do.
+    # As `accelerator.save_state(folder)` does.
     run.put("model.safetensors", safetensors())
     publisher.publish_new(time.time())
     fresh = tmp_path / "fresh"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -111,3 +112,19 @@ def test_a_removed_file_takes_its_companions_and_a_folder_all_that_is_in_it(tmp_
 def test_nothing_outside_of_the_folder_is_removed(tmp_path: Path, name: object) -> None:
     with pytest.raises(AgentError, match="not a path below"):
         remove({"path": str(tmp_path), "checkpoints": [{"name": name}]})
+
+
+def test_only_what_was_compared_with_checksums_is_said_to_be_verified(tmp_path: Path) -> None:
+    put(tmp_path, "step-1.safetensors", safetensors(), 5.0)
+    put(tmp_path, "step-2.pt", archive(), 4.0)
+    put(tmp_path, "step-3/model.safetensors", safetensors(), 3.0)
+    checksum = hashlib.sha256(safetensors()).hexdigest()
+    put(tmp_path, "step-3/SHA256SUMS", f"{checksum}  model.safetensors\n".encode(), 3.0)
+    put(tmp_path, "step-3/config.json", b"{}", 3.0)
+    put(tmp_path, "step-4/model.safetensors", safetensors(), 2.0)
+    put(tmp_path, "step-4/optimizer.pt", archive(), 2.0)
+
+    read = {each["name"]: each["compared"] for each in listed(tmp_path, read=True)}
+
+    assert read == {"step-1.safetensors": False, "step-2.pt": True, "step-3": True, "step-4": False}
+    assert not any(each["compared"] for each in listed(tmp_path))

@@ -84,13 +84,17 @@ def test_an_on_demand_machine_is_asked_once_and_no_more() -> None:
     assert service.asked == [LIFE_CYCLE]
 
 
-def test_a_machine_without_the_service_is_left_alone_after_some_attempts() -> None:
+def test_a_service_that_is_silent_at_first_hides_no_notice_for_ever() -> None:
     service = Service()
     service.fails = True
-    reader = NoticeReader(service, pauses=[0, 0, 0])
+    reader = NoticeReader(service, pauses=[0, 0, 0], later=0.01)
     reader.start()
-    assert ended(reader)
-    assert service.asked == [LIFE_CYCLE] * 4
+    until(lambda: len(service.asked) >= 10, "ten questions")
+    assert set(service.asked) == {LIFE_CYCLE}
+    service.answers[INTERRUPTION] = NOTICE
+    service.fails = False
+    until(lambda: reader.interruption is not None, "the notice")
+    reader.close()
 
 
 def test_whoever_asks_a_service_that_hangs_waits_no_longer_than_it_said() -> None:

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runctl.agent.checkpoint_spec import CheckpointStatus
-from runctl.agent.checkpoints.folders import CHECKPOINT_FILES, TEMPORARY, files_of, incomplete
+from runctl.agent.checkpoints.folders import (
+    CHECKPOINT_FILES,
+    TEMPORARY,
+    TRAINER_ARGUMENTS,
+    TRAINER_FOLDER,
+    TRAINER_STATE,
+    files_of,
+    incomplete,
+)
 
 DEPTH = 6
 """How far below the folder checkpoints are looked for."""
@@ -80,6 +88,8 @@ def candidates(folder: Path) -> list[Checkpoint]:
     """Everything that may be a checkpoint, without a look inside. Links lead to what counts itself, or out."""
     if folder.is_file():
         return [Checkpoint(folder, folder.stat().st_mtime_ns)]
+    if folder.is_dir() and (saved := _trainers_own(folder, _names(folder))):
+        return saved
     if folder.is_dir() and _is_checkpoint(folder, _names(folder)):
         return [_whole(folder)]
     found = list(_below(folder, DEPTH))
@@ -119,7 +129,7 @@ def belonging(checkpoint: Path, found: Sequence[Checkpoint]) -> list[Path]:
 
 def step_of(checkpoint: Path) -> int | None:
     """The step that a checkpoint says it is of: Hugging Face's state, else its name."""
-    state = checkpoint / "trainer_state.json"
+    state = checkpoint / TRAINER_STATE
     if state.is_file():
         try:
             step = json.loads(state.read_bytes()).get("global_step")
@@ -167,6 +177,8 @@ def _below(folder: Path, depth: int) -> Iterator[Checkpoint]:
                 continue
             if entry.is_file():
                 yield Checkpoint(path, entry.stat().st_mtime_ns)
+            elif entry.is_dir() and (saved := _trainers_own(path, _names(path))):
+                yield from saved
             elif entry.is_dir() and _is_checkpoint(path, _names(path)):
                 yield _whole(path)
             elif entry.is_dir() and depth:
@@ -181,6 +193,20 @@ def _is_checkpoint(folder: Path, names: Sequence[str]) -> bool:
         return True
     # A folder by the name of a step that holds files is one; one that holds only folders is looked into.
     return bool(_STEP_FOLDER.search(folder.name)) and any((folder / name).is_file() for name in names)
+
+
+def _trainers_own(folder: Path, names: Sequence[str]) -> list[Checkpoint]:
+    """What Hugging Face's Trainer has saved to go on from, in a folder in which it has also put the final model.
+
+    That model has no state of the training: it is a result, and nothing goes on from it. Empty for other folders.
+    """
+    if TRAINER_STATE in names or TRAINER_ARGUMENTS not in names:
+        return []
+    return [
+        _whole(folder / name)
+        for name in names
+        if TRAINER_FOLDER.fullmatch(name) and _is_checkpoint(folder / name, _names(folder / name))
+    ]
 
 
 def _whole(folder: Path) -> Checkpoint:

@@ -21,9 +21,10 @@ from runctl.agent.checkpoints.formats import PICKLES, QUIET_SECONDS, WRITING, ZI
 MANIFESTS = ("manifest.json", "checksums.json", "SHA256SUMS")
 """In a folder: SHA-256 by file, as JSON (``{"files": {...}}`` or the object itself), or as sha256sum writes it."""
 DCP = ".metadata"
+TRAINER_STATE, TRAINER_ARGUMENTS = "trainer_state.json", "training_args.bin"
 CHECKPOINT_FILES = frozenset(
     (
-        *("trainer_state.json", DCP, "_CHECKPOINT_METADATA", "_METADATA", "model.safetensors"),
+        *(TRAINER_STATE, DCP, "_CHECKPOINT_METADATA", "_METADATA", "model.safetensors"),
         *("pytorch_model.bin", "adapter_model.safetensors", "optimizer.pt", "saved_model.pb", *MANIFESTS),
     )
 )
@@ -43,9 +44,10 @@ UNREADABLE = (
     *(OverflowError, NotImplementedError, MemoryError),
 )
 """What parsers raise for headers that make no sense."""
-_LAST_FILES = frozenset(("trainer_state.json", DCP, *MANIFESTS))
+_LAST_FILES = frozenset((TRAINER_STATE, DCP, *MANIFESTS))
 """What has one of these was finished when that was: it is written last."""
-_TRAINER_FOLDER = re.compile(r"checkpoint-\d+")
+TRAINER_FOLDER = re.compile(r"checkpoint-\d+")
+"""What Hugging Face's Trainer calls what it saves."""
 _LARGEST_METADATA = 64 << 20
 
 
@@ -109,8 +111,8 @@ def _missing_shard(folder: Path) -> str:
 
 def _missing_index(folder: Path) -> str:
     """What a framework writes last is there: Hugging Face's Trainer its state, Lightning ``meta.pt``."""
-    by_trainer = _TRAINER_FOLDER.fullmatch(folder.name) and (folder / "training_args.bin").exists()
-    if by_trainer and not (folder / "trainer_state.json").exists():
+    by_trainer = TRAINER_FOLDER.fullmatch(folder.name) and (folder / TRAINER_ARGUMENTS).exists()
+    if by_trainer and not (folder / TRAINER_STATE).exists():
         return "trainer_state.json is not there yet"
     if folder.suffix == ".ckpt" and (folder / DCP).exists() and not (folder / "meta.pt").exists():
         return "meta.pt is not there yet"
@@ -181,12 +183,14 @@ def _read_without_classes(path: Path) -> Any:
         return _Reader(file).load()
 
 
-def _against_manifest(folder: Path, manifest: Path) -> str:
+def listed_checksums(manifest: Path) -> dict[str, str]:
+    """SHA-256 of each file that it lists, by the file's name as it is written there. Raises `OSError`, and what
+    parsers raise."""
     if manifest.suffix == ".json":
         listed = json.loads(manifest.read_bytes())
         listed = listed.get("files", listed) if isinstance(listed, dict) else {}
         if not isinstance(listed, dict):
-            return ""
+            return {}
         pairs = [
             (name, entry.get("sha256") if isinstance(entry, dict) else entry)
             for name, entry in listed.items()
@@ -194,13 +198,19 @@ def _against_manifest(folder: Path, manifest: Path) -> str:
     else:
         lines = [line.split(None, 1) for line in manifest.read_text().splitlines() if line.strip()]
         pairs = [(parts[-1], parts[0]) for parts in lines]
-    for name, checksum in pairs:
-        if not isinstance(checksum, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", checksum):
-            continue
-        path = folder / str(name).lstrip("*")
+    return {
+        str(name).lstrip("*"): checksum.lower()
+        for name, checksum in pairs
+        if isinstance(checksum, str) and re.fullmatch(r"[0-9a-fA-F]{64}", checksum)
+    }
+
+
+def _against_manifest(folder: Path, manifest: Path) -> str:
+    for name, checksum in listed_checksums(manifest).items():
+        path = folder / name
         if not path.is_file():
             return f"{manifest.name} names {name}, which is not there"
-        if sha256_of(path) != checksum.lower():
+        if sha256_of(path) != checksum:
             return f"{path.name} has another checksum than {manifest.name} says"
     return ""
 

@@ -22,6 +22,8 @@ from runctl.agent.text import counted
 
 PARTIAL = ".runctl-restore-"
 """Begins the name of the folder that is filled first; never a checkpoint's."""
+REPLACED = ".runctl-replaced"
+"""In that folder: what a restored folder has taken the place of."""
 BROKEN = ("store-missing", "store-corrupt")
 
 
@@ -98,14 +100,35 @@ def _fetched(store: Store, manifest: Manifest, folder: Path, now: float) -> Rest
         # whatever the clock of the machine before said.
         moment = min(manifest.created_at, now - QUIET_SECONDS)
         for file in manifest.files:
-            source, target = partial / file.path, folder / file.path
-            target.parent.mkdir(parents=True, exist_ok=True)
+            source = partial / file.path
             source.chmod(file.mode & 0o777)
             os.utime(source, (moment, moment))
-            source.replace(target)
+        _put_in_place(manifest, partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Restored(manifest, manifest.size, time.monotonic() - began)
+
+
+def _put_in_place(manifest: Manifest, partial: Path, folder: Path) -> None:
+    """What belongs to the checkpoint besides, and then itself, by one change of name: whoever sees it sees all of it.
+
+    One that is the whole folder has no name of its own: its files are put there one by one.
+    """
+    main = partial / manifest.name
+    for file in manifest.files:
+        source, target = partial / file.path, folder / file.path
+        if source == main or (main != partial and main in source.parents):
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.replace(target)
+    if main == partial:
+        return
+    target = folder / manifest.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir():
+        # A folder cannot take the place of one that has files; what is there is older, and not complete.
+        target.rename(partial / REPLACED)
+    main.replace(target)
 
 
 def _fetch_all(store: Store, files: Sequence[StoredFile], into: Path) -> None:

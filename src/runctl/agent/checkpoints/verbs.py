@@ -12,7 +12,7 @@ from typing import Any
 
 from runctl.agent.checkpoints import choosing
 from runctl.agent.checkpoints.choosing import Checkpoint
-from runctl.agent.checkpoints.folders import UNREADABLE, incomplete, sha256_of
+from runctl.agent.checkpoints.folders import MANIFESTS, UNREADABLE, incomplete, listed_checksums, sha256_of
 from runctl.agent.checkpoints.formats import QUIET_SECONDS
 from runctl.agent.checkpoints.layout import is_inside
 from runctl.agent.errors import AgentError
@@ -24,10 +24,11 @@ _LATER_NS = 1_000_000
 
 
 def checkpoints(request: Mapping[str, Any]) -> dict[str, Any]:
-    """What may be a checkpoint at ``path``, newest first: ``name``, ``step``, ``saved_at``, ``why_not`` and ``files``
-    (path, size, mode, mtime in ns, SHA-256). ``path`` of the answer is what names and paths count from.
+    """What may be a checkpoint at ``path``, newest first: ``name``, ``step``, ``saved_at``, ``why_not``, ``compared``
+    and ``files`` (path, size, mode, mtime in ns, SHA-256). ``path`` of the answer is what names and paths count from.
 
-    With ``read`` every byte is read: files have their SHA-256, and archives are compared with their own checksums.
+    With ``read`` every byte is read: files have their SHA-256, and archives are compared with their own checksums;
+    ``compared`` says that all of it was compared with some.
     ``names`` leaves out all others. ``kind`` is ``folder``, ``file`` or ``missing``.
     """
     root = named_path(request)
@@ -137,15 +138,33 @@ def _described(base: Path, checkpoint: Checkpoint, paths: list[Path], read: bool
         "step": choosing.step_of(checkpoint.path),
         "saved_at": checkpoint.changed_ns / 1e9,
         "why_not": why_not,
+        "compared": read and not why_not and _is_compared(checkpoint, paths),
         "files": files,
     }
 
 
+def _is_compared(checkpoint: Checkpoint, paths: list[Path]) -> bool:
+    """Whether something says what the bytes of a checkpoint that was read must be: an archive's own checksums, or a
+    list of them in its folder. Notes need none where there is anything else."""
+    listed: set[Path] = set()
+    if checkpoint.path.is_dir():
+        for name in MANIFESTS:
+            manifest = checkpoint.path / name
+            if manifest.is_file():
+                listed |= {manifest, *(checkpoint.path / file for file in listed_checksums(manifest))}
+    weights = [path for path in paths if not choosing.is_note(path.name)] or paths
+    return all(path in listed or _is_archive(path) for path in weights)
+
+
+def _is_archive(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
 def _broken_archive(path: Path) -> str:
     """Which member of a zip archive has another CRC-32 than its directory says."""
-    with path.open("rb") as file:
-        if file.read(2) != b"PK":
-            return ""
+    if not _is_archive(path):
+        return ""
     try:
         with zipfile.ZipFile(path) as archive:
             member = archive.testzip()

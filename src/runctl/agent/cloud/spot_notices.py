@@ -1,7 +1,7 @@
 """The one reader of EC2's notices to a spot machine: the interruption and the rebalance recommendation.
 
-A thread of its own, so that a metadata service that does not answer delays nobody. It ends by itself where there is no
-such service, and on machines that EC2 does not take back.
+A thread of its own, so that a metadata service that does not answer delays nobody. It ends by itself on machines that
+EC2 does not take back, and asks once a minute where no such service answers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ POLL_SECONDS = 2.0
 TIMEOUT_SECONDS = 1.0
 """The service is in the machine's own host."""
 FIRST_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Between the first attempts at a service that has never answered; after them there is none."""
+"""Between the first attempts at a service that has never answered."""
+LATER_PAUSE = 60.0
+"""Between all further ones: most likely there is none, and a network that comes up late hides no notice for ever."""
 INTERRUPTION = "spot/instance-action"
 REBALANCE = "events/recommendations/rebalance"
 LIFE_CYCLE = "instance-life-cycle"
@@ -42,11 +44,12 @@ class NoticeReader:
         metadata: MetadataService,
         on_news: Callable[[], None] = lambda: None,
         pauses: Iterable[float] = FIRST_PAUSES,
+        later: float = LATER_PAUSE,
     ) -> None:
         """``on_news`` is called in the reader's thread, as soon as there is a notice or a recommendation."""
         self._metadata = metadata
         self._on_news = on_news
-        self._pauses = iter(pauses)
+        self._pauses, self._later = iter(pauses), later
         self._ask = threading.Event()
         self._answered = threading.Condition()
         self._begun = self._reads = 0
@@ -99,15 +102,12 @@ class NoticeReader:
             self._answered.notify_all()
 
     def _is_spot(self) -> bool:
-        """Whether there is something to listen for; asks until the service has answered once, or gives up."""
+        """Whether there is something to listen for; asks until the service has answered once."""
         while not self._over:
             try:
                 return self._metadata.get(LIFE_CYCLE) != "on-demand"
             except OSError:
-                pause = next(self._pauses, None)
-                if pause is None:
-                    return False
-                self._ask.wait(pause)
+                self._ask.wait(next(self._pauses, self._later))
                 self._ask.clear()
         return False
 
