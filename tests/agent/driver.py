@@ -223,14 +223,16 @@ class Agent:
                 os.kill(pid, signal.SIGKILL)
 
     def waiting_for_an_end(self) -> list[int]:
-        """The processes of this agent that would end the machine after a run."""
+        """The processes of this agent that would end the machine after a run, or keep one."""
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 argv = (folder / "cmdline").read_text().split("\0")
             except OSError:
                 continue
-            if "end-machine" in argv and any(word.startswith(f"{self.state}/") for word in argv):
+            if {"end-machine", "keep-run"} & set(argv) and any(
+                word.startswith(f"{self.state}/") for word in argv
+            ):
                 found.append(int(folder.name))
         return found
 

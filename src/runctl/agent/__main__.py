@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "stop": ("supervising.stop", "stop"),
     "interrupt": ("supervising.stop", "interrupt"),
     "fetched": ("supervising.machine_end", "fetched"),
+    "take-up": ("supervising.take_up", "take_up"),
     "mounts": ("disks.volumes", "mounts"),
     "attach": ("disks.volumes", "attach"),
     "detach": ("disks.volumes", "detach"),
@@ -58,6 +59,10 @@ def main(argv: list[str] | None = None) -> int:
         from runctl.agent.supervising.machine_end import end_machine
 
         return end_machine(arguments[1:])
+    if verb == "keep-run":
+        from runctl.agent.supervising.take_up import keep_run
+
+        return keep_run(arguments[1:])
     if verb == "collect":
         from runctl.agent.attempt.collector import collect
 

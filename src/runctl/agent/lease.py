@@ -11,8 +11,8 @@ What is stored is not fenced by it: each attempt writes below its own number, wh
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
-import uuid
 from calendar import timegm
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -150,7 +150,7 @@ class Claim:
         *,
         seconds: float = SECONDS,
         now: Callable[[], float] = clock,
-        unique: Callable[[], str] = lambda: uuid.uuid4().hex,
+        unique: Callable[[], str] = lambda: os.urandom(16).hex(),
     ) -> None:
         self._store, self._run_id, self._holder = store, run_id, holder
         self._seconds, self._now, self._unique = seconds, now, unique

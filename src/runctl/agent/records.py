@@ -78,6 +78,8 @@ class HeldLease:
 
     until: float
     """By when everything that needs it must have stopped, by `runctl.agent.lease.clock`; 0: it is lost."""
+    seconds: float = 0.0
+    """How long it is held after each renewal."""
     wanted_by: str = ""
     """Who asks for the run to be handed over."""
     trouble: str = ""

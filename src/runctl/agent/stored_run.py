@@ -26,6 +26,8 @@ class StoredVolume:
     volume_id: str
     mount_point: str
     read_only: bool = False
+    blank: bool = False
+    """It was created empty for the run: the first attempt makes its file system."""
 
 
 @dataclass(frozen=True)

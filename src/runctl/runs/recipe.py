@@ -6,23 +6,17 @@ the recipe goes when the run has ended in a way that nobody recovers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 
 import msgspec
 
 from runctl.agent.spec import RunSpec
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.database import Database
-from runctl.core.errors import NotFound, RunctlError
-from runctl.machines.machine import Machine
-from runctl.machines.session import Session
-from runctl.project.kept import Kept, KeptProjects, NotKept, kept_projects, sent_manifest
-from runctl.providers.interface import InstanceRequest, require
+from runctl.core.errors import NotFound
+from runctl.project.kept import KeptProjects
+from runctl.providers.interface import InstanceRequest
 from runctl.runs.mounts.plan import MountPlan
 from runctl.runs.recovery import DEFAULT_RULES, RecoveryRules
 
@@ -128,57 +122,3 @@ def kept_volumes(mounts: MountPlan) -> tuple[KeptVolume, ...]:
         read_only = mount.spec.read_only and (before is None or before.read_only)
         found[identifier] = KeptVolume(identifier, mount.mount_point, read_only)
     return tuple(sorted(found.values(), key=lambda volume: volume.mount_point.count("/")))
-
-
-@contextmanager
-def keeping(session: Session, recipe: Recipe, machine: Machine, root: Path, spec: RunSpec) -> Iterator[None]:
-    """The recipe is kept, for the spec as it was settled; what takes longer is done beside the block.
-
-    A run starts also where that fails: it is told.
-    """
-    recipes, projects = Recipes(session.database), kept_projects()
-    recipe = replace(recipe, spec=spec)
-    recipes.put(recipe)
-    tell = session.progress.warn if recipe.auto_resume else session.progress.detail
-    with ThreadPoolExecutor(2) as pool:
-        keeps = pool.submit(_keep_project, projects, machine, root, spec)
-        request = pool.submit(_request, recipe, machine)
-        yield
-        recipe = replace(recipe, request=request.result())
-        kept, trouble = keeps.result()
-    if kept is not None:
-        recipe = replace(recipe, spec=replace(spec, tree=kept.digest))
-        for path in kept.changed[:3]:
-            tell(f"{path} changes: a further attempt has it as it is now")
-    if trouble:
-        tell(f"{recipe.run_id} cannot be recovered: {trouble}")
-    if recipes.find(recipe.run_id) is not None:  # it may have ended for good by now
-        recipes.put(recipe)
-    recipes.prune(projects)
-
-
-def _keep_project(
-    projects: KeptProjects, machine: Machine, root: Path, spec: RunSpec
-) -> tuple[Kept | None, str]:
-    """What is kept, or why nothing is."""
-    if spec.tree is None:
-        return None, ""
-    if projects.has(spec.tree):
-        return Kept(spec.tree), ""
-    manifest = sent_manifest(machine.instance.id, spec.project, spec.tree)
-    if manifest is None:
-        return None, "what was sent of the project is not known here any more"
-    try:
-        return projects.keep(root, manifest), ""
-    except NotKept as error:
-        return None, error.message
-
-
-def _request(recipe: Recipe, machine: Machine) -> InstanceRequest | None:
-    """What another such machine is rented by, as long as the provider can say."""
-    if recipe.request is not None:
-        return recipe.request
-    try:
-        return require(machine.provider.renting).request_like(machine.instance)
-    except RunctlError:
-        return None

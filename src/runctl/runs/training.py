@@ -24,6 +24,7 @@ from runctl.project.root import project_name
 from runctl.providers.interface import InstanceRequest
 from runctl.providers.registry import is_this_computer
 from runctl.runs.images.run_image import BY_CONFIGURATION, ImageOptions, RunImage
+from runctl.runs.keeping import keeping
 from runctl.runs.launch import launch
 from runctl.runs.mounts.attachments import volumes_attached
 from runctl.runs.mounts.facts import find_holder, gather_mount_facts
@@ -38,11 +39,12 @@ from runctl.runs.plan import (
     resume_path,
 )
 from runctl.runs.project_plan import ProjectPlan, TrainRequest
-from runctl.runs.recipe import Recipe, keeping, kept_volumes
+from runctl.runs.recipe import Recipe, kept_volumes
 from runctl.runs.records import RunRecord
 from runctl.runs.relocation import Relocation, VolumeInUse, plan_relocation
 from runctl.runs.spot_risk import check_risk, is_unsaved, risk_text
 from runctl.runs.store import RunStore, run_store
+from runctl.runs.stored_run import RunFacts
 from runctl.transport.agent import AgentClient
 
 if TYPE_CHECKING:
@@ -267,7 +269,8 @@ class Training:
         )
         if self.rented_by is not None:
             recipe = recipe.rented_by(self.rented_by)
-        return partial(keeping, self.session, recipe, self.machine, self.project.root.path)
+        facts = RunFacts(plan.name, plan.git, plan.results)
+        return partial(keeping, self.session, recipe, facts, self.machine, self.project.root.path)
 
     def _warn(self, text: str) -> None:
         if text not in self._told:

@@ -53,6 +53,10 @@ class Store(Protocol):
         """All of a small one. Also ``store-missing``."""
         ...
 
+    def read_into(self, key: str, path: Path) -> None:
+        """``path`` has all of it. Also ``store-missing``."""
+        ...
+
     def fetch(self, file: StoredFile, path: Path) -> None:
         """``path`` has the file's bytes, compared with its checksum. Also ``store-missing`` and ``store-corrupt``."""
         ...
@@ -165,13 +169,20 @@ class FolderStore:
             except FileNotFoundError:
                 raise _missing(key) from None
 
+    def read_into(self, key: str, path: Path) -> None:
+        """See `Store`."""
+        with explaining(str(self._folder)):
+            if not (self._folder / key).exists():
+                raise _missing(key)
+            _copy(self._folder / key, path)
+
     def fetch(self, file: StoredFile, path: Path) -> None:
         """See `Store`."""
-        source = self._folder / data_key(file.sha256)
+        key = data_key(file.sha256)
         with explaining(str(self._folder)):
-            if not source.exists():
-                raise _missing(data_key(file.sha256))
-            if _copy(source, path) != file.sha256:
+            if not (self._folder / key).exists():
+                raise _missing(key)
+            if _copy(self._folder / key, path) != file.sha256:
                 raise _corrupt(file)
 
     def keys(self, prefix: str) -> Iterator[str]:
@@ -261,6 +272,11 @@ class S3Store:
     def read(self, key: str) -> bytes:
         """See `Store`."""
         return self.asked(lambda s3: s3.read(self.key_of(key)))
+
+    def read_into(self, key: str, path: Path) -> None:
+        """See `Store`."""
+        with path.open("wb") as opened:
+            self.asked(lambda s3: _received(s3, self.key_of(key), opened.fileno()))
 
     def fetch(self, file: StoredFile, path: Path) -> None:
         """See `Store`."""

@@ -124,7 +124,7 @@ class _MachineEnder:
             if self._wanted.group is None:
                 _shut_down(self._program)
             elif ends.get(folder.path) is not None:
-                _end_groups(folder, self._wanted.group)
+                _end_groups(folder.run_id, self._wanted.group)
             time.sleep(RETRY_SECONDS)
         return False
 
@@ -162,7 +162,20 @@ def _is_over(folder: AttemptFolder, wanted: MachineEnd, ends: Mapping[Path, EndR
     return end is not None and stay_of(folder, wanted, end) is None
 
 
-def _end_groups(folder: AttemptFolder, group: GroupEnd) -> None:
+def end_now(run_id: str, wanted: MachineEnd | None) -> None:
+    """The machine, which has nothing to do for the run any more, ends, and its group; tried until it does.
+
+    Returns where it is to stay.
+    """
+    while wanted is not None and not wanted.keep:
+        if wanted.group is None:
+            _shut_down(shutil.which("shutdown") or "shutdown")
+        else:
+            _end_groups(run_id, wanted.group)
+        time.sleep(RETRY_SECONDS)
+
+
+def _end_groups(run_id: str, group: GroupEnd) -> None:
     """The group would replace a machine that only shuts down; it is deleted, and the machine goes with it."""
     # Imported where it is needed: most machines were rented by no group.
     from runctl.agent.cloud.autoscaling import end_groups
@@ -170,7 +183,7 @@ def _end_groups(folder: AttemptFolder, group: GroupEnd) -> None:
     try:
         end_groups(group)
     except AgentError as error:
-        sys.stderr.write(f"{folder.run_id}: {group.group} could not be ended: {error.message}\n")
+        sys.stderr.write(f"{run_id}: {group.group} could not be ended: {error.message}\n")
         sys.stderr.flush()
 
 

@@ -11,10 +11,10 @@ from runctl.agent.machine import durable
 from runctl.agent.records import HeldLease, StopRequest, lease_file
 from runctl.agent.spec import EndReason
 
-RESERVE_SECONDS = 10.0
-"""Between SIGKILL and the lease's end."""
-MOST_GRACE = 60.0
-"""What a lease leaves a script for its last checkpoint, whatever grace the run has."""
+RESERVE = 1 / 18
+"""The part of a lease's time that is left at SIGKILL: 10 s of three minutes."""
+MOST_GRACE = 1 / 3
+"""What a lease leaves a script for its last checkpoint at most, whatever grace the run has."""
 
 
 class LeaseWatch:
@@ -38,7 +38,7 @@ class LeaseWatch:
         if not self._leased or self._lost is not None:
             return self._lost
         self._read()
-        grace = grace_left(self._held.until - clock(), self._grace)
+        grace = grace_left(self._held.until - clock(), self._held.seconds, self._grace)
         if grace is not None:
             why = self._held.trouble or "another machine has it, or nobody on this one renews it"
             if self._handed_over is not None:
@@ -61,9 +61,10 @@ class LeaseWatch:
             self._held, self._read_at = HeldLease(0.0), None
 
 
-def grace_left(left: float, grace: float) -> float | None:
-    """The grace of a run that must end now, ``left`` seconds before its lease; ``None``: it may go on. Pure."""
-    wanted = min(grace, MOST_GRACE)
-    if left > wanted + RESERVE_SECONDS:
+def grace_left(left: float, seconds: float, grace: float) -> float | None:
+    """The grace of a run that must end now, ``left`` seconds before the end of a lease that is renewed for ``seconds``;
+    ``None``: it may go on. Pure."""
+    wanted, reserve = min(grace, seconds * MOST_GRACE), seconds * RESERVE
+    if left > wanted + reserve:
         return None
-    return round(max(0.0, min(wanted, left - RESERVE_SECONDS)), 1)
+    return round(max(0.0, min(wanted, left - reserve)), 1)

@@ -1,0 +1,363 @@
+"""``take-up``: this machine takes up a run of which it knows nothing but the address of its prefix in a store.
+
+A process of its own waits for the run's lease, for as long as it takes: a machine that ended itself for want of it
+would be replaced for ever. It reads first whether the run has ended; a run that has is never started again. With the
+lease it gives the attempt its number, attaches and mounts the volumes, fetches the project, starts the attempt as
+``start`` does, and keeps the lease until the attempt has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from runctl.agent.checkpoint_spec import StoreSpec
+from runctl.agent.checkpoints import layout
+from runctl.agent.checkpoints.lease_stores import open_lease
+from runctl.agent.checkpoints.stores import Store, open_store
+from runctl.agent.cloud.metadata import Metadata
+from runctl.agent.cloud.spot_notices import TIMEOUT_SECONDS, NoticeReader
+from runctl.agent.encoding import dumps, from_json, loads, to_json
+from runctl.agent.errors import AgentError
+from runctl.agent.lease import SECONDS, Claim
+from runctl.agent.lease_keeper import LeaseKeeper
+from runctl.agent.machine import durable
+from runctl.agent.machine.daemon import (
+    circumstances,
+    daemonise,
+    leaves_behind,
+    redirect,
+    systemd_run,
+    under_systemd,
+)
+from runctl.agent.machine.root import agent_command, as_root, login_user, machine_variables
+from runctl.agent.records import (
+    AttemptFolder,
+    HeldLease,
+    attempt_folder,
+    attempts,
+    lease_file,
+    taking_up_folder,
+    without_values,
+)
+from runctl.agent.spec import RETRIED, EndReason, EndRecord, RunSpec
+from runctl.agent.stored_run import RUN, SPEC, StoredRun, machine_key
+from runctl.agent.supervising import machine_end, preparing
+from runctl.agent.supervising.status import conclude_if_gone
+from runctl.agent.supervising.stop import stop
+
+ASK_SECONDS = 3.0
+"""How often a machine that waits asks whose the lease is."""
+POLL_SECONDS = 0.5
+RETRY_SECONDS = 5.0
+"""After an attempt that could not be started, or a store that does not answer."""
+YIELD_SECONDS = 120.0
+"""For how long a machine that has handed the run over leaves the lease to whoever asked for it."""
+PUBLISH_SECONDS = 600.0
+"""For how long the end of a run is tried to be written into the store, before the machine goes on with its own end."""
+GIVE_UP_SECONDS = 6 * 3600.0
+"""For how long a store is asked that does not answer, or refuses: a machine that can do nothing costs money."""
+TEMPORARY = ("store-away", "s3-unreachable", "ec2-unreachable", "lost")
+"""What says nothing about an attempt: it is tried again under the same number."""
+ERRORS = "errors"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the machine is told."""
+
+    url: str
+    """The run's prefix: ``s3://bucket/prefix/RUN_ID``, or a folder."""
+    endpoint: str = ""
+    region: str = ""
+    lease_seconds: float = SECONDS
+
+    @property
+    def run_id(self) -> str:
+        """The run's: the last part of the address."""
+        return self.url.rstrip("/").rpartition("/")[2]
+
+    @property
+    def store(self) -> StoreSpec:
+        """What the prefix is in."""
+        return StoreSpec(self.url.rstrip("/").rpartition("/")[0], self.endpoint, self.region)
+
+
+def take_up(request: Mapping[str, Any]) -> dict[str, Any]:
+    """A process that takes up the run is there, this one or one from an earlier call; returns at once.
+
+    The request is a `Request`. Raises `AgentError` (``bad-request``, ``supervisor-failed``), and what a store raises
+    that cannot be read from here.
+    """
+    try:
+        wanted = from_json(Request, request)
+    except (TypeError, ValueError) as error:
+        raise AgentError("bad-request", f"the request cannot be read: {error}") from error
+    folder = taking_up_folder(wanted.run_id)
+    with contextlib.closing(open_store(wanted.store, wanted.run_id, _variables())) as store:
+        store.read(SPEC)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    durable.write_json(folder / "request.json", wanted)
+    command = [*agent_command(), "keep-run", wanted.run_id]
+    if under_systemd():
+        user = login_user()
+        # A name of its own, so that a second call fails where the first one's process goes on.
+        unit = f"runctl-{wanted.run_id}-take-up"
+        start = systemd_run(unit, (), circumstances(), (user.uid, user.gid))
+        if _is_there(folder) or leaves_behind([*as_root(start), *command, "--foreground"], folder / ERRORS):
+            return {"run_id": wanted.run_id}
+    if not leaves_behind(command, folder / ERRORS):
+        raise AgentError("supervisor-failed", f"the process that takes up {wanted.run_id} did not start")
+    return {"run_id": wanted.run_id}
+
+
+def keep_run(arguments: list[str]) -> int:
+    """Take up the run and keep it: ``RUN_ID [--foreground]``. One such process for a run goes on at a time."""
+    folder = taking_up_folder(arguments[0])
+    data = durable.read_json(folder / "request.json")
+    if data is None or ("--foreground" not in arguments and not daemonise()):
+        return 0
+    redirect(folder / ERRORS)
+    with (folder / "lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return 0
+        _RunKeeper(from_json(Request, data)).run()
+    return 0
+
+
+def _is_there(folder: Path) -> bool:
+    with contextlib.suppress(OSError), (folder / "lock").open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def _variables() -> dict[str, str]:
+    return {**machine_variables(), **os.environ}
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an attempt needs, as the prefix has it."""
+
+    spec: RunSpec
+    run: StoredRun
+
+
+class _RunKeeper:
+    """This machine's claim to one run, from the first question to the run's end."""
+
+    def __init__(self, request: Request) -> None:
+        self._request, self._run_id = request, request.run_id
+        self._env = _variables()
+        self._store: Store = open_store(request.store, request.run_id, self._env)
+        self._machine = preparing.describe(self._env)
+        self._notices = NoticeReader(Metadata(self._env, TIMEOUT_SECONDS))
+        self._said = ""
+        self._spec: RunSpec | None = None
+
+    def run(self) -> None:
+        """The run has ended, or this machine is being taken back."""
+        self._notices.start()
+        pause, well_at = 0.0, time.monotonic()
+        while self._notices.interruption is None:
+            time.sleep(pause)
+            try:
+                pause = self._round()
+                well_at = time.monotonic()
+            except AgentError as error:
+                pause = RETRY_SECONDS
+                self._say(f"{error.code}: {error.message}")
+            except Exception:  # noqa: BLE001 (without this process nobody on the machine would take up the run)
+                pause = RETRY_SECONDS
+                self._say(traceback.format_exc())
+            if pause < 0:
+                break
+            if self._spec is not None and time.monotonic() - well_at > GIVE_UP_SECONDS:
+                self._say("giving up: the store has been of no use for hours")
+                machine_end.end_now(self._run_id, self._spec.machine_end)
+                break
+        self._store.close()
+
+    def _round(self) -> float:
+        """Seconds until it is to be asked again; less than 0: never."""
+        claim = self._claim()
+        if self._has_ended():
+            return -1.0
+        refused = claim.take()
+        if refused is not None:
+            if refused.ended:
+                return self._over(refused.ended)
+            self._say(f"{refused.holder or 'another machine'} has the lease: waiting")
+            return ASK_SECONDS
+        with LeaseKeeper(claim, self._request.lease_seconds, lambda: self._note(keeper)) as keeper:
+            self._note(keeper)
+            if self._notices.interruption is not None:
+                return 0.0
+            # Only now nobody else can be writing an end.
+            if self._has_ended():
+                return -1.0
+            return self._attempt(keeper)
+
+    def _attempt(self, keeper: LeaseKeeper) -> float:
+        needs = self._needs()
+        last = self._last_end(keeper.attempt)
+        if keeper.attempt >= needs.run.max_attempts:
+            reason = last.reason.value if last is not None else EndReason.LOST.value
+            self._say(f"the run has had {keeper.attempt} of {needs.run.max_attempts} attempts")
+            keeper.give_up(reason)
+            return self._over(reason)
+        trouble = ""
+        try:
+            preparing.prepare(
+                needs.run,
+                needs.spec,
+                self._store,
+                first=not keeper.attempt,
+                holds=lambda: keeper.holds,
+                say=self._say,
+            )
+        except AgentError as error:
+            if error.code in TEMPORARY:
+                raise
+            trouble = error.message
+        number = keeper.begin_attempt()
+        if number is None:
+            return ASK_SECONDS
+        machine = replace(self._machine, created_at=time.time())
+        self._store.put(machine_key(number), dumps(machine).encode())
+        if not trouble:
+            try:
+                folder = self._started(replace(needs.spec, attempt=number, leased=True))
+            except AgentError as error:
+                trouble = error.message
+        if trouble:
+            self._publish_end(number, EndRecord(EndReason.NOT_STARTED, time.time(), message=trouble))
+            self._say(f"attempt {number} could not be started: {trouble}")
+            return RETRY_SECONDS
+        end = self._followed(folder, keeper)
+        return self._after(folder, needs, end, keeper)
+
+    def _started(self, spec: RunSpec) -> AttemptFolder:
+        from runctl.agent.supervising.start import start
+
+        start({"spec": to_json(spec)})
+        self._say(f"attempt {spec.attempt} has begun")
+        return attempt_folder(spec.run_id, spec.attempt)
+
+    def _followed(self, folder: AttemptFolder, keeper: LeaseKeeper) -> EndRecord:
+        """How the attempt ended. Its supervisor hears of the lease by the file; without one it is stopped here."""
+        while True:
+            end, _, _ = conclude_if_gone(folder)
+            if end is not None:
+                if end.reason is EndReason.LOST:
+                    # Its supervisor was killed: nothing of the script may outlive the lease.
+                    stop({"run_id": folder.run_id, "attempt": folder.attempt, "force": True})
+                return end
+            if not keeper.holds:
+                with contextlib.suppress(AgentError):
+                    stop(
+                        {"run_id": folder.run_id, "attempt": folder.attempt, "reason": "LOST", "force": True}
+                    )
+            time.sleep(POLL_SECONDS)
+
+    def _after(self, folder: AttemptFolder, needs: Needs, end: EndRecord, keeper: LeaseKeeper) -> float:
+        asked_by = keeper.wanted_by
+        self._publish_end(folder.attempt, end)
+        if end.reason not in RETRIED:
+            keeper.give_up(end.reason.value)
+            return self._over(end.reason.value)
+        if asked_by:
+            preparing.let_go(needs.run, self._say)
+        keeper.give_up()
+        if folder.live().machine_ends_at is not None and not (end.hand_off and end.hand_off.is_rehearsal):
+            return -1.0
+        return YIELD_SECONDS if asked_by else RETRY_SECONDS
+
+    def _has_ended(self) -> bool:
+        """Whether an attempt has ended in a way that no other one follows."""
+        for key in self._store.keys(layout.ATTEMPTS):
+            if key.endswith("/end.json"):
+                end = self._end_at(key)
+                if end is not None and end.reason not in RETRIED:
+                    self._over(end.reason.value)
+                    return True
+        return False
+
+    def _last_end(self, attempt: int) -> EndRecord | None:
+        return self._end_at(layout.end_key(attempt)) if attempt else None
+
+    def _end_at(self, key: str) -> EndRecord | None:
+        with contextlib.suppress(ValueError, TypeError):
+            try:
+                return from_json(EndRecord, loads(self._store.read(key)))
+            except AgentError as error:
+                if error.code != "store-missing":
+                    raise
+        return None
+
+    def _publish_end(self, attempt: int, end: EndRecord) -> None:
+        """The store has the attempt's end, as its machine or this process has written it; tried for a while."""
+        until = time.monotonic() + (PUBLISH_SECONDS if end.reason not in RETRIED else RETRY_SECONDS)
+        while True:
+            try:
+                self._store.put(layout.end_key(attempt), dumps(end).encode(), only_new=True)
+            except AgentError as error:
+                self._say(f"the end of attempt {attempt} is not in the store: {error.message}")
+                if time.monotonic() >= until:
+                    return
+                time.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    def _over(self, reason: str) -> float:
+        """The run has ended for good, here or elsewhere: the machine has nothing left to do."""
+        self._say(f"the run has ended: {reason}")
+        spec = self._needs().spec
+        bare = without_values(spec)
+        if bare != spec:
+            # Nobody starts it again: what is secret in it has no use any more.
+            self._store.put(SPEC, dumps(bare).encode())
+        if EndReason(reason) in RETRIED or not attempts(self._run_id):
+            # No attempt's own process sees to the machine's end.
+            machine_end.end_now(self._run_id, spec.machine_end)
+        return -1.0
+
+    def _needs(self) -> Needs:
+        try:
+            self._spec = from_json(RunSpec, loads(self._store.read(SPEC)))
+            return Needs(self._spec, from_json(StoredRun, loads(self._store.read(RUN))))
+        except (TypeError, ValueError) as error:
+            raise AgentError("store-corrupt", f"what the run needs cannot be read: {error}") from error
+
+    def _claim(self) -> Claim:
+        holder = self._machine.instance_id
+        seconds = self._request.lease_seconds
+        return Claim(
+            open_lease(self._request.store, self._run_id, self._env), self._run_id, holder, seconds=seconds
+        )
+
+    def _note(self, keeper: LeaseKeeper) -> None:
+        """The attempt's supervisor sees how far the lease is."""
+        until = max(0.0, keeper.until)
+        held = HeldLease(until, self._request.lease_seconds, keeper.wanted_by, keeper.trouble)
+        with contextlib.suppress(OSError):
+            durable.write_json(lease_file(self._run_id), held)
+
+    def _say(self, text: str) -> None:
+        if text != self._said:
+            self._said = text
+            sys.stderr.write(time.strftime("%Y-%m-%dT%H:%M:%SZ ", time.gmtime()) + text.rstrip() + "\n")
+            sys.stderr.flush()
