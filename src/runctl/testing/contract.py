@@ -31,13 +31,14 @@ from runctl.providers.filling import Filling
 from runctl.providers.groups import Groups
 from runctl.providers.image_registry import ImageRegistry
 from runctl.providers.interface import CreatePlan, DoctorStatus, InstanceRequest, Provider, require
+from runctl.providers.inventory import Inventory
 from runctl.providers.object_storage import ObjectStorage
 from runctl.providers.prices import Prices
 from runctl.providers.volumes import Clones, Resizing, Snapshots, Volumes
 
 # The interface itself imports these for type checkers only.
 _IMPORTED_FOR_TYPES = (
-    *(Clones, Filling, Groups, ImageRegistry, ObjectStorage, Prices, Resizing, Snapshots, Volumes),
+    *(Clones, Filling, Groups, ImageRegistry, Inventory, ObjectStorage, Prices, Resizing, Snapshots, Volumes),
 )
 ABILITIES: Mapping[str, type] = {
     name: next(kind for kind in get_args(hint) if kind is not Unsupported)
