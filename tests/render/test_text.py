@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from runctl.core.clock import rfc3339
 from runctl.core.models import InstanceState, Market
+from runctl.core.tags import BUDGET, EXPIRES_AT, IDLE_TIMEOUT
 from runctl.providers.capacity import FallbackMode, LeftOut, Offer, Pool, SpotFallback
 from runctl.providers.interface import InstanceRequest, VolumeMount
 from runctl.providers.volume_plans import VolumeRequest
@@ -128,9 +130,23 @@ def test_an_instances_line_has_its_price_and_age() -> None:
     head, row = instances_table([an_instance()], NOW, screen=Screen(wide=True)).splitlines()
     assert row.split() == [
         *("i-0123456789abcdef0", "-", "running", "g4dn.xlarge", "spot", "us-east-1a", "198.51.100.7"),
-        *("$0.1578", "3h04m", "digits"),
+        *("$0.1578", "3h04m", "-", "digits"),
     ]
     assert head.split()[-1] == "PROJECT"
+
+
+def test_what_ends_an_instance_by_itself_is_shown_while_it_runs() -> None:
+    tags = {EXPIRES_AT: rfc3339(NOW + timedelta(hours=7)), IDLE_TIMEOUT: "1800", BUDGET: "25"}
+    instance = replace(an_instance(), tags=tags)
+
+    assert "in 7h00m, idle 30m" in instances_table([instance], NOW, screen=Screen(wide=True))
+    shown = instance_details(instance, NOW)
+    assert (
+        "in 7h00m (of its budget of $25.00, or its time to live); or when nothing has used it for 30m"
+        in shown
+    )
+    stopped = replace(instance, state=InstanceState.STOPPED)
+    assert "30m" not in instances_table([stopped], NOW, screen=Screen(wide=True))
 
 
 def test_no_instances_are_no_lines() -> None:

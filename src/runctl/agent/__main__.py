@@ -24,6 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "interrupt": ("supervising.stop", "interrupt"),
     "fetched": ("supervising.machine_end", "fetched"),
     "take-up": ("supervising.take_up", "take_up"),
+    "limits": ("machine.limits", "limits"),
     "mounts": ("disks.volumes", "mounts"),
     "attach": ("disks.volumes", "attach"),
     "detach": ("disks.volumes", "detach"),

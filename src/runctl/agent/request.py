@@ -60,6 +60,8 @@ _KINDS: Mapping[Callable[[Any], bool], str] = {
 }
 _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "attempt": _is_count,
+    "budget": _is_text,
+    "budget_seconds": _is_seconds,
     "digest": _is_text,
     "do": _is_text,
     "follow": _is_flag,
@@ -69,6 +71,8 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "fstype": _is_text,
     "grace_seconds": _is_seconds,
     "hold_seconds": _is_seconds,
+    "idle_seconds": _is_seconds,
+    "limits_off": _is_text,
     "logins": _is_logins,
     "status_only": _is_flag,
     "manifest": _is_text,
@@ -87,6 +91,7 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "seconds": _is_seconds,
     "secrets": _is_secrets,
     "size_bytes": _is_count,
+    "ttl_seconds": _is_seconds,
     "volume_id": _is_text,
     "wait_seconds": _is_seconds,
 }

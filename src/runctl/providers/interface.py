@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from runctl.providers.groups import Groups
     from runctl.providers.image_registry import ImageRegistry
     from runctl.providers.inventory import Inventory
+    from runctl.providers.limits import Limiting
     from runctl.providers.object_storage import ObjectStorage
     from runctl.providers.prices import Prices
     from runctl.providers.volumes import Clones, Resizing, Snapshots, Volumes
@@ -334,6 +335,7 @@ class Provider(ABC):
         "this provider's volumes cannot be filled from an object store"
     )
     prices: Prices | Unsupported = Unsupported("this provider does not tell what its machines cost")
+    limits: Limiting | Unsupported = Unsupported("this provider's machines do not end themselves")
     spot_market: SpotMarket | Unsupported = Unsupported("this provider has no spot market")
     registry: ImageRegistry | Unsupported = Unsupported("this provider has no image registry")
     object_storage: ObjectStorage | Unsupported = Unsupported("this provider has no object store")

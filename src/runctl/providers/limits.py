@@ -1,13 +1,15 @@
-"""What ends a machine by itself: the limits of a request, settled for a plan. Pure."""
+"""What ends a machine by itself: the limits of a request, settled for a plan, and the ability to keep them."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
 
 from runctl.core.errors import UsageError
+from runctl.core.models import Instance
 from runctl.core.money import HOURS_PER_MONTH, usd
 
 IDLE_TIMEOUT = timedelta(hours=1)
@@ -35,6 +37,25 @@ class MachineLimits:
     def longest(self) -> timedelta | None:
         """How long it runs at most."""
         return min((limit for limit in (self.ttl, self.budget_time) if limit is not None), default=None)
+
+
+class Limiting(ABC):
+    """The ability of machines to end themselves at limits."""
+
+    @abstractmethod
+    def cost_per_hour(self, instance: Instance) -> Decimal | None:
+        """USD at most, of the machine with the disks that are rented with it; ``None``: not known."""
+
+    @abstractmethod
+    def record(
+        self,
+        instance: Instance,
+        *,
+        expires_at: datetime | None,
+        idle_timeout: timedelta | None,
+        budget: Decimal | None,
+    ) -> Instance:
+        """The provider's own record of the machine says what ends it, for lists. Raises what its calls raise."""
 
 
 def settled_limits(

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from runctl.core.models import Instance, Volume
+from runctl.core.clock import parse_rfc3339
+from runctl.core.models import Instance, InstanceState, Volume
 from runctl.core.money import usd
-from runctl.core.tags import EXPIRES_AT, LOGIN_USER, NAME
+from runctl.core.tags import BUDGET, EXPIRES_AT, IDLE_TIMEOUT, LOGIN_USER, NAME
 from runctl.core.text import time_span
 from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit, table
 
@@ -27,11 +28,43 @@ def instances_table(
         Column("ADDRESS", [i.public_ip or i.private_ip for i in instances], WIDE),
         Column("$/HOUR", [_usd(i.price_per_hour) for i in instances], 3, right=True),
         Column("AGE", [duration(now - i.created_at) for i in instances], 2, right=True),
+        Column("ENDS ITSELF", [_ends_in(i, now) for i in instances], 3),
         Column("PROJECT", [i.project for i in instances], WIDE),
     ]
     if owners:
         columns.append(Column("OWNER", [i.owner for i in instances], 1))
     return fit(columns, screen)
+
+
+def when_it_ends(instance: Instance, now: datetime) -> tuple[timedelta | None, timedelta | None]:
+    """In what time a machine ends itself at the latest, and after what time without use, by its tags. Pure."""
+    if instance.state.is_over or instance.state is InstanceState.STOPPED:
+        return None, None
+    expires, idle = instance.tags.get(EXPIRES_AT), instance.tags.get(IDLE_TIMEOUT)
+    try:
+        left = max(parse_rfc3339(expires) - now, timedelta(0)) if expires else None
+    except ValueError:
+        left = None
+    return left, timedelta(seconds=int(idle)) if idle and idle.isdigit() else None
+
+
+def _ends_in(instance: Instance, now: datetime) -> str | None:
+    left, idle = when_it_ends(instance, now)
+    parts = [f"in {duration(left)}"] if left is not None else []
+    parts += [f"idle {duration(idle)}"] if idle is not None else []
+    return ", ".join(parts) or None
+
+
+def _ends(instance: Instance, now: datetime) -> str | None:
+    left, idle = when_it_ends(instance, now)
+    parts = []
+    if left is not None:
+        budget = instance.tags.get(BUDGET)
+        why = f" (of its budget of {usd(Decimal(budget))}, or its time to live)" if budget else ""
+        parts.append(f"at {now + left:%Y-%m-%d %H:%M:%S} UTC, in {duration(left)}{why}")
+    if idle is not None:
+        parts.append(f"when nothing has used it for {duration(idle)}")
+    return "; or ".join(parts) or None
 
 
 def instance_details(instance: Instance, now: datetime) -> str:
@@ -53,7 +86,7 @@ def instance_details(instance: Instance, now: datetime) -> str:
             "project": instance.project,
             "owner": instance.owner,
             "created": f"{instance.created_at:%Y-%m-%d %H:%M:%S} UTC, {duration(age)} ago",
-            "ends by itself": instance.tags.get(EXPIRES_AT),
+            "ends by itself": _ends(instance, now),
         }
     )
     volumes = [[v.volume_id, v.device, v.mount_point] for v in instance.volumes]

@@ -132,6 +132,10 @@ class AgentClient:
         """What the agent knows of itself and the machine: ``protocol``, ``digest``, ``python``, ``docker``, …"""
         return mapping(self.call("version", {}))
 
+    def limits(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """What ends the machine by itself, changed as the request says; see `runctl.agent.machine.limits`."""
+        return dict(mapping(self.call("limits", request)))
+
     def check(self, container: ContainerSpec) -> None:
         """The machine can run such a container: it has an engine, Compose and the GPUs that are asked for.
 

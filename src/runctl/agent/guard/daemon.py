@@ -85,6 +85,11 @@ def write_limits(folder: Path, limits: Limits) -> None:
     replace_file(folder / LIMITS, json.dumps(dataclasses.asdict(limits)), 0o644)
 
 
+def ran_seconds(at: float, status: dict[str, Any]) -> float:
+    """How long the machine has run now, by what the guard found at ``at``."""
+    return (number(status.get("ran_seconds")) or 0.0) + max(0.0, activity.now() - at)
+
+
 def number(value: Any) -> float | None:
     """A value that is one."""
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

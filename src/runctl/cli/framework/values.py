@@ -69,6 +69,18 @@ class Budget(click.ParamType[Decimal]):
         return amount
 
 
+class BudgetOrOff(Budget):
+    """The same, or ``off``: zero."""
+
+    name = "usd|off"
+
+    def convert(
+        self, value: str | Decimal, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Decimal:
+        """The amount."""
+        return Decimal(0) if value == "off" else super().convert(value, param, ctx)
+
+
 class WholeNumber(click.ParamType[int]):
     """A number without a fraction, from ``least`` to ``most``, in a unit that is not written."""
 
@@ -157,6 +169,7 @@ VOLUME = Reference("volume")
 DURATION = Duration()
 TIMEOUT = Timeout()
 BUDGET = Budget()
+BUDGET_OR_OFF = BudgetOrOff()
 COUNT = WholeNumber(1)
 LINES = WholeNumber(0)
 GIB = WholeNumber(1, unit="GiB")

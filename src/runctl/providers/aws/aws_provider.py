@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from runctl.providers.aws.ebs.volumes import EbsVolumes
     from runctl.providers.aws.ec2.connect import Connections
     from runctl.providers.aws.ec2.instances import Ec2StopAndStart
+    from runctl.providers.aws.ec2.limits import Ec2Limits
     from runctl.providers.aws.ec2.renting import Ec2Renting
     from runctl.providers.aws.ec2.spot_market import Ec2SpotMarket
     from runctl.providers.aws.ecr import EcrRegistry
@@ -70,6 +71,13 @@ class AwsProvider(Provider):
         from runctl.providers.aws.ec2.renting import Ec2Renting
 
         return Ec2Renting(self._context, self._connections.forget)
+
+    @made_when_asked
+    def limits(self) -> Ec2Limits:
+        """Instances end themselves at limits."""
+        from runctl.providers.aws.ec2.limits import Ec2Limits
+
+        return Ec2Limits(self._context)
 
     @made_when_asked
     def stop_and_start(self) -> Ec2StopAndStart:

@@ -142,6 +142,9 @@ plugin = ProviderPlugin(
         ),
     ),
     commands={
+        "extend": Leaf(
+            "Change when an instance ends itself.", "runctl.cli.machines.limits:extend_command", "aws"
+        ),
         "spot-prices": Leaf(
             "Show what spot machines cost now in each zone, and have cost.",
             "runctl.cli.machines.spot:prices_command",

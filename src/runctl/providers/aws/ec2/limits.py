@@ -3,24 +3,78 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from runctl.core import tags as tag
-from runctl.core.clock import parse_duration, parse_rfc3339
+from runctl.core.clock import parse_duration, parse_rfc3339, rfc3339
 from runctl.core.errors import RunctlError
-from runctl.core.models import Market
+from runctl.core.models import Instance, Market
 from runctl.costs.rates import Rate
-from runctl.providers.aws.calls.parse import tags_of
+from runctl.providers.aws.calls.errors import raising_our_errors
+from runctl.providers.aws.calls.filters import describe as describe_exactly
+from runctl.providers.aws.calls.parse import tag_list, tags_of
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.capacity import Offer
+from runctl.providers.capacity import Offer, Pool
 from runctl.providers.interface import InstanceRequest
-from runctl.providers.limits import OFF, MachineLimits, cost_per_hour, settled_limits
+from runctl.providers.limits import OFF, Limiting, MachineLimits, cost_per_hour, settled_limits
+from runctl.providers.volume_plans import DiskShape
 
 LOOKED_BACK = timedelta(days=7)
 """A budget counts on the highest spot price of so many days: a price that moves while the machine runs is paid."""
+
+
+@raising_our_errors
+class Ec2Limits(Limiting):
+    """See `Limiting`. The guard on the machine keeps the limits; tags say what they are."""
+
+    def __init__(self, context: AwsContext) -> None:
+        self._context = context
+
+    def cost_per_hour(self, instance: Instance) -> Decimal | None:
+        """By the present price, of spot machines by the highest of the last days."""
+        hourly = instance.price_per_hour
+        if hourly is not None and instance.market is Market.SPOT and instance.zone is not None:
+            pool = Pool(instance.instance_type, instance.zone)
+            hourly = max(hourly, _highest_lately(self._context, [pool]))
+        own: dict[str, list[str]] = {
+            "attachment.instance-id": [instance.id],
+            "attachment.delete-on-termination": ["true"],
+        }
+        rates = [
+            self._context.prices.rates.volume(
+                DiskShape(item["VolumeType"], item["Size"], item.get("Iops"), item.get("Throughput"))
+            )
+            for item in describe_exactly(self._context.session.ec2, "describe_volumes", own)
+        ]
+        return cost_per_hour(hourly, [rate.usd for rate in rates if rate is not None])
+
+    def record(
+        self,
+        instance: Instance,
+        *,
+        expires_at: datetime | None,
+        idle_timeout: timedelta | None,
+        budget: Decimal | None,
+    ) -> Instance:
+        """In the instance's tags."""
+        tags = {
+            tag.EXPIRES_AT: None if expires_at is None else rfc3339(expires_at),
+            tag.IDLE_TIMEOUT: None if idle_timeout is None else str(int(idle_timeout.total_seconds())),
+            tag.BUDGET: None if budget is None else str(budget),
+        }
+        ec2: Any = self._context.session.ec2
+        kept = {key: value for key, value in tags.items() if value is not None}
+        gone = [{"Key": key} for key, value in tags.items() if value is None and key in instance.tags]
+        if kept:
+            ec2.create_tags(Resources=[instance.id], Tags=tag_list(kept))
+        if gone:
+            ec2.delete_tags(Resources=[instance.id], Tags=gone)
+        left = {key: value for key, value in instance.tags.items() if key not in tags}
+        return replace(instance, tags={**left, **kept})
 
 
 def plan_limits(
@@ -38,7 +92,7 @@ def plan_limits(
         idle_timeout = OFF if aws.idle_timeout == "off" else parse_duration(aws.idle_timeout)
     per_hour = None if price is None else price.usd
     if request.budget is not None and per_hour is not None and request.market is Market.SPOT:
-        per_hour = max(per_hour, _highest_lately(context, offers))
+        per_hour = max(per_hour, _highest_lately(context, {offer.pool for offer in offers}))
     return settled_limits(
         ttl=request.ttl if request.ttl is not None else (parse_duration(aws.ttl) if aws.ttl else None),
         budget=request.budget,
@@ -63,8 +117,7 @@ _STOPPED_AT = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
 """As StateTransitionReason has it: ``User initiated (2026-05-01 12:00:00 GMT)``."""
 
 
-def _highest_lately(context: AwsContext, offers: Sequence[Offer]) -> Decimal:
-    pools = {offer.pool for offer in offers}
+def _highest_lately(context: AwsContext, pools: Collection[Pool]) -> Decimal:
     types = sorted({pool.instance_type for pool in pools})
     since = context.clock.now() - LOOKED_BACK
     try:
