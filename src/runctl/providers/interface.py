@@ -36,6 +36,7 @@ from runctl.providers.capacity import (
 )
 
 if TYPE_CHECKING:
+    from runctl.providers.catalogue import Catalogue
     from runctl.providers.filling import Filling
     from runctl.providers.groups import Groups
     from runctl.providers.image_registry import ImageRegistry
@@ -336,6 +337,7 @@ class Provider(ABC):
     )
     prices: Prices | Unsupported = Unsupported("this provider does not tell what its machines cost")
     limits: Limiting | Unsupported = Unsupported("this provider's machines do not end themselves")
+    catalogue: Catalogue | Unsupported = Unsupported("this provider does not list what can be rented")
     spot_market: SpotMarket | Unsupported = Unsupported("this provider has no spot market")
     registry: ImageRegistry | Unsupported = Unsupported("this provider has no image registry")
     object_storage: ObjectStorage | Unsupported = Unsupported("this provider has no object store")

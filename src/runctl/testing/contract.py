@@ -27,6 +27,7 @@ from runctl.core.errors import NotFound, PermissionDenied, Unsupported
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState
 from runctl.core.tags import is_ours
+from runctl.providers.catalogue import Catalogue
 from runctl.providers.filling import Filling
 from runctl.providers.groups import Groups
 from runctl.providers.image_registry import ImageRegistry
@@ -38,7 +39,8 @@ from runctl.providers.volumes import Clones, Resizing, Snapshots, Volumes
 
 # The interface itself imports these for type checkers only.
 _IMPORTED_FOR_TYPES = (
-    *(Clones, Filling, Groups, ImageRegistry, Inventory, ObjectStorage, Prices, Resizing, Snapshots, Volumes),
+    *(Catalogue, Clones, Filling, Groups, ImageRegistry, Inventory, ObjectStorage, Prices),
+    *(Resizing, Snapshots, Volumes),
 )
 ABILITIES: Mapping[str, type] = {
     name: next(kind for kind in get_args(hint) if kind is not Unsupported)

@@ -148,6 +148,10 @@ _FIRST: dict[str, Leaf | Branch] = {
 """Before the providers in help."""
 
 _LAST: dict[str, Leaf | Branch] = {
+    "offers": Leaf(
+        "Show what machines cost, everywhere that they can be rented.",
+        "runctl.cli.machines.offers:offers",
+    ),
     "docker": DOCKER,
     "cp": Leaf("Copy files to or from an instance, or out of a run's folders.", "runctl.cli.machines.cp:cp"),
     "checkpoint": Branch(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from runctl.providers.aws.ecr import EcrRegistry
     from runctl.providers.aws.inventory.inventory import AwsInventory
     from runctl.providers.aws.prices.ability import AwsPrices
+    from runctl.providers.aws.prices.catalogue import AwsCatalogue
     from runctl.providers.aws.s3_storage import S3Storage
     from runctl.transport.agent import AgentClient
     from runctl.transport.interface import Transport
@@ -127,6 +128,13 @@ class AwsProvider(Provider):
         from runctl.providers.aws.prices.ability import AwsPrices
 
         return AwsPrices(self._context)
+
+    @made_when_asked
+    def catalogue(self) -> AwsCatalogue:
+        """Instance types in every region, with their prices."""
+        from runctl.providers.aws.prices.catalogue import AwsCatalogue
+
+        return AwsCatalogue(self._context)
 
     @made_when_asked
     def spot_market(self) -> Ec2SpotMarket:

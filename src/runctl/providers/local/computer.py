@@ -48,6 +48,7 @@ class LocalProvider(Provider):
     clones = Unsupported("this computer has no volumes to copy")
     resizing = Unsupported("this computer has no volumes to resize")
     filling = Unsupported("this computer has no volumes to fill")
+    catalogue = Unsupported("this computer is yours: there is nothing to rent")
     prices = FreePrices("this computer is not rented")
     inventory = Unsupported(
         "nothing is rented on this computer", hint="runctl runs prune removes what ended runs keep on it"

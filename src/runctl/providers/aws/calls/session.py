@@ -86,9 +86,9 @@ class AwsSession:
         """The same user in another region; clients are made for it alone."""
         if self._origin is not None:
             return self._origin.in_region(region)
+        if region == self._wanted_region:
+            return self
         with self._lock:
-            if region == self.region:
-                return self
             if region not in self._elsewhere:
                 other = AwsSession(region=region, profile=self._profile, journal=self.journal)
                 other._origin, other._lock, other._waits = self, self._lock, self._waits

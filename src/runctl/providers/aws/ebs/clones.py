@@ -24,6 +24,7 @@ from runctl.providers.aws.ebs.volume_lookup import (
     is_replayed,
     wait_created,
 )
+from runctl.providers.aws.prices.price_list import Group
 from runctl.providers.volume_plans import (
     ClonePlan,
     CloneRequest,
@@ -81,7 +82,7 @@ class EbsClones(Clones):
             persistent=persistent,
             multi_attach=source.multi_attach and shape.type == source.type,
             tags=tags,
-            price=self._context.prices.rates.volume(shape),
+            price=self._context.prices.current_rates(Group.EBS).volume(shape),
             copy_fee=COPY_FEE,
             client_token=token,
         )

@@ -23,6 +23,7 @@ from runctl.providers.aws.calls.retries import carried_out
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.types import TYPES, checked_shape
 from runctl.providers.aws.ebs.volume_lookup import check_ours, find_volume
+from runctl.providers.aws.prices.price_list import Group
 from runctl.providers.aws.prices.region_rates import RegionRates
 from runctl.providers.volume_plans import DiskShape, Modification, ResizePlan, ResizeRequest, changes_between
 from runctl.providers.volumes import Resizing
@@ -76,7 +77,8 @@ class EbsResizing(Resizing):
         volume = find_volume(self._context, id_or_name)
         check_ours(volume)
         latest = latest_modification(self._context, volume.id)
-        return decide_resize(volume, request, latest, self._context.clock.now(), self._context.prices.rates)
+        rates = self._context.prices.current_rates(Group.EBS)
+        return decide_resize(volume, request, latest, self._context.clock.now(), rates)
 
     def resize(self, plan: ResizePlan, progress: Progress = SILENT) -> Volume:
         """ModifyVolume, waited for until it is ``optimizing``."""

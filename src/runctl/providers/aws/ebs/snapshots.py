@@ -21,6 +21,7 @@ from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.initialization import RATES, initialization
 from runctl.providers.aws.ebs.types import shape_from_text, shape_text
 from runctl.providers.aws.ebs.volume_lookup import check_not_empty, find_volume
+from runctl.providers.aws.prices.price_list import Group
 from runctl.providers.names import check_resource_name
 from runctl.providers.volume_plans import DiskShape, Initialization, SnapshotPlan, SnapshotRequest
 from runctl.providers.volumes import Snapshots
@@ -43,7 +44,8 @@ def list_snapshots(
         filters["volume-id"] = [volume_id]
     items = describe_snapshots(context, filters)
     items.sort(key=lambda item: (utc(item.get("StartTime")), item["SnapshotId"]), reverse=True)
-    return tuple(snapshot_of(item, context.prices.rates) for item in items)
+    rates = context.prices.rates
+    return tuple(snapshot_of(item, rates) for item in items)
 
 
 def find_snapshot(context: AwsContext, id_or_name: str) -> Snapshot:
@@ -123,7 +125,7 @@ class EbsSnapshots(Snapshots):
             tags[tag.NAME] = request.name
         earlier = list_snapshots(self._context, everyone=True, volume_id=volume.id)
         newest = next((s for s in earlier if s.state is SnapshotState.COMPLETED), None)
-        price = self._context.prices.rates.snapshot(volume.size_gib)
+        price = self._context.prices.current_rates(Group.EBS).snapshot(volume.size_gib)
         description = request.description or f"runctl: {volume.name or volume.id}"
         return SnapshotPlan(volume, request.name, description, persistent, tags, price, newest, token)
 

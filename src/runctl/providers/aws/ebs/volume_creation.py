@@ -28,6 +28,7 @@ from runctl.providers.aws.ebs.volume_lookup import (
     wait_created,
 )
 from runctl.providers.aws.ec2.zones import ZoneChoice, zone_for_volume
+from runctl.providers.aws.prices.price_list import Group
 from runctl.providers.volume_plans import VolumePlan, VolumeRequest
 
 CREATE_TIMEOUT = timedelta(minutes=5)
@@ -35,7 +36,7 @@ CREATE_TIMEOUT = timedelta(minutes=5)
 
 def plan_volume(context: AwsContext, request: VolumeRequest) -> VolumePlan:
     """See `Volumes.plan`. The zone is chosen for the machine that the configuration names."""
-    rates = context.prices.rates
+    rates = context.prices.current_rates(Group.EBS)
     snapshot = None if request.snapshot_id is None else find_snapshot(context, request.snapshot_id)
     size = _size(request, snapshot)
     shape = checked_shape(request.type or USUAL_TYPE, size, request.iops, request.throughput)

@@ -32,6 +32,7 @@ from runctl.providers.aws.ec2.type_choice import choose_types
 from runctl.providers.aws.ec2.zones import ZoneChoice, choose_zone
 from runctl.providers.aws.iam.roles import ProfilePlan, plan_profile
 from runctl.providers.aws.prices import shipped, spot_history
+from runctl.providers.aws.prices.price_list import Group
 from runctl.providers.aws.prices.region_rates import RegionRates
 from runctl.providers.capacity import Offer, Pool
 from runctl.providers.interface import CreatePlan, InstanceRequest, Rate, VolumeMount
@@ -95,7 +96,8 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
         writes=request.writes,
     )
     price, on_demand = prices.planned(selection.offers), prices.on_demand(selection.offers)
-    disks = _volume_prices(context.prices.rates, volumes, root_size, request.data_volume_size_gib)
+    rates = context.prices.current_rates(Group.EBS, progress=progress)
+    disks = _volume_prices(rates, volumes, root_size, request.data_volume_size_gib)
     own_disks = [disks[name].usd for name in ("root", DATA_VOLUME) if name in disks]
     limits = plan_limits(context, request, selection.offers, price, own_disks)
     project = request.project or context.config.project.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -27,7 +28,21 @@ if TYPE_CHECKING:
 LIST_KEPT = timedelta(days=7)
 """So long the price list is not asked again; AWS changes it a few times a year."""
 SPOT_KEPT = timedelta(minutes=10)
+MOST_ONE_BY_ONE = 12
+"""The price list is asked type by type for so many, each for every region; for more the region's list is shorter."""
 LINUX = "Linux/UNIX"
+
+
+class _Shared:
+    """What the books of all regions know: one question about a type is answered for each."""
+
+    def __init__(self) -> None:
+        self.on_demand: dict[str, Mapping[str, Rate]] = {}
+        self._locks: dict[str, threading.Lock] = {}
+
+    def lock_of(self, instance_type: str) -> threading.Lock:
+        """For whoever asks AWS about the type."""
+        return self._locks.setdefault(instance_type, threading.Lock())
 
 
 class PriceBook:
@@ -38,7 +53,9 @@ class PriceBook:
         self._clock = clock
         self._directory = cache_directory
         self._spot: dict[str, tuple[datetime, tuple[SpotQuote, ...]]] = {}
-        self._on_demand: dict[str, Mapping[str, Rate]] = {}
+        self._rates: dict[Group, tuple[datetime, bool, Mapping[Item, TieredRate]]] = {}
+        """When each group was read, whether AWS was asked then, and what is known."""
+        self._shared = _Shared()
         self._elsewhere: dict[str, PriceBook] = {}
 
     @property
@@ -48,11 +65,13 @@ class PriceBook:
 
     def in_region(self, region: str) -> PriceBook:
         """The same for another region."""
-        if region == self.region:
+        session = self._session.in_region(region)
+        if session is self._session:
             return self
         if region not in self._elsewhere:
-            session = self._session.in_region(region)
-            self._elsewhere[region] = type(self)(session, self._clock, self._directory)
+            there = type(self)(session, self._clock, self._directory)
+            there._shared = self._shared
+            self._elsewhere[region] = there
         return self._elsewhere[region]
 
     @property
@@ -78,16 +97,26 @@ class PriceBook:
         """The same; for these groups AWS is asked, unless it was within `LIST_KEPT`."""
         found = dict(shipped.shipped_rates(self.region).rates)
         for group in Group:
-            name = f"rates-{self.region}-{group.value}"
-            kept = self.public.read(name, LIST_KEPT)
-            if kept is None and group in groups:
-                kept = self._ask_rates(group, name, progress)
-            known = _rates_in(kept or self.public.read(name), current=kept is not None)
+            known = self._rates_of(group, progress, ask=group in groups)
             newer = {
                 item: rate for item, rate in known.items() if rate.current or rate.as_of > found[item].as_of
             }
             found |= newer
         return RegionRates(self.region, found)
+
+    def _rates_of(self, group: Group, progress: Progress, *, ask: bool) -> Mapping[Item, TieredRate]:
+        """Read and asked for once, as a listing wants the price of each volume."""
+        now = self._clock.now()
+        since, asked, known = self._rates.get(group, (now, False, None))
+        if known is not None and (asked or not ask) and now - since <= LIST_KEPT:
+            return known
+        name = f"rates-{self.region}-{group.value}"
+        kept = self.public.read(name, LIST_KEPT)
+        if kept is None and ask:
+            kept = self._ask_rates(group, name, progress)
+        found = _rates_in(kept or self.public.read(name), current=kept is not None)
+        self._rates[group] = (now, ask, found)
+        return found
 
     def _ask_rates(self, group: Group, name: str, progress: Progress) -> Kept | None:
         wanted = price_list.questions(group, self.region)
@@ -108,32 +137,63 @@ class PriceBook:
 
     def on_demand(self, instance_type: str, progress: Progress = SILENT) -> Rate | None:
         """From the price list where the account may ask it, else an older answer, else the shipped list."""
-        if self.region not in self._fresh_on_demand(instance_type):
-            documents = self._documents(price_list.machine_question(instance_type), progress)
-            if documents is not None:
-                prices = price_list.machine_prices(documents)
-                content = {region: str(usd) for region, usd in prices.items()}
-                self.public.write(self._on_demand_name(instance_type), content)
-                kept = Kept(self._clock.now(), content)
-                self._on_demand[instance_type] = _hourly_in(kept, current=True)
+        with self._shared.lock_of(instance_type):
+            if self._fresh_on_demand(instance_type) is None:
+                documents = self._documents(price_list.machine_question(instance_type), progress)
+                if documents is not None:
+                    prices = price_list.machine_prices(documents)
+                    content = {region: str(usd) for region, usd in prices.items()}
+                    self.public.write(self._on_demand_name(instance_type), content)
+                    kept = Kept(self._clock.now(), content)
+                    self._shared.on_demand[instance_type] = _hourly_in(kept, current=True)
         return self.known_on_demand(instance_type)
+
+    def on_demand_of(self, instance_types: Sequence[str], progress: Progress = SILENT) -> Mapping[str, Rate]:
+        """Of several types, side by side; of many, the region's whole list in one go.
+
+        Those without a price are left out.
+        """
+        missing = [name for name in instance_types if self._fresh_on_demand(name) is None]
+        whole: Mapping[str, Rate] = {}
+        if len(missing) > MOST_ONE_BY_ONE:
+            whole = self._whole_region(progress)
+        elif missing:
+            with ThreadPoolExecutor(len(missing)) as pool:
+                list(pool.map(lambda name: self.on_demand(name, progress), missing))
+        found = {name: whole.get(name) or self.known_on_demand(name) for name in instance_types}
+        return {name: price for name, price in found.items() if price is not None}
+
+    def _whole_region(self, progress: Progress) -> Mapping[str, Rate]:
+        name = f"on-demand-in-{self.region}"
+        kept = self.public.read(name, LIST_KEPT)
+        if kept is None:
+            documents = self._documents(price_list.region_question(self.region), progress)
+            if documents is None:
+                return {}
+            content = {kind: str(usd) for kind, usd in price_list.prices_by_type(documents).items()}
+            self.public.write(name, content)
+            kept = Kept(self._clock.now(), content)
+        return _hourly_in(kept, current=True)
 
     def known_on_demand(self, instance_type: str) -> Rate | None:
         """Without asking AWS."""
-        fresh = self._fresh_on_demand(instance_type).get(self.region)
-        if fresh is not None:
-            return fresh
+        fresh = self._fresh_on_demand(instance_type) or {}
+        if self.region in fresh:
+            return fresh[self.region]
         older = _hourly_in(self.public.read(self._on_demand_name(instance_type)), current=False)
         known = [older.get(self.region), shipped.snapshot_on_demand(instance_type, self.region)]
         return max(filter(None, known), key=lambda rate: rate.as_of, default=None)
 
-    def _fresh_on_demand(self, instance_type: str) -> Mapping[str, Rate]:
-        if instance_type not in self._on_demand:
+    def _fresh_on_demand(self, instance_type: str) -> Mapping[str, Rate] | None:
+        """By region; ``None`` where AWS has to be asked."""
+        known = self._shared.on_demand
+        if instance_type not in known:
             kept = self.public.read(self._on_demand_name(instance_type), LIST_KEPT)
-            if kept is None:
-                return {}
-            self._on_demand[instance_type] = _hourly_in(kept, current=True)
-        return self._on_demand[instance_type]
+            found = _hourly_in(kept, current=True)
+            if not found:
+                return None
+            known[instance_type] = found
+        return known[instance_type]
 
     def _on_demand_name(self, instance_type: str) -> str:
         # These have price lists of their own, in which other regions are missing.

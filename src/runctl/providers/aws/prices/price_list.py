@@ -141,32 +141,45 @@ def questions(group: Group, region: str) -> tuple[Question, ...]:
     )
 
 
+_LINUX = {
+    "operatingSystem": "Linux",
+    "preInstalledSw": "NA",
+    "tenancy": "Shared",
+    "capacitystatus": "Used",
+}
+
+
 def machine_question(instance_type: str) -> Question:
     """On-demand Linux machines of one type, in every region that sells them."""
-    return Question(
-        _EC2,
-        {
-            "instanceType": instance_type,
-            "operatingSystem": "Linux",
-            "preInstalledSw": "NA",
-            "tenancy": "Shared",
-            "capacitystatus": "Used",
-        },
-    )
+    return Question(_EC2, {"instanceType": instance_type, **_LINUX})
+
+
+def region_question(region: str) -> Question:
+    """On-demand Linux machines of every type in one region."""
+    return Question(_EC2, {"regionCode": region, **_LINUX})
 
 
 def machine_prices(documents: Iterable[str]) -> Mapping[str, Decimal]:
     """USD an hour by region, of the documents that answer `machine_question`; the cheapest where there are several."""
+    return _hourly_by("regionCode", documents)
+
+
+def prices_by_type(documents: Iterable[str]) -> Mapping[str, Decimal]:
+    """The same by instance type, of those that answer `region_question`."""
+    return _hourly_by("instanceType", documents)
+
+
+def _hourly_by(attribute: str, documents: Iterable[str]) -> Mapping[str, Decimal]:
     found: dict[str, Decimal] = {}
     for document in map(json.loads, documents):
         attributes = document.get("product", {}).get("attributes", {})
-        region = attributes.get("regionCode")
-        # Local and Wavelength zones have prices, and their region's code.
-        if region is None or attributes.get("locationType", "AWS Region") != "AWS Region":
+        key = attributes.get(attribute)
+        # Local and Wavelength zones have prices of their own, and their region's code.
+        if key is None or attributes.get("locationType", "AWS Region") != "AWS Region":
             continue
         for unit, _, usd in _dimensions(document):
             if unit == "Hrs" and usd > 0:
-                found[region] = min(usd, found.get(region, usd))
+                found[key] = min(usd, found.get(key, usd))
     return found
 
 

@@ -1,0 +1,115 @@
+"""``runctl offers``: what machines cost, everywhere that they can be rented."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.framework.commands import Command
+from runctl.cli.framework.values import COUNT, GIB
+from runctl.cli.machines.capacity_options import GB, Gpu, GpuNeed
+from runctl.core.clock import SystemClock
+from runctl.core.errors import CapacityError
+from runctl.core.models import Market
+from runctl.providers.capacity import Needs
+from runctl.providers.catalogue import OfferQuery
+
+EVERYWHERE = "all"
+SHOWN = 30
+
+
+@click.command(
+    "offers",
+    cls=Command,
+    examples=[
+        ("runctl offers --gpu A100 --spot", "spot machines with an A100, in every region"),
+        ("runctl offers --gpu A10G:4 --region us-east-1,us-west-2", "with four, in two regions"),
+        ("runctl offers --gpu-memory 40 --spot --sort price-per-gpu", "the cheapest GPU with 40 GB"),
+        ("runctl offers --cpus 16 --memory 64", "without a GPU"),
+    ],
+)
+@click.option("--gpu", type=Gpu(), metavar="MODEL[:N]", help="With such GPUs, as A100:8.")
+@click.option("--gpu-memory", type=GB, metavar="GB", help="With GPUs that have so much each.")
+@click.option("--cpus", type=COUNT, metavar="N", help="With so many vCPUs.")
+@click.option("--memory", type=GIB, metavar="GIB", help="With so much memory.")
+@click.option("--spot", is_flag=True, help="Spot machines, with the price of each zone.")
+@click.option(
+    "--provider",
+    "providers",
+    metavar="NAME",
+    default=EVERYWHERE,
+    show_default=True,
+    help="Ask this provider only; several with commas.",
+)
+@click.option(
+    "--sort",
+    type=click.Choice(["price", "price-per-gpu"]),
+    default="price",
+    show_default=True,
+    help="What comes first.",
+)
+@click.option("--limit", type=COUNT, metavar="N", help=f"Show so many; else {SHOWN}, and with json all.")
+@click.pass_obj
+def offers(
+    cli: Cli,
+    gpu: GpuNeed | None,
+    gpu_memory: int | None,
+    cpus: int | None,
+    memory: int | None,
+    spot: bool,
+    providers: str,
+    sort: str,
+    limit: int | None,
+) -> None:
+    """Show what machines cost, everywhere that they can be rented, the cheapest first.
+
+    Every region that the account may use is asked, side by side; --region names one, or several with commas. A score
+    is the provider's, from 1 to 10, for how likely a spot machine is to be had. An age is that of the price; answers
+    are kept for ten minutes.
+    """
+    from runctl.machines.offers import SortKey, find_offers
+    from runctl.render.offers import offers_document, offers_table, unread_text
+    from runctl.render.tables import screen_of
+
+    regions = _list(cli.settings.region)
+    # Each provider is asked for all of its regions: none is the session's own.
+    cli.settings = replace(cli.settings, region=None)
+    query = OfferQuery(
+        Needs(
+            gpu=gpu.model if gpu else None,
+            gpu_count=gpu.number if gpu else None,
+            gpu_memory_gb=gpu_memory,
+            cpus=cpus,
+            memory_gib=memory,
+        ),
+        Market.SPOT if spot else Market.ON_DEMAND,
+        regions,
+    )
+    found = find_offers(cli.session, query, providers=_list(providers), sort=SortKey(sort))
+    if not found.offers and not found.unread:
+        raise CapacityError("nobody rents a machine with all of that", hint="ask for less, or other regions")
+    for unread in found.unread:
+        cli.progress.warn(unread_text(unread))
+    for note in found.notes:
+        cli.progress.note(note)
+    shown = found.offers[: limit or (len(found.offers) if cli.settings.json else SHOWN)]
+    if cli.settings.json:
+        cli.emit(offers_document(replace(found, offers=shown)), text=str)
+        return
+    now = SystemClock().now()
+    cli.emit(
+        shown,
+        text=lambda: offers_table(shown, now, screen=screen_of(sys.stdout)),
+        ids=[offer.instance_type for offer in shown],
+    )
+    if len(shown) < len(found.offers):
+        cli.progress.note(f"{len(found.offers) - len(shown)} more, and dearer: --limit {len(found.offers)}")
+
+
+def _list(text: str | None) -> tuple[str, ...] | None:
+    """What is between the commas; ``None`` for all."""
+    names = tuple(name.strip() for name in (text or EVERYWHERE).split(",") if name.strip())
+    return None if EVERYWHERE in names or not names else names
