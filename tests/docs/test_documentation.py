@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -28,15 +29,18 @@ from runctl.core.config import rules
 from runctl.machines.pool_record import PoolSummary
 from runctl.machines.spot_market import PoolAdvice, PoolPrices
 from runctl.providers.capacity import LeftOut, Offer, Pool
+from runctl.providers.catalogue import Offers, UnreadRegion
 from runctl.providers.interface import InstanceRequest
 from runctl.providers.inventory import Resource, Unread
 from runctl.providers.prices import PricePoint
+from runctl.render.offers import offers_document
 from runctl.render.plans import plan_document
 from runctl.runs.end_reason import exit_code
 from runctl.runs.launch_plan import ResultsPlan
 from runctl.runs.results import LaunchEnd, Results
 from tests.cli.fake_provider import a_plan
 from tests.docs.pages import blocks, matches, needs, script, steps
+from tests.machines.test_offers import ONE
 from tests.rates import hourly
 
 REPOSITORY = Path(__file__).parents[2]
@@ -327,6 +331,14 @@ def test_the_offers_of_a_plan_are_as_documented() -> None:
 
     for name, shown in example.items():
         assert shape_of(plan[name]) == shape_of(shown), name
+
+
+def test_what_can_be_rented_is_as_documented() -> None:
+    text = (REPOSITORY / "docs" / "json.md").read_text()
+    (body,) = [block.body for block in blocks(text) if block.options.get("shape") == "Found"]
+    found = Offers((replace(ONE, score=7),), (UnreadRegion("aws", "eu-west-1", "you are not authorized"),))
+
+    assert shape_of(offers_document(found)) == shape_of(json.loads(body))
 
 
 def test_what_is_said_of_the_spot_market_is_as_documented() -> None:

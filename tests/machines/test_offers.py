@@ -14,7 +14,7 @@ from runctl.core.models import Market
 from runctl.core.progress import SILENT
 from runctl.machines.offers import SortKey, find_offers, sort_offers
 from runctl.machines.session import Session
-from runctl.providers.catalogue import Catalogue, MachineOffer, OfferQuery, Offers, Unread
+from runctl.providers.catalogue import Catalogue, MachineOffer, OfferQuery, Offers, UnreadRegion
 from tests.rates import hourly
 
 
@@ -75,7 +75,7 @@ def session_of(monkeypatch: pytest.MonkeyPatch, catalogues: Mapping[str, Catalog
     return cast("Session", SimpleNamespace(provider=providers.__getitem__, progress=SILENT))
 
 
-DENIED = Unread("one", "eu-west-1", "you may not")
+DENIED = UnreadRegion("one", "eu-west-1", "you may not")
 
 
 def test_every_provider_is_in_one_table_and_what_could_not_be_read_is_said(
@@ -94,7 +94,7 @@ def test_every_provider_is_in_one_table_and_what_could_not_be_read_is_said(
     found = find_offers(session, OfferQuery())
 
     assert found.offers == (ONE, FOUR)
-    assert found.unread == (DENIED, Unread("three", None, "who are you?", "log in"))
+    assert found.unread == (DENIED, UnreadRegion("three", None, "who are you?", "log in"))
     assert found.notes == ("no scores",)
 
 

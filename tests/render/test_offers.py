@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from runctl.core.models import Market
-from runctl.providers.catalogue import Offers, Unread
+from runctl.providers.catalogue import Offers, UnreadRegion
 from runctl.render.offers import offers_document, offers_table, unread_text
 from tests.machines.test_offers import FOUR, NONE, ONE
 from tests.rates import DAY
@@ -37,7 +37,7 @@ def test_zones_at_one_price_are_one_line_and_an_old_price_says_so() -> None:
 
 
 def test_what_could_not_be_read_is_a_sentence() -> None:
-    assert unread_text(Unread("aws", "eu-west-1", "you may not", "ask")) == (
+    assert unread_text(UnreadRegion("aws", "eu-west-1", "you may not", "ask")) == (
         "aws eu-west-1 could not be read: you may not (ask)"
     )
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from runctl.core.errors import RunctlError, Unsupported
 from runctl.machines.session import Session
 from runctl.providers import registry
-from runctl.providers.catalogue import MachineOffer, OfferQuery, Offers, Unread
+from runctl.providers.catalogue import MachineOffer, OfferQuery, Offers, UnreadRegion
 from runctl.providers.interface import require
 
 SIDE_BY_SIDE = 8
@@ -65,7 +65,7 @@ class _Failure:
 
     @property
     def as_unread(self) -> Offers:
-        return Offers((), (Unread(self.provider, None, self.error.message, self.error.hint),))
+        return Offers((), (UnreadRegion(self.provider, None, self.error.message, self.error.hint),))
 
 
 def _ask(session: Session, name: str, query: OfferQuery) -> Offers | _Failure | None:

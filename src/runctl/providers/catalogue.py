@@ -52,7 +52,7 @@ class MachineOffer:
 
 
 @dataclass(frozen=True)
-class Unread:
+class UnreadRegion:
     """A region, or a whole provider, of which nothing is known, and why."""
 
     provider: str
@@ -66,7 +66,7 @@ class Offers:
     """What was found, and what could not be asked."""
 
     offers: tuple[MachineOffer, ...]
-    unread: tuple[Unread, ...] = ()
+    unread: tuple[UnreadRegion, ...] = ()
     notes: tuple[str, ...] = ()
     """What is missing of the offers, such as scores, and why."""
 

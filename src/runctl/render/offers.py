@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from runctl.core.money import usd
-from runctl.providers.catalogue import MachineOffer, Offers, Unread
+from runctl.providers.catalogue import MachineOffer, Offers, UnreadRegion
 from runctl.render.json import to_builtins
 from runctl.render.tables import PLAIN, WIDE, Column, Screen, fit
 from runctl.render.things import duration
@@ -46,7 +46,7 @@ def offers_table(offers: Sequence[MachineOffer], now: datetime, *, screen: Scree
     return fit([column for column in columns if column.header not in left_out], screen)
 
 
-def unread_text(unread: Unread) -> str:
+def unread_text(unread: UnreadRegion) -> str:
     """What could not be read, why, and what to do about it."""
     where = unread.provider if unread.region is None else f"{unread.provider} {unread.region}"
     return f"{where} could not be read: {unread.reason}" + (f" ({unread.hint})" if unread.hint else "")

@@ -25,7 +25,7 @@ from runctl.providers.aws.ec2.type_choice import fits
 from runctl.providers.aws.prices.book import PriceBook
 from runctl.providers.aws.prices.cache import PriceCache
 from runctl.providers.aws.prices.spot_history import newest_spot_quotes
-from runctl.providers.catalogue import Catalogue, MachineOffer, OfferQuery, Offers, Unread
+from runctl.providers.catalogue import Catalogue, MachineOffer, OfferQuery, Offers, UnreadRegion
 
 OFFERS_KEPT = timedelta(minutes=10)
 FACTS_KEPT = timedelta(days=1)
@@ -54,14 +54,14 @@ class AwsCatalogue(Catalogue):
         regions = query.regions or self._regions(own)
         known = {region: _kept_offers(own, query, region) for region in regions}
         missing = [region for region, found in known.items() if found is None]
-        unread: list[Unread] = []
+        unread: list[UnreadRegion] = []
         if missing:
             where = missing[0] if len(missing) == 1 else f"{len(missing)} regions"
             progress.step(f"asking EC2 what it rents in {where}")
             with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
                 answers = list(pool.map(lambda region: self._asked(query, region, progress), missing))
             for region, answer in zip(missing, answers, strict=True):
-                if isinstance(answer, Unread):
+                if isinstance(answer, UnreadRegion):
                     unread.append(answer)
                 else:
                     known[region] = answer
@@ -92,13 +92,15 @@ class AwsCatalogue(Catalogue):
         except ConfigError:
             return self._context.session.in_region(HOME)
 
-    def _asked(self, query: OfferQuery, region: str, progress: Progress) -> tuple[MachineOffer, ...] | Unread:
+    def _asked(
+        self, query: OfferQuery, region: str, progress: Progress
+    ) -> tuple[MachineOffer, ...] | UnreadRegion:
         session = self._context.session.in_region(region)
         try:
             with our_errors(session.endpoint):
                 found = self._offers_in(query, region, session, progress)
         except RunctlError as error:
-            return Unread("aws", region, error.message, error.hint)
+            return UnreadRegion("aws", region, error.message, error.hint)
         self._context.prices.own.write(_name_of(query, region), msgspec.to_builtins(found))
         return found
 

@@ -1,6 +1,6 @@
 """The prices that are shipped with runctl: what is left where AWS cannot be asked, each with its day.
 
-``data/README.md`` says where they are from; ``scripts/price_snapshot`` makes them anew.
+``data/README.md`` says where they are from; ``scripts/price_snapshot.py`` makes them anew.
 """
 
 from __future__ import annotations
