@@ -15,9 +15,12 @@ create, they end.
 # ruff: noqa: S101 (tests assert)
 from __future__ import annotations
 
+import ast
+import inspect
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from importlib import import_module
 from pathlib import PurePosixPath
 from typing import get_args, get_type_hints
 
@@ -27,26 +30,28 @@ from runctl.core.errors import NotFound, PermissionDenied, Unsupported
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState
 from runctl.core.tags import is_ours
-from runctl.providers.catalogue import Catalogue
-from runctl.providers.filling import Filling
-from runctl.providers.groups import Groups
-from runctl.providers.image_registry import ImageRegistry
+from runctl.providers import interface
 from runctl.providers.interface import CreatePlan, DoctorStatus, InstanceRequest, Provider, require
-from runctl.providers.inventory import Inventory
-from runctl.providers.object_storage import ObjectStorage
-from runctl.providers.prices import Prices
-from runctl.providers.volumes import Clones, Resizing, Snapshots, Volumes
 
-# The interface itself imports these for type checkers only.
-_IMPORTED_FOR_TYPES = (
-    *(Catalogue, Clones, Filling, Groups, ImageRegistry, Inventory, ObjectStorage, Prices),
-    *(Resizing, Snapshots, Volumes),
-)
+
+def _imported_for_types() -> Mapping[str, type]:
+    """The classes that the interface itself imports for type checkers only."""
+    tree = ast.parse(inspect.getsource(interface))
+    blocks = (
+        node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    )
+    imports = (line for block in blocks for line in block.body if isinstance(line, ast.ImportFrom))
+    return {
+        alias.name: getattr(import_module(line.module), alias.name)
+        for line in imports
+        if line.module is not None
+        for alias in line.names
+    }
+
+
 ABILITIES: Mapping[str, type] = {
     name: next(kind for kind in get_args(hint) if kind is not Unsupported)
-    for name, hint in get_type_hints(
-        Provider, localns={kind.__name__: kind for kind in _IMPORTED_FOR_TYPES}
-    ).items()
+    for name, hint in get_type_hints(Provider, localns=dict(_imported_for_types())).items()
     if Unsupported in get_args(hint)
 }
 """What a provider may have, and the interface that each ability has."""
