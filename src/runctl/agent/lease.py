@@ -149,12 +149,14 @@ class Claim:
         holder: str,
         *,
         seconds: float = SECONDS,
+        token: str = "",
         now: Callable[[], float] = clock,
         unique: Callable[[], str] = lambda: os.urandom(16).hex(),
     ) -> None:
+        """``token``: that of a program before this one, which has certainly ended: its lease is this one's at once."""
         self._store, self._run_id, self._holder = store, run_id, holder
         self._seconds, self._now, self._unique = seconds, now, unique
-        self._token = unique()
+        self._token = token or unique()
         self._began: dict[str, float] = {}
         self._held: Lease | None = None
         self._etag = ""
@@ -276,4 +278,5 @@ class Claim:
             self._held = None
             return
         self._held, self._etag = lease, etag
-        self._until = self._began[lease.write] + self._seconds
+        # A write of a program before this one counts for nothing until it is renewed.
+        self._until = self._began.get(lease.write, float("-inf")) + self._seconds

@@ -31,6 +31,11 @@ class StoredCheckpoints(CheckpointPlace):
         self._manifests: dict[Identity, Manifest] = {}
 
     @property
+    def at(self) -> Prefix:
+        """The prefix."""
+        return self._at
+
+    @property
     def run_id(self) -> str:
         """Of the run whose prefix it is."""
         return self._at.prefix.rpartition("/")[2]

@@ -26,6 +26,8 @@ from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
 from runctl.providers.registry import is_this_computer
+from runctl.runs.elsewhere import end_elsewhere, seen_elsewhere
+from runctl.runs.recipe import Recipes
 from runctl.runs.records import (
     RunRecord,
     adopted,
@@ -64,7 +66,11 @@ def machine_of(session: Session, record: RunRecord) -> Machine:
 
 
 def refresh(session: Session, records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Ask the machines, all at once, about runs that may still change; remember what they say."""
+    """Ask the machines, all at once, about runs that may still change; remember what they say.
+
+    Of interrupted runs with a store that is asked first: they may go on elsewhere.
+    """
+    records = seen_elsewhere(session, records)
     on_machines: dict[tuple[str, str | None, str], list[RunRecord]] = defaultdict(list)
     for record in records:
         if not record.has_ended:
@@ -229,6 +235,7 @@ def stop_run(
     """The run has ended: SIGTERM, ``grace`` (the run's own), SIGKILL; ``force`` goes straight to that."""
     from runctl.agent.spec import EndReason
 
+    (record,) = seen_elsewhere(session, [record])
     if record.has_ended:
         return _stop_recovery(session, record)
     try:
@@ -255,9 +262,13 @@ def _stop_recovery(session: Session, record: RunRecord) -> Stopped:
         return Stopped(record, had_ended=True)
     message = f"stopped on request after attempt {record.attempt} ended as {record.end_reason.value}"
     stopped = replace(record, end_reason=EndReason.STOPPED, message=message)
+    recipe = Recipes(session.database).find(record.id)
     if not run_store(session).replace(stopped, record):
         # Its next attempt has begun meanwhile.
         return stop_run(session, run_store(session).get(record.id))
+    trouble = end_elsewhere(session, record, recipe)
+    if trouble:
+        session.progress.warn(f"{record.id} is not recovered from here any more, but {trouble}")
     return Stopped(stopped, had_ended=False)
 
 

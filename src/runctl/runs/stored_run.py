@@ -17,9 +17,8 @@ from typing import Any
 
 import msgspec
 
-from runctl.agent import lease, stored_run
+from runctl.agent import stored_run
 from runctl.agent.encoding import dumps, from_json, loads, to_json
-from runctl.agent.lease import Lease
 from runctl.agent.object_store import parse_source
 from runctl.agent.package import build
 from runctl.agent.spec import RunSpec
@@ -32,7 +31,9 @@ from runctl.core.models import GitState, Instance
 from runctl.machines.session import Session
 from runctl.project.kept import KeptProjects, kept_projects
 from runctl.runs.launch_plan import is_address
+from runctl.runs.leases import note_attempt
 from runctl.runs.recipe import Recipe
+from runctl.runs.records import RunRecord
 
 THREADS = 6
 
@@ -44,6 +45,11 @@ class RunFacts:
     name: str | None = None
     git: GitState | None = None
     results: str | None = None
+
+
+def facts_of(record: RunRecord) -> RunFacts:
+    """Those of a run that is known here. Pure."""
+    return RunFacts(record.name, record.git, record.results)
 
 
 @dataclass(frozen=True)
@@ -75,16 +81,21 @@ def store_run(
     `NotFound` (code ``project-not-kept``), and what the store raises.
     """
     put: list[Callable[[], object]] = [
-        partial(_put, at, stored_run.SPEC, dumps(recipe.spec).encode()),
-        partial(_put, at, stored_run.RUN, dumps(_described(recipe, facts)).encode()),
+        partial(put_recipe, at, recipe, facts),
         partial(_upload, at, stored_run.AGENT, build(cache_folder() / "agent")),
-        partial(_begin_lease, at, recipe.run_id, attempt),
+        partial(note_attempt, at, recipe.run_id, attempt),
     ]
     if recipe.spec.tree is not None:
         put.append(partial(_put_project, at, recipe.spec.tree, projects or kept_projects()))
     with ThreadPoolExecutor(THREADS) as pool:
         for done in [pool.submit(each) for each in put]:
             done.result()
+
+
+def put_recipe(at: Prefix, recipe: Recipe, facts: RunFacts) -> None:
+    """The next attempt is made by this recipe, wherever it is started from. Raises what the store raises."""
+    _put(at, stored_run.SPEC, dumps(recipe.spec).encode())
+    _put(at, stored_run.RUN, dumps(_described(recipe, facts)).encode())
 
 
 def put_machine(at: Prefix, attempt: int, instance: Instance, created_at: datetime) -> None:
@@ -166,11 +177,6 @@ def _put(at: Prefix, key: str, data: bytes) -> None:
 
 def _upload(at: Prefix, key: str, path: Path) -> None:
     at.storage.upload(at.bucket, at.key(key), path, lambda _: None)
-
-
-def _begin_lease(at: Prefix, run_id: str, attempt: int) -> None:
-    # One that is there counts: an earlier call may have been answered too late.
-    at.storage.replace(at.bucket, at.key(lease.KEY), lease.encode(Lease(run_id, attempt)), "")
 
 
 def _put_project(at: Prefix, digest: str, projects: KeptProjects) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from runctl.agent import lease
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.checkpoints.layout import end_key
@@ -43,8 +45,8 @@ from runctl.machines.intents import IntentStore
 from runctl.machines.session import Session
 from runctl.providers.capacity import RefusalListener, no_listener
 from runctl.providers.interface import Check, CreatePlan, InstanceRequest, Provider, Renting
-from runctl.providers.object_storage import ObjectStorage
-from runctl.runs import control
+from runctl.providers.object_storage import ObjectStorage, ObjectVersion
+from runctl.runs import control, leases
 from runctl.runs.recipe import Recipe, Recipes
 from runctl.runs.records import from_status, planned, with_its_machine
 from runctl.runs.recovering import recover, volumes
@@ -204,7 +206,7 @@ class Rents(Renting):
 
 
 class Store(ObjectStorage):
-    """What is read of it."""
+    """What is read of it and written to it."""
 
     scheme = "s3"
 
@@ -219,10 +221,27 @@ class Store(ObjectStorage):
         except KeyError:
             raise NotFound("it is not there") from None
 
+    def put(self, bucket: str, key: str, data: bytes, *, only_new: bool = False) -> bool:
+        self.world.called()
+        self.world.ends[key] = data
+        return True
+
+    def version(self, bucket: str, key: str) -> ObjectVersion | None:
+        self.world.called()
+        data = self.world.ends.get(key)
+        return ObjectVersion(data, hashlib.sha256(data).hexdigest(), 0.0) if data is not None else None
+
+    def replace(self, bucket: str, key: str, data: bytes, etag: str) -> str | None:
+        found = self.version(bucket, key)
+        if (found.etag if found is not None else "") != etag:
+            return None
+        self.world.ends[key] = data
+        return hashlib.sha256(data).hexdigest()
+
     def objects(self, *_: object, **__: object) -> Any:
         raise AssertionError("nobody has to look for an object whose key is known")
 
-    folders = fetch = put = upload = delete = version = replace = objects
+    folders = fetch = upload = delete = objects
 
 
 class Cloud(Provider):
@@ -285,7 +304,8 @@ class Recovery(RuleBasedStateMachine):
         for module in (control, recover, volumes):
             self._exit.enter_context(patch.object(module, "reach", reach))
         self._exit.enter_context(patch.object(control, "SystemClock", lambda: self.world.clock))
-        self._exit.enter_context(patch.object(recover, "data_folder", lambda: folder))
+        for module in (recover, leases):
+            self._exit.enter_context(patch.object(module, "data_folder", lambda: folder))
         self.store = run_store(self.session)
         machine = an_instance(id=FIRST, market=Market.SPOT, tags={})
         self.world.machines[FIRST], self.world.runs[FIRST] = machine, {}
@@ -397,6 +417,71 @@ class Recovery(RuleBasedStateMachine):
         # A machine whose run has ended ends itself; none is rented besides.
         used = {name for name, runs in self.world.runs.items() if runs}
         assert set(self.world.going()) <= used
+
+
+def other_computer(there: Recovery, folder: Path) -> Session:
+    """One that knows the run as it began, and shares nothing with the first one but the cloud."""
+    session = Session(config=Config())
+    database = Database(folder / "state.db")
+    values: Mapping[str, Any] = {
+        "database": database,
+        "intents": IntentStore(database, folder / "intents"),
+        "_providers": {"aws": Cloud(there.world)},
+    }
+    session.__dict__.update(values)
+    run_store(session).put(there.store.get(RUN))
+    Recipes(database).put(Recipes(there.session.database).get(RUN), there.world.clock)
+    return session
+
+
+def test_what_another_computer_has_recovered_goes_on_and_is_not_recovered_again(tmp_path: Path) -> None:
+    there = Recovery()
+    other = other_computer(there, tmp_path)
+    there.world.end(FIRST)
+    first = recover_run(there.session, there.store.get(RUN), clock=there.world.clock)
+    assert first.outcome is Outcome.STARTED
+    machines = set(there.world.machines)
+
+    with patch.object(leases, "data_folder", lambda: tmp_path):
+        second = recover_run(other, run_store(other).get(RUN), clock=there.world.clock)
+
+    assert second.outcome is Outcome.GOES_ON
+    assert (second.record.attempt, second.record.instance_id) == (2, first.record.instance_id)
+    assert [each.end_reason for each in second.record.past] == [EndReason.LOST]
+    assert set(there.world.machines) == machines
+    other.database.close()
+    there.teardown()
+
+
+def test_a_run_whose_lease_somebody_has_is_left_alone(tmp_path: Path) -> None:
+    there = Recovery()
+    there.world.end(FIRST)
+    key = f"runs/{RUN}/{lease.KEY}"
+    there.world.ends[key] = lease.encode(lease.Lease(RUN, 1, "ada@laptop", "hers"))
+
+    recovered = recover_run(there.session, there.store.get(RUN), clock=there.world.clock)
+
+    assert recovered.outcome is Outcome.GOES_ON
+    assert recovered.why == f"is left alone: ada@laptop has the lease of {RUN}"
+    assert not there.world.going()
+    del there.world.ends[key]
+    there.teardown()
+
+
+def test_a_run_that_was_stopped_is_recovered_by_no_other_computer(tmp_path: Path) -> None:
+    there = Recovery()
+    other = other_computer(there, tmp_path)
+    there.world.end(FIRST)
+    control.refresh(there.session, [there.store.get(RUN)])
+    control.stop_run(there.session, there.store.get(RUN))
+
+    with patch.object(leases, "data_folder", lambda: tmp_path):
+        recovered = recover_run(other, run_store(other).get(RUN), clock=there.world.clock)
+
+    assert (recovered.outcome, recovered.why) == (Outcome.ENDED, "has ended as STOPPED")
+    assert not there.world.going()
+    other.database.close()
+    there.teardown()
 
 
 def test_a_run_that_is_stopped_while_its_last_end_is_read_stays_stopped() -> None:

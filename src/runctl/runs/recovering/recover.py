@@ -2,15 +2,16 @@
 
 What follows is decided by `runctl.runs.recovery.decide_next`; here it is done. Whoever does it may be killed at any
 point: the machine of attempt N carries ``RUN/N`` in a tag that is set in the call that rents it, the next call finds it
-by that, and an agent starts one attempt once. On this computer one process at a time recovers a run.
+by that, and an agent starts one attempt once. On this computer one process at a time recovers a run; a run with a store
+is recovered by one computer at a time, as its lease is there (`runctl.agent.lease`).
 """
 
 from __future__ import annotations
 
 import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from runctl.core.errors import (
     CapacityError,
     Conflict,
     NotFound,
+    PermissionDenied,
+    ProviderError,
 )
 from runctl.core.files import data_folder, make_private_folder
 from runctl.core.journal import Change, Effect
@@ -32,8 +35,10 @@ from runctl.machines.session import Session
 from runctl.project.kept import kept_projects
 from runctl.providers.interface import require
 from runctl.runs.control import refresh
+from runctl.runs.elsewhere import catch_up
 from runctl.runs.images.run_image import logged_in
 from runctl.runs.launch import start
+from runctl.runs.leases import HeldElsewhere, lease_held
 from runctl.runs.records import RunRecord, as_known
 from runctl.runs.recovering.machines import (
     after_failure,
@@ -110,19 +115,67 @@ def recover_run(
     with _alone(record.id):
         known = store.get(record.id)
         run = RecoveredRun(session, known, clock or SystemClock())
-        unfinished = _unfinished(run)
-        if unfinished is not None:
-            return unfinished
-        (known,) = refresh(session, [known])
-        if not known.has_ended:
-            return Recovered(known, Outcome.GOES_ON, going_on(known))
-        run.record = known
-        if known.end_reason in RETRIED:
-            # Before anything is rented: whoever asked the provider first may not have known this.
-            run.take_end(known, end_in_store(run.session, known))
-        if run.record.end_reason not in RETRIED:
-            return Recovered(run.record, Outcome.ENDED, why_it_ended(run.record))
-        return _to_the_next_attempt(run, once=once)
+        if not _never_heard(known):
+            (run.record,) = refresh(session, [known])
+            known = run.record
+        if not _never_heard(known):
+            if not known.has_ended:
+                return Recovered(known, Outcome.GOES_ON, going_on(known))
+            if known.end_reason not in RETRIED:
+                return Recovered(known, Outcome.ENDED, why_it_ended(known))
+        try:
+            with _leased(run):
+                return _recover(run, once=once)
+        except HeldElsewhere as held:
+            return _held_elsewhere(run, held)
+
+
+@contextmanager
+def _leased(run: RecoveredRun) -> Iterator[None]:
+    """Nobody else recovers the run, on any computer, where it has a store that this computer may use.
+
+    Raises `HeldElsewhere`, and `Unreachable` where the store does not answer.
+    """
+    with ExitStack() as stack:
+        if run.at is not None:
+            try:
+                run.lease = stack.enter_context(lease_held(run.at, run.record.id))
+            except (PermissionDenied, NotFound, ProviderError) as error:
+                run.session.progress.detail(
+                    f"other computers are not kept from recovering {run.record.id}: {error.message}"
+                )
+        yield
+
+
+def _recover(run: RecoveredRun, *, once: bool) -> Recovered:
+    """With the lease: what others have done for the run is looked at first."""
+    before = run.record
+    if run.lease is not None:
+        run.record = catch_up(run.session, before)
+    unfinished = _unfinished(run)
+    if unfinished is not None:
+        return unfinished
+    if run.record.attempt != before.attempt or not run.record.has_ended:
+        (run.record,) = refresh(run.session, [run.record])
+    known = run.record
+    if not known.has_ended:
+        return Recovered(known, Outcome.GOES_ON, going_on(known))
+    if known.end_reason in RETRIED:
+        # Before anything is rented: whoever asked the provider first may not have known this.
+        run.take_end(known, end_in_store(run.session, known))
+    if run.record.end_reason not in RETRIED:
+        return Recovered(run.record, Outcome.ENDED, why_it_ended(run.record))
+    return _to_the_next_attempt(run, once=once)
+
+
+def _held_elsewhere(run: RecoveredRun, held: HeldElsewhere) -> Recovered:
+    """What is known of the run by what others have written of it."""
+    record = catch_up(run.session, run.record)
+    if record.has_ended and record.end_reason not in RETRIED:
+        return Recovered(record, Outcome.ENDED, why_it_ended(record))
+    if held.refused.ended:
+        return Recovered(record, Outcome.ENDED, f"has ended as {held.refused.ended}")
+    return Recovered(record, Outcome.GOES_ON, f"is left alone: {held.message}")
 
 
 def going_on(record: RunRecord) -> str:
@@ -147,11 +200,16 @@ def _alone(run_id: str) -> Iterator[None]:
         yield
 
 
+def _never_heard(record: RunRecord) -> bool:
+    """Whether the machine of a further attempt may not have heard of it. Pure."""
+    pending = record.end_reason is EndReason.NOT_STARTED or record.state is RunPhase.PENDING
+    return pending and bool(record.past)
+
+
 def _unfinished(run: RecoveredRun) -> Recovered | None:
     """An attempt that was written down, and whose machine may not have heard of it, has started."""
     record = run.record
-    never_heard = record.end_reason is EndReason.NOT_STARTED or record.state is RunPhase.PENDING
-    if not record.past or not never_heard:
+    if not _never_heard(record):
         return None
     recipe = run.recipes.find(record.id)
     if recipe is None or recipe.spec.attempt != record.attempt:
@@ -208,8 +266,9 @@ def _to_the_next_attempt(run: RecoveredRun, *, once: bool) -> Recovered:
 def _attempt(run: RecoveredRun, market: Market) -> Recovered:
     staying = same_machine(run)
     if staying is not None:
-        return _start_on(run, staying, next_spec(run.recipe, run.record, ends_itself=False))
-    number = run.record.attempt + 1
+        spec = next_spec(run.recipe, run.record, ends_itself=False)
+        return _start_on(run, staying, replace(spec, attempt=run.next_attempt))
+    number = run.next_attempt
     check_recipe(run)
     # Nobody has to be told of a machine that its provider has taken back.
     over = f"instance {run.record.instance_id} has ended"
@@ -221,7 +280,7 @@ def _attempt(run: RecoveredRun, market: Market) -> Recovered:
         bring_volumes(run, instance)
         ends_itself = require(run.provider.renting).ends_on_shutdown
         spec = next_spec(run.recipe, run.record, ends_itself=ends_itself, lifetime=_lifetime(run, instance))
-        return _start_on(run, instance, spec)
+        return _start_on(run, instance, replace(spec, attempt=number))
     except BaseException as error:
         if instance is None and isinstance(error, CapacityError):
             raise
@@ -251,6 +310,7 @@ def _start_on(
             run.read_end_on_volume()
         if spec.tree is not None:
             kept_projects().send(spec.tree, spec.project, machine.agent, instance.id, run.session.progress)
+        run.begin(spec, instance, is_new=known is None)
         record = known or run.written_down(spec, instance)
         record = start(record, spec, machine, run.store, clock=run.clock, progress=run.session.progress)
     run.session.intents.close(IntentState.DONE, instance.id, instance.tags.get(INTENT))

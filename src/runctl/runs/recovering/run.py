@@ -6,7 +6,9 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 
+from runctl.agent.lease_keeper import LeaseKeeper
 from runctl.agent.spec import EndRecord, RunSpec
+from runctl.checkpoints.download import Prefix
 from runctl.core.clock import Clock
 from runctl.core.errors import (
     Conflict,
@@ -24,6 +26,7 @@ from runctl.runs.recovery import (
     RETRIED,
 )
 from runctl.runs.store import run_store
+from runctl.runs.stored_run import facts_of, prefix_of, put_machine, put_recipe
 
 
 class HasEndedError(RunctlError):
@@ -54,6 +57,37 @@ class RecoveredRun:
     def rentals(self) -> Rentals:
         """Its machines."""
         return self.session.rentals(self.record.provider)
+
+    lease: LeaseKeeper | None = None
+    """This computer's right to start the next attempt; ``None``: the run has no store that this computer may use."""
+
+    @cached_property
+    def at(self) -> Prefix | None:
+        """The run's prefix in its store, where this computer reaches it."""
+        recipe = self.recipes.find(self.record.id)
+        return prefix_of(self.session, recipe) if recipe is not None else None
+
+    @property
+    def next_attempt(self) -> int:
+        """The number of the attempt that comes next: one that was given to nobody."""
+        return max(self.record.attempt, self.lease.attempt if self.lease is not None else 0) + 1
+
+    def begin(self, spec: RunSpec, instance: Instance, *, is_new: bool) -> None:
+        """Nobody else starts the attempt, and everybody who may recover the run knows where it is.
+
+        Raises `Conflict` (code ``lease-lost``), and what the store raises.
+        """
+        if self.lease is None or self.at is None:
+            return
+        ours = self.lease.begin_attempt(spec.attempt) == spec.attempt if is_new else self.lease.holds
+        if not ours:
+            raise Conflict(
+                f"another computer, or a machine, has the lease of {self.record.id} by now",
+                hint=f"runctl runs show {self.record.id}",
+                code="lease-lost",
+            )
+        put_machine(self.at, spec.attempt, instance, self.clock.now())
+        put_recipe(self.at, replace(self.recipe, spec=spec), facts_of(self.record))
 
     def keep(self, recipe: Recipe) -> None:
         """The recipe is what the next attempt is made by. Raises `StateError`."""

@@ -1,0 +1,89 @@
+"""A run that another computer has started becomes known here, by its prefix in the store."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from runctl.agent import stored_run
+from runctl.agent.checkpoints.layout import end_key
+from runctl.agent.spec import AttemptStatus, EndRecord
+from runctl.agent.stored_run import StoredMachine
+from runctl.checkpoints.download import Prefix
+from runctl.core.errors import NotFound
+from runctl.core.ids import InstanceId
+from runctl.core.models import Instance, InstanceState, Market
+from runctl.machines.session import Session
+from runctl.project.kept import kept_projects
+from runctl.runs.checkpoints.places import stored_at
+from runctl.runs.elsewhere import catch_up, price_of, read
+from runctl.runs.recipe import Recipe, Recipes
+from runctl.runs.records import RunRecord, from_status, planned, with_end
+from runctl.runs.recovery import RETRIED
+from runctl.runs.store import run_store
+from runctl.runs.stored_run import RunFacts, fetch_project, read_run
+
+
+def adopt(session: Session, address: str, provider: str | None = None) -> RunRecord:
+    """This computer knows the run as if it had been started here; one that it knows is brought up to date.
+
+    Raises `NotFound` (code ``not-stored``), `UsageError`, `Unsupported`, and what the store raises.
+    """
+    place = stored_at(session, address.rstrip("/"), provider)
+    at, store = place.at, run_store(session)
+    found = read_run(at)
+    recipes = Recipes(session.database)
+    known = store.find(found.recipe.run_id)
+    if known is None:
+        known = _first(at, found.recipe, found.facts)
+        recipes.put(found.recipe)
+        store.put(known)
+    elif recipes.find(known.id) is None and known.end_reason in {None, *RETRIED}:
+        recipes.put(found.recipe)
+    if found.recipe.spec.tree is not None:
+        fetch_project(at, found.recipe.spec.tree, kept_projects())
+    return catch_up(session, known, found.recipe)
+
+
+def _first(at: Prefix, recipe: Recipe, facts: RunFacts) -> RunRecord:
+    """The record of the first attempt, by what its machine has said of it."""
+    machine = read(at, stored_run.machine_key(1), StoredMachine)
+    if machine is None:
+        raise NotFound(
+            f"{at} does not say which machine the run began on",
+            hint="runctl runs list, on the computer that has started it",
+            code="not-stored",
+        )
+    created_at = datetime.fromtimestamp(machine.created_at, UTC)
+    record = planned(
+        replace(recipe.spec, attempt=1),
+        _instance(recipe, machine),
+        created_at,
+        recipe.region,
+        name=facts.name,
+        git=facts.git,
+    )
+    record = replace(record, results=facts.results)
+    status = read(at, stored_run.status_key(1), AttemptStatus)
+    if status is not None:
+        record = from_status(record, replace(status, now=None, end=None), created_at)
+    end = read(at, end_key(1), EndRecord)
+    return record if end is None else with_end(record, end)
+
+
+def _instance(recipe: Recipe, machine: StoredMachine) -> Instance:
+    return Instance(
+        id=InstanceId(machine.instance_id),
+        provider=recipe.provider,
+        state=InstanceState.RUNNING,
+        instance_type=machine.instance_type,
+        market=Market.SPOT if machine.market == Market.SPOT.value else Market.ON_DEMAND,
+        zone=machine.zone or None,
+        public_ip=None,
+        private_ip=None,
+        price_per_hour=price_of(machine),
+        project="",
+        owner="",
+        created_at=datetime.fromtimestamp(machine.created_at, UTC),
+        tags={},
+    )
