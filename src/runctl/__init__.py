@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from runctl.connection import connect
     from runctl.core.config import Config
     from runctl.core.errors import (
+        BudgetExceeded,
         CapacityError,
         ConfigError,
         Conflict,
@@ -64,6 +65,7 @@ _ORIGINS = {
     "runctl.runs.from_python": ("StartedRun", "train"),
     "runctl.runs.launch_from_python": ("LaunchedRun", "launch"),
     "runctl.core.errors": (
+        "BudgetExceeded",
         "CapacityError",
         "ConfigError",
         "Conflict",
@@ -102,6 +104,7 @@ _MODULES = {name: module for module, names in _ORIGINS.items() for name in names
 
 __all__ = [
     "AttachedVolume",
+    "BudgetExceeded",
     "CapacityError",
     "Config",
     "ConfigError",

@@ -12,10 +12,12 @@ from unittest.mock import patch
 
 import pytest
 
+from runctl.core.config import BudgetConfig
 from runctl.core.database import Database, StateError
-from runctl.core.errors import CapacityError
+from runctl.core.errors import BudgetExceeded, CapacityError, Unreachable
 from runctl.core.journal import Change, Effect
 from runctl.core.models import Instance, InstanceState, Market, Volume
+from runctl.core.progress import Silent
 from runctl.core.tags import INTENT
 from runctl.costs.ledger import Entry, EntryKind, EntryState, Ledger
 from runctl.machines.creation import creating
@@ -42,17 +44,19 @@ def database(tmp_path: Path) -> Iterator[Database]:
 class Shop:
     """A provider's machines with the ledger listening, as a session has it."""
 
-    def __init__(self, database: Database, folder: Path) -> None:
+    def __init__(self, database: Database, folder: Path, **options: Any) -> None:
         self.clock = ManualClock()
         self.script = Script()
         self.provider = FakeProvider(self.script)
-        self.record = LedgerRecord(database, self.provider, self.clock)
+        self.provider.instances = lambda **_: ()  # type: ignore[method-assign]
+        self.record = LedgerRecord(database, self.provider, self.clock, **options)
         self.intents = IntentStore(database, folder / "intents")
         self.intents.listen(self.record.intended)
         self.rentals = Rentals(
             self.provider,
             self.intents,
             clock=self.clock,
+            review=self.record.review,
             before=(self.record.about_to_rent,),
             listeners=(self.record.heard,),
         )
@@ -223,3 +227,71 @@ def test_a_volume_is_in_the_ledger_from_its_intent_to_its_deletion(shop: Shop) -
     entry = shop.entry(EntryKind.VOLUME)
     assert (entry.id, entry.state, entry.ended_at) == (before.id, EntryState.CLOSED, NOON + 15 * DAY)
     assert entry.cost(NOON + 31 * DAY) == Decimal("3.870968")  # 8 x 15 / 31
+
+
+BUDGET = BudgetConfig(day=Decimal(1))
+
+
+class Told(Silent):
+    """Remembers what was warned of."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+def test_a_plan_beyond_the_budget_is_refused_before_it_is_shown(database: Database, tmp_path: Path) -> None:
+    shop = Shop(database, tmp_path, budget=BudgetConfig(day=Decimal("0.1")))
+    with pytest.raises(BudgetExceeded, match=r"\$0\.00 of \$0\.1000 are spent today") as refused:
+        shop.rents(as_planned)
+    assert "--over-budget" in refused.value.hint
+    assert "create" not in shop.script.names()
+    assert shop.entries() == []
+
+
+def test_what_another_computer_has_rented_counts(database: Database, tmp_path: Path) -> None:
+    shop = Shop(database, tmp_path, budget=BUDGET)
+    elsewhere = an_instance("i-2", created_at=NOON - 4 * HOUR, price_per_hour=Decimal("0.3"))
+    shop.provider.instances = lambda **_: (elsewhere,)  # type: ignore[method-assign]
+    with pytest.raises(BudgetExceeded, match=r"\$1\.20 of \$1\.00"):
+        shop.rents(as_planned)
+
+
+def test_over_budget_rents_nevertheless_and_is_recorded(database: Database, tmp_path: Path) -> None:
+    progress = Told()
+    limits = BudgetConfig(day=Decimal("0.1"))
+    shop = Shop(database, tmp_path, budget=limits, over_budget=True, progress=progress)
+    shop.rents(as_planned)
+    assert shop.entry(EntryKind.INSTANCE).over_budget
+    (warning,) = progress.warnings
+    assert warning.startswith("over budget: $0.00 of $0.1000 are spent today")
+
+
+def test_of_two_commands_at_once_the_second_sees_what_the_first_is_about_to_rent(
+    database: Database, tmp_path: Path
+) -> None:
+    limits = BudgetConfig(day=Decimal("0.2"))
+    first, second = (Shop(database, tmp_path, budget=limits) for _ in range(2))
+    first.script.answers["plan_create"] = lambda request: a_plan(request, client_token="first")
+
+    def answer(plan: CreatePlan) -> Instance:
+        with pytest.raises(BudgetExceeded, match=r"\$0\.1578 are expected of what was just rented"):
+            second.record.about_to_rent(replace(plan, client_token="second"))
+        return as_planned(plan)
+
+    first.rents(answer)
+    assert [entry.token for entry in first.entries() if entry.token] == ["first"]
+
+
+def test_a_budget_with_a_provider_that_does_not_answer_counts_what_is_known_and_says_so(
+    database: Database, tmp_path: Path
+) -> None:
+    progress = Told()
+    shop = Shop(database, tmp_path, budget=BUDGET, progress=progress)
+    with patch.object(shop.provider, "instances", side_effect=Unreachable("no answer")):
+        shop.rents(as_planned)
+    assert progress.warnings == [
+        "the budget counts what this computer knows: the provider could not be asked: no answer"
+    ]

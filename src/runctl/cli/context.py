@@ -39,6 +39,8 @@ class Settings:
     profile: str | None = None
     region: str | None = None
     strict_host_key: bool = False
+    over_budget: bool = False
+    """Of the commands that rent: what exceeds the budget is rented nevertheless."""
 
     @property
     def json(self) -> bool:
@@ -59,7 +61,12 @@ class Cli:
         """What the command's work is done with; it is made by the settings as they are then."""
         from runctl.machines.session import Session
 
-        return Session(config_file=self.config_path, flags=self._flags(), progress=lambda: self.progress)
+        return Session(
+            config_file=self.config_path,
+            flags=self._flags(),
+            progress=lambda: self.progress,
+            over_budget=self.settings.over_budget,
+        )
 
     @property
     def config(self) -> Config:

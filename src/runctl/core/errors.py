@@ -101,6 +101,12 @@ class QuotaExceeded(CapacityError):
     code = "quota"
 
 
+class BudgetExceeded(RunctlError):
+    """A budget of the configuration would be exceeded; nothing was rented."""
+
+    code = "over-budget"
+
+
 class Unreachable(RunctlError):
     """The machine or the provider does not answer. It may well be running: this is never read as "gone"."""
 

@@ -8,7 +8,8 @@ thing is written down before the call that rents it; what became of it is told b
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -187,17 +188,24 @@ _FLAGS = ("in_sandbox", "taken_back", "estimated", "over_budget")
 class Ledger:
     """The rows in the local state file. Every method raises `StateError`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, connection: sqlite3.Connection | None = None) -> None:
         self._database = database
+        self._connection = connection
+
+    @contextmanager
+    def changing(self) -> Iterator[Ledger]:
+        """The same ledger, in which nobody else changes anything meanwhile; an error undoes all of the block."""
+        with self._database.transaction() as connection:
+            yield Ledger(self._database, connection)
 
     def put(self, *entries: Entry) -> tuple[Entry, ...]:
         """The ledger has these as they are given: all of them, or none."""
-        with self._database.transaction() as connection:
-            return tuple(write(connection, entry) for entry in entries)
+        with self._writing() as connection:
+            return tuple(_write(connection, entry) for entry in entries)
 
     def drop(self, token: str) -> None:
         """Nothing came of that intent."""
-        with self._database.transaction() as connection:
+        with self._writing() as connection:
             connection.execute(
                 "DELETE FROM ledger_intervals WHERE entry IN (SELECT id FROM ledger WHERE token = ? AND state = ?)",
                 (token, EntryState.INTENDED.value),
@@ -237,6 +245,12 @@ class Ledger:
             f"{condition} AND NOT coalesce({summed}, FALSE)", (int(in_sandbox), last, first, first, last)
         )
 
+    def about_to_be(self, since: datetime, *, in_sandbox: bool) -> list[Entry]:
+        """What was written down since then and may not exist yet."""
+        return self.select(
+            "in_sandbox = ? AND state = 'intended' AND opened_at >= ?", (int(in_sandbox), _seconds(since))
+        )
+
     def closed_sums(self, by: By, since: datetime, until: datetime, *, in_sandbox: bool) -> list[ClosedSum]:
         """The sums of entries that need not be cut: closed, all of their time in between and of one key."""
         query = (
@@ -244,7 +258,7 @@ class Ledger:
             f" WHERE in_sandbox = ? AND {_SUMMED} AND {_WHOLE.get(by, 'TRUE')} GROUP BY 1"
         )
         values = (int(in_sandbox), _seconds(since), _seconds(until))
-        with self._database.reading() as connection:
+        with self._reading() as connection:
             rows = connection.execute(query, values).fetchall()
         return [
             ClosedSum(key, usd * QUANTUM, list_usd * QUANTUM, things) for key, usd, list_usd, things in rows
@@ -252,12 +266,17 @@ class Ledger:
 
     def select(self, condition: str, values: Sequence[object]) -> list[Entry]:
         """The entries for which the SQL condition holds, the oldest first."""
-        with self._database.reading() as connection:
-            return read(connection, condition, values)
+        with self._reading() as connection:
+            return _read(connection, condition, values)
+
+    def _writing(self) -> AbstractContextManager[sqlite3.Connection]:
+        return self._database.transaction() if self._connection is None else nullcontext(self._connection)
+
+    def _reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        return self._database.reading() if self._connection is None else nullcontext(self._connection)
 
 
-def read(connection: sqlite3.Connection, condition: str, values: Sequence[object]) -> list[Entry]:
-    """As `Ledger.select`, within a transaction."""
+def _read(connection: sqlite3.Connection, condition: str, values: Sequence[object]) -> list[Entry]:
     rows = connection.execute(
         f"SELECT * FROM ledger WHERE {condition} ORDER BY opened_at, id",  # noqa: S608 (conditions are constants)
         values,
@@ -279,8 +298,7 @@ def read(connection: sqlite3.Connection, condition: str, values: Sequence[object
     return [_entry(row, intervals.get(row["id"], ())) for row in rows]
 
 
-def write(connection: sqlite3.Connection, entry: Entry) -> Entry:
-    """As `Ledger.put`, within a transaction."""
+def _write(connection: sqlite3.Connection, entry: Entry) -> Entry:
     values = {name: getattr(entry, name) for name in _COLUMNS}
     values |= {name: _seconds(values[name]) for name in _TIMES if values[name] is not None}
     values |= {name: int(values[name]) for name in _FLAGS}

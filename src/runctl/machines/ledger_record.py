@@ -7,6 +7,7 @@ ledger is next compared with the cloud (`runctl.machines.settling`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -15,12 +16,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from runctl.core.clock import Clock, SystemClock
+from runctl.core.config import BudgetConfig
 from runctl.core.database import Database, StateError
-from runctl.core.errors import RunctlError, Unsupported
+from runctl.core.errors import BudgetExceeded, RunctlError, Unsupported
 from runctl.core.journal import Change, Effect, Standing
 from runctl.core.models import Instance, Market, Snapshot, Volume
+from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import ATTEMPT, INTENT
 from runctl.costs.billing import Interval, PriceStep, whole_seconds
+from runctl.costs.budget import BudgetUse, BudgetVerdict, Limit, judge, limits_of, since, use
 from runctl.costs.ledger import Entry, EntryKind, EntryState, Ledger
 from runctl.costs.rates import Per
 from runctl.costs.sightings import (
@@ -31,15 +35,12 @@ from runctl.costs.sightings import (
     with_spot_prices,
     with_volume,
 )
-from runctl.machines.intents import Intent, IntentState, Kind
+from runctl.machines.intents import LIVES_UNSEEN, Intent, IntentState, Kind
 
 if TYPE_CHECKING:
     from runctl.machines.creation import Thing
     from runctl.machines.renting import Rental
     from runctl.providers.interface import CreatePlan, Provider
-
-EXPECTED_AT_LEAST = timedelta(hours=1)
-"""Without an estimate a machine is expected to cost what it costs in this time."""
 
 _CREATED: dict[Kind, EntryKind] = {
     Kind.VOLUME: EntryKind.VOLUME,
@@ -52,10 +53,23 @@ _CREATED: dict[Kind, EntryKind] = {
 class LedgerRecord:
     """The ledger's entries at one provider, account and region."""
 
-    def __init__(self, database: Database, provider: Provider, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        provider: Provider,
+        clock: Clock | None = None,
+        *,
+        budget: BudgetConfig | None = None,
+        over_budget: bool = False,
+        progress: Progress = SILENT,
+    ) -> None:
+        """With ``over_budget`` what exceeds the ``budget`` is rented nevertheless, and the ledger says so."""
         self.ledger = Ledger(database)
         self.provider = provider
         self.clock = clock or SystemClock()
+        self._budget = budget or BudgetConfig()
+        self._over_budget = over_budget
+        self._progress = progress
 
     @cached_property
     def scope(self) -> tuple[str, str, str]:
@@ -80,12 +94,39 @@ class LedgerRecord:
             minimum_seconds=0 if kind is EntryKind.SNAPSHOT else int(rules.minimum.total_seconds()),
         )
 
-    def about_to_rent(self, plan: CreatePlan) -> None:
-        """The machine is in the ledger, and may be rented. Raises `StateError`."""
-        if plan.market is Market.OWNED or self.ledger.of_token(plan.client_token) is not None:
+    def review(self, plan: CreatePlan) -> None:
+        """Whether the budget lets a plan be carried out, before anybody is asked about it; much use of it is told.
+
+        The cloud is asked first what there is, so that what other computers have rented counts. Raises
+        `BudgetExceeded`.
+        """
+        limits = limits_of(self._budget)
+        if plan.market is Market.OWNED or not limits or self.ledger.of_token(plan.client_token) is not None:
             return
+        now = self.clock.now()
+        try:
+            for instance in self.provider.instances(include_ended=True):
+                self.seen_instance(instance, now)
+        except RunctlError as error:
+            self._progress.warn(
+                f"the budget counts what this computer knows: the provider could not be asked: {error.message}"
+            )
+        verdict = self._judge(plan, self._uses(self.ledger, limits, now))
+        for warning in verdict.warnings:
+            self._progress.warn(warning)
+        if self._over_budget:
+            for sentence in verdict.exceeded:
+                self._progress.warn(f"over budget: {sentence}")
+
+    def about_to_rent(self, plan: CreatePlan) -> None:
+        """The machine is in the ledger, and may be rented. Raises `BudgetExceeded`, and `StateError`.
+
+        Of two commands at once, the second one sees what the first one is about to rent.
+        """
+        if plan.market is Market.OWNED:
+            return
+        limits, now = limits_of(self._budget), self.clock.now()
         run_id, _, attempt = plan.tags.get(ATTEMPT, "").partition("/")
-        hours = int(EXPECTED_AT_LEAST / timedelta(hours=1))
         entry = replace(
             self.blank(EntryKind.INSTANCE, plan.client_token),
             zone=plan.zone,
@@ -96,9 +137,32 @@ class LedgerRecord:
             name=plan.name,
             run_id=run_id or None,
             attempt=int(attempt) if attempt.isdigit() else None,
-            expected=None if plan.price is None else plan.price.usd * hours,
+            expected=_expected(plan),
         )
-        self.ledger.put(entry)
+        with self.ledger.changing() as ledger:
+            if ledger.select("token = ?", (plan.client_token,)):
+                return
+            if limits:
+                verdict = self._judge(plan, self._uses(ledger, limits, now))
+                entry = replace(entry, over_budget=bool(verdict.exceeded))
+            ledger.put(entry)
+
+    def _uses(self, ledger: Ledger, limits: Sequence[Limit], now: datetime) -> tuple[BudgetUse, ...]:
+        in_sandbox = not self.provider.costs_money()
+        # Where the cloud's clock is ahead of this one, what was just rented begins later than now.
+        entries = ledger.touching(since(limits, now), now + timedelta(days=1), in_sandbox=in_sandbox)
+        entries += ledger.about_to_be(now - LIVES_UNSEEN, in_sandbox=in_sandbox)
+        return use(limits, entries, now)
+
+    def _judge(self, plan: CreatePlan, uses: Sequence[BudgetUse]) -> BudgetVerdict:
+        verdict = judge(uses, _expected(plan), plan.project, plan.owner, self._budget.warn_at)
+        if verdict.exceeded and not self._over_budget:
+            raise BudgetExceeded(
+                f"renting {plan.instance_type} would go beyond the budget: {verdict.exceeded[0]}",
+                hint="--over-budget rents it nevertheless; the limits are in [budget] of the configuration"
+                " (runctl config show)",
+            )
+        return verdict
 
     def heard(self, rental: Rental) -> None:
         """For `Rentals`: a machine was rented, has changed, or was given back."""
@@ -280,3 +344,8 @@ class LedgerRecord:
         return replace(
             blank, machine=volume.attached_to, part=volume.id, run_id=machine.run_id, attempt=machine.attempt
         )
+
+
+def _expected(plan: CreatePlan) -> Decimal | None:
+    """What a machine counts for before it has cost anything: an hour of it. Pure."""
+    return None if plan.price is None else plan.price.usd

@@ -124,6 +124,7 @@ class Rentals:
         *,
         clock: Clock | None = None,
         progress: Progress = SILENT,
+        review: Callable[[CreatePlan], None] = lambda _: None,
         before: Sequence[Callable[[CreatePlan], None]] = (),
         listeners: Sequence[RentalListener] = (),
         refusal_listeners: Sequence[RefusedPoolListener] = (),
@@ -131,12 +132,14 @@ class Rentals:
     ) -> None:
         """``rank`` puts the offers of a plan into the order in which they are asked.
 
-        What one of ``before`` raises, just before the call that rents, keeps the machine from being rented.
+        ``review`` looks at a plan before it is shown. What one of ``before`` raises, just before the call that rents,
+        keeps the machine from being rented.
         """
         self.provider = provider
         self.intents = intents
         self.clock = clock or SystemClock()
         self.progress = progress
+        self._review = review
         self._before = before
         self._listeners = listeners
         self._refusal_listeners = refusal_listeners
@@ -154,6 +157,7 @@ class Rentals:
         with self.intending(request) as creation:
             plan = self.plan(replace(request, token=creation.token))
             check_fallback(plan)
+            self._review(plan)
             yield NewMachine(self, creation, plan, request)
 
     def plan(self, request: InstanceRequest) -> CreatePlan:

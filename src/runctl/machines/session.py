@@ -43,12 +43,14 @@ class Session:
         flags: Flags | None = None,
         progress: Callable[[], Progress] = lambda: SILENT,
         rental_listeners: Sequence[RentalListener] = (),
+        over_budget: bool = False,
     ) -> None:
         """``config`` is used as it is. Without it the layers are read as seen from the current folder, where
         ``config_file`` stands in for the project's file and ``flags`` outrank them all.
 
         ``progress`` is asked each time: what shows it may change while the session lasts. ``rental_listeners`` hear of
-        every machine that is rented, changed and given back; see `runctl.machines.renting.Rental`.
+        every machine that is rented, changed and given back; see `runctl.machines.renting.Rental`. With
+        ``over_budget``, what exceeds the configuration's ``[budget]`` is rented nevertheless.
         """
         self._given_config = config
         self._config_file = config_file
@@ -57,6 +59,7 @@ class Session:
         self._providers: dict[str, Provider] = {}
         self._elsewhere: list[Session] = []
         self.rental_listeners = tuple(rental_listeners)
+        self.over_budget = over_budget
 
     @property
     def progress(self) -> Progress:
@@ -100,6 +103,7 @@ class Session:
             flags={**self._flags, **dict.fromkeys(keys, (region, "--region"))},
             progress=self._progress,
             rental_listeners=self.rental_listeners,
+            over_budget=self.over_budget,
         )
         there.__dict__["database"] = self.database
         self._elsewhere.append(there)
@@ -173,6 +177,7 @@ class Session:
             self.intents,
             clock=clock,
             progress=self.progress,
+            review=ledger.review,
             before=(ledger.about_to_rent,),
             listeners=(ledger.heard, *self.rental_listeners, record.heard),
             refusal_listeners=(record.refused,),
@@ -189,7 +194,13 @@ class Session:
         """What writes the provider's things into the ledger."""
         from runctl.machines.ledger_record import LedgerRecord
 
-        return LedgerRecord(self.database, self.provider(provider))
+        return LedgerRecord(
+            self.database,
+            self.provider(provider),
+            budget=self.config.budget,
+            over_budget=self.over_budget,
+            progress=self.progress,
+        )
 
     def creating(self, provider: Provider, kind: Kind, request: Any) -> AbstractContextManager[Creation]:
         """See `runctl.machines.creation.creating`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -161,6 +161,15 @@ class RunStore:
                     for each in past
                 ]
         return found
+
+    def working(self) -> Mapping[str, RunId]:
+        """The run that has not ended, by the instance that it works on; of several, that which began first."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT instance_id, id FROM runs WHERE state != ? ORDER BY created_at DESC",
+                (RunPhase.ENDED.value,),
+            ).fetchall()
+        return {row["instance_id"]: RunId(row["id"]) for row in rows}
 
     def list(
         self,

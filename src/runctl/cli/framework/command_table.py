@@ -152,6 +152,10 @@ _LAST: dict[str, Leaf | Branch] = {
         "Show what machines cost, everywhere that they can be rented.",
         "runctl.cli.machines.offers:offers",
     ),
+    "status": Leaf(
+        "Show what runs now, what it costs, and what was spent today and this month.",
+        "runctl.cli.costs.status:status_command",
+    ),
     "docker": DOCKER,
     "cp": Leaf("Copy files to or from an instance, or out of a run's folders.", "runctl.cli.machines.cp:cp"),
     "checkpoint": Branch(

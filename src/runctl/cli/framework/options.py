@@ -39,6 +39,22 @@ class GlobalOption(click.Option):
             ctx.obj.settings = dataclasses.replace(ctx.obj.settings, **{self.setting: value})
 
 
+def over_budget_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--over-budget`` of a command that rents."""
+
+    def store(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+        if value and isinstance(ctx.obj, Cli):
+            ctx.obj.settings = dataclasses.replace(ctx.obj.settings, over_budget=True)
+
+    return click.option(
+        "--over-budget",
+        is_flag=True,
+        expose_value=False,
+        callback=store,
+        help="Rent it although a limit of [budget] in the configuration would be exceeded; the ledger says so.",
+    )(function)
+
+
 class MayBeEmpty(click.Option):
     """An option for which ``''`` means something."""
 

@@ -21,7 +21,7 @@ from runctl.render.plans import create_plan_text, plan_document, types_text
 
 SECTIONS = {
     "Machine": ("--instance-type", "--spot", "--root-volume-size", "--zone"),
-    "Limits": ("--ttl", "--budget", "--idle-timeout"),
+    "Limits": ("--ttl", "--budget", "--idle-timeout", "--over-budget"),
     "What will do": FLAGS,
     "Volumes": ("--ebs-volume", "--mount-point", "--data-volume-size", "--data-mount-point"),
     "Access": (),

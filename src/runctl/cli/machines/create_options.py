@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from runctl.cli.framework.completion import types_of
-from runctl.cli.framework.options import with_options
+from runctl.cli.framework.options import over_budget_option, with_options
 from runctl.cli.framework.values import BUDGET, DURATION, GIB, MOUNT_POINT, TIMEOUT, WholeNumber, parse_tags
 from runctl.cli.machines.capacity_options import NAMES, capacity_fields, capacity_options
 from runctl.core.errors import UsageError
@@ -176,6 +176,7 @@ def _shared_options(provider: str) -> list[Callable[[Callable[..., Any]], Callab
             help="The machine ends itself when nothing uses it for so long; never during a run that does something"
             " (default: 1h for machines that are not rented for a run).",
         ),
+        over_budget_option,
     ]
 
 

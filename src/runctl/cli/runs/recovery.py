@@ -9,6 +9,7 @@ import click
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_runs
+from runctl.cli.framework.options import over_budget_option
 from runctl.cli.framework.values import DURATION, RUN
 from runctl.core.clock import SystemClock
 
@@ -19,6 +20,7 @@ from runctl.core.clock import SystemClock
     examples=[("runctl runs recover latest", "once, for cron: a run that goes on is left alone")],
 )
 @click.argument("run_id", metavar="RUN", type=RUN, shell_complete=complete_runs)
+@over_budget_option
 @click.pass_obj
 def recover_command(cli: Cli, run_id: str) -> None:
     """Start the next attempt of a run that was interrupted, on another machine.
@@ -45,6 +47,7 @@ def recover_command(cli: Cli, run_id: str) -> None:
 )
 @click.argument("run_ids", metavar="[RUN...]", nargs=-1, type=RUN, shell_complete=complete_runs)
 @click.option("--every", type=DURATION, default="10s", show_default=True, help="Time between two rounds.")
+@over_budget_option
 @click.pass_obj
 def watch_command(cli: Cli, run_ids: tuple[str, ...], every: timedelta) -> None:
     """Recover runs whenever they are interrupted, until all have ended.

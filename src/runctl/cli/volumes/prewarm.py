@@ -10,6 +10,7 @@ import click
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_volumes, types_of
+from runctl.cli.framework.options import over_budget_option
 from runctl.cli.framework.values import DURATION, MOUNT_POINT, VOLUME
 from runctl.cli.machines.renting import confirm_renting
 from runctl.cli.machines.resolve import transport_option
@@ -49,6 +50,7 @@ def prewarm_command(provider: str) -> click.Command:
         help="The helper machine's; else the cheapest that is fast enough.",
     )
     @click.option("--spot", is_flag=True, help="Rent the helper machine as spot.")
+    @over_budget_option
     @click.option(
         "--ttl", type=DURATION, help="The helper machine ends itself after this long at the latest."
     )

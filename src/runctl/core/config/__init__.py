@@ -11,6 +11,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,6 +109,28 @@ class SyncConfig:
 
 
 @dataclass(frozen=True)
+class BudgetLimits:
+    """``[budget.project.NAME]`` and ``[budget.user.NAME]``: USD that may be spent in each period."""
+
+    day: Decimal | None = None
+    week: Decimal | None = None
+    month: Decimal | None = None
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """``[budget]``: USD that may be spent in each period, by everybody together, for a project, by a user."""
+
+    day: Decimal | None = field(default=None, metadata=TRUST)
+    week: Decimal | None = field(default=None, metadata=TRUST)
+    month: Decimal | None = field(default=None, metadata=TRUST)
+    warn_at: Decimal = field(default=Decimal("0.8"), metadata=TRUST)
+    """The share of a limit from which on it is said how much is spent."""
+    project: Mapping[str, BudgetLimits] = field(default_factory=dict, metadata=TRUST)
+    user: Mapping[str, BudgetLimits] = field(default_factory=dict, metadata=TRUST)
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything, merged. ``Config()`` is the defaults."""
 
@@ -116,6 +139,7 @@ class Config:
     train: TrainConfig = TrainConfig()
     checkpoints: CheckpointsConfig = CheckpointsConfig()
     sync: SyncConfig = SyncConfig()
+    budget: BudgetConfig = BudgetConfig()
     provided: tuple[Any, ...] = ()
     """The sections that providers bring, where something in them is not the default; see `section`."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
@@ -159,6 +183,7 @@ OWN_SECTIONS: dict[str, type] = {
     "train": TrainConfig,
     "checkpoints": CheckpointsConfig,
     "sync": SyncConfig,
+    "budget": BudgetConfig,
 }
 
 
@@ -301,7 +326,8 @@ def _distrusted(file: ConfigFile, untrusted: Mapping[str, Any]) -> list[Problem]
             str(file.path),
             parsed.line_of(tuple(key.split("."))),
             key,
-            "it decides what runs with your rights, or where data goes, so the file must be trusted first",
+            "it decides what runs with your rights, where data goes or what may be spent, so the file must be"
+            " trusted first",
             "read the file, then: runctl config trust",
         )
         for key in untrusted

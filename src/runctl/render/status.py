@@ -1,0 +1,85 @@
+"""What runs and costs now, for a person."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from runctl.core.money import usd
+from runctl.core.text import time_span
+from runctl.render.tables import PLAIN, Column, Screen, fit
+
+if TYPE_CHECKING:
+    from runctl.costs.budget import BudgetUse
+    from runctl.runs.status import KeptThing, RunningMachine, Status
+
+
+def status_text(status: Status, screen: Screen = PLAIN) -> str:
+    """Machines, what stays, the sums, and the budget."""
+    blocks = [_machines(status, screen) if status.machines else "no machine runs"]
+    loose = [thing for thing in status.kept if not thing.machine_runs]
+    own = [thing for thing in status.kept if thing.machine_runs]
+    if loose:
+        blocks.append(f"Stays, and costs whether or not a machine runs:\n{_kept(loose, screen)}")
+    blocks.append("\n".join(_sums(status, own)))
+    return "\n\n".join(blocks)
+
+
+def _machines(status: Status, screen: Screen) -> str:
+    def column(header: str, cells: list[str | None], rank: int = 0, *, right: bool = False) -> Column:
+        return Column(header, cells, rank, right=right)
+
+    machines: tuple[RunningMachine, ...] = status.machines
+    return fit(
+        [
+            column("INSTANCE", [each.name or each.id for each in machines]),
+            column("RUN", [each.run_id for each in machines], 1),
+            column("TYPE", [each.instance_type for each in machines], 2),
+            column("MARKET", [each.market for each in machines], 4),
+            column("ZONE", [each.zone or each.region for each in machines], 3),
+            column("RUNS FOR", [time_span(status.as_of - each.since) for each in machines]),
+            column("AN HOUR", [_price(each.usd_per_hour) for each in machines], right=True),
+            column("SO FAR", [usd(each.usd) for each in machines], right=True),
+            column("PROJECT", [each.project for each in machines], 5),
+        ],
+        screen,
+    )
+
+
+def _kept(things: list[KeptThing], screen: Screen) -> str:
+    return fit(
+        [
+            Column("ID", [each.id for each in things]),
+            Column("NAME", [each.name for each in things], 2, cut=True),
+            Column("KIND", [each.kind for each in things], 1),
+            Column("SIZE", [each.shape for each in things], 3),
+            Column("OF", [each.machine for each in things], 4),
+            Column("A MONTH", [_price(each.usd_per_month) for each in things], right=True),
+            Column("SO FAR", [usd(each.usd) for each in things], 5, right=True),
+        ],
+        screen,
+    )
+
+
+def _sums(status: Status, own: list[KeptThing]) -> list[str]:
+    disks = f", disks of these machines included ({_monthly(own)} a month)" if own else ""
+    lines = [
+        f"{usd(status.usd_per_hour)} an hour now{disks}",
+        f"{usd(status.usd_today)} today, {usd(status.usd_this_month)} this month (UTC)",
+    ]
+    if status.usd_per_month_stopped:
+        lines.append(f"{usd(status.usd_per_month_stopped)} a month stay when nothing runs")
+    lines += [_budget(each) for each in status.budget]
+    return lines
+
+
+def _monthly(things: list[KeptThing]) -> str:
+    return usd(sum((each.usd_per_month or Decimal(0) for each in things), Decimal(0)))
+
+
+def _budget(used: BudgetUse) -> str:
+    return f"{usd(used.spent)} of {usd(used.limit.usd)} ({used.share:.0%}) of the budget {used.limit.of}"
+
+
+def _price(amount: Decimal | None) -> str | None:
+    return None if amount is None else usd(amount)

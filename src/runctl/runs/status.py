@@ -1,0 +1,197 @@
+"""What runs and costs money at this moment: machines with their runs, what stays and costs, and the sums of it."""
+
+from __future__ import annotations
+
+import calendar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from runctl.core.clock import Clock, SystemClock
+from runctl.costs.billing import NOTHING, day_start, month_start
+from runctl.costs.budget import BudgetUse, limits_of, since, use
+from runctl.costs.ledger import By, Entry, EntryKind, EntryState, Ledger
+from runctl.costs.rates import Per
+from runctl.costs.report import report
+from runctl.machines.session import Session
+from runctl.machines.settling import settle
+from runctl.runs.store import run_store
+
+
+@dataclass(frozen=True)
+class RunningMachine:
+    """A machine that is billed by the hour at this moment."""
+
+    id: str
+    name: str | None
+    provider: str
+    region: str
+    zone: str | None
+    instance_type: str
+    market: str
+    project: str | None
+    owner: str | None
+    run_id: str | None
+    """What it works for."""
+    since: datetime
+    """When it was started last."""
+    usd_per_hour: Decimal | None
+    """With its public address, without its disks; ``None`` where no price is known."""
+    usd: Decimal
+    """What it, its address and its own disks have cost so far."""
+
+
+@dataclass(frozen=True)
+class KeptThing:
+    """A disk or a snapshot: it costs money whether or not a machine runs."""
+
+    id: str
+    name: str | None
+    kind: str
+    provider: str
+    region: str
+    shape: str
+    project: str | None
+    machine: str | None
+    """The instance that it came with and goes with."""
+    machine_runs: bool
+    since: datetime
+    usd_per_month: Decimal | None
+    usd: Decimal
+
+
+@dataclass(frozen=True)
+class Status:
+    """What runs, what stays, and what it comes to."""
+
+    as_of: datetime
+    seen_at: datetime | None
+    """When the cloud has last said how all of it is; ``None``: nothing goes on."""
+    machines: tuple[RunningMachine, ...]
+    kept: tuple[KeptThing, ...]
+    usd_per_hour: Decimal
+    """Of everything, disks at an hour's share of this month."""
+    usd_per_month_stopped: Decimal
+    """What the disks and snapshots that outlive every machine cost a month if nothing runs."""
+    usd_today: Decimal
+    usd_this_month: Decimal
+    budget: tuple[BudgetUse, ...]
+    problems: tuple[str, ...]
+    """Why it may not be all, a sentence each."""
+
+
+def status(*, cached: bool = False, session: Session | None = None, clock: Clock | None = None) -> Status:
+    """What runs and costs now. The cloud is asked first; ``cached`` tells what the ledger has of the last time."""
+    session, clock = session or Session(), clock or SystemClock()
+    problems = () if cached else settle(session, clock=clock).problems
+    now, ledger = clock.now(), Ledger(session.database)
+    limits = limits_of(session.config.budget)
+    in_sandbox = session.in_sandbox
+    open_now = ledger.select("state = 'open' AND in_sandbox = ?", (int(in_sandbox),))
+    return status_of(
+        open_now,
+        run_store(session).working(),
+        now,
+        today=_sum(ledger, day_start(now), now, in_sandbox),
+        month=_sum(ledger, month_start(now), now, in_sandbox),
+        budget=use(limits, ledger.touching(since(limits, now), now, in_sandbox=in_sandbox), now)
+        if limits
+        else (),
+        problems=problems,
+    )
+
+
+def status_of(
+    entries: Sequence[Entry],
+    runs: Mapping[str, str],
+    now: datetime,
+    *,
+    today: Decimal,
+    month: Decimal,
+    budget: Sequence[BudgetUse] = (),
+    problems: Sequence[str] = (),
+) -> Status:
+    """The same of what is known; ``runs`` are run ids by the instance that they work on. Pure."""
+    going = [entry for entry in entries if entry.state is EntryState.OPEN and entry.current is not None]
+    parts: dict[str | None, list[Entry]] = {}
+    for entry in going:
+        parts.setdefault(entry.machine, []).append(entry)
+    running = [entry for entry in going if entry.kind is EntryKind.INSTANCE]
+    ids = {entry.resource_id for entry in running}
+    kept = [_kept(entry, ids, now) for entry in going if entry.kind in {EntryKind.VOLUME, EntryKind.SNAPSHOT}]
+    seen = [entry.seen_at for entry in going if entry.seen_at is not None]
+    return Status(
+        as_of=now,
+        seen_at=min(seen, default=None),
+        machines=tuple(_running(entry, parts.get(entry.resource_id, ()), runs, now) for entry in running),
+        kept=tuple(sorted(kept, key=lambda each: (each.machine_runs, -(each.usd_per_month or NOTHING)))),
+        usd_per_hour=sum((_per_hour(entry, now) for entry in going), NOTHING),
+        usd_per_month_stopped=sum(
+            (each.usd_per_month or NOTHING for each in kept if not each.machine_runs), NOTHING
+        ),
+        usd_today=today,
+        usd_this_month=month,
+        budget=tuple(budget),
+        problems=tuple(problems),
+    )
+
+
+def _running(entry: Entry, parts: Sequence[Entry], runs: Mapping[str, str], now: datetime) -> RunningMachine:
+    assert entry.current is not None  # noqa: S101 - it is going on
+    assert entry.resource_id is not None  # noqa: S101 - it was rented
+    address = [part for part in parts if part.kind is EntryKind.ADDRESS]
+    usd = entry.current.usd
+    start = next(each.start for each in reversed(entry.intervals) if not each.continues)
+    return RunningMachine(
+        id=entry.resource_id,
+        name=entry.name,
+        provider=entry.provider,
+        region=entry.region,
+        zone=entry.zone,
+        instance_type=entry.shape,
+        market=entry.market,
+        project=entry.project,
+        owner=entry.owner,
+        run_id=runs.get(entry.resource_id) or entry.run_id,
+        since=start,
+        usd_per_hour=None if usd is None else usd + sum((_per_hour(each, now) for each in address), NOTHING),
+        usd=sum((each.cost(now) for each in parts), entry.cost(now)),
+    )
+
+
+def _kept(entry: Entry, running: set[str | None], now: datetime) -> KeptThing:
+    assert entry.current is not None  # noqa: S101 - it is going on
+    return KeptThing(
+        id=entry.resource_id or f"{entry.machine} {entry.part}",
+        name=entry.name,
+        kind=entry.kind.value,
+        provider=entry.provider,
+        region=entry.region,
+        shape=entry.shape,
+        project=entry.project,
+        machine=entry.machine,
+        machine_runs=entry.machine in running,
+        since=entry.began_at or entry.opened_at,
+        usd_per_month=entry.current.usd,
+        usd=entry.cost(now),
+    )
+
+
+def _per_hour(entry: Entry, now: datetime) -> Decimal:
+    current = entry.current
+    if current is None or current.usd is None:
+        return NOTHING
+    if current.per is Per.HOUR:
+        return current.usd
+    return current.usd / (calendar.monthrange(now.year, now.month)[1] * 24)
+
+
+def _sum(ledger: Ledger, start: datetime, now: datetime, in_sandbox: bool) -> Decimal:
+    return report(
+        ledger.touching(start, now, in_sandbox=in_sandbox, beyond=By.PROVIDER),
+        By.PROVIDER,
+        start,
+        now,
+        closed=ledger.closed_sums(By.PROVIDER, start, now, in_sandbox=in_sandbox),
+    ).usd
