@@ -26,6 +26,8 @@ from runctl.agent.spec import EndReason, EndRecord
 from runctl.cli.framework.commands import RootGroup
 from runctl.core import errors, extensions, models
 from runctl.core.config import rules
+from runctl.costs.budget import BudgetUse, Limit
+from runctl.costs.report import CostLine, CostReport
 from runctl.machines.pool_record import PoolSummary
 from runctl.machines.spot_market import PoolAdvice, PoolPrices
 from runctl.providers.capacity import LeftOut, Offer, Pool
@@ -35,9 +37,11 @@ from runctl.providers.inventory import Resource, Unread
 from runctl.providers.prices import PricePoint
 from runctl.render.offers import offers_document
 from runctl.render.plans import plan_document
+from runctl.runs.costs import AttemptCost, RunCost
 from runctl.runs.end_reason import exit_code
 from runctl.runs.launch_plan import ResultsPlan
 from runctl.runs.results import LaunchEnd, Results
+from runctl.runs.status import KeptThing, RunningMachine, Status
 from tests.cli.fake_provider import a_plan
 from tests.docs.pages import blocks, matches, needs, script, steps
 from tests.machines.test_offers import ONE
@@ -319,6 +323,27 @@ def test_a_launchs_documents_are_as_documented() -> None:
     assert list(ended["results"]) == names(Results)
     assert list(plan["results"]) == names(ResultsPlan)
     assert list(plan["machine_end"]) == names(models.MachineAfterRun) == list(shapes["Run"]["machine_end"])
+
+
+def test_what_was_spent_is_told_as_documented() -> None:
+    text = (REPOSITORY / "docs" / "json.md").read_text()
+    shapes = {
+        block.options["shape"]: json.loads(block.body) for block in blocks(text) if "shape" in block.options
+    }
+
+    def names(kind: type) -> list[str]:
+        return [field.name for field in dataclasses.fields(kind)]
+
+    status, report, run = shapes["Status"], shapes["CostReport"], shapes["RunCost"]
+    assert list(status) == names(Status)
+    assert list(status["machines"][0]) == names(RunningMachine)
+    assert list(status["kept"][0]) == names(KeptThing)
+    assert list(status["budget"][0]) == names(BudgetUse)
+    assert list(status["budget"][0]["limit"]) == names(Limit)
+    assert list(report) == names(CostReport)
+    assert list(report["lines"][0]) == names(CostLine)
+    assert list(run) == names(RunCost)
+    assert list(run["attempts"][0]) == names(AttemptCost)
 
 
 def test_the_offers_of_a_plan_are_as_documented() -> None:
