@@ -41,6 +41,7 @@ PUBLIC = {
     ),
     *("RunctlError", "UsageError", "ConfigError", "CredentialsError", "PermissionDenied", "NotFound"),
     *(
+        "BudgetExceeded",
         "CapacityError",
         "QuotaExceeded",
         "Unreachable",
