@@ -140,6 +140,7 @@ def test_exit_codes_are_the_documented_ones() -> None:
         "CredentialsError": 4,
         "PermissionDenied": 4,
         "NotFound": 5,
+        "BudgetExceeded": 1,
         "CapacityError": 6,
         "QuotaExceeded": 6,
         "Unreachable": 7,
