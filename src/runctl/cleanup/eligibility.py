@@ -71,13 +71,32 @@ def eligibility(resource: Resource, facts: Facts, now: datetime) -> Verdict:
     )
 
 
+SHARED = frozenset(
+    {
+        K.BUCKET,
+        K.OBJECTS,
+        K.UPLOAD,
+        K.IMAGE,
+        K.REPOSITORY,
+        K.ROLE,
+        K.INSTANCE_PROFILE,
+        K.SECURITY_GROUP,
+        K.KEY_PAIR,
+        K.INTENT,
+    }
+)
+"""What an account has for everybody, and which therefore has no owner; all else says whose it is."""
+
+
 def not_ours(resource: Resource, facts: Facts) -> Verdict | None:
     """Why it is somebody else's; ``None``: it is the caller's own, or shared."""
     if not tag.is_ours(resource.tags):
         return kept(KeptBecause.NOT_OURS, "runctl did not create it")
     user = facts.users.get(resource.provider)
+    if resource.owner is None and resource.kind not in SHARED:
+        return kept(KeptBecause.NOT_YOURS, "nothing says whose it is")
     if resource.owner is not None and resource.owner != user:
-        return kept(KeptBecause.NOT_YOURS, f"it belongs to {resource.owner}")
+        return kept(KeptBecause.NOT_YOURS, f"it belongs to {resource.owner or 'somebody without a name'}")
     return None
 
 
@@ -114,7 +133,7 @@ def _needed_by_a_run(resource: Resource, facts: Facts) -> Verdict | None:
                 f"it is all that is left of {resource.source}, which {run.id}, which is not finished, has its data on",
             )
         if resource.kind is K.INSTANCE and run.goes_on and resource.id == run.instance_id:
-            return kept(KeptBecause.IN_USE, f"{run.id} goes on on it")
+            return kept(KeptBecause.IN_USE, f"{run.id} is running on it")
         if resource.kind is K.IMAGE and run.image_digest and resource.id.endswith(f"@{run.image_digest}"):
             return kept(KeptBecause.IN_USE, f"{run.id} is not finished, and runs in it")
         if resource.kind is K.GROUP and _run_of(resource) == run.id:
@@ -185,11 +204,17 @@ def _instance(resource: Resource, facts: Facts, now: datetime) -> Verdict:
     if _cut_short(resource, facts):
         return removable("the command that rented it was cut short")
     run_id = _run_of(resource)
-    run = next((each for each in facts.runs if each.id == run_id), None)
+    run = next((each for each in facts.runs if each.id == run_id), None) or next(
+        (each for each in facts.runs if each.rented and each.instance_id == resource.id), None
+    )
     if run is not None:
-        return removable(f"it was rented for an attempt of {run.id}, which has ended")
-    if any(each.rented and each.instance_id == resource.id for each in facts.runs):
-        return removable("the run that it was rented for has ended")
+        waits = run.fetched_until is not None and run.instance_id == resource.id and run.fetched_until > now
+        if waits:
+            return kept(
+                KeptBecause.WANTED,
+                f"it waits for what {run.id} wrote to be fetched: runctl runs results {run.id}",
+            )
+        return removable(f"it was rented for {run.id}, and none of its attempts is running on it")
     if run_id:
         return _asked_for(
             facts,
@@ -198,7 +223,7 @@ def _instance(resource: Resource, facts: Facts, now: datetime) -> Verdict:
             f"it was rented for {run_id}, of which this computer knows nothing",
         )
     return _asked_for(
-        facts, Include.INSTANCES, "no run of this computer's goes on on it", "somebody may be using it"
+        facts, Include.INSTANCES, "no run of this computer is running on it", "somebody may be using it"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from runctl.providers.inventory import Resource
@@ -44,6 +44,8 @@ class RunFact:
     """It goes on, or another attempt of it may follow: its data is needed."""
     rented: bool = False
     """Its machine was rented for it and is to end with it."""
+    fetched_until: datetime | None = None
+    """So long after the run's end its machine waits for what is on it to be fetched; ``None``: it has not ended."""
     image_digest: str | None = None
 
 

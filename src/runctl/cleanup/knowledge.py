@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from runctl.agent.spec import EndReason
@@ -46,6 +47,10 @@ def run_fact(record: RunRecord) -> RunFact:
     if record.saved_volume is not None:
         volumes.add(record.saved_volume)
     never_ran = record.end_reason in _NEVER_RAN and record.attempt == 1 and record.checkpoint is None
+    end = record.machine_end
+    waits = (
+        max(end.read_within_seconds, end.fetch_within_seconds, end.keep_on_failure_seconds) if end else 0.0
+    )
     return RunFact(
         id=record.id,
         instance_id=record.instance_id,
@@ -53,7 +58,8 @@ def run_fact(record: RunRecord) -> RunFact:
         store=store_of(record),
         goes_on=not record.has_ended,
         unfinished=not record.has_ended or (record.end_reason in RETRIED and not never_ran),
-        rented=record.machine_end is not None and not record.machine_end.keep,
+        rented=end is not None and not end.keep,
+        fetched_until=record.ended_at + timedelta(seconds=waits) if record.ended_at is not None else None,
         image_digest=record.image_digest,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -95,11 +95,13 @@ def inventories(session: Session, provider: str | None = None) -> Mapping[str, I
     return found
 
 
-def list_all(session: Session, *, provider: str | None = None) -> Listing:
+def list_all(
+    session: Session, *, provider: str | None = None, kinds: Collection[ResourceKind] | None = None
+) -> Listing:
     """Everything of every owner, of all regions (or the one that was asked for by name), every provider's.
 
     What cannot be read is in `Listing.unread`. Raises the error of a provider that cannot be asked at all where no
-    other can be.
+    other can be. With ``kinds`` only these are asked for.
     """
     from runctl.cleanup.knowledge import stores_of
 
@@ -112,7 +114,7 @@ def list_all(session: Session, *, provider: str | None = None) -> Listing:
     for name, inventory in inventories(session, provider).items():
         try:
             found = inventory.list(
-                regions=regions, stores=stores_of(session, name), progress=session.progress
+                regions=regions, kinds=kinds, stores=stores_of(session, name), progress=session.progress
             )
         except RunctlError as error:
             failed = error

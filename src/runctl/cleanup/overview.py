@@ -15,10 +15,10 @@ from runctl.cleanup.plan import Monthly
 from runctl.cleanup.pricing import monthly_of
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import UsageError
-from runctl.providers.inventory import EVERYTHING, Inventory, Listing, Resource, Unread
+from runctl.providers.inventory import EVERYTHING, Inventory, Listing, Resource, ResourceKind, Unread
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from runctl.machines.session import Session
 
@@ -37,13 +37,20 @@ class Overview:
 class Account:
     """Everything that runctl has made, listed once."""
 
-    def __init__(self, session: Session, *, provider: str | None = None, clock: Clock | None = None) -> None:
-        """Raises what `runctl.cleanup.listing.list_all` raises."""
+    def __init__(
+        self,
+        session: Session,
+        *,
+        provider: str | None = None,
+        kinds: Collection[ResourceKind] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """With ``kinds`` only these are asked for. Raises what `runctl.cleanup.listing.list_all` raises."""
         self.session = session
         self.clock = clock or SystemClock()
         self.now = self.clock.now()
         self.inventories: Mapping[str, Inventory] = inventories(session, provider)
-        listing = list_all(session, provider=provider)
+        listing = list_all(session, provider=provider, kinds=kinds)
         silent = {each.provider for each in listing.unread if each.what == EVERYTHING}
         self.users = {
             name: inventory.user() for name, inventory in self.inventories.items() if name not in silent
@@ -72,9 +79,12 @@ def overview(
 
     Raises `NotFound` for a reference that nothing is called by.
     """
-    account = Account(session, provider=provider, clock=clock)
+    selection = selection or Selection()
+    # By an id or a name anything may be meant.
+    kinds = selection.kinds if not selection.references else None
+    account = Account(session, provider=provider, kinds=kinds or None, clock=clock)
     resources = list(account.listing.resources) if everyone else account.own()
-    chosen = select(resources, selection or Selection(), account.now)
+    chosen = select(resources, selection, account.now)
     priced = tuple(Priced(each, account.monthly(each)) for each in chosen)
     return Overview(priced, account.listing.unread, account.listing.regions)
 

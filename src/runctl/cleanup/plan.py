@@ -123,7 +123,7 @@ def plan_stop(
     keep: list[Item] = []
     groups = {each.id for each in chosen if each.kind is K.GROUP}
     for resource in sorted(chosen, key=lambda each: (wave_of(each.kind), each.region or "", each.id)):
-        if resource.kind not in {K.GROUP, K.FLEET, K.SPOT_REQUEST, K.INSTANCE}:
+        if wave_of(resource.kind) > wave_of(K.INSTANCE):
             continue
         cost = monthly(resource)
         against = _against_stopping(resource, facts)
@@ -146,6 +146,8 @@ def _against_stopping(resource: Resource, facts: Facts) -> Verdict | None:
         return kept(KeptBecause.WANTED, f"it is {resource.state}")
     if resource.kind is K.SPOT_REQUEST and resource.ends_with is not None:
         return kept(KeptBecause.GOES_ALONG, f"it goes with {resource.ends_with}")
+    if resource.is_persistent:
+        return kept(KeptBecause.PERSISTENT, "it is persistent")
     if resource.id in facts.protected:
         return kept(KeptBecause.PROTECTED, facts.protected[resource.id])
     return None

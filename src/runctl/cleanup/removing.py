@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from datetime import timedelta
 from runctl.core.clock import Clock
 from runctl.core.errors import Conflict, OutcomeUnknown, RunctlError, Unreachable
 from runctl.core.progress import SILENT, Progress
+from runctl.core.text import counted
 from runctl.core.waiting import attempts
 from runctl.providers.inventory import Inventory, Resource, ResourceKind
 
@@ -55,6 +57,7 @@ def carry_out(
     act: Act | None = None,
     is_done: IsDone | None = None,
     progress: Progress = SILENT,
+    verb: str = "removing",
 ) -> Outcome:
     """Everything in the waves is gone, or its failure is in the outcome. By default each is removed.
 
@@ -81,7 +84,7 @@ def carry_out(
                 failed[resource.id] = Failure(resource, f"{blocking} could not be removed", "blocked")
         if not ready:
             continue
-        progress.step(f"removing {_named(ready)}" if act is None else f"stopping {_named(ready)}")
+        progress.step(f"{verb} {_named(ready)}")
         with ThreadPoolExecutor(min(_THREADS, len(ready))) as pool:
             try:
                 for resource, failure in zip(ready, pool.map(one, ready), strict=True):
@@ -105,16 +108,11 @@ def _needed_gone(resource: Resource) -> Sequence[str]:
 def _named(resources: Sequence[Resource]) -> str:
     if len(resources) == 1:
         (only,) = resources
-        return f"{only.kind.value.replace('-', ' ')} {only.name or only.id}"
-    kinds = list(dict.fromkeys(each.kind for each in resources))
+        return only.label
+    counts = Counter(each.kind for each in resources)
     return ", ".join(
-        f"{sum(each.kind is kind for each in resources)} {kind.value.replace('-', ' ')}"
-        + (
-            "s"
-            if sum(each.kind is kind for each in resources) > 1 and kind is not ResourceKind.OBJECTS
-            else ""
-        )
-        for kind in kinds
+        counted(number, kind.label, kind.label if kind is ResourceKind.OBJECTS else None)
+        for kind, number in counts.items()
     )
 
 

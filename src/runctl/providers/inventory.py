@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -39,6 +39,11 @@ class ResourceKind(StrEnum):
     KEY_PAIR = "key-pair"
     INTENT = "intent"
     """What this computer was about to make when a command was cut short."""
+
+    @property
+    def label(self) -> str:
+        """For a person: ``spot request``."""
+        return self.value.replace("-", " ")
 
 
 @dataclass(frozen=True)
@@ -81,9 +86,9 @@ class Resource:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def key(self) -> str:
-        """Tells it from everything else of the provider."""
-        return f"{self.kind.value} {self.region or ''} {self.id}"
+    def label(self) -> str:
+        """For a person: ``volume datasets``."""
+        return f"{self.kind.label} {self.name or self.id}"
 
     @property
     def is_persistent(self) -> bool:
@@ -127,11 +132,13 @@ class Inventory(ABC):
         self,
         *,
         regions: Sequence[str] | None = None,
+        kinds: Collection[ResourceKind] | None = None,
         stores: Mapping[str, str] | None = None,
         progress: Progress = SILENT,
     ) -> Listing:
         """Everything that has runctl's tag, of every owner, in ``regions`` (all that the account uses), side by side.
 
+        ``kinds`` are all that is asked for (default: every kind); what else comes along may be listed as well.
         ``stores`` are addresses in an object store that runs of this computer have their own, each with the run's id:
         objects have no tags. Never raises for one region or kind that cannot be read: that is in ``unread``.
         Raises `CredentialsError` where nobody can be asked at all.

@@ -19,6 +19,7 @@ from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit
 
 if TYPE_CHECKING:
     from runctl.cleanup.overview import Detail
+    from runctl.cleanup.plan import Item
 
 
 def resources_table(
@@ -42,6 +43,21 @@ def resources_table(
     if owners:
         columns.append(Column("OWNER", [r.owner for r in found], 1))
     return fit(columns, screen)
+
+
+def plan_table(items: Sequence[Item], screen: Screen = PLAIN) -> str:
+    """One line for each thing that a plan is about, with the reason."""
+    return fit(
+        [
+            Column("KIND", [item.resource.kind.value for item in items]),
+            Column("ID", [item.resource.id for item in items]),
+            Column("NAME", [item.resource.name for item in items], 2, cut=True),
+            Column("REGION", [item.resource.zone or item.resource.region for item in items], 3),
+            Column("$/MONTH", [_usd(item.usd_per_month or None) for item in items], 1, right=True),
+            Column("WHY", [item.why for item in items]),
+        ],
+        screen,
+    )
 
 
 def resource_details(found: Detail, now: datetime) -> str:

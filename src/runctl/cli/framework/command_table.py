@@ -233,6 +233,13 @@ _LAST: dict[str, Leaf | Branch] = {
                 "Count what there is, with its size and price a month.",
                 "runctl.cli.resources.listing:summary_command",
             ),
+            "cleanup": Leaf(
+                "Remove what nobody needs any more.", "runctl.cli.resources.removing:cleanup_command"
+            ),
+            "stop-all": Leaf(
+                "Make every machine of yours stop costing by the hour.",
+                "runctl.cli.resources.removing:stop_all_command",
+            ),
             "export": Leaf(
                 "Write the list as CSV, JSON or a page.", "runctl.cli.resources.listing:export_command"
             ),

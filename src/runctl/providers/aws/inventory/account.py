@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,7 @@ from runctl.providers.inventory import Resource, ResourceKind, Unread
 
 PREFIX = "runctl-"
 """Of every role, profile and bucket that runctl makes: their lists have no tags, so that each is asked for its own."""
+_THREADS = 16
 _RUN = re.compile(r"(?:^|/)(run-[a-z0-9]{10})/")
 
 
@@ -114,37 +116,42 @@ def profiles(session: AwsSession) -> Found:
 def _of_iam(
     session: AwsSession, kind: ResourceKind, names: Sequence[tuple[str, datetime | None]], get: Any
 ) -> Found:
-    found: list[Resource] = []
-    unread: list[Unread] = []
-    for name, created in names:
-        if not name.startswith(PREFIX):
-            continue
+    ours = [(name, created) for name, created in names if name.startswith(PREFIX)]
+    if not ours:
+        return Found(())
+
+    def tagged(name: str) -> Any:
         try:
             with our_errors(session.endpoint):
-                item = get(name)
+                return get(name)
         except NotFound:
-            continue
+            return None  # deleted since it was listed
         except RunctlError as error:
-            unread.append(untold(None, f"{kind.value.replace('-', ' ')} {name}", error))
-            continue
-        tags = tags_of(item.get("Tags"))
-        if tag.is_ours(tags):
-            carried = [role["RoleName"] for role in item.get("Roles", ())]
-            found.append(
-                resource(
-                    kind,
-                    name,
-                    tags,
-                    None,
-                    name=name,
-                    created_at=utc(created) if created else None,
-                    source=carried[0] if carried else None,
-                    helper_for=name.removeprefix(helper_role.PREFIX)
-                    if name.startswith(helper_role.PREFIX)
-                    else None,
-                )
-            )
+            return untold(None, f"{kind.label} {name}", error)
+
+    found: list[Resource] = []
+    unread: list[Unread] = []
+    with ThreadPoolExecutor(min(_THREADS, len(ours))) as pool:
+        for (name, created), item in zip(ours, pool.map(tagged, [name for name, _ in ours]), strict=True):
+            if isinstance(item, Unread):
+                unread.append(item)
+            elif item is not None and tag.is_ours(tags_of(item.get("Tags"))):
+                found.append(_right(kind, name, created, item))
     return Found(tuple(found), tuple(unread))
+
+
+def _right(kind: ResourceKind, name: str, created: datetime | None, item: Mapping[str, Any]) -> Resource:
+    carried = [role["RoleName"] for role in item.get("Roles", ())]
+    return resource(
+        kind,
+        name,
+        tags_of(item.get("Tags")),
+        None,
+        name=name,
+        created_at=utc(created) if created else None,
+        source=carried[0] if carried else None,
+        helper_for=name.removeprefix(helper_role.PREFIX) if name.startswith(helper_role.PREFIX) else None,
+    )
 
 
 def buckets(session: AwsSession) -> Found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +26,7 @@ _THREADS = 48
 class _Question:
     region: str | None
     what: str
+    kinds: frozenset[ResourceKind]
     ask: Callable[[], Found]
 
 
@@ -44,27 +45,21 @@ class AwsInventory(Inventory):
         self,
         *,
         regions: Sequence[str] | None = None,
+        kinds: Collection[ResourceKind] | None = None,
         stores: Mapping[str, str] | None = None,
         progress: Progress = SILENT,
     ) -> Listing:
         """Side by side."""
-        home = self._context.session
-        user = home.identity.name
         asked, unasked = (tuple(regions), ()) if regions is not None else self._used_regions()
         unread = [*unasked]
         progress.step(f"listing what there is in {len(asked)} regions" if len(asked) != 1 else "listing")
         questions = [
-            *self._of_regions(asked),
-            _Question(None, "roles", partial(account.roles, home)),
-            _Question(None, "instance profiles", partial(account.profiles, home)),
-            _Question(None, "buckets", partial(account.buckets, home)),
-            *(
-                _Question(None, f"objects in {address}", partial(account.stored, home, address, run, user))
-                for address, run in (stores or {}).items()
-            ),
+            question
+            for question in (*self._of_regions(asked), *self._of_account(stores or {}))
+            if kinds is None or question.kinds & set(kinds)
         ]
         found: list[Resource] = []
-        with ThreadPoolExecutor(min(_THREADS, len(questions))) as pool:
+        with ThreadPoolExecutor(min(_THREADS, len(questions) or 1)) as pool:
             for number, (resources, missing) in enumerate(pool.map(self._answer, questions), 1):
                 found += resources
                 unread += missing
@@ -74,9 +69,22 @@ class AwsInventory(Inventory):
     def _of_regions(self, regions: Sequence[str]) -> Iterator[_Question]:
         for region in regions:
             session = self.session_in(region)
-            for what, read in regional.KINDS.items():
-                yield _Question(region, what, partial(read, session))
-            yield _Question(region, "images", partial(account.registry, session))
+            for kind, (what, read) in regional.KINDS.items():
+                yield _Question(region, what, frozenset({kind}), partial(read, session))
+            images = frozenset({ResourceKind.IMAGE, ResourceKind.REPOSITORY})
+            yield _Question(region, "images", images, partial(account.registry, session))
+
+    def _of_account(self, stores: Mapping[str, str]) -> Iterator[_Question]:
+        home = self._context.session
+        # What has one is shown with the other.
+        rights = frozenset({ResourceKind.ROLE, ResourceKind.INSTANCE_PROFILE})
+        yield _Question(None, "roles", rights, partial(account.roles, home))
+        yield _Question(None, "instance profiles", rights, partial(account.profiles, home))
+        stored = frozenset({ResourceKind.BUCKET, ResourceKind.OBJECTS, ResourceKind.UPLOAD})
+        yield _Question(None, "buckets", stored, partial(account.buckets, home))
+        for address, run in stores.items():
+            ask = partial(account.stored, home, address, run, home.identity.name)
+            yield _Question(None, f"objects in {address}", stored, ask)
 
     def _answer(self, question: _Question) -> tuple[Sequence[Resource], Sequence[Unread]]:
         try:
@@ -127,7 +135,7 @@ class AwsInventory(Inventory):
 
     def remove(self, resource: Resource, progress: Progress = SILENT) -> None:
         """See `runctl.providers.aws.inventory.removal`."""
-        progress.step(f"removing {resource.kind.value.replace('-', ' ')} {resource.name or resource.id}")
+        progress.step(f"removing {resource.label}")
         removal.remove(self.session_in(resource.region), resource, self._all_sessions)
 
     def is_gone(self, resource: Resource) -> bool:

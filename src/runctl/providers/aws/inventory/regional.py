@@ -53,7 +53,7 @@ def resource(
         provider="aws",
         region=region,
         project=tags.get(tag.PROJECT) or None,
-        owner=tags.get(tag.OWNER) or None,
+        owner=tags.get(tag.OWNER),
         tags=dict(tags),
         **values,
     )
@@ -270,18 +270,18 @@ def security_groups(session: AwsSession) -> Found:
     )
 
 
-KINDS: Mapping[str, Read] = {
-    "instances": instances,
-    "volumes": volumes,
-    "snapshots": snapshots,
-    "spot requests": spot_requests,
-    "fleets": fleets,
-    "launch templates": launch_templates,
-    "instance groups": groups,
-    "key pairs": key_pairs,
-    "security groups": security_groups,
+KINDS: Mapping[ResourceKind, tuple[str, Read]] = {
+    ResourceKind.INSTANCE: ("instances", instances),
+    ResourceKind.VOLUME: ("volumes", volumes),
+    ResourceKind.SNAPSHOT: ("snapshots", snapshots),
+    ResourceKind.SPOT_REQUEST: ("spot requests", spot_requests),
+    ResourceKind.FLEET: ("fleets", fleets),
+    ResourceKind.LAUNCH_TEMPLATE: ("launch templates", launch_templates),
+    ResourceKind.GROUP: ("instance groups", groups),
+    ResourceKind.KEY_PAIR: ("key pairs", key_pairs),
+    ResourceKind.SECURITY_GROUP: ("security groups", security_groups),
 }
-"""What is read in each region, by what a person calls it."""
+"""What is read in each region, with what a person calls it."""
 
 
 def _filters(wanted: Mapping[str, Any]) -> Any:
