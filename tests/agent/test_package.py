@@ -139,6 +139,7 @@ def test_a_quick_verb_loads_little(agent: Agent) -> None:
             "encoding",
             "after_run",
             "checkpoint_spec",
+            "deadline_spec",
             "interruption",
         ),
         *("machine", "machine.durable", "machine.processes", "machine.root"),

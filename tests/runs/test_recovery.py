@@ -41,6 +41,7 @@ DEADLINE = Deadline(Policy.DEADLINE, Job(work=8 * HOUR, deadline=10 * HOUR, rest
         (EndReason.IDLE, False),
         (EndReason.INTERRUPTED, True),
         (EndReason.LOST, True),
+        (EndReason.MOVED, True),
         (EndReason.SETUP_FAILED, False),
         (EndReason.IMAGE_FAILED, False),
         (EndReason.DATA_FAILED, False),

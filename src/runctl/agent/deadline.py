@@ -11,8 +11,28 @@ spot had saved it ends on on-demand, so that a run never costs noticeably more t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+
+from runctl.agent.deadline_spec import ProgressStatus
+
+BOOT_SECONDS = 180.0
+"""From the request for a machine until its agent answers, before one has been measured."""
+RESTORE_SECONDS = 120.0
+"""From then until the script makes progress: the project, its environment or image, the checkpoint."""
+LEAST_RESTART_SECONDS = 60.0
+"""Both together, however quick the machines before were."""
+MOST_RESTART_SECONDS = 3600.0
+"""A measured restart that was longer was held up by something else, such as a computer that slept."""
+WATCHER_SECONDS = 60.0
+"""The longest time from one decision of a watcher to its next one."""
+SCHEDULER_SECONDS = 120.0
+"""A provider's scheduled action may come so late."""
+MEASURED_SECONDS = 10.0
+"""Progress over a shorter time says nothing of the pace."""
+TRUSTED_SECONDS = 600.0
+"""When progress has been measured for so long, it alone counts; before, the estimate counts as well."""
 
 
 class Policy(str, Enum):
@@ -105,47 +125,141 @@ def line(job: Job, elapsed: float) -> float:
     return min(job.work, job.work * elapsed / job.deadline)
 
 
+class Why(str, Enum):
+    """The reason of a decision, in words that follow "because"."""
+
+    POLICY = "that is its policy"
+    TIME = "time may still be lost"
+    NO_TIME = "no more time may be lost"
+    NO_CAPACITY = "there is no spot capacity, and there is time to wait for it"
+    NO_OTHER = "there is no spot capacity"
+    RESERVE = "there is no spot capacity, and what time may be lost is kept for restarts"
+    BEHIND = "it is behind the straight line to its deadline"
+    SPENT = "lost spot machines have cost what spot had saved"
+    UNKNOWN = "how long it takes is not known yet"
+    NOT_WORTH_IT = "what is left is not worth another restart"
+
+
 def decide(policy: Policy, job: Job, standing: Standing) -> Move:
     """What to do until the next decision, at most ``job.tick`` later.
 
     With every policy but `Policy.SPOT` a run whose deadline can be kept from here keeps it, as long as on-demand
     machines are to be had and a restart takes no longer than ``job.restart``.
     """
+    return decide_and_say(policy, job, standing)[0]
+
+
+def decide_and_say(policy: Policy, job: Job, standing: Standing) -> tuple[Move, Why]:
+    """As `decide`, with the reason."""
     if policy is Policy.ON_DEMAND:
-        return _or_stay(standing, Move.ON_DEMAND)
+        return _or_stay(standing, Move.ON_DEMAND), Why.POLICY
     cheap = Move.SPOT if standing.spot_available or standing.machine is Move.SPOT else Move.WAIT
     if policy is Policy.SPOT:
-        return _or_stay(standing, cheap)
+        return _or_stay(standing, cheap), Why.POLICY
     # At the next decision there may be no machine and nothing done: then there must be time for on-demand.
     spare = slack(job, standing) - (job.restart + job.tick)
     if standing.machine is Move.SPOT:
-        return Move.STAY if spare >= 0 else Move.ON_DEMAND
+        return (Move.STAY, Why.TIME) if spare >= 0 else (Move.ON_DEMAND, Why.NO_TIME)
     if standing.machine is Move.ON_DEMAND:
         return _from_on_demand(policy, job, standing, spare)
     if policy is Policy.DEADLINE and not may_spend(job, standing):
-        return Move.ON_DEMAND
+        return Move.ON_DEMAND, Why.SPENT
     # A spot machine makes no progress while it starts.
     if spare < (job.restart if cheap is Move.SPOT else 0.0):
-        return Move.ON_DEMAND
-    if cheap is Move.SPOT or policy is Policy.SPOT_THEN_ON_DEMAND:
-        return cheap
+        return Move.ON_DEMAND, Why.NO_TIME
+    if cheap is Move.SPOT:
+        return cheap, Why.TIME
+    if policy is Policy.SPOT_THEN_ON_DEMAND:
+        return cheap, Why.NO_CAPACITY
     if policy is Policy.UNIFORM_PROGRESS:
-        return Move.ON_DEMAND if standing.done < line(job, standing.elapsed) else Move.WAIT
-    return Move.WAIT if spare >= reserve(job, standing) else Move.ON_DEMAND
+        behind = standing.done < line(job, standing.elapsed)
+        return (Move.ON_DEMAND, Why.BEHIND) if behind else (Move.WAIT, Why.NO_CAPACITY)
+    waits = spare >= reserve(job, standing)
+    return (Move.WAIT, Why.NO_CAPACITY) if waits else (Move.ON_DEMAND, Why.RESERVE)
 
 
-def _from_on_demand(policy: Policy, job: Job, standing: Standing, spare: float) -> Move:
+def _from_on_demand(policy: Policy, job: Job, standing: Standing, spare: float) -> tuple[Move, Why]:
     """Back to spot costs a restart now, and another when that machine is lost."""
-    if policy is Policy.SPOT_THEN_ON_DEMAND or spare < job.restart:
-        return Move.STAY
+    if policy is Policy.SPOT_THEN_ON_DEMAND:
+        return Move.STAY, Why.POLICY
+    if spare < job.restart:
+        return Move.STAY, Why.NO_TIME
     if policy is Policy.UNIFORM_PROGRESS:
         ahead = standing.done - line(job, standing.elapsed + 2 * (job.restart + job.tick))
         if ahead < 0:
-            return Move.STAY
-        return Move.SPOT if standing.spot_available else Move.WAIT
-    worth_it = job.work - standing.done > 2 * job.restart and may_spend(job, standing)
-    return Move.SPOT if standing.spot_available and worth_it else Move.STAY
+            return Move.STAY, Why.BEHIND
+        return (Move.SPOT, Why.TIME) if standing.spot_available else (Move.WAIT, Why.NO_CAPACITY)
+    if job.work - standing.done <= 2 * job.restart:
+        return Move.STAY, Why.NOT_WORTH_IT
+    if not may_spend(job, standing):
+        return Move.STAY, Why.SPENT
+    return (Move.SPOT, Why.TIME) if standing.spot_available else (Move.STAY, Why.NO_OTHER)
 
 
 def _or_stay(standing: Standing, move: Move) -> Move:
     return Move.STAY if standing.machine is move else move
+
+
+def last_moment(job: Job, standing: Standing) -> float:
+    """Seconds since the start at which an on-demand machine must be asked for, if nothing more is done until then."""
+    return job.deadline - (job.work - standing.done) - (job.restart + job.tick)
+
+
+def patience(policy: Policy, job: Job, standing: Standing) -> float:
+    """For how many seconds a run without a machine waits for spot capacity; infinite where nothing ends that."""
+    if policy is Policy.ON_DEMAND:
+        return 0.0
+    if policy is Policy.SPOT:
+        return float("inf")
+    spare = slack(job, standing) - (job.restart + job.tick)
+    if policy is Policy.DEADLINE:
+        spare = spare - reserve(job, standing) if may_spend(job, standing) else 0.0
+    elif policy is Policy.UNIFORM_PROGRESS:
+        spare = min(spare, job.deadline * standing.done / job.work - standing.elapsed)
+    return max(0.0, spare)
+
+
+def pace(progress: ProgressStatus | None) -> float | None:
+    """Steps a second in the attempt; ``None`` until that can be told."""
+    if progress is None:
+        return None
+    seconds, steps = progress.seen_at - progress.first_seen_at, progress.step - progress.first_step
+    return steps / seconds if seconds >= MEASURED_SECONDS and steps > 0 else None
+
+
+def seconds_left(progress: ProgressStatus | None, now: float) -> float | None:
+    """Until the last step, at the pace of the attempt; ``None`` until that can be told."""
+    measured = pace(progress)
+    if progress is None or progress.total is None or measured is None:
+        return None
+    return max(0.0, (progress.total - progress.step) / measured - max(0.0, now - progress.seen_at))
+
+
+def learned_work(estimate: float | None, progress: ProgressStatus | None) -> float | None:
+    """Seconds that all of the work takes, by the estimate and by the progress; ``None``: nothing says it yet."""
+    measured = pace(progress)
+    if progress is None or progress.total is None or measured is None:
+        return estimate
+    whole = progress.total / measured
+    if estimate is None:
+        return whole
+    trust = min(1.0, (progress.seen_at - progress.first_seen_at) / TRUSTED_SECONDS)
+    return trust * whole + (1 - trust) * estimate
+
+
+def share_done(progress: ProgressStatus, at: float) -> float | None:
+    """Which share of the work was done at that time of the attempt; ``None`` where the whole is not known."""
+    if not progress.total:
+        return None
+    seconds = progress.seen_at - progress.first_seen_at
+    passed = 1.0 if seconds <= 0 else min(1.0, max(0.0, (at - progress.first_seen_at) / seconds))
+    step = progress.first_step + passed * (progress.step - progress.first_step)
+    return min(1.0, max(0.0, step / progress.total))
+
+
+def restart_seconds(measured: Iterable[float], known: float | None = None) -> float:
+    """What a restart is taken to need: the longest one that was measured, else what was ``known`` before."""
+    counted = [seconds for seconds in measured if 0 < seconds <= MOST_RESTART_SECONDS]
+    if counted:
+        return max(LEAST_RESTART_SECONDS, *counted)
+    return known if known is not None else BOOT_SECONDS + RESTORE_SECONDS

@@ -35,6 +35,10 @@ class Notice:
     """What the provider will do: ``terminate``, ``stop`` or ``hibernate``."""
     is_rehearsal: bool = False
     """A user plays it: the machine stays."""
+    moves: bool = False
+    """Whoever watches the run moves it to another machine; no provider takes this one back."""
+    why: str = ""
+    """What it is moved for, in words."""
 
     @property
     def ends_at_text(self) -> str:
@@ -60,6 +64,8 @@ class HandOff:
     """What was not done, and where it is instead, a sentence each."""
     is_rehearsal: bool = False
     """A user played the notice: the machine stays, and its volumes stay mounted."""
+    moves: bool = False
+    """Whoever watches the run moved it to another machine; nobody took this one back."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from runctl.agent.checkpoint_spec import CheckpointStatus
+from runctl.agent.deadline_spec import ProgressStatus
 from runctl.agent.encoding import from_json
 from runctl.agent.errors import AgentError
 from runctl.agent.interruption import Notice
@@ -144,6 +145,15 @@ class AttemptFolder:
     def write_checkpoint(self, status: CheckpointStatus) -> None:
         """Replace what is known; it need not survive a power cut."""
         durable.write_json(self.path / "checkpoint.json", status)
+
+    def progress(self) -> Optional[ProgressStatus]:
+        """How far the script said last that it is."""
+        data = durable.read_json(self.path / "progress.json")
+        return None if data is None else from_json(ProgressStatus, data)
+
+    def write_progress(self, status: ProgressStatus) -> None:
+        """Replace what is known; it need not survive a power cut."""
+        durable.write_json(self.path / "progress.json", status)
 
     def write_spec(self, spec: RunSpec) -> None:
         """Keep the request; it may hold secrets and is for its owner alone."""

@@ -15,6 +15,7 @@ from typing import Optional
 
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.checkpoint_spec import CheckpointSchedule, CheckpointStatus, StoreSpec
+from runctl.agent.deadline_spec import DeadlineSpec, ProgressStatus
 from runctl.agent.encoding import ExitCode
 from runctl.agent.interruption import HandOff
 
@@ -37,6 +38,7 @@ class EndReason(str, enum.Enum):
     IDLE = "IDLE"
     INTERRUPTED = "INTERRUPTED"
     LOST = "LOST"
+    MOVED = "MOVED"
     SETUP_FAILED = "SETUP_FAILED"
     IMAGE_FAILED = "IMAGE_FAILED"
     DATA_FAILED = "DATA_FAILED"
@@ -45,7 +47,15 @@ class EndReason(str, enum.Enum):
     NOT_STARTED = "NOT_STARTED"
 
 
-RETRIED = frozenset({EndReason.INTERRUPTED, EndReason.LOST, EndReason.NO_CAPACITY, EndReason.NOT_STARTED})
+RETRIED = frozenset(
+    {
+        EndReason.INTERRUPTED,
+        EndReason.LOST,
+        EndReason.MOVED,
+        EndReason.NO_CAPACITY,
+        EndReason.NOT_STARTED,
+    }
+)
 """Ends that say nothing about the script: the same attempt may well succeed on another machine. All others would end in
 the same way again, or are what somebody wanted."""
 
@@ -254,6 +264,10 @@ class RunSpec:
     """``None``: the machine was not rented for the run, and stays as it is."""
     leased: bool = False
     """The attempt may go on only while its machine has the run's lease, which the verb ``take-up`` keeps."""
+    deadline: Optional[DeadlineSpec] = None
+    """``None``: the run may take as long as it takes."""
+    progress_pattern: Optional[str] = None
+    """A regular expression that finds the script's progress in its log: see `runctl.agent.deadline_spec`."""
 
 
 @dataclass(frozen=True)
@@ -321,6 +335,8 @@ class AttemptStatus:
     """The newest complete one; ``None``: there is none."""
     resumed: Optional[CheckpointStatus] = None
     """What the attempt went on from; ``None``: from the beginning, or it is not known yet."""
+    progress: Optional[ProgressStatus] = None
+    """How far the script says that it is; ``None``: it says nothing."""
     machine_end: Optional[MachineEnd] = None
     """See `RunSpec.machine_end`."""
     cpu_percent: Optional[float] = None

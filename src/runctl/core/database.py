@@ -168,6 +168,11 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (entry, number)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE runs ADD COLUMN progress TEXT;
+    ALTER TABLE runs ADD COLUMN deadline TEXT;
+    ALTER TABLE runs ADD COLUMN lead_seconds REAL;
+    """,
 )
 """Each is applied once, in order; the file's ``user_version`` counts them. Never edit one that was released."""
 

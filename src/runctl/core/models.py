@@ -333,6 +333,43 @@ class RunAttempt:
 
 
 @dataclass(frozen=True)
+class RunProgress:
+    """How far a run's script said last that it is."""
+
+    step: float
+    total: float | None
+    """Of the same unit; ``None``: the script has not said it."""
+    seen_at: datetime
+    done: float | None
+    """As a share: 0.25 is a quarter; ``None`` without a total."""
+    seconds_left: float | None
+    """Until the last step, at the pace of this attempt; ``None`` until that can be told."""
+
+
+@dataclass(frozen=True)
+class RunDeadline:
+    """By when a run is to have ended, and what its policy says of that now."""
+
+    policy: str
+    ends_at: datetime
+    estimate_seconds: float | None
+    """As it was given."""
+    work_seconds: float | None
+    """How long all of the work takes without interruptions, by estimate and progress; ``None``: not known yet."""
+    done_seconds: float
+    """Of that, what lies in checkpoints that another machine can have."""
+    slack_seconds: float | None
+    """What may still be lost before the deadline is; ``None`` until the work is known."""
+    on_demand_at: datetime | None
+    """When an on-demand machine must be asked for if nothing more is done until then; ``None`` until the work is known.
+    """
+    decision: str
+    """``spot``, ``on-demand`` or ``wait``: where the run is to be now; of one that has ended, ``ended``."""
+    why: str
+    """In words, after "because"."""
+
+
+@dataclass(frozen=True)
 class NewestCheckpoint:
     """The newest complete checkpoint of a run, when its machine was last asked."""
 
@@ -414,6 +451,10 @@ class Run:
     """Where what the run wrote is brought after it: a folder of this computer, or an address."""
     zone: str | None = None
     """Where the instance is."""
+    progress: RunProgress | None = None
+    """``None``: the script says nothing of it."""
+    deadline: RunDeadline | None = None
+    """``None``: it may take as long as it takes."""
     attempts: tuple[RunAttempt, ...] = ()
     """All of them, the first one first. What the run itself says is of the last one."""
     moved_volumes: tuple[MovedVolume, ...] = ()

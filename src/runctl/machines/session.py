@@ -75,6 +75,16 @@ class Session:
             return self._given_config
         return load(Path.cwd(), config_file=self._config_file, flags=self._flags)
 
+    def apart(self) -> Session:
+        """The same for another thread: with its own connection to the state file, and its own providers."""
+        return Session(
+            config=self._given_config,
+            config_file=self._config_file,
+            flags=self._flags,
+            progress=self._progress,
+            rental_listeners=self.rental_listeners,
+        )
+
     def read_config(self) -> Reading:
         """The configuration as far as it can be understood, and its problems; never raises."""
         from runctl.core.config import read

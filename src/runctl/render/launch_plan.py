@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runctl.render.deadlines import deadline_lines
 from runctl.render.json import to_builtins
 from runctl.render.plans import create_plan_text, plan_document
 from runctl.render.run_plan import run_plan_document, run_plan_lines
@@ -20,7 +21,9 @@ def launch_plan_text(plan: LaunchPlan) -> str:
     end, price = plan.run.spec.machine_end, plan.machine.price
     usd = price.usd if price is not None else None
     ends = machine_end_text(end, usd, plan.machine.longest) if end is not None else ""
-    return "\n".join([create_plan_text(plan.machine, ends), *run_plan_lines(plan.run, price=False), results])
+    deadline = deadline_lines(plan.deadline) if plan.deadline is not None else []
+    run = run_plan_lines(plan.run, price=False)
+    return "\n".join([create_plan_text(plan.machine, ends), *run, *deadline, results])
 
 
 def launch_plan_document(plan: LaunchPlan) -> dict[str, Any]:
@@ -33,6 +36,7 @@ def launch_plan_document(plan: LaunchPlan) -> dict[str, Any]:
         "run": run,
         "results": to_builtins(plan.results),
         "machine_end": to_builtins(machine_after_run(end)) if end is not None else None,
+        "deadline": to_builtins(plan.deadline) if plan.deadline is not None else None,
     }
     return document
 

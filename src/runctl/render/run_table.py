@@ -14,6 +14,7 @@ from runctl.core.models import GitState, MachineAfterRun, Market, Run, RunAttemp
 from runctl.core.money import usd
 from runctl.core.names import project_of
 from runctl.core.text import counted, size
+from runctl.render.deadlines import deadline_fields, progress_columns, progress_text
 from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit, table
 from runctl.render.things import duration
 
@@ -36,6 +37,7 @@ def runs_table(runs: Sequence[Run], *, screen: Screen = PLAIN) -> str:
                 6 if screen.width else WIDE,
             ),
             Column("TIME", [_elapsed(run) for run in runs], 2, right=True),
+            *progress_columns(runs),
             Column("COST", [None if run.cost is None else usd(run.cost) for run in runs], 2, right=True),
         ],
         screen,
@@ -114,6 +116,8 @@ def run_details(run: Run) -> str:
         "ended": f"{run.ended_at:%Y-%m-%d %H:%M:%S} UTC" if run.ended_at else None,
         "checkpoints": run.checkpoint_dir,
         "newest": _newest(run),
+        "progress": progress_text(run.progress),
+        **deadline_fields(run.deadline),
         "store": None if run.store is None else f"{run.store}/{run.id}",
         "output": run.output_dir,
         "results": None

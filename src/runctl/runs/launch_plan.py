@@ -21,6 +21,7 @@ from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState, Volume
 from runctl.core.mount_points import is_within
 from runctl.providers.interface import CreatePlan, InstanceRequest, VolumeMount
+from runctl.runs.deadlines.plan import DeadlinePlan
 from runctl.runs.mounts.plan import MountFacts, PlannedMount
 from runctl.runs.plan import RunPlan
 
@@ -90,6 +91,7 @@ class LaunchPlan:
     run: RunPlan
     """For a machine to be rented: what it will be when the machine is as `machine` says."""
     results: ResultsPlan
+    deadline: DeadlinePlan | None = None
 
 
 def with_volumes(

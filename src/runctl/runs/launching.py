@@ -11,17 +11,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from runctl.agent.deadline import Policy
+from runctl.agent.deadline_spec import DeadlineSpec
 from runctl.agent.spec import EndReason
 from runctl.core.clock import SystemClock
-from runctl.core.errors import Interrupted, RunctlError, Unsupported, add_fact
-from runctl.core.models import Instance, SpotFallback, Volume
+from runctl.core.errors import CapacityError, Interrupted, RunctlError, Unsupported, add_fact
+from runctl.core.models import Instance, Market, SpotFallback, Volume
 from runctl.machines.fallback import AskFallback, nobody_to_ask
 from runctl.machines.instances import new_machine
 from runctl.machines.machine import reach
+from runctl.machines.pool_record import summaries
 from runctl.machines.renting import READY_TIMEOUT, NewMachine
 from runctl.machines.session import Session
 from runctl.providers.interface import InstanceRequest, Provider, require
 from runctl.providers.limits import OFF
+from runctl.runs.deadlines.plan import (
+    DeadlineRequest,
+    check_deadline,
+    first_spec,
+    on_demand_request,
+    plan_deadline,
+    settled,
+    with_market,
+)
+from runctl.runs.deadlines.standing import restarts
 from runctl.runs.images.run_image import BY_CONFIGURATION, ImageOptions
 from runctl.runs.launch_plan import (
     UNUSED_FOR,
@@ -38,10 +51,13 @@ from runctl.runs.launch_plan import (
     without_repeats,
 )
 from runctl.runs.project_plan import TrainRequest, plan_project
-from runctl.runs.records import RunRecord, fell_back, never_started
+from runctl.runs.records import RunRecord, as_known, fell_back, never_started
 from runctl.runs.results import check_results_folder
+from runctl.runs.store import run_store
 from runctl.runs.training import Training, find_checkpoint
 
+RUNS_MEASURED = 10
+"""How many of the last runs say how long a restart takes."""
 ASKED = 3
 ASKED_EVERY = 1.0
 """How often a machine is asked whether it has taken up the run, and the seconds between."""
@@ -57,6 +73,7 @@ class LaunchRequest:
     """A run, or a path of the machine."""
     image_options: ImageOptions = BY_CONFIGURATION
     transport: str | None = None
+    deadline: DeadlineRequest | None = None
 
 
 @contextmanager
@@ -84,6 +101,10 @@ def launching(
         idle_timeout=machine.idle_timeout or OFF,
     )
     train = replace(train, idle_timeout=machine.idle_timeout)
+    spec = _deadline(session, provider, request.deadline)
+    if spec is not None:
+        train = replace(train, deadline=spec)
+        machine = with_market(machine, spec, SystemClock().now())
     with new_machine(session, provider, without_repeats(machine, volumes)) as new:
         instance = machine_to_be(new.plan, SystemClock().now())
         facts = mounts_to_be(new.plan, instance, volumes)
@@ -97,9 +118,12 @@ def launching(
         warning = end_warning(request.after, end, new.plan.longest)
         if warning is not None:
             session.progress.warn(warning)
-        training.request = replace(train, machine_end=end, results=results.target)
-        run = replace(run, spec=replace(run.spec, machine_end=end), results=results.target)
-        yield Launch(training, LaunchPlan(new.plan, run, results), new)
+        if spec is not None:
+            spec = _settled(session, provider, spec, new)
+        training.request = replace(train, machine_end=end, results=results.target, deadline=spec)
+        run = replace(run, spec=replace(run.spec, machine_end=end, deadline=spec), results=results.target)
+        by_deadline = plan_deadline(spec, new.plan, SystemClock().now()) if spec is not None else None
+        yield Launch(training, LaunchPlan(new.plan, run, results, by_deadline), new)
 
 
 def launch_on(session: Session, instance: Instance, request: LaunchRequest) -> Launch:
@@ -190,6 +214,39 @@ class Launch:
             else:
                 return any(run.end is None or run.run_id == self.training.run_id for run in runs)
         return True
+
+
+def _deadline(session: Session, provider: str, wanted: DeadlineRequest | None) -> DeadlineSpec | None:
+    """What is wanted, with what earlier runs on the provider's machines have shown of restarts.
+
+    Raises `UsageError` for what cannot be kept.
+    """
+    if wanted is None:
+        return None
+    records = [
+        record for record in run_store(session).list(limit=RUNS_MEASURED) if record.provider == provider
+    ]
+    spec = first_spec(wanted, [each for record in records for each in restarts((as_known(record),))])
+    check_deadline(spec, SystemClock().now())
+    return spec
+
+
+def _settled(session: Session, provider: str, spec: DeadlineSpec, new: NewMachine) -> DeadlineSpec:
+    """With the prices and the lifetimes of the machine's pools. Raises what `Renting.plan` raises where the account may
+    not have the on-demand machine that the deadline may need."""
+    now = SystemClock().now()
+    seen = summaries(session.pool_record(provider).events(now), Market.SPOT)
+    if new.plan.market is Market.SPOT and spec.policy != Policy.SPOT.value:
+        try:
+            session.rentals(provider).plan(on_demand_request(new.request))
+        except CapacityError as error:
+            add_fact(
+                error,
+                "and the deadline may need an on-demand machine",
+                "--policy spot does not look at the deadline",
+            )
+            raise
+    return settled(spec, new.plan, seen)
 
 
 def _check_machine_end(provider: Provider, after: AfterRun) -> None:

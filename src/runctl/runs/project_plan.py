@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from runctl.agent.after_run import MachineEnd
+from runctl.agent.deadline_spec import DeadlineSpec
 from runctl.agent.spec import ContainerSpec, Dependencies, DependencyKind
 from runctl.agent.starter import how_to_run, nothing_runs, starter
 from runctl.checkpoints.keeping import NOTHING, Keeping
@@ -94,6 +95,9 @@ class TrainRequest:
     """What becomes of the machine after the run; ``None``: it is not rented for it."""
     results: str | None = None
     """Where what the run wrote is brought after it: an absolute folder of this computer, or an address."""
+    deadline: DeadlineSpec | None = None
+    progress_pattern: str | None = None
+    """See `runctl.agent.spec.RunSpec`."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.checkpoint_spec import CheckpointStatus
+from runctl.agent.deadline_spec import DeadlineSpec, ProgressStatus
 from runctl.agent.interruption import HAND_OFF_STAGES
 from runctl.agent.interruption import HandOff as HandOffSpec
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, MountSpec, RunSpec, RunState
@@ -30,6 +31,8 @@ from runctl.core.models import (
     SpotFallback,
 )
 from runctl.core.tags import NAME
+from runctl.runs.deadlines.standing import shown_deadline, shown_progress
+from runctl.runs.recovery import RETRIED
 
 _PHASES = {
     RunState.PENDING: RunPhase.PENDING,
@@ -59,6 +62,8 @@ class KnownAttempt:
     checkpoint: CheckpointStatus | None
     resumed: CheckpointStatus | None
     fallback: SpotFallback | None = None
+    progress: ProgressStatus | None = None
+    lead_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,11 @@ class RunRecord:
     """The attempt was to be on a spot machine."""
     moved_volumes: tuple[MovedVolume, ...] = ()
     """Each time that a volume has followed the run to another zone."""
+    progress: ProgressStatus | None = None
+    """How far the script said last that it is."""
+    deadline: DeadlineSpec | None = None
+    lead_seconds: float | None = None
+    """From the request for the attempt's machine until the attempt was sent there; ``None``: the machine was there."""
     past: tuple[KnownAttempt, ...] = ()
     """The attempts before this one, the first one first."""
     clock_ahead: float = 0.0
@@ -167,11 +177,21 @@ class RunRecord:
                     "hand_off",
                     "machine_end",
                     "checkpoint",
+                    "progress",
+                    "deadline",
                 ),
             }
         }
         shared["attempts"] = attempts_of(self)
         shared["checkpoint"] = None if self.checkpoint is None else as_newest(self.checkpoint)
+        ended = self.has_ended
+        shared["progress"] = shown_progress(self.progress, self.by_its_clock(now), ended=ended)
+        shared["deadline"] = shown_deadline(
+            self,
+            (*self.past, as_known(self)),
+            now,
+            is_over=ended and self.end_reason not in RETRIED,
+        )
         shared["hand_off"] = None if self.hand_off is None else as_hand_off(self.hand_off)
         shared["machine_end"] = machine_after_run(self.machine_end) if self.machine_end else None
         reason = self.end_reason.value if self.end_reason is not None else None
@@ -222,6 +242,10 @@ def planned(
         machine_end=spec.machine_end,
         zone=instance.zone,
         store=spec.store.url if spec.store is not None else None,
+        deadline=spec.deadline,
+        lead_seconds=max(0.0, (now - instance.created_at).total_seconds())
+        if spec.machine_end is not None and instance.created_at is not None
+        else None,
     )
 
 
@@ -270,6 +294,7 @@ def from_status(record: RunRecord, status: AttemptStatus, now: datetime) -> RunR
         saved_folder=status.saved.path if status.saved else record.saved_folder,
         machine_end=status.machine_end or record.machine_end,
         resumed=status.resumed or record.resumed,
+        progress=status.progress or record.progress,
         log_bytes=status.log_bytes,
         checkpoint=newest_checkpoint(record.checkpoint, status.checkpoint),
     )

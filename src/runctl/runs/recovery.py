@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from runctl.agent.deadline import Job, Move, Policy, Standing, decide
+from runctl.agent.deadline import Job, Move, Policy, Standing, Why, decide, decide_and_say
 from runctl.agent.spec import RETRIED as RETRIED  # noqa: PLC0414 (what is retried is part of the decision)
 from runctl.agent.spec import EndReason
 
@@ -29,7 +29,8 @@ class Deadline:
     """By when the run must have ended, and how."""
 
     policy: Policy
-    job: Job
+    job: Job | None
+    """``None``: how long the run takes is not known. It stays where it is, and takes no further risk after that."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ class Progress:
     """Work that lies in verified checkpoints."""
     pools_with_capacity: tuple[str, ...]
     """As far as is known, in the order in which they are preferred."""
+    on_demand_available: bool = True
+    """As far as is known: late is better than never, so that spot is taken where there is nothing else."""
 
 
 @dataclass(frozen=True)
@@ -116,25 +119,66 @@ def decide_next(
         return NextAttempt("on-demand", None)
     if market is Move.SPOT:
         return NextAttempt("spot", _best(attempts, progress.pools_with_capacity))
-    if searched > rules.retry_within:
+    waits_for_deadline = rules.deadline is not None and rules.deadline.policy is not Policy.SPOT
+    if searched > rules.retry_within and not waits_for_deadline:
         return GiveUp(f"found no machine within {rules.retry_within / 60:g} minutes")
     return Wait()
 
 
+@dataclass(frozen=True)
+class Going:
+    """The attempt that goes on."""
+
+    market: Literal["spot", "on-demand"]
+    paid: float
+    """Seconds for which its machine has been paid until now."""
+
+
+def decide_move(
+    attempts: Sequence[PastAttempt], going: Going, deadline: Deadline, progress: Progress
+) -> tuple[Move, Why]:
+    """Whether the run is to leave the machine that it is on, and why; ``attempts`` are those before.
+
+    It never leaves a machine to wait without one: that machine makes progress.
+    """
+    if deadline.job is None:
+        return Move.STAY, Why.UNKNOWN
+    machine = Move(going.market)
+    standing = _standing(attempts, progress, going, machine)
+    move, why = decide_and_say(deadline.policy, deadline.job, standing)
+    return (Move.STAY if move in (machine, Move.WAIT) else move), why
+
+
 def _by_deadline(deadline: Deadline, attempts: Sequence[PastAttempt], progress: Progress) -> Move:
+    if deadline.job is not None:
+        move = decide(deadline.policy, deadline.job, _standing(attempts, progress))
+    else:
+        move = Move.SPOT if deadline.policy is Policy.SPOT else Move.ON_DEMAND
+    if move is Move.ON_DEMAND and not progress.on_demand_available:
+        move = Move.SPOT
+    return Move.WAIT if move is Move.SPOT and not progress.pools_with_capacity else move
+
+
+def _standing(
+    attempts: Sequence[PastAttempt],
+    progress: Progress,
+    going: Going | None = None,
+    machine: Move | None = None,
+) -> Standing:
     def paid(market: str) -> float:
-        return sum(attempt.paid for attempt in attempts if attempt.market == market)
+        now = going.paid if going is not None and going.market == market else 0.0
+        return now + sum(attempt.paid for attempt in attempts if attempt.market == market)
 
     lost = {EndReason.INTERRUPTED, EndReason.LOST}
-    standing = Standing(
+    return Standing(
         elapsed=progress.elapsed,
         done=progress.done,
+        machine=machine,
         spot_available=bool(progress.pools_with_capacity),
         on_spot=paid("spot"),
         on_demand=paid("on-demand"),
         interruptions=sum(each.market == "spot" and each.reason in lost for each in attempts),
     )
-    return decide(deadline.policy, deadline.job, standing)
 
 
 def _best(attempts: Sequence[PastAttempt], pools: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ import msgspec
 
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.checkpoint_spec import CheckpointStatus
+from runctl.agent.deadline_spec import DeadlineSpec, ProgressStatus
 from runctl.agent.encoding import dumps, from_json, loads
 from runctl.agent.interruption import HandOff
 from runctl.agent.spec import EndReason
@@ -33,6 +34,15 @@ if TYPE_CHECKING:
 _COLUMNS = tuple(field.name for field in fields(RunRecord))
 
 
+_AGENTS_WORDS: Mapping[str, type[CheckpointStatus | ProgressStatus | DeadlineSpec]] = {
+    "checkpoint": CheckpointStatus,
+    "resumed": CheckpointStatus,
+    "progress": ProgressStatus,
+    "deadline": DeadlineSpec,
+}
+"""What the agent's contract has, kept as its JSON."""
+
+
 def run_store(session: Session) -> RunStore:
     """The runs that the session's computer remembers; the file is opened when it is first needed."""
     return RunStore(session.database)
@@ -47,6 +57,15 @@ class RunStore:
     def put(self, record: RunRecord) -> None:
         """The record is what the file holds for its id."""
         with self._database.transaction() as connection:
+            self._write(connection, record)
+        self._note_end(record)
+
+    def put_unless_followed(self, record: RunRecord) -> None:
+        """As `put`, unless the file has a later attempt of the run: another one has been started meanwhile."""
+        with self._database.transaction() as connection:
+            row = connection.execute("SELECT attempt FROM runs WHERE id = ?", (record.id,)).fetchone()
+            if row is not None and row["attempt"] > record.attempt:
+                return
             self._write(connection, record)
         self._note_end(record)
 
@@ -213,7 +232,7 @@ def _to_row(record: RunRecord) -> tuple[object, ...]:
         "hand_off": dumps(record.hand_off) if record.hand_off is not None else None,
         "machine_end": dumps(record.machine_end) if record.machine_end is not None else None,
     }
-    for column in ("checkpoint", "resumed"):
+    for column in _AGENTS_WORDS:
         values[column] = dumps(values[column]) if values[column] is not None else None
     for column in ("past", "moved_volumes"):
         values[column] = msgspec.json.encode(values[column]).decode()
@@ -248,8 +267,8 @@ def _from_row(row: sqlite3.Row) -> RunRecord:
     values["hand_off"] = from_json(HandOff, loads(row["hand_off"])) if row["hand_off"] else None
     ends = row["machine_end"]
     values["machine_end"] = from_json(MachineEnd, loads(ends)) if ends else None
-    for column in ("checkpoint", "resumed"):
-        values[column] = from_json(CheckpointStatus, loads(row[column])) if row[column] else None
+    for column, kind in _AGENTS_WORDS.items():
+        values[column] = from_json(kind, loads(row[column])) if row[column] else None
     values["past"] = msgspec.json.decode(row["past"], type=tuple[KnownAttempt, ...])
     values["moved_volumes"] = msgspec.json.decode(row["moved_volumes"], type=tuple[MovedVolume, ...])
     fallback = row["fallback"]

@@ -178,12 +178,16 @@ class AgentClient:
             request["grace_seconds"] = grace.total_seconds()
         return record(AttemptStatus, self.call("stop", request))
 
-    def interrupt(self, run_id: str, attempt: int | None = None, *, notice: timedelta) -> AttemptStatus:
+    def interrupt(
+        self, run_id: str, attempt: int | None = None, *, notice: timedelta, moves: str = ""
+    ) -> AttemptStatus:
         """The attempt ends as if its provider had just announced the machine's end in that time; the machine stays.
+
+        ``moves`` says where a run that is moved goes, and why: it ends as MOVED, and its volumes are let go.
 
         Raises `MachineError` (code ``has-ended``).
         """
-        request = {**_attempt(run_id, attempt), "seconds": notice.total_seconds()}
+        request = {**_attempt(run_id, attempt), "seconds": notice.total_seconds(), "moves": moves}
         return record(AttemptStatus, self.call("interrupt", request))
 
     def fetched(self, run_id: str, attempt: int, *, only_read: bool = False) -> Stay | None:

@@ -15,6 +15,7 @@ from typing import Any, Callable
 from runctl.agent.attempt.children import Children, Exited
 from runctl.agent.attempt.collector import Collector, witness
 from runctl.agent.attempt.log import FULL, Log
+from runctl.agent.attempt.progress import ProgressReader
 from runctl.agent.attempt.watchers import watchers
 from runctl.agent.attempt.watchers.interface import Watched
 from runctl.agent.checkpoint_spec import CHECKPOINT_SIGNALS
@@ -79,7 +80,8 @@ class Attempt:
         self.folders: RunFolders = run_folders(spec, folder)
         self.volumes = MountWatch(spec)
         self.collector = Collector(folder.path, log, children)
-        self.each_second: list[Callable[[], None]] = []
+        self.progress = ProgressReader(folder, self.folders.output, spec.progress_pattern)
+        self.each_second: list[Callable[[], None]] = [self.progress.look]
         """Called about once a second while the attempt goes on."""
         self._script_began: float | None = None
         self._request: StopRequest | None = None

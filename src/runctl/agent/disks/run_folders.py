@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from runctl.agent.deadline_spec import PROGRESS_FILE
 from runctl.agent.disks import disks
 from runctl.agent.disks.mount_checks import holding
 from runctl.agent.errors import AgentError
@@ -219,6 +220,7 @@ def variables(spec: RunSpec, folders: RunFolders) -> dict[str, str]:
         "RUNCTL_ATTEMPT": str(spec.attempt),
         "RUNCTL_CHECKPOINT_DIR": folders.checkpoints_seen,
         "RUNCTL_OUTPUT_DIR": folders.output_seen,
+        "RUNCTL_PROGRESS_FILE": f"{folders.output_seen}/{PROGRESS_FILE}",
         "RUNCTL_DATA_DIR": folders.data_seen,
         "RUNCTL_RESUME_FROM": spec.resume_from or "",
     }

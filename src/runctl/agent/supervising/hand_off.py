@@ -52,7 +52,9 @@ class HandOver:
         self._published_sha256: str | None = None
         self._step: int | None = None
         self._left: list[str] = []
-        self.is_rehearsal = attempt.notices.interruption is None
+        played = None if attempt.notices.interruption is not None else attempt.folder.notice()
+        self.moves = played is not None and played.moves
+        self.is_rehearsal = attempt.notices.interruption is None and not self.moves
 
     @property
     def until(self) -> float:
@@ -99,6 +101,7 @@ class HandOver:
             self._step,
             tuple(self._left),
             self.is_rehearsal,
+            self.moves,
         )
 
     def reached(self, stage: str) -> None:

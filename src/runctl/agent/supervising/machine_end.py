@@ -114,6 +114,7 @@ class _MachineEnder:
             # It has a process of its own that ends the machine.
             return True
         uploaded = self._wanted.results_url is None or (folder.path / UPLOADED).exists()
+        uploaded = uploaded or _was_moved(ends.get(folder.path))
         if self._wanted.keep and (uploaded or folder.path not in ends):
             # There is nothing more to upload, and nothing to end.
             return True
@@ -210,20 +211,25 @@ def stay_of(folder: AttemptFolder, wanted: MachineEnd, end: EndRecord, said: str
         wanted,
         EndedRun(
             seconds=max(0.0, time.time() - end.ended_at),
-            completed=end.reason is EndReason.COMPLETED,
+            completed=end.reason is EndReason.COMPLETED or _was_moved(end),
             taken_back=_is_taken_back(folder, end),
             fetched=said == FETCHED or (folder.path / FETCHED).exists(),
             others=any(other.end() is None for other in attempts() if other.path != folder.path),
             followed=wanted.group is not None and end.reason in FOLLOWED,
             read=said == READ or (folder.path / READ).exists(),
-            uploaded=(folder.path / UPLOADED).exists(),
+            uploaded=(folder.path / UPLOADED).exists() or _was_moved(end),
             trouble=str(trouble.get("why", "")),
         ),
     )
 
 
+def _was_moved(end: EndRecord | None) -> bool:
+    """The run goes on elsewhere, with all that it needs: its results come from there."""
+    return end is not None and end.reason is EndReason.MOVED
+
+
 def _is_taken_back(folder: AttemptFolder, end: EndRecord) -> bool:
-    if end.hand_off is not None and end.hand_off.is_rehearsal:
+    if end.hand_off is not None and (end.hand_off.is_rehearsal or end.hand_off.moves):
         return False
     return end.reason is EndReason.INTERRUPTED or folder.live().machine_ends_at is not None
 

@@ -116,6 +116,7 @@ def observe(folder: AttemptFolder) -> AttemptStatus:
         machine_ends_at=live.machine_ends_at,
         checkpoint=_newest_checkpoint(folder, spec, live, end),
         resumed=live.resumed,
+        progress=folder.progress(),
         machine_end=spec.machine_end,
         end=end,
         now=time.time(),

@@ -57,7 +57,8 @@ def stop(request: Mapping[str, Any]) -> AttemptStatus:
 def interrupt(request: Mapping[str, Any]) -> AttemptStatus:
     """The attempt is interrupted as if its provider had just announced the machine's end in ``seconds`` (default 120).
 
-    The machine stays: nothing is unmounted. Raises `AgentError` (``has-ended``).
+    The machine stays, and nothing is unmounted; unless ``moves`` says what the run is moved to another machine for:
+    then its volumes are let go. Raises `AgentError` (``has-ended``).
     """
     folder = find(request)
     seen = observe(folder)
@@ -66,7 +67,8 @@ def interrupt(request: Mapping[str, Any]) -> AttemptStatus:
         raise AgentError("has-ended", f"run {folder.run_id} has ended, so that nothing can interrupt it")
     given = request.get("seconds")
     seconds = NOTICE_SECONDS if given is None else max(0.0, float(given))
-    folder.write_notice(Notice(time.time() + seconds, is_rehearsal=True))
+    why = str(request.get("moves") or "")
+    folder.write_notice(Notice(time.time() + seconds, is_rehearsal=not why, moves=bool(why), why=why))
     _tell(supervisor.pid)
     return observe(folder)
 

@@ -151,7 +151,7 @@ class Supervisor:
                 self._restore()
             self.attempt.spec, resumed = resume.settled(self.spec, self.attempt.folders, self.log.line)
             self.attempt.update(resumed=resumed)
-            for warning in self.attempt.volumes.warnings():
+            for warning in filter(None, (*self.attempt.volumes.warnings(), self.attempt.progress.trouble)):
                 self.log.line(warning)
             return self._run()
         except EndedEarlyError as early:
@@ -211,6 +211,7 @@ class Supervisor:
     def _finish(self, outcome: Outcome) -> None:
         self.children.end_all(1.0)
         self.attempt.collector.finish()
+        self.attempt.progress.finish()
         self._tidy()
         hand_over = self._hand_over(outcome)
         self._publish_last(hand_over)

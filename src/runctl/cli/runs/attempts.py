@@ -6,7 +6,9 @@ from runctl.cli.context import Cli
 from runctl.cli.runs.show_log import show_log
 from runctl.core.clock import SystemClock
 from runctl.machines.machine import Machine
+from runctl.runs.control import machine_of
 from runctl.runs.records import RunRecord
+from runctl.runs.recovering.watching import DeadlineWatch
 from runctl.runs.recovery import RETRIED
 
 
@@ -18,9 +20,14 @@ def follow_attempts(
     With ``emits``, the run is the document under ``--output json``.
     """
     while True:
-        code = show_log(cli, machine, record, follow=True, document=True, emits=False)
-        record = cli.store.get(record.id)
-        following = _recovered(cli, record) if record.end_reason in RETRIED else None
+        with DeadlineWatch(cli.session, record):
+            code = show_log(cli, machine, record, follow=True, document=True, emits=False)
+        shown, record = record.attempt, cli.store.get(record.id)
+        if record.attempt > shown and not record.has_ended:
+            # It was moved while its log was read.
+            following: tuple[Machine, RunRecord] | None = machine_of(cli.session, record), record
+        else:
+            following = _recovered(cli, record) if record.end_reason in RETRIED else None
         if following is None:
             break
         machine, record = following
@@ -31,7 +38,6 @@ def follow_attempts(
 
 def _recovered(cli: Cli, record: RunRecord) -> tuple[Machine, RunRecord] | None:
     """The next attempt and its machine; ``None`` where there is none."""
-    from runctl.runs.control import machine_of
     from runctl.runs.recipe import Recipes
     from runctl.runs.recovering.recover import BeingRecovered, Outcome, recover_run
 

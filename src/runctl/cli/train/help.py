@@ -18,6 +18,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "--auto-resume",
         "--max-attempts",
         "--retry-within",
+        "--progress-pattern",
         "--dry-run",
         "--transport",
     ),

@@ -19,8 +19,10 @@ from runctl.cli.machines.create_options import MachineOptions, machine_options, 
 from runctl.cli.machines.instances import READY_TIMEOUT
 from runctl.cli.machines.renting import confirm_renting, highest_price, may_be_asked
 from runctl.cli.machines.resolve import find_instance, transport_option
+from runctl.cli.train.deadline_options import FLAGS, deadline_options, deadline_request
 from runctl.cli.train.help import SECTIONS as TRAIN_SECTIONS
 from runctl.cli.train.run_options import RunOptions, run_options
+from runctl.core.errors import UsageError
 from runctl.core.models import Market
 from runctl.providers.registry import plugin
 
@@ -50,12 +52,18 @@ def _renting(provider: str) -> click.Command:
             ("--no-results", "--fetch-within"),
             ("--keep", "--keep-on-failure"),
             ("--keep", "--fetch-within"),
+            ("--deadline", "--spot-fallback"),
         ],
-        needs=[("--data-mount-point", "--data-volume-size")],
+        needs=[
+            ("--data-mount-point", "--data-volume-size"),
+            ("--estimate", "--deadline"),
+            ("--policy", "--deadline"),
+        ],
     )
     @click.argument("script", type=click.Path(path_type=Path), required=False)
     @machine_options(provider)
     @run_options(provider)
+    @deadline_options
     @_results_option(rents=True)
     @click.option(
         "--no-results",
@@ -94,6 +102,9 @@ def _renting(provider: str) -> click.Command:
         script: Path | None,
         wanted: MachineOptions,
         run: RunOptions,
+        deadline: str | None,
+        estimate: timedelta | None,
+        policy: str | None,
         results: str | None,
         no_results: bool,
         fetch_within: timedelta,
@@ -126,9 +137,15 @@ def _renting(provider: str) -> click.Command:
             follows=wait,
         )
         train = run.request(cli, provider, script, rest)
-        request = LaunchRequest(train, after, run.resume_from, run.image_options, transport)
+        by = deadline_request(deadline, estimate, policy, spot=wanted.spot)
+        if by is not None and run.auto_resume is False:
+            raise UsageError(
+                "--deadline moves the run to another machine in time, and --no-auto-resume forbids that",
+                hint="leave one of them out",
+            )
+        request = LaunchRequest(train, after, run.resume_from, run.image_options, transport, by)
         machine = wanted.request(cli.session, provider, (), terminal=may_be_asked(cli))
-        if run.auto_resume is None and machine.market is Market.SPOT:
+        if run.auto_resume is None and (by is not None or machine.market is Market.SPOT):
             request = replace(
                 request, train=replace(train, recovery=replace(train.recovery, auto_resume=True))
             )
@@ -250,6 +267,8 @@ def _sections(provider: str) -> dict[str, tuple[str, ...]]:
     for title, options in own.items():
         found[title] = (*found.get(title, ()), *options)
     found["The run"] = (*found["The run"], "--ready-timeout", "--confirm")
+    found["Deadline"] = (*FLAGS, "--progress-pattern")
+    found["The run"] = tuple(option for option in found["The run"] if option != "--progress-pattern")
     after = ("--results", "--no-results", "--fetch-within", "--keep", "--keep-on-failure")
     return {"Machine": found.pop("Machine"), **found, AFTER_RUN: after}
 

@@ -117,7 +117,7 @@ def end_rental(cli: Cli, machine: Machine, record: RunRecord, *, only_read: bool
         cli.say(f"{instance.id} stays, and is billed until it is terminated: {end_it}")
         return None
     taken = record.hand_off
-    if taken is not None and not taken.is_rehearsal:
+    if taken is not None and not (taken.is_rehearsal or taken.moves):
         # Whoever ends it now hides the reason, and pays for the hour that it would have had for nothing.
         at = datetime.fromtimestamp(taken.machine_ends_at, UTC)
         cli.say(f"{instance.id} is left to its provider, which takes it back at {at:%H:%M:%S} UTC")

@@ -19,6 +19,7 @@ from runctl.cli.docker.options import build_on_option, build_options, dockerfile
 from runctl.cli.framework.completion import complete_runs
 from runctl.cli.framework.options import Decorator, with_options
 from runctl.cli.framework.values import COUNT, DURATION
+from runctl.cli.train.deadline_options import ProgressPattern
 from runctl.cli.train.options import (
     VolumeOptions,
     checkpoint_options,
@@ -70,6 +71,7 @@ class RunOptions:
     auto_resume: bool | None = None
     max_attempts: int | None = None
     retry_within: timedelta | None = None
+    progress_pattern: str | None = None
 
     @property
     def recovery(self) -> Recovery:
@@ -131,6 +133,7 @@ class RunOptions:
             name=self.run_name,
             resume_args=parse_arguments(self.resume_arg),
             recovery=self.recovery,
+            progress_pattern=self.progress_pattern,
         )
         return with_configuration(request, cli.config, cli.defaults(provider))
 
@@ -241,6 +244,13 @@ def _options(provider: str) -> list[Decorator]:
             "--resume-arg",
             metavar="ARGS",
             help="Arguments for the script if there is a checkpoint to resume from, such as '--resume {checkpoint}'.",
+        ),
+        click.option(
+            "--progress-pattern",
+            type=ProgressPattern(),
+            metavar="REGEX",
+            help="Read the script's progress out of its log, for runs list and --deadline:"
+            " 'step (?P<step>\\d+)/(?P<total>\\d+)', or '(?P<percent>[\\d.]+)%'.",
         ),
         *([] if plugin(provider).this_computer else _recovery_options()),
         click.option(

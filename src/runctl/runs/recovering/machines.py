@@ -16,6 +16,7 @@ from runctl.core.money import usd
 from runctl.core.tags import ATTEMPT
 from runctl.machines.renting import READY_TIMEOUT
 from runctl.project.kept import kept_projects
+from runctl.providers.interface import InstanceRequest
 from runctl.providers.limits import TOO_LITTLE
 from runctl.runs.recovering.next_attempt import next_request
 from runctl.runs.recovering.relocating import relocation_of, volumes_zone
@@ -84,26 +85,25 @@ def rent(run: RecoveredRun, market: Market, number: int) -> Instance:
     for them to follow, it is in another zone. Raises what `NewMachine.rent` raises, and `NotFound`."""
     zone = volumes_zone(run)
     try:
-        return _rent(run, market, number, zone)
+        return _rent(run, request_for(run, market, number, zone))
     except QuotaExceeded:
         raise
     except CapacityError as error:
-        if zone is None:
+        # The volumes of a run that goes on are in use.
+        if zone is None or not run.record.has_ended:
             raise
         relocation = relocation_of(run)
         if not is_due(relocation, run.searched()):
             add_fact(error, relocation_text(relocation), "")
             raise
         run.session.progress.note(relocation_text(relocation))
-    return _rent(run, market, number, None)
+    return _rent(run, request_for(run, market, number, None))
 
 
-def _rent(run: RecoveredRun, market: Market, number: int, zone: str | None) -> Instance:
-    request = run.recipe.request
-    assert request is not None  # noqa: S101 - `check_recipe` has looked
-    wanted = next_request(request, run.record, number, market, zone)
+def _rent(run: RecoveredRun, wanted: InstanceRequest) -> Instance:
     if wanted.budget is not None and wanted.budget <= 0:
-        raise HasEndedError(f"has used up its budget of {usd(request.budget or wanted.budget)}")
+        whole = run.recipe.request.budget if run.recipe.request is not None else None
+        raise HasEndedError(f"has used up its budget of {usd(whole or wanted.budget)}")
     try:
         with run.rentals.renting(wanted) as new:
             return new.rent()
@@ -111,6 +111,13 @@ def _rent(run: RecoveredRun, market: Market, number: int, zone: str | None) -> I
         if error.code != TOO_LITTLE:
             raise
         raise HasEndedError(f"has used up its budget: {error.message}") from error
+
+
+def request_for(run: RecoveredRun, market: Market, number: int, zone: str | None) -> InstanceRequest:
+    """What the machine of this attempt is rented by in a zone."""
+    request = run.recipe.request
+    assert request is not None  # noqa: S101 - `check_recipe` has looked
+    return next_request(request, run.record, number, market, zone)
 
 
 def after_failure(

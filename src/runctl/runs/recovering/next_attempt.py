@@ -12,9 +12,10 @@ from runctl.core.models import Market
 from runctl.machines.pool_record import Lifetime
 from runctl.providers.capacity import FallbackMode, Pool, SpotFallback
 from runctl.providers.interface import InstanceRequest
+from runctl.runs.deadlines.standing import paid_seconds
 from runctl.runs.launch_plan import FETCH_WITHIN, UNUSED_FOR
 from runctl.runs.recipe import Recipe
-from runctl.runs.records import RunRecord, as_known
+from runctl.runs.records import KnownAttempt, RunRecord, as_known
 from runctl.runs.recovery import (
     GiveUp,
     PastAttempt,
@@ -27,36 +28,21 @@ BOOT_AND_END = timedelta(minutes=5)
 """For which a machine is paid before its attempt is created and after that has ended."""
 
 
-def _past(record: RunRecord, since: datetime) -> PastAttempt:
-    ended = record.ended_at or record.created_at
+def _past(attempt: KnownAttempt, since: datetime) -> PastAttempt:
+    ended = attempt.ended_at or attempt.created_at
     return PastAttempt(
-        reason=record.end_reason or EndReason.LOST,
-        market="spot" if record.market == Market.SPOT.value else "on-demand",
-        pool=str(Pool(record.instance_type or "", record.zone or "")),
+        reason=attempt.end_reason or EndReason.LOST,
+        market="spot" if attempt.market == Market.SPOT.value else "on-demand",
+        pool=str(Pool(attempt.instance_type or "", attempt.zone or "")),
         ended_at=(ended - since).total_seconds(),
-        paid=max((ended - record.created_at).total_seconds(), 0.0),
+        paid=paid_seconds(attempt, ended),
     )
 
 
 def history(record: RunRecord) -> list[PastAttempt]:
     """All attempts of a run that has ended, for `decide_next`. Pure."""
     attempts = (*record.past, as_known(record))
-    first = attempts[0].created_at
-    return [
-        _past(
-            replace(
-                record,
-                end_reason=each.end_reason,
-                market=each.market,
-                instance_type=each.instance_type,
-                zone=each.zone,
-                ended_at=each.ended_at,
-                created_at=each.created_at,
-            ),
-            first,
-        )
-        for each in attempts
-    ]
+    return [_past(each, attempts[0].created_at) for each in attempts]
 
 
 def rules_of(recipe: Recipe) -> RecoveryRules:
@@ -148,5 +134,7 @@ def next_spec(
 
 def why_it_ended(record: RunRecord) -> str:
     """For a person, after the run's id: why there is no further attempt. Pure."""
-    step = decide_next([_past(record, record.created_at)], RecoveryRules(2, 0.0), Progress(0.0, 0.0, ()))
+    step = decide_next(
+        [_past(as_known(record), record.created_at)], RecoveryRules(2, 0.0), Progress(0.0, 0.0, ())
+    )
     return step.why if isinstance(step, GiveUp) else "has ended"

@@ -12,9 +12,11 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 
+from runctl.agent.deadline import Why
 from runctl.agent.spec import EndReason, RunSpec
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import (
@@ -39,7 +41,7 @@ from runctl.runs.elsewhere import catch_up
 from runctl.runs.images.run_image import logged_in
 from runctl.runs.launch import start
 from runctl.runs.leases import HeldElsewhere, lease_held
-from runctl.runs.records import RunRecord, as_known
+from runctl.runs.records import RunRecord
 from runctl.runs.recovering.machines import (
     after_failure,
     check_recipe,
@@ -48,7 +50,18 @@ from runctl.runs.recovering.machines import (
     rented_before,
     same_machine,
 )
+from runctl.runs.recovering.moving import (
+    ASK_FOR_SPOT,
+    deadline_of,
+    due_move,
+    elapsed_of,
+    give_back_old,
+    leave_machine,
+    not_to_be_had,
+    progress_of,
+)
 from runctl.runs.recovering.next_attempt import history, next_spec, rules_of, why_it_ended
+from runctl.runs.recovering.pools import SpotPools
 from runctl.runs.recovering.relocating import bring_volumes, tidy_up
 from runctl.runs.recovering.run import HasEndedError, RecoveredRun
 from runctl.runs.recovering.volumes import volumes_as_before
@@ -56,7 +69,6 @@ from runctl.runs.recovery import (
     RETRIED,
     GiveUp,
     NextAttempt,
-    Progress,
     decide_next,
 )
 from runctl.runs.store import run_store
@@ -65,8 +77,6 @@ from runctl.runs.stored_results import end_in_store
 REFUSED_FOR = 60.0
 """Seconds after which spot capacity that was refused is asked for again."""
 PAUSE = 5.0
-ANY_POOL = "any"
-"""The provider chooses among the types and zones that the request allows."""
 
 
 class Outcome(Enum):
@@ -119,9 +129,9 @@ def recover_run(
             (run.record,) = refresh(session, [known])
             known = run.record
         if not _never_heard(known):
-            if not known.has_ended:
+            if not known.has_ended and _due(run) is None:
                 return Recovered(known, Outcome.GOES_ON, going_on(known))
-            if known.end_reason not in RETRIED:
+            if known.has_ended and known.end_reason not in RETRIED:
                 return Recovered(known, Outcome.ENDED, why_it_ended(known))
         try:
             with _leased(run):
@@ -159,7 +169,7 @@ def _recover(run: RecoveredRun, *, once: bool) -> Recovered:
         (run.record,) = refresh(run.session, [run.record])
     known = run.record
     if not known.has_ended:
-        return Recovered(known, Outcome.GOES_ON, going_on(known))
+        return _moved(run)
     if known.end_reason in RETRIED:
         # Before anything is rented: whoever asked the provider first may not have known this.
         run.take_end(known, end_in_store(run.session, known))
@@ -223,22 +233,76 @@ def _unfinished(run: RecoveredRun) -> Recovered | None:
     return _start_on(run, instance, recipe.spec, record)
 
 
+def _due(run: RecoveredRun) -> tuple[Market, Why] | None:
+    """Where a run that goes on is to go now, by its deadline, and why; ``None``: it stays where it is."""
+    recipe = run.recipes.find(run.record.id)
+    if recipe is None or recipe.request is None:
+        return None
+    return due_move(run, rules_of(recipe), SpotPools(run, ASK_FOR_SPOT))
+
+
+def _moved(run: RecoveredRun) -> Recovered:
+    """A run that goes on has gone to another machine where its deadline asks for that."""
+    record, due = run.record, _due(run)
+    if due is None:
+        return Recovered(record, Outcome.GOES_ON, going_on(record))
+    market, reason = due
+    run.session.progress.note(f"{record.id} is to be on {market.value}, because {reason.value}")
+    check_recipe(run)
+    try:
+        return _move(run, market, reason)
+    except HasEndedError as error:
+        if not run.record.has_ended:
+            # It goes on: only another machine is more than its budget allows.
+            return Recovered(record, Outcome.GOES_ON, f"stays where it is: it {error.message}")
+        return Recovered(run.record, Outcome.ENDED, error.message)
+    except CapacityError as error:
+        if run.record is not record:
+            raise
+        if market is Market.SPOT:
+            SpotPools(run, ASK_FOR_SPOT).refused(error)
+        return Recovered(record, Outcome.GOES_ON, not_to_be_had(market, error))
+
+
+def _move(run: RecoveredRun, market: Market, reason: Why) -> Recovered:
+    """The next attempt has started on another machine, which was ready before this one ended."""
+    record, number = run.record, run.next_attempt
+    with _machine_for(run, market, number) as rented:
+        run.check_wanted()
+        left = leave_machine(run, market, reason)
+        if not run.store.replace(left, record):
+            # Whoever follows the log may have been quicker to write the same end down.
+            known = run.store.get(record.id)
+            if (known.attempt, known.end_reason) != (left.attempt, left.end_reason):
+                raise run.stopped()
+        run.record = left
+        if left.end_reason not in RETRIED:
+            # It has ended by itself meanwhile: whoever asks next learns how.
+            raise HasEndedError(why_it_ended(left))
+        give_back_old(run, left)
+        bring_volumes(run, rented)
+        ends_itself = require(run.provider.renting).ends_on_shutdown
+        lifetime = _lifetime(run, rented)
+        spec = next_spec(run.recipe, run.record, ends_itself=ends_itself, lifetime=lifetime)
+        return _start_on(run, rented, replace(spec, attempt=number))
+
+
 def _to_the_next_attempt(run: RecoveredRun, *, once: bool) -> Recovered:
     """Rent, attach, send, start; as often as `decide_next` says so."""
     rules, attempts = rules_of(run.recipe), history(run.record)
+    pools = SpotPools(run, timedelta(seconds=REFUSED_FOR))
+    on_spot = run.recipe.request is None or run.recipe.request.market is Market.SPOT
+    on_spot = on_spot or run.record.deadline is not None
     refused_at: float | None = None
     refusal = "there is no capacity"
     while True:
         run.check_wanted()
-        free = refused_at is None or run.clock.monotonic() - refused_at >= REFUSED_FOR
-        on_spot = run.recipe.request is None or run.recipe.request.market is Market.SPOT
-        first = (run.record.past or (as_known(run.record),))[0].created_at
-        progress = Progress(
-            elapsed=(run.record.by_its_clock(run.clock.now()) - first).total_seconds(),
-            done=0.0,
-            pools_with_capacity=(ANY_POOL,) if free and on_spot else (),
-        )
-        step = decide_next(attempts, rules, progress)
+        elapsed = elapsed_of(run)
+        deadline = deadline_of(run.record, elapsed, run)
+        on_demand = refused_at is None or run.clock.monotonic() - refused_at >= REFUSED_FOR
+        available = pools.available() if on_spot else ()
+        progress = progress_of(run.record, deadline, elapsed, available, on_demand=on_demand)
+        step = decide_next(attempts, replace(rules, deadline=deadline), progress)
         if isinstance(step, GiveUp):
             return Recovered(run.record, Outcome.ENDED, step.why)
         if isinstance(step, NextAttempt):
@@ -249,9 +313,14 @@ def _to_the_next_attempt(run: RecoveredRun, *, once: bool) -> Recovered:
                 why = f"{error.message} ({error.hint})" if error.hint else error.message
                 return Recovered(run.record, Outcome.ENDED, why)
             except CapacityError as error:
-                refusal, refused_at = error.message, run.clock.monotonic()
-                waits = progress.elapsed - attempts[-1].ended_at <= rules.retry_within
-                if step.market == Market.SPOT.value and (waits or rules.on_demand_after is not None):
+                refusal, market = error.message, Market(step.market)
+                waits = deadline is not None or elapsed - attempts[-1].ended_at <= rules.retry_within
+                if market is Market.SPOT:
+                    pools.refused(error)
+                else:
+                    refused_at = run.clock.monotonic()
+                either = deadline is not None or market is Market.SPOT
+                if either and (waits or rules.on_demand_after is not None):
                     # Whether that calls for another market, for waiting or for giving up is decided there.
                     run.session.progress.detail(f"{run.record.id}: {refusal}")
                     continue
@@ -271,16 +340,24 @@ def _attempt(run: RecoveredRun, market: Market) -> Recovered:
     number = run.next_attempt
     check_recipe(run)
     # Nobody has to be told of a machine that its provider has taken back.
+    give_back_old(run, run.record)
     over = f"instance {run.record.instance_id} has ended"
     run.provider.journal.record(Change("instance", (run.record.instance_id,), Effect.GONE, over))
-    instance: Instance | None = None
-    try:
-        instance = rented_before(run, number) or rent(run, market, number)
+    with _machine_for(run, market, number) as instance:
         run.check_wanted()
         bring_volumes(run, instance)
         ends_itself = require(run.provider.renting).ends_on_shutdown
         spec = next_spec(run.recipe, run.record, ends_itself=ends_itself, lifetime=_lifetime(run, instance))
         return _start_on(run, instance, replace(spec, attempt=number))
+
+
+@contextmanager
+def _machine_for(run: RecoveredRun, market: Market, number: int) -> Iterator[Instance]:
+    """A machine for this attempt, which is given back unless the attempt may have started. Raises `CapacityError`."""
+    instance: Instance | None = None
+    try:
+        instance = rented_before(run, number) or rent(run, market, number)
+        yield instance
     except BaseException as error:
         if instance is None and isinstance(error, CapacityError):
             raise

@@ -118,7 +118,7 @@ class RecoveredRun:
             return
         record = with_end(known, end)
         if not self.store.replace(record, known):
-            raise self._stopped()
+            raise self.stopped()
         self.record = record
 
     def written_down(self, spec: RunSpec, instance: Instance) -> RunRecord:
@@ -140,7 +140,7 @@ class RecoveredRun:
             past=(*before.past, as_known(before)),
         )
         if not self.store.replace(record, before):
-            raise self._stopped()
+            raise self.stopped()
         self.keep(replace(self.recipe, spec=spec))
         return record
 
@@ -168,9 +168,10 @@ class RecoveredRun:
         """Raises `Conflict` (code ``run-changed``) where the run was stopped meanwhile, or went on elsewhere."""
         now = self.store.find(self.record.id)
         if now is None or (now.attempt, now.end_reason) != (self.record.attempt, self.record.end_reason):
-            raise self._stopped()
+            raise self.stopped()
 
-    def _stopped(self) -> Conflict:
+    def stopped(self) -> Conflict:
+        """Somebody else has changed the run meanwhile."""
         return Conflict(
             f"{self.record.id} was stopped while its next attempt was prepared; it stays stopped",
             hint=f"runctl runs show {self.record.id}",

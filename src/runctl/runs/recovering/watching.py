@@ -5,6 +5,7 @@ Nothing is remembered between two rounds: a watcher that was killed is started a
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -80,7 +81,7 @@ def watch_runs(
         try:
             recovered = (
                 Recovered(asked, Outcome.GOES_ON, going_on(asked))
-                if asked is not None and goes_on(asked)
+                if asked is not None and asked.deadline is None and goes_on(asked)
                 else recover_run(session, store.get(run_id), clock=clock)
             )
         except BeingRecovered:
@@ -117,6 +118,51 @@ def watch_runs(
             # Without names it watches those that were started with --auto-resume, and no others.
             hint=f"runctl runs watch {' '.join(open_ids)} takes it up again",
         ) from None
+
+
+class DeadlineWatch:
+    """A thread that moves a run to another machine in time, while somebody follows its log. Used with ``with``.
+
+    A run without a deadline is left alone. At the end a move that has begun is finished first.
+    """
+
+    def __init__(self, session: Session, record: RunRecord, every: timedelta = ASK_EVERY) -> None:
+        self._session, self._record, self._every = session, record, every
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> DeadlineWatch:
+        recipe = Recipes(self._session.database).find(self._record.id)
+        if self._record.deadline is not None and recipe is not None and recipe.auto_resume:
+            self._thread = threading.Thread(target=self._watch, name="deadline", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _watch(self) -> None:
+        session, told = self._session.apart(), ""
+        store = run_store(session)
+        while not self._over.wait(self._every.total_seconds()):
+            record = store.find(self._record.id)
+            if record is None or record.has_ended or record.attempt != self._record.attempt:
+                return
+            try:
+                why = recover_run(session, record).why
+            except BeingRecovered:
+                continue
+            except RunctlError as error:
+                why = error.message
+            if why != told and self._tells(why):
+                session.progress.note(f"{record.id} {why}")
+            told = why
+
+    def _tells(self, why: str) -> bool:
+        """Whoever reads the log knows that the run goes on."""
+        return not why.startswith("is ")
 
 
 def recover(reference: str, *, session: Session | None = None) -> Run:

@@ -124,7 +124,7 @@ def _ended_with_its_machine(
 ) -> Followed:
     now = clock.now()
     ended = with_its_machine(record, gone, now)
-    store.put(ended)
+    store.put_unless_followed(ended)
     return Followed(ended, end_with_its_machine(gone, now), position, machine_ended=True)
 
 
@@ -135,7 +135,7 @@ def _finish(
         updated = from_status(record, machine.agent.status(record.id, record.attempt), clock.now())
     except Unreachable:
         updated = with_end(record, frame.end) if frame.end is not None else record
-    store.put(updated)
+    store.put_unless_followed(updated)
     return Followed(updated, frame.end, position)
 
 

@@ -1,0 +1,1 @@
+"""Runs that must have ended by a time: planned, and held against what they have done."""
