@@ -87,9 +87,10 @@ def test_where_there_is_no_spot_capacity_the_run_begins_on_demand_in_time(
     runctl: CommandLine, faults: Faults, ec2: Any
 ) -> None:
     write_project(runctl.cwd, {"train.py": TRAIN})
+    volume(runctl, "results")
     faults.no_capacity(market="spot")
     done = runctl(
-        *("aws", "launch", "train.py", "--instance-type", "t3.medium", "--no-results"),
+        *("aws", "launch", "train.py", "--instance-type", "t3.medium", "--ebs-volume", "results"),
         *("--deadline", "367s", "--estimate", "1s", "--quiet", "--yes", "--", "1000000"),
         timeout=120,
     ).ok()

@@ -135,7 +135,7 @@ class Why(str, Enum):
     NO_OTHER = "there is no spot capacity"
     RESERVE = "there is no spot capacity, and what time may be lost is kept for restarts"
     BEHIND = "it is behind the straight line to its deadline"
-    SPENT = "lost spot machines have cost what spot had saved"
+    SPENT = "more has been paid for than its checkpoints hold"
     UNKNOWN = "how long it takes is not known yet"
     NOT_WORTH_IT = "what is left is not worth another restart"
 

@@ -20,9 +20,9 @@ from runctl.core.models import Instance, Market, SpotFallback, Volume
 from runctl.machines.fallback import AskFallback, nobody_to_ask
 from runctl.machines.instances import new_machine
 from runctl.machines.machine import reach
-from runctl.machines.pool_record import summaries
 from runctl.machines.renting import READY_TIMEOUT, NewMachine
 from runctl.machines.session import Session
+from runctl.providers.capacity import Pool
 from runctl.providers.interface import InstanceRequest, Provider, require
 from runctl.providers.limits import OFF
 from runctl.runs.deadlines.plan import (
@@ -234,8 +234,6 @@ def _deadline(session: Session, provider: str, wanted: DeadlineRequest | None) -
 def _settled(session: Session, provider: str, spec: DeadlineSpec, new: NewMachine) -> DeadlineSpec:
     """With the prices and the lifetimes of the machine's pools. Raises what `Renting.plan` raises where the account may
     not have the on-demand machine that the deadline may need."""
-    now = SystemClock().now()
-    seen = summaries(session.pool_record(provider).events(now), Market.SPOT)
     if new.plan.market is Market.SPOT and spec.policy != Policy.SPOT.value:
         try:
             session.rentals(provider).plan(on_demand_request(new.request))
@@ -246,7 +244,10 @@ def _settled(session: Session, provider: str, spec: DeadlineSpec, new: NewMachin
                 "--policy spot does not look at the deadline",
             )
             raise
-    return settled(spec, new.plan, seen)
+    record, now = session.pool_record(provider), SystemClock().now()
+    pools = [offer.pool for offer in new.plan.offers] or [Pool(new.plan.instance_type, new.plan.zone or "")]
+    lives = [record.lifetime(pool.instance_type, pool.zone, now).mean for pool in pools]
+    return settled(spec, new.plan, min(lives))
 
 
 def _check_machine_end(provider: Provider, after: AfterRun) -> None:

@@ -3,7 +3,7 @@ waited for, when on-demand must begin, and what each way costs. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -24,12 +24,9 @@ from runctl.core.clock import parse_duration
 from runctl.core.errors import UsageError
 from runctl.core.models import Market
 from runctl.core.text import time_span
-from runctl.machines.pool_record import PoolSummary
-from runctl.providers.capacity import FallbackMode, Pool, SpotFallback
+from runctl.providers.capacity import FallbackMode, SpotFallback
 from runctl.providers.interface import CreatePlan, InstanceRequest
 
-USUAL_LIFETIME = timedelta(hours=2)
-"""Of a spot machine, where none of the run's pools has taken one back from this computer yet."""
 USUAL_SHARE = 0.3
 """Price of spot as a share of the price on demand, where one of the two is not known."""
 
@@ -150,15 +147,12 @@ def waits_seconds(spec: DeadlineSpec, now: datetime) -> float | None:
     )
 
 
-def settled(spec: DeadlineSpec, machine: CreatePlan, seen: Mapping[Pool, PoolSummary]) -> DeadlineSpec:
-    """The deadline as the run has it, with what is known of the machine's prices and pools."""
+def settled(spec: DeadlineSpec, machine: CreatePlan, lifetime: timedelta) -> DeadlineSpec:
+    """The deadline as the run has it, with the machine's prices; ``lifetime`` is how long its spot machines live."""
     spot = machine.price if machine.market is Market.SPOT else None
     on_demand, share = machine.on_demand_price, USUAL_SHARE
     if spot is not None and on_demand is not None and on_demand.usd > 0:
         share = min(1.0, float(spot.usd / on_demand.usd))
-    lifetimes = [seen[offer.pool].mean_lifetime for offer in machine.offers if offer.pool in seen]
-    known = [lifetime for lifetime in lifetimes if lifetime is not None]
-    lifetime = max(min(known, default=USUAL_LIFETIME), timedelta(minutes=10))
     return replace(spec, spot_share=round(share, 4), between_interruptions=lifetime.total_seconds())
 
 

@@ -1,0 +1,118 @@
+"""What a deadline makes of a launch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from runctl.agent.deadline import Policy
+from runctl.agent.deadline_spec import DeadlineSpec
+from runctl.core.errors import UsageError
+from runctl.core.models import Market
+from runctl.providers.capacity import FallbackMode, SpotFallback
+from runctl.providers.interface import CreatePlan, InstanceRequest
+from runctl.runs.deadlines.plan import (
+    DeadlineRequest,
+    check_deadline,
+    first_spec,
+    parse_deadline,
+    plan_deadline,
+    settled,
+    with_market,
+)
+from tests.cli.fake_provider import a_plan
+from tests.rates import hourly
+from tests.runs.records import T0
+
+REQUEST = DeadlineRequest(T0 + timedelta(hours=52), T0, estimate=timedelta(hours=48))
+SPEC = first_spec(REQUEST, ())
+MACHINE = InstanceRequest("g5.xlarge", market=Market.SPOT)
+
+
+def priced(market: Market, usd: str) -> CreatePlan:
+    plan = a_plan(replace(MACHINE, market=market), tags={}, client_token="t")
+    return replace(
+        plan,
+        market=market,
+        price=hourly(usd, "spot price history"),
+        on_demand_price=hourly("1.00", "price list"),
+    )
+
+
+def test_a_deadline_is_a_time_span_or_a_time() -> None:
+    assert parse_deadline("52h", T0) == T0 + timedelta(hours=52)
+    assert parse_deadline("2026-12-01T08:00Z", T0) == datetime(2026, 12, 1, 8, tzinfo=UTC)
+    assert parse_deadline("2026-12-01T08:00", T0) == datetime(2026, 12, 1, 8).astimezone(UTC)
+    for wrong in ("2026-12-01", "tomorrow", "2026-13-01T08:00"):
+        with pytest.raises(ValueError, match="write"):
+            parse_deadline(wrong, T0)
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        (SPEC, None),
+        (replace(SPEC, ends_at=SPEC.asked_at + 48 * 3600 + 360), None),
+        (replace(SPEC, ends_at=SPEC.asked_at + 48 * 3600 + 359), "it takes 2d0h"),
+        (replace(SPEC, ends_at=SPEC.asked_at + 300, estimate_seconds=None), "6m more"),
+        (replace(SPEC, ends_at=SPEC.asked_at), "is over"),
+        (replace(SPEC, ends_at=SPEC.asked_at + 3600, policy="spot"), None),
+        # Earlier runs have shown that machines here start faster.
+        (replace(SPEC, ends_at=SPEC.asked_at + 48 * 3600 + 150, restart_seconds=90.0), None),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(spec: DeadlineSpec, problem: str | None) -> None:
+    if problem is None:
+        check_deadline(spec, T0)
+        return
+    with pytest.raises(UsageError, match=problem.replace("it takes", "the run takes")) as raised:
+        check_deadline(spec, T0)
+    assert "--deadline" in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("policy", "market", "waits"),
+    [
+        # Four hours less the margin; policy deadline keeps back what restarts are expected to need.
+        (Policy.DEADLINE, Market.SPOT, 4 * 3600 - 360 - 2 * 300 * 24),
+        (Policy.SPOT_THEN_ON_DEMAND, Market.SPOT, 4 * 3600 - 360),
+        (Policy.ON_DEMAND, Market.ON_DEMAND, None),
+        (Policy.SPOT, Market.SPOT, None),
+    ],
+)
+def test_the_policy_chooses_the_first_market(policy: Policy, market: Market, waits: float | None) -> None:
+    spec = replace(SPEC, policy=policy.value)
+    fallback = SpotFallback()
+    if waits is not None:
+        fallback = SpotFallback(FallbackMode.ON_DEMAND, timedelta(seconds=max(waits, 0)))
+    assert with_market(MACHINE, spec, T0) == replace(MACHINE, market=market, fallback=fallback)
+
+
+def test_what_is_not_known_yet_begins_on_spot_and_waits_for_nothing() -> None:
+    spec = replace(SPEC, estimate_seconds=None)
+    assert with_market(MACHINE, spec, T0).fallback == SpotFallback(FallbackMode.ON_DEMAND, timedelta())
+    plan = plan_deadline(spec, priced(Market.SPOT, "0.30"), T0)
+    assert (plan.on_demand_at, plan.expected_usd, plan.on_demand_usd) == (None, None, None)
+    assert plan.why == "how long it takes is to be learned from its progress"
+
+
+def test_prices_and_lifetimes_are_the_machines() -> None:
+    spec = settled(SPEC, priced(Market.SPOT, "0.40"), timedelta(hours=9))
+    assert (spec.spot_share, spec.between_interruptions) == (0.4, 9 * 3600)
+    # On demand nothing is known of spot.
+    assert settled(SPEC, priced(Market.ON_DEMAND, "1.00"), timedelta(hours=9)).spot_share == 0.3
+
+
+def test_the_plan_says_what_each_way_costs() -> None:
+    plan = plan_deadline(replace(SPEC, between_interruptions=48 * 3600.0), priced(Market.SPOT, "0.30"), T0)
+    # 48 hours, and five minutes for each of two starts.
+    assert plan.expected_usd == Decimal("14.4500")
+    assert plan.on_demand_usd == Decimal("48.0833")
+    # And one attempt that was lost while it started.
+    assert plan.most_usd == Decimal("48.0833") + Decimal("0.1083")
+    assert plan.on_demand_at == T0 + timedelta(hours=4) - timedelta(seconds=360)
+    on_demand = plan_deadline(replace(SPEC, policy="on-demand"), priced(Market.ON_DEMAND, "1.00"), T0)
+    assert on_demand.expected_usd == on_demand.on_demand_usd == on_demand.most_usd
