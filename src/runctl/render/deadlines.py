@@ -17,11 +17,7 @@ def deadline_lines(plan: DeadlinePlan) -> list[str]:
     """The plan as ``label  value`` lines, below those of the run."""
     rows = [("deadline", f"{_moment(plan.ends_at)}; {_takes(plan)}"), ("policy", _policy(plan))]
     if plan.market is Market.SPOT and plan.waits_seconds is not None:
-        first = (
-            f"{time_span(timedelta(seconds=plan.waits_seconds))} at most"
-            if plan.waits_seconds >= 1
-            else "not waited for"
-        )
+        first = f"{_span(plan.waits_seconds)} at most" if plan.waits_seconds >= 1 else "not waited for"
         rows.append(("no spot", f"capacity is waited for {first}, then it begins on demand"))
     if plan.on_demand_usd is not None:
         rows.append(("expected", _costs(plan)))
@@ -29,12 +25,10 @@ def deadline_lines(plan: DeadlinePlan) -> list[str]:
 
 
 def _takes(plan: DeadlinePlan) -> str:
-    margin = (
-        f"and {time_span(timedelta(seconds=plan.margin_seconds))} are kept for a restart and the decision"
-    )
+    margin = f"and {_span(plan.margin_seconds)} are kept for a restart and the decision"
     if plan.estimate_seconds is None:
         return f"how long it takes is to be learned from its progress, {margin}"
-    return f"it takes {time_span(timedelta(seconds=plan.estimate_seconds))} (--estimate), {margin}"
+    return f"it takes {_span(plan.estimate_seconds)} (--estimate), {margin}"
 
 
 def _policy(plan: DeadlinePlan) -> str:
@@ -75,11 +69,7 @@ def done_text(progress: RunProgress | None) -> str | None:
 
 
 def _left(progress: RunProgress | None) -> str | None:
-    return (
-        None
-        if progress is None or progress.seconds_left is None
-        else time_span(timedelta(seconds=progress.seconds_left))
-    )
+    return None if progress is None or progress.seconds_left is None else _span(progress.seconds_left)
 
 
 def progress_text(progress: RunProgress | None) -> str | None:
@@ -89,23 +79,15 @@ def progress_text(progress: RunProgress | None) -> str | None:
     if progress.total is None or progress.done is None:
         return f"step {progress.step:g}"
     text = f"{100 * progress.done:.1f}% (step {progress.step:g} of {progress.total:g})"
-    return (
-        text
-        if progress.seconds_left is None
-        else f"{text}, {time_span(timedelta(seconds=progress.seconds_left))} left"
-    )
+    return text if progress.seconds_left is None else f"{text}, {_span(progress.seconds_left)} left"
 
 
 def deadline_fields(deadline: RunDeadline | None) -> dict[str, str | None]:
     """By when, what is done of how much, what may still be lost, and what the policy makes of it."""
     if deadline is None:
         return {}
-    work = (
-        None if deadline.work_seconds is None else f"of {time_span(timedelta(seconds=deadline.work_seconds))}"
-    )
-    done = f"{time_span(timedelta(seconds=deadline.done_seconds))} {work or ''} are in checkpoints".replace(
-        "  ", " "
-    )
+    work = None if deadline.work_seconds is None else f"of {_span(deadline.work_seconds)}"
+    done = f"{_span(deadline.done_seconds)} {work or ''} are in checkpoints".replace("  ", " ")
     return {
         "deadline": f"{_moment(deadline.ends_at)}, policy {deadline.policy}",
         "done": done,
@@ -118,11 +100,15 @@ def _slack(deadline: RunDeadline) -> str | None:
     if deadline.slack_seconds is None:
         return None
     if deadline.slack_seconds < 0:
-        return f"{time_span(timedelta(seconds=-deadline.slack_seconds))} too late"
+        return f"{_span(-deadline.slack_seconds)} too late"
     at = deadline.on_demand_at
     latest = "" if at is None else f"; if nothing is done until then, on demand from {_moment(at)} on"
-    return f"{time_span(timedelta(seconds=deadline.slack_seconds))} may still be lost{latest}"
+    return f"{_span(deadline.slack_seconds)} may still be lost{latest}"
 
 
 def _moment(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _span(seconds: float) -> str:
+    return time_span(timedelta(seconds=seconds))

@@ -106,11 +106,9 @@ def check_deadline(spec: DeadlineSpec, now: datetime) -> None:
     needed = (spec.estimate_seconds or 0.0) + margin
     if left < needed:
         estimate = spec.estimate_seconds
-        takes = (
-            f"the run takes {time_span(timedelta(seconds=estimate))} (--estimate), and " if estimate else ""
-        )
+        takes = f"the run takes {_span(estimate)} (--estimate), and " if estimate else ""
         raise UsageError(
-            f"the deadline in {time_span(timedelta(seconds=left))} cannot be kept: {takes}{time_span(timedelta(seconds=margin))} more are needed for a"
+            f"the deadline in {_span(left)} cannot be kept: {takes}{_span(margin)} more are needed for a"
             " machine to start, for the project and its checkpoint, and for the decision",
             hint=f"--deadline {_rounded_up(needed)} or later, a faster machine with a lower --estimate, or --policy"
             " spot, which does not look at the deadline",
@@ -232,3 +230,7 @@ def _cost(usd_per_hour: Decimal, seconds: float) -> Decimal:
 def _rounded_up(seconds: float) -> str:
     minutes = int(seconds // 60) + 1
     return f"{minutes}m" if minutes < 120 else f"{minutes // 60}h{minutes % 60}m"
+
+
+def _span(seconds: float) -> str:
+    return time_span(timedelta(seconds=seconds))
