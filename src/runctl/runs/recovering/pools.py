@@ -31,7 +31,7 @@ class SpotPools:
         """All of them, the preferred ones first; none where the account may not have one. Raises what `Renting.plan`
         raises else."""
         run = self._run
-        request = request_for(run, Market.SPOT, run.record.attempt + 1, volumes_zone(run))
+        request = request_for(run, Market.SPOT, run.next_attempt, volumes_zone(run))
         try:
             plan = run.rentals.plan(request)
         except (QuotaExceeded, CapacityError):
