@@ -10,7 +10,20 @@ import sys
 from benchmarks.measure import Result, Skipped
 from benchmarks.table import PAGE, put_into, render, row, rows_of
 
-NAMES = ("startup", "listing", "sync", "prewarm", "agent", "log_latency", "dev_mode", "docker_build")
+NAMES = (
+    *(
+        "startup",
+        "listing",
+        "sync",
+        "prewarm",
+        "checkpoint",
+        "interruption",
+        "agent",
+        "log_latency",
+        "dev_mode",
+    ),
+    "docker_build",
+)
 
 
 def main() -> int:

@@ -34,7 +34,7 @@ def measure() -> Iterator[Result]:
         raise Skipped("only root can mount the volume")
     if reason := missing("mkfs.ext4", "mount", "umount"):
         raise Skipped(reason)
-    s5cmd = _s5cmd()
+    s5cmd = s5cmd_program()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         with sandbox_account(folder / "sandbox") as environment, volume(folder) as mounted:
@@ -157,7 +157,7 @@ def fill_bucket(environment: dict[str, str], folder: Path) -> tuple[int, int]:
     return MANY * SMALL, FEW * LARGE
 
 
-def _s5cmd() -> str | None:
+def s5cmd_program() -> str | None:
     """On PATH, or where uv has put it; ``None`` where it cannot be had, and nothing is compared with it."""
     found = shutil.which("s5cmd")
     uv = os.environ.get("UV") or shutil.which("uv")

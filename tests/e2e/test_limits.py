@@ -119,6 +119,24 @@ def test_a_machine_ends_in_time_with_agent_and_guard_killed_after_a_reboot_and_w
     machine.wait_ended()
 
 
+def test_a_machine_that_was_rented_for_a_run_ends_itself_though_it_was_booted_anew(
+    folder: Path, ec2: Any
+) -> None:
+    project = write_project(folder / "project", {"train.py": SAVES})
+    runctl = CommandLine(project, {"XDG_DATA_HOME": str(folder / "data")})
+    launched = runctl("aws", "launch", "train.py", "--no-results", "--output", "json").ok().json
+    until(lambda: "trains" in runctl("runs", "logs", launched["id"]).out, what="the script's first line")
+
+    ec2.reboot_instances(InstanceIds=[launched["instance_id"]])
+
+    def state() -> str:
+        described = ec2.describe_instances(InstanceIds=[launched["instance_id"]])
+        return str(described["Reservations"][0]["Instances"][0]["State"]["Name"])
+
+    until(lambda: state() == "terminated", seconds=120, what="the machine to end itself")
+    assert runctl("runs", "show", launched["id"], "--output", "json").ok().json["end_reason"] == "LOST"
+
+
 def test_an_idle_machine_ends_itself_and_one_with_a_run_does_not(folder: Path, ec2: Any) -> None:
     machine = Rented(folder, ec2)
     assert machine.guard()["limits"]["idle_seconds"] == 3600

@@ -22,6 +22,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "list": ("supervising.status", "list_attempts"),
     "stop": ("supervising.stop", "stop"),
     "interrupt": ("supervising.stop", "interrupt"),
+    "end-machine-at-boot": ("supervising.machine_end", "at_boot"),
     "fetched": ("supervising.machine_end", "fetched"),
     "take-up": ("supervising.take_up", "take_up"),
     "limits": ("machine.limits", "limits"),

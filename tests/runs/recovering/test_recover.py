@@ -51,6 +51,7 @@ from runctl.runs.recipe import Recipe, Recipes
 from runctl.runs.records import from_status, planned, with_its_machine
 from runctl.runs.recovering import recover, volumes
 from runctl.runs.recovering.recover import Outcome, Recovered, recover_run
+from runctl.runs.recovering.watching import watch_runs
 from runctl.runs.recovery import RETRIED, RecoveryRules
 from runctl.runs.run_logs import sources
 from runctl.runs.run_logs.sources import KeptLog
@@ -622,6 +623,69 @@ def test_what_a_volume_tells_of_the_last_end_does_not_undo_a_stop() -> None:
         control.find_kept(there.session, known)
 
     assert there.store.get(RUN).end_reason is EndReason.STOPPED
+    there.world.end(FIRST)
+    there.teardown()
+
+
+def test_without_capacity_anywhere_it_is_asked_for_during_an_hour_and_nothing_is_rented() -> None:
+    there = Recovery()
+    there.world.end(FIRST)
+    there.world.capacity = False
+    began = there.world.clock.now()
+
+    def sleep(seconds: float) -> None:
+        there.world.clock.advance(timedelta(seconds=max(seconds, 30.0)))
+
+    with patch.object(there.world.clock, "sleep", sleep):
+        recovered = recover_run(there.session, there.store.get(RUN), once=False, clock=there.world.clock)
+
+    assert (recovered.outcome, recovered.why) == (Outcome.ENDED, "found no machine within 60 minutes")
+    assert timedelta(hours=1) < there.world.clock.now() - began < timedelta(minutes=63)
+    assert list(there.world.machines) == [FIRST]
+    # Whoever asks later, when there is some, goes on.
+    there.world.capacity = True
+    recovered_by_another(there)
+    there.teardown()
+
+
+def test_a_watcher_without_network_for_ten_minutes_neither_ends_the_run_nor_rents() -> None:
+    there = Recovery()
+    there.world.silent.add(FIRST)
+    told: list[str] = []
+    slept = 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal slept
+        slept += 1
+        there.world.clock.advance(timedelta(seconds=10))
+        if slept == 60:
+            there.world.silent.clear()
+            Agent(there.world, FIRST).conclude(EndReason.COMPLETED)
+
+    def away(*_: object, **__: object) -> None:
+        raise Unreachable("the network is down")
+
+    with contextlib.ExitStack() as exits:
+        exits.enter_context(patch.object(there.world.clock, "sleep", sleep))
+        for name in ("instance", "instances"):
+            real = getattr(Cloud, name)
+            exits.enter_context(
+                patch.object(
+                    Cloud,
+                    name,
+                    lambda *given, real=real, **more: away() if slept < 60 else real(*given, **more),
+                )
+            )
+        records = watch_runs(
+            there.session,
+            [there.store.get(RUN)],
+            on_change=lambda recovered: told.append(recovered.why),
+            clock=there.world.clock,
+        )
+
+    assert [record.end_reason for record in records] == [EndReason.COMPLETED]
+    assert list(there.world.machines) == [FIRST]
+    assert told[0] == "cannot be asked"
     there.world.end(FIRST)
     there.teardown()
 

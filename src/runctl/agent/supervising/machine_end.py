@@ -1,7 +1,7 @@
 """A machine that was rented for a run ends itself when that has ended and its results are safe, with nobody watching.
 
 A process of its own waits for that from the run's start on, so that the machine ends although the supervisor was
-killed.
+killed, and starts with the machine, so that it ends although it was booted anew.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import Any
 from runctl.agent.after_run import EndedRun, GroupEnd, MachineEnd, Stay, why_it_stays
 from runctl.agent.encoding import to_json
 from runctl.agent.errors import AgentError
+from runctl.agent.guard import boot
+from runctl.agent.guard.daemon import FOLDER as GUARD_FOLDER
 from runctl.agent.machine import durable
 from runctl.agent.machine.daemon import (
     circumstances,
@@ -28,7 +30,7 @@ from runctl.agent.machine.daemon import (
     systemd_run,
     under_systemd,
 )
-from runctl.agent.machine.root import agent_command, as_root, login_user
+from runctl.agent.machine.root import agent_command, as_root, call_as_root, folder_root, login_user
 from runctl.agent.records import AttemptFolder, attempt_folder, attempts, find
 from runctl.agent.spec import EndReason, EndRecord, RunSpec
 from runctl.agent.supervising.status import conclude_if_gone
@@ -55,6 +57,8 @@ def leave_behind(folder: AttemptFolder, spec: RunSpec) -> None:
         return
     errors = folder.path / ERRORS
     command = [*agent_command(), "end-machine", spec.run_id, str(spec.attempt)]
+    if _starts_at_boot(folder):
+        return
     if under_systemd():
         user = login_user()
         unit = f"runctl-{spec.run_id}-{spec.attempt}-end"
@@ -67,6 +71,35 @@ def leave_behind(folder: AttemptFolder, spec: RunSpec) -> None:
         )
 
 
+def _starts_at_boot(folder: AttemptFolder) -> bool:
+    """The process waits from now on, and after every boot: a machine that is started anew has lost the run's supervisor
+    and ends all the same. Only on machines that were set up for it, as they were by who rented them."""
+    if folder_root() is not None or not GUARD_FOLDER.is_dir():
+        return False
+    try:
+        call_as_root("end-machine-at-boot", {"run_id": folder.run_id, "attempt": folder.attempt})
+    except AgentError as error:
+        with contextlib.suppress(OSError):
+            (folder.path / ERRORS).write_text(f"it does not start at boot: {error.message}\n")
+        return False
+    return True
+
+
+def at_boot(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The process of an attempt waits from now on and after every boot; with ``remove`` it starts no more. As root."""
+    folder = attempt_folder(str(request.get("run_id")), int(request.get("attempt", 1)))
+    name = f"runctl-{folder.run_id}-{folder.attempt}-end"
+    try:
+        if request.get("remove"):
+            boot.remove(name)
+            return {}
+        argv = [*agent_command(), "end-machine", folder.run_id, str(folder.attempt), "--foreground"]
+        boot.start_at_boot(name, "End this machine after its run", argv, circumstances(), login_user().name)
+    except (OSError, RuntimeError) as error:
+        raise AgentError("no-machine-end", f"{name} cannot be started at boot: {error}", "") from error
+    return {}
+
+
 def end_machine(arguments: list[str]) -> int:
     """Wait and end the machine: ``RUN_ID ATTEMPT [--foreground]``."""
     folder = attempt_folder(arguments[0], int(arguments[1]))
@@ -77,6 +110,10 @@ def end_machine(arguments: list[str]) -> int:
         return 0
     redirect(folder.path / ERRORS)
     _MachineEnder(folder, spec, spec.machine_end).run()
+    if folder_root() is None and GUARD_FOLDER.is_dir():
+        with contextlib.suppress(AgentError):
+            request = {"run_id": folder.run_id, "attempt": folder.attempt, "remove": True}
+            call_as_root("end-machine-at-boot", request)
     return 0
 
 
