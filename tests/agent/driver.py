@@ -224,15 +224,17 @@ class Agent:
 
     def waiting_for_an_end(self) -> list[int]:
         """The processes of this agent that would end the machine after a run, or keep one."""
+        return [*self.processes_of("end-machine"), *self.processes_of("keep-run")]
+
+    def processes_of(self, verb: str) -> list[int]:
+        """Those of this agent that were called with the verb."""
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 argv = (folder / "cmdline").read_text().split("\0")
             except OSError:
                 continue
-            if {"end-machine", "keep-run"} & set(argv) and any(
-                word.startswith(f"{self.state}/") for word in argv
-            ):
+            if verb in argv and any(word.startswith(f"{self.state}/") for word in argv):
                 found.append(int(folder.name))
         return found
 

@@ -57,6 +57,12 @@ class StoredMachine:
     """USD; empty where whoever wrote this did not know it."""
 
 
+def by_digest(image: str, digest: str) -> str:
+    """The reference of the very image that an attempt has got, wherever its tag leads by now. Pure."""
+    folder, slash, last = image.partition("@")[0].rpartition("/")
+    return f"{folder}{slash}{last.partition(':')[0]}@{digest}"
+
+
 def manifest_key(digest: str) -> str:
     """Of the tree with this digest."""
     return f"{PROJECT}{digest}.json"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -196,6 +198,23 @@ def test_whoever_asks_for_the_run_gets_it_with_its_checkpoint(world: World) -> N
         assert (ended["reason"], ended["message"]) == ("INTERRUPTED", "i-other takes over the run")
         assert world.lease().wanted_by == ""
         other.give_up("STOPPED")
+
+
+def test_one_whose_process_was_killed_goes_on_with_what_runs(world: World) -> None:
+    world.put_run()
+    machine = world.machine()
+    world.take_up(machine)
+    until(runs(machine, 1), "attempt 1 runs")
+    before = world.lease()
+    for pid in machine.processes_of("keep-run"):
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not machine.processes_of("keep-run"), "it is gone")
+    world.take_up(machine)
+    until(lambda: world.lease().write != before.write, "the lease is renewed")
+    world.go.touch()
+    until(lambda: world.lease().ended == "COMPLETED", "the run has ended")
+    assert world.lease().attempt == 1
+    assert machine.output(ID) == ["attempt 1 from 0 as hush", "done"]
 
 
 def test_a_script_is_stopped_before_the_lease_ends_and_the_run_goes_on_when_the_store_is_back(

@@ -24,12 +24,14 @@ from runctl.agent.checkpoints.publisher import Published, Publisher
 from runctl.agent.checkpoints.restoring import restore
 from runctl.agent.checkpoints.stores import Store, is_prefix, open_prefix, open_store
 from runctl.agent.disks.run_folders import run_folders
-from runctl.agent.encoding import from_json
+from runctl.agent.encoding import dumps, from_json
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import durable
 from runctl.agent.records import AttemptFolder, attempt_folder
 from runctl.agent.spec import EndRecord, RunSpec
+from runctl.agent.stored_run import status_key
 from runctl.agent.supervising.log_copy import StoredLog, copy
+from runctl.agent.supervising.status import observe
 from runctl.agent.text import counted
 
 POLL_SECONDS = 1.0
@@ -122,6 +124,7 @@ class _Process:
             hurry=lambda: bool(select.select([sys.stdin], [], [], 0)[0]),
         )
         self._written: CheckpointStatus | None = None
+        self._told: object = None
         self._trouble = ""
         self._pause, self._next_try = FIRST_PAUSE, 0.0
         self._next_log = time.monotonic() + LOG_SECONDS
@@ -160,6 +163,7 @@ class _Process:
                 self._note_seconds(time.monotonic() - began)
             if time.monotonic() >= self._next_log:
                 self._copy_log()
+                self._tell_status()
                 self._next_log = time.monotonic() + LOG_SECONDS
         except (AgentError, OSError) as error:
             if getattr(error, "code", "") != "changed":
@@ -207,6 +211,7 @@ class _Process:
         while True:
             try:
                 if self._copy_log() == end.log_bytes:
+                    self._tell_status()
                     self._stored_log.seal(end)
                     return True
             except (AgentError, OSError) as error:
@@ -218,6 +223,15 @@ class _Process:
 
     def _copy_log(self) -> int:
         return copy(self._log.fd, self._stored_log)
+
+    def _tell_status(self) -> None:
+        """Whoever reads the store knows how far the attempt is, and which image it has got."""
+        status = observe(self._folder)
+        newest = status.checkpoint.path if status.checkpoint is not None else ""
+        known = (status.state, status.started_at, status.image_digest, status.resumed, newest)
+        if known != self._told:
+            self._store.put(status_key(self._spec.attempt), dumps(status).encode())
+            self._told = known
 
     def _note_seconds(self, seconds: float) -> None:
         with contextlib.suppress(OSError):

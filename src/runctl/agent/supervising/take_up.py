@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 import sys
 import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.checkpoints import layout
@@ -48,11 +49,13 @@ from runctl.agent.records import (
     taking_up_folder,
     without_values,
 )
-from runctl.agent.spec import RETRIED, EndReason, EndRecord, RunSpec
-from runctl.agent.stored_run import RUN, SPEC, StoredRun, machine_key
+from runctl.agent.spec import RETRIED, AttemptStatus, EndReason, EndRecord, RunSpec
+from runctl.agent.stored_run import RUN, SPEC, StoredRun, by_digest, machine_key, status_key
 from runctl.agent.supervising import machine_end, preparing
 from runctl.agent.supervising.status import conclude_if_gone
 from runctl.agent.supervising.stop import stop
+
+_T = TypeVar("_T")
 
 ASK_SECONDS = 3.0
 """How often a machine that waits asks whose the lease is."""
@@ -67,6 +70,8 @@ GIVE_UP_SECONDS = 6 * 3600.0
 """For how long a store is asked that does not answer, or refuses: a machine that can do nothing costs money."""
 TEMPORARY = ("store-away", "s3-unreachable", "ec2-unreachable", "lost")
 """What says nothing about an attempt: it is tried again under the same number."""
+UNIT_PROPERTIES = ("Restart=on-failure", "RestartSec=5", "TimeoutStopSec=180")
+"""It comes back when it was killed, and has time to give the lease up when the machine goes down."""
 ERRORS = "errors"
 
 
@@ -111,7 +116,7 @@ def take_up(request: Mapping[str, Any]) -> dict[str, Any]:
         user = login_user()
         # A name of its own, so that a second call fails where the first one's process goes on.
         unit = f"runctl-{wanted.run_id}-take-up"
-        start = systemd_run(unit, (), circumstances(), (user.uid, user.gid))
+        start = systemd_run(unit, UNIT_PROPERTIES, circumstances(), (user.uid, user.gid))
         if _is_there(folder) or leaves_behind([*as_root(start), *command, "--foreground"], folder / ERRORS):
             return {"run_id": wanted.run_id}
     if not leaves_behind(command, folder / ERRORS):
@@ -131,8 +136,18 @@ def keep_run(arguments: list[str]) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             return 0
-        _RunKeeper(from_json(Request, data)).run()
+        keeper = _RunKeeper(from_json(Request, data))
+        signal.signal(signal.SIGTERM, lambda *_: keeper.leave())
+        keeper.run()
     return 0
+
+
+def _token(run_id: str) -> str:
+    """By which the lease is known again when this process was killed: one at a time goes on, and this is it."""
+    path = taking_up_folder(run_id) / "token.json"
+    known = durable.read_json(path) or {"token": os.urandom(16).hex()}
+    durable.write_json(path, known)
+    return str(known["token"])
 
 
 def _is_there(folder: Path) -> bool:
@@ -165,6 +180,15 @@ class _RunKeeper:
         self._store: Store = open_store(request.store, request.run_id, self._env)
         self._machine = preparing.describe(self._env)
         self._notices = NoticeReader(Metadata(self._env, TIMEOUT_SECONDS))
+        self._lease = open_lease(request.store, request.run_id, self._env)
+        self._claim = Claim(
+            self._lease,
+            request.run_id,
+            self._machine.instance_id,
+            seconds=request.lease_seconds,
+            token=_token(request.run_id),
+        )
+        self._leaving = False
         self._said = ""
         self._spec: RunSpec | None = None
 
@@ -172,7 +196,7 @@ class _RunKeeper:
         """The run has ended, or this machine is being taken back."""
         self._notices.start()
         pause, well_at = 0.0, time.monotonic()
-        while self._notices.interruption is None:
+        while self._notices.interruption is None and not self._leaving:
             time.sleep(pause)
             try:
                 pause = self._round()
@@ -189,26 +213,39 @@ class _RunKeeper:
                 self._say("giving up: the store has been of no use for hours")
                 machine_end.end_now(self._run_id, self._spec.machine_end)
                 break
+        self._lease.close()
         self._store.close()
+
+    def leave(self) -> None:
+        """The machine goes down: what goes on here is followed to its end, and nothing else taken up."""
+        self._leaving = True
 
     def _round(self) -> float:
         """Seconds until it is to be asked again; less than 0: never."""
-        claim = self._claim()
+        for before in attempts(self._run_id):
+            # What a process before this one has not come to.
+            end = before.end()
+            if end is not None:
+                self._publish_end(before.attempt, end)
         if self._has_ended():
             return -1.0
-        refused = claim.take()
+        refused = self._claim.take()
         if refused is not None:
             if refused.ended:
                 return self._over(refused.ended)
             self._say(f"{refused.holder or 'another machine'} has the lease: waiting")
             return ASK_SECONDS
-        with LeaseKeeper(claim, self._request.lease_seconds, lambda: self._note(keeper)) as keeper:
+        with LeaseKeeper(self._claim, self._request.lease_seconds, lambda: self._note(keeper)) as keeper:
             self._note(keeper)
             if self._notices.interruption is not None:
                 return 0.0
             # Only now nobody else can be writing an end.
             if self._has_ended():
                 return -1.0
+            going = [each for each in attempts(self._run_id) if each.attempt == keeper.attempt]
+            if going and conclude_if_gone(going[0])[0] is None:
+                # A process before this one has started it, and was killed.
+                return self._after(going[0], self._needs(), self._followed(going[0], keeper), keeper)
             return self._attempt(keeper)
 
     def _attempt(self, keeper: LeaseKeeper) -> float:
@@ -240,7 +277,8 @@ class _RunKeeper:
         self._store.put(machine_key(number), dumps(machine).encode())
         if not trouble:
             try:
-                folder = self._started(replace(needs.spec, attempt=number, leased=True))
+                spec = replace(self._with_same_image(needs.spec, number), attempt=number, leased=True)
+                folder = self._started(spec)
             except AgentError as error:
                 trouble = error.message
         if trouble:
@@ -249,6 +287,18 @@ class _RunKeeper:
             return RETRY_SECONDS
         end = self._followed(folder, keeper)
         return self._after(folder, needs, end, keeper)
+
+    def _with_same_image(self, spec: RunSpec, number: int) -> RunSpec:
+        """An image that was pulled is taken by its digest, as an attempt before has got it."""
+        container = spec.container
+        if container is None or container.image is None or "@" in container.image:
+            return spec
+        for before in range(number - 1, 0, -1):
+            status = self._read(status_key(before), AttemptStatus)
+            if status is not None and status.image_digest is not None:
+                image = by_digest(container.image, status.image_digest)
+                return replace(spec, container=replace(container, image=image))
+        return spec
 
     def _started(self, spec: RunSpec) -> AttemptFolder:
         from runctl.agent.supervising.start import start
@@ -290,19 +340,20 @@ class _RunKeeper:
         """Whether an attempt has ended in a way that no other one follows."""
         for key in self._store.keys(layout.ATTEMPTS):
             if key.endswith("/end.json"):
-                end = self._end_at(key)
+                end = self._read(key, EndRecord)
                 if end is not None and end.reason not in RETRIED:
                     self._over(end.reason.value)
                     return True
         return False
 
     def _last_end(self, attempt: int) -> EndRecord | None:
-        return self._end_at(layout.end_key(attempt)) if attempt else None
+        return self._read(layout.end_key(attempt), EndRecord) if attempt else None
 
-    def _end_at(self, key: str) -> EndRecord | None:
+    def _read(self, key: str, kind: type[_T]) -> _T | None:
+        """What is there, and can be read."""
         with contextlib.suppress(ValueError, TypeError):
             try:
-                return from_json(EndRecord, loads(self._store.read(key)))
+                return from_json(kind, loads(self._store.read(key)))
             except AgentError as error:
                 if error.code != "store-missing":
                     raise
@@ -341,13 +392,6 @@ class _RunKeeper:
             return Needs(self._spec, from_json(StoredRun, loads(self._store.read(RUN))))
         except (TypeError, ValueError) as error:
             raise AgentError("store-corrupt", f"what the run needs cannot be read: {error}") from error
-
-    def _claim(self) -> Claim:
-        holder = self._machine.instance_id
-        seconds = self._request.lease_seconds
-        return Claim(
-            open_lease(self._request.store, self._run_id, self._env), self._run_id, holder, seconds=seconds
-        )
 
     def _note(self, keeper: LeaseKeeper) -> None:
         """The attempt's supervisor sees how far the lease is."""

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.spec import EndReason, RunSpec
+from runctl.agent.stored_run import by_digest
 from runctl.core.models import Market
 from runctl.machines.pool_record import Lifetime
 from runctl.providers.capacity import FallbackMode, Pool, SpotFallback
@@ -110,10 +111,7 @@ def next_spec(
     spec = recipe.spec
     container = spec.container
     if container is not None and container.image is not None and record.image_digest is not None:
-        name = container.image.partition("@")[0]
-        folder, slash, last = name.rpartition("/")
-        name = f"{folder}{slash}{last.partition(':')[0]}"
-        container = replace(container, image=f"{name}@{record.image_digest}")
+        container = replace(container, image=by_digest(container.image, record.image_digest))
     end = spec.machine_end
     if end is None and ends_itself:
         saved = (
