@@ -36,6 +36,7 @@ from runctl.providers.capacity import (
 )
 
 if TYPE_CHECKING:
+    from runctl.providers.account import AccountSetup
     from runctl.providers.catalogue import Catalogue
     from runctl.providers.filling import Filling
     from runctl.providers.groups import Groups
@@ -336,6 +337,7 @@ class Provider(ABC):
         "this provider's volumes cannot be filled from an object store"
     )
     prices: Prices | Unsupported = Unsupported("this provider does not tell what its machines cost")
+    account: AccountSetup | Unsupported = Unsupported("nothing has to be set up for this provider")
     limits: Limiting | Unsupported = Unsupported("this provider's machines do not end themselves")
     catalogue: Catalogue | Unsupported = Unsupported("this provider does not list what can be rented")
     spot_market: SpotMarket | Unsupported = Unsupported("this provider has no spot market")

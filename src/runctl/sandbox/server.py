@@ -115,7 +115,7 @@ def _moto(world: World) -> Wsgi:
 
 def _install(world: World) -> None:
     """Put our back-ends in moto's place, then fill in what an account finds there."""
-    from runctl.sandbox import ec2, spot_prices
+    from runctl.sandbox import budgets, ec2, spot_prices
     from runctl.sandbox.autoscaling import api as autoscaling
     from runctl.sandbox.ebs import ebs_direct
     from runctl.sandbox.ec2 import instance_connect
@@ -124,7 +124,7 @@ def _install(world: World) -> None:
     from runctl.sandbox.ssm import api as ssm
     from runctl.sandbox.ssm.backend import set_public_parameter
 
-    for module in (ec2, autoscaling, ebs_direct, ssm, instance_connect, spot_prices):
+    for module in (ec2, autoscaling, ebs_direct, ssm, instance_connect, spot_prices, budgets):
         module.install()
     ecr.install(world)
     metadata.install(world)

@@ -17,6 +17,7 @@ from runctl.providers.aws.settings import TRANSPORTS
 from runctl.providers.interface import Check, Provider, Scope, made_when_asked
 
 if TYPE_CHECKING:
+    from runctl.providers.aws.account.setup import AwsAccountSetup
     from runctl.providers.aws.autoscaling.groups import AutoScalingGroups
     from runctl.providers.aws.ebs.clones import EbsClones
     from runctl.providers.aws.ebs.filling import EbsFilling
@@ -72,6 +73,13 @@ class AwsProvider(Provider):
         from runctl.providers.aws.ec2.renting import Ec2Renting
 
         return Ec2Renting(self._context, self._connections.forget)
+
+    @made_when_asked
+    def account(self) -> AwsAccountSetup:
+        """Policies, the machines' role, the bucket and the alarm."""
+        from runctl.providers.aws.account.setup import AwsAccountSetup
+
+        return AwsAccountSetup(self._context)
 
     @made_when_asked
     def limits(self) -> Ec2Limits:

@@ -142,6 +142,16 @@ plugin = ProviderPlugin(
         ),
     ),
     commands={
+        "iam-policy": Leaf(
+            "Print the least-privilege policy of whoever uses runctl, or of its machines.",
+            "runctl.cli.settings.account:policy_command",
+            "aws",
+        ),
+        "setup": Leaf(
+            "Create once what runctl wants in an account, or take it back.",
+            "runctl.cli.settings.account:setup_command",
+            "aws",
+        ),
         "extend": Leaf(
             "Change when an instance ends itself.", "runctl.cli.machines.limits:extend_command", "aws"
         ),

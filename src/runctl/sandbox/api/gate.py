@@ -17,6 +17,7 @@ import botocore.session
 
 from runctl.sandbox.api import rights
 from runctl.sandbox.api.http_server import Start, Wsgi
+from runctl.sandbox.api.needs import budgets_needs, ec2_needs, iam_needs, ssm_needs
 from runctl.sandbox.api.rights import ExpiredKey, Need, UnknownKey
 from runctl.sandbox.s3 import request as s3_request
 from runctl.sandbox.s3.objects import REQUEST_KEY
@@ -214,10 +215,6 @@ def _beyond_rights(call: _Call, codes: _RefusalCodes) -> tuple[int, str, str] | 
     return 403 if call.family in {"ec2", "s3"} else 400, codes.denied, message
 
 
-BY_TAGS = frozenset({("ec2", "AttachVolume"), ("ec2", "DetachVolume")})
-"""What a role may be allowed to do with some resources only, by their tags."""
-
-
 def _read(environ: dict[str, Any]) -> _Call:
     query = {name: values[0] for name, values in parse_qs(environ.get("QUERY_STRING", "")).items()}
     authorization = environ.get("HTTP_AUTHORIZATION", "")
@@ -251,8 +248,15 @@ def _read(environ: dict[str, Any]) -> _Call:
         region = scope[2]
         resources = [*_repositories(_body(environ), region)]
     needs = [Need(f"{service}:{call.action}", resource) for resource in resources]
-    if (service, call.action) in BY_TAGS and call.access_key.startswith(rights.TEMPORARY):
-        needs = rights.ec2_needs(call.action, call.form, scope[2])
+    if call.access_key.startswith(rights.TEMPORARY):
+        if service == "ec2":
+            needs = ec2_needs(call.action, call.form, scope[2])
+        elif service == "ssm":
+            needs = ssm_needs(call.action, _body(environ), scope[2])
+        elif service == "iam":
+            needs = iam_needs(call.action, call.form)
+        elif service == "budgets":
+            needs = budgets_needs(call.action, _body(environ))
     if service == "autoscaling":
         needs = [_need_of_group(call)]
     return replace(call, needs=tuple(needs))

@@ -91,27 +91,6 @@ def caller(access_key: str, token: str | None = None) -> Caller | None:
     raise UnknownKey(access_key)
 
 
-def ec2_needs(action: str, form: Mapping[str, str], region: str) -> list[Need]:
-    """The action on each resource that the request names, with its tags for conditions (``aws:ResourceTag/…``)."""
-    # moto reads the sandbox's images when this is first imported, so that they must be settled by then.
-    from moto.ec2.models import ec2_backends
-
-    tags = ec2_backends[ACCOUNT][region].tags
-    named = ((kind, form[name]) for kind, name in _NAMED.items() if name in form)
-    return [
-        Need(
-            f"ec2:{action}",
-            f"arn:aws:ec2:{region}:{ACCOUNT}:{kind}/{resource_id}",
-            {f"aws:ResourceTag/{key}": str(value) for key, value in tags.get(resource_id, {}).items()},
-        )
-        for kind, resource_id in named
-    ]
-
-
-_NAMED = {"volume": "VolumeId", "instance": "InstanceId"}
-"""Kinds of resources in ARNs, and the parameters that name one."""
-
-
 def policies_of(role: Any) -> tuple[Document, ...]:
     """The documents of moto's role, its own and those attached to it."""
     attached = [

@@ -12,6 +12,7 @@ from runctl.core.errors import Unreachable
 _SHOWN = 120
 """Characters of a foreign answer that are quoted."""
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_SPEAK_JSON = frozenset({"budgets", "ecr", "pricing", "service-quotas", "ssm", "ec2-instance-connect"})
 _LOGIN = re.compile(r"//[^/@]*@")
 
 
@@ -90,7 +91,7 @@ def _is_foreign(answer: Any, service: str) -> bool:
     start = body[:500].lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
         return True
-    speaks_json = service in {"ecr", "pricing", "service-quotas", "ssm", "ec2-instance-connect"}
+    speaks_json = service in _SPEAK_JSON
     return not start.startswith((b"{",) if speaks_json else (b"<",))
 
 

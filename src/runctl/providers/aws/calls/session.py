@@ -196,6 +196,11 @@ class AwsSession:
         return client
 
     @property
+    def budgets(self) -> Any:
+        """Of the whole account; boto3's."""
+        return self._client("budgets", region="us-east-1")
+
+    @property
     def quotas(self) -> Any:
         """Service Quotas: what the account may have."""
         return self._client("service-quotas")

@@ -1,0 +1,132 @@
+"""``iam-policy`` and ``setup``: what an account must allow, and what is made in it once."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import click
+
+from runctl.cli.context import Cli
+from runctl.cli.framework.commands import Command
+from runctl.cli.framework.values import BUDGET
+from runctl.providers.account import AccountSetup, SetupPlan, SetupRequest, SetupState
+from runctl.providers.interface import require
+
+
+def _account(cli: Cli, provider: str) -> AccountSetup:
+    return require(cli.provider(provider).account)
+
+
+def policy_command(provider: str) -> click.Command:
+    """``iam-policy`` of a provider."""
+
+    @click.command(
+        cls=Command,
+        examples=[
+            (f"runctl {provider} iam-policy > policy.json", "what whoever calls runctl may do"),
+            (f"runctl {provider} iam-policy --for machine", "what its machines may do"),
+            (f"runctl {provider} iam-policy --explain", "which command needs which statement"),
+        ],
+    )
+    @click.option(
+        "--for",
+        "whose",
+        metavar="user|machine|unattended",
+        default="user",
+        show_default=True,
+        help="Whoever calls runctl, its machines' role, or a caller who also launches with --unattended.",
+    )
+    @click.option("--explain", is_flag=True, help="List the statements and the commands that need each.")
+    @click.pass_obj
+    def command(cli: Cli, whose: str, explain: bool) -> None:
+        """Print the least-privilege policy, as JSON."""
+        from runctl.core.errors import UsageError
+        from runctl.render.json import document
+        from runctl.render.tables import table
+
+        account = _account(cli, provider)
+        if whose not in account.policies:
+            raise UsageError(f"{whose!r} is not one of {', '.join(account.policies)}")
+        if not explain:
+            policy = account.policy(whose)
+            cli.emit(policy, text=lambda: document(policy), ids=[])
+            return
+        found = account.statements(whose)
+        rows = [[each.name, ", ".join(each.commands), ", ".join(each.actions)] for each in found]
+        cli.emit(found, text=lambda: table(["STATEMENT", "NEEDED BY", "ACTIONS"], rows))
+
+    return command
+
+
+def setup_command(provider: str) -> click.Command:
+    """``setup`` of a provider."""
+
+    @click.command(
+        cls=Command,
+        exclusive=[("--remove", "--alarm"), ("--remove", "--no-bucket"), ("--remove", "--no-profile")],
+        needs=[("--email", "--alarm")],
+        examples=[
+            (f"runctl {provider} setup --dry-run", "show what is there and what is missing"),
+            (
+                f"runctl {provider} setup --alarm 200usd --email me@example.com",
+                "with an alarm on what is spent",
+            ),
+            (f"runctl {provider} setup --remove", "take it all back"),
+        ],
+    )
+    @click.option("--no-profile", is_flag=True, help="Leave the machines' role and instance profile out.")
+    @click.option("--no-bucket", is_flag=True, help="Leave the bucket out.")
+    @click.option(
+        "--alarm", type=BUDGET, metavar="USD", help="Tell --email when the account spends more in a month."
+    )
+    @click.option("--email", metavar="ADDRESS", help="Who is told.")
+    @click.option("--remove", is_flag=True, help="Remove what setup has created.")
+    @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
+    @click.pass_obj
+    def command(
+        cli: Cli,
+        no_profile: bool,
+        no_bucket: bool,
+        alarm: Decimal | None,
+        email: str | None,
+        remove: bool,
+        dry_run: bool,
+    ) -> int:
+        """Create once what runctl wants in an account: shown first, tagged, and taken back by --remove.
+
+        Nothing of it is necessary: without it, the first launch creates what it needs.
+        """
+        account = _account(cli, provider)
+        request = SetupRequest(not no_profile, not no_bucket, alarm, email)
+        plan = account.plan_removal() if remove else account.plan(request)
+        if dry_run or not plan.to_do:
+            _emit(cli, plan)
+            return 0
+        cli.say(_text(plan))
+        what = ", ".join(f"the {part.kind} {part.name}" for part in plan.to_do)
+        cli.confirm(f"{'Remove' if remove else 'Create or complete'} {what}?")
+        done = account.remove(plan, cli.progress) if remove else account.create(plan, cli.progress)
+        _emit(cli, done)
+        return 1 if done.to_do else 0
+
+    return command
+
+
+def _emit(cli: Cli, plan: SetupPlan) -> None:
+    cli.emit(plan, text=lambda: _text(plan), ids=[part.name for part in plan.parts])
+
+
+def _text(plan: SetupPlan) -> str:
+    from runctl.render.tables import table
+
+    if not plan.parts:
+        return "nothing of it is there"
+    does = {SetupState.MISSING: "to be created", SetupState.INCOMPLETE: "to be completed"}
+    if plan.removes:
+        does = dict.fromkeys((SetupState.READY, SetupState.INCOMPLETE), "to be removed")
+    does |= {SetupState.IN_USE: "stays: in use", SetupState.NOT_OURS: "left alone: not runctl's"}
+    rows = [
+        [part.kind, part.name, does.get(part.state, part.state.value), part.detail or part.purpose]
+        for part in plan.parts
+    ]
+    return table(["PART", "NAME", "STATE", "WHAT"], rows)
