@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +35,7 @@ class User:
             RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{ROLE}", RoleSessionName="ada"
         )["Credentials"]
         project = write_project(
-            folder / "project", {"train.py": "print('trained')\n", "big.bin": "x" * 3_000_000}
+            folder / "project", {"train.py": "print('trained')\n", "big.bin": secrets.token_hex(4_000_000)}
         )
         self.runctl = CommandLine(
             project,

@@ -121,7 +121,7 @@ class S3Staging:
                 return False
             if error_code(error) in {"403", "AccessDenied"}:
                 raise PermissionDenied(
-                    f"the bucket {bucket} may not be used, or is somebody else's",
+                    f"the bucket {bucket} may not be used (no permission for s3:ListBucket), or is somebody else's",
                     hint="name one of yours: runctl config set aws.staging_bucket NAME; or use --transport ssh",
                 ) from error
             raise
