@@ -9,7 +9,7 @@ import pytest
 
 from runctl.agent.spec import MountSpec, RunSpec
 from runctl.core.ids import VolumeId
-from runctl.core.tags import OWNED, OWNED_VALUE
+from runctl.core.tags import FILLED_FROM, OWNED, OWNED_VALUE
 from runctl.runs.recipe import KeptVolume, Recipe
 from runctl.runs.recovering.relocating import with_volume
 from runctl.runs.relocation import (
@@ -19,6 +19,7 @@ from runctl.runs.relocation import (
     Way,
     is_due,
     plan_relocation,
+    refill_of,
     relocation_text,
 )
 from tests.cli.fake_provider import a_volume
@@ -45,13 +46,15 @@ def test_a_small_volume_follows_at_once_and_a_large_one_when_as_long_was_waited_
 
 
 def test_a_volume_that_is_only_read_is_filled_from_its_object_store_where_that_is_sooner() -> None:
-    refill = Refill("s3://mine/data", 600.0)
+    refill = refill_of(replace(LARGE, tags={**OURS, FILLED_FROM: "s3://mine/data"}), mibps=2000.0)
+    assert refill == Refill("s3://mine/data", 90 + 512.0)
+    assert refill_of(LARGE, mibps=2000.0) is None
 
     (filled,) = plan_relocation([VolumeInUse(LARGE, read_only=True, refill=refill)]).moves
     (written,) = plan_relocation([VolumeInUse(LARGE, read_only=False, refill=refill)]).moves
     (slower,) = plan_relocation([VolumeInUse(SMALL, read_only=True, refill=refill)]).moves
 
-    assert (filled.way, filled.seconds, filled.source) == (Way.REFILL, 600.0, "s3://mine/data")
+    assert (filled.way, filled.seconds, filled.source) == (Way.REFILL, 602.0, "s3://mine/data")
     assert written.way is slower.way is Way.SNAPSHOT
 
 

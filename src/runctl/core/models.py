@@ -297,6 +297,8 @@ class MovedVolume:
     to_zone: str
     attempt: int
     """For which it was moved."""
+    filled_from: str | None = None
+    """The address in an object store that the new one was filled from; ``None``: it was made of a snapshot."""
 
 
 @dataclass(frozen=True)

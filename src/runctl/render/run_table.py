@@ -179,7 +179,7 @@ def _moved(run: Run) -> str | None:
     """The volumes that have followed the run, and which is kept."""
     told = [
         f"{moved.name or moved.volume_id} from {moved.zone} to {moved.to_zone} for attempt {moved.attempt}"
-        f" ({moved.to_volume_id} has the data of {moved.volume_id})"
+        f" ({moved.to_volume_id} has the data of {moved.filled_from or moved.volume_id})"
         for moved in run.moved_volumes
     ]
     return "; ".join(told) or None

@@ -10,7 +10,8 @@ from enum import StrEnum
 
 from runctl.core.ids import VolumeId
 from runctl.core.models import Volume
-from runctl.core.tags import is_ours
+from runctl.core.tags import FILLED_FROM, is_ours
+from runctl.storage.machines import BOOT_SECONDS
 
 USUAL_OUTAGE = timedelta(minutes=10)
 """For how long a zone that has just refused is taken to refuse: spot capacity comes back within minutes, or for long
@@ -84,6 +85,13 @@ class VolumeInUse:
     read_only: bool
     """The run does not write to it."""
     refill: Refill | None = None
+
+
+def refill_of(volume: Volume, mibps: float) -> Refill | None:
+    """How long a helper machine takes to bring the same onto another volume like it, if it is known where that is;
+    ``mibps`` is what the volume moves."""
+    source = volume.tags.get(FILLED_FROM)
+    return None if source is None else Refill(source, BOOT_SECONDS + volume.size_gib * 1024 / mibps)
 
 
 def plan_relocation(

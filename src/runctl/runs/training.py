@@ -41,7 +41,7 @@ from runctl.runs.plan import (
 from runctl.runs.project_plan import ProjectPlan, TrainRequest
 from runctl.runs.recipe import Recipe, kept_volumes
 from runctl.runs.records import RunRecord
-from runctl.runs.relocation import Relocation, VolumeInUse, plan_relocation
+from runctl.runs.relocation import Relocation, VolumeInUse, plan_relocation, refill_of
 from runctl.runs.spot_risk import check_risk, is_unsaved, risk_text
 from runctl.runs.store import RunStore, run_store
 from runctl.runs.stored_run import RunFacts
@@ -152,9 +152,17 @@ class Training:
         """How the run's volumes follow it, where somebody recovers it."""
         if not self.request.recovery.auto_resume:
             return None
-        snapshots = self.session.provider(self.instance.provider).snapshots
+        provider = self.session.provider(self.instance.provider)
+        snapshots, filling = provider.snapshots, provider.filling
+
+        def in_use(volume: Volume, *, read_only: bool) -> VolumeInUse:
+            if isinstance(filling, Unsupported):
+                return VolumeInUse(volume, read_only)
+            return VolumeInUse(volume, read_only, refill_of(volume, filling.volume_mibps(volume)))
+
+        volumes = [(mount.volume, mount.spec.read_only) for mount in mounts.mounts]
         return plan_relocation(
-            [VolumeInUse(m.volume, m.spec.read_only) for m in mounts.mounts if m.volume is not None],
+            [in_use(volume, read_only=read_only) for volume, read_only in volumes if volume is not None],
             named_zone=self.named_zone,
             no_snapshots=snapshots.message if isinstance(snapshots, Unsupported) else "",
         )

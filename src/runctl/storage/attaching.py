@@ -152,6 +152,8 @@ def mount(
     }
     if shared:
         request["shared"] = True
+    if tag.FILLED_FROM in volume.tags and not options.read_only:
+        volumes.tag(volume.id, {}, remove=(tag.FILLED_FROM,))
     grows = tag.GROW in volume.tags and not options.read_only
     if grows:
         request["grow"] = True

@@ -22,6 +22,7 @@ from runctl.core.errors import (
 from runctl.core.ids import RunId, new_run_id
 from runctl.core.models import Instance, Volume
 from runctl.core.progress import SILENT, Progress
+from runctl.core.tags import FILLED_FROM
 from runctl.core.waiting import attempts
 from runctl.machines.intents import IntentStore
 from runctl.machines.machine import Machine, open_machine
@@ -135,6 +136,9 @@ class Prewarm:
                 with suppress(RunctlError):
                     unmount(self.agent_on, volume, instance, progress=self.progress)
             raise
+        if request.source is not None and request.to is None:
+            # Whoever writes to it takes the tag off.
+            require(self.provider.volumes).tag(volume.id, {FILLED_FROM: str(request.source)})
         now = require(self.provider.volumes).find(volume.id)
         if plan.on_helper or request.detach:
             unmount_and_detach(self.provider, self.agent_on, now, progress=self.progress)

@@ -1,25 +1,31 @@
 """The run's volumes follow it to the zone of its next machine, where their own zone has none.
 
-Each move is one of `runctl.machines.moving`, which is taken up where it was cut short. The user's own volume stays as
-it was; copies that an earlier move of the same run has made are deleted once the newest is in use.
+Each move is one of `runctl.machines.moving`, or a volume that is filled anew: both are taken up where they were cut
+short. The user's own volume stays as it was; copies that an earlier move of the same run has made are deleted once the
+newest is in use.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from runctl.agent.object_store import parse_source
 from runctl.core.errors import NotFound, RunctlError, Unsupported
 from runctl.core.ids import VolumeId
 from runctl.core.models import Instance, MovedVolume, Volume, VolumeState
 from runctl.core.money import usd
-from runctl.core.tags import MOVED_TO
+from runctl.core.tags import CREATED_FROM, MOVED_TO, PROJECT
 from runctl.machines.moving import MoveRequest, moving
+from runctl.machines.volumes import new_volume
 from runctl.providers.interface import require
 from runctl.providers.registry import volume_command
+from runctl.providers.volume_plans import VolumeRequest
+from runctl.runs.filling.fill import Prewarm
+from runctl.runs.filling.plan import PrewarmRequest
 from runctl.runs.recipe import KeptVolume, Recipe
 from runctl.runs.recovering.run import RecoveredRun
 from runctl.runs.recovering.volumes import wait_for_release
-from runctl.runs.relocation import Relocation, VolumeInUse, plan_relocation
+from runctl.runs.relocation import Refill, Relocation, VolumeInUse, Way, plan_relocation, refill_of
 
 
 def current_volume(run: RecoveredRun, kept: KeptVolume) -> Volume:
@@ -47,7 +53,10 @@ def volumes_zone(run: RecoveredRun) -> str | None:
 def relocation_of(run: RecoveredRun) -> Relocation:
     """How the run's volumes can follow it."""
     request, snapshots = run.recipe.request, run.provider.snapshots
-    used = [VolumeInUse(current_volume(run, kept), kept.read_only) for kept in run.recipe.volumes]
+    used = []
+    for kept in run.recipe.volumes:
+        volume = current_volume(run, kept)
+        used.append(VolumeInUse(volume, kept.read_only, _refill(run, volume)))
     named = (request.zone or request.subnet) if request is not None else None
     return plan_relocation(
         used,
@@ -56,17 +65,73 @@ def relocation_of(run: RecoveredRun) -> Relocation:
     )
 
 
+def _refill(run: RecoveredRun, volume: Volume) -> Refill | None:
+    """What a helper machine would bring onto another volume like it."""
+    filling = run.provider.filling
+    return None if isinstance(filling, Unsupported) else refill_of(volume, filling.volume_mibps(volume))
+
+
 def bring_volumes(run: RecoveredRun, instance: Instance) -> None:
-    """Every volume of the run is in the machine's zone, and the run's recipe names it. Raises what moving raises."""
-    for kept in run.recipe.volumes:
-        volume, moved_from = current_volume(run, kept), kept.moved_from
+    """Every volume of the run is in the machine's zone, and the run's recipe names it. Raises what moving and filling
+    raise."""
+    found = [(kept, current_volume(run, kept)) for kept in run.recipe.volumes]
+    away = any(instance.zone is not None and volume.zone != instance.zone for _, volume in found)
+    refilled = {
+        move.volume_id: move.source
+        for move in (relocation_of(run).moves if away else ())
+        if move.way is Way.REFILL
+    }
+    for kept, volume in found:
+        moved_from = kept.moved_from
         if volume.id != kept.volume_id:
             # Somebody else has moved it, or a process that was killed when it had: the one before is theirs.
             moved_from = ()
             _adopt(run, _find(run, kept.volume_id), volume, moved_from)
             _say_kept(run, kept.volume_id)
-        if instance.zone is not None and volume.zone != instance.zone:
-            _adopt(run, volume, _moved(run, volume, instance.zone), (*moved_from, str(volume.id)))
+        if instance.zone is None or volume.zone == instance.zone:
+            continue
+        source = refilled.get(volume.id)
+        if source is None:
+            following = _moved(run, volume, instance.zone)
+        else:
+            following = _filled(run, volume, instance.zone, source)
+        _adopt(run, volume, following, (*moved_from, str(volume.id)), source)
+
+
+def _filled(run: RecoveredRun, volume: Volume, zone: str, source: str) -> Volume:
+    """A volume like it in that zone, filled from where this one was filled from."""
+    volumes = require(run.provider.volumes)
+    label = volume.name or volume.id
+    run.session.progress.note(f"{label} is filled anew in {zone}, from {source}")
+    begun = (
+        each for each in volumes.list() if each.tags.get(CREATED_FROM) == volume.id and each.zone == zone
+    )
+    made = next(begun, None)
+    if made is None:
+        shape = volumes.chosen_shape(volume)
+        request = VolumeRequest(
+            size_gib=shape.size_gib,
+            type=shape.type,
+            iops=shape.iops,
+            throughput=shape.throughput,
+            zone=zone,
+            name=f"{volume.name}-in-{zone}" if volume.name else None,
+            project=volume.tags.get(PROJECT),
+            tags={CREATED_FROM: str(volume.id)},
+        )
+        with new_volume(run.session, run.provider.name, request) as new:
+            made = new.carry_out()
+    prewarm = Prewarm(
+        run.provider,
+        run.store,
+        run.session.intents,
+        run.clock,
+        region=run.provider.region,
+        progress=run.session.progress,
+        rental_listeners=run.session.rental_listeners,
+    )
+    plan = prewarm.plan(PrewarmRequest(made, parse_source(source), may_format=True))
+    return prewarm.carry_out(plan).volume
 
 
 def _find(run: RecoveredRun, volume_id: str) -> Volume:
@@ -92,11 +157,13 @@ def _moved(run: RecoveredRun, volume: Volume, zone: str) -> Volume:
     return moved.volume
 
 
-def _adopt(run: RecoveredRun, old: Volume, new: Volume, moved_from: tuple[str, ...]) -> None:
+def _adopt(
+    run: RecoveredRun, old: Volume, new: Volume, moved_from: tuple[str, ...], source: str | None = None
+) -> None:
     """From now on it is the run's volume, also for a process that goes on after this one was killed."""
     run.keep(with_volume(run.recipe, str(old.id), str(new.id), moved_from))
     attempt = run.record.attempt + 1
-    run.volume_moved(MovedVolume(new.name, old.id, old.zone, new.id, new.zone, attempt))
+    run.volume_moved(MovedVolume(old.name, old.id, old.zone, new.id, new.zone, attempt, source))
 
 
 def with_volume(recipe: Recipe, old: str, new: str, moved_from: tuple[str, ...] = ()) -> Recipe:
