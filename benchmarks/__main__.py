@@ -11,18 +11,17 @@ from benchmarks.measure import Result, Skipped
 from benchmarks.table import PAGE, put_into, render, row, rows_of
 
 NAMES = (
-    *(
-        "startup",
-        "listing",
-        "sync",
-        "prewarm",
-        "checkpoint",
-        "interruption",
-        "agent",
-        "log_latency",
-        "dev_mode",
-    ),
+    "startup",
+    "listing",
+    "sync",
+    "prewarm",
+    "checkpoint",
+    "interruption",
+    "agent",
+    "log_latency",
+    "dev_mode",
     "docker_build",
+    "ledger",
 )
 
 

@@ -17,7 +17,6 @@ from runctl.costs.billing import (
     PriceStep,
     accrued,
     amount,
-    at_list_price,
     settled,
     stepped,
 )
@@ -224,7 +223,15 @@ def test_steps_change_prices_and_no_time(
             assert all(each.continues for each in cut[1:])
 
 
-@given(lives())
-def test_what_costs_the_same_on_demand_saves_nothing(life: list[Interval]) -> None:
+@given(lives(), moments)
+def test_what_costs_the_same_on_demand_saves_nothing(life: list[Interval], until: datetime) -> None:
     plain = [Interval(each.start, each.end, each.usd, each.per, None, each.continues) for each in life]
-    assert at_list_price(plain) == tuple(plain)
+    assert accrued(plain, until, MINIMUM, on_demand=True) == accrued(plain, until, MINIMUM)
+
+
+def test_a_life_on_demand_costs_its_list_price_where_another_was_paid() -> None:
+    life = [
+        hourly("2026-05-01 12:00", "2026-05-01 13:00", "0.3", list_usd=Decimal(1)),
+        hourly("2026-05-01 13:00", "2026-05-01 14:00", "0.4"),
+    ]
+    assert accrued(life, at("2030-01-01"), on_demand=True) == Decimal("1.4")

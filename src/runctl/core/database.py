@@ -173,6 +173,20 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE runs ADD COLUMN deadline TEXT;
     ALTER TABLE runs ADD COLUMN lead_seconds REAL;
     """,
+    """
+    CREATE TABLE ledger_days (
+        entry INTEGER NOT NULL,
+        day TEXT NOT NULL,
+        total INTEGER NOT NULL,
+        list_total INTEGER NOT NULL,
+        PRIMARY KEY (entry, day)
+    ) STRICT, WITHOUT ROWID;
+    UPDATE ledger SET total = NULL, list_total = NULL;
+    CREATE INDEX ledger_by_beginning ON ledger (began_at);
+    CREATE INDEX ledger_by_id ON ledger (resource_id);
+    CREATE INDEX ledger_by_machine ON ledger (machine);
+    CREATE INDEX ledger_by_run ON ledger (run_id);
+    """,
 )
 """Each is applied once, in order; the file's ``user_version`` counts them. Never edit one that was released."""
 

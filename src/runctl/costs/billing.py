@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import cache
 
 from runctl.costs.rates import Per
 
@@ -61,13 +62,19 @@ class PriceStep:
     usd: Decimal
 
 
-def accrued(intervals: Sequence[Interval], until: datetime, minimum: timedelta = timedelta(0)) -> Decimal:
-    """USD for all that was before ``until``. Never less for a later moment."""
+def accrued(
+    intervals: Sequence[Interval],
+    until: datetime,
+    minimum: timedelta = timedelta(0),
+    *,
+    on_demand: bool = False,
+) -> Decimal:
+    """USD for all that was before ``until``, or would have been ``on_demand``. Never less for a later moment."""
     total = NOTHING
     for stretch in _stretches(intervals):
         if stretch[0].start >= until:
             break
-        total += max(_stretch(stretch, until), _at_least(stretch[0], minimum))
+        total += max(_stretch(stretch, until, on_demand), _at_least(stretch[0], minimum, on_demand))
     return total.quantize(QUANTUM, rounding=ROUND_HALF_EVEN)
 
 
@@ -76,14 +83,6 @@ def amount(
 ) -> Decimal:
     """USD from one moment to a later one; 0 where the later one is earlier."""
     return max(accrued(intervals, until, minimum) - accrued(intervals, since, minimum), NOTHING)
-
-
-def at_list_price(intervals: Iterable[Interval]) -> tuple[Interval, ...]:
-    """The same time, paid on demand."""
-    return tuple(
-        interval if interval.list_usd is None else replace(interval, usd=interval.list_usd)
-        for interval in intervals
-    )
 
 
 def free(intervals: Iterable[Interval]) -> tuple[Interval, ...]:
@@ -163,19 +162,25 @@ def _stretches(intervals: Sequence[Interval]) -> Iterator[Sequence[Interval]]:
             start = index
 
 
-def _stretch(stretch: Sequence[Interval], until: datetime) -> Decimal:
+def _stretch(stretch: Sequence[Interval], until: datetime, on_demand: bool) -> Decimal:
     total = NOTHING
     for interval in stretch:
-        if interval.usd is not None:
+        usd = _price(interval, on_demand)
+        if usd is not None:
             end = until if interval.end is None or interval.end > until else interval.end
-            total += _cost(interval.usd, interval.per, interval.start, end)
+            total += _cost(usd, interval.per, interval.start, end)
     return total
 
 
-def _at_least(first: Interval, minimum: timedelta) -> Decimal:
-    if first.usd is None or not minimum:
+def _at_least(first: Interval, minimum: timedelta, on_demand: bool) -> Decimal:
+    usd = _price(first, on_demand)
+    if usd is None or not minimum:
         return NOTHING
-    return _cost(first.usd, first.per, first.start, first.start + minimum)
+    return _cost(usd, first.per, first.start, first.start + minimum)
+
+
+def _price(interval: Interval, on_demand: bool) -> Decimal | None:
+    return interval.list_usd if on_demand and interval.list_usd is not None else interval.usd
 
 
 def _cost(usd: Decimal, per: Per, start: datetime, end: datetime) -> Decimal:
@@ -185,8 +190,16 @@ def _cost(usd: Decimal, per: Per, start: datetime, end: datetime) -> Decimal:
         return usd * ((end - start) // SECOND) / 3600
     total = NOTHING
     while start < end:
-        until = min(end, next_month(start))
-        days = calendar.monthrange(start.year, start.month)[1]
-        total += usd * ((until - start) // SECOND) / (days * 86_400)
+        over, seconds = _month(start.year, start.month)
+        until = min(end, over)
+        total += usd * ((until - start) // SECOND) / seconds
         start = until
     return total
+
+
+@cache
+def _month(year: int, month: int) -> tuple[datetime, int]:
+    """When it is over, and how long it is."""
+    begun = datetime(year, month, 1, tzinfo=UTC)
+    days = calendar.monthrange(year, month)[1]
+    return begun + timedelta(days=days), days * 86_400

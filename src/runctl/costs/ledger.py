@@ -7,6 +7,7 @@ thing is written down before the call that rents it; what became of it is told b
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,7 +18,7 @@ from enum import StrEnum
 from typing import Any
 
 from runctl.core.database import Database
-from runctl.costs.billing import QUANTUM, Interval, accrued, at_list_price
+from runctl.costs.billing import NOTHING, QUANTUM, Interval, accrued, day_start
 from runctl.costs.rates import Per
 
 
@@ -148,7 +149,7 @@ class Entry:
 
     def list_cost(self, until: datetime) -> Decimal:
         """USD on demand for the same time."""
-        return accrued(at_list_price(self.intervals), until, self.minimum)
+        return accrued(self.intervals, until, self.minimum, on_demand=True)
 
     @property
     def has_list_price(self) -> bool:
@@ -161,24 +162,25 @@ class Entry:
         return all(interval.usd is not None for interval in self.intervals)
 
 
-_SUMMED = "(total IS NOT NULL AND estimated = 0 AND began_at >= ? AND ended_at <= ?)"
+_SUMMED = "(ledger.total IS NOT NULL AND estimated = 0 AND began_at >= ? AND ended_at <= ?)"
 _KEYS = {
     By.RUN: "run_id",
     By.PROJECT: "project",
     By.USER: "owner",
     By.PROVIDER: "provider",
     By.KIND: "kind",
-    By.DAY: "strftime('%Y-%m-%d', began_at, 'unixepoch')",
-    By.MONTH: "strftime('%Y-%m', began_at, 'unixepoch')",
+    By.DAY: "day",
+    By.MONTH: "substr(day, 1, 7)",
 }
-_LAST = "max(began_at, ended_at - 1), 'unixepoch'"
+_WORKED = (
+    "SELECT instance_id FROM runs"
+    " UNION SELECT json_extract(value, '$.instance_id') FROM runs, json_each(runs.past)"
+)
 _WHOLE = {
     # An instance that was not rented for a run may have worked for several.
-    By.RUN: "(run_id IS NOT NULL OR (machine IS NULL AND kind != 'instance'))",
-    By.DAY: f"(strftime('%Y-%m-%d', began_at, 'unixepoch') = strftime('%Y-%m-%d', {_LAST}))",
-    By.MONTH: f"(strftime('%Y-%m', began_at, 'unixepoch') = strftime('%Y-%m', {_LAST}))",
+    By.RUN: f"(run_id IS NOT NULL OR coalesce(machine, resource_id, '') NOT IN ({_WORKED}))",
 }
-"""Which entries have one key over all of their time."""
+"""Which entries have one key over all of their time, or their days' sums."""
 
 _COLUMNS = tuple(field.name for field in fields(Entry) if field.name not in {"id", "intervals"})
 _TIMES = ("opened_at", "seen_at", "ended_at")
@@ -236,7 +238,8 @@ class Ledger:
     ) -> list[Entry]:
         """What existed at some time in between, the oldest first; ``beyond`` what `closed_sums` sums by that, where it
         is given."""
-        condition = "in_sandbox = ? AND began_at < ? AND (ended_at IS NULL OR ended_at >= ?)"
+        # The plus keeps SQLite from the index of beginnings: far fewer things end after than begin before a moment.
+        condition = "in_sandbox = ? AND +began_at < ? AND (ended_at IS NULL OR ended_at >= ?)"
         first, last = _seconds(since), _seconds(until)
         if beyond is None:
             return self.select(condition, (int(in_sandbox), last, first))
@@ -253,9 +256,13 @@ class Ledger:
 
     def closed_sums(self, by: By, since: datetime, until: datetime, *, in_sandbox: bool) -> list[ClosedSum]:
         """The sums of entries that need not be cut: closed, all of their time in between and of one key."""
+        days = by in {By.DAY, By.MONTH}
+        whole = _WHOLE.get(by, "TRUE")
+        table = "ledger_days JOIN ledger ON ledger.id = ledger_days.entry" if days else "ledger"
+        of = "ledger_days" if days else "ledger"
         query = (
-            f"SELECT coalesce({_KEYS[by]}, '{NONE}'), sum(total), sum(list_total), count(*) FROM ledger"  # noqa: S608 (constants)
-            f" WHERE in_sandbox = ? AND {_SUMMED} AND {_WHOLE.get(by, 'TRUE')} GROUP BY 1"
+            f"SELECT coalesce({_KEYS[by]}, '{NONE}'), sum({of}.total), sum({of}.list_total), count(DISTINCT id)"  # noqa: S608 (constants)
+            f" FROM {table} WHERE in_sandbox = ? AND {_SUMMED} AND {whole} GROUP BY 1"
         )
         values = (int(in_sandbox), _seconds(since), _seconds(until))
         with self._reading() as connection:
@@ -276,14 +283,24 @@ class Ledger:
         return self._database.reading() if self._connection is None else nullcontext(self._connection)
 
 
+def note_run(connection: sqlite3.Connection, instance_id: str, run_id: str, attempt: int) -> None:
+    """Within a transaction: the instance was rented for that attempt of the run, with all that came with it."""
+    connection.execute(
+        "UPDATE ledger SET run_id = ?, attempt = ? WHERE (resource_id = ? OR machine = ?) AND run_id IS NULL",
+        (run_id, attempt, instance_id, instance_id),
+    )
+
+
 def _read(connection: sqlite3.Connection, condition: str, values: Sequence[object]) -> list[Entry]:
     rows = connection.execute(
         f"SELECT * FROM ledger WHERE {condition} ORDER BY opened_at, id",  # noqa: S608 (conditions are constants)
         values,
     ).fetchall()
     intervals: dict[int, list[Interval]] = {}
-    query = f"SELECT * FROM ledger_intervals WHERE entry IN (SELECT id FROM ledger WHERE {condition})"  # noqa: S608
-    found = connection.execute(f"{query} ORDER BY entry, number", values)
+    found = connection.execute(
+        "SELECT * FROM ledger_intervals WHERE entry IN (SELECT value FROM json_each(?)) ORDER BY entry, number",
+        (json.dumps([row["id"] for row in rows]),),
+    )
     for entry, _, began, ended, usd, per, list_usd, continues in found:
         intervals.setdefault(entry, []).append(
             Interval(
@@ -319,7 +336,13 @@ def _write(connection: sqlite3.Connection, entry: Entry) -> Entry:
     )
     number = cursor.lastrowid
     assert number is not None  # noqa: S101 - it was inserted
-    connection.execute("DELETE FROM ledger_intervals WHERE entry = ?", (number,))
+    for table in ("ledger_intervals", "ledger_days"):
+        connection.execute(f"DELETE FROM {table} WHERE entry = ?", (number,))  # noqa: S608 (constants)
+    if end is not None:
+        connection.executemany(
+            "INSERT INTO ledger_days VALUES (?, ?, ?, ?)",
+            [(number, day, _millionths(usd), _millionths(listed)) for day, usd, listed in _days(entry)],
+        )
     connection.executemany(
         "INSERT INTO ledger_intervals VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [
@@ -337,6 +360,20 @@ def _write(connection: sqlite3.Connection, entry: Entry) -> Entry:
         ],
     )
     return replace(entry, id=number)
+
+
+def _days(entry: Entry) -> Iterator[tuple[str, Decimal, Decimal]]:
+    """What a closed entry came to on each of its days, as paid and on demand; see `runctl.costs.report`."""
+    moment, end = entry.began_at, entry.ended_at
+    before = listed_before = NOTHING
+    while moment is not None and end is not None:
+        until = day_start(moment) + timedelta(days=1)
+        # What is billed beyond a short life's end is its last day's.
+        at = until if until < end else end + entry.minimum
+        usd, listed = entry.cost(at), entry.list_cost(at)
+        yield f"{moment:%Y-%m-%d}", usd - before, listed - listed_before
+        before, listed_before = usd, listed
+        moment = until if until < end else None
 
 
 def _entry(row: sqlite3.Row, intervals: Iterable[Interval]) -> Entry:

@@ -97,7 +97,8 @@ def report(
             unpriced.append(name)
         if entry.estimated:
             estimated.append(name)
-        before, seen = _both(entry, since), set()
+        before = (NOTHING, NOTHING) if began >= since else _both(entry, since)
+        seen: set[str] = set()
         cut = list(pieces(entry, start, end))
         for index, (key, _, to) in enumerate(cut):
             # Whatever is billed beyond a short life's end, as a minimum, is its last piece's.

@@ -46,20 +46,21 @@ def report_text(report: CostReport, screen: Screen = PLAIN) -> str:
         ],
         screen,
     )
-    return "\n".join((table, "", *_remarks(report, period)))
+    return "\n".join((table, "", f"From {period}.", *remarks(report)))
 
 
-def _remarks(report: CostReport, period: str) -> list[str]:
-    remarks = [f"From {period}. Requests, traffic and storage in buckets are not in the ledger."]
+def remarks(report: CostReport) -> list[str]:
+    """What is not in the figures, and what is not exact, a line each."""
+    found = ["Requests, traffic and storage in buckets are not in the ledger."]
     if report.saved_usd:
-        remarks.append("SAVED is what the same machines would have cost more on demand.")
+        found.append("Saved is what the same machines would have cost more on demand.")
     if report.unpriced:
         things = counted(len(report.unpriced), "thing")
-        remarks.append(f"No price is known of {things}: {_some(report.unpriced)}.")
+        found.append(f"No price is known of {things}: {_some(report.unpriced)}.")
     if report.estimated:
         things = counted(len(report.estimated), "thing")
-        remarks.append(f"When {things} ended is an estimate: {_some(report.estimated)}.")
-    return remarks
+        found.append(f"When {things} ended is an estimate: {_some(report.estimated)}.")
+    return found
 
 
 def _some(names: tuple[str, ...], most: int = 5) -> str:

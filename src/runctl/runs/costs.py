@@ -14,7 +14,7 @@ from runctl.costs.ledger import By, Entry, Ledger
 from runctl.costs.report import CostReport, RunTime, by_run, report
 from runctl.machines.session import Session
 from runctl.machines.settling import settle
-from runctl.runs.store import run_store
+from runctl.runs.run_times import run_times
 
 
 def cost_report(
@@ -31,23 +31,42 @@ def cost_report(
     The cloud is asked first what became of what goes on in the ledger; ``cached`` leaves that out. Times are UTC.
     Raises `UsageError` where nothing lies in between.
     """
+    (found,) = cost_reports([By(by)], since=since, until=until, cached=cached, session=session, clock=clock)
+    return found
+
+
+def cost_reports(
+    groupings: Sequence[By],
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    cached: bool = False,
+    session: Session | None = None,
+    clock: Clock | None = None,
+) -> list[CostReport]:
+    """As `cost_report`, of the same moment by several groupings: all of them come to the same total."""
     session, clock = session or Session(), clock or SystemClock()
     now = clock.now()
     until = min(until or now, now)
     since = since or month_start(until)
     if since >= until:
         raise UsageError(f"--since {since:%Y-%m-%d %H:%M} is not before --until {until:%Y-%m-%d %H:%M} (UTC)")
-    unsettled: Sequence[str] = () if cached else settle(session, clock=clock).problems
-    ledger, by, in_sandbox = Ledger(session.database), By(by), session.in_sandbox
-    return report(
-        ledger.touching(since, until, in_sandbox=in_sandbox, beyond=by),
-        by,
-        since,
-        until,
-        run_store(session).times() if by is By.RUN else (),
-        closed=ledger.closed_sums(by, since, until, in_sandbox=in_sandbox),
-        unsettled=unsettled,
-    )
+    unsettled: Sequence[str] = ()
+    if not cached:
+        unsettled = settle(session, clock=clock).problems
+    ledger, in_sandbox = Ledger(session.database), session.in_sandbox
+    return [
+        report(
+            ledger.touching(since, until, in_sandbox=in_sandbox, beyond=by),
+            by,
+            since,
+            until,
+            run_times(session.database) if by is By.RUN else (),
+            closed=ledger.closed_sums(by, since, until, in_sandbox=in_sandbox),
+            unsettled=unsettled,
+        )
+        for by in groupings
+    ]
 
 
 @dataclass(frozen=True)
@@ -86,6 +105,8 @@ def cost_of_run(
 ) -> RunCost:
     """What the run cost so far. Raises what `RunStore.get` raises."""
     session, clock = session or Session(), clock or SystemClock()
+    from runctl.runs.store import run_store
+
     run_id = run_store(session).get(reference).id
     if not cached:
         settle(session, clock=clock)
@@ -94,7 +115,7 @@ def cost_of_run(
 
 def run_cost(session: Session, run_id: str, now: datetime) -> RunCost:
     """As `cost_of_run`, of what the ledger has."""
-    times = [time for time in run_store(session).times() if time.run_id == run_id]
+    times = [time for time in run_times(session.database) if time.run_id == run_id]
     ids = {time.instance_id for time in times}
     marks = ", ".join("?" * len(ids)) or "NULL"
     entries = Ledger(session.database).select(

@@ -9,14 +9,13 @@ from datetime import datetime
 from decimal import Decimal
 
 from runctl.core.clock import Clock, SystemClock
-from runctl.costs.billing import NOTHING, day_start, month_start
+from runctl.costs.billing import NOTHING, month_start
 from runctl.costs.budget import BudgetUse, limits_of, since, use
 from runctl.costs.ledger import By, Entry, EntryKind, EntryState, Ledger
 from runctl.costs.rates import Per
-from runctl.costs.report import report
+from runctl.costs.report import CostReport, report
 from runctl.machines.session import Session
-from runctl.machines.settling import settle
-from runctl.runs.store import run_store
+from runctl.runs.run_times import working
 
 
 @dataclass(frozen=True)
@@ -84,17 +83,22 @@ class Status:
 def status(*, cached: bool = False, session: Session | None = None, clock: Clock | None = None) -> Status:
     """What runs and costs now. The cloud is asked first; ``cached`` tells what the ledger has of the last time."""
     session, clock = session or Session(), clock or SystemClock()
-    problems = () if cached else settle(session, clock=clock).problems
+    problems: tuple[str, ...] = ()
+    if not cached:
+        from runctl.machines.settling import settle
+
+        problems = settle(session, clock=clock).problems
     now, ledger = clock.now(), Ledger(session.database)
     limits = limits_of(session.config.budget)
     in_sandbox = session.in_sandbox
+    days = _this_month(ledger, now, in_sandbox)
     open_now = ledger.select("state = 'open' AND in_sandbox = ?", (int(in_sandbox),))
     return status_of(
         open_now,
-        run_store(session).working(),
+        working(session.database),
         now,
-        today=_sum(ledger, day_start(now), now, in_sandbox),
-        month=_sum(ledger, month_start(now), now, in_sandbox),
+        today=next((line.usd for line in days.lines if line.key == f"{now:%Y-%m-%d}"), NOTHING),
+        month=days.usd,
         budget=use(limits, ledger.touching(since(limits, now), now, in_sandbox=in_sandbox), now)
         if limits
         else (),
@@ -187,11 +191,12 @@ def _per_hour(entry: Entry, now: datetime) -> Decimal:
     return current.usd / (calendar.monthrange(now.year, now.month)[1] * 24)
 
 
-def _sum(ledger: Ledger, start: datetime, now: datetime, in_sandbox: bool) -> Decimal:
+def _this_month(ledger: Ledger, now: datetime, in_sandbox: bool) -> CostReport:
+    start = month_start(now)
     return report(
-        ledger.touching(start, now, in_sandbox=in_sandbox, beyond=By.PROVIDER),
-        By.PROVIDER,
+        ledger.touching(start, now, in_sandbox=in_sandbox, beyond=By.DAY),
+        By.DAY,
         start,
         now,
-        closed=ledger.closed_sums(By.PROVIDER, start, now, in_sandbox=in_sandbox),
-    ).usd
+        closed=ledger.closed_sums(By.DAY, start, now, in_sandbox=in_sandbox),
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from runctl.core.errors import NotFound, UsageError
 from runctl.core.ids import RunId, VolumeId
 from runctl.core.models import GitState, Mount, MovedVolume, RunPhase, SpotFallback
 from runctl.core.names import LATEST, did_you_mean
-from runctl.costs.report import RunTime
+from runctl.costs.ledger import note_run
 from runctl.machines.pool_record import note_interrupted
 from runctl.runs.records import KnownAttempt, RunRecord
 from runctl.runs.recovery import RETRIED
@@ -80,6 +80,8 @@ class RunStore:
             f"INSERT OR REPLACE INTO runs ({names}) VALUES ({marks})",  # noqa: S608 (names are constants)
             _to_row(record),
         )
+        if record.machine_end is not None:
+            note_run(connection, record.instance_id, record.id, record.attempt)
         if record.has_ended and record.end_reason not in RETRIED:
             # It has ended for good: nobody needs its variables' values any more.
             connection.execute("DELETE FROM recipes WHERE run_id = ?", (record.id,))
@@ -159,36 +161,6 @@ class RunStore:
         with self._database.reading() as connection:
             row = connection.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
         return _from_row(row) if row is not None else None
-
-    def times(self) -> Sequence[RunTime]:
-        """When each run worked on which instance, attempt by attempt."""
-        with self._database.reading() as connection:
-            rows = connection.execute(
-                "SELECT id, attempt, instance_id, created_at, ended_at, past FROM runs"
-            ).fetchall()
-        found = []
-        for row in rows:
-            ended = parse_rfc3339(row["ended_at"]) if row["ended_at"] else None
-            began = parse_rfc3339(row["created_at"])
-            found.append(RunTime(row["id"], row["instance_id"], began, ended, row["attempt"]))
-            if row["past"] != "[]":
-                past = msgspec.json.decode(row["past"], type=tuple[KnownAttempt, ...])
-                found += [
-                    RunTime(
-                        row["id"], each.instance_id, each.created_at, each.ended_at or began, each.attempt
-                    )
-                    for each in past
-                ]
-        return found
-
-    def working(self) -> Mapping[str, RunId]:
-        """The run that has not ended, by the instance that it works on; of several, that which began first."""
-        with self._database.reading() as connection:
-            rows = connection.execute(
-                "SELECT instance_id, id FROM runs WHERE state != ? ORDER BY created_at DESC",
-                (RunPhase.ENDED.value,),
-            ).fetchall()
-        return {row["instance_id"]: RunId(row["id"]) for row in rows}
 
     def list(
         self,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,7 +14,11 @@ from runctl.cli.costs.common import MOMENT, cached_option, warn_unsettled
 from runctl.cli.framework.commands import Command
 from runctl.cli.framework.completion import complete_runs
 from runctl.cli.framework.values import RUN, wide_option
+from runctl.core.errors import UsageError
 from runctl.costs.ledger import By
+
+if TYPE_CHECKING:
+    from runctl.costs.report import CostReport
 
 
 @click.command(
@@ -21,6 +27,7 @@ from runctl.costs.ledger import By
     examples=[
         ("runctl cost report --since 2026-11-01 --by day", "what each day of a month cost"),
         ("runctl cost report --by project --format csv", "for a spreadsheet"),
+        ("runctl cost report --since 90d --html report.html", "a page with pictures, for a browser"),
     ],
 )
 @click.option(
@@ -40,10 +47,16 @@ from runctl.costs.ledger import By
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "csv", "json"]),
+    type=click.Choice(["table", "csv", "json", "html"]),
     default="table",
     show_default=True,
     help="How it is printed on stdout.",
+)
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a page with pictures into this file as well.",
 )
 @cached_option
 @wide_option
@@ -55,6 +68,7 @@ def report_command(
     since: datetime | None,
     until: datetime | None,
     form: str,
+    page: Path | None,
     cached: bool,
     wide: bool,
 ) -> None:
@@ -66,11 +80,20 @@ def report_command(
     from runctl.render.costs import report_csv, report_text
     from runctl.render.json import document
     from runctl.render.tables import screen_of
-    from runctl.runs.costs import cost_report
+    from runctl.runs.costs import cost_reports
 
-    found = cost_report(By(by), since=since, until=until, cached=cached, session=cli.session)
+    pictures = page is not None or form == "html"
+    groupings = [By(by), *([By.DAY, By.MONTH] if pictures else [])]
+    found, *over_time = cost_reports(groupings, since=since, until=until, cached=cached, session=cli.session)
     warn_unsettled(cli, found.unsettled)
-    if form == "json" or (form == "csv" and not cli.settings.json):
+    if page is not None:
+        _write_page(page, found, *over_time)
+    if form == "html":
+        from runctl.render.cost_page import cost_page
+
+        cli.write(cost_page(found, *over_time))
+        return
+    if form in {"json", "csv"}:
         cli.write(document(found) if form == "json" else report_csv(found))
         return
     cli.emit(
@@ -78,6 +101,16 @@ def report_command(
         text=lambda: report_text(found, screen_of(sys.stdout, wide=wide)),
         ids=[line.key for line in found.lines],
     )
+
+
+def _write_page(file: Path, report: CostReport, daily: CostReport, monthly: CostReport) -> None:
+    from runctl.core.files import write_atomically
+    from runctl.render.cost_page import cost_page
+
+    try:
+        write_atomically(file, cost_page(report, daily, monthly))
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror}") from error
 
 
 @click.command(cls=Command, name="run")
