@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 _BIDIRECTIONAL = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
@@ -38,6 +39,11 @@ def size(count: int) -> str:
 def counted(number: int, thing: str, things: str | None = None) -> str:
     """``1 file``, ``1,200 files``; ``things`` is the plural where it is not made with an s."""
     return f"{number:,} {thing if number == 1 else things or thing + 's'}"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
 
 
 def time_span(span: timedelta) -> str:

@@ -161,6 +161,8 @@ class CreatePlan:
     tags: Mapping[str, str]
     client_token: str
     """The same plan carried out twice makes one instance."""
+    address_price: Rate | None = None
+    """An hour of its public IPv4 address; ``None``: it gets none, or the price is not known."""
     will_also_create: tuple[str, ...] = ()
     """In words: what else comes into being, such as an IAM role."""
     warnings: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ from typing import Any
 
 from runctl.render.deadlines import deadline_lines
 from runctl.render.json import to_builtins
-from runctl.render.plans import create_plan_text, plan_document
+from runctl.render.plans import create_plan_document, create_plan_text
 from runctl.render.run_plan import run_plan_document, run_plan_lines
 from runctl.render.run_table import machine_end_text
 from runctl.runs.launch_plan import LaunchPlan, ResultsPlan, Safety
@@ -32,7 +32,7 @@ def launch_plan_document(plan: LaunchPlan) -> dict[str, Any]:
     if plan.machine is not None:
         run["instance"] = None
     document: dict[str, Any] = {
-        "machine": plan_document(plan.machine) if plan.machine is not None else None,
+        "machine": create_plan_document(plan.machine) if plan.machine is not None else None,
         "run": run,
         "results": to_builtins(plan.results),
         "machine_end": to_builtins(machine_after_run(end)) if end is not None else None,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 from runctl.core.models import Market
 from runctl.core.money import usd
+from runctl.core.text import listed
+from runctl.machines.expected_costs import expected_costs
 from runctl.machines.fallback import price_difference
 from runctl.providers.capacity import FallbackMode
 from runctl.providers.interface import CreatePlan, Rate
@@ -16,10 +19,10 @@ from runctl.render.things import duration
 MOST_TYPES_NAMED = 4
 
 
-def create_plan_text(plan: CreatePlan, ends: str = "") -> str:
+def create_plan_text(plan: CreatePlan, ends: str = "", estimate: timedelta | None = None) -> str:
     """What, market, zone and why, image, disks, prices and their source, what else comes into being.
 
-    ``ends``: when it does, where not only the time to live says so.
+    ``ends``: when it does, where not only the time to live says so. ``estimate``: how long it is expected to run.
     """
     fields: list[tuple[str, str]] = [
         ("machine", f"{types_text(plan)}, {plan.market.value}, {plan.region}"),
@@ -52,6 +55,7 @@ def create_plan_text(plan: CreatePlan, ends: str = "") -> str:
         if text:
             fields.append((name, text))
     fields += [("price", text) for text in _hourly(plan)]
+    fields += _in_all(plan, estimate)
     fields += [("without spot", text) for text in _fallback(plan)]
     limits = limits_text(plan)
     if ends:
@@ -64,6 +68,45 @@ def create_plan_text(plan: CreatePlan, ends: str = "") -> str:
         )
     fields += [("also makes", text) for text in plan.will_also_create]
     return block(f"create one instance on {plan.provider}:", fields)
+
+
+def create_plan_document(plan: CreatePlan, estimate: timedelta | None = None) -> dict[str, Any]:
+    """The plan for programs, with what it comes to."""
+    return {**plan_document(plan), "costs": to_builtins(expected_costs(plan, estimate))}
+
+
+def _in_all(plan: CreatePlan, estimate: timedelta | None) -> list[tuple[str, str]]:
+    """What the machine costs with all that comes with it, what that comes to, and what keeps costing."""
+    costs = expected_costs(plan, estimate)
+    parts = []
+    if costs.disks_per_month:
+        parts.append(f"its disks ({usd(costs.disks_per_month)} a month)")
+    if costs.volumes_per_month:
+        parts.append(f"its volumes ({usd(costs.volumes_per_month)} a month)")
+    if costs.address_per_hour:
+        parts.append(f"a public address ({usd(costs.address_per_hour)} an hour)")
+    fields = []
+    if costs.per_hour is not None and parts:
+        fields.append(("in all", f"{usd(costs.per_hour)} an hour with {listed(parts)}"))
+    if costs.expected is not None:
+        amount, time = usd(costs.expected.usd), duration(costs.expected.duration)
+        said = (
+            f"at most {amount} in the {time} that it runs"
+            if costs.expected.at_most
+            else f"{amount} for {time}"
+        )
+        fields.append(("expected", said))
+    if costs.stopped_per_month:
+        fields.append(("stopped", f"{usd(costs.stopped_per_month)} a month while it is stopped"))
+    kept = [mount.volume for mount in plan.volumes]
+    if kept and costs.volumes_per_month:
+        cost = (
+            f"{listed(kept)} {'keeps' if len(kept) == 1 else 'keep'} costing {usd(costs.volumes_per_month)}"
+        )
+        fields.append(("afterwards", f"{cost} a month until deleted; nothing else does"))
+    else:
+        fields.append(("afterwards", "nothing: when it is terminated, its disks end with it"))
+    return fields
 
 
 def limits_text(plan: CreatePlan) -> str:

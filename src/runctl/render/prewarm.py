@@ -8,7 +8,7 @@ from runctl.core.models import Market
 from runctl.core.money import usd
 from runctl.core.text import counted, size
 from runctl.render.json import to_builtins
-from runctl.render.plans import plan_document
+from runctl.render.plans import create_plan_document
 from runctl.runs.filling.fill import PrewarmResult
 from runctl.runs.filling.plan import IDLE_MINUTES, ON_DEMAND_REASON, PrewarmPlan
 from runctl.storage.pace import Pace
@@ -134,7 +134,7 @@ def prewarm_plan_document(plan: PrewarmPlan) -> dict[str, Any]:
         "into": plan.into,
         "where": plan.where,
         "instance_id": plan.instance.id if plan.instance else None,
-        "machine": plan_document(plan.machine) if plan.machine else None,
+        "machine": create_plan_document(plan.machine) if plan.machine else None,
         "machine_reason": plan.machine_reason or None,
         "mib_per_second": round(plan.estimate.mibps, 1),
         "bound": plan.estimate.bound,

@@ -22,6 +22,7 @@ from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit
 from runctl.render.things import duration
 from runctl.storage.moving import Abandonment, MovePlan
 
+UNTIL_DELETED = "it is deleted: attached or not, while its machine is stopped, and when that is gone"
 INCREMENTAL = (
     "a snapshot is billed for the blocks that it does not share with the one before it: the prices are what each costs"
     " at the most. Deleting one frees only what no other needs"
@@ -40,6 +41,7 @@ def volume_plan_text(plan: VolumePlan) -> str:
         ),
         ("zone", because(request.zone or "left to the provider", plan.zone_reason)),
         ("price", _monthly(plan.price)),
+        ("until", UNTIL_DELETED),
     ]
     if plan.initialization is not None:
         fields.append(("filling", initialization_text(plan.initialization)))
@@ -80,6 +82,7 @@ def snapshot_plan_text(plan: SnapshotPlan, now: datetime) -> str:
         age = duration(now - before.created_at)
         fields[1] = ("copies", f"what has changed since {before.name or before.id}, {age} ago")
         fields[2] = ("price", f"for what has changed only; at most {_monthly(plan.price)}")
+    fields.append(("until", "it is deleted; it outlives its volume"))
     if plan.name:
         fields.insert(0, ("name", plan.name))
     if plan.persistent:
@@ -120,6 +123,7 @@ def clone_plan_text(plan: ClonePlan) -> str:
         ("type", _shape(plan.type, plan.iops, plan.throughput)),
         ("zone", f"{plan.source.zone} (a copy stays in its zone; move takes one elsewhere)"),
         ("price", _monthly(plan.price)),
+        ("until", UNTIL_DELETED),
         ("copying", plan.copy_fee),
     ]
     if plan.name:
@@ -151,7 +155,9 @@ def move_plan_text(plan: MovePlan) -> str:
     if plan.initialization is not None:
         fields.append(("filling", initialization_text(plan.initialization)))
     if plan.source is not None:
-        kept = f"kept, and paid for, as {plan.old_name or plan.source.id}, until you delete it"
+        name, price = plan.old_name or plan.source.id, plan.source.price_per_month
+        cost = "paid for" if price is None else f"costs {usd(price)} a month"
+        kept = f"kept, and {cost}, as {name}, until you delete it"
         fields.append(("old volume", "deleted with its data" if plan.delete_source else kept))
     return block(title, fields)
 

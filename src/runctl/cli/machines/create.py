@@ -17,7 +17,7 @@ from runctl.cli.machines.instances import READY_TIMEOUT, emit_instance
 from runctl.cli.machines.renting import ask_fallback, confirm_renting, highest_price, may_be_asked
 from runctl.machines.instances import new_machine
 from runctl.providers.registry import plugin
-from runctl.render.plans import create_plan_text, plan_document, types_text
+from runctl.render.plans import create_plan_document, create_plan_text, types_text
 
 SECTIONS = {
     "Machine": ("--instance-type", "--spot", "--root-volume-size", "--zone"),
@@ -26,7 +26,7 @@ SECTIONS = {
     "Volumes": ("--ebs-volume", "--mount-point", "--data-volume-size", "--data-mount-point"),
     "Access": (),
     "Names": ("--name", "--project", "--tag"),
-    "This command": ("--no-wait", "--timeout", "--dry-run", "--confirm"),
+    "This command": ("--estimate", "--no-wait", "--timeout", "--dry-run", "--confirm"),
 }
 
 
@@ -73,6 +73,7 @@ def create_command(provider: str) -> click.Command:
     @click.option(
         "--timeout", type=DURATION, default=READY_TIMEOUT, show_default=True, help="Give up waiting."
     )
+    @click.option("--estimate", type=DURATION, help="How long it will run, for the cost that the plan shows.")
     @click.option("--no-wait", is_flag=True, help="Return as soon as it exists.")
     @click.option("--dry-run", is_flag=True, help="Show the plan with its price, and stop there.")
     @click.option("--confirm", is_flag=True, help="Ask before renting, in the sandbox too.")
@@ -86,6 +87,7 @@ def create_command(provider: str) -> click.Command:
         ebs_volume: tuple[str, ...],
         mount_point: tuple[str, ...],
         timeout: timedelta,
+        estimate: timedelta | None,
         no_wait: bool,
         dry_run: bool,
         confirm: bool,
@@ -103,9 +105,11 @@ def create_command(provider: str) -> click.Command:
         with new_machine(cli.session, provider, request) as machine:
             plan = machine.plan
             if dry_run:
-                cli.emit(plan_document(plan), text=lambda: create_plan_text(plan))
+                cli.emit(
+                    create_plan_document(plan, estimate), text=lambda: create_plan_text(plan, "", estimate)
+                )
                 return
-            cli.say(create_plan_text(plan))
+            cli.say(create_plan_text(plan, "", estimate))
             if machine.existing is None:
                 confirm_renting(
                     cli, provider, f"this {types_text(plan)}", highest_price(plan), always=confirm

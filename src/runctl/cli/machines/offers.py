@@ -64,9 +64,9 @@ def offers(
     sort: str,
     limit: int | None,
 ) -> None:
-    """Show what machines cost, everywhere that they can be rented, the cheapest first.
+    """Show what machines cost, everywhere that they can be rented.
 
-    Every region that the account may use is asked, side by side; --region names one, or several with commas. A score
+    The cheapest comes first. Every region that the account may use is asked, side by side; --region names one, or several with commas. A score
     is the provider's, from 1 to 10, for how likely a spot machine is to be had. An age is that of the price; answers
     are kept for ten minutes.
     """

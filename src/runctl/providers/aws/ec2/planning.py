@@ -33,7 +33,7 @@ from runctl.providers.aws.ec2.zones import ZoneChoice, choose_zone
 from runctl.providers.aws.iam.roles import ProfilePlan, plan_profile
 from runctl.providers.aws.prices import shipped, spot_history
 from runctl.providers.aws.prices.price_list import Group
-from runctl.providers.aws.prices.region_rates import RegionRates
+from runctl.providers.aws.prices.region_rates import Item, RegionRates
 from runctl.providers.capacity import Offer, Pool
 from runctl.providers.interface import CreatePlan, InstanceRequest, Rate, VolumeMount
 from runctl.providers.limits import MachineLimits
@@ -96,7 +96,7 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
         writes=request.writes,
     )
     price, on_demand = prices.planned(selection.offers), prices.on_demand(selection.offers)
-    rates = context.prices.current_rates(Group.EBS, progress=progress)
+    rates = context.prices.current_rates(Group.EBS, Group.NETWORK, progress=progress)
     disks = _volume_prices(rates, volumes, root_size, request.data_volume_size_gib)
     own_disks = [disks[name].usd for name in ("root", DATA_VOLUME) if name in disks]
     limits = plan_limits(context, request, selection.offers, price, own_disks)
@@ -142,11 +142,12 @@ def plan_create(context: AwsContext, request: InstanceRequest, progress: Progres
             limits=limits,
         ),
         client_token=token,
+        address_price=rates.first(Item.PUBLIC_IPV4) if location.public else None,
         imds_hop_limit=request.imds_hop_limit or aws.imds_hop_limit,
         writes=request.writes,
         unused_for=request.unused_for,
         will_also_create=(profile.will_create,) if profile.will_create else (),
-        warnings=(*_leaving(volumes), *_warnings(instance_type, profile, location, price)),
+        warnings=(*_leaving(volumes), *_warnings(instance_type, profile, location, price, rates)),
         offers=selection.offers,
         left_out=selection.left_out,
         max_price=request.max_price,
@@ -395,8 +396,17 @@ def _leaving(volumes: Sequence[Volume]) -> tuple[str, ...]:
     )
 
 
+def _nat_price(rates: RegionRates) -> str:
+    gib = rates.first(Item.NAT_GIB)
+    return "" if gib is None else f"; what passes a NAT gateway costs {usd(gib.usd)} a GiB"
+
+
 def _warnings(
-    instance_type: InstanceType, profile: ProfilePlan, location: _Location, price: Rate | None
+    instance_type: InstanceType,
+    profile: ProfilePlan,
+    location: _Location,
+    price: Rate | None,
+    rates: RegionRates,
 ) -> tuple[str, ...]:
     warnings = []
     if profile.warning:
@@ -408,7 +418,7 @@ def _warnings(
     if not location.public and not location.ssh_open:
         warnings.append(
             "the subnet gives no public address: the machine needs a NAT gateway or VPC endpoints for Systems"
-            " Manager to reach it"
+            f" Manager to reach it{_nat_price(rates)}"
         )
     if price is None:
         warnings.append("no price is known for this machine")

@@ -1,0 +1,69 @@
+"""What a planned machine costs with all that comes with it: while it runs, while it is stopped, and when it is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+
+from runctl.core.models import Market
+from runctl.core.money import HOURS_PER_MONTH
+from runctl.costs.rates import hours
+from runctl.providers.interface import CreatePlan
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What it comes to."""
+
+    duration: timedelta
+    usd: Decimal
+    at_most: bool
+    """It ends itself then at the latest; else somebody has said that it takes so long."""
+
+
+@dataclass(frozen=True)
+class ExpectedCosts:
+    """USD; a plan's prices, and what they come to."""
+
+    per_hour: Decimal | None
+    """Of the machine with its disks, its volumes and its public address while it runs; ``None``: its own price is not
+    known."""
+    disks_per_month: Decimal
+    """The disks that are created with it, and end with it."""
+    volumes_per_month: Decimal
+    """The volumes that are attached to it, and stay when it is gone."""
+    address_per_hour: Decimal
+    """While it runs."""
+    stopped_per_month: Decimal | None
+    """Its disks and volumes while it is stopped; ``None``: it cannot be."""
+    expected: Expected | None
+
+
+def expected_costs(plan: CreatePlan, estimate: timedelta | None = None) -> ExpectedCosts:
+    """Without an ``estimate`` the time is the machine's time to live. Pure."""
+    brought = {mount.volume for mount in plan.volumes}
+    disks = _sum(rate.usd for name, rate in plan.volume_prices.items() if name not in brought)
+    volumes = _sum(rate.usd for name, rate in plan.volume_prices.items() if name in brought)
+    address = plan.address_price.usd if plan.address_price is not None else Decimal(0)
+    per_hour = None
+    if plan.price is not None:
+        per_hour = plan.price.usd + address + (disks + volumes) / HOURS_PER_MONTH
+    # What a budget pays for is said with the budget.
+    duration = estimate or (plan.ttl if plan.ttl == plan.longest else None)
+    expected = None
+    if per_hour is not None and duration is not None:
+        expected = Expected(duration, per_hour * hours(duration), at_most=estimate is None)
+    return ExpectedCosts(
+        per_hour=per_hour,
+        disks_per_month=disks,
+        volumes_per_month=volumes,
+        address_per_hour=address,
+        stopped_per_month=disks + volumes if plan.market is Market.ON_DEMAND else None,
+        expected=expected,
+    )
+
+
+def _sum(amounts: Iterable[Decimal]) -> Decimal:
+    return sum(amounts, Decimal(0))

@@ -1,0 +1,57 @@
+"""What a planned machine comes to, against sums made by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+from runctl.core.models import Market
+from runctl.machines.expected_costs import Expected, expected_costs
+from runctl.providers.interface import CreatePlan, InstanceRequest, VolumeMount
+from tests.cli.fake_provider import a_plan
+from tests.rates import hourly, monthly
+
+REQUEST = InstanceRequest(volumes=(VolumeMount("vol-1", "/mnt/data"),), data_volume_size_gib=100)
+PLAN: CreatePlan = a_plan(
+    REQUEST,
+    price=hourly("1.006"),
+    volume_prices={"root": monthly("8.76"), "data": monthly("7.30"), "vol-1": monthly("14.60")},
+    address_price=hourly("0.005"),
+)
+
+
+def test_an_hour_is_the_machine_its_disks_its_volumes_and_its_address() -> None:
+    costs = expected_costs(PLAN)
+
+    # 16.06 and 14.60 a month are 0.022 and 0.020 an hour.
+    assert costs.per_hour == Decimal("1.053")
+    assert (costs.disks_per_month, costs.volumes_per_month) == (Decimal("16.06"), Decimal("14.60"))
+    assert costs.address_per_hour == Decimal("0.005")
+    assert costs.expected is None
+
+
+def test_what_is_stopped_costs_its_disks_and_a_spot_machine_cannot_be() -> None:
+    assert expected_costs(PLAN).stopped_per_month == Decimal("30.66")
+    assert expected_costs(replace(PLAN, market=Market.SPOT)).stopped_per_month is None
+
+
+def test_an_estimate_is_a_total_and_a_time_to_live_is_a_limit() -> None:
+    limited = replace(PLAN, ttl=timedelta(hours=12))
+
+    assert expected_costs(limited, timedelta(hours=8)).expected == Expected(
+        timedelta(hours=8), Decimal("8.424"), at_most=False
+    )
+    assert expected_costs(limited).expected == Expected(timedelta(hours=12), Decimal("12.636"), at_most=True)
+
+
+def test_a_budget_speaks_for_itself() -> None:
+    plan = replace(PLAN, ttl=timedelta(hours=12), budget=Decimal(5), budget_time=timedelta(hours=4))
+
+    assert expected_costs(plan).expected is None
+
+
+def test_without_a_price_nothing_is_added_up() -> None:
+    costs = expected_costs(replace(PLAN, price=None), timedelta(hours=1))
+
+    assert (costs.per_hour, costs.expected) == (None, None)
