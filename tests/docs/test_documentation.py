@@ -34,12 +34,13 @@ from runctl.providers.capacity import LeftOut, Offer, Pool
 from runctl.providers.catalogue import Offers, UnreadRegion
 from runctl.providers.interface import InstanceRequest
 from runctl.providers.inventory import Resource, Unread
-from runctl.providers.prices import PricePoint
+from runctl.providers.prices import FreePrices, PricePoint
+from runctl.render.json import to_builtins
 from runctl.render.offers import offers_document
 from runctl.render.plans import plan_document
 from runctl.runs.costs import AttemptCost, RunCost
 from runctl.runs.end_reason import exit_code
-from runctl.runs.launch_plan import ResultsPlan
+from runctl.runs.launch_plan import ResultsPlan, Storing
 from runctl.runs.results import LaunchEnd, Results
 from runctl.runs.status import KeptThing, RunningMachine, Status
 from tests.cli.fake_provider import a_plan
@@ -322,6 +323,8 @@ def test_a_launchs_documents_are_as_documented() -> None:
     assert list(ended) == names(LaunchEnd)
     assert list(ended["results"]) == names(Results)
     assert list(plan["results"]) == names(ResultsPlan)
+    stored = FreePrices("a test").storage(None)
+    assert shape_of(plan["storing"]) == shape_of(to_builtins(Storing(("s3://bucket/runs",), stored)))
     assert list(plan["machine_end"]) == names(models.MachineAfterRun) == list(shapes["Run"]["machine_end"])
 
 

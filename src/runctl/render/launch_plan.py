@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from runctl.core.money import usd
+from runctl.core.text import listed
 from runctl.render.deadlines import deadline_lines
 from runctl.render.json import to_builtins
 from runctl.render.plans import create_plan_document, create_plan_text
 from runctl.render.run_plan import run_plan_document, run_plan_lines
 from runctl.render.run_table import machine_end_text
-from runctl.runs.launch_plan import LaunchPlan, ResultsPlan, Safety
+from runctl.runs.launch_plan import LaunchPlan, ResultsPlan, Safety, Storing
 from runctl.runs.records import machine_after_run
 
 
@@ -19,11 +21,14 @@ def launch_plan_text(plan: LaunchPlan) -> str:
     if plan.machine is None:
         return "\n".join([*run_plan_lines(plan.run), results])
     end, price = plan.run.spec.machine_end, plan.machine.price
-    usd = price.usd if price is not None else None
-    ends = machine_end_text(end, usd, plan.machine.longest) if end is not None else ""
+    hourly = price.usd if price is not None else None
+    ends = machine_end_text(end, hourly, plan.machine.longest) if end is not None else ""
     deadline = deadline_lines(plan.deadline) if plan.deadline is not None else []
     run = run_plan_lines(plan.run, price=False)
-    return "\n".join([create_plan_text(plan.machine, ends), *run, *deadline, results])
+    # With a deadline the estimate is about spot and on-demand machines together; its own lines say that.
+    estimate = plan.estimate if plan.deadline is None else None
+    machine = create_plan_text(plan.machine, ends, estimate)
+    return "\n".join([machine, *run, *deadline, results, *_storing(plan.storing)])
 
 
 def launch_plan_document(plan: LaunchPlan) -> dict[str, Any]:
@@ -32,13 +37,23 @@ def launch_plan_document(plan: LaunchPlan) -> dict[str, Any]:
     if plan.machine is not None:
         run["instance"] = None
     document: dict[str, Any] = {
-        "machine": create_plan_document(plan.machine) if plan.machine is not None else None,
+        "machine": create_plan_document(plan.machine, plan.estimate) if plan.machine is not None else None,
         "run": run,
         "results": to_builtins(plan.results),
         "machine_end": to_builtins(machine_after_run(end)) if end is not None else None,
         "deadline": to_builtins(plan.deadline) if plan.deadline is not None else None,
+        "storing": to_builtins(plan.storing),
     }
     return document
+
+
+def _storing(storing: Storing | None) -> list[str]:
+    if storing is None:
+        return []
+    where, prices = listed(storing.addresses), storing.prices
+    gib, writes = usd(prices.gib_month.first.usd), usd(prices.writes.usd)
+    cost = f"{gib} a GiB-month for what it puts into {where}, until you delete it"
+    return [f"{'stores':<9}{cost}; {writes} for 1,000 objects written ({prices.gib_month.source})"]
 
 
 def _results(results: ResultsPlan) -> str:

@@ -21,6 +21,7 @@ from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState, Volume
 from runctl.core.mount_points import is_within
 from runctl.providers.interface import CreatePlan, InstanceRequest, VolumeMount
+from runctl.providers.prices import StoragePrices
 from runctl.runs.deadlines.plan import DeadlinePlan
 from runctl.runs.mounts.plan import MountFacts, PlannedMount
 from runctl.runs.plan import RunPlan
@@ -83,6 +84,14 @@ class ResultsPlan:
 
 
 @dataclass(frozen=True)
+class Storing:
+    """What the run leaves in the provider's object store, which costs until it is deleted."""
+
+    addresses: tuple[str, ...]
+    prices: StoragePrices
+
+
+@dataclass(frozen=True)
 class LaunchPlan:
     """Everything that `runctl.runs.launching.Launch` is about to do."""
 
@@ -92,6 +101,9 @@ class LaunchPlan:
     """For a machine to be rented: what it will be when the machine is as `machine` says."""
     results: ResultsPlan
     deadline: DeadlinePlan | None = None
+    estimate: timedelta | None = None
+    """How long the run takes, where somebody has said so."""
+    storing: Storing | None = None
 
 
 def with_volumes(

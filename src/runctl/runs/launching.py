@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.deadline import Policy
 from runctl.agent.deadline_spec import DeadlineSpec
 from runctl.agent.spec import EndReason
@@ -23,7 +24,7 @@ from runctl.machines.machine import reach
 from runctl.machines.renting import READY_TIMEOUT, NewMachine
 from runctl.machines.session import Session
 from runctl.providers.capacity import Pool
-from runctl.providers.interface import InstanceRequest, Provider, require
+from runctl.providers.interface import CreatePlan, InstanceRequest, Provider, require
 from runctl.providers.limits import OFF
 from runctl.runs.deadlines.plan import (
     DeadlineRequest,
@@ -40,8 +41,12 @@ from runctl.runs.launch_plan import (
     UNUSED_FOR,
     AfterRun,
     LaunchPlan,
+    ResultsPlan,
+    Safety,
+    Storing,
     check_resume_path,
     end_warning,
+    is_address,
     machine_to_be,
     mounts_to_be,
     plan_machine_end,
@@ -74,6 +79,8 @@ class LaunchRequest:
     image_options: ImageOptions = BY_CONFIGURATION
     transport: str | None = None
     deadline: DeadlineRequest | None = None
+    estimate: timedelta | None = None
+    """How long the run takes: what the plan's cost is added up for."""
 
 
 @contextmanager
@@ -123,7 +130,22 @@ def launching(
         training.request = replace(train, machine_end=end, results=results.target, deadline=spec)
         run = replace(run, spec=replace(run.spec, machine_end=end, deadline=spec), results=results.target)
         by_deadline = plan_deadline(spec, new.plan, SystemClock().now()) if spec is not None else None
-        yield Launch(training, LaunchPlan(new.plan, run, results, by_deadline), new)
+        storing = _storing(own, new.plan, results, run.spec.store)
+        plan = LaunchPlan(new.plan, run, results, by_deadline, request.estimate, storing)
+        yield Launch(training, plan, new)
+
+
+def _storing(
+    provider: Provider, plan: CreatePlan, results: ResultsPlan, store: StoreSpec | None
+) -> Storing | None:
+    """What is put into the provider's own object store, and what it costs there."""
+    addresses = [results.where] if results.safety is Safety.STORE and results.where else []
+    if store is not None and is_address(store.url) and not store.endpoint:
+        addresses.append(store.url)
+    if not addresses or isinstance(provider.prices, Unsupported):
+        return None
+    prices = provider.prices.storage(plan.region)
+    return None if prices is None else Storing(tuple(dict.fromkeys(addresses)), prices)
 
 
 def launch_on(session: Session, instance: Instance, request: LaunchRequest) -> Launch:

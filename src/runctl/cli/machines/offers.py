@@ -66,9 +66,9 @@ def offers(
 ) -> None:
     """Show what machines cost, everywhere that they can be rented.
 
-    The cheapest comes first. Every region that the account may use is asked, side by side; --region names one, or several with commas. A score
-    is the provider's, from 1 to 10, for how likely a spot machine is to be had. An age is that of the price; answers
-    are kept for ten minutes.
+    The cheapest comes first. Every region that the account may use is asked, side by side; --region names one, or
+    several with commas. A score is the provider's, from 1 to 10, for how likely a spot machine is to be had. An age is
+    that of the price; answers are kept for ten minutes.
     """
     from runctl.machines.offers import SortKey, find_offers
     from runctl.render.offers import offers_document, offers_table, unread_text

@@ -54,7 +54,8 @@ def deadline_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 "--estimate",
                 type=DURATION,
                 metavar="TIME",
-                help="How long the run takes on a machine that is not interrupted (default: by its progress).",
+                help="How long the run takes on a machine that is not interrupted (default: by its progress). The"
+                " plan says what that costs.",
             ),
             click.option(
                 "--policy",

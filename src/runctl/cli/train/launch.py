@@ -56,7 +56,6 @@ def _renting(provider: str) -> click.Command:
         ],
         needs=[
             ("--data-mount-point", "--data-volume-size"),
-            ("--estimate", "--deadline"),
             ("--policy", "--deadline"),
         ],
     )
@@ -143,7 +142,7 @@ def _renting(provider: str) -> click.Command:
                 "--deadline moves the run to another machine in time, and --no-auto-resume forbids that",
                 hint="leave one of them out",
             )
-        request = LaunchRequest(train, after, run.resume_from, run.image_options, transport, by)
+        request = LaunchRequest(train, after, run.resume_from, run.image_options, transport, by, estimate)
         machine = wanted.request(cli.session, provider, (), terminal=may_be_asked(cli))
         if run.auto_resume is None and (by is not None or machine.market is Market.SPOT):
             request = replace(
