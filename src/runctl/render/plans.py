@@ -105,7 +105,7 @@ def _in_all(plan: CreatePlan, estimate: timedelta | None) -> list[tuple[str, str
         )
         fields.append(("afterwards", f"{cost} a month until deleted; nothing else does"))
     else:
-        fields.append(("afterwards", "nothing: when it is terminated, its disks end with it"))
+        fields.append(("afterwards", "nothing of the machine: its disks end with it"))
     return fields
 
 
