@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runctl.callbacks.contract import Requests, checkpoint_folder, resume_path, save_whole
+from runctl.callbacks.contract import ProgressFile, Requests, checkpoint_folder, resume_path, save_whole
 
 FRAMEWORKS = {"torch", "lightning", "pytorch_lightning", "transformers"}
 
@@ -78,3 +79,24 @@ def test_the_machine_says_where_checkpoints_are(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     assert (checkpoint_folder(), resume_path()) == (Path("checkpoints"), "/x/step-1.pt")
     assert (tmp_path / "checkpoints").is_dir()
+
+
+def test_the_progress_is_written_now_and_then_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / ".progress.json"
+    monkeypatch.delenv("RUNCTL_PROGRESS_FILE", raising=False)
+    ProgressFile().write(1, 10)
+    monkeypatch.setenv("RUNCTL_PROGRESS_FILE", str(file))
+    progress = ProgressFile()
+    said = []
+    for step, total in ((1, 10), (2, 10), (10, 10)):
+        progress.write(step, total)
+        said.append(json.loads(file.read_text()))
+    assert said == [{"step": 1, "total": 10}, {"step": 1, "total": 10}, {"step": 10, "total": 10}]
+
+    ProgressFile().write(3, float("inf"))
+    assert json.loads(file.read_text()) == {"step": 3, "total": None}
+    monkeypatch.setenv("RUNCTL_PROGRESS_FILE", str(tmp_path / "nowhere" / "file"))
+    ProgressFile().write(1, 10)
+    assert [path.name for path in tmp_path.iterdir()] == [".progress.json"]

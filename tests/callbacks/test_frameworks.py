@@ -6,6 +6,7 @@ The frameworks are installed from the package index into an environment of their
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -46,7 +47,7 @@ def end(model):
 PYTORCH = """\
 model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 1))
 optimizer = torch.optim.Adam(model.parameters())
-checkpoints = callbacks.Checkpoints()
+checkpoints = callbacks.Checkpoints(total=12)
 begin = checkpoints.resume(model=model, optimizer=optimizer)
 print("begins at", begin, flush=True)
 for done in range(begin + 1, 13):
@@ -156,6 +157,7 @@ def train(python: str, script: Path, folder: Path, signals: dict[int, signal.Sig
         "PYTHONPATH": str(SOURCE),
         "RUNCTL_CHECKPOINT_DIR": str(folder),
         "RUNCTL_RESUME_FROM": resume,
+        "RUNCTL_PROGRESS_FILE": str(script.with_name("progress.json")),
         "HF_HUB_OFFLINE": "1",
     }
     process = subprocess.Popen(
@@ -209,3 +211,4 @@ def test_an_interrupted_training_ends_with_the_same_weights(
     assert chosen == parts / name.format(7)
     assert (second.code, second.said("begins at")) == (0, "7")
     assert second.said("weights") == without.said("weights")
+    assert json.loads((tmp_path / "progress.json").read_text()) == {"step": 12, "total": 12}

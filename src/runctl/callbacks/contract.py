@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +49,30 @@ class Requests:
 
     def _ask(self, *_: object) -> None:
         self._asked = True
+
+
+class ProgressFile:
+    """Tells the machine how far the script is, by the file that ``RUNCTL_PROGRESS_FILE`` names; without one, nobody."""
+
+    SECONDS = 1.0
+    """Between two writes; the last step is always written."""
+
+    def __init__(self) -> None:
+        name = os.environ.get("RUNCTL_PROGRESS_FILE")
+        self._path = Path(name) if name else None
+        self._next = 0.0
+
+    def write(self, step: float, total: float | None) -> None:
+        """``step`` of ``total`` steps were made. What cannot be written is no reason to end a training."""
+        if self._path is None or (time.monotonic() < self._next and step != total):
+            return
+        self._next = time.monotonic() + self.SECONDS
+        known = total is not None and 0 < total < float("inf")
+        with contextlib.suppress(OSError):
+            # The machine's reader must not see half of it.
+            partial = self._path.with_name(f"{self._path.name}.partial")
+            partial.write_text(json.dumps({"step": step, "total": total if known else None}))
+            partial.replace(self._path)
 
 
 def save_whole(target: Path, write: Callable[[Path], object]) -> None:

@@ -11,7 +11,7 @@ try:
 except ImportError:
     from pytorch_lightning import Callback
 
-from runctl.callbacks.contract import EXIT_CODE, Requests, checkpoint_folder, save_whole
+from runctl.callbacks.contract import EXIT_CODE, ProgressFile, Requests, checkpoint_folder, save_whole
 
 
 class LightningCheckpoints(Callback):  # type: ignore[misc]
@@ -32,6 +32,7 @@ class LightningCheckpoints(Callback):  # type: ignore[misc]
         self._folder = checkpoint_folder(folder)
         self._every = every
         self._saved = -1
+        self._progress = ProgressFile()
         # Before the trainer looks whether SIGTERM has a handler: it leaves one that is there.
         self._requests = Requests(checkpoint_signal)
 
@@ -39,6 +40,8 @@ class LightningCheckpoints(Callback):  # type: ignore[misc]
         """Lightning's hook; every process of the training takes part."""
         asked = trainer.strategy.reduce_boolean_decision(self._requests.take(), all=False)
         done = trainer.global_step
+        if trainer.is_global_zero:
+            self._progress.write(done, trainer.estimated_stepping_batches)
         if asked or (self._every is not None and done % self._every == 0 and done != self._saved):
             self._saved = done
             self._save(trainer, done)

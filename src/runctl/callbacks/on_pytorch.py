@@ -10,7 +10,14 @@ from typing import Any, Protocol
 
 import torch
 
-from runctl.callbacks.contract import EXIT_CODE, Requests, checkpoint_folder, resume_path, save_whole
+from runctl.callbacks.contract import (
+    EXIT_CODE,
+    ProgressFile,
+    Requests,
+    checkpoint_folder,
+    resume_path,
+    save_whole,
+)
 
 
 class Stateful(Protocol):
@@ -36,12 +43,16 @@ class Checkpoints:
         self,
         *,
         every: int | None = None,
+        total: int | None = None,
         folder: str | os.PathLike[str] | None = None,
         checkpoint_signal: int | None = signal.SIGUSR1,
     ) -> None:
-        """``every`` so many steps as well; ``folder`` is ``RUNCTL_CHECKPOINT_DIR`` unless it is named."""
+        """``every`` so many steps as well; ``total`` is how many there will be, for whoever asks how far the run is;
+        ``folder`` is ``RUNCTL_CHECKPOINT_DIR`` unless it is named."""
         self._folder = checkpoint_folder(folder)
         self._every = every
+        self._total = total
+        self._progress = ProgressFile()
         self._requests = Requests(checkpoint_signal)
 
     def resume(self, **parts: Stateful) -> int:
@@ -62,6 +73,7 @@ class Checkpoints:
 
     def step(self, done: int, **parts: Stateful) -> None:
         """To be called when ``done`` steps have been made: saves if it is time. After SIGTERM the script ends here."""
+        self._progress.write(done, self._total)
         asked = self._requests.take()
         if asked or (self._every is not None and done % self._every == 0):
             self.save(done, **parts)

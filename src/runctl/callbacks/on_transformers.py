@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from runctl.callbacks.contract import EXIT_CODE, Requests
+from runctl.callbacks.contract import EXIT_CODE, ProgressFile, Requests
 
 
 class TrainerCheckpoints(TrainerCallback):  # type: ignore[misc]
@@ -20,9 +20,12 @@ class TrainerCheckpoints(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, *, checkpoint_signal: int | None = signal.SIGUSR1) -> None:
         self._requests = Requests(checkpoint_signal)
+        self._progress = ProgressFile()
 
-    def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> Any:
+    def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> Any:
         """The Trainer's hook."""
+        if state.is_world_process_zero:
+            self._progress.write(state.global_step, state.max_steps)
         if self._requests.take():
             control.should_save = True
         return control

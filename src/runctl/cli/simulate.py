@@ -90,7 +90,12 @@ class _Share(click.ParamType[float]):
     show_default=True,
     help="How many runs, started at moments spread evenly over the traces.",
 )
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw it: .svg, .png or .pdf.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    metavar="FILE|-",
+    help="Draw it into an .svg, .png or .pdf file; - draws it in the terminal, below the table.",
+)
 @click.option(
     "--pools", type=WholeNumber(1, 20), default="3", show_default=True, help="Without traces: how many pools."
 )
@@ -160,10 +165,11 @@ def simulate(
     )
     chosen = [policy for policy in Policy if not policies or policy.value in policies]
     found = compare(traces, chosen, what, spot_price=spot_price, on_demand_price=on_demand_price, runs=runs)
-    if plot is not None:
+    in_terminal = plot is not None and str(plot) == "-"
+    if plot is not None and not in_terminal:
         draw(found, plot)
     cli.emit(
         found,
-        text=lambda: simulation_text(found, screen_of(sys.stdout, wide=wide)),
+        text=lambda: simulation_text(found, screen_of(sys.stdout, wide=wide), chart=in_terminal),
         ids=[f"{result.policy.value}={result.saved}" for result in found.policies],
     )

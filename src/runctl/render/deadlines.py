@@ -17,8 +17,9 @@ def deadline_lines(plan: DeadlinePlan) -> list[str]:
     """The plan as ``label  value`` lines, below those of the run."""
     rows = [("deadline", f"{_moment(plan.ends_at)}; {_takes(plan)}"), ("policy", _policy(plan))]
     if plan.market is Market.SPOT and plan.waits_seconds is not None:
-        first = f"{_span(plan.waits_seconds)} at most" if plan.waits_seconds >= 1 else "not waited for"
-        rows.append(("no spot", f"capacity is waited for {first}, then it begins on demand"))
+        waits = plan.waits_seconds >= 1
+        first = f"it waits {_span(plan.waits_seconds)} at most, then it" if waits else "it"
+        rows.append(("no spot", f"without spot capacity {first} begins on demand, and asks for spot later"))
     if plan.on_demand_usd is not None:
         rows.append(("expected", _costs(plan)))
     return [f"{label:<8} {value}" for label, value in rows]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 from runctl.agent.deadline import Policy
 from runctl.render.pictures import drawing
@@ -19,8 +21,12 @@ _COLOURS = {
 }
 
 
-def simulation_text(comparison: Comparison, screen: Screen) -> str:
-    """The share of time with capacity first, then a line for each policy."""
+_BAR_CELLS = 40
+_LEVELS = "▁▂▃▄▅▆▇█"
+
+
+def simulation_text(comparison: Comparison, screen: Screen, *, chart: bool = False) -> str:
+    """The share of time with capacity first, then a line for each policy; with ``chart``, a picture below."""
     shares = ", ".join(f"{pool.name} {pool.available:.1%}" for pool in comparison.pools)
     results = comparison.policies
     table = fit(
@@ -44,8 +50,31 @@ def simulation_text(comparison: Comparison, screen: Screen) -> str:
             f"Prices per hour: {comparison.spot_price} on spot, {comparison.on_demand_price} on demand.",
             "",
             table,
+            *(["", *_chart(results)] if chart else []),
         )
     )
+
+
+def _chart(results: Sequence[PolicyResult]) -> list[str]:
+    """What `draw` draws, in characters: a bar for the mean, and the savings by the moment of the start."""
+    width = max(len(result.policy.value) for result in results)
+    lines = ["SAVED, mean (the bar's whole length is 100%), and by the start of the run:"]
+    for result in results:
+        filled = round(_BAR_CELLS * max(0.0, result.saved))
+        bar = "█" * filled + "·" * (_BAR_CELLS - filled)
+        lines.append(f"{result.policy.value.ljust(width)}  {bar}  {_label(result)}")
+        lines.append(f"{' ' * width}  {_curve([saved for _, saved in result.saved_by_start])}")
+    return lines
+
+
+def _curve(values: Sequence[float]) -> str:
+    """Shares as one line of characters: the lowest block is nothing or a loss, the highest all."""
+    cells = min(_BAR_CELLS, len(values))
+    groups = [
+        values[len(values) * cell // cells : len(values) * (cell + 1) // cells] for cell in range(cells)
+    ]
+    top = len(_LEVELS) - 1
+    return "".join(_LEVELS[round(top * min(1.0, max(0.0, fmean(group))))] for group in groups)
 
 
 def draw(comparison: Comparison, path: Path) -> None:

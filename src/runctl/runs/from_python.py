@@ -94,6 +94,7 @@ class TrainArguments(TypedDict, total=False):
     resume_args: Sequence[str]
     sync_code: bool | None
     name: str | None
+    progress_pattern: str | None
 
 
 def train_request(

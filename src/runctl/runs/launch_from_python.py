@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Unpack
 
+from runctl.agent.deadline import Policy
+from runctl.core.clock import SystemClock
 from runctl.core.errors import Unsupported, UsageError
 from runctl.core.models import Instance
 from runctl.machines.finding import find_instance
 from runctl.machines.instances import MachineArguments, machine_request
 from runctl.machines.session import Session
 from runctl.providers.registry import DEFAULT
+from runctl.runs.deadlines.plan import DeadlineRequest
 from runctl.runs.from_python import StartedRun, TrainArguments, train_request
 from runctl.runs.launch_plan import DEFAULT_RESULTS, FETCH_WITHIN, AfterRun, LaunchPlan, is_address
 from runctl.runs.launching import Launch, LaunchRequest, launch_on, launching
@@ -71,6 +74,9 @@ def launch(
     keep_on_failure: timedelta = timedelta(0),
     follows: bool = True,
     resume_from: str | None = None,
+    deadline: timedelta | datetime | None = None,
+    estimate: timedelta | None = None,
+    policy: str = Policy.DEADLINE.value,
     transport: str | None = None,
     on_plan: Callable[[LaunchPlan], None] = lambda _: None,
     session: Session | None = None,
@@ -80,6 +86,8 @@ def launch(
 
     ``machine`` are arguments of `runctl.create`, ``run`` those of `runctl.train`. ``on_plan`` is called with the
     finished plan and its price before anything is rented; what it raises ends the matter there. Nobody is asked.
+    ``deadline``: the run must have ended by then; `runctl.runs.watch` moves it to on-demand in time. ``estimate`` is how
+    long it takes without interruptions, ``policy`` one of those that ``runctl simulate`` compares.
     ``follows``: the program calls `LaunchedRun.finish`, and the machine waits for it for some minutes. Where a
     provider's machines are there already, ``instance`` names one, and nothing is rented.
 
@@ -96,7 +104,11 @@ def launch(
         follows,
     )
     request = LaunchRequest(
-        train_request(session, provider, script, args, **run), after, resume_from, transport=transport
+        train_request(session, provider, script, args, **run),
+        after,
+        resume_from,
+        transport=transport,
+        deadline=None if deadline is None else _deadline(deadline, estimate, policy),
     )
     if isinstance(session.provider(provider).renting, Unsupported):
         if machine is not None:
@@ -111,6 +123,15 @@ def launch(
     with launching(session, provider, request, wanted) as new:
         on_plan(new.plan)
         return _started(session, new)
+
+
+def _deadline(deadline: timedelta | datetime, estimate: timedelta | None, policy: str) -> DeadlineRequest:
+    """Raises `UsageError` for a policy that there is not."""
+    now, known = SystemClock().now(), [each.value for each in Policy]
+    if policy not in known:
+        raise UsageError(f"{policy!r} is not a policy", hint=f"one of {', '.join(known)}")
+    ends_at = now + deadline if isinstance(deadline, timedelta) else deadline.astimezone(UTC)
+    return DeadlineRequest(ends_at, now, Policy(policy), estimate)
 
 
 def _started(session: Session, launch: Launch) -> LaunchedRun:

@@ -51,7 +51,8 @@ def replay(policy: Policy, job: Job, pools: Sequence[Trace], start: int) -> Outc
     starting = done = spot = on_demand = 0.0
     attempts = interruptions = 0
     finish: float | None = None
-    for probe in range(start, last):
+    probe = start
+    while probe < last:
         elapsed = (probe - start) * gap
         if machine is Move.SPOT and not pools[pool].available[probe]:
             machine, lost_at[pool], interruptions = None, probe, interruptions + 1
@@ -64,9 +65,14 @@ def replay(policy: Policy, job: Job, pools: Sequence[Trace], start: int) -> Outc
             machine = None if move is Move.WAIT else move
             starting = job.restart
             attempts += machine is not None
+        probes = 1
+        if machine is Move.SPOT and not starting:
+            # It makes progress, so that what may be lost stays what it is: nothing changes until the machine is lost.
+            probes = max(1, min(pools[pool].lost[probe], last) - probe)
+        probe += probes
         if machine is None:
             continue
-        used = min(gap, starting + job.work - done)
+        used = min(probes * gap, starting + job.work - done)
         progress = max(0.0, used - starting)
         starting = max(0.0, starting - used)
         done += progress

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +26,16 @@ class Trace:
     gap: float
     """Seconds from one probe to the next."""
     available: tuple[bool, ...]
+
+    @cached_property
+    def lost(self) -> tuple[int, ...]:
+        """For each probe the next one, itself included, without capacity; the number of probes where there is none."""
+        following, found = len(self.available), []
+        for probe in range(len(self.available) - 1, -1, -1):
+            if not self.available[probe]:
+                following = probe
+            found.append(following)
+        return tuple(reversed(found))
 
     @property
     def share(self) -> float:
