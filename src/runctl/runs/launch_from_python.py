@@ -86,8 +86,8 @@ def launch(
 
     ``machine`` are arguments of `runctl.create`, ``run`` those of `runctl.train`. ``on_plan`` is called with the
     finished plan and its price before anything is rented; what it raises ends the matter there. Nobody is asked.
-    ``deadline``: the run must have ended by then; `runctl.runs.watch` moves it to on-demand in time. ``estimate`` is how
-    long it takes without interruptions, ``policy`` one of those that ``runctl simulate`` compares.
+    ``deadline``: the run must have ended by then; `runctl.runs.watch` moves it to on-demand in time. ``estimate`` is
+    how long it takes without interruptions, ``policy`` one of those that ``runctl simulate`` compares.
     ``follows``: the program calls `LaunchedRun.finish`, and the machine waits for it for some minutes. Where a
     provider's machines are there already, ``instance`` names one, and nothing is rented.
 

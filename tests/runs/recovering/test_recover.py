@@ -22,6 +22,7 @@ from runctl.agent import lease
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.checkpoints.layout import end_key
+from runctl.agent.deadline_spec import DeadlineSpec
 from runctl.agent.encoding import dumps
 from runctl.agent.interruption import HandOff
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunSpec, RunState
@@ -49,7 +50,7 @@ from runctl.providers.object_storage import ObjectStorage, ObjectVersion
 from runctl.runs import control, leases
 from runctl.runs.recipe import Recipe, Recipes
 from runctl.runs.records import from_status, planned, with_its_machine
-from runctl.runs.recovering import recover, volumes
+from runctl.runs.recovering import moving, recover, volumes
 from runctl.runs.recovering.recover import Outcome, Recovered, recover_run
 from runctl.runs.recovering.watching import watch_runs
 from runctl.runs.recovery import RETRIED, RecoveryRules
@@ -153,6 +154,17 @@ class Agent:
         known = self.status(RUN, attempt)
         if known.end is None:
             self.conclude(EndReason.STOPPED)
+        return self.world.runs[self.instance][attempt]
+
+    def interrupt(self, _run: str, attempt: int, *, notice: timedelta, moves: str) -> AttemptStatus:
+        known = self.status(RUN, attempt)
+        assert moves
+        assert notice
+        if known.end is not None:
+            raise MachineError("it has ended", code="has-ended")
+        self.conclude(EndReason.MOVED)
+        # The answer may be lost.
+        self.world.called()
         return self.world.runs[self.instance][attempt]
 
     def conclude(self, reason: EndReason) -> None:
@@ -282,6 +294,8 @@ class Cloud(Provider):
 class Recovery(RuleBasedStateMachine):
     """One run, whatever happens to it."""
 
+    deadline: timedelta | None = None
+
     def __init__(self) -> None:
         super().__init__()
         self.world = World()
@@ -302,7 +316,7 @@ class Recovery(RuleBasedStateMachine):
             agent = Agent(self.world, instance.id)
             return SimpleNamespace(provider=cloud, instance=instance, agent=agent, reconnect=lambda: None)
 
-        for module in (control, recover, volumes):
+        for module in (control, recover, volumes, moving):
             self._exit.enter_context(patch.object(module, "reach", reach))
         self._exit.enter_context(patch.object(control, "SystemClock", lambda: self.world.clock))
         for module in (recover, leases):
@@ -311,7 +325,10 @@ class Recovery(RuleBasedStateMachine):
         machine = an_instance(id=FIRST, market=Market.SPOT, tags={})
         self.world.machines[FIRST], self.world.runs[FIRST] = machine, {}
         store = StoreSpec("s3://bucket/runs")
-        spec = RunSpec(RUN, "train", is_command=True, machine_end=MachineEnd(), store=store)
+        asked_at, by = self.world.clock.now().timestamp(), None
+        if self.deadline is not None:
+            by = DeadlineSpec("deadline", asked_at, asked_at + self.deadline.total_seconds(), 4 * 3600.0)
+        spec = RunSpec(RUN, "train", is_command=True, machine_end=MachineEnd(), store=store, deadline=by)
         status = Agent(self.world, FIRST).start(spec)
         now = self.world.clock.now()
         self.store.put(from_status(planned(spec, machine, now, None), status, now))
@@ -690,5 +707,46 @@ def test_a_watcher_without_network_for_ten_minutes_neither_ends_the_run_nor_rent
     there.teardown()
 
 
+class RecoveryInTime(Recovery):
+    """The same with a deadline: it is moved while it goes on, too."""
+
+    deadline = timedelta(hours=6)
+
+    @rule(minutes=st.integers(10, 120))
+    def time_passes(self, minutes: int) -> None:
+        self.world.clock.advance(timedelta(minutes=minutes))
+
+    @invariant()
+    def nothing_is_rented_beside_what_it_uses_and_what_comes_next(self) -> None:
+        attempts = {self.world.machines[name].tags.get(ATTEMPT) for name in self.world.going()}
+        assert len(self.world.going()) <= 2 + (None in attempts)
+
+
+def test_a_run_is_moved_to_on_demand_when_no_more_time_may_be_lost() -> None:
+    there = RecoveryInTime()
+    there.world.clock.advance(timedelta(hours=1.8))
+    asked = there.session, there.store.get(RUN)
+    assert recover_run(*asked, clock=there.world.clock).outcome is Outcome.GOES_ON
+
+    there.world.clock.advance(timedelta(minutes=10))
+    there.world.capacity = False
+    stays = recover_run(*asked, clock=there.world.clock)
+    assert (stays.outcome, there.world.going()) == (Outcome.GOES_ON, [FIRST])
+    assert stays.why == "stays where it is: no on-demand machine is to be had (there is no machine)"
+
+    there.world.capacity = True
+    moved = recover_run(*asked, clock=there.world.clock)
+    assert moved.outcome is Outcome.STARTED
+    assert moved.record.past[0].end_reason is EndReason.MOVED
+    (machine,) = there.world.going()
+    assert there.world.machines[machine].market is Market.ON_DEMAND
+    # Nothing that it has done lies in a checkpoint: it does not go back.
+    there.world.clock.advance(timedelta(minutes=10))
+    assert recover_run(*asked, clock=there.world.clock).outcome is Outcome.GOES_ON
+    there.teardown()
+
+
+TestRecoveryInTime = RecoveryInTime.TestCase
+TestRecoveryInTime.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
 TestRecovery = Recovery.TestCase
 TestRecovery.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
