@@ -145,6 +145,11 @@ class Account:
         return self._client("ec2")
 
     @cached_property
+    def user(self) -> str:
+        """What the commands' own resources have as their owner."""
+        return str(self._client("sts").get_caller_identity()["Arn"]).rpartition("/")[2].rpartition(":")[2]
+
+    @cached_property
     def iam(self) -> Any:
         """The same for roles."""
         return self._client("iam")
@@ -153,6 +158,16 @@ class Account:
     def s3(self) -> Any:
         """The same for buckets."""
         return self._client("s3")
+
+    def client(self, service: str) -> Any:
+        """The same for any other service."""
+        if service not in self._clients:
+            self._clients[service] = self._client(service)
+        return self._clients[service]
+
+    @cached_property
+    def _clients(self) -> dict[str, Any]:
+        return {}
 
     def _client(self, service: str) -> Any:
         keys = self.info.environment()
@@ -197,7 +212,8 @@ class Account:
             yield Thing(item["SnapshotId"], "snapshot", item["State"], _tags(item))
         for item in self.ec2.describe_spot_instance_requests()["SpotInstanceRequests"]:
             if item["State"] in {"open", "active"}:
-                yield Thing(item["SpotInstanceRequestId"], "spot request", item["State"], _tags(item))
+                on = tuple(filter(None, [item.get("InstanceId")]))
+                yield Thing(item["SpotInstanceRequestId"], "spot request", item["State"], _tags(item), on)
         for item in self.ec2.describe_security_groups()["SecurityGroups"]:
             if item["GroupName"] != "default":
                 yield Thing(item["GroupId"], "security group", "", _tags(item))

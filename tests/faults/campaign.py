@@ -14,6 +14,9 @@ from typing import Any
 
 from runctl.sandbox import control
 from tests.faults.account import OWNED, Account, Done, Thing
+from tests.faults.jobs import JOBS
+from tests.faults.leaks import Leak, cleaned, leak_point
+from tests.faults.leaks import table as leak_table
 from tests.faults.proxy import FAULTS, is_change
 from tests.faults.scenarios import SCENARIOS, Scenario
 
@@ -165,41 +168,53 @@ def _unmarked(account: Account, before: Mapping[str, Thing]) -> Iterator[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when nothing was found; the table is on stdout, one JSON line a point in ``--out``."""
     options = _parser().parse_args(argv)
-    names = list(SCENARIOS) if options.command == ["all"] else options.command
+    names = [*SCENARIOS, *(JOBS if options.leaks else ())] if options.command == ["all"] else options.command
     table = Table()
+    leaks: list[Leak] = []
     with tempfile.TemporaryDirectory(prefix="runctl-campaign-") as name:
         home = Path(name) / "sandbox"
         info = control.start(home=home, docker="off")
         try:
             with Account(info, Path(name)).opened() as account:
                 for finding in _campaign(account, names, options):
-                    table.findings.append(finding)
+                    if isinstance(finding, Leak):
+                        leaks.append(finding)
+                    else:
+                        table.findings.append(finding)
                     _tell(finding, options.out)
         except KeyboardInterrupt:
             sys.stderr.write("interrupted: the table is of what was done so far\n")
         finally:
             control.stop(home=home)
-    sys.stdout.write(table.markdown() + "\n")
-    return 1 if any(finding.problems for finding in table.findings) else 0
+    sys.stdout.write((leak_table(leaks) if options.leaks else table.markdown()) + "\n")
+    return 1 if any(f.problems for f in table.findings) or any(leak.problems for leak in leaks) else 0
 
 
-def _campaign(account: Account, names: Sequence[str], options: argparse.Namespace) -> Iterator[Finding]:
+def _campaign(
+    account: Account, names: Sequence[str], options: argparse.Namespace
+) -> Iterator[Finding | Leak]:
     for name in names:
-        scenario = SCENARIOS[name](account, options.transport)
+        scenario = {**SCENARIOS, **JOBS}[name](account, options.transport)
+        put = leak_point if options.leaks else point
         chosen = points(calls_of(scenario), changes_only=options.changes)
+        if options.leaks:
+            # Roles and buckets are made again each time, too.
+            cleaned(account)
         if options.calls:
             chosen = [each for each in chosen if each[0] in options.calls]
         for fault in options.fault:
             for call, occurrence in chosen:
-                found = point(
-                    scenario, fault, call, occurrence, always=options.always, seconds=options.seconds
-                )
+                found = put(scenario, fault, call, occurrence, always=options.always, seconds=options.seconds)
                 if found is not None:
                     yield found
 
 
-def _tell(finding: Finding, out: Path | None) -> None:
-    state = "; ".join(finding.problems) or ("withstood" if finding.again is None else "done by the second")
+def _tell(finding: Finding | Leak, out: Path | None) -> None:
+    if isinstance(finding, Leak):
+        went_well = f"left {dict(finding.left) or 'nothing'}, cleaned up"
+    else:
+        went_well = "withstood" if finding.again is None else "done by the second"
+    state = "; ".join(finding.problems) or went_well
     sys.stderr.write(f"{finding.scenario:18} {finding.fault:12} {finding.at} {finding.occurrence}: {state}\n")
     if out is not None:
         with out.open("a") as file:
@@ -212,14 +227,14 @@ def _parser() -> argparse.ArgumentParser:
         prog="scripts/campaign",
         description="Runs commands in a sandbox of its own, with one fault at each of their calls to AWS, then the"
         " same command once more, and says what is left: things made twice, jobs not done, what no list shows.",
-        epilog=f"commands:\n  {', '.join(SCENARIOS)}\n\nfaults:\n{faults}",
+        epilog=f"commands:\n  {', '.join((*SCENARIOS, *JOBS))}\n\nfaults:\n{faults}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "command",
         nargs="*",
         default=["all"],
-        choices=[*SCENARIOS, "all"],
+        choices=[*SCENARIOS, *JOBS, "all"],
         metavar="COMMAND",
         help="default: all",
     )
@@ -227,6 +242,11 @@ def _parser() -> argparse.ArgumentParser:
         "--fault", nargs="+", default=["kill_after", "drop_after"], choices=FAULTS, metavar="FAULT"
     )
     parser.add_argument("--calls", nargs="+", metavar="CALL", help="only at these, such as ec2:CreateVolume")
+    parser.add_argument(
+        "--leaks",
+        action="store_true",
+        help="instead of the same command again: is all that is left listed, and does a cleanup remove it?",
+    )
     parser.add_argument("--changes", action="store_true", help="only at calls that change something")
     parser.add_argument("--always", action="store_true", help="the fault stays, from that call on")
     parser.add_argument("--seconds", type=float, default=70, help="of the fault delay (default: 70)")

@@ -62,7 +62,8 @@ class Scenario(ABC):
 
     def volume(self) -> str:
         """A new volume of this round's name; its id. By AWS's own calls: making one is not what is tested here."""
-        tags = [{"Key": OWNED, "Value": "true"}, {"Key": "Name", "Value": self.name}]
+        owned = {OWNED: "true", "runctl:owner": self.account.user, "Name": self.name}
+        tags = [{"Key": key, "Value": value} for key, value in owned.items()]
         created = self.account.ec2.create_volume(
             AvailabilityZone=ZONE,
             Size=1,

@@ -19,6 +19,7 @@ from runctl.core.clock import Clock
 from runctl.core.database import StateError
 from runctl.core.errors import RunctlError, Unsupported
 from runctl.core.ids import InstanceId
+from runctl.core.tags import INTENT
 from runctl.machines.intents import IntentState
 from runctl.providers.inventory import Inventory, Resource, ResourceKind
 from runctl.runs.control import refresh, stop_run
@@ -191,7 +192,13 @@ class Cleaning:
 
     def _is_gone(self, inventory: Inventory, resource: Resource) -> bool:
         if resource.kind is not K.INTENT:
-            return inventory.is_gone(resource)
+            gone = inventory.is_gone(resource)
+            token = resource.tags.get(INTENT)
+            if gone and token:
+                # Whoever was about to make it has nothing to finish any more, also where its id was never heard of.
+                with suppress(StateError):
+                    self._session.intents.close(IntentState.GONE, resource.id, token)
+            return gone
         intent = self._session.intents.get(resource.id)
         return intent is None or intent.state is not IntentState.OPEN
 

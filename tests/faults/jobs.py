@@ -1,0 +1,112 @@
+"""Commands that make several things for one job, and those that remove: for `tests.faults.leaks`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import ClassVar
+
+from tests.faults.account import ZONE, until
+from tests.faults.leaks import SOURCE
+from tests.faults.scenarios import Create, Scenario, Things
+
+_RUN = re.compile(r"run-[a-z0-9]{10}")
+
+
+class Job(Scenario):
+    """What it leaves when it is cut short is what is asked; see `tests.faults.leaks`."""
+
+    def missing(self, before: Things, after: Things) -> str:
+        del before, after
+        return ""
+
+    def project(self, script: str) -> None:
+        self.cwd = self.account.folder / "work" / self.name
+        self.cwd.mkdir(parents=True)
+        (self.cwd / "train.py").write_text(script)
+        (self.cwd / ".runctl.toml").write_text("[project]\nname = 'leaks'\n")
+
+
+class Launch(Job):
+    """A machine is rented, trained on and given back."""
+
+    makes: ClassVar[Mapping[str, int]] = {"instance": 1, "spot request": 1, "root disk": 1}
+
+    def prepare(self) -> None:
+        self.project("print('begin', flush=True)\nprint('end')\n")
+
+    def command(self) -> list[str]:
+        return ["aws", "launch", "train.py", "--spot", "--no-checkpoint", "--yes"]
+
+
+class Prewarm(Job):
+    """A helper machine with a role of its own fills a volume."""
+
+    makes: ClassVar[Mapping[str, int]] = {"instance": 1, "root disk": 1}
+
+    def prepare(self) -> None:
+        self.volume()
+        self.account.s3.create_bucket(Bucket=SOURCE)
+        self.account.s3.put_object(Bucket=SOURCE, Key="data/file", Body=b"data")
+
+    def command(self) -> list[str]:
+        return ["aws", "ebs", "prewarm", self.name, "--from", f"s3://{SOURCE}/data", "--yes"]
+
+
+class Recover(Job):
+    """The next attempt of a run whose machine is gone."""
+
+    makes: ClassVar[Mapping[str, int]] = {"instance": 1, "root disk": 1}
+
+    def prepare(self) -> None:
+        self.project("import time\nprint('begin', flush=True)\ntime.sleep(600)\n")
+        machine = self.account.ok("aws", "create", "--zone", ZONE, "--spot", "--quiet").split()[0]
+        started = self.account.ok("aws", "train", machine, "train.py", "--quiet", cwd=self.cwd)
+        self.run = _RUN.findall(started)[0]
+        self.account.ec2.terminate_instances(InstanceIds=[machine])
+        until(lambda: machine not in self.account.things(), what="the machine to be gone")
+
+    def command(self) -> list[str]:
+        return ["runs", "recover", self.run, "--yes"]
+
+
+class Cleanup(Job):
+    """A cleanup that is cut short itself."""
+
+    def prepare(self) -> None:
+        self.account.ok("aws", "create", "--zone", ZONE, "--spot", "--quiet", "--no-wait")
+        self.volume()
+        self.account.ok("aws", "ebs", "snapshot", self.name, "--no-freeze", "--quiet")
+
+    def command(self) -> list[str]:
+        return [
+            *("resources", "cleanup", "--older-than", "1s", "--include", "all", "--yes"),
+            *("--region", self.account.info.region),
+        ]
+
+
+class StopAll(Cleanup):
+    """Every machine ends."""
+
+    def command(self) -> list[str]:
+        return ["resources", "stop-all", "--end", "--yes", "--region", self.account.info.region]
+
+
+class CreateOnDemand(Create):
+    """With a fresh data volume."""
+
+    makes: ClassVar[Mapping[str, int]] = {"instance": 1, "root disk": 1, "volume": 1}
+
+    def command(self) -> list[str]:
+        return ["aws", "create", "--zone", ZONE, "--data-volume-size", "1", "--quiet"]
+
+
+JOBS: Mapping[str, type[Scenario]] = {
+    "launch": Launch,
+    "prewarm": Prewarm,
+    "recover": Recover,
+    "cleanup": Cleanup,
+    "stop-all": StopAll,
+    "create-on-demand": CreateOnDemand,
+}
+"""By the name that `scripts/campaign` knows them by."""

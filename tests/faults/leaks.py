@@ -1,0 +1,158 @@
+"""What a command that was cut short leaves is listed, and a cleanup removes all of it: ``campaign --leaks``."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.faults.account import Account, Done, Thing
+from tests.faults.scenarios import Scenario
+
+LIST = ("resources", "list", "--output", "json")
+CLEANUP = ("resources", "cleanup", "--older-than", "1s", "--include", "all", "--yes", "--output", "json")
+PATIENCE_SECONDS = 90.0
+"""A run that goes on keeps its machine, and its machine waits for a moment for what it wrote to be fetched."""
+
+
+@dataclass(frozen=True)
+class Leak:
+    """One command with one fault, and the cleanup after it."""
+
+    scenario: str
+    fault: str
+    at: str
+    """The calls that went wrong, each by name."""
+    occurrence: int
+    code: int
+    """The command's exit code."""
+    left: Mapping[str, int]
+    """What it left, by kind."""
+    cleanups: int
+    """How many it took until nothing was left."""
+    seconds: float
+    problems: tuple[str, ...]
+    error: str = ""
+
+
+def leak_point(
+    scenario: Scenario, fault: str, call: str = "", occurrence: int = 1, **arm: Any
+) -> Leak | None:
+    """Put the fault at one call of the command and clean up; ``None`` where there is no such call."""
+    account = scenario.account
+    scenario.begin()
+    before = everything(account)
+    began = time.monotonic()
+    done = account.run(*scenario.command(), cwd=scenario.cwd, fault=fault, match=call, at=occurrence, **arm)
+    if not done.faults:
+        return None
+    problems = [*_misbehaved(done)]
+    there = everything(account)
+    new = Counter(thing.kind for thing in there.values() if thing.id not in before)
+    problems += [
+        f"too many: {new[kind]} of {kind}" for kind, most in scenario.makes.items() if new[kind] > most
+    ]
+    problems += _unlisted(account, there)
+    cleanups, more = cleaned(account)
+    problems += more
+    return Leak(
+        type(scenario).__name__,
+        fault,
+        ", ".join(done.faults),
+        occurrence,
+        done.code,
+        dict(new),
+        cleanups,
+        round(time.monotonic() - began, 1),
+        tuple(problems),
+        done.err.strip()[-300:] if problems else "",
+    )
+
+
+def everything(account: Account) -> dict[str, Thing]:
+    """All that a command can have made, the templates, groups and uploads as well."""
+    found = account.things()
+    for item in account.ec2.describe_launch_templates()["LaunchTemplates"]:
+        found[item["LaunchTemplateId"]] = Thing(item["LaunchTemplateId"], "launch template", "", {})
+    for item in account.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]:
+        name = item["AutoScalingGroupName"]
+        found[f"group/{name}"] = Thing(f"group/{name}", "group", "", {})
+    for bucket in account.s3.list_buckets()["Buckets"]:
+        for upload in account.s3.list_multipart_uploads(Bucket=bucket["Name"]).get("Uploads", ()):
+            name = f"upload/{bucket['Name']}/{upload['Key']}"
+            found[name] = Thing(name, "upload", "", {})
+    return {key: thing for key, thing in found.items() if not key.startswith(f"bucket/{SOURCE}")}
+
+
+SOURCE = "leaks-source"
+"""The user's own bucket, which a prewarm reads from."""
+
+
+def _unlisted(account: Account, there: Mapping[str, Thing]) -> Iterator[str]:
+    done = account.run(*LIST, "--region", account.info.region)
+    if done.code != 0:
+        yield f"the list is not complete: {done.err.strip()[-300:]}"
+        return
+    listed = {each["id"].partition("?")[0] for each in json.loads(done.out)["resources"]}
+    for thing in there.values():
+        # What a fleet asks for spot machines with has no tag, and goes with its instance.
+        along = thing.kind == "spot request" and set(thing.attached_to) & listed
+        if _id_of(thing) not in listed and not along:
+            yield f"not listed: {thing.kind} {thing.id}"
+
+
+def _id_of(thing: Thing) -> str:
+    kind, slash, rest = thing.id.partition("/")
+    if kind in {"object", "upload"} and slash:
+        return f"s3://{rest}"
+    return rest if slash else thing.id
+
+
+def cleaned(account: Account) -> tuple[int, list[str]]:
+    """How many cleanups it took, and what is wrong."""
+    number, limit = 0, time.monotonic() + PATIENCE_SECONDS
+    while True:
+        number += 1
+        done = account.run(*CLEANUP, "--region", account.info.region)
+        problems = [*_misbehaved(done)]
+        if done.code != 0:
+            problems.append(f"the cleanup failed: {done.err.strip()[-300:]}")
+        left = everything(account)
+        if problems or not left:
+            break
+        if time.monotonic() > limit:
+            problems.append(f"left: {', '.join(f'{thing.kind} {thing.id}' for thing in left.values())}")
+            problems.append(f"because: {done.err.strip()[-600:]}")
+            break
+        time.sleep(2)
+    listed = account.run("resources", "list", "--quiet", "--region", account.info.region)
+    if (listed.code, listed.out.strip()) != (0, "") and not problems:
+        problems.append(f"still listed: {listed.out.split()} {listed.err.strip()[-300:]}")
+    return number, problems
+
+
+def _misbehaved(done: Done) -> Iterator[str]:
+    if done.hung:
+        yield "hangs: it was ended after a while"
+    if "Traceback (most recent call last)" in done.err or "fault in runctl" in done.err:
+        yield f"a fault in runctl: {done.err.strip()[-300:]}"
+
+
+def table(leaks: list[Leak]) -> str:
+    """A row for each command and fault."""
+    rows: dict[tuple[str, str], list[Leak]] = {}
+    for leak in leaks:
+        rows.setdefault((leak.scenario, leak.fault), []).append(leak)
+    lines = [
+        "| command | fault | points | left something | leaks and duplicates |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for (scenario, fault), found in rows.items():
+        something = sum(bool(each.left) for each in found)
+        bad = sum(bool(each.problems) for each in found)
+        lines.append(f"| {scenario} | {fault} | {len(found)} | {something} | {bad} |")
+    total, bad = len(leaks), sum(bool(each.problems) for each in leaks)
+    return "\n".join([*lines, "", f"{total} points, {bad} with problems"])
