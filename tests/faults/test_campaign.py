@@ -9,6 +9,8 @@ import pytest
 
 from tests.faults.account import Account
 from tests.faults.campaign import calls_of, main, point, points
+from tests.faults.jobs import JOBS, Cleanup
+from tests.faults.leaks import cleaned, leak_point
 from tests.faults.proxy import Arm, is_change
 from tests.faults.scenarios import SCENARIOS, Scenario
 
@@ -127,3 +129,26 @@ def test_which_calls_go_wrong(arm: Arm, hit: list[int]) -> None:
 )
 def test_a_change_is_told_from_a_look(name: str, changes: bool) -> None:
     assert is_change(name) is changes
+
+
+@pytest.mark.parametrize(("job", "call"), [(Cleanup, "ec2:TerminateInstances")])
+def test_what_a_killed_command_leaves_is_listed_and_cleaned_up(
+    account: Account, job: type[Scenario], call: str
+) -> None:
+    found = leak_point(job(account), "kill_after", call)
+
+    assert found is not None
+    assert found.problems == (), found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["kill_before", "kill_after", "drop_after"])
+@pytest.mark.parametrize("name", ["create", "terminate", "train", "ebs-move", *JOBS])
+def test_nothing_is_leaked_wherever_a_command_is_cut_short(account: Account, name: str, fault: str) -> None:
+    scenario = {**SCENARIOS, **JOBS}[name](account)
+    chosen = points(calls_of(scenario))
+    cleaned(account)
+    found = [leak_point(scenario, fault, call, occurrence) for call, occurrence in chosen]
+
+    assert chosen
+    assert [leak for leak in found if leak is not None and leak.problems] == []
