@@ -10,7 +10,7 @@ import pytest
 from runctl.agent.encoding import from_json
 from runctl.agent.spec import AttemptStatus, EndRecord, LogFrame, RunSpec
 from runctl.core.errors import MachineError
-from runctl.providers.aws.ec2.userdata import parse_ready
+from runctl.providers.first_boot import parse_ready
 from runctl.transport.answers import answered, count, record
 from runctl.transport.interface import Completed
 

@@ -95,9 +95,7 @@ def instance_id_in(provider: str, reference: str) -> InstanceId | None:
     if own is None or re.fullmatch(own.pattern, reference):
         return InstanceId(reference)
     hint = f"runctl {provider} list shows instances"
-    other = next(
-        (each for each in described.ids if each is not own and reference.startswith(each.prefix)), None
-    )
+    other = next((each for each in described.ids if each is not own and each.claims(reference)), None)
     if other is not None:
         message = f"{reference} is {with_article(other.kind)}, and an instance is needed here"
     elif reference.startswith("run-"):
@@ -105,7 +103,7 @@ def instance_id_in(provider: str, reference: str) -> InstanceId | None:
         hint = f"runctl runs show {reference} names its instance"
     elif reference.endswith((".py", ".sh")):
         message = f"{reference} is a script, and an instance is needed here: its id or its name"
-    elif reference.startswith(own.prefix):
+    elif own.claims(reference):
         message = f"{reference!r} is not an instance id: they look like {own.example}"
     elif not reference.strip():
         message = "an instance is needed here, and an empty text was given"

@@ -53,6 +53,6 @@ def why_not_a_name(name: str) -> str:
         return "it begins with a hyphen, as an option does"
     if not name.strip("."):
         return "it consists of dots, as a folder's own path does"
-    if name.lower().startswith((_RUN_PREFIX, *registry.id_prefixes())):
+    if name.lower().startswith(_RUN_PREFIX) or registry.is_like_an_id(name.lower()):
         return "it looks like an id"
     return ""

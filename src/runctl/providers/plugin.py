@@ -6,6 +6,7 @@ module that holds it must be quick: it is imported for ``runctl --help``. What i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -53,10 +54,15 @@ class IdKind:
     kind: str
     """``instance``, ``volume``, ``snapshot``, ``machine image``."""
     prefix: str
-    """What all of them begin with; no name that begins so is looked up, or given to anything new."""
+    """What all of them begin with; no name that begins so is looked up, or given to anything new. Empty where they have
+    no common beginning: then the pattern alone tells."""
     pattern: str
     """A regular expression for the whole id."""
     example: str
+
+    def claims(self, text: str) -> bool:
+        """Whether no name may be this text: it begins as an id of this kind does, or is one."""
+        return text.startswith(self.prefix) if self.prefix else bool(re.fullmatch(self.pattern, text))
 
 
 @dataclass(frozen=True)

@@ -184,3 +184,56 @@ class FreePrices(Prices):
 
     def _nothing_at_all(self, per: Per) -> TieredRate:
         return TieredRate((Tier(Decimal(0), Decimal(0)),), per, datetime.now(UTC), self._source)
+
+
+class MachinePrices(Prices):
+    """Of a provider that tells what its machines cost, and of nothing else."""
+
+    def spot_history(
+        self, instance_types: Sequence[str], region: str | None, since: datetime, zone: str | None = None
+    ) -> tuple[PricePoint, ...]:
+        """None is told."""
+        del instance_types, region, since, zone
+        return ()
+
+    def volume(
+        self,
+        volume_type: str,
+        size_gib: int,
+        iops: int | None,
+        throughput: int | None,
+        region: str | None,
+    ) -> Rate | None:
+        """Not told."""
+        del volume_type, size_gib, iops, throughput, region
+        return None
+
+    def snapshot(self, region: str | None) -> Rate | None:
+        """Not told."""
+        del region
+        return None
+
+    def public_ip(self, region: str | None) -> Rate | None:
+        """Part of the machine's price."""
+        del region
+        return None
+
+    def storage(self, region: str | None) -> StoragePrices | None:
+        """Not told."""
+        del region
+        return None
+
+    def image_storage(self, region: str | None) -> Rate | None:
+        """Not told."""
+        del region
+        return None
+
+    def data_out(self, region: str | None) -> TieredRate | None:
+        """Not told."""
+        del region
+        return None
+
+    def nat(self, region: str | None) -> NatPrices | None:
+        """There is none."""
+        del region
+        return None

@@ -64,12 +64,12 @@ def this_computer() -> str:
 def id_like(kind: str, text: str) -> IdKind | None:
     """How the ids of this kind look that begin as the text does, whoever's they are; ``None``: it is a name."""
     kinds = (each.id_of(kind) for each in plugins())
-    return next((own for own in kinds if own is not None and text.startswith(own.prefix)), None)
+    return next((own for own in kinds if own is not None and own.claims(text)), None)
 
 
-def id_prefixes() -> tuple[str, ...]:
-    """What the ids of every provider's resources begin with."""
-    return tuple(sorted({kind.prefix for each in plugins() for kind in each.ids}))
+def is_like_an_id(text: str) -> bool:
+    """Whether it begins as the ids of some provider's resources do."""
+    return any(kind.claims(text) for each in plugins() for kind in each.ids)
 
 
 def owner_of(instance: str) -> str | None:

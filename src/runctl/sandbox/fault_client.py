@@ -133,6 +133,18 @@ class Faults:
         """Scheduled actions of Auto Scaling groups come that late; on AWS it may be two minutes."""
         self._ask("schedule-late", seconds=seconds)
 
+    def lyceum(self, **behaviour: object) -> None:
+        """Lyceum's API behaves so from now on; see `runctl.sandbox.lyceum.account.Behaviour`."""
+        self._ask("lyceum", **behaviour)
+
+    def lyceum_stock(self, profile: str, market: str, count: int) -> None:
+        """Lyceum has at most that many VMs of a profile in a market."""
+        self._ask("lyceum", stock={"profile": profile, "market": market, "count": count})
+
+    def lyceum_reclaim(self, vm_id: str) -> None:
+        """A spot VM is taken back, without notice."""
+        self._ask("lyceum-reclaim", vm_id=vm_id)
+
     def clear(self) -> None:
         """Everything goes well again."""
         self._ask("clear")

@@ -157,6 +157,23 @@ def _age_modifications(_world: World, parameters: dict[str, Any]) -> None:
 
 def _clear(world: World, _parameters: dict[str, Any]) -> None:
     world.faults = type(world.faults)()
+    world.lyceum.behaviour = type(world.lyceum.behaviour)()
+
+
+def _lyceum(world: World, parameters: dict[str, Any]) -> None:
+    """How Lyceum's API behaves from now on; see `runctl.sandbox.lyceum.account.Behaviour`."""
+    behaviour = world.lyceum.behaviour
+    for name, value in parameters.items():
+        if name == "stock":
+            behaviour.stock[value["profile"], value["market"]] = int(value["count"])
+        elif hasattr(behaviour, name):
+            setattr(behaviour, name, type(getattr(behaviour, name))(value))
+        else:
+            raise KeyError(f"Lyceum's API has no behaviour {name!r}")
+
+
+def _lyceum_reclaim(world: World, parameters: dict[str, Any]) -> None:
+    world.lyceum.reclaim(world, parameters["vm_id"])
 
 
 def _interrupt(world: World, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -235,6 +252,8 @@ def _stamp(moment: datetime) -> str:
 
 _VERBS: dict[str, Callable[[World, dict[str, Any]], dict[str, Any] | None]] = {
     "faults": _faults,
+    "lyceum": _lyceum,
+    "lyceum-reclaim": _lyceum_reclaim,
     "kill": _kill,
     "interrupt": _interrupt,
     "interrupt-pool": _interrupt_pool,

@@ -28,6 +28,8 @@ class Keys:
     """For clients, which sign with it; the sandbox does not check signatures."""
     control_token: str = field(repr=False)
     """For the sandbox's own requests, below ``/_sandbox/``."""
+    lyceum_key: str = field(default="", repr=False)
+    """For Lyceum's API."""
 
     @classmethod
     def new(cls) -> Keys:
@@ -36,6 +38,7 @@ class Keys:
             access_key_id="AKIA" + "".join(secrets.choice(_LETTERS) for _ in range(16)),
             secret_access_key=secrets.token_urlsafe(30),
             control_token=secrets.token_urlsafe(32),
+            lyceum_key="lk_" + secrets.token_urlsafe(30),
         )
 
 

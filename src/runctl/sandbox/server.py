@@ -26,6 +26,8 @@ from runctl.sandbox.ebs.disks import Disks
 from runctl.sandbox.ecr.registry import Registry
 from runctl.sandbox.folders.body import FolderDisks
 from runctl.sandbox.layout import Layout
+from runctl.sandbox.lyceum.api import PREFIX as LYCEUM
+from runctl.sandbox.lyceum.api import LyceumApi
 from runctl.sandbox.machines.network import REGISTRY_PORT, Network
 from runctl.sandbox.record import CONTROL
 from runctl.sandbox.world import World, become
@@ -158,14 +160,17 @@ def _say(layout: Layout, world: World, kind: str) -> None:
 
 
 class _Control:
-    """Answers what tests and ``sandbox status`` ask of the sandbox itself, with its token; the rest is AWS's."""
+    """Answers what tests and ``sandbox status`` ask of the sandbox itself, with its token; the rest is a provider's."""
 
     def __init__(self, application: Wsgi, world: World) -> None:
         self._application = application
         self._world = world
+        self._lyceum = LyceumApi(world, world.keys.lyceum_key)
 
     def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
+        if path.startswith(f"{LYCEUM}/"):
+            return self._lyceum(environ, start)
         if not path.startswith(CONTROL):
             return self._application(environ, start)
         if not has_token(environ, self._world.keys.control_token):

@@ -13,6 +13,7 @@ from runctl.sandbox.autoscaling.groups import Group
 from runctl.sandbox.capacity import Pool
 from runctl.sandbox.ebs.disks import Disks
 from runctl.sandbox.layout import Layout
+from runctl.sandbox.lyceum.account import Account as LyceumAccount
 from runctl.sandbox.machines.machine import Hardware, Machine
 from runctl.sandbox.machines.network import Network
 from runctl.sandbox.record import Keys
@@ -88,6 +89,7 @@ class World:
     """Auto Scaling groups by name."""
     deleted_groups: list[Group] = field(default_factory=list)
     faults: Faults = field(default_factory=Faults)
+    lyceum: LyceumAccount = field(default_factory=LyceumAccount)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property

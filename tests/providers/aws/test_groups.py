@@ -26,7 +26,7 @@ from runctl.providers.aws.autoscaling.planning import group_arguments
 from runctl.providers.aws.autoscaling.rights import POLICY, run_policy
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
-from runctl.providers.aws.ec2.userdata import LIMIT_BYTES, compressed
+from runctl.providers.first_boot import LIMIT_BYTES, compressed
 from runctl.providers.groups import GroupPlan, GroupRequest, TakeUp
 from runctl.providers.interface import InstanceRequest, VolumeMount
 from runctl.providers.volume_plans import VolumeRequest

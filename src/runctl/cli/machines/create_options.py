@@ -182,7 +182,7 @@ def _shared_options(provider: str) -> list[Callable[[Callable[..., Any]], Callab
 
 def _refuse_id(provider: str, instance_type: str) -> None:
     ids = plugin(provider).ids
-    own = next((each for each in ids if instance_type.startswith(each.prefix)), None)
+    own = next((each for each in ids if each.claims(instance_type)), None)
     if own is not None:
         raise UsageError(
             f"{instance_type} is {with_article(own.kind)}, and an instance type is needed here",

@@ -29,7 +29,7 @@ STOP_GRACE = timedelta(seconds=20)
 LEAST_LEFT = timedelta(minutes=10)
 """A helper machine that ends itself sooner is not worth taking over."""
 DEADLINE_COMMAND = "/usr/local/sbin/runctl-deadline"
-"""On a machine with a time to live: sets its timer (see ``bootstrap.sh``)."""
+"""On a machine with a time to live: sets its timer (see ``first_boot.sh``)."""
 
 
 @dataclass

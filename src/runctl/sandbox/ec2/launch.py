@@ -130,7 +130,7 @@ class Launch(Lifecycle):
             docker=self.world.docker and (image is None or image.docker),
             authorized_key=key.public_key if key else None,
             user_data=text,
-            environment=_environment(self.world),
+            environment=machine_environment(self.world),
         )
         machine = self.world.new_machine(hardware)
         instance.sandbox_address = machine.address
@@ -150,7 +150,7 @@ def _check_spot_price(kind: str, region: str, zone: str) -> None:
         )
 
 
-def _environment(world: World) -> dict[str, str]:
+def machine_environment(world: World) -> dict[str, str]:
     """Of every login and command: where this AWS is, and which certificates this computer's network needs."""
     trusted = {name: str(CA_BUNDLE) for name in TLS_VARIABLES} if CA_BUNDLE.exists() else {}
     address = world.endpoint_in_machines

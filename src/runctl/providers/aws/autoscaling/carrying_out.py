@@ -31,7 +31,7 @@ from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2.fleets import PROFILE_TIMEOUT
 from runctl.providers.aws.ec2.images import root_device
 from runctl.providers.aws.ec2.launch import run_instances_arguments
-from runctl.providers.aws.ec2.userdata import LIMIT_BYTES, compressed
+from runctl.providers.first_boot import LIMIT_BYTES, compressed
 from runctl.providers.groups import GroupPlan, MachineGroup
 
 BUSY = frozenset({"ResourceContention", "ScalingActivityInProgress"})

@@ -18,7 +18,7 @@ from runctl.providers.groups import START_AGENT, TakeUp
 
 
 def take_up_script(take_up: TakeUp, *, group: str, login_user: str, region: str, store_region: str) -> str:
-    """Lines that follow those of `runctl.providers.aws.ec2.userdata.user_data`. Every value is quoted."""
+    """Lines that follow those of `runctl.providers.first_boot.user_data`. Every value is quoted."""
     wanted = {
         "url": take_up.url.rstrip("/"),
         "run_id": take_up.run_id,

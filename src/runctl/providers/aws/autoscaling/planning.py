@@ -23,7 +23,7 @@ from runctl.providers.aws.autoscaling.rights import rights_text
 from runctl.providers.aws.calls.parse import tag_list
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2.planning import plan_create
-from runctl.providers.aws.ec2.userdata import compressed
+from runctl.providers.first_boot import compressed
 from runctl.providers.groups import GroupPlan, GroupRequest
 
 MOST_TYPES = 40

@@ -25,8 +25,8 @@ from runctl.providers.aws.calls.errors import NoCapacityInZone, classify, error_
 from runctl.providers.aws.calls.idempotence import call_once
 from runctl.providers.aws.calls.parse import tag_list
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.ec2.userdata import compressed
 from runctl.providers.capacity import Offer, Pool, Refusal, RefusalListener, RefusalReason, pools_text
+from runctl.providers.first_boot import compressed
 from runctl.providers.interface import CreatePlan
 
 TEMPLATE_PREFIX = "runctl-fleet-"

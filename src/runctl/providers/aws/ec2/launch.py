@@ -50,7 +50,6 @@ from runctl.providers.aws.ec2.fleets import (
 from runctl.providers.aws.ec2.images import root_device
 from runctl.providers.aws.ec2.instances import describe, find_described, priced
 from runctl.providers.aws.ec2.releasing import released
-from runctl.providers.aws.ec2.userdata import compressed, machine_limits, user_data
 from runctl.providers.aws.iam.roles import (
     DEFAULT_PROFILE,
     WITHOUT_PROFILE,
@@ -60,6 +59,7 @@ from runctl.providers.aws.iam.roles import (
     unreachable_without_profile,
 )
 from runctl.providers.capacity import Offer, Pool, Refusal, RefusalListener, no_listener
+from runctl.providers.first_boot import compressed, machine_limits, user_data
 from runctl.providers.interface import CreatePlan
 
 RUNNING_TIMEOUT = timedelta(minutes=5)

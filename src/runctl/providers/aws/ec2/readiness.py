@@ -29,7 +29,7 @@ from runctl.providers.aws.ebs.volume_lookup import find_volume
 from runctl.providers.aws.ec2.connect import Connections
 from runctl.providers.aws.ec2.instances import describe, find_described, priced
 from runctl.providers.aws.ec2.launch import ended, wait_running
-from runctl.providers.aws.ec2.userdata import READY_FILE, Ready, parse_ready
+from runctl.providers.first_boot import READY_FILE, Ready, parse_ready
 from runctl.transport.interface import Transport
 
 _COMMAND_TIMEOUT = timedelta(seconds=45)

@@ -98,4 +98,4 @@ def _guard() -> str:
 
 @cache
 def _program() -> str:
-    return resources.files("runctl.providers.aws.ec2").joinpath("bootstrap.sh").read_text(encoding="utf-8")
+    return resources.files("runctl.providers").joinpath("first_boot.sh").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ import pytest
 from runctl.agent.guard.daemon import read_limits
 from runctl.agent.guard.limits import Limits
 from runctl.core.errors import MachineError
-from runctl.providers.aws.ec2.userdata import LIMIT_BYTES, compressed, parse_ready, user_data
+from runctl.providers.first_boot import LIMIT_BYTES, compressed, parse_ready, user_data
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 

@@ -1,0 +1,224 @@
+"""Lyceum's VM API, typed: which call means what, and what its refusals are in our words."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from runctl._version import __version__
+from runctl.core.errors import (
+    CapacityError,
+    Conflict,
+    CredentialsError,
+    NotFound,
+    OutcomeUnknown,
+    PermissionDenied,
+    ProviderError,
+    QuotaExceeded,
+    RunctlError,
+    UsageError,
+)
+from runctl.providers.lyceum.settings import Account
+from runctl.providers.rest import Answer, RestClient, decoded
+
+NAME = "Lyceum"
+_ROOT = "/api/v2/external"
+_CREATE_SECONDS = 150.0
+_CREATE_WITH_STORAGE_SECONDS = 300.0
+"""How long the vendor's own tool waits for either."""
+_NO_CAPACITY = "could not be provisioned right now"
+_UNKNOWN_PROFILE = "unknown hardware_profile"
+
+
+class Specs(msgspec.Struct, frozen=True):
+    """What a machine is made of."""
+
+    gpu_type: str | None = None
+    gpu_count: int | None = None
+
+
+class Attached(msgspec.Struct, frozen=True):
+    """A block volume as a machine has it."""
+
+    volume_id: str
+    size_gb: int | None = None
+    mount_path: str | None = None
+
+
+class Vm(msgspec.Struct, frozen=True):
+    """One VM. Of a new one the top level leaves out what ``instance_specs`` has."""
+
+    vm_id: str
+    status: str
+    display_name: str | None = None
+    ip_address: str | None = None
+    created_at: str | None = None
+    instance_specs: Specs | None = None
+    hardware_profile: str | None = None
+    gpu_count: int | None = None
+    instance_type: str | None = None
+    """The market."""
+    volumes: tuple[Attached, ...] | None = None
+
+
+class Terminated(msgspec.Struct, frozen=True):
+    """The answer of a termination."""
+
+    detached_volumes: tuple[Attached, ...] | None = None
+
+
+class Variant(msgspec.Struct, frozen=True):
+    """A profile in a market: its price, and how many GPUs a machine of it can have now."""
+
+    hardware_profile: str
+    instance_type: str
+    price_per_hour: Decimal
+    """USD for one GPU."""
+    allowed_gpus_per_instance: tuple[int, ...] = ()
+    available_gpus_per_instance: tuple[int, ...] = ()
+
+
+class BlockVolume(msgspec.Struct, frozen=True):
+    """A block volume."""
+
+    volume_id: str
+    size_gb: int | None = None
+    status: str | None = None
+    location: str | None = None
+    attached_vm_id: str | None = None
+    mount_path: str | None = None
+
+
+class User(msgspec.Struct, frozen=True):
+    """Whose key it is."""
+
+    user_id: str | None = None
+    org_id: str | None = None
+    email: str | None = None
+    credit_balance: Decimal | None = None
+
+
+class _Vms(msgspec.Struct, frozen=True):
+    vms: tuple[Vm, ...]
+
+
+class _Availability(msgspec.Struct, frozen=True):
+    available_instance_variants: tuple[Variant, ...]
+
+
+class _Volumes(msgspec.Struct, frozen=True):
+    volumes: tuple[BlockVolume, ...]
+
+
+class LyceumApi:
+    """Each call raises `Unreachable`, and of our errors what its refusal means."""
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        # The default of Python's own clients is refused by some proxies of this field.
+        headers = {**account.headers, "User-Agent": f"runctl/{__version__}", "Accept": "application/json"}
+        self._rest = RestClient(account.base_url, headers, NAME)
+
+    def vms(self) -> tuple[Vm, ...]:
+        """All of the organisation, ended ones included."""
+        return decoded(self._read("/vms/list"), _Vms, NAME).vms
+
+    def vm(self, vm_id: str) -> Vm:
+        """One. Raises `NotFound`."""
+        return decoded(self._read(f"/vms/{vm_id}/status"), Vm, NAME)
+
+    def create(self, body: dict[str, Any]) -> Vm:
+        """The new VM. Raises `CapacityError`, and `OutcomeUnknown` where it may have been made all the same."""
+        storage = "new_volume" in body or "volume_ids" in body
+        answer = self._rest.write(
+            "POST",
+            f"{_ROOT}/vms/create",
+            body,
+            read_seconds=_CREATE_WITH_STORAGE_SECONDS if storage else _CREATE_SECONDS,
+        )
+        if answer.status == 500 and _NO_CAPACITY in _detail(answer):
+            raise CapacityError(
+                f"Lyceum: {_detail(answer)}", hint="try another profile, market or number of GPUs"
+            )
+        if answer.status >= 500:
+            raise OutcomeUnknown(
+                f"Lyceum answered {answer.status} to the creation of a VM: {_detail(answer)}",
+                may_still_happen=True,
+            )
+        return decoded(_good(answer, "create a VM"), Vm, NAME)
+
+    def terminate(self, vm_id: str) -> Terminated:
+        """It ends, and its block volumes are free. Raises `NotFound` where it has ended."""
+        answer = self._rest.write("DELETE", f"{_ROOT}/vms/{vm_id}")
+        if answer.status >= 500:
+            raise OutcomeUnknown(
+                f"Lyceum answered {answer.status} to the end of VM {vm_id}: {_detail(answer)}",
+                hint=f"runctl lyceum terminate {vm_id}",
+            )
+        return decoded(_good(answer, f"end VM {vm_id}"), Terminated, NAME)
+
+    def variants(self) -> tuple[Variant, ...]:
+        """What is offered, with its stock a moment ago."""
+        return decoded(self._read("/vms/availability"), _Availability, NAME).available_instance_variants
+
+    def volumes(self) -> tuple[BlockVolume, ...]:
+        """All block volumes."""
+        return decoded(self._read("/storage/block"), _Volumes, NAME).volumes
+
+    def delete_volume(self, volume_id: str) -> None:
+        """A detached volume is gone. Raises `NotFound`, `Conflict`."""
+        _good(self._rest.write("DELETE", f"{_ROOT}/storage/block/{volume_id}"), f"delete volume {volume_id}")
+
+    def user(self) -> User:
+        """Whose key it is, and the balance."""
+        return decoded(self._read("/user/status"), User, NAME)
+
+    def _read(self, path: str) -> Answer:
+        return _good(self._rest.read(_ROOT + path), f"read {path}")
+
+
+def _good(answer: Answer, what: str) -> Answer:
+    if not answer.is_good:
+        raise refused(answer, what)
+    return answer
+
+
+def refused(answer: Answer, what: str) -> RunctlError:
+    """The error that an answer is: decided by its status, then by its words. Pure."""
+    said = _detail(answer)
+    message = f"Lyceum refused to {what}: {said or f'HTTP {answer.status}'}"
+    if answer.status == 401:
+        return CredentialsError(message, hint="check LYCEUM_API_KEY: runctl doctor")
+    if answer.status == 403:
+        return PermissionDenied(
+            message, hint="is it the right organisation? set LYCEUM_ORG, or use another key"
+        )
+    if answer.status == 402:
+        return QuotaExceeded(message, hint="add credit at dashboard.lyceum.technology", code="no-credit")
+    if answer.status == 404:
+        return NotFound(message, hint="runctl lyceum list", code="instance-not-found")
+    if answer.status == 409:
+        return Conflict(message)
+    if answer.status == 429:
+        return ProviderError(message, hint="wait a minute and try again", code="throttled")
+    if answer.status == 400 and _UNKNOWN_PROFILE in said.lower():
+        return NotFound(message, hint="runctl lyceum offers", code="instance-type-not-found")
+    if answer.status in {400, 422}:
+        return UsageError(message)
+    return ProviderError(message, hint="try again in a moment")
+
+
+def _detail(answer: Answer) -> str:
+    """Lyceum's own words: a text, or one for each field that is wrong."""
+    content = answer.json()
+    detail = content.get("detail") if isinstance(content, dict) else None
+    if isinstance(detail, list):
+        parts = [
+            f"{'.'.join(str(step) for step in each.get('loc', ()))}: {each.get('msg', '')}"
+            for each in detail
+            if isinstance(each, dict)
+        ]
+        return "; ".join(parts)
+    return detail if isinstance(detail, str) else answer.text()

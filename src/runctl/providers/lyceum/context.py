@@ -1,0 +1,76 @@
+"""What the parts of the Lyceum provider share: the account, the clock, and which VMs were ended from here."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from runctl.core.clock import Clock
+from runctl.core.config import SANDBOX_VARIABLE
+from runctl.core.errors import RunctlError
+from runctl.core.files import make_private_folder
+from runctl.core.ids import InstanceId
+from runctl.core.journal import Journal
+from runctl.core.models import Instance
+from runctl.providers.lyceum.api import LyceumApi, User, Variant, Vm
+from runctl.providers.lyceum.machines import instance_of
+from runctl.providers.lyceum.settings import LyceumConfig, this_account
+
+
+@dataclass(frozen=True)
+class LyceumContext:
+    """One caller's Lyceum."""
+
+    settings: LyceumConfig
+    clock: Clock
+    state_directory: Path
+    """Keys, known hosts and what was ended; the user's alone."""
+    journal: Journal
+
+    @cached_property
+    def api(self) -> LyceumApi:
+        """The API, as whoever the environment says. Raises `CredentialsError`."""
+        return LyceumApi(this_account(self.settings, self.clock.now()))
+
+    @cached_property
+    def user(self) -> User:
+        """Whose key it is. Asked once."""
+        return self.api.user()
+
+    @property
+    def owner(self) -> str:
+        """Who creates what is created here."""
+        return self.user.email or self.user.user_id or "unknown"
+
+    @property
+    def in_sandbox(self) -> bool:
+        """Whether the API is runctl's sandbox, where nothing costs money."""
+        sandbox = os.environ.get(SANDBOX_VARIABLE)
+        return bool(sandbox) and self.api.account.base_url.startswith(f"{sandbox}/")
+
+    def variants(self) -> tuple[Variant, ...]:
+        """What is offered; empty where that cannot be read now. Prices are not worth an error."""
+        try:
+            return self.api.variants()
+        except RunctlError:
+            return ()
+
+    def instance(self, vm: Vm, variants: tuple[Variant, ...] = ()) -> Instance:
+        """The VM as runctl shows it."""
+        return instance_of(
+            vm,
+            variants,
+            login_user=self.settings.login_user,
+            ended_by_us=self._ended_file(vm.vm_id).exists(),
+        )
+
+    def note_ended(self, instance_id: InstanceId) -> None:
+        """It is ended from here: it was not taken back. Raises `OSError`."""
+        file = self._ended_file(instance_id)
+        make_private_folder(file.parent)
+        file.touch()
+
+    def _ended_file(self, vm_id: str) -> Path:
+        return self.state_directory / "ended" / vm_id.replace("/", "_")

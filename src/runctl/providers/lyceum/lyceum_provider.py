@@ -1,0 +1,221 @@
+"""The Lyceum provider: an object for each ability, and VMs that are found and waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from hashlib import sha256
+from pathlib import PurePosixPath
+
+from runctl.agent.guard.limits import Limits
+from runctl.core import tags as tag
+from runctl.core.clock import parse_rfc3339
+from runctl.core.errors import (
+    Conflict,
+    CredentialsError,
+    MachineError,
+    RunctlError,
+    Unreachable,
+    Unsupported,
+)
+from runctl.core.ids import InstanceId
+from runctl.core.journal import Journal
+from runctl.core.models import Instance, InstanceState
+from runctl.core.progress import SILENT, Progress
+from runctl.core.waiting import attempts
+from runctl.providers.first_boot import READY_FILE, parse_ready, user_data
+from runctl.providers.interface import (
+    Check,
+    DoctorStatus,
+    Provider,
+    Scope,
+    made_when_asked,
+)
+from runctl.providers.lyceum.connect import Connections
+from runctl.providers.lyceum.context import LyceumContext
+from runctl.providers.lyceum.prices import LyceumPrices
+from runctl.providers.lyceum.renting import LyceumRenting
+from runctl.transport.interface import Transport
+
+_COMMAND_TIMEOUT = timedelta(seconds=45)
+_PREPARING = timedelta(minutes=10)
+"""An image without Docker has it installed."""
+_SCRIPT = PurePosixPath("/tmp/runctl-first-boot.sh")  # noqa: S108 (on the machine, and read by root at once)
+_NO_VOLUMES = "Lyceum's block volumes can only come into being with a machine, and be attached to a new one"
+
+
+class LyceumProvider(Provider):
+    """VMs of one Lyceum account."""
+
+    name = "lyceum"
+    stop_and_start = Unsupported("Lyceum's machines cannot be stopped: they are ended, or they are billed")
+    volumes = Unsupported(_NO_VOLUMES)
+    snapshots = Unsupported("Lyceum's volumes have no snapshots")
+    clones = Unsupported("Lyceum's volumes cannot be copied")
+    resizing = Unsupported("Lyceum's volumes cannot be resized")
+    filling = Unsupported(_NO_VOLUMES)
+    spot_market = Unsupported("Lyceum tells nothing of how likely spot machines are")
+    registry = Unsupported("Lyceum has no image registry", hint='name one: [docker] registry = "HOST/PATH"')
+
+    def __init__(self, context: LyceumContext) -> None:
+        self._context = context
+        self._connections = Connections(context)
+
+    @property
+    def journal(self) -> Journal:
+        """Of this caller."""
+        return self._context.journal
+
+    @made_when_asked
+    def renting(self) -> LyceumRenting:
+        """VMs that are created and ended."""
+        return LyceumRenting(self._context)
+
+    @made_when_asked
+    def prices(self) -> LyceumPrices:
+        """By Lyceum's own list."""
+        return LyceumPrices(self._context)
+
+    def instance(self, instance_id: InstanceId) -> Instance:
+        """As it is now."""
+        return self._context.instance(self._context.api.vm(instance_id), self._context.variants())
+
+    def instances(self, *, everyone: bool = False, include_ended: bool = False) -> tuple[Instance, ...]:
+        """All VMs of the organisation, newest first."""
+        vms = self._context.api.vms()
+        variants = self._context.variants() if vms else ()
+        found = [self._context.instance(vm, variants) for vm in vms]
+        return tuple(
+            sorted(
+                (
+                    each
+                    for each in found
+                    if (everyone or tag.is_ours(each.tags)) and (include_ended or not each.state.is_over)
+                ),
+                key=lambda each: each.created_at,
+                reverse=True,
+            )
+        )
+
+    def wait_ready(
+        self, instance_id: InstanceId, *, timeout: timedelta, progress: Progress = SILENT
+    ) -> Instance:
+        """It has an address, lets us in, and has what the agent needs."""
+        clock = self._context.clock
+        end = clock.monotonic() + timeout.total_seconds()
+        progress.step(f"waiting until Lyceum has made {instance_id}")
+        instance = self._alive(instance_id)
+        for _ in attempts(clock, timeout, most=5.0):
+            instance = self._alive(instance_id)
+            if instance.state is InstanceState.RUNNING:
+                break
+        else:
+            raise self._late(instance_id, timeout, f"it is {instance.state.value}")
+        progress.step(f"waiting until {instance_id} can be reached")
+        seen = ""
+        for _ in attempts(clock, timedelta(seconds=max(end - clock.monotonic(), 0))):
+            try:
+                transport = self.transport(self._alive(instance_id), progress=progress)
+                transport.run(["true"], timeout=_COMMAND_TIMEOUT)
+            except (Unreachable, CredentialsError) as error:
+                # sshd comes after the address, and refuses keys for a moment that it accepts then.
+                seen = error.message
+                self._connections.forget(instance_id)
+                progress.update(seen)
+                continue
+            return self._prepared(instance_id, transport, progress)
+        raise self._late(instance_id, timeout, seen)
+
+    def transport(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> Transport:
+        """SSH, over a connection that commands share."""
+        return self._connections.transport(instance, choice, progress)
+
+    def scope(self) -> Scope:
+        """The account, as far as it can be told without a call; never the key itself."""
+        account = self._context.api.account
+        known = account.organisation or sha256(account.token.encode()).hexdigest()[:16]
+        return Scope(account=known, defaults={"instance_type": self._context.settings.instance_type})
+
+    def costs_money(self) -> bool:
+        """Not at the sandbox's address."""
+        return not self._context.in_sandbox
+
+    def platform(self, instance_type: str) -> str | None:
+        """All of Lyceum's machines have the same processors."""
+        del instance_type
+        return "linux/amd64"
+
+    def doctor(self) -> tuple[Check, ...]:
+        """Whether there is a key, whose it is, and what is left of its balance."""
+        try:
+            user = self._context.user
+            account = self._context.api.account
+        except CredentialsError as error:
+            return (Check("lyceum: key", DoctorStatus.SKIPPED, error.message, fix=error.hint),)
+        except RunctlError as error:
+            return (Check("lyceum: key", DoctorStatus.FAILED, error.message, fix=error.hint or "try again"),)
+        checks = [Check("lyceum: key", DoctorStatus.OK, f"{self._context.owner}, by {account.source}")]
+        if user.credit_balance is not None:
+            poor = user.credit_balance <= 0
+            checks.append(
+                Check(
+                    "lyceum: balance",
+                    DoctorStatus.FAILED if poor else DoctorStatus.OK,
+                    f"${user.credit_balance:.2f}",
+                    fix="add credit at dashboard.lyceum.technology" if poor else "",
+                )
+            )
+        return tuple(checks)
+
+    def _alive(self, instance_id: InstanceId) -> Instance:
+        instance = self.instance(instance_id)
+        if instance.state.is_over:
+            raise Conflict(
+                f"{instance_id} has ended: {instance.state_reason}",
+                hint="runctl lyceum create makes another",
+                code="instance-ended",
+            )
+        return instance
+
+    def _late(self, instance_id: InstanceId, timeout: timedelta, seen: str) -> Unreachable:
+        return Unreachable(
+            f"{instance_id} is not ready after {timeout}" + (f" ({seen})" if seen else ""),
+            hint=f"it is billed; go on: runctl lyceum wait {instance_id};"
+            f" undo: runctl lyceum terminate {instance_id}",
+        )
+
+    def _prepared(self, instance_id: InstanceId, transport: Transport, progress: Progress) -> Instance:
+        """What AWS's machines do at their first boot is done here over SSH, once."""
+        instance = self._alive(instance_id)
+        if not tag.is_ours(instance.tags):
+            return instance
+        done = transport.run(["cat", READY_FILE], timeout=_COMMAND_TIMEOUT)
+        if done.exit_code != 0:
+            progress.step("preparing the machine")
+            script = user_data(
+                login_user=self._context.settings.login_user,
+                limits=limits_of(instance.tags, self._context.clock.now()),
+            )
+            transport.put(script.encode(), _SCRIPT, mode=0o600)
+            transport.run(["sh", str(_SCRIPT)], timeout=_PREPARING, as_root=True)
+            done = transport.run(["cat", READY_FILE], timeout=_COMMAND_TIMEOUT)
+        ready = parse_ready(done.stdout)
+        if not ready.ok:
+            raise MachineError(
+                f"{instance_id} could not be prepared: {'; '.join(ready.failures)}",
+                hint=f"investigate: runctl lyceum ssh {instance_id}; undo: runctl lyceum terminate {instance_id}",
+                code="user-data",
+            )
+        for failure in ready.failures:
+            progress.warn(f"preparing the machine: {failure}")
+        return instance
+
+
+def limits_of(tags: Mapping[str, str], now: datetime) -> Limits:
+    """What ends a machine by itself, as its tags say: the time that is left of what it may run. Pure."""
+    expires, idle = tags.get(tag.EXPIRES_AT), tags.get(tag.IDLE_TIMEOUT)
+    left = (parse_rfc3339(expires) - now).total_seconds() if expires else None
+    return Limits(
+        ttl_seconds=None if left is None else max(left, 60.0),
+        idle_seconds=float(idle) if idle else None,
+    )

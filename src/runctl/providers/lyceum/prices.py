@@ -1,0 +1,36 @@
+"""What Lyceum's machines cost: a fixed price for each profile and market, by its own list."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from runctl.core.errors import RunctlError
+from runctl.core.models import Market
+from runctl.costs.rates import Rate
+from runctl.providers.lyceum.catalogue import on_offer, parse_kind, rate_of
+from runctl.providers.lyceum.context import LyceumContext
+from runctl.providers.prices import MachinePrices
+
+
+class LyceumPrices(MachinePrices):
+    """See `runctl.providers.prices.Prices`."""
+
+    def __init__(self, context: LyceumContext) -> None:
+        self._context = context
+
+    def instance(
+        self,
+        instance_type: str,
+        region: str | None,
+        market: Market,
+        zone: str | None = None,
+        at: datetime | None = None,
+    ) -> Rate | None:
+        """As it is listed now: Lyceum keeps no history."""
+        del region, zone, at
+        try:
+            kind = parse_kind(instance_type)
+            variant = on_offer(self._context.api.variants(), market).get(kind)
+        except RunctlError:
+            return None
+        return rate_of(kind, variant, self._context.clock.now()) if variant is not None else None

@@ -1,0 +1,328 @@
+"""VMs that are created and ended. Lyceum has no client tokens and no tags: a VM's name carries both."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from runctl.core import tags as tag
+from runctl.core.clock import rfc3339
+from runctl.core.errors import (
+    CapacityError,
+    Conflict,
+    NotFound,
+    OutcomeUnknown,
+    PermissionDenied,
+    Unreachable,
+    Unsupported,
+)
+from runctl.core.ids import InstanceId, new_client_token
+from runctl.core.journal import Change, Effect
+from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.progress import SILENT, Progress
+from runctl.core.waiting import attempts
+from runctl.providers.capacity import Offer, Refusal, RefusalListener, RefusalReason, no_listener
+from runctl.providers.interface import CreatePlan, InstanceRequest, Renting
+from runctl.providers.labels import label_of, left_out, tags_of
+from runctl.providers.limits import settled_limits
+from runctl.providers.lyceum.api import Vm
+from runctl.providers.lyceum.catalogue import ANYWHERE, choose, on_offer, parse_kind, rate_of
+from runctl.providers.lyceum.connect import public_key
+from runctl.providers.lyceum.context import LyceumContext
+from runctl.providers.lyceum.machines import PROVIDER, state_of, time_of
+
+FOUND_WITHIN = timedelta(minutes=10)
+"""A VM whose creation was not answered may appear this late."""
+_LOOK_SECONDS = 10.0
+_HOURS_A_DAY = 24
+
+
+class LyceumRenting(Renting):
+    """See `Renting`."""
+
+    # Whether a machine that is shut down from inside is still billed, Lyceum does not say.
+    ends_on_shutdown = False
+    choosing = True
+
+    def __init__(self, context: LyceumContext) -> None:
+        self._context = context
+
+    def plan(self, request: InstanceRequest, progress: Progress = SILENT) -> CreatePlan:
+        """Which machines will do, and their prices."""
+        del progress
+        _refuse(request)
+        context = self._context
+        now = context.clock.now()
+        variants = context.api.variants()
+        choice = choose(request, variants, now, context.settings.instance_type)
+        first = choice.offers[0]
+        kind = parse_kind(first.pool.instance_type)
+        on_demand = on_offer(variants, Market.ON_DEMAND).get(kind)
+        token = request.token or new_client_token()
+        limits = settled_limits(
+            ttl=request.ttl,
+            budget=request.budget,
+            idle_timeout=request.idle_timeout,
+            for_a_run=request.attempt is not None or request.unused_for is not None,
+            per_hour=first.price.usd if first.price is not None else None,
+        )
+        tags = {
+            **request.tags,
+            tag.OWNED: tag.OWNED_VALUE,
+            tag.OWNER: context.owner,
+            tag.INTENT: token,
+            **_optional(
+                {
+                    tag.PROJECT: request.project,
+                    tag.NAME: request.name,
+                    tag.ATTEMPT: request.attempt,
+                    tag.EXPIRES_AT: rfc3339(now + limits.longest) if limits.longest else None,
+                    tag.IDLE_TIMEOUT: str(int(limits.idle_timeout.total_seconds()))
+                    if limits.idle_timeout
+                    else None,
+                    tag.BUDGET: str(limits.budget) if limits.budget is not None else None,
+                }
+            ),
+        }
+        return CreatePlan(
+            provider=PROVIDER,
+            instance_type=first.pool.instance_type,
+            market=request.market,
+            region=ANYWHERE,
+            zone=None,
+            zone_reason="Lyceum chooses where",
+            image="Lyceum's own",
+            image_reason="there is no other",
+            login_user=context.settings.login_user,
+            price=first.price,
+            on_demand_price=rate_of(kind, on_demand, now) if on_demand is not None else None,
+            volumes=(),
+            volume_prices={},
+            data_volume_size_gib=None,
+            data_mount_point=request.data_mount_point,
+            root_volume_size_gib=None,
+            key_name=None,
+            security_groups=(),
+            instance_profile=None,
+            subnet=None,
+            project=request.project,
+            owner=context.owner,
+            name=request.name,
+            ttl=limits.ttl,
+            tags=tags,
+            client_token=token,
+            warnings=_warnings(request, first),
+            offers=choice.offers,
+            left_out=choice.left_out,
+            max_price=request.max_price,
+            fallback=request.fallback,
+            unused_for=request.unused_for,
+            budget=limits.budget,
+            budget_time=limits.budget_time,
+            idle_timeout=limits.idle_timeout,
+        )
+
+    def create(
+        self, plan: CreatePlan, progress: Progress = SILENT, refused: RefusalListener = no_listener
+    ) -> Instance:
+        """The VM of the first offer that has one. The same plan again finds it by its name."""
+        known = self._of_token(plan.client_token)
+        if known is not None:
+            return self._usable(known)
+        refusals: list[Refusal] = []
+        for offer in plan.offers:
+            try:
+                return self._create(plan, offer, progress)
+            except CapacityError as error:
+                refusal = Refusal(
+                    offer.pool, plan.market, RefusalReason.NO_CAPACITY, "no-capacity", error.message
+                )
+                refused(refusal)
+                refusals.append(refusal)
+                if error.code != CapacityError.code:
+                    raise
+                progress.note(f"Lyceum has no {offer.pool.instance_type} now")
+        names = ", ".join(each.pool.instance_type for each in refusals)
+        raise CapacityError(
+            f"Lyceum has no {plan.market.value} machine now: {names}",
+            hint="try another GPU or number of them, the other market, or again in a few minutes",
+        )
+
+    def terminate(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
+        """It is ended, and Lyceum says so. Its block volumes stay, and are named."""
+        vm = self._context.api.vm(instance_id)
+        if not tags_of(vm.display_name):
+            raise PermissionDenied(
+                f"VM {instance_id} was not created by runctl",
+                hint="end it in Lyceum's dashboard, or with the vendor's tool",
+                code="not-ours",
+            )
+        if state_of(vm) is InstanceState.TERMINATED:
+            return self._context.instance(vm)
+        # Before the call: a VM that ends after it is not to be taken for one that was taken back.
+        self._context.note_ended(instance_id)
+        entry = self._context.journal.begin(
+            Change(
+                "instance",
+                (instance_id,),
+                Effect.GONE,
+                f"instance {instance_id} has ended",
+                check=f"runctl lyceum status {instance_id}",
+            )
+        )
+        try:
+            ended = self._context.api.terminate(instance_id)
+        except NotFound:
+            ended = None
+        for volume in (ended.detached_volumes or ()) if ended else ():
+            progress.note(f"block volume {volume.volume_id} stays, and is billed")
+        vm = self._ended(instance_id, vm)
+        entry.done()
+        return self._context.instance(vm)
+
+    def wait_ended(
+        self, instance_id: InstanceId, *, timeout: timedelta, progress: Progress = SILENT
+    ) -> Instance:
+        """Lyceum lists it as terminated."""
+        progress.step(f"waiting until {instance_id} has ended")
+        for _ in attempts(self._context.clock, timeout):
+            vm = self._context.api.vm(instance_id)
+            if state_of(vm) is InstanceState.TERMINATED:
+                return self._context.instance(vm)
+        raise Unreachable(
+            f"{instance_id} has not ended after {timeout}", hint=f"runctl lyceum terminate {instance_id}"
+        )
+
+    def _create(self, plan: CreatePlan, offer: Offer, progress: Progress) -> Instance:
+        kind = parse_kind(offer.pool.instance_type)
+        body: dict[str, Any] = {
+            "user_public_key": public_key(self._context),
+            "hardware_profile": kind.profile,
+            "instance_type": plan.market.value,
+            # At the top level the count is ignored, and 0 is taken for 1.
+            "instance_specs": {"gpu_count": kind.gpus},
+            "display_name": label_of(plan.tags),
+        }
+        change = Change(
+            "instance",
+            (),
+            Effect.CREATED,
+            "a VM may exist and be billed",
+            check="runctl lyceum list",
+            token=plan.client_token,
+        )
+        entry = self._context.journal.begin(change, lambda: self._seen(plan.client_token))
+        try:
+            vm = self._context.api.create(body)
+        except OutcomeUnknown as error:
+            vm = self._appeared(plan, error, progress)
+        except CapacityError:
+            # Its words are those of any failure: one that made a VM all the same is found now.
+            made = self._of_token(plan.client_token)
+            if made is None:
+                entry.refused()
+                raise
+            vm = made
+        except (Conflict, NotFound, PermissionDenied, Unsupported):
+            entry.refused()
+            raise
+        entry.done(_exists(vm.vm_id, plan.client_token))
+        return self._usable(vm)
+
+    def _appeared(self, plan: CreatePlan, error: OutcomeUnknown, progress: Progress) -> Vm:
+        """The VM of a creation that was not answered. Raises that error where there is none."""
+        progress.step("Lyceum has not said whether it made the VM: looking for it")
+        for _ in attempts(self._context.clock, FOUND_WITHIN, first=1.0, most=_LOOK_SECONDS):
+            try:
+                vm = self._of_token(plan.client_token)
+            except Unreachable as silent:
+                progress.update(silent.message)
+                continue
+            if vm is not None:
+                return vm
+        raise OutcomeUnknown(
+            f"{error.message}; no VM of that name has appeared within {FOUND_WITHIN}",
+            hint="the same command looks for it first; runctl lyceum list shows what there is",
+            may_still_happen=True,
+        )
+
+    def _of_token(self, token: str) -> Vm | None:
+        """The VM that this token has made, ended ones too; the newest that lives first."""
+        found = [vm for vm in self._context.api.vms() if tags_of(vm.display_name).get(tag.INTENT) == token]
+        found.sort(
+            key=lambda vm: (state_of(vm) is not InstanceState.TERMINATED, time_of(vm.created_at)),
+            reverse=True,
+        )
+        return found[0] if found else None
+
+    def _seen(self, token: str) -> Change | None:
+        vm = self._of_token(token)
+        return _exists(vm.vm_id, token) if vm is not None else None
+
+    def _usable(self, vm: Vm) -> Instance:
+        if state_of(vm) is InstanceState.TERMINATED:
+            raise Conflict(
+                f"VM {vm.vm_id}, which this command had made, has ended", hint="try again", code="token-spent"
+            )
+        return self._context.instance(vm, self._context.variants())
+
+    def _ended(self, instance_id: InstanceId, vm: Vm) -> Vm:
+        """As Lyceum shows it after its end; a moment later it may still say that it runs."""
+        for _ in attempts(self._context.clock, timedelta(seconds=30)):
+            try:
+                vm = self._context.api.vm(instance_id)
+            except NotFound:
+                return Vm(vm.vm_id, "terminated", vm.display_name, None, vm.created_at, vm.instance_specs)
+            if state_of(vm) is InstanceState.TERMINATED:
+                return vm
+        raise Unreachable(
+            f"Lyceum has accepted the end of {instance_id} and still lists it as {vm.status}",
+            hint=f"look again: runctl lyceum status {instance_id}",
+        )
+
+
+def _refuse(request: InstanceRequest) -> None:
+    """What Lyceum's machines cannot have. Raises `Unsupported`."""
+    for wanted, reason in (
+        (request.volumes, "Lyceum's block volumes cannot be named by runctl yet"),
+        (request.data_volume_size_gib, "Lyceum's machines have no fresh data disk that ends with them"),
+        (request.root_volume_size_gib, "the size of a Lyceum machine's disk cannot be chosen"),
+        (request.image, "Lyceum's machines have one image"),
+        (request.zone, "Lyceum chooses where a machine is"),
+        (request.writes, "Lyceum's machines have no rights of their own in an object store"),
+        (request.helper_for, "Lyceum's volumes cannot be filled by a helper machine"),
+    ):
+        if wanted:
+            raise Unsupported(reason)
+
+
+def _warnings(request: InstanceRequest, offer: Offer) -> tuple[str, ...]:
+    found = []
+    if offer.last:
+        found.append(f"Lyceum had no {offer.pool.instance_type} in stock a moment ago")
+    if offer.price is not None:
+        day: Decimal = offer.price.usd * _HOURS_A_DAY
+        found.append(f"Lyceum ends no machine by itself: forgotten, this one costs ${day:.2f} a day")
+    if request.market is Market.SPOT:
+        found.append("Lyceum takes spot machines back without notice: what is not in a store then is lost")
+    lost = left_out(request.tags)
+    if lost:
+        found.append(f"Lyceum keeps no tags: {', '.join(lost)} {'are' if lost[1:] else 'is'} not kept")
+    return tuple(found)
+
+
+def _optional(tags: dict[str, str | None]) -> dict[str, str]:
+    return {key: value for key, value in tags.items() if value}
+
+
+def _exists(vm_id: str, token: str) -> Change:
+    return Change(
+        "instance",
+        (vm_id,),
+        Effect.CREATED,
+        f"instance {vm_id} exists and is billed",
+        check=f"runctl lyceum status {vm_id}",
+        undo=f"runctl lyceum terminate {vm_id}",
+        token=token,
+    )

@@ -1,0 +1,164 @@
+"""JSON over HTTP for providers that have no client library of their own: urllib3, with answers that are read again.
+
+What only reads is asked again where the provider fails for a moment. What changes something is sent once: whoever
+sent it looks what has become of it.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode, urlsplit
+
+from runctl.core.errors import OutcomeUnknown, ProviderError, Unreachable
+
+if TYPE_CHECKING:
+    import urllib3
+
+Shape = TypeVar("Shape")
+
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 60.0
+READ_TRIES = 4
+"""A provider whose lists fail now and then has answered by the fourth try."""
+_PASSING = (429, 500, 502, 503, 504)
+_LONGEST_PAUSE = 20.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, whatever it says."""
+
+    status: int
+    body: bytes = field(repr=False)
+    request_id: str | None = None
+    """The provider's own, for its support."""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it was done."""
+        return 200 <= self.status < 300
+
+    def text(self) -> str:
+        """The body for a person, at most 300 characters; an HTML page of a proxy is not shown."""
+        said = self.body.decode(errors="replace").strip()
+        return "" if said.startswith("<") else said[:300]
+
+    def json(self) -> Any:
+        """The body as JSON; ``None`` where it is none."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+
+class RestClient:
+    """One provider's API at one address."""
+
+    def __init__(self, base_url: str, headers: Mapping[str, str], provider: str) -> None:
+        """``headers`` go with every call; they are never shown."""
+        self.base_url = base_url.rstrip("/")
+        self._headers = headers
+        self._provider = provider
+
+    def read(self, path: str, query: Mapping[str, str] | None = None) -> Answer:
+        """The answer of a GET; asked again while the provider fails. Raises `Unreachable`."""
+        from urllib3.exceptions import HTTPError
+        from urllib3.util import Retry
+
+        retries = Retry(
+            READ_TRIES - 1,
+            status_forcelist=_PASSING,
+            allowed_methods=("GET",),
+            backoff_factor=0.3,
+            backoff_max=_LONGEST_PAUSE,
+            raise_on_status=False,
+        )
+        try:
+            answer = self._pool.request(
+                "GET", self._url(path, query), headers=dict(self._headers), retries=retries
+            )
+        except HTTPError as error:
+            raise self._unreachable(error) from error
+        return _answer(answer)
+
+    def write(
+        self, method: str, path: str, body: Any = None, *, read_seconds: float = READ_SECONDS
+    ) -> Answer:
+        """The answer of a call that changes something; sent once.
+
+        Raises `Unreachable` where it was not sent, `OutcomeUnknown` where it was and no answer came.
+        """
+        from urllib3.exceptions import (
+            ConnectTimeoutError,
+            HTTPError,
+            NewConnectionError,
+            ProxyError,
+        )
+        from urllib3.util import Timeout
+
+        try:
+            answer = self._pool.request(
+                method,
+                self._url(path, None),
+                body=None if body is None else json.dumps(body).encode(),
+                headers={**self._headers, **({} if body is None else {"Content-Type": "application/json"})},
+                retries=False,
+                timeout=Timeout(connect=CONNECT_SECONDS, read=read_seconds),
+            )
+        except HTTPError as error:
+            if isinstance(error, ConnectTimeoutError | NewConnectionError | ProxyError):
+                raise self._unreachable(error) from error
+            raise OutcomeUnknown(
+                f"{self._provider} has not answered {method} {path}: {error}", may_still_happen=True
+            ) from error
+        return _answer(answer)
+
+    def _url(self, path: str, query: Mapping[str, str] | None) -> str:
+        return f"{self.base_url}{path}" + (f"?{urlencode(query)}" if query else "")
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        return Unreachable(
+            f"{self._provider} does not answer at {self.base_url}: {error}",
+            hint="check the network, and the provider's status page",
+        )
+
+    @cached_property
+    def _pool(self) -> urllib3.PoolManager:
+        import urllib3
+        from urllib3.util import Timeout
+
+        timeout = Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
+        proxy = _proxy_for(self.base_url)
+        if proxy is not None:
+            return urllib3.ProxyManager(proxy, timeout=timeout)
+        return urllib3.PoolManager(timeout=timeout)
+
+
+def decoded(answer: Answer, shape: type[Shape], provider: str) -> Shape:
+    """The answer's body as that type. Raises `ProviderError` for what does not have its shape."""
+    import msgspec
+
+    try:
+        return msgspec.json.decode(answer.body, type=shape)
+    except msgspec.DecodeError as error:
+        raise ProviderError(
+            f"{provider} answered in a form that runctl does not know: {error}",
+            hint="a newer runctl may know it; else report it, with the command",
+        ) from error
+
+
+def _proxy_for(url: str) -> str | None:
+    """The proxy that the environment names for this address."""
+    parts = urlsplit(url)
+    if urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)
+
+
+def _answer(answer: urllib3.BaseHTTPResponse) -> Answer:
+    return Answer(answer.status, answer.data, answer.headers.get("x-request-id"))

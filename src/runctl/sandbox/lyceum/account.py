@@ -1,0 +1,237 @@
+"""One Lyceum account: VMs with bodies, block volumes, stock and balance; and how its API behaves."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Protocol
+
+from runctl.sandbox.machines.machine import BootFailed, Hardware, Machine
+
+PRICES: dict[str, tuple[str, str]] = {
+    "l40s": ("1.19", "0.55"),
+    "a100": ("1.59", "0.80"),
+    "h100": ("2.79", "1.10"),
+    "h200": ("4.29", "1.60"),
+    "b200": ("6.49", "2.40"),
+    "b300": ("7.99", "2.99"),
+}
+"""USD for a GPU's hour, on demand and spot, as captured on 2026-07-31 (§10)."""
+NOT_SOLD = {("l40s", "spot")}
+"""Priced, and not among the variants (§10)."""
+COUNTS = (1, 2, 4, 8)
+LOGIN_USER = "lyceum"
+SHUTDOWN_SECONDS = 5.0
+
+
+@dataclass
+class Behaviour:
+    """How the API behaves: what tests, and `runctl sandbox faults`, can change."""
+
+    stock: dict[tuple[str, str], int] = field(default_factory=dict)
+    """VMs that there can be of a profile in a market; what is not in it has room."""
+    failing_reads: int = 0
+    """How many more reads answer 500 (§2)."""
+    lost_creations: int = 0
+    """How many more creations make a VM and answer 502 all the same (§12)."""
+    late_creations: float = 0.0
+    """After so many seconds only does such a VM appear in the list (§12)."""
+    create_seconds: float = 0.2
+    """Until a VM runs."""
+    no_address_seconds: float = 0.2
+    """How long a VM is ready without an address (§4)."""
+    address_with_port: bool = False
+    """``198.51.100.20:22`` (§4)."""
+    reclaimed_as: str = "terminated"
+    """What a VM is that was taken back: ``terminated`` or ``failed`` (§14.1)."""
+    balance: Decimal = Decimal(500)
+    refused_key: bool = False
+
+
+@dataclass
+class SandboxVm:
+    """One VM."""
+
+    vm_id: str
+    profile: str
+    gpus: int
+    market: str
+    display_name: str | None
+    created_at: datetime
+    status: str = "pending"
+    address: str | None = None
+    volumes: list[str] = field(default_factory=list)
+    appears_at: float = 0.0
+    """By the monotonic clock: from when on the list has it."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self.status in {"terminated", "failed", "error"}
+
+    def shown(self, *, created: bool = False) -> dict[str, Any]:
+        """As the API shows it; the answer of its creation leaves the top level empty, and its time has no zone (§3)."""
+        return {
+            "vm_id": self.vm_id,
+            "status": self.status,
+            "ip_address": self.address,
+            "created_at": self.created_at.replace(tzinfo=None).isoformat()
+            if created
+            else self.created_at.isoformat().replace("+00:00", "Z"),
+            "instance_specs": {"gpu_type": self.profile, "gpu_count": self.gpus},
+            "hardware_profile": None if created else self.profile,
+            "gpu_count": None if created else self.gpus,
+            "instance_type": self.market,
+            "name": f"hyd-sandbox-vm-{self.vm_id[:8]}",
+            "display_name": self.display_name,
+            "billed": None,
+            "uptime_seconds": 0,
+            "volumes": [],
+        }
+
+
+class Bodies(Protocol):
+    """What makes machines."""
+
+    docker: bool
+
+    def new_machine(self, hardware: Hardware) -> Machine:
+        """A body that has not booted."""
+        ...
+
+    def forget_machine(self, instance_id: str) -> None:
+        """Nothing is left of it."""
+        ...
+
+
+class Refused(Exception):
+    """The API answers with that status and text."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+class Account:
+    """What there is at Lyceum, for one key."""
+
+    def __init__(self) -> None:
+        self.behaviour = Behaviour()
+        self.vms: dict[str, SandboxVm] = {}
+        self._lock = threading.RLock()
+
+    def create(self, world: Bodies, body: dict[str, Any], environment: Mapping[str, str]) -> SandboxVm:
+        """A VM that is pending. Raises `Refused` as the API does."""
+        profile, market = str(body["hardware_profile"]), str(body.get("instance_type", "on-demand"))
+        if profile not in PRICES:
+            raise Refused(
+                400, f"Unknown hardware_profile '{profile}'. Valid options: {', '.join(sorted(PRICES))}"
+            )
+        # A count at the top level is ignored, and 0 counts as 1 (§3).
+        gpus = int((body.get("instance_specs") or {}).get("gpu_count") or 1)
+        if gpus not in COUNTS or market not in {"on-demand", "spot"}:
+            raise Refused(
+                400, "The instance request was invalid. Please check your parameters and try again."
+            )
+        if self.behaviour.balance <= 0:
+            raise Refused(402, "Insufficient credits.")
+        with self._lock:
+            alive = sum(
+                (vm.profile, vm.market) == (profile, market) and not vm.is_over for vm in self.vms.values()
+            )
+            room = self.behaviour.stock.get((profile, market))
+            if (profile, market) in NOT_SOLD or (room is not None and alive >= room):
+                raise Refused(
+                    500, "The instance could not be provisioned right now. Please try again in a moment."
+                )
+            # Ids are plain hexadecimal digits, or a UUID with dashes (§3).
+            vm_id = str(uuid.uuid4()) if len(self.vms) % 2 else secrets.token_hex(16)
+            vm = SandboxVm(vm_id, profile, gpus, market, body.get("display_name"), datetime.now(UTC))
+            self.vms[vm_id] = vm
+        hardware = Hardware(
+            instance_id=f"lyceum-{vm_id}",
+            login_user=LOGIN_USER,
+            docker=world.docker,
+            authorized_key=str(body["user_public_key"]),
+            user_data=None,
+            environment=environment,
+        )
+        threading.Thread(target=self._boot, args=(world, vm, hardware), daemon=True).start()
+        return vm
+
+    def terminate(self, world: Bodies, vm_id: str, status: str = "terminated") -> SandboxVm:
+        """It has ended, and nothing is left of its machine. Raises `Refused` for one that is not there."""
+        with self._lock:
+            vm = self.vms.get(vm_id)
+            if vm is None or vm.is_over:
+                raise Refused(404, "VM not found")
+            vm.status = status
+        threading.Thread(target=world.forget_machine, args=(f"lyceum-{vm_id}",), daemon=True).start()
+        return vm
+
+    def reclaim(self, world: Bodies, vm_id: str) -> SandboxVm:
+        """A spot VM is taken back, without notice (§7)."""
+        vm = self.vms.get(vm_id)
+        if vm is None or vm.is_over or vm.market != "spot":
+            raise KeyError(f"{vm_id} is not a spot VM that runs")
+        return self.terminate(world, vm_id, self.behaviour.reclaimed_as)
+
+    def listed(self) -> list[SandboxVm]:
+        """Those that the list has by now, ended ones included (§4)."""
+        now = time.monotonic()
+        with self._lock:
+            return [vm for vm in self.vms.values() if vm.appears_at <= now]
+
+    def variants(self) -> list[dict[str, Any]]:
+        """What is offered, its counts in no order (§10)."""
+        found = []
+        for profile, prices in PRICES.items():
+            for market, price in zip(("on-demand", "spot"), prices, strict=True):
+                if (profile, market) in NOT_SOLD:
+                    continue
+                alive = sum(
+                    (vm.profile, vm.market) == (profile, market) and not vm.is_over for vm in self.listed()
+                )
+                room = self.behaviour.stock.get((profile, market))
+                found.append(
+                    {
+                        "hardware_profile": profile,
+                        "instance_type": market,
+                        "price_per_hour": float(price),
+                        "allowed_gpus_per_instance": list(COUNTS),
+                        "available_gpus_per_instance": [8, 1, 2, 4] if room is None or room > alive else [],
+                    }
+                )
+        return found
+
+    def _boot(self, world: Bodies, vm: SandboxVm, hardware: Hardware) -> None:
+        vm.status = "provisioning"
+        time.sleep(self.behaviour.create_seconds)
+        machine = world.new_machine(hardware)
+
+        def powered_off(action: str) -> None:
+            # A VM that is shut down from inside is still there (§6): it can be booted only by itself.
+            if action == "reboot" and not vm.is_over:
+                machine.boot(first=False)
+
+        machine.on_power_off = powered_off
+        try:
+            machine.boot(first=True)
+        except BootFailed:
+            if not vm.is_over:
+                vm.status = "error"
+            return
+        with self._lock:
+            if vm.is_over:
+                world.forget_machine(hardware.instance_id)
+                return
+            vm.status = "ready"
+        time.sleep(self.behaviour.no_address_seconds)
+        vm.address = machine.address + (":22" if self.behaviour.address_with_port else "")

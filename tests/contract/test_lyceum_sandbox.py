@@ -1,0 +1,139 @@
+"""The Lyceum provider keeps the contract with machines that are really there: in the sandbox."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from datetime import timedelta
+
+import pytest
+
+from runctl.core.config import Config
+from runctl.core.errors import CapacityError
+from runctl.core.ids import InstanceId
+from runctl.core.models import Instance, InstanceState, Market
+from runctl.providers import registry
+from runctl.providers.interface import InstanceRequest, Provider
+from runctl.providers.lyceum.lyceum_provider import LyceumProvider
+from runctl.providers.lyceum.settings import LyceumConfig
+from runctl.sandbox.connection import SandboxInfo
+from runctl.sandbox.fault_client import Faults
+from runctl.testing.contract import READY_TIMEOUT, MachineContract, RentingContract
+from tests.sandbox_fixture import lead_into
+
+pytestmark = pytest.mark.namespaces
+L40S = InstanceRequest(instance_type="l40s")
+
+
+def a_provider() -> LyceumProvider:
+    settings = LyceumConfig(base_url=os.environ["RUNCTL_LYCEUM_BASE_URL"])
+    created = registry.load("lyceum", Config(provided=(settings,)))
+    assert isinstance(created, LyceumProvider)
+    return created
+
+
+@pytest.fixture
+def lyceum(in_sandbox: SandboxInfo) -> LyceumProvider:
+    return a_provider()
+
+
+class TestLyceumInstances(RentingContract):
+    @pytest.fixture
+    def provider(self, lyceum: LyceumProvider) -> Provider:
+        return lyceum
+
+    @pytest.fixture
+    def instance_request(self) -> InstanceRequest:
+        return L40S
+
+    @pytest.fixture
+    def foreign_instance(self, lyceum: LyceumProvider) -> Generator[InstanceId]:
+        vm = lyceum._context.api.create(
+            {
+                "user_public_key": "ssh-ed25519 AAAA somebody",
+                "hardware_profile": "l40s",
+                "display_name": "theirs",
+            }
+        )
+        yield InstanceId(vm.vm_id)
+        lyceum._context.api.terminate(vm.vm_id)
+
+
+@pytest.fixture(scope="module")
+def machine(sandbox: SandboxInfo) -> Generator[Instance]:
+    """One ready machine, whose address carries a port."""
+    with pytest.MonkeyPatch.context() as patch:
+        lead_into(sandbox, patch)
+        Faults(sandbox).lyceum(address_with_port=True)
+        provider = a_provider()
+        instance = provider.wait_ready(
+            provider.renting.create(provider.renting.plan(L40S)).id, timeout=READY_TIMEOUT
+        )
+        Faults(sandbox).clear()
+    yield instance
+    with pytest.MonkeyPatch.context() as patch:
+        lead_into(sandbox, patch)
+        a_provider().renting.terminate(instance.id)
+
+
+class TestLyceumMachine(MachineContract):
+    @pytest.fixture
+    def ready(self, machine: Instance, in_sandbox: SandboxInfo) -> tuple[Provider, Instance]:
+        return a_provider(), machine
+
+
+def test_a_creation_whose_answer_is_lost_makes_one_vm_however_late_it_appears(
+    lyceum: LyceumProvider, sandbox: SandboxInfo
+) -> None:
+    faults = Faults(sandbox)
+    faults.lyceum(lost_creations=1, late_creations=1.5, failing_reads=2)
+    before = {instance.id for instance in lyceum.instances()}
+    try:
+        plan = lyceum.renting.plan(L40S)
+        instance = lyceum.renting.create(plan)
+        assert lyceum.renting.create(plan).id == instance.id
+        assert {each.id for each in lyceum.instances()} - before == {instance.id}
+    finally:
+        faults.clear()
+    lyceum.renting.terminate(instance.id)
+
+
+def test_what_has_no_stock_is_left_for_the_next_type_and_named_where_there_is_none(
+    lyceum: LyceumProvider, sandbox: SandboxInfo
+) -> None:
+    faults = Faults(sandbox)
+    faults.lyceum_stock("h100", "spot", 0)
+    try:
+        two = InstanceRequest(instance_type="h100", other_types=("a100.2x",), market=Market.SPOT)
+        plan = lyceum.renting.plan(two)
+        assert [offer.pool.instance_type for offer in plan.offers] == ["a100.2x", "h100.1x"]
+        instance = lyceum.renting.create(plan)
+        assert (instance.instance_type, instance.market) == ("a100.2x", Market.SPOT)
+        lyceum.renting.terminate(instance.id)
+
+        with pytest.raises(CapacityError, match=r"h100\.1x"):
+            lyceum.renting.create(
+                lyceum.renting.plan(InstanceRequest(instance_type="h100", market=Market.SPOT))
+            )
+    finally:
+        faults.clear()
+
+
+@pytest.mark.parametrize("word", ["terminated", "failed"])
+def test_a_spot_vm_that_goes_without_our_asking_was_interrupted(
+    lyceum: LyceumProvider, sandbox: SandboxInfo, word: str
+) -> None:
+    faults = Faults(sandbox)
+    faults.lyceum(reclaimed_as=word)
+    try:
+        plan = lyceum.renting.plan(InstanceRequest(instance_type="a100", market=Market.SPOT))
+        taken, ended = (lyceum.renting.create(plan) for plan in (plan, lyceum.renting.plan(L40S)))
+        faults.lyceum_reclaim(taken.id)
+        lyceum.renting.terminate(ended.id)
+    finally:
+        faults.clear()
+
+    found = lyceum.instance(taken.id)
+    assert (found.state, found.interrupted) == (InstanceState.TERMINATED, True)
+    assert not lyceum.instance(ended.id).interrupted
+    assert lyceum.renting.wait_ended(taken.id, timeout=timedelta(seconds=10)).id == taken.id
