@@ -26,6 +26,12 @@ class GroupEnd:
     """What it starts machines by; empty: nothing that has to go."""
     others: tuple[str, ...] = ()
     """Other groups of the run, which end first."""
+    on_demand: str = ""
+    """The one of them that has no machine until a scheduled action gives it one, so that the run's deadline is kept."""
+
+
+ON_DEMAND_ACTION = "runctl-on-demand"
+"""The name of that action."""
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ spot had saved it ends on on-demand, so that a run never costs noticeably more t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from runctl.agent.deadline_spec import ProgressStatus
+from runctl.agent.checkpoint_spec import CheckpointStatus
+from runctl.agent.deadline_spec import DeadlineSpec, ProgressStatus
 
 BOOT_SECONDS = 180.0
 """From the request for a machine until its agent answers, before one has been measured."""
@@ -29,6 +30,10 @@ WATCHER_SECONDS = 60.0
 """The longest time from one decision of a watcher to its next one."""
 SCHEDULER_SECONDS = 120.0
 """A provider's scheduled action may come so late."""
+LEASE_SECONDS = 185.0
+"""So long after a machine has died unannounced, another one may take up its run."""
+UNATTENDED_SECONDS = WATCHER_SECONDS + SCHEDULER_SECONDS + LEASE_SECONDS
+"""What a run with no watcher keeps back in place of `WATCHER_SECONDS`: its own machine moves the action on."""
 MEASURED_SECONDS = 10.0
 """Progress over a shorter time says nothing of the pace."""
 TRUSTED_SECONDS = 600.0
@@ -263,3 +268,77 @@ def restart_seconds(measured: Iterable[float], known: float | None = None) -> fl
     if counted:
         return max(LEAST_RESTART_SECONDS, *counted)
     return known if known is not None else BOOT_SECONDS + RESTORE_SECONDS
+
+
+@dataclass(frozen=True)
+class Worked:
+    """One attempt, as far as it says how much of the work is done. Times in seconds since the epoch."""
+
+    started_at: float | None
+    """When its script began; ``None``: it has not yet, or that is not known."""
+    checkpoint: CheckpointStatus | None = None
+    """Its newest complete one."""
+    resumed: CheckpointStatus | None = None
+    """What it went on from."""
+    progress: ProgressStatus | None = None
+    restart: float | None = None
+    """Seconds from the request for its machine until its script began."""
+
+    def done(self, base: float, at: float, work: float) -> float:
+        """Seconds of the work that were done by then; ``base`` were when it began."""
+        share = share_done(self.progress, at) if self.progress is not None else None
+        return base + max(0.0, at - (self.started_at or at)) if share is None else share * work
+
+
+def seconds_done(attempts: Sequence[Worked], work: float, *, published_only: bool) -> float:
+    """Seconds of ``work`` that lie in the newest checkpoint from which another machine can go on.
+
+    ``published_only``: what is on a machine's own disk alone ends with it.
+    """
+    begun: list[tuple[Worked, float, float]] = []
+    done = 0.0
+
+    def done_by(at: float) -> float:
+        found = next(((each, base) for each, started, base in reversed(begun) if started <= at), None)
+        return 0.0 if found is None else min(work, found[0].done(found[1], at, work))
+
+    for attempt in attempts:
+        if attempt.started_at is None:
+            # What it goes on from is not known: most likely from what there was.
+            continue
+        done = done_by(attempt.resumed.saved_at) if attempt.resumed is not None else 0.0
+        begun.append((attempt, attempt.started_at, done))
+        newest = attempt.checkpoint
+        if newest is None or not newest.path or (published_only and newest.published_at is None):
+            continue
+        if newest.saved_at >= attempt.started_at:
+            done = max(done, done_by(newest.saved_at))
+    return done
+
+
+def job_of(
+    deadline: DeadlineSpec,
+    attempts: Sequence[Worked],
+    now: float,
+    elapsed: float,
+    tick: float = WATCHER_SECONDS,
+) -> Job | None:
+    """The run as the policy takes it, ``elapsed`` seconds after its start; ``None``: how long it takes is not known."""
+    paced = (each.progress for each in reversed(attempts) if pace(each.progress) is not None)
+    work = learned_work(deadline.estimate_seconds, next(paced, None))
+    if work is None:
+        return None
+    measured = [each.restart for each in attempts if each.restart is not None]
+    return Job(
+        work=work,
+        deadline=elapsed + deadline.ends_at - now,
+        restart=restart_seconds(measured, deadline.restart_seconds),
+        tick=tick,
+        between_interruptions=deadline.between_interruptions,
+        spot_price=deadline.spot_share,
+    )
+
+
+def on_demand_at(deadline: DeadlineSpec, job: Job, done: float) -> float:
+    """When an on-demand machine must be asked for if nothing more is done until then, in seconds since the epoch."""
+    return deadline.ends_at - job.deadline + last_moment(job, Standing(0.0, done))

@@ -47,6 +47,9 @@ class GroupRequest:
     """Addresses in the object store that the machine must be able to read besides."""
     ttl: timedelta | None = None
     """After so long the group has no machine any more, whatever the run does."""
+    on_demand_from: datetime | None = None
+    """A second group has no machine until then, and keeps one on demand from then on. The run's machine moves the
+    moment; the one that comes takes over the run."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,20 @@ class GroupPlan:
     ttl: timedelta | None = None
     ends_at: datetime | None = None
     """The ``ttl`` as a moment."""
+    on_demand_from: datetime | None = None
+    """As in the request."""
+
+    @property
+    def second(self) -> str:
+        """The name of the second group."""
+        return f"{self.name}-on-demand"
 
     @property
     def end(self) -> GroupEnd:
         """What the machine does when the run has ended."""
-        return GroupEnd(group=self.name, template=self.name)
+        if self.on_demand_from is None:
+            return GroupEnd(group=self.name, template=self.name)
+        return GroupEnd(self.name, self.name, others=(self.second,), on_demand=self.second)
 
 
 @dataclass(frozen=True)

@@ -133,11 +133,12 @@ def actions(endpoint: Endpoint) -> list[dict[str, str]]:
 GONE = refusal(400, "ValidationError", "AutoScalingGroup name not found - null")
 
 
-def end(endpoint: Endpoint) -> None:
+def end(endpoint: Endpoint, own: str = "") -> None:
     url = f"http://127.0.0.1:{endpoint.server_port}"
     keys = Credentials(KEYS)
     wanted = GroupEnd("runctl-run-1", template="runctl-run-1", others=("runctl-run-1-on-demand",))
-    end_groups(wanted, AutoScaling("i-0abc", "eu-west-1", keys, url), Ec2("i-0abc", "eu-west-1", keys, url))
+    scaling, ec2 = AutoScaling("i-0abc", "eu-west-1", keys, url), Ec2("i-0abc", "eu-west-1", keys, url)
+    end_groups(wanted, scaling, ec2, own=own)
 
 
 def test_the_other_group_ends_first_then_the_template_and_the_machines_own_group_last(
@@ -156,6 +157,31 @@ def test_the_other_group_ends_first_then_the_template_and_the_machines_own_group
     ]
     forced = [each for each in actions(endpoint) if each["Action"] == "DeleteAutoScalingGroup"]
     assert all(each["ForceDelete"] == "true" for each in forced)
+
+
+def test_a_machine_of_the_second_group_ends_that_one_last(endpoint: Endpoint) -> None:
+    endpoint.answers = [DONE] * 5
+    end(endpoint, own="runctl-run-1-on-demand")
+    told = [each.get("AutoScalingGroupName", "") for each in actions(endpoint)]
+    assert told == ["runctl-run-1"] * 2 + [""] + ["runctl-run-1-on-demand"] * 2
+
+
+def test_the_moment_of_the_second_group_is_moved(endpoint: Endpoint) -> None:
+    endpoint.answers = [DONE]
+    url = f"http://127.0.0.1:{endpoint.server_port}"
+    scaling = AutoScaling("i-0abc", "eu-west-1", Credentials(KEYS), url)
+    scaling.begin_at("runctl-run-1-on-demand", "runctl-on-demand", 1_800_000_000.4)
+    assert actions(endpoint) == [
+        {
+            "Action": "PutScheduledUpdateGroupAction",
+            "AutoScalingGroupName": "runctl-run-1-on-demand",
+            "ScheduledActionName": "runctl-on-demand",
+            "StartTime": "2027-01-15T08:00:00Z",
+            "MinSize": "0",
+            "MaxSize": "1",
+            "DesiredCapacity": "1",
+        }
+    ]
 
 
 def test_what_somebody_else_has_ended_is_passed_over(endpoint: Endpoint) -> None:

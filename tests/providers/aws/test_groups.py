@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from runctl.agent.after_run import GroupEnd
 from runctl.core import tags as tag
 from runctl.core.errors import PermissionDenied, UsageError
 from runctl.core.ids import RunId
@@ -240,6 +241,50 @@ def test_a_limit_on_the_price_is_a_bid_and_a_time_to_live_ends_the_group_on_its_
     assert tag.EXPIRES_AT not in plan.machine.tags
     with pytest.raises(UsageError, match="too short"):
         provider.groups.plan(replace(REQUEST, ttl=timedelta(minutes=1)))
+
+
+def test_a_deadline_has_a_second_group_on_demand_without_a_machine_until_then(
+    provider: AwsProvider, session: AwsSession, bucket: None, clock: ManualClock
+) -> None:
+    begins = clock.now() + timedelta(hours=4)
+    machine = replace(MACHINE, max_price=Decimal("99.50"))
+    request = replace(REQUEST, machine=machine, on_demand_from=begins)
+    plan = provider.groups.plan(request)
+    assert plan.end == GroupEnd(NAME, NAME, others=(f"{NAME}-on-demand",), on_demand=f"{NAME}-on-demand")
+    with recorded(session) as calls:
+        provider.groups.create(plan)
+
+    first, second = [params for name, params in calls if name == "CreateAutoScalingGroup"]
+    assert (first["AutoScalingGroupName"], second["AutoScalingGroupName"]) == (NAME, f"{NAME}-on-demand")
+    assert (second["MinSize"], second["MaxSize"], second["DesiredCapacity"]) == (0, 1, 0)
+    distribution = second["MixedInstancesPolicy"]["InstancesDistribution"]
+    assert distribution["OnDemandPercentageAboveBaseCapacity"] == 100
+    assert "SpotMaxPrice" not in distribution
+    scheduled = dict(calls)["PutScheduledUpdateGroupAction"]
+    assert scheduled == {
+        "AutoScalingGroupName": f"{NAME}-on-demand",
+        "ScheduledActionName": "runctl-on-demand",
+        "StartTime": begins,
+        "MinSize": 0,
+        "MaxSize": 1,
+        "DesiredCapacity": 1,
+    }
+    assert calls[-1] == ("SetDesiredCapacity", {"AutoScalingGroupName": NAME, "DesiredCapacity": 1})
+    # Each machine knows which group it is of.
+    versions: Any = session.ec2.describe_launch_template_versions(LaunchTemplateName=NAME)
+    told = {
+        str(each["VersionNumber"]): gzip.decompress(
+            base64.b64decode(each["LaunchTemplateData"]["UserData"])
+        ).decode()
+        for each in versions["LaunchTemplateVersions"]
+    }
+    for made in (first, second):
+        version = made["MixedInstancesPolicy"]["LaunchTemplate"]["LaunchTemplateSpecification"]["Version"]
+        assert f'"group":"{made["AutoScalingGroupName"]}"' in told[version]
+
+    assert provider.groups.create(plan).rents
+    provider.groups.end(RUN)
+    assert nothing_left(session)
 
 
 def test_on_demand_is_bought_where_it_was_asked_for(

@@ -8,12 +8,12 @@ from datetime import timedelta
 import pytest
 
 from runctl.agent.checkpoint_spec import CheckpointStatus
-from runctl.agent.deadline import BOOT_SECONDS, RESTORE_SECONDS, WATCHER_SECONDS
+from runctl.agent.deadline import BOOT_SECONDS, RESTORE_SECONDS, WATCHER_SECONDS, seconds_done
 from runctl.agent.deadline_spec import DeadlineSpec, ProgressStatus
 from runctl.agent.spec import EndReason
 from runctl.core.ids import VolumeId
 from runctl.core.models import RunPhase
-from runctl.runs.deadlines.standing import paid_seconds, restarts, seconds_done
+from runctl.runs.deadlines.standing import paid_seconds, restarts, worked
 from runctl.runs.records import KnownAttempt, RunRecord, as_known
 from tests.runs.records import T0, a_run
 
@@ -62,18 +62,18 @@ FIRST = an_attempt(1, 5, checkpoint=saved(4))
     ],
 )
 def test_done_is_what_another_machine_can_go_on_from(attempts: list[KnownAttempt], hours: float) -> None:
-    assert seconds_done(attempts, 48 * HOUR, published_only=True) == hours * HOUR
+    assert seconds_done([worked(each) for each in attempts], 48 * HOUR, published_only=True) == hours * HOUR
 
 
 def test_progress_says_how_much_a_checkpoint_holds() -> None:
     # A quarter in two hours; the checkpoint is of the first of them.
     progress = ProgressStatus(250.0, 1000.0, START + 3 * HOUR, 0.0, START + 1 * HOUR)
     attempt = an_attempt(1, checkpoint=saved(2), progress=progress)
-    assert seconds_done([attempt], 8 * HOUR, published_only=True) == 1 * HOUR
+    assert seconds_done([worked(attempt)], 8 * HOUR, published_only=True) == 1 * HOUR
     # It had gone on from the half: what it counts is of the whole.
     later = replace(progress, first_step=500.0, step=750.0)
     attempt = replace(attempt, progress=later)
-    assert seconds_done([attempt], 8 * HOUR, published_only=True) == 0.625 * 8 * HOUR
+    assert seconds_done([worked(attempt)], 8 * HOUR, published_only=True) == 0.625 * 8 * HOUR
 
 
 def a_running(**changes: object) -> RunRecord:

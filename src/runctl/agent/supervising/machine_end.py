@@ -31,7 +31,7 @@ from runctl.agent.machine.daemon import (
     under_systemd,
 )
 from runctl.agent.machine.root import agent_command, as_root, call_as_root, folder_root, login_user
-from runctl.agent.records import AttemptFolder, attempt_folder, attempts, find
+from runctl.agent.records import AttemptFolder, attempt_folder, attempts, find, taking_up_folder
 from runctl.agent.spec import EndReason, EndRecord, RunSpec
 from runctl.agent.supervising.status import conclude_if_gone
 
@@ -219,10 +219,16 @@ def _end_groups(run_id: str, group: GroupEnd) -> None:
     from runctl.agent.cloud.autoscaling import end_groups
 
     try:
-        end_groups(group)
+        end_groups(group, own=own_group(run_id))
     except AgentError as error:
         sys.stderr.write(f"{run_id}: {group.group} could not be ended: {error.message}\n")
         sys.stderr.flush()
+
+
+def own_group(run_id: str) -> str:
+    """The group that has rented this machine for the run; empty where nobody has said it."""
+    told = durable.read_json(taking_up_folder(run_id) / "request.json") or {}
+    return str(told.get("group") or "")
 
 
 def _shut_down(program: str) -> None:

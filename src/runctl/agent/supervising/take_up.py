@@ -52,6 +52,7 @@ from runctl.agent.records import (
 from runctl.agent.spec import RETRIED, AttemptStatus, EndReason, EndRecord, RunSpec
 from runctl.agent.stored_run import RUN, SPEC, StoredRun, by_digest, machine_key, status_key
 from runctl.agent.supervising import machine_end, preparing
+from runctl.agent.supervising.on_demand import OnDemand
 from runctl.agent.supervising.status import conclude_if_gone
 from runctl.agent.supervising.stop import stop
 
@@ -84,6 +85,8 @@ class Request:
     endpoint: str = ""
     region: str = ""
     lease_seconds: float = SECONDS
+    group: str = ""
+    """That has rented this machine, where the run has several."""
 
     @property
     def run_id(self) -> str:
@@ -188,6 +191,7 @@ class _RunKeeper:
             seconds=request.lease_seconds,
             token=_token(request.run_id),
         )
+        self._on_demand = OnDemand(request.group, self._store, self._say)
         self._leaving = False
         self._said = ""
         self._spec: RunSpec | None = None
@@ -234,6 +238,9 @@ class _RunKeeper:
             if refused.ended:
                 return self._over(refused.ended)
             self._say(f"{refused.holder or 'another machine'} has the lease: waiting")
+            if refused.holder and self._on_demand.is_this(self._spec or self._needs().spec):
+                # Its moment has come: the run cannot end in time any more where it is.
+                self._claim.ask_holder()
             return ASK_SECONDS
         with LeaseKeeper(self._claim, self._request.lease_seconds, lambda: self._note(keeper)) as keeper:
             self._note(keeper)
@@ -242,6 +249,7 @@ class _RunKeeper:
             # Only now nobody else can be writing an end.
             if self._has_ended():
                 return -1.0
+            self._on_demand.took_over(self._needs().spec)
             going = [each for each in attempts(self._run_id) if each.attempt == keeper.attempt]
             if going and conclude_if_gone(going[0])[0] is None:
                 # A process before this one has started it, and was killed.
@@ -316,6 +324,7 @@ class _RunKeeper:
                     # Its supervisor was killed: nothing of the script may outlive the lease.
                     stop({"run_id": folder.run_id, "attempt": folder.attempt, "force": True})
                 return end
+            self._on_demand.look(folder)
             if not keeper.holds:
                 with contextlib.suppress(AgentError):
                     stop(

@@ -6,27 +6,24 @@ Recovery decides by the same numbers that ``runs show`` shows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from runctl.agent.deadline import (
-    WATCHER_SECONDS,
-    Job,
     Move,
     Policy,
     Standing,
     Why,
+    Worked,
     decide_and_say,
-    last_moment,
-    learned_work,
-    pace,
-    restart_seconds,
+    job_of,
+    on_demand_at,
+    seconds_done,
     seconds_left,
-    share_done,
     slack,
 )
-from runctl.agent.deadline_spec import DeadlineSpec, ProgressStatus
+from runctl.agent.deadline_spec import ProgressStatus
 from runctl.agent.spec import EndReason
 from runctl.core.models import Market, RunDeadline, RunProgress
 
@@ -34,9 +31,18 @@ if TYPE_CHECKING:
     from runctl.runs.records import KnownAttempt, RunRecord
 
 
-def known_progress(attempts: Sequence[KnownAttempt]) -> ProgressStatus | None:
-    """That of the last attempt whose pace is known."""
-    return next((each.progress for each in reversed(attempts) if pace(each.progress) is not None), None)
+def worked(attempt: KnownAttempt) -> Worked:
+    """What an attempt says of the work."""
+    restart = None
+    if attempt.lead_seconds is not None and attempt.started_at is not None:
+        restart = attempt.lead_seconds + (attempt.started_at - attempt.created_at).total_seconds()
+    started = attempt.started_at.timestamp() if attempt.started_at is not None else None
+    return Worked(started, attempt.checkpoint, attempt.resumed, attempt.progress, restart)
+
+
+def restarts(attempts: Sequence[KnownAttempt]) -> list[float]:
+    """Seconds from the request for each attempt's machine until its script began, where both are known."""
+    return [found for each in attempts if (found := worked(each).restart) is not None]
 
 
 def paid_seconds(attempt: KnownAttempt, now: datetime) -> float:
@@ -45,78 +51,11 @@ def paid_seconds(attempt: KnownAttempt, now: datetime) -> float:
     return max((until - attempt.created_at).total_seconds(), 0.0) + (attempt.lead_seconds or 0.0)
 
 
-def restarts(attempts: Sequence[KnownAttempt]) -> list[float]:
-    """Seconds from the request for each attempt's machine until its script began, where both are known."""
-    return [
-        each.lead_seconds + (each.started_at - each.created_at).total_seconds()
-        for each in attempts
-        if each.lead_seconds is not None and each.started_at is not None
-    ]
-
-
-@dataclass(frozen=True)
-class _Span:
-    """The work of one attempt. Times in seconds since the epoch."""
-
-    started: float
-    base: float
-    """Seconds of the work that were done when it started."""
-    progress: ProgressStatus | None
-
-    def done(self, at: float, work: float) -> float:
-        """Seconds of the work that were done by then."""
-        share = share_done(self.progress, at) if self.progress is not None else None
-        return self.base + max(0.0, at - self.started) if share is None else share * work
-
-
-def seconds_done(attempts: Sequence[KnownAttempt], work: float, *, published_only: bool) -> float:
-    """Seconds of ``work`` that lie in the newest checkpoint from which another machine can go on.
-
-    ``published_only``: what is on a machine's own disk alone ends with it.
-    """
-    spans: list[_Span] = []
-    done = 0.0
-
-    def done_by(at: float) -> float:
-        span = next((each for each in reversed(spans) if each.started <= at), None)
-        return 0.0 if span is None else min(work, span.done(at, work))
-
-    for attempt in attempts:
-        if attempt.started_at is None:
-            # What it goes on from is not known: most likely from what there was.
-            continue
-        done = done_by(attempt.resumed.saved_at) if attempt.resumed is not None else 0.0
-        spans.append(_Span(attempt.started_at.timestamp(), done, attempt.progress))
-        newest = attempt.checkpoint
-        if newest is None or not newest.path or (published_only and newest.published_at is None):
-            continue
-        if newest.saved_at >= attempt.started_at.timestamp():
-            done = max(done, done_by(newest.saved_at))
-    return done
-
-
-def job_of(
-    deadline: DeadlineSpec, attempts: Sequence[KnownAttempt], now: datetime, elapsed: float
-) -> Job | None:
-    """The run as the policy takes it, ``elapsed`` seconds after its start; ``None``: how long it takes is not known."""
-    work = learned_work(deadline.estimate_seconds, known_progress(attempts))
-    if work is None:
-        return None
-    return Job(
-        work=work,
-        deadline=elapsed + deadline.ends_at - now.timestamp(),
-        restart=restart_seconds(restarts(attempts), deadline.restart_seconds),
-        tick=WATCHER_SECONDS,
-        between_interruptions=deadline.between_interruptions,
-        spot_price=deadline.spot_share,
-    )
-
-
 def durable_seconds(record: RunRecord, attempts: Sequence[KnownAttempt], work: float) -> float:
     """`seconds_done` of a run; nothing where nobody but its machine has what it saved."""
     if record.saved_volume is None and record.store is None:
         return 0.0
-    return seconds_done(attempts, work, published_only=record.saved_volume is None)
+    return seconds_done([worked(each) for each in attempts], work, published_only=record.saved_volume is None)
 
 
 def interruptions_of(attempts: Sequence[KnownAttempt]) -> int:
@@ -186,7 +125,7 @@ def shown_deadline(
         decision="ended",
         why="",
     )
-    job = job_of(deadline, attempts, now, elapsed)
+    job = job_of(deadline, [worked(each) for each in attempts], now.timestamp(), elapsed)
     if job is None:
         there = str(record.market) if not record.has_ended else Move.ON_DEMAND.value
         return shown if is_over else replace(shown, decision=there, why=Why.UNKNOWN.value)
@@ -199,16 +138,10 @@ def shown_deadline(
     return replace(
         shown,
         slack_seconds=round(slack(job, standing), 1),
-        on_demand_at=on_demand_at(deadline, job, standing),
+        on_demand_at=datetime.fromtimestamp(round(on_demand_at(deadline, job, standing.done)), UTC),
         decision=str(record.market) if stays is None else stays.value,
         why=why.value,
     )
-
-
-def on_demand_at(deadline: DeadlineSpec, job: Job, standing: Standing) -> datetime:
-    """When an on-demand machine must be asked for if nothing more is done until then."""
-    before_end = job.deadline - last_moment(job, standing)
-    return datetime.fromtimestamp(deadline.ends_at, UTC) - timedelta(seconds=round(before_end))
 
 
 def why_moved(why: Why, market: Market) -> str:

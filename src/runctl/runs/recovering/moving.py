@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from runctl.agent.deadline import Move, Policy, Why
+from runctl.agent.deadline import Move, Policy, Why, job_of
 from runctl.agent.spec import EndReason
 from runctl.core.errors import CapacityError, MachineError, RunctlError, Unreachable
 from runctl.core.models import Market, RunPhase
 from runctl.machines.machine import reach
-from runctl.runs.deadlines.standing import durable_seconds, job_of, paid_seconds, why_moved
+from runctl.runs.deadlines.standing import durable_seconds, paid_seconds, why_moved, worked
 from runctl.runs.records import RunRecord, as_known, from_status
 from runctl.runs.recovering.next_attempt import history
 from runctl.runs.recovering.pools import SpotPools
@@ -33,7 +33,7 @@ def deadline_of(record: RunRecord, elapsed: float, run: RecoveredRun) -> Deadlin
     if record.deadline is None:
         return None
     attempts = (*record.past, as_known(record))
-    job = job_of(record.deadline, attempts, run.clock.now(), elapsed)
+    job = job_of(record.deadline, [worked(each) for each in attempts], run.clock.now().timestamp(), elapsed)
     return Deadline(Policy(record.deadline.policy), job)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
+from runctl.agent.after_run import ON_DEMAND_ACTION
 from runctl.agent.object_store import parse_source
 from runctl.core import tags as tag
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, Unreachable, UsageError
@@ -56,16 +57,19 @@ def create(context: AwsContext, plan: GroupPlan, progress: Progress) -> MachineG
         ensure_service_roles(session, spot=plan.machine.market is Market.SPOT)
         _create_group(context, plan, template, progress)
     scaling = session.autoscaling
-    scaling.suspend_processes(AutoScalingGroupName=plan.name, ScalingProcesses=list(SUSPENDED))
-    if plan.ends_at is not None:
-        scaling.put_scheduled_update_group_action(
-            AutoScalingGroupName=plan.name,
-            ScheduledActionName=END_ACTION,
-            StartTime=plan.ends_at,
-            MinSize=0,
-            MaxSize=0,
-            DesiredCapacity=0,
-        )
+    if plan.on_demand_from is not None:
+        _ensure_second(context, plan, progress)
+    for name in _names(plan):
+        scaling.suspend_processes(AutoScalingGroupName=name, ScalingProcesses=list(SUSPENDED))
+        if plan.ends_at is not None:
+            scaling.put_scheduled_update_group_action(
+                AutoScalingGroupName=name,
+                ScheduledActionName=END_ACTION,
+                StartTime=plan.ends_at,
+                MinSize=0,
+                MaxSize=0,
+                DesiredCapacity=0,
+            )
     progress.step(f"letting {plan.name} rent its machine")
     when_free(
         context,
@@ -78,6 +82,29 @@ def create(context: AwsContext, plan: GroupPlan, progress: Progress) -> MachineG
             hint="somebody has deleted it; the same command makes it again",
         )
     return group_of(found)
+
+
+def _names(plan: GroupPlan) -> tuple[str, ...]:
+    return (plan.name,) if plan.on_demand_from is None else (plan.name, plan.second)
+
+
+def _ensure_second(context: AwsContext, plan: GroupPlan, progress: Progress) -> None:
+    """The second group exists, and begins when it was asked to."""
+    described = described_group(context, plan.second)
+    if described is not None:
+        _check_own(described, plan.take_up.run_id)
+    else:
+        first: Any = described_group(context, plan.name)
+        template = first["MixedInstancesPolicy"]["LaunchTemplate"]["LaunchTemplateSpecification"]
+        _create_group(context, plan, template["LaunchTemplateId"], progress, second=True)
+    context.session.autoscaling.put_scheduled_update_group_action(
+        AutoScalingGroupName=plan.second,
+        ScheduledActionName=ON_DEMAND_ACTION,
+        StartTime=plan.on_demand_from,
+        MinSize=0,
+        MaxSize=1,
+        DesiredCapacity=1,
+    )
 
 
 def _ensure_role(context: AwsContext, plan: GroupPlan, progress: Progress) -> None:
@@ -102,13 +129,19 @@ def _ensure_template(context: AwsContext, plan: GroupPlan, progress: Progress) -
     launch = run_instances_arguments(
         plan.machine, root_device(context.session, plan.machine.image), plan.machine.instance_profile
     )
-    launch["UserData"] += take_up_script(
-        plan.take_up,
-        group=plan.name,
-        login_user=plan.machine.login_user,
-        region=plan.machine.region,
-        store_region=_store_region(context, plan),
-    )
+    boot: str = launch["UserData"]
+    store_region = _store_region(context, plan)
+
+    def user_data(group: str) -> str:
+        return boot + take_up_script(
+            plan.take_up,
+            group=group,
+            login_user=plan.machine.login_user,
+            region=plan.machine.region,
+            store_region=store_region,
+        )
+
+    launch["UserData"] = user_data(plan.name)
     if len(compressed(launch["UserData"])) > LIMIT_BYTES:
         raise UsageError(
             f"the address {plan.take_up.url} is too long for a machine's user data",
@@ -126,7 +159,14 @@ def _ensure_template(context: AwsContext, plan: GroupPlan, progress: Progress) -
         ec2.delete_launch_template(LaunchTemplateName=plan.name)
         # The token has made the one that is gone.
         del arguments["ClientToken"]
-    return str(ec2.create_launch_template(**arguments)["LaunchTemplate"]["LaunchTemplateId"])
+    answer: Any = ec2.create_launch_template(**arguments)
+    made = str(answer["LaunchTemplate"]["LaunchTemplateId"])
+    if plan.on_demand_from is not None:
+        # The same but for the group that its machines are told they are of.
+        launch["UserData"] = user_data(plan.second)
+        data = template_arguments(plan, launch)["LaunchTemplateData"]
+        ec2.create_launch_template_version(LaunchTemplateId=made, LaunchTemplateData=data)
+    return made
 
 
 def _store_region(context: AwsContext, plan: GroupPlan) -> str:
@@ -136,15 +176,17 @@ def _store_region(context: AwsContext, plan: GroupPlan) -> str:
     return str(answer.get("BucketRegion") or plan.machine.region)
 
 
-def _create_group(context: AwsContext, plan: GroupPlan, template: str, progress: Progress) -> None:
-    arguments = group_arguments(plan, template)
+def _create_group(
+    context: AwsContext, plan: GroupPlan, template: str, progress: Progress, *, second: bool = False
+) -> None:
+    arguments = group_arguments(plan, template, second=second)
     for _ in attempts(context.clock, PROFILE_TIMEOUT):
         try:
             context.session.autoscaling.create_auto_scaling_group(**arguments)
         except Exception as error:
             code, message = error_code(error), error_message(error)
             if code == "AlreadyExists":
-                found = described_group(context, plan.name)
+                found = described_group(context, arguments["AutoScalingGroupName"])
                 if found is not None:
                     _check_own(found, plan.take_up.run_id)
                     return

@@ -78,6 +78,7 @@ def plan_group(context: AwsContext, request: GroupRequest, progress: Progress) -
         reads=request.reads,
         ttl=ttl,
         ends_at=context.clock.now() + ttl if ttl is not None else None,
+        on_demand_from=request.on_demand_from,
     )
 
 
@@ -115,27 +116,30 @@ def template_arguments(plan: GroupPlan, launch: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def group_arguments(plan: GroupPlan, template_id: str) -> dict[str, Any]:
-    """What CreateAutoScalingGroup is called with. Pure.
+def group_arguments(plan: GroupPlan, template_id: str, *, second: bool = False) -> dict[str, Any]:
+    """What CreateAutoScalingGroup is called with, for the first or the second group. Pure.
 
     It begins with no machine: the call that sets its size is the one that rents. Percentage and strategy have defaults
     that buy on demand, and where it is cheapest today. The version is pinned: another one would be another machine.
     Capacity rebalancing is off: it would end the machine on a mere recommendation, without a notice.
     """
-    spot = plan.machine.market is Market.SPOT
+    spot = plan.machine.market is Market.SPOT and not second
     distribution: dict[str, Any] = {
         "OnDemandBaseCapacity": 0,
         "OnDemandPercentageAboveBaseCapacity": 0 if spot else 100,
         "OnDemandAllocationStrategy": "lowest-price",
         "SpotAllocationStrategy": "price-capacity-optimized",
     }
-    if plan.bid is not None:
+    if plan.bid is not None and spot:
         distribution["SpotMaxPrice"] = f"{plan.bid:f}"
     return {
-        "AutoScalingGroupName": plan.name,
+        "AutoScalingGroupName": plan.second if second else plan.name,
         "MixedInstancesPolicy": {
             "LaunchTemplate": {
-                "LaunchTemplateSpecification": {"LaunchTemplateId": template_id, "Version": "1"},
+                "LaunchTemplateSpecification": {
+                    "LaunchTemplateId": template_id,
+                    "Version": "2" if second else "1",
+                },
                 "Overrides": [{"InstanceType": name} for name in plan.types],
             },
             "InstancesDistribution": distribution,

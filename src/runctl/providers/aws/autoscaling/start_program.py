@@ -117,6 +117,7 @@ def take_up(wanted: Mapping[str, str], agent: Path) -> int:
         "url": f"{wanted['url']}/{wanted['run_id']}",
         "endpoint": "",
         "region": wanted["store_region"],
+        "group": wanted["group"],
     }
     user = pwd.getpwnam(wanted["user"])
     own = {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name, "SHELL": user.pw_shell}

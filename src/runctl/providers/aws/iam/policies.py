@@ -351,6 +351,14 @@ RIGHTS: tuple[Right, ...] = (
         whose=Whose.UNATTENDED,
     ),
     Right(
+        "TellMachinesTheirGroup",
+        ("ec2:CreateLaunchTemplateVersion",),
+        _ec2("launch-template"),
+        (),
+        TAGGED,
+        Whose.UNATTENDED,
+    ),
+    Right(
         "MakeServiceRoles",
         ("iam:CreateServiceLinkedRole",),
         ("arn:{partition}:iam::{account}:role/aws-service-role/*",),
