@@ -218,6 +218,10 @@ class Rentals:
     def give_back(self, instance_id: InstanceId) -> Instance:
         """See `Renting.terminate`."""
         ended = require(self.provider.renting).terminate(instance_id, self.progress)
+        if ended.state.is_over:
+            # No call has ended one that the provider had taken back before.
+            over = f"instance {instance_id} has ended"
+            self.provider.journal.record(Change("instance", (instance_id,), Effect.GONE, over))
         self._tell(RentalEvent.GIVEN_BACK, ended)
         return ended
 

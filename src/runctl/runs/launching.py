@@ -16,7 +16,7 @@ from runctl.agent.deadline import Policy
 from runctl.agent.deadline_spec import DeadlineSpec
 from runctl.agent.spec import EndReason
 from runctl.core.clock import SystemClock
-from runctl.core.errors import CapacityError, Interrupted, RunctlError, Unsupported, add_fact
+from runctl.core.errors import CapacityError, InstanceEnded, Interrupted, RunctlError, Unsupported, add_fact
 from runctl.core.models import Instance, Market, SpotFallback, Volume
 from runctl.machines.fallback import AskFallback, nobody_to_ask
 from runctl.machines.instances import new_machine
@@ -219,6 +219,8 @@ class Launch:
             self.training.store.put(never_started(known, now, "its machine was given back before it started"))
         if interrupted:
             return Interrupted(f"interrupted before the run was started; {facts}", hint=hint)
+        if isinstance(error, InstanceEnded) and error.interrupted:
+            hint = "; ".join(part for part in (hint, "the same command rents another machine") if part)
         add_fact(error, facts, hint)
         return error
 
