@@ -243,13 +243,15 @@ def machine_end_text(
 
 def _log(run: Run) -> str | None:
     """Where the log outlives the machine; runs logs looks at all of these places."""
-    volume = f"{run.saved_folder}/logs/{run.attempt}.log on {run.saved_volume}" if run.saved_volume else None
+    places = [f"in {run.store}/{run.id}"] if run.store else []
+    if run.saved_volume:
+        places.append(f"{run.saved_folder}/logs/{run.attempt}.log on {run.saved_volume}")
     if run.hand_off is not None and not run.hand_off.is_rehearsal:
         # Its provider has taken the machine back, and its disk with it.
-        return volume
-    if volume is None:
+        return ", and ".join(places) or None
+    if not places:
         return f"on {run.instance_id} alone" if run.market != Market.OWNED else f"on {run.instance_id}"
-    return f"{volume}, and on {run.instance_id}"
+    return ", and ".join((*places, f"on {run.instance_id}"))
 
 
 def _git(git: GitState | None) -> str | None:

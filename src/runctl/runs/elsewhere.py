@@ -42,14 +42,18 @@ def caught_up(at: Prefix, record: RunRecord, attempt: int, now: datetime) -> Run
         if not record.has_ended:
             end = read(at, end_key(record.attempt), EndRecord)
             record = with_end(record, end or _untold(machine))
-        record = following(record, number, machine)
-        status = read(at, stored_run.status_key(number), AttemptStatus)
-        if status is not None:
-            record = from_status(record, replace(status, now=None, end=None), now)
-        end = read(at, end_key(number), EndRecord)
-        if end is not None:
-            record = with_end(record, end)
+        record = as_stored(at, following(record, number, machine), now)
     return record
+
+
+def as_stored(at: Prefix, record: RunRecord, now: datetime) -> RunRecord:
+    """The record with what its attempt's machine has put into the store. Raises what the store raises."""
+    # The end first: once that is there, the status is that of the whole attempt.
+    end = read(at, end_key(record.attempt), EndRecord)
+    status = read(at, stored_run.status_key(record.attempt), AttemptStatus)
+    if status is not None:
+        record = from_status(record, replace(status, now=None, end=None), now)
+    return record if end is None else with_end(record, end)
 
 
 def following(before: RunRecord, number: int, machine: StoredMachine) -> RunRecord:

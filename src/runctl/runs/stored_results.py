@@ -28,7 +28,7 @@ def end_in_store(session: Session, record: RunRecord) -> EndRecord | None:
         (record.store, end_key(record.attempt)),
     )
     for address, key in addresses:
-        found = _run_prefix(address, record)
+        found = run_prefix(address, record)
         if found is None:
             continue
         with suppress(RunctlError, ValueError, TypeError):
@@ -42,7 +42,7 @@ def fetch_from_store(session: Session, record: RunRecord, target: Path) -> tuple
 
     A file of the right size is there already: it is as old as the run's end.
     """
-    source = _run_prefix(record.results, record)
+    source = run_prefix(record.results, record)
     if source is None:
         return None
     storage = _storage(session, record)
@@ -70,7 +70,7 @@ def fetch_from_store(session: Session, record: RunRecord, target: Path) -> tuple
     return len(found), total, sent
 
 
-def _run_prefix(address: str | None, record: RunRecord) -> Source | None:
+def run_prefix(address: str | None, record: RunRecord) -> Source | None:
     """The run's own, below an address in an object store."""
     if address is None or not is_address(address):
         return None

@@ -17,21 +17,32 @@ from runctl.core.clock import SystemClock
 @click.command(
     cls=Command,
     name="recover",
-    examples=[("runctl runs recover latest", "once, for cron: a run that goes on is left alone")],
+    examples=[
+        ("runctl runs recover latest", "once, for cron: a run that goes on is left alone"),
+        ("runctl runs recover s3://mine/runs/run-7kq2m9xd4t", "a run that another computer has started"),
+    ],
 )
 @click.argument("run_id", metavar="RUN", type=RUN, shell_complete=complete_runs)
+@click.option(
+    "--from",
+    "store",
+    metavar="ADDRESS",
+    help="The --checkpoint-s3 of a run that another computer has started.",
+)
 @over_budget_option
 @click.pass_obj
-def recover_command(cli: Cli, run_id: str) -> None:
+def recover_command(cli: Cli, run_id: str, store: str | None) -> None:
     """Start the next attempt of a run that was interrupted, on another machine.
 
     It keeps all of the first one: arguments, variables, project as it was sent, image, volumes, machine type. A run
     that goes on, or that has ended for good, is left as it is. Exits with 6 where no machine is to be had now.
-    """
-    from runctl.runs.recovering.recover import recover_run
-    from runctl.runs.recovering.watching import check_capacity
 
-    recovered = recover_run(cli.session, cli.store.get(run_id))
+    RUN may also be the address of a run that was started with --checkpoint-s3, on any computer. This one knows the
+    run from then on.
+    """
+    from runctl.runs.recovering.watching import check_capacity, recover_reference
+
+    recovered = recover_reference(cli.session, run_id, store)
     check_capacity(recovered)
     record = recovered.record
     cli.emit(record.as_run(SystemClock().now()), text=lambda: f"{record.id} {recovered.why}", ids=[record.id])

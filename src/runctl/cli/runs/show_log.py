@@ -90,7 +90,7 @@ def show_kept_log(cli: Cli, record: RunRecord, why: RunctlError, *, tail: int | 
             hint=kept.elsewhere or "the log was on the machine's own disk, and went with it",
             code="log-gone",
         )
-    came = f"from {kept.from_volume}" if kept.from_volume else "what was followed here"
+    came = f"from {kept.read_from}" if kept.read_from else "what was followed here"
     cli.progress.note(f"{why.message}; this is its log, {came}")
     with LogOutput(cli.progress, sys.stdout) as output:
         _print(cli, output, record, tail)

@@ -6,8 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from runctl.agent import stored_run
-from runctl.agent.checkpoints.layout import end_key
-from runctl.agent.spec import AttemptStatus, EndRecord
 from runctl.agent.stored_run import StoredMachine
 from runctl.checkpoints.download import Prefix
 from runctl.core.errors import NotFound
@@ -16,9 +14,9 @@ from runctl.core.models import Instance, InstanceState, Market
 from runctl.machines.session import Session
 from runctl.project.kept import kept_projects
 from runctl.runs.checkpoints.places import stored_at
-from runctl.runs.elsewhere import catch_up, price_of, read
+from runctl.runs.elsewhere import as_stored, catch_up, price_of, read
 from runctl.runs.recipe import Recipe, Recipes
-from runctl.runs.records import RunRecord, from_status, planned, with_end
+from runctl.runs.records import RunRecord, planned
 from runctl.runs.recovery import RETRIED
 from runctl.runs.store import run_store
 from runctl.runs.stored_run import RunFacts, fetch_project, read_run
@@ -63,12 +61,7 @@ def _first(at: Prefix, recipe: Recipe, facts: RunFacts) -> RunRecord:
         name=facts.name,
         git=facts.git,
     )
-    record = replace(record, results=facts.results)
-    status = read(at, stored_run.status_key(1), AttemptStatus)
-    if status is not None:
-        record = from_status(record, replace(status, now=None, end=None), created_at)
-    end = read(at, end_key(1), EndRecord)
-    return record if end is None else with_end(record, end)
+    return as_stored(at, replace(record, results=facts.results), created_at)
 
 
 def _instance(recipe: Recipe, machine: StoredMachine) -> Instance:

@@ -16,8 +16,10 @@ from runctl.core.models import Run, RunPhase
 from runctl.core.text import counted
 from runctl.machines.session import Session
 from runctl.runs.control import refresh
+from runctl.runs.launch_plan import is_address
 from runctl.runs.recipe import Recipes
 from runctl.runs.records import RunRecord
+from runctl.runs.recovering.adopting import adopt
 from runctl.runs.recovering.recover import BeingRecovered, Outcome, Recovered, going_on, recover_run
 from runctl.runs.recovery import RETRIED
 from runctl.runs.store import run_store
@@ -165,14 +167,31 @@ class DeadlineWatch:
         return not why.startswith("is ")
 
 
-def recover(reference: str, *, session: Session | None = None) -> Run:
+def recover_reference(session: Session, reference: str, store: str | None = None) -> Recovered:
+    """`recover_run`, for a run that is known here, or one at an address: its own (``s3://bucket/prefix/RUN``), or
+    ``store``'s, which has it below its id. Raises what `adopt` and `recover_run` raise."""
+    address = reference if is_address(reference) else None
+    if store is not None:
+        if address is not None:
+            raise UsageError(
+                f"{reference} is an address already", hint="leave --from out, or name the run by its id"
+            )
+        address = store.rstrip("/")
+        if not address.endswith(f"/{reference}"):
+            address = f"{address}/{reference}"
+    record = run_store(session).get(reference) if address is None else adopt(session, address)
+    return recover_run(session, record)
+
+
+def recover(reference: str, *, store: str | None = None, session: Session | None = None) -> Run:
     """The run's next attempt has started, if it has ended in a way that another machine changes; else it is as it was.
 
-    Raises `NotFound`, `UsageError`, `CapacityError` where no machine is to be had now, `Conflict` (code
-    ``being-recovered``) where another program does it, and what renting and starting raise.
+    ``reference`` may be the address of a run that another computer has started, or ``store`` that of its store. Raises
+    `NotFound`, `UsageError`, `CapacityError` where no machine is to be had now, `Conflict` (code ``being-recovered``)
+    where another program of this computer does it, and what renting and starting raise.
     """
     session = session or Session()
-    recovered = recover_run(session, run_store(session).get(reference))
+    recovered = recover_reference(session, reference, store)
     check_capacity(recovered)
     return recovered.record.as_run(SystemClock().now())
 

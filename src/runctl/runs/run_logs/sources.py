@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import PurePosixPath
 
+from runctl.agent.checkpoints.layout import end_key, log_offset, log_prefix
 from runctl.agent.encoding import from_json, loads
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord
 from runctl.core.clock import SystemClock
-from runctl.core.errors import RunctlError
+from runctl.core.errors import NotFound, RunctlError, Unsupported
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState
 from runctl.core.progress import Progress
@@ -25,6 +26,7 @@ from runctl.providers.registry import is_this_computer, volume_command
 from runctl.runs.records import RunRecord, adopted
 from runctl.runs.run_logs.archive import LogArchive, Span, log_archive, missing
 from runctl.runs.store import RunStore, run_store
+from runctl.runs.stored_results import run_prefix
 from runctl.transport.agent import AgentClient
 from runctl.transport.files import MachineFiles
 
@@ -44,8 +46,8 @@ class KeptLog:
     """What is missing up to ``size``, or up to the last byte that is here."""
     end: EndRecord | None
     """How the run ended, by the machine's own record."""
-    from_volume: str = ""
-    """The volume and the instance that it was read from, in words."""
+    read_from: str = ""
+    """Where it was read from now, in words: the run's store, or a volume and the instance that has it."""
     elsewhere: str = ""
     """What else could be done to get at it, in words."""
 
@@ -77,20 +79,27 @@ def find_kept_log(
     agent_on: Callable[[Instance], AgentClient],
     progress: Progress,
 ) -> KeptLog:
-    """The log of a run whose machine does not give it: what is here, completed from the volume if a running instance
-    has that attached."""
+    """The log of a run whose machine does not give it: what is here, completed from the run's store, or from the volume
+    if a running instance has that attached."""
     path = on_volume(record)
-    from_volume, elsewhere = "", ""
-    if path is not None and not is_complete(record, archive):
+    read_from, elsewhere = "", ""
+    if not is_complete(record, archive):
         try:
-            from_volume, elsewhere = _read_volume(record, path, archive, provider, agent_on, progress)
+            read_from = _read_store(record, archive, provider, progress)
+        except RunctlError as error:
+            elsewhere = f"{record.store} may have it, and cannot be read: {error.message}"
+    end = archive.end(record.id, record.attempt)
+    sealed = end is not None and not missing(archive.spans(record.id, record.attempt), end.log_bytes)
+    if path is not None and not sealed and not is_complete(record, archive):
+        try:
+            read_from, elsewhere = _read_volume(record, path, archive, provider, agent_on, progress)
         except RunctlError as error:
             elsewhere = f"{record.saved_volume} has it as {path}, and cannot be read: {error.message}"
     end = archive.end(record.id, record.attempt)
     spans = archive.spans(record.id, record.attempt)
     known = end.log_bytes if end is not None else record.log_bytes
     size = max([known or 0, *(span.stop for span in spans)])
-    return KeptLog(known, missing(spans, size), end, from_volume, elsewhere)
+    return KeptLog(known, missing(spans, size), end, read_from, elsewhere)
 
 
 def fetch_log(
@@ -120,6 +129,37 @@ def fetch_log(
     finally:
         writer.close()
     return at - begin
+
+
+def _read_store(record: RunRecord, archive: LogArchive, provider: Provider, progress: Progress) -> str:
+    """What of the log is in the run's store is here; where that was, if anything was there."""
+    at = run_prefix(record.store, record)
+    storage = provider.object_storage
+    if at is None or isinstance(storage, Unsupported):
+        return ""
+    above = len(at.prefix) + 1
+    progress.step(f"reading the log from {at}")
+    pieces = [
+        (offset, each)
+        for each in storage.objects(at.bucket, f"{at.prefix}/{log_prefix(record.attempt)}")
+        if (offset := log_offset(each.key[above:])) is not None
+    ]
+    writer = archive.writer(record.id, record.attempt, progress.warn) if pieces else None
+    if writer is None:
+        return ""
+    try:
+        for hole in missing(
+            archive.spans(record.id, record.attempt), max(offset + each.size_bytes for offset, each in pieces)
+        ):
+            for offset, each in pieces:
+                if offset < hole.stop and hole.start < offset + each.size_bytes:
+                    writer.write(offset, storage.read(at.bucket, each.key))
+        with contextlib.suppress(NotFound, ValueError, TypeError):
+            text = storage.read(at.bucket, f"{at.prefix}/{end_key(record.attempt)}")
+            writer.end(from_json(EndRecord, loads(text)))
+    finally:
+        writer.close()
+    return str(at)
 
 
 def _read_volume(
