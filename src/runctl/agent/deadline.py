@@ -316,13 +316,7 @@ def seconds_done(attempts: Sequence[Worked], work: float, *, published_only: boo
     return done
 
 
-def job_of(
-    deadline: DeadlineSpec,
-    attempts: Sequence[Worked],
-    now: float,
-    elapsed: float,
-    tick: float = WATCHER_SECONDS,
-) -> Job | None:
+def job_of(deadline: DeadlineSpec, attempts: Sequence[Worked], now: float, elapsed: float) -> Job | None:
     """The run as the policy takes it, ``elapsed`` seconds after its start; ``None``: how long it takes is not known."""
     paced = (each.progress for each in reversed(attempts) if pace(each.progress) is not None)
     work = learned_work(deadline.estimate_seconds, next(paced, None))
@@ -333,10 +327,15 @@ def job_of(
         work=work,
         deadline=elapsed + deadline.ends_at - now,
         restart=restart_seconds(measured, deadline.restart_seconds),
-        tick=tick,
+        tick=tick_of(deadline),
         between_interruptions=deadline.between_interruptions,
         spot_price=deadline.spot_share,
     )
+
+
+def tick_of(deadline: DeadlineSpec) -> float:
+    """The longest time from one decision to the next."""
+    return deadline.decided_within if deadline.decided_within is not None else WATCHER_SECONDS
 
 
 def on_demand_at(deadline: DeadlineSpec, job: Job, done: float) -> float:

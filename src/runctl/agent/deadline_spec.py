@@ -27,6 +27,8 @@ class DeadlineSpec:
     """Price of a spot machine, as a share of the price on demand."""
     between_interruptions: float = 7200.0
     """Seconds that a spot machine lives on average, as far as was known before."""
+    decided_within: Optional[float] = None
+    """The longest time in seconds from one decision to the next; ``None``: that of whoever watches the run."""
     restart_seconds: Optional[float] = None
     """From the request for a machine until the script makes progress on it, as earlier runs have measured it."""
 

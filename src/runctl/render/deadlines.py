@@ -16,7 +16,10 @@ from runctl.runs.deadlines.plan import DeadlinePlan
 def deadline_lines(plan: DeadlinePlan) -> list[str]:
     """The plan as ``label  value`` lines, below those of the run."""
     rows = [("deadline", f"{_moment(plan.ends_at)}; {_takes(plan)}"), ("policy", _policy(plan))]
-    if plan.market is Market.SPOT and plan.waits_seconds is not None:
+    if plan.is_unattended and plan.on_demand_at is not None and plan.market is Market.SPOT:
+        moves = "a second group has no machine until then; the run's machine moves that moment on as it progresses"
+        rows.append(("second", moves))
+    elif plan.market is Market.SPOT and plan.waits_seconds is not None:
         waits = plan.waits_seconds >= 1
         first = f"it waits {_span(plan.waits_seconds)} at most, then it" if waits else "it"
         rows.append(("no spot", f"without spot capacity {first} begins on demand, and asks for spot later"))

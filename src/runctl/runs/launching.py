@@ -108,7 +108,7 @@ def launching(
         idle_timeout=machine.idle_timeout or OFF,
     )
     train = replace(train, idle_timeout=machine.idle_timeout)
-    spec = _deadline(session, provider, request.deadline)
+    spec = deadline_spec(session, provider, request.deadline)
     if spec is not None:
         train = replace(train, deadline=spec)
         machine = with_market(machine, spec, SystemClock().now())
@@ -126,7 +126,7 @@ def launching(
         if warning is not None:
             session.progress.warn(warning)
         if spec is not None:
-            spec = _settled(session, provider, spec, new)
+            spec = settled_deadline(session, provider, spec, new.plan, new.request)
         training.request = replace(train, machine_end=end, results=results.target, deadline=spec)
         run = replace(run, spec=replace(run.spec, machine_end=end, deadline=spec), results=results.target)
         by_deadline = plan_deadline(spec, new.plan, SystemClock().now()) if spec is not None else None
@@ -240,7 +240,7 @@ class Launch:
         return True
 
 
-def _deadline(session: Session, provider: str, wanted: DeadlineRequest | None) -> DeadlineSpec | None:
+def deadline_spec(session: Session, provider: str, wanted: DeadlineRequest | None) -> DeadlineSpec | None:
     """What is wanted, with what earlier runs on the provider's machines have shown of restarts.
 
     Raises `UsageError` for what cannot be kept.
@@ -255,12 +255,14 @@ def _deadline(session: Session, provider: str, wanted: DeadlineRequest | None) -
     return spec
 
 
-def _settled(session: Session, provider: str, spec: DeadlineSpec, new: NewMachine) -> DeadlineSpec:
+def settled_deadline(
+    session: Session, provider: str, spec: DeadlineSpec, plan: CreatePlan, request: InstanceRequest
+) -> DeadlineSpec:
     """With the prices and the lifetimes of the machine's pools. Raises what `Renting.plan` raises where the account may
     not have the on-demand machine that the deadline may need."""
-    if new.plan.market is Market.SPOT and spec.policy != Policy.SPOT.value:
+    if plan.market is Market.SPOT and spec.policy != Policy.SPOT.value:
         try:
-            session.rentals(provider).plan(on_demand_request(new.request))
+            session.rentals(provider).plan(on_demand_request(request))
         except CapacityError as error:
             add_fact(
                 error,
@@ -269,9 +271,9 @@ def _settled(session: Session, provider: str, spec: DeadlineSpec, new: NewMachin
             )
             raise
     record, now = session.pool_record(provider), SystemClock().now()
-    pools = [offer.pool for offer in new.plan.offers] or [Pool(new.plan.instance_type, new.plan.zone or "")]
+    pools = [offer.pool for offer in plan.offers] or [Pool(plan.instance_type, plan.zone or "")]
     lives = [record.lifetime(pool.instance_type, pool.zone, now).mean for pool in pools]
-    return settled(spec, new.plan, min(lives))
+    return settled(spec, plan, min(lives))
 
 
 def _check_machine_end(provider: Provider, after: AfterRun) -> None:

@@ -13,7 +13,7 @@ from runctl.agent.supervising.on_demand import group_of, moment, next_action, wo
 
 HOUR = 3600.0
 ASKED = 1_000_000.0
-DEADLINE = DeadlineSpec("deadline", ASKED, ASKED + 52 * HOUR, 48 * HOUR)
+DEADLINE = DeadlineSpec("deadline", ASKED, ASKED + 52 * HOUR, 48 * HOUR, decided_within=UNATTENDED_SECONDS)
 GROUP = GroupEnd("first", "first", others=("second",), on_demand="second")
 SPEC = RunSpec("run-1", "train.py", deadline=DEADLINE, machine_end=MachineEnd(group=GROUP))
 MARGIN = BOOT_SECONDS + RESTORE_SECONDS + UNATTENDED_SECONDS

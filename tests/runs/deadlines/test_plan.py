@@ -21,6 +21,8 @@ from runctl.runs.deadlines.plan import (
     parse_deadline,
     plan_deadline,
     settled,
+    unattended,
+    unattended_request,
     with_market,
 )
 from tests.cli.fake_provider import a_plan
@@ -116,3 +118,34 @@ def test_the_plan_says_what_each_way_costs() -> None:
     assert plan.on_demand_at == T0 + timedelta(hours=4) - timedelta(seconds=360)
     on_demand = plan_deadline(replace(SPEC, policy="on-demand"), priced(Market.ON_DEMAND, "1.00"), T0)
     assert on_demand.expected_usd == on_demand.on_demand_usd == on_demand.most_usd
+
+
+def test_with_nobody_watching_a_second_group_begins_at_the_last_moment() -> None:
+    spec = unattended(SPEC)
+    first, begins = unattended_request(replace(MACHINE, fallback=SpotFallback(FallbackMode.ASK)), spec, T0)
+    assert first == replace(MACHINE, market=Market.SPOT)
+    # The scheduler's two minutes and a lease that nobody gave up are kept back besides.
+    margin = timedelta(seconds=300 + 60 + 120 + 185)
+    assert begins == T0 + timedelta(hours=4) - margin
+    plan = plan_deadline(spec, priced(Market.SPOT, "0.30"), T0)
+    assert (plan.is_unattended, plan.on_demand_at) == (True, begins)
+    with pytest.raises(UsageError, match="11m more"):
+        check_deadline(replace(spec, ends_at=spec.asked_at + 48 * 3600 + 600), T0)
+
+
+@pytest.mark.parametrize(
+    ("spec", "market"),
+    [
+        (replace(SPEC, policy="on-demand"), Market.ON_DEMAND),
+        (replace(SPEC, policy="spot"), Market.SPOT),
+        # There is no time for spot.
+        (replace(SPEC, ends_at=SPEC.asked_at + 48 * 3600 + 700), Market.ON_DEMAND),
+    ],
+)
+def test_one_group_will_do_where_the_market_stays(spec: DeadlineSpec, market: Market) -> None:
+    assert unattended_request(MACHINE, unattended(spec), T0) == (replace(MACHINE, market=market), None)
+
+
+def test_when_on_demand_begins_must_be_known_before() -> None:
+    with pytest.raises(UsageError, match="needs --estimate"):
+        unattended(replace(SPEC, estimate_seconds=None))

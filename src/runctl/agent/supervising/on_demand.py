@@ -14,7 +14,7 @@ from runctl.agent.after_run import ON_DEMAND_ACTION, GroupEnd
 from runctl.agent.checkpoints.stores import Store
 from runctl.agent.cloud.autoscaling import AutoScaling
 from runctl.agent.cloud.ec2 import of_this_machine
-from runctl.agent.deadline import BOOT_SECONDS, UNATTENDED_SECONDS, Worked, job_of, on_demand_at, seconds_done
+from runctl.agent.deadline import BOOT_SECONDS, Worked, job_of, on_demand_at, seconds_done
 from runctl.agent.encoding import from_json, loads
 from runctl.agent.errors import AgentError
 from runctl.agent.records import AttemptFolder
@@ -40,7 +40,7 @@ def moment(spec: RunSpec, attempts: list[Worked], now: float, *, on_volume: bool
     deadline = spec.deadline
     if deadline is None:
         return None
-    job = job_of(deadline, attempts, now, now - deadline.asked_at, UNATTENDED_SECONDS)
+    job = job_of(deadline, attempts, now, now - deadline.asked_at)
     if job is None:
         return None
     return on_demand_at(deadline, job, seconds_done(attempts, job.work, published_only=not on_volume))

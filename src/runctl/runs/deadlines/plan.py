@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from runctl.agent.deadline import (
-    WATCHER_SECONDS,
+    UNATTENDED_SECONDS,
     Job,
     Move,
     Policy,
@@ -18,6 +18,7 @@ from runctl.agent.deadline import (
     last_moment,
     patience,
     restart_seconds,
+    tick_of,
 )
 from runctl.agent.deadline_spec import DeadlineSpec
 from runctl.core.clock import parse_duration
@@ -65,6 +66,8 @@ class DeadlinePlan:
     """On demand alone."""
     most_usd: Decimal | None
     """What the policy never goes above; ``None`` where it promises nothing."""
+    is_unattended: bool = False
+    """A second group begins on demand then, and the run's machine moves that moment on as it progresses."""
 
 
 def parse_deadline(text: str, now: datetime) -> datetime:
@@ -135,6 +138,28 @@ def on_demand_request(request: InstanceRequest) -> InstanceRequest:
     return replace(request, market=Market.ON_DEMAND, fallback=SpotFallback(), token=None)
 
 
+def unattended(spec: DeadlineSpec) -> DeadlineSpec:
+    """The same with nobody watching. Raises `UsageError` where nobody can say when on-demand must begin."""
+    if spec.estimate_seconds is None:
+        raise UsageError(
+            "--unattended --deadline needs --estimate: when on-demand must begin is planned before the run has begun",
+            hint="--estimate 48h; the run's progress corrects it (--progress-pattern)",
+        )
+    return replace(spec, decided_within=UNATTENDED_SECONDS)
+
+
+def unattended_request(
+    request: InstanceRequest, spec: DeadlineSpec, now: datetime
+) -> tuple[InstanceRequest, datetime | None]:
+    """What the first group rents, and from when on a second one rents on demand; ``None``: there is no second one."""
+    market, _ = _first(spec, now)
+    request = replace(request, market=market, fallback=SpotFallback())
+    job = _job(spec, now)
+    if market is Market.ON_DEMAND or spec.policy == Policy.SPOT.value or job is None:
+        return request, None
+    return request, datetime.fromtimestamp(now.timestamp() + last_moment(job, Standing(0.0, 0.0)), UTC)
+
+
 def waits_seconds(spec: DeadlineSpec, now: datetime) -> float | None:
     """How long spot capacity is waited for; ``None``: without end."""
     job = _job(spec, now)
@@ -171,6 +196,7 @@ def plan_deadline(spec: DeadlineSpec, machine: CreatePlan, now: datetime) -> Dea
         why=why,
         on_demand_at=latest,
         waits_seconds=waits_seconds(spec, now) if market is Market.SPOT else 0.0,
+        is_unattended=spec.decided_within is not None,
         expected_usd=expected,
         on_demand_usd=alone,
         most_usd=most,
@@ -178,7 +204,7 @@ def plan_deadline(spec: DeadlineSpec, machine: CreatePlan, now: datetime) -> Dea
 
 
 def _margin(spec: DeadlineSpec) -> float:
-    return restart_seconds((), spec.restart_seconds) + WATCHER_SECONDS
+    return restart_seconds((), spec.restart_seconds) + tick_of(spec)
 
 
 def _job(spec: DeadlineSpec, now: datetime) -> Job | None:
@@ -188,7 +214,7 @@ def _job(spec: DeadlineSpec, now: datetime) -> Job | None:
         work=spec.estimate_seconds,
         deadline=spec.ends_at - now.timestamp(),
         restart=restart_seconds((), spec.restart_seconds),
-        tick=WATCHER_SECONDS,
+        tick=tick_of(spec),
         between_interruptions=spec.between_interruptions,
         spot_price=spec.spot_share,
     )
