@@ -36,7 +36,7 @@ class Launch(Job):
         self.project("print('begin', flush=True)\nprint('end')\n")
 
     def command(self) -> list[str]:
-        return ["aws", "launch", "train.py", "--spot", "--no-checkpoint", "--yes"]
+        return ["aws", "launch", "train.py", "--spot", "--no-checkpoint", "--wait", "--yes"]
 
 
 class Prewarm(Job):

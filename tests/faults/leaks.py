@@ -15,7 +15,7 @@ from tests.faults.scenarios import Scenario
 LIST = ("resources", "list", "--output", "json")
 CLEANUP = ("resources", "cleanup", "--older-than", "1s", "--include", "all", "--yes", "--output", "json")
 PATIENCE_SECONDS = 90.0
-"""A run that goes on keeps its machine, and its machine waits for a moment for what it wrote to be fetched."""
+"""Somebody else's end of a machine takes a while to be seen."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Leak:
     """What it left, by kind."""
     cleanups: int
     """How many it took until nothing was left."""
+    ended: bool
+    """A run's machine waited for its results to be fetched, and was ended on purpose (``stop-all``)."""
     seconds: float
     problems: tuple[str, ...]
     error: str = ""
@@ -56,7 +58,7 @@ def leak_point(
         f"too many: {new[kind]} of {kind}" for kind, most in scenario.makes.items() if new[kind] > most
     ]
     problems += _unlisted(account, there)
-    cleanups, more = cleaned(account)
+    cleanups, ended, more = cleaned(account)
     problems += more
     return Leak(
         type(scenario).__name__,
@@ -66,6 +68,7 @@ def leak_point(
         done.code,
         dict(new),
         cleanups,
+        ended,
         round(time.monotonic() - began, 1),
         tuple(problems),
         done.err.strip()[-300:] if problems else "",
@@ -111,9 +114,9 @@ def _id_of(thing: Thing) -> str:
     return rest if slash else thing.id
 
 
-def cleaned(account: Account) -> tuple[int, list[str]]:
-    """How many cleanups it took, and what is wrong."""
-    number, limit = 0, time.monotonic() + PATIENCE_SECONDS
+def cleaned(account: Account) -> tuple[int, bool, list[str]]:
+    """How many cleanups it took, whether a machine had to be ended on purpose, and what is wrong."""
+    number, ended, limit = 0, False, time.monotonic() + PATIENCE_SECONDS
     while True:
         number += 1
         done = account.run(*CLEANUP, "--region", account.info.region)
@@ -127,11 +130,15 @@ def cleaned(account: Account) -> tuple[int, list[str]]:
             problems.append(f"left: {', '.join(f'{thing.kind} {thing.id}' for thing in left.values())}")
             problems.append(f"because: {done.err.strip()[-600:]}")
             break
-        time.sleep(2)
+        if not ended and any(thing.kind == "instance" for thing in left.values()):
+            ended = True
+            account.run("resources", "stop-all", "--end", "--yes", "--region", account.info.region)
+        else:
+            time.sleep(2)
     listed = account.run("resources", "list", "--quiet", "--region", account.info.region)
     if (listed.code, listed.out.strip()) != (0, "") and not problems:
         problems.append(f"still listed: {listed.out.split()} {listed.err.strip()[-300:]}")
-    return number, problems
+    return number, ended, problems
 
 
 def _misbehaved(done: Done) -> Iterator[str]:
@@ -147,12 +154,13 @@ def table(leaks: list[Leak]) -> str:
     for leak in leaks:
         rows.setdefault((leak.scenario, leak.fault), []).append(leak)
     lines = [
-        "| command | fault | points | left something | leaks and duplicates |",
-        "| --- | --- | --- | --- | --- |",
+        "| command | fault | points | left something | waited for its results | leaks and duplicates |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for (scenario, fault), found in rows.items():
         something = sum(bool(each.left) for each in found)
         bad = sum(bool(each.problems) for each in found)
-        lines.append(f"| {scenario} | {fault} | {len(found)} | {something} | {bad} |")
+        ended = sum(each.ended for each in found)
+        lines.append(f"| {scenario} | {fault} | {len(found)} | {something} | {ended} | {bad} |")
     total, bad = len(leaks), sum(bool(each.problems) for each in leaks)
     return "\n".join([*lines, "", f"{total} points, {bad} with problems"])

@@ -9,7 +9,9 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from runctl.core.errors import NotFound, RunctlError, Unsupported, UsageError
+from runctl.cleanup.machines_only import MachineInventory
+from runctl.core.database import StateError
+from runctl.core.errors import CredentialsError, NotFound, RunctlError, Unsupported, UsageError
 from runctl.core.names import did_you_mean
 from runctl.providers.inventory import EVERYTHING, Inventory, Listing, Resource, ResourceKind, Unread
 from runctl.providers.registry import names
@@ -83,16 +85,36 @@ def inventories(session: Session, provider: str | None = None) -> Mapping[str, I
     found: dict[str, Inventory] = {}
     reason: Unsupported | None = None
     for name in names() if provider is None else [provider]:
-        ability = session.provider(name).inventory
-        if isinstance(ability, Unsupported):
-            reason = ability
-        else:
+        try:
+            asked = session.provider(name)
+        except RunctlError:
+            if provider is not None or is_known(session, name):
+                raise
+            continue  # it is not set up, and nothing was ever made with it
+        ability = asked.inventory
+        if not isinstance(ability, Unsupported):
             found[name] = ability
+        elif not isinstance(asked.renting, Unsupported):
+            found[name] = MachineInventory(asked)
+        else:
+            reason = ability
     if not found:
         raise Unsupported(
             reason.message if reason else "no provider is installed", hint=reason.hint if reason else ""
         )
     return found
+
+
+def is_known(session: Session, provider: str) -> bool:
+    """Whether this computer has ever used the provider, as far as its state file tells."""
+    from runctl.runs.store import run_store
+
+    try:
+        return any(each.provider == provider for each in run_store(session).list()) or any(
+            each.provider == provider for each in session.intents.unfinished()
+        )
+    except StateError:
+        return True
 
 
 def list_all(
@@ -118,6 +140,10 @@ def list_all(
             )
         except RunctlError as error:
             failed = error
+            if provider is None and isinstance(error, CredentialsError) and not is_known(session, name):
+                # Whoever has no account with a provider has nothing there.
+                session.progress.detail(f"{name} was not asked: {error.message}")
+                continue
             unread.append(Unread(name, None, EVERYTHING, error.message, error.code))
             continue
         answered = True

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from runctl.cleanup.eligibility import Verdict, eligibility
-from runctl.cleanup.facts import OLDER_THAN, Facts
+from runctl.cleanup.facts import OLDER_THAN, Facts, RunFact
+from runctl.cleanup.insights import Insight, Measured, Usage, insights
 from runctl.cleanup.knowledge import gather, with_intents
 from runctl.cleanup.listing import Priced, Selection, inventories, list_all, of_user, select
 from runctl.cleanup.plan import Monthly
 from runctl.cleanup.pricing import monthly_of
 from runctl.core.clock import Clock, SystemClock
-from runctl.core.errors import UsageError
+from runctl.core.errors import RunctlError, UsageError
 from runctl.providers.inventory import EVERYTHING, Inventory, Listing, Resource, ResourceKind, Unread
+from runctl.runs.control import machine_of
+from runctl.runs.store import run_store
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -53,7 +57,7 @@ class Account:
         listing = list_all(session, provider=provider, kinds=kinds)
         silent = {each.provider for each in listing.unread if each.what == EVERYTHING}
         self.users = {
-            name: inventory.user() for name, inventory in self.inventories.items() if name not in silent
+            name: _user(inventory) for name, inventory in self.inventories.items() if name not in silent
         }
         self.listing: Listing = with_intents(session, listing)
         self.monthly: Monthly = monthly_of(session)
@@ -87,6 +91,57 @@ def overview(
     chosen = select(resources, selection, account.now)
     priced = tuple(Priced(each, account.monthly(each)) for each in chosen)
     return Overview(priced, account.listing.unread, account.listing.regions)
+
+
+def _user(inventory: Inventory) -> str | None:
+    """``None`` where nobody can say who the caller is: then nothing is the caller's own."""
+    try:
+        return inventory.user()
+    except RunctlError:
+        return None
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What could be had for less."""
+
+    insights: tuple[Insight, ...]
+    unread: tuple[Unread, ...]
+
+
+def advice(
+    session: Session, *, provider: str | None = None, measure: bool = True, clock: Clock | None = None
+) -> Advice:
+    """See `runctl.cleanup.insights`. With ``measure``, running machines are asked what their runs use."""
+    account = Account(session, provider=provider, clock=clock)
+    own, facts = account.own(), account.facts()
+    alternatives = {
+        each.id: account.inventories[each.provider].alternatives(each)
+        for each in own
+        if each.kind is ResourceKind.VOLUME
+    }
+    usage = _usage(session, facts) if measure else {}
+    found = insights(own, facts, account.now, account.monthly, Measured(usage, alternatives))
+    return Advice(tuple(found), account.listing.unread)
+
+
+def _usage(session: Session, facts: Facts) -> dict[str, Usage]:
+    """What runs use at the moment, by machine; one that cannot be asked is left out."""
+    running = [run for run in facts.runs if run.goes_on and run.instance_id in facts.existing]
+    if not running:
+        return {}
+    session.progress.step("asking machines what their runs use")
+
+    def ask(run: RunFact) -> tuple[str, Usage] | None:
+        try:
+            record = run_store(session).get(run.id)
+            status = machine_of(session, record).agent.status(run.id)
+        except RunctlError:
+            return None
+        return run.instance_id, Usage(status.cpu_percent, status.gpu_percent)
+
+    with ThreadPoolExecutor(min(8, len(running))) as pool:
+        return dict(answer for answer in pool.map(ask, running) if answer is not None)
 
 
 @dataclass(frozen=True)

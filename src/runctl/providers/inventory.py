@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 
 from runctl.core import tags as tag
@@ -78,9 +79,11 @@ class Resource:
     throughput: int | None = None
     """MiB/s."""
     source: str | None = None
-    """Of a snapshot, the volume; of an image, its repository."""
+    """Of a snapshot, the volume; of an image, its repository; of an instance, its rights."""
     helper_for: str | None = None
     """The volume that it was made to fill: nobody needs it afterwards."""
+    checkpoints: int = 0
+    """How many whole ones are among the objects of a run."""
     details: str = ""
     """What else a person should know."""
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -120,6 +123,17 @@ class Listing:
     """Those that were asked."""
 
 
+@dataclass(frozen=True)
+class Alternative:
+    """The same for less."""
+
+    text: str
+    """What would be different, in words."""
+    options: tuple[str, ...]
+    """Of the command that changes a volume."""
+    usd_per_month: Decimal
+
+
 class Inventory(ABC):
     """The ability to list and remove everything that runctl has made, whichever computer made it."""
 
@@ -148,6 +162,11 @@ class Inventory(ABC):
         """Why the provider would refuse to remove it, in words; empty where it would not, or does not say."""
         del resource
         return ""
+
+    def alternatives(self, resource: Resource) -> tuple[Alternative, ...]:
+        """What a volume could be instead, as fast and as large, where that costs less."""
+        del resource
+        return ()
 
     @abstractmethod
     def remove(self, resource: Resource, progress: Progress = SILENT) -> None:

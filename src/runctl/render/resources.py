@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from runctl.cleanup.listing import Group, Priced
 from runctl.core.clock import rfc3339
 from runctl.core.money import plain, usd
-from runctl.core.text import size, time_span
+from runctl.core.text import printable, size, time_span
 from runctl.providers.inventory import Resource, Unread
 from runctl.render.tables import PLAIN, WIDE, Column, Screen, details, fit
 
 if TYPE_CHECKING:
+    from runctl.cleanup.insights import Insight
     from runctl.cleanup.overview import Detail
     from runctl.cleanup.plan import Item
 
@@ -58,6 +59,15 @@ def plan_table(items: Sequence[Item], screen: Screen = PLAIN) -> str:
         ],
         screen,
     )
+
+
+def insights_text(found: Sequence[Insight]) -> str:
+    """Two lines for each: what was noticed, and the command that changes it."""
+    parts = []
+    for each in found:
+        saves = "" if each.usd_per_month is None else f", saves {usd(each.usd_per_month)} a month"
+        parts.append(f"{each.resource.label}: {printable(each.message)}{saves}\n    {each.command}")
+    return "\n".join(parts)
 
 
 def resource_details(found: Detail, now: datetime) -> str:

@@ -156,6 +156,10 @@ def test_every_kind_is_listed_with_what_its_tags_say(session: AwsSession, invent
     assert (role.attached_to, profile.source, role.region) == (("runctl-writes-1",), "runctl-writes-1", None)
     (image,), (repository,) = found[K.IMAGE], found[K.REPOSITORY]
     assert repository.attached_to == (image.id,)
+    session.ec2.associate_iam_instance_profile(
+        InstanceId=machine.id, IamInstanceProfile={"Name": "runctl-writes-1"}
+    )
+    assert machine.id in next(iter(listed(inventory)[K.INSTANCE_PROFILE])).attached_to
     (objects,), (upload,), (bucket,) = found[K.OBJECTS], found[K.UPLOAD], found[K.BUCKET]
     assert (objects.state, objects.size_bytes) == ("staged", 5)
     assert set(bucket.attached_to) == {objects.id, upload.id}
@@ -371,6 +375,8 @@ def test_a_profile_that_somebody_elses_machine_has_is_left(
     profile = next(
         each for each in inventory.list(regions=[REGION]).resources if each.kind is K.INSTANCE_PROFILE
     )
+    # It is not ours, and so in no list.
+    assert profile.attached_to == ()
     monkeypatch.setattr(inventory, "_used_regions", lambda: ((REGION,), ()))
 
     with pytest.raises(Conflict, match=machine):

@@ -233,6 +233,10 @@ _LAST: dict[str, Leaf | Branch] = {
                 "Count what there is, with its size and price a month.",
                 "runctl.cli.resources.listing:summary_command",
             ),
+            "insights": Leaf(
+                "Say what could be had for less, with the command that does it.",
+                "runctl.cli.resources.listing:insights_command",
+            ),
             "cleanup": Leaf(
                 "Remove what nobody needs any more.", "runctl.cli.resources.removing:cleanup_command"
             ),

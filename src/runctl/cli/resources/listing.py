@@ -157,6 +157,47 @@ def summary_command(
     return warn_of_unread(cli, found.unread)
 
 
+@click.command(cls=Command, name="insights")
+@PROVIDER
+@click.option("--cached", is_flag=True, help="Do not ask machines what their runs use at the moment.")
+@click.pass_obj
+def insights_command(cli: Cli, *, provider: str | None, cached: bool) -> int:
+    """Say what could be had for less, or not at all: the saving a month and the exact command, the largest first.
+
+    Nothing is changed.
+    """
+    from runctl.cleanup.overview import advice
+
+    check_provider(provider)
+    found = advice(cli.session, provider=provider, measure=not cached)
+
+    def text() -> str:
+        from runctl.render.resources import insights_text
+
+        return insights_text(found.insights) or "nothing to change"
+
+    cli.emit(
+        {
+            "insights": [
+                {
+                    "kind": each.kind,
+                    "resource_kind": each.resource.kind,
+                    "id": each.resource.id,
+                    "region": each.resource.region,
+                    "message": each.message,
+                    "usd_per_month": each.usd_per_month,
+                    "command": each.command,
+                }
+                for each in found.insights
+            ],
+            "unread": found.unread,
+        },
+        text=text,
+        ids=[each.resource.id for each in found.insights],
+    )
+    return warn_of_unread(cli, found.unread)
+
+
 @click.command(
     cls=Command,
     name="export",

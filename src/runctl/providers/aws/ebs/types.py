@@ -107,6 +107,24 @@ def baseline_mibps(shape: DiskShape) -> float:
     return 125.0 if shape.size_gib <= 170 else 250.0
 
 
+def as_gp3(type_name: str, size_gib: int, iops: int | None) -> DiskShape | None:
+    """The gp3 volume that is never slower than one of an older type; ``None`` where there is none, or it is one. Pure.
+
+    io2 is left out: it is more durable.
+    """
+    disk = TYPES["gp3"]
+    if type_name not in {"gp2", "io1"} or disk.iops is None or disk.throughput is None:
+        return None
+    wanted = 3 * size_gib if type_name == "gp2" else iops or 0
+    # gp2 ends at 16,000 ("General Purpose SSD volumes" in the EBS user guide).
+    wanted = max(disk.iops[0], min(wanted, 16_000) if type_name == "gp2" else wanted)
+    throughput = max(disk.throughput[0], int(baseline_mibps(DiskShape(type_name, size_gib, iops, None))))
+    try:
+        return checked_shape("gp3", size_gib, wanted, throughput)
+    except UsageError:
+        return None
+
+
 def chosen_shape(volume: Volume) -> DiskShape:
     """The volume's type and size, with the IOPS and throughput that its type lets one choose."""
     disk = TYPES.get(volume.type, DiskType((1, volume.size_gib)))

@@ -24,6 +24,8 @@ from runctl.providers.inventory import Resource, ResourceKind, Unread
 PREFIX = "runctl-"
 """Of every role, profile and bucket that runctl makes: their lists have no tags, so that each is asked for its own."""
 _THREADS = 16
+_CHECKPOINT = re.compile(r"/run-[a-z0-9]{10}/checkpoints/\d{4}-\d{6}\.json$")
+"""A checkpoint's manifest, which is written last."""
 _RUN = re.compile(r"(?:^|/)(run-[a-z0-9]{10})/")
 
 
@@ -249,9 +251,11 @@ class _Folder:
     count: int = 0
     size_bytes: int = 0
     newest: datetime | None = None
+    checkpoints: int = 0
 
     def add(self, item: Mapping[str, Any]) -> None:
         changed = utc(item["LastModified"])
+        self.checkpoints += bool(_CHECKPOINT.search(item["Key"]))
         self.count, self.size_bytes = self.count + 1, self.size_bytes + item["Size"]
         self.newest = max(self.newest or changed, changed)
 
@@ -267,6 +271,7 @@ class _Folder:
             created_at=self.newest,
             size_bytes=self.size_bytes,
             source=bucket,
+            checkpoints=self.checkpoints,
             details=f"{self.count:,} objects" if key.endswith("/") else "",
         )
 

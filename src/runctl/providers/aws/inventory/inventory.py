@@ -14,9 +14,11 @@ from runctl.core.progress import SILENT, Progress
 from runctl.providers.aws.calls.errors import our_errors, raising_our_errors
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.context import AwsContext
+from runctl.providers.aws.ebs.types import as_gp3
 from runctl.providers.aws.inventory import account, regional, removal
 from runctl.providers.aws.inventory.regional import Found
-from runctl.providers.inventory import Inventory, Listing, Resource, ResourceKind, Unread
+from runctl.providers.aws.prices.price_list import Group
+from runctl.providers.inventory import Alternative, Inventory, Listing, Resource, ResourceKind, Unread
 
 _THREADS = 48
 """Most of their time they wait for an answer from another continent."""
@@ -133,6 +135,22 @@ class AwsInventory(Inventory):
             else ""
         )
 
+    def alternatives(self, resource: Resource) -> tuple[Alternative, ...]:
+        """gp3 for older types, with the IOPS that they have."""
+        if resource.kind is not ResourceKind.VOLUME or resource.size_bytes is None:
+            return ()
+        shape = as_gp3(resource.type or "", resource.size_bytes >> 30, resource.iops)
+        if shape is None:
+            return ()
+        book = self._context.prices.in_region(resource.region or self._context.session.region)
+        rate = book.current_rates(Group.EBS).volume(shape)
+        if rate is None:
+            return ()
+        options = ["--volume-type", shape.type]
+        options += ["--iops", str(shape.iops), "--throughput", str(shape.throughput)]
+        text = f"{shape.type} with {shape.iops:,} IOPS and {shape.throughput} MiB/s is as fast as its {resource.type}"
+        return (Alternative(text, tuple(options), rate.usd),)
+
     def remove(self, resource: Resource, progress: Progress = SILENT) -> None:
         """See `runctl.providers.aws.inventory.removal`."""
         progress.step(f"removing {resource.label}")
@@ -164,6 +182,8 @@ def used_by(found: Sequence[Resource]) -> Iterator[Resource]:
     for each in found:
         if each.kind is ResourceKind.GROUP and each.source:
             users.setdefault((ResourceKind.LAUNCH_TEMPLATE, each.region, each.source), []).append(each.id)
+        if each.kind is ResourceKind.INSTANCE and each.source:
+            users.setdefault((ResourceKind.INSTANCE_PROFILE, None, each.source), []).append(each.id)
         if each.kind is ResourceKind.INSTANCE_PROFILE and each.source:
             users.setdefault((ResourceKind.ROLE, None, each.source), []).append(each.id)
     for each in found:

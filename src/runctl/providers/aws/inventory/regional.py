@@ -78,6 +78,7 @@ def _instance(item: Mapping[str, Any], region: str) -> Resource:
         created_at=utc(item["LaunchTime"]) if item.get("LaunchTime") else None,
         ends_with=tags.get(GROUP_TAG),
         type=item["InstanceType"],
+        source=item.get("IamInstanceProfile", {}).get("Arn", "").rpartition("/")[2] or None,
         market="spot" if item.get("InstanceLifecycle") == "spot" else "on-demand",
         helper_for=tags.get(tag.HELPER_FOR) or None,
     )

@@ -1,0 +1,263 @@
+"""What could be had for less, or not at all: each with the saving and the command. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+from runctl.cleanup.eligibility import not_ours
+from runctl.cleanup.facts import Facts, RunFact
+from runctl.cleanup.plan import Monthly
+from runctl.core.models import Market
+from runctl.core.text import counted, time_span
+from runctl.providers.inventory import Alternative, Resource, ResourceKind
+from runctl.providers.registry import command, volume_command
+
+K = ResourceKind
+LONG = timedelta(days=1)
+"""A machine that is older is rarely meant to be."""
+UNATTACHED = timedelta(days=7)
+SUPERSEDED = timedelta(days=7)
+KEPT_LONG = timedelta(days=30)
+IDLE_GPU_PERCENT = 5.0
+LITTLE_CPU_PERCENT = 10.0
+"""Of one processor, as the kernel counts a process."""
+
+
+class InsightKind(StrEnum):
+    """What was noticed."""
+
+    RUNS_LONG = "runs-long"
+    IDLE_GPU = "idle-gpu"
+    OVERSIZED = "oversized"
+    ON_DEMAND = "on-demand"
+    CHEAPER_TYPE = "cheaper-type"
+    STOPPED = "stopped"
+    UNATTACHED = "unattached"
+    SUPERSEDED = "superseded"
+    OLD_RESULTS = "old-results"
+    OLD_IMAGE = "old-image"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What the runs on a machine use at the moment, together."""
+
+    cpu_percent: float | None
+    """Of one processor."""
+    gpu_percent: float | None
+    """The mean of the machine's GPUs."""
+
+
+@dataclass(frozen=True)
+class Insight:
+    """One thing to change."""
+
+    kind: InsightKind
+    resource: Resource
+    message: str
+    usd_per_month: Decimal | None
+    """What it saves; ``None``: not known."""
+    command: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an insight needs beside the resources."""
+
+    usage: Mapping[str, Usage] = field(default_factory=dict)
+    """By instance."""
+    alternatives: Mapping[str, Sequence[Alternative]] = field(default_factory=dict)
+    """By volume: the same for less."""
+
+
+def insights(
+    resources: Sequence[Resource], facts: Facts, now: datetime, monthly: Monthly, measured: Measured
+) -> list[Insight]:
+    """Of the caller's own resources, what saves most first. Pure."""
+    own = [each for each in resources if not_ours(each, facts) is None]
+    found = [
+        insight
+        for rule in (_machines, _volumes, _snapshots, _results, _images)
+        for insight in rule(own, facts, now, monthly, measured)
+    ]
+    return sorted(found, key=lambda each: (-(each.usd_per_month or Decimal(0)), each.resource.id))
+
+
+Rule = Callable[[Sequence[Resource], Facts, datetime, Monthly, Measured], Iterator[Insight]]
+
+
+def _machines(
+    own: Sequence[Resource], facts: Facts, now: datetime, monthly: Monthly, measured: Measured
+) -> Iterator[Insight]:
+    busy = {run.instance_id for run in facts.runs if run.goes_on}
+    for machine in own:
+        if machine.kind is not K.INSTANCE:
+            continue
+        cost, terminate = monthly(machine), command(machine.provider, "terminate", machine.id)
+        if machine.state == "stopped":
+            disks = _sum(monthly(each) for each in own if each.ends_with == machine.id)
+            yield Insight(
+                InsightKind.STOPPED,
+                machine,
+                "it is stopped, and its own disks cost all the same",
+                disks,
+                terminate,
+            )
+            continue
+        if machine.state != "running":
+            continue
+        if machine.id not in busy and _older(machine, now, LONG):
+            yield Insight(
+                InsightKind.RUNS_LONG,
+                machine,
+                f"it runs for {_age(machine, now)}, and no run of this computer is on it",
+                cost,
+                terminate,
+            )
+        yield from _measured(machine, facts, cost, measured)
+        spot = monthly(replace(machine, market=Market.SPOT.value)) if machine.market == "on-demand" else None
+        if cost is not None and spot is not None and spot < cost:
+            what = [machine.type or "", *(["--zone", machine.zone] if machine.zone else [])]
+            yield Insight(
+                InsightKind.ON_DEMAND,
+                machine,
+                "it is rented on demand: a spot machine with checkpoints does the same work",
+                cost - spot,
+                command(machine.provider, "create", *what, "--spot"),
+            )
+
+
+def _measured(machine: Resource, facts: Facts, cost: Decimal | None, measured: Measured) -> Iterator[Insight]:
+    usage = measured.usage.get(machine.id)
+    run = next((each for each in facts.runs if each.goes_on and each.instance_id == machine.id), None)
+    if usage is None or run is None:
+        return
+    if usage.gpu_percent is not None and usage.gpu_percent < IDLE_GPU_PERCENT:
+        yield Insight(
+            InsightKind.IDLE_GPU,
+            machine,
+            f"{run.id} uses {usage.gpu_percent:.0f} % of its GPUs at the moment",
+            cost,
+            f"runctl runs logs {run.id}",
+        )
+    elif (
+        usage.gpu_percent is None and usage.cpu_percent is not None and usage.cpu_percent < LITTLE_CPU_PERCENT
+    ):
+        yield Insight(
+            InsightKind.OVERSIZED,
+            machine,
+            f"{run.id} uses {usage.cpu_percent:.0f} % of one processor at the moment: a smaller machine may do",
+            None,
+            f"runctl runs show {run.id}",
+        )
+
+
+def _volumes(
+    own: Sequence[Resource], facts: Facts, now: datetime, monthly: Monthly, measured: Measured
+) -> Iterator[Insight]:
+    needed = {volume for run in facts.runs if run.unfinished for volume in run.volumes}
+    for volume in own:
+        if volume.kind is not K.VOLUME:
+            continue
+        cost = monthly(volume)
+        unattached = not volume.attached_to and _older(volume, now, UNATTACHED) and volume.id not in needed
+        if unattached and not volume.is_persistent:
+            yield Insight(
+                InsightKind.UNATTACHED,
+                volume,
+                f"it is attached to nothing, and {_age(volume, now)} old",
+                cost,
+                f"runctl resources cleanup {volume.id} --include volumes",
+            )
+        for other in measured.alternatives.get(volume.id, ()):
+            if cost is not None and other.usd_per_month < cost:
+                yield Insight(
+                    InsightKind.CHEAPER_TYPE,
+                    volume,
+                    other.text,
+                    cost - other.usd_per_month,
+                    volume_command(volume.provider, "resize", volume.id, *other.options),
+                )
+
+
+def _snapshots(
+    own: Sequence[Resource], facts: Facts, now: datetime, monthly: Monthly, measured: Measured
+) -> Iterator[Insight]:
+    del facts, measured
+    by_volume: dict[tuple[str | None, str], list[Resource]] = {}
+    for each in own:
+        if each.kind is K.SNAPSHOT and each.source and each.state == "completed" and each.created_at:
+            by_volume.setdefault((each.region, each.source), []).append(each)
+    for (_, volume), several in by_volume.items():
+        *older, newest = sorted(several, key=lambda each: (each.created_at, each.id))
+        for each in older:
+            if _older(each, now, SUPERSEDED) and not each.is_persistent:
+                yield Insight(
+                    InsightKind.SUPERSEDED,
+                    each,
+                    f"{newest.name or newest.id} is a newer copy of {volume}; it saves less where they share data",
+                    monthly(each),
+                    volume_command(each.provider, "snapshot-delete", each.id),
+                )
+
+
+def _results(
+    own: Sequence[Resource], facts: Facts, now: datetime, monthly: Monthly, measured: Measured
+) -> Iterator[Insight]:
+    del measured
+    runs: dict[str | None, RunFact] = {run.id: run for run in facts.runs}
+    for each in own:
+        if each.kind is not K.OBJECTS or each.name not in runs or not each.size_bytes:
+            continue
+        unfinished = runs[each.name].unfinished
+        if not unfinished and _older(each, now, KEPT_LONG):
+            yield Insight(
+                InsightKind.OLD_RESULTS,
+                each,
+                f"{each.name} has ended, and nothing of it has changed for {_age(each, now)}",
+                monthly(each),
+                f"runctl resources cleanup {each.id} --include objects",
+            )
+        elif each.checkpoints > 1:
+            cost = monthly(each)
+            spare = each.checkpoints - 1
+            yield Insight(
+                InsightKind.OLD_RESULTS,
+                each,
+                f"{each.name} keeps {counted(each.checkpoints, 'checkpoint')}; one is enough to go on from",
+                None if cost is None else cost * spare / each.checkpoints,
+                f"runctl checkpoint prune {each.name} --keep-last 1",
+            )
+
+
+def _images(
+    own: Sequence[Resource], facts: Facts, now: datetime, monthly: Monthly, measured: Measured
+) -> Iterator[Insight]:
+    del measured
+    used = {run.image_digest for run in facts.runs if run.unfinished}
+    for each in own:
+        digest = each.id.rpartition("@")[2]
+        if each.kind is K.IMAGE and not each.name and digest not in used and _older(each, now, KEPT_LONG):
+            yield Insight(
+                InsightKind.OLD_IMAGE,
+                each,
+                f"it has no tag, and is {_age(each, now)} old",
+                monthly(each),
+                f"runctl resources cleanup {each.id} --include images",
+            )
+
+
+def _older(resource: Resource, now: datetime, than: timedelta) -> bool:
+    return resource.created_at is not None and now - resource.created_at >= than
+
+
+def _age(resource: Resource, now: datetime) -> str:
+    return "" if resource.created_at is None else time_span(now - resource.created_at)
+
+
+def _sum(amounts: Iterator[Decimal | None]) -> Decimal:
+    return sum((each for each in amounts if each is not None), Decimal(0))

@@ -1,0 +1,92 @@
+"""The inventory of a provider that lists machines and nothing else: what it rents is found all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from runctl.core import tags as tag
+from runctl.core.errors import NotFound, PermissionDenied
+from runctl.core.ids import InstanceId
+from runctl.core.models import Instance
+from runctl.core.progress import SILENT, Progress
+from runctl.providers.interface import Provider, require
+from runctl.providers.inventory import Inventory, Listing, Resource, ResourceKind
+
+
+class MachineInventory(Inventory):
+    """Made of `Provider.instances` and `Renting.terminate`."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+
+    def user(self) -> str | None:
+        """The account's name where machines name no owner."""
+        return self._provider.scope().account or self._provider.name
+
+    def list(
+        self,
+        *,
+        regions: Sequence[str] | None = None,
+        kinds: Collection[ResourceKind] | None = None,
+        stores: Mapping[str, str] | None = None,
+        progress: Progress = SILENT,
+    ) -> Listing:
+        """The machines that are ours."""
+        del stores
+        provider = self._provider
+        if kinds is not None and ResourceKind.INSTANCE not in kinds:
+            return Listing(())
+        progress.step(f"listing the machines of {provider.name}")
+        here = provider.region
+        if regions is not None and here not in regions:
+            return Listing(())
+        found = tuple(self._resource(each) for each in provider.instances() if not each.state.is_over)
+        return Listing(found, (), (here,) if here is not None else ())
+
+    def _resource(self, instance: Instance) -> Resource:
+        return Resource(
+            kind=ResourceKind.INSTANCE,
+            id=instance.id,
+            name=instance.tags.get(tag.NAME),
+            provider=instance.provider,
+            region=self._provider.region,
+            zone=instance.zone,
+            state=instance.state.value,
+            created_at=instance.created_at,
+            project=instance.project,
+            owner=instance.owner or self.user(),
+            size_bytes=None,
+            type=instance.instance_type,
+            market=instance.market.value,
+            # The provider lists what is ours by whatever it has in place of tags.
+            tags={**instance.tags, tag.OWNED: tag.OWNED_VALUE},
+        )
+
+    def remove(self, resource: Resource, progress: Progress = SILENT) -> None:
+        """Renting.terminate, for what the provider still lists as ours."""
+        identifier = InstanceId(resource.id)
+        ours = {each.id for each in self._provider.instances()}
+        if identifier not in ours:
+            if self.is_gone(resource):
+                return
+            raise PermissionDenied(
+                f"{resource.id} is not runctl's any more, and is left alone", code="not-ours"
+            )
+        require(self._provider.renting).terminate(identifier, progress)
+
+    def is_gone(self, resource: Resource) -> bool:
+        """The provider says that it has ended, or does not know it."""
+        try:
+            return self._provider.instance(InstanceId(resource.id)).state.is_over
+        except NotFound:
+            return True
+
+    def stop(self, resource: Resource, progress: Progress = SILENT) -> None:
+        """See `runctl.providers.interface.StopAndStart.stop`; what cannot be stopped raises `Unsupported`."""
+        require(self._provider.stop_and_start).stop(InstanceId(resource.id), progress)
+
+    def is_stopped(self, resource: Resource) -> bool:
+        """As the provider says."""
+        if self.is_gone(resource):
+            return True
+        return self._provider.instance(InstanceId(resource.id)).state.value == "stopped"

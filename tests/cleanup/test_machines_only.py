@@ -1,0 +1,148 @@
+"""Providers that list machines and nothing else, and those that nobody has set up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from runctl.cleanup.listing import inventories, list_all
+from runctl.cleanup.machines_only import MachineInventory
+from runctl.core.config import Config
+from runctl.core.errors import CredentialsError, NotFound, PermissionDenied, Unsupported
+from runctl.core.ids import InstanceId
+from runctl.core.models import Instance, InstanceState
+from runctl.core.progress import SILENT, Progress
+from runctl.machines.session import Session
+from runctl.providers import registry
+from runctl.providers.capacity import RefusalListener, no_listener
+from runctl.providers.interface import CreatePlan, InstanceRequest, Renting
+from runctl.providers.inventory import ResourceKind
+from tests.cleanup.account import Account
+from tests.cleanup.resources import a_resource
+from tests.cli.fake_provider import FakeProvider, Script, an_instance
+
+MACHINE = replace(an_instance("i-1"), owner=None, tags={"Name": "digits"})
+
+
+class Machines(FakeProvider):
+    """Some that run, and whether they can be ended."""
+
+    name = "aws"
+
+    def __init__(self, *instances: Instance) -> None:
+        super().__init__(Script())
+        self.there = {each.id: each for each in instances}
+        self.renting = Ending(self)
+
+    def instances(self, *, everyone: bool = False, include_ended: bool = False) -> tuple[Instance, ...]:
+        return tuple(each for each in self.there.values() if include_ended or not each.state.is_over)
+
+    def instance(self, instance_id: InstanceId) -> Instance:
+        if instance_id not in self.there:
+            raise NotFound("no such machine")
+        return self.there[instance_id]
+
+
+class Ending(Renting):
+    """Ends machines."""
+
+    def plan(self, request: InstanceRequest, progress: Progress = SILENT) -> CreatePlan:
+        raise NotImplementedError
+
+    def create(
+        self, plan: CreatePlan, progress: Progress = SILENT, refused: RefusalListener = no_listener
+    ) -> Instance:
+        raise NotImplementedError
+
+    def wait_ended(
+        self, instance_id: InstanceId, *, timeout: timedelta, progress: Progress = SILENT
+    ) -> Instance:
+        raise NotImplementedError
+
+    def __init__(self, provider: Machines) -> None:
+        self.provider = provider
+
+    def terminate(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
+        ended = replace(self.provider.there[instance_id], state=InstanceState.TERMINATED)
+        self.provider.there[instance_id] = ended
+        return ended
+
+
+def session_with(monkeypatch: pytest.MonkeyPatch, **providers: Any) -> Session:
+    def load(name: str, _config: Config, progress: Progress) -> Any:
+        del progress
+        found = providers[name]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(registry, "load", load)
+    monkeypatch.setattr("runctl.cleanup.listing.names", lambda: tuple(providers))
+    return Session(config=Config())
+
+
+def test_what_it_rents_is_listed_and_removed() -> None:
+    machines = Machines(MACHINE)
+    inventory = MachineInventory(machines)
+
+    (resource,) = inventory.list().resources
+    assert (resource.kind, resource.name, resource.owner) == (
+        ResourceKind.INSTANCE,
+        "digits",
+        inventory.user(),
+    )
+    assert not inventory.is_gone(resource)
+    inventory.remove(resource)
+    assert inventory.is_gone(resource)
+    assert inventory.list().resources == ()
+    inventory.remove(resource)
+
+
+def test_what_it_does_not_list_as_ours_is_left_alone() -> None:
+    machines = Machines(MACHINE)
+    inventory = MachineInventory(machines)
+    (resource,) = inventory.list().resources
+    machines.instances = lambda **_: ()  # type: ignore[method-assign]
+
+    with pytest.raises(PermissionDenied):
+        inventory.remove(resource)
+
+    assert not inventory.is_gone(resource)
+
+
+def test_a_provider_that_only_rents_is_asked_for_its_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    full, bare = FakeProvider(Script()), Machines(MACHINE)
+    full.inventory = Account(a_resource())
+    session = session_with(monkeypatch, one=full, other=bare)
+
+    assert {each.id for each in list_all(session).resources} == {"i-1", a_resource().id}
+
+
+def test_a_provider_that_was_never_set_up_or_used_is_no_hole_in_the_list(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    full, bare = FakeProvider(Script()), Machines()
+    full.inventory = Account(a_resource())
+
+    def refuse(**_: Any) -> tuple[Instance, ...]:
+        raise CredentialsError("there is no key")
+
+    bare.instances = refuse  # type: ignore[method-assign]
+    session = session_with(monkeypatch, one=full, other=bare)
+
+    assert list_all(session).unread == ()
+    # Whoever asks for it by name is told.
+    with pytest.raises(CredentialsError):
+        list_all(session, provider="other")
+
+
+def test_where_no_provider_can_list_anything_its_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = FakeProvider(Script())
+    nothing.inventory = Unsupported("nothing is rented here")
+    nothing.renting = Unsupported("it is yours")
+
+    with pytest.raises(Unsupported, match="nothing is rented here"):
+        inventories(session_with(monkeypatch, one=nothing))
