@@ -20,6 +20,7 @@ import inspect
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from importlib import import_module
 from pathlib import PurePosixPath
 from typing import get_args, get_type_hints
@@ -30,6 +31,7 @@ from runctl.core.errors import NotFound, PermissionDenied, Unsupported
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState
 from runctl.core.tags import is_ours
+from runctl.costs.rates import Per
 from runctl.providers import interface
 from runctl.providers.interface import CreatePlan, DoctorStatus, InstanceRequest, Provider, require
 
@@ -89,6 +91,19 @@ class ProviderContract:
         assert [i.created_at for i in listed] == sorted((i.created_at for i in listed), reverse=True)
         assert {i.provider for i in listed} <= {provider.name}
         assert all(i.created_at.tzinfo is not None for i in listed)
+
+    def test_what_a_machine_costs_is_exact_and_says_how_it_is_known(self, provider: Provider) -> None:
+        if isinstance(provider.prices, Unsupported):
+            return
+        for instance in provider.instances():
+            rate = provider.prices.instance(
+                instance.instance_type, provider.region, instance.market, instance.zone
+            )
+            if rate is not None:
+                assert type(rate.usd) is Decimal
+                assert rate.usd >= 0
+                assert rate.source
+                assert (rate.per, rate.as_of.utcoffset()) == (Per.HOUR, timedelta(0))
 
     def test_the_doctor_never_raises_and_names_a_fix_for_what_failed(self, provider: Provider) -> None:
         checks = provider.doctor()

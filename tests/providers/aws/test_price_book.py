@@ -15,7 +15,7 @@ import pytest
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.prices.ability import AwsPrices
-from runctl.providers.aws.prices.book import LIST_KEPT, SPOT_KEPT, PriceBook
+from runctl.providers.aws.prices.book import FAILED_KEPT, LIST_KEPT, SPOT_KEPT, PriceBook
 from runctl.providers.aws.prices.price_list import Group
 from runctl.providers.aws.prices.region_rates import Item
 from runctl.providers.volume_plans import DiskShape
@@ -201,8 +201,19 @@ def test_without_the_right_to_ask_what_is_shipped_stands_in_with_its_date(
         assert not found.current
         assert f"{found.as_of:%Y-%m-%d}" == day
         assert day in found.source
-    assert len(progress.details) == 2 + 4
-    assert list(tmp_path.iterdir()) == []
+    assert len(progress.details) == 2, "a list that may not be read is not asked again for each price"
+
+
+def test_a_list_that_could_not_be_read_is_asked_again_after_a_while(
+    session: AwsSession, clock: ManualClock, refuse: Refuse, tmp_path: Path
+) -> None:
+    refused = refuse(session.pricing, "GetProducts", "AccessDeniedException")
+    for _ in range(3):
+        PriceBook(session, clock, tmp_path).on_demand("m7i.large")
+    clock.advance(FAILED_KEPT + timedelta(seconds=1))
+    PriceBook(session, clock, tmp_path).on_demand("m7i.large")
+
+    assert len(refused) == 2
 
 
 def test_a_regions_own_prices_are_the_lists(context: AwsContext, clock: ManualClock, asked: Calls) -> None:

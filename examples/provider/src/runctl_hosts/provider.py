@@ -29,6 +29,7 @@ from runctl.core.names import did_you_mean
 from runctl.core.progress import SILENT, Progress
 from runctl.core.tags import LOGIN_USER
 from runctl.providers.interface import Check, DoctorStatus, Provider
+from runctl.providers.prices import FreePrices
 from runctl.transport.agent import AgentClient
 from runctl.transport.interface import Transport
 from runctl.transport.ssh import SshTransport
@@ -67,6 +68,8 @@ class HostsProvider(Provider):
     clones = Unsupported("these machines have no volumes to copy")
     resizing = Unsupported("these machines have no volumes to resize")
     filling = Unsupported("these machines have no volumes to fill")
+    catalogue = Unsupported("these machines are yours: there is nothing to rent")
+    prices = FreePrices("these machines are yours")
     registry = Unsupported(
         "these machines come without an image registry", hint='name one: [docker] registry = "HOST/PATH"'
     )

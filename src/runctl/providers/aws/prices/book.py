@@ -15,6 +15,7 @@ from runctl.core.clock import Clock
 from runctl.core.models import InstanceState, Market
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.rates import Per, Rate, Tier, TieredRate
+from runctl.providers.aws.calls.errors import error_code
 from runctl.providers.aws.prices import price_list, shipped, spot_history
 from runctl.providers.aws.prices.cache import Kept, PriceCache, folder_name
 from runctl.providers.aws.prices.price_list import Group, Question
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 LIST_KEPT = timedelta(days=7)
 """So long the price list is not asked again; AWS changes it a few times a year."""
 SPOT_KEPT = timedelta(minutes=10)
+FAILED, FAILED_KEPT = "price-list-failed", timedelta(minutes=5)
+"""Where the list cannot be reached, or may not be read, no command waits for it again within so long."""
 MOST_ONE_BY_ONE = 12
 """The price list is asked type by type for so many, each for every region; for more the region's list is shorter."""
 LINUX = "Linux/UNIX"
@@ -278,7 +281,9 @@ class PriceBook:
             return ()
 
     def _documents(self, question: Question, progress: Progress) -> list[str] | None:
-        """What ``GetProducts`` has; ``None`` where it cannot be asked."""
+        """What ``GetProducts`` has; ``None`` where it cannot be asked, or could not be within `FAILED_KEPT`."""
+        if self.public.read(FAILED, FAILED_KEPT) is not None:
+            return None
         filters: Any = [
             {"Type": "TERM_MATCH", "Field": field, "Value": value}
             for field, value in question.attributes.items()
@@ -290,10 +295,21 @@ class PriceBook:
             return [document for page in pages for document in page["PriceList"]]
         except Exception as error:  # noqa: BLE001 (see _ask_spot)
             progress.detail(f"no price list: {error}")
+            if _lasts(error):
+                self.public.write(FAILED, str(error))
             return None
 
     def _cache(self, folder: str) -> PriceCache:
         return PriceCache(None if self._directory is None else self._directory / folder, self._clock)
+
+
+def _lasts(error: Exception) -> bool:
+    """Whether the next question will not be answered either: no right, or no way there."""
+    from botocore.exceptions import ConnectionError as NoConnection
+    from botocore.exceptions import HTTPClientError
+
+    denied = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+    return error_code(error) in denied or isinstance(error, NoConnection | HTTPClientError)
 
 
 def _market(item: Mapping[str, Any]) -> Market:
