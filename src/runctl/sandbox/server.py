@@ -26,8 +26,6 @@ from runctl.sandbox.ebs.disks import Disks
 from runctl.sandbox.ecr.registry import Registry
 from runctl.sandbox.folders.body import FolderDisks
 from runctl.sandbox.layout import Layout
-from runctl.sandbox.lyceum.api import PREFIX as LYCEUM
-from runctl.sandbox.lyceum.api import LyceumApi
 from runctl.sandbox.machines.network import REGISTRY_PORT, Network
 from runctl.sandbox.record import CONTROL
 from runctl.sandbox.world import World, become
@@ -165,11 +163,14 @@ class _Control:
     def __init__(self, application: Wsgi, world: World) -> None:
         self._application = application
         self._world = world
-        self._lyceum = LyceumApi(world, world.keys.lyceum_key)
+        # Not sooner: it imports moto, which reads the images that `serve` has written.
+        from runctl.sandbox.lyceum.api import PREFIX, LyceumApi
+
+        self._lyceum, self._lyceum_paths = LyceumApi(world, world.keys.lyceum_key), f"{PREFIX}/"
 
     def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
-        if path.startswith(f"{LYCEUM}/"):
+        if path.startswith(self._lyceum_paths):
             return self._lyceum(environ, start)
         if not path.startswith(CONTROL):
             return self._application(environ, start)
