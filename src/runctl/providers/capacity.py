@@ -25,6 +25,9 @@ class Pool:
         return f"{self.instance_type} in {self.zone}"
 
 
+ARCHITECTURES = ("x86_64", "arm64")
+
+
 @dataclass(frozen=True)
 class Needs:
     """What a machine must have at least, where the type does not matter."""
@@ -37,6 +40,8 @@ class Needs:
     cpus: int | None = None
     """vCPUs."""
     memory_gib: int | None = None
+    architecture: str | None = None
+    """One of `ARCHITECTURES`; ``None``: the first."""
 
     @property
     def wants_gpu(self) -> bool:

@@ -1,4 +1,4 @@
-"""What spot instances cost in the sandbox: prices that differ from day to day and zone to zone, and their history."""
+"""What spot instances cost in the sandbox: prices that move several times a day, and their history."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from runctl.sandbox.price_rates import digest_of
 LINUX = "Linux/UNIX"
 _LINUX_NAMES = frozenset({LINUX, "Linux/UNIX (Amazon VPC)"})
 HISTORY_DAYS = 90
+PERIOD = timedelta(hours=6)
+"""A price changes so often."""
 ZONE_SPREAD = Decimal("0.08")
-DAY_SPREAD = Decimal("0.02")
+PERIOD_SPREAD = Decimal("0.02")
 _CENT_OF_A_CENT = Decimal("0.0001")
 
 
@@ -39,13 +41,13 @@ class SpotQuery:
     end: datetime | None = None
 
 
-def spot_price_on(instance_type: str, region: str, zone: str, day: datetime) -> Decimal | None:
-    """USD per hour on that day: the region's median, some percent off by zone and day, never above on-demand."""
+def spot_price_on(instance_type: str, region: str, zone: str, change: datetime) -> Decimal | None:
+    """USD per hour from that change on: the region's median, some percent off by zone and time; at most on-demand."""
     row = price_rows().get((instance_type, region))
     if row is None or row.spot_median is None:
         return None
-    off = ZONE_SPREAD * _swing(instance_type, zone) + DAY_SPREAD * _swing(
-        instance_type, zone, f"{day:%Y-%m-%d}"
+    off = ZONE_SPREAD * _swing(instance_type, zone) + PERIOD_SPREAD * _swing(
+        instance_type, zone, f"{change:%Y-%m-%d %H}"
     )
     price = (row.spot_median * (1 + off)).quantize(_CENT_OF_A_CENT, ROUND_HALF_UP)
     price = max(price, _CENT_OF_A_CENT)
@@ -61,7 +63,7 @@ def spot_price(instance_type: str, region: str, zone: str, moment: datetime) -> 
 def spot_history(region: str, query: SpotQuery, now: datetime) -> list[dict[str, Any]]:
     """The API's rows, the newest first: every change in the time asked for, and the price that it began with.
 
-    A price changes once a day, at an hour of its own.
+    A price changes four times a day, at minutes of its own.
     """
     if query.products and not query.products & _LINUX_NAMES:
         return []
@@ -100,13 +102,13 @@ def _zone_history(
         }
         if change <= start:
             return
-        change -= timedelta(days=1)
+        change -= PERIOD
 
 
 def _change_before(moment: datetime, instance_type: str, zone: str) -> datetime:
-    minutes = int.from_bytes(digest_of(instance_type, zone, "hour")[:4], "big") % (24 * 60)
-    change = moment.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(minutes=minutes)
-    return change if change <= moment else change - timedelta(days=1)
+    minutes = int.from_bytes(digest_of(instance_type, zone, "hour")[:4], "big") % (PERIOD.seconds // 60)
+    first = moment.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(minutes=minutes)
+    return first + (moment - first) // PERIOD * PERIOD
 
 
 def _swing(*parts: str) -> Decimal:

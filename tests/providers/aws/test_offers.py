@@ -151,6 +151,8 @@ PLAIN = {"accelerator": None, "gpu_name": None, "gpu_count": 0, "gpu_memory_mib"
         (Needs(cpus=4), {}, False),
         (Needs(cpus=2), {**PLAIN, "burstable": True}, False),
         (Needs(cpus=2), {**PLAIN, "architecture": "arm64"}, False),
+        (Needs(cpus=2, architecture="arm64"), {**PLAIN, "architecture": "arm64"}, True),
+        (Needs(cpus=2, architecture="arm64"), PLAIN, False),
     ],
 )
 def test_a_type_will_do_when_it_has_at_least_what_is_needed(

@@ -12,12 +12,12 @@ import click
 from runctl.cli.framework.values import COUNT, GIB, WholeNumber
 from runctl.core.clock import parse_duration
 from runctl.core.errors import UsageError
-from runctl.providers.capacity import FallbackMode, Needs, SpotFallback
+from runctl.providers.capacity import ARCHITECTURES, FallbackMode, Needs, SpotFallback
 
 GB = WholeNumber(1, unit="GB")
-NAMES = ("gpu", "gpu_memory", "cpus", "memory", "max_price", "spot_fallback")
+NAMES = ("gpu", "gpu_memory", "cpus", "memory", "architecture", "max_price", "spot_fallback")
 """The parameters of `capacity_options`."""
-FLAGS = ("--gpu", "--gpu-memory", "--cpus", "--memory", "--max-price", "--spot-fallback")
+FLAGS = ("--gpu", "--gpu-memory", "--cpus", "--memory", "--architecture", "--max-price", "--spot-fallback")
 
 
 class GpuNeed(NamedTuple):
@@ -95,6 +95,11 @@ def capacity_options() -> list[Callable[[Callable[..., Any]], Callable[..., Any]
         click.option("--cpus", type=COUNT, metavar="N", help="Any type with so many vCPUs."),
         click.option("--memory", type=GIB, metavar="GIB", help="Any type with so much memory."),
         click.option(
+            "--architecture",
+            type=click.Choice(ARCHITECTURES),
+            help="Any type with such a processor; else a choice by needs takes x86_64.",
+        ),
+        click.option(
             "--max-price",
             type=Usd(),
             metavar="USD",
@@ -123,6 +128,7 @@ def capacity_fields(given: Mapping[str, Any], *, spot: bool, terminal: bool) -> 
         gpu_memory_gb=given["gpu_memory"],
         cpus=given["cpus"],
         memory_gib=given["memory"],
+        architecture=given["architecture"],
     )
     return {
         "needs": None if needs == Needs() else needs,

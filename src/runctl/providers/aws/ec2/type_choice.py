@@ -16,7 +16,7 @@ from runctl.providers.aws.ec2.images import (
     image_family,
     instance_type_of,
 )
-from runctl.providers.capacity import Needs
+from runctl.providers.capacity import ARCHITECTURES, Needs
 from runctl.providers.interface import InstanceRequest
 
 MOST_PRICED = 60
@@ -43,7 +43,8 @@ def choose_types(context: AwsContext, request: InstanceRequest) -> tuple[Instanc
             f"{named[0]} is named, and needs are stated as well",
             hint="name instance types, or say what the machine needs, not both",
         )
-    fitting = [each for each in _all_types(context, request.market) if fits(each, request.needs)]
+    sold = _all_types(context, request.market, architecture_of(request.needs))
+    fitting = [each for each in sold if fits(each, request.needs)]
     if not fitting:
         raise NotFound(
             f"{context.session.region} has no instance type with {needs_text(request.needs)}",
@@ -59,7 +60,7 @@ def fits(kind: InstanceType, needs: Needs) -> bool:
 
     What no choice by needs takes: GPUs that the images do not know, shares of GPUs, and CPUs on credit.
     """
-    if kind.architecture != "x86_64" or kind.burstable or kind.shares_gpu:
+    if kind.architecture != architecture_of(needs) or kind.burstable or kind.shares_gpu:
         return False
     if needs.wants_gpu:
         if kind.accelerator != "nvidia" or has_old_gpu(kind):
@@ -101,6 +102,8 @@ def needs_text(needs: Needs) -> str:
         parts.append(f"{needs.cpus} vCPUs")
     if needs.memory_gib:
         parts.append(f"{needs.memory_gib} GiB of memory")
+    if needs.architecture:
+        parts.append(f"an {needs.architecture} processor")
     return ", ".join(parts)
 
 
@@ -128,8 +131,13 @@ def _check_same_image(types: Sequence[InstanceType]) -> None:
             )
 
 
-def _all_types(context: AwsContext, market: Market) -> list[InstanceType]:
-    known = context.types_sold.get(market)
+def architecture_of(needs: Needs) -> str:
+    """What the machine's processor must be. Pure."""
+    return needs.architecture or ARCHITECTURES[0]
+
+
+def _all_types(context: AwsContext, market: Market, architecture: str) -> list[InstanceType]:
+    known = context.types_sold.get((market, architecture))
     if known is not None:
         return known
     usage = "spot" if market is Market.SPOT else "on-demand"
@@ -137,11 +145,11 @@ def _all_types(context: AwsContext, market: Market) -> list[InstanceType]:
         {"Name": "hypervisor", "Values": ["nitro"]},
         {"Name": "bare-metal", "Values": ["false"]},
         {"Name": "supported-usage-class", "Values": [usage]},
-        {"Name": "processor-info.supported-architecture", "Values": ["x86_64"]},
+        {"Name": "processor-info.supported-architecture", "Values": [architecture]},
     ]
     pages = context.session.ec2.get_paginator("describe_instance_types").paginate(Filters=filters)
     found = [instance_type_of(item) for page in pages for item in page["InstanceTypes"]]
-    context.types_sold[market] = found
+    context.types_sold[market, architecture] = found
     return found
 
 
