@@ -16,7 +16,8 @@ from botocore.client import BaseClient
 
 from runctl.transport.agent import AgentClient
 
-CHANGES = re.compile(r"(Create|Delete|Attach|Detach|Modify|Copy)(?!.*Token)")
+CHANGES = re.compile(r"(Create|Delete|Attach|Detach|Modify|Copy|Suspend|SetDesired)(?!.*Token)")
+SERVICES = {"ec2", "autoscaling"}
 VERBS = {"attach", "detach", "grow", "freeze", "thaw"}
 
 
@@ -31,7 +32,7 @@ def main() -> int:
 
     def aws(self: BaseClient, operation: str, parameters: Mapping[str, Any]) -> Any:
         answer = call_aws(self, operation, parameters)
-        if CHANGES.match(operation) and self.meta.service_model.service_name == "ec2":
+        if CHANGES.match(operation) and self.meta.service_model.service_name in SERVICES:
             sys.stderr.write(f"KILLED AFTER {operation}\n")
             sys.stderr.flush()
             die()

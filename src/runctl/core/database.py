@@ -187,6 +187,9 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX ledger_by_machine ON ledger (machine);
     CREATE INDEX ledger_by_run ON ledger (run_id);
     """,
+    """
+    ALTER TABLE runs ADD COLUMN unattended TEXT;
+    """,
 )
 """Each is applied once, in order; the file's ``user_version`` counts them. Never edit one that was released."""
 

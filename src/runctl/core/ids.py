@@ -18,6 +18,15 @@ def new_run_id() -> RunId:
     return RunId("run-" + "".join(secrets.choice(_ALPHABET) for _ in range(10)))
 
 
+def run_id_of(seed: bytes) -> RunId:
+    """The run id that these bytes stand for: the same for the same ones, which are random. Pure."""
+    number, letters = int.from_bytes(seed, "big"), []
+    for _ in range(10):
+        number, letter = divmod(number, len(_ALPHABET))
+        letters.append(_ALPHABET[letter])
+    return RunId("run-" + "".join(letters))
+
+
 def new_client_token() -> str:
     """A token that makes a create call idempotent: 32 hexadecimal characters, within AWS's 64."""
     return secrets.token_hex(16)

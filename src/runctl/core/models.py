@@ -389,6 +389,35 @@ class NewestCheckpoint:
     """By how much it is older than it should be; 0 if it is not."""
 
 
+class GroupPhase(StrEnum):
+    """What the group of an unattended run does."""
+
+    PLANNED = "planned"
+    """It does not exist yet: the command that makes it was cut short, or is at work."""
+    RENTING = "renting"
+    """It has no machine, and asks for one."""
+    HAS_MACHINE = "has-machine"
+    IDLE = "idle"
+    """It is to have no machine: somebody, or its time to live, has set it to zero."""
+    ENDING = "ending"
+    GONE = "gone"
+
+
+@dataclass(frozen=True)
+class UnattendedRun:
+    """How a run goes on with no computer watching it."""
+
+    group: str
+    """What rents its machines: at AWS an Auto Scaling group of this name."""
+    phase: GroupPhase
+    suspended: tuple[str, ...] = ()
+    """What the provider has stopped doing for the group."""
+    activities: tuple[str, ...] = ()
+    """What the provider said last, the newest first, where there is no machine."""
+    is_removed: bool = False
+    """Nothing of what was made for it is left, its rights included."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One training job, from its plan to its end reason, and what is needed to repeat it."""
@@ -461,3 +490,5 @@ class Run:
     """All of them, the first one first. What the run itself says is of the last one."""
     moved_volumes: tuple[MovedVolume, ...] = ()
     """Each time that a volume has followed the run to another zone."""
+    unattended: UnattendedRun | None = None
+    """``None``: its machine was not rented by a group."""

@@ -25,10 +25,11 @@ from runctl.machines.intents import (
     digest_of,
     taken_up,
 )
+from runctl.providers.groups import MachineGroup
 from runctl.providers.interface import Provider, require
 from runctl.providers.volumes import Snapshots, Volumes
 
-Thing = Instance | Volume | Snapshot
+Thing = Instance | Volume | Snapshot | MachineGroup
 Created = TypeVar("Created", Instance, Volume, Snapshot)
 Plan = TypeVar("Plan")
 
@@ -212,6 +213,8 @@ def is_over(thing: Thing) -> bool:
     """Whether it has ended, or never became what it was to be. Pure."""
     if isinstance(thing, Instance):
         return thing.state.is_over
+    if isinstance(thing, MachineGroup):
+        return thing.is_ending
     if isinstance(thing, Volume):
         return thing.state in {VolumeState.DELETING, VolumeState.DELETED, VolumeState.ERROR}
     return thing.state is SnapshotState.ERROR
@@ -225,6 +228,8 @@ def _things(provider: Provider, intent: Intent) -> list[Thing]:
             return [provider.instance(InstanceId(known))]
         # The token of one that has ended would be answered with that one.
         listed = provider.instances(include_ended=True)
+    elif intent.kind is Kind.GROUP:
+        listed = require(provider.groups).list()
     else:
         kept: Snapshots | Volumes
         kept = require(provider.snapshots) if intent.kind is Kind.SNAPSHOT else require(provider.volumes)

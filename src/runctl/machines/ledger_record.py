@@ -210,8 +210,9 @@ class LedgerRecord:
                 self.seen_instance(thing, self.clock.now())
             elif isinstance(thing, Volume):
                 self.seen_volume(thing, self.clock.now())
-            else:
+            elif isinstance(thing, Snapshot):
                 self.seen_snapshot(thing, self.clock.now())
+            # A group costs nothing itself; its machines are seen as machines.
 
     def seen_volume(self, volume: Volume, now: datetime) -> None:
         """The ledger has what the provider says of a volume. Raises `StateError`."""

@@ -41,12 +41,11 @@ class GroupRequest:
     """What a user wants of a group for a run."""
 
     machine: InstanceRequest
-    """What each of its machines is rented by. Its volumes are attached by the machine itself."""
+    """What each of its machines is rented by. Its volumes are attached by the machine itself; its time to live and its
+    budget are the group's, for all machines together."""
     take_up: TakeUp
     reads: tuple[str, ...] = ()
     """Addresses in the object store that the machine must be able to read besides."""
-    ttl: timedelta | None = None
-    """After so long the group has no machine any more, whatever the run does."""
     on_demand_from: datetime | None = None
     """A second group has no machine until then, and keeps one on demand from then on. The run's machine moves the
     moment; the one that comes takes over the run."""
@@ -71,6 +70,7 @@ class GroupPlan:
     """USD an hour above which the provider takes a machine back."""
     reads: tuple[str, ...] = ()
     ttl: timedelta | None = None
+    """After so long the group has no machine any more, whatever the run does."""
     ends_at: datetime | None = None
     """The ``ttl`` as a moment."""
     on_demand_from: datetime | None = None

@@ -8,7 +8,7 @@ from runctl.core.money import usd
 from runctl.core.text import listed
 from runctl.render.deadlines import deadline_lines
 from runctl.render.json import to_builtins
-from runctl.render.plans import create_plan_document, create_plan_text
+from runctl.render.plans import create_plan_document, create_plan_text, group_plan_text
 from runctl.render.run_plan import run_plan_document, run_plan_lines
 from runctl.render.run_table import machine_end_text
 from runctl.runs.launch_plan import LaunchPlan, ResultsPlan, Safety, Storing
@@ -20,6 +20,14 @@ def launch_plan_text(plan: LaunchPlan) -> str:
     results = f"{'results':<9}{_results(plan.results)}"
     if plan.machine is None:
         return "\n".join([*run_plan_lines(plan.run), results])
+    if plan.group is not None:
+        return "\n".join(
+            [
+                group_plan_text(plan.group, plan.run.recovery.rules.max_attempts),
+                *run_plan_lines(plan.run, price=False),
+                results,
+            ]
+        )
     end, price = plan.run.spec.machine_end, plan.machine.price
     hourly = price.usd if price is not None else None
     ends = machine_end_text(end, hourly, plan.machine.longest) if end is not None else ""
@@ -44,6 +52,17 @@ def launch_plan_document(plan: LaunchPlan) -> dict[str, Any]:
         "deadline": to_builtins(plan.deadline) if plan.deadline is not None else None,
         "storing": to_builtins(plan.storing),
     }
+    if plan.group is not None:
+        group = plan.group
+        document["group"] = {
+            "name": group.name,
+            "types": group.types,
+            "bid": group.bid,
+            "role": group.role,
+            "rights": group.rights,
+            "ttl_seconds": group.ttl.total_seconds() if group.ttl is not None else None,
+            "store": group.take_up.address,
+        }
     return document
 
 

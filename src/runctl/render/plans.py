@@ -12,6 +12,7 @@ from runctl.core.text import listed
 from runctl.machines.expected_costs import expected_costs
 from runctl.machines.fallback import price_difference
 from runctl.providers.capacity import FallbackMode
+from runctl.providers.groups import GroupPlan
 from runctl.providers.interface import CreatePlan, Rate
 from runctl.render.json import to_builtins
 from runctl.render.things import duration
@@ -124,6 +125,40 @@ def limits_text(plan: CreatePlan) -> str:
     if plan.idle_timeout is not None:
         parts.append(f"by itself when nothing has used it for {duration(plan.idle_timeout)}")
     return "; ".join(parts)
+
+
+def group_plan_text(plan: GroupPlan, attempts: int) -> str:
+    """What the group rents, by which rights, when it ends, and what it cannot do."""
+    machine = plan.machine
+    other = "on-demand" if machine.market is Market.SPOT else "spot"
+    fields = [
+        (
+            "group",
+            f"{plan.name} (free), rents another machine when one is taken back or fails: {attempts} attempts at most",
+        ),
+        ("ends", "with the run: its machine deletes group and template, and ends with them"),
+        ("cannot", f"change to {other}, or ask anybody"),
+        (
+            "store",
+            f"{plan.take_up.address}: project, program, checkpoints and log; the next machine knows no more",
+        ),
+        *([("role", f"{plan.role}, made for this run; it may:")] if plan.role else []),
+        *(("", f"- {right}") for right in plan.rights),
+    ]
+    if plan.role:
+        fields.append(("", "the next runctl command that sees the run's end removes it (free until then)"))
+    if plan.bid is not None:
+        fields.append(
+            (
+                "bid",
+                f"{usd(plan.bid)} an hour: while spot costs more there is no machine, and one that runs is taken back",
+            )
+        )
+    if plan.ttl is not None:
+        fields.append(
+            ("ttl", f"after {duration(plan.ttl)} the group has no machine any more, whatever the run does")
+        )
+    return f"{create_plan_text(machine, 'with its group')}\n{block('leave the run to a group:', fields)}"
 
 
 def types_text(plan: CreatePlan) -> str:

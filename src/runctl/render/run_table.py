@@ -10,7 +10,7 @@ from typing import Any
 
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.spec import AttemptStatus
-from runctl.core.models import GitState, MachineAfterRun, Market, Run, RunAttempt
+from runctl.core.models import GitState, GroupPhase, MachineAfterRun, Market, Run, RunAttempt
 from runctl.core.money import usd
 from runctl.core.names import project_of
 from runctl.core.text import counted, size
@@ -46,6 +46,9 @@ def runs_table(runs: Sequence[Run], *, screen: Screen = PLAIN) -> str:
 
 def _state(run: Run) -> str:
     """The state; of a run that has ended its reason, with the code of a script that failed."""
+    group = run.unattended
+    if group is not None and group.phase is GroupPhase.RENTING:
+        return f"{run.end_reason or run.state.value}, no machine yet"
     if run.end_reason is None:
         newest = run.checkpoint
         alarm = newest is not None and (newest.late_seconds or newest.trouble)
@@ -73,6 +76,8 @@ def _newest(run: Run) -> str | None:
 
 
 def _instance(run: Run) -> str:
+    if run.unattended is not None:
+        return f"{run.instance_id or 'none yet'} (unattended)"
     return run.instance_id if run.machine_end is None else f"{run.instance_id} (rented for it)"
 
 
@@ -95,7 +100,8 @@ def run_details(run: Run) -> str:
         "state": run.state.value,
         "end": " ".join(filter(None, [run.end_reason, f"({run.message})" if run.message else None])) or None,
         "exit code": None if run.exit_code is None else str(run.exit_code),
-        "instance": f"{run.instance_id} ({', '.join(filter(None, where))})",
+        "instance": f"{run.instance_id or 'none yet'} ({', '.join(filter(None, where))})",
+        **_group(run),
         "rented": None
         if run.machine_end is None
         else f"for this run; ends {machine_end_text(run.machine_end)}",
@@ -139,6 +145,28 @@ def run_details(run: Run) -> str:
     if mounts:
         text += "\n\n" + table(["SOURCE", "TARGET", "MODE", "VOLUME", "FROM"], mounts)
     return text + ("\n\n" + attempts_of_run(run.attempts) if len(run.attempts) > 1 else "")
+
+
+def _group(run: Run) -> dict[str, str | None]:
+    """What rents the machines of a run that nobody watches, and why there is none."""
+    group = run.unattended
+    if group is None:
+        return {}
+    told = {
+        GroupPhase.PLANNED: f"does not exist yet: the same command makes it, or runctl runs stop {run.id}",
+        GroupPhase.RENTING: "asks for a machine",
+        GroupPhase.HAS_MACHINE: "has a machine; rents the next one when that is taken back"
+        if run.end_reason is None
+        else "has a machine, which takes the run up again or ends the group",
+        GroupPhase.IDLE: f"is to have no machine: runctl runs stop {run.id} removes it",
+        GroupPhase.ENDING: "is ending",
+        GroupPhase.GONE: "is gone" if group.is_removed else "is gone; what is left: its machines' rights",
+    }
+    return {
+        "unattended": f"{group.group} {told[group.phase]}",
+        "suspended": ", ".join(group.suspended) or None,
+        "said": "; ".join(group.activities) or None,
+    }
 
 
 def attempts_of_run(attempts: Sequence[RunAttempt]) -> str:
@@ -248,6 +276,8 @@ def _log(run: Run) -> str | None:
         places.append(f"{run.saved_folder}/logs/{run.attempt}.log on {run.saved_volume}")
     if run.hand_off is not None and not run.hand_off.is_rehearsal:
         # Its provider has taken the machine back, and its disk with it.
+        return ", and ".join(places) or None
+    if not run.instance_id:
         return ", and ".join(places) or None
     if not places:
         return f"on {run.instance_id} alone" if run.market != Market.OWNED else f"on {run.instance_id}"

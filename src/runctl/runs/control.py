@@ -39,6 +39,7 @@ from runctl.runs.records import (
 from runctl.runs.run_logs.follow import Followed, follow
 from runctl.runs.store import run_store
 from runctl.runs.stored_results import end_in_store
+from runctl.runs.unattended.state import as_it_is, needs_a_look
 
 if TYPE_CHECKING:
     from runctl.runs.run_logs.sources import KeptLog
@@ -48,6 +49,13 @@ def machine_of(session: Session, record: RunRecord) -> Machine:
     """The machine that a run is on, in its own region. Raises `NotFound` when it has ended, `Conflict` when it does
     not run."""
     there = session.in_region(record.region)
+    if not record.instance_id:
+        group = record.unattended.group if record.unattended is not None else "its group"
+        raise NotFound(
+            f"{record.id} has no machine yet: {group} asks for one",
+            hint=f"runctl runs show {record.id} shows how far that is",
+            code="no-machine-yet",
+        )
     instance = there.provider(record.provider).instance(record.instance_id)
     if instance.state.is_over:
         raise NotFound(
@@ -73,7 +81,9 @@ def refresh(session: Session, records: Sequence[RunRecord]) -> list[RunRecord]:
     records = seen_elsewhere(session, records)
     on_machines: dict[tuple[str, str | None, str], list[RunRecord]] = defaultdict(list)
     for record in records:
-        if not record.has_ended:
+        if needs_a_look(record):
+            on_machines[(record.provider, record.region, record.id)].append(record)
+        elif not record.has_ended:
             on_machines[(record.provider, record.region, record.instance_id)].append(record)
     if not on_machines:
         return list(records)
@@ -94,9 +104,19 @@ def refresh(session: Session, records: Sequence[RunRecord]) -> list[RunRecord]:
     return [updated.get(record.id, record) for record in records]
 
 
+def look_at_group(session: Session, record: RunRecord) -> RunRecord:
+    """As `refresh`, for a run that nobody watches, and without saying that it is asked about."""
+    store, now = run_store(session), as_it_is(session, record)
+    if now is not record and not store.replace(now, record):
+        return store.find(record.id) or now
+    return now
+
+
 def _ask(session: Session, group: list[RunRecord]) -> list[RunRecord]:
     """What became of these runs of one machine; ``unknown`` where it cannot be told."""
     now, first = SystemClock().now(), group[0]
+    if needs_a_look(first):
+        return [as_it_is(session, first)]
     try:
         machine = machine_of(session, first)
     except RunctlError as error:
@@ -232,9 +252,16 @@ class Stopped:
 def stop_run(
     session: Session, record: RunRecord, *, grace: timedelta | None = None, force: bool = False
 ) -> Stopped:
-    """The run has ended: SIGTERM, ``grace`` (the run's own), SIGKILL; ``force`` goes straight to that."""
+    """The run has ended: SIGTERM, ``grace`` (the run's own), SIGKILL; ``force`` goes straight to that.
+
+    Of a run that nobody watches the group has ended, too.
+    """
     from runctl.agent.spec import EndReason
 
+    if needs_a_look(record):
+        from runctl.runs.unattended.ending import stop_unattended
+
+        return Stopped(*stop_unattended(session, record, grace=grace, force=force))
     (record,) = seen_elsewhere(session, [record])
     if record.has_ended:
         return _stop_recovery(session, record)
@@ -345,6 +372,8 @@ def follow_logs(
 
     session = session or Session()
     record = run_store(session).get(reference)
+    if needs_a_look(record):
+        (record,) = refresh(session, [record])
     try:
         machine = machine_of(session, record)
         record = follow_run(session, machine, record, on_log, to_the_end=follow).record

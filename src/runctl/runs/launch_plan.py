@@ -20,6 +20,7 @@ from runctl.core.files import check_is_here
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState, Volume
 from runctl.core.mount_points import is_within
+from runctl.providers.groups import GroupPlan
 from runctl.providers.interface import CreatePlan, InstanceRequest, VolumeMount
 from runctl.providers.prices import StoragePrices
 from runctl.runs.deadlines.plan import DeadlinePlan
@@ -104,6 +105,8 @@ class LaunchPlan:
     estimate: timedelta | None = None
     """How long the run takes, where somebody has said so."""
     storing: Storing | None = None
+    group: GroupPlan | None = None
+    """What rents the machine, and the next one, with nobody watching; ``None``: this computer rents it once."""
 
 
 def with_volumes(

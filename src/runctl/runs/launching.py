@@ -101,7 +101,7 @@ def launching(
         train = replace(train, resume=resume)
     machine = with_volumes(machine, project.mount_requests, resume)
     machine = with_addresses(machine, request.after, train.keeping.store())
-    volumes = _volumes(own, machine)
+    volumes = volumes_of(own, machine)
     machine = replace(
         machine,
         unused_for=None if request.after.keep else UNUSED_FOR,
@@ -121,7 +121,7 @@ def launching(
         run = training.plan_before_renting(facts)
         results = plan_results(request.after, run.mounts.saves, train.cwd, rented=True)
         check_results_folder(results)
-        end = plan_machine_end(request.after, results, _variables(own))
+        end = plan_machine_end(request.after, results, variables_of(own))
         warning = end_warning(request.after, end, new.plan.longest)
         if warning is not None:
             session.progress.warn(warning)
@@ -130,12 +130,12 @@ def launching(
         training.request = replace(train, machine_end=end, results=results.target, deadline=spec)
         run = replace(run, spec=replace(run.spec, machine_end=end, deadline=spec), results=results.target)
         by_deadline = plan_deadline(spec, new.plan, SystemClock().now()) if spec is not None else None
-        storing = _storing(own, new.plan, results, run.spec.store)
+        storing = storing_of(own, new.plan, results, run.spec.store)
         plan = LaunchPlan(new.plan, run, results, by_deadline, request.estimate, storing)
         yield Launch(training, plan, new)
 
 
-def _storing(
+def storing_of(
     provider: Provider, plan: CreatePlan, results: ResultsPlan, store: StoreSpec | None
 ) -> Storing | None:
     """What is put into the provider's own object store, and what it costs there."""
@@ -285,12 +285,12 @@ def _check_machine_end(provider: Provider, after: AfterRun) -> None:
         )
 
 
-def _variables(provider: Provider) -> Mapping[str, str]:
+def variables_of(provider: Provider) -> Mapping[str, str]:
     """What leads programs on a machine to the provider's services."""
     return {} if isinstance(provider.filling, Unsupported) else provider.filling.machine_variables()
 
 
-def _volumes(provider: Provider, request: InstanceRequest) -> dict[str, Volume]:
+def volumes_of(provider: Provider, request: InstanceRequest) -> dict[str, Volume]:
     """The volumes of the request by the names that it uses, and by id. Raises `NotFound`, `Unsupported`."""
     found: dict[str, Volume] = {}
     for mount in request.volumes:

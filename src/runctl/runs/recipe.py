@@ -34,6 +34,8 @@ class KeptVolume:
     read_only: bool
     moved_from: tuple[str, ...] = ()
     """The volumes whose data it has, which followed the run from zone to zone; the first is the user's own."""
+    blank: bool = False
+    """It was created empty, and the first attempt makes its file system."""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from runctl.core.models import (
     RunAttempt,
     RunPhase,
     SpotFallback,
+    UnattendedRun,
 )
 from runctl.core.tags import NAME
 from runctl.runs.deadlines.standing import shown_deadline, shown_progress
@@ -135,6 +136,8 @@ class RunRecord:
     """From the request for the attempt's machine until the attempt was sent there; ``None``: the machine was there."""
     past: tuple[KnownAttempt, ...] = ()
     """The attempts before this one, the first one first."""
+    unattended: UnattendedRun | None = None
+    """How it goes on with no computer watching it; ``None``: its machine was not rented by a group."""
     clock_ahead: float = 0.0
     """Seconds by which the machine's clock is ahead of this computer's. The times above are by the machine's."""
 
@@ -149,7 +152,7 @@ class RunRecord:
 
     def cost(self, now: datetime) -> Decimal | None:
         """USD for the instances of all attempts, each from the attempt's creation to its end, or to ``now``."""
-        if self.price_per_hour is None:
+        if self.price_per_hour is None or not self.instance_id:
             return None
         cost = self.price_per_hour * Decimal(str(self._seconds(self.created_at, now))) / 3600
         for before in self.past:

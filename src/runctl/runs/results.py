@@ -23,6 +23,7 @@ from runctl.machines.instances import ENDED_TIMEOUT
 from runctl.machines.machine import Machine
 from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
+from runctl.providers.interface import require
 from runctl.providers.registry import this_computer
 from runctl.runs.control import follow_run
 from runctl.runs.launch_plan import ResultsPlan, Safety, is_address
@@ -173,7 +174,10 @@ def give_back(
         # It ends itself as soon as nothing keeps it, be it in the middle of an answer.
         if what_became_of(machine.provider, machine.instance.id) is None:
             raise
-    if stay is None:
+    if stay is None and record.unattended is not None and not record.unattended.is_removed:
+        # Its group would replace a machine that is given back.
+        require(machine.provider.groups).end(record.id, session.progress)
+    elif stay is None:
         with suppress(NotFound):
             rentals.give_back(machine.instance.id)
             if wait is not None:

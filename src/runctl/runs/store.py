@@ -21,7 +21,7 @@ from runctl.core.clock import parse_rfc3339
 from runctl.core.database import Database
 from runctl.core.errors import NotFound, UsageError
 from runctl.core.ids import RunId, VolumeId
-from runctl.core.models import GitState, Mount, MovedVolume, RunPhase, SpotFallback
+from runctl.core.models import GitState, Mount, MovedVolume, RunPhase, SpotFallback, UnattendedRun
 from runctl.core.names import LATEST, did_you_mean
 from runctl.costs.ledger import note_run
 from runctl.machines.pool_record import note_interrupted
@@ -210,6 +210,8 @@ def _to_row(record: RunRecord) -> tuple[object, ...]:
         values[column] = msgspec.json.encode(values[column]).decode()
     if record.fallback is not None:
         values["fallback"] = msgspec.json.encode(record.fallback).decode()
+    if record.unattended is not None:
+        values["unattended"] = msgspec.json.encode(record.unattended).decode()
     return tuple(values[name] for name in _COLUMNS)
 
 
@@ -245,4 +247,6 @@ def _from_row(row: sqlite3.Row) -> RunRecord:
     values["moved_volumes"] = msgspec.json.decode(row["moved_volumes"], type=tuple[MovedVolume, ...])
     fallback = row["fallback"]
     values["fallback"] = msgspec.json.decode(fallback, type=SpotFallback) if fallback else None
+    unattended = row["unattended"]
+    values["unattended"] = msgspec.json.decode(unattended, type=UnattendedRun) if unattended else None
     return RunRecord(**values)

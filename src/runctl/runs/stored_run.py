@@ -63,13 +63,20 @@ class TakenUp:
 def prefix_of(session: Session, recipe: Recipe) -> Prefix | None:
     """The run's own in an object store that this computer reaches; ``None`` where it has none."""
     store = recipe.spec.store
-    if store is None or not is_address(store.url) or store.endpoint:
+    if store is None or store.endpoint:
         return None
-    storage = session.in_region(recipe.region).provider(recipe.provider).object_storage
+    return prefix_at(session.in_region(recipe.region), recipe.provider, store.url, recipe.run_id)
+
+
+def prefix_at(session: Session, provider: str, url: str, run_id: str) -> Prefix | None:
+    """The run's own below an address; ``None`` where this computer does not reach it."""
+    if not is_address(url):
+        return None
+    storage = session.provider(provider).object_storage
     if isinstance(storage, Unsupported):
         return None
-    source = parse_source(store.url)
-    return Prefix(storage, source.bucket, "/".join(filter(None, (source.prefix, recipe.run_id))))
+    source = parse_source(url)
+    return Prefix(storage, source.bucket, "/".join(filter(None, (source.prefix, run_id))))
 
 
 def store_run(
@@ -165,7 +172,10 @@ def _described(recipe: Recipe, facts: RunFacts) -> StoredRun:
     known: dict[str, Any] = msgspec.to_builtins(recipe)
     del known["spec"]
     return StoredRun(
-        tuple(StoredVolume(each.volume_id, each.mount_point, each.read_only) for each in recipe.volumes),
+        tuple(
+            StoredVolume(each.volume_id, each.mount_point, each.read_only, each.blank)
+            for each in recipe.volumes
+        ),
         recipe.rules.max_attempts,
         {**known, "facts": msgspec.to_builtins(facts)},
     )

@@ -106,6 +106,10 @@ class Training:
             check_risk(plan.spot_risk, has_volumes=has_volumes)
         return plan
 
+    def needs_login(self, plan: RunPlan) -> bool:
+        """Whether a machine gets the run's image only with a login that it is entrusted with."""
+        return self._image_on(None).needs_login(plan.spec)
+
     @property
     def _request(self) -> TrainRequest:
         """With the variables that lead the machine to the provider's own store, where checkpoints go there."""

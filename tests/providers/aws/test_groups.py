@@ -19,7 +19,7 @@ import pytest
 
 from runctl.agent.after_run import GroupEnd
 from runctl.core import tags as tag
-from runctl.core.errors import PermissionDenied, UsageError
+from runctl.core.errors import PermissionDenied
 from runctl.core.ids import RunId
 from runctl.core.models import Market
 from runctl.providers.aws.autoscaling import first_boot
@@ -227,7 +227,8 @@ def test_a_limit_on_the_price_is_a_bid_and_a_time_to_live_ends_the_group_on_its_
     provider: AwsProvider, session: AwsSession, bucket: None, clock: ManualClock
 ) -> None:
     machine = replace(MACHINE, max_price=Decimal("99.50"))
-    plan = provider.groups.plan(GroupRequest(machine, REQUEST.take_up, ttl=timedelta(hours=12)))
+    machine = replace(machine, ttl=timedelta(hours=12), idle_timeout=timedelta(hours=1))
+    plan = provider.groups.plan(GroupRequest(machine, REQUEST.take_up))
     with recorded(session) as calls:
         provider.groups.create(plan)
 
@@ -237,10 +238,17 @@ def test_a_limit_on_the_price_is_a_bid_and_a_time_to_live_ends_the_group_on_its_
     scheduled = asked["PutScheduledUpdateGroupAction"]
     assert (scheduled["MinSize"], scheduled["MaxSize"], scheduled["DesiredCapacity"]) == (0, 0, 0)
     assert scheduled["StartTime"] == plan.ends_at == clock.now() + timedelta(hours=12)
-    assert (plan.machine.ttl, plan.machine.unused_for) == (None, None), "it would be replaced"
-    assert tag.EXPIRES_AT not in plan.machine.tags
-    with pytest.raises(UsageError, match="too short"):
-        provider.groups.plan(replace(REQUEST, ttl=timedelta(minutes=1)))
+    limits = (plan.machine.ttl, plan.machine.unused_for, plan.machine.idle_timeout)
+    assert limits == (None, None, None), "a machine that ends itself would be replaced"
+
+
+def test_a_budget_is_all_machines_together(
+    provider: AwsProvider, session: AwsSession, bucket: None, clock: ManualClock
+) -> None:
+    one = provider.renting.plan(replace(MACHINE, budget=Decimal(5)))
+    plan = provider.groups.plan(GroupRequest(replace(MACHINE, budget=Decimal(5)), REQUEST.take_up))
+    assert plan.ttl == one.budget_time is not None
+    assert (plan.machine.budget, plan.machine.budget_time) == (None, None)
 
 
 def test_a_deadline_has_a_second_group_on_demand_without_a_machine_until_then(

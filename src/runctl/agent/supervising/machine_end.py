@@ -32,7 +32,7 @@ from runctl.agent.machine.daemon import (
 )
 from runctl.agent.machine.root import agent_command, as_root, call_as_root, folder_root, login_user
 from runctl.agent.records import AttemptFolder, attempt_folder, attempts, find, taking_up_folder
-from runctl.agent.spec import EndReason, EndRecord, RunSpec
+from runctl.agent.spec import RETRIED, EndReason, EndRecord, RunSpec
 from runctl.agent.supervising.status import conclude_if_gone
 
 POLL_SECONDS = 1.0
@@ -40,8 +40,6 @@ RETRY_SECONDS = 30.0
 """After a shutdown that was refused, or that has not ended the machine."""
 ERRORS = "machine-end.err"
 """In the attempt's folder: what went wrong."""
-FOLLOWED = frozenset({EndReason.INTERRUPTED, EndReason.LOST})
-"""Ends after which a group's machine goes on with the run, or the next one does."""
 FETCHED, READ = "fetched.json", "read.json"
 """In the attempt's folder, once somebody has said so."""
 UPLOADED = "results.json"
@@ -258,7 +256,7 @@ def stay_of(folder: AttemptFolder, wanted: MachineEnd, end: EndRecord, said: str
             taken_back=_is_taken_back(folder, end),
             fetched=said == FETCHED or (folder.path / FETCHED).exists(),
             others=any(other.end() is None for other in attempts() if other.path != folder.path),
-            followed=wanted.group is not None and end.reason in FOLLOWED,
+            followed=wanted.group is not None and end.reason in RETRIED,
             read=said == READ or (folder.path / READ).exists(),
             uploaded=(folder.path / UPLOADED).exists() or _was_moved(end),
             trouble=str(trouble.get("why", "")),

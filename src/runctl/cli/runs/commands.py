@@ -123,8 +123,16 @@ def logs_command(cli: Cli, run_id: str, follow: bool, tail: int | None, wait: bo
     """
     from runctl.cli.runs.show_log import show_kept_log, show_log
     from runctl.runs.control import machine_of, refresh
+    from runctl.runs.unattended.state import needs_a_look
 
     record = cli.store.get(run_id)
+    if needs_a_look(record):
+        if follow or wait:
+            from runctl.cli.runs.unattended import follow_to_the_end
+
+            code = follow_to_the_end(cli, record, tail=tail)
+            return code if wait else 0
+        (record,) = refresh(cli.session, [record])
     try:
         code = show_log(cli, machine_of(cli.session, record), record, follow=follow or wait, tail=tail)
     except (NotFound, Conflict, MachineError) as error:
@@ -155,7 +163,10 @@ def _log_is_not_there(error: RunctlError) -> bool:
 @click.option("--force", is_flag=True, help="Kill it at once, with SIGKILL; nothing is saved.")
 @click.pass_obj
 def stop_command(cli: Cli, run_ids: tuple[str, ...], grace: timedelta | None, force: bool) -> None:
-    """Stop runs: SIGTERM first, so that a script can save, then SIGKILL. The machines stay."""
+    """Stop runs: SIGTERM first, so that a script can save, then SIGKILL. The machines stay.
+
+    Of a run that was started with --unattended the group ends too, and its machine with it.
+    """
     from runctl.runs.control import stop_run
 
     records, lines = [], []

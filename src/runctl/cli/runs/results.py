@@ -36,6 +36,7 @@ def results_command(cli: Cli, run_id: str, folder: Path | None) -> None:
     from runctl.runs.control import machine_of, refresh
     from runctl.runs.launch_plan import DEFAULT_RESULTS, is_address
     from runctl.runs.results import stored_results
+    from runctl.runs.unattended.state import goes_on
 
     (record,) = refresh(cli.session, [cli.store.get(run_id)])
     named = None if record.results is None or is_address(record.results) else record.results
@@ -51,7 +52,7 @@ def results_command(cli: Cli, run_id: str, folder: Path | None) -> None:
     if results is None:
         return
     cli.emit(results, text=lambda: str(results.folder), ids=[str(results.folder)])
-    if not results.complete:
+    if not results.complete or goes_on(record):
         cli.progress.note(f"{record.id} goes on: this is what it has written up to now")
     else:
         end_rental(cli, machine, record)

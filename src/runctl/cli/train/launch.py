@@ -53,6 +53,8 @@ def _renting(provider: str) -> click.Command:
             ("--keep", "--keep-on-failure"),
             ("--keep", "--fetch-within"),
             ("--deadline", "--spot-fallback"),
+            ("--unattended", "--keep"),
+            ("--unattended", "--wait"),
         ],
         needs=[
             ("--data-mount-point", "--data-volume-size"),
@@ -76,6 +78,12 @@ def _renting(provider: str) -> click.Command:
         default="12h",
         show_default=True,
         help="How long the machine waits for its results to be fetched; then it ends itself.",
+    )
+    @click.option(
+        "--unattended",
+        is_flag=True,
+        help="Leave the run to a group of the provider's that rents the machine, and the next one after an"
+        " interruption, with no computer watching. Needs --checkpoint-s3.",
     )
     @click.option("--keep", is_flag=True, help="Leave the machine; it is billed until it is terminated.")
     @click.option(
@@ -107,6 +115,7 @@ def _renting(provider: str) -> click.Command:
         results: str | None,
         no_results: bool,
         fetch_within: timedelta,
+        unattended: bool,
         keep: bool,
         keep_on_failure: timedelta | None,
         wait: bool,
@@ -148,6 +157,10 @@ def _renting(provider: str) -> click.Command:
             request = replace(
                 request, train=replace(train, recovery=replace(train.recovery, auto_resume=True))
             )
+        if unattended:
+            from runctl.cli.train.unattended import launch_unattended
+
+            return launch_unattended(cli, provider, request, machine, dry_run=dry_run, confirm=confirm)
         with launching(cli.session, provider, request, machine) as launch:
             if dry_run:
                 show_launch_plan(cli, launch.plan)
@@ -265,7 +278,7 @@ def _sections(provider: str) -> dict[str, tuple[str, ...]]:
     del found[AFTER_RUN]
     for title, options in own.items():
         found[title] = (*found.get(title, ()), *options)
-    found["The run"] = (*found["The run"], "--ready-timeout", "--confirm")
+    found["The run"] = (*found["The run"], "--ready-timeout", "--confirm", "--unattended")
     found["Deadline"] = (*FLAGS, "--progress-pattern")
     found["The run"] = tuple(option for option in found["The run"] if option != "--progress-pattern")
     after = ("--results", "--no-results", "--fetch-within", "--keep", "--keep-on-failure")
@@ -283,5 +296,9 @@ def _examples(provider: str) -> tuple[tuple[str, str], ...]:
             "the whole way, with the results in the folder results",
         ),
         (f"{launch} train.py --ttl 12h --keep-on-failure 1h", "the machine ends itself with nobody watching"),
+        (
+            f"{launch} train.py --spot --unattended --checkpoint-s3 s3://mine/runs",
+            "it goes on after interruptions, too, with nobody watching",
+        ),
         (f"{launch} train.py --dry-run", "show the plan with its price, and rent nothing"),
     )

@@ -184,6 +184,10 @@ class RunImage:
             self._forget(self.machine, spec.run_id)
             raise
 
+    def needs_login(self, spec: RunSpec) -> bool:
+        """Whether a machine gets the run's images only with a login, as far as this computer can tell."""
+        return bool(self._logins(spec, built_here=False))
+
     def _forget(self, machine: Machine, run_id: str) -> None:
         try:
             machine.agent.forget_entrusted(run_id)

@@ -113,6 +113,9 @@ def next_spec(
     if container is not None and container.image is not None and record.image_digest is not None:
         container = replace(container, image=by_digest(container.image, record.image_digest))
     end = spec.machine_end
+    if end is not None and end.group is not None:
+        # Its group is gone: the machine ends as one that was rented by itself.
+        end = replace(end, group=None)
     if end is None and ends_itself:
         saved = (
             any(mount.volume_id and not mount.read_only for mount in spec.mounts) or spec.store is not None

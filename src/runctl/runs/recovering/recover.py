@@ -73,6 +73,7 @@ from runctl.runs.recovery import (
 )
 from runctl.runs.store import run_store
 from runctl.runs.stored_results import end_in_store
+from runctl.runs.unattended.state import group_text, lives, needs_a_look
 
 REFUSED_FOR = 60.0
 """Seconds after which spot capacity that was refused is asked for again."""
@@ -124,6 +125,11 @@ def recover_run(
     store = run_store(session)
     with _alone(record.id):
         known = store.get(record.id)
+        if needs_a_look(known):
+            (known,) = refresh(session, [known])
+            if lives(known):
+                # What rents a second machine for a run whose group is about to rent one pays for nothing.
+                return Recovered(known, Outcome.GOES_ON, group_text(known))
         run = RecoveredRun(session, known, clock or SystemClock())
         if not _never_heard(known):
             (run.record,) = refresh(session, [known])

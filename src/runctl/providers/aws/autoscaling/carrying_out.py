@@ -60,7 +60,9 @@ def create(context: AwsContext, plan: GroupPlan, progress: Progress) -> MachineG
     if plan.on_demand_from is not None:
         _ensure_second(context, plan, progress)
     for name in _names(plan):
-        scaling.suspend_processes(AutoScalingGroupName=name, ScalingProcesses=list(SUSPENDED))
+        known = (described_group(context, name) or {}).get("SuspendedProcesses", ())
+        if not {str(each["ProcessName"]) for each in known}.issuperset(SUSPENDED):
+            scaling.suspend_processes(AutoScalingGroupName=name, ScalingProcesses=list(SUSPENDED))
         if plan.ends_at is not None:
             scaling.put_scheduled_update_group_action(
                 AutoScalingGroupName=name,
@@ -124,7 +126,8 @@ def _ensure_role(context: AwsContext, plan: GroupPlan, progress: Progress) -> No
 
 
 def _ensure_template(context: AwsContext, plan: GroupPlan, progress: Progress) -> str:
-    """Its id. One that an earlier call has left is replaced: its machines would be those of another plan."""
+    """Its id. One that an earlier call has left is used if its machines do the same at their first boot, else replaced:
+    they would look for another program."""
     progress.step(f"creating the launch template {plan.name}")
     launch = run_instances_arguments(
         plan.machine, root_device(context.session, plan.machine.image), plan.machine.instance_profile
@@ -156,6 +159,10 @@ def _ensure_template(context: AwsContext, plan: GroupPlan, progress: Progress) -
                 hint="run the command again: it takes another name",
                 code="not-ours",
             )
+        versions: Any = ec2.describe_launch_template_versions(LaunchTemplateName=plan.name)
+        (made, *_) = versions["LaunchTemplateVersions"]
+        if made["LaunchTemplateData"].get("UserData") == arguments["LaunchTemplateData"]["UserData"]:
+            return str(found["LaunchTemplateId"])
         ec2.delete_launch_template(LaunchTemplateName=plan.name)
         # The token has made the one that is gone.
         del arguments["ClientToken"]

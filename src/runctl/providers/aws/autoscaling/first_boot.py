@@ -37,7 +37,6 @@ def take_up_script(take_up: TakeUp, *, group: str, login_user: str, region: str,
 def _program() -> str:
     here = resources.files("runctl.providers.aws.autoscaling")
     source = without_prose(here.joinpath("start_program.py").read_text(encoding="utf-8"))
-    # User data may have 16 KiB, and most of it is the first boot's own.
     packed = base64.b64encode(zlib.compress(source.encode(), 9)).decode()
     lines = "\n".join(packed[start : start + 100] for start in range(0, len(packed), 100))
     return here.joinpath("take_up.sh").read_text(encoding="utf-8").replace("PROGRAM", lines, 1)

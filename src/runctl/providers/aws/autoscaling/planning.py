@@ -10,11 +10,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 from runctl.core import tags as tag
-from runctl.core.clock import parse_duration
 from runctl.core.errors import UsageError
 from runctl.core.ids import RunId
 from runctl.core.models import Market
@@ -28,7 +26,6 @@ from runctl.providers.groups import GroupPlan, GroupRequest
 
 MOST_TYPES = 40
 """Overrides of a mixed instances policy."""
-SHORTEST_TTL = timedelta(minutes=5)
 SUSPENDED = ("AZRebalance",)
 """It would end a machine that works, to balance zones."""
 END_ACTION = "runctl-ttl"
@@ -42,11 +39,8 @@ def name_of(run_id: RunId) -> str:
 def plan_group(context: AwsContext, request: GroupRequest, progress: Progress) -> GroupPlan:
     """See `Groups.plan`."""
     run_id, wanted = request.take_up.run_id, request.machine
-    configured = context.settings.ttl
-    ttl = request.ttl or (parse_duration(configured) if configured else None)
-    if ttl is not None and ttl < SHORTEST_TTL:
-        raise UsageError(f"--ttl {ttl} is too short for a group of machines", hint="five minutes at least")
     machine = plan_create(context, wanted, progress)
+    ttl = machine.longest
     volumes = tuple(mount.volume for mount in machine.volumes)
     own_profile = wanted.instance_profile or context.settings.instance_profile
     role = None if own_profile else name_of(run_id)
@@ -56,14 +50,16 @@ def plan_group(context: AwsContext, request: GroupRequest, progress: Progress) -
             f"{len(types)} instance types are more than the {MOST_TYPES} that an Auto Scaling group takes",
             hint="ask for more of the machine, or name types: --instance-type",
         )
-    tags = {key: value for key, value in machine.tags.items() if key != tag.EXPIRES_AT}
     machine = replace(
         machine,
         instance_profile=own_profile or role,
-        # A machine that ends itself is replaced: the group has the time to live, and ends what nobody uses.
+        # A machine that ends itself is replaced, and the next one's time and money would count from the beginning.
         ttl=None,
+        budget=None,
+        budget_time=None,
+        idle_timeout=None,
         unused_for=None,
-        tags={**tags, tag.RUN: run_id},
+        tags={**machine.tags, tag.RUN: run_id},
         will_also_create=(),
     )
     return GroupPlan(

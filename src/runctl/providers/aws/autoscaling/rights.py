@@ -193,7 +193,7 @@ def ensure_service_roles(session: AwsSession, *, spot: bool) -> None:
         except NotFound:
             # InvalidInput: another command was quicker.
             make = partial(iam.create_service_linked_role, AWSServiceName=service)
-            _unless({"InvalidInput", "AccessDenied"}, make)
+            _unless({"InvalidInput", "EntityAlreadyExists", "AccessDenied"}, make)
         except PermissionDenied:
             continue
 

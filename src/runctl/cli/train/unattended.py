@@ -1,0 +1,41 @@
+"""``launch --unattended`` as a person sees it: the plan, the group, and how to look after the run from here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from runctl.cli.context import Cli
+from runctl.cli.machines.renting import confirm_renting, highest_price
+from runctl.cli.train.launched import show_launch_plan
+from runctl.core.clock import SystemClock
+from runctl.providers.capacity import FallbackMode, SpotFallback
+from runctl.providers.interface import InstanceRequest
+from runctl.render.launch_plan import launch_plan_text
+from runctl.render.plans import types_text
+from runctl.runs.launching import LaunchRequest
+from runctl.runs.unattended.launching import launching_unattended
+
+
+def launch_unattended(
+    cli: Cli, provider: str, request: LaunchRequest, machine: InstanceRequest, *, dry_run: bool, confirm: bool
+) -> int:
+    """The plan is shown, somebody agreed where that is needed, and the run is left to its group."""
+    if machine.fallback.mode is FallbackMode.ASK:
+        # The default at a terminal; nobody will be there to be asked.
+        machine = replace(machine, fallback=SpotFallback())
+    with launching_unattended(cli.session, provider, request, machine) as launch:
+        if dry_run:
+            show_launch_plan(cli, launch.plan)
+            return 0
+        cli.say(launch_plan_text(launch.plan))
+        if launch.creation.existing is None:
+            what = f"this {types_text(launch.group.machine)}, again and again until the run has ended"
+            confirm_renting(cli, provider, what, highest_price(launch.group.machine), always=confirm)
+        record = launch.start()
+    cli.emit(record.as_run(SystemClock().now()), text=lambda: record.id, ids=[record.id])
+    cli.progress.note(
+        f"{record.id} is left to {launch.group.name}: this computer is not needed any longer"
+        f"; see how it is from anywhere that has started it: runctl runs show {record.id}"
+    )
+    cli.progress.note(f"runctl runs stop {record.id} ends it, and its group")
+    return 0

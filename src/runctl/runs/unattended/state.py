@@ -1,0 +1,195 @@
+"""An unattended run as it is now: its attempts by the store, its machine by the group, and what is left when it has
+ended. Whoever looks after the run's end removes the rights of its machines, which these cannot do themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from runctl.agent.spec import EndReason
+from runctl.core.clock import SystemClock
+from runctl.core.errors import InstanceEnded, MachineError, NotFound, RunctlError
+from runctl.core.ids import InstanceId, RunId
+from runctl.core.models import GroupPhase, InstanceState, UnattendedRun
+from runctl.machines.machine import reach
+from runctl.machines.session import Session
+from runctl.providers.ended import what_became_of
+from runctl.providers.groups import GroupActivity, Groups, MachineGroup
+from runctl.providers.interface import Provider, require
+from runctl.runs.records import RunRecord, end_with_its_machine, from_status, with_end
+from runctl.runs.recovery import RETRIED
+from runctl.runs.stored_run import prefix_at
+from runctl.runs.unattended.attempts import attempts_in_store, told_by_store
+
+SHOWN_ACTIVITIES = 3
+
+
+@dataclass(frozen=True)
+class GroupView:
+    """What the provider says of a run's group."""
+
+    group: MachineGroup | None
+    machines: tuple[InstanceId, ...]
+    """Those of the run that have not ended."""
+    activities: tuple[GroupActivity, ...] = ()
+    """Asked for where there is no machine."""
+
+
+def needs_a_look(record: RunRecord) -> bool:
+    """Whether the run's group can have changed it, or has left something. Pure."""
+    return record.unattended is not None and not record.unattended.is_removed
+
+
+def as_it_is(session: Session, record: RunRecord) -> RunRecord:
+    """The record with what the store, the group and the machine say now. What cannot be asked is warned of."""
+    there = session.in_region(record.region)
+    try:
+        provider = there.provider(record.provider)
+        groups = require(provider.groups)
+        record = _by_store(there, provider, record)
+        view = view_of(groups, record.id)
+        record = seen(record, view, SystemClock().now())
+        if is_over(record):
+            return _without_rights(session, groups, record)
+    except RunctlError as error:
+        session.progress.warn(f"{record.id} cannot be asked about: {error.message}")
+        return record
+    if record.instance_id in view.machines:
+        return _asked(session, there, provider, record)
+    return record if record.has_ended or not record.instance_id else _on_machine_that_ends(provider, record)
+
+
+def _by_store(there: Session, provider: Provider, record: RunRecord) -> RunRecord:
+    at = prefix_at(there, record.provider, str(record.store), record.id)
+    if at is None:
+        return record
+    return told_by_store(
+        record, attempts_in_store(at, record.attempt), lambda each: what_became_of(provider, each)
+    )
+
+
+def view_of(groups: Groups, run_id: RunId) -> GroupView:
+    """What the provider says. Raises what it raises."""
+    group, machines = groups.find(run_id), groups.machines(run_id)
+    asks = group is not None and not machines
+    return GroupView(group, machines, groups.activities(run_id, SHOWN_ACTIVITIES) if asks else ())
+
+
+def phase_of(view: GroupView) -> GroupPhase:
+    """Pure."""
+    if view.group is None:
+        return GroupPhase.GONE if not view.machines else GroupPhase.ENDING
+    if view.group.is_ending:
+        return GroupPhase.ENDING
+    if view.machines:
+        return GroupPhase.HAS_MACHINE
+    return GroupPhase.RENTING if view.group.rents else GroupPhase.IDLE
+
+
+def seen(record: RunRecord, view: GroupView, now: datetime) -> RunRecord:
+    """The record with the state of its group. A run whose group somebody has deleted has ended. Pure."""
+    before = record.unattended
+    assert before is not None  # noqa: S101 - the caller has looked
+    phase = phase_of(view)
+    if phase is GroupPhase.GONE and before.phase is GroupPhase.PLANNED:
+        return record
+    record = replace(
+        record,
+        unattended=UnattendedRun(
+            before.group,
+            phase,
+            view.group.suspended if view.group is not None else (),
+            tuple(_activity_text(each) for each in view.activities),
+        ),
+    )
+    if phase is not GroupPhase.GONE or record.has_ended:
+        return record
+    gone = InstanceEnded(
+        f"the group {before.group} was deleted, and not by the run: nothing rents it a machine any more"
+    )
+    return with_end(record, end_with_its_machine(gone, record.by_its_clock(now)))
+
+
+def is_over(record: RunRecord) -> bool:
+    """Whether nothing of the run's group does anything any more. Pure."""
+    group = record.unattended
+    return group is not None and group.phase is GroupPhase.GONE and record.has_ended
+
+
+def _activity_text(activity: GroupActivity) -> str:
+    return f"{activity.at:%Y-%m-%d %H:%M:%S} UTC{', failed' if activity.failed else ''}: {activity.text}"
+
+
+def _without_rights(session: Session, groups: Groups, record: RunRecord) -> RunRecord:
+    """The rights of its machines are gone too, as far as the account may see to that."""
+    assert record.unattended is not None  # noqa: S101 - the caller has looked
+    try:
+        for what in groups.end(record.id, session.progress):
+            session.progress.detail(f"removed {what}")
+    except RunctlError as error:
+        session.progress.warn(f"what is left of {record.unattended.group} stays: {error.message}")
+        return record
+    return replace(record, unattended=replace(record.unattended, is_removed=True))
+
+
+def _asked(session: Session, there: Session, provider: Provider, record: RunRecord) -> RunRecord:
+    """What the attempt's own machine says, if it can be asked."""
+    try:
+        instance = provider.instance(record.instance_id)
+        if instance.state is not InstanceState.RUNNING:
+            return _on_machine_that_ends(provider, record)
+        record = replace(
+            record,
+            price_per_hour=instance.price_per_hour,
+            instance_type=instance.instance_type,
+            zone=instance.zone,
+        )
+        status = reach(there, instance).agent.status(record.id, record.attempt)
+    except NotFound:
+        return _on_machine_that_ends(provider, record)
+    except MachineError as error:
+        if error.code != "no-such-run":
+            raise
+        # It is fetching what the attempt needs.
+        return record
+    except RunctlError as error:
+        if record.has_ended:
+            return record
+        session.progress.warn(f"{record.instance_id} cannot be asked: {error.message}")
+        return _on_machine_that_ends(provider, record)
+    return from_status(record, status, SystemClock().now())
+
+
+def _on_machine_that_ends(provider: Provider, record: RunRecord) -> RunRecord:
+    gone = what_became_of(provider, record.instance_id)
+    if gone is None:
+        return record
+    return with_end(record, end_with_its_machine(gone, record.by_its_clock(SystemClock().now())))
+
+
+def lives(record: RunRecord) -> bool:
+    """Whether the run's group starts the next machine: nobody else is to. Pure."""
+    return record.unattended is not None and record.unattended.phase in {
+        GroupPhase.RENTING,
+        GroupPhase.HAS_MACHINE,
+        GroupPhase.ENDING,
+    }
+
+
+def group_text(record: RunRecord) -> str:
+    """What the run's group does, for a person, after the run's id. Pure."""
+    group = record.unattended
+    assert group is not None  # noqa: S101 - the caller has looked
+    if record.end_reason is None:
+        at = f" on {record.instance_id}" if record.instance_id else ""
+        return f"is {record.state.value}{at}; {group.group} rents its machines"
+    does = {
+        GroupPhase.RENTING: "asks for the next machine",
+        GroupPhase.HAS_MACHINE: "has a machine, which takes the run up or ends the group",
+    }
+    return f"ended as {record.end_reason.value}; {group.group} {does.get(group.phase, 'is ending')}"
+
+
+def goes_on(record: RunRecord) -> bool:
+    """Whether another attempt may come, though the last one has ended. Pure."""
+    return record.end_reason in RETRIED and record.end_reason is not EndReason.NOT_STARTED and lives(record)
