@@ -13,7 +13,6 @@ from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
 from runctl.sandbox.api.http_server import Start
-from runctl.sandbox.ec2.launch import machine_environment
 from runctl.sandbox.lyceum.account import Account, Refused
 from runctl.sandbox.world import World
 
@@ -76,6 +75,9 @@ class LyceumApi:
         if missing:
             # FastAPI's own form (§12).
             raise Refused(422, "; ".join(f"body.{name}: Field required" for name in missing))
+        # moto reads the sandbox's images when EC2's part is first imported, so that they must be settled by then.
+        from runctl.sandbox.ec2.launch import machine_environment
+
         vm = self._account.create(self._world, body, machine_environment(self._world))
         behaviour = self._account.behaviour
         if behaviour.lost_creations > 0:
