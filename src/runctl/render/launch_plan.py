@@ -20,21 +20,18 @@ def launch_plan_text(plan: LaunchPlan) -> str:
     results = f"{'results':<9}{_results(plan.results)}"
     if plan.machine is None:
         return "\n".join([*run_plan_lines(plan.run), results])
-    if plan.group is not None:
-        return "\n".join(
-            [
-                group_plan_text(plan.group, plan.run.recovery.rules.max_attempts),
-                *run_plan_lines(plan.run, price=False),
-                results,
-            ]
-        )
-    end, price = plan.run.spec.machine_end, plan.machine.price
-    hourly = price.usd if price is not None else None
-    ends = machine_end_text(end, hourly, plan.machine.longest) if end is not None else ""
     deadline = deadline_lines(plan.deadline) if plan.deadline is not None else []
     run = run_plan_lines(plan.run, price=False)
     # With a deadline the estimate is about spot and on-demand machines together; its own lines say that.
     estimate = plan.estimate if plan.deadline is None else None
+    if plan.group is not None:
+        attempts = plan.run.recovery.rules.max_attempts
+        machine = create_plan_text(plan.machine, "with its group", estimate)
+        machine += "\n" + group_plan_text(plan.group, attempts)
+        return "\n".join([machine, *run, *deadline, results, *_storing(plan.storing)])
+    end, price = plan.run.spec.machine_end, plan.machine.price
+    hourly = price.usd if price is not None else None
+    ends = machine_end_text(end, hourly, plan.machine.longest) if end is not None else ""
     machine = create_plan_text(plan.machine, ends, estimate)
     return "\n".join([machine, *run, *deadline, results, *_storing(plan.storing)])
 

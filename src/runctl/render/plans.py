@@ -137,7 +137,7 @@ def group_plan_text(plan: GroupPlan, attempts: int) -> str:
             f"{plan.name} (free), rents another machine when one is taken back or fails: {attempts} attempts at most",
         ),
         ("ends", "with the run: its machine deletes group and template, and ends with them"),
-        ("cannot", f"change to {other}, or ask anybody"),
+        *([("cannot", f"change to {other}, or ask anybody")] if plan.on_demand_from is None else []),
         (
             "store",
             f"{plan.take_up.address}: project, program, checkpoints and log; the next machine knows no more",
@@ -158,7 +158,7 @@ def group_plan_text(plan: GroupPlan, attempts: int) -> str:
         fields.append(
             ("ttl", f"after {duration(plan.ttl)} the group has no machine any more, whatever the run does")
         )
-    return f"{create_plan_text(machine, 'with its group')}\n{block('leave the run to a group:', fields)}"
+    return block("leave the run to a group:", fields)
 
 
 def types_text(plan: CreatePlan) -> str:

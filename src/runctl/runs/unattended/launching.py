@@ -30,6 +30,7 @@ from runctl.project.root import project_name
 from runctl.providers.groups import GroupPlan, GroupRequest, Groups, TakeUp
 from runctl.providers.interface import InstanceRequest, Provider, require
 from runctl.providers.limits import OFF
+from runctl.runs.deadlines.plan import plan_deadline, unattended, unattended_request
 from runctl.runs.launch_plan import (
     LaunchPlan,
     ResultsPlan,
@@ -41,7 +42,14 @@ from runctl.runs.launch_plan import (
     with_volumes,
     without_repeats,
 )
-from runctl.runs.launching import LaunchRequest, storing_of, variables_of, volumes_of
+from runctl.runs.launching import (
+    LaunchRequest,
+    deadline_spec,
+    settled_deadline,
+    storing_of,
+    variables_of,
+    volumes_of,
+)
 from runctl.runs.project_plan import plan_project
 from runctl.runs.recipe import Recipe, kept_volumes
 from runctl.runs.records import RunRecord, planned
@@ -70,7 +78,7 @@ def launching_unattended(
     train, own = request.train, session.provider(provider)
     groups = require(own.groups)
     store = checked_store(train)
-    check_request(train, request.after, machine, has_deadline=request.deadline is not None)
+    check_request(train, request.after, machine)
     project = plan_project(train)
     resume = train.resume
     if request.resume_from is not None:
@@ -78,6 +86,10 @@ def launching_unattended(
         train = replace(train, resume=resume)
     machine = with_volumes(machine, project.mount_requests, resume)
     volumes = volumes_of(own, machine)
+    deadline, on_demand_from = deadline_spec(session, provider, request.deadline), None
+    if deadline is not None:
+        deadline = unattended(deadline)
+        machine, on_demand_from = unattended_request(machine, deadline, SystemClock().now())
     # A run that does nothing ends; a machine that ended itself would be replaced.
     train = replace(train, idle_timeout=machine.idle_timeout)
     machine = replace(without_repeats(machine, volumes), idle_timeout=OFF)
@@ -95,11 +107,17 @@ def launching_unattended(
                 replace(machine, token=creation.token, writes=(*machine.writes, *writes)),
                 take_up,
                 reads=(resume.path,) if resume is not None and resume.is_in_store else (),
+                on_demand_from=on_demand_from,
             ),
             session.progress,
         )
         for warning in plan.machine.warnings:
             session.progress.warn(warning)
+        by_deadline = None
+        if deadline is not None:
+            deadline = settled_deadline(session, provider, deadline, plan.machine, machine)
+            train = replace(train, deadline=deadline)
+            by_deadline = plan_deadline(deadline, plan.machine, SystemClock().now())
         instance = machine_to_be(plan.machine, SystemClock().now())
         facts = mounts_to_be(plan.machine, instance, volumes)
         check_resume_path(resume, facts)
@@ -116,7 +134,7 @@ def launching_unattended(
         storing = storing_of(own, plan.machine, where, run.spec.store)
         yield UnattendedLaunch(
             training,
-            LaunchPlan(plan.machine, run, where, estimate=request.estimate, storing=storing, group=plan),
+            LaunchPlan(plan.machine, run, where, by_deadline, request.estimate, storing, plan),
             plan,
             groups,
             creation,

@@ -59,15 +59,8 @@ def checked_store(train: TrainRequest) -> StoreSpec:
     return store
 
 
-def check_request(
-    train: TrainRequest, after: AfterRun, machine: InstanceRequest, *, has_deadline: bool = False
-) -> None:
+def check_request(train: TrainRequest, after: AfterRun, machine: InstanceRequest) -> None:
     """Raises `UsageError`, `Unsupported` for what needs somebody who watches."""
-    if has_deadline:
-        raise Unsupported(
-            "a deadline needs somebody who changes to on-demand in time, and a group of machines keeps its market",
-            hint="--deadline with --wait or runs watch; or --unattended without --spot, on demand from the beginning",
-        )
     if after.keep:
         raise UsageError(
             "--keep leaves a machine to whoever watches it, and --unattended means that nobody does",
