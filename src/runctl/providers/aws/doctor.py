@@ -6,7 +6,9 @@ import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from runctl.core.errors import NotFound, RunctlError
+from runctl.core.errors import NotFound, PermissionDenied, RunctlError
+from runctl.costs.rates import Rate
+from runctl.providers.aws.account.checks import bucket_check, clock_check, profile_check, quota_check
 from runctl.providers.aws.calls.errors import error_code, our_errors
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ec2 import images, network
@@ -18,6 +20,7 @@ PLUGIN_GUIDE = (
     "session-manager-working-with-install-plugin.html"
 )
 
+ALLOW = "runctl aws iam-policy prints what to allow: have an administrator attach it"
 REPEAT = "try again in a minute; https://health.aws.amazon.com shows known problems"
 
 
@@ -43,7 +46,10 @@ def doctor(context: AwsContext) -> tuple[Check, ...]:
         ("aws: launching", lambda: _launching(context)),
         ("aws: volumes", lambda: _volumes(context)),
         ("aws: systems manager", lambda: _systems_manager(context)),
+        ("aws: clock", lambda: clock_check(context)),
+        ("aws: quotas", lambda: quota_check(context)),
         ("aws: instance profile", lambda: _profile(context)),
+        ("aws: bucket", lambda: bucket_check(context)),
         ("aws: prices", lambda: _prices(context)),
     ]
     return (*checks, *(_guarded(name, check) for name, check in named))
@@ -53,6 +59,9 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
     try:
         with our_errors():
             return check()
+    except PermissionDenied as error:
+        fix = f"{error.hint}; {ALLOW}" if error.hint else ALLOW
+        return Check(name, DoctorStatus.FAILED, error.message, fix)
     except RunctlError as error:
         return Check(name, DoctorStatus.FAILED, error.message, error.hint or REPEAT)
     except Exception as error:  # noqa: BLE001 (a doctor reports what it meets)
@@ -145,6 +154,8 @@ def _systems_manager(context: AwsContext) -> Check:
 def _profile(context: AwsContext) -> Check:
     name = context.settings.instance_profile or DEFAULT_PROFILE
     state = profile_state(context.session, name)
+    if not context.settings.instance_profile and state is not ProfileState.UNKNOWN:
+        return profile_check(context)
     if state is ProfileState.READY:
         return Check("aws: instance profile", DoctorStatus.OK, name)
     if state is ProfileState.UNKNOWN:
@@ -155,18 +166,23 @@ def _profile(context: AwsContext) -> Check:
             fix="have an administrator create a profile with AmazonSSMManagedInstanceCore, then"
             " runctl config set aws.instance_profile NAME",
         )
-    if context.settings.instance_profile:
-        raise NotFound(
-            f"instance profile {name!r} does not exist", hint="aws iam list-instance-profiles shows them"
-        )
-    return Check("aws: instance profile", DoctorStatus.OK, f"the first launch creates {name}")
+    raise NotFound(
+        f"instance profile {name!r} does not exist", hint="aws iam list-instance-profiles shows them"
+    )
+
+
+def _age(context: AwsContext, price: Rate) -> str:
+    days = max(0, (context.clock.now() - price.as_of).days)
+    return "of today" if days == 0 else f"{days} days old"
 
 
 def _prices(context: AwsContext) -> Check:
     type_name = context.instance_type
     on_demand, spot = context.prices.on_demand(type_name), context.prices.spot(type_name, None)
     known = [
-        f"{kind} {price.source}" for kind, price in (("on-demand:", on_demand), ("spot:", spot)) if price
+        f"{kind} {price.source}, {_age(context, price)}"
+        for kind, price in (("on-demand:", on_demand), ("spot:", spot))
+        if price
     ]
     current = all(price is not None and price.current for price in (on_demand, spot))
     return Check(

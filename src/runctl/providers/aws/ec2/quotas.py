@@ -109,11 +109,12 @@ def find_beyond_quota(
 ) -> dict[str, str]:
     """As `beyond_quota`, by what AWS says now."""
     quotas = {quota for each in types if (quota := quota_of(each.name, market)) is not None}
-    limits = {quota: limit for quota in quotas if (limit := _limit(session, quota, progress)) is not None}
-    return beyond_quota(types, market, limits, _used(session)) if limits else {}
+    limits = {quota: limit for quota in quotas if (limit := limit_of(session, quota, progress)) is not None}
+    return beyond_quota(types, market, limits, used_of(session)) if limits else {}
 
 
-def _limit(session: AwsSession, quota: Quota, progress: Progress) -> int | None:
+def limit_of(session: AwsSession, quota: Quota, progress: Progress) -> int | None:
+    """In vCPUs; ``None`` where it cannot be looked up."""
     try:
         answer = session.quotas.get_service_quota(ServiceCode="ec2", QuotaCode=quota.code)
         return int(answer["Quota"]["Value"])
@@ -122,7 +123,7 @@ def _limit(session: AwsSession, quota: Quota, progress: Progress) -> int | None:
         return None
 
 
-def _used(session: AwsSession) -> dict[Quota, int]:
+def used_of(session: AwsSession) -> dict[Quota, int]:
     """vCPUs of all the account's machines that count, ours and others'."""
     counting = {"instance-state-name": ["pending", "running"]}
     running = [
