@@ -14,6 +14,8 @@ from runctl.agent.records import StopRequest
 from runctl.agent.spec import EndReason
 
 LOOK_SECONDS = 2.0
+STALE_SECONDS = 60.0
+"""What the guard found so long ago says nothing of now."""
 ASKED_BEFORE_SECONDS = 120.0
 """So long before the run is ended it is asked for a checkpoint: it may know that signal, and not SIGTERM."""
 ENDS_RUNS = {
@@ -66,7 +68,12 @@ class MachineLimit:
 
     def _by_idleness(self, found: dict[str, object]) -> StopRequest | None:
         limit, busy_at = self._watched.spec.idle_seconds, number(found.get("busy_at"))
+        at = number(found.get("at"))
         if limit is None or busy_at is None or self._watched.script_began() is None:
+            return None
+        if at is None or now() - at > STALE_SECONDS:
+            # Nobody has looked: that is not idleness.
+            self._wrote_at = now()
             return None
         size = self._watched.folder.log_bytes()
         if size != self._log_bytes:

@@ -73,16 +73,13 @@ class MachineProfile:
             return found
         states = ["pending", "running", "stopping", "stopped"]
         arn = self._arn()
-        wanted = {"iam-instance-profile.arn": [arn], "instance-state-name": states} if arn else {}
-        users = (
-            [
-                item["InstanceId"]
-                for item in describe_exactly(self._session.ec2, "describe_instances", wanted)
-                if item.get("IamInstanceProfile", {}).get("Arn") == arn
-            ]
-            if arn
-            else []
-        )
+        users = [
+            item["InstanceId"]
+            for item in describe_exactly(
+                self._session.ec2, "describe_instances", {"instance-state-name": states}
+            )
+            if arn is not None and item.get("IamInstanceProfile", {}).get("Arn") == arn
+        ]
         if users:
             return self._part(SetupState.IN_USE, f"{', '.join(users)} use it: runctl aws terminate")
         return found
@@ -100,7 +97,8 @@ class MachineProfile:
         """They are gone; each may have been gone before."""
         progress.step(f"deleting the instance profile and IAM role {self.name}")
         iam, role, profile = self._session.iam, {"RoleName": self.name}, {"InstanceProfileName": self.name}
-        _unless_gone(partial(iam.remove_role_from_instance_profile, **role, **profile))
+        for each in (self._profile() or {"Roles": []})["Roles"]:
+            _unless_gone(partial(iam.remove_role_from_instance_profile, RoleName=each["RoleName"], **profile))
         _unless_gone(partial(iam.delete_instance_profile, **profile))
         names: list[str] = []
         _unless_gone(lambda: names.extend(iam.list_role_policies(**role)["PolicyNames"]))  # type: ignore[arg-type]
