@@ -295,19 +295,6 @@ def test_a_deadline_has_a_second_group_on_demand_without_a_machine_until_then(
     assert nothing_left(session)
 
 
-def test_a_budget_is_the_time_for_which_the_group_can_pay_one_machine(
-    provider: AwsProvider, bucket: None
-) -> None:
-    machine = replace(MACHINE, budget=Decimal(1), idle_timeout=timedelta(minutes=30))
-    plan = provider.groups.plan(replace(REQUEST, machine=machine))
-
-    assert plan.machine.price is not None
-    assert plan.ttl is not None
-    assert timedelta(0) < plan.ttl < timedelta(hours=float(1 / plan.machine.price.usd))
-    assert plan.machine.longest is None, "its guard would end it, and the group would replace it"
-    assert plan.machine.idle_timeout is None
-
-
 def test_on_demand_is_bought_where_it_was_asked_for(
     provider: AwsProvider, session: AwsSession, bucket: None
 ) -> None:
