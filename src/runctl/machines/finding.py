@@ -48,7 +48,10 @@ def instance_finder(session: Session, provider: str) -> Callable[[str], Instance
 
     def find(reference: str) -> Instance:
         identifier = instance_id_in(provider, reference)
-        return _named(reference, listed(), provider) if identifier is None else machines.instance(identifier)
+        opaque = plugin(provider).opaque_ids
+        if identifier is None or (opaque and _has_name(reference, listed())):
+            return _named(reference, listed(), provider)
+        return machines.instance(identifier)
 
     return find
 
@@ -62,9 +65,10 @@ def instance_ids(session: Session, provider: str, references: Iterable[str]) -> 
     found: dict[InstanceId, None] = {}
     for reference in references:
         identifier = instance_id_in(provider, reference)
-        if identifier is None:
-            known = session.provider(provider).instances() if known is None else known
-            identifier = _named(reference, known, provider).id
+        if known is None and (identifier is None or plugin(provider).opaque_ids):
+            known = session.provider(provider).instances()
+        if identifier is None or (plugin(provider).opaque_ids and _has_name(reference, known or ())):
+            identifier = _named(reference, known or (), provider).id
         found[identifier] = None
     return list(found)
 
@@ -110,6 +114,11 @@ def instance_id_in(provider: str, reference: str) -> InstanceId | None:
     else:
         return None
     raise UsageError(message, hint=hint, code="bad-instance-id")
+
+
+def _has_name(reference: str, instances: Sequence[Instance]) -> bool:
+    """Whether one of them is called so. Pure."""
+    return any(each.tags.get(NAME) == reference for each in instances)
 
 
 def _named(name: str, instances: Sequence[Instance], provider: str) -> Instance:

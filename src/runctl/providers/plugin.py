@@ -142,7 +142,9 @@ class ProviderPlugin:
     global_options: Mapping[str, str] = field(default_factory=dict)
     """Which configuration key each of the global options ``region``, ``profile``, ``strict_host_key`` sets."""
     ids: tuple[IdKind, ...] = ()
-    """Without one for instances, an instance's name is its id."""
+    """Without one for instances, an instance's name is its id, unless there are `opaque_ids`."""
+    opaque_ids: bool = False
+    """The ids of its instances have no form by which they could be told from names: names are looked up first."""
     only_instance: str | None = None
     """The id of its one instance, which commands then do not ask for."""
     this_computer: bool = False

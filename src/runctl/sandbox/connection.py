@@ -64,13 +64,15 @@ def environment(endpoint: str, region: str, keys: Keys, inherited: Mapping[str, 
         SANDBOX_VARIABLE: endpoint,
         "RUNCTL_LYCEUM_BASE_URL": f"{endpoint}/lyceum",
         "LYCEUM_API_KEY": keys.lyceum_key,
+        "RUNCTL_RUNPOD_BASE_URL": f"{endpoint}/runpod",
+        "RUNPOD_API_KEY": keys.runpod_key,
         **dict.fromkeys(NO_PROXY, no_proxy),
     }
 
 
 def nowhere(inherited: Mapping[str, str]) -> dict[str, str]:
     """What keeps a command that follows away from AWS when there is no sandbox to lead it into."""
-    keys = Keys("no-sandbox", "no-sandbox", "", "no-sandbox")
+    keys = Keys("no-sandbox", "no-sandbox", "", "no-sandbox", "no-sandbox")
     return environment(NOWHERE, DEFAULT_REGION, keys, inherited)
 
 

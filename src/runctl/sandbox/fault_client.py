@@ -145,6 +145,14 @@ class Faults:
         """A spot VM is taken back, without notice."""
         self._ask("lyceum-reclaim", vm_id=vm_id)
 
+    def runpod(self, **behaviour: object) -> None:
+        """RunPod's API behaves so from now on; see `runctl.sandbox.runpod.account.Behaviour`."""
+        self._ask("runpod", **behaviour)
+
+    def runpod_stock(self, gpu: str, count: int) -> None:
+        """RunPod has at most that many pods with a GPU, which is named by its id."""
+        self._ask("runpod", stock={"gpu": gpu, "count": count})
+
     def clear(self) -> None:
         """Everything goes well again."""
         self._ask("clear")

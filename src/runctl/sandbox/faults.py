@@ -158,18 +158,30 @@ def _age_modifications(_world: World, parameters: dict[str, Any]) -> None:
 def _clear(world: World, _parameters: dict[str, Any]) -> None:
     world.faults = type(world.faults)()
     world.lyceum.behaviour = type(world.lyceum.behaviour)()
+    world.runpod.behaviour = type(world.runpod.behaviour)()
 
 
 def _lyceum(world: World, parameters: dict[str, Any]) -> None:
     """How Lyceum's API behaves from now on; see `runctl.sandbox.lyceum.account.Behaviour`."""
-    behaviour = world.lyceum.behaviour
+    stock = parameters.pop("stock", None)
+    if stock is not None:
+        world.lyceum.behaviour.stock[stock["profile"], stock["market"]] = int(stock["count"])
+    _behave(world.lyceum.behaviour, parameters)
+
+
+def _runpod(world: World, parameters: dict[str, Any]) -> None:
+    """How RunPod's API behaves from now on; see `runctl.sandbox.runpod.account.Behaviour`."""
+    stock = parameters.pop("stock", None)
+    if stock is not None:
+        world.runpod.behaviour.stock[stock["gpu"]] = int(stock["count"])
+    _behave(world.runpod.behaviour, parameters)
+
+
+def _behave(behaviour: object, parameters: dict[str, Any]) -> None:
     for name, value in parameters.items():
-        if name == "stock":
-            behaviour.stock[value["profile"], value["market"]] = int(value["count"])
-        elif hasattr(behaviour, name):
-            setattr(behaviour, name, type(getattr(behaviour, name))(value))
-        else:
-            raise KeyError(f"Lyceum's API has no behaviour {name!r}")
+        if not hasattr(behaviour, name):
+            raise KeyError(f"this API has no behaviour {name!r}")
+        setattr(behaviour, name, type(getattr(behaviour, name))(value))
 
 
 def _lyceum_reclaim(world: World, parameters: dict[str, Any]) -> None:
@@ -254,6 +266,7 @@ _VERBS: dict[str, Callable[[World, dict[str, Any]], dict[str, Any] | None]] = {
     "faults": _faults,
     "lyceum": _lyceum,
     "lyceum-reclaim": _lyceum_reclaim,
+    "runpod": _runpod,
     "kill": _kill,
     "interrupt": _interrupt,
     "interrupt-pool": _interrupt_pool,

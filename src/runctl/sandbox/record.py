@@ -30,6 +30,8 @@ class Keys:
     """For the sandbox's own requests, below ``/_sandbox/``."""
     lyceum_key: str = field(default="", repr=False)
     """For Lyceum's API."""
+    runpod_key: str = field(default="", repr=False)
+    """For RunPod's API."""
 
     @classmethod
     def new(cls) -> Keys:
@@ -39,6 +41,7 @@ class Keys:
             secret_access_key=secrets.token_urlsafe(30),
             control_token=secrets.token_urlsafe(32),
             lyceum_key="lk_" + secrets.token_urlsafe(30),
+            runpod_key="rpa_" + secrets.token_urlsafe(30),
         )
 
 

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -163,15 +163,20 @@ class _Control:
     def __init__(self, application: Wsgi, world: World) -> None:
         self._application = application
         self._world = world
-        # Not sooner: it imports moto, which reads the images that `serve` has written.
-        from runctl.sandbox.lyceum.api import PREFIX, LyceumApi
+        # moto reads where its images are when it is imported, and these import it.
+        from runctl.sandbox.lyceum import api as lyceum
+        from runctl.sandbox.runpod import api as runpod
 
-        self._lyceum, self._lyceum_paths = LyceumApi(world, world.keys.lyceum_key), f"{PREFIX}/"
+        self._others: Mapping[str, Wsgi] = {
+            lyceum.PREFIX: lyceum.LyceumApi(world, world.keys.lyceum_key),
+            runpod.PREFIX: runpod.RunPodApi(world, world.keys.runpod_key),
+        }
 
     def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
-        if path.startswith(self._lyceum_paths):
-            return self._lyceum(environ, start)
+        other = self._others.get(f"/{path[1:].partition('/')[0]}")
+        if other is not None:
+            return other(environ, start)
         if not path.startswith(CONTROL):
             return self._application(environ, start)
         if not has_token(environ, self._world.keys.control_token):

@@ -17,6 +17,7 @@ from runctl.sandbox.lyceum.account import Account as LyceumAccount
 from runctl.sandbox.machines.machine import Hardware, Machine
 from runctl.sandbox.machines.network import Network
 from runctl.sandbox.record import Keys
+from runctl.sandbox.runpod.account import Account as RunPodAccount
 
 ACCOUNT = "123456789012"
 """moto's own; every call of a sandbox belongs to it."""
@@ -90,6 +91,7 @@ class World:
     deleted_groups: list[Group] = field(default_factory=list)
     faults: Faults = field(default_factory=Faults)
     lyceum: LyceumAccount = field(default_factory=LyceumAccount)
+    runpod: RunPodAccount = field(default_factory=RunPodAccount)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property

@@ -27,9 +27,10 @@ from runctl.providers.interface import InstanceRequest
 from runctl.providers.lyceum.api import Specs, Variant, Vm, refused
 from runctl.providers.lyceum.catalogue import ANYWHERE, choose, parse_kind
 from runctl.providers.lyceum.lyceum_provider import limits_of
-from runctl.providers.lyceum.machines import Door, door_of, instance_of, state_of
+from runctl.providers.lyceum.machines import door_of, instance_of, state_of
 from runctl.providers.lyceum.settings import ORIGIN, LyceumConfig, find_account
 from runctl.providers.rest import Answer
+from runctl.providers.ssh_machines import Door
 
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
 

@@ -15,8 +15,9 @@ from runctl.core.ids import InstanceId
 from runctl.core.journal import Journal
 from runctl.core.models import Instance
 from runctl.providers.lyceum.api import LyceumApi, User, Variant, Vm
-from runctl.providers.lyceum.machines import instance_of
+from runctl.providers.lyceum.machines import PROVIDER, door_of, instance_of
 from runctl.providers.lyceum.settings import LyceumConfig, this_account
+from runctl.providers.ssh_machines import SshAccess
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,20 @@ class LyceumContext:
     def api(self) -> LyceumApi:
         """The API, as whoever the environment says. Raises `CredentialsError`."""
         return LyceumApi(this_account(self.settings, self.clock.now()))
+
+    @cached_property
+    def access(self) -> SshAccess:
+        """How VMs let us in."""
+        return SshAccess(
+            provider=PROVIDER,
+            login_user=self.settings.login_user,
+            state_directory=self.state_directory,
+            identity_file=self.settings.identity_file,
+            strict_host_key=self.settings.strict_host_key,
+            door=lambda vm_id: door_of(self.api.vm(vm_id).ip_address),
+            instance=lambda vm_id: self.instance(self.api.vm(vm_id)),
+            journal=self.journal,
+        )
 
     @cached_property
     def user(self) -> User:

@@ -13,6 +13,7 @@ from runctl.core.clock import parse_rfc3339
 from runctl.core.errors import (
     Conflict,
     CredentialsError,
+    HostKeyChanged,
     MachineError,
     RunctlError,
     Unreachable,
@@ -31,10 +32,10 @@ from runctl.providers.interface import (
     Scope,
     made_when_asked,
 )
-from runctl.providers.lyceum.connect import Connections
 from runctl.providers.lyceum.context import LyceumContext
 from runctl.providers.lyceum.prices import LyceumPrices
 from runctl.providers.lyceum.renting import LyceumRenting
+from runctl.providers.ssh_machines import SshMachines
 from runctl.transport.interface import Transport
 
 _COMMAND_TIMEOUT = timedelta(seconds=45)
@@ -59,7 +60,7 @@ class LyceumProvider(Provider):
 
     def __init__(self, context: LyceumContext) -> None:
         self._context = context
-        self._connections = Connections(context)
+        self._machines = SshMachines(context.access)
 
     @property
     def journal(self) -> Journal:
@@ -117,10 +118,12 @@ class LyceumProvider(Provider):
             try:
                 transport = self.transport(self._alive(instance_id), progress=progress)
                 transport.run(["true"], timeout=_COMMAND_TIMEOUT)
+            except HostKeyChanged:
+                raise
             except (Unreachable, CredentialsError) as error:
                 # sshd comes after the address, and refuses keys for a moment that it accepts then.
                 seen = error.message
-                self._connections.forget(instance_id)
+                self._machines.forget(instance_id)
                 progress.update(seen)
                 continue
             return self._prepared(instance_id, transport, progress)
@@ -128,7 +131,7 @@ class LyceumProvider(Provider):
 
     def transport(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> Transport:
         """SSH, over a connection that commands share."""
-        return self._connections.transport(instance, choice, progress)
+        return self._machines.transport(instance, choice, progress)
 
     def scope(self) -> Scope:
         """The account, as far as it can be told without a call; never the key itself."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from runctl.core import tags as tag
@@ -12,6 +11,7 @@ from runctl.core.models import AttachedVolume, Instance, InstanceState, Market
 from runctl.providers.labels import tags_of
 from runctl.providers.lyceum.api import Variant, Vm
 from runctl.providers.lyceum.catalogue import ANYWHERE, Kind, on_offer
+from runctl.providers.ssh_machines import Door
 
 PROVIDER = "lyceum"
 _STATES = {
@@ -25,14 +25,6 @@ _STATES = {
     "terminated": InstanceState.TERMINATED,
 }
 """A word that is not here is taken for a machine that runs: one that nobody sees is billed all the same."""
-
-
-@dataclass(frozen=True)
-class Door:
-    """Where a VM's SSH is."""
-
-    host: str
-    port: int
 
 
 def door_of(address: str | None) -> Door | None:

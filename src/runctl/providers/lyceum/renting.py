@@ -28,7 +28,6 @@ from runctl.providers.labels import label_of, left_out, tags_of
 from runctl.providers.limits import settled_limits
 from runctl.providers.lyceum.api import Vm
 from runctl.providers.lyceum.catalogue import ANYWHERE, choose, on_offer, parse_kind, rate_of
-from runctl.providers.lyceum.connect import public_key
 from runctl.providers.lyceum.context import LyceumContext
 from runctl.providers.lyceum.machines import PROVIDER, state_of, time_of
 
@@ -197,7 +196,7 @@ class LyceumRenting(Renting):
     def _create(self, plan: CreatePlan, offer: Offer, progress: Progress) -> Instance:
         kind = parse_kind(offer.pool.instance_type)
         body: dict[str, Any] = {
-            "user_public_key": public_key(self._context),
+            "user_public_key": self._context.access.public_key,
             "hardware_profile": kind.profile,
             "instance_type": plan.market.value,
             # At the top level the count is ignored, and 0 is taken for 1.

@@ -23,7 +23,7 @@ BOOT_SECONDS = 20.0
 SSHD_CONFIG = """\
 Port 22
 HostKey /etc/ssh/ssh_host_ed25519_key
-PermitRootLogin no
+PermitRootLogin {root_login}
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 UsePAM no
@@ -296,14 +296,17 @@ class Machine:
 
     def _furnish(self) -> None:
         own_root.hide(self.upper, sandbox_home=self._layout.home, docker=self.hardware.docker)
-        user, home = self.hardware.login_user, self.upper / "home" / self.hardware.login_user
+        user = self.hardware.login_user
+        is_root = user == "root"
+        home = self.upper / ("root" if is_root else f"home/{user}")
+        owner = 0 if is_root else 1000
         ssh = home / ".ssh"
         ssh.mkdir(parents=True, mode=0o700)
         if self.hardware.authorized_key:
             (ssh / "authorized_keys").write_text(self.hardware.authorized_key.strip() + "\n")
             (ssh / "authorized_keys").chmod(0o600)
         for path in (home, ssh, *ssh.iterdir()):
-            os.chown(path, 1000, 1000)
+            os.chown(path, owner, owner)
         etc = self.upper / "etc"
         (etc / "sudoers.d").mkdir(parents=True, exist_ok=True)
         sudoers = etc / "sudoers.d/90-cloud-init-users"
@@ -319,7 +322,10 @@ class Machine:
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(key)], check=True)
         variables = {"PATH": SHELL_PATH, "LANG": "C.UTF-8", **self.hardware.environment}
         (etc / "ssh/sshd_config").write_text(
-            SSHD_CONFIG.format(environment=" ".join(f'"{name}={value}"' for name, value in variables.items()))
+            SSHD_CONFIG.format(
+                root_login="prohibit-password" if is_root else "no",
+                environment=" ".join(f'"{name}={value}"' for name, value in variables.items()),
+            )
         )
         (etc / "fstab").write_text("")
         for name, text in accounts(user).items():
@@ -376,7 +382,7 @@ class Machine:
 
 
 def accounts(login_user: str) -> dict[str, str]:
-    """This computer's accounts with the image's login user as 1000, whoever has that number here."""
+    """This computer's accounts with the image's login user as 1000, whoever has that number here; root stays root."""
     found = {}
     rows = {
         "passwd": f"{login_user}:x:1000:1000::/home/{login_user}:/bin/bash",
@@ -388,12 +394,15 @@ def accounts(login_user: str) -> dict[str, str]:
         kept = [
             line
             for line in lines
-            if not line.startswith(f"{login_user}:")
-            and (name == "shadow" or line.split(":")[2:3] != ["1000"])
+            if login_user == "root"
+            or (
+                not line.startswith(f"{login_user}:")
+                and (name == "shadow" or line.split(":")[2:3] != ["1000"])
+            )
         ]
         if name == "shadow":
             kept = [_without_password(line) for line in kept]
-        found[name] = "\n".join([*kept, row, ""])
+        found[name] = "\n".join([*kept, *([] if login_user == "root" else [row]), ""])
     return found
 
 

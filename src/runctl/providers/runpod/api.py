@@ -1,0 +1,239 @@
+"""RunPod's REST API, version 2, typed: which call means what, and what its refusals are in our words."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from runctl._version import __version__
+from runctl.core.errors import (
+    CapacityError,
+    Conflict,
+    CredentialsError,
+    NotFound,
+    OutcomeUnknown,
+    PermissionDenied,
+    ProviderError,
+    QuotaExceeded,
+    RunctlError,
+    UsageError,
+)
+from runctl.providers.rest import Answer, RestClient, decoded
+from runctl.providers.runpod.settings import Account
+
+NAME = "RunPod"
+_PAGE = "1000"
+_NO_CAPACITY = ("no longer any instances available", "no instances available", "not enough free gpus")
+_CDN = "error code: 1010"
+
+
+class Gpu(msgspec.Struct, frozen=True):
+    """The GPUs of a pod."""
+
+    id: str
+    count: int = 1
+
+
+class SshDoor(msgspec.Struct, frozen=True):
+    """One way in."""
+
+    host: str
+    port: int
+
+
+class Ssh(msgspec.Struct, frozen=True):
+    """The ways in; only the direct one runs commands."""
+
+    direct: SshDoor | None = None
+
+
+class Runtime(msgspec.Struct, frozen=True):
+    """What a running pod reports; ``{}`` before it does."""
+
+    uptime: float | None = None
+    gpus: tuple[dict[str, Any], ...] | None = None
+
+
+class Pod(msgspec.Struct, frozen=True):
+    """One pod."""
+
+    id: str
+    name: str
+    status: str
+    image: str | None = None
+    env: dict[str, str] | None = None
+    gpu: Gpu | None = None
+    cloud: str | None = None
+    dataCenterId: str | None = None  # noqa: N815 (RunPod's name)
+    ssh: Ssh | None = None
+    cost: Decimal | None = None
+    """USD an hour for the whole pod; 0 where it does not run."""
+    runtime: Runtime | None = None
+    createdAt: str | None = None  # noqa: N815 (RunPod's name)
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A data centre that has a GPU type."""
+
+    id: str
+    availability: str = "NONE"
+
+
+class GpuPrice(msgspec.Struct, frozen=True):
+    """USD for one GPU's hour."""
+
+    secure: Decimal | None = None
+    community: Decimal | None = None
+
+
+class GpuCount(msgspec.Struct, frozen=True):
+    """The most GPUs of one pod."""
+
+    secure: int | None = None
+    community: int | None = None
+
+
+class GpuType(msgspec.Struct, frozen=True):
+    """A GPU type of the catalogue."""
+
+    id: str
+    name: str
+    memory: int
+    """GB."""
+    secure: bool = False
+    community: bool = False
+    price: GpuPrice = GpuPrice()
+    maxCount: GpuCount = GpuCount()  # noqa: N815 (RunPod's name)
+    availability: str = "NONE"
+    dataCenters: tuple[Place, ...] = ()  # noqa: N815 (RunPod's name)
+
+
+class _Pagination(msgspec.Struct, frozen=True):
+    nextCursor: str | None = None  # noqa: N815 (RunPod's name)
+    hasNextPage: bool = False  # noqa: N815 (RunPod's name)
+
+
+class _Pods(msgspec.Struct, frozen=True):
+    pods: tuple[Pod, ...]
+    pagination: _Pagination | None = None
+
+
+class _Gpus(msgspec.Struct, frozen=True):
+    gpus: tuple[GpuType, ...]
+
+
+class RunPodApi:
+    """Each call raises `Unreachable`, and of our errors what its refusal means."""
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        headers = {
+            "Authorization": f"Bearer {account.key}",
+            # Without one, the network in front of the API answers 403 and "error code: 1010".
+            "User-Agent": f"runctl/{__version__}",
+            "Accept": "application/json",
+        }
+        self._rest = RestClient(account.base_url, headers, NAME)
+
+    def pods(self) -> tuple[Pod, ...]:
+        """All of the account, every page."""
+        found: list[Pod] = []
+        query = {"limit": _PAGE}
+        while True:
+            page = decoded(_good(self._rest.read("/pods", query), "list pods"), _Pods, NAME)
+            found += page.pods
+            cursor = page.pagination.nextCursor if page.pagination and page.pagination.hasNextPage else None
+            if cursor is None:
+                return tuple(found)
+            query = {"limit": _PAGE, "cursor": cursor}
+
+    def pod(self, pod_id: str) -> Pod:
+        """One. Raises `NotFound`."""
+        return decoded(_good(self._rest.read(f"/pods/{pod_id}"), f"read pod {pod_id}"), Pod, NAME)
+
+    def create(self, body: dict[str, Any]) -> Pod:
+        """The new pod. Raises `CapacityError`, and `OutcomeUnknown` where it may have been made all the same."""
+        answer = self._rest.write("POST", "/pods", body)
+        if answer.status >= 500:
+            raise _unknown(answer, "the creation of a pod")
+        return decoded(_good(answer, "create a pod"), Pod, NAME)
+
+    def act(self, pod_id: str, action: str) -> None:
+        """``start`` or ``stop`` is under way. Raises `Conflict` in a state that has no such action."""
+        answer = self._rest.write("POST", f"/pods/{pod_id}/action", {"action": action})
+        if answer.status >= 500:
+            raise _unknown(answer, f"the {action} of pod {pod_id}")
+        _good(answer, f"{action} pod {pod_id}")
+
+    def delete(self, pod_id: str) -> None:
+        """It is gone. Raises `NotFound` where it was already."""
+        answer = self._rest.write("DELETE", f"/pods/{pod_id}")
+        if answer.status >= 500:
+            raise _unknown(answer, f"the end of pod {pod_id}")
+        _good(answer, f"end pod {pod_id}")
+
+    def gpus(self) -> tuple[GpuType, ...]:
+        """The catalogue, with stock a moment ago."""
+        query = {"include": "AVAILABILITY", "product": "POD"}
+        types = decoded(
+            _good(self._rest.read("/catalog/gpus", query), "read the catalogue"), _Gpus, NAME
+        ).gpus
+        return tuple(each for each in types if each.id != "unknown")
+
+    def check_key(self) -> None:
+        """The key is good. Raises `CredentialsError`."""
+        _good(self._rest.read("/pods", {"limit": "1"}), "list pods")
+
+
+def _unknown(answer: Answer, what: str) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"RunPod answered {answer.status} to {what}: {_detail(answer)}", may_still_happen=True
+    )
+
+
+def _good(answer: Answer, what: str) -> Answer:
+    if not answer.is_good:
+        raise refused(answer, what)
+    return answer
+
+
+def refused(answer: Answer, what: str) -> RunctlError:
+    """The error that an answer is: decided by its status, then by its words. Pure."""
+    said = _detail(answer)
+    seen = f" (request {answer.request_id})" if answer.request_id else ""
+    message = f"RunPod refused to {what}: {said or f'HTTP {answer.status}'}{seen}"
+    lowered = said.lower()
+    if answer.status == 401:
+        return CredentialsError(message, hint="check RUNPOD_API_KEY: runctl doctor")
+    if answer.status == 403 and _CDN in answer.body.decode(errors="replace"):
+        return ProviderError(
+            message, hint="the network in front of RunPod refuses this client; it is not the key"
+        )
+    if answer.status == 403:
+        return PermissionDenied(
+            message, hint="the key may not do this: make one with more rights in the console"
+        )
+    if answer.status == 402 or (answer.status == 400 and "balance" in lowered):
+        return QuotaExceeded(message, hint="add credit at console.runpod.io", code="no-credit")
+    if answer.status == 404:
+        return NotFound(message, hint="runctl runpod list", code="instance-not-found")
+    if answer.status == 409:
+        return Conflict(message)
+    if answer.status == 429:
+        return ProviderError(message, hint="wait a minute and try again", code="throttled")
+    if answer.status == 400 and any(words in lowered for words in _NO_CAPACITY):
+        return CapacityError(message, hint="try another GPU, cloud or data centre, or again in a few minutes")
+    if answer.status in {400, 413, 422}:
+        return UsageError(message)
+    return ProviderError(message, hint="try again in a moment")
+
+
+def _detail(answer: Answer) -> str:
+    """RunPod's own words (RFC 9457), with what it says of each field."""
+    content = answer.json()
+    if not isinstance(content, dict):
+        return answer.text()
+    parts = [content.get("detail") or content.get("title"), *(content.get("errors") or ())]
+    return "; ".join(str(part) for part in parts if part)

@@ -1,0 +1,102 @@
+"""What the parts of the RunPod provider share: the account, the clock, and the pods that were ended from here."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+
+from runctl.core.clock import Clock
+from runctl.core.config import SANDBOX_VARIABLE
+from runctl.core.errors import NotFound
+from runctl.core.files import make_private_folder
+from runctl.core.ids import InstanceId
+from runctl.core.journal import Journal
+from runctl.core.models import Instance
+from runctl.providers.runpod.api import Pod, RunPodApi
+from runctl.providers.runpod.machines import LOGIN_USER, PROVIDER, door_of, ended, instance_of
+from runctl.providers.runpod.settings import RunPodConfig, this_account
+from runctl.providers.ssh_machines import SshAccess
+
+SHOWN_FOR = timedelta(days=1)
+"""A pod that has ended is shown for so long, from what is remembered of it here."""
+
+
+@dataclass(frozen=True)
+class RunPodContext:
+    """One caller's RunPod."""
+
+    settings: RunPodConfig
+    clock: Clock
+    state_directory: Path
+    """Keys, known hosts and what was ended; the user's alone."""
+    journal: Journal
+
+    @cached_property
+    def api(self) -> RunPodApi:
+        """The API, as whoever the environment says. Raises `CredentialsError`."""
+        return RunPodApi(this_account(self.settings))
+
+    @cached_property
+    def access(self) -> SshAccess:
+        """How pods let us in."""
+        return SshAccess(
+            provider=PROVIDER,
+            login_user=LOGIN_USER,
+            state_directory=self.state_directory,
+            identity_file=self.settings.identity_file,
+            strict_host_key=self.settings.strict_host_key,
+            door=lambda pod_id: door_of(self.api.pod(pod_id)),
+            instance=self.instance,
+            journal=self.journal,
+        )
+
+    @property
+    def owner(self) -> str:
+        """Who creates what is created here; the API does not tell whose a key is."""
+        return getpass.getuser()
+
+    @property
+    def in_sandbox(self) -> bool:
+        """Whether the API is runctl's sandbox, where nothing costs money."""
+        sandbox = os.environ.get(SANDBOX_VARIABLE)
+        return bool(sandbox) and self.api.account.base_url.startswith(f"{sandbox}/")
+
+    def instance(self, instance_id: InstanceId) -> Instance:
+        """As it is now, or as it was when it was ended from here. Raises `NotFound`."""
+        try:
+            return instance_of(self.api.pod(instance_id))
+        except NotFound:
+            known = self.remembered().get(instance_id)
+            if known is None:
+                raise
+            return known
+
+    def remember_ended(self, pod: Pod) -> Instance:
+        """It is ended from here, and can be shown for a while. Raises `OSError`."""
+        folder = self._ended_folder
+        make_private_folder(folder)
+        instance = ended(instance_of(pod))
+        (folder / f"{pod.id}.json").write_bytes(msgspec.json.encode(instance))
+        return instance
+
+    def remembered(self) -> dict[InstanceId, Instance]:
+        """The pods that were ended from here within `SHOWN_FOR`, by id; older ones are forgotten."""
+        found = {}
+        oldest = (self.clock.now() - SHOWN_FOR).timestamp()
+        for file in sorted(self._ended_folder.glob("*.json")):
+            if file.stat().st_mtime < oldest:
+                file.unlink(missing_ok=True)
+                continue
+            instance = msgspec.json.decode(file.read_bytes(), type=Instance)
+            found[instance.id] = instance
+        return found
+
+    @property
+    def _ended_folder(self) -> Path:
+        return self.state_directory / "ended"

@@ -1,0 +1,320 @@
+"""Pods that are created and ended. RunPod has no client tokens and no tags: a pod's name and a variable carry both."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+from runctl.core import tags as tag
+from runctl.core.errors import (
+    CapacityError,
+    Conflict,
+    NotFound,
+    OutcomeUnknown,
+    PermissionDenied,
+    RunctlError,
+    Unreachable,
+    Unsupported,
+)
+from runctl.core.ids import InstanceId, new_client_token
+from runctl.core.journal import Change, Effect
+from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.progress import SILENT, Progress
+from runctl.core.waiting import attempts
+from runctl.providers.capacity import Offer, Refusal, RefusalListener, RefusalReason, no_listener
+from runctl.providers.interface import CreatePlan, InstanceRequest, Renting
+from runctl.providers.labels import label_of, left_out
+from runctl.providers.limits import OFF
+from runctl.providers.runpod.api import GpuType, Pod
+from runctl.providers.runpod.catalogue import ANYWHERE, choose, parse_kind
+from runctl.providers.runpod.context import RunPodContext
+from runctl.providers.runpod.machines import (
+    LABEL,
+    LOGIN_USER,
+    PROVIDER,
+    instance_of,
+    pod_name,
+    pod_tags,
+    state_of,
+)
+
+FOUND_WITHIN = timedelta(minutes=2)
+"""A pod whose creation was not answered is in the list by then: lists lag by seconds."""
+_LOOK_SECONDS = 10.0
+_HOURS_A_DAY = 24
+_VENDORS = "runpod/"
+"""Images of RunPod's own start sshd by themselves."""
+_START = """\
+set -e
+command -v sshd >/dev/null || { apt-get -q update && apt-get -q -y install --no-install-recommends openssh-server; } \\
+    || apk add --no-cache openssh || dnf -q -y install openssh-server
+mkdir -p /run/sshd "$HOME/.ssh"
+chmod 700 "$HOME/.ssh"
+printf '%s\\n' "$PUBLIC_KEY" >>"$HOME/.ssh/authorized_keys"
+chmod 600 "$HOME/.ssh/authorized_keys"
+ssh-keygen -A
+"$(command -v sshd)"
+exec sleep infinity
+"""
+"""The main process of other images. It does not end: RunPod starts a container again whose main process has ended."""
+
+
+class RunPodRenting(Renting):
+    """See `Renting`."""
+
+    choosing = True
+
+    def __init__(self, context: RunPodContext) -> None:
+        self._context = context
+
+    def plan(self, request: InstanceRequest, progress: Progress = SILENT) -> CreatePlan:
+        """Which pods will do, and their prices."""
+        del progress
+        _refuse(request)
+        context = self._context
+        settings = context.settings
+        now = context.clock.now()
+        cloud = str(request.options.get("cloud") or settings.cloud)
+        choice = choose(request, context.api.gpus(), cloud, now, settings.instance_type)
+        first = choice.offers[0]
+        token = request.token or new_client_token()
+        tags = {
+            **request.tags,
+            tag.OWNED: tag.OWNED_VALUE,
+            tag.OWNER: context.owner,
+            tag.INTENT: token,
+            **_optional({tag.PROJECT: request.project, tag.NAME: request.name, tag.ATTEMPT: request.attempt}),
+        }
+        configured = "the default" if request.image is None else "as you asked"
+        return CreatePlan(
+            provider=PROVIDER,
+            instance_type=first.pool.instance_type,
+            market=Market.ON_DEMAND,
+            region=f"{cloud} cloud",
+            zone=request.zone,
+            zone_reason="as you asked" if request.zone else "RunPod chooses the data centre",
+            image=request.image or settings.image,
+            image_reason=configured,
+            login_user=LOGIN_USER,
+            price=first.price,
+            on_demand_price=first.price,
+            volumes=(),
+            volume_prices={},
+            data_volume_size_gib=None,
+            data_mount_point=request.data_mount_point,
+            root_volume_size_gib=request.root_volume_size_gib or settings.disk,
+            key_name=None,
+            security_groups=(),
+            instance_profile=None,
+            subnet=None,
+            project=request.project,
+            owner=context.owner,
+            name=request.name,
+            ttl=None,
+            tags=tags,
+            client_token=token,
+            warnings=_warnings(request, first),
+            offers=choice.offers,
+            left_out=choice.left_out,
+            max_price=request.max_price,
+            fallback=request.fallback,
+        )
+
+    def create(
+        self, plan: CreatePlan, progress: Progress = SILENT, refused: RefusalListener = no_listener
+    ) -> Instance:
+        """The pod of the first offer that has one. The same plan again finds it by its name."""
+        known = self._of_token(plan.client_token)
+        if known is not None:
+            return instance_of(known)
+        if any(
+            each.tags.get(tag.INTENT) == plan.client_token for each in self._context.remembered().values()
+        ):
+            raise Conflict(
+                "the pod that this command had made has ended", hint="try again", code="token-spent"
+            )
+        gpus = self._context.api.gpus()
+        names = []
+        for offer in plan.offers:
+            try:
+                return instance_of(self._create(plan, offer, gpus, progress))
+            except CapacityError as error:
+                if error.code != CapacityError.code:
+                    raise
+                refused(
+                    Refusal(offer.pool, plan.market, RefusalReason.NO_CAPACITY, "no-capacity", error.message)
+                )
+                names.append(offer.pool.instance_type)
+                progress.note(f"RunPod has no {offer.pool} now")
+        raise CapacityError(
+            f"RunPod has no pod now: {', '.join(names)}",
+            hint="try another GPU, cloud (--cloud) or data centre, or again in a few minutes",
+        )
+
+    def terminate(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
+        """It is gone, with its own disk; network volumes stay."""
+        del progress
+        try:
+            pod = self._context.api.pod(instance_id)
+        except NotFound:
+            return self._context.instance(instance_id)
+        if not pod_tags(pod):
+            raise PermissionDenied(
+                f"pod {instance_id} was not created by runctl",
+                hint="end it in RunPod's console",
+                code="not-ours",
+            )
+        # Before the call: RunPod does not show a pod any more that has ended.
+        instance = self._context.remember_ended(pod)
+        entry = self._context.journal.begin(
+            Change(
+                "instance",
+                (instance_id,),
+                Effect.GONE,
+                f"instance {instance_id} has ended",
+                check=f"runctl runpod status {instance_id}",
+            )
+        )
+        with suppress(NotFound):
+            self._context.api.delete(instance_id)
+        self.wait_ended(instance_id, timeout=timedelta(minutes=1))
+        entry.done()
+        return instance
+
+    def wait_ended(
+        self, instance_id: InstanceId, *, timeout: timedelta, progress: Progress = SILENT
+    ) -> Instance:
+        """RunPod does not know it any more."""
+        progress.step(f"waiting until {instance_id} has ended")
+        for _ in attempts(self._context.clock, timeout):
+            try:
+                pod = self._context.api.pod(instance_id)
+            except NotFound:
+                return self._context.instance(instance_id)
+            if state_of(pod) is InstanceState.TERMINATED:
+                return self._context.instance(instance_id)
+        raise Unreachable(
+            f"{instance_id} has not ended after {timeout}", hint=f"runctl runpod terminate {instance_id}"
+        )
+
+    def _create(self, plan: CreatePlan, offer: Offer, gpus: tuple[GpuType, ...], progress: Progress) -> Pod:
+        entry = self._context.journal.begin(
+            Change(
+                "instance",
+                (),
+                Effect.CREATED,
+                "a pod may exist and be billed",
+                check="runctl runpod list",
+                token=plan.client_token,
+            ),
+            lambda: self._seen(plan.client_token),
+        )
+        try:
+            pod = self._context.api.create(self._body(plan, offer, gpus))
+        except OutcomeUnknown as error:
+            pod = self._appeared(plan, error, progress)
+        except RunctlError as error:
+            if not isinstance(error, Unreachable):
+                entry.refused()
+            raise
+        entry.done(_exists(pod.id, plan.client_token))
+        return pod
+
+    def _body(self, plan: CreatePlan, offer: Offer, gpus: tuple[GpuType, ...]) -> dict[str, Any]:
+        kind = parse_kind(offer.pool.instance_type, gpus)
+        body: dict[str, Any] = {
+            "name": pod_name(plan.client_token),
+            "image": plan.image,
+            # Without a count, and without a disk, RunPod refuses in words that say something else.
+            "gpu": {"id": kind.gpu.id, "count": kind.count},
+            "cloud": plan.region.split()[0].upper(),
+            "disk": plan.root_volume_size_gib,
+            "ports": ["22/tcp"],
+            "env": {"PUBLIC_KEY": self._context.access.public_key, LABEL: label_of(plan.tags)},
+        }
+        if plan.zone is not None:
+            body["dataCenterIds"] = [plan.zone]
+        if not plan.image.startswith(_VENDORS):
+            body["args"] = json.dumps({"entrypoint": ["/bin/sh", "-c"], "cmd": [_START]})
+        return body
+
+    def _appeared(self, plan: CreatePlan, error: OutcomeUnknown, progress: Progress) -> Pod:
+        """The pod of a creation that was not answered. Raises that error where there is none."""
+        progress.step("RunPod has not said whether it made the pod: looking for it")
+        for _ in attempts(self._context.clock, FOUND_WITHIN, first=1.0, most=_LOOK_SECONDS):
+            try:
+                pod = self._of_token(plan.client_token)
+            except Unreachable as silent:
+                # A list that failed is no list without the pod.
+                progress.update(silent.message)
+                continue
+            if pod is not None:
+                return pod
+        raise OutcomeUnknown(
+            f"{error.message}; no pod of that name has appeared within {FOUND_WITHIN}",
+            hint="the same command looks for it first; runctl runpod list shows what there is",
+            may_still_happen=True,
+        )
+
+    def _of_token(self, token: str) -> Pod | None:
+        found = [pod for pod in self._context.api.pods() if pod.name == pod_name(token) and pod_tags(pod)]
+        return found[0] if found else None
+
+    def _seen(self, token: str) -> Change | None:
+        pod = self._of_token(token)
+        return _exists(pod.id, token) if pod is not None else None
+
+
+def _refuse(request: InstanceRequest) -> None:
+    """What pods cannot have. Raises `Unsupported`."""
+    if request.market is Market.SPOT:
+        raise Unsupported(
+            "RunPod rents pods on demand only: its API has no spot pods any more", hint="leave --spot out"
+        )
+    limited = request.ttl or request.budget or request.idle_timeout not in {None, OFF}
+    for wanted, reason in (
+        (
+            limited,
+            "nothing in a RunPod pod can end it: its API has no time to live, and pods cannot shut down",
+        ),
+        (request.volumes, "RunPod's network volumes cannot be named by runctl yet"),
+        (request.data_volume_size_gib, "pods have no fresh data disk: --root-volume-size is their own disk"),
+        (request.writes, "pods have no rights of their own in an object store"),
+        (request.helper_for, "RunPod's volumes cannot be filled by a helper machine"),
+    ):
+        if wanted:
+            raise Unsupported(reason)
+
+
+def _warnings(request: InstanceRequest, offer: Offer) -> tuple[str, ...]:
+    found = []
+    if offer.last:
+        where = f" in {offer.pool.zone}" if offer.pool.zone != ANYWHERE else ""
+        found.append(f"RunPod had no {offer.pool.instance_type} in stock{where} a moment ago")
+    if offer.price is not None:
+        found.append(
+            f"RunPod ends no pod by itself: forgotten, this one costs ${offer.price.usd * _HOURS_A_DAY:.2f} a day"
+        )
+    found.append("what is on the pod's own disk is lost when it stops, restarts or ends")
+    lost = left_out(request.tags)
+    if lost:
+        found.append(f"RunPod keeps no tags: {', '.join(lost)} {'are' if lost[1:] else 'is'} not kept")
+    return tuple(found)
+
+
+def _optional(tags: dict[str, str | None]) -> dict[str, str]:
+    return {key: value for key, value in tags.items() if value}
+
+
+def _exists(pod_id: str, token: str) -> Change:
+    return Change(
+        "instance",
+        (pod_id,),
+        Effect.CREATED,
+        f"instance {pod_id} exists and is billed",
+        check=f"runctl runpod status {pod_id}",
+        undo=f"runctl runpod terminate {pod_id}",
+        token=token,
+    )

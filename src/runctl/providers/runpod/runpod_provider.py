@@ -1,0 +1,270 @@
+"""The RunPod provider: an object for each ability, and pods that are found and waited for."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from hashlib import sha256
+
+from runctl.core import tags as tag
+from runctl.core.errors import (
+    Conflict,
+    CredentialsError,
+    HostKeyChanged,
+    MachineError,
+    NotFound,
+    RunctlError,
+    Unreachable,
+    Unsupported,
+)
+from runctl.core.ids import InstanceId
+from runctl.core.journal import Journal
+from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.progress import SILENT, Progress
+from runctl.core.waiting import attempts
+from runctl.costs.rates import Per, Rate
+from runctl.providers.interface import Check, DoctorStatus, Provider, Scope, StopAndStart, made_when_asked
+from runctl.providers.prices import MachinePrices
+from runctl.providers.runpod.catalogue import SOURCE, parse_kind, sold
+from runctl.providers.runpod.context import RunPodContext
+from runctl.providers.runpod.machines import instance_of, lost_its_gpus, pod_tags
+from runctl.providers.runpod.renting import RunPodRenting
+from runctl.providers.ssh_machines import SshMachines
+from runctl.transport.interface import Transport
+
+_COMMAND_TIMEOUT = timedelta(seconds=45)
+_NEW_POD_SECONDS = 30.0
+"""A pod that RunPod does not know so soon after its creation may still appear."""
+_NO_VOLUMES = "RunPod's network volumes can only be chosen when a pod is made"
+
+
+class RunPodStopAndStart(StopAndStart):
+    """Pods that are stopped, and started on the same host."""
+
+    def __init__(self, context: RunPodContext, machines: SshMachines) -> None:
+        self._context = context
+        self._machines = machines
+
+    def stop(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
+        """It is stopped; its own disk is empty at the next start."""
+        self._check_ours(instance_id)
+        progress.warn(f"what is on the disk of {instance_id} is lost: RunPod keeps network volumes only")
+        self._machines.forget(instance_id)
+        return self._act(instance_id, "stop", InstanceState.STOPPED)
+
+    def start(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
+        """It is starting on the host that it was on; where that has no free GPUs, it stays stopped."""
+        del progress
+        self._check_ours(instance_id)
+        # Its disk, with its host key, was lost when it stopped.
+        self._machines.forget_key(instance_id)
+        return self._act(instance_id, "start", InstanceState.RUNNING)
+
+    def _act(self, instance_id: InstanceId, action: str, wanted: InstanceState) -> Instance:
+        try:
+            self._context.api.act(instance_id, action)
+        except Conflict:
+            instance = self._context.instance(instance_id)
+            if instance.state is not wanted:
+                raise
+            return instance
+        return self._context.instance(instance_id)
+
+    def _check_ours(self, instance_id: InstanceId) -> None:
+        if not pod_tags(self._context.api.pod(instance_id)):
+            raise Conflict(
+                f"pod {instance_id} was not created by runctl", hint="use RunPod's console", code="not-ours"
+            )
+
+
+class RunPodPrices(MachinePrices):
+    """By RunPod's own list."""
+
+    def __init__(self, context: RunPodContext) -> None:
+        self._context = context
+
+    def instance(
+        self,
+        instance_type: str,
+        region: str | None,
+        market: Market,
+        zone: str | None = None,
+        at: datetime | None = None,
+    ) -> Rate | None:
+        """As it is listed now, in the configured cloud; data centres make no difference."""
+        del region, zone, at
+        if market is not Market.ON_DEMAND:
+            return None
+        try:
+            kind = parse_kind(instance_type, self._context.api.gpus())
+        except RunctlError:
+            return None
+        known = sold(kind.gpu, self._context.settings.cloud)
+        if known is None:
+            return None
+        return Rate(known[0] * kind.count, Per.HOUR, self._context.clock.now(), SOURCE)
+
+
+class RunPodProvider(Provider):
+    """Pods of one RunPod account."""
+
+    name = "runpod"
+    volumes = Unsupported(_NO_VOLUMES)
+    snapshots = Unsupported("RunPod's volumes have no snapshots")
+    clones = Unsupported("RunPod's volumes cannot be copied")
+    resizing = Unsupported(_NO_VOLUMES)
+    filling = Unsupported(_NO_VOLUMES)
+    spot_market = Unsupported("RunPod has no spot pods any more")
+    registry = Unsupported("RunPod has no image registry", hint='name one: [docker] registry = "HOST/PATH"')
+
+    def __init__(self, context: RunPodContext) -> None:
+        self._context = context
+        self._machines = SshMachines(context.access)
+
+    @property
+    def journal(self) -> Journal:
+        """Of this caller."""
+        return self._context.journal
+
+    @made_when_asked
+    def renting(self) -> RunPodRenting:
+        """Pods that are created and ended."""
+        return RunPodRenting(self._context)
+
+    @made_when_asked
+    def stop_and_start(self) -> RunPodStopAndStart:
+        """On the same host."""
+        return RunPodStopAndStart(self._context, self._machines)
+
+    @made_when_asked
+    def prices(self) -> RunPodPrices:
+        """By RunPod's own list."""
+        return RunPodPrices(self._context)
+
+    def instance(self, instance_id: InstanceId) -> Instance:
+        """As it is now."""
+        return self._context.instance(instance_id)
+
+    def instances(self, *, everyone: bool = False, include_ended: bool = False) -> tuple[Instance, ...]:
+        """All pods of the account, newest first; those that have ended as they are remembered here."""
+        found = {InstanceId(pod.id): instance_of(pod) for pod in self._context.api.pods()}
+        if include_ended:
+            found = {**self._context.remembered(), **found}
+        return tuple(
+            sorted(
+                (
+                    each
+                    for each in found.values()
+                    if (everyone or tag.is_ours(each.tags)) and (include_ended or not each.state.is_over)
+                ),
+                key=lambda each: each.created_at,
+                reverse=True,
+            )
+        )
+
+    def wait_ready(
+        self, instance_id: InstanceId, *, timeout: timedelta, progress: Progress = SILENT
+    ) -> Instance:
+        """It runs, lets us in, has its GPUs and Python."""
+        clock = self._context.clock
+        end = clock.monotonic() + timeout.total_seconds()
+        progress.step(f"waiting until RunPod has started {instance_id}")
+        seen = ""
+        for passed in attempts(clock, timeout, most=5.0):
+            try:
+                instance = self._alive(instance_id)
+            except NotFound:
+                if passed > _NEW_POD_SECONDS:
+                    raise
+                continue
+            if instance.state is InstanceState.RUNNING:
+                break
+            seen = f"it is {instance.state.value}"
+        else:
+            raise self._late(instance_id, timeout, seen)
+        self._check_gpus(instance_id)
+        progress.step(f"waiting until {instance_id} can be reached")
+        for _ in attempts(clock, timedelta(seconds=max(end - clock.monotonic(), 0))):
+            try:
+                instance = self._alive(instance_id)
+                done = self.transport(instance, progress=progress).run(
+                    ["sh", "-c", "command -v python3"], timeout=_COMMAND_TIMEOUT
+                )
+            except HostKeyChanged:
+                raise
+            except (Unreachable, CredentialsError) as error:
+                # sshd comes after the port, and the port of before a stop may still be told.
+                seen = error.message
+                self._machines.forget(instance_id)
+                progress.update(seen)
+                continue
+            if done.exit_code != 0:
+                raise MachineError(
+                    f"the image of {instance_id} has no python3, which the agent needs",
+                    hint=f"use an image with Python: --pod-image, [runpod] image; undo: runctl runpod terminate"
+                    f" {instance_id}",
+                )
+            return instance
+        raise self._late(instance_id, timeout, seen)
+
+    def transport(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> Transport:
+        """SSH to the mapped port, over a connection that commands share."""
+        return self._machines.transport(instance, choice, progress)
+
+    def scope(self) -> Scope:
+        """The account, as far as it can be told without a call; never the key itself."""
+        key = self._context.api.account.key
+        return Scope(
+            account=sha256(key.encode()).hexdigest()[:16],
+            defaults={
+                "instance_type": self._context.settings.instance_type,
+                "cloud": self._context.settings.cloud,
+            },
+        )
+
+    def costs_money(self) -> bool:
+        """Not at the sandbox's address."""
+        return not self._context.in_sandbox
+
+    def platform(self, instance_type: str) -> str | None:
+        """All pods have the same processors."""
+        del instance_type
+        return "linux/amd64"
+
+    def doctor(self) -> tuple[Check, ...]:
+        """Whether there is a key, and whether RunPod takes it."""
+        try:
+            account = self._context.api.account
+        except CredentialsError as error:
+            return (Check("runpod: key", DoctorStatus.SKIPPED, error.message, fix=error.hint),)
+        try:
+            self._context.api.check_key()
+        except RunctlError as error:
+            return (Check("runpod: key", DoctorStatus.FAILED, error.message, fix=error.hint or "try again"),)
+        return (Check("runpod: key", DoctorStatus.OK, f"good, by {account.source}"),)
+
+    def _alive(self, instance_id: InstanceId) -> Instance:
+        instance = self.instance(instance_id)
+        if instance.state.is_over or instance.state is InstanceState.STOPPED:
+            reason = f" ({instance.state_reason})" if instance.state_reason else ""
+            stopped = instance.state is InstanceState.STOPPED
+            raise Conflict(
+                f"{instance_id} is {instance.state.value}{reason}",
+                hint=f"runctl runpod {'start ' + instance_id if stopped else 'create'}",
+                code="not-running",
+            )
+        return instance
+
+    def _check_gpus(self, instance_id: InstanceId) -> None:
+        if lost_its_gpus(self._context.api.pod(instance_id)):
+            raise Conflict(
+                f"{instance_id} was started without its GPUs: somebody else has them now",
+                hint=f"it is billed all the same: runctl runpod terminate {instance_id}, then create another",
+                code="no-gpus",
+            )
+
+    def _late(self, instance_id: InstanceId, timeout: timedelta, seen: str) -> Unreachable:
+        return Unreachable(
+            f"{instance_id} is not ready after {timeout}" + (f" ({seen})" if seen else ""),
+            hint=f"it is billed; go on: runctl runpod wait {instance_id};"
+            f" undo: runctl runpod terminate {instance_id}",
+        )

@@ -1,0 +1,156 @@
+"""Machines that are reached by SSH alone: the address is the provider's word, the key our own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+
+from runctl.core.errors import InstanceEnded, NotFound, RunctlError, Unreachable, Unsupported
+from runctl.core.files import expand_user, runtime_folder
+from runctl.core.ids import InstanceId
+from runctl.core.journal import Journal
+from runctl.core.models import Instance, InstanceState
+from runctl.core.progress import Progress
+from runctl.providers.ended import ended
+from runctl.providers.registry import command
+from runctl.transport.choice import AUTO
+from runctl.transport.known_hosts import KnownHosts
+from runctl.transport.ssh import SshTransport
+from runctl.transport.ssh_connection import SshTarget, one_time_key, public_key
+from runctl.transport.ssh_failure import SshHints
+
+CONNECT_TIMEOUT = timedelta(seconds=10)
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where a machine's SSH is."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
+class SshAccess:
+    """How a provider's machines let us in."""
+
+    provider: str
+    login_user: str
+    state_directory: Path
+    """Keys and known hosts of this provider's machines; the user's alone."""
+    identity_file: str | None
+    """The private key; ``None``: one of this computer's own."""
+    strict_host_key: bool
+    door: Callable[[InstanceId], Door | None]
+    """Asks the provider where the machine's SSH is now; ``None``: nowhere yet."""
+    instance: Callable[[InstanceId], Instance]
+    """Asks the provider how the machine is."""
+    journal: Journal
+
+    @cached_property
+    def identity(self) -> Path:
+        """The private key that machines let in; made where there is none."""
+        if self.identity_file:
+            return expand_user(self.identity_file)
+        return one_time_key(self.state_directory)
+
+    @property
+    def known_hosts(self) -> Path:
+        """The host keys that were learned of them."""
+        return self.state_directory / "known_hosts"
+
+    @property
+    def public_key(self) -> str:
+        """Its public half, for a new machine. Raises `CredentialsError`."""
+        return public_key(self.identity)
+
+
+class SshMachines:
+    """The transports of one provider, one for each machine. Safe to use from threads."""
+
+    def __init__(self, access: SshAccess) -> None:
+        self.access = access
+        self._lock = threading.Lock()
+        self._known: dict[InstanceId, SshTransport] = {}
+
+    def transport(self, instance: Instance, choice: str, progress: Progress) -> SshTransport:
+        """See `Provider.transport`."""
+        provider = self.access.provider
+        if choice not in {AUTO, "ssh"}:
+            raise Unsupported(
+                f"a machine of {provider} cannot be reached by {choice}", hint="leave --transport out"
+            )
+        if instance.state is not InstanceState.RUNNING:
+            verbs = {InstanceState.PENDING: "wait", InstanceState.STOPPED: "start"}
+            verb = verbs.get(instance.state)
+            hint = command(provider, verb, instance.id) if verb else command(provider, "create")
+            raise Unreachable(f"{instance.id} is {instance.state.value}", hint=hint)
+        self.access.journal.reached_machines = True
+        with self._lock:
+            known = self._known.get(instance.id)
+        if known is not None:
+            return known
+        made = self._connect(instance, progress)
+        with self._lock:
+            return self._known.setdefault(instance.id, made)
+
+    def forget(self, instance_id: InstanceId) -> None:
+        """The next use asks for the address again."""
+        with self._lock:
+            known = self._known.pop(instance_id, None)
+        if known is not None:
+            known.close()
+
+    def forget_key(self, instance_id: InstanceId) -> None:
+        """The machine is made anew, and will have another host key: the next one that answers is believed."""
+        self.forget(instance_id)
+        KnownHosts(self.access.known_hosts).forget(instance_id)
+
+    def _connect(self, instance: Instance, progress: Progress) -> SshTransport:
+        access = self.access
+        # The port may be any, and no `Instance` says it.
+        door = access.door(instance.id)
+        if door is None:
+            raise Unreachable(
+                f"{instance.id} has no address yet", hint=command(access.provider, "wait", instance.id)
+            )
+        progress.detail(f"transport ssh: it is the only one that {access.provider}'s machines have")
+        return SshTransport(
+            SshTarget(door.host, access.login_user, instance.id, door.port),
+            runtime_dir=runtime_folder(),
+            known_hosts=access.known_hosts,
+            identity=access.identity,
+            connect_timeout=CONNECT_TIMEOUT,
+            still_there=lambda silent_seconds: self._still_there(instance.id, silent_seconds),
+            strict_host_key=access.strict_host_key,
+            hints=_hints(access.provider),
+            on_first_key=lambda fingerprints: progress.detail(
+                f"the host key of {instance.id} ({fingerprints}) is taken on trust:"
+                f" {access.provider} publishes none"
+            ),
+        )
+
+    def _still_there(self, instance_id: InstanceId, silent_seconds: float) -> None:
+        try:
+            over = ended(self.access.instance(instance_id), silent_seconds)
+        except NotFound:
+            over = InstanceEnded(f"instance {instance_id} no longer exists")
+        except RunctlError:
+            # It cannot be seen, which does not mean that it is gone.
+            return
+        if over is not None:
+            raise over
+
+
+def _hints(provider: str) -> SshHints:
+    return SshHints(
+        unreachable=f"a new machine needs some minutes: {command(provider, 'wait')}",
+        key_refused="was the machine made with {identity}? another computer's machines let in that computer's key",
+        no_key=f"name the private key that the machine was made with: runctl config set {provider}.identity_file FILE",
+        unknown_host_key=f"{provider} publishes no host keys: leave --strict-host-key"
+        f" ({provider}.strict_host_key) out",
+    )

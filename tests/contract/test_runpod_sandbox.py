@@ -1,0 +1,182 @@
+"""The RunPod provider keeps the contract with pods that can really be reached: in the sandbox."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from runctl.core.config import Config
+from runctl.core.errors import CapacityError, Conflict, NotFound, ProviderError, Unreachable, Unsupported
+from runctl.core.ids import InstanceId
+from runctl.core.models import Instance, InstanceState, Market
+from runctl.providers import registry
+from runctl.providers.interface import InstanceRequest, Provider
+from runctl.providers.runpod.runpod_provider import RunPodProvider
+from runctl.providers.runpod.settings import RunPodConfig
+from runctl.sandbox.connection import SandboxInfo
+from runctl.sandbox.fault_client import Faults
+from runctl.testing.contract import READY_TIMEOUT, MachineContract, RentingContract
+from tests.sandbox_fixture import lead_into
+
+pytestmark = pytest.mark.namespaces
+A5000 = InstanceRequest(instance_type="rtx-a5000")
+
+
+def a_provider() -> RunPodProvider:
+    settings = RunPodConfig(base_url=os.environ["RUNCTL_RUNPOD_BASE_URL"])
+    created = registry.load("runpod", Config(provided=(settings,)))
+    assert isinstance(created, RunPodProvider)
+    return created
+
+
+@pytest.fixture
+def runpod(in_sandbox: SandboxInfo) -> RunPodProvider:
+    return a_provider()
+
+
+@pytest.fixture
+def faults(sandbox: SandboxInfo) -> Generator[Faults]:
+    found = Faults(sandbox)
+    yield found
+    found.clear()
+
+
+class TestRunPodInstances(RentingContract):
+    @pytest.fixture
+    def provider(self, runpod: RunPodProvider) -> Provider:
+        return runpod
+
+    @pytest.fixture
+    def instance_request(self) -> InstanceRequest:
+        return A5000
+
+    @pytest.fixture
+    def foreign_instance(self, runpod: RunPodProvider) -> Generator[InstanceId]:
+        api = runpod._context.api
+        pod = api.create(
+            {"name": "theirs", "image": "x", "gpu": {"id": "NVIDIA RTX A5000", "count": 1}, "disk": 5}
+        )
+        yield InstanceId(pod.id)
+        api.delete(pod.id)
+
+
+@pytest.fixture(scope="module")
+def machine(sandbox: SandboxInfo) -> Generator[Instance]:
+    """One ready pod."""
+    with pytest.MonkeyPatch.context() as patch:
+        lead_into(sandbox, patch)
+        provider = a_provider()
+        instance = provider.wait_ready(
+            provider.renting.create(provider.renting.plan(A5000)).id, timeout=READY_TIMEOUT
+        )
+    yield instance
+    with pytest.MonkeyPatch.context() as patch:
+        lead_into(sandbox, patch)
+        a_provider().renting.terminate(instance.id)
+
+
+class TestRunPodMachine(MachineContract):
+    @pytest.fixture
+    def ready(self, machine: Instance, in_sandbox: SandboxInfo) -> tuple[Provider, Instance]:
+        return a_provider(), machine
+
+
+def test_a_pod_is_root_and_has_no_docker(runpod: RunPodProvider, machine: Instance) -> None:
+    done = runpod.transport(machine).run(["sh", "-c", "id -un; command -v docker"])
+    assert done.stdout == b"root\n"
+
+
+def test_a_creation_whose_answer_is_lost_makes_one_pod_however_late_the_list_has_it(
+    runpod: RunPodProvider, faults: Faults
+) -> None:
+    faults.runpod(lost_creations=1, list_lag=1.5, failing_reads=2)
+    before = {instance.id for instance in runpod.instances()}
+    plan = runpod.renting.plan(A5000)
+    instance = runpod.renting.create(plan)
+    assert runpod.renting.create(plan).id == instance.id
+    assert {each.id for each in runpod.instances()} - before == {instance.id}
+    runpod.renting.terminate(instance.id)
+    with pytest.raises(Conflict, match="has ended"):
+        runpod.renting.create(plan)
+
+
+def test_what_has_no_stock_is_left_for_the_next_type_and_named_where_there_is_none(
+    runpod: RunPodProvider, faults: Faults
+) -> None:
+    faults.runpod_stock("NVIDIA GeForce RTX 4090", 0)
+    plan = runpod.renting.plan(InstanceRequest(instance_type="rtx-4090", other_types=("rtx-a5000.2x",)))
+    assert [offer.pool.instance_type for offer in plan.offers] == ["rtx-a5000.2x", "rtx-4090.1x"]
+    instance = runpod.renting.create(plan)
+    assert instance.instance_type == "rtx-a5000.2x"
+    runpod.renting.terminate(instance.id)
+
+    with pytest.raises(CapacityError, match=r"rtx-4090\.1x"):
+        runpod.renting.create(runpod.renting.plan(InstanceRequest(instance_type="RTX 4090")))
+
+
+def test_a_pod_is_stopped_started_at_another_port_and_refused_without_its_gpus(
+    runpod: RunPodProvider, faults: Faults
+) -> None:
+    instance = runpod.renting.create(runpod.renting.plan(A5000))
+    runpod.wait_ready(instance.id, timeout=READY_TIMEOUT)
+    runpod.transport(runpod.instance(instance.id)).run(["touch", "/root/mine"])
+    first = runpod._context.access.door(instance.id)
+
+    assert runpod.stop_and_start.stop(instance.id).state is InstanceState.STOPPED
+    assert runpod.stop_and_start.stop(instance.id).price_per_hour == 0
+    with pytest.raises(Conflict, match="is stopped"):
+        runpod.wait_ready(instance.id, timeout=timedelta(seconds=5))
+
+    faults.runpod(host_full=True)
+    with pytest.raises(CapacityError, match="free GPUs"):
+        runpod.stop_and_start.start(instance.id)
+    faults.clear()
+    runpod.stop_and_start.start(instance.id)
+    runpod.wait_ready(instance.id, timeout=READY_TIMEOUT)
+    assert runpod._context.access.door(instance.id) != first
+    done = runpod.transport(runpod.instance(instance.id)).run(["ls", "/root/mine"])
+    assert done.exit_code != 0, "a pod's own disk is lost when it stops"
+
+    runpod.stop_and_start.stop(instance.id)
+    faults.runpod(zero_gpus=True)
+    runpod.stop_and_start.start(instance.id)
+    with pytest.raises(Conflict, match="without its GPUs"):
+        runpod.wait_ready(instance.id, timeout=READY_TIMEOUT)
+    runpod.renting.terminate(instance.id)
+
+
+def test_what_a_pod_cannot_have_is_refused_with_the_reason(runpod: RunPodProvider) -> None:
+    for request in (
+        replace(A5000, market=Market.SPOT),
+        replace(A5000, ttl=timedelta(hours=1)),
+        replace(A5000, data_volume_size_gib=10),
+    ):
+        with pytest.raises(Unsupported):
+            runpod.renting.plan(request)
+
+
+def test_every_page_of_the_pods_is_read(
+    runpod: RunPodProvider, machine: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = runpod.renting.create(runpod.renting.plan(A5000))
+    monkeypatch.setattr("runctl.providers.runpod.api._PAGE", "1")
+    assert {machine.id, other.id} <= {each.id for each in runpod.instances()}
+    runpod.renting.terminate(other.id)
+
+
+def test_a_key_that_is_refused_is_said_and_a_list_that_fails_is_not_an_empty_one(
+    runpod: RunPodProvider, faults: Faults
+) -> None:
+    faults.runpod(refused_key=True)
+    (check,) = runpod.doctor()
+    assert "RUNPOD_API_KEY" in check.fix
+    faults.runpod(refused_key=False, failing_reads=50)
+    with pytest.raises((ProviderError, Unreachable)):
+        runpod.instances()
+    faults.clear()
+    with pytest.raises(NotFound):
+        runpod.instance(InstanceId("abcdefghijklmn"))
