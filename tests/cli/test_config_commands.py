@@ -143,7 +143,7 @@ def test_init_writes_a_file_that_is_valid_in_every_line(invoke: Invoke) -> None:
     assert invoke("config", "trust").exit_code == 0
     validated = invoke("config", "validate")
     assert (validated.exit_code, validated.stdout) == (0, f"nothing is wrong in {FILE.absolute()}\n")
-    assert len(tomllib.loads(uncommented)) == 6
+    assert len(tomllib.loads(uncommented)) == 8
 
 
 def test_the_template_stays_valid_with_a_dockerfile(invoke: Invoke) -> None:
