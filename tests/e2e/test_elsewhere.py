@@ -86,6 +86,9 @@ def test_two_computers_recover_a_run_at_once_and_one_attempt_follows(
         json.loads(s3.get_object(Bucket=BUCKET, Key=f"runs/{run}/lease.json")["Body"].read())["attempt"] == 2
     )
 
+    spec = json.loads(s3.get_object(Bucket=BUCKET, Key=f"runs/{run}/spec.json")["Body"].read())
+    assert spec["env"]["SALT"] == ""
+
     here("aws", "terminate", attempts[0][1]["instance_id"], "--yes", "--wait").ok()
     kept = there("runs", "logs", run)
     assert "from 3 with kept" in kept.out.splitlines()

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from runctl.agent import stored_run
 from runctl.agent.checkpoints.layout import end_key
-from runctl.agent.encoding import from_json, loads
+from runctl.agent.encoding import dumps, from_json, loads
 from runctl.agent.spec import RETRIED, AttemptStatus, EndReason, EndRecord
 from runctl.agent.stored_run import StoredMachine
 from runctl.checkpoints.download import Prefix
@@ -124,7 +124,15 @@ def end_elsewhere(session: Session, record: RunRecord, recipe: Recipe | None) ->
     """No other computer and no machine starts an attempt of a run that was stopped here; in words, why one may."""
     try:
         at = prefix_of(session, recipe) if recipe is not None else None
-        if at is None or end_lease(at, record.id, EndReason.STOPPED.value):
+        if at is None or recipe is None:
+            return ""
+        if end_lease(at, record.id, EndReason.STOPPED.value):
+            # Nobody starts it any more: what is secret in it has no use there.
+            spec = recipe.spec
+            bare = replace(
+                spec, env=dict.fromkeys(spec.env, ""), compose_env=dict.fromkeys(spec.compose_env, "")
+            )
+            at.storage.put(at.bucket, at.key(stored_run.SPEC), dumps(bare).encode())
             return ""
         lease = peek(at).lease
         holder = lease.holder if lease is not None else ""

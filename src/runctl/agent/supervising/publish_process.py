@@ -27,9 +27,9 @@ from runctl.agent.disks.run_folders import run_folders
 from runctl.agent.encoding import dumps, from_json
 from runctl.agent.errors import AgentError
 from runctl.agent.machine import durable
-from runctl.agent.records import AttemptFolder, attempt_folder
-from runctl.agent.spec import EndRecord, RunSpec
-from runctl.agent.stored_run import status_key
+from runctl.agent.records import AttemptFolder, attempt_folder, without_values
+from runctl.agent.spec import RETRIED, EndRecord, RunSpec
+from runctl.agent.stored_run import SPEC, status_key
 from runctl.agent.supervising.log_copy import StoredLog, copy
 from runctl.agent.supervising.status import observe
 from runctl.agent.text import counted
@@ -213,6 +213,8 @@ class _Process:
                 if self._copy_log() == end.log_bytes:
                     self._tell_status()
                     self._stored_log.seal(end)
+                    if end.reason not in RETRIED:
+                        self._forget_values()
                     return True
             except (AgentError, OSError) as error:
                 sys.stderr.write(f"the log is not in the store: {_words(error)}\n")
@@ -223,6 +225,13 @@ class _Process:
 
     def _copy_log(self) -> int:
         return copy(self._log.fd, self._stored_log)
+
+    def _forget_values(self) -> None:
+        """What is secret in the spec, which whoever started the run has put into the store, is not there any more."""
+        bare = without_values(self._spec)
+        with contextlib.suppress(AgentError):
+            if bare != self._spec and SPEC in self._store.keys(SPEC):
+                self._store.put(SPEC, dumps(bare).encode())
 
     def _tell_status(self) -> None:
         """Whoever reads the store knows how far the attempt is, and which image it has got."""
