@@ -35,9 +35,9 @@ def test_spot_without_checkpoints_that_outlive_the_machine_is_refused_unless_tha
     assert hour["work_seconds"] == 3600
     assert 1000 < hour["extra_seconds"] < 1300
 
-    for enough in (("--checkpoint-s3", "s3://mine/runs"), ("--timeout", "10m"), ("--on-demand",)):
+    for enough in (("--checkpoint-s3", "s3://mine/runs"), ("--estimate", "10m"), ("--on-demand",)):
         planned = data_of(invoke(*LAUNCH, *(() if enough[0] == "--on-demand" else ("--spot",)), *enough))
-        assert (planned["run"]["spot_risk"] is None) is (enough[0] != "--timeout")
+        assert (planned["run"]["spot_risk"] is None) is (enough[0] != "--estimate")
 
 
 @pytest.mark.usefixtures("aws")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from runctl.core.errors import NotFound
 from runctl.sandbox.fault_client import Faults
 from tests.agent.supervising.test_interruption import SAVES
 from tests.agent.supervising.test_stop import STUBBORN
@@ -95,3 +96,34 @@ def test_a_machine_that_was_rented_for_a_run_is_left_to_ec2_when_it_takes_it_bac
     # An end by the machine itself, or by anybody else, would have another reason, and cost the first hour.
     until(lambda: described()["State"]["Name"] == "terminated", what="the machine's end")
     assert described()["StateReason"]["Code"] == "Server.SpotInstanceTermination"
+
+
+def test_a_notice_before_the_run_has_started_leaves_nothing_and_says_what_to_do(
+    runctl: CommandLine, faults: Faults, ec2: Any
+) -> None:
+    def going() -> list[str]:
+        reservations = ec2.describe_instances()["Reservations"]
+        found = [instance for each in reservations for instance in each["Instances"]]
+        return [each["InstanceId"] for each in found if each["State"]["Name"] == "running"]
+
+    write_project(runctl.cwd, {"train.py": SAVES})
+    launch = ("aws", "launch", "train.py", "--instance-type", "t3.medium", "--spot", "--estimate", "5m")
+    launched = runctl.start(*launch, "--wait", "--yes")
+    (machine,) = until(going, seconds=60, what="the machine to run")
+
+    def is_taken_back() -> bool:
+        try:
+            faults.interrupt(machine, seconds=0.2)
+        except NotFound:
+            # It boots.
+            return False
+        return True
+
+    until(is_taken_back, what="the notice")
+    _, err = launched.communicate(timeout=120)
+
+    assert launched.returncode == 7, err.decode()
+    assert "the provider took it back" in err.decode()
+    assert "the same command rents another machine" in err.decode()
+    assert f"{machine} (t3.medium) exists and is billed" not in err.decode()
+    assert going() == []

@@ -107,7 +107,7 @@ def launching(
         unused_for=None if request.after.keep else UNUSED_FOR,
         idle_timeout=machine.idle_timeout or OFF,
     )
-    train = replace(train, idle_timeout=machine.idle_timeout)
+    train = replace(train, idle_timeout=machine.idle_timeout, estimate=request.estimate)
     spec = deadline_spec(session, provider, request.deadline)
     if spec is not None:
         train = replace(train, deadline=spec)

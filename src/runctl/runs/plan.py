@@ -178,7 +178,7 @@ def plan_run(
         git=git,
         results=request.results,
         recovery=request.recovery,
-        spot_risk=spot_risk(lifetime, instance.price_per_hour, request.timeout)
+        spot_risk=spot_risk(lifetime, instance.price_per_hour, request.estimate or request.timeout)
         if lifetime is not None and is_unsaved(instance.market, spec.store, spec.container, mounts.saves)
         else None,
         relocation=relocation or Relocation(),

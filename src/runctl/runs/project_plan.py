@@ -75,6 +75,8 @@ class TrainRequest:
     caller_env: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The variables of whoever calls: a Compose file may take some of them."""
     timeout: timedelta | None = None
+    estimate: timedelta | None = None
+    """How long it takes on a machine that is not taken back, as far as the user says."""
     grace: timedelta | None = None
     """``None``: `DEFAULT_GRACE`."""
     recovery: Recovery = field(default_factory=Recovery)

@@ -66,7 +66,7 @@ def is_unsaved(
 
 
 def spot_risk(lifetime: Lifetime, price: Decimal | None, longest: timedelta | None) -> SpotRisk:
-    """What is lost on average; ``price`` is the machine's an hour, ``longest`` what the run takes at most."""
+    """What is lost on average; ``price`` is the machine's an hour, ``longest`` what the run takes, or may take."""
     lengths = EXAMPLES if longest is None else (longest,)
     costs = tuple(_going_without(lifetime, price, length.total_seconds()) for length in lengths)
     return SpotRisk(lifetime, costs, longest is not None)
@@ -112,6 +112,6 @@ def check_risk(risk: SpotRisk, *, has_volumes: bool) -> None:
     raise UsageError(
         f"a spot machine can be taken back at any time, and nothing that this run saves outlives it: {risk_text(risk)}",
         hint=f"{volume}--checkpoint-s3 s3://BUCKET/PREFIX keeps checkpoints, --on-demand rents a machine that stays,"
-        " --timeout says that the run is short, --no-checkpoint accepts the loss",
+        " --estimate TIME says that the run is short, --no-checkpoint accepts the loss",
         code="no-checkpoints",
     )

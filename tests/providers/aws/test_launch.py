@@ -12,6 +12,7 @@ from runctl.core import tags as tag
 from runctl.core.errors import (
     CapacityError,
     Conflict,
+    InstanceEnded,
     PermissionDenied,
     ProviderError,
     QuotaExceeded,
@@ -325,7 +326,7 @@ def test_a_machine_that_is_rented_for_a_run_ends_itself_when_none_is_started(pro
         ("Client.UserInitiatedShutdown", Conflict),
         ("Client.InternalError", Conflict),
         ("", Conflict),
-        ("Server.SpotInstanceTermination", Conflict),
+        ("Server.SpotInstanceTermination", InstanceEnded),
     ],
 )
 def test_an_instance_that_ends_while_it_boots_is_reported_with_ec2s_reason(code: str, kind: type) -> None:

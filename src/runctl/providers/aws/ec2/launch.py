@@ -12,6 +12,7 @@ from runctl.core import tags as tag
 from runctl.core.errors import (
     CapacityError,
     Conflict,
+    InstanceEnded,
     PermissionDenied,
     RunctlError,
     Unreachable,
@@ -32,7 +33,7 @@ from runctl.providers.aws.calls.errors import (
 )
 from runctl.providers.aws.calls.filters import describe as describe_exactly
 from runctl.providers.aws.calls.idempotence import call_once
-from runctl.providers.aws.calls.parse import DATA_DEVICE, state_reason, tag_list
+from runctl.providers.aws.calls.parse import DATA_DEVICE, INTERRUPTIONS, state_reason, tag_list
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.ebs.attachments import attach_volume
 from runctl.providers.aws.ebs.volume_lookup import find_volume, in_use
@@ -316,6 +317,12 @@ def ended(described: Mapping[str, Any]) -> RunctlError:
         if isinstance(known, CapacityError):
             return known
         hint = "create another: runctl aws create"
+        if code in INTERRUPTIONS:
+            return InstanceEnded(
+                f"{instance_id} has ended ({state.value}): the provider took it back ({reason})",
+                hint=hint,
+                interrupted=True,
+            )
         if code == "Client.InternalError":
             hint = "often the KMS key that encrypts its disks cannot be used: check the account's default EBS key"
         return Conflict(
