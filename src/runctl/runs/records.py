@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.checkpoint_spec import CheckpointStatus
+from runctl.agent.deadline import MOST_RESTART_SECONDS
 from runctl.agent.deadline_spec import DeadlineSpec, ProgressStatus
 from runctl.agent.interruption import HAND_OFF_STAGES
 from runctl.agent.interruption import HandOff as HandOffSpec
@@ -246,9 +247,7 @@ def planned(
         zone=instance.zone,
         store=spec.store.url if spec.store is not None else None,
         deadline=spec.deadline,
-        lead_seconds=max(0.0, (now - instance.created_at).total_seconds())
-        if spec.machine_end is not None and instance.created_at is not None
-        else None,
+        lead_seconds=_lead_seconds(spec, instance, now),
     )
 
 
@@ -257,6 +256,12 @@ def fell_back(wanted: Market, instance: Instance, spot_price_per_hour: Decimal |
     if wanted is not Market.SPOT or instance.market is not Market.ON_DEMAND:
         return None
     return SpotFallback(spot_price_per_hour)
+
+
+def _lead_seconds(spec: RunSpec, instance: Instance, now: datetime) -> float | None:
+    """See `RunRecord.lead_seconds`. A machine that is much older was rented for something else, or waited for long."""
+    lead = (now - instance.created_at).total_seconds()
+    return max(0.0, lead) if spec.machine_end is not None and lead <= MOST_RESTART_SECONDS else None
 
 
 def adopted(

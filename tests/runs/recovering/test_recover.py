@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from runctl.agent import lease
 from runctl.agent.after_run import MachineEnd
-from runctl.agent.checkpoint_spec import StoreSpec
+from runctl.agent.checkpoint_spec import CheckpointStatus, StoreSpec
 from runctl.agent.checkpoints.layout import end_key
 from runctl.agent.deadline_spec import DeadlineSpec
 from runctl.agent.encoding import dumps
@@ -78,6 +78,8 @@ class World:
     silent: set[InstanceId] = field(default_factory=set)
     """They go on, and nobody reaches them."""
     capacity: bool = True
+    spot: bool = True
+    """Whether there is any on spot."""
     calls_left: int | None = None
     """Until the process is killed; ``None``: it is not."""
     meanwhile: tuple[int, Callable[[], None]] | None = None
@@ -195,7 +197,7 @@ class Rents(Renting):
         for machine in self.world.machines.values():
             if machine.tags.get(INTENT) == plan.client_token:
                 return machine
-        if not self.world.capacity:
+        if not self.world.capacity or (plan.market is Market.SPOT and not self.world.spot):
             raise CapacityError("there is no machine")
         name = InstanceId(f"i-{len(self.world.machines)}")
         self.world.machines[name] = an_instance(
@@ -743,6 +745,54 @@ def test_a_run_is_moved_to_on_demand_when_no_more_time_may_be_lost() -> None:
     # Nothing that it has done lies in a checkpoint: it does not go back.
     there.world.clock.advance(timedelta(minutes=10))
     assert recover_run(*asked, clock=there.world.clock).outcome is Outcome.GOES_ON
+    there.teardown()
+
+
+def saves(there: Recovery) -> None:
+    """The script that runs went on from the newest checkpoint, and has one of now in the store."""
+    (machine,) = there.world.training()
+    runs = there.world.runs[machine]
+    attempt, now = max(runs), there.world.clock.now().timestamp()
+    before = there.store.get(RUN).past
+    runs[attempt] = replace(
+        runs[attempt],
+        checkpoint=CheckpointStatus("/c/1.pt", now, published_at=now),
+        resumed=before[-1].checkpoint if before else None,
+    )
+
+
+def test_without_spot_capacity_a_run_goes_on_demand_in_time_and_back_when_there_is_some() -> None:
+    there = RecoveryInTime()
+    clock = there.world.clock
+
+    def recovered() -> Recovered:
+        return recover_run(there.session, there.store.get(RUN), clock=clock)
+
+    clock.advance(timedelta(minutes=30))
+    saves(there)
+    recovered()
+    there.world.end(FIRST, interrupted=True)
+    there.world.spot = False
+    assert recovered().outcome is Outcome.NO_CAPACITY
+    # Two hours may be lost; what restarts are expected to need is kept of them.
+    clock.advance(timedelta(minutes=95))
+    moved = recovered()
+    assert (moved.outcome, moved.record.market) == (Outcome.STARTED, "on-demand")
+
+    clock.advance(timedelta(minutes=11))
+    saves(there)
+    assert recovered().why == "stays where it is: no spot machine is to be had (there is no machine)"
+    # It asks again some time later, and the machine works on.
+    there.world.spot = True
+    clock.advance(timedelta(minutes=5))
+    saves(there)
+    assert recovered().outcome is Outcome.GOES_ON
+    clock.advance(timedelta(minutes=6))
+    saves(there)
+    back = recovered()
+    assert (back.outcome, back.record.market) == (Outcome.STARTED, "spot")
+    assert [each.end_reason for each in back.record.past] == [EndReason.INTERRUPTED, EndReason.MOVED]
+    assert there.world.going() == [back.record.instance_id]
     there.teardown()
 
 
