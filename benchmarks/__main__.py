@@ -22,6 +22,7 @@ NAMES = (
     "dev_mode",
     "docker_build",
     "ledger",
+    "simulation",
 )
 
 

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from runctl.sandbox.connection import SandboxInfo
 from runctl.sandbox.fault_client import Faults
 from tests.e2e.account import volume
 from tests.e2e.command_line import CommandLine, until, write_project
+from tests.e2e.test_launch import client
+from tests.e2e.test_unattended import left
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.docker, pytest.mark.usefixtures("clean_account")]
 
@@ -101,3 +104,37 @@ def test_where_there_is_no_spot_capacity_the_run_begins_on_demand_in_time(
     assert shown["deadline"]["decision"] == "on-demand"
     assert "on-demand, because" in runctl("runs", "show", run).ok().out
     runctl("runs", "stop", run).ok()
+
+
+@pytest.mark.slow
+def test_with_nobody_watching_a_second_group_takes_the_run_over_in_time(
+    runctl: CommandLine, in_docker_sandbox: SandboxInfo
+) -> None:
+    write_project(runctl.cwd, {"train.py": TRAIN})
+    client(in_docker_sandbox, "s3").create_bucket(Bucket="in-time")
+    machine = ("--instance-type", "t3.medium", "--unattended", "--checkpoint-s3", "s3://in-time/runs")
+    begin = ("aws", "launch", "train.py", *machine, "--deadline", "1h")
+    refused = runctl(*begin, "--", "10")
+    assert "--unattended --deadline needs --estimate" in refused.err
+    # The estimate is wrong: by its progress it takes days.
+    launch = (*begin, "--estimate", "10m", "--progress-pattern", PATTERN)
+    plan = runctl(*launch, "--dry-run", "--", "10").ok().out
+    assert "second   a second group has no machine until then" in plan
+    run = runctl(*launch, "--quiet", "--yes", "--", "10000000").ok().out.strip()
+
+    def ended() -> Any:
+        now = runctl("runs", "show", run, "--output", "json").ok().json
+        return now if now["end_reason"] == "COMPLETED" else None
+
+    shown = until(ended, seconds=240, what="the end on demand")
+    first, second = shown["attempts"]
+    assert (first["market"], first["end_reason"]) == ("spot", "INTERRUPTED")
+    assert first["message"].endswith("takes over the run")
+    assert (second["market"], second["end_reason"]) == ("on-demand", "COMPLETED")
+    assert second["resumed_step"] > 0
+    until(
+        lambda: runctl("runs", "show", run, "--output", "json").ok().json["unattended"]["is_removed"],
+        seconds=90,
+        what="all to be removed",
+    )
+    assert left(in_docker_sandbox, run) == []

@@ -67,10 +67,10 @@ def test_restarts_are_measured_from_the_machine_on() -> None:
         (5061.0, 5000.0, 5061.0),
         (4900.0, 5000.0, 4900.0),
         # It should have been: as soon as may be, and what is about to come is not put off.
-        (500.0, 5000.0, 1060.0),
-        (500.0, 1060.0, None),
-        (500.0, 1010.0, None),
-        (500.0, None, 1060.0),
+        (500.0, 5000.0, 1020.0),
+        (500.0, 1020.0, None),
+        (500.0, 1005.0, None),
+        (500.0, None, 1020.0),
     ],
 )
 def test_the_action_is_planned_anew_where_that_changes_something(

@@ -22,10 +22,10 @@ from runctl.agent.spec import AttemptStatus, RunSpec
 from runctl.agent.stored_run import status_key
 from runctl.agent.supervising.status import observe
 
-LOOK_SECONDS = 30.0
+LOOK_SECONDS = 15.0
 CHANGE_SECONDS = 60.0
 """A smaller difference is not worth a call."""
-SOON_SECONDS = 60.0
+SOON_SECONDS = 20.0
 """A scheduled action must be in the future."""
 
 

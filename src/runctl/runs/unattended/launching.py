@@ -30,7 +30,7 @@ from runctl.project.root import project_name
 from runctl.providers.groups import GroupPlan, GroupRequest, Groups, TakeUp
 from runctl.providers.interface import InstanceRequest, Provider, require
 from runctl.providers.limits import OFF
-from runctl.runs.deadlines.plan import plan_deadline, unattended, unattended_request
+from runctl.runs.deadlines.plan import check_deadline, plan_deadline, unattended, unattended_request
 from runctl.runs.launch_plan import (
     LaunchPlan,
     ResultsPlan,
@@ -89,6 +89,7 @@ def launching_unattended(
     deadline, on_demand_from = deadline_spec(session, provider, request.deadline), None
     if deadline is not None:
         deadline = unattended(deadline)
+        check_deadline(deadline, SystemClock().now())
         machine, on_demand_from = unattended_request(machine, deadline, SystemClock().now())
     # A run that does nothing ends; a machine that ended itself would be replaced.
     train = replace(train, idle_timeout=machine.idle_timeout)
