@@ -462,7 +462,8 @@ class Run:
     price_per_hour: Decimal | None
     """USD, of the instance, when the run began."""
     cost: Decimal | None
-    """USD of the instances (not of volumes) over the time of all attempts so far; ``None`` where no price is known."""
+    """USD of the instances (not of volumes) over the time of all attempts so far; ``None`` where no price is known.
+    Of instances that were rented for the run, all of their time, where the ledger is asked."""
     elapsed_seconds: float | None = None
     """Since the script started, until its end or now, by the machine's clock alone."""
     saved_volume: VolumeId | None = None

@@ -227,6 +227,15 @@ class Ledger:
         )
         return next(iter(found), None)
 
+    def of_runs(self, run_ids: Sequence[str], instance_ids: Sequence[str]) -> list[Entry]:
+        """What was rented for these runs, and these instances with what came with them."""
+        ids = json.dumps(list(instance_ids))
+        within = "IN (SELECT value FROM json_each(?))"
+        return self.select(
+            f"run_id {within} OR machine {within} OR resource_id {within}",
+            (json.dumps(list(run_ids)), ids, ids),
+        )
+
     def unfinished(self, provider: str, account: str, region: str) -> list[Entry]:
         """What may exist there."""
         return self.select(

@@ -26,6 +26,7 @@ from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
 from runctl.providers.registry import is_this_computer
+from runctl.runs.costs import with_ledger_costs
 from runctl.runs.elsewhere import end_elsewhere, seen_elsewhere
 from runctl.runs.recipe import Recipes
 from runctl.runs.records import (
@@ -342,9 +343,9 @@ def list_runs(
     if not cached:
         records = refresh(session, records)
     wanted, now = {state.lower() for state in states}, SystemClock().now()
-    runs = (record.as_run(now) for record in records)
+    runs = [record.as_run(now) for record in records]
     found = [run for run in runs if not wanted or wanted & {run.state.value, (run.end_reason or "").lower()}]
-    return tuple(found[:limit])
+    return with_ledger_costs(session, found[:limit], now)
 
 
 def show_run(reference: str, *, cached: bool = False, session: Session | None = None) -> Run:
@@ -353,7 +354,9 @@ def show_run(reference: str, *, cached: bool = False, session: Session | None = 
     record = run_store(session).get(reference)
     if not cached:
         (record,) = refresh(session, [record])
-    return record.as_run(SystemClock().now())
+    now = SystemClock().now()
+    (run,) = with_ledger_costs(session, [record.as_run(now)], now)
+    return run
 
 
 def follow_logs(

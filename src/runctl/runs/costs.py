@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
 from runctl.core.clock import Clock, SystemClock
+from runctl.core.database import Database, StateError
 from runctl.core.errors import UsageError
+from runctl.core.models import Run
 from runctl.costs.billing import NOTHING, month_start
-from runctl.costs.ledger import By, Entry, Ledger
+from runctl.costs.ledger import By, Entry, EntryKind, Ledger
 from runctl.costs.report import CostReport, RunTime, by_run, report
 from runctl.machines.session import Session
 from runctl.machines.settling import settle
@@ -115,20 +117,51 @@ def cost_of_run(
 
 def run_cost(session: Session, run_id: str, now: datetime) -> RunCost:
     """As `cost_of_run`, of what the ledger has."""
-    times = [time for time in run_times(session.database) if time.run_id == run_id]
-    ids = {time.instance_id for time in times}
-    marks = ", ".join("?" * len(ids)) or "NULL"
-    entries = Ledger(session.database).select(
-        f"run_id = ? OR machine IN ({marks}) OR resource_id IN ({marks})", (run_id, *ids, *ids)
-    )
-    return _run_cost(run_id, entries, times, now)
+    times = _times_on_machines_of(session.database, {run_id})
+    instances = [time.instance_id for time in times]
+    return _run_cost(run_id, Ledger(session.database).of_runs([run_id], instances), times, now)
+
+
+def with_ledger_costs(session: Session, runs: Sequence[Run], now: datetime) -> tuple[Run, ...]:
+    """The runs with what the ledger has of their machines, where it has all of them and every price.
+
+    As in `Run.cost`, of the instances alone: without disks and addresses.
+    """
+    if not runs:
+        return ()
+    wanted: set[str] = {run.id for run in runs}
+    try:
+        times = _times_on_machines_of(session.database, wanted)
+        entries = Ledger(session.database).of_runs(list(wanted), [time.instance_id for time in times])
+    except StateError:
+        return tuple(runs)
+    machines = [entry for entry in entries if entry.kind is EntryKind.INSTANCE]
+    return tuple(_with_ledger_cost(run, machines, times, now) for run in runs)
+
+
+def _times_on_machines_of(database: Database, run_ids: Collection[str]) -> list[RunTime]:
+    """Of other runs, too, that have their own share of the same machines."""
+    times = run_times(database)
+    machines = {time.instance_id for time in times if time.run_id in run_ids}
+    return [time for time in times if time.instance_id in machines]
+
+
+def _with_ledger_cost(run: Run, machines: Sequence[Entry], times: Sequence[RunTime], now: datetime) -> Run:
+    """Pure."""
+    own = [time for time in times if time.run_id == run.id]
+    ids = {time.instance_id for time in own}
+    entries = [entry for entry in machines if entry.run_id == run.id or entry.resource_id in ids]
+    known = {entry.resource_id for entry in entries}
+    if not ids <= known or not all(entry.is_priced for entry in entries):
+        return run
+    found = _run_cost(run.id, entries, [time for time in times if time.instance_id in known], now)
+    return replace(run, cost=found.usd)
 
 
 def _run_cost(run_id: str, entries: Sequence[Entry], times: Sequence[RunTime], now: datetime) -> RunCost:
     """Pure."""
-    everyone = sorted(times, key=lambda time: time.start)
     known: dict[str, list[RunTime]] = {}
-    for time in everyone:
+    for time in sorted(times, key=lambda time: time.start):
         known.setdefault(time.instance_id, []).append(time)
     attempts: dict[str, AttemptCost] = {}
     exact = bool(entries)

@@ -1,0 +1,123 @@
+"""What a run cost, by the ledger of its machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from runctl.agent.after_run import MachineEnd
+from runctl.core.config import Config
+from runctl.core.ids import InstanceId, RunId
+from runctl.core.models import RunPhase
+from runctl.costs.ledger import Entry, EntryKind, Ledger
+from runctl.costs.rates import Per
+from runctl.machines.session import Session
+from runctl.runs.costs import run_cost, with_ledger_costs
+from runctl.runs.records import RunRecord, as_known
+from runctl.runs.store import RunStore
+from tests.costs.entries import an_entry, at, interval
+
+NOW = at("2026-06-02")
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    with patch("runctl.core.files.state_file", return_value=tmp_path / "state.db"):
+        session = Session(config=Config())
+        assert session.database.path == tmp_path / "state.db"
+        yield session
+        session.database.close()
+
+
+def a_record(run_id: str, instance: str, start: str, end: str | None, **changes: Any) -> RunRecord:
+    record = RunRecord(
+        id=RunId(run_id),
+        provider="aws",
+        region="us-east-1",
+        instance_id=InstanceId(instance),
+        project="digits",
+        script="train.py",
+        args=(),
+        state=RunPhase.ENDED if end else RunPhase.RUNNING,
+        attempt=1,
+        created_at=at(start),
+        ended_at=at(end) if end else None,
+        price_per_hour=Decimal("0.5"),
+    )
+    return replace(record, **changes)
+
+
+def machine(identifier: str, start: str, end: str | None, usd: str, **changes: Any) -> Entry:
+    return an_entry(identifier, interval(start, end, usd, list_usd=Decimal(1)), **changes)
+
+
+def test_a_machine_that_was_rented_for_a_run_is_the_runs_from_first_to_last(session: Session) -> None:
+    ledger, store = Ledger(session.database), RunStore(session.database)
+    disk = an_entry(
+        "vol-1",
+        interval("2026-06-01 10:00", "2026-06-01 14:00", "7.20", Per.MONTH),
+        kind=EntryKind.VOLUME,
+        machine="i-1",
+        part="root",
+    )
+    ledger.put(machine("i-1", "2026-06-01 10:00", "2026-06-01 14:00", "0.25"), disk)
+    ends = MachineEnd(False, 900.0, 1800.0, 0.0)
+    record = a_record("run-a", "i-1", "2026-06-01 10:05", "2026-06-01 13:00", machine_end=ends)
+    store.put(record)
+
+    found = run_cost(session, "run-a", NOW)
+
+    assert [(each.attempt, each.instance_id, each.usd) for each in found.attempts] == [
+        (1, "i-1", Decimal("1.04"))
+    ]
+    assert (found.usd, found.saved_usd, found.exact) == (Decimal("1.04"), Decimal(3), True)
+    (run,) = with_ledger_costs(session, [record.as_run(NOW)], NOW)
+    assert run.cost == Decimal(1)
+
+
+def test_attempts_are_told_each_with_its_machine(session: Session) -> None:
+    ledger, store = Ledger(session.database), RunStore(session.database)
+    ledger.put(
+        machine("i-1", "2026-06-01 10:00", "2026-06-01 12:00", "0.25"),
+        machine("i-2", "2026-06-01 12:05", None, "0.5", run_id="run-a", attempt=2),
+    )
+    first = a_record("run-a", "i-1", "2026-06-01 11:00", "2026-06-01 12:00")
+    second = a_record("run-a", "i-2", "2026-06-01 12:10", None, attempt=2, past=(as_known(first),))
+    store.put(second)
+
+    found = run_cost(session, "run-a", at("2026-06-01 14:05"))
+
+    # The first machine was the user's own: only the run's time on it counts.
+    assert [(each.attempt, each.usd) for each in found.attempts] == [(1, Decimal("0.25")), (2, Decimal(1))]
+    assert found.usd == Decimal("1.25")
+
+
+def test_two_runs_on_one_machine_share_it(session: Session) -> None:
+    Ledger(session.database).put(machine("i-1", "2026-06-01 10:00", "2026-06-01 20:00", "1"))
+    store = RunStore(session.database)
+    records = [
+        a_record("run-a", "i-1", "2026-06-01 11:00", "2026-06-01 13:00"),
+        a_record("run-b", "i-1", "2026-06-01 12:00", "2026-06-01 14:00"),
+    ]
+    for record in records:
+        store.put(record)
+    runs = with_ledger_costs(session, [record.as_run(NOW) for record in records], NOW)
+    assert [run.cost for run in runs] == [Decimal(2), Decimal(1)]
+    assert [run_cost(session, run.id, NOW).usd for run in runs] == [Decimal(2), Decimal(1)]
+
+
+def test_a_run_whose_machine_the_ledger_does_not_have_keeps_what_its_record_says(session: Session) -> None:
+    record = a_record("run-a", "i-9", "2026-06-01 10:00", "2026-06-01 12:00")
+    RunStore(session.database).put(record)
+    run = record.as_run(NOW)
+    assert with_ledger_costs(session, [run], NOW) == (run,)
+    assert run.cost == Decimal(1)
+    assert run_cost(session, "run-a", NOW).exact is False
+    assert run_cost(session, "run-a", NOW + timedelta(days=1)).attempts == ()
