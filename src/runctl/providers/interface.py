@@ -37,6 +37,7 @@ from runctl.providers.capacity import (
 
 if TYPE_CHECKING:
     from runctl.providers.account import AccountSetup
+    from runctl.providers.bill import Bill
     from runctl.providers.catalogue import Catalogue
     from runctl.providers.filling import Filling
     from runctl.providers.groups import Groups
@@ -349,6 +350,7 @@ class Provider(ABC):
     inventory: Inventory | Unsupported = Unsupported(
         "this provider cannot list everything that runctl has made"
     )
+    bill: Bill | Unsupported = Unsupported("this provider does not tell what it has billed")
     billing: BillingRules = BillingRules()
     """How it bills what it rents by the hour: by the second, from the first one, unless it says otherwise."""
 

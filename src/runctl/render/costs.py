@@ -12,6 +12,7 @@ from runctl.core.text import counted
 from runctl.render.tables import PLAIN, Column, Screen, fit
 
 if TYPE_CHECKING:
+    from runctl.costs.reconciliation import Reconciliation
     from runctl.costs.report import CostReport
     from runctl.runs.costs import RunCost
 
@@ -112,3 +113,37 @@ def run_cost_text(cost: RunCost, screen: Screen = PLAIN) -> str:
     )
     exact = "" if cost.exact else " Some prices or ends are estimates."
     return f"{table}\n\nWith disks and addresses of these machines; times in UTC.{exact}"
+
+
+def reconciliation_text(found: Reconciliation, screen: Screen = PLAIN) -> str:
+    """A line for each kind, the sums, and what explains the differences."""
+    period = (
+        f"From {found.since:%Y-%m-%d} to {found.until:%Y-%m-%d} (UTC, without that day), {found.provider}."
+    )
+    if not found.lines:
+        return f"nothing was spent and nothing billed. {period}"
+    lines = found.lines
+    table = fit(
+        [
+            Column("KIND", [*(line.kind for line in lines), "total"]),
+            Column("LEDGER", [*(usd(line.ledger_usd) for line in lines), usd(found.ledger_usd)], right=True),
+            Column("BILLED", [*(usd(line.billed_usd) for line in lines), usd(found.billed_usd)], right=True),
+            Column(
+                "DIFFERENCE",
+                [
+                    *(_signed(line.difference_usd) for line in lines),
+                    _signed(found.billed_usd - found.ledger_usd),
+                ],
+                right=True,
+            ),
+        ],
+        screen,
+    )
+    told = [f"{line.kind}: {line.explanation}" for line in lines if line.explanation]
+    if found.preliminary:
+        told.append("The provider may still add to this bill.")
+    return "\n".join((table, "", period, *told))
+
+
+def _signed(amount: Decimal) -> str:
+    return f"-{usd(-amount)}" if amount < 0 else f"+{usd(amount)}" if amount else usd(amount)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.database import Database, StateError
 from runctl.core.errors import UsageError
 from runctl.core.models import Run
-from runctl.costs.billing import NOTHING, month_start
+from runctl.costs.billing import NOTHING, day_start, month_start
 from runctl.costs.ledger import By, Entry, EntryKind, Ledger
+from runctl.costs.reconciliation import Reconciliation, reconcile
 from runctl.costs.report import CostReport, RunTime, by_run, report
 from runctl.machines.session import Session
 from runctl.machines.settling import settle
+from runctl.providers.interface import require
 from runctl.runs.run_times import run_times
 
 
@@ -216,4 +218,46 @@ def _with(
         usd,
         saved,
         entry.end_reason,
+    )
+
+
+def reconcile_costs(
+    provider: str,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    session: Session | None = None,
+    clock: Clock | None = None,
+) -> Reconciliation:
+    """The ledger held against what the provider has billed for runctl's things, over whole days in UTC.
+
+    Without ``since`` and ``until``, this month up to today's first second; on its first day, the month before. Raises
+    `Unsupported`, `UsageError` for less than a day, and what `Bill.amounts` raises.
+    """
+    session, clock = session or Session(), clock or SystemClock()
+    now = clock.now()
+    until = day_start(until or now)
+    since = day_start(since) if since is not None else month_start(until - timedelta(days=1))
+    if since >= until:
+        raise UsageError("there is not one whole day in between: the bill is by the day, in UTC")
+    cloud = session.provider(provider)
+    bill = require(cloud.bill)
+    settle(session, clock=clock)
+    amounts = bill.amounts(since, until, session.progress)
+    account = cloud.scope().account or ""
+    entries = [
+        entry
+        for entry in Ledger(session.database).touching(since, until, in_sandbox=session.in_sandbox)
+        if (entry.provider, entry.account) == (provider, account)
+    ]
+    billed: dict[str, Decimal] = {}
+    for amount in amounts:
+        billed[amount.kind] = billed.get(amount.kind, NOTHING) + amount.usd
+    return reconcile(
+        report(entries, By.KIND, since, min(until, clock.now())),
+        billed,
+        provider,
+        until=until,
+        preliminary=any(amount.preliminary for amount in amounts),
+        hint=bill.hint,
     )

@@ -115,7 +115,7 @@ def _moto(world: World) -> Wsgi:
 
 def _install(world: World) -> None:
     """Put our back-ends in moto's place, then fill in what an account finds there."""
-    from runctl.sandbox import budgets, ec2, spot_prices
+    from runctl.sandbox import bill, budgets, ec2, spot_prices
     from runctl.sandbox.autoscaling import api as autoscaling
     from runctl.sandbox.ebs import ebs_direct
     from runctl.sandbox.ec2 import instance_connect
@@ -126,6 +126,7 @@ def _install(world: World) -> None:
 
     for module in (ec2, autoscaling, ebs_direct, ssm, instance_connect, spot_prices, budgets):
         module.install()
+    bill.install(world.meter)
     ecr.install(world)
     metadata.install(world)
     for image in AMIS:

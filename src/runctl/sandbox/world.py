@@ -16,6 +16,7 @@ from runctl.sandbox.layout import Layout
 from runctl.sandbox.lyceum.account import Account as LyceumAccount
 from runctl.sandbox.machines.machine import Hardware, Machine
 from runctl.sandbox.machines.network import Network
+from runctl.sandbox.meter import Meter
 from runctl.sandbox.record import Keys
 from runctl.sandbox.runpod.account import Account as RunPodAccount
 
@@ -90,6 +91,8 @@ class World:
     """Auto Scaling groups by name."""
     deleted_groups: list[Group] = field(default_factory=list)
     faults: Faults = field(default_factory=Faults)
+    meter: Meter = field(default_factory=Meter)
+    """What is billed."""
     lyceum: LyceumAccount = field(default_factory=LyceumAccount)
     runpod: RunPodAccount = field(default_factory=RunPodAccount)
     lock: threading.RLock = field(default_factory=threading.RLock)

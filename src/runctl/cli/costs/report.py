@@ -16,6 +16,7 @@ from runctl.cli.framework.completion import complete_runs
 from runctl.cli.framework.values import RUN, wide_option
 from runctl.core.errors import UsageError
 from runctl.costs.ledger import By
+from runctl.providers.registry import DEFAULT
 
 if TYPE_CHECKING:
     from runctl.costs.report import CostReport
@@ -125,3 +126,34 @@ def run_command(cli: Cli, run_id: str, cached: bool) -> None:
 
     found = cost_of_run(run_id, cached=cached, session=cli.session)
     cli.emit(found, text=lambda: run_cost_text(found, screen_of(sys.stdout)), ids=[found.run_id])
+
+
+@click.command(
+    cls=Command,
+    name="reconcile",
+    examples=[("runctl cost reconcile --since 2026-10-01 --until 2026-11-01", "the month that is over")],
+)
+@click.option("--since", type=MOMENT, metavar="TIME", help="From that day on (default: this month).")
+@click.option(
+    "--until", type=MOMENT, metavar="TIME", help="Until that day's first second, UTC (default: today's)."
+)
+@click.option("--provider", metavar="NAME", default=DEFAULT, show_default=True, help="Whose bill.")
+@click.pass_obj
+def reconcile_command(cli: Cli, *, since: datetime | None, until: datetime | None, provider: str) -> None:
+    """Hold the ledger against what the provider has billed for runctl's things, and explain the differences.
+
+    By the day, in UTC; a day's bill is complete some 24 hours later. AWS's Cost Explorer asks 0.01 USD for the
+    question, and knows what carries the tag runctl:managed once that is activated as a cost allocation tag.
+    """
+    from runctl.render.costs import reconciliation_text
+    from runctl.render.tables import screen_of
+    from runctl.runs.costs import reconcile_costs
+
+    found = reconcile_costs(provider, since=since, until=until, session=cli.session)
+    cli.emit(
+        found,
+        text=lambda: reconciliation_text(found, screen_of(sys.stdout)),
+        ids=[line.kind for line in found.lines],
+    )
+    if found.hint:
+        cli.progress.warn(found.hint)

@@ -257,6 +257,9 @@ _LAST: dict[str, Leaf | Branch] = {
                 "runctl.cli.costs.report:report_command",
             ),
             "run": Leaf("Show what a run cost, attempt by attempt.", "runctl.cli.costs.report:run_command"),
+            "reconcile": Leaf(
+                "Hold the ledger against the provider's bill.", "runctl.cli.costs.report:reconcile_command"
+            ),
         },
     ),
     "sandbox": Branch(

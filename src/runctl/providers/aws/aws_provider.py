@@ -19,6 +19,7 @@ from runctl.providers.interface import Check, Provider, Scope, made_when_asked
 if TYPE_CHECKING:
     from runctl.providers.aws.account.setup import AwsAccountSetup
     from runctl.providers.aws.autoscaling.groups import AutoScalingGroups
+    from runctl.providers.aws.bill import AwsBill
     from runctl.providers.aws.ebs.clones import EbsClones
     from runctl.providers.aws.ebs.filling import EbsFilling
     from runctl.providers.aws.ebs.modifications import EbsResizing
@@ -150,6 +151,13 @@ class AwsProvider(Provider):
         from runctl.providers.aws.ec2.spot_market import Ec2SpotMarket
 
         return Ec2SpotMarket(self._context)
+
+    @made_when_asked
+    def bill(self) -> AwsBill:
+        """Cost Explorer."""
+        from runctl.providers.aws.bill import AwsBill
+
+        return AwsBill(self._context)
 
     @made_when_asked
     def registry(self) -> EcrRegistry:

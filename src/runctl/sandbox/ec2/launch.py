@@ -134,6 +134,7 @@ class Launch(Lifecycle):
         )
         machine = self.world.new_machine(hardware)
         instance.sandbox_address = machine.address
+        self.world.meter.instance(instance, self.region_name)
         if not self.world.faults.never_boots:
             self._in_background(self._boot, instance)
 

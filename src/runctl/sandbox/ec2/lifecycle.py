@@ -135,6 +135,7 @@ class Lifecycle(InstanceStores, SecurityGroups):
                 # EC2's LaunchTime is that of the last start.
                 instance.launch_time = utcnow()
                 instance._reason, instance.state_reason = "", moto_instances.StateReason()
+                self.world.meter.instance(instance, self.region_name)
                 self._in_background(self._boot, instance)
         return before
 
@@ -161,10 +162,10 @@ class Lifecycle(InstanceStores, SecurityGroups):
     def take_back(self, instance_id: str) -> None:
         """The end of a spot interruption: the machine is shut down by AWS, if nobody else has ended it meanwhile."""
         instance = self.get_instance(instance_id)
-        if self._move(instance, ALIVE, "shutting-down"):
+        if self._move(instance, ALIVE, "shutting-down", taken_back=True):
             self._finish(instance, "Server.SpotInstanceTermination", "Spot instance termination")
 
-    def _move(self, instance: Any, before: Collection[str], after: str) -> bool:
+    def _move(self, instance: Any, before: Collection[str], after: str, *, taken_back: bool = False) -> bool:
         """The instance goes from one of those states to ``after``; false, and nothing changes, if it is in none."""
         with self.world.lock:
             if instance._state.name not in before:
@@ -174,6 +175,7 @@ class Lifecycle(InstanceStores, SecurityGroups):
                 # From here on EC2 does not bill it.
                 instance.left_at = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} GMT"
                 instance._reason = f"User initiated ({instance.left_at})"
+                self.world.meter.end(instance, taken_back=taken_back)
             return True
 
     def _boot(self, instance: Any) -> None:

@@ -164,6 +164,7 @@ class Modifications(Volumes):
             return
         self.disks.grow(volume.id, modification.after.size)
         volume.shape = modification.after
+        self.world.meter.volume(volume, self.region_name)
         modification.modification_state = "optimizing"
         began = time.monotonic()
         while (done := time.monotonic() - began) < self.world.faults.optimizing_seconds:

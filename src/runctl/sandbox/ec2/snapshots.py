@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
+from fractions import Fraction
 from typing import Any
 
 import moto.ec2.models.elastic_block_store as moto_ebs
@@ -132,6 +133,8 @@ class Snapshots(Embodied):
         finally:
             snapshot.is_being_filled = False
         snapshot.full_snapshot_size_in_bytes = self.disks.written_bytes(snapshot.id)
+        gib = Fraction(snapshot.full_snapshot_size_in_bytes, 1 << 30)
+        self.world.meter.snapshot(snapshot, self.region_name, gib)
 
     def describe_snapshots(
         self,
@@ -160,6 +163,8 @@ class Snapshots(Embodied):
         for image in self.amis.values():
             if snapshot_id in _snapshots_of(image):
                 raise InvalidSnapshotInUse(snapshot_id, image.id)
+        if snapshot_id in self.snapshots:
+            self.world.meter.end(self.snapshots[snapshot_id])
         answer = super().delete_snapshot(snapshot_id)
         self.disks.remove(snapshot_id)
         return answer

@@ -110,6 +110,7 @@ class Volumes(Snapshots):
         )
         volume = cast(SandboxVolume, super().create_volume(shape.size, zone_name, snapshot_id, **more))
         volume.shape = shape
+        self.world.meter.volume(volume, self.region_name)
         if snapshot_id:
             written = self.disks.written_bytes(snapshot_id)
             kind = "default" if rate is None else "provisioned-rate"
@@ -156,6 +157,7 @@ class Volumes(Snapshots):
 
     def delete_volume(self, volume_id: str) -> Any:
         """Its bytes are gone with it."""
+        self.world.meter.end(self.get_volume(volume_id))
         volume = super().delete_volume(volume_id)
         self.disks.remove(volume_id)
         return volume

@@ -12,7 +12,9 @@ from runctl.core.errors import Unreachable
 _SHOWN = 120
 """Characters of a foreign answer that are quoted."""
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
-_SPEAK_JSON = frozenset({"budgets", "ecr", "pricing", "service-quotas", "ssm", "ec2-instance-connect"})
+_SPEAK_JSON = frozenset(
+    {"budgets", "cost-explorer", "ecr", "pricing", "service-quotas", "ssm", "ec2-instance-connect"}
+)
 _LOGIN = re.compile(r"//[^/@]*@")
 
 

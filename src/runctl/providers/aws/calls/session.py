@@ -195,7 +195,12 @@ class AwsSession:
         client: PricingClient = self._client("pricing", region=region)
         return client
 
-    @property
+    @cached_property
+    def cost_explorer(self) -> Any:
+        """Cost Explorer, which is in one region; each request is billed."""
+        return self._client("ce", region="us-east-1")
+
+    @cached_property
     def budgets(self) -> Any:
         """Of the whole account; boto3's."""
         return self._client("budgets", region="us-east-1")

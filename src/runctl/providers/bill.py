@@ -1,0 +1,44 @@
+"""What a provider has billed for what carries runctl's tags: the ability to hold the ledger against it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from runctl.core.progress import SILENT, Progress
+
+
+@dataclass(frozen=True)
+class BilledAmount:
+    """What one kind of use came to on a day."""
+
+    day: str
+    """``2026-05-01``, in UTC."""
+    kind: str
+    """``instance``, ``volume``, ``snapshot``, ``address``, or in a word what the ledger does not have, such as
+    ``traffic``."""
+    usage: str
+    """In the provider's own words."""
+    usd: Decimal
+    preliminary: bool = False
+    """The provider may still add to it."""
+
+
+class Bill(ABC):
+    """Amounts by day, from the provider's own accounts."""
+
+    asks_for_usd: Decimal = Decimal(0)
+    """What the question itself costs."""
+    hint = ""
+    """What to do where nothing that was billed carries the tags."""
+
+    @abstractmethod
+    def amounts(
+        self, since: datetime, until: datetime, progress: Progress = SILENT
+    ) -> tuple[BilledAmount, ...]:
+        """What was billed from one midnight (UTC) to another, of everything that carries runctl's tag, in all regions.
+
+        Raises `PermissionDenied` where the account may not read it.
+        """
