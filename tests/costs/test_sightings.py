@@ -14,6 +14,7 @@ from runctl.costs.ledger import Entry, EntryKind, EntryState
 from runctl.costs.rates import Per
 from runctl.costs.sightings import (
     ended,
+    priced,
     vanished,
     with_address,
     with_instance,
@@ -186,11 +187,11 @@ def test_a_machine_of_a_runs_attempt_says_so() -> None:
 
 def test_an_address_is_billed_while_its_machine_is() -> None:
     running = machine(InstanceState.RUNNING, "2026-05-01 12:00")
-    entry = with_address(blank(EntryKind.ADDRESS), running, at("2026-05-01 12:00"), Decimal("0.005"))
+    entry = with_address(blank(EntryKind.ADDRESS), running, at("2026-05-01 12:00"))
     stopped = replace(running, state=InstanceState.STOPPED, public_ip=None, ended_at=at("2026-05-01 22:00"))
-    entry = with_address(entry, stopped, at("2026-05-02"), Decimal("0.005"))
-    assert entry.cost(LATER) == Decimal("0.05")
-    assert entry.state is EntryState.OPEN
+    entry = with_address(entry, stopped, at("2026-05-02"))
+    assert (entry.state, entry.is_priced) == (EntryState.OPEN, False)
+    assert priced(entry, Decimal("0.005")).cost(LATER) == Decimal("0.05")
 
 
 def test_a_volume_that_is_resized_costs_its_new_price_from_then_on() -> None:

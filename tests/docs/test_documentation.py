@@ -27,6 +27,7 @@ from runctl.cli.framework.commands import RootGroup
 from runctl.core import errors, extensions, models
 from runctl.core.config import rules
 from runctl.costs.budget import BudgetUse, Limit
+from runctl.costs.reconciliation import Difference, Reconciliation
 from runctl.costs.report import CostLine, CostReport
 from runctl.machines.pool_record import PoolSummary
 from runctl.machines.spot_market import PoolAdvice, PoolPrices
@@ -347,6 +348,8 @@ def test_what_was_spent_is_told_as_documented() -> None:
     assert list(report["lines"][0]) == names(CostLine)
     assert list(run) == names(RunCost)
     assert list(run["attempts"][0]) == names(AttemptCost)
+    assert list(shapes["Reconciliation"]) == names(Reconciliation)
+    assert list(shapes["Reconciliation"]["lines"][0]) == names(Difference)
 
 
 def test_the_offers_of_a_plan_are_as_documented() -> None:

@@ -162,7 +162,7 @@ class Entry:
         return all(interval.usd is not None for interval in self.intervals)
 
 
-_SUMMED = "(ledger.total IS NOT NULL AND estimated = 0 AND began_at >= ? AND ended_at <= ?)"
+_SUMMED = "(ledger.total IS NOT NULL AND estimated = 0 AND began_at >= ? AND began_at < ? AND ended_at <= ?)"
 _KEYS = {
     By.RUN: "run_id",
     By.PROJECT: "project",
@@ -242,6 +242,14 @@ class Ledger:
             "provider = ? AND account = ? AND region = ? AND state != 'closed'", (provider, account, region)
         )
 
+    def unpriced(self, provider: str, account: str, region: str, kind: EntryKind) -> list[Entry]:
+        """What of a kind there has a time of which no price is known, also where it has ended."""
+        return self.select(
+            "provider = ? AND account = ? AND region = ? AND kind = ? AND total IS NULL"
+            " AND id IN (SELECT entry FROM ledger_intervals WHERE usd IS NULL)",
+            (provider, account, region, kind.value),
+        )
+
     def touching(
         self, since: datetime, until: datetime, *, in_sandbox: bool, beyond: By | None = None
     ) -> list[Entry]:
@@ -254,7 +262,8 @@ class Ledger:
             return self.select(condition, (int(in_sandbox), last, first))
         summed = f"{_SUMMED} AND {_WHOLE.get(beyond, 'TRUE')}"
         return self.select(
-            f"{condition} AND NOT coalesce({summed}, FALSE)", (int(in_sandbox), last, first, first, last)
+            f"{condition} AND NOT coalesce({summed}, FALSE)",
+            (int(in_sandbox), last, first, first, last, last),
         )
 
     def about_to_be(self, since: datetime, *, in_sandbox: bool) -> list[Entry]:
@@ -273,7 +282,7 @@ class Ledger:
             f"SELECT coalesce({_KEYS[by]}, '{NONE}'), sum({of}.total), sum({of}.list_total), count(DISTINCT id)"  # noqa: S608 (constants)
             f" FROM {table} WHERE in_sandbox = ? AND {_SUMMED} AND {whole} GROUP BY 1"
         )
-        values = (int(in_sandbox), _seconds(since), _seconds(until))
+        values = (int(in_sandbox), _seconds(since), _seconds(until), _seconds(until))
         with self._reading() as connection:
             rows = connection.execute(query, values).fetchall()
         return [

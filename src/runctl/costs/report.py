@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from runctl.costs.billing import NOTHING, day_start, month_start, next_month
-from runctl.costs.ledger import NONE, By, ClosedSum, Entry, EntryKind, EntryState
+from runctl.costs.billing import NOTHING, day_start, next_month
+from runctl.costs.ledger import NONE, By, ClosedSum, Entry, EntryKind
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,7 @@ def by_run(
     if own is not None or not times:
         yield own or NONE, start, end
         return
+    first = start
     for run in times:
         begun, over = max(run.start, start), end if run.end is None else min(run.end, end)
         if over <= begun or over <= start:
@@ -203,15 +204,6 @@ def by_run(
             yield NONE, start, begun
         yield run.run_id, begun, over
         start = over
-    if start < end:
+    # A life that was over at once has a minimum, and belongs to nobody.
+    if start < end or start == first:
         yield NONE, start, end
-
-
-def month_of(now: datetime) -> tuple[datetime, datetime]:
-    """From the beginning of the month until now: what a report is of, unless it is asked for another time."""
-    return month_start(now), now
-
-
-def going_on(entries: Sequence[Entry]) -> list[Entry]:
-    """Those that cost money at this moment."""
-    return [entry for entry in entries if entry.state is EntryState.OPEN and entry.current is not None]

@@ -42,10 +42,16 @@ def with_instance(
     return _with_state(seen, instance, now, rules, instance.price_per_hour, list_usd)
 
 
-def with_address(entry: Entry, instance: Instance, now: datetime, usd_per_hour: Decimal | None) -> Entry:
-    """The entry of an instance's public address, which is billed while the instance is."""
+def with_address(entry: Entry, instance: Instance, now: datetime) -> Entry:
+    """The entry of an instance's public address, which is billed while the instance is; see `priced`."""
     seen = replace(entry, shape="public IPv4", zone=instance.zone or entry.zone)
-    return _with_state(seen, instance, now, BillingRules(), usd_per_hour, None)
+    return _with_state(seen, instance, now, BillingRules(), None, None)
+
+
+def priced(entry: Entry, usd: Decimal) -> Entry:
+    """The entry with that price wherever none was known."""
+    intervals = tuple(replace(each, usd=usd) if each.usd is None else each for each in entry.intervals)
+    return replace(entry, intervals=intervals)
 
 
 def with_volume(entry: Entry, volume: Volume, now: datetime) -> Entry:

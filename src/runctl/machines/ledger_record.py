@@ -29,6 +29,7 @@ from runctl.costs.ledger import Entry, EntryKind, EntryState, Ledger
 from runctl.costs.rates import Per
 from runctl.costs.sightings import (
     ended,
+    priced,
     with_address,
     with_instance,
     with_snapshot,
@@ -196,9 +197,7 @@ class LedgerRecord:
         address = parts.get("address")
         if instance.public_ip is not None or (address is not None and address.current is not None):
             known_address = address or self._part(entry, instance, EntryKind.ADDRESS, "address")
-            parts["address"] = with_address(
-                known_address, instance, now, self._address_price if ask else None
-            )
+            parts["address"] = with_address(known_address, instance, now)
         if entry.state.is_over and entry.ended_at is not None:
             parts = {name: ended(part, entry.ended_at) for name, part in parts.items()}
         self.ledger.put(entry, *parts.values())
@@ -287,12 +286,15 @@ class LedgerRecord:
         history = prices.spot_history([instance_type], self.provider.region, since, zone)
         return sorted((PriceStep(point.since, point.usd) for point in history), key=lambda step: step.at)
 
-    @cached_property
-    def _address_price(self) -> Decimal | None:
-        """What an hour of a public address costs; ``None`` where nobody says."""
+    def price_addresses(self) -> None:
+        """Addresses have their price, also those that were gone before anybody asked for it. Raises `StateError`."""
         prices = self.provider.prices
-        rate = None if isinstance(prices, Unsupported) else prices.public_ip(self.provider.region)
-        return None if rate is None else rate.usd
+        unpriced = self.ledger.unpriced(*self.scope, EntryKind.ADDRESS)
+        if isinstance(prices, Unsupported) or not unpriced:
+            return
+        rate = prices.public_ip(self.provider.region)
+        if rate is not None:
+            self.ledger.put(*(priced(entry, rate.usd) for entry in unpriced))
 
     def _on_demand(self, instance_type: str) -> Decimal | None:
         prices = self.provider.prices

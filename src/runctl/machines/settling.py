@@ -84,6 +84,7 @@ def settle_at(record: LedgerRecord, now: datetime) -> None:
     record.ledger.put(*_missing(left, seen, now))
     for token in _never_made(left, now):
         record.ledger.drop(token)
+    record.price_addresses()
     record.price_spot()
 
 

@@ -103,6 +103,12 @@ RIGHTS: tuple[Right, ...] = (
         ("aws spot-prices",),
     ),
     Right(
+        "ReadTheBill",
+        ("ce:GetCostAndUsage",),
+        ALL,
+        ("cost reconcile",),
+    ),
+    Right(
         "FindImages",
         ("ssm:GetParameter",),
         ("arn:{partition}:ssm:*::parameter/aws/service/*",),
