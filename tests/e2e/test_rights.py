@@ -84,6 +84,7 @@ def test_a_user_with_the_printed_policy_can_work_and_without_each_right_is_told_
     refused("LookAtMachines", "aws", "list")
     refused("LookAtDisks", "aws", "ebs", "list")
     refused("LookAtPrices", "aws", "spot-prices", "t3.medium")
+    refused("ReadTheBill", "cost", "reconcile", "--since", "today", "--until", "tomorrow")
     for right in ("LookAtWhatIsOffered", "FindImages"):
         refused(right, *create, "--dry-run")
     for right in ("MakeRoles", "Rent", "RentOf", "GiveRoles"):

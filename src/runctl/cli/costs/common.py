@@ -9,6 +9,7 @@ import click
 
 from runctl.cli.context import Cli
 from runctl.core.clock import SystemClock, parse_duration
+from runctl.costs.billing import day_start
 
 cached_option = click.option(
     "--cached", is_flag=True, help="Show what is known here, without asking the cloud what became of it."
@@ -27,8 +28,9 @@ class Moment(click.ParamType[datetime]):
         if isinstance(value, datetime):
             return value
         now = SystemClock().now()
-        if value.strip().lower() == "today":
-            return now.replace(hour=0, minute=0, second=0, microsecond=0)
+        days = {"yesterday": -1, "today": 0, "tomorrow": 1}.get(value.strip().lower())
+        if days is not None:
+            return day_start(now) + timedelta(days=days)
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
