@@ -79,7 +79,8 @@ class FolderLease:
                     data, written = file.read(), os.fstat(file.fileno()).st_mtime
             except FileNotFoundError:
                 return Found()
-            probe = self._folder / f".{KEY}.{os.getpid()}"
+            # Threads, and other machines that share the folder, ask at the same time.
+            probe = self._folder / f".{KEY}.{os.urandom(8).hex()}"
             try:
                 probe.write_bytes(b"")
                 now = probe.stat().st_mtime
