@@ -63,6 +63,17 @@ def test_two_regions_are_in_one_table_and_the_third_is_said(
     assert (nothing.code, nothing.error["code"]) == (6, "no-capacity")
 
 
+def test_every_provider_is_in_one_table(alone: CommandLine) -> None:
+    found = alone("offers", "--gpu", "H100:8", "--provider", "aws,lyceum", "--region", "all", *JSON).ok().json
+
+    prices = [Decimal(offer["price"]["usd"]) for offer in found["offers"]]
+    assert prices == sorted(prices)
+    own = {offer["instance_type"]: offer for offer in found["offers"] if offer["provider"] == "lyceum"}
+    assert own["h100.8x"]["region"] is None
+    assert own["h100.8x"]["in_stock"] in {True, False}
+    assert len({offer["region"] for offer in found["offers"] if offer["provider"] == "aws"}) > 2
+
+
 def test_a_kept_answer_needs_neither_aws_nor_its_library(
     alone: CommandLine, in_docker_sandbox: SandboxInfo
 ) -> None:
@@ -75,7 +86,7 @@ def test_a_kept_answer_needs_neither_aws_nor_its_library(
         "try:\n"
         "    main()\n"
         "finally:\n"
-        "    print([name for name in ('boto3', 'botocore', 'rich') if name in sys.modules])\n"
+        "    print([name for name in ('boto3', 'botocore', 'rich', 'ssl') if name in sys.modules])\n"
     )
     again = subprocess.run(
         [sys.executable, "-c", program],

@@ -94,7 +94,7 @@ def test_every_provider_is_in_one_table_and_what_could_not_be_read_is_said(
     found = find_offers(session, OfferQuery())
 
     assert found.offers == (ONE, FOUR)
-    assert found.unread == (DENIED, UnreadRegion("three", None, "who are you?", "log in"))
+    assert found.unread == (DENIED, UnreadRegion("three", None, "who are you?", "log in", "credentials"))
     assert found.notes == ("no scores",)
 
 

@@ -65,7 +65,9 @@ class _Failure:
 
     @property
     def as_unread(self) -> Offers:
-        return Offers((), (UnreadRegion(self.provider, None, self.error.message, self.error.hint),))
+        return Offers(
+            (), (UnreadRegion(self.provider, None, self.error.message, self.error.hint, self.error.code),)
+        )
 
 
 def _ask(session: Session, name: str, query: OfferQuery) -> Offers | _Failure | None:
@@ -82,9 +84,16 @@ def _ask(session: Session, name: str, query: OfferQuery) -> Offers | _Failure | 
 def sort_offers(offers: Iterable[MachineOffer], key: SortKey) -> tuple[MachineOffer, ...]:
     """The cheapest first; of equal ones the likelier to be had. Pure."""
 
-    def order(offer: MachineOffer) -> tuple[Decimal, int, str, str, tuple[str, ...]]:
+    def order(offer: MachineOffer) -> tuple[Decimal, bool, int, str, str, tuple[str, ...]]:
         per_gpu = offer.usd_per_gpu
         usd = offer.price.usd if key is SortKey.PRICE else (_LAST if per_gpu is None else per_gpu)
-        return usd, -(offer.score or 0), offer.instance_type, offer.region or "", offer.zones
+        return (
+            usd,
+            offer.in_stock is False,
+            -(offer.score or 0),
+            offer.instance_type,
+            offer.region or "",
+            offer.zones,
+        )
 
     return tuple(sorted(offers, key=order))

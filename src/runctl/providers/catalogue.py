@@ -29,11 +29,12 @@ class MachineOffer:
     provider: str
     region: str | None
     zones: tuple[str, ...]
-    """Where; a spot price is one zone's."""
+    """Where; a spot price is one zone's. Empty where the provider has none."""
     instance_type: str
     market: Market
-    vcpus: int
-    memory_gib: Decimal
+    vcpus: int | None
+    memory_gib: Decimal | None
+    """``None``: nobody says."""
     gpu: str | None
     gpu_count: int
     gpu_memory_gib: Decimal | None
@@ -44,6 +45,8 @@ class MachineOffer:
     """An hour of the same machine on demand, for comparison."""
     score: int | None = None
     """The provider's, from 1 to 10: how likely it is to be had; ``None``: nobody says."""
+    in_stock: bool | None = None
+    """Whether it can be had now, as far as the provider tells; ``None``: it does not."""
 
     @property
     def usd_per_gpu(self) -> Decimal | None:
@@ -59,6 +62,8 @@ class UnreadRegion:
     region: str | None
     reason: str
     hint: str = ""
+    code: str = ""
+    """Of the error."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ sent it looks what has become of it.
 from __future__ import annotations
 
 import json
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -154,10 +153,13 @@ def decoded(answer: Answer, shape: type[Shape], provider: str) -> Shape:
 
 def _proxy_for(url: str) -> str | None:
     """The proxy that the environment names for this address."""
+    # With TLS and all of HTTP behind it: only who calls pays for that import.
+    from urllib.request import getproxies, proxy_bypass
+
     parts = urlsplit(url)
-    if urllib.request.proxy_bypass(parts.hostname or ""):
+    if proxy_bypass(parts.hostname or ""):
         return None
-    return urllib.request.getproxies().get(parts.scheme)
+    return getproxies().get(parts.scheme)
 
 
 def _answer(answer: urllib3.BaseHTTPResponse) -> Answer:

@@ -18,18 +18,20 @@ def offers_table(offers: Sequence[MachineOffer], now: datetime, *, screen: Scree
     """One line an offer; prices are of an hour."""
     gpus = any(offer.gpu_count for offer in offers)
     scored = any(offer.score is not None for offer in offers)
+    stocked = any(offer.in_stock is not None for offer in offers)
     columns = [
         Column("$/HOUR", [usd(offer.price.usd) for offer in offers], right=True),
         Column("$/GPU", [_or_none(offer.usd_per_gpu) for offer in offers], 2, right=True),
         Column("TYPE", [offer.instance_type for offer in offers]),
         Column("GPU", [_gpu(offer) for offer in offers], 1),
-        Column("CPUS", [str(offer.vcpus) for offer in offers], 4, right=True),
-        Column("MEMORY", [f"{offer.memory_gib.normalize():f} GiB" for offer in offers], 4, right=True),
+        Column("CPUS", [str(offer.vcpus or "") for offer in offers], 4, right=True),
+        Column("MEMORY", [_memory(offer) for offer in offers], 4, right=True),
         Column("MARKET", [offer.market.value for offer in offers], 3),
         Column("PROVIDER", [offer.provider for offer in offers], 6),
         Column("REGION", [offer.region for offer in offers]),
         Column("ZONE", [_zones(offer) for offer in offers], 3),
         Column("SCORE", [None if o.score is None else str(o.score) for o in offers], 5, right=True),
+        Column("STOCK", [_stock(offer) for offer in offers], 5),
         Column(
             "ON DEMAND", [_or_none(o.on_demand.usd if o.on_demand else None) for o in offers], 5, right=True
         ),
@@ -41,6 +43,7 @@ def offers_table(offers: Sequence[MachineOffer], now: datetime, *, screen: Scree
     left_out = (
         *(() if gpus else ("$/GPU", "GPU")),
         *(() if scored else ("SCORE",)),
+        *(() if stocked else ("STOCK",)),
         *(() if spot else ("ON DEMAND", "SAVES")),
     )
     return fit([column for column in columns if column.header not in left_out], screen)
@@ -62,6 +65,14 @@ def offers_document(found: Offers) -> dict[str, Any]:
 
 def _or_none(amount: Decimal | None) -> str | None:
     return None if amount is None else usd(amount)
+
+
+def _memory(offer: MachineOffer) -> str | None:
+    return None if offer.memory_gib is None else f"{offer.memory_gib.normalize():f} GiB"
+
+
+def _stock(offer: MachineOffer) -> str | None:
+    return None if offer.in_stock is None else ("yes" if offer.in_stock else "none now")
 
 
 def _gpu(offer: MachineOffer) -> str | None:

@@ -12,7 +12,7 @@ from runctl.cli.framework.commands import Command
 from runctl.cli.framework.values import COUNT, GIB
 from runctl.cli.machines.capacity_options import GB, Gpu, GpuNeed
 from runctl.core.clock import SystemClock
-from runctl.core.errors import CapacityError
+from runctl.core.errors import CapacityError, CredentialsError
 from runctl.core.models import Market
 from runctl.providers.capacity import Needs
 from runctl.providers.catalogue import OfferQuery
@@ -92,7 +92,9 @@ def offers(
     if not found.offers and not found.unread:
         raise CapacityError("nobody rents a machine with all of that", hint="ask for less, or other regions")
     for unread in found.unread:
-        cli.progress.warn(unread_text(unread))
+        # Who has no account with a provider need not be warned each time.
+        unknown = unread.region is None and unread.code == CredentialsError.code
+        (cli.progress.note if unknown else cli.progress.warn)(unread_text(unread))
     for note in found.notes:
         cli.progress.note(note)
     shown = found.offers[: limit or (len(found.offers) if cli.settings.json else SHOWN)]

@@ -19,6 +19,7 @@ from runctl.core.errors import (
     Unreachable,
     Unsupported,
 )
+from runctl.core.files import cache_folder
 from runctl.core.ids import InstanceId
 from runctl.core.journal import Journal
 from runctl.core.models import Instance, InstanceState
@@ -33,6 +34,7 @@ from runctl.providers.interface import (
     made_when_asked,
 )
 from runctl.providers.lyceum.context import LyceumContext
+from runctl.providers.lyceum.offers import LyceumOffers
 from runctl.providers.lyceum.prices import LyceumPrices
 from runctl.providers.lyceum.renting import LyceumRenting
 from runctl.providers.ssh_machines import SshMachines
@@ -71,6 +73,11 @@ class LyceumProvider(Provider):
     def renting(self) -> LyceumRenting:
         """VMs that are created and ended."""
         return LyceumRenting(self._context)
+
+    @made_when_asked
+    def catalogue(self) -> LyceumOffers:
+        """What is sold now."""
+        return LyceumOffers(self._context, cache_folder() / "prices")
 
     @made_when_asked
     def prices(self) -> LyceumPrices:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from runctl.core.clock import Clock
 from runctl.core.models import InstanceState, Market
 from runctl.core.progress import SILENT, Progress
+from runctl.costs.kept_answers import Kept, PriceCache, digest_of
 from runctl.costs.rates import Per, Rate, Tier, TieredRate
 from runctl.providers.aws.calls.errors import error_code
 from runctl.providers.aws.prices import price_list, shipped, spot_history
-from runctl.providers.aws.prices.cache import Kept, PriceCache, folder_name
 from runctl.providers.aws.prices.price_list import Group, Question
 from runctl.providers.aws.prices.region_rates import PER, Item, RegionRates
 from runctl.providers.aws.prices.spot_history import SpotQuote
@@ -80,14 +80,15 @@ class PriceBook:
     @property
     def public(self) -> PriceCache:
         """Answers that are the same for every account."""
-        return self._cache(folder_name(self._session.endpoint))
+        endpoint = self._session.endpoint
+        return self._cache("aws" if endpoint is None else f"aws-{digest_of(endpoint)}")
 
     @property
     def own(self) -> PriceCache:
         """Answers that are this account's, as it names zones in its own way."""
         session = self._session
         who = (session.profile or os.environ.get("AWS_PROFILE"), os.environ.get("AWS_ACCESS_KEY_ID"))
-        return self._cache(folder_name(session.endpoint, "account", *who))
+        return self._cache(f"aws-{digest_of(session.endpoint, 'account', *who)}")
 
     # Everything but machines
 

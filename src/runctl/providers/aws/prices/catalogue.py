@@ -15,6 +15,7 @@ import msgspec
 from runctl.core.errors import ConfigError, RunctlError
 from runctl.core.models import Market
 from runctl.core.progress import SILENT, Progress
+from runctl.costs.kept_answers import PriceCache
 from runctl.costs.rates import Per, Rate
 from runctl.providers.aws.calls.errors import our_errors, raising_our_errors
 from runctl.providers.aws.calls.session import AwsSession
@@ -23,7 +24,6 @@ from runctl.providers.aws.ec2 import network
 from runctl.providers.aws.ec2.images import InstanceType, instance_type_of
 from runctl.providers.aws.ec2.type_choice import fits
 from runctl.providers.aws.prices.book import PriceBook
-from runctl.providers.aws.prices.cache import PriceCache
 from runctl.providers.aws.prices.spot_history import newest_spot_quotes
 from runctl.providers.catalogue import Catalogue, MachineOffer, OfferQuery, Offers, UnreadRegion
 
@@ -100,7 +100,7 @@ class AwsCatalogue(Catalogue):
             with our_errors(session.endpoint):
                 found = self._offers_in(query, region, session, progress)
         except RunctlError as error:
-            return UnreadRegion("aws", region, error.message, error.hint)
+            return UnreadRegion("aws", region, error.message, error.hint, error.code)
         self._context.prices.own.write(_name_of(query, region), msgspec.to_builtins(found))
         return found
 

@@ -29,7 +29,7 @@ class Kept:
 
 
 class PriceCache:
-    """The answers of one account, or of one endpoint that stands in for AWS."""
+    """The answers that one account was given."""
 
     def __init__(self, directory: Path | None, clock: Clock) -> None:
         """Without a directory nothing is kept."""
@@ -69,9 +69,6 @@ class PriceCache:
         return directory / f"{re.sub(r'[^a-z0-9.-]', '_', name.lower())}.json"
 
 
-def folder_name(endpoint: str | None, *who: str | None) -> str:
-    """Whose answers they are: spot prices name zones as the account does, and a sandbox's are not AWS's."""
-    if endpoint is None and not any(who):
-        return "aws"
-    digest = hashlib.sha256("\n".join(part or "" for part in (endpoint, *who)).encode()).hexdigest()
-    return f"aws-{digest[:16]}"
+def digest_of(*parts: str | None) -> str:
+    """A short name of whose answers they are, which does not tell."""
+    return hashlib.sha256("\n".join(part or "" for part in parts).encode()).hexdigest()[:16]
