@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from runctl.core.errors import OutcomeUnknown, RunctlError
 from runctl.core.progress import SILENT, Progress
@@ -34,6 +35,11 @@ class Account(Inventory):
     ) -> Listing:
         found = [each for each in self.resources if each.id in self.existing]
         return Listing(tuple(found), self.unread, tuple(regions or ("us-east-1",)))
+
+    def take_over(self, resource: Resource, progress: Progress = SILENT) -> None:
+        self.resources = tuple(
+            replace(each, owner=ME) if each.id == resource.id else each for each in self.resources
+        )
 
     def remove(self, resource: Resource, progress: Progress = SILENT) -> None:
         errors = self.errors.get(resource.id, [])

@@ -157,6 +157,32 @@ def test_stopping_all_asks_and_stops(have: Have, invoke: Invoke) -> None:
     assert account.removed == ["i-2"]
 
 
+def test_what_somebody_else_made_is_taken_over_with_its_disk_after_a_yes(have: Have, invoke: Invoke) -> None:
+    machine = a_thing(K.INSTANCE, "i-9", owner="bob", state="stopped")
+    disk = a_thing(K.VOLUME, "vol-9", owner="bob", attached_to=("i-9",), ends_with="i-9")
+    account = have(machine, disk, THEIRS)
+
+    asked = invoke("resources", "adopt", "i-9", *ONE)
+    done = data_of(invoke("resources", "adopt", "i-9", *ONE, "--yes", "--output", "json"))
+
+    assert asked.exit_code == 2
+    assert "it belongs to bob" in asked.stderr
+    assert done == {"resources": ["i-9", "vol-9"], "runs": [], "failed": []}
+    assert {each.id: each.owner for each in account.resources} == {
+        "i-9": "ada",
+        "vol-9": "ada",
+        "vol-2": "bob",
+    }
+
+
+def test_without_a_name_nothing_of_somebody_elses_is_taken_over(have: Have, invoke: Invoke) -> None:
+    have(THEIRS)
+
+    plan = data_of(invoke("resources", "adopt", *ONE, "--dry-run", "--output", "json"))
+
+    assert (plan["take_over"], plan["ask"]) == ([], [])
+
+
 def test_details_say_whose_it_is_and_what_a_cleanup_makes_of_it(have: Have, invoke: Invoke) -> None:
     have(DISK, THEIRS)
 

@@ -10,6 +10,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from runctl.core import tags as tag
+from runctl.core.errors import Unsupported
 from runctl.core.progress import SILENT, Progress
 
 EVERYTHING = "everything"
@@ -178,6 +179,11 @@ class Inventory(ABC):
     @abstractmethod
     def is_gone(self, resource: Resource) -> bool:
         """Whether it does not exist any more, and is not billed."""
+
+    def take_over(self, resource: Resource, progress: Progress = SILENT) -> None:
+        """The caller is its owner from now on. Raises `Unsupported` where the provider knows no owners."""
+        del progress
+        raise Unsupported(f"the owner of {resource.label} cannot be changed with this provider")
 
     def stop(self, resource: Resource, progress: Progress = SILENT) -> None:
         """An instance costs nothing by the hour any more, and can be started again.

@@ -367,6 +367,19 @@ def test_what_lost_our_tag_since_it_was_listed_is_left_alone(
     assert session.ec2.describe_volumes(VolumeIds=[volume])["Volumes"]
 
 
+def test_what_is_taken_over_has_the_caller_as_its_owner(session: AwsSession, inventory: AwsInventory) -> None:
+    theirs = a_volume(session, {**OURS, tag.OWNER: "bob"})
+    foreign = a_volume(session, {tag.OWNER: "bob"})
+    (resource,) = listed(inventory)[K.VOLUME]
+
+    inventory.take_over(resource)
+    with pytest.raises(PermissionDenied):
+        inventory.take_over(replace(resource, id=foreign))
+
+    (taken,) = listed(inventory)[K.VOLUME]
+    assert (taken.id, taken.owner) == (theirs, inventory.user())
+
+
 def test_a_profile_that_somebody_elses_machine_has_is_left(
     session: AwsSession, inventory: AwsInventory, provider: AwsProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -244,6 +244,9 @@ _LAST: dict[str, Leaf | Branch] = {
                 "Make every machine of yours stop costing by the hour.",
                 "runctl.cli.resources.removing:stop_all_command",
             ),
+            "adopt": Leaf(
+                "Take over what another computer created.", "runctl.cli.resources.removing:adopt_command"
+            ),
             "export": Leaf(
                 "Write the list as CSV, JSON or a page.", "runctl.cli.resources.listing:export_command"
             ),

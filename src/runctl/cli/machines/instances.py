@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,12 +18,17 @@ from runctl.cli.framework.each import for_each
 from runctl.cli.framework.values import DURATION, wide_option
 from runctl.cli.machines.resolve import find_instance, instance_argument
 from runctl.core.clock import SystemClock
-from runctl.core.models import Instance, Market
+from runctl.core.errors import RunctlError, Unsupported
+from runctl.core.models import Instance, Market, RunPhase, Volume
+from runctl.core.money import usd
 from runctl.core.tags import NAME
 from runctl.machines.finding import instance_ids
 from runctl.providers.registry import plugin
 from runctl.render.tables import screen_of
 from runctl.render.things import instance_details, instances_table
+
+if TYPE_CHECKING:
+    from runctl.runs.records import RunRecord
 
 READY_TIMEOUT = "15m"
 """A GPU machine with a large image takes some minutes to boot."""
@@ -192,7 +199,8 @@ def terminate_command(provider: str) -> click.Command:
     ) -> None:
         """End instances for good; volumes stay.
 
-        The disks that were made with an instance go with it. Asks first, unless --yes is given.
+        The disks that were made with an instance go with it. Asks first, unless --yes is given. A run that goes on
+        is stopped with SIGTERM first, so that it can save; what is saved on a disk that goes, goes too.
         """
         from runctl.machines.instances import ending
 
@@ -204,8 +212,9 @@ def terminate_command(provider: str) -> click.Command:
             return
         live = [instance for instance in found if not instance.state.is_over]
         if live:
-            _record_runs(cli, live)
-            cli.confirm(_question(live))
+            running = _record_runs(cli, live)
+            cli.confirm(_question(live, _disks(cli, provider, live)))
+            _save(cli, running)
             from runctl.runs.run_logs.sources import fetch_logs
 
             fetch_logs(cli.session, live)
@@ -215,26 +224,64 @@ def terminate_command(provider: str) -> click.Command:
     return command
 
 
-def _record_runs(cli: Cli, instances: Sequence[Instance]) -> None:
-    """Remember how runs on these machines ended while the machines can still say; name those that go on."""
+def _record_runs(cli: Cli, instances: Sequence[Instance]) -> list[RunRecord]:
+    """Remember how runs on these machines ended while the machines can still say; those that go on are named."""
     from runctl.runs.control import refresh
 
     known = [record for instance in instances for record in cli.store.list(instance=instance.id)]
+    running = []
     for record in refresh(cli.session, [record for record in known if not record.has_ended]):
         if not record.has_ended:
+            running.append(record)
             cli.progress.warn(
                 f"{record.id} ({record.script}) is {record.state.value} on {record.instance_id}"
             )
+    return running
 
 
-def _question(instances: Sequence[Instance]) -> str:
+def _save(cli: Cli, running: Sequence[RunRecord]) -> None:
+    """Runs have ended by SIGTERM and their own grace, and have saved what they save then; a failure is said."""
+    from runctl.runs.control import stop_run
+
+    for record in running:
+        if record.state is RunPhase.UNKNOWN:
+            continue  # its machine does not answer
+        try:
+            stop_run(cli.session, record)
+        except RunctlError as error:
+            cli.progress.warn(f"{record.id} could not be stopped first: {error.message}")
+
+
+def _disks(cli: Cli, provider: str, instances: Sequence[Instance]) -> str:
+    """What becomes of each disk, in a sentence or two."""
+    ids = {instance.id for instance in instances}
+    volumes = cli.provider(provider).volumes
+    if isinstance(volumes, Unsupported):
+        return "The disks that were made for it go with it."
+    attached = [volume for volume in volumes.list() if ids & set(volume.instances)]
+    going = [each for each in attached if each.ends_with_instance]
+    staying = [each for each in attached if not each.ends_with_instance]
+    parts = []
+    if going:
+        parts.append(f"Deleted with it: {', '.join(map(_disk, going))}.")
+    if staying:
+        cost = sum((each.price_per_month for each in staying if each.price_per_month is not None), Decimal(0))
+        stays = "stay" if staying[1:] else "stays"
+        parts.append(f"{', '.join(map(_disk, staying))} {stays}, and costs {usd(cost)} a month.")
+    return " ".join(parts) or "It has no disks of its own."
+
+
+def _disk(volume: Volume) -> str:
+    where = f" at {volume.mount_point}" if volume.mount_point else ""
+    return f"{volume.name or volume.id} ({volume.size_gib} GiB{where})"
+
+
+def _question(instances: Sequence[Instance], disks: str) -> str:
     described = ", ".join(
         f"{i.id} ({', '.join(filter(None, (i.tags.get(NAME), i.instance_type, _market(i), i.project)))})"
         for i in instances
     )
-    kept = sorted({volume.volume_id for i in instances for volume in i.volumes if volume.mount_point})
-    stays = f" What is on {', '.join(kept)} stays." if kept else ""
-    return f"End {described} for good, with the disks made for it?{stays}"
+    return f"{disks} End {described} for good?"
 
 
 def _market(instance: Instance) -> str:

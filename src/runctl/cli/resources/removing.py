@@ -179,6 +179,69 @@ def stop_all_command(cli: Cli, *, end: bool, project: str | None, provider: str 
     return FAILED if outcome.failed else incomplete
 
 
+@click.command(
+    cls=Command,
+    name="adopt",
+    examples=[
+        ("runctl resources adopt", "the state file was lost: ask your machines for their runs"),
+        ("runctl resources adopt i-0abc1234def567890", "a colleague's machine becomes yours"),
+    ],
+)
+@click.argument("references", metavar="[ID|NAME]...", nargs=-1)
+@PROVIDER
+@click.option("--dry-run", is_flag=True, help="Show what would be taken over, and stop there.")
+@click.pass_obj
+def adopt_command(cli: Cli, *, references: tuple[str, ...], provider: str | None, dry_run: bool) -> int:
+    """Take over what another computer created.
+
+    Without arguments your own machines are asked for their runs, which this computer remembers from then on: that is
+    all that a lost state file takes with it. What you name becomes yours, if it is somebody else's: you are asked
+    first.
+    """
+    from runctl.cleanup.adopting import Adoption
+    from runctl.cleanup.plan import Item
+
+    check_provider(provider)
+    adoption = Adoption(cli.session, provider=provider)
+    plan = adoption.plan(references)
+    items = [Item(each, f"it belongs to {each.owner or 'nobody'}", None) for each in plan.take_over]
+    if dry_run:
+        cli.emit(
+            {
+                "take_over": [each.id for each in plan.take_over],
+                "ask": [each.id for each in plan.ask],
+                "unread": plan.unread,
+            },
+            text=lambda: "\n\n".join(
+                [
+                    *filter(None, [_table("would be taken over:", items, error=False)]),
+                    f"would be asked for runs: {', '.join(each.id for each in plan.ask) or 'no machine'}",
+                ]
+            ),
+            ids=[each.id for each in (*plan.take_over, *plan.ask)],
+        )
+        return warn_of_unread(cli, plan.unread)
+    incomplete = warn_of_unread(cli, plan.unread)
+    if plan.take_over:
+        cli.say(_table("to be taken over:", items))
+        cli.confirm(f"Become the owner of {counted(len(plan.take_over), 'resource')}?")
+    done = adoption.carry_out(plan)
+    for resource, reason in done.failed:
+        cli.progress.warn(f"{resource.label} could not be taken over: {reason}")
+    cli.emit(
+        {
+            "resources": [each.id for each in done.resources],
+            "runs": done.runs,
+            "failed": [{"id": each.id, "reason": reason} for each, reason in done.failed],
+        },
+        text=lambda: (
+            f"taken over: {counted(len(done.resources), 'resource')}; new here: {counted(len(done.runs), 'run')}"
+        ),
+        ids=[*(each.id for each in done.resources), *done.runs],
+    )
+    return FAILED if done.failed else incomplete
+
+
 def _documents(items: Sequence[Any]) -> list[dict[str, Any]]:
     from runctl.cleanup.listing import Priced
     from runctl.cli.resources.listing import flat

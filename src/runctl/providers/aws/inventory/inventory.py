@@ -160,6 +160,11 @@ class AwsInventory(Inventory):
         """As the kind's own call says."""
         return removal.find(self.session_in(resource.region), resource) is None
 
+    def take_over(self, resource: Resource, progress: Progress = SILENT) -> None:
+        """The tag `runctl.core.tags.OWNER`."""
+        progress.step(f"taking over {resource.label}")
+        removal.take_over(self.session_in(resource.region), resource, self.user() or "")
+
     def stop(self, resource: Resource, progress: Progress = SILENT) -> None:
         """StopInstances."""
         progress.step(f"stopping {resource.name or resource.id}")

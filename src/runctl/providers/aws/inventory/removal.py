@@ -77,6 +77,23 @@ def stop(session: AwsSession, resource: Resource) -> None:
         session.ec2.stop_instances(InstanceIds=[resource.id])
 
 
+def take_over(session: AwsSession, resource: Resource, user: str) -> None:
+    """The owner's tag says so. Raises `NotFound`, and `PermissionDenied` for what runctl did not create."""
+    seen = find(session, resource)
+    if seen is None:
+        raise NotFound(f"{resource.label} does not exist any more")
+    if not tag.is_ours(seen.tags):
+        raise PermissionDenied(f"runctl did not create {resource.label}", code="not-ours")
+    with our_errors(session.endpoint):
+        if resource.kind is ResourceKind.GROUP:
+            owner = {"Key": tag.OWNER, "Value": user, "PropagateAtLaunch": True}
+            session.autoscaling.create_or_update_tags(
+                Tags=[{"ResourceId": resource.id, "ResourceType": "auto-scaling-group", **owner}]
+            )
+        else:
+            session.ec2.create_tags(Resources=[resource.id], Tags=[{"Key": tag.OWNER, "Value": user}])
+
+
 def _check_ours(resource: Resource, seen: Seen) -> None:
     if not tag.is_ours(seen.tags):
         raise PermissionDenied(

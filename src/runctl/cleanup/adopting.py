@@ -1,0 +1,119 @@
+"""What another computer created is taken over: its runs are remembered here, and with consent it changes its owner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runctl.cleanup.eligibility import SHARED
+from runctl.cleanup.listing import Selection, select
+from runctl.cleanup.overview import Account
+from runctl.core.clock import Clock
+from runctl.core.errors import RunctlError
+from runctl.core.ids import InstanceId
+from runctl.machines.machine import reach
+from runctl.providers.inventory import Resource, ResourceKind, Unread
+from runctl.runs.records import adopted
+from runctl.runs.store import run_store
+
+if TYPE_CHECKING:
+    from runctl.machines.session import Session
+
+K = ResourceKind
+
+
+@dataclass(frozen=True)
+class AdoptPlan:
+    """What is about to be taken over."""
+
+    take_over: tuple[Resource, ...]
+    """Somebody else's: the caller becomes their owner."""
+    ask: tuple[Resource, ...]
+    """The machines that are asked for their runs."""
+    unread: tuple[Unread, ...]
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What was taken over."""
+
+    resources: tuple[Resource, ...]
+    runs: tuple[str, ...]
+    """The ids of runs that this computer did not know before."""
+    failed: tuple[tuple[Resource, str], ...]
+    """Each with the reason."""
+
+
+class Adoption:
+    """One look at the account, a plan by it, and carrying it out."""
+
+    def __init__(self, session: Session, *, provider: str | None = None, clock: Clock | None = None) -> None:
+        """Lists everything. Raises what `runctl.cleanup.listing.list_all` raises."""
+        self._session = session
+        self.account = Account(session, provider=provider, clock=clock)
+
+    def plan(self, references: Sequence[str] = ()) -> AdoptPlan:
+        """Without ``references`` the caller's own machines are asked; with them these resources, whoever's they are.
+
+        Raises `NotFound` for a reference that nothing is called by.
+        """
+        account = self.account
+        everything = list(account.listing.resources)
+        chosen = select(everything, Selection(references=tuple(references)), account.now)
+        if not references:
+            chosen = account.own()
+        ids = {each.id for each in chosen}
+        # A machine's own disks go with it.
+        along = [each for each in everything if references and each.ends_with in ids and each.id not in ids]
+        foreign = [
+            each
+            for each in (*chosen, *along)
+            if each.kind not in SHARED and each.owner != account.users.get(each.provider)
+        ]
+        ask = [each for each in chosen if each.kind is K.INSTANCE and each.state == "running"]
+        return AdoptPlan(tuple(foreign), tuple(ask), account.listing.unread)
+
+    def carry_out(self, plan: AdoptPlan) -> Adopted:
+        """The owner of what is taken over is the caller, and its runs are in this computer's state file."""
+        taken: list[Resource] = []
+        failed: list[tuple[Resource, str]] = []
+        for resource in plan.take_over:
+            try:
+                self.account.inventories[resource.provider].take_over(resource, self._session.progress)
+                taken.append(resource)
+            except RunctlError as error:
+                failed.append((resource, error.message))
+        runs: list[str] = []
+        if plan.ask:
+            self._session.progress.step(f"asking {len(plan.ask)} machines for their runs")
+            with ThreadPoolExecutor(min(8, len(plan.ask))) as pool:
+                for resource, answer in zip(plan.ask, pool.map(self._runs_of, plan.ask), strict=True):
+                    if isinstance(answer, str):
+                        failed.append((resource, answer))
+                    else:
+                        runs += answer
+        return Adopted(tuple(taken), tuple(runs), tuple(failed))
+
+    def _runs_of(self, resource: Resource) -> list[str] | str:
+        """The ids of the runs that were not known, or why the machine could not be asked."""
+        session = self._session.in_region(resource.region)
+        store = run_store(session)
+        try:
+            instance = session.provider(resource.provider).instance(InstanceId(resource.id))
+            machine = reach(session, instance)
+            newest = {}
+            for status in sorted(machine.agent.attempts(), key=lambda each: each.attempt):
+                newest[status.run_id] = status
+            found = []
+            for run_id, status in newest.items():
+                known = store.find(run_id)
+                if known is None or known.attempt <= status.attempt:
+                    region = machine.provider.region
+                    store.put(adopted(known, status, instance, self.account.now, region))
+                if known is None:
+                    found.append(run_id)
+        except RunctlError as error:
+            return error.message
+        return found
