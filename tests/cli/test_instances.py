@@ -9,7 +9,7 @@ import pytest
 from runctl.core.errors import Conflict, MachineError, NotFound, PermissionDenied, Unreachable
 from runctl.core.models import InstanceState
 from tests.cli.conftest import Invoke, data_of, error_of
-from tests.cli.fake_provider import INSTANCE_ID, OTHER_ID, Script, an_instance
+from tests.cli.fake_provider import INSTANCE_ID, OTHER_ID, Script, a_volume, an_instance
 
 
 def test_an_instance_has_the_promised_json_shape(invoke: Invoke, script: Script) -> None:
@@ -119,7 +119,7 @@ def test_a_name_of_several_instances_is_refused_with_their_ids(invoke: Invoke, s
 
 
 def test_one_instance_named_twice_is_ended_once(invoke: Invoke, script: Script) -> None:
-    script.answers.update(instances=NAMED, instance=NAMED[0], terminate=NAMED[0])
+    script.answers.update(instances=NAMED, instance=NAMED[0], terminate=NAMED[0], volumes=())
     assert invoke("aws", "terminate", "digits", INSTANCE_ID, "digits", "--yes", "-q").exit_code == 0
     assert [call.name for call in script.calls].count("terminate") == 1
     assert [call.name for call in script.calls].count("instances") == 1
@@ -133,16 +133,23 @@ def test_an_unknown_instance_is_exit_code_5(invoke: Invoke, script: Script) -> N
 
 
 def test_terminate_without_a_terminal_refuses_and_ends_nothing(invoke: Invoke, script: Script) -> None:
-    script.answers["instance"] = an_instance
+    root = a_volume("vol-1", name=None, size_gib=30, instances=(INSTANCE_ID,), ends_with_instance=True)
+    brought = a_volume(instances=(INSTANCE_ID,), mount_point="/mnt/data")
+    other = a_volume("vol-2", name="other", instances=(OTHER_ID,))
+    script.answers.update(instance=an_instance, volumes=(root, brought, other))
     result = invoke("aws", "terminate", INSTANCE_ID)
     assert result.exit_code == 2
     assert "--yes" in result.stderr
-    assert "What is on vol-0123456789abcdef0 stays" in result.stderr
+    assert (
+        "deleted with it: vol-1 (30 GiB); datasets (100 GiB at /mnt/data) stays, for $8.00 a month"
+        in result.stderr
+    )
+    assert "other" not in result.stderr
     assert "terminate" not in script.names()
 
 
 def test_terminate_takes_several_and_an_alias(invoke: Invoke, script: Script) -> None:
-    script.answers["instance"] = an_instance
+    script.answers.update(instance=an_instance, volumes=PermissionDenied("not allowed to DescribeVolumes"))
     script.answers["terminate"] = lambda i: replace(an_instance(i), state=InstanceState.SHUTTING_DOWN)
     ended = data_of(invoke("aws", "rm", INSTANCE_ID, OTHER_ID, INSTANCE_ID, "--yes", "--output", "json"))
     assert [(i["id"], i["state"]) for i in ended] == [
@@ -157,7 +164,7 @@ def test_one_that_cannot_be_ended_does_not_spare_the_others(invoke: Invoke, scri
             raise PermissionDenied(f"{identifier} was not created by runctl", code="not-ours")
         return an_instance(identifier)
 
-    script.answers.update(instance=an_instance, terminate=terminate)
+    script.answers.update(instance=an_instance, terminate=terminate, volumes=())
     result = invoke("aws", "terminate", INSTANCE_ID, OTHER_ID, "--yes", "--quiet")
     assert result.exit_code == 4
     assert result.stdout == f"{OTHER_ID}\n"

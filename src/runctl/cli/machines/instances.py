@@ -213,7 +213,8 @@ def terminate_command(provider: str) -> click.Command:
         live = [instance for instance in found if not instance.state.is_over]
         if live:
             running = _record_runs(cli, live)
-            cli.confirm(_question(live, _disks(cli, provider, live)))
+            cli.progress.note(_disks(cli, provider, live))
+            cli.confirm(_question(live))
             _save(cli, running)
             from runctl.runs.run_logs.sources import fetch_logs
 
@@ -257,18 +258,21 @@ def _disks(cli: Cli, provider: str, instances: Sequence[Instance]) -> str:
     ids = {instance.id for instance in instances}
     volumes = cli.provider(provider).volumes
     if isinstance(volumes, Unsupported):
-        return "The disks that were made for it go with it."
-    attached = [volume for volume in volumes.list() if ids & set(volume.instances)]
+        return "the disks that were made for it go with it"
+    try:
+        attached = [volume for volume in volumes.list() if ids & set(volume.instances)]
+    except RunctlError as error:
+        return f"what becomes of its disks could not be asked: {error.message}"
     going = [each for each in attached if each.ends_with_instance]
     staying = [each for each in attached if not each.ends_with_instance]
     parts = []
     if going:
-        parts.append(f"Deleted with it: {', '.join(map(_disk, going))}.")
+        parts.append(f"deleted with it: {', '.join(map(_disk, going))}")
     if staying:
         cost = sum((each.price_per_month for each in staying if each.price_per_month is not None), Decimal(0))
         stays = "stay" if staying[1:] else "stays"
-        parts.append(f"{', '.join(map(_disk, staying))} {stays}, and costs {usd(cost)} a month.")
-    return " ".join(parts) or "It has no disks of its own."
+        parts.append(f"{', '.join(map(_disk, staying))} {stays}, for {usd(cost)} a month")
+    return "; ".join(parts) or "it has no disks of runctl's"
 
 
 def _disk(volume: Volume) -> str:
@@ -276,12 +280,12 @@ def _disk(volume: Volume) -> str:
     return f"{volume.name or volume.id} ({volume.size_gib} GiB{where})"
 
 
-def _question(instances: Sequence[Instance], disks: str) -> str:
+def _question(instances: Sequence[Instance]) -> str:
     described = ", ".join(
         f"{i.id} ({', '.join(filter(None, (i.tags.get(NAME), i.instance_type, _market(i), i.project)))})"
         for i in instances
     )
-    return f"{disks} End {described} for good?"
+    return f"End {described} for good?"
 
 
 def _market(instance: Instance) -> str:
