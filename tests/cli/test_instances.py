@@ -31,6 +31,7 @@ def test_an_instance_has_the_promised_json_shape(invoke: Invoke, script: Script)
         "tags": {"runctl:managed": "true"},
         "state_reason": None,
         "interrupted": False,
+        "ended_at": None,
     }
 
 

@@ -37,7 +37,7 @@ def test_a_plan_fills_in_zone_performance_and_price(provider: AwsProvider) -> No
     assert plan.request.zone is not None
     assert plan.request.zone.startswith("us-east-1")
     assert plan.price is not None
-    assert "list price" in plan.price.source
+    assert "price list" in plan.price.source
 
 
 def test_a_volume_has_what_was_asked_for(provider: AwsProvider) -> None:

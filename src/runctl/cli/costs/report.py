@@ -140,7 +140,7 @@ def run_command(cli: Cli, run_id: str, cached: bool) -> None:
 @click.option("--provider", metavar="NAME", default=DEFAULT, show_default=True, help="Whose bill.")
 @click.pass_obj
 def reconcile_command(cli: Cli, *, since: datetime | None, until: datetime | None, provider: str) -> None:
-    """Hold the ledger against what the provider has billed for runctl's things, and explain the differences.
+    """Compare the ledger with the bill for what runctl has made, and explain the differences.
 
     By the day, in UTC; a day's bill is complete some 24 hours later. AWS's Cost Explorer asks 0.01 USD for the
     question, and knows what carries the tag runctl:managed once that is activated as a cost allocation tag.

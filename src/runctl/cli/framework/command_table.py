@@ -153,7 +153,7 @@ _LAST: dict[str, Leaf | Branch] = {
         "runctl.cli.machines.offers:offers",
     ),
     "status": Leaf(
-        "Show what runs now, what it costs, and what was spent today and this month.",
+        "Show what runs now, where, since when and at what price, and what was spent today and this month.",
         "runctl.cli.costs.status:status_command",
     ),
     "docker": DOCKER,
@@ -221,7 +221,7 @@ _LAST: dict[str, Leaf | Branch] = {
         "Show everything that runctl has made with providers, and remove what nobody needs.",
         {
             "list": Leaf(
-                "List everything that runctl has made, in all regions.",
+                "List everything that runctl has made: every kind, in all regions at once.",
                 "runctl.cli.resources.listing:list_command",
                 aliases=("ls",),
             ),
@@ -230,25 +230,27 @@ _LAST: dict[str, Leaf | Branch] = {
                 "runctl.cli.resources.listing:show_command",
             ),
             "summary": Leaf(
-                "Count what there is, with its size and price a month.",
+                "Count what runctl has made, with its size and what it costs a month while it stays.",
                 "runctl.cli.resources.listing:summary_command",
             ),
             "insights": Leaf(
-                "Say what could be had for less, with the command that does it.",
+                "Say what could be had for less: the saving a month and the exact command, the largest first.",
                 "runctl.cli.resources.listing:insights_command",
             ),
             "cleanup": Leaf(
-                "Remove what nobody needs any more.", "runctl.cli.resources.removing:cleanup_command"
+                "Remove what runctl has made and nobody needs any more.",
+                "runctl.cli.resources.removing:cleanup_command",
             ),
             "stop-all": Leaf(
-                "Make every machine of yours stop costing by the hour.",
+                "Make every machine of yours stop costing by the hour, in all regions.",
                 "runctl.cli.resources.removing:stop_all_command",
             ),
             "adopt": Leaf(
                 "Take over what another computer created.", "runctl.cli.resources.removing:adopt_command"
             ),
             "export": Leaf(
-                "Write the list as CSV, JSON or a page.", "runctl.cli.resources.listing:export_command"
+                "Write the list as CSV, JSON or a page that needs no network.",
+                "runctl.cli.resources.listing:export_command",
             ),
         },
     ),
@@ -256,12 +258,16 @@ _LAST: dict[str, Leaf | Branch] = {
         "Show what was spent.",
         {
             "report": Leaf(
-                "Show what was spent, by run, project, user, kind, day or month.",
+                "Show what was spent, from the ledger of this computer.",
                 "runctl.cli.costs.report:report_command",
             ),
-            "run": Leaf("Show what a run cost, attempt by attempt.", "runctl.cli.costs.report:run_command"),
+            "run": Leaf(
+                "Show what a run cost: each attempt, and what the same would have cost on demand.",
+                "runctl.cli.costs.report:run_command",
+            ),
             "reconcile": Leaf(
-                "Hold the ledger against the provider's bill.", "runctl.cli.costs.report:reconcile_command"
+                "Compare the ledger with the bill for what runctl has made, and explain the differences.",
+                "runctl.cli.costs.report:reconcile_command",
             ),
         },
     ),

@@ -11,7 +11,7 @@ import click
 from runctl.cleanup.listing import GroupKey, Priced, SortKey, grouped, in_order
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
-from runctl.cli.framework.values import wide_option
+from runctl.cli.framework.values import COUNT, wide_option
 from runctl.cli.resources.common import EVERYONE, PROVIDER, check_provider, filters, selection, warn_of_unread
 from runctl.core.clock import SystemClock
 
@@ -34,7 +34,7 @@ from runctl.core.clock import SystemClock
     show_default=True,
     help="The oldest, the dearest or the largest first.",
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N of them.")
+@click.option("--limit", type=COUNT, metavar="N", help="Show at most N of them.")
 @wide_option
 @click.pass_obj
 def list_command(
@@ -162,7 +162,7 @@ def summary_command(
 @click.option("--cached", is_flag=True, help="Do not ask machines what their runs use at the moment.")
 @click.pass_obj
 def insights_command(cli: Cli, *, provider: str | None, cached: bool) -> int:
-    """Say what could be had for less, or not at all: the saving a month and the exact command, the largest first.
+    """Say what could be had for less: the saving a month and the exact command, the largest first.
 
     Nothing is changed.
     """

@@ -23,7 +23,7 @@ def policy_command(provider: str) -> click.Command:
     @click.command(
         cls=Command,
         examples=[
-            (f"runctl {provider} iam-policy > policy.json", "what whoever calls runctl may do"),
+            (f"runctl {provider} iam-policy", "what whoever calls runctl may do"),
             (f"runctl {provider} iam-policy --for machine", "what its machines may do"),
             (f"runctl {provider} iam-policy --explain", "which command needs which statement"),
         ],

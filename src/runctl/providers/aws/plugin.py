@@ -143,17 +143,19 @@ plugin = ProviderPlugin(
     ),
     commands={
         "iam-policy": Leaf(
-            "Print the least-privilege policy of whoever uses runctl, or of its machines.",
+            "Print the least-privilege policy, as JSON.",
             "runctl.cli.settings.account:policy_command",
             "aws",
         ),
         "setup": Leaf(
-            "Create once what runctl wants in an account, or take it back.",
+            "Create once what runctl wants in an account: shown first, tagged, and taken back by --remove.",
             "runctl.cli.settings.account:setup_command",
             "aws",
         ),
         "extend": Leaf(
-            "Change when an instance ends itself.", "runctl.cli.machines.limits:extend_command", "aws"
+            "Change when an instance ends itself; what is not named stays as it is.",
+            "runctl.cli.machines.limits:extend_command",
+            "aws",
         ),
         "spot-prices": Leaf(
             "Show what spot machines cost now in each zone, and have cost.",

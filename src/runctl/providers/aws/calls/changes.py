@@ -39,6 +39,7 @@ BOOKKEEPING = frozenset(
         "PutPublicAccessBlock",
         "PutLifecyclePolicy",
         "SuspendProcesses",
+        "CreateLaunchTemplateVersion",
         "PutScheduledUpdateGroupAction",
         # The role that AWS itself acts by: once for an account, and AWS's own.
         "CreateServiceLinkedRole",

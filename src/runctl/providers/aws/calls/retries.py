@@ -28,7 +28,10 @@ _READING = ("BatchGet", "Describe", "Get", "Head", "List")
 REPEATABLE = frozenset(
     {
         # The same state is asked for again.
+        ("ec2", "CancelSpotInstanceRequests"),
         ("ec2", "CreateTags"),
+        ("ec2", "DeleteFleets"),
+        ("ec2", "DeleteKeyPair"),
         ("ec2", "DeleteTags"),
         ("ec2", "StartInstances"),
         ("ec2", "StopInstances"),
@@ -40,6 +43,7 @@ REPEATABLE = frozenset(
         ("s3", "AbortMultipartUpload"),
         ("s3", "CompleteMultipartUpload"),
         ("s3", "DeleteObject"),
+        ("s3", "DeleteObjects"),
         ("s3", "PutBucketEncryption"),
         ("s3", "PutBucketLifecycleConfiguration"),
         ("s3", "PutBucketTagging"),
@@ -52,16 +56,20 @@ REPEATABLE = frozenset(
         ("s3", "CreateMultipartUpload"),
         ("sts", "AssumeRole"),
         # The second answer says that it is there or gone already, and the callers take that for success.
+        ("ec2", "DeleteSecurityGroup"),
         ("ecr", "CreateRepository"),
+        ("ecr", "DeleteRepository"),
         ("iam", "AddRoleToInstanceProfile"),
         ("iam", "CreateInstanceProfile"),
         ("iam", "CreateRole"),
+        ("iam", "CreateServiceLinkedRole"),
         ("iam", "DeleteInstanceProfile"),
         ("iam", "DeleteRole"),
         ("iam", "DeleteRolePolicy"),
         ("iam", "DetachRolePolicy"),
         ("iam", "RemoveRoleFromInstanceProfile"),
         ("s3", "CreateBucket"),
+        ("s3", "DeleteBucket"),
         ("ec2", "DeleteLaunchTemplate"),
         ("ec2", "DeleteSnapshot"),
     }
