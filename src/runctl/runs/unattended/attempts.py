@@ -41,11 +41,13 @@ def attempts_in_store(at: Prefix, since: int) -> tuple[StoredAttempt, ...]:
 
 
 def _read(at: Prefix, number: int) -> StoredAttempt:
+    # The end first: once that is there, the status is that of the whole attempt.
+    end = read(at, end_key(number), EndRecord)
     return StoredAttempt(
         number,
         read(at, machine_key(number), StoredMachine),
         read(at, status_key(number), AttemptStatus),
-        read(at, end_key(number), EndRecord),
+        end,
     )
 
 
