@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from runctl.core.models import Instance, InstanceState, Market, Snapshot, SnapshotState, Volume, VolumeState
-from runctl.core.tags import ATTEMPT, NAME
+from runctl.core.tags import ATTEMPT, NAME, RUN
 from runctl.costs.billing import BillingRules, Interval, PriceStep, settled, stepped, whole_seconds
 from runctl.costs.ledger import Entry, EntryKind, EntryState
 from runctl.costs.rates import Per
@@ -25,7 +25,7 @@ def with_instance(
     entry: Entry, instance: Instance, now: datetime, rules: BillingRules, list_usd: Decimal | None = None
 ) -> Entry:
     """The entry of an instance that is seen so at ``now``; ``list_usd`` is what an hour of it costs on demand."""
-    run_id, _, attempt = instance.tags.get(ATTEMPT, "").partition("/")
+    run_id, _, attempt = (instance.tags.get(ATTEMPT) or instance.tags.get(RUN, "")).partition("/")
     seen = replace(
         entry,
         kind=EntryKind.INSTANCE,

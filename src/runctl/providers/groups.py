@@ -99,6 +99,8 @@ class GroupActivity:
     failed: bool = False
     cause: str = ""
     """The provider's own, too."""
+    replaced: InstanceId | None = None
+    """The machine that the group ended by itself, to have another one in its place."""
 
 
 @dataclass(frozen=True)

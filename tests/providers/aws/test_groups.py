@@ -23,6 +23,7 @@ from runctl.core.errors import PermissionDenied
 from runctl.core.ids import RunId
 from runctl.core.models import Market
 from runctl.providers.aws.autoscaling import first_boot
+from runctl.providers.aws.autoscaling.groups import activity_of
 from runctl.providers.aws.autoscaling.planning import group_arguments
 from runctl.providers.aws.autoscaling.rights import POLICY, run_policy
 from runctl.providers.aws.aws_provider import AwsProvider
@@ -136,8 +137,12 @@ def test_all_is_made_with_the_runs_tag_and_the_last_call_is_the_one_that_rents(
         "volume",
         "network-interface",
     }
-    tagged = [item["Tags"] for item in data["TagSpecifications"]]
-    tagged += [made["Tags"], asked["CreateLaunchTemplate"]["TagSpecifications"][0]["Tags"]]
+    of_machines = [item["Tags"] for item in data["TagSpecifications"]]
+    for tags in of_machines:
+        found = {item["Key"]: item["Value"] for item in tags}
+        assert (found[tag.RUN], found[tag.OWNED]) == (RUN, tag.OWNED_VALUE)
+        assert tag.INTENT not in found, "each machine is a thing of its own"
+    tagged = [made["Tags"], asked["CreateLaunchTemplate"]["TagSpecifications"][0]["Tags"]]
     tagged += [asked["CreateRole"]["Tags"], asked["CreateInstanceProfile"]["Tags"]]
     for tags in tagged:
         found = {item["Key"]: item["Value"] for item in tags}
@@ -379,3 +384,31 @@ def test_a_value_is_data_and_never_run() -> None:
         odd, group=NAME, login_user="ec2-user", region="us-east-1", store_region="us-east-1"
     )
     assert text.startswith('RUNCTL_TAKE_UP=\'{"url":"s3://mine/it\'"\'"\'s $(touch /tmp/never)"')
+
+
+@pytest.mark.parametrize(
+    ("cause", "replaced"),
+    [
+        (
+            "an instance was taken out of service in response to an EC2 health check indicating it has been",
+            True,
+        ),
+        (
+            "an instance was taken out of service in response to an EC2 instance rebalance recommendation",
+            True,
+        ),
+        ("an instance was taken out of service in response to a user request", False),
+        (
+            "an instance was taken out of service in response to a difference between desired and actual",
+            False,
+        ),
+    ],
+)
+def test_what_a_group_replaces_by_itself_nobody_has_ended(cause: str, replaced: bool) -> None:
+    described = {
+        "Description": "Terminating EC2 instance: i-0abc",
+        "Cause": cause,
+        "StatusCode": "Successful",
+    }
+    assert activity_of(described).replaced == ("i-0abc" if replaced else None)
+    assert activity_of({**described, "Description": "Launching a new EC2 instance: i-0abc"}).replaced is None

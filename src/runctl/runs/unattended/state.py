@@ -3,12 +3,13 @@ ended. Whoever looks after the run's end removes the rights of its machines, whi
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from runctl.agent.spec import EndReason
 from runctl.core.clock import SystemClock
-from runctl.core.errors import InstanceEnded, MachineError, NotFound, RunctlError
+from runctl.core.errors import InstanceEnded, RunctlError
 from runctl.core.ids import InstanceId, RunId
 from runctl.core.models import GroupPhase, InstanceState, UnattendedRun
 from runctl.machines.machine import reach
@@ -22,6 +23,7 @@ from runctl.runs.stored_run import prefix_at
 from runctl.runs.unattended.attempts import attempts_in_store, told_by_store
 
 SHOWN_ACTIVITIES = 3
+READ_ACTIVITIES = 50
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def as_it_is(session: Session, record: RunRecord) -> RunRecord:
         return record
     if record.instance_id in view.machines:
         return _asked(session, there, provider, record)
-    return record if record.has_ended or not record.instance_id else _on_machine_that_ends(provider, record)
+    return record if record.has_ended or not record.instance_id else _without_machine(there, provider, record)
 
 
 def _by_store(there: Session, provider: Provider, record: RunRecord) -> RunRecord:
@@ -64,7 +66,9 @@ def _by_store(there: Session, provider: Provider, record: RunRecord) -> RunRecor
     if at is None:
         return record
     return told_by_store(
-        record, attempts_in_store(at, record.attempt), lambda each: what_became_of(provider, each)
+        record,
+        attempts_in_store(at, record.attempt),
+        lambda each: _end_of(there, provider, record, each),
     )
 
 
@@ -136,8 +140,9 @@ def _asked(session: Session, there: Session, provider: Provider, record: RunReco
     """What the attempt's own machine says, if it can be asked."""
     try:
         instance = provider.instance(record.instance_id)
+        there.ledger_record(record.provider).seen(instance)
         if instance.state is not InstanceState.RUNNING:
-            return _on_machine_that_ends(provider, record)
+            return record if record.has_ended else _without_machine(there, provider, record)
         record = replace(
             record,
             price_per_hour=instance.price_per_hour,
@@ -145,26 +150,38 @@ def _asked(session: Session, there: Session, provider: Provider, record: RunReco
             zone=instance.zone,
         )
         status = reach(there, instance).agent.status(record.id, record.attempt)
-    except NotFound:
-        return _on_machine_that_ends(provider, record)
-    except MachineError as error:
-        if error.code != "no-such-run":
-            raise
-        # It is fetching what the attempt needs.
-        return record
     except RunctlError as error:
-        if record.has_ended:
+        # A machine that knows no such run is fetching what the attempt needs.
+        if error.code == "no-such-run" or record.has_ended:
             return record
         session.progress.warn(f"{record.instance_id} cannot be asked: {error.message}")
-        return _on_machine_that_ends(provider, record)
+        return _without_machine(there, provider, record)
     return from_status(record, status, SystemClock().now())
 
 
-def _on_machine_that_ends(provider: Provider, record: RunRecord) -> RunRecord:
-    gone = what_became_of(provider, record.instance_id)
+def _without_machine(there: Session, provider: Provider, record: RunRecord) -> RunRecord:
+    """The record of an attempt that has not told its end, where its machine has ended."""
+    gone = _end_of(there, provider, record, record.instance_id)
     if gone is None:
         return record
     return with_end(record, end_with_its_machine(gone, record.by_its_clock(SystemClock().now())))
+
+
+def _end_of(
+    there: Session, provider: Provider, record: RunRecord, instance_id: InstanceId
+) -> InstanceEnded | None:
+    """The provider's word on a machine of the run; one that its own group has replaced was taken back, too."""
+    with suppress(RunctlError):
+        there.ledger_record(record.provider).seen(provider.instance(instance_id))
+    gone = what_became_of(provider, instance_id)
+    if gone is None or gone.interrupted:
+        return gone
+    with suppress(RunctlError):
+        activities = require(provider.groups).activities(record.id, READ_ACTIVITIES)
+        if any(each.replaced == instance_id for each in activities):
+            message = f"{gone.message}: its group has replaced it"
+            return InstanceEnded(message, interrupted=True)
+    return gone
 
 
 def lives(record: RunRecord) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,8 @@ class AutoScalingGroups(Groups):
 
     def plan(self, request: GroupRequest, progress: Progress = SILENT) -> GroupPlan:
         """As for one machine, with the group around it."""
-        return plan_group(self._context, request, progress)
+        machines = self.machines(request.take_up.run_id)
+        return plan_group(self._context, request, progress, next(iter(machines), None))
 
     def create(self, plan: GroupPlan, progress: Progress = SILENT) -> MachineGroup:
         """Role, template, group, and its size last."""
@@ -56,12 +58,20 @@ class AutoScalingGroups(Groups):
         return carrying_out.end(self._context, run_id, progress)
 
 
+REPLACES = ("health check", "unhealthy", "rebalanc")
+"""What the cause of a termination says where only the group wanted it ("Scaling activities" in the user guide)."""
+_TERMINATION = re.compile(r"Terminating EC2 instance: (i-[0-9a-f]+)")
+
+
 def activity_of(described: Mapping[str, Any]) -> GroupActivity:
     """An item of DescribeScalingActivities. Pure."""
-    text = str(described.get("StatusMessage") or described.get("Description") or "")
+    description, cause = str(described.get("Description") or ""), str(described.get("Cause") or "")
+    ended = _TERMINATION.match(description)
+    replaces = ended is not None and any(known in cause.lower() for known in REPLACES)
     return GroupActivity(
         at=utc(described.get("StartTime")),
-        text=text,
+        text=str(described.get("StatusMessage") or description),
         failed=described.get("StatusCode") in {"Failed", "Cancelled"},
-        cause=str(described.get("Cause") or ""),
+        cause=cause,
+        replaced=InstanceId(ended.group(1)) if ended is not None and replaces else None,
     )

@@ -36,10 +36,12 @@ def name_of(run_id: RunId) -> str:
     return f"runctl-{run_id}"
 
 
-def plan_group(context: AwsContext, request: GroupRequest, progress: Progress) -> GroupPlan:
-    """See `Groups.plan`."""
+def plan_group(
+    context: AwsContext, request: GroupRequest, progress: Progress, own_machine: str | None = None
+) -> GroupPlan:
+    """See `Groups.plan`. ``own_machine`` is one that the group has rented already."""
     run_id, wanted = request.take_up.run_id, request.machine
-    machine = plan_create(context, wanted, progress)
+    machine = plan_create(context, wanted, progress, own_machine)
     ttl = machine.longest
     volumes = tuple(mount.volume for mount in machine.volumes)
     own_profile = wanted.instance_profile or context.settings.instance_profile
@@ -101,8 +103,11 @@ def template_arguments(plan: GroupPlan, launch: Mapping[str, Any]) -> dict[str, 
     }
     data = {name: value for name, value in launch.items() if name not in left}
     data["UserData"] = base64.b64encode(compressed(data["UserData"])).decode()
+    # The intent made the group; each of its machines is a thing of its own.
     data["TagSpecifications"] = [
-        item for item in launch["TagSpecifications"] if "spot" not in item["ResourceType"]
+        {**item, "Tags": [each for each in item["Tags"] if each["Key"] != tag.INTENT]}
+        for item in launch["TagSpecifications"]
+        if "spot" not in item["ResourceType"]
     ]
     return {
         "LaunchTemplateName": plan.name,

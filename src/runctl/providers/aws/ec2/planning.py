@@ -62,15 +62,18 @@ class _Location:
     public: bool
 
 
-def plan_create(context: AwsContext, request: InstanceRequest, progress: Progress) -> CreatePlan:
-    """See `Renting.plan`."""
+def plan_create(
+    context: AwsContext, request: InstanceRequest, progress: Progress, own: str | None = None
+) -> CreatePlan:
+    """See `Renting.plan`. ``own`` is the instance that has the volumes already, and is to have them."""
     session, aws = context.session, context.settings
     now = context.clock.now()
     _check_request(request)
     progress.step("looking at the account, the machine type and the volumes")
     owner = session.identity.name
     types = choose_types(context, request)
-    own = None if request.token is None else _own_instance(context, request.token)
+    if own is None and request.token is not None:
+        own = _own_instance(context, request.token)
     volumes = _volumes(context, request.volumes, own)
     location = _choose_location(context, request, volumes)
     prices = _Prices(context, request.market, [each.name for each in types], progress)
