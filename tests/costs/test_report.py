@@ -16,8 +16,10 @@ from runctl.costs.billing import Interval
 from runctl.costs.ledger import By, Entry, EntryKind, EntryState, Ledger
 from runctl.costs.rates import Per
 from runctl.costs.report import CostReport, RunTime, report
+from runctl.runs.store import RunStore
 from tests.costs.entries import an_entry, at, interval
 from tests.costs.test_billing import lives, moments
+from tests.runs.run_records import a_record
 
 JUNE, JULY = at("2026-06-01"), at("2026-07-01")
 
@@ -140,7 +142,13 @@ def test_every_grouping_comes_to_the_same_total_and_the_database_sums_as_we_do(
     tmp_path: Path, entries: list[Entry], runs: list[RunTime], since: datetime, until: datetime
 ) -> None:
     since, until = min(since, until), max(since, until) + timedelta(seconds=1)
-    ledger = Ledger(Database(tmp_path / "state.db"))
+    database = Database(tmp_path / "state.db")
+    ledger, store = Ledger(database), RunStore(database)
+    for record in store.list():
+        store.forget(record.id)
+    for number, run in enumerate(runs):
+        # The database tells by its runs which machines have worked for any.
+        store.put(a_record(f"run-{number}", run.instance_id, "2026-01-01", None))
     for known in ledger.select("TRUE", ()):
         ledger.put(Entry(**{**vars(known), "state": EntryState.OPEN, "intervals": (), "in_sandbox": True}))
     written = [_again(ledger, entry) for entry in entries]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -14,15 +13,14 @@ import pytest
 
 from runctl.agent.after_run import MachineEnd
 from runctl.core.config import Config
-from runctl.core.ids import InstanceId, RunId
-from runctl.core.models import RunPhase
 from runctl.costs.ledger import Entry, EntryKind, Ledger
 from runctl.costs.rates import Per
 from runctl.machines.session import Session
 from runctl.runs.costs import run_cost, with_ledger_costs
-from runctl.runs.records import RunRecord, as_known
+from runctl.runs.records import as_known
 from runctl.runs.store import RunStore
 from tests.costs.entries import an_entry, at, interval
+from tests.runs.run_records import a_record
 
 NOW = at("2026-06-02")
 
@@ -34,24 +32,6 @@ def session(tmp_path: Path) -> Iterator[Session]:
         assert session.database.path == tmp_path / "state.db"
         yield session
         session.database.close()
-
-
-def a_record(run_id: str, instance: str, start: str, end: str | None, **changes: Any) -> RunRecord:
-    record = RunRecord(
-        id=RunId(run_id),
-        provider="aws",
-        region="us-east-1",
-        instance_id=InstanceId(instance),
-        project="digits",
-        script="train.py",
-        args=(),
-        state=RunPhase.ENDED if end else RunPhase.RUNNING,
-        attempt=1,
-        created_at=at(start),
-        ended_at=at(end) if end else None,
-        price_per_hour=Decimal("0.5"),
-    )
-    return replace(record, **changes)
 
 
 def machine(identifier: str, start: str, end: str | None, usd: str, **changes: Any) -> Entry:

@@ -7,8 +7,8 @@ ledger is next compared with the cloud (`runctl.machines.settling`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -71,6 +71,18 @@ class LedgerRecord:
         self._budget = budget or BudgetConfig()
         self._over_budget = over_budget
         self._progress = progress
+        self._list_prices: dict[str, Decimal] = {}
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Around what is read and then written: another command changes nothing meanwhile. Raises `StateError`."""
+        outside = self.ledger
+        with outside.changing() as inside:
+            self.ledger = inside
+            try:
+                yield
+            finally:
+                self.ledger = outside
 
     @cached_property
     def scope(self) -> tuple[str, str, str]:
@@ -106,8 +118,10 @@ class LedgerRecord:
             return
         now = self.clock.now()
         try:
-            for instance in self.provider.instances(include_ended=True):
-                self.seen_instance(instance, now)
+            shown = self.provider.instances(include_ended=True)
+            with self.changing():
+                for instance in shown:
+                    self.seen_instance(instance, now)
         except RunctlError as error:
             self._progress.warn(
                 f"the budget counts what this computer knows: the provider could not be asked: {error.message}"
@@ -167,16 +181,11 @@ class LedgerRecord:
 
     def heard(self, rental: Rental) -> None:
         """For `Rentals`: a machine was rented, has changed, or was given back."""
-        with suppress(StateError, RunctlError):
+        with suppress(RunctlError), self.changing():
             self.seen_instance(rental.instance, rental.time, rental.plan)
 
-    def seen_instance(
-        self, instance: Instance, now: datetime, plan: CreatePlan | None = None, *, ask: bool = False
-    ) -> None:
-        """The ledger has what the provider says of a machine, and what came and goes with it. Raises `StateError`.
-
-        With ``ask``, the provider is asked for prices that are not known yet.
-        """
+    def seen_instance(self, instance: Instance, now: datetime, plan: CreatePlan | None = None) -> None:
+        """The ledger has what the provider says of a machine, and what came and goes with it. Raises `StateError`."""
         if instance.market is Market.OWNED:
             return
         token = instance.tags.get(INTENT)
@@ -185,9 +194,8 @@ class LedgerRecord:
             known = self.blank(EntryKind.INSTANCE, token, instance.created_at)
         on_spot = plan is not None and plan.market is Market.SPOT
         list_usd = plan.on_demand_price.usd if on_spot and plan and plan.on_demand_price else None
-        spot = instance.market is Market.SPOT
-        if ask and list_usd is None and spot and not known.has_list_price and not instance.state.is_over:
-            list_usd = self._on_demand(instance.instance_type)
+        if list_usd is None and instance.market is Market.SPOT:
+            list_usd = self._list_prices.get(instance.instance_type)
         entry = with_instance(known, instance, now, self.provider.billing, list_usd)
         parts = {part.part: part for part in self._parts(instance.id)}
         if plan is not None:
@@ -204,7 +212,7 @@ class LedgerRecord:
 
     def seen(self, thing: Thing) -> None:
         """For `creating` and others who have just made or changed a thing; a ledger that cannot be written can wait."""
-        with suppress(StateError, RunctlError):
+        with suppress(RunctlError), self.changing():
             if isinstance(thing, Instance):
                 self.seen_instance(thing, self.clock.now())
             elif isinstance(thing, Volume):
@@ -252,7 +260,7 @@ class LedgerRecord:
             and change.kind in {"volume", "snapshot"}
             and len(change.subject) == 1
         ):
-            with suppress(StateError, RunctlError):
+            with suppress(RunctlError), self.changing():
                 known = self._known(change.subject[0], None)
                 if known is not None and not known.state.is_over:
                     self.ledger.put(ended(known, self.clock.now()))
@@ -296,12 +304,15 @@ class LedgerRecord:
         if rate is not None:
             self.ledger.put(*(priced(entry, rate.usd) for entry in unpriced))
 
-    def _on_demand(self, instance_type: str) -> Decimal | None:
+    def learn_list_prices(self, instance_types: Iterable[str]) -> None:
+        """What these cost on demand is known from now on, as far as the provider says it."""
         prices = self.provider.prices
         if isinstance(prices, Unsupported):
-            return None
-        rate = prices.instance(instance_type, self.provider.region, Market.ON_DEMAND)
-        return None if rate is None else rate.usd
+            return
+        for instance_type in instance_types:
+            rate = prices.instance(instance_type, self.provider.region, Market.ON_DEMAND)
+            if rate is not None:
+                self._list_prices[instance_type] = rate.usd
 
     def _known(self, resource_id: str, token: str | None) -> Entry | None:
         found = self.ledger.of_resource(*self.scope[:2], resource_id)

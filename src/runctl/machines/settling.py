@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.errors import CredentialsError, RunctlError, Unsupported
-from runctl.core.models import Instance, Snapshot, Volume
+from runctl.core.models import Instance, Market, Snapshot, Volume
 from runctl.costs.ledger import Entry, EntryKind, EntryState, Ledger
 from runctl.costs.sightings import ended, vanished
 from runctl.machines.intents import LIVES_UNSEEN
@@ -74,16 +74,20 @@ def settle(session: Session, *, clock: Clock | None = None) -> Settlement:
 def settle_at(record: LedgerRecord, now: datetime) -> None:
     """The ledger agrees with what the provider shows in its region. Raises what the provider raises, `StateError`."""
     seen = look(record.provider)
-    for instance in seen.instances:
-        record.seen_instance(instance, now, ask=True)
-    for volume in seen.volumes or ():
-        record.seen_volume(volume, now)
-    for snapshot in seen.snapshots or ():
-        record.seen_snapshot(snapshot, now)
-    left = record.ledger.unfinished(*record.scope)
-    record.ledger.put(*_missing(left, seen, now))
-    for token in _never_made(left, now):
-        record.ledger.drop(token)
+    on_spot = {each.instance_type for each in seen.instances if each.market is Market.SPOT}
+    record.learn_list_prices(on_spot)
+    # All in one step: a thousand machines are not a thousand waits for the disk.
+    with record.changing():
+        for instance in seen.instances:
+            record.seen_instance(instance, now)
+        for volume in seen.volumes or ():
+            record.seen_volume(volume, now)
+        for snapshot in seen.snapshots or ():
+            record.seen_snapshot(snapshot, now)
+        left = record.ledger.unfinished(*record.scope)
+        record.ledger.put(*_missing(left, seen, now))
+        for token in _never_made(left, now):
+            record.ledger.drop(token)
     record.price_addresses()
     record.price_spot()
 
