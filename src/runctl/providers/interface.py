@@ -319,6 +319,28 @@ class made_when_asked(Generic[Ability]):  # noqa: N801 (a decorator)
         instance.__dict__[self._name] = ability
 
 
+ABILITIES: Mapping[str, str] = {
+    "renting": "rent and end machines",
+    "stop_and_start": "stop and start machines",
+    "limits": "end machines by a time, a budget, or idleness",
+    "groups": "replace machines with nobody watching",
+    "spot_market": "tell how likely spot machines are",
+    "catalogue": "list what can be rented",
+    "prices": "tell prices",
+    "bill": "tell what was billed",
+    "volumes": "block volumes",
+    "snapshots": "snapshots of volumes",
+    "clones": "copies of volumes",
+    "resizing": "larger and faster volumes",
+    "filling": "fill volumes from an object store",
+    "object_storage": "an object store",
+    "registry": "an image registry",
+    "inventory": "list and remove everything that runctl has made",
+    "account": "set up an account",
+}
+"""What a provider may be able to do, by the attribute of `Provider`, in words for a person."""
+
+
 class Provider(ABC):
     """Finds machines and reaches them; what else it can do are its abilities.
 

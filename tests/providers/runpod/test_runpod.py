@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from runctl.core.clock import SystemClock
 from runctl.core.errors import (
     CapacityError,
     Conflict,
@@ -19,9 +21,11 @@ from runctl.core.errors import (
     RunctlError,
     UsageError,
 )
-from runctl.core.models import InstanceState
+from runctl.core.journal import Journal
+from runctl.core.models import InstanceState, Market
 from runctl.core.tags import INTENT, NAME
 from runctl.providers.capacity import Needs, Pool
+from runctl.providers.catalogue import OfferQuery
 from runctl.providers.interface import InstanceRequest
 from runctl.providers.labels import label_of
 from runctl.providers.rest import Answer
@@ -38,7 +42,9 @@ from runctl.providers.runpod.api import (
     refused,
 )
 from runctl.providers.runpod.catalogue import ANYWHERE, choose
+from runctl.providers.runpod.context import RunPodContext
 from runctl.providers.runpod.machines import LABEL, instance_of, lost_its_gpus, pod_tags, state_of
+from runctl.providers.runpod.offers import RunPodOffers
 from runctl.providers.runpod.settings import BASE_URL, RunPodConfig, find_account
 
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
@@ -212,3 +218,29 @@ def test_a_refusal_is_decided_by_its_status_and_its_words(
     assert (type(found), found.code) == (error, code)
     assert "abc" in found.message
     assert "<html>" not in found.message
+
+
+def test_offers_are_of_both_clouds_and_kept_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNPOD_API_KEY", "rpa_own")
+    context = RunPodContext(RunPodConfig(), SystemClock(), tmp_path, Journal())
+    asked: list[int] = []
+
+    def gpus() -> tuple[GpuType, ...]:
+        asked.append(1)
+        return GPUS
+
+    monkeypatch.setattr(context.api, "gpus", gpus)
+    offers = RunPodOffers(context, tmp_path / "cache")
+    query = OfferQuery(Needs(gpu="A100", gpu_count=2))
+    for _ in range(2):
+        found = offers.offers(query).offers
+        assert [(each.region, each.instance_type, each.price.usd) for each in found] == [
+            ("secure", "a100-pcie.2x", Decimal("2.78")),
+            ("secure", "a100-sxm.2x", Decimal("2.98")),
+            ("community", "a100-pcie.2x", Decimal("2.38")),
+        ]
+    assert asked == [1]
+    assert offers.offers(replace(query, regions=("community",))).offers == found[2:]
+    assert offers.offers(replace(query, market=Market.SPOT)).offers == ()

@@ -144,6 +144,10 @@ _FIRST: dict[str, Leaf | Branch] = {
     "doctor": Leaf(
         "Say what works, what is missing, and the exact fix.", "runctl.cli.settings.doctor:doctor"
     ),
+    "providers": Leaf(
+        "Show what providers can do, and why one of them cannot do the rest.",
+        "runctl.cli.settings.providers:providers",
+    ),
 }
 """Before the providers in help."""
 

@@ -53,6 +53,16 @@ class LyceumProvider(Provider):
     name = "lyceum"
     stop_and_start = Unsupported("Lyceum's machines cannot be stopped: they are ended, or they are billed")
     volumes = Unsupported(_NO_VOLUMES)
+    limits = Unsupported(
+        "the limits of a Lyceum machine are settled when it is created: --ttl, --budget, --idle-timeout"
+    )
+    object_storage = Unsupported("runctl does not know Lyceum's object store yet")
+    account = Unsupported("a key is all that Lyceum needs")
+    groups = Unsupported("Lyceum does not replace a machine that is gone")
+    bill = Unsupported("runctl does not read Lyceum's bill yet")
+    inventory = Unsupported(
+        "Lyceum has no tags; runctl finds its machines by their label: runctl lyceum list"
+    )
     snapshots = Unsupported("Lyceum's volumes have no snapshots")
     clones = Unsupported("Lyceum's volumes cannot be copied")
     resizing = Unsupported("Lyceum's volumes cannot be resized")

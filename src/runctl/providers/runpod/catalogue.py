@@ -16,6 +16,7 @@ from runctl.providers.interface import InstanceRequest
 from runctl.providers.runpod.api import GpuType
 
 ANYWHERE = "any"
+CLOUDS = ("secure", "community")
 SOURCE = "RunPod's catalogue"
 _TYPE = re.compile(r"([a-z0-9-]+?)(?:\.([0-9]+)x)?")
 _NONE = "NONE"

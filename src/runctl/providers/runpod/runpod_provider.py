@@ -16,6 +16,7 @@ from runctl.core.errors import (
     Unreachable,
     Unsupported,
 )
+from runctl.core.files import cache_folder
 from runctl.core.ids import InstanceId
 from runctl.core.journal import Journal
 from runctl.core.models import Instance, InstanceState, Market
@@ -27,6 +28,7 @@ from runctl.providers.prices import MachinePrices
 from runctl.providers.runpod.catalogue import SOURCE, parse_kind, sold
 from runctl.providers.runpod.context import RunPodContext
 from runctl.providers.runpod.machines import instance_of, lost_its_gpus, pod_tags
+from runctl.providers.runpod.offers import RunPodOffers
 from runctl.providers.runpod.renting import RunPodRenting
 from runctl.providers.ssh_machines import SshMachines
 from runctl.transport.interface import Transport
@@ -109,6 +111,14 @@ class RunPodProvider(Provider):
 
     name = "runpod"
     volumes = Unsupported(_NO_VOLUMES)
+    limits = Unsupported(
+        "nothing in a RunPod pod can end it: there is no time to live, and pods cannot shut down"
+    )
+    object_storage = Unsupported("RunPod has no object store that runctl knows")
+    account = Unsupported("a key is all that RunPod needs")
+    groups = Unsupported("RunPod does not replace a pod that is gone")
+    bill = Unsupported("runctl does not read RunPod's bill yet")
+    inventory = Unsupported("RunPod has no tags; runctl finds its pods by their label: runctl runpod list")
     snapshots = Unsupported("RunPod's volumes have no snapshots")
     clones = Unsupported("RunPod's volumes cannot be copied")
     resizing = Unsupported(_NO_VOLUMES)
@@ -134,6 +144,11 @@ class RunPodProvider(Provider):
     def stop_and_start(self) -> RunPodStopAndStart:
         """On the same host."""
         return RunPodStopAndStart(self._context, self._machines)
+
+    @made_when_asked
+    def catalogue(self) -> RunPodOffers:
+        """What is rented now."""
+        return RunPodOffers(self._context, cache_folder() / "prices")
 
     @made_when_asked
     def prices(self) -> RunPodPrices:
