@@ -51,3 +51,35 @@ def test_no_checkpoint_leaves_out_the_configured_store_and_contradicts_one_that_
     assert data_of(invoke(*LAUNCH, "--spot", "--no-checkpoint"))["run"]["store"] is None
     both = error_of(invoke(*LAUNCH, "--spot", "--no-checkpoint", "--checkpoint-s3", "s3://mine/runs"))
     assert "exclude each other" in both["message"]
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--deadline", "52h", "--spot", "--policy", "on-demand"), "--spot and the policy on-demand"),
+        (("--deadline", "52h", "--on-demand"), "--on-demand and the policy deadline contradict"),
+        (("--policy", "deadline"), "--deadline"),
+        (("--deadline", "soon"), "write 52h or 2026-12-01T08:00"),
+        (("--deadline", "52h", "--spot-fallback", "on-demand"), "contradict each other"),
+        (("--deadline", "52h", "--no-auto-resume"), "--no-auto-resume forbids that"),
+        (("--deadline", "2001-01-01T08:00"), "the deadline is over"),
+        (("--deadline", "10h", "--estimate", "10h"), "cannot be kept"),
+        (("--progress-pattern", "step ("), "not a regular expression"),
+        (("--progress-pattern", "step (?P<n>[0-9]+)"), "has no group for the progress"),
+    ],
+)
+@pytest.mark.usefixtures("aws")
+def test_a_deadline_that_cannot_be_meant_or_kept_is_refused(
+    invoke: Invoke, options: tuple[str, ...], problem: str
+) -> None:
+    assert problem in error_of(invoke(*LAUNCH, "--no-checkpoint", *options))["message"]
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_deadline_is_shown_with_what_each_way_costs(invoke: Invoke) -> None:
+    options = ("--checkpoint-s3", "s3://mine/runs", "--deadline", "52h", "--estimate", "48h")
+    planned = data_of(invoke(*LAUNCH, *options))
+    deadline = planned["deadline"]
+    assert (planned["machine"]["market"], deadline["market"]) == ("spot", "spot")
+    assert planned["run"]["auto_resume"] is True
+    assert float(deadline["expected_usd"]) < float(deadline["on_demand_usd"]) < float(deadline["most_usd"])

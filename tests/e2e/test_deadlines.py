@@ -128,7 +128,7 @@ def test_with_nobody_watching_a_second_group_takes_the_run_over_in_time(
 
     shown = until(ended, seconds=240, what="the end on demand")
     first, second = shown["attempts"]
-    assert (first["market"], first["end_reason"]) == ("spot", "INTERRUPTED")
+    assert (first["market"], first["end_reason"]) == ("spot", "MOVED")
     assert first["message"].endswith("takes over the run")
     assert (second["market"], second["end_reason"]) == ("on-demand", "COMPLETED")
     assert second["resumed_step"] > 0

@@ -23,7 +23,7 @@ from runctl.core.tags import HELPER_FOR, INTENT
 from runctl.machines.creation import TOKEN_SPENT, Creation, creating
 from runctl.machines.fallback import AskFallback, NextStep, check_fallback, next_step, nobody_to_ask, pause
 from runctl.machines.intents import IntentState, IntentStore, Kind
-from runctl.providers.capacity import Refusal
+from runctl.providers.capacity import Refusal, SpotFallback
 from runctl.providers.interface import CreatePlan, InstanceRequest, Provider, require
 from runctl.providers.registry import command
 
@@ -154,7 +154,9 @@ class Rentals:
         machines = require(self.provider.renting)
         if request.other_types or request.needs or request.max_price is not None:
             require(machines.choosing)
-        with self.intending(request) as creation:
+        # How long spot capacity is waited for makes it no other machine: with a deadline that changes by the minute.
+        same = replace(request, fallback=SpotFallback(request.fallback.mode))
+        with self.intending(same) as creation:
             plan = self.plan(replace(request, token=creation.token))
             check_fallback(plan)
             self._review(plan)

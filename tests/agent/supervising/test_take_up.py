@@ -195,7 +195,7 @@ def test_whoever_asks_for_the_run_gets_it_with_its_checkpoint(world: World) -> N
         until(lambda: other.take() is None, "it is handed over")
         ended = world.end(1)
         assert ended is not None
-        assert (ended["reason"], ended["message"]) == ("INTERRUPTED", "i-other takes over the run")
+        assert (ended["reason"], ended["message"]) == ("MOVED", "i-other takes over the run")
         assert world.lease().wanted_by == ""
         other.give_up("STOPPED")
 

@@ -34,7 +34,7 @@ class LeaseWatch:
         self._handed_over: StopRequest | None = None
 
     def stop_request(self) -> StopRequest | None:
-        """With LOST while there is time for the grace, or with INTERRUPTED for whoever asks."""
+        """With LOST while there is time for the grace, or with MOVED for whoever asks."""
         if not self._leased or self._lost is not None:
             return self._lost
         self._read()
@@ -48,7 +48,7 @@ class LeaseWatch:
             return self._lost
         if self._held.wanted_by and self._handed_over is None:
             message = f"{self._held.wanted_by} takes over the run"
-            self._handed_over = StopRequest(EndReason.INTERRUPTED, self._grace, time.time(), message)
+            self._handed_over = StopRequest(EndReason.MOVED, self._grace, time.time(), message)
         return self._handed_over
 
     def _read(self) -> None:
