@@ -204,6 +204,22 @@ def test_what_another_computer_rented_gets_its_row_from_its_tags_once(shop: Shop
     assert shop.entry(EntryKind.SNAPSHOT).owner is None
 
 
+def test_machines_that_a_group_rents_by_one_intent_have_a_row_each(shop: Shop) -> None:
+    first, second = (
+        an_instance(f"i-{number}", tags={INTENT: "of-the-group"}, created_at=NOON + number * HOUR)
+        for number in (1, 2)
+    )
+    shop.shows(first)
+    shop.shows(replace(first, state=InstanceState.TERMINATED, ended_at=NOON + 2 * HOUR), second)
+    shop.clock.advance(HOUR)
+    shop.shows(second)
+    machines = [entry for entry in shop.entries() if entry.kind is EntryKind.INSTANCE]
+    assert [(each.resource_id, each.ended_at) for each in machines] == [
+        ("i-1", NOON + 2 * HOUR),
+        ("i-2", None),
+    ]
+
+
 def test_a_volume_is_in_the_ledger_from_its_intent_to_its_deletion(shop: Shop) -> None:
     request = VolumeRequest(100, name="datasets", project="digits")
     with creating(

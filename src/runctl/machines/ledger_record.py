@@ -191,7 +191,7 @@ class LedgerRecord:
         token = instance.tags.get(INTENT)
         known = self._known(instance.id, token)
         if known is None:
-            known = self.blank(EntryKind.INSTANCE, token, instance.created_at)
+            known = self._new(EntryKind.INSTANCE, token, instance.created_at)
         on_spot = plan is not None and plan.market is Market.SPOT
         list_usd = plan.on_demand_price.usd if on_spot and plan and plan.on_demand_price else None
         if list_usd is None and instance.market is Market.SPOT:
@@ -228,13 +228,13 @@ class LedgerRecord:
         if known is None and volume.ends_with_instance and volume.attached_to is not None:
             known = self._disk_of(volume)
         if known is None:
-            known = self.blank(EntryKind.VOLUME, token, volume.created_at)
+            known = self._new(EntryKind.VOLUME, token, volume.created_at)
         self.ledger.put(with_volume(known, volume, now))
 
     def seen_snapshot(self, snapshot: Snapshot, now: datetime) -> None:
         """The ledger has what the provider says of a snapshot. Raises `StateError`."""
         token = snapshot.tags.get(INTENT)
-        known = self._known(snapshot.id, token) or self.blank(EntryKind.SNAPSHOT, token, snapshot.created_at)
+        known = self._known(snapshot.id, token) or self._new(EntryKind.SNAPSHOT, token, snapshot.created_at)
         self.ledger.put(with_snapshot(known, snapshot, now))
 
     def intended(self, intent: Intent) -> None:
@@ -316,7 +316,18 @@ class LedgerRecord:
 
     def _known(self, resource_id: str, token: str | None) -> Entry | None:
         found = self.ledger.of_resource(*self.scope[:2], resource_id)
-        return found or (self.ledger.of_token(token) if token else None)
+        return found or self._intended(token)
+
+    def _intended(self, token: str | None) -> Entry | None:
+        """What was to be rented by that intent, and has no id yet."""
+        found = self.ledger.of_token(token) if token else None
+        return found if found is not None and found.resource_id is None else None
+
+    def _new(self, kind: EntryKind, token: str | None, at: datetime | None) -> Entry:
+        """The entry of something that is seen for the first time; of several things of one intent, as of a group that
+        rents one machine after the other, the first one has the token."""
+        free = token is not None and self.ledger.of_token(token) is None
+        return self.blank(kind, token if free else None, at)
 
     def _parts(self, instance_id: str) -> list[Entry]:
         return self.ledger.select(

@@ -112,6 +112,7 @@ def launching_unattended(
             ),
             session.progress,
         )
+        session.ledger_record(provider).review(plan.machine)
         for warning in plan.machine.warnings:
             session.progress.warn(warning)
         by_deadline = None
