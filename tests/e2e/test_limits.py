@@ -83,7 +83,7 @@ def test_a_run_saves_and_ends_with_its_reason_before_its_machine_does(folder: Pa
     assert "at the latest (its budget of $2.00)" in machine.root("cat", "/run/runctl-limits")
 
     # The run has 2 seconds of grace, and needs some to write its end down.
-    machine.limit(budget_seconds=25)
+    machine.limit(budget_seconds=21)
     until(
         lambda: machine.runctl("runs", "show", run, "--output", "json").ok().json["state"] == "ended",
         what="the end of the run",
@@ -144,7 +144,7 @@ def test_an_idle_machine_ends_itself_and_one_with_a_run_does_not(folder: Path, e
 
     machine.limit(idle_seconds=4)
     began = machine.guard()["at"]
-    until(lambda: machine.guard()["at"] > began + 12, what="the guard to have looked often enough")
+    until(lambda: machine.guard()["at"] > began + 8, what="the guard to have looked often enough")
     assert machine.state == "running"
     machine.runctl("runs", "stop", run).ok()
 

@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.namespaces, pytest.mark.docker, pytest.mark.usefixture
 
 ROLE = "uses-runctl"
 ACCOUNT = "123456789012"
+OWN = "adas-own-bucket"
 
 
 class User:
@@ -46,11 +47,18 @@ class User:
                 "AWS_SESSION_TOKEN": keys["SessionToken"],
             },
         )
+        session.client("s3", endpoint_url=info.endpoint_url).create_bucket(Bucket=OWN)
         self.may()
 
-    def may(self, *, without: tuple[str, ...] = ()) -> None:
-        """All that the policy for users allows, but for these rights."""
-        policy = policy_for(Whose.USER, partition="aws", account=ACCOUNT, without=without)
+    def may(self, *, without: tuple[str, ...] = (), whose: Whose = Whose.USER) -> None:
+        """All that the policy allows, but for these rights; and to use a bucket of their own."""
+        policy = policy_for(whose, partition="aws", account=ACCOUNT, without=without)
+        own = {
+            "Effect": "Allow",
+            "Action": "s3:*",
+            "Resource": [f"arn:aws:s3:::{OWN}", f"arn:aws:s3:::{OWN}/*"],
+        }
+        policy["Statement"].append(own)
         self._iam.put_role_policy(RoleName=ROLE, PolicyName="runctl", PolicyDocument=json.dumps(policy))
 
     def leave(self) -> None:
@@ -116,3 +124,17 @@ def test_a_user_with_the_printed_policy_can_work_and_without_each_right_is_told_
     refused("KeepBucket", "aws", "setup", "--yes")
     refused("KeepAlarm", "aws", "setup", "--remove", "--yes")
     assert missed == {}
+
+
+def test_leaving_a_run_alone_takes_the_policy_for_that(user: User) -> None:
+    launch = ("aws", "launch", "train.py", "--unattended", "--instance-type", "t3.medium", "--yes", "--quiet")
+    where = ("--spot", "--checkpoint-s3", f"s3://{OWN}/runs", "--results", f"s3://{OWN}/results")
+    refused = user.runctl(*launch, *where)
+    assert refused.code != 0
+    assert "autoscaling:CreateAutoScalingGroup" in refused.err
+
+    user.may(whose=Whose.UNATTENDED)
+    run = user.runctl(*launch, *where, "--ttl", "1h").ok().out.strip()
+    assert run in user.runctl("runs", "list", "--quiet").ok().out
+    for known in user.runctl("runs", "list", "--quiet").ok().out.split():
+        user.runctl("runs", "stop", known).ok()

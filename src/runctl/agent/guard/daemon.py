@@ -38,6 +38,8 @@ TELL = f"case $- in *i*) [ ! -s {NOTICE} ] || cat {NOTICE} ;; esac\n"
 STATE = Path("/var/lib/runctl")
 TICK_SECONDS = 10.0
 LEAST_TICK = 0.5
+CHANGE_SECONDS = 1.0
+"""So often it looks whether the limits were changed."""
 SAMPLE_SECONDS = 60.0
 RETRY_SECONDS = 30.0
 """After a shutdown that was refused, or that has not ended the machine."""
@@ -228,7 +230,21 @@ def run() -> int:
             if told != repr(error):
                 told = repr(error)
                 sys.stderr.write(f"{told}\n")
-        time.sleep(pause)
+        _wait(pause)
+
+
+def _wait(seconds: float) -> None:
+    """So long, or until somebody has changed the limits."""
+    changed, until = _changed_at(FOLDER / LIMITS), activity.now() + seconds
+    while (left := until - activity.now()) > 0 and _changed_at(FOLDER / LIMITS) == changed:
+        time.sleep(min(left, CHANGE_SECONDS))
+
+
+def _changed_at(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def main(arguments: list[str]) -> int:

@@ -217,7 +217,9 @@ def _otherwise(code: str, said: str, operation: str) -> RunctlError:
 def _permission(code: str, message: str, operation: str) -> RunctlError:
     encoded = _ENCODED.search(message)
     shown = _ENCODED.sub("", message).strip().rstrip(".")
-    action = f"ask for permission to {operation}, or choose another profile (--profile)"
+    action = (
+        f"ask for permission to {operation} (runctl aws iam-policy), or choose another profile (--profile)"
+    )
     if code == "OptInRequired":
         action = "sign up for the service, or for the AMI's product, in the AWS console"
     if encoded:

@@ -335,6 +335,7 @@ RIGHTS: tuple[Right, ...] = (
             "iam:ListRoles",
             "iam:ListInstanceProfiles",
             "s3:ListAllMyBuckets",
+            "ecr:DescribeRepositories",
             "autoscaling:DescribeAutoScalingGroups",
             "autoscaling:DescribeScalingActivities",
         ),
@@ -345,6 +346,8 @@ RIGHTS: tuple[Right, ...] = (
         "KeepGroups",
         (
             "autoscaling:CreateAutoScalingGroup",
+            "autoscaling:SuspendProcesses",
+            "autoscaling:ResumeProcesses",
             "autoscaling:SetDesiredCapacity",
             "autoscaling:UpdateAutoScalingGroup",
             "autoscaling:DeleteAutoScalingGroup",
@@ -353,7 +356,7 @@ RIGHTS: tuple[Right, ...] = (
             "autoscaling:DeleteScheduledAction",
         ),
         _GROUPS,
-        (),
+        ("aws launch --unattended",),
         whose=Whose.UNATTENDED,
     ),
     Right(
