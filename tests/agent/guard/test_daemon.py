@@ -32,6 +32,8 @@ class Machine:
         patch.setattr(activity, "now", lambda: self.now)
         patch.setattr(activity, "sample", self._sample)
         patch.setattr(activity, "gpu_percent", lambda: 0)
+        # A disk that is waited for each time is not what these tests are about.
+        patch.setattr("runctl.agent.guard.boot.os.fsync", lambda _: None)
 
     def _sample(self) -> Sample:
         if self.busy:

@@ -74,16 +74,19 @@ def script(argv: Sequence[str], env: Mapping[str, str], user: str) -> str:
     return f"#!/bin/sh\nsetsid sh -c {shlex.quote(loop)} </dev/null >/dev/null 2>&1 &\n"
 
 
-def replace_file(path: Path, text: str, mode: int) -> None:
-    """The file has the text, also after a power cut. Raises `OSError`."""
+def replace_file(path: Path, text: str, mode: int, *, durable: bool = True) -> None:
+    """The file has the text; where it is to be ``durable``, also after a power cut. Raises `OSError`."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     with open(fd, "w", encoding="utf-8") as file:  # noqa: PTH123 (a descriptor)
         file.write(text)
         file.flush()
         os.fchmod(fd, mode)
-        os.fsync(fd)
+        if durable:
+            os.fsync(fd)
     partial.replace(path)
+    if not durable:
+        return
     folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(folder)

@@ -163,8 +163,8 @@ class Guard:
         }
         count = {"before": self._count.before, "ran": seen.ran_seconds, "boot": self._count.boot}
         with contextlib.suppress(OSError):
-            replace_file(STATUS, json.dumps(status), 0o644)
-            replace_file(NOTICE, notice(limits, seen) + "\n" if limits.any else "", 0o644)
+            replace_file(STATUS, json.dumps(status), 0o644, durable=False)
+            replace_file(NOTICE, notice(limits, seen) + "\n" if limits.any else "", 0o644, durable=False)
         with contextlib.suppress(OSError):
             FOLDER.mkdir(mode=0o755, parents=True, exist_ok=True)
             replace_file(FOLDER / COUNT, json.dumps(count), 0o644)
