@@ -84,7 +84,17 @@ RUNNING = with_run(unfinished=True, goes_on=True)
         (MACHINE, replace(EVERYTHING, protected={"i-1": "it is protected"}), B.PROTECTED),
         (replace(MACHINE, attached_to=("i-9",)), EVERYTHING, B.IN_USE),
         (a_resource(K.INSTANCE, "i-1", tags={INTENT: "t"}), with_intent(busy=True), B.IN_USE),
-        (a_resource(tags={MOVE: "m"}), EVERYTHING, B.IN_USE),
+        (a_resource(tags={MOVE: "m"}), FACTS, B.IN_USE),
+        (
+            a_resource(tags={MOVE: "m"}),
+            knowing(a_resource(K.SNAPSHOT, "snap-9", age=timedelta(minutes=9), tags={MOVE: "m"})),
+            B.IN_USE,
+        ),
+        (
+            a_resource(tags={MOVE: "t"}),
+            replace(with_intent(busy=True), include=frozenset(Include)),
+            B.IN_USE,
+        ),
         (replace(DISK, attached_to=("i-1",)), EVERYTHING, B.IN_USE),
         (replace(DISK, attached_to=("i-1",), ends_with="i-1"), knowing(MACHINE), B.GOES_ALONG),
         # Its machine could not be listed.
@@ -154,6 +164,7 @@ def test_what_stays(resource: Resource, facts: Facts, because: KeptBecause) -> N
         (a_resource(K.SPOT_REQUEST, "sir-1", state="open"), FACTS, "no instance"),
         (DISK, replace(FACTS, include=frozenset({Include.VOLUMES})), "may hold data"),
         (a_resource(tags={MOVED_TO: "vol-9"}), EVERYTHING, "in vol-9 as well"),
+        (a_resource(tags={MOVE: "m"}), EVERYTHING, "cut short"),
         (a_resource(tags={UNUSED: "true", INTENT: "t"}), with_intent(), "never used"),
         (replace(DISK, state="error"), FACTS, "could not be created"),
         (

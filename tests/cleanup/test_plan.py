@@ -7,7 +7,7 @@ from decimal import Decimal
 from runctl.cleanup.eligibility import KeptBecause
 from runctl.cleanup.facts import Facts, Include
 from runctl.cleanup.plan import plan_cleanup, plan_stop, wave_of
-from runctl.core.tags import PERSISTENT, RUN
+from runctl.core.tags import MOVE, PERSISTENT, RUN
 from runctl.providers.inventory import Resource, ResourceKind
 from tests.cleanup.resources import ME, NOW, a_resource
 
@@ -40,8 +40,8 @@ def test_everything_goes_in_the_order_of_its_dependencies() -> None:
     assert [[each.id for each in wave] for wave in plan.waves] == [
         ["g"],
         ["i-1"],
-        ["runctl-instance", "s3://b/staging/x", "vol-1"],
-        ["b", "runctl-instance"],
+        ["vol-1", "s3://b/staging/x", "runctl-instance"],
+        ["runctl-instance", "b"],
     ]
     assert {item.resource.id: item.kept for item in plan.keep} == {
         "vol-root": KeptBecause.GOES_ALONG,
@@ -65,6 +65,16 @@ def test_what_is_not_chosen_still_uses_what_is() -> None:
     plan = plan_cleanup([BUCKET], facts(), NOW, one_dollar)
 
     assert [(item.resource.id, item.kept) for item in plan.keep] == [("b", KeptBecause.IN_USE)]
+
+
+def test_a_snapshot_of_a_move_goes_with_the_volumes_of_the_move() -> None:
+    volume = a_resource(K.VOLUME, "vol-1", tags={MOVE: "m"})
+    snapshot = a_resource(K.SNAPSHOT, "snap-1", tags={MOVE: "m"})
+    resources = [snapshot, volume]
+
+    plan = plan_cleanup(resources, facts(resources=resources), NOW, one_dollar)
+
+    assert [item.resource.id for item in plan.remove] == ["vol-1", "snap-1"]
 
 
 def test_every_kind_has_its_turn() -> None:

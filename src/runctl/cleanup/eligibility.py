@@ -65,6 +65,7 @@ def eligibility(resource: Resource, facts: Facts, now: datetime) -> Verdict:
         not_ours(resource, facts)
         or _kept_on_purpose(resource, facts)
         or _needed_by_a_run(resource, facts)
+        or _moving(resource, facts, now)
         or _attached(resource, facts)
         or _too_young(resource, facts, now)
         or _JUDGES[resource.kind](resource, facts, now)
@@ -109,8 +110,6 @@ def _kept_on_purpose(resource: Resource, facts: Facts) -> Verdict | None:
     intent = facts.intents.get(token or "")
     if intent is not None and intent.busy:
         return kept(KeptBecause.IN_USE, "a command is making it at this moment")
-    if tag.MOVE in resource.tags and resource.kind is K.VOLUME:
-        return kept(KeptBecause.IN_USE, "it is being moved to another zone: finish the move, or give it up")
     return None
 
 
@@ -149,6 +148,23 @@ _OF_RUNS = frozenset({K.INSTANCE, K.GROUP, K.VOLUME, K.SNAPSHOT, K.OBJECTS, K.UP
 def _is_below(resource: Resource, run: RunFact) -> bool:
     own = run.store is not None and resource.id.startswith(run.store.rstrip("/") + "/")
     return own or resource.name == run.id
+
+
+def _moving(resource: Resource, facts: Facts, now: datetime) -> Verdict | None:
+    """A move to another zone that may be going on: here, or on another computer that began a step of it lately."""
+    token = resource.tags.get(tag.MOVE)
+    if token is None:
+        return None
+    intent = facts.intents.get(token)
+    lately = any(
+        each.tags.get(tag.MOVE) == token
+        and each.created_at is not None
+        and now - each.created_at < facts.older_than
+        for each in facts.existing.values()
+    )
+    if lately or (intent is not None and intent.busy):
+        return kept(KeptBecause.IN_USE, "it is being moved to another zone")
+    return None
 
 
 def _attached(resource: Resource, facts: Facts) -> Verdict | None:
@@ -267,6 +283,11 @@ def _volume(resource: Resource, facts: Facts, now: datetime) -> Verdict:
         return removable("the command that made it was cut short; it was never used")
     if resource.state == "error":
         return removable("it could not be created")
+    if tag.MOVE in resource.tags:
+        if Include.VOLUMES in facts.include:
+            return removable("its move to another zone was cut short; it holds data")
+        finish = "the same `move` finishes it, `move --abandon` gives it up"
+        return kept(KeptBecause.IN_USE, f"its move to another zone was cut short: {finish}")
     moved = resource.tags.get(tag.MOVED_TO)
     holds = f"its data is in {moved} as well" if moved else "it may hold data"
     return _asked_for(facts, Include.VOLUMES, f"it is attached to nothing; {holds}", holds)
@@ -276,7 +297,12 @@ def _snapshot(resource: Resource, facts: Facts, now: datetime) -> Verdict:
     del now
     move = resource.tags.get(tag.MOVE)
     if move is not None:
-        if any(each.tags.get(tag.MOVE) == move and each.kind is K.VOLUME for each in facts.existing.values()):
+        volumes = [
+            each
+            for each in facts.existing.values()
+            if each.kind is K.VOLUME and each.tags.get(tag.MOVE) == move and each.id not in facts.going
+        ]
+        if volumes:
             return kept(KeptBecause.IN_USE, "a volume's move to another zone goes on with it")
         return removable("the move that took it has ended")
     if resource.state == "error":

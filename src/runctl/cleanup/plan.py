@@ -71,6 +71,11 @@ def wave_of(kind: ResourceKind) -> int:
     return next(number for number, kinds in enumerate(ORDER) if kind in kinds)
 
 
+def _turn(resource: Resource) -> tuple[int, int, str, str]:
+    wave = wave_of(resource.kind)
+    return wave, ORDER[wave].index(resource.kind), resource.region or "", resource.id
+
+
 def plan_cleanup(
     chosen: Sequence[Resource],
     facts: Facts,
@@ -86,9 +91,7 @@ def plan_cleanup(
     keep: list[Item] = []
     going: set[str] = set(facts.going)
     # Within a wave nothing depends on another, but an object and its bucket are judged in turn.
-    for resource in sorted(
-        chosen, key=lambda each: (wave_of(each.kind), each.kind.value, each.region or "", each.id)
-    ):
+    for resource in sorted(chosen, key=_turn):
         verdict = eligibility(resource, replace(facts, going=frozenset(going)), now)
         item = Item(resource, verdict.why, monthly(resource), verdict.kept)
         if verdict.removable:
@@ -122,7 +125,7 @@ def plan_stop(
     stop: list[Item] = []
     keep: list[Item] = []
     groups = {each.id for each in chosen if each.kind is K.GROUP}
-    for resource in sorted(chosen, key=lambda each: (wave_of(each.kind), each.region or "", each.id)):
+    for resource in sorted(chosen, key=_turn):
         if wave_of(resource.kind) > wave_of(K.INSTANCE):
             continue
         cost = monthly(resource)
