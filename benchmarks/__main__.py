@@ -13,6 +13,7 @@ from benchmarks.table import PAGE, put_into, render, row, rows_of
 NAMES = (
     "startup",
     "listing",
+    "resources",
     "sync",
     "prewarm",
     "checkpoint",

@@ -75,7 +75,8 @@ class Cleanup(Job):
 
     def prepare(self) -> None:
         self.account.ok("aws", "create", "--zone", ZONE, "--spot", "--quiet", "--no-wait")
-        self.volume()
+        volume = self.volume()
+        until(lambda: self.account.things()[volume].state == "available", what="the volume")
         self.account.ok("aws", "ebs", "snapshot", self.name, "--no-freeze", "--quiet")
 
     def command(self) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore.exceptions import UnknownServiceError
@@ -12,6 +13,7 @@ from botocore.loaders import create_loader
 from botocore.model import ServiceModel
 
 from runctl.providers.aws.calls.botocore_loader import loader, without_documentation
+from runctl.providers.aws.calls.parse import parse_time
 from runctl.providers.aws.calls.session import AwsSession
 
 SERVICES = ["ec2", "ssm", "ecr", "iam", "sts", "s3", "ec2-instance-connect", "pricing"]
@@ -104,3 +106,23 @@ def test_a_users_own_descriptions_come_first(tmp_path: Path, monkeypatch: pytest
     found = AwsSession(region="us-east-1", profile=None)._botocore.get_component("data_loader")
 
     assert found.load_data("_retry") == {"mine": True}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-05-01T12:00:00Z",
+        "2026-05-01T12:00:00.123Z",
+        "2026-05-01T12:00:00.123456Z",
+        "2026-05-01T12:00:00+02:00",
+        "Fri, 01 May 2026 12:00:00 GMT",
+        "1777636800",
+        1777636800,
+        1777636800.5,
+    ],
+)
+def test_times_in_answers_are_what_botocore_makes_of_them(text: Any) -> None:
+    from botocore.utils import parse_timestamp
+
+    assert parse_time(text) == parse_timestamp(text)
+    assert parse_time(text).tzinfo is not None

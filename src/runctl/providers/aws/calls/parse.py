@@ -33,6 +33,7 @@ TAG_VALUE_LIMIT = 256
 INTERRUPTIONS = frozenset({"Server.SpotInstanceTermination", "Server.SpotInstanceShutdown"})
 """Codes of ``StateReason`` by which EC2 says that it took a spot instance back (EC2 User Guide, StateReason)."""
 
+_UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z")
 _MOUNT_POINT = re.compile(r"/[A-Za-z0-9._/@:+-]*[A-Za-z0-9._@:+-]")
 _XEN_FAMILIES = {
     "t1",
@@ -269,6 +270,16 @@ def utc(moment: datetime | None) -> datetime:
     if moment is None:
         return datetime.fromtimestamp(0, UTC)
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def parse_time(value: Any) -> datetime:
+    """A time in an answer of AWS's; botocore's own parser takes half of the time in which a long list is read."""
+    if isinstance(value, str) and _UTC_TIME.fullmatch(value):
+        return datetime.fromisoformat(value)
+    from botocore.utils import parse_timestamp
+
+    found: datetime = parse_timestamp(value)
+    return found
 
 
 def _is_xen(instance_type: str) -> bool:

@@ -222,10 +222,13 @@ class AwsSession:
         from botocore.session import Session
 
         from runctl.providers.aws.calls.botocore_loader import loader
+        from runctl.providers.aws.calls.parse import parse_time
 
         with self._lock, our_errors(self.endpoint):
             session = Session()
             session.register_component("data_loader", loader(session.get_config_variable("data_path")))
+            parsers = session.get_component("response_parser_factory")
+            parsers.set_parser_defaults(timestamp_parser=parse_time)
             # The sandbox has one account, whose keys are in the environment: a profile is of another.
             leads_into_sandbox = self.endpoint is not None and self.endpoint == os.environ.get(
                 SANDBOX_VARIABLE
