@@ -19,6 +19,7 @@ PUBLIC = {
         "terminate",
         "train",
         "launch",
+        "launch_unattended",
         "LaunchedRun",
         "runs",
         "volumes",

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from runctl.machines.renting import Rental
     from runctl.machines.session import Session
     from runctl.runs.from_python import StartedRun, train
-    from runctl.runs.launch_from_python import LaunchedRun, launch
+    from runctl.runs.launch_from_python import LaunchedRun, launch, launch_unattended
 
 _ORIGINS = {
     "runctl.connection": ("connect",),
@@ -63,7 +63,7 @@ _ORIGINS = {
     "runctl.machines.renting": ("Rental",),
     "runctl.machines.session": ("Session",),
     "runctl.runs.from_python": ("StartedRun", "train"),
-    "runctl.runs.launch_from_python": ("LaunchedRun", "launch"),
+    "runctl.runs.launch_from_python": ("LaunchedRun", "launch", "launch_unattended"),
     "runctl.core.errors": (
         "BudgetExceeded",
         "CapacityError",
@@ -143,6 +143,7 @@ __all__ = [
     "connect",
     "create",
     "launch",
+    "launch_unattended",
     "runs",
     "terminate",
     "train",

@@ -16,10 +16,12 @@ from runctl.sandbox.fault_client import Faults
 from tests.e2e.account import volume, volume_named
 from tests.e2e.command_line import CommandLine, until, write_project
 from tests.e2e.test_launch import client, running
-from tests.e2e.test_recovery import STEPS, TRAIN, shown, weights
+from tests.e2e.test_recovery import TRAIN, shown, weights
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.docker, pytest.mark.usefixtures("clean_account")]
 
+STEPS = 600
+"""Half a minute: no slow computer interrupts it too late."""
 BUCKET = "unattended"
 URL = f"s3://{BUCKET}/runs"
 LAUNCH = ("aws", "launch", "train.py", "--instance-type", "t3.medium", "--spot", "--unattended")

@@ -11,7 +11,7 @@ from typing import Unpack
 from runctl.agent.deadline import Policy
 from runctl.core.clock import SystemClock
 from runctl.core.errors import Unsupported, UsageError
-from runctl.core.models import Instance
+from runctl.core.models import Instance, Run
 from runctl.machines.finding import find_instance
 from runctl.machines.instances import MachineArguments, machine_request
 from runctl.machines.session import Session
@@ -132,6 +132,37 @@ def _deadline(deadline: timedelta | datetime, estimate: timedelta | None, policy
         raise UsageError(f"{policy!r} is not a policy", hint=f"one of {', '.join(known)}")
     ends_at = now + deadline if isinstance(deadline, timedelta) else deadline.astimezone(UTC)
     return DeadlineRequest(ends_at, now, Policy(policy), estimate)
+
+
+def launch_unattended(
+    script: str | Path | None,
+    args: Sequence[str] = (),
+    *,
+    provider: str = DEFAULT,
+    machine: MachineArguments | None = None,
+    results: str | None = None,
+    bring_results: bool = True,
+    keep_on_failure: timedelta = timedelta(0),
+    resume_from: str | None = None,
+    on_plan: Callable[[LaunchPlan], None] = lambda _: None,
+    session: Session | None = None,
+    **run: Unpack[TrainArguments],
+) -> Run:
+    """A run is left to a group that rents its machines: what ``runctl PROVIDER launch --unattended`` does.
+
+    The program is not needed any longer then; `runctl.runs` has the run. The arguments are those of `launch`;
+    ``results`` is an address in the object store. Raises what `launch` raises, and `Unsupported` where the provider
+    does not replace a machine by itself.
+    """
+    from runctl.runs.unattended.launching import launching_unattended
+
+    session = session or Session()
+    after = AfterRun(results, bring_results, keep_on_failure=keep_on_failure)
+    request = LaunchRequest(train_request(session, provider, script, args, **run), after, resume_from)
+    wanted = machine_request(session, provider, **(machine or {}))
+    with launching_unattended(session, provider, request, wanted) as new:
+        on_plan(new.plan)
+        return new.start().as_run(SystemClock().now())
 
 
 def _started(session: Session, launch: Launch) -> LaunchedRun:

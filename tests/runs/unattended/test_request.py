@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import runctl
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.spec import BuildSpec, ContainerSpec, RunSpec
 from runctl.checkpoints.keeping import Keeping
@@ -108,3 +109,9 @@ def test_the_same_command_is_the_same_run_and_another_one_is_not() -> None:
     assert identity_of(SPOT, replace(TRAIN, caller_env={"SHLVL": "3"}), STORE) == same
     assert identity_of(SPOT, replace(TRAIN, args=("--epochs", "5")), STORE) != same
     assert identity_of(replace(SPOT, zone="us-east-1a"), TRAIN, STORE) != same
+
+
+def test_a_provider_that_replaces_no_machine_says_so(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("")
+    with pytest.raises(Unsupported, match="does not replace a machine by itself"):
+        runctl.launch_unattended(tmp_path / "train.py", provider="local", checkpoints=Keeping(s3=STORE.url))
