@@ -100,7 +100,9 @@ def _unlisted(account: Account, there: Mapping[str, Thing]) -> Iterator[str]:
         yield f"the list is not complete: {done.err.strip()[-300:]}"
         return
     listed = {each["id"].partition("?")[0] for each in json.loads(done.out)["resources"]}
-    for thing in there.values():
+    # The disk of a machine that is ending may have gone meanwhile.
+    still = everything(account).keys()
+    for thing in (each for key, each in there.items() if key in still):
         # What a fleet asks for spot machines with has no tag, and goes with its instance.
         along = thing.kind == "spot request" and set(thing.attached_to) & listed
         if _id_of(thing) not in listed and not along:
