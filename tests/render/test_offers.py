@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from runctl.core.models import Market
 from runctl.providers.catalogue import Offers, UnreadRegion
-from runctl.render.offers import offers_document, offers_table, unread_text
+from runctl.render.offers import offers_document, offers_table, together, unread_text
 from tests.machines.test_offers import FOUR, NONE, ONE
 from tests.rates import DAY
 
@@ -46,3 +46,15 @@ def test_programs_get_the_price_of_a_gpu() -> None:
     rows = offers_document(Offers((FOUR, NONE)))["offers"]
 
     assert [row["usd_per_gpu"] for row in rows] == ["0.30", None]
+
+
+def test_regions_that_cannot_be_read_for_one_reason_are_named_in_one_line() -> None:
+    unread = [UnreadRegion("aws", region, "denied") for region in ("eu-west-1", "us-east-1")]
+    other = UnreadRegion("aws", "us-west-2", "away")
+    alone = UnreadRegion("lyceum", None, "no key")
+
+    assert [unread_text(each) for each in together([*unread, other, alone])] == [
+        "aws in 2 regions (eu-west-1, us-east-1) could not be read: denied",
+        "aws us-west-2 could not be read: away",
+        "lyceum could not be read: no key",
+    ]

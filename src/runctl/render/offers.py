@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -53,6 +54,23 @@ def unread_text(unread: UnreadRegion) -> str:
     """What could not be read, why, and what to do about it."""
     where = unread.provider if unread.region is None else f"{unread.provider} {unread.region}"
     return f"{where} could not be read: {unread.reason}" + (f" ({unread.hint})" if unread.hint else "")
+
+
+def together(unread: Sequence[UnreadRegion]) -> tuple[UnreadRegion, ...]:
+    """The same with one entry for all regions of a provider that give one reason. Pure."""
+    alike: dict[UnreadRegion, list[str]] = {}
+    for each in unread:
+        regions = alike.setdefault(replace(each, region=None), [])
+        if each.region is not None:
+            regions.append(each.region)
+    return tuple(replace(each, region=_several(regions)) for each, regions in alike.items())
+
+
+def _several(regions: Sequence[str]) -> str | None:
+    """``us-east-1``, or how many there are and which."""
+    if len(regions) < 2:
+        return next(iter(regions), None)
+    return f"in {len(regions)} regions ({', '.join(regions)})"
 
 
 def offers_document(found: Offers) -> dict[str, Any]:

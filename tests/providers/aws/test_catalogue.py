@@ -140,7 +140,7 @@ def test_every_region_of_the_account_is_asked_where_none_is_named(
     context: AwsContext, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     regions = {"Regions": [{"RegionName": name} for name in ("us-east-1", "eu-west-1")]}
-    monkeypatch.setattr(context.session.ec2, "describe_regions", lambda: regions)
+    monkeypatch.setattr(context.session.ec2, "describe_regions", lambda **_: regions)
 
     assert ask(replace(ONE_A10G, regions=None)) == ask(ONE_A10G)
 

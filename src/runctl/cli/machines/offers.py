@@ -71,7 +71,7 @@ def offers(
     that of the price; answers are kept for ten minutes.
     """
     from runctl.machines.offers import SortKey, find_offers
-    from runctl.render.offers import offers_document, offers_table, unread_text
+    from runctl.render.offers import offers_document, offers_table, together, unread_text
     from runctl.render.tables import screen_of
 
     regions = _list(cli.settings.region)
@@ -91,7 +91,7 @@ def offers(
     found = find_offers(cli.session, query, providers=_list(providers), sort=SortKey(sort))
     if not found.offers and not found.unread:
         raise CapacityError("nobody rents a machine with all of that", hint="ask for less, or other regions")
-    for unread in found.unread:
+    for unread in together(found.unread):
         # Who has no account with a provider need not be warned each time.
         unknown = unread.region is None and unread.code == CredentialsError.code
         (cli.progress.note if unknown else cli.progress.warn)(unread_text(unread))

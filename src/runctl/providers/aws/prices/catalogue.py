@@ -81,7 +81,7 @@ class AwsCatalogue(Catalogue):
         session = self._home()
         with our_errors(session.endpoint):
             # Those that the account has enabled.
-            answer = session.ec2.describe_regions()
+            answer = session.ec2.describe_regions(AllRegions=False)
         names = sorted(region["RegionName"] for region in answer["Regions"])
         own.write("regions", names)
         return tuple(names)
