@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -87,7 +88,11 @@ class World:
     def machine(self, **env: str) -> Agent:
         state = self.folder / f"machine-{len(self.machines)}"
         state.mkdir()
-        agent = Agent(self.built, state, env={**self.bucket.account, **env}, started=[ID])
+        # By its own path its processes are found, and ended, afterwards.
+        shutil.copytree(self.built.parent, state / "bin", symlinks=True, copy_function=os.link)
+        agent = Agent(
+            state / "bin" / self.built.name, state, env={**self.bucket.account, **env}, started=[ID]
+        )
         self.machines.append(agent)
         return agent
 
