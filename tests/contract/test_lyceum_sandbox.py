@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from runctl.cleanup.machines_only import MachineInventory
 from runctl.core.config import Config
 from runctl.core.errors import CapacityError
 from runctl.core.ids import InstanceId
@@ -80,6 +81,11 @@ class TestLyceumMachine(MachineContract):
     @pytest.fixture
     def ready(self, machine: Instance, in_sandbox: SandboxInfo) -> tuple[Provider, Instance]:
         return a_provider(), machine
+
+
+def test_what_is_created_here_is_the_callers_own(lyceum: LyceumProvider, machine: Instance) -> None:
+    found = {each.id: each.owner for each in MachineInventory(lyceum).list().resources}
+    assert found[machine.id] == MachineInventory(lyceum).user()
 
 
 def test_a_creation_whose_answer_is_lost_makes_one_vm_however_late_it_appears(

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 
+from runctl.cleanup.machines_only import MachineInventory
 from runctl.core.config import Config
 from runctl.core.errors import CapacityError, Conflict, NotFound, ProviderError, Unreachable, Unsupported
 from runctl.core.ids import InstanceId
@@ -88,6 +89,11 @@ class TestRunPodMachine(MachineContract):
 def test_a_pod_is_root_and_has_no_docker(runpod: RunPodProvider, machine: Instance) -> None:
     done = runpod.transport(machine).run(["sh", "-c", "id -un; command -v docker"])
     assert done.stdout == b"root\n"
+
+
+def test_what_is_created_here_is_the_callers_own(runpod: RunPodProvider, machine: Instance) -> None:
+    found = {each.id: each.owner for each in MachineInventory(runpod).list().resources}
+    assert found[machine.id] == MachineInventory(runpod).user()
 
 
 def test_a_creation_whose_answer_is_lost_makes_one_pod_however_late_the_list_has_it(

@@ -20,8 +20,9 @@ class MachineInventory(Inventory):
         self._provider = provider
 
     def user(self) -> str | None:
-        """The account's name where machines name no owner."""
-        return self._provider.scope().account or self._provider.name
+        """Who creates machines here; where they name nobody, the account."""
+        scope = self._provider.scope()
+        return scope.user or scope.account or self._provider.name
 
     def list(
         self,

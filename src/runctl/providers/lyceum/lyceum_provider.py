@@ -151,10 +151,14 @@ class LyceumProvider(Provider):
         return self._machines.transport(instance, choice, progress)
 
     def scope(self) -> Scope:
-        """The account, as far as it can be told without a call; never the key itself."""
+        """The account and its user; never the key itself."""
         account = self._context.api.account
         known = account.organisation or sha256(account.token.encode()).hexdigest()[:16]
-        return Scope(account=known, defaults={"instance_type": self._context.settings.instance_type})
+        return Scope(
+            account=known,
+            user=self._context.owner,
+            defaults={"instance_type": self._context.settings.instance_type},
+        )
 
     def costs_money(self) -> bool:
         """Not at the sandbox's address."""

@@ -230,6 +230,7 @@ class RunPodProvider(Provider):
         key = self._context.api.account.key
         return Scope(
             account=sha256(key.encode()).hexdigest()[:16],
+            user=self._context.owner,
             defaults={
                 "instance_type": self._context.settings.instance_type,
                 "cloud": self._context.settings.cloud,
