@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import boto3
 import pytest
 
 from runctl.sandbox.connection import SandboxInfo
@@ -19,10 +20,12 @@ pytestmark = [pytest.mark.namespaces, pytest.mark.docker, pytest.mark.usefixture
 def test_a_log_is_found_when_its_machine_is_gone(runctl: CommandLine, faults: Faults, tmp_path: Path) -> None:
     results = volume(runctl, "results")
     first = create(runctl, "--ebs-volume", "results")
-    train = ("aws", "train", first, "training/train.py")
+    other = create(runctl)
+    train = ("aws", "train", other, "training/train.py")
     on_disk = runctl(*train, "--no-ebs-auto", "--wait", "--run-name", "disk").ok().out
     unwatched = runctl(*train, "--no-ebs-auto", "--quiet").ok().out.strip()
-    saved = runctl(*train, "--ebs-mount", "results:/results", "--quiet", "--", "--forever").ok().out.strip()
+    saving = ("aws", "train", first, "training/train.py", "--ebs-mount", "results:/results", "--quiet")
+    saved = runctl(*saving, "--", "--forever").ok().out.strip()
     until(lambda: "tick" in runctl("runs", "logs", saved).out, what="the first tick")
     until(
         lambda: runctl("runs", "show", unwatched, "--output", "json").ok().json["state"] == "ended",
@@ -32,8 +35,14 @@ def test_a_log_is_found_when_its_machine_is_gone(runctl: CommandLine, faults: Fa
     assert f"runs/{saved}/logs/1.log on {results}" in shown
 
     # What was never followed is fetched before the machine goes.
-    ended = runctl("aws", "terminate", first, "--yes", "--wait").ok()
+    ended = runctl("aws", "terminate", other, "--yes").ok()
     assert f"fetched the log of {unwatched}" in ended.err
+    # Somebody ends the other one without runctl, which would have stopped its run and fetched the rest.
+    ec2 = boto3.client("ec2")
+    ec2.terminate_instances(InstanceIds=[first])
+    ec2.get_waiter("instance_terminated").wait(
+        InstanceIds=[first], WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+    )
 
     # What was followed, or fetched, is here.
     assert runctl("runs", "logs", "disk").ok().out == on_disk

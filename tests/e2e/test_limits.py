@@ -113,6 +113,7 @@ def test_a_machine_ends_in_time_with_agent_and_guard_killed_after_a_reboot_and_w
             and machine.guard()["ran_seconds"] > before["ran_seconds"]
         ),
         what="the guard after the reboot",
+        seconds=120,
     )
     machine.limit(ttl_seconds=6, then="ip link set eth0 down")
 

@@ -32,11 +32,13 @@ class Account:
         settings = Config(retries={"max_attempts": 2})
         self.ec2 = boto3.client("ec2", region_name="us-east-1", config=settings)
         self.iam = boto3.client("iam", region_name="us-east-1", config=settings)
+        self._roots: set[str] = set()
+        """Of all instances that were seen: they are there for a moment after theirs has ended."""
 
     def things(self) -> dict[str, dict[str, str]]:
         """Tags by id: of instances that are not over, of their disks no, of other volumes, and of snapshots."""
         found: dict[str, dict[str, str]] = {}
-        roots = set()
+        roots = self._roots
         for reservation in self.ec2.describe_instances()["Reservations"]:
             for item in reservation["Instances"]:
                 roots |= {

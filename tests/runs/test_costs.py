@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -101,3 +102,18 @@ def test_a_run_whose_machine_the_ledger_does_not_have_keeps_what_its_record_says
     assert run.cost == Decimal(1)
     assert run_cost(session, "run-a", NOW).exact is False
     assert run_cost(session, "run-a", NOW + timedelta(days=1)).attempts == ()
+
+
+def test_a_run_within_the_minimum_that_its_machine_is_billed_for_costs_its_time(session: Session) -> None:
+    Ledger(session.database).put(machine("i-1", "2026-06-01 10:00", None, "3.60"))
+    record = a_record("run-a", "i-1", "2026-06-01 10:00", "2026-06-01 10:01")
+    record = replace(
+        record,
+        created_at=record.created_at + timedelta(seconds=10),
+        ended_at=record.created_at + timedelta(seconds=30),
+        price_per_hour=Decimal("3.60"),
+    )
+    RunStore(session.database).put(record)
+    run = record.as_run(NOW)
+    (shown,) = with_ledger_costs(session, [run], NOW)
+    assert shown.cost == run.cost == Decimal("0.02")

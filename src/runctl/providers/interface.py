@@ -122,11 +122,11 @@ class Scope:
 
     account: str | None = None
     """Who is billed."""
-    user: str | None = None
-    """The owner of what is created here; ``None``: the account."""
     region: str | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """What a request that leaves something open is filled up with."""
+    user: str | None = None
+    """The owner of what is created here; ``None``: the account."""
 
 
 @dataclass(frozen=True)

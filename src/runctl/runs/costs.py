@@ -127,7 +127,8 @@ def run_cost(session: Session, run_id: str, now: datetime) -> RunCost:
 def with_ledger_costs(session: Session, runs: Sequence[Run], now: datetime) -> tuple[Run, ...]:
     """The runs with what the ledger has of their machines, where it has all of them and every price.
 
-    As in `Run.cost`, of the instances alone: without disks and addresses.
+    As in `Run.cost`, of the instances alone: without disks and addresses. A run within the minimum that a machine of
+    the user's own is billed for adds nothing to the bill; it is told what its time costs all the same.
     """
     if not runs:
         return ()
@@ -157,7 +158,7 @@ def _with_ledger_cost(run: Run, machines: Sequence[Entry], times: Sequence[RunTi
     if not ids <= known or not all(entry.is_priced for entry in entries):
         return run
     found = _run_cost(run.id, entries, [time for time in times if time.instance_id in known], now)
-    return replace(run, cost=found.usd)
+    return replace(run, cost=found.usd or run.cost)
 
 
 def _run_cost(run_id: str, entries: Sequence[Entry], times: Sequence[RunTime], now: datetime) -> RunCost:

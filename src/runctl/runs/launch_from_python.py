@@ -109,6 +109,7 @@ def launch(
         resume_from,
         transport=transport,
         deadline=None if deadline is None else _deadline(deadline, estimate, policy),
+        estimate=estimate,
     )
     if isinstance(session.provider(provider).renting, Unsupported):
         if machine is not None:

@@ -44,7 +44,8 @@ class VolumeContract:
         before = {volume.id for volume in require(provider.volumes).list(everyone=True)}
         plan = require(provider.volumes).plan(VolumeRequest(1))
         assert plan.request.zone and plan.zone_reason
-        assert {volume.id for volume in require(provider.volumes).list(everyone=True)} == before
+        # What others delete meanwhile may go.
+        assert {volume.id for volume in require(provider.volumes).list(everyone=True)} <= before
 
     def test_a_new_volume_is_available_ours_and_found_by_id_and_name(
         self, provider: Provider, new_volume: Callable[..., Volume]

@@ -257,7 +257,7 @@ def test_a_scripts_environment_names_nothing_of_the_agents(agent: Agent) -> None
     agent.ended("r")
     assert agent.output("r") == [
         *("RUNCTL_ATTEMPT", "RUNCTL_CHECKPOINT_DIR", "RUNCTL_DATA_DIR", "RUNCTL_OUTPUT_DIR"),
-        *("RUNCTL_PROCESS_MARK", "RUNCTL_RESUME_FROM", "RUNCTL_RUN_ID"),
+        *("RUNCTL_PROCESS_MARK", "RUNCTL_PROGRESS_FILE", "RUNCTL_RESUME_FROM", "RUNCTL_RUN_ID"),
     ]
 
 
