@@ -35,6 +35,17 @@ class Account:
         self._roots: set[str] = set()
         """Of all instances that were seen: they are there for a moment after theirs has ended."""
 
+    def wait_for_ends(self) -> None:
+        """No instance is on its way out: no volume is on one, and root disks have gone."""
+        going = [
+            item["InstanceId"]
+            for reservation in self.ec2.describe_instances()["Reservations"]
+            for item in reservation["Instances"]
+            if item["State"]["Name"] == "shutting-down"
+        ]
+        if going:
+            self.ec2.get_waiter("instance_terminated").wait(InstanceIds=going, WaiterConfig={"Delay": 1})
+
     def things(self) -> dict[str, dict[str, str]]:
         """Tags by id: of instances that are not over, of their disks no, of other volumes, and of snapshots."""
         found: dict[str, dict[str, str]] = {}
@@ -141,4 +152,6 @@ class World:
             self.account.ec2.get_waiter("instance_stopped").wait(
                 InstanceIds=[created.id], WaiterConfig={"Delay": 1}
             )
+        # While it is there its root disk can be told from a volume.
+        self.account.things()
         return created.id

@@ -69,6 +69,7 @@ SCENARIOS = {
 @pytest.fixture
 def world(runctl: Runctl) -> Iterator[World]:
     account = Account()
+    account.wait_for_ends()
     yield World(runctl, account)
     for instance in [identifier for identifier in account.things() if identifier.startswith("i-")]:
         account.ec2.terminate_instances(InstanceIds=[instance])
