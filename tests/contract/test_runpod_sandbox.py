@@ -11,7 +11,7 @@ import pytest
 
 from runctl.cleanup.machines_only import MachineInventory
 from runctl.core.config import Config
-from runctl.core.errors import CapacityError, Conflict, NotFound, ProviderError, Unreachable, Unsupported
+from runctl.core.errors import CapacityError, Conflict, NotFound, Unreachable, Unsupported, UsageError
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState, Market
 from runctl.providers import registry
@@ -163,6 +163,8 @@ def test_what_a_pod_cannot_have_is_refused_with_the_reason(runpod: RunPodProvide
     ):
         with pytest.raises(Unsupported):
             runpod.renting.plan(request)
+    with pytest.raises(UsageError, match="no cloud"):
+        runpod.renting.plan(replace(A5000, options={"cloud": "mars"}))
 
 
 def test_every_page_of_the_pods_is_read(
@@ -181,7 +183,7 @@ def test_a_key_that_is_refused_is_said_and_a_list_that_fails_is_not_an_empty_one
     (check,) = runpod.doctor()
     assert "RUNPOD_API_KEY" in check.fix
     faults.runpod(refused_key=False, failing_reads=50)
-    with pytest.raises((ProviderError, Unreachable)):
+    with pytest.raises(Unreachable):
         runpod.instances()
     faults.clear()
     with pytest.raises(NotFound):

@@ -7,8 +7,9 @@ a name, to the letter, was not made by runctl. Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from runctl.core.models import Instance
 from runctl.core.tags import (
     ATTEMPT,
     BUDGET,
@@ -21,6 +22,7 @@ from runctl.core.tags import (
     OWNER,
     PROJECT,
     RUN,
+    is_ours,
 )
 
 KEPT: Mapping[str, str] = {
@@ -60,6 +62,16 @@ def tags_of(label: str | None) -> dict[str, str]:
             return {}
         tags[KEPT[letter]] = _decode(value)
     return tags if label_of(tags) == label else {}
+
+
+def listed(found: Iterable[Instance], *, everyone: bool, include_ended: bool) -> tuple[Instance, ...]:
+    """Those that `Provider.instances` is asked for, newest first."""
+    wanted = [
+        each
+        for each in found
+        if (everyone or is_ours(each.tags)) and (include_ended or not each.state.is_over)
+    ]
+    return tuple(sorted(wanted, key=lambda each: each.created_at, reverse=True))
 
 
 def left_out(tags: Mapping[str, str]) -> tuple[str, ...]:

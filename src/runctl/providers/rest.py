@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 Shape = TypeVar("Shape")
 
 CONNECT_SECONDS = 10.0
-READ_SECONDS = 60.0
+READ_SECONDS = 20.0
+WRITE_SECONDS = 60.0
 READ_TRIES = 4
 """A provider whose lists fail now and then has answered by the fourth try."""
 _PASSING = (429, 500, 502, 503, 504)
@@ -76,6 +77,7 @@ class RestClient:
             backoff_factor=0.3,
             backoff_max=_LONGEST_PAUSE,
             raise_on_status=False,
+            retry_after_max=int(_LONGEST_PAUSE),
         )
         try:
             answer = self._pool.request(
@@ -86,7 +88,7 @@ class RestClient:
         return _answer(answer)
 
     def write(
-        self, method: str, path: str, body: Any = None, *, read_seconds: float = READ_SECONDS
+        self, method: str, path: str, body: Any = None, *, read_seconds: float = WRITE_SECONDS
     ) -> Answer:
         """The answer of a call that changes something; sent once.
 

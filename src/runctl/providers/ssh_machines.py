@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 
-from runctl.core.errors import InstanceEnded, NotFound, RunctlError, Unreachable, Unsupported
+from runctl.core.clock import Clock
+from runctl.core.errors import (
+    CredentialsError,
+    HostKeyChanged,
+    InstanceEnded,
+    NotFound,
+    RunctlError,
+    Unreachable,
+    Unsupported,
+)
 from runctl.core.files import expand_user, runtime_folder
 from runctl.core.ids import InstanceId
 from runctl.core.journal import Journal
 from runctl.core.models import Instance, InstanceState
 from runctl.core.progress import Progress
+from runctl.core.waiting import attempts
 from runctl.providers.ended import ended
 from runctl.providers.registry import command
 from runctl.transport.choice import AUTO
+from runctl.transport.interface import Completed
 from runctl.transport.known_hosts import KnownHosts
 from runctl.transport.ssh import SshTransport
 from runctl.transport.ssh_connection import SshTarget, one_time_key, public_key
 from runctl.transport.ssh_failure import SshHints
 
 CONNECT_TIMEOUT = timedelta(seconds=10)
+PROBE_TIMEOUT = timedelta(seconds=45)
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,7 @@ class SshAccess:
     instance: Callable[[InstanceId], Instance]
     """Asks the provider how the machine is."""
     journal: Journal
+    clock: Clock
 
     @cached_property
     def identity(self) -> Path:
@@ -97,6 +110,33 @@ class SshMachines:
         made = self._connect(instance, progress)
         with self._lock:
             return self._known.setdefault(instance.id, made)
+
+    def wait_reachable(
+        self, alive: Callable[[], Instance], probe: Sequence[str], left: timedelta, progress: Progress
+    ) -> Completed:
+        """The machine lets us in, and has run the probe; the answer is the probe's.
+
+        ``alive`` asks the provider, and raises where the machine has ended. Raises `Unreachable`, with what was seen
+        last, when the time is up.
+        """
+        seen = ""
+        for _ in attempts(self.access.clock, left):
+            try:
+                instance = alive()
+            except Unreachable as error:
+                seen = error.message
+                continue
+            try:
+                return self.transport(instance, AUTO, progress).run(probe, timeout=PROBE_TIMEOUT)
+            except HostKeyChanged:
+                raise
+            except (Unreachable, CredentialsError) as error:
+                # sshd comes after the address, and refuses keys for a moment that it accepts then; an address of
+                # before may still be told.
+                seen = error.message
+                self.forget(instance.id)
+                progress.update(seen)
+        raise Unreachable(seen)
 
     def forget(self, instance_id: InstanceId) -> None:
         """The next use asks for the address again."""

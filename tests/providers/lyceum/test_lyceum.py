@@ -18,6 +18,7 @@ from runctl.core.errors import (
     ProviderError,
     QuotaExceeded,
     RunctlError,
+    Unreachable,
     Unsupported,
     UsageError,
 )
@@ -191,7 +192,7 @@ def test_a_key_is_found_in_the_variable_then_in_the_vendors_files(
         (429, "", ProviderError, "throttled"),
         (400, '{"detail":"Unknown hardware_profile \'x\'."}', NotFound, "instance-type-not-found"),
         (422, '{"detail":[{"loc":["body","a"],"msg":"Field required"}]}', UsageError, "usage"),
-        (503, "<html>down</html>", ProviderError, "provider"),
+        (503, "<html>down</html>", Unreachable, "unreachable"),
     ],
 )
 def test_a_refusal_is_decided_by_its_status_and_its_words(

@@ -19,6 +19,7 @@ from runctl.core.errors import (
     ProviderError,
     QuotaExceeded,
     RunctlError,
+    Unreachable,
     UsageError,
 )
 from runctl.core.journal import Journal
@@ -82,6 +83,13 @@ def types(request: InstanceRequest, cloud: str = "secure") -> list[str]:
 def test_a_type_is_named_by_its_slug_its_name_or_runpods_id() -> None:
     for name in ("rtx-4090", "RTX 4090", "NVIDIA GeForce RTX 4090", "rtx-4090.1x"):
         assert types(InstanceRequest(instance_type=name)) == ["rtx-4090.1x"]
+    for name in ("a100-pcie", "A100 PCIe", "a100-80gb-pcie", "NVIDIA A100 80GB PCIe"):
+        assert types(InstanceRequest(instance_type=name)) == ["a100-80gb-pcie.1x"]
+    # A pod says no more than the id.
+    for gpu in GPUS:
+        pod = Pod("1", "n", "RUNNING", gpu=Gpu(gpu.id, 2))
+        (again,) = types(InstanceRequest(instance_type=instance_of(pod).instance_type))
+        assert again == instance_of(pod).instance_type
     (offer,) = choose(InstanceRequest(instance_type="rtx-4090.2x"), GPUS, "community", NOW, None).offers
     assert offer.price is not None
     assert (offer.price.usd, offer.pool) == (Decimal("0.62"), Pool("rtx-4090.2x", ANYWHERE))
@@ -89,18 +97,21 @@ def test_a_type_is_named_by_its_slug_its_name_or_runpods_id() -> None:
 
 def test_needs_are_met_by_the_cheapest_first_and_what_has_no_stock_last() -> None:
     assert types(InstanceRequest(needs=Needs(gpu_memory_gb=24))) == [
-        *("rtx-4090.1x", "a100-pcie.1x", "a100-sxm.1x", "rtx-a5000.1x"),
+        *("rtx-4090.1x", "a100-80gb-pcie.1x", "a100-sxm4-80gb.1x", "rtx-a5000.1x"),
     ]
-    assert types(InstanceRequest(needs=Needs(gpu="A100", gpu_count=2))) == ["a100-pcie.2x", "a100-sxm.2x"]
-    assert types(InstanceRequest(needs=Needs(gpu="A100", gpu_count=2)), "community") == ["a100-pcie.2x"]
+    assert types(InstanceRequest(needs=Needs(gpu="A100", gpu_count=2))) == [
+        "a100-80gb-pcie.2x",
+        "a100-sxm4-80gb.2x",
+    ]
+    assert types(InstanceRequest(needs=Needs(gpu="A100", gpu_count=2)), "community") == ["a100-80gb-pcie.2x"]
     elsewhere = InstanceRequest(needs=Needs(gpu="A100"), zone="US-KS-2")
     assert all(offer.last for offer in choose(elsewhere, GPUS, "secure", NOW, None).offers)
 
 
 def test_a_price_limit_and_a_pool_that_has_just_failed_are_heeded() -> None:
-    assert types(InstanceRequest(needs=Needs(gpu="A100"), max_price=Decimal("1.40"))) == ["a100-pcie.1x"]
-    failed = InstanceRequest(needs=Needs(gpu="A100"), avoid=(Pool("a100-pcie.1x", ANYWHERE),))
-    assert types(failed) == ["a100-sxm.1x", "a100-pcie.1x"]
+    assert types(InstanceRequest(needs=Needs(gpu="A100"), max_price=Decimal("1.40"))) == ["a100-80gb-pcie.1x"]
+    failed = InstanceRequest(needs=Needs(gpu="A100"), avoid=(Pool("a100-80gb-pcie.1x", ANYWHERE),))
+    assert types(failed) == ["a100-sxm4-80gb.1x", "a100-80gb-pcie.1x"]
 
 
 @pytest.mark.parametrize(
@@ -115,6 +126,7 @@ def test_a_price_limit_and_a_pool_that_has_just_failed_are_heeded() -> None:
         (InstanceRequest(instance_type="rtx-4090", needs=Needs(gpu="A100")), "secure", UsageError, "needs"),
         (InstanceRequest(needs=Needs(gpu="RTX 4090", cpus=4)), "secure", UsageError, "how many CPUs"),
         (InstanceRequest(needs=Needs(gpu="A10G")), "secure", NotFound, "what is needed"),
+        (InstanceRequest(needs=Needs(gpu="RTX")), "secure", NotFound, "what is needed"),
         (
             InstanceRequest(instance_type="rtx-4090", max_price=Decimal("0.1")),
             "secure",
@@ -208,7 +220,7 @@ def test_a_key_is_found_in_the_variable_then_in_either_dialect_of_the_vendors_fi
         (400, '{"detail":"There are not enough free GPUs on the host"}', CapacityError, "no-capacity"),
         (400, '{"detail":"Data center X not found"}', UsageError, "usage"),
         (422, '{"detail":"invalid","errors":["$: x not allowed"]}', UsageError, "usage"),
-        (503, "<html>down</html>", ProviderError, "provider"),
+        (503, "<html>down</html>", Unreachable, "unreachable"),
     ],
 )
 def test_a_refusal_is_decided_by_its_status_and_its_words(
@@ -237,9 +249,9 @@ def test_offers_are_of_both_clouds_and_kept_for_a_moment(
     for _ in range(2):
         found = offers.offers(query).offers
         assert [(each.region, each.instance_type, each.price.usd) for each in found] == [
-            ("secure", "a100-pcie.2x", Decimal("2.78")),
-            ("secure", "a100-sxm.2x", Decimal("2.98")),
-            ("community", "a100-pcie.2x", Decimal("2.38")),
+            ("secure", "a100-80gb-pcie.2x", Decimal("2.78")),
+            ("secure", "a100-sxm4-80gb.2x", Decimal("2.98")),
+            ("community", "a100-80gb-pcie.2x", Decimal("2.38")),
         ]
     assert asked == [1]
     assert offers.offers(replace(query, regions=("community",))).offers == found[2:]

@@ -18,6 +18,7 @@ from runctl.core.errors import (
     ProviderError,
     QuotaExceeded,
     RunctlError,
+    Unreachable,
     UsageError,
 )
 from runctl.providers.lyceum.settings import Account
@@ -207,7 +208,9 @@ def refused(answer: Answer, what: str) -> RunctlError:
         return NotFound(message, hint="runctl lyceum offers", code="instance-type-not-found")
     if answer.status in {400, 422}:
         return UsageError(message)
-    return ProviderError(message, hint="try again in a moment")
+    if answer.status >= 500:
+        return Unreachable(message, hint="try again in a moment")
+    return ProviderError(message)
 
 
 def _detail(answer: Answer) -> str:

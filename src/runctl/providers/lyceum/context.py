@@ -47,6 +47,7 @@ class LyceumContext:
             door=lambda vm_id: door_of(self.api.vm(vm_id).ip_address),
             instance=lambda vm_id: self.instance(self.api.vm(vm_id)),
             journal=self.journal,
+            clock=self.clock,
         )
 
     @cached_property
@@ -86,6 +87,10 @@ class LyceumContext:
         file = self._ended_file(instance_id)
         make_private_folder(file.parent)
         file.touch()
+
+    def forget_ended(self, instance_id: InstanceId) -> None:
+        """It was not ended after all."""
+        self._ended_file(instance_id).unlink(missing_ok=True)
 
     def _ended_file(self, vm_id: str) -> Path:
         return self.state_directory / "ended" / vm_id.replace("/", "_")

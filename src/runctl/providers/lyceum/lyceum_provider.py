@@ -33,6 +33,7 @@ from runctl.providers.interface import (
     Scope,
     made_when_asked,
 )
+from runctl.providers.labels import listed
 from runctl.providers.lyceum.context import LyceumContext
 from runctl.providers.lyceum.offers import LyceumOffers
 from runctl.providers.lyceum.prices import LyceumPrices
@@ -103,17 +104,7 @@ class LyceumProvider(Provider):
         vms = self._context.api.vms()
         variants = self._context.variants() if vms else ()
         found = [self._context.instance(vm, variants) for vm in vms]
-        return tuple(
-            sorted(
-                (
-                    each
-                    for each in found
-                    if (everyone or tag.is_ours(each.tags)) and (include_ended or not each.state.is_over)
-                ),
-                key=lambda each: each.created_at,
-                reverse=True,
-            )
-        )
+        return listed(found, everyone=everyone, include_ended=include_ended)
 
     def wait_ready(
         self, instance_id: InstanceId, *, timeout: timedelta, progress: Progress = SILENT
@@ -130,21 +121,14 @@ class LyceumProvider(Provider):
         else:
             raise self._late(instance_id, timeout, f"it is {instance.state.value}")
         progress.step(f"waiting until {instance_id} can be reached")
-        seen = ""
-        for _ in attempts(clock, timedelta(seconds=max(end - clock.monotonic(), 0))):
-            try:
-                transport = self.transport(self._alive(instance_id), progress=progress)
-                transport.run(["true"], timeout=_COMMAND_TIMEOUT)
-            except HostKeyChanged:
-                raise
-            except (Unreachable, CredentialsError) as error:
-                # sshd comes after the address, and refuses keys for a moment that it accepts then.
-                seen = error.message
-                self._machines.forget(instance_id)
-                progress.update(seen)
-                continue
-            return self._prepared(instance_id, transport, progress)
-        raise self._late(instance_id, timeout, seen)
+        left = timedelta(seconds=max(end - clock.monotonic(), 0))
+        try:
+            self._machines.wait_reachable(lambda: self._alive(instance_id), ["true"], left, progress)
+        except HostKeyChanged:
+            raise
+        except Unreachable as error:
+            raise self._late(instance_id, timeout, error.message) from error
+        return self._prepared(instance_id, self.transport(instance, progress=progress), progress)
 
     def transport(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> Transport:
         """SSH, over a connection that commands share."""
@@ -172,10 +156,11 @@ class LyceumProvider(Provider):
     def doctor(self) -> tuple[Check, ...]:
         """Whether there is a key, whose it is, and what is left of its balance."""
         try:
-            user = self._context.user
             account = self._context.api.account
         except CredentialsError as error:
             return (Check("lyceum: key", DoctorStatus.SKIPPED, error.message, fix=error.hint),)
+        try:
+            user = self._context.user
         except RunctlError as error:
             return (Check("lyceum: key", DoctorStatus.FAILED, error.message, fix=error.hint or "try again"),)
         checks = [Check("lyceum: key", DoctorStatus.OK, f"{self._context.owner}, by {account.source}")]

@@ -9,11 +9,11 @@ from typing import Any
 from runctl.core import tags as tag
 from runctl.core.clock import rfc3339
 from runctl.core.errors import (
-    CapacityError,
     Conflict,
     NotFound,
     OutcomeUnknown,
     PermissionDenied,
+    RunctlError,
     Unreachable,
     Unsupported,
 )
@@ -22,18 +22,18 @@ from runctl.core.journal import Change, Effect
 from runctl.core.models import Instance, InstanceState, Market
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
-from runctl.providers.capacity import Offer, Refusal, RefusalListener, RefusalReason, no_listener
+from runctl.providers.capacity import Offer, RefusalListener, no_listener
 from runctl.providers.interface import CreatePlan, InstanceRequest, Renting
 from runctl.providers.labels import label_of, left_out, tags_of
 from runctl.providers.limits import settled_limits
-from runctl.providers.lyceum.api import Vm
+from runctl.providers.lyceum.api import NAME, Vm
 from runctl.providers.lyceum.catalogue import ANYWHERE, choose, on_offer, parse_kind, rate_of
 from runctl.providers.lyceum.context import LyceumContext
 from runctl.providers.lyceum.machines import PROVIDER, state_of, time_of
+from runctl.providers.without_tokens import Creations
 
 FOUND_WITHIN = timedelta(minutes=10)
 """A VM whose creation was not answered may appear this late."""
-_LOOK_SECONDS = 10.0
 _HOURS_A_DAY = 24
 
 
@@ -46,6 +46,16 @@ class LyceumRenting(Renting):
 
     def __init__(self, context: LyceumContext) -> None:
         self._context = context
+        self._creations: Creations[Vm] = Creations(
+            PROVIDER,
+            NAME,
+            "VM",
+            FOUND_WITHIN,
+            self._of_token,
+            lambda vm: vm.vm_id,
+            context.clock,
+            context.journal,
+        )
 
     def plan(self, request: InstanceRequest, progress: Progress = SILENT) -> CreatePlan:
         """Which machines will do, and their prices."""
@@ -129,24 +139,10 @@ class LyceumRenting(Renting):
         known = self._of_token(plan.client_token)
         if known is not None:
             return self._usable(known)
-        refusals: list[Refusal] = []
-        for offer in plan.offers:
-            try:
-                return self._create(plan, offer, progress)
-            except CapacityError as error:
-                refusal = Refusal(
-                    offer.pool, plan.market, RefusalReason.NO_CAPACITY, "no-capacity", error.message
-                )
-                refused(refusal)
-                refusals.append(refusal)
-                if error.code != CapacityError.code:
-                    raise
-                progress.note(f"Lyceum has no {offer.pool.instance_type} now")
-        names = ", ".join(each.pool.instance_type for each in refusals)
-        raise CapacityError(
-            f"Lyceum has no {plan.market.value} machine now: {names}",
-            hint="try another GPU or number of them, the other market, or again in a few minutes",
+        made = self._creations.first_that_can_be_had(
+            plan, lambda offer: self._context.api.create(self._body(plan, offer)), refused, progress
         )
+        return self._usable(made)
 
     def terminate(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
         """It is ended, and Lyceum says so. Its block volumes stay, and are named."""
@@ -174,6 +170,13 @@ class LyceumRenting(Renting):
             ended = self._context.api.terminate(instance_id)
         except NotFound:
             ended = None
+        except OutcomeUnknown:
+            raise
+        except RunctlError:
+            # It goes on, and may yet be taken back.
+            self._context.forget_ended(instance_id)
+            entry.refused()
+            raise
         for volume in (ended.detached_volumes or ()) if ended else ():
             progress.note(f"block volume {volume.volume_id} stays, and is billed")
         vm = self._ended(instance_id, vm)
@@ -193,9 +196,9 @@ class LyceumRenting(Renting):
             f"{instance_id} has not ended after {timeout}", hint=f"runctl lyceum terminate {instance_id}"
         )
 
-    def _create(self, plan: CreatePlan, offer: Offer, progress: Progress) -> Instance:
+    def _body(self, plan: CreatePlan, offer: Offer) -> dict[str, Any]:
         kind = parse_kind(offer.pool.instance_type)
-        body: dict[str, Any] = {
+        return {
             "user_public_key": self._context.access.public_key,
             "hardware_profile": kind.profile,
             "instance_type": plan.market.value,
@@ -203,48 +206,6 @@ class LyceumRenting(Renting):
             "instance_specs": {"gpu_count": kind.gpus},
             "display_name": label_of(plan.tags),
         }
-        change = Change(
-            "instance",
-            (),
-            Effect.CREATED,
-            "a VM may exist and be billed",
-            check="runctl lyceum list",
-            token=plan.client_token,
-        )
-        entry = self._context.journal.begin(change, lambda: self._seen(plan.client_token))
-        try:
-            vm = self._context.api.create(body)
-        except OutcomeUnknown as error:
-            vm = self._appeared(plan, error, progress)
-        except CapacityError:
-            # Its words are those of any failure: one that made a VM all the same is found now.
-            made = self._of_token(plan.client_token)
-            if made is None:
-                entry.refused()
-                raise
-            vm = made
-        except (Conflict, NotFound, PermissionDenied, Unsupported):
-            entry.refused()
-            raise
-        entry.done(_exists(vm.vm_id, plan.client_token))
-        return self._usable(vm)
-
-    def _appeared(self, plan: CreatePlan, error: OutcomeUnknown, progress: Progress) -> Vm:
-        """The VM of a creation that was not answered. Raises that error where there is none."""
-        progress.step("Lyceum has not said whether it made the VM: looking for it")
-        for _ in attempts(self._context.clock, FOUND_WITHIN, first=1.0, most=_LOOK_SECONDS):
-            try:
-                vm = self._of_token(plan.client_token)
-            except Unreachable as silent:
-                progress.update(silent.message)
-                continue
-            if vm is not None:
-                return vm
-        raise OutcomeUnknown(
-            f"{error.message}; no VM of that name has appeared within {FOUND_WITHIN}",
-            hint="the same command looks for it first; runctl lyceum list shows what there is",
-            may_still_happen=True,
-        )
 
     def _of_token(self, token: str) -> Vm | None:
         """The VM that this token has made, ended ones too; the newest that lives first."""
@@ -254,10 +215,6 @@ class LyceumRenting(Renting):
             reverse=True,
         )
         return found[0] if found else None
-
-    def _seen(self, token: str) -> Change | None:
-        vm = self._of_token(token)
-        return _exists(vm.vm_id, token) if vm is not None else None
 
     def _usable(self, vm: Vm) -> Instance:
         if state_of(vm) is InstanceState.TERMINATED:
@@ -313,15 +270,3 @@ def _warnings(request: InstanceRequest, offer: Offer) -> tuple[str, ...]:
 
 def _optional(tags: dict[str, str | None]) -> dict[str, str]:
     return {key: value for key, value in tags.items() if value}
-
-
-def _exists(vm_id: str, token: str) -> Change:
-    return Change(
-        "instance",
-        (vm_id,),
-        Effect.CREATED,
-        f"instance {vm_id} exists and is billed",
-        check=f"runctl lyceum status {vm_id}",
-        undo=f"runctl lyceum terminate {vm_id}",
-        token=token,
-    )

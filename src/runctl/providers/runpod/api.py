@@ -18,6 +18,7 @@ from runctl.core.errors import (
     ProviderError,
     QuotaExceeded,
     RunctlError,
+    Unreachable,
     UsageError,
 )
 from runctl.providers.rest import Answer, RestClient, decoded
@@ -227,7 +228,9 @@ def refused(answer: Answer, what: str) -> RunctlError:
         return CapacityError(message, hint="try another GPU, cloud or data centre, or again in a few minutes")
     if answer.status in {400, 413, 422}:
         return UsageError(message)
-    return ProviderError(message, hint="try again in a moment")
+    if answer.status >= 500:
+        return Unreachable(message, hint="try again in a moment")
+    return ProviderError(message)
 
 
 def _detail(answer: Answer) -> str:

@@ -20,6 +20,7 @@ CLOUDS = ("secure", "community")
 SOURCE = "RunPod's catalogue"
 _TYPE = re.compile(r"([a-z0-9-]+?)(?:\.([0-9]+)x)?")
 _NONE = "NONE"
+_MAKER = r"^(NVIDIA|AMD) (GeForce )?"
 
 
 def slug(name: str) -> str:
@@ -27,15 +28,25 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
+def type_name(gpu_id: str, count: int) -> str:
+    """What ``--instance-type`` names: by RunPod's id of the GPU, as pods say that alone. Pure."""
+    return f"{slug(re.sub(_MAKER, '', gpu_id))}.{count}x"
+
+
 @dataclass(frozen=True)
 class Kind:
-    """A GPU type and how many of them: what ``--instance-type`` names."""
+    """A GPU type and how many of them."""
 
     gpu: GpuType
     count: int
 
     def __str__(self) -> str:
-        return f"{slug(self.gpu.name)}.{self.count}x"
+        return type_name(self.gpu.id, self.count)
+
+    @classmethod
+    def names_of(cls, gpu: GpuType) -> frozenset[str]:
+        """Every way to name the GPU: short id, name and whole id."""
+        return frozenset({str(cls(gpu, 1)).rpartition(".")[0], slug(gpu.name), slug(gpu.id)})
 
 
 def sold(gpu: GpuType, cloud: str) -> tuple[Decimal, int] | None:
@@ -52,9 +63,9 @@ def parse_kind(name: str, gpus: Sequence[GpuType]) -> Kind:
         return Kind(exact, 1)
     found = _TYPE.fullmatch(slug_type(name))
     wanted = found[1] if found else ""
-    gpu = next((gpu for gpu in gpus if wanted in {slug(gpu.name), slug(gpu.id)}), None)
+    gpu = next((gpu for gpu in gpus if wanted in Kind.names_of(gpu)), None)
     if gpu is None or found is None or (found[2] is not None and int(found[2]) < 1):
-        names = sorted(slug(each.name) for each in gpus)
+        names = sorted(str(Kind(each, 1)).rpartition(".")[0] for each in gpus)
         raise NotFound(
             f"RunPod has no GPU {name!r}",
             hint=did_you_mean(wanted, names) or "runctl offers --provider runpod lists them",
@@ -165,10 +176,10 @@ def _fitting(needs: Needs, gpus: Sequence[GpuType], cloud: str) -> tuple[Kind, .
 
 
 def is_model(gpu: GpuType, name: str) -> bool:
-    """Whether a name is this GPU's: its own, its id's, or its first word, such as ``A100`` of ``A100 PCIe``."""
-    wanted = slug(name)
-    words = slug(gpu.name).split("-")
-    return wanted in {slug(gpu.name), slug(gpu.id), words[0]}
+    """Whether a name is this GPU's: its own, its id's, or a model's, such as ``A100`` of ``A100 PCIe``."""
+    wanted, first = slug(name), slug(gpu.name).split("-")[0]
+    # RTX alone is no model.
+    return wanted in Kind.names_of(gpu) or (wanted == first and any(map(str.isdigit, first)))
 
 
 def _sold(kind: Kind, cloud: str) -> tuple[Decimal, int]:

@@ -54,6 +54,7 @@ class RunPodContext:
             door=lambda pod_id: door_of(self.api.pod(pod_id)),
             instance=self.instance,
             journal=self.journal,
+            clock=self.clock,
         )
 
     @property

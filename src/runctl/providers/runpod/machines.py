@@ -11,7 +11,7 @@ from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState, Market
 from runctl.providers.labels import tags_of
 from runctl.providers.runpod.api import Pod
-from runctl.providers.runpod.catalogue import ANYWHERE, slug
+from runctl.providers.runpod.catalogue import ANYWHERE, type_name
 from runctl.providers.ssh_machines import Door
 
 PROVIDER = "runpod"
@@ -74,9 +74,7 @@ def instance_of(pod: Pod) -> Instance:
         id=InstanceId(pod.id),
         provider=PROVIDER,
         state=state,
-        instance_type=f"{slug(gpu.id.removeprefix('NVIDIA GeForce ').removeprefix('NVIDIA '))}.{gpu.count}x"
-        if gpu is not None
-        else "cpu",
+        instance_type=type_name(gpu.id, gpu.count) if gpu is not None else "cpu",
         market=Market.ON_DEMAND,
         zone=pod.dataCenterId or ANYWHERE,
         public_ip=door.host if door is not None and state is InstanceState.RUNNING else None,

@@ -9,26 +9,24 @@ from typing import Any
 
 from runctl.core import tags as tag
 from runctl.core.errors import (
-    CapacityError,
     Conflict,
     NotFound,
-    OutcomeUnknown,
     PermissionDenied,
-    RunctlError,
     Unreachable,
     Unsupported,
+    UsageError,
 )
 from runctl.core.ids import InstanceId, new_client_token
 from runctl.core.journal import Change, Effect
 from runctl.core.models import Instance, InstanceState, Market
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
-from runctl.providers.capacity import Offer, Refusal, RefusalListener, RefusalReason, no_listener
+from runctl.providers.capacity import Offer, RefusalListener, no_listener
 from runctl.providers.interface import CreatePlan, InstanceRequest, Renting
 from runctl.providers.labels import label_of, left_out
 from runctl.providers.limits import OFF
-from runctl.providers.runpod.api import GpuType, Pod
-from runctl.providers.runpod.catalogue import ANYWHERE, choose, parse_kind
+from runctl.providers.runpod.api import NAME, GpuType, Pod
+from runctl.providers.runpod.catalogue import ANYWHERE, CLOUDS, choose, parse_kind
 from runctl.providers.runpod.context import RunPodContext
 from runctl.providers.runpod.machines import (
     LABEL,
@@ -39,10 +37,10 @@ from runctl.providers.runpod.machines import (
     pod_tags,
     state_of,
 )
+from runctl.providers.without_tokens import Creations
 
 FOUND_WITHIN = timedelta(minutes=2)
 """A pod whose creation was not answered is in the list by then: lists lag by seconds."""
-_LOOK_SECONDS = 10.0
 _HOURS_A_DAY = 24
 _VENDORS = "runpod/"
 """Images of RunPod's own start sshd by themselves."""
@@ -68,6 +66,16 @@ class RunPodRenting(Renting):
 
     def __init__(self, context: RunPodContext) -> None:
         self._context = context
+        self._creations: Creations[Pod] = Creations(
+            PROVIDER,
+            NAME,
+            "pod",
+            FOUND_WITHIN,
+            self._of_token,
+            lambda pod: pod.id,
+            context.clock,
+            context.journal,
+        )
 
     def plan(self, request: InstanceRequest, progress: Progress = SILENT) -> CreatePlan:
         """Which pods will do, and their prices."""
@@ -77,6 +85,8 @@ class RunPodRenting(Renting):
         settings = context.settings
         now = context.clock.now()
         cloud = str(request.options.get("cloud") or settings.cloud)
+        if cloud not in CLOUDS:
+            raise UsageError(f"RunPod has no cloud {cloud!r}", hint=f"--cloud {' or '.join(CLOUDS)}")
         choice = choose(request, context.api.gpus(), cloud, now, settings.instance_type)
         first = choice.offers[0]
         token = request.token or new_client_token()
@@ -92,7 +102,7 @@ class RunPodRenting(Renting):
             provider=PROVIDER,
             instance_type=first.pool.instance_type,
             market=Market.ON_DEMAND,
-            region=f"{cloud} cloud",
+            region=cloud,
             zone=request.zone,
             zone_reason="as you asked" if request.zone else "RunPod chooses the data centre",
             image=request.image or settings.image,
@@ -136,21 +146,10 @@ class RunPodRenting(Renting):
                 "the pod that this command had made has ended", hint="try again", code="token-spent"
             )
         gpus = self._context.api.gpus()
-        names = []
-        for offer in plan.offers:
-            try:
-                return instance_of(self._create(plan, offer, gpus, progress))
-            except CapacityError as error:
-                if error.code != CapacityError.code:
-                    raise
-                refused(
-                    Refusal(offer.pool, plan.market, RefusalReason.NO_CAPACITY, "no-capacity", error.message)
-                )
-                names.append(offer.pool.instance_type)
-                progress.note(f"RunPod has no {offer.pool} now")
-        raise CapacityError(
-            f"RunPod has no pod now: {', '.join(names)}",
-            hint="try another GPU, cloud (--cloud) or data centre, or again in a few minutes",
+        return instance_of(
+            self._creations.first_that_can_be_had(
+                plan, lambda offer: self._context.api.create(self._body(plan, offer, gpus)), refused, progress
+            )
         )
 
     def terminate(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
@@ -199,29 +198,6 @@ class RunPodRenting(Renting):
             f"{instance_id} has not ended after {timeout}", hint=f"runctl runpod terminate {instance_id}"
         )
 
-    def _create(self, plan: CreatePlan, offer: Offer, gpus: tuple[GpuType, ...], progress: Progress) -> Pod:
-        entry = self._context.journal.begin(
-            Change(
-                "instance",
-                (),
-                Effect.CREATED,
-                "a pod may exist and be billed",
-                check="runctl runpod list",
-                token=plan.client_token,
-            ),
-            lambda: self._seen(plan.client_token),
-        )
-        try:
-            pod = self._context.api.create(self._body(plan, offer, gpus))
-        except OutcomeUnknown as error:
-            pod = self._appeared(plan, error, progress)
-        except RunctlError as error:
-            if not isinstance(error, Unreachable):
-                entry.refused()
-            raise
-        entry.done(_exists(pod.id, plan.client_token))
-        return pod
-
     def _body(self, plan: CreatePlan, offer: Offer, gpus: tuple[GpuType, ...]) -> dict[str, Any]:
         kind = parse_kind(offer.pool.instance_type, gpus)
         body: dict[str, Any] = {
@@ -229,7 +205,7 @@ class RunPodRenting(Renting):
             "image": plan.image,
             # Without a count, and without a disk, RunPod refuses in words that say something else.
             "gpu": {"id": kind.gpu.id, "count": kind.count},
-            "cloud": plan.region.split()[0].upper(),
+            "cloud": plan.region.upper(),
             "disk": plan.root_volume_size_gib,
             "ports": ["22/tcp"],
             "env": {"PUBLIC_KEY": self._context.access.public_key, LABEL: label_of(plan.tags)},
@@ -240,31 +216,9 @@ class RunPodRenting(Renting):
             body["args"] = json.dumps({"entrypoint": ["/bin/sh", "-c"], "cmd": [_START]})
         return body
 
-    def _appeared(self, plan: CreatePlan, error: OutcomeUnknown, progress: Progress) -> Pod:
-        """The pod of a creation that was not answered. Raises that error where there is none."""
-        progress.step("RunPod has not said whether it made the pod: looking for it")
-        for _ in attempts(self._context.clock, FOUND_WITHIN, first=1.0, most=_LOOK_SECONDS):
-            try:
-                pod = self._of_token(plan.client_token)
-            except Unreachable as silent:
-                # A list that failed is no list without the pod.
-                progress.update(silent.message)
-                continue
-            if pod is not None:
-                return pod
-        raise OutcomeUnknown(
-            f"{error.message}; no pod of that name has appeared within {FOUND_WITHIN}",
-            hint="the same command looks for it first; runctl runpod list shows what there is",
-            may_still_happen=True,
-        )
-
     def _of_token(self, token: str) -> Pod | None:
         found = [pod for pod in self._context.api.pods() if pod.name == pod_name(token) and pod_tags(pod)]
         return found[0] if found else None
-
-    def _seen(self, token: str) -> Change | None:
-        pod = self._of_token(token)
-        return _exists(pod.id, token) if pod is not None else None
 
 
 def _refuse(request: InstanceRequest) -> None:
@@ -306,15 +260,3 @@ def _warnings(request: InstanceRequest, offer: Offer) -> tuple[str, ...]:
 
 def _optional(tags: dict[str, str | None]) -> dict[str, str]:
     return {key: value for key, value in tags.items() if value}
-
-
-def _exists(pod_id: str, token: str) -> Change:
-    return Change(
-        "instance",
-        (pod_id,),
-        Effect.CREATED,
-        f"instance {pod_id} exists and is billed",
-        check=f"runctl runpod status {pod_id}",
-        undo=f"runctl runpod terminate {pod_id}",
-        token=token,
-    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from runctl.core import tags as tag
 from runctl.core.errors import (
     Conflict,
     CredentialsError,
@@ -24,6 +23,7 @@ from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
 from runctl.costs.rates import Per, Rate
 from runctl.providers.interface import Check, DoctorStatus, Provider, Scope, StopAndStart, made_when_asked
+from runctl.providers.labels import listed
 from runctl.providers.prices import MachinePrices
 from runctl.providers.runpod.catalogue import SOURCE, parse_kind, sold
 from runctl.providers.runpod.context import RunPodContext
@@ -164,17 +164,7 @@ class RunPodProvider(Provider):
         found = {InstanceId(pod.id): instance_of(pod) for pod in self._context.api.pods()}
         if include_ended:
             found = {**self._context.remembered(), **found}
-        return tuple(
-            sorted(
-                (
-                    each
-                    for each in found.values()
-                    if (everyone or tag.is_ours(each.tags)) and (include_ended or not each.state.is_over)
-                ),
-                key=lambda each: each.created_at,
-                reverse=True,
-            )
-        )
+        return listed(found.values(), everyone=everyone, include_ended=include_ended)
 
     def wait_ready(
         self, instance_id: InstanceId, *, timeout: timedelta, progress: Progress = SILENT
@@ -196,30 +186,25 @@ class RunPodProvider(Provider):
             seen = f"it is {instance.state.value}"
         else:
             raise self._late(instance_id, timeout, seen)
-        self._check_gpus(instance_id)
         progress.step(f"waiting until {instance_id} can be reached")
-        for _ in attempts(clock, timedelta(seconds=max(end - clock.monotonic(), 0))):
-            try:
-                instance = self._alive(instance_id)
-                done = self.transport(instance, progress=progress).run(
-                    ["sh", "-c", "command -v python3"], timeout=_COMMAND_TIMEOUT
-                )
-            except HostKeyChanged:
-                raise
-            except (Unreachable, CredentialsError) as error:
-                # sshd comes after the port, and the port of before a stop may still be told.
-                seen = error.message
-                self._machines.forget(instance_id)
-                progress.update(seen)
-                continue
-            if done.exit_code != 0:
-                raise MachineError(
-                    f"the image of {instance_id} has no python3, which the agent needs",
-                    hint=f"use an image with Python: --pod-image, [runpod] image; undo: runctl runpod terminate"
-                    f" {instance_id}",
-                )
-            return instance
-        raise self._late(instance_id, timeout, seen)
+        left = timedelta(seconds=max(end - clock.monotonic(), 0))
+        try:
+            done = self._machines.wait_reachable(
+                lambda: self._alive(instance_id), ["sh", "-c", "command -v python3"], left, progress
+            )
+        except HostKeyChanged:
+            raise
+        except Unreachable as error:
+            raise self._late(instance_id, timeout, error.message) from error
+        # Not sooner: a pod that has just started may not have counted them yet.
+        self._check_gpus(instance_id)
+        if done.exit_code != 0:
+            raise MachineError(
+                f"the image of {instance_id} has no python3, which the agent needs",
+                hint=f"use an image with Python: --pod-image, [runpod] image; undo: runctl runpod terminate"
+                f" {instance_id}",
+            )
+        return self._alive(instance_id)
 
     def transport(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> Transport:
         """SSH to the mapped port, over a connection that commands share."""

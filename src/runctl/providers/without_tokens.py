@@ -1,0 +1,130 @@
+"""Machines are made once where there are no client tokens: by a name that carries the token, and is looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+from runctl.core.clock import Clock
+from runctl.core.errors import CapacityError, OutcomeUnknown, RunctlError, Unreachable
+from runctl.core.journal import Change, Effect, Journal
+from runctl.core.progress import Progress
+from runctl.core.waiting import attempts
+from runctl.providers.capacity import Offer, Refusal, RefusalListener, RefusalReason
+from runctl.providers.interface import CreatePlan
+from runctl.providers.registry import command
+
+Made = TypeVar("Made")
+
+_FIRST_LOOK, _LOOK_SECONDS = 1.0, 10.0
+
+
+@dataclass(frozen=True)
+class Creations(Generic[Made]):
+    """How machines are made at such a provider."""
+
+    provider: str
+    title: str
+    """The provider's name for a person."""
+    noun: str
+    """What it calls a machine: a VM, a pod."""
+    found_within: timedelta
+    """A machine whose creation was not answered is in the list by then."""
+    find: Callable[[str], Made | None]
+    """The machine that a token has made. A list that fails raises: it is no list without the machine."""
+    id_of: Callable[[Made], str]
+    clock: Clock
+    journal: Journal
+
+    def first_that_can_be_had(
+        self,
+        plan: CreatePlan,
+        create: Callable[[Offer], Made],
+        refused: RefusalListener,
+        progress: Progress,
+    ) -> Made:
+        """The machine of the first offer that has one; ``create`` makes the call, and nothing else.
+
+        Raises `CapacityError` where none has, and what ``create`` raises for anything but capacity.
+        """
+        in_vain = []
+        for offer in plan.offers:
+            try:
+                return self._make(plan.client_token, lambda offer=offer: create(offer), progress)  # type: ignore[misc]
+            except CapacityError as error:
+                if error.code != CapacityError.code:
+                    raise
+                refused(
+                    Refusal(offer.pool, plan.market, RefusalReason.NO_CAPACITY, error.code, error.message)
+                )
+                in_vain.append(offer.pool.instance_type)
+                progress.note(f"{self.title} has no {offer.pool.instance_type} now")
+        raise CapacityError(
+            f"{self.title} has no {plan.market.value} {self.noun} now: {', '.join(in_vain)}",
+            hint="try another GPU or number of them, another market or place, or again in a few minutes",
+        )
+
+    def _make(self, token: str, create: Callable[[], Made], progress: Progress) -> Made:
+        entry = self.journal.begin(
+            Change(
+                "instance",
+                (),
+                Effect.CREATED,
+                f"a {self.noun} may exist and be billed",
+                check=command(self.provider, "list"),
+                token=token,
+            ),
+            lambda: self._seen(token),
+        )
+        try:
+            made = create()
+        except OutcomeUnknown as error:
+            made = self._appeared(token, error, progress)
+        except CapacityError:
+            # Its words can be those of any failure: a machine that was made all the same is found now.
+            there = self.find(token)
+            if there is None:
+                entry.refused()
+                raise
+            made = there
+        except RunctlError:
+            # It was answered, or not sent at all.
+            entry.refused()
+            raise
+        entry.done(self._exists(made, token))
+        return made
+
+    def _appeared(self, token: str, error: OutcomeUnknown, progress: Progress) -> Made:
+        """The machine of a creation that was not answered. Raises that error where there is none."""
+        progress.step(f"{self.title} has not said whether it made the {self.noun}: looking for it")
+        for _ in attempts(self.clock, self.found_within, first=_FIRST_LOOK, most=_LOOK_SECONDS):
+            try:
+                made = self.find(token)
+            except Unreachable as silent:
+                progress.update(silent.message)
+                continue
+            if made is not None:
+                return made
+        raise OutcomeUnknown(
+            f"{error.message}; no {self.noun} of that name has appeared within {self.found_within}",
+            hint=f"the same command looks for it first; {command(self.provider, 'list')} shows what there is",
+            may_still_happen=True,
+        )
+
+    def _seen(self, token: str) -> Change | None:
+        made = self.find(token)
+        return None if made is None else self._exists(made, token)
+
+    def _exists(self, made: Made, token: str) -> Change:
+        identifier = self.id_of(made)
+        return Change(
+            "instance",
+            (identifier,),
+            Effect.CREATED,
+            f"instance {identifier} exists and is billed",
+            check=command(self.provider, "status", identifier),
+            undo=command(self.provider, "terminate", identifier),
+            token=token,
+        )
