@@ -99,6 +99,30 @@ def test_stopping_all_stops_what_can_be_stopped_and_ends_the_rest() -> None:
     }
 
 
+def test_what_stopping_means_is_the_providers_affair() -> None:
+    vm, pod = replace(MACHINE, id="vm", provider="x"), replace(MACHINE, id="pod", provider="y")
+    known = replace(
+        facts(),
+        users={"aws": ME, "x": ME, "y": ME},
+        cannot_stop={"x": "no machine of x can be stopped"},
+        loses_disks=frozenset({"y"}),
+    )
+
+    end, stop = plan_stop([MACHINE, vm, pod], known, one_dollar)
+
+    assert {item.resource.id: item.why for item in stop.remove} == {
+        "i-1": "it can be started again; its disks stay, and cost",
+        "pod": "it can be started again; what is on its own disk is lost",
+    }
+    assert [(item.resource.id, item.why) for item in end.keep] == [
+        ("vm", "no machine of x can be stopped; --end ends it")
+    ]
+    assert [item.resource.id for item in plan_stop([vm, pod], known, one_dollar, end=True)[0].remove] == [
+        "pod",
+        "vm",
+    ]
+
+
 def test_stopping_all_for_good_ends_each() -> None:
     end, stop = plan_stop([MACHINE, SPOT, DISK], facts(), one_dollar, end=True)
 

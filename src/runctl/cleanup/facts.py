@@ -76,6 +76,10 @@ class Facts:
     """The ids of what is removed before."""
     protected: Mapping[str, str] = field(default_factory=dict)
     """By id, why the provider would refuse."""
+    cannot_stop: Mapping[str, str] = field(default_factory=dict)
+    """By provider, why its machines can only be ended."""
+    loses_disks: frozenset[str] = frozenset()
+    """The providers whose machines lose what is on their own disks when they stop."""
     older_than: timedelta = OLDER_THAN
     include: frozenset[Include] = frozenset()
     state_error: str = ""

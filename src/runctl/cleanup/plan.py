@@ -135,7 +135,11 @@ def plan_stop(
         elif resource.kind is K.INSTANCE and resource.ends_with in groups:
             keep.append(Item(resource, f"it goes with {resource.ends_with}", cost, KeptBecause.GOES_ALONG))
         elif resource.kind is K.INSTANCE and not end and resource.market != "spot":
-            stop.append(Item(resource, "it can be started again; its disks stay, and cost", cost))
+            reason = facts.cannot_stop.get(resource.provider)
+            if reason is None:
+                stop.append(Item(resource, _what_stopping_means(resource, facts), cost))
+            else:
+                keep.append(Item(resource, f"{reason}; --end ends it", cost, KeptBecause.PROTECTED))
         else:
             remove.append(Item(resource, _why_it_ends(resource), cost))
     return CleanupPlan(tuple(remove), tuple(keep), tuple(unread)), CleanupPlan(tuple(stop), ())
@@ -154,6 +158,12 @@ def _against_stopping(resource: Resource, facts: Facts) -> Verdict | None:
     if resource.id in facts.protected:
         return kept(KeptBecause.PROTECTED, facts.protected[resource.id])
     return None
+
+
+def _what_stopping_means(resource: Resource, facts: Facts) -> str:
+    if resource.provider in facts.loses_disks:
+        return "it can be started again; what is on its own disk is lost"
+    return "it can be started again; its disks stay, and cost"
 
 
 def _why_it_ends(resource: Resource) -> str:

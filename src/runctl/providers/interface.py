@@ -282,6 +282,9 @@ class Renting(ABC):
 class StopAndStart(ABC):
     """Machines that can be stopped, to be started later."""
 
+    keeps_disks = True
+    """False where what is on a machine's own disk is lost when it stops."""
+
     @abstractmethod
     def stop(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
         """It is stopped (or stopping) and no longer billed by the hour; its disks stay and are billed."""

@@ -1,5 +1,6 @@
 """What a provider can tell of its prices: each thing that runctl rents or fills, by region, with its source and age."""
 
+# ruff: noqa: ARG002 (a default needs no arguments, and says what it answers)
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -21,6 +22,11 @@ class PricePoint:
     usd: Decimal
     """An hour."""
     since: datetime
+
+
+def included(now: datetime) -> Rate:
+    """The hourly price of a public address where the machine's own price has it. Pure."""
+    return Rate(Decimal(0), Per.HOUR, now, "part of the machine's price")
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,8 @@ class Prices(ABC):
     """The ability to say what things cost.
 
     ``region`` is the provider's name of one; ``None`` where it has none. A price that nobody can tell is ``None``; one
-    that could not be asked for now is an older one, and says so (`Rate.current`, `Rate.as_of`).
+    that could not be asked for now is an older one, and says so (`Rate.current`, `Rate.as_of`). Whoever tells what
+    machines cost has the ability; the rest is not told unless a class says it.
     """
 
     @abstractmethod
@@ -64,7 +71,6 @@ class Prices(ABC):
         to promise less.
         """
 
-    @abstractmethod
     def spot_history(
         self, instance_types: Sequence[str], region: str | None, since: datetime, zone: str | None = None
     ) -> tuple[PricePoint, ...]:
@@ -73,8 +79,8 @@ class Prices(ABC):
         Empty for what has no spot price. Raises as any call of a provider does: an answer that is missing is not one
         that says that nothing was charged.
         """
+        return ()
 
-    @abstractmethod
     def volume(
         self,
         volume_type: str,
@@ -84,30 +90,31 @@ class Prices(ABC):
         region: str | None,
     ) -> Rate | None:
         """A month of a volume; ``iops`` and ``throughput`` (MiB/s) count above what its type includes."""
+        return None
 
-    @abstractmethod
     def snapshot(self, region: str | None) -> Rate | None:
         """A GiB-month of what a snapshot does not share with the one before it."""
+        return None
 
-    @abstractmethod
     def public_ip(self, region: str | None) -> Rate | None:
         """An hour of a machine's public IPv4 address."""
+        return None
 
-    @abstractmethod
     def storage(self, region: str | None) -> StoragePrices | None:
         """The object store."""
+        return None
 
-    @abstractmethod
     def image_storage(self, region: str | None) -> Rate | None:
         """A GiB-month in the image registry."""
+        return None
 
-    @abstractmethod
     def data_out(self, region: str | None) -> TieredRate | None:
         """A GiB from the region to the internet."""
+        return None
 
-    @abstractmethod
     def nat(self, region: str | None) -> NatPrices | None:
         """A NAT gateway."""
+        return None
 
 
 class FreePrices(Prices):
@@ -184,56 +191,3 @@ class FreePrices(Prices):
 
     def _nothing_at_all(self, per: Per) -> TieredRate:
         return TieredRate((Tier(Decimal(0), Decimal(0)),), per, datetime.now(UTC), self._source)
-
-
-class MachinePrices(Prices):
-    """Of a provider that tells what its machines cost, and of nothing else."""
-
-    def spot_history(
-        self, instance_types: Sequence[str], region: str | None, since: datetime, zone: str | None = None
-    ) -> tuple[PricePoint, ...]:
-        """None is told."""
-        del instance_types, region, since, zone
-        return ()
-
-    def volume(
-        self,
-        volume_type: str,
-        size_gib: int,
-        iops: int | None,
-        throughput: int | None,
-        region: str | None,
-    ) -> Rate | None:
-        """Not told."""
-        del volume_type, size_gib, iops, throughput, region
-        return None
-
-    def snapshot(self, region: str | None) -> Rate | None:
-        """Not told."""
-        del region
-        return None
-
-    def public_ip(self, region: str | None) -> Rate | None:
-        """Part of the machine's price."""
-        del region
-        return None
-
-    def storage(self, region: str | None) -> StoragePrices | None:
-        """Not told."""
-        del region
-        return None
-
-    def image_storage(self, region: str | None) -> Rate | None:
-        """Not told."""
-        del region
-        return None
-
-    def data_out(self, region: str | None) -> TieredRate | None:
-        """Not told."""
-        del region
-        return None
-
-    def nat(self, region: str | None) -> NatPrices | None:
-        """There is none."""
-        del region
-        return None

@@ -9,10 +9,10 @@ from runctl.core.models import Market
 from runctl.costs.rates import Rate
 from runctl.providers.lyceum.catalogue import on_offer, parse_kind, rate_of
 from runctl.providers.lyceum.context import LyceumContext
-from runctl.providers.prices import MachinePrices
+from runctl.providers.prices import Prices, included
 
 
-class LyceumPrices(MachinePrices):
+class LyceumPrices(Prices):
     """See `runctl.providers.prices.Prices`."""
 
     def __init__(self, context: LyceumContext) -> None:
@@ -34,3 +34,8 @@ class LyceumPrices(MachinePrices):
         except RunctlError:
             return None
         return rate_of(kind, variant, self._context.clock.now()) if variant is not None else None
+
+    def public_ip(self, region: str | None) -> Rate:
+        """Nothing of its own."""
+        del region
+        return included(self._context.clock.now())

@@ -24,7 +24,7 @@ from runctl.core.waiting import attempts
 from runctl.costs.rates import Per, Rate
 from runctl.providers.interface import Check, DoctorStatus, Provider, Scope, StopAndStart, made_when_asked
 from runctl.providers.labels import listed
-from runctl.providers.prices import MachinePrices
+from runctl.providers.prices import Prices, included
 from runctl.providers.runpod.catalogue import SOURCE, parse_kind, sold
 from runctl.providers.runpod.context import RunPodContext
 from runctl.providers.runpod.machines import instance_of, lost_its_gpus, pod_tags
@@ -41,6 +41,8 @@ _NO_VOLUMES = "RunPod's network volumes can only be chosen when a pod is made"
 
 class RunPodStopAndStart(StopAndStart):
     """Pods that are stopped, and started on the same host."""
+
+    keeps_disks = False
 
     def __init__(self, context: RunPodContext, machines: SshMachines) -> None:
         self._context = context
@@ -78,7 +80,7 @@ class RunPodStopAndStart(StopAndStart):
             )
 
 
-class RunPodPrices(MachinePrices):
+class RunPodPrices(Prices):
     """By RunPod's own list."""
 
     def __init__(self, context: RunPodContext) -> None:
@@ -104,6 +106,11 @@ class RunPodPrices(MachinePrices):
         if known is None:
             return None
         return Rate(known[0] * kind.count, Per.HOUR, self._context.clock.now(), SOURCE)
+
+    def public_ip(self, region: str | None) -> Rate:
+        """Nothing of its own."""
+        del region
+        return included(self._context.clock.now())
 
 
 class RunPodProvider(Provider):
