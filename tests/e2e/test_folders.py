@@ -57,6 +57,13 @@ def test_a_run_writes_to_its_volume_and_the_next_machine_finds_it(runctl: Comman
     assert (run["end_reason"], run["exit_code"]) == ("FAILED", 3)
     assert found.out == run["id"]
 
+    # Machines of other providers are reached by SSH: nobody waits for what has none.
+    for provider, gpu in (("lyceum", "A100"), ("runpod", "RTX 4090")):
+        refused = runctl(provider, "create", "--gpu", gpu, "--yes")
+        assert refused.code == 2
+        assert "reached by SSH" in refused.err
+        assert runctl(provider, "list", "--quiet").ok().out == ""
+
 
 def test_stop_ends_a_run_and_its_machine_leaves_no_process(runctl: CommandLine) -> None:
     instance = runctl("aws", "create", "t3.medium", "--quiet").ok().out.strip()

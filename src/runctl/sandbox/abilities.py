@@ -55,7 +55,11 @@ def left_out(kind: str, against_namespaces: str, docker: str) -> tuple[str, ...]
     if kind == "folders":
         because = against_namespaces or "asked for"
         what = f"machines are folders and processes of this computer, not namespaces ({because}): no SSH, no Docker,"
-        return (f"{what} volumes are folders", *ecr)
+        return (
+            f"{what} volumes are folders",
+            "no machines of RunPod and Lyceum: those are reached by SSH",
+            *ecr,
+        )
     missing = docker_engine.missing_programs()
     if docker == "off":
         return ("no Docker in the machines (asked for)", *ecr)

@@ -23,6 +23,11 @@ from runctl.sandbox.runpod.account import Account as RunPodAccount
 ACCOUNT = "123456789012"
 """moto's own; every call of a sandbox belongs to it."""
 
+NO_SSH = (
+    "This sandbox has no such machines: they are reached by SSH, which machines that are folders have not."
+)
+"""Not the API's own words: on this computer a machine would be waited for in vain."""
+
 
 @dataclass
 class Faults:

@@ -14,7 +14,7 @@ from werkzeug.wrappers import Request, Response
 
 from runctl.sandbox.api.http_server import Start
 from runctl.sandbox.lyceum.account import Account, Refused
-from runctl.sandbox.world import World
+from runctl.sandbox.world import NO_SSH, World
 
 PREFIX = "/lyceum"
 ROOT = "/api/v2/external"
@@ -70,6 +70,8 @@ class LyceumApi:
         return answer(request, **values)
 
     def _create(self, request: Request) -> Any:
+        if self._world.network is None:
+            raise Refused(400, NO_SSH)
         body = request.get_json(force=True)
         missing = [name for name in _REQUIRED if not body.get(name)]
         if missing:

@@ -15,7 +15,7 @@ from werkzeug.wrappers import Request, Response
 from runctl.sandbox.api.http_server import Start
 from runctl.sandbox.ec2.launch import machine_environment
 from runctl.sandbox.runpod.account import Account, Refused
-from runctl.sandbox.world import World
+from runctl.sandbox.world import NO_SSH, World
 
 PREFIX = "/runpod"
 _RULES = Map(
@@ -86,6 +86,8 @@ class RunPodApi:
         }, 200
 
     def _create(self, request: Request) -> tuple[Any, int]:
+        if self._world.network is None:
+            raise Refused(400, NO_SSH)
         pod = self._account.create(
             self._world, request.get_json(force=True), machine_environment(self._world)
         )
