@@ -216,15 +216,23 @@ class Agent:
 
     def end_everything(self) -> None:
         """No run of this agent is left, nor a process that waits for the end of one."""
+        # First: one that is alive may start the next attempt after the last one was stopped.
+        self._kill_all("keep-run")
         for run_id in set(self.started):
             self.call("stop", {"run_id": run_id, "force": True})
-        for pid in self.waiting_for_an_end():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self._kill_all("end-machine")
 
-    def waiting_for_an_end(self) -> list[int]:
-        """The processes of this agent that would end the machine after a run, or keep one."""
-        return [*self.processes_of("end-machine"), *self.processes_of("keep-run")]
+    def _kill_all(self, verb: str) -> None:
+        """None of them is there any more, not even one that another was just starting."""
+
+        def none_is_left() -> bool:
+            found = self.processes_of(verb)
+            for pid in found:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return not found
+
+        until(none_is_left, f"no {verb} process is left")
 
     def processes_of(self, verb: str) -> list[int]:
         """Those of this agent that were called with the verb."""

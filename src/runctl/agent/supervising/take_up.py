@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Callable, TypeVar
 
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.checkpoints import layout
@@ -139,7 +139,7 @@ def keep_run(arguments: list[str]) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             return 0
-        keeper = _RunKeeper(from_json(Request, data))
+        keeper = RunKeeper(from_json(Request, data))
         signal.signal(signal.SIGTERM, lambda *_: keeper.leave())
         keeper.run()
     return 0
@@ -174,11 +174,12 @@ class Needs:
     run: StoredRun
 
 
-class _RunKeeper:
+class RunKeeper:
     """This machine's claim to one run, from the first question to the run's end."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, now: Callable[[], float] = time.monotonic) -> None:
         self._request, self._run_id = request, request.run_id
+        self._now = now
         self._env = _variables()
         self._store: Store = open_store(request.store, request.run_id, self._env)
         self._machine = preparing.describe(self._env)
@@ -195,16 +196,20 @@ class _RunKeeper:
         self._leaving = False
         self._said = ""
         self._spec: RunSpec | None = None
+        self._useful_at = now()
+        """When the store, or an attempt, was of use last."""
+        self._published: set[int] = set()
+        """Attempts of this machine whose ends are in the store."""
 
     def run(self) -> None:
         """The run has ended, or this machine is being taken back."""
         self._notices.start()
-        pause, well_at = 0.0, time.monotonic()
+        pause = 0.0
         while self._notices.interruption is None and not self._leaving:
             time.sleep(pause)
             try:
                 pause = self._round()
-                well_at = time.monotonic()
+                self._useful_at = self._now()
             except AgentError as error:
                 pause = RETRY_SECONDS
                 self._say(f"{error.code}: {error.message}")
@@ -213,7 +218,7 @@ class _RunKeeper:
                 self._say(traceback.format_exc())
             if pause < 0:
                 break
-            if self._spec is not None and time.monotonic() - well_at > GIVE_UP_SECONDS:
+            if self._spec is not None and self._now() - self._useful_at > GIVE_UP_SECONDS:
                 self._say("giving up: the store has been of no use for hours")
                 machine_end.end_now(self._run_id, self._spec.machine_end)
                 break
@@ -229,7 +234,7 @@ class _RunKeeper:
         for before in attempts(self._run_id):
             # What a process before this one has not come to.
             end = before.end()
-            if end is not None:
+            if end is not None and before.attempt not in self._published:
                 self._publish_end(before.attempt, end)
         if self._has_ended():
             return -1.0
@@ -318,6 +323,7 @@ class _RunKeeper:
     def _followed(self, folder: AttemptFolder, keeper: LeaseKeeper) -> EndRecord:
         """How the attempt ended. Its supervisor hears of the lease by the file; without one it is stopped here."""
         while True:
+            self._useful_at = self._now()
             end, _, _ = conclude_if_gone(folder)
             if end is not None:
                 if end.reason is EndReason.LOST:
@@ -380,6 +386,7 @@ class _RunKeeper:
                     return
                 time.sleep(RETRY_SECONDS)
             else:
+                self._published.add(attempt)
                 return
 
     def _over(self, reason: str) -> float:
