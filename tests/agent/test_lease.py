@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
+from threading import Event
 
 import pytest
 from hypothesis import settings
@@ -19,16 +21,21 @@ from runctl.agent.lease import (
     Lease,
     Refused,
     age_of,
+    clock,
     decode,
     encode,
     refusal,
 )
+from runctl.agent.lease_keeper import LeaseKeeper
 
 RUN = "run-1"
 
 
 class Away(Exception):
     """The store has not answered."""
+
+    def __init__(self) -> None:
+        super().__init__("the store is away")
 
 
 @dataclass
@@ -275,6 +282,52 @@ def test_a_lease_without_an_age_is_not_taken() -> None:
     assert refusal(Found(held, "e", 0.0)) is not None
     assert refusal(Found(held, "e", SECONDS + TOLERANCE + 1)) is None
     assert refusal(Found(replace(held, holder="", token=""), "e", 0.0)) is None
+
+
+def test_what_a_program_before_has_written_counts_only_when_it_is_renewed() -> None:
+    store = Store()
+    before = Claim(store, RUN, "a", token="t", now=lambda: store.now)
+    assert before.take() is None
+    store.now += SECONDS - 1
+    after = Claim(store, RUN, "a", token="t", now=lambda: store.now)
+    store.faults = ["", "request"]
+    with pytest.raises(Away):
+        after.take()
+    assert not after.holds
+    assert after.take() is None
+    assert after.until == store.now + SECONDS
+
+
+def test_an_attempt_that_somebody_knows_of_by_other_ways_keeps_its_number() -> None:
+    store = Store()
+    one = claimant(store, "a").claim
+    assert one.take() is None
+    assert one.begin_attempt() == 1
+    assert one.begin_attempt(4) == 4
+    assert one.begin_attempt(2) == 5
+
+
+@pytest.mark.linux
+def test_the_clock_goes_on_while_the_computer_sleeps() -> None:
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert before <= clock() <= time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def test_whoever_follows_the_lease_hears_why_it_is_not_renewed_and_that_it_is_again() -> None:
+    store, heard, news = Store(), list[str](), Event()
+    claim = claimant(store, "a").claim
+    assert claim.take() is None
+
+    def note() -> None:
+        heard.append(keeper.trouble)
+        store.faults = ["request"] if len(heard) == 1 else []
+        if len(heard) == 3:
+            news.set()
+
+    keeper = LeaseKeeper(claim, 0.09, note)
+    with keeper:
+        assert news.wait(20)
+    assert heard[:3] == ["", "the store is away", ""]
 
 
 def test_what_is_no_lease_is_refused_as_such() -> None:

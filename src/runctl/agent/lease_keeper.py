@@ -18,7 +18,7 @@ class LeaseKeeper:
     """A claim that holds a lease. Used from any thread; the claim is used by this alone from now on."""
 
     def __init__(self, claim: Claim, seconds: float, on_news: Callable[[], None] = lambda: None) -> None:
-        """``on_news`` is called in the keeper's thread after every renewal, and when the lease is somebody else's."""
+        """``on_news`` is called in the keeper's thread after every renewal, done or not."""
         self._claim, self._every = claim, seconds / RENEWALS
         self._on_news = on_news
         self._lock = threading.Lock()
@@ -89,7 +89,6 @@ class LeaseKeeper:
                 self.trouble, pause = "", self._every
             except Exception as error:  # noqa: BLE001 (a store that is away may come back in time)
                 self.trouble, pause = str(error), PAUSE_SECONDS
-                continue
             self._on_news()
             if self._lost:
                 return

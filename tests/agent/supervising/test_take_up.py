@@ -243,6 +243,7 @@ def test_a_script_is_stopped_before_the_lease_ends_and_the_run_goes_on_when_the_
         assert ended is not None
         assert ended["reason"] == "LOST"
         assert ended["message"].startswith("the run's lease is lost: ")
+        assert "nobody on this one renews it" not in ended["message"]
         world.go.touch()
         until(lambda: world.lease().ended == "COMPLETED", "the run has ended")
 
@@ -255,6 +256,7 @@ def test_a_run_that_has_had_its_attempts_ends(world: World) -> None:
     world.take_up(machine)
     until(lambda: world.lease().ended == "LOST", "the run has ended")
     world.says(machine, "the run has had 1 of 1 attempts")
+    until(lambda: json.loads(world.store.read(SPEC))["env"] == {"SECRET": ""}, "its secrets are gone")
 
 
 def test_an_attempt_that_cannot_be_started_is_told_and_another_one_tried(world: World) -> None:
