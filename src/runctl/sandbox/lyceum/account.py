@@ -212,7 +212,8 @@ class Account:
         return found
 
     def _boot(self, world: Bodies, vm: SandboxVm, hardware: Hardware) -> None:
-        vm.status = "provisioning"
+        if not self._reach(vm, "provisioning"):
+            return
         time.sleep(self.behaviour.create_seconds)
         machine = world.new_machine(hardware)
 
@@ -224,14 +225,21 @@ class Account:
         machine.on_power_off = powered_off
         try:
             machine.boot(first=True)
+            status = "ready"
         except BootFailed:
-            if not vm.is_over:
-                vm.status = "error"
+            status = "error"
+        if not self._reach(vm, status):
+            world.forget_machine(hardware.instance_id)
             return
-        with self._lock:
-            if vm.is_over:
-                world.forget_machine(hardware.instance_id)
-                return
-            vm.status = "ready"
+        if status == "error":
+            return
         time.sleep(self.behaviour.no_address_seconds)
         vm.address = machine.address + (":22" if self.behaviour.address_with_port else "")
+
+    def _reach(self, vm: SandboxVm, status: str) -> bool:
+        """Whether it has come to this; one that has ended meanwhile does not."""
+        with self._lock:
+            if vm.is_over:
+                return False
+            vm.status = status
+            return True

@@ -237,9 +237,10 @@ class Account:
 
     def _boot(self, bodies: Bodies, pod: SandboxPod) -> None:
         time.sleep(self.behaviour.start_seconds)
-        if pod.status != "PROVISIONING":
-            return
-        pod.status = "STARTING"
+        with self._lock:
+            if pod.status != "PROVISIONING":
+                return
+            pod.status = "STARTING"
         machine = bodies.new_machine(pod.hardware)
 
         def main_process_ended(_action: str) -> None:
@@ -259,8 +260,9 @@ class Account:
                 return
             pod.status = "RUNNING"
         time.sleep(self.behaviour.no_port_seconds)
-        if "22/tcp" in pod.body.get("ports", ()):
-            pod.door = MappedPort(HOST, (machine.address, 22))
+        with self._lock:
+            if pod.status == "RUNNING" and "22/tcp" in pod.body.get("ports", ()):
+                pod.door = MappedPort(HOST, (machine.address, 22))
 
     def _end(self, bodies: Bodies, pod: SandboxPod, status: str) -> None:
         """Its processes and its own disk are gone (§8)."""
