@@ -1,4 +1,4 @@
-"""What of a run's checkpoints reaches a store, in which order, and what comes back of it."""
+"""What of a run's checkpoints reaches a store, and in which order."""
 
 from __future__ import annotations
 
@@ -6,71 +6,18 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.checkpoints import layout
-from runctl.agent.checkpoints.choosing import newest
-from runctl.agent.checkpoints.layout import Manifest, StoredFile
-from runctl.agent.checkpoints.publisher import Publisher
-from runctl.agent.checkpoints.restoring import PARTIAL, restore
-from runctl.agent.checkpoints.resume import settled
-from runctl.agent.checkpoints.stores import LARGE, Store, open_store
-from runctl.agent.disks.run_folders import RunFolders
+from runctl.agent.checkpoints.layout import StoredFile
+from runctl.agent.checkpoints.restoring import restore
+from runctl.agent.checkpoints.stores import LARGE
 from runctl.agent.errors import AgentError
-from runctl.agent.spec import RunSpec
-from runctl.agent.supervising.hand_off import checksum_of as checksum_in_folder
-from runctl.agent.supervising.publish_process import checksum_of
-from tests.agent.checkpoints.samples import archive, safetensors
-from tests.agent.s3_bucket import Bucket
-
-NEW = b"n" * 3000
-
-
-@dataclass
-class Run:
-    """A run's folder, its store, and what was said."""
-
-    folder: Path
-    store: Store
-    said: list[str] = field(default_factory=list)
-
-    def publisher(self, attempt: int = 1, **options: object) -> Publisher:
-        return Publisher(self.store, self.folder, "run-1", attempt, say=self.said.append, **options)  # type: ignore[arg-type]
-
-    def save(self, name: str, payload: bytes = NEW, age: float = 60.0) -> Path:
-        return self.put(name, archive(payload), age)
-
-    def put(self, name: str, data: bytes, age: float = 60.0) -> Path:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        os.utime(path, (time.time() - age, time.time() - age))
-        return path
-
-    def manifests(self) -> list[Manifest]:
-        keys = layout.newest_first(self.store.keys("checkpoints/"))
-        return [layout.decode(self.store.read(key)) for key in reversed(keys)]
-
-    def data(self) -> set[str]:
-        return set(self.store.keys("data/"))
-
-
-@pytest.fixture(params=["folder", "s3"])
-def run(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Run]:
-    (tmp_path / "checkpoints").mkdir()
-    if request.param == "folder":
-        (tmp_path / "store").mkdir()
-        store = open_store(StoreSpec(str(tmp_path / "store")), "run-1", {})
-    else:
-        bucket: Bucket = request.getfixturevalue("bucket")
-        store = open_store(StoreSpec(f"s3://{bucket.name}/a b"), "run-1", bucket.account)
-    yield Run(tmp_path / "checkpoints", store)
-    store.close()
+from tests.agent.checkpoints.samples import archive
+from tests.agent.checkpoints.saving import NEW, Run
 
 
 def test_a_checkpoint_is_published_once_with_what_belongs_to_it(run: Run) -> None:
@@ -184,93 +131,6 @@ def test_a_further_publisher_goes_on_counting_and_sends_nothing_twice(run: Run) 
     ]
 
 
-def test_a_machine_that_has_none_gets_the_newest_whole_and_with_its_modes(run: Run, tmp_path: Path) -> None:
-    run.save("deep/step-1.pt", age=100)
-    new = run.put("checkpoint-2/weights.bin", b"w" * 1000)
-    new.chmod(0o600)
-    run.put("checkpoint-2/empty.txt", b"")
-    publisher = run.publisher()
-    publisher.publish_new(time.time() - 50)
-    publisher.publish_new(time.time())
-    fresh = tmp_path / "fresh"
-
-    restored = restore(run.store, fresh, run.said.append)
-
-    assert restored is not None
-    assert restored.manifest.name == "checkpoint-2"
-    assert {path.name: path.read_bytes() for path in (fresh / "checkpoint-2").iterdir()} == {
-        "weights.bin": b"w" * 1000,
-        "empty.txt": b"",
-    }
-    assert (fresh / "checkpoint-2/weights.bin").stat().st_mode & 0o777 == 0o600
-    assert restore(run.store, fresh, run.said.append) is None
-    # What is saved from now on is newer.
-    assert (fresh / "checkpoint-2/weights.bin").stat().st_mtime < time.time()
-
-
-def test_a_restored_folder_takes_the_place_of_a_half_of_it_as_a_whole(run: Run, tmp_path: Path) -> None:
-    run.put("checkpoint-2/model.safetensors", safetensors())
-    run.put("checkpoint-2/trainer_state.json", b'{"global_step": 2}')
-    run.publisher().publish_new(time.time())
-    fresh = tmp_path / "fresh"
-    half = fresh / "checkpoint-2"
-    half.mkdir(parents=True)
-    (half / "model.safetensors").write_bytes(safetensors()[:-5])
-    (half / "optimizer.pt").write_bytes(b"of a save that was cut short")
-
-    assert restore(run.store, fresh, run.said.append) is not None
-
-    assert sorted(path.name for path in fresh.rglob("*")) == [
-        "checkpoint-2",
-        "model.safetensors",
-        "trainer_state.json",
-    ]
-    assert newest(fresh).chosen == half
-
-
-def test_where_the_newest_is_broken_the_one_before_it_comes_and_that_is_said(
-    run: Run, tmp_path: Path
-) -> None:
-    publisher = run.publisher()
-    for number in (1, 2, 3):
-        run.save(f"step-{number}.pt", bytes([number]) * 50, age=50 - number)
-        publisher.publish_new(time.time())
-    _, second, third = run.manifests()
-    run.store.delete(layout.data_key(third.files[0].sha256))
-    run.store.put(layout.data_key(second.files[0].sha256), b"damaged")
-
-    restored = restore(run.store, tmp_path / "fresh", run.said.append)
-
-    assert restored is not None
-    assert restored.manifest.name == "step-1.pt"
-    told = next(line for line in run.said if "cannot be used" in line)
-    assert told.startswith("checkpoints/0001-000003.json")
-    assert [path.name for path in (tmp_path / "fresh").iterdir()] == ["step-1.pt"]
-
-
-def test_where_none_is_whole_the_run_does_not_begin_from_nothing(run: Run, tmp_path: Path) -> None:
-    run.save("step-1.pt")
-    run.publisher().publish_new(time.time())
-    run.store.delete(next(iter(run.data())))
-    with pytest.raises(AgentError) as caught:
-        restore(run.store, tmp_path / "fresh", run.said.append)
-    assert caught.value.code == "no-checkpoint"
-    assert restore(open_empty(run), tmp_path / "fresh", run.said.append) is None
-
-
-def open_empty(run: Run) -> Store:
-    for key in list(run.store.keys("checkpoints/")):
-        run.store.delete(key)
-    return run.store
-
-
-def test_a_newer_one_of_the_machine_itself_stays(run: Run) -> None:
-    run.save("step-1.pt", age=100)
-    run.publisher().publish_new(time.time())
-    run.save("step-2.pt", age=10)
-    assert restore(run.store, run.folder, run.said.append) is None
-
-
 def test_a_large_file_goes_and_comes_in_parts(run: Run, tmp_path: Path) -> None:
     data = os.urandom(1 << 20) * ((LARGE >> 20) + 3) + b"end"
     run.put("weights.bin", data)
@@ -286,37 +146,6 @@ def test_at_the_end_the_last_is_published_without_waiting_for_quiet(run: Run) ->
     published = publisher.finish(time.time() + 60)
     assert published.manifest == run.manifests()[0]
     assert published.left == ()
-
-
-def test_what_was_saved_a_moment_ago_can_be_gone_on_from_at_once(run: Run, tmp_path: Path) -> None:
-    run.put("step-1/weights.bin", b"w", age=0)
-    run.publisher().finish(time.time() + 60)
-    fresh = tmp_path / "fresh"
-    assert restore(run.store, fresh, run.said.append) is not None
-    for folder in (run.folder, fresh):
-        spec, _ = settled(
-            RunSpec("run-1", "train.py"), RunFolders(folder, folder, "/seen", "", "", None), print
-        )
-        assert spec.resume_from == "/seen/step-1"
-    assert newest(fresh).chosen == fresh / "step-1"
-
-
-def test_what_is_saved_into_the_folder_itself_comes_back_too(run: Run, tmp_path: Path) -> None:
-    run.put("checkpoint-1/trainer_state.json", b'{"global_step": 1}', age=100)
-    publisher = run.publisher(keep_last=1)
-    publisher.publish_new(time.time())
-    # As `accelerator.save_state(folder)` does.
-    run.put("model.safetensors", safetensors())
-    publisher.publish_new(time.time())
-    fresh = tmp_path / "fresh"
-
-    restored = restore(run.store, fresh, run.said.append)
-
-    assert restored is not None
-    assert newest(fresh).chosen == fresh
-    assert (fresh / "model.safetensors").read_bytes() == safetensors()
-    assert (fresh / "checkpoint-1/trainer_state.json").is_file()
-    assert checksum_of(restored.manifest) == checksum_in_folder(fresh, time.time() + 60)
 
 
 def test_what_is_not_published_in_the_end_is_said(run: Run) -> None:
@@ -451,24 +280,6 @@ def test_a_file_that_belongs_to_a_checkpoint_is_waited_for_but_not_for_ever(run:
     assert publisher.publish_new(time.time() + 60)
     (manifest,) = run.manifests()
     assert [file.path for file in manifest.files] == ["optimizer-1.pt"]
-
-
-def test_what_does_not_fit_is_not_fetched_and_what_an_earlier_fetch_left_goes(
-    run: Run, tmp_path: Path
-) -> None:
-    run.save("step-1.pt")
-    run.publisher().publish_new(time.time())
-    left = tmp_path / "fresh" / f"{PARTIAL}of-before"
-    left.mkdir(parents=True)
-    restore(run.store, tmp_path / "fresh", run.said.append)
-    assert [path.name for path in (tmp_path / "fresh").iterdir()] == ["step-1.pt"]
-
-    (small,) = run.manifests()
-    huge = replace(small, number=2, files=(replace(small.files[0], size=1 << 60),))
-    run.store.put(huge.key, layout.encode(huge))
-    with pytest.raises(AgentError) as caught:
-        restore(run.store, tmp_path / "other", run.said.append)
-    assert caught.value.code == "disk-full"
 
 
 def test_two_publishers_at_once_leave_only_whole_checkpoints(run: Run) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from runctl.agent.interruption import HAND_OFF_STAGES
 from runctl.agent.spec import EndReason, RunState
 from tests.agent.driver import Agent, until
-from tests.agent.metadata_service import MetadataService, metadata_service
+from tests.agent.metadata_service import MetadataService
 from tests.agent.supervising.test_stop import STUBBORN
 
 pytestmark = pytest.mark.linux
@@ -35,13 +34,6 @@ while True:
     step += 1
     time.sleep(0.01)
 """
-
-
-@pytest.fixture
-def metadata(agent: Agent) -> Iterator[MetadataService]:
-    with metadata_service() as service:
-        agent.env.update(service.variables)
-        yield service
 
 
 def test_a_notice_lets_the_script_save_and_the_end_record_hands_over(

@@ -6,7 +6,6 @@ import hashlib
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from runctl.agent.checkpoints import layout
 from runctl.agent.checkpoints.layout import Manifest, StoredFile
 from runctl.agent.spec import EndReason
 from tests.agent.driver import Agent, until
-from tests.agent.metadata_service import MetadataService, metadata_service
+from tests.agent.metadata_service import MetadataService
 from tests.agent.supervising.test_stop import STUBBORN
 
 pytestmark = pytest.mark.linux
@@ -52,13 +51,6 @@ print("up", flush=True)
 while not pathlib.Path(sys.argv[1]).exists():
     time.sleep(0.001)
 """
-
-
-@pytest.fixture
-def metadata(agent: Agent) -> Iterator[MetadataService]:
-    with metadata_service() as service:
-        agent.env.update(service.variables)
-        yield service
 
 
 def test_of_two_notices_the_earlier_end_counts_and_there_is_one_end(
