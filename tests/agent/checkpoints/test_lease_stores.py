@@ -11,6 +11,7 @@ import pytest
 
 from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.checkpoints.lease_stores import open_lease
+from runctl.agent.cloud.s3 import S3, Refusal
 from runctl.agent.errors import AgentError
 from runctl.agent.lease import KEY, Claim, Found, Lease, LeaseStore, encode
 from tests.agent.s3_bucket import Bucket
@@ -67,3 +68,30 @@ def test_what_somebody_else_has_written_there_is_told(bucket: Bucket) -> None:
     with contextlib.closing(store), pytest.raises(AgentError, match="is not a lease") as raised:
         store.read()
     assert raised.value.code == "store-corrupt"
+
+
+@pytest.mark.parametrize(
+    ("etag", "refusal", "expected"),
+    [
+        ("e", Refusal(412, "PreconditionFailed", ""), None),
+        # Another write was going on at the same moment.
+        ("e", Refusal(409, "ConditionalRequestConflict", ""), None),
+        ("e", Refusal(404, "NoSuchKey", ""), None),
+        ("e", Refusal(403, "AccessDenied", ""), "store-denied"),
+        ("", Refusal(404, "NoSuchBucket", ""), "store-denied"),
+    ],
+)
+def test_only_a_lost_race_is_no_error(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, etag: str, refusal: Refusal, expected: str | None
+) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise refusal
+
+    monkeypatch.setattr(S3, "put", refuse)
+    with contextlib.closing(open_lease(StoreSpec(f"s3://{bucket.name}/runs"), RUN, bucket.account)) as lease:
+        if expected is None:
+            assert lease.write(b"{}", etag) is None
+            return
+        with pytest.raises(AgentError) as error:
+            lease.write(b"{}", etag)
+        assert error.value.code == expected

@@ -11,7 +11,7 @@ import pytest
 from runctl.agent.guard import activity, daemon
 from runctl.agent.guard.activity import Sample
 from runctl.agent.guard.daemon import Guard, read_count, read_limits, write_limits
-from runctl.agent.guard.limits import Limits
+from runctl.agent.guard.limits import TOUCHED_SECONDS, Limits
 
 
 class Machine:
@@ -125,6 +125,18 @@ def test_use_keeps_an_idle_machine(machine: Machine) -> None:
     machine.pass_time(guard, 200)
 
     assert machine.ended
+
+
+def test_a_machine_that_nobody_uses_ends_unless_something_is_being_sent_to_it(machine: Machine) -> None:
+    write_limits(daemon.FOLDER, Limits(unused_seconds=3600))
+    daemon.STATE.mkdir()
+    guard = machine.guard()
+    machine.pass_time(guard, 3580)
+    (daemon.STATE / "project").mkdir()
+    machine.pass_time(guard, TOUCHED_SECONDS - 20)
+    assert machine.ended == []
+    machine.pass_time(guard, 40)
+    assert machine.ended == ["this machine ends itself now: no run was started on it"]
 
 
 def test_a_shutdown_that_was_refused_is_asked_for_again(machine: Machine) -> None:

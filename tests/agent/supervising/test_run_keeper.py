@@ -1,8 +1,11 @@
-"""The process that keeps a run, with a store in a folder and a clock of the test's: for how long it goes on."""
+"""The process that keeps a run, with a store in a folder and a clock of the test's: what it does and for how long."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,15 +14,17 @@ from runctl.agent.checkpoints.layout import end_key
 from runctl.agent.checkpoints.lease_stores import FolderLease
 from runctl.agent.checkpoints.stores import FolderStore
 from runctl.agent.encoding import dumps
+from runctl.agent.errors import AgentError
 from runctl.agent.lease import KEY, Found, Lease, encode
 from runctl.agent.records import AttemptFolder, attempt_folder, taking_up_folder
-from runctl.agent.spec import EndReason, EndRecord, RunSpec
-from runctl.agent.stored_run import RUN, SPEC, StoredRun
+from runctl.agent.spec import AttemptStatus, ContainerSpec, EndReason, EndRecord, RunSpec, RunState
+from runctl.agent.stored_run import RUN, SPEC, StoredRun, status_key
 from runctl.agent.supervising import machine_end, take_up
 from runctl.agent.supervising.take_up import GIVE_UP_SECONDS, Request, RunKeeper
 from tests.agent.metadata_service import metadata_service
 
 ID = "run-1"
+DIGEST = "sha256:1"
 
 
 class World:
@@ -124,3 +129,37 @@ def test_an_end_is_put_into_the_store_once_however_long_the_lease_is_waited_for(
     world.keeper.run()
     assert len(rounds) == 4
     assert tries.count(end_key(1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ("registry.example:5000/team/train:v1", f"registry.example:5000/team/train@{DIGEST}"),
+        ("train", f"train@{DIGEST}"),
+        ("train@sha256:2", "train@sha256:2"),
+    ],
+)
+def test_a_further_attempt_has_the_image_that_the_ones_before_have_got(
+    world: World, monkeypatch: pytest.MonkeyPatch, image: str, expected: str
+) -> None:
+    spec = RunSpec(ID, "train.py", container=ContainerSpec(image=image))
+    world.store.put(SPEC, dumps(spec).encode())
+    got = AttemptStatus(ID, 1, RunState.ENDED, image_digest=DIGEST)
+    world.store.put(status_key(1), dumps(got).encode())
+    # The second attempt's machine did not come so far.
+    world.store.put(status_key(2), dumps(AttemptStatus(ID, 2, RunState.ENDED)).encode())
+    world.store.put(KEY, encode(Lease(ID, attempt=2)))
+    asked: list[Mapping[str, Any]] = []
+
+    def refuse(request: Mapping[str, Any]) -> None:
+        asked.append(request["spec"])
+        world.keeper.leave()
+        raise AgentError("bad-request", "the test has seen enough")
+
+    monkeypatch.setattr("runctl.agent.supervising.start.start", refuse)
+    world.keeper.run()
+    assert [(each["container"]["image"], each["attempt"], each["leased"]) for each in asked] == [
+        (expected, 3, True)
+    ]
+    end = json.loads((world.prefix / end_key(3)).read_bytes())
+    assert (end["reason"], end["message"]) == ("NOT_STARTED", "the test has seen enough")

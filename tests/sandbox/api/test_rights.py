@@ -131,6 +131,54 @@ def test_a_role_may_detach_what_has_the_tag_and_nothing_else(account: Account, r
         owner.delete_volume(VolumeId=volume)
 
 
+def test_what_is_made_is_asked_about_with_the_tags_that_it_is_to_have(
+    account: Account, role: MakeRole
+) -> None:
+    statement = allow("ec2:CreateVolume", "arn:aws:ec2:us-east-1:123456789012:volume/*")
+    statement["Condition"] = {"StringEquals": {"aws:RequestTag/mine": "true"}}
+    acting = Acting(account, role(statement, allow("ec2:CreateTags", "*"))).client("ec2")
+
+    def tagged(value: str) -> dict[str, Any]:
+        tags = [{"ResourceType": "volume", "Tags": [{"Key": "mine", "Value": value}]}]
+        return {"AvailabilityZone": "us-east-1a", "Size": 1, "TagSpecifications": tags}
+
+    account.client("ec2").delete_volume(VolumeId=acting.create_volume(**tagged("true"))["VolumeId"])
+    assert refusal(acting.create_volume, **tagged("false"))[0] == "UnauthorizedOperation"
+
+
+def test_a_machine_gets_only_a_role_that_may_be_passed_to_it(account: Account, role: MakeRole) -> None:
+    iam, passed = account.client("iam"), role()
+    iam.create_instance_profile(InstanceProfileName=passed)
+    iam.add_role_to_instance_profile(InstanceProfileName=passed, RoleName=passed)
+    run, pass_role = allow("ec2:RunInstances", "*"), allow("iam:PassRole", f"arn:aws:iam::*:role/{passed}")
+    # What is allowed is refused afterwards: there is no such image.
+    launch = {"ImageId": "ami-0000000000000000f", "MinCount": 1, "MaxCount": 1, "InstanceType": "t3.micro"}
+    launch["IamInstanceProfile"] = {"Name": passed}
+
+    code, text = refusal(Acting(account, role(run)).client("ec2").run_instances, **launch)
+    assert (code, "iam:PassRole" in text) == ("UnauthorizedOperation", True)
+    code, _ = refusal(Acting(account, role(run, pass_role)).client("ec2").run_instances, **launch)
+    assert code == "InvalidAMIID.NotFound"
+    iam.remove_role_from_instance_profile(InstanceProfileName=passed, RoleName=passed)
+    iam.delete_instance_profile(InstanceProfileName=passed)
+
+
+def test_a_command_needs_the_document_and_the_machine(account: Account, role: MakeRole) -> None:
+    machines = allow("ssm:SendCommand", "arn:aws:ec2:*:*:instance/*")
+    document = allow("ssm:SendCommand", "arn:aws:ssm:*:*:document/AWS-RunShellScript")
+    command = {
+        "InstanceIds": ["i-0123456789abcdef0"],
+        "DocumentName": "AWS-RunShellScript",
+        "Parameters": {"commands": ["true"]},
+    }
+
+    for statement in (machines, document):
+        acting = Acting(account, role(statement)).client("ssm")
+        assert refusal(acting.send_command, **command)[0] == "AccessDeniedException"
+    both = Acting(account, role(machines, document)).client("ssm")
+    assert refusal(both.send_command, **command)[0] == "InvalidInstanceId"
+
+
 def test_a_role_may_what_its_policy_says_and_no_more(account: Account, role: MakeRole, bucket: str) -> None:
     read = allow("s3:GetObject", f"arn:aws:s3:::{bucket}/train/*")
     listing = allow("s3:ListBucket", f"arn:aws:s3:::{bucket}")

@@ -37,7 +37,7 @@ def limits(request: Mapping[str, Any]) -> dict[str, Any]:
         if os.geteuid() != 0:
             return dict(call_as_root("limits", request))
         ran = daemon.ran_seconds(at, status)
-        daemon.write_limits(daemon.FOLDER, _changed(daemon.read_limits(daemon.FOLDER), changes, off, ran))
+        daemon.write_limits(daemon.FOLDER, changed(daemon.read_limits(daemon.FOLDER), changes, off, ran))
     ends_at = daemon.number(status.get("ends_at"))
     return {
         "limits": dataclasses.asdict(daemon.read_limits(daemon.FOLDER)),
@@ -51,7 +51,8 @@ def limits(request: Mapping[str, Any]) -> dict[str, Any]:
 _NAMES = ("ttl_seconds", "budget_seconds", "budget", "idle_seconds")
 
 
-def _changed(known: Limits, changes: Mapping[str, Any], off: list[str], ran: float) -> Limits:
+def changed(known: Limits, changes: Mapping[str, Any], off: list[str], ran: float) -> Limits:
+    """The limits after a change, on a machine that has run for ``ran`` seconds. Pure."""
     values: dict[str, Any] = {**changes, **dict.fromkeys(name for name in off if name in _NAMES)}
     if "budget_seconds" in off:
         values["budget"] = ""
