@@ -87,12 +87,15 @@ def attach(volume: StoredVolume, *, first: bool, holds: Callable[[], bool], say:
     say(f"{volume.volume_id} is mounted at {volume.mount_point}")
 
 
-def _attach_to(ec2: Ec2, volume_id: str, holds: Callable[[], bool], say: Say) -> str:
+def _attach_to(ec2: Ec2, volume_id: str, holds: Callable[[], bool], say: Say) -> str | None:
+    """The name of its device; ``None`` where it is here by a request whose answer was lost."""
     deadline = time.monotonic() + RELEASE_SECONDS
     while True:
         device = ec2.attach_volume(volume_id)
         if device is not None:
             return device
+        if volume_id in disks().attached():
+            return None
         if not holds():
             raise AgentError("lost", "the lease was lost while a volume was waited for")
         if time.monotonic() >= deadline:

@@ -1,0 +1,76 @@
+"""A volume that an attempt needs: it is waited for while another machine has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from runctl.agent.disks import volumes
+from runctl.agent.errors import AgentError
+from runctl.agent.stored_run import StoredVolume
+from runctl.agent.supervising import preparing
+
+ID = "vol-1"
+
+
+class Cloud:
+    """EC2's answers to requests to attach the volume, and what this machine sees of it."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, *answers: str | None) -> None:
+        self.answers = list(answers)
+        self.here: set[str] = set()
+        self.devices: list[str | None] = []
+        patch.setattr(preparing, "disks", lambda: self)
+        patch.setattr(preparing, "this_machine", lambda: self)
+        patch.setattr(volumes, "attach", self._mount)
+        patch.setattr(preparing, "ATTACH_PAUSE", 0.0)
+
+    def attached(self) -> set[str]:
+        return self.here
+
+    def attach_volume(self, volume_id: str) -> str | None:
+        assert volume_id == ID
+        answer = self.answers.pop(0)
+        if answer == "lost":
+            # EC2 has done it, and says to the request that is sent once more that the volume is in use.
+            self.here.add(ID)
+            return None
+        return answer
+
+    def _mount(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        self.devices.append(request["device"])
+        return {}
+
+    def attach(self, *, holds: bool = True) -> None:
+        preparing.attach(StoredVolume(ID, "/data"), first=True, holds=lambda: holds, say=lambda _: None)
+
+
+def test_it_is_attached_when_the_machine_before_has_let_go_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud = Cloud(monkeypatch, None, None, "/dev/sdf")
+    cloud.attach()
+    assert (cloud.devices, cloud.answers) == (["/dev/sdf"], [])
+
+
+def test_one_that_a_request_without_an_answer_has_attached_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cloud = Cloud(monkeypatch, None, "lost")
+    cloud.attach()
+    assert (cloud.devices, cloud.answers) == ([None], [])
+
+
+def test_who_loses_the_lease_waits_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud = Cloud(monkeypatch, None)
+    with pytest.raises(AgentError) as error:
+        cloud.attach(holds=False)
+    assert (error.value.code, cloud.devices) == ("lost", [])
+
+
+def test_one_that_is_never_let_go_of_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud = Cloud(monkeypatch, None)
+    monkeypatch.setattr(preparing, "RELEASE_SECONDS", 0.0)
+    with pytest.raises(AgentError) as error:
+        cloud.attach()
+    assert (error.value.code, cloud.devices) == ("volume-in-use", [])
