@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from runctl.agent.attempt.redirect import PROGRAMS, SOURCE_SHA256
+from runctl.agent.machine import processes
 from runctl.agent.spec import EndReason
 from tests.agent.driver import Agent, until
 
@@ -64,7 +65,11 @@ def test_a_copying_process_that_is_killed_is_followed_by_another(agent: Agent) -
     agent.sync({"t.py": waits_once})
     agent.start("r", "t.py")
     agent.says("r", "line 3")
-    os.kill(agent.live("r")["follower"]["pid"], signal.SIGKILL)
+    follower = processes.identity(agent.live("r")["follower"]["pid"])
+    assert follower is not None
+    os.kill(follower.pid, signal.SIGKILL)
+    # Until it is gone, the kernel may still give it what is written meanwhile.
+    until(lambda: not processes.alive(follower), "the end of the copying process")
     (agent.state / "runs" / "r" / "output" / "go").touch()
     assert agent.ended("r").reason is EndReason.COMPLETED
     assert agent.output("r") == [f"line {i}" for i in range(60)]

@@ -165,13 +165,18 @@ def test_a_volume_that_is_taken_away_ends_the_run(
 
 
 @on_real_disks
+@pytest.mark.parametrize("how", ["remount", "error"])
 def test_a_volume_that_turns_read_only_is_named(
-    machine: Machine, started: Callable[..., tuple[str, Path]]
+    machine: Machine, started: Callable[..., tuple[str, Path]], how: str
 ) -> None:
     volume, point = started(WRITES)
     machine.agent.says("r", "tick")
 
-    while machine.agent.status("r").end is None:
+    if how == "error":
+        machine.run("mount", "-o", "remount,errors=remount-ro", str(point))
+        device = machine.run("findmnt", "-n", "-o", "SOURCE", str(point)).split("/")[-1].strip()
+        machine.run("sh", "-c", f"echo error > /sys/fs/ext4/{device}/trigger_fs_error")
+    while how == "remount" and machine.agent.status("r").end is None:
         machine.run("mount", "-o", "remount,ro", str(point), check=False)
     end = machine.agent.ended("r")
 

@@ -33,7 +33,8 @@ def conclude(attempt: Attempt, exited: Exited, since: int, before: tuple[int, in
         attempt.folders.output,
         Path(tempfile.gettempdir()),
     ]
-    troubles = attempt.volumes.at_the_end()
+    read_only = says_read_only(attempt.log.tail(since))
+    troubles = attempt.volumes.at_the_end(says_read_only=read_only)
     lost = next((trouble for trouble in troubles if trouble.lost), None)
     full = full_folder([*folders, *_writable_mounts(attempt)])
     facts = Facts(
@@ -50,7 +51,7 @@ def conclude(attempt: Attempt, exited: Exited, since: int, before: tuple[int, in
         volume_lost=lost.message if lost else None,
         lost_writable=any(trouble.lost and not trouble.mount.read_only for trouble in troubles),
         volume_read_only=next((trouble.message for trouble in troubles if not trouble.lost), None),
-        says_read_only=says_read_only(attempt.log.tail(since)),
+        says_read_only=read_only,
     )
     reason, message = decide_end(facts)
     return Outcome(

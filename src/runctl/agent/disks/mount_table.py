@@ -25,6 +25,8 @@ class MountEntry:
     """``shared:N``, ``master:N``: how mounts spread."""
     fstype: str
     source: str
+    file_system_options: tuple[str, ...] = ()
+    """Of the file system itself, wherever else it is mounted."""
 
 
 def _unescaped(text: str) -> str:
@@ -53,6 +55,7 @@ def parse(text: str) -> list[MountEntry]:
                 optional=tuple(fields[6:]),
                 fstype=tail[0],
                 source=_unescaped(tail[1]),
+                file_system_options=tuple(tail[2].split(",")) if len(tail) > 2 else (),
             )
         )
     return found

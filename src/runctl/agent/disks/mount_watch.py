@@ -10,6 +10,7 @@ from pathlib import Path
 
 from runctl.agent.disks import disks, mountns
 from runctl.agent.disks.mount_checks import check_mounts
+from runctl.agent.disks.mount_table import own_mounts
 from runctl.agent.errors import AgentError
 from runctl.agent.machine.root import folder_root, login_user, on_machine
 from runctl.agent.spec import MountSpec, RunSpec
@@ -17,6 +18,8 @@ from runctl.agent.spec import MountSpec, RunSpec
 INTERVAL_SECONDS = 2.0
 MISSES = 2
 """A volume counts as lost when it is missing so often in a row: udev renews its links now and then."""
+READ_ONLY_SECONDS = 2.0
+"""How long a file system that refuses writes may take until it can be seen to be read-only."""
 SYS_DEV = Path("/sys/dev/block")
 
 
@@ -136,11 +139,18 @@ class MountWatch:
                 found.append(trouble)
         return found
 
-    def at_the_end(self) -> list[Trouble]:
-        """What is wrong when the script has ended."""
+    def at_the_end(self, *, says_read_only: bool) -> list[Trouble]:
+        """What is wrong when the script has ended; ``says_read_only``: its last words are that it could not write.
+
+        A file system refuses writes a moment before it can be seen to be read-only.
+        """
         found = self._troubles()
         if any(trouble.lost for trouble in found):
             time.sleep(0.5)
+            found = self._troubles()
+        deadline = time.monotonic() + READ_ONLY_SECONDS
+        while says_read_only and self._mounts and not found and time.monotonic() < deadline:
+            time.sleep(0.1)
             found = self._troubles()
         return found
 
@@ -163,4 +173,17 @@ class MountWatch:
         except OSError:
             return MountState(known=known)
         number = f"{os.major(facts.st_dev)}:{os.minor(facts.st_dev)}"
-        return MountState(number, (SYS_DEV / number).exists(), known, bool(space.f_flag & os.ST_RDONLY))
+        return MountState(number, (SYS_DEV / number).exists(), known, _read_only(number, space))
+
+
+def _read_only(number: str, space: os.statvfs_result) -> bool:
+    """Since Linux 6.15 an ext4 with errors is no read-only mount any more: it says so in the mount table only."""
+    if space.f_flag & os.ST_RDONLY:
+        return True
+    try:
+        mounts = own_mounts()
+    except OSError:
+        return False
+    return any(
+        mount.device_number == number and "emergency_ro" in mount.file_system_options for mount in mounts
+    )
