@@ -84,10 +84,11 @@ def test_the_machine_is_asked_for_with_every_volume_that_the_run_names_each_once
     )
 
     assert request.volumes == (
-        VolumeMount("datasets", None),
+        VolumeMount("datasets", None, read_only=True),
         VolumeMount(DATASETS, "/mnt/x"),
         VolumeMount(FREE, None),
     )
+    # One of the two writes.
     assert without_repeats(request, KNOWN).volumes == (
         VolumeMount(DATASETS, "/mnt/x"),
         VolumeMount(FREE, None),

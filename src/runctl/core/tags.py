@@ -58,6 +58,10 @@ ATTEMPT: Final = "runctl:attempt"
 """On an instance that was rented for a further attempt of a run: ``RUN/N``."""
 RUN: Final = "runctl:run"
 """On all that was made for one run whose machines a group rents: the run's id."""
+RANK: Final = "runctl:rank"
+"""On an instance that was rented with others for one run: its number among them, from 0."""
+NODE: Final = "runctl:node"
+"""On a volume that was copied for one of several machines, ``TOKEN/RANK`` of the machine: it is deleted with it."""
 NAME: Final = "Name"
 
 CLOUDS_OWN: Final = "aws:"
@@ -82,6 +86,8 @@ NOT_COPIED: Final = frozenset(
         CREATED_FROM,
         HELPER_FOR,
         RUN,
+        RANK,
+        NODE,
     }
     | {NAME, MOUNT_POINT, INTENT}
 )

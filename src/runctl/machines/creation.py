@@ -228,6 +228,9 @@ def _things(provider: Provider, intent: Intent) -> list[Thing]:
             return [provider.instance(InstanceId(known))]
         # The token of one that has ended would be answered with that one.
         listed = provider.instances(include_ended=True)
+    elif intent.kind is Kind.NODES:
+        # One that has ended says nothing of the others.
+        listed = provider.instances()
     elif intent.kind is Kind.GROUP:
         listed = require(provider.groups).list()
     else:

@@ -41,6 +41,8 @@ class Kind(StrEnum):
     """A volume that is a copy of another one, as that is at this moment."""
     MOVE = "move"
     """A volume that takes another one's data to another zone."""
+    NODES = "nodes"
+    """Several machines for one run, rented by one call; ``resource_id`` is one of them."""
     GROUP = "group"
     """What rents the machines of a run that nobody watches."""
     VOLUME_DELETION = "volume-deletion"

@@ -22,7 +22,7 @@ from runctl.core.errors import BudgetExceeded, RunctlError, Unsupported
 from runctl.core.journal import Change, Effect, Standing
 from runctl.core.models import Instance, Market, Snapshot, Volume
 from runctl.core.progress import SILENT, Progress
-from runctl.core.tags import ATTEMPT, INTENT
+from runctl.core.tags import ATTEMPT, INTENT, RANK
 from runctl.costs.billing import Interval, PriceStep, whole_seconds
 from runctl.costs.budget import BudgetUse, BudgetVerdict, Limit, judge, limits_of, since, use
 from runctl.costs.ledger import Entry, EntryKind, EntryState, Ledger
@@ -107,8 +107,9 @@ class LedgerRecord:
             minimum_seconds=0 if kind is EntryKind.SNAPSHOT else int(rules.minimum.total_seconds()),
         )
 
-    def review(self, plan: CreatePlan) -> None:
-        """Whether the budget lets a plan be carried out, before anybody is asked about it; much use of it is told.
+    def review(self, plan: CreatePlan, count: int = 1) -> None:
+        """Whether the budget lets a plan be carried out so many times, before anybody is asked about it; much use of it
+        is told.
 
         The cloud is asked first what there is, so that what other computers have rented counts. Raises
         `BudgetExceeded`.
@@ -126,15 +127,15 @@ class LedgerRecord:
             self._progress.warn(
                 f"the budget counts what this computer knows: the provider could not be asked: {error.message}"
             )
-        verdict = self._judge(plan, self._uses(self.ledger, limits, now))
+        verdict = self._judge(plan, count, self._uses(self.ledger, limits, now))
         for warning in verdict.warnings:
             self._progress.warn(warning)
         if self._over_budget:
             for sentence in verdict.exceeded:
                 self._progress.warn(f"over budget: {sentence}")
 
-    def about_to_rent(self, plan: CreatePlan) -> None:
-        """The machine is in the ledger, and may be rented. Raises `BudgetExceeded`, and `StateError`.
+    def about_to_rent(self, plan: CreatePlan, count: int = 1) -> None:
+        """So many machines of the plan are in the ledger, and may be rented. Raises `BudgetExceeded`, `StateError`.
 
         Of two commands at once, the second one sees what the first one is about to rent.
         """
@@ -158,9 +159,10 @@ class LedgerRecord:
             if ledger.select("token = ?", (plan.client_token,)):
                 return
             if limits:
-                verdict = self._judge(plan, self._uses(ledger, limits, now))
+                verdict = self._judge(plan, count, self._uses(ledger, limits, now))
                 entry = replace(entry, over_budget=bool(verdict.exceeded))
-            ledger.put(entry)
+            more = [replace(entry, token=token_of_rank(plan.client_token, rank)) for rank in range(1, count)]
+            ledger.put(entry, *more)
 
     def _uses(self, ledger: Ledger, limits: Sequence[Limit], now: datetime) -> tuple[BudgetUse, ...]:
         in_sandbox = not self.provider.costs_money()
@@ -169,11 +171,14 @@ class LedgerRecord:
         entries += ledger.about_to_be(now - LIVES_UNSEEN, in_sandbox=in_sandbox)
         return use(limits, entries, now)
 
-    def _judge(self, plan: CreatePlan, uses: Sequence[BudgetUse]) -> BudgetVerdict:
-        verdict = judge(uses, _expected(plan), plan.project, plan.owner, self._budget.warn_at)
+    def _judge(self, plan: CreatePlan, count: int, uses: Sequence[BudgetUse]) -> BudgetVerdict:
+        hourly = _expected(plan)
+        expected = None if hourly is None else hourly * count
+        verdict = judge(uses, expected, plan.project, plan.owner, self._budget.warn_at)
         if verdict.exceeded and not self._over_budget:
+            many = f"{count} × " if count > 1 else ""
             raise BudgetExceeded(
-                f"renting {plan.instance_type} would go beyond the budget: {verdict.exceeded[0]}",
+                f"renting {many}{plan.instance_type} would go beyond the budget: {verdict.exceeded[0]}",
                 hint="--over-budget rents it nevertheless; the limits are in [budget] of the configuration"
                 " (runctl config show)",
             )
@@ -188,7 +193,7 @@ class LedgerRecord:
         """The ledger has what the provider says of a machine, and what came and goes with it. Raises `StateError`."""
         if instance.market is Market.OWNED:
             return
-        token = instance.tags.get(INTENT)
+        token = _own_token(instance)
         known = self._known(instance.id, token)
         if known is None:
             known = self._new(EntryKind.INSTANCE, token, instance.created_at)
@@ -246,11 +251,19 @@ class LedgerRecord:
         if intent.state is IntentState.NOTHING and not intent.kind.is_deletion:
             with suppress(StateError):
                 self.ledger.drop(intent.token)
+                self.drop_ranks(intent.token)
             return
         is_new = intent.state is IntentState.OPEN and intent.resource_id is None
         if kind is not None and is_new and self.ledger.of_token(intent.token) is None:
             entry = self.blank(kind, intent.token, intent.created_at)
             self.ledger.put(replace(entry, name=intent.name, project=intent.project))
+
+    def drop_ranks(self, token: str, least: int = 1) -> None:
+        """Of the machines of that intent, those of this rank and above were not rented. Raises `StateError`."""
+        for entry in self.ledger.select("token LIKE ? || '/%'", (token,)):
+            rank = str(entry.token).rpartition("/")[2]
+            if rank.isdigit() and int(rank) >= least:
+                self.ledger.drop(str(entry.token))
 
     def changed(self, change: Change) -> None:
         """For a provider's journal: a volume or a snapshot is gone."""
@@ -369,6 +382,16 @@ class LedgerRecord:
         return replace(
             blank, machine=volume.attached_to, part=volume.id, run_id=machine.run_id, attempt=machine.attempt
         )
+
+
+def token_of_rank(token: str, rank: int) -> str:
+    """Of the ledger's row of one of several machines that one intent rents. Pure."""
+    return f"{token}/{rank}" if rank else token
+
+
+def _own_token(instance: Instance) -> str | None:
+    token, rank = instance.tags.get(INTENT), instance.tags.get(RANK, "0")
+    return token_of_rank(token, int(rank)) if token and rank.isdigit() else token
 
 
 def _expected(plan: CreatePlan) -> Decimal | None:

@@ -25,6 +25,7 @@ from runctl.machines.fallback import AskFallback, NextStep, check_fallback, next
 from runctl.machines.intents import IntentState, IntentStore, Kind
 from runctl.providers.capacity import Refusal, SpotFallback
 from runctl.providers.interface import CreatePlan, InstanceRequest, Provider, require
+from runctl.providers.nodes import NodesPlan
 from runctl.providers.registry import command
 
 READY_TIMEOUT = timedelta(minutes=15)
@@ -124,22 +125,22 @@ class Rentals:
         *,
         clock: Clock | None = None,
         progress: Progress = SILENT,
-        review: Callable[[CreatePlan], None] = lambda _: None,
-        before: Sequence[Callable[[CreatePlan], None]] = (),
+        review: Callable[[CreatePlan, int], None] = lambda _plan, _count: None,
+        before: Sequence[Callable[[CreatePlan, int], None]] = (),
         listeners: Sequence[RentalListener] = (),
         refusal_listeners: Sequence[RefusedPoolListener] = (),
         rank: Callable[[CreatePlan], CreatePlan] = lambda plan: plan,
     ) -> None:
         """``rank`` puts the offers of a plan into the order in which they are asked.
 
-        ``review`` looks at a plan before it is shown. What one of ``before`` raises, just before the call that rents,
-        keeps the machine from being rented.
+        ``review`` looks at a plan before it is shown, with the number of machines. What one of ``before`` raises, just
+        before the call that rents, keeps the machines from being rented.
         """
         self.provider = provider
         self.intents = intents
         self.clock = clock or SystemClock()
         self.progress = progress
-        self._review = review
+        self.review = review
         self._before = before
         self._listeners = listeners
         self._refusal_listeners = refusal_listeners
@@ -159,12 +160,16 @@ class Rentals:
         with self.intending(same) as creation:
             plan = self.plan(replace(request, token=creation.token))
             check_fallback(plan)
-            self._review(plan)
+            self.review(plan, 1)
             yield NewMachine(self, creation, plan, request)
 
     def plan(self, request: InstanceRequest) -> CreatePlan:
         """See `Renting.plan`; the offers are ranked by what is remembered of them."""
-        return self._rank(require(self.provider.renting).plan(request, self.progress))
+        return self.ranked(require(self.provider.renting).plan(request, self.progress))
+
+    def ranked(self, plan: CreatePlan) -> CreatePlan:
+        """The plan with its offers in the order in which they are asked."""
+        return self._rank(plan)
 
     @contextmanager
     def intending(self, request: object) -> Iterator[Creation]:
@@ -182,12 +187,26 @@ class Rentals:
     def rent(self, plan: CreatePlan, creation: Creation) -> Instance:
         """The machine exists; it may be booting still. Raises what `Renting.create` raises, and `StateError`."""
         for check in self._before:
-            check(plan)
+            check(plan, 1)
         creation.begin()
         instance = require(self.provider.renting).create(plan, self.progress, self._refused)
         creation.note_id(instance.id)
         self._tell(RentalEvent.RENTED, instance, plan)
         return instance
+
+    def rent_nodes(self, plan: NodesPlan, creation: Creation) -> tuple[Instance, ...]:
+        """Several machines exist, by rank; they may be booting still. Raises as `rent` does."""
+        for check in self._before:
+            check(plan.machine, plan.most)
+        creation.begin()
+        instances = require(self.provider.nodes).create(plan, self.progress, self._refused)
+        for instance in instances:
+            self._tell(RentalEvent.RENTED, instance, plan.machine)
+        return instances
+
+    def seen(self, instance: Instance) -> None:
+        """Whoever keeps account of it hears how a machine is now."""
+        self._tell(RentalEvent.CHANGED, instance)
 
     def wait_ready(self, instance_id: InstanceId, timeout: timedelta = READY_TIMEOUT) -> Instance:
         """The machine can be used; see `Provider.wait_ready`. Where that fails, the journal has the machine."""

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from runctl.providers.image_registry import ImageRegistry
     from runctl.providers.inventory import Inventory
     from runctl.providers.limits import Limiting
+    from runctl.providers.nodes import Nodes
     from runctl.providers.object_storage import ObjectStorage
     from runctl.providers.prices import Prices
     from runctl.providers.volumes import Clones, Resizing, Snapshots, Volumes
@@ -60,6 +61,8 @@ class VolumeMount:
     mount_point: str | None = None
     """Absolute path on the machine; ``None`` leaves it to `runctl.core.mount_points.usual_mount_points`, and is in no
     plan."""
+    read_only: bool = False
+    """Whoever asks for it only reads it; of several machines, all may have it then where the volume allows it."""
 
 
 @dataclass(frozen=True)
@@ -329,6 +332,7 @@ ABILITIES: Mapping[str, str] = {
     "stop_and_start": "stop and start machines",
     "limits": "end machines by a time, a budget, or idleness",
     "groups": "replace machines with nobody watching",
+    "nodes": "rent several machines for one run",
     "spot_market": "tell how likely spot machines are",
     "catalogue": "list what can be rented",
     "prices": "tell prices",
@@ -374,6 +378,9 @@ class Provider(ABC):
     registry: ImageRegistry | Unsupported = Unsupported("this provider has no image registry")
     object_storage: ObjectStorage | Unsupported = Unsupported("this provider has no object store")
     groups: Groups | Unsupported = Unsupported("this provider does not replace a machine by itself")
+    nodes: Nodes | Unsupported = Unsupported(
+        "this provider's machines have no network of their own, in which those of one run could reach each other"
+    )
     inventory: Inventory | Unsupported = Unsupported(
         "this provider cannot list everything that runctl has made"
     )

@@ -20,6 +20,8 @@ from runctl.core.files import check_is_here
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance, InstanceState, Volume
 from runctl.core.mount_points import is_within
+from runctl.machines.node_volumes import NodeVolume
+from runctl.machines.nodes import Engine, NodeGroupPlan
 from runctl.providers.groups import GroupPlan
 from runctl.providers.interface import CreatePlan, InstanceRequest, VolumeMount
 from runctl.providers.prices import StoragePrices
@@ -107,19 +109,29 @@ class LaunchPlan:
     storing: Storing | None = None
     group: GroupPlan | None = None
     """What rents the machine, and the next one, with nobody watching; ``None``: this computer rents it once."""
+    nodes: NodeGroupPlan | None = None
+    """Several machines, each as ``machine`` says; ``None``: one."""
+    engine: Engine | None = None
+    """What makes one run of them."""
 
 
 def with_volumes(
     request: InstanceRequest, mounts: Sequence[MountRequest], resume: ResumeFrom | None
 ) -> InstanceRequest:
     """The request for a machine that has every volume which the run names: they decide its zone."""
-    points: dict[str, str | None] = {volume.volume: volume.mount_point for volume in request.volumes}
+    found = {volume.volume: volume for volume in request.volumes}
     for mount in mounts:
-        if not mount.is_path:
-            points[mount.source] = points.get(mount.source) or mount.mount_point
+        if mount.is_path:
+            continue
+        before = found.get(mount.source)
+        point = (before.mount_point if before else None) or mount.mount_point
+        # Where several mounts show it, one that writes decides.
+        read_only = mount.read_only and (before is None or before.read_only)
+        found[mount.source] = VolumeMount(mount.source, point, read_only)
     if resume is not None and resume.volume_id is not None:
-        points.setdefault(str(resume.volume_id), None)
-    return replace(request, volumes=tuple(VolumeMount(*pair) for pair in points.items()))
+        identifier = str(resume.volume_id)
+        found.setdefault(identifier, VolumeMount(identifier))
+    return replace(request, volumes=tuple(found.values()))
 
 
 def with_addresses(request: InstanceRequest, after: AfterRun, store: StoreSpec | None) -> InstanceRequest:
@@ -137,11 +149,13 @@ def with_addresses(request: InstanceRequest, after: AfterRun, store: StoreSpec |
 
 def without_repeats(request: InstanceRequest, volumes: Mapping[str, Volume]) -> InstanceRequest:
     """The request with each volume once, where it is named by its name and by its id."""
-    points: dict[str, str | None] = {}
+    found: dict[str, VolumeMount] = {}
     for mount in request.volumes:
         identifier = str(volumes[mount.volume].id)
-        points[identifier] = points.get(identifier) or mount.mount_point
-    return replace(request, volumes=tuple(VolumeMount(*pair) for pair in points.items()))
+        before = found.get(identifier, VolumeMount(identifier, None, mount.read_only))
+        point = before.mount_point or mount.mount_point
+        found[identifier] = VolumeMount(identifier, point, before.read_only and mount.read_only)
+    return replace(request, volumes=tuple(found.values()))
 
 
 def machine_to_be(plan: CreatePlan, now: datetime) -> Instance:
@@ -163,12 +177,22 @@ def machine_to_be(plan: CreatePlan, now: datetime) -> Instance:
     )
 
 
-def mounts_to_be(plan: CreatePlan, instance: Instance, volumes: Mapping[str, Volume]) -> MountFacts:
-    """What will be mounted on the machine; ``volumes`` are those of the plan, by every name that a request uses."""
+def mounts_to_be(
+    plan: CreatePlan,
+    instance: Instance,
+    volumes: Mapping[str, Volume],
+    *,
+    shared: Sequence[NodeVolume] = (),
+) -> MountFacts:
+    """What will be mounted on the machine; ``volumes`` are those of the plan, by every name that a request uses, and
+    ``shared`` those that other machines have at the same time."""
     mounted = []
     for mount in plan.volumes:
         size = volumes[mount.volume].size_gib << 30
         mounted.append(MachineMount(str(mount.mount_point), "", mount.volume, "", size, size))
+    for each in shared:
+        size = each.volume.size_gib << 30
+        mounted.append(MachineMount(each.mount_point, "", each.volume.id, "", size, size, read_only=True))
     if plan.data_volume_size_gib is not None:
         size = plan.data_volume_size_gib << 30
         mounted.append(MachineMount(plan.data_mount_point, "", DATA_DISK, "", size, size))

@@ -6,7 +6,7 @@ itself (`runctl.agent.after_run`); a machine on which it could not be started is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -21,6 +21,8 @@ from runctl.core.models import Instance, Market, SpotFallback, Volume
 from runctl.machines.fallback import AskFallback, nobody_to_ask
 from runctl.machines.instances import new_machine
 from runctl.machines.machine import reach
+from runctl.machines.node_volumes import NodeVolume, Sharing
+from runctl.machines.nodes import Engine, NewNodes, NodeGroup, NodeGroupPlan, NodesWanted, new_nodes
 from runctl.machines.renting import READY_TIMEOUT, NewMachine
 from runctl.machines.session import Session
 from runctl.providers.capacity import Pool
@@ -81,6 +83,8 @@ class LaunchRequest:
     deadline: DeadlineRequest | None = None
     estimate: timedelta | None = None
     """How long the run takes: what the plan's cost is added up for."""
+    nodes: NodesWanted | None = None
+    """It runs on several machines; ``None``: on one."""
 
 
 @contextmanager
@@ -112,9 +116,10 @@ def launching(
     if spec is not None:
         train = replace(train, deadline=spec)
         machine = with_market(machine, spec, SystemClock().now())
-    with new_machine(session, provider, without_repeats(machine, volumes)) as new:
-        instance = machine_to_be(new.plan, SystemClock().now())
-        facts = mounts_to_be(new.plan, instance, volumes)
+    with _renting(session, provider, without_repeats(machine, volumes), request.nodes) as rented:
+        planned, new = rented.machine, rented.new
+        instance = machine_to_be(planned, SystemClock().now())
+        facts = mounts_to_be(planned, instance, volumes, shared=rented.shared)
         check_resume_path(resume, facts)
         training = Training(session, train, project, instance, request.transport, request.image_options)
         training.named_zone = machine.zone or machine.subnet
@@ -122,17 +127,55 @@ def launching(
         results = plan_results(request.after, run.mounts.saves, train.cwd, rented=True)
         check_results_folder(results)
         end = plan_machine_end(request.after, results, variables_of(own))
-        warning = end_warning(request.after, end, new.plan.longest)
+        warning = end_warning(request.after, end, planned.longest)
         if warning is not None:
             session.progress.warn(warning)
         if spec is not None:
-            spec = settled_deadline(session, provider, spec, new.plan, new.request)
+            spec = settled_deadline(session, provider, spec, planned, new.request)
         training.request = replace(train, machine_end=end, results=results.target, deadline=spec)
         run = replace(run, spec=replace(run.spec, machine_end=end, deadline=spec), results=results.target)
-        by_deadline = plan_deadline(spec, new.plan, SystemClock().now()) if spec is not None else None
-        storing = storing_of(own, new.plan, results, run.spec.store)
-        plan = LaunchPlan(new.plan, run, results, by_deadline, request.estimate, storing)
+        by_deadline = plan_deadline(spec, planned, SystemClock().now()) if spec is not None else None
+        storing = storing_of(own, planned, results, run.spec.store)
+        plan = LaunchPlan(
+            planned,
+            run,
+            results,
+            by_deadline,
+            request.estimate,
+            storing,
+            nodes=rented.nodes,
+            engine=rented.engine,
+        )
         yield Launch(training, plan, new)
+
+
+@dataclass(frozen=True)
+class _Rented:
+    """What is rented for a run: one machine, or several."""
+
+    machine: CreatePlan
+    """Each of them."""
+    new: NewMachine | NewNodes
+    nodes: NodeGroupPlan | None = None
+    engine: Engine | None = None
+
+    @property
+    def shared(self) -> Sequence[NodeVolume]:
+        """Volumes that every machine has, besides those of the plan."""
+        found = self.nodes.volumes if self.nodes is not None else ()
+        return [each for each in found if each.sharing is Sharing.SHARED]
+
+
+@contextmanager
+def _renting(
+    session: Session, provider: str, machine: InstanceRequest, nodes: NodesWanted | None
+) -> Iterator[_Rented]:
+    if nodes is None:
+        with new_machine(session, provider, machine) as new:
+            yield _Rented(new.plan, new)
+        return
+    with new_nodes(session, provider, machine, nodes) as several:
+        yield _Rented(several.plan.nodes.machine, several, several.plan, nodes.engine)
 
 
 def storing_of(
@@ -169,8 +212,8 @@ class Launch:
 
     training: Training
     plan: LaunchPlan
-    new: NewMachine | None = None
-    """The machine that is rented for it; ``None``: it is there."""
+    new: NewMachine | NewNodes | None = None
+    """The machines that are rented for it; ``None``: one is there."""
 
     def start(
         self, ready_timeout: timedelta = READY_TIMEOUT, ask_fallback: AskFallback = nobody_to_ask
@@ -182,6 +225,8 @@ class Launch:
         """
         if self.new is None:
             return self.training.start(self.plan.run)
+        if isinstance(self.new, NewNodes):
+            return self._start_on_several(self.new, ready_timeout, ask_fallback)
         try:
             self.training.rented_by = self.new.request
             self.training.instance = self.new.rent(wait=ready_timeout, ask_fallback=ask_fallback)
@@ -193,6 +238,29 @@ class Launch:
             if told is error:
                 raise
             raise told from error
+
+    def _start_on_several(
+        self, new: NewNodes, ready_timeout: timedelta, ask_fallback: AskFallback
+    ) -> RunRecord:
+        """As `start`; where the run cannot be started on all machines, all are given back."""
+        group = new.rent(wait=ready_timeout, ask_fallback=ask_fallback)
+        try:
+            self.training.rented_by = new.request
+            self.training.instance = group.head.instance
+            self.training.fallback = self._fallback(new.request, group.head.instance)
+            return self._start_engine(group)
+        except BaseException as error:
+            told = new.after_failure(error)
+            if told is error:
+                raise
+            raise told from error
+
+    def _start_engine(self, group: NodeGroup) -> RunRecord:
+        """One run on all of them, by the plan's engine."""
+        raise Unsupported(
+            f"{len(group.nodes)} machines are up, and no engine starts a run on them yet",
+            hint="launch without --nodes runs on one machine",
+        )
 
     def _fallback(self, request: InstanceRequest, instance: Instance) -> SpotFallback | None:
         """Beside the price that the plan had."""

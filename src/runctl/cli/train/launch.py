@@ -24,6 +24,7 @@ from runctl.cli.train.help import SECTIONS as TRAIN_SECTIONS
 from runctl.cli.train.run_options import RunOptions, run_options
 from runctl.core.errors import UsageError
 from runctl.core.models import Market
+from runctl.machines.nodes import Engine, parse_nodes
 from runctl.providers.registry import plugin
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -55,9 +56,12 @@ def _renting(provider: str) -> click.Command:
             ("--deadline", "--spot-fallback"),
             ("--unattended", "--keep"),
             ("--unattended", "--wait"),
+            ("--nodes", "--unattended"),
+            ("--nodes", "--deadline"),
         ],
         needs=[
             ("--data-mount-point", "--data-volume-size"),
+            ("--engine", "--nodes"),
             ("--policy", "--deadline"),
         ],
     )
@@ -65,6 +69,17 @@ def _renting(provider: str) -> click.Command:
     @machine_options(provider)
     @run_options(provider)
     @deadline_options
+    @click.option(
+        "--nodes",
+        metavar="N|N:M",
+        help="Rent N machines for the run, in one zone and in a network of their own: all, or none. With N:M as many"
+        " as can be had, and not fewer than N.",
+    )
+    @click.option(
+        "--engine",
+        type=click.Choice([each.value for each in Engine]),
+        help="What makes one run of several machines; none sets ranks and addresses, and the script starts itself.",
+    )
     @_results_option(rents=True)
     @click.option(
         "--no-results",
@@ -112,6 +127,8 @@ def _renting(provider: str) -> click.Command:
         deadline: str | None,
         estimate: timedelta | None,
         policy: str | None,
+        nodes: str | None,
+        engine: str | None,
         results: str | None,
         no_results: bool,
         fetch_within: timedelta,
@@ -151,7 +168,10 @@ def _renting(provider: str) -> click.Command:
                 "--deadline moves the run to another machine in time, and --no-auto-resume forbids that",
                 hint="leave one of them out",
             )
-        request = LaunchRequest(train, after, run.resume_from, run.image_options, transport, by, estimate)
+        several = None if nodes is None else parse_nodes(nodes, engine)
+        request = LaunchRequest(
+            train, after, run.resume_from, run.image_options, transport, by, estimate, several
+        )
         machine = wanted.request(cli.session, provider, (), terminal=may_be_asked(cli))
         if run.auto_resume is None and (by is not None or machine.market is Market.SPOT):
             request = replace(
@@ -282,7 +302,12 @@ def _sections(provider: str) -> dict[str, tuple[str, ...]]:
     found["Deadline"] = (*FLAGS, "--progress-pattern")
     found["The run"] = tuple(option for option in found["The run"] if option != "--progress-pattern")
     after = ("--results", "--no-results", "--fetch-within", "--keep", "--keep-on-failure")
-    return {"Machine": found.pop("Machine"), **found, AFTER_RUN: after}
+    return {
+        "Machine": found.pop("Machine"),
+        "Several machines": ("--nodes", "--engine"),
+        **found,
+        AFTER_RUN: after,
+    }
 
 
 def _examples(provider: str) -> tuple[tuple[str, str], ...]:

@@ -236,7 +236,7 @@ def _mounts(request: InstanceRequest, volumes: Sequence[Volume]) -> tuple[Volume
                     hint=f"give every volume its --mount-point, such as /mnt/{volume.id}",
                 )
             taken.add(point)
-        found.append(VolumeMount(volume.id, point))
+        found.append(VolumeMount(volume.id, point, asked.read_only))
     return tuple(found)
 
 
