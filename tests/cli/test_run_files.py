@@ -47,7 +47,7 @@ def test_what_old_runs_keep_is_shown_and_removed(tmp_path: Path) -> None:
     run = runctl("local", "train", "train.py", "--wait", "--output", "json").ok().json
 
     young = runctl("runs", "prune", "--dry-run", "--output", "json").ok().json
-    old = ("runs", "prune", "--older-than", "1s")
+    old = ("runs", "prune", "--older-than", "0.001s")
     shown = until(
         lambda: runctl(*old, "--dry-run", "--output", "json").ok().json, what="the run to be a second old"
     )

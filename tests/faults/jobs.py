@@ -81,7 +81,7 @@ class Cleanup(Job):
 
     def command(self) -> list[str]:
         return [
-            *("resources", "cleanup", "--older-than", "1s", "--include", "all", "--yes"),
+            *("resources", "cleanup", "--older-than", "0.001s", "--include", "all", "--yes"),
             *("--region", self.account.info.region),
         ]
 

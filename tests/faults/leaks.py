@@ -13,7 +13,7 @@ from tests.faults.account import Account, Done, Thing
 from tests.faults.scenarios import Scenario
 
 LIST = ("resources", "list", "--output", "json")
-CLEANUP = ("resources", "cleanup", "--older-than", "1s", "--include", "all", "--yes", "--output", "json")
+CLEANUP = ("resources", "cleanup", "--older-than", "0.001s", "--include", "all", "--yes", "--output", "json")
 PATIENCE_SECONDS = 90.0
 """Somebody else's end of a machine takes a while to be seen."""
 
