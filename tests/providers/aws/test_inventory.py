@@ -299,6 +299,18 @@ def test_a_runs_own_folder_in_a_bucket_of_the_users_is_one_resource(
     assert len(session.s3.list_multipart_uploads(Bucket="mine")["Uploads"]) == 1
 
 
+def test_a_runs_own_folder_in_a_bucket_of_ours_is_listed_once(
+    session: AwsSession, inventory: AwsInventory
+) -> None:
+    a_bucket(session, "runctl-runs", {tag.OWNED: tag.OWNED_VALUE})
+    run = "run-0123456789"
+    session.s3.put_object(Bucket="runctl-runs", Key=f"runs/{run}/data/1", Body=b"123")
+
+    (objects,) = listed(inventory, stores={f"s3://runctl-runs/runs/{run}": run})[K.OBJECTS]
+
+    assert (objects.id, objects.size_bytes) == (f"s3://runctl-runs/runs/{run}/", 3)
+
+
 def test_an_address_that_does_not_end_in_the_run_is_not_looked_at(
     session: AwsSession, inventory: AwsInventory
 ) -> None:

@@ -15,7 +15,7 @@ from runctl.providers.account import SetupPlan, SetupRequest, SetupState
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.iam.policies import RIGHTS, Whose, machine_policy, policy_for
-from runctl.providers.aws.iam.roles import DEFAULT_PROFILE
+from runctl.providers.aws.iam.roles import BUCKET_POLICY, DEFAULT_PROFILE, plan_profile, store_profile
 from runctl.providers.interface import InstanceRequest
 
 REQUEST = SetupRequest()
@@ -65,6 +65,21 @@ def test_a_plan_changes_nothing_and_what_is_made_is_not_made_again(
     with changes(session) as made:
         provider.account.create(provider.account.plan(REQUEST))
     assert made == []
+
+
+def test_machines_that_keep_runs_in_the_bucket_need_no_further_role(
+    provider: AwsProvider, session: AwsSession
+) -> None:
+    def profile(*writes: str) -> str | None:
+        return plan_profile(session, None, ssh_works=False, writes=writes).name
+
+    provider.account.create(provider.account.plan(REQUEST))
+
+    assert profile(f"s3://{BUCKET}/runs", f"s3://{BUCKET}/runs/mine") == DEFAULT_PROFILE
+    for other in (f"s3://{BUCKET}/runs2", f"s3://{BUCKET}"):
+        assert profile(f"s3://{BUCKET}/runs", other) == store_profile((f"s3://{BUCKET}/runs", other))
+    session.iam.delete_role_policy(RoleName=DEFAULT_PROFILE, PolicyName=BUCKET_POLICY)
+    assert profile(f"s3://{BUCKET}/runs") == store_profile((f"s3://{BUCKET}/runs",))
 
 
 def test_the_machines_role_has_exactly_the_printed_policy(provider: AwsProvider, session: AwsSession) -> None:

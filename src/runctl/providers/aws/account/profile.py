@@ -13,18 +13,20 @@ from runctl.providers.aws.calls.errors import error_code
 from runctl.providers.aws.calls.filters import describe as describe_exactly
 from runctl.providers.aws.calls.parse import tags_of
 from runctl.providers.aws.context import AwsContext
-from runctl.providers.aws.iam.policies import pull_policy, runs_policy
+from runctl.providers.aws.iam.policies import pull_policy
 from runctl.providers.aws.iam.roles import (
+    BUCKET_POLICY,
     DEFAULT_PROFILE,
     HAND_OVER_POLICY,
     REACH_POLICY,
     ensure_default_profile,
     hand_over_policy,
     reach_policy,
+    role_policy,
+    runs_policy,
 )
 
 PULL_POLICY = "pull-images"
-BUCKET_POLICY = "write-runs"
 PURPOSE = (
     "lets Systems Manager reach machines, and machines detach runctl's volumes, pull runctl's images and write below"
     " runs/ in runctl's bucket; free"
@@ -122,10 +124,7 @@ class MachineProfile:
         return None if profile is None else str(profile["Arn"])
 
     def _policy(self, name: str) -> Any:
-        found = _found(
-            lambda: self._session.iam.get_role_policy(RoleName=self.name, PolicyName=name)["PolicyDocument"]
-        )
-        return json.loads(found) if isinstance(found, str) else found
+        return role_policy(self._session, self.name, name)
 
 
 def _found(call: Any) -> Any:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from runctl.core import tags as tag
-from runctl.providers.aws.iam.roles import hand_over_policy, reach_policy
+from runctl.providers.aws.iam.roles import hand_over_policy, reach_policy, runs_policy
 
 TAGGED = {"StringEquals": {f"aws:ResourceTag/{tag.OWNED}": tag.OWNED_VALUE}}
 TAGGING = {"StringEquals": {f"aws:RequestTag/{tag.OWNED}": tag.OWNED_VALUE}}
@@ -396,29 +396,6 @@ def machine_policy(partition: str, account: str) -> dict[str, Any]:
             {"Sid": "LetVolumesGo", **hand_over_policy()["Statement"][0]},
             *pull_policy(partition, account)["Statement"],
             *runs_policy(partition, account)["Statement"],
-        ]
-    )
-
-
-def runs_policy(partition: str, account: str) -> dict[str, Any]:
-    """Keeping runs in the bucket that ``aws setup`` creates, and nothing beside them."""
-    bucket = f"arn:{partition}:s3:::runctl-{account}-*"
-    actions = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
-    return _document(
-        [
-            {
-                "Sid": "KeepRuns",
-                "Effect": "Allow",
-                "Action": [*actions, "s3:ListMultipartUploadParts"],
-                "Resource": f"{bucket}/runs/*",
-            },
-            {
-                "Sid": "ListRuns",
-                "Effect": "Allow",
-                "Action": "s3:ListBucket",
-                "Resource": bucket,
-                "Condition": {"StringLike": {"s3:prefix": ["runs/*"]}},
-            },
         ]
     )
 

@@ -63,6 +63,8 @@ WITHOUT_PROFILE = (
 STORE_PREFIX = "runctl-writes-"
 """Of the role and the profile of machines that write to an object store; one for each set of addresses."""
 STORE_POLICY = "write-to-the-store"
+BUCKET_POLICY = "write-runs"
+"""The inline policy by which ``aws setup`` lets every machine of runctl's write to the bucket for runs."""
 
 
 class ProfileState(StrEnum):
@@ -105,7 +107,7 @@ def plan_profile(
             )
         unchecked = f"instance profile {asked} was not checked: no permission for iam:GetInstanceProfile"
         return ProfilePlan(asked, warning=unchecked if state is ProfileState.UNKNOWN else None)
-    if writes:
+    if writes and not _has_been_set_up(session, writes):
         name = store_profile(writes)
         where = ", ".join(writes)
         return ProfilePlan(
@@ -127,6 +129,32 @@ def plan_profile(
         will_create=f"IAM role and instance profile {DEFAULT_PROFILE}, with just the rights that let Systems Manager"
         " reach the machine, and the machine detach runctl's volumes (free; once for the account)",
     )
+
+
+def _has_been_set_up(session: AwsSession, writes: Sequence[str]) -> bool:
+    """Whether `DEFAULT_PROFILE` lets machines write to these addresses already, as ``aws setup`` has made it."""
+    sources, account = [parse_source(text) for text in writes], session.identity.account
+    if any(
+        not source.bucket.startswith(f"runctl-{account}-") or source.prefix.split("/")[0] != "runs"
+        for source in sources
+    ):
+        return False
+    with suppress(PermissionDenied), our_errors(session.endpoint):
+        policy = role_policy(session, DEFAULT_PROFILE, BUCKET_POLICY)
+        ready = profile_state(session, DEFAULT_PROFILE) is ProfileState.READY
+        return ready and policy == runs_policy(session.identity.partition, account)
+    return False
+
+
+def role_policy(session: AwsSession, role: str, name: str) -> Any:
+    """A role's inline policy as IAM has it; ``None`` where the role or the policy is missing."""
+    try:
+        found = session.iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+    except Exception as error:
+        if error_code(error) == "NoSuchEntity":
+            return None
+        raise
+    return json.loads(found) if isinstance(found, str) else found
 
 
 def _check_bucket(session: AwsSession, bucket: str) -> None:
@@ -203,6 +231,28 @@ def hand_over_policy() -> dict[str, Any]:
         "Condition": {"StringEquals": {f"aws:ResourceTag/{tag.OWNED}": tag.OWNED_VALUE}},
     }
     return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def runs_policy(partition: str, account: str) -> dict[str, Any]:
+    """A machine with it keeps runs in the bucket that ``aws setup`` creates, and nothing beside them. Pure."""
+    bucket = f"arn:{partition}:s3:::runctl-{account}-*"
+    actions = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
+    statements = [
+        {
+            "Sid": "KeepRuns",
+            "Effect": "Allow",
+            "Action": [*actions, "s3:ListMultipartUploadParts"],
+            "Resource": f"{bucket}/runs/*",
+        },
+        {
+            "Sid": "ListRuns",
+            "Effect": "Allow",
+            "Action": "s3:ListBucket",
+            "Resource": bucket,
+            "Condition": {"StringLike": {"s3:prefix": ["runs/*"]}},
+        },
+    ]
+    return {"Version": "2012-10-17", "Statement": statements}
 
 
 def _let_volumes_go(session: AwsSession) -> None:
