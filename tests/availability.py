@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -75,6 +76,38 @@ def no_compose() -> str:
     return "" if probe.returncode == 0 else missing_programs("docker-compose")
 
 
+PLUGIN_FOLDERS = ("/opt/tf-plugins", "~/.terraform.d/plugins", "/usr/local/share/terraform/plugins")
+"""Where Terraform's providers may be kept, so that nothing has to be downloaded."""
+
+
+def terraform_plugins() -> Path | None:
+    """The folder that has Terraform's AWS provider."""
+    folders = (Path(each).expanduser() for each in PLUGIN_FOLDERS)
+    aws = "registry.terraform.io/hashicorp/aws"
+    return next((each for each in folders if any((each / aws).glob("*/*/terraform-provider-aws*"))), None)
+
+
+def terraform_environment(folder: Path) -> dict[str, str]:
+    """Variables with which Terraform takes its providers from that folder, without a network; the settings are written
+    into ``folder``."""
+    settings = folder / "terraform.rc"
+    mirror = f'filesystem_mirror {{\n path = "{terraform_plugins()}"\n }}'
+    settings.write_text(f"provider_installation {{\n {mirror}\n}}\n")
+    plain = {f"TF_CLI_ARGS_{command}": "-no-color" for command in ("init", "plan", "apply", "destroy")}
+    return {"TF_CLI_CONFIG_FILE": str(settings), "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1", **plain}
+
+
+def no_terraform() -> str:
+    """Empty where Terraform is, with its AWS provider: no package index has them."""
+    missing = missing_programs("terraform") or (
+        "" if terraform_plugins() else f"its AWS provider is not in {' or '.join(PLUGIN_FOLDERS)}"
+    )
+    return f"{ONLY_ON} computers with Terraform: {missing}" if missing else ""
+
+
+ONLY_ON = "only on"
+"""What a reason begins with that excuses a skip in CI, too."""
+
 PROBES: Mapping[str, Callable[[], str]] = {
     "linux": no_linux,
     "root": no_root,
@@ -82,6 +115,7 @@ PROBES: Mapping[str, Callable[[], str]] = {
     "docker": no_docker,
     "compose": no_compose,
     "namespaces": no_namespaces,
+    "terraform": no_terraform,
 }
 """By marker. ``slow`` needs nothing."""
 
@@ -98,5 +132,5 @@ def is_ci(environment: Mapping[str, str]) -> bool:
 
 
 def is_excused(reason: str) -> bool:
-    """Whether a skip is about another platform and not about something that is missing here."""
-    return reason.removeprefix("Skipped: ").startswith("only on ")
+    """Whether a skip is about another platform, or what no package index has, and not about something missing here."""
+    return re.match(rf"(Skipped: )?(\w+: )?{ONLY_ON} ", reason) is not None

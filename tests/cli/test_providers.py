@@ -7,7 +7,7 @@ import json
 import pytest
 
 from runctl.cli.main import run
-from runctl.providers.interface import ABILITIES
+from runctl.providers.abilities import ABILITIES
 from runctl.testing.contract import ABILITIES as OF_THE_CONTRACT
 
 

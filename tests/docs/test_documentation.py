@@ -44,6 +44,7 @@ from runctl.runs.end_reason import exit_code
 from runctl.runs.launch_plan import ResultsPlan, Storing
 from runctl.runs.results import LaunchEnd, Results
 from runctl.runs.status import KeptThing, RunningMachine, Status
+from tests.availability import terraform_environment
 from tests.cli.fake_provider import a_plan
 from tests.docs.pages import blocks, matches, needs, script, steps
 from tests.machines.test_offers import ONE
@@ -83,6 +84,8 @@ def test_a_page_does_what_it_shows(page: Path, tmp_path: Path) -> None:
     shutil.copytree(REPOSITORY / "examples", work / "examples")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "LC_ALL": "C.UTF-8"}
+    if "terraform" in needs(page.read_text()):
+        environment |= terraform_environment(tmp_path)
     try:
         run_at_most(["bash", "-c", script(todo, results)], work, environment, seconds=4 * MINUTES)
     finally:

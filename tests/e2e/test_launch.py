@@ -39,14 +39,14 @@ def runctl(in_docker_sandbox: SandboxInfo, project: CommandLine) -> CommandLine:
     return project
 
 
-def client(sandbox: SandboxInfo, service: str) -> Any:
+def client(sandbox: SandboxInfo, service: str, region: str | None = None) -> Any:
     """boto3's, of the account."""
     environment = sandbox.environment()
     make: Any = boto3.client
     return make(
         service,
         endpoint_url=sandbox.endpoint_url,
-        region_name=sandbox.region,
+        region_name=region or sandbox.region,
         aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runctl.core.errors import Unsupported
-from runctl.providers.interface import made_when_asked
+from runctl.providers.abilities import made_when_asked
 
 
 def test_an_ability_is_made_when_it_is_first_asked_for_and_may_be_another() -> None:

@@ -69,6 +69,7 @@ def test_no_ci_is_recognised(environment: dict[str, str]) -> None:
 
 def test_only_another_platform_excuses_a_skip() -> None:
     assert is_excused("Skipped: only on macOS")
+    assert is_excused("Skipped: terraform: only on computers with Terraform: not installed: terraform")
     assert not is_excused("Skipped: sshd: not installed: sshd")
 
 

@@ -9,13 +9,13 @@ it needs with `require`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runctl.core.errors import Unsupported
 from runctl.core.ids import InstanceId, VolumeId
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from runctl.providers.nodes import Nodes
     from runctl.providers.object_storage import ObjectStorage
     from runctl.providers.prices import Prices
+    from runctl.providers.terraform import TerraformExport
     from runctl.providers.volumes import Clones, Resizing, Snapshots, Volumes
     from runctl.transport.agent import AgentClient
     from runctl.transport.interface import Transport
@@ -297,59 +298,6 @@ class StopAndStart(ABC):
         """A stopped instance is starting; see `Provider.wait_ready`."""
 
 
-class made_when_asked(Generic[Ability]):  # noqa: N801 (a decorator)
-    """An ability that is made when it is first asked for: a method's decorator, for classes of `Provider`.
-
-    `functools.cached_property` does the same; type checkers take what that makes for read-only, which no ability is.
-    """
-
-    def __init__(self, make: Callable[[Any], Ability]) -> None:
-        self._make = make
-        self._name = make.__name__
-        self.__doc__ = make.__doc__
-
-    @overload
-    def __get__(self, instance: None, owner: type) -> Self: ...
-
-    @overload
-    def __get__(self, instance: object, owner: type) -> Ability: ...
-
-    def __get__(self, instance: object | None, owner: type) -> Ability | Self:
-        if instance is None:
-            return self
-        made = instance.__dict__
-        if self._name not in made:
-            made[self._name] = self._make(instance)
-        ability: Ability = made[self._name]
-        return ability
-
-    def __set__(self, instance: object, ability: Ability) -> None:
-        instance.__dict__[self._name] = ability
-
-
-ABILITIES: Mapping[str, str] = {
-    "renting": "rent and end machines",
-    "stop_and_start": "stop and start machines",
-    "limits": "end machines by a time, a budget, or idleness",
-    "groups": "replace machines with nobody watching",
-    "nodes": "rent several machines for one run",
-    "spot_market": "tell how likely spot machines are",
-    "catalogue": "list what can be rented",
-    "prices": "tell prices",
-    "bill": "tell what was billed",
-    "volumes": "block volumes",
-    "snapshots": "snapshots of volumes",
-    "clones": "copies of volumes",
-    "resizing": "larger and faster volumes",
-    "filling": "fill volumes from an object store",
-    "object_storage": "an object store",
-    "registry": "an image registry",
-    "inventory": "list and remove everything that runctl has made",
-    "account": "set up an account",
-}
-"""What a provider may be able to do, by the attribute of `Provider`, in words for a person."""
-
-
 class Provider(ABC):
     """Finds machines and reaches them; what else it can do are its abilities.
 
@@ -383,6 +331,9 @@ class Provider(ABC):
     )
     inventory: Inventory | Unsupported = Unsupported(
         "this provider cannot list everything that runctl has made"
+    )
+    terraform: TerraformExport | Unsupported = Unsupported(
+        "nobody has said what this provider's resources are in Terraform's terms"
     )
     bill: Bill | Unsupported = Unsupported("this provider does not tell what it has billed")
     billing: BillingRules = BillingRules()

@@ -267,3 +267,12 @@ def test_a_machine_may_end_the_group_of_its_run_and_no_other(
     finally:
         iam.delete_role_policy(RoleName="group-test", PolicyName="own")
         iam.delete_role(RoleName="group-test")
+
+
+def test_a_group_is_in_one_region_only(account: Account, create_group: CreateGroup) -> None:
+    create_group(DesiredCapacity=0)
+    elsewhere = account.client("autoscaling", region_name="eu-west-1")
+    assert elsewhere.describe_auto_scaling_groups()["AutoScalingGroups"] == []
+    with pytest.raises(ClientError) as refused:
+        elsewhere.set_desired_capacity(AutoScalingGroupName=NAME, DesiredCapacity=1)
+    assert "not found" in str(refused.value)

@@ -275,6 +275,15 @@ _LAST: dict[str, Leaf | Branch] = {
             ),
         },
     ),
+    "export": Branch(
+        "Write what runctl has, or would do, for other tools.",
+        {
+            "terraform": Leaf(
+                "Write what runctl has made as Terraform's resources, with their imports.",
+                "runctl.cli.export.terraform:terraform_command",
+            ),
+        },
+    ),
     "sandbox": Branch(
         "AWS on this computer, for trying things out.",
         {

@@ -11,7 +11,7 @@ from runctl.cli.framework.commands import Command
 from runctl.core.errors import NotFound, RunctlError, Unsupported
 from runctl.core.names import did_you_mean
 from runctl.providers import registry
-from runctl.providers.interface import ABILITIES
+from runctl.providers.abilities import ABILITIES
 from runctl.render.tables import Column, Screen, fit, screen_of
 
 _HAS, _HAS_NOT = "yes", "-"

@@ -11,10 +11,11 @@ from runctl.core.ids import InstanceId
 from runctl.core.models import Instance
 from runctl.core.progress import SILENT, Progress
 from runctl.costs.billing import BillingRules
+from runctl.providers.abilities import made_when_asked
 from runctl.providers.aws.calls.errors import raising_our_errors
 from runctl.providers.aws.context import AwsContext
 from runctl.providers.aws.settings import TRANSPORTS
-from runctl.providers.interface import Check, Provider, Scope, made_when_asked
+from runctl.providers.interface import Check, Provider, Scope
 
 if TYPE_CHECKING:
     from runctl.providers.aws.account.setup import AwsAccountSetup
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from runctl.providers.aws.prices.ability import AwsPrices
     from runctl.providers.aws.prices.catalogue import AwsCatalogue
     from runctl.providers.aws.s3_storage import S3Storage
+    from runctl.providers.aws.terraform.ability import AwsTerraform
     from runctl.transport.agent import AgentClient
     from runctl.transport.interface import Transport
 
@@ -186,6 +188,13 @@ class AwsProvider(Provider):
         from runctl.providers.aws.inventory.inventory import AwsInventory
 
         return AwsInventory(self._context)
+
+    @made_when_asked
+    def terraform(self) -> AwsTerraform:
+        """The resources of hashicorp/aws."""
+        from runctl.providers.aws.terraform.ability import AwsTerraform
+
+        return AwsTerraform(self._context)
 
     def scope(self) -> Scope:
         """The account and region, and the configuration's ``[aws]`` section."""

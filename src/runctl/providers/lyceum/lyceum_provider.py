@@ -25,13 +25,13 @@ from runctl.core.journal import Journal
 from runctl.core.models import Instance, InstanceState
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
+from runctl.providers.abilities import made_when_asked
 from runctl.providers.first_boot import READY_FILE, parse_ready, user_data
 from runctl.providers.interface import (
     Check,
     DoctorStatus,
     Provider,
     Scope,
-    made_when_asked,
 )
 from runctl.providers.labels import listed
 from runctl.providers.lyceum.context import LyceumContext

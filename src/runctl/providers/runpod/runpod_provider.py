@@ -22,7 +22,8 @@ from runctl.core.models import Instance, InstanceState, Market
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
 from runctl.costs.rates import Per, Rate
-from runctl.providers.interface import Check, DoctorStatus, Provider, Scope, StopAndStart, made_when_asked
+from runctl.providers.abilities import made_when_asked
+from runctl.providers.interface import Check, DoctorStatus, Provider, Scope, StopAndStart
 from runctl.providers.labels import listed
 from runctl.providers.prices import Prices, included
 from runctl.providers.runpod.catalogue import SOURCE, parse_kind, sold

@@ -62,11 +62,26 @@ def install() -> None:
     ]
     for name in served:
         if callable(vars(AutoScalingResponse)[name]):
-            setattr(AutoScalingResponse, name, _method(ours.get(name) or _refusal(name)))
+            setattr(AutoScalingResponse, name, _method(name, ours.get(name) or _refusal(name)))
 
 
-def _method(handle: Callable[[dict[str, Any]], Any]) -> Callable[[Any], ActionResult]:
+LISTS = {
+    "describe_auto_scaling_groups": "AutoScalingGroups",
+    "describe_auto_scaling_instances": "AutoScalingInstances",
+    "describe_scaling_activities": "Activities",
+    "describe_scheduled_actions": "ScheduledUpdateGroupActions",
+    "describe_tags": "Tags",
+}
+"""What is listed, by the operation that lists it."""
+
+
+def _method(name: str, handle: Callable[[dict[str, Any]], Any]) -> Callable[[Any], ActionResult]:
     def respond(self: Any) -> ActionResult:
+        if self.region != current().region:
+            # Groups, like their machines, are in the sandbox's own region.
+            if name not in LISTS:
+                raise not_found(str(self._get_params().get("AutoScalingGroupName")))
+            return ActionResult({LISTS[name]: []})
         with current().lock:
             result = handle(self._get_params())
         keeper().wake()
@@ -159,6 +174,7 @@ def _shown(group: Group) -> dict[str, Any]:
         "TerminationPolicies": ["Default"],
         "NewInstancesProtectedFromScaleIn": False,
         "CapacityRebalance": group.capacity_rebalance,
+        "CapacityReservationSpecification": {"CapacityReservationPreference": "default"},
     }
     if group.deleting:
         shown["Status"] = "Delete in progress"

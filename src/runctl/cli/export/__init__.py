@@ -1,0 +1,1 @@
+"""``runctl export``: what runctl has, or would do, written for other tools."""

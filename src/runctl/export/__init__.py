@@ -1,0 +1,1 @@
+"""What runctl has, written for other tools."""

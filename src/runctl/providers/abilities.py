@@ -1,0 +1,62 @@
+"""What a provider may be able to do, and how it makes what it does that with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Self, TypeVar, overload
+
+Ability = TypeVar("Ability")
+
+
+class made_when_asked(Generic[Ability]):  # noqa: N801 (a decorator)
+    """An ability that is made when it is first asked for: a method's decorator, for classes of providers.
+
+    `functools.cached_property` does the same; type checkers take what that makes for read-only, which no ability is.
+    """
+
+    def __init__(self, make: Callable[[Any], Ability]) -> None:
+        self._make = make
+        self._name = make.__name__
+        self.__doc__ = make.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type) -> Ability: ...
+
+    def __get__(self, instance: object | None, owner: type) -> Ability | Self:
+        if instance is None:
+            return self
+        made = instance.__dict__
+        if self._name not in made:
+            made[self._name] = self._make(instance)
+        ability: Ability = made[self._name]
+        return ability
+
+    def __set__(self, instance: object, ability: Ability) -> None:
+        instance.__dict__[self._name] = ability
+
+
+ABILITIES: Mapping[str, str] = {
+    "renting": "rent and end machines",
+    "stop_and_start": "stop and start machines",
+    "limits": "end machines by a time, a budget, or idleness",
+    "groups": "replace machines with nobody watching",
+    "nodes": "rent several machines for one run",
+    "spot_market": "tell how likely spot machines are",
+    "catalogue": "list what can be rented",
+    "prices": "tell prices",
+    "bill": "tell what was billed",
+    "volumes": "block volumes",
+    "snapshots": "snapshots of volumes",
+    "clones": "copies of volumes",
+    "resizing": "larger and faster volumes",
+    "filling": "fill volumes from an object store",
+    "object_storage": "an object store",
+    "registry": "an image registry",
+    "inventory": "list and remove everything that runctl has made",
+    "terraform": "write what runctl has made for Terraform",
+    "account": "set up an account",
+}
+"""What a provider may be able to do, in words, by the attribute of `runctl.providers.interface.Provider`."""

@@ -1,0 +1,1 @@
+"""What runctl has in an account, in the terms of Terraform's AWS provider."""
