@@ -21,6 +21,7 @@ from runctl.providers.ended import what_became_of
 from runctl.providers.registry import command, is_this_computer
 from runctl.render.launch_plan import launch_plan_document, launch_plan_text
 from runctl.render.run_table import machine_end_text
+from runctl.runs.costs import with_ledger_costs
 from runctl.runs.launch_plan import LaunchPlan, is_address
 from runctl.runs.launching import Launch
 from runctl.runs.records import RunRecord
@@ -133,7 +134,7 @@ def end_rental(cli: Cli, machine: Machine, record: RunRecord, *, only_read: bool
     if only_read and (ended.stay is None or not ended.stay.why.startswith(NOT_UPLOADED)):
         cli.say(f"results: {record.results}/{record.id}")
     if ended.stay is None:
-        cli.say(_cost(ended))
+        cli.say(_cost(ended) + _all_attempts(cli, record))
     else:
         cli.say(_stays(record, ended))
     return ended
@@ -145,6 +146,15 @@ def _cost(ended: GivenBack) -> str:
         return f"{instance.id} is given back after {ended.seconds:.0f} s"
     price = f"{usd(instance.price_per_hour)} an hour, {instance.market.value}"
     return f"cost: {usd(ended.cost)} ({ended.seconds:.0f} s at {price}); {instance.id} is given back"
+
+
+def _all_attempts(cli: Cli, record: RunRecord) -> str:
+    """The machines before this one are the run's cost as well."""
+    now = SystemClock().now()
+    (run,) = with_ledger_costs(cli.session, [record.as_run(now)], now)
+    if not record.past or run.cost is None:
+        return ""
+    return f"; the run cost {usd(run.cost)} in {counted(len(record.past) + 1, 'attempt')}"
 
 
 def _stays(record: RunRecord, ended: GivenBack) -> str:
