@@ -9,7 +9,14 @@ import pytest
 from runctl.core.errors import Conflict, MachineError, NotFound, PermissionDenied, Unreachable
 from runctl.core.models import InstanceState
 from tests.cli.conftest import Invoke, data_of, error_of
-from tests.cli.fake_provider import INSTANCE_ID, OTHER_ID, Script, a_volume, an_instance
+from tests.cli.fake_provider import (
+    INSTANCE_ID,
+    OTHER_ID,
+    FakeStopAndStart,
+    Script,
+    a_volume,
+    an_instance,
+)
 
 
 def test_an_instance_has_the_promised_json_shape(invoke: Invoke, script: Script) -> None:
@@ -206,8 +213,21 @@ def test_start_without_waiting_returns_at_once(invoke: Invoke, script: Script) -
 
 
 def test_stop_takes_several(invoke: Invoke, script: Script) -> None:
-    script.answers["stop"] = lambda i: an_instance(i, state=InstanceState.STOPPING)
+    script.answers.update(instance=an_instance, stop=lambda i: an_instance(i, state=InstanceState.STOPPING))
     assert invoke("aws", "stop", INSTANCE_ID, OTHER_ID, "-q").stdout == f"{INSTANCE_ID}\n{OTHER_ID}\n"
+
+
+def test_stop_asks_where_the_machines_own_disk_is_lost(
+    invoke: Invoke, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeStopAndStart, "keeps_disks", False)
+    script.answers.update(instance=an_instance, stop=lambda i: an_instance(i, state=InstanceState.STOPPING))
+
+    asked = invoke("aws", "stop", INSTANCE_ID)
+
+    assert (asked.exit_code, script.names()) == (2, ["instance"])
+    assert f"what is on the own disk of {INSTANCE_ID} is lost" in asked.stderr
+    assert invoke("aws", "stop", INSTANCE_ID, "--yes", "-q").stdout == f"{INSTANCE_ID}\n"
 
 
 @pytest.mark.parametrize(

@@ -74,3 +74,12 @@ def test_stop_ends_a_run_and_its_machine_leaves_no_process(runctl: CommandLine) 
 
     assert stopped[0]["end_reason"] == "STOPPED"
     assert runctl("aws", "processes", instance, "--output", "json").ok().json == []
+
+    # So does stopping the machine, which asks first.
+    other = runctl("aws", "train", instance, "train.py", "--quiet", "--", "--forever").ok().out.strip()
+    until(lambda: "tick" in runctl("runs", "logs", other).out, what="the first tick")
+    asked = runctl("aws", "stop", instance)
+    assert asked.code == 2
+    assert f"{other} (train.py) is running on {instance}" in asked.err
+    runctl("aws", "stop", instance, "--yes").ok()
+    assert runctl("runs", "show", other, "--output", "json").ok().json["end_reason"] == "STOPPED"

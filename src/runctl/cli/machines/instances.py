@@ -19,10 +19,11 @@ from runctl.cli.framework.values import DURATION, wide_option
 from runctl.cli.machines.resolve import find_instance, instance_argument
 from runctl.core.clock import SystemClock
 from runctl.core.errors import RunctlError, Unsupported
-from runctl.core.models import Instance, Market, RunPhase, Volume
+from runctl.core.models import Instance, InstanceState, Market, RunPhase, Volume
 from runctl.core.money import usd
 from runctl.core.tags import NAME
 from runctl.machines.finding import instance_ids
+from runctl.providers.interface import require
 from runctl.providers.registry import plugin
 from runctl.render.tables import screen_of
 from runctl.render.things import instance_details, instances_table
@@ -173,12 +174,28 @@ def stop_command(provider: str) -> click.Command:
     )
     @click.pass_obj
     def command(cli: Cli, references: tuple[str, ...]) -> None:
-        """Stop instances; their disks stay.
+        """Stop instances, to start them again later.
 
-        A stopped instance costs nothing by the hour, but its disks do. What was in memory is lost.
+        A stopped instance costs nothing by the hour, but its disks do. What was in memory is lost, and on some
+        providers what is on its own disk, too. Asks first where something would be lost, unless --yes is given. A run
+        that goes on is stopped with SIGTERM first, so that it can save.
         """
+        from runctl.runs.run_logs.sources import fetch_logs
+
+        rentals = cli.session.rentals(provider)
+        ability = require(rentals.provider.stop_and_start)
         ids = instance_ids(cli.session, provider, references)
-        for_each(cli, ids, cli.session.rentals(provider).stop, lambda done: emit_instances(cli, done))
+        found = [rentals.provider.instance(identifier) for identifier in ids]
+        live = [instance for instance in found if instance.state is InstanceState.RUNNING]
+        running = _record_runs(cli, live)
+        losing = [] if ability.keeps_disks else live
+        if losing:
+            cli.progress.warn(f"what is on the own disk of {', '.join(each.id for each in losing)} is lost")
+        if losing or running:
+            cli.confirm(f"Stop {_described(live)}?")
+        _save(cli, running)
+        fetch_logs(cli.session, losing)
+        for_each(cli, ids, rentals.stop, lambda done: emit_instances(cli, done))
 
     return command
 
@@ -214,7 +231,7 @@ def terminate_command(provider: str) -> click.Command:
         if live:
             running = _record_runs(cli, live)
             cli.progress.note(_disks(cli, provider, live))
-            cli.confirm(_question(live))
+            cli.confirm(f"End {_described(live)} for good?")
             _save(cli, running)
             from runctl.runs.run_logs.sources import fetch_logs
 
@@ -280,12 +297,11 @@ def _disk(volume: Volume) -> str:
     return f"{volume.name or volume.id} ({volume.size_gib} GiB{where})"
 
 
-def _question(instances: Sequence[Instance]) -> str:
-    described = ", ".join(
+def _described(instances: Sequence[Instance]) -> str:
+    return ", ".join(
         f"{i.id} ({', '.join(filter(None, (i.tags.get(NAME), i.instance_type, _market(i), i.project)))})"
         for i in instances
     )
-    return f"End {described} for good?"
 
 
 def _market(instance: Instance) -> str:

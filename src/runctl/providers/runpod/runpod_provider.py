@@ -52,7 +52,7 @@ class RunPodStopAndStart(StopAndStart):
     def stop(self, instance_id: InstanceId, progress: Progress = SILENT) -> Instance:
         """It is stopped; its own disk is empty at the next start."""
         self._check_ours(instance_id)
-        progress.warn(f"what is on the disk of {instance_id} is lost: RunPod keeps network volumes only")
+        del progress
         self._machines.forget(instance_id)
         return self._act(instance_id, "stop", InstanceState.STOPPED)
 
