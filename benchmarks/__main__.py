@@ -22,6 +22,7 @@ NAMES = (
     "log_latency",
     "dev_mode",
     "docker_build",
+    "export",
     "ledger",
     "simulation",
 )

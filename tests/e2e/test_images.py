@@ -82,6 +82,22 @@ def test_an_image_is_built_where_the_plan_says_and_once(
     assert "pulling the image" in first.out
     assert (repeated["there"], repeated["will_create"]) == ("registry", [])
 
+    # A cluster gets the same image, by its digest; what is not in the registry is pushed only after a yes.
+    export = ("export", "kubernetes", "train.py", "--dockerfile", "here.dockerfile", "--output", "json")
+    exported = project(*export, "--build-arg", "MARK=here").ok().json["image"]
+    asked = project(*export, "--build-arg", "MARK=cluster")
+    before = [image["imageDigest"] for image in ecr.list_images(repositoryName="runctl/digits")["imageIds"]]
+    pushed = project(*export, "--build-arg", "MARK=cluster", "--yes").ok().json["image"]
+    after = [image["imageDigest"] for image in ecr.list_images(repositoryName="runctl/digits")["imageIds"]]
+    tagged = ecr.describe_images(
+        repositoryName="runctl/digits", imageIds=[{"imageTag": repeated["reference"].rpartition(":")[2]}]
+    )
+    assert (
+        exported == f"{repeated['reference'].rpartition(':')[0]}@{tagged['imageDetails'][0]['imageDigest']}"
+    )
+    assert (asked.code, asked.error["code"]) == (2, "confirmation-needed")
+    assert pushed.partition("@")[2] in set(after) - set(before)
+
     on_machine = project(*there, "--dry-run", "--output", "json").ok().json["image"]
     second = project(*there, "--wait").ok()
     third = project(*there, "--dry-run", "--output", "json").ok().json["image"]

@@ -57,6 +57,7 @@ ABILITIES: Mapping[str, str] = {
     "registry": "an image registry",
     "inventory": "list and remove everything that runctl has made",
     "terraform": "write what runctl has made for Terraform",
+    "kubernetes": "describe runs for a Kubernetes cluster",
     "account": "set up an account",
 }
 """What a provider may be able to do, in words, by the attribute of `runctl.providers.interface.Provider`."""

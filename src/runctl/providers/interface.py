@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from runctl.providers.groups import Groups
     from runctl.providers.image_registry import ImageRegistry
     from runctl.providers.inventory import Inventory
+    from runctl.providers.kubernetes import Kubernetes
     from runctl.providers.limits import Limiting
     from runctl.providers.nodes import Nodes
     from runctl.providers.object_storage import ObjectStorage
@@ -334,6 +335,9 @@ class Provider(ABC):
     )
     terraform: TerraformExport | Unsupported = Unsupported(
         "nobody has said what this provider's resources are in Terraform's terms"
+    )
+    kubernetes: Kubernetes | Unsupported = Unsupported(
+        "this provider's machines are in no Kubernetes cluster"
     )
     bill: Bill | Unsupported = Unsupported("this provider does not tell what it has billed")
     billing: BillingRules = BillingRules()

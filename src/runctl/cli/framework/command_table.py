@@ -278,6 +278,11 @@ _LAST: dict[str, Leaf | Branch] = {
     "export": Branch(
         "Write what runctl has, or would do, for other tools.",
         {
+            "kubernetes": Leaf(
+                "Write a run as a Kubernetes Job, with what it needs.",
+                "runctl.cli.export.kubernetes:kubernetes_command",
+                aliases=("k8s",),
+            ),
             "terraform": Leaf(
                 "Write what runctl has made as Terraform's resources, with their imports.",
                 "runctl.cli.export.terraform:terraform_command",

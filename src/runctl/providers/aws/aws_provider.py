@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from runctl.providers.aws.ec2.spot_market import Ec2SpotMarket
     from runctl.providers.aws.ecr import EcrRegistry
     from runctl.providers.aws.inventory.inventory import AwsInventory
+    from runctl.providers.aws.kubernetes import AwsKubernetes
     from runctl.providers.aws.prices.ability import AwsPrices
     from runctl.providers.aws.prices.catalogue import AwsCatalogue
     from runctl.providers.aws.s3_storage import S3Storage
@@ -181,6 +182,13 @@ class AwsProvider(Provider):
         from runctl.providers.aws.autoscaling.groups import AutoScalingGroups
 
         return AutoScalingGroups(self._context)
+
+    @made_when_asked
+    def kubernetes(self) -> AwsKubernetes:
+        """Nodes of EKS, and the EBS CSI driver."""
+        from runctl.providers.aws.kubernetes import AwsKubernetes
+
+        return AwsKubernetes(self._context)
 
     @made_when_asked
     def inventory(self) -> AwsInventory:

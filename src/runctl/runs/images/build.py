@@ -262,6 +262,18 @@ class ImageBuild:
                     return "registry"
         return "engine" if self.client.has_image(self.plan.local) else None
 
+    def digest(self) -> str | None:
+        """The registry's of the image, which is there; ``None`` where nobody here knows it."""
+        if self.target is None:
+            return None
+        if self.owner is not None and self.target.plan is not None:
+            stored = image_registry(self.session, self.owner).images(self.target.plan.name)
+            return next((each.digest for each in stored if self.plan.tag in each.tags), None)
+        inspect = ("image", "inspect", "--format", '{{join .RepoDigests "\\n"}}', str(self.plan.remote))
+        known = self.client.run(*inspect).stdout.decode(errors="replace").split()
+        found = (each.partition("@") for each in known)
+        return next((digest for name, _, digest in found if name == self.target.repository), None)
+
     def build(self) -> Built:
         """The engine has the image."""
         if self.find(pushes=False):

@@ -43,8 +43,7 @@ def choose_types(context: AwsContext, request: InstanceRequest) -> tuple[Instanc
             f"{named[0]} is named, and needs are stated as well",
             hint="name instance types, or say what the machine needs, not both",
         )
-    sold = _all_types(context, request.market, architecture_of(request.needs))
-    fitting = [each for each in sold if fits(each, request.needs)]
+    fitting = fitting_types(context, request.needs, request.market)
     if not fitting:
         raise NotFound(
             f"{context.session.region} has no instance type with {needs_text(request.needs)}",
@@ -53,6 +52,12 @@ def choose_types(context: AwsContext, request: InstanceRequest) -> tuple[Instanc
     smallest = sorted(fitting, key=lambda each: (each.gpu_count, each.vcpus, each.memory_mib, each.name))
     compared = smallest[:MOST_PRICED]
     return cheapest_types(compared, _lowest_prices(context, compared, request.market))
+
+
+def fitting_types(context: AwsContext, needs: Needs, market: Market) -> list[InstanceType]:
+    """Every type of the region that has what is needed."""
+    sold = _all_types(context, market, architecture_of(needs))
+    return [each for each in sold if fits(each, needs)]
 
 
 def fits(kind: InstanceType, needs: Needs) -> bool:

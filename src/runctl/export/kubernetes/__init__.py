@@ -1,0 +1,1 @@
+"""A run as manifests for a Kubernetes cluster."""

@@ -1,0 +1,159 @@
+"""What starts a script in its container, in the shells that images have."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import boto3
+import pytest
+
+from runctl.export.kubernetes.manifest import start_program
+from runctl.providers.aws.kubernetes import AwsKubernetes
+from tests.e2e.command_line import until
+
+SHELLS = tuple(
+    argv
+    for argv in (("/bin/sh",), ("bash", "--posix"), ("busybox", "sh"))
+    if shutil.which(argv[0]) is not None
+)
+SAVES = """
+import os, signal, sys
+def save(*_):
+    print("saved", flush=True)
+    sys.exit(int(sys.argv[1]))
+signal.signal(signal.SIGTERM, save)
+print("running", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+@pytest.fixture(params=SHELLS, ids=lambda argv: argv[0].rpartition("/")[2])
+def shell(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    found: tuple[str, ...] = request.param
+    return found
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Path:
+    path = tmp_path / "start.sh"
+    path.write_text(start_program())
+    return path
+
+
+def variables(tmp_path: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "RUNCTL_CHECKPOINT_DIR": str(tmp_path / "run" / "checkpoints"),
+        "RUNCTL_OUTPUT_DIR": str(tmp_path / "run" / "output"),
+    }
+
+
+def run(shell: tuple[str, ...], start: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*shell, str(start), *argv],
+        env=variables(start.parent),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+PRINT = (sys.executable, "-c", "import os, sys; print([os.environ['RUNCTL_RESUME_FROM'], *sys.argv[1:]])")
+
+
+def test_the_first_attempt_has_its_folders_and_nothing_to_resume_from(
+    shell: tuple[str, ...], start: Path
+) -> None:
+    done = run(shell, start, "2", "--resume", "{checkpoint}", *PRINT, "--lr", "a b", "*")
+
+    assert (done.returncode, done.stdout) == (0, "['', '--lr', 'a b', '*']\n")
+    assert (start.parent / "run" / "output").is_dir()
+
+
+def test_a_further_attempt_goes_on_from_the_newest_checkpoint(shell: tuple[str, ...], start: Path) -> None:
+    folder = start.parent / "run" / "checkpoints"
+    (folder / "step 2").mkdir(parents=True)
+    for age, name in enumerate(
+        (".step3.pt.partial", "step3.pt.tmp", "empty.pt", "metrics.json", "step 2", "step1.pt")
+    ):
+        path = folder / name
+        if not path.is_dir():
+            path.write_text("" if name == "empty.pt" else "x")
+        os.utime(path, (1_000_000 - age, 1_000_000 - age))
+
+    done = run(shell, start, "2", "--resume={checkpoint}", "{checkpoint}:{checkpoint}!", *PRINT, "last")
+
+    newest = f"{folder}/step 2"
+    assert done.stdout == f"{[newest, 'last', f'--resume={newest}', f'{newest}:{newest}!']}\n"
+
+
+@pytest.mark.parametrize(("argv", "code"), [(("sh", "-c", "exit 7"), 7), (("/no/such/program",), 127)])
+def test_the_scripts_exit_code_is_its_own(
+    shell: tuple[str, ...], start: Path, argv: tuple[str, ...], code: int
+) -> None:
+    assert run(shell, start, "0", *argv).returncode == code
+
+
+@pytest.mark.parametrize(("own", "code"), [(0, 143), (143, 143), (3, 3)])
+def test_a_script_that_is_asked_to_end_may_save_and_is_not_complete(
+    shell: tuple[str, ...], start: Path, own: int, code: int
+) -> None:
+    with subprocess.Popen(
+        [*shell, str(start), "0", sys.executable, "-c", SAVES, str(own)],
+        env=variables(start.parent),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "running\n"
+        child.send_signal(signal.SIGTERM)
+        assert child.stdout.readline() == "saved\n"
+        assert child.wait(timeout=60) == code
+
+
+@pytest.mark.namespaces
+@pytest.mark.root
+@pytest.mark.usefixtures("in_sandbox")
+def test_a_store_gives_what_it_has_and_gets_what_was_saved_last(tmp_path: Path) -> None:
+    program, folder = tmp_path / "carry.sh", tmp_path / "checkpoints"
+    program.write_text(AwsKubernetes.carrier.program)
+    s3 = boto3.client("s3")
+    bucket = f"runs-{uuid.uuid4().hex[:12]}"
+    s3.create_bucket(Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key="runs/digits/checkpoints/step1.pt", Body=b"1")
+    address = f"s3://{bucket}/runs/digits/checkpoints"
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def carry(what: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            ["/bin/sh", str(program), what, address, str(folder), "3600"], env=environment
+        )
+
+    with carry("fetch") as fetching:
+        assert fetching.wait(timeout=60) == 0
+    assert (folder / "step1.pt").read_bytes() == b"1"
+    with carry("publish") as publishing:
+        # It sleeps before it copies for the first time.
+        until(lambda: "sleep" in _children(publishing.pid) or None, what="the first copy to be waited for")
+        (folder / "step2").mkdir()
+        (folder / "step2" / "weights").write_bytes(b"2")
+        (folder / ".step3.pt.partial").write_bytes(b"half")
+        publishing.send_signal(signal.SIGTERM)
+        assert publishing.wait(timeout=60) == 0
+    there = {
+        item["Key"].rpartition("checkpoints/")[2] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]
+    }
+    assert there == {"step1.pt", "step2/weights"}
+
+
+def _children(pid: int) -> set[str]:
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return {Path(f"/proc/{each}/comm").read_text().strip() for each in found}
