@@ -21,21 +21,12 @@ def measure() -> Iterator[Result]:
     with tempfile.TemporaryDirectory(prefix="bench-") as name, sandbox_account(Path(name)) as environment:
         folders = {f"XDG_{kind}_HOME": f"{name}/{kind}" for kind in ("DATA", "CONFIG", "STATE", "CACHE")}
         (Path(name) / "train.py").write_text("")
-        runctl = str(BIN / "runctl")
-        made = [runctl, "aws", "ebs", "create", "--name", "datasets", "--size", "1"]
+        there = ["env", "--chdir", name, str(BIN / "runctl")]
+        made = [*there, "aws", "ebs", "create", "--name", "datasets", "--size", "1"]
         command(made, **environment, **folders)()
-        argv = [
-            runctl,
-            "export",
-            "kubernetes",
-            "train.py",
-            "--image",
-            "digits:1",
-            "--gpu",
-            "A100:1",
-            "--spot",
-        ]
-        export = command([*argv, "--ebs-mount", "datasets:/data"], cwd=Path(name), **environment, **folders)
+        options = ["--image", "digits:1", "--gpu", "A100:1", "--spot", "--ebs-mount", "datasets:/data"]
+        argv = [*there, "export", "kubernetes", "train.py", *options]
+        export = command(argv, **environment, **folders)
         took = []
         for _ in range(ROUNDS + 1):
             started = time.perf_counter()

@@ -30,7 +30,7 @@ class AwsContext:
     state_directory: Path
     """For keys and known hosts, on this computer."""
     cache_directory: Path
-    types_sold: dict[tuple[Market, str], list[InstanceType]] = field(
+    types_sold: dict[tuple[Market, str, bool], list[InstanceType]] = field(
         default_factory=dict, repr=False, compare=False
     )
     """What `choose_types` has found that the region sells: many pages, and another plan may be made every minute."""

@@ -3,7 +3,7 @@
 EC2 reads the values of filters as patterns ("List and filter using the CLI and API" in the EC2 user guide): ``*`` and
 ``?`` stand for other characters, and a backslash takes that meaning from the next one. Every EC2 client of a session
 escapes all values of all filters (`keep_literal`), so that no call can look up a pattern, and `describe` compares the
-tags that come back once more.
+tags that come back once more. Types of machines have no names that users give: there patterns are meant.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _SPECIAL = re.compile(r"[\\*?]")
 _TAG = "tag:"
+_PATTERNS = ("DescribeInstanceTypes", "instance-type")
+"""The call and the filter whose values are patterns."""
 _ITEMS = {
     "describe_instances": "Reservations",
     "describe_volumes": "Volumes",
@@ -36,14 +38,17 @@ def keep_literal(client: Any) -> None:
     client.meta.events.register("provide-client-params.ec2", _escaped)
 
 
-def _escaped(params: Mapping[str, Any], **_: Any) -> Mapping[str, Any] | None:
+def _escaped(params: Mapping[str, Any], *, model: Any = None, **_: Any) -> Mapping[str, Any] | None:
     filters = params.get("Filters")
     if not filters:
         return None
     return {
         **params,
         "Filters": [
-            {**item, "Values": [literal(value) for value in item.get("Values", ())]} for item in filters
+            item
+            if (getattr(model, "name", None), item.get("Name")) == _PATTERNS
+            else {**item, "Values": [literal(value) for value in item.get("Values", ())]}
+            for item in filters
         ],
     }
 
