@@ -10,7 +10,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -93,14 +92,12 @@ def _children_seconds() -> float:
     return ended.ru_utime + ended.ru_stime
 
 
-def command(argv: Sequence[str], *, cwd: Path | None = None, **environment: str) -> Callable[[], None]:
-    """A call that runs a program to its end, in this folder or that one, and fails if it fails."""
+def command(argv: Sequence[str], **environment: str) -> Callable[[], None]:
+    """A call that runs a program to its end and fails if it fails."""
     env = {**os.environ, **environment}
 
     def run() -> None:
-        done = subprocess.run(
-            list(argv), cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False
-        )
+        done = subprocess.run(list(argv), env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False)
         if done.returncode:
             raise RuntimeError(
                 f"{' '.join(argv)} ended with {done.returncode}: {done.stderr.decode()[-2000:]}"
