@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from runctl.agent.encoding import from_json
-from runctl.agent.spec import AttemptStatus, EndRecord, LogFrame, RunState
+from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, LogFrame, RunState
 
 LIMIT_SECONDS = 60.0
 
@@ -219,8 +219,15 @@ class Agent:
         # First: one that is alive may start the next attempt after the last one was stopped.
         self._kill_all("keep-run")
         for run_id in set(self.started):
-            self.call("stop", {"run_id": run_id, "force": True})
+            if not self._has_ended(run_id):
+                self.call("stop", {"run_id": run_id, "force": True})
         self._kill_all("end-machine")
+
+    def _has_ended(self, run_id: str) -> bool:
+        """Its newest attempt has, with nothing of it left to end."""
+        attempts = sorted((self.state / "runs" / run_id).glob("[0-9]*"), key=lambda folder: int(folder.name))
+        end = attempts[-1] / "end.json" if attempts else None
+        return end is not None and end.exists() and json.loads(end.read_text())["reason"] != EndReason.LOST
 
     def _kill_all(self, verb: str) -> None:
         """None of them is there any more, not even one that another was just starting."""
