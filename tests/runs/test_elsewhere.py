@@ -11,13 +11,22 @@ from runctl.agent.encoding import dumps
 from runctl.agent.spec import AttemptStatus, EndReason, EndRecord, RunSpec, RunState
 from runctl.agent.stored_run import StoredMachine, machine_key, status_key
 from runctl.checkpoints.download import Prefix
+from runctl.core.errors import InstanceEnded
+from runctl.core.ids import InstanceId
 from runctl.core.models import RunPhase
-from runctl.runs.elsewhere import caught_up
-from runctl.runs.records import attempts_of, planned, with_end
+from runctl.runs.elsewhere import attempts_in_store, told_by_store
+from runctl.runs.records import RunRecord, attempts_of, planned, with_end
 from tests.runs.mounts.machine import an_instance
 from tests.runs.stored import MemoryStorage
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def caught_up(at: Prefix, record: RunRecord) -> RunRecord:
+    def unknown(_: InstanceId) -> InstanceEnded | None:
+        return None
+
+    return told_by_store(record, attempts_in_store(at, record.attempt, 4), unknown)
 
 
 def test_attempts_that_followed_elsewhere_are_in_the_record_with_their_ends() -> None:
@@ -35,7 +44,7 @@ def test_attempts_that_followed_elsewhere_are_in_the_record_with_their_ends() ->
     put(end_key(3), EndRecord(EndReason.LOST, began + 300))
     put(machine_key(4), StoredMachine("i-4", began + 400, "g5.xlarge", "us-east-1c", "on-demand"))
 
-    record = caught_up(at, planned(RunSpec("run-1", "train.py"), an_instance(), NOW, None), 4, NOW)
+    record = caught_up(at, planned(RunSpec("run-1", "train.py"), an_instance(), NOW, None))
 
     assert (record.attempt, record.instance_id, record.state) == (4, "i-4", RunPhase.PENDING)
     shown = attempts_of(record)
@@ -52,7 +61,38 @@ def test_an_attempt_that_has_not_told_its_end_is_lost_where_another_one_followed
     )
     before = planned(RunSpec("run-1", "train.py"), an_instance(), NOW, None)
 
-    assert caught_up(at, before, 2, NOW).past[0].end_reason is EndReason.LOST
+    assert caught_up(at, before).past[0].end_reason is EndReason.LOST
     known = with_end(before, EndRecord(EndReason.INTERRUPTED, NOW.timestamp()))
-    assert caught_up(at, known, 2, NOW).past[0].end_reason is EndReason.INTERRUPTED
-    assert caught_up(at, replace(known, attempt=2), 2, NOW).attempt == 2
+    assert caught_up(at, known).past[0].end_reason is EndReason.INTERRUPTED
+    assert caught_up(at, replace(known, attempt=2)).attempt == 2
+
+
+def test_a_machine_that_died_in_silence_has_told_the_store_how_far_it_was() -> None:
+    at, began = Prefix(MemoryStorage(), "mine", "runs/run-1"), NOW.timestamp()
+    status = AttemptStatus(
+        "run-1",
+        1,
+        RunState.RUNNING,
+        started_at=began + 9,
+        resumed=CheckpointStatus("/c/step-7.pt", began - 50, 7),
+        checkpoint=CheckpointStatus("/c/step-20.pt", began + 50, 20),
+        log_bytes=5,
+    )
+    at.storage.put(at.bucket, at.key(status_key(1)), dumps(status).encode())
+    lost = with_end(
+        planned(RunSpec("run-1", "train.py"), an_instance(), NOW, None),
+        EndRecord(EndReason.LOST, began + 60, log_bytes=9, log_sha256="0"),
+    )
+
+    told = caught_up(at, lost)
+
+    (attempt,) = attempts_of(told)
+    assert (attempt.resumed_step, attempt.step, attempt.end_reason) == (7, 20, "LOST")
+    assert (told.state, told.log_bytes) == (RunPhase.ENDED, 9)
+    assert caught_up(at, told) == told
+    later = replace(told, checkpoint=CheckpointStatus("/c/step-30.pt", began + 55, 30))
+    assert caught_up(at, later).checkpoint == later.checkpoint, "its machine was asked after it wrote that"
+    stopped = replace(told, end_reason=EndReason.STOPPED)
+    at.storage.put(at.bucket, at.key(end_key(1)), dumps(EndRecord(EndReason.INTERRUPTED, began)).encode())
+    assert caught_up(at, stopped).end_reason is EndReason.STOPPED
+    assert caught_up(at, told).end_reason is EndReason.INTERRUPTED

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -133,8 +134,16 @@ def _ask(session: Session, group: list[RunRecord]) -> list[RunRecord]:
 
 def _without_machine(session: Session, record: RunRecord, gone: InstanceEnded, now: datetime) -> RunRecord:
     """The record of a run whose machine has ended: by what it has put into an object store before, else by that."""
+    note_end(session, record)
     end = end_in_store(session, record)
     return with_its_machine(record, gone, now) if end is None else with_end(record, end)
+
+
+def note_end(session: Session, record: RunRecord) -> None:
+    """The ledger has when the run's machine has ended, as far as the provider can be asked."""
+    there = session.in_region(record.region)
+    with suppress(RunctlError):
+        there.ledger_record(record.provider).seen(there.provider(record.provider).instance(record.instance_id))
 
 
 def _ask_machine(session: Session, machine: Machine, record: RunRecord) -> RunRecord:

@@ -2,72 +2,129 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TypeVar
 
 from runctl.agent import stored_run
+from runctl.agent.checkpoint_spec import CheckpointStatus
 from runctl.agent.checkpoints.layout import end_key
 from runctl.agent.encoding import dumps, from_json, loads
 from runctl.agent.spec import RETRIED, AttemptStatus, EndReason, EndRecord
 from runctl.agent.stored_run import StoredMachine
 from runctl.checkpoints.download import Prefix
-from runctl.core.errors import NotFound, RunctlError
+from runctl.core.errors import InstanceEnded, NotFound, RunctlError
 from runctl.core.ids import InstanceId
 from runctl.core.models import RunPhase
 from runctl.machines.session import Session
+from runctl.providers.ended import what_became_of
 from runctl.runs.launch_plan import is_address
 from runctl.runs.leases import end_lease, peek
 from runctl.runs.recipe import Recipe, Recipes
-from runctl.runs.records import RunRecord, as_known, from_status, with_end
+from runctl.runs.records import (
+    RunRecord,
+    as_known,
+    end_with_its_machine,
+    from_status,
+    newest_checkpoint,
+    with_end,
+)
 from runctl.runs.store import run_store
 from runctl.runs.stored_run import prefix_of
 
 T = TypeVar("T")
 THREADS = 8
+Gone = Callable[[InstanceId], InstanceEnded | None]
+"""The provider's word on a machine: how it ended; ``None``: it has not, or that is not known."""
 
 
-def caught_up(at: Prefix, record: RunRecord, attempt: int, now: datetime) -> RunRecord:
-    """The record with the attempts that followed it elsewhere, up to the number ``attempt``: what their machines have
-    said of them, and how they ended. Raises what the store raises."""
-    for number in range(record.attempt + 1, attempt + 1):
-        machine = read(at, stored_run.machine_key(number), StoredMachine)
-        if machine is None:
-            # Whoever was given the number has not come to renting.
-            continue
-        if not record.has_ended:
-            end = read(at, end_key(record.attempt), EndRecord)
-            record = with_end(record, end or _untold(machine))
-        record = as_stored(at, following(record, number, machine), now)
+@dataclass(frozen=True)
+class StoredAttempt:
+    """What the store has of one attempt."""
+
+    number: int
+    machine: StoredMachine | None = None
+    status: AttemptStatus | None = None
+    """When its machine wrote it last."""
+    end: EndRecord | None = None
+
+
+def attempts_in_store(at: Prefix, first: int, last: int) -> tuple[StoredAttempt, ...]:
+    """Those with these numbers, the first one first. Raises what the store raises."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return tuple(pool.map(lambda number: read_attempt(at, number), range(first, last + 1)))
+
+
+def read_attempt(at: Prefix, number: int) -> StoredAttempt:
+    """What the store has of it. Raises what the store raises."""
+    # The end first: once that is there, the status is that of the whole attempt.
+    end = read(at, end_key(number), EndRecord)
+    return StoredAttempt(
+        number,
+        read(at, stored_run.machine_key(number), StoredMachine),
+        read(at, stored_run.status_key(number), AttemptStatus),
+        end,
+    )
+
+
+def told_by_store(record: RunRecord, attempts: Sequence[StoredAttempt], gone: Gone) -> RunRecord:
+    """The record with every attempt that the store knows. Pure, but for asking the provider about machines that said
+    nothing of their end."""
+    for each in attempts:
+        # Without a machine, whoever was given the number has not come to renting.
+        if each.number > record.attempt or not record.instance_id:
+            if each.machine is None or each.number < record.attempt:
+                continue
+            record = _next_attempt(record, each.number, each.machine, gone)
+        if each.number == record.attempt:
+            record = with_stored(record, each)
     return record
 
 
-def as_stored(at: Prefix, record: RunRecord, now: datetime) -> RunRecord:
-    """The record with what its attempt's machine has put into the store. Raises what the store raises."""
-    # The end first: once that is there, the status is that of the whole attempt.
-    end = read(at, end_key(record.attempt), EndRecord)
-    status = read(at, stored_run.status_key(record.attempt), AttemptStatus)
+def with_stored(record: RunRecord, stored: StoredAttempt) -> RunRecord:
+    """The record with what its attempt's machine has put into the store, where that is more than is known. Pure."""
+    status = stored.status
     if status is not None:
-        record = from_status(record, replace(status, now=None, end=None), now)
-    return record if end is None else with_end(record, end)
+        told = from_status(record, replace(status, now=None, end=None), record.created_at)
+        newest = _newer(record.checkpoint, status.checkpoint)
+        if record.has_ended:
+            # Nobody has asked the machine after it wrote this.
+            told = replace(
+                told, state=record.state, log_bytes=record.log_bytes, log_sha256=record.log_sha256
+            )
+        record = replace(told, checkpoint=newest)
+    end = stored.end or (status.end if status is not None else None)
+    if end is not None and record.end_reason in {None, *RETRIED}:
+        record = with_end(record, end)
+    return record
 
 
-def following(before: RunRecord, number: int, machine: StoredMachine) -> RunRecord:
-    """The record of the attempt that followed one that has ended. Pure."""
+def _newer(known: CheckpointStatus | None, told: CheckpointStatus | None) -> CheckpointStatus | None:
+    if known is not None and told is not None and known.path and (known.saved_at or 0) > (told.saved_at or 0):
+        return known
+    return newest_checkpoint(known, told)
+
+
+def _next_attempt(record: RunRecord, number: int, machine: StoredMachine, gone: Gone) -> RunRecord:
+    """The record of an attempt that has begun, the one before in its past."""
+    began, is_first = datetime.fromtimestamp(machine.created_at, UTC), not record.instance_id
+    if not is_first and not record.has_ended:
+        record = _ended_unseen(record, began, gone)
     return replace(
-        before,
+        record,
         attempt=number,
         instance_id=InstanceId(machine.instance_id),
         instance_type=machine.instance_type or None,
-        market=machine.market or None,
+        market=machine.market or record.market,
         zone=machine.zone or None,
-        price_per_hour=price_of(machine),
+        price_per_hour=price_of(machine) or record.price_per_hour,
+        fallback=None,
         state=RunPhase.PENDING,
-        created_at=datetime.fromtimestamp(machine.created_at, UTC),
+        created_at=began,
         started_at=None,
         ended_at=None,
         end_reason=None,
@@ -77,8 +134,16 @@ def following(before: RunRecord, number: int, machine: StoredMachine) -> RunReco
         log_bytes=None,
         log_sha256=None,
         resumed=None,
-        past=(*before.past, as_known(before)),
+        past=record.past if is_first else (*record.past, as_known(record)),
     )
+
+
+def _ended_unseen(record: RunRecord, at: datetime, gone: Gone) -> RunRecord:
+    """Of an attempt that another one has followed, and that has not told its end."""
+    ended = gone(record.instance_id) or InstanceEnded(
+        f"instance {record.instance_id} was gone without a word"
+    )
+    return with_end(record, end_with_its_machine(ended, at))
 
 
 def catch_up(session: Session, record: RunRecord, recipe: Recipe | None = None) -> RunRecord:
@@ -88,13 +153,25 @@ def catch_up(session: Session, record: RunRecord, recipe: Recipe | None = None) 
     at = prefix_of(session, recipe) if recipe is not None else None
     if at is None:
         return record
-    found = peek(at).lease
-    if found is None or found.attempt <= record.attempt:
+    last = last_attempt(at)
+    if last <= record.attempt and not _ended_in_silence(record):
         return record
-    now = datetime.now(UTC)
-    following_it = caught_up(at, record, found.attempt, now)
+    provider = session.in_region(record.region).provider(record.provider)
+    attempts = attempts_in_store(at, record.attempt, max(last, record.attempt))
+    told = told_by_store(record, attempts, lambda machine: what_became_of(provider, machine))
     store = run_store(session)
-    return following_it if store.replace(following_it, record) else store.get(record.id)
+    return told if told == record or store.replace(told, record) else store.get(record.id)
+
+
+def last_attempt(at: Prefix) -> int:
+    """The last number that was given to an attempt; 0: none was. Raises what the store raises."""
+    lease = peek(at).lease
+    return lease.attempt if lease is not None else 0
+
+
+def _ended_in_silence(record: RunRecord) -> bool:
+    """Whether only the provider has told the end: how far its machine was lies in the store alone. Pure."""
+    return record.end_reason in {EndReason.LOST, EndReason.INTERRUPTED} and record.hand_off is None
 
 
 def seen_elsewhere(session: Session, records: Sequence[RunRecord]) -> list[RunRecord]:
@@ -146,12 +223,6 @@ def price_of(machine: StoredMachine) -> Decimal | None:
     with suppress(InvalidOperation):
         return Decimal(machine.price_per_hour)
     return None
-
-
-def _untold(following_machine: StoredMachine) -> EndRecord:
-    """The end of an attempt that has told of none, and was followed by another one."""
-    message = "it was followed by another attempt, and its machine has not told its end"
-    return EndRecord(EndReason.LOST, following_machine.created_at, message=message)
 
 
 def read(at: Prefix, key: str, kind: type[T]) -> T | None:

@@ -13,8 +13,8 @@ from runctl.core.errors import InstanceEnded
 from runctl.core.ids import InstanceId, RunId
 from runctl.core.models import GroupPhase, RunPhase, UnattendedRun
 from runctl.providers.groups import GroupActivity, MachineGroup
+from runctl.runs.elsewhere import StoredAttempt, told_by_store
 from runctl.runs.records import RunRecord
-from runctl.runs.unattended.attempts import StoredAttempt, told_by_store
 from runctl.runs.unattended.state import GroupView, goes_on, is_over, lives, needs_a_look, phase_of, seen
 
 NOW = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)

@@ -14,7 +14,7 @@ from runctl.core.models import Instance, InstanceState, Market
 from runctl.machines.session import Session
 from runctl.project.kept import kept_projects
 from runctl.runs.checkpoints.places import stored_at
-from runctl.runs.elsewhere import as_stored, catch_up, price_of, read
+from runctl.runs.elsewhere import catch_up, price_of, read, read_attempt, with_stored
 from runctl.runs.recipe import Recipe, Recipes
 from runctl.runs.records import RunRecord, planned
 from runctl.runs.recovery import RETRIED
@@ -61,7 +61,7 @@ def _first(at: Prefix, recipe: Recipe, facts: RunFacts) -> RunRecord:
         name=facts.name,
         git=facts.git,
     )
-    return as_stored(at, replace(record, results=facts.results), created_at)
+    return with_stored(replace(record, results=facts.results), read_attempt(at, 1))
 
 
 def _instance(recipe: Recipe, machine: StoredMachine) -> Instance:

@@ -36,7 +36,7 @@ from runctl.machines.pool_record import Lifetime
 from runctl.machines.session import Session
 from runctl.project.kept import kept_projects
 from runctl.providers.interface import require
-from runctl.runs.control import refresh
+from runctl.runs.control import note_end, refresh
 from runctl.runs.elsewhere import catch_up
 from runctl.runs.images.run_image import logged_in
 from runctl.runs.launch import start
@@ -345,6 +345,8 @@ def _attempt(run: RecoveredRun, market: Market) -> Recovered:
         return _start_on(run, staying, replace(spec, attempt=run.next_attempt))
     number = run.next_attempt
     check_recipe(run)
+    # Else its time would go on in the ledger until somebody asks about it.
+    note_end(run.session, run.record)
     # Nobody has to be told of a machine that its provider has taken back.
     give_back_old(run, run.record)
     over = f"instance {run.record.instance_id} has ended"

@@ -17,10 +17,10 @@ from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
 from runctl.providers.groups import GroupActivity, Groups, MachineGroup
 from runctl.providers.interface import Provider, require
+from runctl.runs.elsewhere import attempts_in_store, last_attempt, told_by_store
 from runctl.runs.records import RunRecord, end_with_its_machine, from_status, with_end
 from runctl.runs.recovery import RETRIED
 from runctl.runs.stored_run import prefix_at
-from runctl.runs.unattended.attempts import attempts_in_store, told_by_store
 
 SHOWN_ACTIVITIES = 3
 READ_ACTIVITIES = 50
@@ -67,7 +67,7 @@ def _by_store(there: Session, provider: Provider, record: RunRecord) -> RunRecor
         return record
     return told_by_store(
         record,
-        attempts_in_store(at, record.attempt),
+        attempts_in_store(at, record.attempt, last_attempt(at)),
         lambda each: _end_of(there, provider, record, each),
     )
 
