@@ -81,7 +81,9 @@ def test_two_computers_recover_a_run_at_once_and_one_attempt_follows(
     for each in attempts:
         assert [one["end_reason"] for one in each] == ["LOST", "COMPLETED"]
         assert each[1]["instance_id"] == rented["Instances"][0]["InstanceId"]
-        assert each[1]["resumed_step"] == 3
+        assert (each[0]["step"], each[1]["resumed_step"]) == (3, 3)
+    ledger = here("cost", "run", run, "--cached", "--output", "json").ok().json
+    assert ledger["attempts"][0]["ended_at"] is not None, "the dead machine's time would go on"
     assert (
         json.loads(s3.get_object(Bucket=BUCKET, Key=f"runs/{run}/lease.json")["Body"].read())["attempt"] == 2
     )
