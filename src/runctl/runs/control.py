@@ -143,7 +143,9 @@ def note_end(session: Session, record: RunRecord) -> None:
     """The ledger has when the run's machine has ended, as far as the provider can be asked."""
     there = session.in_region(record.region)
     with suppress(RunctlError):
-        there.ledger_record(record.provider).seen(there.provider(record.provider).instance(record.instance_id))
+        there.ledger_record(record.provider).seen(
+            there.provider(record.provider).instance(record.instance_id)
+        )
 
 
 def _ask_machine(session: Session, machine: Machine, record: RunRecord) -> RunRecord:

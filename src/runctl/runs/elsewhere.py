@@ -93,9 +93,7 @@ def with_stored(record: RunRecord, stored: StoredAttempt) -> RunRecord:
         newest = _newer(record.checkpoint, status.checkpoint)
         if record.has_ended:
             # Nobody has asked the machine after it wrote this.
-            told = replace(
-                told, state=record.state, log_bytes=record.log_bytes, log_sha256=record.log_sha256
-            )
+            told = replace(told, state=record.state, log_bytes=record.log_bytes, log_sha256=record.log_sha256)
         record = replace(told, checkpoint=newest)
     end = stored.end or (status.end if status is not None else None)
     if end is not None and record.end_reason in {None, *RETRIED}:
