@@ -205,6 +205,21 @@ def test_a_holder_that_died_is_followed_when_its_time_is_over() -> None:
     assert first.claim.renew() is False
 
 
+def test_the_lease_of_a_machine_that_has_certainly_ended_is_taken_at_once_unless_the_run_has_ended() -> None:
+    store = Store(now=100.0)
+    first, second, third = (claimant(store, f"i-{number}") for number in (1, 2, 3))
+    first.claim.take()
+    assert first.claim.begin_attempt() == 1
+    assert second.claim.take(lambda holder: holder == "i-3") is not None, "nobody says so of the holder"
+    assert second.claim.take(lambda holder: holder == "i-1") is None
+    assert second.claim.begin_attempt() == 2
+    assert first.claim.renew() is False
+    second.claim.give_up("COMPLETED")
+    refused = third.claim.take(lambda _: True)
+    assert refused is not None
+    assert refused.ended == "COMPLETED"
+
+
 def test_a_lease_that_was_given_up_is_taken_at_once() -> None:
     store = Store(now=100.0)
     first, second = claimant(store, "i-1"), claimant(store, "i-2")

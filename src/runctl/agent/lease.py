@@ -183,8 +183,11 @@ class Claim:
         """Who asks for the run to be handed over."""
         return self._held.wanted_by if self._held is not None else ""
 
-    def take(self) -> Refused | None:
-        """The lease is this program's (``None``), or the answer says whose it is."""
+    def take(self, has_ended: Callable[[str], bool] = lambda _: False) -> Refused | None:
+        """The lease is this program's (``None``), or the answer says whose it is.
+
+        ``has_ended`` knows of a holder that can certainly do nothing any more: its time is not waited for.
+        """
         for _ in range(_TRIES):
             found = self._look()
             if self._held is not None:
@@ -193,7 +196,7 @@ class Claim:
                     return None
                 continue
             refused = refusal(found)
-            if refused is not None:
+            if refused is not None and (refused.ended or not refused.holder or not has_ended(refused.holder)):
                 return refused
             before = found.lease or Lease(self._run_id)
             if self._write(

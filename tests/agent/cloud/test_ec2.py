@@ -242,3 +242,15 @@ def test_a_clock_that_is_wrong_does_not_spoil_the_signature(endpoint: Endpoint) 
     ((headers, _),) = endpoint.asked
     said = datetime.strptime(headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     assert abs(datetime.now(UTC) - timedelta(days=1) - said) < timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(("state", "terminated"), [("terminated", True), ("shutting-down", False)])
+def test_a_machine_does_nothing_any_more_only_when_it_has_terminated(
+    endpoint: Endpoint, state: str, terminated: bool
+) -> None:
+    item = f"<item><instanceId>i-0def</instanceId><instanceState><code>48</code><name>{state}</name></instanceState>"
+    endpoint.answers = [(200, f"<DescribeInstancesResponse>{item}</item></DescribeInstancesResponse>")]
+    url = f"http://127.0.0.1:{endpoint.server_port}"
+    assert Ec2("i-0abc", "eu-west-1", Credentials(KEYS), url).has_terminated("i-0def") is terminated
+    ((_, body),) = endpoint.asked
+    assert parse_qs(body.decode())["InstanceId.1"] == ["i-0def"]

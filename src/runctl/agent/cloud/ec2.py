@@ -104,6 +104,15 @@ class Ec2:
             return device
         raise AgentError("ec2-refused", f"this machine has no free device name for {volume_id}")
 
+    def has_terminated(self, instance_id: str) -> bool:
+        """Whether EC2 says that the machine does nothing any more: one that is still shutting down may.
+
+        Raises `AgentError` as `detach_volume` does.
+        """
+        text = self._call("DescribeInstances", {"InstanceId.1": instance_id})
+        state = re.search(r"<instanceState>.*?<name>([^<]*)</name>", text, re.DOTALL)
+        return state is not None and state.group(1) == "terminated"
+
     def delete_launch_template(self, name: str) -> None:
         """There is no such template. Raises `AgentError` as `detach_volume` does."""
         try:
@@ -112,7 +121,7 @@ class Ec2:
             if "NotFound" not in error.message:
                 raise
 
-    def _call(self, action: str, parameters: Mapping[str, str]) -> None:
+    def _call(self, action: str, parameters: Mapping[str, str]) -> str:
         body = urlencode({"Action": action, "Version": self.version, **parameters}).encode()
         error = AgentError("ec2-unreachable", f"{self.title} cannot be reached from this machine")
         for number in range(TRIES):
@@ -123,7 +132,7 @@ class Ec2:
             except Broken:
                 continue
             if status < 300:
-                return
+                return text
             code = _between(text, "Code") or str(status)
             if code in _DENIED:
                 why = f"its role does not allow {self.service}:{action}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import signal
 import sys
 import time
@@ -24,6 +25,7 @@ from runctl.agent.checkpoint_spec import StoreSpec
 from runctl.agent.checkpoints import layout
 from runctl.agent.checkpoints.lease_stores import open_lease
 from runctl.agent.checkpoints.stores import Store, open_store
+from runctl.agent.cloud.ec2 import this_machine
 from runctl.agent.cloud.metadata import Metadata
 from runctl.agent.cloud.spot_notices import TIMEOUT_SECONDS, NoticeReader
 from runctl.agent.encoding import dumps, from_json, loads, to_json
@@ -73,6 +75,10 @@ TEMPORARY = ("store-away", "s3-unreachable", "ec2-unreachable", "lost")
 """What says nothing about an attempt: it is tried again under the same number."""
 UNIT_PROPERTIES = ("Restart=on-failure", "RestartSec=5", "TimeoutStopSec=180")
 """It comes back when it was killed, and has time to give the lease up when the machine goes down."""
+HOLDER_SECONDS = 10.0
+"""How often the provider is asked whether the machine that has the lease has ended."""
+INSTANCE = re.compile(r"i-[0-9a-f]+")
+"""A holder that is a machine of the provider's, and not a program on a computer."""
 ERRORS = "errors"
 
 
@@ -198,6 +204,7 @@ class RunKeeper:
         self._spec: RunSpec | None = None
         self._useful_at = now()
         """When the store, or an attempt, was of use last."""
+        self._ask_again_at = now()
         self._published: set[int] = set()
         """Attempts of this machine whose ends are in the store."""
 
@@ -238,7 +245,7 @@ class RunKeeper:
                 self._publish_end(before.attempt, end)
         if self._has_ended():
             return -1.0
-        refused = self._claim.take()
+        refused = self._claim.take(self._holder_has_ended)
         if refused is not None:
             if refused.ended:
                 return self._over(refused.ended)
@@ -260,6 +267,17 @@ class RunKeeper:
                 # A process before this one has started it, and was killed.
                 return self._after(going[0], self._needs(), self._followed(going[0], keeper), keeper)
             return self._attempt(keeper)
+
+    def _holder_has_ended(self, holder: str) -> bool:
+        """Whether the lease is that of a machine which died: nobody has to wait until its time is over."""
+        if not INSTANCE.fullmatch(holder) or self._now() < self._ask_again_at:
+            return False
+        self._ask_again_at = self._now() + HOLDER_SECONDS
+        with contextlib.suppress(AgentError):
+            if this_machine().has_terminated(holder):
+                self._say(f"{holder}, which had the lease, has ended")
+                return True
+        return False
 
     def _attempt(self, keeper: LeaseKeeper) -> float:
         needs = self._needs()
