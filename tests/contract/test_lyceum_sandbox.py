@@ -92,7 +92,7 @@ def test_a_creation_whose_answer_is_lost_makes_one_vm_however_late_it_appears(
     lyceum: LyceumProvider, sandbox: SandboxInfo
 ) -> None:
     faults = Faults(sandbox)
-    faults.lyceum(lost_creations=1, late_creations=1.5, failing_reads=2)
+    faults.lyceum(lost={"create": 1}, late_creations=1.5, failing_reads=2)
     before = {instance.id for instance in lyceum.instances()}
     try:
         plan = lyceum.renting.plan(L40S)

@@ -11,13 +11,23 @@ import pytest
 
 from runctl.cleanup.machines_only import MachineInventory
 from runctl.core.config import Config
-from runctl.core.errors import CapacityError, Conflict, NotFound, Unreachable, Unsupported, UsageError
-from runctl.core.ids import InstanceId
-from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.errors import (
+    CapacityError,
+    Conflict,
+    NotFound,
+    PermissionDenied,
+    Unreachable,
+    Unsupported,
+    UsageError,
+    ZoneMismatch,
+)
+from runctl.core.ids import InstanceId, VolumeId
+from runctl.core.models import Instance, InstanceState, Market, VolumeState
 from runctl.providers import registry
-from runctl.providers.interface import InstanceRequest, Provider
+from runctl.providers.interface import InstanceRequest, Provider, VolumeMount
 from runctl.providers.runpod.runpod_provider import RunPodProvider
 from runctl.providers.runpod.settings import RunPodConfig
+from runctl.providers.volume_plans import ResizeRequest, VolumeRequest
 from runctl.sandbox.connection import SandboxInfo
 from runctl.sandbox.fault_client import Faults
 from runctl.testing.contract import READY_TIMEOUT, MachineContract, RentingContract
@@ -99,7 +109,7 @@ def test_what_is_created_here_is_the_callers_own(runpod: RunPodProvider, machine
 def test_a_creation_whose_answer_is_lost_makes_one_pod_however_late_the_list_has_it(
     runpod: RunPodProvider, faults: Faults
 ) -> None:
-    faults.runpod(lost_creations=1, list_lag=1.5, failing_reads=2)
+    faults.runpod(lost={"create": 1}, list_lag=1.5, failing_reads=2)
     before = {instance.id for instance in runpod.instances()}
     plan = runpod.renting.plan(A5000)
     instance = runpod.renting.create(plan)
@@ -165,6 +175,68 @@ def test_what_a_pod_cannot_have_is_refused_with_the_reason(runpod: RunPodProvide
             runpod.renting.plan(request)
     with pytest.raises(UsageError, match="no cloud"):
         runpod.renting.plan(replace(A5000, options={"cloud": "mars"}))
+
+
+def test_a_network_volume_outlives_its_pods_and_is_on_them_from_the_first_moment(
+    runpod: RunPodProvider, faults: Faults
+) -> None:
+    faults.runpod(lost={"create_volume": 1})
+    plan = runpod.volumes.plan(VolumeRequest(size_gib=20, name="datasets", zone="EU-RO-1"))
+    volume = runpod.volumes.create(plan)
+    assert runpod.volumes.create(plan).id == volume.id
+    assert [each.name for each in runpod.volumes.list()] == ["datasets"]
+    with pytest.raises(Conflict, match="called datasets already"):
+        runpod.volumes.plan(VolumeRequest(size_gib=20, name="datasets", zone="US-KS-2"))
+
+    with_volume = replace(A5000, volumes=(VolumeMount("datasets", "/data"),))
+    with pytest.raises(ZoneMismatch):
+        runpod.renting.plan(replace(with_volume, zone="US-KS-2"))
+    with pytest.raises(UsageError, match="secure"):
+        runpod.renting.plan(replace(with_volume, options={"cloud": "community"}))
+    pod_plan = runpod.renting.plan(with_volume)
+    assert any("below /data is on datasets, and stays" in warning for warning in pod_plan.warnings)
+    pod = runpod.renting.create(pod_plan)
+    try:
+        runpod.wait_ready(pod.id, timeout=READY_TIMEOUT)
+        runpod.transport(runpod.instance(pod.id)).run(["touch", "/data/mine"])
+        provided = {"/data": str(volume.id), "/mnt": "a folder, and no mount"}
+        assert len(runpod.agent(runpod.instance(pod.id)).mounts(provided)) == 1
+        (mount,) = runpod.agent(runpod.instance(pod.id)).mounts()
+        assert (mount.mount_point, mount.volume_id, mount.read_only) == ("/data", volume.id, False)
+        found = runpod.volumes.find("datasets")
+        assert (found.state, found.instances, found.zone) == (VolumeState.IN_USE, (pod.id,), "EU-RO-1")
+        with pytest.raises(Conflict, match=pod.id):
+            runpod.volumes.delete(volume.id)
+        runpod.stop_and_start.stop(pod.id)
+        runpod.stop_and_start.start(pod.id)
+        runpod.wait_ready(pod.id, timeout=READY_TIMEOUT)
+        assert runpod.transport(runpod.instance(pod.id)).run(["ls", "/data"]).stdout == b"mine\n"
+    finally:
+        runpod.renting.terminate(pod.id)
+    assert [
+        each.kind.value for each in MachineInventory(runpod).list().resources if each.id == volume.id
+    ] == ["volume"]
+    larger = runpod.resizing.plan("datasets", ResizeRequest(size_gib=30))
+    assert runpod.resizing.resize(larger).size_gib == 30
+    with pytest.raises(UsageError, match="cannot have 20"):
+        runpod.resizing.plan("datasets", ResizeRequest(size_gib=20))
+    runpod.volumes.delete(volume.id)
+    runpod.volumes.delete(volume.id)
+    with pytest.raises(NotFound):
+        runpod.volumes.find("datasets")
+
+
+def test_a_network_volume_that_runctl_did_not_create_is_used_and_not_deleted(runpod: RunPodProvider) -> None:
+    api = runpod._context.api
+    theirs = api.create_volume({"name": "theirs", "size": 10, "dataCenter": "US-KS-2"})
+    try:
+        assert runpod.volumes.list() == ()
+        plan = runpod.renting.plan(replace(A5000, volumes=(VolumeMount("theirs"),)))
+        assert (plan.volumes, plan.zone) == ((VolumeMount(VolumeId(theirs.id), "/mnt/theirs"),), "US-KS-2")
+        with pytest.raises(PermissionDenied):
+            runpod.volumes.delete(VolumeId(theirs.id))
+    finally:
+        api.delete_volume(theirs.id)
 
 
 def test_every_page_of_the_pods_is_read(

@@ -14,7 +14,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from runctl.core.clock import Clock, SystemClock
-from runctl.core.errors import MachineError
+from runctl.core.errors import MachineError, OutcomeUnknown, RunctlError
 from runctl.core.waiting import attempts
 
 SETTLE_TIMEOUT = timedelta(seconds=4)
@@ -128,6 +128,19 @@ class Journal:
         entry.change = replace(change, standing=Standing.DONE)
         yield
         self._entries.remove(entry)
+
+    @contextmanager
+    def calling(self, change: Change) -> Iterator[None]:
+        """Around the one call that makes the change: made at the end of the block, not made where it was refused."""
+        entry = self.begin(change)
+        try:
+            yield
+        except OutcomeUnknown:
+            raise
+        except RunctlError:
+            entry.refused()
+            raise
+        entry.done()
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """``listener`` hears of every change from now on, as it begins and as it ends; the result stops that."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from runctl.core import tags as tag
-from runctl.core.errors import Conflict, UsageError
+from runctl.core.errors import Conflict, Unsupported, UsageError
 from runctl.core.models import Instance, Snapshot, SnapshotState, Volume, VolumeState
 from runctl.machines.creation import Creation
 from runctl.machines.deletion import Deleting, deleting
@@ -328,13 +328,13 @@ class VolumeDetails:
 
 def details(provider: Provider, volume: str) -> VolumeDetails:
     """Raises `NotFound`."""
-    volumes = require(provider.volumes)
+    volumes, resizing, snapshots = require(provider.volumes), provider.resizing, provider.snapshots
     found = volumes.find(volume)
     return VolumeDetails(
         found,
-        require(provider.resizing).latest(found.id),
+        None if isinstance(resizing, Unsupported) else resizing.latest(found.id),
         None if found.snapshot_id is None else volumes.initialization(found.id),
-        require(provider.snapshots).list(everyone=True, volume_id=found.id),
+        () if isinstance(snapshots, Unsupported) else snapshots.list(everyone=True, volume_id=found.id),
     )
 
 

@@ -192,6 +192,8 @@ class CreatePlan:
     """For how long the budget pays; the machine ends itself then."""
     idle_timeout: timedelta | None = None
     """The machine ends itself when nothing has used it for so long; ``None``: never."""
+    can_end_itself: bool = True
+    """False where a machine cannot be told to end itself at a limit."""
 
     @property
     def longest(self) -> timedelta | None:

@@ -86,7 +86,7 @@ class CreateOption:
 
 @dataclass(frozen=True)
 class VolumeGroup:
-    """The group of commands about block volumes."""
+    """The group of commands about volumes."""
 
     name: str
     help: str
@@ -94,6 +94,10 @@ class VolumeGroup:
     """What ``--volume-type`` takes, the one that is used without it first."""
     shareable: tuple[str, ...] = ()
     """Those that several instances can have at once."""
+    chosen_at_creation: bool = False
+    """As `runctl.providers.volumes.Volumes.chosen_at_creation`: nothing of them can be set but size, type and zone."""
+    verbs: tuple[str, ...] | None = None
+    """Which commands there are; ``None``: all. Who uses another one is told the reason that the provider states."""
 
 
 @dataclass(frozen=True)

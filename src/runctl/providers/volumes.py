@@ -8,9 +8,11 @@ from collections.abc import Collection, Mapping
 from datetime import timedelta
 from decimal import Decimal
 
+from runctl.core.errors import Conflict, NotFound, Unsupported
 from runctl.core.ids import InstanceId, SnapshotId, VolumeId
 from runctl.core.models import Snapshot, Volume
 from runctl.core.progress import SILENT, Progress
+from runctl.providers.registry import command, volume_command
 from runctl.providers.volume_plans import (
     ClonePlan,
     CloneRequest,
@@ -29,7 +31,10 @@ from runctl.providers.volume_plans import (
 
 
 class Volumes(ABC):
-    """Block volumes that outlive instances."""
+    """Volumes that outlive instances."""
+
+    chosen_at_creation = False
+    """True where a machine has the volumes that it was made with and no others, mounted by the provider."""
 
     @abstractmethod
     def plan(self, request: VolumeRequest) -> VolumePlan:
@@ -111,6 +116,56 @@ class Volumes(ABC):
     def initialization(self, volume_id: VolumeId) -> InitializationStatus:
         """How far a volume has the data that it was created from."""
         return InitializationStatus(complete=True, progress=None, remaining_seconds=None)
+
+
+class ProvidedVolumes(Volumes):
+    """Those that a machine is made with, and has until it ends: the provider mounts them, and keeps no tags of them."""
+
+    chosen_at_creation = True
+    provider: str
+    """Whose they are."""
+
+    def find(self, id_or_name: str) -> Volume:
+        """Among all of the account, by id, else by name."""
+        found = self.list(everyone=True)
+        named = [each for each in found if each.id == id_or_name] or [
+            each for each in found if each.name == id_or_name
+        ]
+        if not named:
+            raise NotFound(
+                f"{self.provider} has no volume {id_or_name!r}",
+                hint=volume_command(self.provider, "list", "--everyone"),
+                code="volume-not-found",
+            )
+        if len(named) > 1:
+            raise Conflict(
+                f"{len(named)} volumes are called {id_or_name}",
+                hint=f"use an id: {', '.join(each.id for each in named)}",
+                code="ambiguous-name",
+            )
+        return named[0]
+
+    def attach(self, volume_id: VolumeId, instance_id: InstanceId, progress: Progress = SILENT) -> Volume:
+        """Raises `Unsupported`."""
+        raise Unsupported(
+            f"{instance_id} was made without {volume_id}, and cannot have it any more",
+            hint=f"choose volumes when a machine is made: {command(self.provider, 'create', '--volume NAME:/PATH')}",
+        )
+
+    def detach(
+        self,
+        volume_id: VolumeId,
+        *,
+        force: bool = False,
+        progress: Progress = SILENT,
+        instance_id: InstanceId | None = None,
+    ) -> Volume:
+        """Raises `Unsupported`."""
+        raise Unsupported(f"a machine of {self.provider} has {volume_id} until it ends")
+
+    def tag(self, volume_id: VolumeId, tags: Mapping[str, str], *, remove: Collection[str] = ()) -> None:
+        """Raises `Unsupported`."""
+        raise Unsupported(f"{self.provider} keeps no tags of volumes")
 
 
 class Snapshots(ABC):

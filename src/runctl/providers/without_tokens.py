@@ -1,11 +1,12 @@
-"""Machines are made once where there are no client tokens: by a name that carries the token, and is looked for."""
+"""Machines and volumes are made once where there are no client tokens: by a name that carries the token, and is looked
+for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from runctl.core.clock import Clock
 from runctl.core.errors import CapacityError, OutcomeUnknown, RunctlError, Unreachable
@@ -14,7 +15,7 @@ from runctl.core.progress import Progress
 from runctl.core.waiting import attempts
 from runctl.providers.capacity import Offer, Refusal, RefusalListener, RefusalReason
 from runctl.providers.interface import CreatePlan
-from runctl.providers.registry import command
+from runctl.providers.registry import command, volume_command
 
 Made = TypeVar("Made")
 
@@ -23,20 +24,21 @@ _FIRST_LOOK, _LOOK_SECONDS = 1.0, 10.0
 
 @dataclass(frozen=True)
 class Creations(Generic[Made]):
-    """How machines are made at such a provider."""
+    """How machines, or volumes, are made at such a provider."""
 
     provider: str
     title: str
     """The provider's name for a person."""
     noun: str
-    """What it calls a machine: a VM, a pod."""
+    """What it calls one: a VM, a pod."""
     found_within: timedelta
-    """A machine whose creation was not answered is in the list by then."""
+    """One whose creation was not answered is in the list by then."""
     find: Callable[[str], Made | None]
-    """The machine that a token has made. A list that fails raises: it is no list without the machine."""
+    """The one that a token has made. A list that fails raises: that is not an empty list."""
     id_of: Callable[[Made], str]
     clock: Clock
     journal: Journal
+    kind: Literal["instance", "volume"] = "instance"
 
     def first_that_can_be_had(
         self,
@@ -52,7 +54,7 @@ class Creations(Generic[Made]):
         in_vain = []
         for offer in plan.offers:
             try:
-                return self._make(plan.client_token, lambda offer=offer: create(offer), progress)  # type: ignore[misc]
+                return self.once(plan.client_token, lambda offer=offer: create(offer), progress)  # type: ignore[misc]
             except CapacityError as error:
                 if error.code != CapacityError.code:
                     raise
@@ -66,14 +68,15 @@ class Creations(Generic[Made]):
             hint="try another GPU or number of them, another market or place, or again in a few minutes",
         )
 
-    def _make(self, token: str, create: Callable[[], Made], progress: Progress) -> Made:
+    def once(self, token: str, create: Callable[[], Made], progress: Progress) -> Made:
+        """What ``create`` makes by one call, whether or not that is answered. Raises what ``create`` raises."""
         entry = self.journal.begin(
             Change(
-                "instance",
+                self.kind,
                 (),
                 Effect.CREATED,
                 f"a {self.noun} may exist and be billed",
-                check=command(self.provider, "list"),
+                check=self._command("list"),
                 token=token,
             ),
             lambda: self._seen(token),
@@ -83,7 +86,7 @@ class Creations(Generic[Made]):
         except OutcomeUnknown as error:
             made = self._appeared(token, error, progress)
         except CapacityError:
-            # Its words can be those of any failure: a machine that was made all the same is found now.
+            # Its words can be those of any failure: what was made all the same is found now.
             there = self.find(token)
             if there is None:
                 entry.refused()
@@ -97,7 +100,7 @@ class Creations(Generic[Made]):
         return made
 
     def _appeared(self, token: str, error: OutcomeUnknown, progress: Progress) -> Made:
-        """The machine of a creation that was not answered. Raises that error where there is none."""
+        """What a creation has made that was not answered. Raises that error where there is nothing."""
         progress.step(f"{self.title} has not said whether it made the {self.noun}: looking for it")
         for _ in attempts(self.clock, self.found_within, first=_FIRST_LOOK, most=_LOOK_SECONDS):
             try:
@@ -109,7 +112,7 @@ class Creations(Generic[Made]):
                 return made
         raise OutcomeUnknown(
             f"{error.message}; no {self.noun} of that name has appeared within {self.found_within}",
-            hint=f"the same command looks for it first; {command(self.provider, 'list')} shows what there is",
+            hint=f"the same command looks for it first; {self._command('list')} shows what there is",
             may_still_happen=True,
         )
 
@@ -119,12 +122,16 @@ class Creations(Generic[Made]):
 
     def _exists(self, made: Made, token: str) -> Change:
         identifier = self.id_of(made)
+        is_volume = self.kind == "volume"
         return Change(
-            "instance",
+            self.kind,
             (identifier,),
             Effect.CREATED,
-            f"instance {identifier} exists and is billed",
-            check=command(self.provider, "status", identifier),
-            undo=command(self.provider, "terminate", identifier),
+            f"{self.kind} {identifier} exists and is billed",
+            check=self._command("show" if is_volume else "status", identifier),
+            undo=self._command("delete" if is_volume else "terminate", identifier),
             token=token,
         )
+
+    def _command(self, *argv: str) -> str:
+        return (volume_command if self.kind == "volume" else command)(self.provider, *argv)

@@ -62,7 +62,8 @@ def create_plan_text(plan: CreatePlan, ends: str = "", estimate: timedelta | Non
     if ends:
         fields.append(("ends", f"{ends}; in any case {limits}" if limits else ends))
     else:
-        fields.append(("ends", limits or "when it is told to; --ttl and --budget set limits"))
+        never = "when it is told to" + ("; --ttl and --budget set limits" if plan.can_end_itself else "")
+        fields.append(("ends", limits or never))
     if plan.unused_for:
         fields.append(
             ("unused", f"ends by itself when no run was started on it within {duration(plan.unused_for)}")

@@ -102,6 +102,9 @@ class World:
     runpod: RunPodAccount = field(default_factory=RunPodAccount)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
+    def __post_init__(self) -> None:
+        self.runpod.volumes.folder = self.home / "runpod-volumes"
+
     @property
     def home(self) -> Path:
         """The sandbox's folder."""

@@ -47,7 +47,8 @@ def resize(provider: Provider, agent_on: AgentOn, plan: ResizePlan, progress: Pr
     """
     resizing = require(provider.resizing)
     volume = resizing.resize(plan, progress)
-    if volume.attached_to is None:
+    if volume.attached_to is None or require(provider.volumes).chosen_at_creation:
+        # A file system of the provider's own is as large as its volume.
         return Resized(volume, None)
     instance = provider.instance(volume.attached_to)
     if instance.state is not InstanceState.RUNNING:

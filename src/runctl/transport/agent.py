@@ -219,9 +219,13 @@ class AgentClient:
         """
         self.call("prune", {"run_ids": list(run_ids), "results": results})
 
-    def mounts(self) -> tuple[MachineMount, ...]:
-        """The volumes' file systems that are mounted."""
-        return tuple(record(MachineMount, each) for each in sequence(self.call("mounts", {}), "mounts"))
+    def mounts(self, provided: Mapping[str, str] | None = None) -> tuple[MachineMount, ...]:
+        """The volumes' file systems that are mounted.
+
+        ``provided`` are the ids, by mount point, of those that the provider mounts itself.
+        """
+        request = {} if provided is None else {"provided": dict(provided)}
+        return tuple(record(MachineMount, each) for each in sequence(self.call("mounts", request), "mounts"))
 
     def attach(
         self, volume_id: str, mount_point: str, *, progress: Progress = SILENT, **options: Any

@@ -31,10 +31,14 @@ from runctl.providers.interface import InstanceRequest
 from runctl.providers.labels import label_of
 from runctl.providers.rest import Answer
 from runctl.providers.runpod.api import (
+    DataCentre,
     Gpu,
     GpuCount,
     GpuPrice,
     GpuType,
+    Mounts,
+    NetworkMount,
+    NetworkVolume,
     Place,
     Pod,
     Runtime,
@@ -47,6 +51,7 @@ from runctl.providers.runpod.context import RunPodContext
 from runctl.providers.runpod.machines import LABEL, instance_of, lost_its_gpus, pod_tags, state_of
 from runctl.providers.runpod.offers import RunPodOffers
 from runctl.providers.runpod.settings import BASE_URL, RunPodConfig, find_account
+from runctl.providers.runpod.volumes import check_data_centre, price_of, volume_of
 
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
 TOKEN = "0123456789abcdef" * 2
@@ -256,3 +261,42 @@ def test_offers_are_of_both_clouds_and_kept_for_a_moment(
     assert asked == [1]
     assert offers.offers(replace(query, regions=("community",))).offers == found[2:]
     assert offers.offers(replace(query, market=Market.SPOT)).offers == ()
+
+
+CENTRES = (DataCentre("EU-RO-1", ("STANDARD",)), DataCentre("US-KS-2", ("STANDARD", "HIGH_PERFORMANCE")))
+
+
+def test_a_network_volume_is_priced_by_its_size_and_an_unknown_price_is_not_guessed() -> None:
+    prices = {size: price_of("standard", size, NOW) for size in (10, 1000, 1100)}
+    assert {size: rate and rate.usd for size, rate in prices.items()} == {
+        10: Decimal("0.70"),
+        1000: Decimal("70.00"),
+        1100: Decimal("75.00"),
+    }
+    assert price_of("high-performance", 10, NOW) is None
+
+
+def test_the_data_centre_of_a_network_volume_is_chosen_by_the_user_among_those_that_have_them() -> None:
+    centres = (*CENTRES, DataCentre("EU-NL-1", ()))
+    assert check_data_centre("US-KS-2", None, centres) == "standard"
+    assert check_data_centre("US-KS-2", "high-performance", centres) == "high-performance"
+    with pytest.raises(UsageError) as unsaid:
+        check_data_centre(None, None, centres)
+    assert "EU-RO-1, US-KS-2" in str(unsaid.value.hint)
+    with pytest.raises(NotFound):
+        check_data_centre("EU-NL-1", None, centres)
+    with pytest.raises(UsageError):
+        check_data_centre("EU-RO-1", "high-performance", centres)
+
+
+def test_a_network_volume_knows_its_name_and_the_pods_that_have_it() -> None:
+    label = label_of({INTENT: TOKEN, NAME: "datasets"})
+    pods = [
+        Pod("a", "one", "RUNNING", mounts=Mounts((NetworkMount("vol1", "/data"),))),
+        Pod("b", "two", "RUNNING", mounts=Mounts()),
+        Pod("c", "three", "EXITED", mounts=Mounts((NetworkMount("vol1", "/workspace"),))),
+    ]
+    ours = volume_of(NetworkVolume("vol1", label, 20, "EU-RO-1"), pods, NOW)
+    assert (ours.name, ours.instances, ours.mount_point) == ("datasets", ("a", "c"), "/data")
+    theirs = volume_of(NetworkVolume("vol2", "theirs", 20, "EU-RO-1"), pods, NOW)
+    assert (theirs.name, theirs.instances, theirs.tags) == ("theirs", (), {NAME: "theirs"})

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from runctl.agent.disks import freezing, growth, mount_table, mounting, probe, users
+from runctl.agent.disks import freezing, growth, mount_table, mounting, probe, provided, users
 from runctl.agent.disks.decision import Decision, Examine, Facts, Format, Mount, Refuse, decide_format
 from runctl.agent.disks.freezing import Frozen
 from runctl.agent.disks.growth import Grown
@@ -62,15 +62,21 @@ class LinuxDisks(Disks):
 
     def attached(self) -> frozenset[str]:
         """See `Disks.attached`."""
-        return frozenset(self.volumes().values())
+        points = {entry.mount_point for entry in mount_table.own_mounts()}
+        there = (volume for point, volume in provided.known().items() if point in points)
+        return frozenset([*self.volumes().values(), *there])
 
     def mounts(self) -> list[MachineMount]:
         """See `Disks.mounts`."""
         volumes, entries = self.volumes(), mount_table.own_mounts()
         lines = self._fstab_text().splitlines()
         system = _system_disks(entries)
+        given = provided.known()
         found: dict[str, MachineMount] = {}
         for entry in entries:
+            if entry.mount_point in given:
+                found[entry.mount_point] = provided.mounted(entry, given[entry.mount_point])
+                continue
             device = _device(entry)
             if device is None or entry.root != "/":
                 continue

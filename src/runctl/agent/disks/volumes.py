@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from runctl.agent.disks import disks
+from runctl.agent.disks import disks, provided
 from runctl.agent.disks.freezing import checked_hold, checked_holder
 from runctl.agent.disks.interface import attach_request, volume_id
 from runctl.agent.encoding import to_json
@@ -17,9 +17,14 @@ from runctl.agent.machine.root import call_as_root, folder_root, state_path
 from runctl.agent.records import attempts
 
 
-def mounts(_request: Mapping[str, Any]) -> dict[str, Any]:
-    """``mounts``: what is mounted; ``unmounted``: disks that are attached and not."""
+def mounts(request: Mapping[str, Any]) -> dict[str, Any]:
+    """``mounts``: what is mounted; ``unmounted``: disks that are attached and not.
+
+    ``provided`` says, by mount point, which volumes the provider has mounted itself: there is no serial to read.
+    """
     here = disks()
+    if "provided" in request:
+        provided.remember(request["provided"])
     return {"mounts": here.mounts(), "unmounted": here.unmounted()}
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from runctl.core.errors import RunctlError
 from runctl.providers import registry
-from runctl.providers.plugin import Branch, Leaf, ProviderPlugin
+from runctl.providers.plugin import Branch, Leaf, ProviderPlugin, VolumeGroup
 
 _INSTANCES = "runctl.cli.machines.instances"
 _CHECKPOINTS = "runctl.cli.checkpoints"
@@ -94,21 +94,43 @@ def provider_commands(plugin: ProviderPlugin) -> Branch:
                 hidden=True,
             )
     if plugin.volumes is not None:
-        children[plugin.volumes.name] = Branch(
-            plugin.volumes.help,
-            {
-                verb: Leaf(help_text, f"runctl.cli.volumes.{target}", plugin.name, aliases)
-                for verb, (help_text, target, aliases) in _VOLUME_VERBS.items()
-            },
-        )
+        children[plugin.volumes.name] = _volume_commands(plugin, plugin.volumes)
     return Branch(plugin.help, {**children, **plugin.commands})
 
+
+def _volume_commands(plugin: ProviderPlugin, group: VolumeGroup) -> Branch:
+    """``runctl NAME volumes``, by whatever name the provider has for it."""
+    children = {}
+    for verb, (help_text, target, aliases) in _VOLUME_VERBS.items():
+        if group.verbs is None or verb in group.verbs:
+            children[verb] = Leaf(help_text, f"runctl.cli.volumes.{target}", plugin.name, aliases)
+        else:
+            children[verb] = Leaf(
+                f"Say why {plugin.name} has no {group.name} {verb}.",
+                REFUSED,
+                f"{plugin.name} {group.name} {verb}",
+                aliases,
+                hidden=True,
+            )
+    return Branch(group.help, children, () if group.name == VOLUMES else (VOLUMES,))
+
+
+VOLUMES = "volumes"
+"""What the group about volumes is called for every provider, besides by the provider's own name for it."""
 
 ABILITY_OF = {
     "create": "renting",
     "terminate": "renting",
     "start": "stop_and_start",
     "stop": "stop_and_start",
+    "volumes resize": "resizing",
+    "volumes snapshot": "snapshots",
+    "volumes snapshots": "snapshots",
+    "volumes snapshot-delete": "snapshots",
+    "volumes restore": "snapshots",
+    "volumes clone": "clones",
+    "volumes move": "snapshots",
+    "volumes prewarm": "filling",
 }
 """Which of a provider's abilities a verb needs; see `runctl.providers.interface.Provider`."""
 

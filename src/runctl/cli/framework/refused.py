@@ -11,6 +11,7 @@ from runctl.cli.framework.command_table import ABILITY_OF
 from runctl.cli.framework.commands import Command
 from runctl.core.errors import Unsupported
 from runctl.providers.interface import require
+from runctl.providers.registry import command as command_line
 
 
 class _Anything(Command):
@@ -24,13 +25,19 @@ class _Anything(Command):
 
 
 def refused_command(argument: str) -> click.Command:
-    """The command for ``PROVIDER VERB``."""
-    provider, verb = argument.split()
+    """The command for ``PROVIDER VERB`` or ``PROVIDER GROUP VERB``."""
+    provider, _, verb = argument.partition(" ")
 
     @click.command(cls=_Anything, help=f"Say why {provider} has no {verb}.")
     @click.pass_obj
     def command(cli: Cli, /, **_: Any) -> None:
-        require(getattr(cli.provider(provider), ABILITY_OF[verb]))
+        found = cli.provider(provider)
+        require(getattr(found, ABILITY_OF.get(verb, "volumes")))
+        if not isinstance(found.volumes, Unsupported) and found.volumes.chosen_at_creation:
+            raise Unsupported(
+                f"a machine of {provider} has the volume that it was made with, for as long as it is there",
+                hint=f"choose it then: {command_line(provider, 'create', '--volume', 'NAME:/PATH')}",
+            )
         raise Unsupported(f"{provider} has no command {verb!r}")
 
     return command

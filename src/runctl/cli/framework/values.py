@@ -151,6 +151,26 @@ class Reference(click.ParamType[str]):
         return value
 
 
+class VolumeAt(click.ParamType["VolumeMount"]):
+    """``NAME``, or ``NAME:/PATH``: a volume by id or name, and where it is to be mounted."""
+
+    name = "name[:path]"
+
+    def convert(
+        self, value: str | VolumeMount, param: click.Parameter | None, ctx: click.Context | None
+    ) -> VolumeMount:
+        """The two of them."""
+        from runctl.providers.interface import VolumeMount
+
+        if isinstance(value, VolumeMount):
+            return value
+        volume, colon, path = value.partition(":")
+        if not volume:
+            self.fail(f"{value!r} names no volume; write datasets:/data", param, ctx)
+        volume = Reference("volume").convert(volume, param, ctx)
+        return VolumeMount(volume, MountPoint().convert(path, param, ctx) if colon else None)
+
+
 _RUN_ID = re.compile(r"run-[0-9a-z]{10}")
 
 
@@ -172,6 +192,7 @@ BUDGET = Budget()
 BUDGET_OR_OFF = BudgetOrOff()
 COUNT = WholeNumber(1)
 LINES = WholeNumber(0)
+VOLUME_AT = VolumeAt()
 GIB = WholeNumber(1, unit="GiB")
 MIB_PER_SECOND = WholeNumber(1, unit="MiB/s")
 MOUNT_POINT = MountPoint()

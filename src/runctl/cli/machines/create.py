@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import click
 
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import Command
-from runctl.cli.framework.completion import complete_volumes, types_of
-from runctl.cli.framework.values import DURATION, MOUNT_POINT, VOLUME, pair_volumes
+from runctl.cli.framework.completion import types_of
+from runctl.cli.framework.options import with_options
+from runctl.cli.framework.values import DURATION
 from runctl.cli.machines.capacity_options import FLAGS
 from runctl.cli.machines.create_options import MachineOptions, machine_options, sections_with
 from runctl.cli.machines.instances import READY_TIMEOUT, emit_instance
 from runctl.cli.machines.renting import ask_fallback, confirm_renting, highest_price, may_be_asked
+from runctl.cli.machines.volume_options import FLAGS as VOLUME_FLAGS
+from runctl.cli.machines.volume_options import volume_flags, volumes_of
 from runctl.machines.instances import new_machine
 from runctl.providers.registry import plugin
 from runctl.render.plans import create_plan_document, create_plan_text, types_text
@@ -23,7 +28,7 @@ SECTIONS = {
     "Machine": ("--instance-type", "--spot", "--root-volume-size", "--zone"),
     "Limits": ("--ttl", "--budget", "--idle-timeout", "--over-budget"),
     "What will do": FLAGS,
-    "Volumes": ("--ebs-volume", "--mount-point", "--data-volume-size", "--data-mount-point"),
+    "Volumes": (*VOLUME_FLAGS, "--data-volume-size", "--data-mount-point"),
     "Access": (),
     "Names": ("--name", "--project", "--tag"),
     "This command": ("--estimate", "--no-wait", "--timeout", "--dry-run", "--confirm"),
@@ -36,7 +41,7 @@ def examples(provider: str) -> tuple[tuple[str, str], ...]:
     return (
         (f"{create} g5.xlarge --spot --name digits", "a spot machine that other commands know as digits"),
         (f"{create} --gpu A10G:1 --spot", "any type with such a GPU, wherever there is capacity"),
-        (f"{create} --ebs-volume datasets --ttl 12h", "with a volume, for twelve hours at most"),
+        (f"{create} --volume datasets:/data --ttl 12h", "with a volume, for twelve hours at most"),
         (f"{create} g5.xlarge --dry-run", "show the plan with its price, and rent nothing"),
     )
 
@@ -56,19 +61,13 @@ def create_command(provider: str) -> click.Command:
         "type_argument", metavar="[INSTANCE_TYPE]", required=False, shell_complete=types_of(provider)
     )
     @machine_options(provider)
-    @click.option(
-        "--ebs-volume",
-        metavar="ID|NAME",
-        type=VOLUME,
-        shell_complete=complete_volumes,
-        multiple=True,
-        help="Attach and mount a volume; repeatable.",
-    )
-    @click.option(
-        "--mount-point",
-        type=MOUNT_POINT,
-        multiple=True,
-        help="Where, for each --ebs-volume in turn; without any, where it was last, else /mnt/NAME.",
+    @functools.partial(
+        with_options,
+        options=volume_flags(
+            provider,
+            attached="Attach and mount a volume; repeatable.",
+            mounted="Where, for each --ebs-volume in turn; without any, where it was last, else /mnt/NAME.",
+        ),
     )
     @click.option(
         "--timeout", type=DURATION, default=READY_TIMEOUT, show_default=True, help="Give up waiting."
@@ -84,13 +83,12 @@ def create_command(provider: str) -> click.Command:
         *,
         type_argument: str | None,
         wanted: MachineOptions,
-        ebs_volume: tuple[str, ...],
-        mount_point: tuple[str, ...],
         timeout: timedelta,
         estimate: timedelta | None,
         no_wait: bool,
         dry_run: bool,
         confirm: bool,
+        **volumes: Any,
     ) -> None:
         """Rent an instance and wait until it can be used.
 
@@ -99,9 +97,7 @@ def create_command(provider: str) -> click.Command:
         """
         if type_argument:
             wanted = replace(wanted, instance_types=(type_argument, *wanted.instance_types))
-        request = wanted.request(
-            cli.session, provider, pair_volumes(ebs_volume, mount_point), terminal=may_be_asked(cli)
-        )
+        request = wanted.request(cli.session, provider, volumes_of(**volumes), terminal=may_be_asked(cli))
         with new_machine(cli.session, provider, request) as machine:
             plan = machine.plan
             if dry_run:

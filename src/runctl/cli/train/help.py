@@ -35,7 +35,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "--resume-arg",
     ),
     "Code": ("--sync-code", "--dev-mode", "--include-pattern"),
-    "Volumes": ("--ebs-mount", "--ebs-volume", "--mount-point", "--no-ebs-auto"),
+    "Volumes": ("--volume", "--ebs-mount", "--ebs-volume", "--mount-point", "--no-ebs-auto"),
     "Container": (
         *(
             "--docker",
@@ -65,11 +65,13 @@ def train_examples(provider: str) -> tuple[tuple[str, str], ...]:
             (f"{train} train.py --ebs-mount ./data:/data", "show a folder to the script at /data"),
         )
     with_volume = (
-        (f"{train} digits train.py --ebs-volume datasets", "attach a volume, and show it to the script"),
+        (f"{train} digits train.py --volume datasets:/data", "attach a volume, and show it to the script"),
     )
+    group = plugin(provider).volumes
+    attaches = group is not None and not group.chosen_at_creation
     return (
         (f"{train} digits train.py --wait -- --epochs 5", "follow the log, and exit with the script's code"),
-        *(with_volume if plugin(provider).volumes is not None else ()),
+        *(with_volume if attaches else ()),
         (f"{train} digits train.py --dev-mode --watch", "send every save; r starts the run over"),
         (f"{train} digits --command -- torchrun -m digits.train", "run a command instead of a script"),
     )

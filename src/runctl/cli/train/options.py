@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 import click
 
 from runctl.checkpoints.keeping import Keeping
-from runctl.cli.framework.completion import complete_volumes
 from runctl.cli.framework.options import MayBeEmpty, with_options
-from runctl.cli.framework.values import COUNT, MOUNT_POINT, VOLUME, pair_volumes
+from runctl.cli.framework.values import COUNT
+from runctl.cli.machines.volume_options import volume_flags, volumes_of
 from runctl.containers.container_options import ContainerOptions
 from runctl.containers.mounts import VOLUME_FLAG, MountRequest, parse_mount
 from runctl.core.errors import UsageError
+from runctl.providers.interface import VolumeMount
 from runctl.providers.registry import plugin
 from runctl.runs.request import split_command
 
@@ -209,13 +210,14 @@ def volume_options(provider: str) -> Callable[[Callable[..., Any]], Callable[...
         @functools.wraps(function)
         def bundled(
             *args: Any,
-            ebs_mounts: tuple[str, ...],
             no_ebs_auto: bool,
+            ebs_mounts: tuple[str, ...] = (),
+            volumes_at: tuple[VolumeMount, ...] = (),
             ebs_volumes: tuple[str, ...] = (),
             mount_points: tuple[str, ...] = (),
             **rest: Any,
         ) -> Any:
-            pairs = pair_volumes(ebs_volumes, mount_points)
+            pairs = volumes_of(volumes_at, ebs_volumes, mount_points)
             mounts = tuple(parse_mount(text) for text in ebs_mounts)
             mounts += tuple(
                 MountRequest(pair.volume, "", False, VOLUME_FLAG, pair.mount_point) for pair in pairs
@@ -229,39 +231,27 @@ def volume_options(provider: str) -> Callable[[Callable[..., Any]], Callable[...
 
 def _options(provider: str) -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
     described = plugin(provider)
-    has_volumes = described.volumes is not None
+    group = described.volumes
     folder = "a folder" if described.this_computer else "a folder of the machine"
-    attached = " Attached first if it is not." if has_volumes else ""
-    what = "a volume (a path on the machine, a volume id or name)" if has_volumes else folder
-    options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
-        click.option(
-            "--ebs-mount",
-            "ebs_mounts",
-            multiple=True,
-            metavar="SOURCE:TARGET[:ro]",
-            help=f"Show {what} to the script at TARGET.{attached} Repeatable.",
-        ),
-        click.option(
-            "--no-ebs-auto", is_flag=True, help="Leave out mounted volumes that no --ebs-mount names."
-        ),
-    ]
-    if has_volumes:
-        options += [
+    attached = " Attached first if it is not." if group is not None else ""
+    what = "a volume (a path on the machine, a volume id or name)" if group is not None else folder
+    options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = []
+    if group is None or not group.chosen_at_creation:
+        options.append(
             click.option(
-                "--ebs-volume",
-                "ebs_volumes",
+                "--ebs-mount",
+                "ebs_mounts",
                 multiple=True,
-                metavar="ID|NAME",
-                type=VOLUME,
-                shell_complete=complete_volumes,
-                help="Attach and mount a volume; the script sees it at the same path. Repeatable.",
-            ),
-            click.option(
-                "--mount-point",
-                "mount_points",
-                type=MOUNT_POINT,
-                multiple=True,
-                help="Mount each --ebs-volume, in turn, here (default: where it was last, else /mnt/NAME).",
-            ),
-        ]
+                metavar="SOURCE:TARGET[:ro]",
+                help=f"Show {what} to the script at TARGET.{attached} Repeatable.",
+            )
+        )
+    options.append(
+        click.option("--no-ebs-auto", is_flag=True, help="Leave out mounted volumes that no option names.")
+    )
+    options += volume_flags(
+        provider,
+        attached="Attach and mount a volume; the script sees it at the same path. Repeatable.",
+        mounted="Mount each --ebs-volume, in turn, here (default: where it was last, else /mnt/NAME).",
+    )
     return options

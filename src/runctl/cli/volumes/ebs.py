@@ -122,25 +122,29 @@ def type_options(provider: str, default: str | None = None) -> Callable[[F], F]:
 
     ``default`` says what the type is then, where it is not the provider's usual one.
     """
-    types = volume_group(provider).types
 
     def decorate(function: F) -> F:
-        shown_default = default or types[0]
         for option in (
             click.option("--throughput", type=MIB_PER_SECOND, metavar="MIB", help="Throughput in MiB/s."),
             click.option("--iops", type=COUNT, metavar="N", help="I/O operations per second."),
-            click.option(
-                "--volume-type",
-                "--type",
-                "kind",
-                type=click.Choice(types),
-                help=f"The volume type; default: {shown_default}.",
-            ),
+            type_option(provider, default),
         ):
             function = option(function)
         return function
 
     return decorate
+
+
+def type_option(provider: str, default: str | None = None) -> Callable[[F], F]:
+    """``--volume-type`` alone, as in `type_options`."""
+    types = volume_group(provider).types
+    return click.option(
+        "--volume-type",
+        "--type",
+        "kind",
+        type=click.Choice(types),
+        help=f"The volume type; default: {default or types[0]}.",
+    )
 
 
 zone_option = click.option(

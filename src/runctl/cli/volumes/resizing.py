@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import click
 
 from runctl.cli.context import Cli
@@ -11,19 +14,26 @@ from runctl.cli.framework.values import GIB, VOLUME
 from runctl.cli.machines.resolve import transport_option
 from runctl.cli.volumes.ebs import dry_run_option, emit_volume, shown, type_options
 from runctl.machines.volumes import larger_volume
+from runctl.providers.registry import volume_group
 from runctl.providers.volume_plans import ResizeRequest
 from runctl.render.volume_plans import resize_plan_text
 from runctl.storage.growing import Growth
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 
 def resize_command(provider: str) -> click.Command:
-    """``ebs resize`` of a provider."""
+    """``volumes resize`` of a provider."""
+    plain = volume_group(provider).chosen_at_creation
+
+    def nothing_else(function: F) -> F:
+        return function
 
     @click.command(cls=Command)
     @click.argument("volume_name", metavar="VOLUME", type=VOLUME, shell_complete=complete_volumes)
     @click.option("--size", type=GIB, metavar="GIB", help="The new size; volumes only grow.")
-    @type_options(provider, "as it is")
-    @transport_option(provider)
+    @(nothing_else if plain else type_options(provider, "as it is"))
+    @(nothing_else if plain else transport_option(provider))
     @dry_run_option
     @click.pass_obj
     def command(
@@ -31,15 +41,15 @@ def resize_command(provider: str) -> click.Command:
         *,
         volume_name: str,
         size: int | None,
-        kind: str | None,
-        iops: int | None,
-        throughput: int | None,
-        transport: str | None,
+        kind: str | None = None,
+        iops: int | None = None,
+        throughput: int | None = None,
+        transport: str | None = None,
         dry_run: bool,
     ) -> None:
         """Make a volume larger or faster while it is used.
 
-        Or of another type. Partition and file system grow with it on the machine that has it. Cut
+        Or of another type, where it can be. Partition and file system grow with it on the machine that has it. Cut
         short, the same command finishes it.
         Asks first, unless --yes is given: volumes do not shrink.
         """

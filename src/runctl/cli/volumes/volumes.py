@@ -21,6 +21,7 @@ from runctl.cli.volumes.ebs import (
     rate_option,
     remember_volumes,
     tag_option,
+    type_option,
     type_options,
     zone_option,
 )
@@ -41,7 +42,44 @@ from runctl.render.volume_plans import snapshots_table
 
 
 def create_command(provider: str) -> click.Command:
-    """``ebs create`` of a provider."""
+    """``volumes create`` of a provider."""
+    return (_create_plain if volume_group(provider).chosen_at_creation else _create)(provider)
+
+
+def _create_plain(provider: str) -> click.Command:
+    """Where a size, a type and a zone are all that can be chosen."""
+
+    @click.command(cls=Command)
+    @click.option("--size", type=GIB, metavar="GB", required=True, help="The volume's size.")
+    @click.option("--name", metavar="NAME", help="A name to call it by; unique among yours.")
+    @type_option(provider)
+    @zone_option
+    @click.option(
+        "--project",
+        metavar="NAME",
+        help="Note it as this project's; else the configuration's, or the folder's name.",
+    )
+    @dry_run_option
+    @click.pass_obj
+    def command(
+        cli: Cli,
+        *,
+        size: int,
+        name: str | None,
+        kind: str | None,
+        zone: str | None,
+        project: str | None,
+        dry_run: bool,
+    ) -> None:
+        """Create a volume, which machines are then made with."""
+        request = VolumeRequest(size_gib=size, name=name, type=kind, zone=zone, project=project)
+        create_volume(cli, provider, with_project(cli.session, request), dry_run=dry_run)
+
+    return command
+
+
+def _create(provider: str) -> click.Command:
+    """Where everything can be chosen."""
     shareable = ", ".join(volume_group(provider).shareable)
 
     @click.command(cls=Command)

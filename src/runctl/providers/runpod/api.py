@@ -57,6 +57,19 @@ class Runtime(msgspec.Struct, frozen=True):
     gpus: tuple[dict[str, Any], ...] | None = None
 
 
+class NetworkMount(msgspec.Struct, frozen=True):
+    """A network volume in a pod."""
+
+    volumeId: str  # noqa: N815 (RunPod's name)
+    path: str
+
+
+class Mounts(msgspec.Struct, frozen=True):
+    """What a pod has mounted."""
+
+    network: tuple[NetworkMount, ...] | None = None
+
+
 class Pod(msgspec.Struct, frozen=True):
     """One pod."""
 
@@ -72,6 +85,7 @@ class Pod(msgspec.Struct, frozen=True):
     cost: Decimal | None = None
     """USD an hour for the whole pod; 0 where it does not run."""
     runtime: Runtime | None = None
+    mounts: Mounts | None = None
     createdAt: str | None = None  # noqa: N815 (RunPod's name)
 
 
@@ -109,6 +123,33 @@ class GpuType(msgspec.Struct, frozen=True):
     maxCount: GpuCount = GpuCount()  # noqa: N815 (RunPod's name)
     availability: str = "NONE"
     dataCenters: tuple[Place, ...] = ()  # noqa: N815 (RunPod's name)
+
+
+class NetworkVolume(msgspec.Struct, frozen=True):
+    """A network volume."""
+
+    id: str
+    name: str
+    size: int
+    """GB."""
+    dataCenter: str  # noqa: N815 (RunPod's name)
+    type: str = "STANDARD"
+
+
+class DataCentre(msgspec.Struct, frozen=True):
+    """A data centre of the catalogue."""
+
+    id: str
+    networkVolumeTypes: tuple[str, ...] | None = None  # noqa: N815 (RunPod's name)
+    """Empty: it has no network volumes."""
+
+
+class _NetworkVolumes(msgspec.Struct, frozen=True):
+    networkVolumes: tuple[NetworkVolume, ...]  # noqa: N815 (RunPod's name)
+
+
+class _DataCentres(msgspec.Struct, frozen=True):
+    dataCenters: tuple[DataCentre, ...]  # noqa: N815 (RunPod's name)
 
 
 class _Pagination(msgspec.Struct, frozen=True):
@@ -156,24 +197,40 @@ class RunPodApi:
 
     def create(self, body: dict[str, Any]) -> Pod:
         """The new pod. Raises `CapacityError`, and `OutcomeUnknown` where it may have been made all the same."""
-        answer = self._rest.write("POST", "/pods", body)
-        if answer.status >= 500:
-            raise _unknown(answer, "the creation of a pod")
-        return decoded(_good(answer, "create a pod"), Pod, NAME)
+        return decoded(self._changed("POST", "/pods", body, what="create a pod"), Pod, NAME)
 
     def act(self, pod_id: str, action: str) -> None:
         """``start`` or ``stop`` is under way. Raises `Conflict` in a state that has no such action."""
-        answer = self._rest.write("POST", f"/pods/{pod_id}/action", {"action": action})
-        if answer.status >= 500:
-            raise _unknown(answer, f"the {action} of pod {pod_id}")
-        _good(answer, f"{action} pod {pod_id}")
+        self._changed("POST", f"/pods/{pod_id}/action", {"action": action}, what=f"{action} pod {pod_id}")
 
     def delete(self, pod_id: str) -> None:
         """It is gone. Raises `NotFound` where it was already."""
-        answer = self._rest.write("DELETE", f"/pods/{pod_id}")
-        if answer.status >= 500:
-            raise _unknown(answer, f"the end of pod {pod_id}")
-        _good(answer, f"end pod {pod_id}")
+        self._changed("DELETE", f"/pods/{pod_id}", what=f"end pod {pod_id}")
+
+    def volumes(self) -> tuple[NetworkVolume, ...]:
+        """All network volumes of the account."""
+        answer = _good(self._rest.read("/network-volumes"), "list network volumes")
+        return decoded(answer, _NetworkVolumes, NAME).networkVolumes
+
+    def create_volume(self, body: dict[str, Any]) -> NetworkVolume:
+        """The new network volume. Raises `OutcomeUnknown` where it may have been made all the same."""
+        answer = self._changed("POST", "/network-volumes", body, what="create a network volume")
+        return decoded(answer, NetworkVolume, NAME)
+
+    def grow_volume(self, volume_id: str, size: int) -> NetworkVolume:
+        """It has so many GB. The same call twice is fine."""
+        path, what = f"/network-volumes/{volume_id}", f"enlarge network volume {volume_id}"
+        return decoded(self._changed("PATCH", path, {"size": size}, what=what), NetworkVolume, NAME)
+
+    def delete_volume(self, volume_id: str) -> None:
+        """It is gone, with its data. Raises `NotFound` where it was already."""
+        path = f"/network-volumes/{volume_id}"
+        self._changed("DELETE", path, what=f"delete network volume {volume_id}")
+
+    def data_centres(self) -> tuple[DataCentre, ...]:
+        """All of them, with the types of network volumes that each has."""
+        answer = _good(self._rest.read("/catalog/datacenters"), "list data centres")
+        return decoded(answer, _DataCentres, NAME).dataCenters
 
     def gpus(self) -> tuple[GpuType, ...]:
         """The catalogue, with stock a moment ago."""
@@ -187,11 +244,16 @@ class RunPodApi:
         """The key is good. Raises `CredentialsError`."""
         _good(self._rest.read("/pods", {"limit": "1"}), "list pods")
 
-
-def _unknown(answer: Answer, what: str) -> OutcomeUnknown:
-    return OutcomeUnknown(
-        f"RunPod answered {answer.status} to {what}: {_detail(answer)}", may_still_happen=True
-    )
+    def _changed(self, method: str, path: str, body: Any = None, *, what: str) -> Answer:
+        """The answer of a call that changes something. Raises `OutcomeUnknown` where it may have, and what a refusal
+        means."""
+        answer = self._rest.write(method, path, body)
+        if answer.status >= 500:
+            raise OutcomeUnknown(
+                f"RunPod answered {answer.status} when it was to {what}: {_detail(answer)}",
+                may_still_happen=True,
+            )
+        return _good(answer, what)
 
 
 def _good(answer: Answer, what: str) -> Answer:

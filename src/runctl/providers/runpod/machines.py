@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from runctl.core import tags as tag
-from runctl.core.ids import InstanceId
-from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.ids import InstanceId, VolumeId
+from runctl.core.models import AttachedVolume, Instance, InstanceState, Market
 from runctl.providers.labels import tags_of
-from runctl.providers.runpod.api import Pod
+from runctl.providers.runpod.api import NetworkMount, Pod
 from runctl.providers.runpod.catalogue import ANYWHERE, type_name
 from runctl.providers.ssh_machines import Door
 
@@ -38,6 +38,11 @@ def pod_tags(pod: Pod) -> dict[str, str]:
     """What runctl wrote on it; empty for a pod that it did not create."""
     tags = tags_of((pod.env or {}).get(LABEL))
     return tags if tags and pod.name == pod_name(tags[tag.INTENT]) else {}
+
+
+def network_mounts(pod: Pod) -> tuple[NetworkMount, ...]:
+    """The network volumes that it has, each with its path; there is one at the most."""
+    return (pod.mounts.network or ()) if pod.mounts is not None else ()
 
 
 def door_of(pod: Pod) -> Door | None:
@@ -83,6 +88,7 @@ def instance_of(pod: Pod) -> Instance:
         project=tags.get(tag.PROJECT),
         owner=tags.get(tag.OWNER),
         created_at=time_of(pod.createdAt),
+        volumes=tuple(AttachedVolume(VolumeId(each.volumeId), "", each.path) for each in network_mounts(pod)),
         tags={**tags, tag.LOGIN_USER: LOGIN_USER} if tags else {tag.NAME: pod.name},
         state_reason="RunPod says that it has an error" if pod.status == "ERROR" else None,
     )
@@ -92,6 +98,7 @@ def ended(instance: Instance) -> Instance:
     """The pod after its end: RunPod shows it no longer."""
     return replace(
         instance,
+        volumes=(),
         state=InstanceState.TERMINATED,
         public_ip=None,
         price_per_hour=None,

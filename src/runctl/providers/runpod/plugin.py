@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runctl.providers.plugin import ALL_VERBS, CreateOption, Defaults, ProviderPlugin
+from runctl.providers.plugin import ALL_VERBS, CreateOption, Defaults, ProviderPlugin, VolumeGroup
 from runctl.providers.runpod.settings import RunPodConfig
 
 if TYPE_CHECKING:
@@ -59,6 +59,13 @@ plugin = ProviderPlugin(
             field="image",
             metavar="IMAGE",
         ),
+    ),
+    volumes=VolumeGroup(
+        "volumes",
+        "Keep data on network volumes that outlive pods.",
+        types=("standard", "high-performance"),
+        chosen_at_creation=True,
+        verbs=("create", "list", "show", "resize", "delete"),
     ),
     opaque_ids=True,
     account_variables=("RUNPOD_API_KEY",),

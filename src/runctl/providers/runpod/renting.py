@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from runctl.core import tags as tag
@@ -15,14 +17,17 @@ from runctl.core.errors import (
     Unreachable,
     Unsupported,
     UsageError,
+    ZoneMismatch,
 )
 from runctl.core.ids import InstanceId, new_client_token
 from runctl.core.journal import Change, Effect
-from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.models import Instance, InstanceState, Market, Volume
+from runctl.core.mount_points import is_system_folder, usual_mount_points
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
+from runctl.costs.rates import Rate
 from runctl.providers.capacity import Offer, RefusalListener, no_listener
-from runctl.providers.interface import CreatePlan, InstanceRequest, Renting
+from runctl.providers.interface import CreatePlan, InstanceRequest, Renting, VolumeMount
 from runctl.providers.labels import label_of, left_out
 from runctl.providers.limits import OFF
 from runctl.providers.runpod.api import NAME, GpuType, Pod
@@ -37,6 +42,7 @@ from runctl.providers.runpod.machines import (
     pod_tags,
     state_of,
 )
+from runctl.providers.runpod.volumes import RunPodVolumes, price_of
 from runctl.providers.without_tokens import Creations
 
 FOUND_WITHIN = timedelta(minutes=2)
@@ -64,8 +70,9 @@ class RunPodRenting(Renting):
 
     choosing = True
 
-    def __init__(self, context: RunPodContext) -> None:
+    def __init__(self, context: RunPodContext, volumes: RunPodVolumes) -> None:
         self._context = context
+        self._volumes = volumes
         self._creations: Creations[Pod] = Creations(
             PROVIDER,
             NAME,
@@ -87,6 +94,8 @@ class RunPodRenting(Renting):
         cloud = str(request.options.get("cloud") or settings.cloud)
         if cloud not in CLOUDS:
             raise UsageError(f"RunPod has no cloud {cloud!r}", hint=f"--cloud {' or '.join(CLOUDS)}")
+        mounts, volume = self._volume(request, cloud)
+        request = replace(request, zone=volume.zone if volume is not None else request.zone)
         choice = choose(request, context.api.gpus(), cloud, now, settings.instance_type)
         first = choice.offers[0]
         token = request.token or new_client_token()
@@ -104,14 +113,14 @@ class RunPodRenting(Renting):
             market=Market.ON_DEMAND,
             region=cloud,
             zone=request.zone,
-            zone_reason="as you asked" if request.zone else "RunPod chooses the data centre",
+            zone_reason=_zone_reason(request, volume),
             image=request.image or settings.image,
             image_reason=configured,
             login_user=LOGIN_USER,
             price=first.price,
             on_demand_price=first.price,
-            volumes=(),
-            volume_prices={},
+            volumes=mounts,
+            volume_prices=_prices(volume, now),
             data_volume_size_gib=None,
             data_mount_point=request.data_mount_point,
             root_volume_size_gib=request.root_volume_size_gib or settings.disk,
@@ -125,11 +134,12 @@ class RunPodRenting(Renting):
             ttl=None,
             tags=tags,
             client_token=token,
-            warnings=_warnings(request, first),
+            warnings=_warnings(request, first, mounts, volume),
             offers=choice.offers,
             left_out=choice.left_out,
             max_price=request.max_price,
             fallback=request.fallback,
+            can_end_itself=False,
         )
 
     def create(
@@ -212,9 +222,36 @@ class RunPodRenting(Renting):
         }
         if plan.zone is not None:
             body["dataCenterIds"] = [plan.zone]
+        if plan.volumes:
+            network = [{"volumeId": each.volume, "path": each.mount_point} for each in plan.volumes]
+            body["mounts"] = {"network": network}
         if not plan.image.startswith(_VENDORS):
             body["args"] = json.dumps({"entrypoint": ["/bin/sh", "-c"], "cmd": [_START]})
         return body
+
+    def _volume(self, request: InstanceRequest, cloud: str) -> tuple[tuple[VolumeMount, ...], Volume | None]:
+        """The network volume of the request, and where the pod has it. Raises as `Renting.plan`."""
+        if not request.volumes:
+            return (), None
+        wanted, *others = request.volumes
+        if others:
+            raise Unsupported("a pod has one network volume at the most", hint="name one of them")
+        volume = self._volumes.find(wanted.volume)
+        if cloud != CLOUDS[0]:
+            raise UsageError("only pods of the secure cloud have network volumes", hint="--cloud secure")
+        if request.zone not in {None, volume.zone}:
+            raise ZoneMismatch(
+                volume.name or volume.id,
+                volume.zone,
+                str(request.zone),
+                hint=f"--zone {volume.zone}, or leave it out: the volume decides it",
+            )
+        path = wanted.mount_point or usual_mount_points(volume)[0].path
+        if is_system_folder(path):
+            raise UsageError(
+                f"{path} is the system's own: nothing can be mounted there", hint="such as /data"
+            )
+        return (VolumeMount(volume.id, path),), volume
 
     def _of_token(self, token: str) -> Pod | None:
         found = [pod for pod in self._context.api.pods() if pod.name == pod_name(token) and pod_tags(pod)]
@@ -233,7 +270,6 @@ def _refuse(request: InstanceRequest) -> None:
             limited,
             "nothing in a RunPod pod can end it: its API has no time to live, and pods cannot shut down",
         ),
-        (request.volumes, "RunPod's network volumes cannot be named by runctl yet"),
         (request.data_volume_size_gib, "pods have no fresh data disk: --root-volume-size is their own disk"),
         (request.writes, "pods have no rights of their own in an object store"),
         (request.helper_for, "RunPod's volumes cannot be filled by a helper machine"),
@@ -242,7 +278,20 @@ def _refuse(request: InstanceRequest) -> None:
             raise Unsupported(reason)
 
 
-def _warnings(request: InstanceRequest, offer: Offer) -> tuple[str, ...]:
+def _zone_reason(request: InstanceRequest, volume: Volume | None) -> str:
+    if volume is not None:
+        return f"{volume.name or volume.id} is there"
+    return "as you asked" if request.zone else "RunPod chooses the data centre"
+
+
+def _prices(volume: Volume | None, now: datetime) -> dict[str, Rate]:
+    price = price_of(volume.type, volume.size_gib, now) if volume is not None else None
+    return {volume.id: price} if volume is not None and price is not None else {}
+
+
+def _warnings(
+    request: InstanceRequest, offer: Offer, mounts: Sequence[VolumeMount], volume: Volume | None
+) -> tuple[str, ...]:
     found = []
     if offer.last:
         where = f" in {offer.pool.zone}" if offer.pool.zone != ANYWHERE else ""
@@ -251,11 +300,25 @@ def _warnings(request: InstanceRequest, offer: Offer) -> tuple[str, ...]:
         found.append(
             f"RunPod ends no pod by itself: forgotten, this one costs ${offer.price.usd * _HOURS_A_DAY:.2f} a day"
         )
-    found.append("what is on the pod's own disk is lost when it stops, restarts or ends")
+    found.append(what_stays(mounts, volume))
+    if volume is not None and volume.instances:
+        others = ", ".join(volume.instances)
+        found.append(
+            f"{others} {'have' if volume.instances[1:] else 'has'} {volume.name or volume.id} too: pods that write"
+            " the same files spoil them"
+        )
     lost = left_out(request.tags)
     if lost:
         found.append(f"RunPod keeps no tags: {', '.join(lost)} {'are' if lost[1:] else 'is'} not kept")
     return tuple(found)
+
+
+def what_stays(mounts: Sequence[VolumeMount], volume: Volume | None) -> str:
+    """What is left of a pod's data when it stops, restarts or ends. Pure."""
+    lost = "what is on the pod's own disk is lost when it stops, restarts or ends"
+    if volume is None or not mounts:
+        return lost
+    return f"{lost}; what is below {mounts[0].mount_point} is on {volume.name or volume.id}, and stays"
 
 
 def _optional(tags: dict[str, str | None]) -> dict[str, str]:

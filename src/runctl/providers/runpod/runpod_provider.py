@@ -31,13 +31,13 @@ from runctl.providers.runpod.context import RunPodContext
 from runctl.providers.runpod.machines import instance_of, lost_its_gpus, pod_tags
 from runctl.providers.runpod.offers import RunPodOffers
 from runctl.providers.runpod.renting import RunPodRenting
+from runctl.providers.runpod.volumes import RunPodResizing, RunPodVolumes, price_of
 from runctl.providers.ssh_machines import SshMachines
 from runctl.transport.interface import Transport
 
 _COMMAND_TIMEOUT = timedelta(seconds=45)
 _NEW_POD_SECONDS = 30.0
 """A pod that RunPod does not know so soon after its creation may still appear."""
-_NO_VOLUMES = "RunPod's network volumes can only be chosen when a pod is made"
 
 
 class RunPodStopAndStart(StopAndStart):
@@ -108,6 +108,18 @@ class RunPodPrices(Prices):
             return None
         return Rate(known[0] * kind.count, Per.HOUR, self._context.clock.now(), SOURCE)
 
+    def volume(
+        self,
+        volume_type: str,
+        size_gib: int,
+        iops: int | None,
+        throughput: int | None,
+        region: str | None,
+    ) -> Rate | None:
+        """A month of a network volume."""
+        del iops, throughput, region
+        return price_of(volume_type, size_gib, self._context.clock.now())
+
     def public_ip(self, region: str | None) -> Rate:
         """Nothing of its own."""
         del region
@@ -118,7 +130,6 @@ class RunPodProvider(Provider):
     """Pods of one RunPod account."""
 
     name = "runpod"
-    volumes = Unsupported(_NO_VOLUMES)
     limits = Unsupported(
         "nothing in a RunPod pod can end it: there is no time to live, and pods cannot shut down"
     )
@@ -129,8 +140,7 @@ class RunPodProvider(Provider):
     inventory = Unsupported("RunPod has no tags; runctl finds its pods by their label: runctl runpod list")
     snapshots = Unsupported("RunPod's volumes have no snapshots")
     clones = Unsupported("RunPod's volumes cannot be copied")
-    resizing = Unsupported(_NO_VOLUMES)
-    filling = Unsupported(_NO_VOLUMES)
+    filling = Unsupported("RunPod's network volumes are filled by a pod that has them: runctl cp, or a run")
     spot_market = Unsupported("RunPod has no spot pods any more")
     registry = Unsupported("RunPod has no image registry", hint='name one: [docker] registry = "HOST/PATH"')
 
@@ -146,7 +156,17 @@ class RunPodProvider(Provider):
     @made_when_asked
     def renting(self) -> RunPodRenting:
         """Pods that are created and ended."""
-        return RunPodRenting(self._context)
+        return RunPodRenting(self._context, self.volumes)
+
+    @made_when_asked
+    def volumes(self) -> RunPodVolumes:
+        """Network volumes, chosen when a pod is made."""
+        return RunPodVolumes(self._context)
+
+    @made_when_asked
+    def resizing(self) -> RunPodResizing:
+        """Network volumes grow."""
+        return RunPodResizing(self._context, self.volumes)
 
     @made_when_asked
     def stop_and_start(self) -> RunPodStopAndStart:

@@ -46,7 +46,7 @@ def gather_mount_facts(
         found = require(provider.volumes).find(name)
         known[name] = known[found.id] = found
     progress.step(f"asking {instance.id} what is mounted")
-    mounted = agent.mounts()
+    mounted = agent.mounts(provided_volumes(provider, instance))
     there = {str(mount.volume_id) for mount in mounted if mount.volume_id}
     gone = set()
     for volume_id in sorted(there | _expected(requests, instance)):
@@ -70,6 +70,14 @@ def gather_mount_facts(
     }
     changing = _changing({known[name].id for name in named}, provider) if named else {}
     return MountFacts(instance, mounted, known, holders, sharers, changing, frozenset(gone & there))
+
+
+def provided_volumes(provider: Provider, instance: Instance) -> dict[str, str] | None:
+    """The machine's volumes by mount point, where the provider mounts them; ``None`` where the agent does."""
+    volumes = provider.volumes
+    if isinstance(volumes, Unsupported) or not volumes.chosen_at_creation:
+        return None
+    return {each.mount_point: str(each.volume_id) for each in instance.volumes if each.mount_point}
 
 
 def sharer(status: AttemptStatus) -> Sharer | None:

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
-from runctl.sandbox.machines.machine import BootFailed, Hardware, Machine
+from runctl.sandbox.api.rest import Bodies, Refused, RestBehaviour
+from runctl.sandbox.machines.machine import BootFailed, Hardware
 
 PRICES: dict[str, tuple[str, str]] = {
     "l40s": ("1.19", "0.55"),
@@ -31,17 +32,13 @@ SHUTDOWN_SECONDS = 5.0
 
 
 @dataclass
-class Behaviour:
+class Behaviour(RestBehaviour):
     """How the API behaves: what tests, and `runctl sandbox faults`, can change."""
 
     stock: dict[tuple[str, str], int] = field(default_factory=dict)
     """VMs that there can be of a profile in a market; what is not in it has room."""
-    failing_reads: int = 0
-    """How many more reads answer 500 (§2)."""
-    lost_creations: int = 0
-    """How many more creations make a VM and answer 502 all the same (§12)."""
     late_creations: float = 0.0
-    """After so many seconds only does such a VM appear in the list (§12)."""
+    """After so many seconds only does a VM appear in the list whose creation was not answered (§12)."""
     create_seconds: float = 0.2
     """Until a VM runs."""
     no_address_seconds: float = 0.2
@@ -51,7 +48,6 @@ class Behaviour:
     reclaimed_as: str = "terminated"
     """What a VM is that was taken back: ``terminated`` or ``failed`` (§14.1)."""
     balance: Decimal = Decimal(500)
-    refused_key: bool = False
 
 
 @dataclass
@@ -94,29 +90,6 @@ class SandboxVm:
             "uptime_seconds": 0,
             "volumes": [],
         }
-
-
-class Bodies(Protocol):
-    """What makes machines."""
-
-    docker: bool
-
-    def new_machine(self, hardware: Hardware) -> Machine:
-        """A body that has not booted."""
-        ...
-
-    def forget_machine(self, instance_id: str) -> None:
-        """Nothing is left of it."""
-        ...
-
-
-class Refused(Exception):
-    """The API answers with that status and text."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
 
 
 class Account:

@@ -2,72 +2,55 @@
 
 from __future__ import annotations
 
-import hmac
-import json
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
-from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
-from werkzeug.wrappers import Request, Response
+from werkzeug.wrappers import Request
 
-from runctl.sandbox.api.http_server import Start
-from runctl.sandbox.lyceum.account import Account, Refused
+from runctl.sandbox.api.rest import Refused, RestApi
+from runctl.sandbox.lyceum.account import Account, Behaviour
 from runctl.sandbox.world import NO_SSH, World
 
 PREFIX = "/lyceum"
 ROOT = "/api/v2/external"
-_RULES = Map(
-    [
-        Rule(f"{ROOT}/vms/create", methods=["POST"], endpoint="create"),
-        Rule(f"{ROOT}/vms/list", methods=["GET"], endpoint="list"),
-        Rule(f"{ROOT}/vms/availability", methods=["GET"], endpoint="availability"),
-        Rule(f"{ROOT}/vms/<vm_id>/status", methods=["GET"], endpoint="status"),
-        Rule(f"{ROOT}/vms/<vm_id>", methods=["DELETE"], endpoint="terminate"),
-        Rule(f"{ROOT}/storage/block", methods=["GET"], endpoint="volumes"),
-        Rule(f"{ROOT}/user/status", methods=["GET"], endpoint="user"),
-    ]
-)
 _REQUIRED = ("user_public_key", "hardware_profile")
 
 
-class LyceumApi:
+class LyceumApi(RestApi):
     """The WSGI application."""
 
+    prefix = PREFIX
+    routes = Map(
+        [
+            Rule(f"{ROOT}/vms/create", methods=["POST"], endpoint="create"),
+            Rule(f"{ROOT}/vms/list", methods=["GET"], endpoint="list"),
+            Rule(f"{ROOT}/vms/availability", methods=["GET"], endpoint="availability"),
+            Rule(f"{ROOT}/vms/<vm_id>/status", methods=["GET"], endpoint="status"),
+            Rule(f"{ROOT}/vms/<vm_id>", methods=["DELETE"], endpoint="terminate"),
+            Rule(f"{ROOT}/storage/block", methods=["GET"], endpoint="volumes"),
+            Rule(f"{ROOT}/user/status", methods=["GET"], endpoint="user"),
+        ]
+    )
+
     def __init__(self, world: World, key: str) -> None:
+        super().__init__(key)
         self._world = world
-        self._key = key
 
     @property
     def _account(self) -> Account:
         return self._world.lyceum
 
-    def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
-        """One request."""
-        environ = {**environ, "PATH_INFO": environ.get("PATH_INFO", "").removeprefix(PREFIX)}
-        request = Request(environ)
-        try:
-            value = self._do(request)
-        except Refused as refused:
-            value, status = {"detail": refused.detail}, refused.status
-        except HTTPException as error:
-            value, status = {"detail": error.name}, error.code or 500
-        else:
-            status = 200
-        return Response(json.dumps(value), status, content_type="application/json")(environ, start)
+    @property
+    def behaviour(self) -> Behaviour:
+        """See `RestApi`."""
+        return self._account.behaviour
 
-    def _do(self, request: Request) -> Any:
-        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if self._account.behaviour.refused_key or not hmac.compare_digest(key.encode(), self._key.encode()):
-            raise Refused(401, "Invalid or expired token")
-        endpoint, values = _RULES.bind("lyceum").match(request.path, request.method)
-        behaviour = self._account.behaviour
-        if request.method == "GET" and behaviour.failing_reads > 0:
-            behaviour.failing_reads -= 1
-            raise Refused(500, "Internal Server Error")
-        answer = getattr(self, f"_{endpoint}")
-        return answer(request, **values)
+    def problem(self, status: int, title: str, refused: Refused | None) -> Mapping[str, Any]:
+        """In FastAPI's form (§12)."""
+        del status
+        return {"detail": refused.detail if refused is not None else title}
 
     def _create(self, request: Request) -> Any:
         if self._world.network is None:
@@ -81,11 +64,8 @@ class LyceumApi:
         from runctl.sandbox.ec2.launch import machine_environment
 
         vm = self._account.create(self._world, body, machine_environment(self._world))
-        behaviour = self._account.behaviour
-        if behaviour.lost_creations > 0:
-            behaviour.lost_creations -= 1
-            vm.appears_at = time.monotonic() + behaviour.late_creations
-            raise Refused(502, "Bad Gateway")
+        if self.behaviour.lost.get("create", 0) > 0:
+            vm.appears_at = time.monotonic() + self.behaviour.late_creations
         return vm.shown(created=True)
 
     def _list(self, request: Request) -> Any:

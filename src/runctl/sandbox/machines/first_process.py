@@ -125,6 +125,10 @@ def build_root(root: Path, boot: dict[str, Any]) -> None:
         (root / "dev" / link).symlink_to(target)
     (root / "dev/stdout").symlink_to("/proc/self/fd/1")
     (root / "dev/stderr").symlink_to("/proc/self/fd/2")
+    for folder, path in boot["shares"]:
+        point = root / path.lstrip("/")
+        point.mkdir(parents=True, exist_ok=True)
+        mount("--bind", folder, str(point))
     subprocess.run(["hostname", boot["hostname"]], check=True)
     disk_face.prepare(root, mount)
 

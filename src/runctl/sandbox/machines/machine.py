@@ -52,6 +52,8 @@ class Hardware:
     user_data: bytes | None
     environment: Mapping[str, str]
     """Of every login, as /etc/environment."""
+    shares: tuple[tuple[Path, str], ...] = ()
+    """Folders of this computer that it has mounted from its first moment, each with its path there."""
 
 
 class BootFailed(Exception):
@@ -352,6 +354,7 @@ class Machine:
             "upper": str(self.upper),
             "work": str(self.folder / "work"),
             "hostname": self._hostname(),
+            "shares": [(str(folder), path) for folder, path in self.hardware.shares],
             "environment": dict(self.hardware.environment),
             "docker_engine": docker_engine.__file__,
             "docker": json.loads(docker_engine.as_json(engine)),

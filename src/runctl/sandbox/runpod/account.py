@@ -9,13 +9,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
-from runctl.sandbox.machines.machine import BootFailed, Hardware, Machine
+from runctl.sandbox.api.rest import Bodies, Refused, RestBehaviour
+from runctl.sandbox.machines.machine import BootFailed, Hardware
 from runctl.sandbox.runpod.forwarding import MappedPort
+from runctl.sandbox.runpod.volumes import DATA_CENTRES, NetworkVolumes
 
 HOST = "127.0.0.1"
-DATA_CENTRES = ("EU-RO-1", "US-KS-2")
+FIRST_DATA_CENTRE = next(iter(DATA_CENTRES))
 GPUS: tuple[tuple[str, str, int, float, float | None], ...] = (
     ("NVIDIA GeForce RTX 4090", "RTX 4090", 24, 0.44, 0.31),
     ("NVIDIA A100 80GB PCIe", "A100 PCIe", 80, 1.39, 1.19),
@@ -40,15 +42,11 @@ _LETTERS = string.ascii_lowercase + string.digits
 
 
 @dataclass
-class Behaviour:
+class Behaviour(RestBehaviour):
     """How the API behaves: what tests, and `runctl sandbox faults`, can change."""
 
     stock: dict[str, int] = field(default_factory=dict)
     """Pods that there can be of a GPU's id; what is not in it has room."""
-    failing_reads: int = 0
-    """How many more reads answer 500."""
-    lost_creations: int = 0
-    """How many more creations make a pod and answer 500 all the same (§10)."""
     list_lag: float = 0.0
     """For so many seconds a new pod is not in the list, and is not found (§6)."""
     start_seconds: float = 0.2
@@ -59,7 +57,6 @@ class Behaviour:
     """A pod that is started again has no GPUs (§6)."""
     host_full: bool = False
     """A pod cannot be started again (§6)."""
-    refused_key: bool = False
     no_balance: bool = False
 
 
@@ -102,11 +99,12 @@ class SandboxPod:
             ),
             "image": self.body["image"],
             "disk": self.body["disk"],
+            "mounts": self.body.get("mounts"),
             "ports": self.body.get("ports", []),
             "env": self.body.get("env", {}),
             "gpu": self.body["gpu"],
             "cloud": self.body.get("cloud", "SECURE"),
-            "dataCenterId": (self.body.get("dataCenterIds") or [DATA_CENTRES[0]])[0],
+            "dataCenterId": (self.body.get("dataCenterIds") or [FIRST_DATA_CENTRE])[0],
             "ssh": {"proxy": None, "direct": direct},
             "cost": self.cost if self.status != "EXITED" else 0.0,
             "locked": False,
@@ -116,35 +114,22 @@ class SandboxPod:
         }
 
 
-class Bodies(Protocol):
-    """What makes machines."""
-
-    def new_machine(self, hardware: Hardware) -> Machine:
-        """A body that has not booted."""
-        ...
-
-    def forget_machine(self, instance_id: str) -> None:
-        """Nothing is left of it."""
-        ...
-
-
-class Refused(Exception):
-    """The API answers with that status, text, and one for each field that is wrong."""
-
-    def __init__(self, status: int, detail: str, *errors: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.errors = errors
-
-
 class Account:
     """What there is at RunPod, for one key."""
 
     def __init__(self) -> None:
         self.behaviour = Behaviour()
         self.pods: dict[str, SandboxPod] = {}
+        self.volumes = NetworkVolumes(self._users_of)
         self._lock = threading.RLock()
+
+    def _users_of(self, volume_id: str) -> list[str]:
+        with self._lock:
+            return [
+                pod.pod_id
+                for pod in self.pods.values()
+                if pod.status != "TERMINATED" and volume_id in _mounted(pod.body)
+            ]
 
     def create(self, bodies: Bodies, body: dict[str, Any], environment: Mapping[str, str]) -> SandboxPod:
         """A pod that is being placed. Raises `Refused` as the API does."""
@@ -164,6 +149,14 @@ class Account:
             room = self.behaviour.stock.get(gpu[0])
             if price is None or count > MOST or (room is not None and alive >= room):
                 raise Refused(400, NO_CAPACITY)
+            for volume_id in _mounted(body):
+                volume = self.volumes.find(volume_id)
+                if cloud != "SECURE" or body.get("dataCenterIds", [volume.data_centre]) != [
+                    volume.data_centre
+                ]:
+                    raise Refused(400, NO_CAPACITY)
+                # The volume decides where the pod is (§4).
+                body = {**body, "dataCenterIds": [volume.data_centre]}
             pod_id = "".join(secrets.choice(_LETTERS) for _ in range(14))
             hardware = Hardware(
                 instance_id=f"runpod-{pod_id}",
@@ -172,6 +165,9 @@ class Account:
                 authorized_key=str(body.get("env", {}).get("PUBLIC_KEY", "")) or None,
                 user_data=None,
                 environment=environment,
+                shares=tuple(
+                    (self.volumes.folder_of(volume_id), path) for volume_id, path in _mounted(body).items()
+                ),
             )
             pod = SandboxPod(pod_id, body, datetime.now(UTC), hardware, gpus=count, cost=price * count)
             pod.appears_at = time.monotonic() + self.behaviour.list_lag
@@ -274,6 +270,11 @@ class Account:
         bodies.forget_machine(pod.hardware.instance_id)
 
 
+def _mounted(body: dict[str, Any]) -> dict[str, str]:
+    """Paths by the network volumes of a creation."""
+    return {each["volumeId"]: each["path"] for each in (body.get("mounts") or {}).get("network") or ()}
+
+
 def _check(body: dict[str, Any]) -> None:
     """The contract of a creation. Raises `Refused`."""
     unknown = sorted(set(body) - FIELDS)
@@ -289,6 +290,9 @@ def _check(body: dict[str, Any]) -> None:
     if "disk" not in body:
         # Seen in the field (§4): the words lead nowhere.
         raise Refused(400, "You must either provide a template id or pod configuration parameters")
+    mounts = body.get("mounts") or {}
+    if len(mounts.get("network") or ()) > 1 or len(mounts) > 1:
+        raise Refused(400, "A pod has one volume.")
     if "count" not in body["gpu"]:
         raise Refused(400, NO_CAPACITY)
     if body.get("cloud", "SECURE") not in CLOUDS:

@@ -2,79 +2,71 @@
 
 from __future__ import annotations
 
-import hmac
-import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
-from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
-from runctl.sandbox.api.http_server import Start
+from runctl.sandbox.api.rest import Refused, Reply, RestApi
 from runctl.sandbox.ec2.launch import machine_environment
-from runctl.sandbox.runpod.account import Account, Refused
+from runctl.sandbox.runpod.account import Account, Behaviour
 from runctl.sandbox.world import NO_SSH, World
 
 PREFIX = "/runpod"
-_RULES = Map(
-    [
-        Rule("/pods", methods=["GET"], endpoint="list"),
-        Rule("/pods", methods=["POST"], endpoint="create"),
-        Rule("/pods/<pod_id>", methods=["GET"], endpoint="pod"),
-        Rule("/pods/<pod_id>", methods=["DELETE"], endpoint="delete"),
-        Rule("/pods/<pod_id>/action", methods=["POST"], endpoint="act"),
-        Rule("/catalog/gpus", methods=["GET"], endpoint="gpus"),
-    ]
-)
 _MOST = 1000
 
 
-class RunPodApi:
+class RunPodApi(RestApi):
     """The WSGI application."""
 
+    prefix = PREFIX
+    routes = Map(
+        [
+            Rule("/pods", methods=["GET"], endpoint="list"),
+            Rule("/pods", methods=["POST"], endpoint="create"),
+            Rule("/pods/<pod_id>", methods=["GET"], endpoint="pod"),
+            Rule("/pods/<pod_id>", methods=["DELETE"], endpoint="delete"),
+            Rule("/pods/<pod_id>/action", methods=["POST"], endpoint="act"),
+            Rule("/network-volumes", methods=["GET"], endpoint="volumes"),
+            Rule("/network-volumes", methods=["POST"], endpoint="create_volume"),
+            Rule("/network-volumes/<volume_id>", methods=["GET"], endpoint="volume"),
+            Rule("/network-volumes/<volume_id>", methods=["PATCH"], endpoint="change_volume"),
+            Rule("/network-volumes/<volume_id>", methods=["DELETE"], endpoint="delete_volume"),
+            Rule("/catalog/gpus", methods=["GET"], endpoint="gpus"),
+            Rule("/catalog/datacenters", methods=["GET"], endpoint="data_centres"),
+        ]
+    )
+
     def __init__(self, world: World, key: str) -> None:
+        super().__init__(key)
         self._world = world
-        self._key = key
 
     @property
     def _account(self) -> Account:
         return self._world.runpod
 
-    def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
-        """One request."""
-        environ = {**environ, "PATH_INFO": environ.get("PATH_INFO", "").removeprefix(PREFIX)}
-        request = Request(environ)
-        if not request.headers.get("User-Agent") or request.headers["User-Agent"].startswith("Python-urllib"):
-            # The network in front of the API refuses such clients (§2).
-            return Response("error code: 1010", 403)(environ, start)
-        try:
-            value, status = self._do(request)
-        except Refused as refused:
-            problem = {"title": "Refused", "status": refused.status, "detail": refused.detail}
-            value, status = {**problem, "errors": list(refused.errors)}, refused.status
-        except HTTPException as error:
-            value, status = {"title": error.name, "status": error.code}, error.code or 500
-        response = Response(
-            "" if value is None else json.dumps(value), status, content_type="application/json"
-        )
+    @property
+    def behaviour(self) -> Behaviour:
+        """See `RestApi`."""
+        return self._account.behaviour
+
+    def problem(self, status: int, title: str, refused: Refused | None) -> Mapping[str, Any]:
+        """By RFC 9457 (§10)."""
+        said = {"detail": refused.detail, "errors": list(refused.errors)} if refused is not None else {}
+        return {"title": title, "status": status, **said}
+
+    def respond(self, request: Request) -> Response:
+        """With the number of the request; the network in front of the API refuses clients without a name (§2)."""
+        agent = request.headers.get("User-Agent")
+        if not agent or agent.startswith("Python-urllib"):
+            return Response("error code: 1010", 403)
+        response = super().respond(request)
         response.headers["x-request-id"] = secrets.token_hex(8)
-        return response(environ, start)
+        return response
 
-    def _do(self, request: Request) -> tuple[Any, int]:
-        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if self._account.behaviour.refused_key or not hmac.compare_digest(key.encode(), self._key.encode()):
-            raise Refused(401, "missing bearer token")
-        endpoint, values = _RULES.bind("runpod").match(request.path, request.method)
-        behaviour = self._account.behaviour
-        if request.method == "GET" and behaviour.failing_reads > 0:
-            behaviour.failing_reads -= 1
-            raise Refused(500, "internal error")
-        answer: tuple[Any, int] = getattr(self, f"_{endpoint}")(request, **values)
-        return answer
-
-    def _list(self, request: Request) -> tuple[Any, int]:
+    def _list(self, request: Request) -> Any:
         # A cursor is opaque; here it is the number of the first pod (§3).
         first = int(request.args.get("cursor", "0"))
         size = min(int(request.args.get("limit", str(_MOST))), _MOST)
@@ -83,33 +75,46 @@ class RunPodApi:
         return {
             "pods": [pod.shown() for pod in pods[first : first + size]],
             "pagination": {"nextCursor": str(first + size) if more else None, "hasNextPage": more},
-        }, 200
+        }
 
-    def _create(self, request: Request) -> tuple[Any, int]:
+    def _create(self, request: Request) -> Reply:
         if self._world.network is None:
             raise Refused(400, NO_SSH)
         pod = self._account.create(
             self._world, request.get_json(force=True), machine_environment(self._world)
         )
-        behaviour = self._account.behaviour
-        if behaviour.lost_creations > 0:
-            behaviour.lost_creations -= 1
-            raise Refused(500, "upstream error")
-        return pod.shown(), 201
+        return Reply(201, pod.shown())
 
-    def _pod(self, _request: Request, pod_id: str) -> tuple[Any, int]:
-        return self._account.find(pod_id).shown(), 200
+    def _pod(self, _request: Request, pod_id: str) -> Any:
+        return self._account.find(pod_id).shown()
 
-    def _delete(self, _request: Request, pod_id: str) -> tuple[Any, int]:
+    def _delete(self, _request: Request, pod_id: str) -> Reply:
         self._account.act(self._world, pod_id, "terminate")
-        return None, 204
+        return Reply(204)
 
-    def _act(self, request: Request, pod_id: str) -> tuple[Any, int]:
-        return self._account.act(
-            self._world, pod_id, str(request.get_json(force=True)["action"])
-        ).shown(), 200
+    def _act(self, request: Request, pod_id: str) -> Any:
+        return self._account.act(self._world, pod_id, str(request.get_json(force=True)["action"])).shown()
 
-    def _gpus(self, request: Request) -> tuple[Any, int]:
+    def _volumes(self, _request: Request) -> Any:
+        return {"networkVolumes": [each.shown() for each in self._account.volumes.listed()]}
+
+    def _create_volume(self, request: Request) -> Reply:
+        return Reply(201, self._account.volumes.create(request.get_json(force=True)).shown())
+
+    def _volume(self, _request: Request, volume_id: str) -> Any:
+        return self._account.volumes.find(volume_id).shown()
+
+    def _change_volume(self, request: Request, volume_id: str) -> Any:
+        return self._account.volumes.change(volume_id, request.get_json(force=True)).shown()
+
+    def _delete_volume(self, _request: Request, volume_id: str) -> Reply:
+        self._account.volumes.delete(volume_id)
+        return Reply(204)
+
+    def _gpus(self, request: Request) -> Any:
         if request.args.get("include") and not request.args.get("product"):
             raise Refused(400, "include needs product")
-        return {"gpus": self._account.catalogue()}, 200
+        return {"gpus": self._account.catalogue()}
+
+    def _data_centres(self, _request: Request) -> Any:
+        return {"dataCenters": self._account.volumes.data_centres()}

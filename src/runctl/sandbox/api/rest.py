@@ -1,0 +1,112 @@
+"""What the JSON APIs of RunPod and Lyceum share on this computer: a key, routes, refusals, and what can go wrong."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Map
+from werkzeug.wrappers import Request, Response
+
+from runctl.sandbox.api.http_server import Start
+from runctl.sandbox.machines.machine import Hardware, Machine
+
+
+class Refused(Exception):
+    """The API answers with that status, text, and one for each field that is wrong."""
+
+    def __init__(self, status: int, detail: str, *errors: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.errors = errors
+
+
+class Bodies(Protocol):
+    """What makes machines."""
+
+    docker: bool
+
+    def new_machine(self, hardware: Hardware) -> Machine:
+        """A body that has not booted."""
+        ...
+
+    def forget_machine(self, instance_id: str) -> None:
+        """Nothing is left of it."""
+        ...
+
+
+@dataclass
+class RestBehaviour:
+    """How any of these APIs behaves: what tests, and `runctl sandbox faults`, can change."""
+
+    failing_reads: int = 0
+    """How many more reads answer 500."""
+    lost: dict[str, int] = field(default_factory=dict)
+    """How many more calls of an endpoint are carried out and answer 502 all the same."""
+    refused_key: bool = False
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer other than 200 with JSON."""
+
+    status: int
+    value: Any = None
+    """``None``: an empty body."""
+
+
+class RestApi(ABC):
+    """The WSGI application of one such API. An endpoint of `routes` is the method ``_ENDPOINT``."""
+
+    prefix: str
+    """Of its paths, below the sandbox's address."""
+    routes: Map
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    @property
+    @abstractmethod
+    def behaviour(self) -> RestBehaviour:
+        """As it is now."""
+
+    @abstractmethod
+    def problem(self, status: int, title: str, refused: Refused | None) -> Mapping[str, Any]:
+        """The body of a refusal, in the API's form."""
+
+    def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
+        """One request."""
+        environ = {**environ, "PATH_INFO": environ.get("PATH_INFO", "").removeprefix(self.prefix)}
+        return self.respond(Request(environ))(environ, start)
+
+    def respond(self, request: Request) -> Response:
+        """The answer, whatever it is."""
+        try:
+            reply = self._reply(request)
+        except Refused as refused:
+            reply = Reply(refused.status, self.problem(refused.status, "Refused", refused))
+        except HTTPException as error:
+            code = error.code or 500
+            reply = Reply(code, self.problem(code, error.name, None))
+        text = "" if reply.value is None else json.dumps(reply.value)
+        return Response(text, reply.status, content_type="application/json")
+
+    def _reply(self, request: Request) -> Reply:
+        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if self.behaviour.refused_key or not hmac.compare_digest(key.encode(), self._key.encode()):
+            raise Refused(401, "missing or bad bearer token")
+        endpoint, values = self.routes.bind("sandbox").match(request.path, request.method)
+        if request.method == "GET" and self.behaviour.failing_reads > 0:
+            self.behaviour.failing_reads -= 1
+            raise Refused(500, "Internal Server Error")
+        answer = getattr(self, f"_{endpoint}")(request, **values)
+        if self.behaviour.lost.get(endpoint, 0) > 0:
+            self.behaviour.lost[endpoint] -= 1
+            raise Refused(502, "Bad Gateway")
+        return answer if isinstance(answer, Reply) else Reply(200, answer)
