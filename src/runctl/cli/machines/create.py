@@ -38,10 +38,12 @@ SECTIONS = {
 def examples(provider: str) -> tuple[tuple[str, str], ...]:
     """Command lines, each with what it does."""
     create = f"runctl {provider} create"
+    group = plugin(provider).volumes
+    volume = (f"{create} --gpu A100 --volume datasets:/data", "with a volume at /data")
     return (
         (f"{create} g5.xlarge --spot --name digits", "a spot machine that other commands know as digits"),
         (f"{create} --gpu A10G:1 --spot", "any type with such a GPU, wherever there is capacity"),
-        (f"{create} --volume datasets:/data --ttl 12h", "with a volume, for twelve hours at most"),
+        *((volume,) if group is not None else ()),
         (f"{create} g5.xlarge --dry-run", "show the plan with its price, and rent nothing"),
     )
 
