@@ -141,6 +141,7 @@ def test_a_quick_verb_loads_little(agent: Agent) -> None:
             "checkpoint_spec",
             "deadline_spec",
             "interruption",
+            "node_spec",
         ),
         *("machine", "machine.durable", "machine.processes", "machine.root"),
         *("attempt", "attempt.log", "records"),

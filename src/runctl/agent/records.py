@@ -71,6 +71,8 @@ class StopRequest:
     message: str = "stopped on request"
     machine_ends_at: Optional[float] = None
     """When the provider takes the machine back, in seconds since the epoch; ``None``: it stays."""
+    caused_by: Optional[int] = None
+    """The rank of another machine of the run for which this one ends."""
 
 
 @dataclass(frozen=True)

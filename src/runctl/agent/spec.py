@@ -18,6 +18,7 @@ from runctl.agent.checkpoint_spec import CheckpointSchedule, CheckpointStatus, S
 from runctl.agent.deadline_spec import DeadlineSpec, ProgressStatus
 from runctl.agent.encoding import ExitCode
 from runctl.agent.interruption import HandOff
+from runctl.agent.node_spec import NodeSpec
 
 PROTOCOL = 1
 """Raised when a verb changes its meaning, not when a key is added."""
@@ -268,6 +269,13 @@ class RunSpec:
     """``None``: the run may take as long as it takes."""
     progress_pattern: Optional[str] = None
     """A regular expression that finds the script's progress in its log: see `runctl.agent.deadline_spec`."""
+    node: Optional[NodeSpec] = None
+    """Which of the run's machines this one is; ``None``: it is the only one."""
+
+    @property
+    def saves_for_all(self) -> bool:
+        """What the run saves is published from this machine: from the only one, or from rank 0."""
+        return self.node is None or self.node.rank == 0
 
 
 @dataclass(frozen=True)
@@ -292,6 +300,10 @@ class EndRecord:
     hand_off: Optional[HandOff] = None
     """``None`` unless the machine was taken back while the run went on. Nobody may end such a machine but its
     provider: another end hides the reason."""
+    caused_by: Optional[int] = None
+    """The rank of another machine of the run for which this one ended; ``None``: it ended by itself."""
+    script_ended_at: Optional[float] = None
+    """When the script ended, or was told to, before what it saved was brought home; seconds since the epoch."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any, Callable
 from runctl.agent.attempt.children import Children, Exited
 from runctl.agent.attempt.collector import Collector, witness
 from runctl.agent.attempt.log import FULL, Log
+from runctl.agent.attempt.peers import Peers
 from runctl.agent.attempt.progress import ProgressReader
 from runctl.agent.attempt.watchers import watchers
 from runctl.agent.attempt.watchers.interface import Watched
@@ -28,12 +29,15 @@ from runctl.agent.errors import AgentError
 from runctl.agent.machine import durable, processes
 from runctl.agent.machine.root import state_directory
 from runctl.agent.machine.shutdown import Shutdown, ask_for_checkpoint
+from runctl.agent.node_spec import NodeCause
 from runctl.agent.records import AttemptFolder, StopRequest, changed
 from runctl.agent.spec import EndReason, RunSpec, RunState
 
 SETUP_GRACE_SECONDS = 5.0
 """Installers and builders have nothing to save."""
 
+NODES_SECONDS = 0.2
+"""How often it is looked whether the other machines of the run are ready."""
 WITNESS_SECONDS = 0.2
 """For a process that has got a signal to run its handler."""
 
@@ -91,6 +95,10 @@ class Attempt:
         """How long publishing the next checkpoint is going to take; whoever publishes says it."""
         self.stages: dict[str, float] = {}
         """When each stage of an interruption was reached, for the hand-off."""
+        self.peers = (
+            Peers(spec.node, lambda: self.live.phase, children.wake) if spec.node is not None else None
+        )
+        """The other machines of the run."""
         watched = Watched(
             folder,
             spec,
@@ -102,6 +110,7 @@ class Attempt:
             self._publish_seconds,
             self.ask_for_checkpoint,
             self.update,
+            self.peers,
         )
         self._watchers = watchers(watched)
 
@@ -126,6 +135,53 @@ class Attempt:
     def script_began(self) -> None:
         """The time limit counts from here."""
         self._script_began = time.monotonic()
+        if self.peers is not None:
+            self.peers.is_running()
+
+    def wait_for_nodes(self) -> None:
+        """All machines of the run are ready for the script. Raises `EndedEarlyError`."""
+        if self.peers is None:
+            return
+        self.peers.is_ready()
+        told: tuple[int, ...] = ()
+        while not self.peers.may_start:
+            self.check()
+            waiting = self.peers.waiting
+            if waiting != told and waiting:
+                told = waiting
+                self.phase("waiting for node{} {}".format("s" * (len(told) > 1), ", ".join(map(str, told))))
+            self.children.pause(NODES_SECONDS)
+        self.check()
+
+    def tell_nodes(self, outcome: Outcome) -> None:
+        """The others know how it ended here; rank 0 stays for as long as they go on where it has completed."""
+        if self.peers is None:
+            return
+        node = self.peers.node
+        if outcome.reason is not EndReason.COMPLETED and self.caused_by is None:
+            at = self.stages.get("script_ended", time.time())
+            self.peers.ends(
+                NodeCause(node.rank, outcome.reason.value, outcome.message, at, self.live.machine_ends_at)
+            )
+        self.peers.has_ended()
+        told: tuple[int, ...] = ()
+        while outcome.reason is EndReason.COMPLETED and self.peers.others_go_on and self.shutdown() is None:
+            going = self.peers.others_go_on
+            if going != told:
+                told = going
+                self.update(
+                    phase="waiting for the end of node{} {}".format(
+                        "s" * (len(told) > 1), ", ".join(map(str, told))
+                    )
+                )
+            self.children.pause(NODES_SECONDS)
+        self.peers.close()
+
+    @property
+    def caused_by(self) -> int | None:
+        """The machine of the run for which this one ends; ``None``: it ends by itself."""
+        cause = self.peers.cause if self.peers is not None else None
+        return cause.rank if cause is not None else None
 
     def script_ended(self, told_at: float | None) -> None:
         """It ended now; ``told_at``: when it got SIGTERM, in seconds since the epoch, if it did."""
@@ -163,6 +219,11 @@ class Attempt:
         with contextlib.suppress(OSError):
             self.update(state=RunState.STOPPING, phase=request.message)
         self.log.line(f"{request.message}: SIGTERM, then {request.grace_seconds:g} s of grace")
+        if self.peers is not None and request.caused_by is None:
+            rank, at = self.peers.node.rank, request.requested_at or time.time()
+            self.peers.ends(
+                NodeCause(rank, request.reason.value, request.message, at, request.machine_ends_at)
+            )
         self._note_end_of_machine(request)
 
     def _note_end_of_machine(self, request: StopRequest) -> None:

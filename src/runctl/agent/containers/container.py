@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runctl.agent.attempt import distributed
 from runctl.agent.attempt.attempt import Attempt, Outcome
 from runctl.agent.containers import container_code, container_folder, container_plan, docker_root
 from runctl.agent.containers.container_run import run_to_end
@@ -27,6 +28,7 @@ def run_in_container(attempt: Attempt, container: ContainerSpec) -> Outcome:
     if facts is None:
         raise AgentError("image-failed", f"the image {image} cannot be inspected: {why or 'it is gone'}")
     attempt.update(image_digest=docker.digest_of(facts))
+    _check_engine(attempt, engine, container, image)
     code = container_code.decide_for_image(attempt, engine, container, image)
     plan = container_plan.make_plan(attempt, engine, container, image, facts.get("Config") or {}, code)
     run_folders.make_inner_targets(
@@ -51,6 +53,19 @@ def run_in_container(attempt: Attempt, container: ContainerSpec) -> Outcome:
         engine.call("rm", "--force", "--volumes", container_id)
         if plan.user != docker.owner():
             run_folders.give_to_user(attempt.folders)
+
+
+def _check_engine(attempt: Attempt, engine: docker.Engine, container: ContainerSpec, image: str) -> None:
+    """The package of the run's engine is in the image. Raises `AgentError` (``setup-failed``)."""
+    node, module = attempt.spec.node, distributed.needed_module(attempt.spec.node)
+    if node is None or module is None:
+        return
+    program = ("-c", distributed.HAS_MODULE, module)
+    done = engine.call(
+        *("run", "--rm", "--network", "none"), *("--entrypoint", container.python, image), *program
+    )
+    if done.returncode:
+        raise distributed.module_is_missing(node, f"the image {image}")
 
 
 def _create(attempt: Attempt, engine: docker.Engine, plan: container_plan.Plan) -> str:

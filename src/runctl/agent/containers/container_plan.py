@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from runctl.agent.attempt import distributed
 from runctl.agent.attempt.attempt import Attempt
 from runctl.agent.containers import container_gpus
 from runctl.agent.containers.container_code import Code, CodeSource
@@ -19,6 +20,7 @@ from runctl.agent.disks.run_folders import (
     CONTAINER_OUTPUT,
     RunFolders,
 )
+from runctl.agent.engines import Host, ScriptStart
 from runctl.agent.machine import docker
 from runctl.agent.machine.facts import memory_bytes
 from runctl.agent.records import AttemptFolder
@@ -53,6 +55,8 @@ class Plan:
     """What the image runs by itself, after its entry point."""
     io: str | None = None
     """The folder with the pipe for the output, and the program that leads it there; ``None``: the engine's log."""
+    host: Host | None = None
+    """What the engine of a run on several machines needs to know of this one."""
 
 
 def make_plan(
@@ -94,6 +98,7 @@ def make_plan(
         head=code.head,
         image_command=config.get("Cmd") or (),
         io=attempt.collector.for_container(engine.kernel),
+        host=distributed.describe_host(attempt.spec.node) if attempt.spec.node is not None else None,
     )
 
 
@@ -185,6 +190,7 @@ def environment(plan: Plan) -> dict[str, str]:
     }
     env.update(plan.spec.env)
     env.update(run_folders.variables(plan.spec, plan.run_folders))
+    env.update(distributed.variables(_script_start(plan)))
     return env
 
 
@@ -194,7 +200,7 @@ def entrypoint_and_arguments(plan: Plan) -> tuple[list[str], list[str]]:
         argv = _whole_command(plan)
         if argv:
             return ["--entrypoint", CONTAINER_IO + "/redirect"], [CONTAINER_IO + "/log", *argv]
-    run = command(plan.spec, plan.container.python, plan.head)
+    run = _run_by_engine(plan)
     given = plan.container.entrypoint
     if given:
         return ["--entrypoint", given[0]], [*given[1:], *run]
@@ -203,9 +209,32 @@ def entrypoint_and_arguments(plan: Plan) -> tuple[list[str], list[str]]:
     return ["--entrypoint", run[0]], run[1:]
 
 
+def _script_start(plan: Plan) -> ScriptStart | None:
+    run = command(plan.spec, plan.container.python, plan.head)
+    return distributed.script_start(plan.spec.node, plan.host, run, plan.container.python)
+
+
+def _run_by_engine(plan: Plan) -> list[str]:
+    """What runs in the container; empty for what the image itself starts."""
+    start = _script_start(plan)
+    if start is None or not start.argv:
+        return command(plan.spec, plan.container.python, plan.head)
+    return distributed.command(start)
+
+
+def network(plan: Plan) -> list[str]:
+    """On several machines the container has the machine's own network: the others reach it at the machine's address,
+    on whatever port, and all are known by name."""
+    node = plan.spec.node
+    if node is None:
+        return []
+    hosts = [f"{name}:{address}" for name, address in node.names.items()]
+    return ["--network", "host", *(option for host in hosts for option in ("--add-host", host))]
+
+
 def _whole_command(plan: Plan) -> list[str]:
     """What the engine would run without us: the entry point, and its arguments."""
-    run = command(plan.spec, plan.container.python, plan.head)
+    run = _run_by_engine(plan)
     if plan.container.entrypoint:
         return [*plan.container.entrypoint, *run]
     return [*(plan.entrypoint or ()), *(run or plan.image_command)]
@@ -235,6 +264,7 @@ def create(plan: Plan, variables: Sequence[str]) -> list[str]:
         *(option for key, value in labels.items() for option in ("--label", f"{key}={value}")),
         "--init",
         *(("--user", plan.user) if plan.user else ()),
+        *network(plan),
         *(("--workdir", container.workdir) if spec.script else ()),
         *("--shm-size", f"{plan.shm_mib}m"),
         *("--oom-score-adj", "500"),

@@ -51,6 +51,7 @@ def run_to_end(
 
     ``start`` starts it in another way than by itself; the ``companion`` is kept going meanwhile. Raises `AgentError`.
     """
+    attempt.wait_for_nodes()
     before = oom_counters()
     attempt.volumes.check_start()
     since = attempt.log.size()

@@ -12,6 +12,7 @@ from runctl.agent.checkpoint_spec import CHECKPOINT_SIGNALS
 from runctl.agent.disks import mountns
 from runctl.agent.disks.mount_checks import check_mounts, is_target
 from runctl.agent.encoding import from_json
+from runctl.agent.engines import check_node
 from runctl.agent.environments import script
 from runctl.agent.errors import AgentError
 from runctl.agent.machine.root import root_available, state_directory
@@ -31,6 +32,7 @@ def check(spec: RunSpec) -> str | None:
     Raises `AgentError`, saying what is wrong and what to do.
     """
     _values(spec)
+    _node(spec)
     _room()
     tree = _tree(spec)
     check_mounts(spec)
@@ -83,6 +85,18 @@ def _can_run(container: ContainerSpec) -> None:
 
         has_plugin(engine)
     container_gpus.decide(container.gpus, container_gpus.find_gpus(engine))
+
+
+def _node(spec: RunSpec) -> None:
+    if spec.node is None:
+        return
+    check_node(spec.node)
+    if spec.container is not None and spec.container.compose is not None:
+        raise AgentError(
+            "bad-request",
+            "a Compose service cannot run on several machines",
+            "name an image or a Dockerfile instead",
+        )
 
 
 def _texts(spec: RunSpec) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from runctl.agent.attempt import distributed
 from runctl.agent.attempt.attempt import Attempt, Outcome
 from runctl.agent.attempt.children import FADE_SECONDS, LEFTOVER_SECONDS, cpu_seconds
 from runctl.agent.attempt.evidence import conclude, oom_counters
@@ -15,7 +17,7 @@ from runctl.agent.environments import environment, script
 from runctl.agent.machine import processes
 from runctl.agent.machine import root as machine
 from runctl.agent.machine.shutdown import ProcessStopper
-from runctl.agent.spec import DependencyKind, EndReason, RunState
+from runctl.agent.spec import DependencyKind, EndReason, RunSpec, RunState
 from runctl.agent.trees.verbs import copy_tree
 
 
@@ -67,7 +69,16 @@ def run_on_host(attempt: Attempt) -> Outcome:
         else:
             shown = spec.script if cwd == folder.work else str(path)
             argv = script.command(path, shown, spec, ready.python)
-        env = script.environment(login, run_folders.variables(spec, attempt.folders), spec, ready.bin_folder)
+        host = distributed.describe_host(spec.node) if spec.node is not None else None
+        start = distributed.script_start(spec.node, host, argv, ready.python)
+        contract = {
+            **run_folders.variables(spec, attempt.folders),
+            **distributed.variables(start),
+        }
+        env = script.environment(login, contract, spec, ready.bin_folder)
+        _check_engine(spec, ready.python, env)
+        if start is not None:
+            argv = distributed.command(start)
         if calls_uv:
             env = {**environment.TRUST_THE_MACHINE, **env}
         env["PATH"] = os.pathsep.join(
@@ -78,6 +89,17 @@ def run_on_host(attempt: Attempt) -> Outcome:
     finally:
         for link in links:
             link.unlink(missing_ok=True)
+
+
+def _check_engine(spec: RunSpec, python: str, env: Mapping[str, str]) -> None:
+    """The engine's package is there. Raises `AgentError` (``setup-failed``)."""
+    module = distributed.needed_module(spec.node)
+    if spec.node is None or module is None:
+        return
+    argv = [python, "-c", distributed.HAS_MODULE, module]
+    done = subprocess.run(argv, env=dict(env), capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        raise distributed.module_is_missing(spec.node, "the run's environment")
 
 
 def _run_builtin(attempt: Attempt) -> Outcome:
@@ -95,6 +117,7 @@ def _run_builtin(attempt: Attempt) -> Outcome:
 
 def run_script(attempt: Attempt, argv: Sequence[str], env: dict[str, str], cwd: Path) -> Outcome:
     """Run it, end what it leaves behind, and say how it ended."""
+    attempt.wait_for_nodes()
     spec = attempt.spec
     before, cpu_before = oom_counters(), cpu_seconds()
     since = attempt.log.size()

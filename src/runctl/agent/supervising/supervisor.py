@@ -118,7 +118,7 @@ class Supervisor:
         if self.attempt.live.saved is not None:
             self.copier = LogCopier(folder.log, self.attempt.folders.checkpoints.parent, folder.attempt)
         self.publishing: Publishing | None = None
-        if spec.store is not None:
+        if spec.store is not None and spec.saves_for_all:
             from runctl.agent.supervising.publishing import Publishing
 
             self.publishing = Publishing(self.attempt)
@@ -138,7 +138,10 @@ class Supervisor:
         if self.copier is not None:
             self.copier.start()
         self.attempt.notices.start()
-        self._finish(self._outcome(cannot_mount))
+        outcome = self._outcome(cannot_mount)
+        self.children.end_all(1.0)
+        self.attempt.tell_nodes(outcome)
+        self._finish(outcome)
 
     def _outcome(self, cannot_mount: str) -> Outcome:
         try:
@@ -146,6 +149,8 @@ class Supervisor:
                 raise AgentError("cannot-mount", cannot_mount)  # noqa: TRY301 (told like those found here)
             from runctl.agent.checkpoints import resume
 
+            if self.attempt.peers is not None:
+                self.attempt.peers.start()
             self.attempt.volumes.check_start()
             if self.spec.store is not None or self.spec.resume_from is not None:
                 self._restore()
@@ -169,7 +174,7 @@ class Supervisor:
         from runctl.agent.checkpoints.stores import is_prefix
         from runctl.agent.supervising.publishing import restore
 
-        if self.publishing is not None or is_prefix(self.spec.resume_from):
+        if self.spec.store is not None or is_prefix(self.spec.resume_from):
             self.spec = restore(self.attempt, self.spec)
         if self.publishing is not None:
             self.publishing.start()
@@ -230,6 +235,8 @@ class Supervisor:
             max_rss_bytes=outcome.max_rss_bytes,
             cpu_seconds=outcome.cpu_seconds,
             hand_off=None if hand_over is None else hand_over.record(),
+            caused_by=self.attempt.caused_by if outcome.reason is not EndReason.COMPLETED else None,
+            script_ended_at=self.attempt.stages.get("script_ended"),
         )
         end = self._copied(end)
         if hand_over is not None:

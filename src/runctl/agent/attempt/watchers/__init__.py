@@ -8,6 +8,7 @@ from runctl.agent.attempt.watchers.interface import Watched, Watcher
 from runctl.agent.attempt.watchers.interruption_notice import InterruptionNotice
 from runctl.agent.attempt.watchers.lost_volume import LostVolume
 from runctl.agent.attempt.watchers.machine_limit import MachineLimit
+from runctl.agent.attempt.watchers.other_nodes import OtherNodes
 from runctl.agent.attempt.watchers.planned_shutdown import PlannedShutdown
 from runctl.agent.attempt.watchers.rebalance import RebalanceRecommendation
 from runctl.agent.attempt.watchers.stop_file import StopFile
@@ -22,6 +23,7 @@ WATCHERS = (
     LeaseWatch,
     TimeLimit,
     MachineLimit,
+    OtherNodes,
     PlannedShutdown,
     RebalanceRecommendation,
     CheckpointClock,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Protocol
 
 from runctl.agent.attempt.children import Children
+from runctl.agent.attempt.peers import Peers
 from runctl.agent.cloud.spot_notices import NoticeReader
 from runctl.agent.disks.mount_watch import MountWatch
 from runctl.agent.records import AttemptFolder, StopRequest
@@ -32,6 +33,8 @@ class Watched:
     """Asks the script for one; false where nothing listens yet. See `Attempt.ask_for_checkpoint`."""
     remember: Callable[..., Any]
     """Writes values of `Live` down."""
+    peers: Peers | None = None
+    """The other machines of the run; ``None``: it has one."""
 
 
 class Watcher(Protocol):

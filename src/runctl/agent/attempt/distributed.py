@@ -1,0 +1,59 @@
+"""How the script of a run on several machines is started on this one: the machine's facts, put to the run's engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from runctl.agent.engines import Host, ScriptStart, engine_of
+from runctl.agent.engines.interface import shared_variables
+from runctl.agent.errors import AgentError
+from runctl.agent.machine.gpus import gpus
+from runctl.agent.machine.network import interface_of
+from runctl.agent.node_spec import NodeSpec
+
+HAS_MODULE = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
+"""A program that ends with 0 where the module of that name is there, and with 1 where it is not."""
+
+
+def describe_host(node: NodeSpec) -> Host:
+    """This machine, as an engine needs to know it."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Host(len(gpus()), cpus, interface_of(node.address))
+
+
+def script_start(
+    node: NodeSpec | None, host: Host | None, argv: Sequence[str], python: str | None
+) -> ScriptStart | None:
+    """What the run's engine is to start here; ``python`` runs the script where it is the first word of ``argv``.
+    ``None``: the run has one machine."""
+    if node is None or host is None:
+        return None
+    return ScriptStart(node, host, tuple(argv), python if list(argv[:1]) == [python] else None)
+
+
+def variables(start: ScriptStart | None) -> dict[str, str]:
+    """What the script finds in its environment of the run's machines; nothing where it has one."""
+    if start is None:
+        return {}
+    return {**shared_variables(start), **engine_of(start.node).variables(start)}
+
+
+def command(start: ScriptStart) -> list[str]:
+    """What is run on this machine."""
+    return engine_of(start.node).command(start)
+
+
+def needed_module(node: NodeSpec | None) -> str | None:
+    """The package without which the engine cannot start anything."""
+    module = engine_of(node).module if node is not None else None
+    return module.partition(".")[0] if module else None
+
+
+def module_is_missing(node: NodeSpec, where: str) -> AgentError:
+    """The error for an engine whose package is not where the script runs."""
+    return AgentError(
+        "setup-failed",
+        f"{node.engine} needs the package {needed_module(node)}, which {where} does not have",
+        engine_of(node).missing,
+    )

@@ -1,0 +1,59 @@
+"""Another machine of the run has ended, or is ending: this one ends, too."""
+
+from __future__ import annotations
+
+import time
+
+from runctl.agent.attempt.watchers.interface import Watched
+from runctl.agent.attempt.watchers.planned_shutdown import RESERVE_SECONDS
+from runctl.agent.node_spec import NodeCause
+from runctl.agent.records import StopRequest
+from runctl.agent.spec import EndReason
+
+SHARED = frozenset(
+    {
+        EndReason.STOPPED,
+        EndReason.TIME_LIMIT,
+        EndReason.BUDGET,
+        EndReason.IDLE,
+        EndReason.INTERRUPTED,
+        EndReason.MOVED,
+    }
+)
+"""Ends that come to all machines from outside of the script. What happened to one machine alone stops the others."""
+
+
+class OtherNodes:
+    """Ends an attempt for what has happened on another machine of the run."""
+
+    sharpens = False
+
+    def __init__(self, watched: Watched) -> None:
+        self._watched = watched
+        self._told: frozenset[int] = frozenset()
+
+    def stop_request(self) -> StopRequest | None:
+        """With the other machine's rank."""
+        peers = self._watched.peers
+        if peers is None:
+            return None
+        for rank in set(peers.gone) - self._told:
+            self._watched.log(f"node {rank} is gone; the run goes on without it")
+        self._told |= set(peers.gone)
+        if peers.cause is None:
+            return None
+        return request_of(
+            peers.cause, self._watched.spec.grace_seconds, self._watched.publish_seconds(), time.time()
+        )
+
+
+def request_of(cause: NodeCause, grace: float, publish_seconds: float, now: float) -> StopRequest:
+    """What another machine's end asks of this one. Pure."""
+    reason = EndReason(cause.reason)
+    if cause.machine_ends_at is not None:
+        # All save what they have at the same time; what only that machine has is lost with it.
+        left = cause.machine_ends_at - now - RESERVE_SECONDS - 2 * publish_seconds
+        grace = max(1.0, min(grace, left))
+    about = cause.message if cause.message.startswith("node ") else f"node {cause.rank}: {cause.message}"
+    shared = reason if reason in SHARED else EndReason.STOPPED
+    return StopRequest(shared, round(grace, 1), now, about.splitlines()[0], caused_by=cause.rank)

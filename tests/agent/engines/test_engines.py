@@ -1,0 +1,114 @@
+"""What each engine makes of a script."""
+
+from __future__ import annotations
+
+import pytest
+
+from runctl.agent.engines import ENGINES, Host, ScriptStart, check_node, engine_of
+from runctl.agent.engines.interface import shared_variables
+from runctl.agent.errors import AgentError
+from runctl.agent.node_spec import NodeSpec
+
+ADDRESSES = ("10.0.0.4", "10.0.0.5", "10.0.0.6")
+
+
+def node(rank: int = 1, engine: str = "torchrun", least: int = 0, options: tuple[str, ...] = ()) -> NodeSpec:
+    return NodeSpec(
+        rank, ADDRESSES, engine, "f" * 32, group_port=29390, engine_port=29400, least=least, options=options
+    )
+
+
+def options_of(argv: list[str]) -> dict[str, str]:
+    """torchrun's own: what stands before the script."""
+    own = argv[: argv.index("train.py")]
+    return dict(word[2:].split("=", 1) for word in own if word.startswith("--") and "=" in word)
+
+
+SCRIPT = ("/env/bin/python", "train.py", "--nnodes=7", "--", "-m", "x y")
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_torchrun_meets_on_rank_0_and_says_addresses_instead_of_names(rank: int) -> None:
+    start = ScriptStart(node(rank), Host(gpus=8, cpus=96), SCRIPT, SCRIPT[0])
+    argv = ENGINES["torchrun"].command(start)
+    options = options_of(argv)
+    assert argv[:3] == ["/env/bin/python", "-m", "torch.distributed.run"]
+    assert options["rdzv-endpoint"] == "10.0.0.4:29400"
+    assert options["local-addr"] == ADDRESSES[rank]
+    assert f"is_host={'true' if rank == 0 else 'false'}" in options["rdzv-conf"].split(",")
+    assert (options["nnodes"], options["nproc-per-node"]) == ("3", "8")
+
+
+def test_the_scripts_own_arguments_stay_as_they_are() -> None:
+    argv = ENGINES["torchrun"].command(ScriptStart(node(), Host(cpus=4), SCRIPT, SCRIPT[0]))
+    assert tuple(argv[argv.index("train.py") :]) == SCRIPT[1:]
+    assert "--no-python" not in argv
+
+
+def test_a_program_that_is_not_a_python_script_is_run_as_it_is() -> None:
+    argv = ENGINES["torchrun"].command(ScriptStart(node(), Host(), ("./train.sh", "a")))
+    assert argv[-3:] == ["--no-python", "./train.sh", "a"]
+    assert argv[0] == "python3"
+
+
+def test_one_process_for_each_processor_where_there_is_no_gpu() -> None:
+    start = ScriptStart(node(), Host(cpus=4), SCRIPT, SCRIPT[0])
+    assert options_of(ENGINES["torchrun"].command(start))["nproc-per-node"] == "4"
+    assert ENGINES["torchrun"].variables(start)["OMP_NUM_THREADS"] == "1"
+
+
+def test_fewer_machines_than_the_most_let_torchrun_form_anew() -> None:
+    start = ScriptStart(node(least=2), Host(), SCRIPT, SCRIPT[0])
+    options = options_of(ENGINES["torchrun"].command(start))
+    assert (options["nnodes"], options["max-restarts"]) == ("2:3", "100")
+    start = ScriptStart(node(), Host(), SCRIPT, SCRIPT[0])
+    assert options_of(ENGINES["torchrun"].command(start))["max-restarts"] == "0"
+
+
+def test_the_users_own_options_of_the_engine_come_last_and_so_count() -> None:
+    start = ScriptStart(node(options=("--nproc-per-node", "1")), Host(cpus=4), SCRIPT, SCRIPT[0])
+    argv = ENGINES["torchrun"].command(start)
+    assert argv[argv.index("train.py") - 2 : argv.index("train.py")] == ["--nproc-per-node", "1"]
+
+
+def test_without_an_engine_the_script_finds_the_others_in_its_environment() -> None:
+    start = ScriptStart(node(2, "none"), Host(interface="ens5"), SCRIPT, SCRIPT[0])
+    assert ENGINES["none"].command(start) == list(SCRIPT)
+    found = {**shared_variables(start), **ENGINES["none"].variables(start)}
+    assert found == {
+        "RUNCTL_NODE_RANK": "2",
+        "RUNCTL_NODES": "3",
+        "RUNCTL_NODES_LEAST": "3",
+        "RUNCTL_NODE_ADDRESS": "10.0.0.6",
+        "RUNCTL_NODE_ADDRESSES": "10.0.0.4,10.0.0.5,10.0.0.6",
+        "GLOO_SOCKET_IFNAME": "ens5",
+        "NCCL_SOCKET_IFNAME": "ens5",
+        "MASTER_ADDR": "10.0.0.4",
+        "MASTER_PORT": "29400",
+        "NODE_RANK": "2",
+        "GROUP_RANK": "2",
+        "RANK": "2",
+        "WORLD_SIZE": "3",
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        (node(engine="mpi"), "no engine 'mpi'"),
+        (node(rank=3), "no rank 3"),
+        (node(least=4), "4 of 3 machines"),
+        (NodeSpec(0, ("10.0.0.4", "10.0.0.4"), "none", "s", 1, 2), "the same address"),
+    ],
+)
+def test_a_node_that_cannot_be_started_is_refused(spec: NodeSpec, why: str) -> None:
+    with pytest.raises(AgentError, match=why):
+        check_node(spec)
+
+
+def test_every_engine_says_what_to_do_where_its_package_is_missing() -> None:
+    for name in ENGINES:
+        engine = engine_of(node(engine=name))
+        assert bool(engine.module) == bool(engine.missing)
