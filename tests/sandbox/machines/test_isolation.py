@@ -211,6 +211,10 @@ def test_what_an_ordinary_user_may_not_read_is_private(tmp_path: Path) -> None:
 
 
 @pytest.mark.namespaces
+def test_a_machine_without_docker_does_not_fetch_it(machine: Machine) -> None:
+    assert machine.run("command -v docker dockerd apt-get dnf yum || true") == ""
+
+
 @pytest.mark.docker
 def test_a_command_in_a_container_and_its_health_check_run_in_the_container(
     docker_machine: Machine, marker: str

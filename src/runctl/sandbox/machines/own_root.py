@@ -43,12 +43,15 @@ _DOCKER = (
     *("docker", "dockerd", "containerd", "containerd-shim-runc-v2", "ctr", "runc", "docker-compose"),
     *("docker-proxy", "docker-init", "docker-buildx", "podman", "nerdctl"),
 )
+_INSTALLERS = ("apt", "apt-get", "dnf", "yum")
+"""A machine that has no Docker gets it when it starts. In these it would not run, and each would ask the internet."""
 _PROGRAMS = ("usr/bin", "usr/sbin", "usr/local/bin", "usr/local/sbin")
 _DOCKER_PLUGINS = ("usr/libexec/docker", "usr/lib/docker", "usr/local/lib/docker", "usr/local/libexec/docker")
 
 
 def hide(upper: Path, *, sandbox_home: Path, docker: bool) -> None:
-    """People's files, logs, keys and the sandbox's folder are not on the machine; nor, without ``docker``, is Docker.
+    """People's files, logs, keys and the sandbox's folder are not on the machine; nor, without ``docker``, is Docker or
+    what installs it.
 
     Nor is what an ordinary user of this computer may not read: root in a machine could.
 
@@ -68,7 +71,8 @@ def hide(upper: Path, *, sandbox_home: Path, docker: bool) -> None:
     if home.parts[0] in _SYSTEM_FOLDERS:
         _empty(upper, home, 0o700)
     if not docker:
-        for path in (*(f"{folder}/{name}" for folder in _PROGRAMS for name in _DOCKER), *_DOCKER_PLUGINS):
+        programs = (f"{folder}/{name}" for folder in _PROGRAMS for name in (*_DOCKER, *_INSTALLERS))
+        for path in (*programs, *_DOCKER_PLUGINS):
             if os.path.lexists(Path("/", path)):
                 _white_out(upper, Path(path))
 
