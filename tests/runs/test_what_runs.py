@@ -8,6 +8,7 @@ import pytest
 
 from runctl.cli.train.options import parse_interpreter, parse_size_mib
 from runctl.containers.container_options import ContainerOptions
+from runctl.containers.mounts import parse_mount
 from runctl.core.errors import NotFound, UsageError
 from runctl.runs.project_plan import TrainRequest, plan_project
 from runctl.runs.request import configured_interpreter, starts_service
@@ -119,3 +120,31 @@ def test_a_service_without_a_script_starts_its_own() -> None:
     assert not starts_service(None, ("x",), ContainerOptions())
     with pytest.raises(UsageError, match="no script"):
         starts_service(None, ("x",), options)
+
+
+@pytest.mark.parametrize(
+    ("mount", "refused"),
+    [
+        ("datasets:/opt/ml/input/data/training", False),
+        ("datasets:/data", False),
+        ("datasets:/opt/ml/model", True),
+        ("datasets:/opt/ml", True),
+        ("datasets:/opt/ml/input/data", True),
+    ],
+)
+def test_a_contracts_folders_are_its_own_but_for_its_channels(
+    project: Path, mount: str, refused: bool
+) -> None:
+    request = TrainRequest(
+        None,
+        ("python", "x"),
+        is_command=True,
+        cwd=project,
+        contract="sagemaker",
+        mounts=(parse_mount(mount),),
+    )
+    if refused:
+        with pytest.raises(UsageError, match="is the contract's"):
+            plan_project(request)
+    else:
+        assert plan_project(request).mount_requests == (parse_mount(mount),)

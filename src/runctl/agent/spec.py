@@ -27,6 +27,13 @@ STATE_DIRECTORY = "/var/lib/runctl"
 """Where the agent keeps everything, unless ``RUNCTL_AGENT_STATE`` says otherwise."""
 
 
+SAGEMAKER = "sagemaker"
+CONTRACTS = (SAGEMAKER,)
+"""What a run may find besides: see `RunSpec.contract`."""
+CONTRACT_ROOT = "/opt/ml"
+"""Where SageMaker's scripts find their folders."""
+
+
 class EndReason(str, enum.Enum):
     """Why an attempt ended. Closed: a reader that meets another word has met a newer agent."""
 
@@ -265,6 +272,8 @@ class RunSpec:
     """``None``: the machine was not rented for the run, and stays as it is."""
     leased: bool = False
     """The attempt may go on only while its machine has the run's lease, which the verb ``take-up`` keeps."""
+    contract: Optional[str] = None
+    """One of `CONTRACTS`: the script also finds the folders, files and variables that it would find there."""
     deadline: Optional[DeadlineSpec] = None
     """``None``: the run may take as long as it takes."""
     progress_pattern: Optional[str] = None

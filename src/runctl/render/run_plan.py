@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from runctl.agent.checkpoint_spec import CHECKPOINT_SIGNALS
-from runctl.agent.spec import ContainerSpec
+from runctl.agent.spec import CONTRACT_ROOT, ContainerSpec
 from runctl.containers.where import LOCAL
 from runctl.core.models import Market
 from runctl.core.money import usd
@@ -48,6 +48,8 @@ def run_plan_lines(plan: RunPlan, *, price: bool = True) -> list[str]:
         rows += image_rows(plan)
         rows += _compose_rows(plan)
     rows += mount_rows(plan)
+    if spec.contract is not None:
+        rows.append(("finds", f"what {spec.contract} gives a script: {CONTRACT_ROOT} and its variables"))
     rows += _checkpoint_rows(plan)
     if spec.resume_from is not None:
         where = spec.resume_from if "://" in spec.resume_from else spec.resume_from + " on the machine"
@@ -96,6 +98,7 @@ def run_plan_document(plan: RunPlan) -> dict[str, Any]:
             "compose_env": sorted(spec.compose_env),
             "timeout_seconds": spec.timeout_seconds,
             "grace_seconds": spec.grace_seconds,
+            "contract": spec.contract,
             "checkpoint_signal": spec.checkpoint_signal or CHECKPOINT_SIGNALS[0],
             "store": spec.store,
             "checkpoint_schedule": spec.checkpoint_schedule,

@@ -94,6 +94,7 @@ class TrainArguments(TypedDict, total=False):
     resume_args: Sequence[str]
     sync_code: bool | None
     name: str | None
+    contract: str | None
     progress_pattern: str | None
 
 
@@ -145,6 +146,7 @@ def train(
     resume_args: Sequence[str] = (),
     sync_code: bool | None = None,
     name: str | None = None,
+    contract: str | None = None,
     transport: str | None = None,
     on_plan: Callable[[RunPlan], None] = lambda _: None,
     session: Session | None = None,
@@ -182,6 +184,7 @@ def train(
         resume_args=resume_args,
         sync_code=sync_code,
         name=name,
+        contract=contract,
     )
     project = plan_project(request)
     found = instance if isinstance(instance, Instance) else find_instance(session, provider, instance)

@@ -164,6 +164,7 @@ def plan_run(
         checkpoint_schedule=request.keeping.schedule(lifetime.mean if lifetime is not None else None),
         # This computer was rented for nobody.
         machine_end=None if is_this_computer(instance.provider) else request.machine_end,
+        contract=request.contract,
         deadline=request.deadline,
         progress_pattern=request.progress_pattern,
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.deadline_spec import DeadlineSpec
-from runctl.agent.spec import ContainerSpec, Dependencies, DependencyKind
+from runctl.agent.spec import CONTRACT_ROOT, ContainerSpec, Dependencies, DependencyKind
 from runctl.agent.starter import how_to_run, nothing_runs, starter
 from runctl.checkpoints.keeping import NOTHING, Keeping
 from runctl.checkpoints.resume import ResumeFrom
@@ -23,6 +23,7 @@ from runctl.containers.container_options import (
 from runctl.containers.mounts import MountRequest, check_targets
 from runctl.containers.reference import check_reference
 from runctl.core.errors import ProjectError, UsageError
+from runctl.core.mount_points import is_within
 from runctl.project.compose_file import (
     ComposeFile,
     ComposeVariables,
@@ -47,6 +48,8 @@ from runctl.project.sent import Sent, choose_sent, does_not_count, nothing_sent
 from runctl.runs.recovery import Recovery
 
 DEFAULT_GRACE = timedelta(seconds=30)
+CHANNELS = PurePosixPath(CONTRACT_ROOT, "input", "data")
+"""Where the contract's input channels are."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ class TrainRequest:
     """What becomes of the machine after the run; ``None``: it is not rented for it."""
     results: str | None = None
     """Where what the run wrote is brought after it: an absolute folder of this computer, or an address."""
+    contract: str | None = None
+    """See `runctl.agent.spec.RunSpec`."""
     deadline: DeadlineSpec | None = None
     progress_pattern: str | None = None
     """See `runctl.agent.spec.RunSpec`."""
@@ -254,8 +259,26 @@ def _mount_requests(
     with_target = tuple(mount for mount in request.mounts if mount.target)
     # A volume without a target comes after all that have one: it may be named by one of them.
     requests = with_target + configured + tuple(mount for mount in request.mounts if not mount.target)
+    if request.contract is not None:
+        check_contract(requests, container)
     check_targets(requests, container.workdir if container else None, script)
     return requests
+
+
+def check_contract(requests: Sequence[MountRequest], container: ContainerSpec | None) -> None:
+    """Nothing is where the contract's own folders are, but for its input channels. Raises `UsageError`."""
+    if container is not None and container.compose is not None:
+        raise UsageError(
+            "--contract and --compose contradict each other",
+            hint="run the script in one container, or on the host",
+        )
+    for mount in requests:
+        if is_within(mount.target, CONTRACT_ROOT) and PurePosixPath(mount.target).parent != CHANNELS:
+            raise UsageError(
+                f"the mount {mount.text}: what is in {CONTRACT_ROOT} is the contract's",
+                hint=f"an input channel is mounted at {CHANNELS}/NAME",
+                code="bad-mount",
+            )
 
 
 def _root(request: TrainRequest) -> ProjectRoot:

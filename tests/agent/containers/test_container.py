@@ -108,6 +108,31 @@ def test_what_it_writes_to_a_mount_is_on_the_machine(machine: Agent, tmp_path: P
     assert (machine.state / "runs/r/output/model").read_text() == "m"
 
 
+def test_it_finds_what_sagemaker_gives(machine: Agent) -> None:
+    machine.sync(
+        {
+            "train.py": (
+                "import json, os, socket\n"
+                "host = os.environ['SM_CURRENT_HOST']\n"
+                "print(host, socket.gethostbyname(host) != '', json.loads(os.environ['SM_HPS'])['epochs'])\n"
+                "open(os.environ['SM_MODEL_DIR'] + '/model', 'w').write('m')\n"
+                "open('/opt/ml/checkpoints/step1', 'w').write('c')\n"
+            )
+        }
+    )
+    machine.start(
+        "r", "train.py", "--epochs", "5", contract="sagemaker", container=in_image(user="1234:1234")
+    )
+
+    assert machine.ended("r").reason is EndReason.COMPLETED, machine.log("r")
+
+    assert machine.output("r")[-1] == "algo-1 True 5"
+    run = machine.state / "runs/r"
+    assert (run / "checkpoints/step1").read_text() == "c"
+    assert {path.name for path in (run / "output").iterdir()} >= {"model", "data", "success"}
+    assert (run / "output/model/model").read_text() == "m"
+
+
 def test_a_read_only_mount_cannot_be_written(machine: Agent, tmp_path: Path) -> None:
     machine.sync({"train.py": "try:\n    open('/data/x', 'w')\nexcept OSError as e: print(e.errno)\n"})
     mount = {"source": str(tmp_path), "target": "/data", "read_only": True}

@@ -54,6 +54,35 @@ def test_a_run_on_the_host_sees_its_mounts_at_their_targets_and_leaves_nothing(m
     assert machine.agent.status("r").checkpoint_dir == f"{point}/runs/r/checkpoints"
 
 
+def test_sagemakers_folders_are_there_for_the_run_alone_and_kept_where_the_runs_own_are(
+    machine: Machine,
+) -> None:
+    volume, _ = machine.volume()
+    machine.attach(volume, format="if-blank")
+    point = machine.folder / "mnt"
+    machine.run("sh", "-c", f"echo in > {point}/data.txt")
+    script = (
+        "import json, os, sys\n"
+        "channel = os.environ['SM_CHANNEL_TRAINING']\n"
+        "print(channel, open(channel + '/data.txt').read().strip(), os.environ['SM_HP_LR'])\n"
+        "print(sorted(json.load(open('/opt/ml/input/config/hyperparameters.json')))[0])\n"
+        "for name in ('model', 'output/data', 'checkpoints'):\n"
+        "    open(f'/opt/ml/{name}/x', 'w').write('x')\n"
+        "sys.exit(3)\n"
+    )
+    machine.agent.sync({"train.py": script})
+    mount = {"source": str(point), "target": "/opt/ml/input/data/training", "volume_id": volume}
+    before = Path("/opt/ml").exists()
+
+    machine.agent.start("r", "train.py", "--lr", "1e-4", contract="sagemaker", mounts=[mount])
+    machine.agent.ended("r")
+
+    assert machine.agent.output("r") == ["/opt/ml/input/data/training in 0.0001", "lr"]
+    kept = machine.run("sh", "-c", f"cd {point}/runs/r && find . -type f | grep -v log | sort").split()
+    assert kept == ["./checkpoints/x", "./output/data/x", "./output/failure", "./output/model/x"]
+    assert Path("/opt/ml").exists() == before
+
+
 def test_a_read_only_mount_of_a_run_cannot_be_written_and_the_volume_still_can(machine: Machine) -> None:
     volume, _ = machine.volume()
     machine.attach(volume, format="if-blank")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
+from runctl.agent import sagemaker
 from runctl.agent.attempt.children import Children, Exited
 from runctl.agent.attempt.collector import Collector, witness
 from runctl.agent.attempt.log import FULL, Log
@@ -126,6 +127,19 @@ class Attempt:
             if error.errno not in FULL:
                 raise
             self.log.disk_full = True
+
+    def contract(self, gpus: int | None = None) -> dict[str, str]:
+        """The variables of `RunSpec.contract`, for a script that has so many GPUs (``None``: the machine's); its files
+        are there from now on. Raises `OSError`."""
+        if not sagemaker.asked(self.spec):
+            return {}
+        if gpus is None:
+            from runctl.agent.machine.gpus import gpus as of_machine
+
+            gpus = len(of_machine())
+        known = sagemaker.facts(self.spec, self.folder, os.environ, gpus)
+        sagemaker.write_configuration(self.spec, self.folder, known)
+        return sagemaker.variables(self.spec, known)
 
     def phase(self, doing: str) -> None:
         """Say what is being done, in the log and in the status."""

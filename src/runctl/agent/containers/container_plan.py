@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from runctl.agent import sagemaker
 from runctl.agent.attempt import distributed
 from runctl.agent.attempt.attempt import Attempt
 from runctl.agent.containers import container_gpus
@@ -53,6 +54,8 @@ class Plan:
     """The beginning of the script, for its ``#!`` line."""
     image_command: Sequence[str] = ()
     """What the image runs by itself, after its entry point."""
+    contract: Mapping[str, str] = field(default_factory=dict)
+    """Variables of `RunSpec.contract`."""
     io: str | None = None
     """The folder with the pipe for the output, and the program that leads it there; ``None``: the engine's log."""
     host: Host | None = None
@@ -74,7 +77,8 @@ def make_plan(
     The log says what may surprise, unless ``quiet``. Raises `AgentError` (``no-gpu``).
     """
     say = (lambda _: None) if quiet else attempt.log.line
-    gpus = container_gpus.decide(container.gpus, container_gpus.find_gpus(engine))
+    on_machine = container_gpus.find_gpus(engine)
+    gpus = container_gpus.decide(container.gpus, on_machine)
     if gpus.warning:
         say("warning: " + gpus.warning)
     image_has = config.get("Entrypoint")
@@ -97,6 +101,7 @@ def make_plan(
         shm_mib=container.shm_mib or shm_mib(memory_bytes()),
         head=code.head,
         image_command=config.get("Cmd") or (),
+        contract=attempt.contract(on_machine.count if gpus.value == "all" else int(gpus.value or 0)),
         io=attempt.collector.for_container(engine.kernel),
         host=distributed.describe_host(attempt.spec.node) if attempt.spec.node is not None else None,
     )
@@ -191,6 +196,7 @@ def environment(plan: Plan) -> dict[str, str]:
     env.update(plan.spec.env)
     env.update(run_folders.variables(plan.spec, plan.run_folders))
     env.update(distributed.variables(_script_start(plan)))
+    env.update(plan.contract)
     return env
 
 
@@ -266,6 +272,7 @@ def create(plan: Plan, variables: Sequence[str]) -> list[str]:
         *(("--user", plan.user) if plan.user else ()),
         *network(plan),
         *(("--workdir", container.workdir) if spec.script else ()),
+        *_contract_host(plan),
         *("--shm-size", f"{plan.shm_mib}m"),
         *("--oom-score-adj", "500"),
         *("--stop-signal", "SIGTERM"),
@@ -284,3 +291,10 @@ def create(plan: Plan, variables: Sequence[str]) -> list[str]:
         plan.image,
         *run,
     ]
+
+
+def _contract_host(plan: Plan) -> list[str]:
+    """The name that the contract gives the container, which leads to itself on any network."""
+    if not plan.contract:
+        return []
+    return ["--hostname", sagemaker.CONTAINER_HOST, "--add-host", f"{sagemaker.CONTAINER_HOST}:127.0.0.1"]

@@ -115,7 +115,8 @@ def leave(mounts: Sequence[MountSpec], markers: Path, in_use: Callable[[], Seque
 def _remove_target(spec: MountSpec, marker: Path) -> None:
     if marker.exists():
         record = durable.read_json(marker) or {}
-        _as_root("umount", spec.target)
+        # With what is mounted inside it.
+        _as_root("umount", "--recursive", spec.target)
         folder, top = Path(spec.target), Path(str(record.get("first_made", spec.target)))
         while _as_root("rmdir", str(folder)) and folder != top:
             folder = folder.parent

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from runctl.agent import sagemaker
 from runctl.agent.checkpoint_spec import CHECKPOINT_SIGNALS
 from runctl.agent.disks import mountns
 from runctl.agent.disks.mount_checks import check_mounts, is_target
@@ -16,8 +17,8 @@ from runctl.agent.engines import check_node
 from runctl.agent.environments import script
 from runctl.agent.errors import AgentError
 from runctl.agent.machine.root import root_available, state_directory
-from runctl.agent.records import RESERVE_BYTES
-from runctl.agent.spec import ContainerSpec, RunSpec
+from runctl.agent.records import RESERVE_BYTES, attempt_folder
+from runctl.agent.spec import CONTRACTS, ContainerSpec, RunSpec
 from runctl.agent.trees.names import current, is_name, tree_folder
 
 VARIABLE = re.compile(r"[^=\0]+")
@@ -62,6 +63,12 @@ def check(spec: RunSpec) -> str | None:
         why = mountns.impossible(mountns.to_bind(spec), root_available())
         if why is not None:
             raise AgentError("cannot-mount", why, "use the same path for both: --ebs-mount PATH:PATH")
+        shown = sagemaker.with_mounts(spec, attempt_folder(spec.run_id, spec.attempt))
+        why = mountns.impossible(mountns.to_bind(shown), root_available())
+        if why is not None:
+            raise AgentError(
+                "cannot-mount", why, "run in a container, where --contract needs no root: --image"
+            )
     return tree
 
 
@@ -125,6 +132,8 @@ def _values(spec: RunSpec) -> None:
         raise AgentError("bad-request", f"a time limit of {spec.timeout_seconds:g} s leaves no time")
     if spec.grace_seconds < 0:
         raise AgentError("bad-request", "the grace cannot be negative")
+    if spec.contract not in (None, *CONTRACTS):
+        raise AgentError("bad-request", f"{spec.contract!r} is not a contract that this agent knows")
     if spec.checkpoint_signal not in (None, *CHECKPOINT_SIGNALS):
         raise AgentError(
             "bad-request", f"{spec.checkpoint_signal!r} is not a signal that asks for a checkpoint"

@@ -74,6 +74,7 @@ def run_on_host(attempt: Attempt) -> Outcome:
         contract = {
             **run_folders.variables(spec, attempt.folders),
             **distributed.variables(start),
+            **attempt.contract(),
         }
         env = script.environment(login, contract, spec, ready.bin_folder)
         _check_engine(spec, ready.python, env)

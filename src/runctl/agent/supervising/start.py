@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from runctl.agent import sagemaker
 from runctl.agent.disks import mountns
 from runctl.agent.disks.run_folders import saved_folder
 from runctl.agent.encoding import from_json, to_json
@@ -67,6 +68,7 @@ def start(request: Mapping[str, Any]) -> AttemptStatus:
         if known is None or (folder.live().supervisor is None and folder.end() is None):
             tree = checks.check(spec)
             _write_intent(folder, spec, tree)
+            _make_contract(folder, spec)
             _leave_machine_end(folder, spec)
             _launch(folder, spec)
     return observe(folder)
@@ -140,6 +142,19 @@ def _forget(folder: AttemptFolder) -> None:
         folder.path.parent.rmdir()
 
 
+def _make_contract(folder: AttemptFolder, spec: RunSpec) -> None:
+    if not sagemaker.asked(spec):
+        return
+    try:
+        sagemaker.make_folders(spec, folder)
+    except AgentError:
+        _forget(folder)
+        raise
+    except OSError as error:
+        _forget(folder)
+        raise AgentError("cannot-write", f"the folders of --contract cannot be made: {error}") from error
+
+
 def _leave_machine_end(folder: AttemptFolder, spec: RunSpec) -> None:
     """Before the run: none goes on without it."""
     try:
@@ -150,7 +165,7 @@ def _leave_machine_end(folder: AttemptFolder, spec: RunSpec) -> None:
 
 
 def _launch(folder: AttemptFolder, spec: RunSpec) -> None:
-    namespace = bool(mountns.to_bind(spec)) and folder_root() is None
+    namespace = bool(mountns.to_bind(sagemaker.with_mounts(spec, folder))) and folder_root() is None
     with durable.locked(mountns.lock_of(state_directory() / "targets")):
         pass  # made by this user, so that root does not make it root's
     arguments = [*(["--namespace"] if namespace else []), spec.run_id, str(spec.attempt)]

@@ -11,6 +11,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
+from runctl.agent import sagemaker
 from runctl.agent.attempt.attempt import Attempt, EndedEarlyError, Outcome
 from runctl.agent.attempt.children import Children
 from runctl.agent.attempt.log import FULL, Log
@@ -71,7 +72,7 @@ def supervise(arguments: list[str]) -> int:
     if spec is None:
         raise AgentError("no-such-run", f"there is no spec in {folder.path}")
     redirect(folder.path / "supervisor.err")
-    Supervisor(folder, spec).run(why)
+    Supervisor(folder, sagemaker.with_mounts(spec, folder)).run(why)
     return 0
 
 
@@ -80,6 +81,7 @@ def _in_own_namespace(folder: AttemptFolder, flags: list[str]) -> int:
     spec = folder.spec()
     if spec is None:
         raise AgentError("no-such-run", f"there is no spec in {folder.path}")
+    spec = sagemaker.with_mounts(spec, folder)
     user, extra = login_user(), []
     try:
         run_folders.make_inner_targets(spec.mounts)
@@ -218,6 +220,7 @@ class Supervisor:
         self.attempt.collector.finish()
         self.attempt.progress.finish()
         self._tidy()
+        self._report(outcome)
         hand_over = self._hand_over(outcome)
         self._publish_last(hand_over)
         if self.copier is not None and self.copier.trouble:
@@ -248,6 +251,15 @@ class Supervisor:
             end = dataclasses.replace(end, hand_off=hand_over.record())
         self._write_end(end)
         self.attempt.update(state=RunState.ENDED, phase="")
+
+    def _report(self, outcome: Outcome) -> None:
+        """To whoever expects what SageMaker leaves."""
+        if not sagemaker.asked(self.spec):
+            return
+        try:
+            sagemaker.report(self.attempt.folders, outcome.reason, outcome.message)
+        except OSError as error:
+            self.log.line(f"warning: how the run ended is not in /opt/ml/output: {error}")
 
     def _hand_over(self, outcome: Outcome) -> HandOver | None:
         """For a run that was still going on when its machine's end was announced."""
@@ -323,5 +335,6 @@ class Supervisor:
                 continue
             spec: RunSpec | None = other.spec()
             if spec is not None and spec.container is None:
-                found.extend(mount.target for mount in spec.mounts)
+                shown = sagemaker.with_mounts(spec, other)
+                found.extend(mount.target for mount in shown.mounts)
         return found

@@ -29,6 +29,7 @@ NOT_CARRIED: Mapping[str, str] = {
     "--no-docker": "a cluster runs images",
     "--compose": "a pod has one container for the script; kompose converts Compose files",
     "--docker-arg": "there is no docker; write it into the manifest",
+    "--contract": "no agent makes its folders",
     "--build-on": "the image is built here and pushed",
     "--sync-code": "the project is not sent: the image must have it",
     "--dev-mode": "the project is not sent: the image must have it",

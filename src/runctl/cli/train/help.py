@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from runctl.providers.registry import plugin
 
 SECTIONS: Mapping[str, Sequence[str]] = {
-    "What runs": ("--command", "--interpreter", "--env", "--env-file", "--workdir"),
+    "What runs": ("--command", "--interpreter", "--env", "--env-file", "--workdir", "--contract"),
     "The run": (
         "--wait",
         "--watch",

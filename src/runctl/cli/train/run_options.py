@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runctl.agent.checkpoint_spec import CHECKPOINT_SIGNALS
+from runctl.agent.spec import CONTRACTS
 from runctl.checkpoints.keeping import Keeping
 from runctl.cli.context import Cli
 from runctl.cli.docker.options import build_on_option, build_options, dockerfile_options
@@ -72,6 +73,7 @@ class RunOptions:
     max_attempts: int | None = None
     retry_within: timedelta | None = None
     progress_pattern: str | None = None
+    contract: str | None = None
 
     @property
     def recovery(self) -> Recovery:
@@ -134,6 +136,7 @@ class RunOptions:
             resume_args=parse_arguments(self.resume_arg),
             recovery=self.recovery,
             progress_pattern=self.progress_pattern,
+            contract=self.contract,
         )
         return with_configuration(request, cli.config, cli.defaults(provider))
 
@@ -200,6 +203,11 @@ def _options(provider: str) -> list[Decorator]:
         build_options,
         build_on_option,
         click.option("--image", metavar="REFERENCE", help="Run in a container from this image."),
+        click.option(
+            "--contract",
+            type=click.Choice(CONTRACTS),
+            help="Give the script what SageMaker gives: /opt/ml, hyperparameters from its arguments, SM_ variables.",
+        ),
         click.option(
             "--env", "env", multiple=True, metavar="K=V", help="Set a variable for the script. Repeatable."
         ),
