@@ -57,6 +57,7 @@ def _renting(provider: str) -> click.Command:
             ("--unattended", "--keep"),
             ("--unattended", "--wait"),
             ("--nodes", "--unattended"),
+            ("--nodes", "--contract"),
             ("--nodes", "--deadline"),
         ],
         needs=[
