@@ -19,6 +19,8 @@ def deadline_lines(plan: DeadlinePlan) -> list[str]:
     if plan.is_unattended and plan.on_demand_at is not None and plan.market is Market.SPOT:
         moves = "a second group has no machine until then; the run's machine moves that moment on as it progresses"
         rows.append(("second", moves))
+        stays = "once it is on demand it stays there: nobody is there to rent a spot machine beside it"
+        rows.append(("no spot", stays))
     elif plan.market is Market.SPOT and plan.waits_seconds is not None:
         waits = plan.waits_seconds >= 1
         first = f"it waits {_span(plan.waits_seconds)} at most, then it" if waits else "it"

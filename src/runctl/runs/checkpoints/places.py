@@ -116,7 +116,10 @@ def _of_run(session: Session, reference: str, record: RunRecord, transport: str 
         found += [on_volume] if on_volume is not None else []
         elsewhere += [why_not] if why_not else []
     stored, folder_store = _in_store(session, record)
-    found += [stored] if stored is not None else []
+    if stored is not None:
+        found.append(stored)
+        if not _has_more(record):
+            elsewhere = []
     elsewhere += [folder_store] if folder_store and not found else []
     if found:
         return Places(reference, tuple(found), record, tuple(elsewhere))
@@ -126,6 +129,12 @@ def _of_run(session: Session, reference: str, record: RunRecord, transport: str 
         hint=f"runctl runs show {record.id}",
         code="no-checkpoint",
     )
+
+
+def _has_more(record: RunRecord) -> bool:
+    """Whether the run may have saved what it has not published. Pure."""
+    newest = record.checkpoint
+    return not record.has_ended or newest is None or not newest.path or newest.published_at is None
 
 
 def _on_machine(session: Session, record: RunRecord, transport: str | None) -> MachineFolder | None:
