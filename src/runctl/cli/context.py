@@ -53,6 +53,8 @@ class Cli:
 
     def __init__(self, settings: Settings | None = None, session: Session | None = None) -> None:
         self.settings = settings or Settings()
+        self.is_preview = False
+        """Nothing is changed, and nothing is remembered: the calls are shown."""
         if session is not None:
             self.session = session
 
@@ -67,6 +69,12 @@ class Cli:
             progress=lambda: self.progress,
             over_budget=self.settings.over_budget,
         )
+
+    def begin_preview(self, folder: Path) -> None:
+        """See `Session.begin_preview`. Nobody is asked anything, and a result is nobody's: there is none."""
+        self.is_preview = True
+        self.settings = replace(self.settings, yes=True)
+        self.session.begin_preview(folder)
 
     @property
     def config(self) -> Config:
@@ -131,6 +139,8 @@ class Cli:
         """
         from runctl.cli.left import Left
 
+        if self.is_preview:
+            return Left.of([])
         return Left.of(
             [(provider.journal, self._options(region)) for provider, region in self._used_providers()]
         )
@@ -147,6 +157,8 @@ class Cli:
 
         The last step's line is complete before it, so that on a terminal nothing about the work follows the result.
         """
+        if self.is_preview:
+            return
         if "progress" in vars(self):
             from runctl.render.progress import finish
 

@@ -58,6 +58,7 @@ class Session:
         self._progress = progress
         self._providers: dict[str, Provider] = {}
         self._elsewhere: list[Session] = []
+        self._preview_folder: Path | None = None
         self.rental_listeners = tuple(rental_listeners)
         self.over_budget = over_budget
 
@@ -116,6 +117,7 @@ class Session:
             over_budget=self.over_budget,
         )
         there.__dict__["database"] = self.database
+        there._preview_folder = self._preview_folder
         self._elsewhere.append(there)
         return there
 
@@ -125,7 +127,7 @@ class Session:
         from runctl.core.database import Database
         from runctl.core.files import state_file
 
-        return Database(state_file())
+        return Database(state_file() if self._preview_folder is None else self._preview_folder / "state.db")
 
     @cached_property
     def intents(self) -> IntentStore:
@@ -133,16 +135,27 @@ class Session:
         from runctl.core.files import intents_folder
         from runctl.machines.intents import IntentStore
 
-        store = IntentStore(self.database, intents_folder())
+        folder = intents_folder() if self._preview_folder is None else self._preview_folder / "intents"
+        store = IntentStore(self.database, folder)
         store.listen(lambda intent: self.ledger_record(intent.provider).intended(intent))
         return store
 
+    def begin_preview(self, folder: Path) -> None:
+        """From now on no provider changes anything (`runctl.providers.preview`), and nothing is remembered but in
+        ``folder``, which is empty. To be called before anything else."""
+        self._preview_folder = folder
+
     def provider(self, name: str) -> Provider:
-        """The provider of that name, configured. Raises `ConfigError` and what its factory raises."""
+        """The provider of that name, configured. Raises `ConfigError`, what its factory raises, and `Unsupported` in a
+        preview of one that has no command line to show."""
         if name not in self._providers:
+            from runctl.providers.interface import require
             from runctl.providers.registry import load
 
-            self._providers[name] = load(name, self.config, progress=self.progress)
+            provider = load(name, self.config, progress=self.progress)
+            if self._preview_folder is not None:
+                require(provider.preview).begin()
+            self._providers[name] = provider
             self._providers[name].journal.listen(lambda change: self._record(name, change))
         return self._providers[name]
 

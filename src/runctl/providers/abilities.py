@@ -56,6 +56,7 @@ ABILITIES: Mapping[str, str] = {
     "object_storage": "an object store",
     "registry": "an image registry",
     "inventory": "list and remove everything that runctl has made",
+    "preview": "show a command's calls instead of making them",
     "terraform": "write what runctl has made for Terraform",
     "kubernetes": "describe runs for a Kubernetes cluster",
     "account": "set up an account",

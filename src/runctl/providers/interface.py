@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from runctl.providers.limits import Limiting
     from runctl.providers.nodes import Nodes
     from runctl.providers.object_storage import ObjectStorage
+    from runctl.providers.preview import CallPreview
     from runctl.providers.prices import Prices
     from runctl.providers.terraform import TerraformExport
     from runctl.providers.volumes import Clones, Resizing, Snapshots, Volumes
@@ -341,6 +342,7 @@ class Provider(ABC):
     kubernetes: Kubernetes | Unsupported = Unsupported(
         "this provider's machines are in no Kubernetes cluster"
     )
+    preview: CallPreview | Unsupported = Unsupported("this provider has no command line to show its calls in")
     bill: Bill | Unsupported = Unsupported("this provider does not tell what it has billed")
     billing: BillingRules = BillingRules()
     """How it bills what it rents by the hour: by the second, from the first one, unless it says otherwise."""

@@ -35,6 +35,8 @@ class Leaf:
     aliases: tuple[str, ...] = ()
     hidden: bool = False
     """It is not listed, and only there to say why it cannot be used."""
+    shows_calls: bool = False
+    """It takes the provider's `ProviderPlugin.preview_option`."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,9 @@ class ProviderPlugin:
     """What ``[docker] registry`` and ``--registry`` call its own image registry, such as ``ecr``."""
     commands: Mapping[str, Leaf | Branch] = field(default_factory=dict)
     """Commands of its own."""
+    preview_option: tuple[str, str] | None = None
+    """The option that shows a command's calls instead of making them, and its help; for a provider that has the ability
+    `runctl.providers.interface.Provider.preview`."""
     instance_types: Callable[[], Mapping[str, str]] = dict
     """Instance types that can be offered without asking anybody, each with a few words about it."""
     known_instances: Callable[[Config], Mapping[str, str]] = no_known_instances

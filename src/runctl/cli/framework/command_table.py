@@ -84,7 +84,8 @@ def provider_commands(plugin: ProviderPlugin) -> Branch:
     children: dict[str, Leaf | Branch] = {}
     for verb, (help_text, target, aliases) in _VERBS.items():
         if verb in plugin.verbs:
-            children[verb] = Leaf(help_text, target, plugin.name, aliases)
+            shows = verb in SHOWING_VERBS
+            children[verb] = Leaf(help_text, target, plugin.name, aliases, shows_calls=shows)
         elif verb in ABILITY_OF:
             children[verb] = Leaf(
                 f"Say why {plugin.name} has no {verb}.",
@@ -103,7 +104,9 @@ def _volume_commands(plugin: ProviderPlugin, group: VolumeGroup) -> Branch:
     children = {}
     for verb, (help_text, target, aliases) in _VOLUME_VERBS.items():
         if group.verbs is None or verb in group.verbs:
-            children[verb] = Leaf(help_text, f"runctl.cli.volumes.{target}", plugin.name, aliases)
+            shows = verb in SHOWING_VOLUME_VERBS
+            place = f"runctl.cli.volumes.{target}"
+            children[verb] = Leaf(help_text, place, plugin.name, aliases, shows_calls=shows)
         else:
             children[verb] = Leaf(
                 f"Say why {plugin.name} has no {group.name} {verb}.",
@@ -117,6 +120,24 @@ def _volume_commands(plugin: ProviderPlugin, group: VolumeGroup) -> Branch:
 
 VOLUMES = "volumes"
 """What the group about volumes is called for every provider, besides by the provider's own name for it."""
+
+SHOWING_VERBS = frozenset({"create", "start", "stop", "terminate"})
+SHOWING_VOLUME_VERBS = frozenset(
+    {
+        "create",
+        "attach",
+        "mount",
+        "detach",
+        "resize",
+        "snapshot",
+        "snapshot-delete",
+        "restore",
+        "clone",
+        "delete",
+    }
+)
+"""The commands whose calls a provider can show (`ProviderPlugin.preview_option`). What most of ``train``, ``move`` and
+``prewarm`` do is done on a machine: that is no call to show."""
 
 ABILITY_OF = {
     "create": "renting",

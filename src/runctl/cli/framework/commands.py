@@ -20,6 +20,7 @@ from runctl.cli.framework.command_table import (
     root_help,
 )
 from runctl.cli.framework.options import GlobalOption, MayBeEmpty, global_options
+from runctl.cli.framework.preview import offer_preview
 from runctl.core.names import did_you_mean
 from runctl.providers.plugin import Branch, Leaf
 
@@ -376,4 +377,6 @@ def resolve(name: str, entry: Leaf | Branch) -> click.Command:
     if not isinstance(command, click.Command):
         raise TypeError(f"{entry.target} is not a command")
     command.name = name
+    if entry.shows_calls and entry.argument is not None:
+        offer_preview(command, entry.argument)
     return command

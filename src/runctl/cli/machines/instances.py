@@ -61,7 +61,7 @@ def _remember(
     cli: Cli, instances: Sequence[Instance], *, provider: str | None = None, everything: bool = False
 ) -> None:
     """The shell can offer them from now on."""
-    if provider is None and not instances:
+    if cli.is_preview or (provider is None and not instances):
         return
     name = provider or instances[0].provider
     if plugin(name).only_instance is not None:

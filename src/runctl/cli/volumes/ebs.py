@@ -72,6 +72,8 @@ def emit_volume(cli: Cli, provider: str, volume: Volume) -> None:
 
 def remember_volumes(cli: Cli, provider: str, volumes: Sequence[Volume], *, everything: bool = False) -> None:
     """The shell can offer them from now on; not those that end with their instance, which nobody names."""
+    if cli.is_preview:
+        return
     gone = {VolumeState.DELETED, VolumeState.DELETING}
     remember(
         VOLUMES,

@@ -7,6 +7,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from runctl.core.errors import Unsupported
 from runctl.core.ids import InstanceId
 from runctl.core.models import Instance
 from runctl.core.progress import SILENT, Progress
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from runctl.providers.aws.ecr import EcrRegistry
     from runctl.providers.aws.inventory.inventory import AwsInventory
     from runctl.providers.aws.kubernetes import AwsKubernetes
+    from runctl.providers.aws.preview.ability import AwsPreview
     from runctl.providers.aws.prices.ability import AwsPrices
     from runctl.providers.aws.prices.catalogue import AwsCatalogue
     from runctl.providers.aws.s3_storage import S3Storage
@@ -204,6 +206,13 @@ class AwsProvider(Provider):
 
         return AwsTerraform(self._context)
 
+    @made_when_asked
+    def preview(self) -> AwsPreview:
+        """Commands of the AWS CLI."""
+        from runctl.providers.aws.preview.ability import AwsPreview
+
+        return AwsPreview(self.session)
+
     def scope(self) -> Scope:
         """The account and region, and the configuration's ``[aws]`` section."""
         session = self._context.session
@@ -219,6 +228,8 @@ class AwsProvider(Provider):
         """The machine can be used: running, reachable, user-data finished, its volumes attached and mounted."""
         from runctl.providers.aws.ec2 import readiness
 
+        if self.preview.is_on:
+            return readiness.show_ready(self._context, self.preview, instance_id, timeout, progress)
         return readiness.wait_ready(self._context, self._connections, instance_id, timeout, progress)
 
     def instance(self, instance_id: InstanceId) -> Instance:
@@ -235,10 +246,14 @@ class AwsProvider(Provider):
 
     def transport(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> Transport:
         """A way to the machine: ``auto``, ``ssh`` or ``ssm``."""
+        if self.preview.is_on:
+            raise Unsupported("what is done on a machine cannot be shown: it is not reached")
         return self._connections.transport(instance, choice, progress)
 
     def agent(self, instance: Instance, choice: str = "auto", progress: Progress = SILENT) -> AgentClient:
         """The agent on the machine."""
+        if self.preview.is_on:
+            return self.preview.agent(instance)
         return self._connections.agent(instance, choice, progress)
 
     @property

@@ -151,6 +151,7 @@ plugin = ProviderPlugin(
             "Create once what runctl wants in an account: shown first, tagged, and taken back by --remove.",
             "runctl.cli.settings.account:setup_command",
             "aws",
+            shows_calls=True,
         ),
         "extend": Leaf(
             "Change when an instance ends itself; what is not named stays as it is.",
@@ -175,6 +176,7 @@ plugin = ProviderPlugin(
         shareable=("io2", "io1"),
     ),
     registry="ecr",
+    preview_option=("--show-aws", "Print the commands of the AWS CLI that do the same, and change nothing."),
     instance_types=instance_types,
     account_variables=("AWS_ENDPOINT_URL", "AWS_PROFILE"),
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,7 @@ class AwsSession:
         self._attempts = ATTEMPTS
         self._origin: AwsSession | None = None
         self._elsewhere: dict[str, AwsSession] = {}
+        self._watchers: list[Callable[[Any], None]] = []
 
     def in_region(self, region: str) -> AwsSession:
         """The same user in another region; clients are made for it alone."""
@@ -92,13 +94,21 @@ class AwsSession:
             if region not in self._elsewhere:
                 other = AwsSession(region=region, profile=self._profile, journal=self.journal)
                 other._origin, other._lock, other._waits = self, self._lock, self._waits
-                other._attempts = ATTEMPTS_ELSEWHERE
+                other._attempts, other._watchers = ATTEMPTS_ELSEWHERE, self._watchers
                 self._elsewhere[region] = other
             return self._elsewhere[region]
 
     def report_to(self, progress: Progress) -> None:
         """Say there from now on when an answer takes long."""
         self._waits.progress = progress
+
+    def watch_clients(self, watcher: Callable[[Any], None]) -> None:
+        """``watcher`` is given every client, of every region, those too that are made later, before its next call."""
+        with self._lock:
+            self._watchers.append(watcher)
+            for session in (self, *self._elsewhere.values()):
+                for client in session._clients.values():
+                    watcher(client)
 
     @property
     def profile(self) -> str | None:
@@ -273,6 +283,8 @@ class AwsSession:
                     module.watch(client)
                 slow_calls.watch(client, self._waits)
                 changes.watch(client, self.journal)
+                for watcher in self._watchers:
+                    watcher(client)
                 self._clients[service] = client
             return self._clients[service]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runctl.core import tags as tag
 from runctl.core.blank_volumes import began_with_data, format_rule
@@ -31,6 +31,9 @@ from runctl.providers.aws.ec2.instances import describe, find_described, priced
 from runctl.providers.aws.ec2.launch import ended, wait_running
 from runctl.providers.first_boot import READY_FILE, Ready, parse_ready
 from runctl.transport.interface import Transport
+
+if TYPE_CHECKING:
+    from runctl.providers.aws.preview.ability import AwsPreview
 
 _COMMAND_TIMEOUT = timedelta(seconds=45)
 _READINESS_SCRIPT = """\
@@ -102,6 +105,26 @@ def wait_ready(
     if tag.is_ours(tags_of(described.get("Tags"))):
         _first_boot(wait, transport)
         _mount(wait)
+    return priced(context, describe(context, instance_id))
+
+
+def show_ready(
+    context: AwsContext,
+    preview: AwsPreview,
+    instance_id: InstanceId,
+    timeout: timedelta,
+    progress: Progress,
+) -> Instance:
+    """What `wait_ready` does, in a preview: the machine is not reached."""
+    described = wait_running(context, instance_id, timeout, progress)
+    instance = instance_of(described)
+    preview.comment(
+        f"Over SSH or Systems Manager, runctl waits until the first boot of {instance_id} has ended without a failure."
+    )
+    for volume_id, mount_point in mounts_of(instance.tags).items():
+        if volume_id != DATA_VOLUME:
+            preview.agent(instance).attach(volume_id, mount_point)
+            remember_mount(context, find_volume(context, volume_id), instance, mount_point)
     return priced(context, describe(context, instance_id))
 
 
