@@ -190,6 +190,9 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE runs ADD COLUMN unattended TEXT;
     """,
+    """
+    ALTER TABLE runs ADD COLUMN nodes TEXT;
+    """,
 )
 """Each is applied once, in order; the file's ``user_version`` counts them. Never edit one that was released."""
 

@@ -419,6 +419,24 @@ class UnattendedRun:
 
 
 @dataclass(frozen=True)
+class RunNode:
+    """One of the machines of a run that has several."""
+
+    rank: int
+    instance_id: InstanceId
+    address: str
+    """At which the others reach it."""
+    state: RunPhase
+    started_at: datetime | None
+    ended_at: datetime | None
+    end_reason: str | None
+    exit_code: int | None
+    caused_by: int | None
+    """The rank of another machine for which it ended; ``None``: it ended by itself, or goes on."""
+    message: str
+
+
+@dataclass(frozen=True)
 class Run:
     """One training job, from its plan to its end reason, and what is needed to repeat it."""
 
@@ -493,3 +511,7 @@ class Run:
     """Each time that a volume has followed the run to another zone."""
     unattended: UnattendedRun | None = None
     """``None``: its machine was not rented by a group."""
+    engine: str | None = None
+    """What makes one run of several machines; ``None``: it has one."""
+    nodes: tuple[RunNode, ...] = ()
+    """Its machines by rank, where it has several; ``instance_id`` is that of rank 0."""

@@ -69,6 +69,8 @@ class NodesWanted:
     least: int
     most: int
     engine: Engine
+    options: tuple[str, ...] = ()
+    """More of the engine's own."""
 
     @property
     def text(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from runctl.agent.after_run import MachineEnd
 from runctl.agent.spec import AttemptStatus
-from runctl.core.models import GitState, GroupPhase, MachineAfterRun, Market, Run, RunAttempt
+from runctl.core.models import GitState, GroupPhase, MachineAfterRun, Market, Run, RunAttempt, RunNode
 from runctl.core.money import usd
 from runctl.core.names import project_of
 from runctl.core.text import counted, size
@@ -101,6 +101,7 @@ def run_details(run: Run) -> str:
         "end": " ".join(filter(None, [run.end_reason, f"({run.message})" if run.message else None])) or None,
         "exit code": None if run.exit_code is None else str(run.exit_code),
         "instance": f"{run.instance_id or 'none yet'} ({', '.join(filter(None, where))})",
+        "engine": run.engine and f"{run.engine}, on {len(run.nodes)} machines",
         **_group(run),
         "rented": None
         if run.machine_end is None
@@ -144,6 +145,8 @@ def run_details(run: Run) -> str:
     text = details(fields)
     if mounts:
         text += "\n\n" + table(["SOURCE", "TARGET", "MODE", "VOLUME", "FROM"], mounts)
+    if run.nodes:
+        text += "\n\n" + nodes_of_run(run.nodes)
     return text + ("\n\n" + attempts_of_run(run.attempts) if len(run.attempts) > 1 else "")
 
 
@@ -167,6 +170,26 @@ def _group(run: Run) -> dict[str, str | None]:
         "suspended": ", ".join(group.suspended) or None,
         "said": "; ".join(group.activities) or None,
     }
+
+
+def nodes_of_run(nodes: Sequence[RunNode]) -> str:
+    """One line a machine of a run that has several: how it ended there, and because of which other one."""
+    return table(
+        ["NODE", "INSTANCE", "ADDRESS", "STATE", "EXIT", "END", "BECAUSE OF", "MESSAGE"],
+        [
+            [
+                str(each.rank),
+                each.instance_id,
+                each.address,
+                each.state.value,
+                None if each.exit_code is None else str(each.exit_code),
+                each.end_reason,
+                None if each.caused_by is None else f"node {each.caused_by}",
+                each.message.splitlines()[0] if each.message else None,
+            ]
+            for each in nodes
+        ],
+    )
 
 
 def attempts_of_run(attempts: Sequence[RunAttempt]) -> str:

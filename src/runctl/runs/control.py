@@ -29,6 +29,7 @@ from runctl.providers.ended import what_became_of
 from runctl.providers.registry import is_this_computer
 from runctl.runs.costs import with_ledger_costs
 from runctl.runs.elsewhere import end_elsewhere, seen_elsewhere
+from runctl.runs.nodes.asking import ask_nodes, stop_nodes
 from runctl.runs.recipe import Recipes
 from runctl.runs.records import (
     RunRecord,
@@ -83,7 +84,7 @@ def refresh(session: Session, records: Sequence[RunRecord]) -> list[RunRecord]:
     records = seen_elsewhere(session, records)
     on_machines: dict[tuple[str, str | None, str], list[RunRecord]] = defaultdict(list)
     for record in records:
-        if needs_a_look(record):
+        if needs_a_look(record) or (record.nodes is not None and not record.has_ended):
             on_machines[(record.provider, record.region, record.id)].append(record)
         elif not record.has_ended:
             on_machines[(record.provider, record.region, record.instance_id)].append(record)
@@ -119,6 +120,8 @@ def _ask(session: Session, group: list[RunRecord]) -> list[RunRecord]:
     now, first = SystemClock().now(), group[0]
     if needs_a_look(first):
         return [as_it_is(session, first)]
+    if first.nodes is not None:
+        return [ask_nodes(session, first)]
     try:
         machine = machine_of(session, first)
     except RunctlError as error:
@@ -277,6 +280,10 @@ def stop_run(
     (record,) = seen_elsewhere(session, [record])
     if record.has_ended:
         return _stop_recovery(session, record)
+    if record.nodes is not None:
+        record = stop_nodes(session, record, grace=grace, force=force)
+        run_store(session).put(record)
+        return Stopped(record, had_ended=record.end_reason is not EndReason.STOPPED)
     try:
         machine = machine_of(session, record)
     except NotFound:
@@ -388,6 +395,10 @@ def follow_logs(
     record = run_store(session).get(reference)
     if needs_a_look(record):
         (record,) = refresh(session, [record])
+    if record.nodes is not None:
+        from runctl.runs.nodes.following import follow_merged
+
+        return follow_merged(session, record, on_log, to_the_end=follow).as_run(SystemClock().now())
     try:
         machine = machine_of(session, record)
         record = follow_run(session, machine, record, on_log, to_the_end=follow).record

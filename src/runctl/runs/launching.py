@@ -57,6 +57,7 @@ from runctl.runs.launch_plan import (
     with_volumes,
     without_repeats,
 )
+from runctl.runs.nodes.starting import start_on_nodes
 from runctl.runs.project_plan import TrainRequest, plan_project
 from runctl.runs.records import RunRecord, as_known, fell_back, never_started
 from runctl.runs.results import check_results_folder
@@ -146,7 +147,7 @@ def launching(
             nodes=rented.nodes,
             engine=rented.engine,
         )
-        yield Launch(training, plan, new)
+        yield Launch(training, plan, new, request.nodes)
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,8 @@ class Launch:
     plan: LaunchPlan
     new: NewMachine | NewNodes | None = None
     """The machines that are rented for it; ``None``: one is there."""
+    nodes: NodesWanted | None = None
+    """How many of them, and by which engine; ``None``: it has one."""
 
     def start(
         self, ready_timeout: timedelta = READY_TIMEOUT, ask_fallback: AskFallback = nobody_to_ask
@@ -257,10 +260,11 @@ class Launch:
 
     def _start_engine(self, group: NodeGroup) -> RunRecord:
         """One run on all of them, by the plan's engine."""
-        raise Unsupported(
-            f"{len(group.nodes)} machines are up, and no engine starts a run on them yet",
-            hint="launch without --nodes runs on one machine",
-        )
+        wanted, plan = self.nodes, self.plan.nodes
+        if wanted is None or plan is None:
+            raise ValueError("only several machines have an engine")
+        self.training.nodes = (wanted.least, wanted.most)
+        return start_on_nodes(self.training, group, plan.volumes, wanted)
 
     def _fallback(self, request: InstanceRequest, instance: Instance) -> SpotFallback | None:
         """Beside the price that the plan had."""

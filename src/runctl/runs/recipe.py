@@ -56,6 +56,9 @@ class Recipe:
     auto_resume: bool = False
     """Whoever watches runs recovers it without being told its id."""
 
+    nodes: tuple[int, int] | None = None
+    """How many machines it has at least and at most, each rented by the request; ``None``: one."""
+
     @property
     def run_id(self) -> str:
         """The run's."""

@@ -34,6 +34,7 @@ from runctl.core.models import (
 )
 from runctl.core.tags import NAME
 from runctl.runs.deadlines.standing import shown_deadline, shown_progress
+from runctl.runs.node_records import KnownNodes
 from runctl.runs.recovery import RETRIED
 
 _PHASES = {
@@ -44,6 +45,11 @@ _PHASES = {
     RunState.ENDED: RunPhase.ENDED,
 }
 """The agent's state in the JSON contract's words, which are older and also know ``unknown``."""
+_MADE_FOR_RUN = frozenset(
+    {"attempts", "cost", "elapsed_seconds", "end_reason", "hand_off", "machine_end", "checkpoint", "progress"}
+    | {"deadline", "engine", "nodes"}
+)
+"""What a `Run` has in another form than its record."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +145,8 @@ class RunRecord:
     """The attempts before this one, the first one first."""
     unattended: UnattendedRun | None = None
     """How it goes on with no computer watching it; ``None``: its machine was not rented by a group."""
+    nodes: KnownNodes | None = None
+    """Its machines, of which ``instance_id`` is rank 0's; ``None``: it has one."""
     clock_ahead: float = 0.0
     """Seconds by which the machine's clock is ahead of this computer's. The times above are by the machine's."""
 
@@ -160,7 +168,7 @@ class RunRecord:
             if before.price_per_hour is not None and before.ended_at is not None:
                 seconds = max((before.ended_at - before.created_at).total_seconds(), 0.0)
                 cost += before.price_per_hour * Decimal(str(seconds)) / 3600
-        return cost
+        return cost if self.nodes is None else cost * len(self.nodes.nodes)
 
     def _seconds(self, since: datetime, now: datetime) -> float:
         until = self.ended_at or self.by_its_clock(now)
@@ -169,23 +177,10 @@ class RunRecord:
     def as_run(self, now: datetime) -> Run:
         """As the JSON contract shows it."""
         shared = {
-            field.name: getattr(self, field.name)
-            for field in fields(Run)
-            if field.name
-            not in {
-                *(
-                    "attempts",
-                    "cost",
-                    "elapsed_seconds",
-                    "end_reason",
-                    "hand_off",
-                    "machine_end",
-                    "checkpoint",
-                    "progress",
-                    "deadline",
-                ),
-            }
+            field.name: getattr(self, field.name) for field in fields(Run) if field.name not in _MADE_FOR_RUN
         }
+        shared["engine"] = None if self.nodes is None else self.nodes.engine
+        shared["nodes"] = () if self.nodes is None else tuple(each.as_run_node() for each in self.nodes.nodes)
         shared["attempts"] = attempts_of(self)
         shared["checkpoint"] = None if self.checkpoint is None else as_newest(self.checkpoint)
         ended = self.has_ended
@@ -442,6 +437,11 @@ def as_mount(mount: MountSpec) -> Mount:
         volume_id=VolumeId(mount.volume_id) if mount.volume_id else None,
         origin=mount.origin,
     )
+
+
+def phase_of(state: RunState) -> RunPhase:
+    """The agent's state in the JSON contract's words."""
+    return _PHASES[state]
 
 
 def moment(seconds: float | None) -> datetime | None:

@@ -25,6 +25,7 @@ from runctl.core.models import GitState, Mount, MovedVolume, RunPhase, SpotFallb
 from runctl.core.names import LATEST, did_you_mean
 from runctl.costs.ledger import note_run
 from runctl.machines.pool_record import note_interrupted
+from runctl.runs.node_records import KnownNodes
 from runctl.runs.records import KnownAttempt, RunRecord
 from runctl.runs.recovery import RETRIED
 
@@ -81,7 +82,9 @@ class RunStore:
             _to_row(record),
         )
         if record.machine_end is not None:
-            note_run(connection, record.instance_id, record.id, record.attempt)
+            nodes = record.nodes.nodes if record.nodes is not None else ()
+            for instance_id in {record.instance_id, *(node.instance_id for node in nodes)}:
+                note_run(connection, instance_id, record.id, record.attempt)
         if record.has_ended and record.end_reason not in RETRIED:
             # It has ended for good: nobody needs its variables' values any more.
             connection.execute("DELETE FROM recipes WHERE run_id = ?", (record.id,))
@@ -210,6 +213,8 @@ def _to_row(record: RunRecord) -> tuple[object, ...]:
         values[column] = msgspec.json.encode(values[column]).decode()
     if record.fallback is not None:
         values["fallback"] = msgspec.json.encode(record.fallback).decode()
+    if record.nodes is not None:
+        values["nodes"] = msgspec.json.encode(record.nodes).decode()
     if record.unattended is not None:
         values["unattended"] = msgspec.json.encode(record.unattended).decode()
     return tuple(values[name] for name in _COLUMNS)
@@ -249,4 +254,6 @@ def _from_row(row: sqlite3.Row) -> RunRecord:
     values["fallback"] = msgspec.json.decode(fallback, type=SpotFallback) if fallback else None
     unattended = row["unattended"]
     values["unattended"] = msgspec.json.decode(unattended, type=UnattendedRun) if unattended else None
+    nodes = row["nodes"]
+    values["nodes"] = msgspec.json.decode(nodes, type=KnownNodes) if nodes else None
     return RunRecord(**values)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -66,6 +66,8 @@ class Training:
     run_id: RunId = field(default_factory=new_run_id)
     rented_by: InstanceRequest | None = None
     """What the machine was rented by for the run; ``None``: it was there."""
+    nodes: tuple[int, int] | None = None
+    """How many machines the run has at least and at most; ``None``: one."""
     named_zone: str | None = None
     """Where the user wants its machines."""
     fallback: SpotFallback | None = None
@@ -189,13 +191,23 @@ class Training:
             if self.project.container is not None and not needs_check(self.project.container):
                 # A machine without Docker is found out about before anything is attached, sent or built.
                 self.machine.agent.check(self.project.container)
-            with self._volumes_attached(plan), self._image.ready(plan):
+            with self.prepared(plan):
                 record = self._launch(plan)
         except KeyboardInterrupt:
             raise self._interrupted(plan) from None
         # The machine carries a run: a `create` that was cut short has nothing left to do.
         self.session.intents.close(IntentState.DONE, self.instance.id, self.instance.tags.get(INTENT))
         return record
+
+    @contextmanager
+    def prepared(self, plan: RunPlan) -> Iterator[None]:
+        """For the time in which the run is started: its volumes are attached, and what its image needs is there."""
+        with self._volumes_attached(plan), self._image.ready(plan):
+            yield
+
+    def synced(self, spec: RunSpec) -> RunSpec:
+        """The spec with the project's digest; the project is on the machine as it is now, where it is to be sent."""
+        return spec if self.project.sent.selection is None else replace(spec, tree=self.sync().digest)
 
     def sync(self) -> SyncResult:
         """The project as it is now is on the machine. Raises what `runctl.project.sync.sync` raises."""
@@ -257,14 +269,14 @@ class Training:
             self.machine,
             self.store,
             sync=(lambda: self.sync().digest) if self.project.sent.selection is not None else None,
-            keep=self._keeping(plan),
+            keep=self.keeping(plan),
             clock=SystemClock(),
             region=self.machine.provider.region,
             fallback=self.fallback,
             progress=self.session.progress,
         )
 
-    def _keeping(self, plan: RunPlan) -> Callable[[RunSpec], AbstractContextManager[None]]:
+    def keeping(self, plan: RunPlan) -> Callable[[RunSpec], AbstractContextManager[None]]:
         """What a further attempt needs is kept while the first one starts. This computer is no machine that could be
         replaced by another one, and a run that only builds an image has nothing to go on from."""
         build = plan.spec.container.build if plan.spec.container is not None else None
@@ -279,8 +291,10 @@ class Training:
             rules=self.request.recovery.rules,
             auto_resume=self.request.recovery.auto_resume,
         )
-        if self.rented_by is not None:
+        if self.rented_by is not None and self.nodes is None:
             recipe = recipe.rented_by(self.rented_by)
+        elif self.rented_by is not None:
+            recipe = replace(recipe, request=replace(self.rented_by, token=None), nodes=self.nodes)
         facts = RunFacts(plan.name, plan.git, plan.results)
         return partial(keeping, self.session, recipe, facts, self.machine, self.project.root.path)
 

@@ -208,6 +208,9 @@ trace_means_option = click.option(
 """See `runctl.simulation.traces.Means`."""
 
 
+node_option = click.option(
+    "--node", type=click.IntRange(min=0), metavar="RANK", help="Of a run on several machines, this one alone."
+)
 wide_option = click.option("--wide", is_flag=True, help="Show every column, however wide the terminal is.")
 
 

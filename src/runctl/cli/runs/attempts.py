@@ -27,7 +27,8 @@ def follow_attempts(
             # It was moved while its log was read.
             following: tuple[Machine, RunRecord] | None = machine_of(cli.session, record), record
         else:
-            following = _recovered(cli, record) if record.end_reason in RETRIED else None
+            followed_by = recovered(cli, record) if record.end_reason in RETRIED else None
+            following = None if followed_by is None else (machine_of(cli.session, followed_by), followed_by)
         if following is None:
             break
         machine, record = following
@@ -36,8 +37,8 @@ def follow_attempts(
     return code, machine, record
 
 
-def _recovered(cli: Cli, record: RunRecord) -> tuple[Machine, RunRecord] | None:
-    """The next attempt and its machine; ``None`` where there is none."""
+def recovered(cli: Cli, record: RunRecord) -> RunRecord | None:
+    """The next attempt, which has started; ``None`` where there is none."""
     from runctl.runs.recipe import Recipes
     from runctl.runs.recovering.recover import BeingRecovered, Outcome, recover_run
 
@@ -47,12 +48,10 @@ def _recovered(cli: Cli, record: RunRecord) -> tuple[Machine, RunRecord] | None:
     cli.progress.note(f"recovering {record.id}; Ctrl-C gives back what is rented for that")
     while True:
         try:
-            recovered = recover_run(cli.session, record, once=False)
+            done = recover_run(cli.session, record, once=False)
         except BeingRecovered:
             cli.progress.step(f"waiting for another command that recovers {record.id}")
             SystemClock().sleep(2.0)
             continue
-        cli.progress.note(f"{record.id} {recovered.why}")
-        if recovered.outcome is Outcome.ENDED:
-            return None
-        return machine_of(cli.session, recovered.record), recovered.record
+        cli.progress.note(f"{record.id} {done.why}")
+        return None if done.outcome is Outcome.ENDED else done.record

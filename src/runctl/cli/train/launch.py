@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -63,6 +64,7 @@ def _renting(provider: str) -> click.Command:
         needs=[
             ("--data-mount-point", "--data-volume-size"),
             ("--engine", "--nodes"),
+            ("--engine-args", "--engine"),
             ("--policy", "--deadline"),
         ],
     )
@@ -80,6 +82,11 @@ def _renting(provider: str) -> click.Command:
         "--engine",
         type=click.Choice([each.value for each in Engine]),
         help="What makes one run of several machines; none sets ranks and addresses, and the script starts itself.",
+    )
+    @click.option(
+        "--engine-args",
+        metavar="TEXT",
+        help="More options of the engine's own, such as '--nproc-per-node 1' for torchrun.",
     )
     @_results_option(rents=True)
     @click.option(
@@ -130,6 +137,7 @@ def _renting(provider: str) -> click.Command:
         policy: str | None,
         nodes: str | None,
         engine: str | None,
+        engine_args: str | None,
         results: str | None,
         no_results: bool,
         fetch_within: timedelta,
@@ -170,6 +178,8 @@ def _renting(provider: str) -> click.Command:
                 hint="leave one of them out",
             )
         several = None if nodes is None else parse_nodes(nodes, engine)
+        if several is not None and engine_args:
+            several = replace(several, options=tuple(shlex.split(engine_args)))
         request = LaunchRequest(
             train, after, run.resume_from, run.image_options, transport, by, estimate, several
         )
@@ -195,6 +205,10 @@ def _renting(provider: str) -> click.Command:
                     )
 
             started = carry_out_launch(cli, launch, may_rent=may_rent, ready_timeout=ready_timeout)
+        if wait and started.record.nodes is not None:
+            from runctl.cli.train.launched_nodes import nodes_to_the_end
+
+            return nodes_to_the_end(cli, started.record)
         return started.to_the_end() if wait else started.left_alone()
 
     return command
@@ -305,7 +319,7 @@ def _sections(provider: str) -> dict[str, tuple[str, ...]]:
     after = ("--results", "--no-results", "--fetch-within", "--keep", "--keep-on-failure")
     return {
         "Machine": found.pop("Machine"),
-        "Several machines": ("--nodes", "--engine"),
+        "Several machines": ("--nodes", "--engine", "--engine-args"),
         **found,
         AFTER_RUN: after,
     }

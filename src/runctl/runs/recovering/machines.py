@@ -40,6 +40,11 @@ def same_machine(run: RecoveredRun) -> Instance | None:
 def check_recipe(run: RecoveredRun) -> None:
     """Raises `Unsupported` for what only the first attempt's machine had."""
     spec = run.recipe.spec
+    if spec.node is not None:
+        raise Unsupported(
+            f"{spec.run_id} is on several machines, which only the computer that started it can replace",
+            hint="start a new run from its checkpoints: --resume-from",
+        )
     if spec.tree is None and not spec.is_command and not spec.builtin:
         raise Unsupported(
             f"{spec.run_id} used the project that its machine had (--no-sync-code)",

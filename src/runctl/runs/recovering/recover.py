@@ -64,6 +64,7 @@ from runctl.runs.recovering.next_attempt import history, next_spec, rules_of, wh
 from runctl.runs.recovering.pools import SpotPools
 from runctl.runs.recovering.relocating import bring_volumes, tidy_up
 from runctl.runs.recovering.run import HasEndedError, RecoveredRun
+from runctl.runs.recovering.several_machines import recover_nodes
 from runctl.runs.recovering.volumes import volumes_as_before
 from runctl.runs.recovery import (
     RETRIED,
@@ -125,6 +126,8 @@ def recover_run(
     store = run_store(session)
     with _alone(record.id):
         known = store.get(record.id)
+        if known.nodes is not None:
+            return _recover_nodes(session, known, once=once)
         if needs_a_look(known):
             (known,) = refresh(session, [known])
             if lives(known):
@@ -144,6 +147,19 @@ def recover_run(
                 return _recover(run, once=once)
         except HeldElsewhere as held:
             return _held_elsewhere(run, held)
+
+
+def _recover_nodes(session: Session, known: RunRecord, *, once: bool) -> Recovered:
+    """As `recover_run`, for a run on several machines."""
+    (record,) = refresh(session, [known])
+    if not record.has_ended:
+        return Recovered(record, Outcome.GOES_ON, going_on(record))
+    if record.end_reason not in RETRIED:
+        return Recovered(record, Outcome.ENDED, why_it_ended(record))
+    following, why = recover_nodes(session, record, once=once)
+    if following is not None:
+        return Recovered(following, Outcome.STARTED, f"goes on as attempt {following.attempt}")
+    return Recovered(record, Outcome.ENDED if why else Outcome.NO_CAPACITY, why or "has no machines")
 
 
 @contextmanager

@@ -73,19 +73,22 @@ def log_archive() -> LogArchive:
 
 
 class LogArchive:
-    """A folder with ``RUN/ATTEMPT/OFFSET.log``. What is in it can be deleted at any time; nothing depends on it."""
+    """A folder with ``RUN/ATTEMPT/OFFSET.log``, and ``RUN/ATTEMPT-RANK`` for the other machines than rank 0. What is in
+    it can be deleted at any time; nothing depends on it."""
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
         """Of all logs together ``limit_bytes`` are kept at most, the newest; a quarter of it of one attempt's."""
         self.folder = folder
         self.limit_bytes = limit_bytes
 
-    def writer(self, run_id: str, attempt: int, on_trouble: Callable[[str], None]) -> LogWriter | None:
-        """Keeps what is followed from now on; ``None`` where nothing is to be kept."""
+    def writer(
+        self, run_id: str, attempt: int, on_trouble: Callable[[str], None], rank: int = 0
+    ) -> LogWriter | None:
+        """Keeps what is followed from now on, of one of the run's machines; ``None`` where nothing is to be kept."""
         if self.limit_bytes <= 0 or not _is_name(run_id, attempt):
             return None
         self._make_room(run_id)
-        return LogWriter(self._of(run_id, attempt), self.limit_bytes // 4, on_trouble)
+        return LogWriter(self._of(run_id, attempt, rank), self.limit_bytes // 4, on_trouble)
 
     def spans(self, run_id: str, attempt: int) -> tuple[Span, ...]:
         """Which bytes are here."""
@@ -100,10 +103,12 @@ class LogArchive:
         except (OSError, ValueError, TypeError, AttributeError):
             return None
 
-    def read(self, run_id: str, attempt: int, start: int = 0) -> Iterator[tuple[int, bytes]]:
+    def read(
+        self, run_id: str, attempt: int, start: int = 0, *, rank: int = 0
+    ) -> Iterator[tuple[int, bytes]]:
         """Every byte that is here from ``start`` on, once and in order, each with its place in the log."""
         at = start
-        for span, path in self._pieces(run_id, attempt):
+        for span, path in self._pieces(run_id, attempt, rank):
             if span.stop <= at:
                 continue
             at = max(at, span.start)
@@ -145,11 +150,11 @@ class LogArchive:
                     self.remove(entry.run_id)
                     total -= entry.size_bytes
 
-    def _pieces(self, run_id: str, attempt: int) -> list[tuple[Span, Path]]:
-        return _pieces(self._of(run_id, attempt)) if _is_name(run_id, attempt) else []
+    def _pieces(self, run_id: str, attempt: int, rank: int = 0) -> list[tuple[Span, Path]]:
+        return _pieces(self._of(run_id, attempt, rank)) if _is_name(run_id, attempt) else []
 
-    def _of(self, run_id: str, attempt: int) -> Path:
-        return self.folder / run_id / str(attempt)
+    def _of(self, run_id: str, attempt: int, rank: int = 0) -> Path:
+        return self.folder / run_id / (f"{attempt}-{rank}" if rank else str(attempt))
 
 
 class LogWriter:

@@ -1,0 +1,137 @@
+"""What the machines of a run say of it, all asked at once, and the one state and end that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from runctl.agent.spec import AttemptStatus, EndReason, EndRecord
+from runctl.core.clock import SystemClock
+from runctl.core.errors import MachineError, RunctlError
+from runctl.core.models import RunPhase
+from runctl.machines.machine import Machine, reach
+from runctl.machines.session import Session
+from runctl.providers.ended import what_became_of
+from runctl.runs.node_records import KnownNode, KnownNodes
+from runctl.runs.records import RunRecord, end_with_its_machine, from_status, moment, phase_of, with_end
+
+AT_ONCE = 16
+
+T = TypeVar("T")
+
+
+def nodes_of(record: RunRecord) -> KnownNodes:
+    """The machines of a run that has several."""
+    if record.nodes is None:
+        raise ValueError(f"{record.id} has one machine")
+    return record.nodes
+
+
+def on_node(record: RunRecord, node: KnownNode) -> RunRecord:
+    """The record as it would be if the run had that machine alone. Pure."""
+    return replace(record, instance_id=node.instance_id, nodes=None)
+
+
+def node_machine(session: Session, record: RunRecord, node: KnownNode) -> Machine:
+    """Raises what the provider raises."""
+    there = session.in_region(record.region)
+    return reach(there, there.provider(record.provider).instance(node.instance_id))
+
+
+def on_each(nodes: KnownNodes, function: Callable[[KnownNode], T]) -> list[T]:
+    """By rank; the first error that was raised is raised when all are done."""
+    with ThreadPoolExecutor(min(AT_ONCE, len(nodes.nodes))) as pool:
+        return [done.result() for done in [pool.submit(function, node) for node in nodes.nodes]]
+
+
+def ask_nodes(session: Session, record: RunRecord) -> RunRecord:
+    """The record by what all machines say now; of one that cannot be asked the state is ``unknown``."""
+    nodes = nodes_of(record)
+    answers = on_each(nodes, lambda node: _ask(session, record, node))
+    head = next((status for node, status in answers if node.rank == 0), None)
+    known = replace(nodes, nodes=tuple(node for node, _ in answers))
+    return combined(record, known, head, SystemClock().now())
+
+
+def combined(record: RunRecord, nodes: KnownNodes, head: AttemptStatus | None, now: datetime) -> RunRecord:
+    """The run's record by what is known of its machines; ``head`` is what rank 0 says. Pure."""
+    if head is not None:
+        record = from_status(record, replace(head, end=None), now)
+    record = replace(record, nodes=nodes)
+    if nodes.have_ended:
+        return with_end(record, nodes.end)
+    states = [node.state for node in nodes.nodes]
+    if RunPhase.UNKNOWN in states:
+        state = RunPhase.UNKNOWN
+    elif RunPhase.STOPPING in states or RunPhase.ENDED in states:
+        ended = {end.reason for end in nodes.ends.values()}
+        state = RunPhase.RUNNING if ended <= {EndReason.COMPLETED} else RunPhase.STOPPING
+        if RunPhase.STOPPING in states and not ended:
+            state = RunPhase.STOPPING
+    else:
+        state = min(states, key=_ORDER.index)
+    return replace(record, state=state)
+
+
+_ORDER = (RunPhase.PENDING, RunPhase.SETTING_UP, RunPhase.RUNNING)
+
+
+def told_by(node: KnownNode, status: AttemptStatus) -> KnownNode:
+    """With what its machine says. Pure."""
+    return replace(
+        node,
+        state=phase_of(status.state),
+        started_at=moment(status.started_at) or node.started_at,
+        end=status.end,
+    )
+
+
+def _ask(session: Session, record: RunRecord, node: KnownNode) -> tuple[KnownNode, AttemptStatus | None]:
+    if node.end is not None:
+        return node, None
+    now = record.by_its_clock(SystemClock().now())
+    provider = session.in_region(record.region).provider(record.provider)
+    try:
+        machine = node_machine(session, record, node)
+        status = machine.agent.status(record.id, record.attempt)
+    except RunctlError as error:
+        gone = what_became_of(provider, node.instance_id)
+        if gone is not None:
+            return ended(node, end_with_its_machine(gone, now)), None
+        if isinstance(error, MachineError) and error.code == "no-such-run":
+            end = EndRecord(EndReason.NOT_STARTED, now.timestamp(), message="the machine never heard of it")
+            return ended(node, end), None
+        session.progress.warn(f"node {node.rank} ({node.instance_id}) cannot be asked: {error.message}")
+        return replace(node, state=RunPhase.UNKNOWN), None
+    return told_by(node, status), status
+
+
+def ended(node: KnownNode, end: EndRecord) -> KnownNode:
+    """That it ended so. Pure."""
+    return replace(node, state=RunPhase.ENDED, end=end)
+
+
+def stop_nodes(
+    session: Session, record: RunRecord, *, grace: timedelta | None = None, force: bool = False
+) -> RunRecord:
+    """The run has ended on all machines that can be reached."""
+    nodes = nodes_of(record)
+    session.progress.step(f"stopping {record.id} on {len(nodes.nodes)} machines")
+
+    def stop(node: KnownNode) -> tuple[KnownNode, AttemptStatus | None]:
+        if node.end is not None:
+            return node, None
+        try:
+            machine = node_machine(session, record, node)
+            status = machine.agent.stop(record.id, record.attempt, grace=grace, force=force)
+        except RunctlError:
+            return _ask(session, record, node)
+        return told_by(node, status), status
+
+    answers = on_each(nodes, stop)
+    head = next((status for node, status in answers if node.rank == 0), None)
+    known = replace(nodes, nodes=tuple(node for node, _ in answers))
+    return combined(record, known, head, SystemClock().now())

@@ -1,0 +1,235 @@
+"""The logs of a run's machines, followed at the same time; one log of all of them has the rank before each line."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from runctl.agent.spec import EndReason, EndRecord
+from runctl.core.clock import SystemClock
+from runctl.core.errors import NotFound
+from runctl.machines.session import Session
+from runctl.providers.ended import what_became_of
+from runctl.runs.node_records import KnownNode
+from runctl.runs.nodes.asking import ask_nodes, combined, ended, node_machine, nodes_of, on_node
+from runctl.runs.records import RunRecord, end_with_its_machine
+from runctl.runs.run_logs.archive import log_archive
+from runctl.runs.run_logs.follow import Followed, follow
+from runctl.runs.store import run_store
+
+LONGEST_LINE = 1 << 16
+"""What is longer is shown in pieces."""
+LOST_SECONDS = 20.0
+"""How long a machine that the others call lost is waited for when they have all ended."""
+LOOK_SECONDS = 0.2
+
+OnLine = Callable[[int, int, bytes], None]
+"""The rank, the place of the line in that machine's log, and the line with its end."""
+
+
+def merged_line(rank: int, line: bytes) -> bytes:
+    """A line of the one log of all machines. Pure."""
+    return b"[%d] %b" % (rank, line)
+
+
+class LineCutter:
+    """Cuts one machine's bytes into whole lines."""
+
+    def __init__(self, rank: int, on_line: OnLine, offset: int = 0) -> None:
+        self._rank = rank
+        self._on_line = on_line
+        self._offset = offset
+        self._rest = b""
+
+    def write(self, data: bytes) -> None:
+        """Passes on what is whole; the rest waits for its end."""
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        for line in whole:
+            self._pass_on(line + b"\n")
+        if len(self._rest) >= LONGEST_LINE:
+            self.finish()
+
+    def finish(self) -> None:
+        """What has no end is a line, too."""
+        if self._rest:
+            rest, self._rest = self._rest, b""
+            self._pass_on(rest)
+
+    def _pass_on(self, line: bytes) -> None:
+        self._on_line(self._rank, self._offset, line)
+        self._offset += len(line)
+
+
+@dataclass(frozen=True)
+class FollowedNodes:
+    """How following ended."""
+
+    record: RunRecord
+    end: EndRecord | None
+    """Of the run; ``None`` while it goes on."""
+    damaged: tuple[int, ...] = ()
+    """The machines whose log does not have the checksum that they wrote."""
+
+
+class _Follower(threading.Thread):
+    """Follows one machine."""
+
+    def __init__(
+        self, session: Session, record: RunRecord, node: KnownNode, on_line: OnLine, to_the_end: bool
+    ) -> None:
+        super().__init__(daemon=True)
+        self.node = node
+        self.followed: Followed | None = None
+        self.error: BaseException | None = None
+        self._session = session
+        self._record = record
+        self._cutter = LineCutter(node.rank, on_line)
+        self._to_the_end = to_the_end
+
+    def run(self) -> None:
+        record, node = self._record, self.node
+        keep = log_archive().writer(record.id, record.attempt, self._session.progress.warn, node.rank)
+        try:
+            self.followed = follow(
+                on_node(record, node),
+                node_machine(self._session, record, node),
+                None,
+                clock=SystemClock(),
+                on_log=self._cutter.write,
+                to_the_end=self._to_the_end,
+                keep=keep,
+            )
+        except BaseException as error:  # noqa: BLE001 (it is raised where all are waited for)
+            self.error = error
+        finally:
+            self._cutter.finish()
+            if keep is not None:
+                keep.close()
+
+
+def follow_nodes(
+    session: Session,
+    record: RunRecord,
+    on_line: OnLine,
+    *,
+    to_the_end: bool = True,
+    ranks: Sequence[int] | None = None,
+) -> FollowedNodes:
+    """Every line of the machines' logs has been passed on, each machine's in order, until the run has ended (or up to
+    now); ``ranks`` are those whose lines are wanted.
+
+    A machine that has ended says no more; of one that can be reached no more, and that the others call lost, no end is
+    waited for. Raises what the first machine raised that could not be followed otherwise.
+    """
+    nodes = nodes_of(record)
+    turns = threading.Lock()
+
+    def in_turn(rank: int, offset: int, line: bytes) -> None:
+        if ranks is None or rank in ranks:
+            with turns:
+                on_line(rank, offset, line)
+
+    followers = [_Follower(session, record, node, in_turn, to_the_end) for node in nodes.nodes]
+    for each in followers:
+        each.start()
+    _wait(followers)
+    known = nodes
+    for each in followers:
+        end = _end_of(session, record, each, followers)
+        if end is not None:
+            known = known.with_node(ended(each.node, end))
+    head = followers[0].followed
+    if head is not None:
+        record = replace(head.record, nodes=nodes)
+    record = (
+        combined(record, known, None, SystemClock().now()) if known.have_ended else ask_nodes(session, record)
+    )
+    run_store(session).put_unless_followed(record)
+    damaged = tuple(
+        each.node.rank for each in followers if each.followed is not None and each.followed.intact is False
+    )
+    final = known.end if known.have_ended else None
+    return FollowedNodes(record, final, damaged)
+
+
+def _wait(followers: Sequence[_Follower]) -> None:
+    """All have ended, but for those that the others call lost and that are silent."""
+    since: float | None = None
+    while True:
+        alive = [each for each in followers if each.is_alive()]
+        if not alive:
+            return
+        called_lost = {
+            each.followed.end.caused_by
+            for each in followers
+            if each.followed is not None and each.followed.end is not None
+        }
+        if len(alive) < len(followers) and all(each.node.rank in called_lost for each in alive):
+            since = since or time.monotonic()
+            if time.monotonic() - since >= LOST_SECONDS:
+                return
+        else:
+            since = None
+        alive[0].join(LOOK_SECONDS)
+
+
+def _end_of(
+    session: Session, record: RunRecord, follower: _Follower, followers: Sequence[_Follower]
+) -> EndRecord | None:
+    """How it ended on one machine; ``None`` where it goes on."""
+    if follower.followed is not None:
+        return follower.followed.end
+    now, node = record.by_its_clock(SystemClock().now()), follower.node
+    provider = session.in_region(record.region).provider(record.provider)
+    gone = what_became_of(provider, node.instance_id)
+    if gone is not None:
+        return end_with_its_machine(gone, now)
+    said = [
+        each.followed.end for each in followers if each.followed is not None and each.followed.end is not None
+    ]
+    lost = next((end.message for end in said if end.caused_by == node.rank), None)
+    if lost is not None:
+        return EndRecord(EndReason.LOST, now.timestamp(), message=lost)
+    if follower.error is not None:
+        raise follower.error
+    return None
+
+
+def kept_lines(record: RunRecord, on_line: OnLine, *, ranks: Sequence[int] | None = None) -> bool:
+    """What was followed here before is passed on, machine after machine; false where nothing was."""
+    archive, found = log_archive(), False
+    for node in nodes_of(record).nodes:
+        if ranks is not None and node.rank not in ranks:
+            continue
+        cutter = LineCutter(node.rank, on_line)
+        for _, data in archive.read(record.id, record.attempt, rank=node.rank):
+            found = True
+            cutter.write(data)
+        cutter.finish()
+    return found
+
+
+def follow_merged(
+    session: Session, record: RunRecord, on_log: Callable[[bytes], None], *, to_the_end: bool
+) -> RunRecord:
+    """The one log of all machines has been passed on, as it was kept here or as they give it; what is known then."""
+
+    def take(rank: int, _: int, line: bytes) -> None:
+        on_log(merged_line(rank, line if line.endswith(b"\n") else line + b"\n"))
+
+    if record.has_ended and kept_lines(record, take):
+        return record
+    return follow_nodes(session, record, take, to_the_end=to_the_end).record
+
+
+def check_rank(record: RunRecord, rank: int) -> None:
+    """Raises `NotFound` where the run has no such machine."""
+    nodes = nodes_of(record).nodes
+    if not 0 <= rank < len(nodes):
+        raise NotFound(
+            f"{record.id} has no node {rank}",
+            hint=f"its nodes are 0 to {len(nodes) - 1}",
+            code="no-such-node",
+        )
