@@ -95,9 +95,18 @@ def packed_agents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("agents")
 
 
+@pytest.fixture(scope="session")
+def read_descriptions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where descriptions of AWS's services are unpacked once for all tests: their names are digests."""
+    return tmp_path_factory.mktemp("botocore")
+
+
 @pytest.fixture(autouse=True)
 def own_folders(
-    tmp_path_factory: pytest.TempPathFactory, no_settings_of_the_user: None, packed_agents: Path
+    tmp_path_factory: pytest.TempPathFactory,
+    no_settings_of_the_user: None,
+    packed_agents: Path,
+    read_descriptions: Path,
 ) -> Generator[None]:
     """Every test has data, configuration and cache folders of its own."""
     with pytest.MonkeyPatch.context() as patch:
@@ -106,6 +115,7 @@ def own_folders(
         cache = folder / "cache" / "runctl"
         cache.mkdir(parents=True)
         (cache / "agent").symlink_to(packed_agents)
+        (cache / "botocore").symlink_to(read_descriptions)
         yield
 
 

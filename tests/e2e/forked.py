@@ -29,6 +29,8 @@ PROGRAM = Path(sys.executable).with_name("runctl")
 REPOSITORY = Path(__file__).parents[2]
 LEFT_OUT = ("runctl.agent.", "runctl.callbacks.", "runctl.sandbox.", "runctl.__main__")
 """What a command does not import."""
+SERVICES = ("ec2", "ssm", "sts", "s3", "iam", "pricing")
+"""Of AWS, that most commands ask."""
 LIBRARIES = ("boto3", "botocore.httpsession", "botocore.parsers", "botocore.signers", "s3transfer.manager")
 
 _idle: list[Server] = []
@@ -120,6 +122,11 @@ def serve(connection: socket.socket) -> None:
             importlib.import_module(module.name)
     for name in LIBRARIES:
         importlib.import_module(name)
+    from runctl.providers.aws.calls.botocore_loader import loader
+
+    for service in SERVICES:
+        for kind in ("service-2", "endpoint-rule-set-1"):
+            loader(None).load_service_model(service, kind)
     # As for the script: what lies in the folder where a command runs is none of its modules.
     sys.path[0] = str(PROGRAM.parent)
     gc.collect()

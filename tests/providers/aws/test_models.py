@@ -12,7 +12,7 @@ from botocore.exceptions import UnknownServiceError
 from botocore.loaders import create_loader
 from botocore.model import ServiceModel
 
-from runctl.providers.aws.calls.botocore_loader import loader, without_documentation
+from runctl.providers.aws.calls.botocore_loader import described, loader, without_documentation
 from runctl.providers.aws.calls.parse import parse_time
 from runctl.providers.aws.calls.session import AwsSession
 
@@ -22,6 +22,7 @@ SERVICES = ["ec2", "ssm", "ecr", "iam", "sts", "s3", "ec2-instance-connect", "pr
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    described.cache_clear()
     return tmp_path / "cache" / "runctl" / "botocore"
 
 
@@ -35,6 +36,7 @@ def test_they_are_the_same_but_for_documentation(service: str) -> None:
         # A comparison of its own: to show how megabytes differ takes pytest minutes.
         wanted = without_documentation(theirs.load_service_model(service, kind)) if known else None
         for which in (ours, cached):
+            described.cache_clear()  # as in the next command
             same = not known or without_documentation(which.load_service_model(service, kind)) == wanted
             assert same, kind
 
@@ -58,18 +60,28 @@ def test_botocore_finds_what_it_reads_with_the_first_call(service: str) -> None:
 
 
 def test_what_is_cached_is_used_and_made_anew_when_it_is_damaged_or_old(cache: Path) -> None:
-    ec2 = loader(None).load_service_model("ec2", "service-2")
+    def next_command() -> Any:
+        described.cache_clear()
+        return loader(None).load_service_model("ec2", "service-2")
+
+    ec2 = next_command()
     (kept,) = cache.glob("ec2-*-service-2-*")
 
     kept.write_text('{"mine": true}')
-    assert loader(None).load_service_model("ec2", "service-2") == {"mine": True}
+    assert next_command() == {"mine": True}
 
     kept.write_text('{"mine": tr')
     (cache / "ec2-2016-11-15-service-2-of-another-version.json").write_text("{}")
     os.utime(cache / "ec2-2016-11-15-service-2-of-another-version.json", (0, 0))
-    assert loader(None).load_service_model("ec2", "service-2") == ec2
+    assert next_command() == ec2
     assert [file.name for file in cache.glob("ec2-*-service-2-*")] == [kept.name]
-    assert loader(None).load_service_model("ec2", "service-2") == ec2
+    assert next_command() == ec2
+
+
+def test_sessions_of_one_process_share_them() -> None:
+    assert loader(None).load_service_model("ec2", "service-2") is loader(None).load_service_model(
+        "ec2", "service-2"
+    )
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(cache: Path) -> None:

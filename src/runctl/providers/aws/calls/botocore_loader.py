@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,13 @@ class _Reader(JSONFileLoader):
 def _unpacked(packed: Path) -> Any:
     """What is in the file, kept in the cache for the next command."""
     found = packed.stat()
-    known_by = f"{packed}\0{found.st_size}\0{found.st_mtime_ns}\0{_FORMAT}"
+    return described(packed, found.st_size, found.st_mtime_ns)
+
+
+@cache
+def described(packed: Path, size: int, modified_ns: int) -> Any:
+    """The content of a file of this size and time, for all sessions of this process: each region has its own."""
+    known_by = f"{packed}\0{size}\0{modified_ns}\0{_FORMAT}"
     version, service = packed.parent, packed.parent.parent
     prefix = f"{service.name}-{version.name}-{packed.name.partition('.')[0]}-"
     cached = cache_folder() / "botocore" / f"{prefix}{sha256(known_by.encode()).hexdigest()[:16]}.json"
