@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import runctl
+from runctl import connect
 from runctl.sandbox.connection import SandboxInfo
 from tests.machines.conftest import Runctl
 from tests.sandbox.account import Account, until
@@ -79,3 +80,20 @@ def test_volumes_are_made_changed_and_copied_without_a_machine(capsys: pytest.Ca
         volumes.show("small", session=session)
     # A library prints nothing.
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_boto3_has_made_is_nobodys_until_it_is_adopted(runctl: Runctl) -> None:
+    ec2 = connect("aws").client("ec2")
+    assert ec2.meta.region_name == "us-east-1"
+    name = [{"ResourceType": "volume", "Tags": [{"Key": "Name", "Value": "by-boto3"}]}]
+    made = ec2.create_volume(AvailabilityZone="us-east-1a", Size=1, TagSpecifications=name)["VolumeId"]
+    assert runctl.ok("aws", "ebs", "list").document == []
+    assert runctl("aws", "ebs", "delete", made).error["code"] == "not-ours"
+
+    assert runctl.ok("resources", "adopt", made, "--dry-run").document["take_over"] == [made]
+    assert runctl.ok("aws", "ebs", "list").document == []
+    assert runctl.ok("resources", "adopt", made).document["resources"] == [made]
+    assert [each["name"] for each in runctl.ok("aws", "ebs", "list").document] == ["by-boto3"]
+    assert runctl.ok("resources", "adopt", made).document["resources"] == [], "it is"
+    runctl.ok("aws", "ebs", "delete", made)
+    assert ec2.describe_volumes()["Volumes"] == []

@@ -29,7 +29,7 @@ class AdoptPlan:
     """What is about to be taken over."""
 
     take_over: tuple[Resource, ...]
-    """Somebody else's: the caller becomes their owner."""
+    """Somebody else's, or not made by runctl at all: the caller becomes their owner."""
     ask: tuple[Resource, ...]
     """The machines that are asked for their runs."""
     unread: tuple[Unread, ...]
@@ -57,10 +57,14 @@ class Adoption:
     def plan(self, references: Sequence[str] = ()) -> AdoptPlan:
         """Without ``references`` the caller's own machines are asked; with them these resources, whoever's they are.
 
-        Raises `NotFound` for a reference that nothing is called by.
+        By its id, a resource may also be one that runctl did not create. Raises `NotFound` for a reference that nothing
+        is called by.
         """
         account = self.account
         everything = list(account.listing.resources)
+        known = {each.id for each in everything} | {each.name for each in everything}
+        foreign_to_runctl = self._not_runctls([each for each in references if each not in known])
+        everything += foreign_to_runctl
         chosen = select(everything, Selection(references=tuple(references)), account.now)
         if not references:
             chosen = account.own()
@@ -70,10 +74,25 @@ class Adoption:
         foreign = [
             each
             for each in (*chosen, *along)
-            if each.kind not in SHARED and each.owner != account.users.get(each.provider)
+            if each in foreign_to_runctl
+            or (each.kind not in SHARED and each.owner != account.users.get(each.provider))
         ]
-        ask = [each for each in chosen if each.kind is K.INSTANCE and each.state == "running"]
+        # A machine that runctl did not rent has no runs, and is not asked before anybody has agreed.
+        ask = [
+            each
+            for each in chosen
+            if each.kind is K.INSTANCE and each.state == "running" and each not in foreign_to_runctl
+        ]
         return AdoptPlan(tuple(foreign), tuple(ask), account.listing.unread)
+
+    def _not_runctls(self, references: Sequence[str]) -> list[Resource]:
+        """What has one of these ids with a provider, and was not made by runctl."""
+        found = (
+            inventory.find_foreign(reference)
+            for reference in references
+            for inventory in self.account.inventories.values()
+        )
+        return [each for each in found if each is not None]
 
     def carry_out(self, plan: AdoptPlan) -> Adopted:
         """The owner of what is taken over is the caller, and its runs are in this computer's state file."""

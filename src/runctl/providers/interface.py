@@ -402,6 +402,14 @@ class Provider(ABC):
     def report_to(self, progress: Progress) -> None:
         """Say there from now on what no call's own progress is told: that the provider takes long to answer."""
 
+    def client(self, service: str, *, region: str | None = None) -> Any:
+        """A client of the provider's own library for one of its services, with the credentials that runctl uses.
+
+        runctl does not hear of what is done with it. Raises `Unsupported` where there is no such library.
+        """
+        del region
+        raise Unsupported(f"{self.name} has no library with a client for {service}")
+
     @property
     def region(self) -> str | None:
         """Where its machines are; ``None`` for a provider without regions."""

@@ -180,8 +180,20 @@ class Inventory(ABC):
     def is_gone(self, resource: Resource) -> bool:
         """Whether it does not exist any more, and is not billed."""
 
+    def find_foreign(self, identifier: str) -> Resource | None:
+        """Something that runctl did not create and can take over, by its id, in the provider's own region.
+
+        ``None``: there is none, or runctl could not do anything with it. Its tags say that it is not runctl's.
+        """
+        del identifier
+        return None
+
     def take_over(self, resource: Resource, progress: Progress = SILENT) -> None:
-        """The caller is its owner from now on. Raises `Unsupported` where the provider knows no owners."""
+        """The caller is its owner from now on; what `find_foreign` has found is runctl's from now on.
+
+        Raises `Unsupported` where the provider knows no owners, and `PermissionDenied` (code ``not-ours``) for what was
+        runctl's when it was listed, and is not any more.
+        """
         del progress
         raise Unsupported(f"the owner of {resource.label} cannot be changed with this provider")
 

@@ -16,8 +16,9 @@ from runctl.cli.framework.commands import Command
 from runctl.cli.framework.values import DURATION
 from runctl.cli.resources.common import PROVIDER, check_provider, warn_of_unread
 from runctl.core.money import usd
+from runctl.core.tags import is_ours
 from runctl.core.text import counted
-from runctl.providers.inventory import ResourceKind
+from runctl.providers.inventory import Resource, ResourceKind
 
 if TYPE_CHECKING:
     from runctl.cleanup.plan import CleanupPlan
@@ -185,6 +186,10 @@ def stop_all_command(cli: Cli, *, end: bool, project: str | None, provider: str 
     examples=[
         ("runctl resources adopt", "the state file was lost: ask your machines for their runs"),
         ("runctl resources adopt i-0abc1234def567890", "a colleague's machine becomes yours"),
+        (
+            "runctl resources adopt vol-0abc1234def567890",
+            "a volume that another tool has made becomes runctl's",
+        ),
     ],
 )
 @click.argument("references", metavar="[ID|NAME]...", nargs=-1)
@@ -196,7 +201,7 @@ def adopt_command(cli: Cli, *, references: tuple[str, ...], provider: str | None
 
     Without arguments your own machines are asked for their runs, which this computer remembers from then on: that is
     all that a lost state file takes with it. What you name becomes yours, if it is somebody else's: you are asked
-    first.
+    first. By its id, an instance, a volume, a snapshot or a security group that runctl did not create becomes runctl's.
     """
     from runctl.cleanup.adopting import Adoption
     from runctl.cleanup.plan import Item
@@ -204,7 +209,7 @@ def adopt_command(cli: Cli, *, references: tuple[str, ...], provider: str | None
     check_provider(provider)
     adoption = Adoption(cli.session, provider=provider)
     plan = adoption.plan(references)
-    items = [Item(each, f"it belongs to {each.owner or 'nobody'}", None) for each in plan.take_over]
+    items = [Item(each, _whose(each), None) for each in plan.take_over]
     if dry_run:
         cli.emit(
             {
@@ -240,6 +245,12 @@ def adopt_command(cli: Cli, *, references: tuple[str, ...], provider: str | None
         ids=[*(each.id for each in done.resources), *done.runs],
     )
     return FAILED if done.failed else incomplete
+
+
+def _whose(resource: Resource) -> str:
+    if is_ours(resource.tags):
+        return f"it belongs to {resource.owner or 'nobody'}"
+    return "runctl did not create it; as runctl's, it can be changed and deleted by runctl's commands"
 
 
 def _documents(items: Sequence[Any]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runctl.core.errors import Unsupported
 from runctl.core.ids import InstanceId
@@ -255,6 +255,10 @@ class AwsProvider(Provider):
         if self.preview.is_on:
             return self.preview.agent(instance)
         return self._connections.agent(instance, choice, progress)
+
+    def client(self, service: str, *, region: str | None = None) -> Any:
+        """boto3's: ``ec2``, ``s3``, …"""
+        return self.session.plain_client(service, region)
 
     @property
     def region(self) -> str | None:

@@ -149,6 +149,15 @@ class AwsSession:
             answer = self.sts.get_caller_identity()
         return Identity(answer["Account"], answer["Arn"])
 
+    def plain_client(self, service: str, region: str | None = None) -> Any:
+        """boto3's own client, with the same credentials and region. runctl does not hear of what is done with it."""
+        import boto3
+
+        with our_errors(self.endpoint):
+            session = boto3.Session(botocore_session=self._botocore, region_name=region or self.region)
+            make: Any = session.client
+            return make(service)
+
     @property
     def ec2(self) -> EC2Client:
         """EC2 and EBS."""

@@ -160,6 +160,11 @@ class AwsInventory(Inventory):
         """As the kind's own call says."""
         return removal.find(self.session_in(resource.region), resource) is None
 
+    def find_foreign(self, identifier: str) -> Resource | None:
+        """Instances, volumes, snapshots and security groups."""
+        with our_errors(self._context.session.endpoint):
+            return regional.foreign(self._context.session, identifier)
+
     def take_over(self, resource: Resource, progress: Progress = SILENT) -> None:
         """The tag `runctl.core.tags.OWNER`."""
         progress.step(f"taking over {resource.label}")

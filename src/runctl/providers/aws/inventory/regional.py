@@ -256,19 +256,45 @@ def security_groups(session: AwsSession) -> Found:
     items = _pages(
         session.ec2, "describe_security_groups", "SecurityGroups", Filters=_filters(OURS), size=1000
     )
-    return Found(
-        tuple(
-            resource(
-                ResourceKind.SECURITY_GROUP,
-                item["GroupId"],
-                tags_of(item.get("Tags")),
-                session.region,
-                name=item.get("GroupName"),
-            )
-            for item in items
-            if has_tags(item, _OWNED)
-        )
+    return Found(tuple(_security_group(item, session.region) for item in items if has_tags(item, _OWNED)))
+
+
+def _security_group(item: Mapping[str, Any], region: str) -> Resource:
+    return resource(
+        ResourceKind.SECURITY_GROUP,
+        item["GroupId"],
+        tags_of(item.get("Tags")),
+        region,
+        name=item.get("GroupName"),
     )
+
+
+def foreign(session: AwsSession, identifier: str) -> Resource | None:
+    """What has this id and was not made by runctl; what ends, or belongs to a group, stays whose it is."""
+    readers: Mapping[str, tuple[str, str, Callable[[Mapping[str, Any], str], Resource]]] = {
+        "i-": ("describe_instances", "instance-id", _instance),
+        "vol-": ("describe_volumes", "volume-id", _volume),
+        "snap-": ("describe_snapshots", "snapshot-id", _snapshot),
+    }
+    found: list[Resource] = []
+    for prefix, (operation, name, read) in readers.items():
+        if identifier.startswith(prefix):
+            own = {"OwnerIds": ["self"]} if prefix == "snap-" else {}
+            found = [
+                read(item, session.region)
+                for item in describe(session.ec2, operation, {name: [identifier]}, **own)
+            ]
+    if identifier.startswith("sg-"):
+        pages = _pages(
+            session.ec2,
+            "describe_security_groups",
+            "SecurityGroups",
+            Filters=_filters({"group-id": [identifier]}),
+        )
+        found = [_security_group(item, session.region) for item in pages]
+    ended = {"shutting-down", "terminated", "deleting", "deleted"}
+    left = (each for each in found if each.state not in ended and each.ends_with is None)
+    return next((each for each in left if not tag.is_ours(each.tags)), None)
 
 
 KINDS: Mapping[ResourceKind, tuple[str, Read]] = {

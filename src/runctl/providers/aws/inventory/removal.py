@@ -10,7 +10,7 @@ from runctl.core import tags as tag
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, RunctlError
 from runctl.providers.aws.calls.errors import error_code, our_errors
 from runctl.providers.aws.calls.filters import describe
-from runctl.providers.aws.calls.parse import tags_of
+from runctl.providers.aws.calls.parse import tag_list, tags_of
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.inventory.account import bucket_tags
 from runctl.providers.inventory import Resource, ResourceKind
@@ -78,12 +78,12 @@ def stop(session: AwsSession, resource: Resource) -> None:
 
 
 def take_over(session: AwsSession, resource: Resource, user: str) -> None:
-    """The owner's tag says so. Raises `NotFound`, and `PermissionDenied` for what runctl did not create."""
+    """Its tags say so. Raises `NotFound`, and `PermissionDenied` for what is not runctl's any more."""
     seen = find(session, resource)
     if seen is None:
         raise NotFound(f"{resource.label} does not exist any more")
-    if not tag.is_ours(seen.tags):
-        raise PermissionDenied(f"runctl did not create {resource.label}", code="not-ours")
+    if tag.is_ours(resource.tags) and not tag.is_ours(seen.tags):
+        raise PermissionDenied(f"{resource.label} has not got runctl's tag any more", code="not-ours")
     with our_errors(session.endpoint):
         if resource.kind is ResourceKind.GROUP:
             owner = {"Key": tag.OWNER, "Value": user, "PropagateAtLaunch": True}
@@ -91,7 +91,8 @@ def take_over(session: AwsSession, resource: Resource, user: str) -> None:
                 Tags=[{"ResourceId": resource.id, "ResourceType": "auto-scaling-group", **owner}]
             )
         else:
-            session.ec2.create_tags(Resources=[resource.id], Tags=[{"Key": tag.OWNER, "Value": user}])
+            tags: Any = tag_list({tag.OWNED: tag.OWNED_VALUE, tag.OWNER: user})
+            session.ec2.create_tags(Resources=[resource.id], Tags=tags)
 
 
 def _check_ours(resource: Resource, seen: Seen) -> None:
