@@ -12,7 +12,7 @@ import pytest
 from runctl.sandbox.connection import SandboxInfo
 from tests.agent import engine as engines
 from tests.agent.engine import Engine
-from tests.e2e.command_line import CommandLine, write_project
+from tests.e2e.command_line import CommandLine, until, write_project
 
 pytestmark = [
     pytest.mark.namespaces,
@@ -178,3 +178,31 @@ def test_what_one_machine_has_built_the_next_one_finds_in_ecr(
     assert runctl("aws", "exec", item, "--", "sh", "-c", left).ok().out == ""
     for repository in ecr.describe_repositories()["repositories"]:
         ecr.delete_repository(repositoryName=repository["repositoryName"], force=True)
+
+
+@pytest.mark.slow
+def test_a_machine_that_nobody_watches_pulls_its_image_by_its_own_role(
+    project: CommandLine, in_docker_sandbox: SandboxInfo
+) -> None:
+    s3: Any = boto3.client(
+        "s3", endpoint_url=in_docker_sandbox.endpoint_url, region_name=in_docker_sandbox.region
+    )
+    s3.create_bucket(Bucket="images-of-mine")
+    machine = ("--instance-type", "t3.medium", "--unattended", "--checkpoint-s3", "s3://images-of-mine/runs")
+    image = ("--dockerfile", "here.dockerfile", "--build-on", "local", "--build-arg", "MARK=alone")
+    launch = ("aws", "launch", "train.py", *machine, *image)
+
+    plan = project(*launch, "--dry-run").ok().out
+    assert "pull " in plan
+    assert "runctl/digits:" in plan
+    run = project(*launch, "--yes", "--quiet").ok().out.strip()
+
+    def ended() -> Any:
+        now = project("runs", "show", run, "--output", "json").ok().json
+        return now if now["end_reason"] else None
+
+    shown = until(ended, seconds=180, what="the end")
+    log = project("runs", "logs", run).out
+    assert shown["end_reason"] == "COMPLETED", (shown["message"], log)
+    assert "mark alone" in log
+    assert "runctl/digits@sha256:" in shown["image"]

@@ -38,6 +38,8 @@ class StoredRun:
     """Outer mount points first."""
     max_attempts: int = MOST_ATTEMPTS
     """In all."""
+    registry: str = ""
+    """The host that its image is pulled from by the machine's own role; empty: by anybody."""
     client: Mapping[str, Any] = field(default_factory=dict)
     """What a computer needs to recover the run; machines do not read it."""
     format: int = FORMAT

@@ -69,6 +69,8 @@ class GroupPlan:
     bid: Decimal | None = None
     """USD an hour above which the provider takes a machine back."""
     reads: tuple[str, ...] = ()
+    pulls: str = ""
+    """The image in the provider's own registry that its machines pull; empty: none."""
     ttl: timedelta | None = None
     """After so long the group has no machine any more, whatever the run does."""
     ends_at: datetime | None = None

@@ -53,6 +53,8 @@ class Recipe:
     request: InstanceRequest | None = None
     """What the machine was rented by, or would be; ``None``: the provider cannot say."""
     rules: RecoveryRules = DEFAULT_RULES
+    registry: str = ""
+    """The host of the provider's registry that a group's machine pulls the image from by its own role."""
     auto_resume: bool = False
     """Whoever watches runs recovers it without being told its id."""
 

@@ -177,6 +177,7 @@ def _described(recipe: Recipe, facts: RunFacts) -> StoredRun:
             for each in recipe.volumes
         ),
         recipe.rules.max_attempts,
+        recipe.registry,
         {**known, "facts": msgspec.to_builtins(facts)},
     )
 

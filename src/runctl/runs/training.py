@@ -112,6 +112,23 @@ class Training:
         """Whether a machine gets the run's image only with a login that it is entrusted with."""
         return self._image_on(None).needs_login(plan.spec)
 
+    def role_pulls(self, plan: RunPlan) -> str:
+        """The image that a machine pulls by its own role; empty: none."""
+        return self._image_on(None).provider_reference(plan.spec)
+
+    def published(self, plan: RunPlan) -> RunPlan:
+        """The plan with the image that `role_pulls` names in the registry, and by its digest. Raises what building
+        raises."""
+        image = self._image_on(None)
+        reference = image.provider_reference(plan.spec)
+        container = plan.spec.container
+        if not reference or container is None:
+            return plan
+        image.publish(plan)
+        return replace(
+            plan, spec=replace(plan.spec, container=replace(container, image=image.pinned(reference)))
+        )
+
     @property
     def _request(self) -> TrainRequest:
         """With the variables that lead the machine to the provider's own store, where checkpoints go there."""

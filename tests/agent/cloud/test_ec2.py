@@ -3,7 +3,9 @@ be."""
 
 from __future__ import annotations
 
+import base64
 import http.server
+import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,6 +20,7 @@ from runctl.agent.after_run import GroupEnd
 from runctl.agent.cloud.autoscaling import AutoScaling, end_groups
 from runctl.agent.cloud.credentials import Credentials
 from runctl.agent.cloud.ec2 import Ec2
+from runctl.agent.cloud.ecr import Ecr, RegistryLogin
 from runctl.agent.errors import AgentError
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "example", "AWS_SESSION_TOKEN": "token"}
@@ -254,3 +257,30 @@ def test_a_machine_does_nothing_any_more_only_when_it_has_terminated(
     assert Ec2("i-0abc", "eu-west-1", Credentials(KEYS), url).has_terminated("i-0def") is terminated
     ((_, body),) = endpoint.asked
     assert parse_qs(body.decode())["InstanceId.1"] == ["i-0def"]
+
+
+def test_a_registrys_token_is_asked_for_as_ecr_wants_it_and_a_refusal_names_the_right(
+    endpoint: Endpoint,
+) -> None:
+    row = {
+        "authorizationToken": base64.b64encode(b"AWS:pass:word").decode(),
+        "proxyEndpoint": "https://123456789012.dkr.ecr.eu-west-1.amazonaws.com",
+    }
+    denied = {"__type": "com.amazonaws#AccessDeniedException", "message": "no"}
+    endpoint.answers = [
+        (200, json.dumps({"authorizationData": [row]})),
+        (400, json.dumps(denied)),
+        (200, "{}"),
+    ]
+    ecr = Ecr("i-0abc", "eu-west-1", Credentials(KEYS), f"http://127.0.0.1:{endpoint.server_port}")
+    assert ecr.login() == RegistryLogin("123456789012.dkr.ecr.eu-west-1.amazonaws.com", "AWS", "pass:word")
+    with pytest.raises(AgentError, match="its role does not allow ecr:GetAuthorizationToken"):
+        ecr.login()
+    with pytest.raises(AgentError, match="cannot be read"):
+        ecr.login()
+    headers, body = endpoint.asked[0]
+    assert body == b"{}"
+    assert headers["x-amz-target"] == "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken"
+    assert headers["content-type"] == "application/x-amz-json-1.1"
+    assert "x-amz-target" in headers["authorization"]
+    assert "/ecr/aws4_request" in headers["authorization"]

@@ -347,6 +347,15 @@ def test_the_role_allows_what_the_machine_does_on_this_runs_resources(
     assert f"attach and detach {volume.id}, on the run's own machines" in plan.rights
 
 
+def test_a_role_that_pulls_an_image_may_pull_from_its_repository_alone() -> None:
+    where = {"run_id": RUN, "partition": "aws", "region": "us-east-1", "account": "123456789012"}
+    without: Any = run_policy(**where, volumes=(), writes=())  # type: ignore[arg-type]
+    pulls = "123456789012.dkr.ecr.us-east-1.amazonaws.com/runctl/digits:1"
+    widened: Any = run_policy(**where, volumes=(), writes=(), pulls=pulls)  # type: ignore[arg-type]
+    more = [each["Resource"] for each in widened["Statement"] if each not in without["Statement"]]
+    assert more == ["*", "arn:aws:ecr:us-east-1:123456789012:repository/runctl/digits"], "a token, and pulls"
+
+
 def user_data_of(session: AwsSession) -> str:
     versions = session.ec2.describe_launch_template_versions(LaunchTemplateName=NAME)
     data: Any = versions["LaunchTemplateVersions"][0]["LaunchTemplateData"]

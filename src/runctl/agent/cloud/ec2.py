@@ -22,9 +22,10 @@ TIMEOUT_SECONDS = 5.0
 TRIES = 3
 _TEMPORARY = (
     *("RequestLimitExceeded", "Throttling", "Unavailable", "InternalError", "InternalFailure"),
-    *("ServiceUnavailable", "ResourceContention", "ScalingActivityInProgress"),
+    *("ServiceUnavailable", "ResourceContention", "ScalingActivityInProgress", "ServerException"),
+    *("ThrottlingException",),
 )
-_DENIED = ("UnauthorizedOperation", "AccessDenied")
+_DENIED = ("UnauthorizedOperation", "AccessDenied", "AccessDeniedException")
 _GONE = ("IncorrectState", "InvalidAttachment.NotFound")
 """The volume is not attached (any more)."""
 _HELD = ("VolumeInUse", "IncorrectState")
@@ -49,7 +50,12 @@ class Ec2:
     """EC2 as one machine may ask it."""
 
     service = "ec2"
-    """As its addresses and its rights begin."""
+    """As its rights begin."""
+    host_prefix = ""
+    """As its address begins, where that is something else."""
+    content_type = "application/x-www-form-urlencoded; charset=utf-8"
+    target = ""
+    """What the header that names an action begins with, where there is one."""
     title = "EC2"
     version = "2016-11-15"
 
@@ -64,7 +70,7 @@ class Ec2:
         """``clock_ahead``: seconds by which this machine's clock is ahead of EC2's."""
         self.instance_id = instance_id
         self._region, self._credentials, self._clock_ahead = region, credentials, clock_ahead
-        url = urlsplit(endpoint or f"https://{self.service}.{region}.{domain_of(region)}")
+        url = urlsplit(endpoint or f"https://{self.host_prefix or self.service}.{region}.{domain_of(region)}")
         self._host, self._path = url.netloc, url.path or "/"
         tls = None
         if url.scheme == "https":
@@ -122,34 +128,43 @@ class Ec2:
                 raise
 
     def _call(self, action: str, parameters: Mapping[str, str]) -> str:
-        body = urlencode({"Action": action, "Version": self.version, **parameters}).encode()
+        return self._asked(
+            action, urlencode({"Action": action, "Version": self.version, **parameters}).encode()
+        )
+
+    def _asked(self, action: str, body: bytes) -> str:
         error = AgentError("ec2-unreachable", f"{self.title} cannot be reached from this machine")
         for number in range(TRIES):
             if number:
                 pause_before_try(number)
             try:
-                status, text = self._post(body)
+                status, text = self._post(action, body)
             except Broken:
                 continue
             if status < 300:
                 return text
-            code = _between(text, "Code") or str(status)
+            code, message = self._refusal(status, text)
             if code in _DENIED:
                 why = f"its role does not allow {self.service}:{action}"
             else:
-                why = f"{self.title} refuses {action}: {code} {_between(text, 'Message')}".rstrip()
+                why = f"{self.title} refuses {action}: {code} {message}".rstrip()
             error = Ec2Refusal(code, why)
             if code not in _TEMPORARY:
                 break
         raise error
 
-    def _post(self, body: bytes) -> tuple[int, str]:
+    def _refusal(self, status: int, text: str) -> tuple[str, str]:
+        """Its code, and what it says."""
+        return _between(text, "Code") or str(status), _between(text, "Message")
+
+    def _post(self, action: str, body: bytes) -> tuple[int, str]:
+        named = {"x-amz-target": self.target + action} if self.target else {}
         headers = signed(
             "POST",
             self._host,
             self._path,
             "",
-            {"content-type": "application/x-www-form-urlencoded; charset=utf-8"},
+            {"content-type": self.content_type, **named},
             self._credentials.now(),
             self._region,
             time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() - self._clock_ahead)),

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, Callable
 
 from runctl.agent.checkpoints.stores import Store
-from runctl.agent.cloud.ec2 import Ec2, this_machine
+from runctl.agent.cloud.ec2 import Ec2, of_this_machine, this_machine
+from runctl.agent.cloud.ecr import Ecr
 from runctl.agent.cloud.metadata import Metadata
 from runctl.agent.disks import disks, volumes
 from runctl.agent.errors import AgentError
+from runctl.agent.images import credentials
 from runctl.agent.machine.root import state_directory
 from runctl.agent.spec import RunSpec
 from runctl.agent.stored_run import StoredMachine, StoredRun, StoredVolume, manifest_key, pack_key
@@ -62,6 +64,8 @@ def prepare(
         attach(volume, first=first, holds=holds, say=say)
     if spec.tree is not None:
         fetch_project(spec.project, spec.tree, store)
+    if run.registry:
+        log_in(spec.run_id, run.registry)
     if not holds():
         raise AgentError("lost", "the lease was lost while the attempt was prepared")
 
@@ -113,6 +117,17 @@ def let_go(run: StoredRun, say: Say) -> None:
             this_machine().detach_volume(volume.volume_id)
         except AgentError as error:
             say(f"{volume.volume_id} stays with this machine: {error.message}")
+
+
+def log_in(run_id: str, registry: str) -> None:
+    """The attempt's image can be pulled: its docker has a token that the machine's role has got.
+
+    Raises `AgentError` as `Ecr.login` does, and ``registry-login``.
+    """
+    login = of_this_machine(Ecr).login()
+    if login.host != registry:
+        raise AgentError("registry-login", f"the machine's role leads to {login.host}, and not to {registry}")
+    credentials.entrust({"run_id": run_id, "logins": [vars(login)]})
 
 
 def fetch_project(project: str, digest: str, store: Store) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runctl.agent.spec import BuildSpec, ContainerSpec, RunSpec
+from runctl.agent.stored_run import by_digest
 from runctl.containers.cache_keeping import caches_to_push
 from runctl.containers.client import DockerClient, find_client
 from runctl.containers.image_inputs import ImageInputs, unpinned_bases
@@ -26,7 +27,7 @@ from runctl.containers.where import (
     ImagePlanOfRun,
     choose_build_location,
 )
-from runctl.core.errors import MachineError, ProjectError, RunctlError, Unsupported, UsageError
+from runctl.core.errors import MachineError, NotFound, ProjectError, RunctlError, Unsupported, UsageError
 from runctl.project.dockerfile import DockerfileChoice
 from runctl.project.label import fit_for_a_tag
 from runctl.providers.registry import is_this_computer, registry_owner, usual_registry
@@ -183,6 +184,39 @@ class RunImage:
         except BaseException:
             self._forget(self.machine, spec.run_id)
             raise
+
+    def provider_reference(self, spec: RunSpec) -> str:
+        """The image that the machine's own role can pull: it is in the registry of its provider, account and region.
+        Empty where it is somewhere else."""
+        container = spec.container
+        if container is None or container.image is None or container.build is not None:
+            return ""
+        host = container.image.partition("/")[0]
+        if "/" not in container.image or not self._is_providers({host}):
+            return ""
+        login = image_registry(self.session, self.instance.provider).login()
+        return container.image if login.host == host else ""
+
+    def pinned(self, reference: str) -> str:
+        """An image of the provider's registry by its digest. Raises `NotFound` where it is not there."""
+        if "@" in reference:
+            return reference
+        _, _, path = reference.partition("/")
+        repository, _, tag = path.partition(":")
+        registry = image_registry(self.session, self.instance.provider)
+        for image in registry.images(repository):
+            if (tag or "latest") in image.tags:
+                return by_digest(reference, image.digest)
+        raise NotFound(
+            f"{reference} is not in the registry",
+            hint="push it first, or let it be built: --build-on local",
+            code="image-not-found",
+        )
+
+    def publish(self, plan: RunPlan) -> None:
+        """What is built here is in the registry."""
+        if plan.image is not None and plan.image.where == LOCAL:
+            self.build.build_and_push()
 
     def needs_login(self, spec: RunSpec) -> bool:
         """Whether a machine gets the run's images only with a login, as far as this computer can tell."""

@@ -132,7 +132,10 @@ def launching_unattended(
         # Its group starts the next attempt, and no computer.
         recovery = replace(run.recovery, auto_resume=False)
         run = replace(run, spec=replace(run.spec, machine_end=end), results=results, recovery=recovery)
-        check_settled(run.spec, needs_login=training.needs_login(run))
+        pulls = training.role_pulls(run) if plan.role else ""
+        check_settled(run.spec, needs_login=not pulls and training.needs_login(run))
+        if pulls:
+            plan = replace(plan, pulls=pulls, rights=(*plan.rights, f"pull {pulls}"))
         storing = storing_of(own, plan.machine, where, run.spec.store)
         yield UnattendedLaunch(
             training,
@@ -215,7 +218,7 @@ class UnattendedLaunch:
 
     def _store_run(self) -> None:
         """Everything that a machine needs is in the store."""
-        progress, plan = self.session.progress, self.plan.run
+        progress, plan = self.session.progress, self.training.published(self.plan.run)
         spec = replace(plan.spec, tree=self._kept_tree())
         recipe = Recipe(
             spec=spec,
@@ -227,6 +230,7 @@ class UnattendedLaunch:
                 for each in kept_volumes(plan.mounts)
             ),
             rules=plan.recovery.rules,
+            registry=self.group.pulls.partition("/")[0],
         ).rented_by(self.request)
         at = prefix_of(self.session, recipe)
         assert at is not None  # noqa: S101 - the plan has looked

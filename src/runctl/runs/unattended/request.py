@@ -98,7 +98,8 @@ def check_settled(spec: RunSpec, *, needs_login: bool) -> None:
     if needs_login:
         raise Unsupported(
             "the image's registry asks for a login, and a machine that nobody watches has none",
-            hint="build it on the machine (--build-on instance, without a registry), or use a public image",
+            hint="push it to the registry of the provider, account and region of the machine, build it on the machine"
+            " (--build-on instance, without a registry), or use a public image",
         )
 
 

@@ -121,6 +121,7 @@ def _ensure_role(context: AwsContext, plan: GroupPlan, progress: Progress) -> No
         volumes=[mount.volume for mount in plan.machine.volumes],
         writes=plan.machine.writes,
         reads=plan.reads,
+        pulls=plan.pulls,
     )
     ensure_role(context.session, plan.role, policy, run_tags(plan), context.clock, progress)
 

@@ -22,6 +22,7 @@ from runctl.core.progress import Progress
 from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import error_code, our_errors
 from runctl.providers.aws.calls.parse import tag_list, tags_of
+from runctl.providers.aws.iam.policies import PULL
 from runctl.providers.aws.iam.roles import (
     REACH_POLICY,
     ProfileState,
@@ -57,8 +58,9 @@ def run_policy(
     volumes: Sequence[str],
     writes: Sequence[str],
     reads: Sequence[str] = (),
+    pulls: str = "",
 ) -> dict[str, Any]:
-    """The rights, as IAM has them. Pure.
+    """The rights, as IAM has them; ``pulls`` is an image in the account's registry. Pure.
 
     By the run's tag where the service knows tags: ``ec2:CreateTags`` is not among them, as whoever may tag would widen
     what they may do.
@@ -101,6 +103,16 @@ def run_policy(
         found += json.loads(to_write(parse_source(address), partition))
     for address in reads:
         found += statements(parse_source(address), partition)[:2]
+    if pulls:
+        repository = pulls.partition("/")[2].partition("@")[0].partition(":")[0]
+        found += [
+            {"Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*"},
+            {
+                "Effect": "Allow",
+                "Action": list(PULL),
+                "Resource": f"arn:{partition}:ecr:{region}:{account}:repository/{repository}",
+            },
+        ]
     return {"Version": "2012-10-17", "Statement": found}
 
 

@@ -400,10 +400,13 @@ def machine_policy(partition: str, account: str) -> dict[str, Any]:
     )
 
 
+PULL = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
+"""What docker needs to pull an image from ECR."""
+
+
 def pull_policy(partition: str, account: str) -> dict[str, Any]:
     """Pulling the images that runctl has pushed."""
     repositories = [each.format(partition=partition, account=account) for each in _REPOSITORIES]
-    pulls = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
     return _document(
         [
             {
@@ -412,7 +415,7 @@ def pull_policy(partition: str, account: str) -> dict[str, Any]:
                 "Action": "ecr:GetAuthorizationToken",
                 "Resource": "*",
             },
-            {"Sid": "PullImages", "Effect": "Allow", "Action": pulls, "Resource": repositories},
+            {"Sid": "PullImages", "Effect": "Allow", "Action": list(PULL), "Resource": repositories},
         ]
     )
 
