@@ -154,6 +154,14 @@ def test_a_volume_is_where_train_would_show_it(export: Export) -> None:
     ]
 
 
+def test_a_volume_is_attached_by_the_clusters_own_driver(export: Export) -> None:
+    job = JobRequest(csi_driver="other.example", fstype="xfs")
+
+    (volume,) = planned(export(job, volumes=[a_volume()], mounts=(DATASETS,))).volumes
+
+    assert (volume.driver, volume.fstype) == ("other.example", "xfs")
+
+
 def test_what_the_configuration_has_and_a_pod_cannot_is_said(export: Export) -> None:
     mount = replace(parse_mount("/mnt/data:/data"), origin=CONFIG)
 

@@ -166,6 +166,18 @@ def _options(function: Any) -> Any:
                 " written.",
             ),
             click.option(
+                "--csi-driver",
+                metavar="NAME",
+                help="The driver that attaches volumes, where it is not the provider's usual one.",
+            ),
+            click.option(
+                "--fstype",
+                type=click.Choice(["ext4", "xfs"]),
+                default="ext4",
+                show_default=True,
+                help="The file system on the volumes.",
+            ),
+            click.option(
                 "--to",
                 type=click.Path(dir_okay=False, path_type=Path),
                 help="Write this file; by default to stdout.",
@@ -179,6 +191,7 @@ def _options(function: Any) -> Any:
     cls=_Export,
     sections={
         "Cluster": ("--name", "--namespace", "--service-account", "--env-secret", "--to"),
+        "Volumes of the cluster": ("--csi-driver", "--fstype"),
         "Nodes": _OWN,
         **_without(TRAIN_SECTIONS),
         # Hidden, and so never shown.
@@ -217,6 +230,8 @@ def kubernetes_command(
     namespace: str | None,
     service_account: str | None,
     env_secret: str | None,
+    csi_driver: str | None,
+    fstype: str,
     to: Path | None,
     rest: tuple[str, ...],
     max_price: object,  # noqa: ARG001 (refused)
@@ -250,6 +265,8 @@ def kubernetes_command(
             namespace=namespace,
             service_account=service_account,
             secret=env_secret,
+            csi_driver=csi_driver,
+            fstype=fstype,
             nodes=nodes,
             market=Market.SPOT if on_spot else Market.ON_DEMAND,
             needs=needs,

@@ -27,6 +27,7 @@ from runctl.export.kubernetes.plan import (
     fit_for_a_name,
     parse_user,
 )
+from runctl.machines.nodes import Engine
 from runctl.machines.session import Session
 from runctl.providers.capacity import Needs
 from runctl.providers.interface import require
@@ -48,9 +49,15 @@ class JobRequest:
     """``None``: by project, script and content."""
     namespace: str | None = None
     service_account: str | None = None
+    csi_driver: str | None = None
+    """``None``: the provider's usual one."""
+    fstype: str = "ext4"
+    """Of the volumes."""
     secret: str | None = None
     """The Secret that has secret variables; ``None``: by the project's name."""
     nodes: int = 1
+    engine: Engine | None = None
+    """``None``: torchrun for a Python script."""
     market: Market = Market.ON_DEMAND
     needs: Needs = field(default_factory=Needs)
     instance_types: tuple[str, ...] = ()
@@ -141,7 +148,8 @@ class KubernetesExport:
                 volume.zone,
                 request.target,
                 request.read_only,
-                self.cluster.volume_driver,
+                self.job.csi_driver or self.cluster.volume_driver,
+                self.job.fstype,
             )
             for request, volume in placed
         )
@@ -228,6 +236,7 @@ class KubernetesExport:
             ("--namespace", job.namespace),
             ("--service-account", job.service_account),
             ("--env-secret", job.secret),
+            ("--csi-driver", job.csi_driver),
         ):
             check_reference(text, option)
         if job.name is not None:
@@ -262,7 +271,14 @@ class KubernetesExport:
     def _command(self) -> tuple[tuple[str, ...], bool]:
         project, container = self.project, self.project.container
         assert container is not None  # noqa: S101 - `project` has seen to it
-        entrypoint = container.entrypoint or ()
+        entrypoint, engine = container.entrypoint or (), self.job.engine
+        several = self.job.nodes > 1
+        if engine is Engine.RAY:
+            raise UsageError(
+                "--engine ray is not carried over to a cluster: KubeRay runs Ray's scripts there, as a RayJob",
+                hint="torchrun, or none for a script that starts itself",
+                code="not-carried-over",
+            )
         if project.is_command:
             if not project.script:
                 raise UsageError(
@@ -270,11 +286,11 @@ class KubernetesExport:
                     hint="--command -- python -m package",
                     code="no-command",
                 )
-            return (*entrypoint, project.script, *project.args), False
+            return (*entrypoint, project.script, *project.args), several and engine is Engine.TORCHRUN
         path = project.root.path / project.script
         head = path.read_bytes()[:256] + b"\n"
         is_python = path.suffix.lower() == ".py" and not self.train.interpreter
-        if self.job.nodes > 1 and is_python:
+        if several and is_python and engine is not Engine.NONE:
             return (project.script, *project.args), True
         argv = starter(
             project.script,
@@ -283,7 +299,8 @@ class KubernetesExport:
             head,
             executable=bool(path.stat().st_mode & 0o100),
         )
-        return (*entrypoint, *(argv or [project.script]), *project.args), False
+        command = (*entrypoint, *(argv or [project.script]), *project.args)
+        return command, several and engine is Engine.TORCHRUN
 
     def _workdir(self) -> str | None:
         container, project = self.project.container, self.project

@@ -119,13 +119,13 @@ def _volume(plan: JobPlan, volume: VolumeClaim) -> Document:
                 "storageClassName": "",
                 "volumeMode": "Filesystem",
                 **claim,
-                "csi": {"driver": volume.driver, "volumeHandle": volume.volume_id, "fsType": "ext4"},
+                "csi": {"driver": volume.driver, "volumeHandle": volume.volume_id, "fsType": volume.fstype},
                 "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [where]}]}},
             },
         },
         (
             f"The volume {volume.name or volume.volume_id}, which exists. Retain: the cluster never deletes it.",
-            "fsType must be what is on it: runctl makes ext4 unless asked for xfs.",
+            "fsType must be what is on it (--fstype), and the driver the cluster's own (--csi-driver).",
         ),
     )
 
@@ -324,9 +324,10 @@ def _torchrun(plan: JobPlan) -> tuple[str, ...]:
         "torchrun",
         f"--nnodes={plan.nodes.count}",
         f"--nproc-per-node={plan.nodes.gpus or 1}",
-        "--node-rank=$(NODE_RANK)",
+        "--node-rank=$(RUNCTL_NODE_RANK)",
         f"--master-addr={_meeting_point(plan)}",
         f"--master-port={MASTER_PORT}",
+        *(() if plan.command[0].endswith(".py") else ("--no-python",)),
     )
 
 
@@ -356,13 +357,29 @@ def _variables(plan: JobPlan) -> list[dict[str, Any]]:
         for name in sorted(plan.secret_env)
     ]
     if plan.nodes.count > 1:
-        found += [
-            {"name": "NODE_RANK", "valueFrom": {"fieldRef": {"fieldPath": _INDEX}}},
-            {"name": "NNODES", "value": str(plan.nodes.count)},
-            {"name": "MASTER_ADDR", "value": _meeting_point(plan)},
-            {"name": "MASTER_PORT", "value": str(MASTER_PORT)},
-        ]
+        found += _rank_variables(plan)
     return found
+
+
+def _rank_variables(plan: JobPlan) -> list[dict[str, Any]]:
+    """As `runctl.agent.engines` has them; torchrun sets the others itself."""
+    count = plan.nodes.count
+    ranks, values = (
+        ["RUNCTL_NODE_RANK"],
+        {
+            "RUNCTL_NODES": str(count),
+            "RUNCTL_NODE_ADDRESSES": ",".join(f"{plan.name}-{rank}.{plan.name}" for rank in range(count)),
+            "MASTER_ADDR": _meeting_point(plan),
+            "MASTER_PORT": str(MASTER_PORT),
+        },
+    )
+    if not plan.torchrun:
+        ranks += ["NODE_RANK", "GROUP_RANK", "RANK"]
+        values |= {"WORLD_SIZE": str(count), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    return [
+        *({"name": name, "valueFrom": {"fieldRef": {"fieldPath": _INDEX}}} for name in ranks),
+        *({"name": name, "value": value} for name, value in values.items()),
+    ]
 
 
 def _mounts(plan: JobPlan) -> list[dict[str, Any]]:

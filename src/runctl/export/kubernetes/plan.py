@@ -29,6 +29,7 @@ class VolumeClaim:
     read_only: bool
     driver: str
     """The CSI driver."""
+    fstype: str = "ext4"
 
     @property
     def resource(self) -> str:
