@@ -31,8 +31,8 @@ def nodes_of(record: RunRecord) -> KnownNodes:
 
 
 def on_node(record: RunRecord, node: KnownNode) -> RunRecord:
-    """The record as it would be if the run had that machine alone. Pure."""
-    return replace(record, instance_id=node.instance_id, nodes=None)
+    """The record with that machine's id in place of rank 0's. Pure."""
+    return replace(record, instance_id=node.instance_id)
 
 
 def node_machine(session: Session, record: RunRecord, node: KnownNode) -> Machine:

@@ -95,7 +95,7 @@ class _Follower(threading.Thread):
             self.followed = follow(
                 on_node(record, node),
                 node_machine(self._session, record, node),
-                None,
+                run_store(self._session),
                 clock=SystemClock(),
                 on_log=self._cutter.write,
                 to_the_end=self._to_the_end,

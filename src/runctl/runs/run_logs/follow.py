@@ -47,7 +47,7 @@ class Followed:
 def follow(
     record: RunRecord,
     machine: Machine,
-    store: RunStore | None,
+    store: RunStore,
     *,
     clock: Clock,
     on_log: Callable[[bytes], None],
@@ -57,7 +57,7 @@ def follow(
     keep: LogWriter | None = None,
 ) -> Followed:
     """Hand over the log from ``offset``, every byte once, until the run has ended (or up to now); ``keep`` keeps it.
-    What the machine says is remembered in ``store``, where there is one.
+    What the machine says is remembered in ``store``, unless it is one of several: the run's state is that of all.
 
     A connection that breaks is made again. When the machine stays silent the provider is asked: if it says that
     the instance has ended, the run is LOST, and recorded so. Raises `Unreachable` when the machine is silent for
@@ -121,23 +121,23 @@ def _what_became_of(machine: Machine, clock: Clock, *, wait: bool) -> InstanceEn
 
 
 def _ended_with_its_machine(
-    record: RunRecord, store: RunStore | None, gone: InstanceEnded, clock: Clock, position: int
+    record: RunRecord, store: RunStore, gone: InstanceEnded, clock: Clock, position: int
 ) -> Followed:
     now = clock.now()
     ended = with_its_machine(record, gone, now)
-    if store is not None:
+    if record.nodes is None:
         store.put_unless_followed(ended)
     return Followed(ended, end_with_its_machine(gone, now), position, machine_ended=True)
 
 
 def _finish(
-    record: RunRecord, machine: Machine, store: RunStore | None, frame: LogFrame, position: int, clock: Clock
+    record: RunRecord, machine: Machine, store: RunStore, frame: LogFrame, position: int, clock: Clock
 ) -> Followed:
     try:
         updated = from_status(record, machine.agent.status(record.id, record.attempt), clock.now())
     except Unreachable:
         updated = with_end(record, frame.end) if frame.end is not None else record
-    if store is not None:
+    if record.nodes is None:
         store.put_unless_followed(updated)
     return Followed(updated, frame.end, position)
 
