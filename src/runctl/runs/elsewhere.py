@@ -180,7 +180,11 @@ def seen_elsewhere(session: Session, records: Sequence[RunRecord]) -> list[RunRe
     waiting = {
         record.id
         for record in records
-        if record.store is not None and is_address(record.store) and record.end_reason in RETRIED
+        if record.store is not None
+        and is_address(record.store)
+        and record.end_reason in RETRIED
+        # Of several machines only rank 0 writes there, and its end need not be the run's.
+        and record.nodes is None
     }
     if not waiting:
         return list(records)

@@ -83,8 +83,8 @@ class Peers:
 
     @property
     def waiting(self) -> tuple[int, ...]:
-        """Those that are not."""
-        return self._heard.waiting
+        """The others that are not."""
+        return tuple(rank for rank in self._heard.waiting if rank != self.node.rank)
 
     @property
     def gone(self) -> tuple[int, ...]:
