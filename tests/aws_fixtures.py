@@ -44,9 +44,10 @@ def moto_endpoint() -> Generator[str]:
     from moto.kms.utils import generate_private_key
     from moto.server import ThreadedMotoServer
 
-    from runctl.sandbox.ec2 import filter_patterns
+    from runctl.sandbox.ec2 import filter_patterns, placement_groups
 
     filter_patterns.install()
+    placement_groups.install()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(amis, "load_resource", _without_images_for_ecs)

@@ -82,6 +82,7 @@ SHARED = frozenset(
         K.ROLE,
         K.INSTANCE_PROFILE,
         K.SECURITY_GROUP,
+        K.PLACEMENT_GROUP,
         K.KEY_PAIR,
         K.INTENT,
     }
@@ -131,7 +132,8 @@ def _needed_by_a_run(resource: Resource, facts: Facts) -> Verdict | None:
                 KeptBecause.HOLDS_CHECKPOINT,
                 f"it is all that is left of {resource.source}, which {run.id}, which is not finished, has its data on",
             )
-        if resource.kind is K.INSTANCE and run.goes_on and resource.id == run.instance_id:
+        one_of_several = tag.RANK in resource.tags and _run_of(resource) == run.id
+        if resource.kind is K.INSTANCE and run.goes_on and (resource.id == run.instance_id or one_of_several):
             return kept(KeptBecause.IN_USE, f"{run.id} is running on it")
         if resource.kind is K.IMAGE and run.image_digest and resource.id.endswith(f"@{run.image_digest}"):
             return kept(KeptBecause.IN_USE, f"{run.id} is not finished, and runs in it")
@@ -290,7 +292,32 @@ def _volume(resource: Resource, facts: Facts, now: datetime) -> Verdict:
         return kept(KeptBecause.IN_USE, f"its move to another zone was cut short: {finish}")
     moved = resource.tags.get(tag.MOVED_TO)
     holds = f"its data is in {moved} as well" if moved else "it may hold data"
+    token = resource.tags.get(tag.NODE, "").partition("/")[0]
+    if token:
+        machines = _machines_of(token, facts)
+        intent = facts.intents.get(token)
+        if intent is not None and intent.busy:
+            return kept(KeptBecause.IN_USE, "a command is renting the machine that it was copied for")
+        if machines:
+            return kept(KeptBecause.IN_USE, f"it was copied for a machine beside {machines[0]}")
+        return removable("it was copied for one of several machines of a run, and was left behind")
     return _asked_for(facts, Include.VOLUMES, f"it is attached to nothing; {holds}", holds)
+
+
+def _machines_of(token: str, facts: Facts) -> list[str]:
+    """Instances of that intent that stay."""
+    return [
+        each.id
+        for each in facts.existing.values()
+        if each.kind is K.INSTANCE and each.tags.get(tag.INTENT) == token and each.id not in facts.going
+    ]
+
+
+def _network(resource: Resource, facts: Facts, now: datetime) -> Verdict:
+    """A firewall or a placement group."""
+    if tag.INTENT in resource.tags:
+        return removable("it was made for the machines of one run, and was left behind")
+    return _shared(resource, facts, now)
 
 
 def _snapshot(resource: Resource, facts: Facts, now: datetime) -> Verdict:
@@ -386,7 +413,8 @@ _JUDGES: Mapping[ResourceKind, Callable[[Resource, Facts, datetime], Verdict]] =
     K.REPOSITORY: _shared,
     K.INSTANCE_PROFILE: _shared,
     K.ROLE: _shared,
-    K.SECURITY_GROUP: _shared,
+    K.SECURITY_GROUP: _network,
+    K.PLACEMENT_GROUP: _network,
     K.KEY_PAIR: _shared,
     K.INTENT: _intent,
 }

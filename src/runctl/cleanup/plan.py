@@ -19,7 +19,7 @@ ORDER = (
     (K.GROUP, K.FLEET, K.SPOT_REQUEST),
     (K.INSTANCE,),
     (K.LAUNCH_TEMPLATE, K.VOLUME, K.SNAPSHOT, K.UPLOAD, K.OBJECTS, K.IMAGE, K.INSTANCE_PROFILE, K.KEY_PAIR),
-    (K.SECURITY_GROUP, K.ROLE, K.REPOSITORY, K.BUCKET),
+    (K.SECURITY_GROUP, K.PLACEMENT_GROUP, K.ROLE, K.REPOSITORY, K.BUCKET),
     (K.INTENT,),
 )
 """The waves of a removal: nothing in one needs anything in the same one to go first."""

@@ -30,6 +30,7 @@ FREE = frozenset(
         K.INSTANCE_PROFILE,
         K.ROLE,
         K.SECURITY_GROUP,
+        K.PLACEMENT_GROUP,
         K.KEY_PAIR,
         K.INTENT,
     }

@@ -61,7 +61,8 @@ RUN: Final = "runctl:run"
 RANK: Final = "runctl:rank"
 """On an instance that was rented with others for one run: its number among them, from 0."""
 NODE: Final = "runctl:node"
-"""On a volume that was copied for one of several machines, ``TOKEN/RANK`` of the machine: it is deleted with it."""
+"""On a volume that was made for one of several machines in another one's place, ``TOKEN/RANK/VOLUME``: it is deleted
+with that machine."""
 NAME: Final = "Name"
 
 CLOUDS_OWN: Final = "aws:"

@@ -10,6 +10,8 @@ from decimal import Decimal
 from runctl.core.models import Market
 from runctl.core.money import HOURS_PER_MONTH
 from runctl.costs.rates import hours
+from runctl.machines.node_volumes import Sharing
+from runctl.machines.nodes import NodeGroupPlan
 from runctl.providers.interface import CreatePlan
 
 
@@ -63,6 +65,39 @@ def expected_costs(plan: CreatePlan, estimate: timedelta | None = None) -> Expec
         stopped_per_month=disks + volumes if plan.market is Market.ON_DEMAND else None,
         expected=expected,
     )
+
+
+@dataclass(frozen=True)
+class NodesCosts:
+    """USD; what several machines cost with all that comes with them, when as many as at most are rented."""
+
+    per_hour: Decimal | None
+    """Of all of them, with their disks and addresses, the volumes that are brought, and their copies; ``None``: the
+    price of one is not known."""
+    copies_per_hour: Decimal
+    """Of that, the copies of volumes."""
+    expected: Expected | None
+
+
+def expected_nodes_costs(plan: NodeGroupPlan, estimate: timedelta | None = None) -> NodesCosts:
+    """As `expected_costs`, of all machines. Pure."""
+    one = expected_costs(plan.nodes.machine, estimate)
+    copies = _sum(each.copies_per_hour for each in plan.volumes)
+    shared = _sum(
+        (each.volume.price_per_month or Decimal(0)) / HOURS_PER_MONTH
+        for each in plan.volumes
+        if each.sharing is Sharing.SHARED
+    )
+    if one.per_hour is None:
+        return NodesCosts(None, copies, None)
+    # What is brought is there once.
+    brought = one.volumes_per_month / HOURS_PER_MONTH
+    per_hour = (one.per_hour - brought) * plan.nodes.most + brought + shared + copies
+    expected = None
+    if one.expected is not None:
+        usd = per_hour * hours(one.expected.duration)
+        expected = Expected(one.expected.duration, usd, one.expected.at_most)
+    return NodesCosts(per_hour, copies, expected)
 
 
 def _sum(amounts: Iterable[Decimal]) -> Decimal:

@@ -6,7 +6,7 @@ their machines. So nothing that only one rank wrote is lost, unless another rank
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -20,9 +20,9 @@ from runctl.core.models import Instance, Volume
 from runctl.core.money import HOURS_PER_MONTH
 from runctl.core.mount_points import usual_mount_points
 from runctl.core.waiting import attempts
-from runctl.machines.volumes import agents, new_clone
+from runctl.machines.volumes import agents, new_clone, new_volume
 from runctl.providers.interface import InstanceRequest, Provider, Rate, require
-from runctl.providers.volume_plans import CloneRequest
+from runctl.providers.volume_plans import CloneRequest, VolumeRequest
 from runctl.storage.attaching import MountOptions, attach_and_mount
 
 if TYPE_CHECKING:
@@ -43,8 +43,15 @@ class Sharing(StrEnum):
     """There is one machine."""
     COPIED = "copied"
     """The first has the volume, each of the others a copy of it."""
+    EMPTY = "empty"
+    """It has never been used: the first has the volume, each of the others an empty one like it."""
     SHARED = "shared"
     """All have it, read-only."""
+
+    @property
+    def is_per_machine(self) -> bool:
+        """Whether each machine but the first has a volume of its own in its place."""
+        return self in {Sharing.COPIED, Sharing.EMPTY}
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class NodeVolume:
     sharing: Sharing
     reason: str
     copies: int = 0
-    """At most."""
+    """At most, of copies and of empty ones."""
     copy_price: Rate | None = None
     """A month of each copy; ``None``: there is none, or its price is not known."""
     copy_fee: str = ""
@@ -74,6 +81,8 @@ def decide_sharing(volume: Volume, machines: int, *, read_only: bool) -> tuple[S
     """How it comes to so many machines, and why. Pure."""
     if machines == 1:
         return Sharing.ALONE, "there is one machine"
+    if volume.tags.get(tag.UNUSED) == "true":
+        return Sharing.EMPTY, "it has never been used: there is nothing to copy"
     if not volume.multi_attach:
         return Sharing.COPIED, "one machine at a time can have it"
     if not read_only:
@@ -97,8 +106,24 @@ def plan_node_volumes(provider: Provider, request: InstanceRequest, machines: in
         if sharing is Sharing.COPIED:
             plan = require(provider.clones).plan(CloneRequest(volume.id, persistent=False))
             planned = replace(planned, copies=machines - 1, copy_price=plan.price, copy_fee=plan.copy_fee)
+        elif sharing is Sharing.EMPTY:
+            price = require(provider.volumes).plan(_like(provider, volume)).price
+            planned = replace(planned, copies=machines - 1, copy_price=price)
         found.append(planned)
     return tuple(found)
+
+
+def _like(provider: Provider, volume: Volume, tags: Mapping[str, str] | None = None) -> VolumeRequest:
+    """The request for an empty volume of the same shape, in the same zone."""
+    shape = require(provider.volumes).chosen_shape(volume)
+    return VolumeRequest(
+        shape.size_gib,
+        zone=volume.zone,
+        type=shape.type,
+        iops=shape.iops,
+        throughput=shape.throughput,
+        tags=tags or {},
+    )
 
 
 def _usual(volume: Volume, taken: Iterable[str | None]) -> str:
@@ -133,7 +158,7 @@ class NodeCopies:
         made = self._made()
         return {
             str(each.volume.id): made[rank, str(each.volume.id)]
-            if each.sharing is Sharing.COPIED and rank > 0
+            if each.sharing.is_per_machine and rank > 0
             else each.volume.id
             for each in self._volumes
         }
@@ -143,7 +168,7 @@ class NodeCopies:
 
         Raises what `Clones.create` raises.
         """
-        wanted = [(rank, each) for each in self._volumes if each.sharing is Sharing.COPIED for rank in ranks]
+        wanted = [(rank, each) for each in self._volumes if each.sharing.is_per_machine for rank in ranks]
         made = self._made() if wanted else {}
         busy: dict[str, VolumeId] = {}
         for rank, each in wanted:
@@ -151,9 +176,15 @@ class NodeCopies:
             if (rank, volume) in made:
                 busy[volume] = made[rank, volume]
                 continue
+            tags = {tag.NODE: f"{self._token}/{rank}/{volume}"}
+            if each.sharing is Sharing.EMPTY:
+                like = _like(self._session.provider(self._provider), each.volume, tags)
+                with new_volume(self._session, self._provider, like) as empty:
+                    empty.carry_out()
+                continue
             if volume in busy:
                 self._wait(busy[volume])
-            request = CloneRequest(volume, persistent=False, tags={tag.NODE: f"{self._token}/{rank}"})
+            request = CloneRequest(volume, persistent=False, tags=tags)
             with new_clone(self._session, self._provider, request) as copy:
                 busy[volume] = copy.carry_out().id
 
@@ -169,19 +200,19 @@ class NodeCopies:
     def pass_on(self, token: str) -> None:
         """They are another intent's: the same machines are asked for again."""
         volumes = self._session.provider(self._provider).volumes
-        for (rank, _), identifier in self._made().items():
-            require(volumes).tag(identifier, {tag.NODE: f"{token}/{rank}"})
+        for (rank, volume), identifier in self._made().items():
+            require(volumes).tag(identifier, {tag.NODE: f"{token}/{rank}/{volume}"})
 
     def _made(self) -> dict[tuple[int, str], VolumeId]:
-        """By rank, and by the id of the volume that it is a copy of."""
+        """By rank, and by the id of the volume that it stands for."""
         volumes = self._session.provider(self._provider).volumes
         if isinstance(volumes, Unsupported):
             return {}
         found = {}
         for volume in volumes.list():
-            token, _, rank = volume.tags.get(tag.NODE, "").partition("/")
+            token, rank, original = (*volume.tags.get(tag.NODE, "").split("/"), "", "")[:3]
             if token == self._token and rank.isdigit():
-                found[int(rank), volume.tags.get(tag.CREATED_FROM, "")] = volume.id
+                found[int(rank), original] = volume.id
         return found
 
     def _wait(self, copy: VolumeId) -> None:

@@ -6,12 +6,13 @@ of it is found by the intent's token. Who starts what on them is `runctl.runs`'.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from runctl.core.database import StateError
@@ -21,6 +22,7 @@ from runctl.core.errors import (
     Interrupted,
     NotFound,
     RunctlError,
+    Unsupported,
     UsageError,
     add_fact,
 )
@@ -41,7 +43,7 @@ from runctl.machines.node_volumes import (
 )
 from runctl.machines.renting import READY_TIMEOUT
 from runctl.providers.capacity import SpotFallback
-from runctl.providers.interface import InstanceRequest, VolumeMount, require
+from runctl.providers.interface import InstanceRequest, Provider, VolumeMount, require
 from runctl.providers.nodes import NodesPlan, NodesRequest
 
 if TYPE_CHECKING:
@@ -139,6 +141,8 @@ class NodeGroupPlan:
     nodes: NodesPlan
     volumes: tuple[NodeVolume, ...] = ()
     """How each of the run's volumes comes to all machines."""
+    scores: Mapping[str, int] = field(default_factory=dict)
+    """By zone, from 1 to 10: how likely it is that all of them can be had on the spot market; empty: nobody says."""
 
 
 @contextmanager
@@ -156,8 +160,10 @@ def new_nodes(
     # What is had by all is attached when they are up; it decides the zone as well.
     alone = without_shared(request, volumes)
     each = replace(alone, budget=None if alone.budget is None else alone.budget / wanted.most)
-    same = (replace(each, fallback=SpotFallback(each.fallback.mode)), wanted.least, wanted.most)
-    with session.creating(rentals.provider, Kind.NODES, NodesIntent(*same)) as creation:
+    # Another call of the command has another run, and another time to wait for spot capacity.
+    same = replace(each, attempt=None, fallback=SpotFallback(each.fallback.mode))
+    intent = NodesIntent(same, wanted.least, wanted.most)
+    with session.creating(rentals.provider, Kind.NODES, intent) as creation:
 
         def planned(market: Market) -> NodesPlan:
             machine = replace(each, market=market, token=creation.token)
@@ -169,7 +175,22 @@ def new_nodes(
         rentals.review(plan.machine, wanted.most)
         for warning in plan.machine.warnings:
             session.progress.warn(warning)
-        yield NewNodes(session, provider, creation, NodeGroupPlan(plan, volumes), each, planned)
+        found = NodeGroupPlan(plan, volumes, _scores(rentals.provider, plan))
+        yield NewNodes(session, provider, creation, found, each, planned)
+
+
+def _scores(provider: Provider, plan: NodesPlan) -> Mapping[str, int]:
+    if plan.machine.market is not Market.SPOT or isinstance(provider.spot_market, Unsupported):
+        return {}
+    pools = [offer.pool for offer in plan.machine.offers]
+    types = sorted({pool.instance_type for pool in pools})
+    scores = provider.spot_market.placement_scores(types, plan.most)
+    zones = {pool.zone for pool in pools}
+    return (
+        {}
+        if isinstance(scores, Unsupported)
+        else {zone: score for zone, score in scores.items() if zone in zones}
+    )
 
 
 @dataclass(frozen=True)
@@ -320,28 +341,32 @@ class NewNodes:
         """All are waited for at the same time; the first that fails ends it, with its rank in the error."""
         progress = self._session.progress
         progress.step(f"waiting until {counted(len(nodes), 'machine')} can be used")
+        ended: SimpleQueue[tuple[Node, Instance | BaseException]] = SimpleQueue()
+
+        def wait(node: Node) -> None:
+            try:
+                ended.put((node, self._rentals.provider.wait_ready(node.instance.id, timeout=timeout)))
+            except BaseException as error:  # noqa: BLE001 - handed to the thread that asked
+                ended.put((node, error))
+
+        for node in nodes:
+            # Nobody waits for one that still waits when another has failed, or at Ctrl-C.
+            threading.Thread(target=wait, args=(node,), daemon=True, name=f"rank-{node.rank}").start()
         ready: list[Node] = []
-        with ThreadPoolExecutor(len(nodes)) as pool:
-            waits = {pool.submit(self._wait, node, timeout): node for node in nodes}
-            for done in as_completed(waits):
-                node = waits[done]
-                try:
-                    ready.append(replace(node, instance=done.result()))
-                except RunctlError as error:
-                    error.message = f"rank {node.rank}: {error.message}"
-                    error.args = (error.message,)
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
-                progress.update(done=len(ready), total=len(nodes))
+        while len(ready) < len(nodes):
+            node, outcome = ended.get()
+            if isinstance(outcome, RunctlError):
+                outcome.message = f"rank {node.rank}: {outcome.message}"
+                outcome.args = (outcome.message,)
+            if isinstance(outcome, BaseException):
+                raise outcome
+            ready.append(replace(node, instance=outcome))
+            progress.update(done=len(ready), total=len(nodes))
         ready.sort(key=lambda node: node.rank)
         for node in ready:
             self._rentals.seen(node.instance)
         mount_shared(self._session, self._provider, self.plan.volumes, [node.instance for node in ready])
         return NodeGroup(self._creation.token, tuple(ready))
-
-    def _wait(self, node: Node, timeout: timedelta) -> Instance:
-        provider = self._rentals.provider
-        return provider.wait_ready(node.instance.id, timeout=timeout)
 
 
 def give_back(session: Session, provider: str, token: str) -> tuple[str, str]:

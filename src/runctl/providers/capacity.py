@@ -124,8 +124,10 @@ class SpotMarket(ABC):
     """The ability to tell how likely spot capacity is."""
 
     @abstractmethod
-    def placement_scores(self, instance_types: Sequence[str]) -> Mapping[str, int] | Unsupported:
-        """By zone, from 1 to 10, how likely it is that a machine of one of these types can be had.
+    def placement_scores(
+        self, instance_types: Sequence[str], count: int = 1
+    ) -> Mapping[str, int] | Unsupported:
+        """By zone, from 1 to 10, how likely it is that so many machines of these types can be had there.
 
         `Unsupported` where nobody says, with the reason.
         """

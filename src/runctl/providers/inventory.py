@@ -38,6 +38,8 @@ class ResourceKind(StrEnum):
     INSTANCE_PROFILE = "instance-profile"
     ROLE = "role"
     SECURITY_GROUP = "security-group"
+    PLACEMENT_GROUP = "placement-group"
+    """It keeps the machines of one run close to each other."""
     KEY_PAIR = "key-pair"
     INTENT = "intent"
     """What this computer was about to make when a command was cut short."""

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from runctl.core.money import usd
 from runctl.core.text import listed
+from runctl.machines.expected_costs import expected_nodes_costs
+from runctl.machines.nodes import Engine, NodeGroupPlan
 from runctl.render.deadlines import deadline_lines
 from runctl.render.json import to_builtins
-from runctl.render.plans import create_plan_document, create_plan_text, group_plan_text
+from runctl.render.plans import (
+    create_plan_document,
+    create_plan_text,
+    group_plan_text,
+    nodes_count,
+    nodes_plan_text,
+)
 from runctl.render.run_plan import run_plan_document, run_plan_lines
 from runctl.render.run_table import machine_end_text
 from runctl.runs.launch_plan import LaunchPlan, ResultsPlan, Safety, Storing
@@ -32,7 +41,12 @@ def launch_plan_text(plan: LaunchPlan) -> str:
     end, price = plan.run.spec.machine_end, plan.machine.price
     hourly = price.usd if price is not None else None
     ends = machine_end_text(end, hourly, plan.machine.longest) if end is not None else ""
-    machine = create_plan_text(plan.machine, ends, estimate)
+    if plan.nodes is not None:
+        count = f"{nodes_count(plan.nodes)} instances"
+        machine = create_plan_text(plan.machine, ends, None, count)
+        machine += "\n" + nodes_plan_text(plan.nodes, plan.engine, estimate)
+    else:
+        machine = create_plan_text(plan.machine, ends, estimate)
     return "\n".join([machine, *run, *deadline, results, *_storing(plan.storing)])
 
 
@@ -49,6 +63,8 @@ def launch_plan_document(plan: LaunchPlan) -> dict[str, Any]:
         "deadline": to_builtins(plan.deadline) if plan.deadline is not None else None,
         "storing": to_builtins(plan.storing),
     }
+    if plan.nodes is not None:
+        document["nodes"] = nodes_plan_document(plan.nodes, plan.engine, plan.estimate)
     if plan.group is not None:
         group = plan.group
         document["group"] = {
@@ -61,6 +77,36 @@ def launch_plan_document(plan: LaunchPlan) -> dict[str, Any]:
             "store": group.take_up.address,
         }
     return document
+
+
+def nodes_plan_document(
+    plan: NodeGroupPlan, engine: Engine | None, estimate: timedelta | None
+) -> dict[str, Any]:
+    """Several machines for programs; each is as ``machine`` says."""
+    nodes = plan.nodes
+    return {
+        "least": nodes.least,
+        "most": nodes.most,
+        "engine": engine.value if engine is not None else None,
+        "network": nodes.network,
+        "entrances": list(nodes.entrances),
+        "placement": nodes.placement,
+        "placement_reason": nodes.placement_reason,
+        "scores": dict(plan.scores),
+        "volumes": [
+            {
+                "volume_id": each.volume.id,
+                "mount_point": each.mount_point,
+                "sharing": each.sharing.value,
+                "reason": each.reason,
+                "copies": each.copies,
+                "copy_price": to_builtins(each.copy_price),
+                "copy_fee": each.copy_fee,
+            }
+            for each in plan.volumes
+        ],
+        "costs": to_builtins(expected_nodes_costs(plan, estimate)),
+    }
 
 
 def _storing(storing: Storing | None) -> list[str]:

@@ -9,18 +9,23 @@ from typing import Any
 from runctl.core.models import Market
 from runctl.core.money import usd
 from runctl.core.text import listed
-from runctl.machines.expected_costs import expected_costs
+from runctl.machines.expected_costs import expected_costs, expected_nodes_costs
 from runctl.machines.fallback import price_difference
+from runctl.machines.node_volumes import NodeVolume, Sharing
+from runctl.machines.nodes import Engine, NodeGroupPlan
 from runctl.providers.capacity import FallbackMode
 from runctl.providers.groups import GroupPlan
 from runctl.providers.interface import CreatePlan, Rate
+from runctl.providers.nodes import NodesPlan
 from runctl.render.json import to_builtins
 from runctl.render.things import duration
 
 MOST_TYPES_NAMED = 4
 
 
-def create_plan_text(plan: CreatePlan, ends: str = "", estimate: timedelta | None = None) -> str:
+def create_plan_text(
+    plan: CreatePlan, ends: str = "", estimate: timedelta | None = None, count: str = "one instance"
+) -> str:
     """What, market, zone and why, image, disks, prices and their source, what else comes into being.
 
     ``ends``: when it does, where not only the time to live says so. ``estimate``: how long it is expected to run.
@@ -69,7 +74,7 @@ def create_plan_text(plan: CreatePlan, ends: str = "", estimate: timedelta | Non
             ("unused", f"ends by itself when no run was started on it within {duration(plan.unused_for)}")
         )
     fields += [("also makes", text) for text in plan.will_also_create]
-    return block(f"create one instance on {plan.provider}:", fields)
+    return block(f"create {count} on {plan.provider}:", fields)
 
 
 def create_plan_document(plan: CreatePlan, estimate: timedelta | None = None) -> dict[str, Any]:
@@ -160,6 +165,72 @@ def group_plan_text(plan: GroupPlan, attempts: int) -> str:
             ("ttl", f"after {duration(plan.ttl)} the group has no machine any more, whatever the run does")
         )
     return block("leave the run to a group:", fields)
+
+
+def nodes_plan_text(plan: NodeGroupPlan, engine: Engine | None, estimate: timedelta | None = None) -> str:
+    """How many, who reaches them, how close they are, how their data comes to each, and what all of it costs."""
+    nodes, costs = plan.nodes, expected_nodes_costs(plan, estimate)
+    what = (
+        f"all {nodes.least}, or none"
+        if nodes.least == nodes.most
+        else f"as many as can be had, at least {nodes.least}"
+    )
+    zone = nodes.machine.zone or "one zone"
+    fields = [
+        ("machines", f"{nodes_count(plan)} of one type, in {zone}: {what}"),
+        *([("engine", engine.value)] if engine is not None else []),
+        ("reached", f"by each other, by their private addresses; {_entrances(nodes)}"),
+        ("placement", f"{'cluster' if nodes.placement else 'none'} ({nodes.placement_reason})"),
+    ]
+    if plan.scores:
+        best = sorted(plan.scores.items(), key=lambda item: (-item[1], item[0]))
+        scores = ", ".join(f"{zone} {score}" for zone, score in best)
+        fields.append(("chances", f"of {nodes.most} spot machines in one zone, out of 10: {scores}"))
+    for each in plan.volumes:
+        name = each.volume.name or each.volume.id
+        fields.append(("data", f"{name} at {each.mount_point} of each: {_sharing(each)} ({each.reason})"))
+    if costs.per_hour is not None:
+        copies = f", {usd(costs.copies_per_hour)} of it for copies" if costs.copies_per_hour else ""
+        at_most = "" if nodes.least == nodes.most else "at most "
+        fields.append(
+            ("all of it", f"{at_most}{usd(costs.per_hour)} an hour with disks and addresses{copies}")
+        )
+    if costs.expected is not None:
+        at_most = "at most " if costs.expected.at_most or nodes.least != nodes.most else ""
+        fields.append(
+            ("expected", f"{at_most}{usd(costs.expected.usd)} for {duration(costs.expected.duration)}")
+        )
+    return block("run on all of them:", fields)
+
+
+def nodes_count(plan: NodeGroupPlan) -> str:
+    """``4`` or ``2 to 8``."""
+    nodes = plan.nodes
+    return str(nodes.most) if nodes.least == nodes.most else f"{nodes.least} to {nodes.most}"
+
+
+def _entrances(plan: NodesPlan) -> str:
+    if plan.entrances:
+        return f"SSH is let in from {listed(plan.entrances)}, as by the default group"
+    if plan.machine.security_groups:
+        return f"and by whom {listed(plan.machine.security_groups)} lets in"
+    return "nothing else is let in"
+
+
+def _sharing(volume: NodeVolume) -> str:
+    if volume.sharing is Sharing.SHARED:
+        return "all machines have it, read-only"
+    if volume.sharing is Sharing.ALONE:
+        return "the machine has it"
+    price = f", {usd(volume.copy_price.usd)} a month each" if volume.copy_price is not None else ""
+    if volume.sharing is Sharing.EMPTY:
+        return (
+            f"rank 0 has the volume itself, the others an empty one each{price}, deleted with their machines"
+        )
+    count = f"{volume.copies} {'copy' if volume.copies == 1 else 'copies'}"
+    slow = "" if volume.copies == 1 else ", made one after the other before anything is rented"
+    fee = f"; copying is billed {volume.copy_fee}" if volume.copy_fee else ""
+    return f"rank 0 has the volume itself, the others {count}{price}{slow}, deleted with their machines{fee}"
 
 
 def types_text(plan: CreatePlan) -> str:

@@ -17,6 +17,7 @@ from runctl.agent.deadline_spec import DeadlineSpec
 from runctl.agent.spec import EndReason
 from runctl.core.clock import SystemClock
 from runctl.core.errors import CapacityError, InstanceEnded, Interrupted, RunctlError, Unsupported, add_fact
+from runctl.core.ids import new_run_id
 from runctl.core.models import Instance, Market, SpotFallback, Volume
 from runctl.machines.fallback import AskFallback, nobody_to_ask
 from runctl.machines.instances import new_machine
@@ -117,12 +118,17 @@ def launching(
     if spec is not None:
         train = replace(train, deadline=spec)
         machine = with_market(machine, spec, SystemClock().now())
+    run_id = new_run_id()
+    if request.nodes is not None:
+        machine = replace(machine, attempt=f"{run_id}/1")
     with _renting(session, provider, without_repeats(machine, volumes), request.nodes) as rented:
         planned, new = rented.machine, rented.new
         instance = machine_to_be(planned, SystemClock().now())
         facts = mounts_to_be(planned, instance, volumes, shared=rented.shared)
         check_resume_path(resume, facts)
-        training = Training(session, train, project, instance, request.transport, request.image_options)
+        training = Training(
+            session, train, project, instance, request.transport, request.image_options, run_id=run_id
+        )
         training.named_zone = machine.zone or machine.subnet
         run = training.plan_before_renting(facts)
         results = plan_results(request.after, run.mounts.saves, train.cwd, rented=True)

@@ -231,7 +231,7 @@ def test_errors_beside_an_instance_do_not_hide_it() -> None:
         Market.SPOT,
     )
 
-    assert found.instance_id == "i-1"
+    assert found.instance_ids == ("i-1",)
     assert [refusal.pool for refusal in found.refusals] == [Pool("a", A)]
 
 

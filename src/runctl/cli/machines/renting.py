@@ -75,8 +75,9 @@ def confirm_renting(cli: Cli, provider: str, what: str, price: Rate | None, *, a
         cli.confirm(f"Rent {what} {cost}?")
 
 
-def highest_price(plan: CreatePlan) -> Rate | None:
-    """What an hour may cost: on demand too, where that follows by itself when there is no spot capacity. Pure.
+def highest_price(plan: CreatePlan, count: int = 1) -> Rate | None:
+    """What an hour of so many machines may cost: on demand too, where that follows by itself when there is no spot
+    capacity. Pure.
 
     ``None`` where a price is not known.
     """
@@ -84,7 +85,10 @@ def highest_price(plan: CreatePlan) -> Rate | None:
     if plan.market is Market.SPOT and plan.fallback.mode is FallbackMode.ON_DEMAND:
         prices.append(plan.on_demand_price)
     known = [price for price in prices if price is not None]
-    return max(known, key=lambda price: price.usd) if len(known) == len(prices) else None
+    if len(known) != len(prices):
+        return None
+    highest = max(known, key=lambda price: price.usd)
+    return highest.times(count, highest.per)
 
 
 def may_be_asked(cli: Cli) -> bool:

@@ -200,9 +200,9 @@ def _renting(provider: str) -> click.Command:
             def may_rent() -> None:
                 plan = launch.plan.machine
                 if plan is not None and launch.new is not None and launch.new.existing is None:
-                    confirm_renting(
-                        cli, provider, f"this {types_text(plan)}", highest_price(plan), always=confirm
-                    )
+                    count = launch.plan.nodes.nodes.most if launch.plan.nodes is not None else 1
+                    what = f"this {types_text(plan)}" if count == 1 else f"these {count} {types_text(plan)}"
+                    confirm_renting(cli, provider, what, highest_price(plan, count), always=confirm)
 
             started = carry_out_launch(cli, launch, may_rent=may_rent, ready_timeout=ready_timeout)
         if wait and started.record.nodes is not None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from runctl.providers.aws.ec2.connect import Connections
     from runctl.providers.aws.ec2.instances import Ec2StopAndStart
     from runctl.providers.aws.ec2.limits import Ec2Limits
+    from runctl.providers.aws.ec2.nodes import Ec2Nodes
     from runctl.providers.aws.ec2.renting import Ec2Renting
     from runctl.providers.aws.ec2.spot_market import Ec2SpotMarket
     from runctl.providers.aws.ecr import EcrRegistry
@@ -191,6 +192,13 @@ class AwsProvider(Provider):
         from runctl.providers.aws.kubernetes import AwsKubernetes
 
         return AwsKubernetes(self._context)
+
+    @made_when_asked
+    def nodes(self) -> Ec2Nodes:
+        """Several instances in one zone, with a security group of their own."""
+        from runctl.providers.aws.ec2.nodes import Ec2Nodes
+
+        return Ec2Nodes(self._context)
 
     @made_when_asked
     def inventory(self) -> AwsInventory:

@@ -22,6 +22,7 @@ _KINDS = {
     "snap": "snapshot",
     "ami": "image",
     "subnet": "subnet",
+    "vpc": "vpc",
     "sg": "security-group",
     "lt": "launch-template",
     "key": "key-pair",
@@ -42,6 +43,7 @@ _MADE = {
     "CreateFleet": ("fleet",),
     "CreateLaunchTemplate": ("launch-template",),
     "CreateSecurityGroup": ("security-group",),
+    "CreatePlacementGroup": ("placement-group",),
 }
 _TAGGED_KIND = re.compile(r"TagSpecifications?\.(\d+)\.ResourceType")
 _LAUNCHES = frozenset({"RunInstances"})
@@ -101,6 +103,7 @@ def _named(form: Mapping[str, str], region: str) -> Iterator[tuple[str, str, Map
 
     backend = ec2_backends[ACCOUNT][region]
     tags: Mapping[str, Mapping[str, Any]] = backend.tags
+    yield from _placement_groups(form, backend)
     seen = set()
     for parameter, value in form.items():
         if not _NAMES_ONE.fullmatch(parameter) or parameter.startswith("LaunchTemplateData."):
@@ -114,6 +117,16 @@ def _named(form: Mapping[str, str], region: str) -> Iterator[tuple[str, str, Map
         seen.add(resource_id)
         own = {key: str(text) for key, text in tags.get(resource_id, {}).items()}
         yield _KINDS[matched[1]], resource_id, own
+
+
+def _placement_groups(form: Mapping[str, str], backend: Any) -> Iterator[tuple[str, str, Mapping[str, str]]]:
+    """They are named by name: by what deletes one, and by a launch into one."""
+    deleted = form.get("GroupName") if form.get("Action") == "DeletePlacementGroup" else None
+    name = deleted or (form.get("Placement.GroupName") if form.get("Action") in _LAUNCHES else None)
+    if name:
+        groups = [group for group in backend.list_placement_groups([], {}) if group.group_name == name]
+        tags = {tag["key"]: str(tag["value"]) for group in groups for tag in group.get_tags()}
+        yield "placement-group", name, tags
 
 
 def _passed_roles(form: Mapping[str, str]) -> Iterator[Need]:

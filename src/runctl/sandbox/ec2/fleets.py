@@ -41,10 +41,9 @@ ON_DEMAND_STRATEGIES = ("lowest-price", "prioritized")
 TAGGED = frozenset({"fleet", "instance", "volume", "network-interface"})
 REFUSED_IN_TEMPLATE = "InstanceMarketOptions"
 """Whether it is spot is the fleet's to say; a template that says it too is refused."""
-_UNSUPPORTED = {
-    "SpotOptions": ("SingleInstanceType", "SingleAvailabilityZone", "MaintenanceStrategies"),
-    "OnDemandOptions": ("SingleInstanceType", "SingleAvailabilityZone", "CapacityReservationOptions"),
-}
+_OPTIONS = {"spot": "SpotOptions", "on-demand": "OnDemandOptions"}
+_TOGETHER = ("SingleInstanceType", "SingleAvailabilityZone")
+_UNSUPPORTED = {"SpotOptions": ("MaintenanceStrategies",), "OnDemandOptions": ("CapacityReservationOptions",)}
 """What AWS can and this sandbox cannot: refused, not ignored."""
 
 
@@ -170,14 +169,14 @@ def _create_fleet(self: Any) -> ActionResult:
     self.error_on_dryrun()
     outcome = Outcome()
     fleet = InstantFleet(backend, request, outcome)
-    run = functools.partial(run_instance, _caller(self), request)
+    run = functools.partial(run_instances, _caller(self), request)
     for market, wanted in targets.items():
-        strategy = _strategy(request, market)
-        _launch(in_order(found, market, strategy, self.region), market, wanted, run, outcome)
-    least = int(request.get("SpotOptions", {}).get("MinTargetCapacity") or 0)
-    if sum(market == "spot" for _, market, _ in outcome.launched) < least:
-        fleet.terminate_instances()
-        outcome.launched.clear()
+        ordered = in_order(found, market, _strategy(request, market), self.region)
+        together, least = together_of(request, market)
+        if together:
+            _launch_together(ordered, market, (least, wanted), run, outcome)
+        else:
+            _launch(ordered, market, wanted, run, outcome)
     for _, _, instance_id in outcome.launched:
         backend.create_tags([instance_id], {"aws:ec2:fleet-id": fleet.id})
     backend.fleets[fleet.id] = fleet
@@ -198,6 +197,8 @@ def check(request: Mapping[str, Any]) -> dict[str, int]:
             raise EC2ClientError(
                 "InvalidParameterValue", f"'{item['ResourceType']}' is not a valid taggable resource type."
             )
+    for market in MARKETS:
+        together_of(request, market)
     if not request.get("LaunchTemplateConfigs"):
         raise MissingParameter("LaunchTemplateConfigs")
     capacity = request.get("TargetCapacitySpecification", {})
@@ -218,6 +219,28 @@ def check(request: Mapping[str, Any]) -> dict[str, int]:
         raise EC2ClientError("InvalidParameterValue", f"Invalid DefaultTargetCapacityType {default!r}.")
     named[default] += rest
     return {market: count for market, count in named.items() if count}
+
+
+def together_of(request: Mapping[str, Any], market: str) -> tuple[bool, int]:
+    """Whether all instances come from one pool, and how many are the least. Raises what EC2 answers where it cannot be,
+    and what this sandbox cannot."""
+    options = request.get(_OPTIONS[market], {})
+    single = [_is_true(options.get(name)) for name in _TOGETHER]
+    least = int(options.get("MinTargetCapacity") or 0)
+    if least and not any(single):
+        raise EC2ClientError(
+            "InvalidParameterCombination",
+            "MinTargetCapacity needs SingleInstanceType or SingleAvailabilityZone.",
+        )
+    if any(single) and not all(single):
+        raise EC2ClientError(
+            "UnsupportedOperation", f"This sandbox knows {' and '.join(_TOGETHER)} only with each other."
+        )
+    return all(single), least
+
+
+def _is_true(value: Any) -> bool:
+    return str(value).lower() == "true"
 
 
 def _strategy(request: Mapping[str, Any], market: str) -> str:
@@ -329,30 +352,60 @@ def _refuse_duplicates(pools: Sequence[Pool]) -> None:
 
 
 def _launch(
-    pools: Sequence[Pool], market: str, wanted: int, run: Callable[[Pool, str], str], outcome: Outcome
+    pools: Sequence[Pool], market: str, wanted: int, run: Callable[..., list[str]], outcome: Outcome
 ) -> None:
     """As many as are wanted, each from the first pool that has one; a pool that fails is not tried again."""
     left = list(pools)
     while wanted and left:
         pool = left[0]
         try:
-            outcome.launched.append((pool, market, run(pool, market)))
+            outcome.launched.append((pool, market, run(pool, market)[0]))
             wanted -= 1
         except ClientError as error:
             left.pop(0)
-            outcome.errors.append(
-                {
-                    "LaunchTemplateAndOverrides": pool.answer,
-                    "Lifecycle": market,
-                    "ErrorCode": error.response["Error"]["Code"],
-                    "ErrorMessage": error.response["Error"]["Message"],
-                }
-            )
+            outcome.errors.append(_error(pool, market, error))
 
 
-def run_instance(client: Any, request: Mapping[str, Any], pool: Pool, market: str) -> str:
-    """One instance of the pool, with the request's tags on top of the template's; its id. Raises `ClientError`."""
-    launch: dict[str, Any] = {**pool.launch, "MinCount": 1, "MaxCount": 1}
+def _launch_together(
+    pools: Sequence[Pool],
+    market: str,
+    target: tuple[int, int],
+    run: Callable[..., list[str]],
+    outcome: Outcome,
+) -> None:
+    """The least number or more, from the first pool that has so many; where none has, nothing is launched."""
+    least, wanted = target
+    for pool in pools:
+        refused: ClientError | None = None
+        for count in range(wanted, max(least, 1) - 1, -1):
+            try:
+                launched = run(pool, market, count)
+            except ClientError as error:
+                refused = refused or error
+                continue
+            outcome.launched += [(pool, market, instance_id) for instance_id in launched]
+            return
+        if refused is not None:
+            outcome.errors.append(_error(pool, market, refused))
+
+
+def _error(pool: Pool, market: str, error: ClientError) -> dict[str, Any]:
+    return {
+        "LaunchTemplateAndOverrides": pool.answer,
+        "Lifecycle": market,
+        "ErrorCode": error.response["Error"]["Code"],
+        "ErrorMessage": error.response["Error"]["Message"],
+    }
+
+
+def run_instances(
+    client: Any, request: Mapping[str, Any], pool: Pool, market: str, count: int = 1
+) -> list[str]:
+    """So many instances of the pool, or none, with the request's tags on top of the template's; their ids.
+
+    Raises `ClientError`.
+    """
+    launch: dict[str, Any] = {**pool.launch, "MinCount": count, "MaxCount": count}
     if market == "spot":
         options: dict[str, Any] = {
             "SpotInstanceType": "one-time",
@@ -370,7 +423,12 @@ def run_instance(client: Any, request: Mapping[str, Any], pool: Pool, market: st
     asked = [item for item in request.get("TagSpecifications", []) if item["ResourceType"] != "fleet"]
     launch["TagSpecifications"] = _together([*tags, *asked])
     answer = client.run_instances(**launch)
-    return str(answer["Instances"][0]["InstanceId"])
+    return [str(instance["InstanceId"]) for instance in answer["Instances"]]
+
+
+def run_instance(client: Any, request: Mapping[str, Any], pool: Pool, market: str) -> str:
+    """One instance; its id. Raises `ClientError`."""
+    return run_instances(client, request, pool, market)[0]
 
 
 def _tag_specification(item: Mapping[str, Any]) -> dict[str, Any]:

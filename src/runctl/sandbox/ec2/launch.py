@@ -41,7 +41,11 @@ class Launch(Lifecycle):
         if not groups and not kwargs.get("nics"):
             kwargs["security_group_ids"] = [self._default_group(kwargs).id]
         reservation = super().run_instances(image_id, count, user_data, security_group_names, **kwargs)
+        for instance in reservation.instances[1:]:
+            # moto gives the profile to the first one only.
+            self._give_profile(instance.id)
         for instance in reservation.instances:
+            cast(SandboxInstance, instance).placement_group = parameter("Placement.GroupName")
             self._complete_root(instance, tags.get("volume", {}))
             if kwargs.get("instance_market_options"):
                 cast(SandboxInstance, instance).spot_instance_request_id = note_fulfilled(
@@ -53,6 +57,13 @@ class Launch(Lifecycle):
             instance._state.name, instance._state.code = "pending", 0
             self._embody(instance, user_data)
         return reservation
+
+    def _give_profile(self, instance_id: str) -> None:
+        name, arn = parameter("IamInstanceProfile.Name"), parameter("IamInstanceProfile.Arn")
+        if name or arn:
+            self.associate_iam_instance_profile(
+                instance_id=instance_id, iam_instance_profile_name=name, iam_instance_profile_arn=arn
+            )
 
     def _check_launch(self, image_id: str, count: int, kwargs: dict[str, Any]) -> None:
         if not any(image.id == image_id for image in self.describe_images()):
@@ -74,6 +85,9 @@ class Launch(Lifecycle):
         if subnet:
             zone = self.get_subnet(subnet).availability_zone
         zone = zone or f"{self.region_name}a"
+        group = parameter("Placement.GroupName")
+        if group:
+            self.check_placement(group, kind, zone)
         market = "spot" if kwargs.get("instance_market_options") else "on-demand"
         running = [
             Pool(

@@ -16,6 +16,7 @@ from moto.ec2.exceptions import EC2ClientError
 from runctl.sandbox.api.gate import parameter
 from runctl.sandbox.ec2.embodied import log
 from runctl.sandbox.ec2.instance_stores import InstanceStores
+from runctl.sandbox.ec2.placement_groups import PlacementGroups
 from runctl.sandbox.ec2.security_groups import SecurityGroups
 from runctl.sandbox.ec2.spot_requests import note_ended
 from runctl.sandbox.machines.machine import BootFailed, Machine
@@ -32,6 +33,7 @@ class SandboxInstance(moto_instances.Instance):
     """An instance whose addresses are its machine's."""
 
     sandbox_address: str | None = None
+    placement_group: str | None = None
     ended_at: float | None = None
     left_at = ""
     """When it was last stopped or ended, as StateTransitionReason has it."""
@@ -89,7 +91,7 @@ class SandboxInstance(moto_instances.Instance):
         self.ec2_backend.attach_volume(volume.id, self.id, self.root_device_name, True)
 
 
-class Lifecycle(InstanceStores, SecurityGroups):
+class Lifecycle(InstanceStores, SecurityGroups, PlacementGroups):
     """Instances with machines."""
 
     def terminate_instances(self, instance_ids: list[str]) -> list[tuple[Any, Any]]:
@@ -203,8 +205,9 @@ class Lifecycle(InstanceStores, SecurityGroups):
             self._move(instance, {"pending"}, "running")
 
     def _connect(self, instance: Any, machine: Machine) -> None:
-        """Its firewall and its disks."""
+        """Its firewall, those of the machines that let it in, and its disks."""
         self._apply_groups_to(instance, machine)
+        self._apply_groups_naming(instance)
         self._plug_stores(machine, instance)
         for device, block in list(instance.block_device_mapping.items()):
             if device != instance.root_device_name:

@@ -40,6 +40,9 @@ BOOKKEEPING = frozenset(
         "PutLifecyclePolicy",
         "SuspendProcesses",
         "CreateLaunchTemplateVersion",
+        "AuthorizeSecurityGroupIngress",
+        # A disk that was attached is to go with its machine: the attachment is told of.
+        "ModifyInstanceAttribute",
         "PutScheduledUpdateGroupAction",
         # The role that AWS itself acts by: once for an account, and AWS's own.
         "CreateServiceLinkedRole",
@@ -328,6 +331,25 @@ def _named(kind: str, noun: str, key: str, effect: Effect = Effect.CREATED) -> D
     return describe
 
 
+def _free_group(noun: str) -> Describe:
+    """A group that machines of one run are in; it costs nothing."""
+
+    def describe(params: Params, answer: Params | None) -> Change:
+        name = params["GroupName"]
+        # A security group is deleted by its id.
+        subject = str(answer["GroupId"]) if answer is not None and noun == "security group" else str(name)
+        state = "exists" if answer is not None else "may exist"
+        return Change(
+            noun,
+            (subject,),
+            Effect.CREATED,
+            f"{noun} {name} {state}; it costs nothing",
+            undo="runctl resources cleanup",
+        )
+
+    return describe
+
+
 def _images(params: Params, answer: Params | None) -> Change:
     state = "are deleted" if answer is not None else "may be deleted"
     repository = params["repositoryName"]
@@ -365,6 +387,9 @@ CHANGES: Mapping[str, Describe] = {
     "ModifyVolume": _modification,
     "DeleteVolume": _deleted("volume", "VolumeId"),
     "DeleteSnapshot": _deleted("snapshot", "SnapshotId"),
+    "CreateSecurityGroup": _free_group("security group"),
+    "CreatePlacementGroup": _free_group("placement group"),
+    "DeletePlacementGroup": _deleted("placement group", "GroupName"),
     "CreateRole": _named("role", "IAM role", "RoleName"),
     "DeleteRole": _named("role", "IAM role", "RoleName", Effect.GONE),
     "CreateInstanceProfile": _named("profile", "IAM instance profile", "InstanceProfileName"),

@@ -61,6 +61,7 @@ def attach_volume(
         item = find_described(context, volume_id)
         for attachment in item["Attachments"]:
             if attachment["InstanceId"] == instance_id and attachment["State"] == "attached":
+                _end_with_instance(context, volume, attachment)
                 return volume_of(item, context.prices.rates, instance["InstanceType"], seen_from=instance_id)
     raise Unreachable(
         f"volume {volume_id} did not become attached to {instance_id} within {ATTACH_TIMEOUT}",
@@ -183,6 +184,15 @@ def _attach(
                 raise in_use(now) from error
             raise
         return
+
+
+def _end_with_instance(context: AwsContext, volume: Volume, attachment: Mapping[str, Any]) -> None:
+    """What was copied for one machine is deleted with it, whoever ends it."""
+    if tag.NODE in volume.tags and not attachment.get("DeleteOnTermination"):
+        disk: Any = {"DeviceName": attachment["Device"], "Ebs": {"DeleteOnTermination": True}}
+        context.session.ec2.modify_instance_attribute(
+            InstanceId=attachment["InstanceId"], BlockDeviceMappings=[disk]
+        )
 
 
 def _is_root_disk(context: AwsContext, volume_id: str, instance_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""One machine from the best of several pools: CreateFleet of the type instant, and the launch template that it needs.
+"""Machines from the best of several pools: CreateFleet of the type instant, and the launch template that it needs.
 
 Sources: CreateFleet, CreateFleetError and FleetLaunchTemplateOverridesRequest in the EC2 API reference. The template is
 made for the call and deleted after it: an instant fleet does not need it any longer. The fleet itself is never deleted,
@@ -19,7 +19,7 @@ from runctl.core.errors import CapacityError, QuotaExceeded, RunctlError, Unsupp
 from runctl.core.ids import InstanceId
 from runctl.core.models import Market
 from runctl.core.progress import Progress
-from runctl.core.text import counted, with_article
+from runctl.core.text import counted
 from runctl.core.waiting import attempts
 from runctl.providers.aws.calls.errors import NoCapacityInZone, classify, error_code, zones_named
 from runctl.providers.aws.calls.idempotence import call_once
@@ -42,8 +42,22 @@ NO_ADDRESS = frozenset({"InsufficientFreeAddressesInSubnet", "InvalidSubnetID.No
 class Outcome:
     """What CreateFleet answered."""
 
-    instance_id: InstanceId | None
+    instance_ids: tuple[InstanceId, ...]
     refusals: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How many machines one call is to launch."""
+
+    least: int = 1
+    """With fewer none is launched."""
+    most: int = 1
+    placement: str | None = None
+    """The placement group of all of them."""
+
+
+ONE = Batch()
 
 
 def is_fleet(market: Market, offers: Sequence[Offer]) -> bool:
@@ -56,7 +70,7 @@ def is_fleet(market: Market, offers: Sequence[Offer]) -> bool:
 
 
 def template_arguments(
-    plan: CreatePlan, launch: Mapping[str, Any], tags: Mapping[str, str]
+    plan: CreatePlan, launch: Mapping[str, Any], tags: Mapping[str, str], placement: str | None = None
 ) -> dict[str, Any]:
     """What CreateLaunchTemplate is called with for a launch that RunInstances would be called with. Pure.
 
@@ -66,6 +80,8 @@ def template_arguments(
     left |= {"SubnetId", "Placement", "TagSpecifications"}
     data = {name: value for name, value in launch.items() if name not in left}
     data["UserData"] = base64.b64encode(compressed(data["UserData"])).decode()
+    if placement is not None:
+        data["Placement"] = {"GroupName": placement}
     return {
         "LaunchTemplateName": TEMPLATE_PREFIX + plan.client_token,
         "LaunchTemplateData": data,
@@ -74,20 +90,33 @@ def template_arguments(
 
 
 def fleet_arguments(
-    plan: CreatePlan, offers: Sequence[Offer], template: str, launch: Mapping[str, Any], token: str
+    plan: CreatePlan,
+    offers: Sequence[Offer],
+    template: str,
+    launch: Mapping[str, Any],
+    token: str,
+    batch: Batch = ONE,
 ) -> dict[str, Any]:
     """What CreateFleet is called with. Pure.
 
     Type, market and strategy have defaults that buy again for ever, on demand and where it is cheapest today: all
-    three are set. No price is bid.
+    three are set. No price is bid. Several machines are of one type and in one zone, and fewer than the least are none.
     """
-    capacity = {"TotalTargetCapacity": 1, "DefaultTargetCapacityType": plan.market.value}
-    options: dict[str, Any] = {"OnDemandOptions": {"AllocationStrategy": "lowest-price"}}
+    capacity = {"TotalTargetCapacity": batch.most, "DefaultTargetCapacityType": plan.market.value}
+    together: dict[str, Any] = {}
+    if batch.most > 1:
+        together = {
+            "SingleInstanceType": True,
+            "SingleAvailabilityZone": True,
+            "MinTargetCapacity": batch.least,
+        }
+    options: dict[str, Any] = {"OnDemandOptions": {"AllocationStrategy": "lowest-price", **together}}
     if plan.market is Market.SPOT:
         options = {
             "SpotOptions": {
                 "AllocationStrategy": "price-capacity-optimized",
                 "InstanceInterruptionBehavior": "terminate",
+                **together,
             }
         }
     # CreateFleet tags no spot request; a template that did would keep on-demand machines from launching.
@@ -122,7 +151,7 @@ def outcome_of(answer: Mapping[str, Any], offers: Sequence[Offer], market: Marke
         )
         refusals.append(refusal_of(pool, market, item.get("ErrorCode", ""), item.get("ErrorMessage", "")))
     launched = [found for group in answer.get("Instances") or () for found in group.get("InstanceIds", ())]
-    return Outcome(InstanceId(launched[0]) if launched else None, tuple(refusals))
+    return Outcome(tuple(map(InstanceId, launched)), tuple(refusals))
 
 
 def refusal_of(pool: Pool, market: Market, code: str, message: str) -> Refusal:
@@ -141,16 +170,20 @@ def refusal_of(pool: Pool, market: Market, code: str, message: str) -> Refusal:
     return Refusal(pool, market, reason, code, message)
 
 
-def nothing_available(market: Market, offers: Sequence[Offer], refusals: Sequence[Refusal]) -> RunctlError:
+def nothing_available(
+    market: Market, offers: Sequence[Offer], refusals: Sequence[Refusal], count: int = 1
+) -> RunctlError:
     """The one error for pools that all gave nothing, with what each of them answered. Pure.
 
     Where any pool may have capacity later it is a `CapacityError`; where the quota alone is in the way
     `QuotaExceeded`; where the request itself is wrong, the error that EC2's code stands for.
     """
     reasons = {refusal.reason for refusal in refusals}
-    what = f"no {market.value} machine could be had from {len(offers)} pools"
-    if len(offers) == 1:
-        what = f"no {market.value} machine could be had"
+    what = f"no {market.value} machine could be had"
+    if count > 1:
+        what = f"{count} {market.value} machines in one zone could not be had, and none was kept"
+    if len(offers) > 1:
+        what += f" from {len(offers)} pools" if count == 1 else f"; {len(offers)} pools were asked"
     message = f"{what}: {_by_answer(offers, refusals)}"
     if not refusals or reasons & {RefusalReason.NO_CAPACITY, RefusalReason.PRICE}:
         tried = tuple(dict.fromkeys(offer.pool.zone for offer in offers))
@@ -208,31 +241,37 @@ def launch_from_pools(
     context: AwsContext,
     plan: CreatePlan,
     launch: Mapping[str, Any],
-    find_result: Callable[[], InstanceId | None],
+    find_result: Callable[[], tuple[InstanceId, ...]],
     progress: Progress,
     refused: RefusalListener,
-) -> InstanceId:
-    """The machine exists, from the best pool that has one; pools to be asked last have a fleet of their own.
+    batch: Batch = ONE,
+) -> tuple[InstanceId, ...]:
+    """The machines exist, from the best pool that has them; pools to be asked last have a fleet of their own.
 
-    Raises what `nothing_available` has, and what CreateLaunchTemplate and CreateFleet raise.
+    Where a pool gave fewer than the least, they are ended. Raises what `nothing_available` has, and what
+    CreateLaunchTemplate and CreateFleet raise.
     """
     refusals: list[Refusal] = []
-    with _template(context, plan, launch) as template:
+    asked = counted(batch.most, f"{plan.market.value} machine")
+    with _template(context, plan, launch, batch.placement) as template:
         for last in (False, True):
             offers = [offer for offer in plan.offers if offer.last is last]
             if not offers:
                 continue
-            progress.step(
-                f"asking {counted(len(offers), 'pool')} for {with_article(plan.market.value)} machine"
-            )
-            outcome = _ask(context, plan, offers, (template, launch), find_result, progress)
+            progress.step(f"asking {counted(len(offers), 'pool')} for {asked}")
+            outcome = _ask(context, plan, offers, (template, launch), find_result, progress, batch)
             for refusal in outcome.refusals:
                 progress.detail(f"{refusal.pool}: {refusal.code}: {refusal.message}")
                 refused(refusal)
-            if outcome.instance_id is not None:
-                return outcome.instance_id
+            if len(outcome.instance_ids) >= batch.least:
+                return outcome.instance_ids
+            if outcome.instance_ids:
+                progress.note(
+                    f"{len(outcome.instance_ids)} of {batch.least} machines are not enough: ending them"
+                )
+                context.session.ec2.terminate_instances(InstanceIds=list(outcome.instance_ids))
             refusals += outcome.refusals
-    raise nothing_available(plan.market, plan.offers, refusals)
+    raise nothing_available(plan.market, plan.offers, refusals, batch.least)
 
 
 def _ask(
@@ -240,26 +279,27 @@ def _ask(
     plan: CreatePlan,
     offers: Sequence[Offer],
     what: tuple[str, Mapping[str, Any]],
-    find_result: Callable[[], InstanceId | None],
+    find_result: Callable[[], tuple[InstanceId, ...]],
     progress: Progress,
+    batch: Batch,
 ) -> Outcome:
     """One fleet, and another one as long as EC2 does not know a new instance profile yet: each has its own token."""
     template, launch = what
 
     def found() -> Outcome | None:
-        identifier = find_result()
-        return None if identifier is None else Outcome(identifier, ())
+        identifiers = find_result()
+        return Outcome(identifiers, ()) if len(identifiers) >= batch.least else None
 
     suffix = "-last" if offers[0].last else ""
     for number, _ in enumerate(attempts(context.clock, PROFILE_TIMEOUT)):
         token = f"{plan.client_token}{suffix}{f'-{number}' if number else ''}"
-        arguments = fleet_arguments(plan, offers, template, launch, token)
+        arguments = fleet_arguments(plan, offers, template, launch, token, batch)
 
         def call(arguments: dict[str, Any] = arguments) -> Outcome:
             return outcome_of(context.session.ec2.create_fleet(**arguments), offers, plan.market)
 
         outcome = call_once(call, found, context.clock)
-        if outcome.instance_id is not None or not outcome.refusals:
+        if outcome.instance_ids or not outcome.refusals:
             break
         if not all(is_about_profile(refusal.code, refusal.message) for refusal in outcome.refusals):
             break
@@ -273,13 +313,15 @@ def is_about_profile(code: str, message: str) -> bool:
 
 
 @contextmanager
-def _template(context: AwsContext, plan: CreatePlan, launch: Mapping[str, Any]) -> Iterator[str]:
+def _template(
+    context: AwsContext, plan: CreatePlan, launch: Mapping[str, Any], placement: str | None
+) -> Iterator[str]:
     """A launch template for the time of the call. One that the same command left when it was killed is replaced."""
     ec2 = context.session.ec2
     tags = {
         key: value for key, value in plan.tags.items() if key not in {tag.MOUNTS, tag.LOGIN_USER, tag.NAME}
     }
-    arguments = template_arguments(plan, launch, tags)
+    arguments = template_arguments(plan, launch, tags, placement)
     name = arguments["LaunchTemplateName"]
     try:
         made = ec2.create_launch_template(**arguments)

@@ -56,6 +56,8 @@ class InstanceType:
     """Its GPU is a part of one."""
     burstable: bool = False
     """Its CPUs are fast on credit only."""
+    cluster_placement: bool = False
+    """Several can be put close to each other, by a cluster placement group."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def instance_type_of(described: Mapping[str, Any]) -> InstanceType:
         gpu_memory_mib=gpus[0].get("MemoryInfo", {}).get("SizeInMiB", 0) if gpus else 0,
         shares_gpu=any(gpu.get("GpuPartitionSize", 1) < 1 for gpu in gpus),
         burstable=bool(described.get("BurstablePerformanceSupported")),
+        cluster_placement="cluster" in described.get("PlacementGroupInfo", {}).get("SupportedStrategies", ()),
     )
 
 

@@ -180,13 +180,13 @@ def _create(
 def _launch(
     context: AwsContext, plan: CreatePlan, progress: Progress, reached: _Reached, refused: RefusalListener
 ) -> Mapping[str, Any]:
-    profile = _profile(context, plan, progress)
+    profile = profile_of(context, plan, progress)
     arguments = run_instances_arguments(plan, root_device(context.session, plan.image), profile)
     if is_fleet(plan.market, plan.offers):
         reached.asked = True
         try:
-            instance_id = launch_from_pools(
-                context, plan, arguments, lambda: _id_by_plan(context, plan), progress, refused
+            (instance_id,) = launch_from_pools(
+                context, plan, arguments, lambda: _ids_by_plan(context, plan), progress, refused
             )
         except Exception as error:
             if error_code(error) or isinstance(error, RunctlError):
@@ -194,7 +194,7 @@ def _launch(
             raise
         reached.instance_id, reached.launched_here, reached.asked = instance_id, True, False
         progress.detail(f"EC2 calls it {instance_id}")
-        return _visible(context, instance_id)
+        return visible(context, instance_id)
     arguments["UserData"] = compressed(arguments["UserData"])
     described = _run_instances(context, plan, arguments, progress, reached, refused)
     reached.instance_id = InstanceId(described["InstanceId"])
@@ -268,7 +268,7 @@ def _run_once(
     raise failure
 
 
-def _visible(context: AwsContext, instance_id: InstanceId) -> Mapping[str, Any]:
+def visible(context: AwsContext, instance_id: InstanceId) -> Mapping[str, Any]:
     """The instance, as soon as EC2 shows what it has just named."""
     for _ in attempts(context.clock, VISIBLE_TIMEOUT):
         described = find_described(context, instance_id)
@@ -354,12 +354,13 @@ def _by_plan(context: AwsContext, plan: CreatePlan) -> Mapping[str, Any] | None:
     return items[0] if items else None
 
 
-def _id_by_plan(context: AwsContext, plan: CreatePlan) -> InstanceId | None:
+def _ids_by_plan(context: AwsContext, plan: CreatePlan) -> tuple[InstanceId, ...]:
     found = _by_plan(context, plan)
-    return None if found is None else InstanceId(found["InstanceId"])
+    return () if found is None else (InstanceId(found["InstanceId"]),)
 
 
-def _profile(context: AwsContext, plan: CreatePlan, progress: Progress) -> str | None:
+def profile_of(context: AwsContext, plan: CreatePlan, progress: Progress) -> str | None:
+    """The instance profile of the plan, made where that is to be; ``None``: none, as it may not be made."""
     if plan.writes and plan.instance_profile == store_profile(plan.writes):
         ensure_store_profile(context.session, plan.instance_profile, plan.writes, context.clock, progress)
     if plan.instance_profile != DEFAULT_PROFILE:
@@ -368,7 +369,7 @@ def _profile(context: AwsContext, plan: CreatePlan, progress: Progress) -> str |
         ensure_default_profile(context.session, context.clock, progress)
     except PermissionDenied as error:
         groups = context.session.ec2.describe_security_groups(GroupIds=list(plan.security_groups))
-        if not network.lets_ssh_in(groups["SecurityGroups"]):
+        if not plan.security_groups or not network.lets_ssh_in(groups["SecurityGroups"]):
             raise unreachable_without_profile(error.message) from error
         progress.warn(f"{error.message}; {WITHOUT_PROFILE}")
         return None

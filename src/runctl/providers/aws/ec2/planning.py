@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -63,18 +63,24 @@ class _Location:
 
 
 def plan_create(
-    context: AwsContext, request: InstanceRequest, progress: Progress, own: str | None = None
+    context: AwsContext,
+    request: InstanceRequest,
+    progress: Progress,
+    own: str | None = None,
+    count: int = 1,
 ) -> CreatePlan:
-    """See `Renting.plan`. ``own`` is the instance that has the volumes already, and is to have them."""
+    """See `Renting.plan`. ``own`` is the instance that has the volumes already, and is to have them.
+
+    With a ``count``, the account may have so many of them.
+    """
     session, aws = context.session, context.settings
     now = context.clock.now()
     _check_request(request)
     progress.step("looking at the account, the machine type and the volumes")
     owner = session.identity.name
     types = choose_types(context, request)
-    if own is None and request.token is not None:
-        own = _own_instance(context, request.token)
-    volumes = _volumes(context, request.volumes, own)
+    owners = (own,) if own is not None else _own_instances(context, request.token)
+    volumes = _volumes(context, request.volumes, owners)
     location = _choose_location(context, request, volumes)
     prices = _Prices(context, request.market, [each.name for each in types], progress)
     selection = select(
@@ -83,12 +89,13 @@ def plan_create(
         zone=location.zone,
         subnets=location.subnets,
         price=prices.of,
-        limits=Limits(request.max_price, find_beyond_quota(session, types, request.market, progress)),
+        limits=Limits(request.max_price, find_beyond_quota(session, types, request.market, progress, count)),
         avoid=request.avoid,
     )
     first = selection.offers[0].pool
     instance_type = next(each for each in types if each.name == first.instance_type)
-    zone = _zone(location.zone, request.market, selection.offers)
+    together = count > 1 or is_fleet(request.market, selection.offers)
+    zone = _zone(location.zone, request.market, selection.offers, together=together)
     image = images.find_image(session, instance_type, request.image or aws.ami_id)
     root_size = _root_size(request.root_volume_size_gib or aws.root_volume_size, image, instance_type)
     key_name = _key(session, request.key_name or aws.key_name)
@@ -183,14 +190,16 @@ def _check_request(request: InstanceRequest) -> None:
             )
 
 
-def _own_instance(context: AwsContext, token: str) -> str | None:
-    """The instance that this very token has made, whose volumes are where they are to be."""
+def _own_instances(context: AwsContext, token: str | None) -> tuple[str, ...]:
+    """What this very token has made: volumes that are there are where they are to be."""
+    if token is None:
+        return ()
     found = describe_exactly(context.session.ec2, "describe_instances", {f"tag:{tag.INTENT}": [token]})
-    return next((item["InstanceId"] for item in found), None)
+    return tuple(item["InstanceId"] for item in found)
 
 
 def _volumes(
-    context: AwsContext, mounts: Sequence[VolumeMount], own_instance: str | None = None
+    context: AwsContext, mounts: Sequence[VolumeMount], own_instances: Collection[str] = ()
 ) -> tuple[Volume, ...]:
     found: list[Volume] = []
     for mount in mounts:
@@ -200,7 +209,7 @@ def _volumes(
                 f"volume {mount.volume} is named twice", hint="mount it once; runs can share the mount"
             )
         check_not_moving(volume)
-        if volume.attached_to is not None and volume.attached_to == own_instance:
+        if volume.attached_to in own_instances:
             found.append(volume)
             continue
         leaving = volume.state is VolumeState.IN_USE and is_being_released(context, volume)
@@ -281,10 +290,10 @@ def _root_size(asked: int | None, image: Image, instance_type: InstanceType) -> 
     return checked_shape("gp3", asked, None, None).size_gib
 
 
-def _zone(chosen: ZoneChoice, market: Market, offers: Sequence[Offer]) -> ZoneChoice:
-    """The zone of the machine; ``None`` while there are several."""
+def _zone(chosen: ZoneChoice, market: Market, offers: Sequence[Offer], *, together: bool) -> ZoneChoice:
+    """The zone of the machine; ``None`` while there are several. ``together``: one fleet asks them all."""
     zones = {offer.pool.zone for offer in offers}
-    if chosen.zone is not None or (len(zones) > 1 and not is_fleet(market, offers)):
+    if chosen.zone is not None or (len(zones) > 1 and not together):
         return chosen
     if len(zones) == 1:
         return ZoneChoice(zones.pop(), "no other zone will do")

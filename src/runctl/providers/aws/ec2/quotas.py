@@ -88,29 +88,31 @@ def beyond_quota(
     market: Market,
     limits: Mapping[Quota, int],
     used: Mapping[Quota, int],
+    count: int = 1,
 ) -> dict[str, str]:
-    """Of which types the account may not have one more, each with the reason. Pure."""
+    """Of which types the account may not have so many more, each with the reason. Pure."""
     found = {}
     for each in types:
         quota = quota_of(each.name, market)
         if quota is None or quota not in limits:
             continue
         free = limits[quota] - used.get(quota, 0)
-        if each.vcpus > free:
+        if each.vcpus * count > free:
+            vcpus = f"it has {each.vcpus} vCPUs" if count == 1 else f"{count} have {each.vcpus * count} vCPUs"
             found[each.name] = (
-                f"it has {each.vcpus} vCPUs, and {max(free, 0)} of {limits[quota]} are free in the quota"
+                f"{vcpus}, and {max(free, 0)} of {limits[quota]} are free in the quota"
                 f' "{quota.name}" ({quota.code})'
             )
     return found
 
 
 def find_beyond_quota(
-    session: AwsSession, types: Sequence[InstanceType], market: Market, progress: Progress
+    session: AwsSession, types: Sequence[InstanceType], market: Market, progress: Progress, count: int = 1
 ) -> dict[str, str]:
     """As `beyond_quota`, by what AWS says now."""
     quotas = {quota for each in types if (quota := quota_of(each.name, market)) is not None}
     limits = {quota: limit for quota in quotas if (limit := limit_of(session, quota, progress)) is not None}
-    return beyond_quota(types, market, limits, used_of(session)) if limits else {}
+    return beyond_quota(types, market, limits, used_of(session), count) if limits else {}
 
 
 def limit_of(session: AwsSession, quota: Quota, progress: Progress) -> int | None:

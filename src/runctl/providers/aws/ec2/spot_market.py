@@ -18,14 +18,16 @@ class Ec2SpotMarket(SpotMarket):
     def __init__(self, context: AwsContext) -> None:
         self._context = context
 
-    def placement_scores(self, instance_types: Sequence[str]) -> Mapping[str, int] | Unsupported:
+    def placement_scores(
+        self, instance_types: Sequence[str], count: int = 1
+    ) -> Mapping[str, int] | Unsupported:
         """EC2 gives low scores for fewer than three types."""
         session = self._context.session
         try:
             with our_errors(session.endpoint):
                 answer: Any = session.ec2.get_spot_placement_scores(
                     InstanceTypes=list(instance_types),
-                    TargetCapacity=1,
+                    TargetCapacity=count,
                     SingleAvailabilityZone=True,
                     RegionNames=[session.region],
                 )

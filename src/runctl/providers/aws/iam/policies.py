@@ -125,7 +125,7 @@ RIGHTS: tuple[Right, ...] = (
         "RentOf",
         ("ec2:RunInstances",),
         (
-            *_ec2("subnet", "security-group", "key-pair", "launch-template"),
+            *_ec2("subnet", "security-group", "placement-group", "key-pair", "launch-template"),
             "arn:{partition}:ec2:*::image/*",
             "arn:{partition}:ec2:*::snapshot/*",
         ),
@@ -136,6 +136,34 @@ RIGHTS: tuple[Right, ...] = (
         ("ec2:CreateFleet", "ec2:CreateLaunchTemplate"),
         ALL,
         ("aws create --spot",),
+    ),
+    Right(
+        "LookAtPlacement",
+        ("ec2:DescribePlacementGroups",),
+        ALL,
+        ("aws launch --nodes",),
+    ),
+    Right(
+        "MakeNetworks",
+        ("ec2:CreateSecurityGroup", "ec2:CreatePlacementGroup"),
+        _ec2("security-group", "placement-group"),
+        ("aws launch --nodes",),
+        TAGGING,
+    ),
+    Right("MakeNetworksIn", ("ec2:CreateSecurityGroup",), _ec2("vpc"), ("aws launch --nodes",)),
+    Right(
+        "KeepNetworks",
+        ("ec2:AuthorizeSecurityGroupIngress", "ec2:DeleteSecurityGroup", "ec2:DeletePlacementGroup"),
+        _ec2("security-group", "placement-group"),
+        ("aws launch --nodes",),
+        TAGGED,
+    ),
+    Right(
+        "EndDisksWithMachines",
+        ("ec2:ModifyInstanceAttribute",),
+        _ec2("instance"),
+        ("aws launch --nodes",),
+        TAGGED,
     ),
     Right(
         "TagWhatIsMade",
@@ -151,6 +179,8 @@ RIGHTS: tuple[Right, ...] = (
                     "CreateVolume",
                     "CopyVolumes",
                     "CreateSnapshot",
+                    "CreateSecurityGroup",
+                    "CreatePlacementGroup",
                 ]
             }
         },

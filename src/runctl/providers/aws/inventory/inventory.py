@@ -9,6 +9,7 @@ from functools import partial
 from itertools import groupby
 
 from runctl.agent.object_store import partition_of
+from runctl.core import tags as tag
 from runctl.core.errors import CredentialsError, PermissionDenied, RunctlError
 from runctl.core.progress import SILENT, Progress
 from runctl.providers.aws.calls.errors import our_errors, raising_our_errors
@@ -192,9 +193,20 @@ def each_once(found: Sequence[Resource]) -> list[Resource]:
 
 
 def used_by(found: Sequence[Resource]) -> Iterator[Resource]:
-    """Every resource, with what uses it as far as only the others say: a template's groups, a role's profiles. Pure."""
+    """Every resource, with what uses it as far as only the others say: a template's groups, a role's profiles, the
+    machines of one run that have a network of their own. Pure."""
     users: dict[tuple[ResourceKind, str | None, str], list[str]] = {}
+    networks: dict[str, list[Resource]] = {}
     for each in found:
+        if (
+            each.kind in {ResourceKind.SECURITY_GROUP, ResourceKind.PLACEMENT_GROUP}
+            and tag.INTENT in each.tags
+        ):
+            networks.setdefault(each.tags[tag.INTENT], []).append(each)
+    for each in found:
+        if each.kind is ResourceKind.INSTANCE:
+            for own in networks.get(each.tags.get(tag.INTENT, ""), ()):
+                users.setdefault((own.kind, own.region, own.id), []).append(each.id)
         if each.kind is ResourceKind.GROUP and each.source:
             users.setdefault((ResourceKind.LAUNCH_TEMPLATE, each.region, each.source), []).append(each.id)
         if each.kind is ResourceKind.INSTANCE and each.source:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from runctl.core import tags as tag
+from runctl.core.clock import parse_rfc3339
 from runctl.providers.aws.calls.filters import describe, has_tags
 from runctl.providers.aws.calls.parse import tags_of, utc
 from runctl.providers.aws.calls.session import AwsSession
@@ -252,7 +254,7 @@ def key_pairs(session: AwsSession) -> Found:
 
 
 def security_groups(session: AwsSession) -> Found:
-    """DescribeSecurityGroups; nothing says since when one exists."""
+    """DescribeSecurityGroups; only our tag says since when one exists."""
     items = _pages(
         session.ec2, "describe_security_groups", "SecurityGroups", Filters=_filters(OURS), size=1000
     )
@@ -266,6 +268,27 @@ def _security_group(item: Mapping[str, Any], region: str) -> Resource:
         tags_of(item.get("Tags")),
         region,
         name=item.get("GroupName"),
+        created_at=_tagged_time(item),
+    )
+
+
+def placement_groups(session: AwsSession) -> Found:
+    """DescribePlacementGroups."""
+    items: Any = session.ec2.describe_placement_groups(Filters=_filters(OURS))["PlacementGroups"]
+    return Found(
+        tuple(
+            resource(
+                ResourceKind.PLACEMENT_GROUP,
+                item["GroupName"],
+                tags_of(item.get("Tags")),
+                session.region,
+                name=item["GroupName"],
+                state=item.get("State", ""),
+                created_at=_tagged_time(item),
+            )
+            for item in items
+            if has_tags(item, _OWNED)
+        )
     )
 
 
@@ -307,6 +330,7 @@ KINDS: Mapping[ResourceKind, tuple[str, Read]] = {
     ResourceKind.GROUP: ("instance groups", groups),
     ResourceKind.KEY_PAIR: ("key pairs", key_pairs),
     ResourceKind.SECURITY_GROUP: ("security groups", security_groups),
+    ResourceKind.PLACEMENT_GROUP: ("placement groups", placement_groups),
 }
 """What is read in each region, with what a person calls it."""
 
@@ -322,6 +346,12 @@ def _pages(
         arguments["PaginationConfig"] = {"PageSize": size}
     for page in client.get_paginator(operation).paginate(**arguments):
         yield from page[key]
+
+
+def _tagged_time(item: Mapping[str, Any]) -> datetime | None:
+    with suppress(ValueError):
+        return parse_rfc3339(tags_of(item.get("Tags")).get(tag.CREATED_AT, ""))
+    return None
 
 
 def _time(item: Mapping[str, Any], key: str) -> datetime | None:

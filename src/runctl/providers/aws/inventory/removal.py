@@ -198,6 +198,17 @@ def _security_group(session: AwsSession, resource: Resource) -> Seen | None:
     return _described(lambda: session.ec2.describe_security_groups(GroupIds=[resource.id]), "SecurityGroups")
 
 
+def _placement_group(session: AwsSession, resource: Resource) -> Seen | None:
+    try:
+        return _described(
+            lambda: session.ec2.describe_placement_groups(GroupNames=[resource.id]), "PlacementGroups"
+        )
+    except Exception as error:
+        if error_code(error) == "InvalidPlacementGroup.Unknown":
+            return None
+        raise
+
+
 def _repository(session: AwsSession, resource: Resource) -> Seen | None:
     name = resource.source or resource.id
     described = session.ecr.describe_repositories(repositoryNames=[name])["repositories"]
@@ -331,6 +342,9 @@ _WAYS: Mapping[ResourceKind, _Way] = {
     ResourceKind.KEY_PAIR: _Way(_key_pair, lambda s, r: _call(s.ec2.delete_key_pair, KeyName=r.name or r.id)),
     ResourceKind.SECURITY_GROUP: _Way(
         _security_group, lambda s, r: _call(s.ec2.delete_security_group, GroupId=r.id)
+    ),
+    ResourceKind.PLACEMENT_GROUP: _Way(
+        _placement_group, lambda s, r: _call(s.ec2.delete_placement_group, GroupName=r.id)
     ),
     ResourceKind.IMAGE: _Way(_image, _delete_image),
     ResourceKind.REPOSITORY: _Way(

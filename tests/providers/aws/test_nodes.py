@@ -1,0 +1,114 @@
+"""What is asked of EC2 for several machines, and what is made for them: the decisions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runctl.core import tags as tag
+from runctl.core.models import Market
+from runctl.providers.aws.aws_provider import AwsProvider
+from runctl.providers.aws.ec2.fleets import Batch, fleet_arguments, nothing_available, template_arguments
+from runctl.providers.aws.ec2.images import InstanceType
+from runctl.providers.aws.ec2.launch import run_instances_arguments
+from runctl.providers.aws.ec2.nodes import in_rank, rank_tags
+from runctl.providers.aws.ec2.private_network import entrances_of, permissions, placement_of
+from runctl.providers.aws.ec2.quotas import Quota, beyond_quota, quota_of
+from runctl.providers.capacity import Offer, Pool
+from runctl.providers.interface import InstanceRequest
+
+FAR = InstanceType("t3.medium", "x86_64", None, spot=True, vcpus=2)
+CLOSE = InstanceType("m5.large", "x86_64", None, spot=True, vcpus=2, cluster_placement=True)
+
+
+def described(instance_id: str, rank: str | None) -> dict[str, Any]:
+    tags = [] if rank is None else [{"Key": tag.RANK, "Value": rank}]
+    return {"InstanceId": instance_id, "Tags": tags}
+
+
+@pytest.mark.parametrize("market", list(Market)[:2])
+def test_several_are_asked_for_in_one_call_that_launches_all_of_one_kind_or_none(
+    provider: AwsProvider, market: Market
+) -> None:
+    plan = provider.renting.plan(InstanceRequest("m5.large", market=market))
+    launch = run_instances_arguments(plan, "/dev/xvda", None)
+    batch = Batch(3, 5, "runctl-nodes-x")
+
+    call = fleet_arguments(plan, plan.offers, "lt-1", launch, "token", batch)
+    alone = fleet_arguments(plan, plan.offers, "lt-1", launch, "token")
+
+    options = call["SpotOptions" if market is Market.SPOT else "OnDemandOptions"]
+    assert call["TargetCapacitySpecification"]["TotalTargetCapacity"] == 5
+    assert (options["MinTargetCapacity"], options["SingleAvailabilityZone"]) == (3, True)
+    assert options["SingleInstanceType"] is True
+    assert "MinTargetCapacity" not in str(alone)
+    template = template_arguments(plan, launch, {}, batch.placement)
+    assert template["LaunchTemplateData"]["Placement"] == {"GroupName": "runctl-nodes-x"}
+
+
+def test_an_error_says_how_many_could_not_be_had_and_that_none_was_kept() -> None:
+    offers = tuple(Offer(Pool("m5.large", zone), None, "subnet-1") for zone in ("us-east-1a", "us-east-1b"))
+
+    error = nothing_available(Market.SPOT, offers, (), 4)
+
+    assert (
+        "4 spot machines in one zone could not be had, and none was kept; 2 pools were asked" in error.message
+    )
+
+
+def test_the_machines_own_group_lets_in_its_members_and_ssh_from_where_the_default_group_did() -> None:
+    default = {
+        "IpPermissions": [
+            {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": "sg-default"}]},
+            {"IpProtocol": "tcp", "FromPort": 20, "ToPort": 25, "IpRanges": [{"CidrIp": "192.0.2.0/24"}]},
+            {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]},
+            {"IpProtocol": "-1", "Ipv6Ranges": [{"CidrIpv6": "2001:db8::/32"}]},
+            {"IpProtocol": "6", "FromPort": 22, "ToPort": 22, "PrefixListIds": [{"PrefixListId": "pl-1"}]},
+        ]
+    }
+
+    entrances = entrances_of([default])
+    rules = permissions("sg-own", entrances)
+
+    assert entrances == ("192.0.2.0/24", "2001:db8::/32", "pl-1")
+    assert rules[0] == {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": "sg-own"}]}
+    ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22}
+    assert rules[1:] == [
+        {**ssh, "IpRanges": [{"CidrIp": "192.0.2.0/24"}]},
+        {**ssh, "Ipv6Ranges": [{"CidrIpv6": "2001:db8::/32"}]},
+        {**ssh, "PrefixListIds": [{"PrefixListId": "pl-1"}]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("types", "most", "name"),
+    [([CLOSE], 2, "runctl-nodes-t"), ([CLOSE, FAR], 2, None), ([FAR], 2, None), ([CLOSE], 1, None)],
+)
+def test_machines_are_put_close_to_each_other_where_every_type_can_be(
+    types: list[InstanceType], most: int, name: str | None
+) -> None:
+    found, reason = placement_of(types, "t", most)
+
+    assert found == name
+    assert reason
+
+
+def test_ranks_that_were_given_stay_and_the_others_follow() -> None:
+    found = in_rank([described("i-c", None), described("i-b", None), described("i-z", "0")])
+
+    assert [item["InstanceId"] for item in found] == ["i-z", "i-b", "i-c"]
+    assert rank_tags({tag.NAME: "team"}, 1) == {tag.NAME: "team-1", tag.RANK: "1"}
+    assert rank_tags({tag.NAME: "team", tag.ATTEMPT: "run-a/1"}, 0)[tag.ATTEMPT] == "run-a/1"
+
+
+def test_the_quota_is_that_of_all_machines() -> None:
+    quota = quota_of("m5.large", Market.ON_DEMAND)
+    assert quota is not None
+    limits: dict[Quota, int] = {quota: 8}
+
+    assert beyond_quota([CLOSE], Market.ON_DEMAND, limits, {quota: 2}, 3) == {}
+    assert (
+        "4 have 8 vCPUs, and 6 of 8"
+        in beyond_quota([CLOSE], Market.ON_DEMAND, limits, {quota: 2}, 4)["m5.large"]
+    )
