@@ -10,11 +10,12 @@ from collections.abc import Mapping
 
 from runctl.agent.engines.interface import Engine, Host, ScriptStart
 from runctl.agent.engines.none import NoEngine
+from runctl.agent.engines.ray import Ray
 from runctl.agent.engines.torchrun import Torchrun
 from runctl.agent.errors import AgentError
 from runctl.agent.node_spec import NodeSpec
 
-ENGINES: Mapping[str, Engine] = {"none": NoEngine(), "torchrun": Torchrun()}
+ENGINES: Mapping[str, Engine] = {"none": NoEngine(), "ray": Ray(), "torchrun": Torchrun()}
 """By the name that ``--engine`` takes."""
 
 
