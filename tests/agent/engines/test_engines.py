@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from runctl.agent.engines import ENGINES, Host, ScriptStart, check_node, engine_of
@@ -112,3 +114,27 @@ def test_every_engine_says_what_to_do_where_its_package_is_missing() -> None:
     for name in ENGINES:
         engine = engine_of(node(engine=name))
         assert bool(engine.module) == bool(engine.missing)
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_ray_runs_the_script_as_it_is_by_the_scripts_own_python(rank: int) -> None:
+    start = ScriptStart(
+        node(rank, "ray", least=2, options=("--num-cpus", "1")), Host(cpus=4), SCRIPT, SCRIPT[0]
+    )
+    python, unbuffered, flag, program, told, *script = ENGINES["ray"].command(start)
+    assert (python, unbuffered, flag) == ("/env/bin/python", "-u", "-c")
+    assert tuple(script) == SCRIPT
+    compile(program, "ray_node.py", "exec")
+    assert json.loads(told) == {
+        "rank": rank,
+        "count": 3,
+        "enough": 2,
+        "address": ADDRESSES[rank],
+        "head": ADDRESSES[0],
+        "port": 29400,
+        "folder": json.loads(told)["folder"],
+        "options": ["--num-cpus", "1"],
+    }
+    assert "f" * 12 not in told, "the machines' secret"
+    assert ENGINES["ray"].variables(start)["RAY_ADDRESS"] == "10.0.0.4:29400"
+    assert ENGINES["ray"].command(ScriptStart(node(0, "ray"), Host(), ("./t.sh",)))[0] == "python3"

@@ -18,8 +18,8 @@ class Ray:
 
     module: str | None = "ray"
     missing = (
-        "add ray to the project's dependencies (requirements.txt, pyproject.toml or the script's header), or use an image"
-        " that has it"
+        "add ray to the project's dependencies (requirements.txt, pyproject.toml or the script's header), or use an"
+        " image that has it"
     )
 
     def command(self, start: ScriptStart) -> list[str]:

@@ -1,12 +1,13 @@
-"""One machine of a Ray cluster: runs with the script's own Python, which has Ray, and has nothing else of ours.
+"""One machine of a Ray cluster: a program that runs with the script's own Python, which has Ray and nothing of ours.
 
-Arguments: what the engine knows, as JSON, then the script's command. Rank 0 starts the head, waits for the others and runs
-the script; its exit code is the script's. The others join, and end when the head is gone. Ray is started with its own
-command and stopped by its process number: ``ray stop`` ends every Ray of the computer.
+Arguments: what the engine knows, as JSON, then the script's command. Rank 0 starts the head, waits for the others and
+runs the script, whose exit code it ends with. The others join, and end when the head is gone. Ray is started with its
+own command and stopped by its process number: ``ray stop`` ends every Ray of the computer.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,6 +16,8 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 JOIN_SECONDS = 300.0
 """For all machines to be in the cluster."""
@@ -25,7 +28,7 @@ GONE_SECONDS = 3.0
 STOP_SECONDS = 3.0
 TRIES = 5
 """How often Ray is started on a machine where it does not stay up."""
-NODES = """\
+COUNT = """\
 import sys, ray
 ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
 print(sum(node["Alive"] for node in ray.nodes()))
@@ -35,133 +38,136 @@ print(sum(node["Alive"] for node in ray.nodes()))
 class Node:
     """Ray on this machine."""
 
-    def __init__(self, told):
-        self.told = told
-        self.cluster = "{}:{}".format(told["head"], told["port"])
-        self.folder = told["folder"]
-        self.log = self.folder + ".log"
-        self.ray = None
+    def __init__(self, told: dict[str, Any]) -> None:
+        self.rank: int = told["rank"]
+        self.count: int = told["count"]
+        self.enough: int = told["enough"]
+        self.address: str = told["address"]
+        self.head: tuple[str, int] = (told["head"], told["port"])
+        self.cluster = "{}:{}".format(*self.head)
+        self.options: list[str] = told["options"]
+        self.folder = Path(told["folder"])
+        self.log = Path(told["folder"] + ".log")
+        self.ray: subprocess.Popen[bytes] | None = None
 
-    def start(self, *more):
+    def start(self, *options: str) -> None:
         """Ray has been started, with its output in a file."""
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
-        command += ["--node-ip-address", self.told["address"], *more, *self.told["options"]]
-        # A session of its own: what is meant for the script's processes is not for Ray's.
-        with open(self.log, "wb") as log:
+        command += ["--node-ip-address", self.address, *options, *self.options]
+        with self.log.open("wb") as log:
+            # A session of its own: what is meant for the script's processes is not for Ray's.
             self.ray = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
 
-    def stop(self):
-        """Nothing of Ray is left on this machine that was started here."""
+    def stop(self) -> None:
+        """Nothing is left of the Ray that was started here."""
         if self.ray is not None:
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                try:
-                    if number == signal.SIGTERM:
-                        self.ray.send_signal(number)
-                    else:
-                        os.killpg(self.ray.pid, number)
-                    self.ray.wait(STOP_SECONDS)
-                except (OSError, subprocess.TimeoutExpired):
-                    continue
+            self.ray.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.ray.wait(STOP_SECONDS)
+            with contextlib.suppress(OSError):
+                os.killpg(self.ray.pid, signal.SIGKILL)
+            self.ray.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
-        if os.path.exists(self.log):
-            os.unlink(self.log)
+        if self.log.exists():
+            self.log.unlink()
 
-    def ended(self):
-        """Ray has ended here."""
+    def has_ended(self) -> bool:
+        """Ray is not running here."""
         return self.ray is None or self.ray.poll() is not None
 
-    def head_answers(self):
+    def head_answers(self) -> bool:
         """Somebody listens where the head does."""
         try:
-            socket.create_connection((self.told["head"], self.told["port"]), 3.0).close()
+            socket.create_connection(self.head, 3.0).close()
         except OSError:
             return False
         return True
 
-    def machines(self):
-        """How many are in the cluster."""
-        asked = [sys.executable, "-c", NODES, self.cluster]
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=60, env=without_address())
-        words = done.stdout.split()
-        return int(words[-1]) if done.returncode == 0 and words else 0
-
-    def fail(self, what):
-        """Say why, with Ray's own last words."""
+    def machines(self) -> int:
+        """How many are in the cluster, as far as it says so."""
+        # Ray's own calls would follow the variable.
+        env = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+        asked = [sys.executable, "-c", COUNT, self.cluster]
         try:
-            with open(self.log, errors="replace") as file:
-                said = "".join(file.readlines()[-15:])
-        except OSError:
-            said = ""
-        sys.stderr.write("[runctl] {}\n{}".format(what, said))
+            done = subprocess.run(asked, capture_output=True, text=True, timeout=60, env=env, check=False)
+        except subprocess.TimeoutExpired:
+            return 0
+        last = done.stdout.split()[-1:]
+        return int(last[0]) if done.returncode == 0 and last and last[0].isdigit() else 0
+
+    def fail(self, what: str) -> int:
+        """Say what is wrong, with Ray's last lines. The exit code."""
+        lines = self.log.read_text(errors="replace").splitlines()[-15:] if self.log.exists() else []
+        sys.stderr.write("\n".join(["[runctl] " + what, *lines, ""]))
         return 1
 
 
-def without_address():
-    """The environment without RAY_ADDRESS, which commands of Ray's would follow."""
-    return {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-
-
-def lead(node, command):
-    """Rank 0: the cluster, and the script in it."""
-    told = node.told
-    node.start("--head", "--port", str(told["port"]), "--temp-dir", node.folder)
-    began, enough_at = time.monotonic(), None
-    seen = 0
-    while seen < told["count"]:
-        now = time.monotonic()
-        if node.ended():
+def lead(node: Node, command: list[str]) -> int:
+    """Rank 0: the cluster, and the script as its driver. The exit code, negative for a signal."""
+    node.start("--head", "--port", str(node.head[1]), "--temp-dir", str(node.folder))
+    began, seen = time.monotonic(), 0
+    enough_at: float | None = None
+    while seen < node.count:
+        if node.has_ended():
             return node.fail("Ray's head has ended before the script could start")
         if node.head_answers():
-            seen = max(seen, node.machines())
-        if seen >= told["enough"] and enough_at is None:
+            seen = node.machines()
+        now = time.monotonic()
+        if seen >= node.enough and enough_at is None:
             enough_at = now
-        if enough_at is not None and now - enough_at >= LAST_CALL_SECONDS:
+        if enough_at is not None and now - enough_at >= LAST_CALL_SECONDS and seen >= node.enough:
             break
         if now - began >= JOIN_SECONDS:
-            return node.fail("only {} of {} machines have joined Ray's cluster".format(seen, told["count"]))
+            return node.fail(f"only {seen} of {node.count} machines have joined Ray's cluster")
         time.sleep(0.3)
-    print("[runctl] Ray's cluster has {} of {} machines".format(seen, told["count"]), flush=True)
+    sys.stdout.write(f"[runctl] Ray's cluster has {seen} of {node.count} machines\n")
+    sys.stdout.flush()
     try:
         script = subprocess.Popen(command)
     except OSError as error:
-        sys.stderr.write("[runctl] {} cannot be started: {}\n".format(command[0], error.strerror))
+        sys.stderr.write(f"[runctl] {command[0]} cannot be started: {error.strerror}\n")
         return 127
-    signal.signal(signal.SIGTERM, lambda *_: script.poll() is None and script.send_signal(signal.SIGTERM))
+
+    def tell(*_: object) -> None:
+        if script.poll() is None:
+            script.terminate()
+
+    signal.signal(signal.SIGTERM, tell)
     return script.wait()
 
 
-def follow(node):
-    """Another rank: in the cluster until the head is gone."""
+def follow(node: Node) -> int:
+    """Another rank: in the cluster until the head is gone. The exit code."""
     began = time.monotonic()
     while not node.head_answers():
         if time.monotonic() - began >= JOIN_SECONDS:
-            return node.fail("Ray's head at {} was not heard of".format(node.cluster))
+            return node.fail(f"Ray's head at {node.cluster} was not heard of")
         time.sleep(0.3)
-    # The script is told to end on rank 0: it saves with the machines that it has.
+    # The script is told to end on rank 0, and saves with the machines that it has.
     signal.signal(signal.SIGTERM, lambda *_: None)
     heard_at, tries = time.monotonic(), 0
     while True:
         if node.head_answers():
             heard_at = time.monotonic()
-            if node.ended():
+            if node.has_ended():
                 if tries == TRIES:
                     return node.fail("Ray does not stay up on this machine")
                 tries += 1
                 node.start("--address", node.cluster)
         elif time.monotonic() - heard_at >= GONE_SECONDS:
             return 0
-        time.sleep(1.0)
+        time.sleep(0.5)
 
 
-def main():
-    """The script's exit code; its signal, where it has died of one."""
+def main() -> int:
+    """The script's exit code; where the script died of a signal, this process does, too."""
     node, command = Node(json.loads(sys.argv[1])), sys.argv[2:]
     # Until there is a script to tell.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        code = lead(node, command) if node.told["rank"] == 0 else follow(node)
+        code = lead(node, command) if node.rank == 0 else follow(node)
     finally:
         node.stop()
     if code < 0:
