@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -52,7 +53,7 @@ from runctl.providers.volume_plans import (
 )
 from runctl.providers.volumes import Clones, Resizing, Snapshots, Volumes
 from runctl.transport.agent import AgentClient
-from runctl.transport.interface import Completed, Transport
+from runctl.transport.interface import Completed, PortForward, Transport
 from tests.rates import hourly, monthly
 
 INSTANCE_ID = InstanceId("i-0123456789abcdef0")
@@ -237,6 +238,12 @@ class FakeTransport(Transport):
 
     def terminal(self, argv: Sequence[str] = ()) -> int:
         return self.script.answer("terminal", tuple(argv))  # type: ignore[no-any-return]
+
+    @contextmanager
+    def forwarding(self, forwards: Sequence[PortForward]) -> Iterator[None]:
+        if forwards:
+            self.script.calls.append(Call("forwarding", tuple(forwards)))
+        yield
 
     def close(self) -> None:
         self.script.calls.append(Call("close", ()))

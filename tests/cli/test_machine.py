@@ -6,6 +6,7 @@ import pytest
 
 from runctl.core.errors import Unreachable
 from runctl.core.models import InstanceState
+from runctl.transport.interface import PortForward
 from tests.cli.conftest import Invoke
 from tests.cli.fake_provider import INSTANCE_ID, Script, an_instance
 
@@ -99,3 +100,11 @@ def test_ssh_hands_over_the_terminal_and_returns_its_code(invoke: Invoke, machin
     machine.answers["terminal"] = 3
     assert invoke("aws", "ssh", INSTANCE_ID, "--", "htop", "-d", "1").exit_code == 3
     assert machine.only("terminal") == (("htop", "-d", "1"),)
+
+
+def test_ssh_forwards_ports_meanwhile(invoke: Invoke, machine: Script) -> None:
+    machine.answers["terminal"] = 0
+    assert invoke("aws", "ssh", INSTANCE_ID, "-L", "8265", "-L", "80:db:5432").exit_code == 0
+    assert machine.only("forwarding") == (PortForward(8265), PortForward(80, "db", 5432))
+    for wrong in ("0", "65536", "80:db", "x", "80:db:x", "a:80:db:5432"):
+        assert invoke("aws", "ssh", INSTANCE_ID, "-L", wrong).exit_code == 2

@@ -7,6 +7,7 @@ import io
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -18,8 +19,9 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from runctl.core.errors import CredentialsError, HostKeyChanged, HostKeyUnknown, Unreachable
+from runctl.core.errors import CredentialsError, HostKeyChanged, HostKeyUnknown, MachineError, Unreachable
 from runctl.testing.sshd import Sshd, free_port, keygen, running
+from runctl.transport.interface import PortForward
 from runctl.transport.ssh import SshTransport
 from runctl.transport.ssh_connection import SshTarget, one_time_key, private_directory
 from runctl.transport.ssh_failure import SshHints
@@ -405,6 +407,21 @@ def test_a_terminal_gives_the_programs_exit_code(sshd: Sshd, connect: Connect) -
     transport = connect(sshd)
     transport.run(["true"])
     assert transport.terminal(["sh", "-c", "exit 7"]) == 7
+
+
+def test_a_port_here_leads_to_the_machine_while_it_is_forwarded(sshd: Sshd, connect: Connect) -> None:
+    transport = connect(sshd)
+    with socket.create_server(("127.0.0.1", 0)) as there, socket.create_server(("127.0.0.1", 0)) as taken:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        forward = PortForward(port, "127.0.0.1", there.getsockname()[1])
+        with transport.forwarding([forward]):
+            socket.create_connection(("127.0.0.1", port), 10).close()
+        with pytest.raises(OSError, match="refused"):
+            socket.create_connection(("127.0.0.1", port), 10)
+        used = PortForward(taken.getsockname()[1], "127.0.0.1", forward.host_port)
+        with pytest.raises(MachineError, match="cannot be forwarded"), transport.forwarding([used]):
+            pass
 
 
 def test_the_connection_survives_ctrl_c(sshd: Sshd, connect: Connect, runtime_dir: Path) -> None:

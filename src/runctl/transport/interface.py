@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import PurePosixPath
@@ -27,6 +28,31 @@ class Completed:
     stdout: bytes
     """Every byte of it, whatever the transport's own limits."""
     stderr: bytes
+
+
+@dataclass(frozen=True)
+class PortForward:
+    """A port of this computer that leads to one that the machine reaches."""
+
+    port: int
+    host: str = "127.0.0.1"
+    """As the machine sees it."""
+    host_port: int = 0
+    """0: the same as ``port``."""
+
+    @property
+    def text(self) -> str:
+        """As ``ssh -L`` takes it: only this computer's own programs get to it."""
+        return f"127.0.0.1:{self.port}:{self.host}:{self.host_port or self.port}"
+
+
+def parse_forward(text: str) -> PortForward:
+    """``8265``, or ``PORT:HOST:PORT`` as ``ssh -L`` has it. Raises `ValueError`."""
+    first, *rest = text.split(":")
+    ports = [first, *rest[1:]]
+    if len(rest) not in (0, 2) or not all(each.isdecimal() and 0 < int(each) < 65536 for each in ports):
+        raise ValueError(f"{text!r} is not a port to forward; write 8265, or 8265:127.0.0.1:8265")
+    return PortForward(int(first), rest[0], int(rest[1])) if rest else PortForward(int(first))
 
 
 class Transport(ABC):
@@ -91,6 +117,15 @@ class Transport(ABC):
         Raises `Unsupported` where the transport has no terminals.
         """
         raise Unsupported(f"{self.name} has no terminals")
+
+    def forwarding(self, forwards: Sequence[PortForward]) -> AbstractContextManager[None]:
+        """While the block lasts, each port here leads to the machine.
+
+        Raises `Unsupported` where the transport forwards none, and `MachineError` for a port that is taken.
+        """
+        if forwards:
+            raise Unsupported(f"{self.name} forwards no ports", hint="--transport ssh does")
+        return nullcontext()
 
     def close(self) -> None:
         """Let go of connections. The transport may be used again afterwards."""

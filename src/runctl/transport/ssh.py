@@ -36,7 +36,7 @@ from runctl.transport.commands import (
 )
 from runctl.transport.executing import Executing
 from runctl.transport.framing import WRAPPER, Framed, Part
-from runctl.transport.interface import CommandTimeout
+from runctl.transport.interface import CommandTimeout, PortForward
 from runctl.transport.known_hosts import KnownHosts
 from runctl.transport.pump import Outcome, pump
 from runctl.transport.silence import Silence, StillThere, nothing_known
@@ -164,6 +164,18 @@ class SshTransport(Executing):
         self._connections.ensure(slot)
         command = [shlex.join(argv)] if argv else []
         return interactive([*self._connections.session(slot), "-t", *self._connections.destination, *command])
+
+    @contextlib.contextmanager
+    def forwarding(self, forwards: Sequence[PortForward]) -> Iterator[None]:
+        """See `Transport.forwarding`."""
+        with self._lock:
+            slot = self._slot
+        with contextlib.ExitStack() as stack:
+            if forwards:
+                self._connections.ensure(slot)
+            for forward in forwards:
+                stack.enter_context(self._connections.forwarding(slot, forward.text))
+            yield
 
     def close(self) -> None:
         """Let go of the shared connections; commands of other processes over them go on to their end."""

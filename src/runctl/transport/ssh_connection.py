@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from runctl.core.errors import CredentialsError, HostKeyUnknown, RunctlError, Unreachable, Unsupported
+from runctl.core.errors import (
+    CredentialsError,
+    HostKeyUnknown,
+    MachineError,
+    RunctlError,
+    Unreachable,
+    Unsupported,
+)
 from runctl.transport.known_hosts import KnownHosts
 from runctl.transport.ssh_failure import SshHints, classify
 
@@ -104,6 +111,25 @@ class SshConnections:
             path.unlink(missing_ok=True)
         for path in self._directory().glob(f"{self._name()}-*.log"):
             path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def forwarding(self, slot: int, forward: str) -> Iterator[None]:
+        """Connection ``slot`` forwards a port, as ``-L`` says it, while the block lasts. Raises `MachineError`."""
+        done = self._control(slot, "forward", forward)
+        if done.returncode != 0:
+            said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+            raise MachineError(
+                f"{forward} cannot be forwarded: {''.join(said) or 'ssh does not say why'}",
+                hint="another port here may be free: -L PORT:HOST:PORT",
+            )
+        try:
+            yield
+        finally:
+            self._control(slot, "cancel", forward)
+
+    def _control(self, slot: int, what: str, forward: str) -> subprocess.CompletedProcess[bytes]:
+        argv = [*self.session(slot), "-O", what, "-L", forward, *self.destination]
+        return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
     def socket(self, slot: int) -> Path:
         """Where connection ``slot`` listens."""

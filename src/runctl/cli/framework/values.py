@@ -16,6 +16,7 @@ from runctl.core.errors import UsageError
 from runctl.core.mount_points import is_system_folder
 from runctl.core.tags import CLOUDS_OWN
 from runctl.core.text import with_article
+from runctl.transport.interface import PortForward, parse_forward
 
 if TYPE_CHECKING:
     from runctl.providers.interface import VolumeMount
@@ -79,6 +80,24 @@ class BudgetOrOff(Budget):
     ) -> Decimal:
         """The amount."""
         return Decimal(0) if value == "off" else super().convert(value, param, ctx)
+
+
+class Forward(click.ParamType[PortForward]):
+    """A port of this computer that leads to the machine: ``8265``, ``8265:127.0.0.1:8265``."""
+
+    name = "forward"
+
+    def convert(
+        self, value: str | PortForward, param: click.Parameter | None, ctx: click.Context | None
+    ) -> PortForward:
+        """The ports."""
+        try:
+            return value if isinstance(value, PortForward) else parse_forward(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+FORWARD = Forward()
 
 
 class WholeNumber(click.ParamType[int]):

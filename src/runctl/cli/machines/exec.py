@@ -9,6 +9,7 @@ import click
 
 from runctl.cli.context import Cli
 from runctl.cli.framework.commands import PassthroughCommand
+from runctl.cli.framework.values import FORWARD
 from runctl.cli.machines.resolve import (
     instance_argument,
     own_stdin,
@@ -18,6 +19,7 @@ from runctl.cli.machines.resolve import (
 )
 from runctl.core.errors import UsageError
 from runctl.render.progress import finish
+from runctl.transport.interface import PortForward
 
 
 class _Remote(PassthroughCommand):
@@ -79,18 +81,35 @@ def ssh_command(provider: str) -> click.Command:
 
     @click.command(cls=_Remote)
     @instance_argument(provider)
+    @click.option(
+        "-L",
+        "--forward",
+        "forwards",
+        type=FORWARD,
+        multiple=True,
+        metavar="PORT[:HOST:PORT]",
+        help="Have this port here lead to the machine's (or to HOST's, as the machine sees it) meanwhile. Repeatable.",
+    )
     @transport_option(provider)
     @click.pass_obj
-    def command(cli: Cli, instance_id: str, transport: str | None, rest: tuple[str, ...]) -> int:
+    def command(
+        cli: Cli,
+        instance_id: str,
+        forwards: tuple[PortForward, ...],
+        transport: str | None,
+        rest: tuple[str, ...],
+    ) -> int:
         """Open a shell on an instance.
 
-        With a command after --, run that in the terminal instead; exec is for programs and pipes.
+        With a command after --, run that in the terminal instead; exec is for programs and pipes. With -L, a
+        dashboard of the machine is at a port of this computer while the shell is open.
         """
         instance = running_instance(cli, provider, instance_id)
         way = transport_to(cli, instance, transport)
         finish(cli.progress)
         try:
-            return way.terminal(rest)
+            with way.forwarding(forwards):
+                return way.terminal(rest)
         finally:
             way.close()
 
