@@ -20,6 +20,7 @@ from runctl.core.models import Market, VolumeState
 from runctl.export.kubernetes.exporting import JobRequest, KubernetesExport
 from runctl.export.kubernetes.image import ImageReference, check_code
 from runctl.export.kubernetes.plan import JobPlan
+from runctl.machines.nodes import Engine
 from runctl.machines.session import Session
 from runctl.providers.capacity import Needs
 from runctl.providers.kubernetes import CheckpointCarrier, Kubernetes, NodeTypes
@@ -88,9 +89,11 @@ def test_several_nodes_run_a_script_of_python_by_torchrun_and_a_command_as_it_is
 
     script = planned(export(job))
     command = planned(export(job, script=None, is_command=True, args=("python", "-m", "digits")))
+    by_itself = planned(export(replace(job, engine=Engine.NONE)))
 
     assert (script.command, script.torchrun, script.attempts) == (("train.py",), True, 3)
     assert (command.command, command.torchrun) == (("python", "-m", "digits"), False)
+    assert (by_itself.command, by_itself.torchrun) == (("python3", "-u", "train.py"), False)
     assert script.nodes.spot_labels == (("example/spot", "yes"),)
 
 
@@ -182,6 +185,7 @@ def test_what_the_configuration_has_and_a_pod_cannot_is_said(export: Export) -> 
     ("job", "changes", "code"),
     [
         (JobRequest(), {"image": None}, "no-container"),
+        (JobRequest(nodes=2, engine=Engine.RAY), {}, "not-carried-over"),
         (JobRequest(name="Digits"), {}, "bad-name"),
         (JobRequest(name="a" * 53), {}, "bad-name"),
         (JobRequest(namespace="a_b"), {}, "bad-name"),

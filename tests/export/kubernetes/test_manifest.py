@@ -121,7 +121,7 @@ def test_several_nodes_meet_at_the_first_and_start_over_together() -> None:
     assert spec["backoffLimit"] == 8
     command = pod["containers"][0]["command"]
     assert command[3:] == [
-        *("torchrun", "--nnodes=4", "--nproc-per-node=8", "--node-rank=$(NODE_RANK)"),
+        *("torchrun", "--nnodes=4", "--nproc-per-node=8", "--node-rank=$(RUNCTL_NODE_RANK)"),
         *("--master-addr=digits-train-0.digits-train", "--master-port=29500", "train.py", "--epochs", "5"),
     ]
     zone, host = (
@@ -129,6 +129,18 @@ def test_several_nodes_meet_at_the_first_and_start_over_together() -> None:
         for kind in ("podAffinity", "podAntiAffinity")
     )
     assert (zone, host) == ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+
+
+def test_without_torchrun_a_script_finds_its_rank_and_the_others() -> None:
+    plan = replace(SEVERAL, command=("python", "-m", "digits"), torchrun=False)
+    variables = {each["name"]: each for each in pod_of(plan)["containers"][0]["env"]}
+
+    assert pod_of(plan)["containers"][0]["command"][3:] == ["python", "-m", "digits"]
+    assert variables["RANK"]["valueFrom"]["fieldRef"]["fieldPath"].endswith("job-completion-index']")
+    assert (variables["WORLD_SIZE"]["value"], variables["RUNCTL_NODES"]["value"]) == ("4", "4")
+    assert variables["RUNCTL_NODE_ADDRESSES"]["value"].split(",")[3] == "digits-train-3.digits-train"
+    for document in documents(plan):
+        kubernetes_validate.validate(document, VERSIONS[1], strict=True)
 
 
 def test_a_volume_that_may_be_written_has_the_checkpoints_and_is_never_deleted() -> None:

@@ -18,6 +18,7 @@ from runctl.cli.train.help import SECTIONS as TRAIN_SECTIONS
 from runctl.cli.train.run_options import RunOptions, run_options
 from runctl.core.errors import UsageError
 from runctl.core.models import Market
+from runctl.machines.nodes import Engine
 from runctl.providers.capacity import Needs
 from runctl.providers.registry import DEFAULT
 
@@ -70,6 +71,7 @@ _OWN = (
         "--instance-type",
         "--spot",
         "--nodes",
+        "--engine",
         "--gpu",
         "--gpu-memory",
         "--cpus",
@@ -151,6 +153,12 @@ def _options(function: Any) -> Any:
                 help="Run on N nodes: an Indexed Job, a Service, and torchrun for a Python script.",
             ),
             click.option(
+                "--engine",
+                type=click.Choice([each.value for each in Engine]),
+                help="What starts the script on several nodes (default: torchrun for a Python script); none sets ranks"
+                " and addresses, and the script starts itself.",
+            ),
+            click.option(
                 "--name", metavar="NAME", help="The Job's name (default: by project, script and content)."
             ),
             click.option("--namespace", metavar="NAME", help="The namespace (default: kubectl's)."),
@@ -209,6 +217,7 @@ def _options(function: Any) -> Any:
         ("runctl export kubernetes train.py --nodes 4 --gpu A100:8", "torchrun on four nodes"),
     ),
     exclusive=[("--dockerfile", "--dockerfile-search")],
+    needs=[("--engine", "--nodes")],
 )
 @click.argument("script", type=click.Path(path_type=Path), required=False)
 @_options
@@ -226,6 +235,7 @@ def kubernetes_command(
     instance_types: tuple[str, ...],
     spot: bool | None,
     nodes: int,
+    engine: str | None,
     name: str | None,
     namespace: str | None,
     service_account: str | None,
@@ -268,6 +278,7 @@ def kubernetes_command(
             csi_driver=csi_driver,
             fstype=fstype,
             nodes=nodes,
+            engine=None if engine is None else Engine(engine),
             market=Market.SPOT if on_spot else Market.ON_DEMAND,
             needs=needs,
             instance_types=instance_types,
