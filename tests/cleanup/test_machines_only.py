@@ -36,6 +36,7 @@ class Machines(FakeProvider):
         super().__init__(Script())
         self.there = {each.id: each for each in instances}
         self.renting = Ending(self)
+        self.volumes = Unsupported("it has machines only")
 
     def instances(self, *, everyone: bool = False, include_ended: bool = False) -> tuple[Instance, ...]:
         return tuple(each for each in self.there.values() if include_ended or not each.state.is_over)

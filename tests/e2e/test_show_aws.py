@@ -77,10 +77,14 @@ def named(ec2: Any, name: str) -> Any:
 
 
 def test_the_printed_commands_do_what_the_command_does(runctl: CommandLine, shown: Any, ec2: Any) -> None:
-    shown("setup")
-    plan = runctl("aws", "setup", "--dry-run", "--output", "json").ok().json
-    assert {part["state"] for part in plan["parts"]} == {"ready"}
-    runctl("aws", "setup", "--remove", "--yes").ok()
+    setup = ("setup", "--alarm", "100usd", "--email", "somebody@example.com")
+    shown(*setup)
+    plan = runctl("aws", *setup, "--dry-run", "--output", "json").ok().json
+    assert {part["kind"]: part["state"] for part in plan["parts"]} == dict.fromkeys(
+        ("instance profile", "bucket", "budget alarm"), "ready"
+    )
+    shown("setup", "--remove")
+    assert runctl("aws", "setup", "--remove", "--dry-run", "--output", "json").ok().json["parts"] == []
 
     volume = ("ebs", "create", "--size", 1, "--zone", ZONE, "--name")
     assert "VOLUME_ID=$(aws ec2 create-volume" in shown(*volume, "by-script")

@@ -71,8 +71,12 @@ class Cli:
         )
 
     def begin_preview(self, folder: Path) -> None:
-        """See `Session.begin_preview`. Nobody is asked anything, and a result is nobody's: there is none."""
+        """See `Session.begin_preview`. Nobody is asked anything, there is no result, and nothing is told but warnings:
+        what would be told is not happening."""
+        from runctl.render.progress import progress_for
+
         self.is_preview = True
+        self.progress = progress_for(sys.stderr, quiet=True)
         self.settings = replace(self.settings, yes=True)
         self.session.begin_preview(folder)
 

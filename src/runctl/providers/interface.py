@@ -337,7 +337,7 @@ class Provider(ABC):
         "this provider cannot list everything that runctl has made"
     )
     terraform: TerraformExport | Unsupported = Unsupported(
-        "nobody has said what this provider's resources are in Terraform's terms"
+        "runctl cannot write this provider's resources for Terraform"
     )
     kubernetes: Kubernetes | Unsupported = Unsupported(
         "this provider's machines are in no Kubernetes cluster"

@@ -44,7 +44,8 @@ class Alarm:
     def create(self, progress: Progress) -> None:
         """It is there; one with other values is replaced."""
         progress.step(f"creating the budget alarm {NAME}")
-        self._delete()
+        if self._find() is not None:
+            self._delete()
         subscribers = [{"SubscriptionType": "EMAIL", "Address": self._email}]
         self._session.budgets.create_budget(
             AccountId=self._session.identity.account,

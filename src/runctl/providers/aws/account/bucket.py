@@ -126,11 +126,12 @@ class RunsBucket:
         progress.step(f"creating the bucket {self.name}")
         s3, region = self._session.s3, self._session.region
         where: Any = {} if region == "us-east-1" else {"LocationConstraint": region}
-        try:
-            s3.create_bucket(Bucket=self.name, **({"CreateBucketConfiguration": where} if where else {}))
-        except Exception as error:
-            if error_code(error) != "BucketAlreadyOwnedByYou":
-                raise
+        if _found(lambda: s3.head_bucket(Bucket=self.name)) is None:
+            try:
+                s3.create_bucket(Bucket=self.name, **({"CreateBucketConfiguration": where} if where else {}))
+            except Exception as error:
+                if error_code(error) != "BucketAlreadyOwnedByYou":
+                    raise
         tags: Any = tag_list({tag.OWNED: tag.OWNED_VALUE})
         rules: Any = lifecycle()
         s3.put_public_access_block(Bucket=self.name, PublicAccessBlockConfiguration=PRIVATE)  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ import base64
 import json
 import re
 import shlex
+import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -57,7 +58,8 @@ class Script:
             self._comments.add(text)
             for made, variable in self._variables.items():
                 text = text.replace(made, f"${variable}")
-            self._lines += ["", *(f"# {line}" for line in text.splitlines())]
+            wrapped = (part for line in text.splitlines() for part in textwrap.wrap(line, _LINE) or [""])
+            self._lines += ["", *(f"# {line}" for line in wrapped)]
 
     def call(
         self,
