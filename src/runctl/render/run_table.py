@@ -302,6 +302,10 @@ def _log(run: Run) -> str | None:
         return ", and ".join(places) or None
     if not run.instance_id:
         return ", and ".join(places) or None
+    end = run.machine_end
+    if places and run.end_reason is not None and end is not None and not end.keep:
+        # It ends itself, and has nothing that is not there as well.
+        return ", and ".join(places)
     if not places:
         return f"on {run.instance_id} alone" if run.market != Market.OWNED else f"on {run.instance_id}"
     return ", and ".join((*places, f"on {run.instance_id}"))
