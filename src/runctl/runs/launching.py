@@ -58,7 +58,7 @@ from runctl.runs.launch_plan import (
     with_volumes,
     without_repeats,
 )
-from runctl.runs.nodes.starting import start_on_nodes
+from runctl.runs.nodes.starting import ranked, start_on_nodes
 from runctl.runs.project_plan import TrainRequest, plan_project
 from runctl.runs.records import RunRecord, as_known, fell_back, never_started
 from runctl.runs.results import check_results_folder
@@ -252,7 +252,7 @@ class Launch:
         self, new: NewNodes, ready_timeout: timedelta, ask_fallback: AskFallback
     ) -> RunRecord:
         """As `start`; where the run cannot be started on all machines, all are given back."""
-        group = new.rent(wait=ready_timeout, ask_fallback=ask_fallback)
+        group = ranked(new.rent(wait=ready_timeout, ask_fallback=ask_fallback), self.nodes, new.plan.volumes)
         try:
             self.training.rented_by = new.request
             self.training.instance = group.head.instance

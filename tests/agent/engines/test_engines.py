@@ -26,24 +26,30 @@ def options_of(argv: list[str]) -> dict[str, str]:
     return dict(word[2:].split("=", 1) for word in own if word.startswith("--") and "=" in word)
 
 
-SCRIPT = ("/env/bin/python", "train.py", "--nnodes=7", "--", "-m", "x y")
+SCRIPT = ("/env/bin/python", "-u", "train.py", "--nnodes=7", "--", "-m", "x y")
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2])
-def test_torchrun_meets_on_rank_0_and_says_addresses_instead_of_names(rank: int) -> None:
-    start = ScriptStart(node(rank), Host(gpus=8, cpus=96), SCRIPT, SCRIPT[0])
-    argv = ENGINES["torchrun"].command(start)
+def test_torchrun_has_our_ranks_and_says_addresses_instead_of_names(rank: int) -> None:
+    argv = ENGINES["torchrun"].command(ScriptStart(node(rank), Host(gpus=8, cpus=96), SCRIPT, SCRIPT[0]))
     options = options_of(argv)
-    assert argv[:3] == ["/env/bin/python", "-m", "torch.distributed.run"]
+    assert argv[:4] == ["/env/bin/python", "-u", "-m", "torch.distributed.run"]
     assert options["rdzv-endpoint"] == "10.0.0.4:29400"
-    assert options["local-addr"] == ADDRESSES[rank]
-    assert f"is_host={'true' if rank == 0 else 'false'}" in options["rdzv-conf"].split(",")
+    assert (options["local-addr"], options["node-rank"]) == (ADDRESSES[rank], str(rank))
     assert (options["nnodes"], options["nproc-per-node"]) == ("3", "8")
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_with_fewer_machines_than_the_most_they_meet_on_rank_0(rank: int) -> None:
+    start = ScriptStart(node(rank, least=2), Host(), SCRIPT, SCRIPT[0])
+    options = options_of(ENGINES["torchrun"].command(start))
+    assert (options["nnodes"], options["rdzv-backend"], options["max-restarts"]) == ("2:3", "c10d", "100")
+    assert f"is_host={'true' if rank == 0 else 'false'}" in options["rdzv-conf"].split(",")
 
 
 def test_the_scripts_own_arguments_stay_as_they_are() -> None:
     argv = ENGINES["torchrun"].command(ScriptStart(node(), Host(cpus=4), SCRIPT, SCRIPT[0]))
-    assert tuple(argv[argv.index("train.py") :]) == SCRIPT[1:]
+    assert tuple(argv[argv.index("train.py") :]) == SCRIPT[2:]
     assert "--no-python" not in argv
 
 
@@ -57,14 +63,6 @@ def test_one_process_for_each_processor_where_there_is_no_gpu() -> None:
     start = ScriptStart(node(), Host(cpus=4), SCRIPT, SCRIPT[0])
     assert options_of(ENGINES["torchrun"].command(start))["nproc-per-node"] == "4"
     assert ENGINES["torchrun"].variables(start)["OMP_NUM_THREADS"] == "1"
-
-
-def test_fewer_machines_than_the_most_let_torchrun_form_anew() -> None:
-    start = ScriptStart(node(least=2), Host(), SCRIPT, SCRIPT[0])
-    options = options_of(ENGINES["torchrun"].command(start))
-    assert (options["nnodes"], options["max-restarts"]) == ("2:3", "100")
-    start = ScriptStart(node(), Host(), SCRIPT, SCRIPT[0])
-    assert options_of(ENGINES["torchrun"].command(start))["max-restarts"] == "0"
 
 
 def test_the_users_own_options_of_the_engine_come_last_and_so_count() -> None:

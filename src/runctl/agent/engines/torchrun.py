@@ -5,11 +5,43 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from runctl.agent.engines.interface import ScriptStart
+from runctl.agent.node_spec import NodeSpec
 
 JOIN_SECONDS = 300
 """How long torchrun waits for the other machines' torchrun. All are started at the same time, when all are ready."""
 LAST_CALL_SECONDS = 10
 """How long it waits for more than the least number of machines."""
+
+
+def _static(node: NodeSpec) -> list[str]:
+    """With a fixed number of machines each has the rank that it has for us: what rank 0 saves is on our rank 0."""
+    return [
+        f"--nnodes={node.count}",
+        f"--node-rank={node.rank}",
+        "--rdzv-backend=static",
+        f"--rdzv-endpoint={node.head}:{node.engine_port}",
+        f"--rdzv-conf=timeout={JOIN_SECONDS}",
+        "--max-restarts=0",
+    ]
+
+
+def _elastic(node: NodeSpec) -> list[str]:
+    """torchrun gives ranks by the order of addresses, each time that machines have come or gone."""
+    conf = {
+        # Else every machine compares names with the meeting point's, and none may find that it is the one.
+        "is_host": "true" if node.rank == 0 else "false",
+        "join_timeout": str(JOIN_SECONDS),
+        "last_call_timeout": str(LAST_CALL_SECONDS),
+        "read_timeout": "60",
+    }
+    return [
+        f"--nnodes={node.enough}:{node.count}",
+        "--rdzv-backend=c10d",
+        f"--rdzv-endpoint={node.head}:{node.engine_port}",
+        f"--rdzv-id={node.secret[:16]}",
+        "--rdzv-conf={}".format(",".join(f"{key}={value}" for key, value in conf.items())),
+        "--max-restarts=100",
+    ]
 
 
 class Torchrun:
@@ -25,28 +57,18 @@ class Torchrun:
         """``python -m torch.distributed.run … SCRIPT ARGUMENTS``; a program that is not a Python script is run by it
         as it is."""
         node, python = start.node, start.python
-        program = start.argv if python is None else start.argv[1:]
-        least = node.enough
-        conf = {
-            # Else every machine compares names with the meeting point's, and none may find that it is the one.
-            "is_host": "true" if node.rank == 0 else "false",
-            "join_timeout": str(JOIN_SECONDS),
-            "last_call_timeout": str(LAST_CALL_SECONDS),
-            "read_timeout": "60",
-        }
+        program = list(start.argv if python is None else start.argv[1:])
+        flags = []
+        while python is not None and program and program[0].startswith("-"):
+            flags.append(program.pop(0))
         return [
             python if python is not None else "python3",
+            *flags,
             *("-m", "torch.distributed.run"),
-            "--nnodes={}".format(node.count if least == node.count else f"{least}:{node.count}"),
             f"--nproc-per-node={start.host.processes}",
-            f"--node-rank={node.rank}",
-            "--rdzv-backend=c10d",
-            f"--rdzv-endpoint={node.head}:{node.engine_port}",
-            f"--rdzv-id={node.secret[:16]}",
-            "--rdzv-conf={}".format(",".join(f"{key}={value}" for key, value in conf.items())),
+            *(_elastic(node) if node.enough < node.count else _static(node)),
             # Else the others are told this machine's name, which nobody may be able to resolve.
             f"--local-addr={node.address}",
-            *(("--max-restarts=100",) if least < node.count else ("--max-restarts=0",)),
             *node.options,
             *(("--no-python",) if python is None else ()),
             *program,

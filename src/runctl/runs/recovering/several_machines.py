@@ -18,7 +18,7 @@ from runctl.project.kept import kept_projects
 from runctl.providers.capacity import Pool
 from runctl.runs.node_records import KnownNode, KnownNodes
 from runctl.runs.nodes.giving_back import give_back_nodes
-from runctl.runs.nodes.starting import agents_start, new_secret, node_specs, send_kept, spec_on
+from runctl.runs.nodes.starting import agents_start, new_secret, node_specs, ranked, send_kept, spec_on
 from runctl.runs.recipe import Recipe, Recipes
 from runctl.runs.records import RunRecord, as_known, planned
 from runctl.runs.recovering.next_attempt import history, next_request, next_spec, rules_of
@@ -92,7 +92,7 @@ def _start_over(session: Session, record: RunRecord, recipe: Recipe, step: NextA
     machine = replace(next_request(request, record, number, market, None), volumes=request.volumes)
     there = session.in_region(record.region)
     with new_nodes(there, record.provider, machine, wanted) as new:
-        group = new.rent()
+        group = ranked(new.rent(), wanted, new.plan.volumes)
         try:
             return _start(there, record, recipe, group)
         except BaseException as error:
