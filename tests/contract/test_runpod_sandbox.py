@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -16,6 +16,7 @@ from runctl.core.errors import (
     Conflict,
     NotFound,
     PermissionDenied,
+    QuotaExceeded,
     Unreachable,
     Unsupported,
     UsageError,
@@ -24,7 +25,7 @@ from runctl.core.errors import (
 from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import Instance, InstanceState, Market, VolumeState
 from runctl.providers import registry
-from runctl.providers.interface import InstanceRequest, Provider, VolumeMount
+from runctl.providers.interface import DoctorStatus, InstanceRequest, Provider, VolumeMount
 from runctl.providers.runpod.runpod_provider import RunPodProvider
 from runctl.providers.runpod.settings import RunPodConfig
 from runctl.providers.volume_plans import ResizeRequest, VolumeRequest
@@ -239,6 +240,18 @@ def test_a_network_volume_that_runctl_did_not_create_is_used_and_not_deleted(run
         api.delete_volume(theirs.id)
 
 
+def test_the_bill_has_the_pods_of_this_account_that_are_runctls_own(
+    runpod: RunPodProvider, machine: Instance
+) -> None:
+    gone = runpod.renting.create(runpod.renting.plan(A5000))
+    runpod.wait_ready(gone.id, timeout=READY_TIMEOUT)
+    runpod.renting.terminate(gone.id)
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    found = runpod.bill.amounts(today - timedelta(days=1), today + timedelta(days=1))
+    assert {f"pod {machine.id}", f"pod {gone.id}"} <= {each.usage for each in found}
+    assert all(each.usd > 0 and each.preliminary and each.kind == "instance" for each in found)
+
+
 def test_every_page_of_the_pods_is_read(
     runpod: RunPodProvider, machine: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,6 +267,15 @@ def test_a_key_that_is_refused_is_said_and_a_list_that_fails_is_not_an_empty_one
     faults.runpod(refused_key=True)
     (check,) = runpod.doctor()
     assert "RUNPOD_API_KEY" in check.fix
+    faults.runpod(refused_key=False, balance=0.01)
+    assert [check.status for check in runpod.doctor()][1] in {DoctorStatus.OK, DoctorStatus.WARNING}
+    assert any("lasts for" in warning for warning in runpod.renting.plan(A5000).warnings)
+    faults.runpod(balance_untold=True)
+    assert runpod.doctor()[1].status is DoctorStatus.SKIPPED
+    assert not any("lasts for" in warning for warning in runpod.renting.plan(A5000).warnings)
+    faults.runpod(balance_untold=False, balance=-1)
+    with pytest.raises(QuotaExceeded, match="balance"):
+        runpod.renting.create(runpod.renting.plan(A5000))
     faults.runpod(refused_key=False, failing_reads=50)
     with pytest.raises(Unreachable):
         runpod.instances()

@@ -15,7 +15,7 @@ from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from runctl.core.errors import Unsupported
 from runctl.core.ids import InstanceId, VolumeId
@@ -313,6 +313,8 @@ class Provider(ABC):
     transports: tuple[str, ...] = ("ssh",)
     """The names that `transport` takes besides ``auto``, in the order in which that tries them."""
 
+    containers: Literal[True] | Unsupported = True
+    """Why its machines cannot run a project's image; ``True``: they can, where they have Docker."""
     renting: Renting | Unsupported = Unsupported("this provider cannot create machines")
     stop_and_start: StopAndStart | Unsupported = Unsupported("this provider cannot stop and start machines")
     volumes: Volumes | Unsupported = Unsupported("this provider has no block volumes")

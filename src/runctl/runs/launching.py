@@ -100,7 +100,10 @@ def launching(
     """
     train, own = request.train, session.provider(provider)
     _check_machine_end(own, request.after)
+    train, machine = image_for_machine(own, train, machine)
     project = plan_project(train)
+    if project.container is not None:
+        require(own.containers)
     resume = train.resume
     if request.resume_from is not None:
         resume = find_checkpoint(session, request.resume_from)
@@ -183,6 +186,15 @@ def _renting(
         return
     with new_nodes(session, provider, machine, nodes) as several:
         yield _Rented(several.plan.nodes.machine, several, several.plan, nodes.engine)
+
+
+def image_for_machine(
+    provider: Provider, train: TrainRequest, machine: InstanceRequest
+) -> tuple[TrainRequest, InstanceRequest]:
+    """The two, with the run's image (``--image``) as the machine's where machines are containers themselves. Pure."""
+    if train.image is None or machine.image is not None or not isinstance(provider.containers, Unsupported):
+        return train, machine
+    return replace(train, image=None, docker=False), replace(machine, image=train.image)
 
 
 def storing_of(

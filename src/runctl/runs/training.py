@@ -21,7 +21,7 @@ from runctl.machines.machine import Machine, reach
 from runctl.machines.pool_record import Lifetime
 from runctl.machines.session import Session
 from runctl.project.root import project_name
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.interface import InstanceRequest, require
 from runctl.providers.registry import is_this_computer
 from runctl.runs.images.run_image import BY_CONFIGURATION, ImageOptions, RunImage
 from runctl.runs.keeping import keeping
@@ -89,6 +89,8 @@ class Training:
     def plan(self) -> RunPlan:
         """The finished plan. Everything that can be wrong is found here; nothing has been sent or started."""
         check_instance(self.instance)
+        if self.project.container is not None:
+            require(self.session.provider(self.instance.provider).containers)
         if needs_check(self.project.container):
             self.machine.agent.check(self.project.container)
         plan = self._planned(self._mount_facts(), self._image)

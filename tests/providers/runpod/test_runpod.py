@@ -27,11 +27,12 @@ from runctl.core.models import InstanceState, Market
 from runctl.core.tags import INTENT, NAME
 from runctl.providers.capacity import Needs, Pool
 from runctl.providers.catalogue import OfferQuery
-from runctl.providers.interface import InstanceRequest
+from runctl.providers.interface import DoctorStatus, InstanceRequest
 from runctl.providers.labels import label_of
 from runctl.providers.rest import Answer
 from runctl.providers.runpod.api import (
     DataCentre,
+    Funds,
     Gpu,
     GpuCount,
     GpuPrice,
@@ -49,6 +50,7 @@ from runctl.providers.runpod.api import (
 from runctl.providers.runpod.catalogue import ANYWHERE, choose
 from runctl.providers.runpod.context import RunPodContext
 from runctl.providers.runpod.machines import LABEL, instance_of, lost_its_gpus, pod_tags, state_of
+from runctl.providers.runpod.money import funds_check, funds_warnings
 from runctl.providers.runpod.offers import RunPodOffers
 from runctl.providers.runpod.settings import BASE_URL, RunPodConfig, find_account
 from runctl.providers.runpod.volumes import check_data_centre, price_of, volume_of
@@ -300,3 +302,19 @@ def test_a_network_volume_knows_its_name_and_the_pods_that_have_it() -> None:
     assert (ours.name, ours.instances, ours.mount_point) == ("datasets", ("a", "c"), "/data")
     theirs = volume_of(NetworkVolume("vol2", "theirs", 20, "EU-RO-1"), pods, NOW)
     assert (theirs.name, theirs.instances, theirs.tags) == ("theirs", (), {NAME: "theirs"})
+
+
+def test_the_doctor_and_the_plan_say_how_long_the_balance_lasts() -> None:
+    funds = Funds(Decimal(12), Decimal("0.5"), Decimal(80))
+    assert funds_check(Funds()).status is DoctorStatus.SKIPPED
+    assert funds_check(funds).detail == (
+        "$12.00; $0.50 an hour is spent now; at most $80.00 an hour may be; enough for 24 hours"
+    )
+    assert funds_check(Funds(Decimal(11), Decimal("0.5"))).status is DoctorStatus.WARNING
+    assert funds_check(Funds(Decimal(0))).status is DoctorStatus.FAILED
+    (warning,) = funds_warnings(funds, Decimal("0.5"))
+    assert "$12.00 lasts for 12.0 hours with this pod" in warning
+    assert funds_warnings(Funds(Decimal(1000), Decimal(0), Decimal(80)), Decimal(1)) == ()
+    (limit,) = funds_warnings(Funds(Decimal(9000), Decimal(79), Decimal(80)), Decimal(2))
+    assert "the account's limit is $80.00" in limit
+    assert funds_warnings(Funds(), Decimal(2)) == ()

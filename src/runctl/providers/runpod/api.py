@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -28,6 +28,7 @@ NAME = "RunPod"
 _PAGE = "1000"
 _NO_CAPACITY = ("no longer any instances available", "no instances available", "not enough free gpus")
 _CDN = "error code: 1010"
+_FUNDS = "query { myself { clientBalance currentSpendPerHr spendLimit } }"
 
 
 class Gpu(msgspec.Struct, frozen=True):
@@ -144,6 +145,47 @@ class DataCentre(msgspec.Struct, frozen=True):
     """Empty: it has no network volumes."""
 
 
+class Funds(msgspec.Struct, frozen=True):
+    """What the account has and spends, in USD."""
+
+    clientBalance: Decimal | None = None  # noqa: N815 (RunPod's name)
+    currentSpendPerHr: Decimal | None = None  # noqa: N815 (RunPod's name)
+    spendLimit: Decimal | None = None  # noqa: N815 (RunPod's name)
+    """An hour."""
+
+
+class BilledPod(msgspec.Struct, frozen=True):
+    """What a pod came to in a span of time, or a network volume."""
+
+    startTime: str  # noqa: N815 (RunPod's name)
+    totalAmount: Decimal  # noqa: N815 (RunPod's name)
+    podId: str | None = None  # noqa: N815 (RunPod's name)
+    networkVolumeId: str | None = None  # noqa: N815 (RunPod's name)
+
+
+class Registry(msgspec.Struct, frozen=True):
+    """A login to an image registry that RunPod keeps."""
+
+    id: str
+    name: str
+
+
+class _Myself(msgspec.Struct, frozen=True):
+    myself: Funds
+
+
+class _Answered(msgspec.Struct, frozen=True):
+    data: _Myself
+
+
+class _Billed(msgspec.Struct, frozen=True):
+    records: tuple[BilledPod, ...]
+
+
+class _Registries(msgspec.Struct, frozen=True):
+    registries: tuple[Registry, ...]
+
+
 class _NetworkVolumes(msgspec.Struct, frozen=True):
     networkVolumes: tuple[NetworkVolume, ...]  # noqa: N815 (RunPod's name)
 
@@ -171,7 +213,7 @@ class RunPodApi:
 
     def __init__(self, account: Account) -> None:
         self.account = account
-        headers = {
+        self._headers = headers = {
             "Authorization": f"Bearer {account.key}",
             # Without one, the network in front of the API answers 403 and "error code: 1010".
             "User-Agent": f"runctl/{__version__}",
@@ -239,6 +281,24 @@ class RunPodApi:
             _good(self._rest.read("/catalog/gpus", query), "read the catalogue"), _Gpus, NAME
         ).gpus
         return tuple(each for each in types if each.id != "unknown")
+
+    def registries(self) -> tuple[Registry, ...]:
+        """The logins to image registries that RunPod keeps for the account."""
+        return decoded(_good(self._rest.read("/registries"), "list registries"), _Registries, NAME).registries
+
+    def billed(
+        self, what: Literal["pods", "network-volumes"], since: str, until: str
+    ) -> tuple[BilledPod, ...]:
+        """What each came to, day by day; RunPod adds to it for a while."""
+        query = {"startTime": since, "endTime": until, "bucketSize": "day"}
+        answer = _good(self._rest.read(f"/billing/{what}", query), "read the bill")
+        return decoded(answer, _Billed, NAME).records
+
+    def funds(self) -> Funds:
+        """Balance and spending: only the older GraphQL API tells them. Raises `ProviderError` where it does not."""
+        old = RestClient(self.account.graphql_url, self._headers, NAME)
+        answer = _good(old.write("POST", "", {"query": _FUNDS}), "tell the balance")
+        return decoded(answer, _Answered, NAME).data.myself
 
     def check_key(self) -> None:
         """The key is good. Raises `CredentialsError`."""

@@ -25,6 +25,8 @@ from runctl.providers.ssh_machines import SshAccess
 
 SHOWN_FOR = timedelta(days=1)
 """A pod that has ended is shown for so long, from what is remembered of it here."""
+KEPT_FOR = timedelta(days=100)
+"""So long it is remembered that it was ours: the bill has it still."""
 
 
 @dataclass(frozen=True)
@@ -87,16 +89,23 @@ class RunPodContext:
         return instance
 
     def remembered(self) -> dict[InstanceId, Instance]:
-        """The pods that were ended from here within `SHOWN_FOR`, by id; older ones are forgotten."""
+        """The pods that were ended from here within `SHOWN_FOR`, by id."""
         found = {}
-        oldest = (self.clock.now() - SHOWN_FOR).timestamp()
+        now = self.clock.now()
+        shown, kept = ((now - span).timestamp() for span in (SHOWN_FOR, KEPT_FOR))
         for file in sorted(self._ended_folder.glob("*.json")):
-            if file.stat().st_mtime < oldest:
+            ended_at = file.stat().st_mtime
+            if ended_at < kept:
                 file.unlink(missing_ok=True)
+            if ended_at < shown:
                 continue
             instance = msgspec.json.decode(file.read_bytes(), type=Instance)
             found[instance.id] = instance
         return found
+
+    def ended_ids(self) -> frozenset[str]:
+        """The pods that were ended from here within `KEPT_FOR`."""
+        return frozenset(file.stem for file in self._ended_folder.glob("*.json"))
 
     @property
     def _ended_folder(self) -> Path:

@@ -42,6 +42,7 @@ from runctl.providers.runpod.machines import (
     pod_tags,
     state_of,
 )
+from runctl.providers.runpod.money import funds_of, funds_warnings
 from runctl.providers.runpod.volumes import RunPodVolumes, price_of
 from runctl.providers.without_tokens import Creations
 
@@ -134,7 +135,10 @@ class RunPodRenting(Renting):
             ttl=None,
             tags=tags,
             client_token=token,
-            warnings=_warnings(request, first, mounts, volume),
+            warnings=(
+                *_warnings(request, first, mounts, volume),
+                *(funds_warnings(funds_of(context), first.price.usd) if first.price is not None else ()),
+            ),
             offers=choice.offers,
             left_out=choice.left_out,
             max_price=request.max_price,
@@ -222,6 +226,8 @@ class RunPodRenting(Renting):
         }
         if plan.zone is not None:
             body["dataCenterIds"] = [plan.zone]
+        if self._context.settings.registry is not None:
+            body["registry"] = self._registry(self._context.settings.registry)
         if plan.volumes:
             network = [{"volumeId": each.volume, "path": each.mount_point} for each in plan.volumes]
             body["mounts"] = {"network": network}
@@ -252,6 +258,19 @@ class RunPodRenting(Renting):
                 f"{path} is the system's own: nothing can be mounted there", hint="such as /data"
             )
         return (VolumeMount(volume.id, path),), volume
+
+    def _registry(self, name: str) -> str:
+        """The id of the login. Raises `NotFound`."""
+        known = self._context.api.registries()
+        for each in known:
+            if name in {each.id, each.name}:
+                return each.id
+        names = ", ".join(each.name for each in known) or "none"
+        raise NotFound(
+            f"RunPod keeps no login to a registry by the name of {name!r}",
+            hint=f"add it at console.runpod.io, Settings; there are: {names}",
+            code="registry-not-found",
+        )
 
     def _of_token(self, token: str) -> Pod | None:
         found = [pod for pod in self._context.api.pods() if pod.name == pod_name(token) and pod_tags(pod)]

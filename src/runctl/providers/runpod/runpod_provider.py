@@ -29,6 +29,7 @@ from runctl.providers.prices import Prices, included
 from runctl.providers.runpod.catalogue import SOURCE, parse_kind, sold
 from runctl.providers.runpod.context import RunPodContext
 from runctl.providers.runpod.machines import instance_of, lost_its_gpus, pod_tags
+from runctl.providers.runpod.money import RunPodBill, funds_check, funds_of
 from runctl.providers.runpod.offers import RunPodOffers
 from runctl.providers.runpod.renting import RunPodRenting
 from runctl.providers.runpod.volumes import RunPodResizing, RunPodVolumes, price_of
@@ -136,7 +137,11 @@ class RunPodProvider(Provider):
     object_storage = Unsupported("RunPod has no object store that runctl knows")
     account = Unsupported("a key is all that RunPod needs")
     groups = Unsupported("RunPod does not replace a pod that is gone")
-    bill = Unsupported("runctl does not read RunPod's bill yet")
+    containers = Unsupported(
+        "a RunPod pod is a container itself: there is no Docker inside, and what runs in it runs in the pod's image",
+        hint="build the image (runctl docker build-push --registry HOST/PATH), then: --pod-image IMAGE --no-docker;"
+        " or --no-docker alone: the project's requirements are installed in the pod",
+    )
     inventory = Unsupported("RunPod has no tags; runctl finds its pods by their label: runctl runpod list")
     snapshots = Unsupported("RunPod's volumes have no snapshots")
     clones = Unsupported("RunPod's volumes cannot be copied")
@@ -177,6 +182,11 @@ class RunPodProvider(Provider):
     def catalogue(self) -> RunPodOffers:
         """What is rented now."""
         return RunPodOffers(self._context, cache_folder() / "prices")
+
+    @made_when_asked
+    def bill(self) -> RunPodBill:
+        """What was billed for pods and network volumes."""
+        return RunPodBill(self._context)
 
     @made_when_asked
     def prices(self) -> RunPodPrices:
@@ -260,7 +270,7 @@ class RunPodProvider(Provider):
         return "linux/amd64"
 
     def doctor(self) -> tuple[Check, ...]:
-        """Whether there is a key, and whether RunPod takes it."""
+        """Whether there is a key, whether RunPod takes it, and how long the balance lasts."""
         try:
             account = self._context.api.account
         except CredentialsError as error:
@@ -269,7 +279,8 @@ class RunPodProvider(Provider):
             self._context.api.check_key()
         except RunctlError as error:
             return (Check("runpod: key", DoctorStatus.FAILED, error.message, fix=error.hint or "try again"),)
-        return (Check("runpod: key", DoctorStatus.OK, f"good, by {account.source}"),)
+        good = Check("runpod: key", DoctorStatus.OK, f"good, by {account.source}")
+        return (good, funds_check(funds_of(self._context)))
 
     def _alive(self, instance_id: InstanceId) -> Instance:
         instance = self.instance(instance_id)

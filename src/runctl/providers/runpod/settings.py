@@ -34,6 +34,8 @@ class RunPodConfig:
     """RunPod's own data centres, or other people's machines, which are cheaper."""
     image: str = field(default=IMAGE, metadata=TRUST)
     """A pod is a container: its image has Python, and starts sshd where ``PUBLIC_KEY`` is set."""
+    registry: str | None = None
+    """The name of a login that RunPod keeps for the registry of a private image (console.runpod.io, Settings)."""
     disk: int = field(default=DISK_GB, metadata={"minimum": 1})
     """GB of the pod's own disk, which is lost when it stops or ends."""
     identity_file: str | None = field(default=None, metadata={"kind": "path", **TRUST})
@@ -52,6 +54,11 @@ class Account:
     source: str
     """Where it was found, for a person."""
     base_url: str
+
+    @property
+    def graphql_url(self) -> str:
+        """Of the older API, beside the other."""
+        return f"{self.base_url.removesuffix('/v2')}/graphql"
 
 
 def find_account(settings: RunPodConfig, environ: Mapping[str, str]) -> Account:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from runctl.sandbox.api.rest import Bodies, Refused, RestBehaviour
@@ -57,7 +57,12 @@ class Behaviour(RestBehaviour):
     """A pod that is started again has no GPUs (§6)."""
     host_full: bool = False
     """A pod cannot be started again (§6)."""
-    no_balance: bool = False
+    balance: float = 100.0
+    """USD that were paid in; what pods and volumes have come to is taken off it (§9)."""
+    spend_limit: float = 80.0
+    """USD an hour."""
+    balance_untold: bool = False
+    """The older API answers 410, as it will from early 2027 on (§1)."""
 
 
 @dataclass
@@ -74,6 +79,17 @@ class SandboxPod:
     appears_at: float = 0.0
     """By the monotonic clock: from when on anybody sees it."""
     cost: float = 0.0
+    running: list[list[datetime]] = field(default_factory=list)
+    """From when until when it was billed; the last one has no end while it is."""
+
+    def billed(self, since: datetime, until: datetime) -> float:
+        """USD in that time (§9)."""
+        now = datetime.now(UTC)
+        seconds = 0.0
+        for begin, *end in self.running:
+            span = min(end[0] if end else now, until) - max(begin, since)
+            seconds += max(span.total_seconds(), 0)
+        return self.cost * seconds / 3600
 
     def shown(self) -> dict[str, Any]:
         """As the API shows it (§6)."""
@@ -134,7 +150,7 @@ class Account:
     def create(self, bodies: Bodies, body: dict[str, Any], environment: Mapping[str, str]) -> SandboxPod:
         """A pod that is being placed. Raises `Refused` as the API does."""
         _check(body)
-        if self.behaviour.no_balance:
+        if self.funds()["clientBalance"] <= 0:
             raise Refused(402, "Your balance is too low to create a pod.")
         gpu = next((each for each in GPUS if each[0] == body["gpu"]["id"]), None)
         if gpu is None:
@@ -174,6 +190,41 @@ class Account:
             self.pods[pod_id] = pod
         threading.Thread(target=self._boot, args=(bodies, pod), daemon=True).start()
         return pod
+
+    def funds(self) -> dict[str, float]:
+        """What the account has and spends (§9)."""
+        with self._lock:
+            first = datetime.fromtimestamp(0, UTC)
+            spent = sum(pod.billed(first, datetime.now(UTC)) for pod in self.pods.values())
+            spending = sum(pod.cost for pod in self.pods.values() if pod.status == "RUNNING")
+        return {
+            "clientBalance": self.behaviour.balance - spent,
+            "currentSpendPerHr": spending,
+            "spendLimit": self.behaviour.spend_limit,
+        }
+
+    def bill(self, since: datetime, until: datetime) -> list[dict[str, Any]]:
+        """A record for each pod and day (§9)."""
+        found = []
+        day = since
+        while day < until:
+            following = min(day + timedelta(days=1), until)
+            for pod in list(self.pods.values()):
+                usd = pod.billed(day, following)
+                if usd:
+                    found.append(
+                        {
+                            "startTime": f"{day:%Y-%m-%dT%H:%M:%SZ}",
+                            "endTime": f"{following:%Y-%m-%dT%H:%M:%SZ}",
+                            "podId": pod.pod_id,
+                            "totalAmount": usd,
+                            "gpuAmount": usd,
+                            "cpuAmount": 0,
+                            "diskAmount": 0,
+                        }
+                    )
+            day = following
+        return found
 
     def visible(self) -> list[SandboxPod]:
         """Those that anybody sees by now; ended ones are not there (§6)."""
@@ -255,6 +306,7 @@ class Account:
                 bodies.forget_machine(pod.hardware.instance_id)
                 return
             pod.status = "RUNNING"
+            pod.running.append([datetime.now(UTC)])
         time.sleep(self.behaviour.no_port_seconds)
         with self._lock:
             if pod.status == "RUNNING" and "22/tcp" in pod.body.get("ports", ()):
@@ -263,6 +315,8 @@ class Account:
     def _end(self, bodies: Bodies, pod: SandboxPod, status: str) -> None:
         """Its processes and its own disk are gone (§8)."""
         with self._lock:
+            if pod.status == "RUNNING":
+                pod.running[-1].append(datetime.now(UTC))
             pod.status = status
             door, pod.door = pod.door, None
         if door is not None:
