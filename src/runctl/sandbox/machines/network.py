@@ -142,6 +142,9 @@ class Network:
             "peer",
             "name",
             "eth0",
+            # Who has talked to the address before, and remembers its hardware address, finds the next machine there.
+            "address",
+            _hardware_address(self.subnet[number]),
             "netns",
             namespace,
         )
