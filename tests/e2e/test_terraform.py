@@ -53,6 +53,7 @@ EVERY_TYPE = {
     "aws_iam_role_policy",
     "aws_instance",
     "aws_launch_template",
+    "aws_placement_group",
     "aws_s3_bucket",
     "aws_s3_bucket_lifecycle_configuration",
     "aws_s3_bucket_public_access_block",
@@ -138,6 +139,8 @@ def of_all_kinds(runctl: CommandLine, in_docker_sandbox: SandboxInfo) -> Iterato
             },
         ],
     )
+    placed = [{"ResourceType": "placement-group", "Tags": OURS}]
+    ec2.create_placement_group(GroupName="runctl-nodes", Strategy="cluster", TagSpecifications=placed)
     ecr.create_repository(
         repositoryName="runctl/digits", tags=OURS, imageScanningConfiguration={"scanOnPush": True}
     )
@@ -160,6 +163,7 @@ def of_all_kinds(runctl: CommandLine, in_docker_sandbox: SandboxInfo) -> Iterato
     runctl("aws", "setup", "--remove", "--yes")
     ecr.delete_repository(repositoryName="runctl/digits", force=True)
     ec2.delete_security_group(GroupId=group)
+    ec2.delete_placement_group(GroupName="runctl-nodes")
     client(in_docker_sandbox, "ec2", ELSEWHERE).delete_volume(
         VolumeId=runctl("aws", "ebs", "list", "--region", ELSEWHERE, "--quiet").out.strip()
     )

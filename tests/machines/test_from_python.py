@@ -49,6 +49,9 @@ def test_the_page_does_what_it_shows(runctl: Runctl, capsys: pytest.CaptureFixtu
     assert "trains ['--epochs', '3']" in printed
     assert "COMPLETED True True" in printed
     assert "completed with the data of vol-" in printed
+    made = re.search(r"^(vol-\w+) was made without runctl$", printed, re.MULTILINE)
+    assert made is not None
+    connect("aws").client("ec2").delete_volume(VolumeId=made[1])
     assert runctl.ok("aws", "list").document == []
     assert runctl.ok("aws", "ebs", "list").document == []
 

@@ -9,8 +9,8 @@ import pytest
 from runctl.providers.aws.aws_provider import AwsProvider
 from runctl.providers.aws.calls.session import AwsSession
 from runctl.providers.aws.inventory.regional import GROUP_TAG, resource
-from runctl.providers.aws.terraform.ability import AwsTerraform, reason_against
-from runctl.providers.aws.terraform.names import Names
+from runctl.providers.aws.terraform.ability import _PASSING, _READ, AwsTerraform, reason_against
+from runctl.providers.aws.terraform.names import TYPES, Names
 from runctl.providers.aws.terraform.network import security_group
 from runctl.providers.inventory import Resource, ResourceKind
 from runctl.providers.terraform import Block
@@ -43,6 +43,11 @@ def test_what_goes_by_itself_is_left_out_with_the_reason(left_out: Resource, why
 @pytest.mark.parametrize("kind", [ResourceKind.INSTANCE, ResourceKind.VOLUME, ResourceKind.BUCKET])
 def test_what_stays_is_written(kind: ResourceKind) -> None:
     assert reason_against(of(kind, state="running")) == ""
+
+
+@pytest.mark.parametrize("kind", ResourceKind)
+def test_every_kind_is_written_or_has_a_reason(kind: ResourceKind) -> None:
+    assert (kind in _READ) == (kind in TYPES) != (kind in _PASSING)
 
 
 def test_what_is_gone_is_not_there_and_what_cannot_be_read_is_said(

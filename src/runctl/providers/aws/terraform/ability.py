@@ -43,8 +43,8 @@ Read = Callable[[AwsSession, Sequence[str], Names, str], Resources]
 
 def reason_against(resource: Resource) -> str:
     """Why Terraform is not told of it; empty where it is. Pure."""
-    if resource.kind in _PASSING:
-        return _PASSING[resource.kind]
+    if resource.kind not in TYPES:
+        return _PASSING.get(resource.kind, "runctl cannot write this kind for Terraform")
     if GROUP_TAG in resource.tags:
         return f"the Auto Scaling group {resource.tags[GROUP_TAG]} rents and ends it"
     if resource.helper_for:
@@ -146,6 +146,11 @@ def _security_groups(session: AwsSession, ids: Sequence[str], names: Names, regi
             yield network.security_group(item, names, region)
 
 
+def _placement_groups(session: AwsSession, ids: Sequence[str], names: Names, region: str) -> Resources:
+    for item in session.ec2.describe_placement_groups(GroupNames=list(ids))["PlacementGroups"]:
+        yield network.placement_group(item, names, region)
+
+
 def _key_pairs(session: AwsSession, ids: Sequence[str], names: Names, region: str) -> Resources:
     for item in session.ec2.describe_key_pairs(KeyPairIds=list(ids), IncludePublicKey=True)["KeyPairs"]:
         yield network.key_pair(item, names, region)
@@ -198,6 +203,7 @@ _READ: Mapping[ResourceKind, Read] = {
     ResourceKind.VOLUME: _volumes,
     ResourceKind.SNAPSHOT: _snapshots,
     ResourceKind.SECURITY_GROUP: _security_groups,
+    ResourceKind.PLACEMENT_GROUP: _placement_groups,
     ResourceKind.KEY_PAIR: _key_pairs,
     ResourceKind.ROLE: _roles,
     ResourceKind.INSTANCE_PROFILE: _profiles,

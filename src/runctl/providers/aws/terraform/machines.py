@@ -38,6 +38,9 @@ def instance(
     profile = item.get("IamInstanceProfile", {}).get("Arn", "").rpartition("/")[2]
     if profile:
         body["iam_instance_profile"] = names.refer(ResourceKind.INSTANCE_PROFILE, profile, None, "name")
+    placed = item.get("Placement", {}).get("GroupName")
+    if placed:
+        body["placement_group"] = names.refer(ResourceKind.PLACEMENT_GROUP, placed, region)
     if item.get("KeyName"):
         body["key_name"] = item["KeyName"]
     if shutdown:

@@ -15,6 +15,7 @@ TYPES: Mapping[ResourceKind, str] = {
     ResourceKind.VOLUME: "aws_ebs_volume",
     ResourceKind.SNAPSHOT: "aws_ebs_snapshot",
     ResourceKind.SECURITY_GROUP: "aws_security_group",
+    ResourceKind.PLACEMENT_GROUP: "aws_placement_group",
     ResourceKind.KEY_PAIR: "aws_key_pair",
     ResourceKind.ROLE: "aws_iam_role",
     ResourceKind.INSTANCE_PROFILE: "aws_iam_instance_profile",

@@ -1,6 +1,7 @@
-"""Security groups and key pairs, from what EC2 describes to Terraform's arguments. Pure.
+"""Security groups, placement groups and key pairs, from what EC2 describes to Terraform's arguments. Pure.
 
-Sources: ``aws_security_group``, ``aws_key_pair`` in the documentation of Terraform's AWS provider.
+Sources: ``aws_security_group``, ``aws_placement_group``, ``aws_key_pair`` in the documentation of Terraform's AWS
+provider.
 """
 
 from __future__ import annotations
@@ -65,6 +66,23 @@ def _rules(permissions: Sequence[Described], own: str) -> Iterator[dict[str, obj
             }
             found.append({**head, **sources, **({"description": description} if description else {})})
     yield from sorted(found, key=repr)
+
+
+def placement_group(item: Described, names: Names, region: str) -> TerraformResource:
+    """Where the machines of one run are close to each other."""
+    body: dict[str, object] = {"name": item["GroupName"], "strategy": item["Strategy"]}
+    if item.get("PartitionCount"):
+        body["partition_count"] = item["PartitionCount"]
+    if item.get("SpreadLevel"):
+        body["spread_level"] = item["SpreadLevel"]
+    body["tags"] = settable(tags_of(item.get("Tags")))
+    return TerraformResource(
+        TYPES[ResourceKind.PLACEMENT_GROUP],
+        names.label(ResourceKind.PLACEMENT_GROUP, item["GroupName"], region),
+        item["GroupName"],
+        body,
+        region,
+    )
 
 
 def key_pair(item: Described, names: Names, region: str) -> TerraformResource:
