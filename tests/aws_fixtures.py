@@ -45,9 +45,11 @@ def moto_endpoint() -> Generator[str]:
     from moto.server import ThreadedMotoServer
 
     from runctl.sandbox.ec2 import filter_patterns, placement_groups
+    from runctl.sandbox.server import name_services_quickly
 
     filter_patterns.install()
     placement_groups.install()
+    name_services_quickly()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(amis, "load_resource", _without_images_for_ecs)

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from moto.core import utils
 
 from runctl.sandbox.layout import Layout
+from runctl.sandbox.server import name_services_quickly
 from runctl.sandbox.server_process import is_server_of
 
 
@@ -26,3 +28,14 @@ def test_a_server_is_known_where_ps_is_not_installed(tmp_path: Path, monkeypatch
         assert not is_server_of(layout, os.getppid())
         server.communicate(b"\n")
     assert not is_server_of(layout, server.pid)
+
+
+def test_moto_finds_a_service_by_the_name_of_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(utils, "service_name_from_moto_package_name", None)
+
+    name_services_quickly()
+
+    found = [
+        utils.service_name_from_moto_package_name(name) for name in ("ec2", "ec2instanceconnect", "core")
+    ]
+    assert found == ["ec2", "ec2-instance-connect", "core"]

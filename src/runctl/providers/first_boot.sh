@@ -65,6 +65,8 @@ if [ "$RUNCTL_DOCKER" = 1 ] && [ -z "$root" ]; then
             { limited 120 apt-get -q -o DPkg::Lock::Timeout=120 update &&
                 limited 300 apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends docker.io
             } >/tmp/runctl-docker.log 2>&1
+        else
+            echo 'the image has none of apt-get, dnf and yum' >/tmp/runctl-docker.log
         fi
     fi
     if command -v docker >/dev/null 2>&1; then

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,24 @@ def _moto(world: World) -> Wsgi:
     # moto looks them up on disk twice for every request, which takes a third of an answer's time.
     modules = tuple(backends.list_of_moto_modules())
     backends.list_of_moto_modules = lambda: iter(modules)
+    name_services_quickly()
     application = ObjectReads(SerialWrites(ChunkedBodies(DomainDispatcherApplication(create_backend_app))))
     return PriceListService(QuotaService(application, lambda: world.faults.quotas))
+
+
+def name_services_quickly() -> None:
+    """With the first error of a service moto looks into the folders of all that botocore has, which takes a second."""
+    import botocore
+    from moto.core import utils
+
+    folders = (Path(botocore.__file__).parent / "data").iterdir()
+    names = {folder.name.replace("-", ""): folder.name for folder in folders}
+
+    @cache
+    def service_name(package: str) -> str:
+        return names.get(package, package)
+
+    utils.service_name_from_moto_package_name = service_name
 
 
 def _install(world: World) -> None:
