@@ -5,6 +5,7 @@ from __future__ import annotations
 import compileall
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,14 +33,29 @@ def unpacked(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def login_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home for the user that runs belong to: what this computer's user has in a profile is not asked each time.
+
+    A login shell finds this Python there, and installers find what they have fetched before.
+    """
+    home = tmp_path_factory.mktemp("home")
+    home.chmod(0o755)
+    (home / ".profile").write_text(f'PATH="{sys.base_prefix}/bin:$PATH"\n')
+    (home / ".cache").mkdir()
+    for name in ("uv", "pip"):
+        (home / ".cache" / name).symlink_to(os.environ[f"{name.upper()}_CACHE_DIR"])
+    return home
+
+
 @pytest.fixture
-def agent(built: Path, unpacked: Path, tmp_path: Path) -> Iterator[Agent]:
+def agent(built: Path, unpacked: Path, login_home: Path, tmp_path: Path) -> Iterator[Agent]:
     """An agent on this machine, with a state directory of its own; its runs end with the test."""
     state = tmp_path / "state"
     state.mkdir()
     # Compiling takes longer than most verbs, and a machine does it once; `test_package` asks how.
     shutil.copytree(unpacked, state / "bin", symlinks=True, copy_function=os.link)
-    item = Agent(state / "bin" / built.name, state)
+    item = Agent(state / "bin" / built.name, state, login_home=login_home)
     yield item
     item.end_everything()
 

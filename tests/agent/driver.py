@@ -80,11 +80,14 @@ class Agent:
     env: dict[str, str] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()
     """Stands before every call: ``nsenter …``, ``runuser …``."""
+    login_home: Path | None = None
+    """The login user's, in place of the real one's."""
     started: list[str] = field(default_factory=list)
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "RUNCTL_AGENT_STATE": str(self.state), **self.env}
+        home = {"RUNCTL_LOGIN_HOME": str(self.login_home)} if self.login_home is not None else {}
+        return {**os.environ, "RUNCTL_AGENT_STATE": str(self.state), **home, **self.env}
 
     def command(self, *argv: str) -> list[str]:
         return [*self.prefix, self.python, str(self.archive), *argv]

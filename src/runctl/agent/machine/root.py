@@ -23,8 +23,11 @@ ROOT_VARIABLE = "RUNCTL_MACHINE_ROOT"
 STATE_VARIABLE = "RUNCTL_AGENT_STATE"
 LOGIN_VARIABLE = "RUNCTL_LOGIN_UID"
 """Set when the agent has called itself by sudo: the user it did so for."""
+HOME_VARIABLE = "RUNCTL_LOGIN_HOME"
+"""Names another home folder of the login user, whose profile and caches are then used."""
 PASSED_ON = (
     STATE_VARIABLE,
+    HOME_VARIABLE,
     ROOT_VARIABLE,
     "DOCKER_HOST",
     "PATH",
@@ -110,6 +113,7 @@ def login_user() -> LoginUser:
     except KeyError:
         return LoginUser(uid, os.getgid(), str(uid), os.environ.get("HOME", "/"), "/bin/sh")
     home = os.environ.get("HOME", entry.pw_dir) if folder_root() else entry.pw_dir
+    home = os.environ.get(HOME_VARIABLE) or home
     return LoginUser(uid, entry.pw_gid, entry.pw_name, home, entry.pw_shell or "/bin/sh")
 
 
