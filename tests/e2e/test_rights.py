@@ -116,6 +116,11 @@ def test_a_user_with_the_printed_policy_can_work_and_without_each_right_is_told_
     runctl("aws", "ebs", "detach", volume, "--yes").ok()
     for right in ("CopyVolumes", "MakeSnapshots"):
         refused(right, "aws", "ebs", "snapshot", volume)
+    several = ("aws", "launch", "train.py", "--instance-type", "m5.large", "--nodes", 2, "--engine", "none")
+    more = ("--ebs-volume", "data", "--yes", "--wait", "--quiet")
+    for right in ("MakeNetworks", "MakeNetworksIn", "KeepNetworks", "EndDisksWithMachines"):
+        refused(right, *several, *more)
+    assert "trained" in runctl(*several, *more).ok().out
     refused("DeleteDisks", "aws", "ebs", "delete", volume, "--yes")
     runctl("aws", "ebs", "delete", volume, "--yes").ok()
     refused("StopAndStart", "aws", "stop", machine)

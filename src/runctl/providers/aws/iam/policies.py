@@ -86,6 +86,7 @@ RIGHTS: tuple[Right, ...] = (
             "ec2:DescribeLaunchTemplates",
             "ec2:DescribeLaunchTemplateVersions",
             "ec2:DescribeFleets",
+            "ec2:DescribePlacementGroups",
             "ec2:DescribeSpotInstanceRequests",
         ),
         ALL,
@@ -136,12 +137,6 @@ RIGHTS: tuple[Right, ...] = (
         ("ec2:CreateFleet", "ec2:CreateLaunchTemplate"),
         ALL,
         ("aws create --spot",),
-    ),
-    Right(
-        "LookAtPlacement",
-        ("ec2:DescribePlacementGroups",),
-        ALL,
-        ("aws launch --nodes",),
     ),
     Right(
         "MakeNetworks",
