@@ -18,8 +18,10 @@ from runctl.core.tags import (
     INTENT,
     MOVE,
     MOVED_TO,
+    NODE,
     OWNED,
     PERSISTENT,
+    RANK,
     RUN,
     UNUSED,
 )
@@ -64,6 +66,9 @@ GROUP = a_resource(K.GROUP, "runctl-run", state="active", tags={RUN: RUN_ID})
 OBJECTS = a_resource(K.OBJECTS, f"s3://mine/{RUN_ID}/", name=RUN_ID, state="")
 ROLE = a_resource(K.ROLE, "runctl-instance", owner=None)
 IMAGE = a_resource(K.IMAGE, "digits@sha256:1")
+SECOND = a_resource(K.INSTANCE, "i-2", state="running", tags={RANK: "1", INTENT: "t", ATTEMPT: f"{RUN_ID}/1"})
+NODE_COPY = a_resource(K.VOLUME, "vol-2", tags={NODE: "t/1/vol-1"})
+NETWORK = a_resource(K.SECURITY_GROUP, "sg-2", tags={INTENT: "t"})
 UNFINISHED = with_run(unfinished=True)
 RUNNING = with_run(unfinished=True, goes_on=True)
 
@@ -137,6 +142,11 @@ RUNNING = with_run(unfinished=True, goes_on=True)
             B.IN_USE,
         ),
         (a_resource(K.ROLE, "runctl-run", tags={RUN: RUN_ID}), knowing(GROUP), B.IN_USE),
+        # Of several machines of a run, each; and what was made for one that is there, or that is being rented.
+        (SECOND, RUNNING, B.IN_USE),
+        (NODE_COPY, knowing(SECOND), B.IN_USE),
+        (NODE_COPY, with_intent(busy=True), B.IN_USE),
+        (replace(NETWORK, attached_to=("i-2",)), EVERYTHING, B.IN_USE),
     ],
 )
 def test_what_stays(resource: Resource, facts: Facts, because: KeptBecause) -> None:
@@ -185,6 +195,11 @@ def test_what_stays(resource: Resource, facts: Facts, because: KeptBecause) -> N
         (a_resource(K.ROLE, "runctl-prewarm-vol-1", helper_for="vol-1"), FACTS, "left behind"),
         (a_resource(K.ROLE, "runctl-run", tags={RUN: RUN_ID}), FACTS, "left behind"),
         (a_resource(K.INTENT, "t", owner=None, details="volume"), with_intent(), "volume"),
+        (SECOND, with_run(unfinished=True), f"rented for {RUN_ID}"),
+        (NODE_COPY, FACTS, "left behind"),
+        (NODE_COPY, knowing(SECOND, facts=replace(FACTS, going=frozenset({"i-2"}))), "left behind"),
+        (NETWORK, FACTS, "left behind"),
+        (replace(NETWORK, kind=K.PLACEMENT_GROUP), FACTS, "left behind"),
     ],
 )
 def test_what_may_go(resource: Resource, facts: Facts, why: str) -> None:

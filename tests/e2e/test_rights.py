@@ -120,7 +120,7 @@ def test_a_user_with_the_printed_policy_can_work_and_without_each_right_is_told_
     more = ("--ebs-volume", "data", "--yes", "--wait", "--quiet")
     for right in ("MakeNetworks", "MakeNetworksIn", "KeepNetworks", "EndDisksWithMachines"):
         refused(right, *several, *more)
-    assert "trained" in runctl(*several, *more).ok().out
+    runctl(*several, *more).ok()
     refused("DeleteDisks", "aws", "ebs", "delete", volume, "--yes")
     runctl("aws", "ebs", "delete", volume, "--yes").ok()
     refused("StopAndStart", "aws", "stop", machine)

@@ -7,9 +7,12 @@ from datetime import timedelta
 from decimal import Decimal
 
 from runctl.core.models import Market
-from runctl.machines.expected_costs import Expected, expected_costs
+from runctl.machines.expected_costs import Expected, expected_costs, expected_nodes_costs
+from runctl.machines.node_volumes import NodeVolume, Sharing
+from runctl.machines.nodes import NodeGroupPlan
 from runctl.providers.interface import CreatePlan, InstanceRequest, VolumeMount
-from tests.cli.fake_provider import a_plan
+from runctl.providers.nodes import NodesPlan
+from tests.cli.fake_provider import a_plan, a_volume
 from tests.rates import hourly, monthly
 
 REQUEST = InstanceRequest(volumes=(VolumeMount("vol-1", "/mnt/data"),), data_volume_size_gib=100)
@@ -55,3 +58,23 @@ def test_without_a_price_nothing_is_added_up() -> None:
     costs = expected_costs(replace(PLAN, price=None), timedelta(hours=1))
 
     assert (costs.per_hour, costs.expected) == (None, None)
+
+
+def test_several_machines_cost_each_its_own_and_what_is_brought_once() -> None:
+    machine = replace(PLAN, ttl=timedelta(hours=10))
+    data = replace(
+        NodeVolume(a_volume("vol-1"), "/mnt/data", Sharing.COPIED, ""),
+        copies=2,
+        copy_price=monthly("14.60"),
+    )
+    plan = NodeGroupPlan(NodesPlan(machine, 3, 3, "network"), (data,))
+
+    costs = expected_nodes_costs(plan)
+
+    # Three times 1.033, and 0.020 for the volume and for each of its copies.
+    assert costs.per_hour == Decimal("3.159")
+    assert costs.copies_per_hour == Decimal("0.04")
+    assert costs.expected == Expected(timedelta(hours=10), Decimal("31.59"), at_most=True)
+    assert expected_nodes_costs(plan, timedelta(hours=2)).expected == Expected(
+        timedelta(hours=2), Decimal("6.318"), at_most=False
+    )

@@ -18,7 +18,7 @@ from runctl.core.errors import BudgetExceeded, CapacityError, Unreachable
 from runctl.core.journal import Change, Effect
 from runctl.core.models import Instance, InstanceState, Market, Volume
 from runctl.core.progress import Silent
-from runctl.core.tags import INTENT
+from runctl.core.tags import INTENT, RANK
 from runctl.costs.ledger import Entry, EntryKind, EntryState, Ledger
 from runctl.machines.creation import creating
 from runctl.machines.intents import IntentStore, Kind
@@ -218,6 +218,37 @@ def test_machines_that_a_group_rents_by_one_intent_have_a_row_each(shop: Shop) -
         ("i-1", NOON + 2 * HOUR),
         ("i-2", None),
     ]
+
+
+def test_machines_of_one_run_are_in_the_ledger_before_the_call_and_each_gets_its_row(shop: Shop) -> None:
+    shop.record.about_to_rent(a_plan(InstanceRequest(), client_token="all"), 3)
+    intended = shop.entries()
+    for rank in (1, 0):
+        shop.shows(an_instance(f"i-{rank}", tags={INTENT: "all", RANK: str(rank)}))
+
+    shop.record.drop_ranks("all", 2)
+
+    assert [(each.token, each.state) for each in intended] == [
+        ("all", EntryState.INTENDED),
+        ("all/1", EntryState.INTENDED),
+        ("all/2", EntryState.INTENDED),
+    ]
+    assert [(each.token, each.resource_id) for each in shop.entries() if each.kind is EntryKind.INSTANCE] == [
+        ("all", "i-0"),
+        ("all/1", "i-1"),
+    ]
+
+
+def test_a_budget_counts_all_machines_of_a_run_before_any_is_rented(
+    database: Database, tmp_path: Path
+) -> None:
+    # One costs $0.1578 an hour.
+    shop = Shop(database, tmp_path, budget=BudgetConfig(day=Decimal("0.3")))
+    plan = a_plan(InstanceRequest(), client_token="all")
+
+    shop.record.review(plan, 1)
+    with pytest.raises(BudgetExceeded, match="renting 2 × "):
+        shop.record.review(plan, 2)
 
 
 def test_a_volume_is_in_the_ledger_from_its_intent_to_its_deletion(shop: Shop) -> None:
