@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from runctl.core.errors import UsageError
+from runctl.core.errors import UsageError, ZoneMismatch
 from runctl.core.ids import VolumeId
 from runctl.core.models import Volume, VolumeState
 from runctl.machines.node_volumes import NodeVolume, Sharing, decide_sharing, without_shared
@@ -92,3 +92,5 @@ def test_what_all_have_decides_the_zone_and_is_not_attached_by_the_launch() -> N
 
     assert each.volumes == (VolumeMount(VOLUME.id, "/mnt/datasets"),)
     assert each.zone == "eu-west-1b"
+    with pytest.raises(ZoneMismatch, match="eu-west-1b"):
+        without_shared(replace(request, zone="eu-west-1a"), planned)

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from runctl.core import tags as tag
-from runctl.core.errors import Unreachable, Unsupported
+from runctl.core.errors import Unreachable, Unsupported, ZoneMismatch
 from runctl.core.ids import VolumeId
 from runctl.core.models import Instance, Volume
 from runctl.core.money import HOURS_PER_MONTH
@@ -132,11 +132,21 @@ def _usual(volume: Volume, taken: Iterable[str | None]) -> str:
 
 
 def without_shared(request: InstanceRequest, volumes: Sequence[NodeVolume]) -> InstanceRequest:
-    """The request for one of the machines: the volumes that only rank 0 has, in the zone that all decide. Pure."""
+    """The request for one of the machines: the volumes that only rank 0 has, in the zone that all decide. Pure.
+
+    Raises `ZoneMismatch` for a volume that all machines are to have, and that is in another zone.
+    """
     mounts, zone = [], request.zone
     for mount, planned in zip(request.volumes, volumes, strict=True):
         if planned.sharing is Sharing.SHARED:
-            zone = zone or planned.volume.zone
+            if zone not in {None, planned.volume.zone}:
+                raise ZoneMismatch(
+                    planned.volume.id,
+                    planned.volume.zone,
+                    str(zone),
+                    hint=f"all machines are in one zone: leave --zone {zone} out, or one of the volumes",
+                )
+            zone = planned.volume.zone
         else:
             mounts.append(replace(mount, volume=str(planned.volume.id), mount_point=planned.mount_point))
     return replace(request, volumes=tuple(mounts), zone=zone)

@@ -168,7 +168,10 @@ def new_nodes(
         def planned(market: Market) -> NodesPlan:
             machine = replace(each, market=market, token=creation.token)
             plan = nodes.plan(NodesRequest(machine, wanted.least, wanted.most), session.progress)
-            return replace(plan, machine=rentals.ranked(plan.machine))
+            ranked = rentals.ranked(plan.machine)
+            if request.zone is None and each.zone is not None:
+                ranked = replace(ranked, zone_reason="the volume's zone")
+            return replace(plan, machine=ranked)
 
         plan = planned(request.market)
         check_fallback(plan.machine)
