@@ -13,7 +13,7 @@ from runctl.agent.deadline_spec import DeadlineSpec, ProgressStatus
 from runctl.agent.spec import EndReason
 from runctl.core.ids import VolumeId
 from runctl.core.models import RunPhase
-from runctl.runs.deadlines.standing import paid_seconds, restarts, worked
+from runctl.runs.deadlines.standing import learned_from, paid_seconds, restarts, worked
 from runctl.runs.records import KnownAttempt, RunRecord, as_known
 from tests.runs.records import T0, a_run
 
@@ -197,3 +197,17 @@ def test_progress_is_shown_with_the_time_that_is_left() -> None:
     assert a_running(progress=replace(progress, total=None)).as_run(T0).progress == replace(
         run.progress, total=None, done=None, seconds_left=None
     )
+
+
+def test_the_progress_of_the_newest_run_that_did_the_same_says_how_long_it_takes() -> None:
+    def progress(steps: int) -> ProgressStatus:
+        return ProgressStatus(step=steps, total=1000, seen_at=START + 100, first_step=0, first_seen_at=START)
+
+    silent, other = a_run(args=("1000",)), a_run(args=("5",), progress=progress(500))
+    interrupted = a_run(args=("1000",), past=(replace(as_known(silent), progress=progress(100)),))
+    done = (interrupted.project, interrupted.script, ("1000",))
+    assert learned_from([silent, other, interrupted], *done) == (interrupted.id, 1000)
+    newer = a_run(args=("1000",), progress=progress(200))
+    assert learned_from([newer, interrupted], *done) == (newer.id, 500)
+    assert learned_from([silent, other], *done) is None
+    assert learned_from([newer], "another project", *done[1:]) is None

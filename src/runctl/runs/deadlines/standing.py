@@ -5,7 +5,7 @@ Recovery decides by the same numbers that ``runs show`` shows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from runctl.agent.deadline import (
     Worked,
     decide_and_say,
     job_of,
+    learned_work,
     on_demand_at,
     seconds_done,
     seconds_left,
@@ -91,6 +92,21 @@ def standing_of(
         on_demand=paid(Market.ON_DEMAND),
         interruptions=interruptions_of(attempts),
     )
+
+
+def learned_from(
+    records: Iterable[RunRecord], project: str, script: str, args: Sequence[str]
+) -> tuple[str, float] | None:
+    """A run of the same script with the same arguments whose progress says how long it takes: its id, and seconds.
+    ``records``, the newest first; ``None``: there is none. Pure."""
+    for record in records:
+        if (record.project, record.script, tuple(record.args)) != (project, script, tuple(args)):
+            continue
+        for progress in (record.progress, *(each.progress for each in reversed(record.past))):
+            work = learned_work(None, progress)
+            if work is not None:
+                return str(record.id), work
+    return None
 
 
 def shown_progress(progress: ProgressStatus | None, there: datetime, *, ended: bool) -> RunProgress | None:

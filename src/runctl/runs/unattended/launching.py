@@ -11,8 +11,10 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import cached_property
 
+from runctl.agent.deadline_spec import DeadlineSpec
 from runctl.agent.package import build
 from runctl.agent.spec import RunSpec
 from runctl.core.blank_volumes import formats_unasked
@@ -21,6 +23,7 @@ from runctl.core.errors import Interrupted
 from runctl.core.files import cache_folder
 from runctl.core.ids import InstanceId
 from runctl.core.models import GroupPhase, RunPhase, UnattendedRun, Volume
+from runctl.core.text import time_span
 from runctl.machines.creation import Creation
 from runctl.machines.intents import IntentState, Kind
 from runctl.machines.session import Session
@@ -31,6 +34,7 @@ from runctl.providers.groups import GroupPlan, GroupRequest, Groups, TakeUp
 from runctl.providers.interface import InstanceRequest, Provider, require
 from runctl.providers.limits import OFF
 from runctl.runs.deadlines.plan import check_deadline, plan_deadline, unattended, unattended_request
+from runctl.runs.deadlines.standing import learned_from
 from runctl.runs.launch_plan import (
     LaunchPlan,
     ResultsPlan,
@@ -43,6 +47,7 @@ from runctl.runs.launch_plan import (
     without_repeats,
 )
 from runctl.runs.launching import (
+    RUNS_MEASURED,
     LaunchRequest,
     deadline_spec,
     settled_deadline,
@@ -50,7 +55,7 @@ from runctl.runs.launching import (
     variables_of,
     volumes_of,
 )
-from runctl.runs.project_plan import plan_project
+from runctl.runs.project_plan import ProjectPlan, plan_project
 from runctl.runs.recipe import Recipe, kept_volumes
 from runctl.runs.records import RunRecord, planned
 from runctl.runs.store import run_store
@@ -88,7 +93,7 @@ def launching_unattended(
     volumes = volumes_of(own, machine)
     deadline, on_demand_from = deadline_spec(session, provider, request.deadline), None
     if deadline is not None:
-        deadline = unattended(deadline)
+        deadline = unattended(_with_estimate(session, deadline, project))
         check_deadline(deadline, SystemClock().now())
         machine, on_demand_from = unattended_request(machine, deadline, SystemClock().now())
     # A run that does nothing ends; a machine that ended itself would be replaced.
@@ -146,6 +151,21 @@ def launching_unattended(
             machine,
             volumes,
         )
+
+
+def _with_estimate(session: Session, deadline: DeadlineSpec, project: ProjectPlan) -> DeadlineSpec:
+    """Without an estimate, what the progress of an earlier run says that did the same."""
+    if deadline.estimate_seconds is not None:
+        return deadline
+    earlier = run_store(session).list(limit=RUNS_MEASURED)
+    found = learned_from(earlier, project_name(project.root.path), project.script, project.args)
+    if found is None:
+        return deadline
+    run_id, seconds = found
+    session.progress.note(
+        f"by its progress, {run_id} takes {time_span(timedelta(seconds=seconds))} for the same: that is the estimate"
+    )
+    return replace(deadline, estimate_seconds=seconds)
 
 
 @dataclass
