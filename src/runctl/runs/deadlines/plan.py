@@ -143,8 +143,8 @@ def unattended(spec: DeadlineSpec) -> DeadlineSpec:
     if spec.estimate_seconds is None:
         raise UsageError(
             "--unattended --deadline needs --estimate: when on-demand must begin is planned before the run has begun",
-            hint="--estimate 48h; the run's progress corrects it (--progress-pattern), and is the estimate of the next run"
-            " that does the same",
+            hint="--estimate 48h; the run's progress corrects it (--progress-pattern), and is the estimate of the"
+            " next run that does the same",
         )
     return replace(spec, decided_within=UNATTENDED_SECONDS)
 
