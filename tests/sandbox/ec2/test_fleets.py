@@ -278,3 +278,66 @@ def test_a_template_that_says_it_is_spot_is_refused(account: Account, create_fle
 
     assert code_of(caught.value) == "InvalidFleetConfig"
     account.ec2.delete_launch_template(LaunchTemplateId=created["LaunchTemplateId"])
+
+
+def together(least: int, most: int, market: str = "spot") -> dict[str, Any]:
+    options = {"SingleInstanceType": True, "SingleAvailabilityZone": True, "MinTargetCapacity": least}
+    return {
+        "TargetCapacitySpecification": {
+            "TotalTargetCapacity": most,
+            "DefaultTargetCapacityType": market,
+        },
+        "SpotOptions" if market == "spot" else "OnDemandOptions": options,
+    }
+
+
+def test_instances_that_belong_together_come_from_one_pool_or_none_does(
+    create_fleet: CreateFleet, account: Account, faults: Faults
+) -> None:
+    faults.capacity(1, zone=ZONES[0])
+    faults.capacity(2, zone=ZONES[1])
+
+    none = create_fleet(**together(3, 3))
+    some = create_fleet(**together(2, 3))
+
+    assert none["Instances"] == []
+    assert {error["ErrorCode"] for error in none["Errors"]} == {"InsufficientInstanceCapacity"}
+    assert len(none["Errors"]) == len(TYPES) * len(ZONES)
+    (group,) = some["Instances"]
+    assert len(group["InstanceIds"]) == 2
+    assert group["LaunchTemplateAndOverrides"]["Overrides"]["AvailabilityZone"] == ZONES[1]
+    with pytest.raises(ClientError) as refused:
+        create_fleet(SpotOptions={"MinTargetCapacity": 2})
+    assert code_of(refused.value) == "InvalidParameterCombination"
+
+
+def test_a_placement_group_takes_what_can_be_close_together_and_stays_while_it_is_used(
+    account: Account, launched: list[str], subnets: dict[str, str]
+) -> None:
+    account.ec2.create_placement_group(GroupName="close", Strategy="cluster")
+    launch: dict[str, Any] = {
+        "ImageId": account.image,
+        "MinCount": 1,
+        "MaxCount": 1,
+        "Placement": {"GroupName": "close"},
+    }
+
+    with pytest.raises(ClientError) as too_small:
+        account.ec2.run_instances(**launch, InstanceType="t3.medium", SubnetId=subnets[ZONES[0]])
+    answer = account.ec2.run_instances(**launch, InstanceType="m5.large", SubnetId=subnets[ZONES[0]])
+    launched.append(answer["Instances"][0]["InstanceId"])
+    with pytest.raises(ClientError) as elsewhere:
+        account.ec2.run_instances(**launch, InstanceType="m5.large", SubnetId=subnets[ZONES[1]])
+    with pytest.raises(ClientError) as used:
+        account.ec2.delete_placement_group(GroupName="close")
+    with pytest.raises(ClientError) as twice:
+        account.ec2.create_placement_group(GroupName="close", Strategy="cluster")
+
+    assert code_of(too_small.value) == "InvalidParameterCombination"
+    assert code_of(elsewhere.value) == "InvalidParameterValue"
+    assert code_of(used.value) == "InvalidPlacementGroup.InUse"
+    assert code_of(twice.value) == "InvalidPlacementGroup.Duplicate"
+    account.ec2.terminate_instances(InstanceIds=launched)
+    account.ec2.get_waiter("instance_terminated").wait(InstanceIds=launched, WaiterConfig={"Delay": 1})
+    account.ec2.delete_placement_group(GroupName="close")
+    assert account.ec2.describe_placement_groups()["PlacementGroups"] == []
