@@ -14,6 +14,9 @@ import click
 from runctl.cli.context import Cli
 from runctl.providers.registry import plugin
 
+SECTION = "This command"
+"""Where help has the option, where it has sections."""
+
 
 def offer_preview(command: click.Command, provider: str) -> None:
     """The command takes the provider's option, if it has one."""
@@ -35,6 +38,9 @@ def offer_preview(command: click.Command, provider: str) -> None:
 
     command.callback = callback
     command.params.append(click.Option([flag, "show_calls"], is_flag=True, help=help_text))
+    sections = getattr(command, "sections", None)
+    if sections:
+        command.sections = {**sections, SECTION: (*sections.get(SECTION, ()), flag)}  # type: ignore[attr-defined]
 
 
 def _preview(cli: Cli, provider: str, run: Callable[[], Any]) -> None:
