@@ -1,0 +1,179 @@
+"""One run on several machines, from the command line: started, followed, stopped, ended by one of them, recovered."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from runctl.sandbox.fault_client import Faults
+from tests.e2e.command_line import CommandLine, Outcome, until
+from tests.e2e.test_renting_nodes import NOTHING, left
+
+pytestmark = [pytest.mark.namespaces, pytest.mark.usefixtures("clean_account")]
+
+ON_TWO = ("--nodes", "2", "--engine", "none", "--instance-type", "m5.large", "--yes")
+
+SCRIPT = """\
+import os, signal, sys, time
+rank, folder = os.environ["RUNCTL_NODE_RANK"], os.environ["RUNCTL_CHECKPOINT_DIR"]
+found = os.environ["RUNCTL_RESUME_FROM"]
+step = int(open(found).read()) if found else 0
+print("rank", rank, "begins at", step, "with", os.environ["RUNCTL_NODE_ADDRESSES"], flush=True)
+
+def save(*_):
+    path = folder + "/step-" + str(step) + ".txt"
+    with open(path + ".partial", "w") as file:
+        file.write(str(step))
+    os.rename(path + ".partial", path)
+
+def end(*_):
+    save()
+    sys.exit(0)
+
+signal.signal(signal.SIGTERM, end)
+steps, failing = int(sys.argv[1]), sys.argv[2:]
+while step < steps:
+    time.sleep(0.1)
+    step += 1
+    if rank in failing:
+        sys.exit(3)
+    if step == 5:
+        save()
+with open(os.environ["RUNCTL_OUTPUT_DIR"] + "/rank", "w") as file:
+    file.write(rank)
+print("done", step, flush=True)
+"""
+
+
+@pytest.fixture
+def script(runctl: CommandLine) -> CommandLine:
+    (runctl.cwd / "nodes.py").write_text(SCRIPT)
+    return runctl
+
+
+def nodes_of(runctl: CommandLine) -> list[dict[str, Any]]:
+    shown = runctl("runs", "show", "latest", "--output", "json").ok().json
+    nodes: list[dict[str, Any]] = shown["nodes"]
+    return nodes
+
+
+def test_two_machines_are_one_run_with_one_log_and_the_results_of_rank_0(
+    script: CommandLine, ec2: Any
+) -> None:
+    done = script("aws", "launch", "nodes.py", *ON_TWO, "--no-checkpoint", "--wait", "--", "10").ok()
+
+    addresses = {line.partition("with ")[2] for line in done.out.splitlines() if "begins at 0" in line}
+    assert len(addresses) == 1
+    assert {"[0] done 10", "[1] done 10"} <= set(done.out.splitlines())
+    (rank,) = (script.cwd / "results").glob("*/output/rank")
+    assert rank.read_text() == "0"
+    assert left(ec2) == NOTHING
+    assert [(node["rank"], node["end_reason"]) for node in nodes_of(script)] == [
+        (0, "COMPLETED"),
+        (1, "COMPLETED"),
+    ]
+    assert ",".join(node["address"] for node in nodes_of(script)) in addresses
+    assert len(script("runs", "list", "--output", "json").ok().json) == 1
+    # Kept here, though the machines are gone.
+    one = script("runs", "logs", "latest", "--node", "1").ok().out.splitlines()
+    assert "done 10" in one
+    assert not any(line.startswith("[0]") for line in one)
+
+
+def test_a_script_that_fails_on_one_machine_ends_all_with_its_exit_code(
+    script: CommandLine, ec2: Any
+) -> None:
+    argv = ("aws", "launch", "nodes.py", *ON_TWO, "--no-checkpoint", "--no-results", "--wait")
+    failed = script(*argv, "--", "9999", "1")
+
+    assert failed.code == 3
+    assert "failed with exit code 3 (node 1: the script failed with exit code 3)" in failed.err
+    assert left(ec2)["instances"] == []
+    ends = [(node["end_reason"], node["caused_by"], node["exit_code"]) for node in nodes_of(script)]
+    assert ends[1] == ("FAILED", None, 3)
+    assert ends[0][:2] == ("STOPPED", 1)
+
+
+def test_stopping_a_run_and_its_time_limit_reach_all_machines(script: CommandLine, ec2: Any) -> None:
+    argv = ("aws", "launch", "nodes.py", *ON_TWO, "--no-checkpoint", "--no-results")
+    script(*argv, "--", "9999").ok()
+    until(lambda: all(node["state"] == "running" for node in nodes_of(script)), what="both nodes run")
+    stopped = script("runs", "stop", "latest", "--output", "json").ok().json
+    assert [node["end_reason"] for node in stopped[0]["nodes"]] == ["STOPPED", "STOPPED"]
+    assert stopped[0]["end_reason"] == "STOPPED"
+    # Nobody waits for it: the machines end themselves.
+    until(lambda: left(ec2)["instances"] == [], what="the machines have ended", seconds=120)
+
+    limited = script(*argv, "--timeout", "2s", "--wait", "--", "9999")
+    assert limited.code == 124
+    assert [node["end_reason"] for node in nodes_of(script)] == ["TIME_LIMIT", "TIME_LIMIT"]
+    assert left(ec2)["instances"] == []
+
+
+@pytest.mark.parametrize("fault", ["killed", "taken back"])
+def test_where_one_machine_is_gone_all_start_over_from_the_newest_checkpoint(
+    script: CommandLine, ec2: Any, faults: Faults, fault: str
+) -> None:
+    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="several")
+    found: list[Outcome] = []
+    argv = ("aws", "launch", "nodes.py", *ON_TWO, "--spot", "--checkpoint-s3", "s3://several/runs")
+
+    def launch() -> None:
+        found.append(script(*argv, "--no-results", "--wait", "--", "400", timeout=300))
+
+    launching = threading.Thread(target=launch)
+    launching.start()
+    try:
+        until(lambda: _published(script), seconds=120, what="a checkpoint is in the store")
+        victim = nodes_of(script)[1]["instance_id"]
+        if fault == "killed":
+            faults.kill_instance(victim)
+        else:
+            faults.interrupt(victim, 40)
+    finally:
+        launching.join()
+    (ended,) = found
+
+    assert ended.ok().code == 0
+    run = script("runs", "show", "latest", "--output", "json").ok().json
+    assert [each["end_reason"] for each in run["attempts"]] == [
+        "LOST" if fault == "killed" else "INTERRUPTED",
+        "COMPLETED",
+    ]
+    assert run["attempts"][1]["resumed_step"] >= 5
+    assert victim not in {node["instance_id"] for node in run["nodes"]}
+    # What its provider takes back, nobody else ends.
+    assert set(left(ec2)["instances"]) <= {victim}
+
+
+def _published(runctl: CommandLine) -> bool:
+    runs = runctl("runs", "list", "--output", "json").ok().json
+    newest = runs[0]["checkpoint"] if runs else None
+    return newest is not None and newest["published_at"] is not None
+
+
+def test_in_containers_the_machines_reach_each_other_by_name(in_container: CommandLine, ec2: Any) -> None:
+    (in_container.cwd / "names.py").write_text(
+        "import os, socket\n"
+        "names = ['runctl-node-' + str(rank) for rank in range(int(os.environ['RUNCTL_NODES']))]\n"
+        "print([socket.gethostbyname(name) for name in names] == os.environ['RUNCTL_NODE_ADDRESSES'].split(','))\n"
+    )
+    done = in_container(
+        *("aws", "launch", "names.py", *ON_TWO, "--no-checkpoint", "--no-results", "--wait"), timeout=300
+    ).ok()
+    assert {"[0] True", "[1] True"} <= set(done.out.splitlines())
+    assert left(ec2)["instances"] == []
+
+
+def test_the_pages_commands_are_understood(script: CommandLine, tmp_path: Path) -> None:
+    (script.cwd / "train.py").write_text("print()\n")
+    plan = script(
+        *("aws", "launch", "train.py", "--nodes", "2", "--engine", "torchrun"),
+        *("--engine-args", "--nproc-per-node 1", "--dry-run", "--output", "json"),
+    ).ok()
+    assert plan.json["nodes"]["engine"] == "torchrun"
+    assert not (tmp_path / "results").exists()
