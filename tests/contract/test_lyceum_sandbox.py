@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from runctl.cleanup.machines_only import MachineInventory
 from runctl.core.config import Config
-from runctl.core.errors import CapacityError
-from runctl.core.ids import InstanceId
+from runctl.core.errors import CapacityError, Conflict, PermissionDenied, Unsupported
+from runctl.core.ids import InstanceId, VolumeId
 from runctl.core.models import Instance, InstanceState, Market
 from runctl.providers import registry
-from runctl.providers.interface import InstanceRequest, Provider
+from runctl.providers.interface import InstanceRequest, Provider, VolumeMount
 from runctl.providers.lyceum.lyceum_provider import LyceumProvider
 from runctl.providers.lyceum.settings import LyceumConfig
 from runctl.sandbox.connection import SandboxInfo
@@ -143,3 +144,39 @@ def test_a_spot_vm_that_goes_without_our_asking_was_interrupted(
     assert (found.state, found.interrupted) == (InstanceState.TERMINATED, True)
     assert not lyceum.instance(ended.id).interrupted
     assert lyceum.renting.wait_ended(taken.id, timeout=timedelta(seconds=10)).id == taken.id
+
+
+def test_a_block_volume_is_made_with_a_machine_outlives_it_and_is_on_the_next_one(
+    lyceum: LyceumProvider,
+) -> None:
+    plan = lyceum.renting.plan(replace(L40S, options={"new-volume": 20}))
+    assert "block volume of 20 GB" in plan.will_also_create[0]
+    first = lyceum.renting.create(plan)
+    (volume,) = lyceum.volumes.list()
+    assert (volume.size_gib, volume.instances) == (20, (first.id,))
+    with pytest.raises(Conflict, match=first.id):
+        lyceum.volumes.delete(volume.id)
+    ready = lyceum.wait_ready(first.id, timeout=READY_TIMEOUT)
+    lyceum.transport(ready).run(["touch", f"{volume.mount_point}/mine"])
+    lyceum.renting.terminate(first.id)
+    assert [each.id for each in lyceum.volumes.list()] == [volume.id], "it is known to be ours still"
+    assert volume.id in {each.id for each in MachineInventory(lyceum).list().resources}
+
+    again = replace(L40S, volumes=(VolumeMount(volume.id),))
+    with pytest.raises(Unsupported, match="nowhere else"):
+        lyceum.renting.plan(replace(L40S, volumes=(VolumeMount(volume.id, "/data"),)))
+    second = lyceum.renting.create(lyceum.renting.plan(again))
+    try:
+        ready = lyceum.wait_ready(second.id, timeout=READY_TIMEOUT)
+        assert lyceum.transport(ready).run(["ls", str(volume.mount_point)]).stdout == b"mine\n"
+        (attached,) = ready.volumes
+        (mount,) = lyceum.agent(ready).mounts({str(attached.mount_point): attached.volume_id})
+        assert (mount.mount_point, mount.volume_id) == (volume.mount_point, volume.id)
+    finally:
+        lyceum.renting.terminate(second.id)
+    lyceum._context.forget_volume(volume.id)
+    with pytest.raises(PermissionDenied):
+        lyceum.volumes.delete(volume.id)
+    lyceum._context.note_volume(volume.id)
+    lyceum.volumes.delete(VolumeId(volume.id))
+    assert lyceum.volumes.list(everyone=True) == ()

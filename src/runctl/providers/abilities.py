@@ -41,6 +41,7 @@ class made_when_asked(Generic[Ability]):  # noqa: N801 (a decorator)
 ABILITIES: Mapping[str, str] = {
     "renting": "rent and end machines",
     "stop_and_start": "stop and start machines",
+    "containers": "run a project's image",
     "limits": "end machines by a time, a budget, or idleness",
     "groups": "replace machines with nobody watching",
     "nodes": "rent several machines for one run",
@@ -48,7 +49,7 @@ ABILITIES: Mapping[str, str] = {
     "catalogue": "list what can be rented",
     "prices": "tell prices",
     "bill": "tell what was billed",
-    "volumes": "block volumes",
+    "volumes": "volumes that outlive machines",
     "snapshots": "snapshots of volumes",
     "clones": "copies of volumes",
     "resizing": "larger and faster volumes",

@@ -15,7 +15,7 @@ from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runctl.core.errors import Unsupported
 from runctl.core.ids import InstanceId, VolumeId
@@ -193,6 +193,8 @@ class CreatePlan:
     """For how long the budget pays; the machine ends itself then."""
     idle_timeout: timedelta | None = None
     """The machine ends itself when nothing has used it for so long; ``None``: never."""
+    new_volume_gib: int | None = None
+    """Of a volume that comes into being with the machine and outlives it; see `will_also_create`."""
     can_end_itself: bool = True
     """False where a machine cannot be told to end itself at a limit."""
 
@@ -313,7 +315,7 @@ class Provider(ABC):
     transports: tuple[str, ...] = ("ssh",)
     """The names that `transport` takes besides ``auto``, in the order in which that tries them."""
 
-    containers: Literal[True] | Unsupported = True
+    containers: bool | Unsupported = True
     """Why its machines cannot run a project's image; ``True``: they can, where they have Docker."""
     renting: Renting | Unsupported = Unsupported("this provider cannot create machines")
     stop_and_start: StopAndStart | Unsupported = Unsupported("this provider cannot stop and start machines")

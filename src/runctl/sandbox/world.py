@@ -103,6 +103,7 @@ class World:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
+        self.lyceum.folder = self.home / "lyceum-volumes"
         self.runpod.volumes.folder = self.home / "runpod-volumes"
 
     @property

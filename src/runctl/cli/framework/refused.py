@@ -34,6 +34,11 @@ def refused_command(argument: str) -> click.Command:
         found = cli.provider(provider)
         require(getattr(found, ABILITY_OF.get(verb, "volumes")))
         if not isinstance(found.volumes, Unsupported) and found.volumes.chosen_at_creation:
+            if verb.endswith(" create"):
+                raise Unsupported(
+                    f"volumes of {provider} come into being with a machine",
+                    hint=f"{command_line(provider, 'create')} --help says how",
+                )
             raise Unsupported(
                 f"a machine of {provider} has the volume that it was made with, for as long as it is there",
                 hint=f"choose it then: {command_line(provider, 'create', '--volume', 'NAME:/PATH')}",

@@ -170,7 +170,13 @@ class LyceumApi:
 
     def delete_volume(self, volume_id: str) -> None:
         """A detached volume is gone. Raises `NotFound`, `Conflict`."""
-        _good(self._rest.write("DELETE", f"{_ROOT}/storage/block/{volume_id}"), f"delete volume {volume_id}")
+        answer = self._rest.write("DELETE", f"{_ROOT}/storage/block/{volume_id}")
+        if answer.status >= 500:
+            raise OutcomeUnknown(
+                f"Lyceum answered {answer.status} to the deletion of volume {volume_id}: {_detail(answer)}",
+                hint=f"runctl lyceum volumes delete {volume_id}",
+            )
+        _good(answer, f"delete volume {volume_id}")
 
     def user(self) -> User:
         """Whose key it is, and the balance."""

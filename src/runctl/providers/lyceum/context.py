@@ -92,5 +92,22 @@ class LyceumContext:
         """It was not ended after all."""
         self._ended_file(instance_id).unlink(missing_ok=True)
 
+    def note_volume(self, volume_id: str) -> None:
+        """It is a machine's of ours: Lyceum keeps no word of that when the machine has ended. Raises `OSError`."""
+        file = self._volume_file(volume_id)
+        make_private_folder(file.parent)
+        file.touch()
+
+    def known_volumes(self) -> frozenset[str]:
+        """Those that were noted."""
+        return frozenset(file.name for file in self._volume_file("any").parent.glob("*"))
+
+    def forget_volume(self, volume_id: str) -> None:
+        """It does not exist any more."""
+        self._volume_file(volume_id).unlink(missing_ok=True)
+
+    def _volume_file(self, volume_id: str) -> Path:
+        return self.state_directory / "volumes" / volume_id.replace("/", "_")
+
     def _ended_file(self, vm_id: str) -> Path:
         return self.state_directory / "ended" / vm_id.replace("/", "_")

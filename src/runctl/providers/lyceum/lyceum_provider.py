@@ -38,6 +38,7 @@ from runctl.providers.lyceum.context import LyceumContext
 from runctl.providers.lyceum.offers import LyceumOffers
 from runctl.providers.lyceum.prices import LyceumPrices
 from runctl.providers.lyceum.renting import LyceumRenting
+from runctl.providers.lyceum.volumes import LyceumVolumes
 from runctl.providers.ssh_machines import SshMachines
 from runctl.transport.interface import Transport
 
@@ -45,7 +46,6 @@ _COMMAND_TIMEOUT = timedelta(seconds=45)
 _PREPARING = timedelta(minutes=10)
 """An image without Docker has it installed."""
 _SCRIPT = PurePosixPath("/tmp/runctl-first-boot.sh")  # noqa: S108 (on the machine, and read by root at once)
-_NO_VOLUMES = "Lyceum's block volumes can only come into being with a machine, and be attached to a new one"
 
 
 class LyceumProvider(Provider):
@@ -53,7 +53,6 @@ class LyceumProvider(Provider):
 
     name = "lyceum"
     stop_and_start = Unsupported("Lyceum's machines cannot be stopped: they are ended, or they are billed")
-    volumes = Unsupported(_NO_VOLUMES)
     limits = Unsupported(
         "the limits of a Lyceum machine are settled when it is created: --ttl, --budget, --idle-timeout"
     )
@@ -67,7 +66,7 @@ class LyceumProvider(Provider):
     snapshots = Unsupported("Lyceum's volumes have no snapshots")
     clones = Unsupported("Lyceum's volumes cannot be copied")
     resizing = Unsupported("Lyceum's volumes cannot be resized")
-    filling = Unsupported(_NO_VOLUMES)
+    filling = Unsupported("Lyceum's block volumes are filled by a machine that has them: runctl cp, or a run")
     spot_market = Unsupported("Lyceum tells nothing of how likely spot machines are")
     registry = Unsupported("Lyceum has no image registry", hint='name one: [docker] registry = "HOST/PATH"')
 
@@ -83,7 +82,12 @@ class LyceumProvider(Provider):
     @made_when_asked
     def renting(self) -> LyceumRenting:
         """VMs that are created and ended."""
-        return LyceumRenting(self._context)
+        return LyceumRenting(self._context, self.volumes)
+
+    @made_when_asked
+    def volumes(self) -> LyceumVolumes:
+        """Block volumes, made with a machine."""
+        return LyceumVolumes(self._context)
 
     @made_when_asked
     def catalogue(self) -> LyceumOffers:

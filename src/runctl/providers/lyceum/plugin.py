@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runctl.providers.lyceum.settings import LyceumConfig
-from runctl.providers.plugin import BASIC_VERBS, RENTING_VERBS, Defaults, IdKind, ProviderPlugin
+from runctl.providers.plugin import (
+    BASIC_VERBS,
+    RENTING_VERBS,
+    CreateOption,
+    Defaults,
+    IdKind,
+    ProviderPlugin,
+    VolumeGroup,
+)
 
 if TYPE_CHECKING:
     from runctl.core.config import Config
@@ -69,6 +77,22 @@ plugin = ProviderPlugin(
             "",
             "[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",
             "9918b72c1dce41a6875abaf5d5ab64e9",
+        ),
+    ),
+    volumes=VolumeGroup(
+        "volumes",
+        "Keep data on block volumes, which are made with a machine and outlive it.",
+        types=("block",),
+        chosen_at_creation=True,
+        verbs=("list", "show", "delete"),
+    ),
+    create_options=(
+        CreateOption(
+            "--new-volume",
+            "GB of a block volume that is made with the machine, and stays when that has ended.",
+            section="Volumes",
+            metavar="GB",
+            least=1,
         ),
     ),
     instance_types=instance_types,

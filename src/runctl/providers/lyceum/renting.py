@@ -20,16 +20,18 @@ from runctl.core.errors import (
 from runctl.core.ids import InstanceId, new_client_token
 from runctl.core.journal import Change, Effect
 from runctl.core.models import Instance, InstanceState, Market
+from runctl.core.mount_points import usual_mount_points
 from runctl.core.progress import SILENT, Progress
 from runctl.core.waiting import attempts
 from runctl.providers.capacity import Offer, RefusalListener, no_listener
-from runctl.providers.interface import CreatePlan, InstanceRequest, Renting
+from runctl.providers.interface import CreatePlan, InstanceRequest, Renting, VolumeMount
 from runctl.providers.labels import label_of, left_out, tags_of
 from runctl.providers.limits import settled_limits
 from runctl.providers.lyceum.api import NAME, Vm
 from runctl.providers.lyceum.catalogue import ANYWHERE, choose, on_offer, parse_kind, rate_of
 from runctl.providers.lyceum.context import LyceumContext
 from runctl.providers.lyceum.machines import PROVIDER, state_of, time_of
+from runctl.providers.lyceum.volumes import LyceumVolumes
 from runctl.providers.without_tokens import Creations
 
 FOUND_WITHIN = timedelta(minutes=10)
@@ -44,8 +46,9 @@ class LyceumRenting(Renting):
     ends_on_shutdown = False
     choosing = True
 
-    def __init__(self, context: LyceumContext) -> None:
+    def __init__(self, context: LyceumContext, volumes: LyceumVolumes) -> None:
         self._context = context
+        self._volumes = volumes
         self._creations: Creations[Vm] = Creations(
             PROVIDER,
             NAME,
@@ -61,6 +64,7 @@ class LyceumRenting(Renting):
         """Which machines will do, and their prices."""
         del progress
         _refuse(request)
+        mounts = tuple(self._mount(each) for each in request.volumes)
         context = self._context
         now = context.clock.now()
         variants = context.api.variants()
@@ -106,7 +110,7 @@ class LyceumRenting(Renting):
             login_user=context.settings.login_user,
             price=first.price,
             on_demand_price=rate_of(kind, on_demand, now) if on_demand is not None else None,
-            volumes=(),
+            volumes=mounts,
             volume_prices={},
             data_volume_size_gib=None,
             data_mount_point=request.data_mount_point,
@@ -122,6 +126,8 @@ class LyceumRenting(Renting):
             tags=tags,
             client_token=token,
             warnings=_warnings(request, first),
+            will_also_create=_new_volume_text(request),
+            new_volume_gib=new_volume(request),
             offers=choice.offers,
             left_out=choice.left_out,
             max_price=request.max_price,
@@ -155,6 +161,9 @@ class LyceumRenting(Renting):
             )
         if state_of(vm) is InstanceState.TERMINATED:
             return self._context.instance(vm)
+        for attached in vm.volumes or ():
+            # Whoever ends it by an answer that is lost knows the volume all the same.
+            self._context.note_volume(attached.volume_id)
         # Before the call: a VM that ends after it is not to be taken for one that was taken back.
         self._context.note_ended(instance_id)
         entry = self._context.journal.begin(
@@ -178,7 +187,10 @@ class LyceumRenting(Renting):
             entry.refused()
             raise
         for volume in (ended.detached_volumes or ()) if ended else ():
-            progress.note(f"block volume {volume.volume_id} stays, and is billed")
+            self._context.note_volume(volume.volume_id)
+            progress.note(
+                f"block volume {volume.volume_id} stays, and is billed: runctl lyceum volumes delete {volume.volume_id}"
+            )
         vm = self._ended(instance_id, vm)
         entry.done()
         return self._context.instance(vm)
@@ -198,7 +210,17 @@ class LyceumRenting(Renting):
 
     def _body(self, plan: CreatePlan, offer: Offer) -> dict[str, Any]:
         kind = parse_kind(offer.pool.instance_type)
+        storage: dict[str, Any] = {}
+        if plan.volumes:
+            # They decide where the machine is; else a volume may be copied elsewhere for hours, and billed twice.
+            storage = {
+                "volume_ids": [each.volume for each in plan.volumes],
+                "volume_migration_allowed": False,
+            }
+        elif plan.new_volume_gib is not None:
+            storage = {"new_volume": {"size_gb": plan.new_volume_gib}}
         return {
+            **storage,
             "user_public_key": self._context.access.public_key,
             "hardware_profile": kind.profile,
             "instance_type": plan.market.value,
@@ -206,6 +228,22 @@ class LyceumRenting(Renting):
             "instance_specs": {"gpu_count": kind.gpus},
             "display_name": label_of(plan.tags),
         }
+
+    def _mount(self, wanted: VolumeMount) -> VolumeMount:
+        """With the volume's id, and where Lyceum mounts it. Raises `NotFound`, `Conflict`, `Unsupported`."""
+        volume = self._volumes.find(wanted.volume)
+        path = volume.mount_point or usual_mount_points(volume)[0].path
+        if wanted.mount_point not in {None, path}:
+            raise Unsupported(
+                f"Lyceum mounts {volume.id} at {path}, and nowhere else", hint=f"--volume {volume.id}"
+            )
+        if volume.attached_to is not None:
+            raise Conflict(
+                f"block volume {volume.id} is used by {volume.attached_to}",
+                hint=f"runctl lyceum terminate {volume.attached_to}",
+                code="volume-in-use",
+            )
+        return VolumeMount(volume.id, path)
 
     def _of_token(self, token: str) -> Vm | None:
         """The VM that this token has made, ended ones too; the newest that lives first."""
@@ -241,7 +279,10 @@ class LyceumRenting(Renting):
 def _refuse(request: InstanceRequest) -> None:
     """What Lyceum's machines cannot have. Raises `Unsupported`."""
     for wanted, reason in (
-        (request.volumes, "Lyceum's block volumes cannot be named by runctl yet"),
+        (
+            request.volumes and new_volume(request),
+            "a Lyceum machine has volumes that there are or a new one, not both: --volume or --new-volume",
+        ),
         (request.data_volume_size_gib, "Lyceum's machines have no fresh data disk that ends with them"),
         (request.root_volume_size_gib, "the size of a Lyceum machine's disk cannot be chosen"),
         (request.image, "Lyceum's machines have one image"),
@@ -251,6 +292,20 @@ def _refuse(request: InstanceRequest) -> None:
     ):
         if wanted:
             raise Unsupported(reason)
+
+
+def new_volume(request: InstanceRequest) -> int | None:
+    """GB of the volume that is made with the machine."""
+    size = request.options.get("new-volume")
+    return None if size is None else int(size)
+
+
+def _new_volume_text(request: InstanceRequest) -> tuple[str, ...]:
+    size = new_volume(request)
+    if size is None:
+        return ()
+    what = f"a block volume of {size} GB, which stays when the machine has ended"
+    return (f"{what}, and is billed (Lyceum does not say how much) until runctl lyceum volumes delete",)
 
 
 def _warnings(request: InstanceRequest, offer: Offer) -> tuple[str, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import shutil
 import threading
 import time
 import uuid
@@ -10,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from runctl.sandbox.api.rest import Bodies, Refused, RestBehaviour
@@ -28,6 +31,8 @@ NOT_SOLD = {("l40s", "spot")}
 """Priced, and not among the variants (§10)."""
 COUNTS = (1, 2, 4, 8)
 LOGIN_USER = "lyceum"
+LOGIN_UID = 1000
+"""Of that user on the sandbox's machines."""
 SHUTDOWN_SECONDS = 5.0
 
 
@@ -62,7 +67,6 @@ class SandboxVm:
     created_at: datetime
     status: str = "pending"
     address: str | None = None
-    volumes: list[str] = field(default_factory=list)
     appears_at: float = 0.0
     """By the monotonic clock: from when on the list has it."""
 
@@ -92,12 +96,42 @@ class SandboxVm:
         }
 
 
+@dataclass
+class BlockVolume:
+    """One block volume: a folder, which its VM has mounted from its first moment to its last (§8)."""
+
+    volume_id: str
+    size_gb: int
+    vm_id: str | None = None
+
+    @property
+    def mount_path(self) -> str:
+        """The same at each attachment."""
+        return f"/mnt/{self.volume_id}"
+
+    def shown(self) -> dict[str, Any]:
+        """As the list of volumes shows it."""
+        return {
+            **self.on_vm(),
+            "status": "in-use" if self.vm_id else "available",
+            "location": "eu-north",
+            "attached_vm_id": self.vm_id,
+        }
+
+    def on_vm(self) -> dict[str, Any]:
+        """As its VM shows it."""
+        return {"volume_id": self.volume_id, "size_gb": self.size_gb, "mount_path": self.mount_path}
+
+
 class Account:
     """What there is at Lyceum, for one key."""
 
     def __init__(self) -> None:
         self.behaviour = Behaviour()
         self.vms: dict[str, SandboxVm] = {}
+        self.volumes: dict[str, BlockVolume] = {}
+        self.folder: Path | None = None
+        """Where the data of the volumes is, a folder for each."""
         self._lock = threading.RLock()
 
     def create(self, world: Bodies, body: dict[str, Any], environment: Mapping[str, str]) -> SandboxVm:
@@ -128,6 +162,9 @@ class Account:
             vm_id = str(uuid.uuid4()) if len(self.vms) % 2 else secrets.token_hex(16)
             vm = SandboxVm(vm_id, profile, gpus, market, body.get("display_name"), datetime.now(UTC))
             self.vms[vm_id] = vm
+            shares = tuple(
+                (self._folder_of(volume), volume.mount_path) for volume in self._storage(body, vm_id)
+            )
         hardware = Hardware(
             instance_id=f"lyceum-{vm_id}",
             login_user=LOGIN_USER,
@@ -135,9 +172,49 @@ class Account:
             authorized_key=str(body["user_public_key"]),
             user_data=None,
             environment=environment,
+            shares=shares,
         )
         threading.Thread(target=self._boot, args=(world, vm, hardware), daemon=True).start()
         return vm
+
+    def _storage(self, body: dict[str, Any], vm_id: str) -> list[BlockVolume]:
+        """The volumes of a creation, attached. Raises `Refused`."""
+        found = []
+        for volume_id in body.get("volume_ids") or ():
+            volume = self.volumes.get(volume_id)
+            if volume is None or volume.vm_id is not None:
+                del self.vms[vm_id]
+                raise Refused(400, "The volume does not exist or is attached.")
+            found.append(volume)
+        if body.get("new_volume"):
+            made = BlockVolume(f"vol-{secrets.token_hex(6)}", int(body["new_volume"]["size_gb"]))
+            folder = self._folder_of(made)
+            folder.mkdir(parents=True)
+            os.chown(folder, LOGIN_UID, LOGIN_UID)
+            self.volumes[made.volume_id] = made
+            found.append(made)
+        for volume in found:
+            volume.vm_id = vm_id
+        return found
+
+    def volumes_of(self, vm_id: str) -> list[BlockVolume]:
+        """Those that a VM has."""
+        return [volume for volume in self.volumes.values() if volume.vm_id == vm_id]
+
+    def delete_volume(self, volume_id: str) -> None:
+        """A detached one is gone, with its data. Raises `Refused`."""
+        volume = self.volumes.get(volume_id)
+        if volume is None:
+            raise Refused(404, "Volume not found")
+        if volume.vm_id is not None:
+            raise Refused(409, "The volume is attached.")
+        shutil.rmtree(self._folder_of(volume), ignore_errors=True)
+        del self.volumes[volume_id]
+
+    def _folder_of(self, volume: BlockVolume) -> Path:
+        if self.folder is None:
+            raise AssertionError("the account has no folder yet")
+        return self.folder / volume.volume_id
 
     def terminate(self, world: Bodies, vm_id: str, status: str = "terminated") -> SandboxVm:
         """It has ended, and nothing is left of its machine. Raises `Refused` for one that is not there."""
@@ -146,6 +223,8 @@ class Account:
             if vm is None or vm.is_over:
                 raise Refused(404, "VM not found")
             vm.status = status
+            for volume in self.volumes_of(vm_id):
+                volume.vm_id = None
         threading.Thread(target=world.forget_machine, args=(f"lyceum-{vm_id}",), daemon=True).start()
         return vm
 

@@ -30,6 +30,7 @@ class LyceumApi(RestApi):
             Rule(f"{ROOT}/vms/<vm_id>/status", methods=["GET"], endpoint="status"),
             Rule(f"{ROOT}/vms/<vm_id>", methods=["DELETE"], endpoint="terminate"),
             Rule(f"{ROOT}/storage/block", methods=["GET"], endpoint="volumes"),
+            Rule(f"{ROOT}/storage/block/<volume_id>", methods=["DELETE"], endpoint="delete_volume"),
             Rule(f"{ROOT}/user/status", methods=["GET"], endpoint="user"),
         ]
     )
@@ -85,22 +86,27 @@ class LyceumApi(RestApi):
         vm = self._account.vms.get(vm_id)
         if vm is None or vm not in self._account.listed():
             raise Refused(404, "VM not found")
-        return vm.shown()
+        return {**vm.shown(), "volumes": [each.on_vm() for each in self._account.volumes_of(vm_id)]}
 
     def _terminate(self, _request: Request, vm_id: str) -> Any:
+        detached = [each.on_vm() for each in self._account.volumes_of(vm_id)]
         vm = self._account.terminate(self._world, vm_id)
         return {
             "vm_id": vm.vm_id,
             "status": "terminated",
             "message": f"VM {vm.vm_id} has been terminated",
-            "detached_volumes": [],
+            "detached_volumes": detached,
         }
 
     def _availability(self, _request: Request) -> Any:
         return {"available_hardware_profiles": [], "available_instance_variants": self._account.variants()}
 
     def _volumes(self, _request: Request) -> Any:
-        return {"volumes": []}
+        return {"volumes": [each.shown() for each in self._account.volumes.values()]}
+
+    def _delete_volume(self, _request: Request, volume_id: str) -> Any:
+        self._account.delete_volume(volume_id)
+        return {"message": f"Volume {volume_id} has been deleted"}
 
     def _user(self, _request: Request) -> Any:
         return {

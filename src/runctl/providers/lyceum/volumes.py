@@ -1,0 +1,112 @@
+"""Lyceum's block volumes: made with a machine, kept when it has ended, and had again by a new one."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from runctl.core import tags as tag
+from runctl.core.errors import Conflict, NotFound, PermissionDenied, Unsupported
+from runctl.core.ids import InstanceId, VolumeId
+from runctl.core.journal import Change, Effect
+from runctl.core.models import Volume, VolumeState
+from runctl.core.progress import SILENT, Progress
+from runctl.providers.labels import tags_of
+from runctl.providers.lyceum.api import BlockVolume
+from runctl.providers.lyceum.catalogue import ANYWHERE
+from runctl.providers.lyceum.context import LyceumContext
+from runctl.providers.lyceum.machines import PROVIDER
+from runctl.providers.volume_plans import VolumePlan, VolumeRequest
+from runctl.providers.volumes import ProvidedVolumes
+
+WITH_A_MACHINE = "Lyceum's block volumes come into being with a machine"
+_HOW = "runctl lyceum create --new-volume GB"
+
+
+def volume_of(found: BlockVolume, *, is_ours: bool, owner: str) -> Volume:
+    """The volume; Lyceum has no names and no prices for them. Pure."""
+    vm = found.attached_vm_id
+    return Volume(
+        id=VolumeId(found.volume_id),
+        name=None,
+        state=VolumeState.IN_USE if vm else VolumeState.AVAILABLE,
+        size_gib=found.size_gb or 0,
+        type="block",
+        iops=None,
+        throughput=None,
+        zone=found.location or ANYWHERE,
+        encrypted=False,
+        attached_to=InstanceId(vm) if vm else None,
+        device=None,
+        mount_point=found.mount_path,
+        persistent=False,
+        price_per_month=None,
+        tags={tag.OWNED: tag.OWNED_VALUE, tag.OWNER: owner} if is_ours else {},
+        instances=(InstanceId(vm),) if vm else (),
+    )
+
+
+class LyceumVolumes(ProvidedVolumes):
+    """See `Volumes`. Ours are those that a machine of ours has, or was seen to have from this computer."""
+
+    provider = PROVIDER
+
+    def __init__(self, context: LyceumContext) -> None:
+        self._context = context
+
+    def plan(self, request: VolumeRequest) -> VolumePlan:
+        """Raises `Unsupported`."""
+        del request
+        raise Unsupported(WITH_A_MACHINE, hint=_HOW)
+
+    def create(self, plan: VolumePlan, progress: Progress = SILENT) -> Volume:
+        """Raises `Unsupported`."""
+        del plan, progress
+        raise Unsupported(WITH_A_MACHINE, hint=_HOW)
+
+    def list(self, *, everyone: bool = False) -> tuple[Volume, ...]:
+        """In Lyceum's order: it does not tell how old they are."""
+        context = self._context
+        volumes = context.api.volumes()
+        ours = {vm.vm_id for vm in context.api.vms() if tags_of(vm.display_name)} if volumes else set()
+        for each in volumes:
+            if each.attached_vm_id in ours:
+                context.note_volume(each.volume_id)
+        kept = context.known_volumes()
+        found = [
+            volume_of(each, is_ours=each.volume_id in kept, owner=context.owner if volumes else "")
+            for each in volumes
+        ]
+        return tuple(each for each in found if everyone or tag.is_ours(each.tags))
+
+    def delete(
+        self, volume_id: VolumeId, progress: Progress = SILENT, *, include_protected: bool = False
+    ) -> None:
+        """One that no machine has."""
+        del include_protected
+        try:
+            volume = self.find(volume_id)
+        except NotFound:
+            return
+        if not tag.is_ours(volume.tags):
+            raise PermissionDenied(
+                f"block volume {volume_id} was not made from this computer",
+                hint="delete it in Lyceum's dashboard, or with the vendor's tool",
+                code="not-ours",
+            )
+        if volume.attached_to is not None:
+            raise Conflict(
+                f"block volume {volume_id} is used by {volume.attached_to}",
+                hint=f"runctl lyceum terminate {volume.attached_to}",
+                code="volume-in-use",
+            )
+        progress.step(f"deleting {volume.id}")
+        gone = Change(
+            "volume",
+            (volume.id,),
+            Effect.GONE,
+            f"block volume {volume.id} is deleted, with its data",
+            check=f"runctl lyceum volumes show {volume.id}",
+        )
+        with self._context.journal.calling(gone), suppress(NotFound):
+            self._context.api.delete_volume(volume.id)
+        self._context.forget_volume(volume.id)
