@@ -220,7 +220,7 @@ def test_a_plan_has_no_volume_twice_in_json(invoke: Invoke, aws: Script) -> None
             "aws", "create", "--ebs-volume", "v", "--mount-point", "/mnt/v", "--dry-run", "--output", "json"
         )
     )
-    assert plan["volumes"] == [{"volume": "v", "mount_point": "/mnt/v"}]
+    assert plan["volumes"] == [{"volume": "v", "mount_point": "/mnt/v", "read_only": False}]
 
 
 def test_a_name_that_another_instance_has_is_warned_of(invoke: Invoke, aws: Script) -> None:

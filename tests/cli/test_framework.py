@@ -413,7 +413,7 @@ def test_help_has_its_options_in_sections_and_examples_that_can_be_parsed(invoke
 
 
 OPTIONS_OF_OTHER_PROVIDERS = {
-    *("--ebs-volume", "--mount-point"),
+    *("--volume", "--ebs-volume", "--ebs-mount", "--mount-point"),
     *("--auto-resume", "--max-attempts", "--retry-within"),
 }
 

@@ -25,7 +25,7 @@ _VERBS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "status": ("Show one instance.", f"{_INSTANCES}:status_command", ()),
     "wait": ("Wait until an instance can be used.", f"{_INSTANCES}:wait_command", ()),
     "start": ("Start a stopped instance.", f"{_INSTANCES}:start_command", ()),
-    "stop": ("Stop instances; their disks stay.", f"{_INSTANCES}:stop_command", ()),
+    "stop": ("Stop instances, to start them again later.", f"{_INSTANCES}:stop_command", ()),
     "terminate": ("End instances for good; volumes stay.", f"{_INSTANCES}:terminate_command", ("rm",)),
     "exec": ("Run a command on an instance.", "runctl.cli.machines.exec:exec_command", ()),
     "launch": (

@@ -71,7 +71,10 @@ def _create_plain(provider: str) -> click.Command:
         project: str | None,
         dry_run: bool,
     ) -> None:
-        """Create a volume, which machines are then made with."""
+        """Create a volume.
+
+        Machines are then made with it.
+        """
         request = VolumeRequest(size_gib=size, name=name, type=kind, zone=zone, project=project)
         create_volume(cli, provider, with_project(cli.session, request), dry_run=dry_run)
 
