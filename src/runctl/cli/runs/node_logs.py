@@ -9,7 +9,7 @@ from runctl.core.errors import Interrupted, NotFound, RunctlError
 from runctl.render.json import line as json_line
 from runctl.render.progress import LogOutput, finish
 from runctl.runs.end_reason import exit_code, sentence
-from runctl.runs.nodes.following import OnLine, check_rank, follow_nodes, kept_lines, merged_line
+from runctl.runs.nodes.following import OnLine, check_rank, lines_of, merged_line
 from runctl.runs.records import RunRecord
 
 
@@ -33,11 +33,8 @@ def show_node_logs(
     ranks = None if rank is None else (rank,)
     with LogOutput(cli.progress, stream) as output:
         lines = _Lines(_printer(cli, output, one=rank is not None, document=document), tail)
-        if record.has_ended and kept_lines(record, lines.take, ranks=ranks):
-            lines.finish()
-            return _say_end(cli, record)
         try:
-            followed = follow_nodes(cli.session, record, lines.take, to_the_end=follow, ranks=ranks)
+            followed = lines_of(cli.session, record, lines.take, to_the_end=follow, ranks=ranks)
         except KeyboardInterrupt:
             raise _stopped_watching(record) from None
         except RunctlError as error:
@@ -50,6 +47,10 @@ def show_node_logs(
     for damaged in followed.damaged:
         cli.progress.warn(
             f"the log of node {damaged} is not the one that its machine wrote: its length or its SHA-256 is another one"
+        )
+    for short in followed.cut_short:
+        cli.progress.warn(
+            f"the log of node {short} is not complete: its machine cannot be asked, and was not followed to the end"
         )
     return _say_end(cli, followed.record)
 

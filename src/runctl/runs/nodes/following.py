@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 
 from runctl.agent.spec import EndReason, EndRecord
 from runctl.core.clock import SystemClock
-from runctl.core.errors import NotFound
+from runctl.core.errors import NotFound, RunctlError
 from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
 from runctl.runs.node_records import KnownNode
 from runctl.runs.nodes.asking import ask_nodes, combined, ended, node_machine, nodes_of, on_node
 from runctl.runs.records import RunRecord, end_with_its_machine
-from runctl.runs.run_logs.archive import log_archive
+from runctl.runs.run_logs.archive import log_archive, missing
 from runctl.runs.run_logs.follow import Followed, follow
 from runctl.runs.store import run_store
 
@@ -71,6 +71,8 @@ class FollowedNodes:
     """Of the run; ``None`` while it goes on."""
     damaged: tuple[int, ...] = ()
     """The machines whose log does not have the checksum that they wrote."""
+    cut_short: tuple[int, ...] = ()
+    """The machines that cannot be asked any more, and of whose log only a part, or nothing, was kept here."""
 
 
 class _Follower(threading.Thread):
@@ -211,6 +213,53 @@ def kept_lines(record: RunRecord, on_line: OnLine, *, ranks: Sequence[int] | Non
     return found
 
 
+def lines_of(
+    session: Session,
+    record: RunRecord,
+    on_line: OnLine,
+    *,
+    to_the_end: bool = True,
+    ranks: Sequence[int] | None = None,
+) -> FollowedNodes:
+    """As `follow_nodes`; what cannot be asked for any more comes from what was kept here, machine after machine.
+
+    Raises what `follow_nodes` raises where the run goes on, or nothing of its log is here.
+    """
+    wanted = [node.rank for node in nodes_of(record).nodes if ranks is None or node.rank in ranks]
+    if record.has_ended and not _not_kept(record, wanted):
+        kept_lines(record, on_line, ranks=wanted)
+        return FollowedNodes(record, nodes_of(record).end)
+    passed_on: set[int] = set()
+
+    def take(rank: int, offset: int, line: bytes) -> None:
+        passed_on.add(rank)
+        on_line(rank, offset, line)
+
+    failure: RunctlError | None = None
+    try:
+        followed = follow_nodes(session, record, take, to_the_end=to_the_end, ranks=wanted)
+    except RunctlError as error:
+        if not record.has_ended:
+            raise
+        failure, followed = error, FollowedNodes(record, nodes_of(record).end)
+    silent = [rank for rank in wanted if rank not in passed_on] if followed.record.has_ended else []
+    if not kept_lines(record, on_line, ranks=silent) and failure is not None and not passed_on:
+        raise failure
+    return replace(followed, cut_short=tuple(_not_kept(followed.record, silent)))
+
+
+def _not_kept(record: RunRecord, ranks: Sequence[int]) -> list[int]:
+    """Those of the machines whose log is not here as long as their end record says that it is."""
+    archive, ends = log_archive(), nodes_of(record).ends
+    return [
+        rank
+        for rank in ranks
+        if rank not in ends
+        or missing(archive.spans(record.id, record.attempt, rank), ends[rank].log_bytes)
+        or (ends[rank].log_bytes == 0 and not archive.spans(record.id, record.attempt, rank))
+    ]
+
+
 def follow_merged(
     session: Session, record: RunRecord, on_log: Callable[[bytes], None], *, to_the_end: bool
 ) -> RunRecord:
@@ -219,9 +268,7 @@ def follow_merged(
     def take(rank: int, _: int, line: bytes) -> None:
         on_log(merged_line(rank, line if line.endswith(b"\n") else line + b"\n"))
 
-    if record.has_ended and kept_lines(record, take):
-        return record
-    return follow_nodes(session, record, take, to_the_end=to_the_end).record
+    return lines_of(session, record, take, to_the_end=to_the_end).record
 
 
 def check_rank(record: RunRecord, rank: int) -> None:

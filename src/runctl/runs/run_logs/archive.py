@@ -90,9 +90,9 @@ class LogArchive:
         self._make_room(run_id)
         return LogWriter(self._of(run_id, attempt, rank), self.limit_bytes // 4, on_trouble)
 
-    def spans(self, run_id: str, attempt: int) -> tuple[Span, ...]:
+    def spans(self, run_id: str, attempt: int, rank: int = 0) -> tuple[Span, ...]:
         """Which bytes are here."""
-        return merged([span for span, _ in self._pieces(run_id, attempt)])
+        return merged([span for span, _ in self._pieces(run_id, attempt, rank)])
 
     def end(self, run_id: str, attempt: int) -> EndRecord | None:
         """How the attempt ended, if that was heard while it was followed."""
