@@ -64,11 +64,24 @@ def run_fact(record: RunRecord) -> RunFact:
     )
 
 
+def run_facts(record: RunRecord) -> tuple[RunFact, ...]:
+    """The same of each of its machines. Pure."""
+    fact = run_fact(record)
+    return tuple(replace(fact, instance_id=machine) for machine in machines_of(record))
+
+
+def machines_of(record: RunRecord) -> tuple[str, ...]:
+    """The ids of a run's machines, by rank. Pure."""
+    if record.nodes is None:
+        return (record.instance_id,)
+    return tuple(node.instance_id for node in record.nodes.nodes)
+
+
 def gather(session: Session, users: Mapping[str, str | None], listing: Listing) -> Facts:
     """The facts for judging what was listed; a state file that cannot be read is said in them."""
     existing = {resource.id: resource for resource in listing.resources}
     try:
-        runs = tuple(map(run_fact, run_store(session).list()))
+        runs = tuple(fact for record in run_store(session).list() for fact in run_facts(record))
         intents = {intent.token: _intent_fact(session, intent) for intent in session.intents.unfinished()}
     except StateError as error:
         return Facts(users=users, existing=existing, state_error=error.message)
@@ -143,4 +156,6 @@ def _as_resource(intent: Intent) -> Resource:
 def unfinished_on(records: Sequence[RunRecord], listing: Listing) -> list[RunRecord]:
     """The runs that may go on on a machine that was listed. Pure."""
     machines = {each.id for each in listing.resources if each.kind is ResourceKind.INSTANCE}
-    return [record for record in records if not record.has_ended and record.instance_id in machines]
+    return [
+        record for record in records if not record.has_ended and machines.intersection(machines_of(record))
+    ]
