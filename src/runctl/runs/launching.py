@@ -99,6 +99,8 @@ def launching(
     `Renting.plan` and `Training.plan` raise, and `Unsupported` where a machine cannot end itself.
     """
     train, own = request.train, session.provider(provider)
+    if request.nodes is not None:
+        require(own.nodes)
     _check_machine_end(own, request.after)
     train, machine = image_for_machine(own, train, machine)
     project = plan_project(train)
