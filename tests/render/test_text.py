@@ -12,10 +12,13 @@ import pytest
 from runctl.core.clock import rfc3339
 from runctl.core.models import InstanceState, Market
 from runctl.core.tags import BUDGET, EXPIRES_AT, IDLE_TIMEOUT
+from runctl.machines.node_volumes import NodeVolume, Sharing
+from runctl.machines.nodes import Engine, NodeGroupPlan
 from runctl.providers.capacity import FallbackMode, LeftOut, Offer, Pool, SpotFallback
 from runctl.providers.interface import InstanceRequest, VolumeMount
+from runctl.providers.nodes import NodesPlan
 from runctl.providers.volume_plans import VolumeRequest
-from runctl.render.plans import create_plan_text, plan_document
+from runctl.render.plans import create_plan_text, nodes_plan_text, plan_document
 from runctl.render.tables import WIDE, Column, Screen, details, fit, wants_style
 from runctl.render.things import duration, instance_details, instances_table, volume_details, volumes_table
 from runctl.render.volume_plans import snapshots_table, volume_plan_text
@@ -246,3 +249,35 @@ def test_a_plan_with_several_pools_says_which_types_how_many_and_what_is_left_ou
     )
     assert "4, each a type in a zone" in plan_text(request, offers=offers)
     assert "pools" not in plan_text(request, offers=offers[:1])
+
+
+def test_a_plan_for_several_machines_says_what_all_of_it_is_and_costs() -> None:
+    machine = a_plan(InstanceRequest(), price=hourly("1"), volume_prices={}, zone="us-east-1b")
+    nodes = NodesPlan(machine, 2, 4, "runctl-nodes-t", ("192.0.2.0/24",), None, "t3.micro cannot be close")
+    data = replace(
+        NodeVolume(a_volume(), "/mnt/datasets", Sharing.COPIED, "one machine at a time can have it"),
+        copies=3,
+        copy_price=monthly("7.30"),
+    )
+
+    text = nodes_plan_text(
+        NodeGroupPlan(nodes, (data,), {"us-east-1b": 7}), Engine.TORCHRUN, timedelta(hours=2)
+    )
+
+    for said in (
+        "2 to 4 of one type, in us-east-1b: as many as can be had, at least 2",
+        "SSH is let in from 192.0.2.0/24",
+        "none (t3.micro cannot be close)",
+        "out of 10: us-east-1b 7",
+        "rank 0 has the volume itself, the others 3 copies, $7.30 a month each, made one after the other",
+        "at most $4.03 an hour with disks and addresses, $0.0300 of it for copies",
+        "at most $8.06 for 2h00m",
+    ):
+        assert said in text
+    alone = nodes_plan_text(
+        NodeGroupPlan(replace(nodes, least=2, most=2, entrances=()), (replace(data, sharing=Sharing.EMPTY),)),
+        None,
+    )
+    assert "all 2, or none" in alone
+    assert "nothing else is let in" in alone
+    assert "the others an empty one each" in alone

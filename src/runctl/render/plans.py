@@ -74,7 +74,8 @@ def create_plan_text(
             ("unused", f"ends by itself when no run was started on it within {duration(plan.unused_for)}")
         )
     fields += [("also makes", text) for text in plan.will_also_create]
-    return block(f"create {count} on {plan.provider}:", fields)
+    each = "" if count == "one instance" else ", each"
+    return block(f"create {count} on {plan.provider}{each}:", fields)
 
 
 def create_plan_document(plan: CreatePlan, estimate: timedelta | None = None) -> dict[str, Any]:
