@@ -148,6 +148,9 @@ class Agent:
         """Wait until the script runs."""
 
         def look() -> AttemptStatus | None:
+            # To ask the agent takes a process each time: not before there is something else to hear.
+            if self._being_set_up(run_id):
+                return None
             seen = self.status(run_id)
             assert seen.state is not RunState.ENDED, f"{seen.end}\n{self.log(run_id)}"
             return seen if seen.state is RunState.RUNNING else None
@@ -155,6 +158,19 @@ class Agent:
         found = until(look, f"{run_id} running")
         assert isinstance(found, AttemptStatus)
         return found
+
+    def _being_set_up(self, run_id: str) -> bool:
+        """The supervisor of its newest attempt is there, and has neither started the script nor written an end."""
+        folder = self._newest_attempt(run_id)
+        if folder is None or (folder / "end.json").exists() or not (folder / "status.json").exists():
+            return False
+        live = json.loads((folder / "status.json").read_text())
+        supervisor = live.get("supervisor")
+        return live["state"] != RunState.RUNNING and supervisor is not None and alive(int(supervisor["pid"]))
+
+    def _newest_attempt(self, run_id: str) -> Path | None:
+        attempts = (self.state / "runs" / run_id).glob("[0-9]*")
+        return max(attempts, key=lambda folder: int(folder.name), default=None)
 
     def ended(self, run_id: str) -> EndRecord:
         """Wait for the end."""
@@ -228,8 +244,8 @@ class Agent:
 
     def _has_ended(self, run_id: str) -> bool:
         """Its newest attempt has, with nothing of it left to end."""
-        attempts = sorted((self.state / "runs" / run_id).glob("[0-9]*"), key=lambda folder: int(folder.name))
-        end = attempts[-1] / "end.json" if attempts else None
+        folder = self._newest_attempt(run_id)
+        end = folder / "end.json" if folder is not None else None
         return end is not None and end.exists() and json.loads(end.read_text())["reason"] != EndReason.LOST
 
     def _kill_all(self, verb: str) -> None:
