@@ -117,6 +117,27 @@ def test_a_machine_that_falls_silent_is_named_by_the_others(machines: Machines, 
     assert all(f"node {rank} (127.0.0.{10 + rank}) has been silent" in end.message for end in ends)
 
 
+def test_a_script_that_fails_because_a_machine_is_gone_says_so(machines: Machines) -> None:
+    agents = machines(2)
+    start(
+        agents,
+        "import os, sys, time\nprint('rank', flush=True)\n"
+        "while not os.path.exists(os.environ['RUNCTL_OUTPUT_DIR'] + '/reset'): time.sleep(0.1)\nsys.exit(1)\n",
+        node={"silence_seconds": 4.0},
+    )
+    for agent in agents:
+        agent.says("r", "rank")
+    supervisor = agents[1].supervisor("r")
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        (agents[0].state / "runs/r/output/reset").touch()
+        end = agents[0].ended("r")
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+    assert (end.reason, end.exit_code, end.caused_by) == (EndReason.FAILED, 1, 1)
+    assert end.message.startswith("node 1 (127.0.0.11) has been silent")
+
+
 def test_a_machine_that_never_starts_is_named_and_nothing_begins(machines: Machines) -> None:
     agents = machines(2)
     addresses = ("127.0.0.10", "127.0.0.11")

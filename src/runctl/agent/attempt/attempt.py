@@ -167,10 +167,13 @@ class Attempt:
             self.children.pause(NODES_SECONDS)
         self.check()
 
-    def tell_nodes(self, outcome: Outcome) -> None:
-        """The others know how it ended here; rank 0 stays for as long as they go on where it has completed."""
+    def tell_nodes(self, outcome: Outcome) -> Outcome:
+        """The others know how it ended here; rank 0 stays for as long as they go on where it has completed.
+
+        The outcome, with what had happened elsewhere before where the script has failed because of that.
+        """
         if self.peers is None:
-            return
+            return outcome
         node = self.peers.node
         if outcome.reason is not EndReason.COMPLETED and self.caused_by is None:
             at = self.stages.get("script_ended", time.time())
@@ -190,6 +193,11 @@ class Attempt:
                 )
             self.children.pause(NODES_SECONDS)
         self.peers.close()
+        cause = self.peers.cause
+        if cause is None or self._request is not None or outcome.reason is EndReason.COMPLETED:
+            return outcome
+        about = cause.message if cause.message.startswith("node ") else f"node {cause.rank}: {cause.message}"
+        return dataclasses.replace(outcome, message=f"{about}; {outcome.message}")
 
     @property
     def caused_by(self) -> int | None:

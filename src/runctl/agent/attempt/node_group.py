@@ -16,10 +16,11 @@ from runctl.agent.spec import EndReason
 
 BEAT_SECONDS = 0.5
 """Between two reports of a machine."""
-LATE_SECONDS = 4 * BEAT_SECONDS
+LATE_SECONDS = 3 * BEAT_SECONDS
 """A machine that was not heard for so long may be gone: a failure elsewhere may be its doing."""
-SETTLE_SECONDS = 1.5
-"""Between the first failure and the judgement: what failed before it may be reported after it."""
+SETTLE_SECONDS = LATE_SECONDS + BEAT_SECONDS
+"""Between the first failure and the judgement: what failed before it may be reported after it, and who was gone before
+it is late by then."""
 
 
 class NodeState(str, enum.Enum):

@@ -142,8 +142,7 @@ class Supervisor:
         self.attempt.notices.start()
         outcome = self._outcome(cannot_mount)
         self.children.end_all(1.0)
-        self.attempt.tell_nodes(outcome)
-        self._finish(outcome)
+        self._finish(self.attempt.tell_nodes(outcome))
 
     def _outcome(self, cannot_mount: str) -> Outcome:
         try:
