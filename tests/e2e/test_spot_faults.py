@@ -107,6 +107,8 @@ def test_a_full_disk_a_half_written_checkpoint_and_a_script_that_ignores_sigterm
     assert "it had to be killed when its grace was over" in out
     assert "from 20" in out.splitlines()
     assert story(runctl, run) == [("INTERRUPTED", None, 20), ("COMPLETED", 20, 60)]
+    ledger = runctl("cost", "run", run, "--cached", "--output", "json").ok().json
+    assert all(each["ended_at"] for each in ledger["attempts"]), "a machine's time goes on in the ledger"
     until(lambda: volume_named(runctl, "results")["state"] == "available", what="the volume to be free")
     assert running(ec2) == []
 

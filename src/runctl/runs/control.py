@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -27,7 +26,7 @@ from runctl.machines.machine import Machine, reach
 from runctl.machines.session import Session
 from runctl.providers.ended import what_became_of
 from runctl.providers.registry import is_this_computer
-from runctl.runs.costs import with_ledger_costs
+from runctl.runs.costs import note_end, note_past_ends, with_ledger_costs
 from runctl.runs.elsewhere import end_elsewhere, seen_elsewhere
 from runctl.runs.nodes.asking import ask_nodes, stop_nodes
 from runctl.runs.recipe import Recipes
@@ -104,6 +103,8 @@ def refresh(session: Session, records: Sequence[RunRecord]) -> list[RunRecord]:
         ):
             # Stopped, or gone on as another attempt, while its machine was asked: that counts.
             updated[before.id] = store.find(before.id) or answer
+        elif answer.has_ended and not before.has_ended:
+            note_past_ends(session, answer)
     return [updated.get(record.id, record) for record in records]
 
 
@@ -140,15 +141,6 @@ def _without_machine(session: Session, record: RunRecord, gone: InstanceEnded, n
     note_end(session, record)
     end = end_in_store(session, record)
     return with_its_machine(record, gone, now) if end is None else with_end(record, end)
-
-
-def note_end(session: Session, record: RunRecord) -> None:
-    """The ledger has when the run's machine has ended, as far as the provider can be asked."""
-    there = session.in_region(record.region)
-    with suppress(RunctlError):
-        there.ledger_record(record.provider).seen(
-            there.provider(record.provider).instance(record.instance_id)
-        )
 
 
 def _ask_machine(session: Session, machine: Machine, record: RunRecord) -> RunRecord:
@@ -219,7 +211,7 @@ def follow_run(
     here = is_this_computer(record.provider)
     keep = None if here else log_archive().writer(record.id, record.attempt, session.progress.warn)
     try:
-        return follow(
+        followed = follow(
             record,
             machine,
             run_store(session),
@@ -229,6 +221,8 @@ def follow_run(
             to_the_end=to_the_end,
             keep=keep,
         )
+        note_past_ends(session, followed.record)
+        return followed
     finally:
         if keep is not None:
             keep.close()

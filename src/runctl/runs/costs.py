@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from runctl.core.clock import Clock, SystemClock
 from runctl.core.database import Database, StateError
-from runctl.core.errors import UsageError
+from runctl.core.errors import RunctlError, UsageError
+from runctl.core.ids import InstanceId
 from runctl.core.models import Run
 from runctl.costs.billing import NOTHING, day_start, month_start
 from runctl.costs.ledger import By, Entry, EntryKind, Ledger
@@ -18,6 +20,7 @@ from runctl.costs.report import CostReport, RunTime, by_run, report
 from runctl.machines.session import Session
 from runctl.machines.settling import settle
 from runctl.providers.interface import require
+from runctl.runs.records import RunRecord
 from runctl.runs.run_times import run_times
 
 
@@ -122,6 +125,22 @@ def run_cost(session: Session, run_id: str, now: datetime) -> RunCost:
     times = _times_on_machines_of(session.database, {run_id})
     instances = [time.instance_id for time in times]
     return _run_cost(run_id, Ledger(session.database).of_runs([run_id], instances), times, now)
+
+
+def note_end(session: Session, record: RunRecord, instance_id: InstanceId | None = None) -> None:
+    """The ledger has when the run's machine (or that one of it) has ended, as far as the provider can be asked."""
+    there = session.in_region(record.region)
+    with suppress(RunctlError):
+        provider = there.provider(record.provider)
+        there.ledger_record(record.provider).seen(provider.instance(instance_id or record.instance_id))
+
+
+def note_past_ends(session: Session, record: RunRecord) -> None:
+    """As `note_end`, for the machines of all earlier attempts once the run has ended: when they were left they were
+    there still."""
+    if record.has_ended:
+        for each in record.past:
+            note_end(session, record, each.instance_id)
 
 
 def with_ledger_costs(session: Session, runs: Sequence[Run], now: datetime) -> tuple[Run, ...]:

@@ -36,7 +36,8 @@ from runctl.machines.pool_record import Lifetime
 from runctl.machines.session import Session
 from runctl.project.kept import kept_projects
 from runctl.providers.interface import require
-from runctl.runs.control import note_end, refresh
+from runctl.runs.control import refresh
+from runctl.runs.costs import note_end
 from runctl.runs.elsewhere import catch_up
 from runctl.runs.images.run_image import logged_in
 from runctl.runs.launch import start
