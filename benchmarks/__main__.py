@@ -12,6 +12,7 @@ from benchmarks.table import PAGE, put_into, render, row, rows_of
 
 NAMES = (
     "startup",
+    "vendors",
     "listing",
     "resources",
     "sync",
