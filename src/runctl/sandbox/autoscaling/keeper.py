@@ -27,6 +27,7 @@ from runctl.sandbox.autoscaling.groups import (
 )
 from runctl.sandbox.ec2 import backend, fleets
 from runctl.sandbox.ec2.embodied import log
+from runctl.sandbox.ec2.fleet_pools import pools
 from runctl.sandbox.world import World, current
 
 POLL_SECONDS = 0.2
@@ -167,7 +168,7 @@ def launch(world: World, group: Group) -> str:
     client = fleets.client_of(world.keys.access_key_id, "", world.region)
     refusal: ClientError | None = None
     for pool in fleets.in_order(
-        list(fleets.pools(request, region_backend)), market, str(settings[asked]), world.region
+        list(pools(request, region_backend)), market, str(settings[asked]), world.region
     ):
         try:
             instance_id = fleets.run_instance(client, tagged, pool, market)

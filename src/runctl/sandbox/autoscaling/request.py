@@ -11,7 +11,7 @@ from moto.autoscaling.exceptions import AutoscalingClientError, ValidationError
 
 from runctl.sandbox.autoscaling.groups import PROCESSES, Group
 from runctl.sandbox.ec2 import backend
-from runctl.sandbox.ec2.fleets import REFUSED_IN_TEMPLATE
+from runctl.sandbox.ec2.fleet_pools import REFUSED_IN_TEMPLATE
 from runctl.sandbox.world import current
 
 GROUP_NAME = re.compile(r"[^:]{1,255}")
