@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +15,10 @@ from runctl.containers.mounts import parse_mount
 from runctl.core.database import Database
 from runctl.core.errors import Conflict, NotFound, PermissionDenied, Unreachable
 from runctl.core.ids import RunId, VolumeId
-from runctl.core.models import Instance, InstanceState, Mount, RunPhase, VolumeState
+from runctl.core.models import AttachedVolume, Instance, InstanceState, Mount, RunPhase, VolumeState
+from runctl.providers.interface import require
 from runctl.providers.volume_plans import Modification
-from runctl.runs.mounts.facts import gather_mount_facts, sharer
+from runctl.runs.mounts.facts import gather_mount_facts, provided_volumes, sharer
 from runctl.runs.mounts.plan import MountFacts
 from runctl.runs.records import RunRecord
 from runctl.runs.store import RunStore
@@ -45,7 +47,7 @@ class Machine:
     ) -> None:
         self._attempts, self._mounts, self._silent = attempts, mounts, silent
 
-    def mounts(self) -> tuple[MachineMount, ...]:
+    def mounts(self, provided: Mapping[str, str] | None) -> tuple[MachineMount, ...]:
         return self._mounts
 
     def attempts(self, **_: Any) -> tuple[AttemptStatus, ...]:
@@ -109,6 +111,18 @@ def test_without_volumes_the_provider_is_not_asked(script: Script, store: RunSto
     found = look(script, store)
 
     assert (found.volumes, found.sharers, script.calls) == ({}, [], [])
+
+
+@pytest.mark.parametrize(("by_provider", "provided"), [(False, None), (True, {"/mnt/data": VOLUME_ID})])
+def test_the_agent_is_told_of_volumes_that_the_provider_mounts(
+    script: Script, by_provider: bool, provided: dict[str, str] | None
+) -> None:
+    provider = FakeProvider(script)
+    require(provider.volumes).chosen_at_creation = by_provider
+    mounted = AttachedVolume(VolumeId(VOLUME_ID), "/dev/sdf", "/mnt/data")
+    root = AttachedVolume(VolumeId("vol-root"), "/dev/xvda")
+
+    assert provided_volumes(provider, an_instance(volumes=(root, mounted))) == provided
 
 
 def test_a_volume_is_known_by_the_word_and_by_its_id(script: Script, store: RunStore) -> None:
